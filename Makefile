@@ -1,0 +1,76 @@
+# The commands of this checkout; `make help` lists them.  Every setup step leaves
+# a stamp in .venv/stamps, so it is taken again only when what it depends on changed.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+.NOTPARALLEL:
+
+# What to build .venv with; empty: the first python3 from 3.10 on that is found.
+PYTHON ?=
+# Extra arguments: make test ARGS="-k balancers -x", make bench ARGS="--help".
+ARGS ?=
+
+VENV := .venv
+STAMPS := $(VENV)/stamps
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PACKAGING := setup.py pyproject.toml
+
+TEST_PACKAGES := chromium curl nginx wrk
+BENCH_PACKAGES := caddy curl haproxy libnginx-mod-http-lua nginx wrk
+
+.PHONY: help run test lint format bench docs clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(STAMPS)/run ## start slardar with two demo backends; Ctrl-C ends all
+	@scripts/demo $(BIN)
+
+test: $(STAMPS)/test $(STAMPS)/test-packages ## set everything up and pass the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMPS)/lint $(STAMPS)/test ## style, formatting, types, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMPS)/lint ## rewrite the sources the way `make lint` wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages ## measure against other proxies
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(STAMPS)/docs ## build the documentation into site/
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs site
+	@echo "open site/index.html"
+
+clean: ## remove what these commands made
+	rm -rf $(VENV) site build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .hypothesis .coverage twisted/plugins/dropin.cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+$(STAMPS)/venv: scripts/make_venv scripts/install_packages
+	scripts/make_venv $(VENV) $(PYTHON)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/run: $(STAMPS)/venv $(PACKAGING)
+	$(INSTALL) --editable .
+	@touch $@
+
+$(STAMPS)/test $(STAMPS)/lint $(STAMPS)/docs $(STAMPS)/bench: $(STAMPS)/run
+	$(INSTALL) --editable '.[$(@F)]'
+	@touch $@
+
+$(STAMPS)/test-packages: scripts/install_packages Makefile | $(STAMPS)/venv
+	scripts/install_packages $(TEST_PACKAGES)
+	@touch $@
+
+$(STAMPS)/bench-packages: scripts/install_packages Makefile | $(STAMPS)/venv
+	scripts/install_packages $(BENCH_PACKAGES)
+	@touch $@

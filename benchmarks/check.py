@@ -1,0 +1,98 @@
+"""Sees that a proxy really does its work before its speed is measured."""
+
+from __future__ import annotations
+
+import http.client
+import time
+
+from benchmarks.backends import FILES, SMALL_BODY
+from benchmarks.processes import LOOPBACK
+from benchmarks.proxies import Running
+
+__all__ = ["HOST", "CheckError", "check", "wait_until_ready"]
+
+HOST = "bench.example.com"
+REQUESTS = 12
+READY_WITHIN = 5.0
+
+
+class CheckError(Exception):
+    """A proxy's reply is not what the server behind it said."""
+
+
+def _get(
+    connection: http.client.HTTPConnection, path: str
+) -> tuple[http.client.HTTPResponse, bytes]:
+    connection.request("GET", path, headers={"Host": HOST})
+    reply = connection.getresponse()
+    body = reply.read()
+    if reply.status != 200:
+        raise CheckError(f"GET {path} answered {reply.status} instead of 200")
+    return reply, body
+
+
+def check(running: Running, backends: tuple[int, int]) -> None:
+    """Send some requests through a proxy and look at every byte that comes back.
+
+    :raise CheckError: if a status, a body or a header is wrong, if only one of the
+        servers got requests, or if connections to them are not kept though they
+        should be.
+    """
+    wait_until_ready(running)
+    connection = http.client.HTTPConnection(LOOPBACK, running.port, timeout=10)
+    try:
+        _check(running, connection, backends)
+    except (OSError, http.client.HTTPException) as error:
+        raise CheckError(f"a request failed: {error!r}") from error
+    finally:
+        connection.close()
+
+
+def wait_until_ready(running: Running) -> None:
+    """Wait for a first good reply: some proxies listen before they know their routes.
+
+    :raise CheckError: if there is none within some seconds.
+    """
+    deadline = time.monotonic() + READY_WITHIN
+    while True:
+        connection = http.client.HTTPConnection(LOOPBACK, running.port, timeout=10)
+        try:
+            _get(connection, "/small/ready")
+        except (CheckError, OSError, http.client.HTTPException) as error:
+            if time.monotonic() > deadline:
+                raise CheckError(f"it gives no good reply: {error!r}") from error
+            running.program.pause(0.05)
+        else:
+            return
+        finally:
+            connection.close()
+
+
+def _check(
+    running: Running, connection: http.client.HTTPConnection, backends: tuple[int, int]
+) -> None:
+    served: set[str | None] = set()
+    kept = False
+    for number in range(REQUESTS):
+        reply, body = _get(connection, f"/small/check/{number}?n={number}")
+        if body != SMALL_BODY.encode():
+            raise CheckError(f"the small body is wrong: {body[:80]!r}")
+        if reply.getheader("Set-Cookie") is None or reply.getheader("ETag") is None:
+            raise CheckError("headers of the server's reply are missing")
+        served.add(reply.getheader("X-Served-By"))
+        kept = kept or int(reply.getheader("X-Connection-Requests", "1")) > 1
+    if served != {str(port) for port in backends}:
+        raise CheckError(f"requests arrived at {served} instead of at both {backends}")
+    if running.proxy.keeps_upstream and not kept:
+        raise CheckError("it opens a new connection to the server for each request")
+    for name, size in FILES.items():
+        _, body = _get(connection, f"/{name}/check")
+        if body != bytes(range(256)) * (size // 256):
+            raise CheckError(f"the {name} file arrived damaged ({len(body)} bytes)")
+    _, body = _get(connection, "/forwarded/a?b=c")
+    _host, address, uri = body.decode().split("|")
+    if uri != "/forwarded/a?b=c":
+        raise CheckError(f"the server was asked for {uri} instead of /forwarded/a?b=c")
+    # Not which address: Envoy names the machine's own for a client on loopback.
+    if running.proxy.forwards_address and not address:
+        raise CheckError("the server got no X-Forwarded-For")

@@ -1,0 +1,161 @@
+"""The kinds of load, and one run of wrk against one proxy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.processes import LOOPBACK, Cores, pinned
+from benchmarks.procfs import core_busy, cpu_of
+from benchmarks.proxies import Running
+
+__all__ = ["SERIES", "LoadError", "Sample", "Series", "Wrk", "measure", "parse_wrk", "run_wrk"]
+
+SCRIPT = Path(__file__).parent / "requests.lua"
+MARK = "result "
+#: Above this share of failed requests a run says nothing and is not counted.
+ERROR_SHARE = 0.01
+
+
+class LoadError(Exception):
+    """A run failed; the message says how."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One kind of load."""
+
+    name: str
+    title: str
+    path: str
+    connections: int
+    close: bool = False
+
+
+SERIES: Mapping[str, Series] = {
+    series.name: series
+    for series in (
+        Series("small", "Small replies, 64 keep-alive connections", "/small", 64),
+        Series("64k", "64 KiB replies, 64 keep-alive connections", "/64k", 64),
+        Series("1m", "1 MiB replies, 16 keep-alive connections", "/1m", 16),
+        Series("oneshot", "Small replies, a connection for each request", "/small", 64, True),
+        Series("p99", "Small replies, 1,000 keep-alive connections", "/small", 1000),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Wrk:
+    """What wrk reports of a run."""
+
+    requests: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    errors: Mapping[str, int]
+
+    @property
+    def failed(self) -> int:
+        return sum(self.errors.values())
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One proxy under one kind of load in one round."""
+
+    series: str
+    proxy: str
+    round: int
+    requests: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    failed: int
+    #: CPU microseconds of the proxy a request: by the fine clock, by the coarse
+    #: one, and the kernel's share (0 to 1) by the coarse one.
+    cpu_us: float
+    cpu_ticks_us: float
+    kernel_share: float
+    #: How much of its core (0 to 1) the proxy used, and everything else on it.
+    core_share: float
+    other_share: float
+
+    @property
+    def per_second(self) -> float:
+        return self.requests / self.seconds
+
+
+def parse_wrk(output: str) -> Wrk:
+    """Read the line that ``requests.lua`` writes at the end.
+
+    :raise LoadError: if there is none, or no request was answered.
+    """
+    for line in output.splitlines():
+        if line.startswith(MARK):
+            fields: dict[str, Any] = json.loads(line[len(MARK) :])
+            fields.pop("bytes")
+            result = Wrk(**fields)
+            if result.requests == 0:
+                raise LoadError(f"no request was answered: {dict(result.errors)}")
+            return result
+    raise LoadError(f"wrk gave no result: {output.strip()[-500:]}")
+
+
+def run_wrk(series: Series, port: int, seconds: int, cores: frozenset[int]) -> Wrk:
+    """Put load on a local port for ``seconds`` (whole ones: wrk knows no others).
+
+    :raise LoadError: if wrk failed or took far too long.
+    """
+    command = ["wrk", "-t1", f"-c{series.connections}", f"-d{seconds}s"]
+    command += ["--timeout", "10s", "--latency", "-s", str(SCRIPT)]
+    command += [f"http://{LOOPBACK}:{port}", "--", series.path]
+    if series.close:
+        command.append("close")
+    try:
+        with pinned(cores):
+            ran = subprocess.run(
+                command, capture_output=True, text=True, timeout=seconds + 30, check=False
+            )
+    except subprocess.TimeoutExpired as late:
+        raise LoadError(f"wrk did not end within {seconds + 30} s") from late
+    return parse_wrk(ran.stdout + ran.stderr)
+
+
+def measure(
+    running: Running, series: Series, turn: int, seconds: int, warm_up: int, cores: Cores
+) -> Sample:
+    """Warm one proxy up, load it, and account for its CPU time.
+
+    :raise LoadError: if requests failed or the proxy ended.
+    """
+    if warm_up:
+        run_wrk(series, running.port, warm_up, cores.load)
+    pids = running.program.pids()
+    busy, cpu, began = core_busy(cores.proxy), cpu_of(pids), time.monotonic()
+    wrk = run_wrk(series, running.port, seconds, cores.load)
+    if not running.program.alive():
+        raise LoadError("the proxy ended during the run")
+    cpu, busy = cpu_of(pids) - cpu, core_busy(cores.proxy) - busy
+    wall = time.monotonic() - began
+    if wrk.failed > wrk.requests * ERROR_SHARE:
+        raise LoadError(f"{wrk.failed} of {wrk.requests} requests failed: {dict(wrk.errors)}")
+    return Sample(
+        series=series.name,
+        proxy=running.proxy.name,
+        round=turn,
+        requests=wrk.requests,
+        seconds=wrk.seconds,
+        p50_ms=wrk.p50_ms,
+        p99_ms=wrk.p99_ms,
+        failed=wrk.failed,
+        cpu_us=cpu.run / wrk.requests * 1e6,
+        cpu_ticks_us=cpu.ticks / wrk.requests * 1e6,
+        kernel_share=cpu.system / cpu.ticks if cpu.ticks else 0.0,
+        core_share=cpu.run / wall,
+        other_share=max(0.0, busy - cpu.ticks) / wall,
+    )

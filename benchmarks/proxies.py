@@ -1,0 +1,175 @@
+"""The proxies that are compared: how each is configured, started and asked its version."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.folder import fill, fill_text
+from benchmarks.processes import Program, find_program, free_port
+
+__all__ = ["PROXIES", "REFERENCE", "SUBJECT", "Proxy", "Running", "version_of"]
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: What is measured, and what everything is compared with.
+SUBJECT = "slardar"
+REFERENCE = "nginx-lua"
+#: What the project promises to be many times cheaper than.
+TWISTED = "twisted"
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """One proxy.  Texts may hold ``@{port}`` and the like, see :func:`start`."""
+
+    name: str
+    title: str
+    command: tuple[str, ...]
+    version: tuple[str, ...]
+    configs: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    #: Whether it keeps connections to its servers for the next request.
+    keeps_upstream: bool = True
+    #: Whether it tells the server the client's address.
+    forwards_address: bool = True
+
+    def find(self) -> str | None:
+        """The path of its program, or None if that is not installed."""
+        return find_program(self.command[0])
+
+
+_NGINX = ("nginx", "-e", "stderr", "-c", "@{folder}/nginx-lua.conf")
+_SLARDAR = (
+    "twistd -n --pidfile= slardar --workers 0 --store memory: "
+    "--listen tcp:@{port}:interface=127.0.0.1:backlog=4096 "
+    "--control tcp:@{control}:interface=127.0.0.1 "
+    "--upstream bench.example.com=127.0.0.1:@{backend_a},127.0.0.1:@{backend_b}"
+)
+_RESOURCE = "python -m benchmarks.twisted_resource @{port} @{backend_a} @{backend_b}"
+_ONE_CORE = {"GOMAXPROCS": "1"}
+
+PROXIES: Mapping[str, Proxy] = {
+    proxy.name: proxy
+    for proxy in (
+        Proxy(
+            SUBJECT,
+            "slardar",
+            tuple(_SLARDAR.split()),
+            (
+                "python",
+                "-c",
+                "import slardar; print(getattr(slardar, '__version__', 'of this tree'))",
+            ),
+            environment={"PYTHONPATH": str(ROOT)},
+        ),
+        Proxy(REFERENCE, "nginx + balancer_by_lua", _NGINX, ("nginx", "-v"), ("nginx-lua.conf",)),
+        Proxy(
+            "haproxy",
+            "HAProxy",
+            ("haproxy", "-db", "-f", "@{folder}/haproxy.cfg"),
+            ("haproxy", "-v"),
+            ("haproxy.cfg",),
+        ),
+        Proxy(
+            "caddy",
+            "Caddy",
+            ("caddy", "run", "--adapter", "caddyfile", "--config", "@{folder}/Caddyfile"),
+            ("caddy", "version"),
+            ("Caddyfile",),
+            {
+                **_ONE_CORE,
+                "HOME": "@{folder}",
+                "XDG_DATA_HOME": "@{folder}",
+                "XDG_CONFIG_HOME": "@{folder}",
+            },
+        ),
+        Proxy(
+            "envoy",
+            "Envoy",
+            (
+                *("envoy", "-c", "@{folder}/envoy.yaml", "--concurrency", "1"),
+                *("--disable-hot-restart", "--log-level", "error"),
+            ),
+            ("envoy", "--version"),
+            ("envoy.yaml",),
+        ),
+        Proxy(
+            "traefik",
+            "Traefik",
+            ("traefik", "--configFile=@{folder}/traefik.yml"),
+            ("traefik", "version"),
+            ("traefik.yml", "traefik-routes.yml"),
+            _ONE_CORE,
+        ),
+        Proxy(
+            TWISTED,
+            "ReverseProxyResource",
+            tuple(_RESOURCE.split()),
+            ("python", "-c", "import twisted; print(twisted.__version__)"),
+            environment={"PYTHONPATH": str(ROOT)},
+            keeps_upstream=False,
+            forwards_address=False,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Running:
+    """A proxy that listens."""
+
+    proxy: Proxy
+    program: Program
+    port: int
+
+    @classmethod
+    def start(cls, proxy: Proxy, folder: Path, core: int, backends: tuple[int, int]) -> Running:
+        """Start it on one core, in front of two local ports, and wait until it listens.
+
+        :raise RuntimeError: if it is not installed, ends or does not listen.
+        """
+        program = proxy.find()
+        if program is None:
+            raise RuntimeError(f"{proxy.command[0]} is not installed")
+        values: dict[str, object] = {
+            "folder": folder,
+            "port": free_port(),
+            "control": free_port(),
+            "backend_a": backends[0],
+            "backend_b": backends[1],
+        }
+        fill(proxy.configs, folder, values)
+        command = [program, *(fill_text(word, values) for word in proxy.command[1:])]
+        environment = {key: fill_text(text, values) for key, text in proxy.environment.items()}
+        started = Program(proxy.name, command, frozenset({core}), folder, environment)
+        running = cls(proxy, started, int(str(values["port"])))
+        try:
+            started.wait_for_port(running.port)
+        except BaseException:
+            started.stop()
+            raise
+        return running
+
+    def stop(self) -> None:
+        self.program.stop()
+
+
+def version_of(proxy: Proxy) -> str | None:
+    """The first line of what it says of its version, or None if it is not installed."""
+    program = find_program(proxy.version[0])
+    if program is None or proxy.find() is None:
+        return None
+    ran = subprocess.run(
+        [program, *proxy.version[1:]],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        env={**os.environ, **proxy.environment},
+        check=False,
+    )
+    lines = [line.strip() for line in (ran.stdout + ran.stderr).splitlines() if line.strip()]
+    return lines[0] if lines else "unknown"

@@ -1,0 +1,22 @@
+"""How Sphinx builds these pages: Markdown in, plain HTML out, nothing fetched."""
+
+import re
+from pathlib import Path
+
+_package = Path(__file__).resolve().parent.parent / "slardar" / "__init__.py"
+
+project = "slardar"
+author = "the slardar authors"
+copyright = "2026, the slardar authors"
+release = re.search(r'__version__ = "([^"]+)"', _package.read_text(encoding="utf-8"))[1]
+version = release
+
+extensions = ["myst_parser"]
+source_suffix = {".md": "markdown"}
+myst_heading_anchors = 3
+nitpicky = True
+
+html_theme = "furo"
+html_title = f"slardar {release}"
+html_copy_source = False
+html_show_sphinx = False

@@ -1,0 +1,45 @@
+"""``p2c``: the power of two choices.
+
+Two servers are drawn by lot, weighted, and the one with fewer requests under way for
+its weight (``active / weight``) gets the request; the first one drawn if they are
+equal, so that shares follow the weights also where nothing is under way.  It costs the
+same with any number of servers, and processes that know nothing of each other do not
+all run to the same least loaded one, which is what ``least_conn`` makes them do.
+(Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from random import random as default_random
+from typing import Any
+
+from slardar.balancers.base import Balancer
+from slardar.balancers.draw import Lots
+from slardar.interfaces import IRequest
+from slardar.model.live import Peer
+
+__all__ = ["TwoChoices"]
+
+
+class TwoChoices(Balancer):
+    """Two random choices, the less loaded one; it takes no options."""
+
+    modes = ("p2c",)
+
+    def __init__(
+        self,
+        servers: Sequence[Peer],
+        options: Mapping[str, Any],
+        random: Callable[[], float] = default_random,
+    ) -> None:
+        super().__init__(servers, options)
+        self._lots = Lots(random)
+
+    def pick(self, servers: Sequence[Peer], request: IRequest) -> Peer:
+        if len(servers) == 1:
+            return servers[0]
+        first, second = self._lots.two(servers)
+        if second.live.active * first.weight < first.live.active * second.weight:
+            return second
+        return first

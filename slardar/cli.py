@@ -1,0 +1,18 @@
+"""The ``slardar`` command: what an operator types to talk to a running one."""
+
+from __future__ import annotations
+
+import click
+
+from slardar import __version__
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="slardar", message="%(prog)s %(version)s")
+def main() -> None:
+    """Slardar, a programmable HTTP load balancer on Twisted.
+
+    The balancer itself is started with `twistd slardar`.
+    """

@@ -1,0 +1,223 @@
+"""The settings of a process: the contract's section 2, with every default.
+
+A settings object is frozen; the command line's options make a changed copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from slardar.errors import ConfigError
+from slardar.model.parse import CheckMode, check_name, parse_routes, parse_upstream
+from slardar.model.reader import Problems, joined, read_partly, shown
+from slardar.model.routes import Route
+from slardar.model.server import Seconds, Timeout, Upstream
+from slardar.model.yaml_file import read_file
+
+__all__ = [
+    "Control",
+    "Health",
+    "Hooks",
+    "Limits",
+    "Settings",
+    "Timeouts",
+    "Token",
+    "Workers",
+    "load_file",
+    "parse_settings",
+    "read_settings",
+]
+
+#: A tebibyte is more than any one body or head.
+Count = Annotated[int, Meta(ge=0, le=2**40, description="an integer from 0 to 1099511627776")]
+Positive = Annotated[int, Meta(ge=1, le=2**40, description="an integer from 1 to 1099511627776")]
+
+
+class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
+    """Seconds; nginx's defaults, but for the shorter ``client_header`` and ``connect``.
+
+    Only ``keepalive`` (no connection is kept) and ``drain`` (nothing is waited for) may
+    be 0.
+    """
+
+    client_header: Timeout = 10
+    client_body: Timeout = 60
+    keepalive: Seconds = 75
+    connect: Timeout = 3
+    send: Timeout = 60
+    read: Timeout = 60
+    drain: Seconds = 30
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """Bytes, but for ``headers`` (lines) and ``connections`` (per process)."""
+
+    head: Positive = 32768
+    headers: Positive = 100
+    url: Positive = 8192
+    body: Count = 1073741824
+    connections: Positive = 10000
+    retry_buffer: Count = 65536
+
+
+class Health(Struct, frozen=True, forbid_unknown_fields=True):
+    """Active heartbeats: seconds between two, and whether there are any."""
+
+    interval: Timeout = 5
+    enabled: bool = True
+
+
+class Hooks(Struct, frozen=True, forbid_unknown_fields=True):
+    """What becomes of a request whose hook failed."""
+
+    on_error: Literal["continue", "reject"] = "reject"
+
+
+class Token(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may call the control channel: the file holds only the token's SHA-256."""
+
+    #: Shown in the history; told by it, so it is one line and short.
+    name: Annotated[
+        str, Meta(pattern=r"\A[^\x00-\x1f\x7f]{1,64}\Z", description="1 to 64 printable characters")
+    ]
+    sha256: Annotated[
+        str, Meta(pattern=r"\A[0-9a-fA-F]{64}\Z", description="64 hexadecimal digits (a SHA-256)")
+    ]
+    role: Literal["read", "admin"] = "read"
+
+
+class Control(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the control channels listen."""
+
+    http: str = "tcp:1995:interface=127.0.0.1"
+    amp: str = "unix:slardar.sock:mode=600"
+    tokens: tuple[Token, ...] = ()
+
+
+Workers = Annotated[
+    Annotated[int, Meta(ge=0, le=256)] | Literal["auto"],
+    Meta(description='"auto" or a number of processes from 0 to 256'),
+]
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that is decided at the start."""
+
+    listen: Annotated[tuple[str, ...], Meta(description="a list of endpoint strings")] = (
+        "tcp:8080",
+    )
+    control: Control = Control()
+    workers: Workers = "auto"
+    store: str = "sqlite:slardar.db"
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    health: Health = Health()
+    hooks: Hooks = Hooks()
+    #: Shown in /status; for tools that make the file.
+    conf_hash: str | None = None
+    default_upstream: str | None = None
+    upstreams: Any = msgspec.field(default_factory=dict)
+    routes: Any = ()
+
+    @property
+    def first_upstreams(self) -> Mapping[str, Upstream]:
+        """The upstreams of the file and the command line, by name."""
+        return self.upstreams  # type: ignore[no-any-return]
+
+    @property
+    def first_routes(self) -> tuple[Route, ...]:
+        """The routes of the file."""
+        return self.routes  # type: ignore[no-any-return]
+
+
+#: Keys of Settings under which a file may hold nothing at all.
+_SECTIONS = ("control", "timeouts", "limits", "health", "hooks", "upstreams", "routes")
+
+
+def parse_settings(raw: object, where: str = "", check_mode: CheckMode | None = None) -> Settings:
+    """The settings that ``raw`` describes; an empty file means all defaults.
+
+    ``where`` names the file in front of every path.  Raises ConfigError with every
+    mistake.
+    """
+    settings, problems = read_settings(raw, where, check_mode)
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def read_settings(
+    raw: object, where: str = "", check_mode: CheckMode | None = None
+) -> tuple[Settings, list[str]]:
+    """What of ``raw`` is right, with defaults for the rest, and a line for each mistake.
+
+    The settings are to be used only if there is no mistake; with mistakes they serve to
+    find more of them (:mod:`slardar.options`).
+    """
+    problems = Problems()
+    if raw is None:
+        raw = {}
+    elif isinstance(raw, Mapping):
+        # A section whose lines are all commented out is read as null.
+        raw = {
+            key: value for key, value in raw.items() if value is not None or key not in _SECTIONS
+        }
+    settings = read_partly(Settings, raw, "", problems)
+    upstreams: dict[str, Upstream] = {}
+    routes: tuple[Route, ...] = ()
+    if isinstance(raw, Mapping):
+        upstreams = _upstreams(raw.get("upstreams", {}), problems, check_mode)
+        try:
+            routes = parse_routes(raw.get("routes", ()), "routes")
+        except ConfigError as error:
+            problems.lines += error.problems
+    _check(settings, problems)
+    prefix = f"{where}: " if where else ""
+    lines = [prefix + line for line in problems.lines]
+    return msgspec.structs.replace(settings, upstreams=upstreams, routes=routes), lines
+
+
+def _upstreams(
+    raw: object, problems: Problems, check_mode: CheckMode | None
+) -> dict[str, Upstream]:
+    if not isinstance(raw, Mapping):
+        problems.add("upstreams", "expected an object of upstreams by name")
+        return {}
+    upstreams: dict[str, Upstream] = {}
+    for name, body in raw.items():
+        if not isinstance(name, str) and type(name) is not int:
+            problems.add(f"upstreams[{shown(name)}]", "expected a name; put it in quotes")
+            continue
+        try:
+            place = joined("upstreams", str(name))
+            upstreams[str(name)] = parse_upstream(str(name), body, place, check_mode)
+        except ConfigError as error:
+            problems.lines += error.problems
+    return upstreams
+
+
+def _check(settings: Settings, problems: Problems) -> None:
+    if not settings.listen:
+        problems.add("listen", "expected at least one endpoint")
+    if settings.default_upstream is not None:
+        try:
+            check_name(settings.default_upstream, "default_upstream")
+        except ConfigError as error:
+            problems.lines += error.problems
+    seen: set[str] = set()
+    for index, token in enumerate(settings.control.tokens):
+        digest = token.sha256.lower()
+        if token.name in seen:
+            problems.add(f"control.tokens[{index}].name", f"{shown(token.name)} is given twice")
+        if digest in seen:
+            problems.add(f"control.tokens[{index}].sha256", "the same token is given twice")
+        seen |= {token.name, digest}
+
+
+def load_file(path: str, check_mode: CheckMode | None = None) -> Settings:
+    """The settings in a YAML file.  Reads the file, so it blocks: for the start only."""
+    return parse_settings(read_file(path), path, check_mode)

@@ -1,0 +1,1 @@
+"""How operators change a running slardar: each operation once, and its channels."""

@@ -1,0 +1,312 @@
+"""Each operation on the running configuration, once, for every control channel.
+
+A change is read and checked, committed to the store, put into the next snapshot and
+given to the data plane, in that order; a failure on the way leaves everything before
+it as it was.  Changes are made one at a time.  Every accepted change is a new version,
+also one that sets what was already set: the caller's receipt then names a version of
+its own, and who asked is on record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from twisted.internet import defer
+from twisted.logger import Logger
+
+from slardar.config import Settings
+from slardar.control.status import build_status
+from slardar.errors import ConfigError, ConflictError, NotFoundError, SlardarError, StoreError
+from slardar.interfaces import IPlane, IStore
+from slardar.model.change import Change, Kind, StoredState
+from slardar.model.parse import (
+    CheckMode,
+    check_name,
+    merge_upstream,
+    parse_routes,
+    parse_server_key,
+    parse_upstream,
+    patch_server,
+)
+from slardar.model.server import Upstream
+from slardar.model.snapshot import Route, Snapshot
+
+__all__ = ["Actions", "ApplyError", "Receipt"]
+
+_log = Logger("slardar.control")
+
+
+class ApplyError(SlardarError):
+    """A change is in the store, but a part of the data plane could not take it."""
+
+
+class Receipt(Struct, frozen=True):
+    """What a change has come to."""
+
+    #: The configuration's version that holds the change.
+    version: int
+    #: The version that each worker confirmed; empty if that was not waited for.
+    workers: Mapping[str, int] = {}
+
+
+class Actions:
+    """The operations.  Nothing here blocks; changes and ``start`` return Deferreds.
+
+    ``check_mode`` refuses balancers that do not exist (``slardar.plugins``); ``clock``
+    gives epoch seconds.  Who opens the store through ``start`` closes it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: IStore,
+        plane: IPlane,
+        check_mode: CheckMode | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        # An IPlane; its methods answer more than zope's declarations can say.
+        self._plane: Any = plane
+        self._check_mode = check_mode
+        self._clock = clock
+        self._start_time = clock()
+        self._lock = defer.DeferredLock()
+        self._snapshot = Snapshot.build(0, {}, (), settings.default_upstream)
+        #: Why a part of the stored state is not in use, by its key path.
+        self._failed: dict[str, str] = {}
+
+    def start(self) -> defer.Deferred[None]:
+        """Open the store and serve what it and the settings say.
+
+        What the store says of a name wins over the settings.  A stored upstream that
+        cannot be read any more (its balancer's class is gone, say) is logged and shown
+        in the status, and stays in the store as it is; its name is not served, because
+        nobody knows whether the settings' older one would be right.
+
+        Fails with StoreError, or with what the plane raises.
+        """
+        return defer.ensureDeferred(self._start())
+
+    async def _start(self) -> None:
+        stored: StoredState = await self._store.open()
+        upstreams = dict(self._settings.first_upstreams)
+        for name, value in stored.upstreams.items():
+            upstreams.pop(name, None)
+            if value is not None:
+                upstream = self._stored_upstream(name, value)
+                if upstream is not None:
+                    upstreams[name] = upstream
+        routes = self._settings.first_routes
+        if stored.routes is not None:
+            routes = self._stored_routes(stored.routes)
+        self._snapshot = Snapshot.build(
+            stored.version, upstreams, routes, self._settings.default_upstream
+        )
+        await self._plane.apply(self._snapshot, list(upstreams))
+
+    def _stored_upstream(self, name: str, value: object) -> Upstream | None:
+        where = f"upstreams.{name}"
+        try:
+            return parse_upstream(name, value, where, self._check_mode)
+        except Exception as error:  # what a store holds may be anything
+            self._not_usable(where, error)
+            return None
+
+    def _stored_routes(self, value: object) -> tuple[Route, ...]:
+        try:
+            return parse_routes(value, "routes")
+        except Exception as error:
+            self._not_usable("routes", error)
+            return ()
+
+    def _not_usable(self, where: str, error: Exception) -> None:
+        reason = str(error) if isinstance(error, ConfigError) else f"{where}: {error!r}"
+        reason = " ".join(reason.split())
+        self._failed[where] = reason
+        _log.error("stored and left out: {reason}", reason=reason)
+
+    # Questions.
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The configuration of now."""
+        return self._snapshot
+
+    def upstreams(self) -> dict[str, Any]:
+        """Every upstream as it was written, by name."""
+        return {name: found.source for name, found in sorted(self._snapshot.upstreams.items())}
+
+    def upstream(self, name: str) -> Mapping[str, Any]:
+        """One upstream as it was written.  Raises NotFoundError."""
+        return self._known(name).source
+
+    def routes(self) -> list[Any]:
+        """The routes as they were written."""
+        return _written_routes(self._snapshot.routes)
+
+    def status(self) -> dict[str, Any]:
+        """The contract's status object."""
+        return build_status(
+            self._settings, self._snapshot, self._plane, self._start_time, self._failed
+        )
+
+    def _known(self, name: str) -> Upstream:
+        found = self._snapshot.upstreams.get(name)
+        if found is None:
+            reason = self._failed.get(f"upstreams.{name}")
+            raise NotFoundError(
+                f"no upstream {name}"
+                if reason is None
+                else f"upstream {name} is stored but cannot be used: {reason}"
+            )
+        return found
+
+    # Changes.
+
+    def set_upstream(
+        self, name: str, body: object, who: str, wait: bool = True
+    ) -> defer.Deferred[Receipt]:
+        """Make or change an upstream, as ``slardar.model.parse.merge_upstream`` says.
+
+        Fails, as every change does, with ConfigError for a wrong body (nothing is
+        changed), StoreError or ConflictError if the store does not take it (nothing is
+        changed either), and ApplyError if it is stored but not served.  Without
+        ``wait`` it fires once the store holds the change.
+        """
+
+        def prepare() -> _Next:
+            check_name(name, "name")
+            known = self._snapshot.upstreams.get(name)
+            upstream = merge_upstream(known, name, body, f"upstreams.{name}", self._check_mode)
+            return _Next("upstream", name, upstream.source, self._snapshot.with_upstream(upstream))
+
+        return self._change(prepare, who, wait)
+
+    def patch_server(
+        self, name: str, server: str, body: object, who: str, wait: bool = True
+    ) -> defer.Deferred[Receipt]:
+        """Change some keys of one server, ``server`` being ``host:port``.
+
+        Fails with NotFoundError if there is no such upstream or server.
+        """
+
+        def prepare() -> _Next:
+            host, port = parse_server_key(server, "server")
+            upstream = patch_server(
+                self._known(name), host, port, body, f"upstreams.{name}.{server}", self._check_mode
+            )
+            return _Next("upstream", name, upstream.source, self._snapshot.with_upstream(upstream))
+
+        return self._change(prepare, who, wait)
+
+    def remove_upstream(self, name: str, who: str, wait: bool = True) -> defer.Deferred[Receipt]:
+        """Remove an upstream; it stays away after a restart, also if a file names it.
+
+        Requests under way finish.  Fails with NotFoundError if there is none.
+        """
+
+        def prepare() -> _Next:
+            snapshot = self._snapshot
+            if name in snapshot.upstreams:
+                snapshot = snapshot.without_upstream(name)
+            elif f"upstreams.{name}" in self._failed:
+                # It is in the store only: the same configuration, one version on.
+                snapshot = snapshot.with_routes(snapshot.routes)
+            else:
+                raise NotFoundError(f"no upstream {name}")
+            return _Next("upstream", name, None, snapshot)
+
+        return self._change(prepare, who, wait)
+
+    def set_routes(self, body: object, who: str, wait: bool = True) -> defer.Deferred[Receipt]:
+        """Replace all routes."""
+
+        def prepare() -> _Next:
+            routes = parse_routes(body, "routes")
+            written = _written_routes(routes)
+            return _Next("routes", "", written, self._snapshot.with_routes(routes))
+
+        return self._change(prepare, who, wait)
+
+    def _change(
+        self, prepare: Callable[[], _Next], who: str, wait: bool
+    ) -> defer.Deferred[Receipt]:
+        return defer.ensureDeferred(self._make_change(prepare, who, wait))
+
+    async def _make_change(self, prepare: Callable[[], _Next], who: str, wait: bool) -> Receipt:
+        # The lock is held until the plane has been given the snapshot: it gets them in
+        # order.  It may still be looking up names for one when the next one comes.
+        await self._lock.acquire()
+        try:
+            following = prepare()
+            version = await self._commit(following, who)
+            applied = defer.maybeDeferred(
+                self._plane.apply,
+                following.snapshot,
+                [following.name] if following.kind == "upstream" else [],
+            )
+        finally:
+            self._lock.release()
+        applied.addErrback(self._not_applied, following, version)
+        if not wait:
+            applied.addErrback(lambda _failure: None)  # it has been logged
+            return Receipt(version)
+        answer = await applied
+        return Receipt(version, answer.get("workers", {}) if answer else {})
+
+    async def _commit(self, following: _Next, who: str) -> int:
+        """Store a change and make it the configuration of now; answers the version."""
+        change = Change(following.kind, following.name, following.value, who, self._clock())
+        try:
+            version = await self._store.commit(self._snapshot.version, change)
+        except (StoreError, ConflictError) as error:
+            _log.error("{path} is not changed: {error}", path=following.path, error=error)
+            raise
+        # The store counts; nobody has seen this snapshot yet.
+        following.snapshot.version = version
+        self._snapshot = following.snapshot
+        self._failed.pop(following.path, None)
+        _log.info(
+            "version {version}: {path} {verb} by {who}",
+            version=version,
+            path=following.path,
+            verb="removed" if following.value is None else "set",
+            who=who,
+        )
+        return version
+
+    def _not_applied(self, failure: Any, following: _Next, version: int) -> None:
+        _log.failure(
+            "version {version} of {path} is stored but not served everywhere",
+            failure=failure,
+            version=version,
+            path=following.path,
+        )
+        raise ApplyError(
+            f"{following.path} is stored as version {version}, but is not served everywhere: "
+            + " ".join(str(failure.value).split())
+        )
+
+
+class _Next(Struct):
+    """A change that has been checked, and the snapshot that it leads to."""
+
+    kind: Kind
+    name: str
+    value: Any
+    snapshot: Snapshot
+
+    @property
+    def path(self) -> str:
+        """What changes, as a key path."""
+        return f"upstreams.{self.name}" if self.kind == "upstream" else "routes"
+
+
+def _written_routes(routes: tuple[Route, ...]) -> list[Any]:
+    written: list[Any] = msgspec.to_builtins(routes)
+    return list(written)

@@ -1,0 +1,175 @@
+"""Who may call the control channel: tokens, roles, and what a browser may not do.
+
+Two rules hold without tokens.  The channel listens only where other machines cannot
+reach it (:func:`check_endpoint`).  And a page of some website, opened in a browser on
+this very machine, can reach it all the same, so :meth:`Gate.admit` refuses requests
+that a browser marks as another site's (``Origin``, ``Sec-Fetch-Site``) and requests
+for a name that the site's own DNS may have pointed here (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import re
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from slardar.config import Token
+from slardar.errors import ConfigError, SlardarError
+
+__all__ = ["Caller", "Gate", "RefusedError", "check_endpoint"]
+
+#: Where the interface stands among an endpoint's words, if it is not given by name:
+#: the signatures of twisted.internet.endpoints.
+_INTERFACE = {"tcp": 2, "tcp6": 2, "ssl": 5}
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+class RefusedError(SlardarError):
+    """A call is turned away before anyone looks at what it wants."""
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+class Caller(Struct, frozen=True):
+    """Who calls: a token's name, or ``http`` where there are no tokens."""
+
+    name: str
+    #: Everything, or only calls that change nothing.
+    is_admin: bool
+
+
+class Gate:
+    """Admits callers by the head of their request, before a byte of its body."""
+
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        self._known = tuple(
+            (bytes.fromhex(token.sha256), Caller(token.name, token.role == "admin"))
+            for token in tokens
+        )
+
+    def admit(self, header: Callable[[str], Sequence[str]], is_unix: bool) -> Caller:
+        """The caller of a request.
+
+        ``header(name)`` gives every value of a header; ``is_unix`` says that the
+        request came over a unix socket, which no browser does.  Does not block.
+
+        :raise RefusedError: 400 for two Hosts, 401 without a valid token, 403 for
+            what a browser was made to send.
+        """
+        hosts = header("Host")
+        if len(hosts) > 1:
+            raise RefusedError(400, "expected one Host header")
+        host = hosts[0].strip().lower() if hosts else ""
+        _check_site(header("Origin"), header("Sec-Fetch-Site"), host)
+        if not self._known:
+            # HTTP/1.0 without Host is no browser either.
+            if hosts and not is_unix and not _is_own_name(host):
+                raise RefusedError(
+                    403,
+                    "expected an address or localhost as Host; other names are taken "
+                    "only with control.tokens",
+                )
+            return Caller("http", True)
+        caller = self._find(header("Authorization"))
+        if caller is None:
+            raise RefusedError(
+                401, "expected Authorization: Bearer TOKEN, with a token that is known"
+            )
+        return caller
+
+    def _find(self, authorization: Sequence[str]) -> Caller | None:
+        """The caller whose token it is; takes as long for every wrong one."""
+        if len(authorization) != 1:
+            return None
+        scheme, _, token = authorization[0].strip().partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        digest = hashlib.sha256(token.strip().encode("latin-1", "replace")).digest()
+        found = None
+        for known, caller in self._known:
+            if hmac.compare_digest(digest, known):
+                found = caller
+        return found
+
+
+def _check_site(origins: Sequence[str], fetch_sites: Sequence[str], host: str) -> None:
+    """Refuse what a browser sends for another site; other clients send neither header."""
+    for site in fetch_sites:
+        if site.strip().lower() not in ("same-origin", "none"):
+            raise RefusedError(403, "a browser's cross-site request is refused (Sec-Fetch-Site)")
+    for origin in origins:
+        scheme, found, authority = origin.strip().lower().partition("://")
+        port = _DEFAULT_PORTS.get(scheme, "")
+        if not found or authority.removesuffix(port) != host.removesuffix(port):
+            raise RefusedError(403, "a browser's cross-site request is refused (Origin)")
+
+
+def _is_own_name(host: str) -> bool:
+    """Whether a Host, in lower case, is one that no foreign DNS can give: an address,
+    ``localhost`` or a name below it (RFC 6761, section 6.3)."""
+    found = re.fullmatch(r"(?:\[(.+)\]|([^\[\]:]+))(?::[0-9]*)?", host)
+    if found is None:
+        return False
+    if found[1]:
+        return _address(found[1]) is not None
+    name = found[2].removesuffix(".")
+    return name == "localhost" or name.endswith(".localhost") or _address(name) is not None
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def check_endpoint(endpoint: str, tokens: Sequence[Token], where: str = "control.http") -> None:
+    """Refuse a control endpoint that others can reach while there are no tokens.
+
+    ``endpoint`` is a Twisted server endpoint string; whether it is a valid one is not
+    checked here.  A kind that is not known here is taken for one that others reach.
+    """
+    if tokens:
+        return
+    words, options = _split_endpoint(endpoint)
+    kind = words[0].lower()
+    if kind == "unix":
+        return
+    if kind == "systemd" and (options.get("domain") or _word(words, 1)).upper() == "UNIX":
+        return
+    if kind in _INTERFACE:
+        interface = options.get("interface") or _word(words, _INTERFACE[kind])
+        address = _address(interface)
+        if interface == "localhost" or (address is not None and address.is_loopback):
+            return
+    raise ConfigError(
+        f"{where}: expected an endpoint of the loopback interface or a unix socket, such as "
+        f"tcp:1995:interface=127.0.0.1, because control.tokens is empty; got {endpoint}"
+    )
+
+
+def _word(words: Sequence[str], index: int) -> str:
+    return words[index] if index < len(words) else ""
+
+
+def _split_endpoint(endpoint: str) -> tuple[list[str], dict[str, str]]:
+    """The words and the named values of an endpoint string; ``\\`` escapes what follows."""
+    words: list[str] = []
+    options: dict[str, str] = {}
+    for part in re.findall(r"(?:\A|:)((?:\\.|[^:\\])*)", endpoint, re.DOTALL):
+        name, equals, value = part.partition("=")
+        if equals and not name.endswith("\\"):
+            options[name] = _unescaped(value)
+        else:
+            words.append(_unescaped(part))
+    return words or [""], options
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)

@@ -1,0 +1,96 @@
+"""What ``GET /status`` shows: the names and the form are upyun/slardar's.
+
+Built anew at each call, from the snapshot and the counters of the data plane; with
+10,000 upstreams of two servers that takes about 0.15 s, so it is not for a loop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from slardar import __version__
+from slardar.config import Settings
+from slardar.model.live import ServerLive
+from slardar.model.server import Server, Upstream
+from slardar.model.snapshot import Snapshot
+
+__all__ = ["build_status"]
+
+
+class _Times(dict[int, str]):
+    """Local times in the contract's form, by epoch second; many servers share one."""
+
+    def __missing__(self, second: int) -> str:
+        text = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+        self[second] = text
+        return text
+
+
+def build_status(
+    settings: Settings,
+    snapshot: Snapshot,
+    plane: Any,
+    start_time: float,
+    failed: Mapping[str, str],
+) -> dict[str, Any]:
+    """The whole object, ready for JSON.
+
+    ``plane`` is a :class:`slardar.interfaces.IPlane`; ``start_time`` is in epoch seconds;
+    ``failed`` says, by key path, what of the stored state could not be used, and why.
+    """
+    times = _Times()
+    statistics = dict(plane.statistics())
+    status: dict[str, Any] = {
+        "slardar_version": __version__,
+        "start_time": times[int(start_time)],
+        "conf_hash": settings.conf_hash,
+        "shd_config_version": snapshot.version,
+        # There are no active heartbeats yet.
+        "checkup_timer_alive": False,
+        "last_check_time": None,
+        "config_timer": statistics.pop("config_timer", {}),
+        "fingerprint": snapshot.fingerprint,
+        "statistics": statistics,
+    }
+    if failed:
+        status["failed"] = dict(failed)
+    for name, upstream in sorted(snapshot.upstreams.items()):
+        status[f"cls:{name}"] = _levels(upstream, plane.peers(name), times)
+    return status
+
+
+def _levels(
+    upstream: Upstream, peers: Mapping[str, ServerLive], times: _Times
+) -> list[list[dict[str, Any]]]:
+    name = upstream.name
+    return [
+        [_server(name, server, peers, times) for server in level.servers]
+        for level in upstream.levels
+    ]
+
+
+def _server(
+    upstream: str, server: Server, peers: Mapping[str, ServerLive], times: _Times
+) -> dict[str, Any]:
+    key = server.key
+    # One that is not served (yet) looks as one does that nobody has asked.
+    live = peers.get(key) or ServerLive()
+    timeout = server.fail_timeout
+    shown: dict[str, Any] = {
+        "server": f"{upstream}:{key}",
+        "status": live.status,
+        "weight": server.weight,
+        "max_fails": server.max_fails,
+        "fail_timeout": int(timeout) if timeout == int(timeout) else timeout,
+        "fail_num": live.fail_num,
+        "lastmodified": times[int(live.last_modified)],
+        "msg": live.msg,
+        "active": live.active,
+        "requests": live.requests,
+        "failures": live.failures,
+    }
+    if server.state != "up":
+        shown["state"] = server.state
+    return shown

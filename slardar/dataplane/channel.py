@@ -1,0 +1,373 @@
+"""A connected socket on the poller, with what it could not send yet.
+
+A channel's protocol is told what happens: ``received(channel, data)``,
+``ended(channel)`` (the peer closed its side), ``lost(channel, message)``,
+``drained(channel)``, ``late(channel)``, and ``connected(channel)`` if the channel
+had to be connected first.  After ``close`` nothing more is told.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
+from typing import Any
+
+from slardar.dataplane.poller import Poller
+
+__all__ = ["Channel"]
+
+#: Bytes read at once.  A head and a small body fit many times over.
+READ_SIZE = 65536
+#: Bytes read at once from a channel in the middle of a large body, into one buffer
+#: that all channels share: 256 KiB was the cheapest of 64 KiB to 1 MiB measured.
+BULK_SIZE = 262144
+_BULK = bytearray(BULK_SIZE)
+_BULK_VIEW = memoryview(_BULK)
+
+#: Bytes waiting to be sent past which the other side is told to pause, and down to
+#: which they must fall before it goes on.
+HIGH_MARK = 65536
+LOW_MARK = 16384
+
+_RESET = struct.pack("ii", 1, 0)
+_BROKEN = EPOLLERR | EPOLLHUP
+
+
+class Channel:
+    """See the module.  None of its methods blocks, and none calls the protocol
+    back, except those that the poller calls."""
+
+    __slots__ = (
+        "_error",
+        "_events",
+        "_finishing",
+        "_out",
+        "_poller",
+        "at_end",
+        "bulk",
+        "closed",
+        "congested",
+        "connecting",
+        "deadline",
+        "fd",
+        "generation",
+        "protocol",
+        "send_timeout",
+        "sock",
+    )
+
+    def __init__(
+        self, poller: Poller, sock: socket.socket, protocol: Any, connecting: bool = False
+    ) -> None:
+        self._poller = poller
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.protocol = protocol
+        self.connecting = connecting
+        #: When the channel must have moved by, in monotonic seconds; 0 for never.
+        self.deadline = 0.0
+        #: Seconds that the peer may take nothing of what waits to be sent.
+        self.send_timeout = 60.0
+        #: Large reads into the shared buffer: ``received`` gets a memoryview then,
+        #: which is valid during the call only.
+        self.bulk = False
+        #: More than HIGH_MARK bytes wait to be sent.
+        self.congested = False
+        #: The peer has closed its side.
+        self.at_end = False
+        self.closed = False
+        #: The pool's mark of the addresses it was made with.
+        self.generation = 0
+        #: What waits to be sent; not ``None`` once closed, so that ``write`` looks.
+        self._out: bytearray | None = None
+        self._finishing = False
+        #: What broke a send.  The kernel tells it once, and whoever reads then meets
+        #: what looks like an end in order.
+        self._error = ""
+        self._events = EPOLLOUT if connecting else EPOLLIN
+        poller.add(self, self._events)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "connecting" if self.connecting else "open"
+        return f"<Channel {self.fd} {state} {self.protocol!r}>"
+
+    # Writing.
+
+    @property
+    def unsent(self) -> bool:
+        """Whether bytes still wait for the kernel to take them."""
+        return bool(self._out)
+
+    def write(self, data: Any) -> bool:
+        """Send bytes, now as far as the kernel takes them; keeps no reference to them.
+
+        False if the connection is broken (``lost`` follows) or closed: nothing of
+        them went out.
+        """
+        if self._out is not None:
+            self._hold(data)
+            return not self.closed
+        try:
+            sent = self.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._send_failed(error)
+            self._hold(data)
+            return not self._error
+        if sent < len(data):
+            self._hold(memoryview(data)[sent:])
+        return True
+
+    def write_both(self, head: bytes, data: Any) -> None:
+        """Send a head and much body behind it, without copying them together."""
+        if self._out is not None:
+            self._hold(head)
+            self._hold(data)
+            return
+        try:
+            sent = self.sock.sendmsg((head, data))
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._send_failed(error)
+            sent = 0
+        if sent < len(head):
+            self._hold(head[sent:])
+            self._hold(data)
+        elif sent < len(head) + len(data):
+            self._hold(memoryview(data)[sent - len(head) :])
+
+    def _send_failed(self, error: OSError) -> None:
+        """Remember the error; the bytes are held, so that the poller comes to tell it.
+
+        A kernel that is short of memory for a moment has broken nothing.
+        """
+        if error.errno not in (errno.ENOBUFS, errno.ENOMEM):
+            self._error = error.strerror or "connection lost"
+
+    def _hold(self, data: Any) -> None:
+        if self.closed:
+            return
+        out = self._out
+        if out is None:
+            self._out = out = bytearray(data)
+            self._watch(self._events | EPOLLOUT)
+        else:
+            out += data
+        if len(out) > HIGH_MARK:
+            self.congested = True
+
+    def finish_writing(self) -> None:
+        """Close our side once everything is sent; go on reading."""
+        self._finishing = True
+        if self._out is None and not self.closed:
+            self._shut_down()
+
+    def close_when_flushed(self) -> None:
+        """Close once everything is sent, at the latest after ``send_timeout``."""
+        if self._out is None:
+            self.close()
+        elif not self.closed:
+            # Nothing is read any more: what the peer says now concerns nobody.
+            self.protocol = _FLUSHING
+            self._finishing = True
+            self.deadline = self._poller.clock.now + self.send_timeout
+            self._watch(EPOLLOUT)
+
+    def close(self) -> None:
+        """Close now.  What was not sent is lost: the peer gets a reset then, so that it
+        neither takes the rest for all, nor waits for it behind a full buffer."""
+        if not self.closed:
+            if self._out:
+                self._set_reset()
+            self.closed = True
+            self._out = bytearray()
+            self._poller.remove(self)
+
+    def abort(self) -> None:
+        """Close with a reset, so that the peer cannot take this for an end."""
+        if not self.closed:
+            self._set_reset()
+            self.close()
+
+    def _set_reset(self) -> None:
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        except OSError:
+            pass  # it is reset already
+
+    def _shut_down(self) -> None:
+        if self.protocol is _FLUSHING:
+            self.close()
+            return
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the peer was faster; its reset or end is told as an event
+
+    # Reading.
+
+    def pause(self) -> None:
+        """Read no more until :meth:`resume`; the kernel makes the peer wait."""
+        if self._events & EPOLLIN:
+            self._watch(self._events & ~EPOLLIN)
+
+    def resume(self) -> None:
+        """Read again; without effect once the peer has closed its side."""
+        if not (self._events & EPOLLIN or self.at_end or self.connecting):
+            self._watch((self._events | EPOLLIN) & ~EPOLLONESHOT)
+
+    def is_quiet(self) -> bool:
+        """Whether an idle connection is still open with nothing to read (asks the kernel)."""
+        try:
+            self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def probe(self, idle: int) -> None:
+        """Ask the peer's kernel, after ``idle`` quiet seconds, whether it still knows
+        this connection; a peer that is gone becomes ``lost`` after two more."""
+        try:
+            sock = self.sock
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, idle // 4))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        except OSError:
+            pass  # a unix socket has no probes and needs none
+
+    def _watch(self, events: int) -> None:
+        if events != self._events and not self.closed:
+            self._events = events
+            self._poller.change(self, events)
+
+    # From the poller.
+
+    def readable(self) -> None:
+        """There are bytes, or the peer's end."""
+        data: bytes | memoryview
+        try:
+            if self.bulk:
+                data = _BULK_VIEW[: self.sock.recv_into(_BULK)]
+            else:
+                data = self.sock.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lose(error.strerror or "connection lost")
+            return
+        if data:
+            self.protocol.received(self, data)
+        elif self._error:
+            self._lose(self._error)
+        else:
+            self.at_end = True
+            self.protocol.ended(self)
+            if not self.closed:
+                self.pause()
+
+    def event(self, events: int) -> None:
+        """Something other than bytes alone."""
+        if events & _BROKEN and not self.connecting:
+            self._broken()
+            return
+        if events & EPOLLOUT or self.connecting:
+            self._writable()
+            if self.closed:
+                return
+        if events & self._events & EPOLLIN:
+            self.readable()
+
+    def _broken(self) -> None:
+        """The peer reset the connection, or both sides have ended it.
+
+        Nothing more can be sent.  What the peer said before is read first: a server
+        that refuses an upload replies, and resets what it does not read.
+        """
+        if self._events & EPOLLIN:
+            self.readable()
+            return
+        error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error or self.at_end or self._out is not None:
+            self._lose(os.strerror(error) if error else self._error or "connection closed")
+        else:
+            # Both sides have ended in order, and bytes may be left to read.  epoll
+            # would tell so without end; one shot silences it until resume().
+            self._watch(EPOLLONESHOT)
+
+    def _writable(self) -> None:
+        if self.connecting:
+            error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                self._lose(os.strerror(error))
+                return
+            self.connecting = False
+            self._watch(EPOLLIN)
+            self.protocol.connected(self)
+            return
+        out = self._out
+        if out is None:
+            return
+        try:
+            sent = self.sock.send(out)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lose(error.strerror or "connection lost")
+            return
+        del out[:sent]
+        if out:
+            self.deadline = self._poller.clock.now + self.send_timeout
+        else:
+            self._out = None
+            self._watch(self._events & ~EPOLLOUT)
+            if self._finishing:
+                self._shut_down()
+                if self.closed:
+                    return
+        if not out or (self.congested and len(out) <= LOW_MARK):
+            self.congested = False
+            self.protocol.drained(self)
+
+    def _lose(self, message: str) -> None:
+        self.protocol.lost(self, message)
+        self.close()
+
+    def late(self) -> None:
+        """The deadline has passed."""
+        self.deadline = 0.0
+        self.protocol.late(self)
+
+    def failed(self) -> None:
+        """A bug was met while handling an event: let the protocol clean up."""
+        self.protocol.lost(self, "internal error")
+        self.close()
+
+
+class _Flushing:
+    """The protocol of a channel whose owner has left: whatever happens, it ends."""
+
+    def received(self, channel: Channel, data: Any) -> None:
+        channel.close()
+
+    def ended(self, channel: Channel) -> None:
+        channel.close()
+
+    def lost(self, channel: Channel, message: str) -> None:
+        channel.close()
+
+    def drained(self, channel: Channel) -> None:
+        """Less is left to send; nobody waits for it."""
+
+    def late(self, channel: Channel) -> None:
+        channel.close()
+
+
+_FLUSHING = _Flushing()

@@ -1,0 +1,148 @@
+"""A listening socket on the poller."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+from select import EPOLLIN
+
+from twisted.logger import Logger
+
+from slardar.dataplane.poller import Poller
+
+__all__ = ["Listener"]
+
+#: Connections accepted in one go: a storm of them must not hold up the requests
+#: under way.
+_BURST = 64
+#: Clients that may wait in the kernel's queue, and some that come meanwhile; without
+#: an end a flood of them would keep a process from stopping.
+_QUEUE = 8192
+#: Seconds that accepting rests when the process has no descriptor left.
+_REST = 0.5
+
+#: The client has left again, or its network failed: accept(2) says to go on.
+_GONE = (
+    errno.ECONNABORTED,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.EINTR,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.ENONET,
+    errno.ENOPROTOOPT,
+    errno.EOPNOTSUPP,
+    errno.EPERM,  # a firewall's rule
+    errno.EPROTO,
+)
+
+_log = Logger("slardar.listener")
+
+
+class Listener:
+    """Accepts connections and hands them to ``accepted(socket, address)``.
+
+    ``address`` is the client's, without port: ``127.0.0.1``, ``::1``, and ``unix:``
+    where there is none.  While the listener is paused, the kernel's queue keeps the
+    clients waiting.
+    """
+
+    def __init__(
+        self, poller: Poller, sock: socket.socket, accepted: Callable[[socket.socket, bytes], None]
+    ) -> None:
+        self._poller = poller
+        self.sock = sock
+        self.fd = sock.fileno()
+        #: Monotonic seconds at which a rest ends; 0 while there is none.
+        self.deadline = 0.0
+        self._accepted = accepted
+        self._paused = False
+        self._events = EPOLLIN
+        self._complained = 0.0
+        self._tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
+        sock.setblocking(False)
+        if self._tcp:
+            # Accepted sockets inherit it on Linux: one call instead of one each.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        poller.add(self, EPOLLIN)
+
+    def __repr__(self) -> str:
+        return f"<Listener {self.sock!r}>"
+
+    def readable(self) -> None:
+        """Clients wait to be accepted."""
+        for _ in range(_BURST):
+            if self._events == 0 or not self._accept():
+                return
+
+    def accept_all(self) -> None:
+        """Accept whoever the kernel has greeted, paused or not: before it is closed."""
+        for _ in range(_QUEUE):
+            if not self._accept():
+                return
+
+    def _accept(self) -> bool:
+        """Accept one client; False if none can be accepted now."""
+        try:
+            sock, address = self.sock.accept()
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno in _GONE:
+                return True
+            self._exhausted(error)
+            return False
+        sock.setblocking(False)
+        self._accepted(sock, _client(address[0]) if self._tcp else b"unix:")
+        return True
+
+    def event(self, events: int) -> None:
+        """Anything else than a client: nothing that accepting would not tell."""
+        self.readable()
+
+    def pause(self) -> None:
+        """Accept nobody until :meth:`resume`."""
+        self._paused = True
+        self._watch()
+
+    def resume(self) -> None:
+        """Accept again."""
+        self._paused = False
+        self._watch()
+
+    def late(self) -> None:
+        """The rest is over."""
+        self.deadline = 0.0
+        self._watch()
+
+    def failed(self) -> None:
+        """A bug met while accepting one client must not end the listener: rest."""
+        self.deadline = self._poller.clock.now + _REST
+        self._watch()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._events = 0
+        self._poller.remove(self)
+
+    def _exhausted(self, error: OSError) -> None:
+        now = self._poller.clock.now
+        if now - self._complained >= 1.0:
+            self._complained = now
+            _log.error("cannot accept connections: {error}", error=error.strerror)
+        self.deadline = now + _REST
+        self._watch()
+
+    def _watch(self) -> None:
+        events = 0 if self._paused or self.deadline else EPOLLIN
+        if events != self._events:
+            self._events = events
+            self._poller.change(self, events)
+
+
+def _client(host: str) -> bytes:
+    """The address as headers show it: an IPv4 client of an IPv6 socket as IPv4."""
+    if host[:7] == "::ffff:" and "." in host:
+        host = host[7:]
+    return host.encode("ascii")

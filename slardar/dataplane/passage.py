@@ -1,0 +1,350 @@
+"""A request of twisted.web's on its way through the data plane.
+
+The second kind of downstream an exchange may have; the first is
+:class:`slardar.http1.conversation.Conversation`.  twisted.web has parsed the request
+and writes the reply; in between the rules are the same, because the request is
+parsed again by slardar's own parser and answered by the same exchange.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from slardar.dataplane.webheads import read_head, without_prefix, write_head
+from slardar.http1.exchange import Exchange
+from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request
+from slardar.http1.replies import error_reply
+from slardar.http1.writer import interim_head
+
+__all__ = ["Passage"]
+
+#: Bytes of a body that twisted.web has read, sent at once, and how often before the
+#: reactor gets its turn: a megabyte, which takes about a millisecond.
+_PIECE = 65536
+_PIECES_A_TURN = 16
+
+
+@implementer(IPushProducer)
+class Passage:
+    """One request of twisted.web's under way.
+
+    ``plane`` is the :class:`slardar.dataplane.proxy.DataPlane`, ``web`` the
+    ``twisted.web.server.Request``, ``all_passages`` where those under way are kept.
+    With ``streaming`` the body is still to come, and ``web`` is a
+    :class:`slardar.web.StreamingRequest`.
+
+    Ends once, by ``finish`` on the request, by the loss of the connection, or by
+    :meth:`_break`.
+    """
+
+    def __init__(self, plane: Any, web: Any, all_passages: set[Passage], streaming: bool) -> None:
+        self._plane = plane
+        self._web = web
+        self._all = all_passages
+        self._request: Request | None = None
+        self._exchange: Exchange | None = None
+        self._streaming = streaming
+        #: A body that twisted.web has read: its file, what is left, and why it waits.
+        self._content: Any = None
+        self._remaining = 0
+        self._held = False
+        self._pumping = False
+        #: Bytes of a body that is coming.
+        self._received = 0
+        self._keep_alive = True
+        #: Whether the end of the reply is told by the connection's end alone.
+        self._until_close = False
+        self._producing = False
+        #: Looks whether a client takes anything; runs the pump again.
+        self._timer: Any = None
+        self._turn: Any = None
+
+    def begin(self, upstream: str | None, strip_prefix: bool) -> None:
+        """Check the request and start its exchange; may reply before it returns."""
+        plane, web = self._plane, self._web
+        self._all.add(self)
+        web.notifyFinish().addErrback(self._gone)
+        try:
+            request = self._request = self._parsed(strip_prefix)
+        except BadMessage as error:
+            # What twisted.web made of it may not be what the client meant.
+            self._keep_alive = False
+            self.refuse(error.status, error.message)
+            return
+        if web.clientproto == b"HTTP/1.1":
+            # twisted.web finds "close" only where nothing else is named.
+            self._keep_alive = request.keep_alive
+        if plane.draining:
+            self.refuse(503, "the server is about to stop")
+            return
+        # The plane's clock stands still between its own batches.
+        plane.clock.now = time.monotonic()
+        if upstream is None:
+            exchange = plane.begin(self, request)
+        else:
+            exchange = plane.begin_on(upstream, self, request)
+        if exchange is None:
+            return
+        self._exchange = exchange
+        exchange.start()
+        self._pump()
+
+    def _parsed(self, strip_prefix: bool) -> Request:
+        """The request as slardar's parser sees it, with its body's length settled."""
+        plane, web = self._plane, self._web
+        request = read_head(web, plane.max_head, plane.max_headers, plane.max_url)
+        if strip_prefix and web.prepath and request.target[:1] == b"/":
+            request.target = without_prefix(request.target, len(web.prepath))
+        if self._streaming:
+            declared = web.declared_length
+            if request.length != (CHUNKED if declared is None else declared):
+                raise BadMessage(400, "the length of the body is not clear")
+        else:
+            # twisted.web has asked for the body already, and has got it.
+            request.expects = False
+            self._take_content(request)
+        if request.length > plane.max_body:
+            raise BadMessage(413, "the body of the request is too large")
+        return request
+
+    def _take_content(self, request: Request) -> None:
+        content = self._web.content
+        content.seek(0, 2)
+        size = content.tell()
+        content.seek(0)
+        if size > self._plane.max_body:
+            raise BadMessage(413, "the body of the request is too large")
+        if request.length != CHUNKED:
+            # HTTP/2 need not declare it; with HTTP/1 they agree.
+            request.length = size
+        if request.length:
+            self._content = content
+            self._remaining = size
+
+    # The request's body.
+
+    def _pump(self) -> None:
+        """Send what twisted.web has read, until the server takes no more for now."""
+        if self._pumping or self._content is None or self._turn is not None:
+            return
+        self._pumping = True
+        for _ in range(_PIECES_A_TURN):
+            exchange = self._exchange
+            if exchange is None or self._held:
+                break
+            if self._remaining:
+                piece = self._content.read(_PIECE)
+                self._remaining -= len(piece)
+                exchange.body(piece)
+            if not self._remaining:
+                self._content = None
+                exchange.body_end([])
+                break
+        else:
+            self._turn = self._call_later(0, self._pump_again)
+        self._pumping = False
+
+    def _pump_again(self) -> None:
+        self._turn = None
+        self._pump()
+
+    def body_arrived(self, data: bytes) -> None:
+        """From a streaming request: more of the body."""
+        exchange = self._exchange
+        self._received += len(data)
+        if exchange is None:
+            return
+        if self._received > self._plane.max_body:
+            self._exchange = None
+            exchange.cancel()
+            if self._web.startedWriting:
+                self._break()
+            else:
+                self.refuse(413, "the body of the request is too large")
+            return
+        exchange.body(data)
+
+    def body_complete(self) -> None:
+        """From a streaming request: that was all of the body."""
+        if self._exchange is not None:
+            self._exchange.body_end([])
+
+    def pause_body(self) -> None:
+        """From the exchange: the server takes no more for now."""
+        if self._streaming:
+            self._web.pause_body()
+        else:
+            self._held = True
+
+    def resume_body(self) -> None:
+        """From the exchange: the server takes more."""
+        if self._streaming:
+            self._web.resume_body()
+        else:
+            self._held = False
+            self._pump()
+
+    # The reply, from the exchange.
+
+    def start_reply(self, reply: Reply, data: bytes | memoryview, done: bool) -> None:
+        """Hand on the head and what there is of the body."""
+        web = self._web
+        write_head(web, reply)
+        headers = web.responseHeaders
+        length = -1
+        if web.method == b"HEAD" or reply.status == 304:
+            length = reply.declared
+        elif reply.status != 204:
+            length = len(data) if done else reply.length
+            self._until_close = length < 0 and web.clientproto == b"HTTP/1.0"
+        if length >= 0:
+            headers.setRawHeaders(b"Content-Length", [b"%d" % length])
+        if web.clientproto != b"HTTP/2" and (
+            not self._keep_alive or (self._streaming and web.arriving)
+        ):
+            # Also where the body is not all here: nobody will want the rest.
+            headers.setRawHeaders(b"Connection", [b"close"])
+            web.channel.persistent = False
+        if done:
+            web.write(bytes(data))
+            self.end_reply([])
+            return
+        self._producing = True
+        web.registerProducer(self, True)
+        web.write(bytes(data))
+
+    def reply_body(self, data: bytes | memoryview) -> None:
+        """Hand on more of the body."""
+        self._web.write(bytes(data))
+
+    def end_reply(self, trailers: list[bytes]) -> None:
+        """The body is complete; twisted.web has no place for trailers."""
+        self._let_go()
+        self._web.finish()
+
+    def break_reply(self) -> None:
+        """The body cannot be completed: end in a way that nobody takes for an end."""
+        self._break()
+
+    def interim_reply(self, reply: Reply) -> None:
+        """A 1xx reply: passed on, but not to a client that cannot know it."""
+        if self._web.clientproto == b"HTTP/1.1":
+            self._web.channel.write(interim_head(reply))
+
+    def switch(self, reply: Reply, origin: Any, data: bytes) -> None:
+        """No protocol was offered, so a server that switches is in error."""
+        exchange = self._exchange
+        origin.close()
+        if exchange is not None:
+            exchange.tunnel_ended()
+        self.refuse(502, "the server switched protocols without being asked")
+
+    def refuse(self, status: int, message: str) -> None:
+        """No reply came from a server: make one."""
+        self._exchange = None
+        self._plane.refused(status)
+        reply, body = error_reply(status, message, self._web.getHeader("accept"))
+        self.start_reply(reply, body, True)
+
+    # The client.
+
+    def pauseProducing(self) -> None:
+        """The client takes no more for now."""
+        if self._exchange is not None:
+            self._exchange.pause()
+        self._watch_client()
+
+    def resumeProducing(self) -> None:
+        """The client takes more."""
+        self._cancel_timer()
+        if self._exchange is not None:
+            self._exchange.resume()
+
+    def stopProducing(self) -> None:
+        """The client has left."""
+        self._give_up()
+
+    def _gone(self, failure: Any) -> None:
+        self._give_up()
+
+    def _give_up(self) -> None:
+        exchange = self._exchange
+        self._let_go()
+        if exchange is not None:
+            exchange.cancel()
+
+    def cut(self) -> None:
+        """The plane has stopped and will say no more of this request."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.cancel()
+        if self._web.startedWriting:
+            self._break()
+        else:
+            self.refuse(503, "the server is about to stop")
+
+    def _watch_client(self) -> None:
+        """End a reply of which the client takes nothing for the plane's ``send_timeout``.
+
+        twisted.web says that all is sent, and not that some of it is; but how much a
+        transport holds can be seen to change.
+        """
+        seen = self._unsent()
+
+        def look() -> None:
+            self._timer = None
+            if self._unsent() == seen:
+                self._give_up()
+                self._abort()
+            else:
+                self._watch_client()
+
+        self._cancel_timer()
+        self._timer = self._call_later(self._plane.send_timeout, look)
+
+    def _unsent(self) -> tuple[int, int]:
+        transport = self._web.transport
+        return len(getattr(transport, "dataBuffer", b"")), getattr(transport, "offset", 0)
+
+    def _break(self) -> None:
+        channel = self._web.channel
+        self._let_go()
+        if channel is None:
+            return
+        if self._until_close or self._web.clientproto == b"HTTP/2":
+            self._abort()
+        else:
+            # What is missing of the chunks or of the length tells the client.
+            channel.loseConnection()
+
+    def _abort(self) -> None:
+        """End the connection, or the stream of HTTP/2, with a reset."""
+        channel = self._web.channel
+        if channel is not None:
+            getattr(channel, "abortConnection", self._web.transport.abortConnection)()
+
+    def _let_go(self) -> None:
+        """Nothing more will be said about this request."""
+        self._exchange = None
+        self._content = None
+        self._all.discard(self)
+        self._cancel_timer()
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        if self._producing:
+            self._producing = False
+            if self._web.channel is not None:
+                self._web.unregisterProducer()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _call_later(self, seconds: float, function: Any) -> Any:
+        return self._web.site.reactor.callLater(seconds, function)

@@ -1,0 +1,159 @@
+"""The one reader that Twisted knows: readable when any data-plane socket is."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from typing import Any
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from zope.interface import implementer
+
+__all__ = ["BatchClock", "Poller"]
+
+#: Events taken in one turn of the reactor: enough to spread the turn's cost, few
+#: enough that timers and the control plane wait for some milliseconds at most.
+BATCH = 256
+
+#: Seconds between two looks for late channels.  Deadlines are seconds long, so a
+#: quarter is exact enough; ten thousand channels cost about a millisecond a look.
+TICK = 0.25
+
+_log = Logger("slardar.dataplane")
+
+
+class BatchClock:
+    """Monotonic seconds as of the batch under way: one system call a batch."""
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+
+@implementer(IReadDescriptor)
+class Poller:
+    """Carries events from a private epoll to the channels registered on it.
+
+    A channel has ``readable()`` (its socket has bytes and nothing else happened),
+    ``event(mask)`` (anything else), ``deadline`` (monotonic seconds, 0 for none),
+    ``late()``, ``failed()`` and ``close()``.  None of them may block.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._epoll = select.epoll()
+        self._poll = self._epoll.poll
+        self._channels: dict[int, Any] = {}
+        #: Sockets closed while a batch runs.  Their numbers must not be given to
+        #: new sockets before the batch's other events have found nobody.
+        self._closing: list[socket.socket] = []
+        self._in_batch = False
+        self._sweep = LoopingCall(self._find_late)
+        self._sweep.clock = reactor
+        self.clock = BatchClock()
+
+    def start(self) -> None:
+        """Join the reactor."""
+        self._reactor.addReader(self)
+        self._sweep.start(TICK, now=False)
+
+    def stop(self) -> None:
+        """Leave the reactor, and close what is still registered."""
+        if self._sweep.running:
+            self._sweep.stop()
+        self._reactor.removeReader(self)
+        for channel in list(self._channels.values()):
+            channel.close()
+        self._epoll.close()
+
+    # For channels.
+
+    def add(self, channel: Any, events: int) -> None:
+        """Watch ``channel`` for ``events`` (level-triggered)."""
+        self._channels[channel.fd] = channel
+        self._epoll.register(channel.fd, events)
+
+    def change(self, channel: Any, events: int) -> None:
+        """Watch it for other events; errors and hang-ups are always told."""
+        self._epoll.modify(channel.fd, events)
+
+    def remove(self, channel: Any) -> None:
+        """Forget the channel and close its socket (which leaves the epoll with it).
+
+        Without effect on one that is not registered: its descriptor's number may
+        belong to another by now.
+        """
+        if not self._has(channel):
+            return
+        del self._channels[channel.fd]
+        if self._in_batch:
+            self._closing.append(channel.sock)
+        else:
+            channel.sock.close()
+
+    def _has(self, channel: Any) -> bool:
+        return self._channels.get(channel.fd) is channel
+
+    def __len__(self) -> int:
+        return len(self._channels)
+
+    # For the reactor.
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def logPrefix(self) -> str:
+        return "data plane"
+
+    def connectionLost(self, reason: Any) -> None:
+        """The reactor is ending: nothing to do, :meth:`stop` was called before."""
+
+    def doRead(self) -> None:
+        """Handle one batch of events."""
+        channels = self._channels
+        self.clock.now = time.monotonic()
+        self._in_batch = True
+        for fd, event in self._poll(0, BATCH):
+            channel = channels.get(fd)
+            if channel is None:
+                continue
+            try:
+                if event == 1:  # EPOLLIN alone
+                    channel.readable()
+                else:
+                    channel.event(event)
+            except Exception:
+                self._channel_failed(channel)
+        self._in_batch = False
+        if self._closing:
+            closing, self._closing = self._closing, []
+            for sock in closing:
+                sock.close()
+
+    def _find_late(self) -> None:
+        now = self.clock.now = time.monotonic()
+        late = [c for c in self._channels.values() if 0.0 < c.deadline < now]
+        for channel in late:
+            # One that is late may have closed another, and its number be in use again.
+            if self._has(channel):
+                try:
+                    channel.late()
+                except Exception:
+                    self._channel_failed(channel)
+
+    def _channel_failed(self, channel: Any) -> None:
+        """A bug met on one channel concerns that channel and nothing else.
+
+        What becomes of it is the channel's own business (a listener goes on); one
+        that fails even at that is closed.
+        """
+        _log.failure("error on {channel!r}", channel=channel)
+        try:
+            channel.failed()
+        except Exception:
+            _log.failure("error while closing {channel!r}", channel=channel)
+            channel.close()

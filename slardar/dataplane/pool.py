@@ -1,0 +1,184 @@
+"""The connections to one server: those waiting for work, and how to make one."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from typing import Any
+
+from slardar.dataplane.channel import Channel
+from slardar.dataplane.poller import Poller
+
+__all__ = ["Pool", "is_literal"]
+
+#: Seconds an idle connection is kept; nginx's keepalive_timeout for upstreams.
+IDLE_SECONDS = 60.0
+
+_PENDING = (0, errno.EINPROGRESS)
+
+
+class Pool:
+    """Idle connections to one server of one upstream, newest first.
+
+    The newest is used first (LIFO): under less load the older ones time out, and
+    the one used is the one least likely to have been closed by the server.  The
+    pool is also the protocol of its idle channels: any byte or end that comes
+    without a request poisons the connection, which is then closed.
+    """
+
+    __slots__ = (
+        "_generation",
+        "_poller",
+        "_turn",
+        "addresses",
+        "closed",
+        "idle",
+        "limit",
+        "port",
+    )
+
+    def __init__(self, poller: Poller, host: str, port: int, limit: int) -> None:
+        self._poller = poller
+        self.port = port
+        #: Addresses of the server, as ``(family, address)``; empty while its name
+        #: is not resolved.
+        self.addresses: list[tuple[int, str]] = literal_address(host)
+        self._turn = 0
+        #: Grows when the addresses change; a channel carries that of its making.
+        self._generation = 0
+        self.idle: list[Channel] = []
+        #: Idle connections kept at most; the upstream's ``keepalive``.
+        self.limit = limit
+        self.closed = False
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.addresses}:{self.port} idle={len(self.idle)}>"
+
+    def acquire(self, protocol: Any, fresh: bool, check: bool) -> Channel | None:
+        """A channel for ``protocol``: an idle one, or a new one that is connecting.
+
+        ``fresh`` asks for a new one; ``check`` looks whether an idle one is still
+        open before it is given away.  ``None`` if not even a socket could be made.
+        """
+        if not fresh:
+            idle = self.idle
+            while idle:
+                channel = idle.pop()
+                if check and not channel.is_quiet():
+                    channel.close()
+                    continue
+                channel.protocol = protocol
+                return channel
+        return self._connect(protocol)
+
+    def release(self, channel: Channel) -> None:
+        """Take a channel back whose request and reply are complete."""
+        if (
+            self.closed
+            or len(self.idle) >= self.limit
+            or channel.at_end
+            or channel.generation != self._generation
+        ):
+            channel.close()
+            return
+        channel.protocol = self
+        channel.deadline = self._poller.clock.now + IDLE_SECONDS
+        channel.resume()
+        self.idle.append(channel)
+
+    def other_address(self, tried: int) -> bool:
+        """Move on to the server's next address; False once all were tried."""
+        self._turn += 1
+        return tried < len(self.addresses)
+
+    def set_addresses(self, addresses: list[tuple[int, str]]) -> None:
+        """The server's name has these addresses now.
+
+        Connections made to the addresses before are not used again, those that are
+        busy now included.
+        """
+        if addresses != self.addresses:
+            self.addresses = addresses
+            self._turn = 0
+            self._generation += 1
+            self.drop_idle()
+
+    def set_limit(self, limit: int) -> None:
+        """Keep ``limit`` idle connections at most; the oldest of too many are closed."""
+        self.limit = limit
+        idle = self.idle
+        surplus = idle[: max(0, len(idle) - limit)]
+        del idle[: len(surplus)]
+        for channel in surplus:
+            channel.close()
+
+    def drop_idle(self) -> None:
+        """Close what is idle."""
+        idle, self.idle = self.idle, []
+        for channel in idle:
+            channel.close()
+
+    def close(self) -> None:
+        """The server is gone: close what is idle, and later what is busy."""
+        self.closed = True
+        self.drop_idle()
+
+    def _connect(self, protocol: Any) -> Channel | None:
+        if not self.addresses:
+            return None
+        family, address = self.addresses[self._turn % len(self.addresses)]
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError:
+            return None
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            result = sock.connect_ex((address, self.port))
+        except OSError as error:
+            result = error.errno or errno.EIO
+        if result not in _PENDING:
+            sock.close()
+            return None
+        channel = Channel(self._poller, sock, protocol, connecting=True)
+        channel.generation = self._generation
+        return channel
+
+    # From an idle channel.
+
+    def received(self, channel: Channel, data: Any) -> None:
+        """A reply to no request: never to be given to anybody."""
+        self._discard(channel)
+
+    def ended(self, channel: Channel) -> None:
+        self._discard(channel)
+
+    def lost(self, channel: Channel, message: str) -> None:
+        self._discard(channel)
+
+    def late(self, channel: Channel) -> None:
+        self._discard(channel)
+
+    def drained(self, channel: Channel) -> None:
+        """Nothing waits to be sent on an idle channel."""
+
+    def _discard(self, channel: Channel) -> None:
+        try:
+            self.idle.remove(channel)
+        except ValueError:
+            pass
+        channel.close()
+
+
+def is_literal(host: str) -> bool:
+    """Whether ``host``, as the model spells it, is an address and no name."""
+    return ":" in host or host.replace(".", "").isdigit()
+
+
+def literal_address(host: str) -> list[tuple[int, str]]:
+    """The one address that ``host`` is, or nothing if it is a name."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return []
+    return [(socket.AF_INET6 if address.version == 6 else socket.AF_INET, host)]

@@ -1,0 +1,83 @@
+"""Heads between twisted.web and slardar: its request to ours, our reply to its."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.web.http import datetimeToString
+
+from slardar.http1.parser import BadMessage, Reply, Request, parse_request
+
+__all__ = ["read_head", "without_prefix", "write_head"]
+
+#: Headers that twisted.web writes itself, or that announce what it cannot send.
+_NOT_COPIED = frozenset((b"content-length", b"trailer"))
+
+
+def read_head(web: Any, max_head: int, max_headers: int, max_url: int) -> Request:
+    """The request that twisted.web has parsed, parsed again under slardar's rules.
+
+    twisted.web takes more than it should (two Hosts, any framing on HTTP/1.0, any
+    target), so its view is written down as a head and read like any other.  Raises
+    :class:`BadMessage` with the status that the client shall get.
+    """
+    head = _head(web)
+    if len(head) > max_head:
+        raise BadMessage(431, "the head of the request is too large")
+    request = parse_request(head, max_headers, max_url)
+    # twisted.web can become no tunnel and has no trailers.
+    request.upgrade = None
+    request.takes_trailers = False
+    request.scheme = b"https" if web.isSecure() else b"http"
+    # As a listener does: a client on a unix socket has no address.
+    host = getattr(web.getClientAddress(), "host", None)
+    request.address = b"unix:" if host is None else host.encode("ascii")
+    return request
+
+
+def _head(web: Any) -> bytes:
+    """The head of a request, as bytes, from what twisted.web made of it."""
+    version = web.clientproto if web.clientproto == b"HTTP/1.0" else b"HTTP/1.1"
+    lines = [b"%b %b %b" % (web.method, web.uri, version)]
+    for name, values in web.requestHeaders.getAllRawHeaders():
+        if name == b"Trailer":
+            continue  # twisted.web drops what it announces
+        if name == b"Cookie":
+            # HTTP/2 may send one cookie a field (RFC 9113 8.2.3).
+            values = [b"; ".join(values)]
+        lines += [b"%b: %b" % (name, value) for value in values]
+    head = b"\r\n".join((*lines, b"", b""))
+    if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1:
+        raise BadMessage(400, "the request has a line break within a header")
+    return head
+
+
+def write_head(web: Any, reply: Reply) -> None:
+    """Give twisted.web the status and the headers of a reply."""
+    web.setResponseCode(reply.status, reply.lines[0][13:])
+    # Neither a type that the server did not give, nor who we are.
+    web.defaultContentType = None
+    headers = web.responseHeaders
+    headers.removeHeader(b"server")
+    headers.removeHeader(b"content-length")
+    if not headers.hasHeader(b"date"):
+        # RFC 9110 6.6.1: who passes on a reply without a date adds one.
+        headers.setRawHeaders(b"Date", [datetimeToString()])  # type: ignore[no-untyped-call]
+    given: dict[bytes, list[bytes]] = {}
+    for line in reply.lines[1:]:
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        value = value.strip(b" \t")
+        if name == b"set-cookie":
+            # Beside those that the site itself sets.
+            web.cookies.append(value)
+        elif name not in _NOT_COPIED:
+            given.setdefault(name, []).append(value)
+    for name, values in given.items():
+        headers.setRawHeaders(name, values)
+
+
+def without_prefix(target: bytes, segments: int) -> bytes:
+    """``target`` without its first ``segments`` path segments."""
+    path, mark, query = target.partition(b"?")
+    return b"/" + b"/".join(path.split(b"/")[segments + 1 :]) + mark + query

@@ -1,0 +1,42 @@
+"""The errors slardar raises on purpose, one class a kind of caller's mistake.
+
+Everything else that escapes is a bug.  Each message is one line that names the
+place and what was expected, because it is shown to a person as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["ConfigError", "ConflictError", "NotFoundError", "SlardarError", "StoreError"]
+
+
+class SlardarError(Exception):
+    """The base of them all; the message is fit to be shown to a user."""
+
+
+class ConfigError(SlardarError):
+    """Something a user wrote is wrong: a file, an option, the body of a call.
+
+    ``problems`` holds one line for each mistake found, each naming the key's
+    path (``upstreams.api.servers[0].port: expected an integer from 1 to 65535,
+    got "x"``).  Nothing of the input has been applied when this is raised.
+    """
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: tuple[str, ...] = (
+            (problems,) if isinstance(problems, str) else tuple(problems)
+        )
+        super().__init__("; ".join(self.problems))
+
+
+class NotFoundError(SlardarError):
+    """The thing named in the call does not exist."""
+
+
+class ConflictError(SlardarError):
+    """The state changed between reading it and writing it; read again and retry."""
+
+
+class StoreError(SlardarError):
+    """The store could not be opened, read or written; nothing has been changed."""

@@ -1,0 +1,1 @@
+"""Which servers are in service, judged by what requests and heartbeats meet."""

@@ -1,0 +1,597 @@
+"""One client's connection: requests in, replies out, in order.
+
+A conversation is the protocol of a client's channel.  It finds the requests in
+the bytes, hands each to an exchange, and writes the exchange's reply.  Pipelined
+requests wait in the buffer until the one before them is answered.
+
+States::
+
+    IDLE -> HEAD -> (BODY ->) WAIT -> IDLE ...      TUNNEL (another protocol)
+      any of them -> LINGER -> closed
+
+A client that does not take its replies gets no further ones: while the channel is
+congested a finished request stays in WAIT, so that what waits to be sent is bounded
+by one reply's end, however many requests were pipelined.
+
+(Longer than a file should be: these states are one machine, and each is touched by
+every kind of event.)
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import httptools
+
+from slardar.http1.exchange import Clock, Exchange
+from slardar.http1.framing import ChunkedDecoder, last_chunk
+from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request, parse_request
+from slardar.http1.replies import error_reply
+from slardar.http1.tunnel import Tunnel
+from slardar.http1.writer import interim_head
+
+__all__ = ["Conversation", "Host"]
+
+_IDLE, _HEAD, _BODY, _WAIT, _LINGER, _CLOSED = range(6)
+
+#: Bytes of pipelined requests read ahead before the client has to wait.
+_READ_AHEAD = 16384
+#: How long, in seconds, and for how many bytes the rest of a refused request is
+#: read and dropped, so that the reply is not lost to a reset (RFC 9112 9.6;
+#: nginx's lingering_close waits up to 5 s for the next byte).
+_LINGER_SECONDS = 2.0
+_LINGER_BYTES = 1 << 20
+#: A client that has closed its side and is gone for good is noticed after about
+#: this many seconds, doubled with each look.
+_PROBE_SECONDS = 1
+#: How every reply begins, whatever it will be: what such a client may be sent early.
+_BEGINNING = b"HTTP/1.1 "
+
+
+class Host(Protocol):
+    """What a conversation needs of the data plane around it."""
+
+    clock: Clock
+    draining: bool
+    max_head: int
+    max_url: int
+    max_headers: int
+    max_body: int
+    client_header_timeout: float
+    client_body_timeout: float
+    keepalive_timeout: float
+    send_timeout: float
+
+    def begin(self, downstream: Any, request: Request) -> Exchange | None: ...
+    def refused(self, status: int) -> None: ...
+    def tunnel(self, tunnel: Tunnel) -> None: ...
+    def tunnel_closed(self, tunnel: Tunnel) -> None: ...
+    def closed(self, conversation: Conversation) -> None: ...
+
+
+class Conversation:
+    """The protocol of one client's channel.  ``client`` is the peer's address."""
+
+    __slots__ = (
+        "_ahead",
+        "_begun",
+        "_body",
+        "_body_size",
+        "_buffer",
+        "_busy",
+        "_checker",
+        "_chunking",
+        "_eof",
+        "_exchange",
+        "_held",
+        "_host",
+        "_keep_alive",
+        "_lingered",
+        "_replied",
+        "_request",
+        "_silent",
+        "_state",
+        "channel",
+        "client",
+    )
+
+    def __init__(self, host: Host, client: bytes) -> None:
+        self._host = host
+        self.client = client
+        self.channel: Any = None
+        self._state = _IDLE
+        self._buffer = b""
+        #: The client was paused because it sent too far ahead of its replies.
+        self._ahead = False
+        self._exchange: Exchange | None = None
+        self._request: Request | None = None
+        #: Bytes of body still to come, or the decoder of a chunked one.
+        self._body: int | ChunkedDecoder = 0
+        self._body_size = 0
+        #: The client is paused because the origin takes no more of the body.
+        self._held = False
+        #: Set while _heads runs, so that a reply made at once does not re-enter it.
+        self._busy = False
+        #: llhttp's view of a head that arrives in pieces, to refuse it early.
+        self._checker: httptools.HttpRequestParser | None = None
+        self._eof = False
+        self._keep_alive = True
+        #: How the reply under way is written: begun, in chunks, without a body.
+        self._replied = False
+        #: Bytes of the reply's status line that went out to see whether the client is there.
+        self._begun = 0
+        self._chunking = False
+        self._silent = False
+        self._lingered = 0
+
+    def __repr__(self) -> str:
+        return f"<Conversation {self.client!r} state={self._state}>"
+
+    def attach(self, channel: Any) -> None:
+        """Begin on ``channel``: the first head must come within its time."""
+        self.channel = channel
+        channel.send_timeout = self._host.send_timeout
+        channel.deadline = self._host.clock.now + self._host.client_header_timeout
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way, no byte of one has come, and no reply waits
+        to be sent."""
+        return self._state == _IDLE and not self.channel.unsent
+
+    def close(self) -> None:
+        """End the connection now; a request under way is given up."""
+        if self._state != _CLOSED:
+            self._state = _CLOSED
+            exchange, self._exchange = self._exchange, None
+            if exchange is not None:
+                exchange.cancel()
+            self.channel.close()
+            self._host.closed(self)
+
+    # From the channel.
+
+    def received(self, channel: Any, data: bytes) -> None:
+        """Bytes from the client."""
+        state = self._state
+        if state == _IDLE:
+            self._heads(data)
+        elif state == _HEAD:
+            self._heads(self._buffer + data, data)
+        elif state == _BODY:
+            self._body_arrived(data)
+        elif state == _WAIT:
+            self._buffer += data
+            if len(self._buffer) >= _READ_AHEAD:
+                self._ahead = True
+                channel.pause()
+        else:
+            self._lingered += len(data)
+            if self._lingered > _LINGER_BYTES:
+                self.close()
+
+    def ended(self, channel: Any) -> None:
+        """The client will send no more; it may still read (RFC 9112 9.6)."""
+        self._eof = True
+        state = self._state
+        if state == _HEAD:
+            self._refuse(400, "the connection ended within the head of a request")
+        elif state == _BODY:
+            self._give_up(400, "the connection ended within the body of the request")
+        elif state == _WAIT:
+            # Half-closed, or gone?  Both look the same until something is written: the
+            # kernel of a client that has left answers keep-alive probes for a minute,
+            # but bytes with a reset.
+            channel.probe(idle=_PROBE_SECONDS)
+            if not self._replied:
+                channel.deadline = self._host.clock.now + _PROBE_SECONDS
+        else:
+            self._leave()
+
+    def lost(self, channel: Any, message: str) -> None:
+        """The connection broke: the client is gone, and so is what it asked for."""
+        self.close()
+
+    def drained(self, channel: Any) -> None:
+        """The client takes more of the reply."""
+        self._set_deadline()
+        if self._exchange is not None:
+            self._exchange.resume()
+        elif self._state == _WAIT:
+            self._reply_finished()
+
+    def late(self, channel: Any) -> None:
+        """The deadline of the state we are in has passed."""
+        if channel.congested or self._state in (_IDLE, _LINGER):
+            self.close()
+        elif self._state == _HEAD:
+            self._refuse(408, "the request did not arrive in time")
+        elif self._state == _BODY:
+            self._give_up(408, "the body of the request did not arrive in time")
+        elif self._eof and not self._replied:
+            self._look_whether_gone()
+        else:
+            # WAIT: what is left of a reply was not taken in time.
+            self.close()
+
+    def _look_whether_gone(self) -> None:
+        """Send the next byte that every reply begins with to a client that has ended its
+        side: if it is gone the connection is lost by that, and else nothing is."""
+        begun = self._begun
+        if begun < len(_BEGINNING):
+            self.channel.write(_BEGINNING[begun : begun + 1])
+            self._begun = begun + 1
+            self.channel.deadline = self._host.clock.now + (_PROBE_SECONDS << begun + 1)
+
+    def _set_deadline(self) -> None:
+        host, channel, state = self._host, self.channel, self._state
+        if channel.congested:
+            channel.deadline = host.clock.now + host.send_timeout
+        elif state == _WAIT:
+            channel.deadline = 0.0
+        elif state == _IDLE:
+            channel.deadline = host.clock.now + host.keepalive_timeout
+        elif state == _HEAD:
+            channel.deadline = host.clock.now + host.client_header_timeout
+        elif state == _BODY:
+            channel.deadline = 0.0 if self._held else host.clock.now + host.client_body_timeout
+        elif state == _LINGER:
+            # Its time begins when our side has ended; until then it is a slow reader.
+            channel.deadline = host.clock.now + (
+                host.send_timeout if channel.unsent else _LINGER_SECONDS
+            )
+
+    # Heads.
+
+    def _heads(self, data: bytes, fresh: bytes | None = None) -> None:
+        """Begin the requests in ``data`` until one has to be waited for."""
+        self._busy = True
+        host = self._host
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end < 4 or data[0] <= 13:
+                # No end yet, or blank lines before the request line, which a server
+                # skips (RFC 9112 2.2).
+                data = data.lstrip(b"\r\n")
+                end = data.find(b"\r\n\r\n")
+                if end < 0:
+                    self._incomplete(data, data if fresh is None else fresh)
+                    break
+            if end + 4 > host.max_head:
+                self._too_large(data)
+                break
+            try:
+                request = parse_request(data[: end + 4], host.max_headers, host.max_url)
+            except BadMessage as error:
+                self._refuse(error.status, error.message)
+                break
+            if self._checker is not None:
+                self._checker = None
+            self._buffer = data[end + 4 :]
+            self._begin(request)
+            if self._state != _IDLE or not self._buffer:
+                break
+            data, self._buffer, fresh = self._buffer, b"", None
+        self._busy = False
+        if self._ahead and len(self._buffer) < _READ_AHEAD and self._state in (_IDLE, _WAIT):
+            self._ahead = False
+            self.channel.resume()
+
+    def _incomplete(self, data: bytes, fresh: bytes) -> None:
+        """The head has not ended: hold it, unless it cannot become one."""
+        self.channel.resume()
+        if not data:
+            self._buffer = b""
+            self._state = _IDLE
+            return
+        host = self._host
+        if self._state != _HEAD:
+            self._state = _HEAD
+            self.channel.deadline = host.clock.now + host.client_header_timeout
+            fresh = data
+        self._buffer = data
+        if len(data) > host.max_head:
+            self._too_large(data)
+            return
+        # Refuse what is no HTTP as soon as that can be seen: what never ends would
+        # else wait for the timeout.
+        if self._checker is None:
+            self._checker = httptools.HttpRequestParser(_NOTHING)
+        try:
+            self._checker.feed_data(fresh)
+        except httptools.HttpParserInvalidMethodError:
+            if b"\r\n" in data or not data.split(b" ")[0].isalpha() or len(data) > 64:
+                self._refuse_head(data)
+        except httptools.HttpParserError:
+            self._refuse_head(data)
+
+    def _refuse_head(self, data: bytes) -> None:
+        """Refuse a head that has not ended, with the status it would get at its end."""
+        try:
+            parse_request(data.split(b"\r\n", 1)[0] + b"\r\nHost: x\r\n\r\n")
+        except BadMessage as error:
+            self._refuse(error.status, error.message)
+        else:
+            self._refuse(400, "the request is malformed")
+
+    def _too_large(self, data: bytes) -> None:
+        line_end = data.find(b"\r\n")
+        if line_end < 0 or line_end > self._host.max_url + 64:
+            self._refuse(414, "the request target is too long")
+        else:
+            self._refuse(431, "the head of the request is too large")
+
+    def _begin(self, request: Request) -> None:
+        host = self._host
+        request.address = self.client
+        self._request = request
+        self._keep_alive = request.keep_alive
+        self._replied = self._chunking = self._silent = False
+        length = request.length
+        if not length:
+            self._state = _WAIT
+            self.channel.deadline = 0.0
+            exchange = self._exchange = host.begin(self, request)
+            if exchange is not None:
+                exchange.start()
+            return
+        self._state = _BODY
+        self._body = ChunkedDecoder(400) if length == CHUNKED else length
+        self._body_size = 0
+        self._held = False
+        if length > host.max_body:
+            self.refuse(413, "the body of the request is too large")
+            return
+        self.channel.deadline = host.clock.now + host.client_body_timeout
+        exchange = self._exchange = host.begin(self, request)
+        if exchange is not None:
+            exchange.start()
+        data, self._buffer = self._buffer, b""
+        if data and self._state == _BODY:
+            self._body_arrived(data)
+
+    # The request's body.
+
+    def _body_arrived(self, data: bytes) -> None:
+        exchange, body = self._exchange, self._body
+        assert exchange is not None
+        self.channel.deadline = self._host.clock.now + self._host.client_body_timeout
+        if isinstance(body, int):
+            if len(data) > body:
+                data, self._buffer = data[:body], data[body:]
+            self._body = body = body - len(data)
+            exchange.body(data)
+            if not body and self._state == _BODY:
+                self._body_done(exchange, [])
+            return
+        try:
+            pieces = body.feed(data)
+        except BadMessage as error:
+            self._give_up(error.status, error.message)
+            return
+        content = b"".join(pieces)
+        self._body_size += len(content)
+        if self._body_size > self._host.max_body:
+            self._give_up(413, "the body of the request is too large")
+            return
+        if content:
+            exchange.body(content)
+        if body.done and self._state == _BODY:
+            self._buffer = body.rest
+            self._body_done(exchange, body.trailers)
+
+    def _body_done(self, exchange: Exchange, trailers: list[bytes]) -> None:
+        self._state = _WAIT
+        self._body = 0
+        self.channel.resume()
+        self._set_deadline()
+        exchange.body_end(trailers)
+
+    def pause_body(self) -> None:
+        """From the exchange: the origin takes no more for now."""
+        if self._state == _BODY:
+            self._held = True
+            self.channel.pause()
+            self._set_deadline()
+
+    def resume_body(self) -> None:
+        """From the exchange: the origin takes more."""
+        if self._state == _BODY:
+            self._held = False
+            self.channel.resume()
+            self._set_deadline()
+
+    # The reply, from the exchange.
+
+    def start_reply(self, reply: Reply, data: bytes | memoryview, done: bool) -> None:
+        """Write the final head and what there is of the body."""
+        request, channel, status = self._request, self.channel, reply.status
+        assert request is not None
+        length = reply.length
+        if self._state != _WAIT or self._host.draining:
+            # The body of the request is not all here: nobody will want the rest.
+            self._keep_alive = False
+        lines = reply.lines
+        if request.verb == b"HEAD" or status == 304:
+            self._silent = True
+            if reply.declared >= 0:
+                lines.append(b"Content-Length: %d" % reply.declared)
+        elif status == 204:
+            self._silent = True
+        elif length >= 0:
+            lines.append(b"Content-Length: %d" % length)
+        elif done:
+            lines.append(b"Content-Length: %d" % len(data))
+        elif request.minor:
+            self._chunking = True
+            lines.append(b"Transfer-Encoding: chunked")
+        else:
+            # HTTP/1.0 knows no chunks: the end of the connection is the end.
+            self._keep_alive = False
+        # RFC 9112 9.3: silence means the opposite in 1.0 and 1.1.
+        if not self._keep_alive:
+            lines.append(b"Connection: close")
+        elif not request.minor:
+            lines.append(b"Connection: keep-alive")
+        self._replied = True
+        if self._begun:
+            lines[0] = lines[0][self._begun :]
+            self._begun = 0
+        if self._silent:
+            data = b""
+        elif self._chunking and data:
+            data = b"%x\r\n%b\r\n" % (len(data), data)  # type: ignore[str-format]
+        # Joined, the empty lines end the head.
+        if len(data) > 8192:
+            lines += (b"", b"")
+            channel.write_both(b"\r\n".join(lines), data)
+        else:
+            lines += (b"", data)  # type: ignore[arg-type]
+            channel.write(b"\r\n".join(lines))
+        if done:
+            self._reply_finished()
+        elif channel.congested and self._exchange is not None:
+            channel.deadline = self._host.clock.now + self._host.send_timeout
+            self._exchange.pause()
+
+    def reply_body(self, data: bytes | memoryview) -> None:
+        """Write more of the body."""
+        if self._silent or not data:
+            return
+        channel = self.channel
+        if self._chunking:
+            data = b"%x\r\n%b\r\n" % (len(data), data)  # type: ignore[str-format]
+        channel.write(data)
+        if channel.congested and self._exchange is not None:
+            channel.deadline = self._host.clock.now + self._host.send_timeout
+            self._exchange.pause()
+
+    def end_reply(self, trailers: list[bytes]) -> None:
+        """The body is complete."""
+        if self._chunking:
+            self.channel.write(last_chunk(trailers))
+        self._reply_finished()
+
+    def break_reply(self) -> None:
+        """The body cannot be completed: end in a way that nobody takes for an end."""
+        self._exchange = None
+        if self._chunking or (self._request is not None and self._request.minor):
+            # What is missing of the chunks or of the length tells the client.
+            self._end_connection()
+        else:
+            self.channel.abort()
+            self.close()
+
+    def interim_reply(self, reply: Reply) -> None:
+        """A 1xx reply: passed on, but not to a client that cannot know it."""
+        if self._request is not None and self._request.minor:
+            self.channel.write(interim_head(reply)[self._begun :])
+            self._begun = 0
+
+    def switch(self, reply: Reply, origin: Any, data: bytes) -> None:
+        """Become a tunnel."""
+        exchange, self._exchange = self._exchange, None
+        assert exchange is not None
+        channel, rest = self.channel, self._buffer
+        self._state = _CLOSED
+        channel.write((interim_head(reply) + data)[self._begun :])
+        if rest:
+            origin.write(rest)
+
+        def ended() -> None:
+            exchange.tunnel_ended()
+            self._host.tunnel_closed(tunnel)
+
+        tunnel = Tunnel(channel, origin, self._host.clock, ended)
+        self._host.tunnel(tunnel)
+        self._host.closed(self)
+        if self._eof:
+            tunnel.ended(channel)
+
+    def refuse(self, status: int, message: str) -> None:
+        """No reply came from a server: make one."""
+        self._exchange = None
+        request = self._request
+        assert request is not None
+        self._host.refused(status)
+        reply, body = error_reply(status, message, request.get_header("accept"))
+        self.start_reply(reply, body, True)
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Refuse bytes that are no request, and end the connection."""
+        self._host.refused(status)
+        reply, body = error_reply(status, message)
+        reply.lines += (b"Content-Length: %d" % len(body), b"Connection: close", b"", body)
+        self.channel.write(b"\r\n".join(reply.lines))
+        self._end_connection()
+
+    def _give_up(self, status: int, message: str) -> None:
+        """The rest of the body will not come: end the request, and the connection."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.cancel()
+        if self._replied:
+            self.break_reply()
+        else:
+            self.refuse(status, message)
+
+    # After the reply.
+
+    def _reply_finished(self) -> None:
+        self._exchange = None
+        if not self._keep_alive:
+            if self._state == _WAIT and not self._buffer and not self._host.draining:
+                # The client asked for the end, so there is nothing to read over.
+                self._leave()
+            else:
+                self._end_connection()
+            return
+        channel = self.channel
+        if channel.congested:
+            # Its next request is begun when it has taken this reply (see drained).
+            channel.deadline = self._host.clock.now + self._host.send_timeout
+            return
+        self._state = _IDLE
+        self._request = None
+        channel.deadline = self._host.clock.now + self._host.keepalive_timeout
+        if self._busy:
+            return
+        data = self._buffer
+        if data:
+            self._buffer = b""
+            self._heads(data)
+        if self._eof:
+            self._ended_before()
+
+    def _ended_before(self) -> None:
+        """The client's end came while it waited: what is not whole now never will be."""
+        if self._state == _IDLE:
+            self._leave()
+        elif self._state in (_HEAD, _BODY, _WAIT):
+            self.ended(self.channel)
+
+    def _leave(self) -> None:
+        """Nothing is left to read: close as soon as everything is written."""
+        self._state = _CLOSED
+        self.channel.close_when_flushed()
+        self._host.closed(self)
+
+    def _end_connection(self) -> None:
+        """Say goodbye in order: our side ends, theirs is read over for a while."""
+        channel = self.channel
+        self._buffer = b""
+        self._exchange = None
+        if self._eof:
+            self._leave()
+            return
+        self._state = _LINGER
+        channel.finish_writing()
+        channel.resume()
+        self._set_deadline()
+
+
+class _Nothing:
+    """A parser's listener that wants to hear nothing."""
+
+
+_NOTHING = _Nothing()

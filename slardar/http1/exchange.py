@@ -1,0 +1,655 @@
+"""One request and its one reply, over as many attempts as it needs.
+
+An exchange stands between two sides.  Downstream hands it the request's body
+(:meth:`Exchange.body`, :meth:`Exchange.body_end`) and takes the reply through the
+methods of :class:`Downstream`.  The origin's channel calls it as its protocol
+(``connected``, ``received``, ``ended``, ``lost``, ``drained``, ``late``).  It
+never touches a socket: both sides are objects it calls.
+
+The life of an attempt::
+
+    pick a server -> channel from its pool -> head and body out -> reply head in
+         ^                |                        |                    |
+         +---- retry? <---+------ failure <--------+------ failure <----+
+                                                                        v
+                              channel back to the pool <- reply body -> downstream
+
+(Longer than a file should be: an attempt's every step may fail, and what may follow
+a failure depends on all the steps before it.)
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from slardar.http1.framing import ChunkedDecoder, chunk, last_chunk
+from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request, parse_reply
+from slardar.http1.retry import CONNECT, ERROR, IDEMPOTENT, STATUS, TIMEOUT, may_retry
+from slardar.http1.writer import RequestIds, request_head
+from slardar.model.live import Peer
+
+__all__ = ["Clock", "Downstream", "Exchange", "Origin", "Selection", "Service"]
+
+#: 1xx replies relayed for one request.  Two are usual (100, 103); a server that
+#: sends them without end would otherwise hold a request for ever.
+_MAX_INTERIM = 16
+
+# What the reply is at.
+_HEAD, _LENGTH, _CHUNKED, _CLOSE, _DONE = range(5)
+
+
+class Clock(Protocol):
+    """Monotonic seconds, as of the batch of events under way."""
+
+    now: float
+
+
+class Origin(Protocol):
+    """The channel to a server, as an exchange uses it."""
+
+    bulk: bool
+    connecting: bool
+    congested: bool
+    protocol: Any
+    deadline: float
+    send_timeout: float
+
+    def write(self, data: bytes) -> bool: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Selection(Protocol):
+    """An upstream of one snapshot: picks servers and is told what became of it."""
+
+    name: str
+    tries: int
+    try_timeout: float
+    connect_timeout: float
+    send_timeout: float
+    read_timeout: float
+    retry_on: frozenset[str]
+    failed_statuses: frozenset[int]
+
+    def pick(self, request: Request, tried: list[Peer]) -> Peer | None: ...
+    def failed(self, peer: Peer, message: str) -> None: ...
+    def succeeded(self, peer: Peer, seconds: float, status: int) -> None: ...
+    def finished(self, peer: Peer, failed: bool, seconds: float, status: int) -> None: ...
+    def refusal(self, tried: bool) -> tuple[int, str]: ...
+
+
+class Downstream(Protocol):
+    """Where the request came from and the reply goes."""
+
+    def start_reply(self, reply: Reply, data: bytes | memoryview, done: bool) -> None:
+        """The final head and the first of the body; ``done`` if that is all of it."""
+
+    def reply_body(self, data: bytes | memoryview) -> None:
+        """More of the body; ``data`` is only valid during the call."""
+
+    def end_reply(self, trailers: list[bytes]) -> None:
+        """The body is complete."""
+
+    def break_reply(self) -> None:
+        """The body cannot be completed; the client must be able to tell."""
+
+    def interim_reply(self, reply: Reply) -> None:
+        """A 1xx reply other than 101."""
+
+    def switch(self, reply: Reply, origin: Any, data: bytes) -> None:
+        """101: from now on both channels are one tunnel; ``data`` came behind the head.
+
+        Whoever takes the origin's channel calls :meth:`Exchange.tunnel_ended` once.
+        """
+
+    def refuse(self, status: int, message: str) -> None:
+        """No reply came; tell the client so."""
+
+    def pause_body(self) -> None:
+        """The origin takes no more for now."""
+
+    def resume_body(self) -> None:
+        """The origin takes more."""
+
+
+class Service(Protocol):
+    """What an exchange needs of the data plane around it."""
+
+    clock: Clock
+    max_reply_head: int
+    retry_buffer: int
+
+    exchanges: int
+    new_id: RequestIds
+
+
+class Exchange:
+    """One request under way.  Made, then :meth:`start`-ed, once."""
+
+    __slots__ = (
+        "_addresses",
+        "_attempt_started",
+        "_body_ended",
+        "_buffer",
+        "_channel",
+        "_connecting",
+        "_decoder",
+        "_downstream",
+        "_fresh",
+        "_head",
+        "_interims",
+        "_next",
+        "_paused",
+        "_peer",
+        "_remaining",
+        "_replay",
+        "_replay_size",
+        "_reply",
+        "_reused",
+        "_sent",
+        "_service",
+        "_started",
+        "_state",
+        "_tried",
+        "request",
+        "selection",
+    )
+
+    def __init__(
+        self, service: Service, downstream: Downstream, request: Request, selection: Selection
+    ) -> None:
+        self.request = request
+        self.selection = selection
+        self._service = service
+        self._downstream = downstream
+        self._head = b""
+        self._channel: Any = None
+        self._peer: Peer | None = None
+        self._tried: list[Peer] = []
+        self._addresses = 0
+        self._fresh = False
+        self._reused = False
+        self._connecting = False
+        #: The client takes no more, so the origin is not read from.
+        self._paused = False
+        #: The server of the next attempt, where it had to be known beforehand.
+        self._next: Peer | None = None
+        #: Whether a byte of the request was handed over in this attempt.
+        self._sent = False
+        #: The body so far, framed, while it is small enough to be sent again.
+        self._replay: list[bytes] | None = None
+        self._replay_size = 0
+        self._body_ended = request.length == 0
+        self._state = _HEAD
+        self._buffer = b""
+        self._reply: Reply | None = None
+        self._remaining = 0
+        self._decoder: ChunkedDecoder | None = None
+        self._interims = 0
+        self._started = self._attempt_started = service.clock.now
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.request!r} -> {self._peer!r} state={self._state}>"
+
+    # From downstream.
+
+    def start(self) -> None:
+        """Begin the first attempt; may call ``refuse`` before it returns."""
+        if self.request.length:
+            self._replay = []
+        self._attempt()
+
+    def body(self, data: bytes) -> None:
+        """Content of the request's body, in order; never empty."""
+        if self.request.length == CHUNKED:
+            data = chunk([data])
+        self._body_bytes(data)
+
+    def body_end(self, trailers: list[bytes]) -> None:
+        """The request's body is complete."""
+        self._body_ended = True
+        if self.request.length == CHUNKED:
+            self._body_bytes(last_chunk(trailers))
+        elif self._channel is not None and not self._connecting:
+            self._channel.deadline = self._deadline(self._channel)
+
+    def cancel(self) -> None:
+        """The client has left: so does the request."""
+        if self._state != _DONE:
+            self._abandon_channel()
+            self._finish(failed=False)
+
+    def pause(self) -> None:
+        """The client takes no more for now: read no more from the origin."""
+        channel = self._channel
+        if channel is not None:
+            self._paused = True
+            channel.pause()
+            channel.deadline = self._deadline(channel)
+
+    def resume(self) -> None:
+        """The client takes more."""
+        channel = self._channel
+        if self._paused and channel is not None:
+            self._paused = False
+            channel.resume()
+            channel.deadline = self._deadline(channel)
+
+    @property
+    def body_ended(self) -> bool:
+        """Whether all of the request was handed over."""
+        return self._body_ended
+
+    def tunnel_ended(self) -> None:
+        """The tunnel that this exchange became is closed."""
+        if self._peer is not None:
+            self._finish_attempt(False, 101)
+            self._service.exchanges -= 1
+
+    # Attempts.
+
+    def _attempt(self, failure: tuple[int, str] | None = None) -> None:
+        """Pick servers until one takes a connection, or none is left.
+
+        ``failure`` is what the attempt before met: what the client is told if no
+        other server is left.
+        """
+        selection = self.selection
+        while True:
+            peer = self._next or selection.pick(self.request, self._tried)
+            self._next = None
+            if peer is None:
+                status, message = failure or selection.refusal(bool(self._tried))
+                break
+            self._tried.append(peer)
+            self._addresses = 0
+            if self._attempt_on(peer, fresh=False):
+                return
+            # A loop and no recursion: there may be a thousand servers to refuse.
+            message = "no connection could be opened"
+            selection.failed(peer, message)
+            self._finish_attempt(True, 0)
+            failure = (502, message)
+            if not self._may_try_again(CONNECT):
+                status = 502
+                break
+        self._finish(failed=True)
+        self._downstream.refuse(status, message)
+
+    def _attempt_on(self, peer: Peer, fresh: bool) -> bool:
+        """Send the request to ``peer``; False if no connection could be opened at all."""
+        service = self._service
+        self._peer = peer
+        self._attempt_started = service.clock.now
+        live = peer.live
+        live.active += 1
+        live.requests += 1
+        self._sent = False
+        self._fresh = fresh
+        self._state = _HEAD
+        if not self._head:
+            self._head = request_head(self.request, service.new_id, peer.key)
+        # A request that must not be sent twice looks before it uses an idle
+        # connection: the server may have closed it a moment ago.
+        channel = peer.pool.acquire(self, fresh, self.request.verb not in IDEMPOTENT)
+        if channel is None:
+            return False
+        self._channel = channel
+        channel.send_timeout = self.selection.send_timeout
+        if channel.connecting:
+            self._connecting = True
+            self._reused = False
+            channel.deadline = service.clock.now + self.selection.connect_timeout
+        else:
+            self._reused = True
+            self._send_request(channel)
+        return True
+
+    def connected(self, channel: Any) -> None:
+        """The new connection is there."""
+        self._send_request(channel)
+
+    def _send_request(self, channel: Any) -> None:
+        self._connecting = False
+        head = self._head
+        if self._replay:
+            head += b"".join(self._replay)
+        self._sent = channel.write(head)
+        channel.deadline = self._deadline(channel)
+        if not self._body_ended:
+            if channel.congested:
+                self._downstream.pause_body()
+            else:
+                self._downstream.resume_body()
+
+    def _body_bytes(self, data: bytes) -> None:
+        replay = self._replay
+        if replay is not None:
+            replay.append(data)
+            self._replay_size += len(data)
+        full = self._replay_size > self._service.retry_buffer
+        channel = self._channel
+        if channel is None:
+            return
+        if self._connecting:
+            # Held until the connection is there; past the limit the client waits.
+            if full:
+                self._downstream.pause_body()
+            return
+        if full:
+            self._replay = None
+        self._sent = channel.write(data) or self._sent
+        channel.deadline = self._deadline(channel)
+        if channel.congested and not self._body_ended:
+            self._downstream.pause_body()
+
+    def _deadline(self, channel: Any) -> float:
+        """When the origin must have moved by.
+
+        While it takes what we write, that is ``send_timeout``; while it owes us a
+        reply, ``read_timeout``.  It owes nothing (0) while the client's body is still
+        coming or the client takes no more: the client has a deadline of its own.
+        """
+        if channel.congested:
+            return self._service.clock.now + self.selection.send_timeout
+        if self._body_ended and not self._paused:
+            return self._service.clock.now + self.selection.read_timeout
+        return 0.0
+
+    # From the origin's channel.
+
+    def drained(self, channel: Any) -> None:
+        """What was written to the origin is on its way; it takes more."""
+        channel.deadline = self._deadline(channel)
+        if not self._body_ended:
+            self._downstream.resume_body()
+
+    def received(self, channel: Any, data: bytes | memoryview) -> None:
+        """Bytes of the reply.  A ``memoryview`` is only given while ``bulk`` is set."""
+        if self._body_ended:
+            channel.deadline = self._service.clock.now + self.selection.read_timeout
+        state = self._state
+        try:
+            if state == _HEAD:
+                self._head_arrived(channel, self._buffer + data if self._buffer else data)  # type: ignore[arg-type]
+            elif state == _LENGTH:
+                self._length_arrived(channel, data)
+            elif state == _CHUNKED:
+                self._chunked_arrived(channel, data)  # type: ignore[arg-type]
+            elif state == _CLOSE:
+                self._downstream.reply_body(data)
+        except BadMessage as error:
+            self._failed(ERROR, error.message)
+
+    def ended(self, channel: Any) -> None:
+        """The origin has closed its side."""
+        if self._state == _CLOSE:
+            self._reply_done(channel, [])
+        elif self._state == _HEAD and not self._buffer:
+            self._failed(ERROR, "the server closed the connection without a reply")
+        else:
+            self._failed(ERROR, "the server closed the connection within its reply")
+
+    def lost(self, channel: Any, message: str) -> None:
+        """The connection broke, or could not be made."""
+        self._failed(CONNECT if self._connecting else ERROR, message)
+
+    def late(self, channel: Any) -> None:
+        """The channel's deadline has passed."""
+        if self._connecting:
+            self._failed(TIMEOUT, "the server did not accept the connection in time")
+        elif channel.congested:
+            self._failed(TIMEOUT, "the server did not take the request in time")
+        else:
+            self._failed(TIMEOUT, "the server did not reply in time")
+
+    # The reply.
+
+    def _head_arrived(self, channel: Any, data: bytes) -> None:
+        service = self._service
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            if len(data) > service.max_reply_head:
+                raise BadMessage(502, "the head of the server's reply is too large")
+            self._buffer = data
+            return
+        end += 4
+        if end > service.max_reply_head:
+            raise BadMessage(502, "the head of the server's reply is too large")
+        request = self.request
+        reply = parse_reply(data[:end], request.verb)
+        status = reply.status
+        if status < 200:
+            self._interim_arrived(channel, reply, data[end:])
+            return
+        selection = self.selection
+        if (
+            selection.failed_statuses
+            and status in selection.failed_statuses
+            and self._give_up_reply(status)
+        ):
+            return
+        self._buffer = b""
+        size = len(data) - end
+        length = reply.length
+        if length >= 0:
+            if size >= length:
+                # All of it is here: the common case of a small reply, one write.
+                self._state = _DONE
+                if size > length:
+                    reply.keep_alive = False
+                self._give_back(channel, reply)
+                whole = memoryview(data) if size > 8192 else data
+                self._downstream.start_reply(reply, whole[end : end + length], True)
+                return
+            self._reply = reply
+            self._state = _LENGTH
+            self._remaining = length - size
+            channel.bulk = self._remaining > 65536
+            # A copy of much body would cost more than the view.
+            first = memoryview(data)[end:] if size > 8192 else data[end:]
+            self._downstream.start_reply(reply, first, False)
+        elif length == CHUNKED:
+            decoder = self._decoder = ChunkedDecoder(502)
+            # Before anything of the reply counts as sent: if its first bytes are
+            # malformed, the client still gets another server's, or a 502.
+            pieces = decoder.feed(data[end:])
+            if decoder.done and not decoder.trailers:
+                # The whole body is here, so its length is known.
+                self._state = _DONE
+                if decoder.rest:
+                    reply.keep_alive = False
+                body = b"".join(pieces)
+                self._give_back(channel, reply)
+                self._downstream.start_reply(reply, body, True)
+                return
+            self._reply = reply
+            self._state = _CHUNKED
+            self._downstream.start_reply(reply, b"".join(pieces), False)
+            if decoder.done and self._state == _CHUNKED:
+                self._chunked_done(channel)
+        else:
+            self._reply = reply
+            self._state = _CLOSE
+            channel.bulk = True
+            self._downstream.start_reply(reply, data[end:], False)
+
+    def _interim_arrived(self, channel: Any, reply: Reply, rest: bytes) -> None:
+        if reply.status == 101:
+            if self.request.upgrade is None:
+                raise BadMessage(502, "the server switched protocols without being asked")
+            self._state = _DONE
+            self._channel = None
+            self._downstream.switch(reply, channel, rest)
+            return
+        self._interims += 1
+        if self._interims > _MAX_INTERIM:
+            raise BadMessage(502, "the server sent too many interim replies")
+        self._buffer = b""
+        self._downstream.interim_reply(reply)
+        if rest and self._state == _HEAD:
+            self._head_arrived(channel, rest)
+
+    def _length_arrived(self, channel: Any, data: bytes | memoryview) -> None:
+        size = len(data)
+        remaining = self._remaining
+        if size < remaining:
+            self._remaining = remaining - size
+            self._downstream.reply_body(data)
+            return
+        reply = self._reply
+        assert reply is not None
+        if size > remaining:
+            reply.keep_alive = False
+            data = data[:remaining]
+        self._remaining = 0
+        self._downstream.reply_body(data)
+        if self._state == _LENGTH:
+            self._reply_done(channel, [])
+
+    def _chunked_arrived(self, channel: Any, data: bytes) -> None:
+        decoder = self._decoder
+        assert decoder is not None
+        pieces = decoder.feed(data)
+        if pieces:
+            self._downstream.reply_body(b"".join(pieces) if len(pieces) > 1 else pieces[0])
+        if decoder.done and self._state == _CHUNKED:
+            self._chunked_done(channel)
+
+    def _chunked_done(self, channel: Any) -> None:
+        decoder, reply = self._decoder, self._reply
+        assert decoder is not None
+        assert reply is not None
+        if decoder.rest:
+            reply.keep_alive = False
+        self._reply_done(channel, decoder.trailers)
+
+    def _reply_done(self, channel: Any, trailers: list[bytes]) -> None:
+        reply = self._reply
+        assert reply is not None
+        self._state = _DONE
+        self._give_back(channel, reply)
+        self._downstream.end_reply(trailers)
+
+    def _give_back(self, channel: Any, reply: Reply) -> None:
+        """The origin's part is over: its channel goes back to the pool, or away."""
+        self._channel = None
+        peer = self._peer
+        assert peer is not None
+        self._peer = None
+        if reply.keep_alive and self._body_ended and not channel.congested:
+            channel.bulk = False
+            peer.pool.release(channel)
+        else:
+            # Bytes behind the reply, a body not sent in full, or the server's wish:
+            # whatever such a connection brings next belongs to no request of ours.
+            channel.close()
+        service = self._service
+        service.exchanges -= 1
+        seconds = service.clock.now - self._attempt_started
+        status = reply.status
+        if status in self.selection.failed_statuses:
+            self.selection.finished(peer, True, seconds, status)
+        else:
+            self.selection.succeeded(peer, seconds, status)
+
+    # Failures.
+
+    def _give_up_reply(self, status: int) -> bool:
+        """Count a reply whose status is a failure; drop it if another server may do."""
+        message = f"the server replied {status}"
+        peer = self._peer
+        assert peer is not None
+        if self._may_try_again(STATUS, status):
+            # A reply is only worth dropping while there is a server to ask instead.
+            self._next = self.selection.pick(self.request, self._tried)
+        if self._next is None:
+            self.selection.failed(peer, message)
+            return False
+        self._failed(STATUS, message, status)
+        return True
+
+    def _may_try_again(self, kind: str, status: int = 0) -> bool:
+        selection = self.selection
+        if len(self._tried) >= selection.tries:
+            return False
+        if self._is_out_of_time():
+            return False
+        return may_retry(
+            self.request.verb,
+            kind,
+            selection.retry_on,
+            sent=self._sent,
+            replayable=self.request.length == 0 or self._replay is not None,
+            replied=self._reply is not None,
+            status=status,
+        )
+
+    def _is_out_of_time(self) -> bool:
+        limit = self.selection.try_timeout
+        return limit > 0 and self._service.clock.now - self._started >= limit
+
+    def _failed(self, kind: str, message: str, status: int = 0) -> None:
+        """This attempt is lost: try another, or tell downstream."""
+        if self._state == _DONE:
+            return
+        self._abandon_channel()
+        peer = self._peer
+        assert peer is not None
+        stale = (
+            self._reused
+            and kind == ERROR
+            and self._state == _HEAD
+            and not self._buffer
+            and not self._interims
+            and not self._fresh
+            and (self.request.verb in IDEMPOTENT or not self._sent)
+            and (self.request.length == 0 or self._replay is not None)
+        )
+        self._buffer = b""
+        again = stale
+        if kind == CONNECT or (kind == TIMEOUT and self._connecting):
+            # A name with several addresses is one server: all of them are its.
+            self._addresses += 1
+            again = peer.pool.other_address(self._addresses) and not self._is_out_of_time()
+        if again:
+            # Stale: the server closed an idle connection while the request was on its way:
+            # nobody's failure, and the most common reason for a stray 502.
+            peer.live.active -= 1
+            peer.live.requests -= 1
+            if self._attempt_on(peer, fresh=True):
+                return
+            kind, message = CONNECT, "no connection could be opened"
+        self.selection.failed(peer, message)
+        failure = (504 if kind == TIMEOUT else 502, message)
+        if self._next is not None or self._may_try_again(kind, status):
+            self._finish_attempt(True, status)
+            self._attempt(failure)
+            return
+        replied = self._reply is not None
+        self._finish(failed=True)
+        if replied:
+            self._downstream.break_reply()
+        else:
+            self._downstream.refuse(*failure)
+
+    def _abandon_channel(self) -> None:
+        channel = self._channel
+        if channel is not None:
+            self._channel = None
+            channel.close()
+
+    def _finish_attempt(self, failed: bool, status: int) -> None:
+        peer = self._peer
+        assert peer is not None
+        self._peer = None
+        self.selection.finished(
+            peer, failed, self._service.clock.now - self._attempt_started, status
+        )
+
+    def _finish(self, failed: bool) -> None:
+        self._state = _DONE
+        if self._peer is not None:
+            self._finish_attempt(failed, 0)
+        self._service.exchanges -= 1

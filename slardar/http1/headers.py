@@ -1,0 +1,144 @@
+"""Which headers are the business of one connection, and how they are read.
+
+RFC 9110 7.6.1: an intermediary removes the connection's own headers, those that
+``Connection`` names included, and sets what the next connection needs anew.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+__all__ = [
+    "FORBIDDEN_TRAILERS",
+    "KEPT",
+    "REPLY_SPECIAL",
+    "REPLY_STARTS",
+    "REQUEST_SPECIAL",
+    "REQUEST_STARTS",
+    "drop_named",
+    "tokens",
+]
+
+_HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+
+_TAKEN = _HOP_BY_HOP | {
+    b"content-length",
+    b"expect",
+    b"host",
+    b"http2-settings",
+    b"proxy",
+    b"proxy-authorization",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-request-id",
+}
+
+#: Headers of a request that do not pass as they are: taken out by the parser and
+#: written anew, or dropped.  ``http2-settings`` belongs to an upgrade to h2c that
+#: is never offered; ``proxy`` is no header of HTTP but becomes ``HTTP_PROXY`` in
+#: CGI programs (CVE-2016-5385); ``proxy-authorization`` is meant for us.  CGI and
+#: WSGI programs cannot tell ``X_Forwarded_For`` from ``X-Forwarded-For``, so such
+#: spellings of the same names are dropped (nginx drops every name with ``_``).
+REQUEST_SPECIAL = _TAKEN | {name.replace(b"-", b"_") for name in _TAKEN}
+
+#: The same for a reply.
+REPLY_SPECIAL = _HOP_BY_HOP | {b"content-length"}
+
+#: What ``Connection`` may name in vain: removing these would change what the
+#: message means, or who sent it (they are written anew in any case).
+KEPT = frozenset(
+    (
+        b"authorization",
+        b"cache-control",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"cookie",
+        b"date",
+        b"host",
+        b"set-cookie",
+        b"transfer-encoding",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-request-id",
+    )
+)
+
+#: Fields that are never passed on in a trailer (RFC 9110 6.5.1): framing, routing,
+#: authentication and how the content is to be read.
+FORBIDDEN_TRAILERS = (
+    _HOP_BY_HOP
+    | REQUEST_SPECIAL
+    | frozenset(
+        (
+            b"age",
+            b"authorization",
+            b"cache-control",
+            b"content-encoding",
+            b"content-range",
+            b"content-type",
+            b"cookie",
+            b"date",
+            b"expires",
+            b"forwarded",
+            b"if-match",
+            b"if-modified-since",
+            b"if-none-match",
+            b"if-range",
+            b"if-unmodified-since",
+            b"location",
+            b"max-forwards",
+            b"pragma",
+            b"range",
+            b"retry-after",
+            b"set-cookie",
+            b"trailer",
+            b"vary",
+            b"www-authenticate",
+            b"proxy-authenticate",
+        )
+    )
+)
+
+
+def tokens(value: bytes) -> list[bytes]:
+    """The lower-case members of a comma-separated list."""
+    if b"," not in value:
+        return [value.strip().lower()]
+    return [part.strip().lower() for part in value.split(b",")]
+
+
+def _starts(names: frozenset[bytes]) -> frozenset[bytes]:
+    """The first three bytes of lines that may hold one of ``names``, in any case."""
+    starts = set()
+    for name in names:
+        start = (name + b":")[:3].decode("ascii")
+        for choice in itertools.product(*((c.lower(), c.upper()) for c in start)):
+            starts.add("".join(choice).encode("ascii"))
+    return frozenset(starts)
+
+
+REQUEST_STARTS = _starts(REQUEST_SPECIAL)
+REPLY_STARTS = _starts(REPLY_SPECIAL)
+
+
+def drop_named(lines: list[bytes], named: list[bytes]) -> None:
+    """Remove the headers that ``Connection`` names from a list of header lines."""
+    gone = {name for name in named if name not in _PLAIN and name not in KEPT}
+    if not gone:
+        return
+    lines[1:] = [line for line in lines[1:] if line.partition(b":")[0].lower() not in gone]
+
+
+_PLAIN = frozenset((b"", b"close", b"keep-alive", b"upgrade", b"te"))

@@ -1,0 +1,75 @@
+"""Replies that slardar makes itself: errors, as JSON or as a small HTML page."""
+
+from __future__ import annotations
+
+import html
+import json
+from http import HTTPStatus
+
+from slardar.http1.parser import Reply
+
+__all__ = ["error_reply", "status_line"]
+
+_PAGE = """\
+<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{status} {phrase}</title></head>
+<body><h1>{status} {phrase}</h1><p>{message}</p></body>
+</html>
+"""
+
+_EXTRA = {
+    421: "Misdirected Request",
+    499: "Client Closed Request",
+}
+
+
+def phrase(status: int) -> str:
+    """The reason phrase of a status; a made-up status gets ``Error``."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return _EXTRA.get(status, "Error")
+
+
+def status_line(status: int) -> bytes:
+    """The status line, without its CRLF."""
+    return b"HTTP/1.1 %d %b" % (status, phrase(status).encode("ascii"))
+
+
+def error_reply(
+    status: int, message: str, accept: str | None = None, code: str | None = None
+) -> tuple[Reply, bytes]:
+    """Head and body of an error.
+
+    JSON (``{"status": 502, "msg": ...}``) unless ``accept`` prefers HTML, as a
+    browser's does.  ``code`` becomes ``X-Error-Code`` (a hook's exit).
+    """
+    reply = Reply(status, [status_line(status)])
+    if _prefers_html(accept):
+        body = _PAGE.format(
+            status=status, phrase=phrase(status), message=html.escape(message)
+        ).encode()
+        kind = b"text/html; charset=utf-8"
+    else:
+        body = json.dumps({"status": status, "msg": message}).encode() + b"\n"
+        kind = b"application/json"
+    reply.lines.append(b"Content-Type: " + kind)
+    if code is not None:
+        reply.lines.append(b"X-Error-Code: " + code.encode("ascii"))
+    reply.length = reply.declared = len(body)
+    reply.keep_alive = True
+    return reply, body
+
+
+def _prefers_html(accept: str | None) -> bool:
+    """Whether ``text/html`` is named in Accept, and not behind JSON.
+
+    Weights are not compared: the order in which clients list types agrees with them
+    in every browser, and an error page is not worth more.
+    """
+    if accept is None:
+        return False
+    accept = accept.lower()
+    page, data = accept.find("text/html"), accept.find("application/json")
+    return page >= 0 and (data < 0 or page < data)

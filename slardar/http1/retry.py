@@ -1,0 +1,45 @@
+"""May a request be sent again?  The one place that decides it.
+
+RFC 9110 9.2.2: a request may be repeated without asking if its method is
+idempotent, or if none of it can have reached a server.  Whoever may repeat
+everything may charge a card twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+__all__ = ["CONNECT", "ERROR", "IDEMPOTENT", "STATUS", "TIMEOUT", "may_retry"]
+
+#: The kinds of failure, named as ``retry_on`` names them: no connection was had;
+#: the connection broke or the reply was no HTTP; it took too long; the reply's
+#: status is one that ``http_opts.statuses`` maps to false.
+CONNECT = "connect"
+ERROR = "error"
+TIMEOUT = "timeout"
+STATUS = "status"
+
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+
+
+def may_retry(
+    verb: bytes,
+    kind: str,
+    retry_on: Collection[str],
+    *,
+    sent: bool,
+    replayable: bool,
+    replied: bool,
+    status: int = 0,
+) -> bool:
+    """Whether a failed attempt may be followed by another one.
+
+    ``sent``: a byte of the request was handed to the kernel; ``replayable``: all
+    of the body that was read is still at hand; ``replied``: a byte of the reply
+    went out to the client.  Limits of number and time are the caller's.
+    """
+    if replied or not replayable:
+        return False
+    if sent and verb not in IDEMPOTENT and "non_idempotent" not in retry_on:
+        return False
+    return kind in retry_on or f"http_{status}" in retry_on

@@ -1,0 +1,98 @@
+"""Two channels joined after a 101: bytes go through unread, both ways.
+
+Each direction ends on its own (half-close), and each is slowed by the side that
+takes its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+__all__ = ["Tunnel"]
+
+
+class Clock(Protocol):
+    """Monotonic seconds, as of the batch of events under way."""
+
+    now: float
+
+
+class Tunnel:
+    """The protocol of both channels of a tunnel.
+
+    ``on_end`` is called once, when both channels are closed.  There is no idle
+    timeout: a WebSocket may be silent for hours, and TCP keep-alive (switched on
+    here) finds a peer that is gone.  But a side that owes us room must make some
+    within its channel's ``send_timeout``.
+    """
+
+    __slots__ = ("_client", "_clock", "_ended", "_on_end", "_origin")
+
+    def __init__(self, client: Any, origin: Any, clock: Clock, on_end: Callable[[], None]) -> None:
+        self._client = client
+        self._origin = origin
+        self._clock = clock
+        self._ended: list[Any] = []
+        self._on_end = on_end
+        for channel in (client, origin):
+            channel.protocol = self
+            channel.deadline = 0.0
+            channel.bulk = True
+            channel.probe(idle=60)
+            channel.resume()
+        # What was read behind the request and behind the 101 is on its way already.
+        for channel in (client, origin):
+            if channel.congested:
+                self._wait_for(channel)
+
+    def __repr__(self) -> str:
+        return f"<Tunnel {self._client!r} {self._origin!r}>"
+
+    def received(self, channel: Any, data: bytes | memoryview) -> None:
+        """Bytes from one side go to the other."""
+        other = self._other(channel)
+        other.write(data)
+        if other.congested:
+            self._wait_for(other)
+
+    def drained(self, channel: Any) -> None:
+        """One side takes bytes again: read on from the other."""
+        self._other(channel).resume()
+        channel.deadline = 0.0
+
+    def ended(self, channel: Any) -> None:
+        """One side says no more: so the other is told, once it has got everything."""
+        if channel in self._ended:
+            return
+        self._ended.append(channel)
+        channel.pause()
+        if len(self._ended) == 2:
+            self.close()
+        else:
+            self._other(channel).finish_writing()
+
+    def lost(self, channel: Any, message: str) -> None:
+        """One side broke: the other gets what was under way, and an end."""
+        self.close()
+
+    def late(self, channel: Any) -> None:
+        """One side has taken nothing for its send timeout: it gets no more of it."""
+        channel.close()
+        self.close()
+
+    def close(self) -> None:
+        """End both sides."""
+        if self._on_end is not None:
+            on_end, self._on_end = self._on_end, None  # type: ignore[assignment]
+            self._client.close_when_flushed()
+            self._origin.close_when_flushed()
+            on_end()
+
+    def _wait_for(self, channel: Any) -> None:
+        """``channel`` has enough to send: read no more for it until it has sent it."""
+        self._other(channel).pause()
+        channel.deadline = self._clock.now + channel.send_timeout
+
+    def _other(self, channel: Any) -> Any:
+        return self._origin if channel is self._client else self._client

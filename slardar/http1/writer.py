@@ -1,0 +1,79 @@
+"""Heads written anew: what goes on a wire is made here and nowhere else.
+
+Every head is built from the parsed form, so that what a server parses is what
+we parsed.  The lines that pass unchanged are already in a list; writing is filling
+in its first element, adding what the next connection needs, and a join.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+from slardar.http1.parser import Reply, Request
+
+__all__ = ["RequestIds", "interim_head", "request_head"]
+
+
+class RequestIds:
+    """A fresh ``X-Request-Id`` a call: 16 random digits a process, then a counter.
+
+    Unique across processes and restarts; not meant to be a secret.
+    """
+
+    def __init__(self, prefix: bytes | None = None) -> None:
+        self._prefix = prefix if prefix is not None else os.urandom(8).hex().encode("ascii")
+        self._next = itertools.count(1).__next__
+
+    def __call__(self) -> bytes:
+        return b"%b%08x" % (self._prefix, self._next())
+
+
+def request_head(request: Request, new_id: RequestIds, fallback: str) -> bytes:
+    """The head that the origin gets; to be written once for a request.
+
+    ``fallback`` is the Host for a client of HTTP/1.0 that sent none.
+    """
+    authority = request.authority or fallback.encode("ascii")
+    lines = request.lines
+    lines[0] = b"%b %b HTTP/1.1\r\nHost: %b" % (request.verb, request.target, authority)
+    client = request.address
+    if request.request_id is None:
+        request.request_id = new_id()
+    lines.append(
+        b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n"
+        b"X-Request-Id: %b"
+        % (
+            client if request.forwarded_for is None else request.forwarded_for + b", " + client,
+            request.forwarded_proto or request.scheme,
+            request.forwarded_host or authority,
+            request.request_id,
+        )
+    )
+    length = request.length
+    if length or request.verb in _WITH_CONTENT:
+        # RFC 9110 8.6: a method that defines content says so even if it is empty.
+        lines.append(
+            b"Content-Length: %d" % length if length >= 0 else b"Transfer-Encoding: chunked"
+        )
+    if request.expects:
+        lines.append(b"Expect: 100-continue")
+    if request.upgrade is not None:
+        lines.append(b"Connection: Upgrade\r\nUpgrade: %b" % request.upgrade)
+    if request.takes_trailers:
+        lines.append(b"TE: trailers\r\nConnection: TE")
+    lines += _END
+    return b"\r\n".join(lines)
+
+
+_WITH_CONTENT = frozenset((b"POST", b"PUT", b"PATCH"))
+
+#: Joined behind the last header, these make the empty line.
+_END = (b"", b"")
+
+
+def interim_head(reply: Reply) -> bytes:
+    """A 1xx reply as the client gets it."""
+    if reply.status == 101:
+        reply.lines.append(b"Connection: Upgrade\r\nUpgrade: %b" % (reply.upgrade or b""))
+    return b"\r\n".join((*reply.lines, b"", b""))

@@ -1,0 +1,113 @@
+"""The extension points: what a part must offer to take a place in slardar.
+
+They are zope interfaces, so that ``twisted.plugin`` can find implementations
+and ``verifyObject`` can check them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+__all__ = ["IBalancer", "IBalancerFactory", "IPlane", "IRequest", "IStore"]
+
+# zope interfaces declare methods without ``self``.
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+
+
+class IRequest(Interface):
+    """What a balancer may ask of the request it picks a server for."""
+
+    method = Attribute("str: the method, as sent")
+    host = Attribute("str: the host asked for, lower case, without port")
+    path = Attribute("str: the path, without query")
+    uri = Attribute("str: the path with its query, as sent")
+    client = Attribute("str: the client's address, without port")
+    hash_key = Attribute("str | None: the key a hook gave for the hash balancers")
+
+    def get_header(name: str):
+        """The first value of a header (any case), or None."""
+
+
+class IBalancer(Interface):
+    """Chooses a server; one instance serves one level of one upstream.
+
+    Every method is called on the request path and must not block.
+    """
+
+    def pick(servers: Sequence[Any], request: Any):
+        """One of ``servers`` for ``request``.
+
+        ``servers`` are :class:`slardar.model.live.Peer`, never empty, in the
+        configured order: those that are in service and that this request has
+        not tried yet.  The same sequence object is passed as long as nothing
+        about it has changed, and it is never mutated.
+        """
+
+    def started(server: Any):
+        """A request was sent on its way to ``server``."""
+
+    def finished(server: Any, outcome: Any):
+        """The request ended; ``outcome`` is a ``slardar.balancers.base.Outcome``."""
+
+    def failed(server: Any):
+        """An attempt on ``server`` failed (called before ``finished``)."""
+
+
+class IBalancerFactory(Interface):
+    """A third party's balancer, found through ``twisted.plugin``."""
+
+    name = Attribute("str: what ``mode`` calls it")
+
+    def __call__(servers: Sequence[Any], options: Mapping[str, Any]):
+        """A new IBalancer for one level; ``servers`` are all its peers.
+
+        :raise slardar.errors.ConfigError: if ``options`` (``mode_opts``) is wrong.
+        """
+
+
+class IStore(Interface):
+    """Keeps what operators changed at run time.
+
+    Every method returns a Deferred; none blocks the reactor.
+    """
+
+    def open() -> Deferred[Any]:
+        """Open or create the store; fires with the ``StoredState`` found there.
+
+        :raise slardar.errors.StoreError: if it cannot be opened or understood.
+        """
+
+    def commit(expected_version: int, change: Any) -> Deferred[int]:
+        """Make one ``Change`` durable; fires with the new version.
+
+        :raise slardar.errors.ConflictError: if the store's version is not
+            ``expected_version``; nothing is written then.
+        :raise slardar.errors.StoreError: if it could not be written.
+        """
+
+    def close() -> Deferred[None]:
+        """Finish what is under way and let go of the store."""
+
+
+class IPlane(Interface):
+    """A data plane, or several behind one face: what serves the requests."""
+
+    def apply(snapshot: Any, changed: Collection[str]) -> Deferred[None]:
+        """Serve ``snapshot`` from now on.
+
+        ``changed`` names the upstreams that differ from the snapshot before
+        (also those that are gone); the cost is in proportion to them.  Fires
+        when every live worker serves the snapshot.
+        """
+
+    def peers(upstream: str):
+        """``{"host:port": ServerLive}`` of one upstream, for status."""
+
+    def statistics():
+        """A mapping of counters (connections, requests, ...), for status."""

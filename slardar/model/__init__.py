@@ -1,0 +1,1 @@
+"""Upstreams, servers and routes as immutable values, and the counters beside them."""

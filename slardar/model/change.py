@@ -1,0 +1,42 @@
+"""One change of the configuration, and the state that changes add up to.
+
+This is what stores keep.  Values are plain JSON, as a user wrote them: a store needs
+no knowledge of what they mean, and a newer version can read what an older one wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+__all__ = ["Change", "Kind", "StoredState"]
+
+Kind = Literal["upstream", "routes"]
+
+
+class Change(Struct, frozen=True):
+    """One thing set or removed."""
+
+    kind: Kind
+    #: The upstream's name; empty for ``routes``, of which there is one.
+    name: str
+    #: The whole new value; ``None`` removes it.
+    value: Any
+    #: Who asked: a token's name, or the channel it came through.
+    who: str
+    #: Epoch seconds.
+    time: float
+
+
+class StoredState(Struct, frozen=True):
+    """What a store holds."""
+
+    #: Grows by one with each change; 0 before the first.
+    version: int = 0
+    #: Upstreams as written, by name; ``None`` for one that was removed, so that the
+    #: same name in a file does not come back with the next start.
+    upstreams: Mapping[str, Any] = field(default_factory=dict)
+    #: Routes as written; ``None`` if they were never set.
+    routes: Any = None

@@ -1,0 +1,125 @@
+"""What is known of a server while it runs, apart from how it is configured.
+
+Configuration is immutable and replaced as a whole; counters, weights in flight
+and health must not be reset by that.  They are therefore kept here, keyed by
+``(upstream, host, port)``, and outlive every snapshot that names the server.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from slardar.model.server import Server
+
+__all__ = ["Live", "Peer", "ServerLive"]
+
+
+class ServerLive:
+    """The mutable state of one server of one upstream in this process.
+
+    Owner: the registry :class:`Live`.  Writers: selection (``active``,
+    ``requests``), the rules of ``slardar.health`` (health fields) and the
+    upstream's balancer (``current_weight``, ``effective_weight``, ``ewma``, ``ewma_at``).
+    """
+
+    __slots__ = (
+        "active",
+        "current_weight",
+        "down_until",
+        "effective_weight",
+        "ewma",
+        "ewma_at",
+        "fail_num",
+        "fails",
+        "failures",
+        "first_fail",
+        "last_modified",
+        "msg",
+        "requests",
+        "status",
+    )
+
+    def __init__(self) -> None:
+        #: Requests under way on this server.
+        self.active = 0
+        #: Requests ever sent to it, and those of them that failed.
+        self.requests = 0
+        self.failures = 0
+        #: Smooth weighted round robin's place in the turn, and the weight that
+        #: failures have lowered (``None``: the configured weight).
+        self.current_weight = 0.0
+        self.effective_weight: float | None = None
+        #: Moving average of the reply time in seconds (``None``: no reply yet).
+        self.ewma: float | None = None
+        #: When that was last brought up to date, in monotonic seconds.
+        self.ewma_at = 0.0
+        #: Passive health: failures since ``first_fail`` (monotonic seconds), and
+        #: the monotonic time until which the server takes no request (0: none).
+        self.fails = 0
+        self.first_fail = 0.0
+        self.down_until = 0.0
+        #: What heartbeats or requests last said: ``unchecked``, ``ok``, ``err``
+        #: or ``unstable``, since when (epoch seconds), and why.
+        self.status = "unchecked"
+        self.fail_num = 0
+        self.last_modified = time.time()
+        self.msg = ""
+
+    def __repr__(self) -> str:
+        return f"<ServerLive {self.status} active={self.active} fails={self.fails}>"
+
+
+class Peer:
+    """One server as a balancer sees it: what is configured and what is live.
+
+    A peer belongs to one upstream of one snapshot and is never changed; its
+    ``live`` is shared with the peers of the same server in other snapshots.
+    """
+
+    __slots__ = ("config", "host", "key", "live", "pool", "port", "weight")
+
+    def __init__(self, config: Server, live: ServerLive) -> None:
+        self.config = config
+        self.host = config.host
+        self.port = config.port
+        self.weight = config.weight
+        #: ``host:port``, stable across processes and restarts: what hashes use.
+        self.key = config.key
+        self.live = live
+        #: The data plane's connections to this server; not for balancers.
+        self.pool: Any = None
+
+    def __repr__(self) -> str:
+        return f"<Peer {self.key} weight={self.weight} {self.live!r}>"
+
+
+class Live:
+    """The registry of :class:`ServerLive`, keyed by upstream and server."""
+
+    def __init__(self) -> None:
+        self._servers: dict[tuple[str, str, int], ServerLive] = {}
+
+    def server(self, upstream: str, host: str, port: int) -> ServerLive:
+        """The state of one server, made on first sight."""
+        key = (upstream, host, port)
+        found = self._servers.get(key)
+        if found is None:
+            found = self._servers[key] = ServerLive()
+        return found
+
+    def forget(self, upstream: str, servers: Iterable[tuple[str, int]]) -> None:
+        """Drop the state of servers that the upstream no longer has.
+
+        Requests still under way keep their own reference and finish on it.
+        """
+        for host, port in servers:
+            self._servers.pop((upstream, host, port), None)
+
+    def __len__(self) -> int:
+        return len(self._servers)
+
+
+#: A source of monotonic seconds; tests pass a fake one.
+Clock = Callable[[], float]

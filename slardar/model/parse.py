@@ -1,0 +1,330 @@
+"""What users write, into the model: an upstream, a change of one, a change of a server.
+
+Every function raises :class:`ConfigError` with every mistake found, and changes
+nothing then.  None of them blocks; a large upstream (1,000 servers) takes some
+milliseconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from slardar.errors import ConfigError, NotFoundError
+from slardar.model.dyups import parse_dyups
+from slardar.model.names import check_name, normal_host, parse_server_key, split_host_port
+from slardar.model.reader import Problems, joined, read, shown
+from slardar.model.routes import parse_routes
+from slardar.model.server import Level, LevelBody, Server, Upstream, UpstreamBody
+
+__all__ = [
+    "CheckMode",
+    "check_name",
+    "merge_upstream",
+    "parse_dyups",
+    "parse_routes",
+    "parse_server_key",
+    "parse_upstream",
+    "patch_server",
+    "split_host_port",
+]
+
+#: Refuses a balancer that does not exist or options it does not take: called with
+#: mode, mode_opts and the path, raises ConfigError.
+CheckMode = Callable[[str, Mapping[str, Any], str], None]
+
+_RETRY = re.compile(r"connect|error|timeout|status|non_idempotent|http_[1-5][0-9]{2}")
+#: Objects and lists within each other, at most; what a person writes has five or six.
+_DEPTH = 32
+#: Keys of a server that GET always shows, as lua-resty-checkups does.
+_SHOWN = {"host": "", "port": 0, "weight": 1, "max_fails": 0, "fail_timeout": 10}
+
+
+def parse_upstream(
+    name: str, body: object, where: str, check_mode: CheckMode | None = None
+) -> Upstream:
+    """The upstream ``name`` that ``body`` describes; ``where`` begins every path.
+
+    ``body`` is not kept: the upstream has its own copy.
+    """
+    problems = Problems()
+    try:
+        check_name(name, where)
+    except ConfigError as error:
+        problems.lines += error.problems
+    try:
+        plain = _copied(body)
+    except (TypeError, ValueError, RecursionError):
+        # What no JSON can hold (NaN, a date, a list in itself): tell where, beside the rest.
+        _read(body, where, problems, check_mode)
+        _find_odd(body, where, _DEPTH + 1, problems)
+        raise ConfigError(problems.lines or f"{where}: expected what JSON can hold") from None
+    parsed, levels = _read(plain, where, problems, check_mode)
+    problems.raise_if_any()
+    assert parsed is not None
+    assert isinstance(plain, dict)
+    return _upstream(name, parsed, levels, plain)
+
+
+def _read(
+    body: object, where: str, problems: Problems, check_mode: CheckMode | None
+) -> tuple[UpstreamBody | None, list[Level]]:
+    """What is right of an upstream; notes everything that is wrong."""
+    parsed = read(UpstreamBody, body, where, problems)
+    levels: list[Level] = []
+    if isinstance(body, Mapping):
+        if ("servers" in body) == ("cluster" in body):
+            problems.add(where, 'expected "servers" or "cluster", and not both')
+        elif "cluster" in body:
+            levels = _cluster(body["cluster"], f"{where}.cluster", problems)
+        elif parsed is not None:
+            _check_servers(parsed.servers, f"{where}.servers", set(), problems)
+            levels = _flat_levels(parsed.servers)
+    if parsed is not None:
+        _check_rest(parsed, where, problems)
+        if check_mode is not None:
+            try:
+                check_mode(parsed.mode, parsed.mode_opts, where)
+            except ConfigError as error:
+                problems.lines += error.problems
+    return parsed, levels
+
+
+def _upstream(
+    name: str, body: UpstreamBody, levels: list[Level], source: dict[str, Any]
+) -> Upstream:
+    """``source`` is ours to keep; its servers get the keys that GET always shows."""
+    for server in _written_servers(source):
+        written = server.copy()
+        server.clear()
+        server.update(_SHOWN)
+        server.update(written)
+        server["host"] = normal_host(written["host"])
+    named = isinstance(body.cluster, Mapping)
+    # Objects have no order, but the clusters of one are tried in the order written.
+    order = [level.name for level in levels] if named else []
+    canonical = json.dumps([name, source, order], sort_keys=True, separators=(",", ":"))
+    return Upstream(
+        name=name,
+        levels=tuple(_normal_hosts(level) for level in levels),
+        source=source,
+        digest=int.from_bytes(hashlib.sha256(canonical.encode()).digest(), "big"),
+        named=named,
+        enable=body.enable,
+        typ=body.typ,
+        http_opts=body.http_opts,
+        failed_statuses=frozenset(
+            int(status) for status, good in body.http_opts.statuses.items() if not good
+        ),
+        sensibility=body.sensibility,
+        protected=body.protected,
+        mode=body.mode,
+        mode_opts=body.mode_opts,
+        tries=body.tries,
+        try_timeout=body.try_timeout,
+        connect_timeout=body.timeout,
+        send_timeout=body.send_timeout,
+        read_timeout=body.read_timeout,
+        keepalive=body.keepalive,
+        slow_start=body.slow_start,
+        outlier=body.outlier,
+        retry_on=frozenset(body.retry_on),
+    )
+
+
+def _cluster(raw: object, path: str, problems: Problems) -> list[Level]:
+    """Levels in a list, or named clusters in an object."""
+    if isinstance(raw, Mapping):
+        items = [(str(key), joined(path, key), value) for key, value in raw.items()]
+    elif isinstance(raw, (list, tuple)):
+        items = [("", f"{path}[{index}]", value) for index, value in enumerate(raw)]
+    else:
+        problems.add(path, f"expected a list or an object of levels, got {shown(raw)}")
+        return []
+    if not items:
+        problems.add(path, "expected at least one level")
+    levels = []
+    seen: set[tuple[str, int]] = set()
+    for name, where, value in items:
+        body = read(LevelBody, value, where, problems)
+        if body is not None:
+            _check_servers(body.servers, f"{where}.servers", seen, problems)
+            levels.append(Level(name or None, body.servers, body.tries))
+    return levels
+
+
+def _flat_levels(servers: tuple[Server, ...]) -> list[Level]:
+    """A flat list: the backups are a level of their own, below the others."""
+    backups = tuple(server for server in servers if server.backup)
+    if not backups:
+        return [Level(None, servers)]
+    first = tuple(server for server in servers if not server.backup)
+    return [Level(None, part) for part in (first, backups) if part]
+
+
+def _check_servers(
+    servers: tuple[Server, ...], path: str, seen: set[tuple[str, int]], problems: Problems
+) -> None:
+    """``seen`` holds the upstream's servers so far: each is there once, as counters and
+    connections belong to a host and port."""
+    if not servers:
+        problems.add(path, "expected at least one server")
+    for index, server in enumerate(servers):
+        host = normal_host(server.host)
+        if host is None:
+            problems.add(
+                f"{path}[{index}].host",
+                f"expected an address or a DNS name, got {shown(server.host)}",
+            )
+        elif (host, server.port) in seen:
+            problems.add(f"{path}[{index}]", f"{server.key} is named twice")
+        else:
+            seen.add((host, server.port))
+        if server.tls:
+            problems.add(f"{path}[{index}].tls", "tls to servers is not available yet")
+
+
+def _check_rest(body: UpstreamBody, where: str, problems: Problems) -> None:
+    # The two keys whose depth their types leave open.
+    for key in ("mode_opts", "outlier"):
+        _find_odd(getattr(body, key), f"{where}.{key}", _DEPTH, problems)
+    if body.tls:
+        problems.add(f"{where}.tls", "tls to servers is not available yet")
+    # Better refused than taken and without effect.
+    for key in ("slow_start", "outlier"):
+        if getattr(body, key):
+            problems.add_first(f"{where}.{key}", f"{key} is not available yet")
+    for index, name in enumerate(body.retry_on):
+        if not _RETRY.fullmatch(name):
+            problems.add(
+                f"{where}.retry_on[{index}]",
+                "expected connect, error, timeout, status, non_idempotent or http_NNN, "
+                f"got {shown(name)}",
+            )
+    for status in body.http_opts.statuses:
+        if not re.fullmatch("[1-5][0-9]{2}", str(status), re.ASCII):
+            problems.add(
+                f"{where}.http_opts.statuses", f"expected an HTTP status, got {shown(status)}"
+            )
+
+
+def _normal_hosts(level: Level) -> Level:
+    servers = tuple(
+        server
+        if (host := normal_host(server.host)) == server.host
+        else msgspec.structs.replace(server, host=host)
+        for server in level.servers
+    )
+    return Level(level.name, servers, level.tries)
+
+
+def _copied(body: object) -> Any:
+    """A deep copy of plain data, as JSON gives it back: the same that a store will.
+
+    Raises TypeError, ValueError or RecursionError for what JSON cannot hold.
+    """
+    text = json.dumps(
+        dict(body) if isinstance(body, Mapping) else body, allow_nan=False, ensure_ascii=False
+    )
+    text.encode()  # a lone surrogate is no text
+    return json.loads(text)
+
+
+def _find_odd(value: object, path: str, depth: int, problems: Problems) -> None:
+    """Note where ``value`` holds what JSON cannot, or more than ``depth`` objects and
+    lists within each other, unless that place is noted already."""
+    items: Iterable[tuple[str, object]]
+    if isinstance(value, Mapping):
+        for key in value:
+            if key is not None and not isinstance(key, (str, int, float)):
+                problems.add_first(joined(path, key), "expected a string as key")
+        items = ((joined(path, key), item) for key, item in value.items())
+    elif isinstance(value, (list, tuple)):
+        items = ((f"{path}[{index}]", item) for index, item in enumerate(value))
+    else:
+        if not _is_plain(value):
+            problems.add_first(path, f"expected a value that JSON can hold, got {shown(value)}")
+        return
+    if depth == 0:
+        problems.add_first(path, f"expected at most {_DEPTH} objects and lists within each other")
+        return
+    for where, item in items:
+        _find_odd(item, where, depth - 1, problems)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return False
+        return True
+    if isinstance(value, int):
+        return value.bit_length() <= 64  # more, and other readers of JSON do not take it
+    return value is None
+
+
+def _written_servers(source: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every server object of a written upstream, in order."""
+    if "servers" in source:
+        yield from source["servers"]
+        return
+    cluster = source["cluster"]
+    for level in cluster.values() if isinstance(cluster, Mapping) else cluster:
+        yield from level["servers"]
+
+
+def merge_upstream(
+    current: Upstream | None,
+    name: str,
+    body: object,
+    where: str,
+    check_mode: CheckMode | None = None,
+) -> Upstream:
+    """What a POST makes of an upstream: as in lua-resty-checkups, a body with
+    ``cluster`` replaces the whole, and one without keeps the keys it leaves out."""
+    if current is not None and isinstance(body, Mapping) and "cluster" not in body:
+        kept = dict(current.source)
+        if "servers" in body:
+            kept.pop("cluster", None)
+        body = {**kept, **body}
+    return parse_upstream(name, body, where, check_mode)
+
+
+def patch_server(
+    current: Upstream,
+    host: str,
+    port: int,
+    body: object,
+    where: str,
+    check_mode: CheckMode | None = None,
+) -> Upstream:
+    """The upstream with some keys of one server changed (not its host and port).
+
+    ``where`` begins the path of every mistake in ``body``.  Raises NotFoundError if it
+    has no such server.
+    """
+    if not isinstance(body, Mapping) or not body:
+        raise ConfigError(f'{where}: expected an object such as {{"weight": 5}}, got {shown(body)}')
+    problems = Problems()
+    for key in ("host", "port"):
+        if key in body:
+            problems.add(joined(where, key), f"a server's {key} cannot be changed; add another one")
+    source = _copied(current.source)
+    for server in _written_servers(source):
+        if (server["host"], server["port"]) == (host, port):
+            changed = read(Server, {**server, **body}, where, problems)
+            if changed is not None and changed.tls:
+                problems.add(f"{where}.tls", "tls to servers is not available yet")
+            problems.raise_if_any()
+            server.update(body)
+            return parse_upstream(current.name, source, f"upstreams.{current.name}", check_mode)
+    raise NotFoundError(f"upstream {current.name} has no server {host}:{port}")

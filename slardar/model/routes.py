@@ -1,0 +1,98 @@
+"""Routes: which upstream a host and path lead to, before names are looked at."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from slardar.errors import ConfigError
+from slardar.model.names import check_name
+from slardar.model.reader import Problems, read, shown
+
+__all__ = ["Route", "parse_routes"]
+
+
+class Route(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Sends requests of a host and path to an upstream.
+
+    ``host`` is exact or a wildcard (``*.abc.com``), ``None`` for any; ``path`` is a
+    prefix, ``path_regex`` is searched for in the path (without query).
+
+    The path is a client's, and Python's ``re`` can take exponential time on patterns
+    such as ``(a+)+$``: who may set routes must know what they write.  A path is at
+    most ``limits.url`` bytes, which bounds a pattern that is merely quadratic.
+    """
+
+    upstream: str
+    host: str | None = None
+    path: str | None = None
+    path_regex: str | None = None
+
+    def matcher(self) -> Callable[[str, str], bool]:
+        """Whether a request for a host (lower case) and path takes this route.
+
+        Made once a snapshot: ``re`` itself keeps no more than 512 patterns compiled.
+        """
+        host = None if self.host is None else self.host.lower()
+        suffix = host[1:] if host is not None and host[:2] == "*." else None
+        prefix = self.path
+        search = None if self.path_regex is None else re.compile(self.path_regex).search
+
+        def matches(of_host: str, path: str) -> bool:
+            if suffix is not None:
+                # The wildcard stands for at least one character.
+                if not of_host.endswith(suffix) or len(of_host) == len(suffix):
+                    return False
+            elif host is not None and host != of_host:
+                return False
+            if prefix is not None:
+                return path.startswith(prefix)
+            return search is None or search(path) is not None
+
+        return matches
+
+
+def parse_routes(body: object, where: str) -> tuple[Route, ...]:
+    """Routes in order; the upstream a route names need not exist yet (502 until then).
+
+    Raises ConfigError with every mistake.
+    """
+    problems = Problems()
+    if not isinstance(body, (list, tuple)):
+        raise ConfigError(f"{where}: expected a list of routes, got {shown(body)}")
+    routes = []
+    for index, item in enumerate(body):
+        route = read(Route, item, f"{where}[{index}]", problems)
+        if route is not None:
+            _check(route, f"{where}[{index}]", problems)
+            routes.append(route)
+    problems.raise_if_any()
+    return tuple(routes)
+
+
+def _check(route: Route, path: str, problems: Problems) -> None:
+    if route.path is not None and route.path_regex is not None:
+        problems.add(path, 'expected "path" or "path_regex", not both')
+    if route.path is not None and not route.path.startswith("/"):
+        problems.add(f"{path}.path", f"expected a path that begins with /, got {shown(route.path)}")
+    if route.path_regex is not None:
+        _check_pattern(route.path_regex, f"{path}.path_regex", problems)
+    for key, name in (("host", route.host), ("upstream", route.upstream)):
+        if name is not None:
+            try:
+                check_name(name, f"{path}.{key}")
+            except ConfigError as error:
+                problems.lines += error.problems
+
+
+def _check_pattern(pattern: str, path: str, problems: Problems) -> None:
+    try:
+        with warnings.catch_warnings():
+            # What re warns of (a possible nested set) means something else tomorrow.
+            warnings.simplefilter("error")
+            re.compile(pattern)
+    except (re.error, Warning, OverflowError, RecursionError) as error:
+        problems.add(path, f"expected a regular expression: {' '.join(str(error).split())}")

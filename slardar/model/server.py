@@ -1,0 +1,156 @@
+"""Servers and upstreams as immutable values: the contract's section 3.
+
+What a user writes is read into :class:`UpstreamBody`; what the rest of slardar works
+with is :class:`Upstream`, made from it by ``slardar.model.parse``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+__all__ = [
+    "Count",
+    "HttpOpts",
+    "Level",
+    "Seconds",
+    "Server",
+    "Timeout",
+    "Upstream",
+    "UpstreamBody",
+]
+
+Port = Annotated[int, Meta(ge=1, le=65535, description="an integer from 1 to 65535")]
+Weight = Annotated[int, Meta(ge=0, le=65535, description="an integer from 0 to 65535")]
+Count = Annotated[int, Meta(ge=0, le=10**9, description="an integer from 0 to 1000000000")]
+Positive = Annotated[int, Meta(ge=1, le=10**9, description="an integer from 1 to 1000000000")]
+#: 10**9 seconds are 31 years; NaN and the infinities are refused with what is above.
+Seconds = Annotated[
+    float, Meta(ge=0, le=1e9, description="a number of seconds from 0 to 1000000000")
+]
+#: Where 0 would end everything at once.
+Timeout = Annotated[
+    float,
+    Meta(gt=0, le=1e9, description="a number of seconds above 0 and up to 1000000000"),
+]
+Text = Annotated[str, Meta(description="a string")]
+
+
+class Server(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """One server of an upstream."""
+
+    #: An address or a DNS name.
+    host: Text
+    port: Port
+    #: Its share of the requests, relative to its neighbours; 0 takes none.
+    weight: Weight = 1
+    #: Failures within ``fail_timeout`` seconds that put it out of service for as
+    #: long; 0 never does (lua-resty-checkups' default; nginx's is 1).
+    max_fails: Count = 0
+    fail_timeout: Seconds = 10
+    #: Used only when no server that is not a backup is available.
+    backup: bool = False
+    #: ``drain``: no new request, those under way finish.  ``down``: the same, and
+    #: shown as such.
+    state: Literal["up", "drain", "down"] = "up"
+    #: Requests under way at most, per process; 0 is no limit.
+    max_conns: Count = 0
+    tls: bool | dict[str, Any] = False
+
+    @property
+    def key(self) -> str:
+        """``host:port``, with brackets around an IPv6 address."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class HttpOpts(Struct, frozen=True, forbid_unknown_fields=True):
+    """How an HTTP heartbeat asks, and which statuses are failures."""
+
+    query: str | None = None
+    #: A status mapped to false is a failure, in heartbeats and in proxied replies.
+    statuses: dict[str, bool] = {}
+
+
+class LevelBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """One level of ``cluster``."""
+
+    servers: tuple[Server, ...]
+    tries: Positive | None = msgspec.field(default=None, name="try")
+
+
+class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """An upstream as it is written; the defaults are lua-resty-checkups'."""
+
+    servers: tuple[Server, ...] = ()
+    #: Instead of ``servers``: a list of levels, or an object of named clusters.
+    cluster: Any = None
+    enable: bool = True
+    typ: Literal["general", "http", "redis", "mysql"] = "general"
+    http_opts: HttpOpts = HttpOpts()
+    sensibility: Positive = 1
+    protected: bool = True
+    mode: Text = "wrr"
+    mode_opts: Annotated[dict[str, Any], Meta(description="an object")] = {}
+    tries: Positive | None = msgspec.field(default=None, name="try")
+    try_timeout: Seconds = 0
+    timeout: Timeout | None = None
+    send_timeout: Timeout | None = None
+    read_timeout: Timeout | None = None
+    keepalive: Count = 100
+    slow_start: Seconds = 0
+    outlier: dict[str, Any] | None = None
+    #: Kinds of failure after which another server is asked (slardar.http1.retry).
+    retry_on: Annotated[tuple[str, ...], Meta(description="a list of strings")] = (
+        "connect",
+        "error",
+        "timeout",
+        "status",
+    )
+    tls: bool | dict[str, Any] = False
+
+
+class Level(Struct, frozen=True):
+    """Servers that are tried before those of the next level."""
+
+    name: str | None
+    servers: tuple[Server, ...]
+    tries: int | None = None
+
+
+class Upstream(Struct, frozen=True):
+    """An upstream, ready for use.  Never changed; a change makes a new one."""
+
+    name: str
+    levels: tuple[Level, ...]
+    #: What the user wrote, normalised: for GET, for stores and for merges.
+    source: Mapping[str, Any]
+    #: SHA-256 over name and source, as a number (for the fingerprint of the whole).
+    digest: int
+    #: Whether ``cluster`` was an object of named clusters.
+    named: bool = False
+    enable: bool = True
+    typ: str = "general"
+    http_opts: HttpOpts = HttpOpts()
+    #: The statuses that ``http_opts.statuses`` maps to false.
+    failed_statuses: frozenset[int] = frozenset()
+    sensibility: int = 1
+    protected: bool = True
+    mode: str = "wrr"
+    mode_opts: Mapping[str, Any] = {}
+    tries: int | None = None
+    try_timeout: float = 0
+    connect_timeout: float | None = None
+    send_timeout: float | None = None
+    read_timeout: float | None = None
+    keepalive: int = 100
+    slow_start: float = 0
+    outlier: Mapping[str, Any] | None = None
+    retry_on: frozenset[str] = frozenset()
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """Every server, level by level."""
+        return tuple(server for level in self.levels for server in level.servers)

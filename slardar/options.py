@@ -1,0 +1,294 @@
+"""What ``twistd slardar`` understands on its command line.
+
+An option wins over the same setting in the file.  Everything is checked before
+anything is started; ``--check`` stops there.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import msgspec
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.protocol import Factory
+from twisted.python import usage
+
+from slardar import __version__
+from slardar.config import Settings, Workers, read_settings
+from slardar.control.auth import check_endpoint
+from slardar.errors import ConfigError
+from slardar.model.parse import parse_upstream, split_host_port
+from slardar.model.reader import shown
+from slardar.model.server import Upstream
+from slardar.model.yaml_file import read_file
+from slardar.plugins import check_mode, check_store
+
+__all__ = ["Options", "check_listen"]
+
+_ENDPOINT = "expected a Twisted server endpoint such as tcp:8080"
+#: The bytes of a unix socket's path that Linux takes (``sun_path`` without its NUL).
+_MAX_PATH = 107
+
+
+class Options(usage.Options):
+    """The options of ``twistd slardar``.
+
+    After ``parseOptions`` the whole configuration is in ``settings``.  A wrong
+    option or file raises ``UsageError``, one line a mistake; under twistd these
+    lines alone are written to stderr and the exit code is 1.
+    """
+
+    synopsis = "[options]"
+    longdesc = "Starts slardar, a programmable HTTP load balancer."
+
+    optParameters: ClassVar[list[list[str | None]]] = [  # noqa: N815 Twisted's name
+        ["config", "c", None, "YAML file to read; the options here win over it."],
+        [
+            "control",
+            None,
+            None,
+            "Endpoint of the HTTP control channel. [default: tcp:1995:interface=127.0.0.1]",
+        ],
+        [
+            "amp",
+            None,
+            None,
+            "Endpoint of the AMP control channel. [default: unix:slardar.sock:mode=600]",
+        ],
+        [
+            "store",
+            None,
+            None,
+            "Where changes made at run time are kept. [default: sqlite:slardar.db]",
+        ],
+        [
+            "workers",
+            None,
+            None,
+            "Data-plane processes: a number, or auto for one a core; 0 is this process alone. "
+            "[default: auto]",
+        ],
+    ]
+    optFlags: ClassVar[list[list[str | None]]] = [  # noqa: N815 Twisted's name
+        ["check", None, "Check the configuration, print ok or every error, and exit."],
+    ]
+
+    #: The configuration, once the options have been parsed.
+    settings: Settings
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self["listen"] = []
+        self["upstream"] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        """Endpoint to take requests on; may be given again. [default: tcp:8080]"""
+        self["listen"].append(endpoint)
+
+    def opt_upstream(self, text: str) -> None:
+        """A first upstream, as NAME=HOST:PORT[,HOST:PORT...]; may be given again."""
+        self["upstream"].append(text)
+
+    def opt_version(self) -> None:
+        """Print the version of slardar and exit."""
+        sys.stdout.write(f"slardar {__version__}\n")
+        raise SystemExit(0)
+
+    def parseArgs(self, *arguments: str) -> None:
+        if arguments:
+            raise usage.UsageError(f"expected options only, got {arguments[0]!r}")
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        try:
+            super().parseOptions(options)  # type: ignore[no-untyped-call]
+        except usage.UsageError as error:
+            if self.parent is None:
+                raise
+            # twistd would print all of its own options first.
+            sys.stderr.write("".join(f"slardar: {line}\n" for line in str(error).splitlines()))
+            raise SystemExit(1) from None
+
+    def postOptions(self) -> None:
+        try:
+            self.settings = self._settings()
+        except ConfigError as error:
+            if not self["check"]:
+                raise usage.UsageError("\n".join(error.problems)) from None
+            sys.stdout.write("".join(f"{line}\n" for line in error.problems))
+            raise SystemExit(1) from None
+        if self["check"]:
+            sys.stdout.write("ok\n")
+            raise SystemExit(0)
+
+    def _settings(self) -> Settings:
+        """The file's settings, or the defaults, with the options laid over them.
+
+        Raises ConfigError with every mistake of both.
+        """
+        problems: list[str] = []
+        path = self["config"]
+        settings = Settings()
+        if path is not None:
+            try:
+                settings, problems = read_settings(read_file(path), path, check_mode)
+            except ConfigError as error:
+                problems = list(error.problems)
+        settings = self._with_endpoints(settings, path, problems)
+        changes: dict[str, Any] = {}
+        if self["workers"] is not None:
+            try:
+                changes["workers"] = _workers(self["workers"])
+            except ConfigError as error:
+                problems += error.problems
+        upstreams = dict(settings.first_upstreams)
+        given: set[str] = set()
+        for text in self["upstream"]:
+            _collect(problems, _add_upstream, upstreams, text, given)
+        if problems:
+            raise ConfigError(problems)
+        return msgspec.structs.replace(settings, upstreams=upstreams, **changes)
+
+    def _with_endpoints(
+        self, settings: Settings, path: str | None, problems: list[str]
+    ) -> Settings:
+        """What is listened on and where the state is kept; checks what takes effect."""
+        file = "" if path is None else f"{path}: "
+        if self["listen"]:
+            settings = msgspec.structs.replace(settings, listen=tuple(self["listen"]))
+            listen_places = ["--listen"] * len(settings.listen)
+        else:
+            listen_places = [f"{file}listen[{index}]" for index in range(len(settings.listen))]
+        for endpoint, where in zip(settings.listen, listen_places, strict=True):
+            _collect(problems, check_listen, endpoint, where)
+
+        control = settings.control
+        # Tokens that are wrong are tokens all the same.
+        is_known = not any(line.startswith(f"{file}control") for line in problems)
+        for key, field in (("control", "http"), ("amp", "amp")):
+            where = f"{file}control.{field}"
+            if self[key] is not None:
+                where = f"--{key}"
+                control = msgspec.structs.replace(control, **{field: self[key]})
+            endpoint = getattr(control, field)
+            before = len(problems)
+            _collect(problems, check_listen, endpoint, where)
+            if len(problems) == before and is_known:
+                _collect(problems, check_endpoint, endpoint, control.tokens, where)
+        settings = msgspec.structs.replace(settings, control=control)
+
+        where = f"{file}store"
+        if self["store"] is not None:
+            where = "--store"
+            settings = msgspec.structs.replace(settings, store=self["store"])
+        _collect(problems, _check_store, settings.store, where)
+        return settings
+
+
+def _collect(problems: list[str], check: Callable[..., None], *arguments: Any) -> None:
+    """Do a check and keep what it finds wrong."""
+    try:
+        check(*arguments)
+    except ConfigError as error:
+        problems.extend(error.problems)
+
+
+def _workers(text: str) -> Workers:
+    if text == "auto":
+        return "auto"
+    if re.fullmatch("[0-9]{1,3}", text) and int(text) <= 256:
+        return int(text)
+    raise ConfigError(
+        f'--workers: expected "auto" or a number of processes from 0 to 256, got {shown(text)}'
+    )
+
+
+def _add_upstream(upstreams: dict[str, Upstream], text: str, given: set[str]) -> None:
+    """``NAME=HOST:PORT[,HOST:PORT...]`` into an upstream, which wins over the file's."""
+    name, equals, places = text.partition("=")
+    expected = "--upstream: expected NAME=HOST:PORT[,HOST:PORT...]"
+    if not equals or not name:
+        raise ConfigError(f"{expected}, got {shown(text)}")
+    if name in given:
+        raise ConfigError(f"--upstream: {name} is given twice; put a comma between its servers")
+    given.add(name)
+    servers = []
+    problems = []
+    for place in places.split(","):
+        found = split_host_port(place)
+        if found is None:
+            problems.append(f"{expected}, got {shown(place)} for {name}")
+        else:
+            servers.append({"host": found[0], "port": found[1]})
+    if problems:
+        raise ConfigError(problems)
+    upstreams[name] = parse_upstream(name, {"servers": servers}, "--upstream", check_mode)
+
+
+def _check_store(url: str, where: str) -> None:
+    try:
+        check_store(url)
+    except ConfigError as error:
+        lines = [f"{where}: {line.removeprefix('store: ')}" for line in error.problems]
+        raise ConfigError(lines) from None
+
+
+class _Recorder:
+    """Takes the place of a reactor: what an endpoint would listen on."""
+
+    def __init__(self) -> None:
+        self.port: int | None = None
+        self.path: str | None = None
+        self.backlog = 1
+
+    def listenTCP(self, port: int, factory: Any, backlog: int, interface: str) -> None:
+        self.port, self.backlog = port, backlog
+
+    def listenUNIX(
+        self,
+        address: str,
+        factory: Any,
+        backlog: int,
+        mode: int,
+        wantPID: bool,  # noqa: N803
+    ) -> None:
+        self.path, self.backlog = address, backlog
+
+
+def check_listen(endpoint: str, where: str) -> None:
+    """Refuse what is no endpoint string that slardar can listen on; opens nothing.
+
+    Only the kinds of the contract are taken: the data plane works on the socket
+    itself, so what another kind wraps around it (a PROXY header, TLS) would be lost.
+    """
+    kind, _, rest = endpoint.partition(":")
+    if kind == "ssl":
+        raise ConfigError(f"{where}: ssl: is not available yet (TLS comes with a later version)")
+    if kind == "systemd":
+        # What systemd passes is known only to the process that it starts.
+        wanted = r"domain=(INET|INET6|UNIX):(index=[0-9]+|name=[^:]+)"
+        if re.fullmatch(wanted, rest) is None:
+            raise ConfigError(
+                f"{where}: expected an endpoint such as systemd:domain=INET:index=0, "
+                f"got {shown(endpoint)}"
+            )
+        return
+    if kind not in ("tcp", "tcp6", "unix"):
+        raise ConfigError(f"{where}: {_ENDPOINT}, got {shown(endpoint)}")
+    found = _Recorder()
+    try:
+        serverFromString(found, endpoint).listen(Factory())  # type: ignore[no-untyped-call]
+    except (TypeError, ValueError, IndexError) as error:
+        argument = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        hint = f" ({argument[1]}= is unknown)" if argument else ""
+        raise ConfigError(f"{where}: {_ENDPOINT}, got {shown(endpoint)}{hint}") from None
+    if found.port is not None and not 0 <= found.port <= 65535:
+        raise ConfigError(f"{where}: expected a port from 0 to 65535, got {found.port}")
+    if found.path is not None and not 0 < len(found.path.encode()) <= _MAX_PATH:
+        raise ConfigError(
+            f"{where}: expected a path of 1 to {_MAX_PATH} bytes, got {shown(found.path)}"
+        )
+    if found.backlog < 1:
+        raise ConfigError(f"{where}: expected a backlog of at least 1, got {found.backlog}")

@@ -1,0 +1,188 @@
+"""Names of servers to addresses, again and again, without blocking.
+
+The system's resolver is used (``/etc/hosts``, ``nsswitch.conf`` and search domains
+hold, as the operator expects); it gives no TTL, so a name in use is looked up anew
+every :data:`REFRESH` seconds.  A lookup that fails changes nothing: the addresses
+last known stay in use.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IResolutionReceiver
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from zope.interface import implementer
+
+__all__ = ["REFRESH", "Resolver"]
+
+#: Seconds between two lookups of a name; the TTL of most service names is 5 to 60.
+REFRESH = 10.0
+
+#: Seconds that a change of configuration waits for its first lookup.
+FIRST = 3.0
+
+#: Seconds after which a lookup is taken for lost and begun anew; glibc gives up after
+#: 5 seconds, twice, for each server of names.
+LOST = 60.0
+
+Addresses = list[tuple[int, str]]
+Follower = Callable[[Addresses], None]
+
+_log = Logger("slardar.resolve")
+
+
+@implementer(IResolutionReceiver)
+class _Receiver:
+    """Collects the addresses of one lookup; IPv4 first, as servers mostly listen."""
+
+    def __init__(self, done: Callable[[Addresses], None]) -> None:
+        self._done = done
+        self._found: Addresses = []
+
+    def resolutionBegan(self, resolution: Any) -> None:
+        """Nothing to do: the lookup cannot be stopped."""
+
+    def addressResolved(self, address: Any) -> None:
+        if isinstance(address, IPv4Address):
+            self._add((socket.AF_INET, address.host))
+        elif isinstance(address, IPv6Address):
+            self._add((socket.AF_INET6, address.host))
+
+    def _add(self, found: tuple[int, str]) -> None:
+        if found not in self._found:
+            self._found.append(found)
+
+    def resolutionComplete(self) -> None:
+        self._done(sorted(self._found))
+
+
+class _Name:
+    """A name that is followed."""
+
+    __slots__ = ("addresses", "asked", "fails", "followers", "waiting")
+
+    def __init__(self) -> None:
+        self.followers: list[Follower] = []
+        #: What the last good lookup found; empty before the first.
+        self.addresses: Addresses = []
+        #: When the lookup under way began, in the reactor's seconds (``None``: none is).
+        self.asked: float | None = None
+        #: Whether the last lookup found nothing.
+        self.fails = False
+        #: Those who wait for the first answer.
+        self.waiting: list[defer.Deferred[None]] = []
+
+
+class Resolver:
+    """Keeps followers told of the addresses of the names they follow.
+
+    A name has one lookup under way at a time, however many follow it.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._names: dict[str, _Name] = {}
+        self._refresh = LoopingCall(self._look_again)
+        self._refresh.clock = reactor
+
+    def follow(self, name: str, follower: Follower) -> defer.Deferred[None]:
+        """Tell ``follower`` the addresses of ``name`` now and when they change.
+
+        Fires after the first answer, or after :data:`FIRST` seconds without one; never
+        fails.  Addresses are IPv4 first and in order, so that the order in which a
+        server of names gives them is no change.
+        """
+        known = self._names.get(name)
+        if known is None:
+            known = self._names[name] = _Name()
+        known.followers.append(follower)
+        if not self._refresh.running:
+            self._refresh.start(REFRESH, now=False)
+        if known.addresses:
+            _tell(name, known.addresses, [follower])
+            return defer.succeed(None)
+        waiting: defer.Deferred[None] = defer.Deferred()
+        known.waiting.append(waiting)
+        waiting.addTimeout(FIRST, self._reactor)
+        waiting.addErrback(lambda failure: None)
+        self._look_up(name, known)
+        return waiting
+
+    def unfollow(self, name: str, follower: Follower) -> None:
+        """Tell ``follower`` no more."""
+        known = self._names.get(name)
+        if known is None or follower not in known.followers:
+            return
+        known.followers.remove(follower)
+        if not known.followers:
+            del self._names[name]
+            _release(known)
+            if not self._names:
+                self._refresh.stop()
+
+    def stop(self) -> None:
+        """Look nothing up any more; who waits for a first answer waits no longer."""
+        if self._refresh.running:
+            self._refresh.stop()
+        names, self._names = self._names, {}
+        for known in names.values():
+            _release(known)
+
+    def _look_again(self) -> None:
+        for name, known in list(self._names.items()):
+            self._look_up(name, known)
+
+    def _look_up(self, name: str, known: _Name) -> None:
+        now = self._reactor.seconds()
+        if known.asked is not None and now - known.asked < LOST:
+            return
+        known.asked = now
+
+        def done(addresses: Addresses) -> None:
+            if self._names.get(name) is known:  # else nobody follows it any more
+                known.asked = None
+                self._found(name, known, addresses)
+
+        try:
+            self._reactor.nameResolver.resolveHostName(_Receiver(done), name)
+        except Exception:
+            # One name that the resolver chokes on must not end the refresh of the others.
+            _log.failure("looking up server name {name} failed", name=name)
+            done([])
+
+    def _found(self, name: str, known: _Name, addresses: Addresses) -> None:
+        if not addresses:
+            # Said once, not every ten seconds.
+            if not known.fails:
+                _log.warn("no address found for server name {name}", name=name)
+            known.fails = True
+        else:
+            if known.fails:
+                _log.info("server name {name} has an address again", name=name)
+            known.fails = False
+            if addresses != known.addresses:
+                known.addresses = addresses
+                _tell(name, addresses, list(known.followers))
+        _release(known)
+
+
+def _tell(name: str, addresses: Addresses, followers: list[Follower]) -> None:
+    for follower in followers:
+        try:
+            follower(list(addresses))
+        except Exception:
+            _log.failure("a follower of server name {name} failed", name=name)
+
+
+def _release(known: _Name) -> None:
+    """Let those go who wait for the first answer."""
+    waiting, known.waiting = known.waiting, []
+    for deferred in waiting:
+        if not deferred.called:
+            deferred.callback(None)

@@ -1,0 +1,67 @@
+"""A store that forgets: for trying things out, and for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet import defer
+from zope.interface import implementer
+
+from slardar.errors import ConfigError, StoreError
+from slardar.interfaces import IStore
+from slardar.model.change import Change, StoredState
+from slardar.stores.written import conflict, encode, stored_state
+
+__all__ = ["MemoryStore", "from_place"]
+
+
+@implementer(IStore)
+class MemoryStore:
+    """Keeps changes until it is closed; every Deferred has fired when it is returned."""
+
+    def __init__(self) -> None:
+        self._opened = False
+        self._version = 0
+        self._texts: dict[tuple[str, str], str | None] = {}
+
+    @property
+    def state(self) -> StoredState:
+        """What it holds now: what ``open`` would give if it did not forget."""
+        return stored_state(
+            self._version, ((kind, name, text) for (kind, name), text in self._texts.items())
+        )
+
+    def open(self) -> defer.Deferred[Any]:
+        """An empty state at version 0."""
+        if self._opened:
+            return defer.fail(StoreError("memory: this store is open already"))
+        self._opened = True
+        return defer.succeed(self.state)
+
+    def commit(self, expected_version: int, change: Change) -> defer.Deferred[int]:
+        """Keep one change; the new version is ``expected_version + 1``."""
+        if not self._opened:
+            return defer.fail(StoreError("memory: this store is not open"))
+        try:
+            text = encode(change)
+        except StoreError as error:
+            return defer.fail(error)
+        if expected_version != self._version:
+            return defer.fail(conflict(self._version, expected_version))
+        self._texts[change.kind, change.name] = text
+        self._version += 1
+        return defer.succeed(self._version)
+
+    def close(self) -> defer.Deferred[None]:
+        """Forget everything."""
+        self._opened = False
+        self._version = 0
+        self._texts.clear()
+        return defer.succeed(None)
+
+
+def from_place(place: str, reactor: Any) -> MemoryStore:
+    """The store of ``memory:``.  Raises ConfigError if anything follows."""
+    if place:
+        raise ConfigError("expected nothing after memory:")
+    return MemoryStore()

@@ -1,0 +1,104 @@
+"""The embedded default store: one SQLite file.
+
+SQLite blocks, most of all while it waits for the disk, so everything that touches
+the file (:mod:`slardar.stores.sqlite_file`) happens in a thread of its own, in the
+order of the calls.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeVar
+
+from twisted.internet import defer
+from zope.interface import implementer
+
+from slardar.errors import ConfigError, StoreError
+from slardar.interfaces import IStore
+from slardar.model.change import Change, StoredState
+from slardar.stores.sqlite_file import SqliteFile
+from slardar.stores.thread import StoreThread
+from slardar.stores.written import encode
+
+__all__ = ["SqliteStore", "from_place"]
+
+T = TypeVar("T")
+
+
+@implementer(IStore)
+class SqliteStore:
+    """Keeps every change in the file ``path``, on the disk before it answers.
+
+    A relative ``path`` starts from the folder that is current when :meth:`open` is
+    called.  One store at a time can have the file open, on the whole machine; others
+    may read it meanwhile with SQLite's own tools.  ``reactor`` is asked to call back
+    from the thread, and for an end of the thread when it stops.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], reactor: Any) -> None:
+        self._path = os.fspath(path)
+        self._reactor = reactor
+        self._thread: StoreThread | None = None
+        #: Made anew by each open.
+        self._file: SqliteFile | None = None
+        #: From the call of open to the call of close: whether commits are taken.
+        self._accepts = False
+
+    def open(self) -> defer.Deferred[StoredState]:
+        """Open the file, made if it is missing; fires with what it holds.
+
+        The StoreError of a failure names the file.  The store can be opened again
+        after that, and after it was closed.
+        """
+        if self._thread is not None and not self._thread.ended:
+            return defer.fail(StoreError(f"{self._path}: this store is open already"))
+        try:
+            file = SqliteFile(os.path.abspath(self._path))
+        except OSError as error:
+            return defer.fail(
+                StoreError(f"{self._path}: cannot tell the current folder: {error.strerror}")
+            )
+        thread = StoreThread(self._reactor, "slardar-store", file.close)
+        self._file, self._thread, self._accepts = file, thread, True
+
+        def failed(failure: T) -> T:
+            self._accepts = False
+            thread.end()
+            return failure
+
+        return thread.run(file.open).addErrback(failed)
+
+    def commit(self, expected_version: int, change: Change) -> defer.Deferred[int]:
+        """Make the change durable; fires with the new version, ``expected_version + 1``.
+
+        What fails has changed nothing.  Calls need not wait for each other.
+        Cancelling stops the waiting, not the commit.
+        """
+        thread, file = self._thread, self._file
+        if thread is None or file is None or thread.ended or not self._accepts:
+            return defer.fail(StoreError(f"{self._path}: this store is not open"))
+        try:
+            text = encode(change)
+        except StoreError as error:
+            return defer.fail(error)
+        return thread.run(file.commit, expected_version, change, text)
+
+    def close(self) -> defer.Deferred[None]:
+        """Finish the commits under way, let go of the file and end the thread."""
+        self._accepts = False
+        thread, file = self._thread, self._file
+        if thread is None or file is None or thread.ended:
+            return defer.succeed(None)
+
+        def closed(result: T) -> T:
+            thread.end()
+            return result
+
+        return thread.run(file.close).addBoth(closed)
+
+
+def from_place(place: str, reactor: Any) -> SqliteStore:
+    """The store of ``sqlite:FILE``; opens nothing.  Raises ConfigError without a file."""
+    if not place:
+        raise ConfigError("expected the name of a file after sqlite:")
+    return SqliteStore(place, reactor)

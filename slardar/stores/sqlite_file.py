@@ -1,0 +1,182 @@
+"""The SQLite file behind the store: opened, written and closed.  All of it blocks.
+
+Durable means: on the disk before ``commit`` returns, so that neither ``kill -9`` nor
+a power cut takes an answered change back.  The file is in WAL mode, where a commit is
+one append and one ``fdatasync``, and ``synchronous`` is EXTRA: the same as FULL there,
+and as safe on a file system that cannot do WAL
+(https://sqlite.org/pragma.html#pragma_synchronous).
+
+Two processes that both count versions must not share a file.  SQLite's own exclusive
+mode would keep them apart, but also an operator's ``sqlite3 slardar.db`` or a backup of
+the running system.  So the file itself carries a ``flock``, which SQLite does not use,
+and which ends with the process whatever ends it.  A second lock file would stay behind
+when the first is moved.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from slardar.errors import StoreError
+from slardar.model.change import Change, StoredState
+from slardar.stores.sqlite_schema import SCHEMA, Schema
+from slardar.stores.written import conflict, stored_state
+
+__all__ = ["SqliteFile"]
+
+#: Seconds to wait for somebody else's transaction: an operator's, in a shell.
+_BUSY = 5.0
+#: Whoever can read the file can read the names and addresses of all servers.
+_MODE = 0o600
+
+
+class SqliteFile:
+    """One opening of the file at the absolute ``path``; for one thread only."""
+
+    def __init__(self, path: str, schema: Schema = SCHEMA) -> None:
+        self.path = path
+        self._schema = schema
+        #: The descriptor that carries the lock.  It must be closed after SQLite's:
+        #: closing any descriptor of a file drops the process's POSIX locks on it.
+        self._lock: int | None = None
+        self._connection: sqlite3.Connection | None = None
+
+    def open(self) -> StoredState:
+        """What the file holds, which is made first if it is missing or empty.
+
+        Raises StoreError, and leaves the file as it was, if it is no store of ours, is
+        damaged, comes from a newer version, is in use or cannot be read and written.
+        """
+        try:
+            with self._errors("cannot open this store"):
+                self._lock = self._locked()
+                if os.fstat(self._lock).st_size == 0:
+                    self._claim(self._lock)
+                self._connection = connection = sqlite3.connect(
+                    self.path, timeout=_BUSY, isolation_level=None
+                )
+                connection.execute("PRAGMA synchronous = EXTRA")
+                self._schema.prepare(connection, self.path)
+                connection.execute("PRAGMA journal_mode = WAL")
+                return self._read(connection)
+        except BaseException:
+            self.close()
+            raise
+
+    def commit(self, expected_version: int, change: Change, text: str | None) -> int:
+        """Write one change, whose value is ``text``; returns the new version.
+
+        Raises ConflictError or StoreError; nothing is written then.
+        """
+        connection = self._connection
+        if connection is None:
+            raise StoreError(f"{self.path}: this store is not open")
+        with self._errors("cannot write"):
+            self._check_in_place()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                version = _version(connection)
+                if version != expected_version:
+                    raise conflict(version, expected_version)
+                version += 1
+                connection.execute(
+                    "INSERT INTO changes (version, time, who, kind, name, value)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    (version, change.time, change.who, change.kind, change.name, text),
+                )
+                connection.execute(
+                    "INSERT INTO state (kind, name, value) VALUES (?, ?, ?)"
+                    " ON CONFLICT (kind, name) DO UPDATE SET value = excluded.value",
+                    (change.kind, change.name, text),
+                )
+                connection.execute("COMMIT")
+            except BaseException:
+                # SQLite ends the transaction by itself on some errors, not on all.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        return version
+
+    def close(self) -> None:
+        """Let go of the file, in any state; a second call does nothing."""
+        connection, self._connection = self._connection, None
+        lock, self._lock = self._lock, None
+        try:
+            if connection is not None:
+                connection.close()
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+    def _locked(self) -> int:
+        """A descriptor of the file, created if need be, which nobody else has locked."""
+        try:
+            # Not to hang on a FIFO; no effect on a file.
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+            lock = os.open(self.path, flags, _MODE)
+        except FileNotFoundError:
+            folder = os.path.dirname(self.path)
+            raise StoreError(f"{self.path}: the folder {folder} does not exist") from None
+        try:
+            if not stat.S_ISREG(os.fstat(lock).st_mode):
+                raise StoreError(f"{self.path}: expected a regular file")
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException as error:
+            os.close(lock)
+            if isinstance(error, OSError) and error.errno == errno.EWOULDBLOCK:
+                raise StoreError(f"{self.path}: in use by another slardar") from None
+            raise
+        return lock
+
+    def _claim(self, lock: int) -> None:
+        """Take an empty file, which was made just now, by ``touch`` or by a start cut short."""
+        log = f"{self.path}-wal"
+        if os.path.exists(log) and os.path.getsize(log):
+            # SQLite would delete what may be all that is left of a store.
+            raise StoreError(
+                f"{self.path}: is empty although {log} is not:"
+                " restore it from a backup, or move both away"
+            )
+        os.fchmod(lock, _MODE)
+
+    def _read(self, connection: sqlite3.Connection) -> StoredState:
+        """The state, after a check of the pages it is on."""
+        problem = connection.execute("PRAGMA quick_check('state')").fetchone()[0]
+        if problem != "ok":
+            raise StoreError(f"{self.path}: damaged: {' '.join(problem.split())}")
+        rows = connection.execute("SELECT kind, name, value FROM state")
+        try:
+            return stored_state(_version(connection), rows)
+        except StoreError as error:
+            raise StoreError(f"{self.path}: {error}") from None
+
+    def _check_in_place(self) -> None:
+        """What is written to a file that was removed meanwhile would be lost."""
+        assert self._lock is not None
+        try:
+            there = os.path.samestat(os.fstat(self._lock), os.stat(self.path))
+        except FileNotFoundError:
+            there = False
+        if not there:
+            raise StoreError(f"{self.path}: was removed or replaced while in use: restart slardar")
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        """Errors of SQLite and of the system as a StoreError that names the file."""
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(f"{self.path}: {what}: {error.strerror}") from error
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: {what}: {error}") from error
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    found: int | None = connection.execute("SELECT max(version) FROM changes").fetchone()[0]
+    return found or 0

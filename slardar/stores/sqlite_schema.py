@@ -1,0 +1,98 @@
+"""Which tables the SQLite file has, by version, and how an older file gets them.
+
+``schema/sqlite-N.sql`` makes an empty file one of version N;
+``schema/sqlite-N-to-M.sql`` takes a file one step from N to M = N + 1.  To change the
+schema: write both files and raise the number in :data:`SCHEMA`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from slardar.errors import StoreError
+
+__all__ = ["APPLICATION", "SCHEMA", "Schema"]
+
+#: SQLite's ``application_id``, by which a file is known as ours: "sldr".
+APPLICATION = 0x736C6472
+
+
+class Schema:
+    """The schema of one version, and the way there; all of it blocks."""
+
+    def __init__(self, folder: Path, version: int) -> None:
+        self.folder = folder
+        self.version = version
+
+    def prepare(self, connection: sqlite3.Connection, path: str) -> None:
+        """Bring the database to this version; ``path`` is the file it is in.
+
+        An empty one gets its tables, an older one is backed up beside itself, as
+        ``path-backup-vN``, and upgraded.  Either is done in one transaction: it
+        happens whole or not at all.  Raises StoreError for a database that is of
+        another program or of a newer version, and does not touch it.
+        """
+        application, found = _identity(connection)
+        if application != APPLICATION:
+            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if application or found or tables:
+                raise StoreError(f"{path}: expected a store of slardar, not another database")
+            self._run(connection, [f"sqlite-{self.version}.sql"])
+            _sync_folder(path)
+        elif not 1 <= found <= self.version:
+            raise StoreError(
+                f"{path}: has schema version {found}, and this slardar knows 1 to {self.version}:"
+                " use a newer slardar"
+            )
+        elif found < self.version:
+            _back_up(connection, f"{path}-backup-v{found}")
+            steps = range(found, self.version)
+            self._run(connection, [f"sqlite-{step}-to-{step + 1}.sql" for step in steps])
+
+    def _run(self, connection: sqlite3.Connection, names: list[str]) -> None:
+        script = "\n".join((self.folder / name).read_text(encoding="utf-8") for name in names)
+        try:
+            # With the BEGIN inside: executescript commits what was begun before it.
+            connection.executescript(f"BEGIN IMMEDIATE;\n{script}")
+            connection.execute(f"PRAGMA application_id = {APPLICATION}")
+            connection.execute(f"PRAGMA user_version = {self.version}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _identity(connection: sqlite3.Connection) -> tuple[int, int]:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    return application, version
+
+
+def _back_up(connection: sqlite3.Connection, path: str) -> None:
+    """A copy at ``path``, which is there only when it is whole and on the disk."""
+    half = f"{path}.part"
+    descriptor = os.open(half, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    os.close(descriptor)
+    copy = sqlite3.connect(half, isolation_level=None)
+    try:
+        connection.backup(copy)
+    finally:
+        copy.close()
+    os.replace(half, path)
+    _sync_folder(path)
+
+
+def _sync_folder(path: str) -> None:
+    """Make the name of a new file as durable as what is in it."""
+    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+#: What this version of slardar reads and writes.
+SCHEMA = Schema(Path(__file__).with_name("schema"), 1)

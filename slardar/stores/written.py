@@ -1,0 +1,64 @@
+"""How a change is written down and read back: the same JSON in every store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, get_args
+
+import msgspec
+
+from slardar.errors import ConflictError, StoreError
+from slardar.model.change import Change, Kind, StoredState
+
+__all__ = ["conflict", "encode", "stored_state"]
+
+_KINDS: tuple[str, ...] = get_args(Kind)
+
+
+def encode(change: Change) -> str | None:
+    """The JSON text of the change's value, ``None`` for a removal.
+
+    Taken at once, so that what the caller does to the value afterwards does not
+    matter.  Raises StoreError for a change that could not be read back.
+    """
+    if change.kind not in _KINDS:
+        raise StoreError(f"{change.kind}: expected a change of kind {' or '.join(_KINDS)}")
+    if change.kind == "routes" and change.name:
+        raise StoreError(f"routes: expected no name, got {change.name!r}")
+    try:
+        # Lone surrogates are no UTF-8, and would fail later in another thread.
+        f"{change.name}{change.who}".encode()
+        return None if change.value is None else msgspec.json.encode(change.value).decode()
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise StoreError(f"{_place(change.kind, change.name)}: cannot be JSON: {error}") from None
+
+
+def stored_state(version: int, rows: Iterable[tuple[str, str, str | None]]) -> StoredState:
+    """The state that ``(kind, name, JSON text)`` rows make up.
+
+    Raises StoreError for a kind that this version of slardar does not know, since
+    serving only the rest would be wrong, and for text that is not JSON.
+    """
+    upstreams: dict[str, Any] = {}
+    routes: Any = None
+    for kind, name, text in rows:
+        if kind not in _KINDS or not isinstance(name, str):
+            raise StoreError(f"holds {kind} {name!r}, which this version cannot serve")
+        try:
+            value = None if text is None else msgspec.json.decode(text)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise StoreError(f"{_place(kind, name)}: expected JSON: {error}") from None
+        if kind == "routes":
+            routes = value
+        else:
+            upstreams[name] = value
+    return StoredState(version, upstreams, routes)
+
+
+def conflict(found: int, expected: int) -> ConflictError:
+    """The error for a change made to another version than the store's."""
+    return ConflictError(f"the configuration is at version {found}, not {expected}: read it again")
+
+
+def _place(kind: str, name: str) -> str:
+    return f"{kind}s.{name}" if name else kind

@@ -1,0 +1,1 @@
+"""For those who write parts of slardar, or parts for it: what their tests need."""

@@ -1,0 +1,313 @@
+"""Channels, pools and a clock without sockets or time, for tests of HTTP logic.
+
+A :class:`RecordingChannel` has the methods and the rules of
+``slardar.dataplane.channel.Channel``; the peer at its other end is the test.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+__all__ = ["FakeClock", "FakePool", "RecordingChannel"]
+
+#: The marks and the size of a read that ``slardar.dataplane.channel`` has.
+HIGH_MARK = 65536
+LOW_MARK = 16384
+READ_SIZE = 65536
+
+_ENDLESS = 1 << 60
+_numbers = itertools.count(1)
+
+
+class FakeClock:
+    """Monotonic seconds that pass when the test says so."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def advance(self, seconds: float) -> None:
+        """Let ``seconds`` pass."""
+        self.now += seconds
+
+
+class RecordingChannel:
+    """A channel that keeps what is written to it, and whose peer is the test.
+
+    The test speaks for the peer: :meth:`deliver`, :meth:`end`, :meth:`lose`,
+    :meth:`connect`, :meth:`take`, :meth:`stall`, :meth:`drain`.  As on a socket,
+    bytes delivered while the channel is paused wait, and nothing is told before
+    :meth:`pump`.  Writing after ``close`` or ``finish_writing`` is a bug of the code
+    under test and raises AssertionError.
+    """
+
+    def __init__(
+        self, clock: FakeClock, protocol: Any = None, connecting: bool = False, name: str = ""
+    ) -> None:
+        self.clock = clock
+        self.protocol = protocol
+        self.connecting = connecting
+        self.fd = next(_numbers)
+        self.name = name or f"channel {self.fd}"
+        self.deadline = 0.0
+        self.send_timeout = 60.0
+        self.bulk = False
+        self.congested = False
+        self.at_end = False
+        self.closed = False
+        #: Not read from: the peer is made to wait.
+        self.paused = False
+        #: Closed by a reset.
+        self.aborted = False
+        #: Our side has ended, and the peer has been told.
+        self.finished = False
+        #: Writes fail, as on a connection that the peer has reset.
+        self.broken = False
+        #: The idle seconds that the last ``probe`` asked for.
+        self.probed: int | None = None
+        #: The most bytes that ever waited to be sent.
+        self.most_unsent = 0
+        #: Bytes that the peer's window still takes at once; see :meth:`stall`.
+        self._room = _ENDLESS
+        self._taken = bytearray()
+        self._out: bytearray | None = None
+        self._finishing = False
+        self._flushing = False
+        self._incoming: list[bytes] = []
+        self._end = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "connecting" if self.connecting else "open"
+        return f"<RecordingChannel {self.name} {state}>"
+
+    # What the code under test calls.
+
+    @property
+    def unsent(self) -> bool:
+        """Whether bytes wait for the peer to take them."""
+        return self._out is not None
+
+    def write(self, data: Any) -> bool:
+        """Send, as far as the peer takes it; False on a broken connection."""
+        assert not self.closed, f"{self!r} is written to after close"
+        assert not self._finishing, f"{self!r} is written to after its end"
+        if self.broken:
+            return False
+        sent = 0
+        if self._out is None:
+            sent = min(len(data), self._room)
+            self._room -= sent
+            self._taken += memoryview(data)[:sent]
+        if sent < len(data):
+            self._out = self._out or bytearray()
+            self._out += memoryview(data)[sent:]
+            self.most_unsent = max(self.most_unsent, len(self._out))
+            if len(self._out) > HIGH_MARK:
+                self.congested = True
+        return True
+
+    def write_both(self, head: bytes, data: Any) -> None:
+        """Send a head and a body."""
+        self.write(head + bytes(data))
+
+    def pause(self) -> None:
+        """Deliver nothing until :meth:`resume`."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Deliver again, unless there is nothing more to come."""
+        if not (self.at_end or self.connecting):
+            self.paused = False
+
+    def is_quiet(self) -> bool:
+        """Whether the peer has neither sent nor ended."""
+        return not (self._incoming or self._end or self.broken)
+
+    def probe(self, idle: int) -> None:
+        """Remember what was asked."""
+        self.probed = idle
+
+    def finish_writing(self) -> None:
+        """End our side when everything is taken."""
+        self._finishing = True
+        if self._out is None:
+            self.finished = True
+
+    def close_when_flushed(self) -> None:
+        """Close when everything is taken, or after ``send_timeout``."""
+        if self._out is None:
+            self.close()
+        elif not self.closed:
+            self._flushing = self._finishing = True
+            self.deadline = self.clock.now + self.send_timeout
+
+    def close(self) -> None:
+        """Close; what was not taken is lost."""
+        self.closed = True
+        self._out = None
+
+    def abort(self) -> None:
+        """Close with a reset."""
+        if not self.closed:
+            self.aborted = True
+            self.close()
+
+    # What the test does as the peer.
+
+    def take(self) -> bytes:
+        """What the peer has got since the last look."""
+        taken = bytes(self._taken)
+        self._taken.clear()
+        return taken
+
+    def stall(self) -> None:
+        """The peer takes nothing any more, until :meth:`drain`."""
+        self._room = 0
+
+    def drain(self, size: int | None = None) -> None:
+        """The peer takes ``size`` bytes of what waits (``None``: all, and all that follows)."""
+        if size is None:
+            self._room = _ENDLESS
+        out = self._out
+        if out is None or self.closed:
+            return
+        sent = len(out) if size is None else min(size, len(out))
+        self._taken += out[:sent]
+        del out[:sent]
+        if out:
+            self.deadline = self.clock.now + self.send_timeout
+        else:
+            self._out = None
+            if self._flushing:
+                self.close()
+                return
+            self.finished = self._finishing
+        if not self._flushing and (not out or (self.congested and len(out) <= LOW_MARK)):
+            self.congested = False
+            self.protocol.drained(self)
+
+    def deliver(self, data: bytes) -> None:
+        """The peer sends ``data``; :meth:`pump` brings it, a read at a time."""
+        self._incoming += [data[i : i + READ_SIZE] for i in range(0, len(data), READ_SIZE)]
+
+    def end(self) -> None:
+        """The peer closes its side, behind what it has sent."""
+        self._end = True
+
+    def lose(self, message: str = "Connection reset by peer") -> None:
+        """The connection breaks, or cannot be made."""
+        if not self.closed:
+            if not self._flushing:
+                self.protocol.lost(self, message)
+            self.close()
+
+    def connect(self) -> None:
+        """The connection that was being made is there."""
+        assert self.connecting
+        self.connecting = self.paused = False
+        self.protocol.connected(self)
+
+    def pump(self) -> bool:
+        """Tell the protocol the next thing that happened; False if there was nothing."""
+        if self.closed or self.paused or self.connecting or self.at_end:
+            return False
+        if self._incoming:
+            if self._flushing:
+                self.close()
+            else:
+                self._receive(self._incoming.pop(0))
+            return True
+        if self._end:
+            self.at_end = True
+            if self._flushing:
+                self.close()
+            else:
+                self.protocol.ended(self)
+            self.paused = True
+            return True
+        return False
+
+    def _receive(self, data: bytes) -> None:
+        if self.bulk:
+            # The real one reuses its buffer: releasing the view fails if it was kept.
+            with memoryview(data) as view:
+                self.protocol.received(self, view)
+        else:
+            self.protocol.received(self, data)
+
+    def look_at_clock(self) -> None:
+        """Tell the protocol if the deadline has passed."""
+        if not self.closed and 0.0 < self.deadline < self.clock.now:
+            self.deadline = 0.0
+            if self._flushing:
+                self.close()
+            else:
+                self.protocol.late(self)
+
+
+class FakePool:
+    """A server's pool that hands out recording channels.
+
+    ``addresses`` is how many addresses the server's name has.  Channels it has made
+    are in ``channels``, oldest first; those it keeps, in ``idle``.
+    """
+
+    def __init__(self, clock: FakeClock, name: str = "server", addresses: int = 1) -> None:
+        self.clock = clock
+        self.name = name
+        self.addresses = addresses
+        self.channels: list[RecordingChannel] = []
+        self.idle: list[RecordingChannel] = []
+        #: No connection can even be begun.
+        self.exhausted = False
+
+    def __repr__(self) -> str:
+        return f"<FakePool {self.name} idle={len(self.idle)}>"
+
+    def acquire(self, protocol: Any, fresh: bool, check: bool) -> RecordingChannel | None:
+        """The newest idle channel, or a new one that is connecting."""
+        while not fresh and self.idle:
+            channel = self.idle.pop()
+            if check and not channel.is_quiet():
+                channel.close()
+                continue
+            channel.protocol = protocol
+            return channel
+        if self.exhausted:
+            return None
+        name = f"{self.name} #{len(self.channels) + 1}"
+        channel = RecordingChannel(self.clock, protocol, connecting=True, name=name)
+        self.channels.append(channel)
+        return channel
+
+    def release(self, channel: RecordingChannel) -> None:
+        """Keep a channel whose reply is complete."""
+        assert not channel.closed
+        channel.protocol = self
+        channel.deadline = 0.0
+        channel.resume()
+        self.idle.append(channel)
+
+    def other_address(self, tried: int) -> bool:
+        """Whether the name has another address."""
+        return tried < self.addresses
+
+    def received(self, channel: RecordingChannel, data: Any) -> None:
+        """Bytes without a request poison the channel."""
+        self._discard(channel)
+
+    def ended(self, channel: RecordingChannel) -> None:
+        self._discard(channel)
+
+    def lost(self, channel: RecordingChannel, message: str) -> None:
+        self._discard(channel)
+
+    def drained(self, channel: RecordingChannel) -> None:
+        """Nobody waits for it."""
+
+    def late(self, channel: RecordingChannel) -> None:
+        self._discard(channel)
+
+    def _discard(self, channel: RecordingChannel) -> None:
+        self.idle.remove(channel)
+        channel.close()

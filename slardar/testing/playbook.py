@@ -1,0 +1,266 @@
+"""A proxied conversation as a play: a client, slardar's HTTP logic, its servers.
+
+A test lets the client and the servers speak and looks at what each has heard::
+
+    play = Playbook()
+    play.client_sends(b"GET / HTTP/1.1\\r\\nHost: a.test\\r\\n\\r\\n")
+    assert play.origin_gets().startswith(b"GET / HTTP/1.1\\r\\n")
+    play.origin_sends(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nhi")
+    assert play.client_gets().endswith(b"hi")
+    play.finish()
+
+No socket, no reactor and no time is involved: the real conversation and the real
+exchange talk to :class:`~slardar.testing.channels.RecordingChannel`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slardar.http1.conversation import Conversation
+from slardar.http1.exchange import Clock, Exchange
+from slardar.http1.parser import Request
+from slardar.http1.tunnel import Tunnel
+from slardar.http1.writer import RequestIds
+from slardar.model.live import Peer, ServerLive
+from slardar.model.server import Server
+from slardar.testing.channels import FakeClock, FakePool, RecordingChannel
+
+__all__ = ["FakeHost", "FakeSelection", "Playbook"]
+
+
+class FakeSelection:
+    """An upstream of ``servers`` servers, picked in their order."""
+
+    def __init__(self, clock: FakeClock, servers: int = 1) -> None:
+        self.name = "fake"
+        self.tries = max(1, servers)
+        self.try_timeout = 0.0
+        self.connect_timeout = 3.0
+        self.send_timeout = 60.0
+        self.read_timeout = 60.0
+        self.retry_on: frozenset[str] = frozenset(("connect", "error", "timeout", "status"))
+        self.failed_statuses: frozenset[int] = frozenset()
+        self.peers: list[Peer] = []
+        for number in range(1, servers + 1):
+            peer = Peer(Server(host=f"10.0.0.{number}", port=80), ServerLive())
+            peer.pool = FakePool(clock, peer.key)
+            self.peers.append(peer)
+        #: Servers that are out of service.
+        self.out: set[Peer] = set()
+        #: What was told: ``(server, message)`` and ``(server, failed, status)``.
+        self.failures: list[tuple[str, str]] = []
+        self.outcomes: list[tuple[str, bool, int]] = []
+
+    def pick(self, request: Request, tried: list[Peer]) -> Peer | None:
+        """The first server that is in service and not tried."""
+        gone = self.out.union(tried)
+        return next((peer for peer in self.peers if peer not in gone), None)
+
+    def failed(self, peer: Peer, message: str) -> None:
+        """Note a failed attempt."""
+        peer.live.failures += 1
+        self.failures.append((peer.key, message))
+
+    def succeeded(self, peer: Peer, seconds: float, status: int) -> None:
+        """Note a reply."""
+        self.finished(peer, False, seconds, status)
+
+    def finished(self, peer: Peer, failed: bool, seconds: float, status: int) -> None:
+        """Note the end of an attempt."""
+        peer.live.active -= 1
+        assert peer.live.active >= 0, f"{peer.key} has finished more than it began"
+        self.outcomes.append((peer.key, failed, status))
+
+    def refusal(self, tried: bool) -> tuple[int, str]:
+        """What a client is told where there is no server."""
+        return 502, "no server of upstream fake is available"
+
+
+class FakeHost:
+    """The data plane around a conversation and its exchanges, with the contract's
+    defaults."""
+
+    def __init__(self, clock: FakeClock, selection: FakeSelection | None) -> None:
+        self.clock: Clock = clock
+        self.selection = selection
+        self.draining = False
+        self.max_head = 32768
+        self.max_url = 8192
+        self.max_headers = 100
+        self.max_body = 1 << 30
+        self.max_reply_head = 65536
+        self.retry_buffer = 65536
+        self.client_header_timeout = 10.0
+        self.client_body_timeout = 60.0
+        self.keepalive_timeout = 75.0
+        self.send_timeout = 60.0
+        self.new_id = RequestIds(b"id")
+        self.exchanges = 0
+        #: The requests that began, the statuses of replies that slardar made.
+        self.requests: list[Request] = []
+        self.refusals: list[int] = []
+        self.tunnels: set[Tunnel] = set()
+        #: How often a conversation said that it has ended.
+        self.ends = 0
+
+    def begin(self, downstream: Any, request: Request) -> Exchange | None:
+        """The exchange of ``request``; without a selection it is refused."""
+        self.requests.append(request)
+        if self.selection is None:
+            downstream.refuse(502, f"no upstream for host {request.host!r}")
+            return None
+        self.exchanges += 1
+        return Exchange(self, downstream, request, self.selection)
+
+    def refused(self, status: int) -> None:
+        """A request was answered by slardar itself."""
+        self.refusals.append(status)
+
+    def tunnel(self, tunnel: Tunnel) -> None:
+        """A conversation became a tunnel."""
+        self.tunnels.add(tunnel)
+
+    def tunnel_closed(self, tunnel: Tunnel) -> None:
+        """A tunnel has ended."""
+        self.tunnels.remove(tunnel)
+
+    def closed(self, conversation: Conversation) -> None:
+        """A conversation has ended."""
+        self.ends += 1
+
+
+class Playbook:
+    """One client and its conversation; ``servers`` (0: no upstream at all) behind it.
+
+    Connections to servers are accepted at once unless ``accepting`` is set to False.
+    Where a server's connection is meant, ``number`` counts all of them in the order
+    in which they were made; the newest is the default.
+    """
+
+    def __init__(self, servers: int = 1, **settings: Any) -> None:
+        self.clock = FakeClock()
+        self.selection = FakeSelection(self.clock, servers)
+        self.host = FakeHost(self.clock, self.selection if servers else None)
+        for name, value in settings.items():
+            assert hasattr(self.host, name), f"no such setting: {name}"
+            setattr(self.host, name, value)
+        self.accepting = True
+        self.conversation = Conversation(self.host, b"192.0.2.7")
+        self.client = RecordingChannel(self.clock, self.conversation, name="client")
+        self.conversation.attach(self.client)
+
+    @property
+    def origins(self) -> list[RecordingChannel]:
+        """Every connection that was made to a server."""
+        pools = [peer.pool for peer in self.selection.peers]
+        return sorted((c for pool in pools for c in pool.channels), key=lambda c: c.fd)
+
+    @property
+    def origin(self) -> RecordingChannel:
+        """The newest of them."""
+        return self.origins[-1]
+
+    def settle(self) -> None:
+        """Let everything happen that can happen without time passing."""
+        moved = True
+        while moved:
+            moved = self.client.pump()
+            for origin in self.origins:
+                if origin.connecting and not origin.closed and self.accepting:
+                    origin.connect()
+                    moved = True
+                moved = origin.pump() or moved
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, with a look at the deadlines each quarter of a second."""
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.clock.advance(min(0.25, end - self.clock.now))
+            for channel in (self.client, *self.origins):
+                channel.look_at_clock()
+            self.settle()
+
+    # The client.
+
+    def client_sends(self, data: bytes) -> None:
+        """The client sends, in as few reads as it can be."""
+        self.client.deliver(data)
+        self.settle()
+
+    def client_sends_bytewise(self, data: bytes) -> None:
+        """The client sends a byte at a time."""
+        for index in range(len(data)):
+            self.client_sends(data[index : index + 1])
+
+    def client_gets(self) -> bytes:
+        """What the client has got since the last look."""
+        return self.client.take()
+
+    def client_ends(self) -> None:
+        """The client closes its side and goes on listening."""
+        self.client.end()
+        self.settle()
+
+    def client_leaves(self) -> None:
+        """The client's connection breaks."""
+        self.client.lose()
+        self.settle()
+
+    def client_drains(self, size: int | None = None) -> None:
+        """The client takes what waits for it; see :meth:`RecordingChannel.drain`."""
+        self.client.drain(size)
+        self.settle()
+
+    # The servers.
+
+    def origin_gets(self, number: int = -1) -> bytes:
+        """What a server has got on a connection since the last look."""
+        return self.origins[number].take()
+
+    def origin_sends(self, data: bytes, number: int = -1) -> None:
+        """A server sends, in as few reads as it can be."""
+        self.origins[number].deliver(data)
+        self.settle()
+
+    def origin_ends(self, number: int = -1) -> None:
+        """A server closes its side."""
+        self.origins[number].end()
+        self.settle()
+
+    def origin_breaks(self, number: int = -1) -> None:
+        """A server's connection breaks."""
+        self.origins[number].lose()
+        self.settle()
+
+    def origin_drains(self, size: int | None = None, number: int = -1) -> None:
+        """A server takes what waits for it."""
+        self.origins[number].drain(size)
+        self.settle()
+
+    # The end.
+
+    def check(self) -> None:
+        """What holds at every moment: counters agree with what is under way."""
+        active = sum(peer.live.active for peer in self.selection.peers)
+        assert self.host.exchanges >= active >= 0
+        if self.conversation.is_idle:
+            assert not active
+            assert not self.client.paused, "an idle client is not read from"
+
+    def finish(self) -> None:
+        """The client leaves; nothing may be left of it.  To be called by every test."""
+        self.check()
+        for tunnel in list(self.host.tunnels):
+            tunnel.close()
+        self.client_leaves()
+        # What is only being flushed or read over has its time.
+        self.pass_time(2 * self.host.send_timeout + 1)
+        assert self.host.exchanges == 0, "an exchange was not counted out"
+        for peer in self.selection.peers:
+            assert peer.live.active == 0, f"{peer.key} counts a request that is over"
+        assert self.client.closed
+        assert self.host.ends == 1, f"the conversation ended {self.host.ends} times"
+        idle = [channel for peer in self.selection.peers for channel in peer.pool.idle]
+        for origin in self.origins:
+            assert origin.closed or origin in idle, f"{origin!r} is nobody's"

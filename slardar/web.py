@@ -1,0 +1,307 @@
+"""slardar inside a twisted.web site: a resource that passes requests on.
+
+:class:`ReverseProxyResource` routes, balances, retries and pools connections as
+slardar's own listeners do, because it is the same :class:`DataPlane` and the same
+exchange; only the client's side is twisted.web's.  That side costs some fifteen times
+the CPU of a listener's, so this is for a site that has pages of its own as well.
+
+What twisted.web decides stays as it decides it: how a connection is kept, how long
+a client may be idle (``Site(timeout=...)``), and that a client which closes its side
+has left.  It has no trailers, so those of a body and of a reply are dropped, and no
+way to become a tunnel, so ``Upgrade`` is ignored, as RFC 9110 7.8 allows.
+
+It reads the body of a request before it asks for a resource, into memory up to 100
+kB and then into a temporary file, and takes forms apart.  Not so with
+``Site(root, requestFactory=StreamingRequest)``: then the body is passed on as it
+comes, at the pace at which the server takes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from twisted.internet import defer
+from twisted.logger import Logger
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from slardar.config import Settings, parse_settings
+from slardar.dataplane.passage import Passage
+from slardar.dataplane.proxy import DataPlane
+from slardar.errors import ConfigError
+from slardar.model.live import Live
+from slardar.model.snapshot import Snapshot
+from slardar.plugins import balancer_factory, check_mode
+
+# Most of twisted.web has no types.
+# mypy: disable-error-code="no-untyped-call,union-attr,attr-defined"
+
+__all__ = ["ReverseProxyResource", "StreamingRequest", "make_plane"]
+
+#: Seconds and bytes for which the rest of a body is read and dropped once the reply
+#: is written, so that the reply is not lost to a reset (RFC 9112 9.6).
+_LINGER_SECONDS = 2.0
+_LINGER_BYTES = 1 << 20
+
+_log = Logger("slardar.web")
+
+
+def make_plane(reactor: Any, config: Settings | Mapping[str, Any]) -> DataPlane:
+    """A data plane without listeners that serves ``config`` until the reactor stops.
+
+    ``config`` is what ``slardar.yaml`` may hold, as an object or as ``Settings``
+    (:func:`slardar.config.load_file`); ``listen``, ``control``, ``store``, ``workers``
+    and ``health`` are for twistd and have no effect here.  When the reactor shuts
+    down, requests under way are finished first, at most for ``timeouts.drain``
+    seconds.  Servers given by name are looked up from now on; until the answer is
+    there, requests for them get a 502.
+
+    Raises ConfigError, with a line for each mistake; nothing has been started then.
+    """
+    settings = _settings(config)
+    upstreams = settings.first_upstreams
+    snapshot = Snapshot.build(1, upstreams, settings.first_routes, settings.default_upstream)
+    plane = DataPlane(reactor, settings, Live(), balancer_factory)
+    plane.apply(snapshot, list(upstreams)).addErrback(
+        lambda failure: _log.failure("the upstreams could not all be served", failure)
+    )
+    plane.start()
+    reactor.addSystemEventTrigger(
+        "before", "shutdown", lambda: None if plane.draining else plane.stop()
+    )
+    return plane
+
+
+def _settings(config: Settings | Mapping[str, Any]) -> Settings:
+    if not isinstance(config, Settings):
+        return parse_settings(config, check_mode=check_mode)
+    for name, upstream in config.first_upstreams.items():
+        check_mode(upstream.mode, upstream.mode_opts, f"upstreams.{name}")
+    return config
+
+
+class ReverseProxyResource(Resource):
+    """Passes every request it gets to a server of one of the plane's upstreams.
+
+    ``upstream`` names the upstream; by default it is found as a listener finds it, by
+    routes, Host and ``default_upstream``.  Mounted below a path, the resource passes
+    the whole path on; with ``strip_prefix`` what leads to the resource is left out,
+    so that ``/api/users?x`` at ``/api`` becomes ``/users?x``.
+
+    ::
+
+        proxy = ReverseProxyResource.from_config(
+            reactor, {"upstreams": {"api": {"servers": [{"host": "10.0.0.1", "port": 80}]}}}, "api"
+        )
+        root.putChild(b"api", proxy)
+
+    Several resources may share a plane (:func:`make_plane`).
+    """
+
+    isLeaf = True  # noqa: N815 Twisted's name
+
+    def __init__(
+        self, plane: DataPlane, upstream: str | None = None, *, strip_prefix: bool = False
+    ) -> None:
+        super().__init__()
+        self.plane = plane
+        self.upstream = upstream
+        self.strip_prefix = strip_prefix
+        self._passages: set[Passage] = set()
+
+    @classmethod
+    def from_config(
+        cls,
+        reactor: Any,
+        config: Settings | Mapping[str, Any],
+        upstream: str | None = None,
+        *,
+        strip_prefix: bool = False,
+    ) -> ReverseProxyResource:
+        """A resource on a plane of its own; ``config`` is that of :func:`make_plane`.
+
+        Raises ConfigError, also if ``upstream`` is none of its upstreams.
+        """
+        settings = _settings(config)
+        if upstream is not None and upstream not in settings.first_upstreams:
+            raise ConfigError(f'upstreams: expected one named "{upstream}"')
+        return cls(make_plane(reactor, settings), upstream, strip_prefix=strip_prefix)
+
+    def stop(self) -> defer.Deferred[None]:
+        """Stop the plane before the reactor stops.
+
+        From now on requests get a 503; those under way are finished, and cut off
+        after ``timeouts.drain`` seconds.  A second call does nothing.
+        """
+        return defer.ensureDeferred(self._stop())
+
+    async def _stop(self) -> None:
+        if self.plane.draining:
+            return
+        await self.plane.stop()
+        for passage in list(self._passages):
+            passage.cut()
+
+    def render(self, request: Request) -> int:
+        """Pass the request on, whatever its method."""
+        self.pass_on(request)
+        return NOT_DONE_YET
+
+    def pass_on(self, request: Request) -> Passage:
+        """The passage of a request whose body is here, or coming (streaming)."""
+        streaming = isinstance(request, StreamingRequest) and request.arriving
+        passage = Passage(self.plane, request, self._passages, streaming)
+        passage.begin(self.upstream, self.strip_prefix)
+        return passage
+
+
+class StreamingRequest(Request):
+    """A request that lets a :class:`ReverseProxyResource` have the body as it comes.
+
+    For ``Site(root, requestFactory=StreamingRequest)``.  When the head of a request
+    with a body has come, the resource is looked up; if it is a proxy, it begins at
+    once.  Any other resource is looked up again and rendered when the body is here,
+    as ever, so ``getChild`` is called twice and must not mind; so is a class that
+    overrides ``ReverseProxyResource.render``.  Over HTTP/2 every body is read first.
+    """
+
+    #: Whether more of the body is to come while the request is under way already.
+    arriving = False
+    #: ``Content-Length``, or ``None`` for chunks; known while ``arriving``.
+    declared_length: int | None = None
+
+    _looking = False
+    _passage: Passage | None = None
+    _answered = False
+    _dropped = 0
+    _lingering: Any = None
+    #: The channel's timeout, while the client is paused for the server's sake.
+    _timeout: float | None = None
+
+    # From the channel.
+
+    def gotLength(self, length: int | None) -> None:
+        """The head is here; ``length`` is that of the body, ``None`` for chunks."""
+        line = [getattr(self.channel, name, None) for name in ("_command", "_path", "_version")]
+        if length == 0 or None in line:
+            # twisted.web has no public name for the request line at this time, so
+            # where it is not found (HTTP/2), the body is read first.
+            super().gotLength(length)
+            return
+        self.content = BytesIO()
+        self.declared_length = length
+        self.arriving = self._looking = True
+        super().requestReceived(*line)
+        self._looking = False
+        if self._passage is None and not self._answered:
+            self.arriving = False
+            super().gotLength(length)
+
+    def process(self) -> None:
+        """Render the resource, or in the middle of a request only look for it."""
+        if not self._looking:
+            super().process()
+            return
+        site = self.site = self.channel.site
+        self.prepath = []
+        self.postpath = [unquote_to_bytes(part) for part in self.path[1:].split(b"/")]
+        try:
+            found: Any = site.getResourceFor(self)
+        except Exception:
+            # It will fail again when the body is here, and be reported then.
+            found = None
+        if self._answered or not isinstance(found, ReverseProxyResource):
+            return
+        if type(found).render is ReverseProxyResource.render:
+            # The server is asked whether it wants the body; twisted.web must not
+            # say so on its own.
+            expects = self.requestHeaders.hasHeader(b"expect")
+            self._passage = found.pass_on(self)
+            if expects:
+                self.requestHeaders.removeHeader(b"expect")
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """More of the body."""
+        if self._answered:
+            self._dropped += len(data)
+            if self._dropped > _LINGER_BYTES and self._lingering is not None:
+                # Not at once: the channel is about to tell more of this body.
+                self._lingering.reset(0)
+        elif self._passage is not None:
+            self._passage.body_arrived(data)
+        else:
+            super().handleContentChunk(data)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """All of the request is here."""
+        arriving, self.arriving = self.arriving, False
+        if self._answered:
+            if arriving:
+                self._finish()
+        elif self._passage is not None:
+            self._resume()
+            self._passage.body_complete()
+        else:
+            super().requestReceived(command, path, version)
+
+    def connectionLost(self, reason: Any) -> None:
+        """The client is gone."""
+        self._stop_lingering()
+        super().connectionLost(reason)
+
+    # From the passage.
+
+    def finish(self) -> None:
+        """The reply is complete.  If the body is not, twisted.web would take the rest
+        of it for a request, so that is read and dropped first, for a while."""
+        if self.arriving:
+            self._answered = True
+            if not self.startedWriting:
+                self.write(b"")
+            self.resume_body()
+            self._lingering = self.channel.callLater(_LINGER_SECONDS, self._cut)
+        else:
+            self._finish()
+
+    def pause_body(self) -> None:
+        """Read no more from the client; it is not to blame, so it is not timed."""
+        if self.arriving:
+            if self._timeout is None:
+                self._timeout = self.channel.setTimeout(None)
+            self.transport.pauseProducing()
+
+    def resume_body(self) -> None:
+        """Read from the client again."""
+        if self.arriving:
+            self._resume()
+            self._restore_timeout()
+
+    def _resume(self) -> None:
+        self.transport.resumeProducing()
+
+    def _restore_timeout(self) -> None:
+        timeout, self._timeout = self._timeout, None
+        if timeout is not None:
+            self.channel.setTimeout(timeout)
+
+    def _finish(self) -> None:
+        self._stop_lingering()
+        # If the end of the body came while the client was paused, the channel has
+        # noted that there was no timeout.
+        self._restore_timeout()
+        super().finish()
+
+    def _cut(self) -> None:
+        """The rest of the body is too much, or too late: the connection ends."""
+        self._lingering = None
+        self.arriving = False
+        self.channel.persistent = False
+        self._finish()
+
+    def _stop_lingering(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None

@@ -1,0 +1,1 @@
+"""The tests of slardar; the folders mirror those of the package."""

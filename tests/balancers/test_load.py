@@ -1,0 +1,106 @@
+"""The balancers that look at requests under way: ``least_conn`` and ``p2c``."""
+
+from __future__ import annotations
+
+from random import Random as Generator
+
+from slardar.balancers.least_conn import LeastConnections
+from slardar.balancers.p2c import TwoChoices
+from slardar.model.live import Peer
+from tests.balancers.kit import ANY, make_peers, scripted, shares
+
+
+def busy(weights: list[int], actives: list[int]) -> list[Peer]:
+    """Servers with so many requests under way."""
+    servers = make_peers(weights)
+    for peer, active in zip(servers, actives, strict=True):
+        peer.live.active = active
+    return servers
+
+
+def test_least_conn_takes_the_least() -> None:
+    """The fewest requests win, wherever the server stands in the list."""
+    for actives in ([1, 3, 2], [3, 1, 2], [3, 2, 1]):
+        servers = busy([1, 1, 1], actives)
+        balancer = LeastConnections(servers, {})
+        assert {balancer.pick(servers, ANY).live.active for _ in range(5)} == {1}
+
+
+def test_least_conn_by_weight() -> None:
+    """Load is requests for the weight: 5 on weight 10 are less than 1 on weight 1."""
+    servers = busy([1, 10, 4], [1, 5, 3])
+    assert LeastConnections(servers, {}).pick(servers, ANY) is servers[1]
+
+
+def test_least_conn_equals_take_turns() -> None:
+    """Equal load is no reason for always the first: they share as wrr does."""
+    servers = busy([1, 4, 3, 6], [0, 0, 0, 0])
+    balancer = LeastConnections(servers, {})
+    counted = shares(balancer, servers, 140)
+    assert [counted[peer.key] for peer in servers] == [10, 40, 30, 60]
+    servers = busy([1, 1, 2, 1], [1, 1, 2, 9])
+    counted = shares(LeastConnections(servers, {}), servers, 40)
+    assert [counted[peer.key] for peer in servers] == [10, 10, 20, 0]
+
+
+def test_least_conn_lets_a_failing_one_wait() -> None:
+    """Among equals, one that failed has a smaller part in the turn, as in wrr: three
+    failures leave 1 of 8, and the third pick finds it at 3."""
+    servers = busy([8, 8], [0, 0])
+    balancer = LeastConnections(servers, {})
+    for _ in range(3):
+        balancer.failed(servers[0])
+    picked = [balancer.pick(servers, ANY) for _ in range(3)]
+    assert picked == [servers[1], servers[1], servers[0]]
+
+
+def test_least_conn_under_load() -> None:
+    """Where requests pile up, they stand in proportion to the weights."""
+    servers = make_peers([1, 2, 3])
+    balancer = LeastConnections(servers, {})
+    for _ in range(60):
+        balancer.pick(servers, ANY).live.active += 1
+    assert [peer.live.active for peer in servers] == [10, 20, 30]
+
+
+def test_p2c_takes_the_less_loaded_of_two() -> None:
+    """Of the two that were drawn, in either order, the less loaded one is picked; a
+    third one does not matter."""
+    servers = busy([1, 1, 1], [0, 5, 4])
+    assert TwoChoices(servers, {}, scripted(0.4, 0.9)).pick(servers, ANY) is servers[2]
+    assert TwoChoices(servers, {}, scripted(0.9, 0.9)).pick(servers, ANY) is servers[2]
+
+
+def test_p2c_by_weight() -> None:
+    """Load is requests for the weight."""
+    servers = busy([1, 10], [1, 5])
+    assert TwoChoices(servers, {}, scripted(0.0, 0.0)).pick(servers, ANY) is servers[1]
+
+
+def test_p2c_equals() -> None:
+    """Of two that are equally loaded the first one drawn is picked."""
+    servers = busy([1, 1], [3, 3])
+    for number, peer in ((0.0, servers[0]), (0.9, servers[1])):
+        assert TwoChoices(servers, {}, scripted(number, 0.0)).pick(servers, ANY) is peer
+
+
+def test_p2c_avoids_the_slow_one() -> None:
+    """A server that does not get done gets a small part only: here one of three keeps
+    each request for good, the others end theirs at once."""
+    servers = make_peers([1, 1, 1])
+    balancer = TwoChoices(servers, {}, Generator(3).random)
+    for _ in range(3000):
+        peer = balancer.pick(servers, ANY)
+        if peer is servers[0]:
+            peer.live.active += 1
+    assert servers[0].live.active == 1
+
+
+def test_p2c_under_load() -> None:
+    """Where requests pile up, they stand in proportion to the weights, within 10 %."""
+    servers = make_peers([1, 2, 3])
+    balancer = TwoChoices(servers, {}, Generator(4).random)
+    for _ in range(600):
+        balancer.pick(servers, ANY).live.active += 1
+    for peer, expected in zip(servers, [100, 200, 300], strict=True):
+        assert abs(peer.live.active - expected) <= expected / 10

@@ -1,0 +1,224 @@
+"""A store, a data plane and an HTTP client that tests of the control channel drive."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+from twisted.internet import defer
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from zope.interface import implementer
+
+from slardar.config import parse_settings
+from slardar.control.actions import Actions
+from slardar.control.http import make_site
+from slardar.errors import ConfigError, ConflictError
+from slardar.interfaces import IPlane, IStore
+from slardar.model.change import Change, StoredState
+from slardar.model.live import ServerLive
+from slardar.model.snapshot import Snapshot
+
+__all__ = [
+    "NOW",
+    "FakePlane",
+    "FakeStore",
+    "Reply",
+    "WebClient",
+    "check_mode",
+    "error_of",
+    "make_actions",
+    "result_of",
+    "upstream",
+]
+
+#: The time of every test, in epoch seconds.
+NOW = 1_700_000_000.0
+
+
+def result_of(deferred: defer.Deferred[Any]) -> Any:
+    """What a Deferred that has fired was given; raises what it failed with."""
+    found: list[Any] = []
+    deferred.addBoth(found.append)
+    assert found, "the Deferred has not fired"
+    if hasattr(found[0], "raiseException"):
+        found[0].raiseException()
+    return found[0]
+
+
+def error_of(deferred: defer.Deferred[Any], kind: type[Exception]) -> str:
+    """The message of the error that a Deferred has failed with."""
+    try:
+        result = result_of(deferred)
+    except kind as error:
+        return str(error)
+    raise AssertionError(f"expected {kind.__name__}, got {result!r}")
+
+
+def check_mode(mode: str, mode_opts: Mapping[str, Any], where: str) -> None:
+    """Two balancers exist, and none takes options."""
+    if mode not in ("wrr", "hash"):
+        raise ConfigError(f"{where}.mode: no balancer {mode}")
+
+
+def upstream(*ports: int, **rest: Any) -> dict[str, Any]:
+    """An upstream of local servers, as a user writes it."""
+    return {"servers": [{"host": "127.0.0.1", "port": port} for port in ports], **rest}
+
+
+@implementer(IStore)
+class FakeStore:
+    """Starts with a state; a test may make it fail, or hold its answers back."""
+
+    def __init__(self, state: StoredState | None = None) -> None:
+        self.state = state or StoredState()
+        self.version = self.state.version
+        self.changes: list[Change] = []
+        self.error: Exception | None = None
+        #: If a list: commits wait here until a test calls one.
+        self.held: list[Any] | None = None
+
+    def open(self) -> defer.Deferred[Any]:
+        return defer.fail(self.error) if self.error else defer.succeed(self.state)
+
+    def commit(self, expected_version: int, change: Change) -> defer.Deferred[int]:
+        done: defer.Deferred[int] = defer.Deferred()
+
+        def write() -> None:
+            if self.error is not None:
+                done.errback(self.error)
+            elif expected_version != self.version:
+                done.errback(ConflictError(f"the store is at version {self.version}"))
+            else:
+                self.version += 1
+                self.changes.append(change)
+                done.callback(self.version)
+
+        if self.held is None:
+            write()
+        else:
+            self.held.append(write)
+        return done
+
+    def close(self) -> defer.Deferred[None]:
+        return defer.succeed(None)
+
+
+@implementer(IPlane)
+class FakePlane:
+    """Remembers what it was given; a test may make it fail, or hold its answers back."""
+
+    def __init__(self) -> None:
+        self.applied: list[tuple[Snapshot, list[str]]] = []
+        self.live: dict[str, dict[str, ServerLive]] = {}
+        self.error: Exception | None = None
+        self.held: list[Any] | None = None
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What is served now."""
+        return self.applied[-1][0]
+
+    def apply(self, snapshot: Snapshot, changed: Collection[str]) -> defer.Deferred[Any]:
+        if self.error is not None:
+            raise self.error
+        self.applied.append((snapshot, list(changed)))
+        done: defer.Deferred[Any] = defer.Deferred()
+        answer = {"workers": {"worker-0": snapshot.version}}
+        if self.held is None:
+            done.callback(answer)
+        else:
+            self.held.append(lambda: done.callback(answer))
+        return done
+
+    def peers(self, upstream: str) -> Mapping[str, ServerLive]:
+        return self.live.get(upstream, {})
+
+    def statistics(self) -> Mapping[str, Any]:
+        return {"requests": 7, "connections": 2, "config_timer": {"worker-0": "alive"}}
+
+
+def make_actions(store: Any, plane: FakePlane, **settings: Any) -> Actions:
+    """Operations that have been started, with settings as the file has them."""
+    actions = Actions(parse_settings(settings), store, plane, check_mode, lambda: NOW)
+    result_of(actions.start())
+    return actions
+
+
+class Reply(NamedTuple):
+    """What a client reads."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body's value."""
+        return json.loads(self.body)
+
+
+class Transport(StringTransport):
+    """A connection in memory that says how it ended."""
+
+    aborted = False
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        super().abortConnection()
+
+
+class WebClient:
+    """One connection to the control channel, in memory."""
+
+    def __init__(
+        self, actions: Actions, host: Any = None, *, site: Any = None, **control: Any
+    ) -> None:
+        self.clock = Clock()
+        settings = parse_settings({"control": control})
+        self.site = site or make_site(actions, settings.control, self.clock)
+        self.transport = Transport(host or IPv4Address("TCP", "127.0.0.1", 1995))
+        self.channel = self.site.buildProtocol(None)
+        self.channel.makeConnection(self.transport)
+
+    def send(self, data: bytes) -> None:
+        """Give bytes to the server."""
+        self.channel.dataReceived(data)
+
+    def received(self) -> Reply | None:
+        """The next reply, if one is complete; 100 is no reply."""
+        data = self.transport.value()
+        head, found, rest = data.partition(b"\r\n\r\n")
+        if not found:
+            return None
+        line, *lines = head.decode("latin-1").split("\r\n")
+        headers = dict(text.split(": ", 1) for text in lines)
+        length = int(headers.get("Content-Length", "0"))
+        body = rest[:length]
+        assert len(body) == length, "a reply is cut short"
+        self.transport.clear()
+        self.transport.write(rest[length:])
+        return Reply(int(line.split(" ")[1]), headers, body)
+
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Reply:
+        """One whole call; ``body`` is bytes, or a value for JSON.
+
+        Headers are named with underscores; ``Host`` is this machine's if not given.
+        """
+        self.request(method, path, body, **headers)
+        reply = self.received()
+        assert reply is not None, "no reply"
+        return reply
+
+    def request(self, method: str, path: str, body: Any = None, **headers: str) -> None:
+        """Send a call without expecting its reply."""
+        data = b""
+        if body is not None:
+            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            headers.setdefault("Content_Length", str(len(data)))
+        headers.setdefault("Host", "127.0.0.1:1995")
+        lines = [f"{method} {path} HTTP/1.1"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        self.send("\r\n".join([*lines, "", ""]).encode("latin-1") + data)

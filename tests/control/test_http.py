@@ -1,0 +1,346 @@
+"""The calls over HTTP: each one, its answer, and each error with its status."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from slardar.control.actions import Actions
+from slardar.errors import ConflictError, StoreError
+from tests.control.fakes import FakePlane, FakeStore, WebClient, make_actions, upstream
+
+OK = b'{"status": 200}\n'
+
+
+@pytest.fixture
+def store() -> FakeStore:
+    return FakeStore()
+
+
+@pytest.fixture
+def plane() -> FakePlane:
+    return FakePlane()
+
+
+@pytest.fixture
+def actions(store: FakeStore, plane: FakePlane) -> Actions:
+    return make_actions(store, plane, upstreams={"file": upstream(8001, 8002)})
+
+
+@pytest.fixture
+def client(actions: Actions) -> WebClient:
+    return WebClient(actions)
+
+
+def ports(actions: Actions, name: str) -> list[int]:
+    """The ports of an upstream, as the configuration of now has it."""
+    return [server.port for server in actions.snapshot.upstreams[name].servers]
+
+
+def test_status(client: WebClient, actions: Actions) -> None:
+    """The status object, as JSON that nobody keeps a copy of."""
+    reply = client.call("GET", "/status")
+    assert (reply.status, reply.json) == (200, actions.status())
+    assert reply.body.endswith(b"}\n")
+    assert reply.headers["Content-Type"] == "application/json"
+    assert reply.headers["Server"] == "slardar"
+    assert reply.headers["Cache-Control"] == "no-store"
+    assert "Date" in reply.headers
+
+
+def test_upstreams_are_shown_as_written(client: WebClient) -> None:
+    """All of them by name, and one alone."""
+    one = client.call("GET", "/upstream/file").json
+    assert [server["port"] for server in one["servers"]] == [8001, 8002]
+    assert client.call("GET", "/upstreams").json == {"file": one}
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_upstream_is_set(client: WebClient, actions: Actions, method: str) -> None:
+    """The short answer, spelled as the original spells it."""
+    reply = client.call(method, "/upstream/new", upstream(8003))
+    assert (reply.status, reply.body) == (200, OK)
+    assert ports(actions, "new") == [8003]
+
+
+def test_upstream_is_set_by_text(client: WebClient, actions: Actions) -> None:
+    """As ``curl -d`` sends it, which calls it a form."""
+    text = b"server 127.0.0.1:8089;server 127.0.0.1:8088;"
+    kind = "application/x-www-form-urlencoded"
+    assert client.call("POST", "/upstream/dyhost", text, Content_Type=kind).body == OK
+    assert ports(actions, "dyhost") == [8089, 8088]
+
+
+def test_wildcard_may_be_encoded(client: WebClient, actions: Actions) -> None:
+    """``*`` may stand as it is, or as ``%2A``."""
+    assert client.call("PUT", "/upstream/%2A.a.com", upstream(1)).body == OK
+    assert list(actions.upstreams()) == ["*.a.com", "file"]
+    assert client.call("DELETE", "/upstream/*.a.com").body == OK
+    assert list(actions.upstreams()) == ["file"]
+
+
+def test_upstream_is_removed(client: WebClient) -> None:
+    """Once; the second time it is not there."""
+    assert client.call("DELETE", "/upstream/file").body == OK
+    reply = client.call("DELETE", "/upstream/file")
+    assert (reply.status, reply.json) == (404, {"status": 404, "msg": "no upstream file"})
+
+
+def test_server_is_changed(client: WebClient, actions: Actions) -> None:
+    """By host and port; the colon may be encoded."""
+    assert client.call("PATCH", "/upstream/file/127.0.0.1:8001", {"weight": 5}).body == OK
+    assert client.call("PATCH", "/upstream/file/127.0.0.1%3A8002", {"state": "down"}).body == OK
+    first, second = actions.snapshot.upstreams["file"].servers
+    assert (first.weight, second.state) == (5, "down")
+
+
+def test_routes(client: WebClient) -> None:
+    """What is put can be got."""
+    routes = [{"host": "a.com", "path": "/x", "upstream": "file"}]
+    assert client.call("GET", "/routes").json == []
+    assert client.call("PUT", "/routes", routes).body == OK
+    assert client.call("GET", "/routes").json == routes
+
+
+def test_receipt_says_what_the_workers_confirmed(client: WebClient) -> None:
+    """The version, and each worker's."""
+    reply = client.call("PUT", "/upstream/a?receipt=1", upstream(1))
+    assert reply.json == {"status": 200, "version": 1, "workers": {"worker-0": 1}}
+    reply = client.call("DELETE", "/upstream/a?wait=0&receipt=1")
+    assert reply.json == {"status": 200, "version": 2, "workers": {}}
+    assert client.call("PUT", "/routes?receipt=0&wait=1", []).body == OK
+
+
+def test_change_answers_when_it_is_served(client: WebClient, plane: FakePlane) -> None:
+    """``wait=0`` does not wait for that."""
+    plane.held = []
+    client.request("PUT", "/upstream/a", upstream(1))
+    assert client.received() is None
+    plane.held.pop()()
+    reply = client.received()
+    assert reply is not None
+    assert reply.body == OK
+    assert client.call("PUT", "/upstream/a?wait=0", upstream(1)).body == OK
+    assert len(plane.held) == 1
+
+
+def test_calls_of_two_clients_are_both_made(actions: Actions, store: FakeStore) -> None:
+    """One after the other, and each gets its own version."""
+    clients = [WebClient(actions), WebClient(actions)]
+    store.held = []
+    for port, client in enumerate(clients, 1):
+        client.request("PUT", f"/upstream/a{port}?receipt=1", upstream(port))
+    for version, client in enumerate(clients, 1):
+        assert len(store.held) == 1
+        store.held.pop()()
+        reply = client.received()
+        assert reply is not None
+        assert reply.json["version"] == version
+    assert list(actions.upstreams()) == ["a1", "a2", "file"]
+
+
+def test_call_is_finished_without_its_caller(
+    client: WebClient, actions: Actions, store: FakeStore
+) -> None:
+    """A change that was begun is made even if the client has gone."""
+    store.held = []
+    client.request("PUT", "/upstream/a", upstream(1))
+    client.channel.connectionLost(None)
+    store.held.pop()()
+    assert ports(actions, "a") == [1]
+
+
+def test_head_is_get_without_a_body(client: WebClient) -> None:
+    """The length is the one that GET would send."""
+    length = client.call("GET", "/upstreams").headers["Content-Length"]
+    client.request("HEAD", "/upstreams")
+    head, _, rest = client.transport.value().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"Content-Length: " + length.encode() in head
+    assert rest == b""
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "message"),
+    [
+        ("GET", "/", None, 404, "no such path"),
+        ("GET", "/nothing", None, 404, 'no such path: "/nothing"'),
+        ("GET", "/lua", None, 404, "no such path"),
+        ("GET", "/metrics", None, 404, "no such path"),
+        ("GET", "/upstream", None, 404, "no such path"),
+        ("PUT", "/upstream/", upstream(1), 404, "no such path"),
+        ("GET", "/upstream/%ff", None, 404, "no such path"),
+        ("GET", "/upstream/a/b/c", None, 404, "no such path"),
+        ("GET", "http://localhost/status", None, 404, "no such path"),
+        ("OPTIONS", "*", None, 404, "no such path"),
+        ("GET", "/upstream/none", None, 404, "no upstream none"),
+        ("PATCH", "/upstream/none/a:1", {"weight": 1}, 404, "no upstream none"),
+        ("PATCH", "/upstream/file/a:1", {"weight": 1}, 404, "no server"),
+        ("PATCH", "/upstream/file/a", {"weight": 1}, 400, "server: expected HOST:PORT"),
+        ("PATCH", "/upstream/file/127.0.0.1:8001", {"port": 1}, 400, "port"),
+        ("PATCH", "/upstream/file/127.0.0.1:8001", None, 400, "body: expected JSON"),
+        ("PUT", "/upstream/a%20b", upstream(1), 400, "name: expected"),
+        ("PUT", "/upstream/..%2Fa", upstream(1), 400, "name: expected"),
+        ("PUT", "/upstream/" + "a" * 256, upstream(1), 400, "name: expected"),
+        ("PUT", "/upstream/a", None, 400, "body: expected JSON, got nothing"),
+        ("PUT", "/upstream/a", b'{"servers": [}', 400, "body: line 1, column 14: expected JSON"),
+        ("PUT", "/upstream/a", b'{"mode": "a", "mode": "b"}', 400, '"mode" is given twice'),
+        ("PUT", "/upstream/a", b'{"keepalive": NaN}', 400, "expected a number, got NaN"),
+        ("PUT", "/upstream/a", b'{"a":' * 100_000, 400, "levels of nesting"),
+        ("PUT", "/upstream/a", b"nonsense", 400, "expected server HOST:PORT"),
+        ("PUT", "/upstream/a?weit=0", upstream(1), 400, 'unknown parameter "weit"'),
+        ("PUT", "/upstream/a?wait=no", upstream(1), 400, "wait: expected 0 or 1"),
+        ("GET", "/status?wait=0", None, 400, 'unknown parameter "wait"'),
+        ("PUT", "/routes", {}, 400, "routes: expected a list"),
+        ("PUT", "/routes", [{"upstream": "a", "path": "x"}], 400, "routes[0].path: expected"),
+    ],
+)
+def test_wrong_call_changes_nothing(
+    client: WebClient,
+    store: FakeStore,
+    method: str,
+    path: str,
+    body: Any,
+    status: int,
+    message: str,
+) -> None:
+    """Its status stands in the body too, beside one line that says why."""
+    reply = client.call(method, path, body)
+    assert reply.status == status
+    assert reply.json["status"] == status
+    assert message in reply.json["msg"]
+    assert reply.headers["Content-Type"] == "application/json"
+    assert store.changes == []
+    assert client.call("GET", "/routes").status == 200, "the connection is spoilt"
+
+
+def test_every_mistake_is_told(client: WebClient) -> None:
+    """Joined into the one line of the answer."""
+    body = upstream(0, mode="lost", keepalive="x")
+    message = client.call("PUT", "/upstream/a", body).json["msg"]
+    assert "upstreams.a.servers[0].port: expected" in message
+    assert "; upstreams.a.keepalive: expected" in message
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/status", "GET, HEAD"),
+        ("DELETE", "/upstreams", "GET, HEAD"),
+        ("PATCH", "/upstream/a", "GET, POST, PUT, DELETE, HEAD"),
+        ("OPTIONS", "/upstream/a", "GET, POST, PUT, DELETE, HEAD"),
+        ("GET", "/upstream/a/b:1", "PATCH"),
+        ("HEAD", "/upstream/a/b:1", "PATCH"),
+        ("POST", "/routes", "GET, PUT, HEAD"),
+        ("get", "/status", "GET, HEAD"),
+    ],
+)
+def test_wrong_method_is_told_the_right_ones(
+    client: WebClient, method: str, path: str, allowed: str
+) -> None:
+    """405 with ``Allow``."""
+    client.request(method, path)
+    head = client.transport.value().partition(b"\r\n\r\n")[0].decode()
+    assert head.startswith("HTTP/1.1 405 ")
+    assert f"Allow: {allowed}" in head.split("\r\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (StoreError("disk full"), 503, "disk full"),
+        (ConflictError("at version 5"), 409, "at version 5"),
+        (RuntimeError("secret"), 500, "internal error; the log says more"),
+    ],
+)
+def test_store_failure_is_told(
+    client: WebClient,
+    actions: Actions,
+    store: FakeStore,
+    error: Exception,
+    status: int,
+    message: str,
+) -> None:
+    """What is the store's fault has its reason; what is ours stays in the log."""
+    store.error = error
+    reply = client.call("PUT", "/upstream/a", upstream(1))
+    assert (reply.status, reply.json) == (status, {"status": status, "msg": message})
+    assert list(actions.upstreams()) == ["file"]
+
+
+def test_plane_failure_is_told(client: WebClient, plane: FakePlane) -> None:
+    """The answer says that the change is stored all the same."""
+    plane.error = RuntimeError("lost")
+    reply = client.call("PUT", "/upstream/a", upstream(1))
+    assert reply.status == 500
+    assert "stored as version 1" in reply.json["msg"]
+    assert client.call("PUT", "/upstream/a?wait=0", upstream(1)).body == OK
+
+
+# Who may call.
+
+
+def client_with_tokens(actions: Actions) -> WebClient:
+    """A client of a control channel with an admin's and a reader's token."""
+    tokens = [
+        {"name": name, "role": role, "sha256": hashlib.sha256(name.encode()).hexdigest()}
+        for name, role in (("boss", "admin"), ("guest", "read"))
+    ]
+    return WebClient(actions, tokens=tokens)
+
+
+def test_tokens_are_needed_for_every_call(actions: Actions) -> None:
+    """Also for paths that do not exist; the answer says which scheme."""
+    client = client_with_tokens(actions)
+    for path in ("/status", "/nothing"):
+        for headers in ({}, {"Authorization": "Bearer wrong"}):
+            reply = client.call("GET", path, **headers)
+            assert (reply.status, reply.json["status"]) == (401, 401)
+            assert reply.headers["WWW-Authenticate"] == "Bearer"
+    assert client.call("GET", "/status", Authorization="Bearer boss", Host="any.name").status == 200
+
+
+def test_role_read_changes_nothing(actions: Actions, store: FakeStore) -> None:
+    """It sees everything; an admin's change is on record under the token's name."""
+    client = client_with_tokens(actions)
+    body = upstream(1)
+    assert client.call("GET", "/upstreams", Authorization="Bearer guest").status == 200
+    for method in ("PUT", "POST", "DELETE", "PATCH", "OPTIONS"):
+        reply = client.call(method, "/upstream/a", body, Authorization="Bearer guest")
+        assert reply.status == 403
+        assert "admin" in reply.json["msg"]
+    assert store.changes == []
+    assert client.call("PUT", "/upstream/a", body, Authorization="Bearer boss").body == OK
+    assert store.changes[0].who == "boss"
+
+
+def test_without_tokens_the_channel_is_on_record(client: WebClient, store: FakeStore) -> None:
+    """The name is ``http``."""
+    client.call("PUT", "/upstream/a", upstream(1))
+    assert store.changes[0].who == "http"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.com"},
+        {"Origin": "null"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Host": "evil.com:1995"},
+    ],
+)
+def test_browsers_do_not_carry_other_sites_calls(
+    client: WebClient, store: FakeStore, headers: dict[str, str]
+) -> None:
+    """403 for questions and changes."""
+    assert client.call("GET", "/status", **headers).status == 403
+    assert client.call("DELETE", "/upstream/file", **headers).status == 403
+    assert store.changes == []
+
+
+def test_own_page_may_call(client: WebClient) -> None:
+    """The dashboard's requests are of the same origin."""
+    headers = {"Origin": "http://127.0.0.1:1995", "Sec_Fetch_Site": "same-origin"}
+    assert client.call("PUT", "/upstream/a", upstream(1), **headers).body == OK

@@ -1,0 +1,303 @@
+"""What a client may send, and for how long; and real sockets at the end."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor  # noqa: TID251 - real sockets need the real one
+from twisted.internet.address import UNIXAddress
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
+
+from slardar.config import Control
+from slardar.control import http as control_http
+from slardar.control.actions import Actions
+from slardar.control.http import MAX_BODY, make_site
+from tests.control.fakes import FakePlane, FakeStore, WebClient, make_actions, upstream
+
+
+@pytest.fixture
+def actions() -> Actions:
+    return make_actions(FakeStore(), FakePlane(), upstreams={"file": upstream(8001)})
+
+
+@pytest.fixture
+def client(actions: Actions) -> WebClient:
+    return WebClient(actions)
+
+
+def head(client: WebClient, *lines: str) -> None:
+    """Send the head of a request that has a body."""
+    text = "\r\n".join(["PUT /upstream/a HTTP/1.1", "Host: localhost", *lines, "", ""])
+    client.send(text.encode())
+
+
+def assert_refused(client: WebClient, status: int) -> None:
+    """It has been answered, the connection lingers, and then it is closed."""
+    reply = client.received()
+    assert reply is not None
+    assert (reply.status, reply.json["status"]) == (status, status)
+    assert reply.headers["Connection"] == "close"
+    assert not client.transport.disconnecting
+    client.clock.advance(5)
+    assert client.transport.disconnecting
+
+
+def test_body_of_the_limit_is_taken(client: WebClient) -> None:
+    """One byte more is refused, below."""
+    body = b"[" + b" " * (MAX_BODY - 2) + b"]"
+    assert client.call("PUT", "/routes", body).status == 200
+
+
+def test_announced_body_over_the_limit_is_refused_at_once(client: WebClient) -> None:
+    """Before a byte of it is sent, and without asking for it."""
+    head(client, f"Content-Length: {MAX_BODY + 1}", "Expect: 100-continue")
+    assert b"100 Continue" not in client.transport.value()
+    assert_refused(client, 413)
+
+
+def test_chunked_body_is_refused_while_it_arrives(client: WebClient) -> None:
+    """Nothing of it is kept, and what still comes is thrown away."""
+    head(client, "Transfer-Encoding: chunked")
+    chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    for _ in range(MAX_BODY // 65536):
+        client.send(chunk)
+        assert client.received() is None
+    client.send(b"1\r\nx\r\n")
+    request = client.channel.requests[0]
+    assert request._body == b""
+    client.send(chunk * 3)
+    assert request._body == b""
+    assert_refused(client, 413)
+
+
+def test_refused_body_that_ends_closes_the_connection(client: WebClient) -> None:
+    """Whoever has said all need not wait for the lingering; no second answer is sent."""
+    head(client, "Content-Length: 4", "Origin: http://evil.com")
+    reply = client.received()
+    assert reply is not None
+    assert reply.status == 403
+    client.send(b"1234GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert client.transport.disconnecting
+    assert client.received() is None
+
+
+def test_malformed_body_after_a_refusal_is_not_answered(client: WebClient) -> None:
+    """There is one answer, and then the end."""
+    head(client, "Transfer-Encoding: chunked", "Origin: http://evil.com")
+    client.send(b"zz\r\n")
+    reply = client.received()
+    assert reply is not None
+    assert reply.status == 403
+    assert client.received() is None
+    assert client.transport.disconnecting
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 100", "Transfer-Encoding: chunked"])
+def test_body_of_a_stranger_is_not_kept(actions: Actions, framing: str) -> None:
+    """Without a valid token no memory is spent."""
+    client = WebClient(actions, tokens=[{"name": "a", "sha256": "0" * 64, "role": "admin"}])
+    head(client, framing)
+    client.send(b"5\r\nxxxxx\r\n")
+    assert client.channel.requests[0]._body == b""
+    assert_refused(client, 401)
+
+
+def test_expected_body_is_asked_for(client: WebClient) -> None:
+    """100 for whoever is admitted."""
+    head(client, "Content-Length: 2", "Expect: 100-continue")
+    assert client.transport.value() == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"nonsense\r\n", 400),
+        (b"GET / HTTP/1.1\r\nno header\r\n\r\n", 400),
+        (b"PUT / HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 4000, 400),
+        (b"GET /" + b"a" * 20000, 431),
+    ],
+)
+def test_malformed_head_is_refused_in_json(client: WebClient, data: bytes, status: int) -> None:
+    """It is bounded in lines and bytes, and the connection is closed."""
+    client.send(data)
+    reply = client.received()
+    assert reply is not None
+    assert (reply.status, reply.json["status"]) == (status, status)
+    assert client.transport.disconnecting
+    assert client.received() is None
+
+
+def test_malformed_chunk_is_refused(client: WebClient) -> None:
+    """So that nothing of it is taken for a second request."""
+    head(client, "Transfer-Encoding: chunked")
+    client.send(b"zz\r\n")
+    reply = client.received()
+    assert reply is not None
+    assert reply.status == 400
+    assert client.transport.disconnecting
+
+
+def test_reply_that_cannot_be_sent_ends_the_connection(
+    client: WebClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake of ours must not leave a client waiting for ever."""
+    monkeypatch.setattr(control_http.Reply, "all_headers", lambda self: 1 / 0)
+    client.request("GET", "/status")
+    assert client.received() is None
+    assert client.transport.disconnecting
+
+
+def test_idle_connection_is_closed(client: WebClient) -> None:
+    """After 60 s without a request; each request starts them anew."""
+    for _ in range(2):
+        client.clock.advance(59)
+        assert client.call("GET", "/status").status == 200
+    client.clock.advance(59)
+    assert not client.transport.disconnecting
+    client.clock.advance(1)
+    assert client.transport.disconnecting
+
+
+def test_slow_bytes_give_no_time(client: WebClient) -> None:
+    """A head must be there after 60 s, and its body 60 s later."""
+    client.send(b"PUT /routes HTTP/1.1\r\n")
+    client.clock.advance(50)
+    client.send(b"Host: localhost\r\nContent-Length: 100\r\n\r\n")
+    for _ in range(5):
+        client.clock.advance(10)
+        client.send(b" ")
+    assert not client.transport.disconnecting
+    client.clock.advance(10)
+    assert client.transport.disconnecting
+
+
+def test_client_that_does_not_read_is_cut_off(client: WebClient) -> None:
+    """A connection that cannot be closed in 5 s is reset."""
+    client.clock.advance(60)
+    assert client.transport.disconnecting
+    assert not client.transport.aborted
+    client.clock.advance(5)
+    assert client.transport.aborted
+    client.channel.connectionLost(Failure(ConnectionError()))
+    assert client.clock.getDelayedCalls() == []
+
+
+def test_call_under_way_is_not_timed_out() -> None:
+    """A slow data plane is no reason to hang up."""
+    plane = FakePlane()
+    client = WebClient(make_actions(FakeStore(), plane))
+    plane.held = []
+    client.request("PUT", "/upstream/a", upstream(1))
+    client.clock.advance(600)
+    plane.held.pop()()
+    reply = client.received()
+    assert reply is not None
+    assert reply.status == 200
+
+
+def test_http_10_gets_an_answer_and_an_end(client: WebClient) -> None:
+    """Without Host, which it need not have."""
+    client.send(b"GET /routes HTTP/1.0\r\n\r\n")
+    reply = client.received()
+    assert reply is not None
+    assert reply.body == b"[]\n"
+    assert client.transport.disconnecting
+
+
+def test_pipelined_calls_are_answered_in_order(client: WebClient) -> None:
+    """The second sees what the first has changed."""
+    body = b'[{"upstream": "file"}]'
+    client.send(
+        b"PUT /routes HTTP/1.1\r\nHost: localhost\r\nContent-Length: 22\r\n\r\n"
+        + body
+        + b"GET /routes HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    )
+    replies = [client.received(), client.received()]
+    assert [reply and reply.body for reply in replies] == [b'{"status": 200}\n', body + b"\n"]
+
+
+def test_any_name_is_taken_over_a_unix_socket(actions: Actions) -> None:
+    """No browser is there to be deceived."""
+    client = WebClient(actions, UNIXAddress("/run/slardar.sock"))
+    assert client.call("GET", "/status", Host="slardar").status == 200
+
+
+def test_connections_are_bounded(actions: Actions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that goes makes room for another."""
+    monkeypatch.setattr(control_http, "MAX_CONNECTIONS", 2)
+    first = WebClient(actions)
+    WebClient(actions, site=first.site)
+    assert first.site.buildProtocol(None) is None
+    first.channel.connectionLost(None)
+    assert WebClient(actions, site=first.site).call("GET", "/status").status == 200
+
+
+def test_end_of_listening_lets_calls_finish(actions: Actions) -> None:
+    """Idle connections are closed, busy ones after their reply."""
+    plane = FakePlane()
+    actions = make_actions(FakeStore(), plane)
+    idle = WebClient(actions)
+    busy = WebClient(actions, site=idle.site)
+    plane.held = []
+    busy.request("PUT", "/upstream/a", upstream(1))
+    idle.site.doStart()
+    idle.site.doStop()
+    assert idle.transport.disconnecting
+    assert not busy.transport.disconnecting
+    plane.held.pop()()
+    reply = busy.received()
+    assert reply is not None
+    assert reply.status == 200
+    assert busy.transport.disconnecting
+
+
+# Real sockets.
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """http.client over a unix socket."""
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.host)
+
+
+def call(connection: http.client.HTTPConnection, *words: Any) -> tuple[int, bytes]:
+    """One call; blocks."""
+    connection.request(*words)
+    reply = connection.getresponse()
+    return reply.status, reply.read()
+
+
+@pytest_twisted.ensureDeferred
+async def test_calls_over_real_sockets(actions: Actions, tmp_path: Path) -> None:
+    """TCP and unix, kept alive; and a client that sends too much reads why."""
+    path = tmp_path / "control.sock"
+    ports = []
+    for endpoint in ("tcp:0:interface=127.0.0.1", f"unix:{path}:mode=600"):
+        site = make_site(actions, Control(), reactor)
+        ports.append(await serverFromString(reactor, endpoint).listen(site))
+    tcp = http.client.HTTPConnection("127.0.0.1", ports[0].getHost().port, timeout=30)
+    unix = UnixConnection(str(path), timeout=30)
+    try:
+        for connection in (tcp, unix):
+            done = await deferToThread(call, connection, "PUT", "/routes", b"[]")
+            assert done == (200, b'{"status": 200}\n')
+            done = await deferToThread(call, connection, "GET", "/routes")
+            assert done == (200, b"[]\n")
+        status, body = await deferToThread(call, tcp, "PUT", "/routes", b" " * (MAX_BODY + 1))
+        assert status == 413, body
+    finally:
+        tcp.close()
+        unix.close()
+        for port in ports:
+            await port.stopListening()

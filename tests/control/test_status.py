@@ -1,0 +1,63 @@
+"""The status object: upyun/slardar's names and forms."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from slardar import __version__
+from slardar.model.live import ServerLive
+from tests.control.fakes import NOW, FakePlane, FakeStore, make_actions, result_of, upstream
+
+
+def test_status_is_the_contracts() -> None:
+    """Every key of the contract is there, in its form."""
+    plane = FakePlane()
+    actions = make_actions(FakeStore(), plane, conf_hash="abc", upstreams={"a": upstream(1)})
+    result_of(actions.set_upstream("b", upstream(2), "x"))
+    status = actions.status()
+    json.dumps(status)
+    servers = {key: status.pop(key) for key in list(status) if key.startswith("cls:")}
+    assert status == {
+        "slardar_version": __version__,
+        "start_time": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(NOW)),
+        "conf_hash": "abc",
+        "shd_config_version": 1,
+        "checkup_timer_alive": False,
+        "last_check_time": None,
+        "config_timer": {"worker-0": "alive"},
+        "fingerprint": actions.snapshot.fingerprint,
+        "statistics": {"requests": 7, "connections": 2},
+    }
+    assert list(servers) == ["cls:a", "cls:b"]
+
+
+def test_servers_are_shown_level_by_level() -> None:
+    """One inner list a level; what the plane knows of a server stands beside its settings."""
+    plane = FakePlane()
+    live = ServerLive()
+    live.status, live.msg, live.fail_num = "err", "refused", 3
+    live.active, live.requests, live.failures = 1, 20, 4
+    live.last_modified = NOW + 0.9
+    plane.live["a"] = {"127.0.0.1:1": live}
+    first = {"host": "127.0.0.1", "port": 1, "weight": 5, "max_fails": 2, "fail_timeout": 2.5}
+    second = {"host": "::1", "port": 2, "state": "drain"}
+    levels = [{"servers": [first]}, {"servers": [second]}]
+    actions = make_actions(FakeStore(), plane, upstreams={"a": {"cluster": levels}})
+    [[shown], [other]] = actions.status()["cls:a"]
+    assert shown == {
+        "server": "a:127.0.0.1:1",
+        "status": "err",
+        "weight": 5,
+        "max_fails": 2,
+        "fail_timeout": 2.5,
+        "fail_num": 3,
+        "lastmodified": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(NOW)),
+        "msg": "refused",
+        "active": 1,
+        "requests": 20,
+        "failures": 4,
+    }
+    assert (other["server"], other["status"]) == ("a:[::1]:2", "unchecked")
+    assert other["state"] == "drain"
+    assert isinstance(other["fail_timeout"], int)

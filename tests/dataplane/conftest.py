@@ -1,0 +1,56 @@
+"""Fixtures of the data-plane tests."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from slardar.dataplane.channel import Channel
+from slardar.dataplane.poller import Poller
+from tests.dataplane.kit import HandReactor, Recorder, tcp_pair
+
+#: Makes a channel, the other end of its connection, and the channel's protocol.
+Connect = Callable[..., tuple[Channel, socket.socket, Any]]
+
+
+@pytest.fixture
+def reactor() -> Any:
+    """The real one."""
+    from twisted.internet import reactor  # noqa: TID251
+
+    return reactor
+
+
+@pytest.fixture
+def hand() -> HandReactor:
+    """A reactor turned by hand."""
+    return HandReactor()
+
+
+@pytest.fixture
+def poller(hand: HandReactor) -> Iterator[Poller]:
+    """A poller on it, started; what is left on it is closed with the test."""
+    poller = Poller(hand)
+    poller.start()
+    yield poller
+    poller.stop()
+
+
+@pytest.fixture
+def connect(poller: Poller) -> Iterator[Connect]:
+    """Makes channels whose far ends are closed with the test; ``unix`` for a socket pair."""
+    fars = []
+
+    def make(protocol: Any = None, unix: bool = False) -> tuple[Channel, socket.socket, Any]:
+        near, far = socket.socketpair() if unix else tcp_pair()
+        fars.append(far)
+        near.setblocking(False)
+        protocol = protocol or Recorder()
+        return Channel(poller, near, protocol), far, protocol
+
+    yield make
+    for far in fars:
+        far.close()

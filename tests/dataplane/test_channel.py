@@ -1,0 +1,557 @@
+"""A socket on the poller: what it tells, and that it loses no byte."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from slardar.dataplane import channel as module
+from slardar.dataplane.channel import BULK_SIZE, HIGH_MARK, LOW_MARK, READ_SIZE, Channel
+from slardar.dataplane.poller import TICK, Poller
+from tests.dataplane.conftest import Connect
+from tests.dataplane.kit import HandReactor, Recorder, drain, is_silent, pump, reset
+
+BODY = bytes(range(256)) * 4096  # 1 MiB
+
+
+class FakeSocket:
+    """A socket whose sends are scripted; all else goes to a real one."""
+
+    def __init__(self, sock: socket.socket, *results: int | OSError) -> None:
+        self._sock = sock
+        self._results = list(results)
+        self.sent: list[bytes] = []
+
+    def _take(self, data: bytes) -> int:
+        result = self._results.pop(0) if self._results else len(data)
+        if isinstance(result, OSError):
+            raise result
+        self.sent.append(data[:result])
+        return min(result, len(data))
+
+    def send(self, data: Any) -> int:
+        return self._take(bytes(data))
+
+    def sendmsg(self, parts: Any) -> int:
+        return self._take(b"".join(bytes(part) for part in parts))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    @property
+    def data(self) -> bytes:
+        """All that went out."""
+        return b"".join(self.sent)
+
+
+def scripted(channel: Channel, *results: int | OSError) -> FakeSocket:
+    """Give a channel a socket that takes so many bytes of each send."""
+    fake = FakeSocket(channel.sock, *results)
+    channel.sock = fake  # type: ignore[assignment]
+    return fake
+
+
+# Writing.
+
+
+def test_bytes_go_out_at_once(connect: Connect) -> None:
+    """What the kernel takes needs no turn of the poller."""
+    channel, far, _ = connect()
+    assert channel.write(b"hello")
+    assert far.recv(10) == b"hello"
+    channel.write_both(b"head", memoryview(b"body"))
+    assert far.recv(10) == b"headbody"
+
+
+@pytest.mark.parametrize("taken", [0, 1, 5, 9])
+def test_rest_of_a_partial_send_follows(poller: Poller, connect: Connect, taken: int) -> None:
+    """What a send did not take is held, in order with what is written behind it."""
+    channel, _, _ = connect()
+    blocked = BlockingIOError(errno.EAGAIN, "full")
+    fake = scripted(channel, taken or blocked)
+    data = bytearray(b"0123456789")
+    assert channel.write(data)
+    # The caller's buffer may be used for something else at once.
+    data[:] = b"xxxxxxxxxx"
+    assert channel.write(b"abc")
+    assert len(fake.sent) == (1 if taken else 0)
+    pump(poller, lambda: fake.data == b"0123456789abc")
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3, 4, 5, 7, 8])
+def test_head_and_body_are_cut_anywhere(poller: Poller, connect: Connect, taken: int) -> None:
+    """write_both loses nothing, be it cut within the head, between, or within the body."""
+    channel, _, _ = connect()
+    fake = scripted(channel, taken or BlockingIOError(errno.EAGAIN, "full"))
+    body = bytearray(b"body")
+    channel.write_both(b"head", memoryview(body))
+    body[:] = b"xxxx"
+    channel.write(b"!")
+    pump(poller, lambda: fake.data == b"headbody!")
+
+
+def test_write_both_waits_its_turn(poller: Poller, connect: Connect) -> None:
+    """Behind bytes that wait, head and body wait too."""
+    channel, _, _ = connect()
+    fake = scripted(channel, 1)
+    channel.write(b"ab")
+    channel.write_both(b"head", b"body")
+    assert fake.data == b"a"
+    pump(poller, lambda: fake.data == b"abheadbody")
+
+
+def test_much_goes_through_a_small_window(poller: Poller, connect: Connect) -> None:
+    """1 MiB arrives whole and in order; above the high mark the channel is congested,
+    below the low one it says that it is not any more."""
+    channel, far, protocol = connect()
+    assert channel.write(b"x" * 10)
+    assert not channel.congested
+    channel.write(BODY)
+    assert channel.congested
+    assert protocol.events == []
+    assert drain(far, poller, len(BODY) + 10) == b"x" * 10 + BODY
+    assert not channel.congested
+    assert protocol.events[0] == "drained"
+    assert is_silent(poller)
+
+
+def test_marks(connect: Connect, poller: Poller) -> None:
+    """Congested from above HIGH_MARK down to LOW_MARK, which is told once."""
+    channel, _, protocol = connect()
+    again = BlockingIOError(errno.EAGAIN, "full")
+    fake = scripted(channel, again, HIGH_MARK - LOW_MARK, 1, again, 1)
+    channel.write(b"x" * HIGH_MARK)
+    assert not channel.congested
+    channel.write(b"x")
+    assert channel.congested
+    poller.doRead()
+    assert channel.congested
+    assert protocol.events == []
+    poller.doRead()
+    assert not channel.congested
+    assert protocol.events == ["drained"]
+    poller.doRead()
+    poller.doRead()
+    assert protocol.events == ["drained"]
+    pump(poller, lambda: len(fake.data) == HIGH_MARK + 1)
+    assert protocol.events == ["drained", "drained"]
+
+
+def test_taking_some_gives_the_peer_more_time(poller: Poller, connect: Connect) -> None:
+    """Each bit of progress moves the deadline by send_timeout."""
+    channel, _, _ = connect()
+    scripted(channel, 1, 1)
+    channel.send_timeout = 7.0
+    channel.write(b"abc")
+    poller.doRead()
+    assert channel.deadline == poller.clock.now + 7.0
+
+
+def test_short_of_memory_loses_no_byte(poller: Poller, connect: Connect) -> None:
+    """ENOBUFS is no broken connection: what was not taken is sent again."""
+    channel, _, protocol = connect()
+    fake = scripted(channel, OSError(errno.ENOBUFS, "no buffer"))
+    channel.write(b"abc")
+    channel.write(b"def")
+    pump(poller, lambda: fake.data == b"abcdef")
+    assert not protocol.was_lost
+
+
+@pytest.mark.parametrize("paused", [False, True])
+@pytest.mark.parametrize("both", [False, True])
+def test_broken_write_is_told(poller: Poller, connect: Connect, paused: bool, both: bool) -> None:
+    """A write to a connection that the peer reset is followed by ``lost``, whether the
+    channel is reading or paused."""
+    channel, far, protocol = connect()
+    if paused:
+        channel.pause()
+    reset(far)
+    if both:
+        channel.write_both(b"x" * 100, b"y" * 100)
+    else:
+        # The first one may still be taken, if the reset is on its way.
+        assert not (channel.write(b"x") and channel.write(b"x"))
+    pump(poller, lambda: channel.closed)
+    assert protocol.was_lost
+    assert len(protocol.events) == 1
+    assert channel.write(b"x") is False
+
+
+def test_write_after_our_own_end_is_told_as_lost(poller: Poller, connect: Connect) -> None:
+    """Bytes behind finish_writing cannot be sent; that does not pass unseen."""
+    channel, _, protocol = connect()
+    channel.finish_writing()
+    assert channel.write(b"x") is False
+    pump(poller, lambda: channel.closed)
+    assert protocol.was_lost
+
+
+def test_write_after_close_goes_nowhere(poller: Poller, connect: Connect) -> None:
+    """Also within the batch, while the socket itself is still there."""
+    channel, far, _ = connect()
+
+    class ClosesAndWrites(Recorder):
+        def received(self, channel: Any, data: Any) -> None:
+            channel.close()
+            self.events.append(channel.write(b"ghost"))
+            channel.write_both(b"gh", b"ost")
+            channel.finish_writing()
+            channel.close_when_flushed()
+            channel.pause()
+            channel.resume()
+
+    channel.protocol = protocol = ClosesAndWrites()
+    far.send(b"x")
+    pump(poller, lambda: channel.closed)
+    assert protocol.events == [False]
+    assert far.recv(100) == b""
+
+
+# Ends.
+
+
+def test_finish_writing_ends_our_side_behind_the_last_byte(
+    poller: Poller, connect: Connect
+) -> None:
+    """The peer reads all and then the end; it may go on talking."""
+    channel, far, protocol = connect()
+    channel.write(BODY)
+    channel.finish_writing()
+    assert drain(far, poller, len(BODY)) == BODY
+    far.settimeout(10)
+    pump(poller, lambda: "drained" in protocol.events)
+    assert far.recv(1) == b""
+    far.send(b"still here")
+    pump(poller, lambda: protocol.data == b"still here")
+    far.close()
+    pump(poller, lambda: "ended" in protocol.events)
+    assert not protocol.was_lost
+
+
+def test_finish_writing_with_nothing_to_send(connect: Connect) -> None:
+    """The end goes out at once."""
+    channel, far, _ = connect()
+    channel.finish_writing()
+    assert far.recv(1) == b""
+    assert not channel.closed
+
+
+def test_peer_that_ends_is_told_once(poller: Poller, connect: Connect) -> None:
+    """``ended`` comes once, the channel stays open for writing, and it is quiet then:
+    an end that stays readable does not spin."""
+    channel, far, protocol = connect()
+    far.shutdown(socket.SHUT_WR)
+    pump(poller, lambda: protocol.events)
+    assert protocol.events == ["ended"]
+    assert channel.at_end
+    channel.resume()
+    assert is_silent(poller)
+    assert protocol.events == ["ended"]
+    channel.write(b"reply")
+    assert far.recv(10) == b"reply"
+
+
+def test_close_when_flushed_sends_all_first(poller: Poller, connect: Connect) -> None:
+    """The channel closes behind its last byte, and its protocol hears nothing more."""
+    channel, far, protocol = connect()
+    channel.write(BODY)
+    channel.close_when_flushed()
+    assert not channel.closed
+    assert drain(far, poller, len(BODY)) == BODY
+    pump(poller, lambda: channel.closed)
+    far.settimeout(10)
+    assert far.recv(1) == b""
+    assert protocol.events == []
+
+
+def test_close_when_flushed_with_nothing_to_send(connect: Connect) -> None:
+    """Then it is a close."""
+    channel, far, _ = connect()
+    channel.close_when_flushed()
+    assert channel.closed
+    assert far.recv(1) == b""
+
+
+def test_close_when_flushed_does_not_wait_for_ever(
+    poller: Poller, connect: Connect, hand: HandReactor
+) -> None:
+    """A peer that takes nothing for send_timeout is cut off, and not with an end in
+    order, which would tell it that it had got everything."""
+    channel, far, protocol = connect()
+    channel.send_timeout = 0.05
+    channel.write(BODY)
+    channel.close_when_flushed()
+    pump(poller, lambda: time.monotonic() > channel.deadline)
+    hand.advance(TICK)
+    assert channel.closed
+    assert protocol.events == []
+    with pytest.raises(ConnectionResetError):
+        list(iter(lambda: far.recv(65536), b""))
+
+
+@pytest.mark.parametrize("way", ["reset", "close"])
+def test_peer_that_leaves_while_we_flush(poller: Poller, connect: Connect, way: str) -> None:
+    """Nobody is there to take the rest: the channel closes without a word."""
+    channel, far, protocol = connect()
+    channel.write(BODY)
+    channel.close_when_flushed()
+    if way == "reset":
+        reset(far)
+    else:
+        far.close()
+    pump(poller, lambda: channel.closed)
+    assert protocol.events == []
+
+
+def test_close_with_bytes_unsent_is_a_reset(connect: Connect) -> None:
+    """The peer cannot take what it got for all there is."""
+    channel, far, _ = connect()
+    channel.write(BODY)
+    channel.close()
+    with pytest.raises(ConnectionResetError):
+        list(iter(lambda: far.recv(65536), b""))
+
+
+def test_abort_is_a_reset(connect: Connect) -> None:
+    """The peer cannot take an aborted connection for one that has ended."""
+    channel, far, _ = connect()
+    channel.abort()
+    channel.abort()
+    with pytest.raises(ConnectionResetError):
+        far.recv(1)
+
+
+@pytest.mark.parametrize("unix", [False, True])
+def test_close_is_final(connect: Connect, poller: Poller, unix: bool) -> None:
+    """After close nothing is told, whatever the peer does."""
+    channel, far, protocol = connect(unix=unix)
+    channel.close()
+    channel.close()
+    assert channel.sock.fileno() == -1
+    assert far.recv(1) == b""
+    poller.doRead()
+    assert protocol.events == []
+    assert "closed" in repr(channel)
+
+
+# Reading.
+
+
+def test_bytes_are_told(poller: Poller, connect: Connect) -> None:
+    """What the peer sends is received, in pieces of READ_SIZE at most."""
+    channel, far, protocol = connect(unix=True)
+    sender = threading.Thread(target=far.sendall, args=(BODY,))
+    sender.start()
+    pump(poller, lambda: len(protocol.data) == len(BODY))
+    sender.join()
+    assert protocol.data == BODY
+    assert protocol.biggest <= READ_SIZE
+    assert "open" in repr(channel)
+
+
+def test_bulk_reads_are_views_of_one_buffer(poller: Poller, connect: Connect) -> None:
+    """With ``bulk`` the protocol gets a view that holds for the call only, and two
+    channels that write it on keep their own bytes."""
+    one, one_far, _ = connect(unix=True)
+    two, two_far, _ = connect(unix=True)
+    out_one, far_out_one, _ = connect()
+    out_two, far_out_two, _ = connect()
+
+    class Forward(Recorder):
+        def __init__(self, to: Channel) -> None:
+            super().__init__()
+            self.to = to
+            self.kinds: set[type] = set()
+
+        def received(self, channel: Any, data: Any) -> None:
+            self.kinds.add(type(data))
+            self.biggest = max(self.biggest, len(data))
+            self.to.write(data)
+            self.data += b"."
+            if self.to.congested:
+                channel.pause()
+
+    one.protocol, two.protocol = Forward(out_one), Forward(out_two)
+    one.bulk = two.bulk = True
+    first, second = b"1" * 300_000, b"2" * 300_000
+    threads = [
+        threading.Thread(target=one_far.sendall, args=(first,)),
+        threading.Thread(target=two_far.sendall, args=(second,)),
+    ]
+    for thread in threads:
+        thread.start()
+    # Neither far side reads yet: both have much to hold, out of the same buffer.
+    pump(poller, lambda: out_one.congested and out_two.congested)
+    one.resume()
+    two.resume()
+
+    for sender in (one, two):
+        sender.protocol.to.protocol.drained = lambda channel, sender=sender: sender.resume()
+    assert drain(far_out_one, poller, 300_000) == first
+    assert drain(far_out_two, poller, 300_000) == second
+    for thread in threads:
+        thread.join()
+    assert one.protocol.kinds == {memoryview}
+    assert READ_SIZE < max(one.protocol.biggest, two.protocol.biggest) <= BULK_SIZE
+
+
+def test_paused_channel_reads_nothing(poller: Poller, connect: Connect) -> None:
+    """Nothing is read, and nothing spins, until resume."""
+    channel, far, protocol = connect()
+    channel.pause()
+    far.send(b"wait")
+    assert is_silent(poller)
+    assert protocol.data == b""
+    channel.resume()
+    pump(poller, lambda: protocol.data == b"wait")
+
+
+def test_peer_that_resets_is_told(poller: Poller, connect: Connect) -> None:
+    """A reset is ``lost``, with the system's words for it."""
+    channel, far, protocol = connect()
+    reset(far)
+    pump(poller, lambda: protocol.events)
+    assert protocol.events == [("lost", "Connection reset by peer")]
+    assert channel.closed
+
+
+def test_peer_that_resets_while_we_are_paused(poller: Poller, connect: Connect) -> None:
+    """The kernel tells a reset whatever one asks for, without end: the channel is lost
+    at once and does not spin."""
+    channel, far, protocol = connect()
+    channel.pause()
+    reset(far)
+    pump(poller, lambda: channel.closed)
+    assert protocol.was_lost
+    assert is_silent(poller)
+
+
+def test_peer_that_ends_while_we_are_paused(poller: Poller, connect: Connect) -> None:
+    """Its last bytes and its end wait, in silence, until the channel reads again."""
+    channel, far, protocol = connect()
+    channel.pause()
+    far.send(b"last words")
+    far.close()
+    assert is_silent(poller)
+    assert protocol.events == []
+    channel.resume()
+    pump(poller, lambda: protocol.events)
+    assert protocol.data == b"last words"
+    assert protocol.events == ["ended"]
+
+
+@pytest.mark.parametrize("unix", [False, True])
+def test_both_have_ended_while_we_are_paused(poller: Poller, connect: Connect, unix: bool) -> None:
+    """A hang-up, which epoll tells without being asked, is no reason to throw away
+    what the peer said before it: it is silenced until the channel reads again."""
+    channel, far, protocol = connect(unix=unix)
+    channel.finish_writing()
+    channel.pause()
+    far.send(b"last words")
+    far.close()
+    pump(poller, lambda: is_silent(poller))
+    assert protocol.events == []
+    assert not channel.closed
+    channel.resume()
+    pump(poller, lambda: protocol.events)
+    assert protocol.data == b"last words"
+    assert protocol.events == ["ended"]
+
+
+def test_reply_before_a_reset_is_read(poller: Poller, connect: Connect) -> None:
+    """A server that refuses an upload replies and resets what it does not read; the
+    reply counts, even while much of the upload waits to be sent."""
+    channel, far, protocol = connect()
+    channel.write(BODY)
+    assert channel.congested
+    far.sendall(b"HTTP/1.1 413 Too Large\r\n\r\n")
+    far.close()  # with bytes unread: a reset
+    pump(poller, lambda: channel.closed)
+    assert protocol.data == b"HTTP/1.1 413 Too Large\r\n\r\n"
+    assert protocol.was_lost
+
+
+def test_is_quiet(connect: Connect) -> None:
+    """Quiet is open with nothing to read; bytes, an end and a reset are not."""
+    channel, far, _ = connect()
+    assert channel.is_quiet()
+    far.send(b"x")
+    assert not channel.is_quiet()
+    channel.sock.recv(1)
+    assert channel.is_quiet()
+    far.shutdown(socket.SHUT_WR)
+    assert not channel.is_quiet()
+    other, far, _ = connect()
+    reset(far)
+    assert not other.is_quiet()
+
+
+def test_probe_asks_the_kernel(connect: Connect) -> None:
+    """TCP keep-alive is switched on with these times; a unix socket has none."""
+    channel, _, _ = connect()
+    channel.probe(idle=60)
+    sock = channel.sock
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == 15
+    other, _, _ = connect(unix=True)
+    other.probe(idle=60)
+    assert not other.closed
+
+
+# Connecting.
+
+
+def connecting(poller: Poller, address: tuple[str, int]) -> tuple[Channel, Recorder]:
+    """A channel on its way to ``address``."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    assert sock.connect_ex(address) == errno.EINPROGRESS
+    protocol = Recorder()
+    return Channel(poller, sock, protocol, connecting=True), protocol
+
+
+def test_connection_is_told(poller: Poller) -> None:
+    """``connected`` comes once, and then the channel reads."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        channel, protocol = connecting(poller, server.getsockname())
+        assert "connecting" in repr(channel)
+        # Neither means anything yet.
+        channel.pause()
+        channel.resume()
+        pump(poller, lambda: protocol.events)
+        assert protocol.events == ["connected"]
+        assert not channel.connecting
+        far, _ = server.accept()
+        far.send(b"hello")
+        pump(poller, lambda: protocol.data == b"hello")
+        far.close()
+    assert protocol.events == ["connected"]
+
+
+def test_refused_connection_is_lost(poller: Poller) -> None:
+    """The error is the connection's, not that of a later read."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+    channel, protocol = connecting(poller, address)
+    pump(poller, lambda: channel.closed)
+    assert protocol.events == [("lost", "Connection refused")]
+
+
+def test_late_clears_the_deadline(connect: Connect) -> None:
+    """Whoever is told that it is late sets a new one, or is left in peace."""
+    channel, _, protocol = connect()
+    channel.deadline = 1.0
+    channel.late()
+    assert protocol.events == ["late"]
+    assert channel.deadline == 0.0
+
+
+def test_channel_needs_no_dict() -> None:
+    """Ten thousand connections are ten thousand channels: they have slots."""
+    assert "__dict__" not in dir(Channel)
+    assert not hasattr(module._FLUSHING, "events")

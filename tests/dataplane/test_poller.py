@@ -1,0 +1,244 @@
+"""The one reader on the reactor."""
+
+from __future__ import annotations
+
+import socket
+import time
+from select import EPOLLIN
+from typing import Any
+
+import pytest_twisted
+from twisted.internet import defer
+from twisted.internet.interfaces import IReadDescriptor
+from zope.interface.verify import verifyObject
+
+from slardar.dataplane.channel import Channel
+from slardar.dataplane.poller import BATCH, TICK, Poller
+from tests.dataplane.conftest import Connect
+from tests.dataplane.kit import HandReactor, Recorder, is_silent, logged, pump
+
+
+class Closer(Recorder):
+    """Closes other channels as soon as it hears anything, and opens one of its own."""
+
+    def __init__(self, poller: Poller) -> None:
+        super().__init__()
+        self.poller = poller
+        self.victims: list[Channel] = []
+        self.opened: list[Channel] = []
+        self.peers: list[socket.socket] = []
+
+    def received(self, channel: Any, data: Any) -> None:
+        super().received(channel, data)
+        for victim in self.victims:
+            if victim is not channel and not victim.closed:
+                victim.close()
+                near, far = socket.socketpair()
+                self.peers.append(far)
+                near.setblocking(False)
+                self.opened.append(Channel(self.poller, near, Recorder()))
+
+
+def test_poller_is_one_reader(hand: HandReactor) -> None:
+    """The reactor sees one IReadDescriptor, from start to stop."""
+    poller = Poller(hand)
+    verifyObject(IReadDescriptor, poller)
+    assert poller.logPrefix() == "data plane"
+    poller.start()
+    near, far = socket.socketpair()
+    channel = Channel(poller, near, Recorder())
+    assert hand.readers == [poller]
+    assert len(poller) == 1
+    poller.stop()
+    assert hand.readers == []
+    assert channel.closed
+    assert not hand.getDelayedCalls()
+    assert far.recv(1) == b""
+    poller.connectionLost(None)
+    far.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_poller_works_under_a_real_reactor(reactor: Any) -> None:
+    """An epoll within the reactor's own wakes it when a channel has something."""
+    heard: defer.Deferred[bytes] = defer.Deferred()
+
+    class Heard(Recorder):
+        def received(self, channel: Any, data: Any) -> None:
+            heard.callback(bytes(data))
+
+    poller = Poller(reactor)
+    poller.start()
+    try:
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        Channel(poller, near, Heard())
+        far.send(b"hello")
+        heard.addTimeout(10, reactor)
+        assert await heard == b"hello"
+        far.close()
+    finally:
+        poller.stop()
+
+
+def test_socket_closed_in_a_batch_keeps_its_number_until_the_end(
+    poller: Poller, connect: Connect
+) -> None:
+    """An event for a channel closed by an earlier event of its batch finds nobody,
+    and above all not a new channel that was given the same descriptor."""
+    closer = Closer(poller)
+    fars = []
+    for _ in range(20):
+        channel, far, _ = connect(unix=True)
+        channel.protocol = closer
+        closer.victims.append(channel)
+        fars.append(far)
+    numbers = {channel.fd for channel in closer.victims}
+    for far in fars:
+        far.send(b"x")
+    poller.doRead()
+    # The first one heard closed all others before their events were looked at.
+    assert closer.data == b"x"
+    assert len(closer.opened) == 19
+    assert not numbers & {channel.fd for channel in closer.opened}
+    assert all(channel.sock.fileno() == -1 for channel in closer.victims if channel.closed)
+    assert all(channel.protocol.events == [] for channel in closer.opened)
+    for sock in closer.peers:
+        sock.close()
+
+
+def test_channel_that_raises_ends_alone(poller: Poller, connect: Connect) -> None:
+    """A bug met on one channel closes that one, is logged once, and the others of
+    the batch get what is theirs."""
+
+    class Broken(Recorder):
+        def received(self, channel: Any, data: Any) -> None:
+            raise ValueError("a bug")
+
+    good, good_far, good_protocol = connect()
+    bad, bad_far, _ = connect()
+    bad.protocol = broken = Broken()
+    good_far.send(b"good")
+    bad_far.send(b"bad")
+    with logged() as events:
+        pump(poller, lambda: bad.closed and good_protocol.data)
+    assert not good.closed
+    assert good_protocol.data == b"good"
+    assert broken.events == [("lost", "internal error")]
+    assert [event["log_failure"].type for event in events] == [ValueError]
+    assert bad_far.recv(1) == b""
+
+
+def test_channel_that_fails_even_at_its_end_is_closed(poller: Poller, connect: Connect) -> None:
+    """A protocol that raises whatever it is told cannot keep its channel open."""
+
+    class Hopeless(Recorder):
+        def received(self, channel: Any, data: Any) -> None:
+            raise ValueError("a bug")
+
+        def lost(self, channel: Any, message: str) -> None:
+            raise ValueError("another")
+
+    channel, far, _ = connect()
+    channel.protocol = Hopeless()
+    far.send(b"x")
+    with logged() as events:
+        pump(poller, lambda: channel.closed)
+    assert len(events) == 2
+    assert len(poller) == 0
+    assert channel.write(b"nothing more") is False
+
+
+def test_batch_is_bounded_and_nobody_is_left_out(poller: Poller, connect: Connect) -> None:
+    """One turn takes at most BATCH events; those left over come in the next one."""
+    pairs = [connect(unix=True) for _ in range(BATCH + 20)]
+    for _, far, _ in pairs:
+        far.send(b"x")
+    poller.doRead()
+    heard = sum(1 for _, _, protocol in pairs if protocol.data)
+    assert heard == BATCH
+    poller.doRead()
+    assert all(protocol.data == b"x" for _, _, protocol in pairs)
+
+
+def test_sweep_finds_the_late_ones(poller: Poller, connect: Connect, hand: HandReactor) -> None:
+    """A deadline that has passed is told once; 0 is none, and a later one waits."""
+    late, _, late_protocol = connect()
+    early, _, early_protocol = connect()
+    never, _, never_protocol = connect()
+    late.deadline = time.monotonic() - 0.001
+    early.deadline = time.monotonic() + 100.0
+    hand.advance(TICK)
+    assert late_protocol.events == ["late"]
+    assert late.deadline == 0.0
+    hand.advance(TICK)
+    assert late_protocol.events == ["late"]
+    assert early_protocol.events == []
+    assert never_protocol.events == []
+    assert not any(channel.closed for channel in (late, early, never))
+
+
+def test_late_channel_that_closes_another_late_one(
+    poller: Poller, connect: Connect, hand: HandReactor
+) -> None:
+    """One that was closed during the sweep is not called, even if its descriptor's
+    number belongs to a new channel by then."""
+    made: list[tuple[Channel, socket.socket, Recorder]] = []
+
+    class CloseAll(Recorder):
+        def late(self, channel: Any) -> None:
+            super().late(channel)
+            for victim in victims:
+                if not victim.closed and victim is not channel:
+                    victim.close()
+                    made.append(connect(unix=True))
+
+    protocols = [CloseAll(), CloseAll(), CloseAll()]
+    victims: list[Channel] = []
+    for protocol in protocols:
+        channel, _, _ = connect(unix=True)
+        channel.protocol = protocol
+        channel.deadline = time.monotonic() - 1.0
+        victims.append(channel)
+    numbers = {victim.fd for victim in victims}
+    hand.advance(TICK)
+    assert sum(len(protocol.events) for protocol in protocols) == 1
+    assert numbers & {channel.fd for channel, _, _ in made}, "no number was used again"
+    assert all(protocol.events == [] for _, _, protocol in made)
+    assert all(not channel.closed for channel, _, _ in made)
+    # A second goodbye of a closed one does not touch who has its number now.
+    for victim in victims:
+        if victim.closed:
+            poller.remove(victim)
+    assert len(poller) == 1 + len(made)
+
+
+def test_late_that_raises_closes_only_its_channel(
+    poller: Poller, connect: Connect, hand: HandReactor
+) -> None:
+    """The sweep goes on behind a channel whose deadline brings out a bug."""
+
+    class Broken(Recorder):
+        def late(self, channel: Any) -> None:
+            raise ValueError("a bug")
+
+    bad, _, _ = connect()
+    bad.protocol = Broken()
+    good, _, good_protocol = connect()
+    bad.deadline = good.deadline = time.monotonic() - 1.0
+    with logged() as events:
+        hand.advance(TICK)
+    assert bad.closed
+    assert good_protocol.events == ["late"]
+    assert len(events) == 1
+
+
+def test_event_of_a_forgotten_descriptor_is_passed_over(poller: Poller) -> None:
+    """A descriptor that is still known to the kernel, and to nobody here, harms nobody."""
+    near, far = socket.socketpair()
+    poller._epoll.register(near.fileno(), EPOLLIN)
+    far.send(b"x")
+    poller.doRead()
+    near.close()
+    far.close()
+    assert is_silent(poller)

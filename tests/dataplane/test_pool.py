@@ -1,0 +1,268 @@
+"""The connections to one server."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from slardar.dataplane.channel import Channel
+from slardar.dataplane.poller import TICK, Poller
+from slardar.dataplane.pool import IDLE_SECONDS, Pool, is_literal, literal_address
+from slardar.model.server import Server
+from tests.dataplane.kit import HandReactor, Recorder, is_silent, pump
+
+
+class Origin:
+    """A listening server whose accepted connections are at hand."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.sock = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self.sock.settimeout(10)
+        self.port: int = self.sock.getsockname()[1]
+        self._stack = stack
+
+    def accept(self) -> socket.socket:
+        sock, _ = self.sock.accept()
+        sock.settimeout(10)
+        return self._stack.enter_context(sock)
+
+
+@pytest.fixture
+def origin() -> Iterator[Origin]:
+    """A server."""
+    with ExitStack() as stack:
+        yield Origin(stack)
+
+
+@pytest.fixture
+def pool(poller: Poller, origin: Origin) -> Pool:
+    """A pool of connections to it, two of them idle at most."""
+    return Pool(poller, "127.0.0.1", origin.port, 2)
+
+
+def opened(poller: Poller, pool: Pool, origin: Origin) -> tuple[Channel, socket.socket]:
+    """A new connection, ready for use, and its other end."""
+    protocol = Recorder()
+    channel = pool.acquire(protocol, True, False)
+    assert channel is not None
+    assert channel.connecting
+    pump(poller, lambda: protocol.events == ["connected"])
+    return channel, origin.accept()
+
+
+def test_newest_idle_connection_is_used_first(poller: Poller, pool: Pool, origin: Origin) -> None:
+    """LIFO: the one that worked last is the least likely to have been closed."""
+    first, _ = opened(poller, pool, origin)
+    second, _ = opened(poller, pool, origin)
+    pool.release(first)
+    pool.release(second)
+    assert "idle=2" in repr(pool)
+    protocol = Recorder()
+    assert pool.acquire(protocol, False, False) is second
+    assert second.protocol is protocol
+    assert pool.acquire(protocol, False, False) is first
+    third = pool.acquire(protocol, False, False)
+    assert third is not None
+    assert third.connecting
+
+
+def test_fresh_leaves_the_idle_ones_alone(poller: Poller, pool: Pool, origin: Origin) -> None:
+    """Who asks for a new connection gets one."""
+    idle, _ = opened(poller, pool, origin)
+    pool.release(idle)
+    fresh, _ = opened(poller, pool, origin)
+    assert fresh is not idle
+    assert pool.idle == [idle]
+
+
+def test_no_more_idle_ones_than_the_limit(poller: Poller, pool: Pool, origin: Origin) -> None:
+    """One too many is closed; a lower limit closes the oldest, a higher one nothing."""
+    channels = [opened(poller, pool, origin)[0] for _ in range(3)]
+    for channel in channels:
+        pool.release(channel)
+    assert pool.idle == channels[:2]
+    assert channels[2].closed
+    pool.set_limit(5)
+    assert pool.idle == channels[:2]
+    pool.set_limit(1)
+    assert pool.idle == [channels[1]]
+    assert channels[0].closed
+    pool.set_limit(0)
+    assert pool.idle == []
+    last, _ = opened(poller, pool, origin)
+    pool.release(last)
+    assert last.closed
+
+
+def test_idle_time_is_bounded(
+    poller: Poller, hand: HandReactor, pool: Pool, origin: Origin
+) -> None:
+    """An idle connection is closed after IDLE_SECONDS; one in use again is not."""
+    idle, far = opened(poller, pool, origin)
+    used, _ = opened(poller, pool, origin)
+    poller.doRead()
+    pool.release(used)
+    pool.release(idle)
+    assert idle.deadline == poller.clock.now + IDLE_SECONDS
+    idle.deadline = poller.clock.now - 1.0
+    hand.advance(TICK)
+    assert idle.closed
+    assert pool.idle == [used]
+    assert far.recv(1) == b""
+
+
+def test_byte_without_a_request_poisons(poller: Poller, pool: Pool, origin: Origin) -> None:
+    """A reply that nobody asked for is never given to the next request."""
+    channel, far = opened(poller, pool, origin)
+    pool.release(channel)
+    far.send(b"HTTP/1.1 200 OK\r\n\r\n")
+    pump(poller, lambda: channel.closed)
+    assert pool.idle == []
+
+
+@pytest.mark.parametrize("way", ["end", "reset"])
+def test_idle_connection_that_the_server_ends(
+    poller: Poller, pool: Pool, origin: Origin, way: str
+) -> None:
+    """It leaves the pool."""
+    channel, far = opened(poller, pool, origin)
+    other, _ = opened(poller, pool, origin)
+    pool.release(channel)
+    pool.release(other)
+    if way == "reset":
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    far.close()
+    pump(poller, lambda: channel.closed)
+    assert pool.idle == [other]
+
+
+def test_check_finds_what_has_just_been_closed(poller: Poller, pool: Pool, origin: Origin) -> None:
+    """Before a request that must not be sent twice, the kernel is asked: a connection
+    with an end or bytes in it is closed, and the next one is taken."""
+    good, _ = opened(poller, pool, origin)
+    ended, far = opened(poller, pool, origin)
+    pool.release(good)
+    pool.release(ended)
+    far.close()
+    pump(poller, lambda: not ended.is_quiet() or ended.closed)
+    assert pool.acquire(Recorder(), False, True) is good
+    assert ended.closed
+
+
+def test_connection_at_its_end_is_not_kept(poller: Poller, pool: Pool, origin: Origin) -> None:
+    """A server that has ended its side takes no further request."""
+    channel, far = opened(poller, pool, origin)
+    far.close()
+    pump(poller, lambda: channel.at_end)
+    pool.release(channel)
+    assert channel.closed
+
+
+def test_released_connection_reads_again(poller: Poller, pool: Pool, origin: Origin) -> None:
+    """One that was paused for a slow client is watched again, or its end were missed."""
+    channel, far = opened(poller, pool, origin)
+    channel.pause()
+    pool.release(channel)
+    far.close()
+    pump(poller, lambda: channel.closed)
+    assert pool.idle == []
+
+
+def test_closed_pool_lets_busy_ones_finish(poller: Poller, pool: Pool, origin: Origin) -> None:
+    """The server is gone: idle connections close at once, a busy one when it is given back."""
+    idle, _ = opened(poller, pool, origin)
+    busy, far = opened(poller, pool, origin)
+    pool.release(idle)
+    pool.close()
+    assert idle.closed
+    assert not busy.closed
+    busy.write(b"still")
+    assert far.recv(10) == b"still"
+    pool.release(busy)
+    assert busy.closed
+
+
+def test_new_addresses(poller: Poller, pool: Pool, origin: Origin) -> None:
+    """Connections to the addresses before are used no more, busy ones included; the
+    same addresses again change nothing."""
+    idle, _ = opened(poller, pool, origin)
+    busy, _ = opened(poller, pool, origin)
+    pool.release(idle)
+    pool.set_addresses([(socket.AF_INET, "127.0.0.1")])
+    assert pool.idle == [idle]
+    pool.set_addresses([(socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "127.0.0.2")])
+    assert idle.closed
+    assert not busy.closed
+    pool.release(busy)
+    assert busy.closed
+    again, _ = opened(poller, pool, origin)
+    pool.release(again)
+    assert pool.idle == [again]
+
+
+def test_every_address_is_tried_once(poller: Poller, origin: Origin) -> None:
+    """A name with three addresses is worth three attempts, in turn."""
+    pool = Pool(poller, "server.example", origin.port, 2)
+    assert pool.acquire(Recorder(), True, False) is None
+    pool.set_addresses([(socket.AF_INET, f"127.0.0.{last}") for last in (3, 2, 1)])
+    lost = []
+    for attempt in (1, 2):
+        protocol = Recorder()
+        assert pool.acquire(protocol, True, False) is not None
+        pump(poller, lambda protocol=protocol: protocol.events)  # type: ignore[misc]
+        lost.append(protocol.was_lost)
+        assert pool.other_address(attempt)
+    assert lost == [True, True]
+    opened(poller, pool, origin)
+    assert not pool.other_address(3)
+
+
+def test_socket_that_cannot_be_made(
+    poller: Poller, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No descriptor left, or no route: there is no channel, and nothing raises."""
+
+    def no_socket(*_: Any) -> socket.socket:
+        raise OSError(errno.EMFILE, "none left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "socket", no_socket)
+        assert pool.acquire(Recorder(), True, False) is None
+    pool.set_addresses([(socket.AF_INET, "255.255.255.255")])
+    assert pool.acquire(Recorder(), True, False) is None
+    pool.set_addresses([(socket.AF_INET, "no address")])
+    assert pool.acquire(Recorder(), True, False) is None
+    assert len(poller) == 0
+
+
+def test_idle_pool_is_silent(poller: Poller, pool: Pool, origin: Origin) -> None:
+    """A connection that waits costs nothing, and an odd call on it does no harm."""
+    channel, _ = opened(poller, pool, origin)
+    pool.release(channel)
+    assert is_silent(poller)
+    pool.drained(channel)
+    pool.lost(channel, "gone")
+    pool.lost(channel, "gone twice")
+    assert channel.closed
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", [(socket.AF_INET, "127.0.0.1")]),
+        ("::1", [(socket.AF_INET6, "::1")]),
+        ("fe80::1", [(socket.AF_INET6, "fe80::1")]),
+        ("web1", []),
+        ("10.example", []),
+        ("localhost", []),
+    ],
+)
+def test_literal_addresses(host: str, address: list[tuple[int, str]]) -> None:
+    """An address needs no lookup, and the quick test for one agrees with the exact one."""
+    assert literal_address(host) == address
+    assert is_literal(Server(host, 80).host) is bool(address)

@@ -1,0 +1,480 @@
+"""Which server of an upstream gets a request: levels, health, limits, broken balancers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from slardar.balancers.base import Balancer, Outcome
+from slardar.balancers.wrr import WeightedRoundRobin
+from slardar.dataplane.selection import Defaults, Selection
+from slardar.http1.parser import Request, parse_request
+from slardar.model.live import Live, Peer
+from slardar.model.parse import parse_upstream
+from tests.dataplane.kit import logged
+
+DEFAULTS = Defaults(connect=3.0, send=60.0, read=61.0)
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    now = 1000.0
+
+
+class First(Balancer):
+    """Always the first one offered, and writes down what it is told."""
+
+    def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
+        super().__init__(servers, options)
+        self.told: list[Any] = []
+        self.offered: Any = None
+
+    def pick(self, servers: Sequence[Peer], request: Any) -> Peer:
+        self.offered = servers
+        return servers[0]
+
+    def started(self, server: Peer) -> None:
+        self.told.append(("started", server.port))
+
+    def finished(self, server: Peer, outcome: Outcome) -> None:
+        self.told.append(("finished", server.port, outcome))
+
+    def failed(self, server: Peer) -> None:
+        self.told.append(("failed", server.port))
+
+
+Make = Callable[..., Selection]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A fresh clock."""
+    return Clock()
+
+
+@pytest.fixture
+def live() -> Live:
+    """A fresh registry of live states."""
+    return Live()
+
+
+@pytest.fixture
+def make(clock: Clock, live: Live) -> Make:
+    """Makes the selection of an upstream given as keys of its object."""
+
+    def build(balancer: Any = First, **body: Any) -> Selection:
+        return Selection(parse_upstream("up", body, "up"), live, balancer, DEFAULTS, clock)
+
+    return build
+
+
+def server(port: int, **rest: Any) -> dict[str, Any]:
+    """One server, known by its port."""
+    return {"host": "127.0.0.1", "port": port, **rest}
+
+
+def request(cluster_key: Any = None) -> Request:
+    """A request, perhaps with the key that a hook gave."""
+    made = parse_request(b"GET / HTTP/1.1\r\nHost: up\r\n\r\n")
+    made.cluster_key = cluster_key
+    return made
+
+
+def ports(selection: Selection, key: Any = None) -> list[int]:
+    """The servers that one request meets if each of them fails it."""
+    tried: list[Peer] = []
+    while (peer := selection.pick(request(key), tried)) is not None:
+        assert peer not in tried, "tried servers are not picked again"
+        tried.append(peer)
+        assert len(tried) < 100
+    return [peer.port for peer in tried]
+
+
+def pick(selection: Selection) -> int | None:
+    """The port of the server for one request."""
+    peer = selection.pick(request(), [])
+    return None if peer is None else peer.port
+
+
+def peer_of(selection: Selection, port: int) -> Peer:
+    """The server with this port."""
+    return next(peer for peer in selection.peers if peer.port == port)
+
+
+def fail(selection: Selection, port: int, times: int = 1) -> None:
+    """So many requests fail on the server."""
+    peer = peer_of(selection, port)
+    for _ in range(times):
+        peer.live.active += 1
+        selection.failed(peer, "no reply")
+        selection.finished(peer, True, 0.1, 0)
+
+
+def succeed(selection: Selection, port: int) -> None:
+    """A request succeeds on the server."""
+    peer = peer_of(selection, port)
+    peer.live.active += 1
+    selection.succeeded(peer, 0.1, 200)
+
+
+# Levels.
+
+
+def test_every_server_is_tried_once(make: Make) -> None:
+    """A request meets each server at most once, then nobody."""
+    selection = make(servers=[server(port) for port in (1, 2, 3)])
+    assert ports(selection) == [1, 2, 3]
+    assert repr(selection) == "<Selection up>"
+
+
+def test_backups_serve_when_all_others_are_out(make: Make, clock: Clock) -> None:
+    """A backup gets nothing while another server is available, also as a second try."""
+    selection = make(
+        servers=[server(1, max_fails=1), server(2, max_fails=1), server(3, backup=True)]
+    )
+    assert ports(selection) == [1, 2, 3]
+    assert pick(selection) == 1
+    fail(selection, 1)
+    assert pick(selection) == 2
+    fail(selection, 2)
+    assert pick(selection) == 3
+    clock.now += 10.0
+    assert pick(selection) == 1
+
+
+def test_lower_level_waits(make: Make) -> None:
+    """Levels are tried in order, each with as many attempts as its ``try`` says."""
+    selection = make(
+        cluster=[
+            {"servers": [server(1), server(2), server(3)], "try": 2},
+            {"servers": [server(4), server(5)], "try": 1},
+            {"servers": [server(6)]},
+        ]
+    )
+    assert ports(selection) == [1, 2, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (None, [1, 2, 3]),
+        ("dc2", [2]),
+        (["dc3", "dc1"], [3, 1]),
+        (("dc2", "dc1"), [2, 1]),
+        ({"backup": "dc1", "default": "dc3"}, [3, 1]),
+        ("unknown", [1, 2, 3]),
+        ({}, [1, 2, 3]),
+        (["dc2", "unknown"], [2]),
+        (7, [1, 2, 3]),
+    ],
+)
+def test_named_clusters_follow_the_key(make: Make, key: Any, expected: list[int]) -> None:
+    """A hook's cluster_key says which clusters serve and in what order; a key that names
+    none of them changes nothing."""
+    selection = make(
+        cluster={
+            "dc1": {"servers": [server(1)]},
+            "dc2": {"servers": [server(2)]},
+            "dc3": {"servers": [server(3)]},
+        }
+    )
+    assert ports(selection, key=key) == expected
+
+
+def test_key_means_nothing_to_unnamed_levels(make: Make) -> None:
+    """A list of levels has an order of its own."""
+    selection = make(cluster=[{"servers": [server(1)]}, {"servers": [server(2)]}])
+    assert ports(selection, key="dc2") == [1, 2]
+
+
+# In service, or not.
+
+
+def test_servers_that_are_no_choice(make: Make) -> None:
+    """A weight of 0, drain and down take no new request."""
+    selection = make(
+        servers=[server(1, weight=0), server(2, state="drain"), server(3, state="down"), server(4)]
+    )
+    assert ports(selection) == [4]
+
+
+def test_nobody_in_service(make: Make) -> None:
+    """Then the answer is 502, and it names the upstream."""
+    selection = make(servers=[server(1, state="down")])
+    assert pick(selection) is None
+    status, message = selection.refusal(tried=False)
+    assert status == 502
+    assert "up" in message
+
+
+def test_limit_of_connections(make: Make) -> None:
+    """A server with max_conns requests under way gets no more; if all are full the answer
+    is 503, and after an attempt it is 502."""
+    selection = make(servers=[server(1, max_conns=2), server(2, max_conns=1)])
+    first, second = selection.peers
+    first.live.active = 1
+    assert ports(selection) == [1, 2]
+    first.live.active = 2
+    assert ports(selection) == [2]
+    second.live.active = 1
+    assert pick(selection) is None
+    assert selection.refusal(tried=False)[0] == 503
+    assert selection.refusal(tried=True)[0] == 502
+    first.live.active = 1
+    assert pick(selection) == 1
+
+
+def test_limit_of_one_level_leads_to_the_next(make: Make) -> None:
+    """Full servers are no choice, so the level below serves."""
+    selection = make(servers=[server(1, max_conns=1), server(2, backup=True)])
+    peer_of(selection, 1).live.active = 1
+    assert pick(selection) == 2
+
+
+def test_failures_put_a_server_out_for_a_time(make: Make, clock: Clock) -> None:
+    """max_fails failures within fail_timeout put it out for fail_timeout; then it is
+    tried again, and a failure puts it out at once."""
+    selection = make(servers=[server(1, max_fails=2, fail_timeout=5), server(2)])
+    fail(selection, 1)
+    assert pick(selection) == 1
+    fail(selection, 1)
+    assert pick(selection) == 2
+    assert peer_of(selection, 1).live.status == "err"
+    clock.now += 4.9
+    assert pick(selection) == 2
+    clock.now += 0.2
+    assert pick(selection) == 1
+    fail(selection, 1)
+    assert pick(selection) == 2
+    clock.now += 5.1
+    succeed(selection, 1)
+    assert peer_of(selection, 1).live.status == "ok"
+    fail(selection, 1)
+    assert pick(selection) == 1
+
+
+def test_each_server_comes_back_in_its_own_time(make: Make, clock: Clock) -> None:
+    """The list of those in service is made anew when the first of them is due."""
+    selection = make(
+        servers=[
+            server(1, max_fails=1, fail_timeout=3),
+            server(2, max_fails=1, fail_timeout=6),
+            server(3),
+        ]
+    )
+    fail(selection, 1)
+    fail(selection, 2)
+    assert ports(selection) == [3]
+    clock.now += 3.0
+    assert ports(selection) == [1, 3]
+    clock.now += 3.0
+    assert ports(selection) == [1, 2, 3]
+
+
+def test_last_good_server_stays(make: Make, clock: Clock) -> None:
+    """Whatever fails, one server remains, marked unstable; also across levels."""
+    selection = make(
+        servers=[
+            server(1, max_fails=1),
+            server(2, max_fails=1),
+            server(3, max_fails=1, backup=True),
+        ]
+    )
+    for port in (1, 2):
+        fail(selection, port)
+    fail(selection, 3, times=10)
+    assert pick(selection) == 3
+    assert [peer.live.status for peer in selection.peers] == ["err", "err", "unstable"]
+    clock.now += 11.0
+    succeed(selection, 3)
+    assert peer_of(selection, 3).live.status == "ok"
+
+
+def test_without_max_fails_nobody_goes(make: Make) -> None:
+    """The default counts failures and draws no consequence."""
+    selection = make(servers=[server(1), server(2)])
+    fail(selection, 1, times=50)
+    assert pick(selection) == 1
+    live = peer_of(selection, 1).live
+    assert (live.failures, live.fail_num, live.active) == (50, 50, 0)
+
+
+def test_same_list_while_nothing_changes(make: Make) -> None:
+    """A balancer is offered the same sequence object until health changes, so that it
+    may keep what it worked out of it."""
+    selection = make(servers=[server(1, max_fails=1), server(2)])
+    balancer = selection._levels[0].balancer
+    pick(selection)
+    offered = balancer.offered
+    pick(selection)
+    assert balancer.offered is offered
+    fail(selection, 1)
+    pick(selection)
+    assert balancer.offered is not offered
+    assert [peer.port for peer in offered] == [1, 2], "never mutated"
+
+
+def test_health_from_outside(make: Make) -> None:
+    """Who changes a server's health by other means says so with refresh()."""
+    selection = make(servers=[server(1), server(2)])
+    assert pick(selection) == 1
+    peer_of(selection, 1).live.down_until = float("inf")
+    selection.refresh()
+    assert pick(selection) == 2
+
+
+# An edit.
+
+
+def test_state_survives_an_edit(make: Make, live: Live) -> None:
+    """The selection of the edited upstream goes on where the former one was: counters,
+    places in the turn, and who is out of service."""
+    body = [server(1, max_fails=1, weight=5), server(2), server(3)]
+    before = make(WeightedRoundRobin, servers=body)
+    assert [pick(before) for _ in range(3)] == [1, 1, 2]
+    fail(before, 1)
+    succeed(before, 2)
+    lives = [peer.live for peer in before.peers]
+    after = make(WeightedRoundRobin, servers=[*body, server(4)])
+    assert [peer.live for peer in after.peers][:3] == lives
+    assert peer_of(after, 1).live.status == "err"
+    assert {pick(after) for _ in range(9)} == {2, 3, 4}
+    assert peer_of(after, 1).live.failures == 1
+    assert len(live) == 4
+
+
+def test_request_of_the_former_selection_finishes(make: Make) -> None:
+    """A request that began before an edit counts itself out where it counted itself in."""
+    before = make(servers=[server(1, max_conns=1)])
+    peer = before.pick(request(), [])
+    assert peer is not None
+    peer.live.active += 1
+    after = make(servers=[server(1, max_conns=1), server(2)])
+    assert pick(after) == 2
+    before.succeeded(peer, 0.1, 200)
+    assert pick(after) == 1
+
+
+# Broken balancers.
+
+
+class Raises(First):
+    """Cannot pick."""
+
+    def pick(self, servers: Sequence[Peer], request: Any) -> Peer:
+        raise RuntimeError("a bug")
+
+
+class Garbage(First):
+    """Picks what is no server."""
+
+    def pick(self, servers: Sequence[Peer], request: Any) -> Any:
+        return "127.0.0.1:80"
+
+
+class Stubborn(First):
+    """Picks the same server, offered or not."""
+
+    def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
+        super().__init__(servers, options)
+        self.favourite = servers[0]
+
+    def pick(self, servers: Sequence[Peer], request: Any) -> Peer:
+        return self.favourite
+
+
+class Deaf(First):
+    """Raises at whatever it is told."""
+
+    def started(self, server: Peer) -> None:
+        raise RuntimeError("a bug")
+
+    finished = failed = started  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("balancer", [Raises, Garbage, Stubborn])
+def test_broken_balancer_costs_no_request(make: Make, balancer: Any) -> None:
+    """What it does is logged, and the request goes to the first server left."""
+    selection = make(balancer, servers=[server(1), server(2), server(3)])
+    with logged() as events:
+        assert ports(selection) == [1, 2, 3]
+    assert events
+    assert all(event["log_format"].startswith("the balancer of upstream") for event in events)
+
+
+def test_deaf_balancer_costs_no_request(make: Make) -> None:
+    """A balancer that raises when told of a request loses nothing but that."""
+    selection = make(Deaf, servers=[server(1), server(2)])
+    with logged() as events:
+        assert pick(selection) == 1
+        fail(selection, 1)
+        succeed(selection, 1)
+    assert len(events) == 4
+    assert peer_of(selection, 1).live.active == 0
+
+
+# What a balancer is told.
+
+
+def test_balancer_hears_of_its_own_servers(make: Make) -> None:
+    """Start, failure and end of an attempt go to the balancer of the server's level."""
+    selection = make(cluster=[{"servers": [server(1)]}, {"servers": [server(2)]}])
+    upper, lower = (level.balancer for level in selection._levels)
+    assert ports(selection) == [1, 2]
+    fail(selection, 1)
+    succeed(selection, 2)
+    assert upper.told == [
+        ("started", 1),
+        ("failed", 1),
+        ("finished", 1, Outcome(True, 0.1, 0)),
+    ]
+    assert lower.told == [("started", 2), ("finished", 2, Outcome(False, 0.1, 200))]
+
+
+def test_silent_balancer_is_not_called(make: Make) -> None:
+    """What a balancer did not write is not called: no cost for nothing."""
+
+    class Quiet(Balancer):
+        def pick(self, servers: Sequence[Peer], request: Any) -> Peer:
+            return servers[0]
+
+    selection = make(Quiet, servers=[server(1)])
+    wants = (selection._wants_started, selection._wants_finished, selection._wants_failed)
+    assert wants == (False, False, False)
+    pick(selection)
+    fail(selection, 1)
+    succeed(selection, 1)
+    selection = make(First, servers=[server(1)])
+    assert selection._wants_started
+
+
+# Settings.
+
+
+def test_timeouts_and_tries(make: Make) -> None:
+    """What the upstream leaves out comes from the settings; ``try`` from the number of
+    servers."""
+
+    def timeouts(of: Selection) -> tuple[float, float, float]:
+        return of.connect_timeout, of.send_timeout, of.read_timeout
+
+    selection = make(servers=[server(1), server(2)])
+    assert timeouts(selection) == (3, 60, 61)
+    assert selection.tries == 2
+    given = {"timeout": 0.5, "send_timeout": 4, "read_timeout": 7, "try": 9}
+    selection = make(servers=[server(1)], **given)
+    assert timeouts(selection) == (0.5, 4, 7)
+    assert selection.tries == 9
+
+
+def test_statuses_that_are_failures(make: Make) -> None:
+    """Those of http_opts.statuses, and those that retry_on names."""
+    selection = make(
+        servers=[server(1)],
+        http_opts={"statuses": {"502": False, "200": True}},
+        retry_on=["connect", "http_429"],
+    )
+    assert selection.failed_statuses == {502, 429}

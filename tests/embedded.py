@@ -1,0 +1,95 @@
+"""A twisted.web site with slardar in it, in this process, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from slardar.web import ReverseProxyResource, StreamingRequest
+from tests.integration.wire import RawClient, RawOrigin
+
+__all__ = ["Embedded"]
+
+
+class Embedded:
+    """A site on a port of its own, and the servers behind the proxies in it."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self._ports: list[Any] = []
+        self._origins: list[RawOrigin] = []
+        self._proxies: list[ReverseProxyResource] = []
+        #: What the site made for its clients, in order.
+        self.requests: list[Any] = []
+
+    async def origin(self) -> tuple[RawOrigin, dict[str, Any]]:
+        """A new server, and how an upstream names it."""
+        origin = RawOrigin(self.reactor)
+        port = await self._listen(origin)
+        self._origins.append(origin)
+        return origin, {"host": "127.0.0.1", "port": port}
+
+    def proxy(
+        self, config: Mapping[str, Any], upstream: str | None = None, **options: Any
+    ) -> ReverseProxyResource:
+        """A proxy on a plane of its own."""
+        proxy = ReverseProxyResource.from_config(self.reactor, config, upstream, **options)
+        self._proxies.append(proxy)
+        return proxy
+
+    async def serve(self, root: Resource, factory: Any = None, timeout: float = 60) -> None:
+        """Serve a site; ``factory`` makes its requests."""
+        site = Site(root, timeout=timeout, reactor=self.reactor)
+        make = factory or site.requestFactory
+        #: Whether bodies are passed on as they come.
+        self.streams = factory is StreamingRequest
+
+        def make_request(*arguments: Any) -> Any:
+            request = make(*arguments)
+            self.requests.append(request)
+            return request
+
+        site.requestFactory = make_request
+        self.port = await self._listen(site)
+
+    async def connect(self) -> RawClient:
+        """A new client of the site."""
+        endpoint = TCP4ClientEndpoint(self.reactor, "127.0.0.1", self.port)
+        client = await connectProtocol(endpoint, RawClient(self.reactor))
+        client.transport.setTcpNoDelay(True)
+        return client
+
+    async def ask(self, sent: bytes) -> RawClient:
+        """A client that has sent ``sent`` and got all there will be: its connection
+        has ended."""
+        client = await self.connect()
+        client.verbs = [sent.split(b" ")[0]]
+        await client.send(sent)
+        await client.until(lambda: client.ended)
+        return client
+
+    async def stop(self) -> None:
+        """End it all."""
+        for port in self._ports:
+            await port.stopListening()
+        for request in self.requests:
+            if getattr(request, "channel", None) is not None:
+                request.transport.abortConnection()
+        for origin in self._origins:
+            for connection in origin.connections:
+                connection.transport.abortConnection()
+        for proxy in self._proxies:
+            await proxy.stop()
+        for origin in self._origins:
+            for connection in origin.connections:
+                await connection.until(lambda each=connection: each.ended)
+
+    async def _listen(self, factory: Any) -> int:
+        endpoint = TCP4ServerEndpoint(self.reactor, 0, interface="127.0.0.1")
+        port = await endpoint.listen(factory)
+        self._ports.append(port)
+        return port.getHost().port  # type: ignore[no-any-return]

@@ -1,0 +1,623 @@
+"""A client's connection: which requests are found in its bytes, and in what order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from slardar.testing.playbook import Playbook
+from tests.http1.lines import (
+    CONTINUE,
+    GET,
+    GET_10,
+    GET_10_KEPT,
+    OK,
+    SWITCHING,
+    UPGRADE,
+    body_of,
+    get,
+    paths,
+    post,
+    reply,
+    statuses,
+)
+
+NewPlay = Callable[..., Playbook]
+
+
+# Keep-alive and pipelining.
+
+
+def test_connection_is_kept_for_the_next_request(play: Playbook) -> None:
+    """A second request uses the client's and the server's connection again."""
+    for _ in range(3):
+        play.client_sends(GET)
+        assert play.origin_gets().startswith(b"GET / HTTP/1.1\r\nHost: a.test\r\n")
+        play.origin_sends(OK)
+        assert play.client_gets() == OK
+        play.check()
+    assert len(play.origins) == 1
+    assert not play.client.closed
+
+
+def test_request_arriving_bytewise(play: Playbook) -> None:
+    """A head may come a byte at a time, also behind another one."""
+    for _ in range(2):
+        play.client_sends_bytewise(GET)
+        assert paths(play.origin_gets()) == [b"/"]
+        play.origin_sends(OK)
+        assert play.client_gets() == OK
+
+
+def test_body_arriving_bytewise_is_followed_by_a_request(play: Playbook) -> None:
+    """The end of a body is found wherever the bytes are cut."""
+    play.client_sends_bytewise(post(b"body") + GET)
+    assert play.origin_gets().endswith(b"\r\n\r\nbody")
+    play.origin_sends(OK)
+    assert paths(play.origin_gets()) == [b"/"]
+    play.origin_sends(OK)
+    assert play.client_gets() == OK + OK
+
+
+def test_pipelined_requests_are_answered_in_order(play: Playbook) -> None:
+    """Many requests in one segment reach the server one after the other."""
+    play.client_sends(b"".join(get(f"/{n}") for n in range(50)))
+    for n in range(50):
+        assert paths(play.origin_gets()) == [b"/%d" % n]
+        play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n%02d" % n)
+        assert body_of(play.client_gets()) == b"%02d" % n
+
+
+def test_request_behind_an_unanswered_one_waits(play: Playbook) -> None:
+    """Nothing of the second request goes out before the first reply is complete."""
+    play.client_sends(get("/1"))
+    play.client_sends(get("/2"))
+    assert paths(play.origin_gets()) == [b"/1"]
+    play.origin_sends(OK[:-1])
+    assert play.origin_gets() == b""
+    play.origin_sends(OK[-1:])
+    assert paths(play.origin_gets()) == [b"/2"]
+
+
+def test_request_pipelined_behind_a_body(play: Playbook) -> None:
+    """What comes behind a body is the next request, never a part of it."""
+    play.client_sends(post(b"x" * 10) + get("/next"))
+    assert body_of(play.origin_gets()) == b"x" * 10
+    play.origin_sends(OK)
+    assert paths(play.origin_gets()) == [b"/next"]
+
+
+def test_thousands_of_pipelined_refusals(new_play: NewPlay) -> None:
+    """Requests that are all refused at once are answered one by one, without recursion."""
+    play = new_play(servers=0)
+    play.client_sends(GET * 5000)
+    replies = b""
+    while got := play.client_gets():
+        replies += got
+        play.settle()
+    assert statuses(replies) == [502] * 5000
+    assert not play.client.paused
+
+
+def test_client_that_reads_ahead_too_far_has_to_wait(play: Playbook) -> None:
+    """Past 16 KiB of pipelined requests the client is paused, and later read again."""
+    play.client_sends(GET)
+    for _ in range(40):
+        play.client_sends(GET * 20)
+    assert play.client.paused
+    for _ in range(801):
+        play.origin_sends(OK)
+    assert statuses(play.client_gets()) == [200] * 801
+    assert not play.client.paused
+    assert play.conversation.is_idle
+
+
+def test_paused_client_is_read_again_though_nothing_is_left_of_it(play: Playbook) -> None:
+    """A single large head that was read ahead leaves no client paused for ever."""
+    play.client_sends(GET)
+    play.client_sends(get("/large", "X-Large: " + "x" * 20000))
+    assert play.client.paused
+    play.origin_sends(OK)
+    assert not play.client.paused
+    play.origin_sends(OK)
+    play.client_sends(GET)
+    play.origin_sends(OK)
+    assert statuses(play.client_gets()) == [200, 200, 200]
+
+
+def test_paused_client_is_read_again_behind_refusals(play: Playbook) -> None:
+    """The same where what was read ahead is refused at once."""
+    play.client_sends(GET)
+    play.client_sends(GET * 600)
+    assert play.client.paused
+    play.host.selection = None
+    play.origin_sends(OK)
+    assert not play.client.paused
+    assert play.conversation.is_idle
+
+
+@pytest.mark.parametrize("servers", [0, 1])
+def test_client_that_takes_no_replies_gets_no_further_ones(new_play: NewPlay, servers: int) -> None:
+    """What waits for one client stays bounded, however much it pipelines."""
+    play = new_play(servers)
+    play.client.stall()
+    for _ in range(50):
+        play.client_sends(GET * 100)
+        while servers and paths(play.origin_gets()):
+            play.origin_sends(reply(b"x" * 1000))
+    assert play.client.paused
+    assert 65536 < play.client.most_unsent < 70000
+    begun = len(play.host.requests)
+    assert begun < 500
+    play.client_drains()
+    assert len(play.host.requests) == (begun + 1 if servers else 5000)
+
+
+def test_large_reply_to_a_client_that_pipelines_and_does_not_read(play: Playbook) -> None:
+    """The next request begins when the client has taken the reply before it."""
+    play.client.stall()
+    play.client_sends(get("/1") + get("/2"))
+    assert paths(play.origin_gets()) == [b"/1"]
+    play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100000)
+    assert play.client.unsent
+    while play.origin.paused:
+        play.client_drains(30000)
+    assert play.origin_gets() == b""
+    assert not play.conversation.is_idle
+    play.client_drains()
+    assert paths(play.origin_gets()) == [b"/2"]
+    play.origin_sends(OK)
+    assert statuses(play.client_gets()) == [200, 200]
+
+
+def test_blank_lines_before_a_request_are_skipped(play: Playbook) -> None:
+    """RFC 9112 2.2, also between requests, in pieces."""
+    play.client_sends(b"\r\n\r\n" + GET)
+    play.origin_sends(OK)
+    play.client_sends(b"\r\n")
+    assert play.conversation.is_idle
+    play.client_sends(b"\r\n" + GET)
+    play.origin_sends(OK)
+    assert play.client_gets() == OK + OK
+
+
+# How connections end.
+
+
+def test_close_is_answered_and_the_connection_closed(play: Playbook) -> None:
+    """``Connection: close`` ends the connection behind the reply."""
+    play.client_sends(get("/", "Connection: close"))
+    play.origin_sends(OK)
+    assert b"\r\nConnection: close\r\n" in play.client_gets()
+    assert play.client.closed
+
+
+def test_bytes_behind_a_last_request_are_dropped(play: Playbook) -> None:
+    """They are read over, so that the reply is not lost to a reset, and never served."""
+    play.client_sends(get("/", "Connection: close") + get("/never"))
+    play.origin_gets()
+    play.origin_sends(OK)
+    assert statuses(play.client_gets()) == [200]
+    assert play.client.finished
+    assert not play.client.closed
+    play.client_sends(get("/never"))
+    assert play.origin_gets() == b""
+    assert len(play.host.requests) == 1
+    play.client_ends()
+    assert play.client.closed
+
+
+def test_http_1_0_closes_unless_asked(play: Playbook) -> None:
+    """Silence means close in 1.0; a kept connection is confirmed."""
+    play.client_sends(GET_10_KEPT)
+    play.origin_sends(OK)
+    assert b"\r\nConnection: keep-alive\r\n" in play.client_gets()
+    play.client_sends(GET_10)
+    play.origin_sends(OK)
+    assert b"\r\nConnection: close\r\n" in play.client_gets()
+    assert play.client.closed
+
+
+def test_idle_connection_is_closed_without_a_word(play: Playbook) -> None:
+    """After ``timeouts.keepalive``, and not before."""
+    play.client_sends(GET)
+    play.origin_sends(OK)
+    play.client_gets()
+    play.pass_time(74)
+    assert not play.client.closed
+    play.pass_time(2)
+    assert play.client.closed
+    assert play.client_gets() == b""
+
+
+def test_silent_newcomer_is_closed(play: Playbook) -> None:
+    """A first head must come within ``timeouts.client_header``; blank lines are none."""
+    play.pass_time(9)
+    play.client_sends(b"\r\n")
+    assert not play.client.closed
+    play.pass_time(2)
+    assert play.client.closed
+
+
+def test_slow_head_is_refused(play: Playbook) -> None:
+    """408 at ``timeouts.client_header`` after its first byte, however it trickles."""
+    for byte in GET[:11]:
+        play.client_sends(bytes([byte]))
+        play.pass_time(1)
+    assert statuses(play.client_gets()) == [408]
+    play.pass_time(3)
+    assert play.client.closed
+
+
+def test_slow_body_is_refused(play: Playbook) -> None:
+    """408 when no byte of the body came for ``timeouts.client_body``."""
+    play.client_sends(post(b"body")[:-2])
+    play.pass_time(59)
+    play.client_sends(b"d")
+    play.pass_time(59)
+    assert play.client_gets() == b""
+    play.pass_time(2)
+    assert statuses(play.client_gets()) == [408]
+    assert play.origin.closed
+
+
+def test_client_that_takes_nothing_is_given_up(play: Playbook) -> None:
+    """``timeouts.send`` after the last byte it took; the server's channel goes too."""
+    play.client.stall()
+    play.client_sends(GET)
+    play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + b"x" * 200000)
+    assert play.origin.paused
+    play.pass_time(50)
+    play.client_drains(20000)
+    play.pass_time(50)
+    assert not play.client.closed
+    play.pass_time(11)
+    assert play.client.closed
+    assert play.origin.closed
+
+
+def test_client_that_takes_nothing_of_a_complete_reply_is_given_up(play: Playbook) -> None:
+    """The same when the server is done already."""
+    play.client.stall()
+    play.client_sends(GET)
+    play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b"x" * 60000)
+    play.client_sends(get("/2"))
+    play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 30000\r\n\r\n" + b"x" * 30000)
+    assert play.client.congested
+    play.pass_time(61)
+    assert play.client.closed
+
+
+def test_client_that_leaves_takes_its_request_along(play: Playbook) -> None:
+    """The server's channel is closed at once, not kept."""
+    play.client_sends(GET)
+    assert play.host.exchanges == 1
+    play.client_leaves()
+    assert play.host.exchanges == 0
+    assert play.origin.closed
+    assert play.selection.outcomes == [("10.0.0.1:80", False, 0)]
+    assert play.selection.failures == []
+
+
+def test_client_that_leaves_while_the_server_is_being_connected(play: Playbook) -> None:
+    """The same before there is a connection."""
+    play.accepting = False
+    play.client_sends(GET)
+    play.client_leaves()
+    assert play.origin.closed
+
+
+def test_half_closed_client_gets_its_reply(play: Playbook) -> None:
+    """And its connection is probed meanwhile, because it may be gone for good."""
+    play.client_sends(GET)
+    play.client_ends()
+    assert play.client.probed == 1
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+    assert play.client.closed
+
+
+@pytest.mark.parametrize("upgrade", [False, True])
+def test_half_closed_client_that_waits_long_gets_its_reply_whole(
+    play: Playbook, upgrade: bool
+) -> None:
+    """It is sent the first bytes of any reply, one by one, to see whether it is there; the
+    reply goes on behind them, whichever kind it is."""
+    play.client.deliver(UPGRADE if upgrade else GET)
+    play.client_ends()
+    play.pass_time(20)
+    early = play.client_gets()
+    assert early == b"HTTP"
+    if upgrade:
+        play.origin_sends(SWITCHING)
+        assert early + play.client_gets() == SWITCHING
+        return
+    play.origin_sends(CONTINUE)
+    assert early + play.client_gets() == CONTINUE
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+def test_half_closed_client_is_looked_after_at_each_request(play: Playbook) -> None:
+    """Also at those it had pipelined; never are more bytes sent than all replies share."""
+    play.client.deliver(GET * 2)
+    play.client_ends()
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+    play.selection.read_timeout = 5000.0
+    play.origin_sends(CONTINUE)
+    assert play.client_gets() == CONTINUE
+    play.pass_time(2000)
+    early = play.client_gets()
+    assert early == b"HTTP/1.1 "
+    play.origin_sends(OK)
+    assert early + play.client_gets() == OK
+    assert play.client.closed
+
+
+def test_half_closed_client_of_a_silent_server(play: Playbook) -> None:
+    """The error is whole too."""
+    play.client_sends(GET)
+    play.client_ends()
+    play.pass_time(61)
+    got = play.client_gets()
+    assert got.startswith(b"HTTP/1.1 504 ")
+    assert statuses(got) == [504]
+
+
+def test_client_that_half_closes_within_its_reply_gets_the_rest(play: Playbook) -> None:
+    """However long that takes: a reply that has begun needs no look at the client."""
+    play.client_sends(GET)
+    play.origin_sends(OK[:-1])
+    play.client_ends()
+    play.pass_time(30)
+    play.origin_sends(OK[-1:])
+    assert play.client_gets() == OK
+    assert play.client.closed
+
+
+def test_half_closed_client_gets_all_its_pipelined_replies(play: Playbook) -> None:
+    """What was sent before the end is served before the end."""
+    play.client.deliver(GET * 3 + post(b"body"))
+    play.client_ends()
+    for _ in range(4):
+        play.origin_sends(OK)
+    assert play.client_gets() == OK * 4
+    assert play.client.closed
+
+
+@pytest.mark.parametrize("rest", [GET[:20], post(b"body")[:-1]])
+def test_what_a_half_closed_client_left_unfinished_is_refused(play: Playbook, rest: bytes) -> None:
+    """At once, without waiting for bytes that cannot come."""
+    play.client.deliver(GET + rest)
+    play.client_ends()
+    play.origin_sends(OK)
+    assert statuses(play.client_gets()) == [200, 400]
+    assert play.client.closed
+
+
+@pytest.mark.parametrize("rest", [GET[:20], post(b"body")[:-1]])
+def test_end_within_a_request_is_refused(play: Playbook, rest: bytes) -> None:
+    """400, and the server hears no more of it."""
+    play.client_sends(rest)
+    play.client_ends()
+    assert statuses(play.client_gets()) == [400]
+    assert play.client.closed
+    assert all(origin.closed for origin in play.origins)
+
+
+def test_end_without_a_request_closes(play: Playbook) -> None:
+    """Nothing is answered to nothing."""
+    play.client_ends()
+    assert play.client.closed
+    assert play.client_gets() == b""
+
+
+# Limits.
+
+
+def test_too_long_target(new_play: NewPlay) -> None:
+    """414, also before the line has ended."""
+    for data in (get("/" + "x" * 9000), b"GET /" + b"x" * 40000):
+        play = new_play()
+        play.client_sends(data)
+        assert statuses(play.client_gets()) == [414]
+        assert play.client.finished
+
+
+def test_too_large_head(new_play: NewPlay) -> None:
+    """431, at the latest when ``limits.head`` bytes have come without an end."""
+    whole = get("/", *(f"X-{n}: " + "x" * 1000 for n in range(40)))
+    for data in (whole, whole[:-2]):
+        play = new_play()
+        play.client_sends(data)
+        assert statuses(play.client_gets()) == [431]
+
+
+def test_too_many_headers(play: Playbook) -> None:
+    """431 past ``limits.headers``."""
+    play.client_sends(get("/", *(f"X-{n}: x" for n in range(101))))
+    assert statuses(play.client_gets()) == [431]
+
+
+def test_too_large_body_is_refused_before_it_is_sent(new_play: NewPlay) -> None:
+    """413 by the length alone; no server sees any of it, and the rest is read over."""
+    play = new_play(max_body=10)
+    play.client_sends(post(b"x" * 11) + GET)
+    assert statuses(play.client_gets()) == [413]
+    assert play.host.requests == []
+    assert play.client.finished
+    play.client_sends(GET)
+    assert play.host.requests == []
+
+
+def test_too_large_pipelined_body(new_play: NewPlay) -> None:
+    """The same behind another request: one reply each, then the end."""
+    play = new_play(max_body=10)
+    play.client_sends(GET + post(b"x" * 11) + GET)
+    play.origin_sends(OK)
+    assert statuses(play.client_gets()) == [200, 413]
+    assert len(play.host.requests) == 1
+
+
+def test_body_of_the_largest_size_passes(new_play: NewPlay) -> None:
+    """The limit itself is allowed."""
+    play = new_play(max_body=10)
+    play.client_sends(post(b"x" * 10))
+    play.origin_sends(OK)
+    assert statuses(play.client_gets()) == [200]
+
+
+def test_lingering_ends(new_play: NewPlay) -> None:
+    """A refused body is read over for two seconds or a mebibyte, whichever is first."""
+    play = new_play(max_body=10)
+    play.client_sends(post(b"x" * 11))
+    play.client_sends(b"x" * 1000)
+    assert not play.client.closed
+    play.pass_time(3)
+    assert play.client.closed
+    play = new_play(max_body=10)
+    play.client_sends(post(b"x" * 11))
+    play.client_sends(b"x" * 1_100_000)
+    assert play.client.closed
+
+
+def test_last_reply_to_a_slow_client_is_not_cut_short(play: Playbook) -> None:
+    """Reading over begins when everything is sent, however slowly that is taken."""
+    play.client_sends(GET)
+    play.host.draining = True
+    play.client.stall()
+    play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + b"x" * 50000)
+    play.pass_time(30)
+    assert not play.client.closed
+    play.client_drains()
+    assert len(body_of(play.client_gets())) == 50000
+    play.pass_time(3)
+    assert play.client.closed
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01", 400),
+        (b"GET / HTTP/7.0\r\n", 400),
+        (b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+        (b"GET / HTTP/1.1\r\nHost: a.test\r\nBad Header: x\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a.test\r\nExpect: magic\r\n\r\n", 417),
+    ],
+)
+def test_what_is_no_request_is_refused_at_once(play: Playbook, data: bytes, status: int) -> None:
+    """Also where its head never ends."""
+    play.client_sends(data)
+    assert statuses(play.client_gets()) == [status]
+    assert play.client.finished
+    assert play.origins == []
+
+
+# Slardar's own replies.
+
+
+def test_error_is_json_or_html(new_play: NewPlay) -> None:
+    """By ``Accept``; the connection is kept, because the client did nothing wrong."""
+    play = new_play(servers=0)
+    play.client_sends(GET)
+    got = play.client_gets()
+    assert b"\r\nContent-Type: application/json\r\n" in got
+    assert body_of(got).startswith(b'{"status": 502, "msg": "no upstream for host')
+    play.client_sends(get("/", "Accept: text/html,*/*"))
+    got = play.client_gets()
+    assert b"\r\nContent-Type: text/html" in got
+    assert b"<h1>502 Bad Gateway</h1>" in got
+    assert not play.client.closed
+    assert play.host.refusals == [502, 502]
+
+
+def test_error_to_head_has_no_body(new_play: NewPlay) -> None:
+    """Its length is told all the same, and the next request is understood."""
+    play = new_play(servers=0)
+    play.client_sends(b"HEAD / HTTP/1.1\r\nHost: a.test\r\n\r\n" + GET)
+    head, _, rest = play.client_gets().partition(b"\r\n\r\n")
+    assert b"Content-Length: " in head
+    assert rest.startswith(b"HTTP/1.1 502 ")
+
+
+def test_refused_request_with_a_body_ends_the_connection(new_play: NewPlay) -> None:
+    """What is left of its body is never taken for a request."""
+    play = new_play(servers=0)
+    play.client_sends(post(b"x" * 100)[:-50])
+    got = play.client_gets()
+    assert statuses(got) == [502]
+    assert b"\r\nConnection: close\r\n" in got
+    play.client_sends(GET)
+    assert play.client_gets() == b""
+    assert len(play.host.requests) == 1
+
+
+def test_draining_says_close(play: Playbook) -> None:
+    """A reply under way is completed, and the client told not to come back here."""
+    play.client_sends(GET)
+    play.host.draining = True
+    play.origin_sends(OK)
+    got = play.client_gets()
+    assert b"\r\nConnection: close\r\n" in got
+    assert got.endswith(b"hi")
+    assert play.client.finished
+
+
+def test_idle_means_that_nothing_is_left_to_do(play: Playbook) -> None:
+    """Neither an unfinished head nor an unsent reply is idle."""
+    assert play.conversation.is_idle
+    play.client_sends(GET[:5])
+    assert not play.conversation.is_idle
+    play.client_sends(GET[5:])
+    assert not play.conversation.is_idle
+    play.client.stall()
+    play.origin_sends(OK)
+    assert not play.conversation.is_idle
+    play.client_drains()
+    assert play.conversation.is_idle
+    assert "state=0" in repr(play.conversation)
+
+
+def test_closing_a_conversation_cancels_its_request(play: Playbook) -> None:
+    """As the data plane does when its time to drain is over; twice is once."""
+    play.client_sends(GET)
+    play.conversation.close()
+    play.conversation.close()
+    assert play.client.closed
+    assert play.origin.closed
+    assert play.host.exchanges == 0
+
+
+def test_client_that_takes_almost_everything_is_given_up_too(play: Playbook) -> None:
+    """Its ``timeouts.send`` runs also below the mark at which the server is slowed."""
+    play.client.stall()
+    play.client_sends(GET)
+    play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + b"x" * 30000)
+    play.client_drains(10)
+    play.pass_time(59)
+    assert not play.client.closed
+    play.pass_time(2)
+    assert play.client.closed
+    assert play.origin.closed
+
+
+def test_reply_flushed_within_a_head_leaves_that_its_time(play: Playbook) -> None:
+    """A head that has begun must end, whatever happens to the reply before it."""
+    play.client_sends(GET)
+    play.client.stall()
+    play.origin_sends(OK)
+    play.client_sends(GET[:10])
+    play.client_drains(5)
+    play.client_drains()
+    play.pass_time(11)
+    assert statuses(play.client_gets()) == [200, 408]
+
+
+def test_method_arriving_bytewise(play: Playbook) -> None:
+    """A method that may still become a known one is waited for."""
+    play.client_sends_bytewise(b"PROPFIND / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+    play.origin_sends(OK)
+    play.client_sends_bytewise(b"PROPER / HTTP/1.1\r\n")
+    assert statuses(play.client_gets()) == [200, 501]

@@ -1,0 +1,693 @@
+"""One request and its reply: bodies, framing, interim replies, pressure, time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from slardar.testing.playbook import Playbook
+from tests.http1.lines import (
+    CHUNKED_OK,
+    CONTINUE,
+    GET,
+    GET_10,
+    GET_10_KEPT,
+    OK,
+    SWITCHING,
+    body_of,
+    get,
+    post,
+    post_chunked,
+    reply,
+    statuses,
+)
+
+NewPlay = Callable[..., Playbook]
+
+HEAD = b"HEAD / HTTP/1.1\r\nHost: a.test\r\n\r\n"
+UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nServer: x\r\n\r\n"
+
+
+# The request's body.
+
+
+def test_body_of_known_length_is_sent_as_it_comes(play: Playbook) -> None:
+    """Each piece goes on at once, under the length that was announced."""
+    data = post(b"0123456789")
+    play.client_sends(data[:-6])
+    got = play.origin_gets()
+    assert b"\r\nContent-Length: 10\r\n" in got
+    assert body_of(got) == b"0123"
+    play.client_sends(data[-6:])
+    assert play.origin_gets() == b"456789"
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+def test_chunked_body_is_chunked_anew(play: Playbook) -> None:
+    """The content is the same; extensions and forbidden trailers are gone."""
+    play.client_sends(post_chunked() + b"3;x=y\r\nabc\r\n")
+    got = play.origin_gets()
+    assert b"\r\nTransfer-Encoding: chunked\r\n" in got
+    assert body_of(got) == b"3\r\nabc\r\n"
+    play.client_sends_bytewise(b"2\r\nde\r\n0\r\nX-Sum: 5\r\nHost: evil\r\n\r\n")
+    assert play.origin_gets() == b"1\r\nd\r\n1\r\ne\r\n0\r\nX-Sum: 5\r\n\r\n"
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+def test_request_behind_a_chunked_body(play: Playbook) -> None:
+    """The bytes behind the last chunk are the next request."""
+    play.client_sends(post_chunked() + b"1\r\na\r\n0\r\n\r\n" + GET)
+    assert body_of(play.origin_gets()) == b"1\r\na\r\n0\r\n\r\n"
+    play.origin_sends(OK)
+    assert play.origin_gets().startswith(b"GET / ")
+    play.origin_sends(OK)
+    assert play.client_gets() == OK * 2
+
+
+def test_malformed_chunks_are_refused(play: Playbook) -> None:
+    """400; the server's connection is closed with the body unfinished."""
+    play.client_sends(post_chunked() + b"3\r\nabc\r\n")
+    play.client_sends(b"zz\r\n")
+    assert statuses(play.client_gets()) == [400]
+    assert play.origin.closed
+
+
+def test_chunked_body_past_the_limit(new_play: NewPlay) -> None:
+    """413 as soon as the content is larger than ``limits.body``."""
+    play = new_play(max_body=10)
+    play.client_sends(post_chunked() + b"a\r\n0123456789\r\n")
+    assert play.client_gets() == b""
+    play.client_sends(b"1\r\nx\r\n")
+    assert statuses(play.client_gets()) == [413]
+    assert play.origin.closed
+
+
+def test_body_waits_for_the_connection(play: Playbook) -> None:
+    """What comes before the connection is there is sent behind the head."""
+    play.accepting = False
+    play.client_sends(post_chunked() + b"3\r\nabc\r\n")
+    play.client_sends(b"2\r\nde\r\n0\r\n\r\n")
+    assert play.origin_gets() == b""
+    play.accepting = True
+    play.settle()
+    assert body_of(play.origin_gets()) == b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    play.origin_sends(OK)
+
+
+def test_client_waits_for_the_connection_too(new_play: NewPlay) -> None:
+    """While there is none, no more of a body is read than can be sent again."""
+    play = new_play(retry_buffer=1000)
+    play.accepting = False
+    play.client_sends(post(b"x" * 200000))
+    assert play.client.paused
+    play.accepting = True
+    play.settle()
+    assert len(body_of(play.origin_gets())) == 200000
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+# Expect: 100-continue.
+
+
+def test_expectation_is_the_servers_to_answer(play: Playbook) -> None:
+    """It is passed on, the 100 comes back, then the body goes."""
+    data = post(b"body", "Expect: 100-continue")
+    play.client_sends(data[:-4])
+    assert b"\r\nExpect: 100-continue\r\n" in play.origin_gets()
+    assert play.client_gets() == b""
+    play.origin_sends(CONTINUE)
+    assert play.client_gets() == CONTINUE
+    play.client_sends(b"body")
+    assert play.origin_gets() == b"body"
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+def test_final_status_instead_of_continue(play: Playbook) -> None:
+    """The client gets it, and its connection ends: its body may come or not."""
+    play.client_sends(post(b"body", "Expect: 100-continue")[:-4])
+    play.origin_sends(reply(b"no", status="401 Unauthorized"))
+    got = play.client_gets()
+    assert statuses(got) == [401]
+    assert b"\r\nConnection: close\r\n" in got
+    assert play.origin.closed
+    play.client_sends(b"GET ")
+    assert play.client_gets() == b""
+    assert len(play.host.requests) == 1
+
+
+def test_client_that_does_not_wait_for_continue(play: Playbook) -> None:
+    """RFC 9110 10.1.1 lets it; the server's 100 still comes before its reply."""
+    play.client_sends(post(b"body", "Expect: 100-continue"))
+    assert body_of(play.origin_gets()) == b"body"
+    play.origin_sends(CONTINUE + OK)
+    assert play.client_gets() == CONTINUE + OK
+
+
+def test_expectation_of_http_1_0_is_ignored(play: Playbook) -> None:
+    """RFC 9110 10.1.1: such a client cannot know the answer, so it is not given one."""
+    play.client_sends(
+        b"POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx"
+    )
+    assert b"Expect" not in play.origin_gets()
+    play.origin_sends(CONTINUE + OK)
+    assert statuses(play.client_gets()) == [200]
+
+
+# Interim replies.
+
+
+def test_early_hints_are_passed_on(play: Playbook) -> None:
+    """A 103 comes before the reply, in pieces or not."""
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
+    play.client_sends(GET)
+    for byte in hints:
+        play.origin_sends(bytes([byte]))
+    assert play.client_gets() == hints
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+def test_endless_interim_replies_are_a_failure(play: Playbook) -> None:
+    """Sixteen are enough for anybody."""
+    play.client_sends(GET)
+    play.origin_sends(CONTINUE * 17)
+    assert statuses(play.client_gets()) == [100] * 16 + [502]
+    assert play.origin.closed
+
+
+def test_unasked_switch_is_a_failure(play: Playbook) -> None:
+    """A server cannot make a tunnel of a plain request."""
+    play.client_sends(GET)
+    play.origin_sends(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n")
+    assert statuses(play.client_gets()) == [502]
+
+
+# Replies.
+
+
+def test_reply_to_head(play: Playbook) -> None:
+    """Its length is the one that GET would have; no body follows, nor is one waited for."""
+    play.client_sends(HEAD)
+    play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+    assert play.client_gets() == b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+    play.client_sends(HEAD)
+    play.origin_sends(CHUNKED_OK)
+    assert body_of(play.client_gets()) == b""
+    assert len(play.origins) == 1
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
+def test_reply_without_a_body(play: Playbook, status: str) -> None:
+    """The connection is free at once, whatever length the head claims."""
+    play.client_sends(GET)
+    play.origin_sends(f"HTTP/1.1 {status}\r\nETag: x\r\n\r\n".encode())
+    assert play.client_gets() == f"HTTP/1.1 {status}\r\nETag: x\r\n\r\n".encode()
+    play.client_sends(GET)
+    play.origin_sends(f"HTTP/1.1 {status}\r\nContent-Length: 5\r\n\r\n".encode())
+    assert body_of(play.client_gets()) == b""
+    play.client_sends(GET)
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+    assert len(play.origins) == 1
+
+
+def test_reply_in_pieces(play: Playbook) -> None:
+    """Head and body may be cut anywhere."""
+    play.client_sends(GET)
+    for byte in OK:
+        play.origin_sends(bytes([byte]))
+    assert play.client_gets() == OK
+
+
+def test_large_reply_passes_whole(play: Playbook) -> None:
+    """Also where it is read into the shared buffer, and with it the end."""
+    body = bytes(range(256)) * 4096
+    play.client_sends(GET)
+    play.origin_sends(reply(body))
+    assert body_of(play.client_gets()) == body
+    assert not play.origin.bulk
+    assert play.origin in play.selection.peers[0].pool.idle
+
+
+def test_chunked_reply_goes_on_as_it_comes(play: Playbook) -> None:
+    """In chunks of our own, with the trailers that may pass."""
+    play.client_sends(GET)
+    play.origin_sends(CHUNKED_OK + b"3\r\nabc\r\n")
+    got = play.client_gets()
+    assert b"\r\nTransfer-Encoding: chunked\r\n" in got
+    assert body_of(got) == b"3\r\nabc\r\n"
+    play.origin_sends(b"2\r\nde\r\n1\r\nf\r\n")
+    assert play.client_gets() == b"3\r\ndef\r\n"
+    play.origin_sends(b"0\r\nX-Sum: 6\r\nContent-Length: 9\r\n\r\n")
+    assert play.client_gets() == b"0\r\nX-Sum: 6\r\n\r\n"
+    assert play.conversation.is_idle
+
+
+def test_whole_chunked_reply_gets_a_length(play: Playbook) -> None:
+    """If all of it is there at once and has no trailers, one write is enough."""
+    play.client_sends(GET)
+    play.origin_sends(CHUNKED_OK + b"2\r\nhi\r\n0\r\n\r\n")
+    assert play.client_gets() == OK
+    play.client_sends(GET)
+    play.origin_sends(CHUNKED_OK + b"2\r\nhi\r\n0\r\nX-Sum: 2\r\n\r\n")
+    assert body_of(play.client_gets()) == b"2\r\nhi\r\n0\r\nX-Sum: 2\r\n\r\n"
+
+
+def test_chunked_reply_to_http_1_0(new_play: NewPlay) -> None:
+    """Chunks are unknown there: a length if it is known, else the connection's end."""
+    play = new_play()
+    play.client_sends(GET_10_KEPT)
+    play.origin_sends(CHUNKED_OK + b"2\r\nhi\r\n0\r\n\r\n")
+    got = play.client_gets()
+    assert b"\r\nContent-Length: 2\r\nConnection: keep-alive\r\n" in got
+    play.client_sends(GET_10_KEPT)
+    play.origin_sends(CHUNKED_OK + b"2\r\nhi\r\n")
+    got = play.client_gets()
+    assert b"\r\nConnection: close\r\n" in got
+    assert b"chunked" not in got
+    play.origin_sends(b"1\r\n!\r\n0\r\nX-Sum: 3\r\n\r\n")
+    assert body_of(got) + play.client_gets() == b"hi!"
+    assert play.client.closed
+
+
+def test_reply_that_ends_with_the_connection(new_play: NewPlay) -> None:
+    """Chunks for 1.1, the end of the connection for 1.0."""
+    play = new_play()
+    play.client_sends(GET)
+    play.origin_sends(UNTIL_CLOSE + b"abc")
+    play.origin_sends(b"de")
+    play.origin_ends()
+    assert body_of(play.client_gets()) == b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    assert play.conversation.is_idle
+    assert play.origin.closed
+    play = new_play()
+    play.client_sends(GET_10_KEPT)
+    play.origin_sends(UNTIL_CLOSE + b"abc")
+    play.origin_ends()
+    assert play.client_gets().endswith(b"\r\nConnection: close\r\n\r\nabc")
+    assert play.client.closed
+
+
+def test_server_of_http_1_0(play: Playbook) -> None:
+    """Its connection is not used again unless it says so."""
+    play.client_sends(GET)
+    play.origin_sends(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+    assert play.client_gets() == OK
+    assert play.origin.closed
+    play.client_sends(GET)
+    play.origin_sends(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nhi")
+    assert play.client_gets() == OK
+    assert not play.origin.closed
+
+
+def test_server_that_closes_keeps_the_clients_connection(play: Playbook) -> None:
+    """``Connection: close`` is the business of one connection."""
+    play.client_sends(GET)
+    play.origin_sends(reply(b"hi", "Connection: close"))
+    assert play.client_gets() == OK
+    assert play.origin.closed
+    play.client_sends(GET)
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+    assert len(play.origins) == 2
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        OK,
+        CHUNKED_OK + b"2\r\nhi\r\n0\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        reply(b"x" * 300000),
+    ],
+)
+def test_bytes_behind_a_reply_poison_the_connection(play: Playbook, whole: bytes) -> None:
+    """A reply nobody asked for is given to nobody, and the connection is closed."""
+    play.client_sends(GET)
+    play.origin_sends(whole + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
+    assert b"poison" not in play.client_gets()
+    assert play.origin.closed
+    play.client_sends(GET)
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+def test_bytes_behind_chunks_that_came_later_poison_too(play: Playbook) -> None:
+    """The same where the end of the reply comes in a read of its own."""
+    play.client_sends(GET)
+    play.origin_sends(CHUNKED_OK + b"2\r\nhi\r\n")
+    play.origin_sends(b"0\r\n\r\npoison")
+    assert b"poison" not in play.client_gets()
+    assert play.origin.closed
+
+
+def test_bytes_on_an_idle_connection_poison_it(play: Playbook) -> None:
+    """It leaves the pool before a request can get them for a reply."""
+    play.client_sends(GET)
+    play.origin_sends(OK)
+    play.origin_sends(OK)
+    assert play.origin.closed
+    assert play.client_gets() == OK
+
+
+# Replies that cannot be completed.
+
+
+@pytest.mark.parametrize(
+    "part", [reply(b"hello")[:-1], CHUNKED_OK + b"5\r\nhe", CHUNKED_OK + b"1\r\na\r\n"]
+)
+@pytest.mark.parametrize("broken", [False, True])
+def test_broken_reply_is_seen_to_be_broken(play: Playbook, part: bytes, broken: bool) -> None:
+    """What is missing of length or chunks tells the client; no second reply follows."""
+    play.client_sends(GET)
+    play.origin_sends(part)
+    if broken:
+        play.origin_breaks()
+    else:
+        play.origin_ends()
+    got = play.client_gets()
+    assert statuses(got) == [200]
+    assert not got.endswith(b"0\r\n\r\n")
+    assert play.client.finished
+    assert play.selection.outcomes == [("10.0.0.1:80", True, 0)]
+
+
+def test_broken_reply_without_a_length_is_a_reset(play: Playbook) -> None:
+    """The end of the connection would look like the end of the reply."""
+    play.client_sends(GET_10)
+    play.origin_sends(CHUNKED_OK + b"5\r\nhe")
+    play.origin_breaks()
+    assert play.client.aborted
+
+
+def test_late_body_of_a_request_does_not_end_its_reply(play: Playbook) -> None:
+    """An HTTP/1.0 client whose reply is cut short by its own slowness sees a reset."""
+    play.client_sends(b"POST / HTTP/1.0\r\nHost: a\r\nContent-Length: 9\r\n\r\nx")
+    play.origin_sends(UNTIL_CLOSE + b"abc")
+    play.pass_time(61)
+    assert play.client.aborted
+
+
+def test_malformed_chunk_of_a_reply(play: Playbook) -> None:
+    """If nothing went out, 502; else the reply is broken off."""
+    play.client_sends(GET)
+    play.origin_sends(CHUNKED_OK + b"zz\r\n")
+    assert statuses(play.client_gets()) == [502]
+    play.client_sends(GET)
+    play.origin_sends(CHUNKED_OK + b"1\r\na\r\n")
+    play.origin_sends(b"zz\r\n")
+    got = play.client_gets()
+    assert body_of(got) == b"1\r\na\r\n"
+    assert play.client.finished
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"SSH-2.0-OpenSSH_9\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70000,
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70000 + b"\r\n\r\n",
+    ],
+)
+def test_reply_that_is_no_http(play: Playbook, data: bytes) -> None:
+    """502, and the connection is closed."""
+    play.client_sends(GET)
+    play.origin_sends(data)
+    assert statuses(play.client_gets()) == [502]
+    assert play.origin.closed
+    assert play.conversation.is_idle
+
+
+# A reply before the request is complete.
+
+
+def test_early_reply_ends_both_connections(play: Playbook) -> None:
+    """The rest of the body is read over and never taken for a request."""
+    play.client_sends(post(b"x" * 100)[:-50])
+    play.origin_sends(OK)
+    got = play.client_gets()
+    assert statuses(got) == [200]
+    assert b"\r\nConnection: close\r\n" in got
+    assert play.origin.closed
+    assert play.client.finished
+    play.client_sends(b"x" * 50 + GET)
+    assert len(play.host.requests) == 1
+    play.client_ends()
+    assert play.client.closed
+
+
+def test_early_reply_while_the_body_goes_on(play: Playbook) -> None:
+    """Both flow at once; the body's end is seen, and what is behind it is not served."""
+    play.client_sends(post(b"x" * 100)[:-50])
+    play.origin_sends(CHUNKED_OK + b"1\r\na\r\n")
+    play.origin_gets()
+    play.client_sends(b"x" * 50 + GET)
+    assert play.origin_gets() == b"x" * 50
+    play.origin_sends(b"0\r\n\r\n")
+    assert body_of(play.client_gets()) == b"1\r\na\r\n0\r\n\r\n"
+    assert len(play.host.requests) == 1
+    assert play.client.finished
+
+
+# Pressure.
+
+
+def test_slow_client_slows_the_server(play: Playbook) -> None:
+    """Past the high mark the server is not read from; no deadline of its runs meanwhile."""
+    play.client.stall()
+    play.client_sends(GET)
+    play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1000000)
+    assert play.origin.paused
+    assert play.origin.deadline == 0.0
+    for _ in range(9):
+        play.pass_time(50)
+        play.client_drains(10000)
+    assert not play.client.closed
+    play.client_drains()
+    assert not play.origin.paused
+    assert len(body_of(play.client_gets())) == 1000000
+    assert play.client.most_unsent <= 2 * 65536 + 100
+
+
+def test_server_has_its_time_again_when_the_client_takes_more(play: Playbook) -> None:
+    """``read_timeout`` counts from there."""
+    play.client.stall()
+    play.client_sends(GET)
+    play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 80000)
+    assert play.origin.paused
+    play.pass_time(30)
+    play.client_drains()
+    play.pass_time(59)
+    assert not play.origin.closed
+    play.pass_time(2)
+    assert play.origin.closed
+    assert play.client.finished
+
+
+def test_slow_server_slows_the_client(play: Playbook) -> None:
+    """Past the high mark the client is not read from; no deadline of its runs meanwhile."""
+    body = bytes(range(256)) * 1000
+    play.client_sends(post(body)[:-250000])
+    play.origin.stall()
+    play.client_sends(body[-250000:])
+    assert play.client.paused
+    assert play.client.deadline == 0.0
+    got = play.origin_gets()
+    for _ in range(5):
+        play.pass_time(50)
+        play.origin_drains(10000)
+    assert not play.origin.closed
+    play.origin_drains()
+    assert not play.client.paused
+    assert body_of(got + play.origin_gets()) == body
+    assert play.origin.most_unsent <= 2 * 65536
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+def test_client_that_is_held_back_has_no_deadline_of_its_own(play: Playbook) -> None:
+    """Also if it takes some of an early reply meanwhile."""
+    play.client_sends(post(b"x" * 300000)[:-250000])
+    play.origin.stall()
+    play.client_sends(b"x" * 250000)
+    play.client.stall()
+    play.origin_sends(CHUNKED_OK + b"1\r\na\r\n")
+    play.client_drains()
+    assert play.client.paused
+    for _ in range(4):
+        play.pass_time(50)
+        play.origin_drains(1000)
+    assert not play.client.closed
+    assert body_of(play.client_gets()) == b"1\r\na\r\n"
+
+
+def test_server_that_takes_nothing_is_given_up(play: Playbook) -> None:
+    """504 after ``send_timeout``; what it was sent cannot be sent again."""
+    play.client_sends(post(b"x" * 300000)[:-250000])
+    play.origin.stall()
+    play.client_sends(b"x" * 250000)
+    play.pass_time(59)
+    assert play.client_gets() == b""
+    play.pass_time(2)
+    assert statuses(play.client_gets()) == [504]
+    assert play.selection.failures == [
+        ("10.0.0.1:80", "the server did not take the request in time")
+    ]
+
+
+def test_send_timeout_holds_while_the_client_is_slow_too(play: Playbook) -> None:
+    """A server that sends a reply but takes no request is given up all the same."""
+    play.client_sends(post(b"x" * 300000)[:-250000])
+    play.origin.stall()
+    play.client_sends(b"x" * 250000)
+    play.client.stall()
+    play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + b"x" * 100000)
+    assert play.client.congested
+    play.pass_time(30)
+    play.client.drain(1000)
+    play.pass_time(31)
+    assert play.origin.closed
+
+
+def test_reply_flushed_during_the_next_connect_leaves_its_deadline(play: Playbook) -> None:
+    """The bytes of one reply on their way say nothing about the next server."""
+    play.client_sends(GET)
+    play.client.stall()
+    play.accepting = False
+    play.origin_sends(reply(b"hi", "Connection: close"))
+    play.client_sends(post(b"body")[:-1])
+    assert play.origin.connecting
+    play.client_drains()
+    play.pass_time(3.5)
+    assert statuses(play.client_gets()) == [200, 504]
+
+
+# Time.
+
+
+def test_server_that_does_not_accept(play: Playbook) -> None:
+    """504 after ``timeout``, with nothing sent."""
+    play.accepting = False
+    play.client_sends(GET)
+    play.pass_time(2.5)
+    assert play.client_gets() == b""
+    play.pass_time(1)
+    assert statuses(play.client_gets()) == [504]
+    assert play.origin.closed
+    assert play.conversation.is_idle
+
+
+def test_server_that_does_not_reply(play: Playbook) -> None:
+    """504 after ``read_timeout``, counted from the end of the request."""
+    play.client_sends(post(b"body")[:-1])
+    play.pass_time(50)
+    play.client_sends(b"y")
+    play.pass_time(59)
+    assert play.client_gets() == b""
+    play.pass_time(2)
+    assert statuses(play.client_gets()) == [504]
+
+
+def test_each_piece_of_a_reply_has_its_time(play: Playbook) -> None:
+    """``read_timeout`` is between two reads; a stop within the reply breaks it off."""
+    play.client_sends(GET)
+    for byte in reply(b"hello")[:-1]:
+        play.origin_sends(bytes([byte]))
+        play.pass_time(20)
+    play.pass_time(41)
+    assert play.client.finished
+    assert statuses(play.client_gets()) == [200]
+
+
+def test_slow_upload_owes_no_reply(play: Playbook) -> None:
+    """While the client's body is coming, the server may be silent for longer."""
+    play.client_sends(post(b"x" * 10)[:-10])
+    for _ in range(10):
+        play.pass_time(40)
+        play.client_sends(b"x")
+    assert not play.origin.closed
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+# What is told.
+
+
+def test_request_is_told_apart(play: Playbook) -> None:
+    """An exchange and its request can be read in a log."""
+    play.client_sends(get("/x"))
+    exchange = play.origin.protocol
+    assert repr(exchange).startswith("<Exchange <Request GET /x host=a.test> -> <Peer 10.0.0.1:80")
+    assert exchange.body_ended
+    play.origin_sends(OK)
+    assert play.selection.outcomes == [("10.0.0.1:80", False, 200)]
+
+
+def test_no_server_at_all(play: Playbook) -> None:
+    """502 with the reason of the upstream."""
+    play.selection.out.update(play.selection.peers)
+    play.client_sends(GET)
+    assert b"no server of upstream fake is available" in play.client_gets()
+    assert play.host.exchanges == 0
+
+
+def test_switch_to_what_was_asked_of_another_request(play: Playbook) -> None:
+    """A complete 101 is refused just the same where no upgrade was asked for."""
+    play.client_sends(GET)
+    play.origin_sends(SWITCHING)
+    got = play.client_gets()
+    assert statuses(got) == [502]
+    assert play.origin.closed
+
+
+def test_small_body_on_its_way_is_no_lasting_pressure(play: Playbook) -> None:
+    """When a slow server has taken the end of a request, its time to reply begins."""
+    play.client_sends(post(b"body")[:-4])
+    play.origin.stall()
+    play.client_sends(b"body")
+    assert play.origin.unsent
+    play.pass_time(30)
+    play.origin_drains()
+    play.pass_time(59)
+    assert not play.origin.closed
+    play.pass_time(2)
+    assert statuses(play.client_gets()) == [504]
+
+
+def test_held_body_may_fill_a_new_connection(new_play: NewPlay) -> None:
+    """What waited for the connection can be more than it takes: the client goes on waiting."""
+    play = new_play(retry_buffer=1000)
+    play.accepting = False
+    play.client_sends(post(b"x" * 300000))
+    play.origin.stall()
+    play.accepting = True
+    play.settle()
+    assert play.origin.congested
+    assert play.client.paused
+    play.origin_drains()
+    assert len(body_of(play.origin_gets())) == 300000
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+def test_calls_that_come_too_late_are_harmless(play: Playbook) -> None:
+    """Whoever stands downstream may cancel, pause or resume what is over."""
+    play.client_sends(GET)
+    exchange = play.origin.protocol
+    play.origin_sends(OK)
+    exchange.cancel()
+    exchange.pause()
+    exchange.resume()
+    exchange.body(b"x")
+    exchange.body_end([])
+    exchange.tunnel_ended()
+    play.conversation.reply_body(b"")
+    assert play.client_gets() == OK
+    assert play.origin_gets().endswith(b"\r\n\r\n")
+    assert play.host.exchanges == 0

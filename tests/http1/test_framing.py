@@ -1,0 +1,122 @@
+"""Chunked bodies, taken apart and put together."""
+
+from __future__ import annotations
+
+import pytest
+
+from slardar.http1.framing import LAST_CHUNK, ChunkedDecoder, chunk, last_chunk
+from slardar.http1.parser import BadMessage
+
+
+def decode(data: bytes, size: int | None = None, status: int = 400) -> tuple[bytes, ChunkedDecoder]:
+    """The content of ``data``, fed in pieces of ``size``."""
+    decoder = ChunkedDecoder(status)
+    size = size or len(data)
+    content = b"".join(
+        piece
+        for start in range(0, len(data), size)
+        for piece in decoder.feed(data[start : start + size])
+    )
+    return content, decoder
+
+
+@pytest.mark.parametrize("size", [None, 1, 2, 3])
+@pytest.mark.parametrize(
+    ("data", "content"),
+    [
+        (b"0\r\n\r\n", b""),
+        (b"000\r\n\r\n", b""),
+        (b"5\r\nhello\r\n0\r\n\r\n", b"hello"),
+        (b"A\r\n0123456789\r\n00a\r\n0123456789\r\n0\r\n\r\n", b"0123456789" * 2),
+        (b'5;a="b;c" \xff\r\nhello\r\n0;x\r\n\r\n', b"hello"),
+        (b"5 \t\r\nhello\r\n0 ;x\r\n\r\n", b"hello"),
+        (b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n"),
+        (b"5;" + b"x" * 1020 + b"\r\nhello\r\n0\r\n\r\n", b"hello"),
+    ],
+)
+def test_content(data: bytes, content: bytes, size: int | None) -> None:
+    """The same content comes out however the bytes arrive."""
+    found, decoder = decode(data, size)
+    assert found == content
+    assert decoder.done
+    assert (decoder.rest, decoder.trailers) == (b"", [])
+
+
+@pytest.mark.parametrize("size", [None, 1])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\r\n",
+        b"g\r\n",
+        b"0x5\r\n",
+        b"-5\r\n",
+        b"+5\r\n",
+        b" 5\r\n",
+        b"5 5\r\n",
+        b"5\n",
+        b"5\r\r\n",
+        b"5;\0\r\n",
+        b"5;\r;\r\n",
+        b"1" * 16 + b"\r\n",
+        b"5;" + b"x" * 1023 + b"\r\n",
+        b"x" * 2000,
+        b"1\r\nab",
+        b"1\r\na\n",
+        b"1\r\na\rb",
+        b"0\r\n\n",
+        b"0\r\nX\r\n",
+        b"0\r\n: y\r\n",
+        b"0\r\nX : y\r\n",
+        b"0\r\n X: y\r\n",
+        b"0\r\nX: \0\r\n",
+        b"0\r\nX: y\n",
+        b"0\r\nX: " + b"y" * 17000,
+        b"0\r\n" + b"X: yyyyyyyyyyyy\r\n" * 1200,
+    ],
+)
+@pytest.mark.parametrize("status", [400, 502])
+def test_malformed(data: bytes, size: int | None, status: int) -> None:
+    """Refused as soon as it can be seen, with the status of whoever sent it."""
+    with pytest.raises(BadMessage) as caught:
+        decode(data, size, status)
+    assert caught.value.status == status
+
+
+def test_rest() -> None:
+    """What comes behind the body is kept, also if it comes later."""
+    decoder = ChunkedDecoder(400)
+    assert decoder.feed(b"1\r\na\r\n0\r\n\r\nGET ") == [b"a"]
+    assert decoder.feed(b"/") == []
+    assert decoder.done
+    assert decoder.rest == b"GET /"
+
+
+def test_pieces_of_a_chunk() -> None:
+    """Content goes on before its chunk is complete; not done before the last byte."""
+    decoder = ChunkedDecoder(400)
+    assert decoder.feed(b"5\r\nhe") == [b"he"]
+    assert decoder.feed(b"llo") == [b"llo"]
+    assert decoder.feed(b"\r\n0\r\n\r") == []
+    assert not decoder.done
+    assert decoder.feed(b"\n") == []
+    assert decoder.done
+
+
+def test_trailers() -> None:
+    """Those that frame, route or authenticate are dropped, the others stay as they are."""
+    _, decoder = decode(
+        b"0\r\nX-Sum: 1\r\nContent-Length: 5\r\nHOST: x\r\ntransfer-encoding: x\r\n"
+        b"Authorization: x\r\nX-Forwarded-For: x\r\nSet-Cookie: x\r\nEmpty:\r\n\r\n",
+        1,
+    )
+    assert decoder.done
+    assert decoder.trailers == [b"X-Sum: 1", b"Empty:"]
+
+
+def test_writing() -> None:
+    """What is written is what the decoder reads."""
+    assert chunk([b"hello, ", b"world"]) == b"c\r\nhello, world\r\n"
+    assert last_chunk([]) == LAST_CHUNK
+    assert last_chunk([b"A: b", b"C: d"]) == b"0\r\nA: b\r\nC: d\r\n\r\n"
+    content, decoder = decode(chunk([b"a", b"b"]) + chunk([b"c"]) + last_chunk([b"A: b"]))
+    assert (content, decoder.trailers, decoder.done) == (b"abc", [b"A: b"], True)

@@ -1,0 +1,543 @@
+"""Whether and where a request is sent again, and when it must not be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from slardar.http1.retry import CONNECT, ERROR, STATUS, TIMEOUT, may_retry
+from slardar.testing.playbook import Playbook
+from tests.http1.lines import (
+    CHUNKED_OK,
+    CONTINUE,
+    GET,
+    OK,
+    body_of,
+    post,
+    post_chunked,
+    reply,
+    statuses,
+)
+
+NewPlay = Callable[..., Playbook]
+
+ALL = frozenset((CONNECT, ERROR, TIMEOUT, STATUS))
+
+
+# The rule.
+
+
+@pytest.mark.parametrize("kind", [CONNECT, ERROR, TIMEOUT, STATUS])
+def test_rule_of_kinds(kind: str) -> None:
+    """A kind is retried if ``retry_on`` names it."""
+    for retry_on in (frozenset((kind,)), frozenset()):
+        allowed = may_retry(b"GET", kind, retry_on, sent=True, replayable=True, replied=False)
+        assert allowed is bool(retry_on)
+
+
+@pytest.mark.parametrize("verb", [b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"])
+def test_rule_of_idempotent_methods(verb: bytes) -> None:
+    """RFC 9110 9.2.2: these may be sent again."""
+    assert may_retry(verb, ERROR, ALL, sent=True, replayable=True, replied=False)
+
+
+@pytest.mark.parametrize("verb", [b"POST", b"PATCH", b"LOCK"])
+def test_rule_of_other_methods(verb: bytes) -> None:
+    """The others only if nothing was sent, or if the operator insists."""
+    assert not may_retry(verb, ERROR, ALL, sent=True, replayable=True, replied=False)
+    assert may_retry(verb, CONNECT, ALL, sent=False, replayable=True, replied=False)
+    insisting = ALL | {"non_idempotent"}
+    assert may_retry(verb, ERROR, insisting, sent=True, replayable=True, replied=False)
+
+
+def test_rule_of_what_went_out() -> None:
+    """Never behind a byte of a reply, and never without the whole body."""
+    assert not may_retry(b"GET", ERROR, ALL, sent=False, replayable=True, replied=True)
+    assert not may_retry(b"PUT", ERROR, ALL, sent=False, replayable=False, replied=False)
+
+
+def test_rule_of_statuses() -> None:
+    """``http_503`` names one status where ``status`` names all that count as failures."""
+    for status, allowed in ((503, True), (502, False)):
+        assert (
+            may_retry(
+                b"GET",
+                STATUS,
+                {"http_503"},
+                sent=True,
+                replayable=True,
+                replied=False,
+                status=status,
+            )
+            is allowed
+        )
+
+
+# Attempts.
+
+
+def test_refused_connection_moves_on(new_play: NewPlay) -> None:
+    """The next server gets the request; the client notices nothing."""
+    play = new_play(3)
+    play.accepting = False
+    play.client_sends(GET)
+    play.origin_breaks()
+    play.origin_breaks()
+    play.accepting = True
+    play.settle()
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+    assert play.selection.outcomes == [
+        ("10.0.0.1:80", True, 0),
+        ("10.0.0.2:80", True, 0),
+        ("10.0.0.3:80", False, 200),
+    ]
+
+
+def test_no_connection_can_be_opened_anywhere(new_play: NewPlay) -> None:
+    """502 at once, however many servers there are (a loop, no recursion)."""
+    play = new_play(3000)
+    for peer in play.selection.peers:
+        peer.pool.exhausted = True
+    play.client_sends(GET)
+    assert statuses(play.client_gets()) == [502]
+    assert len(play.selection.failures) == 3000
+
+
+def test_some_server_can_be_connected(new_play: NewPlay) -> None:
+    """Those where no connection can be opened are passed over."""
+    play = new_play(3)
+    for peer in play.selection.peers[:2]:
+        peer.pool.exhausted = True
+    play.client_sends(post(b"body"))
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+def test_tries_bound_the_attempts(new_play: NewPlay) -> None:
+    """``try: 2`` means two servers, and the second failure is the client's."""
+    play = new_play(3)
+    play.selection.tries = 2
+    play.client_sends(GET)
+    play.origin_ends()
+    play.origin_ends()
+    assert statuses(play.client_gets()) == [502]
+    assert len(play.origins) == 2
+
+
+def test_try_timeout_bounds_the_attempts(new_play: NewPlay) -> None:
+    """No attempt starts after it; the one under way may go on."""
+    play = new_play(3)
+    play.selection.try_timeout = 5.0
+    play.client_sends(GET)
+    play.pass_time(4)
+    play.origin_ends()
+    assert len(play.origins) == 2
+    play.pass_time(2)
+    play.origin_ends()
+    assert statuses(play.client_gets()) == [502]
+    assert len(play.origins) == 2
+
+
+def test_timeout_moves_on(new_play: NewPlay) -> None:
+    """A server that says nothing is left for the next."""
+    play = new_play(2)
+    play.client_sends(GET)
+    play.pass_time(61)
+    assert play.origins[0].closed
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+def test_last_failure_is_what_the_client_hears(new_play: NewPlay) -> None:
+    """A timeout is 504 also if it was meant to be tried again and nobody was left."""
+    play = new_play(2)
+    play.selection.out.add(play.selection.peers[1])
+    play.client_sends(GET)
+    play.pass_time(61)
+    got = play.client_gets()
+    assert statuses(got) == [504]
+    assert b"the server did not reply in time" in got
+
+
+def test_connect_timeout_moves_on_with_any_method(new_play: NewPlay) -> None:
+    """None of a POST was sent, so it may be sent elsewhere."""
+    play = new_play(2)
+    play.accepting = False
+    play.client_sends(post(b"body"))
+    play.pass_time(3.5)
+    assert len(play.origins) == 2
+    play.accepting = True
+    play.settle()
+    assert body_of(play.origin_gets()) == b"body"
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+def test_post_is_sent_elsewhere_if_it_could_not_connect(new_play: NewPlay) -> None:
+    """The body that came meanwhile goes along, in one piece."""
+    play = new_play(2)
+    play.accepting = False
+    play.client_sends(post_chunked() + b"3\r\nabc\r\n")
+    play.origin_breaks()
+    play.client_sends(b"2\r\nde\r\n")
+    play.accepting = True
+    play.settle()
+    assert body_of(play.origin_gets()) == b"3\r\nabc\r\n2\r\nde\r\n"
+    play.client_sends(b"0\r\n\r\n")
+    assert play.origin_gets() == b"0\r\n\r\n"
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+def test_post_that_was_sent_is_never_sent_again(new_play: NewPlay) -> None:
+    """Whatever goes wrong afterwards."""
+    for wrong in ("ends", "breaks", "late", "malformed", "status"):
+        play = new_play(2)
+        play.selection.failed_statuses = frozenset((503,))
+        play.client_sends(post(b"body"))
+        if wrong == "ends":
+            play.origin_ends()
+        elif wrong == "breaks":
+            play.origin_breaks()
+        elif wrong == "late":
+            play.pass_time(61)
+        elif wrong == "malformed":
+            play.origin_sends(b"x\r\n\r\n")
+        else:
+            play.origin_sends(reply(b"", status="503 Service Unavailable"))
+        assert len(play.origins) == 1, wrong
+        assert statuses(play.client_gets())[0] in (502, 503, 504)
+        assert len(play.selection.failures) == 1
+
+
+def test_post_is_sent_again_if_the_operator_insists(new_play: NewPlay) -> None:
+    """``retry_on: [..., non_idempotent]``."""
+    play = new_play(2)
+    play.selection.retry_on |= {"non_idempotent"}
+    play.client_sends(post(b"body"))
+    play.origin_ends()
+    assert body_of(play.origin_gets()) == b"body"
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+def test_nothing_is_tried_again_behind_a_byte_of_the_reply(new_play: NewPlay) -> None:
+    """The client has it; a second reply behind it would be a lie."""
+    for part in (reply(b"hello")[:-2], CHUNKED_OK, b"HTTP/1.1 200 OK\r\n\r\n"):
+        play = new_play(2)
+        play.client_sends(GET)
+        play.origin_sends(part)
+        play.origin_breaks()
+        assert len(play.origins) == 1
+        assert statuses(play.client_gets()) == [200]
+        assert play.client.finished
+
+
+def test_malformed_first_chunk_may_be_tried_again(new_play: NewPlay) -> None:
+    """Nothing of that reply has gone out."""
+    play = new_play(2)
+    play.client_sends(GET)
+    play.origin_sends(CHUNKED_OK + b"zz\r\n")
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+def test_interim_reply_does_not_forbid_another_attempt(new_play: NewPlay) -> None:
+    """A 100 is no reply yet; the next server may send its own."""
+    play = new_play(2)
+    play.client_sends(post(b"body", "Expect: 100-continue", method="PUT"))
+    play.origin_sends(CONTINUE)
+    play.origin_ends()
+    assert body_of(play.origin_gets()) == b"body"
+    play.origin_sends(OK)
+    assert statuses(play.client_gets()) == [100, 200]
+
+
+# Bodies that were under way.
+
+
+def test_half_sent_body_goes_to_the_next_server_whole(new_play: NewPlay) -> None:
+    """What the first server got is sent again, what comes later follows."""
+    play = new_play(2)
+    play.client_sends(post(b"0123456789", method="PUT")[:-5])
+    play.origin_ends()
+    got = play.origin_gets()
+    assert b"\r\nContent-Length: 10\r\n" in got
+    assert body_of(got) == b"01234"
+    play.client_sends(b"56789")
+    assert play.origin_gets() == b"56789"
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+def test_half_sent_chunks_go_to_the_next_server_whole(new_play: NewPlay) -> None:
+    """Each chunk exactly once, in their order, with one end."""
+    play = new_play(2)
+    play.client_sends(post_chunked(method="PUT") + b"3\r\nabc\r\n")
+    play.client_sends(b"2\r\nde\r\n")
+    play.origin_breaks()
+    assert body_of(play.origin_gets()) == b"3\r\nabc\r\n2\r\nde\r\n"
+    play.client_sends(b"1\r\nf\r\n0\r\nX-Sum: 6\r\n\r\n")
+    assert play.origin_gets() == b"1\r\nf\r\n0\r\nX-Sum: 6\r\n\r\n"
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+def test_body_larger_than_the_buffer_is_not_sent_again(new_play: NewPlay) -> None:
+    """``limits.retry_buffer`` is what is kept of it; one byte more is too much."""
+    for size, attempts in ((1000, 2), (1001, 1)):
+        play = new_play(2, retry_buffer=1000)
+        play.client_sends(post(b"", method="PUT").replace(b"h: 0", b"h: %d" % size))
+        play.client_sends(b"x" * size)
+        play.origin_ends()
+        assert len(play.origins) == attempts
+        if attempts == 2:
+            assert body_of(play.origin_gets()) == b"x" * size
+            play.origin_sends(OK)
+        assert statuses(play.client_gets()) == [200 if attempts == 2 else 502]
+
+
+def test_lost_body_is_not_forgotten_where_writing_fails(new_play: NewPlay) -> None:
+    """A connection that broke before it took anything does not make a request without
+    its body."""
+    play = new_play(2, retry_buffer=1000)
+    play.client_sends(GET)
+    play.origin_sends(OK)
+    play.client_gets()
+    play.origins[0].broken = True
+    play.origins[0].pump = lambda: False  # type: ignore[method-assign]
+    play.client_sends(post(b"x" * 3000, method="PUT")[:-1500])
+    play.client_sends(b"x" * 1500)
+    play.origins[0].lose()
+    play.settle()
+    assert len(play.origins) == 1
+    assert statuses(play.client_gets()) == [502]
+
+
+# Statuses that count as failures.
+
+
+def test_failed_status_moves_on(new_play: NewPlay) -> None:
+    """``http_opts.statuses: {"503": false}``: that reply is dropped for a better one."""
+    play = new_play(2)
+    play.selection.failed_statuses = frozenset((503,))
+    play.client_sends(GET)
+    play.origin_sends(reply(b"sorry", status="503 Service Unavailable"))
+    assert play.client_gets() == b""
+    assert play.origins[0].closed
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+    assert play.selection.failures == [("10.0.0.1:80", "the server replied 503")]
+
+
+def test_failed_status_of_the_last_server_is_passed_on(new_play: NewPlay) -> None:
+    """A reply is better than none, also if another server is out of service."""
+    for out in (False, True):
+        play = new_play(2)
+        play.selection.failed_statuses = frozenset((503,))
+        if out:
+            play.selection.out.add(play.selection.peers[1])
+        play.client_sends(GET)
+        for _ in range(1 if out else 2):
+            play.origin_sends(reply(b"sorry", status="503 Service Unavailable"))
+        got = play.client_gets()
+        assert statuses(got) == [503]
+        assert body_of(got) == b"sorry"
+        assert len(play.selection.failures) == (1 if out else 2)
+        assert play.selection.outcomes[-1][1:] == (True, 503)
+
+
+def test_other_statuses_are_no_failures(play: Playbook) -> None:
+    """A 500 that nobody named passes, and counts as a reply."""
+    play.selection.failed_statuses = frozenset((503,))
+    play.client_sends(GET)
+    play.origin_sends(reply(b"", status="500 Internal Server Error"))
+    assert statuses(play.client_gets()) == [500]
+    assert play.selection.failures == []
+
+
+# Idle connections that were closed a moment ago.
+
+
+def use_once(play: Playbook) -> None:
+    """Leave one idle connection behind."""
+    play.client_sends(GET)
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+@pytest.mark.parametrize("way", ["ends", "breaks", "broken"])
+def test_stale_connection_is_nobodys_failure(play: Playbook, way: str) -> None:
+    """The same server is asked again over a fresh connection, and nothing is counted."""
+    use_once(play)
+    if way == "broken":
+        play.origin.broken = True
+    play.client_sends(GET)
+    if way == "ends":
+        play.origin_ends()
+    else:
+        play.origin_breaks()
+    assert len(play.origins) == 2
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+    assert play.selection.failures == []
+    assert play.selection.peers[0].live.requests == 2
+    assert play.selection.outcomes == [("10.0.0.1:80", False, 200)] * 2
+
+
+def test_stale_connection_is_replaced_once(play: Playbook) -> None:
+    """A server that closes the fresh one too has failed."""
+    use_once(play)
+    play.client_sends(GET)
+    play.origin_ends()
+    play.origin_ends()
+    assert statuses(play.client_gets()) == [502]
+    assert len(play.origins) == 2
+    assert len(play.selection.failures) == 1
+
+
+def test_fresh_connection_that_ends_is_a_failure(play: Playbook) -> None:
+    """Nothing was stale about it."""
+    play.client_sends(GET)
+    play.origin_ends()
+    assert len(play.origins) == 1
+    assert statuses(play.client_gets()) == [502]
+
+
+def test_stale_connection_gets_the_body_again(play: Playbook) -> None:
+    """What was sent of it, and what comes later."""
+    use_once(play)
+    play.client_sends(post(b"0123456789", method="PUT")[:-5])
+    play.origin_ends()
+    assert body_of(play.origin_gets()) == b"01234"
+    play.client_sends(b"56789")
+    assert play.origin_gets() == b"56789"
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+def test_post_looks_before_it_uses_an_idle_connection(play: Playbook) -> None:
+    """One whose end has come already is not used, so nothing needs to be sent again."""
+    use_once(play)
+    play.origin.end()
+    play.client_sends(post(b"body"))
+    assert len(play.origins) == 2
+    assert body_of(play.origin_gets()) == b"body"
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+def test_post_is_not_sent_again_over_a_fresh_connection(play: Playbook) -> None:
+    """The server may have read it before it closed the connection."""
+    use_once(play)
+    play.client_sends(post(b"body"))
+    play.origin_ends()
+    assert len(play.origins) == 1
+    assert statuses(play.client_gets()) == [502]
+
+
+def test_post_of_which_nothing_went_out_is_sent_again(play: Playbook) -> None:
+    """The kernel refused the first byte, so no server has seen it."""
+    use_once(play)
+    play.origin.broken = True
+    play.origin.is_quiet = lambda: True  # type: ignore[method-assign]
+    play.client_sends(post(b"body"))
+    play.origin_breaks()
+    assert len(play.origins) == 2
+    assert body_of(play.origin_gets()) == b"body"
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+def test_part_of_a_head_is_not_stale(play: Playbook) -> None:
+    """A server that began to reply was there."""
+    use_once(play)
+    play.client_sends(GET)
+    play.origin_sends(b"HTTP/1.1 ")
+    play.origin_ends()
+    assert len(play.origins) == 1
+    assert statuses(play.client_gets()) == [502]
+
+
+def test_connection_that_brought_a_100_is_not_stale(play: Playbook) -> None:
+    """The server was there, and has seen the request."""
+    use_once(play)
+    play.client_sends(post(b"body", "Expect: 100-continue", method="PUT"))
+    play.origin_sends(CONTINUE)
+    play.origin_ends()
+    assert len(play.origins) == 1
+    assert statuses(play.client_gets()) == [100, 502]
+    assert len(play.selection.failures) == 1
+
+
+def test_stale_where_no_connection_can_be_opened(play: Playbook) -> None:
+    """A failure then, counted once."""
+    use_once(play)
+    play.selection.peers[0].pool.exhausted = True
+    play.client_sends(GET)
+    play.origin_ends()
+    assert statuses(play.client_gets()) == [502]
+    assert len(play.selection.failures) == 1
+
+
+# Names with several addresses.
+
+
+@pytest.mark.parametrize("way", ["refused", "silent"])
+def test_other_addresses_of_a_name_are_tried_first(new_play: NewPlay, way: str) -> None:
+    """They are one server: a dead one among them is no failure of it."""
+    play = new_play(2)
+    play.selection.peers[0].pool.addresses = 2
+    play.accepting = False
+    play.client_sends(post(b"body"))
+    if way == "refused":
+        play.origin_breaks()
+    else:
+        play.pass_time(3.5)
+    assert [origin.name for origin in play.origins] == ["10.0.0.1:80 #1", "10.0.0.1:80 #2"]
+    play.accepting = True
+    play.settle()
+    assert body_of(play.origin_gets()) == b"body"
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+    assert play.selection.failures == []
+
+
+def test_all_addresses_of_a_name_are_dead(new_play: NewPlay) -> None:
+    """Then it is one failure, and the next server's turn."""
+    play = new_play(2)
+    play.selection.peers[0].pool.addresses = 3
+    play.accepting = False
+    play.client_sends(GET)
+    for _ in range(3):
+        play.origin_breaks()
+    assert play.origin.name == "10.0.0.2:80 #1"
+    assert len(play.selection.failures) == 1
+    play.accepting = True
+    play.settle()
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+
+
+def test_try_timeout_bounds_the_addresses_too(play: Playbook) -> None:
+    """A name with many dead addresses does not hold a client for ever."""
+    play.selection.peers[0].pool.addresses = 20
+    play.selection.try_timeout = 5.0
+    play.accepting = False
+    play.client_sends(GET)
+    play.pass_time(10)
+    assert statuses(play.client_gets()) == [504]
+    assert len(play.origins) == 2
+
+
+def test_client_that_leaves_between_two_attempts(new_play: NewPlay) -> None:
+    """Everything is counted back, whichever attempt it was."""
+    play = new_play(3)
+    play.client_sends(GET)
+    play.origin_ends()
+    play.client_leaves()
+    assert [peer.live.active for peer in play.selection.peers] == [0, 0, 0]
+    assert [peer.live.requests for peer in play.selection.peers] == [1, 1, 0]
+    assert all(origin.closed for origin in play.origins)

@@ -1,0 +1,211 @@
+"""Real programs for tests: started on ports of the kernel's choice, ended by id."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["CHECKOUT", "TWISTD", "FileServer", "Nginx", "Program", "Slardar", "curl"]
+
+CHECKOUT = Path(__file__).resolve().parent.parent.parent
+#: twistd as its script runs it, so that a test needs no script on the PATH.
+TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
+#: Seconds within which a program on a busy machine must have said that it is ready.
+PATIENCE = 30.0
+
+
+class Program:
+    """A program whose output is collected line by line while it runs."""
+
+    def __init__(self, command: Sequence[str], folder: Path, **environment: str) -> None:
+        self._changed = threading.Condition()
+        self._lines: list[str] = []
+        self._ended = False
+        self._process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1", **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with self._changed:
+                self._lines.append(line)
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
+
+    @property
+    def output(self) -> str:
+        """All it has said so far."""
+        with self._changed:
+            return "".join(self._lines)
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """The first match of ``pattern`` in a line of its output, past or to come."""
+        expression = re.compile(pattern)
+
+        def found() -> re.Match[str] | None:
+            return next(filter(None, map(expression.search, self._lines)), None)
+
+        with self._changed:
+            self._changed.wait_for(lambda: found() or self._ended, PATIENCE)
+            match = found()
+        assert match is not None, (
+            f"no {pattern!r} in what {self._process.args} said:\n{self.output}"
+        )
+        return match
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        """Its exit code, once it has ended by itself."""
+        code = self._process.wait(timeout)
+        self._reader.join(timeout)
+        return code
+
+    def end(self) -> None:
+        """End it if it still runs, by force if asking did not do."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._reader.join(PATIENCE)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+class FileServer(Program):
+    """``python -m http.server`` on a folder of files, given as ``{name: text}``."""
+
+    def __init__(self, folder: Path, files: Mapping[str, str]) -> None:
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        command = [sys.executable, "-m", "http.server", "0", "--bind", "127.0.0.1"]
+        super().__init__(command, folder)
+        self.port = int(self.wait_for(r"port (\d+)")[1])
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as ``HOST:PORT``."""
+        return f"127.0.0.1:{self.port}"
+
+
+_NGINX = """\
+daemon off; master_process off; pid nginx.pid; error_log stderr notice;
+events {{ }}
+http {{
+    access_log off; client_body_temp_path body; proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+    server {{ listen 127.0.0.1:{port}; {server} }}
+}}
+"""
+
+
+class Nginx(Program):
+    """nginx with one server; ``server`` is what stands in its braces."""
+
+    def __init__(self, folder: Path, server: str) -> None:
+        path = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        assert path is not None, "nginx is needed: make test installs it"
+        folder.mkdir()
+        self.port = free_port()
+        (folder / "nginx.conf").write_text(_NGINX.format(port=self.port, server=server))
+        command = [path, "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")]
+        super().__init__(command, folder)
+        # The line comes after the sockets are open.
+        self.wait_for(r"using the .* event method")
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as ``HOST:PORT``."""
+        return f"127.0.0.1:{self.port}"
+
+
+class Slardar(Program):
+    """``twistd -n slardar`` in a folder of its own, on ports of the kernel's choice."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        folder.mkdir(exist_ok=True)
+        command = [*TWISTD, "--nodaemon", "slardar", "--workers", "0"]
+        command += ["--listen", "tcp:0:interface=127.0.0.1"]
+        command += ["--control", "tcp:0:interface=127.0.0.1", *options]
+        super().__init__(command, folder)
+
+    def ready(self) -> Slardar:
+        """Itself, once it takes requests and calls."""
+        self.port = int(self.wait_for(r"requests on tcp 127\.0\.0\.1:(\d+)")[1])
+        self.control = int(self.wait_for(r"control on tcp 127\.0\.0\.1:(\d+)")[1])
+        return self
+
+    def url(self, path: str = "/") -> str:
+        """The address of something it serves."""
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def get(self, host: str, path: str = "/") -> tuple[int, str]:
+        """Status and body of a request for ``host``."""
+        return curl(self.url(path), "-H", f"Host: {host}")
+
+    def call(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """Status and answer of a call of the control channel."""
+        words = ["-X", method]
+        if body is not None:
+            words += ["--data-binary", body if isinstance(body, str) else json.dumps(body)]
+        status, text = curl(f"http://127.0.0.1:{self.control}{path}", *words)
+        return status, json.loads(text)
+
+    def stop(self) -> int:
+        """Ask it to stop, and give its exit code: twistd ends by the signal it got."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+
+def curl(url: str, *words: str) -> tuple[int, str]:
+    """Status and body that curl gets."""
+    command = ["curl", "--silent", "--show-error", "--max-time", "20", "--noproxy", "*"]
+    done = subprocess.run(
+        [*command, "--write-out", "\n%{http_code}", *words, url],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), body
+
+
+def free_port() -> int:
+    """A port of the loopback address that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,184 @@
+"""slardar as an operator meets it: twistd, curl, and real servers behind it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Start
+from tests.integration.programs import CHECKOUT, TWISTD, FileServer, Nginx, Program, Slardar, curl
+
+
+def servers(*programs: FileServer | Nginx) -> dict[str, object]:
+    """An upstream of these programs."""
+    return {"servers": [{"host": "127.0.0.1", "port": program.port} for program in programs]}
+
+
+def counted(slardar: Slardar, host: str, times: int) -> dict[str, int]:
+    """How often each server answered ``/who``."""
+    found: dict[str, int] = {}
+    for _ in range(times):
+        status, body = slardar.get(host, "/who")
+        assert status == 200
+        found[body.strip()] = found.get(body.strip(), 0) + 1
+    return found
+
+
+def test_upstream_added_while_it_runs_is_reached(
+    tmp_path: Path, start: Start, files: FileServer, nginx: Nginx
+) -> None:
+    """Before the call the Host is unknown; the next request after it is served."""
+    slardar = start(Slardar(tmp_path)).ready()
+    assert slardar.get("www.example.com", "/who")[0] == 502
+    status, _ = slardar.call("PUT", "/upstream/www.example.com", servers(files, nginx))
+    assert status == 200
+    assert counted(slardar, "www.example.com", 4) == {"http.server": 2, "nginx": 2}
+    assert slardar.get("other.example.com", "/who")[0] == 502
+
+
+def test_weight_and_drain_are_followed_at_once(
+    tmp_path: Path, start: Start, files: FileServer, nginx: Nginx
+) -> None:
+    """A server's share is its weight's; a draining server gets nothing new."""
+    slardar = start(Slardar(tmp_path)).ready()
+    slardar.call("PUT", "/upstream/a", servers(files, nginx))
+    status, _ = slardar.call("PATCH", f"/upstream/a/{nginx.address}", {"weight": 4})
+    assert status == 200
+    assert counted(slardar, "a", 10) == {"http.server": 2, "nginx": 8}
+    status, _ = slardar.call("PATCH", f"/upstream/a/{nginx.address}", {"state": "drain"})
+    assert status == 200
+    assert counted(slardar, "a", 3) == {"http.server": 3}
+
+
+def test_backend_sees_who_asked(tmp_path: Path, start: Start, nginx: Nginx) -> None:
+    """The Host passes unchanged, and the client's address is added."""
+    slardar = start(Slardar(tmp_path, "--upstream", f"a.example={nginx.address}")).ready()
+    assert slardar.get("a.example", "/host") == (200, "a.example 127.0.0.1\n")
+
+
+def test_restart_serves_what_was_there(tmp_path: Path, start: Start, files: FileServer) -> None:
+    """What was set, and what was removed, is so after a stop and a start."""
+    options = ("--upstream", f"given={files.address}")
+    first = start(Slardar(tmp_path, *options)).ready()
+    assert first.get("given", "/who") == (200, "http.server\n")
+    first.call("PUT", "/upstream/added", servers(files))
+    assert first.call("DELETE", "/upstream/given")[0] == 200
+    _, before = first.call("GET", "/status")
+    assert first.stop() in (0, -signal.SIGTERM)
+
+    second = start(Slardar(tmp_path, *options)).ready()
+    assert second.get("added", "/who") == (200, "http.server\n")
+    assert second.get("given", "/who")[0] == 502
+    _, after = second.call("GET", "/status")
+    assert after["fingerprint"] == before["fingerprint"]
+    assert after["shd_config_version"] == before["shd_config_version"]
+
+
+def test_stop_finishes_what_is_under_way(tmp_path: Path, start: Start, nginx: Nginx) -> None:
+    """A reply half sent when TERM comes is sent to its end."""
+    slardar = start(Slardar(tmp_path, "--upstream", f"a={nginx.address}")).ready()
+    with socket.create_connection(("127.0.0.1", slardar.port), timeout=20) as client:
+        client.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        received = client.recv(65536)
+        assert received.startswith(b"HTTP/1.1 200")
+        slardar.signal(signal.SIGTERM)
+        slardar.wait_for("stopping")
+        while part := client.recv(65536):
+            received += part
+    assert received.count(b"x" * 1000) == 200
+    assert slardar.wait() in (0, -signal.SIGTERM)
+    assert not (tmp_path / "twistd.pid").exists()
+
+
+def test_stop_waits_no_longer_than_the_drain(tmp_path: Path, start: Start, nginx: Nginx) -> None:
+    """A reply that would take longer than ``timeouts.drain`` is cut off."""
+    (tmp_path / "slardar.yaml").write_text("timeouts: {drain: 0.2}\n")
+    options = ("--config", "slardar.yaml", "--upstream", f"a={nginx.address}")
+    slardar = start(Slardar(tmp_path, *options)).ready()
+    with socket.create_connection(("127.0.0.1", slardar.port), timeout=20) as client:
+        client.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        slardar.signal(signal.SIGTERM)
+        received = 0
+        while part := client.recv(65536):
+            received += len(part)
+    assert received < 200_000
+    assert slardar.wait() in (0, -signal.SIGTERM)
+
+
+def test_port_that_is_taken_ends_it_with_one_line(tmp_path: Path, start: Start) -> None:
+    """The exit code is 1, the line names the address, and nothing is left behind."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        slardar = start(Slardar(tmp_path, "--listen", f"tcp:{port}:interface=127.0.0.1"))
+        assert slardar.wait() == 1
+    (line,) = [line for line in slardar.output.splitlines() if "cannot start" in line]
+    assert str(port) in line
+    assert "Traceback" not in slardar.output
+    assert not (tmp_path / "twistd.pid").exists()
+
+
+def test_store_that_cannot_be_opened_ends_it_with_one_line(tmp_path: Path, start: Start) -> None:
+    """The exit code is 1 and the line names the file."""
+    slardar = start(Slardar(tmp_path, "--store", "sqlite:missing/slardar.db"))
+    assert slardar.wait() == 1
+    (line,) = [line for line in slardar.output.splitlines() if "cannot start" in line]
+    assert "missing/slardar.db" in line
+    assert "Traceback" not in slardar.output
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "answer"),
+    [
+        ("upstreams: {a: {servers: [{host: 127.0.0.1, port: 80}]}}\n", 0, "ok\n"),
+        ("upstreams: {a: {servers: [{host: 127.0.0.1, port: x}]}}\nworkers: -1\n", 1, None),
+    ],
+)
+def test_check_starts_nothing(tmp_path: Path, text: str, code: int, answer: str | None) -> None:
+    """``--check`` prints ok or every error, leaves no file, and says so by its code."""
+    (tmp_path / "slardar.yaml").write_text(text)
+    done = subprocess.run(
+        [*TWISTD, "--nodaemon", "slardar", "--config", "slardar.yaml", "--check"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(CHECKOUT)},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == code, done.stderr
+    if answer is None:
+        assert len(done.stdout.splitlines()) == 2
+        assert "upstreams.a.servers[0].port" in done.stdout
+        assert "workers" in done.stdout
+    else:
+        assert done.stdout == answer
+    assert [path.name for path in tmp_path.iterdir()] == ["slardar.yaml"]
+
+
+def test_daemon_writes_its_pid_and_goes(tmp_path: Path, files: FileServer) -> None:
+    """Without ``--nodaemon`` twistd's own pidfile and logfile work."""
+    options = ["--listen", "unix:requests.sock", "--control", "unix:control.sock"]
+    options += ["--upstream", f"a={files.address}"]
+    subprocess.run([*TWISTD, "slardar", *options], cwd=tmp_path, check=True, timeout=60)
+    log = tmp_path / "twistd.log"
+    pid = int((tmp_path / "twistd.pid").read_text())
+    try:
+        follow = Program(["tail", "-n", "+1", "-F", str(log), f"--pid={pid}"], tmp_path)
+        try:
+            follow.wait_for("requests on unix")
+            words = ["--unix-socket", str(tmp_path / "requests.sock")]
+            assert curl("http://a/who", *words) == (200, "http.server\n")
+        finally:
+            subprocess.run(["kill", "-TERM", str(pid)], check=True)
+            follow.wait()  # tail ends when the daemon has
+            follow.end()
+    finally:
+        subprocess.run(["kill", "-KILL", str(pid)], check=False, stderr=subprocess.DEVNULL)
+    assert not (tmp_path / "twistd.pid").exists()

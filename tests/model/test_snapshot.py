@@ -1,0 +1,202 @@
+"""The configuration of one moment: what it routes, and how one becomes the next."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from slardar.model.parse import parse_routes, parse_upstream
+from slardar.model.server import Upstream
+from slardar.model.snapshot import Route, Snapshot
+
+
+def upstream(name: str, port: int = 80) -> Upstream:
+    """An upstream of one server."""
+    return parse_upstream(name, {"servers": [{"host": "127.0.0.1", "port": port}]}, name)
+
+
+def snapshot(*names: str, routes: tuple[Route, ...] = (), default: str | None = None) -> Snapshot:
+    """Version 1, with these upstreams."""
+    return Snapshot.build(1, {name: upstream(name) for name in names}, routes, default)
+
+
+def test_exact_name_then_longest_wildcard_then_default() -> None:
+    """The order of the contract."""
+    found = snapshot("www.abc.com", "*.abc.com", "*.b.abc.com", default="other")
+    assert found.route("www.abc.com", "/") == "www.abc.com"
+    assert found.route("x.abc.com", "/") == "*.abc.com"
+    assert found.route("x.b.abc.com", "/") == "*.b.abc.com"
+    assert found.route("y.x.b.abc.com", "/") == "*.b.abc.com"
+    assert found.route("b.abc.com", "/") == "*.abc.com"
+    assert found.route("abc.org", "/") == "other"
+    assert snapshot("a").route("b", "/") is None
+
+
+@pytest.mark.parametrize("host", ["abc.com", "", ".", "xabc.com", "abc.com.", "com", "*.abc.com"])
+def test_wildcard_does_not_match(host: str) -> None:
+    """Not the bare domain, not another that ends alike; ``*.abc.com`` is no host either,
+    though as any other label it may stand in the wildcard's place."""
+    expected = "*.abc.com" if host == "*.abc.com" else None
+    assert snapshot("*.abc.com").route(host, "/") == expected
+
+
+def test_wildcard_needs_a_label() -> None:
+    """A host that begins with a dot has an empty one."""
+    assert snapshot("*.abc.com").route(".abc.com", "/") is None
+    route = snapshot("a", routes=(Route("a", "*.abc.com"),))
+    assert route.route(".abc.com", "/") is None
+    assert route.route("x.abc.com", "/") == "a"
+
+
+def test_capitals_in_a_name_do_not_matter() -> None:
+    """Hosts come in lower case; a name in lower case goes first."""
+    assert snapshot("WWW.Abc.com").route("www.abc.com", "/") == "WWW.Abc.com"
+    assert snapshot("*.Abc.COM").route("x.abc.com", "/") == "*.Abc.COM"
+    assert snapshot("A", "a").route("a", "/") == "a"
+
+
+@pytest.mark.parametrize("names", [("Ab", "AB", "aB"), ("*.Ab", "*.AB", "*.aB"), ("*.AB", "*.ab")])
+def test_names_that_differ_in_capitals_only_have_one_winner(names: tuple[str, ...]) -> None:
+    """It does not depend on which came first, or on what was there in between."""
+    host = "ab" if names[0][0] != "*" else "x.ab"
+    expected = snapshot(*names).route(host, "/")
+    assert expected == snapshot(*reversed(names)).route(host, "/")
+    grown = snapshot()
+    for name in names:
+        grown = grown.with_upstream(upstream(name))
+    assert grown.route(host, "/") == expected
+    assert expected is not None
+    assert grown.without_upstream(expected).with_upstream(upstream(expected)).route(
+        host, "/"
+    ) == expected  # fmt: skip
+    if "*.ab" in names:
+        assert expected == "*.ab"
+
+
+def test_routes_come_first_and_the_first_wins() -> None:
+    """Host, prefix and pattern, alone and together."""
+    routes = parse_routes(
+        [
+            {"host": "WWW.abc.com", "path": "/foo/", "upstream": "foo"},
+            {"host": "*.abc.com", "path_regex": r"^/begin/(a|b)/.*\.action$", "upstream": "bar"},
+            {"path": "/any", "upstream": "any"},
+            {"path_regex": "needle", "upstream": "needle"},
+            {"host": "all.org", "upstream": "all"},
+            {"host": "all.org", "upstream": "never"},
+        ],
+        "routes",
+    )
+    found = snapshot("www.abc.com", routes=routes, default="other")
+    assert found.route("www.abc.com", "/foo/x") == "foo"
+    assert found.route("www.abc.com", "/foo") == "www.abc.com"
+    assert found.route("x.abc.com", "/begin/a/1.action") == "bar"
+    assert found.route("abc.com", "/begin/a/1.action") == "other"
+    assert found.route("x.abc.com", "/begin/c/1.action") == "other"
+    assert found.route("x.abc.com", "/begin/a/1.action?") == "other"
+    assert found.route("www.abc.com", "/anything") == "any"
+    assert found.route("www.abc.com", "/a/needle/b") == "needle"
+    assert found.route("all.org", "/") == "all"
+    assert found.find_route("all.org", "/") == Route("all", "all.org")
+    assert found.find_route("www.abc.com", "/") is None
+
+
+def test_routes_are_compiled_once() -> None:
+    """However many there are: re itself keeps 512 patterns and begins anew then."""
+    routes = tuple(Route(f"u{index}", path_regex=f"^/{index}$") for index in range(2000))
+    found = snapshot(routes=routes)
+    start = time.process_time()
+    assert found.route("x", "/1999") == "u1999"
+    assert time.process_time() - start < 0.1  # to compile them takes half a second
+
+
+def test_changes_make_new_versions_and_leave_the_old() -> None:
+    """Each next snapshot counts one up; those before answer as they did."""
+    first = snapshot("a", "*.b")
+    second = first.with_upstream(upstream("c"))
+    third = second.without_upstream("*.b")
+    fourth = third.with_routes((Route("c", path="/"),))
+    assert [s.version for s in (first, second, third, fourth)] == [1, 2, 3, 4]
+    assert [sorted(s.upstreams) for s in (first, second, third, fourth)] == [
+        ["*.b", "a"],
+        ["*.b", "a", "c"],
+        ["a", "c"],
+        ["a", "c"],
+    ]
+    assert [s.route("x.b", "/") for s in (first, second, third)] == ["*.b", "*.b", None]
+    assert fourth.route("x.b", "/") == "c"
+    assert repr(fourth) == "<Snapshot 4 of 2 upstreams>"
+
+
+def test_changes_share_what_stays_the_same() -> None:
+    """The upstreams, and the tables that a change does not concern, are the same objects."""
+    first = snapshot("a", "*.b", "C", routes=(Route("a", path_regex="x"),), default="a")
+    second = first.with_upstream(upstream("d"))
+    third = second.without_upstream("d")
+    for later in (second, third):
+        assert later.upstreams["a"] is first.upstreams["a"]
+        assert later.routes is first.routes
+        assert later.default_upstream == "a"
+        for name in ("_folded", "_wildcards", "_matchers"):
+            assert getattr(later, name) is getattr(first, name)
+    routed = third.with_routes(())
+    assert routed._upstreams is third._upstreams
+    assert routed.route("x.b", "/") == "*.b"
+
+
+def test_what_is_given_out_cannot_be_written() -> None:
+    """Neither the table nor an upstream in it."""
+    found = snapshot("a")
+    with pytest.raises(TypeError):
+        found.upstreams["b"] = upstream("b")  # type: ignore[index]
+    with pytest.raises(AttributeError):
+        found.upstreams["a"].mode = "hash"  # type: ignore[misc]
+    given = {"a": upstream("a")}
+    built = Snapshot.build(1, given, (), None)
+    given.clear()
+    assert list(built.upstreams) == ["a"]
+
+
+def test_unknown_upstream_cannot_be_removed() -> None:
+    """KeyError, as of a dict."""
+    with pytest.raises(KeyError):
+        snapshot("a").without_upstream("b")
+
+
+def test_fingerprint_is_of_the_configuration_not_of_the_way_to_it() -> None:
+    """Order and versions do not matter; upstreams, routes and default do."""
+    route = Route("a", path="/")
+    direct = snapshot("a", "b", routes=(route,), default="a")
+    around = Snapshot.build(70, {}, (), "a").with_upstream(upstream("b", 1))
+    around = around.with_upstream(upstream("x")).with_upstream(upstream("b"))
+    around = around.with_routes((route,)).without_upstream("x").with_upstream(upstream("a"))
+    assert around.fingerprint == direct.fingerprint
+    assert len(direct.fingerprint) == 64
+    others = [
+        direct.with_upstream(upstream("b", 81)),
+        direct.without_upstream("b"),
+        direct.with_routes(()),
+        direct.with_routes((route, Route("b", path="/"))),
+        snapshot("a", "b", routes=(route,)),
+        snapshot("a", "b", routes=(route,), default="b"),
+    ]
+    assert len({direct.fingerprint, *(other.fingerprint for other in others)}) == 7
+
+
+def test_fingerprint_depends_on_the_order_of_routes() -> None:
+    """The first that matches wins, so another order is another configuration."""
+    one, two = Route("a", path="/"), Route("b", path="/")
+    assert snapshot(routes=(one, two)).fingerprint != snapshot(routes=(two, one)).fingerprint
+
+
+def test_change_among_ten_thousand_upstreams_takes_less_than_a_millisecond() -> None:
+    """The best of many tries, so that a busy machine does not fail it."""
+    one = upstream("u")
+    names = [f"u{index}.example.com" for index in range(10_000)]
+    big = Snapshot.build(1, dict.fromkeys(names, one), (), None)
+    best = 1.0
+    for _ in range(30):
+        start = time.perf_counter()
+        big.with_upstream(one).without_upstream("u5.example.com").with_routes(())
+        best = min(best, time.perf_counter() - start)
+    assert best < 0.001

@@ -1,0 +1,356 @@
+"""Laws that every balancer keeps, over weights and servers that Hypothesis makes up.
+
+The runs are the same each time (``derandomize``); what is random in a balancer comes
+from a generator with a fixed seed, so that a bound either holds or does not.
+
+Which balancer is drawn by Hypothesis too: pytest-twisted 1.14 wraps a test of
+Hypothesis anew for each of its parameters, and the second one fails.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from functools import partial
+from itertools import count
+from math import gcd, sqrt
+from random import Random as Generator
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slardar.balancers.base import Outcome
+from slardar.balancers.ewma import Ewma
+from slardar.balancers.hashing import UrlHash
+from slardar.balancers.least_conn import LeastConnections
+from slardar.balancers.p2c import TwoChoices
+from slardar.balancers.wrr import WeightedRoundRobin
+from slardar.health.rules import is_available, note_failure, note_success
+from slardar.model.live import Peer, ServerLive
+from slardar.model.server import Server
+from tests.balancers.kit import (
+    ALL,
+    ANY,
+    DRAWN,
+    HASHES,
+    FakeRequest,
+    edited,
+    make_peers,
+    same_everywhere,
+    shares,
+)
+
+few = settings(derandomize=True, deadline=None, database=None, max_examples=25)
+many = settings(few, max_examples=60)
+weights = st.lists(st.integers(1, 20), min_size=2, max_size=8)
+
+
+def make(cls: type[Any], servers: list[Peer]) -> Any:
+    """A balancer; what is random in it is the same each time."""
+    if cls is Ewma:
+        return Ewma(servers, {}, Generator(11).random, partial(next, count(0, 0.01)))
+    return cls(servers, {}, Generator(11).random) if cls in DRAWN else cls(servers, {})
+
+
+class World:
+    """Requests that come one after the other and take a while.
+
+    ``length`` requests are under way at a time; the oldest ends when a new one comes.
+    """
+
+    def __init__(self, balancer: Any, length: int) -> None:
+        self.balancer = balancer
+        self.length = length
+        self.under_way: deque[Peer] = deque()
+
+    def request(
+        self, servers: list[Peer], request: FakeRequest = ANY, failed: bool = False
+    ) -> Peer:
+        peer: Peer = self.balancer.pick(servers, request)
+        self.balancer.started(peer)
+        peer.live.active += 1
+        self.under_way.append(peer)
+        if failed:
+            self.balancer.failed(peer)
+        while len(self.under_way) > self.length:
+            done = self.under_way.popleft()
+            done.live.active -= 1
+            self.balancer.finished(done, Outcome(False, 0.05, 200))
+        return peer
+
+
+# All of them.
+
+
+@many
+@given(cls=st.sampled_from(ALL), weights=weights, data=st.data())
+def test_picks_one_of_those_passed(cls: type[Any], weights: list[int], data: st.DataObject) -> None:
+    """Whatever is out of service, failed or under way, the pick is one of the list."""
+    servers = make_peers(weights)
+    world = World(make(cls, servers), 5)
+    for _ in range(15):
+        present = data.draw(st.lists(st.sampled_from(servers), min_size=1, unique=True))
+        key, failed = data.draw(st.text(max_size=5)), data.draw(st.booleans())
+        assert world.request(present, same_everywhere(key), failed) in present
+
+
+@many
+@given(cls=st.sampled_from(ALL), weights=st.lists(st.integers(1, 9), min_size=2, max_size=5))
+def test_nobody_starves(cls: type[Any], weights: list[int]) -> None:
+    """Every server gets requests, however light it is and after whatever failures."""
+    servers = make_peers(weights)
+    balancer = make(cls, servers)
+    for peer in servers:
+        for _ in range(10):
+            balancer.failed(peer)
+    world = World(balancer, 3)
+    waiting = set(servers)
+    for number in range(1500):
+        waiting.discard(world.request(servers, same_everywhere(f"key {number}")))
+        if not waiting:
+            break
+    assert not waiting
+
+
+@many
+@given(cls=st.sampled_from(ALL), weights=weights)
+def test_a_rebuild_changes_nothing_of_the_neighbours(cls: type[Any], weights: list[int]) -> None:
+    """A balancer made anew with one server more finds and leaves what was known."""
+    servers = make_peers([*weights, 5])
+    old, new = servers[:-1], servers
+    world = World(make(cls, old), 4)
+    for number in range(30):
+        world.request(old, same_everywhere(str(number)), failed=number % 7 == 0)
+    before = [[getattr(peer.live, name) for name in ServerLive.__slots__] for peer in old]
+    make(cls, new)
+    assert before == [[getattr(peer.live, name) for name in ServerLive.__slots__] for peer in old]
+
+
+@many
+@given(cls=st.sampled_from(ALL), weights=weights, seed=st.integers(0, 1000))
+def test_never_one_that_is_out(cls: type[Any], weights: list[int], seed: int) -> None:
+    """With the health rules around it, no request goes to a server that is out, and
+    there is always one that is not."""
+    servers = [
+        Peer(Server(f"10.0.0.{number}", 80, weight, max_fails=2, fail_timeout=5), ServerLive())
+        for number, weight in enumerate(weights)
+    ]
+    balancer, chance = make(cls, servers), Generator(seed)
+    now = 100.0
+    for number in range(60):
+        now += chance.random()
+        present = [peer for peer in servers if is_available(peer.live, peer.config, now)]
+        assert present
+        peer = balancer.pick(present, same_everywhere(str(number)))
+        assert peer.live.down_until <= now
+        if chance.random() < 0.5:
+            note_failure(peer.live, peer.config, now, len(present) > 1, "failed")
+            balancer.failed(peer)
+        else:
+            note_success(peer.live, peer.config, now)
+
+
+# Shares.
+
+
+@many
+@given(weights=weights, turns=st.integers(1, 4))
+def test_wrr_shares_are_exact(weights: list[int], turns: int) -> None:
+    """In a whole turn each server has exactly its weight; at any time before, what it
+    had is off what is due by less than the number of servers."""
+    servers = make_peers(weights)
+    balancer = WeightedRoundRobin(servers, {})
+    common = gcd(*weights)
+    turn = sum(weights) // common
+    counted: Counter[str] = Counter()
+    for number in range(1, turn * turns + 1):
+        counted[balancer.pick(servers, ANY).key] += 1
+        for peer in servers:
+            due = number * peer.weight / sum(weights)
+            assert abs(counted[peer.key] - due) < len(servers)
+    assert [counted[peer.key] for peer in servers] == [turns * w // common for w in weights]
+
+
+@many
+@given(weights=weights, data=st.data())
+def test_wrr_goes_on_over_edits(weights: list[int], data: st.DataObject) -> None:
+    """Balancers made anew at any time give the sequence that one alone gives."""
+    alone = make_peers(weights)
+    single = WeightedRoundRobin(alone, {})
+    expected = [single.pick(alone, ANY).key for _ in range(40)]
+    servers = make_peers(weights)
+    balancer = WeightedRoundRobin(servers, {})
+    cuts = data.draw(st.sets(st.integers(0, 39), max_size=5))
+    picked = []
+    for number in range(40):
+        if number in cuts:
+            servers = [edited(peer, peer.weight) for peer in servers]
+            balancer = WeightedRoundRobin(servers, {})
+        picked.append(balancer.pick(servers, ANY).key)
+    assert picked == expected
+
+
+@many
+@given(before=weights, data=st.data())
+def test_wrr_follows_new_weights(before: list[int], data: st.DataObject) -> None:
+    """After any edit of weights and any failures before it, shares are those of the new
+    weights: over ten turns each server is off by a few requests at most."""
+    servers = make_peers(before)
+    balancer = WeightedRoundRobin(servers, {})
+    for _ in range(data.draw(st.integers(0, 30))):
+        peer = balancer.pick(servers, ANY)
+        if data.draw(st.booleans()):
+            balancer.failed(peer)
+    after = data.draw(st.lists(st.integers(1, 20), min_size=len(before), max_size=len(before)))
+    servers = [edited(peer, weight) for peer, weight in zip(servers, after, strict=True)]
+    balancer = WeightedRoundRobin(servers, {})
+    shares(balancer, servers, 40)  # what failures lowered climbs back
+    assert all(peer.live.effective_weight is None for peer in servers)
+    total = sum(after)
+    counted = shares(balancer, servers, 10 * total)
+    for peer in servers:
+        assert abs(counted[peer.key] - 10 * peer.weight) <= len(servers) + 2
+
+
+@many
+@given(
+    cls=st.sampled_from([LeastConnections, *DRAWN]),
+    length=st.sampled_from([0, 40]),
+    weights=st.lists(st.integers(1, 10), min_size=2, max_size=6),
+)
+def test_shares_follow_weights(cls: type[Any], length: int, weights: list[int]) -> None:
+    """With servers that are equally quick, each one's share is its weight's: idle and
+    with 40 requests under way.  Bound: a sixth of the share and 2 % of all requests."""
+    servers = make_peers(weights)
+    balancer = make(cls, servers)
+    for peer in servers:
+        balancer.finished(peer, Outcome(False, 0.05, 200))
+    world = World(balancer, length)
+    picks = 1500
+    counted = Counter(world.request(servers).key for _ in range(picks))
+    for peer in servers:
+        share = peer.weight / sum(weights)
+        assert abs(counted[peer.key] / picks - share) < share / 6 + 0.02
+
+
+@many
+@given(weights=weights, length=st.integers(1, 60))
+def test_least_conn_is_balanced(weights: list[int], length: int) -> None:
+    """It never gives a request to a server whose load is above another's."""
+    servers = make_peers(weights)
+    balancer = LeastConnections(servers, {})
+    for _ in range(length):
+        least = min(peer.live.active / peer.weight for peer in servers)
+        peer = balancer.pick(servers, ANY)
+        assert peer.live.active / peer.weight == least
+        peer.live.active += 1
+
+
+@few
+@given(number=st.integers(2, 40), length=st.integers(50, 400))
+def test_two_choices_keep_the_gap_small(number: int, length: int) -> None:
+    """The most loaded server has little more than the mean (log log n), where a purely
+    random choice would leave it several above."""
+    servers = make_peers([1] * number)
+    balancer = TwoChoices(servers, {}, Generator(number).random)
+    for _ in range(length):
+        balancer.pick(servers, ANY).live.active += 1
+    assert max(peer.live.active for peer in servers) <= length / number + 4
+
+
+# Hashes.
+
+
+def placed(servers: list[Peer], present: list[Peer], keys: list[str]) -> list[Peer]:
+    """Where each key goes."""
+    balancer = UrlHash(servers, {})
+    return [balancer.pick(present, FakeRequest(key)) for key in keys]
+
+
+KEYS = [f"/item/{number}" for number in range(400)]
+server_weights = st.lists(st.integers(1, 10), min_size=2, max_size=30)
+
+
+@few
+@given(weights=server_weights)
+def test_hash_shares(weights: list[int]) -> None:
+    """Each share is its weight's, within five standard deviations of slots and keys."""
+    servers = make_peers(weights)
+    picks = 2500
+    counted = Counter(
+        peer.key for peer in placed(servers, servers, [f"/{n}" for n in range(picks)])
+    )
+    for peer in servers:
+        share = peer.weight / sum(weights)
+        deviation = sqrt(share * (1 - share) * (1 / picks + 1 / 16384))
+        assert abs(counted[peer.key] / picks - share) < 5 * deviation
+
+
+@few
+@given(weights=server_weights, data=st.data())
+def test_hash_order_is_nothing(weights: list[int], data: st.DataObject) -> None:
+    """Servers listed in another order get the same keys."""
+    servers = make_peers(weights)
+    other = data.draw(st.permutations(servers))
+    assert placed(servers, servers, KEYS) == placed(other, other, KEYS)
+
+
+@few
+@given(weights=server_weights, data=st.data())
+def test_hash_leaving_moves_its_own_keys_only(weights: list[int], data: st.DataObject) -> None:
+    """Whether one of n is out of service or gone for good: exactly its keys move, to the
+    same second choices, about its share of all; and they return with it."""
+    servers = make_peers(weights)
+    gone = data.draw(st.sampled_from(servers))
+    left = [peer for peer in servers if peer is not gone]
+    before = placed(servers, servers, KEYS)
+    out, removed = placed(servers, left, KEYS), placed(left, left, KEYS)
+    assert out == removed
+    for was, now in zip(before, out, strict=True):
+        assert now in left if was is gone else now is was
+    share = gone.weight / sum(weights)
+    moved = sum(was is gone for was in before) / len(KEYS)
+    assert moved < share + 5 * sqrt(share * (1 - share) / len(KEYS))
+    balancer = UrlHash(servers, {})
+    there_and_back = [
+        [balancer.pick(some, FakeRequest(key)) for key in KEYS[:50]]
+        for some in (servers, left, servers)
+    ]
+    assert there_and_back == [before[:50], out[:50], before[:50]]
+
+
+@few
+@given(weights=st.lists(st.integers(1, 10), min_size=3, max_size=20), data=st.data())
+def test_hash_second_choice(weights: list[int], data: st.DataObject) -> None:
+    """A key's next server does not depend on what else is away: whoever is second after
+    the first stays so while a third goes."""
+    servers = make_peers(weights)
+    for key in KEYS[:20]:
+        (first,) = placed(servers, servers, [key])
+        others = [peer for peer in servers if peer is not first]
+        (second,) = placed(servers, others, [key])
+        third = data.draw(st.sampled_from([peer for peer in others if peer is not second]))
+        assert placed(servers, [p for p in others if p is not third], [key]) == [second]
+
+
+@few
+@given(weights=server_weights, data=st.data())
+def test_hash_more_weight_only_gains(weights: list[int], data: st.DataObject) -> None:
+    """When one server's weight grows, keys move to it and nowhere else."""
+    servers = make_peers(weights)
+    index = data.draw(st.integers(0, len(servers) - 1))
+    heavier = list(servers)
+    heavier[index] = edited(servers[index], weights[index] + data.draw(st.integers(1, 20)))
+    before = [peer.key for peer in placed(servers, servers, KEYS)]
+    after = [peer.key for peer in placed(heavier, heavier, KEYS)]
+    assert all(now in (was, servers[index].key) for was, now in zip(before, after, strict=True))
+
+
+@many
+@given(cls=st.sampled_from(HASHES), key=st.text(min_size=1, max_size=30))
+def test_hashes_agree(cls: type[Any], key: str) -> None:
+    """All hash balancers send the same key to the same server, again and again."""
+    servers = make_peers([1, 2, 3, 4])
+    balancer = cls(servers, {})
+    picked = {balancer.pick(servers, same_everywhere(key)) for _ in range(3)}
+    assert picked == {UrlHash(servers, {}).pick(servers, FakeRequest(key))}

@@ -1,0 +1,139 @@
+"""Files of older schema versions are backed up and upgraded, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from slardar.errors import StoreError
+from slardar.stores.sqlite_file import SqliteFile
+from slardar.stores.sqlite_schema import SCHEMA, Schema
+from slardar.stores.written import encode
+from slardar.testing.stores import change_of
+
+ADD_NOTES = "CREATE TABLE notes (version INTEGER, note TEXT);"
+FILL_NOTES = "INSERT INTO notes SELECT version, who FROM changes;"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A store of version 1 with one upstream."""
+    path = tmp_path / "data" / "slardar.db"
+    path.parent.mkdir()
+    file = SqliteFile(str(path), SCHEMA)
+    file.open()
+    change = change_of("a", {"mode": "rr"})
+    file.commit(0, change, encode(change))
+    file.close()
+    return path
+
+
+@pytest.fixture
+def schema(tmp_path: Path) -> Schema:
+    """A schema of version 3: two steps ahead."""
+    folder = tmp_path / "schema"
+    folder.mkdir()
+    first = (SCHEMA.folder / "sqlite-1.sql").read_text()
+    (folder / "sqlite-3.sql").write_text(first + ADD_NOTES)
+    (folder / "sqlite-1-to-2.sql").write_text(ADD_NOTES)
+    (folder / "sqlite-2-to-3.sql").write_text(FILL_NOTES)
+    return Schema(folder, 3)
+
+
+def ask(path: Path, question: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(question).fetchall()
+
+
+def test_schema_files_are_complete() -> None:
+    """For the version in use there is a whole schema, and a step from each before it."""
+    names = {f"sqlite-{SCHEMA.version}.sql"}
+    names |= {f"sqlite-{n}-to-{n + 1}.sql" for n in range(1, SCHEMA.version)}
+    assert names <= set(os.listdir(SCHEMA.folder))
+    # What _run does around the file would be undone by a COMMIT in it.
+    for name in names:
+        text = re.sub("--.*", "", (SCHEMA.folder / name).read_text())
+        assert not re.search(r"\b(BEGIN|COMMIT|PRAGMA|VACUUM)\b", text, re.IGNORECASE)
+
+
+def test_older_file_is_upgraded_step_by_step(path: Path, schema: Schema) -> None:
+    """Every step is taken once, in order, and what was stored is still there."""
+    for _ in range(2):
+        file = SqliteFile(str(path), schema)
+        assert file.open().upstreams == {"a": {"mode": "rr"}}
+        file.close()
+    assert ask(path, "SELECT * FROM notes") == [(1, "test")]
+    assert ask(path, "PRAGMA user_version") == [(3,)]
+
+
+def test_older_file_is_backed_up(path: Path, schema: Schema) -> None:
+    """Its copy is private, of the old version, and can be put back in place."""
+    file = SqliteFile(str(path), schema)
+    file.open()
+    file.close()
+    backup = path.with_name("slardar.db-backup-v1")
+    assert sorted(os.listdir(path.parent)) == ["slardar.db", "slardar.db-backup-v1"]
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+    os.replace(backup, path)
+    file = SqliteFile(str(path))
+    assert file.open().upstreams == {"a": {"mode": "rr"}}
+    file.close()
+
+
+def test_failed_upgrade_changes_nothing(path: Path, schema: Schema) -> None:
+    """When a later step fails, the earlier ones are taken back with it."""
+    step = schema.folder / "sqlite-2-to-3.sql"
+    for wrong in ("INSERT INTO notes VALUES (1, 'one'); INSERT INTO nowhere VALUES (1);", None):
+        if wrong is None:
+            step.unlink()
+        else:
+            step.write_text(wrong)
+        with pytest.raises(StoreError, match=f"^{re.escape(str(path))}: cannot open this store: "):
+            SqliteFile(str(path), schema).open()
+        assert ask(path, "PRAGMA user_version") == [(1,)]
+        assert ask(path, "SELECT name FROM sqlite_master WHERE name = 'notes'") == []
+    step.write_text(FILL_NOTES)
+    file = SqliteFile(str(path), schema)
+    file.open()
+    file.close()
+    assert ask(path, "SELECT * FROM notes") == [(1, "test")]
+
+
+def test_upgrade_without_backup_is_not_made(path: Path, schema: Schema) -> None:
+    """When the copy cannot be written, the file stays as it is."""
+    path.with_name("slardar.db-backup-v1.part").mkdir()
+    with pytest.raises(StoreError, match=r"cannot open this store: Is a directory$"):
+        SqliteFile(str(path), schema).open()
+    assert ask(path, "PRAGMA user_version") == [(1,)]
+
+
+def test_new_file_is_of_the_newest_version(tmp_path: Path, schema: Schema) -> None:
+    """It is made at once, without the steps and without a backup."""
+    path = tmp_path / "data" / "new.db"
+    path.parent.mkdir()
+    file = SqliteFile(str(path), schema)
+    file.open()
+    file.close()
+    assert ask(path, "PRAGMA user_version") == [(3,)]
+    assert os.listdir(path.parent) == ["new.db"]
+
+
+def test_failed_creation_leaves_an_empty_file(tmp_path: Path, schema: Schema) -> None:
+    """Of a schema that fails half way nothing is kept, and the next start makes it whole."""
+    whole = (schema.folder / "sqlite-3.sql").read_text()
+    (schema.folder / "sqlite-3.sql").write_text(whole + "CREATE TABLE changes (twice);")
+    path = tmp_path / "new.db"
+    with pytest.raises(StoreError, match=r"cannot open this store: table changes already exists$"):
+        SqliteFile(str(path), schema).open()
+    assert path.stat().st_size == 0
+    (schema.folder / "sqlite-3.sql").write_text(whole)
+    file = SqliteFile(str(path), schema)
+    file.open()
+    file.close()
+    assert ask(path, "PRAGMA user_version") == [(3,)]

@@ -1,0 +1,99 @@
+"""The examples run as they say they do."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.programs import CHECKOUT, TWISTD, Program, Slardar, curl
+
+EXAMPLES = CHECKOUT / "examples"
+
+
+class SlardarWithExamples(Slardar):
+    """slardar that can import what is in ``examples``."""
+
+    def __init__(self, folder: Path) -> None:
+        command = [*TWISTD, "--nodaemon", "slardar", "--workers", "0", "--store", "memory:"]
+        command += ["--listen", "tcp:0:interface=127.0.0.1"]
+        command += ["--control", "tcp:0:interface=127.0.0.1"]
+        Program.__init__(self, command, folder, PYTHONPATH=f"{EXAMPLES}:{CHECKOUT}")
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[Program], Any]]:
+    """Keeps the programs of a test, and ends them, the newest first."""
+    programs: list[Program] = []
+
+    def keep(program: Program) -> Program:
+        programs.append(program)
+        return program
+
+    yield keep
+    for program in reversed(programs):
+        program.end()
+
+
+def example(name: str, folder: Path, *arguments: str) -> Program:
+    """An example, started by its path."""
+    return Program([sys.executable, str(EXAMPLES / name), *arguments], folder)
+
+
+@pytest.fixture
+def backends(start: Callable[[Program], Any], tmp_path: Path) -> list[int]:
+    """The ports of the two demo backends."""
+    program = start(example("backends.py", tmp_path, "0", "0"))
+    first = int(program.wait_for(r"serving on http://127\.0\.0\.1:(\d+)/")[1])
+    second = int(program.wait_for(rf"serving on http://127\.0\.0\.1:(?!{first}/)(\d+)/")[1])
+    return [first, second]
+
+
+def test_embedded(start: Callable[[Program], Any], backends: list[int], tmp_path: Path) -> None:
+    """The site serves its own page, passes on what is below /api without that, and
+    stops when asked to."""
+    site = start(example("embedded.py", tmp_path, "0", *map(str, backends)))
+    url = site.wait_for(r"serving on (http://\S+)/")[1]
+    assert curl(f"{url}/")[1].startswith("This page is the site's own")
+    replies = [curl(f"{url}/api/users?x=1", "-d", "a=b") for _ in range(4)]
+    served = Counter()
+    for status, body in replies:
+        assert status == 200
+        match = re.fullmatch(r"127\.0\.0\.1:(\d+) serves POST /users\?x=1 for 127\S+\n", body)
+        assert match is not None, body
+        served[int(match[1])] += 1
+    assert served == dict.fromkeys(backends, 2)
+    assert curl(f"{url}/other")[0] == 404
+    site.signal(signal.SIGTERM)
+    assert site.wait() in (0, -signal.SIGTERM)
+
+
+def test_least_requests(
+    start: Callable[[Program], Any], backends: list[int], tmp_path: Path
+) -> None:
+    """The balancer is found by its name and gives each server its share; options, which
+    it has none of, are refused."""
+    slardar = start(SlardarWithExamples(tmp_path)).ready()
+    upstream = {
+        "mode": "least_requests.LeastRequests",
+        "servers": [{"host": "127.0.0.1", "port": port} for port in backends],
+    }
+    path = "/upstream/www.example.com"
+    assert slardar.call("PUT", path, upstream) == (200, {"status": 200})
+    served = Counter(slardar.get("www.example.com")[1].split(" ")[0] for _ in range(6))
+    assert served == {f"127.0.0.1:{port}": 3 for port in backends}
+    status, answer = slardar.call("PUT", path, {**upstream, "mode_opts": {"x": 1}})
+    assert status == 400
+    assert "mode_opts.x" in answer["msg"]
+
+
+def test_every_example_is_listed() -> None:
+    """The list of examples names all of them, and nothing else."""
+    listed = set(re.findall(r"\((\S+\.py)\)", (EXAMPLES / "README.md").read_text("utf-8")))
+    assert listed == {path.name for path in EXAMPLES.glob("*.py")}

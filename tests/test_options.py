@@ -1,0 +1,314 @@
+"""The command line: what it gives, what wins, and what a wrong one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from twisted.python import usage
+
+from slardar import __version__
+from slardar.config import Settings
+from slardar.errors import ConfigError
+from slardar.options import Options, check_listen
+
+FILE = """
+listen: ["tcp:1", "tcp:2"]
+control: {http: "tcp:3:interface=127.0.0.1", amp: "unix:file.sock"}
+workers: 2
+store: "memory:"
+timeouts: {drain: 7}
+upstreams:
+  a: {servers: [{host: 10.0.0.1, port: 1}], mode: hash}
+  b: {servers: [{host: 10.0.0.2, port: 2}]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own to be in, with ``f.yaml``."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f.yaml").write_text(FILE)
+    return tmp_path
+
+
+def settings(*words: str) -> Settings:
+    """What a command line means."""
+    options = Options()
+    options.parseOptions(words)
+    return options.settings
+
+
+def mistakes(*words: str) -> list[str]:
+    """The lines that a command line is refused with."""
+    with pytest.raises(usage.UsageError) as caught:
+        settings(*words)
+    return str(caught.value).splitlines()
+
+
+def test_no_option_and_no_file_is_all_defaults() -> None:
+    """And nothing is opened or written."""
+    assert settings() == Settings()
+    assert [path.name for path in Path().iterdir()] == ["f.yaml"]
+
+
+def test_file_is_read() -> None:
+    """All of it, where no option says otherwise."""
+    found = settings("--config", "f.yaml")
+    assert found.listen == ("tcp:1", "tcp:2")
+    assert (found.workers, found.store, found.timeouts.drain) == (2, "memory:", 7)
+    assert found.control.amp == "unix:file.sock"
+    assert list(found.first_upstreams) == ["a", "b"]
+
+
+def test_options_win_over_the_file() -> None:
+    """Key by key; the list of --listen is taken in place of the file's."""
+    found = settings(
+        *("--config", "f.yaml", "--listen", "tcp:8", "--listen", "unix:x", "--listen", "tcp6:9"),
+        *("--control", "unix:control.sock", "--workers", "auto", "--store", "sqlite:other.db"),
+        *("--upstream", "a=10.1.1.1:5,[::1]:6", "--upstream", "*.c.org=c.example:80"),
+    )
+    assert found.listen == ("tcp:8", "unix:x", "tcp6:9")
+    assert (found.control.http, found.control.amp) == ("unix:control.sock", "unix:file.sock")
+    assert (found.workers, found.store, found.timeouts.drain) == ("auto", "sqlite:other.db", 7)
+    assert settings("--amp", "unix:y").control.amp == "unix:y"
+    upstreams = found.first_upstreams
+    assert list(upstreams) == ["a", "b", "*.c.org"]
+    assert [server.key for server in upstreams["a"].servers] == ["10.1.1.1:5", "[::1]:6"]
+    assert upstreams["a"].mode == "wrr"
+    assert [server.key for server in upstreams["*.c.org"].servers] == ["c.example:80"]
+
+
+@pytest.mark.parametrize(
+    ("text", "workers"), [("0", 0), ("1", 1), ("256", 256), ("007", 7), ("auto", "auto")]
+)
+def test_workers(text: str, workers: object) -> None:
+    """A number of processes, or auto."""
+    assert settings("--workers", text).workers == workers
+
+
+@pytest.mark.parametrize("text", ["-1", "257", "1.5", "", "many", "Auto", "٣", " 1", "1000000"])
+def test_wrong_workers(text: str) -> None:
+    """Anything else is refused."""
+    (line,) = mistakes(f"--workers={text}")
+    assert line.startswith('--workers: expected "auto" or a number of processes from 0 to 256')
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a", '--upstream: expected NAME=HOST:PORT[,HOST:PORT...], got "a"'),
+        ("=a:1", '--upstream: expected NAME=HOST:PORT[,HOST:PORT...], got "=a:1"'),
+        ("a=", '--upstream: expected NAME=HOST:PORT[,HOST:PORT...], got "" for a'),
+        ("a=b", '--upstream: expected NAME=HOST:PORT[,HOST:PORT...], got "b" for a'),
+        ("a=b:1,", '--upstream: expected NAME=HOST:PORT[,HOST:PORT...], got "" for a'),
+        ("a=b:0", '--upstream: expected NAME=HOST:PORT[,HOST:PORT...], got "b:0" for a'),
+        ("a=::1:80", '--upstream: expected NAME=HOST:PORT[,HOST:PORT...], got "::1:80" for a'),
+        ("a b=c:1", "--upstream: expected a name of letters"),
+        ("a=b:1,B:1", "--upstream.servers[1]: b:1 is named twice"),
+    ],
+)
+def test_wrong_upstream(text: str, line: str) -> None:
+    """One line that names the option and what was expected."""
+    (found,) = mistakes("--upstream", text)
+    assert found.startswith(line)
+
+
+def test_upstream_given_twice() -> None:
+    """Which of the two is meant cannot be known."""
+    assert mistakes("--upstream", "a=b:1", "--upstream", "a=b:2") == [
+        "--upstream: a is given twice; put a comma between its servers"
+    ]
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "tcp:8080",
+        "tcp:0:interface=127.0.0.1",
+        "tcp:port=80:backlog=10",
+        r"tcp6:80:interface=\:\:1",
+        "unix:/run/x.sock:mode=660",
+        "unix:x:lockfile=0",
+        "systemd:domain=INET:index=0",
+        "systemd:domain=INET6:name=web",
+    ],
+)
+def test_endpoints_that_can_be_listened_on(endpoint: str) -> None:
+    """Those of the contract, with Twisted's own arguments."""
+    check_listen(endpoint, "x")
+    assert settings("--listen", endpoint).listen == (endpoint,)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "line"),
+    [
+        ("", "expected a Twisted server endpoint such as tcp:8080, got"),
+        ("8080", "expected a Twisted server endpoint such as tcp:8080, got"),
+        ("tcp", "expected a Twisted server endpoint such as tcp:8080, got"),
+        ("tcp:", "expected a Twisted server endpoint such as tcp:8080, got"),
+        ("tcp:http", "expected a Twisted server endpoint such as tcp:8080, got"),
+        ("tcp:80:1:2:3:4:5", "expected a Twisted server endpoint such as tcp:8080, got"),
+        ("tcp:80=80", "expected a Twisted server endpoint such as tcp:8080, got"),
+        (
+            "tcp:80:iface=::1",
+            'expected a Twisted server endpoint such as tcp:8080, got "tcp:80:iface=::1"',
+        ),
+        (
+            "tcp:80:iface=1",
+            'expected a Twisted server endpoint such as tcp:8080, got "tcp:80:iface=1" '
+            "(iface= is unknown)",
+        ),
+        ("tcp6:x", "expected a Twisted server endpoint such as tcp:8080, got"),
+        ("unix", "expected a Twisted server endpoint such as tcp:8080, got"),
+        ("unix:x:mode=rw", "expected a Twisted server endpoint such as tcp:8080, got"),
+        ("haproxy:tcp:80", "expected a Twisted server endpoint such as tcp:8080, got"),
+        ("stdio:", "expected a Twisted server endpoint such as tcp:8080, got"),
+        ("tcp:65536", "expected a port from 0 to 65535, got 65536"),
+        ("tcp:-1", "expected a port from 0 to 65535, got -1"),
+        ("tcp6:70000", "expected a port from 0 to 65535, got 70000"),
+        ("tcp:80:backlog=0", "expected a backlog of at least 1, got 0"),
+        ("unix:", 'expected a path of 1 to 107 bytes, got ""'),
+        ("unix:" + "x" * 108, "expected a path of 1 to 107 bytes, got"),
+        ("ssl:443", "ssl: is not available yet"),
+        ("ssl:443:privateKey=none.pem", "ssl: is not available yet"),
+        ("systemd:", "expected an endpoint such as systemd:domain=INET:index=0, got"),
+        ("systemd:domain=X:index=0", "expected an endpoint such as systemd:domain=INET:index=0"),
+        ("systemd:domain=INET", "expected an endpoint such as systemd:domain=INET:index=0, got"),
+    ],
+)
+def test_endpoints_that_cannot_be_listened_on(folder: Path, endpoint: str, line: str) -> None:
+    """Refused wherever they are written, with the place; no key file is looked for."""
+    with pytest.raises(ConfigError) as caught:
+        check_listen(endpoint, "x")
+    (found,) = caught.value.problems
+    assert found.startswith("x: " + line)
+    for option in ("--listen", "--control", "--amp"):
+        (found,) = mistakes(f"{option}={endpoint}")
+        assert found.startswith(f"{option}: {line}")
+    (folder / "g.yaml").write_text(
+        f"listen: ['tcp:1', '{endpoint}']\ncontrol: {{http: '{endpoint}'}}"
+    )
+    listen, control = mistakes("--config", "g.yaml")
+    assert listen.startswith("g.yaml: listen[1]: " + line)
+    assert control.startswith("g.yaml: control.http: " + line)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "sqlite", "mysql:x", "sqlite:", "memory:x", "consul:http://a/", "../x:y", "written:x"],
+)
+def test_wrong_store(folder: Path, url: str) -> None:
+    """An unknown kind, or a place that the kind does not take."""
+    (line,) = mistakes(f"--store={url}")
+    assert line.startswith("--store: ")
+    (folder / "g.yaml").write_text(f"store: '{url}'")
+    (line,) = mistakes("--config", "g.yaml")
+    assert line.startswith("g.yaml: store: ")
+
+
+@pytest.mark.parametrize("option", ["--control", "--amp"])
+@pytest.mark.parametrize("endpoint", ["tcp:1995", "tcp:1995:interface=10.0.0.1", "tcp6:1995"])
+def test_control_without_tokens_is_for_this_machine_only(
+    folder: Path, option: str, endpoint: str
+) -> None:
+    """With tokens others may reach it; with wrong ones, those are what is told."""
+    (line,) = mistakes(f"{option}={endpoint}")
+    assert line.startswith(f"{option}: ")
+    assert "loopback" in line
+    token = f'{{name: ops, role: admin, sha256: "{"0" * 64}"}}'
+    (folder / "g.yaml").write_text(f"control: {{tokens: [{token}]}}")
+    settings("--config", "g.yaml", f"{option}={endpoint}")
+    (folder / "g.yaml").write_text("control: {tokens: [{name: ops, sha256: secret}]}")
+    (line,) = mistakes("--config", "g.yaml", f"{option}={endpoint}")
+    assert line.startswith("g.yaml: control.tokens[0].sha256: ")
+
+
+def test_all_mistakes_of_file_and_options_are_listed(folder: Path) -> None:
+    """At once, each with its place."""
+    (folder / "g.yaml").write_text(
+        "listen: ['x']\nstore: 'no:x'\ntimeouts: {read: 0}\nupstreams: {a: {servers: []}}\n"
+    )
+    words = ["--config", "g.yaml", "--workers", "x", "--upstream", "b", "--amp", "y"]
+    assert [line.rpartition(": expected")[0] for line in mistakes(*words)] == [
+        "g.yaml: timeouts.read",
+        "g.yaml: upstreams.a.servers",
+        "g.yaml: listen[0]",
+        "--amp",
+        "g.yaml: store",
+        "--workers",
+        "--upstream",
+    ]
+
+
+def test_options_are_checked_also_if_the_file_cannot_be_read() -> None:
+    """A missing file hides no other mistake."""
+    file, workers = mistakes("--config", "none.yaml", "--workers", "x")
+    assert file == "none.yaml: No such file or directory"
+    assert workers.startswith("--workers: ")
+
+
+def test_balancer_that_does_not_exist_is_refused(folder: Path) -> None:
+    """Before anything is started."""
+    text = "upstreams: {a: {servers: [{host: a, port: 1}], mode: wr}}"
+    (folder / "g.yaml").write_text(text)
+    (line,) = mistakes("--config", "g.yaml")
+    assert line.startswith("g.yaml: upstreams.a.mode: ")
+
+
+def test_check_says_ok(capsys: pytest.CaptureFixture[str]) -> None:
+    """On stdout, with exit code 0."""
+    with pytest.raises(SystemExit) as caught:
+        settings("--config", "f.yaml", "--check")
+    assert caught.value.code == 0
+    assert capsys.readouterr() == ("ok\n", "")
+
+
+def test_check_lists_every_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    """On stdout, with exit code 1."""
+    with pytest.raises(SystemExit) as caught:
+        settings("--workers", "x", "--listen", "y", "--check")
+    assert caught.value.code == 1
+    out, err = capsys.readouterr()
+    assert [line.partition(":")[0] for line in out.splitlines()] == ["--listen", "--workers"]
+    assert err == ""
+
+
+def test_under_twistd_a_mistake_is_all_that_is_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """On stderr, without twistd's own options, with exit code 1."""
+    options = Options()
+    options.parent = usage.Options()
+    with pytest.raises(SystemExit) as caught:
+        options.parseOptions(["--workers", "x", "--listen", "y"])
+    assert caught.value.code == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [line.partition(": expected")[0] for line in err.splitlines()] == [
+        "slardar: --listen",
+        "slardar: --workers",
+    ]
+
+
+def test_version_is_slardars(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not twistd's."""
+    with pytest.raises(SystemExit) as caught:
+        settings("--version")
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"slardar {__version__}\n"
+
+
+def test_help_names_every_option_of_the_contract() -> None:
+    """With the defaults."""
+    text = str(Options())
+    for word in ("config", "listen", "control", "amp", "store", "workers", "upstream", "check"):
+        assert f"--{word}" in text
+    for default in ("tcp:8080", "tcp:1995:interface=127.0.0.1", "sqlite:slardar.db", "auto"):
+        assert default in text
+
+
+@pytest.mark.parametrize("words", [["start"], ["--lisen", "tcp:80"], ["--config"]])
+def test_what_is_no_option_is_refused(words: list[str]) -> None:
+    """A stray word, a misspelt option, an option without its value."""
+    assert len(mistakes(*words)) == 1

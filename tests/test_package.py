@@ -1,0 +1,171 @@
+"""What an ordinary installation brings: the plugin, the command, the data files.
+
+The package is built from a copy of the checkout and installed with pip into an
+environment of its own, which finds the dependencies in the one that runs the
+tests.  Nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import slardar
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+SOURCES = (
+    "setup.py",
+    "pyproject.toml",
+    "MANIFEST.in",
+    "README.md",
+    "LICENSE",
+    "slardar",
+    "twisted",
+)
+DEPENDENCIES = sysconfig.get_path("purelib")
+PLUGIN = "twisted/plugins/slardar_plugin.py"
+#: Twisted's own script is not installed again here; this is all that it does.
+TWISTD = "from twisted.scripts.twistd import run; run()"
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """What a command prints; a failing one fails the test with all it said."""
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package, built from what a clean checkout holds."""
+    source = tmp_path_factory.mktemp("source")
+    junk = shutil.ignore_patterns("__pycache__", "dropin.cache", "*.so")
+    for name in SOURCES:
+        if (CHECKOUT / name).is_dir():
+            shutil.copytree(CHECKOUT / name, source / name, ignore=junk)
+        else:
+            shutil.copy(CHECKOUT / name, source / name)
+    built = tmp_path_factory.mktemp("built")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+    run(
+        *pip, "wheel", "--no-build-isolation", "--no-deps", "--no-index", "-w", built, source,
+        cwd=built,
+    )  # fmt: skip
+    (found,) = built.glob("slardar-*.whl")
+    return found
+
+
+class Environment:
+    """A virtual environment that slardar was installed into."""
+
+    def __init__(self, folder: Path, wheel: Path, *, own_twisted: bool) -> None:
+        self.folder = folder
+        run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
+        (self.packages,) = (folder / "venv").glob("lib/python3*/site-packages")
+        (self.packages / "dependencies.pth").write_text(DEPENDENCIES + "\n")
+        if own_twisted:
+            shutil.copytree(
+                Path(DEPENDENCIES) / "twisted",
+                self.packages / "twisted",
+                ignore=shutil.ignore_patterns("test", "__pycache__", "dropin.cache"),
+            )
+        run(
+            sys.executable, "-m", "pip", "--disable-pip-version-check",
+            "--python", self.bin("python"), "install", "--no-deps", "--no-index", wheel,
+            cwd=folder,
+        )  # fmt: skip
+
+    def bin(self, name: str) -> Path:
+        """A program of the environment."""
+        return self.folder / "venv" / "bin" / name
+
+    def twistd(self, *arguments: str) -> str:
+        """What twistd prints, started away from any checkout."""
+        return run(self.bin("python"), "-c", TWISTD, *arguments, cwd=self.folder)
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
+    """Twisted lies elsewhere on the path: slardar's folder holds the plugin alone."""
+    return Environment(tmp_path_factory.mktemp("beside"), wheel, own_twisted=False)
+
+
+@pytest.fixture(scope="module")
+def within(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
+    """Twisted lies in the same site-packages, with its own plugins folder."""
+    return Environment(tmp_path_factory.mktemp("within"), wheel, own_twisted=True)
+
+
+def test_wheel_holds_what_is_needed_and_nothing_of_twisted(wheel: Path) -> None:
+    """The plugin, the schema and the typing mark are in; no ``__init__`` for twisted is."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert {PLUGIN, "slardar/py.typed", "slardar/service.py"} <= names
+    in_checkout = {
+        path.relative_to(CHECKOUT).as_posix() for path in CHECKOUT.glob("slardar/stores/**/*.sql")
+    }
+    assert in_checkout
+    assert in_checkout <= names
+    assert {name for name in names if name.startswith("twisted/")} == {PLUGIN}
+    assert not [name for name in names if name.startswith("tests/")]
+
+
+def test_every_python_file_is_packaged(wheel: Path) -> None:
+    """No folder of the package is left out for want of an ``__init__``."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    sources = {path.relative_to(CHECKOUT).as_posix() for path in CHECKOUT.glob("slardar/**/*.py")}
+    assert sources <= names
+
+
+@pytest.mark.parametrize("where", ["beside", "within"])
+def test_twistd_finds_the_plugin(where: str, request: pytest.FixtureRequest) -> None:
+    """``twistd slardar`` is there after an ordinary install, wherever Twisted lies."""
+    environment: Environment = request.getfixturevalue(where)
+    text = environment.twistd("--help")
+    assert "A programmable HTTP load balancer." in text
+    # Twisted's own plugins must not have been shadowed.
+    assert "A SOCKSv4 proxy service." in text
+    assert environment.twistd("slardar", "--check").strip() == "ok"
+
+
+def test_twistd_finds_the_plugin_where_no_cache_can_be_written(tmp_path: Path, wheel: Path) -> None:
+    """Read-only site-packages cost a line in the log, not the plugin."""
+    environment = Environment(tmp_path, wheel, own_twisted=False)
+    # A folder in the cache's place: writing it fails, also for root.
+    (environment.packages / "twisted" / "plugins" / "dropin.cache").mkdir()
+    assert "A programmable HTTP load balancer." in environment.twistd("--help")
+    assert environment.twistd("slardar", "--check").strip() == "ok"
+
+
+def test_console_script_says_the_version(beside: Environment) -> None:
+    """``slardar --version`` answers with the one version there is."""
+    text = run(beside.bin("slardar"), "--version", cwd=beside.folder)
+    assert text == f"slardar {slardar.__version__}\n"
+    program = "from importlib.metadata import version; print(version('slardar'))"
+    text = run(beside.bin("python"), "-c", program, cwd=beside.folder)
+    assert text.strip() == slardar.__version__
+
+
+def test_plugin_module_loads_nothing_of_slardar() -> None:
+    """Looking for plugins must not import slardar: every twistd does it."""
+    program = (
+        "import sys, runpy; runpy.run_path(sys.argv[1]); "
+        "print([name for name in sys.modules if name.split('.')[0] == 'slardar'])"
+    )
+    text = run(sys.executable, "-c", program, CHECKOUT / PLUGIN, cwd=CHECKOUT.parent)
+    assert text.strip() == "[]"

@@ -1,0 +1,136 @@
+"""Names of balancers and stores: what they lead to, and what is said if to nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from zope.interface import implementer
+from zope.interface.verify import verifyClass
+
+from slardar import plugins
+from slardar.balancers.base import Balancer
+from slardar.errors import ConfigError
+from slardar.interfaces import IBalancer, IBalancerFactory
+from slardar.plugins import balancer_factory, check_mode, check_store
+
+CONTRACT = (
+    "wrr", "rr", "hash", "url_hash", "ip_hash", "header_hash", "host_hash", "least_conn", "p2c",
+    "random", "ewma",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Iterator[None]:
+    """Names are remembered for the life of a process; not beyond a test."""
+    balancer_factory.cache_clear()
+    yield
+    balancer_factory.cache_clear()
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file that a user's ``mine`` is imported from."""
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / "mine.py"
+    sys.modules.pop("mine", None)
+
+
+@pytest.mark.parametrize("mode", CONTRACT)
+def test_every_mode_of_the_contract_is_a_balancer(mode: str) -> None:
+    """Each name leads to a class that keeps the interface and takes no options."""
+    factory = balancer_factory(mode)
+    assert isinstance(factory, type)
+    assert verifyClass(IBalancer, factory)
+    check_mode(mode, {}, "upstreams.a")
+
+
+def test_unknown_mode_is_refused_with_what_there_is() -> None:
+    """The line names the path, the choices and the nearest of them."""
+    with pytest.raises(ConfigError) as caught:
+        check_mode("least_con", {}, "upstreams.a")
+    (line,) = caught.value.problems
+    assert line.startswith("upstreams.a.mode: expected one of ")
+    assert "package.module.Class" in line
+    assert line.endswith('got "least_con" (did you mean "least_conn"?)')
+
+
+def test_unknown_option_is_refused_with_its_path() -> None:
+    """An option that the balancer does not take is named."""
+    with pytest.raises(ConfigError, match=r"^upstreams\.a\.mode_opts\.speed: unknown option"):
+        check_mode("wrr", {"speed": 1}, "upstreams.a")
+
+
+def test_class_of_a_user_is_found_by_its_dotted_name(module: Path) -> None:
+    """``package.module.Class`` is imported and used."""
+    module.write_text(
+        "from slardar.balancers.base import Balancer\n"
+        "class First(Balancer):\n"
+        "    def pick(self, servers, request):\n"
+        "        return servers[0]\n"
+    )
+    check_mode("mine.First", {}, "upstreams.a")
+    balancer = balancer_factory("mine.First")([], {})
+    assert balancer.pick(["one", "two"], None) == "one"
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "reason"),
+    [
+        ("", "missing.Class", "cannot import missing: ModuleNotFoundError"),
+        ("1/0\n", "mine.Class", "cannot import mine: ZeroDivisionError: division by zero"),
+        ("", "mine.Class", "mine has no class Class"),
+        ("Class = 3\n", "mine.Class", "mine has no class Class"),
+        ("class Class: pass\n", "mine.Class", r"is no balancer: it has no method pick"),
+        (
+            "class Class:\n    def __init__(self): pass\n    def pick(self, s, r): pass\n",
+            "mine.Class",
+            "mine.Class cannot be made: TypeError",
+        ),
+    ],
+)
+def test_class_that_is_no_balancer_is_refused(
+    module: Path, text: str, mode: str, reason: str
+) -> None:
+    """Whatever is wrong with a user's class, it is one line and not a crash."""
+    module.write_text(text)
+    with pytest.raises(ConfigError, match=reason) as caught:
+        check_mode(mode, {}, "upstreams.a")
+    (line,) = caught.value.problems
+    assert line.startswith("upstreams.a.mode: ")
+    assert "\n" not in line
+
+
+def test_balancer_of_a_third_party_is_found_through_twisted_plugin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A plugin's ``name`` is a mode."""
+
+    @implementer(IBalancerFactory)
+    class Factory:
+        name = "theirs"
+
+        def __call__(self, servers: Sequence[Any], options: Any) -> Balancer:
+            return Balancer(servers, options)
+
+    factory = Factory()
+    monkeypatch.setattr(plugins, "getPlugins", lambda interface: iter([factory]))
+    assert balancer_factory("theirs") is factory
+
+
+@pytest.mark.parametrize("url", ["sqlite:slardar.db", "sqlite:/var/lib/x.db", "memory:"])
+def test_url_of_a_store_is_accepted(url: str) -> None:
+    """The contract's stores are there; looking opens nothing."""
+    check_store(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "slardar.db", "sqlite", "base:", "redis:x", "../sqlite:x", "Sqlite:x", "sqlite:"]
+)
+def test_url_of_no_store_is_refused(url: str) -> None:
+    """One line says what was expected."""
+    with pytest.raises(ConfigError, match=r"^store: expected "):
+        check_store(url)

@@ -1,0 +1,265 @@
+"""Names of servers, looked up again and again with a clock of the test's."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IResolutionReceiver
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, globalLogPublisher
+from zope.interface.verify import verifyObject
+
+from slardar.resolve import FIRST, LOST, REFRESH, Resolver
+
+
+class Lookup:
+    """A lookup that the test answers when it wants to."""
+
+    def __init__(self, receiver: Any, name: str) -> None:
+        verifyObject(IResolutionReceiver, receiver)
+        self.receiver = receiver
+        self.name = name
+        receiver.resolutionBegan(self)
+
+    def answer(self, *hosts: str) -> None:
+        """These addresses, in this order."""
+        for host in hosts:
+            kind = IPv6Address if ":" in host else IPv4Address
+            self.receiver.addressResolved(kind("TCP", host, 0))
+        self.receiver.resolutionComplete()
+
+
+class Reactor(Clock):
+    """A clock with a resolver of names that only notes what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nameResolver = self
+        self.lookups: list[Lookup] = []
+        self.broken = False
+
+    def resolveHostName(self, receiver: Any, name: str) -> None:
+        if self.broken:
+            raise UnicodeError("label too long")
+        self.lookups.append(Lookup(receiver, name))
+
+
+@pytest.fixture
+def reactor() -> Reactor:
+    return Reactor()
+
+
+@pytest.fixture
+def log() -> Any:
+    """The warnings and worse that are logged, as text."""
+    lines: list[str] = []
+
+    def observe(event: LogEvent) -> None:
+        if event["log_namespace"] == "slardar.resolve":
+            lines.append(event["log_format"].format(**event))
+
+    globalLogPublisher.addObserver(observe)
+    yield lines
+    globalLogPublisher.removeObserver(observe)
+
+
+V4, V6 = socket.AF_INET, socket.AF_INET6
+
+
+def test_follower_is_told_the_first_answer(reactor: Reactor) -> None:
+    """IPv4 first, each address once; only then does ``follow`` fire."""
+    told: list[Any] = []
+    resolver = Resolver(reactor)
+    done = resolver.follow("a", told.append)
+    (lookup,) = reactor.lookups
+    assert lookup.name == "a"
+    assert not done.called
+    lookup.receiver.addressResolved(UNIXAddress("odd"))
+    lookup.answer("::1", "10.0.0.2", "10.0.0.1", "10.0.0.2")
+    assert told == [[(V4, "10.0.0.1"), (V4, "10.0.0.2"), (V6, "::1")]]
+    assert done.called
+
+
+def test_change_is_told_at_the_next_look(reactor: Reactor) -> None:
+    """Every REFRESH seconds; the same addresses in another order are no change."""
+    told: list[Any] = []
+    Resolver(reactor).follow("a", told.append)
+    reactor.lookups.pop().answer("10.0.0.1", "10.0.0.2")
+    reactor.advance(REFRESH - 0.1)
+    assert reactor.lookups == []
+    reactor.advance(0.1)
+    reactor.lookups.pop().answer("10.0.0.2", "10.0.0.1")
+    assert len(told) == 1
+    reactor.advance(REFRESH)
+    reactor.lookups.pop().answer("10.0.0.3")
+    assert told[1:] == [[(V4, "10.0.0.3")]]
+
+
+def test_failure_changes_nothing(reactor: Reactor) -> None:
+    """The addresses last known stay in use, also for one who follows later."""
+    told: list[Any] = []
+    later: list[Any] = []
+    resolver = Resolver(reactor)
+    resolver.follow("a", told.append)
+    reactor.lookups.pop().answer("10.0.0.1")
+    reactor.advance(REFRESH)
+    reactor.lookups.pop().answer()
+    assert len(told) == 1
+    assert resolver.follow("a", later.append).called
+    assert later == told
+    reactor.advance(REFRESH)
+    reactor.lookups.pop().answer("10.0.0.2")
+    assert told[1:] == later[1:] == [[(V4, "10.0.0.2")]]
+
+
+def test_answer_is_not_waited_for_longer_than_first(reactor: Reactor) -> None:
+    """A slow lookup holds up no change of configuration; its answer counts all the same."""
+    told: list[Any] = []
+    done = Resolver(reactor).follow("a", told.append)
+    reactor.advance(FIRST - 0.1)
+    assert not done.called
+    reactor.advance(0.1)
+    assert done.called
+    assert done.result is None
+    reactor.lookups.pop().answer("10.0.0.1")
+    assert told == [[(V4, "10.0.0.1")]]
+
+
+def test_failed_first_lookup_is_an_answer(reactor: Reactor) -> None:
+    """Nobody is told, nobody waits, and the next look may find it."""
+    told: list[Any] = []
+    done = Resolver(reactor).follow("a", told.append)
+    reactor.lookups.pop().answer()
+    assert done.called
+    assert told == []
+    reactor.advance(REFRESH)
+    reactor.lookups.pop().answer("10.0.0.1")
+    assert len(told) == 1
+
+
+def test_name_has_one_lookup_at_a_time(reactor: Reactor) -> None:
+    """However many follow it and however long it takes, up to LOST seconds."""
+    told: list[Any] = []
+    resolver = Resolver(reactor)
+    waiting = [resolver.follow("a", told.append) for _ in range(50)]
+    for _ in range(int(LOST / REFRESH) - 1):
+        reactor.advance(REFRESH)
+    assert len(reactor.lookups) == 1
+    reactor.advance(REFRESH)
+    assert len(reactor.lookups) == 2
+    reactor.lookups[1].answer("10.0.0.1")
+    assert len(told) == 50
+    assert all(done.called for done in waiting)
+    # The lost one comes after all: no harm.
+    reactor.lookups[0].answer("10.0.0.1")
+    assert len(told) == 50
+
+
+def test_unfollowed_name_is_looked_up_no_more(reactor: Reactor) -> None:
+    """With its last follower it is forgotten; another name goes on."""
+    told: list[Any] = []
+    one, two = told.append, [].append
+    resolver = Resolver(reactor)
+    for follower in (one, two):
+        resolver.follow("a", follower)
+    resolver.follow("b", two)
+    reactor.lookups.pop(0).answer("10.0.0.1")
+    resolver.unfollow("a", one)
+    resolver.unfollow("a", one)
+    resolver.unfollow("never", one)
+    reactor.lookups.clear()
+    reactor.advance(REFRESH)
+    assert [lookup.name for lookup in reactor.lookups] == ["a"]  # that of b is under way
+    reactor.lookups.pop().answer("10.0.0.2")
+    assert told == [[(V4, "10.0.0.1")]]
+    resolver.unfollow("a", two)
+    reactor.advance(LOST)
+    assert {lookup.name for lookup in reactor.lookups} == {"b"}
+    resolver.unfollow("b", two)
+    assert reactor.getDelayedCalls() == []
+
+
+def test_answer_that_comes_after_unfollow_is_dropped(reactor: Reactor) -> None:
+    """Also when the name is followed anew, which asks anew."""
+    told: list[Any] = []
+    resolver = Resolver(reactor)
+    waiting = resolver.follow("a", told.append)
+    resolver.unfollow("a", told.append)
+    assert waiting.called
+    resolver.follow("a", told.append)
+    assert len(reactor.lookups) == 2
+    reactor.lookups[0].answer("10.0.0.1")
+    assert told == []
+    reactor.lookups[1].answer("10.0.0.2")
+    assert told == [[(V4, "10.0.0.2")]]
+
+
+def test_stop_leaves_nothing_behind(reactor: Reactor) -> None:
+    """No timer, nobody waiting, and a late answer reaches nobody."""
+    told: list[Any] = []
+    resolver = Resolver(reactor)
+    waiting = resolver.follow("a", told.append)
+    resolver.stop()
+    resolver.stop()
+    assert waiting.called
+    assert reactor.getDelayedCalls() == []
+    reactor.lookups.pop().answer("10.0.0.1")
+    assert told == []
+
+
+def test_name_without_address_is_logged_once(reactor: Reactor, log: list[str]) -> None:
+    """Not every ten seconds for ever; and once more when it has one again."""
+    Resolver(reactor).follow("a", [].append)
+    for _ in range(5):
+        reactor.lookups.pop().answer()
+        reactor.advance(REFRESH)
+    assert log == ["no address found for server name a"]
+    reactor.lookups.pop().answer("10.0.0.1")
+    reactor.advance(REFRESH)
+    reactor.lookups.pop().answer("10.0.0.1")
+    reactor.advance(REFRESH)
+    assert log[1:] == ["server name a has an address again"]
+    reactor.lookups.pop().answer()
+    assert log[2:] == ["no address found for server name a"]
+
+
+def test_lookup_that_raises_ends_nothing(reactor: Reactor, log: list[str]) -> None:
+    """It counts as failed, and the next look is made all the same."""
+    told: list[Any] = []
+    resolver = Resolver(reactor)
+    reactor.broken = True
+    assert resolver.follow("a", told.append).called
+    reactor.advance(REFRESH)
+    reactor.broken = False
+    reactor.advance(REFRESH)
+    reactor.lookups.pop().answer("10.0.0.1")
+    assert len(told) == 1
+    assert log[0] == "looking up server name a failed"
+
+
+def test_follower_that_raises_harms_no_other(reactor: Reactor, log: list[str]) -> None:
+    """It is logged, and the others are told."""
+    told: list[Any] = []
+
+    def broken(addresses: Any) -> None:
+        raise RuntimeError("no")
+
+    resolver = Resolver(reactor)
+    resolver.follow("a", broken)
+    resolver.follow("a", told.append)
+    reactor.lookups.pop().answer("10.0.0.1")
+    assert len(told) == 1
+    assert log == ["a follower of server name a failed"]
+
+
+def test_followers_cannot_change_what_is_known(reactor: Reactor) -> None:
+    """Each has a list of its own."""
+    resolver = Resolver(reactor)
+    resolver.follow("a", lambda addresses: addresses.clear())
+    reactor.lookups.pop().answer("10.0.0.1")
+    told: list[Any] = []
+    resolver.follow("a", told.append)
+    assert told == [[(V4, "10.0.0.1")]]
