@@ -27,6 +27,10 @@ BULK_SIZE = 262144
 _BULK = bytearray(BULK_SIZE)
 _BULK_VIEW = memoryview(_BULK)
 
+#: Up to so many bytes are put off within a batch (see the poller): a page of headers,
+#: and few enough that a batch of them stays in the cache.
+SMALL = 8192
+
 #: Bytes waiting to be sent past which the other side is told to pause, and down to
 #: which they must fall before it goes on.
 HIGH_MARK = 65536
@@ -44,8 +48,10 @@ class Channel:
         "_error",
         "_events",
         "_finishing",
+        "_gathered",
         "_out",
         "_poller",
+        "arriving",
         "at_end",
         "bulk",
         "closed",
@@ -71,8 +77,8 @@ class Channel:
         self.deadline = 0.0
         #: Seconds that the peer may take nothing of what waits to be sent.
         self.send_timeout = 60.0
-        #: Large reads into the shared buffer: ``received`` gets a memoryview then,
-        #: which is valid during the call only.
+        #: Large reads into the shared buffer: ``received`` may get a memoryview then,
+        #: for more than SMALL bytes, which is valid during the call only.
         self.bulk = False
         #: More than HIGH_MARK bytes wait to be sent.
         self.congested = False
@@ -81,6 +87,10 @@ class Channel:
         self.closed = False
         #: The pool's mark of the addresses it was made with.
         self.generation = 0
+        #: Something was read in this batch that nobody has been told of yet.
+        self.arriving = False
+        #: What is to be sent at the end of this batch.
+        self._gathered: bytes | None = None
         #: What waits to be sent; not ``None`` once closed, so that ``write`` looks.
         self._out: bytearray | None = None
         self._finishing = False
@@ -99,7 +109,7 @@ class Channel:
     @property
     def unsent(self) -> bool:
         """Whether bytes still wait for the kernel to take them."""
-        return bool(self._out)
+        return bool(self._out or self._gathered)
 
     def write(self, data: Any) -> bool:
         """Send bytes, now as far as the kernel takes them; keeps no reference to them.
@@ -107,6 +117,8 @@ class Channel:
         False if the connection is broken (``lost`` follows) or closed: nothing of
         them went out.
         """
+        if self._gathered is not None:
+            self.flush()
         if self._out is not None:
             self._hold(data)
             return not self.closed
@@ -122,8 +134,37 @@ class Channel:
             self._hold(memoryview(data)[sent:])
         return True
 
+    def write_soon(self, data: bytes) -> None:
+        """Send a few bytes by the end of the batch under way, else at once.
+
+        What breaks the connection is told by ``lost`` alone.
+        """
+        if self._gathered is not None:
+            data = self._gathered + data
+            if len(data) <= SMALL:
+                self._gathered = data
+                return
+            self._gathered = None
+        elif self._poller.gathering and self._out is None:
+            self._gathered = data
+            self._poller.unsent.append(self)
+            return
+        self.write(data)
+
+    def flush(self) -> None:
+        """Send what was put off."""
+        data = self._gathered
+        if data is None:
+            return
+        self._gathered = None
+        self.write(data)
+        if self.protocol is _FLUSHING:
+            self.close_when_flushed()
+
     def write_both(self, head: bytes, data: Any) -> None:
         """Send a head and much body behind it, without copying them together."""
+        if self._gathered is not None:
+            self.flush()
         if self._out is not None:
             self._hold(head)
             self._hold(data)
@@ -163,13 +204,17 @@ class Channel:
 
     def finish_writing(self) -> None:
         """Close our side once everything is sent; go on reading."""
+        self.flush()
         self._finishing = True
         if self._out is None and not self.closed:
             self._shut_down()
 
     def close_when_flushed(self) -> None:
         """Close once everything is sent, at the latest after ``send_timeout``."""
-        if self._out is None:
+        if self._gathered is not None:
+            # The end of the batch comes here again, and leaves little to be done.
+            self.protocol = _FLUSHING
+        elif self._out is None:
             self.close()
         elif not self.closed:
             # Nothing is read any more: what the peer says now concerns nobody.
@@ -182,8 +227,9 @@ class Channel:
         """Close now.  What was not sent is lost: the peer gets a reset then, so that it
         neither takes the rest for all, nor waits for it behind a full buffer."""
         if not self.closed:
-            if self._out:
+            if self._out or self._gathered:
                 self._set_reset()
+            self._gathered = None
             self.closed = True
             self._out = bytearray()
             self._poller.remove(self)
@@ -263,6 +309,19 @@ class Channel:
         except OSError as error:
             self._lose(error.strerror or "connection lost")
             return
+        if len(data) > SMALL:
+            # Much is handled while it is in the cache; and the shared buffer is the
+            # next one's.
+            self.protocol.received(self, data)
+        else:
+            self.arriving = True
+            self._poller.arrived.append((self, bytes(data)))
+
+    def arrive(self, data: bytes) -> None:
+        """What was read is handled; nothing is the peer's end."""
+        self.arriving = False
+        if self.closed:
+            return  # by another channel's business in the same batch
         if data:
             self.protocol.received(self, data)
         elif self._error:

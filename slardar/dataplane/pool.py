@@ -65,7 +65,8 @@ class Pool:
             idle = self.idle
             while idle:
                 channel = idle.pop()
-                if check and not channel.is_quiet():
+                # What it has read already answers no request of ours.
+                if channel.arriving or (check and not channel.is_quiet()):
                     channel.close()
                     continue
                 channel.protocol = protocol
@@ -142,6 +143,7 @@ class Pool:
             return None
         channel = Channel(self._poller, sock, protocol, connecting=True)
         channel.generation = self._generation
+        channel.bulk = True
         return channel
 
     # From an idle channel.

@@ -447,7 +447,7 @@ class Conversation:
             channel.write_both(b"\r\n".join(lines), data)
         else:
             lines += (b"", data)  # type: ignore[arg-type]
-            channel.write(b"\r\n".join(lines))
+            channel.write_soon(b"\r\n".join(lines))
         if done:
             self._reply_finished()
         elif channel.congested and self._exchange is not None:
@@ -461,7 +461,10 @@ class Conversation:
         channel = self.channel
         if self._chunking:
             data = b"%x\r\n%b\r\n" % (len(data), data)  # type: ignore[str-format]
-        channel.write(data)
+        if len(data) > 8192 or not isinstance(data, bytes):
+            channel.write(data)
+        else:
+            channel.write_soon(data)
         if channel.congested and self._exchange is not None:
             channel.deadline = self._host.clock.now + self._host.send_timeout
             self._exchange.pause()
@@ -469,7 +472,7 @@ class Conversation:
     def end_reply(self, trailers: list[bytes]) -> None:
         """The body is complete."""
         if self._chunking:
-            self.channel.write(last_chunk(trailers))
+            self.channel.write_soon(last_chunk(trailers))
         self._reply_finished()
 
     def break_reply(self) -> None:

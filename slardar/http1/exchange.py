@@ -34,6 +34,9 @@ __all__ = ["Clock", "Downstream", "Exchange", "Origin", "Selection", "Service"]
 #: sends them without end would otherwise hold a request for ever.
 _MAX_INTERIM = 16
 
+#: Bytes in which the head of nearly every reply ends.
+_MOST_HEADS = 4096
+
 # What the reply is at.
 _HEAD, _LENGTH, _CHUNKED, _CLOSE, _DONE = range(5)
 
@@ -47,7 +50,6 @@ class Clock(Protocol):
 class Origin(Protocol):
     """The channel to a server, as an exchange uses it."""
 
-    bulk: bool
     connecting: bool
     congested: bool
     protocol: Any
@@ -55,6 +57,7 @@ class Origin(Protocol):
     send_timeout: float
 
     def write(self, data: bytes) -> bool: ...
+    def write_soon(self, data: bytes) -> None: ...
     def pause(self) -> None: ...
     def resume(self) -> None: ...
     def close(self) -> None: ...
@@ -315,7 +318,12 @@ class Exchange:
         head = self._head
         if self._replay:
             head += b"".join(self._replay)
-        self._sent = channel.write(head)
+        if self.request.verb in IDEMPOTENT:
+            self._sent = True
+            channel.write_soon(head)
+        else:
+            # Whether the kernel took it decides whether it may be sent again.
+            self._sent = channel.write(head)
         channel.deadline = self._deadline(channel)
         if not self._body_ended:
             if channel.congested:
@@ -366,17 +374,17 @@ class Exchange:
             self._downstream.resume_body()
 
     def received(self, channel: Any, data: bytes | memoryview) -> None:
-        """Bytes of the reply.  A ``memoryview`` is only given while ``bulk`` is set."""
+        """Bytes of the reply; a ``memoryview``, for many, is valid during the call only."""
         if self._body_ended:
             channel.deadline = self._service.clock.now + self.selection.read_timeout
         state = self._state
         try:
             if state == _HEAD:
-                self._head_arrived(channel, self._buffer + data if self._buffer else data)  # type: ignore[arg-type]
+                self._head_arrived(channel, self._buffer + data if self._buffer else data)
             elif state == _LENGTH:
                 self._length_arrived(channel, data)
             elif state == _CHUNKED:
-                self._chunked_arrived(channel, data)  # type: ignore[arg-type]
+                self._chunked_arrived(channel, bytes(data))
             elif state == _CLOSE:
                 self._downstream.reply_body(data)
         except BadMessage as error:
@@ -406,22 +414,27 @@ class Exchange:
 
     # The reply.
 
-    def _head_arrived(self, channel: Any, data: bytes) -> None:
+    def _head_arrived(self, channel: Any, data: bytes | memoryview) -> None:
         service = self._service
-        end = data.find(b"\r\n\r\n")
+        # A body behind the head stays in the view; only the head is copied out of it.
+        start = data if isinstance(data, bytes) else bytes(data[:_MOST_HEADS])
+        end = start.find(b"\r\n\r\n")
+        if end < 0 and len(start) < len(data):
+            start = bytes(data)
+            end = start.find(b"\r\n\r\n")
         if end < 0:
-            if len(data) > service.max_reply_head:
+            if len(start) > service.max_reply_head:
                 raise BadMessage(502, "the head of the server's reply is too large")
-            self._buffer = data
+            self._buffer = start
             return
         end += 4
         if end > service.max_reply_head:
             raise BadMessage(502, "the head of the server's reply is too large")
         request = self.request
-        reply = parse_reply(data[:end], request.verb)
+        reply = parse_reply(start[:end], request.verb)
         status = reply.status
         if status < 200:
-            self._interim_arrived(channel, reply, data[end:])
+            self._interim_arrived(channel, reply, bytes(data[end:]))
             return
         selection = self.selection
         if (
@@ -446,7 +459,6 @@ class Exchange:
             self._reply = reply
             self._state = _LENGTH
             self._remaining = length - size
-            channel.bulk = self._remaining > 65536
             # A copy of much body would cost more than the view.
             first = memoryview(data)[end:] if size > 8192 else data[end:]
             self._downstream.start_reply(reply, first, False)
@@ -454,7 +466,7 @@ class Exchange:
             decoder = self._decoder = ChunkedDecoder(502)
             # Before anything of the reply counts as sent: if its first bytes are
             # malformed, the client still gets another server's, or a 502.
-            pieces = decoder.feed(data[end:])
+            pieces = decoder.feed(bytes(data[end:]))
             if decoder.done and not decoder.trailers:
                 # The whole body is here, so its length is known.
                 self._state = _DONE
@@ -472,7 +484,6 @@ class Exchange:
         else:
             self._reply = reply
             self._state = _CLOSE
-            channel.bulk = True
             self._downstream.start_reply(reply, data[end:], False)
 
     def _interim_arrived(self, channel: Any, reply: Reply, rest: bytes) -> None:
@@ -539,7 +550,6 @@ class Exchange:
         assert peer is not None
         self._peer = None
         if reply.keep_alive and self._body_ended and not channel.congested:
-            channel.bulk = False
             peer.pool.release(channel)
         else:
             # Bytes behind the reply, a body not sent in full, or the server's wish:

@@ -10,6 +10,7 @@ import itertools
 
 __all__ = [
     "FORBIDDEN_TRAILERS",
+    "KEEP_ALIVE_LINES",
     "KEPT",
     "REPLY_SPECIAL",
     "REPLY_STARTS",
@@ -131,6 +132,17 @@ def _starts(names: frozenset[bytes]) -> frozenset[bytes]:
 
 REQUEST_STARTS = _starts(REQUEST_SPECIAL)
 REPLY_STARTS = _starts(REPLY_SPECIAL)
+
+
+#: The usual ways to say that a connection stays open.
+KEEP_ALIVE_LINES = frozenset(
+    (
+        b"Connection: keep-alive",
+        b"Connection: Keep-Alive",
+        b"connection: keep-alive",
+        b"Connection:keep-alive",
+    )
+)
 
 
 def drop_named(lines: list[bytes], named: list[bytes]) -> None:

@@ -15,6 +15,8 @@ __all__ = ["FakeClock", "FakePool", "RecordingChannel"]
 HIGH_MARK = 65536
 LOW_MARK = 16384
 READ_SIZE = 65536
+#: From here on a channel in ``bulk`` gives views.
+SMALL = 8192
 
 _ENDLESS = 1 << 60
 _numbers = itertools.count(1)
@@ -105,6 +107,10 @@ class RecordingChannel:
             if len(self._out) > HIGH_MARK:
                 self.congested = True
         return True
+
+    def write_soon(self, data: bytes) -> None:
+        """Send; there are no batches here."""
+        self.write(data)
 
     def write_both(self, head: bytes, data: Any) -> None:
         """Send a head and a body."""
@@ -228,7 +234,7 @@ class RecordingChannel:
         return False
 
     def _receive(self, data: bytes) -> None:
-        if self.bulk:
+        if self.bulk and len(data) > SMALL:
             # The real one reuses its buffer: releasing the view fails if it was kept.
             with memoryview(data) as view:
                 self.protocol.received(self, view)
@@ -277,6 +283,7 @@ class FakePool:
             return None
         name = f"{self.name} #{len(self.channels) + 1}"
         channel = RecordingChannel(self.clock, protocol, connecting=True, name=name)
+        channel.bulk = True
         self.channels.append(channel)
         return channel
 

@@ -230,7 +230,6 @@ def test_large_reply_passes_whole(play: Playbook) -> None:
     play.client_sends(GET)
     play.origin_sends(reply(body))
     assert body_of(play.client_gets()) == body
-    assert not play.origin.bulk
     assert play.origin in play.selection.peers[0].pool.idle
 
 
