@@ -187,7 +187,8 @@ def markdown(results: Results, picture: str | None) -> str:
             f"Median {number(results.update.median_ms)} ms, of which "
             f"{number(results.update.snapshot_ms)} ms make the new snapshot; fastest "
             f"{number(results.update.low_ms)} ms, slowest {number(results.update.high_ms)} ms. "
-            "No listener, no load, one process.",
+            "The upstreams that are changed have had requests; of one that has had none, an "
+            f"update takes {number(results.update.idle_ms)} ms. No listener, no load, one process.",
             "",
         ]
     lines += ["## Method", "", METHOD.format(seconds=results.seconds, rounds=results.rounds)]

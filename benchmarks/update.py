@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +18,16 @@ UPDATES = 300
 
 @dataclass(frozen=True)
 class UpdateTime:
-    """Milliseconds of one update: a new snapshot made and in service."""
+    """Milliseconds of one update of an upstream that has had requests: a new snapshot
+    made and in service."""
 
     median_ms: float
     low_ms: float
     high_ms: float
-    #: Of the median's update, the part that made the snapshot.
+    #: The part that made the snapshot; median.
     snapshot_ms: float
+    #: The same update of upstreams that nobody has asked for yet; median.
+    idle_ms: float
 
 
 def _upstream(parse: Any, number: int, generation: int = 0) -> Any:
@@ -60,8 +64,30 @@ def _apply(plane: Any, snapshot: Any, changed: set[str]) -> None:
         raise RuntimeError("apply() did not finish at once")
 
 
+def use(plane: Any, name: str) -> None:
+    """Ask for an upstream, as its first request does; nothing is sent.
+
+    :raise RuntimeError: if the plane does not serve it.
+    """
+    from slardar.http1.parser import parse_request
+
+    request = parse_request(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % name.encode())
+    exchange = plane.begin(_Nobody(), request)
+    exchange.cancel()
+
+
+class _Nobody:
+    """Whoever sent the request."""
+
+    def refuse(self, status: int, message: str) -> None:
+        raise RuntimeError(message)
+
+
 def measure_updates() -> UpdateTime:
     """Change one upstream after the other and look at the clock.
+
+    An upstream costs nothing until its first request, so first those are changed that
+    nobody has asked for, and then, which is what counts, others that are in use.
 
     :raise ImportError: if slardar cannot be imported.
     :raise RuntimeError: if a change is not in service when ``apply`` returns.
@@ -75,9 +101,33 @@ def measure_updates() -> UpdateTime:
         upstreams[upstream.name] = upstream
     snapshot = Snapshot.build(1, upstreams, (), None)
     plane = make_plane(snapshot)
+    # Every thirty-first, around once, meets no upstream twice.
+    changes = [
+        _upstream(parse_upstream, turn * 31 % UPSTREAMS, generation=1)
+        for turn in range(2 * UPDATES)
+    ]
+    idle, used = changes[:UPDATES], changes[UPDATES:]
+    snapshot, idle_wholes, _ = _change(plane, snapshot, idle)
+    for changed in used:
+        use(plane, changed.name)
+    _, wholes, parts = _change(plane, snapshot, used)
+    whole, part, idle_whole = spread(wholes), spread(parts), spread(idle_wholes)
+    assert whole is not None
+    assert part is not None
+    assert idle_whole is not None
+    return UpdateTime(whole.median, whole.low, whole.high, part.median, idle_whole.median)
+
+
+def _change(
+    plane: Any, snapshot: Any, changes: Sequence[Any]
+) -> tuple[Any, list[float], list[float]]:
+    """Put each of these upstreams in service.
+
+    Gives the last snapshot, and the milliseconds that each took: all of it, and the part
+    that made the snapshot.
+    """
     wholes, parts = [], []
-    for turn in range(UPDATES):
-        changed = _upstream(parse_upstream, turn * 31 % UPSTREAMS, generation=1)
+    for changed in changes:
         began = time.perf_counter()
         snapshot = snapshot.with_upstream(changed)
         made = time.perf_counter()
@@ -85,7 +135,4 @@ def measure_updates() -> UpdateTime:
         ended = time.perf_counter()
         wholes.append((ended - began) * 1000)
         parts.append((made - began) * 1000)
-    whole, part = spread(wholes), spread(parts)
-    assert whole is not None
-    assert part is not None
-    return UpdateTime(whole.median, whole.low, whole.high, part.median)
+    return snapshot, wholes, parts

@@ -1,0 +1,176 @@
+"""What the documentation shows is true: its calls are made, its files are read.
+
+A command of a ``console`` block is run if it is a curl call of slardar's own ports; what
+stands under it is what must come back.  JSON may be broken into lines there, and ``...``
+stands for anything.  The calls of a page are made in order, on one slardar.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from slardar.config import Settings, parse_settings
+from slardar.model.parse import parse_upstream
+from slardar.plugins import check_mode
+from tests.integration.programs import CHECKOUT, Program, Slardar, curl
+
+DOCS = CHECKOUT / "docs"
+PAGES = [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))]
+
+
+def blocks(page: Path, kind: str) -> list[str]:
+    """The fenced blocks of one kind, in order."""
+    return re.findall(rf"^```{kind}\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+class Command(NamedTuple):
+    """A command as it is printed, and what is printed under it."""
+
+    words: list[str]
+    answer: str
+
+
+def commands(text: str) -> Iterator[Command]:
+    """The commands of a console block; one goes on until its quotes are closed."""
+    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        lines = part.splitlines(keepends=True)
+        for count in range(1, len(lines) + 1):
+            try:
+                words = shlex.split("".join(lines[:count]), comments=True)
+            except ValueError:
+                continue
+            yield Command(words, "".join(lines[count:]).strip())
+            break
+        else:
+            raise AssertionError(f"no end of quotes in {part!r}")
+
+
+def calls(page: Path) -> list[Command]:
+    """The curl calls of a page."""
+    found = [command for text in blocks(page, "console") for command in commands(text)]
+    return [command for command in found if command.words[0] == "curl"]
+
+
+RUNNABLE = [page for page in PAGES if calls(page)]
+
+
+class Demo:
+    """slardar and two backends; ``ports`` are theirs by those that the pages name."""
+
+    def __init__(self, slardar: Slardar, backends: list[int]) -> None:
+        self.ports = {8080: slardar.port, 1995: slardar.control}
+        self.ports |= dict(zip((8001, 8002), backends, strict=True))
+
+    def localise(self, text: str) -> str:
+        """The text with the ports that are really there."""
+        return re.sub(
+            r"(?<![\d.])(8080|1995|8001|8002)(?!\d)",
+            lambda match: str(self.ports[int(match[1])]),
+            text,
+        )
+
+    def run(self, words: list[str]) -> tuple[int, str]:
+        """Status and answer of a curl call."""
+        words = [self.localise(word) for word in words[1:]]
+        (url,) = [word for word in words if word.startswith("localhost:")]
+        return curl(url, *(word for word in words if word != url))
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    """The programs that the pages take for granted, on ports of the kernel's choice."""
+    command = [sys.executable, str(CHECKOUT / "examples" / "backends.py"), "0", "0"]
+    programs: list[Program] = [Program(command, tmp_path), Slardar(tmp_path, "--store", "memory:")]
+    try:
+        first = int(programs[0].wait_for(r"serving on http://127\.0\.0\.1:(\d+)/")[1])
+        second = int(programs[0].wait_for(rf"http://127\.0\.0\.1:(?!{first}/)(\d+)/")[1])
+        assert isinstance(programs[1], Slardar)
+        yield Demo(programs[1].ready(), [first, second])
+    finally:
+        for program in reversed(programs):
+            program.end()
+
+
+def squeezed(text: str) -> str:
+    """Without any blanks: how JSON is broken into lines does not matter."""
+    return re.sub(r"\s+", "", text)
+
+
+def agrees(expected: str, answer: str) -> bool:
+    """Whether ``answer`` is what a page says."""
+    parts = [re.escape(part) for part in squeezed(expected).split("...")]
+    return re.fullmatch(".*".join(parts), squeezed(answer)) is not None
+
+
+def test_calls_are_found() -> None:
+    """The pages that live by their calls have some, with answers."""
+    for name, least in (("README.md", 2), ("starting.md", 2), ("control.md", 20)):
+        (page,) = [page for page in RUNNABLE if page.name == name]
+        assert sum(1 for call in calls(page) if call.answer) >= least
+
+
+def test_comparison_can_fail() -> None:
+    """What differs in more than blanks does not agree."""
+    assert agrees('{"a": ..., "b":\n 1}', '{"a": [2, 3], "b": 1}')
+    assert not agrees('{"a": ..., "b": 1}', '{"a": [2, 3], "b": 2}')
+    assert not agrees('{"a": 1}', '{"a": 1, "b": 2}')
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.name)
+def test_calls_answer_as_shown(page: Path, demo: Demo) -> None:
+    """Every call of the page, one after the other; a success where nothing is shown."""
+    for words, expected in calls(page):
+        status, answer = demo.run(words)
+        if expected:
+            expected = demo.localise(expected)
+            assert agrees(expected, answer), f"{shlex.join(words)}\n{expected}\n{answer}"
+        assert (status >= 400) == ('{"status": 4' in expected), f"{shlex.join(words)}: {answer}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_are_read(page: Path) -> None:
+    """Every YAML block is a configuration, every JSON block an upstream, every Python
+    block can be compiled."""
+    for text in blocks(page, "yaml"):
+        parse_settings(yaml.safe_load(text), page.name, check_mode)
+    for text in blocks(page, "json"):
+        parse_upstream("shown", json.loads(text), page.name, check_mode)
+    for text in blocks(page, "python"):
+        compile(text, str(page), "exec")
+
+
+def test_defaults_are_the_defaults() -> None:
+    """The settings that are shown as the defaults are them, and none is left out."""
+    (text,) = blocks(DOCS / "running.md", "yaml")
+    shown: dict[str, Any] = yaml.safe_load(text)
+    assert parse_settings(shown) == Settings()
+    defaults = Settings()
+    assert list(shown) == list(Settings.__struct_fields__)
+    for key in ("control", "timeouts", "limits", "health", "hooks"):
+        assert list(shown[key]) == list(getattr(defaults, key).__struct_fields__)
+
+
+def test_links_lead_somewhere() -> None:
+    """Files that pages link to exist, and sections of pages too."""
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+            if "://" in target:
+                continue
+            name, _, section = target.partition("#")
+            found = page.parent / name if name else page
+            assert found.exists(), f"{page.name}: {target}"
+            if section:
+                titles = re.findall(r"^#+ (.+)$", found.read_text("utf-8"), re.MULTILINE)
+                anchors = [
+                    re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles
+                ]
+                assert section in anchors, f"{page.name}: {target}"
