@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import socket
 from typing import Any
 
@@ -16,6 +17,14 @@ __all__ = ["Pool", "is_literal"]
 IDLE_SECONDS = 60.0
 
 _PENDING = (0, errno.EINPROGRESS)
+#: Descriptors, memory or local ports are used up.
+_EXHAUSTED = (
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOBUFS,
+    errno.ENOMEM,
+    errno.EADDRNOTAVAIL,
+)
 
 
 class Pool:
@@ -36,6 +45,7 @@ class Pool:
         "idle",
         "limit",
         "port",
+        "shortage",
     )
 
     def __init__(self, poller: Poller, host: str, port: int, limit: int) -> None:
@@ -51,6 +61,9 @@ class Pool:
         #: Idle connections kept at most; the upstream's ``keepalive``.
         self.limit = limit
         self.closed = False
+        #: Why this machine had nothing left to connect with, the last time; empty if it
+        #: had.  That is not the server's failure.
+        self.shortage = ""
 
     def __repr__(self) -> str:
         return f"<Pool {self.addresses}:{self.port} idle={len(self.idle)}>"
@@ -126,12 +139,14 @@ class Pool:
         self.drop_idle()
 
     def _connect(self, protocol: Any) -> Channel | None:
+        self.shortage = ""
         if not self.addresses:
             return None
         family, address = self.addresses[self._turn % len(self.addresses)]
         try:
             sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        except OSError:
+        except OSError as error:
+            self._look_whether_short(error.errno)
             return None
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -140,11 +155,16 @@ class Pool:
             result = error.errno or errno.EIO
         if result not in _PENDING:
             sock.close()
+            self._look_whether_short(result)
             return None
         channel = Channel(self._poller, sock, protocol, connecting=True)
         channel.generation = self._generation
         channel.bulk = True
         return channel
+
+    def _look_whether_short(self, number: int | None) -> None:
+        if number in _EXHAUSTED:
+            self.shortage = os.strerror(number or 0)
 
     # From an idle channel.
 

@@ -269,6 +269,9 @@ class Exchange:
             self._addresses = 0
             if self._attempt_on(peer, fresh=False):
                 return
+            if peer.pool.shortage:
+                status, message = self._exhausted(peer)
+                break
             # A loop and no recursion: there may be a thousand servers to refuse.
             message = "no connection could be opened"
             selection.failed(peer, message)
@@ -308,6 +311,12 @@ class Exchange:
             self._reused = True
             self._send_request(channel)
         return True
+
+    def _exhausted(self, peer: Peer) -> tuple[int, str]:
+        """This machine has nothing left to connect with: no fault of the server's, and
+        no other server would be reached either."""
+        self._finish_attempt(False, 0)
+        return 503, f"no connection can be opened: {peer.pool.shortage}"
 
     def connected(self, channel: Any) -> None:
         """The new connection is there."""
@@ -629,6 +638,11 @@ class Exchange:
             peer.live.active -= 1
             peer.live.requests -= 1
             if self._attempt_on(peer, fresh=True):
+                return
+            if peer.pool.shortage:
+                refusal = self._exhausted(peer)
+                self._finish(failed=False)
+                self._downstream.refuse(*refusal)
                 return
             kind, message = CONNECT, "no connection could be opened"
         self.selection.failed(peer, message)

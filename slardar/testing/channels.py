@@ -264,8 +264,9 @@ class FakePool:
         self.addresses = addresses
         self.channels: list[RecordingChannel] = []
         self.idle: list[RecordingChannel] = []
-        #: No connection can even be begun.
+        #: No connection can even be begun; and if that is this machine's fault, why.
         self.exhausted = False
+        self.shortage = ""
 
     def __repr__(self) -> str:
         return f"<FakePool {self.name} idle={len(self.idle)}>"

@@ -242,3 +242,87 @@ def test_event_of_a_forgotten_descriptor_is_passed_over(poller: Poller) -> None:
     near.close()
     far.close()
     assert is_silent(poller)
+
+
+class Answering(Recorder):
+    """Answers what it hears, and notes in what order things happened."""
+
+    def __init__(self, log: list[str], name: str) -> None:
+        super().__init__()
+        self.log = log
+        self.name = name
+
+    def received(self, channel: Any, data: Any) -> None:
+        self.log.append(f"{self.name} heard")
+        channel.write_soon(b"one ")
+        channel.write_soon(b"two")
+        assert channel.unsent
+        if self.name == "a":
+            channel.close_when_flushed()
+
+
+def test_batch_is_read_then_handled_then_sent(poller: Poller, connect: Connect) -> None:
+    """Nobody is handled before all are read, and nothing small is sent before all are
+    handled; what is put off goes out whole, and before the connection closes."""
+    log: list[str] = []
+    a, far_a, _ = connect(Answering(log, "a"))
+    b, far_b, _ = connect(Answering(log, "b"))
+    for channel, name in ((a, "a"), (b, "b")):
+        sock = channel.sock
+        channel.sock = Watched(sock, log, name)
+    far_a.sendall(b"hello")
+    far_b.sendall(b"hello")
+    pump(poller, lambda: a.closed and len(log) == 6)
+    names = [entry.split()[1] for entry in log]
+    assert names == ["read", "read", "heard", "heard", "sent", "sent"]
+    assert far_a.recv(100) == b"one two"
+    assert far_a.recv(100) == b""
+    assert far_b.recv(100) == b"one two"
+    assert not b.unsent
+
+
+class Watched:
+    """A socket that writes down when it is used."""
+
+    def __init__(self, sock: socket.socket, log: list[str], name: str) -> None:
+        self._sock = sock
+        self._log = log
+        self._name = name
+
+    def recv(self, size: int) -> bytes:
+        data = self._sock.recv(size)
+        self._log.append(f"{self._name} read")
+        return data
+
+    def send(self, data: Any) -> int:
+        self._log.append(f"{self._name} sent")
+        return self._sock.send(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+def test_channel_closed_by_another_hears_nothing_more(poller: Poller, connect: Connect) -> None:
+    """Not even of what was read before it was closed."""
+    closer = Closer(poller)
+    first, far_first, _ = connect(closer)
+    second, far_second, _ = connect(Closer(poller))
+    closer.victims = [second]
+    second.protocol.victims = [first]
+    far_first.sendall(b"x")
+    far_second.sendall(b"y")
+    pump(poller, lambda: first.closed or second.closed)
+    heard = closer.data + second.protocol.data
+    assert heard in (b"x", b"y")
+    for channel in closer.opened + second.protocol.opened:
+        channel.close()
+    for peer in closer.peers + second.protocol.peers:
+        peer.close()
+
+
+def test_outside_of_a_batch_sending_is_not_put_off(poller: Poller, connect: Connect) -> None:
+    """A timer's or twisted.web's writes go out at once."""
+    channel, far, _ = connect()
+    channel.write_soon(b"now")
+    assert not channel.unsent
+    assert far.recv(100) == b"now"

@@ -266,3 +266,51 @@ def test_literal_addresses(host: str, address: list[tuple[int, str]]) -> None:
     """An address needs no lookup, and the quick test for one agrees with the exact one."""
     assert literal_address(host) == address
     assert is_literal(Server(host, 80).host) is bool(address)
+
+
+def test_shortage_of_this_machine_is_told_apart(
+    poller: Poller, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No descriptor left is no refusal; and it is forgotten once there is one again."""
+
+    def none_left(*_: Any) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("slardar.dataplane.pool.socket.socket", none_left)
+        assert pool.acquire(Recorder(), True, False) is None
+    assert pool.shortage == "Too many open files"
+    channel = pool.acquire(Recorder(), True, False)
+    assert channel is not None
+    assert pool.shortage == ""
+    channel.close()
+
+
+def test_unasked_reply_of_the_same_batch_is_never_used(
+    poller: Poller, pool: Pool, origin: Origin
+) -> None:
+    """A request that is handled after an idle connection's bytes were read, but before
+    anybody was told of them, does not get that connection."""
+    channel, far = opened(poller, pool, origin)
+    pool.release(channel)
+    far.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    pump(poller, lambda: not channel.is_quiet())
+    given: list[Any] = []
+
+    class Asking(Recorder):
+        """Wants a connection as soon as it hears anything."""
+
+        def received(self, channel: Any, data: Any) -> None:
+            given.append(pool.acquire(Recorder(), False, False))
+
+    near, other = socket.socketpair()
+    near.setblocking(False)
+    Channel(poller, near, Asking())
+    other.sendall(b"x")
+    # Both are ready before the batch, so both are read before either is handled.
+    pump(poller, lambda: given)
+    assert given[0] is not channel
+    assert channel.closed
+    assert channel not in pool.idle
+    given[0].close()
+    other.close()

@@ -541,3 +541,15 @@ def test_client_that_leaves_between_two_attempts(new_play: NewPlay) -> None:
     assert [peer.live.active for peer in play.selection.peers] == [0, 0, 0]
     assert [peer.live.requests for peer in play.selection.peers] == [1, 1, 0]
     assert all(origin.closed for origin in play.origins)
+
+
+def test_machine_without_descriptors_blames_no_server(play: Playbook) -> None:
+    """Where nothing is left to connect with, the client gets 503 at once, and no server
+    is counted as failed."""
+    pool = play.selection.peers[0].pool
+    pool.exhausted, pool.shortage = True, "Too many open files"
+    play.client_sends(GET)
+    answer = play.client_gets()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"Too many open files" in answer
+    assert play.selection.peers[0].live.failures == 0
