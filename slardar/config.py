@@ -16,7 +16,6 @@ from slardar.model.parse import CheckMode, check_name, parse_routes, parse_upstr
 from slardar.model.reader import Problems, joined, read_partly, shown
 from slardar.model.routes import Route
 from slardar.model.server import Seconds, Timeout, Upstream
-from slardar.model.yaml_file import read_file
 
 __all__ = [
     "Control",
@@ -54,7 +53,10 @@ class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
-    """Bytes, but for ``headers`` (lines) and ``connections`` (per process)."""
+    """Bytes, but for ``headers`` (lines) and ``connections`` (per process).
+
+    ``body`` 0 is no limit, as in nginx; ``retry_buffer`` 0 keeps no body for a second try.
+    """
 
     head: Positive = 32768
     headers: Positive = 100
@@ -220,4 +222,7 @@ def _check(settings: Settings, problems: Problems) -> None:
 
 def load_file(path: str, check_mode: CheckMode | None = None) -> Settings:
     """The settings in a YAML file.  Reads the file, so it blocks: for the start only."""
+    # Workers never read a file, and start without a parser for it.
+    from slardar.model.yaml_file import read_file
+
     return parse_settings(read_file(path), path, check_mode)

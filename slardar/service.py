@@ -10,6 +10,7 @@ This is the only module that knows them all.  twistd finds :class:`Options` and
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import sys
 from typing import Any
@@ -24,11 +25,14 @@ from slardar import __version__
 from slardar.config import Settings
 from slardar.control.actions import Actions
 from slardar.control.http import make_site
-from slardar.dataplane.proxy import DataPlane, listening_place
+from slardar.dataplane.descriptors import raise_descriptor_limit
+from slardar.dataplane.proxy import DataPlane
+from slardar.dataplane.sockets import listening_place
 from slardar.errors import SlardarError
 from slardar.model.live import Live
 from slardar.options import Options
 from slardar.plugins import balancer_factory, check_mode, open_store
+from slardar.workers.parent import Workers, usable_cores
 
 __all__ = ["Options", "SlardarService", "makeService"]
 
@@ -43,14 +47,12 @@ def makeService(options: Options) -> SlardarService:
     return SlardarService(reactor, options.settings)
 
 
-def make_plane(reactor: Any, settings: Settings, live: Live) -> DataPlane:
-    """The data plane that serves these settings."""
-    if settings.workers != 0:
-        _log.info(
-            "workers: {workers} is read, but this version serves all requests in one process",
-            workers=settings.workers,
-        )
-    return DataPlane(reactor, settings, live, balancer_factory)
+def make_plane(reactor: Any, settings: Settings) -> DataPlane | Workers:
+    """What serves these settings: workers, or this process alone for ``workers`` 0."""
+    count = usable_cores() if settings.workers == "auto" else settings.workers
+    if count:
+        return Workers(reactor, settings, count)
+    return DataPlane(reactor, settings, Live(), balancer_factory)
 
 
 class SlardarService(Service):
@@ -66,7 +68,7 @@ class SlardarService(Service):
     def __init__(self, reactor: Any, settings: Settings) -> None:
         self._reactor = reactor
         self._settings = settings
-        self._plane = make_plane(reactor, settings, Live())
+        self._plane = make_plane(reactor, settings)
         self._store = open_store(settings.store, reactor)
         self.actions = Actions(settings, self._store, self._plane, check_mode)
         self._control_port: Any = None
@@ -92,13 +94,14 @@ class SlardarService(Service):
     async def _bind(self) -> None:
         if not self._bound:
             self._bound = True
+            raise_descriptor_limit()
             for endpoint in self._settings.listen:
                 self._places.append(await self._plane.listen(endpoint))
 
     async def _start(self) -> None:
         await self._bind()
         await self.actions.start()
-        self._plane.start()
+        await defer.maybeDeferred(self._plane.start)
         control = serverFromString(self._reactor, self._settings.control.http)
         self._control_port = await control.listen(
             make_site(self.actions, self._settings.control, self._reactor)
@@ -107,6 +110,9 @@ class SlardarService(Service):
         for place in self._places:
             _log.info("requests on {place}", place=place)
         _log.info("control on {place}", place=listening_place(self._control_port.socket))
+        # What was loaded stays: looking through it again and again would be for nothing.
+        gc.collect()
+        gc.freeze()
         if not self.ready.called:
             self.ready.callback(None)
 

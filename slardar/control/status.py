@@ -51,6 +51,7 @@ def build_status(
         "checkup_timer_alive": False,
         "last_check_time": None,
         "config_timer": statistics.pop("config_timer", {}),
+        "workers": statistics.pop("workers", {}),
         "fingerprint": snapshot.fingerprint,
         "statistics": statistics,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
-from select import EPOLLIN
+from select import EPOLLEXCLUSIVE, EPOLLIN
 
 from twisted.logger import Logger
 
@@ -46,10 +46,17 @@ class Listener:
     ``address`` is the client's, without port: ``127.0.0.1``, ``::1``, and ``unix:``
     where there is none.  While the listener is paused, the kernel's queue keeps the
     clients waiting.
+
+    ``exclusive``: several processes listen on the socket, and only one or a few of them
+    are to be woken for a client.
     """
 
     def __init__(
-        self, poller: Poller, sock: socket.socket, accepted: Callable[[socket.socket, bytes], None]
+        self,
+        poller: Poller,
+        sock: socket.socket,
+        accepted: Callable[[socket.socket, bytes], None],
+        exclusive: bool = False,
     ) -> None:
         self._poller = poller
         self.sock = sock
@@ -58,14 +65,14 @@ class Listener:
         self.deadline = 0.0
         self._accepted = accepted
         self._paused = False
-        self._events = EPOLLIN
+        self._events = self._wanted = EPOLLIN | EPOLLEXCLUSIVE if exclusive else EPOLLIN
         self._complained = 0.0
         self._tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
         sock.setblocking(False)
         if self._tcp:
             # Accepted sockets inherit it on Linux: one call instead of one each.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        poller.add(self, EPOLLIN)
+        poller.add(self, self._events)
 
     def __repr__(self) -> str:
         return f"<Listener {self.sock!r}>"
@@ -123,7 +130,11 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening."""
-        self._events = 0
+        if self._events:
+            # Closing is not enough where another process has the socket too: the epoll
+            # would go on to tell of its clients, under a number that may be another's.
+            self._events = 0
+            self._poller.unwatch(self)
         self._poller.remove(self)
 
     def _exhausted(self, error: OSError) -> None:
@@ -135,10 +146,15 @@ class Listener:
         self._watch()
 
     def _watch(self) -> None:
-        events = 0 if self._paused or self.deadline else EPOLLIN
-        if events != self._events:
-            self._events = events
-            self._poller.change(self, events)
+        events = 0 if self._paused or self.deadline else self._wanted
+        if events == self._events:
+            return
+        self._events = events
+        # Not by changing it, which epoll refuses for one that is exclusive.
+        if events:
+            self._poller.watch(self, events)
+        else:
+            self._poller.unwatch(self)
 
 
 def _client(host: str) -> bytes:

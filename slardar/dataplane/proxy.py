@@ -12,19 +12,13 @@ to look up are the exception: the names are followed from the beginning.
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from twisted.internet import defer
-from twisted.internet.endpoints import (
-    AdoptedStreamServerEndpoint,
-    TCP4ServerEndpoint,
-    TCP6ServerEndpoint,
-    UNIXServerEndpoint,
-    serverFromString,
-)
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -34,23 +28,22 @@ from slardar.dataplane.listener import Listener
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.pool import Pool, is_literal
 from slardar.dataplane.selection import Defaults, Selection
-from slardar.errors import ConfigError
+from slardar.dataplane.sockets import Opened, listening_place, open_sockets
+from slardar.health import shared
+from slardar.health.rules import is_available
 from slardar.http1.conversation import Conversation
 from slardar.http1.exchange import Clock, Exchange
 from slardar.http1.parser import Request
 from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import RequestIds
 from slardar.interfaces import IPlane
-from slardar.model.live import Live, ServerLive
+from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
 from slardar.resolve import Resolver
 
-__all__ = ["DataPlane", "listening_place"]
+__all__ = ["DataPlane"]
 
-#: Connections that wait in the kernel to be accepted; nginx has 511, and Linux cuts
-#: it to net.core.somaxconn.
-_BACKLOG = 4096
 #: Bytes of a server's reply head, at most.  HAProxy takes 16 KiB, nginx 4 or 8.
 _MAX_REPLY_HEAD = 65536
 #: Seconds between two looks whether a draining plane is empty.
@@ -58,14 +51,6 @@ _DRAIN_LOOK = 0.05
 #: Seconds that a draining plane leaves open connections without a request: what their
 #: clients have just sent may still be on its way, and gets a reply.
 _DRAIN_GRACE = 0.25
-#: Endpoints whose plain socket is all there is to them; another one's work (TLS)
-#: would be left out.
-_PLAIN = (
-    AdoptedStreamServerEndpoint,
-    TCP4ServerEndpoint,
-    TCP6ServerEndpoint,
-    UNIXServerEndpoint,
-)
 
 _log = Logger("slardar.dataplane")
 
@@ -75,7 +60,8 @@ class DataPlane:
     """Serves requests in this process.
 
     ``make_balancer(mode)`` gives the factory of a balancer by its name (normally
-    ``slardar.plugins.balancer_factory``).
+    ``slardar.plugins.balancer_factory``).  ``on_health(upstream, peer)`` is called when
+    requests have put a server out of service or brought it back; it must not block.
     """
 
     def __init__(
@@ -85,8 +71,11 @@ class DataPlane:
         live: Live,
         make_balancer: Callable[[str], Callable[..., Any]],
         resolver: Resolver | None = None,
+        on_health: Callable[[str, Peer], None] | None = None,
     ) -> None:
         self._reactor = reactor
+        self._on_health = on_health
+        self._began = reactor.seconds()
         self._live = live
         self._make_balancer = make_balancer
         self._poller = Poller(reactor)
@@ -95,7 +84,7 @@ class DataPlane:
         limits, timeouts = settings.limits, settings.timeouts
         self.max_head = limits.head
         self.max_url = limits.url
-        self.max_body = limits.body
+        self.max_body = limits.body or sys.maxsize
         self.max_reply_head = _MAX_REPLY_HEAD
         self.retry_buffer = limits.retry_buffer
         self._max_connections = limits.connections
@@ -115,7 +104,8 @@ class DataPlane:
         self._waiting: dict[str, Selection] = {}
         self._pools: dict[str, dict[tuple[str, int], Pool]] = {}
         self._listeners: list[Listener] = []
-        self._ports: list[Any] = []
+        #: Those that were opened here.
+        self._opened: list[Opened] = []
         self._conversations: set[Conversation] = set()
         self._tunnels: set[Tunnel] = set()
         self._full = False
@@ -136,52 +126,43 @@ class DataPlane:
         Fails with ConfigError for what is no such endpoint, and with the endpoint's
         own errors (``CannotListenError``) if it is taken.
         """
-        return defer.ensureDeferred(self._listen(endpoint))
+        return defer.maybeDeferred(self._listen, endpoint)
 
-    async def _listen(self, endpoint: str) -> str:
-        try:
-            server = serverFromString(self._reactor, endpoint)  # type: ignore[no-untyped-call]
-        except Exception as error:
-            raise ConfigError(
-                f"listen: expected a Twisted endpoint such as tcp:8080, got {endpoint!r} ({error})"
-            ) from None
-        if not isinstance(server, _PLAIN):
-            raise ConfigError(
-                f"listen: expected tcp:, tcp6:, unix: or systemd:, got {endpoint!r} "
-                "(TLS is not supported here yet)"
-            )
-        port = await server.listen(_NobodyFactory())  # type: ignore[no-untyped-call]
-        # Twisted has made the socket; the poller, not the reactor, watches it.
-        port.stopReading()
-        # Its end would shut the socket down, ours with it, and reset whoever waits to be
-        # accepted (Twisted does this to sockets that it adopts, for the same reason).
-        port._shouldShutdown = False
-        self._ports.append(port)
-        sock = port.socket
-        sock.listen(_BACKLOG)
-        self._listeners.append(Listener(self._poller, sock.dup(), self._accepted))
+    def _listen(self, endpoint: str) -> str:
+        opened = open_sockets(endpoint)
+        self._opened.append(opened)
+        return self.serve(opened.sockets[0].dup())
+
+    def serve(self, sock: socket.socket, exclusive: bool = False) -> str:
+        """Accept clients on a socket that listens; answers where, for a person.
+
+        The socket is the plane's from now on.  ``exclusive``: other processes accept
+        on it too.
+        """
+        self._listeners.append(Listener(self._poller, sock, self._accepted, exclusive))
         return listening_place(sock)
 
-    def stop(self) -> defer.Deferred[None]:
+    def stop(self, within: float | None = None) -> defer.Deferred[None]:
         """Take no new connections, finish what is under way, close the rest.
 
-        Waits for requests and tunnels, at most ``timeouts.drain`` seconds.
+        Waits for requests and tunnels, at most ``within`` seconds (``None``:
+        ``timeouts.drain``).
         """
-        return defer.ensureDeferred(self._stop())
+        return defer.ensureDeferred(self._stop(self._drain_timeout if within is None else within))
 
-    async def _stop(self) -> None:
+    async def _stop(self, within: float) -> None:
         self.draining = True
-        # Twisted's own descriptors go first, and a unix socket's path with them; then
-        # ours, at once behind the last client it had for us.
-        ports, self._ports = self._ports, []
-        for port in ports:
-            await defer.maybeDeferred(port.stopListening)
+        # A unix socket's path goes first; then the sockets, at once behind the last
+        # client that they had for us.
+        opened, self._opened = self._opened, []
+        for one in opened:
+            one.close()
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
             listener.accept_all()
             listener.close()
         now = self._reactor.seconds()
-        grace, deadline = now + min(_DRAIN_GRACE, self._drain_timeout), now + self._drain_timeout
+        grace, deadline = now + min(_DRAIN_GRACE, within), now + within
         while self._conversations or self._tunnels or self.exchanges:
             now = self._reactor.seconds()
             if now >= grace:
@@ -255,12 +236,54 @@ class DataPlane:
             "tunnels": len(self._tunnels),
             "version": self._snapshot.version,
             "config_timer": {"worker-0": "alive"},
+            "workers": {
+                "worker-0": {
+                    "pid": os.getpid(),
+                    "version": self._snapshot.version,
+                    "connections": len(self._conversations) + len(self._tunnels),
+                    "requests": self._requests,
+                    "age": round(self._reactor.seconds() - self._began, 1),
+                    "restarts": 0,
+                }
+            },
         }
+
+    def set_health(
+        self, upstream: str, host: str, port: int, down_for: float, message: str
+    ) -> None:
+        """What another process has learnt of a server from its requests: it is out of
+        service for ``down_for`` more seconds, or back in service (0).
+
+        Without effect for a server that is not known (any more).
+        """
+        found = self._snapshot.upstreams.get(upstream)
+        if found is None:
+            return
+        live, now = self._live, self.clock.now
+        others, known = False, None
+        for server in found.servers:
+            if (server.host, server.port) == (host, port):
+                known = server
+            elif not others:
+                others = is_available(live.server(upstream, server.host, server.port), server, now)
+        if known is None:
+            return
+        about = live.server(upstream, host, port)
+        if down_for > 0:
+            changed = shared.note_out(about, known, now, down_for, others, message)
+        else:
+            changed = shared.note_back(about)
+        if changed:
+            for selections in (self._selections, self._waiting):
+                if upstream in selections:
+                    selections[upstream].refresh()
 
     def _make(self, upstream: Upstream) -> Selection:
         """The selection of one upstream, not in use yet; may raise ConfigError."""
         make_balancer = self._make_balancer(upstream.mode)
-        return Selection(upstream, self._live, make_balancer, self._defaults, self.clock)
+        return Selection(
+            upstream, self._live, make_balancer, self._defaults, self.clock, self._on_health
+        )
 
     def _install(self, selection: Selection) -> defer.Deferred[None]:
         """Give the servers of a selection their pools, and use it.
@@ -404,24 +427,6 @@ class DataPlane:
 def _has_names(upstream: Upstream) -> bool:
     """Whether any server of it has a name to be looked up."""
     return not all(is_literal(server.host) for level in upstream.levels for server in level.servers)
-
-
-class _NobodyFactory(Factory):
-    """For endpoints that insist on a factory: nothing is ever built by it."""
-
-    noisy = False
-
-    def buildProtocol(self, address: Any) -> None:
-        return None
-
-
-def listening_place(sock: socket.socket) -> str:
-    """Where a socket listens: ``tcp 127.0.0.1:8080``, ``unix /run/x.sock``."""
-    name = sock.getsockname()
-    if sock.family == socket.AF_UNIX:
-        return f"unix {name}"
-    host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
-    return f"tcp {host}:{name[1]}"
 
 
 def _later(reactor: Any, seconds: float) -> defer.Deferred[None]:

@@ -39,11 +39,12 @@ class Defaults:
 class _Level:
     """The servers of one level, its balancer, and which are in service."""
 
-    __slots__ = ("available", "balancer", "limited", "name", "peers", "recheck", "tries")
+    __slots__ = ("available", "balancer", "limited", "members", "name", "peers", "recheck", "tries")
 
     def __init__(self, level: Level, peers: list[Peer], balancer: Any) -> None:
         self.name = level.name
         self.peers = peers
+        self.members = frozenset(peers)
         self.balancer = balancer
         self.tries = level.tries or len(peers)
         self.available: Sequence[Peer] = ()
@@ -70,6 +71,7 @@ class Selection:
     __slots__ = (
         "_clock",
         "_levels",
+        "_on_health",
         "_wants_failed",
         "_wants_finished",
         "_wants_started",
@@ -92,10 +94,12 @@ class Selection:
         make_balancer: Callable[[Sequence[Peer], Any], Any],
         defaults: Defaults,
         clock: Any,
+        on_health: Callable[[str, Peer], None] | None = None,
     ) -> None:
         self.upstream = upstream
         self.name = upstream.name
         self._clock = clock
+        self._on_health = on_health
         self._levels: list[_Level] = []
         for level in upstream.levels:
             peers = [
@@ -145,20 +149,44 @@ class Selection:
             peers = level.available
             if tried or level.limited:
                 peers = self._left(level, peers, tried)
-            if not peers:
-                continue
-            # A balancer that is broken costs its balance, not the request.
-            try:
-                peer = level.balancer.pick(peers, request)
-                # Only a second attempt is worth the search for the peer.
-                if type(peer) is not Peer or (tried and peer not in peers):
-                    raise ValueError(f"picked {peer!r}, which is none of the servers offered")
-            except Exception:
-                _log.failure("the balancer of upstream {name} failed", name=self.name)
-                peer = peers[0]
-            if self._wants_started:
-                self._tell(peer, "started", peer)
-            return peer
+            if peers:
+                return self._pick_from(level, peers, request, tried)
+        if not tried and self.upstream.protected:
+            return self._last_resort(request)
+        return None
+
+    def _pick_from(
+        self, level: _Level, peers: Sequence[Peer], request: Request, tried: list[Peer]
+    ) -> Peer:
+        # A balancer that is broken costs its balance, not the request.
+        try:
+            peer = level.balancer.pick(peers, request)
+            # Only a second attempt is worth the search for the peer.
+            if type(peer) is not Peer or (tried and peer not in peers):
+                raise ValueError(f"picked {peer!r}, which is none of the servers offered")
+        except Exception:
+            _log.failure("the balancer of upstream {name} failed", name=self.name)
+            peer = peers[0]
+        if self._wants_started:
+            self._tell(peer, "started", peer)
+        return peer
+
+    def _last_resort(self, request: Request) -> Peer | None:
+        """A server that only its failures keep out of service, where no other is left.
+
+        The rules never put the last one out; but it may be drained or removed while the
+        others are out.  Asking one of those is better than refusing for sure.
+        """
+        for level in self._levels if request.cluster_key is None else self._order(request):
+            peers = [
+                peer
+                for peer in level.peers
+                if peer.live.down_until < math.inf
+                and rules.is_available(peer.live, peer.config, peer.live.down_until)
+                and not (peer.config.max_conns and peer.live.active >= peer.config.max_conns)
+            ]
+            if peers and not level.available:
+                return self._pick_from(level, peers, request, [])
         return None
 
     def _order(self, request: Request) -> list[_Level]:
@@ -174,12 +202,13 @@ class Selection:
         return chosen or self._levels
 
     def _left(self, level: _Level, peers: Sequence[Peer], tried: list[Peer]) -> Sequence[Peer]:
-        if tried and sum(1 for peer in tried if peer in level.peers) >= level.tries:
+        seen = set(tried)
+        if tried and len(seen & level.members) >= level.tries:
             return ()
         return [
             peer
             for peer in peers
-            if peer not in tried
+            if peer not in seen
             and not (peer.config.max_conns and peer.live.active >= peer.config.max_conns)
         ]
 
@@ -196,14 +225,15 @@ class Selection:
         if its rules say so."""
         live, now = peer.live, self._clock.now
         live.failures += 1
-        others = any(
+        # A server that is not protected may be put out even if it is the last one.
+        others = not self.upstream.protected or any(
             rules.is_available(other.live, other.config, now)
             for level in self._levels
             for other in level.peers
             if other is not peer
         )
         if rules.note_failure(live, peer.config, now, others, message):
-            self.refresh()
+            self._health_changed(peer)
         if self._wants_failed:
             self._tell(peer, "failed", peer)
 
@@ -214,7 +244,7 @@ class Selection:
         if (live.fails or live.status != "ok") and rules.note_success(
             live, peer.config, self._clock.now
         ):
-            self.refresh()
+            self._health_changed(peer)
         if self._wants_finished:
             self._tell(peer, "finished", peer, Outcome(False, seconds, status))
 
@@ -224,11 +254,17 @@ class Selection:
         if self._wants_finished:
             self._tell(peer, "finished", peer, Outcome(failed, seconds, status))
 
+    def _health_changed(self, peer: Peer) -> None:
+        """Requests put a server out of service, or brought it back."""
+        self.refresh()
+        if self._on_health is not None:
+            self._on_health(self.name, peer)
+
     def _tell(self, peer: Peer, event: str, *arguments: Any) -> None:
         """Tell the balancer of the peer's level; most upstreams have one level only."""
         last = self._levels[-1]
         for level in self._levels:
-            if level is last or peer in level.peers:
+            if level is last or peer in level.members:
                 try:
                     getattr(level.balancer, event)(*arguments)
                 except Exception:

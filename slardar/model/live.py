@@ -8,7 +8,8 @@ and health must not be reset by that.  They are therefore kept here, keyed by
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from slardar.model.server import Server
@@ -108,6 +109,11 @@ class Live:
         if found is None:
             found = self._servers[key] = ServerLive()
         return found
+
+    @property
+    def servers(self) -> Mapping[tuple[str, str, int], ServerLive]:
+        """All of them, by upstream, host and port; read-only."""
+        return MappingProxyType(self._servers)
 
     def forget(self, upstream: str, servers: Iterable[tuple[str, int]]) -> None:
         """Drop the state of servers that the upstream no longer has.

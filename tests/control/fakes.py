@@ -137,7 +137,12 @@ class FakePlane:
         return self.live.get(upstream, {})
 
     def statistics(self) -> Mapping[str, Any]:
-        return {"requests": 7, "connections": 2, "config_timer": {"worker-0": "alive"}}
+        return {
+            "requests": 7,
+            "connections": 2,
+            "config_timer": {"worker-0": "alive"},
+            "workers": {"worker-0": {"pid": 5}},
+        }
 
 
 def make_actions(store: Any, plane: FakePlane, **settings: Any) -> Actions:

@@ -26,6 +26,7 @@ def test_status_is_the_contracts() -> None:
         "checkup_timer_alive": False,
         "last_check_time": None,
         "config_timer": {"worker-0": "alive"},
+        "workers": {"worker-0": {"pid": 5}},
         "fingerprint": actions.snapshot.fingerprint,
         "statistics": {"requests": 7, "connections": 2},
     }

@@ -478,3 +478,35 @@ def test_statuses_that_are_failures(make: Make) -> None:
         retry_on=["connect", "http_429"],
     )
     assert selection.failed_statuses == {502, 429}
+
+
+def test_unprotected_last_server_goes_too(make: Make) -> None:
+    """With ``protected`` false nobody is kept in service for want of others."""
+    selection = make(servers=[server(1, max_fails=1)], protected=False)
+    fail(selection, 1)
+    assert ports(selection) == []
+    assert selection.refusal(False)[0] == 502
+
+
+def test_failed_server_is_better_than_none(make: Make, live: Live) -> None:
+    """When the one that was left is drained, those out for their failures are asked."""
+    servers = [server(1, max_fails=1), server(2, max_fails=1)]
+    selection = make(servers=servers)
+    fail(selection, 1)
+    assert ports(selection) == [2]
+    servers[1]["state"] = "drain"
+    edited = make(servers=servers)
+    assert pick(edited) == 1
+
+
+def test_thousands_of_failing_servers_are_tried_in_reasonable_time(make: Make) -> None:
+    """Each attempt costs in proportion to the servers, not to their square."""
+    selection = make(balancer=WeightedRoundRobin, servers=[server(n) for n in range(1, 3001)])
+    tried: list[Peer] = []
+    asked = request()
+    for _ in range(300):
+        peer = selection.pick(asked, tried)
+        assert peer is not None
+        selection.failed(peer, "refused")
+        tried.append(peer)
+    assert len(set(tried)) == 300

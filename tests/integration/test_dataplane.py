@@ -772,6 +772,33 @@ async def test_limit_of_connections(origin: MakeOrigin) -> None:
         await served.end()
 
 
+@pytest.mark.parametrize(("limit", "status"), [(10, 413), (11, 200), (0, 200)])
+@pytest_twisted.ensureDeferred
+async def test_limit_of_a_body(origin: MakeOrigin, limit: int, status: int) -> None:
+    """A body of more than ``limits.body`` is refused, in one length or in chunks; 0 is
+    no limit."""
+    from twisted.internet.threads import deferToThread
+
+    served = await _serving(limits=Limits(body=limit))
+    server = origin()
+
+    def script() -> None:
+        served.put("up", server)
+        head = b"POST / HTTP/1.1\r\nHost: up\r\n"
+        for rest in (
+            b"Content-Length: 11\r\n\r\nhello world",
+            b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
+        ):
+            with served.client() as client:
+                client.send(head + rest)
+                assert client.reply().status == status
+
+    try:
+        await deferToThread(script)
+    finally:
+        await served.end()
+
+
 @in_thread
 def test_thousand_connections_at_once(served: Served, origin: MakeOrigin) -> None:
     """A thousand clients are connected together and each gets its own reply, twice."""

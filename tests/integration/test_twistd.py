@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -166,7 +167,9 @@ def test_daemon_writes_its_pid_and_goes(tmp_path: Path, files: FileServer) -> No
     """Without ``--nodaemon`` twistd's own pidfile and logfile work."""
     options = ["--listen", "unix:requests.sock", "--control", "unix:control.sock"]
     options += ["--upstream", f"a={files.address}"]
-    subprocess.run([*TWISTD, "slardar", *options], cwd=tmp_path, check=True, timeout=60)
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    command = [*TWISTD, "slardar", *options]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=60)
     log = tmp_path / "twistd.log"
     pid = int((tmp_path / "twistd.pid").read_text())
     try:

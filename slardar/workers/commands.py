@@ -1,0 +1,174 @@
+"""The AMP link between director and worker: messages of any size, and their answers.
+
+AMP limits a value to 65,535 bytes.  A message therefore goes in pieces: every one but
+the last as a :class:`Piece`, which has no answer, and the last one as :class:`Last`,
+whose answer is the message's.  The pieces of a message are sent back to back, so those
+of two messages never mix.
+
+Whatever the other side sends, a link holds no more of it than ``max_message`` bytes;
+one that sends more, or what is no AMP, loses the link.
+"""
+
+# Twisted's AMP has no types.
+# mypy: disable-error-code="no-untyped-call,misc"
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from twisted.internet import defer
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.logger import Logger
+from twisted.protocols import amp
+from twisted.python.failure import Failure
+
+__all__ = ["FIRST_SOCKET", "LINK", "PIECE", "Last", "Link", "OneLink", "Piece"]
+
+#: In a worker, the descriptor of the link, and that of the first listening socket.
+LINK = 3
+FIRST_SOCKET = 4
+
+#: Bytes of a message in one piece.
+PIECE = 60_000
+#: Bytes that may come without completing a box of AMP: a box of ours has a piece and
+#: some names in it.  Without a limit a box could have keys without end.
+_MAX_BOX = 3 * 65_536
+
+_log = Logger("slardar.workers")
+
+
+class Piece(amp.Command):
+    """A part of a message, to be continued."""
+
+    arguments: ClassVar = [(b"data", amp.String())]
+    requiresAnswer = False  # noqa: N815 Twisted's name
+
+
+class Last(amp.Command):
+    """The last part of a message; the answer is the answer to the whole."""
+
+    arguments: ClassVar = [(b"data", amp.String())]
+    response: ClassVar = [(b"data", amp.String())]
+
+
+class Link(amp.AMP):
+    """One end of the link.
+
+    ``received(message)`` takes each message and gives the answer (bytes of at most
+    65,535), or a Deferred of it.  ``lost()`` is called once, when the link has ended.
+    """
+
+    def __init__(
+        self,
+        received: Callable[[bytes], Any],
+        lost: Callable[[], None],
+        max_message: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._received = received
+        self._lost = lost
+        self._max_message = max_message
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._since_box = 0
+        #: Nothing can be sent any more.
+        self.is_lost = False
+
+    def send(self, message: bytes) -> defer.Deferred[bytes]:
+        """Send a message; fires with its answer, and fails if the link is lost."""
+        if self.is_lost:
+            return defer.fail(Failure(ConnectionError("the link is lost")))
+        end = max(0, len(message) - 1) // PIECE * PIECE
+        for start in range(0, end, PIECE):
+            self.callRemote(Piece, data=message[start : start + PIECE])
+        answer: defer.Deferred[bytes] = defer.Deferred()
+        # One of its own: AMP takes what fails on its Deferred for a failure of the link.
+        self.callRemote(Last, data=message[end:]).addCallbacks(
+            lambda box: answer.callback(box["data"]), answer.errback
+        )
+        return answer
+
+    def close(self) -> None:
+        """End the link at once; what is not sent yet is not sent."""
+        if not self.is_lost and self.transport is not None:
+            self.transport.abortConnection()  # type: ignore[attr-defined]
+
+    def finish(self) -> None:
+        """End the link once everything is sent."""
+        if not self.is_lost and self.transport is not None:
+            self.transport.loseConnection()
+
+    @Piece.responder
+    def piece_came(self, data: bytes) -> dict[str, Any]:
+        self._take(data)
+        return {}
+
+    @Last.responder
+    def last_came(self, data: bytes) -> Any:
+        self._take(data)
+        message = b"".join(self._pieces)
+        self._pieces, self._size = [], 0
+        answer = defer.maybeDeferred(self._received, message)
+        return answer.addCallback(lambda data: {"data": data})
+
+    def _take(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._max_message is not None and self._size > self._max_message:
+            self._pieces, self._size = [], 0
+            self.close()
+            raise ValueError(f"a message of more than {self._max_message} bytes")
+        self._pieces.append(data)
+
+    # Twisted's.
+
+    def locateResponder(self, name: bytes) -> Any:
+        # AMP itself would answer to StartTLS.
+        if name not in (Piece.commandName, Last.commandName):
+            return None
+        return super().locateResponder(name)
+
+    def makeConnection(self, transport: Any) -> None:
+        # AMP's own would log each connection, as would its connectionLost.
+        amp.BinaryBoxProtocol.makeConnection(self, transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._since_box += len(data)
+        if self._since_box > _MAX_BOX:
+            self.close()
+            return
+        try:
+            super().dataReceived(data)
+        except Exception as error:
+            # What is no AMP, or answers what nobody asked.
+            self._broken(error)
+
+    def ampBoxReceived(self, box: Any) -> None:
+        self._since_box = 0
+        super().ampBoxReceived(box)
+
+    def unhandledError(self, failure: Any) -> None:
+        self._broken(failure.value)
+
+    def _broken(self, error: BaseException) -> None:
+        if not self.is_lost:
+            _log.error("a link between director and worker broke: {error!r}", error=error)
+            self.close()
+
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        self.is_lost = True
+        amp.BinaryBoxProtocol.connectionLost(self, reason)
+        self.transport = None
+        self._lost()
+
+
+class OneLink(Factory):
+    """Gives the link to the one connection there is."""
+
+    noisy = False
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def buildProtocol(self, address: Any) -> Any:
+        return self._link

@@ -1,0 +1,239 @@
+"""What director and worker say to each other, as typed messages in JSON.
+
+JSON, and nothing that could carry code: some day a hook may have taken over a worker,
+and the director reads what such a one sends.  Messages of workers are therefore
+checked to the last number; the director's are trusted.
+
+Upstreams travel as they are (:class:`slardar.model.server.Upstream`), not as their users
+wrote them: measured with 10,000 upstreams of 10 servers, a worker reads them in 0.2 s,
+where parsing their sources takes 2 s and unpickling them 0.35 s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct, structs
+
+from slardar.config import Control, Settings
+from slardar.model.routes import Route
+from slardar.model.server import Upstream
+from slardar.model.snapshot import Snapshot
+
+__all__ = [
+    "Begin",
+    "Change",
+    "Done",
+    "Drain",
+    "FromWorker",
+    "Health",
+    "Ping",
+    "Report",
+    "ServerReport",
+    "ToWorker",
+    "Whole",
+    "change",
+    "decode_answer",
+    "decode_from_worker",
+    "decode_to_worker",
+    "decode_whole",
+    "encode",
+    "lean_settings",
+    "raw",
+    "whole",
+]
+
+#: What a double holds exactly; no counter comes near it.
+Counter = Annotated[int, Meta(ge=0, le=2**53)]
+Version = Annotated[int, Meta(ge=0, le=2**53)]
+#: A DNS name has 253 characters at most, an upstream's name no more than 255.
+Name = Annotated[str, Meta(max_length=255)]
+#: Why a server failed, for a person; longer ones are cut before they are sent.
+Text = Annotated[str, Meta(max_length=1000)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Status = Literal["unchecked", "ok", "err", "unstable"]
+
+
+class Health(Struct, tag="health", frozen=True):
+    """Requests have put a server out of service, or brought it back; both ways."""
+
+    upstream: Name
+    host: Name
+    port: Port
+    #: Seconds for which it takes no request; 0: it is back.
+    down_for: Seconds
+    message: Text
+
+
+class Whole(Struct, tag="whole", frozen=True):
+    """The whole configuration."""
+
+    version: int
+    upstreams: tuple[Upstream, ...]
+    routes: tuple[Route, ...]
+    default_upstream: str | None
+
+
+class Begin(Struct, tag="begin", frozen=True):
+    """The first message to a worker: what it is to serve, and how."""
+
+    #: Its number: 0 is ``worker-0``.
+    number: int
+    settings: Settings
+    #: A :class:`Whole`, which is put into JSON once for all workers.
+    snapshot: msgspec.Raw
+    #: For each of its listening sockets, in order of their descriptors (the first is
+    #: 4): whether it shares the socket with other workers.
+    sockets: tuple[bool, ...]
+    #: The servers that are out of service now.
+    health: tuple[Health, ...] = ()
+
+
+class Change(Struct, tag="change", frozen=True):
+    """What leads from one version to another; only a worker that is at ``base`` takes
+    it, one that is not is sent the whole."""
+
+    base: int
+    version: int
+    upstreams: tuple[Upstream, ...]
+    gone: tuple[str, ...]
+    #: ``None``: as before.
+    routes: tuple[Route, ...] | None
+    default_upstream: str | None
+
+
+class Ping(Struct, tag="ping", frozen=True):
+    """Answered at once, by a worker whose reactor turns."""
+
+
+class Drain(Struct, tag="drain", frozen=True):
+    """Take no new connections, finish what is under way within ``seconds``, and end."""
+
+    seconds: float
+
+
+class Done(Struct, tag="done", frozen=True):
+    """The answer to each of these messages."""
+
+    #: What the worker serves.
+    version: Version
+    #: It could not do what it was told, and why.
+    error: Text = ""
+    #: It could not, because it is at another version.
+    stale: bool = False
+
+
+class ServerReport(Struct, array_like=True, frozen=True):
+    """One server's counters in a worker, since that began; and its health there."""
+
+    upstream: Name
+    host: Name
+    port: Port
+    requests: Counter
+    failures: Counter
+    active: Counter
+    status: Status
+    fail_num: Counter
+    #: Epoch seconds.
+    last_modified: Annotated[float, Meta(ge=0, le=1e11)]
+    message: Text
+
+
+class Report(Struct, tag="report", frozen=True):
+    """A worker's counters, once a second; of servers only those that have changed."""
+
+    version: Version
+    accepted: Counter
+    requests: Counter
+    refused: Counter
+    connections: Counter
+    active: Counter
+    tunnels: Counter
+    servers: tuple[ServerReport, ...] = ()
+
+
+ToWorker = Begin | Whole | Change | Health | Ping | Drain
+FromWorker = Report | Health
+
+_to_worker: Any = msgspec.json.Decoder(ToWorker)
+_whole = msgspec.json.Decoder(Whole)
+_from_worker = msgspec.json.Decoder(FromWorker)
+_answer = msgspec.json.Decoder(Done)
+
+
+def encode(message: Struct) -> bytes:
+    """A message as it travels."""
+    return msgspec.json.encode(message)
+
+
+def raw(data: bytes) -> msgspec.Raw:
+    """What is in JSON already, to be part of a message."""
+    return msgspec.Raw(data)
+
+
+def decode_to_worker(data: bytes) -> ToWorker:
+    """What the director sent."""
+    message: ToWorker = _to_worker.decode(data)
+    return message
+
+
+def decode_whole(data: msgspec.Raw) -> Whole:
+    """The snapshot of :class:`Begin`."""
+    return _whole.decode(data)
+
+
+def decode_from_worker(data: bytes) -> FromWorker:
+    """What a worker sent.  Raises ValueError for anything that is no such message."""
+    message: FromWorker = _decoded(_from_worker, data)
+    return message
+
+
+def decode_answer(data: bytes) -> Done:
+    """What a worker answered.  Raises ValueError, as above."""
+    answer: Done = _decoded(_answer, data)
+    return answer
+
+
+def _decoded(decoder: Any, data: bytes) -> Any:
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"a message that is none: {error}") from None
+
+
+def lean_settings(settings: Settings) -> Settings:
+    """The settings that a worker needs: no upstreams, which come in the snapshot, and
+    none of the secrets (tokens, the store's place) that are no business of requests."""
+    return structs.replace(settings, upstreams={}, routes=(), store="", control=Control())
+
+
+def whole(snapshot: Snapshot) -> Whole:
+    """The message that carries a snapshot."""
+    return Whole(
+        snapshot.version,
+        tuple(map(_lean, snapshot.upstreams.values())),
+        snapshot.routes,
+        snapshot.default_upstream,
+    )
+
+
+def change(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Change:
+    """The message that leads from ``base`` to ``snapshot``; ``changed`` names the
+    upstreams that differ."""
+    found = snapshot.upstreams
+    return Change(
+        base.version,
+        snapshot.version,
+        tuple(_lean(found[name]) for name in changed if name in found),
+        tuple(name for name in changed if name not in found),
+        None if snapshot.routes is base.routes else snapshot.routes,
+        snapshot.default_upstream,
+    )
+
+
+def _lean(upstream: Upstream) -> Upstream:
+    """Without what only the control plane needs; the digest is no number for JSON."""
+    return structs.replace(upstream, source={}, digest=0)

@@ -1,0 +1,387 @@
+"""The workers together, as one data plane: started, kept alive, told what to serve.
+
+The director keeps every listening socket itself.  When a worker dies, its socket lives
+on with the connections that wait in it, and passes to the replacement.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from slardar.config import Settings
+from slardar.dataplane.sockets import Opened, open_sockets
+from slardar.errors import SlardarError
+from slardar.interfaces import IPlane
+from slardar.model.live import ServerLive
+from slardar.model.server import Server
+from slardar.model.snapshot import Snapshot
+from slardar.workers import messages
+from slardar.workers.messages import Done, FromWorker, Health, Report, ServerReport
+from slardar.workers.process import ANSWER, START, WorkerGone, WorkerProcess, spawn
+from slardar.workers.slot import Slot
+from slardar.workers.tally import Tally
+
+__all__ = ["WorkerError", "Workers", "usable_cores"]
+
+#: Seconds between two looks whether the workers answer.
+_LOOK = 0.5
+#: Seconds after which a look is late: the director was held up itself.
+_LATE = 1.0
+#: Deaths of a worker that never served, after which the start is given up.
+_ATTEMPTS = 3
+#: Seconds that draining workers have beyond ``timeouts.drain`` to end by themselves.
+_MARGIN = 1.0
+
+_log = Logger("slardar.workers")
+
+
+class WorkerError(SlardarError):
+    """A worker could not do what it was told, or could not be started."""
+
+
+def usable_cores() -> int:
+    """The cores that this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+@implementer(IPlane)
+class Workers:
+    """Serves requests in ``count`` processes; used as a ``DataPlane`` is.
+
+    ``start_process`` starts one worker (:func:`slardar.workers.process.spawn`).
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        count: int,
+        start_process: Callable[..., WorkerProcess] = spawn,
+    ) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._start_process = start_process
+        self._snapshot = Snapshot.build(0, {}, (), None)
+        #: The snapshot as it travels, while workers begin with it.
+        self._encoded: tuple[Snapshot, bytes] | None = None
+        self._slots = [Slot(number) for number in range(count)]
+        self._opened: list[Opened] = []
+        self._tally = Tally(time.time())
+        #: The servers that workers have put out of service: until when (the reactor's
+        #: seconds), and why.
+        self._down: dict[tuple[str, str, int], tuple[float, str]] = {}
+        self._running = self._stopping = False
+        self._started: defer.Deferred[None] = defer.Deferred()
+        self._gone: defer.Deferred[None] = defer.Deferred()
+        self._looks = LoopingCall(self._look)
+        self._looks.clock = reactor
+        self._last_look = 0.0
+
+    # Life.
+
+    def listen(self, endpoint: str) -> defer.Deferred[str]:
+        """Listen on a Twisted server endpoint string; answers where, for a person.
+
+        Fails as :meth:`slardar.dataplane.proxy.DataPlane.listen` does.  To be called
+        before :meth:`start`.
+        """
+        return defer.maybeDeferred(self._listen, endpoint)
+
+    def _listen(self, endpoint: str) -> str:
+        count = len(self._slots)
+        opened = open_sockets(endpoint, count)
+        self._opened.append(opened)
+        shared = len(opened.sockets) < count
+        for slot in self._slots:
+            slot.sockets.append(opened.sockets[0 if shared else slot.number])
+            slot.shared.append(shared)
+        return opened.place
+
+    def start(self) -> defer.Deferred[None]:
+        """Start the workers; fires when all of them serve, and fails with WorkerError
+        if one of them cannot be started."""
+        self._running = True
+        self._last_look = self._reactor.seconds()
+        self._looks.start(_LOOK, now=False)
+        for slot in self._slots:
+            self._start_worker(slot)
+        return self._started
+
+    def stop(self) -> defer.Deferred[None]:
+        """Let the workers finish what is under way, at most for ``timeouts.drain``
+        seconds, and end them.  Fires when all have gone."""
+        if not self._stopping:
+            self._stopping = True
+            self._drain()
+        return self._gone
+
+    def _drain(self) -> None:
+        # The director's descriptors go first: each worker then closes the last one behind
+        # the last client that it had for us.
+        for opened in self._opened:
+            opened.close()
+        drain = float(self._settings.timeouts.drain)
+        data = messages.encode(messages.Drain(drain))
+        for slot in self._slots:
+            if slot.pending is not None:
+                slot.pending.cancel()
+                slot.pending = None
+            process = slot.process
+            if process is None:
+                continue
+            if process.ready_at is None:
+                process.kill("it is not needed any more")
+            else:
+                process.tell(data, None).addErrback(lambda _gone: None)
+                late = self._reactor.callLater(
+                    drain + _MARGIN, process.kill, "it did not end in time"
+                )
+                self._gone.addBoth(_cancel, late)
+        self._look_whether_gone()
+
+    def _look_whether_gone(self) -> None:
+        if all(slot.process is None for slot in self._slots) and not self._gone.called:
+            if self._looks.running:
+                self._looks.stop()
+            self._running = False
+            self._gone.callback(None)
+
+    # Processes.
+
+    def _start_worker(self, slot: Slot) -> None:
+        slot.pending = None
+        try:
+            process = self._start_process(
+                self._reactor, slot.number, slot.sockets, self._took, self._process_ended
+            )
+        except OSError as error:
+            self._died(slot, None, f"could not be started: {error}")
+            return
+        slot.process = process
+        process.sent = self._snapshot
+        begun = process.load(self._begin_message(slot))
+        begun.addCallbacks(self._begun, lambda _gone: None, (slot, process))
+        begun.addErrback(_unexpected)
+
+    def _begin_message(self, slot: Slot) -> bytes:
+        if self._encoded is None or self._encoded[0] is not self._snapshot:
+            data = messages.encode(messages.whole(self._snapshot))
+            self._encoded = (self._snapshot, data)
+        now = self._reactor.seconds()
+        self._down = {key: value for key, value in self._down.items() if value[0] > now}
+        return messages.encode(
+            messages.Begin(
+                number=slot.number,
+                settings=messages.lean_settings(self._settings),
+                snapshot=messages.raw(self._encoded[1]),
+                sockets=tuple(slot.shared),
+                health=tuple(
+                    Health(*key, until - now, text) for key, (until, text) in self._down.items()
+                ),
+            )
+        )
+
+    def _begun(self, answer: Done, slot: Slot, process: WorkerProcess) -> None:
+        if answer.error:
+            process.kill(f"it could not begin: {answer.error}")
+            return
+        process.ready_at = self._reactor.seconds()
+        slot.has_served = True
+        _log.info("{worker} (pid {pid}) serves", worker=slot.name, pid=process.pid)
+        if all(slot.process is None or slot.process.ready_at for slot in self._slots):
+            self._encoded = None
+        if all(slot.has_served for slot in self._slots) and not self._started.called:
+            self._started.callback(None)
+
+    def _process_ended(self, process: WorkerProcess, reason: str) -> None:
+        slot = self._slots[process.number]
+        if slot.process is not process:
+            return
+        slot.process = None
+        self._tally.worker_ended(slot.number)
+        if self._stopping:
+            self._look_whether_gone()
+            return
+        self._died(slot, process.ready_at, f"(pid {process.pid}) {reason}")
+
+    def _died(self, slot: Slot, ready_at: float | None, how: str) -> None:
+        delay = slot.died(ready_at, self._reactor.seconds())
+        _log.error("{worker} {how}", worker=slot.name, how=how)
+        if not slot.has_served and slot.young_deaths >= _ATTEMPTS:
+            if not self._started.called:
+                self._started.errback(WorkerError(f"{slot.name} {how}, {_ATTEMPTS} times in a row"))
+            if self._stopping:
+                return
+        slot.pending = self._reactor.callLater(delay, self._start_worker, slot)
+
+    def _look(self) -> None:
+        now = self._reactor.seconds()
+        late = now - self._last_look > _LATE
+        self._last_look = now
+        for process in self._processes():
+            process.check(late)
+
+    def _processes(self) -> Iterator[WorkerProcess]:
+        for slot in self._slots:
+            if slot.process is not None:
+                yield slot.process
+
+    # IPlane.
+
+    def apply(self, snapshot: Snapshot, changed: Collection[str]) -> defer.Deferred[Any]:
+        """Serve ``snapshot`` from now on; see :class:`slardar.interfaces.IPlane`.
+
+        Fires with ``{"workers": {"worker-0": version, ...}}`` of those that confirmed
+        it.  One that dies meanwhile is not waited for: its replacement begins with the
+        newest snapshot.  Fails with WorkerError if one could not serve it.
+        """
+        base, self._snapshot = self._snapshot, snapshot
+        for name in changed:
+            self._forget(name, base, snapshot)
+        if not self._running:
+            return defer.succeed({"workers": {}})
+        return defer.ensureDeferred(self._apply(base, snapshot, changed))
+
+    async def _apply(
+        self, base: Snapshot, snapshot: Snapshot, changed: Collection[str]
+    ) -> dict[str, Any]:
+        change = messages.encode(messages.change(base, snapshot, changed))
+        confirmations = []
+        for process in self._processes():
+            if process.sent is base:
+                process.sent = snapshot
+                answer = process.tell(change, START if process.ready_at is None else ANSWER)
+                answer.addCallback(self._take_answer, process, snapshot)
+            else:
+                answer = self._send_whole(process)
+            confirmations.append((process, answer))
+        versions = {}
+        refusals = []
+        for process, confirmation in confirmations:
+            try:
+                done = await confirmation
+            except WorkerGone:
+                continue
+            if done.error:
+                refusals.append(f"{process.name}: {done.error}")
+            else:
+                versions[process.name] = done.version
+        if refusals:
+            raise WorkerError("; ".join(refusals))
+        return {"workers": versions}
+
+    def _take_answer(self, done: Done, process: WorkerProcess, snapshot: Snapshot) -> Any:
+        if done.stale:
+            return self._send_whole(process)
+        if done.error:
+            process.sent = None
+        elif done.version < snapshot.version:
+            process.kill(f"it confirmed version {done.version} for {snapshot.version}")
+            raise WorkerGone
+        return done
+
+    def _send_whole(self, process: WorkerProcess) -> defer.Deferred[Done]:
+        snapshot = process.sent = self._snapshot
+        answer = process.load(messages.encode(messages.whole(snapshot)))
+        return answer.addCallback(self._take_whole_answer, process, snapshot)
+
+    def _take_whole_answer(self, done: Done, process: WorkerProcess, snapshot: Snapshot) -> Done:
+        if done.stale:
+            process.kill("it refused a whole configuration")
+            raise WorkerGone
+        done_: Done = self._take_answer(done, process, snapshot)
+        return done_
+
+    def peers(self, upstream: str) -> Mapping[str, ServerLive]:
+        """``{"host:port": ServerLive}`` of one upstream, all workers taken together."""
+        found = self._snapshot.upstreams.get(upstream)
+        if found is None:
+            return {}
+        return {
+            server.key: self._tally.server(upstream, server.host, server.port)
+            for server in found.servers
+        }
+
+    def statistics(self) -> Mapping[str, Any]:
+        """Counters of all workers and of each, as of their last reports; for status."""
+        statistics: dict[str, Any] = dict(self._tally.totals())
+        statistics["version"] = self._snapshot.version
+        statistics["config_timer"] = {slot.name: slot.state for slot in self._slots}
+        statistics["workers"] = {
+            slot.name: slot.about(self._tally.report(slot.number), self._reactor.seconds())
+            for slot in self._slots
+        }
+        return statistics
+
+    def _forget(self, name: str, old: Snapshot, new: Snapshot) -> None:
+        before, after = old.upstreams.get(name), new.upstreams.get(name)
+        gone = {(server.host, server.port) for server in before.servers} if before else set()
+        if after is not None:
+            gone -= {(server.host, server.port) for server in after.servers}
+        self._tally.forget(name, gone)
+        for host, port in gone:
+            self._down.pop((name, host, port), None)
+
+    # What workers say; whatever it is, it is about servers that there are.
+
+    def _took(self, process: WorkerProcess, message: FromWorker) -> None:
+        if isinstance(message, Report):
+            self._tally.take(process.number, message, self._known(message.servers))
+        else:
+            self._health(process, message)
+
+    def _known(self, servers: Collection[ServerReport]) -> Iterator[ServerReport]:
+        """Those that there are; an upstream may have a thousand, all of them reported."""
+        known: dict[str, set[tuple[str, int]]] = {}
+        for about in servers:
+            places = known.get(about.upstream)
+            if places is None:
+                found = self._snapshot.upstreams.get(about.upstream)
+                places = (
+                    {(server.host, server.port) for server in found.servers} if found else set()
+                )
+                known[about.upstream] = places
+            if (about.host, about.port) in places:
+                yield about
+
+    def _server(self, health: Health) -> Server | None:
+        upstream = self._snapshot.upstreams.get(health.upstream)
+        for server in upstream.servers if upstream is not None else ():
+            if server.port == health.port and server.host == health.host:
+                return server
+        return None
+
+    def _health(self, process: WorkerProcess, health: Health) -> None:
+        """What one worker has learnt of a server, the others need not lose requests for."""
+        server = self._server(health)
+        if server is None:
+            return
+        # Requests put no server out for longer.
+        down_for = min(health.down_for, server.fail_timeout) if server.max_fails else 0.0
+        key = (health.upstream, health.host, health.port)
+        if down_for > 0:
+            self._down[key] = (self._reactor.seconds() + down_for, health.message)
+        else:
+            self._down.pop(key, None)
+        data = messages.encode(Health(*key, down_for, health.message))
+        for other in self._processes():
+            if other is not process:
+                other.tell(data, None).addErrback(lambda _gone: None)
+
+
+def _cancel(result: Any, call: Any) -> Any:
+    if call.active():
+        call.cancel()
+    return result
+
+
+def _unexpected(failure: Any) -> None:
+    _log.failure("a worker's start", failure=failure)

@@ -1,0 +1,139 @@
+"""Workers' log lines: as a worker writes them, and as the director takes them over.
+
+A worker writes to its standard error, each line behind ``<N>`` where N is syslog's
+severity (systemd's convention).  The director logs it at that level behind the worker's
+name.  What has no such mark, because a user's code printed it, is taken too.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent
+from zope.interface import implementer
+
+__all__ = ["MAX_LINE", "LineLog", "Relay"]
+
+#: Bytes of a line that are taken; the rest of it is dropped.
+MAX_LINE = 4000
+#: Lines that are taken from a worker in a second: one that writes without end must not
+#: fill the director's disk and time.
+MAX_RATE = 500
+#: What a pipe takes at once or not at all, on Linux.
+_ATOMIC = 4096
+
+_SEVERITY = {
+    LogLevel.debug: b"<7>",
+    LogLevel.info: b"<6>",
+    LogLevel.warn: b"<4>",
+    LogLevel.error: b"<3>",
+    LogLevel.critical: b"<2>",
+}
+_LEVELS = {mark: level for level, mark in _SEVERITY.items()}
+
+
+@implementer(ILogObserver)
+class LineLog:
+    """A log observer that writes to a pipe, and never waits for its reader.
+
+    What the pipe cannot take at once is lost: requests do not wait for a log.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+
+    def __call__(self, event: LogEvent) -> None:
+        text = formatEvent(event)
+        failure = event.get("log_failure")
+        if failure is not None:
+            text += f"\n{failure.getTraceback()}"
+        level = event.get("log_level", LogLevel.info)
+        mark = _SEVERITY.get(level, b"<6>")
+        for line in text.splitlines():
+            self._write(mark + line.encode("utf-8", "backslashreplace")[: _ATOMIC - 4] + b"\n")
+
+    def _write(self, line: bytes) -> None:
+        try:
+            # Told to be ready when it takes a page: the line then goes as a whole.
+            if self._poll.poll(0):
+                os.write(self._fd, line)
+        except OSError:
+            pass  # the director has gone; the worker is about to
+
+
+class Relay:
+    """Takes the bytes of a worker's output and logs its lines.
+
+    They are not trusted: their length and number are limited, and what is not
+    printable is shown as escapes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        level: Any,
+        clock: Callable[[], float],
+        log: Logger,
+    ) -> None:
+        self._name = name
+        #: For lines without a mark.
+        self._level = level
+        self._clock = clock
+        self._log = log
+        self._rest = b""
+        self._second = 0
+        self._count = 0
+        self._left_out = 0
+
+    def data(self, data: bytes) -> None:
+        """Some bytes came."""
+        *lines, rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._line(line)
+        # The end of a line too long is dropped with the next newline.
+        self._rest = rest[: MAX_LINE + 1]
+
+    def ended(self) -> None:
+        """No more will come."""
+        if self._rest:
+            self._line(self._rest)
+            self._rest = b""
+        self._tell_left_out()
+
+    def _line(self, line: bytes) -> None:
+        second = int(self._clock())
+        if second != self._second:
+            self._tell_left_out()
+            self._second, self._count = second, 0
+        self._count += 1
+        if self._count > MAX_RATE:
+            self._left_out += 1
+            return
+        level = _LEVELS.get(line[:3])
+        if level is None:
+            level = self._level
+        else:
+            line = line[3:]
+        self._log.emit(level, "{worker}: {line}", worker=self._name, line=_shown(line))
+
+    def _tell_left_out(self) -> None:
+        if self._left_out:
+            count, self._left_out = self._left_out, 0
+            self._log.warn(
+                "{worker}: {count} more lines are left out", worker=self._name, count=count
+            )
+
+
+def _shown(line: bytes) -> str:
+    text = line[:MAX_LINE].rstrip(b"\r").decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char == "\t" else char.encode("unicode_escape").decode()
+        for char in text
+    )

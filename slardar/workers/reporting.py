@@ -1,0 +1,137 @@
+"""What a worker tells the director by itself: counters, and what it learns of health."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from twisted.internet.task import LoopingCall
+
+from slardar.dataplane.proxy import DataPlane
+from slardar.model.live import Live, Peer, ServerLive
+from slardar.model.server import Upstream
+from slardar.workers.messages import Health, Report, ServerReport
+
+__all__ = ["Reporter"]
+
+#: Seconds between two reports, and between two looks whether health has changed.
+_REPORT = 1.0
+_HEALTH = 0.1
+#: Servers looked at before requests get their turn again: about 2 ms.
+_SLICE = 1000
+#: Characters of a server's message that travel.
+_MAX_TEXT = 300
+
+_Key = tuple[str, str, int]
+
+
+class Reporter:
+    """Reports on a plane with ``send(message)``."""
+
+    def __init__(self, reactor: Any, live: Live, send: Callable[[Report | Health], None]) -> None:
+        self._reactor = reactor
+        self._live = live
+        self._send = send
+        self._plane: Any = None
+        #: Servers whose health has changed since the director was told.
+        self._changed: dict[_Key, Peer] = {}
+        #: What was last reported of each server.
+        self._reported: dict[_Key, ServerReport] = {}
+        self._under_way = False
+        self._reports = LoopingCall(self._report)
+        self._telling = LoopingCall(self._tell_health)
+        self._reports.clock = self._telling.clock = reactor
+
+    def start(self, plane: DataPlane) -> None:
+        """Report on ``plane`` from now on."""
+        self._plane = plane
+        self._reports.start(_REPORT, now=False)
+        self._telling.start(_HEALTH, now=False)
+
+    def stop(self) -> None:
+        """Report for the last time: everything at once."""
+        if self._reports.running:
+            self._reports.stop()
+            self._telling.stop()
+            for servers in self._slices():
+                self._send_counters(servers)
+            self._send_counters(())
+
+    def forget(self, upstream: Upstream | None) -> None:
+        """Report the servers of an upstream that changed anew: the director may have
+        forgotten some of them, and some may be gone."""
+        if upstream is not None:
+            for server in upstream.servers:
+                self._reported.pop((upstream.name, server.host, server.port), None)
+
+    def health_changed(self, upstream: str, peer: Peer) -> None:
+        """Called on the request path: told with the next look, once however often."""
+        self._changed[upstream, peer.host, peer.port] = peer
+
+    def _tell_health(self) -> None:
+        changed, self._changed = self._changed, {}
+        for (upstream, host, port), peer in changed.items():
+            down_for = max(0.0, peer.live.down_until - self._plane.clock.now)
+            if down_for <= 1e9:  # more is not by requests
+                self._send(Health(upstream, host, port, down_for, peer.live.msg[:_MAX_TEXT]))
+
+    def _report(self) -> None:
+        """Tell the counters; those of servers in slices, between which requests go on."""
+        if self._under_way:
+            return
+        self._under_way = True
+        slices = self._slices()
+
+        def go_on() -> None:
+            servers = next(slices, None)
+            if servers is None or not self._reports.running:
+                self._under_way = False
+                return
+            if servers:
+                self._send_counters(servers)
+            self._reactor.callLater(0, go_on)
+
+        self._send_counters(())
+        go_on()
+
+    def _slices(self) -> Iterator[tuple[ServerReport, ...]]:
+        """Of each slice of the servers, those that have changed."""
+        keys = list(self._live.servers)
+        for start in range(0, len(keys), _SLICE):
+            servers = []
+            for key in keys[start : start + _SLICE]:
+                live = self._live.servers.get(key)
+                if live is not None:
+                    about = _about(key, live)
+                    if self._reported.get(key) != about:
+                        self._reported[key] = about
+                        servers.append(about)
+            yield tuple(servers)
+
+    def _send_counters(self, servers: tuple[ServerReport, ...]) -> None:
+        counters = self._plane.statistics()
+        self._send(
+            Report(
+                version=counters["version"],
+                accepted=counters["accepted"],
+                requests=counters["requests"],
+                refused=counters["refused"],
+                connections=counters["connections"],
+                active=counters["active"],
+                tunnels=counters["tunnels"],
+                servers=servers,
+            )
+        )
+
+
+def _about(key: _Key, live: ServerLive) -> ServerReport:
+    return ServerReport(
+        *key,
+        live.requests,
+        live.failures,
+        live.active,
+        live.status,  # type: ignore[arg-type]
+        live.fail_num,
+        live.last_modified,
+        live.msg[:_MAX_TEXT],
+    )

@@ -1,0 +1,267 @@
+"""A worker: the process that serves requests, told by the director what to serve.
+
+Started by :mod:`slardar.workers.process` as ``python -m slardar.workers.worker`` with
+these descriptors: 1 and 2 for what it has to say, 3 the link to the director, 4 and on
+the listening sockets.  It ends with the link: at once it takes no new connections, and
+within :data:`LAST` seconds it is gone, whatever it was doing.
+"""
+
+from __future__ import annotations
+
+import signal
+
+if __name__ == "__main__":
+    # Before what takes time: signals to the group (Ctrl-C, a terminal that closes, a
+    # service manager's TERM to all) are the director's business, who tells the workers.
+    for _number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(_number, signal.SIG_IGN)
+
+import faulthandler
+import gc
+import os
+import select
+import socket
+import sys
+import threading
+from typing import Any
+
+from twisted.internet import defer, error
+from twisted.logger import Logger, globalLogBeginner
+
+from slardar.dataplane.descriptors import raise_descriptor_limit
+from slardar.dataplane.proxy import DataPlane
+from slardar.errors import ConfigError, SlardarError
+from slardar.model.live import Live
+from slardar.model.server import Upstream
+from slardar.model.snapshot import Snapshot
+from slardar.plugins import balancer_factory
+from slardar.workers import messages
+from slardar.workers.commands import FIRST_SOCKET, LINK, Link, OneLink
+from slardar.workers.messages import Done, Health, Report
+from slardar.workers.relay import LineLog
+from slardar.workers.reporting import Reporter
+
+__all__ = ["Worker", "main"]
+
+#: Seconds that a worker outlives its director, at most; and of these, how many it gives
+#: to the requests under way.
+LAST = 2.0
+_LAST_REQUESTS = 1.5
+
+_log = Logger("slardar.worker")
+
+
+class Worker:
+    """Does what the director's messages say.
+
+    ``ended()`` is called when there is nothing left to do.
+    """
+
+    def __init__(self, reactor: Any, ended: Any, first_socket: int = FIRST_SOCKET) -> None:
+        self._reactor = reactor
+        self._ended = ended
+        self._first_socket = first_socket
+        self.link = Link(self._received, self._lost)
+        self._live = Live()
+        self._plane: DataPlane | None = None
+        self._snapshot = Snapshot.build(0, {}, (), None)
+        self._stopping = self._finished = False
+        self._reporter = Reporter(reactor, self._live, self._send)
+
+    # What the director says.
+
+    def _received(self, data: bytes) -> defer.Deferred[bytes]:
+        message = messages.decode_to_worker(data)
+        done = defer.maybeDeferred(self._do, message)
+        done.addErrback(self._failed)
+        return done.addCallback(messages.encode)
+
+    def _do(self, message: messages.ToWorker) -> Any:
+        if isinstance(message, messages.Ping):
+            return self._done()
+        if isinstance(message, messages.Begin):
+            return defer.ensureDeferred(self._begin(message))
+        if self._plane is None:
+            return Done(0, "expected begin first")
+        if isinstance(message, messages.Change):
+            if message.base != self._snapshot.version:
+                return Done(self._snapshot.version, stale=True)
+            changed = [*(upstream.name for upstream in message.upstreams), *message.gone]
+            return self._apply(self._changed_snapshot(message), changed)
+        if isinstance(message, messages.Whole):
+            snapshot = _snapshot(message)
+            return self._apply(snapshot, _differences(self._snapshot, snapshot))
+        if isinstance(message, messages.Health):
+            self._plane.set_health(
+                message.upstream, message.host, message.port, message.down_for, message.message
+            )
+            return self._done()
+        return self._stop(message.seconds).addCallback(lambda _: self._done())
+
+    def _done(self) -> Done:
+        return Done(self._snapshot.version)
+
+    def _failed(self, failure: Any) -> Done:
+        """The director is told in a line; what is a bug is in the log as well."""
+        if not failure.check(SlardarError):
+            _log.failure("a message of the director could not be followed", failure=failure)
+        text = " ".join(f"{failure.type.__name__}: {failure.value}".split())
+        return Done(self._snapshot.version, text[:1000])
+
+    async def _begin(self, message: messages.Begin) -> Done:
+        # What is loaded now stays: collecting it again and again would be for nothing,
+        # and take a tenth of a second each time where there are many upstreams.
+        gc.disable()
+        plane = self._plane = DataPlane(
+            self._reactor,
+            message.settings,
+            self._live,
+            balancer_factory,
+            on_health=self._reporter.health_changed,
+        )
+        snapshot = _snapshot(messages.decode_whole(message.snapshot))
+        for mode in {"wrr", *(upstream.mode for upstream in snapshot.upstreams.values())}:
+            # Imported now, and not when the first request waits for it.
+            try:
+                balancer_factory(mode)
+            except ConfigError as problem:
+                _log.error("balancer {mode}: {problem}", mode=mode, problem=problem)
+        await self._apply(snapshot, list(snapshot.upstreams))
+        for health in message.health:
+            plane.set_health(
+                health.upstream, health.host, health.port, health.down_for, health.message
+            )
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+        if not self._stopping:
+            for offset, shared in enumerate(message.sockets):
+                sock = socket.socket(fileno=self._first_socket + offset)
+                sock.set_inheritable(False)
+                plane.serve(sock, shared)
+            plane.start()
+            self._reporter.start(plane)
+        return self._done()
+
+    def _apply(self, snapshot: Snapshot, changed: list[str]) -> defer.Deferred[Done]:
+        assert self._plane is not None
+        before, self._snapshot = self._snapshot, snapshot
+        version = snapshot.version
+
+        def refused(failure: Any) -> Any:
+            # The plane has taken nothing of it.
+            if self._snapshot is snapshot:
+                self._snapshot = before
+            return failure
+
+        for name in changed:
+            for old in (before, snapshot):
+                self._reporter.forget(old.upstreams.get(name))
+        applied: defer.Deferred[Any] = self._plane.apply(snapshot, changed)
+        return applied.addCallbacks(lambda _: Done(version), refused)
+
+    def _changed_snapshot(self, message: messages.Change) -> Snapshot:
+        before = self._snapshot
+        snapshot = before
+        for upstream in message.upstreams:
+            snapshot = snapshot.with_upstream(upstream)
+        for name in message.gone:
+            if name in snapshot.upstreams:
+                snapshot = snapshot.without_upstream(name)
+        if message.routes is not None or snapshot is before:
+            routes = before.routes if message.routes is None else message.routes
+            snapshot = snapshot.with_routes(routes)
+        snapshot.version = message.version
+        snapshot.default_upstream = message.default_upstream
+        return snapshot
+
+    def _send(self, message: Report | Health) -> None:
+        # If nobody takes it, the link has ended, and the worker with it.
+        self.link.send(messages.encode(message)).addErrback(lambda _failure: None)
+
+    # The end.
+
+    def _stop(self, seconds: float) -> defer.Deferred[None]:
+        return defer.ensureDeferred(self._drain(seconds))
+
+    async def _drain(self, seconds: float) -> None:
+        if self._stopping:
+            return
+        self._stopping = True
+        if self._plane is not None:
+            await self._plane.stop(seconds)
+        self._reporter.stop()
+        self._finished = True
+        # The answer to the director goes first.
+        self._reactor.callLater(0, self._let_go)
+
+    def _let_go(self) -> None:
+        if self.link.is_lost:
+            self._ended()
+        else:
+            # What is still to be sent is sent; then it is lost.
+            self.link.finish()
+
+    def _lost(self) -> None:
+        if self._finished:
+            self._ended()
+            return
+        _log.warn("the director has gone: ending")
+        self._reactor.callLater(_LAST_REQUESTS, self._ended)
+        self._stop(_LAST_REQUESTS)
+
+
+def _snapshot(message: messages.Whole) -> Snapshot:
+    upstreams: dict[str, Upstream] = {upstream.name: upstream for upstream in message.upstreams}
+    return Snapshot.build(message.version, upstreams, message.routes, message.default_upstream)
+
+
+def _differences(old: Snapshot, new: Snapshot) -> list[str]:
+    """The names of the upstreams that differ, or are in one of them only."""
+    before, after = old.upstreams, new.upstreams
+    changed = [name for name, upstream in after.items() if before.get(name) != upstream]
+    return changed + [name for name in before if name not in after]
+
+
+def _end_with_the_director(fd: int) -> None:
+    """End the process a while after the link, also if a request's code never returns.
+
+    Runs in a thread of its own; nothing but the other end's closing wakes it.
+    """
+    poll = select.poll()
+    poll.register(fd, 0)
+    poll.poll()
+    # Not the reactor's thread: waiting is what it is for.
+    threading.Event().wait(LAST)
+    os._exit(1)
+
+
+def main() -> None:
+    """Serve until the director says otherwise."""
+    from twisted.internet import reactor  # noqa: TID251
+
+    # Where a worker hangs is the first question about one that does.
+    faulthandler.register(signal.SIGUSR1, file=2, all_threads=False)
+    globalLogBeginner.beginLoggingTo([LineLog(2)], redirectStandardIO=False)
+    raise_descriptor_limit()
+    thread = threading.Thread(target=_end_with_the_director, args=(os.dup(LINK),), daemon=True)
+    thread.start()
+    the_reactor: Any = reactor
+
+    def ended() -> None:
+        try:
+            the_reactor.stop()
+        except error.ReactorNotRunning:
+            pass
+
+    worker = Worker(the_reactor, ended)
+    os.set_blocking(LINK, False)
+    the_reactor.adoptStreamConnection(LINK, socket.AF_UNIX, OneLink(worker.link))
+    os.close(LINK)
+    # Its handlers would take the signals that were given up above.
+    the_reactor.run(installSignalHandlers=False)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Listening sockets that other processes have too: a pair of pollers stands for them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from slardar.dataplane.listener import Listener
+from slardar.dataplane.poller import Poller
+from tests.dataplane.kit import HandReactor, pump
+
+
+class Process:
+    """A poller and a listener, as a worker has them."""
+
+    def __init__(self, sock: socket.socket, exclusive: bool) -> None:
+        self.poller = Poller(HandReactor())
+        self.poller.start()
+        self.guests: list[socket.socket] = []
+        self.listener = Listener(self.poller, sock.dup(), self.accepted, exclusive)
+
+    def accepted(self, sock: socket.socket, address: bytes) -> None:
+        self.guests.append(sock)
+
+    def is_woken(self) -> bool:
+        """Whether its epoll has something to tell."""
+        return bool(self.poller._epoll.poll(0))
+
+    def close(self) -> None:
+        self.poller.stop()
+        for guest in self.guests:
+            guest.close()
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "exclusive"])
+def processes(request: Any) -> Iterator[tuple[socket.socket, Process, Process]]:
+    """The socket, which stays open here as in a director, and two that accept on it."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        one, other = Process(sock, request.param), Process(sock, request.param)
+        yield sock, one, other
+        one.close()
+        other.close()
+
+
+def knock(sock: socket.socket) -> socket.socket:
+    """A client."""
+    return socket.create_connection(sock.getsockname(), timeout=10)
+
+
+def test_closed_listener_hears_nothing_more(
+    processes: tuple[socket.socket, Process, Process],
+) -> None:
+    """A client that comes for the others wakes nobody who has closed: the socket lives
+    on in another process, and would keep the epoll awake for ever."""
+    sock, one, other = processes
+    one.listener.close()
+    with knock(sock):
+        pump(other.poller, lambda: other.guests)
+        assert not one.is_woken()
+    with knock(sock):
+        assert not one.is_woken()
+        assert other.is_woken()
+
+
+def test_paused_listener_leaves_clients_to_others(
+    processes: tuple[socket.socket, Process, Process],
+) -> None:
+    """And takes them again when it is resumed; closing a paused one is no error."""
+    sock, one, other = processes
+    one.listener.pause()
+    with knock(sock):
+        pump(other.poller, lambda: other.guests)
+    one.listener.resume()
+    other.listener.pause()
+    with knock(sock):
+        pump(one.poller, lambda: one.guests)
+        assert not other.is_woken()
+    other.listener.close()
+
+
+def test_rest_of_an_exclusive_listener_ends(
+    processes: tuple[socket.socket, Process, Process],
+) -> None:
+    """After a bug met while accepting, it is watched again."""
+    sock, one, other = processes
+    other.listener.close()
+    one.listener.failed()
+    with knock(sock):
+        assert not one.is_woken()
+        one.listener.late()
+        pump(one.poller, lambda: one.guests)

@@ -1,0 +1,138 @@
+"""Messages between director and worker: what goes in comes out, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from slardar.config import parse_settings
+from slardar.model.parse import parse_routes, parse_upstream
+from slardar.model.snapshot import Snapshot
+from slardar.workers import messages
+from slardar.workers.messages import Done, Health, Report, ServerReport
+from tests.workers.kit import snapshot, upstream
+
+REPORT = Report(3, 1, 2, 3, 4, 5, 6, (ServerReport("a", "h", 80, 1, 0, 1, "ok", 0, 1.5, "x"),))
+
+
+def test_upstream_with_every_key_survives() -> None:
+    """A worker serves what was configured, whatever that is."""
+    body = {
+        "cluster": {
+            "one": {"servers": [{"host": "::1", "port": 1, "weight": 3, "max_conns": 7}], "try": 2},
+            "two": {"servers": [{"host": "b.example", "port": 2, "state": "drain"}]},
+        },
+        "mode": "hash",
+        "http_opts": {"query": "GET / HTTP/1.0\r\n\r\n", "statuses": {"502": False}},
+        "timeout": 1.5,
+        "retry_on": ["connect", "http_503"],
+        "keepalive": 0,
+    }
+    before = parse_upstream("a", body, "a")
+    message = messages.encode(messages.whole(snapshot(7, before)))
+    (after,) = messages.decode_to_worker(message).upstreams  # type: ignore[union-attr]
+    assert after == msgspec.structs.replace(before, source={}, digest=0)
+    assert type(after.retry_on) is frozenset
+
+
+def test_change_has_what_changed_and_nothing_else() -> None:
+    """One upstream changed, one gone, routes as before: of 100 others, nothing."""
+    upstreams = {f"u{n}": upstream(f"u{n}", 1000 + n) for n in range(100)}
+    base = Snapshot.build(5, upstreams, (), None)
+    following = base.with_upstream(upstream("u7", 7)).without_upstream("u8")
+    change = messages.decode_to_worker(
+        messages.encode(messages.change(base, following, ["u7", "u8"]))
+    )
+    assert isinstance(change, messages.Change)
+    assert (change.base, change.version, change.gone) == (5, following.version, ("u8",))
+    assert [one.name for one in change.upstreams] == ["u7"]
+    assert change.routes is None
+
+
+def test_routes_travel_when_they_change() -> None:
+    """Also when there are none any more."""
+    base = snapshot(1, upstream("a", 1))
+    routed = base.with_routes(parse_routes([{"host": "x", "upstream": "a"}], "routes"))
+    assert messages.change(base, routed, []).routes == routed.routes
+    assert messages.change(routed, routed.with_routes(()), []).routes == ()
+
+
+def test_settings_of_a_worker_hold_no_secrets() -> None:
+    """Tokens and the store's place are no business of a process that serves requests."""
+    raw = {
+        "control": {"tokens": [{"name": "ops", "sha256": "ab" * 32}]},
+        "store": "sqlite:secret.db",
+        "timeouts": {"read": 5},
+        "upstreams": {"a": {"servers": [{"host": "127.0.0.1", "port": 1}]}},
+        "routes": [{"host": "x", "upstream": "a"}],
+    }
+    lean = messages.lean_settings(parse_settings(raw))
+    text = messages.encode(lean).decode()
+    assert lean.timeouts.read == 5
+    assert "abab" not in text
+    assert "secret" not in text
+
+
+@pytest.mark.parametrize(
+    "message", [REPORT, Health("a", "127.0.0.1", 80, 9.5, "refused"), Health("a", "h", 1, 0, "")]
+)
+def test_word_of_a_worker_is_taken(message: Any) -> None:
+    """What workers say is understood as it was meant."""
+    assert messages.decode_from_worker(messages.encode(message)) == message
+
+
+def without(message: Any, /, **changes: Any) -> bytes:
+    """The message as JSON, with some keys changed, or left out where ``None``."""
+    data = {**json.loads(messages.encode(message)), **changes}
+    return json.dumps({key: value for key, value in data.items() if value is not None}).encode()
+
+
+HEALTH = Health("a", "h", 80, 1, "")
+SERVER = ["a", "h", 80, 1, 0, 1, "ok", 0, 1.5, "x"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[]",
+        b"{}",
+        b"null",
+        b'{"type":"begin"}',
+        b'{"type":"nothing"}',
+        b"[" * 100_000,
+        b"\x80\x04\x95",  # the beginning of a pickle
+        without(HEALTH, port=0),
+        without(HEALTH, port="80"),
+        without(HEALTH, down_for=-1),
+        b'{"type":"health","upstream":"a","host":"h","port":80,"down_for":1e999,"message":""}',
+        b'{"type":"health","upstream":"a","host":"h","port":80,"down_for":NaN,"message":""}',
+        without(HEALTH, message="x" * 1001),
+        without(HEALTH, upstream="x" * 256),
+        without(HEALTH, host=None),
+        without(REPORT, requests=-1),
+        without(REPORT, requests=2**60),
+        without(REPORT, requests=1.5),
+        without(REPORT, version=None),
+        without(REPORT, servers=[SERVER[:5]]),
+        without(REPORT, servers=[[*SERVER[:6], "fine", *SERVER[7:]]]),
+        without(REPORT, servers={"a": 1}),
+    ],
+)
+def test_anything_else_of_a_worker_is_refused(data: bytes) -> None:
+    """With a ValueError in one line, whatever it is."""
+    with pytest.raises(ValueError, match="a message that is none") as caught:
+        messages.decode_from_worker(data)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b"", b'{"type":"report"}', b'{"type":"done","version":"1"}'])
+def test_answer_that_is_none_is_refused(data: bytes) -> None:
+    """Answers are looked at as closely."""
+    with pytest.raises(ValueError, match="a message that is none"):
+        messages.decode_answer(data)
+    assert messages.decode_answer(messages.encode(Done(4, stale=True))) == Done(4, stale=True)

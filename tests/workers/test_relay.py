@@ -1,0 +1,123 @@
+"""Log lines on their way from a worker to the director's log."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import Logger, LogLevel, LogPublisher, formatEvent
+from twisted.python.failure import Failure
+
+from slardar.workers.relay import MAX_LINE, MAX_RATE, LineLog, Relay
+
+
+class Log:
+    """A relay, and what it has logged: level and text."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str]] = []
+        self.clock = Clock()
+        publisher = LogPublisher(self.observe)
+        log = Logger("test", observer=publisher)
+        self.relay = Relay("worker-1", LogLevel.info, self.clock.seconds, log)
+
+    def observe(self, event: Any) -> None:
+        self.lines.append((event["log_level"].name, formatEvent(event)))
+
+
+def test_lines_have_their_level_and_the_workers_name() -> None:
+    """However the bytes arrive."""
+    log = Log()
+    for byte in b"<3>broken\n<4>odd\nprinted\n<6>all is well\n<9>unknown\n":
+        log.relay.data(bytes([byte]))
+    assert log.lines == [
+        ("error", "worker-1: broken"),
+        ("warn", "worker-1: odd"),
+        ("info", "worker-1: printed"),
+        ("info", "worker-1: all is well"),
+        ("info", "worker-1: <9>unknown"),
+    ]
+
+
+def test_last_words_without_newline_are_taken() -> None:
+    """A process may end in the middle of a line."""
+    log = Log()
+    log.relay.data(b"<3>dying")
+    assert log.lines == []
+    log.relay.ended()
+    assert log.lines == [("error", "worker-1: dying")]
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (b"\x1b[2Jgone", "\\x1b[2Jgone"),
+        (b"two\rlines", "two\\rlines"),
+        (b"\xff\xc3", "\\xff\\xc3"),
+        ("täb\tand ß".encode(), "täb\tand ß"),
+        ("\u202etrick".encode(), "\\u202etrick"),
+        (b"{braces} {worker}", "{braces} {worker}"),
+    ],
+)
+def test_nothing_reaches_the_terminal_as_it_is(line: bytes, shown: str) -> None:
+    """Escapes, line ends and bytes that are no text are shown, not done."""
+    log = Log()
+    log.relay.data(line + b"\n")
+    assert log.lines == [("info", f"worker-1: {shown}")]
+
+
+def test_line_without_end_is_cut() -> None:
+    """It takes no more memory than a long line, and the next one is whole."""
+    log = Log()
+    for _ in range(50):
+        log.relay.data(b"x" * 10_000)
+        assert len(log.relay._rest) <= MAX_LINE + 1
+    log.relay.data(b"\nnext\n")
+    assert [len(text) for _, text in log.lines] == [MAX_LINE + len("worker-1: "), 14]
+
+
+def test_lines_without_end_are_left_out() -> None:
+    """So many a second, and a line that says how many more there were."""
+    log = Log()
+    log.relay.data(b"again\n" * (MAX_RATE + 20))
+    assert len(log.lines) == MAX_RATE
+    log.clock.advance(1)
+    log.relay.data(b"quiet\n")
+    assert log.lines[MAX_RATE:] == [
+        ("warn", "worker-1: 20 more lines are left out"),
+        ("info", "worker-1: quiet"),
+    ]
+
+
+def test_what_a_worker_logs_comes_out_as_it_went_in() -> None:
+    """Levels, tracebacks line by line, text in any script."""
+    reader, writer = os.pipe()
+    try:
+        source = Logger("slardar.test", observer=LogPublisher(LineLog(writer)))
+        source.info("grün {n}", n=1)
+        try:
+            raise RuntimeError("broken")
+        except RuntimeError:
+            source.failure("it failed", failure=Failure())
+        log = Log()
+        log.relay.data(os.read(reader, 65536))
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert log.lines[0] == ("info", "worker-1: grün 1")
+    assert log.lines[1] == ("critical", "worker-1: it failed")
+    assert ("critical", "worker-1: builtins.RuntimeError: broken") in log.lines
+    assert {level for level, _ in log.lines[1:]} == {"critical"}
+
+
+def test_worker_does_not_wait_for_its_log() -> None:
+    """A pipe that nobody empties, and one that nobody holds, cost lines and no time."""
+    reader, writer = os.pipe()
+    log = Logger("slardar.test", observer=LogPublisher(LineLog(writer)))
+    for _ in range(100):
+        log.info("x" * 10_000)
+    os.close(reader)
+    log.info("nobody is there")
+    os.close(writer)

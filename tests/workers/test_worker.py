@@ -1,0 +1,331 @@
+"""What a worker does with what the director says; the link is in memory."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from slardar.config import Settings
+from slardar.dataplane.selection import Selection
+from slardar.model.live import Peer
+from slardar.model.parse import parse_routes
+from slardar.model.snapshot import Snapshot
+from slardar.workers import messages
+from slardar.workers.commands import Link
+from slardar.workers.messages import Begin, Change, Done, Drain, Health, Ping, Report
+from slardar.workers.worker import Worker
+from tests.dataplane.kit import HandReactor, logged
+from tests.workers.kit import connect, deliver, result_of, snapshot, upstream
+
+FAILS = {"server": {"max_fails": 1, "fail_timeout": 10}}
+
+
+class Director:
+    """The other end of a worker's link."""
+
+    def __init__(self) -> None:
+        self.reactor = HandReactor()
+        self.ends = 0
+        self.said: list[Any] = []
+        self.worker = Worker(self.reactor, self._ended, first_socket=-1)
+        self.link = Link(self._took, lambda: None)
+        self.transports = connect(self.link, self.worker.link)
+
+    def _ended(self) -> None:
+        self.ends += 1
+
+    def _took(self, data: bytes) -> bytes:
+        self.said.append(messages.decode_from_worker(data))
+        return b""
+
+    def tell(self, message: Any) -> Done:
+        """Say something, and get the answer."""
+        answer = self.link.send(messages.encode(message))
+        deliver(*self.transports)
+        return messages.decode_answer(result_of(answer))
+
+    def begin(self, first: Snapshot, *sockets: bool, health: tuple[Health, ...] = ()) -> Done:
+        """Let it begin."""
+        whole = messages.raw(messages.encode(messages.whole(first)))
+        settings = messages.lean_settings(Settings())
+        return self.tell(Begin(0, settings, whole, sockets, health))
+
+    def reports(self, seconds: float = 1.05) -> list[Any]:
+        """What it says within so many seconds."""
+        self.said.clear()
+        for _ in range(round(seconds / 0.05)):
+            self.reactor.advance(0.05)
+            self.plane._poller.clock.now += 0.05
+        for _ in range(5):
+            self.reactor.advance(0)
+        deliver(*self.transports)
+        return self.said
+
+    @property
+    def plane(self) -> Any:
+        """Its data plane."""
+        return self.worker._plane
+
+    def selection(self, name: str) -> Selection:
+        """An upstream in use, as its first request makes it."""
+        found: Selection = self.plane._selections.get(name) or self.plane._first_use(name)
+        return found
+
+    def peers(self, name: str) -> list[Peer]:
+        """The servers of an upstream."""
+        return self.selection(name).peers
+
+
+@pytest.fixture
+def director() -> Iterator[Director]:
+    """With a worker that has not begun; nothing of it is left behind."""
+    found = Director()
+    yield found
+    gc.unfreeze()
+    if found.plane is not None and not found.worker._stopping:
+        found.plane.stop(0)
+        for _ in range(50):
+            found.reactor.advance(0.05)
+
+
+def test_worker_serves_what_it_begins_with(director: Director) -> None:
+    """And confirms the version of it."""
+    assert director.begin(snapshot(7, upstream("a", 1), upstream("b", 2))) == Done(7)
+    assert [peer.key for peer in director.peers("b")] == ["127.0.0.1:2"]
+    assert director.tell(Ping()) == Done(7)
+
+
+def test_worker_accepts_on_the_sockets_it_inherited(director: Director) -> None:
+    """In order of their descriptors."""
+    with socket.socket() as first:
+        first.bind(("127.0.0.1", 0))
+        first.listen()
+        descriptor = os.dup(first.fileno())
+        director.worker._first_socket = descriptor
+        director.begin(snapshot(1), False)
+        (listener,) = director.plane._listeners
+        assert listener.fd == descriptor
+        assert not os.get_inheritable(descriptor)
+        assert listener.sock.getsockname() == first.getsockname()
+
+
+def test_change_leads_from_its_base_only(director: Director) -> None:
+    """A worker at another version says so, and changes nothing."""
+    first = snapshot(7, upstream("a", 1), upstream("b", 2))
+    director.begin(first)
+    following = first.with_upstream(upstream("a", 3)).without_upstream("b")
+    following.version = 8
+    change = messages.change(first, following, ["a", "b"])
+    assert director.tell(change) == Done(8)
+    assert [peer.port for peer in director.peers("a")] == [3]
+    assert director.plane._first_use("b") is None
+    assert director.tell(change) == Done(8, stale=True)
+    assert director.tell(messages.whole(first)) == Done(7)
+    assert [peer.port for peer in director.peers("a")] == [1]
+
+
+def test_whole_configuration_touches_what_differs_only(director: Director) -> None:
+    """The selection of an upstream that stayed the same is still the one in use."""
+    first = snapshot(1, upstream("same", 1), upstream("other", 2))
+    director.begin(first)
+    same, other = director.selection("same"), director.selection("other")
+    second = snapshot(5, upstream("same", 1), upstream("other", 3), upstream("new", 4))
+    assert director.tell(messages.whole(second)) == Done(5)
+    assert director.selection("same") is same
+    assert director.selection("other") is not other
+    assert director.peers("new")
+
+
+def test_routes_and_default_are_followed(director: Director) -> None:
+    """A change that touches no upstream."""
+    first = snapshot(1, upstream("a", 1))
+    director.begin(first)
+    routed = first.with_routes(parse_routes([{"host": "x", "upstream": "a"}], "routes"))
+    assert director.tell(messages.change(first, routed, [])) == Done(2)
+    assert director.plane._snapshot.route("x", "/") == "a"
+    change = Change(2, 3, (), (), None, "a")
+    assert director.tell(change) == Done(3)
+    assert director.plane._snapshot.route("x", "/") == "a"
+    assert director.plane._snapshot.route("other", "/") == "a"
+
+
+def test_configuration_that_is_refused_leaves_the_old_one(director: Director) -> None:
+    """The answer says why; the worker is where it was, and knows it."""
+    first = snapshot(1, upstream("a", 1))
+    director.begin(first)
+    director.selection("a")
+    wrong = first.with_upstream(upstream("a", 2, mode="no.such.Balancer"))
+    done = director.tell(messages.change(first, wrong, ["a"]))
+    assert done.version == 1
+    assert "no.such" in done.error
+    assert director.peers("a")[0].port == 1
+    right = first.with_upstream(upstream("a", 3))
+    assert director.tell(messages.change(first, right, ["a"])) == Done(2)
+
+
+def test_mistake_of_the_director_is_answered(director: Director) -> None:
+    """With what is wrong, and the link goes on."""
+    assert director.tell(messages.whole(snapshot(1))).error == "expected begin first"
+    with logged() as events:
+        answer = director.link.send(b"{}")
+        deliver(*director.transports)
+    assert events
+    del answer
+    # What is no message at all ends it: the director would not send that.
+    assert director.worker.link.is_lost
+
+
+def test_reports_come_once_a_second(director: Director) -> None:
+    """With the servers that changed since the last one, and no others."""
+    director.begin(snapshot(3, upstream("a", 1, 2)))
+    peer, _ = director.peers("a")
+    peer.live.requests, peer.live.active = 5, 1
+    reports = director.reports()
+    assert all(isinstance(report, Report) and report.version == 3 for report in reports)
+    servers = [about for report in reports for about in report.servers]
+    assert [(about.port, about.requests, about.active) for about in servers] == [
+        (1, 5, 1),
+        (2, 0, 0),
+    ]
+    assert [report.servers for report in director.reports()] == [()]
+    peer.live.failures = 2
+    (about,) = [about for report in director.reports() for about in report.servers]
+    assert (about.port, about.failures) == (1, 2)
+
+
+def test_many_servers_are_reported_in_slices(director: Director) -> None:
+    """No message is of more than a thousand, and requests get their turn in between."""
+    many = [upstream(f"u{n}", *range(1, 301)) for n in range(10)]
+    director.begin(snapshot(1, *many))
+    for one in many:
+        director.selection(one.name)
+    reports = director.reports()
+    assert sum(len(report.servers) for report in reports) == 3000
+    assert max(len(report.servers) for report in reports) == 1000
+
+
+def test_server_that_comes_again_is_reported_again(director: Director) -> None:
+    """The director has forgotten it meanwhile."""
+    first = snapshot(1, upstream("a", 1, 2))
+    director.begin(first)
+    director.selection("a")
+    director.reports()
+    second = first.with_upstream(upstream("a", 1))
+    director.tell(messages.change(first, second, ["a"]))
+    third = second.with_upstream(upstream("a", 1, 2))
+    director.tell(messages.change(second, third, ["a"]))
+    ports = {about.port for report in director.reports() for about in report.servers}
+    assert ports == {1, 2}
+
+
+def test_health_that_requests_found_out_is_told(director: Director) -> None:
+    """A server that went out, for how long; and that it is back."""
+    director.begin(snapshot(1, upstream("a", 1, 2, **FAILS)))
+    selection = director.selection("a")
+    peer = selection.peers[0]
+    selection.failed(peer, "connection refused")
+    (told,) = [one for one in director.reports(0.3) if isinstance(one, Health)]
+    assert (told.upstream, told.host, told.port) == ("a", "127.0.0.1", 1)
+    assert 9 < told.down_for <= 10
+    assert told.message == "connection refused"
+    director.plane._poller.clock.now += 20
+    peer.live.active = 1
+    selection.succeeded(peer, 0.1, 200)
+    (told,) = [one for one in director.reports(0.3) if isinstance(one, Health)]
+    assert told.down_for == 0
+    assert [one for one in director.reports(0.3) if isinstance(one, Health)] == []
+
+
+def test_health_that_flaps_is_told_once_in_a_while(director: Director) -> None:
+    """However often it changes: the last word counts."""
+    keys = {"server": {"max_fails": 1, "fail_timeout": 0}}
+    director.begin(snapshot(1, upstream("a", 1, 2, **keys)))
+    selection = director.selection("a")
+    for _ in range(1000):
+        selection.failed(selection.peers[0], "refused")
+    assert len([one for one in director.reports(0.1) if isinstance(one, Health)]) <= 1
+
+
+def test_health_that_another_worker_found_out_is_heeded(director: Director) -> None:
+    """The server gets no request until its time is over, or it is said to be back."""
+    director.begin(snapshot(1, upstream("a", 1, 2, **FAILS)))
+    selection = director.selection("a")
+    director.tell(Health("a", "127.0.0.1", 1, 5, "refused"))
+    assert picked(selection) == {2}
+    director.tell(Health("a", "127.0.0.1", 1, 0, ""))
+    assert picked(selection) == {1, 2}
+    director.tell(Health("a", "127.0.0.1", 1, 5, "refused"))
+    director.plane._poller.clock.now += 6
+    assert picked(selection) == {1, 2}
+    assert [one for one in director.reports(0.3) if isinstance(one, Health)] == []
+
+
+def test_last_server_is_not_put_out_by_others(director: Director) -> None:
+    """It is shown as unstable, and serves."""
+    director.begin(snapshot(1, upstream("a", 1, 2, **FAILS)))
+    selection = director.selection("a")
+    director.tell(Health("a", "127.0.0.1", 1, 5, "refused"))
+    director.tell(Health("a", "127.0.0.1", 2, 5, "refused"))
+    assert picked(selection) == {2}
+    assert selection.peers[1].live.status == "unstable"
+
+
+def test_health_is_heeded_before_the_first_request(director: Director) -> None:
+    """By a worker that has just begun, and for an upstream that nobody asked for."""
+    out = Health("a", "127.0.0.1", 1, 5, "refused")
+    director.begin(snapshot(1, upstream("a", 1, 2, **FAILS)), health=(out,))
+    assert picked(director.selection("a")) == {2}
+    assert director.tell(Health("gone", "127.0.0.1", 1, 5, "")) == Done(1)
+    assert director.tell(Health("a", "127.0.0.1", 9, 5, "")) == Done(1)
+
+
+def picked(selection: Selection) -> set[int]:
+    """The ports of the servers that get requests."""
+    found = set()
+    for _ in range(10):
+        peer = selection.pick(Anything(), [])
+        assert peer is not None
+        found.add(peer.port)
+    return found
+
+
+class Anything:
+    """A request that nobody looks at."""
+
+    cluster_key = None
+
+
+def test_drained_worker_ends(director: Director) -> None:
+    """After its last report and the answer."""
+    director.begin(snapshot(1, upstream("a", 1)))
+    director.peers("a")[0].live.requests = 3
+    answer = director.link.send(messages.encode(Drain(5)))
+    deliver(*director.transports)
+    director.reactor.advance(0.1)
+    assert messages.decode_answer(result_of(answer)) == Done(1)
+    assert [about.requests for report in director.said for about in report.servers] == [3]
+    assert director.ends == 1
+    assert director.worker.link.is_lost
+
+
+def test_worker_without_director_ends(director: Director) -> None:
+    """It accepts nobody from that moment on, and ends within two seconds."""
+    with socket.socket() as first:
+        first.bind(("127.0.0.1", 0))
+        first.listen()
+        director.worker._first_socket = os.dup(first.fileno())
+        director.begin(snapshot(1), False)
+        director.plane.exchanges = 1  # a request that does not end
+        with logged():
+            director.link.close()
+        assert director.plane._listeners == []
+        for _ in range(28):
+            director.reactor.advance(0.05)
+        assert director.ends == 0
+        director.reactor.advance(0.2)
+        assert director.ends >= 1
