@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,43 @@ def test_restart_serves_what_was_there(tmp_path: Path, start: Start, files: File
     _, after = second.call("GET", "/status")
     assert after["fingerprint"] == before["fingerprint"]
     assert after["shd_config_version"] == before["shd_config_version"]
+
+
+@pytest.mark.parametrize("changes", [1, 7, 20])
+def test_kill_loses_no_answered_change(
+    tmp_path: Path, start: Start, files: FileServer, changes: int
+) -> None:
+    """``kill -9`` while changes stream in: what was answered is there after a start."""
+    first = start(Slardar(tmp_path)).ready()
+    answered: list[int] = []
+    stopped = threading.Event()
+
+    def change() -> None:
+        number = 0
+        while True:
+            number += 1
+            try:
+                status, _ = first.call("PUT", f"/upstream/u{number}", servers(files))
+            except (subprocess.CalledProcessError, ValueError):
+                break  # killed in the middle of the call
+            assert status == 200
+            answered.append(number)
+        stopped.set()
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    while len(answered) < changes:
+        assert not stopped.wait(0.001)
+    first.signal(signal.SIGKILL)
+    thread.join()
+    first.wait()
+
+    second = start(Slardar(tmp_path)).ready()
+    _, found = second.call("GET", "/upstreams")
+    assert {f"u{number}" for number in answered} <= set(found)
+    # The one whose answer was under way may be there, and no other.
+    assert len(found) - len(answered) in (0, 1)
+    assert second.get("u1", "/who") == (200, "http.server\n")
 
 
 def test_stop_finishes_what_is_under_way(tmp_path: Path, start: Start, nginx: Nginx) -> None:
