@@ -6,6 +6,7 @@ anything is started; ``--check`` stops there.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -122,6 +123,16 @@ class Options(usage.Options):
         if self["check"]:
             sys.stdout.write("ok\n")
             raise SystemExit(0)
+        if self["config"] is not None:
+            # twistd may change the folder before the file is read again.
+            self["config"] = os.path.abspath(self["config"])
+
+    def read_again(self) -> Settings:
+        """The settings as the file says them now, with the same options laid over them.
+
+        Raises ConfigError with every mistake.  Reads the file, so it blocks.
+        """
+        return self._settings()
 
     def _settings(self) -> Settings:
         """The file's settings, or the defaults, with the options laid over them.

@@ -12,11 +12,13 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet import defer
+from twisted.internet import defer, threads
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
@@ -28,13 +30,16 @@ from slardar.control.http import make_site
 from slardar.dataplane.descriptors import raise_descriptor_limit
 from slardar.dataplane.proxy import DataPlane
 from slardar.dataplane.sockets import listening_place
-from slardar.errors import SlardarError
+from slardar.errors import ConfigError, SlardarError
 from slardar.model.live import Live
 from slardar.options import Options
 from slardar.plugins import balancer_factory, check_mode, open_store
 from slardar.workers.parent import Workers, usable_cores
 
 __all__ = ["Options", "SlardarService", "makeService"]
+
+#: Settings that a process takes at its start only.
+_AT_START = ("listen", "control", "workers", "store", "timeouts", "limits", "health", "hooks")
 
 _log = Logger("slardar.service")
 
@@ -44,7 +49,7 @@ def makeService(options: Options) -> SlardarService:
     # twistd has chosen and installed the reactor by now, and has no way to pass it.
     from twisted.internet import reactor  # noqa: TID251
 
-    return SlardarService(reactor, options.settings)
+    return SlardarService(reactor, options.settings, options.read_again)
 
 
 def make_plane(reactor: Any, settings: Settings) -> DataPlane | Workers:
@@ -61,13 +66,22 @@ class SlardarService(Service):
     Whoever embeds it may wait for ``ready``, which fires when requests are served
     and fails if that cannot be.  Under twistd a failure ends the process with one
     line of the log and exit code 1.
+
+    ``read_again`` gives the settings anew when the process gets ``HUP``; it may block.
     """
 
     name = "slardar"
 
-    def __init__(self, reactor: Any, settings: Settings) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        read_again: Callable[[], Settings] | None = None,
+    ) -> None:
         self._reactor = reactor
         self._settings = settings
+        self._read_again = read_again
+        self._reloading = defer.DeferredLock()
         self._plane = make_plane(reactor, settings)
         self._store = open_store(settings.store, reactor)
         self.actions = Actions(settings, self._store, self._plane, check_mode)
@@ -86,6 +100,10 @@ class SlardarService(Service):
     def startService(self) -> None:
         """Load the state, then serve."""
         super().startService()
+        if self._read_again is not None:
+            # Without handlers of ours these would end the process.
+            signal.signal(signal.SIGHUP, self._hung_up)
+            signal.signal(signal.SIGUSR2, self._asked_to_upgrade)
         self._run(self._start())
 
     def _run(self, steps: Any) -> None:
@@ -115,6 +133,49 @@ class SlardarService(Service):
         gc.freeze()
         if not self.ready.called:
             self.ready.callback(None)
+
+    def _hung_up(self, *_: Any) -> None:
+        """HUP came; from within whatever the process was doing, so it is put off."""
+        self._reactor.callFromThread(self.reload)
+
+    def _asked_to_upgrade(self, *_: Any) -> None:
+        self._reactor.callFromThread(
+            _log.warn, "USR2: an upgrade in place is not available yet; stop and start instead"
+        )
+
+    def reload(self) -> defer.Deferred[None]:
+        """Read the settings again, and serve what they say of upstreams and routes.
+
+        What is wrong in them is logged and changes nothing.  Never fails.
+        """
+        return self._reloading.run(lambda: defer.ensureDeferred(self._reload()))
+
+    async def _reload(self) -> None:
+        if self._read_again is None or not self.ready.called or not self.running:
+            return
+        try:
+            settings = await threads.deferToThreadPool(
+                self._reactor, self._reactor.getThreadPool(), self._read_again
+            )
+            receipt = await self.actions.take_settings(settings, "HUP")
+        except ConfigError as error:
+            for line in error.problems:
+                _log.error("not read again: {line}", line=line)
+            return
+        except SlardarError as error:
+            _log.error("not read again: {error}", error=error)
+            return
+        except Exception:
+            _log.failure("the configuration was not read again")
+            return
+        before, self._settings = self._settings, settings
+        waiting = [key for key in _AT_START if getattr(before, key) != getattr(settings, key)]
+        if waiting:
+            _log.warn("{keys}: changed, but taken with the next start", keys=", ".join(waiting))
+        if receipt is None:
+            _log.info("read again: nothing of upstreams and routes has changed")
+        else:
+            _log.info("read again: version {version} is served", version=receipt.version)
 
     def _cannot_start(self, failure: Any) -> None:
         """The first failure ends it: one line for what is the world's or the user's

@@ -77,6 +77,10 @@ class Actions:
         self._start_time = clock()
         self._lock = defer.DeferredLock()
         self._snapshot = Snapshot.build(0, {}, (), settings.default_upstream)
+        #: The upstreams that the store has a word on, those it says are gone included, and
+        #: whether it has one on the routes: there the settings' word does not count.
+        self._stored: set[str] = set()
+        self._has_stored_routes = False
         #: Why a part of the stored state is not in use, by its key path.
         self._failed: dict[str, str] = {}
 
@@ -95,6 +99,8 @@ class Actions:
     async def _start(self) -> None:
         stored: StoredState = await self._store.open()
         upstreams = dict(self._settings.first_upstreams)
+        self._stored = set(stored.upstreams)
+        self._has_stored_routes = stored.routes is not None
         for name, value in stored.upstreams.items():
             upstreams.pop(name, None)
             if value is not None:
@@ -155,6 +161,10 @@ class Actions:
             self._settings, self._snapshot, self._plane, self._start_time, self._failed
         )
 
+    def _next(self, name: str, upstream: Upstream) -> _Next:
+        snapshot = self._snapshot.with_upstream(upstream)
+        return _Next("upstream", name, upstream.source, snapshot, [name])
+
     def _known(self, name: str) -> Upstream:
         found = self._snapshot.upstreams.get(name)
         if found is None:
@@ -183,7 +193,7 @@ class Actions:
             check_name(name, "name")
             known = self._snapshot.upstreams.get(name)
             upstream = merge_upstream(known, name, body, f"upstreams.{name}", self._check_mode)
-            return _Next("upstream", name, upstream.source, self._snapshot.with_upstream(upstream))
+            return self._next(name, upstream)
 
         return self._change(prepare, who, wait)
 
@@ -200,7 +210,7 @@ class Actions:
             upstream = patch_server(
                 self._known(name), host, port, body, f"upstreams.{name}.{server}", self._check_mode
             )
-            return _Next("upstream", name, upstream.source, self._snapshot.with_upstream(upstream))
+            return self._next(name, upstream)
 
         return self._change(prepare, who, wait)
 
@@ -219,7 +229,7 @@ class Actions:
                 snapshot = snapshot.with_routes(snapshot.routes)
             else:
                 raise NotFoundError(f"no upstream {name}")
-            return _Next("upstream", name, None, snapshot)
+            return _Next("upstream", name, None, snapshot, [name])
 
         return self._change(prepare, who, wait)
 
@@ -233,6 +243,45 @@ class Actions:
 
         return self._change(prepare, who, wait)
 
+    def take_settings(self, settings: Settings, who: str) -> defer.Deferred[Receipt | None]:
+        """Serve the upstreams, routes and default of ``settings`` instead of those of the
+        settings before, wherever the store has no word on them.
+
+        One new version for all of it, or ``None`` if that changes nothing.  Fails as other
+        changes do, and leaves everything as it was then.
+        """
+        return defer.ensureDeferred(self._take_settings(settings, who))
+
+    async def _take_settings(self, settings: Settings, who: str) -> Receipt | None:
+        def prepare() -> _Next:
+            snapshot = self._snapshot
+            upstreams = dict(snapshot.upstreams)
+            changed = []
+            for name in self._settings.first_upstreams:
+                if name not in settings.first_upstreams and name not in self._stored:
+                    changed.append(name)
+                    upstreams.pop(name, None)
+            for name, upstream in settings.first_upstreams.items():
+                known = upstreams.get(name)
+                if name not in self._stored and (known is None or known.digest != upstream.digest):
+                    changed.append(name)
+                    upstreams[name] = upstream
+            routes = snapshot.routes
+            if not self._has_stored_routes and routes != settings.first_routes:
+                routes = settings.first_routes
+            default = settings.default_upstream
+            if not changed and routes is snapshot.routes and default == snapshot.default_upstream:
+                raise _NothingChanged
+            following = Snapshot.build(snapshot.version + 1, upstreams, routes, default)
+            return _Next("file", "", {"upstreams": changed}, following, changed)
+
+        try:
+            receipt = await self._make_change(prepare, who, True)
+        except _NothingChanged:
+            receipt = None
+        self._settings = settings
+        return receipt
+
     def _change(
         self, prepare: Callable[[], _Next], who: str, wait: bool
     ) -> defer.Deferred[Receipt]:
@@ -245,11 +294,7 @@ class Actions:
         try:
             following = prepare()
             version = await self._commit(following, who)
-            applied = defer.maybeDeferred(
-                self._plane.apply,
-                following.snapshot,
-                [following.name] if following.kind == "upstream" else [],
-            )
+            applied = defer.maybeDeferred(self._plane.apply, following.snapshot, following.changed)
         finally:
             self._lock.release()
         applied.addErrback(self._not_applied, following, version)
@@ -270,6 +315,10 @@ class Actions:
         # The store counts; nobody has seen this snapshot yet.
         following.snapshot.version = version
         self._snapshot = following.snapshot
+        if following.kind == "upstream":
+            self._stored.add(following.name)
+        elif following.kind == "routes":
+            self._has_stored_routes = True
         self._failed.pop(following.path, None)
         _log.info(
             "version {version}: {path} {verb} by {who}",
@@ -300,11 +349,17 @@ class _Next(Struct):
     name: str
     value: Any
     snapshot: Snapshot
+    #: The names of the upstreams that differ.
+    changed: list[str] = []
 
     @property
     def path(self) -> str:
         """What changes, as a key path."""
-        return f"upstreams.{self.name}" if self.kind == "upstream" else "routes"
+        return f"upstreams.{self.name}" if self.kind == "upstream" else self.kind
+
+
+class _NothingChanged(Exception):
+    """There is nothing to be done."""
 
 
 def _written_routes(routes: tuple[Route, ...]) -> list[Any]:

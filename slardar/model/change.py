@@ -13,16 +13,18 @@ from msgspec import Struct, field
 
 __all__ = ["Change", "Kind", "StoredState"]
 
-Kind = Literal["upstream", "routes"]
+#: ``file``: the configuration file was read anew, and what it says was taken over.
+Kind = Literal["upstream", "routes", "file"]
 
 
 class Change(Struct, frozen=True):
     """One thing set or removed."""
 
     kind: Kind
-    #: The upstream's name; empty for ``routes``, of which there is one.
+    #: The upstream's name; empty for ``routes`` and ``file``, of which there is one.
     name: str
-    #: The whole new value; ``None`` removes it.
+    #: The whole new value; ``None`` removes it.  Of a file only what changed is kept, for
+    #: the record: its content is the file's.
     value: Any
     #: Who asked: a token's name, or the channel it came through.
     who: str

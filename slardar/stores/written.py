@@ -23,8 +23,8 @@ def encode(change: Change) -> str | None:
     """
     if change.kind not in _KINDS:
         raise StoreError(f"{change.kind}: expected a change of kind {' or '.join(_KINDS)}")
-    if change.kind == "routes" and change.name:
-        raise StoreError(f"routes: expected no name, got {change.name!r}")
+    if change.kind != "upstream" and change.name:
+        raise StoreError(f"{change.kind}: expected no name, got {change.name!r}")
     try:
         # Lone surrogates are no UTF-8, and would fail later in another thread.
         f"{change.name}{change.who}".encode()
@@ -50,7 +50,7 @@ def stored_state(version: int, rows: Iterable[tuple[str, str, str | None]]) -> S
             raise StoreError(f"{_place(kind, name)}: expected JSON: {error}") from None
         if kind == "routes":
             routes = value
-        else:
+        elif kind == "upstream":
             upstreams[name] = value
     return StoredState(version, upstreams, routes)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from zope.interface.verify import verifyObject
 
-from slardar.config import Settings
+from slardar.config import Settings, parse_settings
 from slardar.control.actions import Actions, ApplyError, Receipt
 from slardar.errors import ConfigError, ConflictError, NotFoundError, StoreError
 from slardar.interfaces import IPlane, IStore
@@ -363,3 +363,74 @@ def test_slow_plane_holds_no_other_change_back(actions: Actions, plane: FakePlan
     assert (result_of(quick).version, slow.called) == (2, False)
     plane.held.pop()()
     assert result_of(slow).version == 1
+
+
+# Other settings.
+
+
+def settings_of(**settings: Any) -> Settings:
+    """What a file says."""
+    return parse_settings(settings)
+
+
+def test_new_settings_are_served_where_the_store_is_silent(
+    store: FakeStore, plane: FakePlane
+) -> None:
+    """One version for all of it: what is new, what differs, what is gone; and nothing of
+    what a call has set or removed."""
+    actions = make_actions(
+        store,
+        plane,
+        upstreams={name: upstream(1) for name in ("same", "differs", "goes", "set", "removed")},
+    )
+    result_of(actions.set_upstream("set", upstream(5), "http"))
+    result_of(actions.remove_upstream("removed", "http"))
+    new = settings_of(
+        upstreams={
+            "same": upstream(1),
+            "differs": upstream(2),
+            "new": upstream(3),
+            "set": upstream(4),
+            "removed": upstream(1),
+        },
+        routes=[{"path": "/x", "upstream": "new"}],
+        default_upstream="new",
+        conf_hash="two",
+    )
+    receipt = result_of(actions.take_settings(new, "HUP"))
+    assert receipt.version == 3
+    snapshot, changed = plane.applied[-1]
+    assert sorted(changed) == ["differs", "goes", "new"]
+    assert snapshot.version == 3
+    assert sorted(snapshot.upstreams) == ["differs", "new", "same", "set"]
+    assert ports(actions, "set") == [5]
+    assert ports(actions, "differs") == [2]
+    assert (snapshot.route("any", "/x/y"), snapshot.default_upstream) == ("new", "new")
+    assert actions.status()["conf_hash"] == "two"
+    # Once more: there is nothing left to do.
+    assert result_of(actions.take_settings(new, "HUP")) is None
+    assert actions.snapshot.version == 3
+
+
+def test_routes_of_a_call_outlive_new_settings(store: FakeStore, plane: FakePlane) -> None:
+    """The store's routes win over the file's, as at a start."""
+    actions = make_actions(store, plane, upstreams={"a": upstream(1)})
+    result_of(actions.set_routes([{"path": "/x", "upstream": "a"}], "http"))
+    new = settings_of(upstreams={"a": upstream(1)}, routes=[{"path": "/y", "upstream": "a"}])
+    assert result_of(actions.take_settings(new, "HUP")) is None
+    assert actions.routes() == [{"path": "/x", "upstream": "a"}]
+
+
+def test_new_settings_that_cannot_be_stored_change_nothing(
+    store: FakeStore, plane: FakePlane
+) -> None:
+    """Neither what is served nor what the next settings are compared with."""
+    actions = make_actions(store, plane, upstreams={"a": upstream(1)})
+    store.error = StoreError("the disk is full")
+    new = settings_of(upstreams={"b": upstream(1)}, conf_hash="two")
+    assert "disk" in error_of(actions.take_settings(new, "HUP"), StoreError)
+    assert sorted(actions.snapshot.upstreams) == ["a"]
+    assert actions.status()["conf_hash"] is None
+    store.error = None
+    assert result_of(actions.take_settings(new, "HUP")).version == 1
+    assert sorted(actions.snapshot.upstreams) == ["b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -78,6 +79,65 @@ def test_restart_serves_what_was_there(tmp_path: Path, start: Start, files: File
     _, after = second.call("GET", "/status")
     assert after["fingerprint"] == before["fingerprint"]
     assert after["shd_config_version"] == before["shd_config_version"]
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_hup_reads_the_file_again(
+    tmp_path: Path, start: Start, files: FileServer, nginx: Nginx, workers: str
+) -> None:
+    """What the file says of upstreams and routes is served without a restart; what was
+    changed by a call stays; a wrong file changes nothing and says why."""
+    path = tmp_path / "slardar.yaml"
+
+    def write(upstreams: dict[str, object], **rest: object) -> None:
+        path.write_text(json.dumps({"upstreams": upstreams, **rest}))
+
+    write({"kept": servers(files), "goes": servers(files), "called": servers(files)})
+    options = ("--workers", workers, "--config", "slardar.yaml", "--upstream", f"o={nginx.address}")
+    slardar = start(Slardar(tmp_path, *options)).ready()
+    assert slardar.call("PUT", "/upstream/called", servers(nginx))[0] == 200
+    _, before = slardar.call("GET", "/status")
+
+    write(
+        {"kept": servers(nginx), "new": servers(files), "called": servers(files)},
+        routes=[{"host": "routed", "upstream": "new"}],
+        default_upstream="o",
+        timeouts={"connect": 2},
+        conf_hash="second",
+    )
+    slardar.signal(signal.SIGHUP)
+    slardar.wait_for(r"timeouts: changed, but taken with the next start")
+    slardar.wait_for(r"read again: version 2 is served")
+    assert slardar.get("kept", "/who") == (200, "nginx\n")
+    assert slardar.get("new", "/who") == (200, "http.server\n")
+    assert slardar.get("routed", "/who") == (200, "http.server\n")
+    assert slardar.get("called", "/who") == (200, "nginx\n")
+    # Gone from the file, so the default's.
+    assert slardar.get("goes", "/who") == (200, "nginx\n")
+    _, after = slardar.call("GET", "/status")
+    assert after["shd_config_version"] == before["shd_config_version"] + 1
+    assert after["conf_hash"] == "second"
+
+    write({"kept": {"servers": [{"host": "127.0.0.1", "port": "x"}]}}, speed=1)
+    slardar.signal(signal.SIGHUP)
+    slardar.wait_for(r"not read again: .*slardar\.yaml: .*upstreams\.kept\.servers\[0\]\.port")
+    slardar.wait_for(r"not read again: .*speed")
+    assert slardar.get("kept", "/who") == (200, "nginx\n")
+    _, last = slardar.call("GET", "/status")
+    assert last["fingerprint"] == after["fingerprint"]
+
+    # The same file again: a restart serves what HUP did.
+    write({"kept": servers(nginx), "new": servers(files)}, default_upstream="o")
+    slardar.signal(signal.SIGHUP)
+    slardar.wait_for(r"read again: version 3 is served")
+    slardar.signal(signal.SIGHUP)
+    slardar.wait_for(r"read again: nothing of upstreams and routes has changed")
+    _, last = slardar.call("GET", "/status")
+    assert slardar.stop() in (0, -signal.SIGTERM)
+    again = start(Slardar(tmp_path, *options)).ready()
+    _, restarted = again.call("GET", "/status")
+    assert restarted["fingerprint"] == last["fingerprint"]
+    assert restarted["shd_config_version"] == last["shd_config_version"]
 
 
 @pytest.mark.parametrize("changes", [1, 7, 20])

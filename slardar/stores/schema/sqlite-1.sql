@@ -8,7 +8,7 @@ CREATE TABLE changes (
     version INTEGER NOT NULL,
     time    REAL NOT NULL,    -- epoch seconds
     who     TEXT NOT NULL,    -- a token's name, or the channel it came through
-    kind    TEXT NOT NULL,    -- 'upstream' or 'routes'
+    kind    TEXT NOT NULL,    -- 'upstream', 'routes' or 'file'
     name    TEXT NOT NULL,    -- the upstream's; '' for the routes
     value   TEXT              -- JSON as written; NULL: removed
 );
