@@ -172,4 +172,5 @@ def version_of(proxy: Proxy) -> str | None:
         check=False,
     )
     lines = [line.strip() for line in (ran.stdout + ran.stderr).splitlines() if line.strip()]
-    return lines[0] if lines else "unknown"
+    # Some begin with where they are installed, which concerns nobody.
+    return lines[0].removeprefix(program).strip() if lines else "unknown"
