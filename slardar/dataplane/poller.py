@@ -2,7 +2,7 @@
 
 A batch of events has three parts: everything small is read, then all of it is handled,
 then everything small is sent.  Doing one after the other for each event would cost
-about 40 % more CPU a request (measured with 64 connections): the kernel's code and
+about a third more CPU a request (measured with 64 connections): the kernel's code and
 Python's push each other out of the caches, and a peer that has gone to sleep between
 two sends must be woken for each.
 """

@@ -34,6 +34,9 @@ __all__ = ["Conversation", "Host"]
 
 _IDLE, _HEAD, _BODY, _WAIT, _LINGER, _CLOSED = range(6)
 
+#: Up to so many bytes of a body are copied behind the head, and may wait for the end of a
+#: batch; more are sent as they are.
+_SMALL = 8192
 #: Bytes of pipelined requests read ahead before the client has to wait.
 _READ_AHEAD = 16384
 #: How long, in seconds, and for how many bytes the rest of a refused request is
@@ -442,7 +445,7 @@ class Conversation:
         elif self._chunking and data:
             data = b"%x\r\n%b\r\n" % (len(data), data)  # type: ignore[str-format]
         # Joined, the empty lines end the head.
-        if len(data) > 8192:
+        if len(data) > _SMALL:
             lines += (b"", b"")
             channel.write_both(b"\r\n".join(lines), data)
         else:
@@ -461,7 +464,7 @@ class Conversation:
         channel = self.channel
         if self._chunking:
             data = b"%x\r\n%b\r\n" % (len(data), data)  # type: ignore[str-format]
-        if len(data) > 8192 or not isinstance(data, bytes):
+        if len(data) > _SMALL or not isinstance(data, bytes):
             channel.write(data)
         else:
             channel.write_soon(data)
