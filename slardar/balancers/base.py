@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from zope.interface import implementer
+from mypy_extensions import mypyc_attr
+from zope.interface import classImplements
 
 from slardar.errors import ConfigError
 from slardar.interfaces import IBalancer, IRequest
@@ -31,7 +32,7 @@ class Outcome(NamedTuple):
     status: int
 
 
-@implementer(IBalancer)
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Balancer:
     """Picks a server for each request; one instance for a level of an upstream.
 
@@ -62,6 +63,10 @@ class Balancer:
 
     def failed(self, server: Peer) -> None:
         """The attempt failed; ``finished`` follows."""
+
+
+# Not as a decorator: mypyc compiles no class that has one.
+classImplements(Balancer, IBalancer)
 
 
 def refuse_unknown_options(options: Mapping[str, Any], known: Iterable[str]) -> None:

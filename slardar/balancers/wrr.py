@@ -14,7 +14,9 @@ Both numbers live in ``peer.live``: an edit of one server resets nothing of the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
+
+from mypy_extensions import mypyc_attr
 
 from slardar.balancers.base import Balancer
 from slardar.interfaces import IRequest
@@ -22,9 +24,11 @@ from slardar.model.live import Peer
 
 __all__ = ["WeightedRoundRobin"]
 
-_LOWEST = float("-inf")
+#: Further from 0 than any place in the turn.
+_FAR: Final = 1 << 60
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class WeightedRoundRobin(Balancer):
     """Smooth weighted round robin; it takes no options."""
 
@@ -44,11 +48,12 @@ class WeightedRoundRobin(Balancer):
         best = servers[0]
         if len(servers) == 1:
             return best
-        highest = _LOWEST
-        total = 0.0
+        # No place is lower than this: see __init__.
+        highest = -_FAR
+        total = 0
         for peer in servers:
             live = peer.live
-            weight: float = peer.weight
+            weight = peer.weight
             lowered = live.effective_weight
             if lowered is not None:
                 # The configured weight may have been edited since the failure.

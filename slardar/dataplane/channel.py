@@ -13,34 +13,35 @@ import os
 import socket
 import struct
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
-from typing import Any
+from typing import Any, Final
 
 from slardar.dataplane.poller import Poller
+from slardar.http1.sides import ChannelBase, ChannelProtocol
 
 __all__ = ["Channel"]
 
 #: Bytes read at once.  A head and a small body fit many times over.
-READ_SIZE = 65536
+READ_SIZE: Final = 65536
 #: Bytes read at once from a channel in the middle of a large body, into one buffer
 #: that all channels share: 256 KiB was the cheapest of 64 KiB to 1 MiB measured.
-BULK_SIZE = 262144
-_BULK = bytearray(BULK_SIZE)
-_BULK_VIEW = memoryview(_BULK)
+BULK_SIZE: Final = 262144
+_BULK: Final = bytearray(BULK_SIZE)
+_BULK_VIEW: Final = memoryview(_BULK)
 
 #: Up to so many bytes are put off within a batch (see the poller): a page of headers,
 #: and few enough that a batch of them stays in the cache.
-SMALL = 8192
+SMALL: Final = 8192
 
 #: Bytes waiting to be sent past which the other side is told to pause, and down to
 #: which they must fall before it goes on.
-HIGH_MARK = 65536
-LOW_MARK = 16384
+HIGH_MARK: Final = 65536
+LOW_MARK: Final = 16384
 
-_RESET = struct.pack("ii", 1, 0)
-_BROKEN = EPOLLERR | EPOLLHUP
+_RESET: Final = struct.pack("ii", 1, 0)
+_BROKEN: Final = EPOLLERR | EPOLLHUP
 
 
-class Channel:
+class Channel(ChannelBase):
     """See the module.  None of its methods blocks, and none calls the protocol
     back, except those that the poller calls."""
 
@@ -51,44 +52,21 @@ class Channel:
         "_gathered",
         "_out",
         "_poller",
-        "arriving",
-        "at_end",
-        "bulk",
-        "closed",
-        "congested",
-        "connecting",
-        "deadline",
         "fd",
-        "generation",
-        "protocol",
-        "send_timeout",
         "sock",
     )
 
     def __init__(
-        self, poller: Poller, sock: socket.socket, protocol: Any, connecting: bool = False
+        self,
+        poller: Poller,
+        sock: socket.socket,
+        protocol: ChannelProtocol,
+        connecting: bool = False,
     ) -> None:
+        super().__init__(protocol, connecting)
         self._poller = poller
         self.sock = sock
         self.fd = sock.fileno()
-        self.protocol = protocol
-        self.connecting = connecting
-        #: When the channel must have moved by, in monotonic seconds; 0 for never.
-        self.deadline = 0.0
-        #: Seconds that the peer may take nothing of what waits to be sent.
-        self.send_timeout = 60.0
-        #: Large reads into the shared buffer: ``received`` may get a memoryview then,
-        #: for more than SMALL bytes, which is valid during the call only.
-        self.bulk = False
-        #: More than HIGH_MARK bytes wait to be sent.
-        self.congested = False
-        #: The peer has closed its side.
-        self.at_end = False
-        self.closed = False
-        #: The pool's mark of the addresses it was made with.
-        self.generation = 0
-        #: Something was read in this batch that nobody has been told of yet.
-        self.arriving = False
         #: What is to be sent at the end of this batch.
         self._gathered: bytes | None = None
         #: What waits to be sent; not ``None`` once closed, so that ``write`` looks.
@@ -301,7 +279,8 @@ class Channel:
         data: bytes | memoryview
         try:
             if self.bulk:
-                data = _BULK_VIEW[: self.sock.recv_into(_BULK)]
+                size = self.sock.recv_into(_BULK)
+                data = _BULK_VIEW[:size]
             else:
                 data = self.sock.recv(READ_SIZE)
         except BlockingIOError:
@@ -410,23 +389,23 @@ class Channel:
         self.close()
 
 
-class _Flushing:
+class _Flushing(ChannelProtocol):
     """The protocol of a channel whose owner has left: whatever happens, it ends."""
 
-    def received(self, channel: Channel, data: Any) -> None:
+    def received(self, channel: ChannelBase, data: Any) -> None:
         channel.close()
 
-    def ended(self, channel: Channel) -> None:
+    def ended(self, channel: ChannelBase) -> None:
         channel.close()
 
-    def lost(self, channel: Channel, message: str) -> None:
+    def lost(self, channel: ChannelBase, message: str) -> None:
         channel.close()
 
-    def drained(self, channel: Channel) -> None:
+    def drained(self, channel: ChannelBase) -> None:
         """Less is left to send; nobody waits for it."""
 
-    def late(self, channel: Channel) -> None:
+    def late(self, channel: ChannelBase) -> None:
         channel.close()
 
 
-_FLUSHING = _Flushing()
+_FLUSHING: Final = _Flushing()

@@ -12,36 +12,28 @@ from __future__ import annotations
 import select
 import socket
 import time
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from zope.interface import implementer
+from zope.interface import classImplements
 
-__all__ = ["BatchClock", "Poller"]
+from slardar.http1.sides import Clock
+
+__all__ = ["Poller"]
 
 #: Events taken in one turn of the reactor: enough to spread the turn's cost, few
 #: enough that timers and the control plane wait for some milliseconds at most.
-BATCH = 256
+BATCH: Final = 256
 
 #: Seconds between two looks for late channels.  Deadlines are seconds long, so a
 #: quarter is exact enough; ten thousand channels cost about a millisecond a look.
-TICK = 0.25
+TICK: Final = 0.25
 
-_log = Logger("slardar.dataplane")
-
-
-class BatchClock:
-    """Monotonic seconds as of the batch under way: one system call a batch."""
-
-    __slots__ = ("now",)
-
-    def __init__(self) -> None:
-        self.now = time.monotonic()
+_log: Final = Logger("slardar.dataplane")
 
 
-@implementer(IReadDescriptor)
 class Poller:
     """Carries events from a private epoll to the channels registered on it.
 
@@ -70,7 +62,8 @@ class Poller:
         self.gathering = False
         self._sweep = LoopingCall(self._find_late)
         self._sweep.clock = reactor
-        self.clock = BatchClock()
+        #: One system call a batch.
+        self.clock = Clock(time.monotonic())
 
     def start(self) -> None:
         """Join the reactor."""
@@ -194,3 +187,7 @@ class Poller:
         except Exception:
             _log.failure("error while closing {channel!r}", channel=channel)
             channel.close()
+
+
+# Not as a decorator: mypyc compiles no class that has one.
+classImplements(Poller, IReadDescriptor)

@@ -6,19 +6,20 @@ import errno
 import ipaddress
 import os
 import socket
-from typing import Any
+from typing import Any, Final
 
 from slardar.dataplane.channel import Channel
 from slardar.dataplane.poller import Poller
+from slardar.http1.sides import ChannelBase, ChannelProtocol, PoolBase
 
 __all__ = ["Pool", "is_literal"]
 
 #: Seconds an idle connection is kept; nginx's keepalive_timeout for upstreams.
-IDLE_SECONDS = 60.0
+IDLE_SECONDS: Final = 60.0
 
-_PENDING = (0, errno.EINPROGRESS)
+_PENDING: Final = (0, errno.EINPROGRESS)
 #: Descriptors, memory or local ports are used up.
-_EXHAUSTED = (
+_EXHAUSTED: Final = (
     errno.EMFILE,
     errno.ENFILE,
     errno.ENOBUFS,
@@ -27,7 +28,7 @@ _EXHAUSTED = (
 )
 
 
-class Pool:
+class Pool(PoolBase):
     """Idle connections to one server of one upstream, newest first.
 
     The newest is used first (LIFO): under less load the older ones time out, and
@@ -45,10 +46,10 @@ class Pool:
         "idle",
         "limit",
         "port",
-        "shortage",
     )
 
     def __init__(self, poller: Poller, host: str, port: int, limit: int) -> None:
+        super().__init__()
         self._poller = poller
         self.port = port
         #: Addresses of the server, as ``(family, address)``; empty while its name
@@ -57,18 +58,15 @@ class Pool:
         self._turn = 0
         #: Grows when the addresses change; a channel carries that of its making.
         self._generation = 0
-        self.idle: list[Channel] = []
+        self.idle: list[ChannelBase] = []
         #: Idle connections kept at most; the upstream's ``keepalive``.
         self.limit = limit
         self.closed = False
-        #: Why this machine had nothing left to connect with, the last time; empty if it
-        #: had.  That is not the server's failure.
-        self.shortage = ""
 
     def __repr__(self) -> str:
         return f"<Pool {self.addresses}:{self.port} idle={len(self.idle)}>"
 
-    def acquire(self, protocol: Any, fresh: bool, check: bool) -> Channel | None:
+    def acquire(self, protocol: ChannelProtocol, fresh: bool, check: bool) -> ChannelBase | None:
         """A channel for ``protocol``: an idle one, or a new one that is connecting.
 
         ``fresh`` asks for a new one; ``check`` looks whether an idle one is still
@@ -86,7 +84,7 @@ class Pool:
                 return channel
         return self._connect(protocol)
 
-    def release(self, channel: Channel) -> None:
+    def release(self, channel: ChannelBase) -> None:
         """Take a channel back whose request and reply are complete."""
         if (
             self.closed
@@ -138,7 +136,7 @@ class Pool:
         self.closed = True
         self.drop_idle()
 
-    def _connect(self, protocol: Any) -> Channel | None:
+    def _connect(self, protocol: ChannelProtocol) -> Channel | None:
         self.shortage = ""
         if not self.addresses:
             return None
@@ -168,23 +166,23 @@ class Pool:
 
     # From an idle channel.
 
-    def received(self, channel: Channel, data: Any) -> None:
+    def received(self, channel: ChannelBase, data: Any) -> None:
         """A reply to no request: never to be given to anybody."""
         self._discard(channel)
 
-    def ended(self, channel: Channel) -> None:
+    def ended(self, channel: ChannelBase) -> None:
         self._discard(channel)
 
-    def lost(self, channel: Channel, message: str) -> None:
+    def lost(self, channel: ChannelBase, message: str) -> None:
         self._discard(channel)
 
-    def late(self, channel: Channel) -> None:
+    def late(self, channel: ChannelBase) -> None:
         self._discard(channel)
 
-    def drained(self, channel: Channel) -> None:
+    def drained(self, channel: ChannelBase) -> None:
         """Nothing waits to be sent on an idle channel."""
 
-    def _discard(self, channel: Channel) -> None:
+    def _discard(self, channel: ChannelBase) -> None:
         try:
             self.idle.remove(channel)
         except ValueError:

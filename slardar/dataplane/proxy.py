@@ -24,6 +24,7 @@ from zope.interface import implementer
 
 from slardar.config import Settings
 from slardar.dataplane.channel import Channel
+from slardar.dataplane.entry import Entry
 from slardar.dataplane.listener import Listener
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.pool import Pool, is_literal
@@ -32,10 +33,8 @@ from slardar.dataplane.sockets import Opened, listening_place, open_sockets
 from slardar.health import shared
 from slardar.health.rules import is_available
 from slardar.http1.conversation import Conversation
-from slardar.http1.exchange import Clock, Exchange
 from slardar.http1.parser import Request
 from slardar.http1.tunnel import Tunnel
-from slardar.http1.writer import RequestIds
 from slardar.interfaces import IPlane
 from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.server import Upstream
@@ -56,7 +55,7 @@ _log = Logger("slardar.dataplane")
 
 
 @implementer(IPlane)
-class DataPlane:
+class DataPlane(Entry):
     """Serves requests in this process.
 
     ``make_balancer(mode)`` gives the factory of a balancer by its name (normally
@@ -79,7 +78,7 @@ class DataPlane:
         self._live = live
         self._make_balancer = make_balancer
         self._poller = Poller(reactor)
-        self.clock: Clock = self._poller.clock
+        super().__init__(self._poller.clock)
         self._resolver = resolver or Resolver(reactor)
         limits, timeouts = settings.limits, settings.timeouts
         self.max_head = limits.head
@@ -95,11 +94,7 @@ class DataPlane:
         self._drain_timeout = float(timeouts.drain)
         self._defaults = Defaults(timeouts.connect, timeouts.send, timeouts.read)
         self.max_headers = limits.headers
-        self.new_id = RequestIds()
         self._snapshot = Snapshot.build(0, {}, (), None)
-        self._has_routes = False
-        #: Of the upstreams that were asked for, or have names to follow.
-        self._selections: dict[str, Selection] = {}
         #: Those that wait for the first lookup of a server's name.
         self._waiting: dict[str, Selection] = {}
         self._pools: dict[str, dict[tuple[str, int], Pool]] = {}
@@ -109,10 +104,7 @@ class DataPlane:
         self._conversations: set[Conversation] = set()
         self._tunnels: set[Tunnel] = set()
         self._full = False
-        self.draining = False
-        #: Requests under way; exchanges count themselves out.
-        self.exchanges = 0
-        self._accepts = self._requests = self._refusals = 0
+        self._accepts = 0
 
     # Life.
 
@@ -206,10 +198,10 @@ class DataPlane:
         made = []
         for name in changed:
             upstream = new.get(name)
-            if upstream is not None and (name in self._selections or _has_names(upstream)):
+            if upstream is not None and (name in self.selections or _has_names(upstream)):
                 made.append(self._make(upstream))
         self._snapshot = snapshot
-        self._has_routes = bool(snapshot.routes)
+        self.has_routes = bool(snapshot.routes)
         for name in changed:
             self._forget(name, old.get(name), new.get(name))
         await defer.gatherResults([self._install(selection) for selection in made])
@@ -229,8 +221,8 @@ class DataPlane:
         """Counters of this process, for status."""
         return {
             "accepted": self._accepts,
-            "requests": self._requests,
-            "refused": self._refusals,
+            "requests": self.requests,
+            "refused": self.refusals,
             "connections": len(self._conversations) + len(self._tunnels),
             "active": self.exchanges,
             "tunnels": len(self._tunnels),
@@ -241,7 +233,7 @@ class DataPlane:
                     "pid": os.getpid(),
                     "version": self._snapshot.version,
                     "connections": len(self._conversations) + len(self._tunnels),
-                    "requests": self._requests,
+                    "requests": self.requests,
                     "age": round(self._reactor.seconds() - self._began, 1),
                     "restarts": 0,
                 }
@@ -274,7 +266,7 @@ class DataPlane:
         else:
             changed = shared.note_back(about)
         if changed:
-            for selections in (self._selections, self._waiting):
+            for selections in (self.selections, self._waiting):
                 if upstream in selections:
                     selections[upstream].refresh()
 
@@ -320,10 +312,10 @@ class DataPlane:
     def _use(self, selection: Selection) -> None:
         name = selection.name
         self._waiting.pop(name, None)
-        self._selections[name] = selection
+        self.selections[name] = selection
         self._close_pools(name, {(peer.host, peer.port) for peer in selection.peers})
 
-    def _first_use(self, name: str) -> Selection | None:
+    def first_use(self, name: str) -> Selection | None:
         """The selection of an upstream that was not asked for before."""
         upstream = self._snapshot.upstreams.get(name)
         if upstream is None:
@@ -341,7 +333,7 @@ class DataPlane:
     def _forget(self, name: str, old: Upstream | None, new: Upstream | None) -> None:
         """Drop what is known of servers that an upstream no longer has."""
         if new is None:
-            self._selections.pop(name, None)
+            self.selections.pop(name, None)
             self._waiting.pop(name, None)
             self._close_pools(name, ())
             self._pools.pop(name, None)
@@ -360,33 +352,10 @@ class DataPlane:
 
     # For conversations and other downstreams.
 
-    def begin(self, downstream: Any, request: Request) -> Exchange | None:
-        """The exchange for ``request``, to be started; or ``None``: it was refused."""
-        self._requests += 1
-        selection = None if self._has_routes else self._selections.get(request.host)
-        if selection is None:
-            name = self._snapshot.route(request.host, request.path)
-            if name is not None:
-                selection = self._selections.get(name) or self._first_use(name)
-            if selection is None:
-                downstream.refuse(502, f"no upstream for host {request.host!r}")
-                return None
-        self.exchanges += 1
-        return Exchange(self, downstream, request, selection)
-
-    def begin_on(self, upstream: str, downstream: Any, request: Request) -> Exchange | None:
-        """Like :meth:`begin`, on the upstream of this name whatever the request asks for."""
-        self._requests += 1
-        selection = self._selections.get(upstream) or self._first_use(upstream)
-        if selection is None:
-            downstream.refuse(502, f"no upstream {upstream!r}")
-            return None
-        self.exchanges += 1
-        return Exchange(self, downstream, request, selection)
-
-    def refused(self, status: int) -> None:
-        """A request was answered by us."""
-        self._refusals += 1
+    def route(self, request: Request) -> Selection | None:
+        """The selection of a request that its Host alone does not tell."""
+        name = self._snapshot.route(request.host, request.path)
+        return None if name is None else self.selections.get(name) or self.first_use(name)
 
     def tunnel(self, tunnel: Tunnel) -> None:
         """A conversation became a tunnel."""

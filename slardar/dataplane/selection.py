@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from slardar.balancers.base import Balancer, Outcome
 from slardar.health import rules
 from slardar.http1.parser import Request
+from slardar.http1.sides import Clock, SelectionBase
 from slardar.model.live import Live, Peer
 from slardar.model.server import Level, Upstream
 
@@ -65,7 +66,7 @@ class _Level:
         self.recheck = recheck
 
 
-class Selection:
+class Selection(SelectionBase):
     """See the module.  Everything here is called on the request path."""
 
     __slots__ = (
@@ -75,15 +76,6 @@ class Selection:
         "_wants_failed",
         "_wants_finished",
         "_wants_started",
-        "connect_timeout",
-        "failed_statuses",
-        "name",
-        "owner",
-        "read_timeout",
-        "retry_on",
-        "send_timeout",
-        "tries",
-        "try_timeout",
         "upstream",
     )
 
@@ -93,11 +85,11 @@ class Selection:
         live: Live,
         make_balancer: Callable[[Sequence[Peer], Any], Any],
         defaults: Defaults,
-        clock: Any,
+        clock: Clock,
         on_health: Callable[[str, Peer], None] | None = None,
     ) -> None:
+        super().__init__(upstream.name)
         self.upstream = upstream
-        self.name = upstream.name
         self._clock = clock
         self._on_health = on_health
         self._levels: list[_Level] = []

@@ -19,60 +19,45 @@ every kind of event.)
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Final
 
 import httptools
 
-from slardar.http1.exchange import Clock, Exchange
+from slardar.http1.exchange import Exchange
 from slardar.http1.framing import ChunkedDecoder, last_chunk
 from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request, parse_request
 from slardar.http1.replies import error_reply
+from slardar.http1.sides import ChannelBase, ChannelProtocol, PlaneBase
 from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import interim_head
 
-__all__ = ["Conversation", "Host"]
+__all__ = ["Conversation"]
 
-_IDLE, _HEAD, _BODY, _WAIT, _LINGER, _CLOSED = range(6)
+_IDLE: Final = 0
+_HEAD: Final = 1
+_BODY: Final = 2
+_WAIT: Final = 3
+_LINGER: Final = 4
+_CLOSED: Final = 5
 
 #: Up to so many bytes of a body are copied behind the head, and may wait for the end of a
 #: batch; more are sent as they are.
-_SMALL = 8192
+_SMALL: Final = 8192
 #: Bytes of pipelined requests read ahead before the client has to wait.
-_READ_AHEAD = 16384
+_READ_AHEAD: Final = 16384
 #: How long, in seconds, and for how many bytes the rest of a refused request is
 #: read and dropped, so that the reply is not lost to a reset (RFC 9112 9.6;
 #: nginx's lingering_close waits up to 5 s for the next byte).
-_LINGER_SECONDS = 2.0
-_LINGER_BYTES = 1 << 20
+_LINGER_SECONDS: Final = 2.0
+_LINGER_BYTES: Final = 1 << 20
 #: A client that has closed its side and is gone for good is noticed after about
 #: this many seconds, doubled with each look.
-_PROBE_SECONDS = 1
+_PROBE_SECONDS: Final = 1
 #: How every reply begins, whatever it will be: what such a client may be sent early.
-_BEGINNING = b"HTTP/1.1 "
+_BEGINNING: Final = b"HTTP/1.1 "
 
 
-class Host(Protocol):
-    """What a conversation needs of the data plane around it."""
-
-    clock: Clock
-    draining: bool
-    max_head: int
-    max_url: int
-    max_headers: int
-    max_body: int
-    client_header_timeout: float
-    client_body_timeout: float
-    keepalive_timeout: float
-    send_timeout: float
-
-    def begin(self, downstream: Any, request: Request) -> Exchange | None: ...
-    def refused(self, status: int) -> None: ...
-    def tunnel(self, tunnel: Tunnel) -> None: ...
-    def tunnel_closed(self, tunnel: Tunnel) -> None: ...
-    def closed(self, conversation: Conversation) -> None: ...
-
-
-class Conversation:
+class Conversation(ChannelProtocol):
     """The protocol of one client's channel.  ``client`` is the peer's address."""
 
     __slots__ = (
@@ -98,10 +83,10 @@ class Conversation:
         "client",
     )
 
-    def __init__(self, host: Host, client: bytes) -> None:
+    def __init__(self, host: PlaneBase, client: bytes) -> None:
         self._host = host
         self.client = client
-        self.channel: Any = None
+        self.channel: ChannelBase
         self._state = _IDLE
         self._buffer = b""
         #: The client was paused because it sent too far ahead of its replies.
@@ -130,7 +115,7 @@ class Conversation:
     def __repr__(self) -> str:
         return f"<Conversation {self.client!r} state={self._state}>"
 
-    def attach(self, channel: Any) -> None:
+    def attach(self, channel: ChannelBase) -> None:
         """Begin on ``channel``: the first head must come within its time."""
         self.channel = channel
         channel.send_timeout = self._host.send_timeout
@@ -154,7 +139,7 @@ class Conversation:
 
     # From the channel.
 
-    def received(self, channel: Any, data: bytes) -> None:
+    def received(self, channel: ChannelBase, data: Any) -> None:
         """Bytes from the client."""
         state = self._state
         if state == _IDLE:
@@ -173,7 +158,7 @@ class Conversation:
             if self._lingered > _LINGER_BYTES:
                 self.close()
 
-    def ended(self, channel: Any) -> None:
+    def ended(self, channel: ChannelBase) -> None:
         """The client will send no more; it may still read (RFC 9112 9.6)."""
         self._eof = True
         state = self._state
@@ -191,11 +176,11 @@ class Conversation:
         else:
             self._leave()
 
-    def lost(self, channel: Any, message: str) -> None:
+    def lost(self, channel: ChannelBase, message: str) -> None:
         """The connection broke: the client is gone, and so is what it asked for."""
         self.close()
 
-    def drained(self, channel: Any) -> None:
+    def drained(self, channel: ChannelBase) -> None:
         """The client takes more of the reply."""
         self._set_deadline()
         if self._exchange is not None:
@@ -203,7 +188,7 @@ class Conversation:
         elif self._state == _WAIT:
             self._reply_finished()
 
-    def late(self, channel: Any) -> None:
+    def late(self, channel: ChannelBase) -> None:
         """The deadline of the state we are in has passed."""
         if channel.congested or self._state in (_IDLE, _LINGER):
             self.close()
@@ -600,4 +585,4 @@ class _Nothing:
     """A parser's listener that wants to hear nothing."""
 
 
-_NOTHING = _Nothing()
+_NOTHING: Final = _Nothing()

@@ -20,66 +20,30 @@ a failure depends on all the steps before it.)
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from slardar.http1.framing import ChunkedDecoder, chunk, last_chunk
 from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request, parse_reply
 from slardar.http1.retry import CONNECT, ERROR, IDEMPOTENT, STATUS, TIMEOUT, may_retry
-from slardar.http1.writer import RequestIds, request_head
+from slardar.http1.sides import ChannelBase, ChannelProtocol, PlaneBase, PoolBase, SelectionBase
+from slardar.http1.writer import request_head
 from slardar.model.live import Peer
 
-__all__ = ["Clock", "Downstream", "Exchange", "Origin", "Selection", "Service"]
+__all__ = ["Downstream", "Exchange"]
 
 #: 1xx replies relayed for one request.  Two are usual (100, 103); a server that
 #: sends them without end would otherwise hold a request for ever.
-_MAX_INTERIM = 16
+_MAX_INTERIM: Final = 16
 
 #: Bytes in which the head of nearly every reply ends.
-_MOST_HEADS = 4096
+_MOST_HEADS: Final = 4096
 
 # What the reply is at.
-_HEAD, _LENGTH, _CHUNKED, _CLOSE, _DONE = range(5)
-
-
-class Clock(Protocol):
-    """Monotonic seconds, as of the batch of events under way."""
-
-    now: float
-
-
-class Origin(Protocol):
-    """The channel to a server, as an exchange uses it."""
-
-    connecting: bool
-    congested: bool
-    protocol: Any
-    deadline: float
-    send_timeout: float
-
-    def write(self, data: bytes) -> bool: ...
-    def write_soon(self, data: bytes) -> None: ...
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
-    def close(self) -> None: ...
-
-
-class Selection(Protocol):
-    """An upstream of one snapshot: picks servers and is told what became of it."""
-
-    name: str
-    tries: int
-    try_timeout: float
-    connect_timeout: float
-    send_timeout: float
-    read_timeout: float
-    retry_on: frozenset[str]
-    failed_statuses: frozenset[int]
-
-    def pick(self, request: Request, tried: list[Peer]) -> Peer | None: ...
-    def failed(self, peer: Peer, message: str) -> None: ...
-    def succeeded(self, peer: Peer, seconds: float, status: int) -> None: ...
-    def finished(self, peer: Peer, failed: bool, seconds: float, status: int) -> None: ...
-    def refusal(self, tried: bool) -> tuple[int, str]: ...
+_HEAD: Final = 0
+_LENGTH: Final = 1
+_CHUNKED: Final = 2
+_CLOSE: Final = 3
+_DONE: Final = 4
 
 
 class Downstream(Protocol):
@@ -116,18 +80,7 @@ class Downstream(Protocol):
         """The origin takes more."""
 
 
-class Service(Protocol):
-    """What an exchange needs of the data plane around it."""
-
-    clock: Clock
-    max_reply_head: int
-    retry_buffer: int
-
-    exchanges: int
-    new_id: RequestIds
-
-
-class Exchange:
+class Exchange(ChannelProtocol):
     """One request under way.  Made, then :meth:`start`-ed, once."""
 
     __slots__ = (
@@ -160,14 +113,18 @@ class Exchange:
     )
 
     def __init__(
-        self, service: Service, downstream: Downstream, request: Request, selection: Selection
+        self,
+        service: PlaneBase,
+        downstream: Downstream,
+        request: Request,
+        selection: SelectionBase,
     ) -> None:
         self.request = request
         self.selection = selection
         self._service = service
         self._downstream = downstream
         self._head = b""
-        self._channel: Any = None
+        self._channel: ChannelBase | None = None
         self._peer: Peer | None = None
         self._tried: list[Peer] = []
         self._addresses = 0
@@ -298,7 +255,8 @@ class Exchange:
             self._head = request_head(self.request, service.new_id, peer.key)
         # A request that must not be sent twice looks before it uses an idle
         # connection: the server may have closed it a moment ago.
-        channel = peer.pool.acquire(self, fresh, self.request.verb not in IDEMPOTENT)
+        pool: PoolBase = peer.pool
+        channel = pool.acquire(self, fresh, self.request.verb not in IDEMPOTENT)
         if channel is None:
             return False
         self._channel = channel
@@ -318,11 +276,11 @@ class Exchange:
         self._finish_attempt(False, 0)
         return 503, f"no connection can be opened: {peer.pool.shortage}"
 
-    def connected(self, channel: Any) -> None:
+    def connected(self, channel: ChannelBase) -> None:
         """The new connection is there."""
         self._send_request(channel)
 
-    def _send_request(self, channel: Any) -> None:
+    def _send_request(self, channel: ChannelBase) -> None:
         self._connecting = False
         head = self._head
         if self._replay:
@@ -361,7 +319,7 @@ class Exchange:
         if channel.congested and not self._body_ended:
             self._downstream.pause_body()
 
-    def _deadline(self, channel: Any) -> float:
+    def _deadline(self, channel: ChannelBase) -> float:
         """When the origin must have moved by.
 
         While it takes what we write, that is ``send_timeout``; while it owes us a
@@ -376,13 +334,13 @@ class Exchange:
 
     # From the origin's channel.
 
-    def drained(self, channel: Any) -> None:
+    def drained(self, channel: ChannelBase) -> None:
         """What was written to the origin is on its way; it takes more."""
         channel.deadline = self._deadline(channel)
         if not self._body_ended:
             self._downstream.resume_body()
 
-    def received(self, channel: Any, data: bytes | memoryview) -> None:
+    def received(self, channel: ChannelBase, data: Any) -> None:
         """Bytes of the reply; a ``memoryview``, for many, is valid during the call only."""
         if self._body_ended:
             channel.deadline = self._service.clock.now + self.selection.read_timeout
@@ -399,7 +357,7 @@ class Exchange:
         except BadMessage as error:
             self._failed(ERROR, error.message)
 
-    def ended(self, channel: Any) -> None:
+    def ended(self, channel: ChannelBase) -> None:
         """The origin has closed its side."""
         if self._state == _CLOSE:
             self._reply_done(channel, [])
@@ -408,11 +366,11 @@ class Exchange:
         else:
             self._failed(ERROR, "the server closed the connection within its reply")
 
-    def lost(self, channel: Any, message: str) -> None:
+    def lost(self, channel: ChannelBase, message: str) -> None:
         """The connection broke, or could not be made."""
         self._failed(CONNECT if self._connecting else ERROR, message)
 
-    def late(self, channel: Any) -> None:
+    def late(self, channel: ChannelBase) -> None:
         """The channel's deadline has passed."""
         if self._connecting:
             self._failed(TIMEOUT, "the server did not accept the connection in time")
@@ -423,7 +381,7 @@ class Exchange:
 
     # The reply.
 
-    def _head_arrived(self, channel: Any, data: bytes | memoryview) -> None:
+    def _head_arrived(self, channel: ChannelBase, data: bytes | memoryview) -> None:
         service = self._service
         # A body behind the head stays in the view; only the head is copied out of it.
         start = data if isinstance(data, bytes) else bytes(data[:_MOST_HEADS])
@@ -495,7 +453,7 @@ class Exchange:
             self._state = _CLOSE
             self._downstream.start_reply(reply, data[end:], False)
 
-    def _interim_arrived(self, channel: Any, reply: Reply, rest: bytes) -> None:
+    def _interim_arrived(self, channel: ChannelBase, reply: Reply, rest: bytes) -> None:
         if reply.status == 101:
             if self.request.upgrade is None:
                 raise BadMessage(502, "the server switched protocols without being asked")
@@ -511,7 +469,7 @@ class Exchange:
         if rest and self._state == _HEAD:
             self._head_arrived(channel, rest)
 
-    def _length_arrived(self, channel: Any, data: bytes | memoryview) -> None:
+    def _length_arrived(self, channel: ChannelBase, data: bytes | memoryview) -> None:
         size = len(data)
         remaining = self._remaining
         if size < remaining:
@@ -528,7 +486,7 @@ class Exchange:
         if self._state == _LENGTH:
             self._reply_done(channel, [])
 
-    def _chunked_arrived(self, channel: Any, data: bytes) -> None:
+    def _chunked_arrived(self, channel: ChannelBase, data: bytes) -> None:
         decoder = self._decoder
         assert decoder is not None
         pieces = decoder.feed(data)
@@ -537,7 +495,7 @@ class Exchange:
         if decoder.done and self._state == _CHUNKED:
             self._chunked_done(channel)
 
-    def _chunked_done(self, channel: Any) -> None:
+    def _chunked_done(self, channel: ChannelBase) -> None:
         decoder, reply = self._decoder, self._reply
         assert decoder is not None
         assert reply is not None
@@ -545,21 +503,22 @@ class Exchange:
             reply.keep_alive = False
         self._reply_done(channel, decoder.trailers)
 
-    def _reply_done(self, channel: Any, trailers: list[bytes]) -> None:
+    def _reply_done(self, channel: ChannelBase, trailers: list[bytes]) -> None:
         reply = self._reply
         assert reply is not None
         self._state = _DONE
         self._give_back(channel, reply)
         self._downstream.end_reply(trailers)
 
-    def _give_back(self, channel: Any, reply: Reply) -> None:
+    def _give_back(self, channel: ChannelBase, reply: Reply) -> None:
         """The origin's part is over: its channel goes back to the pool, or away."""
         self._channel = None
         peer = self._peer
         assert peer is not None
         self._peer = None
         if reply.keep_alive and self._body_ended and not channel.congested:
-            peer.pool.release(channel)
+            pool: PoolBase = peer.pool
+            pool.release(channel)
         else:
             # Bytes behind the reply, a body not sent in full, or the server's wish:
             # whatever such a connection brings next belongs to no request of ours.

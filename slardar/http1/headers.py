@@ -6,21 +6,19 @@ RFC 9110 7.6.1: an intermediary removes the connection's own headers, those that
 
 from __future__ import annotations
 
-import itertools
+from typing import Final
 
 __all__ = [
     "FORBIDDEN_TRAILERS",
-    "KEEP_ALIVE_LINES",
     "KEPT",
     "REPLY_SPECIAL",
-    "REPLY_STARTS",
     "REQUEST_SPECIAL",
-    "REQUEST_STARTS",
+    "Starts",
     "drop_named",
     "tokens",
 ]
 
-_HOP_BY_HOP = frozenset(
+_HOP_BY_HOP: Final = frozenset(
     (
         b"connection",
         b"keep-alive",
@@ -31,7 +29,7 @@ _HOP_BY_HOP = frozenset(
     )
 )
 
-_TAKEN = _HOP_BY_HOP | {
+_TAKEN: Final = _HOP_BY_HOP | {
     b"content-length",
     b"expect",
     b"host",
@@ -50,14 +48,14 @@ _TAKEN = _HOP_BY_HOP | {
 #: CGI programs (CVE-2016-5385); ``proxy-authorization`` is meant for us.  CGI and
 #: WSGI programs cannot tell ``X_Forwarded_For`` from ``X-Forwarded-For``, so such
 #: spellings of the same names are dropped (nginx drops every name with ``_``).
-REQUEST_SPECIAL = _TAKEN | {name.replace(b"-", b"_") for name in _TAKEN}
+REQUEST_SPECIAL: Final = _TAKEN | {name.replace(b"-", b"_") for name in _TAKEN}
 
 #: The same for a reply.
-REPLY_SPECIAL = _HOP_BY_HOP | {b"content-length"}
+REPLY_SPECIAL: Final = _HOP_BY_HOP | {b"content-length"}
 
 #: What ``Connection`` may name in vain: removing these would change what the
 #: message means, or who sent it (they are written anew in any case).
-KEPT = frozenset(
+KEPT: Final = frozenset(
     (
         b"authorization",
         b"cache-control",
@@ -78,7 +76,7 @@ KEPT = frozenset(
 
 #: Fields that are never passed on in a trailer (RFC 9110 6.5.1): framing, routing,
 #: authentication and how the content is to be read.
-FORBIDDEN_TRAILERS = (
+FORBIDDEN_TRAILERS: Final = (
     _HOP_BY_HOP
     | REQUEST_SPECIAL
     | frozenset(
@@ -120,29 +118,27 @@ def tokens(value: bytes) -> list[bytes]:
     return [part.strip().lower() for part in value.split(b",")]
 
 
-def _starts(names: frozenset[bytes]) -> frozenset[bytes]:
-    """The first three bytes of lines that may hold one of ``names``, in any case."""
-    starts = set()
-    for name in names:
-        start = (name + b":")[:3].decode("ascii")
-        for choice in itertools.product(*((c.lower(), c.upper()) for c in start)):
-            starts.add("".join(choice).encode("ascii"))
-    return frozenset(starts)
+class Starts:
+    """Tells by two bytes of a header line that it holds none of some names.
 
+    ``first[line[0]]`` is 0 for nearly half of the lines of a usual head, and
+    ``third[line[0] << 8 | line[2]]`` for most others.  Where both are 1 the name has to
+    be looked up.  (A slice and a set, the other way to do it, make an object and its
+    hash for each line.)
+    """
 
-REQUEST_STARTS = _starts(REQUEST_SPECIAL)
-REPLY_STARTS = _starts(REPLY_SPECIAL)
+    __slots__ = ("first", "third")
 
-
-#: The usual ways to say that a connection stays open.
-KEEP_ALIVE_LINES = frozenset(
-    (
-        b"Connection: keep-alive",
-        b"Connection: Keep-Alive",
-        b"connection: keep-alive",
-        b"Connection:keep-alive",
-    )
-)
+    def __init__(self, names: frozenset[bytes]) -> None:
+        first, third = bytearray(1 << 8), bytearray(1 << 16)
+        for name in names:
+            line = name + b": "
+            for begin in {line[:1].lower()[0], line[:1].upper()[0]}:
+                first[begin] = 1
+                for end in {line[2:3].lower()[0], line[2:3].upper()[0]}:
+                    third[begin << 8 | end] = 1
+        self.first: Final = bytes(first)
+        self.third: Final = bytes(third)
 
 
 def drop_named(lines: list[bytes], named: list[bytes]) -> None:
@@ -153,4 +149,4 @@ def drop_named(lines: list[bytes], named: list[bytes]) -> None:
     lines[1:] = [line for line in lines[1:] if line.partition(b":")[0].lower() not in gone]
 
 
-_PLAIN = frozenset((b"", b"close", b"keep-alive", b"upgrade", b"te"))
+_PLAIN: Final = frozenset((b"", b"close", b"keep-alive", b"upgrade", b"te"))

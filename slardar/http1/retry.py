@@ -8,18 +8,19 @@ everything may charge a card twice.
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Final
 
 __all__ = ["CONNECT", "ERROR", "IDEMPOTENT", "STATUS", "TIMEOUT", "may_retry"]
 
 #: The kinds of failure, named as ``retry_on`` names them: no connection was had;
 #: the connection broke or the reply was no HTTP; it took too long; the reply's
 #: status is one that ``http_opts.statuses`` maps to false.
-CONNECT = "connect"
-ERROR = "error"
-TIMEOUT = "timeout"
-STATUS = "status"
+CONNECT: Final = "connect"
+ERROR: Final = "error"
+TIMEOUT: Final = "timeout"
+STATUS: Final = "status"
 
-IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 
 
 def may_retry(

@@ -7,18 +7,14 @@ takes its bytes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
+
+from slardar.http1.sides import ChannelBase, ChannelProtocol, Clock
 
 __all__ = ["Tunnel"]
 
 
-class Clock(Protocol):
-    """Monotonic seconds, as of the batch of events under way."""
-
-    now: float
-
-
-class Tunnel:
+class Tunnel(ChannelProtocol):
     """The protocol of both channels of a tunnel.
 
     ``on_end`` is called once, when both channels are closed.  There is no idle
@@ -29,11 +25,13 @@ class Tunnel:
 
     __slots__ = ("_client", "_clock", "_ended", "_on_end", "_origin")
 
-    def __init__(self, client: Any, origin: Any, clock: Clock, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, client: ChannelBase, origin: ChannelBase, clock: Clock, on_end: Callable[[], None]
+    ) -> None:
         self._client = client
         self._origin = origin
         self._clock = clock
-        self._ended: list[Any] = []
+        self._ended: list[ChannelBase] = []
         self._on_end = on_end
         for channel in (client, origin):
             channel.protocol = self
@@ -49,19 +47,19 @@ class Tunnel:
     def __repr__(self) -> str:
         return f"<Tunnel {self._client!r} {self._origin!r}>"
 
-    def received(self, channel: Any, data: bytes | memoryview) -> None:
+    def received(self, channel: ChannelBase, data: Any) -> None:
         """Bytes from one side go to the other."""
         other = self._other(channel)
         other.write(data)
         if other.congested:
             self._wait_for(other)
 
-    def drained(self, channel: Any) -> None:
+    def drained(self, channel: ChannelBase) -> None:
         """One side takes bytes again: read on from the other."""
         self._other(channel).resume()
         channel.deadline = 0.0
 
-    def ended(self, channel: Any) -> None:
+    def ended(self, channel: ChannelBase) -> None:
         """One side says no more: so the other is told, once it has got everything."""
         if channel in self._ended:
             return
@@ -72,11 +70,11 @@ class Tunnel:
         else:
             self._other(channel).finish_writing()
 
-    def lost(self, channel: Any, message: str) -> None:
+    def lost(self, channel: ChannelBase, message: str) -> None:
         """One side broke: the other gets what was under way, and an end."""
         self.close()
 
-    def late(self, channel: Any) -> None:
+    def late(self, channel: ChannelBase) -> None:
         """One side has taken nothing for its send timeout: it gets no more of it."""
         channel.close()
         self.close()
@@ -89,10 +87,10 @@ class Tunnel:
             self._origin.close_when_flushed()
             on_end()
 
-    def _wait_for(self, channel: Any) -> None:
+    def _wait_for(self, channel: ChannelBase) -> None:
         """``channel`` has enough to send: read no more for it until it has sent it."""
         self._other(channel).pause()
         channel.deadline = self._clock.now + channel.send_timeout
 
-    def _other(self, channel: Any) -> Any:
+    def _other(self, channel: ChannelBase) -> ChannelBase:
         return self._origin if channel is self._client else self._client

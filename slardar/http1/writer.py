@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from typing import Final
 
 from slardar.http1.parser import Reply, Request
 
@@ -65,10 +66,10 @@ def request_head(request: Request, new_id: RequestIds, fallback: str) -> bytes:
     return b"\r\n".join(lines)
 
 
-_WITH_CONTENT = frozenset((b"POST", b"PUT", b"PATCH"))
+_WITH_CONTENT: Final = frozenset((b"POST", b"PUT", b"PATCH"))
 
 #: Joined behind the last header, these make the empty line.
-_END = (b"", b"")
+_END: Final = (b"", b"")
 
 
 def interim_head(reply: Reply) -> bytes:

@@ -50,8 +50,8 @@ class ServerLive:
         self.failures = 0
         #: Smooth weighted round robin's place in the turn, and the weight that
         #: failures have lowered (``None``: the configured weight).
-        self.current_weight = 0.0
-        self.effective_weight: float | None = None
+        self.current_weight = 0
+        self.effective_weight: int | None = None
         #: Moving average of the reply time in seconds (``None``: no reply yet).
         self.ewma: float | None = None
         #: When that was last brought up to date, in monotonic seconds.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from slardar.http1.sides import ChannelBase, ChannelProtocol, Clock, PoolBase
+
 __all__ = ["FakeClock", "FakePool", "RecordingChannel"]
 
 #: The marks and the size of a read that ``slardar.dataplane.channel`` has.
@@ -22,18 +24,18 @@ _ENDLESS = 1 << 60
 _numbers = itertools.count(1)
 
 
-class FakeClock:
+class FakeClock(Clock):
     """Monotonic seconds that pass when the test says so."""
 
     def __init__(self, now: float = 1000.0) -> None:
-        self.now = now
+        super().__init__(now)
 
     def advance(self, seconds: float) -> None:
         """Let ``seconds`` pass."""
         self.now += seconds
 
 
-class RecordingChannel:
+class RecordingChannel(ChannelBase):
     """A channel that keeps what is written to it, and whose peer is the test.
 
     The test speaks for the peer: :meth:`deliver`, :meth:`end`, :meth:`lose`,
@@ -44,19 +46,16 @@ class RecordingChannel:
     """
 
     def __init__(
-        self, clock: FakeClock, protocol: Any = None, connecting: bool = False, name: str = ""
+        self,
+        clock: FakeClock,
+        protocol: ChannelProtocol | None = None,
+        connecting: bool = False,
+        name: str = "",
     ) -> None:
+        super().__init__(protocol or ChannelProtocol(), connecting)
         self.clock = clock
-        self.protocol = protocol
-        self.connecting = connecting
         self.fd = next(_numbers)
         self.name = name or f"channel {self.fd}"
-        self.deadline = 0.0
-        self.send_timeout = 60.0
-        self.bulk = False
-        self.congested = False
-        self.at_end = False
-        self.closed = False
         #: Not read from: the peer is made to wait.
         self.paused = False
         #: Closed by a reset.
@@ -251,7 +250,7 @@ class RecordingChannel:
                 self.protocol.late(self)
 
 
-class FakePool:
+class FakePool(PoolBase):
     """A server's pool that hands out recording channels.
 
     ``addresses`` is how many addresses the server's name has.  Channels it has made
@@ -259,19 +258,19 @@ class FakePool:
     """
 
     def __init__(self, clock: FakeClock, name: str = "server", addresses: int = 1) -> None:
+        super().__init__()
         self.clock = clock
         self.name = name
         self.addresses = addresses
         self.channels: list[RecordingChannel] = []
-        self.idle: list[RecordingChannel] = []
+        self.idle: list[ChannelBase] = []
         #: No connection can even be begun; and if that is this machine's fault, why.
         self.exhausted = False
-        self.shortage = ""
 
     def __repr__(self) -> str:
         return f"<FakePool {self.name} idle={len(self.idle)}>"
 
-    def acquire(self, protocol: Any, fresh: bool, check: bool) -> RecordingChannel | None:
+    def acquire(self, protocol: ChannelProtocol, fresh: bool, check: bool) -> ChannelBase | None:
         """The newest idle channel, or a new one that is connecting."""
         while not fresh and self.idle:
             channel = self.idle.pop()
@@ -283,12 +282,12 @@ class FakePool:
         if self.exhausted:
             return None
         name = f"{self.name} #{len(self.channels) + 1}"
-        channel = RecordingChannel(self.clock, protocol, connecting=True, name=name)
-        channel.bulk = True
-        self.channels.append(channel)
-        return channel
+        made = RecordingChannel(self.clock, protocol, connecting=True, name=name)
+        made.bulk = True
+        self.channels.append(made)
+        return made
 
-    def release(self, channel: RecordingChannel) -> None:
+    def release(self, channel: ChannelBase) -> None:
         """Keep a channel whose reply is complete."""
         assert not channel.closed
         channel.protocol = self
@@ -300,22 +299,22 @@ class FakePool:
         """Whether the name has another address."""
         return tried < self.addresses
 
-    def received(self, channel: RecordingChannel, data: Any) -> None:
+    def received(self, channel: ChannelBase, data: Any) -> None:
         """Bytes without a request poison the channel."""
         self._discard(channel)
 
-    def ended(self, channel: RecordingChannel) -> None:
+    def ended(self, channel: ChannelBase) -> None:
         self._discard(channel)
 
-    def lost(self, channel: RecordingChannel, message: str) -> None:
+    def lost(self, channel: ChannelBase, message: str) -> None:
         self._discard(channel)
 
-    def drained(self, channel: RecordingChannel) -> None:
+    def drained(self, channel: ChannelBase) -> None:
         """Nobody waits for it."""
 
-    def late(self, channel: RecordingChannel) -> None:
+    def late(self, channel: ChannelBase) -> None:
         self._discard(channel)
 
-    def _discard(self, channel: RecordingChannel) -> None:
+    def _discard(self, channel: ChannelBase) -> None:
         self.idle.remove(channel)
         channel.close()

@@ -18,8 +18,9 @@ from __future__ import annotations
 from typing import Any
 
 from slardar.http1.conversation import Conversation
-from slardar.http1.exchange import Clock, Exchange
+from slardar.http1.exchange import Exchange
 from slardar.http1.parser import Request
+from slardar.http1.sides import PlaneBase, SelectionBase
 from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import RequestIds
 from slardar.model.live import Peer, ServerLive
@@ -29,18 +30,13 @@ from slardar.testing.channels import FakeClock, FakePool, RecordingChannel
 __all__ = ["FakeHost", "FakeSelection", "Playbook"]
 
 
-class FakeSelection:
+class FakeSelection(SelectionBase):
     """An upstream of ``servers`` servers, picked in their order."""
 
     def __init__(self, clock: FakeClock, servers: int = 1) -> None:
-        self.name = "fake"
+        super().__init__("fake")
         self.tries = max(1, servers)
-        self.try_timeout = 0.0
-        self.connect_timeout = 3.0
-        self.send_timeout = 60.0
-        self.read_timeout = 60.0
-        self.retry_on: frozenset[str] = frozenset(("connect", "error", "timeout", "status"))
-        self.failed_statuses: frozenset[int] = frozenset()
+        self.retry_on = frozenset(("connect", "error", "timeout", "status"))
         self.peers: list[Peer] = []
         for number in range(1, servers + 1):
             peer = Peer(Server(host=f"10.0.0.{number}", port=80), ServerLive())
@@ -77,26 +73,14 @@ class FakeSelection:
         return 502, "no server of upstream fake is available"
 
 
-class FakeHost:
+class FakeHost(PlaneBase):
     """The data plane around a conversation and its exchanges, with the contract's
     defaults."""
 
     def __init__(self, clock: FakeClock, selection: FakeSelection | None) -> None:
-        self.clock: Clock = clock
+        super().__init__(clock)
         self.selection = selection
-        self.draining = False
-        self.max_head = 32768
-        self.max_url = 8192
-        self.max_headers = 100
-        self.max_body = 1 << 30
-        self.max_reply_head = 65536
-        self.retry_buffer = 65536
-        self.client_header_timeout = 10.0
-        self.client_body_timeout = 60.0
-        self.keepalive_timeout = 75.0
-        self.send_timeout = 60.0
         self.new_id = RequestIds(b"id")
-        self.exchanges = 0
         #: The requests that began, the statuses of replies that slardar made.
         self.requests: list[Request] = []
         self.refusals: list[int] = []

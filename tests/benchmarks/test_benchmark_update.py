@@ -21,7 +21,7 @@ def test_changed_upstreams_are_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
         really_apply(plane, snapshot, changed)
         if len(changed) == 1:
             (name,) = changed
-            selection = plane._selections.get(name)  # type: ignore[attr-defined]
+            selection = plane.selections.get(name)  # type: ignore[attr-defined]
             served.append((name, selection is not None))
             if selection is not None:
                 assert selection.upstream is snapshot.upstreams[name]

@@ -13,6 +13,7 @@ from twisted.internet import task
 from twisted.logger import globalLogPublisher
 
 from slardar.dataplane.poller import Poller
+from slardar.http1.sides import ChannelProtocol
 
 __all__ = ["HandReactor", "Recorder", "drain", "is_silent", "logged", "pump", "reset", "tcp_pair"]
 
@@ -34,7 +35,7 @@ class HandReactor(task.Clock):
         self.readers.remove(reader)
 
 
-class Recorder:
+class Recorder(ChannelProtocol):
     """A channel's protocol that writes down what it is told."""
 
     def __init__(self) -> None:

@@ -330,7 +330,7 @@ def test_change_costs_in_proportion(site: Site) -> None:
     site.plane.apply(site.snapshot, names)
     # All of them in use.
     for name in names[:500]:
-        site.plane._first_use(name)
+        site.plane.first_use(name)
     made = len(site.made)
     taken = []
     for turn in range(20):

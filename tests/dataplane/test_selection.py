@@ -13,15 +13,10 @@ from slardar.dataplane.selection import Defaults, Selection
 from slardar.http1.parser import Request, parse_request
 from slardar.model.live import Live, Peer
 from slardar.model.parse import parse_upstream
+from slardar.testing.channels import FakeClock
 from tests.dataplane.kit import logged
 
 DEFAULTS = Defaults(connect=3.0, send=60.0, read=61.0)
-
-
-class Clock:
-    """Seconds that pass when the test says so."""
-
-    now = 1000.0
 
 
 class First(Balancer):
@@ -50,9 +45,9 @@ Make = Callable[..., Selection]
 
 
 @pytest.fixture
-def clock() -> Clock:
+def clock() -> FakeClock:
     """A fresh clock."""
-    return Clock()
+    return FakeClock()
 
 
 @pytest.fixture
@@ -62,7 +57,7 @@ def live() -> Live:
 
 
 @pytest.fixture
-def make(clock: Clock, live: Live) -> Make:
+def make(clock: FakeClock, live: Live) -> Make:
     """Makes the selection of an upstream given as keys of its object."""
 
     def build(balancer: Any = First, **body: Any) -> Selection:
@@ -130,7 +125,7 @@ def test_every_server_is_tried_once(make: Make) -> None:
     assert repr(selection) == "<Selection up>"
 
 
-def test_backups_serve_when_all_others_are_out(make: Make, clock: Clock) -> None:
+def test_backups_serve_when_all_others_are_out(make: Make, clock: FakeClock) -> None:
     """A backup gets nothing while another server is available, also as a second try."""
     selection = make(
         servers=[server(1, max_fails=1), server(2, max_fails=1), server(3, backup=True)]
@@ -234,7 +229,7 @@ def test_limit_of_one_level_leads_to_the_next(make: Make) -> None:
     assert pick(selection) == 2
 
 
-def test_failures_put_a_server_out_for_a_time(make: Make, clock: Clock) -> None:
+def test_failures_put_a_server_out_for_a_time(make: Make, clock: FakeClock) -> None:
     """max_fails failures within fail_timeout put it out for fail_timeout; then it is
     tried again, and a failure puts it out at once."""
     selection = make(servers=[server(1, max_fails=2, fail_timeout=5), server(2)])
@@ -256,7 +251,7 @@ def test_failures_put_a_server_out_for_a_time(make: Make, clock: Clock) -> None:
     assert pick(selection) == 1
 
 
-def test_each_server_comes_back_in_its_own_time(make: Make, clock: Clock) -> None:
+def test_each_server_comes_back_in_its_own_time(make: Make, clock: FakeClock) -> None:
     """The list of those in service is made anew when the first of them is due."""
     selection = make(
         servers=[
@@ -274,7 +269,7 @@ def test_each_server_comes_back_in_its_own_time(make: Make, clock: Clock) -> Non
     assert ports(selection) == [1, 2, 3]
 
 
-def test_last_good_server_stays(make: Make, clock: Clock) -> None:
+def test_last_good_server_stays(make: Make, clock: FakeClock) -> None:
     """Whatever fails, one server remains, marked unstable; also across levels."""
     selection = make(
         servers=[

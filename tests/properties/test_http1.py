@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from slardar.http1 import parser
 from slardar.http1.framing import ChunkedDecoder, chunk, last_chunk
 from slardar.http1.headers import KEPT, REQUEST_SPECIAL, drop_named
 from slardar.http1.parser import (
@@ -54,6 +55,35 @@ def _parsed(parse: Any, *arguments: Any) -> Any:
         return parse(*arguments)
     except BadMessage as error:
         return error
+
+
+def _described(outcome: Any) -> Any:
+    """All that is known of a request, or why it was refused."""
+    if isinstance(outcome, BadMessage):
+        return outcome.status, outcome.message
+    values = {name: getattr(outcome, name) for name in dir(outcome) if name[0] != "_"}
+    return {name: value for name, value in values.items() if not callable(value)}
+
+
+_plain = b"GET /a HTTP/1.1\r\nHost: app\r\n\r\n"
+_closing = b"GET /a HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"
+
+
+@steady
+@example([_closing, _plain])
+@example([b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 5\r\n\r\n", _plain])
+@example([b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 0\r\n\r\n", _plain])
+@example([b"POST / HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n", _plain])
+@example([b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", _plain])
+@given(st.lists(st.one_of(_request_heads.map(_first_head), st.just(_plain)), max_size=6))
+def test_no_head_is_judged_by_the_one_before(heads: list[bytes]) -> None:
+    """llhttp's parsers are used again; what they have seen before makes no difference."""
+    for head in heads:
+        used = _described(_parsed(parse_request, head))
+        parser._judge._parser = None
+        assert used == _described(_parsed(parse_request, head))
+        # The next one comes behind this one again.
+        _parsed(parse_request, head)
 
 
 class _Told:

@@ -1,0 +1,67 @@
+"""Where a request enters the data plane: which upstream's selection it gets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mypy_extensions import mypyc_attr
+
+from slardar.dataplane.selection import Selection
+from slardar.http1.exchange import Exchange
+from slardar.http1.parser import Request
+from slardar.http1.sides import Clock, PlaneBase
+
+__all__ = ["Entry"]
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Entry(PlaneBase):
+    """The part of a data plane that every request passes.
+
+    The rest of the plane keeps ``selections`` and ``has_routes`` in step with the
+    snapshot in service, and answers what is not decided here.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        #: By the name of the upstream: those that were asked for before.
+        self.selections: dict[str, Selection] = {}
+        #: There are routes, which come before the name in Host.
+        self.has_routes: bool = False
+        #: Requests that came, and those answered without a server.
+        self.requests: int = 0
+        self.refusals: int = 0
+
+    def begin(self, downstream: Any, request: Request) -> Exchange | None:
+        self.requests += 1
+        selection = None if self.has_routes else self.selections.get(request.host)
+        if selection is None:
+            selection = self.route(request)
+            if selection is None:
+                downstream.refuse(502, f"no upstream for host {request.host!r}")
+                return None
+        self.exchanges += 1
+        return Exchange(self, downstream, request, selection)
+
+    def begin_on(self, upstream: str, downstream: Any, request: Request) -> Exchange | None:
+        """Like :meth:`begin`, on the upstream of this name whatever the request asks for."""
+        self.requests += 1
+        selection = self.selections.get(upstream)
+        if selection is None:
+            selection = self.first_use(upstream)
+            if selection is None:
+                downstream.refuse(502, f"no upstream {upstream!r}")
+                return None
+        self.exchanges += 1
+        return Exchange(self, downstream, request, selection)
+
+    def refused(self, status: int) -> None:
+        self.refusals += 1
+
+    def route(self, request: Request) -> Selection | None:
+        """The selection of a request that its Host alone does not tell."""
+        raise NotImplementedError
+
+    def first_use(self, name: str) -> Selection | None:
+        """The selection of an upstream that was not asked for before."""
+        raise NotImplementedError
