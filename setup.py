@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
 from setuptools import find_packages, setup
 
@@ -19,9 +22,67 @@ def read_version() -> str:
     return found.group(1)
 
 
+#: What every request passes, and nothing else.  The package is whole without: the same
+#: sources run interpreted, at about half the speed.
+REQUEST_PATH = (
+    "balancers/base",
+    "balancers/wrr",
+    "dataplane/channel",
+    "dataplane/entry",
+    "dataplane/listener",
+    "dataplane/poller",
+    "dataplane/pool",
+    "dataplane/selection",
+    "health/rules",
+    "http1/conversation",
+    "http1/exchange",
+    "http1/framing",
+    "http1/headers",
+    "http1/parser",
+    "http1/retry",
+    "http1/sides",
+    "http1/tunnel",
+    "http1/writer",
+    "model/live",
+)
+
+
+def compiled() -> list[Any]:
+    """The request path as C extensions, made by mypyc from the Python sources.
+
+    ``SLARDAR_COMPILE=1`` asks for them and fails if they cannot be made; ``0`` leaves
+    them out.  Without it an ordinary installation has them where mypyc and a C compiler
+    are there, and an editable one never: whoever edits a source must see its effect.
+    """
+    wanted = os.environ.get("SLARDAR_COMPILE", "")
+    ordinary = {"bdist_wheel", "install"} & set(sys.argv)
+    builds = ordinary or "build_ext" in sys.argv
+    if wanted == "0" or not builds or not (wanted == "1" or ordinary):
+        return []
+    files = [str(Path("slardar", f"{name}.py")) for name in REQUEST_PATH]
+    # The build has none of the libraries, whose types are not needed here, and must not
+    # take the settings of `make lint`.
+    options = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
+    try:
+        from mypyc.build import mypycify
+
+        extensions = mypycify(
+            [*options, *files], opt_level="3", debug_level="0", group_name="slardar"
+        )
+    except (ImportError, SystemExit):
+        if wanted == "1":
+            raise
+        return []
+    for extension in extensions:
+        extension.optional = wanted != "1"
+    return extensions
+
+
 TEST = [
     "coverage>=7.4",
     "hypothesis>=6.100",
+    # Compiles the request path, which is tested both ways.
+    "mypy>=1.15",
     "pytest>=8",
     "pytest-cov>=5",
     "pytest-twisted>=1.14",
@@ -33,7 +94,7 @@ TEST = [
 ]
 LINT = [
     "import-linter>=2",
-    "mypy>=1.11",
+    "mypy>=1.15",
     "mypy-zope>=1.0.7",
     "ruff>=0.6",
     "types-PyYAML",
@@ -69,6 +130,7 @@ setup(
         "click>=8.1",
         "httptools>=0.6.4",
         "msgspec>=0.18.6",
+        "mypy_extensions>=1",
         "pyyaml>=6",
         "twisted>=24.3",
         "zope.interface>=5",
@@ -79,6 +141,7 @@ setup(
         "docs": DOCS,
         "bench": BENCH,
     },
+    ext_modules=compiled(),
     entry_points={"console_scripts": ["slardar = slardar.cli:main"]},
     zip_safe=False,
     classifiers=[

@@ -1,0 +1,83 @@
+"""The request path compiled by mypyc: the same behaviour as its sources.
+
+The package is built as an ordinary installation builds it, and the tests of what is
+compiled run on it, in a copy of the checkout and in a process of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+#: What touches the modules that are compiled; the rest runs on top of these.
+TESTS = (
+    "tests/balancers",
+    "tests/dataplane",
+    "tests/http1",
+    "tests/properties",
+    "tests/test_web.py",
+    "tests/integration/test_dataplane.py",
+    "tests/integration/test_hostile_replies.py",
+    "tests/integration/test_hostile_requests.py",
+)
+
+
+def run(*command: str | Path, cwd: Path, seconds: float) -> str:
+    """What a command prints; a failing one fails the test with all it said."""
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=seconds,
+        env={**os.environ, "SLARDAR_COMPILE": "1"},
+    )
+    assert done.returncode == 0, done.stdout[-20000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout in which the request path is compiled."""
+    folder = tmp_path_factory.mktemp("compiled")
+    copy = folder / "checkout"
+    junk = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "site", "*.so")
+    shutil.copytree(CHECKOUT, copy, ignore=junk)
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+    run(
+        *pip, "wheel", "--no-build-isolation", "--no-deps", "--no-index", "-w", folder, copy,
+        cwd=folder, seconds=400,
+    )  # fmt: skip
+    (wheel,) = folder.glob("slardar-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if name.endswith(".so"):
+                archive.extract(name, copy)
+    return copy
+
+
+def test_is_compiled(checkout: Path) -> None:
+    """It is the compiled modules that an installation imports."""
+    shown = run(
+        sys.executable,
+        "-c",
+        "import slardar.http1.parser, slardar.dataplane.poller, slardar.balancers.wrr as w;"
+        "print(slardar.http1.parser.__file__, slardar.dataplane.poller.__file__, w.__file__)",
+        cwd=checkout,
+        seconds=60,
+    )
+    assert all(file.endswith(".so") for file in shown.split()), shown
+
+
+def test_behaves_as_its_sources(checkout: Path) -> None:
+    """All tests of the request path pass on it, those of real sockets included."""
+    run(sys.executable, "-m", "pytest", "-q", *TESTS, cwd=checkout, seconds=400)
