@@ -106,6 +106,13 @@ class IPlane(Interface):
         when every live worker serves the snapshot.
         """
 
+    def take_settings(settings: Any) -> Deferred[None]:
+        """Use ``timeouts`` and ``limits`` of these settings from now on.
+
+        They hold for what begins after it has fired.  What else the settings say is
+        taken at the start only.
+        """
+
     def peers(upstream: str):
         """``{"host:port": ServerLive}`` of one upstream, for status."""
 

@@ -39,7 +39,9 @@ from slardar.workers.parent import Workers, usable_cores
 __all__ = ["Options", "SlardarService", "makeService"]
 
 #: Settings that a process takes at its start only.
-_AT_START = ("listen", "control", "workers", "store", "timeouts", "limits", "health", "hooks")
+_AT_START = ("listen", "control", "workers", "store", "health", "hooks")
+#: Settings of the data plane that it takes with HUP.
+_WITH_HUP = ("timeouts", "limits")
 
 _log = Logger("slardar.service")
 
@@ -144,7 +146,8 @@ class SlardarService(Service):
         )
 
     def reload(self) -> defer.Deferred[None]:
-        """Read the settings again, and serve what they say of upstreams and routes.
+        """Read the settings again: serve what they say of upstreams and routes, with the
+        timeouts and limits that they have.
 
         What is wrong in them is logged and changes nothing.  Never fails.
         """
@@ -169,9 +172,16 @@ class SlardarService(Service):
             _log.failure("the configuration was not read again")
             return
         before, self._settings = self._settings, settings
-        waiting = [key for key in _AT_START if getattr(before, key) != getattr(settings, key)]
+
+        def changed(keys: tuple[str, ...]) -> list[str]:
+            return [key for key in keys if getattr(before, key) != getattr(settings, key)]
+
+        taken, waiting = changed(_WITH_HUP), changed(_AT_START)
+        if taken:
+            await self._plane.take_settings(settings)
+            _log.info("read again: {keys} hold from now on", keys=", ".join(taken))
         if waiting:
-            _log.warn("{keys}: changed, but taken with the next start", keys=", ".join(waiting))
+            _log.warn("{keys}: changed, but taken with USR2 or a start", keys=", ".join(waiting))
         if receipt is None:
             _log.info("read again: nothing of upstreams and routes has changed")
         else:

@@ -80,20 +80,8 @@ class DataPlane(Entry):
         self._poller = Poller(reactor)
         super().__init__(self._poller.clock)
         self._resolver = resolver or Resolver(reactor)
-        limits, timeouts = settings.limits, settings.timeouts
-        self.max_head = limits.head
-        self.max_url = limits.url
-        self.max_body = limits.body or sys.maxsize
         self.max_reply_head = _MAX_REPLY_HEAD
-        self.retry_buffer = limits.retry_buffer
-        self._max_connections = limits.connections
-        self.client_header_timeout = float(timeouts.client_header)
-        self.client_body_timeout = float(timeouts.client_body)
-        self.keepalive_timeout = float(timeouts.keepalive)
-        self.send_timeout = float(timeouts.send)
-        self._drain_timeout = float(timeouts.drain)
-        self._defaults = Defaults(timeouts.connect, timeouts.send, timeouts.read)
-        self.max_headers = limits.headers
+        self._set_limits(settings)
         self._snapshot = Snapshot.build(0, {}, (), None)
         #: Those that wait for the first lookup of a server's name.
         self._waiting: dict[str, Selection] = {}
@@ -182,6 +170,36 @@ class DataPlane(Entry):
                 conversation.ended(conversation.channel)
 
     # IPlane.
+
+    def take_settings(self, settings: Settings) -> defer.Deferred[None]:
+        """Use other ``timeouts`` and ``limits``; see :class:`slardar.interfaces.IPlane`.
+
+        Clients that are connected keep what they are waiting for now, and get the new
+        values with the next thing they do.  Beyond a lowered ``limits.connections``
+        nobody is sent away, and nobody is accepted until enough have left.
+        """
+        self._set_limits(settings)
+        for selections in (self.selections, self._waiting):
+            for selection in selections.values():
+                _set_timeouts(selection, self._defaults)
+        self._look_whether_full()
+        return defer.succeed(None)
+
+    def _set_limits(self, settings: Settings) -> None:
+        """The settings as numbers that the request path reads with one look."""
+        limits, timeouts = settings.limits, settings.timeouts
+        self.max_head = limits.head
+        self.max_url = limits.url
+        self.max_headers = limits.headers
+        self.max_body = limits.body or sys.maxsize
+        self.retry_buffer = limits.retry_buffer
+        self._max_connections = limits.connections
+        self.client_header_timeout = float(timeouts.client_header)
+        self.client_body_timeout = float(timeouts.client_body)
+        self.keepalive_timeout = float(timeouts.keepalive)
+        self.send_timeout = float(timeouts.send)
+        self._drain_timeout = float(timeouts.drain)
+        self._defaults = Defaults(timeouts.connect, timeouts.send, timeouts.read)
 
     def apply(self, snapshot: Snapshot, changed: Collection[str]) -> defer.Deferred[Any]:
         """Serve ``snapshot`` from now on; see :class:`slardar.interfaces.IPlane`.
@@ -391,6 +409,20 @@ class DataPlane(Entry):
                 listener.pause()
             else:
                 listener.resume()
+
+
+def _set_timeouts(selection: Selection, defaults: Defaults) -> None:
+    """Give a selection in use other defaults; what its upstream says itself stays.
+
+    It is not made anew, for its balancers would begin from the beginning.
+    """
+    upstream = selection.upstream
+    if upstream.connect_timeout is None:
+        selection.connect_timeout = defaults.connect
+    if upstream.send_timeout is None:
+        selection.send_timeout = defaults.send
+    if upstream.read_timeout is None:
+        selection.read_timeout = defaults.read
 
 
 def _has_names(upstream: Upstream) -> bool:

@@ -32,6 +32,7 @@ __all__ = [
     "Ping",
     "Report",
     "ServerReport",
+    "TakeSettings",
     "ToWorker",
     "Whole",
     "change",
@@ -105,6 +106,12 @@ class Change(Struct, tag="change", frozen=True):
     default_upstream: str | None
 
 
+class TakeSettings(Struct, tag="settings", frozen=True):
+    """Use ``timeouts`` and ``limits`` of these settings from now on."""
+
+    settings: Settings
+
+
 class Ping(Struct, tag="ping", frozen=True):
     """Answered at once, by a worker whose reactor turns."""
 
@@ -155,7 +162,7 @@ class Report(Struct, tag="report", frozen=True):
     servers: tuple[ServerReport, ...] = ()
 
 
-ToWorker = Begin | Whole | Change | Health | Ping | Drain
+ToWorker = Begin | Whole | Change | TakeSettings | Health | Ping | Drain
 FromWorker = Report | Health
 
 _to_worker: Any = msgspec.json.Decoder(ToWorker)

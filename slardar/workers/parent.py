@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
+from msgspec import structs
 from twisted.internet import defer
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -249,6 +250,33 @@ class Workers:
         if not self._running:
             return defer.succeed({"workers": {}})
         return defer.ensureDeferred(self._apply(base, snapshot, changed))
+
+    def take_settings(self, settings: Settings) -> defer.Deferred[None]:
+        """Use other ``timeouts`` and ``limits``; see :class:`slardar.interfaces.IPlane`.
+
+        A worker that cannot take them, or does not confirm them in time, is replaced by
+        one that begins with them; it is not waited for.  Never fails.
+        """
+        # The rest of them stays as it is everywhere, in replacements too.
+        self._settings = structs.replace(
+            self._settings, timeouts=settings.timeouts, limits=settings.limits
+        )
+        return defer.ensureDeferred(self._take_settings())
+
+    async def _take_settings(self) -> None:
+        lean = messages.lean_settings(self._settings)
+        data = messages.encode(messages.TakeSettings(lean))
+        told = [
+            (process, process.tell(data, START if process.ready_at is None else ANSWER))
+            for process in self._processes()
+        ]
+        for process, confirmation in told:
+            try:
+                done = await confirmation
+            except WorkerGone:
+                continue
+            if done.error:
+                process.kill(f"it could not take the settings: {done.error}")
 
     async def _apply(
         self, base: Snapshot, snapshot: Snapshot, changed: Collection[str]

@@ -91,6 +91,9 @@ class Worker:
         if isinstance(message, messages.Whole):
             snapshot = _snapshot(message)
             return self._apply(snapshot, _differences(self._snapshot, snapshot))
+        if isinstance(message, messages.TakeSettings):
+            taken = self._plane.take_settings(message.settings)
+            return taken.addCallback(lambda _: self._done())
         if isinstance(message, messages.Health):
             self._plane.set_health(
                 message.upstream, message.host, message.port, message.down_for, message.message

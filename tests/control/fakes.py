@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from zope.interface import implementer
 
-from slardar.config import parse_settings
+from slardar.config import Settings, parse_settings
 from slardar.control.actions import Actions
 from slardar.control.http import make_site
 from slardar.errors import ConfigError, ConflictError
@@ -112,6 +112,7 @@ class FakePlane:
 
     def __init__(self) -> None:
         self.applied: list[tuple[Snapshot, list[str]]] = []
+        self.settings: list[Settings] = []
         self.live: dict[str, dict[str, ServerLive]] = {}
         self.error: Exception | None = None
         self.held: list[Any] | None = None
@@ -132,6 +133,10 @@ class FakePlane:
         else:
             self.held.append(lambda: done.callback(answer))
         return done
+
+    def take_settings(self, settings: Settings) -> defer.Deferred[None]:
+        self.settings.append(settings)
+        return defer.succeed(None)
 
     def peers(self, upstream: str) -> Mapping[str, ServerLive]:
         return self.live.get(upstream, {})

@@ -103,10 +103,12 @@ def test_hup_reads_the_file_again(
         routes=[{"host": "routed", "upstream": "new"}],
         default_upstream="o",
         timeouts={"connect": 2},
+        store="memory:",
         conf_hash="second",
     )
     slardar.signal(signal.SIGHUP)
-    slardar.wait_for(r"timeouts: changed, but taken with the next start")
+    slardar.wait_for(r"read again: timeouts hold from now on")
+    slardar.wait_for(r"store: changed, but taken with USR2 or a start")
     slardar.wait_for(r"read again: version 2 is served")
     assert slardar.get("kept", "/who") == (200, "nginx\n")
     assert slardar.get("new", "/who") == (200, "http.server\n")

@@ -1,0 +1,140 @@
+"""A data plane that is told other timeouts and limits while it serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from slardar.balancers.wrr import WeightedRoundRobin
+from slardar.config import Limits, Settings, Timeouts
+from slardar.dataplane.proxy import DataPlane
+from slardar.http1.parser import parse_request
+from slardar.model.live import Live
+from slardar.model.parse import parse_upstream
+from slardar.model.snapshot import Snapshot
+from tests.dataplane.kit import HandReactor
+
+NEW = Settings(
+    timeouts=Timeouts(
+        client_header=1, client_body=2, keepalive=3, connect=4, send=5, read=6, drain=7
+    ),
+    limits=Limits(head=11, headers=12, url=13, body=14, connections=15, retry_buffer=16),
+)
+
+
+class Resolver:
+    """Leaves every name without an address."""
+
+    def follow(self, name: str, follower: Callable[..., None]) -> Any:
+        return Deferred()
+
+    def unfollow(self, name: str, follower: Callable[..., None]) -> None:
+        """Nothing to end."""
+
+    def stop(self) -> None:
+        """Nothing to stop."""
+
+
+class FakeListener:
+    """Writes down whether it accepts."""
+
+    accepts = True
+
+    def pause(self) -> None:
+        self.accepts = False
+
+    def resume(self) -> None:
+        self.accepts = True
+
+
+@pytest.fixture
+def plane(hand: HandReactor) -> Iterator[DataPlane]:
+    """One that serves, with the default settings."""
+    resolver: Any = Resolver()
+    found = DataPlane(hand, Settings(), Live(), lambda mode: WeightedRoundRobin, resolver)
+    found.start()
+    yield found
+    found._poller.stop()
+
+
+def serve(plane: DataPlane, host: str = "127.0.0.1", **keys: Any) -> None:
+    """Serve one upstream, ``up``."""
+    body = {"servers": [{"host": host, "port": 1}], **keys}
+    snapshot = Snapshot.build(1, {"up": parse_upstream("up", body, "up")}, (), None)
+    plane.apply(snapshot, ["up"])
+
+
+def selection(plane: DataPlane) -> Any:
+    """What a request for ``up`` is served by."""
+    exchange = plane.begin(None, parse_request(b"GET / HTTP/1.1\r\nHost: up\r\n\r\n"))
+    assert exchange is not None
+    return exchange.selection
+
+
+def timeouts(found: Any) -> tuple[float, float, float]:
+    """Those of a selection."""
+    return found.connect_timeout, found.send_timeout, found.read_timeout
+
+
+def test_numbers_of_the_request_path_are_the_new_ones(plane: DataPlane) -> None:
+    """Each of them; they are what a plane that started with these settings has."""
+    assert plane.take_settings(NEW).called
+    assert (plane.max_head, plane.max_headers, plane.max_url) == (11, 12, 13)
+    assert (plane.max_body, plane.retry_buffer) == (14, 16)
+    assert (plane.client_header_timeout, plane.client_body_timeout) == (1.0, 2.0)
+    assert (plane.keepalive_timeout, plane.send_timeout) == (3.0, 5.0)
+
+
+def test_upstream_in_use_gets_the_new_defaults(plane: DataPlane) -> None:
+    """It is not made anew: its balancer goes on where it was."""
+    serve(plane)
+    found = selection(plane)
+    assert timeouts(found) == (3, 60, 60)
+    plane.take_settings(NEW)
+    assert selection(plane) is found
+    assert timeouts(found) == (4, 5, 6)
+
+
+def test_upstream_with_its_own_timeouts_keeps_them(plane: DataPlane) -> None:
+    """The settings speak only where the upstream says nothing."""
+    serve(plane, timeout=31, send_timeout=32, read_timeout=33)
+    found = selection(plane)
+    plane.take_settings(NEW)
+    assert timeouts(found) == (31, 32, 33)
+
+
+def test_upstream_that_is_asked_for_later_gets_the_new_defaults(plane: DataPlane) -> None:
+    """The new ones are the defaults from now on."""
+    serve(plane, read_timeout=33)
+    plane.take_settings(NEW)
+    assert timeouts(selection(plane)) == (4, 5, 33)
+
+
+def test_upstream_whose_names_are_looked_up_gets_the_new_defaults(plane: DataPlane) -> None:
+    """It waits in another place, and is not forgotten there."""
+    serve(plane, host="not.known.yet")
+    plane.take_settings(NEW)
+    assert timeouts(selection(plane)) == (4, 5, 6)
+
+
+def test_limit_of_connections_holds_at_once(plane: DataPlane) -> None:
+    """Lowered, nobody is accepted until enough have left; raised, at once again."""
+    listener: Any = FakeListener()
+    plane._listeners.append(listener)
+    clients: list[Any] = [object(), object(), object()]
+    plane._conversations.update(clients)
+    plane.take_settings(Settings(limits=Limits(connections=2)))
+    assert not listener.accepts
+    plane.closed(clients[0])
+    assert not listener.accepts
+    plane.closed(clients[1])
+    assert listener.accepts
+    plane.take_settings(Settings(limits=Limits(connections=1)))
+    assert not listener.accepts
+    plane.take_settings(Settings(limits=Limits(connections=2)))
+    assert listener.accepts
+    plane._conversations.clear()
+    plane._listeners.clear()
