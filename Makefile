@@ -30,7 +30,7 @@ help: ## this list
 run: $(STAMPS)/run ## start slardar with two demo backends; Ctrl-C ends all
 	@scripts/demo $(BIN)
 
-test: $(STAMPS)/test $(STAMPS)/test-packages ## set everything up and pass the tests
+test: $(STAMPS)/test $(STAMPS)/test-packages $(STAMPS)/compiler ## set everything up and pass the tests
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(STAMPS)/lint $(STAMPS)/test ## style, formatting, types, direction of imports
@@ -43,7 +43,7 @@ format: $(STAMPS)/lint ## rewrite the sources the way `make lint` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages ## measure against other proxies
+bench: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/compiled ## measure against other proxies
 	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(STAMPS)/docs ## build the documentation into site/
@@ -65,6 +65,16 @@ $(STAMPS)/run: $(STAMPS)/venv $(PACKAGING)
 
 $(STAMPS)/test $(STAMPS)/lint $(STAMPS)/docs $(STAMPS)/bench: $(STAMPS)/run
 	$(INSTALL) --editable '.[$(@F)]'
+	@touch $@
+
+# This checkout as `pip install .` brings it, with the request path compiled.
+$(STAMPS)/compiled: $(STAMPS)/test $(STAMPS)/compiler $(PACKAGING) $(shell find slardar -name '*.py')
+	rm -rf $(VENV)/compiled
+	SLARDAR_COMPILE=1 $(INSTALL) --no-build-isolation --no-deps --target $(VENV)/compiled .
+	@touch $@
+
+$(STAMPS)/compiler: scripts/install_compiler scripts/install_packages | $(STAMPS)/venv
+	scripts/install_compiler $(BIN)/python
 	@touch $@
 
 $(STAMPS)/test-packages: scripts/install_packages Makefile | $(STAMPS)/venv

@@ -14,9 +14,13 @@ from benchmarks.processes import Program, find_program, free_port
 __all__ = ["PROXIES", "REFERENCE", "SUBJECT", "Proxy", "Running", "version_of"]
 
 ROOT = Path(__file__).resolve().parent.parent
+#: Where `make bench` installs this checkout as `pip install .` does it: compiled.
+COMPILED = ROOT / ".venv" / "compiled"
 
 #: What is measured, and what everything is compared with.
 SUBJECT = "slardar"
+#: The same without a compiler.
+PLAIN = "slardar-plain"
 REFERENCE = "nginx-lua"
 #: What the project promises to be many times cheaper than.
 TWISTED = "twisted"
@@ -51,6 +55,13 @@ _SLARDAR = (
 )
 _RESOURCE = "python -m benchmarks.twisted_resource @{port} @{backend_a} @{backend_b}"
 _ONE_CORE = {"GOMAXPROCS": "1"}
+#: Says the version, and whether the request path is compiled.
+_VERSION = (
+    "python",
+    "-c",
+    "import slardar, slardar.http1.parser as parser; "
+    "print(slardar.__version__, 'compiled' if parser.__file__.endswith('.so') else 'as Python')",
+)
 
 PROXIES: Mapping[str, Proxy] = {
     proxy.name: proxy
@@ -59,11 +70,14 @@ PROXIES: Mapping[str, Proxy] = {
             SUBJECT,
             "slardar",
             tuple(_SLARDAR.split()),
-            (
-                "python",
-                "-c",
-                "import slardar; print(getattr(slardar, '__version__', 'of this tree'))",
-            ),
+            _VERSION,
+            environment={"PYTHONPATH": str(COMPILED if COMPILED.is_dir() else ROOT)},
+        ),
+        Proxy(
+            PLAIN,
+            "slardar, not compiled",
+            tuple(_SLARDAR.split()),
+            _VERSION,
             environment={"PYTHONPATH": str(ROOT)},
         ),
         Proxy(REFERENCE, "nginx + balancer_by_lua", _NGINX, ("nginx", "-v"), ("nginx-lua.conf",)),
