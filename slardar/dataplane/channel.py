@@ -25,6 +25,12 @@ READ_SIZE: Final = 65536
 #: Bytes read at once from a channel in the middle of a large body, into one buffer
 #: that all channels share: 256 KiB was the cheapest of 64 KiB to 1 MiB measured.
 BULK_SIZE: Final = 262144
+#: Bytes read at once into that buffer while a head is waited for: the rest of a larger
+#: body passes by us.
+FIRST_SIZE: Final = 131072
+#: Bytes that must be left of a body for that.  Two calls instead of a read and a write,
+#: and a look behind the body at its end, cost as much as copying 64 KiB.
+RELAY_FROM: Final = 131072
 _BULK: Final = bytearray(BULK_SIZE)
 _BULK_VIEW: Final = memoryview(_BULK)
 
@@ -38,6 +44,8 @@ HIGH_MARK: Final = 65536
 LOW_MARK: Final = 16384
 
 _RESET: Final = struct.pack("ii", 1, 0)
+#: SPLICE_F_MOVE | SPLICE_F_NONBLOCK.
+_NO_WAIT: Final = 3
 _BROKEN: Final = EPOLLERR | EPOLLHUP
 
 
@@ -52,6 +60,8 @@ class Channel(ChannelBase):
         "_gathered",
         "_out",
         "_poller",
+        "_relaying",
+        "_sink",
         "fd",
         "sock",
     )
@@ -75,6 +85,9 @@ class Channel(ChannelBase):
         #: What broke a send.  The kernel tells it once, and whoever reads then meets
         #: what looks like an end in order.
         self._error = ""
+        #: Bytes that still go straight to another channel, and to which.
+        self._relaying = 0
+        self._sink: Channel | None = None
         self._events = EPOLLOUT if connecting else EPOLLIN
         poller.add(self, self._events)
 
@@ -277,9 +290,12 @@ class Channel(ChannelBase):
     def readable(self) -> None:
         """There are bytes, or the peer's end."""
         data: bytes | memoryview
+        if self._relaying and self._pass_on():
+            return
         try:
             if self.bulk:
-                size = self.sock.recv_into(_BULK)
+                # On a line of its own: mypyc would evaluate a slice's end twice.
+                size = self.sock.recv_into(_BULK, BULK_SIZE if self.eager else FIRST_SIZE)
                 data = _BULK_VIEW[:size]
             else:
                 data = self.sock.recv(READ_SIZE)
@@ -291,14 +307,78 @@ class Channel(ChannelBase):
         if len(data) > SMALL:
             # Much is handled while it is in the cache; and the shared buffer is the
             # next one's.
+            if self._relaying:
+                self._relaying = max(0, self._relaying - len(data))
             self.protocol.received(self, data)
+            if self._relaying and self._events & EPOLLIN and not self.closed:
+                # More of it is there, most likely.
+                self._pass_on()
         else:
             self.arriving = True
             self._poller.arrived.append((self, bytes(data)))
 
+    def relay(self, to: ChannelBase, size: int) -> bool:
+        """See the base.
+
+        With splice(2) the bytes stay in the kernel.  Measured: a reply of 1 MiB costs a
+        quarter less, one of 64 KiB nothing less.
+        """
+        if size < RELAY_FROM or not _splice.works or not isinstance(to, Channel):
+            return False
+        self._sink = to
+        self._relaying = size
+        return True
+
+    def _pass_on(self) -> bool:
+        """Move what there is to the other channel; False if it has to be read instead."""
+        sink, poller = self._sink, self._poller
+        if sink is None or sink._out is not None or not poller.make_pipe():
+            return False
+        try:
+            moved = os.splice(
+                self.fd, poller.pipe_in, min(self._relaying, BULK_SIZE), flags=_NO_WAIT
+            )
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ENOSYS, errno.EPERM):
+                _splice.works = False
+                return False
+            self._lose(error.strerror or "connection lost")
+            return True
+        if moved:
+            self._relaying -= moved
+            sink._take_from(poller.pipe_out, moved)
+            self.protocol.relayed(self, moved)
+        else:
+            self.arrive(b"")
+        return True
+
+    def _take_from(self, pipe: int, size: int) -> None:
+        """Send so many bytes out of the pipe; hold what the kernel does not take."""
+        if self._gathered is not None:
+            self.flush()
+        if self._out is None:
+            try:
+                while size:
+                    sent = os.splice(pipe, self.fd, size, flags=_NO_WAIT)
+                    size -= sent
+                    if not sent:
+                        break
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                self._send_failed(error)
+        while size:
+            data = os.read(pipe, size)
+            size -= len(data)
+            self._hold(data)
+
     def arrive(self, data: bytes) -> None:
         """What was read is handled; nothing is the peer's end."""
         self.arriving = False
+        if self._relaying:
+            self._relaying = max(0, self._relaying - len(data))
         if self.closed:
             return  # by another channel's business in the same batch
         if data:
@@ -389,6 +469,13 @@ class Channel(ChannelBase):
         self.close()
 
 
+class _Splice:
+    """Whether this kernel splices sockets; some sandboxes do not."""
+
+    def __init__(self) -> None:
+        self.works = True
+
+
 class _Flushing(ChannelProtocol):
     """The protocol of a channel whose owner has left: whatever happens, it ends."""
 
@@ -409,3 +496,4 @@ class _Flushing(ChannelProtocol):
 
 
 _FLUSHING: Final = _Flushing()
+_splice: Final = _Splice()

@@ -221,6 +221,12 @@ class Passage:
         """Hand on more of the body."""
         self._web.write(bytes(data))
 
+    def sink(self) -> None:
+        """The body goes through twisted.web."""
+
+    def body_relayed(self) -> None:
+        """Nothing does."""
+
     def end_reply(self, trailers: list[bytes]) -> None:
         """The body is complete; twisted.web has no place for trailers."""
         self._let_go()

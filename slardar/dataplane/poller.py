@@ -9,6 +9,8 @@ two sends must be woken for each.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import select
 import socket
 import time
@@ -22,6 +24,9 @@ from zope.interface import classImplements
 from slardar.http1.sides import Clock
 
 __all__ = ["Poller"]
+
+#: Bytes that the pipe should hold through which bodies pass: what anybody may ask for.
+_PIPE_SIZE: Final = 1 << 20
 
 #: Events taken in one turn of the reactor: enough to spread the turn's cost, few
 #: enough that timers and the control plane wait for some milliseconds at most.
@@ -60,6 +65,8 @@ class Poller:
         self.unsent: list[Any] = []
         #: Whether this is the part of a batch in which sending may be put off.
         self.gathering = False
+        #: Between splice's two halves; empty outside of them.  ``-1``: not made yet.
+        self.pipe_in = self.pipe_out = -1
         self._sweep = LoopingCall(self._find_late)
         self._sweep.clock = reactor
         #: One system call a batch.
@@ -78,8 +85,25 @@ class Poller:
         for channel in list(self._channels.values()):
             channel.close()
         self._epoll.close()
+        for pipe in (self.pipe_in, self.pipe_out):
+            if pipe >= 0:
+                os.close(pipe)
+        self.pipe_in = self.pipe_out = -1
 
     # For channels.
+
+    def make_pipe(self) -> bool:
+        """Make the pipe, if there is none yet; False without descriptors for it."""
+        if self.pipe_in < 0:
+            try:
+                self.pipe_out, self.pipe_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError:
+                return False
+            try:
+                fcntl.fcntl(self.pipe_in, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+            except OSError:
+                pass  # the user has many pipes: it holds less at once
+        return True
 
     def add(self, channel: Any, events: int) -> None:
         """Watch ``channel`` for ``events`` (level-triggered)."""

@@ -95,6 +95,7 @@ class Pool(PoolBase):
             channel.close()
             return
         channel.protocol = self
+        channel.eager = False
         channel.deadline = self._poller.clock.now + IDLE_SECONDS
         channel.resume()
         self.idle.append(channel)

@@ -457,6 +457,17 @@ class Conversation(ChannelProtocol):
             channel.deadline = self._host.clock.now + self._host.send_timeout
             self._exchange.pause()
 
+    def sink(self) -> ChannelBase | None:
+        """Where the body may go as it is: not into chunks, and not where none is wanted."""
+        return None if self._chunking or self._silent else self.channel
+
+    def body_relayed(self) -> None:
+        """Some of the body went straight to the client."""
+        channel = self.channel
+        if channel.congested and self._exchange is not None:
+            channel.deadline = self._host.clock.now + self._host.send_timeout
+            self._exchange.pause()
+
     def end_reply(self, trailers: list[bytes]) -> None:
         """The body is complete."""
         if self._chunking:

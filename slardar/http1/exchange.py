@@ -61,6 +61,12 @@ class Downstream(Protocol):
     def break_reply(self) -> None:
         """The body cannot be completed; the client must be able to tell."""
 
+    def sink(self) -> ChannelBase | None:
+        """The channel that the body may go to as it is, if there is one."""
+
+    def body_relayed(self) -> None:
+        """Some of the body went there."""
+
     def interim_reply(self, reply: Reply) -> None:
         """A 1xx reply other than 101."""
 
@@ -429,6 +435,9 @@ class Exchange(ChannelProtocol):
             # A copy of much body would cost more than the view.
             first = memoryview(data)[end:] if size > 8192 else data[end:]
             self._downstream.start_reply(reply, first, False)
+            if self._state == _LENGTH:
+                sink = self._downstream.sink()
+                channel.eager = sink is None or not channel.relay(sink, self._remaining)
         elif length == CHUNKED:
             decoder = self._decoder = ChunkedDecoder(502)
             # Before anything of the reply counts as sent: if its first bytes are
@@ -445,12 +454,14 @@ class Exchange(ChannelProtocol):
                 return
             self._reply = reply
             self._state = _CHUNKED
+            channel.eager = True
             self._downstream.start_reply(reply, b"".join(pieces), False)
             if decoder.done and self._state == _CHUNKED:
                 self._chunked_done(channel)
         else:
             self._reply = reply
             self._state = _CLOSE
+            channel.eager = True
             self._downstream.start_reply(reply, data[end:], False)
 
     def _interim_arrived(self, channel: ChannelBase, reply: Reply, rest: bytes) -> None:
@@ -484,6 +495,18 @@ class Exchange(ChannelProtocol):
         self._remaining = 0
         self._downstream.reply_body(data)
         if self._state == _LENGTH:
+            self._reply_done(channel, [])
+
+    def relayed(self, channel: ChannelBase, size: int) -> None:
+        """So much of the reply went straight to the client."""
+        if self._body_ended:
+            channel.deadline = self._service.clock.now + self.selection.read_timeout
+        self._remaining -= size
+        self._downstream.body_relayed()
+        reply = self._reply
+        if not self._remaining and self._state == _LENGTH and reply is not None:
+            # What may have come behind the body was not read with it.
+            reply.keep_alive = reply.keep_alive and channel.is_quiet()
             self._reply_done(channel, [])
 
     def _chunked_arrived(self, channel: ChannelBase, data: bytes) -> None:

@@ -302,17 +302,36 @@ _MEANINGS: Final[dict[bytes, int]] = {
 }
 
 
+#: What most heads have and begins like a name above: known, so that it is not looked at
+#: in every other way.
+_USUAL = (
+    b"content-disposition",
+    b"content-encoding",
+    b"content-language",
+    b"content-security-policy",
+    b"content-type",
+    b"x-requested-with",
+)
+
+
 def _spelled(names: frozenset[bytes]) -> dict[bytes, int]:
     """What a line of these names means, by the name in its usual spellings."""
+    meanings = dict.fromkeys(_USUAL, _PASSES)
+    meanings.update((name, _MEANINGS.get(name, _DROPPED)) for name in names)
     return {
-        spelled: _MEANINGS.get(name, _DROPPED)
-        for name in names
+        spelled: meaning
+        for name, meaning in meanings.items()
         for spelled in (name, name.title(), name.upper())
     }
 
 
 _OF_REQUEST: Final[dict[bytes, int]] = _spelled(REQUEST_SPECIAL)
 _OF_REPLY: Final[dict[bytes, int]] = _spelled(REPLY_SPECIAL)
+
+#: The usual ways to say that a connection stays open.
+_KEEP_ALIVE: Final = frozenset(
+    (b"Connection: keep-alive", b"Connection: Keep-Alive", b"connection: keep-alive")
+)
 
 _REQUEST_STARTS: Final = Starts(REQUEST_SPECIAL)
 _REPLY_STARTS: Final = Starts(REPLY_SPECIAL)
@@ -378,6 +397,9 @@ def parse_request(head: bytes, max_headers: int = 100, max_url: int = 8192) -> R
             len(line) > 2 and not _REQUEST_THIRD[first << 8 | line[2]]
         ):
             kept.append(line)
+        elif len(line) == 22 and line in _KEEP_ALIVE:
+            # What nearly every client says; a "close" beside it wins, see _settle.
+            request.keep_alive = True
         else:
             meaning, value = _field(line, _OF_REQUEST)
             if meaning == _PASSES:
@@ -405,11 +427,7 @@ def _take(request: Request, meaning: int, value: bytes) -> None:
         request.authority = value
         request.host = normal_host(value)
     elif meaning == _CONNECTION:
-        if value == b"keep-alive" or value == b"Keep-Alive":
-            # What nearly every client says; a "close" beside it wins, see _settle.
-            request.keep_alive = True
-        else:
-            request.connection = (request.connection or []) + tokens(value)
+        request.connection = (request.connection or []) + tokens(value)
     elif meaning == _CONTENT_LENGTH:
         if len(value) > _LENGTH_DIGITS:
             raise BadMessage(400, "the Content-Length has too many digits")
@@ -555,7 +573,14 @@ def parse_reply(head: bytes, verb: bytes, max_headers: int = 1000) -> Reply:
         if not _REPLY_FIRST[first] or (len(line) > 2 and not _REPLY_THIRD[first << 8 | line[2]]):
             kept.append(line)
             continue
-        meaning, value = _field(line, _OF_REPLY)
+        if line[:16] == b"Content-Length: ":
+            # The line that nearly every reply has.
+            meaning, value = _CONTENT_LENGTH, line[16:].strip(b" \t")
+        elif len(line) == 22 and line in _KEEP_ALIVE:
+            keep_alive = True
+            continue
+        else:
+            meaning, value = _field(line, _OF_REPLY)
         if meaning == _PASSES:
             kept.append(line)
             continue
@@ -564,10 +589,7 @@ def parse_reply(head: bytes, verb: bytes, max_headers: int = 1000) -> Reply:
                 raise BadMessage(502, "the server's Content-Length has too many digits")
             length = reply.declared = int(value)
         elif meaning == _CONNECTION:
-            if value == b"keep-alive":
-                keep_alive = True
-            else:
-                named = tokens(value) if named is None else named + tokens(value)
+            named = tokens(value) if named is None else named + tokens(value)
         elif meaning == _CODING:
             if length == CHUNKED or value.lower() != b"chunked" or not known.minor:
                 raise BadMessage(502, "the server's reply has an unknown transfer coding")

@@ -68,6 +68,10 @@ class ChannelProtocol:
         """The channel's deadline has passed."""
         raise NotImplementedError
 
+    def relayed(self, channel: ChannelBase, size: int) -> None:
+        """So many bytes went straight to another channel; see ``ChannelBase.relay``."""
+        raise NotImplementedError
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ChannelBase:
@@ -81,6 +85,7 @@ class ChannelBase:
         "congested",
         "connecting",
         "deadline",
+        "eager",
         "generation",
         "protocol",
         "send_timeout",
@@ -96,8 +101,12 @@ class ChannelBase:
         #: Seconds that the peer may take nothing of what waits to be sent; nginx's
         #: send_timeout.
         self.send_timeout: float = 60.0
-        #: Large reads: ``received`` may get a memoryview then, valid during the call only.
+        #: Reads into a buffer that all share: ``received`` may get a memoryview then,
+        #: valid during the call only.
         self.bulk: bool = False
+        #: In bulk, as much is read at once as there is room for, and not just a head and
+        #: the beginning of a body.
+        self.eager: bool = False
         #: So much waits to be sent that whoever writes should pause.
         self.congested: bool = False
         #: The peer has closed its side.
@@ -131,6 +140,14 @@ class ChannelBase:
     def write_both(self, head: bytes, data: Any) -> None:
         """Send a head and much body behind it, without copying them together."""
         raise NotImplementedError
+
+    def relay(self, to: ChannelBase, size: int) -> bool:
+        """Send the next ``size`` bytes that come straight to another channel.
+
+        The protocol is told of them by ``relayed``, or gets them by ``received`` as ever,
+        and has to do with these what it would have done.  False if this cannot be done.
+        """
+        return False
 
     def finish_writing(self) -> None:
         """Close our side once everything is sent; go on reading."""

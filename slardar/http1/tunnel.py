@@ -36,7 +36,7 @@ class Tunnel(ChannelProtocol):
         for channel in (client, origin):
             channel.protocol = self
             channel.deadline = 0.0
-            channel.bulk = True
+            channel.bulk = channel.eager = True
             channel.probe(idle=60)
             channel.resume()
         # What was read behind the request and behind the 101 is on its way already.

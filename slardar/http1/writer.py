@@ -7,7 +7,6 @@ in its first element, adding what the next connection needs, and a join.
 
 from __future__ import annotations
 
-import itertools
 import os
 from typing import Final
 
@@ -17,17 +16,19 @@ __all__ = ["RequestIds", "interim_head", "request_head"]
 
 
 class RequestIds:
-    """A fresh ``X-Request-Id`` a call: 16 random digits a process, then a counter.
+    """Fresh ``X-Request-Id``s: 16 random digits a process, then a counter.
 
     Unique across processes and restarts; not meant to be a secret.
     """
 
     def __init__(self, prefix: bytes | None = None) -> None:
         self._prefix = prefix if prefix is not None else os.urandom(8).hex().encode("ascii")
-        self._next = itertools.count(1).__next__
+        self._made = 0
 
-    def __call__(self) -> bytes:
-        return b"%b%08x" % (self._prefix, self._next())
+    def fresh(self) -> bytes:
+        """One more."""
+        self._made += 1
+        return self._prefix + b"%08x" % self._made
 
 
 def request_head(request: Request, new_id: RequestIds, fallback: str) -> bytes:
@@ -39,7 +40,7 @@ def request_head(request: Request, new_id: RequestIds, fallback: str) -> bytes:
     lines = request.lines
     lines[0] = b" ".join((request.verb, request.target, b"HTTP/1.1\r\nHost:", authority))
     if request.request_id is None:
-        request.request_id = new_id()
+        request.request_id = new_id.fresh()
     client = request.address
     if request.forwarded_for is not None:
         client = request.forwarded_for + b", " + client

@@ -104,7 +104,7 @@ def test_request_id_is_remembered() -> None:
 def test_request_ids() -> None:
     """No two are alike, in one process or in two."""
     first, second = RequestIds(), RequestIds()
-    ids = [first() for _ in range(1000)] + [second() for _ in range(1000)]
+    ids = [first.fresh() for _ in range(1000)] + [second.fresh() for _ in range(1000)]
     assert len(set(ids)) == 2000
     assert all(len(each) == 24 and each.isalnum() for each in ids)
 

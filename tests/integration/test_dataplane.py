@@ -182,6 +182,61 @@ def test_reply_that_nobody_asked_for(served: Served, origin: MakeOrigin) -> None
     assert len(server.connections) == 5
 
 
+@in_thread
+def test_bytes_behind_a_body_that_was_not_read(served: Served, origin: MakeOrigin) -> None:
+    """A large body passes in the kernel; what comes behind it poisons all the same."""
+    body = bytes(range(251)) * 8000
+
+    def talks_too_much(connection: Connection) -> None:
+        while connection.request() is not None:
+            connection.send(reply(body) + reply(b"poison"))
+
+    server = origin(talks_too_much)
+    served.put("up", server)
+    for number in range(5):
+        with served.client() as client:
+            assert client.get(f"/{number}").body == body
+    assert len(server.connections) == 5
+
+
+@in_thread
+def test_large_bodies_on_one_connection(served: Served, origin: MakeOrigin) -> None:
+    """Of every size, one after the other: each is whole, and the connection is kept."""
+    sizes = [100_000, 131_072, 262_144, 262_145, 700_001, 3_000_000, 5]
+
+    def large(connection: Connection) -> None:
+        for size in sizes:
+            connection.request()
+            connection.send(reply(b"%d " % size + b"x" * size))
+        answer_all(connection)
+
+    server = origin(large)
+    served.put("up", server)
+    with served.client() as client:
+        for size in sizes:
+            assert client.get().body == b"%d " % size + b"x" * size
+        assert client.get().body == b"origin"
+    assert len(server.connections) == 1
+
+
+@in_thread
+def test_server_that_breaks_off_within_a_large_body(served: Served, origin: MakeOrigin) -> None:
+    """The client can tell that it has not got all of it."""
+
+    def breaks(connection: Connection) -> None:
+        connection.request()
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n" + b"x" * 2_000_000)
+
+    server = origin(breaks)
+    served.put("up", server)
+    with served.client() as client:
+        client.ask()
+        status, headers = client.head()
+        assert (status, headers["content-length"]) == (200, "5000000")
+        assert client.exactly(2_000_000) == b"x" * 2_000_000
+        assert client.rest() == b""
+
+
 # Changes while requests run.
 
 
