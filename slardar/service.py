@@ -160,6 +160,8 @@ class SlardarService(Service):
 
     async def _start(self) -> None:
         await self._bind()
+        if self.ready.called:
+            return  # it could not be done
         before = self._predecessor
         if before is None:
             await self.actions.start()
@@ -364,6 +366,8 @@ class SlardarService(Service):
             await self._store.close()
             await self._control.stop()
             await self._plane.stop(_AT_ONCE)
+            if before is not None and self.ready.called:
+                await before.told
         if self.upgrades is not None:
             self.upgrades.stop_reports()
             self.upgrades.pid_file.release()

@@ -35,7 +35,10 @@ class Predecessor:
         self._state: defer.Deferred[messages.State | None] = defer.Deferred()
         #: Fires when it has gone.
         self.gone: defer.Deferred[None] = defer.Deferred()
+        #: See :meth:`failed`.
+        self.told: defer.Deferred[None] = defer.Deferred()
         self._generations: tuple[messages.Generation, ...] = ()
+        self._is_waiting = False
 
     def connect(self, reactor: Any, gave_up: Callable[[str], None]) -> None:
         """Speak to it from now on.  To be called in the process that will serve."""
@@ -69,6 +72,7 @@ class Predecessor:
         """
         if self._link.is_lost:
             return None
+        self._is_waiting = True
         self._tell(messages.WantsStore())
         return await self._state
 
@@ -87,8 +91,10 @@ class Predecessor:
             await defer.Deferred()
 
     def failed(self, reason: str) -> None:
-        """Tell it that this process cannot start."""
-        self._tell(messages.Failed(reason))
+        """Tell it that this process cannot start; ``told`` fires when it knows, or has
+        gone."""
+        answer = self._link.send(messages.encode(messages.Failed(reason)))
+        answer.addBoth(lambda _: self.told.callback(None))
 
     def end(self, seconds: float) -> None:
         """Tell it, and those before it, to drain no longer than ``seconds`` from now."""
@@ -121,7 +127,7 @@ class Predecessor:
     def _lost(self) -> None:
         self._generations = ()
         self.stop_waiting()
-        if not self._state.called and not self._has_given_up:
+        if self._is_waiting and not self._state.called and not self._has_given_up:
             _log.warn(
                 "the process to take over from (pid {pid}) has ended: starting alone", pid=self.pid
             )

@@ -100,7 +100,9 @@ class Successor(ProcessProtocol):
         self.fail(reason)
         if not self.gone.called:
             self.tell(messages.GiveUp(reason))
-            late = self._reactor.callLater(_PATIENCE, self._kill)
+            # One that has not said that it is there has nothing to bring to an end.
+            patience = 0 if self.pid is None else _PATIENCE
+            late = self._reactor.callLater(patience, self._kill)
             self.gone.addCallback(lambda _: late.cancel() if late.active() else None)
         return self.gone
 

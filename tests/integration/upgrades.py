@@ -6,22 +6,39 @@ import http.client
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.integration.programs import PATIENCE
+from tests.integration.programs import PATIENCE, TWISTD, Program
 from tests.integration.test_workers import Team, is_running, until
 
 __all__ = ["Clients", "Upgraded"]
 
 
 class Upgraded(Team):
-    """slardar, whichever of its generations serves."""
+    """slardar, whichever of its generations serves.
 
-    def __init__(self, folder: Path, *options: str, count: int = 2) -> None:
-        super().__init__(folder, *options, count=count)
+    ``count`` None, or ``listen`` false: as its file says.  ``before`` starts it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        count: int | None = 2,
+        listen: bool = True,
+        before: Sequence[str] = (),
+    ) -> None:
+        command = [*before, *TWISTD[1 if before else 0 :], "--nodaemon", "slardar", *options]
+        command += ["--control", "tcp:0:interface=127.0.0.1"]
+        if listen:
+            command += ["--listen", "tcp:0:interface=127.0.0.1"]
+        if count is not None:
+            command += ["--workers", str(count)]
+        Program.__init__(self, command, folder)
         self.folder = folder
-        self.current = super().pid
+        self.current = self.pid
         self._generations = [self.current]
 
     def pid_in_file(self) -> int | None:
