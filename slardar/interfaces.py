@@ -14,7 +14,7 @@ from zope.interface import Attribute, Interface
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-__all__ = ["IBalancer", "IBalancerFactory", "IPlane", "IRequest", "IStore"]
+__all__ = ["IBalancer", "IBalancerFactory", "IForgetfulStore", "IPlane", "IRequest", "IStore"]
 
 # zope interfaces declare methods without ``self``.
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
@@ -93,6 +93,15 @@ class IStore(Interface):
 
     def close() -> Deferred[None]:
         """Finish what is under way and let go of the store."""
+
+
+class IForgetfulStore(IStore):
+    """A store whose content ends with the process: an upgrade has to carry it over."""
+
+    state = Attribute("StoredState: what it holds now")
+
+    def take_over(state: Any):
+        """Hold this from the beginning; called before ``open``."""
 
 
 class IPlane(Interface):

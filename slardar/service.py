@@ -14,26 +14,32 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet import defer, threads
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from slardar import __version__
 from slardar.config import Settings
 from slardar.control.actions import Actions
-from slardar.control.http import make_site
+from slardar.control.port import ControlPort
 from slardar.dataplane.descriptors import raise_descriptor_limit
 from slardar.dataplane.proxy import DataPlane
-from slardar.dataplane.sockets import listening_place
+from slardar.dataplane.sockets import Opened
 from slardar.errors import ConfigError, SlardarError
+from slardar.interfaces import IForgetfulStore
 from slardar.model.live import Live
 from slardar.options import Options
 from slardar.plugins import balancer_factory, check_mode, open_store
+from slardar.upgrade.handover import Upgrades
+from slardar.upgrade.messages import Health, State
+from slardar.upgrade.predecessor import Predecessor, find_predecessor
+from slardar.upgrade.program import this_program
+from slardar.upgrade.successor import UpgradeError
 from slardar.workers.parent import Workers, usable_cores
 
 __all__ = ["Options", "SlardarService", "makeService"]
@@ -43,6 +49,16 @@ _AT_START = ("listen", "control", "workers", "store", "health", "hooks")
 #: Settings of the data plane that it takes with HUP.
 _WITH_HUP = ("timeouts", "limits")
 
+#: Seconds that clients without a request stay with a process that was upgraded.  Most of
+#: them ask for something until then, and are sent to its successor with the reply; one
+#: that is sent away while its request is on the way may take that for a failure.
+_IDLE = 5.0
+#: Seconds for what is under way in a process that never served, or that is to make way
+#: for the second one after it.
+_AT_ONCE = 1.0
+#: Seconds beyond their drain in which older generations have ended.
+_MARGIN = 2.0
+
 _log = Logger("slardar.service")
 
 
@@ -51,7 +67,16 @@ def makeService(options: Options) -> SlardarService:
     # twistd has chosen and installed the reactor by now, and has no way to pass it.
     from twisted.internet import reactor  # noqa: TID251
 
-    return SlardarService(reactor, options.settings, options.read_again)
+    try:
+        predecessor = find_predecessor()
+    except ConfigError as error:
+        raise SystemExit(f"slardar: {error}") from None
+    service = SlardarService(reactor, options.settings, options.read_again, predecessor)
+    if options.parent is not None:
+        # Before there is something to upgrade, the signal would end the process.
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        service.upgrades = Upgrades(reactor, this_program(), options.parent, service)
+    return service
 
 
 def make_plane(reactor: Any, settings: Settings) -> DataPlane | Workers:
@@ -70,6 +95,7 @@ class SlardarService(Service):
     line of the log and exit code 1.
 
     ``read_again`` gives the settings anew when the process gets ``HUP``; it may block.
+    ``predecessor`` is the process to take over from, if there is one.
     """
 
     name = "slardar"
@@ -79,6 +105,7 @@ class SlardarService(Service):
         reactor: Any,
         settings: Settings,
         read_again: Callable[[], Settings] | None = None,
+        predecessor: Predecessor | None = None,
     ) -> None:
         self._reactor = reactor
         self._settings = settings
@@ -87,9 +114,17 @@ class SlardarService(Service):
         self._plane = make_plane(reactor, settings)
         self._store = open_store(settings.store, reactor)
         self.actions = Actions(settings, self._store, self._plane, check_mode)
-        self._control_port: Any = None
+        self._control = ControlPort(reactor, settings.control, self.actions)
         self._places: list[str] = []
         self._bound = False
+        self._predecessor = predecessor
+        #: How this process is upgraded; ``None`` where that is not twistd's to do.
+        self.upgrades: Upgrades | None = None
+        #: Another process serves, and this one ends.
+        self._serves = self._has_left = False
+        self._holds_store = True
+        if predecessor is not None:
+            self.actions.older_generations = predecessor.generations
         #: Fires with ``None`` when requests are served.
         self.ready: defer.Deferred[None] = defer.Deferred()
 
@@ -112,38 +147,147 @@ class SlardarService(Service):
         defer.ensureDeferred(steps).addErrback(self._cannot_start)
 
     async def _bind(self) -> None:
-        if not self._bound:
-            self._bound = True
-            raise_descriptor_limit()
-            for endpoint in self._settings.listen:
-                self._places.append(await self._plane.listen(endpoint))
+        if self._bound:
+            return
+        self._bound = True
+        raise_descriptor_limit()
+        before = self._predecessor
+        if before is not None:
+            before.connect(self._reactor, self._given_up)
+        for endpoint in self._settings.listen:
+            sockets = before.take("listen", endpoint) if before is not None else ()
+            self._places.append(await self._plane.listen(endpoint, sockets))
+        if before is not None:
+            self._control.take(before.take("control", self._settings.control.http))
+            before.close_rest()
 
     async def _start(self) -> None:
         await self._bind()
-        await self.actions.start()
-        await defer.maybeDeferred(self._plane.start)
-        control = serverFromString(self._reactor, self._settings.control.http)
-        self._control_port = await control.listen(
-            make_site(self.actions, self._settings.control, self._reactor)
-        )
+        if self.ready.called:
+            return  # it could not be done
+        before = self._predecessor
+        if before is None:
+            await self.actions.start()
+            await defer.maybeDeferred(self._plane.start)
+            self._control.open()
+            self._control.start()
+        else:
+            await self._take_over(before)
+        self._serves = True
+        self._tell_ready()
         _log.info("slardar {version} is running", version=__version__)
         for place in self._places:
             _log.info("requests on {place}", place=place)
-        _log.info("control on {place}", place=listening_place(self._control_port.socket))
+        _log.info("control on {place}", place=self._control.place)
         # What was loaded stays: looking through it again and again would be for nothing.
         gc.collect()
         gc.freeze()
         if not self.ready.called:
             self.ready.callback(None)
 
+    async def _take_over(self, before: Predecessor) -> None:
+        """Start with what the predecessor has, up to the moment from which on it drains."""
+        # Whatever can fail without the store has been done by now, but for this.
+        self._control.open()
+        self._control.start()
+        self._control.pause()
+        state = await before.give_store()
+        stored = None if state is None else state.stored
+        if stored is not None:
+            if IForgetfulStore.providedBy(self._store):
+                self._store.take_over(stored)
+            else:
+                _log.warn("what the store before held is not in this one, which is another")
+        await self.actions.start()
+        for health in state.health if state is not None else ():
+            self._plane.set_health(
+                health.upstream, health.host, health.port, health.down_for, health.message
+            )
+        await defer.maybeDeferred(self._plane.start)
+        await before.take_over()
+        # There is no way back from here, so nothing may stop it.
+        for part in (self._plane, self._control):
+            try:
+                part.own()
+            except OSError as error:
+                _log.error("a socket is not all ours: {error}", error=error)
+        self._control.resume()
+
+    def _given_up(self, reason: str) -> None:
+        self._cannot_start(Failure(UpgradeError(f"the old process goes on: {reason}")))
+
+    def _tell_ready(self) -> None:
+        """Requests are served from now on: the place for whoever wants to be told, a
+        service manager (which may have to learn the new process's number, too)."""
+
     def _hung_up(self, *_: Any) -> None:
         """HUP came; from within whatever the process was doing, so it is put off."""
         self._reactor.callFromThread(self.reload)
 
     def _asked_to_upgrade(self, *_: Any) -> None:
-        self._reactor.callFromThread(
-            _log.warn, "USR2: an upgrade in place is not available yet; stop and start instead"
-        )
+        self._reactor.callFromThread(self._upgrade)
+
+    def _upgrade(self) -> None:
+        if self.upgrades is None:
+            _log.warn("USR2: only a process that twistd has started can be upgraded")
+        elif os.getpid() == 1:
+            _log.error("USR2: not upgraded, for the end of process 1 would end its container")
+        elif not self._serves or not (self.running or self._has_left):
+            _log.warn("USR2: not upgraded, for this process is starting or stopping")
+        else:
+            self.upgrades.upgrade()
+
+    # For slardar.upgrade: what this process does for its successor.
+
+    def handed(self) -> list[tuple[str, Opened]]:
+        """The listening sockets, each with the key that names it in the settings."""
+        control = self._control.opened
+        handed = [("listen", opened) for opened in self._plane.opened]
+        return handed if control is None else [*handed, ("control", control)]
+
+    async def hand_over(self) -> State:
+        """Let go of the store.  Calls of the control channel that come now wait, for this
+        process or for the next."""
+        self._control.pause()
+        stored = await self.actions.hand_over()
+        self._holds_store = False
+        health = tuple(Health(*one) for one in self._plane.known_health())
+        return State(stored, health)
+
+    async def take_back(self) -> None:
+        """There was no upgrade: go on."""
+        if not self._holds_store:
+            self._holds_store = True
+            try:
+                await self.actions.take_back()
+            except SlardarError as error:
+                _log.critical("no change can be made any more: {error}", error=error)
+        self._control.resume()
+
+    def leave(self, taken: Sequence[Opened]) -> None:
+        """The successor serves: finish what is under way, and end."""
+        self._has_left = True
+        for opened in taken:
+            opened.leave()
+        self.actions.moved()
+        if self._predecessor is not None:
+            # Two generations are enough.
+            self._predecessor.end(_AT_ONCE)
+        _ignore_signals()
+        _stop_reactor(self._reactor)
+
+    def end(self, seconds: float) -> None:
+        """Take no more time than this to finish."""
+        if self._has_left:
+            self._plane.hurry(seconds)
+        if self._predecessor is not None:
+            self._predecessor.end(seconds)
+
+    def generations(self) -> list[dict[str, Any]]:
+        """This process and those before it, newest first."""
+        return [self.actions.generation(), *self.actions.older_generations()]
+
+    # HUP.
 
     def reload(self) -> defer.Deferred[None]:
         """Read the settings again: serve what they say of upstreams and routes, with the
@@ -155,6 +299,8 @@ class SlardarService(Service):
 
     async def _reload(self) -> None:
         if self._read_again is None or not self.ready.called or not self.running:
+            return
+        if self._has_left:
             return
         try:
             settings = await threads.deferToThreadPool(
@@ -196,6 +342,8 @@ class SlardarService(Service):
             _log.critical("cannot start: {error}", error=_one_line(failure.value))
         else:
             _log.failure("cannot start", failure=failure)
+        if self._predecessor is not None:
+            self._predecessor.failed(f"it cannot start: {_one_line(failure.value)}")
         self.ready.addErrback(lambda _failure: None)
         self.ready.errback(failure)
         if self.parent is not None:
@@ -207,13 +355,37 @@ class SlardarService(Service):
         return defer.ensureDeferred(self._stop())
 
     async def _stop(self) -> None:
+        served = self._serves
         await defer.maybeDeferred(super().stopService)
-        if self.ready.called:
+        if self.upgrades is not None:
+            await self.upgrades.cancel("the old process was told to stop")
+        before = self._predecessor
+        if self._has_left:
+            await self._control.stop()
+            await self._plane.stop(None, _IDLE)
+        elif served:
             _log.info("stopping: requests under way are finished first")
-        await self._plane.stop()
-        if self._control_port is not None:
-            await defer.maybeDeferred(self._control_port.stopListening)
-        await self._store.close()
+            drain = self._settings.timeouts.drain
+            if before is not None:
+                before.end(drain)
+            await self._plane.stop()
+            await self._control.stop()
+            await self._store.close()
+            if before is not None:
+                late = self._reactor.callLater(_MARGIN, before.stop_waiting)
+                await before.gone
+                if late.active():
+                    late.cancel()
+        else:
+            # The store first: whoever started this process may be waiting for it.
+            await self._store.close()
+            await self._control.stop()
+            await self._plane.stop(_AT_ONCE)
+            if before is not None and self.ready.called:
+                await before.told
+        if self.upgrades is not None:
+            self.upgrades.stop_reports()
+            self.upgrades.pid_file.release()
 
 
 def _one_line(error: BaseException) -> str:
@@ -223,6 +395,12 @@ def _one_line(error: BaseException) -> str:
 def _stop_reactor(reactor: Any) -> None:
     if reactor.running:
         reactor.stop()
+
+
+def _ignore_signals() -> None:
+    """This process ends anyway, and takes the time that it was given."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _end_with(code: int) -> None:

@@ -9,6 +9,7 @@ its own, and who asked is on record.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,7 +22,7 @@ from twisted.logger import Logger
 from slardar.config import Settings
 from slardar.control.status import build_status
 from slardar.errors import ConfigError, ConflictError, NotFoundError, SlardarError, StoreError
-from slardar.interfaces import IPlane, IStore
+from slardar.interfaces import IForgetfulStore, IPlane, IStore
 from slardar.model.change import Change, Kind, StoredState
 from slardar.model.parse import (
     CheckMode,
@@ -35,13 +36,17 @@ from slardar.model.parse import (
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Route, Snapshot
 
-__all__ = ["Actions", "ApplyError", "Receipt"]
+__all__ = ["Actions", "ApplyError", "MovedError", "Receipt"]
 
 _log = Logger("slardar.control")
 
 
 class ApplyError(SlardarError):
     """A change is in the store, but a part of the data plane could not take it."""
+
+
+class MovedError(SlardarError):
+    """Another process takes the changes by now."""
 
 
 class Receipt(Struct, frozen=True):
@@ -76,6 +81,9 @@ class Actions:
         self._clock = clock
         self._start_time = clock()
         self._lock = defer.DeferredLock()
+        self._has_moved = False
+        #: What ``/status`` shows of the generations before this process; newest first.
+        self.older_generations: Callable[[], list[dict[str, Any]]] = list
         self._snapshot = Snapshot.build(0, {}, (), settings.default_upstream)
         #: The upstreams that the store has a word on, those it says are gone included, and
         #: whether it has one on the routes: there the settings' word does not count.
@@ -158,8 +166,21 @@ class Actions:
     def status(self) -> dict[str, Any]:
         """The contract's status object."""
         return build_status(
-            self._settings, self._snapshot, self._plane, self._start_time, self._failed
+            self._settings,
+            self._snapshot,
+            self._plane,
+            self._start_time,
+            self._failed,
+            [self.generation(), *self.older_generations()],
         )
+
+    def generation(self) -> dict[str, Any]:
+        """This process, as ``generations`` of the status shows it."""
+        return {
+            "pid": os.getpid(),
+            "age": round(self._clock() - self._start_time, 1),
+            "connections": self._plane.statistics().get("connections", 0),
+        }
 
     def _next(self, name: str, upstream: Upstream) -> _Next:
         snapshot = self._snapshot.with_upstream(upstream)
@@ -282,6 +303,49 @@ class Actions:
         self._settings = settings
         return receipt
 
+    # The upgrade in place.
+
+    def hand_over(self) -> defer.Deferred[StoredState | None]:
+        """Let go of the store once the change under way is made; changes wait from then
+        on, until :meth:`take_back` or :meth:`moved`.
+
+        Fires with what the store held if that ends with it.
+        """
+        return defer.ensureDeferred(self._hand_over())
+
+    async def _hand_over(self) -> StoredState | None:
+        await self._lock.acquire()
+        if IForgetfulStore.providedBy(self._store):
+            store: Any = self._store
+            state: StoredState = store.state
+            return state
+        try:
+            await self._store.close()
+        except BaseException:
+            self._lock.release()
+            raise
+        return None
+
+    def take_back(self) -> defer.Deferred[None]:
+        """Open the store again and make the changes that wait.
+
+        Fails with StoreError if it cannot be opened; changes fail then, too.
+        """
+        return defer.ensureDeferred(self._take_back())
+
+    async def _take_back(self) -> None:
+        try:
+            if not IForgetfulStore.providedBy(self._store):
+                await self._store.open()
+        finally:
+            self._lock.release()
+
+    def moved(self) -> None:
+        """Another process has the store for good: the changes that wait fail with
+        MovedError, as do those to come."""
+        self._has_moved = True
+        self._lock.release()
+
     def _change(
         self, prepare: Callable[[], _Next], who: str, wait: bool
     ) -> defer.Deferred[Receipt]:
@@ -292,6 +356,8 @@ class Actions:
         # order.  It may still be looking up names for one when the next one comes.
         await self._lock.acquire()
         try:
+            if self._has_moved:
+                raise MovedError("slardar was upgraded meanwhile: ask again")
             following = prepare()
             version = await self._commit(following, who)
             applied = defer.maybeDeferred(self._plane.apply, following.snapshot, following.changed)

@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from twisted.web import http
 
 from slardar.config import Control
-from slardar.control.actions import Actions, ApplyError
+from slardar.control.actions import Actions, ApplyError, MovedError
 from slardar.control.auth import Caller, Gate, RefusedError
 from slardar.control.calls import Call, find_handlers, read_flags, split_path
 from slardar.errors import ConfigError, ConflictError, NotFoundError, SlardarError, StoreError
@@ -92,6 +92,8 @@ def _error_reply(error: SlardarError) -> Reply:
     if isinstance(error, RefusedError):
         headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
         return _error(error.status, str(error), headers)
+    if isinstance(error, MovedError):
+        return _error(503, str(error), {"Retry-After": "1"})
     return _error(_STATUSES.get(type(error), 500), str(error))
 
 

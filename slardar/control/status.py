@@ -7,7 +7,7 @@ Built anew at each call, from the snapshot and the counters of the data plane; w
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slardar import __version__
@@ -34,11 +34,14 @@ def build_status(
     plane: Any,
     start_time: float,
     failed: Mapping[str, str],
+    generations: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The whole object, ready for JSON.
 
     ``plane`` is a :class:`slardar.interfaces.IPlane`; ``start_time`` is in epoch seconds;
-    ``failed`` says, by key path, what of the stored state could not be used, and why.
+    ``failed`` says, by key path, what of the stored state could not be used, and why;
+    ``generations`` are the processes that serve, this one first and then those that an
+    upgrade has replaced.
     """
     times = _Times()
     statistics = dict(plane.statistics())
@@ -52,6 +55,7 @@ def build_status(
         "last_check_time": None,
         "config_timer": statistics.pop("config_timer", {}),
         "workers": statistics.pop("workers", {}),
+        "generations": list(generations),
         "fingerprint": snapshot.fingerprint,
         "statistics": statistics,
     }

@@ -12,10 +12,11 @@ to look up are the exception: the names are followed from the beginning.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from twisted.internet import defer
@@ -25,6 +26,7 @@ from zope.interface import implementer
 from slardar.config import Settings
 from slardar.dataplane.channel import Channel
 from slardar.dataplane.entry import Entry
+from slardar.dataplane.inherited import adopt_sockets
 from slardar.dataplane.listener import Listener
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.pool import Pool, is_literal
@@ -87,8 +89,11 @@ class DataPlane(Entry):
         self._waiting: dict[str, Selection] = {}
         self._pools: dict[str, dict[tuple[str, int], Pool]] = {}
         self._listeners: list[Listener] = []
-        #: Those that were opened here.
-        self._opened: list[Opened] = []
+        #: What was opened here, or handed over.
+        self.opened: list[Opened] = []
+        #: While it is stopping: until when (the reactor's seconds) clients without a
+        #: request stay, and until when the others do.
+        self._grace_ends = self._drain_ends = 0.0
         self._conversations: set[Conversation] = set()
         self._tunnels: set[Tunnel] = set()
         self._full = False
@@ -100,18 +105,26 @@ class DataPlane(Entry):
         """Join the reactor."""
         self._poller.start()
 
-    def listen(self, endpoint: str) -> defer.Deferred[str]:
+    def listen(self, endpoint: str, sockets: Sequence[socket.socket] = ()) -> defer.Deferred[str]:
         """Listen on a Twisted server endpoint string; answers where, for a person.
 
-        Fails with ConfigError for what is no such endpoint, and with the endpoint's
-        own errors (``CannotListenError``) if it is taken.
+        ``sockets`` are those that another process has handed over for it, if any.  Fails
+        with ConfigError for what is no such endpoint, and with the endpoint's own errors
+        (``CannotListenError``) if it is taken.
         """
-        return defer.maybeDeferred(self._listen, endpoint)
+        return defer.maybeDeferred(self._listen, endpoint, sockets)
 
-    def _listen(self, endpoint: str) -> str:
-        opened = open_sockets(endpoint)
-        self._opened.append(opened)
-        return self.serve(opened.sockets[0].dup())
+    def _listen(self, endpoint: str, sockets: Sequence[socket.socket]) -> str:
+        opened = adopt_sockets(endpoint, sockets, 1) if sockets else open_sockets(endpoint)
+        self.opened.append(opened)
+        for sock in opened.sockets:
+            self.serve(sock.dup())
+        return opened.place
+
+    def own(self) -> None:
+        """Whoever handed sockets over uses them no more."""
+        for opened in self.opened:
+            opened.own()
 
     def serve(self, sock: socket.socket, exclusive: bool = False) -> str:
         """Accept clients on a socket that listens; answers where, for a person.
@@ -122,32 +135,42 @@ class DataPlane(Entry):
         self._listeners.append(Listener(self._poller, sock, self._accepted, exclusive))
         return listening_place(sock)
 
-    def stop(self, within: float | None = None) -> defer.Deferred[None]:
+    def stop(
+        self, within: float | None = None, grace: float = _DRAIN_GRACE
+    ) -> defer.Deferred[None]:
         """Take no new connections, finish what is under way, close the rest.
 
         Waits for requests and tunnels, at most ``within`` seconds (``None``:
-        ``timeouts.drain``).
+        ``timeouts.drain``).  Clients without a request stay for ``grace`` seconds: one
+        that they send until then gets its reply, and they are sent away with it.
         """
-        return defer.ensureDeferred(self._stop(self._drain_timeout if within is None else within))
+        within = self._drain_timeout if within is None else within
+        now = self._reactor.seconds()
+        self._grace_ends, self._drain_ends = now + min(grace, within), now + within
+        return defer.ensureDeferred(self._stop())
 
-    async def _stop(self, within: float) -> None:
+    def hurry(self, within: float) -> None:
+        """While it is stopping: take no more than ``within`` seconds from now."""
+        ends = self._reactor.seconds() + within
+        self._drain_ends = min(self._drain_ends, ends)
+        self._grace_ends = min(self._grace_ends, ends, ends - within + _DRAIN_GRACE)
+
+    async def _stop(self) -> None:
         self.draining = True
         # A unix socket's path goes first; then the sockets, at once behind the last
         # client that they had for us.
-        opened, self._opened = self._opened, []
+        opened, self.opened = self.opened, []
         for one in opened:
             one.close()
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
             listener.accept_all()
             listener.close()
-        now = self._reactor.seconds()
-        grace, deadline = now + min(_DRAIN_GRACE, within), now + within
         while self._conversations or self._tunnels or self.exchanges:
             now = self._reactor.seconds()
-            if now >= grace:
+            if now >= self._grace_ends:
                 self._dismiss_idle()
-            if now >= deadline:
+            if now >= self._drain_ends:
                 break
             if self._conversations or self._tunnels or self.exchanges:
                 await _later(self._reactor, _DRAIN_LOOK)
@@ -158,7 +181,7 @@ class DataPlane(Entry):
         for name in list(self._pools):
             self._close_pools(name, ())
         # What is left has something to say still, and nobody who waits for it here.
-        while len(self._poller) and self._reactor.seconds() < deadline:
+        while len(self._poller) and self._reactor.seconds() < self._drain_ends:
             await _later(self._reactor, _DRAIN_LOOK)
         self._resolver.stop()
         self._poller.stop()
@@ -287,6 +310,14 @@ class DataPlane(Entry):
             for selections in (self.selections, self._waiting):
                 if upstream in selections:
                     selections[upstream].refresh()
+
+    def known_health(self) -> Iterator[tuple[str, str, int, float, str]]:
+        """The servers that requests have put out of service: the upstream's name, host
+        and port, for how many more seconds, and why; as :meth:`set_health` takes it."""
+        now = self.clock.now
+        for (upstream, host, port), live in self._live.servers.items():
+            if now < live.down_until < math.inf:
+                yield upstream, host, port, live.down_until - now, live.msg
 
     def _make(self, upstream: Upstream) -> Selection:
         """The selection of one upstream, not in use yet; may raise ConfigError."""

@@ -32,7 +32,7 @@ from twisted.python.lockfile import FilesystemLock
 
 from slardar.errors import ConfigError
 
-__all__ = ["BACKLOG", "Opened", "listening_place", "open_sockets"]
+__all__ = ["BACKLOG", "Opened", "bound", "clean_unix", "listening_place", "open_sockets"]
 
 #: Connections that wait in the kernel to be accepted; nginx has 511, and Linux cuts
 #: it to net.core.somaxconn.
@@ -55,12 +55,26 @@ _PLAIN = (
 class Opened:
     """The listening sockets of one endpoint, and what is left behind without them."""
 
-    def __init__(self, sockets: list[socket.socket], clean: Callable[[], None]) -> None:
+    def __init__(
+        self, sockets: list[socket.socket], clean: Callable[[], None], endpoint: str = ""
+    ) -> None:
         #: One a listener; a single one if the endpoint can have no more.
         self.sockets = sockets
+        #: What it was opened for.
+        self.endpoint = endpoint
         #: For a person, as :func:`listening_place` says it.
         self.place = listening_place(sockets[0])
         self._clean = clean
+        #: Another process has them too, and what they leave behind is that one's to remove.
+        self.is_elsewhere = False
+
+    def own(self) -> None:
+        """They are this process's alone: nothing to do for what was opened here."""
+
+    def leave(self) -> None:
+        """Another process has taken them over, and goes on with them."""
+        self.is_elsewhere = True
+        self._clean = _nothing
 
     def close(self) -> None:
         """Close them, and remove the file of a unix socket that was made here.
@@ -104,6 +118,7 @@ def open_sockets(endpoint: str, count: int = 1) -> Opened:
     if failures:
         raise failures[0]
     assert maker.opened is not None
+    maker.opened.endpoint = endpoint
     return maker.opened
 
 
@@ -162,7 +177,7 @@ def _open_tcp(port: int, interface: str, count: int) -> Opened:
             address = sockets[0].getsockname()
             sockets.pop().close()
             for _ in range(count):
-                sockets.append(_bound(family, address, shared=True))
+                sockets.append(bound(family, address, shared=True))
         for sock in sockets:
             sock.listen(BACKLOG)
     except OSError as error:
@@ -186,14 +201,16 @@ def _bound_in_time(family: int, address: Any) -> socket.socket:
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
-            return _bound(family, address)
+            return bound(family, address)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
                 raise
             select.select((), (), (), _PAUSE)
 
 
-def _bound(family: int, address: Any, shared: bool = False) -> socket.socket:
+def bound(family: int, address: Any, shared: bool = False) -> socket.socket:
+    """A TCP socket that does not listen yet; ``shared``: with SO_REUSEPORT, so that others
+    of the same user may have the same address.  Raises OSError."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -230,20 +247,31 @@ def _open_unix(path: str, mode: int, with_lock: bool) -> Opened:
         if lock is not None:
             lock.unlock()
         raise CannotListenError(None, name, error) from None
+    return Opened([sock], clean_unix(name, lock))
+
+
+def clean_unix(name: str, lock: FilesystemLock | None) -> Callable[[], None]:
+    """What removes a unix socket's file, which is there now, and its lock."""
     made = os.stat(name)
 
     def clean() -> None:
         try:
             now = os.stat(name)
             # Somebody may have put another one in its place.
-            if (now.st_dev, now.st_ino) == (made.st_dev, made.st_ino):
-                os.unlink(name)
-            if lock is not None:
+            if not os.path.samestat(now, made):
+                return
+            os.unlink(name)
+        except FileNotFoundError:
+            pass  # Twisted's ports remove it themselves
+        except OSError:
+            return  # the right to remove it is gone (twistd --uid)
+        if lock is not None:
+            try:
                 lock.unlock()
-        except (OSError, ValueError):
-            pass  # it is gone, or the right to remove it is (twistd --uid)
+            except (OSError, ValueError):
+                pass
 
-    return Opened([sock], clean)
+    return clean
 
 
 def _open_abstract(name: str) -> Opened:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from twisted.internet import defer
 from zope.interface import implementer
 
 from slardar.errors import ConfigError, StoreError
-from slardar.interfaces import IStore
+from slardar.interfaces import IForgetfulStore
 from slardar.model.change import Change, StoredState
 from slardar.stores.written import conflict, encode, stored_state
 
 __all__ = ["MemoryStore", "from_place"]
 
 
-@implementer(IStore)
+@implementer(IForgetfulStore)
 class MemoryStore:
     """Keeps changes until it is closed; every Deferred has fired when it is returned."""
 
@@ -31,8 +32,18 @@ class MemoryStore:
             self._version, ((kind, name, text) for (kind, name), text in self._texts.items())
         )
 
+    def take_over(self, state: StoredState) -> None:
+        """Hold what another process's store held.  To be called before :meth:`open`."""
+        self._version = state.version
+        self._texts = {
+            ("upstream", name): None if value is None else msgspec.json.encode(value).decode()
+            for name, value in state.upstreams.items()
+        }
+        if state.routes is not None:
+            self._texts["routes", ""] = msgspec.json.encode(state.routes).decode()
+
     def open(self) -> defer.Deferred[Any]:
-        """An empty state at version 0."""
+        """What it has taken over; without that, an empty state at version 0."""
         if self._opened:
             return defer.fail(StoreError("memory: this store is open already"))
         self._opened = True

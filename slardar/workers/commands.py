@@ -152,7 +152,7 @@ class Link(amp.AMP):
 
     def _broken(self, error: BaseException) -> None:
         if not self.is_lost:
-            _log.error("a link between director and worker broke: {error!r}", error=error)
+            _log.error("a link between two processes broke: {error!r}", error=error)
             self.close()
 
     def connectionLost(self, reason: Any = connectionDone) -> None:

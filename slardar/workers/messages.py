@@ -29,6 +29,7 @@ __all__ = [
     "Drain",
     "FromWorker",
     "Health",
+    "Listening",
     "Ping",
     "Report",
     "ServerReport",
@@ -117,9 +118,18 @@ class Ping(Struct, tag="ping", frozen=True):
 
 
 class Drain(Struct, tag="drain", frozen=True):
-    """Take no new connections, finish what is under way within ``seconds``, and end."""
+    """Take no new connections, finish what is under way within ``seconds``, and end.
+
+    The second time, ``seconds`` counts from now, and shortens the time only.
+    """
 
     seconds: float
+    #: Seconds that clients without a request stay; ``None``: the data plane's own number.
+    grace: float | None = None
+
+
+class Listening(Struct, tag="listening", frozen=True):
+    """Those of its sockets that were bound only do listen now."""
 
 
 class Done(Struct, tag="done", frozen=True):
@@ -162,7 +172,7 @@ class Report(Struct, tag="report", frozen=True):
     servers: tuple[ServerReport, ...] = ()
 
 
-ToWorker = Begin | Whole | Change | TakeSettings | Health | Ping | Drain
+ToWorker = Begin | Whole | Change | TakeSettings | Health | Ping | Drain | Listening
 FromWorker = Report | Health
 
 _to_worker: Any = msgspec.json.Decoder(ToWorker)

@@ -7,8 +7,9 @@ on with the connections that wait in it, and passes to the replacement.
 from __future__ import annotations
 
 import os
+import socket
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import structs
@@ -18,6 +19,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from slardar.config import Settings
+from slardar.dataplane.inherited import adopt_sockets
 from slardar.dataplane.sockets import Opened, open_sockets
 from slardar.errors import SlardarError
 from slardar.interfaces import IPlane
@@ -74,7 +76,8 @@ class Workers:
         #: The snapshot as it travels, while workers begin with it.
         self._encoded: tuple[Snapshot, bytes] | None = None
         self._slots = [Slot(number) for number in range(count)]
-        self._opened: list[Opened] = []
+        #: What was opened here, or handed over.
+        self.opened: list[Opened] = []
         self._tally = Tally(time.time())
         #: The servers that workers have put out of service: until when (the reactor's
         #: seconds), and why.
@@ -82,29 +85,50 @@ class Workers:
         self._running = self._stopping = False
         self._started: defer.Deferred[None] = defer.Deferred()
         self._gone: defer.Deferred[None] = defer.Deferred()
+        #: The calls that end those that do not end by themselves.
+        self._ends: list[Any] = []
         self._looks = LoopingCall(self._look)
         self._looks.clock = reactor
         self._last_look = 0.0
 
     # Life.
 
-    def listen(self, endpoint: str) -> defer.Deferred[str]:
+    def listen(self, endpoint: str, sockets: Sequence[socket.socket] = ()) -> defer.Deferred[str]:
         """Listen on a Twisted server endpoint string; answers where, for a person.
 
-        Fails as :meth:`slardar.dataplane.proxy.DataPlane.listen` does.  To be called
+        ``sockets`` are those that another process has handed over for it, if any.  Fails
+        as :meth:`slardar.dataplane.proxy.DataPlane.listen` does.  To be called
         before :meth:`start`.
         """
-        return defer.maybeDeferred(self._listen, endpoint)
+        return defer.maybeDeferred(self._listen, endpoint, sockets)
 
-    def _listen(self, endpoint: str) -> str:
+    def _listen(self, endpoint: str, sockets: Sequence[socket.socket]) -> str:
         count = len(self._slots)
-        opened = open_sockets(endpoint, count)
-        self._opened.append(opened)
-        shared = len(opened.sockets) < count
-        for slot in self._slots:
-            slot.sockets.append(opened.sockets[0 if shared else slot.number])
-            slot.shared.append(shared)
+        if sockets:
+            opened: Opened = adopt_sockets(endpoint, sockets, count)
+        else:
+            opened = open_sockets(endpoint, count)
+        self.opened.append(opened)
+        number = len(opened.sockets)
+        # Each socket has a worker, and each worker a socket; where there are more sockets
+        # than workers, because there were more of these before, a worker has several.
+        for turn in range(max(count, number)):
+            slot = self._slots[turn % count]
+            index = turn % number
+            slot.sockets.append(opened.sockets[index])
+            slot.shared.append(index + number < count)
         return opened.place
+
+    def own(self) -> None:
+        """Whoever handed sockets over uses them no more."""
+        for opened in self.opened:
+            try:
+                opened.own()
+            except OSError as error:
+                _log.error("{place}: {error}", place=opened.place, error=error)
+        data = messages.encode(messages.Listening())
+        for process in self._processes():
+            process.tell(data, None).addErrback(lambda _gone: None)
 
     def start(self) -> defer.Deferred[None]:
         """Start the workers; fires when all of them serve, and fails with WorkerError
@@ -116,21 +140,36 @@ class Workers:
             self._start_worker(slot)
         return self._started
 
-    def stop(self) -> defer.Deferred[None]:
-        """Let the workers finish what is under way, at most for ``timeouts.drain``
-        seconds, and end them.  Fires when all have gone."""
+    def stop(self, within: float | None = None, grace: float | None = None) -> defer.Deferred[None]:
+        """Let the workers finish what is under way, at most for ``within`` seconds
+        (``None``: ``timeouts.drain``), and end them.  Fires when all have gone.
+
+        ``grace`` is that of :meth:`slardar.dataplane.proxy.DataPlane.stop`.
+        """
         if not self._stopping:
             self._stopping = True
-            self._drain()
+            self._drain(float(self._settings.timeouts.drain) if within is None else within, grace)
         return self._gone
 
-    def _drain(self) -> None:
+    def hurry(self, within: float) -> None:
+        """While it is stopping: take no more than ``within`` seconds from now."""
+        data = messages.encode(messages.Drain(within))
+        for process in self._processes():
+            self._end(process, data, within)
+
+    def _end(self, process: WorkerProcess, data: bytes, within: float) -> None:
+        """Tell a worker to end, and end it by force if it does not."""
+        process.tell(data, None).addErrback(lambda _gone: None)
+        self._ends.append(
+            self._reactor.callLater(within + _MARGIN, process.kill, "it did not end in time")
+        )
+
+    def _drain(self, drain: float, grace: float | None) -> None:
         # The director's descriptors go first: each worker then closes the last one behind
         # the last client that it had for us.
-        for opened in self._opened:
+        for opened in self.opened:
             opened.close()
-        drain = float(self._settings.timeouts.drain)
-        data = messages.encode(messages.Drain(drain))
+        data = messages.encode(messages.Drain(drain, grace))
         for slot in self._slots:
             if slot.pending is not None:
                 slot.pending.cancel()
@@ -141,11 +180,7 @@ class Workers:
             if process.ready_at is None:
                 process.kill("it is not needed any more")
             else:
-                process.tell(data, None).addErrback(lambda _gone: None)
-                late = self._reactor.callLater(
-                    drain + _MARGIN, process.kill, "it did not end in time"
-                )
-                self._gone.addBoth(_cancel, late)
+                self._end(process, data, drain)
         self._look_whether_gone()
 
     def _look_whether_gone(self) -> None:
@@ -153,6 +188,9 @@ class Workers:
             if self._looks.running:
                 self._looks.stop()
             self._running = False
+            for call in self._ends:
+                if call.active():
+                    call.cancel()
             self._gone.callback(None)
 
     # Processes.
@@ -358,6 +396,24 @@ class Workers:
         for host, port in gone:
             self._down.pop((name, host, port), None)
 
+    def known_health(self) -> Iterator[tuple[str, str, int, float, str]]:
+        """As :meth:`slardar.dataplane.proxy.DataPlane.known_health`."""
+        now = self._reactor.seconds()
+        for key, (until, text) in self._down.items():
+            if until > now:
+                yield *key, until - now, text
+
+    def set_health(
+        self, upstream: str, host: str, port: int, down_for: float, message: str
+    ) -> None:
+        """As :meth:`slardar.dataplane.proxy.DataPlane.set_health`; to be called before
+        :meth:`start`, for the workers begin with it."""
+        health = Health(upstream, host, port, down_for, message)
+        server = self._server(health)
+        if server is not None and server.max_fails:
+            until = self._reactor.seconds() + min(down_for, server.fail_timeout)
+            self._down[upstream, host, port] = (until, message)
+
     # What workers say; whatever it is, it is about servers that there are.
 
     def _took(self, process: WorkerProcess, message: FromWorker) -> None:
@@ -403,12 +459,6 @@ class Workers:
         for other in self._processes():
             if other is not process:
                 other.tell(data, None).addErrback(lambda _gone: None)
-
-
-def _cancel(result: Any, call: Any) -> Any:
-    if call.active():
-        call.cancel()
-    return result
 
 
 def _unexpected(failure: Any) -> None:

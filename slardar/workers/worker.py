@@ -66,6 +66,8 @@ class Worker:
         self._plane: DataPlane | None = None
         self._snapshot = Snapshot.build(0, {}, (), None)
         self._stopping = self._finished = False
+        #: Sockets that do not listen yet, and whether other workers share them.
+        self._silent: list[tuple[socket.socket, bool]] = []
         self._reporter = Reporter(reactor, self._live, self._send)
 
     # What the director says.
@@ -99,7 +101,13 @@ class Worker:
                 message.upstream, message.host, message.port, message.down_for, message.message
             )
             return self._done()
-        return self._stop(message.seconds).addCallback(lambda _: self._done())
+        if isinstance(message, messages.Listening):
+            self._serve_silent()
+            return self._done()
+        if self._stopping:
+            self._plane.hurry(message.seconds)
+            return self._done()
+        return self._stop(message.seconds, message.grace).addCallback(lambda _: self._done())
 
     def _done(self) -> Done:
         return Done(self._snapshot.version)
@@ -141,10 +149,21 @@ class Worker:
             for offset, shared in enumerate(message.sockets):
                 sock = socket.socket(fileno=self._first_socket + offset)
                 sock.set_inheritable(False)
-                plane.serve(sock, shared)
+                self._silent.append((sock, shared))
+            self._serve_silent()
             plane.start()
             self._reporter.start(plane)
         return self._done()
+
+    def _serve_silent(self) -> None:
+        """Serve the sockets that have begun to listen."""
+        assert self._plane is not None
+        silent, self._silent = self._silent, []
+        for sock, shared in silent:
+            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                self._plane.serve(sock, shared)
+            else:
+                self._silent.append((sock, shared))
 
     def _apply(self, snapshot: Snapshot, changed: list[str]) -> defer.Deferred[Done]:
         assert self._plane is not None
@@ -184,15 +203,18 @@ class Worker:
 
     # The end.
 
-    def _stop(self, seconds: float) -> defer.Deferred[None]:
-        return defer.ensureDeferred(self._drain(seconds))
+    def _stop(self, seconds: float, grace: float | None = None) -> defer.Deferred[None]:
+        return defer.ensureDeferred(self._drain(seconds, grace))
 
-    async def _drain(self, seconds: float) -> None:
+    async def _drain(self, seconds: float, grace: float | None) -> None:
         if self._stopping:
             return
         self._stopping = True
         if self._plane is not None:
-            await self._plane.stop(seconds)
+            if grace is None:
+                await self._plane.stop(seconds)
+            else:
+                await self._plane.stop(seconds, grace)
         self._reporter.stop()
         self._finished = True
         # The answer to the director goes first.
@@ -211,6 +233,8 @@ class Worker:
             return
         _log.warn("the director has gone: ending")
         self._reactor.callLater(_LAST_REQUESTS, self._ended)
+        if self._stopping and self._plane is not None:
+            self._plane.hurry(_LAST_REQUESTS)
         self._stop(_LAST_REQUESTS)
 
 

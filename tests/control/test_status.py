@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 
 from slardar import __version__
@@ -17,6 +18,7 @@ def test_status_is_the_contracts() -> None:
     result_of(actions.set_upstream("b", upstream(2), "x"))
     status = actions.status()
     json.dumps(status)
+    assert status.pop("generations") == [{"pid": os.getpid(), "age": 0.0, "connections": 2}]
     servers = {key: status.pop(key) for key in list(status) if key.startswith("cls:")}
     assert status == {
         "slardar_version": __version__,

@@ -1,0 +1,90 @@
+"""Where the HTTP control channel listens: opened, or taken over, and handed over."""
+
+# Twisted's ports have no types.
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet import defer
+
+from slardar.config import Control
+from slardar.control.actions import Actions
+from slardar.control.http import make_site
+from slardar.dataplane.inherited import adopt_sockets
+from slardar.dataplane.sockets import Opened, open_sockets
+from slardar.errors import ConfigError
+
+__all__ = ["ControlPort"]
+
+
+class ControlPort:
+    """The listening socket of ``control.http``, and the port of Twisted's on it."""
+
+    def __init__(self, reactor: Any, control: Control, actions: Actions) -> None:
+        self._reactor = reactor
+        self._endpoint = control.http
+        self._site = make_site(actions, control, reactor)
+        self._port: Any = None
+        #: The socket; ``None`` before it is open.
+        self.opened: Opened | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it listens, for a person."""
+        return "" if self.opened is None else self.opened.place
+
+    def take(self, sockets: Sequence[socket.socket]) -> None:
+        """Use the socket that another process has handed over, if it has."""
+        if sockets:
+            self.opened = adopt_sockets(self._endpoint, sockets, 1)
+
+    def open(self) -> None:
+        """Listen, if there is no socket yet; nobody is accepted so far.
+
+        May block, and raises, as :func:`slardar.dataplane.sockets.open_sockets`.
+        """
+        if self.opened is None:
+            try:
+                self.opened = open_sockets(self._endpoint)
+            except ConfigError as error:
+                lines = [f"control.http:{line.removeprefix('listen:')}" for line in error.problems]
+                raise ConfigError(lines) from None
+
+    def start(self) -> None:
+        """Take calls from now on."""
+        assert self.opened is not None
+        sock = self.opened.sockets[0]
+        self._port = self._reactor.adoptStreamPort(sock.fileno(), sock.family, self._site)
+
+    def own(self) -> None:
+        """Whoever handed the socket over uses it no more."""
+        if self.opened is not None:
+            self.opened.own()
+
+    def pause(self) -> None:
+        """Take no new connections until :meth:`resume`: they wait, for this process or
+        for the one that takes over."""
+        if self._port is not None:
+            self._port.stopReading()
+
+    def resume(self) -> None:
+        """Take new connections again."""
+        if self._port is not None:
+            self._port.startReading()
+
+    async def stop(self) -> None:
+        """Take no more calls; those under way are answered."""
+        port, self._port = self._port, None
+        if port is not None:
+            if self.opened is not None and self.opened.is_elsewhere:
+                # Twisted would remove the file of a unix socket.
+                port.stopReading()
+                self._site.stopFactory()
+            else:
+                await defer.maybeDeferred(port.stopListening)
+        if self.opened is not None:
+            self.opened.close()

@@ -1,0 +1,160 @@
+"""One upgrade after the other, as the old process makes them: the order of the steps,
+and the way back from each of them.
+
+Until the successor has said that it serves, anything that goes wrong leaves the process
+as it was.  From that moment on there is no way back, and this process drains and ends.
+"""
+
+# Twisted's tasks have no types.
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from twisted.internet import defer
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from slardar.dataplane.sockets import Opened
+from slardar.errors import SlardarError
+from slardar.upgrade import messages
+from slardar.upgrade.pidfile import PidFile
+from slardar.upgrade.program import Program
+from slardar.upgrade.successor import Successor, start_successor
+
+__all__ = ["Host", "Upgrades"]
+
+#: Seconds from the start of the successor until it needs nothing but the store; reading
+#: 10,000 upstreams takes some on a busy machine.
+START = 60.0
+#: Seconds from then until all of its workers serve.
+SERVE = 60.0
+#: Seconds between two reports to the successor.
+_REPORT = 1.0
+
+_log = Logger("slardar.upgrade")
+
+
+class Host(Protocol):
+    """What is upgraded."""
+
+    def handed(self) -> Sequence[tuple[str, Opened]]:
+        """The sockets to hand over, each with its purpose."""
+
+    async def hand_over(self) -> messages.State:
+        """Let go of the store; changes wait from now on."""
+
+    async def take_back(self) -> None:
+        """Go on as before :meth:`hand_over`; nothing to do without it."""
+
+    def leave(self, taken: Sequence[Opened]) -> None:
+        """The successor serves, and uses these sockets: drain and end."""
+
+    def end(self, seconds: float) -> None:
+        """Drain no longer than this."""
+
+    def generations(self) -> list[dict[str, Any]]:
+        """This process and those before it, as status shows them."""
+
+
+class Upgrades:
+    """Upgrades ``host`` by starting ``program`` again (``start``); ``options`` are twistd's."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        program: Program,
+        options: Any,
+        host: Host,
+        start: Callable[..., Successor] = start_successor,
+    ) -> None:
+        self._reactor = reactor
+        self._program = program
+        self._host = host
+        self._start = start
+        self.pid_file = PidFile(options)
+        #: The process that has taken over.
+        self.successor_pid: int | None = None
+        self._successor: Successor | None = None
+        self._under_way: defer.Deferred[None] | None = None
+        self._reports = LoopingCall(self._report)
+        self._reports.clock = reactor
+
+    def upgrade(self) -> None:
+        """Start an upgrade, if none is under way or done."""
+        if self.successor_pid is not None:
+            _log.warn("USR2: pid {pid} has taken over already", pid=self.successor_pid)
+        elif self._under_way is not None:
+            _log.warn("USR2: an upgrade is under way already")
+        else:
+            _log.info("USR2: upgrading")
+            done = defer.ensureDeferred(self._upgrade())
+            done.addErrback(lambda failure: _log.failure("an upgrade", failure=failure))
+            if self._successor is not None:
+                self._under_way = done
+
+    async def cancel(self, reason: str) -> None:
+        """Give up an upgrade that is under way; returns when all is as it was."""
+        if self._under_way is not None and self._successor is not None:
+            self._successor.fail(reason)
+            waiting: defer.Deferred[None] = defer.Deferred()
+            self._under_way.addBoth(waiting.callback)
+            await waiting
+
+    async def _upgrade(self) -> None:
+        handed = self._host.handed()
+        try:
+            self.pid_file.move_aside()
+            successor = self._start(self._reactor, self._program, handed, self._host.end)
+        except OSError as error:
+            self._put_pid_file_back()
+            _log.error("not upgraded: {error}; pid {pid} goes on", error=error, pid=os.getpid())
+            return
+        self._successor = successor
+        try:
+            await successor.wait(messages.WantsStore, START)
+            state = await self._host.hand_over()
+            successor.tell(state)
+            serving = await successor.wait(messages.Serving, SERVE)
+            taken = [handed[index][1] for index in serving.taken]
+        except Exception as error:
+            if not isinstance(error, SlardarError):
+                _log.failure("an upgrade")
+            await self._go_on(successor, error)
+            return
+        self.successor_pid = successor.pid
+        _log.info("upgraded: pid {pid} serves; finishing what is under way", pid=successor.pid)
+        self._host.leave(taken)
+        self._reports.start(_REPORT)
+        successor.gone.addCallback(lambda _: self.stop_reports())
+
+    async def _go_on(self, successor: Successor, error: Exception) -> None:
+        text = " ".join(str(error).split()) or repr(error)
+        _log.error("not upgraded: {error}; pid {pid} goes on", error=text, pid=os.getpid())
+        await successor.give_up(text)
+        # Nobody holds the store now, and nobody will remove the pidfile.
+        await self._host.take_back()
+        self._put_pid_file_back()
+        self._successor = self._under_way = None
+
+    def _put_pid_file_back(self) -> None:
+        try:
+            self.pid_file.put_back()
+        except OSError as error:
+            _log.error("the pidfile cannot be put back: {error}", error=error)
+
+    def _report(self) -> None:
+        assert self._successor is not None
+        generations = tuple(
+            messages.Generation(one["pid"], one["age"], one["connections"])
+            for one in self._host.generations()
+        )
+        self._successor.tell(messages.Generations(generations))
+
+    def stop_reports(self) -> None:
+        """There is nothing to tell, or nobody to tell it to."""
+        if self._reports.running:
+            self._reports.stop()
