@@ -32,6 +32,7 @@ from slardar.dataplane.proxy import DataPlane
 from slardar.dataplane.sockets import listening_place
 from slardar.errors import ConfigError, SlardarError
 from slardar.model.live import Live
+from slardar.notify import Notifier
 from slardar.options import Options
 from slardar.plugins import balancer_factory, check_mode, open_store
 from slardar.workers.parent import Workers, usable_cores
@@ -90,6 +91,9 @@ class SlardarService(Service):
         self._control_port: Any = None
         self._places: list[str] = []
         self._bound = False
+        # Inside another program the service manager's questions are not for us.
+        asked = os.environ if read_again is not None else {}
+        self._notifier = Notifier(reactor, self._describe, asked)
         #: Fires with ``None`` when requests are served.
         self.ready: defer.Deferred[None] = defer.Deferred()
 
@@ -102,6 +106,7 @@ class SlardarService(Service):
     def startService(self) -> None:
         """Load the state, then serve."""
         super().startService()
+        self._notifier.starting()
         if self._read_again is not None:
             # Without handlers of ours these would end the process.
             signal.signal(signal.SIGHUP, self._hung_up)
@@ -133,8 +138,18 @@ class SlardarService(Service):
         # What was loaded stays: looking through it again and again would be for nothing.
         gc.collect()
         gc.freeze()
+        self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        """Requests are served: tell whoever waits for it.  The one place for that."""
         if not self.ready.called:
+            self._notifier.serving()
             self.ready.callback(None)
+
+    def _describe(self) -> str:
+        """What is served, for the line of ``systemctl status``."""
+        snapshot = self.actions.snapshot
+        return f"{len(snapshot.upstreams)} upstreams, version {snapshot.version}"
 
     def _hung_up(self, *_: Any) -> None:
         """HUP came; from within whatever the process was doing, so it is put off."""
@@ -156,9 +171,16 @@ class SlardarService(Service):
     async def _reload(self) -> None:
         if self._read_again is None or not self.ready.called or not self.running:
             return
+        self._notifier.reloading()
+        try:
+            await self._take_settings(self._read_again)
+        finally:
+            self._notifier.serving()
+
+    async def _take_settings(self, read_again: Callable[[], Settings]) -> None:
         try:
             settings = await threads.deferToThreadPool(
-                self._reactor, self._reactor.getThreadPool(), self._read_again
+                self._reactor, self._reactor.getThreadPool(), read_again
             )
             receipt = await self.actions.take_settings(settings, "HUP")
         except ConfigError as error:
@@ -192,6 +214,7 @@ class SlardarService(Service):
         fault, a traceback for what is ours."""
         if self.ready.called:
             return
+        self._notifier.failed(str(failure.value))
         if failure.check(SlardarError, CannotListenError, OSError):
             _log.critical("cannot start: {error}", error=_one_line(failure.value))
         else:
@@ -208,12 +231,14 @@ class SlardarService(Service):
 
     async def _stop(self) -> None:
         await defer.maybeDeferred(super().stopService)
+        self._notifier.stopping()
         if self.ready.called:
             _log.info("stopping: requests under way are finished first")
         await self._plane.stop()
         if self._control_port is not None:
             await defer.maybeDeferred(self._control_port.stopListening)
         await self._store.close()
+        self._notifier.close()
 
 
 def _one_line(error: BaseException) -> str:
