@@ -33,6 +33,7 @@ from slardar.dataplane.sockets import Opened
 from slardar.errors import ConfigError, SlardarError
 from slardar.interfaces import IForgetfulStore
 from slardar.model.live import Live
+from slardar.notify import Notifier
 from slardar.options import Options
 from slardar.plugins import balancer_factory, check_mode, open_store
 from slardar.upgrade.handover import Upgrades
@@ -125,6 +126,9 @@ class SlardarService(Service):
         self._holds_store = True
         if predecessor is not None:
             self.actions.older_generations = predecessor.generations
+        # Inside another program the service manager's questions are not for us.
+        asked = os.environ if read_again is not None else {}
+        self._notifier = Notifier(reactor, self._describe, asked)
         #: Fires with ``None`` when requests are served.
         self.ready: defer.Deferred[None] = defer.Deferred()
 
@@ -137,6 +141,7 @@ class SlardarService(Service):
     def startService(self) -> None:
         """Load the state, then serve."""
         super().startService()
+        self._notifier.starting()
         if self._read_again is not None:
             # Without handlers of ours these would end the process.
             signal.signal(signal.SIGHUP, self._hung_up)
@@ -174,7 +179,6 @@ class SlardarService(Service):
         else:
             await self._take_over(before)
         self._serves = True
-        self._tell_ready()
         _log.info("slardar {version} is running", version=__version__)
         for place in self._places:
             _log.info("requests on {place}", place=place)
@@ -182,7 +186,12 @@ class SlardarService(Service):
         # What was loaded stays: looking through it again and again would be for nothing.
         gc.collect()
         gc.freeze()
+        self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        """Requests are served: tell whoever waits for it.  The one place for that."""
         if not self.ready.called:
+            self._notifier.serving()
             self.ready.callback(None)
 
     async def _take_over(self, before: Predecessor) -> None:
@@ -216,9 +225,10 @@ class SlardarService(Service):
     def _given_up(self, reason: str) -> None:
         self._cannot_start(Failure(UpgradeError(f"the old process goes on: {reason}")))
 
-    def _tell_ready(self) -> None:
-        """Requests are served from now on: the place for whoever wants to be told, a
-        service manager (which may have to learn the new process's number, too)."""
+    def _describe(self) -> str:
+        """What is served, for the line of ``systemctl status``."""
+        snapshot = self.actions.snapshot
+        return f"{len(snapshot.upstreams)} upstreams, version {snapshot.version}"
 
     def _hung_up(self, *_: Any) -> None:
         """HUP came; from within whatever the process was doing, so it is put off."""
@@ -270,6 +280,8 @@ class SlardarService(Service):
         for opened in taken:
             opened.leave()
         self.actions.moved()
+        # The service is the successor now, which tells the service manager so.
+        self._notifier.close()
         if self._predecessor is not None:
             # Two generations are enough.
             self._predecessor.end(_AT_ONCE)
@@ -302,9 +314,16 @@ class SlardarService(Service):
             return
         if self._has_left:
             return
+        self._notifier.reloading()
+        try:
+            await self._take_settings(self._read_again)
+        finally:
+            self._notifier.serving()
+
+    async def _take_settings(self, read_again: Callable[[], Settings]) -> None:
         try:
             settings = await threads.deferToThreadPool(
-                self._reactor, self._reactor.getThreadPool(), self._read_again
+                self._reactor, self._reactor.getThreadPool(), read_again
             )
             receipt = await self.actions.take_settings(settings, "HUP")
         except ConfigError as error:
@@ -338,6 +357,9 @@ class SlardarService(Service):
         fault, a traceback for what is ours."""
         if self.ready.called:
             return
+        if self._predecessor is None:
+            # Else the service is the predecessor, and goes on.
+            self._notifier.failed(str(failure.value))
         if failure.check(SlardarError, CannotListenError, OSError):
             _log.critical("cannot start: {error}", error=_one_line(failure.value))
         else:
@@ -364,6 +386,7 @@ class SlardarService(Service):
             await self._control.stop()
             await self._plane.stop(None, _IDLE)
         elif served:
+            self._notifier.stopping()
             _log.info("stopping: requests under way are finished first")
             drain = self._settings.timeouts.drain
             if before is not None:
@@ -386,6 +409,7 @@ class SlardarService(Service):
         if self.upgrades is not None:
             self.upgrades.stop_reports()
             self.upgrades.pid_file.release()
+        self._notifier.close()
 
 
 def _one_line(error: BaseException) -> str:

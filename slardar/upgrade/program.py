@@ -9,8 +9,8 @@ from msgspec import Struct
 
 __all__ = ["Program", "this_program"]
 
-#: What systemd tells the one process that it passes sockets to.
-_SYSTEMD = ("LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID")
+#: What systemd tells the one process that it passes sockets to or watches by its number.
+_SYSTEMD = ("LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "WATCHDOG_PID")
 
 
 class Program(Struct, frozen=True):

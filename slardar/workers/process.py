@@ -17,6 +17,7 @@ from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger, LogLevel
 
+from slardar.notify import PRIVATE
 from slardar.workers import messages
 from slardar.workers.commands import FIRST_SOCKET, LINK, Link, OneLink
 from slardar.workers.messages import Done, FromWorker
@@ -38,7 +39,7 @@ _LAST_BYTES = 0.5
 #: Bytes of one message of a worker; its reports are of at most 1,000 servers.
 _MAX_MESSAGE = 16 * 2**20
 #: Variables that are no business of a process that serves requests.
-_SECRET = ("CONSUL_HTTP_TOKEN",)
+_SECRET = ("CONSUL_HTTP_TOKEN", *PRIVATE)
 
 _PING = messages.encode(messages.Ping())
 

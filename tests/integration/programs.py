@@ -27,7 +27,13 @@ PATIENCE = 30.0
 class Program:
     """A program whose output is collected line by line while it runs."""
 
-    def __init__(self, command: Sequence[str], folder: Path, **environment: str) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        pass_fds: Sequence[int] = (),
+        **environment: str,
+    ) -> None:
         self._changed = threading.Condition()
         self._lines: list[str] = []
         self._ended = False
@@ -39,6 +45,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            pass_fds=pass_fds,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

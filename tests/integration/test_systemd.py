@@ -1,0 +1,154 @@
+"""slardar under systemd's protocols, on the real program: what it tells, what it gets."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Start
+from tests.integration.programs import PATIENCE, TWISTD, Nginx, Program, Slardar
+
+
+class Told(Slardar):
+    """slardar that has a service manager to tell things to."""
+
+    def __init__(self, folder: Path, socket_name: str, *options: str) -> None:
+        command = [*TWISTD, "--nodaemon", "slardar", "--config", "slardar.yaml"]
+        command += ["--listen", "tcp:0:interface=127.0.0.1", "--store", "memory:"]
+        command += ["--control", "tcp:0:interface=127.0.0.1", *options]
+        Program.__init__(self, command, folder, NOTIFY_SOCKET=socket_name, WATCHDOG_USEC="400000")
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """The service manager's socket, at ``tmp_path/notify``."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(PATIENCE)
+        yield manager
+
+
+def hear(manager: socket.socket, wanted: Callable[[str], bool]) -> str:
+    """The next message that is wanted."""
+    while True:
+        message = manager.recv(4096).decode()
+        if wanted(message):
+            return message
+
+
+def beginning(words: str) -> Callable[[str], bool]:
+    """Whether a message begins with these words."""
+    return lambda message: message.startswith(words)
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_manager_is_told(
+    tmp_path: Path, start: Start, manager: socket.socket, nginx: Nginx, workers: str
+) -> None:
+    """When requests are served, at a reload, good or bad, at a change, and at the stop;
+    and that it lives.  Workers know nothing of the manager."""
+    path = tmp_path / "slardar.yaml"
+    path.write_text(f"upstreams: {{a: {{servers: [{{host: 127.0.0.1, port: {nginx.port}}}]}}}}")
+    slardar = start(Told(tmp_path, str(tmp_path / "notify"), "--workers", workers))
+    ready = hear(manager, lambda message: not message.startswith("WATCHDOG"))
+    assert ready == f"READY=1\nMAINPID={slardar.pid}\nSTATUS=serving, 1 upstreams, version 0"
+    slardar.ready()
+    assert slardar.get("a", "/who") == (200, "nginx\n")
+    for _ in range(3):
+        hear(manager, "WATCHDOG=1".__eq__)
+
+    for text in ("upstreams: {}", "upstreams: 5"):
+        path.write_text(text)
+        slardar.signal(signal.SIGHUP)
+        assert "MONOTONIC_USEC=" in hear(manager, beginning("RELOADING=1\n"))
+        again = hear(manager, lambda message: not message.startswith("WATCHDOG"))
+        assert again == f"READY=1\nMAINPID={slardar.pid}\nSTATUS=serving, 0 upstreams, version 1"
+
+    assert slardar.call("PUT", "/upstream/b", f"server 127.0.0.1:{nginx.port};")[0] == 200
+    hear(manager, "STATUS=serving, 1 upstreams, version 2".__eq__)
+
+    for entry in children(slardar.pid):
+        assert not any(
+            name.startswith((b"NOTIFY_SOCKET=", b"WATCHDOG_"))
+            for name in Path(f"/proc/{entry}/environ").read_bytes().split(b"\0")
+        )
+    assert len(children(slardar.pid)) == int(workers)
+
+    slardar.signal(signal.SIGTERM)
+    hear(manager, beginning("STOPPING=1\n"))
+    slardar.wait()
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(word) for word in words]
+
+
+def test_watchdog_hears_nothing_of_a_director_that_hangs(
+    tmp_path: Path, start: Start, manager: socket.socket
+) -> None:
+    """That is what it is for."""
+    (tmp_path / "slardar.yaml").write_text("{}")
+    slardar = start(Told(tmp_path, str(tmp_path / "notify"), "--workers", "0"))
+    hear(manager, "WATCHDOG=1".__eq__)
+    slardar.signal(signal.SIGSTOP)
+    manager.settimeout(1.0)
+    # What it had sent before is read first.
+    with pytest.raises(TimeoutError):
+        hear(manager, lambda message: False)
+    slardar.signal(signal.SIGCONT)
+    manager.settimeout(PATIENCE)
+    hear(manager, "WATCHDOG=1".__eq__)
+
+
+#: Does what systemd does between fork and exec.
+_PASS = """
+import os, sys
+fd = int(sys.argv[1])
+os.dup2(fd, 3)
+if fd == 3:
+    os.set_inheritable(3, True)
+os.environ["LISTEN_FDS"] = "1"
+os.environ["LISTEN_FDNAMES"] = "slardar.socket"
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Activated(Slardar):
+    """slardar on a socket that it is passed."""
+
+    def __init__(self, folder: Path, passed: socket.socket, workers: str) -> None:
+        os.set_inheritable(passed.fileno(), True)
+        command = [sys.executable, "-c", _PASS, str(passed.fileno()), *TWISTD, "--nodaemon"]
+        command += ["slardar", "--listen", "systemd:domain=INET:index=0", "--workers", workers]
+        command += ["--control", "tcp:0:interface=127.0.0.1", "--store", "memory:"]
+        Program.__init__(self, command, folder, pass_fds=(passed.fileno(),))
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_socket_activation(tmp_path: Path, start: Start, nginx: Nginx, workers: str) -> None:
+    """Who connects before slardar is there is served, and the socket outlives it: a
+    client that comes between two runs waits for the next one."""
+    with socket.socket() as passed:
+        passed.bind(("127.0.0.1", 0))
+        passed.listen(64)
+        with socket.create_connection(passed.getsockname(), timeout=PATIENCE) as early:
+            early.sendall(b"GET /who HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            slardar = start(Activated(tmp_path, passed, workers)).ready()
+            assert early.recv(100).startswith(b"HTTP/1.1 502 ")
+        call = f"server 127.0.0.1:{nginx.port};"
+        assert slardar.call("PUT", "/upstream/a", call)[0] == 200
+        assert slardar.get("a", "/who") == (200, "nginx\n")
+        slardar.stop()
+        with socket.create_connection(passed.getsockname(), timeout=PATIENCE) as between:
+            between.sendall(b"GET /who HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            start(Activated(tmp_path, passed, workers)).ready()
+            assert between.recv(100).startswith(b"HTTP/1.1 502 ")
