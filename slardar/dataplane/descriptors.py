@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import resource
 
-__all__ = ["raise_descriptor_limit"]
+__all__ = ["clients_at_most", "descriptor_limit", "raise_descriptor_limit"]
 
 #: Asked for where the hard limit is none, or more than anybody needs: two descriptors
 #: for each of half a million clients.
 _PLENTY = 1 << 20
+#: Left free of clients: for calls of the control channel, files of the store, lookups.
+_SPARE = 16
 
 
 def raise_descriptor_limit() -> int:
@@ -26,3 +29,26 @@ def raise_descriptor_limit() -> int:
     except (OSError, ValueError):
         return soft  # less than the system's own limit, whatever that is here
     return wanted
+
+
+def descriptor_limit() -> int:
+    """The soft limit that holds now."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def clients_at_most() -> int:
+    """How many clients this process has descriptors for, by the limit that holds now.
+
+    Two for each, its own and that of the connection to a server, as HAProxy counts its
+    ``maxconn``: who is accepted beyond that takes the descriptors with which the others
+    could be served.  At least 1; to be asked before there are any, for what is open now
+    is taken for what is always open.
+    """
+    limit = descriptor_limit()
+    if limit == resource.RLIM_INFINITY:
+        limit = _PLENTY
+    try:
+        in_use = len(os.listdir("/proc/self/fd"))
+    except OSError:
+        in_use = _SPARE
+    return max(1, (limit - in_use - _SPARE) // 2)

@@ -48,7 +48,8 @@ class Listener:
     clients waiting.
 
     ``exclusive``: several processes listen on the socket, and only one or a few of them
-    are to be woken for a client.
+    are to be woken for a client.  ``exhausted()`` is called, once for each rest, when the
+    process has no descriptor left to accept with.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Listener:
         sock: socket.socket,
         accepted: Callable[[socket.socket, bytes], None],
         exclusive: bool = False,
+        exhausted: Callable[[], None] | None = None,
     ) -> None:
         self._poller = poller
         self.sock = sock
@@ -64,6 +66,7 @@ class Listener:
         #: Monotonic seconds at which a rest ends; 0 while there is none.
         self.deadline = 0.0
         self._accepted = accepted
+        self._on_exhausted = exhausted
         self._paused = False
         self._events = self._wanted = EPOLLIN | EPOLLEXCLUSIVE if exclusive else EPOLLIN
         self._complained = 0.0
@@ -144,6 +147,8 @@ class Listener:
             _log.error("cannot accept connections: {error}", error=error.strerror)
         self.deadline = now + _REST
         self._watch()
+        if self._on_exhausted is not None:
+            self._on_exhausted()
 
     def _watch(self) -> None:
         events = 0 if self._paused or self.deadline else self._wanted

@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from slardar.config import Settings
 from slardar.dataplane.channel import Channel
+from slardar.dataplane.descriptors import clients_at_most, descriptor_limit
 from slardar.dataplane.entry import Entry
 from slardar.dataplane.inherited import adopt_sockets
 from slardar.dataplane.listener import Listener
@@ -47,6 +48,8 @@ __all__ = ["DataPlane"]
 
 #: Bytes of a server's reply head, at most.  HAProxy takes 16 KiB, nginx 4 or 8.
 _MAX_REPLY_HEAD = 65536
+#: Seconds between two times that idle connections are given up for want of descriptors.
+_ROOM_PAUSE = 1.0
 #: Seconds between two looks whether a draining plane is empty.
 _DRAIN_LOOK = 0.05
 #: Seconds that a draining plane leaves open connections without a request: what their
@@ -83,6 +86,10 @@ class DataPlane(Entry):
         super().__init__(self._poller.clock)
         self._resolver = resolver or Resolver(reactor)
         self.max_reply_head = _MAX_REPLY_HEAD
+        #: Clients that there are descriptors for; known when the plane starts.
+        self._room = sys.maxsize
+        #: When idle connections may be given up again, in monotonic seconds.
+        self._next_room = 0.0
         self._set_limits(settings)
         self._snapshot = Snapshot.build(0, {}, (), None)
         #: Those that wait for the first lookup of a server's name.
@@ -103,6 +110,8 @@ class DataPlane(Entry):
 
     def start(self) -> None:
         """Join the reactor."""
+        self._room = clients_at_most()
+        self._set_room()
         self._poller.start()
 
     def listen(self, endpoint: str, sockets: Sequence[socket.socket] = ()) -> defer.Deferred[str]:
@@ -132,7 +141,9 @@ class DataPlane(Entry):
         The socket is the plane's from now on.  ``exclusive``: other processes accept
         on it too.
         """
-        self._listeners.append(Listener(self._poller, sock, self._accepted, exclusive))
+        self._listeners.append(
+            Listener(self._poller, sock, self._accepted, exclusive, self._exhausted)
+        )
         return listening_place(sock)
 
     def stop(
@@ -216,7 +227,8 @@ class DataPlane(Entry):
         self.max_headers = limits.headers
         self.max_body = limits.body or sys.maxsize
         self.retry_buffer = limits.retry_buffer
-        self._max_connections = limits.connections
+        self._wanted_connections = limits.connections
+        self._set_room()
         self.client_header_timeout = float(timeouts.client_header)
         self.client_body_timeout = float(timeouts.client_body)
         self.keepalive_timeout = float(timeouts.keepalive)
@@ -440,6 +452,43 @@ class DataPlane(Entry):
                 listener.pause()
             else:
                 listener.resume()
+
+    # Descriptors.
+
+    def _set_room(self) -> None:
+        """Accept as many clients as the settings allow, and as can be served."""
+        self._max_connections = min(self._wanted_connections, self._room)
+        if self._room < self._wanted_connections:
+            _log.warn(
+                "limits.connections: {room} clients at most instead of {wanted}, "
+                "for {limit} files may be open",
+                room=self._room,
+                wanted=self._wanted_connections,
+                limit=descriptor_limit(),
+            )
+
+    def refused(self, status: int) -> None:
+        """A request was answered by us; it may be for want of a descriptor."""
+        super().refused(status)
+        if status == 503 and self.clock.now >= self._next_room:
+            # Looked for once a second, for there may be many pools and many refusals.
+            self._next_room = self.clock.now + _ROOM_PAUSE
+            if any(pool.shortage for pools in self._pools.values() for pool in pools.values()):
+                self._reactor.callLater(0, self._drop_idle)
+
+    def _exhausted(self) -> None:
+        """No client can be accepted for want of a descriptor."""
+        if self.clock.now >= self._next_room:
+            self._next_room = self.clock.now + _ROOM_PAUSE
+            self._reactor.callLater(0, self._drop_idle)
+
+    def _drop_idle(self) -> None:
+        """Close the connections to servers that nobody uses: they are worth less than
+        those that cannot be made.  Not to be called while channels are told of events."""
+        for pools in self._pools.values():
+            for pool in pools.values():
+                pool.drop_idle()
+                pool.shortage = ""
 
 
 def _set_timeouts(selection: Selection, defaults: Defaults) -> None:

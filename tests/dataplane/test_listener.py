@@ -43,12 +43,16 @@ class Door:
         self.address = sock.getsockname()
         self.family = sock.family
         self.guests: list[tuple[socket.socket, bytes]] = []
-        self.listener = Listener(poller, sock, self.accepted)
+        self.shortages = 0
+        self.listener = Listener(poller, sock, self.accepted, exhausted=self.exhausted)
         self._stack = stack
 
     def accepted(self, sock: socket.socket, address: bytes) -> None:
         self._stack.enter_context(sock)
         self.guests.append((sock, address))
+
+    def exhausted(self) -> None:
+        self.shortages += 1
 
     def knock(self, times: int = 1) -> list[socket.socket]:
         """Connect so many clients."""
@@ -160,7 +164,7 @@ def test_no_descriptor_left(
     poller: Poller, hand: HandReactor, open_door: Open, number: int
 ) -> None:
     """Accepting rests for half a second without spinning, says why once a second at
-    most, and then goes on."""
+    most, tells the plane each time, and then goes on."""
     door = open_door()
     fake = FakeAccept(door.listener.sock, *[number] * 4)
     door.listener.sock = fake  # type: ignore[assignment]
@@ -170,7 +174,7 @@ def test_no_descriptor_left(
             pump(poller, lambda: door.listener.deadline)
             assert 0.4 < door.listener.deadline - poller.clock.now <= 0.5
             assert is_silent(poller)
-            assert fake.calls == rest
+            assert fake.calls == door.shortages == rest
             if rest == 3:
                 # As if the first complaint were more than a second old.
                 door.listener._complained -= 1.0
