@@ -67,7 +67,10 @@ def makeService(options: Options) -> SlardarService:
     # twistd has chosen and installed the reactor by now, and has no way to pass it.
     from twisted.internet import reactor  # noqa: TID251
 
-    predecessor = find_predecessor()
+    try:
+        predecessor = find_predecessor()
+    except ConfigError as error:
+        raise SystemExit(f"slardar: {error}") from None
     service = SlardarService(reactor, options.settings, options.read_again, predecessor)
     if options.parent is not None:
         # Before there is something to upgrade, the signal would end the process.
@@ -167,9 +170,9 @@ class SlardarService(Service):
             await self.actions.start()
             await defer.maybeDeferred(self._plane.start)
             self._control.open()
+            self._control.start()
         else:
             await self._take_over(before)
-        self._control.start()
         self._serves = True
         self._tell_ready()
         _log.info("slardar {version} is running", version=__version__)
@@ -186,10 +189,15 @@ class SlardarService(Service):
         """Start with what the predecessor has, up to the moment from which on it drains."""
         # Whatever can fail without the store has been done by now, but for this.
         self._control.open()
+        self._control.start()
+        self._control.pause()
         state = await before.give_store()
         stored = None if state is None else state.stored
-        if stored is not None and IForgetfulStore.providedBy(self._store):
-            self._store.take_over(stored)
+        if stored is not None:
+            if IForgetfulStore.providedBy(self._store):
+                self._store.take_over(stored)
+            else:
+                _log.warn("what the store before held is not in this one, which is another")
         await self.actions.start()
         for health in state.health if state is not None else ():
             self._plane.set_health(
@@ -197,8 +205,13 @@ class SlardarService(Service):
             )
         await defer.maybeDeferred(self._plane.start)
         await before.take_over()
-        self._plane.own()
-        self._control.own()
+        # There is no way back from here, so nothing may stop it.
+        for part in (self._plane, self._control):
+            try:
+                part.own()
+            except OSError as error:
+                _log.error("a socket is not all ours: {error}", error=error)
+        self._control.resume()
 
     def _given_up(self, reason: str) -> None:
         self._cannot_start(Failure(UpgradeError(f"the old process goes on: {reason}")))
@@ -217,7 +230,9 @@ class SlardarService(Service):
     def _upgrade(self) -> None:
         if self.upgrades is None:
             _log.warn("USR2: only a process that twistd has started can be upgraded")
-        elif not self.ready.called or not self.running:
+        elif os.getpid() == 1:
+            _log.error("USR2: not upgraded, for the end of process 1 would end its container")
+        elif not self._serves or not (self.running or self._has_left):
             _log.warn("USR2: not upgraded, for this process is starting or stopping")
         else:
             self.upgrades.upgrade()

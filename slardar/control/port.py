@@ -80,7 +80,7 @@ class ControlPort:
         """Take no more calls; those under way are answered."""
         port, self._port = self._port, None
         if port is not None:
-            if self.opened is not None and self.opened.is_left:
+            if self.opened is not None and self.opened.is_elsewhere:
                 # Twisted would remove the file of a unix socket.
                 port.stopReading()
                 self._site.stopFactory()

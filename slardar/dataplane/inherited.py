@@ -29,6 +29,7 @@ class Inherited(Opened):
 
     def __init__(self, sockets: list[socket.socket], endpoint: str) -> None:
         super().__init__(sockets, _nothing, endpoint)
+        self.is_elsewhere = True
         #: Those that are bound and do not listen yet: a connection that came to one of
         #: them would be lost with it if the process that handed over had to go on.
         self.added: list[socket.socket] = []
@@ -39,6 +40,7 @@ class Inherited(Opened):
 
         Raises OSError if one of them cannot listen; the others do then.
         """
+        self.is_elsewhere = False
         added, self.added = self.added, []
         path, has_lock = _unix_path(self.endpoint)
         if path is not None and os.path.exists(path):

@@ -65,16 +65,15 @@ class Opened:
         #: For a person, as :func:`listening_place` says it.
         self.place = listening_place(sockets[0])
         self._clean = clean
-        #: Another process goes on with them.
-        self.is_left = False
+        #: Another process has them too, and what they leave behind is that one's to remove.
+        self.is_elsewhere = False
 
     def own(self) -> None:
         """They are this process's alone: nothing to do for what was opened here."""
 
     def leave(self) -> None:
-        """Another process has the sockets too and goes on with them: what they leave
-        behind is that one's to remove."""
-        self.is_left = True
+        """Another process has taken them over, and goes on with them."""
+        self.is_elsewhere = True
         self._clean = _nothing
 
     def close(self) -> None:

@@ -19,6 +19,9 @@ from slardar.workers.commands import Link, OneLink
 
 __all__ = ["Predecessor", "find_predecessor"]
 
+#: Seconds in which the predecessor hears why this process cannot start.
+_ANSWER = 2.0
+
 _log = Logger("slardar.upgrade")
 
 
@@ -39,10 +42,11 @@ class Predecessor:
         self.told: defer.Deferred[None] = defer.Deferred()
         self._generations: tuple[messages.Generation, ...] = ()
         self._is_waiting = False
+        self._reactor: Any = None
 
     def connect(self, reactor: Any, gave_up: Callable[[str], None]) -> None:
         """Speak to it from now on.  To be called in the process that will serve."""
-        self._gave_up = gave_up
+        self._reactor, self._gave_up = reactor, gave_up
         fd = self._handed.link
         os.set_blocking(fd, False)
         reactor.adoptStreamConnection(fd, socket.AF_UNIX, OneLink(self._link))
@@ -91,10 +95,19 @@ class Predecessor:
             await defer.Deferred()
 
     def failed(self, reason: str) -> None:
-        """Tell it that this process cannot start; ``told`` fires when it knows, or has
-        gone."""
-        answer = self._link.send(messages.encode(messages.Failed(reason)))
-        answer.addBoth(lambda _: self.told.callback(None))
+        """Tell it that this process cannot start; ``told`` fires when it knows, has gone,
+        or has not answered for a while."""
+        if self._reactor is None or self._link.is_lost:
+            self.told.callback(None)
+            return
+        late = self._reactor.callLater(_ANSWER, self.told.callback, None)
+
+        def answered(_: Any) -> None:
+            if late.active():
+                late.cancel()
+                self.told.callback(None)
+
+        self._link.send(messages.encode(messages.Failed(reason))).addBoth(answered)
 
     def end(self, seconds: float) -> None:
         """Tell it, and those before it, to drain no longer than ``seconds`` from now."""

@@ -122,7 +122,10 @@ class Workers:
     def own(self) -> None:
         """Whoever handed sockets over uses them no more."""
         for opened in self.opened:
-            opened.own()
+            try:
+                opened.own()
+            except OSError as error:
+                _log.error("{place}: {error}", place=opened.place, error=error)
         data = messages.encode(messages.Listening())
         for process in self._processes():
             process.tell(data, None).addErrback(lambda _gone: None)
