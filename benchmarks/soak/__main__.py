@@ -1,7 +1,7 @@
 """The command: run the rows, print, and write the report after a whole run.
 
 python -m benchmarks.soak                        everything, into benchmarks/SOAK.md
-python -m benchmarks.soak --only upgrades        one part, printed
+python -m benchmarks.soak --only signals         one part, printed
 python -m benchmarks.soak --scale 0.1            a tenth of everything, printed
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
+import signal as unix
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -19,12 +19,12 @@ from benchmarks.backends import Backends
 from benchmarks.processes import raise_file_limit
 from benchmarks.soak.calls import calls
 from benchmarks.soak.changes import changes
-from benchmarks.soak.deaths import director_killed, worker_killed
+from benchmarks.soak.deaths import deaths
 from benchmarks.soak.machine import busy, describe
 from benchmarks.soak.replaced import replaced
 from benchmarks.soak.report import markdown
 from benchmarks.soak.row import FULL, Row, Scale
-from benchmarks.soak.signals import reloads, upgrades
+from benchmarks.soak.signals import signals
 from benchmarks.soak.site import Ground
 from benchmarks.soak.throughput import throughput
 from benchmarks.soak.tunnels import tunnels
@@ -38,11 +38,9 @@ PARTS: dict[str, Part] = {
     part.__name__: part
     for part in (
         changes,
-        reloads,
-        upgrades,
+        signals,
         replaced,
-        worker_killed,
-        director_killed,
+        deaths,
         calls,
         tunnels,
         throughput,
@@ -117,7 +115,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command; 0 only if every figure that has a target meets it."""
     arguments = _arguments().parse_args(words)
     # End what was started also when this is told to end.
-    signal.signal(signal.SIGTERM, lambda _signum, _frame: sys.exit(143))
+    unix.signal(unix.SIGTERM, lambda _signum, _frame: sys.exit(143))
     raise_file_limit()
     cores = frozenset(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="slardar-soak-") as name:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from benchmarks.procfs import PROC
 from benchmarks.soak.clients import SMALL, Connection, Crowd, Failure, get, until
@@ -12,7 +14,7 @@ from benchmarks.soak.load import Wrk
 from benchmarks.soak.row import Row, Scale, number
 from benchmarks.soak.site import Ground, Site, is_running
 
-__all__ = ["director_killed", "held", "worker_killed"]
+__all__ = ["deaths", "held"]
 
 ESTABLISHED = "01"
 #: Seconds within which workers without a director must have ended.
@@ -35,7 +37,13 @@ def held(pid: int, port: int) -> int:
     return count
 
 
-def worker_killed(ground: Ground, scale: Scale) -> list[Row]:
+def deaths(ground: Ground, scale: Scale) -> list[Row]:
+    """What it costs when a worker is killed, and when the director is."""
+    with Site(ground, "deaths") as site:
+        return [worker_killed(site, scale), director_killed(site, scale, ground.loaded())]
+
+
+def worker_killed(site: Site, scale: Scale) -> Row:
     """What fails when workers are killed, and how soon others serve."""
     row = Row(
         f"kill -9 of one worker of two under full load, {scale.kills} times",
@@ -43,21 +51,20 @@ def worker_killed(ground: Ground, scale: Scale) -> list[Row]:
     )
     carried = 0
     times: list[float] = []
-    with Site(ground, "worker") as site:
-        with Crowd(site.port) as crowd, Wrk(site.port, scale.connections) as wrk:
-            for turn in range(scale.kills):
-                crowd.more(100)
-                name = f"worker-{turn % 2}"
-                pid = site.workers()[name]
-                # Held still, it takes no connection between the count and its end.
-                os.kill(pid, signal.SIGSTOP)
-                carried += held(pid, site.port)
-                os.kill(pid, signal.SIGKILL)
-                times.append(
-                    until(lambda pid=pid, name=name: _is_back(site, name, pid), "it is back")  # type: ignore[misc]
-                )
+    with Crowd(site.port) as crowd, Wrk(site.port, scale.connections) as wrk:
+        for turn in range(scale.kills):
             crowd.more(100)
-        wrk.stop()
+            name = f"worker-{turn % 2}"
+            pid = site.workers()[name]
+            # Held still, it takes no connection between the count and its end.
+            os.kill(pid, signal.SIGSTOP)
+            carried += held(pid, site.port)
+            os.kill(pid, signal.SIGKILL)
+            times.append(
+                until(lambda pid=pid, name=name: _is_back(site, name, pid), "it is back")  # type: ignore[misc]
+            )
+        crowd.more(100)
+    wrk.stop()
     failed = wrk.failed + crowd.failed + crowd.closing
     refused = crowd.kinds["refused"] + crowd.kinds["not connected"] + wrk.errors["connect"]
     row.measured = (
@@ -71,7 +78,7 @@ def worker_killed(ground: Ground, scale: Scale) -> list[Row]:
         *wrk.said(),
         *crowd.said(),
     ]
-    return [row]
+    return row
 
 
 def _is_back(site: Site, name: str, dead: int) -> bool:
@@ -83,51 +90,50 @@ def _is_back(site: Site, name: str, dead: int) -> bool:
     )
 
 
-def director_killed(ground: Ground, scale: Scale) -> list[Row]:
+def director_killed(site: Site, scale: Scale, loaded: Mapping[str, Any]) -> Row:
     """Workers without a director, and the start after that."""
     row = Row(
         "kill -9 of the director under load",
         f"workers take nothing new and are gone within {GONE:g} s; a restart serves the same",
     )
     wrong: list[str] = []
-    with Site(ground, "director") as site:
-        site.put("made.example.com", ground.loaded())
-        before = site.status()
-        workers = site.workers().values()
-        with Wrk(site.port, scale.connections):
-            get(site.port, SMALL)
-            killed = time.monotonic()
-            site.kill()
-            served_after = _last_served(site.port, killed)
-            try:
-                until(lambda: not any(map(is_running, workers)), "the workers end", 30.0)
-            except RuntimeError as error:
-                wrong.append(str(error))
-            gone = time.monotonic() - killed
+    site.put("made.example.com", loaded)
+    before = site.status()
+    workers = site.workers().values()
+    with Wrk(site.port, scale.connections):
+        get(site.port, SMALL)
+        killed = time.monotonic()
+        site.kill()
+        served_after = _last_served(site.port, killed)
         try:
-            Connection(site.port).close()
-            wrong.append("the port still takes connections")
+            until(lambda: not any(map(is_running, workers)), "the workers end", 30.0)
+        except RuntimeError as error:
+            wrong.append(str(error))
+        gone = time.monotonic() - killed
+    try:
+        Connection(site.port).close()
+        wrong.append("the port still takes connections")
+    except Failure as failure:
+        if failure.kind != "refused":
+            wrong.append(f"a connection after the end is not refused: {failure}")
+    site.start()
+    after = site.status()
+    for key in ("fingerprint", "shd_config_version"):
+        if after[key] != before[key]:
+            wrong.append(f"{key} was {before[key]}, and is {after[key]} after the restart")
+    for host in (SMALL.host, "made.example.com"):
+        try:
+            status = _status(site.port, host)
         except Failure as failure:
-            if failure.kind != "refused":
-                wrong.append(f"a connection after the end is not refused: {failure}")
-        site.start()
-        after = site.status()
-        for key in ("fingerprint", "shd_config_version"):
-            if after[key] != before[key]:
-                wrong.append(f"{key} was {before[key]}, and is {after[key]} after the restart")
-        for host in (SMALL.host, "made.example.com"):
-            try:
-                status = _status(site.port, host)
-            except Failure as failure:
-                wrong.append(f"{host} after the restart: {failure}")
-            else:
-                if status != 200:
-                    wrong.append(f"{host} after the restart: status {status}")
+            wrong.append(f"{host} after the restart: {failure}")
+        else:
+            if status != 200:
+                wrong.append(f"{host} after the restart: status {status}")
     row.measured = f"last new connection served {served_after:.2f} s, workers gone {gone:.2f} s"
     row.measured += " after it" + ("; the same is served" if not wrong else "")
     row.met = not wrong and gone <= GONE
     row.notes += wrong
-    return [row]
+    return row
 
 
 def _status(port: int, host: str) -> int:

@@ -21,7 +21,7 @@ class Scale:
     #: What memory must have seen, and the seconds it may take beyond those of the changes.
     memory_changes: int = 10_000
     memory_requests: int = 1_000_000
-    memory_seconds: float = 150.0
+    memory_seconds: float = 90.0
     #: Per cent of growth that is allowed.
     growth: float = 5.0
     #: HUPs, and USR2s.
@@ -35,12 +35,14 @@ class Scale:
     call_ms: float = 20.0
     tunnels: int = 1000
     tunnel_changes: int = 100
+    #: That they are held on after that: longer than idle clients may stay behind an upgrade.
+    tunnel_seconds: float = 6.0
     #: Workers that are killed.
     kills: int = 3
     #: Seconds within which the replacement of one must serve.
     back: float = 1.0
     #: Seconds of one run with one worker, or with two.
-    throughput: int = 5
+    throughput: float = 5.0
 
     def times(self, factor: float) -> Scale:
         """So much of it; limits and numbers of connections stay."""
@@ -64,9 +66,10 @@ class Scale:
             call_ms=self.call_ms,
             tunnels=self.tunnels,
             tunnel_changes=some(self.tunnel_changes),
+            tunnel_seconds=self.tunnel_seconds,
             kills=some(self.kills),
             back=self.back,
-            throughput=some(self.throughput),
+            throughput=self.throughput * factor,
         )
 
 
@@ -74,23 +77,24 @@ FULL = Scale()
 #: Everything in small, for the tests, on a machine that does other things too: it is the
 #: counts that must be right, and the times get room.
 SHORT = Scale(
-    connections=4,
-    change_seconds=2.0,
+    connections=2,
+    change_seconds=1.5,
     warm_up=0.5,
     memory_changes=100,
     memory_requests=500,
     memory_seconds=10.0,
     growth=50.0,
     signals=1,
-    replaced=2,
-    calls=15,
+    replaced=1,
+    calls=10,
     upstreams=50,
     call_ms=5000.0,
-    tunnels=40,
+    tunnels=20,
     tunnel_changes=6,
+    tunnel_seconds=0.2,
     kills=1,
     back=20.0,
-    throughput=1,
+    throughput=0.3,
 )
 
 

@@ -79,6 +79,7 @@ class Site:
         self._cores = ground.cores
         self._settings = {"workers": workers, **settings}
         self.upstreams: dict[str, Any] = {SMALL.host: ground.loaded(), **(upstreams or {})}
+        self._ground = ground
         self.port, self.control = free_port(), free_port()
         self._programs: list[Program] = []
         self.write()
@@ -89,6 +90,12 @@ class Site:
 
     def __exit__(self, *_: Any) -> None:
         self.stop()
+
+    def loaded(self, turn: int) -> dict[str, Any]:
+        """The upstream of the load, with other weights each time."""
+        found = self._ground.loaded()
+        found["servers"][0]["weight"] = 1 + turn % 3
+        return found
 
     def write(self) -> None:
         """Write the file."""

@@ -106,7 +106,7 @@ def tunnels(ground: Ground, scale: Scale) -> list[Row]:
             _change(site, echo.port, ground.backends.ports[0], scale.tunnel_changes // 2)
             # Longer than the old generation lets idle clients stay.
             begin = time.monotonic()
-            while time.monotonic() - begin < 6:
+            while time.monotonic() - begin < scale.tunnel_seconds:
                 broken.update(_broken([one for one in sockets if one.name not in broken]))
             broken.update(_broken([one for one in sockets if one.name not in broken]))
             about = [one for one in site.status()["generations"] if one["pid"] == old]
