@@ -29,4 +29,4 @@ def busy(seconds: float = 0.5) -> float:
     cores = os.sched_getaffinity(0)
     before = sum(map(core_busy, cores))
     nap(seconds)
-    return (sum(map(core_busy, cores)) - before) / seconds / len(cores)
+    return min(1.0, (sum(map(core_busy, cores)) - before) / seconds / len(cores))

@@ -18,6 +18,8 @@ class Scale:
     change_seconds: float = 60.0
     changes_a_second: float = 20.0
     warm_up: float = 15.0
+    #: The share of that rate which must be reached, or the figure says nothing.
+    rate_kept: float = 0.95
     #: What memory must have seen, and the seconds it may take beyond those of the changes.
     memory_changes: int = 10_000
     memory_requests: int = 1_000_000
@@ -55,6 +57,7 @@ class Scale:
             change_seconds=self.change_seconds * factor,
             changes_a_second=self.changes_a_second,
             warm_up=self.warm_up * factor,
+            rate_kept=self.rate_kept,
             memory_changes=some(self.memory_changes),
             memory_requests=some(self.memory_requests),
             memory_seconds=self.memory_seconds * factor,
@@ -80,6 +83,7 @@ SHORT = Scale(
     connections=2,
     change_seconds=1.5,
     warm_up=0.5,
+    rate_kept=0.1,
     memory_changes=100,
     memory_requests=500,
     memory_seconds=10.0,
