@@ -11,7 +11,7 @@ as it was.  From that moment on there is no way back, and this process drains an
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet import defer
@@ -61,12 +61,20 @@ class Host(Protocol):
 
 
 class Upgrades:
-    """Upgrades ``host`` by starting ``program`` again; ``options`` are twistd's."""
+    """Upgrades ``host`` by starting ``program`` again (``start``); ``options`` are twistd's."""
 
-    def __init__(self, reactor: Any, program: Program, options: Any, host: Host) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        program: Program,
+        options: Any,
+        host: Host,
+        start: Callable[..., Successor] = start_successor,
+    ) -> None:
         self._reactor = reactor
         self._program = program
         self._host = host
+        self._start = start
         self.pid_file = PidFile(options)
         #: The process that has taken over.
         self.successor_pid: int | None = None
@@ -100,9 +108,7 @@ class Upgrades:
         handed = self._host.handed()
         try:
             self.pid_file.move_aside()
-            successor = start_successor(
-                self._reactor, self._program, handed, lambda seconds: self._host.end(seconds)
-            )
+            successor = self._start(self._reactor, self._program, handed, self._host.end)
         except OSError as error:
             self._put_pid_file_back()
             _log.error("not upgraded: {error}; pid {pid} goes on", error=error, pid=os.getpid())

@@ -61,7 +61,9 @@ class Successor(ProcessProtocol):
         self._awaited: tuple[type, defer.Deferred[Any]] | None = None
         self._failure: UpgradeError | None = None
         self._said = b""
+        #: How the process that was started has ended.
         self._end: str | None = None
+        self._lingers: Any = None
 
     # For the handover.
 
@@ -145,9 +147,11 @@ class Successor(ProcessProtocol):
             self._has_gone()
         else:
             # It may be about to end, and to say why.
-            self._reactor.callLater(_LAST_BYTES, self._has_gone)
+            self._lingers = self._reactor.callLater(_LAST_BYTES, self._has_gone)
 
     def _has_gone(self) -> None:
+        if self._lingers is not None and self._lingers.active():
+            self._lingers.cancel()
         if not self.gone.called:
             self.fail(self._last_words() or self._end or "it closed the link")
             self.gone.callback(None)

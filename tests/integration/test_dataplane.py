@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import select
 import socket
 import threading
 import time
@@ -872,6 +873,30 @@ def test_stop_finishes_what_is_under_way(served: Served, origin: MakeOrigin) -> 
     assert begun.rest() == b""
     served.finish_stop()
     wait_for(lambda: server.open_connections == 0)
+
+
+@in_thread
+def test_stop_leaves_idle_clients_their_grace(served: Served, origin: MakeOrigin) -> None:
+    """One that asks within it is sent away with its reply; it ends at once when the time
+    is shortened."""
+    served.put("up", origin())
+    asking, idle = served.client(), served.client()
+    assert asking.get("/").status == idle.get("/").status == 200
+
+    def stop() -> None:
+        served._stopping = served.plane.stop(100.0, 100.0)
+
+    served.run(stop)
+    # Longer than idle clients have otherwise.
+    assert not select.select([asking.sock, idle.sock], [], [], 0.6)[0]
+    got = asking.get("/")
+    assert (got.status, got.headers["connection"]) == (200, "close")
+    asking.wait_closed()
+    assert idle.is_open()
+    served.run(served.plane.hurry, 10.0)
+    idle.wait_closed()
+    idle.close()
+    served.finish_stop()
 
 
 @in_thread

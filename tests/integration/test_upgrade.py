@@ -164,6 +164,20 @@ def test_death_of_the_new_one_does_not_hurry_the_old(
     until(lambda: not is_running(first), "the old generation ends by itself")
 
 
+def test_reply_under_way_is_finished(site: Configured) -> None:
+    """By the old process, whose idle clients go with their next request, or soon."""
+    with Client(("127.0.0.1", site.port)) as client, Client(("127.0.0.1", site.port)) as idle:
+        assert idle.get("/who", "a").status == 200
+        client.ask("/slow", "a")
+        assert client.head()[0] == 200
+        old = site.current
+        site.upgrade()
+        got = idle.get("/who", "a")
+        assert (got.status, got.headers["connection"]) == (200, "close")
+        assert client.exactly(200_000).count(b"x") == 200_000
+    until(lambda: not is_running(old), "the old generation ends")
+
+
 @pytest.mark.parametrize("store", ["memory:", "sqlite:slardar.db"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_state_is_handed_over(

@@ -526,3 +526,97 @@ def test_stop_does_not_wait_for_a_worker_that_begins() -> None:
 def test_stop_before_start_is_done() -> None:
     """A start that failed stops what there is."""
     assert result_of(Team(2).workers.stop()) is None
+
+
+def sockets_of(team: Team, number: int) -> list[tuple[int, bool]]:
+    """The sockets of a slot by their number, and whether they are shared."""
+    slot = team.workers._slots[number]
+    all_sockets = [sock for opened in team.workers.opened for sock in opened.sockets]
+    numbers = [all_sockets.index(sock) for sock in slot.sockets]
+    return list(zip(numbers, slot.shared, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "dealt"),
+    [
+        (2, 2, [[(0, False)], [(1, False)]]),
+        (3, 1, [[(0, False), (1, False), (2, False)]]),
+        (3, 2, [[(0, False), (2, False)], [(1, False)]]),
+        (2, 3, [[(0, False)], [(1, False)], [(2, False)]]),
+        (1, 2, [[(0, True)], [(0, True)]]),
+    ],
+)
+def test_inherited_sockets_are_dealt(
+    before: int, after: int, dealt: list[list[tuple[int, bool]]]
+) -> None:
+    """Each has a worker, and each worker has one; shared only where there is no other way."""
+    old, new = Team(before), Team(after)
+    result_of(old.workers.listen("tcp:0:interface=127.0.0.1"))
+    (opened,) = old.workers.opened
+    handed = [sock.dup() for sock in opened.sockets]
+    result_of(new.workers.listen("tcp:0:interface=127.0.0.1", handed))
+    assert [sockets_of(new, number) for number in range(after)] == dealt
+    for one in (*old.workers.opened, *new.workers.opened):
+        one.close()
+
+
+def test_few_inherited_sockets_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none can be added: by those only that have no other."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("slardar.dataplane.inherited.bound", refused)
+    old, new = Team(2), Team(3)
+    result_of(old.workers.listen("tcp:0:interface=127.0.0.1"))
+    (opened,) = old.workers.opened
+    handed = [sock.dup() for sock in opened.sockets]
+    result_of(new.workers.listen("tcp:0:interface=127.0.0.1", handed))
+    dealt = [sockets_of(new, number) for number in range(3)]
+    assert dealt == [[(0, True)], [(1, False)], [(0, True)]]
+    for one in (*old.workers.opened, *new.workers.opened):
+        one.close()
+
+
+def test_workers_are_told_when_the_sockets_are_theirs() -> None:
+    """All of them: which of them has one that was added is its own to know."""
+    team = Team(2)
+    team.start()
+    team.workers.own()
+    assert [process.of(messages.Listening) for process in team.processes] == [
+        [messages.Listening()]
+    ] * 2
+
+
+def test_drain_can_be_shortened() -> None:
+    """The workers are told again, and killed the earlier."""
+    team = Team(1)
+    process = team.start()
+    stopped = team.workers.stop(30.0, 4.0)
+    assert process.of(Drain) == [Drain(30.0, 4.0)]
+    team.clock.advance(1.0)
+    team.workers.hurry(2.0)
+    assert process.of(Drain)[1:] == [Drain(2.0)]
+    team.clock.advance(2.9)
+    assert process.kills == []
+    team.clock.advance(0.2)
+    assert process.kills == ["it did not end in time"]
+    process.die()
+    assert result_of(stopped) is None
+    assert team.clock.getDelayedCalls() == []
+
+
+def test_health_is_known_before_the_start() -> None:
+    """What was handed over reaches the workers with their beginning, cut to what their
+    configuration allows; what is not known is left out."""
+    team = Team(2)
+    team.apply(snapshot(1, upstream("a", 1, 2, **FAILS)), "a")
+    team.workers.set_health("a", "127.0.0.1", 1, 4.0, "refused")
+    team.workers.set_health("a", "127.0.0.1", 2, 99.0, "refused")
+    team.workers.set_health("a", "127.0.0.1", 3, 4.0, "refused")
+    team.workers.set_health("b", "127.0.0.1", 1, 4.0, "refused")
+    result_of(team.workers.start())
+    (begin,) = team.processes[1].of(Begin)
+    assert [(health.port, health.down_for) for health in begin.health] == [(1, 4.0), (2, 10.0)]
+    team.clock.advance(5.0)
+    assert list(team.workers.known_health()) == [("a", "127.0.0.1", 2, 5.0, "refused")]

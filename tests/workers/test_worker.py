@@ -18,7 +18,7 @@ from slardar.model.parse import parse_routes
 from slardar.model.snapshot import Snapshot
 from slardar.workers import messages
 from slardar.workers.commands import Link
-from slardar.workers.messages import Begin, Change, Done, Drain, Health, Ping, Report
+from slardar.workers.messages import Begin, Change, Done, Drain, Health, Listening, Ping, Report
 from slardar.workers.worker import Worker
 from tests.dataplane.kit import HandReactor, logged
 from tests.workers.kit import connect, deliver, result_of, snapshot, upstream
@@ -306,6 +306,42 @@ def test_drained_worker_ends(director: Director) -> None:
     assert [about.requests for report in director.said for about in report.servers] == [3]
     assert director.ends == 1
     assert director.worker.link.is_lost
+
+
+def test_drain_of_a_worker_can_be_shortened(director: Director) -> None:
+    """The first answer comes when it has drained, in the time of the second."""
+    director.begin(snapshot(1))
+    director.plane.exchanges = 1  # a request that does not end
+    answer = director.link.send(messages.encode(Drain(100, 50)))
+    deliver(*director.transports)
+    assert director.tell(Drain(1)) == Done(1)
+    director.reactor.pump([0.1] * 9)
+    assert not answer.called
+    director.reactor.pump([0.1] * 3)
+    assert messages.decode_answer(result_of(answer)) == Done(1)
+    assert director.ends == 1
+
+
+def test_socket_that_does_not_listen_yet_is_served_later(director: Director) -> None:
+    """When the director says that it does; one that does not still waits on."""
+    with socket.socket() as first, socket.socket() as second:
+        numbers = []
+        for sock in (first, second):
+            sock.bind(("127.0.0.1", 0))
+        # Two descriptors in a row, as a worker has them.
+        low = os.dup(first.fileno())
+        numbers = [low, os.dup(second.fileno())]
+        assert numbers[1] == low + 1
+        director.worker._first_socket = low
+        director.begin(snapshot(1), False, True)
+        assert director.plane._listeners == []
+        second.listen()
+        assert director.tell(Listening()) == Done(1)
+        assert [listener.fd for listener in director.plane._listeners] == numbers[1:]
+        first.listen()
+        director.tell(Listening())
+        director.tell(Listening())
+        assert [listener.fd for listener in director.plane._listeners] == numbers[::-1]
 
 
 def test_worker_without_director_ends(director: Director) -> None:

@@ -1,0 +1,1 @@
+"""The upgrade in place, part by part."""
