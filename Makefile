@@ -20,9 +20,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PACKAGING := setup.py pyproject.toml
 
 TEST_PACKAGES := chromium curl nginx wrk
+SOAK_PACKAGES := nginx wrk
 BENCH_PACKAGES := caddy curl haproxy libnginx-mod-http-lua nginx wrk
 
-.PHONY: help run test lint format bench docs clean
+.PHONY: help run test lint format bench soak docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +46,9 @@ format: $(STAMPS)/lint ## rewrite the sources the way `make lint` wants them
 
 bench: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/compiled ## measure against other proxies
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(STAMPS)/test $(STAMPS)/soak-packages ## change and break it under load; fails if a request does
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 docs: $(STAMPS)/docs ## build the documentation into site/
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs site
@@ -83,4 +87,8 @@ $(STAMPS)/test-packages: scripts/install_packages Makefile | $(STAMPS)/venv
 
 $(STAMPS)/bench-packages: scripts/install_packages Makefile | $(STAMPS)/venv
 	scripts/install_packages $(BENCH_PACKAGES)
+	@touch $@
+
+$(STAMPS)/soak-packages: scripts/install_packages Makefile | $(STAMPS)/venv
+	scripts/install_packages $(SOAK_PACKAGES)
 	@touch $@

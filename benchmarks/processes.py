@@ -118,6 +118,11 @@ class Program:
         """
         self._process.wait(seconds)
 
+    def kill(self) -> None:
+        """Kill it, and not its children."""
+        self._process.kill()
+        self._process.wait()
+
     def wait_for_port(self, port: int, seconds: float = 20.0) -> None:
         """Return once something accepts connections on ``port``.
 

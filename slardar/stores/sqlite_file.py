@@ -62,6 +62,9 @@ class SqliteFile:
                     self.path, timeout=_BUSY, isolation_level=None
                 )
                 connection.execute("PRAGMA synchronous = EXTRA")
+                # KiB of pages kept; of SQLite's default of 2,000 all would be in use after some
+                # 15,000 changes, and a commit touches a few pages only.
+                connection.execute("PRAGMA cache_size = -256")
                 self._schema.prepare(connection, self.path)
                 connection.execute("PRAGMA journal_mode = WAL")
                 return self._read(connection)
