@@ -84,7 +84,7 @@ def make_plane(reactor: Any, settings: Settings) -> DataPlane | Workers:
     """What serves these settings: workers, or this process alone for ``workers`` 0."""
     count = usable_cores() if settings.workers == "auto" else settings.workers
     if count:
-        return Workers(reactor, settings, count)
+        return Workers(reactor, settings, count, spare=True)
     return DataPlane(reactor, settings, Live(), balancer_factory)
 
 

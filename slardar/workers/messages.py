@@ -90,6 +90,10 @@ class Begin(Struct, tag="begin", frozen=True):
     #: For each of its listening sockets, in order of their descriptors (the first is
     #: 4): whether it shares the socket with other workers.
     sockets: tuple[bool, ...]
+    #: The places of these among the sockets that the process was started with, of which
+    #: there are ``inherited``; it lets go of the others.
+    places: tuple[int, ...]
+    inherited: int
     #: The servers that are out of service now.
     health: tuple[Health, ...] = ()
 

@@ -28,7 +28,7 @@ from slardar.model.server import Server
 from slardar.model.snapshot import Snapshot
 from slardar.workers import messages
 from slardar.workers.messages import Done, FromWorker, Health, Report, ServerReport
-from slardar.workers.process import ANSWER, START, WorkerGone, WorkerProcess, spawn
+from slardar.workers.process import ANSWER, SPARE, START, WorkerGone, WorkerProcess, spawn
 from slardar.workers.slot import Slot
 from slardar.workers.tally import Tally
 
@@ -40,6 +40,9 @@ _LOOK = 0.5
 _LATE = 1.0
 #: Deaths of a worker that never served, after which the start is given up.
 _ATTEMPTS = 3
+#: Seconds until the next spare worker is started: later than the worker that the one
+#: before has become, and not at once where they cannot live.
+_SPARE_DELAY = 3.0
 #: Seconds that draining workers have beyond ``timeouts.drain`` to end by themselves.
 _MARGIN = 1.0
 
@@ -60,6 +63,9 @@ class Workers:
     """Serves requests in ``count`` processes; used as a ``DataPlane`` is.
 
     ``start_process`` starts one worker (:func:`slardar.workers.process.spawn`).
+    With ``spare`` one more is started than there are places: it has imported everything and
+    waits.  Python needs half a second of a core for that, which on busy cores are two
+    in which a worker that died is missing.
     """
 
     def __init__(
@@ -68,6 +74,7 @@ class Workers:
         settings: Settings,
         count: int,
         start_process: Callable[..., WorkerProcess] = spawn,
+        spare: bool = False,
     ) -> None:
         self._reactor = reactor
         self._settings = settings
@@ -76,6 +83,11 @@ class Workers:
         #: The snapshot as it travels, while workers begin with it.
         self._encoded: tuple[Snapshot, bytes] | None = None
         self._slots = [Slot(number) for number in range(count)]
+        self._wants_spare = spare
+        self._spare: WorkerProcess | None = None
+        self._spare_sockets: list[socket.socket] = []
+        #: The call that starts one.
+        self._spare_call: Any = None
         #: What was opened here, or handed over.
         self.opened: list[Opened] = []
         self._tally = Tally(time.time())
@@ -169,6 +181,12 @@ class Workers:
         # the last client that it had for us.
         for opened in self.opened:
             opened.close()
+        # The spare one has them too.
+        self._wants_spare = False
+        if self._spare_call is not None:
+            self._spare_call.cancel()
+        if self._spare is not None:
+            self._spare.dismiss()
         data = messages.encode(messages.Drain(drain, grace))
         for slot in self._slots:
             if slot.pending is not None:
@@ -197,20 +215,42 @@ class Workers:
 
     def _start_worker(self, slot: Slot) -> None:
         slot.pending = None
-        try:
-            process = self._start_process(
-                self._reactor, slot.number, slot.sockets, self._took, self._process_ended
-            )
-        except OSError as error:
-            self._died(slot, None, f"could not be started: {error}")
-            return
+        process, self._spare = self._spare, None
+        if process is not None:
+            process.take_place(slot.number)
+            places = tuple(self._spare_sockets.index(sock) for sock in slot.sockets)
+        else:
+            try:
+                process = self._start_process(
+                    self._reactor, slot.number, slot.sockets, self._took, self._process_ended
+                )
+            except OSError as error:
+                self._died(slot, None, f"could not be started: {error}")
+                return
+            places = tuple(range(len(slot.sockets)))
         slot.process = process
         process.sent = self._snapshot
-        begun = process.load(self._begin_message(slot))
+        begun = process.load(self._begin_message(slot, places, process.inherited))
         begun.addCallbacks(self._begun, lambda _gone: None, (slot, process))
         begun.addErrback(_unexpected)
 
-    def _begin_message(self, slot: Slot) -> bytes:
+    def _plan_spare(self) -> None:
+        if self._wants_spare and self._spare is None and self._spare_call is None:
+            self._spare_call = self._reactor.callLater(_SPARE_DELAY, self._start_spare)
+
+    def _start_spare(self) -> None:
+        self._spare_call = None
+        # Whose place it takes, nobody knows.
+        self._spare_sockets = [sock for opened in self.opened for sock in opened.sockets]
+        try:
+            self._spare = self._start_process(
+                self._reactor, SPARE, self._spare_sockets, self._took, self._process_ended
+            )
+        except OSError as error:
+            _log.error("a spare worker could not be started: {error}", error=error)
+            self._plan_spare()
+
+    def _begin_message(self, slot: Slot, places: tuple[int, ...], inherited: int) -> bytes:
         if self._encoded is None or self._encoded[0] is not self._snapshot:
             data = messages.encode(messages.whole(self._snapshot))
             self._encoded = (self._snapshot, data)
@@ -222,6 +262,8 @@ class Workers:
                 settings=messages.lean_settings(self._settings),
                 snapshot=messages.raw(self._encoded[1]),
                 sockets=tuple(slot.shared),
+                places=places,
+                inherited=inherited,
                 health=tuple(
                     Health(*key, until - now, text) for key, (until, text) in self._down.items()
                 ),
@@ -235,12 +277,19 @@ class Workers:
         process.ready_at = self._reactor.seconds()
         slot.has_served = True
         _log.info("{worker} (pid {pid}) serves", worker=slot.name, pid=process.pid)
-        if all(slot.process is None or slot.process.ready_at for slot in self._slots):
+        if all(slot.process is None or slot.process.ready_at is not None for slot in self._slots):
             self._encoded = None
+            self._plan_spare()
         if all(slot.has_served for slot in self._slots) and not self._started.called:
             self._started.callback(None)
 
     def _process_ended(self, process: WorkerProcess, reason: str) -> None:
+        if process is self._spare:
+            self._spare = None
+            if not self._stopping:
+                _log.error("a spare worker (pid {pid}) {how}", pid=process.pid, how=reason)
+                self._plan_spare()
+            return
         slot = self._slots[process.number]
         if slot.process is not process:
             return

@@ -23,11 +23,13 @@ from slardar.workers.commands import FIRST_SOCKET, LINK, Link, OneLink
 from slardar.workers.messages import Done, FromWorker
 from slardar.workers.relay import Relay
 
-__all__ = ["ANSWER", "START", "WorkerGone", "WorkerProcess", "spawn"]
+__all__ = ["ANSWER", "SPARE", "START", "WorkerGone", "WorkerProcess", "spawn"]
 
 #: Seconds within which a worker must have begun, or taken a whole configuration: one of
 #: 10,000 upstreams takes a second or two on a busy machine.
 START = 30.0
+#: The number of a worker that waits for a place.
+SPARE = -1
 #: Seconds within which it must confirm a change: lookups of names may take three.
 ANSWER = 5.0
 #: Seconds without an answer after which it is taken to hang.
@@ -64,8 +66,6 @@ class WorkerProcess(ProcessProtocol):
         self._reactor = reactor
         self._took = took
         self._ended = ended
-        self.number = number
-        self.name = f"worker-{number}"
         self.pid = 0
         self.born: float = reactor.seconds()
         #: When it began to serve, in the reactor's seconds; ``None`` before.
@@ -78,7 +78,15 @@ class WorkerProcess(ProcessProtocol):
         self._loading = 0
         self._doomed = False
         self._reason: str | None = None
-        seconds = reactor.seconds
+        #: How many sockets it was started with.
+        self.inherited = 0
+        self.take_place(number)
+
+    def take_place(self, number: int) -> None:
+        """It is the worker of this number; a spare one (:data:`SPARE`) before it is one."""
+        self.number = number
+        self.name = f"worker-{number}" if number != SPARE else "spare worker"
+        seconds = self._reactor.seconds
         self._output = {
             1: Relay(self.name, LogLevel.info, seconds, _log),
             2: Relay(self.name, LogLevel.warn, seconds, _log),
@@ -170,6 +178,11 @@ class WorkerProcess(ProcessProtocol):
         else:
             self._signal(signal.SIGKILL)
 
+    def dismiss(self) -> None:
+        """End it by force, without a word: it has never served."""
+        self._doomed = True
+        self._signal(signal.SIGKILL)
+
     def _signal(self, number: int) -> None:
         try:
             if self.transport is not None:
@@ -231,6 +244,7 @@ def spawn(
 ) -> WorkerProcess:
     """Start a worker on these listening sockets.  Raises OSError if it cannot be."""
     process = WorkerProcess(reactor, number, took, ended)
+    process.inherited = len(sockets)
     environment = {name: value for name, value in os.environ.items() if name not in _SECRET}
     # What can be imported here, a user's balancer for one, can be there, and no more: not
     # what lies in the working directory, unless that is on the path here (Python 3.10

@@ -146,10 +146,12 @@ class Worker:
         gc.freeze()
         gc.enable()
         if not self._stopping:
-            for offset, shared in enumerate(message.sockets):
-                sock = socket.socket(fileno=self._first_socket + offset)
+            for place, shared in zip(message.places, message.sockets, strict=True):
+                sock = socket.socket(fileno=self._first_socket + place)
                 sock.set_inheritable(False)
                 self._silent.append((sock, shared))
+            for place in set(range(message.inherited)).difference(message.places):
+                os.close(self._first_socket + place)
             self._serve_silent()
             plane.start()
             self._reporter.start(plane)

@@ -78,7 +78,8 @@ def test_manager_is_told(
             name.startswith((b"NOTIFY_SOCKET=", b"WATCHDOG_"))
             for name in Path(f"/proc/{entry}/environ").read_bytes().split(b"\0")
         )
-    assert len(children(slardar.pid)) == int(workers)
+    # A spare one may be there already.
+    assert int(workers) <= len(children(slardar.pid)) <= int(workers) + bool(int(workers))
 
     slardar.signal(signal.SIGTERM)
     hear(manager, beginning("STOPPING=1\n"))

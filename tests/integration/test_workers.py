@@ -217,6 +217,32 @@ def load(team: Team) -> Iterator[Load]:
     found.stop()
 
 
+def test_spare_worker_takes_the_place_at_once(team: Team, load: Load) -> None:
+    """It waits with everything imported, and needs only the configuration."""
+
+    def processes() -> set[int]:
+        words = Path(f"/proc/{team.pid}/task/{team.pid}/children").read_text().split()
+        return set(map(int, words))
+
+    until(lambda: len(processes()) == 3, "a spare worker waits")
+    (spare,) = processes() - set(team.pids().values())
+    # It has imported what it needs when it listens to its link.
+    until(lambda: _is_asleep(spare), "it has nothing to do")
+    os.kill(team.pids()["worker-1"], signal.SIGKILL)
+    team.wait_for(r"worker-1 \(pid \d+\) ended by signal 9")
+    until(team.are_alive, "a replacement serves", 5)
+    assert team.pids()["worker-1"] == spare
+    team.wait_for(rf"worker-1 \(pid {spare}\) serves")
+    until(lambda: len(processes()) == 3, "the next one waits")
+    load.stop()
+    assert load.refused == []
+
+
+def _is_asleep(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return stat[0] == "S" and int(stat[11]) > 10
+
+
 def test_killed_worker_costs_its_own_requests_and_is_replaced(team: Team, load: Load) -> None:
     """No connection is refused: those that wait for the dead one wait for the next."""
     until(lambda: load.good > 20, "requests are served")

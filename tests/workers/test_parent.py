@@ -25,7 +25,7 @@ from slardar.workers.messages import (
     Whole,
 )
 from slardar.workers.parent import WorkerError, Workers
-from slardar.workers.process import WorkerGone
+from slardar.workers.process import SPARE, WorkerGone
 from tests.dataplane.kit import logged
 from tests.workers.kit import failure_of, result_of, snapshot, upstream
 
@@ -45,6 +45,7 @@ class FakeProcess:
         self.ready_at: float | None = None
         self.sent: Any = None
         self.sockets = list(sockets)
+        self.inherited = len(self.sockets)
         self.told: list[Any] = []
         self.waiting: list[Deferred[Done]] = []
         self.kills: list[str] = []
@@ -90,6 +91,13 @@ class FakeProcess:
     def check(self, late: bool) -> None:
         self.checks.append(late)
 
+    def take_place(self, number: int) -> None:
+        self.number = number
+        self.name = f"worker-{number}"
+
+    def dismiss(self) -> None:
+        self.kills.append("dismissed")
+
     def kill(self, reason: str) -> None:
         self.kills.append(reason)
 
@@ -112,12 +120,17 @@ class FakeProcess:
 class Team:
     """Workers, and the processes they have started so far."""
 
-    def __init__(self, count: int = 2, prepare: Callable[[FakeProcess], Any] | None = None) -> None:
+    def __init__(
+        self,
+        count: int = 2,
+        prepare: Callable[[FakeProcess], Any] | None = None,
+        spare: bool = False,
+    ) -> None:
         self.clock = Clock()
         self.processes: list[FakeProcess] = []
         self.prepare = prepare
         settings = Settings(timeouts=Timeouts(drain=5))
-        self.workers = Workers(self.clock, settings, count, self._start)
+        self.workers = Workers(self.clock, settings, count, self._start, spare)
 
     def _start(self, *arguments: Any) -> Any:
         process = FakeProcess(*arguments)
@@ -198,6 +211,49 @@ def test_process_that_cannot_be_made_is_tried_again() -> None:
     team.processes[0].die()
     team.clock.pump([0.05] * 20)
     assert [process.number for process in team.living] == [0]
+
+
+def test_spare_worker_takes_the_place_of_one_that_died() -> None:
+    """It was started when all served, and has all the sockets; it is told which are its
+    own, and another one is started in its place."""
+    team = Team(2, spare=True)
+    result_of(team.workers.listen("tcp:0:interface=127.0.0.1"))
+    result_of(team.workers.listen("unix:\0slardar-test-spare:lockfile=0"))
+    team.start()
+    assert len(team.processes) == 2
+    team.clock.advance(4)
+    spare = team.processes[2]
+    assert (spare.number, spare.told, spare.inherited) == (SPARE, [], 3)
+    assert spare not in team.living
+    team.processes[1].die()
+    team.clock.advance(0)
+    assert team.living == [team.processes[0], spare]
+    assert len(team.processes) == 3
+    (begin,) = spare.told
+    mine = [spare.sockets[place] for place in begin.places]
+    assert mine == team.processes[1].sockets
+    assert (begin.number, begin.inherited, begin.sockets) == (1, 3, (False, True))
+    team.clock.advance(4)
+    assert [process.number for process in team.processes] == [0, 1, 1, SPARE]
+    # A change is for those that serve.
+    team.apply(snapshot(2, upstream("a", 1)), "a")
+    assert team.processes[3].told == []
+    team.workers.stop()
+    assert team.processes[3].kills == ["dismissed"]
+
+
+def test_spare_worker_that_dies_is_replaced_after_a_while() -> None:
+    """Nobody is missing meanwhile; a worker that dies then is started as ever."""
+    team = Team(1, spare=True)
+    team.start()
+    team.clock.advance(4)
+    team.processes[1].die()
+    assert len(team.processes) == 2
+    team.processes[0].die()
+    team.clock.advance(0)
+    assert [process.number for process in team.processes] == [0, SPARE, 0]
+    team.clock.advance(4)
+    assert [process.number for process in team.processes] == [0, SPARE, 0, SPARE]
 
 
 def test_worker_that_refuses_to_begin_is_killed() -> None:

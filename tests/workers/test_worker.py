@@ -54,7 +54,8 @@ class Director:
         """Let it begin."""
         whole = messages.raw(messages.encode(messages.whole(first)))
         settings = messages.lean_settings(Settings())
-        return self.tell(Begin(0, settings, whole, sockets, health))
+        places = tuple(range(len(sockets)))
+        return self.tell(Begin(0, settings, whole, sockets, places, len(places), health))
 
     def reports(self, seconds: float = 1.05) -> list[Any]:
         """What it says within so many seconds."""
