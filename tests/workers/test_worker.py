@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import socket
@@ -329,9 +330,9 @@ def test_socket_that_does_not_listen_yet_is_served_later(director: Director) -> 
         numbers = []
         for sock in (first, second):
             sock.bind(("127.0.0.1", 0))
-        # Two descriptors in a row, as a worker has them.
-        low = os.dup(first.fileno())
-        numbers = [low, os.dup(second.fileno())]
+        # Two descriptors in a row, as a worker has them, where nobody else has any.
+        low = fcntl.fcntl(first.fileno(), fcntl.F_DUPFD, 500)
+        numbers = [low, fcntl.fcntl(second.fileno(), fcntl.F_DUPFD, low + 1)]
         assert numbers[1] == low + 1
         director.worker._first_socket = low
         director.begin(snapshot(1), False, True)
