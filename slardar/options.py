@@ -20,6 +20,7 @@ from twisted.python import usage
 from slardar import __version__
 from slardar.config import Settings, Workers, read_settings
 from slardar.control.auth import check_endpoint
+from slardar.dataplane.sockets import EndpointNote
 from slardar.errors import ConfigError
 from slardar.model.parse import parse_upstream, split_host_port
 from slardar.model.reader import shown
@@ -246,28 +247,6 @@ def _check_store(url: str, where: str) -> None:
         raise ConfigError(lines) from None
 
 
-class _Recorder:
-    """Takes the place of a reactor: what an endpoint would listen on."""
-
-    def __init__(self) -> None:
-        self.port: int | None = None
-        self.path: str | None = None
-        self.backlog = 1
-
-    def listenTCP(self, port: int, factory: Any, backlog: int, interface: str) -> None:
-        self.port, self.backlog = port, backlog
-
-    def listenUNIX(
-        self,
-        address: str,
-        factory: Any,
-        backlog: int,
-        mode: int,
-        wantPID: bool,  # noqa: N803
-    ) -> None:
-        self.path, self.backlog = address, backlog
-
-
 def check_listen(endpoint: str, where: str) -> None:
     """Refuse what is no endpoint string that slardar can listen on; opens nothing.
 
@@ -288,7 +267,7 @@ def check_listen(endpoint: str, where: str) -> None:
         return
     if kind not in ("tcp", "tcp6", "unix"):
         raise ConfigError(f"{where}: {_ENDPOINT}, got {shown(endpoint)}")
-    found = _Recorder()
+    found = EndpointNote()
     try:
         serverFromString(found, endpoint).listen(Factory())  # type: ignore[no-untyped-call]
     except (TypeError, ValueError, IndexError) as error:

@@ -13,13 +13,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
-from typing import Any
 
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
 from twisted.python.lockfile import FilesystemLock
 
-from slardar.dataplane.sockets import BACKLOG, Opened, bound, clean_unix
+from slardar.dataplane.sockets import BACKLOG, EndpointNote, Opened, bound, clean_unix
 
 __all__ = ["Inherited", "adopt_sockets"]
 
@@ -82,32 +81,11 @@ def adopt_sockets(endpoint: str, sockets: Sequence[socket.socket], count: int) -
     return opened
 
 
-class _Looker:
-    """What endpoints take for a reactor: it notes a unix socket's path."""
-
-    def __init__(self) -> None:
-        self.path: str | None = None
-        self.has_lock = False
-
-    def listenTCP(self, *_: Any, **__: Any) -> None:
-        """Nothing is left behind by these."""
-
-    def listenUNIX(
-        self,
-        address: str,
-        factory: Any,
-        backlog: int,
-        mode: int,
-        wantPID: bool,  # noqa: N803
-    ) -> None:
-        self.path, self.has_lock = os.fsdecode(address), bool(wantPID)
-
-
 def _unix_path(endpoint: str) -> tuple[str | None, bool]:
     """The file of a unix socket, and whether Twisted's lock is to stand beside it."""
     if not endpoint.startswith("unix:"):
         return None, False
-    looker = _Looker()
+    looker = EndpointNote()
     serverFromString(looker, endpoint).listen(Factory())
     if looker.path is None or looker.path.startswith("\0"):
         return None, False

@@ -32,7 +32,15 @@ from twisted.python.lockfile import FilesystemLock
 
 from slardar.errors import ConfigError
 
-__all__ = ["BACKLOG", "Opened", "bound", "clean_unix", "listening_place", "open_sockets"]
+__all__ = [
+    "BACKLOG",
+    "EndpointNote",
+    "Opened",
+    "bound",
+    "clean_unix",
+    "listening_place",
+    "open_sockets",
+]
 
 #: Connections that wait in the kernel to be accepted; nginx has 511, and Linux cuts
 #: it to net.core.somaxconn.
@@ -136,6 +144,31 @@ def _not_an_endpoint(endpoint: str, error: Exception) -> ConfigError:
     return ConfigError(
         f"listen: expected a Twisted endpoint such as tcp:8080, got {endpoint!r} ({error})"
     )
+
+
+class EndpointNote:
+    """What endpoints take for a reactor: it opens nothing and notes what they would."""
+
+    def __init__(self) -> None:
+        #: Of a TCP endpoint.
+        self.port: int | None = None
+        #: Of a unix one, and whether Twisted's lock is to stand beside it.
+        self.path: str | None = None
+        self.has_lock = False
+        self.backlog = 1
+
+    def listenTCP(self, port: int, factory: Any, backlog: int, interface: str) -> None:
+        self.port, self.backlog = port, backlog
+
+    def listenUNIX(
+        self,
+        address: str,
+        factory: Any,
+        backlog: int,
+        mode: int,
+        wantPID: bool,  # noqa: N803
+    ) -> None:
+        self.path, self.backlog, self.has_lock = os.fsdecode(address), backlog, bool(wantPID)
 
 
 class _Maker:
