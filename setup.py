@@ -127,8 +127,11 @@ setup(
     packages=[*find_packages(include=["slardar", "slardar.*"]), "twisted.plugins"],
     package_data={"slardar": ["py.typed"], "slardar.stores": ["schema/*.sql"]},
     install_requires=[
+        "RestrictedPython>=8",
         "click>=8.1",
+        "google-re2>=1.1.20240702",
         "httptools>=0.6.4",
+        "lupa>=2.2",
         "msgspec>=0.18.6",
         "mypy_extensions>=1",
         "pyyaml>=6",

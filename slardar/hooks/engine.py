@@ -1,0 +1,85 @@
+"""What a language must offer to run hooks: an engine that checks code and loads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from slardar.errors import ConfigError
+from slardar.hooks.objects import HookRequest, HookResponse
+
+__all__ = ["MAX_CODE", "Engine", "HookFailure", "Log", "Script", "ScriptError"]
+
+#: Characters of a hook's code, at most.
+MAX_CODE = 256 * 1024
+
+#: Takes a level (``debug``, ``info``, ``warn`` or ``error``) and one line of text.
+Log = Callable[[str, str], None]
+
+
+class ScriptError(ConfigError):
+    """Code that cannot be a hook: its one line says where and why."""
+
+
+class HookFailure(Exception):
+    """A call of a hook did not end well; the message is one line for its author.
+
+    ``kind`` is ``error`` (it raised), ``budget`` (it took too long) or ``memory``.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+
+class Script:
+    """A hook that is loaded, with modules of its own."""
+
+    #: It has something to do with requests, and with replies.
+    on_requests: bool = True
+    on_replies: bool = False
+    #: The modules that it uses, by name, and those that these use.
+    requires: frozenset[str] = frozenset()
+
+    def on_request(self, request: HookRequest) -> None:
+        """Let it see and change a request.  Raises HookFailure, and nothing else."""
+        raise NotImplementedError
+
+    def on_response(self, request: HookRequest, response: HookResponse) -> None:
+        """Let it see and change a reply.  Raises HookFailure, and nothing else."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """It is not called any more."""
+
+
+class Engine:
+    """One language.
+
+    ``budget`` is the CPU time, in seconds, that a call may take (0.05 by default),
+    ``settings`` what hooks may read of the configuration, and ``log`` takes what they
+    have to say.
+    """
+
+    language = ""
+
+    def __init__(self, budget: float, settings: Mapping[str, Any], log: Log) -> None:
+        self.budget = budget
+        self.settings = settings
+        self.log = log
+
+    def check(self, name: str, code: str) -> frozenset[str]:
+        """Whether ``code`` may be loaded as ``name``; runs nothing of it.
+
+        Answers the modules that it names in ``require``.  Raises ScriptError.
+        """
+        raise NotImplementedError
+
+    def load(self, name: str, code: str, modules: Mapping[str, str]) -> Script:
+        """Load a script or, to see whether that works, a module.
+
+        ``modules`` has the code of the modules in service, by name.  Raises ScriptError,
+        also for code that fails, or does not end, while it is loaded.
+        """
+        raise NotImplementedError

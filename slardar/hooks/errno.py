@@ -1,0 +1,64 @@
+"""The errors that a hook may exit with: upyun/slardar's ``errno`` table.
+
+``request.exit(errno.HTTP_FORBIDDEN)`` in Python, ``slardar.exit(errno.HTTP_FORBIDDEN)``
+in Lua: the client gets the status, ``X-Error-Code`` and a JSON body with both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+__all__ = ["ERRNOS", "Errno", "make_errno"]
+
+
+class Errno:
+    """One error: ``code`` (its first three digits are the HTTP status) and ``msg``."""
+
+    __slots__ = ("code", "httpcode", "msg")
+
+    def __init__(self, code: int, msg: str) -> None:
+        self.code: Final = code
+        self.httpcode: Final = int(str(code)[:3])
+        self.msg: Final = msg
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Errno) and other.code == self.code
+
+    def __hash__(self) -> int:
+        return hash(self.code)
+
+    def __repr__(self) -> str:
+        return f"<Errno {self.code} {self.msg}>"
+
+
+def make_errno(code: object, msg: object) -> Errno:
+    """An error of a hook's own, such as 40301001.
+
+    Raises ValueError unless the first three digits are a status from 200 to 599, or the
+    code is 0 (no error), and the text is one line of at most 1,000 characters.
+    """
+    if type(code) is not int or code < 0 or code >= 10**15:
+        raise ValueError("expected an error code, an integer such as 403 or 40301001")
+    if code and not 200 <= int(str(code)[:3]) <= 599:
+        raise ValueError(f"expected an error code whose first three digits are a status: {code}")
+    if not isinstance(msg, str) or len(msg) > 1000 or not msg.isprintable():
+        raise ValueError("expected one line of at most 1,000 characters for the error")
+    return Errno(code, msg)
+
+
+#: By name; ``OK`` ends a hook and lets the request go on.
+ERRNOS: Final[Mapping[str, Errno]] = {
+    "OK": Errno(0, "ok"),
+    "HTTP_OK": Errno(200, "ok"),
+    "HTTP_NOT_MODIFIED": Errno(304, "not modified"),
+    "HTTP_BAD_REQUEST": Errno(400, "bad request"),
+    "HTTP_UNAUTHORIZED": Errno(401, "unauthorized"),
+    "HTTP_FORBIDDEN": Errno(403, "forbidden"),
+    "HTTP_NOT_FOUND": Errno(404, "not found"),
+    "HTTP_NOT_ALLOWED": Errno(405, "method not allowed"),
+    "HTTP_PRECONDITION": Errno(412, "precondition failed"),
+    "HTTP_MEDIA_TYPE_ERR": Errno(415, "media type error"),
+    "HTTP_TOO_MANY_REQS": Errno(429, "too many requests"),
+    "HTTP_SERVICE_UNAVAILABLE": Errno(503, "service unavailable"),
+}

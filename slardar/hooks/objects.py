@@ -1,0 +1,508 @@
+"""What a hook sees of a request and of its reply.
+
+Plain values that are the hook's own: whatever it does to them touches nothing of the
+proxy until :mod:`slardar.hooks.effects` takes over what changed.  Every value is checked
+when it is written, and refused with a ValueError that a hook may catch.
+:data:`READABLE` and :data:`WRITABLE` say which names a script may use.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, urlencode
+
+from slardar.hooks.errno import Errno
+from slardar.hooks.headers import Headers
+from slardar.http1.headers import REPLY_SPECIAL, REQUEST_SPECIAL
+from slardar.http1.parser import normal_host
+
+__all__ = [
+    "READABLE",
+    "WRITABLE",
+    "Answer",
+    "HookRequest",
+    "HookResponse",
+    "Query",
+]
+
+#: Characters of a body that a hook may answer with, and of a key or a target.
+_MAX_BODY: Final = 1 << 20
+_MAX_KEY: Final = 1024
+_MAX_TARGET: Final = 8192
+_MAX_FIELDS: Final = 1000
+
+_METHOD: Final = re.compile(r"[A-Z][A-Z-]{0,31}")
+#: RFC 3986 3.3 and 3.4, and the few more that servers accept; "%" stays as it is.
+_IN_PATH: Final = "%/:@!$&'()*+,;=-._~|[]"
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
+_TARGET: Final = re.compile(r"/[\x21-\x22\x24-\x7e\x80-\xff]*|\*")
+
+_LOWER: Final = frozenset(name.decode("ascii") for name in REQUEST_SPECIAL)
+#: Headers of a request that the proxy writes anew from what a hook leaves there.
+_REQUEST_OWN: Final = frozenset(
+    ("host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id")
+)
+_REQUEST_FIXED: Final = _LOWER - _REQUEST_OWN
+_REPLY_FIXED: Final = frozenset(name.decode("ascii") for name in REPLY_SPECIAL)
+_NOTHING_OWN: Final[frozenset[str]] = frozenset()
+
+
+class Answer:
+    """What the client gets instead of a server's reply.
+
+    ``status`` 444 closes the connection without one.  With a ``message`` the proxy makes
+    its usual error of it; with a ``body`` it is sent as it is, with ``headers``.
+    """
+
+    __slots__ = ("body", "code", "headers", "message", "status")
+
+    def __init__(
+        self,
+        status: int,
+        message: str | None = None,
+        body: bytes = b"",
+        headers: Iterable[bytes] = (),
+        code: int | None = None,
+    ) -> None:
+        self.status = status
+        self.message = message
+        self.body = body
+        #: Lines as they go on the wire.
+        self.headers = list(headers)
+        #: For ``X-Error-Code``.
+        self.code = code
+
+    def __repr__(self) -> str:
+        return f"<Answer {self.status}>"
+
+
+class HookRequest:
+    """A request on its way in.
+
+    ``verb``, ``target``, ``authority`` and ``lines`` are the parsed head's; ``own`` holds
+    the headers that are not among the lines, by lower-case name.
+    """
+
+    __slots__ = (
+        "_cluster_key",
+        "_hash_key",
+        "_headers",
+        "_lines",
+        "_method",
+        "_own",
+        "_query",
+        "_target",
+        "_upstream",
+        "answer",
+        "client",
+        "context",
+        "scheme",
+        "written",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        lines: list[bytes],
+        own: dict[str, bytes],
+        client: str = "",
+        scheme: str = "http",
+    ) -> None:
+        self._method = method
+        self._target = target
+        self._lines = lines
+        self._own = own
+        self._headers: Headers | None = None
+        self._query: Query | None = None
+        self._upstream: str | None = None
+        self._hash_key: str | None = None
+        self._cluster_key: str | tuple[str, ...] | None = None
+        #: The client's address, without port.
+        self.client = client
+        self.scheme = scheme
+        #: A hook's own, for as long as the request lasts.
+        self.context: dict[str, Any] = {}
+        #: What the client gets, if a hook has decided that.
+        self.answer: Answer | None = None
+        #: The names of what was written, apart from headers and query.
+        self.written: set[str] = set()
+
+    # What it asks for.
+
+    @property
+    def method(self) -> str:
+        """As sent: ``GET``."""
+        return self._method
+
+    @method.setter
+    def method(self, value: str) -> None:
+        if not isinstance(value, str) or not _METHOD.fullmatch(value) or value == "CONNECT":
+            raise ValueError(f"method: expected a method such as GET, got {_shown(value)}")
+        self._method = value
+        self.written.add("method")
+
+    @property
+    def host(self) -> str:
+        """The name asked for, lower case, without port; with one when it is set."""
+        raw = self._own.get("host")
+        return "" if raw is None else normal_host(raw)
+
+    @host.setter
+    def host(self, value: str) -> None:
+        self.headers.set("host", value)
+
+    @property
+    def uri(self) -> str:
+        """Path and query, as sent."""
+        query = self._query
+        if query is not None and query.changed:
+            text = query.text
+            return self.path + ("?" + text if text else "")
+        return self._target
+
+    @uri.setter
+    def uri(self, value: str) -> None:
+        if (
+            not isinstance(value, str)
+            or len(value) > _MAX_TARGET
+            or _TARGET.fullmatch(value) is None
+        ):
+            raise ValueError(f"uri: expected a path with its query, got {_shown(value)}")
+        self._target = value
+        self._query = None
+        self.written.add("uri")
+
+    @property
+    def path(self) -> str:
+        """The path without query, as sent: still percent-encoded."""
+        return self._target.partition("?")[0]
+
+    @path.setter
+    def path(self, value: str) -> None:
+        if not isinstance(value, str) or value[:1] != "/" or _CONTROLS.search(value):
+            raise ValueError(f"path: expected one that begins with /, got {_shown(value)}")
+        text = self.query_string
+        self.uri = quote(value, safe=_IN_PATH) + ("?" + text if text else "")
+
+    @property
+    def query_string(self) -> str:
+        """What follows the ``?``, as sent."""
+        return self.uri.partition("?")[2]
+
+    @query_string.setter
+    def query_string(self, value: str) -> None:
+        if not isinstance(value, str) or _CONTROLS.search(value):
+            raise ValueError(f"query_string: expected text, got {_shown(value)}")
+        text = quote(value, safe=_IN_PATH + "?")
+        self.uri = self.path + ("?" + text if text else "")
+
+    @property
+    def query(self) -> Query:
+        """The fields of the query, decoded."""
+        if self._query is None:
+            self._query = Query(self._target.partition("?")[2])
+        return self._query
+
+    @property
+    def headers(self) -> Headers:
+        """The headers; see :class:`slardar.hooks.headers.Headers`."""
+        if self._headers is None:
+            self._headers = Headers(self._lines, self._own, _REQUEST_OWN, _REQUEST_FIXED)
+        return self._headers
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies by name; what is set here goes nowhere."""
+        found: dict[str, str] = {}
+        for value in self.headers.get_all("cookie"):
+            for pair in value.split(";"):
+                name, separator, text = pair.partition("=")
+                if separator:
+                    found.setdefault(name.strip(), text.strip().strip('"'))
+        return found
+
+    @property
+    def upstream(self) -> str | None:
+        """The upstream a hook has chosen; ``None``: by routes and Host."""
+        return self._upstream
+
+    @upstream.setter
+    def upstream(self, value: str | None) -> None:
+        if value is not None and not (isinstance(value, str) and 0 < len(value) <= 255):
+            raise ValueError(f"upstream: expected a name or None, got {_shown(value)}")
+        self._upstream = value
+        self.written.add("upstream")
+
+    @property
+    def hash_key(self) -> str | None:
+        """The key for the hash balancers."""
+        return self._hash_key
+
+    @hash_key.setter
+    def hash_key(self, value: str | None) -> None:
+        if value is not None and not _is_key(value):
+            raise ValueError(f"hash_key: expected a text or None, got {_shown(value)}")
+        self._hash_key = value
+        self.written.add("hash_key")
+
+    @property
+    def cluster_key(self) -> str | tuple[str, ...] | None:
+        """The named cluster to be tried first, or several in order."""
+        return self._cluster_key
+
+    @cluster_key.setter
+    def cluster_key(self, value: Any) -> None:
+        names = value if isinstance(value, list | tuple) else (value,)
+        if value is not None and (len(names) > 64 or not all(map(_is_key, names))):
+            raise ValueError(
+                f"cluster_key: expected a cluster's name, a list of them or None,"
+                f" got {_shown(value)}"
+            )
+        self._cluster_key = value if value is None or isinstance(value, str) else tuple(names)
+        self.written.add("cluster_key")
+
+    # Answering.
+
+    def reject(self, status: int, message: str = "") -> None:
+        """Answer with an error from 400 to 599; 444 closes without a reply."""
+        if type(status) is not int or not 400 <= status <= 599:
+            raise ValueError(f"reject: expected a status from 400 to 599, got {_shown(status)}")
+        if not isinstance(message, str) or len(message) > _MAX_BODY:
+            raise ValueError(f"reject: expected a text, got {_shown(message)}")
+        self.answer = Answer(status, message)
+
+    def respond(self, status: int, body: str | bytes = "", headers: Any = None) -> None:
+        """Answer with this; ``headers`` is a mapping, or pairs."""
+        if type(status) is not int or not 200 <= status <= 599:
+            raise ValueError(f"respond: expected a status from 200 to 599, got {_shown(status)}")
+        if isinstance(body, str):
+            body = body.encode()
+        if not isinstance(body, bytes) or len(body) > _MAX_BODY:
+            raise ValueError(f"respond: expected text or bytes of at most {_MAX_BODY} bytes")
+        made = Headers([], {}, _NOTHING_OWN, _REPLY_FIXED)
+        if headers is not None:
+            pairs = headers.items() if isinstance(headers, Mapping | Headers) else headers
+            for name, value in pairs:
+                for one in value if isinstance(value, list | tuple) else (value,):
+                    made.add(name, one)
+        if body and made.get("content-type") is None:
+            made.set("Content-Type", "text/plain; charset=utf-8")
+        self.answer = Answer(status, None, body, made.lines)
+
+    def redirect(self, url: str, status: int = 302) -> None:
+        """Send the client elsewhere; ``url`` is a URL or a path."""
+        if status not in (301, 302, 303, 307, 308) or type(status) is not int:
+            raise ValueError(f"redirect: expected 301, 302, 303, 307 or 308, got {_shown(status)}")
+        if not isinstance(url, str) or not url or _CONTROLS.search(url) or len(url) > _MAX_TARGET:
+            raise ValueError(f"redirect: expected a URL, got {_shown(url)}")
+        place = quote(url, safe=_IN_PATH + "?#")
+        self.answer = Answer(status, None, b"", [b"Location: " + place.encode("ascii")])
+
+    def exit(self, errno: Errno) -> None:
+        """Answer with one of ``errno``'s errors; ``errno.OK`` lets the request go on."""
+        if not isinstance(errno, Errno):
+            raise ValueError(f"exit: expected one of errno, got {_shown(errno)}")
+        self.answer = Answer(errno.httpcode, errno.msg, code=errno.code) if errno.code else None
+
+    def __repr__(self) -> str:
+        return f"<HookRequest {self._method} {self._target}>"
+
+
+class HookResponse:
+    """A reply on its way out, before its first byte."""
+
+    __slots__ = ("_headers", "_lines", "_own", "_status", "written")
+
+    def __init__(self, status: int, lines: list[bytes], own: dict[str, bytes]) -> None:
+        self._status = status
+        self._lines = lines
+        self._own = own
+        self._headers: Headers | None = None
+        #: The names of what was written, apart from headers.
+        self.written: set[str] = set()
+
+    @property
+    def status(self) -> int:
+        """The status."""
+        return self._status
+
+    @status.setter
+    def status(self, value: int) -> None:
+        # What has no body, and what has one, is decided by then.
+        bodiless = (204, 304)
+        if type(value) is not int or not 200 <= value <= 599:
+            raise ValueError(f"status: expected one from 200 to 599, got {_shown(value)}")
+        if (value in bodiless) != (self._status in bodiless):
+            raise ValueError(f"status: {self._status} cannot become {value}: one has no body")
+        self._status = value
+        self.written.add("status")
+
+    @property
+    def headers(self) -> Headers:
+        """The headers; see :class:`slardar.hooks.headers.Headers`."""
+        if self._headers is None:
+            self._headers = Headers(self._lines, self._own, _NOTHING_OWN, _REPLY_FIXED)
+        return self._headers
+
+    def __repr__(self) -> str:
+        return f"<HookResponse {self._status}>"
+
+
+class Query:
+    """The fields of a query, in order; names may have several values."""
+
+    __slots__ = ("_fields", "changed")
+
+    def __init__(self, text: str) -> None:
+        fields = text.split("&", _MAX_FIELDS)
+        self._fields = parse_qsl(
+            "&".join(fields[:_MAX_FIELDS]), keep_blank_values=True, errors="surrogateescape"
+        )
+        #: Something was written.
+        self.changed = False
+
+    @property
+    def text(self) -> str:
+        """As it goes into a URL."""
+        return urlencode(self._fields, errors="surrogateescape")
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The first value, or ``default``."""
+        for key, value in self._fields:
+            if key == name:
+                return value
+        return default
+
+    def get_all(self, name: str) -> list[str]:
+        """Every value, in order."""
+        return [value for key, value in self._fields if key == name]
+
+    def items(self) -> list[tuple[str, str]]:
+        """Every field, in order."""
+        return list(self._fields)
+
+    def keys(self) -> list[str]:
+        """Each name once."""
+        return list(dict.fromkeys(name for name, _ in self._fields))
+
+    def values(self) -> list[str]:
+        """Every value."""
+        return [value for _, value in self._fields]
+
+    def __iter__(self) -> Any:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def __contains__(self, name: object) -> bool:
+        return any(key == name for key, _ in self._fields)
+
+    def __getitem__(self, name: str) -> str:
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value  # type: ignore[no-any-return]
+
+    def set(self, name: str, value: Any) -> None:
+        """Replace every value of ``name`` by one, or by each of a list."""
+        values = value if isinstance(value, list | tuple) else (value,)
+        checked = [self._checked(name, one) for one in values]
+        self._fields = [field for field in self._fields if field[0] != name] + checked
+        self.changed = True
+
+    __setitem__ = set
+
+    def add(self, name: str, value: Any) -> None:
+        """One more value."""
+        self._fields.append(self._checked(name, value))
+        self.changed = True
+
+    def remove(self, name: str) -> None:
+        """Remove every value, if there is one."""
+        kept = [field for field in self._fields if field[0] != name]
+        if len(kept) != len(self._fields):
+            self._fields = kept
+            self.changed = True
+
+    __delitem__ = remove
+
+    def _checked(self, name: object, value: object) -> tuple[str, str]:
+        if type(value) is int:
+            value = str(value)
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise ValueError(f"query: expected texts, got {_shown(name)} and {_shown(value)}")
+        if len(name) + len(value) > _MAX_TARGET or len(self._fields) >= _MAX_FIELDS:
+            raise ValueError("query: expected fewer or shorter fields")
+        return name, value
+
+    def __repr__(self) -> str:
+        return f"<Query {self.text}>"
+
+
+def _is_key(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _MAX_KEY
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and -(10**9) < value < 10**9:
+        return str(value)
+    return ascii(value[:60]) if isinstance(value, str) else f"a {type(value).__name__}"
+
+
+_OF_MAPPING: Final = frozenset(("get", "get_all", "items", "keys", "values"))
+_OF_CHANGING: Final = frozenset(("set", "add", "remove"))
+
+#: For each class, the attributes that a script may read or call.
+READABLE: Final[Mapping[type, frozenset[str]]] = {
+    HookRequest: frozenset(
+        (
+            "client",
+            "cluster_key",
+            "context",
+            "cookies",
+            "exit",
+            "hash_key",
+            "headers",
+            "host",
+            "method",
+            "path",
+            "query",
+            "query_string",
+            "redirect",
+            "reject",
+            "respond",
+            "scheme",
+            "upstream",
+            "uri",
+        )
+    ),
+    HookResponse: frozenset(("headers", "status")),
+    Headers: _OF_MAPPING | _OF_CHANGING | {"pop", "setdefault", "update"},
+    Query: _OF_MAPPING | _OF_CHANGING,
+    Errno: frozenset(("code", "httpcode", "msg")),
+}
+
+#: And those that it may set.
+WRITABLE: Final[Mapping[type, frozenset[str]]] = {
+    HookRequest: frozenset(
+        (
+            "cluster_key",
+            "hash_key",
+            "host",
+            "method",
+            "path",
+            "query_string",
+            "upstream",
+            "uri",
+        )
+    ),
+    HookResponse: frozenset(("status",)),
+    # These take items: ``headers["X-A"] = "b"``.
+    Headers: frozenset(),
+    Query: frozenset(),
+    Errno: frozenset(),
+}
