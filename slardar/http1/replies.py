@@ -8,7 +8,10 @@ from http import HTTPStatus
 
 from slardar.http1.parser import Reply
 
-__all__ = ["error_reply", "status_line"]
+__all__ = ["NO_REPLY", "error_reply", "status_line"]
+
+#: Not a status but the wish for none: the connection closes (nginx's ``return 444``).
+NO_REPLY = 444
 
 _PAGE = """\
 <!doctype html>
