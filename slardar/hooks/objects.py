@@ -37,7 +37,7 @@ _METHOD: Final = re.compile(r"[A-Z][A-Z-]{0,31}")
 #: RFC 3986 3.3 and 3.4, and the few more that servers accept; "%" stays as it is.
 _IN_PATH: Final = "%/:@!$&'()*+,;=-._~|[]"
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
-_TARGET: Final = re.compile(r"/[\x21-\x22\x24-\x7e\x80-\xff]*|\*")
+_TARGET: Final = re.compile(r"/[\x21-\x22\x24-\x7e\x80-\xff]*")
 
 _LOWER: Final = frozenset(name.decode("ascii") for name in REQUEST_SPECIAL)
 #: Headers of a request that the proxy writes anew from what a hook leaves there.
@@ -98,6 +98,7 @@ class HookRequest:
         "answer",
         "client",
         "context",
+        "minor",
         "scheme",
         "written",
     )
@@ -123,6 +124,8 @@ class HookRequest:
         #: The client's address, without port.
         self.client = client
         self.scheme = scheme
+        #: The minor version of HTTP/1 that the client speaks.
+        self.minor = 1
         #: A hook's own, for as long as the request lasts.
         self.context: dict[str, Any] = {}
         #: What the client gets, if a hook has decided that.
@@ -264,6 +267,16 @@ class HookRequest:
         self._cluster_key = value if value is None or isinstance(value, str) else tuple(names)
         self.written.add("cluster_key")
 
+    @property
+    def headers_changed(self) -> bool:
+        """Whether a header was written."""
+        return self._headers is not None and self._headers.changed
+
+    @property
+    def uri_changed(self) -> bool:
+        """Whether the path or the query was written."""
+        return "uri" in self.written or (self._query is not None and self._query.changed)
+
     # Answering.
 
     def reject(self, status: int, message: str = "") -> None:
@@ -346,6 +359,11 @@ class HookResponse:
         if self._headers is None:
             self._headers = Headers(self._lines, self._own, _NOTHING_OWN, _REPLY_FIXED)
         return self._headers
+
+    @property
+    def headers_changed(self) -> bool:
+        """Whether a header was written."""
+        return self._headers is not None and self._headers.changed
 
     def __repr__(self) -> str:
         return f"<HookResponse {self._status}>"
