@@ -38,17 +38,16 @@ def seen_request(request: Request, context: dict[str, Any]) -> HookRequest:
         own["expect"] = b"100-continue"
     if request.upgrade is not None:
         own["upgrade"] = request.upgrade
-    seen = HookRequest(
+    return HookRequest(
         request.verb.decode("ascii"),
         request.target.decode("latin-1"),
         request.lines[1:],
         own,
         request.address.decode("ascii"),
         request.scheme.decode("ascii"),
+        request.minor,
+        context,
     )
-    seen.minor = request.minor
-    seen.context = context
-    return seen
 
 
 def apply_request(seen: HookRequest, request: Request) -> None:

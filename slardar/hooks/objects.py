@@ -111,6 +111,8 @@ class HookRequest:
         own: dict[str, bytes],
         client: str = "",
         scheme: str = "http",
+        minor: int = 1,
+        context: dict[str, Any] | None = None,
     ) -> None:
         self._method = method
         self._target = target
@@ -125,13 +127,13 @@ class HookRequest:
         self.client = client
         self.scheme = scheme
         #: The minor version of HTTP/1 that the client speaks.
-        self.minor = 1
+        self.minor = minor
         #: A hook's own, for as long as the request lasts.
-        self.context: dict[str, Any] = {}
+        self.context: dict[str, Any] = {} if context is None else context
         #: What the client gets, if a hook has decided that.
         self.answer: Answer | None = None
         #: The names of what was written, apart from headers and query.
-        self.written: set[str] = set()
+        self.written: tuple[str, ...] = ()
 
     # What it asks for.
 
@@ -145,7 +147,7 @@ class HookRequest:
         if not isinstance(value, str) or not _METHOD.fullmatch(value) or value == "CONNECT":
             raise ValueError(f"method: expected a method such as GET, got {_shown(value)}")
         self._method = value
-        self.written.add("method")
+        self.written += ("method",)
 
     @property
     def host(self) -> str:
@@ -176,7 +178,7 @@ class HookRequest:
             raise ValueError(f"uri: expected a path with its query, got {_shown(value)}")
         self._target = value
         self._query = None
-        self.written.add("uri")
+        self.written += ("uri",)
 
     @property
     def path(self) -> str:
@@ -237,7 +239,7 @@ class HookRequest:
         if value is not None and not (isinstance(value, str) and 0 < len(value) <= 255):
             raise ValueError(f"upstream: expected a name or None, got {_shown(value)}")
         self._upstream = value
-        self.written.add("upstream")
+        self.written += ("upstream",)
 
     @property
     def hash_key(self) -> str | None:
@@ -249,7 +251,7 @@ class HookRequest:
         if value is not None and not _is_key(value):
             raise ValueError(f"hash_key: expected a text or None, got {_shown(value)}")
         self._hash_key = value
-        self.written.add("hash_key")
+        self.written += ("hash_key",)
 
     @property
     def cluster_key(self) -> str | tuple[str, ...] | None:
@@ -265,7 +267,7 @@ class HookRequest:
                 f" got {_shown(value)}"
             )
         self._cluster_key = value if value is None or isinstance(value, str) else tuple(names)
-        self.written.add("cluster_key")
+        self.written += ("cluster_key",)
 
     @property
     def headers_changed(self) -> bool:
@@ -335,7 +337,7 @@ class HookResponse:
         self._own = own
         self._headers: Headers | None = None
         #: The names of what was written, apart from headers.
-        self.written: set[str] = set()
+        self.written: tuple[str, ...] = ()
 
     @property
     def status(self) -> int:
@@ -351,7 +353,7 @@ class HookResponse:
         if (value in bodiless) != (self._status in bodiless):
             raise ValueError(f"status: {self._status} cannot become {value}: one has no body")
         self._status = value
-        self.written.add("status")
+        self.written += ("status",)
 
     @property
     def headers(self) -> Headers:
