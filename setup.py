@@ -125,7 +125,11 @@ setup(
     # twisted.plugins is Twisted's own folder: it is named here because it has
     # no __init__.py, and must have none.
     packages=[*find_packages(include=["slardar", "slardar.*"]), "twisted.plugins"],
-    package_data={"slardar": ["py.typed"], "slardar.stores": ["schema/*.sql"]},
+    package_data={
+        "slardar": ["py.typed"],
+        "slardar.hooks.lua": ["*.lua"],
+        "slardar.stores": ["schema/*.sql"],
+    },
     install_requires=[
         "RestrictedPython>=8",
         "click>=8.1",
