@@ -95,9 +95,6 @@ class Runner(HooksBase):
                 stage = self._stage(hook, modules[hook.language], before)
                 if stage.active is not None or stage.canary is not None:
                     stages[hook.path] = stage
-        for key, loaded in before.items():
-            if self._loaded.get(key) is not loaded and loaded.script is not None:
-                loaded.script.close()
         self._failures.keep({loaded.mark for loaded in self._loaded.values()})
         self._stages = stages
         self._order()

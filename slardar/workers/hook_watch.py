@@ -29,13 +29,12 @@ class HookWatch:
         self._failures = FailureWindow()
         #: The versions there are, by mark.
         self._paths: dict[int, str] = {}
-        self._suspended: set[int] = set()
         self.tally = HookTally()
 
     @property
     def suspended(self) -> tuple[int, ...]:
         """The versions that no worker is to run."""
-        return tuple(sorted(self._suspended))
+        return tuple(sorted(self.tally.suspended))
 
     def set_hooks(self, hooks: Mapping[HookKey, Hook]) -> None:
         """These are the hooks from now on; what is known of others is forgotten."""
@@ -45,7 +44,7 @@ class HookWatch:
             for code in (hook.active, hook.previous, hook.staged)
             if code is not None
         }
-        self._suspended &= set(self._paths)
+        self.tally.suspended &= set(self._paths)
         self._failures.keep(set(self._paths))
         self.tally.keep({(path, mark) for mark, path in self._paths.items()})
 
@@ -73,8 +72,8 @@ class HookWatch:
             self.failed(running)
 
     def _put_out(self, mark: int, reason: str) -> None:
-        if mark not in self._suspended:
-            self._suspended.add(mark)
+        if mark not in self.tally.suspended:
+            self.tally.suspended.add(mark)
             _log.error(
                 "{path} is suspended everywhere: {reason}", path=self._paths[mark], reason=reason
             )
