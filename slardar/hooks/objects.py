@@ -434,7 +434,8 @@ class Query:
         self._fields = [field for field in self._fields if field[0] != name] + checked
         self.changed = True
 
-    __setitem__ = set
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.set(name, value)
 
     def add(self, name: str, value: Any) -> None:
         """One more value."""
@@ -448,7 +449,8 @@ class Query:
             self._fields = kept
             self.changed = True
 
-    __delitem__ = remove
+    def __delitem__(self, name: str) -> None:
+        self.remove(name)
 
     def _checked(self, name: object, value: object) -> tuple[str, str]:
         if type(value) is int:
