@@ -23,10 +23,10 @@ TEST_PACKAGES := chromium curl nginx wrk
 SOAK_PACKAGES := nginx wrk
 BENCH_PACKAGES := caddy curl haproxy libnginx-mod-http-lua nginx wrk
 
-.PHONY: help run test lint format bench soak docs clean
+.PHONY: help run test lint format bench bench-hooks soak docs clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(STAMPS)/run ## start slardar with two demo backends; Ctrl-C ends all
 	@scripts/demo $(BIN)
@@ -46,6 +46,9 @@ format: $(STAMPS)/lint ## rewrite the sources the way `make lint` wants them
 
 bench: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/compiled ## measure against other proxies
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-hooks: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/compiled ## measure what hooks cost
+	$(BIN)/python -m benchmarks.hooks $(ARGS)
 
 soak: $(STAMPS)/test $(STAMPS)/soak-packages ## change and break it under load; fails if a request does
 	$(BIN)/python -m benchmarks.soak $(ARGS)

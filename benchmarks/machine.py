@@ -33,7 +33,7 @@ def _packages() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     found = []
-    for name in ("twisted", "httptools", "msgspec"):
+    for name in ("twisted", "httptools", "msgspec", "RestrictedPython", "lupa", "google-re2"):
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:

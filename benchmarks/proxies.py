@@ -139,6 +139,8 @@ class Running:
     proxy: Proxy
     program: Program
     port: int
+    #: Of its control channel, where it has one.
+    control: int
 
     @classmethod
     def start(cls, proxy: Proxy, folder: Path, core: int, backends: tuple[int, int]) -> Running:
@@ -160,7 +162,7 @@ class Running:
         command = [program, *(fill_text(word, values) for word in proxy.command[1:])]
         environment = {key: fill_text(text, values) for key, text in proxy.environment.items()}
         started = Program(proxy.name, command, frozenset({core}), folder, environment)
-        running = cls(proxy, started, int(str(values["port"])))
+        running = cls(proxy, started, int(str(values["port"])), int(str(values["control"])))
         try:
             started.wait_for_port(running.port)
         except BaseException:

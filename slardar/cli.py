@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from slardar import __version__
+from slardar.console.hooks import hooks, push, try_hook
 
 __all__ = ["main"]
 
@@ -16,3 +17,7 @@ def main() -> None:
 
     The balancer itself is started with `twistd slardar`.
     """
+
+
+for _command in (hooks, push, try_hook):
+    main.add_command(_command)

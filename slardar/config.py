@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from slardar.errors import ConfigError
+from slardar.model.hook import OnError
 from slardar.model.parse import CheckMode, check_name, parse_routes, parse_upstream
 from slardar.model.reader import Problems, joined, read_partly, shown
 from slardar.model.routes import Route
@@ -74,9 +75,19 @@ class Health(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Hooks(Struct, frozen=True, forbid_unknown_fields=True):
-    """What becomes of a request whose hook failed."""
+    """What becomes of a request whose hook failed, and what a hook may take.
 
-    on_error: Literal["continue", "reject"] = "reject"
+    ``budget`` is in seconds of CPU time for a call; ``lua_memory`` in bytes for all Lua
+    hooks of a worker.
+    """
+
+    on_error: OnError = "reject"
+    budget: Annotated[
+        float, Meta(ge=0.001, le=1, description="a number of seconds from 0.001 to 1")
+    ] = 0.05
+    lua_memory: Annotated[
+        int, Meta(ge=2**20, le=2**32, description="an integer from 1048576 to 4294967296")
+    ] = 67108864
 
 
 class Token(Struct, frozen=True, forbid_unknown_fields=True):

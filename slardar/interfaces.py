@@ -122,6 +122,20 @@ class IPlane(Interface):
         taken at the start only.
         """
 
+    def check_hook(
+        language: str, name: str, code: str, modules: Mapping[str, str] | None
+    ) -> Deferred[tuple[str, ...]]:
+        """Whether ``code`` is fit to be the hook ``name``; the modules that it names.
+
+        With ``modules``, the code of those in service by name, it is also loaded, and
+        so its body is run; without, it is only read.
+
+        :raise slardar.hooks.engine.ScriptError: if it is not; one line says where.
+        """
+
+    def hook_tally():
+        """A :class:`slardar.hooks.report.HookTally` with the counters of all hooks."""
+
     def peers(upstream: str):
         """``{"host:port": ServerLive}`` of one upstream, for status."""
 

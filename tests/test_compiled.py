@@ -20,8 +20,10 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 TESTS = (
     "tests/balancers",
     "tests/dataplane",
+    "tests/hooks",
     "tests/http1",
     "tests/properties",
+    "tests/test_cookbook.py",
     "tests/test_web.py",
     "tests/integration/test_dataplane.py",
     "tests/integration/test_hostile_replies.py",

@@ -15,15 +15,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 from twisted.internet import defer
 from twisted.logger import Logger
 
 from slardar.config import Settings
+from slardar.control.changes import Next, Prepare, Receipt
+from slardar.control.hooks import HookActions
 from slardar.control.status import build_status
 from slardar.errors import ConfigError, ConflictError, NotFoundError, SlardarError, StoreError
 from slardar.interfaces import IForgetfulStore, IPlane, IStore
-from slardar.model.change import Change, Kind, StoredState
+from slardar.model.change import Change, StoredState
+from slardar.model.hook import Hook, HookKey, parse_hook
 from slardar.model.parse import (
     CheckMode,
     check_name,
@@ -47,15 +49,6 @@ class ApplyError(SlardarError):
 
 class MovedError(SlardarError):
     """Another process takes the changes by now."""
-
-
-class Receipt(Struct, frozen=True):
-    """What a change has come to."""
-
-    #: The configuration's version that holds the change.
-    version: int
-    #: The version that each worker confirmed; empty if that was not waited for.
-    workers: Mapping[str, int] = {}
 
 
 class Actions:
@@ -89,8 +82,12 @@ class Actions:
         #: whether it has one on the routes: there the settings' word does not count.
         self._stored: set[str] = set()
         self._has_stored_routes = False
+        #: The operations on hooks.
+        self.hooks = HookActions(
+            lambda: self._snapshot, self._change, plane, clock, settings.hooks.on_error
+        )
         #: Why a part of the stored state is not in use, by its key path.
-        self._failed: dict[str, str] = {}
+        self._failed = self.hooks.failed
 
     def start(self) -> defer.Deferred[None]:
         """Open the store and serve what it and the settings say.
@@ -118,8 +115,13 @@ class Actions:
         routes = self._settings.first_routes
         if stored.routes is not None:
             routes = self._stored_routes(stored.routes)
+        hooks: dict[HookKey, Hook] = {}
+        for path, value in stored.hooks.items():
+            hook = self._stored_hook(path, value)
+            if hook is not None:
+                hooks[hook.key] = hook
         self._snapshot = Snapshot.build(
-            stored.version, upstreams, routes, self._settings.default_upstream
+            stored.version, upstreams, routes, self._settings.default_upstream, hooks
         )
         await self._plane.apply(self._snapshot, list(upstreams))
 
@@ -129,6 +131,13 @@ class Actions:
             return parse_upstream(name, value, where, self._check_mode)
         except Exception as error:  # what a store holds may be anything
             self._not_usable(where, error)
+            return None
+
+    def _stored_hook(self, path: str, value: object) -> Hook | None:
+        try:
+            return parse_hook(path, value)
+        except Exception as error:
+            self._not_usable(f"hooks.{path}", error)
             return None
 
     def _stored_routes(self, value: object) -> tuple[Route, ...]:
@@ -172,6 +181,7 @@ class Actions:
             self._start_time,
             self._failed,
             [self.generation(), *self.older_generations()],
+            self.hooks.summary(),
         )
 
     def generation(self) -> dict[str, Any]:
@@ -182,9 +192,9 @@ class Actions:
             "connections": self._plane.statistics().get("connections", 0),
         }
 
-    def _next(self, name: str, upstream: Upstream) -> _Next:
+    def _next(self, name: str, upstream: Upstream) -> Next:
         snapshot = self._snapshot.with_upstream(upstream)
-        return _Next("upstream", name, upstream.source, snapshot, [name])
+        return Next("upstream", name, upstream.source, snapshot, [name])
 
     def _known(self, name: str) -> Upstream:
         found = self._snapshot.upstreams.get(name)
@@ -210,7 +220,7 @@ class Actions:
         ``wait`` it fires once the store holds the change.
         """
 
-        def prepare() -> _Next:
+        def prepare() -> Next:
             check_name(name, "name")
             known = self._snapshot.upstreams.get(name)
             upstream = merge_upstream(known, name, body, f"upstreams.{name}", self._check_mode)
@@ -226,7 +236,7 @@ class Actions:
         Fails with NotFoundError if there is no such upstream or server.
         """
 
-        def prepare() -> _Next:
+        def prepare() -> Next:
             host, port = parse_server_key(server, "server")
             upstream = patch_server(
                 self._known(name), host, port, body, f"upstreams.{name}.{server}", self._check_mode
@@ -241,7 +251,7 @@ class Actions:
         Requests under way finish.  Fails with NotFoundError if there is none.
         """
 
-        def prepare() -> _Next:
+        def prepare() -> Next:
             snapshot = self._snapshot
             if name in snapshot.upstreams:
                 snapshot = snapshot.without_upstream(name)
@@ -250,17 +260,17 @@ class Actions:
                 snapshot = snapshot.with_routes(snapshot.routes)
             else:
                 raise NotFoundError(f"no upstream {name}")
-            return _Next("upstream", name, None, snapshot, [name])
+            return Next("upstream", name, None, snapshot, [name])
 
         return self._change(prepare, who, wait)
 
     def set_routes(self, body: object, who: str, wait: bool = True) -> defer.Deferred[Receipt]:
         """Replace all routes."""
 
-        def prepare() -> _Next:
+        def prepare() -> Next:
             routes = parse_routes(body, "routes")
             written = _written_routes(routes)
-            return _Next("routes", "", written, self._snapshot.with_routes(routes))
+            return Next("routes", "", written, self._snapshot.with_routes(routes))
 
         return self._change(prepare, who, wait)
 
@@ -274,7 +284,7 @@ class Actions:
         return defer.ensureDeferred(self._take_settings(settings, who))
 
     async def _take_settings(self, settings: Settings, who: str) -> Receipt | None:
-        def prepare() -> _Next:
+        def prepare() -> Next:
             snapshot = self._snapshot
             upstreams = dict(snapshot.upstreams)
             changed = []
@@ -293,8 +303,10 @@ class Actions:
             default = settings.default_upstream
             if not changed and routes is snapshot.routes and default == snapshot.default_upstream:
                 raise _NothingChanged
-            following = Snapshot.build(snapshot.version + 1, upstreams, routes, default)
-            return _Next("file", "", {"upstreams": changed}, following, changed)
+            following = Snapshot.build(
+                snapshot.version + 1, upstreams, routes, default, snapshot.hooks
+            )
+            return Next("file", "", {"upstreams": changed}, following, changed)
 
         try:
             receipt = await self._make_change(prepare, who, True)
@@ -346,19 +358,18 @@ class Actions:
         self._has_moved = True
         self._lock.release()
 
-    def _change(
-        self, prepare: Callable[[], _Next], who: str, wait: bool
-    ) -> defer.Deferred[Receipt]:
+    def _change(self, prepare: Prepare, who: str, wait: bool) -> defer.Deferred[Receipt]:
         return defer.ensureDeferred(self._make_change(prepare, who, wait))
 
-    async def _make_change(self, prepare: Callable[[], _Next], who: str, wait: bool) -> Receipt:
+    async def _make_change(self, prepare: Prepare, who: str, wait: bool) -> Receipt:
         # The lock is held until the plane has been given the snapshot: it gets them in
         # order.  It may still be looking up names for one when the next one comes.
         await self._lock.acquire()
         try:
             if self._has_moved:
                 raise MovedError("slardar was upgraded meanwhile: ask again")
-            following = prepare()
+            prepared = prepare()
+            following = prepared if isinstance(prepared, Next) else await prepared
             version = await self._commit(following, who)
             applied = defer.maybeDeferred(self._plane.apply, following.snapshot, following.changed)
         finally:
@@ -370,7 +381,7 @@ class Actions:
         answer = await applied
         return Receipt(version, answer.get("workers", {}) if answer else {})
 
-    async def _commit(self, following: _Next, who: str) -> int:
+    async def _commit(self, following: Next, who: str) -> int:
         """Store a change and make it the configuration of now; answers the version."""
         change = Change(following.kind, following.name, following.value, who, self._clock())
         try:
@@ -395,7 +406,7 @@ class Actions:
         )
         return version
 
-    def _not_applied(self, failure: Any, following: _Next, version: int) -> None:
+    def _not_applied(self, failure: Any, following: Next, version: int) -> None:
         _log.failure(
             "version {version} of {path} is stored but not served everywhere",
             failure=failure,
@@ -406,22 +417,6 @@ class Actions:
             f"{following.path} is stored as version {version}, but is not served everywhere: "
             + " ".join(str(failure.value).split())
         )
-
-
-class _Next(Struct):
-    """A change that has been checked, and the snapshot that it leads to."""
-
-    kind: Kind
-    name: str
-    value: Any
-    snapshot: Snapshot
-    #: The names of the upstreams that differ.
-    changed: list[str] = []
-
-    @property
-    def path(self) -> str:
-        """What changes, as a key path."""
-        return f"upstreams.{self.name}" if self.kind == "upstream" else self.kind
 
 
 class _NothingChanged(Exception):

@@ -17,7 +17,14 @@ from slardar.control.body import read_json, read_upstream
 from slardar.errors import ConfigError, NotFoundError
 from slardar.model.reader import shown
 
-__all__ = ["Call", "Handler", "find_handlers", "read_flags", "split_path"]
+__all__ = [
+    "Call",
+    "Handler",
+    "find_handlers",
+    "known_parameters",
+    "read_parameters",
+    "split_path",
+]
 
 
 class Call(Struct, frozen=True):
@@ -33,6 +40,12 @@ class Call(Struct, frozen=True):
     receipt: bool
     #: Who asks, for the store's record.
     who: str
+    #: The other parameters, as they were written.
+    parameters: Mapping[str, str] = {}
+
+    def flag(self, name: str) -> bool:
+        """A parameter that is 0 or 1; 0 by default."""
+        return self.parameters.get(name) == "1"
 
 
 Handler = Callable[[Actions, Call], Any]
@@ -52,21 +65,25 @@ def split_path(path: bytes) -> tuple[str, ...]:
     return tuple(parts[1:])
 
 
-def read_flags(query: bytes, known: Sequence[str]) -> Mapping[str, bool]:
-    """The parameters of a call, all of them 0 or 1.
+def read_parameters(query: bytes, known: Sequence[str]) -> Mapping[str, str]:
+    """The parameters of a call.
 
     Raises ConfigError for any that is not known: a misspelt one would be ignored in
     silence otherwise.
     """
-    flags: dict[str, bool] = {}
-    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    for name, value in pairs:
+    found: dict[str, str] = {}
+    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name not in known:
             raise ConfigError(f"unknown parameter {shown(name)}")
-        if value not in ("0", "1"):
+        if name in _FLAGS and value not in ("0", "1"):
             raise ConfigError(f"{name}: expected 0 or 1, got {shown(value)}")
-        flags[name] = value == "1"
-    return flags
+        found[name] = value
+    return found
+
+
+def known_parameters(method: str, handler: Handler) -> Sequence[str]:
+    """The names of the parameters that a call may have."""
+    return () if method == "GET" else (*_OF_CHANGES, *_PARAMETERS.get(handler, ()))
 
 
 def find_handlers(parts: Sequence[str]) -> Mapping[str, Handler]:
@@ -82,6 +99,14 @@ def find_handlers(parts: Sequence[str]) -> Mapping[str, Handler]:
             return _SERVER
         case ["routes"]:
             return _ROUTES
+        case ["lua" | "python"]:
+            return _HOOKS
+        case ["lua" | "python", name] if name:
+            return _HOOK
+        case ["lua" | "python", name, "shadow"] if name:
+            return _SHADOW
+        case ["lua" | "python", name, "code"] if name:
+            return _CODE
     raise NotFoundError(f"no such path: {shown('/' + '/'.join(parts))}")
 
 
@@ -121,6 +146,70 @@ async def _set_routes(actions: Actions, call: Call) -> Any:
     return await _done(call, actions.set_routes(body, call.who, call.wait))
 
 
+def _hooks(actions: Actions, call: Call) -> Any:
+    return actions.hooks.all(call.parts[0])
+
+
+def _hook(actions: Actions, call: Call) -> Any:
+    return actions.hooks.one(call.parts[0], call.parts[1])
+
+
+def _hook_shadow(actions: Actions, call: Call) -> Any:
+    return actions.hooks.shadow(call.parts[0], call.parts[1])
+
+
+def _hook_code(actions: Actions, call: Call) -> Any:
+    return actions.hooks.codes(call.parts[0], call.parts[1])
+
+
+async def _stage_hook(actions: Actions, call: Call) -> Any:
+    language, name = call.parts
+    staged = actions.hooks.stage(
+        language,
+        name,
+        call.body,
+        call.who,
+        call.wait,
+        shadow=call.flag("shadow"),
+        on_error=call.parameters.get("on_error"),
+    )
+    return await _ok(call, staged)
+
+
+async def _activate_hook(actions: Actions, call: Call) -> Any:
+    language, name = call.parts
+    if call.flag("rollback"):
+        if "canary" in call.parameters or "on_error" in call.parameters:
+            raise ConfigError("rollback: expected no canary and no on_error with it")
+        return await _ok(call, actions.hooks.roll_back(language, name, call.who, call.wait))
+    activated = actions.hooks.activate(
+        language,
+        name,
+        call.who,
+        call.wait,
+        canary=_share(call.parameters.get("canary", "0")),
+        on_error=call.parameters.get("on_error"),
+    )
+    return await _ok(call, activated)
+
+
+async def _remove_hook(actions: Actions, call: Call) -> Any:
+    language, name = call.parts
+    return await _ok(call, actions.hooks.remove(language, name, call.who, call.wait))
+
+
+def _share(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 3 or int(text) > 100:
+        raise ConfigError(f"canary: expected a number from 0 to 100, got {shown(text)}")
+    return int(text)
+
+
+async def _ok(call: Call, change: Awaitable[Receipt]) -> Any:
+    """What upyun/slardar answers to a change of a hook; a receipt is an object."""
+    answer = await _done(call, change)
+    return answer if call.receipt else "ok"
+
+
 async def _done(call: Call, change: Awaitable[Receipt]) -> dict[str, Any]:
     receipt = await change
     answer: dict[str, Any] = {"status": 200}
@@ -128,6 +217,14 @@ async def _done(call: Call, change: Awaitable[Receipt]) -> dict[str, Any]:
         answer.update(version=receipt.version, workers=dict(receipt.workers))
     return answer
 
+
+#: The parameters of every change, and those of some changes only.
+_OF_CHANGES = ("wait", "receipt")
+_PARAMETERS: Mapping[Handler, tuple[str, ...]] = {
+    _stage_hook: ("shadow", "on_error"),
+    _activate_hook: ("canary", "rollback", "on_error"),
+}
+_FLAGS = (*_OF_CHANGES, "shadow", "rollback")
 
 _STATUS: Mapping[str, Handler] = {"GET": _status}
 _UPSTREAMS: Mapping[str, Handler] = {"GET": _upstreams}
@@ -139,3 +236,12 @@ _UPSTREAM: Mapping[str, Handler] = {
 }
 _SERVER: Mapping[str, Handler] = {"PATCH": _patch_server}
 _ROUTES: Mapping[str, Handler] = {"GET": _routes, "PUT": _set_routes}
+_HOOKS: Mapping[str, Handler] = {"GET": _hooks}
+_HOOK: Mapping[str, Handler] = {
+    "GET": _hook,
+    "POST": _stage_hook,
+    "PUT": _activate_hook,
+    "DELETE": _remove_hook,
+}
+_SHADOW: Mapping[str, Handler] = {"GET": _hook_shadow}
+_CODE: Mapping[str, Handler] = {"GET": _hook_code}

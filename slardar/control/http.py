@@ -25,7 +25,13 @@ from twisted.web import http
 from slardar.config import Control
 from slardar.control.actions import Actions, ApplyError, MovedError
 from slardar.control.auth import Caller, Gate, RefusedError
-from slardar.control.calls import Call, find_handlers, read_flags, split_path
+from slardar.control.calls import (
+    Call,
+    find_handlers,
+    known_parameters,
+    read_parameters,
+    split_path,
+)
 from slardar.errors import ConfigError, ConflictError, NotFoundError, SlardarError, StoreError
 
 __all__ = ["MAX_BODY", "MAX_CONNECTIONS", "ControlSite", "make_site"]
@@ -94,7 +100,10 @@ def _error_reply(error: SlardarError) -> Reply:
         return _error(error.status, str(error), headers)
     if isinstance(error, MovedError):
         return _error(503, str(error), {"Retry-After": "1"})
-    return _error(_STATUSES.get(type(error), 500), str(error))
+    for kind in type(error).__mro__:
+        if kind in _STATUSES:
+            return _error(_STATUSES[kind], str(error))
+    return _error(500, str(error))
 
 
 class ControlRequest(http.Request):
@@ -192,14 +201,15 @@ class ControlRequest(http.Request):
             allowed = [*handlers, "HEAD"] if "GET" in handlers else [*handlers]
             headers = {"Allow": ", ".join(allowed)}
             return _error(405, f"expected {' or '.join(handlers)} for this path", headers)
-        flags = read_flags(self._query, () if method == "GET" else ("wait", "receipt"))
+        parameters = read_parameters(self._query, known_parameters(method, handler))
         call = Call(
             parts=parts,
             body=bytes(self._body),
             content_type="".join(self._header("Content-Type")[:1]),
-            wait=flags.get("wait", True),
-            receipt=flags.get("receipt", False),
+            wait=parameters.get("wait") != "0",
+            receipt=parameters.get("receipt") == "1",
             who=self._caller.name,
+            parameters=parameters,
         )
         answer = handler(self.channel.factory.actions, call)
         if inspect.isawaitable(answer):

@@ -35,13 +35,14 @@ def build_status(
     start_time: float,
     failed: Mapping[str, str],
     generations: Sequence[Mapping[str, Any]] = (),
+    hooks: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The whole object, ready for JSON.
 
     ``plane`` is a :class:`slardar.interfaces.IPlane`; ``start_time`` is in epoch seconds;
     ``failed`` says, by key path, what of the stored state could not be used, and why;
     ``generations`` are the processes that serve, this one first and then those that an
-    upgrade has replaced.
+    upgrade has replaced; ``hooks`` are the hooks with their states.
     """
     times = _Times()
     statistics = dict(plane.statistics())
@@ -59,6 +60,8 @@ def build_status(
         "fingerprint": snapshot.fingerprint,
         "statistics": statistics,
     }
+    if hooks:
+        status["hooks"] = list(hooks)
     if failed:
         status["failed"] = dict(failed)
     for name, upstream in sorted(snapshot.upstreams.items()):

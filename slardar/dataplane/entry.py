@@ -9,7 +9,7 @@ from mypy_extensions import mypyc_attr
 from slardar.dataplane.selection import Selection
 from slardar.http1.exchange import Exchange
 from slardar.http1.parser import Request
-from slardar.http1.sides import Clock, PlaneBase
+from slardar.http1.sides import Clock, HooksBase, PlaneBase
 
 __all__ = ["Entry"]
 
@@ -28,12 +28,16 @@ class Entry(PlaneBase):
         self.selections: dict[str, Selection] = {}
         #: There are routes, which come before the name in Host.
         self.has_routes: bool = False
+        #: Users' scripts; ``None`` while there are none, so that they cost nothing.
+        self.hooks: HooksBase | None = None
         #: Requests that came, and those answered without a server.
         self.requests: int = 0
         self.refusals: int = 0
 
     def begin(self, downstream: Any, request: Request) -> Exchange | None:
         self.requests += 1
+        if self.hooks is not None:
+            return self._begin_hooked(self.hooks, None, downstream, request)
         selection = None if self.has_routes else self.selections.get(request.host)
         if selection is None:
             selection = self.route(request)
@@ -46,6 +50,11 @@ class Entry(PlaneBase):
     def begin_on(self, upstream: str, downstream: Any, request: Request) -> Exchange | None:
         """Like :meth:`begin`, on the upstream of this name whatever the request asks for."""
         self.requests += 1
+        if self.hooks is not None:
+            return self._begin_hooked(self.hooks, upstream, downstream, request)
+        return self._begin_named(upstream, downstream, request)
+
+    def _begin_named(self, upstream: str, downstream: Any, request: Request) -> Exchange | None:
         selection = self.selections.get(upstream)
         if selection is None:
             selection = self.first_use(upstream)
@@ -54,6 +63,32 @@ class Entry(PlaneBase):
                 return None
         self.exchanges += 1
         return Exchange(self, downstream, request, selection)
+
+    def _begin_hooked(
+        self, hooks: HooksBase, upstream: str | None, downstream: Any, request: Request
+    ) -> Exchange | None:
+        """The same where there are hooks; the upstream that one of them chooses wins."""
+        hooked = hooks.request(request)
+        if hooked is not None:
+            if hooked.answer is not None:
+                self.refusals += 1
+                downstream.answer(hooked.answer, hooked.body)
+                return None
+            upstream = hooked.upstream or upstream
+        if upstream is not None:
+            exchange = self._begin_named(upstream, downstream, request)
+        else:
+            selection = self.selections.get(request.host)
+            if selection is None or self.has_routes:
+                selection = self.route(request)
+            if selection is None:
+                downstream.refuse(502, f"no upstream for host {request.host!r}")
+                return None
+            self.exchanges += 1
+            exchange = Exchange(self, downstream, request, selection)
+        if exchange is not None and hooked is not None and hooked.sees_reply:
+            exchange.hooked = hooked
+        return exchange
 
     def refused(self, status: int) -> None:
         self.refusals += 1

@@ -17,7 +17,7 @@ from zope.interface import implementer
 from slardar.dataplane.webheads import read_head, without_prefix, write_head
 from slardar.http1.exchange import Exchange
 from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request
-from slardar.http1.replies import error_reply
+from slardar.http1.replies import NO_REPLY, error_reply
 from slardar.http1.writer import interim_head
 
 __all__ = ["Passage"]
@@ -255,6 +255,15 @@ class Passage:
         self._plane.refused(status)
         reply, body = error_reply(status, message, self._web.getHeader("accept"))
         self.start_reply(reply, body, True)
+
+    def answer(self, reply: Reply, body: bytes) -> None:
+        """A hook has made the reply; with the status 444 there is none."""
+        self._exchange = None
+        if reply.status == NO_REPLY:
+            self._let_go()
+            self._abort()
+        else:
+            self.start_reply(reply, body, True)
 
     # The client.
 

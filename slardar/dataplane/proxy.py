@@ -23,7 +23,7 @@ from twisted.internet import defer
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from slardar.config import Settings
+from slardar.config import Hooks, Settings
 from slardar.dataplane.channel import Channel
 from slardar.dataplane.descriptors import clients_at_most, descriptor_limit
 from slardar.dataplane.entry import Entry
@@ -35,10 +35,13 @@ from slardar.dataplane.selection import Defaults, Selection
 from slardar.dataplane.sockets import Opened, listening_place, open_sockets
 from slardar.health import shared
 from slardar.health.rules import is_available
+from slardar.hooks.report import HookReport, HookTally, ShadowReport
+from slardar.hooks.runner import Runner
 from slardar.http1.conversation import Conversation
 from slardar.http1.parser import Request
 from slardar.http1.tunnel import Tunnel
 from slardar.interfaces import IPlane
+from slardar.model.hook import Hook, HookKey
 from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
@@ -76,9 +79,14 @@ class DataPlane(Entry):
         make_balancer: Callable[[str], Callable[..., Any]],
         resolver: Resolver | None = None,
         on_health: Callable[[str, Peer], None] | None = None,
+        make_runner: Callable[[Hooks], Runner] | None = None,
     ) -> None:
         self._reactor = reactor
         self._on_health = on_health
+        self._hook_settings = settings.hooks
+        self._make_runner = make_runner
+        #: What runs hooks, once there have been any; ``hooks`` is it while there are some.
+        self._runner: Runner | None = None
         self._began = reactor.seconds()
         self._live = live
         self._make_balancer = make_balancer
@@ -253,8 +261,10 @@ class DataPlane(Entry):
             upstream = new.get(name)
             if upstream is not None and (name in self.selections or _has_names(upstream)):
                 made.append(self._make(upstream))
-        self._snapshot = snapshot
+        before, self._snapshot = self._snapshot, snapshot
         self.has_routes = bool(snapshot.routes)
+        if snapshot.hooks is not before.hooks:
+            self._take_hooks(snapshot.hooks)
         for name in changed:
             self._forget(name, old.get(name), new.get(name))
         await defer.gatherResults([self._install(selection) for selection in made])
@@ -410,6 +420,48 @@ class DataPlane(Entry):
             pool = pools.pop(key)
             self._resolver.unfollow(key[0], pool.set_addresses)
             pool.close()
+
+    # Hooks.
+
+    def runner(self) -> Runner:
+        """What runs hooks, made when it is first needed.  Raises ConfigError if this
+        process cannot run any."""
+        if self._runner is None:
+            if self._make_runner is not None:
+                self._runner = self._make_runner(self._hook_settings)
+            else:
+                self._runner = Runner(self._hook_settings, self._reactor.seconds)
+        return self._runner
+
+    def _take_hooks(self, hooks: Mapping[HookKey, Hook]) -> None:
+        """Run these from now on."""
+        if self._runner is None and not hooks:
+            return
+        runner = self.runner()
+        self.hooks = runner if runner.load(hooks) else None
+
+    def check_hook(
+        self, language: str, name: str, code: str, modules: Mapping[str, str] | None
+    ) -> defer.Deferred[tuple[str, ...]]:
+        """Whether code is fit to be a hook; see :class:`slardar.interfaces.IPlane`."""
+        return defer.maybeDeferred(
+            lambda: tuple(sorted(self.runner().check(language, name, code, modules)))
+        )
+
+    def suspend_hook(self, mark: int) -> None:
+        """Do not run this version of a hook any more."""
+        if self._runner is not None:
+            self._runner.suspend(mark)
+
+    def hook_reports(self) -> Iterator[HookReport | ShadowReport]:
+        """The counters of every script there is."""
+        return iter(()) if self._runner is None else self._runner.reports()
+
+    def hook_tally(self) -> HookTally:
+        """The counters of the hooks; see :class:`slardar.interfaces.IPlane`."""
+        tally = HookTally()
+        tally.take(0, self.hook_reports())
+        return tally
 
     # For conversations and other downstreams.
 

@@ -55,6 +55,14 @@ _INTERRUPTIBLE: Final = frozenset(
     )
 )
 
+_OURS: Final = (
+    "slardar.hooks.budget",
+    "slardar.hooks.errno",
+    "slardar.hooks.headers",
+    "slardar.hooks.objects",
+    "slardar.hooks.python.",
+)
+
 _Result = TypeVar("_Result")
 
 
@@ -126,7 +134,7 @@ def _may_raise(frame: FrameType | None) -> bool:
         module: str = frame.f_globals.get("__name__", "")
         if (
             module != HOOK_NAME
-            and not module.startswith("slardar.hooks.")
+            and not module.startswith(_OURS)
             and module.partition(".")[0] not in _INTERRUPTIBLE
         ):
             return False

@@ -214,7 +214,8 @@ class Headers:
             lines[index:index] = made
         self.changed = True
 
-    __setitem__ = set
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.set(name, value)
 
     def add(self, name: str, value: Any) -> None:
         """One more value, behind those that there are."""
@@ -250,7 +251,8 @@ class Headers:
             del self._lines[index]
             self.changed = True
 
-    __delitem__ = remove
+    def __delitem__(self, name: str) -> None:
+        self.remove(name)
 
     def pop(self, name: str, default: Any = None) -> Any:
         """Remove a header; answers the first value it had, or ``default``."""

@@ -37,7 +37,7 @@ _METHOD: Final = re.compile(r"[A-Z][A-Z-]{0,31}")
 #: RFC 3986 3.3 and 3.4, and the few more that servers accept; "%" stays as it is.
 _IN_PATH: Final = "%/:@!$&'()*+,;=-._~|[]"
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
-_TARGET: Final = re.compile(r"/[\x21-\x22\x24-\x7e\x80-\xff]*|\*")
+_TARGET: Final = re.compile(r"/[\x21-\x22\x24-\x7e\x80-\xff]*")
 
 _LOWER: Final = frozenset(name.decode("ascii") for name in REQUEST_SPECIAL)
 #: Headers of a request that the proxy writes anew from what a hook leaves there.
@@ -98,6 +98,7 @@ class HookRequest:
         "answer",
         "client",
         "context",
+        "minor",
         "scheme",
         "written",
     )
@@ -110,6 +111,8 @@ class HookRequest:
         own: dict[str, bytes],
         client: str = "",
         scheme: str = "http",
+        minor: int = 1,
+        context: dict[str, Any] | None = None,
     ) -> None:
         self._method = method
         self._target = target
@@ -123,12 +126,14 @@ class HookRequest:
         #: The client's address, without port.
         self.client = client
         self.scheme = scheme
+        #: The minor version of HTTP/1 that the client speaks.
+        self.minor = minor
         #: A hook's own, for as long as the request lasts.
-        self.context: dict[str, Any] = {}
+        self.context: dict[str, Any] = {} if context is None else context
         #: What the client gets, if a hook has decided that.
         self.answer: Answer | None = None
         #: The names of what was written, apart from headers and query.
-        self.written: set[str] = set()
+        self.written: tuple[str, ...] = ()
 
     # What it asks for.
 
@@ -142,7 +147,7 @@ class HookRequest:
         if not isinstance(value, str) or not _METHOD.fullmatch(value) or value == "CONNECT":
             raise ValueError(f"method: expected a method such as GET, got {_shown(value)}")
         self._method = value
-        self.written.add("method")
+        self.written += ("method",)
 
     @property
     def host(self) -> str:
@@ -173,7 +178,7 @@ class HookRequest:
             raise ValueError(f"uri: expected a path with its query, got {_shown(value)}")
         self._target = value
         self._query = None
-        self.written.add("uri")
+        self.written += ("uri",)
 
     @property
     def path(self) -> str:
@@ -234,7 +239,7 @@ class HookRequest:
         if value is not None and not (isinstance(value, str) and 0 < len(value) <= 255):
             raise ValueError(f"upstream: expected a name or None, got {_shown(value)}")
         self._upstream = value
-        self.written.add("upstream")
+        self.written += ("upstream",)
 
     @property
     def hash_key(self) -> str | None:
@@ -246,7 +251,7 @@ class HookRequest:
         if value is not None and not _is_key(value):
             raise ValueError(f"hash_key: expected a text or None, got {_shown(value)}")
         self._hash_key = value
-        self.written.add("hash_key")
+        self.written += ("hash_key",)
 
     @property
     def cluster_key(self) -> str | tuple[str, ...] | None:
@@ -262,7 +267,17 @@ class HookRequest:
                 f" got {_shown(value)}"
             )
         self._cluster_key = value if value is None or isinstance(value, str) else tuple(names)
-        self.written.add("cluster_key")
+        self.written += ("cluster_key",)
+
+    @property
+    def headers_changed(self) -> bool:
+        """Whether a header was written."""
+        return self._headers is not None and self._headers.changed
+
+    @property
+    def uri_changed(self) -> bool:
+        """Whether the path or the query was written."""
+        return "uri" in self.written or (self._query is not None and self._query.changed)
 
     # Answering.
 
@@ -322,7 +337,7 @@ class HookResponse:
         self._own = own
         self._headers: Headers | None = None
         #: The names of what was written, apart from headers.
-        self.written: set[str] = set()
+        self.written: tuple[str, ...] = ()
 
     @property
     def status(self) -> int:
@@ -338,7 +353,7 @@ class HookResponse:
         if (value in bodiless) != (self._status in bodiless):
             raise ValueError(f"status: {self._status} cannot become {value}: one has no body")
         self._status = value
-        self.written.add("status")
+        self.written += ("status",)
 
     @property
     def headers(self) -> Headers:
@@ -346,6 +361,11 @@ class HookResponse:
         if self._headers is None:
             self._headers = Headers(self._lines, self._own, _NOTHING_OWN, _REPLY_FIXED)
         return self._headers
+
+    @property
+    def headers_changed(self) -> bool:
+        """Whether a header was written."""
+        return self._headers is not None and self._headers.changed
 
     def __repr__(self) -> str:
         return f"<HookResponse {self._status}>"
@@ -414,7 +434,8 @@ class Query:
         self._fields = [field for field in self._fields if field[0] != name] + checked
         self.changed = True
 
-    __setitem__ = set
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.set(name, value)
 
     def add(self, name: str, value: Any) -> None:
         """One more value."""
@@ -428,7 +449,8 @@ class Query:
             self._fields = kept
             self.changed = True
 
-    __delitem__ = remove
+    def __delitem__(self, name: str) -> None:
+        self.remove(name)
 
     def _checked(self, name: object, value: object) -> tuple[str, str]:
         if type(value) is int:

@@ -26,7 +26,7 @@ import httptools
 from slardar.http1.exchange import Exchange
 from slardar.http1.framing import ChunkedDecoder, last_chunk
 from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request, parse_request
-from slardar.http1.replies import error_reply
+from slardar.http1.replies import NO_REPLY, error_reply
 from slardar.http1.sides import ChannelBase, ChannelProtocol, PlaneBase
 from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import interim_head
@@ -71,6 +71,7 @@ class Conversation(ChannelProtocol):
         "_chunking",
         "_eof",
         "_exchange",
+        "_head_only",
         "_held",
         "_host",
         "_keep_alive",
@@ -104,6 +105,8 @@ class Conversation(ChannelProtocol):
         self._checker: httptools.HttpRequestParser | None = None
         self._eof = False
         self._keep_alive = True
+        #: The client has asked for a head only, whatever a hook may ask the server for.
+        self._head_only = False
         #: How the reply under way is written: begun, in chunks, without a body.
         self._replied = False
         #: Bytes of the reply's status line that went out to see whether the client is there.
@@ -314,6 +317,7 @@ class Conversation(ChannelProtocol):
         request.address = self.client
         self._request = request
         self._keep_alive = request.keep_alive
+        self._head_only = request.verb == b"HEAD"
         self._replied = self._chunking = self._silent = False
         length = request.length
         if not length:
@@ -400,7 +404,7 @@ class Conversation(ChannelProtocol):
             # The body of the request is not all here: nobody will want the rest.
             self._keep_alive = False
         lines = reply.lines
-        if request.verb == b"HEAD" or status == 304:
+        if self._head_only or status == 304:
             self._silent = True
             if reply.declared >= 0:
                 lines.append(b"Content-Length: %d" % reply.declared)
@@ -518,6 +522,14 @@ class Conversation(ChannelProtocol):
         self._host.refused(status)
         reply, body = error_reply(status, message, request.get_header("accept"))
         self.start_reply(reply, body, True)
+
+    def answer(self, reply: Reply, body: bytes) -> None:
+        """A hook has made the reply; with the status 444 there is none."""
+        self._exchange = None
+        if reply.status == NO_REPLY:
+            self._leave()
+        else:
+            self.start_reply(reply, body, True)
 
     def _refuse(self, status: int, message: str) -> None:
         """Refuse bytes that are no request, and end the connection."""

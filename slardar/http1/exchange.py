@@ -25,7 +25,14 @@ from typing import Any, Final, Protocol
 from slardar.http1.framing import ChunkedDecoder, chunk, last_chunk
 from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request, parse_reply
 from slardar.http1.retry import CONNECT, ERROR, IDEMPOTENT, STATUS, TIMEOUT, may_retry
-from slardar.http1.sides import ChannelBase, ChannelProtocol, PlaneBase, PoolBase, SelectionBase
+from slardar.http1.sides import (
+    ChannelBase,
+    ChannelProtocol,
+    HookedRequest,
+    PlaneBase,
+    PoolBase,
+    SelectionBase,
+)
 from slardar.http1.writer import request_head
 from slardar.model.live import Peer
 
@@ -79,6 +86,9 @@ class Downstream(Protocol):
     def refuse(self, status: int, message: str) -> None:
         """No reply came; tell the client so."""
 
+    def answer(self, reply: Reply, body: bytes) -> None:
+        """A hook has made the reply; the status 444 asks for none."""
+
     def pause_body(self) -> None:
         """The origin takes no more for now."""
 
@@ -114,6 +124,7 @@ class Exchange(ChannelProtocol):
         "_started",
         "_state",
         "_tried",
+        "hooked",
         "request",
         "selection",
     )
@@ -127,6 +138,8 @@ class Exchange(ChannelProtocol):
     ) -> None:
         self.request = request
         self.selection = selection
+        #: Set where hooks want to see the reply.
+        self.hooked: HookedRequest | None = None
         self._service = service
         self._downstream = downstream
         self._head = b""
@@ -416,6 +429,8 @@ class Exchange(ChannelProtocol):
             and self._give_up_reply(status)
         ):
             return
+        if self.hooked is not None and self._answered_by_hook(self.hooked, reply):
+            return
         self._buffer = b""
         size = len(data) - end
         length = reply.length
@@ -463,6 +478,16 @@ class Exchange(ChannelProtocol):
             self._state = _CLOSE
             channel.eager = True
             self._downstream.start_reply(reply, data[end:], False)
+
+    def _answered_by_hook(self, hooked: HookedRequest, reply: Reply) -> bool:
+        """Show the reply to the hooks; True if the client gets another one instead."""
+        instead = hooked.reply(reply)
+        if instead is None:
+            return False
+        self._abandon_channel()
+        self._finish(failed=False)
+        self._downstream.answer(*instead)
+        return True
 
     def _interim_arrived(self, channel: ChannelBase, reply: Reply, rest: bytes) -> None:
         if reply.status == 101:

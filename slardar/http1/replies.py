@@ -8,7 +8,10 @@ from http import HTTPStatus
 
 from slardar.http1.parser import Reply
 
-__all__ = ["error_reply", "status_line"]
+__all__ = ["NO_REPLY", "error_reply", "phrase", "status_line"]
+
+#: Not a status but the wish for none: the connection closes (nginx's ``return 444``).
+NO_REPLY = 444
 
 _PAGE = """\
 <!doctype html>
@@ -38,7 +41,7 @@ def status_line(status: int) -> bytes:
 
 
 def error_reply(
-    status: int, message: str, accept: str | None = None, code: str | None = None
+    status: int, message: str, accept: str | None = None, code: int | None = None
 ) -> tuple[Reply, bytes]:
     """Head and body of an error.
 
@@ -52,11 +55,14 @@ def error_reply(
         ).encode()
         kind = b"text/html; charset=utf-8"
     else:
-        body = json.dumps({"status": status, "msg": message}).encode() + b"\n"
+        content: dict[str, int | str] = {"status": status, "msg": message}
+        if code is not None:
+            content["code"] = code
+        body = json.dumps(content).encode() + b"\n"
         kind = b"application/json"
     reply.lines.append(b"Content-Type: " + kind)
     if code is not None:
-        reply.lines.append(b"X-Error-Code: " + code.encode("ascii"))
+        reply.lines.append(b"X-Error-Code: %d" % code)
     reply.length = reply.declared = len(body)
     reply.keep_alive = True
     return reply, body

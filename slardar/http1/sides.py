@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mypy_extensions import mypyc_attr
 
-from slardar.http1.parser import Request
+from slardar.http1.parser import Reply, Request
 from slardar.http1.writer import RequestIds
 from slardar.model.live import Peer
 
@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from slardar.http1.exchange import Exchange
     from slardar.http1.tunnel import Tunnel
 
-__all__ = ["ChannelBase", "ChannelProtocol", "Clock", "PlaneBase", "PoolBase", "SelectionBase"]
+__all__ = [
+    "ChannelBase",
+    "ChannelProtocol",
+    "Clock",
+    "HookedRequest",
+    "HooksBase",
+    "PlaneBase",
+    "PoolBase",
+    "SelectionBase",
+]
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -259,6 +268,42 @@ class SelectionBase:
 
     def refusal(self, tried: bool) -> tuple[int, str]:
         """Status and reason where :meth:`pick` found nothing."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class HookedRequest:
+    """What hooks have made of a request; it is changed already."""
+
+    __slots__ = ("answer", "body", "sees_reply", "upstream")
+
+    def __init__(self) -> None:
+        #: What the client gets instead of a server's reply, and its body.  One with the
+        #: status 444 is not sent: the connection closes.
+        self.answer: Reply | None = None
+        self.body: bytes = b""
+        #: The upstream that a hook has chosen.
+        self.upstream: str | None = None
+        #: Hooks want to see the reply.
+        self.sees_reply: bool = False
+
+    def reply(self, reply: Reply) -> tuple[Reply, bytes] | None:
+        """Let hooks see and change a server's reply before its first byte goes out.
+
+        Answers what the client gets instead, head and body, or ``None``.
+        """
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class HooksBase:
+    """The hooks of a data plane."""
+
+    def request(self, request: Request) -> HookedRequest | None:
+        """Let hooks see and change a request; ``None`` if there are none for its host.
+
+        Never raises: what becomes of the request when a hook fails is in the answer.
+        """
         raise NotImplementedError
 
 

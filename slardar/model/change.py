@@ -14,14 +14,15 @@ from msgspec import Struct, field
 __all__ = ["Change", "Kind", "StoredState"]
 
 #: ``file``: the configuration file was read anew, and what it says was taken over.
-Kind = Literal["upstream", "routes", "file"]
+Kind = Literal["upstream", "routes", "file", "hook"]
 
 
 class Change(Struct, frozen=True):
     """One thing set or removed."""
 
     kind: Kind
-    #: The upstream's name; empty for ``routes`` and ``file``, of which there is one.
+    #: The upstream's name, or the hook's language and name (``lua/script.example.com``);
+    #: empty for ``routes`` and ``file``, of which there is one.
     name: str
     #: The whole new value; ``None`` removes it.  Of a file only what changed is kept, for
     #: the record: its content is the file's.
@@ -42,3 +43,6 @@ class StoredState(Struct, frozen=True):
     upstreams: Mapping[str, Any] = field(default_factory=dict)
     #: Routes as written; ``None`` if they were never set.
     routes: Any = None
+    #: Hooks as they were stored, by language and name; those that were removed are not
+    #: among them.
+    hooks: Mapping[str, Any] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 import msgspec
 
+from slardar.model.hook import Hook, HookKey
 from slardar.model.routes import Route
 from slardar.model.server import Upstream
 
@@ -26,7 +27,7 @@ _Matcher = tuple[Callable[[str, str], bool], Route]
 
 
 class Snapshot:
-    """Upstreams, routes and the default upstream, as of ``version``."""
+    """Upstreams, routes, the default upstream and hooks, as of ``version``."""
 
     __slots__ = (
         "_folded",
@@ -35,6 +36,7 @@ class Snapshot:
         "_upstreams",
         "_wildcards",
         "default_upstream",
+        "hooks",
         "routes",
         "version",
     )
@@ -48,6 +50,7 @@ class Snapshot:
         folded: dict[str, str],
         wildcards: dict[str, str],
         digest_sum: int,
+        hooks: Mapping[HookKey, Hook],
         matchers: tuple[_Matcher, ...] | None = None,
     ) -> None:
         self.version = version
@@ -58,6 +61,8 @@ class Snapshot:
         self._folded = folded
         self._wildcards = wildcards
         self._sum = digest_sum
+        #: By language and name; the same object as long as none has changed.
+        self.hooks = hooks
         self._matchers = (
             tuple((route.matcher(), route) for route in routes) if matchers is None else matchers
         )
@@ -69,6 +74,7 @@ class Snapshot:
         upstreams: Mapping[str, Upstream],
         routes: tuple[Route, ...],
         default_upstream: str | None,
+        hooks: Mapping[HookKey, Hook] | None = None,
     ) -> Snapshot:
         """A snapshot made from nothing."""
         folded: dict[str, str] = {}
@@ -76,7 +82,16 @@ class Snapshot:
         for name in upstreams:
             _index(name, folded, wildcards)
         total = sum(upstream.digest for upstream in upstreams.values()) % _MODULUS
-        return cls(version, dict(upstreams), routes, default_upstream, folded, wildcards, total)
+        return cls(
+            version,
+            dict(upstreams),
+            routes,
+            default_upstream,
+            folded,
+            wildcards,
+            total,
+            {} if hooks is None else dict(hooks),
+        )
 
     @property
     def upstreams(self) -> Mapping[str, Upstream]:
@@ -113,6 +128,7 @@ class Snapshot:
             folded,
             wildcards,
             total,
+            self.hooks,
             self._matchers,
         )
 
@@ -133,6 +149,7 @@ class Snapshot:
             folded,
             wildcards,
             (self._sum - gone.digest) % _MODULUS,
+            self.hooks,
             self._matchers,
         )
 
@@ -146,6 +163,27 @@ class Snapshot:
             self._folded,
             self._wildcards,
             self._sum,
+            self.hooks,
+        )
+
+    def with_hooks(self, changed: Mapping[HookKey, Hook | None]) -> Snapshot:
+        """The next version, with these hooks new or changed, or gone (``None``)."""
+        hooks = dict(self.hooks)
+        for key, hook in changed.items():
+            if hook is None:
+                hooks.pop(key, None)
+            else:
+                hooks[key] = hook
+        return Snapshot(
+            self.version + 1,
+            self._upstreams,
+            self.routes,
+            self.default_upstream,
+            self._folded,
+            self._wildcards,
+            self._sum,
+            hooks,
+            self._matchers,
         )
 
     def route(self, host: str, path: str) -> str | None:

@@ -39,6 +39,8 @@ class MemoryStore:
             ("upstream", name): None if value is None else msgspec.json.encode(value).decode()
             for name, value in state.upstreams.items()
         }
+        for name, value in state.hooks.items():
+            self._texts["hook", name] = msgspec.json.encode(value).decode()
         if state.routes is not None:
             self._texts["routes", ""] = msgspec.json.encode(state.routes).decode()
 

@@ -13,6 +13,8 @@ from slardar.model.change import Change, Kind, StoredState
 __all__ = ["conflict", "encode", "stored_state"]
 
 _KINDS: tuple[str, ...] = get_args(Kind)
+#: Those of which there are many, each with its name.
+_NAMED = ("upstream", "hook")
 
 
 def encode(change: Change) -> str | None:
@@ -23,7 +25,7 @@ def encode(change: Change) -> str | None:
     """
     if change.kind not in _KINDS:
         raise StoreError(f"{change.kind}: expected a change of kind {' or '.join(_KINDS)}")
-    if change.kind != "upstream" and change.name:
+    if change.kind not in _NAMED and change.name:
         raise StoreError(f"{change.kind}: expected no name, got {change.name!r}")
     try:
         # Lone surrogates are no UTF-8, and would fail later in another thread.
@@ -40,6 +42,7 @@ def stored_state(version: int, rows: Iterable[tuple[str, str, str | None]]) -> S
     serving only the rest would be wrong, and for text that is not JSON.
     """
     upstreams: dict[str, Any] = {}
+    hooks: dict[str, Any] = {}
     routes: Any = None
     for kind, name, text in rows:
         if kind not in _KINDS or not isinstance(name, str):
@@ -52,7 +55,9 @@ def stored_state(version: int, rows: Iterable[tuple[str, str, str | None]]) -> S
             routes = value
         elif kind == "upstream":
             upstreams[name] = value
-    return StoredState(version, upstreams, routes)
+        elif kind == "hook" and value is not None:
+            hooks[name] = value
+    return StoredState(version, upstreams, routes, hooks)
 
 
 def conflict(found: int, expected: int) -> ConflictError:

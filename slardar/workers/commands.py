@@ -23,11 +23,13 @@ from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
-__all__ = ["FIRST_SOCKET", "LINK", "PIECE", "Last", "Link", "OneLink", "Piece"]
+__all__ = ["FIRST_SOCKET", "LINK", "MARK", "PIECE", "Last", "Link", "OneLink", "Piece"]
 
-#: In a worker, the descriptor of the link, and that of the first listening socket.
+#: In a worker, the descriptors of the link, of the note which hook is running, and of the
+#: first listening socket.
 LINK = 3
-FIRST_SOCKET = 4
+MARK = 4
+FIRST_SOCKET = 5
 
 #: Bytes of a message in one piece.
 PIECE = 60_000

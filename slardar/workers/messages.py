@@ -18,6 +18,8 @@ import msgspec
 from msgspec import Meta, Struct, structs
 
 from slardar.config import Control, Settings
+from slardar.hooks.report import HookReport, ShadowReport
+from slardar.model.hook import Hook
 from slardar.model.routes import Route
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
@@ -25,14 +27,17 @@ from slardar.model.snapshot import Snapshot
 __all__ = [
     "Begin",
     "Change",
+    "CheckHook",
     "Done",
     "Drain",
     "FromWorker",
     "Health",
+    "HookFailed",
     "Listening",
     "Ping",
     "Report",
     "ServerReport",
+    "SuspendHook",
     "TakeSettings",
     "ToWorker",
     "Whole",
@@ -77,6 +82,7 @@ class Whole(Struct, tag="whole", frozen=True):
     upstreams: tuple[Upstream, ...]
     routes: tuple[Route, ...]
     default_upstream: str | None
+    hooks: tuple[Hook, ...] = ()
 
 
 class Begin(Struct, tag="begin", frozen=True):
@@ -96,6 +102,8 @@ class Begin(Struct, tag="begin", frozen=True):
     inherited: int
     #: The servers that are out of service now.
     health: tuple[Health, ...] = ()
+    #: The versions of hooks that are suspended (see :func:`slardar.hooks.loaded.mark_of`).
+    suspended: tuple[int, ...] = ()
 
 
 class Change(Struct, tag="change", frozen=True):
@@ -109,6 +117,25 @@ class Change(Struct, tag="change", frozen=True):
     #: ``None``: as before.
     routes: tuple[Route, ...] | None
     default_upstream: str | None
+    #: Those that are new or changed, and the languages and names of those that are gone.
+    hooks: tuple[Hook, ...] = ()
+    gone_hooks: tuple[tuple[str, str], ...] = ()
+
+
+class CheckHook(Struct, tag="check", frozen=True):
+    """Say whether this code is fit to be a hook."""
+
+    language: str
+    name: str
+    code: str
+    #: Load it, too, with these modules; ``None``: only read it.
+    modules: dict[str, str] | None
+
+
+class SuspendHook(Struct, tag="suspend", frozen=True):
+    """Do not run this version of a hook any more."""
+
+    mark: int
 
 
 class TakeSettings(Struct, tag="settings", frozen=True):
@@ -145,6 +172,8 @@ class Done(Struct, tag="done", frozen=True):
     error: Text = ""
     #: It could not, because it is at another version.
     stale: bool = False
+    #: To :class:`CheckHook`: the modules that the code names.
+    requires: Annotated[tuple[Name, ...], Meta(max_length=1000)] = ()
 
 
 class ServerReport(Struct, array_like=True, frozen=True):
@@ -174,10 +203,29 @@ class Report(Struct, tag="report", frozen=True):
     active: Counter
     tunnels: Counter
     servers: tuple[ServerReport, ...] = ()
+    hooks: tuple[HookReport, ...] = ()
+    shadows: tuple[ShadowReport, ...] = ()
 
 
-ToWorker = Begin | Whole | Change | TakeSettings | Health | Ping | Drain | Listening
-FromWorker = Report | Health
+class HookFailed(Struct, tag="failed", frozen=True):
+    """A version of a hook has failed."""
+
+    mark: Annotated[int, Meta(ge=0, le=2**32)]
+
+
+ToWorker = (
+    Begin
+    | Whole
+    | Change
+    | CheckHook
+    | SuspendHook
+    | TakeSettings
+    | Health
+    | Ping
+    | Drain
+    | Listening
+)
+FromWorker = Report | Health | HookFailed
 
 _to_worker: Any = msgspec.json.Decoder(ToWorker)
 _whole = msgspec.json.Decoder(Whole)
@@ -238,6 +286,7 @@ def whole(snapshot: Snapshot) -> Whole:
         tuple(map(_lean, snapshot.upstreams.values())),
         snapshot.routes,
         snapshot.default_upstream,
+        tuple(map(_lean_hook, snapshot.hooks.values())),
     )
 
 
@@ -245,6 +294,7 @@ def change(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Chan
     """The message that leads from ``base`` to ``snapshot``; ``changed`` names the
     upstreams that differ."""
     found = snapshot.upstreams
+    hooks, known = snapshot.hooks, base.hooks
     return Change(
         base.version,
         snapshot.version,
@@ -252,7 +302,14 @@ def change(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Chan
         tuple(name for name in changed if name not in found),
         None if snapshot.routes is base.routes else snapshot.routes,
         snapshot.default_upstream,
+        tuple(_lean_hook(hook) for key, hook in hooks.items() if known.get(key) is not hook),
+        tuple(key for key in known if key not in hooks),
     )
+
+
+def _lean_hook(hook: Hook) -> Hook:
+    """Without a staged version that no request sees yet."""
+    return hook if hook.canary or hook.shadow else structs.replace(hook, staged=None)
 
 
 def _lean(upstream: Upstream) -> Upstream:

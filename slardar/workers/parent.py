@@ -22,12 +22,15 @@ from slardar.config import Settings
 from slardar.dataplane.inherited import adopt_sockets
 from slardar.dataplane.sockets import Opened, open_sockets
 from slardar.errors import SlardarError
+from slardar.hooks.engine import ScriptError
+from slardar.hooks.report import HookTally
 from slardar.interfaces import IPlane
 from slardar.model.live import ServerLive
 from slardar.model.server import Server
 from slardar.model.snapshot import Snapshot
 from slardar.workers import messages
-from slardar.workers.messages import Done, FromWorker, Health, Report, ServerReport
+from slardar.workers.hook_watch import HookWatch
+from slardar.workers.messages import Done, FromWorker, Health, HookFailed, Report, ServerReport
 from slardar.workers.process import ANSWER, SPARE, START, WorkerGone, WorkerProcess, spawn
 from slardar.workers.slot import Slot
 from slardar.workers.tally import Tally
@@ -91,6 +94,9 @@ class Workers:
         #: What was opened here, or handed over.
         self.opened: list[Opened] = []
         self._tally = Tally(time.time())
+        self._hooks = HookWatch(reactor.seconds, self._suspend_hook)
+        #: Workers that were replaced, and finish what they have under way.
+        self._leaving: set[WorkerProcess] = set()
         #: The servers that workers have put out of service: until when (the reactor's
         #: seconds), and why.
         self._down: dict[tuple[str, str, int], tuple[float, str]] = {}
@@ -166,7 +172,7 @@ class Workers:
     def hurry(self, within: float) -> None:
         """While it is stopping: take no more than ``within`` seconds from now."""
         data = messages.encode(messages.Drain(within))
-        for process in self._processes():
+        for process in [*self._processes(), *self._leaving]:
             self._end(process, data, within)
 
     def _end(self, process: WorkerProcess, data: bytes, within: float) -> None:
@@ -202,7 +208,9 @@ class Workers:
         self._look_whether_gone()
 
     def _look_whether_gone(self) -> None:
-        if all(slot.process is None for slot in self._slots) and not self._gone.called:
+        if not self._stopping or self._leaving or self._gone.called:
+            return
+        if all(slot.process is None for slot in self._slots):
             if self._looks.running:
                 self._looks.stop()
             self._running = False
@@ -267,6 +275,7 @@ class Workers:
                 health=tuple(
                     Health(*key, until - now, text) for key, (until, text) in self._down.items()
                 ),
+                suspended=self._hooks.suspended,
             )
         )
 
@@ -275,6 +284,8 @@ class Workers:
             process.kill(f"it could not begin: {answer.error}")
             return
         process.ready_at = self._reactor.seconds()
+        if self._snapshot.hooks:
+            process.hooks_loaded()
         slot.has_served = True
         _log.info("{worker} (pid {pid}) serves", worker=slot.name, pid=process.pid)
         if all(slot.process is None or slot.process.ready_at is not None for slot in self._slots):
@@ -292,9 +303,12 @@ class Workers:
             return
         slot = self._slots[process.number]
         if slot.process is not process:
+            self._leaving.discard(process)
+            self._look_whether_gone()
             return
         slot.process = None
         self._tally.worker_ended(slot.number)
+        self._hooks.worker_ended(slot.number, process.last_mark, process.hung)
         if self._stopping:
             self._look_whether_gone()
             return
@@ -314,8 +328,26 @@ class Workers:
         now = self._reactor.seconds()
         late = now - self._last_look > _LATE
         self._last_look = now
-        for process in self._processes():
+        for process in [*self._processes()]:
             process.check(late)
+            if process.is_too_large(now) and not self._stopping:
+                self._replace(process)
+
+    def _replace(self, process: WorkerProcess) -> None:
+        """Start another one in its place, and let it finish what it has under way."""
+        slot = self._slots[process.number]
+        _log.error(
+            "{worker} (pid {pid}) has taken far more memory since its hooks were loaded: replaced",
+            worker=slot.name,
+            pid=process.pid,
+        )
+        self._tally.worker_ended(slot.number)
+        self._hooks.worker_ended(slot.number, 0, False)
+        self._leaving.add(process)
+        slot.restarts += 1
+        self._start_worker(slot)
+        drain = float(self._settings.timeouts.drain)
+        self._end(process, messages.encode(messages.Drain(drain)), drain)
 
     def _processes(self) -> Iterator[WorkerProcess]:
         for slot in self._slots:
@@ -334,6 +366,8 @@ class Workers:
         base, self._snapshot = self._snapshot, snapshot
         for name in changed:
             self._forget(name, base, snapshot)
+        if snapshot.hooks is not base.hooks:
+            self._hooks.set_hooks(snapshot.hooks)
         if not self._running:
             return defer.succeed({"workers": {}})
         return defer.ensureDeferred(self._apply(base, snapshot, changed))
@@ -380,6 +414,7 @@ class Workers:
             confirmations.append((process, answer))
         versions = {}
         refusals = []
+        reloaded = snapshot.hooks is not base.hooks
         for process, confirmation in confirmations:
             try:
                 done = await confirmation
@@ -389,6 +424,8 @@ class Workers:
                 refusals.append(f"{process.name}: {done.error}")
             else:
                 versions[process.name] = done.version
+                if reloaded:
+                    process.hooks_loaded()
         if refusals:
             raise WorkerError("; ".join(refusals))
         return {"workers": versions}
@@ -414,6 +451,43 @@ class Workers:
             raise WorkerGone
         done_: Done = self._take_answer(done, process, snapshot)
         return done_
+
+    # Hooks.
+
+    def check_hook(
+        self, language: str, name: str, code: str, modules: Mapping[str, str] | None
+    ) -> defer.Deferred[tuple[str, ...]]:
+        """Whether code is fit to be a hook: one of the workers tries.
+
+        What makes that one end, or hang, is not fit.
+        """
+        known = None if modules is None else dict(modules)
+        return defer.ensureDeferred(
+            self._check_hook(messages.CheckHook(language, name, code, known))
+        )
+
+    async def _check_hook(self, message: messages.CheckHook) -> tuple[str, ...]:
+        process = next((one for one in self._processes() if one.ready_at is not None), None)
+        if process is None:
+            raise WorkerError("no worker runs that could look at the code: ask again")
+        try:
+            done = await process.tell(messages.encode(message))
+        except WorkerGone:
+            raise ScriptError(
+                f"{message.name}: expected code that can be loaded; the worker that tried ended"
+            ) from None
+        if done.error:
+            raise ScriptError(done.error)
+        return done.requires
+
+    def hook_tally(self) -> HookTally:
+        """The counters of the hooks, as of the workers' last reports."""
+        return self._hooks.tally
+
+    def _suspend_hook(self, mark: int) -> None:
+        data = messages.encode(messages.SuspendHook(mark))
+        for process in self._processes():
+            process.tell(data, None).addErrback(lambda _gone: None)
 
     def peers(self, upstream: str) -> Mapping[str, ServerLive]:
         """``{"host:port": ServerLive}`` of one upstream, all workers taken together."""
@@ -466,8 +540,13 @@ class Workers:
     # What workers say; whatever it is, it is about servers that there are.
 
     def _took(self, process: WorkerProcess, message: FromWorker) -> None:
+        if process in self._leaving:
+            return
         if isinstance(message, Report):
             self._tally.take(process.number, message, self._known(message.servers))
+            self._hooks.reported(process.number, (*message.hooks, *message.shadows))
+        elif isinstance(message, HookFailed):
+            self._hooks.failed(message.mark)
         else:
             self._health(process, message)
 

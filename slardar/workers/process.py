@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import sys
@@ -19,7 +20,8 @@ from twisted.logger import Logger, LogLevel
 
 from slardar.notify import PRIVATE
 from slardar.workers import messages
-from slardar.workers.commands import FIRST_SOCKET, LINK, Link, OneLink
+from slardar.workers.commands import FIRST_SOCKET, LINK, MARK, Link, OneLink
+from slardar.workers.marks import Mark, make_mark
 from slardar.workers.messages import Done, FromWorker
 from slardar.workers.relay import Relay
 
@@ -40,6 +42,12 @@ _LAST_WORDS = 0.2
 _LAST_BYTES = 0.5
 #: Bytes of one message of a worker; its reports are of at most 1,000 servers.
 _MAX_MESSAGE = 16 * 2**20
+#: Pages (256 MiB) that a worker may take beyond what it had when its hooks were loaded,
+#: and for how many seconds it may have more.
+_GROWTH = (256 << 20) // resource.getpagesize()
+_LARGE_FOR = 5.0
+#: Signals by which a process ends that has done what no process may.
+_CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
 #: Variables that are no business of a process that serves requests.
 _SECRET = ("CONSUL_HTTP_TOKEN", *PRIVATE)
 
@@ -80,6 +88,15 @@ class WorkerProcess(ProcessProtocol):
         self._reason: str | None = None
         #: How many sockets it was started with.
         self.inherited = 0
+        #: Where it notes which hook is running; and, once it has ended, the last note,
+        #: and whether it hung or crashed by itself.
+        self.mark: Mark | None = None
+        self.last_mark = 0
+        self.hung = False
+        #: Pages of memory when its hooks were loaded last, and since when (the reactor's
+        #: seconds) there are far more of them.
+        self.first_pages = 0
+        self.large_since: float | None = None
         self.take_place(number)
 
     def take_place(self, number: int) -> None:
@@ -160,6 +177,31 @@ class WorkerProcess(ProcessProtocol):
     def _pong(self, answer: Done) -> None:
         self._asked = None
 
+    def pages(self) -> int:
+        """The memory that it has in use, in pages; 0 if that cannot be told."""
+        try:
+            with open(f"/proc/{self.pid}/statm", "rb") as file:
+                return int(file.read().split()[1])
+        except (OSError, IndexError, ValueError):
+            return 0
+
+    def hooks_loaded(self) -> None:
+        """It has loaded its hooks anew: what it has in use now is what it needs."""
+        self.first_pages = self.pages()
+        self.large_since = None
+
+    def is_too_large(self, now: float) -> bool:
+        """Whether its memory has been far above that for a while; looked at twice a second.
+
+        ``now`` is in the reactor's seconds.
+        """
+        if not self.first_pages or self.pages() - self.first_pages <= _GROWTH:
+            self.large_since = None
+            return False
+        if self.large_since is None:
+            self.large_since = now
+        return now - self.large_since >= _LARGE_FOR
+
     def kill(self, reason: str, hangs: bool = False) -> None:
         """End it by force."""
         if self._doomed or self._reason is not None:
@@ -172,6 +214,7 @@ class WorkerProcess(ProcessProtocol):
             reason=reason,
         )
         if hangs:
+            self.hung = True
             # It says where, and needs no reactor for that.
             self._signal(signal.SIGUSR1)
             self._reactor.callLater(_LAST_WORDS, self._signal, signal.SIGKILL)
@@ -220,7 +263,12 @@ class WorkerProcess(ProcessProtocol):
 
     def processExited(self, reason: Any) -> None:
         status = reason.value
+        if self.mark is not None:
+            self.last_mark = self.mark.read()
+            self.mark.close()
+            self.mark = None
         if status.signal is not None:
+            self.hung = self.hung or status.signal in _CRASHES
             self._reason = f"ended by signal {status.signal}"
         else:
             self._reason = f"ended with exit code {status.exitCode}"
@@ -254,8 +302,16 @@ def spawn(
     ours, theirs = socket.socketpair()
     nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        mark = make_mark()
+        process.mark = Mark(mark)
         ours.setblocking(False)
-        descriptors: dict[int, Any] = {0: nothing, 1: "r", 2: "r", LINK: theirs.fileno()}
+        descriptors: dict[int, Any] = {
+            0: nothing,
+            1: "r",
+            2: "r",
+            LINK: theirs.fileno(),
+            MARK: mark,
+        }
         for offset, sock in enumerate(sockets):
             descriptors[FIRST_SOCKET + offset] = sock.fileno()
         reactor.spawnProcess(
@@ -266,6 +322,10 @@ def spawn(
             childFDs=descriptors,
         )
         reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, OneLink(process.link))
+    except BaseException:
+        if process.mark is not None:
+            process.mark.close()
+        raise
     finally:
         ours.close()
         theirs.close()

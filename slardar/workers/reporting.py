@@ -8,9 +8,11 @@ from typing import Any
 from twisted.internet.task import LoopingCall
 
 from slardar.dataplane.proxy import DataPlane
+from slardar.hooks.loaded import Loaded
+from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.server import Upstream
-from slardar.workers.messages import Health, Report, ServerReport
+from slardar.workers.messages import Health, HookFailed, Report, ServerReport
 
 __all__ = ["Reporter"]
 
@@ -28,7 +30,9 @@ _Key = tuple[str, str, int]
 class Reporter:
     """Reports on a plane with ``send(message)``."""
 
-    def __init__(self, reactor: Any, live: Live, send: Callable[[Report | Health], None]) -> None:
+    def __init__(
+        self, reactor: Any, live: Live, send: Callable[[Report | Health | HookFailed], None]
+    ) -> None:
         self._reactor = reactor
         self._live = live
         self._send = send
@@ -37,6 +41,8 @@ class Reporter:
         self._changed: dict[_Key, Peer] = {}
         #: What was last reported of each server.
         self._reported: dict[_Key, ServerReport] = {}
+        #: What was last reported of each hook.
+        self._reported_hooks: dict[tuple[type, int], HookReport | ShadowReport] = {}
         self._under_way = False
         self._reports = LoopingCall(self._report)
         self._telling = LoopingCall(self._tell_health)
@@ -67,6 +73,10 @@ class Reporter:
     def health_changed(self, upstream: str, peer: Peer) -> None:
         """Called on the request path: told with the next look, once however often."""
         self._changed[upstream, peer.host, peer.port] = peer
+
+    def hook_failed(self, loaded: Loaded) -> None:
+        """A hook has failed: told at once, for the director counts those of all workers."""
+        self._send(HookFailed(loaded.mark))
 
     def _tell_health(self) -> None:
         changed, self._changed = self._changed, {}
@@ -110,6 +120,16 @@ class Reporter:
 
     def _send_counters(self, servers: tuple[ServerReport, ...]) -> None:
         counters = self._plane.statistics()
+        hooks: list[HookReport] = []
+        shadows: list[ShadowReport] = []
+        for about in self._plane.hook_reports():
+            key = (type(about), about.mark)
+            if self._reported_hooks.get(key) != about:
+                self._reported_hooks[key] = about
+                if isinstance(about, HookReport):
+                    hooks.append(about)
+                else:
+                    shadows.append(about)
         self._send(
             Report(
                 version=counters["version"],
@@ -120,6 +140,8 @@ class Reporter:
                 active=counters["active"],
                 tunnels=counters["tunnels"],
                 servers=servers,
+                hooks=tuple(hooks),
+                shadows=tuple(shadows),
             )
         )
 

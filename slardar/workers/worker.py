@@ -1,9 +1,10 @@
 """A worker: the process that serves requests, told by the director what to serve.
 
 Started by :mod:`slardar.workers.process` as ``python -m slardar.workers.worker`` with
-these descriptors: 1 and 2 for what it has to say, 3 the link to the director, 4 and on
-the listening sockets.  It ends with the link: at once it takes no new connections, and
-within :data:`LAST` seconds it is gone, whatever it was doing.
+these descriptors: 1 and 2 for what it has to say, 3 the link to the director, 4 a file
+in memory where it notes which hook is running, 5 and on the listening sockets.  It ends
+with the link: at once it takes no new connections, and within :data:`LAST` seconds it is
+gone, whatever it was doing.
 """
 
 from __future__ import annotations
@@ -28,16 +29,20 @@ from typing import Any
 from twisted.internet import defer, error
 from twisted.logger import Logger, globalLogBeginner
 
+from slardar.config import Hooks
 from slardar.dataplane.descriptors import raise_descriptor_limit
 from slardar.dataplane.proxy import DataPlane
 from slardar.errors import ConfigError, SlardarError
+from slardar.hooks.runner import Runner
+from slardar.model.hook import Hook, HookKey
 from slardar.model.live import Live
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
 from slardar.plugins import balancer_factory
 from slardar.workers import messages
-from slardar.workers.commands import FIRST_SOCKET, LINK, Link, OneLink
-from slardar.workers.messages import Done, Health, Report
+from slardar.workers.commands import FIRST_SOCKET, LINK, MARK, Link, OneLink
+from slardar.workers.marks import open_mark
+from slardar.workers.messages import Done, Health, HookFailed, Report
 from slardar.workers.relay import LineLog
 from slardar.workers.reporting import Reporter
 
@@ -57,7 +62,13 @@ class Worker:
     ``ended()`` is called when there is nothing left to do.
     """
 
-    def __init__(self, reactor: Any, ended: Any, first_socket: int = FIRST_SOCKET) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        ended: Any,
+        first_socket: int = FIRST_SOCKET,
+        mark: Any = None,
+    ) -> None:
         self._reactor = reactor
         self._ended = ended
         self._first_socket = first_socket
@@ -68,6 +79,8 @@ class Worker:
         self._stopping = self._finished = False
         #: Sockets that do not listen yet, and whether other workers share them.
         self._silent: list[tuple[socket.socket, bool]] = []
+        #: Where the number of the hook that is running is written, for the director.
+        self._mark = mark
         self._reporter = Reporter(reactor, self._live, self._send)
 
     # What the director says.
@@ -96,6 +109,16 @@ class Worker:
         if isinstance(message, messages.TakeSettings):
             taken = self._plane.take_settings(message.settings)
             return taken.addCallback(lambda _: self._done())
+        if isinstance(message, messages.CheckHook):
+            checked = self._plane.check_hook(
+                message.language, message.name, message.code, message.modules
+            )
+            return checked.addCallback(
+                lambda requires: Done(self._snapshot.version, requires=requires)
+            )
+        if isinstance(message, messages.SuspendHook):
+            self._plane.suspend_hook(message.mark)
+            return self._done()
         if isinstance(message, messages.Health):
             self._plane.set_health(
                 message.upstream, message.host, message.port, message.down_for, message.message
@@ -114,6 +137,9 @@ class Worker:
 
     def _failed(self, failure: Any) -> Done:
         """The director is told in a line; what is a bug is in the log as well."""
+        if failure.check(ConfigError):
+            # It names the place itself.
+            return Done(self._snapshot.version, " ".join(str(failure.value).split())[:1000])
         if not failure.check(SlardarError):
             _log.failure("a message of the director could not be followed", failure=failure)
         text = " ".join(f"{failure.type.__name__}: {failure.value}".split())
@@ -129,6 +155,7 @@ class Worker:
             self._live,
             balancer_factory,
             on_health=self._reporter.health_changed,
+            make_runner=self._make_runner,
         )
         snapshot = _snapshot(messages.decode_whole(message.snapshot))
         for mode in {"wrr", *(upstream.mode for upstream in snapshot.upstreams.values())}:
@@ -138,6 +165,8 @@ class Worker:
             except ConfigError as problem:
                 _log.error("balancer {mode}: {problem}", mode=mode, problem=problem)
         await self._apply(snapshot, list(snapshot.upstreams))
+        for mark in message.suspended:
+            plane.suspend_hook(mark)
         for health in message.health:
             plane.set_health(
                 health.upstream, health.host, health.port, health.down_for, health.message
@@ -156,6 +185,9 @@ class Worker:
             plane.start()
             self._reporter.start(plane)
         return self._done()
+
+    def _make_runner(self, settings: Hooks) -> Runner:
+        return Runner(settings, self._reactor.seconds, self._reporter.hook_failed, self._mark)
 
     def _serve_silent(self) -> None:
         """Serve the sockets that have begun to listen."""
@@ -195,11 +227,15 @@ class Worker:
         if message.routes is not None or snapshot is before:
             routes = before.routes if message.routes is None else message.routes
             snapshot = snapshot.with_routes(routes)
+        if message.hooks or message.gone_hooks:
+            changes: dict[HookKey, Hook | None] = dict.fromkeys(message.gone_hooks)
+            changes.update((hook.key, hook) for hook in message.hooks)
+            snapshot = snapshot.with_hooks(changes)
         snapshot.version = message.version
         snapshot.default_upstream = message.default_upstream
         return snapshot
 
-    def _send(self, message: Report | Health) -> None:
+    def _send(self, message: Report | Health | HookFailed) -> None:
         # If nobody takes it, the link has ended, and the worker with it.
         self.link.send(messages.encode(message)).addErrback(lambda _failure: None)
 
@@ -242,7 +278,10 @@ class Worker:
 
 def _snapshot(message: messages.Whole) -> Snapshot:
     upstreams: dict[str, Upstream] = {upstream.name: upstream for upstream in message.upstreams}
-    return Snapshot.build(message.version, upstreams, message.routes, message.default_upstream)
+    hooks = {hook.key: hook for hook in message.hooks}
+    return Snapshot.build(
+        message.version, upstreams, message.routes, message.default_upstream, hooks
+    )
 
 
 def _differences(old: Snapshot, new: Snapshot) -> list[str]:
@@ -283,7 +322,7 @@ def main() -> None:
         except error.ReactorNotRunning:
             pass
 
-    worker = Worker(the_reactor, ended)
+    worker = Worker(the_reactor, ended, mark=open_mark(MARK))
     os.set_blocking(LINK, False)
     the_reactor.adoptStreamConnection(LINK, socket.AF_UNIX, OneLink(worker.link))
     os.close(LINK)

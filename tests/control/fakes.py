@@ -16,6 +16,8 @@ from slardar.config import Settings, parse_settings
 from slardar.control.actions import Actions
 from slardar.control.http import make_site
 from slardar.errors import ConfigError, ConflictError
+from slardar.hooks.engine import ScriptError
+from slardar.hooks.report import HookTally
 from slardar.interfaces import IPlane, IStore
 from slardar.model.change import Change, StoredState
 from slardar.model.live import ServerLive
@@ -116,6 +118,9 @@ class FakePlane:
         self.live: dict[str, dict[str, ServerLive]] = {}
         self.error: Exception | None = None
         self.held: list[Any] | None = None
+        #: What it was asked to check: names, and the modules to load each with.
+        self.checked: list[tuple[str, Mapping[str, str] | None]] = []
+        self.tally = HookTally()
 
     @property
     def snapshot(self) -> Snapshot:
@@ -137,6 +142,26 @@ class FakePlane:
     def take_settings(self, settings: Settings) -> defer.Deferred[None]:
         self.settings.append(settings)
         return defer.succeed(None)
+
+    def check_hook(
+        self, language: str, name: str, code: str, modules: Mapping[str, str] | None
+    ) -> defer.Deferred[tuple[str, ...]]:
+        """Code names modules as ``use NAME`` does, and is refused if it says ``wrong``;
+        with ``fails`` in it, or in a module, it cannot be loaded."""
+        self.checked.append((name, modules))
+        requires = tuple(word for word in code.split() if word.startswith("modules."))
+        if "wrong" in code:
+            return defer.fail(ScriptError(f"{name}: line 1: expected better code"))
+        if modules is not None:
+            for module in requires:
+                if module not in modules:
+                    return defer.fail(ScriptError(f"{name}: module {module} is not active"))
+            if "fails" in code or any("fails" in modules[module] for module in requires):
+                return defer.fail(ScriptError(f"{name}: line 1: it fails"))
+        return defer.succeed(requires)
+
+    def hook_tally(self) -> HookTally:
+        return self.tally
 
     def peers(self, upstream: str) -> Mapping[str, ServerLive]:
         return self.live.get(upstream, {})

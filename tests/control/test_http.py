@@ -167,7 +167,6 @@ def test_head_is_get_without_a_body(client: WebClient) -> None:
     [
         ("GET", "/", None, 404, "no such path"),
         ("GET", "/nothing", None, 404, 'no such path: "/nothing"'),
-        ("GET", "/lua", None, 404, "no such path"),
         ("GET", "/metrics", None, 404, "no such path"),
         ("GET", "/upstream", None, 404, "no such path"),
         ("PUT", "/upstream/", upstream(1), 404, "no such path"),

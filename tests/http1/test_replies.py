@@ -53,7 +53,7 @@ def test_by_accept(accept: str | None, page: bool) -> None:
 
 def test_code() -> None:
     """A hook's exit shows its code."""
-    reply, _ = error_reply(403, "x", code="1001")
+    reply, _ = error_reply(403, "x", code=1001)
     assert reply.lines[2] == b"X-Error-Code: 1001"
 
 

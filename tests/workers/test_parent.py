@@ -46,6 +46,9 @@ class FakeProcess:
         self.sent: Any = None
         self.sockets = list(sockets)
         self.inherited = len(self.sockets)
+        self.last_mark = 0
+        self.hung = self.large = False
+        self.loads_of_hooks = 0
         self.told: list[Any] = []
         self.waiting: list[Deferred[Done]] = []
         self.kills: list[str] = []
@@ -66,6 +69,12 @@ class FakeProcess:
         return succeed(self._do(message))
 
     load = tell
+
+    def hooks_loaded(self) -> None:
+        self.loads_of_hooks += 1
+
+    def is_too_large(self, now: float) -> bool:
+        return self.large
 
     def _do(self, message: Any) -> Done:
         if self.answers:

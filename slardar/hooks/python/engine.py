@@ -203,8 +203,9 @@ class PythonScript(Script):
         self._request = on_request
         self._response = on_response
         self._budget = budget
-        self._open = True
+        self._open = False
         budget.start()
+        self._open = True
 
     def on_request(self, request: HookRequest) -> None:
         """See :class:`slardar.hooks.engine.Script`."""

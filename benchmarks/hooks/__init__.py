@@ -1,0 +1,1 @@
+"""What hooks cost: ``python -m benchmarks.hooks``, written into ``HOOKS.md``."""

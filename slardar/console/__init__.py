@@ -1,0 +1,1 @@
+"""The commands of ``slardar``: what an operator types to talk to a running one."""

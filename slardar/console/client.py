@@ -1,0 +1,116 @@
+"""Calls of the control channel, from a command: blocking, and with errors for a person."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+import click
+
+__all__ = ["DEFAULT", "Client"]
+
+#: Where ``twistd slardar`` listens for control by default.
+DEFAULT = "http://127.0.0.1:1995"
+#: Seconds for one call: a change waits until every worker serves it.
+_TIMEOUT = 60.0
+#: Bytes of an answer; the status of 10,000 upstreams takes some 4 MiB.
+_MAX_ANSWER = 64 << 20
+
+
+class Client:
+    """Calls the control channel at ``place``: a URL, or ``unix:PATH``.
+
+    Every method raises ``click.ClickException`` with one line: what the channel
+    answered, or why it could not be asked.
+    """
+
+    def __init__(self, place: str, token: str | None = None) -> None:
+        self._place = place
+        self._token = token
+        if place.startswith("unix:"):
+            return
+        parts = urlsplit(place)
+        try:
+            port = parts.port
+        except ValueError:
+            port = 0
+        if parts.scheme != "http" or not parts.hostname or port == 0 or parts.path not in ("", "/"):
+            raise click.ClickException(
+                f"--control: expected http://HOST:PORT or unix:PATH, got {place}"
+            )
+        self._address = (parts.hostname, port or 80)
+
+    def get(self, *parts: str) -> Any:
+        """The answer to ``GET /part/part``."""
+        return self.call("GET", parts)
+
+    def call(
+        self,
+        method: str,
+        parts: tuple[str, ...],
+        body: bytes | None = None,
+        parameters: Mapping[str, str] | None = None,
+    ) -> Any:
+        """The answer to a call."""
+        target = "/" + "/".join(quote(part, safe="") for part in parts)
+        if parameters:
+            target += "?" + urlencode(parameters)
+        headers = {"Content-Type": "application/octet-stream"} if body is not None else {}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        connection = self._connection()
+        try:
+            connection.request(method, target, body, headers)
+            reply = connection.getresponse()
+            data = reply.read(_MAX_ANSWER)
+        except (OSError, http.client.HTTPException) as error:
+            raise click.ClickException(f"{self._place}: {_reason(error)}") from None
+        finally:
+            connection.close()
+        try:
+            answer = json.loads(data)
+        except ValueError:
+            raise click.ClickException(
+                f"{self._place}: expected slardar's control channel, got {reply.status}"
+                " with something else than JSON"
+            ) from None
+        if reply.status >= 300:
+            message = answer.get("msg") if isinstance(answer, dict) else None
+            raise click.ClickException(f"{message or answer} ({reply.status})")
+        return answer
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._place.startswith("unix:"):
+            return _UnixConnection(self._place[len("unix:") :])
+        return http.client.HTTPConnection(*self._address, timeout=_TIMEOUT)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(_TIMEOUT)
+            sock.connect(self._path)
+        except BaseException:
+            sock.close()
+            raise
+        self.sock = sock
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "nobody listens there; is slardar running?"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {_TIMEOUT:g} s"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split())

@@ -1,0 +1,350 @@
+"""``slardar push``, ``slardar hooks`` and ``slardar try``: scripts, from a file to service."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from slardar.console.client import DEFAULT, Client
+from slardar.errors import ConfigError
+from slardar.hooks.trial import Trial, read_reply, read_request
+from slardar.model.hook import check_hook_name
+
+__all__ = ["control_options", "hooks", "push", "try_hook"]
+
+_LANGUAGES = {".lua": "lua", ".py": "python"}
+
+
+def control_options(command: Any) -> Any:
+    """The options of every command that talks to a running slardar."""
+    for option in (
+        click.option(
+            "--token",
+            envvar="SLARDAR_TOKEN",
+            help="For a channel that wants one; better in SLARDAR_TOKEN than here.",
+        ),
+        click.option(
+            "--control",
+            envvar="SLARDAR_CONTROL",
+            default=DEFAULT,
+            show_default=True,
+            metavar="URL",
+            help="The control channel: http://HOST:PORT or unix:PATH.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _language(file: str, language: str | None) -> str:
+    found = language or _LANGUAGES.get(Path(file).suffix)
+    if found is None:
+        raise click.UsageError(f"{file}: expected a name that ends in .py or .lua, or --language")
+    return found
+
+
+def _checked_name(language: str, name: str) -> None:
+    try:
+        check_hook_name(language, name, "--as")
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _read(file: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise click.ClickException(f"{file}: {error.strerror}") from None
+
+
+_language_option = click.option(
+    "--language",
+    type=click.Choice(["lua", "python"]),
+    help="By default what the file's name ends in: .py or .lua.",
+)
+
+
+@click.command()
+@click.argument("file", type=click.Path())
+@click.option("--as", "name", required=True, metavar="NAME", help="script.HOST or modules.X.")
+@_language_option
+@click.option("--stage", is_flag=True, help="Only post it; what is in service stays.")
+@click.option("--shadow", is_flag=True, help="Post it, and run it beside what is in service.")
+@click.option(
+    "--canary",
+    type=click.IntRange(1, 99),
+    metavar="PERCENT",
+    help="Activate it for so many of a hundred requests.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["continue", "previous", "reject"]),
+    help="What becomes of a request when the hook fails.",
+)
+@control_options
+def push(
+    file: str,
+    name: str,
+    language: str | None,
+    stage: bool,
+    shadow: bool,
+    canary: int | None,
+    on_error: str | None,
+    control: str,
+    token: str | None,
+) -> None:
+    """Post FILE as a hook, and put it into service.
+
+    It is in service on every worker when the command ends; where the code is refused,
+    nothing has changed.
+    """
+    language = _language(file, language)
+    _checked_name(language, name)
+    if sum((stage, shadow, canary is not None)) > 1:
+        raise click.UsageError("expected one of --stage, --shadow and --canary")
+    client = Client(control, token)
+    parameters = {} if on_error is None else {"on_error": on_error}
+    if shadow:
+        parameters["shadow"] = "1"
+    client.call("POST", (language, name), _read(file), parameters)
+    if stage or shadow:
+        version = client.get(language, name)["staged"]["version"]
+        done = "runs in the shadow" if shadow else "is staged"
+        click.echo(f"{name} ({language}) {version} {done}")
+        if shadow:
+            click.echo(f"what it does differently: slardar hooks --shadow {name}")
+        return
+    client.call("PUT", (language, name), None, {} if canary is None else {"canary": str(canary)})
+    about = client.get(language, name)
+    if canary is not None:
+        version = about["staged"]["version"]
+        click.echo(f"{name} ({language}) {version} is in service for {canary} % of requests")
+    else:
+        click.echo(f"{name} ({language}) {about['version']} is in service")
+
+
+@click.command()
+@click.option("--shadow", metavar="NAME", help="What the version in the shadow would change.")
+@click.option("--activate", metavar="NAME", help="Put what is staged into service.")
+@click.option("--rollback", metavar="NAME", help="Go back to the version before, at once.")
+@click.option("--rm", "remove", metavar="NAME", help="Remove a hook with all its versions.")
+@click.option(
+    "--language",
+    type=click.Choice(["lua", "python"]),
+    help="Where a name has a hook in each.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for scripts.")
+@control_options
+def hooks(
+    shadow: str | None,
+    activate: str | None,
+    rollback: str | None,
+    remove: str | None,
+    language: str | None,
+    as_json: bool,
+    control: str,
+    token: str | None,
+) -> None:
+    """Show the hooks, or do something with one of them."""
+    client = Client(control, token)
+    chosen = [name for name in (shadow, activate, rollback, remove) if name is not None]
+    if len(chosen) > 1:
+        raise click.UsageError("expected one of --shadow, --activate, --rollback and --rm")
+    if not chosen:
+        _show(client, language, as_json)
+        return
+    (name,) = chosen
+    language = language or _find_language(client, name)
+    if shadow is not None:
+        report = client.get(language, name, "shadow")
+        click.echo(json.dumps(report, indent=2) if as_json else _shadow_text(report))
+        return
+    if activate is not None:
+        answer = client.call("PUT", (language, name))
+        done = "is in service"
+    elif rollback is not None:
+        answer = client.call("PUT", (language, name), None, {"rollback": "1"})
+        done = "is back at the version before"
+    else:
+        answer = client.call("DELETE", (language, name))
+        done = "is gone"
+    click.echo(json.dumps(answer) if as_json else f"{name} ({language}) {done}")
+
+
+def _find_language(client: Client, name: str) -> str:
+    found = [
+        language
+        for language in ("lua", "python")
+        if any(hook["name"] == name for hook in client.get(language)["modules"])
+    ]
+    if len(found) != 1:
+        raise click.ClickException(
+            f"no hook {name}" if not found else f"{name} is a hook in both: use --language"
+        )
+    return found[0]
+
+
+def _show(client: Client, language: str | None, as_json: bool) -> None:
+    languages = ("lua", "python") if language is None else (language,)
+    found = [hook for one in languages for hook in client.get(one)["modules"]]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    rows: list[tuple[str, ...]] = [
+        ("LANGUAGE", "NAME", "VERSION", "STATE", "CALLS", "ERRORS", "MEAN", "P99", "")
+    ]
+    for hook in found:
+        rows.append(
+            (
+                hook["language"],
+                hook["name"],
+                hook["version"][:8],
+                hook["state"],
+                str(hook.get("calls", "")),
+                str(hook.get("errors", "")),
+                f"{hook['mean_us']} us" if "mean_us" in hook else "",
+                f"{hook['p99_us']} us" if "p99_us" in hook else "",
+                _also(hook),
+            )
+        )
+    click.echo(table(rows))
+
+
+def _also(hook: dict[str, Any]) -> str:
+    staged = hook.get("staged")
+    if staged is None:
+        return ""
+    version = staged["version"][:8]
+    if "canary" in staged:
+        return f"{version} for {staged['canary']} %"
+    return f"{version} in the shadow" if staged.get("shadow") else f"{version} staged"
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Columns as wide as they must be."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+    return "\n".join(lines)
+
+
+def _shadow_text(report: dict[str, Any]) -> str:
+    compared, differing = report["compared"], report["differing"]
+    share = f" ({differing / compared:.1%})" if compared else ""
+    lines = [
+        f"{report['name']} ({report['language']}) {report['version']} beside {report['active']}",
+        f"{compared} requests compared, {differing} would differ{share}, {report['errors']} errors",
+        f"mean {report['mean_us']} us, p99 {report['p99_us']} us",
+    ]
+    for example in report["examples"]:
+        lines.append(f"\n{example['request']}")
+        for which in ("active", "staged"):
+            lines.append(f"  {which}: {json.dumps(example[which], sort_keys=True)}")
+    return "\n".join(lines)
+
+
+@click.command("try")
+@click.argument("file", type=click.Path())
+@click.option(
+    "--request",
+    "request_file",
+    required=True,
+    type=click.Path(),
+    metavar="FILE.http",
+    help="A request as it is on the wire; lines may end in LF. '-' reads standard input.",
+)
+@click.option(
+    "--response",
+    "response_file",
+    type=click.Path(),
+    metavar="FILE.http",
+    help="The server's reply, for a hook that looks at replies.",
+)
+@click.option(
+    "--module",
+    "modules",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="A module that it uses: modules.x=FILE.",
+)
+@click.option("--as", "name", default="script.*", show_default=True, metavar="NAME")
+@_language_option
+@click.option("--client", default="127.0.0.1", show_default=True, help="The client's address.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for scripts.")
+def try_hook(
+    file: str,
+    request_file: str,
+    response_file: str | None,
+    modules: tuple[str, ...],
+    name: str,
+    language: str | None,
+    client: str,
+    as_json: bool,
+) -> None:
+    """Run the hook in FILE for one request, without a running slardar, and show what it does.
+
+    Ends with 0 if the request goes on or gets the hook's answer, with 1 if the code is
+    refused or the hook fails.
+    """
+    language = _language(file, language)
+    _checked_name(language, name)
+    sources = {}
+    for pair in modules:
+        module, separator, place = pair.partition("=")
+        if not separator or not module.startswith("modules."):
+            raise click.UsageError(f"--module: expected modules.NAME=FILE, got {pair}")
+        sources[module] = _text(place, _read(place))
+    data = sys.stdin.buffer.read() if request_file == "-" else _read(request_file)
+    try:
+        request = read_request(data, request_file, client)
+        reply = None
+        if response_file is not None:
+            reply = read_reply(_read(response_file), response_file, request)
+        trial = Trial(language, name, _text(file, _read(file)), sources)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+    outcome = trial.run(request, reply)
+    if as_json:
+        click.echo(json.dumps(outcome, indent=2))
+    else:
+        click.echo(_outcome_text(outcome))
+    if outcome["outcome"] == "failed":
+        raise SystemExit(1)
+
+
+def _text(file: str, data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise click.ClickException(f"{file}: expected UTF-8 ({error.reason})") from None
+
+
+def _outcome_text(outcome: dict[str, Any]) -> str:
+    lines = [f"log: {line}" for line in outcome["log"]]
+    what = outcome["outcome"]
+    if what == "failed":
+        lines.append(f"failed: {outcome['error']}")
+    elif what == "closed":
+        lines.append("the connection is closed without a reply")
+    elif what == "answered":
+        lines.append("answered:")
+        lines += [f"  {line}" for line in outcome["reply"].splitlines()]
+    else:
+        for key in ("upstream", "hash_key", "cluster_key"):
+            if outcome.get(key) is not None:
+                lines.append(f"{key}: {outcome[key]}")
+        lines.append("the request goes on as:" if outcome["changes"] else "the request goes on:")
+        lines += [f"  {line}" for line in outcome["request"].splitlines()]
+        lines += [f"  changed: {change}" for change in outcome["changes"]]
+        if "reply" in outcome:
+            lines.append("the reply goes on as:")
+            lines += [f"  {line}" for line in outcome["reply"].splitlines()]
+            lines += [f"  changed: {change}" for change in outcome["reply_changes"]]
+    lines.append(f"took {outcome['microseconds']} us")
+    return "\n".join(lines)

@@ -1,0 +1,342 @@
+"""The operations on hooks: stage, activate, try beside the one in service, go back, remove."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, get_args
+
+import msgspec
+from msgspec import structs
+
+from slardar.control.changes import Next, Prepare, Receipt
+from slardar.errors import ConfigError, ConflictError, NotFoundError
+from slardar.hooks.engine import MAX_CODE
+from slardar.hooks.loaded import mark_of
+from slardar.hooks.report import HookTally
+from slardar.model.hook import Code, Hook, HookKey, OnError, check_hook_name, written
+from slardar.model.reader import shown
+from slardar.model.snapshot import Snapshot
+
+__all__ = ["HookActions"]
+
+
+class HookActions:
+    """The operations on hooks.  Nothing here blocks.
+
+    ``snapshot()`` is the configuration of now, ``change(prepare, who, wait)`` makes a
+    change of it, and ``plane`` runs the hooks (:class:`slardar.interfaces.IPlane`).
+    """
+
+    def __init__(
+        self,
+        snapshot: Callable[[], Snapshot],
+        change: Callable[[Prepare, str, bool], Awaitable[Receipt]],
+        plane: Any,
+        clock: Callable[[], float],
+        on_error: OnError,
+    ) -> None:
+        self._snapshot = snapshot
+        self._change = change
+        self._plane = plane
+        self._clock = clock
+        self._on_error = on_error
+        #: Hooks of the store that cannot be read, by path, and why.
+        self.failed: dict[str, str] = {}
+
+    # Questions.
+
+    def all(self, language: str) -> dict[str, Any]:
+        """Every hook of a language, as ``GET /lua`` answers."""
+        version = self._snapshot().version
+        hooks = [hook for key, hook in sorted(self._snapshot().hooks.items()) if key[0] == language]
+        tally = self._plane.hook_tally()
+        return {
+            "global_version": version,
+            "commit_version": version,
+            "version": version,
+            "modules": [self._shown(hook, tally) for hook in hooks],
+        }
+
+    def one(self, language: str, name: str) -> dict[str, Any]:
+        """One hook.  Raises NotFoundError."""
+        return self._shown(self._known(language, name), self._plane.hook_tally())
+
+    def codes(self, language: str, name: str) -> dict[str, Any]:
+        """The code of each version of a hook."""
+        hook = self._known(language, name)
+        versions = {"active": hook.active, "staged": hook.staged, "previous": hook.previous}
+        return {
+            which: {**_version(code), "code": code.code}
+            for which, code in versions.items()
+            if code is not None
+        }
+
+    def shadow(self, language: str, name: str) -> dict[str, Any]:
+        """What a staged version that runs in the shadow has come to."""
+        hook = self._known(language, name)
+        if hook.staged is None or not hook.shadow:
+            raise NotFoundError(f"{language} hook {name} has no version in the shadow")
+        tally: HookTally = self._plane.hook_tally()
+        totals = tally.shadow(hook.path, mark_of(hook.path, hook.staged))
+        report: dict[str, Any] = {
+            "name": hook.name,
+            "language": hook.language,
+            "version": hook.staged.version,
+            "active": None if hook.active is None else hook.active.version,
+            "compared": totals.compared,
+            "differing": totals.differing,
+            "examples": totals.examples,
+            "errors": totals.stats.errors,
+            "mean_us": totals.stats.mean_us,
+            "p99_us": totals.stats.p99_us,
+        }
+        if hook.active is not None:
+            stats = tally.totals(hook.path, mark_of(hook.path, hook.active)).stats
+            report.update(active_mean_us=stats.mean_us, active_p99_us=stats.p99_us)
+        return report
+
+    def summary(self) -> list[dict[str, Any]]:
+        """For ``/status``: each hook's version and state."""
+        tally = self._plane.hook_tally()
+        keys = ("language", "name", "version", "state")
+        found = []
+        for _, hook in sorted(self._snapshot().hooks.items()):
+            about = self._shown(hook, tally)
+            found.append({key: about[key] for key in keys})
+        return found
+
+    def _known(self, language: str, name: str) -> Hook:
+        hook = self._snapshot().hooks.get((language, name))
+        if hook is None:
+            reason = self.failed.get(f"hooks.{language}/{name}")
+            raise NotFoundError(
+                f"no {language} hook {shown(name)}"
+                if reason is None
+                else f"{language} hook {name} is stored but cannot be read: {reason}"
+            )
+        return hook
+
+    def _shown(self, hook: Hook, tally: HookTally) -> dict[str, Any]:
+        code = hook.active or hook.staged or hook.previous
+        assert code is not None
+        about: dict[str, Any] = {
+            "name": hook.name,
+            "version": code.version,
+            "time": _local(code.time),
+            "language": hook.language,
+            "state": "staged",
+        }
+        if hook.active is not None:
+            about.update(_counters(hook, hook.active, tally))
+        about["on_error"] = hook.on_error or self._on_error
+        if hook.staged is not None:
+            staged = _version(hook.staged)
+            if hook.canary:
+                staged.update(_counters(hook, hook.staged, tally), canary=hook.canary)
+            if hook.shadow:
+                staged["shadow"] = True
+            about["staged"] = staged
+        if hook.previous is not None:
+            about["previous"] = _version(hook.previous)
+        return about
+
+    # Changes.
+
+    async def stage(
+        self,
+        language: str,
+        name: str,
+        body: bytes,
+        who: str,
+        wait: bool = True,
+        shadow: bool = False,
+        on_error: str | None = None,
+    ) -> Receipt:
+        """Post code: it is checked and kept, and not in service before :meth:`activate`.
+
+        With ``shadow`` it runs beside the version in service from now on.  ``on_error``
+        says what a failure of the hook does, from its activation on.  Raises ConfigError
+        for code that cannot be a hook: nothing has changed then.
+        """
+        check_hook_name(language, name)
+        code = _text(body, name)
+        checked_on_error = _checked_on_error(on_error)
+
+        async def prepare() -> Next:
+            requires = await self._plane.check_hook(language, name, code, None)
+            known = self._snapshot().hooks.get((language, name))
+            hook = known or Hook(language, name)  # type: ignore[arg-type]
+            if shadow and not hook.is_script:
+                raise ConfigError(f"shadow: expected a script, {name} is a module")
+            staged = Code.of(code, self._clock(), tuple(requires))
+            hook = structs.replace(hook, staged=staged, canary=0, shadow=shadow)
+            if checked_on_error is not None:
+                hook = structs.replace(hook, on_error=checked_on_error)
+            if shadow:
+                await self._check_loads(hook, staged, self._modules(language))
+            return self._next(hook)
+
+        return await self._change(prepare, who, wait)
+
+    async def activate(
+        self,
+        language: str,
+        name: str,
+        who: str,
+        wait: bool = True,
+        canary: int = 0,
+        on_error: str | None = None,
+    ) -> Receipt:
+        """Put what was staged into service: for all requests, or with ``canary`` for so
+        many of a hundred.
+
+        Raises ConfigError if it, or for a module a script that uses it, cannot be loaded:
+        what is in service stays.  NotFoundError if nothing is staged.
+        """
+        checked_on_error = _checked_on_error(on_error)
+
+        async def prepare() -> Next:
+            hook = self._known(language, name)
+            staged = hook.staged
+            if staged is None:
+                raise NotFoundError(f"nothing is staged for {language} hook {name}: post it first")
+            if canary:
+                if not hook.is_script:
+                    raise ConfigError(f"canary: expected a script, {name} is a module")
+                hook = structs.replace(hook, canary=canary, shadow=False)
+            else:
+                hook = structs.replace(
+                    hook, active=staged, previous=hook.active, staged=None, canary=0, shadow=False
+                )
+            if checked_on_error is not None:
+                hook = structs.replace(hook, on_error=checked_on_error)
+            await self._check_whole(hook, staged)
+            return self._next(hook)
+
+        return await self._change(prepare, who, wait)
+
+    async def roll_back(self, language: str, name: str, who: str, wait: bool = True) -> Receipt:
+        """Go back at once: from a canary to the version in service for all requests, else
+        to the version before.  Raises NotFoundError if there is none."""
+
+        async def prepare() -> Next:
+            hook = self._known(language, name)
+            if hook.canary:
+                return self._next(structs.replace(hook, canary=0))
+            previous = hook.previous
+            if previous is None:
+                raise NotFoundError(f"{language} hook {name} has no version before this one")
+            # A posting of its own, so that what the old one is suspended for is forgotten.
+            previous = structs.replace(previous, time=self._clock())
+            hook = structs.replace(hook, active=previous, previous=hook.active)
+            await self._check_whole(hook, previous)
+            return self._next(hook)
+
+        return await self._change(prepare, who, wait)
+
+    async def remove(self, language: str, name: str, who: str, wait: bool = True) -> Receipt:
+        """Remove a hook with all its versions.
+
+        Raises NotFoundError if there is none, ConflictError for a module in use.
+        """
+
+        def prepare() -> Next:
+            path = f"{language}/{name}"
+            snapshot = self._snapshot()
+            if f"hooks.{path}" not in self.failed:
+                self._known(language, name)
+            users = [hook.name for hook, _ in self._users(language, name)]
+            if users:
+                raise ConflictError(f"{name} is used by {', '.join(users[:5])}")
+            return Next("hook", path, None, snapshot.with_hooks({(language, name): None}))
+
+        return await self._change(prepare, who, wait)
+
+    # Checks.
+
+    def _next(self, hook: Hook) -> Next:
+        snapshot = self._snapshot().with_hooks({hook.key: hook})
+        return Next("hook", hook.path, written(hook), snapshot)
+
+    async def _check_whole(self, hook: Hook, code: Code) -> None:
+        """Whether ``code`` of ``hook`` can be loaded, and whoever uses it with it."""
+        modules = self._modules(hook.language)
+        if not hook.is_script:
+            modules[hook.name] = code.code
+        await self._check_loads(hook, code, modules)
+        if not hook.is_script:
+            for user, version in self._users(hook.language, hook.name):
+                await self._check_loads(user, version, modules)
+
+    async def _check_loads(self, hook: Hook, code: Code, modules: Mapping[str, str]) -> None:
+        await self._plane.check_hook(hook.language, hook.name, code.code, modules)
+
+    def _modules(self, language: str) -> dict[str, str]:
+        """The code of the modules in service."""
+        return {
+            hook.name: hook.active.code
+            for hook in self._snapshot().hooks.values()
+            if hook.language == language and not hook.is_script and hook.active is not None
+        }
+
+    def _users(self, language: str, module: str) -> Iterable[tuple[Hook, Code]]:
+        """The versions of hooks in service that use a module, directly or through others."""
+        hooks = [hook for hook in self._snapshot().hooks.values() if hook.language == language]
+        wanted = {module}
+        found: dict[HookKey, tuple[Hook, Code]] = {}
+        size = -1
+        while len(found) > size:
+            size = len(found)
+            for hook in hooks:
+                for code in (hook.active, hook.staged if hook.canary else None):
+                    if code is not None and wanted.intersection(code.requires):
+                        found[hook.key] = (hook, code)
+                        wanted.add(hook.name)
+        return found.values()
+
+
+def _counters(hook: Hook, code: Code, tally: HookTally) -> dict[str, Any]:
+    """State and counters of one version."""
+    totals = tally.totals(hook.path, mark_of(hook.path, code))
+    found: dict[str, Any] = {
+        "state": totals.state,
+        "calls": totals.stats.calls,
+        "errors": totals.stats.errors,
+        "mean_us": totals.stats.mean_us,
+        "p99_us": totals.stats.p99_us,
+    }
+    if totals.error:
+        found["error"] = totals.error
+    return found
+
+
+def _version(code: Code) -> dict[str, Any]:
+    return {"version": code.version, "time": _local(code.time)}
+
+
+def _text(body: bytes, name: str) -> str:
+    try:
+        code = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name}: expected UTF-8 ({error.reason})") from None
+    if not code.strip():
+        raise ConfigError(f"{name}: expected code, got nothing")
+    if len(code) > MAX_CODE:
+        raise ConfigError(f"{name}: expected at most {MAX_CODE} characters of code")
+    return code
+
+
+def _checked_on_error(value: str | None) -> OnError | None:
+    if value is None:
+        return None
+    try:
+        found: OnError = msgspec.convert(value, OnError)
+    except msgspec.ValidationError:
+        names = ", ".join(sorted(get_args(OnError)))
+        raise ConfigError(f"on_error: expected one of {names}, got {shown(value)}") from None
+    return found
+
+
+def _local(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -1,0 +1,119 @@
+"""From the proxy's requests and replies to what hooks see, and back.
+
+The only place that knows both: :mod:`slardar.hooks.objects` has no reference to the
+proxy's objects, and what a hook did reaches them here, once it has ended well.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slardar.hooks.objects import Answer, HookRequest, HookResponse
+from slardar.http1.parser import CHUNKED, Reply, Request, normal_host
+from slardar.http1.replies import NO_REPLY, error_reply, phrase, status_line
+
+__all__ = ["apply_reply", "apply_request", "make_reply", "seen_reply", "seen_request"]
+
+
+def seen_request(request: Request, context: dict[str, Any]) -> HookRequest:
+    """What hooks see of ``request``; ``context`` is theirs for as long as it lasts."""
+    own: dict[str, bytes] = {}
+    if request.authority:
+        own["host"] = request.authority
+    length = request.length
+    if length:
+        if length == CHUNKED:
+            own["transfer-encoding"] = b"chunked"
+        else:
+            own["content-length"] = b"%d" % length
+    if request.forwarded_for is not None:
+        own["x-forwarded-for"] = request.forwarded_for
+    if request.forwarded_proto is not None:
+        own["x-forwarded-proto"] = request.forwarded_proto
+    if request.forwarded_host is not None:
+        own["x-forwarded-host"] = request.forwarded_host
+    if request.request_id is not None:
+        own["x-request-id"] = request.request_id
+    if request.expects:
+        own["expect"] = b"100-continue"
+    if request.upgrade is not None:
+        own["upgrade"] = request.upgrade
+    return HookRequest(
+        request.verb.decode("ascii"),
+        request.target.decode("latin-1"),
+        request.lines[1:],
+        own,
+        request.address.decode("ascii"),
+        request.scheme.decode("ascii"),
+        request.minor,
+        context,
+    )
+
+
+def apply_request(seen: HookRequest, request: Request) -> None:
+    """Make ``request`` what a hook has made of it."""
+    written = seen.written
+    if seen.headers_changed:
+        headers = seen.headers
+        request.lines[1:] = headers.lines
+        own = headers.own
+        authority = own.get("host", b"")
+        if authority != request.authority:
+            request.authority = authority
+            request.host = normal_host(authority)
+        request.forwarded_for = own.get("x-forwarded-for")
+        request.forwarded_proto = own.get("x-forwarded-proto")
+        request.forwarded_host = own.get("x-forwarded-host")
+        request.request_id = own.get("x-request-id")
+    if seen.uri_changed:
+        request.target = seen.uri.encode("latin-1")
+    if written:
+        if "method" in written:
+            request.verb = seen.method.encode("ascii")
+        if "hash_key" in written:
+            request.hash_key = seen.hash_key
+        if "cluster_key" in written:
+            request.cluster_key = seen.cluster_key
+
+
+def make_reply(answer: Answer, accept: str | None) -> tuple[Reply, bytes]:
+    """Head and body of what a hook answered; ``accept`` chooses the form of an error."""
+    status = answer.status
+    if status == NO_REPLY:
+        return Reply(status, []), b""
+    if answer.message is not None:
+        code = answer.code
+        # Programs look at the code, so that one is always JSON.
+        reply, body = error_reply(
+            status, answer.message or phrase(status), None if code else accept, code
+        )
+    else:
+        body = answer.body
+        reply = Reply(status, [status_line(status)])
+        reply.length = reply.declared = len(body)
+        reply.keep_alive = True
+    reply.lines += answer.headers
+    if status in (204, 304):
+        reply.declared = -1
+    return reply, body
+
+
+def seen_reply(reply: Reply) -> HookResponse:
+    """What hooks see of a server's reply."""
+    own: dict[str, bytes] = {}
+    if reply.declared >= 0:
+        own["content-length"] = b"%d" % reply.declared
+    elif reply.length == CHUNKED:
+        own["transfer-encoding"] = b"chunked"
+    return HookResponse(reply.status, reply.lines[1:], own)
+
+
+def apply_reply(seen: HookResponse, reply: Reply) -> None:
+    """Make the head of ``reply`` what a hook has made of it.
+
+    ``reply.status`` stays what the server sent: that is what its health is judged by.
+    """
+    if "status" in seen.written:
+        reply.lines[0] = status_line(seen.status)
+    if seen.headers_changed:
+        reply.lines[1:] = seen.headers.lines

@@ -1,0 +1,181 @@
+"""Runs one hook for one request, outside of any proxy: what ``slardar try`` does.
+
+It is the same runner, with the same engines and limits, that a worker has.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+
+from slardar.config import Hooks
+from slardar.errors import ConfigError
+from slardar.hooks.engine import ScriptError
+from slardar.hooks.loaded import Loaded
+from slardar.hooks.runner import Runner
+from slardar.http1.parser import BadMessage, Reply, Request, parse_reply, parse_request
+from slardar.http1.replies import NO_REPLY
+from slardar.model.hook import Code, Hook
+
+__all__ = ["Trial", "read_reply", "read_request"]
+
+#: Bytes of a body that is shown; hooks do not see bodies.
+_MAX_SHOWN = 2000
+
+
+def _head(data: bytes, where: str) -> tuple[bytes, bytes]:
+    """Head and body of a message whose lines may end in LF alone."""
+    data = data.lstrip(b"\r\n")
+    match = re.search(rb"\r?\n\r?\n", data)
+    head, body = (data, b"") if match is None else (data[: match.start()], data[match.end() :])
+    if not head.strip():
+        raise ConfigError(f"{where}: expected an HTTP message, got nothing")
+    return b"\r\n".join(head.replace(b"\r\n", b"\n").rstrip(b"\n").split(b"\n")) + b"\r\n\r\n", body
+
+
+def read_request(data: bytes, where: str, client: str = "127.0.0.1") -> Request:
+    """The request in a file.  Raises ConfigError for what a listener would refuse, too."""
+    head, body = _head(data, where)
+    first, rest = head.split(b"\r\n", 1)
+    if first.count(b" ") == 1:
+        # People leave the version out when they write one by hand.
+        head = first + b" HTTP/1.1\r\n" + rest
+    try:
+        request = parse_request(head)
+    except BadMessage as error:
+        raise ConfigError(f"{where}: {error.message}") from None
+    if body.strip() and not request.length:
+        request.length = len(body)
+    try:
+        request.address = client.encode("ascii")
+    except UnicodeEncodeError:
+        raise ConfigError(f"client: expected an address, got {client!r}") from None
+    return request
+
+
+def read_reply(data: bytes, where: str, request: Request) -> Reply:
+    """The reply in a file.  Raises ConfigError for what would be a 502."""
+    head, _ = _head(data, where)
+    try:
+        return parse_reply(head, request.verb)
+    except BadMessage as error:
+        raise ConfigError(f"{where}: {error.message}") from None
+
+
+class Trial:
+    """One hook, loaded.  Raises ScriptError if it cannot be."""
+
+    def __init__(
+        self,
+        language: str,
+        name: str,
+        code: str,
+        modules: Mapping[str, str],
+        settings: Hooks | None = None,
+    ) -> None:
+        self._failures: list[str] = []
+        self._lines: list[str] = []
+        self._observer: Any = self._observe
+        self._runner = Runner(settings or Hooks(), time.monotonic, self._failed)
+        self._runner.check(language, name, code, modules)
+        script = Hook(language, name, Code.of(code, 0.0))  # type: ignore[arg-type]
+        hooks = {script.key: script}
+        for module, text in modules.items():
+            hook = Hook(language, module, Code.of(text, 0.0))  # type: ignore[arg-type]
+            hooks[hook.key] = hook
+        if not script.is_script:
+            raise ScriptError(f"{name}: expected a script, for a module does nothing by itself")
+        self._runner.load(hooks)
+
+    def _failed(self, loaded: Loaded) -> None:
+        self._failures.append(loaded.path)
+
+    def run(self, request: Request, reply: Reply | None = None) -> dict[str, Any]:
+        """What the hook does with a request, and with the server's reply to it."""
+        before = shown_request(request)
+        self._failures.clear()
+        self._lines.clear()
+        globalLogPublisher.addObserver(self._observer)
+        began = time.perf_counter_ns()
+        try:
+            hooked = self._runner.request(request)
+            outcome: dict[str, Any] = {"outcome": "continues"}
+            if hooked is not None and hooked.answer is not None:
+                outcome = _answered(hooked.answer, hooked.body)
+            else:
+                after = shown_request(request)
+                outcome.update(
+                    upstream=None if hooked is None else hooked.upstream,
+                    hash_key=request.hash_key,
+                    cluster_key=request.cluster_key,
+                    request=after,
+                    changes=_changes(before, after),
+                )
+                if reply is not None:
+                    outcome.update(self._reply(hooked, reply))
+        finally:
+            globalLogPublisher.removeObserver(self._observer)
+        outcome["microseconds"] = round((time.perf_counter_ns() - began) / 1000, 1)
+        if self._failures:
+            outcome = {
+                "outcome": "failed",
+                "error": next((line for line in reversed(self._lines)), "the hook failed"),
+                "microseconds": outcome["microseconds"],
+            }
+        outcome["log"] = self._lines[: -1 if self._failures else None]
+        return outcome
+
+    def _reply(self, hooked: Any, reply: Reply) -> dict[str, Any]:
+        before = shown_reply(reply)
+        instead = hooked.reply(reply) if hooked is not None and hooked.sees_reply else None
+        if instead is not None:
+            return _answered(*instead)
+        after = shown_reply(reply)
+        return {"reply": after, "reply_changes": _changes(before, after)}
+
+    def _observe(self, event: LogEvent) -> None:
+        if event.get("log_namespace") == "slardar.hooks":
+            level = getattr(event.get("log_level"), "name", "info")
+            self._lines.append(f"{level}: {formatEvent(event)}")
+
+
+def _answered(reply: Reply, body: bytes) -> dict[str, Any]:
+    if reply.status == NO_REPLY:
+        return {"outcome": "closed"}
+    text = shown_reply(reply) + "\n\n" + body[:_MAX_SHOWN].decode("utf-8", "replace")
+    return {"outcome": "answered", "status": reply.status, "reply": text.rstrip("\n")}
+
+
+def shown_request(request: Request) -> str:
+    """The head, as a person reads it; without what slardar adds on the way out."""
+    lines = [
+        f"{request.method} {request.target.decode('latin-1')} HTTP/1.{request.minor}",
+        f"Host: {request.authority.decode('latin-1')}",
+    ]
+    lines += [line.decode("latin-1") for line in request.lines[1:]]
+    for name, value in (
+        ("X-Forwarded-For", request.forwarded_for),
+        ("X-Forwarded-Proto", request.forwarded_proto),
+        ("X-Forwarded-Host", request.forwarded_host),
+        ("X-Request-Id", request.request_id),
+    ):
+        if value is not None:
+            lines.append(f"{name}: {value.decode('latin-1')}")
+    return "\n".join(lines)
+
+
+def shown_reply(reply: Reply) -> str:
+    """The head of a reply, as a person reads it."""
+    return "\n".join(line.decode("latin-1") for line in reply.lines)
+
+
+def _changes(before: str, after: str) -> list[str]:
+    """The lines that are gone (``-``) and that are new (``+``)."""
+    return [
+        line for line in difflib.ndiff(before.splitlines(), after.splitlines()) if line[:1] in "+-"
+    ]

@@ -1,0 +1,137 @@
+"""A hook as the configuration holds it: its versions, and which of them is in service.
+
+What the code means is its engine's business (:mod:`slardar.hooks`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+from msgspec import Meta, Struct
+
+from slardar.errors import ConfigError
+from slardar.model.reader import shown
+
+__all__ = [
+    "Code",
+    "Hook",
+    "HookKey",
+    "Language",
+    "OnError",
+    "check_hook_name",
+    "parse_hook",
+    "written",
+]
+
+Language = Literal["lua", "python"]
+#: What becomes of a request whose hook failed; ``previous``: the version before is run.
+OnError = Literal["continue", "previous", "reject"]
+
+#: Language and name: the same name may have a hook in each language.
+HookKey = tuple[str, str]
+
+_NAME = re.compile(r"script\.(?:\*|[A-Za-z0-9._:-]{1,255})|modules\.[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+
+Percent = Annotated[int, Meta(ge=0, le=100, description="an integer from 0 to 100")]
+
+
+class Code(Struct, frozen=True, forbid_unknown_fields=True):
+    """One version of a hook's code."""
+
+    #: The MD5 of the code, as upyun/slardar calls a version: 32 hexadecimal digits.
+    version: str
+    #: When it was posted, in epoch seconds.
+    time: float
+    code: str
+    #: The modules that it names.
+    requires: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, code: str, time: float, requires: tuple[str, ...] = ()) -> Code:
+        """A new version."""
+        digest = hashlib.md5(code.encode(), usedforsecurity=False).hexdigest()
+        return cls(digest, time, code, requires)
+
+
+class Hook(Struct, frozen=True, forbid_unknown_fields=True):
+    """A script or a module, by language and name."""
+
+    language: Language
+    name: str
+    #: In service; ``None`` before the first activation.
+    active: Code | None = None
+    #: What was in service before.
+    previous: Code | None = None
+    #: Posted, and not in service yet.
+    staged: Code | None = None
+    #: Of a hundred requests, how many get the staged version already.
+    canary: Percent = 0
+    #: The staged version runs beside the active one, without effect.
+    shadow: bool = False
+    #: ``None``: as ``hooks.on_error`` of the settings says.
+    on_error: OnError | None = None
+
+    @property
+    def key(self) -> HookKey:
+        """What it is known by."""
+        return self.language, self.name
+
+    @property
+    def path(self) -> str:
+        """Its key path: ``python/script.www.example.com``."""
+        return f"{self.language}/{self.name}"
+
+    @property
+    def is_script(self) -> bool:
+        """Whether it is run for requests itself."""
+        return self.name.startswith("script.")
+
+    @property
+    def host(self) -> str:
+        """The host that a script is for, in lower case; ``*`` for every one."""
+        return self.name.partition(".")[2].lower()
+
+    @property
+    def digest(self) -> int:
+        """A hash of what of it decides over requests, for the snapshot's fingerprint."""
+        staged = self.staged.version if self.staged is not None and self.canary else None
+        active = None if self.active is None else self.active.version
+        text = json.dumps([self.language, self.name, active, staged, self.canary, self.on_error])
+        return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
+
+
+def check_hook_name(language: str, name: str, where: str = "name") -> None:
+    """Raises ConfigError for a name that no hook can have."""
+    if language not in get_args(Language):
+        raise ConfigError(f"language: expected lua or python, got {shown(language)}")
+    if _NAME.fullmatch(name) is None:
+        raise ConfigError(
+            f"{where}: expected script.HOST, script.* or modules.X, got {shown(name)}"
+        )
+
+
+def parse_hook(path: str, value: object) -> Hook:
+    """A hook as a store holds it, at ``path`` (``python/script.www.example.com``).
+
+    Raises ConfigError.
+    """
+    where = f"hooks.{path}"
+    language, _, name = path.partition("/")
+    check_hook_name(language, name, where)
+    try:
+        hook = msgspec.convert(value, Hook)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    if hook.path != path:
+        raise ConfigError(f"{where}: expected this hook, got {shown(hook.path)}")
+    return hook
+
+
+def written(hook: Hook) -> dict[str, Any]:
+    """The hook as plain JSON, for stores."""
+    found: dict[str, Any] = msgspec.to_builtins(hook)
+    return found
