@@ -142,7 +142,8 @@ def test_target_takes_no_line_break(key: str, text: str) -> None:
     with pytest.raises(ValueError, match=key):
         setattr(request, key, "/a" + text)
     assert (request.uri, request.method, request.host) == before
-    assert not (request.written or request.uri_changed or request.headers_changed)
+    assert request.written == set()
+    assert (request.uri_changed, request.headers_changed) == (False, False)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "M-SEARCH", "PURGE"])
@@ -169,7 +170,7 @@ def test_method_that_no_client_may_use_is_refused(method: Any) -> None:
 def test_host_that_is_none_is_refused(host: str) -> None:
     """It decides where the request goes, here and behind us."""
     request = seen()
-    with pytest.raises(ValueError, match="(?i)host"):
+    with pytest.raises(ValueError, match=r"(?i)host"):
         request.host = host
     assert request.host == "www.a.test"
 
@@ -272,7 +273,7 @@ def test_respond() -> None:
 def test_respond_with_something_else_is_refused(arguments: Any) -> None:
     """No header that frames the reply, none with a line break, no endless body."""
     request = seen()
-    with pytest.raises(ValueError, match="expected|proxy's"):
+    with pytest.raises(ValueError, match=r"expected|proxy's"):
         request.respond(*arguments)
     assert request.answer is None
 
@@ -286,8 +287,11 @@ def test_redirect() -> None:
     assert request.answer.headers == [b"Location: https://b.test/%C3%A9%20x?a=b#c"]
 
 
-@pytest.mark.parametrize("arguments", [("",), ("/", 300), ("/", 200), ("/", True), (5,),
-                                       ("/" * 9000,), *((f"/{text}",) for text in BREAKS)])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [("",), ("/", 300), ("/", 200), ("/", True), (5,), ("/" * 9000,)]
+    + [(f"/{text}",) for text in BREAKS],
+)
 def test_redirect_to_something_else_is_refused(arguments: Any) -> None:
     """Line breaks above all: they would be the next header."""
     request = seen()
@@ -399,9 +403,10 @@ def test_query_does_not_grow_without_end() -> None:
     query = Query("a=1")
     with pytest.raises(ValueError, match="at most 8192"):
         query.set("b", ["é" * 100] * 100)
+    for _ in range(79):
+        query.add("b", "x" * 100)
     with pytest.raises(ValueError, match="at most 8192"):
-        while True:
-            query.add("b", "x" * 100)
+        query.set("c", ["x" * 100] * 10)
     assert 7900 < len(query.text) <= 8192
     long = Query("&".join(f"n{n}={'y' * 90}" for n in range(120)))
     with pytest.raises(ValueError, match="at most 8192"):
