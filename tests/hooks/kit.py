@@ -30,7 +30,7 @@ class FakeScript(Script):
         self.modules = {module: modules[module] for module in self.requires}
         words = code.split()
         self.on_replies = any(word.startswith("reply:") for word in words)
-        self.on_requests = not self.on_replies or any(word in engine.actions for word in words)
+        self.on_requests = not all(word.startswith("reply:") for word in words)
         self.closed = 0
 
     def on_request(self, request: HookRequest) -> None:
