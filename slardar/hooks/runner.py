@@ -9,7 +9,6 @@ by being broken.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, MutableSequence
 from time import perf_counter_ns
 from typing import Any
@@ -26,13 +25,14 @@ from slardar.hooks.effects import (
     seen_reply,
     seen_request,
 )
-from slardar.hooks.engine import Engine, HookFailure, Script
+from slardar.hooks.engine import Engine, HookFailure, Script, ScriptError
 from slardar.hooks.engines import MakeEngine, make_engine
 from slardar.hooks.failures import FailureWindow
-from slardar.hooks.loaded import Loaded, Stage, module_versions
+from slardar.hooks.loaded import Loaded, Stage, mark_of, module_versions, used_modules
 from slardar.hooks.logs import HookLog
 from slardar.hooks.objects import Answer, HookRequest, HookResponse
 from slardar.hooks.report import HookReport, ShadowReport, reports_of
+from slardar.hooks.stats import CallStats
 from slardar.http1.parser import Reply, Request
 from slardar.http1.sides import HookedRequest, HooksBase
 from slardar.model.hook import Code, Hook, HookKey
@@ -43,6 +43,14 @@ _log = Logger("slardar.hooks")
 
 #: What a client is told whose request a broken hook has stopped: no more than that.
 _BROKEN = "a hook failed"
+#: Modules that one piece of code may name, and characters of a name: what a worker can
+#: tell the director.
+_MAX_REQUIRES = 1000
+_MAX_NAME = 255
+
+#: A version in the shadow of the one that a request gets: the request for the report, the
+#: version, and what it saw.
+_Shaded = tuple[str, Loaded, HookRequest]
 
 
 class Runner(HooksBase):
@@ -70,6 +78,8 @@ class Runner(HooksBase):
         self._log = HookLog(seconds)
         self._failures = FailureWindow()
         self._loaded: dict[tuple[str, str, float], Loaded] = {}
+        #: The marks of versions that must not be run, loaded or not.
+        self._suspended: set[int] = set()
         self._stages: dict[str, Stage] = {}
         self._by_host: dict[str, tuple[Stage, ...]] = {}
         #: For the hosts that have no scripts of their own.
@@ -89,6 +99,12 @@ class Runner(HooksBase):
             if not hook.is_script and hook.active is not None:
                 modules[language][name] = hook.active
         before, self._loaded = self._loaded, {}
+        self._suspended &= {
+            mark_of(hook.path, code)
+            for hook in hooks.values()
+            for code in (hook.active, hook.previous, hook.staged)
+            if code is not None
+        }
         stages = {}
         for hook in hooks.values():
             if hook.is_script:
@@ -131,20 +147,36 @@ class Runner(HooksBase):
         before: Mapping[tuple[str, str, float], Loaded],
     ) -> Loaded:
         key = (hook.path, code.version, code.time)
-        found = self._loaded.get(key) or before.get(key)
-        if (
-            found is None
-            or found.script is None
-            or found.modules != module_versions(frozenset(found.modules), modules)
-        ):
+        found = self._loaded.get(key)
+        if found is not None:
+            return found
+        found = before.get(key)
+        if found is None:
             found = self._load_anew(hook, code, modules)
+        elif found.script is None or found.modules != module_versions(
+            {*found.modules, *used_modules(code, modules)}, modules
+        ):
+            known = found
+            if known.script is not None or known.modules != module_versions(modules, modules):
+                # What it did with the former modules is not held against it.
+                self._failures.forget(known.mark)
+                self._suspended.discard(known.mark)
+            found = self._load_anew(hook, code, modules)
+            found.stats = known.stats
         self._loaded[key] = found
         return found
 
     def _load_anew(self, hook: Hook, code: Code, modules: Mapping[str, Code]) -> Loaded:
         script: Script | None = None
         error = ""
+        mark = mark_of(hook.path, code)
+        if mark in self._suspended:
+            # Not even loaded: a worker may have met its end in that.
+            found = Loaded(hook.path, code, None, "", module_versions(modules, modules))
+            found.suspended = True
+            return found
         sources = {name: module.code for name, module in modules.items()}
+        self._mark[0] = mark
         try:
             script = self.engine(hook.language).load(hook.name, code.code, sources)
         except ConfigError as problem:
@@ -153,14 +185,15 @@ class Runner(HooksBase):
             # An engine's own mistake must not keep the others from being loaded.
             _log.failure("{path} could not be loaded", path=hook.path)
             error = f"{hook.name}: could not be loaded: {type(problem).__name__}"
+        finally:
+            self._mark[0] = 0
         if error:
             _log.error("{path} is not in service: {error}", path=hook.path, error=error)
             # Whatever module it may have needed: a change of any is another chance.
-            return Loaded(
-                hook.path, code, None, error, module_versions(frozenset(modules), modules)
-            )
+            return Loaded(hook.path, code, None, error, module_versions(modules, modules))
         assert script is not None
-        return Loaded(hook.path, code, script, "", module_versions(script.requires, modules))
+        used = {**module_versions(script.requires, modules), **used_modules(code, modules)}
+        return Loaded(hook.path, code, script, "", used)
 
     def _order(self) -> None:
         """Put the scripts in rows: those of every host first, and Lua before Python."""
@@ -189,12 +222,18 @@ class Runner(HooksBase):
         """
         engine = self.engine(language)
         requires = engine.check(name, code)
+        if len(requires) > _MAX_REQUIRES or any(len(one) > _MAX_NAME for one in requires):
+            raise ScriptError(
+                f"{name}: expected at most {_MAX_REQUIRES} modules, with names of at most"
+                f" {_MAX_NAME} characters"
+            )
         if modules is not None:
             engine.load(name, code, modules).close()
         return requires
 
     def suspend(self, mark: int) -> None:
         """Do not run a version any more: it failed too often, here or elsewhere."""
+        self._suspended.add(mark)
         for loaded in self._loaded.values():
             if loaded.mark == mark and not loaded.suspended:
                 loaded.suspended = True
@@ -224,19 +263,18 @@ class Runner(HooksBase):
     def _stage_request(self, stage: Stage, request: Request, hooked: Hooked) -> bool:
         """Let one script see the request; True if the client gets an answer by that."""
         loaded = stage.choose()
-        shaded = self._shade(stage, request, hooked)
+        if loaded is None:
+            return False
+        context = self._shade(stage, hooked) if stage.shadow is not None else None
         seen = None
         while loaded is not None:
-            seen = self._see(loaded, request, hooked.context)
+            seen = self._see(loaded, request, hooked.context, hooked.upstream)
             if seen is not None:
                 break
             loaded = self._instead(stage, loaded)
-        if shaded is not None:
-            staged = self._see(stage.shadow, *shaded, stats=stage.comparison.stats)
-            what = f"{request.method} {request.host}{request.target.decode('latin-1')}"
-            stage.comparison.note(
-                what, shadow.request_decision(seen), shadow.request_decision(staged)
-            )
+        shaded = None
+        if context is not None:
+            shaded = self._compare(stage, request, hooked.upstream, context, seen)
         if seen is None or loaded is None:
             if stage.on_error == "continue":
                 return False
@@ -247,8 +285,8 @@ class Runner(HooksBase):
         if "upstream" in seen.written:
             hooked.upstream = seen.upstream
         script = loaded.script
-        if script is not None and script.on_replies:
-            hooked.scripts.append((stage, loaded, seen))
+        if shaded is not None or (script is not None and script.on_replies):
+            hooked.scripts.append((stage, loaded, seen, shaded))
             hooked.sees_reply = True
         return False
 
@@ -257,15 +295,17 @@ class Runner(HooksBase):
         loaded: Loaded | None,
         request: Request,
         context: dict[str, Any],
-        stats: Any = None,
+        upstream: str | None,
+        stats: CallStats | None = None,
     ) -> HookRequest | None:
         """Run one version for a request; ``None`` if it cannot be, or fails."""
         script = None if loaded is None else loaded.runs
         if loaded is None or script is None:
             return None
-        seen = seen_request(request, context)
+        seen = seen_request(request, context, upstream)
         if not script.on_requests:
             return seen
+        before = context.copy() if context else None
         stats = loaded.stats if stats is None else stats
         mark = self._mark
         mark[0] = loaded.mark
@@ -274,14 +314,15 @@ class Runner(HooksBase):
             script.on_request(seen)
         except HookFailure as failure:
             self._failed(loaded, failure, stats)
-            return None
         except Exception as error:
             self._broken(loaded, error, stats)
-            return None
+        else:
+            return seen
         finally:
             mark[0] = 0
             stats.took(perf_counter_ns() - began)
-        return seen
+        _restore(context, before)
+        return None
 
     def _instead(self, stage: Stage, failed: Loaded) -> Loaded | None:
         """The version to run when one has failed: that in service instead of a canary,
@@ -294,23 +335,64 @@ class Runner(HooksBase):
         hooked.answer, hooked.body = make_reply(answer, request.get_header("accept"))
         return True
 
-    def _shade(
-        self, stage: Stage, request: Request, hooked: Hooked
-    ) -> tuple[Request, dict[str, Any]] | None:
-        """What a shadow needs to see, if it is to see this request."""
+    # Shadows.
+
+    def _shade(self, stage: Stage, hooked: Hooked) -> dict[str, Any] | None:
+        """The context for a shadow, if that is to see this request."""
         if stage.shadow is None or stage.shadow.runs is None:
             return None
         if not self._sampler.take(self._seconds()):
             return None
-        context = _copied(hooked.context)
-        return None if context is None else (request, context)
+        return shadow.copied(hooked.context)
+
+    def _compare(
+        self,
+        stage: Stage,
+        request: Request,
+        upstream: str | None,
+        context: dict[str, Any],
+        seen: HookRequest | None,
+    ) -> _Shaded | None:
+        """Run a shadow for a request beside what the version in service has ``seen`` of it;
+        answers what it needs for the reply, if it is to see that."""
+        loaded, comparison = stage.shadow, stage.comparison
+        before = comparison.stats.nanoseconds
+        staged = self._see(loaded, request, context, upstream, comparison.stats)
+        self._sampler.took(comparison.stats.nanoseconds - before)
+        what = f"{request.method} {request.host}{request.target.decode('latin-1')}"
+        comparison.note(what, shadow.request_decision(seen), shadow.request_decision(staged))
+        if loaded is None or loaded.script is None or staged is None or staged.answer is not None:
+            return None
+        return (what, loaded, staged) if loaded.script.on_replies else None
+
+    def _compare_reply(
+        self,
+        stage: Stage,
+        shaded: _Shaded,
+        request: HookRequest,
+        seen: HookResponse | None,
+        reply: Reply,
+    ) -> None:
+        """The same for a reply; nothing of what was done to it is applied yet."""
+        what, loaded, staged_request = shaded
+        comparison = stage.comparison
+        before = comparison.stats.nanoseconds
+        staged = self._see_reply(loaded, staged_request, reply, comparison.stats)
+        self._sampler.took(comparison.stats.nanoseconds - before)
+        comparison.note(
+            what,
+            shadow.response_decision(request, seen),
+            shadow.response_decision(staged_request, staged),
+        )
 
     # Replies.
 
     def reply(self, hooked: Hooked, reply: Reply) -> tuple[Reply, bytes] | None:
         """Show a reply to the scripts that saw its request, the last one first."""
-        for stage, loaded, request in reversed(hooked.scripts):
-            seen = self._see_reply(loaded, request, reply)
+        for stage, loaded, request, shaded in reversed(hooked.scripts):
+            seen = self._see_reply(loaded, request, reply, loaded.stats)
+            if shaded is not None:
+                self._compare_reply(stage, shaded, request, seen, reply)
             if seen is None:
                 if stage.on_error == "continue":
                     continue
@@ -320,35 +402,42 @@ class Runner(HooksBase):
             apply_reply(seen, reply)
         return None
 
-    def _see_reply(self, loaded: Loaded, request: HookRequest, reply: Reply) -> HookResponse | None:
+    def _see_reply(
+        self, loaded: Loaded, request: HookRequest, reply: Reply, stats: CallStats
+    ) -> HookResponse | None:
         # Not ``runs``: a request ends with the version that it began with.
         script = loaded.script
         assert script is not None
         seen = seen_reply(reply)
+        if not script.on_replies:
+            return seen
+        context = request.context
+        before = context.copy() if context else None
         mark = self._mark
         mark[0] = loaded.mark
         began = perf_counter_ns()
         try:
             script.on_response(request, seen)
         except HookFailure as failure:
-            self._failed(loaded, failure, loaded.stats)
-            return None
+            self._failed(loaded, failure, stats)
         except Exception as error:
-            self._broken(loaded, error, loaded.stats)
-            return None
+            self._broken(loaded, error, stats)
+        else:
+            return seen
         finally:
             mark[0] = 0
-            loaded.stats.took(perf_counter_ns() - began)
-        return seen
+            stats.took(perf_counter_ns() - began)
+        _restore(context, before)
+        return None
 
     # Failures.
 
-    def _broken(self, loaded: Loaded, error: Exception, stats: Any) -> None:
+    def _broken(self, loaded: Loaded, error: Exception, stats: CallStats) -> None:
         """The engine raised what it must not: a mistake of ours, told in full."""
         _log.failure("{path}: the engine failed", path=loaded.path)
         self._failed(loaded, HookFailure("error", f"{type(error).__name__}"), stats)
 
-    def _failed(self, loaded: Loaded, failure: HookFailure, stats: Any) -> None:
+    def _failed(self, loaded: Loaded, failure: HookFailure, stats: CallStats) -> None:
         stats.errors += 1
         if stats is not loaded.stats:
             # A shadow's failure is for its report alone.
@@ -370,20 +459,17 @@ class Hooked(HookedRequest):
         self._runner = runner
         #: The hooks' own for this request.
         self.context: dict[str, Any] = {}
-        #: Those that want to see the reply, with what each saw of the request.
-        self.scripts: list[tuple[Stage, Loaded, HookRequest]] = []
+        #: Those that want to see the reply, with what each saw of the request, and its
+        #: shadow.
+        self.scripts: list[tuple[Stage, Loaded, HookRequest, _Shaded | None]] = []
 
     def reply(self, reply: Reply) -> tuple[Reply, bytes] | None:
         """See :class:`slardar.http1.sides.HookedRequest`."""
         return self._runner.reply(self, reply)
 
 
-def _copied(context: dict[str, Any]) -> dict[str, Any] | None:
-    """A copy that nothing of the original can be reached through; ``None`` if there is
-    none, for a context may hold anything."""
-    if not context:
-        return {}
-    try:
-        return copy.deepcopy(context)
-    except Exception:
-        return None
+def _restore(context: dict[str, Any], before: dict[str, Any] | None) -> None:
+    """What a hook that failed has put into the context is gone."""
+    context.clear()
+    if before is not None:
+        context.update(before)
