@@ -135,6 +135,7 @@ setup(
     package_data={
         "slardar": ["py.typed"],
         "slardar.hooks.lua": ["*.lua"],
+        "slardar.hooks.python": ["*.pyi"],
         "slardar.stores": ["schema/*.sql"],
     },
     install_requires=[

@@ -55,6 +55,14 @@ _INTERRUPTIBLE: Final = frozenset(
     )
 )
 
+_OURS: Final = (
+    "slardar.hooks.budget",
+    "slardar.hooks.errno",
+    "slardar.hooks.headers",
+    "slardar.hooks.objects",
+    "slardar.hooks.python.",
+)
+
 _Result = TypeVar("_Result")
 
 
@@ -73,8 +81,8 @@ class _Call:
 
     def __init__(self) -> None:
         self.running = False
-        #: It has used up what it had, and is about to end.
-        self.over = False
+        #: What it has used up, once it has; it is about to end.
+        self.over: type[OutOfBudget] | None = None
         #: CPU time of the thread at its first tick, 0.0 before.
         self.began = 0.0
         self.seconds = 0.0
@@ -91,7 +99,7 @@ def charge(size: int) -> None:
     """Count a value of so many bytes.  Raises OutOfMemory past MAX_MEMORY."""
     used = _call.used + size
     if used > MAX_MEMORY and _call.running:
-        _call.over = True
+        _call.over = OutOfMemory
         raise OutOfMemory
     _call.used = used
 
@@ -102,8 +110,8 @@ def check() -> None:
     For where a tick may have gone by unheard, and for ``finally``, whose body must not
     run on when the time is up.
     """
-    if _call.over and _call.running:
-        raise OutOfBudget
+    if _call.over is not None and _call.running:
+        raise _call.over
 
 
 def _tick(signum: int, frame: FrameType | None) -> None:
@@ -113,9 +121,10 @@ def _tick(signum: int, frame: FrameType | None) -> None:
     if _call.began == 0.0:
         _call.began = now
     elif now - _call.began >= _call.seconds:
-        _call.over = True
+        if _call.over is None:
+            _call.over = OutOfBudget
         if _may_raise(frame):
-            raise OutOfBudget
+            raise _call.over
 
 
 def _may_raise(frame: FrameType | None) -> bool:
@@ -125,7 +134,7 @@ def _may_raise(frame: FrameType | None) -> bool:
         module: str = frame.f_globals.get("__name__", "")
         if (
             module != HOOK_NAME
-            and not module.startswith("slardar.hooks.")
+            and not module.startswith(_OURS)
             and module.partition(".")[0] not in _INTERRUPTIBLE
         ):
             return False
@@ -181,7 +190,7 @@ class Budget:
         call.seconds = self.seconds
         call.began = 0.0
         call.used = 0
-        call.over = False
+        call.over = None
         call.running = True
         try:
             return function(*arguments)

@@ -292,7 +292,8 @@ def _no_instance(*arguments: Any, **named: Any) -> Any:
     raise TypeError("expected a hook to use the request and the response that it was given")
 
 
-#: By name; none of them reaches more than a text that a hook has given it.
+#: By name; none of them reaches more than a text that a hook has given it.  Of those
+#: that end a call whatever a hook does there is no name.
 EXCEPTIONS: Final[dict[str, type[Exception]]] = {
     kind.__name__: kind
     for kind in (
@@ -306,7 +307,6 @@ EXCEPTIONS: Final[dict[str, type[Exception]]] = {
         NameError,
         NotImplementedError,
         OverflowError,
-        RecursionError,
         RuntimeError,
         StopIteration,
         TypeError,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from hashlib import sha256
+from sys import exc_info
 from types import FunctionType
 from typing import Any, Final
 
@@ -44,7 +45,7 @@ class PythonEngine(Engine):
         #: What all hooks of this engine find; it is nobody's to change.
         self._builtins: dict[str, Any] = {
             **BUILTINS,
-            "_check_": check,
+            "_check_": _check_error,
             "_import_": find,
             "errno": Namespace("errno", {**ERRNOS, "make": make_errno}),
             "log": Namespace("log", {level: self._logger(level) for level in _LEVELS}),
@@ -144,6 +145,19 @@ class PythonEngine(Engine):
             check()
 
         return write
+
+
+def _check_error() -> None:
+    """At the beginning of ``except`` and ``finally``: some errors are not a hook's.
+
+    At the limit of recursion the handler of the budget's tick cannot even be called, and
+    what comes out of it is a RecursionError.  So that one ends a call as surely as
+    OutOfBudget does, and so does what Python raises when there is no memory.
+    """
+    check()
+    error = exc_info()[1]
+    if isinstance(error, RecursionError | MemoryError):
+        raise error
 
 
 _LEVELS: Final = ("debug", "info", "warn", "error")

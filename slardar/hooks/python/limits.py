@@ -26,7 +26,7 @@ __all__ = [
 #: Characters of a text, or bytes.
 MAX_TEXT: Final = 1 << 20
 #: Items of a list, a tuple, a dict or a set.
-MAX_ITEMS: Final = 1 << 17
+MAX_ITEMS: Final = 1 << 16
 #: Bits of an integer; 1,233 decimal digits.
 MAX_BITS: Final = 4096
 #: Items, counted through all levels, of a container that is compared, hashed or shown;

@@ -27,7 +27,7 @@ __all__ = ["METHODS", "TEXT_METHODS", "sorted_list"]
 
 #: Items, and characters of all of them together, that one sort takes.
 MAX_SORT: Final = 10_000
-_MAX_SORTED_TEXT: Final = 1 << 19
+_MAX_SORTED_TEXT: Final = 1 << 18
 _ENCODINGS: Final = frozenset(("utf-8", "utf8", "ascii", "latin-1", "latin1", "iso-8859-1"))
 _ON_ERROR: Final = frozenset(
     ("strict", "ignore", "replace", "backslashreplace", "xmlcharrefreplace", "surrogateescape")
@@ -42,8 +42,15 @@ _SAME_SIZE: Final = frozenset((
     "startswith", "strip", "swapcase", "title", "upper",
 ))  # fmt: skip
 _PARTS: Final = frozenset(("split", "rsplit", "splitlines"))
-#: Of these the first argument may be long, and of these it may be a tuple.
-_TUPLES: Final = frozenset(("startswith", "endswith"))
+#: Of these the time goes with the characters' case, far above that of a copy.
+_CASES: Final = frozenset(("capitalize", "casefold", "lower", "swapcase", "title", "upper"))
+_MAX_CASES: Final = 1 << 18
+#: Searches from the end take time by the length of both, unlike those from the start.
+_BACKWARDS: Final = frozenset(("rfind", "rindex", "rpartition", "rsplit"))
+_MAX_BACKWARDS: Final = 1 << 26
+#: Each character of a text is looked for among those that are to be stripped.
+_STRIPS: Final = frozenset(("lstrip", "rstrip", "strip"))
+_MAX_STRIPPED: Final = 100
 
 
 def of_long_text(value: Any, name: str) -> Callable[..., Any]:
@@ -53,9 +60,16 @@ def of_long_text(value: Any, name: str) -> Callable[..., Any]:
     def call(*arguments: Any, **named: Any) -> Any:
         if len(value) > MAX_TEXT:
             raise ValueError(f"expected a text of at most {MAX_TEXT} characters")
-        for one in arguments:
+        if name in _CASES and len(value) > _MAX_CASES:
+            raise ValueError(f"expected a text of at most {_MAX_CASES} characters")
+        for one in (*arguments, *named.values()):
             if type(one) is tuple and len(one) > 100:
                 raise ValueError("expected at most 100 texts to compare with")
+            if type(one) is type(value):
+                if name in _STRIPS and len(one) > _MAX_STRIPPED:
+                    raise ValueError(f"expected at most {_MAX_STRIPPED} characters to strip")
+                if name in _BACKWARDS and len(one) * len(value) > _MAX_BACKWARDS:
+                    raise ValueError("expected a shorter text to look for from the end")
         if name in _PARTS:
             _charge_parts(value, arguments, named)
         made = method(*arguments, **named)

@@ -278,7 +278,7 @@ _SPEC: Final = re.compile(
 
 def formatted(value: Any, conversion: str = "", spec: str = "") -> str:
     """One field of an f-string."""
-    if conversion or type(value) not in ATOMS or type(value) in (bool, bytes, type(None)):
+    if conversion or type(value) not in (str, int, float, bool) or not spec:
         value = text_of(value, {"r": repr, "a": ascii}.get(conversion, str))
         if conversion == "a":
             value = value.encode("ascii", "backslashreplace").decode()

@@ -414,6 +414,9 @@ class Policy(RestrictingNodeTransformer):
         for handler in node.handlers:
             if handler.type is None:
                 self.error(handler, "expected except Exception: a bare except is not offered")
+            elif not _is_plain(handler.type):
+                # It is evaluated for an error that ends the call as well.
+                self.error(handler, "expected the names of errors behind except")
         for statement in node.finalbody:
             self._check_finally(statement)
         node = self._visited(node)
@@ -432,9 +435,13 @@ class Policy(RestrictingNodeTransformer):
                 self._check_finally(child)
 
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
-        """``except KINDS as name``."""
+        """``except KINDS as name``; what ends the call is raised again."""
         self._bind(node, node.name)
-        return self._visited(node)  # type: ignore[no-any-return]
+        node = self._visited(node)
+        check = ast.Expr(self._call("_check_", [], node.body[0]))
+        copy_locations(check, node.body[0])
+        node.body.insert(0, check)
+        return node
 
     def visit_Global(self, node: ast.Global | ast.Nonlocal) -> ast.AST:
         """Names of the module, or of the function around, may be set."""
@@ -579,6 +586,15 @@ class Policy(RestrictingNodeTransformer):
     def visit_Module(self, node: ast.Module) -> ast.AST:
         """The whole."""
         return self._visited(node)  # type: ignore[no-any-return]
+
+
+def _is_plain(node: ast.expr) -> bool:
+    """Names, names of modules' names, and tuples of these."""
+    if isinstance(node, ast.Tuple):
+        return all(map(_is_plain, node.elts))
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return isinstance(node, ast.Name)
 
 
 def _pass_at(node: ast.stmt) -> ast.stmt:

@@ -23,7 +23,7 @@ __all__ = ["RE"]
 MAX_PATTERN: Final = 1000
 MAX_SUBJECT: Final = 1 << 16
 #: Steps of a compiled pattern times characters of the text.
-_MAX_WORK: Final = 1 << 22
+_MAX_WORK: Final = 1 << 20
 #: Bytes that RE2 may use for one pattern, and patterns that are kept.
 _MAX_MEMORY: Final = 1 << 20
 _KEPT: Final = 64

@@ -14,6 +14,7 @@ import json
 import math
 import random
 import re
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -26,7 +27,16 @@ from slardar.hooks.python.operators import integer
 __all__ = ["BASE64", "HASHLIB", "HMAC", "JSON", "MATH", "RANDOM", "TIME"]
 
 #: Characters of JSON that is read.
-MAX_JSON: Final = 1 << 18
+MAX_JSON: Final = 1 << 17
+#: Levels of JSON that is read.
+MAX_LEVELS: Final = 100
+#: Texts, which may hold brackets, and brackets.
+_BRACKETS: Final = re.compile(
+    r'"(?:[^"\\]|\\.)*+"|[\[\]{}]'
+    if sys.version_info >= (3, 11)
+    else r'"(?:[^"\\]|\\.)*"|[\[\]{}]',
+    re.DOTALL,
+)
 #: Bytes that are hashed at once, or encoded.
 MAX_DATA: Final = 1 << 20
 
@@ -43,12 +53,27 @@ def _loads(text: Any) -> Any:
     if len(text) > MAX_JSON:
         raise ValueError(f"expected JSON of at most {MAX_JSON} characters, got {len(text)}")
     charge(len(text) * 30 if len(text) > 1000 else 0)
+    if len(text) > MAX_LEVELS:
+        _check_levels(text)
     try:
         return json.loads(text)
-    except RecursionError:
-        raise JsonError("expected JSON with fewer levels") from None
     except json.JSONDecodeError as error:
         raise JsonError(f"expected JSON: {error.msg}, at character {error.pos}") from None
+
+
+def _check_levels(text: str | bytes) -> None:
+    """Raises JsonError for more levels than the parser may have on its stack."""
+    shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    if shown.count("[") + shown.count("{") <= MAX_LEVELS:
+        return
+    level = 0
+    for one in _BRACKETS.finditer(shown):
+        if one[0] in "[{":
+            level += 1
+            if level > MAX_LEVELS:
+                raise JsonError(f"expected JSON of at most {MAX_LEVELS} levels")
+        elif one[0] in "]}":
+            level -= 1
 
 
 def _dumps(
