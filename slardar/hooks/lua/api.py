@@ -17,7 +17,7 @@ from slardar.hooks.engine import Log
 from slardar.hooks.errno import make_errno
 from slardar.hooks.headers import Headers
 from slardar.hooks.lua.codec import FUNCTIONS
-from slardar.hooks.lua.crossing import bytes_of, crossing
+from slardar.hooks.lua.crossing import bytes_of, crossing, said
 from slardar.hooks.lua.regex import find_match, group_names
 from slardar.hooks.lua.variables import PREFIXES, VARIABLES
 from slardar.hooks.objects import Answer, HookRequest, HookResponse
@@ -101,7 +101,7 @@ class Api:
         if self._reply is not None:
             if answer.headers and answer.status // 100 == 3:
                 self._reply.remove("location")
-            answer.headers += self._reply.lines
+            answer.headers = self._reply.lines + answer.headers
         request.answer = answer
 
     def _made(self) -> Answer:
@@ -139,15 +139,19 @@ class Api:
         lines = [f"{name}:{value}\n" for name, value in self._request.headers.items()]
         return "".join(lines)
 
-    @crossing
-    def set_header(self, name: str, *values: str) -> None:
+    def set_header(self, name: str, *values: str) -> str | None:
+        # The most frequent of all, so without a decorator.
         headers = self._request.headers
-        if not values:
-            headers.remove(name)
-        elif name.lower() == "host" and len(values) == 1:
-            self._request.host = values[0]
-        else:
-            headers.set(name, values[0] if len(values) == 1 else list(values))
+        try:
+            if len(values) == 1:
+                headers.set(name, values[0])
+            elif values:
+                headers.set(name, list(values))
+            else:
+                headers.remove(name)
+        except ValueError as error:
+            return said(error)
+        return None
 
     @crossing
     def clear_header(self, name: str) -> None:
@@ -175,12 +179,15 @@ class Api:
         made = quote_from_bytes(bytes_of(path), _IN_PATH)
         self._request.uri = made + ("?" + args if args else "")
 
+    def http_version(self) -> float:
+        return 1 + self._request.minor / 10
+
     def start_time(self) -> float:
         return time.time()
 
     def raw_header(self, without_line: bool) -> str:
         request = self._request
-        line = "" if without_line else f"{request.method} {request.uri} HTTP/1.1\r\n"
+        line = "" if without_line else f"{request.method} {request.uri} HTTP/1.{request.minor}\r\n"
         fields = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
         return f"{line}{fields}\r\n"
 
@@ -196,7 +203,7 @@ class Api:
                 except ValueError:
                     return None
         if name.startswith("sent_http_"):
-            return self.reply_header(name[10:].replace("_", "-"))
+            return ", ".join(self.reply_header(name[10:].replace("_", "-")) or ()) or None
         if self._own is not None and name in self._own:
             return self._own[name]
         if name == "status":
@@ -250,11 +257,11 @@ class Api:
         if self._said is None:
             self._status = int(status)
 
-    def reply_header(self, name: str) -> str | None:
+    def reply_header(self, name: str) -> tuple[str, ...] | None:
         if self._reply is None:
             return None
         try:
-            return self._reply.get(name)  # type: ignore[no-any-return]
+            return tuple(self._reply.get_all(name)) or None
         except ValueError:
             return None
 
@@ -353,7 +360,8 @@ class Api:
     def functions(self) -> dict[str, Any]:
         """By the names that the Lua files know them by."""
         own = (
-            "args", "choose", "clear_header", "exit", "exit_with", "header_lines", "log",
+            "args", "choose", "clear_header", "exit", "exit_with", "header_lines",
+            "http_version", "log",
             "method", "module", "raw_header", "redirect", "reply_header", "say", "sent",
             "set_args", "set_header", "set_method", "set_reply_header", "set_status", "set_uri",
             "set_variable", "setting", "start_time", "status", "variable",

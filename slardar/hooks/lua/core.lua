@@ -25,7 +25,8 @@ local STEP, RARELY, OFTEN = 16, 20, 5
 local SMALL, LARGE = 64, 1024 -- KiB that a call has allocated
 
 -- The call that runs.
-local script, started, looks, floor, tripped, depth
+local nobody = { heavy = false }
+local script, started, looks, floor, tripped, depth = nobody, nil, 0, 0, false, 0
 
 local function trip()
     if core.outer[getinfo(2, "f").func] then
@@ -35,7 +36,7 @@ local function trip()
 end
 
 local function check()
-    if script == core.nobody then
+    if script == nobody then
         return
     end
     local now = count("count")
@@ -91,7 +92,7 @@ local function finish(ok, err)
         tripped = false
         sethook(check, "", STEP)
     end
-    script = core.nobody
+    script = nobody
     if late then
         return "budget", ""
     elseif ok or err == EXIT then
@@ -116,8 +117,6 @@ local function recover()
 end
 
 core.outer = { [finish] = true, [recover] = true }
-core.nobody = { heavy = false }
-script = core.nobody
 
 -- For Python, when a call ended in a way that only it saw.
 core.recover = recover
@@ -360,5 +359,4 @@ end
 
 -- Nothing is reachable from a hook's closure after this.
 setmetatable(core.outer, { __mode = "k" })
-floor, looks, depth = count("count"), 0, 0
 sethook(check, "", STEP)

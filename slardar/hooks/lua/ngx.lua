@@ -273,6 +273,8 @@ local function shown(value)
         return "nil"
     elseif value == null then
         return "null"
+    elseif value == 0 then
+        return "0"
     end
     return core.to_string(value)
 end
@@ -377,6 +379,13 @@ local function no_dashes(name)
     return (gsub(name, "_", "-"))
 end
 
+local function one_or_more(first, second, ...)
+    if second == nil then
+        return first
+    end
+    return { first, second, ... }
+end
+
 local header_meta = {
     __metatable = false,
     __index = function(_, name)
@@ -384,7 +393,7 @@ local header_meta = {
             return nil
         end
         ready()
-        return py.reply_header(no_dashes(text(name, 1, "header")))
+        return one_or_more(py.reply_header(no_dashes(text(name, 1, "header"))))
     end,
     __newindex = function(_, name, value)
         name = no_dashes(text(name, 1, "header"))
@@ -424,9 +433,10 @@ local var_meta = {
 -- ngx.req
 
 local req = {}
+local get_method, set_header = py.method, py.set_header
 
 function req.get_method()
-    return py.method()
+    return get_method()
 end
 
 function req.set_method(method)
@@ -475,10 +485,13 @@ end
 function req.set_header(name, value)
     name = text(name, 1, "set_header")
     ready()
-    if value == nil then
+    if type(value) == "string" then
+        local problem = set_header(name, value)
+        if problem then
+            error(problem, 2)
+        end
+    elseif value == nil then
         checked(py.clear_header(name))
-    elseif type(value) == "string" then
-        checked(py.set_header(name, value))
     else
         checked(py.set_header(name, values_of(value, "header " .. name)))
     end
@@ -515,7 +528,7 @@ function req.set_uri(uri, jump)
 end
 
 function req.http_version()
-    return 1.1
+    return py.http_version()
 end
 
 function req.start_time()

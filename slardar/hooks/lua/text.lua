@@ -308,7 +308,8 @@ local function slow_gsub(s, p, replacement, limit)
         if kind == "string" then
             value = expand(replacement, s, from, length, first, last)
         elseif kind == "table" then
-            value = replacement[(captures(s, from, length, first, last))]
+            local key = length.n == 0 and sub(s, first, last) or capture(s, from, length, 1)
+            value = replacement[key]
         else
             value = replacement(captures(s, from, length, first, last))
         end
