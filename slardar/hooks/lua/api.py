@@ -22,7 +22,7 @@ from slardar.hooks.lua.regex import find_match, group_names
 from slardar.hooks.lua.variables import PREFIXES, VARIABLES
 from slardar.hooks.objects import Answer, HookRequest, HookResponse
 
-__all__ = ["ADDED", "Api"]
+__all__ = ["ADDED", "Api", "by_name"]
 
 #: Where a request's context has the headers for the server's reply.
 ADDED: Final = "lua.reply_headers"
@@ -123,8 +123,8 @@ class Api:
         if known is None:
             request.context[ADDED] = headers
             return
-        for name in headers:
-            known.set(name, headers.get_all(name))
+        for name, values in by_name(headers).items():
+            known.set(name, values)
 
     # What it asks for.
 
@@ -345,9 +345,10 @@ class Api:
         if value is None:
             return None
         try:
-            return json.dumps(_plain(value))
+            text = json.dumps(_plain(value))
         except (TypeError, ValueError):
             return None
+        return text if len(text) <= _MAX_BODY else None
 
     def log(self, level: float, text: str) -> None:
         self._lines += 1
@@ -374,6 +375,14 @@ class Api:
             "regex_names": group_names,
             "seed": lambda: time.time_ns() % 2**31,
         }
+
+
+def by_name(headers: Headers) -> dict[str, list[str]]:
+    """The values of each header, by the names as they were written."""
+    found: dict[str, list[str]] = {}
+    for name, value in headers.items():
+        found.setdefault(name, []).append(value)
+    return found
 
 
 def _plain(value: Any) -> Any:

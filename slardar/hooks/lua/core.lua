@@ -163,7 +163,7 @@ function core.xpcall(f, handler, ...)
 end
 
 -- Coroutines.  They nest on the C stack, so only to a small depth.
-local co_create, co_resume, co_running = coroutine.create, coroutine.resume, coroutine.running
+local co_create, co_resume = coroutine.create, coroutine.resume
 local MAX_DEPTH = 32
 
 local function resumed(...)

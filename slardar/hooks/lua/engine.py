@@ -8,7 +8,7 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from slardar.hooks.engine import MAX_CODE, Engine, HookFailure, Log, Script, ScriptError
-from slardar.hooks.lua.api import ADDED, Api
+from slardar.hooks.lua.api import ADDED, Api, by_name
 from slardar.hooks.lua.crossing import said
 from slardar.hooks.lua.runtime import ROOM, Runtime
 from slardar.hooks.lua.source import find_modules, located
@@ -69,9 +69,8 @@ class LuaScript(Script):
         if added is None:
             return
         try:
-            for name in added:
-                values = added.get_all(name)
-                response.headers.set(name, values[0] if len(values) == 1 else values)
+            for name, values in by_name(added).items():
+                response.headers.set(name, values)
         except ValueError as error:
             raise HookFailure("error", f"{self.name}: {said(error)}") from None
 

@@ -5,7 +5,7 @@
 
 local core = ...
 
-local error, type, tostring, tonumber, next = error, type, tostring, tonumber, next
+local error, type, tostring, tonumber = error, type, tostring, tonumber
 local sub, find, byte, concat = string.sub, string.find, string.byte, table.concat
 local select = select
 local py, ready, costly, expect = core.py, core.ready, core.costly, core.expect

@@ -33,7 +33,7 @@ _SPARE: Final = 4 << 20
 MIN_MEMORY: Final = 2 * ROOM
 
 _FILES: Final = (
-    "core", "base", "patterns", "text", "json", "re", "ngx", "slardar",
+    "core", "base", "patterns", "text", "json", "re", "codec", "request", "ngx", "slardar",
 )  # fmt: skip
 
 #: How a call failed: the kind, and what Lua says of it.

@@ -123,8 +123,11 @@ EXPRESSIONS = (
 #: Whole scripts.
 SCRIPTS: tuple[Case, ...] = (
     ("nothing", "", GET),
-    ("method", "if ngx.req.get_method() == 'DELETE' then return ngx.exit(403) end",
-     ("DELETE / HTTP/1.1", *GET[1:])),
+    (
+        "method",
+        "if ngx.req.get_method() == 'DELETE' then return ngx.exit(403) end",
+        ("DELETE / HTTP/1.1", *GET[1:]),
+    ),
     ("method_ok", "if ngx.req.get_method() == 'DELETE' then return ngx.exit(403) end", GET),
     ("exit_ok", "ngx.req.set_header('X-A', 'b') ngx.exit(ngx.OK) ngx.exit(403)", GET),
     ("exit_declined", "ngx.exit(ngx.DECLINED) ngx.exit(403)", GET),
@@ -138,8 +141,11 @@ SCRIPTS: tuple[Case, ...] = (
     ("status_and_say", "ngx.status = 410 ngx.say('gone') ngx.exit(ngx.HTTP_OK)", GET),
     ("status_of_exit", "ngx.status = 403 ngx.say('no') return ngx.exit(403)", GET),
     ("say_then_exit", "ngx.say('a') ngx.exit(403)", GET),
-    ("header_and_say", "ngx.header['X-Out'] = 'a' ngx.header.content_type = 'text/x' ngx.say('b')",
-     GET),
+    (
+        "header_and_say",
+        "ngx.header['X-Out'] = 'a' ngx.header.content_type = 'text/x' ngx.say('b')",
+        GET,
+    ),
     ("header_many", "ngx.header['X-Out'] = {'a', 'b'} ngx.say(ngx.header['X-Out'][2] or 'n')", GET),
     ("header_read", "ngx.header['X-Out'] = 'a' ngx.say(ngx.header.x_out, ngx.header.none)", GET),
     ("header_cleared", "ngx.header['X-Out'] = 'a' ngx.header['X-Out'] = nil ngx.say('b')", GET),
@@ -168,61 +174,109 @@ SCRIPTS: tuple[Case, ...] = (
     ("uri_dots", "ngx.say(ngx.var.uri)", _get("/a/./b/../c//d%2e%2e/%41")),
     ("uri_dots_end", "ngx.say(ngx.var.uri)", _get("/a/b/..")),
     ("uri_trailing", "ngx.say(ngx.var.uri)", _get("/a/b/./")),
-    ("host_port", "ngx.say(ngx.var.host, ' ', ngx.var.http_host)",
-     ("GET / HTTP/1.1", "Host: WWW.Example.com:8080")),
-    ("cookies", "ngx.say(ngx.var.cookie_sid, ngx.var.cookie_THEME, tostring(ngx.var.cookie_no))",
-     _get("/", "Cookie: sid=abc; theme=dark")),
-    ("many_headers", "local h = ngx.req.get_headers() ngx.say(type(h['x-in']), h['x-in'][2])",
-     _get("/", "X-In: two")),
+    (
+        "host_port",
+        "ngx.say(ngx.var.host, ' ', ngx.var.http_host)",
+        ("GET / HTTP/1.1", "Host: WWW.Example.com:8080"),
+    ),
+    (
+        "cookies",
+        "ngx.say(ngx.var.cookie_sid, ngx.var.cookie_THEME, tostring(ngx.var.cookie_no))",
+        _get("/", "Cookie: sid=abc; theme=dark"),
+    ),
+    (
+        "many_headers",
+        "local h = ngx.req.get_headers() ngx.say(type(h['x-in']), h['x-in'][2])",
+        _get("/", "X-In: two"),
+    ),
     ("headers_limit", "local h, err = ngx.req.get_headers(2) ngx.say(err)", GET),
     ("args_limit", "local a, err = ngx.req.get_uri_args(1) ngx.say(a.x, tostring(a.y), err)", GET),
-    ("args_kinds",
-     "local a = ngx.req.get_uri_args() ngx.say(type(a.a), a.b == '', #a.c, a['d e'], a.f)",
-     _get("/?a&b=&c=1&c=2&d%20e=g+h&f=%E9")),
-    ("gmatch", "for m in ngx.re.gmatch('a1 b2 c3', '([a-z])([0-9])') do ngx.print(m[2], m[1]) end",
-     GET),
+    (
+        "args_kinds",
+        "local a = ngx.req.get_uri_args() ngx.say(type(a.a), a.b == '', #a.c, a['d e'], a.f)",
+        _get("/?a&b=&c=1&c=2&d%20e=g+h&f=%E9"),
+    ),
+    (
+        "gmatch",
+        "for m in ngx.re.gmatch('a1 b2 c3', '([a-z])([0-9])') do ngx.print(m[2], m[1]) end",
+        GET,
+    ),
     ("gmatch_empty", "for m in ngx.re.gmatch('ab', 'x*') do ngx.print('<', m[0], '>') end", GET),
-    ("re_pos",
-     "local c = {pos = 2} local m = ngx.re.match('1234, hello', '[0-9]+', '', c)"
-     " ngx.say(m[0], ' ', c.pos)", GET),
-    ("re_named",
-     "local m = ngx.re.match('2024-05', '(?<y>\\\\d+)-(?<m>\\\\d+)') ngx.say(m.y, m.m, #m)", GET),
+    (
+        "re_pos",
+        "local c = {pos = 2} local m = ngx.re.match('1234, hello', '[0-9]+', '', c)"
+        " ngx.say(m[0], ' ', c.pos)",
+        GET,
+    ),
+    (
+        "re_named",
+        "local m = ngx.re.match('2024-05', '(?<y>\\\\d+)-(?<m>\\\\d+)') ngx.say(m.y, m.m, #m)",
+        GET,
+    ),
     ("re_bad", "local m, err = ngx.re.match('a', '(') ngx.say(m == nil, type(err))", GET),
     ("ctx", "ngx.ctx.a = 1 ngx.ctx.b = ngx.ctx.a + 1 ngx.say(ngx.ctx.b)", GET),
     ("ctx_replaced", "ngx.ctx = {a = 5} ngx.say(ngx.ctx.a)", GET),
     ("globals", "x = 1 ngx.say(x, _G.x, rawget(_G, 'x'))", GET),
-    ("redirect_map",
-     "local map = {['/a/b'] = '/c', ['/old'] = '/new'} local to = map[ngx.var.uri]"
-     " if to then return ngx.redirect(to, 301) end", GET),
-    ("token",
-     "local token = ngx.var.arg_token if token ~= ngx.md5('secret' .. ngx.var.uri) then"
-     " return ngx.exit(ngx.HTTP_FORBIDDEN) end", GET),
-    ("token_right",
-     "local token = ngx.var.arg_token if token ~= ngx.md5('secret' .. ngx.var.uri) then"
-     " return ngx.exit(ngx.HTTP_FORBIDDEN) end",
-     _get("/x?token=5ae7ba97b9f9b3d38b23c4d8a76cb5e6")),
-    ("signed",
-     "local sign = ngx.encode_base64(ngx.hmac_sha1('key', ngx.var.uri))"
-     " ngx.req.set_header('X-Sign', sign)", GET),
-    ("basic_auth",
-     "local auth = ngx.var.http_authorization or ''"
-     " local text = ngx.decode_base64(auth:match('^Basic (.+)$') or '')"
-     " local user = text and text:match('^(.-):') ngx.say(user or 'nobody')",
-     _get("/", "Authorization: Basic dXNlcjpwYXNz")),
-    ("prefix",
-     "local rest = ngx.re.match(ngx.var.uri, '^/a(/.*)$', 'jo')"
-     " if rest then ngx.req.set_uri(rest[1]) end", GET),
-    ("prefix_lua", "local rest = ngx.var.uri:match('^/a(/.*)$') if rest then"
-     " ngx.req.set_uri(rest, false) end", GET),
-    ("languages",
-     "local best = (ngx.var.http_accept_language or 'en'):match('^%a+')"
-     " ngx.req.set_uri('/' .. best .. ngx.var.uri)", _get("/x", "Accept-Language: de-CH, en")),
-    ("sorted",
-     "local t = {} for k in pairs(ngx.req.get_uri_args()) do t[#t + 1] = k end table.sort(t)"
-     " ngx.say(table.concat(t, ','))", _get("/?c=1&a=2&b=3")),
+    (
+        "redirect_map",
+        "local map = {['/a/b'] = '/c', ['/old'] = '/new'} local to = map[ngx.var.uri]"
+        " if to then return ngx.redirect(to, 301) end",
+        GET,
+    ),
+    (
+        "token",
+        "local token = ngx.var.arg_token if token ~= ngx.md5('secret' .. ngx.var.uri) then"
+        " return ngx.exit(ngx.HTTP_FORBIDDEN) end",
+        GET,
+    ),
+    (
+        "token_right",
+        "local token = ngx.var.arg_token if token ~= ngx.md5('secret' .. ngx.var.uri) then"
+        " return ngx.exit(ngx.HTTP_FORBIDDEN) end",
+        _get("/x?token=5ae7ba97b9f9b3d38b23c4d8a76cb5e6"),
+    ),
+    (
+        "signed",
+        "local sign = ngx.encode_base64(ngx.hmac_sha1('key', ngx.var.uri))"
+        " ngx.req.set_header('X-Sign', sign)",
+        GET,
+    ),
+    (
+        "basic_auth",
+        "local auth = ngx.var.http_authorization or ''"
+        " local text = ngx.decode_base64(auth:match('^Basic (.+)$') or '')"
+        " local user = text and text:match('^(.-):') ngx.say(user or 'nobody')",
+        _get("/", "Authorization: Basic dXNlcjpwYXNz"),
+    ),
+    (
+        "prefix",
+        "local rest = ngx.re.match(ngx.var.uri, '^/a(/.*)$', 'jo')"
+        " if rest then ngx.req.set_uri(rest[1]) end",
+        GET,
+    ),
+    (
+        "prefix_lua",
+        "local rest = ngx.var.uri:match('^/a(/.*)$') if rest then ngx.req.set_uri(rest, false) end",
+        GET,
+    ),
+    (
+        "languages",
+        "local best = (ngx.var.http_accept_language or 'en'):match('^%a+')"
+        " ngx.req.set_uri('/' .. best .. ngx.var.uri)",
+        _get("/x", "Accept-Language: de-CH, en"),
+    ),
+    (
+        "sorted",
+        "local t = {} for k in pairs(ngx.req.get_uri_args()) do t[#t + 1] = k end table.sort(t)"
+        " ngx.say(table.concat(t, ','))",
+        _get("/?c=1&a=2&b=3"),
+    ),
     ("error_500", "error('boom')", GET),
     ("nil_call", "nothing()", GET),
     ("discard", "ngx.req.discard_body() ngx.exit(405)", GET),
-    ("http_1_0", "ngx.say(ngx.req.http_version(), ngx.var.server_protocol) ngx.exit(200)",
-     ("GET / HTTP/1.0", "Host: a.example.com")),
-)  # fmt: skip
+    (
+        "http_1_0",
+        "ngx.say(ngx.req.http_version(), ngx.var.server_protocol) ngx.exit(200)",
+        ("GET / HTTP/1.0", "Host: a.example.com"),
+    ),
+)
