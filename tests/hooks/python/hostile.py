@@ -507,7 +507,11 @@ WIRE: Final = [
     ("path too long", "expected", "request.path = '/' + 'é' * 5000"),
     ("path without a slash", "expected one that begins with /", "request.path = 'a'"),
     ("query too long", "expected at most 8192 characters", "request.query.set('a', 'b' * 9000)"),
-    ("query too many", "expected at most 8192 characters", "for n in range(3000): request.query.add('a', 'b')"),
+    (
+        "query too many",
+        "expected at most 8192 characters",
+        "for n in range(3000): request.query.add('a', 'b')",
+    ),
     ("reject with 200", "expected a status", "request.reject(200)"),
     ("reject with 600", "expected a status", "request.reject(600)"),
     ("reject with a text", "expected a status", "request.reject('400')"),
