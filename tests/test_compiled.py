@@ -20,7 +20,10 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 TESTS = (
     "tests/balancers",
     "tests/dataplane",
+    # Not the engines, which are not compiled.
     "tests/hooks",
+    "--ignore=tests/hooks/lua",
+    "--ignore=tests/hooks/python",
     "tests/http1",
     "tests/properties",
     "tests/test_cookbook.py",

@@ -390,9 +390,11 @@ class HookResponse:
 class Query:
     """The fields of a query, in order; names may have several values."""
 
-    __slots__ = ("_fields", "changed")
+    __slots__ = ("_fields", "_known_size", "changed")
 
     def __init__(self, text: str) -> None:
+        #: The characters of all of it in a URL; -1 until somebody needs it.
+        self._known_size = -1
         # All of them, however many: what a rule does not see, a server would.
         self._fields = [_field(part) for part in text.split("&") if part]
         #: Something was written.
@@ -450,35 +452,43 @@ class Query:
         values = value if isinstance(value, list | tuple) else (value,)
         checked = [_checked_field(name, one) for one in values]
         kept = [field for field in self._fields if field[0] != name]
-        self._replace(kept + checked)
+        before = self._size()
+        self._take(checked, _size_of(kept), before)
+        self._fields = kept + checked
 
     def __setitem__(self, name: str, value: Any) -> None:
         self.set(name, value)
 
     def add(self, name: str, value: Any) -> None:
         """One more value."""
-        self._replace([*self._fields, _checked_field(name, value)])
+        checked = _checked_field(name, value)
+        size = self._size()
+        self._take([checked], size, size)
+        self._fields.append(checked)
 
     def remove(self, name: str) -> None:
         """Remove every value, if there is one."""
         kept = [field for field in self._fields if field[0] != name]
         if len(kept) != len(self._fields):
             self._fields = kept
+            self._known_size = -1
             self.changed = True
 
     def __delitem__(self, name: str) -> None:
         self.remove(name)
 
-    def _replace(self, fields: list[tuple[str, str]]) -> None:
-        # Of a character there are twelve in the URL at most; only a long query needs more
-        # than a look at that.
-        longest = sum([12 * (len(name) + len(value)) + 2 for name, value in fields])
-        if longest > _MAX_TARGET:
-            size = _size_of(fields)
-            # One that came too long may be made shorter.
-            if size > _MAX_TARGET and size >= _size_of(self._fields):
-                raise ValueError(f"query: expected at most {_MAX_TARGET} characters together")
-        self._fields = fields
+    def _size(self) -> int:
+        if self._known_size < 0:
+            self._known_size = _size_of(self._fields)
+        return self._known_size
+
+    def _take(self, fields: list[tuple[str, str]], kept: int, before: int) -> None:
+        """Count fields that come to others of ``kept`` characters."""
+        size = kept + _size_of(fields)
+        # One that came too long may be made shorter.
+        if size > _MAX_TARGET and size >= before:
+            raise ValueError(f"query: expected at most {_MAX_TARGET} characters together")
+        self._known_size = size
         self.changed = True
 
     def __repr__(self) -> str:

@@ -764,7 +764,7 @@ def test_shadow_sees_replies() -> None:
         assert hooked.reply(reply) is None
         assert reply.lines[0] == b"HTTP/1.1 200 OK"
         report = running.shadow()
-        assert (report.compared, report.differing) == (2, 1)
+        assert (report.compared, report.differing) == (1, 1)
         (example,) = map(json.loads, report.examples)
         assert (example["active"]["status"], example["staged"]["status"]) == (200, 503)
 
@@ -795,10 +795,14 @@ def test_shadow_that_takes_long_sees_few() -> None:
     assert running.calls().count("shadow") <= 3
 
 
-def test_shadow_without_a_version_in_service_has_nothing_to_be_compared_with() -> None:
-    """It waits."""
-    running = Running()
-    assert not running.load(hook(A, staged="shadow", shadow=True))
+def test_shadow_without_a_version_in_service_is_compared_with_none() -> None:
+    """What a new rule would do can be seen before it does anything."""
+    running = Running(shadow=rejects(403))
+    assert running.load(hook(A, staged="shadow", shadow=True))
+    assert running.status() == 0
+    assert (running.shadow().compared, running.shadow().differing) == (1, 1)
+    (example,) = map(json.loads, running.shadow().examples)
+    assert example["staged"]["answer"] == 403
 
 
 def test_context_that_cannot_be_copied_is_not_shadowed() -> None:
