@@ -216,7 +216,7 @@ INJECTIONS = (
     Hostile("args_var_lf", "ngx.var.args = 'a\\nb'", "error: control characters"),
     Hostile(
         "args_many",
-        "local t = {} for i = 1, 5000 do t['k' .. i] = i end ngx.req.set_uri_args(t)",
+        "local t = {} for i = 1, 1500 do t['k' .. i] = i end ngx.req.set_uri_args(t)",
         "error: uri: expected a path",
     ),
     Hostile("method_number", "ngx.req.set_method(3)", "error: unsupported HTTP method"),
@@ -260,9 +260,25 @@ INJECTIONS = (
 #: What takes the CPU.
 BURNS = (
     Hostile("loop", "while true do end", "budget"),
+    Hostile(
+        "pcall_left",
+        "for i = 1, 500 do coroutine.wrap(function() pcall(coroutine.yield) end)() end"
+        " ngx.say(pcall(tostring, 1))",
+        "says: true1",
+    ),
     Hostile("repeat", "repeat until false", "budget"),
     Hostile("goto", "::a:: goto a", "budget"),
     Hostile("pcall_loop", "while true do pcall(function() while true do end end) end", "budget"),
+    Hostile(
+        "pcall_deep",
+        "local function f() pcall(f) return error('a') end f()",
+        "error: a",
+    ),
+    Hostile(
+        "pcall_too_deep",
+        "local function f() local ok, e = pcall(f) if not ok then error(e, 0) end end f()",
+        "error: too many protected calls inside each other",
+    ),
     Hostile(
         "pcall_in_pcall", "local function f() pcall(f) pcall(f) end while true do f() end", "budget"
     ),
@@ -452,7 +468,9 @@ EATERS = (
         "local s = ('x'):rep(1e6) local t = s .. s .. s .. s .. s .. s .. s .. s .. s .. s",
         "memory",
     ),
-    Hostile("table", "local t = {} local i = 0 while true do i = i + 1 t[i] = i end", "memory"),
+    Hostile(
+        "table", "local t = {} while true do t[#t + 1] = {1, 2, 3, 4, 5, 6, 7, 8} end", "memory"
+    ),
     Hostile(
         "sparse", "local t = {} local i = 1 while true do i = i * 1.001 + 1 t[i] = {} end", "memory"
     ),
