@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from twisted.logger import Logger
 
 from slardar.hooks.failures import FailureWindow
-from slardar.hooks.loaded import mark_of
+from slardar.hooks.loaded import mark_of, used_modules
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
-from slardar.model.hook import Hook, HookKey
+from slardar.model.hook import Code, Hook, HookKey
 
 __all__ = ["HookWatch"]
 
@@ -27,8 +27,10 @@ class HookWatch:
         self._seconds = seconds
         self._suspend = suspend
         self._failures = FailureWindow()
-        #: The versions there are, by mark.
+        #: The versions there are, by mark; and the modules that each uses, with their
+        #: versions.
         self._paths: dict[int, str] = {}
+        self._modules: dict[int, dict[str, str]] = {}
         self._suspended: set[int] = set()
         self.tally = HookTally()
 
@@ -38,13 +40,23 @@ class HookWatch:
         return tuple(sorted(self._suspended))
 
     def set_hooks(self, hooks: Mapping[HookKey, Hook]) -> None:
-        """These are the hooks from now on; what is known of others is forgotten."""
-        self._paths = {
-            mark_of(hook.path, code): hook.path
-            for hook in hooks.values()
-            for code in (hook.active, hook.previous, hook.staged)
-            if code is not None
-        }
+        """These are the hooks from now on; what is known of others is forgotten, and what
+        scripts have done with other modules than those of now is not held against them."""
+        modules: dict[str, dict[str, Code]] = {"lua": {}, "python": {}}
+        for hook in hooks.values():
+            if not hook.is_script and hook.active is not None:
+                modules[hook.language][hook.name] = hook.active
+        before = self._modules
+        self._paths, self._modules = {}, {}
+        for hook in hooks.values():
+            for code in (hook.active, hook.previous, hook.staged):
+                if code is not None:
+                    mark = mark_of(hook.path, code)
+                    self._paths[mark] = hook.path
+                    used = self._modules[mark] = used_modules(code, modules[hook.language])
+                    if before.get(mark, used) != used:
+                        self._suspended.discard(mark)
+                        self._failures.forget(mark)
         self._suspended &= set(self._paths)
         self._failures.keep(set(self._paths))
         self.tally.keep({(path, mark) for mark, path in self._paths.items()})
