@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 from twisted.logger import Logger
 
-from slardar.hooks.failures import FailureWindow
-from slardar.hooks.loaded import mark_of, used_modules
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
-from slardar.model.hook import Code, Hook, HookKey
+from slardar.hooks.suspensions import Suspensions
+from slardar.model.hook import Hook, HookKey
 
 __all__ = ["HookWatch"]
 
@@ -26,48 +25,28 @@ class HookWatch:
     def __init__(self, seconds: Callable[[], float], suspend: Callable[[int], None]) -> None:
         self._seconds = seconds
         self._suspend = suspend
-        self._failures = FailureWindow()
-        #: The versions there are, by mark; and the modules that each uses, with their
-        #: versions.
-        self._paths: dict[int, str] = {}
-        self._modules: dict[int, dict[str, str]] = {}
-        self._suspended: set[int] = set()
+        self._suspensions = Suspensions()
         self.tally = HookTally()
 
     @property
     def suspended(self) -> tuple[int, ...]:
         """The versions that no worker is to run."""
-        return tuple(sorted(self._suspended))
+        return tuple(sorted(self._suspensions.marks))
 
     def set_hooks(self, hooks: Mapping[HookKey, Hook]) -> None:
-        """These are the hooks from now on; what is known of others is forgotten, and what
-        scripts have done with other modules than those of now is not held against them."""
-        modules: dict[str, dict[str, Code]] = {"lua": {}, "python": {}}
-        for hook in hooks.values():
-            if not hook.is_script and hook.active is not None:
-                modules[hook.language][hook.name] = hook.active
-        before = self._modules
-        self._paths, self._modules = {}, {}
-        for hook in hooks.values():
-            for code in (hook.active, hook.previous, hook.staged):
-                if code is not None:
-                    mark = mark_of(hook.path, code)
-                    self._paths[mark] = hook.path
-                    used = self._modules[mark] = used_modules(code, modules[hook.language])
-                    if before.get(mark, used) != used:
-                        self._suspended.discard(mark)
-                        self._failures.forget(mark)
-        self._suspended &= set(self._paths)
-        self._failures.keep(set(self._paths))
-        self.tally.keep({(path, mark) for mark, path in self._paths.items()})
+        """These are the hooks from now on; what is known of others is forgotten."""
+        self._suspensions.set_hooks(hooks)
+        self.tally.keep({(path, mark) for mark, path in self._suspensions.paths.items()})
 
     def reported(self, worker: int, reports: Iterable[HookReport | ShadowReport]) -> None:
         """A worker has reported; only what it says of versions that there are counts."""
-        self.tally.take(worker, [one for one in reports if self._paths.get(one.mark) == one.path])
+        paths = self._suspensions.paths
+        self.tally.take(worker, [one for one in reports if paths.get(one.mark) == one.path])
 
     def failed(self, mark: int) -> None:
         """A version has failed in some worker."""
-        if mark in self._paths and self._failures.note(mark, self._seconds()):
+        known = mark in self._suspensions.paths
+        if known and self._suspensions.failed(mark, self._seconds()):
             self._put_out(mark, "it failed too often")
 
     def worker_ended(self, worker: int, running: int, hung: bool) -> None:
@@ -77,7 +56,7 @@ class HookWatch:
         to the next worker; one that was killed may have met its end there by chance.
         """
         self.tally.worker_ended(worker)
-        if running not in self._paths:
+        if running not in self._suspensions.paths:
             return
         if hung:
             self._put_out(running, "a worker ended in it")
@@ -85,9 +64,9 @@ class HookWatch:
             self.failed(running)
 
     def _put_out(self, mark: int, reason: str) -> None:
-        if mark not in self._suspended:
-            self._suspended.add(mark)
-            _log.error(
-                "{path} is suspended everywhere: {reason}", path=self._paths[mark], reason=reason
-            )
+        suspensions = self._suspensions
+        if mark not in suspensions.marks:
+            suspensions.marks.add(mark)
+            path = suspensions.paths[mark]
+            _log.error("{path} is suspended everywhere: {reason}", path=path, reason=reason)
             self._suspend(mark)

@@ -86,7 +86,7 @@ def test_versions_that_there_are_not_do_not_count() -> None:
         watch.reported(0, [report(version, mark=number), report(version, path="python/script.b")])
         watch.worker_ended(0, number, True)
     assert watch.told == []
-    assert watch._failures._times == {}
+    assert watch._suspensions._failures._times == {}
     assert watch.tally._reports == {}
     watch.reported(0, [report(version, 7)])
     assert watch.tally.totals(A, mark(version)).stats.calls == 7
@@ -139,7 +139,7 @@ def test_activation_ends_a_suspension() -> None:
     watch.set_hooks(hooks(hook("script.a", again)))
     assert watch.suspended == ()
     watch.set_hooks({})
-    assert (watch._paths, watch._failures._times) == ({}, {})
+    assert (watch._suspensions.paths, watch._suspensions._failures._times) == ({}, {})
 
 
 def test_changes_of_others_do_not() -> None:
