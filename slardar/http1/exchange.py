@@ -484,8 +484,13 @@ class Exchange(ChannelProtocol):
         instead = hooked.reply(reply)
         if instead is None:
             return False
-        self._abandon_channel()
-        self._finish(failed=False)
+        # What is left of the reply belongs to nobody, so its connection goes.  That it
+        # came is the server's success all the same.
+        self._state = _DONE
+        reply.keep_alive = False
+        channel = self._channel
+        assert channel is not None
+        self._give_back(channel, reply)
         self._downstream.answer(*instead)
         return True
 
