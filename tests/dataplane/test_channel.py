@@ -34,7 +34,7 @@ class FakeSocket:
         self.sent.append(data[:result])
         return min(result, len(data))
 
-    def send(self, data: Any) -> int:
+    def send(self, data: Any, flags: int = 0) -> int:
         return self._take(bytes(data))
 
     def sendmsg(self, parts: Any) -> int:
@@ -377,7 +377,7 @@ def test_bulk_reads_are_views_of_one_buffer(poller: Poller, connect: Connect) ->
                 channel.pause()
 
     one.protocol, two.protocol = Forward(out_one), Forward(out_two)
-    one.bulk = two.bulk = True
+    one.eager = two.eager = True
     first, second = b"1" * 300_000, b"2" * 300_000
     threads = [
         threading.Thread(target=one_far.sendall, args=(first,)),

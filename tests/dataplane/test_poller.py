@@ -294,9 +294,9 @@ class Watched:
         self._log.append(f"{self._name} read")
         return data
 
-    def send(self, data: Any) -> int:
+    def send(self, data: Any, flags: int = 0) -> int:
         self._log.append(f"{self._name} sent")
-        return self._sock.send(data)
+        return self._sock.send(data, flags)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
