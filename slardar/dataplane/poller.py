@@ -69,6 +69,8 @@ class Poller:
         #: Channels that have much to pass on to others, and how much they passed on.
         self.moving: list[Any] = []
         self.moved: list[tuple[Any, int]] = []
+        #: Events that may still be taken in this turn of the reactor.
+        self.left = 0
         #: Whether this is the part of a batch in which sending may be put off.
         self.gathering = False
         #: Between splice's two halves; empty outside of them.  ``-1``: not made yet.
@@ -164,11 +166,25 @@ class Poller:
         """The reactor is ending: nothing to do, :meth:`stop` was called before."""
 
     def doRead(self) -> None:
-        """Handle one batch of events."""
+        """Handle batches of events, until there are none or it is others' turn.
+
+        Most batches are small, and something new has come by their end.  Going through
+        the reactor for it would take 6 µs (measured).
+        """
+        self.left = BATCH
+        while self.left > 0 and self.handle_batch():
+            pass
+
+    def handle_batch(self) -> bool:
+        """Handle one batch of events, at most ``left``; False if there were none."""
+        events = self._poll(0, self.left)
+        if not events:
+            return False
+        self.left -= len(events)
         channels = self._channels
         self.clock.now = time.monotonic()
         self._in_batch = self.gathering = True
-        for fd, event in self._poll(0, BATCH):
+        for fd, event in events:
             channel = channels.get(fd)
             if channel is None:
                 continue
@@ -196,6 +212,7 @@ class Poller:
             closing, self._closing = self._closing, []
             for sock in closing:
                 sock.close()
+        return True
 
     def _flush(self) -> None:
         """Send what was put off; twice does no harm."""
