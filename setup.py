@@ -34,6 +34,13 @@ REQUEST_PATH = (
     "dataplane/pool",
     "dataplane/selection",
     "health/rules",
+    "hooks/effects",
+    "hooks/headers",
+    "hooks/loaded",
+    "hooks/objects",
+    "hooks/runner",
+    "hooks/shadow",
+    "hooks/stats",
     "http1/conversation",
     "http1/exchange",
     "http1/framing",
@@ -125,7 +132,12 @@ setup(
     # twisted.plugins is Twisted's own folder: it is named here because it has
     # no __init__.py, and must have none.
     packages=[*find_packages(include=["slardar", "slardar.*"]), "twisted.plugins"],
-    package_data={"slardar": ["py.typed"], "slardar.stores": ["schema/*.sql"]},
+    package_data={
+        "slardar": ["py.typed"],
+        "slardar.hooks.lua": ["*.lua"],
+        "slardar.hooks.python": ["*.pyi"],
+        "slardar.stores": ["schema/*.sql"],
+    },
     install_requires=[
         "RestrictedPython>=8",
         "click>=8.1",

@@ -116,7 +116,8 @@ def test_wheel_holds_what_is_needed_and_nothing_of_twisted(wheel: Path) -> None:
     """The plugin, the schema and the typing mark are in; no ``__init__`` for twisted is."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    assert {PLUGIN, "slardar/py.typed", "slardar/service.py"} <= names
+    stub = "slardar/hooks/python/hook.pyi"
+    assert {PLUGIN, "slardar/py.typed", "slardar/service.py", stub} <= names
     in_checkout = {
         path.relative_to(CHECKOUT).as_posix() for path in CHECKOUT.glob("slardar/stores/**/*.sql")
     }

@@ -48,9 +48,9 @@ def seen_request(
         own,
         request.address.decode("ascii"),
         request.scheme.decode("ascii"),
+        request.minor,
+        context,
     )
-    seen.minor = request.minor
-    seen.context = context
     if upstream is not None or request.hash_key is not None or request.cluster_key is not None:
         seen.begin_with(upstream, request.hash_key, request.cluster_key)
     return seen

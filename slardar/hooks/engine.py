@@ -51,7 +51,12 @@ class Script:
         raise NotImplementedError
 
     def close(self) -> None:
-        """It is not called any more."""
+        """It is not called any more; a second call does nothing."""
+
+    def __del__(self) -> None:
+        # Requests under way hold on to the versions that they began with, and nobody is
+        # told when the last of them has ended, but by this.
+        self.close()
 
 
 class Engine:

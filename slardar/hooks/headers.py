@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from typing import Any, Final
 
 from slardar.http1.parser import BadMessage, normal_host
@@ -28,28 +27,50 @@ _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
-@lru_cache(maxsize=1024)
-def check_name(name: str) -> tuple[str, bytes, bytes]:
-    """A header's name in lower case, the same as bytes with a colon, and as it goes on
-    the wire.
+#: Names that were found to be good; a site has few, and reads them with each request.
+_known: Final[dict[str, tuple[str, bytes, bytes]]] = {}
+_MAX_KNOWN: Final = 1024
+
+
+def check_name(name: object) -> tuple[str, bytes, bytes]:
+    """A header's name in lower case, the same as bytes between a line's end and a colon,
+    and as it goes on the wire.
 
     Raises ValueError for what is no name.
     """
-    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
+    # What is no text is not looked up: a hook's own value may take for ever to hash.
+    if type(name) is not str:
         raise ValueError(f"expected the name of a header, got {_shown(name)}")
-    lower = name.lower()
-    return lower, lower.encode("ascii") + b":", name.encode("ascii") + b": "
+    known = _known.get(name)
+    if known is None:
+        if _NAME.fullmatch(name) is None:
+            raise ValueError(f"expected the name of a header, got {_shown(name)}")
+        lower = name.lower()
+        known = lower, b"\n" + lower.encode("ascii") + b":", name.encode("ascii") + b": "
+        if len(_known) >= _MAX_KNOWN:
+            _known.clear()
+        _known[name] = known
+    return known
 
 
-def check_value(name: str, value: object) -> bytes:
+def check_value(name: object, value: object) -> bytes:
     """A header's value as it goes on the wire.  Raises ValueError for what is none."""
-    if type(value) is int:
-        value = str(value)
-    if not isinstance(value, str) or _VALUE.fullmatch(value) is None:
+    if type(value) is str:
+        # The common case, without a regular expression: printable ASCII.
+        if value.isascii() and value.isprintable() and len(value) <= _MAX_SIZE:
+            return value.strip(" ").encode("ascii")
+    elif type(value) is int and -(1 << 64) < value < 1 << 64:
+        return b"%d" % value
+    if type(value) is not str or len(value) > _MAX_SIZE or _VALUE.fullmatch(value) is None:
         raise ValueError(
-            f"{name}: expected a text of ISO-8859-1 without control characters, got {_shown(value)}"
+            f"{_shown_name(name)}: expected a text of ISO-8859-1 without control characters,"
+            f" got {_shown(value)}"
         )
     return value.strip(" \t").encode("latin-1")
+
+
+def _shown_name(name: object) -> str:
+    return name if type(name) is str and _NAME.fullmatch(name) else _shown(name)
 
 
 def _shown(value: object) -> str:
@@ -65,7 +86,7 @@ class Headers:
     changed, and ``fixed`` all names that may not.
     """
 
-    __slots__ = ("_fixed", "_lines", "_own", "_size", "_writable", "changed")
+    __slots__ = ("_fixed", "_lines", "_own", "_writable", "changed")
 
     def __init__(
         self,
@@ -78,7 +99,6 @@ class Headers:
         self._own = own
         self._writable = writable
         self._fixed = fixed
-        self._size = -1
         #: Something was written.
         self.changed = False
 
@@ -100,24 +120,24 @@ class Headers:
 
     # Reading.
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: Any, default: Any = None) -> Any:
         """The first value, or ``default``."""
-        key, wanted, _ = check_name(name)
+        key, wanted, start = check_name(name)
         if key in self._own:
             return self._own[key].decode("latin-1")
-        size = len(wanted)
-        for line in self._lines:
-            if line[:size].lower() == wanted:
-                return line[size:].strip(b" \t").decode("latin-1")
-        return default
+        index = self._place(wanted, self._text())
+        if index < 0:
+            return default
+        # The name in the line is as long, whatever its case; the blank may be missing.
+        return self._lines[index][len(start) - 1 :].strip(b" \t").decode("latin-1")
 
-    def get_all(self, name: str) -> list[str]:
+    def get_all(self, name: Any) -> list[str]:
         """Every value, in order."""
-        key, wanted, _ = check_name(name)
+        key, wanted, start = check_name(name)
         if key in self._own:
             return [self._own[key].decode("latin-1")]
         return [
-            self._lines[index][len(wanted) :].strip(b" \t").decode("latin-1")
+            self._lines[index][len(start) - 1 :].strip(b" \t").decode("latin-1")
             for index in self._places(wanted)
         ]
 
@@ -144,9 +164,9 @@ class Headers:
         return len(self.keys())
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self.get(name) is not None
+        return type(name) is str and self.get(name) is not None
 
-    def __getitem__(self, name: str) -> str:
+    def __getitem__(self, name: Any) -> str:
         value = self.get(name)
         if value is None:
             raise KeyError(name)
@@ -157,51 +177,70 @@ class Headers:
 
     # Writing.
 
-    def set(self, name: str, value: Any) -> None:
+    def set(self, name: Any, value: Any) -> None:
         """Replace every value of ``name`` by one, or by each of a list.
 
         Raises ValueError, as every way to write does, for what may not go on a wire and
         for a header that belongs to the connection.
         """
-        if isinstance(value, list | tuple):
-            checked = [check_value(name, one) for one in value]
+        key, wanted, start = check_name(name)
+        if key in self._fixed:
+            raise ValueError(f"{name}: this header is the proxy's to write")
+        if type(value) is str:
+            made = [start + check_value(name, value)]
+        elif isinstance(value, list | tuple):
+            if len(value) > _MAX_LINES:
+                raise ValueError(f"expected at most {_MAX_LINES} headers")
+            made = [start + check_value(name, one) for one in value]
         else:
-            checked = [check_value(name, value)]
-        key, wanted, start = self._writable_name(name)
+            made = [start + check_value(name, value)]
         if key in self._writable:
-            self._set_own(key, checked)
+            self._set_own(key, [line[len(start) :] for line in made])
             return
         lines = self._lines
-        places = self._places(wanted)
-        for index in reversed(places):
-            self._grow(-len(lines[index]))
-            del lines[index]
-        place = places[0] if places else len(lines)
-        lines[place:place] = [self._checked_line(start + one) for one in checked]
+        text = b"\n" + b"\n".join(lines).lower()  # _text(), without the call
+        at = text.find(wanted)
+        if at < 0:
+            # None or one of that name, which is common, costs one search.
+            self._check_room(len(text), len(lines), made)
+            lines.extend(made)
+        else:
+            index = text.count(b"\n", 0, at)
+            places = [index] if text.find(wanted, at + 1) < 0 else self._places(wanted)
+            old = sum([len(lines[place]) + 1 for place in places])
+            self._check_room(len(text) - old, len(lines) - len(places), made)
+            for place in reversed(places):
+                del lines[place]
+            lines[index:index] = made
         self.changed = True
 
-    __setitem__ = set
+    def __setitem__(self, name: Any, value: Any) -> None:
+        self.set(name, value)
 
-    def add(self, name: str, value: Any) -> None:
+    def add(self, name: Any, value: Any) -> None:
         """One more value, behind those that there are."""
+        key, _, start = check_name(name)
+        if key in self._fixed:
+            raise ValueError(f"{name}: this header is the proxy's to write")
         checked = check_value(name, value)
-        key, _, start = self._writable_name(name)
         if key in self._writable:
             known = self._own.get(key)
             # X-Forwarded-For and its kin are lists; a second Host would be none.
             joined = key != "host" and known
             self._set_own(key, [known + b", " + checked if joined and known else checked])
         else:
-            self._lines.append(self._checked_line(start + checked))
+            made = start + checked
+            self._check_room(len(self._text()), len(self._lines), [made])
+            self._lines.append(made)
             self.changed = True
 
-    def setdefault(self, name: str, value: Any) -> str:
+    def setdefault(self, name: Any, value: Any) -> str:
         """The value; it is set to ``value`` first if there is none."""
         if self.get(name) is None:
             self.set(name, value)
         return self[name]
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: Any) -> None:
         """Remove every value, if there is one."""
         key, wanted, _ = check_name(name)
         if key in self._fixed or key == "host":
@@ -209,13 +248,13 @@ class Headers:
         if self._own.pop(key, None) is not None:
             self.changed = True
         for index in reversed(self._places(wanted)):
-            self._grow(-len(self._lines[index]))
             del self._lines[index]
             self.changed = True
 
-    __delitem__ = remove
+    def __delitem__(self, name: Any) -> None:
+        self.remove(name)
 
-    def pop(self, name: str, default: Any = None) -> Any:
+    def pop(self, name: Any, default: Any = None) -> Any:
         """Remove a header; answers the first value it had, or ``default``."""
         value = self.get(name, default)
         self.remove(name)
@@ -230,6 +269,8 @@ class Headers:
     def _set_own(self, key: str, values: list[bytes]) -> None:
         if len(values) != 1:
             raise ValueError(f"{key}: expected one value")
+        if len(values[0]) > _MAX_SIZE // 4:
+            raise ValueError(f"{key}: expected at most {_MAX_SIZE // 4} bytes")
         if key == "host":
             try:
                 normal_host(values[0])
@@ -238,27 +279,30 @@ class Headers:
         self._own[key] = values[0]
         self.changed = True
 
-    def _writable_name(self, name: str) -> tuple[str, bytes, bytes]:
-        checked = check_name(name)
-        if checked[0] in self._fixed:
-            raise ValueError(f"{name}: this header is the proxy's to write")
-        return checked
+    def _text(self) -> bytes:
+        """The lines in lower case, each behind a line's end, for searches in one go.
+
+        No line holds one itself: neither the parser nor the checks here let it in.
+        """
+        return b"\n" + b"\n".join(self._lines).lower()
+
+    def _place(self, wanted: bytes, text: bytes) -> int:
+        """Where the first line is that begins with this name and colon; -1 if none is."""
+        at = text.find(wanted)
+        return at if at < 0 else text.count(b"\n", 0, at)
 
     def _places(self, wanted: bytes) -> list[int]:
-        """Where the lines are that begin with this lower-case name and colon."""
-        size = len(wanted)
-        return [index for index, line in enumerate(self._lines) if line[:size].lower() == wanted]
+        """Where all of them are."""
+        start = wanted[1:]
+        size = len(start)
+        return [index for index, line in enumerate(self._lines) if line[:size].lower() == start]
 
-    def _checked_line(self, line: bytes) -> bytes:
-        if len(self._lines) >= _MAX_LINES:
+    @staticmethod
+    def _check_room(size: int, lines: int, made: list[bytes]) -> None:
+        """Raises ValueError if these lines would be too many, or too long together."""
+        if lines + len(made) > _MAX_LINES:
             raise ValueError(f"expected at most {_MAX_LINES} headers")
-        self._grow(len(line))
-        return line
-
-    def _grow(self, by: int) -> None:
-        if self._size < 0:
-            self._size = sum(map(len, self._lines))
-        self._size += by
-        if by > 0 and self._size > _MAX_SIZE:
-            self._size -= by
+        for line in made:
+            size += len(line) + 1
+        if size > _MAX_SIZE:
             raise ValueError(f"expected headers of at most {_MAX_SIZE} bytes together")

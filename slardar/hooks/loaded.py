@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable, Mapping
 from zlib import crc32
 
@@ -26,12 +25,10 @@ def mark_of(path: str, code: Code) -> int:
 class Loaded:
     """One version of a script: loaded, or why it is not.
 
-    Its script is closed with the last reference to it, for requests under way may call
-    that long after another version has taken its place.
+    Requests under way may call its script long after another version has taken its place.
     """
 
     __slots__ = (
-        "__weakref__",
         "code",
         "error",
         "mark",
@@ -61,8 +58,6 @@ class Loaded:
         self.stats = CallStats()
         #: It failed too often, and is not run any more.
         self.suspended = False
-        if script is not None:
-            weakref.finalize(self, script.close).atexit = False
 
     @property
     def state(self) -> str:

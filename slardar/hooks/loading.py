@@ -70,7 +70,7 @@ class Loader:
                     return None if code is None else self._find(hook, code, known, before)
 
                 stage = self._stage(hook, find)
-                if stage.active is not None or stage.canary is not None:
+                if stage.versions():
                     stages[hook.path] = stage
         self.stages = stages
 
@@ -81,7 +81,7 @@ class Loader:
             stage.previous = find(hook.previous)
         if hook.canary:
             stage.canary = find(hook.staged)
-        if hook.shadow and hook.active is not None:
+        if hook.shadow:
             stage.shadow = find(hook.staged)
         known = self.stages.get(hook.path)
         if known is not None and known.shadow is stage.shadow and known.active is stage.active:

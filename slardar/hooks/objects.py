@@ -2,7 +2,9 @@
 
 Plain values that are the hook's own: whatever it does to them touches nothing of the
 proxy until :mod:`slardar.hooks.effects` takes over what changed.  Every value is checked
-when it is written, and refused with a ValueError that a hook may catch.
+when it is written, and refused with a ValueError that a hook may catch.  What comes from
+a hook has no type in the signatures: where mypyc compiles this, it would check that first,
+and its message for a tuple of tuples of itself never ends.
 :data:`READABLE` and :data:`WRITABLE` say which names a script may use.
 """
 
@@ -113,6 +115,8 @@ class HookRequest:
         own: dict[str, bytes],
         client: str = "",
         scheme: str = "http",
+        minor: int = 1,
+        context: dict[str, Any] | None = None,
     ) -> None:
         self._method = method
         self._target = target
@@ -127,13 +131,13 @@ class HookRequest:
         self.client = client
         self.scheme = scheme
         #: The minor version of HTTP/1 that the client speaks.
-        self.minor = 1
+        self.minor = minor
         #: A hook's own, for as long as the request lasts.
-        self.context: dict[str, Any] = {}
+        self.context: dict[str, Any] = {} if context is None else context
         #: What the client gets, if a hook has decided that.
         self.answer: Answer | None = None
         #: The names of what was written, apart from headers and query.
-        self.written: set[str] = set()
+        self.written: tuple[str, ...] = ()
 
     def begin_with(
         self,
@@ -152,11 +156,11 @@ class HookRequest:
         return self._method
 
     @method.setter
-    def method(self, value: str) -> None:
+    def method(self, value: Any) -> None:
         if not isinstance(value, str) or not _METHOD.fullmatch(value) or not _is_method(value):
             raise ValueError(f"method: expected a method such as GET, got {_shown(value)}")
         self._method = value
-        self.written.add("method")
+        self.written += ("method",)
 
     @property
     def host(self) -> str:
@@ -165,7 +169,7 @@ class HookRequest:
         return "" if raw is None else normal_host(raw)
 
     @host.setter
-    def host(self, value: str) -> None:
+    def host(self, value: Any) -> None:
         self.headers.set("host", value)
 
     @property
@@ -178,7 +182,7 @@ class HookRequest:
         return self._target
 
     @uri.setter
-    def uri(self, value: str) -> None:
+    def uri(self, value: Any) -> None:
         if (
             not isinstance(value, str)
             or len(value) > _MAX_TARGET
@@ -187,7 +191,7 @@ class HookRequest:
             raise ValueError(f"uri: expected a path with its query, got {_shown(value)}")
         self._target = value
         self._query = None
-        self.written.add("uri")
+        self.written += ("uri",)
 
     @property
     def path(self) -> str:
@@ -195,7 +199,7 @@ class HookRequest:
         return self._target.partition("?")[0]
 
     @path.setter
-    def path(self, value: str) -> None:
+    def path(self, value: Any) -> None:
         if not _is_part(value) or value[:1] != "/":
             raise ValueError(f"path: expected one that begins with /, got {_shown(value)}")
         query = self._target.partition("?")[2]
@@ -204,7 +208,7 @@ class HookRequest:
             raise ValueError(f"path: expected at most {_MAX_TARGET} characters with the query")
         # The fields of the query, and what was written to them, stay.
         self._target = text + ("?" + query if query else "")
-        self.written.add("uri")
+        self.written += ("uri",)
 
     @property
     def query_string(self) -> str:
@@ -212,7 +216,7 @@ class HookRequest:
         return self.uri.partition("?")[2]
 
     @query_string.setter
-    def query_string(self, value: str) -> None:
+    def query_string(self, value: Any) -> None:
         if not _is_part(value):
             raise ValueError(f"query_string: expected text, got {_shown(value)}")
         text = quote(value, safe=_IN_PATH + "?")
@@ -249,11 +253,11 @@ class HookRequest:
         return self._upstream
 
     @upstream.setter
-    def upstream(self, value: str | None) -> None:
+    def upstream(self, value: Any) -> None:
         if value is not None and not (isinstance(value, str) and 0 < len(value) <= 255):
             raise ValueError(f"upstream: expected a name or None, got {_shown(value)}")
         self._upstream = value
-        self.written.add("upstream")
+        self.written += ("upstream",)
 
     @property
     def hash_key(self) -> str | None:
@@ -261,11 +265,11 @@ class HookRequest:
         return self._hash_key
 
     @hash_key.setter
-    def hash_key(self, value: str | None) -> None:
+    def hash_key(self, value: Any) -> None:
         if value is not None and not _is_key(value):
             raise ValueError(f"hash_key: expected a text or None, got {_shown(value)}")
         self._hash_key = value
-        self.written.add("hash_key")
+        self.written += ("hash_key",)
 
     @property
     def cluster_key(self) -> str | tuple[str, ...] | None:
@@ -281,7 +285,7 @@ class HookRequest:
                 f" got {_shown(value)}"
             )
         self._cluster_key = value if value is None or isinstance(value, str) else tuple(names)
-        self.written.add("cluster_key")
+        self.written += ("cluster_key",)
 
     @property
     def headers_changed(self) -> bool:
@@ -295,7 +299,7 @@ class HookRequest:
 
     # Answering.
 
-    def reject(self, status: int, message: str = "") -> None:
+    def reject(self, status: Any, message: Any = "") -> None:
         """Answer with an error from 400 to 599; 444 closes without a reply."""
         if type(status) is not int or not 400 <= status <= 599:
             raise ValueError(f"reject: expected a status from 400 to 599, got {_shown(status)}")
@@ -303,7 +307,7 @@ class HookRequest:
             raise ValueError(f"reject: expected a text, got {_shown(message)}")
         self.answer = Answer(status, message)
 
-    def respond(self, status: int, body: str | bytes = "", headers: Any = None) -> None:
+    def respond(self, status: Any, body: Any = "", headers: Any = None) -> None:
         """Answer with this; ``headers`` is a mapping, or pairs."""
         if type(status) is not int or not 200 <= status <= 599:
             raise ValueError(f"respond: expected a status from 200 to 599, got {_shown(status)}")
@@ -321,7 +325,7 @@ class HookRequest:
             made.set("Content-Type", "text/plain; charset=utf-8")
         self.answer = Answer(status, None, body, made.lines)
 
-    def redirect(self, url: str, status: int = 302) -> None:
+    def redirect(self, url: Any, status: Any = 302) -> None:
         """Send the client elsewhere; ``url`` is a URL or a path."""
         if status not in (301, 302, 303, 307, 308) or type(status) is not int:
             raise ValueError(f"redirect: expected 301, 302, 303, 307 or 308, got {_shown(status)}")
@@ -330,7 +334,7 @@ class HookRequest:
         place = quote(url, safe=_IN_PATH + "?#")
         self.answer = Answer(status, None, b"", [b"Location: " + place.encode("ascii")])
 
-    def exit(self, errno: Errno) -> None:
+    def exit(self, errno: Any) -> None:
         """Answer with one of ``errno``'s errors; ``errno.OK`` lets the request go on."""
         if not isinstance(errno, Errno):
             raise ValueError(f"exit: expected one of errno, got {_shown(errno)}")
@@ -351,7 +355,7 @@ class HookResponse:
         self._own = own
         self._headers: Headers | None = None
         #: The names of what was written, apart from headers.
-        self.written: set[str] = set()
+        self.written: tuple[str, ...] = ()
 
     @property
     def status(self) -> int:
@@ -359,7 +363,7 @@ class HookResponse:
         return self._status
 
     @status.setter
-    def status(self, value: int) -> None:
+    def status(self, value: Any) -> None:
         # What has no body, and what has one, is decided by then.
         bodiless = (204, 304)
         if type(value) is not int or not 200 <= value <= 599:
@@ -367,7 +371,7 @@ class HookResponse:
         if (value in bodiless) != (self._status in bodiless):
             raise ValueError(f"status: {self._status} cannot become {value}: one has no body")
         self._status = value
-        self.written.add("status")
+        self.written += ("status",)
 
     @property
     def headers(self) -> Headers:
@@ -388,9 +392,11 @@ class HookResponse:
 class Query:
     """The fields of a query, in order; names may have several values."""
 
-    __slots__ = ("_fields", "changed")
+    __slots__ = ("_fields", "_known_size", "changed")
 
     def __init__(self, text: str) -> None:
+        #: The characters of all of it in a URL; -1 until somebody needs it.
+        self._known_size = -1
         # All of them, however many: what a rule does not see, a server would.
         self._fields = [_field(part) for part in text.split("&") if part]
         #: Something was written.
@@ -401,14 +407,14 @@ class Query:
         """As it goes into a URL."""
         return urlencode(self._fields, errors="surrogateescape")
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: Any, default: Any = None) -> Any:
         """The first value, or ``default``."""
         for key, value in self._fields:
             if key == name:
                 return value
         return default
 
-    def get_all(self, name: str) -> list[str]:
+    def get_all(self, name: Any) -> list[str]:
         """Every value, in order."""
         return [value for key, value in self._fields if key == name]
 
@@ -433,13 +439,13 @@ class Query:
     def __contains__(self, name: object) -> bool:
         return any(key == name for key, _ in self._fields)
 
-    def __getitem__(self, name: str) -> str:
+    def __getitem__(self, name: Any) -> str:
         value = self.get(name)
         if value is None:
             raise KeyError(name)
         return value  # type: ignore[no-any-return]
 
-    def set(self, name: str, value: Any) -> None:
+    def set(self, name: Any, value: Any) -> None:
         """Replace every value of ``name`` by one, or by each of a list.
 
         Raises ValueError, as :meth:`add` does, for what is no text and for a query that
@@ -448,33 +454,43 @@ class Query:
         values = value if isinstance(value, list | tuple) else (value,)
         checked = [_checked_field(name, one) for one in values]
         kept = [field for field in self._fields if field[0] != name]
-        self._replace(kept + checked)
+        before = self._size()
+        self._take(checked, _size_of(kept), before)
+        self._fields = kept + checked
 
-    __setitem__ = set
+    def __setitem__(self, name: Any, value: Any) -> None:
+        self.set(name, value)
 
-    def add(self, name: str, value: Any) -> None:
+    def add(self, name: Any, value: Any) -> None:
         """One more value."""
-        self._replace([*self._fields, _checked_field(name, value)])
+        checked = _checked_field(name, value)
+        size = self._size()
+        self._take([checked], size, size)
+        self._fields.append(checked)
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: Any) -> None:
         """Remove every value, if there is one."""
         kept = [field for field in self._fields if field[0] != name]
         if len(kept) != len(self._fields):
             self._fields = kept
+            self._known_size = -1
             self.changed = True
 
-    __delitem__ = remove
+    def __delitem__(self, name: Any) -> None:
+        self.remove(name)
 
-    def _replace(self, fields: list[tuple[str, str]]) -> None:
-        # Of a character there are twelve in the URL at most; only a long query needs more
-        # than a look at that.
-        longest = sum([12 * (len(name) + len(value)) + 2 for name, value in fields])
-        if longest > _MAX_TARGET:
-            size = _size_of(fields)
-            # One that came too long may be made shorter.
-            if size > _MAX_TARGET and size >= _size_of(self._fields):
-                raise ValueError(f"query: expected at most {_MAX_TARGET} characters together")
-        self._fields = fields
+    def _size(self) -> int:
+        if self._known_size < 0:
+            self._known_size = _size_of(self._fields)
+        return self._known_size
+
+    def _take(self, fields: list[tuple[str, str]], kept: int, before: int) -> None:
+        """Count fields that come to others of ``kept`` characters."""
+        size = kept + _size_of(fields)
+        # One that came too long may be made shorter.
+        if size > _MAX_TARGET and size >= before:
+            raise ValueError(f"query: expected at most {_MAX_TARGET} characters together")
+        self._known_size = size
         self.changed = True
 
     def __repr__(self) -> str:

@@ -131,6 +131,8 @@ class HookTally:
     def __init__(self) -> None:
         self._reports: dict[_Key, dict[int, HookReport]] = {}
         self._shadows: dict[_Key, dict[int, ShadowReport]] = {}
+        #: Versions that are suspended everywhere, whatever a process may still say.
+        self.suspended: set[int] = set()
         #: The counters of processes that have ended.
         self._ended: dict[_Key, CallStats] = {}
 
@@ -169,6 +171,8 @@ class HookTally:
             if _WORST.index(report.state) > _WORST.index(totals.state):
                 totals.state = report.state
             totals.error = totals.error or report.error
+        if mark in self.suspended:
+            totals.state = "suspended"
         return totals
 
     def shadow(self, path: str, mark: int) -> ShadowTotals:

@@ -48,8 +48,8 @@ _log = Logger("slardar.hooks")
 _BROKEN = "a hook failed"
 
 #: A version in the shadow of the one that a request gets: the request for the report, the
-#: version, and what it saw.
-_Shaded = tuple[str, Loaded, HookRequest]
+#: version, what it saw, and whether it would have made a difference.
+_Shaded = tuple[str, Loaded, HookRequest, bool]
 
 
 class Runner(HooksBase):
@@ -133,9 +133,13 @@ class Runner(HooksBase):
     def _stage_request(self, stage: Stage, request: Request, hooked: Hooked) -> bool:
         """Let one script see the request; True if the client gets an answer by that."""
         loaded = stage.choose()
-        if loaded is None:
-            return False
         context = self._shade(stage, hooked) if stage.shadow is not None else None
+        if loaded is None:
+            # No version is in service for it, so a shadow is compared with none.
+            if context is not None:
+                untouched = seen_request(request, {}, hooked.upstream)
+                self._compare(stage, request, hooked.upstream, context, untouched)
+            return False
         seen = None
         while loaded is not None:
             seen = self._see(loaded, request, hooked.context, hooked.upstream)
@@ -230,10 +234,12 @@ class Runner(HooksBase):
         staged = self._see(loaded, request, context, upstream, comparison.stats)
         self._sampler.took(comparison.stats.nanoseconds - before)
         what = f"{request.method} {request.host}{request.target.decode('latin-1')}"
-        comparison.note(what, shadow.request_decision(seen), shadow.request_decision(staged))
+        differs = comparison.note(
+            what, shadow.request_decision(seen), shadow.request_decision(staged)
+        )
         if loaded is None or loaded.script is None or staged is None or staged.answer is not None:
             return None
-        return (what, loaded, staged) if loaded.script.on_replies else None
+        return (what, loaded, staged, differs) if loaded.script.on_replies else None
 
     def _compare_reply(
         self,
@@ -244,15 +250,16 @@ class Runner(HooksBase):
         reply: Reply,
     ) -> None:
         """The same for a reply; nothing of what was done to it is applied yet."""
-        what, loaded, staged_request = shaded
+        what, loaded, staged_request, differs = shaded
         comparison = stage.comparison
         before = comparison.stats.nanoseconds
         staged = self._see_reply(loaded, staged_request, reply, comparison.stats)
         self._sampler.took(comparison.stats.nanoseconds - before)
-        comparison.note(
+        comparison.note_reply(
             what,
             shadow.response_decision(request, seen),
             shadow.response_decision(staged_request, staged),
+            differs,
         )
 
     # Replies.

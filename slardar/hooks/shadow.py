@@ -67,12 +67,19 @@ class Comparison:
         #: The shadow's own calls, errors and times.
         self.stats = CallStats()
 
-    def note(self, what: str, active: Decision, staged: Decision) -> None:
-        """One request, or one reply, that both have seen."""
+    def note(self, what: str, active: Decision, staged: Decision) -> bool:
+        """One request that both have seen; answers whether they would differ."""
         self.compared += 1
+        return self._differ(what, active, staged, 1)
+
+    def note_reply(self, what: str, active: Decision, staged: Decision, counted: bool) -> None:
+        """The reply to such a request, which is ``counted`` already if they differed."""
+        self._differ(what, active, staged, 0 if counted else 1)
+
+    def _differ(self, what: str, active: Decision, staged: Decision, count: int) -> bool:
         if active == staged:
-            return
-        self.differing += 1
+            return False
+        self.differing += count
         keys = [key for key in {**active, **staged} if active.get(key) != staged.get(key)]
         self.examples.append(
             {
@@ -82,6 +89,7 @@ class Comparison:
             }
         )
         del self.examples[:-EXAMPLES]
+        return True
 
 
 def copied(context: dict[str, Any]) -> dict[str, Any] | None:

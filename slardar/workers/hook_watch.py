@@ -27,6 +27,8 @@ class HookWatch:
         self._suspend = suspend
         self._suspensions = Suspensions()
         self.tally = HookTally()
+        #: Shown as suspended at once, before any worker has said so.
+        self.tally.suspended = self._suspensions.marks
 
     @property
     def suspended(self) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ class FakeScript(Script):
     """A hook that is loaded; its actions are looked up by the words of its code."""
 
     def __init__(self, engine: FakeEngine, name: str, code: str, modules: Mapping[str, str]):
+        self.closed = 0
         self._engine = engine
         self.name = name
         self.code = code
@@ -31,7 +32,6 @@ class FakeScript(Script):
         words = code.split()
         self.on_replies = any(word.startswith("reply:") for word in words)
         self.on_requests = not all(word.startswith("reply:") for word in words)
-        self.closed = 0
 
     def on_request(self, request: HookRequest) -> None:
         self._run("", request, None)

@@ -153,7 +153,7 @@ def test_next_hook_sees_what_the_one_before_did() -> None:
     assert (seen.upstream, seen.hash_key, seen.cluster_key) == ("other", "k", ("dc1",))
     assert seen.context == {"x": 1}
     # Seen is not written.
-    assert seen.written == set()
+    assert seen.written == ()
 
 
 # Answers.

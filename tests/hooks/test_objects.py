@@ -142,7 +142,7 @@ def test_target_takes_no_line_break(key: str, text: str) -> None:
     with pytest.raises(ValueError, match=key):
         setattr(request, key, "/a" + text)
     assert (request.uri, request.method, request.host) == before
-    assert request.written == set()
+    assert request.written == ()
     assert (request.uri_changed, request.headers_changed) == (False, False)
 
 

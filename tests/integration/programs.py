@@ -161,12 +161,12 @@ class Nginx(Program):
 class Slardar(Program):
     """``twistd -n slardar`` in a folder of its own, on ports of the kernel's choice."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, **environment: str) -> None:
         folder.mkdir(exist_ok=True)
         command = [*TWISTD, "--nodaemon", "slardar", "--workers", "0"]
         command += ["--listen", "tcp:0:interface=127.0.0.1"]
         command += ["--control", "tcp:0:interface=127.0.0.1", *options]
-        super().__init__(command, folder)
+        super().__init__(command, folder, **environment)
 
     def ready(self) -> Slardar:
         """Itself, once it takes requests and calls."""

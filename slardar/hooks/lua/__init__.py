@@ -1,0 +1,1 @@
+"""Hooks in Lua: upyun/slardar's scripts, on LuaJIT's interpreter, contained."""

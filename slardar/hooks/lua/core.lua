@@ -1,0 +1,408 @@
+-- How a script is run: its environment, its budget, its end.
+--
+-- This and the other Lua files here are trusted; scripts get functions and tables of them
+-- through an environment of their own.  One runtime serves every script of a worker, so
+-- nothing that a script may write is shared: libraries are seen through a table of the
+-- script's own (core.lib), and metatables are closed to it.
+
+local core = ...
+
+local type, tostring, rawset, next = type, tostring, rawset, next
+local rawpcall, rawerror = pcall, error
+local setfenv, setmetatable, loadstring = setfenv, setmetatable, loadstring
+local count, sethook, getinfo = collectgarbage, debug.sethook, debug.getinfo
+local str_byte, str_sub, str_find = string.byte, string.sub, string.find
+local clock, module_code = core.py.clock, core.py.module
+local budget, room = core.budget, core.room / 1024
+
+-- What ends a script without being an error of its own: no script can catch these.
+local EXIT, BUDGET, MEMORY = {}, {}, {}
+
+-- Instructions between two looks, and looks between two readings of the clock, which cost
+-- a microsecond.
+local STEP, RARELY = 16, 20
+
+-- With a string of a mebibyte one instruction can take a millisecond or two.  So the
+-- clock is read the more often, the larger what a script has made, or let go, between
+-- two looks: at every look from HUGE on, and then for the rest of a call there is a look
+-- after CLOSELY instructions.  In KiB.
+local LARGE, HUGE, CLOSELY = 64, 1024, 4
+
+-- Protected calls inside each other: as many as Lua without a compiler can have.  To
+-- unwind more of them takes long.
+local NESTED = 200
+
+-- The call that runs.
+local nobody = { largest = 0 }
+local script, started, looks, tripped = nobody, nil, 0, false
+-- Looks between two readings of the clock in this call, and whether it is looked at closely.
+local rarely, close = RARELY, false
+-- KiB in use at the last look, and the least that there were.
+local last, floor = 0, 0
+-- Coroutines, and protected calls, inside each other.
+local depth, nested = 0, 0
+
+local check
+
+local function trip()
+    if core.outer[getinfo(2, "f").func] then
+        return
+    end
+    rawerror(BUDGET, 0)
+end
+
+local function weigh(size)
+    if size > script.largest then
+        script.largest = size
+        rarely = size < HUGE and RARELY * LARGE / size or 1
+    end
+    if size >= HUGE and not close then
+        close, looks = true, RARELY
+        sethook(check, "", CLOSELY)
+    end
+end
+
+check = function()
+    if script == nobody then
+        return
+    end
+    local now = count("count")
+    local change = now - last
+    last = now
+    if now < floor then
+        floor = now
+    end
+    if change > LARGE or change < -LARGE then
+        weigh(change < 0 and -change or change)
+    end
+    looks = looks + 1
+    if looks < rarely then
+        return
+    end
+    looks = 0
+    now = clock()
+    if not started then
+        -- What was done before counts as if it had taken long, where it may have.
+        started = close and now - 0.4 * budget or now
+    elseif now - started > budget then
+        -- From now on every instruction raises, so that a pcall in a loop ends too.
+        tripped = true
+        sethook(trip, "", 1)
+        rawerror(BUDGET, 0)
+    end
+end
+
+-- For what takes long in a few instructions: the next look reads the clock.
+function core.costly()
+    looks = RARELY
+end
+
+-- A call into Python may need memory where failing is not possible; it is made only
+-- while there is some left.
+function core.ready()
+    if count("count") - floor > room then
+        rawerror(MEMORY, 0)
+    end
+end
+
+local function begin(owner)
+    script, started, looks, depth, nested = owner, nil, 0, 0, 0
+    floor = count("count")
+    last = floor
+    local largest = owner.largest
+    rarely = largest > LARGE and RARELY * LARGE / largest or RARELY
+    if largest >= HUGE then
+        started = clock()
+    end
+    owner.settings = nil
+    core.fresh()
+end
+
+-- How a call ended: nothing, or the kind of failure and what it says.
+local function finish(ok, err)
+    local late = tripped
+    if late or close then
+        tripped, close = false, false
+        sethook(check, "", STEP)
+    end
+    script = nobody
+    if late then
+        return "budget", ""
+    elseif ok or err == EXIT then
+        return nil
+    elseif err == BUDGET then
+        return "budget", ""
+    elseif err == MEMORY then
+        return "memory", ""
+    elseif type(err) == "string" then
+        if str_find(err, "not enough memory", 1, true) and #err < 200 then
+            return "memory", ""
+        end
+        return "error", str_sub(err, 1, 2000)
+    elseif type(err) == "number" then
+        return "error", tostring(err)
+    end
+    return "error", "(error object is a " .. type(err) .. " value)"
+end
+
+local function recover()
+    return finish(true)
+end
+
+core.outer = { [finish] = true, [recover] = true }
+
+-- For Python, when a call ended in a way that only it saw.
+core.recover = recover
+
+function core.exit()
+    rawerror(EXIT, 0)
+end
+
+-- The script that runs.
+function core.current()
+    return script
+end
+
+-- pcall and its kin, for which an end is no error.
+
+local function passes(err)
+    return err == EXIT or err == BUDGET or err == MEMORY or type(err) == "userdata"
+end
+
+local function caught(ok, ...)
+    nested = nested - 1
+    if not ok and passes((...)) then
+        rawerror((...), 0)
+    end
+    return ok, ...
+end
+
+local function enter()
+    if nested >= NESTED then
+        rawerror("too many protected calls inside each other", 3)
+    end
+    nested = nested + 1
+end
+
+function core.pcall(f, ...)
+    enter()
+    return caught(rawpcall(f, ...))
+end
+
+local function handled(handler, ok, ...)
+    nested = nested - 1
+    if ok then
+        return true, ...
+    elseif passes((...)) then
+        rawerror((...), 0)
+    end
+    return false, handler((...))
+end
+
+-- The handler runs after the stack is unwound: within it no hook would fire.
+function core.xpcall(f, handler, ...)
+    enter()
+    return handled(handler, rawpcall(f, ...))
+end
+
+-- Coroutines.  They nest on the C stack, so only to a small depth.
+local co_create, co_resume = coroutine.create, coroutine.resume
+local MAX_DEPTH = 32
+
+local function resumed(before, ok, ...)
+    depth, nested = depth - 1, before
+    if not ok and passes((...)) then
+        rawerror((...), 0)
+    end
+    return ok, ...
+end
+
+local function resume(co, ...)
+    if type(co) ~= "thread" then
+        rawerror("bad argument #1 to 'resume' (coroutine expected)", 3)
+    end
+    if depth >= MAX_DEPTH then
+        return false, "too many coroutines inside each other"
+    end
+    depth = depth + 1
+    return resumed(nested, co_resume(co, ...))
+end
+
+function core.resume(co, ...)
+    return resume(co, ...)
+end
+
+local function unwrapped(ok, ...)
+    if not ok then
+        rawerror((...), 0)
+    end
+    return ...
+end
+
+function core.wrap(f)
+    local co = co_create(f)
+    return function(...)
+        return unwrapped(resume(co, ...))
+    end
+end
+
+-- Code.
+
+local function compile(name, code)
+    if str_byte(code, 1) == 27 then
+        return nil, name .. ":1: expected Lua source, not bytecode"
+    end
+    return loadstring(code, "=" .. name)
+end
+
+core.compile = compile
+
+-- Whether code is Lua; answers what is wrong with it.
+function core.check(name, code)
+    local chunk, err = compile(name, code)
+    if not chunk then
+        return err
+    end
+    return nil
+end
+
+-- A library as a script sees it: reads go to ours, writes stay in its own table.
+local views = setmetatable({}, { __mode = "k" })
+
+local function view(lib)
+    local meta = views[lib]
+    if not meta then
+        meta = { __index = lib, __metatable = false }
+        views[lib] = meta
+    end
+    return setmetatable({}, meta)
+end
+
+core.view = view
+
+-- What `name` is to this script: made when first asked for.
+local function global(owner, name)
+    local value = core.base[name]
+    if value ~= nil then
+        return value
+    end
+    local make = core.makers[name]
+    if make then
+        return make(owner)
+    end
+    value = core.libs[name]
+    if value then
+        return view(value)
+    end
+    return nil
+end
+
+-- Modules that are always there, by the name that `require` knows them by.
+local function builtin(owner, name)
+    local known = core.modules[name]
+    if known == nil then
+        return nil
+    end
+    return type(known) == "string" and owner.shared[known] or known
+end
+
+local function required(owner, name, ok, result)
+    owner.loading[name] = nil
+    if not ok then
+        rawerror(result, 0)
+    end
+    if not result then
+        rawerror(name .. " does not return the module", 0)
+    end
+    owner.loaded[name] = result
+    return result
+end
+
+function core.base_require(name)
+    if type(name) ~= "string" then
+        rawerror("bad argument #1 to 'require' (string expected, got " .. type(name) .. ")", 2)
+    end
+    local owner = script
+    local found = owner.loaded[name] or builtin(owner, name)
+    if found then
+        return found
+    end
+    if owner.loading[name] then
+        rawerror(name .. " requires itself", 2)
+    end
+    core.ready()
+    local code = module_code(name)
+    if not code then
+        rawerror("module " .. str_sub(name, 1, 200) .. " is not active", 2)
+    end
+    local chunk, err = compile(name, code)
+    if not chunk then
+        rawerror(err, 0)
+    end
+    local env = setmetatable({}, owner.meta)
+    rawset(env, "_G", env)
+    setfenv(chunk, env)
+    owner.loading[name] = true
+    return required(owner, name, rawpcall(chunk, name))
+end
+
+-- Text compiled by a script, in its own environment.
+function core.compile_text(text, name)
+    local chunk, err = compile(name, text)
+    if not chunk then
+        return nil, err
+    end
+    return setfenv(chunk, script.env)
+end
+
+-- A script: a function that runs it, and one that requires a module for it.
+function core.load(name, code)
+    local chunk, err = compile(name, code)
+    if not chunk then
+        return nil, err
+    end
+    local owner = { name = name, loaded = {}, loading = {}, largest = #code / 1024 }
+    local shared = setmetatable({}, {
+        __index = function(t, key)
+            local value = global(owner, key)
+            if value ~= nil then
+                rawset(t, key, value)
+            end
+            return value
+        end,
+        __metatable = false,
+    })
+    owner.shared = shared
+    -- Globals that a script sets last as long as the request.
+    local meta = { __index = shared, __metatable = false }
+    owner.meta = meta
+
+    local function run()
+        begin(owner)
+        local env = setmetatable({}, meta)
+        env._G = env
+        owner.env = env
+        setfenv(chunk, env)
+        return finish(rawpcall(chunk))
+    end
+
+    local function prepare(wanted)
+        begin(owner)
+        owner.env = setmetatable({}, meta)
+        return finish(rawpcall(core.base_require, wanted))
+    end
+
+    local function forget()
+        owner.loaded, owner.loading, owner.env = {}, {}, nil
+        for key in next, shared do
+            shared[key] = nil
+        end
+    end
+
+    core.outer[run], core.outer[prepare] = true, true
+    return run, prepare, forget
+end
+
+-- Nothing is reachable from a hook's closure after this.
+setmetatable(core.outer, { __mode = "k" })
+sethook(check, "", STEP)

@@ -1,0 +1,234 @@
+-- ngx, as far as a rewrite phase needs it: constants, the log, answers, and the table that
+-- each script has of its own.
+
+local core = ...
+
+local error, type, select, next, ipairs, pairs = error, type, select, next, ipairs, pairs
+local setmetatable, rawset, tonumber = setmetatable, rawset, tonumber
+local concat = table.concat
+local py, ready, costly, text, expect = core.py, core.ready, core.costly, core.text, core.expect
+local null, view, absent, absent_library =
+    core.null, core.view, core.absent, core.absent_library
+local exit, req = core.exit, core.req
+local ngx = core.ngx
+
+-- What Python says is wrong raises at the script's line.
+local function checked(problem)
+    if problem then
+        error(problem, 3)
+    end
+end
+
+for name, value in pairs({
+    OK = 0, ERROR = -1, AGAIN = -2, DONE = -4, DECLINED = -5,
+    STDERR = 0, EMERG = 1, ALERT = 2, CRIT = 3, ERR = 4, WARN = 5, NOTICE = 6, INFO = 7,
+    DEBUG = 8,
+    null = null,
+    is_subrequest = false,
+}) do
+    ngx[name] = value
+end
+
+for name, status in pairs({
+    CONTINUE = 100, SWITCHING_PROTOCOLS = 101, OK = 200, CREATED = 201, ACCEPTED = 202,
+    NO_CONTENT = 204, PARTIAL_CONTENT = 206, SPECIAL_RESPONSE = 300, MOVED_PERMANENTLY = 301,
+    MOVED_TEMPORARILY = 302, SEE_OTHER = 303, NOT_MODIFIED = 304, TEMPORARY_REDIRECT = 307,
+    PERMANENT_REDIRECT = 308, BAD_REQUEST = 400, UNAUTHORIZED = 401, PAYMENT_REQUIRED = 402,
+    FORBIDDEN = 403, NOT_FOUND = 404, NOT_ALLOWED = 405, NOT_ACCEPTABLE = 406,
+    REQUEST_TIMEOUT = 408, CONFLICT = 409, GONE = 410, UPGRADE_REQUIRED = 426,
+    TOO_MANY_REQUESTS = 429, CLOSE = 444, ILLEGAL = 451, INTERNAL_SERVER_ERROR = 500,
+    METHOD_NOT_IMPLEMENTED = 501, NOT_IMPLEMENTED = 501, BAD_GATEWAY = 502,
+    SERVICE_UNAVAILABLE = 503, GATEWAY_TIMEOUT = 504, VERSION_NOT_SUPPORTED = 505,
+    INSUFFICIENT_STORAGE = 507,
+}) do
+    ngx["HTTP_" .. name] = status
+end
+
+-- The request's own: ngx.ctx, made when it is first used.
+local ctx
+
+function core.fresh()
+    ctx = nil
+end
+
+-- The log.
+
+local function shown(value)
+    if value == nil then
+        return "nil"
+    elseif value == null then
+        return "null"
+    elseif value == 0 then
+        return "0"
+    end
+    return core.to_string(value)
+end
+
+local function joined(name, first, ...)
+    local pieces, size = {}, 0
+    for position = first, select("#", ...) do
+        local piece = shown((select(position, ...)))
+        size = size + #piece
+        if size > 65536 then
+            error(name .. ": expected at most 65536 bytes", 3)
+        end
+        pieces[#pieces + 1] = piece
+    end
+    return concat(pieces)
+end
+
+function ngx.log(level, ...)
+    expect(level, "number", 1, "log")
+    if level < 0 or level > 8 then
+        error("bad log level: " .. level, 2)
+    end
+    local line = joined("log", 1, ...)
+    ready()
+    py.log(level, line)
+end
+
+function core.base.print(...)
+    local line = joined("print", 1, ...)
+    ready()
+    py.log(6, line)
+end
+
+-- Answering.
+
+local function pieces_of(value, out, level)
+    if type(value) ~= "table" then
+        local n = out.n + 1
+        local piece = shown(value)
+        out.size = out.size + #piece
+        if out.size > core.max_text then
+            error("expected to send at most " .. core.max_text .. " bytes", 0)
+        end
+        out[n], out.n = piece, n
+        return
+    end
+    if level > 100 then
+        error("expected tables nested to at most 100 levels", 0)
+    end
+    for index = 1, #value do
+        pieces_of(value[index], out, level + 1)
+    end
+end
+
+local function output(name, ending)
+    ngx[name] = function(...)
+        local out = { n = 0, size = 0 }
+        for position = 1, select("#", ...) do
+            pieces_of((select(position, ...)), out, 1)
+        end
+        local body = concat(out) .. ending
+        costly()
+        ready()
+        checked(py.say(body))
+        return 1
+    end
+end
+
+output("print", "")
+output("say", "\n")
+
+function ngx.flush()
+    return 1
+end
+
+function ngx.eof()
+    ready()
+    checked(py.say(""))
+    return 1
+end
+
+ngx.send_headers = ngx.eof
+
+function ngx.exit(status)
+    status = tonumber(status)
+    expect(status, "number", 1, "exit")
+    ready()
+    checked(py.exit(status))
+    exit()
+end
+
+function ngx.redirect(url, status)
+    url = text(url, 1, "redirect")
+    ready()
+    checked(py.redirect(url, tonumber(status) or 302))
+    exit()
+end
+
+for _, name in ipairs({ "exec", "get_raw_phases", "on_abort", "run_worker_thread", "sleep" }) do
+    ngx[name] = absent("ngx." .. name)
+end
+
+-- ngx for each script: its own tables, whose reads go to ours.
+
+local libraries = {
+    config = { subsystem = "http", debug = false, nginx_version = 0, ngx_lua_version = 0,
+        prefix = absent("ngx.config.prefix"), nginx_configure = absent("ngx.config.nginx_configure") },
+    re = core.re,
+    req = req,
+    worker = {
+        count = function() return 1 end,
+        exiting = function() return false end,
+        id = function() return 0 end,
+        pid = absent("ngx.worker.pid"),
+    },
+}
+local missing = {
+    "arg", "balancer", "location", "process", "semaphore", "shared", "socket", "ssl", "thread",
+    "timer", "udp", "tcp",
+}
+
+function ngx.get_phase()
+    return "rewrite"
+end
+
+setmetatable(ngx, {
+    __index = function(_, key)
+        if key == "status" then
+            return py.status()
+        elseif key == "ctx" then
+            ctx = ctx or {}
+            return ctx
+        elseif key == "headers_sent" then
+            return py.sent()
+        end
+        return nil
+    end,
+})
+
+local meta = {
+    __metatable = false,
+    __index = ngx,
+    __newindex = function(t, key, value)
+        if key == "status" then
+            value = tonumber(value)
+            expect(value, "number", 2, "status")
+            ready()
+            checked(py.set_status(value))
+        elseif key == "ctx" then
+            expect(value, "table", 2, "ctx")
+            ctx = value
+        else
+            rawset(t, key, value)
+        end
+    end,
+}
+
+function core.makers.ngx()
+    local made = {
+        var = setmetatable({}, core.var_meta),
+        header = setmetatable({}, core.header_meta),
+    }
+    for name, lib in next, libraries do
+        made[name] = view(lib)
+    end
+    for _, name in ipairs(missing) do
+        made[name] = absent_library("ngx." .. name)
+    end
+    -- The README of upyun/slardar asks for it here.
+    made.get_method = req.get_method
+    return setmetatable(made, meta)
+end

@@ -1,0 +1,132 @@
+"""ngx.re on RE2: the syntax of PCRE without what needs backtracking.
+
+RE2's time is linear in the subject, but the factor is the size of the compiled
+expression, and a call into it cannot be interrupted: so the product of both is bounded.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any, Final
+
+import re2  # type: ignore[import-untyped]
+
+from slardar.hooks.lua.crossing import bytes_of
+
+__all__ = ["find_match", "group_names"]
+
+#: Characters of an expression.
+_MAX_PATTERN: Final = 4096
+#: Bytes that RE2 may use for one, compiled and with what it learns while matching.
+_MEMORY: Final = 256 * 1024
+#: Instructions of an expression times bytes of a subject: 20 ms at worst (measured).
+_COST: Final = 4_000_000
+#: Kept compiled, of all scripts together.
+_KEPT: Final = 128
+
+#: d, j, o and U ask nginx for another way to the same result.
+_OPTIONS: Final = frozenset("adDijmosuUx")
+
+#: One piece of an expression: an escape, a class, a comment, a group's opening.
+_PIECE: Final = re.compile(
+    r"\\.|\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\]|\(\?#[^)]*\)|\(\?<(?=[A-Za-z_])|\(\?(?:[=!>|&R0-9+-]"
+    r"|<[=!]|P[=>])|\s+|#[^\n]*|.",
+    re.DOTALL,
+)
+_FLAGS: Final = re.compile(r"\(\?-?[imsU]")
+
+
+class _Unusable(ValueError):
+    """An expression that cannot be used, and why."""
+
+
+def _translate(pattern: str, extended: bool) -> str:
+    """PCRE's syntax as RE2 has it; raises for what RE2 has not."""
+    pieces: list[str] = []
+    for found in _PIECE.finditer(pattern):
+        piece = found.group()
+        if piece.startswith("(?#"):
+            continue
+        if extended and (piece.isspace() or piece[0] == "#"):
+            continue
+        if piece == "(?<":
+            piece = "(?P<"
+        elif piece.startswith("(?"):
+            if _FLAGS.match(pattern, found.start()) is None:
+                raise _Unusable(f"{piece}...) needs backtracking, which is not available")
+        elif piece[0] == "\\" and (
+            (piece[1:].isdigit() and piece != "\\0") or piece in ("\\g", "\\k")
+        ):
+            raise _Unusable(f"the backreference {piece} is not available")
+        elif piece == "\\Z":
+            piece = "\\z"
+        elif piece == "\\h":
+            piece = "[ \\t]"
+        pieces.append(piece)
+    return "".join(pieces)
+
+
+@lru_cache(maxsize=_KEPT)
+def _compiled(pattern: str, options: str) -> Any:
+    """Compiled, or the text that says why not."""
+    if len(pattern) > _MAX_PATTERN:
+        return f"expected a regular expression of at most {_MAX_PATTERN} bytes"
+    unknown = set(options) - _OPTIONS
+    if unknown:
+        return f'unknown flag "{ascii(min(unknown))[1:-1]}"'
+    made = re2.Options()
+    made.encoding = re2.Options.Encoding.UTF8 if "u" in options else re2.Options.Encoding.LATIN1
+    made.log_errors = False
+    made.max_mem = _MEMORY
+    made.case_sensitive = "i" not in options
+    made.dot_nl = "s" in options
+    try:
+        text = _translate(pattern, "x" in options)
+        # The place of a match is where it begins; an anchored one begins at once.
+        prefix = ("(?m)" if "m" in options else "") + ("\\A" if "a" in options else "")
+        return re2.compile(bytes_of(f"{prefix}(?:{text})" if prefix else text), made)
+    except _Unusable as error:
+        return str(error)
+    except re2.error as error:
+        what = error.args[0] if error.args else "?"
+        said = what.decode("latin-1") if isinstance(what, bytes) else str(what)
+        return ascii(said)[1:-1][:200]
+
+
+def find_match(subject: str, pattern: str, options: str, start: float) -> Any:
+    """The first match from ``start`` (from 1) on: where it and each group begin, and the
+    places behind them, one after the other.
+
+    ``None`` if there is none; ``None`` and a message if the expression cannot be used.
+    """
+    expression = _compiled(pattern, options)
+    if isinstance(expression, str):
+        return None, f"regular expression: {expression}"
+    if start > len(subject) + 1:
+        return None
+    first = int(start) - 1
+    if expression.programsize * (len(subject) - first) > _COST:
+        return None, "regular expression: too large for a subject of this size"
+    try:
+        match = expression.search(bytes_of(subject), first)
+    except re2.error:
+        return None, "regular expression: cannot be matched"
+    if match is None:
+        return None
+    places: list[int] = []
+    for group in range(expression.groups + 1):
+        begin, end = match.span(group)
+        places += (begin + 1, end + 1)
+    return tuple(places)
+
+
+def group_names(pattern: str, options: str) -> str:
+    """``NUMBER NAME`` for each named group, a line each."""
+    expression = _compiled(pattern, options)
+    if isinstance(expression, str):
+        return ""
+    return "".join(
+        f"{number} {name.decode('latin-1') if isinstance(name, bytes) else name}\n"
+        for name, number in expression.groupindex.items()
+    )

@@ -1,0 +1,164 @@
+"""One LuaJIT for all scripts of a worker: its memory, and calls into it.
+
+The interpreter only: compiled traces would run no hook, so no budget.  What a script may
+do is decided by the Lua files beside this one.
+
+Memory: LuaJIT's allocator is given a limit before each call, :data:`ROOM` above what is in
+use then.  So no call can take the whole, and there is always room for the next one to
+begin; and since one string cannot be larger, no single instruction takes longer than a
+few milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from lupa.luajit21 import (  # type: ignore[import-untyped]
+    LuaError,
+    LuaMemoryError,
+    LuaRuntime,
+)
+
+from slardar.hooks.errno import ERRNOS
+
+__all__ = ["MIN_MEMORY", "ROOM", "Failed", "Runtime"]
+
+#: Bytes that one call may add to what is in use.
+ROOM: Final = 8 << 20
+#: Bytes of them that are left for what Python answers: three of a mebibyte, at most.
+_SPARE: Final = 4 << 20
+#: Bytes of memory that an engine can work with.
+MIN_MEMORY: Final = 2 * ROOM
+
+_FILES: Final = (
+    "core", "base", "patterns", "text", "json", "re", "codec", "request", "ngx", "slardar",
+)  # fmt: skip
+
+#: How a call failed: the kind, and what Lua says of it.
+Failed = tuple[str, str]
+
+
+def _refuse_read(owner: object, name: object) -> Any:
+    raise AttributeError("not available")
+
+
+def _refuse_write(owner: object, name: object, value: object) -> None:
+    raise AttributeError("not available")
+
+
+class Runtime:
+    """LuaJIT with everything that scripts see, and nothing else.
+
+    ``functions`` are those of Python, by name; ``budget`` is in seconds of CPU time.
+    ``on_full`` is called when ``memory`` bytes are nearly used for good.
+    """
+
+    def __init__(
+        self,
+        functions: dict[str, Any],
+        budget: float,
+        memory: int,
+        on_full: Callable[[], None],
+    ) -> None:
+        if memory < MIN_MEMORY:
+            raise ValueError(f"memory: expected at least {MIN_MEMORY} bytes, got {memory}")
+        self._on_full = on_full
+        self._full = memory - ROOM
+        lua = LuaRuntime(
+            encoding="latin-1",
+            source_encoding="latin-1",
+            register_eval=False,
+            register_builtins=False,
+            unpack_returned_tuples=True,
+            attribute_handlers=(_refuse_read, _refuse_write),
+            max_memory=memory,
+        )
+        self._lua = lua
+        if not lua.get_memory_used(total=True):
+            raise RuntimeError("this lupa cannot limit the memory of LuaJIT")
+        lua.execute("jit.off() jit.flush()")
+        core: Any = lua.table_from(
+            {
+                "py": lua.table_from(functions),
+                "budget": budget,
+                "room": ROOM - _SPARE,
+                "errnos": "".join(f"{n} {e.code} {e.msg}\n" for n, e in ERRNOS.items()),
+                "null": lua.eval("newproxy(false)"),
+            }
+        )
+        start: Any = lua.eval("function(code, name, core) assert(loadstring(code, name))(core) end")
+        for file in _FILES:
+            text = Path(__file__).with_name(f"{file}.lua").read_text(encoding="ascii")
+            start(text, f"={file}.lua", core)
+        # Nobody needs the globals any more.
+        lua.execute("local all = _G for key in next, all do all[key] = nil end")
+        self._load: Any = core["load"]
+        self._check: Any = core["check"]
+        self._recover: Any = core["recover"]
+        lua.gccollect()
+
+    @property
+    def used(self) -> int:
+        """Bytes in use, garbage included."""
+        return self._lua.get_memory_used(total=True)  # type: ignore[no-any-return]
+
+    @property
+    def is_full(self) -> bool:
+        """There is no room for another script, garbage included.
+
+        Said before there is none for a call: requests make small things that last.
+        """
+        return self.used > self._full - ROOM // 4
+
+    def collect(self) -> int:
+        """Free what nobody holds; answers the bytes in use then."""
+        self._lua.gccollect()
+        return self.used
+
+    def check(self, name: str, code: str) -> str | None:
+        """What is wrong with a text as Lua."""
+        answer = self.call(self._check, name, code)
+        if isinstance(answer, tuple):
+            return f"{name}: {answer[0]}"
+        return answer  # type: ignore[no-any-return]
+
+    def load(self, name: str, code: str) -> tuple[Any, Any, Any]:
+        """A script's functions: to run it, to require a module for it, to forget all
+        that its modules keep.
+
+        Raises ValueError with Lua's message.
+        """
+        answer = self.call(self._load, name, code)
+        if len(answer) != 3:
+            raise ValueError(answer[1])
+        return answer  # type: ignore[no-any-return]
+
+    def call(self, function: Any, *arguments: Any) -> Any:
+        """What a function of Lua answers, within the memory that a call may take.
+
+        One that ended as no function of ours does answers as :data:`Failed`.
+        """
+        lua = self._lua
+        used = lua.get_memory_used(True)
+        if used > self._full:
+            lua.gccollect()
+            used = lua.get_memory_used(True)
+            if used > self._full:
+                self._on_full()
+                used = lua.get_memory_used(True)
+        lua.set_max_memory(used + ROOM, True)
+        try:
+            return function(*arguments)
+        except LuaMemoryError:
+            return self._rescue("memory", "")
+        except LuaError as error:
+            return self._rescue("error", str(error).partition("\n")[0])
+
+    def _rescue(self, kind: str, message: str) -> Failed:
+        lua = self._lua
+        lua.gccollect()
+        lua.set_max_memory(lua.get_memory_used(True) + ROOM, True)
+        late = self._recover()
+        return (late[0], "") if isinstance(late, tuple) else (kind, message)

@@ -1,0 +1,229 @@
+-- slardar, errno and utils: what upyun/slardar gave its scripts.
+
+local core = ...
+
+local error, type, tostring, tonumber, next, unpack =
+    error, type, tostring, tonumber, next, unpack
+local setmetatable, rawget = setmetatable, rawget
+local sub, byte = string.sub, string.byte
+local py, ready, text, expect = core.py, core.ready, core.text, core.expect
+local concat, sort = core.libs.table.concat, core.libs.table.sort
+
+-- errno
+
+local entry_meta = {
+    __metatable = false,
+    __index = function(entry, key)
+        if key == "code" then
+            return rawget(entry, 1)
+        elseif key == "httpcode" then
+            return tonumber(sub(tostring(rawget(entry, 1)), 1, 3))
+        elseif key == "msg" then
+            return rawget(entry, 2)
+        end
+        return nil
+    end,
+    __eq = function(a, b)
+        return rawget(a, 1) == rawget(b, 1)
+    end,
+}
+
+local names, codes, messages = {}, {}, {}
+for name, code, message in core.errnos:gmatch("(%S+) (%d+) ([^\n]+)\n") do
+    names[tonumber(code)], codes[name], messages[name] = name, tonumber(code), message
+end
+
+core.makers.errno = function()
+    local errno = {}
+    for name, code in next, codes do
+        local entry = setmetatable({ code, messages[name] }, entry_meta)
+        core.set_name(entry, tostring(code))
+        errno[name] = entry
+    end
+    function errno.from_code(code)
+        local name = names[tonumber(code)]
+        return name and errno[name] or nil
+    end
+    return setmetatable(errno, {
+        __metatable = false,
+        __index = function(_, name)
+            error("errno has no " .. core.to_string(name), 2)
+        end,
+    })
+end
+
+-- utils
+
+local utils = {}
+core.libs.utils = utils
+
+-- Empty pieces are left out, as they were.
+function utils.str_split(s, separator)
+    s, separator = text(s, 1, "str_split"), text(separator, 2, "str_split")
+    local pieces, at = {}, 1
+    while at <= #s do
+        local stop = separator ~= "" and core.libs.string.find(s, separator, at, true) or nil
+        local last = (stop or #s + 1) - 1
+        if last >= at then
+            pieces[#pieces + 1] = sub(s, at, last)
+        end
+        -- Upyun's goes on one character later, whatever the separator's size.
+        at = (stop or #s + 1) + 1
+    end
+    return pieces
+end
+
+function utils.str_join(pieces, separator)
+    return concat(pieces, separator)
+end
+
+local function last_of(s, wanted)
+    for at = #s, 1, -1 do
+        if byte(s, at) == wanted then
+            return at
+        end
+    end
+    return nil
+end
+
+-- "/a/b" is "/a/" and "b"; of "/a/" there is one value.
+function utils.basename(path)
+    path = text(path, 1, "basename")
+    local slash = last_of(path, 47)
+    if not slash then
+        error("basename: expected a path with a slash", 2)
+    end
+    if slash == #path then
+        return path
+    end
+    return sub(path, 1, slash), sub(path, slash + 1)
+end
+
+-- "a.b.txt" is "a.b" and "txt".
+function utils.filename(name)
+    name = text(name, 1, "filename")
+    local dot = last_of(name, 46)
+    if not dot then
+        return name
+    elseif dot == #name then
+        return sub(name, 1, -2)
+    end
+    return sub(name, 1, dot - 1), sub(name, dot + 1)
+end
+
+function utils.null(value)
+    return value == nil or value == core.null
+end
+
+function utils.sorted_pairs(t, order)
+    expect(t, "table", 1, "sorted_pairs")
+    local keys = {}
+    for key in next, t do
+        keys[#keys + 1] = key
+    end
+    if order then
+        sort(keys, function(a, b)
+            return order(t, a, b)
+        end)
+    else
+        sort(keys)
+    end
+    local at = 0
+    return function()
+        at = at + 1
+        local key = keys[at]
+        if key ~= nil then
+            return key, t[key]
+        end
+    end
+end
+
+-- slardar
+
+local slardar = {}
+
+function slardar.exit(err)
+    if type(err) ~= "table" then
+        error("slardar.exit: expected one of errno, got " .. type(err), 2)
+    end
+    local code, message = tonumber(err.code), err.msg
+    if not code then
+        error("slardar.exit: expected one of errno, with a code", 2)
+    end
+    message = message == nil and "" or text(message, 1, "exit")
+    ready()
+    local problem = py.exit_with(code, message)
+    if problem then
+        error(problem, 2)
+    end
+    core.exit()
+end
+
+local function chooses(name)
+    slardar["set_" .. name] = function(value)
+        if value ~= nil then
+            value = text(value, 1, "set_" .. name)
+        end
+        ready()
+        local problem = py.choose(name, value)
+        if problem then
+            error(problem, 2)
+        end
+    end
+end
+
+chooses("upstream")
+chooses("hash_key")
+
+-- The named cluster to be tried first, or several in order.
+function slardar.set_cluster_key(...)
+    local value = (...)
+    local list = type(value) == "table" and value or { value }
+    if #list > 64 then
+        error("cluster_key: expected at most 64 names", 2)
+    end
+    local names = {}
+    for index = 1, #list do
+        names[index] = text(list[index], 1, "set_cluster_key")
+    end
+    ready()
+    local problem = py.choose("cluster_key", unpack(names))
+    if problem then
+        error(problem, 2)
+    end
+end
+
+-- Settings are copies that last as long as the request.
+local meta = {
+    __metatable = false,
+    __index = function(_, key)
+        local own = slardar[key]
+        if own ~= nil or type(key) ~= "string" then
+            return own
+        end
+        local owner = core.current()
+        local known = owner.settings and owner.settings[key]
+        if known ~= nil then
+            return known
+        end
+        ready()
+        local json = py.setting(text(key, 1, "slardar"))
+        if not json then
+            return nil
+        end
+        local value = core.json_decode(json)
+        owner.settings = owner.settings or {}
+        owner.settings[key] = value
+        return value
+    end,
+    __newindex = function(_, key)
+        error("slardar." .. core.to_string(key) .. " is read-only", 2)
+    end,
+}
+
+core.makers.slardar = function()
+    return setmetatable({}, meta)
+end
+
+core.modules["modules.errno"] = "errno"
+core.modules["modules.utils"] = "utils"

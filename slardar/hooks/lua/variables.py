@@ -1,0 +1,151 @@
+"""ngx.var: nginx's variables, read from the request."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from slardar.hooks.lua.crossing import bytes_of, text_of
+from slardar.hooks.objects import HookRequest
+
+__all__ = ["PREFIXES", "VARIABLES", "Reader", "normal_path"]
+
+#: What a variable is for a request; ``None`` where it has no value.
+Reader = Callable[[HookRequest], str | None]
+
+
+def normal_path(path: str) -> str:
+    """A path decoded, without ``.``, ``..`` and doubled slashes, as nginx's ``$uri``."""
+    if "%" in path:
+        path = text_of(unquote_to_bytes(bytes_of(path)))
+    if "//" not in path and "/." not in path:
+        return path
+    kept: list[str] = []
+    parts = path.split("/")
+    last = parts[-1]
+    for part in parts[1:]:
+        if part == "..":
+            if kept:
+                kept.pop()
+        elif part not in ("", "."):
+            kept.append(part)
+    folder = last in ("", ".", "..") and kept
+    return "/" + "/".join(kept) + ("/" if folder else "")
+
+
+def _query(request: HookRequest) -> str:
+    return request.query_string
+
+
+def _raw_host(request: HookRequest) -> str | None:
+    return request.headers.get("host")  # type: ignore[no-any-return]
+
+
+def _forwarded(request: HookRequest) -> str:
+    known = request.headers.get("x-forwarded-for")
+    return f"{known}, {request.client}" if known else request.client
+
+
+def _binary_address(request: HookRequest) -> str | None:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            return text_of(socket.inet_pton(family, request.client))
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def _request_id(request: HookRequest) -> str:
+    known = request.headers.get("x-request-id")
+    if known is None:
+        known = request.context.get("lua.request_id")
+        if known is None:
+            known = request.context["lua.request_id"] = os.urandom(16).hex()
+    return known  # type: ignore[no-any-return]
+
+
+def _iso_time(request: HookRequest) -> str:
+    text = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    return f"{text[:-2]}:{text[-2:]}"
+
+
+def _header(name: str) -> Reader:
+    def read(request: HookRequest) -> str | None:
+        values = request.headers.get_all(name)
+        return ", ".join(values) if values else None
+
+    return read
+
+
+#: By name.
+VARIABLES: Final[dict[str, Reader]] = {
+    "args": _query,
+    "binary_remote_addr": _binary_address,
+    "cluster_key": lambda request: (
+        request.cluster_key
+        if request.cluster_key is None or isinstance(request.cluster_key, str)
+        else ",".join(request.cluster_key)
+    ),
+    "content_length": _header("content-length"),
+    "content_type": _header("content-type"),
+    "document_uri": lambda request: normal_path(request.path),
+    "hash_key": lambda request: request.hash_key,
+    "host": lambda request: request.host,
+    "hostname": lambda request: socket.gethostname(),
+    "http_host": _raw_host,
+    "https": lambda request: "on" if request.scheme == "https" else "",
+    "is_args": lambda request: "?" if request.query_string else "",
+    "msec": lambda request: f"{time.time():.3f}",
+    "proxy_add_x_forwarded_for": _forwarded,
+    "query_string": _query,
+    "realip_remote_addr": lambda request: request.client,
+    "remote_addr": lambda request: request.client,
+    "request": lambda request: f"{request.method} {request.uri} HTTP/1.{request.minor}",
+    "request_id": _request_id,
+    "request_method": lambda request: request.method,
+    "request_uri": lambda request: request.uri,
+    "scheme": lambda request: request.scheme,
+    "server_name": lambda request: request.host,
+    "server_protocol": lambda request: f"HTTP/1.{request.minor}",
+    "time_iso8601": _iso_time,
+    "time_local": lambda request: time.strftime("%d/%b/%Y:%H:%M:%S %z"),
+    "upstream": lambda request: request.upstream,
+    "uri": lambda request: normal_path(request.path),
+}
+
+
+def _argument(request: HookRequest, name: str) -> str | None:
+    """The first field of that name, as sent, without regard to case."""
+    for field in request.query_string.split("&"):
+        key, equals, value = field.partition("=")
+        if equals and key.lower() == name:
+            return value
+    return None
+
+
+def _http(request: HookRequest, name: str) -> str | None:
+    values = request.headers.get_all(name.replace("_", "-"))
+    if not values:
+        return None
+    return ("; " if name == "cookie" else ", ").join(values)
+
+
+def _cookie(request: HookRequest, name: str) -> str | None:
+    for line in request.headers.get_all("cookie"):
+        for pair in line.split(";"):
+            key, equals, value = pair.strip(" \t").partition("=")
+            if equals and key.lower() == name:
+                return value
+    return None
+
+
+#: By what a name begins with: these take the rest of it, in lower case.
+PREFIXES: Final[dict[str, Callable[[HookRequest, str], str | None]]] = {
+    "arg_": _argument,
+    "cookie_": _cookie,
+    "http_": _http,
+}

@@ -1,0 +1,220 @@
+"""What a hook may read and set of a value: names by the value's exact type.
+
+Nothing is reached by a rule such as "what does not begin with an underscore": a type that
+is not in the table has no attributes, and a name that is not there does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MethodType
+from typing import Any, Final
+
+from slardar.hooks.headers import Headers
+from slardar.hooks.objects import READABLE, WRITABLE, Query
+from slardar.hooks.python.limits import (
+    ATOMS,
+    CONTAINERS,
+    ITERABLE,
+    MAX_ITEMS,
+    SHOWN,
+    SMALL,
+    bounded,
+    check_key,
+    check_size,
+    name_of,
+    text_of,
+)
+from slardar.hooks.python.methods import METHODS, TEXT_METHODS, of_long_text
+
+__all__ = ["GUARDS", "Namespace", "Settings", "register"]
+
+#: By type: a name's function takes the value first; with None it is the value's own.
+_ATTRIBUTES: Final[dict[type, Mapping[str, Callable[..., Any] | None]]] = {
+    **METHODS,
+    **{kind: dict.fromkeys(names) for kind, names in READABLE.items()},
+}
+_NO_ATTRIBUTES: Final[Mapping[str, None]] = {}
+_SUBSCRIPTED: Final[set[type]] = {str, bytes, list, tuple, dict, range, *READABLE}
+_TAKES_ITEMS: Final[frozenset[type]] = frozenset((dict, list, Headers, Query))
+ITERABLE.update((Headers, Query))
+SHOWN.update(READABLE)
+
+
+def register(kind: type, names: str, *, items: bool = False, text: bool = False) -> None:
+    """Let hooks read these names of a type, take items of it, or make a text of it."""
+    _ATTRIBUTES[kind] = dict.fromkeys(names.split())
+    if items:
+        _SUBSCRIPTED.add(kind)
+    if text:
+        SHOWN.add(kind)
+
+
+class Namespace:
+    """Names that a hook may read, as ``json.loads`` is one; none of them can be set."""
+
+    __slots__ = ("name", "names")
+
+    def __init__(self, name: str, names: Mapping[str, Any]) -> None:
+        self.name = name
+        self.names = names
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+
+class Settings:
+    """Part of the configuration's settings, by attribute or by item."""
+
+    __slots__ = ("data", "name")
+
+    def __init__(self, data: Mapping[str, Any], name: str = "settings") -> None:
+        self.data = data
+        self.name = name
+
+    def value(self, key: Any, missing: type[Exception]) -> Any:
+        """One setting; raises ``missing`` if there is none."""
+        if type(key) is not str or key not in self.data:
+            raise missing(f"expected one of the settings, there is no {self.name}.{_cut(key)}")
+        return frozen(self.data[key], f"{self.name}.{key}")
+
+    def __iter__(self) -> Any:
+        return iter([key for key in self.data if type(key) is str])
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __contains__(self, key: object) -> bool:
+        return type(key) is str and key in self.data
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+    # What a hook may call.
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """One setting, or ``default``."""
+        return self.value(key, KeyError) if key in self else default
+
+    def keys(self) -> list[str]:
+        """The names of the settings."""
+        return list(self)
+
+    def values(self) -> list[Any]:
+        """The settings."""
+        return [self.value(key, KeyError) for key in self]
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Names and settings."""
+        return [(key, self.value(key, KeyError)) for key in self]
+
+
+def frozen(value: Any, name: str) -> Any:
+    """A setting as a hook may have it: it must not be able to change it."""
+    if type(value) in ATOMS:
+        return value
+    if isinstance(value, Mapping):
+        return Settings(value, name)
+    if isinstance(value, list | tuple):
+        return tuple(frozen(one, name) for one in value)
+    return str(value)
+
+
+register(Settings, "get items keys values", items=True, text=True)
+ITERABLE.add(Settings)
+SHOWN.add(Namespace)
+
+
+def _cut(value: Any) -> str:
+    return ascii(value[:60])[1:-1] if type(value) is str else name_of(value)
+
+
+def read(value: Any, name: str) -> Any:
+    """``value.name``.  Raises AttributeError for what is not in the table."""
+    kind = type(value)
+    try:
+        function = _ATTRIBUTES[kind][name]
+    except KeyError:
+        return _read_other(value, kind, name)
+    return getattr(value, name) if function is None else MethodType(function, value)
+
+
+def _read_other(value: Any, kind: type, name: str) -> Any:
+    if kind in TEXT_METHODS and name in TEXT_METHODS[kind]:
+        return getattr(value, name) if len(value) <= SMALL else of_long_text(value, name)
+    if kind is Namespace:
+        if name in value.names:
+            return value.names[name]
+        raise AttributeError(f"{value.name} has no {name} in hooks")
+    if kind is Settings:
+        return value.value(name, AttributeError)
+    if name == "args" and isinstance(value, Exception):
+        # An error that Python raised may hold anything.
+        return tuple(one if type(one) in ATOMS else text_of(one) for one in value.args[:100])
+    if name in ("format", "format_map"):
+        raise AttributeError(f"expected an f-string instead of .{name}")
+    raise AttributeError(f"{name_of(value)} has no attribute {name} in hooks")
+
+
+def write(value: Any, name: str) -> Any:
+    """What ``value.name = ...`` sets it on.  Raises AttributeError."""
+    names = WRITABLE.get(type(value))
+    if names is None or name not in names:
+        raise AttributeError(f"the attribute {name} of {name_of(value)} cannot be set")
+    return value
+
+
+def read_item(value: Any, key: Any) -> Any:
+    """``value[key]``."""
+    kind = type(value)
+    if kind is dict:
+        return value[key if type(key) is str else check_key(key)]
+    if kind is Settings:
+        return value.value(key, KeyError)
+    if kind not in _SUBSCRIPTED:
+        raise TypeError(f"{name_of(value)} has no items in hooks")
+    made = value[key]
+    if type(key) is slice and len(made) > SMALL and kind is not range:
+        bounded(made)
+    return made
+
+
+def write_item(value: Any) -> Any:
+    """What ``value[key] = ...`` sets it on."""
+    kind = type(value)
+    if kind not in _TAKES_ITEMS:
+        raise TypeError(f"the items of {name_of(value)} cannot be set")
+    if kind is dict and len(value) >= MAX_ITEMS:
+        check_size(len(value) + 1)
+    return value
+
+
+def change_item(value: Any, key: Any, apply: Callable[[Any, Any], Any], other: Any) -> None:
+    """``value[key] += other`` and its kin."""
+    made = apply(read_item(value, key), other)
+    write_item(value)[key] = made
+
+
+def change(value: Any, name: str, apply: Callable[[Any, Any], Any], other: Any) -> None:
+    """``value.name += other`` and its kin."""
+    made = apply(read(value, name), other)
+    setattr(write(value, name), name, made)
+
+
+def check_iterator(items: list[Any]) -> Any:
+    """What a generator expression becomes: it is computed at once."""
+    return iter(items)
+
+
+#: By the names that the policy writes.
+GUARDS: Final[dict[str, Callable[..., Any]]] = {
+    "_getattr_": read,
+    "_write_": write,
+    "_getitem_": read_item,
+    "_writeitem_": write_item,
+    "_changeitem_": change_item,
+    "_change_": change,
+    "_iter_": check_iterator,
+}
+
+assert CONTAINERS <= ITERABLE

@@ -1,0 +1,91 @@
+"""From a hook's text to code that can be run, or to one line that says why not."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from types import CodeType
+from typing import Final
+
+from slardar.hooks.engine import MAX_CODE, ScriptError
+from slardar.hooks.python.builtins import BUILTINS
+from slardar.hooks.python.modules import IMPORTABLE
+from slardar.hooks.python.policy import Policy
+
+__all__ = ["MAX_DEPTH", "MAX_NODES", "Compiled", "compiled"]
+
+#: Levels of the syntax tree, and its nodes.  Python's compiler goes through the levels
+#: on the C stack, and this policy through four frames for each.
+MAX_DEPTH: Final = 120
+MAX_NODES: Final = 50_000
+
+#: What hooks may name without having bound it.
+_SCOPE: Final = frozenset(
+    (*(name for name in BUILTINS if name[0] != "_"), "errno", "log", "require", "settings")
+)
+
+
+class Compiled:
+    """A hook's code, and the modules it names with the lines where it does."""
+
+    __slots__ = ("code", "requires")
+
+    def __init__(self, code: CodeType, requires: dict[str, int]) -> None:
+        self.code = code
+        self.requires = requires
+
+
+def compiled(name: str, code: str) -> Compiled:
+    """Compile a hook, running nothing of it.  Raises ScriptError."""
+    if not isinstance(code, str):
+        raise ScriptError(f"{name}: line 1: expected text, got {type(code).__name__}")
+    if len(code) > MAX_CODE:
+        raise ScriptError(
+            f"{name}: line 1: expected at most {MAX_CODE} characters of code, got {len(code)}"
+        )
+    _check_characters(name, code)
+    try:
+        with warnings.catch_warnings():
+            # "is" with a constant, or an unknown escape: worth no refusal.
+            warnings.simplefilter("ignore")
+            tree = ast.parse(code, f"<{name}>")
+            _check_size(name, tree)
+            policy = Policy(_SCOPE, IMPORTABLE)
+            policy.visit(tree)
+            policy.finish()
+            if policy.problems:
+                line, text = min(policy.problems, key=lambda problem: problem[0])
+                raise ScriptError(f"{name}: line {line}: {text}")
+            made = compile(tree, f"<{name}>", "exec", dont_inherit=True)
+    except SyntaxError as error:
+        text = (error.msg or "invalid syntax").replace("\n", " ")[:200]
+        raise ScriptError(f"{name}: line {error.lineno or 1}: expected Python: {text}") from None
+    except (RecursionError, MemoryError):
+        raise ScriptError(f"{name}: line 1: expected code that is less deeply nested") from None
+    except (ValueError, OverflowError) as error:
+        text = str(error).replace("\n", " ")[:200]
+        raise ScriptError(f"{name}: line 1: expected Python: {text}") from None
+    return Compiled(made, policy.requires)
+
+
+def _check_characters(name: str, code: str) -> None:
+    for line, text in enumerate(code.split("\n"), 1):
+        for character in text:
+            if character == "\0" or "\ud800" <= character <= "\udfff":
+                raise ScriptError(
+                    f"{name}: line {line}: expected text, got the character U+{ord(character):04X}"
+                )
+
+
+def _check_size(name: str, tree: ast.AST) -> None:
+    level: list[ast.AST] = [tree]
+    nodes = line = 0
+    for _ in range(MAX_DEPTH):
+        nodes += len(level)
+        if nodes > MAX_NODES:
+            raise ScriptError(f"{name}: line 1: expected less code: it has too many parts")
+        line = max((getattr(node, "lineno", 0) for node in level), default=line) or line
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if not level:
+            return
+    raise ScriptError(f"{name}: line {line}: expected code of at most {MAX_DEPTH} nested parts")

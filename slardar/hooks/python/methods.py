@@ -1,0 +1,383 @@
+"""The methods that texts, bytes and containers have in hooks, with limits to their results.
+
+A method whose result is never larger than the text it belongs to needs none on a short
+text, so such a one is Python's own there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from slardar.hooks.budget import charge
+from slardar.hooks.python.limits import (
+    ATOMS,
+    MAX_ITEMS,
+    MAX_TEXT,
+    bounded,
+    check_key,
+    check_size,
+    listed,
+    name_of,
+    weigh,
+)
+from slardar.hooks.python.operators import compared, extended, within
+
+__all__ = ["METHODS", "TEXT_METHODS", "sorted_list"]
+
+#: Items, and characters of all of them together, that one sort takes.
+MAX_SORT: Final = 10_000
+_MAX_SORTED_TEXT: Final = 1 << 18
+_ENCODINGS: Final = frozenset(("utf-8", "utf8", "ascii", "latin-1", "latin1", "iso-8859-1"))
+_ON_ERROR: Final = frozenset(
+    ("strict", "ignore", "replace", "backslashreplace", "xmlcharrefreplace", "surrogateescape")
+)
+
+#: Of texts and of bytes: the result is at most three times as large ("ß".upper()).
+_SAME_SIZE: Final = frozenset((
+    "capitalize", "casefold", "count", "endswith", "find", "index", "isalnum", "isalpha",
+    "isascii", "isdecimal", "isdigit", "isidentifier", "islower", "isnumeric", "isprintable",
+    "isspace", "istitle", "isupper", "lower", "lstrip", "partition", "removeprefix",
+    "removesuffix", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "split", "splitlines",
+    "startswith", "strip", "swapcase", "title", "upper",
+))  # fmt: skip
+_PARTS: Final = frozenset(("split", "rsplit", "splitlines"))
+#: Of these the time goes with the characters' case, far above that of a copy.
+_CASES: Final = frozenset(("capitalize", "casefold", "lower", "swapcase", "title", "upper"))
+_MAX_CASES: Final = 1 << 18
+#: Searches from the end take time by the length of both, unlike those from the start.
+_BACKWARDS: Final = frozenset(("rfind", "rindex", "rpartition", "rsplit"))
+_MAX_BACKWARDS: Final = 1 << 26
+#: Each character of a text is looked for among those that are to be stripped.
+_STRIPS: Final = frozenset(("lstrip", "rstrip", "strip"))
+_MAX_STRIPPED: Final = 100
+
+
+def of_long_text(value: Any, name: str) -> Callable[..., Any]:
+    """One of ``_SAME_SIZE`` of a text, or bytes, that may be long."""
+    method = getattr(value, name)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        if len(value) > MAX_TEXT:
+            raise ValueError(f"expected a text of at most {MAX_TEXT} characters")
+        if name in _CASES and len(value) > _MAX_CASES:
+            raise ValueError(f"expected a text of at most {_MAX_CASES} characters")
+        for one in (*arguments, *named.values()):
+            if type(one) is tuple and len(one) > 100:
+                raise ValueError("expected at most 100 texts to compare with")
+            if type(one) is type(value):
+                if name in _STRIPS and len(one) > _MAX_STRIPPED:
+                    raise ValueError(f"expected at most {_MAX_STRIPPED} characters to strip")
+                if name in _BACKWARDS and len(one) * len(value) > _MAX_BACKWARDS:
+                    raise ValueError("expected a shorter text to look for from the end")
+        if name in _PARTS:
+            _charge_parts(value, arguments, named)
+        made = method(*arguments, **named)
+        return bounded(made) if type(made) in (str, bytes, list) else made
+
+    return call
+
+
+def _charge_parts(value: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+    """A list of short texts is much larger than the text it was made of."""
+    between: Any = arguments[0] if arguments else named.get("sep")
+    limit = arguments[1] if len(arguments) > 1 else named.get("maxsplit", -1)
+    if type(between) is type(value) and between:
+        parts = value.count(between) + 1
+    else:
+        parts = len(value) // 2 + 1
+    if type(limit) is int and limit >= 0:
+        parts = min(parts, limit + 1)
+    if between is not None and type(between) in (str, bytes):
+        check_size(parts)
+    charge(parts * 60)
+
+
+def _checked_coding(encoding: Any, errors: Any) -> tuple[str, str]:
+    if type(encoding) is not str or encoding.lower() not in _ENCODINGS:
+        raise ValueError("expected utf-8, ascii or latin-1")
+    if errors not in _ON_ERROR:
+        raise ValueError("expected strict, ignore, replace or backslashreplace")
+    return encoding, errors
+
+
+def _encode(value: str, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+    return bounded(value.encode(*_checked_coding(encoding, errors)))  # type: ignore[no-any-return]
+
+
+def _decode(value: bytes, encoding: str = "utf-8", errors: str = "strict") -> str:
+    return bounded(value.decode(*_checked_coding(encoding, errors)))  # type: ignore[no-any-return]
+
+
+def _join(value: Any, items: Any) -> Any:
+    texts = listed(items)
+    kind = type(value)
+    for one in texts:
+        if type(one) is not kind:
+            raise TypeError(f"expected {kind.__name__} items to join, got {name_of(one)}")
+    size = sum(map(len, texts)) + len(value) * len(texts)
+    if size > MAX_TEXT:
+        raise ValueError(f"expected a text of at most {MAX_TEXT} characters, got {size}")
+    return bounded(value.join(texts))
+
+
+def _replace(value: Any, old: Any, new: Any, count: int = -1) -> Any:
+    if type(old) is not type(value) or type(new) is not type(value) or type(count) is not int:
+        raise TypeError(f"expected two of type {type(value).__name__}, and a number")
+    if len(new) > len(old):
+        places = value.count(old)
+        if 0 <= count < places:
+            places = count
+        if len(value) + places * (len(new) - len(old)) > MAX_TEXT:
+            raise ValueError(f"expected a text of at most {MAX_TEXT} characters")
+    return bounded(value.replace(old, new, count))
+
+
+def _padded(name: str) -> Callable[..., Any]:
+    def pad(value: Any, width: int, *fill: Any) -> Any:
+        if type(width) is not int or width > MAX_TEXT:
+            raise ValueError(f"expected a width of at most {MAX_TEXT}")
+        return bounded(getattr(value, name)(width, *fill))
+
+    return pad
+
+
+def _expandtabs(value: str, tabsize: int = 8) -> str:
+    if type(tabsize) is not int or not 0 <= tabsize <= 100:
+        raise ValueError("expected a tab size from 0 to 100")
+    if len(value) + value.count("\t") * tabsize > MAX_TEXT:
+        raise ValueError(f"expected a text of at most {MAX_TEXT} characters")
+    return bounded(value.expandtabs(tabsize))  # type: ignore[no-any-return]
+
+
+def _translate(value: str, table: Any) -> str:
+    if type(table) is not dict:
+        raise TypeError("expected a dict of characters' numbers and texts")
+    longest = max((len(one) for one in table.values() if type(one) is str), default=1)
+    if len(value) * longest > MAX_TEXT:
+        raise ValueError(f"expected a text of at most {MAX_TEXT} characters")
+    return bounded(value.translate(table))  # type: ignore[no-any-return]
+
+
+# Lists.
+
+
+def _append(value: list[Any], one: Any) -> None:
+    if len(value) >= MAX_ITEMS:
+        check_size(len(value) + 1)
+    value.append(one)
+
+
+def _insert(value: list[Any], place: int, one: Any) -> None:
+    check_size(len(value) + 1)
+    value.insert(place, one)
+
+
+def _extend(value: list[Any], items: Any) -> None:
+    extended(value, items)
+
+
+def _copy(value: Any) -> Any:
+    check_size(len(value))
+    return bounded(value.copy())
+
+
+def _index(value: Any, one: Any, *bounds: Any) -> int:
+    within(one, value if type(value) in (list, tuple) else ())
+    return value.index(one, *bounds)  # type: ignore[no-any-return]
+
+
+def _count(value: Any, one: Any) -> int:
+    within(one, value)
+    return value.count(one)  # type: ignore[no-any-return]
+
+
+def _remove(value: list[Any], one: Any) -> None:
+    within(one, value)
+    value.remove(one)
+
+
+def sorted_list(items: Any, key: Any = None, reverse: bool = False) -> list[Any]:
+    """A new, sorted list of at most MAX_SORT items.
+
+    Keys are made first, so that nothing of a hook runs while Python sorts.
+    """
+    made = listed(items)
+    if len(made) > MAX_SORT:
+        raise ValueError(f"expected at most {MAX_SORT} items to sort, got {len(made)}")
+    keys = made if key is None else [key(one) for one in made]
+    size = 0
+    for one in keys:
+        if type(one) in (str, bytes):
+            size += len(one)
+        elif type(one) not in ATOMS:
+            # Each is compared some 14 times.
+            size += 50 * weigh(one)
+    if size > _MAX_SORTED_TEXT:
+        raise ValueError("expected fewer items to sort, or shorter ones")
+    for one in keys:
+        compared(one)
+    if key is None:
+        return sorted(made, reverse=bool(reverse))
+    order = sorted(range(len(made)), key=keys.__getitem__, reverse=bool(reverse))
+    return [made[place] for place in order]
+
+
+def _sort(value: list[Any], key: Any = None, reverse: bool = False) -> None:
+    value[:] = sorted_list(value, key, reverse)
+
+
+# Dicts and sets.
+
+
+def _get(value: dict[Any, Any], key: Any, default: Any = None) -> Any:
+    return value.get(check_key(key), default)
+
+
+def _setdefault(value: dict[Any, Any], key: Any, default: Any = None) -> Any:
+    check_size(len(value) + 1)
+    return value.setdefault(check_key(key), default)
+
+
+def _pop(value: Any, *arguments: Any) -> Any:
+    if arguments:
+        check_key(arguments[0])
+    return value.pop(*arguments)
+
+
+def put_all(value: dict[Any, Any], items: Any = (), named: Any = None) -> None:
+    """Set the items of a dict, of pairs, and of names, one by one."""
+    pairs = listed(items.items() if type(items) is dict else items)
+    charge(100 * len(pairs))
+    for pair in pairs:
+        key, one = pair if type(pair) in (tuple, list) else listed(pair)
+        if len(value) >= MAX_ITEMS:
+            check_size(len(value) + 1)
+        value[check_key(key)] = one
+    if named:
+        value.update(named)
+
+
+def _update(value: dict[Any, Any], items: Any = (), **named: Any) -> None:
+    put_all(value, items, named)
+
+
+def add_all(value: set[Any], items: Any) -> set[Any]:
+    """Add items to a set one by one, so that the budget's ticks are heard between."""
+    made = listed(items)
+    charge(100 * len(made))
+    for one in made:
+        value.add(check_key(one))
+    check_size(len(value))
+    return value
+
+
+def _add(value: set[Any], one: Any) -> None:
+    check_size(len(value) + 1)
+    value.add(check_key(one))
+
+
+def _discard(value: set[Any], one: Any) -> None:
+    value.discard(check_key(one))
+
+
+def _remove_key(value: set[Any], one: Any) -> None:
+    value.remove(check_key(one))
+
+
+def _update_set(value: set[Any], *others: Any) -> None:
+    for other in others:
+        add_all(value, other)
+
+
+def _with_set(name: str) -> Callable[..., Any]:
+    """A method of a set that takes another, or anything to make one of."""
+
+    def apply(value: Any, *others: Any) -> Any:
+        made = [other if type(other) in (set, frozenset) else add_all(set(), other)
+                for other in others]  # fmt: skip
+        check_size(len(value) + sum(map(len, made)))
+        result = getattr(value, name)(*made)
+        return result if type(result) is bool else bounded(result)
+
+    return apply
+
+
+def _same(*names: str) -> dict[str, Callable[..., Any] | None]:
+    return dict.fromkeys(names)
+
+
+_OF_SETS: Final[dict[str, Callable[..., Any] | None]] = {
+    "copy": _copy,
+    **{
+        name: _with_set(name)
+        for name in (
+            "difference",
+            "intersection",
+            "isdisjoint",
+            "issubset",
+            "issuperset",
+            "symmetric_difference",
+            "union",
+        )
+    },
+}
+
+#: By type and name: a function that takes the value first, or None for Python's own.
+METHODS: Final[dict[type, dict[str, Callable[..., Any] | None]]] = {
+    str: {
+        "encode": _encode,
+        "expandtabs": _expandtabs,
+        "join": _join,
+        "replace": _replace,
+        "translate": _translate,
+        **{name: _padded(name) for name in ("center", "ljust", "rjust", "zfill")},
+    },
+    bytes: {
+        "decode": _decode,
+        "join": _join,
+        "replace": _replace,
+        "hex": lambda value: bounded(value.hex()),
+        **{name: _padded(name) for name in ("center", "ljust", "rjust", "zfill")},
+    },
+    int: _same("bit_length"),
+    bool: {},
+    float: _same("is_integer"),
+    list: {
+        "append": _append,
+        "copy": _copy,
+        "count": _count,
+        "extend": _extend,
+        "index": _index,
+        "insert": _insert,
+        "remove": _remove,
+        "sort": _sort,
+        **_same("clear", "pop", "reverse"),
+    },
+    tuple: {"count": _count, "index": _index},
+    dict: {
+        "copy": _copy,
+        "get": _get,
+        "pop": _pop,
+        "setdefault": _setdefault,
+        "update": _update,
+        **_same("clear", "items", "keys", "popitem", "values"),
+    },
+    set: {
+        **_OF_SETS,
+        "add": _add,
+        "discard": _discard,
+        "remove": _remove_key,
+        "update": _update_set,
+        "difference_update": _with_set("difference_update"),
+        "intersection_update": _with_set("intersection_update"),
+        **_same("clear", "pop"),
+    },
+    frozenset: _OF_SETS,
+    range: {"count": None, "index": None},
+}
+
+#: Methods of texts and of bytes that keep to their size.
+TEXT_METHODS: Final[dict[type, frozenset[str]]] = {
+    kind: frozenset(name for name in _SAME_SIZE if hasattr(kind, name)) for kind in (str, bytes)
+}

@@ -1,0 +1,60 @@
+"""What the tests of the Lua engine share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slardar.hooks.engine import HookFailure
+from slardar.hooks.lua.engine import LuaEngine
+from slardar.hooks.objects import HookRequest
+
+SETTINGS: dict[str, Any] = {
+    "myargs": {"arg0": 0, "arg1": [1, "two", None]},
+    "name": "é",
+    "on": True,
+}
+
+
+def make_engine(budget: float = 0.05, settings: Any = None, **more: Any) -> Any:
+    """An engine whose ``lines`` has what hooks logged."""
+    lines: list[tuple[str, str]] = []
+    chosen = SETTINGS if settings is None else settings
+    engine: Any = LuaEngine(budget, chosen, lambda level, text: lines.append((level, text)), **more)
+    engine.lines = lines
+    return engine
+
+
+def make_request(
+    target: str = "/a/b?x=1&y=2",
+    method: str = "GET",
+    headers: tuple[str, ...] = ("User-Agent: curl/8", "Cookie: sid=abc; theme=dark"),
+    host: str = "www.example.com",
+) -> HookRequest:
+    """A request from 192.0.2.7."""
+    lines = [line.encode("latin-1") for line in headers]
+    return HookRequest(method, target, lines, {"host": host.encode("latin-1")}, "192.0.2.7")
+
+
+def run(engine: Any, code: str, request: HookRequest | None = None, **modules: str) -> HookRequest:
+    """The request after a script has run for it; ``m="..."`` is the module modules.m."""
+    if request is None:
+        request = make_request()
+    named = {f"modules.{name}": text for name, text in modules.items()}
+    engine.load("script.x", code, named).on_request(request)
+    return request
+
+
+def said(engine: Any, code: str, request: HookRequest | None = None, **modules: str) -> str:
+    """What a script answers with, as text without the last line's end."""
+    answer = run(engine, code, request, **modules).answer
+    assert answer is not None
+    return answer.body.decode("latin-1").removesuffix("\n")
+
+
+def failure(engine: Any, code: str, request: HookRequest | None = None, **modules: str) -> Any:
+    """The kind and the message of the failure that a script ends with."""
+    try:
+        run(engine, code, request, **modules)
+    except HookFailure as error:
+        return error.kind, error.message
+    raise AssertionError("the script did not fail")

@@ -1,0 +1,414 @@
+"""Hooks as an operator meets them: real twistd, workers, store, curl and wrong code."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Start
+from tests.integration.programs import CHECKOUT, PATIENCE, Nginx, Slardar, curl
+from tests.integration.test_workers import until
+
+HOST = "www.example.com"
+TENANT = """
+def on_request(request):
+    if request.method == "DELETE":
+        return request.reject(403)
+    request.headers["X-Tenant"] = request.host.split(".")[0]
+
+def on_response(request, response):
+    response.headers.remove("Server")
+    response.headers["X-Seen"] = str(response.status)
+"""
+LUA = """
+if ngx.req.get_method() == "DELETE" then
+    return slardar.exit(errno.HTTP_FORBIDDEN)
+end
+ngx.req.set_header("X-Tenant", "lua")
+"""
+FAILING = "def on_request(request):\n    return 1 // 0\n"
+ENDLESS = "def on_request(request):\n    while True:\n        pass\n"
+
+
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    """nginx that says what it was asked."""
+    server = Nginx(
+        tmp_path_factory.mktemp("backend") / "nginx",
+        """
+        location = /slow { alias slow; limit_rate 50k; }
+        location / {
+            default_type text/plain;
+            return 200 "tenant=$http_x_tenant uri=$request_uri host=$host\\n";
+        }
+        """,
+    )
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def run(start: Start, tmp_path: Path, backend: Nginx) -> Callable[..., Slardar]:
+    """Starts slardar in front of the backend; the folder, and so the store, stays."""
+
+    def run(*options: str, **environment: str) -> Slardar:
+        words = ["--upstream", f"{HOST}={backend.address}", "--amp", "unix:a.sock", *options]
+        slardar: Slardar = start(Slardar(tmp_path / "slardar", *words, **environment))
+        return slardar.ready()
+
+    return run
+
+
+def put(slardar: Slardar, language: str, name: str, code: str, options: str = "") -> None:
+    """Stage and activate."""
+    assert slardar.call("POST", f"/{language}/{name}", code) == (200, "ok")
+    assert slardar.call("PUT", f"/{language}/{name}{options}") == (200, "ok")
+
+
+def statuses(slardar: Slardar, count: int, path: str = "/") -> list[int]:
+    """The statuses of requests, each on a connection of its own, so of any worker."""
+    return [slardar.get(HOST, path)[0] for _ in range(count)]
+
+
+def hook(slardar: Slardar, language: str = "python", name: str = f"script.{HOST}") -> Any:
+    """What is shown of a hook."""
+    status, about = slardar.call("GET", f"/{language}/{name}")
+    assert status == 200, about
+    return about
+
+
+def test_tour(run: Callable[..., Slardar]) -> None:
+    """Post, activate, meet it in every worker at once, see it listed, remove it."""
+    slardar = run("--workers", "2", "--store", "memory:")
+    name = f"/python/script.{HOST}"
+    assert slardar.call("POST", name, TENANT) == (200, "ok")
+    assert slardar.get(HOST) == (200, "tenant= uri=/ host=www.example.com\n")
+    assert hook(slardar)["state"] == "staged"
+    assert slardar.call("PUT", name) == (200, "ok")
+    for _ in range(8):
+        status, body = curl(slardar.url(), "-X", "DELETE", "-H", f"Host: {HOST}")
+        assert (status, json.loads(body)) == (403, {"status": 403, "msg": "Forbidden"})
+        status, text = curl(slardar.url("/a?b=c"), "-i", "-H", f"Host: {HOST}")
+        assert "tenant=www uri=/a?b=c" in text
+        assert "X-Seen: 200" in text
+        assert "Server:" not in text
+    until(lambda: hook(slardar)["calls"] >= 24, "the workers have told what they counted")
+    about = hook(slardar)
+    assert (about["state"], about["errors"], about["language"]) == ("active", 0, "python")
+    assert 0 < about["mean_us"] <= about["p99_us"] * 2
+    assert slardar.call("GET", "/python")[1]["modules"][0]["version"] == about["version"]
+    assert slardar.call("GET", "/status")[1]["hooks"][0]["state"] == "active"
+    assert slardar.call("DELETE", name) == (200, "ok")
+    assert slardar.get(HOST) == (200, "tenant= uri=/ host=www.example.com\n")
+    assert slardar.call("GET", name)[0] == 404
+
+
+def test_lua_tour(run: Callable[..., Slardar]) -> None:
+    """The same with Lua, and the error that the original's exit gives."""
+    slardar = run("--workers", "1", "--store", "memory:")
+    put(slardar, "lua", "script.*", LUA)
+    status, text = curl(slardar.url(), "-i", "-X", "DELETE", "-H", f"Host: {HOST}")
+    assert status == 403
+    assert "X-Error-Code: 403" in text
+    assert json.loads(text.partition("\n\n")[2] or text.splitlines()[-1])["code"] == 403
+    assert "tenant=lua" in slardar.get(HOST)[1]
+
+
+def test_general_script_runs_first(run: Callable[..., Slardar]) -> None:
+    """script.* before the host's own; Lua before Python; a changed Host changes the upstream."""
+    slardar = run("--workers", "0", "--store", "memory:")
+    put(slardar, "python", "script.*", 'def on_request(r):\n    r.headers["X-Tenant"] = "a"\n')
+    put(
+        slardar,
+        "python",
+        f"script.{HOST}",
+        'def on_request(r):\n    r.headers["X-Tenant"] += "b"\n',
+    )
+    assert "tenant=ab " in slardar.get(HOST)[1]
+    put(slardar, "lua", f"script.{HOST}", 'ngx.req.set_header("X-Tenant", "lua")')
+    assert "tenant=luab " in slardar.get(HOST)[1]
+    put(slardar, "python", "script.old.example.com", f'def on_request(r):\n    r.host = "{HOST}"\n')
+    assert slardar.get("old.example.com")[1] == f"tenant=a uri=/ host={HOST}\n"
+
+
+def test_modules(run: Callable[..., Slardar]) -> None:
+    """A module comes first; its change reaches the scripts that use it; in use, it stays."""
+    slardar = run("--workers", "2", "--store", "memory:")
+    script = (
+        'names = require("modules.names")\n'
+        'def on_request(r):\n    r.headers["X-Tenant"] = names.NAME\n'
+    )
+    assert slardar.call("POST", "/python/script.*", script) == (200, "ok")
+    status, answer = slardar.call("PUT", "/python/script.*")
+    assert status == 400
+    assert "modules.names" in answer["msg"]
+    put(slardar, "python", "modules.names", 'NAME = "one"\n')
+    assert slardar.call("PUT", "/python/script.*") == (200, "ok")
+    assert "tenant=one" in slardar.get(HOST)[1]
+    put(slardar, "python", "modules.names", 'NAME = "two"\n')
+    assert all("tenant=two" in slardar.get(HOST)[1] for _ in range(8))
+    assert slardar.call("POST", "/python/modules.names", "NAME = 1 // 0\n") == (200, "ok")
+    assert slardar.call("PUT", "/python/modules.names")[0] == 400
+    assert "tenant=two" in slardar.get(HOST)[1]
+    assert slardar.call("DELETE", "/python/modules.names")[0] == 409
+    assert slardar.call("DELETE", "/python/script.*") == (200, "ok")
+    assert slardar.call("DELETE", "/python/modules.names") == (200, "ok")
+
+
+@pytest.mark.parametrize(
+    ("language", "code", "line"),
+    [
+        ("python", "import os\n", "line 1"),
+        ("python", "def on_request(request):\n    return request.__class__\n", "line 2"),
+        ("python", "def on_request(request):\n  return (\n", "line "),
+        ("lua", "if x then\n", "line "),
+        ("lua", "\x1bLJ\x02", "line 1"),
+    ],
+)
+def test_wrong_code_changes_nothing(
+    run: Callable[..., Slardar], language: str, code: str, line: str
+) -> None:
+    """400 with the line and the reason, and what is in service stays."""
+    slardar = run("--workers", "1", "--store", "memory:")
+    put(slardar, language, "script.*", TENANT if language == "python" else LUA)
+    before = slardar.call("GET", f"/{language}/script.*")[1]["version"]
+    status, answer = slardar.call("POST", f"/{language}/script.*", code)
+    assert status == 400
+    assert answer["msg"].startswith("script.*: ")
+    assert line in answer["msg"]
+    assert slardar.call("GET", f"/{language}/script.*")[1]["version"] == before
+    assert statuses(slardar, 2) == [200, 200]
+
+
+def test_hooks_are_there_after_a_restart(run: Callable[..., Slardar], tmp_path: Path) -> None:
+    """What was active and what was staged; a broken one is shown, and stops nothing."""
+    store = tmp_path / "state.db"
+    slardar = run("--workers", "1", "--store", f"sqlite:{store}")
+    put(slardar, "python", f"script.{HOST}", TENANT)
+    assert slardar.call("POST", f"/python/script.{HOST}", FAILING) == (200, "ok")
+    put(slardar, "lua", "script.broken.example.com", LUA)
+    slardar.stop()
+    with sqlite3.connect(store) as database:
+        row = ("hook", "lua/script.broken.example.com")
+        (text,) = database.execute("SELECT value FROM state WHERE kind=? AND name=?", row)
+        value = json.loads(text[0])
+        value["active"]["code"] = "this is no Lua"
+        database.execute(
+            "UPDATE state SET value=? WHERE kind=? AND name=?", (json.dumps(value), *row)
+        )
+    database.close()
+    slardar = run("--workers", "1", "--store", f"sqlite:{store}")
+    assert curl(slardar.url(), "-X", "DELETE", "-H", f"Host: {HOST}")[0] == 403
+    assert "staged" in hook(slardar)
+    until(
+        lambda: hook(slardar, "lua", "script.broken.example.com")["state"] == "failed",
+        "the broken one is shown",
+    )
+    assert "script.broken.example.com" in hook(slardar, "lua", "script.broken.example.com")["error"]
+    assert slardar.get("broken.example.com")[0] == 500
+
+
+def test_five_failures_suspend_in_all_workers(run: Callable[..., Slardar]) -> None:
+    """500 each; then it is not run any more, until it is activated again."""
+    slardar = run("--workers", "2", "--store", "memory:")
+    put(slardar, "python", f"script.{HOST}", FAILING)
+    assert statuses(slardar, 5) == [500] * 5
+    until(lambda: hook(slardar)["state"] == "suspended", "it is suspended")
+    until(lambda: hook(slardar)["errors"] >= 5, "the workers have told what they counted")
+    assert slardar.call("GET", "/status")[1]["hooks"][0]["state"] == "suspended"
+    # It fares as failures do, and is not run.
+    assert statuses(slardar, 4) == [500] * 4
+    slardar.wait_for("is suspended everywhere")
+    put(slardar, "python", f"script.{HOST}", TENANT)
+    assert statuses(slardar, 4) == [200] * 4
+    assert hook(slardar)["state"] == "active"
+
+
+def test_what_a_failure_does(run: Callable[..., Slardar]) -> None:
+    """reject, continue, or the version before: nothing of a failed call is applied."""
+    slardar = run("--workers", "1", "--store", "memory:")
+    half = 'def on_request(r):\n    r.headers["X-Tenant"] = "half"\n    raise ValueError("x")\n'
+    put(slardar, "python", f"script.{HOST}", half, "?on_error=continue")
+    assert slardar.get(HOST) == (200, "tenant= uri=/ host=www.example.com\n")
+    put(slardar, "python", f"script.{HOST}", TENANT)
+    put(slardar, "python", f"script.{HOST}", half, "?on_error=previous")
+    assert "tenant=www" in slardar.get(HOST)[1]
+    assert hook(slardar)["on_error"] == "previous"
+    put(slardar, "python", f"script.{HOST}", half, "?on_error=reject")
+    assert slardar.get(HOST)[0] == 500
+
+
+@pytest.mark.parametrize(
+    ("language", "code"), [("python", ENDLESS), ("lua", "while true do end\n")]
+)
+def test_endless_loop_costs_one_request(
+    run: Callable[..., Slardar], language: str, code: str
+) -> None:
+    """It is stopped; the worker and other hosts go on."""
+    slardar = run("--workers", "1", "--store", "memory:")
+    put(slardar, language, f"script.{HOST}", code)
+    pid = slardar.call("GET", "/status")[1]["workers"]["worker-0"]["pid"]
+    began = time.monotonic()
+    assert slardar.get(HOST)[0] == 500
+    assert time.monotonic() - began < 2
+    assert slardar.get("other.example.com")[0] == 502
+    assert slardar.call("GET", "/status")[1]["workers"]["worker-0"]["pid"] == pid
+    slardar.wait_for("50 ms of CPU time")
+
+
+def test_worker_that_hangs_in_a_hook_is_replaced(
+    run: Callable[..., Slardar], tmp_path: Path
+) -> None:
+    """The last wall, with those before it taken down: the timer of the budget never comes.
+    The hook is suspended everywhere, and the replacement is not caught by it."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import signal\nsignal.setitimer = lambda *arguments: (0.0, 0.0)\n"
+    )
+    path = f"{tmp_path}{os.pathsep}{CHECKOUT}"
+    slardar = run("--workers", "1", "--store", "memory:", PYTHONPATH=path)
+    pid = slardar.call("GET", "/status")[1]["workers"]["worker-0"]["pid"]
+    put(slardar, "python", f"script.{HOST}", ENDLESS)
+    connection = http.client.HTTPConnection("127.0.0.1", slardar.port, timeout=PATIENCE)
+    connection.request("GET", "/", headers={"Host": HOST})
+    with pytest.raises(http.client.RemoteDisconnected):
+        connection.getresponse()
+    slardar.wait_for("is suspended everywhere: a worker ended in it")
+    until(lambda: slardar.get("other.example.com")[0] == 502, "another worker serves")
+    assert statuses(slardar, 3) == [500] * 3
+    assert slardar.call("GET", "/status")[1]["workers"]["worker-0"]["pid"] != pid
+    assert hook(slardar)["state"] == "suspended"
+
+
+def test_shadow_finds_three_in_a_hundred(run: Callable[..., Slardar]) -> None:
+    """And clients notice nothing."""
+    slardar = run("--workers", "2", "--store", "memory:")
+    put(slardar, "python", f"script.{HOST}", TENANT)
+    changed = TENANT.replace('request.method == "DELETE"', 'request.path == "/secret"')
+    assert slardar.call("POST", f"/python/script.{HOST}?shadow=1", changed) == (200, "ok")
+    for number in range(100):
+        path = "/secret" if number % 33 == 1 else f"/{number}"
+        assert slardar.get(HOST, path)[0] == 200
+
+    def report() -> Any:
+        return slardar.call("GET", f"/python/script.{HOST}/shadow")[1]
+
+    until(lambda: report()["compared"] == 100, "all were compared")
+    found = report()
+    assert (found["differing"], found["errors"]) == (3, 0)
+    assert {example["request"] for example in found["examples"]} == {f"GET {HOST}/secret"}
+    assert found["examples"][0]["staged"]["answer"] == 403
+    assert slardar.call("PUT", f"/python/script.{HOST}") == (200, "ok")
+    assert slardar.get(HOST, "/secret")[0] == 403
+    assert slardar.call("GET", f"/python/script.{HOST}/shadow")[0] == 404
+
+
+def test_canary_and_the_way_back(run: Callable[..., Slardar]) -> None:
+    """Ten of a hundred, then all, then back, and back again."""
+    slardar = run("--workers", "1", "--store", "memory:")
+    name = f"/python/script.{HOST}"
+    put(slardar, "python", f"script.{HOST}", TENANT)
+    new = 'def on_request(r):\n    r.headers["X-Tenant"] = "new"\n'
+    assert slardar.call("POST", name, new) == (200, "ok")
+    assert slardar.call("PUT", name + "?canary=10") == (200, "ok")
+    found = [slardar.get(HOST)[1] for _ in range(100)]
+    assert sum("tenant=new" in body for body in found) == 10
+    assert sum("tenant=www" in body for body in found) == 90
+    assert hook(slardar)["staged"]["canary"] == 10
+    assert slardar.call("PUT", name + "?rollback=1") == (200, "ok")
+    assert all("tenant=www" in slardar.get(HOST)[1] for _ in range(20))
+    assert slardar.call("PUT", name) == (200, "ok")
+    assert "tenant=new" in slardar.get(HOST)[1]
+    assert slardar.call("PUT", name + "?rollback=1") == (200, "ok")
+    assert "tenant=www" in slardar.get(HOST)[1]
+    assert slardar.call("PUT", name + "?rollback=1") == (200, "ok")
+    assert "tenant=new" in slardar.get(HOST)[1]
+
+
+def test_changes_under_load_fail_nothing(run: Callable[..., Slardar]) -> None:
+    """Requests go on while a hook is changed again and again; each sees one version whole."""
+    slardar = run("--workers", "2", "--store", "memory:")
+    versions = [
+        f'def on_request(r):\n    r.context["v"] = "{version}"\n'
+        f'    r.headers["X-Tenant"] = "{version}"\n'
+        "def on_response(request, response):\n"
+        f'    response.headers["X-Version"] = request.context["v"] + "{version}"\n'
+        for version in "ab"
+    ]
+    put(slardar, "python", f"script.{HOST}", versions[0])
+    stop = threading.Event()
+    failures: list[Any] = []
+    counts = [0] * 4
+
+    def client(index: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", slardar.port, timeout=PATIENCE)
+        while not stop.is_set():
+            connection.request("GET", "/", headers={"Host": HOST})
+            reply = connection.getresponse()
+            body = reply.read()
+            found = reply.getheader("X-Version", "")
+            if reply.status != 200 or found not in ("aa", "bb") or body[7:8] != found[:1].encode():
+                failures.append((reply.status, found, body))
+            counts[index] += 1
+        connection.close()
+
+    threads = [threading.Thread(target=client, args=(index,)) for index in range(len(counts))]
+    for thread in threads:
+        thread.start()
+    for turn in range(20):
+        put(slardar, "python", f"script.{HOST}", versions[turn % 2])
+    until(lambda: min(counts) > 20, "every client was served")
+    stop.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert not failures
+
+
+def test_reply_ends_with_the_version_it_began_with(run: Callable[..., Slardar]) -> None:
+    """A request under way is not touched by what is activated meanwhile."""
+    slardar = run("--workers", "1", "--store", "memory:")
+    old = 'def on_response(q, p):\n    p.headers["X-Version"] = "old"\n'
+    put(slardar, "python", f"script.{HOST}", old)
+    connection = http.client.HTTPConnection("127.0.0.1", slardar.port, timeout=PATIENCE)
+    # Expect: the head is with the server, and its reply waits for the body.
+    connection.putrequest("POST", "/", skip_host=True)
+    connection.putheader("Host", HOST)
+    connection.putheader("Content-Length", "3")
+    connection.endheaders()
+    until(
+        lambda: slardar.call("GET", "/status")[1]["workers"]["worker-0"]["requests"] >= 1,
+        "the request is under way",
+    )
+    put(slardar, "python", f"script.{HOST}", old.replace("old", "new"))
+    connection.send(b"abc")
+    assert connection.getresponse().getheader("X-Version") == "old"
+    connection.close()
+    assert "X-Version: new" in curl(slardar.url(), "-i", "-H", f"Host: {HOST}")[1]
+
+
+def test_hooks_survive_an_upgrade(run: Callable[..., Slardar]) -> None:
+    """USR2: the next process runs them from its first request on, from memory too."""
+    slardar = run("--workers", "1", "--store", "memory:")
+    put(slardar, "python", f"script.{HOST}", TENANT)
+    first = slardar.call("GET", "/status")[1]["generations"][0]["pid"]
+    os.kill(first, signal.SIGUSR2)
+
+    def upgraded() -> bool:
+        return bool(slardar.call("GET", "/status")[1]["generations"][0]["pid"] != first)
+
+    until(upgraded, "the next generation serves")
+    try:
+        assert "tenant=www" in slardar.get(HOST)[1]
+        assert hook(slardar)["state"] == "active"
+    finally:
+        os.kill(slardar.call("GET", "/status")[1]["generations"][0]["pid"], signal.SIGTERM)
+        slardar.wait()
