@@ -28,6 +28,7 @@ TESTS = (
     "tests/properties",
     "tests/test_cookbook.py",
     "tests/test_web.py",
+    "tests/test_web_hooks.py",
     "tests/integration/test_dataplane.py",
     "tests/integration/test_hostile_replies.py",
     "tests/integration/test_hostile_requests.py",

@@ -120,7 +120,7 @@ class Headers:
 
     # Reading.
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: Any, default: Any = None) -> Any:
         """The first value, or ``default``."""
         key, wanted, start = check_name(name)
         if key in self._own:
@@ -131,7 +131,7 @@ class Headers:
         # The name in the line is as long, whatever its case; the blank may be missing.
         return self._lines[index][len(start) - 1 :].strip(b" \t").decode("latin-1")
 
-    def get_all(self, name: str) -> list[str]:
+    def get_all(self, name: Any) -> list[str]:
         """Every value, in order."""
         key, wanted, start = check_name(name)
         if key in self._own:
@@ -166,7 +166,7 @@ class Headers:
     def __contains__(self, name: object) -> bool:
         return type(name) is str and self.get(name) is not None
 
-    def __getitem__(self, name: str) -> str:
+    def __getitem__(self, name: Any) -> str:
         value = self.get(name)
         if value is None:
             raise KeyError(name)
@@ -177,7 +177,7 @@ class Headers:
 
     # Writing.
 
-    def set(self, name: str, value: Any) -> None:
+    def set(self, name: Any, value: Any) -> None:
         """Replace every value of ``name`` by one, or by each of a list.
 
         Raises ValueError, as every way to write does, for what may not go on a wire and
@@ -214,10 +214,10 @@ class Headers:
             lines[index:index] = made
         self.changed = True
 
-    def __setitem__(self, name: str, value: Any) -> None:
+    def __setitem__(self, name: Any, value: Any) -> None:
         self.set(name, value)
 
-    def add(self, name: str, value: Any) -> None:
+    def add(self, name: Any, value: Any) -> None:
         """One more value, behind those that there are."""
         key, _, start = check_name(name)
         if key in self._fixed:
@@ -234,13 +234,13 @@ class Headers:
             self._lines.append(made)
             self.changed = True
 
-    def setdefault(self, name: str, value: Any) -> str:
+    def setdefault(self, name: Any, value: Any) -> str:
         """The value; it is set to ``value`` first if there is none."""
         if self.get(name) is None:
             self.set(name, value)
         return self[name]
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: Any) -> None:
         """Remove every value, if there is one."""
         key, wanted, _ = check_name(name)
         if key in self._fixed or key == "host":
@@ -251,10 +251,10 @@ class Headers:
             del self._lines[index]
             self.changed = True
 
-    def __delitem__(self, name: str) -> None:
+    def __delitem__(self, name: Any) -> None:
         self.remove(name)
 
-    def pop(self, name: str, default: Any = None) -> Any:
+    def pop(self, name: Any, default: Any = None) -> Any:
         """Remove a header; answers the first value it had, or ``default``."""
         value = self.get(name, default)
         self.remove(name)

@@ -2,7 +2,9 @@
 
 Plain values that are the hook's own: whatever it does to them touches nothing of the
 proxy until :mod:`slardar.hooks.effects` takes over what changed.  Every value is checked
-when it is written, and refused with a ValueError that a hook may catch.
+when it is written, and refused with a ValueError that a hook may catch.  What comes from
+a hook has no type in the signatures: where mypyc compiles this, it would check that first,
+and its message for a tuple of tuples of itself never ends.
 :data:`READABLE` and :data:`WRITABLE` say which names a script may use.
 """
 
@@ -154,7 +156,7 @@ class HookRequest:
         return self._method
 
     @method.setter
-    def method(self, value: str) -> None:
+    def method(self, value: Any) -> None:
         if not isinstance(value, str) or not _METHOD.fullmatch(value) or not _is_method(value):
             raise ValueError(f"method: expected a method such as GET, got {_shown(value)}")
         self._method = value
@@ -167,7 +169,7 @@ class HookRequest:
         return "" if raw is None else normal_host(raw)
 
     @host.setter
-    def host(self, value: str) -> None:
+    def host(self, value: Any) -> None:
         self.headers.set("host", value)
 
     @property
@@ -180,7 +182,7 @@ class HookRequest:
         return self._target
 
     @uri.setter
-    def uri(self, value: str) -> None:
+    def uri(self, value: Any) -> None:
         if (
             not isinstance(value, str)
             or len(value) > _MAX_TARGET
@@ -197,7 +199,7 @@ class HookRequest:
         return self._target.partition("?")[0]
 
     @path.setter
-    def path(self, value: str) -> None:
+    def path(self, value: Any) -> None:
         if not _is_part(value) or value[:1] != "/":
             raise ValueError(f"path: expected one that begins with /, got {_shown(value)}")
         query = self._target.partition("?")[2]
@@ -214,7 +216,7 @@ class HookRequest:
         return self.uri.partition("?")[2]
 
     @query_string.setter
-    def query_string(self, value: str) -> None:
+    def query_string(self, value: Any) -> None:
         if not _is_part(value):
             raise ValueError(f"query_string: expected text, got {_shown(value)}")
         text = quote(value, safe=_IN_PATH + "?")
@@ -251,7 +253,7 @@ class HookRequest:
         return self._upstream
 
     @upstream.setter
-    def upstream(self, value: str | None) -> None:
+    def upstream(self, value: Any) -> None:
         if value is not None and not (isinstance(value, str) and 0 < len(value) <= 255):
             raise ValueError(f"upstream: expected a name or None, got {_shown(value)}")
         self._upstream = value
@@ -263,7 +265,7 @@ class HookRequest:
         return self._hash_key
 
     @hash_key.setter
-    def hash_key(self, value: str | None) -> None:
+    def hash_key(self, value: Any) -> None:
         if value is not None and not _is_key(value):
             raise ValueError(f"hash_key: expected a text or None, got {_shown(value)}")
         self._hash_key = value
@@ -297,7 +299,7 @@ class HookRequest:
 
     # Answering.
 
-    def reject(self, status: int, message: str = "") -> None:
+    def reject(self, status: Any, message: Any = "") -> None:
         """Answer with an error from 400 to 599; 444 closes without a reply."""
         if type(status) is not int or not 400 <= status <= 599:
             raise ValueError(f"reject: expected a status from 400 to 599, got {_shown(status)}")
@@ -305,7 +307,7 @@ class HookRequest:
             raise ValueError(f"reject: expected a text, got {_shown(message)}")
         self.answer = Answer(status, message)
 
-    def respond(self, status: int, body: str | bytes = "", headers: Any = None) -> None:
+    def respond(self, status: Any, body: Any = "", headers: Any = None) -> None:
         """Answer with this; ``headers`` is a mapping, or pairs."""
         if type(status) is not int or not 200 <= status <= 599:
             raise ValueError(f"respond: expected a status from 200 to 599, got {_shown(status)}")
@@ -323,7 +325,7 @@ class HookRequest:
             made.set("Content-Type", "text/plain; charset=utf-8")
         self.answer = Answer(status, None, body, made.lines)
 
-    def redirect(self, url: str, status: int = 302) -> None:
+    def redirect(self, url: Any, status: Any = 302) -> None:
         """Send the client elsewhere; ``url`` is a URL or a path."""
         if status not in (301, 302, 303, 307, 308) or type(status) is not int:
             raise ValueError(f"redirect: expected 301, 302, 303, 307 or 308, got {_shown(status)}")
@@ -332,7 +334,7 @@ class HookRequest:
         place = quote(url, safe=_IN_PATH + "?#")
         self.answer = Answer(status, None, b"", [b"Location: " + place.encode("ascii")])
 
-    def exit(self, errno: Errno) -> None:
+    def exit(self, errno: Any) -> None:
         """Answer with one of ``errno``'s errors; ``errno.OK`` lets the request go on."""
         if not isinstance(errno, Errno):
             raise ValueError(f"exit: expected one of errno, got {_shown(errno)}")
@@ -361,7 +363,7 @@ class HookResponse:
         return self._status
 
     @status.setter
-    def status(self, value: int) -> None:
+    def status(self, value: Any) -> None:
         # What has no body, and what has one, is decided by then.
         bodiless = (204, 304)
         if type(value) is not int or not 200 <= value <= 599:
@@ -405,14 +407,14 @@ class Query:
         """As it goes into a URL."""
         return urlencode(self._fields, errors="surrogateescape")
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: Any, default: Any = None) -> Any:
         """The first value, or ``default``."""
         for key, value in self._fields:
             if key == name:
                 return value
         return default
 
-    def get_all(self, name: str) -> list[str]:
+    def get_all(self, name: Any) -> list[str]:
         """Every value, in order."""
         return [value for key, value in self._fields if key == name]
 
@@ -437,13 +439,13 @@ class Query:
     def __contains__(self, name: object) -> bool:
         return any(key == name for key, _ in self._fields)
 
-    def __getitem__(self, name: str) -> str:
+    def __getitem__(self, name: Any) -> str:
         value = self.get(name)
         if value is None:
             raise KeyError(name)
         return value  # type: ignore[no-any-return]
 
-    def set(self, name: str, value: Any) -> None:
+    def set(self, name: Any, value: Any) -> None:
         """Replace every value of ``name`` by one, or by each of a list.
 
         Raises ValueError, as :meth:`add` does, for what is no text and for a query that
@@ -456,17 +458,17 @@ class Query:
         self._take(checked, _size_of(kept), before)
         self._fields = kept + checked
 
-    def __setitem__(self, name: str, value: Any) -> None:
+    def __setitem__(self, name: Any, value: Any) -> None:
         self.set(name, value)
 
-    def add(self, name: str, value: Any) -> None:
+    def add(self, name: Any, value: Any) -> None:
         """One more value."""
         checked = _checked_field(name, value)
         size = self._size()
         self._take([checked], size, size)
         self._fields.append(checked)
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: Any) -> None:
         """Remove every value, if there is one."""
         kept = [field for field in self._fields if field[0] != name]
         if len(kept) != len(self._fields):
@@ -474,7 +476,7 @@ class Query:
             self._known_size = -1
             self.changed = True
 
-    def __delitem__(self, name: str) -> None:
+    def __delitem__(self, name: Any) -> None:
         self.remove(name)
 
     def _size(self) -> int:

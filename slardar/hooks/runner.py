@@ -5,6 +5,9 @@ that fails half-way leaves nothing behind.  What its failure does to the request
 ``on_error``; after five failures in a minute it is not run any more, and each request
 for it fares as if it had failed, so that a rule which protects something does not open
 by being broken.
+
+(Longer than a file should be: a request, its reply and the shadows of both go through
+the same few decisions, which are best read together.)
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ from typing import Any
 from twisted.logger import Logger
 
 from slardar.config import Hooks
-from slardar.errors import ConfigError
 from slardar.hooks import shadow
 from slardar.hooks.effects import (
     apply_reply,
@@ -25,17 +27,18 @@ from slardar.hooks.effects import (
     seen_reply,
     seen_request,
 )
-from slardar.hooks.engine import Engine, HookFailure, Script, ScriptError
+from slardar.hooks.engine import Engine, HookFailure
 from slardar.hooks.engines import MakeEngine, make_engine
-from slardar.hooks.failures import FailureWindow
-from slardar.hooks.loaded import Loaded, Stage, mark_of, module_versions, used_modules
+from slardar.hooks.loaded import Loaded, Stage
+from slardar.hooks.loading import Loader
 from slardar.hooks.logs import HookLog
 from slardar.hooks.objects import Answer, HookRequest, HookResponse
 from slardar.hooks.report import HookReport, ShadowReport, reports_of
 from slardar.hooks.stats import CallStats
+from slardar.hooks.suspensions import Suspensions
 from slardar.http1.parser import Reply, Request
 from slardar.http1.sides import HookedRequest, HooksBase
-from slardar.model.hook import Code, Hook, HookKey
+from slardar.model.hook import Hook, HookKey
 
 __all__ = ["Runner"]
 
@@ -43,10 +46,6 @@ _log = Logger("slardar.hooks")
 
 #: What a client is told whose request a broken hook has stopped: no more than that.
 _BROKEN = "a hook failed"
-#: Modules that one piece of code may name, and characters of a name: what a worker can
-#: tell the director.
-_MAX_REQUIRES = 1000
-_MAX_NAME = 255
 
 #: A version in the shadow of the one that a request gets: the request for the report, the
 #: version, what it saw, and whether it would have made a difference.
@@ -69,18 +68,13 @@ class Runner(HooksBase):
         mark: MutableSequence[int] | None = None,
         engines: MakeEngine = make_engine,
     ) -> None:
-        self._settings = hooks
         self._seconds = seconds
         self._tell = failed
         self._mark: MutableSequence[int] = [0] if mark is None else mark
-        self._make_engine = engines
-        self._engines: dict[str, Engine] = {}
         self._log = HookLog(seconds)
-        self._failures = FailureWindow()
-        self._loaded: dict[tuple[str, str, float], Loaded] = {}
-        #: The marks of versions that must not be run, loaded or not.
-        self._suspended: set[int] = set()
-        self._stages: dict[str, Stage] = {}
+        self._suspensions = Suspensions()
+        self._loader = Loader(hooks, self._suspensions, self._mark, engines, self._log.write)
+        #: The scripts for each host that has some of its own, in the order in which they run.
         self._by_host: dict[str, tuple[Stage, ...]] = {}
         #: For the hosts that have no scripts of their own.
         self._others: tuple[Stage, ...] = ()
@@ -94,158 +88,34 @@ class Runner(HooksBase):
         Versions that were loaded already stay as they are, unless a module that they use
         has changed.  One that cannot be loaded is logged, and fails for each request.
         """
-        modules: dict[str, dict[str, Code]] = {"lua": {}, "python": {}}
-        for (language, name), hook in hooks.items():
-            if not hook.is_script and hook.active is not None:
-                modules[language][name] = hook.active
-        before, self._loaded = self._loaded, {}
-        self._suspended &= {
-            mark_of(hook.path, code)
-            for hook in hooks.values()
-            for code in (hook.active, hook.previous, hook.staged)
-            if code is not None
-        }
-        stages = {}
-        for hook in hooks.values():
-            if hook.is_script:
-                stage = self._stage(hook, modules[hook.language], before)
-                if stage.versions():
-                    stages[hook.path] = stage
-        self._failures.keep({loaded.mark for loaded in self._loaded.values()})
-        self._stages = stages
-        self._order()
-        return bool(stages)
-
-    def _stage(
-        self,
-        hook: Hook,
-        modules: Mapping[str, Code],
-        before: Mapping[tuple[str, str, float], Loaded],
-    ) -> Stage:
-        stage = Stage(hook, hook.on_error or self._settings.on_error)
-
-        def load(code: Code | None) -> Loaded | None:
-            return None if code is None else self._load(hook, code, modules, before)
-
-        stage.active = load(hook.active)
-        if stage.on_error == "previous":
-            stage.previous = load(hook.previous)
-        if hook.canary:
-            stage.canary = load(hook.staged)
-        if hook.shadow:
-            stage.shadow = load(hook.staged)
-        known = self._stages.get(hook.path)
-        if known is not None and known.shadow is stage.shadow and known.active is stage.active:
-            stage.comparison = known.comparison
-        return stage
-
-    def _load(
-        self,
-        hook: Hook,
-        code: Code,
-        modules: Mapping[str, Code],
-        before: Mapping[tuple[str, str, float], Loaded],
-    ) -> Loaded:
-        key = (hook.path, code.version, code.time)
-        found = self._loaded.get(key)
-        if found is not None:
-            return found
-        found = before.get(key)
-        if found is None:
-            found = self._load_anew(hook, code, modules)
-        elif found.script is None or found.modules != module_versions(
-            {*found.modules, *used_modules(code, modules)}, modules
-        ):
-            known = found
-            if known.script is not None or known.modules != module_versions(modules, modules):
-                # What it did with the former modules is not held against it.
-                self._failures.forget(known.mark)
-                self._suspended.discard(known.mark)
-            found = self._load_anew(hook, code, modules)
-            found.stats = known.stats
-        self._loaded[key] = found
-        return found
-
-    def _load_anew(self, hook: Hook, code: Code, modules: Mapping[str, Code]) -> Loaded:
-        script: Script | None = None
-        error = ""
-        mark = mark_of(hook.path, code)
-        if mark in self._suspended:
-            # Not even loaded: a worker may have met its end in that.
-            found = Loaded(hook.path, code, None, "", module_versions(modules, modules))
-            found.suspended = True
-            return found
-        sources = {name: module.code for name, module in modules.items()}
-        self._mark[0] = mark
-        try:
-            script = self.engine(hook.language).load(hook.name, code.code, sources)
-        except ConfigError as problem:
-            error = str(problem)
-        except Exception as problem:
-            # An engine's own mistake must not keep the others from being loaded.
-            _log.failure("{path} could not be loaded", path=hook.path)
-            error = f"{hook.name}: could not be loaded: {type(problem).__name__}"
-        finally:
-            self._mark[0] = 0
-        if error:
-            _log.error("{path} is not in service: {error}", path=hook.path, error=error)
-            # Whatever module it may have needed: a change of any is another chance.
-            return Loaded(hook.path, code, None, error, module_versions(modules, modules))
-        assert script is not None
-        used = {**module_versions(script.requires, modules), **used_modules(code, modules)}
-        return Loaded(hook.path, code, script, "", used)
-
-    def _order(self) -> None:
-        """Put the scripts in rows: those of every host first, and Lua before Python."""
-        stages = sorted(self._stages.values(), key=lambda stage: stage.path)
+        self._loader.load(hooks)
+        # Those of every host first, and Lua before Python.
+        stages = sorted(self._loader.stages.values(), key=lambda stage: stage.path)
         general = tuple(stage for stage in stages if stage.host == "*")
         hosts = {stage.host for stage in stages} - {"*"}
         self._by_host = {
             host: general + tuple(stage for stage in stages if stage.host == host) for host in hosts
         }
         self._others = general
+        return bool(stages)
 
     def engine(self, language: str) -> Engine:
         """The engine of a language, made when it is first asked for."""
-        engine = self._engines.get(language)
-        if engine is None:
-            engine = self._make_engine(language, self._settings, {}, self._log.write)
-            self._engines[language] = engine
-        return engine
+        return self._loader.engine(language)
 
     def check(
         self, language: str, name: str, code: str, modules: Mapping[str, str] | None
     ) -> frozenset[str]:
-        """Whether code is fit to be a hook; answers the modules that it names.
-
-        With ``modules`` it is also loaded, with these.  Raises ScriptError.
-        """
-        engine = self.engine(language)
-        requires = engine.check(name, code)
-        if len(requires) > _MAX_REQUIRES or any(len(one) > _MAX_NAME for one in requires):
-            raise ScriptError(
-                f"{name}: expected at most {_MAX_REQUIRES} modules, with names of at most"
-                f" {_MAX_NAME} characters"
-            )
-        if modules is not None:
-            engine.load(name, code, modules).close()
-        return requires
+        """See :meth:`slardar.hooks.loading.Loader.check`."""
+        return self._loader.check(language, name, code, modules)
 
     def suspend(self, mark: int) -> None:
         """Do not run a version any more: it failed too often, here or elsewhere."""
-        self._suspended.add(mark)
-        for loaded in self._loaded.values():
-            if loaded.mark == mark and not loaded.suspended:
-                loaded.suspended = True
-                _log.error(
-                    "{path} (version {version}) is suspended until it is activated again",
-                    path=loaded.path,
-                    version=loaded.code.version,
-                )
+        self._loader.suspend(mark)
 
     def reports(self) -> Iterator[HookReport | ShadowReport]:
         """The counters of every script there is."""
-        return reports_of(self._stages.values())
+        return reports_of(self._loader.stages.values())
 
     # Requests.
 
@@ -450,7 +320,7 @@ class Runner(HooksBase):
             # A shadow's failure is for its report alone.
             return
         self._log.write("error", f"{loaded.path}: {failure.message}")
-        if self._failures.note(loaded.mark, self._seconds()):
+        if self._suspensions.failed(loaded.mark, self._seconds()):
             self.suspend(loaded.mark)
         if self._tell is not None:
             self._tell(loaded)

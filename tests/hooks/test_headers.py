@@ -228,3 +228,34 @@ def test_message_names_the_place_in_one_short_line() -> None:
     assert str(caught.value).startswith("X-A: expected a text")
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 200
+
+
+def test_a_value_is_no_name() -> None:
+    """A line's value that looks like the beginning of another line is not taken for one."""
+    found = headers(b"A: b\tX-Two: 5", b"B: X-Two: 6")
+    assert found.get("X-Two") is None
+
+
+def test_own_headers_are_written_apart() -> None:
+    """Those that the proxy writes itself; lists of addresses grow, a Host does not."""
+    found = headers(host=b"a")
+    found["Host"] = "b:80"
+    assert found.own["host"] == b"b:80"
+    found.add("X-Forwarded-For", "1.1.1.1")
+    found.add("X-Forwarded-For", "2.2.2.2")
+    assert found.own["x-forwarded-for"] == b"1.1.1.1, 2.2.2.2"
+    found.add("Host", "c")
+    assert found["host"] == "c"
+    found.remove("host")
+    assert found["host"] == "c"
+    found.remove("X-Forwarded-For")
+    assert "x-forwarded-for" not in found
+
+
+def test_names_are_remembered_within_bounds() -> None:
+    """However many different ones are asked for."""
+    from slardar.hooks import headers
+
+    for number in range(3000):
+        assert check_name(f"X-{number}")[0] == f"x-{number}"
+    assert len(headers._known) <= 1024

@@ -512,6 +512,20 @@ def test_suspended_version_is_not_even_loaded() -> None:
     assert running.status() == 500
 
 
+def test_other_module_of_its_own_ends_that() -> None:
+    """And not one that it does not use, as at the director."""
+    running = Running()
+    version, x = code("modules.x"), hook("modules.x", "ex")
+    running.runner.suspend(mark_of(f"python/{A}", version))
+    running.load(hook(A, version), x)
+    running.load(hook(A, version), x, hook("modules.y", "why"))
+    assert running.engines == {}
+    assert running.status() == 500
+    running.load(hook(A, version), hook("modules.x", "new"))
+    assert running.report(version).state == "active"
+    assert running.status() == 0
+
+
 def test_other_module_ends_a_suspension() -> None:
     """The script is loaded anew with it, and begins anew."""
     running = Running()

@@ -25,8 +25,8 @@ MAX_SUBJECT: Final = 1 << 16
 #: Steps of a compiled pattern times characters of the text.
 _MAX_WORK: Final = 1 << 20
 #: Bytes that RE2 may use for one pattern, and patterns that are kept.
-_MAX_MEMORY: Final = 1 << 20
-_KEPT: Final = 64
+_MAX_MEMORY: Final = 1 << 18
+_KEPT: Final = 128
 
 _FLAGS: Final[dict[int, str]] = {2: "i", 8: "m", 16: "s"}
 
@@ -46,7 +46,7 @@ def _compiled(pattern: str | bytes, flags: int) -> Any:
     if isinstance(pattern, bytes):
         options.encoding = re2.Options.Encoding.LATIN1
     try:
-        # Its own cache is not used: it holds twice as many as may be held here.
+        # Not through its own cache, which is not to be filled by hooks.
         return re2._Regexp(whole, options)
     except re2.error as error:
         text = error.args[0] if error.args else ""
@@ -57,7 +57,7 @@ def _compiled(pattern: str | bytes, flags: int) -> Any:
 class Pattern:
     """A pattern that is compiled."""
 
-    __slots__ = ("_regexp", "flags", "pattern")
+    __slots__ = ("_regexp", "_size", "flags", "pattern")
 
     def __init__(self, pattern: str | bytes, flags: int = 0) -> None:
         if type(pattern) not in (str, bytes) or len(pattern) > MAX_PATTERN:
@@ -69,6 +69,7 @@ class Pattern:
         self.pattern = pattern
         self.flags = flags
         self._regexp = _compiled(pattern, flags)
+        self._size = self._regexp.programsize
 
     def __repr__(self) -> str:
         return f"<pattern {self.pattern!r}>"
@@ -78,7 +79,7 @@ class Pattern:
             raise TypeError(f"expected {type(self.pattern).__name__}, got {name_of(text)}")
         if len(text) > MAX_SUBJECT:
             raise ValueError(f"expected a text of at most {MAX_SUBJECT} characters to search")
-        if len(text) * self._regexp.programsize > _MAX_WORK:
+        if len(text) * self._size > _MAX_WORK:
             raise ValueError("expected a shorter text, or a simpler pattern")
         return text
 

@@ -1,0 +1,76 @@
+"""What the page about Python hooks shows and says is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from slardar.hooks import budget, headers
+from slardar.hooks.engine import MAX_CODE
+from slardar.hooks.python import compiling, limits, methods, net, regex, standard
+from slardar.hooks.python.builtins import BUILTINS, EXCEPTIONS, Kind
+from slardar.hooks.python.modules import IMPORTABLE
+from tests.hooks.python.loading import SETTINGS, Hooks, request, response
+
+PAGE = (Path(__file__).parents[3] / "docs" / "hooks-python.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+MODULES = {"modules.limits": "def apply(request):\n    request.headers['X-Limit'] = '5'\n"}
+
+
+def test_page_has_examples() -> None:
+    """Else the next test would try nothing."""
+    assert len(BLOCKS) >= 6
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_examples_work(hooks: Hooks, block: str) -> None:
+    """Each is a hook, which loads and runs."""
+    script = hooks.load(block, modules=MODULES)
+    for asked in (request(), request("GET", "/old/x?debug=1"), request("DELETE", "/", "::1")):
+        script.on_request(asked)
+        script.on_response(asked, response(404))
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        MAX_CODE,
+        compiling.MAX_DEPTH,
+        compiling.MAX_NODES,
+        limits.MAX_TEXT,
+        limits.MAX_ITEMS,
+        limits.MAX_BITS,
+        limits.MAX_WEIGHT,
+        methods.MAX_SORT,
+        methods._MAX_SORTED_TEXT,
+        methods._MAX_CASES,
+        standard.MAX_JSON,
+        regex.MAX_PATTERN,
+        regex.MAX_SUBJECT,
+        net.MAX_URL,
+        headers._MAX_LINES,
+    ],
+)
+def test_limits_are_those_of_the_code(number: int) -> None:
+    """Each number stands on the page."""
+    assert f"{number:,}" in PAGE
+
+
+def test_memory_and_levels_are_those_of_the_code() -> None:
+    """Those that stand there in other words."""
+    assert f"{budget.MAX_MEMORY >> 20} MiB" in PAGE
+    assert f"{limits.MAX_DEPTH} levels" in PAGE
+    assert f"{standard.MAX_LEVELS} levels" in PAGE
+
+
+def test_every_builtin_and_module_is_on_the_page() -> None:
+    """A name that hooks have is one that their authors can find."""
+    words = set(re.findall(r"\w+", PAGE))
+    facades = {"Errno", "Headers", "HookRequest", "HookResponse", "Query", "Settings"}
+    names = {name for name in BUILTINS if name[0] != "_"} - set(EXCEPTIONS) - facades
+    assert names <= words
+    assert set(IMPORTABLE) - {"typing", "urllib"} <= set(re.findall(r"[\w.]+", PAGE))
+    assert isinstance(BUILTINS["str"], Kind)
+    assert "myargs" in SETTINGS
