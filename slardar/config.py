@@ -86,7 +86,7 @@ class Hooks(Struct, frozen=True, forbid_unknown_fields=True):
         float, Meta(ge=0.001, le=1, description="a number of seconds from 0.001 to 1")
     ] = 0.05
     lua_memory: Annotated[
-        int, Meta(ge=2**20, le=2**32, description="an integer from 1048576 to 4294967296")
+        int, Meta(ge=2**24, le=2**32, description="an integer from 16777216 to 4294967296")
     ] = 67108864
 
 

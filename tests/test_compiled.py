@@ -20,11 +20,15 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 TESTS = (
     "tests/balancers",
     "tests/dataplane",
+    # Not the engines, which are not compiled.
     "tests/hooks",
+    "--ignore=tests/hooks/lua",
+    "--ignore=tests/hooks/python",
     "tests/http1",
     "tests/properties",
     "tests/test_cookbook.py",
     "tests/test_web.py",
+    "tests/test_web_hooks.py",
     "tests/integration/test_dataplane.py",
     "tests/integration/test_hostile_replies.py",
     "tests/integration/test_hostile_requests.py",

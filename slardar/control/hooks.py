@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, get_args
 
 import msgspec
@@ -14,7 +14,7 @@ from slardar.errors import ConfigError, ConflictError, NotFoundError
 from slardar.hooks.engine import MAX_CODE
 from slardar.hooks.loaded import mark_of
 from slardar.hooks.report import HookTally
-from slardar.model.hook import Code, Hook, HookKey, OnError, check_hook_name, written
+from slardar.model.hook import Code, Hook, OnError, check_hook_name, written
 from slardar.model.reader import shown
 from slardar.model.snapshot import Snapshot
 
@@ -132,6 +132,8 @@ class HookActions:
         about["on_error"] = hook.on_error or self._on_error
         if hook.staged is not None:
             staged = _version(hook.staged)
+            if hook.staged.on_error is not None:
+                staged["on_error"] = hook.staged.on_error
             if hook.canary:
                 staged.update(_counters(hook, hook.staged, tally), canary=hook.canary)
             if hook.shadow:
@@ -170,9 +172,8 @@ class HookActions:
             if shadow and not hook.is_script:
                 raise ConfigError(f"shadow: expected a script, {name} is a module")
             staged = Code.of(code, self._clock(), tuple(requires))
+            staged = structs.replace(staged, on_error=checked_on_error)
             hook = structs.replace(hook, staged=staged, canary=0, shadow=shadow)
-            if checked_on_error is not None:
-                hook = structs.replace(hook, on_error=checked_on_error)
             if shadow:
                 await self._check_loads(hook, staged, self._modules(language))
             return self._next(hook)
@@ -201,16 +202,26 @@ class HookActions:
             staged = hook.staged
             if staged is None:
                 raise NotFoundError(f"nothing is staged for {language} hook {name}: post it first")
+            if checked_on_error is not None:
+                staged = structs.replace(staged, on_error=checked_on_error)
+            # Until there is another version in service, it is the canary's.
+            on_error = hook.on_error
+            if staged.on_error is not None and (not canary or hook.active is None):
+                on_error = staged.on_error
             if canary:
                 if not hook.is_script:
                     raise ConfigError(f"canary: expected a script, {name} is a module")
-                hook = structs.replace(hook, canary=canary, shadow=False)
+                hook = structs.replace(hook, staged=staged, canary=canary, shadow=False)
             else:
                 hook = structs.replace(
-                    hook, active=staged, previous=hook.active, staged=None, canary=0, shadow=False
+                    hook,
+                    active=staged,
+                    previous=_left(hook),
+                    staged=None,
+                    canary=0,
+                    shadow=False,
                 )
-            if checked_on_error is not None:
-                hook = structs.replace(hook, on_error=checked_on_error)
+            hook = structs.replace(hook, on_error=on_error)
             await self._check_whole(hook, staged)
             return self._next(hook)
 
@@ -218,7 +229,10 @@ class HookActions:
 
     async def roll_back(self, language: str, name: str, who: str, wait: bool = True) -> Receipt:
         """Go back at once: from a canary to the version in service for all requests, else
-        to the version before.  Raises NotFoundError if there is none."""
+        to the version before and what its failures did.
+
+        Raises NotFoundError if there is none.
+        """
 
         async def prepare() -> Next:
             hook = self._known(language, name)
@@ -229,7 +243,9 @@ class HookActions:
                 raise NotFoundError(f"{language} hook {name} has no version before this one")
             # A posting of its own, so that what the old one is suspended for is forgotten.
             previous = structs.replace(previous, time=self._clock())
-            hook = structs.replace(hook, active=previous, previous=hook.active)
+            hook = structs.replace(
+                hook, active=previous, previous=_left(hook), on_error=previous.on_error
+            )
             await self._check_whole(hook, previous)
             return self._next(hook)
 
@@ -246,7 +262,7 @@ class HookActions:
             snapshot = self._snapshot()
             if f"hooks.{path}" not in self.failed:
                 self._known(language, name)
-            users = [hook.name for hook, _ in self._users(language, name)]
+            users = sorted({hook.name for hook, _ in self._users(language, name)})
             if users:
                 raise ConflictError(f"{name} is used by {', '.join(users[:5])}")
             return Next("hook", path, None, snapshot.with_hooks({(language, name): None}))
@@ -281,19 +297,37 @@ class HookActions:
         }
 
     def _users(self, language: str, module: str) -> Iterable[tuple[Hook, Code]]:
-        """The versions of hooks in service that use a module, directly or through others."""
-        hooks = [hook for hook in self._snapshot().hooks.values() if hook.language == language]
+        """The versions of other hooks in service that use a module, directly or through
+        others."""
+        hooks = self._snapshot().hooks.values()
+        versions = [
+            (hook, code)
+            for hook in hooks
+            if hook.language == language and hook.name != module
+            for code in self._in_service(hook)
+        ]
         wanted = {module}
-        found: dict[HookKey, tuple[Hook, Code]] = {}
-        size = -1
-        while len(found) > size:
-            size = len(found)
-            for hook in hooks:
-                for code in (hook.active, hook.staged if hook.canary else None):
-                    if code is not None and wanted.intersection(code.requires):
-                        found[hook.key] = (hook, code)
-                        wanted.add(hook.name)
-        return found.values()
+        found: list[tuple[Hook, Code]] = []
+        while True:
+            users = [one for one in versions if wanted.intersection(one[1].requires)]
+            if len(users) == len(found):
+                return found
+            found = users
+            wanted |= {hook.name for hook, _ in users}
+
+    def _in_service(self, hook: Hook) -> Iterator[Code]:
+        """The versions of a hook that requests may get."""
+        if hook.active is not None:
+            yield hook.active
+        if hook.canary and hook.staged is not None:
+            yield hook.staged
+        if hook.previous is not None and (hook.on_error or self._on_error) == "previous":
+            yield hook.previous
+
+
+def _left(hook: Hook) -> Code | None:
+    """The version in service once another one takes its place."""
+    return None if hook.active is None else structs.replace(hook.active, on_error=hook.on_error)
 
 
 def _counters(hook: Hook, code: Code, tally: HookTally) -> dict[str, Any]:

@@ -449,9 +449,8 @@ class DataPlane(Entry):
         )
 
     def suspend_hook(self, mark: int) -> None:
-        """Do not run this version of a hook any more."""
-        if self._runner is not None:
-            self._runner.suspend(mark)
+        """Do not run this version of a hook any more, nor load it if it is not yet."""
+        self.runner().suspend(mark)
 
     def hook_reports(self) -> Iterator[HookReport | ShadowReport]:
         """The counters of every script there is."""

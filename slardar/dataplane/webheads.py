@@ -54,7 +54,8 @@ def _head(web: Any) -> bytes:
 
 def write_head(web: Any, reply: Reply) -> None:
     """Give twisted.web the status and the headers of a reply."""
-    web.setResponseCode(reply.status, reply.lines[0][13:])
+    # The line's, for a hook may have changed it.
+    web.setResponseCode(int(reply.lines[0][9:12]), reply.lines[0][13:])
     # Neither a type that the server did not give, nor who we are.
     web.defaultContentType = None
     headers = web.responseHeaders

@@ -15,8 +15,11 @@ from slardar.http1.replies import NO_REPLY, error_reply, phrase, status_line
 __all__ = ["apply_reply", "apply_request", "make_reply", "seen_reply", "seen_request"]
 
 
-def seen_request(request: Request, context: dict[str, Any]) -> HookRequest:
-    """What hooks see of ``request``; ``context`` is theirs for as long as it lasts."""
+def seen_request(
+    request: Request, context: dict[str, Any], upstream: str | None = None
+) -> HookRequest:
+    """What hooks see of ``request``; ``context`` is theirs for as long as it lasts, and
+    ``upstream`` what those before have chosen."""
     own: dict[str, bytes] = {}
     if request.authority:
         own["host"] = request.authority
@@ -38,7 +41,7 @@ def seen_request(request: Request, context: dict[str, Any]) -> HookRequest:
         own["expect"] = b"100-continue"
     if request.upgrade is not None:
         own["upgrade"] = request.upgrade
-    return HookRequest(
+    seen = HookRequest(
         request.verb.decode("ascii"),
         request.target.decode("latin-1"),
         request.lines[1:],
@@ -48,6 +51,9 @@ def seen_request(request: Request, context: dict[str, Any]) -> HookRequest:
         request.minor,
         context,
     )
+    if upstream is not None or request.hash_key is not None or request.cluster_key is not None:
+        seen.begin_with(upstream, request.hash_key, request.cluster_key)
+    return seen
 
 
 def apply_request(seen: HookRequest, request: Request) -> None:
@@ -57,16 +63,19 @@ def apply_request(seen: HookRequest, request: Request) -> None:
         headers = seen.headers
         request.lines[1:] = headers.lines
         own = headers.own
+        # An empty one is none: the proxy writes its own.
+        request.forwarded_for = own.get("x-forwarded-for") or None
+        request.forwarded_proto = own.get("x-forwarded-proto") or None
+        request.forwarded_host = own.get("x-forwarded-host") or None
+        request.request_id = own.get("x-request-id") or None
         authority = own.get("host", b"")
         if authority != request.authority:
+            # The server is told which host the client asked for, as ever.
+            request.forwarded_host = request.forwarded_host or request.authority or None
             request.authority = authority
             request.host = normal_host(authority)
-        request.forwarded_for = own.get("x-forwarded-for")
-        request.forwarded_proto = own.get("x-forwarded-proto")
-        request.forwarded_host = own.get("x-forwarded-host")
-        request.request_id = own.get("x-request-id")
     if seen.uri_changed:
-        request.target = seen.uri.encode("latin-1")
+        request.target = seen.uri.encode("ascii")
     if written:
         if "method" in written:
             request.verb = seen.method.encode("ascii")
@@ -105,7 +114,8 @@ def seen_reply(reply: Reply) -> HookResponse:
         own["content-length"] = b"%d" % reply.declared
     elif reply.length == CHUNKED:
         own["transfer-encoding"] = b"chunked"
-    return HookResponse(reply.status, reply.lines[1:], own)
+    # The hooks before may have changed the status, which the line has, see below.
+    return HookResponse(int(reply.lines[0][9:12]), reply.lines[1:], own)
 
 
 def apply_reply(seen: HookResponse, reply: Reply) -> None:
@@ -115,5 +125,8 @@ def apply_reply(seen: HookResponse, reply: Reply) -> None:
     """
     if "status" in seen.written:
         reply.lines[0] = status_line(seen.status)
+        if seen.status == 204:
+            # It has no body, and so no length (RFC 9110 8.6).
+            reply.declared = -1
     if seen.headers_changed:
         reply.lines[1:] = seen.headers.lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 
 __all__ = ["FAILURES", "WINDOW", "FailureWindow"]
 
@@ -27,6 +28,6 @@ class FailureWindow:
         """Begin anew."""
         self._times.pop(key, None)
 
-    def keep(self, keys: set[object]) -> None:
+    def keep(self, keys: Collection[object]) -> None:
         """Forget all others."""
         self._times = {key: times for key, times in self._times.items() if key in keys}

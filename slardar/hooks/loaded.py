@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from zlib import crc32
 
 from slardar.hooks.engine import Script
@@ -10,7 +10,7 @@ from slardar.hooks.shadow import Comparison
 from slardar.hooks.stats import CallStats
 from slardar.model.hook import Code, Hook
 
-__all__ = ["Loaded", "Stage", "mark_of", "module_versions"]
+__all__ = ["Loaded", "Stage", "mark_of", "module_versions", "used_modules"]
 
 #: A hundred requests are spread over versions in steps of this many, so that ten in a
 #: row already have about their share; it has no divisor in common with 100.
@@ -23,9 +23,21 @@ def mark_of(path: str, code: Code) -> int:
 
 
 class Loaded:
-    """One version of a script: loaded, or why it is not."""
+    """One version of a script: loaded, or why it is not.
 
-    __slots__ = ("code", "error", "mark", "modules", "path", "script", "stats", "suspended")
+    Requests under way may call its script long after another version has taken its place.
+    """
+
+    __slots__ = (
+        "code",
+        "error",
+        "mark",
+        "modules",
+        "path",
+        "script",
+        "stats",
+        "suspended",
+    )
 
     def __init__(
         self,
@@ -50,9 +62,9 @@ class Loaded:
     @property
     def state(self) -> str:
         """``active``, ``failed`` (it could not be loaded) or ``suspended``."""
-        if self.script is None:
-            return "failed"
-        return "suspended" if self.suspended else "active"
+        if self.suspended:
+            return "suspended"
+        return "failed" if self.script is None else "active"
 
     @property
     def runs(self) -> Script | None:
@@ -91,7 +103,8 @@ class Stage:
         self._turn = 0
 
     def choose(self) -> Loaded | None:
-        """The version that the next request gets."""
+        """The version that the next request gets; ``None`` where there is only a canary,
+        and this one does not get it."""
         canary = self.canary
         if canary is None:
             return self.active
@@ -109,6 +122,19 @@ class Stage:
         return f"<Stage {self.path}>"
 
 
-def module_versions(names: frozenset[str], modules: Mapping[str, Code]) -> dict[str, str]:
+def module_versions(names: Iterable[str], modules: Mapping[str, Code]) -> dict[str, str]:
     """The versions of those of ``names`` that are in service."""
     return {name: modules[name].version for name in names if name in modules}
+
+
+def used_modules(code: Code, modules: Mapping[str, Code]) -> dict[str, str]:
+    """The versions of the modules in service that code uses, directly or through others."""
+    found: dict[str, str] = {}
+    wanted = list(code.requires)
+    while wanted:
+        name = wanted.pop()
+        module = modules.get(name)
+        if module is not None and name not in found:
+            found[name] = module.version
+            wanted += module.requires
+    return found

@@ -11,14 +11,15 @@ and its message for a tuple of tuples of itself never ends.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlencode
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, Final, TypeGuard
+from urllib.parse import quote, unquote_plus, urlencode
 
 from slardar.hooks.errno import Errno
 from slardar.hooks.headers import Headers
 from slardar.http1.headers import REPLY_SPECIAL, REQUEST_SPECIAL
-from slardar.http1.parser import normal_host
+from slardar.http1.parser import BadMessage, normal_host, parse_request
 
 __all__ = [
     "READABLE",
@@ -29,17 +30,18 @@ __all__ = [
     "Query",
 ]
 
-#: Characters of a body that a hook may answer with, and of a key or a target.
+#: Characters of a body that a hook may answer with, of a key, and of a target; a query
+#: that is written by its fields may have as many besides the path.
 _MAX_BODY: Final = 1 << 20
 _MAX_KEY: Final = 1024
 _MAX_TARGET: Final = 8192
-_MAX_FIELDS: Final = 1000
 
 _METHOD: Final = re.compile(r"[A-Z][A-Z-]{0,31}")
 #: RFC 3986 3.3 and 3.4, and the few more that servers accept; "%" stays as it is.
 _IN_PATH: Final = "%/:@!$&'()*+,;=-._~|[]"
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
-_TARGET: Final = re.compile(r"/[\x21-\x22\x24-\x7e\x80-\xff]*")
+#: What llhttp takes for one: no blank, no fragment, nothing beyond ASCII.
+_TARGET: Final = re.compile(r"/[\x21-\x22\x24-\x7e]*")
 
 _LOWER: Final = frozenset(name.decode("ascii") for name in REQUEST_SPECIAL)
 #: Headers of a request that the proxy writes anew from what a hook leaves there.
@@ -137,6 +139,15 @@ class HookRequest:
         #: The names of what was written, apart from headers and query.
         self.written: tuple[str, ...] = ()
 
+    def begin_with(
+        self,
+        upstream: str | None,
+        hash_key: str | None,
+        cluster_key: str | tuple[str, ...] | None,
+    ) -> None:
+        """What the hooks before this one have chosen."""
+        self._upstream, self._hash_key, self._cluster_key = upstream, hash_key, cluster_key
+
     # What it asks for.
 
     @property
@@ -146,7 +157,7 @@ class HookRequest:
 
     @method.setter
     def method(self, value: Any) -> None:
-        if not isinstance(value, str) or not _METHOD.fullmatch(value) or value == "CONNECT":
+        if not isinstance(value, str) or not _METHOD.fullmatch(value) or not _is_method(value):
             raise ValueError(f"method: expected a method such as GET, got {_shown(value)}")
         self._method = value
         self.written += ("method",)
@@ -189,10 +200,15 @@ class HookRequest:
 
     @path.setter
     def path(self, value: Any) -> None:
-        if not isinstance(value, str) or value[:1] != "/" or _CONTROLS.search(value):
+        if not _is_part(value) or value[:1] != "/":
             raise ValueError(f"path: expected one that begins with /, got {_shown(value)}")
-        text = self.query_string
-        self.uri = quote(value, safe=_IN_PATH) + ("?" + text if text else "")
+        query = self._target.partition("?")[2]
+        text = quote(value, safe=_IN_PATH)
+        if len(text) + len(query) >= _MAX_TARGET:
+            raise ValueError(f"path: expected at most {_MAX_TARGET} characters with the query")
+        # The fields of the query, and what was written to them, stay.
+        self._target = text + ("?" + query if query else "")
+        self.written += ("uri",)
 
     @property
     def query_string(self) -> str:
@@ -201,7 +217,7 @@ class HookRequest:
 
     @query_string.setter
     def query_string(self, value: Any) -> None:
-        if not isinstance(value, str) or _CONTROLS.search(value):
+        if not _is_part(value):
             raise ValueError(f"query_string: expected text, got {_shown(value)}")
         text = quote(value, safe=_IN_PATH + "?")
         self.uri = self.path + ("?" + text if text else "")
@@ -287,7 +303,7 @@ class HookRequest:
         """Answer with an error from 400 to 599; 444 closes without a reply."""
         if type(status) is not int or not 400 <= status <= 599:
             raise ValueError(f"reject: expected a status from 400 to 599, got {_shown(status)}")
-        if not isinstance(message, str) or len(message) > _MAX_BODY:
+        if not _is_text(message) or len(message) > _MAX_BODY:
             raise ValueError(f"reject: expected a text, got {_shown(message)}")
         self.answer = Answer(status, message)
 
@@ -295,7 +311,7 @@ class HookRequest:
         """Answer with this; ``headers`` is a mapping, or pairs."""
         if type(status) is not int or not 200 <= status <= 599:
             raise ValueError(f"respond: expected a status from 200 to 599, got {_shown(status)}")
-        if isinstance(body, str):
+        if _is_text(body):
             body = body.encode()
         if not isinstance(body, bytes) or len(body) > _MAX_BODY:
             raise ValueError(f"respond: expected text or bytes of at most {_MAX_BODY} bytes")
@@ -313,7 +329,7 @@ class HookRequest:
         """Send the client elsewhere; ``url`` is a URL or a path."""
         if status not in (301, 302, 303, 307, 308) or type(status) is not int:
             raise ValueError(f"redirect: expected 301, 302, 303, 307 or 308, got {_shown(status)}")
-        if not isinstance(url, str) or not url or _CONTROLS.search(url) or len(url) > _MAX_TARGET:
+        if not _is_part(url) or not url:
             raise ValueError(f"redirect: expected a URL, got {_shown(url)}")
         place = quote(url, safe=_IN_PATH + "?#")
         self.answer = Answer(status, None, b"", [b"Location: " + place.encode("ascii")])
@@ -376,13 +392,13 @@ class HookResponse:
 class Query:
     """The fields of a query, in order; names may have several values."""
 
-    __slots__ = ("_fields", "changed")
+    __slots__ = ("_fields", "_known_size", "changed")
 
     def __init__(self, text: str) -> None:
-        fields = text.split("&", _MAX_FIELDS)
-        self._fields = parse_qsl(
-            "&".join(fields[:_MAX_FIELDS]), keep_blank_values=True, errors="surrogateescape"
-        )
+        #: The characters of all of it in a URL; -1 until somebody needs it.
+        self._known_size = -1
+        # All of them, however many: what a rule does not see, a server would.
+        self._fields = [_field(part) for part in text.split("&") if part]
         #: Something was written.
         self.changed = False
 
@@ -414,7 +430,7 @@ class Query:
         """Every value."""
         return [value for _, value in self._fields]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
 
     def __len__(self) -> int:
@@ -430,41 +446,110 @@ class Query:
         return value  # type: ignore[no-any-return]
 
     def set(self, name: Any, value: Any) -> None:
-        """Replace every value of ``name`` by one, or by each of a list."""
+        """Replace every value of ``name`` by one, or by each of a list.
+
+        Raises ValueError, as :meth:`add` does, for what is no text and for a query that
+        would be too long.
+        """
         values = value if isinstance(value, list | tuple) else (value,)
-        checked = [self._checked(name, one) for one in values]
-        self._fields = [field for field in self._fields if field[0] != name] + checked
-        self.changed = True
+        checked = [_checked_field(name, one) for one in values]
+        kept = [field for field in self._fields if field[0] != name]
+        before = self._size()
+        self._take(checked, _size_of(kept), before)
+        self._fields = kept + checked
 
     def __setitem__(self, name: Any, value: Any) -> None:
         self.set(name, value)
 
     def add(self, name: Any, value: Any) -> None:
         """One more value."""
-        self._fields.append(self._checked(name, value))
-        self.changed = True
+        checked = _checked_field(name, value)
+        size = self._size()
+        self._take([checked], size, size)
+        self._fields.append(checked)
 
     def remove(self, name: Any) -> None:
         """Remove every value, if there is one."""
         kept = [field for field in self._fields if field[0] != name]
         if len(kept) != len(self._fields):
             self._fields = kept
+            self._known_size = -1
             self.changed = True
 
     def __delitem__(self, name: Any) -> None:
         self.remove(name)
 
-    def _checked(self, name: object, value: object) -> tuple[str, str]:
-        if type(value) is int:
-            value = str(value)
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise ValueError(f"query: expected texts, got {_shown(name)} and {_shown(value)}")
-        if len(name) + len(value) > _MAX_TARGET or len(self._fields) >= _MAX_FIELDS:
-            raise ValueError("query: expected fewer or shorter fields")
-        return name, value
+    def _size(self) -> int:
+        if self._known_size < 0:
+            self._known_size = _size_of(self._fields)
+        return self._known_size
+
+    def _take(self, fields: list[tuple[str, str]], kept: int, before: int) -> None:
+        """Count fields that come to others of ``kept`` characters."""
+        size = kept + _size_of(fields)
+        # One that came too long may be made shorter.
+        if size > _MAX_TARGET and size >= before:
+            raise ValueError(f"query: expected at most {_MAX_TARGET} characters together")
+        self._known_size = size
+        self.changed = True
 
     def __repr__(self) -> str:
         return f"<Query {self.text}>"
+
+
+def _field(part: str) -> tuple[str, str]:
+    """Name and value of a field of a query, decoded; bytes that are no UTF-8 are kept."""
+    name, _, value = part.partition("=")
+    if "%" in part or "+" in part:
+        name = unquote_plus(name, errors="surrogateescape")
+        value = unquote_plus(value, errors="surrogateescape")
+    return name, value
+
+
+def _checked_field(name: object, value: object) -> tuple[str, str]:
+    if type(value) is int:
+        value = str(value)
+    if not isinstance(name, str) or not isinstance(value, str):
+        raise ValueError(f"query: expected texts, got {_shown(name)} and {_shown(value)}")
+    # Each alone, or quoting them would take long.
+    if len(name) + len(value) > _MAX_TARGET:
+        raise ValueError(f"query: expected at most {_MAX_TARGET} characters together")
+    try:
+        (name + value).encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        raise ValueError(f"query: expected texts, got {_shown(name)} and {_shown(value)}") from None
+    return name, value
+
+
+def _size_of(fields: list[tuple[str, str]]) -> int:
+    """The characters of fields in a URL, each with its ``=`` and ``&``."""
+    return len(urlencode(fields, errors="surrogateescape")) + 1 if fields else 0
+
+
+@lru_cache(maxsize=64)
+def _is_method(text: str) -> bool:
+    """Whether slardar would take a request with this method from a client."""
+    try:
+        parse_request(b"%b / HTTP/1.1\r\nHost: x\r\n\r\n" % text.encode("ascii"))
+    except BadMessage:
+        return False
+    return True
+
+
+def _is_part(value: object) -> bool:
+    """Whether it may become a part of a URL, once it is quoted."""
+    return _is_text(value) and len(value) <= _MAX_TARGET and not _CONTROLS.search(value)
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    """Whether it is a text that can be sent; lone surrogates cannot."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_key(value: object) -> bool:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from slardar.hooks.loaded import Loaded, Stage
@@ -192,6 +193,6 @@ def _add(stats: CallStats, report: HookReport | ShadowReport) -> None:
 def _read(text: str) -> Any:
     """An example; whoever sent it may have sent anything."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError):
         return None

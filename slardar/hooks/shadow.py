@@ -11,37 +11,47 @@ from typing import Any
 from slardar.hooks.objects import Answer, HookRequest, HookResponse
 from slardar.hooks.stats import CallStats
 
-__all__ = ["EXAMPLES", "Comparison", "Sampler", "request_decision", "response_decision"]
+__all__ = ["EXAMPLES", "Comparison", "Sampler", "copied", "request_decision", "response_decision"]
 
 #: Differing requests kept as examples, by each worker.
 EXAMPLES = 5
 #: Characters of a text in an example.
 _MAX_TEXT = 200
 #: Requests a second that each worker compares: all of them where there are few, a sample
-#: where there are many, so that a shadow costs a bounded share of a core.
+#: where there are many; and the nanoseconds of a second that this may take, so that also
+#: a shadow that uses up its budget costs a tenth of a core.
 _RATE = 100
+_SHARE = 100_000_000
+#: Values in a context, and how deep one may lie, for a shadow to see a copy of it.
+_MAX_VALUES = 1000
+_MAX_DEPTH = 20
 
 Decision = dict[str, Any]
 
 
 class Sampler:
-    """Lets so many pass in each second of a clock."""
+    """Lets so many pass in each second of a clock, and no more than there is time for."""
 
-    __slots__ = ("_left", "_second")
+    __slots__ = ("_left", "_second", "_time")
 
     def __init__(self) -> None:
         self._second = -1
         self._left = 0
+        self._time = 0
 
     def take(self, now: float) -> bool:
         """Whether this one is in the sample."""
         second = int(now)
         if second != self._second:
-            self._second, self._left = second, _RATE
-        if self._left <= 0:
+            self._second, self._left, self._time = second, _RATE, _SHARE
+        if self._left <= 0 or self._time <= 0:
             return False
         self._left -= 1
         return True
+
+    def took(self, nanoseconds: int) -> None:
+        """A shadow has run for so long."""
+        self._time -= nanoseconds
 
 
 class Comparison:
@@ -57,12 +67,19 @@ class Comparison:
         #: The shadow's own calls, errors and times.
         self.stats = CallStats()
 
-    def note(self, what: str, active: Decision, staged: Decision) -> None:
-        """One request, or one reply, that both have seen."""
+    def note(self, what: str, active: Decision, staged: Decision) -> bool:
+        """One request that both have seen; answers whether they would differ."""
         self.compared += 1
+        return self._differ(what, active, staged, 1)
+
+    def note_reply(self, what: str, active: Decision, staged: Decision, counted: bool) -> None:
+        """The reply to such a request, which is ``counted`` already if they differed."""
+        self._differ(what, active, staged, 0 if counted else 1)
+
+    def _differ(self, what: str, active: Decision, staged: Decision, count: int) -> bool:
         if active == staged:
-            return
-        self.differing += 1
+            return False
+        self.differing += count
         keys = [key for key in {**active, **staged} if active.get(key) != staged.get(key)]
         self.examples.append(
             {
@@ -72,6 +89,43 @@ class Comparison:
             }
         )
         del self.examples[:-EXAMPLES]
+        return True
+
+
+def copied(context: dict[str, Any]) -> dict[str, Any] | None:
+    """A copy of a context that nothing of it can be reached through.
+
+    ``None`` if it has anything but plain values, or too many of them to copy for each
+    request.
+    """
+    left = _MAX_VALUES
+
+    def copy(value: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0 or depth > _MAX_DEPTH:
+            raise _NotPlainError
+        kind = type(value)
+        if value is None or kind in _PLAIN:
+            return value
+        if kind is dict:
+            return {copy(key, depth + 1): copy(item, depth + 1) for key, item in value.items()}
+        if kind in (list, tuple, set, frozenset):
+            return kind([copy(item, depth + 1) for item in value])
+        raise _NotPlainError
+
+    try:
+        found: dict[str, Any] = copy(context, 0)
+    except _NotPlainError:
+        return None
+    return found
+
+
+_PLAIN = frozenset((bool, bytes, float, int, str))
+
+
+class _NotPlainError(Exception):
+    """A value that is not copied."""
 
 
 def _short(value: Any) -> Any:

@@ -338,9 +338,10 @@ class Conversation(ChannelProtocol):
         exchange = self._exchange = host.begin(self, request)
         if exchange is not None:
             exchange.start()
-        data, self._buffer = self._buffer, b""
-        if data and self._state == _BODY:
-            self._body_arrived(data)
+        if self._state == _BODY:
+            data, self._buffer = self._buffer, b""
+            if data:
+                self._body_arrived(data)
 
     # The request's body.
 
@@ -528,8 +529,29 @@ class Conversation(ChannelProtocol):
         self._exchange = None
         if reply.status == NO_REPLY:
             self._leave()
+            return
+        if self._state == _BODY:
+            self._skip_body()
+        self.start_reply(reply, body, True)
+
+    def _skip_body(self) -> None:
+        """Read over a body that nobody wants, if it is all here: the connection goes on."""
+        body, data = self._body, self._buffer
+        if isinstance(body, int):
+            if len(data) < body:
+                return
+            rest = data[body:]
         else:
-            self.start_reply(reply, body, True)
+            try:
+                body.feed(data)
+            except BadMessage:
+                return
+            if not body.done:
+                return
+            rest = body.rest
+        self._buffer = rest
+        self._body = 0
+        self._state = _WAIT
 
     def _refuse(self, status: int, message: str) -> None:
         """Refuse bytes that are no request, and end the connection."""

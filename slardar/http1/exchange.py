@@ -42,9 +42,6 @@ __all__ = ["Downstream", "Exchange"]
 #: sends them without end would otherwise hold a request for ever.
 _MAX_INTERIM: Final = 16
 
-#: Bytes in which the head of nearly every reply ends.
-_MOST_HEADS: Final = 4096
-
 # What the reply is at.
 _HEAD: Final = 0
 _LENGTH: Final = 1
@@ -400,27 +397,22 @@ class Exchange(ChannelProtocol):
 
     # The reply.
 
-    def _head_arrived(self, channel: ChannelBase, data: bytes | memoryview) -> None:
+    def _head_arrived(self, channel: ChannelBase, data: bytes) -> None:
         service = self._service
-        # A body behind the head stays in the view; only the head is copied out of it.
-        start = data if isinstance(data, bytes) else bytes(data[:_MOST_HEADS])
-        end = start.find(b"\r\n\r\n")
-        if end < 0 and len(start) < len(data):
-            start = bytes(data)
-            end = start.find(b"\r\n\r\n")
+        end = data.find(b"\r\n\r\n")
         if end < 0:
-            if len(start) > service.max_reply_head:
+            if len(data) > service.max_reply_head:
                 raise BadMessage(502, "the head of the server's reply is too large")
-            self._buffer = start
+            self._buffer = data
             return
         end += 4
         if end > service.max_reply_head:
             raise BadMessage(502, "the head of the server's reply is too large")
         request = self.request
-        reply = parse_reply(start[:end], request.verb)
+        reply = parse_reply(data[:end], request.verb)
         status = reply.status
         if status < 200:
-            self._interim_arrived(channel, reply, bytes(data[end:]))
+            self._interim_arrived(channel, reply, data[end:])
             return
         selection = self.selection
         if (
@@ -438,18 +430,15 @@ class Exchange(ChannelProtocol):
             if size >= length:
                 # All of it is here: the common case of a small reply, one write.
                 self._state = _DONE
-                if size > length:
+                if size > length or channel.read_on():
                     reply.keep_alive = False
                 self._give_back(channel, reply)
-                whole = memoryview(data) if size > 8192 else data
-                self._downstream.start_reply(reply, whole[end : end + length], True)
+                self._downstream.start_reply(reply, data[end : end + length], True)
                 return
             self._reply = reply
             self._state = _LENGTH
             self._remaining = length - size
-            # A copy of much body would cost more than the view.
-            first = memoryview(data)[end:] if size > 8192 else data[end:]
-            self._downstream.start_reply(reply, first, False)
+            self._downstream.start_reply(reply, data[end:], False)
             if self._state == _LENGTH:
                 sink = self._downstream.sink()
                 channel.eager = sink is None or not channel.relay(sink, self._remaining)
@@ -457,7 +446,10 @@ class Exchange(ChannelProtocol):
             decoder = self._decoder = ChunkedDecoder(502)
             # Before anything of the reply counts as sent: if its first bytes are
             # malformed, the client still gets another server's, or a 502.
-            pieces = decoder.feed(bytes(data[end:]))
+            pieces = decoder.feed(data[end:])
+            if not decoder.done:
+                # A reply that is here as a whole needs no chunks, see below.
+                pieces += decoder.feed(channel.read_on())
             if decoder.done and not decoder.trailers:
                 # The whole body is here, so its length is known.
                 self._state = _DONE
@@ -484,8 +476,13 @@ class Exchange(ChannelProtocol):
         instead = hooked.reply(reply)
         if instead is None:
             return False
-        self._abandon_channel()
-        self._finish(failed=False)
+        # What is left of the reply belongs to nobody, so its connection goes.  That it
+        # came is the server's success all the same.
+        self._state = _DONE
+        reply.keep_alive = False
+        channel = self._channel
+        assert channel is not None
+        self._give_back(channel, reply)
         self._downstream.answer(*instead)
         return True
 
@@ -526,12 +523,12 @@ class Exchange(ChannelProtocol):
         """So much of the reply went straight to the client."""
         if self._body_ended:
             channel.deadline = self._service.clock.now + self.selection.read_timeout
-        self._remaining -= size
+        remaining = self._remaining = self._remaining - size
         self._downstream.body_relayed()
         reply = self._reply
-        if not self._remaining and self._state == _LENGTH and reply is not None:
-            # What may have come behind the body was not read with it.
-            reply.keep_alive = reply.keep_alive and channel.is_quiet()
+        if remaining <= 0 and self._state == _LENGTH and reply is not None:
+            if remaining < 0:
+                reply.keep_alive = False
             self._reply_done(channel, [])
 
     def _chunked_arrived(self, channel: ChannelBase, data: bytes) -> None:

@@ -78,7 +78,10 @@ class ChannelProtocol:
         raise NotImplementedError
 
     def relayed(self, channel: ChannelBase, size: int) -> None:
-        """So many bytes went straight to another channel; see ``ChannelBase.relay``."""
+        """So many bytes went straight to another channel; see ``ChannelBase.relay``.
+
+        More than were left if something came behind them, which is lost then.
+        """
         raise NotImplementedError
 
 
@@ -110,11 +113,10 @@ class ChannelBase:
         #: Seconds that the peer may take nothing of what waits to be sent; nginx's
         #: send_timeout.
         self.send_timeout: float = 60.0
-        #: Reads into a buffer that all share: ``received`` may get a memoryview then,
-        #: valid during the call only.
+        #: Reads as much as holds a head and a small body, and more only if told so.
         self.bulk: bool = False
-        #: In bulk, as much is read at once as there is room for, and not just a head and
-        #: the beginning of a body.
+        #: Reads much at once, into a buffer that all share: ``received`` may get a
+        #: memoryview then, valid during the call only.
         self.eager: bool = False
         #: So much waits to be sent that whoever writes should pause.
         self.congested: bool = False
@@ -153,10 +155,14 @@ class ChannelBase:
     def relay(self, to: ChannelBase, size: int) -> bool:
         """Send the next ``size`` bytes that come straight to another channel.
 
-        The protocol is told of them by ``relayed``, or gets them by ``received`` as ever,
-        and has to do with these what it would have done.  False if this cannot be done.
+        The protocol is told of them by ``relayed``.  False if this cannot be done.
         """
         return False
+
+    def read_on(self) -> bytes:
+        """What came behind the bytes that the protocol is being told of, if that is known
+        to be more."""
+        return b""
 
     def finish_writing(self) -> None:
         """Close our side once everything is sent; go on reading."""

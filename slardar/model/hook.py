@@ -37,18 +37,26 @@ HookKey = tuple[str, str]
 _NAME = re.compile(r"script\.(?:\*|[A-Za-z0-9._:-]{1,255})|modules\.[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
 Percent = Annotated[int, Meta(ge=0, le=100, description="an integer from 0 to 100")]
+Md5 = Annotated[
+    str, Meta(pattern=r"\A[0-9a-f]{32}\Z", description="32 hexadecimal digits (an MD5)")
+]
+#: Epoch seconds, up to the year 5138.
+Time = Annotated[float, Meta(ge=0, le=1e11, description="epoch seconds")]
 
 
 class Code(Struct, frozen=True, forbid_unknown_fields=True):
     """One version of a hook's code."""
 
-    #: The MD5 of the code, as upyun/slardar calls a version: 32 hexadecimal digits.
-    version: str
-    #: When it was posted, in epoch seconds.
-    time: float
+    #: The MD5 of the code, as upyun/slardar calls a version.
+    version: Md5
+    #: When it was posted.
+    time: Time
     code: str
     #: The modules that it names.
     requires: tuple[str, ...] = ()
+    #: What the hook's ``on_error`` becomes with this version's activation; for one that
+    #: was in service, what it was with it.
+    on_error: OnError | None = None
 
     @classmethod
     def of(cls, code: str, time: float, requires: tuple[str, ...] = ()) -> Code:
@@ -72,7 +80,7 @@ class Hook(Struct, frozen=True, forbid_unknown_fields=True):
     canary: Percent = 0
     #: The staged version runs beside the active one, without effect.
     shadow: bool = False
-    #: ``None``: as ``hooks.on_error`` of the settings says.
+    #: That of the version in service; ``None``: as ``hooks.on_error`` of the settings says.
     on_error: OnError | None = None
 
     @property
@@ -100,7 +108,13 @@ class Hook(Struct, frozen=True, forbid_unknown_fields=True):
         """A hash of what of it decides over requests, for the snapshot's fingerprint."""
         staged = self.staged.version if self.staged is not None and self.canary else None
         active = None if self.active is None else self.active.version
-        text = json.dumps([self.language, self.name, active, staged, self.canary, self.on_error])
+        # The one before decides only where it stands in, or the way to a configuration
+        # would be a part of it.
+        stands_in = self.previous is not None and self.on_error == "previous"
+        previous = self.previous.version if self.previous is not None and stands_in else None
+        text = json.dumps(
+            [self.language, self.name, active, staged, self.canary, self.on_error, previous]
+        )
         return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
 
 
@@ -128,6 +142,8 @@ def parse_hook(path: str, value: object) -> Hook:
         raise ConfigError(f"{where}: {error}") from None
     if hook.path != path:
         raise ConfigError(f"{where}: expected this hook, got {shown(hook.path)}")
+    if hook.active is None and hook.previous is None and hook.staged is None:
+        raise ConfigError(f"{where}: expected a version of its code")
     return hook
 
 

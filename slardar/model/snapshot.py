@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
@@ -76,7 +77,11 @@ class Snapshot:
         default_upstream: str | None,
         hooks: Mapping[HookKey, Hook] | None = None,
     ) -> Snapshot:
-        """A snapshot made from nothing."""
+        """A snapshot made from nothing.
+
+        ``hooks`` are kept as they are, so that those of another snapshot stay the same
+        object; nobody may change them.
+        """
         folded: dict[str, str] = {}
         wildcards: dict[str, str] = {}
         for name in upstreams:
@@ -90,7 +95,7 @@ class Snapshot:
             folded,
             wildcards,
             total,
-            {} if hooks is None else dict(hooks),
+            {} if hooks is None else hooks,
         )
 
     @property
@@ -102,10 +107,13 @@ class Snapshot:
     def fingerprint(self) -> str:
         """A hash of the whole configuration: 64 hexadecimal digits.
 
-        Equal for equal configurations, whatever order they were reached in: the sum
-        of the upstreams' hashes, hashed with routes and default.
+        Equal for equal configurations, whatever order they were reached in: the sums
+        of the upstreams' and of the hooks' hashes, hashed with routes and default.
         """
-        rest = [msgspec.to_builtins(self.routes), self.default_upstream]
+        rest: list[Any] = [msgspec.to_builtins(self.routes), self.default_upstream]
+        if self.hooks:
+            total = sum(hook.digest for hook in self.hooks.values()) % _MODULUS
+            rest.append(f"{total:064x}")
         data = self._sum.to_bytes(32, "big") + json.dumps(rest, sort_keys=True).encode()
         return hashlib.sha256(data).hexdigest()
 

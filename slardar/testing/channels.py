@@ -17,8 +17,10 @@ __all__ = ["FakeClock", "FakePool", "RecordingChannel"]
 HIGH_MARK = 65536
 LOW_MARK = 16384
 READ_SIZE = 65536
-#: From here on a channel in ``bulk`` gives views.
+#: From here on an eager channel gives views.
 SMALL = 8192
+#: What one in ``bulk`` reads at once, unless it is eager.
+FIRST_SIZE = SMALL
 
 _ENDLESS = 1 << 60
 _numbers = itertools.count(1)
@@ -75,6 +77,7 @@ class RecordingChannel(ChannelBase):
         self._finishing = False
         self._flushing = False
         self._incoming: list[bytes] = []
+        self._filled = False
         self._end = False
 
     def __repr__(self) -> str:
@@ -220,7 +223,7 @@ class RecordingChannel(ChannelBase):
             if self._flushing:
                 self.close()
             else:
-                self._receive(self._incoming.pop(0))
+                self._receive(self._next_read())
             return True
         if self._end:
             self.at_end = True
@@ -232,8 +235,22 @@ class RecordingChannel(ChannelBase):
             return True
         return False
 
+    def read_on(self) -> bytes:
+        """What came behind a first read that got all it asked for."""
+        filled, self._filled = self._filled, False
+        return self._incoming.pop(0) if filled and self._incoming else b""
+
+    def _next_read(self) -> bytes:
+        data = self._incoming.pop(0)
+        if self.bulk and not self.eager:
+            self._filled = len(data) >= FIRST_SIZE
+            if len(data) > FIRST_SIZE:
+                self._incoming.insert(0, data[FIRST_SIZE:])
+                data = data[:FIRST_SIZE]
+        return data
+
     def _receive(self, data: bytes) -> None:
-        if self.bulk and len(data) > SMALL:
+        if self.eager and len(data) > SMALL:
             # The real one reuses its buffer: releasing the view fails if it was kept.
             with memoryview(data) as view:
                 self.protocol.received(self, view)
@@ -291,6 +308,7 @@ class FakePool(PoolBase):
         """Keep a channel whose reply is complete."""
         assert not channel.closed
         channel.protocol = self
+        channel.eager = False
         channel.deadline = 0.0
         channel.resume()
         self.idle.append(channel)

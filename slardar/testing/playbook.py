@@ -20,7 +20,7 @@ from typing import Any
 from slardar.http1.conversation import Conversation
 from slardar.http1.exchange import Exchange
 from slardar.http1.parser import Request
-from slardar.http1.sides import PlaneBase, SelectionBase
+from slardar.http1.sides import HooksBase, PlaneBase, SelectionBase
 from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import RequestIds
 from slardar.model.live import Peer, ServerLive
@@ -81,21 +81,33 @@ class FakeHost(PlaneBase):
         super().__init__(clock)
         self.selection = selection
         self.new_id = RequestIds(b"id")
+        #: What sees each request before it goes to a server, and its reply.
+        self.hooks: HooksBase | None = None
         #: The requests that began, the statuses of replies that slardar made.
         self.requests: list[Request] = []
         self.refusals: list[int] = []
         self.tunnels: set[Tunnel] = set()
+        #: How many requests hooks have answered.
+        self.answers = 0
         #: How often a conversation said that it has ended.
         self.ends = 0
 
     def begin(self, downstream: Any, request: Request) -> Exchange | None:
         """The exchange of ``request``; without a selection it is refused."""
         self.requests.append(request)
+        hooked = None if self.hooks is None else self.hooks.request(request)
+        if hooked is not None and hooked.answer is not None:
+            self.answers += 1
+            downstream.answer(hooked.answer, hooked.body)
+            return None
         if self.selection is None:
             downstream.refuse(502, f"no upstream for host {request.host!r}")
             return None
         self.exchanges += 1
-        return Exchange(self, downstream, request, self.selection)
+        exchange = Exchange(self, downstream, request, self.selection)
+        if hooked is not None and hooked.sees_reply:
+            exchange.hooked = hooked
+        return exchange
 
     def refused(self, status: int) -> None:
         """A request was answered by slardar itself."""

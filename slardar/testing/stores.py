@@ -28,7 +28,7 @@ from slardar.errors import ConflictError, StoreError
 from slardar.interfaces import IStore
 from slardar.model.change import Change, StoredState
 
-__all__ = ["StoreContract", "change_of"]
+__all__ = ["StoreContract", "change_of", "hook_of"]
 
 S = TypeVar("S", bound="StoreContract")
 
@@ -36,6 +36,11 @@ S = TypeVar("S", bound="StoreContract")
 def change_of(name: str, value: object, who: str = "test") -> Change:
     """A change of the upstream ``name``, or of the routes if that is empty."""
     return Change("upstream" if name else "routes", name, value, who, 1700000000.25)
+
+
+def hook_of(name: str, value: object) -> Change:
+    """A change of the hook ``name``: language and name with a slash between."""
+    return Change("hook", name, value, "test", 1700000000.25)
 
 
 def _deferred(test: Callable[[S], Coroutine[Any, Any, None]]) -> Callable[[S], Deferred[None]]:
@@ -192,6 +197,29 @@ class StoreContract:
             store = await self._holds(store, StoredState(3, upstreams, []))
             await store.commit(3, change_of("", None))
             await self._holds(store, StoredState(4, upstreams, None))
+
+    @_deferred
+    async def test_hooks_are_apart_from_upstreams(self) -> None:
+        """They are set, replaced and removed by language and name; of one that was removed
+        nothing is left, since no file could bring it back."""
+        store = await self._opened()
+        name = "lua/script.*"
+        hook = {"active": {"code": "x = 'é\\n'" * 10_000, "time": 1.5}, "staged": None}
+        await store.commit(0, change_of(name, {"servers": []}))
+        await store.commit(1, hook_of(name, {"active": None}))
+        await store.commit(2, hook_of(name, hook))
+        await store.commit(3, hook_of("python/script.*", hook))
+        await store.commit(4, hook_of("python/modules.gone", hook))
+        await store.commit(5, hook_of("python/modules.gone", None))
+        upstreams: Mapping[str, Any] = {name: {"servers": []}}
+        hooks: Mapping[str, Any] = {name: hook, "python/script.*": hook}
+        store = await self._holds(store, StoredState(6, upstreams, None, hooks))
+        if self.durable:
+            await store.commit(6, change_of(name, None))
+            await store.commit(7, hook_of("python/script.*", None))
+            await store.commit(8, hook_of("python/modules.gone", 1))
+            hooks = {name: hook, "python/modules.gone": 1}
+            await self._holds(store, StoredState(9, {name: None}, None, hooks))
 
     @_deferred
     async def test_value_that_is_no_json_is_refused(self) -> None:

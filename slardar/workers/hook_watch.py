@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from twisted.logger import Logger
 
-from slardar.hooks.failures import FailureWindow
-from slardar.hooks.loaded import mark_of
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
+from slardar.hooks.suspensions import Suspensions
 from slardar.model.hook import Hook, HookKey
 
 __all__ = ["HookWatch"]
@@ -26,35 +25,30 @@ class HookWatch:
     def __init__(self, seconds: Callable[[], float], suspend: Callable[[int], None]) -> None:
         self._seconds = seconds
         self._suspend = suspend
-        self._failures = FailureWindow()
-        #: The versions there are, by mark.
-        self._paths: dict[int, str] = {}
+        self._suspensions = Suspensions()
         self.tally = HookTally()
+        #: Shown as suspended at once, before any worker has said so.
+        self.tally.suspended = self._suspensions.marks
 
     @property
     def suspended(self) -> tuple[int, ...]:
         """The versions that no worker is to run."""
-        return tuple(sorted(self.tally.suspended))
+        return tuple(sorted(self._suspensions.marks))
 
     def set_hooks(self, hooks: Mapping[HookKey, Hook]) -> None:
         """These are the hooks from now on; what is known of others is forgotten."""
-        self._paths = {
-            mark_of(hook.path, code): hook.path
-            for hook in hooks.values()
-            for code in (hook.active, hook.previous, hook.staged)
-            if code is not None
-        }
-        self.tally.suspended &= set(self._paths)
-        self._failures.keep(set(self._paths))
-        self.tally.keep({(path, mark) for mark, path in self._paths.items()})
+        self._suspensions.set_hooks(hooks)
+        self.tally.keep({(path, mark) for mark, path in self._suspensions.paths.items()})
 
     def reported(self, worker: int, reports: Iterable[HookReport | ShadowReport]) -> None:
         """A worker has reported; only what it says of versions that there are counts."""
-        self.tally.take(worker, [one for one in reports if self._paths.get(one.mark) == one.path])
+        paths = self._suspensions.paths
+        self.tally.take(worker, [one for one in reports if paths.get(one.mark) == one.path])
 
     def failed(self, mark: int) -> None:
         """A version has failed in some worker."""
-        if mark in self._paths and self._failures.note(mark, self._seconds()):
+        known = mark in self._suspensions.paths
+        if known and self._suspensions.failed(mark, self._seconds()):
             self._put_out(mark, "it failed too often")
 
     def worker_ended(self, worker: int, running: int, hung: bool) -> None:
@@ -64,7 +58,7 @@ class HookWatch:
         to the next worker; one that was killed may have met its end there by chance.
         """
         self.tally.worker_ended(worker)
-        if running not in self._paths:
+        if running not in self._suspensions.paths:
             return
         if hung:
             self._put_out(running, "a worker ended in it")
@@ -72,9 +66,9 @@ class HookWatch:
             self.failed(running)
 
     def _put_out(self, mark: int, reason: str) -> None:
-        if mark not in self.tally.suspended:
-            self.tally.suspended.add(mark)
-            _log.error(
-                "{path} is suspended everywhere: {reason}", path=self._paths[mark], reason=reason
-            )
+        suspensions = self._suspensions
+        if mark not in suspensions.marks:
+            suspensions.marks.add(mark)
+            path = suspensions.paths[mark]
+            _log.error("{path} is suspended everywhere: {reason}", path=path, reason=reason)
             self._suspend(mark)

@@ -295,6 +295,9 @@ def change(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Chan
     upstreams that differ."""
     found = snapshot.upstreams
     hooks, known = snapshot.hooks, base.hooks
+    differ = [hook for key, hook in hooks.items() if known.get(key) is not hook]
+    # What was only staged is nothing to a worker.
+    new = [(known.get(hook.key), _lean_hook(hook)) for hook in differ]
     return Change(
         base.version,
         snapshot.version,
@@ -302,7 +305,7 @@ def change(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Chan
         tuple(name for name in changed if name not in found),
         None if snapshot.routes is base.routes else snapshot.routes,
         snapshot.default_upstream,
-        tuple(_lean_hook(hook) for key, hook in hooks.items() if known.get(key) is not hook),
+        tuple(hook for old, hook in new if old is None or _lean_hook(old) != hook),
         tuple(key for key in known if key not in hooks),
     )
 

@@ -194,6 +194,8 @@ class Workers:
         if self._spare is not None:
             self._spare.dismiss()
         data = messages.encode(messages.Drain(drain, grace))
+        for leaving in self._leaving:
+            self._end(leaving, data, drain)
         for slot in self._slots:
             if slot.pending is not None:
                 slot.pending.cancel()
@@ -345,6 +347,8 @@ class Workers:
         self._hooks.worker_ended(slot.number, 0, False)
         self._leaving.add(process)
         slot.restarts += 1
+        # If no other one can be started now, that is not the end of this one.
+        slot.process = None
         self._start_worker(slot)
         drain = float(self._settings.timeouts.drain)
         self._end(process, messages.encode(messages.Drain(drain)), drain)
@@ -402,7 +406,8 @@ class Workers:
     async def _apply(
         self, base: Snapshot, snapshot: Snapshot, changed: Collection[str]
     ) -> dict[str, Any]:
-        change = messages.encode(messages.change(base, snapshot, changed))
+        message = messages.change(base, snapshot, changed)
+        change = messages.encode(message)
         confirmations = []
         for process in self._processes():
             if process.sent is base:
@@ -414,7 +419,7 @@ class Workers:
             confirmations.append((process, answer))
         versions = {}
         refusals = []
-        reloaded = snapshot.hooks is not base.hooks
+        reloaded = bool(message.hooks or message.gone_hooks)
         for process, confirmation in confirmations:
             try:
                 done = await confirmation

@@ -133,9 +133,7 @@ class WorkerProcess(ProcessProtocol):
         """
         answer = self.link.send(data)
         if within is not None:
-            overdue = self._reactor.callLater(
-                within, self.kill, f"it did not do in {within:g} s what it was told"
-            )
+            overdue = self._reactor.callLater(within, self._overdue, within)
 
             def in_time(result: Any) -> Any:
                 if overdue.active():
@@ -156,6 +154,11 @@ class WorkerProcess(ProcessProtocol):
         if not self.link.is_lost:
             self.kill("it answered with an error")
         raise WorkerGone
+
+    def _overdue(self, within: float) -> None:
+        # If a hook is running, it hangs in that one.
+        self.hung = True
+        self.kill(f"it did not do in {within:g} s what it was told")
 
     def check(self, late: bool) -> None:
         """Look whether it answers; called twice a second.

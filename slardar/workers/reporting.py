@@ -122,10 +122,12 @@ class Reporter:
         counters = self._plane.statistics()
         hooks: list[HookReport] = []
         shadows: list[ShadowReport] = []
+        # Those that are gone are forgotten: one may come back.
+        reported, self._reported_hooks = self._reported_hooks, {}
         for about in self._plane.hook_reports():
             key = (type(about), about.mark)
-            if self._reported_hooks.get(key) != about:
-                self._reported_hooks[key] = about
+            self._reported_hooks[key] = about
+            if reported.get(key) != about:
                 if isinstance(about, HookReport):
                     hooks.append(about)
                 else:

@@ -164,9 +164,10 @@ class Worker:
                 balancer_factory(mode)
             except ConfigError as problem:
                 _log.error("balancer {mode}: {problem}", mode=mode, problem=problem)
-        await self._apply(snapshot, list(snapshot.upstreams))
         for mark in message.suspended:
+            # Before they would be loaded.
             plane.suspend_hook(mark)
+        await self._apply(snapshot, list(snapshot.upstreams))
         for health in message.health:
             plane.set_health(
                 health.upstream, health.host, health.port, health.down_for, health.message

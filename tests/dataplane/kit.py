@@ -12,10 +12,20 @@ from typing import Any
 from twisted.internet import task
 from twisted.logger import globalLogPublisher
 
-from slardar.dataplane.poller import Poller
+from slardar.dataplane.poller import BATCH, Poller
 from slardar.http1.sides import ChannelProtocol
 
-__all__ = ["HandReactor", "Recorder", "drain", "is_silent", "logged", "pump", "reset", "tcp_pair"]
+__all__ = [
+    "HandReactor",
+    "Recorder",
+    "drain",
+    "is_silent",
+    "logged",
+    "pump",
+    "reset",
+    "step",
+    "tcp_pair",
+]
 
 #: Seconds within which what the kernel was asked for must have happened.
 PATIENCE = 10.0
@@ -68,13 +78,19 @@ class Recorder(ChannelProtocol):
         return any(event[0] == "lost" for event in self.events if isinstance(event, tuple))
 
 
+def step(poller: Poller) -> None:
+    """Let the poller handle one batch, where a turn of the reactor may handle many."""
+    poller.left = BATCH
+    poller.handle_batch()
+
+
 def pump(poller: Poller, until: Callable[[], Any]) -> None:
     """Let the poller work until ``until()`` is true."""
     end = time.monotonic() + PATIENCE
     while not until():
         assert time.monotonic() < end, "it did not happen in time"
         select.select([poller.fileno()], [], [], 0.02)
-        poller.doRead()
+        step(poller)
 
 
 def is_silent(poller: Poller) -> bool:

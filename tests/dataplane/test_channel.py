@@ -14,7 +14,7 @@ from slardar.dataplane import channel as module
 from slardar.dataplane.channel import BULK_SIZE, HIGH_MARK, LOW_MARK, READ_SIZE, Channel
 from slardar.dataplane.poller import TICK, Poller
 from tests.dataplane.conftest import Connect
-from tests.dataplane.kit import HandReactor, Recorder, drain, is_silent, pump, reset
+from tests.dataplane.kit import HandReactor, Recorder, drain, is_silent, pump, reset, step
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 
@@ -34,7 +34,7 @@ class FakeSocket:
         self.sent.append(data[:result])
         return min(result, len(data))
 
-    def send(self, data: Any) -> int:
+    def send(self, data: Any, flags: int = 0) -> int:
         return self._take(bytes(data))
 
     def sendmsg(self, parts: Any) -> int:
@@ -129,14 +129,14 @@ def test_marks(connect: Connect, poller: Poller) -> None:
     assert not channel.congested
     channel.write(b"x")
     assert channel.congested
-    poller.doRead()
+    step(poller)
     assert channel.congested
     assert protocol.events == []
-    poller.doRead()
+    step(poller)
     assert not channel.congested
     assert protocol.events == ["drained"]
-    poller.doRead()
-    poller.doRead()
+    step(poller)
+    step(poller)
     assert protocol.events == ["drained"]
     pump(poller, lambda: len(fake.data) == HIGH_MARK + 1)
     assert protocol.events == ["drained", "drained"]
@@ -148,7 +148,7 @@ def test_taking_some_gives_the_peer_more_time(poller: Poller, connect: Connect) 
     scripted(channel, 1, 1)
     channel.send_timeout = 7.0
     channel.write(b"abc")
-    poller.doRead()
+    step(poller)
     assert channel.deadline == poller.clock.now + 7.0
 
 
@@ -377,7 +377,7 @@ def test_bulk_reads_are_views_of_one_buffer(poller: Poller, connect: Connect) ->
                 channel.pause()
 
     one.protocol, two.protocol = Forward(out_one), Forward(out_two)
-    one.bulk = two.bulk = True
+    one.eager = two.eager = True
     first, second = b"1" * 300_000, b"2" * 300_000
     threads = [
         threading.Thread(target=one_far.sendall, args=(first,)),

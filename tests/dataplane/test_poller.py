@@ -161,6 +161,30 @@ def test_batch_is_bounded_and_nobody_is_left_out(poller: Poller, connect: Connec
     assert all(protocol.data == b"x" for _, _, protocol in pairs)
 
 
+def test_what_comes_meanwhile_belongs_to_the_turn(poller: Poller, connect: Connect) -> None:
+    """Others that have something by the end of a batch need no other turn, until the turn
+    has had its events."""
+    pairs = [connect(unix=True) for _ in range(3)]
+
+    class Next(Recorder):
+        def __init__(self, far: socket.socket) -> None:
+            super().__init__()
+            self.far = far
+
+        def received(self, channel: Any, data: Any) -> None:
+            super().received(channel, data)
+            self.far.send(b"x")
+
+    # Each wakes the next, and the last one the first.
+    protocols = [Next(pairs[index - 2][1]) for index in range(3)]
+    for (channel, _, _), protocol in zip(pairs, protocols, strict=True):
+        channel.protocol = protocol
+    pairs[0][1].send(b"x")
+    poller.doRead()
+    assert sum(len(protocol.data) for protocol in protocols) == BATCH
+    assert min(len(protocol.data) for protocol in protocols) == BATCH // 3
+
+
 def test_sweep_finds_the_late_ones(poller: Poller, connect: Connect, hand: HandReactor) -> None:
     """A deadline that has passed is told once; 0 is none, and a later one waits."""
     late, _, late_protocol = connect()
@@ -294,9 +318,9 @@ class Watched:
         self._log.append(f"{self._name} read")
         return data
 
-    def send(self, data: Any) -> int:
+    def send(self, data: Any, flags: int = 0) -> int:
         self._log.append(f"{self._name} sent")
-        return self._sock.send(data)
+        return self._sock.send(data, flags)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from slardar.testing.channels import FIRST_SIZE
 from slardar.testing.playbook import Playbook
 from tests.http1.lines import (
     CHUNKED_OK,
@@ -255,6 +256,10 @@ def test_whole_chunked_reply_gets_a_length(play: Playbook) -> None:
     play.client_sends(GET)
     play.origin_sends(CHUNKED_OK + b"2\r\nhi\r\n0\r\nX-Sum: 2\r\n\r\n")
     assert body_of(play.client_gets()) == b"2\r\nhi\r\n0\r\nX-Sum: 2\r\n\r\n"
+    # Also where it is more than a first read takes.
+    play.client_sends(GET)
+    play.origin_sends(CHUNKED_OK + b"4e20\r\n" + b"x" * 20000 + b"\r\n0\r\n\r\n")
+    assert play.client_gets() == reply(b"x" * 20000)
 
 
 def test_chunked_reply_to_http_1_0(new_play: NewPlay) -> None:
@@ -323,6 +328,8 @@ def test_server_that_closes_keeps_the_clients_connection(play: Playbook) -> None
         CHUNKED_OK + b"2\r\nhi\r\n0\r\n\r\n",
         b"HTTP/1.1 204 No Content\r\n\r\n",
         reply(b"x" * 300000),
+        # The first read ends where it does.
+        reply(b"x" * (FIRST_SIZE - len(reply(b"x" * 8000)) + 8000)),
     ],
 )
 def test_bytes_behind_a_reply_poison_the_connection(play: Playbook, whole: bytes) -> None:

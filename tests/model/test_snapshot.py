@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from slardar.model.hook import Code, Hook
 from slardar.model.parse import parse_routes, parse_upstream
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Route, Snapshot
@@ -200,3 +201,42 @@ def test_change_among_ten_thousand_upstreams_takes_less_than_a_millisecond() -> 
         big.with_upstream(one).without_upstream("u5.example.com").with_routes(())
         best = min(best, time.perf_counter() - start)
     assert best < 0.001
+
+
+def hook(name: str, text: str) -> Hook:
+    """A hook in service."""
+    return Hook("python", name, Code.of(text, 1.0))
+
+
+def test_hooks_are_the_same_object_until_one_changes() -> None:
+    """That tells a worker that it has nothing to load."""
+    first = snapshot("a").with_hooks({("python", "script.a"): hook("script.a", "x")})
+    later = first.with_upstream(upstream("b")).without_upstream("a").with_routes(())
+    assert later.hooks is first.hooks
+    assert Snapshot.build(9, {}, (), None, first.hooks).hooks is first.hooks
+    assert later.with_hooks({}).hooks is not first.hooks
+    assert snapshot("a").hooks == {}
+
+
+def test_hooks_are_changed_and_removed() -> None:
+    """In a new version, which leaves the one before as it was."""
+    one, two = hook("script.a", "x"), hook("modules.b", "y")
+    first = snapshot("a").with_hooks({one.key: one, two.key: two})
+    second = first.with_hooks({one.key: hook("script.a", "z"), two.key: None, ("lua", "no"): None})
+    assert (first.version, second.version) == (2, 3)
+    assert set(first.hooks) == {one.key, two.key}
+    assert list(second.hooks) == [one.key]
+    assert second.hooks[one.key].active != one.active
+    assert second.route("a", "/") == "a"
+
+
+def test_fingerprint_knows_the_hooks() -> None:
+    """Whatever order they came in; without any it is what it was without."""
+    one, two = hook("script.a", "x"), hook("script.b", "y")
+    bare = snapshot("a")
+    there = bare.with_hooks({one.key: one}).with_hooks({two.key: two})
+    assert there.fingerprint == bare.with_hooks({two.key: two, one.key: one}).fingerprint
+    assert len({bare.fingerprint, there.fingerprint,
+                bare.with_hooks({one.key: one}).fingerprint,
+                there.with_hooks({one.key: hook("script.a", "z")}).fingerprint}) == 4  # fmt: skip
+    assert there.with_hooks({one.key: None, two.key: None}).fingerprint == bare.fingerprint

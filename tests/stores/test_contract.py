@@ -95,7 +95,27 @@ class CutsLongValues(Faultless):
     def found(self) -> StoredState:
         state = super().found()
         cut = {k: v[:65535] if isinstance(v, str) else v for k, v in state.upstreams.items()}
-        return StoredState(state.version, cut, state.routes)
+        return StoredState(state.version, cut, state.routes, state.hooks)
+
+
+class LosesHooks(Faultless):
+    def found(self) -> StoredState:
+        state = super().found()
+        return StoredState(state.version, state.upstreams, state.routes)
+
+
+class TakesHooksForUpstreams(Faultless):
+    def write(self, expected_version: int, change: Change) -> None:
+        if change.kind == "hook":
+            change = Change("upstream", change.name, change.value, change.who, change.time)
+        super().write(expected_version, change)
+
+
+class KeepsRemovedHooks(Faultless):
+    def found(self) -> StoredState:
+        state = super().found()
+        gone = {name: None for kind, name in self.disk["texts"] if kind == "hook"}
+        return StoredState(state.version, state.upstreams, state.routes, {**gone, **state.hooks})
 
 
 class TakesNumbersForTruth(Faultless):
@@ -167,6 +187,9 @@ def test_store_without_mistake_passes(name: str) -> defer.Deferred[None]:
         (ForgetsRemoved, "test_removed_upstream_stays_known"),
         (MixesKinds, "test_routes_are_apart_from_upstreams"),
         (CutsLongValues, "test_values_come_back_as_they_were"),
+        (LosesHooks, "test_hooks_are_apart_from_upstreams"),
+        (TakesHooksForUpstreams, "test_hooks_are_apart_from_upstreams"),
+        (KeepsRemovedHooks, "test_hooks_are_apart_from_upstreams"),
         (TakesNumbersForTruth, "test_values_come_back_as_they_were"),
         (EncodesLate, "test_value_is_taken_at_the_call"),
         (EncodesLate, "test_close_finishes_what_is_queued"),

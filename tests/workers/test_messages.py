@@ -9,10 +9,14 @@ import msgspec
 import pytest
 
 from slardar.config import parse_settings
+from slardar.hooks.loaded import mark_of
+from slardar.hooks.report import HookReport, ShadowReport
+from slardar.model.hook import Hook
 from slardar.model.parse import parse_routes, parse_upstream
 from slardar.model.snapshot import Snapshot
 from slardar.workers import messages
 from slardar.workers.messages import Done, Health, Report, ServerReport
+from tests.hooks.kit import code, hook, hooks
 from tests.workers.kit import snapshot, upstream
 
 REPORT = Report(3, 1, 2, 3, 4, 5, 6, (ServerReport("a", "h", 80, 1, 0, 1, "ok", 0, 1.5, "x"),))
@@ -136,3 +140,120 @@ def test_answer_that_is_none_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="a message that is none"):
         messages.decode_answer(data)
     assert messages.decode_answer(messages.encode(Done(4, stale=True))) == Done(4, stale=True)
+
+
+# Hooks.
+
+MARK = mark_of("python/script.a", code("x"))
+ABOUT = HookReport("python/script.a", MARK, "active", "", 5, 1, 9000, ((40, 5),))
+SHADOW = ShadowReport("python/script.a", MARK, 5, 1, ('{"request":"x"}',), 5, 0, 9000, ((40, 5),))
+
+
+def decoded(message: Any) -> Any:
+    """A message of the director's, as a worker has it."""
+    return messages.decode_to_worker(messages.encode(message))
+
+
+def with_hooks(version: int, *some: Hook) -> Snapshot:
+    """A snapshot with these hooks."""
+    return Snapshot.build(version, {}, (), None, hooks(*some))
+
+
+def test_hooks_travel_with_the_whole() -> None:
+    """Every version that a request may get, and no others."""
+    plain = hook("script.a", "one", previous="old", staged="two", on_error="previous")
+    canary = hook("script.b", "one", staged="two", canary=10)
+    shadow = hook("lua/script.c", "modules.x", staged="two", shadow=True)
+    module = hook("lua/modules.x", "ex", staged="new")
+    found = decoded(messages.whole(with_hooks(1, plain, canary, shadow, module))).hooks
+    assert found == (
+        msgspec.structs.replace(plain, staged=None),
+        canary,
+        shadow,
+        msgspec.structs.replace(module, staged=None),
+    )
+
+
+def test_change_has_the_hooks_that_changed() -> None:
+    """And the keys of those that are gone."""
+    same, old, gone = hook("script.a", "x"), hook("script.b", "x"), hook("lua/script.c", "x")
+    base = with_hooks(1, same, old, gone)
+    new = hook("script.b", "y")
+    change = decoded(messages.change(base, base.with_hooks({new.key: new, gone.key: None}), []))
+    assert change.hooks == (new,)
+    assert change.gone_hooks == (("lua", "script.c"),)
+
+
+def test_staging_is_nothing_to_a_worker() -> None:
+    """Until a canary or a shadow makes it so; the end of one is."""
+    base = with_hooks(1, hook("script.a", "x"))
+    (known,) = base.hooks.values()
+    staged = msgspec.structs.replace(known, staged=code("y"))
+    waiting = base.with_hooks({known.key: staged})
+    assert messages.change(base, waiting, []).hooks == ()
+    first = hook("script.b", staged="y")
+    assert messages.change(base, base.with_hooks({first.key: first}), []).hooks != ()
+    canary = msgspec.structs.replace(staged, canary=10)
+    trying = waiting.with_hooks({known.key: canary})
+    assert messages.change(waiting, trying, []).hooks == (canary,)
+    assert messages.change(trying, waiting, []).hooks == (known,)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        messages.CheckHook("lua", "script.a", "é\0\n" * 100_000, {"modules.x": "y"}),
+        messages.CheckHook("python", "script.a", "", None),
+        messages.SuspendHook(2**32 - 1),
+    ],
+)
+def test_word_of_the_director_arrives(message: Any) -> None:
+    """As it was."""
+    assert decoded(message) == message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        messages.HookFailed(MARK),
+        msgspec.structs.replace(REPORT, hooks=(ABOUT,), shadows=(SHADOW,)),
+    ],
+)
+def test_what_a_worker_says_of_hooks_is_taken(message: Any) -> None:
+    """Failures at once, counters with its report."""
+    assert messages.decode_from_worker(messages.encode(message)) == message
+
+
+def about(place: int, value: Any, of: Any = ABOUT) -> bytes:
+    """A report on a hook with one thing wrong."""
+    wrong = list(json.loads(messages.encode(of)))
+    wrong[place] = value
+    return without(REPORT, **{"hooks" if of is ABOUT else "shadows": [wrong]})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"type":"failed"}', b'{"type":"failed","mark":-1}', b'{"type":"failed","mark":"x"}',
+        b'{"type":"failed","mark":4294967297}', b'{"type":"failed","mark":1.5}',
+        about(0, "x" * 301), about(0, None), about(1, -1), about(1, 2**33), about(2, "fine"),
+        about(3, "x" * 1001), about(4, -1), about(5, 2**60), about(6, 1.5),
+        about(7, [[261, 1]]), about(7, [[-1, 1]]), about(7, [[1, -1]]), about(7, [[1]]),
+        about(7, [[1, 1]] * 261), about(7, {"1": 1}),
+        about(2, -1, SHADOW), about(4, ["x" * 20001], SHADOW), about(4, ["{}"] * 6, SHADOW),
+        about(4, [{}], SHADOW), about(8, [[261, 1]], SHADOW),
+        without(REPORT, hooks=[[]]), without(REPORT, hooks=5), without(REPORT, shadows=[["x"]]),
+    ],
+)  # fmt: skip
+def test_anything_else_on_hooks_is_refused(data: bytes) -> None:
+    """A worker that a hook has taken over gets no further than that."""
+    with pytest.raises(ValueError, match="a message that is none"):
+        messages.decode_from_worker(data)
+
+
+@pytest.mark.parametrize("requires", [["x" * 256], ["x"] * 1001, [5], "modules.x", {"a": 1}])
+def test_answer_to_a_check_is_bounded(requires: Any) -> None:
+    """Names of modules, and not too many."""
+    assert messages.decode_answer(messages.encode(Done(4, requires=("modules.x",)))).requires
+    with pytest.raises(ValueError, match="a message that is none"):
+        messages.decode_answer(without(Done(4), requires=requires))

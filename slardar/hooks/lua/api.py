@@ -17,12 +17,12 @@ from slardar.hooks.engine import Log
 from slardar.hooks.errno import make_errno
 from slardar.hooks.headers import Headers
 from slardar.hooks.lua.codec import FUNCTIONS
-from slardar.hooks.lua.crossing import bytes_of, crossing
+from slardar.hooks.lua.crossing import bytes_of, crossing, said
 from slardar.hooks.lua.regex import find_match, group_names
 from slardar.hooks.lua.variables import PREFIXES, VARIABLES
 from slardar.hooks.objects import Answer, HookRequest, HookResponse
 
-__all__ = ["ADDED", "Api"]
+__all__ = ["ADDED", "Api", "by_name"]
 
 #: Where a request's context has the headers for the server's reply.
 ADDED: Final = "lua.reply_headers"
@@ -101,7 +101,7 @@ class Api:
         if self._reply is not None:
             if answer.headers and answer.status // 100 == 3:
                 self._reply.remove("location")
-            answer.headers += self._reply.lines
+            answer.headers = self._reply.lines + answer.headers
         request.answer = answer
 
     def _made(self) -> Answer:
@@ -119,12 +119,13 @@ class Api:
 
     @staticmethod
     def _keep_for_reply(request: HookRequest, headers: Headers) -> None:
-        known: Headers | None = request.context.get(ADDED)
-        if known is None:
+        known = request.context.get(ADDED)
+        # The context is everybody's, so anything may be there.
+        if not isinstance(known, Headers):
             request.context[ADDED] = headers
             return
-        for name in headers:
-            known.set(name, headers.get_all(name))
+        for name, values in by_name(headers).items():
+            known.set(name, values)
 
     # What it asks for.
 
@@ -139,15 +140,19 @@ class Api:
         lines = [f"{name}:{value}\n" for name, value in self._request.headers.items()]
         return "".join(lines)
 
-    @crossing
-    def set_header(self, name: str, *values: str) -> None:
+    def set_header(self, name: str, *values: str) -> str | None:
+        # The most frequent of all, so without a decorator.
         headers = self._request.headers
-        if not values:
-            headers.remove(name)
-        elif name.lower() == "host" and len(values) == 1:
-            self._request.host = values[0]
-        else:
-            headers.set(name, values[0] if len(values) == 1 else list(values))
+        try:
+            if len(values) == 1:
+                headers.set(name, values[0])
+            elif values:
+                headers.set(name, list(values))
+            else:
+                headers.remove(name)
+        except ValueError as error:
+            return said(error)
+        return None
 
     @crossing
     def clear_header(self, name: str) -> None:
@@ -175,12 +180,15 @@ class Api:
         made = quote_from_bytes(bytes_of(path), _IN_PATH)
         self._request.uri = made + ("?" + args if args else "")
 
+    def http_version(self) -> float:
+        return 1 + self._request.minor / 10
+
     def start_time(self) -> float:
         return time.time()
 
     def raw_header(self, without_line: bool) -> str:
         request = self._request
-        line = "" if without_line else f"{request.method} {request.uri} HTTP/1.1\r\n"
+        line = "" if without_line else f"{request.method} {request.uri} HTTP/1.{request.minor}\r\n"
         fields = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
         return f"{line}{fields}\r\n"
 
@@ -196,7 +204,7 @@ class Api:
                 except ValueError:
                     return None
         if name.startswith("sent_http_"):
-            return self.reply_header(name[10:].replace("_", "-"))
+            return ", ".join(self.reply_header(name[10:].replace("_", "-")) or ()) or None
         if self._own is not None and name in self._own:
             return self._own[name]
         if name == "status":
@@ -250,11 +258,11 @@ class Api:
         if self._said is None:
             self._status = int(status)
 
-    def reply_header(self, name: str) -> str | None:
+    def reply_header(self, name: str) -> tuple[str, ...] | None:
         if self._reply is None:
             return None
         try:
-            return self._reply.get(name)  # type: ignore[no-any-return]
+            return tuple(self._reply.get_all(name)) or None
         except ValueError:
             return None
 
@@ -338,9 +346,10 @@ class Api:
         if value is None:
             return None
         try:
-            return json.dumps(_plain(value))
+            text = json.dumps(_plain(value))
         except (TypeError, ValueError):
             return None
+        return text if len(text) <= _MAX_BODY else None
 
     def log(self, level: float, text: str) -> None:
         self._lines += 1
@@ -353,7 +362,8 @@ class Api:
     def functions(self) -> dict[str, Any]:
         """By the names that the Lua files know them by."""
         own = (
-            "args", "choose", "clear_header", "exit", "exit_with", "header_lines", "log",
+            "args", "choose", "clear_header", "exit", "exit_with", "header_lines",
+            "http_version", "log",
             "method", "module", "raw_header", "redirect", "reply_header", "say", "sent",
             "set_args", "set_header", "set_method", "set_reply_header", "set_status", "set_uri",
             "set_variable", "setting", "start_time", "status", "variable",
@@ -366,6 +376,14 @@ class Api:
             "regex_names": group_names,
             "seed": lambda: time.time_ns() % 2**31,
         }
+
+
+def by_name(headers: Headers) -> dict[str, list[str]]:
+    """The values of each header, by the names as they were written."""
+    found: dict[str, list[str]] = {}
+    for name, value in headers.items():
+        found.setdefault(name, []).append(value)
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -6,9 +6,9 @@ local core = ...
 local type, select, next, pairs, ipairs = type, select, next, pairs, ipairs
 local error, rawget, rawset, unpack, tonumber = error, rawget, rawset, unpack, tonumber
 local getmetatable, setmetatable, raw_tostring = getmetatable, setmetatable, tostring
-local tab_concat, tab_insert, tab_remove, tab_maxn =
-    table.concat, table.insert, table.remove, table.maxn
-local str_format, str_sub, floor = string.format, string.sub, math.floor
+local tab_concat, tab_insert, tab_remove, tab_maxn, tab_sort =
+    table.concat, table.insert, table.remove, table.maxn, table.sort
+local str_sub = string.sub
 local costly = core.costly
 
 local MAX_TEXT = 16384 -- bytes of code that loadstring takes
@@ -243,8 +243,30 @@ local function less(a, b)
     return a < b
 end
 
+-- Whether C may do it: for so few numbers its worst is some milliseconds.
+local function are_numbers(t, n)
+    for index = 1, n do
+        if type(t[index]) ~= "number" then
+            return false
+        end
+    end
+    return true
+end
+
 local function merge(from, to, low, middle, high, before)
     local left, right = low, middle
+    if before == less then
+        for index = low, high - 1 do
+            if left < middle and (right >= high or not (from[right] < from[left])) then
+                to[index] = from[left]
+                left = left + 1
+            else
+                to[index] = from[right]
+                right = right + 1
+            end
+        end
+        return
+    end
     for index = low, high - 1 do
         if left < middle and (right >= high or not before(from[right], from[left])) then
             to[index] = from[left]
@@ -258,12 +280,16 @@ end
 
 function tab.sort(t, before)
     expect(t, "table", 1, "sort")
+    local n = #t
     if before == nil then
         before = less
+        if n <= MANY and are_numbers(t, n) then
+            costly()
+            return tab_sort(t)
+        end
     else
         expect(before, "function", 2, "sort")
     end
-    local n = #t
     -- Short runs by insertion, then merged.
     local RUN = 8
     for low = 1, n, RUN do

@@ -18,7 +18,7 @@ from slardar.hooks.lua.crossing import bytes_of, text_of
 __all__ = ["FUNCTIONS"]
 
 #: What nginx leaves as it is in a whole URI, beside letters and digits.
-_IN_URI: Final = "!#$&'()*+,-./:;=?@[]_~"
+_IN_URI: Final = "!$&'()*+,-./:;=@[]_~"
 
 _NOT_BASE64: Final = re.compile(r"[^A-Za-z0-9+/]")
 _SQL: Final = {

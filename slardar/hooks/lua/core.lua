@@ -18,14 +18,31 @@ local budget, room = core.budget, core.room / 1024
 -- What ends a script without being an error of its own: no script can catch these.
 local EXIT, BUDGET, MEMORY = {}, {}, {}
 
--- Instructions between two looks, and looks between two readings of the clock (which
--- cost a microsecond): fewer when there may be large strings, of which one instruction
--- can take milliseconds.
-local STEP, RARELY, OFTEN = 16, 20, 5
-local SMALL, LARGE = 64, 1024 -- KiB that a call has allocated
+-- Instructions between two looks, and looks between two readings of the clock, which cost
+-- a microsecond.
+local STEP, RARELY = 16, 20
+
+-- With a string of a mebibyte one instruction can take a millisecond or two.  So the
+-- clock is read the more often, the larger what a script has made, or let go, between
+-- two looks: at every look from HUGE on, and then for the rest of a call there is a look
+-- after CLOSELY instructions.  In KiB.
+local LARGE, HUGE, CLOSELY = 64, 1024, 4
+
+-- Protected calls inside each other: as many as Lua without a compiler can have.  To
+-- unwind more of them takes long.
+local NESTED = 200
 
 -- The call that runs.
-local script, started, looks, floor, tripped, depth
+local nobody = { largest = 0 }
+local script, started, looks, tripped = nobody, nil, 0, false
+-- Looks between two readings of the clock in this call, and whether it is looked at closely.
+local rarely, close = RARELY, false
+-- KiB in use at the last look, and the least that there were.
+local last, floor = 0, 0
+-- Coroutines, and protected calls, inside each other.
+local depth, nested = 0, 0
+
+local check
 
 local function trip()
     if core.outer[getinfo(2, "f").func] then
@@ -34,28 +51,39 @@ local function trip()
     rawerror(BUDGET, 0)
 end
 
-local function check()
-    if script == core.nobody then
+local function weigh(size)
+    if size > script.largest then
+        script.largest = size
+        rarely = size < HUGE and RARELY * LARGE / size or 1
+    end
+    if size >= HUGE and not close then
+        close, looks = true, RARELY
+        sethook(check, "", CLOSELY)
+    end
+end
+
+check = function()
+    if script == nobody then
         return
     end
     local now = count("count")
+    local change = now - last
+    last = now
     if now < floor then
         floor = now
     end
-    local grown = now - floor
+    if change > LARGE or change < -LARGE then
+        weigh(change < 0 and -change or change)
+    end
     looks = looks + 1
-    if grown > SMALL then
-        script.heavy = true
-        if looks < OFTEN and grown < LARGE then
-            return
-        end
-    elseif looks < RARELY and not script.heavy then
+    if looks < rarely then
         return
     end
     looks = 0
     now = clock()
     if not started then
-        started = now
+        -- What was done before counts as if it had taken long, where it may have.
+        started = close and now - 0.4 * budget or now
     elseif now - started > budget then
         -- From now on every instruction raises, so that a pcall in a loop ends too.
         tripped = true
@@ -78,8 +106,14 @@ function core.ready()
 end
 
 local function begin(owner)
-    script, started, looks, depth = owner, nil, 0, 0
+    script, started, looks, depth, nested = owner, nil, 0, 0, 0
     floor = count("count")
+    last = floor
+    local largest = owner.largest
+    rarely = largest > LARGE and RARELY * LARGE / largest or RARELY
+    if largest >= HUGE then
+        started = clock()
+    end
     owner.settings = nil
     core.fresh()
 end
@@ -87,11 +121,11 @@ end
 -- How a call ended: nothing, or the kind of failure and what it says.
 local function finish(ok, err)
     local late = tripped
-    if late then
-        tripped = false
+    if late or close then
+        tripped, close = false, false
         sethook(check, "", STEP)
     end
-    script = core.nobody
+    script = nobody
     if late then
         return "budget", ""
     elseif ok or err == EXIT then
@@ -116,8 +150,6 @@ local function recover()
 end
 
 core.outer = { [finish] = true, [recover] = true }
-core.nobody = { heavy = false }
-script = core.nobody
 
 -- For Python, when a call ended in a way that only it saw.
 core.recover = recover
@@ -132,44 +164,57 @@ function core.current()
 end
 
 -- pcall and its kin, for which an end is no error.
+
+local function passes(err)
+    return err == EXIT or err == BUDGET or err == MEMORY or type(err) == "userdata"
+end
+
 local function caught(ok, ...)
-    if ok then
-        return true, ...
+    nested = nested - 1
+    if not ok and passes((...)) then
+        rawerror((...), 0)
     end
-    local err = ...
-    if err == EXIT or err == BUDGET or err == MEMORY or type(err) == "userdata" then
-        rawerror(err, 0)
+    return ok, ...
+end
+
+local function enter()
+    if nested >= NESTED then
+        rawerror("too many protected calls inside each other", 3)
     end
-    return false, err
+    nested = nested + 1
 end
 
 function core.pcall(f, ...)
+    enter()
     return caught(rawpcall(f, ...))
 end
 
 local function handled(handler, ok, ...)
+    nested = nested - 1
     if ok then
         return true, ...
+    elseif passes((...)) then
+        rawerror((...), 0)
     end
-    local err = ...
-    if err == EXIT or err == BUDGET or err == MEMORY or type(err) == "userdata" then
-        rawerror(err, 0)
-    end
-    return false, handler(err)
+    return false, handler((...))
 end
 
 -- The handler runs after the stack is unwound: within it no hook would fire.
 function core.xpcall(f, handler, ...)
+    enter()
     return handled(handler, rawpcall(f, ...))
 end
 
 -- Coroutines.  They nest on the C stack, so only to a small depth.
-local co_create, co_resume, co_running = coroutine.create, coroutine.resume, coroutine.running
+local co_create, co_resume = coroutine.create, coroutine.resume
 local MAX_DEPTH = 32
 
-local function resumed(...)
-    depth = depth - 1
-    return caught(...)
+local function resumed(before, ok, ...)
+    depth, nested = depth - 1, before
+    if not ok and passes((...)) then
+        rawerror((...), 0)
+    end
+    return ok, ...
 end
 
 local function resume(co, ...)
@@ -180,7 +225,7 @@ local function resume(co, ...)
         return false, "too many coroutines inside each other"
     end
     depth = depth + 1
-    return resumed(co_resume(co, ...))
+    return resumed(nested, co_resume(co, ...))
 end
 
 function core.resume(co, ...)
@@ -316,7 +361,7 @@ function core.load(name, code)
     if not chunk then
         return nil, err
     end
-    local owner = { name = name, loaded = {}, loading = {}, heavy = #code > 32768 }
+    local owner = { name = name, loaded = {}, loading = {}, largest = #code / 1024 }
     local shared = setmetatable({}, {
         __index = function(t, key)
             local value = global(owner, key)
@@ -360,5 +405,4 @@ end
 
 -- Nothing is reachable from a hook's closure after this.
 setmetatable(core.outer, { __mode = "k" })
-floor, looks, depth = count("count"), 0, 0
 sethook(check, "", STEP)

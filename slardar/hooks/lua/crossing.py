@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-__all__ = ["bytes_of", "crossing", "text_of"]
+__all__ = ["bytes_of", "crossing", "said", "text_of"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

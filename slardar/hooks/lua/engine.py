@@ -8,7 +8,8 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from slardar.hooks.engine import MAX_CODE, Engine, HookFailure, Log, Script, ScriptError
-from slardar.hooks.lua.api import ADDED, Api
+from slardar.hooks.headers import Headers
+from slardar.hooks.lua.api import ADDED, Api, by_name
 from slardar.hooks.lua.crossing import said
 from slardar.hooks.lua.runtime import ROOM, Runtime
 from slardar.hooks.lua.source import find_modules, located
@@ -66,12 +67,12 @@ class LuaScript(Script):
     def on_response(self, request: HookRequest, response: HookResponse) -> None:
         """Set the headers that it asked for while it saw the request."""
         added = request.context.get(ADDED)
-        if added is None:
+        # The context is everybody's, so anything may be there.
+        if not isinstance(added, Headers):
             return
         try:
-            for name in added:
-                values = added.get_all(name)
-                response.headers.set(name, values[0] if len(values) == 1 else values)
+            for name, values in by_name(added).items():
+                response.headers.set(name, values)
         except ValueError as error:
             raise HookFailure("error", f"{self.name}: {said(error)}") from None
 
@@ -223,13 +224,14 @@ class LuaEngine(Engine):
 
     def _make_room(self) -> None:
         """Find those that hold much, and let it go: they alone fail for it."""
-        self.count(self.last) if self.last is not None else None
+        if self.last is not None:
+            self.count(self.last)
         wanted = self.memory // 2
         used = self.runtime.used
         for script in sorted(self.scripts, key=lambda one: one.grown, reverse=True):
             if used <= wanted:
                 break
-            script._forget()
+            self.runtime.enter(script._forget)
             less = self.runtime.collect()
             if used - less > _MUCH:
                 script.held = used - less

@@ -5,7 +5,7 @@
 
 local core = ...
 
-local error, type, next, pairs, tostring = error, type, next, pairs, tostring
+local error, type, next, pairs = error, type, next, pairs
 local tonumber = tonumber
 local byte, sub, find, match, char, gsub, format =
     string.byte, string.sub, string.find, string.match, string.char, string.gsub, string.format
@@ -356,9 +356,10 @@ end
 
 local strict, safe = settings_of({}), settings_of({})
 
+-- Called in the place of its caller, so that 2 is the script.
 local function raised(ok, result)
     if not ok then
-        error(result, type(result) == "string" and 3 or 0)
+        error(result, type(result) == "string" and 2 or 0)
     end
     return result
 end

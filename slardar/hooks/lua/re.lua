@@ -5,7 +5,7 @@
 
 local core = ...
 
-local error, type, tostring, tonumber, next = error, type, tostring, tonumber, next
+local error, type, tostring, tonumber = error, type, tostring, tonumber
 local sub, find, byte, concat = string.sub, string.find, string.byte, table.concat
 local select = select
 local py, ready, costly, expect = core.py, core.ready, core.costly, core.expect
@@ -124,8 +124,8 @@ function lib.gmatch(s, regex, options)
         at = behind > first and behind or behind + 1
         return collect({}, s, regex, options, first, behind, ...)
     end
-    local _, problem = py.regex("", regex, options or "", 1)
-    if problem then
+    local known, problem = py.regex("", regex, options or "", 1)
+    if not known and problem then
         return nil, problem
     end
     return function()
@@ -230,8 +230,10 @@ local function substitution(name, all)
         if not ok then
             local bare = type(result) == "string" and not find(result, "^[%w%._*-]+:%d+: ")
             error(result, bare and 2 or 0)
+        elseif problem then
+            return nil, nil, problem
         end
-        return result, count, problem
+        return result, count
     end
 end
 

@@ -53,8 +53,7 @@ def _translate(pattern: str, extended: bool) -> str:
         if piece == "(?<":
             piece = "(?P<"
         elif piece.startswith("(?"):
-            rest = pattern[found.start() :]
-            if _FLAGS.match(rest) is None and not rest.startswith(("(?:", "(?P<", "(?<")):
+            if _FLAGS.match(pattern, found.start()) is None:
                 raise _Unusable(f"{piece}...) needs backtracking, which is not available")
         elif piece[0] == "\\" and (
             (piece[1:].isdigit() and piece != "\\0") or piece in ("\\g", "\\k")

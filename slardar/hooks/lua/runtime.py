@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from lupa.luajit21 import (  # type: ignore[import-untyped]
-    LuaError,
     LuaMemoryError,
     LuaRuntime,
 )
 
 from slardar.hooks.errno import ERRNOS
+from slardar.hooks.lua.crossing import said
 
 __all__ = ["MIN_MEMORY", "ROOM", "Failed", "Runtime"]
 
@@ -33,7 +33,7 @@ _SPARE: Final = 4 << 20
 MIN_MEMORY: Final = 2 * ROOM
 
 _FILES: Final = (
-    "core", "base", "patterns", "text", "json", "re", "ngx", "slardar",
+    "core", "base", "patterns", "text", "json", "re", "codec", "request", "ngx", "slardar",
 )  # fmt: skip
 
 #: How a call failed: the kind, and what Lua says of it.
@@ -148,13 +148,24 @@ class Runtime:
             if used > self._full:
                 self._on_full()
                 used = lua.get_memory_used(True)
+        return self.enter(function, *arguments, used=used)
+
+    def enter(self, function: Any, *arguments: Any, used: int | None = None) -> Any:
+        """The same, however much is in use."""
+        lua = self._lua
+        if used is None:
+            used = lua.get_memory_used(True)
         lua.set_max_memory(used + ROOM, True)
         try:
             return function(*arguments)
         except LuaMemoryError:
             return self._rescue("memory", "")
-        except LuaError as error:
-            return self._rescue("error", str(error).partition("\n")[0])
+        except Exception as error:
+            # Of Lua's own, or one of Python's that it has carried.
+            return self._rescue("error", said(error).partition("stack traceback:")[0])
+        except BaseException:
+            self._rescue("error", "")
+            raise
 
     def _rescue(self, kind: str, message: str) -> Failed:
         lua = self._lua

@@ -5,7 +5,7 @@ local core = ...
 local error, type, tostring, tonumber, next, unpack =
     error, type, tostring, tonumber, next, unpack
 local setmetatable, rawget = setmetatable, rawget
-local find, sub, byte = string.find, string.sub, string.byte
+local sub, byte = string.sub, string.byte
 local py, ready, text, expect = core.py, core.ready, core.text, core.expect
 local concat, sort = core.libs.table.concat, core.libs.table.sort
 

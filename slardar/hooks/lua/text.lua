@@ -3,8 +3,8 @@
 
 local core = ...
 
-local error, type, tostring, select, pairs = error, type, tostring, select, pairs
-local tonumber, unpack, rawget = tonumber, unpack, rawget
+local error, type, tostring, select = error, type, tostring, select
+local tonumber, unpack = tonumber, unpack
 local byte, sub, raw_find, raw_match = string.byte, string.sub, string.find, string.match
 local raw_gmatch, raw_gsub, raw_rep, raw_format =
     string.gmatch, string.gsub, string.rep, string.format
@@ -173,12 +173,13 @@ end
 
 core.slow_find, core.slow_match = slow_find, slow_match
 
--- Errors of a matcher, whose messages have no place yet, get the script's.
+-- Errors of a matcher, whose messages have no place yet, get the script's.  This is
+-- called in the place of its caller, so that 2 is the script.
 local function placed(ok, ...)
     if not ok then
         local err = ...
         local bare = type(err) == "string" and not raw_find(err, "^[%w%._*-]+:%d+: ")
-        error(err, bare and 3 or 0)
+        error(err, bare and 2 or 0)
     end
     return ...
 end
@@ -308,7 +309,8 @@ local function slow_gsub(s, p, replacement, limit)
         if kind == "string" then
             value = expand(replacement, s, from, length, first, last)
         elseif kind == "table" then
-            value = replacement[(captures(s, from, length, first, last))]
+            local key = length.n == 0 and sub(s, first, last) or capture(s, from, length, 1)
+            value = replacement[key]
         else
             value = replacement(captures(s, from, length, first, last))
         end

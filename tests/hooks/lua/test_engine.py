@@ -9,6 +9,7 @@ import pytest
 
 from slardar.hooks.engine import MAX_CODE, HookFailure, ScriptError
 from slardar.hooks.lua.runtime import ROOM
+from slardar.hooks.objects import HookResponse
 from tests.hooks.lua.helpers import failure, make_engine, make_request, run, said
 
 
@@ -178,12 +179,18 @@ class TestFailures:
             ("error({})", "script.x: (error object is a table value)"),
             ("error(42)", "script.x: line 1: 42"),
             ("local x = y.z", "script.x: line 1: attempt to index global 'y' (a nil value)"),
-            ("local function f() return 1 + f() end f()", "script.x: line 1: stack overflow"),
         ],
     )
     def test_error(self, engine: Any, code: str, message: str) -> None:
         """A failure is one line that says where and what."""
         assert failure(engine, code) == ("error", message)
+
+    def test_stack(self, engine: Any) -> None:
+        """A recursion without an end runs out of stack, and others go on."""
+        kind, message = failure(engine, "local function f() return 1 + f() end f()")
+        assert kind == "error"
+        assert message.endswith("stack overflow")
+        assert said(engine, "ngx.say(1)") == "1"
 
     def test_long_message(self, engine: Any) -> None:
         """A message has an end."""
@@ -263,6 +270,35 @@ class TestFailures:
         """Memory with which nothing works is refused."""
         with pytest.raises(ValueError, match="at least 16777216 bytes"):
             make_engine(memory=1 << 20)
+
+    def test_a_bug_of_ours(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An exception in Python is a failure of the call, and no script gets hold of it."""
+
+        def broken(api: Any) -> str:
+            raise KeyError("inside")
+
+        monkeypatch.setattr("slardar.hooks.lua.api.Api.args", broken)
+        engine = make_engine()
+        code = "local ok, e = pcall(ngx.req.get_uri_args) ngx.say(tostring(ok), type(e))"
+        kind, message = failure(engine, code)
+        assert kind == "error"
+        assert message.startswith("script.x: ")
+        assert said(engine, "ngx.say(1)") == "1"
+
+    def test_what_others_left_in_the_context(self, engine: Any) -> None:
+        """Whatever a hook in Python put there, ours do not stumble."""
+        request = make_request()
+        request.context["lua.reply_headers"] = request.context["lua.request_id"] = ["x"]
+        request.hash_key = "\u4f60"
+        code = "ngx.header.A = ngx.var.hash_key ngx.req.set_header('X', #ngx.var.request_id)"
+        script = engine.load("script.x", code, {})
+        script.on_request(request)
+        assert request.headers.get("x") == "32"
+        response = HookResponse(200, [], {})
+        script.on_response(request, response)
+        assert response.headers.get("a") == "\u4f60".encode().decode("latin-1")
+        request.context["lua.reply_headers"] = "x"
+        script.on_response(request, response)
 
 
 class TestIsolation:

@@ -1,0 +1,183 @@
+"""Loads the hooks of one process, and keeps those that stay the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableSequence
+
+from twisted.logger import Logger
+
+from slardar.config import Hooks
+from slardar.errors import ConfigError
+from slardar.hooks.engine import Engine, Log, Script, ScriptError
+from slardar.hooks.engines import MakeEngine
+from slardar.hooks.loaded import Loaded, Stage, mark_of, module_versions, used_modules
+from slardar.hooks.suspensions import Suspensions, modules_in_service
+from slardar.model.hook import Code, Hook, HookKey
+
+__all__ = ["Loader"]
+
+_log = Logger("slardar.hooks")
+
+#: Modules that one piece of code may name, and characters of a name: what a worker can
+#: tell the director.
+_MAX_REQUIRES = 1000
+_MAX_NAME = 255
+
+
+class Loader:
+    """Versions of scripts, each loaded once.
+
+    ``mark`` holds the number of the version that is being loaded; ``log`` takes what
+    hooks have to say.
+    """
+
+    def __init__(
+        self,
+        settings: Hooks,
+        suspensions: Suspensions,
+        mark: MutableSequence[int],
+        make_engine: MakeEngine,
+        log: Log,
+    ) -> None:
+        self._settings = settings
+        self._suspensions = suspensions
+        self._mark = mark
+        self._make_engine = make_engine
+        self._log = log
+        self._engines: dict[str, Engine] = {}
+        #: By path, version and time.
+        self._loaded: dict[tuple[str, str, float], Loaded] = {}
+        #: By path: the scripts that requests may get.
+        self.stages: dict[str, Stage] = {}
+
+    def load(self, hooks: Mapping[HookKey, Hook]) -> None:
+        """Make the stages of these hooks.
+
+        Versions that were loaded already stay as they are, unless a module that they use
+        has changed.  One that cannot be loaded is logged.
+        """
+        self._suspensions.set_hooks(hooks)
+        modules = modules_in_service(hooks)
+        before, self._loaded = self._loaded, {}
+        stages = {}
+        for hook in hooks.values():
+            if hook.is_script:
+                known = modules[hook.language]
+
+                def find(
+                    code: Code | None, hook: Hook = hook, known: Mapping[str, Code] = known
+                ) -> Loaded | None:
+                    return None if code is None else self._find(hook, code, known, before)
+
+                stage = self._stage(hook, find)
+                if stage.versions():
+                    stages[hook.path] = stage
+        self.stages = stages
+
+    def _stage(self, hook: Hook, find: Callable[[Code | None], Loaded | None]) -> Stage:
+        stage = Stage(hook, hook.on_error or self._settings.on_error)
+        stage.active = find(hook.active)
+        if stage.on_error == "previous":
+            stage.previous = find(hook.previous)
+        if hook.canary:
+            stage.canary = find(hook.staged)
+        if hook.shadow:
+            stage.shadow = find(hook.staged)
+        known = self.stages.get(hook.path)
+        if known is not None and known.shadow is stage.shadow and known.active is stage.active:
+            stage.comparison = known.comparison
+        return stage
+
+    def _find(
+        self,
+        hook: Hook,
+        code: Code,
+        modules: Mapping[str, Code],
+        before: Mapping[tuple[str, str, float], Loaded],
+    ) -> Loaded:
+        key = (hook.path, code.version, code.time)
+        found = self._loaded.get(key)
+        if found is None:
+            known = before.get(key)
+            found = known
+            # One that could not be loaded is tried again: it costs little, and what was
+            # missing may be there by now.
+            if known is None or known.script is None or _has_other_modules(known, modules):
+                found = self._load_anew(hook, code, modules)
+                if known is not None:
+                    found.stats = known.stats
+            assert found is not None
+            self._loaded[key] = found
+        return found
+
+    def _load_anew(self, hook: Hook, code: Code, modules: Mapping[str, Code]) -> Loaded:
+        script: Script | None = None
+        error = ""
+        mark = mark_of(hook.path, code)
+        used = used_modules(code, modules)
+        if mark in self._suspensions.marks:
+            # Not even loaded: a worker may have met its end in that.
+            found = Loaded(hook.path, code, None, "", used)
+            found.suspended = True
+            return found
+        sources = {name: module.code for name, module in modules.items()}
+        self._mark[0] = mark
+        try:
+            script = self.engine(hook.language).load(hook.name, code.code, sources)
+        except ConfigError as problem:
+            error = str(problem)
+        except Exception as problem:
+            # An engine's own mistake must not keep the others from being loaded.
+            _log.failure("{path} could not be loaded", path=hook.path)
+            error = f"{hook.name}: could not be loaded: {type(problem).__name__}"
+        finally:
+            self._mark[0] = 0
+        if script is None:
+            _log.error("{path} is not in service: {error}", path=hook.path, error=error)
+        else:
+            used |= module_versions(script.requires, modules)
+        return Loaded(hook.path, code, script, error, used)
+
+    def suspend(self, mark: int) -> None:
+        """Do not run a version any more, nor load it if it is not yet."""
+        self._suspensions.marks.add(mark)
+        for loaded in self._loaded.values():
+            if loaded.mark == mark and not loaded.suspended:
+                loaded.suspended = True
+                _log.error(
+                    "{path} (version {version}) is suspended until it is activated again",
+                    path=loaded.path,
+                    version=loaded.code.version,
+                )
+
+    def engine(self, language: str) -> Engine:
+        """The engine of a language, made when it is first asked for."""
+        engine = self._engines.get(language)
+        if engine is None:
+            engine = self._make_engine(language, self._settings, {}, self._log)
+            self._engines[language] = engine
+        return engine
+
+    def check(
+        self, language: str, name: str, code: str, modules: Mapping[str, str] | None
+    ) -> frozenset[str]:
+        """Whether code is fit to be a hook; answers the modules that it names.
+
+        With ``modules`` it is also loaded, with these.  Raises ScriptError.
+        """
+        engine = self.engine(language)
+        requires = engine.check(name, code)
+        if len(requires) > _MAX_REQUIRES or any(len(one) > _MAX_NAME for one in requires):
+            raise ScriptError(
+                f"{name}: expected at most {_MAX_REQUIRES} modules, with names of at most"
+                f" {_MAX_NAME} characters"
+            )
+        if modules is not None:
+            engine.load(name, code, modules).close()
+        return requires
+
+
+def _has_other_modules(loaded: Loaded, modules: Mapping[str, Code]) -> bool:
+    """Whether a module that a version uses is another one now."""
+    used = {**loaded.modules, **used_modules(loaded.code, modules)}
+    return loaded.modules != module_versions(used, modules)

@@ -1,0 +1,201 @@
+-- Digests, encodings, queries and times of ngx: what needs no request.
+
+local core = ...
+
+local error, type, tostring, next, ipairs, tonumber =
+    error, type, tostring, next, ipairs, tonumber
+local find, sub, concat = string.find, string.sub, table.concat
+local py, ready, costly, text, expect = core.py, core.ready, core.costly, core.text, core.expect
+
+local ngx = {}
+core.ngx = ngx
+
+-- Texts.
+
+-- Bytes that are escaped in one call: Python takes a microsecond for twenty.
+local MAX_ESCAPED = 65536
+
+local function short(value, name)
+    if #value > MAX_ESCAPED then
+        error(name .. ": expected a string of at most " .. MAX_ESCAPED .. " bytes", 3)
+    end
+    return value
+end
+
+local function encoding(name, f, is_slow)
+    ngx[name] = function(value)
+        value = text(value, 1, name)
+        if is_slow then
+            value = short(value, name)
+        end
+        if #value > 1000 then
+            costly()
+        end
+        ready()
+        return f(value)
+    end
+end
+
+for _, name in ipairs({ "md5", "md5_bin", "sha1_bin", "crc32_short", "crc32_long" }) do
+    encoding(name, py[name])
+end
+encoding("unescape_uri", py.unescape_uri, true)
+encoding("quote_sql_str", py.quote_sql_str, true)
+
+function ngx.escape_uri(value, kind)
+    value = value == nil and "" or text(value, 1, "escape_uri")
+    if not find(value, "[^%w_.~-]") then
+        return value
+    end
+    costly()
+    ready()
+    return py.escape_uri(short(value, "escape_uri"), kind == 0)
+end
+
+local escape_uri = ngx.escape_uri
+
+function ngx.encode_base64(value, no_padding)
+    value = value == nil and "" or type(value) == "boolean" and tostring(value)
+        or text(value, 1, "encode_base64")
+    costly()
+    ready()
+    return py.encode_base64(value, no_padding == true)
+end
+
+function ngx.decode_base64(value)
+    value = text(value, 1, "decode_base64")
+    costly()
+    ready()
+    return py.decode_base64(value)
+end
+
+function ngx.hmac_sha1(key, value)
+    key, value = text(key, 1, "hmac_sha1"), text(value, 2, "hmac_sha1")
+    costly()
+    ready()
+    return py.hmac_sha1(key, value)
+end
+
+-- Fields of a query or a form.
+local function put_field(fields, name, value)
+    local known = fields[name]
+    if known == nil then
+        fields[name] = value
+    elseif type(known) == "table" then
+        known[#known + 1] = value
+    else
+        fields[name] = { known, value }
+    end
+end
+
+core.put_field = put_field
+
+local function unescape(value)
+    if find(value, "[%%+]") then
+        costly()
+        ready()
+        return py.unescape_uri(short(value, "decode_args"))
+    end
+    return value
+end
+
+function core.decode_args(query, limit)
+    local fields, n, at, size = {}, 0, 1, #query
+    limit = limit == 0 and 1000 or limit or 100
+    while at <= size do
+        local stop = find(query, "&", at, true) or size + 1
+        if stop > at then
+            local equals = find(query, "=", at, true)
+            local name, value
+            if equals and equals < stop then
+                name, value = sub(query, at, equals - 1), unescape(sub(query, equals + 1, stop - 1))
+            else
+                name, value = sub(query, at, stop - 1), true
+            end
+            if name ~= "" then
+                if n == limit then
+                    return fields, "truncated"
+                end
+                n = n + 1
+                put_field(fields, unescape(name), value)
+            end
+        end
+        at = stop + 1
+    end
+    return fields
+end
+
+function ngx.decode_args(query, limit)
+    return core.decode_args(text(query, 1, "decode_args"), tonumber(limit))
+end
+
+function core.encode_args(fields, name)
+    local pieces, n, total = {}, 0, 0
+    local function put(key, value)
+        if value == true then
+            value = key
+        elseif value == false or value == nil then
+            return
+        elseif type(value) == "string" or type(value) == "number" then
+            value = key .. "=" .. escape_uri(value)
+        else
+            error("attempt to use " .. type(value) .. " as query arg value", 4)
+        end
+        n, total = n + 1, total + #value
+        if total > core.max_text then
+            error(name .. ": expected at most " .. core.max_text .. " bytes", 4)
+        end
+        pieces[n] = value
+    end
+    for key, value in next, fields do
+        if type(key) ~= "string" then
+            error("attempt to use a non-string key in the \"args\" option table", 3)
+        end
+        key = escape_uri(key)
+        if type(value) == "table" then
+            for index = 1, #value do
+                put(key, value[index])
+            end
+        else
+            put(key, value)
+        end
+    end
+    return concat(pieces, "&")
+end
+
+function ngx.encode_args(fields)
+    expect(fields, "table", 1, "encode_args")
+    return core.encode_args(fields, "encode_args")
+end
+
+-- Times.  Nothing is cached, so there is nothing to update.
+
+for _, name in ipairs({ "now", "time", "today", "localtime", "utctime" }) do
+    local read = py[name]
+    ngx[name] = function()
+        ready()
+        return read()
+    end
+end
+
+function ngx.update_time() end
+
+for _, name in ipairs({ "http_time", "cookie_time" }) do
+    local made = py[name]
+    ngx[name] = function(seconds)
+        seconds = tonumber(seconds)
+        expect(seconds, "number", 1, name)
+        ready()
+        local result = made(seconds)
+        if not result then
+            error("bad argument #1 to '" .. name .. "' (expected seconds since 1970)", 2)
+        end
+        return result
+    end
+end
+
+function ngx.parse_http_time(value)
+    value = text(value, 1, "parse_http_time")
+    ready()
+    return py.parse_http_time(value)
+end

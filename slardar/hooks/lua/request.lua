@@ -1,0 +1,240 @@
+-- What a script reads of the request and writes to it: ngx.req, ngx.var and ngx.header.
+
+local core = ...
+
+local error, type, tostring, ipairs, tonumber = error, type, tostring, ipairs, tonumber
+local setmetatable, rawget, unpack = setmetatable, rawget, unpack
+local find, sub, gsub, lower = string.find, string.sub, string.gsub, string.lower
+local py, ready, text, expect = core.py, core.ready, core.text, core.expect
+local decode_args, encode_args, absent = core.decode_args, core.encode_args, core.absent
+local put_field, exit = core.put_field, core.exit
+
+-- The values of a table as a list of texts; what is none raises.
+local MANY = 100
+
+local function plain(value, name)
+    local kind = type(value)
+    if kind == "string" then
+        return value
+    elseif kind == "number" then
+        return tostring(value)
+    elseif kind == "boolean" then
+        return value and "true" or "false"
+    end
+    error("bad value for " .. name .. ": expected a string, got " .. kind, 4)
+end
+
+local function values_of(value, name)
+    if type(value) ~= "table" then
+        return plain(value, name)
+    end
+    local list = {}
+    for index = 1, #value do
+        if index > MANY then
+            error("bad value for " .. name .. ": expected at most " .. MANY .. " values", 3)
+        end
+        list[index] = plain(value[index], name)
+    end
+    return unpack(list)
+end
+
+-- What Python says is wrong raises at the script's line.
+local function checked(problem)
+    if problem then
+        error(problem, 3)
+    end
+end
+
+-- Headers of the answer, or of the server's reply.
+
+local function no_dashes(name)
+    return (gsub(name, "_", "-"))
+end
+
+local function one_or_more(first, second, ...)
+    if second == nil then
+        return first
+    end
+    return { first, second, ... }
+end
+
+core.header_meta = {
+    __metatable = false,
+    __index = function(_, name)
+        if type(name) ~= "string" then
+            return nil
+        end
+        ready()
+        return one_or_more(py.reply_header(no_dashes(text(name, 1, "header"))))
+    end,
+    __newindex = function(_, name, value)
+        name = no_dashes(text(name, 1, "header"))
+        ready()
+        if value == nil then
+            checked(py.set_reply_header(name))
+        else
+            checked(py.set_reply_header(name, values_of(value, "header " .. name)))
+        end
+    end,
+}
+
+-- Variables.
+
+core.var_meta = {
+    __metatable = false,
+    __index = function(_, name)
+        if type(name) ~= "string" then
+            error("bad variable name: expected a string, got " .. type(name), 2)
+        end
+        ready()
+        return py.variable(text(name, 1, "var"))
+    end,
+    __newindex = function(_, name, value)
+        if type(name) ~= "string" then
+            error("bad variable name: expected a string, got " .. type(name), 2)
+        end
+        if value ~= nil then
+            value = plain(value, "variable " .. sub(name, 1, 100))
+            text(value, 2, "var")
+        end
+        ready()
+        checked(py.set_variable(text(name, 1, "var"), value))
+    end,
+}
+
+-- ngx.req
+
+-- Methods of ngx_lua, by number.
+local methods, number = {}, 1
+for name in
+    ("GET HEAD POST PUT DELETE MKCOL COPY MOVE OPTIONS PROPFIND PROPPATCH LOCK UNLOCK PATCH TRACE")
+        :gmatch("%u+")
+do
+    number = number * 2
+    core.ngx["HTTP_" .. name] = number
+    methods[number] = name
+end
+
+local req = {}
+core.req = req
+local get_method, set_header = py.method, py.set_header
+
+function req.get_method()
+    return get_method()
+end
+
+function req.set_method(method)
+    expect(method, "number", 1, "set_method")
+    local name = methods[method]
+    if not name then
+        error("unsupported HTTP method: " .. method, 2)
+    end
+    ready()
+    checked(py.set_method(name))
+end
+
+local headers_meta = {
+    __metatable = false,
+    __index = function(t, name)
+        if type(name) ~= "string" then
+            return nil
+        end
+        return rawget(t, (gsub(lower(name), "_", "-")))
+    end,
+}
+
+function req.get_headers(limit, raw)
+    limit = tonumber(limit) or 100
+    ready()
+    local lines = py.header_lines()
+    local fields, n, at, truncated = {}, 0, 1, nil
+    while true do
+        local stop = find(lines, "\n", at, true)
+        if not stop then
+            break
+        end
+        if n == limit and limit > 0 then
+            truncated = "truncated"
+            break
+        end
+        n = n + 1
+        local colon = find(lines, ":", at, true)
+        local name = sub(lines, at, colon - 1)
+        put_field(fields, raw and name or lower(name), sub(lines, colon + 1, stop - 1))
+        at = stop + 1
+    end
+    return raw and fields or setmetatable(fields, headers_meta), truncated
+end
+
+function req.set_header(name, value)
+    name = text(name, 1, "set_header")
+    ready()
+    if type(value) == "string" then
+        local problem = set_header(name, value)
+        if problem then
+            error(problem, 2)
+        end
+    elseif value == nil then
+        checked(py.clear_header(name))
+    else
+        checked(py.set_header(name, values_of(value, "header " .. name)))
+    end
+end
+
+function req.clear_header(name)
+    name = text(name, 1, "clear_header")
+    ready()
+    checked(py.clear_header(name))
+end
+
+function req.get_uri_args(limit)
+    ready()
+    return decode_args(py.args(), tonumber(limit))
+end
+
+function req.set_uri_args(args)
+    if type(args) == "table" then
+        args = encode_args(args, "set_uri_args")
+    else
+        args = text(args, 1, "set_uri_args")
+    end
+    ready()
+    checked(py.set_args(args))
+end
+
+function req.set_uri(uri, jump)
+    uri = text(uri, 1, "set_uri")
+    ready()
+    checked(py.set_uri(uri))
+    if jump then
+        exit()
+    end
+end
+
+function req.http_version()
+    return py.http_version()
+end
+
+function req.start_time()
+    return py.start_time()
+end
+
+function req.raw_header(without_line)
+    ready()
+    return py.raw_header(without_line == true)
+end
+
+function req.is_internal()
+    return false
+end
+
+function req.discard_body() end
+
+-- What there is not: using it says so.
+
+for _, name in ipairs({
+    "append_body", "finish_body", "get_body_data", "get_body_file", "get_post_args",
+    "init_body", "read_body", "set_body_data", "set_body_file", "socket",
+}) do
+    req[name] = absent("ngx.req." .. name)
+end

@@ -1,0 +1,815 @@
+"""Hooks over the control channel: staged, activated, tried, taken back, removed."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from slardar.control.actions import Actions
+from slardar.errors import ConfigError, ConflictError, NotFoundError, StoreError
+from slardar.hooks.loaded import mark_of
+from slardar.hooks.report import HookReport, ShadowReport
+from slardar.model.change import StoredState
+from slardar.model.hook import Code, Hook, written
+from slardar.stores.memory import MemoryStore
+from tests.control.fakes import (
+    NOW,
+    FakePlane,
+    FakeStore,
+    WebClient,
+    error_of,
+    make_actions,
+    result_of,
+    upstream,
+)
+from tests.dataplane.kit import logged
+
+A = "script.a.test"
+OK = b'"ok"\n'
+
+
+def md5(code: str) -> str:
+    """A version, as it is shown."""
+    return hashlib.md5(code.encode()).hexdigest()
+
+
+class Control:
+    """A running configuration and whoever changes it."""
+
+    def __init__(self, stored: StoredState | None = None, **settings: Any) -> None:
+        self.store = FakeStore(stored)
+        self.plane = FakePlane()
+        self.actions: Actions = make_actions(self.store, self.plane, **settings)
+        self.hooks = self.actions.hooks
+        self.client = WebClient(self.actions)
+
+    def call(self, method: str, path: str, code: str | bytes | None = None) -> Any:
+        """What is answered, which has to be a success."""
+        body = code.encode() if isinstance(code, str) else code
+        reply = self.client.call(method, path, body)
+        assert reply.status == 200, reply.body
+        return reply.json
+
+    def refusal(self, method: str, path: str, code: str | bytes | None = None) -> tuple[int, str]:
+        """Status and message of a call that is refused, in the form of all errors."""
+        body = code.encode() if isinstance(code, str) else code
+        reply = self.client.call(method, path, body)
+        assert set(reply.json) == {"status", "msg"}
+        assert reply.json["status"] == reply.status
+        assert "\n" not in reply.json["msg"]
+        return reply.status, reply.json["msg"]
+
+    def put(self, name: str, code: str, parameters: str = "", language: str = "python") -> None:
+        """Post code and put it into service."""
+        self.call("POST", f"/{language}/{name}", code)
+        self.call("PUT", f"/{language}/{name}{parameters}")
+
+    def hook(self, name: str = A, language: str = "python") -> Hook:
+        """What is served."""
+        return self.plane.snapshot.hooks[language, name]
+
+    def shown(self, name: str = A) -> Any:
+        """As it is shown."""
+        return self.call("GET", f"/python/{name}")
+
+    def active(self, name: str = A) -> str | None:
+        """The code in service."""
+        code = self.hook(name).active
+        return None if code is None else code.code
+
+
+@pytest.fixture
+def control() -> Control:
+    return Control()
+
+
+# The usual way.
+
+
+@pytest.mark.parametrize("language", ["lua", "python"])
+def test_hook_is_staged_and_activated(control: Control, language: str) -> None:
+    """Each call answers "ok", spelled as the original spells it, and is a version."""
+    path = f"/{language}/{A}"
+    reply = control.client.call("POST", path, b"code")
+    assert (reply.status, reply.body) == (200, OK)
+    staged = control.hook(language=language)
+    assert (staged.active, staged.staged and staged.staged.code) == (None, "code")
+    reply = control.client.call("PUT", path)
+    assert (reply.status, reply.body) == (200, OK)
+    active = control.hook(language=language)
+    assert (active.active and active.active.code, active.staged) == ("code", None)
+    reply = control.client.call("DELETE", path)
+    assert (reply.status, reply.body) == (200, OK)
+    assert control.plane.snapshot.hooks == {}
+    assert [(change.kind, change.name) for change in control.store.changes] == [
+        ("hook", f"{language}/{A}")
+    ] * 3
+    assert control.store.changes[-1].value is None
+    assert control.store.changes[0].who == "http"
+    assert control.plane.snapshot.version == 3
+
+
+def test_list_is_the_originals(control: Control) -> None:
+    """``GET /lua`` and ``GET /python``: versions, and the hooks of that language by name."""
+    empty = control.call("GET", "/lua")
+    assert empty == {"global_version": 0, "commit_version": 0, "version": 0, "modules": []}
+    control.put("script.b.test", "bee")
+    control.put(A, "ay")
+    control.put("modules.x", "ex", language="lua")
+    listed = control.call("GET", "/python")
+    assert listed["version"] == listed["global_version"] == listed["commit_version"] == 6
+    assert [one["name"] for one in listed["modules"]] == [A, "script.b.test"]
+    assert listed["modules"][0] == control.shown()
+    (module,) = control.call("GET", "/lua")["modules"]
+    assert (module["name"], module["version"]) == ("modules.x", md5("ex"))
+
+
+def test_hook_is_shown(control: Control) -> None:
+    """Version and time as the original has them, state and counters, what else there is."""
+    control.call("POST", f"/python/{A}", "one")
+    shown = control.shown()
+    assert (shown["name"], shown["version"], shown["state"]) == (A, md5("one"), "staged")
+    assert len(shown["time"]) == len("2023-11-14 22:13:20")
+    assert "calls" not in shown
+    control.call("PUT", f"/python/{A}")
+    control.call("POST", f"/python/{A}", "two")
+    shown = control.shown()
+    assert shown == {
+        "name": A,
+        "version": md5("one"),
+        "time": shown["time"],
+        "language": "python",
+        "state": "active",
+        "calls": 0,
+        "errors": 0,
+        "mean_us": 0.0,
+        "p99_us": 0.0,
+        "on_error": "reject",
+        "staged": {"version": md5("two"), "time": shown["time"]},
+    }
+    control.call("PUT", f"/python/{A}")
+    shown = control.shown()
+    assert (shown["version"], shown["previous"]["version"]) == (md5("two"), md5("one"))
+    assert "staged" not in shown
+
+
+def test_state_and_counters_are_those_of_the_workers(control: Control) -> None:
+    """Of the version in service, and of a canary for itself."""
+    control.put(A, "one")
+    control.call("POST", f"/python/{A}", "two")
+    control.call("PUT", f"/python/{A}?canary=10")
+    hook = control.hook()
+    assert hook.active is not None
+    assert hook.staged is not None
+    one, two = (mark_of(hook.path, code) for code in (hook.active, hook.staged))
+    control.plane.tally.take(
+        0,
+        [
+            HookReport(hook.path, one, "active", "", 90, 1, 90_000, ((40, 90),)),
+            HookReport(hook.path, two, "failed", "line 1: no", 10, 10, 10_000, ((40, 10),)),
+        ],
+    )
+    shown = control.shown()
+    assert (shown["state"], shown["calls"], shown["errors"], shown["mean_us"]) == (
+        "active",
+        90,
+        1,
+        1.0,
+    )
+    assert "error" not in shown
+    staged = shown["staged"]
+    assert (staged["state"], staged["calls"], staged["error"]) == ("failed", 10, "line 1: no")
+    assert staged["canary"] == 10
+
+
+def test_code_of_each_version(control: Control) -> None:
+    """For whoever wants to see what runs."""
+    control.put(A, "one")
+    control.put(A, "two")
+    control.call("POST", f"/python/{A}", "thrée")
+    codes = control.call("GET", f"/python/{A}/code")
+    assert {which: one["code"] for which, one in codes.items()} == {
+        "active": "two",
+        "staged": "thrée",
+        "previous": "one",
+    }
+    assert codes["active"]["version"] == md5("two")
+
+
+def test_status_shows_each_hook(control: Control) -> None:
+    """Its version and its state; nothing where there are none."""
+    assert "hooks" not in control.call("GET", "/status")
+    control.put(A, "one")
+    before = control.call("GET", "/status")
+    assert before["hooks"] == [
+        {"language": "python", "name": A, "version": md5("one"), "state": "active"}
+    ]
+    control.put(A, "two")
+    assert control.call("GET", "/status")["fingerprint"] != before["fingerprint"]
+
+
+def test_receipt_and_no_wait(control: Control) -> None:
+    """As with every change: what each worker confirmed, or no waiting for them."""
+    path = f"/python/{A}"
+    assert control.call("POST", f"{path}?receipt=1", "one") == {
+        "status": 200,
+        "version": 1,
+        "workers": {"worker-0": 1},
+    }
+    control.plane.held = []
+    assert control.call("PUT", f"{path}?wait=0") == "ok"
+    assert len(control.plane.held) == 1
+    control.client.request("POST", path, b"two")
+    assert control.client.received() is None
+    control.plane.held.pop()()
+    reply = control.client.received()
+    assert reply is not None
+    assert reply.body == OK
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/python/script.no"), ("GET", "/python/script.no/code"),
+        ("GET", "/python/script.no/shadow"), ("PUT", "/python/script.no"),
+        ("PUT", "/python/script.no?rollback=1"), ("DELETE", "/python/script.no"),
+        ("GET", f"/lua/{A}"), ("PUT", f"/python/{A}"), ("PUT", f"/python/{A}?canary=5"),
+        ("PUT", f"/python/{A}?rollback=1"), ("GET", f"/python/{A}/shadow"),
+        ("GET", "/perl/script.a"), ("GET", f"/python/{A}/else"), ("GET", "/python/"),
+    ],
+)  # fmt: skip
+def test_what_there_is_not(control: Control, method: str, path: str) -> None:
+    """404, and nothing is changed."""
+    control.put(A, "one")
+    status, message = control.refusal(method, path)
+    assert status == 404
+    assert message
+    assert control.plane.snapshot.version == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "message"),
+    [
+        ("/python/script.a/b%20c", b"x", "no such path"),
+        ("/python/x", b"x", "name: expected script.HOST, script.* or modules.X"),
+        ("/python/script.a%0Ab", b"x", "name: expected script.HOST"),
+        (f"/python/{A}", b"", "expected code, got nothing"),
+        (f"/python/{A}", b" \n\t", "expected code, got nothing"),
+        (f"/python/{A}", b"\xff", "expected UTF-8"),
+        (f"/python/{A}", b"\xed\xa0\x80", "expected UTF-8"),
+        (f"/python/{A}", b"x" * (256 * 1024 + 1), "expected at most 262144 characters"),
+        (f"/python/{A}", b"wrong", f"{A}: line 1: expected better code"),
+        (
+            f"/python/{A}?on_error=stop",
+            b"x",
+            "on_error: expected one of continue, previous, reject",
+        ),
+        (f"/python/{A}?on_error=", b"x", "on_error: expected one of"),
+        (f"/python/{A}?shadow=yes", b"x", "shadow: expected 0 or 1"),
+        (f"/python/{A}?canary=5", b"x", 'unknown parameter "canary"'),
+        (f"/python/{A}?rollback=1", b"x", 'unknown parameter "rollback"'),
+        (f"/python/{A}?shadow=1", b"fails", f"{A}: line 1: it fails"),
+        ("/python/modules.x?shadow=1", b"x", "shadow: expected a script, modules.x is a module"),
+    ],
+)
+def test_what_cannot_be_staged(control: Control, path: str, code: bytes, message: str) -> None:
+    """One line that says why; what was staged and what is in service stay."""
+    control.put(A, "one")
+    control.call("POST", f"/python/{A}", "two")
+    before = control.hook()
+    status, said = control.refusal("POST", path, code)
+    assert status == (404 if message == "no such path" else 400)
+    assert message in said
+    assert control.hook() is before
+    assert control.store.version == 3
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ("canary=101", "canary: expected a number from 0 to 100"),
+        ("canary=-1", "canary: expected a number"),
+        ("canary=1.5", "canary: expected a number"),
+        ("canary=%C2%B2", "canary: expected a number"),
+        ("canary=", "canary: expected a number"),
+        ("canary=0005", "canary: expected a number"),
+        ("rollback=2", "rollback: expected 0 or 1"),
+        ("rollback=1&canary=5", "rollback: expected no canary and no on_error with it"),
+        ("rollback=1&on_error=reject", "rollback: expected no canary and no on_error"),
+        ("on_error=stop", "on_error: expected one of"),
+        ("shadow=1", 'unknown parameter "shadow"'),
+        ("canarry=5", 'unknown parameter "canarry"'),
+    ],
+)
+def test_what_cannot_be_activated(control: Control, parameters: str, message: str) -> None:
+    """And nothing is changed."""
+    control.put(A, "one")
+    control.call("POST", f"/python/{A}", "two")
+    status, said = control.refusal("PUT", f"/python/{A}?{parameters}")
+    assert status == 400
+    assert message in said
+    assert (control.active(), control.store.version) == ("one", 3)
+
+
+def test_code_that_cannot_be_loaded_is_not_activated(control: Control) -> None:
+    """It is staged, for it was only read; what is in service stays."""
+    control.put(A, "one")
+    control.call("POST", f"/python/{A}", "it fails")
+    assert control.refusal("PUT", f"/python/{A}") == (400, f"{A}: line 1: it fails")
+    assert control.refusal("PUT", f"/python/{A}?canary=1")[0] == 400
+    assert control.active() == "one"
+    assert control.shown()["staged"]["version"] == md5("it fails")
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+def test_other_methods(control: Control, method: str) -> None:
+    """405, with those that there are."""
+    reply = control.client.call(method, "/python")
+    assert (reply.status, reply.headers["Allow"]) == (405, "GET, HEAD")
+    reply = control.client.call("PATCH", f"/python/{A}")
+    assert (reply.status, reply.headers["Allow"]) == (405, "GET, POST, PUT, DELETE, HEAD")
+    assert control.client.call("POST", f"/python/{A}/shadow").status == 405
+
+
+def test_readers_change_nothing() -> None:
+    """They may look, also at the code."""
+    control = Control()
+    control.put(A, "one")
+    tokens = [{"name": "look", "role": "read", "sha256": hashlib.sha256(b"t").hexdigest()}]
+    reader = WebClient(control.actions, tokens=tokens)
+    bearer = "Bearer t"
+    assert reader.call("GET", f"/python/{A}/code", Authorization=bearer).status == 200
+    for method in ("POST", "PUT", "DELETE"):
+        assert reader.call(method, f"/python/{A}", b"x", Authorization=bearer).status == 403
+    assert reader.call("GET", "/python").status == 401
+    assert control.active() == "one"
+
+
+# Modules.
+
+
+def test_modules_are_activated_first(control: Control) -> None:
+    """A script is loaded with those in service, and refused without them."""
+    control.call("POST", f"/python/{A}", "use modules.x")
+    control.call("POST", "/python/modules.x", "ex")
+    assert control.hook().staged is not None
+    assert control.hook().staged.requires == ("modules.x",)  # type: ignore[union-attr]
+    status, message = control.refusal("PUT", f"/python/{A}")
+    assert (status, message) == (400, f"{A}: module modules.x is not active")
+    control.call("PUT", "/python/modules.x")
+    control.call("PUT", f"/python/{A}")
+    assert control.active() == "use modules.x"
+    assert control.plane.checked[-1] == (A, {"modules.x": "ex"})
+
+
+def test_module_is_tried_with_all_that_use_it(control: Control) -> None:
+    """Directly or through others, in service or as a canary; not with those that do not."""
+    control.put("modules.x", "ex")
+    control.put("modules.y", "use modules.x")
+    control.put(A, "use modules.y")
+    control.put("script.b.test", "use modules.x")
+    control.call("POST", "/python/script.b.test", "canary modules.x")
+    control.call("PUT", "/python/script.b.test?canary=1")
+    control.put("script.c.test", "alone")
+    control.put("modules.x", "another", language="lua")
+    control.put("script.*", "use modules.x", language="lua")
+    control.call("POST", "/python/modules.x", "new")
+    control.plane.checked.clear()
+    control.call("PUT", "/python/modules.x")
+    tried = [name for name, modules in control.plane.checked]
+    assert sorted(tried) == ["modules.x", "modules.y", A, "script.b.test", "script.b.test"]
+    assert all(modules["modules.x"] == "new" for _, modules in control.plane.checked if modules)
+
+
+def test_module_that_breaks_a_script_is_not_activated(control: Control) -> None:
+    """The message names the script, and the old one stays."""
+    control.put("modules.x", "ex")
+    control.put(A, "use modules.x")
+    control.call("POST", "/python/modules.x", "new that fails")
+    assert control.refusal("PUT", "/python/modules.x") == (400, "modules.x: line 1: it fails")
+    control.call("POST", "/python/modules.x", "new")
+    broken = control.plane.check_hook
+
+    def check_hook(language: str, name: str, code: str, modules: Any) -> Any:
+        if name == A and modules and modules["modules.x"] == "new":
+            raise ConfigError(f"{A}: line 1: no such name")
+        return broken(language, name, code, modules)
+
+    control.plane.check_hook = check_hook  # type: ignore[method-assign]
+    assert control.refusal("PUT", "/python/modules.x") == (400, f"{A}: line 1: no such name")
+    assert control.active("modules.x") == "ex"
+
+
+def test_module_in_use_is_not_removed(control: Control) -> None:
+    """409, with who uses it; one that only waits does not."""
+    control.put("modules.x", "ex")
+    control.put("modules.y", "use modules.x")
+    control.put(A, "use modules.y")
+    assert control.refusal("DELETE", "/python/modules.x") == (
+        409, f"modules.x is used by modules.y, {A}",
+    )  # fmt: skip
+    control.call("DELETE", f"/python/{A}")
+    control.call("DELETE", "/python/modules.y")
+    control.call("POST", f"/python/{A}", "use modules.x")
+    control.call("DELETE", "/python/modules.x")
+    assert ("python", "modules.x") not in control.plane.snapshot.hooks
+
+
+def test_module_of_a_version_that_would_stand_in_is_in_use(control: Control) -> None:
+    """Where a failure of the hook brings the one before."""
+    control.put("modules.x", "ex")
+    control.put(A, "use modules.x")
+    control.put(A, "alone", "?on_error=previous")
+    assert control.refusal("DELETE", "/python/modules.x")[0] == 409
+    control.put(A, "alone again", "?on_error=reject")
+    control.call("DELETE", "/python/modules.x")
+
+
+def test_module_that_uses_itself_can_be_removed(control: Control) -> None:
+    """It is nobody else's."""
+    control.put("modules.x", "ex")
+    control.put("modules.x", "use modules.x")
+    control.call("DELETE", "/python/modules.x")
+
+
+# Trying.
+
+
+def test_canary(control: Control) -> None:
+    """What is in service stays, the share may grow, and it ends with all of them."""
+    control.put(A, "one")
+    control.call("POST", f"/python/{A}", "two")
+    for share in (10, 50, 100):
+        control.call("PUT", f"/python/{A}?canary={share}")
+        assert (control.hook().canary, control.active()) == (share, "one")
+        assert control.shown()["staged"]["canary"] == share
+    control.call("PUT", f"/python/{A}")
+    assert (control.hook().canary, control.active(), control.hook().staged) == (0, "two", None)
+
+
+def test_canary_of_none_is_all(control: Control) -> None:
+    """``canary=0`` is what leaving it out is."""
+    control.put(A, "one", "?canary=0")
+    assert control.active() == "one"
+
+
+def test_module_is_no_canary(control: Control) -> None:
+    """It would be one for some scripts and not for others."""
+    control.call("POST", "/python/modules.x", "ex")
+    status, message = control.refusal("PUT", "/python/modules.x?canary=5")
+    assert (status, message) == (400, "canary: expected a script, modules.x is a module")
+
+
+def test_posting_ends_a_canary(control: Control) -> None:
+    """Nobody has tried the new code."""
+    control.put(A, "one")
+    control.call("POST", f"/python/{A}", "two")
+    control.call("PUT", f"/python/{A}?canary=10")
+    control.call("POST", f"/python/{A}", "three")
+    assert (control.hook().canary, control.active()) == (0, "one")
+
+
+def test_shadow(control: Control) -> None:
+    """It runs beside what is in service, until it is activated or posted anew."""
+    control.put(A, "one")
+    control.call("POST", f"/python/{A}?shadow=1", "two")
+    hook = control.hook()
+    assert (hook.shadow, control.active()) == (True, "one")
+    assert control.shown()["staged"]["shadow"] is True
+    assert hook.staged is not None
+    assert hook.active is not None
+    staged, active = (mark_of(hook.path, code) for code in (hook.staged, hook.active))
+    examples = ('{"request":"GET a/"}',)
+    control.plane.tally.take(
+        0,
+        [
+            ShadowReport(hook.path, staged, 7, 2, examples, 7, 1, 7000, ((40, 7),)),
+            HookReport(hook.path, active, "active", "", 7, 0, 14000, ((44, 7),)),
+        ],
+    )
+    report = control.call("GET", f"/python/{A}/shadow")
+    assert report == {
+        "name": A,
+        "language": "python",
+        "version": md5("two"),
+        "active": md5("one"),
+        "compared": 7,
+        "differing": 2,
+        "examples": [{"request": "GET a/"}],
+        "errors": 1,
+        "mean_us": 1.0,
+        "p99_us": report["p99_us"],
+        "active_mean_us": 2.0,
+        "active_p99_us": report["active_p99_us"],
+    }
+    control.call("PUT", f"/python/{A}?canary=10")
+    assert not control.hook().shadow
+    control.call("POST", f"/python/{A}?shadow=1", "three")
+    control.call("PUT", f"/python/{A}")
+    assert (control.hook().shadow, control.active()) == (False, "three")
+    assert control.refusal("GET", f"/python/{A}/shadow")[0] == 404
+
+
+def test_shadow_before_anything_is_active(control: Control) -> None:
+    """There is nothing to be compared with yet, and the report says so."""
+    control.call("POST", f"/python/{A}?shadow=1", "one")
+    report = control.call("GET", f"/python/{A}/shadow")
+    assert (report["active"], report["compared"]) == (None, 0)
+
+
+# Back.
+
+
+def test_rollback(control: Control) -> None:
+    """To the version before, as a posting of its own; once more, and the newer is back."""
+    now = [NOW]
+    control = Control()
+    control.hooks._clock = lambda: now[0]
+    control.put(A, "one")
+    now[0] += 10
+    control.put(A, "two")
+    first = control.hook().previous
+    now[0] += 10
+    control.call("PUT", f"/python/{A}?rollback=1")
+    hook = control.hook()
+    assert (control.active(), hook.previous and hook.previous.code) == ("one", "two")
+    assert first is not None
+    assert hook.active is not None
+    assert hook.active.time == NOW + 20
+    assert mark_of(hook.path, hook.active) != mark_of(hook.path, first)
+    control.call("PUT", f"/python/{A}?rollback=1")
+    assert control.active() == "two"
+
+
+def test_rollback_of_a_canary(control: Control) -> None:
+    """All requests get what is in service; what was tried stays staged."""
+    control.put(A, "one")
+    control.put(A, "two")
+    control.call("POST", f"/python/{A}", "three")
+    control.call("PUT", f"/python/{A}?canary=10")
+    control.call("PUT", f"/python/{A}?rollback=1")
+    hook = control.hook()
+    assert (hook.canary, control.active(), hook.staged and hook.staged.code) == (0, "two", "three")
+
+
+def test_rollback_is_tried_first(control: Control) -> None:
+    """The old version may need a module that is gone."""
+    control.put("modules.x", "ex")
+    control.put(A, "use modules.x")
+    control.put(A, "alone")
+    control.call("DELETE", "/python/modules.x")
+    status, message = control.refusal("PUT", f"/python/{A}?rollback=1")
+    assert (status, message) == (400, f"{A}: module modules.x is not active")
+    assert control.active() == "alone"
+
+
+def test_nothing_before(control: Control) -> None:
+    """The first version has none."""
+    control.put(A, "one")
+    assert control.refusal("PUT", f"/python/{A}?rollback=1") == (
+        404, f"python hook {A} has no version before this one",
+    )  # fmt: skip
+
+
+# What a failure does.
+
+
+def test_on_error_comes_with_the_version(control: Control) -> None:
+    """Not with its posting: what is in service goes on as it was."""
+    control.put(A, "one")
+    assert control.shown()["on_error"] == "reject"
+    control.call("POST", f"/python/{A}?on_error=continue", "two")
+    assert control.hook().on_error is None
+    assert control.shown()["on_error"] == "reject"
+    assert control.shown()["staged"]["on_error"] == "continue"
+    control.call("PUT", f"/python/{A}?canary=10")
+    assert control.hook().on_error is None
+    control.call("PUT", f"/python/{A}")
+    assert control.hook().on_error == "continue"
+    assert control.shown()["on_error"] == "continue"
+    control.put(A, "three")
+    assert control.hook().on_error == "continue", "it is kept where nothing is said"
+
+
+def test_on_error_of_the_activation_wins(control: Control) -> None:
+    """Over that of the posting."""
+    control.call("POST", f"/python/{A}?on_error=continue", "one")
+    control.call("PUT", f"/python/{A}?on_error=previous")
+    assert control.hook().on_error == "previous"
+
+
+def test_on_error_of_a_first_canary(control: Control) -> None:
+    """There is no other version whose it could be."""
+    control.call("POST", f"/python/{A}", "one")
+    control.call("PUT", f"/python/{A}?canary=10&on_error=continue")
+    assert control.hook().on_error == "continue"
+
+
+def test_on_error_goes_back_with_the_version(control: Control) -> None:
+    """A guard that let nobody through when it failed does so again."""
+    control.put(A, "one", "?on_error=reject")
+    control.put(A, "two", "?on_error=continue")
+    control.call("PUT", f"/python/{A}?rollback=1")
+    assert control.hook().on_error == "reject"
+    control.call("PUT", f"/python/{A}?rollback=1")
+    assert control.hook().on_error == "continue"
+    other = Control(hooks={"on_error": "continue"})
+    other.put(A, "one")
+    other.put(A, "two", "?on_error=reject")
+    other.call("PUT", f"/python/{A}?rollback=1")
+    assert other.hook().on_error is None
+    assert other.shown()["on_error"] == "continue"
+
+
+# Failures on the way.
+
+
+def test_store_that_takes_nothing(control: Control) -> None:
+    """503 or 409, and nothing is served that is not stored."""
+    control.put(A, "one")
+    for error, status in ((StoreError("the disk is full"), 503), (ConflictError("not yours"), 409)):
+        control.store.error = error
+        with logged():
+            for method, path in (("POST", A), ("DELETE", A)):
+                assert control.refusal(method, f"/python/{path}", "two") == (status, str(error))
+        control.store.error = None
+    assert (control.active(), control.hook().staged) == ("one", None)
+    assert control.plane.snapshot.version == 2
+
+
+def test_worker_that_does_not_take_it(control: Control) -> None:
+    """It is stored, and said so."""
+    control.call("POST", f"/python/{A}", "one")
+    control.plane.error = RuntimeError("broken pipe")
+    with logged():
+        status, message = control.refusal("PUT", f"/python/{A}")
+        assert (status, "is stored as version 2, but" in message) == (500, True)
+        error_of(_deferred(control.hooks.activate("python", A, "x")), NotFoundError)
+    control.plane.error = None
+    assert control.shown()["version"] == md5("one")
+
+
+def _deferred(change: Any) -> Any:
+    from twisted.internet.defer import ensureDeferred
+
+    return ensureDeferred(change)
+
+
+def test_changes_wait_for_each_other(control: Control) -> None:
+    """The second is checked against what the first has made of the configuration."""
+    control.put(A, "one")
+    control.store.held = []
+    clients = [WebClient(control.actions) for _ in range(3)]
+    clients[0].request("POST", f"/python/{A}", b"two")
+    clients[1].request("PUT", f"/python/{A}")
+    clients[2].request("PUT", f"/python/{A}")
+    assert len(control.store.held) == 1
+    while control.store.held:
+        control.store.held.pop(0)()
+    replies = [client.received() for client in clients]
+    assert [reply.status for reply in replies if reply] == [200, 200, 404]
+    assert control.active() == "two"
+    assert [change.kind for change in control.store.changes] == ["hook"] * 4
+
+
+def test_check_that_takes_long_holds_the_others(control: Control) -> None:
+    """No change comes in between, whoever goes away meanwhile."""
+    from twisted.internet.defer import Deferred
+
+    waiting: Deferred[Any] = Deferred()
+    checked = control.plane.check_hook
+    control.plane.check_hook = lambda *_: waiting  # type: ignore[method-assign]
+    control.client.request("POST", f"/python/{A}", b"one")
+    other = WebClient(control.actions)
+    other.request("PUT", "/upstream/u", upstream(1))
+    assert control.client.received() is None
+    assert other.received() is None
+    control.client.channel.connectionLost(None)
+    control.plane.check_hook = checked  # type: ignore[method-assign]
+    waiting.callback(("modules.b", "modules.a"))
+    reply = other.received()
+    assert reply is not None
+    assert reply.status == 200
+    staged = control.hook().staged
+    assert staged is not None
+    assert staged.requires == ("modules.b", "modules.a")
+    assert "u" in control.plane.snapshot.upstreams
+
+
+def test_upstreams_and_hooks_leave_each_other_alone(control: Control) -> None:
+    """A change of one is none of the other."""
+    control.put(A, "one")
+    hooks = control.plane.snapshot.hooks
+    control.call("PUT", "/upstream/u", b'{"servers": [{"host": "127.0.0.1", "port": 1}]}')
+    control.call("PUT", "/routes", b"[]")
+    assert control.plane.snapshot.hooks is hooks
+    control.put(A, "two")
+    snapshot, changed = control.plane.applied[-1]
+    assert list(snapshot.upstreams) == ["u"]
+    assert changed == []
+
+
+def test_settings_read_anew_leave_the_hooks(control: Control) -> None:
+    """The workers have nothing to load again."""
+    from slardar.config import parse_settings
+
+    control.put(A, "one")
+    hooks = control.plane.snapshot.hooks
+    settings = parse_settings({"upstreams": {"new": upstream(1)}})
+    result_of(control.actions.take_settings(settings, "SIGHUP"))
+    assert "new" in control.plane.snapshot.upstreams
+    assert control.plane.snapshot.hooks is hooks
+
+
+# The start.
+
+
+def stored(**hooks: Any) -> StoredState:
+    """A store's content: hooks of Python by the host they are for."""
+    return StoredState(
+        5, {}, None, {f"python/script.{host}": value for host, value in hooks.items()}
+    )
+
+
+def test_stored_hooks_are_served() -> None:
+    """As they were, whether they can be loaded or not: the plane shows that."""
+    hook = Hook(
+        "python", "script.a", Code.of("one", NOW), Code.of("old", NOW), None, 0, False, "continue"
+    )
+    control = Control(stored(a=written(hook)))
+    assert control.plane.snapshot.hooks == {hook.key: hook}
+    assert control.plane.checked == []
+    assert control.shown("script.a")["previous"]["version"] == md5("old")
+
+
+@pytest.mark.parametrize("value", [None, 5, "code", [], {}, {"language": "python"}])
+def test_stored_hook_that_cannot_be_read(value: Any) -> None:
+    """Does not stop the start: it is left out, shown as failed, and kept in the store until
+    it is set anew or removed."""
+    fine = Hook("python", "script.fine", Code.of("one", NOW))
+    with logged() as events:
+        control = Control(stored(a=value, fine=written(fine)))
+    assert len(events) == 1
+    assert list(control.plane.snapshot.hooks) == [fine.key]
+    failed = control.call("GET", "/status")["failed"]
+    assert list(failed) == ["hooks.python/script.a"]
+    status, message = control.refusal("GET", "/python/script.a")
+    assert status == 404
+    assert message.startswith("python hook script.a is stored but cannot be read: ")
+    assert control.refusal("PUT", "/python/script.a")[0] == 404
+    assert control.store.changes == []
+    control.call("DELETE", "/python/script.a")
+    assert control.store.changes[-1].name == "python/script.a"
+    assert control.store.changes[-1].value is None
+    assert "failed" not in control.call("GET", "/status")
+    assert control.refusal("DELETE", "/python/script.a")[0] == 404
+
+
+def test_stored_hook_that_cannot_be_read_is_set_anew() -> None:
+    """By posting it."""
+    with logged():
+        control = Control(stored(a="junk"))
+    control.put("script.a", "one")
+    assert "failed" not in control.call("GET", "/status")
+    assert control.active("script.a") == "one"
+
+
+def test_hooks_are_carried_over_by_an_upgrade() -> None:
+    """Also by a store that forgets; with versions, canary, and what was removed gone."""
+    store = MemoryStore()
+    plane = FakePlane()
+    one = make_actions(store, plane)
+    client = WebClient(one)
+    for method, path, body in (
+        ("POST", f"/python/{A}", b"one"), ("PUT", f"/python/{A}", None),
+        ("POST", f"/python/{A}", b"two"), ("PUT", f"/python/{A}?canary=10", None),
+        ("POST", "/lua/script.b", b"gone"), ("DELETE", "/lua/script.b", None),
+    ):  # fmt: skip
+        assert client.call(method, path, body).status == 200
+    state = result_of(one.hand_over())
+    assert set(state.hooks) == {f"python/{A}"}
+    heir = MemoryStore()
+    heir.take_over(state)
+    other = make_actions(heir, FakePlane())
+    assert other.snapshot.hooks == one.snapshot.hooks
+    assert other.status()["fingerprint"] == one.status()["fingerprint"]
+    assert heir.state.hooks == state.hooks
+    assert result_of(_deferred(other.hooks.activate("python", A, "x"))).version == 7
+
+
+def test_actions_say_what_they_raise(control: Control) -> None:
+    """For other control channels than HTTP."""
+    for change, kind in (
+        (control.hooks.activate("python", A, "x"), NotFoundError),
+        (control.hooks.roll_back("python", A, "x"), NotFoundError),
+        (control.hooks.remove("python", A, "x"), NotFoundError),
+        (control.hooks.stage("python", "no", b"x", "x"), ConfigError),
+        (control.hooks.stage("perl", A, b"x", "x"), ConfigError),
+        (control.hooks.stage("python", A, b"x", "x", on_error="no"), ConfigError),
+    ):
+        error_of(_deferred(change), kind)

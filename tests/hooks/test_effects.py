@@ -1,0 +1,250 @@
+"""What hooks did, taken over into the proxy's requests and replies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from slardar.hooks.effects import (
+    apply_reply,
+    apply_request,
+    make_reply,
+    seen_reply,
+    seen_request,
+)
+from slardar.hooks.errno import ERRNOS
+from slardar.hooks.objects import Answer, HookRequest, HookResponse
+from slardar.http1.parser import Request
+from slardar.http1.writer import RequestIds, request_head
+from tests.hooks.kit import reply_of, request_of
+
+
+def after(action: Callable[[HookRequest], Any], *headers: str, **rest: Any) -> Request:
+    """A request that a hook has done something to."""
+    request = request_of(*headers, **rest)
+    seen = seen_request(request, {})
+    action(seen)
+    apply_request(seen, request)
+    return request
+
+
+def head(request: Request) -> list[str]:
+    """The lines that the server gets."""
+    written = request_head(request, RequestIds(b"id"), "10.0.0.1:80")
+    assert written.endswith(b"\r\n\r\n")
+    return written[:-4].decode("latin-1").split("\r\n")
+
+
+def test_nothing_done_is_nothing_changed() -> None:
+    """A hook that only reads leaves the very same lines."""
+    request = request_of("X-A: 1", "x-b:2")
+    lines, before = request.lines, list(request.lines)
+    seen = seen_request(request, {})
+    assert seen.headers["x-b"] == "2"
+    assert seen.query["b"] == "1"
+    apply_request(seen, request)
+    assert request.lines is lines
+    assert request.lines == before
+    assert request.target == b"/a?b=1"
+
+
+def test_what_is_not_applied_is_not_there() -> None:
+    """A hook works on copies: one that failed half-way has changed nothing."""
+    request = request_of("X-A: 1", "X-Forwarded-For: 10.1.1.1")
+    before = head(request_of("X-A: 1", "X-Forwarded-For: 10.1.1.1"))
+    seen = seen_request(request, {})
+    seen.headers["X-A"] = "2"
+    seen.headers.remove("X-Forwarded-For")
+    seen.host = "b.test"
+    seen.path = "/x"
+    seen.method = "POST"
+    seen.hash_key = "k"
+    assert head(request) == before
+    assert request.hash_key is None
+
+
+def test_method_target_and_keys() -> None:
+    """Each alone, and a POST says that it is empty."""
+
+    def action(seen: HookRequest) -> None:
+        seen.method = "POST"
+        seen.path = "/x y"
+        seen.query["c"] = "2"
+        seen.hash_key = "k"
+        seen.cluster_key = ["dc1", "dc2"]
+
+    request = after(action)
+    lines = head(request)
+    assert lines[0] == "POST /x%20y?b=1&c=2 HTTP/1.1"
+    assert "Content-Length: 0" in lines
+    assert (request.uri, request.path) == ("/x%20y?b=1&c=2", "/x%20y")
+    assert (request.hash_key, request.cluster_key) == ("k", ("dc1", "dc2"))
+
+
+def test_changed_host_is_the_host() -> None:
+    """For routes and for the server, which is told what the client asked for."""
+    request = after(lambda seen: setattr(seen, "host", "B.test:81"))
+    assert (request.host, request.authority) == ("b.test", b"B.test:81")
+    lines = head(request)
+    assert lines[1] == "Host: B.test:81"
+    assert "X-Forwarded-Host: www.a.test" in lines
+
+
+def test_forwarded_host_of_a_hook_wins() -> None:
+    """Also one that the client has sent."""
+
+    def action(seen: HookRequest) -> None:
+        seen.host = "b.test"
+        seen.headers["X-Forwarded-Host"] = "c.test"
+
+    assert "X-Forwarded-Host: c.test" in head(after(action))
+    kept = after(lambda seen: setattr(seen, "host", "b.test"), "X-Forwarded-Host: d.test")
+    assert "X-Forwarded-Host: d.test" in head(kept)
+
+
+def test_forwarding_headers() -> None:
+    """The proxy goes on from what a hook leaves: the client's own is taken away, or
+    another put there; what is empty is none."""
+
+    def action(seen: HookRequest) -> None:
+        seen.headers.remove("X-Forwarded-For")
+        seen.headers["X-Forwarded-Proto"] = "https"
+        seen.headers["X-Request-Id"] = ""
+
+    sent = ("X-Forwarded-For: 1.1.1.1", "X-Forwarded-Proto: x", "X-Request-Id: mine")
+    lines = head(after(action, *sent))
+    assert "X-Forwarded-For: 192.0.2.7" in lines
+    assert "X-Forwarded-Proto: https" in lines
+    assert "X-Request-Id: id00000001" in lines
+    emptied = head(after(lambda seen: seen.headers.set("X-Forwarded-For", ""), *sent))
+    assert "X-Forwarded-For: 192.0.2.7" in emptied
+    added = head(after(lambda seen: seen.headers.add("X-Forwarded-For", "2.2.2.2"), *sent))
+    assert "X-Forwarded-For: 1.1.1.1, 2.2.2.2, 192.0.2.7" in added
+
+
+def test_framing_stays_the_proxys() -> None:
+    """Whatever a hook tries, the body is framed as it comes."""
+
+    def action(seen: HookRequest) -> None:
+        for name in ("Content-Length", "Transfer-Encoding", "Connection", "Expect", "Upgrade"):
+            with pytest.raises(ValueError, match="proxy's to write"):
+                seen.headers[name] = "7"
+            with pytest.raises(ValueError, match="proxy's to write"):
+                seen.headers.add(name, "7")
+            seen.headers.remove(name)
+            seen.headers.pop(name)
+        seen.method = "GET"
+
+    lines = head(after(action, "Content-Length: 5", "Expect: 100-continue", method="POST"))
+    assert lines[0].startswith("GET ")
+    assert "Content-Length: 5" in lines
+    assert "Expect: 100-continue" in lines
+
+
+def test_next_hook_sees_what_the_one_before_did() -> None:
+    """Its headers, its target, and its choices."""
+    request = after(lambda seen: seen.headers.set("X-A", "1"))
+    request.hash_key, request.cluster_key = "k", ("dc1",)
+    seen = seen_request(request, {"x": 1}, "other")
+    assert seen.headers["x-a"] == "1"
+    assert (seen.upstream, seen.hash_key, seen.cluster_key) == ("other", "k", ("dc1",))
+    assert seen.context == {"x": 1}
+    # Seen is not written.
+    assert seen.written == ()
+
+
+# Answers.
+
+
+def test_error_takes_the_clients_form() -> None:
+    """JSON, or a page for a browser; with the phrase where there is no text."""
+    reply, body = make_reply(Answer(403, "no <b>"), None)
+    assert (reply.status, json.loads(body)) == (403, {"status": 403, "msg": "no <b>"})
+    assert (reply.length, reply.declared, reply.keep_alive) == (len(body), len(body), True)
+    reply, body = make_reply(Answer(403, ""), "text/html")
+    assert b"Content-Type: text/html; charset=utf-8" in reply.lines
+    assert b"<p>Forbidden</p>" in body
+    _, body = make_reply(Answer(403, "no <b>"), "text/html")
+    assert b"no &lt;b&gt;" in body
+
+
+def test_exit_is_json_with_its_code() -> None:
+    """Also for a browser: programs look at it."""
+    error = ERRNOS["HTTP_FORBIDDEN"]
+    reply, body = make_reply(Answer(error.httpcode, error.msg, code=error.code), "text/html")
+    assert b"X-Error-Code: 403" in reply.lines
+    assert json.loads(body) == {"status": 403, "msg": "forbidden", "code": 403}
+
+
+def test_answer_is_sent_as_it_is() -> None:
+    """Its own headers, and the length of its body."""
+    reply, body = make_reply(Answer(200, None, b"hi", [b"X-A: 1"]), "text/html")
+    assert reply.lines == [b"HTTP/1.1 200 OK", b"X-A: 1"]
+    assert (body, reply.length, reply.declared) == (b"hi", 2, 2)
+    reply, body = make_reply(Answer(599, None), None)
+    assert reply.lines == [b"HTTP/1.1 599 Error"]
+    assert body == b""
+
+
+@pytest.mark.parametrize("answer", [Answer(204), Answer(304), Answer(304, "not modified")])
+def test_answer_without_a_body_has_no_length(answer: Answer) -> None:
+    """Zero would say something of the page that is not sent."""
+    reply, _ = make_reply(answer, None)
+    assert reply.declared == -1
+
+
+def test_no_reply_is_empty() -> None:
+    """444 is for whoever closes the connection."""
+    reply, body = make_reply(Answer(444, "text", b"body", [b"X: y"]), None)
+    assert (reply.status, reply.lines, body) == (444, [], b"")
+
+
+# Replies.
+
+
+def test_reply_is_changed() -> None:
+    """Status line and headers; health is judged by what the server sent."""
+    reply = reply_of("Server: x", "X-A: 1", "Content-Length: 2")
+    seen = seen_reply(reply)
+    seen.status = 503
+    seen.headers.remove("server")
+    seen.headers.add("Set-Cookie", "a=1")
+    apply_reply(seen, reply)
+    assert reply.lines == [b"HTTP/1.1 503 Service Unavailable", b"X-A: 1", b"Set-Cookie: a=1"]
+    assert (reply.status, reply.length, reply.declared) == (200, 2, 2)
+
+
+def test_next_hook_sees_the_changed_reply() -> None:
+    """The status that the client would get now."""
+    reply = reply_of("Content-Length: 2")
+    first = seen_reply(reply)
+    first.status = 503
+    apply_reply(first, reply)
+    second = seen_reply(reply)
+    assert second.status == 503
+    apply_reply(second, reply)
+    assert reply.lines[0] == b"HTTP/1.1 503 Service Unavailable"
+
+
+def test_untouched_reply_is_untouched() -> None:
+    """Down to an uncommon reason phrase."""
+    reply = reply_of("X-A:1", status="200 Fine")
+    lines = list(reply.lines)
+    seen = seen_reply(reply)
+    assert seen.headers["x-a"] == "1"
+    apply_reply(seen, reply)
+    assert reply.lines == lines
+
+
+def test_no_content_has_no_length() -> None:
+    """Where a hook makes it of a 304 that declared one."""
+    reply = reply_of("Content-Length: 5", status="304 Not Modified")
+    seen = seen_reply(reply)
+    seen.status = 204
+    apply_reply(seen, reply)
+    assert reply.declared == -1
+    other: HookResponse = seen_reply(reply_of(status="204 No Content"))
+    assert other.status == 204

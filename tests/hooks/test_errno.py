@@ -1,0 +1,51 @@
+"""The table of errors, and those that hooks make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from slardar.hooks.errno import ERRNOS, Errno, make_errno
+
+
+def test_table_is_the_originals() -> None:
+    """Names, statuses and texts of upyun/slardar's own table."""
+    assert ERRNOS["HTTP_FORBIDDEN"].code == 403
+    assert ERRNOS["HTTP_TOO_MANY_REQS"].msg == "too many requests"
+    assert ERRNOS["OK"].code == 0
+    for name, error in ERRNOS.items():
+        assert error.httpcode == error.code, name
+        assert error.msg == error.msg.lower()
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [(403, 403), (40301001, 403), (599, 599), (20012, 200)]
+)
+def test_status_is_in_the_code(code: int, status: int) -> None:
+    """Its first three digits."""
+    made = make_errno(code, "no")
+    assert (made.code, made.httpcode, made.msg) == (code, status, "no")
+
+
+def test_errors_are_compared_by_code() -> None:
+    """Whatever their text; the name of one says both."""
+    assert make_errno(403, "other") == ERRNOS["HTTP_FORBIDDEN"]
+    assert make_errno(404, "x") != ERRNOS["HTTP_FORBIDDEN"]
+    assert ERRNOS["OK"] != 0
+    assert len({Errno(403, "a"), Errno(403, "b")}) == 1
+    assert repr(Errno(403, "no")) == "<Errno 403 no>"
+
+
+@pytest.mark.parametrize("code", [-1, 1, 99, 199, 600, 99999999, 10**15, True, "403", 403.0, None])
+def test_code_without_a_status_is_refused(code: Any) -> None:
+    """It would have to be sent with one."""
+    with pytest.raises(ValueError, match="expected an error code"):
+        make_errno(code, "no")
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\r", "\0", "\ud800", "x" * 1001, 5, None])
+def test_text_is_one_line(text: Any) -> None:
+    """It may become a header's value, and a line of a log."""
+    with pytest.raises(ValueError, match="expected one line"):
+        make_errno(403, text)

@@ -1,0 +1,455 @@
+"""What a hook sees of a request and of a reply, and what it may write there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from slardar.hooks.effects import seen_reply, seen_request
+from slardar.hooks.engine import Engine, Script
+from slardar.hooks.errno import ERRNOS, make_errno
+from slardar.hooks.objects import (
+    READABLE,
+    WRITABLE,
+    Answer,
+    HookRequest,
+    HookResponse,
+    Query,
+)
+from tests.hooks.kit import reply_of, request_of
+
+
+def seen(*headers: str, **rest: Any) -> HookRequest:
+    """What a hook sees of such a request."""
+    return seen_request(request_of(*headers, **rest), {})
+
+
+#: What no line of a head may have in it, and what has no place in a text at all.
+BREAKS = ("\r", "\n", "\0", "\r\nX: y", "\x0b", "\x7f", "\ud800")
+
+
+# Reading.
+
+
+def test_request_is_what_the_client_sent() -> None:
+    """Method, host without port, path and query as sent, client and scheme."""
+    request = seen("X-A: 1", method="POST", target="/a%20b?c=d%20e&c=f", host="WWW.a.test:8080")
+    assert request.method == "POST"
+    assert request.host == "www.a.test"
+    assert request.uri == "/a%20b?c=d%20e&c=f"
+    assert (request.path, request.query_string) == ("/a%20b", "c=d%20e&c=f")
+    assert request.query.get_all("c") == ["d e", "f"]
+    assert (request.client, request.scheme, request.minor) == ("192.0.2.7", "http", 1)
+    assert request.headers["host"] == "WWW.a.test:8080"
+    assert (request.upstream, request.hash_key, request.cluster_key) == (None, None, None)
+    assert request.context == {}
+
+
+def test_request_without_host() -> None:
+    """HTTP/1.0 needs none, and then there is none to read."""
+    from slardar.http1.parser import parse_request
+
+    request = seen_request(parse_request(b"GET / HTTP/1.0\r\n\r\n"), {})
+    assert request.host == ""
+    assert request.headers.get("host") is None
+    assert request.minor == 0
+
+
+def test_body_is_told_by_its_headers_only() -> None:
+    """Content-Length and Transfer-Encoding are read, and never written."""
+    assert seen("Content-Length: 5", method="POST").headers["content-length"] == "5"
+    assert seen("Transfer-Encoding: chunked").headers["transfer-encoding"] == "chunked"
+    expecting = seen("Content-Length: 5", "Expect: 100-continue", method="POST").headers
+    assert expecting["expect"] == "100-continue"
+    upgrading = seen("Connection: Upgrade", "Upgrade: websocket").headers
+    assert upgrading["upgrade"] == "websocket"
+
+
+@pytest.mark.parametrize(
+    ("lines", "cookies"),
+    [
+        ([], {}),
+        (["Cookie: a=1; b=2"], {"a": "1", "b": "2"}),
+        (["Cookie: a=1", "cookie: b=2; a=3"], {"a": "1", "b": "2"}),
+        (['Cookie: a="x y"; =; c; d=e=f'], {"a": "x y", "d": "e=f", "": ""}),
+    ],
+)
+def test_cookies(lines: list[str], cookies: dict[str, str]) -> None:
+    """Of a name that comes twice the first counts; what has no "=" is none."""
+    assert seen(*lines).cookies == cookies
+
+
+# The target.
+
+
+def test_path_is_replaced_and_the_query_stays() -> None:
+    """What a URL cannot have in it is escaped; what is escaped already stays so."""
+    request = seen(target="/a?b=1")
+    request.path = "/x y/%41/é?#"
+    assert request.uri == "/x%20y/%41/%C3%A9%3F%23?b=1"
+    assert request.uri_changed
+
+
+def test_query_string_is_replaced_and_the_path_stays() -> None:
+    """An empty one takes the question mark with it."""
+    request = seen(target="/a?b=1")
+    request.query_string = "x=y z&q=?#"
+    assert request.uri == "/a?x=y%20z&q=?%23"
+    assert request.query["x"] == "y z"
+    request.query_string = ""
+    assert request.uri == "/a"
+
+
+def test_query_that_was_written_outlives_a_new_path() -> None:
+    """In either order, and through a reference that was kept."""
+    request = seen(target="/a?b=1")
+    query = request.query
+    query["c"] = 2
+    request.path = "/x"
+    query["d"] = "3"
+    assert request.uri == "/x?b=1&c=2&d=3"
+    request.uri = "/y?z=1"
+    assert request.uri == "/y?z=1"
+    assert request.query.items() == [("z", "1")]
+
+
+def test_question_mark_alone_is_kept_as_sent() -> None:
+    """Nothing of a target changes that no hook has written."""
+    request = seen(target="/a?")
+    assert (request.uri, request.uri_changed) == ("/a?", False)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "/a b", "/a#b", "/a\tb", "/é", "*", "http://a/", None, 5]
+)
+def test_uri_that_is_none_is_refused(text: Any) -> None:
+    """It goes on the wire as it is, so it is a path of ASCII without blanks."""
+    request = seen()
+    with pytest.raises(ValueError, match="uri: expected a path with its query, got"):
+        request.uri = text
+    assert (request.uri, request.uri_changed) == ("/a?b=1", False)
+
+
+@pytest.mark.parametrize("key", ["uri", "path", "query_string", "method", "host"])
+@pytest.mark.parametrize("text", [*BREAKS, "/" + "x" * 9000])
+def test_target_takes_no_line_break(key: str, text: str) -> None:
+    """Nor other controls, nor what is no text, nor more than a target may have."""
+    request = seen()
+    before = request.uri, request.method, request.host
+    with pytest.raises(ValueError, match=key):
+        setattr(request, key, text)
+    with pytest.raises(ValueError, match=key):
+        setattr(request, key, "/a" + text)
+    assert (request.uri, request.method, request.host) == before
+    assert request.written == ()
+    assert (request.uri_changed, request.headers_changed) == (False, False)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "M-SEARCH", "PURGE"])
+def test_method_that_slardar_serves(method: str) -> None:
+    """As a client could have sent it."""
+    request = seen()
+    request.method = method
+    assert request.method == method
+    assert "method" in request.written
+
+
+@pytest.mark.parametrize(
+    "method", ["", "get", "CONNECT", "PRI", "FROB", "G ET", "GET\n", "DESCRIBE", None, 1]
+)
+def test_method_that_no_client_may_use_is_refused(method: Any) -> None:
+    """Nor may a hook: no other server would be asked so either."""
+    request = seen()
+    with pytest.raises(ValueError, match="method: expected a method such as GET"):
+        request.method = method
+    assert request.method == "GET"
+
+
+@pytest.mark.parametrize("host", ["", "a b", "a,b", "a/b", "a:99999", "a@b", "[::g]", ".a", "a..b"])
+def test_host_that_is_none_is_refused(host: str) -> None:
+    """It decides where the request goes, here and behind us."""
+    request = seen()
+    with pytest.raises(ValueError, match=r"(?i)host"):
+        request.host = host
+    assert request.host == "www.a.test"
+
+
+def test_host_is_set_with_its_port() -> None:
+    """And read without it, in lower case."""
+    request = seen()
+    request.host = "Other.Test:81"
+    assert (request.host, request.headers["Host"]) == ("other.test", "Other.Test:81")
+    request.host = "[::1]:82"
+    assert request.host == "::1"
+
+
+# Keys.
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad"),
+    [
+        ("upstream", ["a", None, "x" * 255], ["", "x" * 256, 5, ["a"]]),
+        ("hash_key", ["a", None, "x" * 1024], ["", "x" * 1025, 5, ["a"]]),
+        ("cluster_key", ["a", None, ("a", "b")], ["", [""], 5, [5], ["a"] * 65, {"a": 1}]),
+    ],
+)
+def test_choices(key: str, good: list[Any], bad: list[Any]) -> None:
+    """Texts of a bounded length, or none; what is wrong changes nothing."""
+    request = seen()
+    for value in good:
+        setattr(request, key, value)
+        assert getattr(request, key) == value
+    assert key in request.written
+    for value in bad:
+        with pytest.raises(ValueError, match=f"{key}: expected"):
+            setattr(request, key, value)
+        assert getattr(request, key) == good[-1]
+
+
+def test_clusters_are_kept_as_they_were() -> None:
+    """What a hook does to its list afterwards is not seen."""
+    request = seen()
+    names = ["a", "b"]
+    request.cluster_key = names
+    names.append("c")
+    assert request.cluster_key == ("a", "b")
+
+
+# Answers.
+
+
+def test_reject() -> None:
+    """An error that the proxy makes; the text of a later one wins."""
+    request = seen()
+    request.reject(403)
+    request.reject(404, "no such thing")
+    assert request.answer is not None
+    assert (request.answer.status, request.answer.message) == (404, "no such thing")
+
+
+@pytest.mark.parametrize(
+    "arguments", [(399,), (600,), ("403",), (True,), (403.0,), (403, 5), (403, "\ud800"),
+                  (403, "x" * (1 << 21))],
+)  # fmt: skip
+def test_reject_of_something_else_is_refused(arguments: Any) -> None:
+    """And leaves the request unanswered."""
+    request = seen()
+    with pytest.raises(ValueError, match="reject: expected"):
+        request.reject(*arguments)
+    assert request.answer is None
+
+
+def test_respond() -> None:
+    """Body and headers as they are; a type is added where there is a body."""
+    request = seen()
+    request.respond(200, "hé", {"X-A": "1", "Set-Cookie": ["a=1", "b=2"]})
+    answer = request.answer
+    assert answer is not None
+    assert answer.body == "hé".encode()
+    assert answer.headers == [
+        b"X-A: 1",
+        b"Set-Cookie: a=1",
+        b"Set-Cookie: b=2",
+        b"Content-Type: text/plain; charset=utf-8",
+    ]
+    request.respond(204)
+    assert request.answer is not None
+    assert (request.answer.body, request.answer.headers) == (b"", [])
+    request.respond(200, b"{}", [("content-type", "application/json")])
+    assert request.answer.headers == [b"content-type: application/json"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (199,), (600,), ("200",), (200, 5), (200, b"x" * (1 << 20) + b"y"), (200, "\ud800"),
+        (200, "", {"X": "a\r\nb"}), (200, "", {"X\n": "a"}), (200, "", {"Content-Length": "5"}),
+        (200, "", {"Transfer-Encoding": "chunked"}), (200, "", {"Connection": "close"}),
+        (200, "", [("X", "a")] * 300), (200, "", {"X": "€"}),
+    ],
+)  # fmt: skip
+def test_respond_with_something_else_is_refused(arguments: Any) -> None:
+    """No header that frames the reply, none with a line break, no endless body."""
+    request = seen()
+    with pytest.raises(ValueError, match=r"expected|proxy's"):
+        request.respond(*arguments)
+    assert request.answer is None
+
+
+def test_redirect() -> None:
+    """The place is escaped where a header's value must be."""
+    request = seen()
+    request.redirect("https://b.test/é x?a=b#c", 301)
+    assert request.answer is not None
+    assert request.answer.status == 301
+    assert request.answer.headers == [b"Location: https://b.test/%C3%A9%20x?a=b#c"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("",), ("/", 300), ("/", 200), ("/", True), (5,), ("/" * 9000,)]
+    + [(f"/{text}",) for text in BREAKS],
+)
+def test_redirect_to_something_else_is_refused(arguments: Any) -> None:
+    """Line breaks above all: they would be the next header."""
+    request = seen()
+    with pytest.raises(ValueError, match="redirect: expected"):
+        request.redirect(*arguments)
+    assert request.answer is None
+
+
+def test_exit() -> None:
+    """One of errno's errors; its OK takes an answer back."""
+    request = seen()
+    request.exit(ERRNOS["HTTP_FORBIDDEN"])
+    assert request.answer is not None
+    assert (request.answer.status, request.answer.code) == (403, 403)
+    request.exit(make_errno(40301001, "not yours"))
+    assert (request.answer.status, request.answer.code) == (403, 40301001)
+    request.exit(ERRNOS["OK"])
+    assert request.answer is None
+    with pytest.raises(ValueError, match="exit: expected one of errno"):
+        request.exit(403)  # type: ignore[arg-type]
+
+
+# Replies.
+
+
+def test_response_is_what_the_server_sent() -> None:
+    """Status and headers, the length among them."""
+    response = seen_reply(reply_of("Content-Length: 5", "X-A: 1", status="404 Not Found"))
+    assert response.status == 404
+    assert response.headers.items() == [("Content-Length", "5"), ("X-A", "1")]
+    assert seen_reply(reply_of("Transfer-Encoding: chunked")).headers["transfer-encoding"]
+
+
+def test_status_is_changed_within_its_kind() -> None:
+    """Whether there is a body was decided by the server."""
+    response = HookResponse(200, [], {})
+    response.status = 503
+    assert response.status == 503
+    for value in (204, 304, 199, 600, "200", True, 200.0):
+        with pytest.raises(ValueError, match="status: "):
+            response.status = value  # type: ignore[assignment]
+    bodiless = HookResponse(304, [], {})
+    bodiless.status = 204
+    with pytest.raises(ValueError, match="204 cannot become 200"):
+        bodiless.status = 200
+    assert (response.status, bodiless.status) == (503, 204)
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "Connection", "Upgrade"])
+def test_framing_of_a_reply_is_not_a_hooks(name: str) -> None:
+    """It can be read and not written; removing it has no effect."""
+    response = seen_reply(reply_of("Content-Length: 5"))
+    with pytest.raises(ValueError, match="proxy's to write"):
+        response.headers[name] = "1"
+    response.headers.remove(name)
+    assert response.headers["content-length"] == "5"
+
+
+# The query.
+
+
+def test_query_is_read_whole() -> None:
+    """A rule sees every field that a server would, however many there are in front."""
+    query = Query("a&" * 4000 + "evil=1")
+    assert query["evil"] == "1"
+    assert len(query.get_all("a")) == 4000
+
+
+def test_query_reads() -> None:
+    """Decoded, in order, empty values included, and as a mapping."""
+    query = Query("a=1&b=&a=x+y%26&c&&%C3%A9=%ff")
+    assert query.items() == [("a", "1"), ("b", ""), ("a", "x y&"), ("c", ""), ("é", "\udcff")]
+    assert (query["a"], query.get("b"), query.get("z", 5)) == ("1", "", 5)
+    assert (list(query), len(query), "c" in query, "z" in query) == (
+        ["a", "b", "c", "é"], 4, True, False,
+    )  # fmt: skip
+    assert query.values() == ["1", "", "x y&", "", "\udcff"]
+    with pytest.raises(KeyError):
+        query["z"]
+    assert not query.changed
+
+
+def test_query_writes() -> None:
+    """Set replaces all of a name, add adds, remove removes; it is escaped again."""
+    query = Query("a=1&b=2&a=3&r=%ff")
+    query["a"] = "x&y"
+    query.add("b", 5)
+    query["c"] = ["1", 2]
+    assert query.text == "b=2&r=%FF&a=x%26y&b=5&c=1&c=2"
+    del query["b"]
+    query.remove("nothing")
+    assert query.text == "r=%FF&a=x%26y&c=1&c=2"
+    query["c"] = []
+    assert "c" not in query
+
+
+@pytest.mark.parametrize("value", [None, 1.5, True, b"x", "\ud800", "x" * 9000, ["a", None], {}])
+def test_query_takes_texts(value: Any) -> None:
+    """And numbers; what is refused leaves all as it was."""
+    query = Query("a=1")
+    for write in (query.set, query.add):
+        with pytest.raises(ValueError, match="query: expected"):
+            write("a", value)
+    assert (query.text, query.changed) == ("a=1", False)
+
+
+def test_query_does_not_grow_without_end() -> None:
+    """A target has its limit; one that came longer may still be made shorter."""
+    query = Query("a=1")
+    with pytest.raises(ValueError, match="at most 8192"):
+        query.set("b", ["é" * 100] * 100)
+    for _ in range(79):
+        query.add("b", "x" * 100)
+    with pytest.raises(ValueError, match="at most 8192"):
+        query.set("c", ["x" * 100] * 10)
+    assert 7900 < len(query.text) <= 8192
+    long = Query("&".join(f"n{n}={'y' * 90}" for n in range(120)))
+    with pytest.raises(ValueError, match="at most 8192"):
+        long.add("z", "1")
+    long.set("n1", "short")
+    long.remove("n2")
+    assert long.get("n1") == "short"
+
+
+# What scripts may name.
+
+
+@pytest.mark.parametrize("kind", list(READABLE))
+def test_names_for_scripts_are_there(kind: type) -> None:
+    """Each that is listed exists, none is private, and what can be set is a property."""
+    for name in READABLE[kind] | WRITABLE[kind]:
+        assert not name.startswith("_")
+        assert hasattr(kind, name), name
+    for name in WRITABLE[kind]:
+        assert getattr(kind, name).fset is not None
+    assert "answer" not in READABLE[kind]
+    assert "written" not in READABLE[kind]
+
+
+def test_objects_show_themselves() -> None:
+    """In one short line, for whoever looks for a mistake."""
+    request = seen()
+    assert repr(request) == "<HookRequest GET /a?b=1>"
+    assert repr(seen_reply(reply_of())) == "<HookResponse 200>"
+    assert repr(request.query) == "<Query b=1>"
+    assert repr(Answer(403)) == "<Answer 403>"
+    assert "www.a.test" in repr(request.headers)
+
+
+def test_engines_are_to_be_written() -> None:
+    """The bases say what is missing."""
+    engine = Engine(0.05, {}, lambda level, text: None)
+    for call in (
+        lambda: engine.check("script.a", ""),
+        lambda: engine.load("script.a", "", {}),
+        lambda: Script().on_request(seen()),
+        lambda: Script().on_response(seen(), seen_reply(reply_of())),
+    ):
+        with pytest.raises(NotImplementedError):
+            call()
+    Script().close()

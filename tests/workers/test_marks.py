@@ -1,0 +1,72 @@
+"""The note which hook a worker is running: written by one process, read by another."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from slardar.workers.marks import Mark, make_mark, open_mark
+
+
+def test_what_was_written_last_is_read() -> None:
+    """Zero before anything was, and the largest mark there is."""
+    descriptor = make_mark()
+    mark = Mark(os.dup(descriptor))
+    assert mark.read() == 0
+    note = open_mark(descriptor)
+    for value in (1, 2**32 - 1, 0, 77):
+        note[0] = value
+        assert mark.read() == value
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    mark.close()
+    # The worker's side lives on without the director's.
+    note[0] = 5
+
+
+def test_it_is_read_after_the_worker_has_ended() -> None:
+    """However it ended; the descriptor is inherited where that is asked for only."""
+    descriptor = make_mark()
+    assert not os.get_inheritable(descriptor)
+    mark = Mark(os.dup(descriptor))
+    program = (
+        "import os, sys; from slardar.workers.marks import open_mark;"
+        "open_mark(int(sys.argv[1]))[0] = 4711; os.abort()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(descriptor)], pass_fds=[descriptor], check=False
+    )
+    assert done.returncode < 0
+    assert mark.read() == 4711
+    os.close(descriptor)
+    mark.close()
+
+
+def test_file_that_a_worker_made_shorter_reads_as_nothing() -> None:
+    """Mapped, it would end the director with a signal."""
+    descriptor = make_mark()
+    mark = Mark(os.dup(descriptor))
+    os.pwrite(descriptor, b"\xff" * 4, 0)
+    assert mark.read() == 2**32 - 1
+    for size in (3, 0):
+        os.ftruncate(descriptor, size)
+        assert mark.read() == 0
+    os.close(descriptor)
+    mark.close()
+    assert mark.read() == 0
+
+
+def test_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file cannot be made long enough."""
+
+    def refused(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, "ftruncate", refused)
+    with pytest.raises(OSError, match="No space"):
+        make_mark()
+    assert len(os.listdir("/proc/self/fd")) == before

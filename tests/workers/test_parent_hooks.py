@@ -1,0 +1,348 @@
+"""The workers together, and hooks: who checks them, who is told, who is replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from slardar.hooks.engine import ScriptError
+from slardar.hooks.loaded import mark_of
+from slardar.hooks.report import HookReport
+from slardar.model.hook import Hook
+from slardar.model.snapshot import Snapshot
+from slardar.workers.messages import (
+    Begin,
+    Change,
+    CheckHook,
+    Done,
+    Drain,
+    HookFailed,
+    Report,
+    SuspendHook,
+)
+from slardar.workers.parent import WorkerError
+from tests.dataplane.kit import logged
+from tests.hooks.kit import code, hook, hooks
+from tests.workers.kit import failure_of, result_of, upstream
+from tests.workers.test_parent import FakeProcess, Team
+
+A = "python/script.a"
+VERSION = code("x")
+MARK = mark_of(A, VERSION)
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[list[Any]]:
+    """What was logged; deaths are."""
+    with logged() as events:
+        yield events
+
+
+def with_hooks(version: int, *some: Hook) -> Snapshot:
+    """A snapshot of one upstream and these hooks."""
+    return Snapshot.build(version, {"a": upstream("a", 1)}, (), None, hooks(*some))
+
+
+FIRST = with_hooks(1, hook("script.a", VERSION))
+
+
+def report(calls: int, mark: int = MARK) -> Report:
+    """A report on so many calls of the hook."""
+    about = HookReport(A, mark, "active", "", calls, 0, calls * 1000, ((40, calls),))
+    return Report(1, 1, 1, 0, 0, 0, 0, (), (about,))
+
+
+# Checks.
+
+
+def test_one_worker_checks() -> None:
+    """The first one that serves; its answer is the answer."""
+    team = Team(2)
+    team.start(FIRST)
+    one, other = team.processes
+    one.answers.append(Done(1, requires=("modules.x",)))
+    modules = {"modules.x": "y"}
+    checked = team.workers.check_hook("python", "script.b", "code", modules)
+    assert result_of(checked) == ("modules.x",)
+    assert one.of(CheckHook) == [CheckHook("python", "script.b", "code", modules)]
+    assert other.of(CheckHook) == []
+    one.answers.append(Done(1, "script.b: line 1: no"))
+    error = failure_of(team.workers.check_hook("python", "script.b", "code", None))
+    assert isinstance(error, ScriptError)
+    assert str(error) == "script.b: line 1: no"
+
+
+def test_code_that_ends_a_worker_is_not_fit() -> None:
+    """It is refused, the worker is replaced, and the next one checks the next code."""
+    team = Team(2)
+    team.start(FIRST)
+    one = team.processes[0]
+    one.is_slow = True
+    checked = team.workers.check_hook("python", "script.b", "code", {})
+    assert not checked.called
+    one.die("ended by signal 11")
+    error = failure_of(checked)
+    assert isinstance(error, ScriptError)
+    assert str(error).startswith("script.b: expected code that can be loaded")
+    result_of(team.workers.check_hook("python", "script.b", "code", {}))
+    assert len(team.processes[1].of(CheckHook)) == 1
+
+
+def test_nobody_there_to_check() -> None:
+    """That is not the code's fault."""
+    team = Team(1, lambda process: setattr(process, "is_slow", True))
+    team.workers.start()
+    error = failure_of(team.workers.check_hook("python", "script.b", "code", None))
+    assert isinstance(error, WorkerError)
+    assert not isinstance(error, ScriptError)
+
+
+# Suspensions.
+
+
+def test_failures_of_all_workers_suspend_everywhere() -> None:
+    """Also in those that have not failed, and in replacements."""
+    team = Team(2)
+    team.start(FIRST)
+    one, other = team.processes
+    for process in (one, one, other, one):
+        process.say(HookFailed(MARK))
+    assert one.of(SuspendHook) == []
+    other.say(HookFailed(MARK))
+    assert one.of(SuspendHook) == other.of(SuspendHook) == [SuspendHook(MARK)]
+    other.die()
+    team.clock.advance(0)
+    assert team.processes[2].told[0].suspended == (MARK,)
+
+
+def test_activation_ends_a_suspension() -> None:
+    """Replacements run it again."""
+    team = Team(1)
+    team.start(FIRST)
+    for _ in range(5):
+        team.processes[0].say(HookFailed(MARK))
+    new = hook("script.a", "x")
+    team.apply(FIRST.with_hooks({new.key: new}))
+    team.processes[0].die()
+    team.clock.advance(0)
+    assert team.processes[1].told[0].suspended == ()
+
+
+def test_worker_that_hung_in_a_hook_suspends_it() -> None:
+    """Before its replacement begins; the others are told."""
+    team = Team(2)
+    team.start(FIRST)
+    one, other = team.processes
+    one.last_mark, one.hung = MARK, True
+    one.die("ended by signal 9")
+    assert other.of(SuspendHook) == [SuspendHook(MARK)]
+    team.clock.advance(0)
+    assert team.processes[2].told[0].suspended == (MARK,)
+
+
+def test_worker_that_was_killed_in_a_hook_does_not_at_once() -> None:
+    """The fifth in a minute does, whichever worker it was."""
+    team = Team(2)
+    team.start(FIRST)
+    for number in range(5):
+        assert team.living[1].of(SuspendHook) == []
+        process = team.living[0]
+        process.last_mark = MARK
+        process.die("ended by signal 9")
+        team.clock.advance(1 + number)
+    assert team.living[1].of(SuspendHook) == [SuspendHook(MARK)]
+
+
+def test_worker_that_hung_elsewhere_suspends_nothing() -> None:
+    """Outside of any hook, or in one that there is no more."""
+    team = Team(2)
+    team.start(FIRST)
+    for mark in (0, MARK + 1):
+        process = team.living[0]
+        process.last_mark, process.hung = mark, True
+        process.die()
+        team.clock.advance(20)
+    assert team.workers._hooks.suspended == ()
+
+
+def test_spare_worker_that_dies_suspends_nothing() -> None:
+    """It has run no hook."""
+    team = Team(1, spare=True)
+    team.start(FIRST)
+    team.clock.advance(4)
+    spare = team.processes[1]
+    spare.last_mark, spare.hung = MARK, True
+    spare.die()
+    assert team.workers._hooks.suspended == ()
+
+
+# Counters.
+
+
+def test_counters_of_all_workers() -> None:
+    """Added up; those of one that has ended stay."""
+    team = Team(2)
+    team.start(FIRST)
+    one, other = team.processes
+    one.say(report(5))
+    other.say(report(7))
+    other.say(report(8))
+    one.say(report(100, MARK + 1))
+    tally = team.workers.hook_tally()
+    assert tally.totals(A, MARK).stats.calls == 13
+    assert tally.totals(A, MARK + 1).stats.calls == 0
+    other.die()
+    team.clock.advance(0)
+    team.processes[2].say(report(1))
+    assert tally.totals(A, MARK).stats.calls == 14
+
+
+# Changes.
+
+
+def test_hooks_reach_the_workers() -> None:
+    """With the change, and the memory that they need is noted anew."""
+    team = Team(1)
+    process = team.start(with_hooks(1))
+    assert process.loads_of_hooks == 0
+    script = hook("script.a", VERSION)
+    following = with_hooks(1).with_hooks({script.key: script})
+    assert team.apply(following) == {"workers": {"worker-0": 2}}
+    (change,) = process.of(Change)
+    assert change.hooks == (script,)
+    assert process.loads_of_hooks == 1
+    process.die()
+    team.clock.advance(0)
+    assert team.processes[1].loads_of_hooks == 1
+
+
+def test_changes_of_others_do_not_note_the_memory() -> None:
+    """Or growth could hide behind them: an upstream's, a posting's."""
+    team = Team(1)
+    process = team.start(FIRST)
+    loads = process.loads_of_hooks
+    second = FIRST.with_upstream(upstream("b", 2))
+    team.apply(second, "b")
+    waiting = hook("script.b", staged="y")
+    known = FIRST.hooks["python", "script.a"]
+    from msgspec.structs import replace
+
+    third = second.with_hooks({known.key: replace(known, staged=code("z"))})
+    team.apply(third)
+    assert process.loads_of_hooks == loads
+    team.apply(third.with_hooks({waiting.key: waiting}))
+    assert process.version == 4
+
+
+# Memory.
+
+
+def test_worker_that_is_too_large_is_replaced() -> None:
+    """Another one begins in its place and with its sockets; the old one finishes what it
+    has under way, and is told nothing more."""
+    team = Team(2)
+    result_of(team.workers.listen("tcp:0:interface=127.0.0.1"))
+    old = team.start(FIRST)
+    old.say(report(5))
+    old.large = True
+    team.clock.advance(0.5)
+    assert [process.number for process in team.processes] == [0, 1, 0]
+    new = team.processes[2]
+    assert new.sockets == old.sockets
+    assert isinstance(new.told[0], Begin)
+    assert old.of(Drain) == [Drain(5)]
+    assert team.living == [new, team.processes[1]]
+    script = hook("script.a", "other")
+    assert team.apply(FIRST.with_hooks({script.key: script})) == {
+        "workers": {"worker-0": 2, "worker-1": 2}
+    }
+    assert old.of(Change) == []
+    # What it counted is kept, and its last words are not counted twice.
+    old.say(report(9))
+    old.say(HookFailed(MARK))
+    team.clock.advance(2)
+    assert len(team.processes) == 3
+    old.die("ended with exit code 0")
+    team.clock.advance(2)
+    assert len(team.processes) == 3
+    assert team.workers.statistics()["workers"]["worker-0"]["restarts"] == 1
+    assert team.workers._leaving == set()
+    team.workers.stop()
+
+
+def test_counters_of_a_replaced_worker_stay() -> None:
+    """With those of the one in its place."""
+    team = Team(1)
+    old = team.start(FIRST)
+    old.say(report(5))
+    old.large = True
+    team.clock.advance(0.5)
+    old.say(report(9))
+    team.processes[1].say(report(2))
+    old.die()
+    assert team.workers.hook_tally().totals(A, MARK).stats.calls == 7
+
+
+def test_replaced_worker_that_does_not_end_is_killed() -> None:
+    """A little after the time that a drain may take."""
+    team = Team(1)
+    old = team.start(FIRST)
+    old.large = True
+    team.clock.advance(0.5)
+    team.clock.advance(5.9)
+    assert old.kills == []
+    team.clock.advance(0.2)
+    assert old.kills == ["it did not end in time"]
+
+
+def test_stop_waits_for_those_that_are_leaving() -> None:
+    """No longer than for the others."""
+    team = Team(1)
+    old = team.start(FIRST)
+    old.large = True
+    team.clock.advance(0.5)
+    stopped = team.workers.stop(1.0)
+    assert old.of(Drain) == [Drain(5), Drain(1)]
+    team.processes[1].die("ended with exit code 0")
+    assert not stopped.called
+    team.clock.advance(2.1)
+    assert "it did not end in time" in old.kills
+    old.die()
+    assert result_of(stopped) is None
+    assert team.clock.getDelayedCalls() == []
+
+
+def test_replacement_that_cannot_be_started_is_tried_again() -> None:
+    """The old one has gone by then; there is one worker in the end, and not two."""
+    team = Team(1)
+    old = team.start(FIRST)
+    failures = 2
+
+    def prepare(process: FakeProcess) -> None:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise BlockingIOError("no more processes")
+
+    team.prepare = prepare
+    old.large = True
+    team.clock.advance(0.5)
+    assert team.living == []
+    assert old.of(Drain) == [Drain(5)]
+    old.die("ended with exit code 0")
+    team.clock.pump([0.1] * 30)
+    assert team.living == team.processes[1:]
+    assert len(team.living) == 1
+    assert team.workers._leaving == set()
+
+
+def test_no_worker_is_replaced_while_stopping() -> None:
+    """They end anyway."""
+    team = Team(1)
+    old = team.start(FIRST)
+    team.workers.stop()
+    old.large = True
+    team.clock.advance(1)
+    assert len(team.processes) == 1

@@ -1,0 +1,174 @@
+"""A worker process and its hooks: the note of which is running, hanging, and memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from slardar.workers import messages, process
+from slardar.workers.marks import Mark, make_mark, open_mark
+from slardar.workers.messages import Done
+from slardar.workers.process import ANSWER, SILENCE
+from tests.dataplane.kit import logged
+from tests.workers.test_process import Pretended, ready
+
+
+def noted(worker: Pretended, value: int) -> None:
+    """Let the worker note that a hook is running."""
+    descriptor = make_mark()
+    worker.process.mark = Mark(os.dup(descriptor))
+    open_mark(descriptor)[0] = value
+
+
+def test_last_note_is_read_when_it_has_ended() -> None:
+    """And its descriptor let go."""
+    before = len(os.listdir("/proc/self/fd"))
+    worker = ready()
+    noted(worker, 4711)
+    worker.exit(9)
+    assert (worker.process.last_mark, worker.process.hung) == (4711, False)
+    assert worker.process.mark is None
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_end_without_a_note() -> None:
+    """One that was never started has none."""
+    worker = ready()
+    worker.exit(9)
+    assert worker.process.last_mark == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "hung"),
+    [
+        (signal.SIGSEGV, True), (signal.SIGBUS, True), (signal.SIGILL, True),
+        (signal.SIGFPE, True), (signal.SIGABRT, True), (signal.SIGKILL, False),
+        (signal.SIGTERM, False), (None, False),
+    ],
+)  # fmt: skip
+def test_crash_is_its_own_doing(number: int | None, hung: bool) -> None:
+    """What somebody else did to it is not."""
+    worker = ready()
+    noted(worker, 7)
+    worker.exit(number)
+    assert worker.process.hung is hung
+
+
+def test_worker_that_was_killed_for_hanging_hung() -> None:
+    """Whatever signal ended it in the end."""
+    worker = ready()
+    worker.answer = Deferred()
+    worker.look(0)
+    worker.exchange()
+    with logged():
+        worker.look(SILENCE)
+        worker.clock.advance(1)
+    worker.exit(signal.SIGKILL)
+    assert worker.process.hung
+
+
+@pytest.mark.parametrize("ask", ["tell", "load"])
+def test_worker_that_did_not_answer_in_time_hung(ask: str) -> None:
+    """It may be a hook that never comes to its end while it is loaded."""
+    worker = Pretended()
+    worker.answer = Deferred()
+    getattr(worker.process, ask)(b"x").addErrback(lambda _gone: None)
+    worker.exchange()
+    with logged():
+        worker.clock.advance(100)
+    worker.exit(signal.SIGKILL)
+    assert worker.process.hung
+
+
+def test_worker_that_talked_nonsense_did_not_hang() -> None:
+    """It is killed for another reason."""
+    worker = Pretended()
+    worker.answer = b"nonsense"
+    answer = worker.process.tell(b"x", ANSWER)
+    answer.addErrback(lambda _gone: None)
+    with logged():
+        worker.exchange()
+    worker.exit(signal.SIGKILL)
+    assert not worker.process.hung
+    assert messages.decode_answer(messages.encode(Done(1))) == Done(1)
+
+
+# Memory.
+
+
+def test_pages_of_a_process_are_read() -> None:
+    """Its own resident ones; of a process that there is not, none."""
+    worker = ready()
+    worker.process.pid = os.getpid()
+    with open("/proc/self/status", encoding="ascii") as file:
+        (line,) = [line for line in file if line.startswith("VmRSS:")]
+    pages = int(line.split()[1]) * 1024 // process.resource.getpagesize()
+    assert worker.process.pages() == pytest.approx(pages, rel=0.2)
+    worker.process.pid = 2**22 + 1
+    assert worker.process.pages() == 0
+
+
+class Memory:
+    """A worker whose memory is what the test says, in MiB."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.worker = ready()
+        self.size = 100
+        page = process.resource.getpagesize()
+        patched: Any = self.worker.process
+        monkeypatch.setattr(patched, "pages", lambda: (self.size << 20) // page)
+
+    def look(self, seconds: float = 0.5) -> bool:
+        """Look at it after a while."""
+        self.worker.clock.advance(seconds)
+        return self.worker.process.is_too_large(self.worker.clock.seconds())
+
+
+def test_worker_without_hooks_may_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections take memory, too."""
+    memory = Memory(monkeypatch)
+    memory.size = 10_000
+    assert not any(memory.look() for _ in range(40))
+
+
+def test_worker_that_stays_large_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than 256 MiB above what it had, for five seconds without a break."""
+    memory = Memory(monkeypatch)
+    memory.worker.process.hooks_loaded()
+    memory.size = 356
+    assert not any(memory.look() for _ in range(40))
+    memory.size = 357
+    assert [memory.look() for _ in range(12)] == [False] * 10 + [True] * 2
+
+
+def test_peak_is_no_growth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is given back in time counts from the beginning."""
+    memory = Memory(monkeypatch)
+    memory.worker.process.hooks_loaded()
+    for _ in range(5):
+        memory.size = 400
+        assert not any(memory.look() for _ in range(9))
+        memory.size = 100
+        assert not memory.look()
+
+
+def test_hooks_loaded_anew_are_a_new_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may need more than those before."""
+    memory = Memory(monkeypatch)
+    memory.worker.process.hooks_loaded()
+    memory.size = 400
+    assert not any(memory.look() for _ in range(9))
+    memory.worker.process.hooks_loaded()
+    assert not any(memory.look() for _ in range(20))
+
+
+def test_worker_that_cannot_be_looked_at_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have ended just now."""
+    memory = Memory(monkeypatch)
+    memory.worker.process.hooks_loaded()
+    memory.size = 0
+    assert not any(memory.look() for _ in range(20))

@@ -1,0 +1,272 @@
+"""What a worker does with hooks; the link is in memory, and the engine is the test's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from slardar.config import Hooks, Settings
+from slardar.hooks.loaded import Loaded, mark_of
+from slardar.hooks.runner import Runner
+from slardar.model.hook import Code, Hook
+from slardar.model.snapshot import Snapshot
+from slardar.workers import messages
+from slardar.workers.messages import Begin, CheckHook, Done, HookFailed, Report, SuspendHook
+from tests.dataplane.kit import logged
+from tests.hooks.kit import FakeEngine, code, hook, hooks, request_of
+from tests.workers.kit import deliver, upstream
+from tests.workers.test_worker import Director
+
+A = "script.www.a.test"
+
+
+class HookDirector(Director):
+    """With a worker that runs hooks on an engine of the test's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.engine = FakeEngine()
+        self.mark = [0]
+        worker: Any = self.worker
+        failed = worker._reporter.hook_failed
+
+        def make_runner(settings: Hooks) -> Runner:
+            return Runner(settings, self.reactor.seconds, failed, self.mark, lambda *_: self.engine)
+
+        worker._make_runner = make_runner
+
+    def begin_with(self, first: Snapshot, suspended: tuple[int, ...] = ()) -> Done:
+        """Let it begin."""
+        whole = messages.raw(messages.encode(messages.whole(first)))
+        settings = messages.lean_settings(Settings())
+        return self.tell(Begin(0, settings, whole, (), (), 0, (), suspended))
+
+    def change(self, base: Snapshot, following: Snapshot) -> Done:
+        """Lead it from one version to another."""
+        return self.tell(messages.change(base, following, []))
+
+    def ask(self, host: str = "www.a.test") -> int:
+        """The status that hooks answer a request with; 0 if it goes on."""
+        if self.plane.hooks is None:
+            return -1
+        hooked = self.plane.hooks.request(request_of(host=host))
+        return 0 if hooked is None or hooked.answer is None else hooked.answer.status
+
+    def loaded(self) -> list[str]:
+        """The codes that were loaded since the last look."""
+        found = [script.code for script in self.engine.loaded]
+        self.engine.loaded.clear()
+        return found
+
+
+@pytest.fixture
+def director() -> Iterator[HookDirector]:
+    """With a worker that has not begun; nothing of it is left behind."""
+    import gc
+
+    found = HookDirector()
+    yield found
+    gc.unfreeze()
+    if found.plane is not None and not found.worker._stopping:
+        found.plane.stop(0)
+        for _ in range(50):
+            found.reactor.advance(0.05)
+
+
+def with_hooks(version: int, *some: Hook) -> Snapshot:
+    """A snapshot of one upstream and these hooks."""
+    return Snapshot.build(
+        version, {"www.a.test": upstream("www.a.test", 1)}, (), None, hooks(*some)
+    )
+
+
+def test_worker_without_hooks_has_no_runner(director: HookDirector) -> None:
+    """They cost nothing."""
+    director.begin_with(with_hooks(1))
+    assert director.plane.hooks is None
+    assert director.plane._runner is None
+
+
+def test_worker_begins_with_hooks(director: HookDirector) -> None:
+    """A broken one does not stop it."""
+    with logged():
+        assert director.begin_with(
+            with_hooks(7, hook(A, "fine"), hook("script.b.test", "unloadable"))
+        ) == Done(7)
+    assert director.ask() == 0
+    assert director.ask("b.test") == 500
+    assert director.ask("c.test") == 0
+
+
+def test_change_of_hooks(director: HookDirector) -> None:
+    """New ones, changed ones, and those that are gone; the others are left alone."""
+    one, two = hook(A, "one"), hook("script.b.test", "two")
+    first = with_hooks(1, one, two)
+    director.begin_with(first)
+    assert director.loaded() == ["one", "two"]
+    three = hook("script.c.test", "three")
+    second = first.with_hooks({two.key: None, three.key: three})
+    assert director.change(first, second) == Done(2)
+    assert director.loaded() == ["three"]
+    assert set(director.worker._snapshot.hooks) == {one.key, three.key}
+    third = second.with_hooks({one.key: None, three.key: None})
+    assert director.change(second, third) == Done(3)
+    assert director.plane.hooks is None
+
+
+def test_change_of_something_else_leaves_the_hooks(director: HookDirector) -> None:
+    """It is the very same object, and nothing is loaded; so it is with the whole, too."""
+    first = with_hooks(1, hook(A, "one"))
+    director.begin_with(first)
+    runner, known = director.plane.hooks, director.worker._snapshot.hooks
+    director.loaded()
+    second = first.with_upstream(upstream("b", 2))
+    director.tell(messages.change(first, second, ["b"]))
+    third = second.with_routes(())
+    assert director.change(second, third) == Done(3)
+    assert director.worker._snapshot.hooks is known
+    director.tell(messages.whole(third))
+    assert director.plane.hooks is runner
+    assert director.loaded() == []
+
+
+def test_module_is_followed(director: HookDirector) -> None:
+    """By the scripts that use it."""
+    x = hook("modules.x", "ex")
+    first = with_hooks(1, x, hook(A, "modules.x"), hook("script.b.test", "alone"))
+    director.begin_with(first)
+    director.loaded()
+    new = hook("modules.x", "new")
+    assert director.change(first, first.with_hooks({x.key: new})) == Done(2)
+    assert director.loaded() == ["modules.x"]
+
+
+def test_check(director: HookDirector) -> None:
+    """Read, or loaded with the modules given; the answer has the modules or the reason."""
+    director.begin_with(with_hooks(1))
+    assert director.tell(CheckHook("python", A, "modules.b modules.a", None)) == Done(
+        1, requires=("modules.a", "modules.b")
+    )
+    assert director.loaded() == []
+    assert director.tell(CheckHook("python", A, "modules.a", {"modules.a": "x"})).error == ""
+    refused = director.tell(CheckHook("python", A, "wrong", None))
+    assert refused == Done(1, f"{A}: line 1: expected better code")
+    assert "modules.a is not active" in director.tell(CheckHook("python", A, "modules.a", {})).error
+    many = " ".join(f"modules.m{n}" for n in range(2000))
+    assert "at most 1000 modules" in director.tell(CheckHook("python", A, many, None)).error
+    assert director.plane.hooks is None
+
+
+def test_mistake_of_an_engine_is_told_in_a_line(director: HookDirector) -> None:
+    """And logged in full; the worker goes on."""
+    director.begin_with(with_hooks(1))
+    with logged() as events:
+        answer = director.tell(CheckHook("python", A, "breaks-engine", {}))
+    assert answer.error == "RuntimeError: a mistake of the engine"
+    assert len(events) == 1
+    assert director.tell(messages.Ping()) == Done(1)
+
+
+def test_long_reason_is_cut(director: HookDirector) -> None:
+    """To what the director takes, and to one line."""
+
+    class Long(FakeEngine):
+        def check(self, name: str, code: str) -> frozenset[str]:
+            from slardar.hooks.engine import ScriptError
+
+            raise ScriptError("long\n" * 1000)
+
+    director.engine = Long()
+    director.begin_with(with_hooks(1))
+    error = director.tell(CheckHook("python", A, "x", None)).error
+    assert len(error) == 1000
+    assert "\n" not in error
+
+
+def test_suspended_version_is_not_run(director: HookDirector) -> None:
+    """From the moment on that it is told; nor loaded where it is known before."""
+    version = code("fine")
+    mark = mark_of(f"python/{A}", version)
+    director.begin_with(with_hooks(1, hook(A, version)))
+    assert director.ask() == 0
+    with logged():
+        assert director.tell(SuspendHook(mark)) == Done(1)
+        assert director.tell(SuspendHook(4711)) == Done(1)
+    assert director.ask() == 500
+
+
+def test_worker_begins_with_what_is_suspended(director: HookDirector) -> None:
+    """The one before may have met its end when it was loaded."""
+    version = code("fine")
+    mark = mark_of(f"python/{A}", version)
+    director.begin_with(with_hooks(1, hook(A, version), hook("script.b.test", "b")), (mark,))
+    assert director.loaded() == ["b"]
+    assert director.ask() == 500
+    assert director.ask("b.test") == 0
+
+
+def test_failures_are_told_at_once(director: HookDirector) -> None:
+    """Each, for the director counts those of all workers; a shadow's are not."""
+    version = code("raise")
+    director.begin_with(
+        with_hooks(1, hook(A, version), hook("script.b.test", "fine", staged="raise", shadow=True))
+    )
+    with logged():
+        director.ask()
+        director.ask()
+        director.ask("b.test")
+    deliver(*director.transports)
+    assert director.said == [HookFailed(mark_of(f"python/{A}", version))] * 2
+
+
+def test_counters_of_hooks_are_reported_when_they_change(director: HookDirector) -> None:
+    """With the report of each second; a version that comes back is told of anew."""
+    version = code("fine")
+    script = hook(A, version, staged="shadow", shadow=True)
+    first = with_hooks(1, script)
+    director.begin_with(first)
+    director.ask()
+    reports = [one for one in director.reports() if isinstance(one, Report)]
+    found = {about.mark: about.calls for report in reports for about in report.hooks}
+    assert found[mark_of(script.path, version)] == 1
+    (shadow,) = [about for report in reports for about in report.shadows]
+    assert (shadow.compared, shadow.differing) == (1, 0)
+    quiet = [one for one in director.reports() if isinstance(one, Report)]
+    assert all(report.hooks == report.shadows == () for report in quiet)
+    second = first.with_hooks({script.key: None})
+    director.change(first, second)
+    director.reports()
+    back = second.with_hooks({script.key: script})
+    director.change(second, back)
+    again = [about for report in director.reports() for about in report.hooks]
+    assert {about.mark: about.calls for about in again}[mark_of(script.path, version)] == 0
+
+
+def test_hook_that_hangs_is_known_by_the_note(director: HookDirector) -> None:
+    """Its number is there while it runs."""
+    seen: list[int] = []
+    director.engine.actions["look"] = lambda request, response: seen.append(director.mark[0])
+    version = code("look")
+    director.begin_with(with_hooks(1, hook(A, version)))
+    director.ask()
+    assert seen == [mark_of(f"python/{A}", version)]
+    assert director.mark == [0]
+
+
+def test_real_runner_of_a_worker(director: HookDirector) -> None:
+    """It writes into the worker's note, and tells of failures through its link."""
+    from slardar.workers.worker import Worker
+
+    note = [0]
+    worker = Worker(director.reactor, lambda: None, mark=note)
+    worker._plane = director.plane
+    runner = worker._make_runner(Hooks())
+    version: Code = code("x")
+    told: list[Any] = []
+    worker._reporter._send = told.append  # type: ignore[method-assign]
+    assert runner._tell is not None
+    runner._tell(Loaded("python/script.a", version, None, "", {}))
+    assert told == [HookFailed(mark_of("python/script.a", version))]
+    assert runner._mark is note
