@@ -11,6 +11,7 @@ few milliseconds.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -148,13 +149,6 @@ class Runtime:
             if used > self._full:
                 self._on_full()
                 used = lua.get_memory_used(True)
-        return self.enter(function, *arguments, used=used)
-
-    def enter(self, function: Any, *arguments: Any, used: int | None = None) -> Any:
-        """The same, however much is in use."""
-        lua = self._lua
-        if used is None:
-            used = lua.get_memory_used(True)
         lua.set_max_memory(used + ROOM, True)
         try:
             return function(*arguments)
@@ -166,6 +160,14 @@ class Runtime:
         except BaseException:
             self._rescue("error", "")
             raise
+
+    def enter(self, function: Any, *arguments: Any) -> Any:
+        """The same, however much is in use."""
+        full, self._full = self._full, sys.maxsize
+        try:
+            return self.call(function, *arguments)
+        finally:
+            self._full = full
 
     def _rescue(self, kind: str, message: str) -> Failed:
         lua = self._lua

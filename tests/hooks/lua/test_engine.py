@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -248,6 +249,26 @@ class TestFailures:
         assert 3 <= len(failures) <= 20
         assert {error.kind for error in failures} == {"memory"}
         assert "script.keeper: its modules held" in failures[0].message
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "x = ('x'):rep(1000000) .. ngx.var.uri",
+            "ngx.ctx.x = ('x'):rep(1000000) .. ngx.var.uri",
+            "x = coroutine.wrap(function() local y = ('x'):rep(1000000) .. 'y'"
+            " coroutine.yield() return y end) x()",
+            "x = ('x'):rep(1000000) .. ngx.var.uri error('boom')",
+        ],
+    )
+    def test_what_is_the_requests_own_is_not_held(self, code: str) -> None:
+        """Large globals of many scripts are garbage when their requests have ended."""
+        engine = make_engine(memory=16 << 20)
+        scripts = [engine.load("script.x", code, {}) for _ in range(30)]
+        before = engine.runtime.collect()
+        for script in scripts:
+            with suppress(HookFailure):
+                script.on_request(make_request())
+        assert engine.runtime.collect() - before < 1 << 20
 
     def test_too_many_scripts(self) -> None:
         """A script for which there is no memory is refused, and those there go on."""
