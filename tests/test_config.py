@@ -150,7 +150,7 @@ routes: [{{host: a, path: /x, upstream: a}}]
         ("limits: {body: yes}", "limits.body: expected an integer from 0 to 1099511627776"),
         ("health: {interval: 0}", "health.interval: expected a number of seconds above 0"),
         ("health: {enabled: 1}", "health.enabled: expected true or false, got 1"),
-        ("hooks: {on_error: stop}", "hooks.on_error: expected one of continue, reject"),
+        ("hooks: {on_error: stop}", "hooks.on_error: expected one of continue, previous, reject"),
         ("conf_hash: 5", "conf_hash: expected a string or null, got 5"),
         ("conf_hash: 2024-01-01", "conf_hash: expected a string or null, got date"),
         ("default_upstream: a b", "default_upstream: expected a name of letters"),
