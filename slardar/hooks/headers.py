@@ -12,7 +12,7 @@ not written; to remove one has no effect.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from slardar.http1.parser import BadMessage, normal_host
@@ -266,7 +266,8 @@ class Headers:
 
     def update(self, pairs: Any) -> None:
         """Set each header of a mapping or of pairs."""
-        items: Iterable[tuple[str, Any]] = pairs.items() if hasattr(pairs, "items") else pairs
+        # Without a type: mypyc would check it, see slardar.hooks.objects.
+        items: Any = pairs.items() if hasattr(pairs, "items") else pairs
         for name, value in items:
             self.set(name, value)
 

@@ -119,8 +119,9 @@ class Api:
 
     @staticmethod
     def _keep_for_reply(request: HookRequest, headers: Headers) -> None:
-        known: Headers | None = request.context.get(ADDED)
-        if known is None:
+        known = request.context.get(ADDED)
+        # The context is everybody's, so anything may be there.
+        if not isinstance(known, Headers):
             request.context[ADDED] = headers
             return
         for name, values in by_name(headers).items():

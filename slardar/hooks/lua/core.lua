@@ -32,6 +32,9 @@ local LARGE, HUGE, CLOSELY = 64, 1024, 4
 -- unwind more of them takes long.
 local NESTED = 200
 
+-- The environment of a script that does not run.
+local nothing = {}
+
 -- The call that runs.
 local nobody = { largest = 0 }
 local script, started, looks, tripped = nobody, nil, 0, false
@@ -114,8 +117,6 @@ local function begin(owner)
     if largest >= HUGE then
         started = clock()
     end
-    owner.settings = nil
-    core.fresh()
 end
 
 -- How a call ended: nothing, or the kind of failure and what it says.
@@ -143,6 +144,15 @@ local function finish(ok, err)
         return "error", tostring(err)
     end
     return "error", "(error object is a " .. type(err) .. " value)"
+end
+
+-- What was the request's own is nobody's any more.
+local function ended(owner, chunk, kind, message)
+    owner.env, owner.ctx, owner.settings = nil, nil, nil
+    setfenv(chunk, nothing)
+    if kind then
+        return kind, message
+    end
 end
 
 local function recover()
@@ -383,17 +393,18 @@ function core.load(name, code)
         env._G = env
         owner.env = env
         setfenv(chunk, env)
-        return finish(rawpcall(chunk))
+        return ended(owner, chunk, finish(rawpcall(chunk)))
     end
 
     local function prepare(wanted)
         begin(owner)
         owner.env = setmetatable({}, meta)
-        return finish(rawpcall(core.base_require, wanted))
+        return ended(owner, chunk, finish(rawpcall(core.base_require, wanted)))
     end
 
     local function forget()
-        owner.loaded, owner.loading, owner.env = {}, {}, nil
+        ended(owner, chunk)
+        owner.loaded, owner.loading = {}, {}
         for key in next, shared do
             shared[key] = nil
         end

@@ -8,6 +8,7 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from slardar.hooks.engine import MAX_CODE, Engine, HookFailure, Log, Script, ScriptError
+from slardar.hooks.headers import Headers
 from slardar.hooks.lua.api import ADDED, Api, by_name
 from slardar.hooks.lua.crossing import said
 from slardar.hooks.lua.runtime import ROOM, Runtime
@@ -66,7 +67,8 @@ class LuaScript(Script):
     def on_response(self, request: HookRequest, response: HookResponse) -> None:
         """Set the headers that it asked for while it saw the request."""
         added = request.context.get(ADDED)
-        if added is None:
+        # The context is everybody's, so anything may be there.
+        if not isinstance(added, Headers):
             return
         try:
             for name, values in by_name(added).items():
@@ -222,13 +224,14 @@ class LuaEngine(Engine):
 
     def _make_room(self) -> None:
         """Find those that hold much, and let it go: they alone fail for it."""
-        self.count(self.last) if self.last is not None else None
+        if self.last is not None:
+            self.count(self.last)
         wanted = self.memory // 2
         used = self.runtime.used
         for script in sorted(self.scripts, key=lambda one: one.grown, reverse=True):
             if used <= wanted:
                 break
-            script._forget()
+            self.runtime.enter(script._forget)
             less = self.runtime.collect()
             if used - less > _MUCH:
                 script.held = used - less

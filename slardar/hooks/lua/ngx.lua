@@ -9,7 +9,7 @@ local concat = table.concat
 local py, ready, costly, text, expect = core.py, core.ready, core.costly, core.text, core.expect
 local null, view, absent, absent_library =
     core.null, core.view, core.absent, core.absent_library
-local exit, req = core.exit, core.req
+local exit, req, current = core.exit, core.req, core.current
 local ngx = core.ngx
 
 -- What Python says is wrong raises at the script's line.
@@ -42,13 +42,6 @@ for name, status in pairs({
     INSUFFICIENT_STORAGE = 507,
 }) do
     ngx["HTTP_" .. name] = status
-end
-
--- The request's own: ngx.ctx, made when it is first used.
-local ctx
-
-function core.fresh()
-    ctx = nil
 end
 
 -- The log.
@@ -190,8 +183,10 @@ setmetatable(ngx, {
         if key == "status" then
             return py.status()
         elseif key == "ctx" then
-            ctx = ctx or {}
-            return ctx
+            -- The request's own, made when it is first used.
+            local owner = current()
+            owner.ctx = owner.ctx or {}
+            return owner.ctx
         elseif key == "headers_sent" then
             return py.sent()
         end
@@ -210,7 +205,7 @@ local meta = {
             checked(py.set_status(value))
         elseif key == "ctx" then
             expect(value, "table", 2, "ctx")
-            ctx = value
+            current().ctx = value
         else
             rawset(t, key, value)
         end

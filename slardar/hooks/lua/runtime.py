@@ -11,17 +11,18 @@ few milliseconds.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from lupa.luajit21 import (  # type: ignore[import-untyped]
-    LuaError,
     LuaMemoryError,
     LuaRuntime,
 )
 
 from slardar.hooks.errno import ERRNOS
+from slardar.hooks.lua.crossing import said
 
 __all__ = ["MIN_MEMORY", "ROOM", "Failed", "Runtime"]
 
@@ -153,8 +154,20 @@ class Runtime:
             return function(*arguments)
         except LuaMemoryError:
             return self._rescue("memory", "")
-        except LuaError as error:
-            return self._rescue("error", str(error).partition("\n")[0])
+        except Exception as error:
+            # Of Lua's own, or one of Python's that it has carried.
+            return self._rescue("error", said(error).partition("stack traceback:")[0])
+        except BaseException:
+            self._rescue("error", "")
+            raise
+
+    def enter(self, function: Any, *arguments: Any) -> Any:
+        """The same, however much is in use."""
+        full, self._full = self._full, sys.maxsize
+        try:
+            return self.call(function, *arguments)
+        finally:
+            self._full = full
 
     def _rescue(self, kind: str, message: str) -> Failed:
         lua = self._lua

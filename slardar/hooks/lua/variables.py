@@ -63,9 +63,15 @@ def _request_id(request: HookRequest) -> str:
     known = request.headers.get("x-request-id")
     if known is None:
         known = request.context.get("lua.request_id")
-        if known is None:
+        # The context is everybody's, so anything may be there.
+        if not isinstance(known, str) or not known.isascii():
             known = request.context["lua.request_id"] = os.urandom(16).hex()
     return known  # type: ignore[no-any-return]
+
+
+def _chosen(value: str | None) -> str | None:
+    """What a hook has chosen: one in Python may have done so in any character."""
+    return None if value is None else value.encode("utf-8", "replace").decode("latin-1")
 
 
 def _iso_time(request: HookRequest) -> str:
@@ -85,7 +91,7 @@ def _header(name: str) -> Reader:
 VARIABLES: Final[dict[str, Reader]] = {
     "args": _query,
     "binary_remote_addr": _binary_address,
-    "cluster_key": lambda request: (
+    "cluster_key": lambda request: _chosen(
         request.cluster_key
         if request.cluster_key is None or isinstance(request.cluster_key, str)
         else ",".join(request.cluster_key)
@@ -93,7 +99,7 @@ VARIABLES: Final[dict[str, Reader]] = {
     "content_length": _header("content-length"),
     "content_type": _header("content-type"),
     "document_uri": lambda request: normal_path(request.path),
-    "hash_key": lambda request: request.hash_key,
+    "hash_key": lambda request: _chosen(request.hash_key),
     "host": lambda request: request.host,
     "hostname": lambda request: socket.gethostname(),
     "http_host": _raw_host,
@@ -113,7 +119,7 @@ VARIABLES: Final[dict[str, Reader]] = {
     "server_protocol": lambda request: f"HTTP/1.{request.minor}",
     "time_iso8601": _iso_time,
     "time_local": lambda request: time.strftime("%d/%b/%Y:%H:%M:%S %z"),
-    "upstream": lambda request: request.upstream,
+    "upstream": lambda request: _chosen(request.upstream),
     "uri": lambda request: normal_path(request.path),
 }
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from slardar.hooks.engine import MAX_CODE, HookFailure, ScriptError
 from slardar.hooks.lua.runtime import ROOM
+from slardar.hooks.objects import HookResponse
 from tests.hooks.lua.helpers import failure, make_engine, make_request, run, said
 
 
@@ -248,6 +250,26 @@ class TestFailures:
         assert {error.kind for error in failures} == {"memory"}
         assert "script.keeper: its modules held" in failures[0].message
 
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "x = ('x'):rep(1000000) .. ngx.var.uri",
+            "ngx.ctx.x = ('x'):rep(1000000) .. ngx.var.uri",
+            "x = coroutine.wrap(function() local y = ('x'):rep(1000000) .. 'y'"
+            " coroutine.yield() return y end) x()",
+            "x = ('x'):rep(1000000) .. ngx.var.uri error('boom')",
+        ],
+    )
+    def test_what_is_the_requests_own_is_not_held(self, code: str) -> None:
+        """Large globals of many scripts are garbage when their requests have ended."""
+        engine = make_engine(memory=16 << 20)
+        scripts = [engine.load("script.x", code, {}) for _ in range(30)]
+        before = engine.runtime.collect()
+        for script in scripts:
+            with suppress(HookFailure):
+                script.on_request(make_request())
+        assert engine.runtime.collect() - before < 1 << 20
+
     def test_too_many_scripts(self) -> None:
         """A script for which there is no memory is refused, and those there go on."""
         engine = make_engine(memory=16 << 20)
@@ -269,6 +291,35 @@ class TestFailures:
         """Memory with which nothing works is refused."""
         with pytest.raises(ValueError, match="at least 16777216 bytes"):
             make_engine(memory=1 << 20)
+
+    def test_a_bug_of_ours(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An exception in Python is a failure of the call, and no script gets hold of it."""
+
+        def broken(api: Any) -> str:
+            raise KeyError("inside")
+
+        monkeypatch.setattr("slardar.hooks.lua.api.Api.args", broken)
+        engine = make_engine()
+        code = "local ok, e = pcall(ngx.req.get_uri_args) ngx.say(tostring(ok), type(e))"
+        kind, message = failure(engine, code)
+        assert kind == "error"
+        assert message.startswith("script.x: ")
+        assert said(engine, "ngx.say(1)") == "1"
+
+    def test_what_others_left_in_the_context(self, engine: Any) -> None:
+        """Whatever a hook in Python put there, ours do not stumble."""
+        request = make_request()
+        request.context["lua.reply_headers"] = request.context["lua.request_id"] = ["x"]
+        request.hash_key = "\u4f60"
+        code = "ngx.header.A = ngx.var.hash_key ngx.req.set_header('X', #ngx.var.request_id)"
+        script = engine.load("script.x", code, {})
+        script.on_request(request)
+        assert request.headers.get("x") == "32"
+        response = HookResponse(200, [], {})
+        script.on_response(request, response)
+        assert response.headers.get("a") == "\u4f60".encode().decode("latin-1")
+        request.context["lua.reply_headers"] = "x"
+        script.on_response(request, response)
 
 
 class TestIsolation:

@@ -1,0 +1,1 @@
+"""Tests of ``slardar.console``: the command, as it is typed."""

@@ -1,0 +1,144 @@
+"""``slardar try``: one hook, one request, no slardar."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from slardar.cli import main
+
+REQUEST = "GET /a?b=c\nHost: www.example.com\nX-Old: 1\n"
+TENANT = """
+def on_request(request):
+    if request.method == "DELETE":
+        log.warn("nothing is deleted\\nhere")
+        return request.reject(403)
+    request.headers["X-Tenant"] = request.host.split(".")[0]
+    request.headers.remove("X-Old")
+    request.upstream = "other"
+
+def on_response(request, response):
+    response.headers.remove("Server")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the files are, and where the command runs."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tenant.py").write_text(TENANT)
+    (tmp_path / "get.http").write_text(REQUEST)
+    (tmp_path / "delete.http").write_text(REQUEST.replace("GET", "DELETE"))
+    (tmp_path / "reply.http").write_text("HTTP/1.1 200 OK\nServer: x\nContent-Length: 2\n\nok")
+    return tmp_path
+
+
+def run(*words: str, stdin: bytes | None = None) -> Result:
+    """The command with these words."""
+    return CliRunner().invoke(main, ["try", *words], input=stdin, catch_exceptions=False)
+
+
+def outcome(*words: str) -> Any:
+    """What it says as JSON."""
+    done = run(*words, "--json")
+    assert done.exit_code in (0, 1), done.output
+    return json.loads(done.output)
+
+
+def test_request_goes_on(folder: Path) -> None:
+    """What has changed, and where it goes."""
+    done = run("tenant.py", "--request", "get.http")
+    assert done.exit_code == 0
+    assert "upstream: other\n" in done.output
+    assert "  GET /a?b=c HTTP/1.1\n" in done.output
+    assert "  changed: - X-Old: 1\n" in done.output
+    assert "  changed: + X-Tenant: www\n" in done.output
+    found = outcome("tenant.py", "--request", "get.http", "--response", "reply.http")
+    assert found["outcome"] == "continues"
+    assert found["reply_changes"] == ["- Server: x"]
+    assert found["microseconds"] > 0
+
+
+def test_hook_answers(folder: Path) -> None:
+    """The reply, and what the hook had to say, on one line."""
+    done = run("tenant.py", "--request", "delete.http")
+    assert done.exit_code == 0
+    assert "log: warn: " in done.output
+    assert "nothing is deleted" in done.output
+    assert "answered:\n  HTTP/1.1 403 Forbidden\n" in done.output
+    found = outcome("tenant.py", "--request", "delete.http")
+    assert (found["outcome"], found["status"]) == ("answered", 403)
+
+
+def test_request_on_standard_input(folder: Path) -> None:
+    """With the bytes of the wire."""
+    sent = b"DELETE / HTTP/1.1\r\nHost: a\r\n\r\n"
+    done = run("tenant.py", "--request", "-", stdin=sent)
+    assert "403 Forbidden" in done.output
+
+
+def test_connection_closes(folder: Path) -> None:
+    """444 is no reply."""
+    (folder / "close.lua").write_text("ngx.exit(444)")
+    assert outcome("close.lua", "--request", "get.http")["outcome"] == "closed"
+
+
+def test_module_is_given(folder: Path) -> None:
+    """With its file; without it the script cannot be loaded."""
+    (folder / "names.lua").write_text("return { tenant = 'x' }")
+    (folder / "use.lua").write_text(
+        'ngx.req.set_header("X-Tenant", require("modules.names").tenant)'
+    )
+    found = outcome("use.lua", "--request", "get.http", "--module", "modules.names=names.lua")
+    assert "+ X-Tenant: x" in found["changes"]
+    done = run("use.lua", "--request", "get.http")
+    assert done.exit_code == 1
+    assert "module modules.names is not active" in done.output
+
+
+@pytest.mark.parametrize(
+    ("file", "code", "says"),
+    [
+        ("a.py", "import os", "script.*: line 1: "),
+        ("a.py", "def on_request(request):\n    return 1 // 0", "line 2: ZeroDivisionError"),
+        ("a.py", "def on_request(request):\n    while True:\n        pass", "50 ms of CPU time"),
+        ("a.lua", "local x = nil + 1", "line 1: "),
+        ("a.lua", "while true do end", "50 ms of CPU time"),
+    ],
+)
+def test_failures_have_exit_code_1(folder: Path, file: str, code: str, says: str) -> None:
+    """Code that is refused, and calls that fail: with the line of the hook."""
+    (folder / file).write_text(code)
+    done = run(file, "--request", "get.http")
+    assert done.exit_code == 1
+    assert says in done.output
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("none.py", "--request", "get.http"), "none.py: No such file"),
+        (("tenant.py", "--request", "none.http"), "none.http: No such file"),
+        (("tenant.py", "--request", "empty.http"), "empty.http: expected an HTTP message"),
+        (("tenant.py", "--request", "bad.http"), "bad.http: "),
+        (("tenant.py", "--request", "get.http", "--response", "bad.http"), "bad.http: "),
+        (("tenant.py", "--request", "get.http", "--as", "scripts.x"), "--as: expected"),
+        (("tenant.py", "--request", "get.http", "--as", "modules.x"), "expected a script"),
+        (("tenant.txt", "--request", "get.http"), "expected a name that ends in .py or .lua"),
+        (("tenant.py", "--request", "get.http", "--module", "x=y"), "--module: expected"),
+        (("tenant.py", "--request", "get.http", "--client", "\xe9"), "client: expected"),
+    ],
+)
+def test_wrong_words(folder: Path, words: tuple[str, ...], says: str) -> None:
+    """One line that names the place, and no traceback."""
+    (folder / "empty.http").write_text("\n\n")
+    (folder / "bad.http").write_text("GET / HTTP/1.1\nHost : x y\n")
+    done = run(*words)
+    assert done.exit_code != 0
+    assert says in done.output
+    assert "Traceback" not in done.output
