@@ -236,9 +236,13 @@ class Headers:
 
     def setdefault(self, name: Any, value: Any) -> str:
         """The value; it is set to ``value`` first if there is none."""
-        if self.get(name) is None:
+        known: str | None = self.get(name)
+        if known is None:
+            if isinstance(value, list | tuple) and not value:
+                raise ValueError(f"{name}: expected a value")
             self.set(name, value)
-        return self[name]
+            known = self[name]
+        return known
 
     def remove(self, name: Any) -> None:
         """Remove every value, if there is one."""

@@ -209,6 +209,36 @@ def test_head_does_not_grow_without_end() -> None:
     found["Y"] = "x" * 1500
 
 
+def test_list_that_is_too_long_changes_nothing() -> None:
+    """Neither in number nor in size; the values that there were stay."""
+    for values in (["a"] * 300, ["x" * 1000] * 100, [1, 2, "\n"]):
+        found = headers(b"A: 1", b"X: 1", b"B: 2")
+        with pytest.raises(ValueError, match="expected"):
+            found["X"] = values
+        assert (found.lines, found.changed) == ([b"A: 1", b"X: 1", b"B: 2"], False)
+
+
+def test_own_headers_do_not_grow_without_end() -> None:
+    """However they are added to."""
+    found = headers(x_forwarded_for=b"1.1.1.1")
+    with pytest.raises(ValueError, match="expected at most"):
+        found["X-Forwarded-For"] = "x" * 65536
+    for _ in range(16):
+        found.add("X-Forwarded-For", "x" * 1000)
+    with pytest.raises(ValueError, match="expected at most"):
+        found.add("X-Forwarded-For", "x" * 1000)
+    assert len(found["x-forwarded-for"]) < 17000
+
+
+def test_default_that_is_none_is_refused() -> None:
+    """There would be nothing to answer."""
+    found = headers(b"X: 1")
+    assert found.setdefault("X", []) == "1"
+    with pytest.raises(ValueError, match="Y: expected a value"):
+        found.setdefault("Y", [])
+    assert found.setdefault("Y", ["a", "b"]) == "a"
+
+
 def test_copy_is_written_apart() -> None:
     """Lines and own headers both."""
     found = headers(b"X: 1", host=b"a.test")
