@@ -85,8 +85,8 @@ class Listener:
         for _ in range(_BURST):
             if self._events == 0 or not self._accept():
                 return
-        # That was much for one event: the rest is for another turn of the reactor.
-        self._poller.left = 0
+        # That was much for one event.
+        self._poller.end_turn()
 
     def accept_all(self) -> None:
         """Accept whoever the kernel has greeted, paused or not: before it is closed."""

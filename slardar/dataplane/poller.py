@@ -97,6 +97,11 @@ class Poller:
 
     # For channels.
 
+    def end_turn(self) -> None:
+        """Leave events that are not in this batch to the next turn of the reactor: before
+        them come its timers and other readers."""
+        self.left = 0
+
     def make_pipe(self) -> bool:
         """Make the pipe, if there is none yet; False without descriptors for it."""
         if self.pipe_in < 0:

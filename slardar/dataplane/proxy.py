@@ -526,12 +526,14 @@ class DataPlane(Entry):
             self._next_room = self.clock.now + _ROOM_PAUSE
             if any(pool.shortage for pools in self._pools.values() for pool in pools.values()):
                 self._reactor.callLater(0, self._drop_idle)
+                self._poller.end_turn()
 
     def _exhausted(self) -> None:
         """No client can be accepted for want of a descriptor."""
         if self.clock.now >= self._next_room:
             self._next_room = self.clock.now + _ROOM_PAUSE
             self._reactor.callLater(0, self._drop_idle)
+            self._poller.end_turn()
 
     def _drop_idle(self) -> None:
         """Close the connections to servers that nobody uses: they are worth less than

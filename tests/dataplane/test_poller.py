@@ -185,6 +185,23 @@ def test_what_comes_meanwhile_belongs_to_the_turn(poller: Poller, connect: Conne
     assert min(len(protocol.data) for protocol in protocols) == BATCH // 3
 
 
+def test_turn_may_be_ended(poller: Poller, connect: Connect) -> None:
+    """What has to happen before anything else is left to the reactor's next turn."""
+    channel, far, _ = connect(unix=True)
+
+    class Ends(Recorder):
+        def received(self, channel: Any, data: Any) -> None:
+            super().received(channel, data)
+            far.send(b"x")
+            poller.end_turn()
+
+    channel.protocol = protocol = Ends()
+    far.send(b"x")
+    for turn in range(1, 4):
+        poller.doRead()
+        assert protocol.data == b"x" * turn
+
+
 def test_sweep_finds_the_late_ones(poller: Poller, connect: Connect, hand: HandReactor) -> None:
     """A deadline that has passed is told once; 0 is none, and a later one waits."""
     late, _, late_protocol = connect()
