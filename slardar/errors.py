@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["ConfigError", "ConflictError", "NotFoundError", "SlardarError", "StoreError"]
+__all__ = [
+    "ConfigError",
+    "ConflictError",
+    "NotFoundError",
+    "NotReadyError",
+    "SlardarError",
+    "StoreError",
+]
 
 
 class SlardarError(Exception):
@@ -40,3 +47,7 @@ class ConflictError(SlardarError):
 
 class StoreError(SlardarError):
     """The store could not be opened, read or written; nothing has been changed."""
+
+
+class NotReadyError(SlardarError):
+    """What is needed for it is not there at the moment; nothing has been changed."""

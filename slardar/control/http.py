@@ -32,7 +32,14 @@ from slardar.control.calls import (
     read_parameters,
     split_path,
 )
-from slardar.errors import ConfigError, ConflictError, NotFoundError, SlardarError, StoreError
+from slardar.errors import (
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    NotReadyError,
+    SlardarError,
+    StoreError,
+)
 
 __all__ = ["MAX_BODY", "MAX_CONNECTIONS", "ControlSite", "make_site"]
 
@@ -52,6 +59,7 @@ _STATUSES: Mapping[type[SlardarError], int] = {
     NotFoundError: 404,
     ConflictError: 409,
     ApplyError: 500,
+    NotReadyError: 503,
     StoreError: 503,
 }
 

@@ -21,7 +21,7 @@ from zope.interface import implementer
 from slardar.config import Settings
 from slardar.dataplane.inherited import adopt_sockets
 from slardar.dataplane.sockets import Opened, open_sockets
-from slardar.errors import SlardarError
+from slardar.errors import NotReadyError, SlardarError
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.report import HookTally
 from slardar.interfaces import IPlane
@@ -474,7 +474,7 @@ class Workers:
     async def _check_hook(self, message: messages.CheckHook) -> tuple[str, ...]:
         process = next((one for one in self._processes() if one.ready_at is not None), None)
         if process is None:
-            raise WorkerError("no worker runs that could look at the code: ask again")
+            raise NotReadyError("no worker runs that could look at the code: ask again")
         try:
             done = await process.tell(messages.encode(message))
         except WorkerGone:

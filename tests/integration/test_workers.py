@@ -432,7 +432,9 @@ def test_worker_that_hangs_is_replaced(traps: Team) -> None:
         assert client.recv(100) == b""
     assert time.monotonic() - begin < 10
     traps.wait_for("did not answer for 2 s")
-    traps.wait_for(r"worker-\d: .*traps.py.*pick")
+    # CPython may meet its end while it says where it is: in the middle of a call its list
+    # of frames is not always whole.
+    traps.wait_for(r"worker-\d: .*traps.py.*pick|ended by signal 11")
     until(traps.are_alive, "a replacement serves")
     assert len({*before.values(), *traps.pids().values()}) == 3
     for _ in range(10):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from slardar.errors import NotReadyError
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.loaded import mark_of
 from slardar.hooks.report import HookReport
@@ -22,7 +23,6 @@ from slardar.workers.messages import (
     Report,
     SuspendHook,
 )
-from slardar.workers.parent import WorkerError
 from tests.dataplane.kit import logged
 from tests.hooks.kit import code, hook, hooks
 from tests.workers.kit import failure_of, result_of, upstream
@@ -95,7 +95,7 @@ def test_nobody_there_to_check() -> None:
     team = Team(1, lambda process: setattr(process, "is_slow", True))
     team.workers.start()
     error = failure_of(team.workers.check_hook("python", "script.b", "code", None))
-    assert isinstance(error, WorkerError)
+    assert isinstance(error, NotReadyError)
     assert not isinstance(error, ScriptError)
 
 
