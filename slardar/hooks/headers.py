@@ -118,6 +118,13 @@ class Headers:
         twin.changed = self.changed
         return twin
 
+    def has_room(self, lines: int, size: int) -> bool:
+        """Whether so many lines, with so many bytes of names and values together, may
+        certainly be set."""
+        # Each of them, and of those that there are, has at most four bytes more.
+        lines += len(self._lines)
+        return lines <= _MAX_LINES and len(b"".join(self._lines)) + size + 4 * lines <= _MAX_SIZE
+
     # Reading.
 
     def get(self, name: Any, default: Any = None) -> Any:
