@@ -221,6 +221,12 @@ class Headers:
             lines[index:index] = made
         self.changed = True
 
+    def set_each(self, pairs: str) -> None:
+        """Set several, of which each is a line with its name and one with its value."""
+        texts = pairs.split("\n")
+        for index in range(0, len(texts), 2):
+            self.set(texts[index], texts[index + 1])
+
     def __setitem__(self, name: Any, value: Any) -> None:
         self.set(name, value)
 

@@ -93,7 +93,7 @@ class Api:
         is one, becomes the request's."""
         request = self._request
         if pending is not None:
-            _set_all(request.headers, pending)
+            request.headers.set_each(pending)
         self._request = _NOBODY
         if not self._ended and self._said is None:
             if self._reply is not None:
@@ -156,7 +156,7 @@ class Api:
 
     @crossing
     def set_headers(self, pending: str) -> None:
-        _set_all(self._request.headers, pending)
+        self._request.headers.set_each(pending)
 
     @crossing
     def clear_header(self, name: str) -> None:
@@ -369,8 +369,8 @@ class Api:
             "args", "choose", "clear_header", "exit", "exit_with", "header_lines",
             "http_version", "log",
             "module", "raw_header", "redirect", "reply_header", "say", "sent",
-            "set_args", "set_header", "set_headers", "set_method", "set_reply_header", "set_status", "set_uri",
-            "set_variable", "setting", "start_time", "status", "variable",
+            "set_args", "set_header", "set_headers", "set_method", "set_reply_header", "set_status",
+            "set_uri", "set_variable", "setting", "start_time", "status", "variable",
         )  # fmt: skip
         return {
             **FUNCTIONS,
@@ -380,14 +380,6 @@ class Api:
             "regex_names": group_names,
             "seed": lambda: time.time_ns() % 2**31,
         }
-
-
-def _set_all(headers: Headers, pending: str) -> None:
-    """Set headers that Lua has kept, of which each is a line with its name and one with its
-    value.  It keeps only what is good and has room."""
-    texts = pending.split("\n")
-    for index in range(0, len(texts), 2):
-        headers.set(texts[index], texts[index + 1])
 
 
 def by_name(headers: Headers) -> dict[str, list[str]]:

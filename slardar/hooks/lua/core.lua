@@ -20,7 +20,7 @@ local EXIT, BUDGET, MEMORY = {}, {}, {}
 
 -- Instructions between two looks, which cost a tenth of a microsecond, and looks between
 -- two readings of the clock, which cost one.
-local CALM, SELDOM = 32, 10
+local CALM, SELDOM = 48, 6
 
 -- With a string of a mebibyte one instruction can take a millisecond or two, and from a
 -- large string one of a mebibyte is made in a few.  So once a script has made, or let go,
@@ -42,7 +42,7 @@ local NESTED = 200
 
 -- Headers, and bytes of them, that wait here for the end of a call.  Python says when there
 -- is less room in the request.
-local LINES, BYTES = 64, 2048
+local LINES, BYTES = core.lines, core.bytes
 
 -- The environment of a script that does not run.
 local nothing = {}

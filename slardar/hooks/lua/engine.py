@@ -11,7 +11,7 @@ from slardar.hooks.engine import MAX_CODE, Engine, HookFailure, Log, Script, Scr
 from slardar.hooks.headers import Headers
 from slardar.hooks.lua.api import ADDED, Api, by_name
 from slardar.hooks.lua.crossing import said
-from slardar.hooks.lua.runtime import ROOM, Runtime
+from slardar.hooks.lua.runtime import PENDING_BYTES, PENDING_LINES, ROOM, Runtime
 from slardar.hooks.lua.source import find_modules, located
 from slardar.hooks.objects import HookRequest, HookResponse
 
@@ -24,10 +24,6 @@ _MUCH: Final = 1 << 20
 
 #: A script that may set headers of the reply.
 _REPLIES: Final = re.compile(r"\bheader\b")
-#: Headers of the request that may wait in Lua for the end of a call, and bytes of them; the
-#: numbers are those of core.lua.
-_PENDING_LINES: Final = 64
-_PENDING_BYTES: Final = 2048
 
 
 class LuaScript(Script):
@@ -67,7 +63,7 @@ class LuaScript(Script):
         api.begin(self.name, self._modules, request)
         method = request.method
         # Most calls need no argument, which would take a while to be passed.
-        if self._sets and not request.headers.has_room(_PENDING_LINES, _PENDING_BYTES):
+        if self._sets and not request.headers.has_room(PENDING_LINES, PENDING_BYTES):
             answer = engine.runtime.run(self._run, method, True)
         elif method == "GET":
             answer = engine.runtime.run(self._run)

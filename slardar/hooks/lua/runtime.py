@@ -25,7 +25,7 @@ from lupa.luajit21 import (  # type: ignore[import-untyped]
 from slardar.hooks.errno import ERRNOS
 from slardar.hooks.lua.crossing import said
 
-__all__ = ["MIN_MEMORY", "ROOM", "Failed", "Runtime"]
+__all__ = ["MIN_MEMORY", "PENDING_BYTES", "PENDING_LINES", "ROOM", "Failed", "Runtime"]
 
 #: Bytes that one call may add to what is in use.
 ROOM: Final = 8 << 20
@@ -33,6 +33,9 @@ ROOM: Final = 8 << 20
 _SPARE: Final = 4 << 20
 #: Bytes by which what is in use may change until the limit is set anew.
 _SLACK: Final = 256 << 10
+#: Headers of a request that may wait in Lua for the end of a call, and bytes of them.
+PENDING_LINES: Final = 64
+PENDING_BYTES: Final = 2048
 #: Bytes of memory that an engine can work with.
 MIN_MEMORY: Final = 2 * ROOM
 
@@ -91,6 +94,8 @@ class Runtime:
                 "budget": budget,
                 "room": ROOM - _SPARE,
                 "slack": _SLACK,
+                "lines": PENDING_LINES,
+                "bytes": PENDING_BYTES,
                 "errnos": "".join(f"{n} {e.code} {e.msg}\n" for n, e in ERRNOS.items()),
                 "null": lua.eval("newproxy(false)"),
             }
