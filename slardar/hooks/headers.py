@@ -118,6 +118,13 @@ class Headers:
         twin.changed = self.changed
         return twin
 
+    def has_room(self, lines: int, size: int) -> bool:
+        """Whether so many lines, with so many bytes of names and values together, may
+        certainly be set."""
+        # Each of them, and of those that there are, has at most four bytes more.
+        lines += len(self._lines)
+        return lines <= _MAX_LINES and len(b"".join(self._lines)) + size + 4 * lines <= _MAX_SIZE
+
     # Reading.
 
     def get(self, name: Any, default: Any = None) -> Any:
@@ -213,6 +220,12 @@ class Headers:
                 del lines[place]
             lines[index:index] = made
         self.changed = True
+
+    def set_each(self, pairs: str) -> None:
+        """Set several, of which each is a line with its name and one with its value."""
+        texts = pairs.split("\n")
+        for index in range(0, len(texts), 2):
+            self.set(texts[index], texts[index + 1])
 
     def __setitem__(self, name: Any, value: Any) -> None:
         self.set(name, value)

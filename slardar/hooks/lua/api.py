@@ -88,9 +88,12 @@ class Api:
         self._request = _NOBODY
         self._own = self._said = self._reply = None
 
-    def end(self) -> None:
-        """It has ended: its answer, if there is one, becomes the request's."""
+    def end(self, pending: str | None) -> None:
+        """It has ended: the headers that waited for that are set, and its answer, if there
+        is one, becomes the request's."""
         request = self._request
+        if pending is not None:
+            request.headers.set_each(pending)
         self._request = _NOBODY
         if not self._ended and self._said is None:
             if self._reply is not None:
@@ -129,9 +132,6 @@ class Api:
 
     # What it asks for.
 
-    def method(self) -> str:
-        return self._request.method
-
     @crossing
     def set_method(self, name: str) -> None:
         self._request.method = name
@@ -153,6 +153,10 @@ class Api:
         except ValueError as error:
             return said(error)
         return None
+
+    @crossing
+    def set_headers(self, pending: str) -> None:
+        self._request.headers.set_each(pending)
 
     @crossing
     def clear_header(self, name: str) -> None:
@@ -364,9 +368,9 @@ class Api:
         own = (
             "args", "choose", "clear_header", "exit", "exit_with", "header_lines",
             "http_version", "log",
-            "method", "module", "raw_header", "redirect", "reply_header", "say", "sent",
-            "set_args", "set_header", "set_method", "set_reply_header", "set_status", "set_uri",
-            "set_variable", "setting", "start_time", "status", "variable",
+            "module", "raw_header", "redirect", "reply_header", "say", "sent",
+            "set_args", "set_header", "set_headers", "set_method", "set_reply_header", "set_status",
+            "set_uri", "set_variable", "setting", "start_time", "status", "variable",
         )  # fmt: skip
         return {
             **FUNCTIONS,

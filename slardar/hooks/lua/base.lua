@@ -155,7 +155,7 @@ function base.loadstring(text, name)
 end
 
 function base.getfenv()
-    return core.current().env
+    return core.environment()
 end
 
 for _, name in ipairs({

@@ -10,7 +10,7 @@ local core = ...
 local type, tostring, rawset, next = type, tostring, rawset, next
 local rawpcall, rawerror = pcall, error
 local setfenv, setmetatable, loadstring = setfenv, setmetatable, loadstring
-local count, sethook, getinfo = collectgarbage, debug.sethook, debug.getinfo
+local used, sethook, getinfo = gcinfo, debug.sethook, debug.getinfo
 local str_byte, str_sub, str_find = string.byte, string.sub, string.find
 local clock, module_code = core.py.clock, core.py.module
 local budget, room = core.budget, core.room / 1024
@@ -18,19 +18,31 @@ local budget, room = core.budget, core.room / 1024
 -- What ends a script without being an error of its own: no script can catch these.
 local EXIT, BUDGET, MEMORY = {}, {}, {}
 
--- Instructions between two looks, and looks between two readings of the clock, which cost
--- a microsecond.
-local STEP, RARELY = 16, 20
+-- Instructions between two looks, which cost a tenth of a microsecond, and looks between
+-- two readings of the clock, which cost one.
+local CALM, SELDOM = 48, 6
 
--- With a string of a mebibyte one instruction can take a millisecond or two.  So the
--- clock is read the more often, the larger what a script has made, or let go, between
--- two looks: at every look from HUGE on, and then for the rest of a call there is a look
--- after CLOSELY instructions.  In KiB.
-local LARGE, HUGE, CLOSELY = 64, 1024, 4
+-- With a string of a mebibyte one instruction can take a millisecond or two, and from a
+-- large string one of a mebibyte is made in a few.  So once a script has made, or let go,
+-- more than SMALL between two looks, or does what takes long, there is a look after STEP
+-- instructions for the rest of the call, and in each call from now on if it has made that.
+-- The clock is then read the more often, the larger what there was: at every look from
+-- HUGE on, when there is one after CLOSELY instructions.  That is for the slowest there is,
+-- to make a number of a text: 3 us for a KiB.  What is let go counts for the next calls
+-- from LARGE on, since it may be what others have made.  In KiB.
+local STEP, RARELY = 16, 20
+local SMALL, LARGE, HUGE, CLOSELY = 4, 64, 384, 4
+
+-- KiB by which what is in use may differ from what it was when Python set the limit.
+local SLACK = core.slack / 1024
 
 -- Protected calls inside each other: as many as Lua without a compiler can have.  To
 -- unwind more of them takes long.
 local NESTED = 200
+
+-- Headers, and bytes of them, that wait here for the end of a call.  Python says when there
+-- is less room in the request.
+local LINES, BYTES = core.lines, core.bytes
 
 -- The environment of a script that does not run.
 local nothing = {}
@@ -38,12 +50,21 @@ local nothing = {}
 -- The call that runs.
 local nobody = { largest = 0 }
 local script, started, looks, tripped = nobody, nil, 0, false
--- Looks between two readings of the clock in this call, and whether it is looked at closely.
-local rarely, close = RARELY, false
+-- Instructions between two looks in this call, and looks between two readings of the
+-- clock.  Between calls they are CALM and SELDOM.
+local step, rarely = CALM, SELDOM
 -- KiB in use at the last look, and the least that there were.
 local last, floor = 0, 0
+-- KiB in use when Python set the limit.
+local limited = -math.huge
 -- Coroutines, and protected calls, inside each other.
 local depth, nested = 0, 0
+
+-- Of the call that runs, what need not cross to Python: the method, the headers that are
+-- set (each a line of its name and one of its value), and how many more of them, and of
+-- their bytes, may be kept here.  A field that is nil would be made anew each time.
+local call = { method = "GET", pending = false, lines = 0, bytes = 0 }
+core.call = call
 
 local check
 
@@ -54,14 +75,30 @@ local function trip()
     rawerror(BUDGET, 0)
 end
 
-local function weigh(size)
-    if size > script.largest then
-        script.largest = size
-        rarely = size < HUGE and RARELY * LARGE / size or 1
+-- From now on there is a look after so many instructions, or fewer.
+local function watch(instructions)
+    if step > instructions then
+        if step == CALM then
+            rarely = RARELY
+        end
+        step = instructions
+        sethook(check, "", step)
     end
-    if size >= HUGE and not close then
-        close, looks = true, RARELY
-        sethook(check, "", CLOSELY)
+end
+
+local function weigh(change)
+    watch(STEP)
+    local size = change < 0 and -change or change
+    if size > script.largest and (change > 0 or size > LARGE) then
+        script.largest = size
+    end
+    local often = HUGE / size
+    if often < rarely then
+        rarely = often
+    end
+    if size >= HUGE and step > CLOSELY then
+        looks = RARELY
+        watch(CLOSELY)
     end
 end
 
@@ -69,14 +106,14 @@ check = function()
     if script == nobody then
         return
     end
-    local now = count("count")
+    local now = used()
     local change = now - last
     last = now
     if now < floor then
         floor = now
     end
-    if change > LARGE or change < -LARGE then
-        weigh(change < 0 and -change or change)
+    if change > SMALL or change < -SMALL then
+        weigh(change)
     end
     looks = looks + 1
     if looks < rarely then
@@ -86,7 +123,7 @@ check = function()
     now = clock()
     if not started then
         -- What was done before counts as if it had taken long, where it may have.
-        started = close and now - 0.4 * budget or now
+        started = step == CLOSELY and now - 0.4 * budget or now
     elseif now - started > budget then
         -- From now on every instruction raises, so that a pcall in a loop ends too.
         tripped = true
@@ -95,36 +132,47 @@ check = function()
     end
 end
 
--- For what takes long in a few instructions: the next look reads the clock.
+-- For what takes long in a few instructions: the next look, which is soon, reads the clock.
 function core.costly()
     looks = RARELY
+    watch(STEP)
 end
 
 -- A call into Python may need memory where failing is not possible; it is made only
 -- while there is some left.
 function core.ready()
-    if count("count") - floor > room then
+    if used() - floor > room then
         rawerror(MEMORY, 0)
+    end
+end
+
+-- A script that has made larger things is looked at from the beginning.
+local function beware(largest)
+    watch(STEP)
+    if HUGE / largest < RARELY then
+        rarely = HUGE / largest
+    end
+    if largest >= HUGE then
+        started = clock()
     end
 end
 
 local function begin(owner)
     script, started, looks, depth, nested = owner, nil, 0, 0, 0
-    floor = count("count")
+    floor = used()
     last = floor
-    local largest = owner.largest
-    rarely = largest > LARGE and RARELY * LARGE / largest or RARELY
-    if largest >= HUGE then
-        started = clock()
+    call.method, call.pending, call.lines = "GET", false, 0
+    if owner.largest > SMALL then
+        beware(owner.largest)
     end
 end
 
 -- How a call ended: nothing, or the kind of failure and what it says.
 local function finish(ok, err)
     local late = tripped
-    if late or close then
-        tripped, close = false, false
-        sethook(check, "", STEP)
+    if late or step ~= CALM then
+        tripped, step, rarely = false, CALM, SELDOM
+        sethook(check, "", CALM)
     end
     script = nobody
     if late then
@@ -148,11 +196,14 @@ end
 
 -- What was the request's own is nobody's any more.
 local function ended(owner, chunk, kind, message)
-    owner.env, owner.ctx, owner.settings = nil, nil, nil
+    owner.env, owner.ctx, owner.settings = false, false, false
     setfenv(chunk, nothing)
+    local pending = call.pending
+    call.pending = false
     if kind then
         return kind, message
     end
+    return pending or nil
 end
 
 local function recover()
@@ -164,6 +215,11 @@ core.outer = { [finish] = true, [recover] = true }
 -- For Python, when a call ended in a way that only it saw.
 core.recover = recover
 
+-- For Python, when it has set the limit.
+function core.limited()
+    limited = used()
+end
+
 function core.exit()
     rawerror(EXIT, 0)
 end
@@ -171,6 +227,15 @@ end
 -- The script that runs.
 function core.current()
     return script
+end
+
+-- Its environment, which is seen now, and so is its own.
+function core.environment()
+    local env = script.env
+    if env then
+        rawset(env, "_G", env)
+    end
+    return env
 end
 
 -- pcall and its kin, for which an end is no error.
@@ -298,13 +363,13 @@ local function global(owner, name)
     end
     local make = core.makers[name]
     if make then
-        return make(owner)
+        value = make(owner)
+    elseif core.libs[name] then
+        value = view(core.libs[name])
     end
-    value = core.libs[name]
-    if value then
-        return view(value)
-    end
-    return nil
+    -- That much was made by us, and only once.
+    last = used()
+    return value
 end
 
 -- Modules that are always there, by the name that `require` knows them by.
@@ -365,15 +430,22 @@ function core.compile_text(text, name)
     return setfenv(chunk, script.env)
 end
 
--- A script: a function that runs it, and one that requires a module for it.
-function core.load(name, code)
+-- A script: a function that runs it, one that requires a module for it, and one that lets
+-- go what its modules keep.
+function core.load(name, code, sets)
     local chunk, err = compile(name, code)
     if not chunk then
         return nil, err
     end
-    local owner = { name = name, loaded = {}, loading = {}, largest = #code / 1024 }
+    local owner = {
+        name = name, loaded = {}, loading = {}, largest = #code / 1024,
+        env = false, ctx = false, settings = false,
+    }
     local shared = setmetatable({}, {
         __index = function(t, key)
+            if key == "_G" then
+                return core.environment()
+            end
             local value = global(owner, key)
             if value ~= nil then
                 rawset(t, key, value)
@@ -387,13 +459,46 @@ function core.load(name, code)
     local meta = { __index = shared, __metatable = false }
     owner.meta = meta
 
-    local function run()
-        begin(owner)
-        local env = setmetatable({}, meta)
-        env._G = env
-        owner.env = env
-        setfenv(chunk, env)
-        return ended(owner, chunk, finish(rawpcall(chunk)))
+    -- The environment while nothing was ever put into it: most scripts have only locals,
+    -- so that one serves for many calls.
+    local env
+
+    local lines = sets and LINES or 0
+
+    -- `method` is that of the request, unless it is GET, and `tight` says that there is
+    -- hardly room for another header.  Answers true if the limit must be set first, then
+    -- nil or the headers that are to be set, or how it failed.
+    local function run(method, tight)
+        local now = used()
+        local more = now - limited
+        if more > SLACK or more < -SLACK then
+            return true
+        end
+        script, started, looks, depth, nested = owner, nil, 0, 0, 0
+        floor, last = now, now
+        call.method, call.pending = method or "GET", false
+        call.lines, call.bytes = tight and 0 or lines, BYTES
+        local largest = owner.largest
+        if largest > SMALL then
+            beware(largest)
+        end
+        local mine = env
+        if mine then
+            env = nil
+        else
+            mine = setmetatable({}, meta)
+            setfenv(chunk, mine)
+        end
+        owner.env = mine
+        local ok, err = rawpcall(chunk)
+        if ok and step == CALM and not next(mine) then
+            -- The same as below, for the most.
+            env, script, owner.ctx, owner.settings = mine, nobody, false, false
+            local pending = call.pending
+            call.pending = false
+            return pending or nil
+        end
+        return ended(owner, chunk, finish(ok, err))
     end
 
     local function prepare(wanted)
@@ -404,7 +509,7 @@ function core.load(name, code)
 
     local function forget()
         ended(owner, chunk)
-        owner.loaded, owner.loading = {}, {}
+        env, owner.loaded, owner.loading = nil, {}, {}
         for key in next, shared do
             shared[key] = nil
         end
@@ -416,4 +521,4 @@ end
 
 -- Nothing is reachable from a hook's closure after this.
 setmetatable(core.outer, { __mode = "k" })
-sethook(check, "", STEP)
+sethook(check, "", CALM)

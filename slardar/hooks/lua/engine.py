@@ -11,7 +11,7 @@ from slardar.hooks.engine import MAX_CODE, Engine, HookFailure, Log, Script, Scr
 from slardar.hooks.headers import Headers
 from slardar.hooks.lua.api import ADDED, Api, by_name
 from slardar.hooks.lua.crossing import said
-from slardar.hooks.lua.runtime import ROOM, Runtime
+from slardar.hooks.lua.runtime import PENDING_BYTES, PENDING_LINES, ROOM, Runtime
 from slardar.hooks.lua.source import find_modules, located
 from slardar.hooks.objects import HookRequest, HookResponse
 
@@ -37,9 +37,13 @@ class LuaScript(Script):
         modules: Mapping[str, str],
         requires: frozenset[str],
         replies: bool,
+        sets: bool,
     ) -> None:
         self.name = name
         self.on_replies = replies
+        #: It may set headers of the request, which wait in Lua for the end of a call where
+        #: there is room for them in any case.
+        self._sets = sets
         self.requires = requires
         self._engine = engine
         self._run, self._prepare, self._forget = functions
@@ -57,12 +61,19 @@ class LuaScript(Script):
             engine.count(self)
         api = engine.api
         api.begin(self.name, self._modules, request)
-        failure = engine.runtime.call(self._run)
-        if failure is None and not self.held:
-            api.end()
+        method = request.method
+        # Most calls need no argument, which would take a while to be passed.
+        if self._sets and not request.headers.has_room(PENDING_LINES, PENDING_BYTES):
+            answer = engine.runtime.run(self._run, method, True)
+        elif method == "GET":
+            answer = engine.runtime.run(self._run)
+        else:
+            answer = engine.runtime.run(self._run, method)
+        if (answer is None or type(answer) is str) and not self.held:
+            api.end(answer)
             return
         api.abandon()
-        raise engine.failure(self, failure)
+        raise engine.failure(self, answer)
 
     def on_response(self, request: HookRequest, response: HookResponse) -> None:
         """Set the headers that it asked for while it saw the request."""
@@ -142,12 +153,19 @@ class LuaEngine(Engine):
                 raise ScriptError(f"{name}: line {line}: module {module} is not active")
         requires = self._closure(named, modules)
         texts = [code, *(modules[one] for one in requires)]
+        sets = any("set_header" in text for text in texts)
         try:
-            functions = self.runtime.load(name, "" if is_module else self._text(name, code))
+            functions = self.runtime.load(name, "" if is_module else self._text(name, code), sets)
         except ValueError as error:
             raise ScriptError(located(name, str(error))) from None
         script = LuaScript(
-            self, name, functions, modules, requires, any(map(_REPLIES.search, texts))
+            self,
+            name,
+            functions,
+            modules,
+            requires,
+            any(map(_REPLIES.search, texts)),
+            sets,
         )
         for module in (name,) if is_module else find_modules(code):
             failure = None if module in _BUILTIN else script.prepare(module)
@@ -196,7 +214,7 @@ class LuaEngine(Engine):
 
     def failure(self, script: LuaScript, failure: Any) -> HookFailure:
         """What a call of a script came to."""
-        if failure is None:
+        if not isinstance(failure, tuple):
             held, script.held = script.held, 0
             return HookFailure(
                 "memory",

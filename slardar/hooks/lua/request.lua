@@ -7,7 +7,7 @@ local setmetatable, rawget, unpack = setmetatable, rawget, unpack
 local find, sub, gsub, lower = string.find, string.sub, string.gsub, string.lower
 local py, ready, text, expect = core.py, core.ready, core.text, core.expect
 local decode_args, encode_args, absent = core.decode_args, core.encode_args, core.absent
-local put_field, exit = core.put_field, core.exit
+local put_field, exit, call = core.put_field, core.exit, core.call
 
 -- The values of a table as a list of texts; what is none raises.
 local MANY = 100
@@ -42,6 +42,15 @@ end
 local function checked(problem)
     if problem then
         error(problem, 3)
+    end
+end
+
+-- What waits in `call` is done before headers are read, or written otherwise.
+local function settle()
+    local pending = call.pending
+    if pending then
+        call.pending = false
+        checked(py.set_headers(pending))
     end
 end
 
@@ -87,6 +96,7 @@ core.var_meta = {
             error("bad variable name: expected a string, got " .. type(name), 2)
         end
         ready()
+        settle()
         return py.variable(text(name, 1, "var"))
     end,
     __newindex = function(_, name, value)
@@ -117,10 +127,10 @@ end
 
 local req = {}
 core.req = req
-local get_method, set_header = py.method, py.set_header
+local set_header = py.set_header
 
 function req.get_method()
-    return get_method()
+    return call.method
 end
 
 function req.set_method(method)
@@ -131,6 +141,7 @@ function req.set_method(method)
     end
     ready()
     checked(py.set_method(name))
+    call.method = name
 end
 
 local headers_meta = {
@@ -146,6 +157,7 @@ local headers_meta = {
 function req.get_headers(limit, raw)
     limit = tonumber(limit) or 100
     ready()
+    settle()
     local lines = py.header_lines()
     local fields, n, at, truncated = {}, 0, 1, nil
     while true do
@@ -166,14 +178,43 @@ function req.get_headers(limit, raw)
     return raw and fields or setmetatable(fields, headers_meta), truncated
 end
 
+-- Names that Python has taken with any value of printable ASCII, by how long they are.
+local good, room = {}, 256
+
+local function remember(name)
+    -- A host must be one, and those that must not be set are refused.
+    if #name > 64 or good[name] or lower(name) == "host" then
+        return
+    end
+    if room == 0 then
+        good, room = {}, 256
+    end
+    good[name], room = #name, room - 1
+end
+
 function req.set_header(name, value)
+    if type(value) == "string" then
+        local size = good[name]
+        if size and call.lines > 0 then
+            size = call.bytes - size - #value
+            if size >= 0 and not find(value, "[^ -~]") then
+                local pending = call.pending
+                call.lines, call.bytes = call.lines - 1, size
+                call.pending = pending and pending .. "\n" .. name .. "\n" .. value
+                    or name .. "\n" .. value
+                return
+            end
+        end
+    end
     name = text(name, 1, "set_header")
     ready()
+    settle()
     if type(value) == "string" then
         local problem = set_header(name, value)
         if problem then
             error(problem, 2)
         end
+        remember(name)
     elseif value == nil then
         checked(py.clear_header(name))
     else
@@ -184,6 +225,7 @@ end
 function req.clear_header(name)
     name = text(name, 1, "clear_header")
     ready()
+    settle()
     checked(py.clear_header(name))
 end
 
@@ -221,6 +263,7 @@ end
 
 function req.raw_header(without_line)
     ready()
+    settle()
     return py.raw_header(without_line == true)
 end
 

@@ -3,10 +3,11 @@
 The interpreter only: compiled traces would run no hook, so no budget.  What a script may
 do is decided by the Lua files beside this one.
 
-Memory: LuaJIT's allocator is given a limit before each call, :data:`ROOM` above what is in
-use then.  So no call can take the whole, and there is always room for the next one to
-begin; and since one string cannot be larger, no single instruction takes longer than a
-few milliseconds.
+Memory: LuaJIT's allocator is given a limit before a call, :data:`ROOM` above what is in
+use then; those of scripts share one until what is in use has changed by :data:`_SLACK`.
+So no call can take the whole, and there is always room for the next one to begin; and
+since one string cannot be larger, no single instruction takes longer than a few
+milliseconds.
 """
 
 from __future__ import annotations
@@ -24,12 +25,17 @@ from lupa.luajit21 import (  # type: ignore[import-untyped]
 from slardar.hooks.errno import ERRNOS
 from slardar.hooks.lua.crossing import said
 
-__all__ = ["MIN_MEMORY", "ROOM", "Failed", "Runtime"]
+__all__ = ["MIN_MEMORY", "PENDING_BYTES", "PENDING_LINES", "ROOM", "Failed", "Runtime"]
 
 #: Bytes that one call may add to what is in use.
 ROOM: Final = 8 << 20
 #: Bytes of them that are left for what Python answers: three of a mebibyte, at most.
 _SPARE: Final = 4 << 20
+#: Bytes by which what is in use may change until the limit is set anew.
+_SLACK: Final = 256 << 10
+#: Headers of a request that may wait in Lua for the end of a call, and bytes of them.
+PENDING_LINES: Final = 64
+PENDING_BYTES: Final = 2048
 #: Bytes of memory that an engine can work with.
 MIN_MEMORY: Final = 2 * ROOM
 
@@ -67,6 +73,8 @@ class Runtime:
             raise ValueError(f"memory: expected at least {MIN_MEMORY} bytes, got {memory}")
         self._on_full = on_full
         self._full = memory - ROOM
+        #: Whether the limit is what Lua thinks that it is.
+        self._is_limited = False
         lua = LuaRuntime(
             encoding="latin-1",
             source_encoding="latin-1",
@@ -85,6 +93,9 @@ class Runtime:
                 "py": lua.table_from(functions),
                 "budget": budget,
                 "room": ROOM - _SPARE,
+                "slack": _SLACK,
+                "lines": PENDING_LINES,
+                "bytes": PENDING_BYTES,
                 "errnos": "".join(f"{n} {e.code} {e.msg}\n" for n, e in ERRNOS.items()),
                 "null": lua.eval("newproxy(false)"),
             }
@@ -98,6 +109,7 @@ class Runtime:
         self._load: Any = core["load"]
         self._check: Any = core["check"]
         self._recover: Any = core["recover"]
+        self._limited: Any = core["limited"]
         lua.gccollect()
 
     @property
@@ -125,13 +137,13 @@ class Runtime:
             return f"{name}: {answer[0]}"
         return answer  # type: ignore[no-any-return]
 
-    def load(self, name: str, code: str) -> tuple[Any, Any, Any]:
+    def load(self, name: str, code: str, sets: bool) -> tuple[Any, Any, Any]:
         """A script's functions: to run it, to require a module for it, to forget all
-        that its modules keep.
+        that its modules keep.  ``sets``: headers may wait for the end of a call.
 
         Raises ValueError with Lua's message.
         """
-        answer = self.call(self._load, name, code)
+        answer = self.call(self._load, name, code, sets)
         if len(answer) != 3:
             raise ValueError(answer[1])
         return answer  # type: ignore[no-any-return]
@@ -141,22 +153,28 @@ class Runtime:
 
         One that ended as no function of ours does answers as :data:`Failed`.
         """
-        lua = self._lua
-        used = lua.get_memory_used(True)
-        if used > self._full:
-            lua.gccollect()
-            used = lua.get_memory_used(True)
-            if used > self._full:
-                self._on_full()
-                used = lua.get_memory_used(True)
-        lua.set_max_memory(used + ROOM, True)
+        self._limit(ROOM)
         try:
             return function(*arguments)
-        except LuaMemoryError:
-            return self._rescue("memory", "")
         except Exception as error:
-            # Of Lua's own, or one of Python's that it has carried.
-            return self._rescue("error", said(error).partition("stack traceback:")[0])
+            return self._failed(error)
+        except BaseException:
+            self._rescue("error", "")
+            raise
+
+    def run(self, function: Any, *arguments: Any) -> Any:
+        """The same for a script's function, which says whether the limit must be set."""
+        try:
+            answer = function(*arguments) if self._is_limited else True
+            while answer is True:
+                # Less by what the next calls may find less in use than there is now.
+                self._limit(ROOM - _SLACK)
+                self._limited()
+                self._is_limited = True
+                answer = function(*arguments)
+            return answer
+        except Exception as error:
+            return self._failed(error)
         except BaseException:
             self._rescue("error", "")
             raise
@@ -169,7 +187,28 @@ class Runtime:
         finally:
             self._full = full
 
+    def _limit(self, room: int) -> None:
+        """Let Lua use so many bytes more than now."""
+        self._is_limited = False
+        lua = self._lua
+        used = lua.get_memory_used(True)
+        if used > self._full:
+            lua.gccollect()
+            used = lua.get_memory_used(True)
+            if used > self._full:
+                self._on_full()
+                used = lua.get_memory_used(True)
+        lua.set_max_memory(used + room, True)
+
+    def _failed(self, error: Exception) -> Failed:
+        """How a call failed that raised this."""
+        if isinstance(error, LuaMemoryError):
+            return self._rescue("memory", "")
+        # Of Lua's own, or one of Python's that it has carried.
+        return self._rescue("error", said(error).partition("stack traceback:")[0])
+
     def _rescue(self, kind: str, message: str) -> Failed:
+        self._is_limited = False
         lua = self._lua
         lua.gccollect()
         lua.set_max_memory(lua.get_memory_used(True) + ROOM, True)

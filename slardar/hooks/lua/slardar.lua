@@ -202,9 +202,8 @@ local meta = {
             return own
         end
         local owner = core.current()
-        local known = owner.settings and owner.settings[key]
-        if known ~= nil then
-            return known
+        if owner.settings and owner.settings[key] ~= nil then
+            return owner.settings[key]
         end
         ready()
         local json = py.setting(text(key, 1, "slardar"))

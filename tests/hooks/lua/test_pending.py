@@ -1,0 +1,155 @@
+"""What a script sets waits in Lua for its end, and nobody can tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from slardar.hooks.engine import HookFailure
+from tests.hooks.lua.helpers import failure, make_engine, make_request, run, said
+
+#: From the second time on a name is known, and its header waits.
+KNOWN = "ngx.req.set_header('X-A', '0') ngx.req.set_header('X-B', '0') "
+
+
+def pairs(request: Any) -> list[tuple[str, str]]:
+    """The headers that begin with X-."""
+    return [pair for pair in request.headers.items() if pair[0].lower().startswith("x-")]
+
+
+def test_set_at_the_end(engine: Any) -> None:
+    """What waits is there when the script has ended, the last value of each name."""
+    code = KNOWN + "for i = 1, 5 do ngx.req.set_header('X-A', 'v' .. i) end"
+    assert pairs(run(engine, code)) == [("X-A", "v5"), ("X-B", "0")]
+
+
+def test_each_way_to_end(engine: Any) -> None:
+    """A script that lets the request go on in the midst has set what it did before."""
+    for end in ("return", "ngx.exit(ngx.OK)", "pcall(error) ngx.exit(ngx.DECLINED)"):
+        code = f"{KNOWN} ngx.req.set_header('X-B', 'b') do {end} end ngx.req.set_header('X-B', 'c')"
+        assert pairs(run(engine, code)) == [("X-A", "0"), ("X-B", "b")]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        "ngx.req.get_headers()['x-a']",
+        "ngx.var.http_x_a",
+        "ngx.req.raw_header(true):match('X%-A: (%w+)')",
+    ],
+)
+def test_reads_see_it(engine: Any, read: str) -> None:
+    """Whoever reads headers sees what was set before."""
+    code = KNOWN + f"ngx.req.set_header('X-A', 'seen') ngx.say({read})"
+    assert said(engine, code) == "seen"
+
+
+def test_order(engine: Any) -> None:
+    """What is set, cleared and set with several values happens in that order."""
+    code = KNOWN + (
+        "ngx.req.set_header('X-A', '1') ngx.req.clear_header('X-A')"
+        " ngx.req.set_header('X-B', '1') ngx.req.set_header('X-B', {'2', '3'})"
+        " ngx.req.set_header('X-A', '4')"
+    )
+    assert sorted(pairs(run(engine, code))) == [("X-A", "4"), ("X-B", "2"), ("X-B", "3")]
+
+
+def test_wrong_values(engine: Any) -> None:
+    """A value that may not be set raises where it is, though the name is known."""
+    for value in (r"'a\nX-C: b'", r"'\0'", "'x'..string.char(127)"):
+        kind, message = failure(engine, f"{KNOWN}\nngx.req.set_header('X-A', {value})")
+        assert kind == "error"
+        assert message.startswith("script.x: line 2: X-A: expected a text of ISO-8859-1")
+    for name in ("Host", "hOST"):
+        code = f"ngx.req.set_header('{name}', 'a.test')\nngx.req.set_header('{name}', 'a b')"
+        assert failure(engine, code)[1].startswith("script.x: line 2: host: ")
+
+
+def test_failure_leaves_nothing(engine: Any) -> None:
+    """What a script that failed has set is neither in its request nor in the next one."""
+    request = make_request()
+    script = engine.load(
+        "script.x",
+        KNOWN
+        + "if ngx.req.get_method() == 'PUT' then ngx.req.set_header('X-A', 'bad') error() end",
+        {},
+    )
+    script.on_request(make_request())
+    with pytest.raises(HookFailure):
+        script.on_request(make_request(method="PUT"))
+    script.on_request(request)
+    assert pairs(request) == [("X-A", "0"), ("X-B", "0")]
+
+
+def test_many(engine: Any) -> None:
+    """More than may wait are set as well."""
+    code = "for k = 1, 2 do for i = 1, 100 do ngx.req.set_header('X-' .. i, k .. 'v' .. i) end end"
+    assert pairs(run(engine, code)) == [(f"X-{i}", f"2v{i}") for i in range(1, 101)]
+    code = KNOWN + "for i = 1, 9 do ngx.req.set_header('X-A', ('x'):rep(1000) .. i) end"
+    assert pairs(run(engine, code)) == [("X-A", "x" * 1000 + "9"), ("X-B", "0")]
+
+
+def test_no_room(engine: Any) -> None:
+    """Where a request has no room left, the script's line is told, and may be caught."""
+    run(engine, KNOWN)
+    full = tuple(f"N{number}: 1" for number in range(255))
+    code = "ngx.req.set_header('X-A', '1')\nngx.req.set_header('X-B', '1')"
+    with pytest.raises(HookFailure, match="line 2: expected at most 256 headers"):
+        run(engine, code, make_request(headers=full))
+    large = tuple(f"N{number}: {'x' * 8180}" for number in range(8))
+    with pytest.raises(HookFailure, match="line 1: expected headers of at most 65536 bytes"):
+        run(engine, code.replace("'1'", "('1'):rep(60)"), make_request(headers=large))
+    caught = "ngx.req.set_header('X-A', '1') ngx.say(pcall(ngx.req.set_header, 'X-B', '1'))"
+    assert said(engine, caught, make_request(headers=full)).startswith("false")
+
+
+def test_method(engine: Any) -> None:
+    """The method is that of the request, and then what the script has made it."""
+    code = (
+        "ngx.print(ngx.req.get_method()) ngx.req.set_method(ngx.HTTP_PUT) ngx.say(ngx.get_method())"
+    )
+    for method in ("GET", "POST", "HEAD"):
+        assert said(engine, code, make_request(method=method)) == f"{method}PUT"
+
+
+def test_environment(engine: Any) -> None:
+    """A call finds no global of another's, however that got there, and _G is its own."""
+    for way in (
+        "x = 1",
+        "_G.x = 1",
+        "rawset(_G, 'x', 1)",
+        "getfenv().x = 1",
+        "rawset(getfenv(), 'x', 1)",
+    ):
+        script = engine.load(
+            "script.x", f"if x or rawget(_G, 'x') then ngx.say('seen') end {way}", {}
+        )
+        for _ in range(3):
+            request = make_request()
+            script.on_request(request)
+            assert request.answer is None
+    assert (
+        said(engine, "y = 1 ngx.say(_G.y, _G._G == _G, getfenv() == _G, rawget(_G, 'y'))")
+        == "1truetrue1"
+    )
+
+
+def test_limit_follows_use() -> None:
+    """However what is in use grows and shrinks between calls, a call may take its part."""
+    engine = make_engine()
+    large = engine.load(
+        "script.x", "local s = ('x'):rep(1048576) local t = {s .. 1, s .. 2, s .. 3}", {}
+    )
+    small = engine.load("script.y", "local t = {} for i = 1, 200 do t[i] = 'y' .. i end", {})
+    greedy = engine.load(
+        "script.z",
+        "local s = ('z'):rep(1048576) local t = {} for i = 1, 9 do t[i] = s .. i end",
+        {},
+    )
+    for _ in range(20):
+        large.on_request(make_request())
+        small.on_request(make_request())
+        with pytest.raises(HookFailure, match="at most 8 MiB of memory"):
+            greedy.on_request(make_request())
+        engine.runtime.collect()
