@@ -55,6 +55,9 @@ local script, started, looks, tripped = nobody, nil, 0, false
 local step, rarely = CALM, SELDOM
 -- KiB in use at the last look, and the least that there were.
 local last, floor = 0, 0
+-- KiB of the largest that any script has made or has in its code, if that is LARGE: what
+-- is there already is not made again, and so not noticed, in another one.
+local known = 0
 -- KiB in use when Python set the limit.
 local limited = -math.huge
 -- Coroutines, and protected calls, inside each other.
@@ -91,6 +94,9 @@ local function weigh(change)
     local size = change < 0 and -change or change
     if size > script.largest and (change > 0 or size > LARGE) then
         script.largest = size
+    end
+    if size > LARGE and size > known then
+        known = size
     end
     local often = HUGE / size
     if often < rarely then
@@ -162,8 +168,9 @@ local function begin(owner)
     floor = used()
     last = floor
     call.method, call.pending, call.lines = "GET", false, 0
-    if owner.largest > SMALL then
-        beware(owner.largest)
+    local largest = owner.largest > known and owner.largest or known
+    if largest > SMALL then
+        beware(largest)
     end
 end
 
@@ -437,8 +444,12 @@ function core.load(name, code, sets)
     if not chunk then
         return nil, err
     end
+    local size = #code / 1024
+    if size > LARGE and size > known then
+        known = size
+    end
     local owner = {
-        name = name, loaded = {}, loading = {}, largest = #code / 1024,
+        name = name, loaded = {}, loading = {}, largest = size,
         env = false, ctx = false, settings = false,
     }
     local shared = setmetatable({}, {
@@ -478,7 +489,7 @@ function core.load(name, code, sets)
         floor, last = now, now
         call.method, call.pending = method or "GET", false
         call.lines, call.bytes = tight and 0 or lines, BYTES
-        local largest = owner.largest
+        local largest = owner.largest > known and owner.largest or known
         if largest > SMALL then
             beware(largest)
         end

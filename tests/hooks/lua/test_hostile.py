@@ -132,3 +132,26 @@ def test_requests_do_not_see_each_other(shared: Any) -> None:
         request = make_request()
         script.on_request(request)
         assert request.answer is None
+
+
+@pytest.mark.parametrize("kib", [100, 900])
+def test_what_another_has_made_is_as_slow(kib: int) -> None:
+    """A text that is there already is not made again, and so does not show by its memory:
+    to make a number of it takes long all the same."""
+    engine = make_engine(BUDGET)
+    make = (
+        "local p = string.rep('1', 1024) local t = {} "
+        f"for i = 1, {kib} do t[i] = p end local s = table.concat(t) "
+    )
+    holder = engine.load(
+        "script.a", "local m = require('modules.m')", {"modules.m": make + "return { s = s }"}
+    )
+    holder.on_request(make_request())
+    burn = "while true do local x = " + " + ".join(["s + 0"] * 200) + " end"
+    script = engine.load("script.b", make + burn, {})
+    for _ in range(3):
+        began = time.thread_time()
+        with pytest.raises(HookFailure) as failure:
+            script.on_request(make_request())
+        assert failure.value.kind == "budget"
+        assert time.thread_time() - began < 2 * BUDGET
