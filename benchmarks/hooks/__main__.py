@@ -56,7 +56,8 @@ def _inside(cores: Cores) -> Inside:
             with pinned(frozenset({cores.proxy})):
                 ran = subprocess.run(
                     [sys.executable, "-m", "benchmarks.hooks.inside", what, language],
-                    cwd=HERE.parent,
+                    # Not in the checkout, which would come before what is installed.
+                    cwd="/",
                     env=environment,
                     capture_output=True,
                     text=True,

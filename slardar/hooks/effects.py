@@ -6,13 +6,18 @@ proxy's objects, and what a hook did reaches them here, once it has ended well.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from slardar.hooks.objects import Answer, HookRequest, HookResponse
 from slardar.http1.parser import CHUNKED, Reply, Request, normal_host
 from slardar.http1.replies import NO_REPLY, error_reply, phrase, status_line
 
 __all__ = ["apply_reply", "apply_request", "make_reply", "seen_reply", "seen_request"]
+
+#: Those that nearly all requests have, for they need not be made each time.
+_METHODS: Final = {
+    method.encode("ascii"): method for method in ("GET", "POST", "HEAD", "PUT", "DELETE")
+}
 
 
 def seen_request(
@@ -42,12 +47,12 @@ def seen_request(
     if request.upgrade is not None:
         own["upgrade"] = request.upgrade
     seen = HookRequest(
-        request.verb.decode("ascii"),
+        _METHODS.get(request.verb) or request.verb.decode("ascii"),
         request.target.decode("latin-1"),
         request.lines[1:],
         own,
         request.address.decode("ascii"),
-        request.scheme.decode("ascii"),
+        "http" if request.scheme == b"http" else request.scheme.decode("ascii"),
         request.minor,
         context,
     )
@@ -62,18 +67,8 @@ def apply_request(seen: HookRequest, request: Request) -> None:
     if seen.headers_changed:
         headers = seen.headers
         request.lines[1:] = headers.lines
-        own = headers.own
-        # An empty one is none: the proxy writes its own.
-        request.forwarded_for = own.get("x-forwarded-for") or None
-        request.forwarded_proto = own.get("x-forwarded-proto") or None
-        request.forwarded_host = own.get("x-forwarded-host") or None
-        request.request_id = own.get("x-request-id") or None
-        authority = own.get("host", b"")
-        if authority != request.authority:
-            # The server is told which host the client asked for, as ever.
-            request.forwarded_host = request.forwarded_host or request.authority or None
-            request.authority = authority
-            request.host = normal_host(authority)
+        if headers.own_changed:
+            _apply_own(headers.own, request)
     if seen.uri_changed:
         request.target = seen.uri.encode("ascii")
     if written:
@@ -83,6 +78,21 @@ def apply_request(seen: HookRequest, request: Request) -> None:
             request.hash_key = seen.hash_key
         if "cluster_key" in written:
             request.cluster_key = seen.cluster_key
+
+
+def _apply_own(own: dict[str, bytes], request: Request) -> None:
+    """The headers that the proxy writes itself."""
+    # An empty one is none: the proxy writes its own.
+    request.forwarded_for = own.get("x-forwarded-for") or None
+    request.forwarded_proto = own.get("x-forwarded-proto") or None
+    request.forwarded_host = own.get("x-forwarded-host") or None
+    request.request_id = own.get("x-request-id") or None
+    authority = own.get("host", b"")
+    if authority != request.authority:
+        # The server is told which host the client asked for, as ever.
+        request.forwarded_host = request.forwarded_host or request.authority or None
+        request.authority = authority
+        request.host = normal_host(authority)
 
 
 def make_reply(answer: Answer, accept: str | None) -> tuple[Reply, bytes]:
