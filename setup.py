@@ -74,7 +74,11 @@ def compiled() -> list[Any]:
         from mypyc.build import mypycify
 
         extensions = mypycify(
-            [*options, *files], opt_level="3", debug_level="0", group_name="slardar"
+            [*options, *files],
+            # For tests of what it does, and not of how fast, less is soon made.
+            opt_level=os.environ.get("SLARDAR_OPT_LEVEL", "3"),
+            debug_level="0",
+            group_name="slardar",
         )
     except (ImportError, SystemExit):
         if wanted == "1":

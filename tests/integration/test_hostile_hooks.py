@@ -30,9 +30,10 @@ class Burn(NamedTuple):
     code: str
 
 
+#: One in three of them: each is tried alone in the tests of its engine.
 BURNS = [
-    *(Burn("python", source(one)) for one in python.BURNS),
-    *(Burn("lua", one.code) for one in (*lua.BURNS, *lua.EATERS)),
+    *(Burn("python", source(one)) for one in python.BURNS[::3]),
+    *(Burn("lua", one.code) for one in (*lua.BURNS, *lua.EATERS)[::3]),
 ]
 
 
@@ -86,8 +87,8 @@ def resident(pid: int) -> int:
 
 
 def test_other_hosts_go_on(tmp_path: Path, backend: Nginx) -> None:
-    """Every hook that burns, one after the other in one worker, while somebody asks for
-    another host: no request of that fails, none waits long, the worker lives and is not
+    """Hooks that burn, one after the other in one worker, while somebody asks for another
+    host: no request of that fails, none waits long, the worker lives and is not
     much larger afterwards."""
     slardar = Slardar(
         tmp_path / "slardar",
