@@ -33,8 +33,7 @@ _MAX_KNOWN: Final = 1024
 
 
 def check_name(name: object) -> tuple[str, bytes, bytes]:
-    """A header's name in lower case, the same as bytes between a line's end and a colon,
-    and as it goes on the wire.
+    """A header's name in lower case, the same as bytes, and as it goes on the wire.
 
     Raises ValueError for what is no name.
     """
@@ -46,7 +45,7 @@ def check_name(name: object) -> tuple[str, bytes, bytes]:
         if _NAME.fullmatch(name) is None:
             raise ValueError(f"expected the name of a header, got {_shown(name)}")
         lower = name.lower()
-        known = lower, b"\n" + lower.encode("ascii") + b":", name.encode("ascii") + b": "
+        known = lower, lower.encode("ascii"), name.encode("ascii") + b": "
         if len(_known) >= _MAX_KNOWN:
             _known.clear()
         _known[name] = known
@@ -112,13 +111,6 @@ class Headers:
     def own(self) -> dict[str, bytes]:
         """The others, by lower-case name."""
         return self._own
-
-    def copy(self) -> Headers:
-        """The same headers, to be written apart."""
-        twin = Headers(list(self._lines), dict(self._own), self._writable, self._fixed)
-        twin.changed = self.changed
-        twin.own_changed = self.own_changed
-        return twin
 
     def has_room(self, lines: int, size: int) -> bool:
         """Whether so many lines, with so many bytes of names and values together, may
@@ -304,21 +296,20 @@ class Headers:
         return size
 
     def _places(self, wanted: bytes) -> list[int]:
-        """Where the lines are that begin with this name; ``wanted`` is as in the table of
-        :func:`check_name`.
+        """Where the lines are that have this name, ``wanted`` in lower case.
 
         Two bytes of a line tell of nearly every other one that it is none of them: where
         this is compiled, that costs a tenth of a look at the text of all.
         """
-        colon = len(wanted) - 2
-        first = wanted[1] | 32
+        colon = len(wanted)
+        first = wanted[0] | 32
         places: list[int] = []
         for index, line in enumerate(self._lines):
             if (
                 len(line) > colon
                 and line[colon] == 58
                 and line[0] | 32 == first
-                and line[:colon].lower() == wanted[1:-1]
+                and line[:colon].lower() == wanted
             ):
                 places.append(index)
         return places

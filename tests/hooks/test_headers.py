@@ -59,7 +59,7 @@ def test_several_values() -> None:
 def test_reading_changes_nothing() -> None:
     """Whatever is read."""
     found = headers(b"X-A: 1")
-    for read in (found.items, found.keys, found.values, found.copy):
+    for read in (found.items, found.keys, found.values):
         read()
     found.remove("none")
     found.pop("none")
@@ -237,17 +237,6 @@ def test_default_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="Y: expected a value"):
         found.setdefault("Y", [])
     assert found.setdefault("Y", ["a", "b"]) == "a"
-
-
-def test_copy_is_written_apart() -> None:
-    """Lines and own headers both."""
-    found = headers(b"X: 1", host=b"a.test")
-    twin = found.copy()
-    twin["X"] = "2"
-    twin["Host"] = "b.test"
-    assert (found["x"], found["host"], found.changed) == ("1", "a.test", False)
-    assert (twin["x"], twin["host"], twin.changed) == ("2", "b.test", True)
-    assert twin.copy().changed
 
 
 def test_message_names_the_place_in_one_short_line() -> None:
