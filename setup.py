@@ -37,8 +37,12 @@ REQUEST_PATH = (
     "hooks/effects",
     "hooks/headers",
     "hooks/loaded",
+    "hooks/lua/runtime",
+    "hooks/lua/script",
     "hooks/objects",
+    "hooks/python/script",
     "hooks/runner",
+    "hooks/script",
     "hooks/shadow",
     "hooks/stats",
     "http1/conversation",
@@ -93,7 +97,7 @@ TEST = [
     "coverage>=7.4",
     "hypothesis>=6.100",
     # Compiles the request path, which is tested both ways.
-    "mypy>=1.15",
+    "mypy>=1.16",
     "pytest>=8",
     "pytest-cov>=5",
     "pytest-twisted>=1.14",
@@ -105,7 +109,7 @@ TEST = [
 ]
 LINT = [
     "import-linter>=2",
-    "mypy>=1.15",
+    "mypy>=1.16",
     "mypy-zope>=1.0.7",
     "ruff>=0.6",
     "types-PyYAML",

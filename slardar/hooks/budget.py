@@ -130,7 +130,7 @@ def _tick(signum: int, frame: FrameType | None) -> None:
 def _may_raise(frame: FrameType | None) -> bool:
     """Whether everything between this frame and ``run`` may be interrupted."""
     depth = 0
-    while frame is not None and frame.f_code is not _RUN:
+    while frame is not None and frame.f_code is not _RUN and frame.f_code is not _RUN_WITH:
         module: str = frame.f_globals.get("__name__", "")
         if (
             module != HOOK_NAME
@@ -184,7 +184,7 @@ class Budget:
         """Call ``function`` within the budget.
 
         Raises OutOfBudget, and whatever the function raises; never out of anything but
-        this call.  Costs about 0.2 µs.
+        this call.
         """
         call = _call
         call.seconds = self.seconds
@@ -197,8 +197,23 @@ class Budget:
         finally:
             call.running = False
 
+    def run_with(self, function: Callable[..., _Result], argument: Any) -> _Result:
+        """The same, faster, with one argument."""
+        call = _call
+        call.seconds = self.seconds
+        call.began = 0.0
+        call.used = 0
+        call.over = None
+        call.running = True
+        try:
+            return function(argument)
+        finally:
+            call.running = False
 
+
+#: The frames of these are where the exception ends.
 _RUN: Final = Budget.run.__code__
+_RUN_WITH: Final = Budget.run_with.__code__
 
 
 def _set_timer() -> None:

@@ -6,7 +6,7 @@ proxy's objects, and what a hook did reaches them here, once it has ended well.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from slardar.hooks.objects import Answer, HookRequest, HookResponse
 from slardar.http1.parser import CHUNKED, Reply, Request, normal_host
@@ -14,26 +14,48 @@ from slardar.http1.replies import NO_REPLY, error_reply, phrase, status_line
 
 __all__ = ["apply_reply", "apply_request", "make_reply", "seen_reply", "seen_request"]
 
-#: Those that nearly all requests have, for they need not be made each time.
-_METHODS: Final = {
-    method.encode("ascii"): method for method in ("GET", "POST", "HEAD", "PUT", "DELETE")
-}
-
 
 def seen_request(
-    request: Request, context: dict[str, Any], upstream: str | None = None
+    request: Request, context: dict[str, Any] | None, upstream: str | None = None
 ) -> HookRequest:
     """What hooks see of ``request``; ``context`` is theirs for as long as it lasts, and
     ``upstream`` what those before have chosen."""
+    seen = HookRequest(
+        request.verb,
+        request.target,
+        request.lines,
+        _own_of(request),
+        request.authority,
+        request.address,
+        "http" if request.scheme == b"http" else request.scheme.decode("ascii"),
+        request.minor,
+        context,
+    )
+    if upstream is not None or request.hash_key is not None or request.cluster_key is not None:
+        seen.begin_with(upstream, request.hash_key, request.cluster_key)
+    return seen
+
+
+def _own_of(request: Request) -> dict[str, bytes] | None:
+    """The headers that the proxy writes itself; ``None`` if there is but Host, or none."""
+    if (
+        request.length == 0
+        and request.forwarded_for is None
+        and request.forwarded_proto is None
+        and request.forwarded_host is None
+        and request.request_id is None
+        and request.upgrade is None
+        and not request.expects
+    ):
+        return None
     own: dict[str, bytes] = {}
     if request.authority:
         own["host"] = request.authority
     length = request.length
-    if length:
-        if length == CHUNKED:
-            own["transfer-encoding"] = b"chunked"
-        else:
-            own["content-length"] = b"%d" % length
+    if length == CHUNKED:
+        own["transfer-encoding"] = b"chunked"
+    elif length:
+        own["content-length"] = b"%d" % length
     if request.forwarded_for is not None:
         own["x-forwarded-for"] = request.forwarded_for
     if request.forwarded_proto is not None:
@@ -46,19 +68,7 @@ def seen_request(
         own["expect"] = b"100-continue"
     if request.upgrade is not None:
         own["upgrade"] = request.upgrade
-    seen = HookRequest(
-        _METHODS.get(request.verb) or request.verb.decode("ascii"),
-        request.target.decode("latin-1"),
-        request.lines[1:],
-        own,
-        request.address.decode("ascii"),
-        "http" if request.scheme == b"http" else request.scheme.decode("ascii"),
-        request.minor,
-        context,
-    )
-    if upstream is not None or request.hash_key is not None or request.cluster_key is not None:
-        seen.begin_with(upstream, request.hash_key, request.cluster_key)
-    return seen
+    return own
 
 
 def apply_request(seen: HookRequest, request: Request) -> None:
@@ -66,14 +76,14 @@ def apply_request(seen: HookRequest, request: Request) -> None:
     written = seen.written
     if seen.headers_changed:
         headers = seen.headers
-        request.lines[1:] = headers.lines
+        request.lines = headers.give()
         if headers.own_changed:
             _apply_own(headers.own, request)
     if seen.uri_changed:
         request.target = seen.uri.encode("ascii")
     if written:
         if "method" in written:
-            request.verb = seen.method.encode("ascii")
+            request.verb = seen.verb
         if "hash_key" in written:
             request.hash_key = seen.hash_key
         if "cluster_key" in written:
@@ -125,7 +135,7 @@ def seen_reply(reply: Reply) -> HookResponse:
     elif reply.length == CHUNKED:
         own["transfer-encoding"] = b"chunked"
     # The hooks before may have changed the status, which the line has, see below.
-    return HookResponse(int(reply.lines[0][9:12]), reply.lines[1:], own)
+    return HookResponse(int(reply.lines[0][9:12]), reply.lines, own)
 
 
 def apply_reply(seen: HookResponse, reply: Reply) -> None:
@@ -133,10 +143,10 @@ def apply_reply(seen: HookResponse, reply: Reply) -> None:
 
     ``reply.status`` stays what the server sent: that is what its health is judged by.
     """
+    if seen.headers_changed:
+        reply.lines = seen.headers.give()
     if "status" in seen.written:
         reply.lines[0] = status_line(seen.status)
         if seen.status == 204:
             # It has no body, and so no length (RFC 9110 8.6).
             reply.declared = -1
-    if seen.headers_changed:
-        reply.lines[1:] = seen.headers.lines

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from slardar.errors import ConfigError
-from slardar.hooks.objects import HookRequest, HookResponse
+from slardar.hooks.script import Script
 
-__all__ = ["MAX_CODE", "Engine", "HookFailure", "Log", "Script", "ScriptError"]
+__all__ = ["MAX_CODE", "Engine", "Log", "ScriptError"]
 
 #: Characters of a hook's code, at most.
 MAX_CODE = 256 * 1024
@@ -19,44 +19,6 @@ Log = Callable[[str, str], None]
 
 class ScriptError(ConfigError):
     """Code that cannot be a hook: its one line says where and why."""
-
-
-class HookFailure(Exception):
-    """A call of a hook did not end well; the message is one line for its author.
-
-    ``kind`` is ``error`` (it raised), ``budget`` (it took too long) or ``memory``.
-    """
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.message = message
-
-
-class Script:
-    """A hook that is loaded, with modules of its own."""
-
-    #: It has something to do with requests, and with replies.
-    on_requests: bool = True
-    on_replies: bool = False
-    #: The modules that it uses, by name, and those that these use.
-    requires: frozenset[str] = frozenset()
-
-    def on_request(self, request: HookRequest) -> None:
-        """Let it see and change a request.  Raises HookFailure, and nothing else."""
-        raise NotImplementedError
-
-    def on_response(self, request: HookRequest, response: HookResponse) -> None:
-        """Let it see and change a reply.  Raises HookFailure, and nothing else."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """It is not called any more; a second call does nothing."""
-
-    def __del__(self) -> None:
-        # Requests under way hold on to the versions that they began with, and nobody is
-        # told when the last of them has ended, but by this.
-        self.close()
 
 
 class Engine:

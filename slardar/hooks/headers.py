@@ -25,6 +25,9 @@ _MAX_SIZE: Final = 65536
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+#: Not looked up for each value, where this is compiled.
+_is_ascii: Final = str.isascii
+_is_printable: Final = str.isprintable
 
 
 #: Names that were found to be good; a site has few, and reads them with each request.
@@ -56,7 +59,7 @@ def check_value(name: object, value: object) -> bytes:
     """A header's value as it goes on the wire.  Raises ValueError for what is none."""
     if type(value) is str:
         # The common case, without a regular expression: printable ASCII.
-        if value.isascii() and value.isprintable() and len(value) <= _MAX_SIZE:
+        if _is_ascii(value) and _is_printable(value) and len(value) <= _MAX_SIZE:
             return value.strip(" ").encode("ascii")
     elif type(value) is int and -(1 << 64) < value < 1 << 64:
         return b"%d" % value
@@ -80,24 +83,39 @@ def _shown(value: object) -> str:
 class Headers:
     """Header lines, and besides them the values that the proxy writes itself.
 
-    ``lines`` are those that pass as they are (``b"Name: value"``); ``own`` has the
-    others by their lower-case names, ``writable`` names those of them that may be
-    changed, and ``fixed`` all names that may not.
+    ``head`` is the proxy's: behind a first line that is no header it has those that pass
+    as they are (``b"Name: value"``).  It is read and never changed; with the first thing
+    that is written it is copied.  ``special`` has the names of all others, in lower case,
+    and whether they may be written; ``own`` has the values of those that there are, where
+    ``None`` stands for ``host`` alone, or for none at all if that is empty.
     """
 
-    __slots__ = ("_fixed", "_lines", "_own", "_writable", "changed", "own_changed")
+    __slots__ = (
+        "_head",
+        "_host",
+        "_known_size",
+        "_own",
+        "_shared",
+        "_special",
+        "changed",
+        "own_changed",
+    )
 
     def __init__(
         self,
-        lines: list[bytes],
-        own: dict[str, bytes],
-        writable: frozenset[str],
-        fixed: frozenset[str],
+        head: list[bytes],
+        own: dict[str, bytes] | None,
+        special: dict[str, bool],
+        host: bytes = b"",
     ) -> None:
-        self._lines = lines
+        self._head = head
+        #: The head is the proxy's, or is by now.
+        self._shared = True
         self._own = own
-        self._writable = writable
-        self._fixed = fixed
+        self._host = host
+        self._special = special
+        #: The bytes of all lines; -1 until somebody needs to know.
+        self._known_size = -1
         #: Something was written; and some of the proxy's own.
         self.changed = False
         self.own_changed = False
@@ -105,18 +123,34 @@ class Headers:
     @property
     def lines(self) -> list[bytes]:
         """The lines that pass as they are."""
-        return self._lines
+        return self._head[1:]
+
+    def give(self) -> list[bytes]:
+        """The head, for the proxy to go on with; what is written here from now on is
+        written to a copy."""
+        self._shared = True
+        return self._head
+
+    def detach(self) -> None:
+        """Be as it is now, whatever becomes of the proxy's head."""
+        if self._shared:
+            self._head = self._head.copy()
+            self._shared = False
 
     @property
     def own(self) -> dict[str, bytes]:
         """The others, by lower-case name."""
-        return self._own
+        own = self._own
+        if own is None:
+            # Made only now: most hooks ask for none of them.
+            own = self._own = {"host": self._host} if self._host else {}
+        return own
 
     def has_room(self, lines: int, size: int) -> bool:
         """Whether so many lines, with so many bytes of names and values together, may
         certainly be set."""
         # Each of them has at most four bytes more.
-        lines_then = lines + len(self._lines)
+        lines_then = lines + len(self._head)
         return lines_then <= _MAX_LINES and self._size() + size + 4 * lines <= _MAX_SIZE
 
     # Reading.
@@ -124,28 +158,30 @@ class Headers:
     def get(self, name: Any, default: Any = None) -> Any:
         """The first value, or ``default``."""
         key, wanted, start = check_name(name)
-        if key in self._own:
-            return self._own[key].decode("latin-1")
-        places = self._places(wanted)
-        if not places:
+        if key in self._special:
+            value = self.own.get(key)
+            return default if value is None else value.decode("latin-1")
+        place = self._find(wanted, 1)
+        if place < 0:
             return default
         # The name in the line is as long, whatever its case; the blank may be missing.
-        return self._lines[places[0]][len(start) - 1 :].strip(b" \t").decode("latin-1")
+        return self._head[place][len(start) - 1 :].strip(b" \t").decode("latin-1")
 
     def get_all(self, name: Any) -> list[str]:
         """Every value, in order."""
         key, wanted, start = check_name(name)
-        if key in self._own:
-            return [self._own[key].decode("latin-1")]
+        if key in self._special:
+            own = self.own.get(key)
+            return [] if own is None else [own.decode("latin-1")]
         return [
-            self._lines[index][len(start) - 1 :].strip(b" \t").decode("latin-1")
+            self._head[index][len(start) - 1 :].strip(b" \t").decode("latin-1")
             for index in self._places(wanted)
         ]
 
     def items(self) -> list[tuple[str, str]]:
         """Names as they were sent and values, a pair for each line."""
-        pairs = [(name.title(), value.decode("latin-1")) for name, value in self._own.items()]
-        for line in self._lines:
+        pairs = [(name.title(), value.decode("latin-1")) for name, value in self.own.items()]
+        for line in self._head[1:]:
             name, _, value = line.partition(b":")
             pairs.append((name.decode("latin-1"), value.strip(b" \t").decode("latin-1")))
         return pairs
@@ -185,38 +221,45 @@ class Headers:
         for a header that belongs to the connection.
         """
         key, wanted, start = check_name(name)
-        if key in self._fixed:
-            raise ValueError(f"{name}: this header is the proxy's to write")
-        if type(value) is str:
-            made = [start + check_value(name, value)]
-        elif isinstance(value, list | tuple):
+        # Not isinstance, whose union of types would be made anew each time.
+        if type(value) is list or type(value) is tuple:
             if len(value) > _MAX_LINES:
                 raise ValueError(f"expected at most {_MAX_LINES} headers")
             made = [start + check_value(name, one) for one in value]
         else:
             made = [start + check_value(name, value)]
-        if key in self._writable:
-            self._set_own(key, [line[len(start) :] for line in made])
-            return
-        lines = self._lines
-        places = self._places(wanted)
-        old = 0
-        for place in places:
-            old += len(lines[place]) + 1
-        self._check_room(self._size() - old, len(lines) - len(places), made)
-        if places:
-            for place in reversed(places):
-                del lines[place]
-            lines[places[0] : places[0]] = made
-        else:
-            lines.extend(made)
-        self.changed = True
+        self._replace(name, key, wanted, start, made)
 
-    def set_each(self, pairs: str) -> None:
-        """Set several, of which each is a line with its name and one with its value."""
+    def put(self, name: str, value: str) -> None:
+        """The same for a value that is known to be printable ASCII."""
+        key, wanted, start = check_name(name)
+        self._replace(name, key, wanted, start, [start + value.strip(" ").encode("ascii")])
+
+    def put_each(self, pairs: str) -> None:
+        """The same for several, of which each is a line with its name and one with its value."""
         texts = pairs.split("\n")
         for index in range(0, len(texts), 2):
-            self.set(texts[index], texts[index + 1])
+            self.put(texts[index], texts[index + 1])
+
+    def _replace(self, name: Any, key: str, wanted: bytes, start: bytes, made: list[bytes]) -> None:
+        """Every line of a name by these."""
+        if key in self._special:
+            self._set_own(name, key, [line[len(start) :] for line in made])
+            return
+        first = self._find(wanted, 1)
+        if first < 0:
+            self._take(made, len(self._head), self._size())
+            self._head += made
+        else:
+            places = self._places(wanted)
+            size = self._size()
+            for place in places:
+                size -= len(self._head[place]) + 1
+            self._take(made, len(self._head) - len(places), size)
+            head = self._head
+            for place in reversed(places):
+                del head[place]
+            head[first:first] = made
 
     def __setitem__(self, name: Any, value: Any) -> None:
         self.set(name, value)
@@ -224,19 +267,16 @@ class Headers:
     def add(self, name: Any, value: Any) -> None:
         """One more value, behind those that there are."""
         key, _, start = check_name(name)
-        if key in self._fixed:
-            raise ValueError(f"{name}: this header is the proxy's to write")
         checked = check_value(name, value)
-        if key in self._writable:
-            known = self._own.get(key)
+        if key in self._special:
+            known = self.own.get(key)
             # X-Forwarded-For and its kin are lists; a second Host would be none.
             joined = key != "host" and known
-            self._set_own(key, [known + b", " + checked if joined and known else checked])
+            self._set_own(name, key, [known + b", " + checked if joined and known else checked])
         else:
-            made = start + checked
-            self._check_room(self._size(), len(self._lines), [made])
-            self._lines.append(made)
-            self.changed = True
+            made = [start + checked]
+            self._take(made, len(self._head), self._size())
+            self._head += made
 
     def setdefault(self, name: Any, value: Any) -> str:
         """The value; it is set to ``value`` first if there is none."""
@@ -251,12 +291,16 @@ class Headers:
     def remove(self, name: Any) -> None:
         """Remove every value, if there is one."""
         key, wanted, _ = check_name(name)
-        if key in self._fixed or key == "host":
+        if key in self._special:
+            if self._special[key] and key != "host" and self.own.pop(key, None) is not None:
+                self.changed = self.own_changed = True
             return
-        if self._own.pop(key, None) is not None:
-            self.changed = self.own_changed = True
-        for index in reversed(self._places(wanted)):
-            del self._lines[index]
+        places = self._places(wanted)
+        if places:
+            self.detach()
+            for place in reversed(places):
+                del self._head[place]
+            self._known_size = -1
             self.changed = True
 
     def __delitem__(self, name: Any) -> None:
@@ -275,7 +319,9 @@ class Headers:
         for name, value in items:
             self.set(name, value)
 
-    def _set_own(self, key: str, values: list[bytes]) -> None:
+    def _set_own(self, name: Any, key: str, values: list[bytes]) -> None:
+        if not self._special[key]:
+            raise ValueError(f"{name}: this header is the proxy's to write")
         if len(values) != 1:
             raise ValueError(f"{key}: expected one value")
         if len(values[0]) > _MAX_SIZE // 4:
@@ -285,41 +331,60 @@ class Headers:
                 normal_host(values[0])
             except BadMessage as error:
                 raise ValueError(f"host: {error.message}: {values[0][:60]!r}") from None
-        self._own[key] = values[0]
+        self.own[key] = values[0]
         self.changed = self.own_changed = True
 
     def _size(self) -> int:
         """The bytes of all lines, each with its end."""
-        size = 0
-        for line in self._lines:
-            size += len(line) + 1
+        size = self._known_size
+        if size < 0:
+            size = 0
+            for line in self._head:
+                size += len(line) + 1
+            self._known_size = size
         return size
 
-    def _places(self, wanted: bytes) -> list[int]:
-        """Where the lines are that have this name, ``wanted`` in lower case.
+    def _find(self, wanted: bytes, start: int) -> int:
+        """Where the next line is that has this name, ``wanted`` in lower case; -1: nowhere.
 
         Two bytes of a line tell of nearly every other one that it is none of them: where
         this is compiled, that costs a tenth of a look at the text of all.
         """
         colon = len(wanted)
         first = wanted[0] | 32
-        places: list[int] = []
-        for index, line in enumerate(self._lines):
+        head = self._head
+        for index in range(start, len(head)):
+            line = head[index]
             if (
                 len(line) > colon
                 and line[colon] == 58
                 and line[0] | 32 == first
                 and line[:colon].lower() == wanted
             ):
-                places.append(index)
+                return index
+        return -1
+
+    def _places(self, wanted: bytes) -> list[int]:
+        """Where all of them are."""
+        places: list[int] = []
+        place = self._find(wanted, 1)
+        while place >= 0:
+            places.append(place)
+            place = self._find(wanted, place + 1)
         return places
 
-    @staticmethod
-    def _check_room(size: int, lines: int, made: list[bytes]) -> None:
-        """Raises ValueError if these lines would be too many, or too long together."""
-        if lines + len(made) > _MAX_LINES:
+    def _take(self, made: list[bytes], lines: int, size: int) -> None:
+        """Make room for lines that come to so many others, the first one of the head
+        included, with so many bytes together.
+
+        Raises ValueError if they would be too many, or too long together.
+        """
+        if lines + len(made) > _MAX_LINES + 1:
             raise ValueError(f"expected at most {_MAX_LINES} headers")
         for line in made:
             size += len(line) + 1
         if size > _MAX_SIZE:
             raise ValueError(f"expected headers of at most {_MAX_SIZE} bytes together")
+        self.detach()
+        self._known_size = size
+        self.changed = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from zlib import crc32
 
-from slardar.hooks.engine import Script
+from slardar.hooks.script import Script
 from slardar.hooks.shadow import Comparison
 from slardar.hooks.stats import CallStats
 from slardar.model.hook import Code, Hook

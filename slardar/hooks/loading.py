@@ -8,9 +8,10 @@ from twisted.logger import Logger
 
 from slardar.config import Hooks
 from slardar.errors import ConfigError
-from slardar.hooks.engine import Engine, Log, Script, ScriptError
+from slardar.hooks.engine import Engine, Log, ScriptError
 from slardar.hooks.engines import MakeEngine
 from slardar.hooks.loaded import Loaded, Stage, mark_of, module_versions, used_modules
+from slardar.hooks.script import Script
 from slardar.hooks.suspensions import Suspensions, modules_in_service
 from slardar.model.hook import Code, Hook, HookKey
 

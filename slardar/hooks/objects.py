@@ -1,7 +1,8 @@
 """What a hook sees of a request and of its reply.
 
 Plain values that are the hook's own: whatever it does to them touches nothing of the
-proxy until :mod:`slardar.hooks.effects` takes over what changed.  Every value is checked
+proxy until :mod:`slardar.hooks.effects` takes over what changed (the lines of a head are
+the proxy's own until a header is written, and are only read).  Every value is checked
 when it is written, and refused with a ValueError that a hook may catch.  What comes from
 a hook has no type in the signatures: where mypyc compiles this, it would check that first,
 and its message for a tuple of tuples of itself never ends.
@@ -43,14 +44,18 @@ _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 #: What llhttp takes for one: no blank, no fragment, nothing beyond ASCII.
 _TARGET: Final = re.compile(r"/[\x21-\x22\x24-\x7e]*")
 
-_LOWER: Final = frozenset(name.decode("ascii") for name in REQUEST_SPECIAL)
 #: Headers of a request that the proxy writes anew from what a hook leaves there.
-_REQUEST_OWN: Final = frozenset(
-    ("host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id")
+_REWRITTEN: Final = frozenset(
+    (b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-request-id")
 )
-_REQUEST_FIXED: Final = _LOWER - _REQUEST_OWN
-_REPLY_FIXED: Final = frozenset(name.decode("ascii") for name in REPLY_SPECIAL)
-_NOTHING_OWN: Final[frozenset[str]] = frozenset()
+#: The headers that are the proxy's own, and whether a hook may write them.
+_OF_REQUEST: Final = {name.decode("ascii"): name in _REWRITTEN for name in REQUEST_SPECIAL}
+_OF_REPLY: Final = dict.fromkeys([name.decode("ascii") for name in REPLY_SPECIAL], False)
+
+#: Methods that nearly all requests have, for they need not be made each time.
+_METHODS: Final = {
+    method.encode("ascii"): method for method in ("GET", "POST", "HEAD", "PUT", "DELETE")
+}
 
 
 class Answer:
@@ -85,55 +90,60 @@ class Answer:
 class HookRequest:
     """A request on its way in.
 
-    ``verb``, ``target``, ``authority`` and ``lines`` are the parsed head's; ``own`` holds
-    the headers that are not among the lines, by lower-case name.
+    ``verb``, ``target`` and ``host`` are the parsed head's; for ``head`` and ``own`` see
+    :class:`slardar.hooks.headers.Headers`.  A text is made of the bytes when a hook looks
+    at them, and not for each request.
     """
 
     __slots__ = (
+        "_address",
         "_cluster_key",
+        "_context",
         "_hash_key",
+        "_head",
         "_headers",
-        "_lines",
-        "_method",
+        "_host",
         "_own",
         "_query",
+        "_raw_target",
         "_target",
         "_upstream",
         "answer",
-        "client",
-        "context",
         "minor",
         "scheme",
+        "verb",
         "written",
     )
 
     def __init__(
         self,
-        method: str,
-        target: str,
-        lines: list[bytes],
-        own: dict[str, bytes],
-        client: str = "",
+        verb: bytes,
+        target: bytes,
+        head: list[bytes],
+        own: dict[str, bytes] | None = None,
+        host: bytes = b"",
+        address: bytes = b"",
         scheme: str = "http",
         minor: int = 1,
         context: dict[str, Any] | None = None,
     ) -> None:
-        self._method = method
-        self._target = target
-        self._lines = lines
+        #: The method as bytes.
+        self.verb = verb
+        self._raw_target = target
+        self._target: str | None = None
+        self._head = head
         self._own = own
+        self._host = host
         self._headers: Headers | None = None
         self._query: Query | None = None
         self._upstream: str | None = None
         self._hash_key: str | None = None
         self._cluster_key: str | tuple[str, ...] | None = None
-        #: The client's address, without port.
-        self.client = client
+        self._address = address
+        self._context = context
         self.scheme = scheme
         #: The minor version of HTTP/1 that the client speaks.
         self.minor = minor
-        #: A hook's own, for as long as the request lasts.
-        self.context: dict[str, Any] = {} if context is None else context
         #: What the client gets, if a hook has decided that.
         self.answer: Answer | None = None
         #: The names of what was written, apart from headers and query.
@@ -148,24 +158,54 @@ class HookRequest:
         """What the hooks before this one have chosen."""
         self._upstream, self._hash_key, self._cluster_key = upstream, hash_key, cluster_key
 
+    def detach(self) -> None:
+        """Be as it is now, whatever becomes of the proxy's head."""
+        if self._headers is None:
+            self._head = self._head.copy()
+        else:
+            self._headers.detach()
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """A hook's own, for as long as the request lasts."""
+        if self._context is None:
+            self._context = {}
+        return self._context
+
+    @property
+    def known_context(self) -> dict[str, Any] | None:
+        """The same, or ``None`` if nobody has asked for it."""
+        return self._context
+
+    @property
+    def client(self) -> str:
+        """The client's address, without port."""
+        return self._address.decode("ascii")
+
     # What it asks for.
+
+    def _as_text(self) -> str:
+        if self._target is None:
+            self._target = self._raw_target.decode("latin-1")
+        return self._target
 
     @property
     def method(self) -> str:
         """As sent: ``GET``."""
-        return self._method
+        verb = self.verb
+        return _METHODS.get(verb) or verb.decode("ascii")
 
     @method.setter
     def method(self, value: Any) -> None:
         if not isinstance(value, str) or not _METHOD.fullmatch(value) or not _is_method(value):
             raise ValueError(f"method: expected a method such as GET, got {_shown(value)}")
-        self._method = value
+        self.verb = value.encode("ascii")
         self.written += ("method",)
 
     @property
     def host(self) -> str:
         """The name asked for, lower case, without port; with one when it is set."""
-        raw = self._own.get("host")
+        raw = self.headers.own.get("host")
         return "" if raw is None else normal_host(raw)
 
     @host.setter
@@ -179,7 +219,7 @@ class HookRequest:
         if query is not None and query.changed:
             text = query.text
             return self.path + ("?" + text if text else "")
-        return self._target
+        return self._as_text()
 
     @uri.setter
     def uri(self, value: Any) -> None:
@@ -196,13 +236,13 @@ class HookRequest:
     @property
     def path(self) -> str:
         """The path without query, as sent: still percent-encoded."""
-        return self._target.partition("?")[0]
+        return self._as_text().partition("?")[0]
 
     @path.setter
     def path(self, value: Any) -> None:
         if not _is_part(value) or value[:1] != "/":
             raise ValueError(f"path: expected one that begins with /, got {_shown(value)}")
-        query = self._target.partition("?")[2]
+        query = self._as_text().partition("?")[2]
         text = quote(value, safe=_IN_PATH)
         if len(text) + len(query) >= _MAX_TARGET:
             raise ValueError(f"path: expected at most {_MAX_TARGET} characters with the query")
@@ -226,14 +266,14 @@ class HookRequest:
     def query(self) -> Query:
         """The fields of the query, decoded."""
         if self._query is None:
-            self._query = Query(self._target.partition("?")[2])
+            self._query = Query(self._as_text().partition("?")[2])
         return self._query
 
     @property
     def headers(self) -> Headers:
         """The headers; see :class:`slardar.hooks.headers.Headers`."""
         if self._headers is None:
-            self._headers = Headers(self._lines, self._own, _REQUEST_OWN, _REQUEST_FIXED)
+            self._headers = Headers(self._head, self._own, _OF_REQUEST, self._host)
         return self._headers
 
     @property
@@ -315,7 +355,7 @@ class HookRequest:
             body = body.encode()
         if not isinstance(body, bytes) or len(body) > _MAX_BODY:
             raise ValueError(f"respond: expected text or bytes of at most {_MAX_BODY} bytes")
-        made = Headers([], {}, _NOTHING_OWN, _REPLY_FIXED)
+        made = Headers([b""], None, _OF_REPLY)
         if headers is not None:
             pairs = headers.items() if isinstance(headers, Mapping | Headers) else headers
             for name, value in pairs:
@@ -341,17 +381,20 @@ class HookRequest:
         self.answer = Answer(errno.httpcode, errno.msg, code=errno.code) if errno.code else None
 
     def __repr__(self) -> str:
-        return f"<HookRequest {self._method} {self._target}>"
+        return f"<HookRequest {self.method} {self._as_text()}>"
 
 
 class HookResponse:
-    """A reply on its way out, before its first byte."""
+    """A reply on its way out, before its first byte.
 
-    __slots__ = ("_headers", "_lines", "_own", "_status", "written")
+    For ``head`` and ``own`` see :class:`slardar.hooks.headers.Headers`.
+    """
 
-    def __init__(self, status: int, lines: list[bytes], own: dict[str, bytes]) -> None:
+    __slots__ = ("_head", "_headers", "_own", "_status", "written")
+
+    def __init__(self, status: int, head: list[bytes], own: dict[str, bytes] | None) -> None:
         self._status = status
-        self._lines = lines
+        self._head = head
         self._own = own
         self._headers: Headers | None = None
         #: The names of what was written, apart from headers.
@@ -377,7 +420,7 @@ class HookResponse:
     def headers(self) -> Headers:
         """The headers; see :class:`slardar.hooks.headers.Headers`."""
         if self._headers is None:
-            self._headers = Headers(self._lines, self._own, _NOTHING_OWN, _REPLY_FIXED)
+            self._headers = Headers(self._head, self._own, _OF_REPLY)
         return self._headers
 
     @property

@@ -20,7 +20,7 @@ Counter = Annotated[int, Meta(ge=0, le=2**53)]
 Path = Annotated[str, Meta(max_length=300)]
 Mark = Annotated[int, Meta(ge=0, le=2**32)]
 Text = Annotated[str, Meta(max_length=1000)]
-#: Pairs of a bucket's number and its count; 64 bits of nanoseconds have 256 buckets.
+#: Pairs of a bucket's number and its count; 63 bits of nanoseconds have 252 buckets.
 Buckets = Annotated[
     tuple[tuple[Annotated[int, Meta(ge=0, le=260)], Counter], ...], Meta(max_length=260)
 ]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableSequence
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, Final
 
 from twisted.logger import Logger
 
@@ -27,13 +27,14 @@ from slardar.hooks.effects import (
     seen_reply,
     seen_request,
 )
-from slardar.hooks.engine import Engine, HookFailure
+from slardar.hooks.engine import Engine
 from slardar.hooks.engines import MakeEngine, make_engine
 from slardar.hooks.loaded import Loaded, Stage
 from slardar.hooks.loading import Loader
 from slardar.hooks.logs import HookLog
 from slardar.hooks.objects import Answer, HookRequest, HookResponse
 from slardar.hooks.report import HookReport, ShadowReport, reports_of
+from slardar.hooks.script import HookFailure
 from slardar.hooks.stats import CallStats
 from slardar.hooks.suspensions import Suspensions
 from slardar.http1.parser import Reply, Request
@@ -43,6 +44,9 @@ from slardar.model.hook import Hook, HookKey
 __all__ = ["Runner"]
 
 _log = Logger("slardar.hooks")
+
+#: Not looked up among the module's names each time, where this is compiled.
+_now: Final = perf_counter_ns
 
 #: What a client is told whose request a broken hook has stopped: no more than that.
 _BROKEN = "a hook failed"
@@ -79,6 +83,7 @@ class Runner(HooksBase):
         #: For the hosts that have no scripts of their own.
         self._others: tuple[Stage, ...] = ()
         self._sampler = shadow.Sampler()
+        self._unused: Hooked | None = None
 
     # Loading.
 
@@ -119,15 +124,28 @@ class Runner(HooksBase):
 
     # Requests.
 
+    def sees(self, request: Request) -> bool:
+        """See :class:`slardar.http1.sides.HooksBase`."""
+        return bool(self._others) or request.host in self._by_host
+
     def request(self, request: Request) -> HookedRequest | None:
         """See :class:`slardar.http1.sides.HooksBase`."""
         stages = self._by_host.get(request.host, self._others)
         if not stages:
             return None
-        hooked = Hooked(self)
+        hooked = self._unused
+        if hooked is None:
+            hooked = Hooked(self)
+        else:
+            self._unused = None
         for stage in stages:
             if self._stage_request(stage, request, hooked):
                 break
+        if hooked.answer is None and hooked.upstream is None and not hooked.sees_reply:
+            # Nobody will ask for it, so it serves for the next request.
+            hooked.context = None
+            self._unused = hooked
+            return None
         return hooked
 
     def _stage_request(self, stage: Stage, request: Request, hooked: Hooked) -> bool:
@@ -137,7 +155,7 @@ class Runner(HooksBase):
         if loaded is None:
             # No version is in service for it, so a shadow is compared with none.
             if context is not None:
-                untouched = seen_request(request, {}, hooked.upstream)
+                untouched = seen_request(request, None, hooked.upstream)
                 self._compare(stage, request, hooked.upstream, context, untouched)
             return False
         seen = None
@@ -160,15 +178,20 @@ class Runner(HooksBase):
             hooked.upstream = seen.upstream
         script = loaded.script
         if shaded is not None or (script is not None and script.on_replies):
+            # All that see the reply have the same context.
+            hooked.context = seen.context
+            seen.detach()
             hooked.scripts.append((stage, loaded, seen, shaded))
             hooked.sees_reply = True
+        else:
+            hooked.context = seen.known_context
         return False
 
     def _see(
         self,
         loaded: Loaded | None,
         request: Request,
-        context: dict[str, Any],
+        context: dict[str, Any] | None,
         upstream: str | None,
         stats: CallStats | None = None,
     ) -> HookRequest | None:
@@ -180,10 +203,14 @@ class Runner(HooksBase):
         if not script.on_requests:
             return seen
         before = context.copy() if context else None
-        stats = loaded.stats if stats is None else stats
+        # A shadow is always timed, since it may take a share of the time only.
+        is_timed = stats is not None
+        if stats is None:
+            stats = loaded.stats
+            is_timed = stats.times_next
         mark = self._mark
         mark[0] = loaded.mark
-        began = perf_counter_ns()
+        began = _now() if is_timed else 0
         try:
             script.on_request(seen)
         except HookFailure as failure:
@@ -194,7 +221,10 @@ class Runner(HooksBase):
             return seen
         finally:
             mark[0] = 0
-            stats.took(perf_counter_ns() - began)
+            if is_timed:
+                stats.took(_now() - began)
+            else:
+                stats.ended()
         _restore(context, before)
         return None
 
@@ -217,7 +247,7 @@ class Runner(HooksBase):
             return None
         if not self._sampler.take(self._seconds()):
             return None
-        return shadow.copied(hooked.context)
+        return {} if hooked.context is None else shadow.copied(hooked.context)
 
     def _compare(
         self,
@@ -239,7 +269,10 @@ class Runner(HooksBase):
         )
         if loaded is None or loaded.script is None or staged is None or staged.answer is not None:
             return None
-        return (what, loaded, staged, differs) if loaded.script.on_replies else None
+        if not loaded.script.on_replies:
+            return None
+        staged.detach()
+        return what, loaded, staged, differs
 
     def _compare_reply(
         self,
@@ -290,9 +323,10 @@ class Runner(HooksBase):
             return seen
         context = request.context
         before = context.copy() if context else None
+        is_timed = stats is not loaded.stats or stats.times_next
         mark = self._mark
         mark[0] = loaded.mark
-        began = perf_counter_ns()
+        began = _now() if is_timed else 0
         try:
             script.on_response(request, seen)
         except HookFailure as failure:
@@ -303,7 +337,10 @@ class Runner(HooksBase):
             return seen
         finally:
             mark[0] = 0
-            stats.took(perf_counter_ns() - began)
+            if is_timed:
+                stats.took(_now() - began)
+            else:
+                stats.ended()
         _restore(context, before)
         return None
 
@@ -335,7 +372,7 @@ class Hooked(HookedRequest):
         super().__init__()
         self._runner = runner
         #: The hooks' own for this request.
-        self.context: dict[str, Any] = {}
+        self.context: dict[str, Any] | None = None
         #: Those that want to see the reply, with what each saw of the request, and its
         #: shadow.
         self.scripts: list[tuple[Stage, Loaded, HookRequest, _Shaded | None]] = []
@@ -345,8 +382,11 @@ class Hooked(HookedRequest):
         return self._runner.reply(self, reply)
 
 
-def _restore(context: dict[str, Any], before: dict[str, Any] | None) -> None:
+def _restore(context: dict[str, Any] | None, before: dict[str, Any] | None) -> None:
     """What a hook that failed has put into the context is gone."""
+    if context is None:
+        # What it may have made of its own is gone with it.
+        return
     context.clear()
     if before is not None:
         context.update(before)

@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from slardar.hooks.engine import Engine, HookFailure, Log, Script, ScriptError
+from slardar.hooks.engine import Engine, Log, ScriptError
 from slardar.hooks.objects import HookRequest, HookResponse
+from slardar.hooks.script import HookFailure, Script
 from slardar.http1.parser import Reply, Request, parse_reply, parse_request
 from slardar.model.hook import Code, Hook
 
@@ -23,15 +24,17 @@ class FakeScript(Script):
 
     def __init__(self, engine: FakeEngine, name: str, code: str, modules: Mapping[str, str]):
         self.closed = 0
+        words = code.split()
+        super().__init__(
+            not all(word.startswith("reply:") for word in words),
+            any(word.startswith("reply:") for word in words),
+            engine.used(name, code, modules),
+        )
         self._engine = engine
         self.name = name
         self.code = code
-        self.requires = engine.used(name, code, modules)
         #: The code of these, as it was when this was loaded.
         self.modules = {module: modules[module] for module in self.requires}
-        words = code.split()
-        self.on_replies = any(word.startswith("reply:") for word in words)
-        self.on_requests = not all(word.startswith("reply:") for word in words)
 
     def on_request(self, request: HookRequest) -> None:
         self._run("", request, None)

@@ -8,14 +8,14 @@ import pytest
 
 from slardar.hooks.headers import Headers, check_name, check_value
 
-OWN = frozenset(("host", "x-forwarded-for"))
-FIXED = frozenset(("content-length", "connection"))
+#: Whether these may be written.
+SPECIAL = {"host": True, "x-forwarded-for": True, "content-length": False, "connection": False}
 
 
 def headers(*lines: bytes, **own: bytes) -> Headers:
     """Some lines, and besides them the proxy's own."""
     kept = {name.replace("_", "-"): value for name, value in own.items()}
-    return Headers(list(lines), kept, OWN, FIXED)
+    return Headers([b"", *lines], kept, SPECIAL)
 
 
 def test_names_have_no_case() -> None:

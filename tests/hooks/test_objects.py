@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from slardar.hooks.effects import seen_reply, seen_request
-from slardar.hooks.engine import Engine, Script
+from slardar.hooks.engine import Engine
 from slardar.hooks.errno import ERRNOS, make_errno
 from slardar.hooks.objects import (
     READABLE,
@@ -17,6 +17,7 @@ from slardar.hooks.objects import (
     HookResponse,
     Query,
 )
+from slardar.hooks.script import Script
 from tests.hooks.kit import reply_of, request_of
 
 
@@ -327,13 +328,13 @@ def test_response_is_what_the_server_sent() -> None:
 
 def test_status_is_changed_within_its_kind() -> None:
     """Whether there is a body was decided by the server."""
-    response = HookResponse(200, [], {})
+    response = HookResponse(200, [b"HTTP/1.1 200 OK"], None)
     response.status = 503
     assert response.status == 503
     for value in (204, 304, 199, 600, "200", True, 200.0):
         with pytest.raises(ValueError, match="status: "):
             response.status = value  # type: ignore[assignment]
-    bodiless = HookResponse(304, [], {})
+    bodiless = HookResponse(304, [b"HTTP/1.1 304 Not Modified"], None)
     bodiless.status = 204
     with pytest.raises(ValueError, match="204 cannot become 200"):
         bodiless.status = 200

@@ -12,11 +12,12 @@ import pytest
 
 from slardar.config import Hooks
 from slardar.errors import ConfigError
-from slardar.hooks.engine import HookFailure, ScriptError
+from slardar.hooks.engine import ScriptError
 from slardar.hooks.loaded import Loaded, mark_of
 from slardar.hooks.objects import HookRequest
 from slardar.hooks.report import HookReport, ShadowReport
 from slardar.hooks.runner import Runner
+from slardar.hooks.script import HookFailure
 from slardar.http1.parser import Request
 from slardar.http1.sides import HookedRequest
 from slardar.model.hook import Code, Hook
@@ -59,8 +60,7 @@ class Running:
     def ask(self, request: Request | None = None) -> HookedRequest:
         """Let the hooks see a request."""
         hooked = self.runner.request(request_of() if request is None else request)
-        assert hooked is not None
-        return hooked
+        return HookedRequest() if hooked is None else hooked
 
     def status(self, request: Request | None = None) -> int:
         """The status that a request is answered with; 0 if it goes on."""
@@ -227,6 +227,46 @@ def test_context_is_a_requests_own() -> None:
 
 
 # Versions.
+
+
+def test_what_a_hook_keeps_of_a_request_writes_nowhere() -> None:
+    """Not even while the request goes on, or another hook has it."""
+    running = Running()
+    kept: list[Any] = []
+
+    def keep(request: Any, response: Any) -> None:
+        request.headers.set("X-A", "1")
+        kept.append(request.headers)
+
+    def write(request: Any, response: Any) -> None:
+        kept[-1].set("X-B", "late")
+        request.context["seen"] = request.headers.get("x-b")
+
+    running.actions.update(keep=keep, write=write)
+    running.load(hook("script.*", "keep"), hook(A, "write"))
+    request = request_of("X-C: 3")
+    running.ask(request)
+    kept[-1].set("X-D", "later")
+    assert request.lines[1:] == [b"X-C: 3", b"X-A: 1"]
+
+
+def test_hook_of_replies_sees_its_request_as_it_left_it() -> None:
+    """Whatever the proxy, or another hook, made of the head since."""
+    running = Running()
+    seen: list[Any] = []
+    running.actions.update(
+        set=sets("X-A", "1"),
+        more=sets("X-B", "2"),
+        **{"reply:look": lambda request, response: seen.append(request.headers.items())},
+    )
+    for first in ("set reply:look", "reply:look"):
+        running.load(hook("script.*", first), hook(A, "more"))
+        request = request_of("X-C: 3")
+        hooked = running.ask(request)
+        request.lines += [b"X-Forwarded-For: 192.0.2.7"]
+        hooked.reply(reply_of())
+    assert seen[0][1:] == [("X-C", "3"), ("X-A", "1")]
+    assert seen[1][1:] == [("X-C", "3")]
 
 
 def test_version_that_is_loaded_stays() -> None:

@@ -1,7 +1,7 @@
 """What Lua asks of the request that a script is called for, and does to it.
 
-One object serves one runtime.  It holds the request only while a script runs, and what
-the script has said of an answer until the call has ended.
+One object serves one runtime; what it knows of the call under way is in a
+:class:`slardar.hooks.lua.script.Call`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,15 @@ from urllib.parse import quote_from_bytes
 
 from slardar.hooks.engine import Log
 from slardar.hooks.errno import make_errno
-from slardar.hooks.headers import Headers
 from slardar.hooks.lua.codec import FUNCTIONS
 from slardar.hooks.lua.crossing import bytes_of, crossing, said
+from slardar.hooks.lua.outcome import Outcome
 from slardar.hooks.lua.regex import find_match, group_names
+from slardar.hooks.lua.script import Call
 from slardar.hooks.lua.variables import PREFIXES, VARIABLES
 from slardar.hooks.objects import Answer, HookRequest, HookResponse
 
-__all__ = ["ADDED", "Api", "by_name"]
-
-#: Where a request's context has the headers for the server's reply.
-ADDED: Final = "lua.reply_headers"
+__all__ = ["Api"]
 
 #: Bytes of an answer's body, of all that is said together.
 _MAX_BODY: Final = 1 << 20
@@ -47,88 +45,26 @@ _IGNORED: Final = frozenset(("content-length", "connection", "transfer-encoding"
 #: ngx's levels from STDERR to DEBUG.
 _LEVELS: Final = ("error", "error", "error", "error", "error", "warn", "info", "info", "debug")
 
-_NOBODY: Final = HookRequest("GET", "/", [], {})
-
 
 class Api:
     """The functions that Lua has of Python, by :meth:`functions`."""
 
-    def __init__(self, settings: Mapping[str, Any], log: Log) -> None:
+    def __init__(self, call: Call, settings: Mapping[str, Any], log: Log) -> None:
         self.settings = settings
         self._log = log
-        #: The modules in service, for the script that runs or is loaded.
-        self.modules: Mapping[str, str] = {}
-        self._name = ""
-        self._request = _NOBODY
-        self._status = 0
-        self._said: list[bytes] | None = None
-        self._size = 0
-        self._reply: Headers | None = None
-        self._ended = False
-        self._lines = 0
-        self._own: dict[str, str] | None = None
-        self._answer: Answer | None = None
+        self._call = call
 
-    # A call begins and ends.
+    @property
+    def _request(self) -> HookRequest:
+        return self._call.request
 
-    def begin(self, name: str, modules: Mapping[str, str], request: HookRequest) -> None:
-        """A script runs for this request from now on."""
-        self._name = name
-        self.modules = modules
-        self._request = request
-        self._status = 0
-        self._said = None
-        self._reply = None
-        self._ended = False
-        self._lines = 0
-        self._own = None
-
-    def abandon(self) -> None:
-        """It failed: nothing that it said counts."""
-        self._request = _NOBODY
-        self._own = self._said = self._reply = None
-
-    def end(self, pending: str | None) -> None:
-        """It has ended: the headers that waited for that are set, and its answer, if there
-        is one, becomes the request's."""
-        request = self._request
-        if pending is not None:
-            request.headers.set_each(pending)
-        self._request = _NOBODY
-        if not self._ended and self._said is None:
-            if self._reply is not None:
-                self._keep_for_reply(request, self._reply)
-            return
-        answer = self._made() if self._answer is None else self._answer
-        self._answer = None
-        if self._reply is not None:
-            if answer.headers and answer.status // 100 == 3:
-                self._reply.remove("location")
-            answer.headers = self._reply.lines + answer.headers
-        request.answer = answer
-
-    def _made(self) -> Answer:
-        """The answer of what was said, or of a status alone."""
-        status = self._status or 200
-        if self._said is None:
-            # As nginx: from 300 on its own page, unless a header says where to go.
-            if status >= 400:
-                return Answer(status, "")
-            return Answer(status)
-        answer = Answer(status, None, b"" if status in (204, 304) else b"".join(self._said))
-        if self._reply is None or self._reply.get("content-type") is None:
-            answer.headers.append(b"Content-Type: text/plain")
-        return answer
-
-    @staticmethod
-    def _keep_for_reply(request: HookRequest, headers: Headers) -> None:
-        known = request.context.get(ADDED)
-        # The context is everybody's, so anything may be there.
-        if not isinstance(known, Headers):
-            request.context[ADDED] = headers
-            return
-        for name, values in by_name(headers).items():
-            known.set(name, values)
+    @property
+    def _outcome(self) -> Outcome:
+        """What the call has come to so far."""
+        outcome = self._call.outcome
+        if outcome is None:
+            outcome = self._call.outcome = Outcome()
+        return outcome
 
     # What it asks for.
 
@@ -155,8 +91,10 @@ class Api:
         return None
 
     @crossing
-    def set_headers(self, pending: str) -> None:
-        self._request.headers.set_each(pending)
+    def set_headers(self, name: str, value: str, more: str | None = None) -> None:
+        self._request.headers.put(name, value)
+        if more is not None:
+            self._request.headers.put_each(more)
 
     @crossing
     def clear_header(self, name: str) -> None:
@@ -209,10 +147,11 @@ class Api:
                     return None
         if name.startswith("sent_http_"):
             return ", ".join(self.reply_header(name[10:].replace("_", "-")) or ()) or None
-        if self._own is not None and name in self._own:
-            return self._own[name]
+        outcome = self._outcome
+        if name in outcome.own:
+            return outcome.own[name]
         if name == "status":
-            return str(self._status or 0).zfill(3)
+            return str(outcome.status).zfill(3)
         return "-" if name == "x_error_code" else None
 
     @crossing
@@ -222,9 +161,7 @@ class Api:
         if name in ("upstream", "hash_key", "cluster_key"):
             setattr(self._request, name, value)
         elif _OWN_VARIABLE.fullmatch(name):
-            own = self._own
-            if own is None:
-                own = self._own = {}
+            own = self._outcome.own
             if len(own) >= _MAX_VARIABLES or len(value or "") > _MAX_VALUE:
                 raise ValueError("expected fewer or shorter variables")
             if value is None:
@@ -250,50 +187,53 @@ class Api:
     # Answering.
 
     def status(self) -> int:
-        return self._status
+        return self._outcome.status
 
     def sent(self) -> bool:
-        return self._said is not None
+        return self._outcome.said is not None
 
     @crossing
     def set_status(self, status: float) -> None:
         if not 100 <= status <= 599 or status != int(status):
             raise ValueError(f"status: expected one from 100 to 599, got {status!r}")
-        if self._said is None:
-            self._status = int(status)
+        outcome = self._outcome
+        if outcome.said is None:
+            outcome.status = int(status)
 
     def reply_header(self, name: str) -> tuple[str, ...] | None:
-        if self._reply is None:
+        reply = self._outcome.reply
+        if reply is None:
             return None
         try:
-            return tuple(self._reply.get_all(name)) or None
+            return tuple(reply.get_all(name)) or None
         except ValueError:
             return None
 
     @crossing
     def set_reply_header(self, name: str, *values: str) -> None:
-        if self._said is not None:
+        outcome = self._outcome
+        if outcome.said is not None or name.lower() in _IGNORED:
             return
-        if name.lower() in _IGNORED:
-            return
-        if self._reply is None:
-            self._reply = HookResponse(200, [], {}).headers
+        reply = outcome.reply
+        if reply is None:
+            reply = outcome.reply = HookResponse(200, [b""], None).headers
         if values:
-            self._reply.set(name, values[0] if len(values) == 1 else list(values))
+            reply.set(name, values[0] if len(values) == 1 else list(values))
         else:
-            self._reply.remove(name)
+            reply.remove(name)
 
     @crossing
     def say(self, text: str) -> None:
-        if self._said is None:
-            if self._status and self._status < 200:
-                raise ValueError(f"status: {self._status} cannot be answered")
-            self._said, self._size = [], 0
+        outcome = self._outcome
+        if outcome.said is None:
+            if outcome.status and outcome.status < 200:
+                raise ValueError(f"status: {outcome.status} cannot be answered")
+            outcome.said = []
         data = bytes_of(text)
-        self._size += len(data)
-        if self._size > _MAX_BODY:
+        outcome.size += len(data)
+        if outcome.size > _MAX_BODY:
             raise ValueError(f"expected an answer of at most {_MAX_BODY} bytes")
-        self._said.append(data)
+        outcome.said.append(data)
 
     @crossing
     def exit(self, status: float) -> None:
@@ -304,45 +244,48 @@ class Api:
             status = 444
         if status != int(status) or not 200 <= status <= 599:
             raise ValueError(f"exit: expected ngx.OK or a status from 200 to 599, got {status!r}")
-        self._ended = True
-        if self._said is not None and status != 444:
+        outcome = self._outcome
+        outcome.ended = True
+        if outcome.said is not None and status != 444:
             return
         if status == 444:
-            self._said, self._reply = None, None
-            self._answer = Answer(444)
-        elif status >= 300 or not self._status:
-            self._status = int(status)
+            outcome.said, outcome.reply = None, None
+            outcome.answer = Answer(444)
+        elif status >= 300 or not outcome.status:
+            outcome.status = int(status)
 
     @crossing
     def redirect(self, url: str, status: float) -> None:
-        if self._said is not None:
+        outcome = self._outcome
+        if outcome.said is not None:
             raise ValueError("attempt to redirect after sending out the headers")
-        made = HookRequest("GET", "/", [], {})
+        made = HookRequest(b"GET", b"/", [b""])
         if status != int(status):
             raise ValueError(f"redirect: expected a status, got {status!r}")
         if _CONTROLS.search(url):
             raise ValueError("redirect: expected a URL without control characters")
         # Characters beyond ASCII are bytes here, and must not be encoded twice.
         made.redirect(quote_from_bytes(bytes_of(url), _IN_ARGS + "#"), int(status))
-        self._answer = made.answer
-        self._ended = True
+        outcome.answer = made.answer
+        outcome.ended = True
 
     @crossing
     def exit_with(self, code: float, message: str) -> None:
         if code != int(code):
             raise ValueError(f"slardar.exit: expected an integer as code, got {code!r}")
         errno = make_errno(int(code), bytes_of(message).decode("utf-8", "replace"))
-        if errno.code == 0 or self._said is not None:
+        outcome = self._outcome
+        if errno.code == 0 or outcome.said is not None:
             return
-        made = HookRequest("GET", "/", [], {})
+        made = HookRequest(b"GET", b"/", [b""])
         made.exit(errno)
-        self._answer = made.answer
-        self._ended = True
+        outcome.answer = made.answer
+        outcome.ended = True
 
     # The rest.
 
     def module(self, name: str) -> str | None:
-        code = self.modules.get(name)
+        code = self._call.owner.modules.get(name)
         return None if code is None else code.encode("utf-8", "replace").decode("latin-1")
 
     def setting(self, name: str) -> str | None:
@@ -356,12 +299,13 @@ class Api:
         return text if len(text) <= _MAX_BODY else None
 
     def log(self, level: float, text: str) -> None:
-        self._lines += 1
-        if self._lines > _MAX_LINES:
+        outcome = self._outcome
+        outcome.lines += 1
+        if outcome.lines > _MAX_LINES:
             return
         line = bytes_of(text).decode("utf-8", "replace")
         line = "".join(one if one.isprintable() else " " for one in line[:_MAX_LINE])
-        self._log(_LEVELS[int(level)], f"{self._name}: {line}")
+        self._log(_LEVELS[int(level)], f"{self._call.owner.name}: {line}")
 
     def functions(self) -> dict[str, Any]:
         """By the names that the Lua files know them by."""
@@ -380,14 +324,6 @@ class Api:
             "regex_names": group_names,
             "seed": lambda: time.time_ns() % 2**31,
         }
-
-
-def by_name(headers: Headers) -> dict[str, list[str]]:
-    """The values of each header, by the names as they were written."""
-    found: dict[str, list[str]] = {}
-    for name, value in headers.items():
-        found.setdefault(name, []).append(value)
-    return found
 
 
 def _plain(value: Any) -> Any:

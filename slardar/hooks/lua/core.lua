@@ -11,7 +11,7 @@ local type, tostring, rawset, next = type, tostring, rawset, next
 local rawpcall, rawerror = pcall, error
 local setfenv, setmetatable, loadstring = setfenv, setmetatable, loadstring
 local used, sethook, getinfo = gcinfo, debug.sethook, debug.getinfo
-local str_byte, str_sub, str_find = string.byte, string.sub, string.find
+local str_byte, str_sub, str_find, str_lower = string.byte, string.sub, string.find, string.lower
 local clock, module_code = core.py.clock, core.py.module
 local budget, room = core.budget, core.room / 1024
 
@@ -40,9 +40,10 @@ local SLACK = core.slack / 1024
 -- unwind more of them takes long.
 local NESTED = 200
 
--- Headers, and bytes of them, that wait here for the end of a call.  Python says when there
--- is less room in the request.
-local LINES, BYTES = core.lines, core.bytes
+-- Bytes of headers that wait here for the end of a call, where each header takes EACH
+-- besides its own: so there cannot be too many.  Python says when there is less room in
+-- the request.
+local PENDING, EACH = core.pending, core.each
 
 -- The environment of a script that does not run.
 local nothing = {}
@@ -58,16 +59,20 @@ local last, floor = 0, 0
 -- KiB of the largest that any script has made or has in its code, if that is LARGE: what
 -- is there already is not made again, and so not noticed, in another one.
 local known = 0
--- KiB in use when Python set the limit.
-local limited = -math.huge
+-- Some script has made, or is, larger than SMALL.
+local alarmed = false
+-- KiB that may be in use when a call begins: about what they were when Python set the limit.
+local low, high = 0, -1
 -- Coroutines, and protected calls, inside each other.
 local depth, nested = 0, 0
 
--- Of the call that runs, what need not cross to Python: the method, the headers that are
--- set (each a line of its name and one of its value), and how many more of them, and of
--- their bytes, may be kept here.  A field that is nil would be made anew each time.
-local call = { method = "GET", pending = false, lines = 0, bytes = 0 }
-core.call = call
+-- Of the call that runs, what need not cross to Python.  The method, and the environment.
+local method, environment = "GET", false
+-- What its script keeps for as long as the request lasts, once there is something.
+local own = false
+-- The headers that are set: name and value of the first, and a line of each of both for
+-- the others; and how many more bytes of them may be kept here.
+local name_set, value_set, more_set, left = false, false, false, 0
 
 local check
 
@@ -91,6 +96,7 @@ end
 
 local function weigh(change)
     watch(STEP)
+    alarmed = true
     local size = change < 0 and -change or change
     if size > script.largest and (change > 0 or size > LARGE) then
         script.largest = size
@@ -167,7 +173,7 @@ local function begin(owner)
     script, started, looks, depth, nested = owner, nil, 0, 0, 0
     floor = used()
     last = floor
-    call.method, call.pending, call.lines = "GET", false, 0
+    method, left = "GET", 0
     local largest = owner.largest > known and owner.largest or known
     if largest > SMALL then
         beware(largest)
@@ -181,7 +187,7 @@ local function finish(ok, err)
         tripped, step, rarely = false, CALM, SELDOM
         sethook(check, "", CALM)
     end
-    script = nobody
+    script, depth, nested = nobody, 0, 0
     if late then
         return "budget", ""
     elseif ok or err == EXIT then
@@ -202,16 +208,27 @@ local function finish(ok, err)
 end
 
 -- What was the request's own is nobody's any more.
-local function ended(owner, chunk, kind, message)
-    owner.env, owner.ctx, owner.settings = false, false, false
+local function ended(chunk, kind, message)
+    environment, own = false, false
     setfenv(chunk, nothing)
-    local pending = call.pending
-    call.pending = false
     if kind then
         return kind, message
     end
-    return pending or nil
 end
+
+-- The headers that were set, which are nobody's any more.
+local function taken()
+    local name, value, more = name_set, value_set, more_set
+    if name then
+        name_set, more_set = false, false
+        if more then
+            return name, value, more
+        end
+        return name, value
+    end
+end
+
+core.taken = taken
 
 local function recover()
     return finish(true)
@@ -224,7 +241,8 @@ core.recover = recover
 
 -- For Python, when it has set the limit.
 function core.limited()
-    limited = used()
+    local now = used()
+    low, high = now - SLACK, now + SLACK
 end
 
 function core.exit()
@@ -236,13 +254,18 @@ function core.current()
     return script
 end
 
+-- What it keeps for as long as the request lasts.
+function core.own()
+    own = own or {}
+    return own
+end
+
 -- Its environment, which is seen now, and so is its own.
 function core.environment()
-    local env = script.env
-    if env then
-        rawset(env, "_G", env)
+    if environment then
+        rawset(environment, "_G", environment)
     end
-    return env
+    return environment
 end
 
 -- pcall and its kin, for which an end is no error.
@@ -285,6 +308,56 @@ end
 function core.xpcall(f, handler, ...)
     enter()
     return handled(handler, rawpcall(f, ...))
+end
+
+-- The method.
+
+function core.get_method()
+    return method
+end
+
+function core.set_method(name)
+    method = name
+end
+
+-- Headers that wait for the end of the call.
+
+-- Names that Python has taken with any value of printable ASCII, and the room that each
+-- takes besides its value.
+local good, names_left = {}, 256
+
+function core.remember(name)
+    -- A host must be one, and those that must not be set are refused.
+    if #name > 64 or good[name] or str_lower(name) == "host" then
+        return
+    end
+    if names_left == 0 then
+        good, names_left = {}, 256
+    end
+    good[name], names_left = #name + EACH, names_left - 1
+end
+
+-- Most are taken here; `core.set_now` is for the others.
+function core.set_header(name, value)
+    if type(value) == "string" then
+        local rest = good[name]
+        if rest then
+            rest = left - rest - #value
+            if rest >= 0 and not str_find(value, "[^ -~]") then
+                left = rest
+                if not name_set then
+                    name_set = name
+                    value_set = value
+                elseif more_set then
+                    more_set = more_set .. "\n" .. name .. "\n" .. value
+                else
+                    more_set = name .. "\n" .. value
+                end
+                return
+            end
+        end
+    end
+    return core.set_now(name, value)
 end
 
 -- Coroutines.  They nest on the C stack, so only to a small depth.
@@ -434,7 +507,7 @@ function core.compile_text(text, name)
     if not chunk then
         return nil, err
     end
-    return setfenv(chunk, script.env)
+    return setfenv(chunk, environment)
 end
 
 -- A script: a function that runs it, one that requires a module for it, and one that lets
@@ -448,9 +521,11 @@ function core.load(name, code, sets)
     if size > LARGE and size > known then
         known = size
     end
+    if size > SMALL then
+        alarmed = true
+    end
     local owner = {
         name = name, loaded = {}, loading = {}, largest = size,
-        env = false, ctx = false, settings = false,
     }
     local shared = setmetatable({}, {
         __index = function(t, key)
@@ -474,52 +549,72 @@ function core.load(name, code, sets)
     -- so that one serves for many calls.
     local env
 
-    local lines = sets and LINES or 0
+    local room = sets and PENDING or 0
 
-    -- `method` is that of the request, unless it is GET, and `tight` says that there is
-    -- hardly room for another header.  Answers true if the limit must be set first, then
-    -- nil or the headers that are to be set, or how it failed.
-    local function run(method, tight)
+    -- `verb` is the method of the request, unless it is GET, and `tight` says that there is
+    -- hardly room for another header.  Answers true if the limit must be set first; false
+    -- and how it failed; or the headers that are to be set, if there are some.
+    --
+    -- Every instruction here is one of each request: what is set alone takes fewer of them
+    -- than several values at once.  Where a call ends well, what it has made of depth and
+    -- nested is as it was.
+    local function run(verb, tight)
         local now = used()
-        local more = now - limited
-        if more > SLACK or more < -SLACK then
+        if now > high or now < low then
             return true
         end
-        script, started, looks, depth, nested = owner, nil, 0, 0, 0
-        floor, last = now, now
-        call.method, call.pending = method or "GET", false
-        call.lines, call.bytes = tight and 0 or lines, BYTES
-        local largest = owner.largest > known and owner.largest or known
-        if largest > SMALL then
-            beware(largest)
+        script = owner
+        started = nil
+        looks = 0
+        floor = now
+        last = now
+        method = verb or "GET"
+        left = room
+        if tight then
+            left = 0
+        end
+        if alarmed then
+            local largest = owner.largest > known and owner.largest or known
+            if largest > SMALL then
+                beware(largest)
+            end
         end
         local mine = env
-        if mine then
-            env = nil
-        else
+        if not mine then
             mine = setmetatable({}, meta)
             setfenv(chunk, mine)
+            env = mine
         end
-        owner.env = mine
+        environment = mine
         local ok, err = rawpcall(chunk)
         if ok and step == CALM and not next(mine) then
             -- The same as below, for the most.
-            env, script, owner.ctx, owner.settings = mine, nobody, false, false
-            local pending = call.pending
-            call.pending = false
-            return pending or nil
+            script = nobody
+            own = false
+            local name = name_set
+            if name and not more_set then
+                name_set = false
+                return name, value_set
+            end
+            return taken()
         end
-        return ended(owner, chunk, finish(ok, err))
+        env = nil
+        local kind, message = ended(chunk, finish(ok, err))
+        if kind then
+            taken()
+            return false, kind, message
+        end
+        return taken()
     end
 
     local function prepare(wanted)
         begin(owner)
-        owner.env = setmetatable({}, meta)
-        return ended(owner, chunk, finish(rawpcall(core.base_require, wanted)))
+        environment = setmetatable({}, meta)
+        return ended(chunk, finish(rawpcall(core.base_require, wanted)))
     end
 
     local function forget()
-        ended(owner, chunk)
+        setfenv(chunk, nothing)
         env, owner.loaded, owner.loading = nil, {}, {}
         for key in next, shared do
             shared[key] = nil

@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, Final
-from weakref import WeakSet
 
-from slardar.hooks.engine import MAX_CODE, Engine, HookFailure, Log, Script, ScriptError
-from slardar.hooks.headers import Headers
-from slardar.hooks.lua.api import ADDED, Api, by_name
-from slardar.hooks.lua.crossing import said
-from slardar.hooks.lua.runtime import PENDING_BYTES, PENDING_LINES, ROOM, Runtime
+from slardar.hooks.engine import MAX_CODE, Engine, Log, ScriptError
+from slardar.hooks.lua.api import Api
+from slardar.hooks.lua.runtime import ROOM, Answer, Runtime
+from slardar.hooks.lua.script import NOBODY, Account, Call, LuaScript
 from slardar.hooks.lua.source import find_modules, located
-from slardar.hooks.objects import HookRequest, HookResponse
+from slardar.hooks.script import HookFailure, Script
 
-__all__ = ["LuaEngine", "LuaScript"]
+__all__ = ["LuaEngine"]
 
 #: Bytes that Lua may use in a worker.
 MEMORY: Final = 64 << 20
@@ -24,86 +22,6 @@ _MUCH: Final = 1 << 20
 
 #: A script that may set headers of the reply.
 _REPLIES: Final = re.compile(r"\bheader\b")
-
-
-class LuaScript(Script):
-    """One script with its modules.  It is run whole for each request."""
-
-    def __init__(
-        self,
-        engine: LuaEngine,
-        name: str,
-        functions: tuple[Any, Any, Any],
-        modules: Mapping[str, str],
-        requires: frozenset[str],
-        replies: bool,
-        sets: bool,
-    ) -> None:
-        self.name = name
-        self.on_replies = replies
-        #: It may set headers of the request, which wait in Lua for the end of a call where
-        #: there is room for them in any case.
-        self._sets = sets
-        self.requires = requires
-        self._engine = engine
-        self._run, self._prepare, self._forget = functions
-        self._modules = modules
-        self._names = set(requires)
-        #: Bytes that were in use after its calls and not before, since memory was short.
-        self.grown = 0
-        #: Bytes that it held for good when memory was short; its next call fails.
-        self.held = 0
-
-    def on_request(self, request: HookRequest) -> None:
-        """Run it for a request."""
-        engine = self._engine
-        if engine.last is not self:
-            engine.count(self)
-        api = engine.api
-        api.begin(self.name, self._modules, request)
-        method = request.method
-        # Most calls need no argument, which would take a while to be passed.
-        if self._sets and not request.headers.has_room(PENDING_LINES, PENDING_BYTES):
-            answer = engine.runtime.run(self._run, method, True)
-        elif method == "GET":
-            answer = engine.runtime.run(self._run)
-        else:
-            answer = engine.runtime.run(self._run, method)
-        if (answer is None or type(answer) is str) and not self.held:
-            api.end(answer)
-            return
-        api.abandon()
-        raise engine.failure(self, answer)
-
-    def on_response(self, request: HookRequest, response: HookResponse) -> None:
-        """Set the headers that it asked for while it saw the request."""
-        added = request.context.get(ADDED)
-        # The context is everybody's, so anything may be there.
-        if not isinstance(added, Headers):
-            return
-        try:
-            for name, values in by_name(added).items():
-                response.headers.set(name, values)
-        except ValueError as error:
-            raise HookFailure("error", f"{self.name}: {said(error)}") from None
-
-    def prepare(self, module: str) -> Any:
-        """Run a module's code, if it has not been run yet; answers how it failed."""
-        api = self._engine.api
-        api.begin(self.name, self._modules, HookRequest("GET", "/", [], {}))
-        try:
-            return self._engine.runtime.call(self._prepare, module)
-        finally:
-            api.abandon()
-
-    def forget(self) -> None:
-        """Let go what its modules keep; they are run anew when they are required."""
-        self._engine.runtime.call(self._forget)
-
-    def close(self) -> None:
-        """Let go everything."""
-        self.forget()
-        self._engine.scripts.discard(self)
 
 
 class LuaEngine(Engine):
@@ -124,11 +42,12 @@ class LuaEngine(Engine):
     ) -> None:
         super().__init__(budget, settings, log)
         self.memory = memory
-        self.api = Api(settings, log)
-        self.runtime = Runtime(self.api.functions(), budget, memory, self._make_room)
-        self.scripts: WeakSet[LuaScript] = WeakSet()
-        #: Who was called last, and the bytes in use before.
-        self.last: LuaScript | None = None
+        self._call = Call()
+        functions = Api(self._call, settings, log).functions()
+        self.runtime = Runtime(functions, budget, memory, self._make_room)
+        #: Those of the scripts that are not closed.
+        self._accounts: set[Account] = set()
+        #: The bytes in use before the last call.
         self._before = self.runtime.used
 
     def check(self, name: str, code: str) -> frozenset[str]:
@@ -158,27 +77,28 @@ class LuaEngine(Engine):
             functions = self.runtime.load(name, "" if is_module else self._text(name, code), sets)
         except ValueError as error:
             raise ScriptError(located(name, str(error))) from None
-        script = LuaScript(
-            self,
-            name,
-            functions,
-            modules,
-            requires,
-            any(map(_REPLIES.search, texts)),
-            sets,
-        )
+        account = Account(name, modules, requires)
+        replies = any(map(_REPLIES.search, texts))
+        script = LuaScript(self, account, self._call, self.runtime, functions, replies, sets)
+        self._accounts.add(account)
         for module in (name,) if is_module else find_modules(code):
             failure = None if module in _BUILTIN else script.prepare(module)
             if failure is not None:
                 script.close()
-                raise ScriptError(self._described(script, failure))
+                raise ScriptError(self._described(account, failure))
         try:
             self._refuse_if_full(name)
         except ScriptError:
             script.close()
             raise
-        self.scripts.add(script)
         return script
+
+    def closed(self, account: Account) -> None:
+        """A script is not called any more: what its modules keep is let go."""
+        if self._call.owner is account:
+            self.count(NOBODY)
+        self._accounts.discard(account)
+        self.runtime.call(account.forget)
 
     def _refuse_if_full(self, name: str) -> None:
         """Nothing is loaded where the scripts in service would have to make room for it."""
@@ -212,50 +132,48 @@ class LuaEngine(Engine):
 
     # Failures.
 
-    def failure(self, script: LuaScript, failure: Any) -> HookFailure:
+    def failure(self, account: Account, answer: Answer) -> HookFailure:
         """What a call of a script came to."""
-        if not isinstance(failure, tuple):
-            held, script.held = script.held, 0
+        if answer is None or answer[0] is not False:
+            held, account.held = account.held, 0
             return HookFailure(
                 "memory",
-                f"{script.name}: its modules held {held >> 20} MiB for good;"
+                f"{account.name}: its modules held {held >> 20} MiB for good;"
                 " they were let go and begin anew",
             )
-        return HookFailure(failure[0], self._described(script, failure))
+        return HookFailure(answer[1], self._described(account, answer[1:]))
 
-    def _described(self, script: LuaScript, failure: Any) -> str:
+    def _described(self, account: Account, failure: Any) -> str:
         kind, message = failure
         if kind == "budget":
-            return f"{script.name}: took more than {self.budget * 1000:g} ms of CPU time"
+            return f"{account.name}: took more than {self.budget * 1000:g} ms of CPU time"
         if kind == "memory":
-            return f"{script.name}: a call may use at most {ROOM >> 20} MiB of memory"
-        return located(script.name, message, script.requires)
+            return f"{account.name}: a call may use at most {ROOM >> 20} MiB of memory"
+        return located(account.name, message, account.requires)
 
     # Memory that is held for good.
 
-    def count(self, script: LuaScript) -> None:
+    def count(self, account: Account) -> None:
         """Another script is called: what is in use more was the last one's doing."""
         used = self.runtime.used
-        if self.last is not None:
-            self.last.grown += max(0, used - self._before)
-        self.last, self._before = script, used
+        self._call.owner.grown += max(0, used - self._before)
+        self._call.owner, self._before = account, used
 
     def _make_room(self) -> None:
         """Find those that hold much, and let it go: they alone fail for it."""
-        if self.last is not None:
-            self.count(self.last)
+        self.count(self._call.owner)
         wanted = self.memory // 2
         used = self.runtime.used
-        for script in sorted(self.scripts, key=lambda one: one.grown, reverse=True):
+        for account in sorted(self._accounts, key=lambda one: one.grown, reverse=True):
             if used <= wanted:
                 break
-            self.runtime.enter(script._forget)
+            self.runtime.enter(account.forget)
             less = self.runtime.collect()
             if used - less > _MUCH:
-                script.held = used - less
+                account.held = used - less
             used = less
-        for script in self.scripts:
-            script.grown = 0
+        for account in self._accounts:
+            account.grown = 0
 
 
 #: Modules that are always there.

@@ -9,7 +9,7 @@ local concat = table.concat
 local py, ready, costly, text, expect = core.py, core.ready, core.costly, core.text, core.expect
 local null, view, absent, absent_library =
     core.null, core.view, core.absent, core.absent_library
-local exit, req, current = core.exit, core.req, core.current
+local exit, req, own = core.exit, core.req, core.own
 local ngx = core.ngx
 
 -- What Python says is wrong raises at the script's line.
@@ -184,9 +184,9 @@ setmetatable(ngx, {
             return py.status()
         elseif key == "ctx" then
             -- The request's own, made when it is first used.
-            local owner = current()
-            owner.ctx = owner.ctx or {}
-            return owner.ctx
+            local mine = own()
+            mine.ctx = mine.ctx or {}
+            return mine.ctx
         elseif key == "headers_sent" then
             return py.sent()
         end
@@ -205,7 +205,7 @@ local meta = {
             checked(py.set_status(value))
         elseif key == "ctx" then
             expect(value, "table", 2, "ctx")
-            current().ctx = value
+            own().ctx = value
         else
             rawset(t, key, value)
         end

@@ -7,7 +7,7 @@ local setmetatable, rawget, unpack = setmetatable, rawget, unpack
 local find, sub, gsub, lower = string.find, string.sub, string.gsub, string.lower
 local py, ready, text, expect = core.py, core.ready, core.text, core.expect
 local decode_args, encode_args, absent = core.decode_args, core.encode_args, core.absent
-local put_field, exit, call = core.put_field, core.exit, core.call
+local put_field, exit, taken = core.put_field, core.exit, core.taken
 
 -- The values of a table as a list of texts; what is none raises.
 local MANY = 100
@@ -45,12 +45,11 @@ local function checked(problem)
     end
 end
 
--- What waits in `call` is done before headers are read, or written otherwise.
+-- What waits is done before headers are read, or written otherwise.
 local function settle()
-    local pending = call.pending
-    if pending then
-        call.pending = false
-        checked(py.set_headers(pending))
+    local name, value, more = taken()
+    if name then
+        checked(py.set_headers(name, value, more))
     end
 end
 
@@ -127,11 +126,9 @@ end
 
 local req = {}
 core.req = req
-local set_header = py.set_header
+local set_header, remember = py.set_header, core.remember
 
-function req.get_method()
-    return call.method
-end
+req.get_method, req.set_header = core.get_method, core.set_header
 
 function req.set_method(method)
     expect(method, "number", 1, "set_method")
@@ -141,7 +138,7 @@ function req.set_method(method)
     end
     ready()
     checked(py.set_method(name))
-    call.method = name
+    core.set_method(name)
 end
 
 local headers_meta = {
@@ -178,34 +175,7 @@ function req.get_headers(limit, raw)
     return raw and fields or setmetatable(fields, headers_meta), truncated
 end
 
--- Names that Python has taken with any value of printable ASCII, by how long they are.
-local good, room = {}, 256
-
-local function remember(name)
-    -- A host must be one, and those that must not be set are refused.
-    if #name > 64 or good[name] or lower(name) == "host" then
-        return
-    end
-    if room == 0 then
-        good, room = {}, 256
-    end
-    good[name], room = #name, room - 1
-end
-
-function req.set_header(name, value)
-    if type(value) == "string" then
-        local size = good[name]
-        if size and call.lines > 0 then
-            size = call.bytes - size - #value
-            if size >= 0 and not find(value, "[^ -~]") then
-                local pending = call.pending
-                call.lines, call.bytes = call.lines - 1, size
-                call.pending = pending and pending .. "\n" .. name .. "\n" .. value
-                    or name .. "\n" .. value
-                return
-            end
-        end
-    end
+function core.set_now(name, value)
     name = text(name, 1, "set_header")
     ready()
     settle()

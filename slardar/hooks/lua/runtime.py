@@ -25,7 +25,7 @@ from lupa.luajit21 import (  # type: ignore[import-untyped]
 from slardar.hooks.errno import ERRNOS
 from slardar.hooks.lua.crossing import said
 
-__all__ = ["MIN_MEMORY", "PENDING_BYTES", "PENDING_LINES", "ROOM", "Failed", "Runtime"]
+__all__ = ["MIN_MEMORY", "PENDING_BYTES", "PENDING_LINES", "ROOM", "Answer", "Failed", "Runtime"]
 
 #: Bytes that one call may add to what is in use.
 ROOM: Final = 8 << 20
@@ -33,9 +33,11 @@ ROOM: Final = 8 << 20
 _SPARE: Final = 4 << 20
 #: Bytes by which what is in use may change until the limit is set anew.
 _SLACK: Final = 256 << 10
-#: Headers of a request that may wait in Lua for the end of a call, and bytes of them.
-PENDING_LINES: Final = 64
-PENDING_BYTES: Final = 2048
+#: Bytes of a request's headers that may wait in Lua for the end of a call, where each
+#: header takes so many besides its own; and so the most headers.
+PENDING_BYTES: Final = 6144
+_EACH: Final = 64
+PENDING_LINES: Final = PENDING_BYTES // _EACH
 #: Bytes of memory that an engine can work with.
 MIN_MEMORY: Final = 2 * ROOM
 
@@ -45,6 +47,10 @@ _FILES: Final = (
 
 #: How a call failed: the kind, and what Lua says of it.
 Failed = tuple[str, str]
+#: What a call of a script came to: the headers that are to be set (name and value of the
+#: first one, and what :meth:`slardar.hooks.headers.Headers.put_each` takes for the others),
+#: or ``False`` and how it failed.
+Answer = tuple[Any, ...] | None
 
 
 def _refuse_read(owner: object, name: object) -> Any:
@@ -94,8 +100,8 @@ class Runtime:
                 "budget": budget,
                 "room": ROOM - _SPARE,
                 "slack": _SLACK,
-                "lines": PENDING_LINES,
-                "bytes": PENDING_BYTES,
+                "pending": PENDING_BYTES,
+                "each": _EACH,
                 "errnos": "".join(f"{n} {e.code} {e.msg}\n" for n, e in ERRNOS.items()),
                 "null": lua.eval("newproxy(false)"),
             }
@@ -162,19 +168,19 @@ class Runtime:
             self._rescue("error", "")
             raise
 
-    def run(self, function: Any, *arguments: Any) -> Any:
+    def run(self, function: Any, arguments: tuple[Any, ...]) -> Answer:
         """The same for a script's function, which says whether the limit must be set."""
         try:
-            answer = function(*arguments) if self._is_limited else True
+            answer: Any = function(*arguments) if self._is_limited else True
             while answer is True:
                 # Less by what the next calls may find less in use than there is now.
                 self._limit(ROOM - _SLACK)
                 self._limited()
                 self._is_limited = True
                 answer = function(*arguments)
-            return answer
+            return answer  # type: ignore[no-any-return]
         except Exception as error:
-            return self._failed(error)
+            return (False, *self._failed(error))
         except BaseException:
             self._rescue("error", "")
             raise

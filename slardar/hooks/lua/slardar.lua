@@ -201,9 +201,9 @@ local meta = {
         if own ~= nil or type(key) ~= "string" then
             return own
         end
-        local owner = core.current()
-        if owner.settings and owner.settings[key] ~= nil then
-            return owner.settings[key]
+        local mine = core.own()
+        if mine.settings and mine.settings[key] ~= nil then
+            return mine.settings[key]
         end
         ready()
         local json = py.setting(text(key, 1, "slardar"))
@@ -211,8 +211,8 @@ local meta = {
             return nil
         end
         local value = core.json_decode(json)
-        owner.settings = owner.settings or {}
-        owner.settings[key] = value
+        mine.settings = mine.settings or {}
+        mine.settings[key] = value
         return value
     end,
     __newindex = function(_, key)

@@ -10,17 +10,18 @@ from types import FunctionType
 from typing import Any, Final
 
 from slardar.hooks.budget import HOOK_NAME, Budget, OutOfBudget, check
-from slardar.hooks.engine import Engine, HookFailure, Log, Script, ScriptError
+from slardar.hooks.engine import Engine, Log, ScriptError
 from slardar.hooks.errno import ERRNOS, make_errno
-from slardar.hooks.objects import HookRequest, HookResponse
 from slardar.hooks.python.attributes import Namespace, Settings
 from slardar.hooks.python.builtins import BUILTINS
 from slardar.hooks.python.compiling import Compiled, compiled
 from slardar.hooks.python.failures import failed, one_line
 from slardar.hooks.python.limits import text_of
 from slardar.hooks.python.modules import find
+from slardar.hooks.python.script import PythonScript
+from slardar.hooks.script import HookFailure
 
-__all__ = ["PythonEngine", "PythonScript"]
+__all__ = ["PythonEngine"]
 
 #: Characters of one line that a hook logs.
 _MAX_LINE: Final = 1000
@@ -183,56 +184,3 @@ def _takes(function: FunctionType, count: int) -> bool:
 
 def _line_of(value: Any) -> int:
     return value.__code__.co_firstlineno if type(value) is FunctionType else 1
-
-
-class PythonScript(Script):
-    """One script with modules of its own; see :class:`slardar.hooks.engine.Script`."""
-
-    def __init__(
-        self,
-        name: str,
-        budget: Budget,
-        on_request: Callable[..., Any] | None,
-        on_response: Callable[..., Any] | None,
-        requires: frozenset[str],
-    ) -> None:
-        self.name = name
-        self.requires = requires
-        self.on_requests = on_request is not None
-        self.on_replies = on_response is not None
-        self._request = on_request
-        self._response = on_response
-        self._budget = budget
-        self._open = False
-        budget.start()
-        self._open = True
-
-    def on_request(self, request: HookRequest) -> None:
-        """See :class:`slardar.hooks.engine.Script`."""
-        if self._request is None:
-            return
-        try:
-            self._budget.run(self._request, request)
-            return
-        except (Exception, OutOfBudget) as error:
-            failure = failed(self.name, error, self._budget.seconds)
-        # Out here it has no context, which would hold on to all that the hook had.
-        raise failure
-
-    def on_response(self, request: HookRequest, response: HookResponse) -> None:
-        """See :class:`slardar.hooks.engine.Script`."""
-        if self._response is None:
-            return
-        try:
-            self._budget.run(self._response, request, response)
-            return
-        except (Exception, OutOfBudget) as error:
-            failure = failed(self.name, error, self._budget.seconds)
-        raise failure
-
-    def close(self) -> None:
-        """See :class:`slardar.hooks.engine.Script`."""
-        if self._open:
-            self._open = False
-            self._request = self._response = None
-            self._budget.stop()

@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import Final
 
 from slardar.hooks.budget import HOOK_NAME, OutOfBudget, OutOfMemory
-from slardar.hooks.engine import HookFailure
 from slardar.hooks.python.limits import text_of
+from slardar.hooks.script import HookFailure
 
 __all__ = ["failed", "one_line"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from slardar.hooks.engine import HookFailure
 from slardar.hooks.lua.engine import LuaEngine
 from slardar.hooks.objects import HookRequest
+from slardar.hooks.script import HookFailure
 
 SETTINGS: dict[str, Any] = {
     "myargs": {"arg0": 0, "arg1": [1, "two", None]},
@@ -31,8 +31,14 @@ def make_request(
     host: str = "www.example.com",
 ) -> HookRequest:
     """A request from 192.0.2.7."""
-    lines = [line.encode("latin-1") for line in headers]
-    return HookRequest(method, target, lines, {"host": host.encode("latin-1")}, "192.0.2.7")
+    lines = [b"", *(line.encode("latin-1") for line in headers)]
+    return HookRequest(
+        method.encode(),
+        target.encode("latin-1"),
+        lines,
+        host=host.encode("latin-1"),
+        address=b"192.0.2.7",
+    )
 
 
 def run(engine: Any, code: str, request: HookRequest | None = None, **modules: str) -> HookRequest:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from slardar.hooks.engine import MAX_CODE, HookFailure, ScriptError
+from slardar.hooks.engine import MAX_CODE, ScriptError
 from slardar.hooks.lua.runtime import ROOM
 from slardar.hooks.objects import HookResponse
+from slardar.hooks.script import HookFailure
 from tests.hooks.lua.helpers import failure, make_engine, make_request, run, said
 
 
@@ -315,7 +316,7 @@ class TestFailures:
         script = engine.load("script.x", code, {})
         script.on_request(request)
         assert request.headers.get("x") == "32"
-        response = HookResponse(200, [], {})
+        response = HookResponse(200, [b"HTTP/1.1 200 OK"], None)
         script.on_response(request, response)
         assert response.headers.get("a") == "\u4f60".encode().decode("latin-1")
         request.context["lua.reply_headers"] = "x"

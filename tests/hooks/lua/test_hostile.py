@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from slardar.hooks.engine import HookFailure, ScriptError
+from slardar.hooks.engine import ScriptError
 from slardar.hooks.lua.runtime import ROOM
+from slardar.hooks.script import HookFailure
 from tests.hooks.lua.helpers import make_engine, make_request
 from tests.hooks.lua.hostile import EATERS, HOSTILE, Hostile
 

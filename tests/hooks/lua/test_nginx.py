@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from slardar.hooks.engine import HookFailure
 from slardar.hooks.objects import HookRequest
+from slardar.hooks.script import HookFailure
 from tests.hooks.lua.cases import EXPRESSIONS, GET, SCRIPTS, Case
 
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
@@ -163,11 +163,16 @@ def of_slardar(engine: Any, code: str, head: tuple[str, ...]) -> Outcome:
     """What we make of it."""
     method, target, version = head[0].split(" ")
     fields = dict(line.split(": ", 1) for line in head[1:])
-    lines = [line.encode("latin-1") for line in head[1:] if not line.startswith("Host")]
+    passing = [line for line in head[1:] if not line.startswith("Host")]
+    lines = [b"", *(line.encode("latin-1") for line in passing)]
     request = HookRequest(
-        method, target, lines, {"host": fields["Host"].encode()}, "192.0.2.1", "http"
+        method.encode(),
+        target.encode("latin-1"),
+        lines,
+        host=fields["Host"].encode(),
+        address=b"192.0.2.1",
+        minor=int(version[-1]),
     )
-    request.minor = int(version[-1])
     script = engine.load("script.x", code, {})
     try:
         script.on_request(request)

@@ -12,7 +12,7 @@ import pytest
 from lupa.luajit21 import LuaRuntime
 
 import slardar.hooks.lua
-from slardar.hooks.engine import HookFailure
+from slardar.hooks.script import HookFailure
 from tests.hooks.lua.helpers import make_request, said
 
 #: What patterns are made of; the odd ones are those that implementations get wrong.

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slardar.hooks.engine import HookFailure
+from slardar.hooks.script import HookFailure
 from tests.hooks.lua.helpers import failure, make_engine, make_request, run, said
 
 #: From the second time on a name is known, and its header waits.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from slardar.hooks.objects import HookRequest, HookResponse
-from slardar.hooks.python.engine import PythonEngine, PythonScript
+from slardar.hooks.python.engine import PythonEngine
+from slardar.hooks.python.script import PythonScript
 
 __all__ = ["SETTINGS", "Hooks", "request", "response"]
 
@@ -17,17 +18,19 @@ def request(
 ) -> HookRequest:
     """A request as the data plane hands it to hooks."""
     return HookRequest(
-        method,
-        target,
-        [b"Accept: */*", b"Cookie: a=1; b=2", b"X-Two: 1", b"X-Two: 2"],
+        method.encode(),
+        target.encode("latin-1"),
+        [b"", b"Accept: */*", b"Cookie: a=1; b=2", b"X-Two: 1", b"X-Two: 2"],
         {"host": b"www.example.com", "x-forwarded-for": b"10.1.2.3"},
-        client,
+        address=client.encode(),
     )
 
 
 def response(status: int = 200) -> HookResponse:
     """A reply as the data plane hands it to hooks."""
-    return HookResponse(status, [b"Server: nginx", b"Content-Type: text/plain"], {})
+    return HookResponse(
+        status, [b"HTTP/1.1 200 OK", b"Server: nginx", b"Content-Type: text/plain"], {}
+    )
 
 
 class Hooks:

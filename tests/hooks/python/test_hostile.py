@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from slardar.hooks.engine import HookFailure, ScriptError
+from slardar.hooks.engine import ScriptError
 from slardar.hooks.errno import ERRNOS
 from slardar.hooks.python.builtins import BUILTINS
 from slardar.hooks.python.modules import IMPORTABLE, find
+from slardar.hooks.script import HookFailure
 from tests.hooks.python.hostile import BURNS, ESCAPES, HOSTILE, WIRE, Hostile
 from tests.hooks.python.loading import Hooks
 from tests.hooks.python.loading import request as new_request

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from slardar.hooks.engine import HookFailure
+from slardar.hooks.script import HookFailure
 from tests.hooks.python.loading import Hooks
 
 IMPORTS = (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slardar.hooks.engine import HookFailure
+from slardar.hooks.script import HookFailure
 from tests.hooks.python.loading import Hooks, request
 
 #: Expressions, which mean the same in Python.
