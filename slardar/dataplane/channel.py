@@ -16,7 +16,7 @@ from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
 from typing import Any, Final
 
 from slardar.dataplane.poller import Poller
-from slardar.http1.sides import ChannelBase, ChannelProtocol
+from slardar.http1.sides import ChannelBase, ChannelProtocol, Step
 
 __all__ = ["Channel"]
 
@@ -153,6 +153,13 @@ class Channel(ChannelBase):
             self._poller.unsent.append(self)
             return
         self.write(data)
+
+    def put_off(self, step: Step) -> bool:
+        poller = self._poller
+        if poller.gathering:
+            poller.steps.append((self, step))
+            return True
+        return False
 
     def flush(self) -> None:
         """Send what was put off, unless a body will be moved behind it first."""

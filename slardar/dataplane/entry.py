@@ -9,7 +9,7 @@ from mypy_extensions import mypyc_attr
 from slardar.dataplane.selection import Selection
 from slardar.http1.exchange import Exchange
 from slardar.http1.parser import Request
-from slardar.http1.sides import Clock, HooksBase, PlaneBase
+from slardar.http1.sides import ChannelBase, Clock, HookedRequest, HooksBase, PlaneBase, Step
 
 __all__ = ["Entry"]
 
@@ -34,10 +34,14 @@ class Entry(PlaneBase):
         self.requests: int = 0
         self.refusals: int = 0
 
-    def begin(self, downstream: Any, request: Request) -> Exchange | None:
+    def begin(
+        self, downstream: Any, request: Request, channel: ChannelBase | None = None
+    ) -> Exchange | None:
         self.requests += 1
-        if self.hooks is not None:
-            return self._begin_hooked(self.hooks, None, downstream, request)
+        if self.hooks is not None and self.hooks.sees(request):
+            if channel is not None and channel.put_off(_Hooks(self, downstream, request)):
+                return None
+            return self._begin_hooked(self.hooks.request(request), None, downstream, request)
         selection = None if self.has_routes else self.selections.get(request.host)
         if selection is None:
             selection = self.route(request)
@@ -51,7 +55,8 @@ class Entry(PlaneBase):
         """Like :meth:`begin`, on the upstream of this name whatever the request asks for."""
         self.requests += 1
         if self.hooks is not None:
-            return self._begin_hooked(self.hooks, upstream, downstream, request)
+            hooked = self.hooks.request(request)
+            return self._begin_hooked(hooked, upstream, downstream, request)
         return self._begin_named(upstream, downstream, request)
 
     def _begin_named(self, upstream: str, downstream: Any, request: Request) -> Exchange | None:
@@ -65,10 +70,14 @@ class Entry(PlaneBase):
         return Exchange(self, downstream, request, selection)
 
     def _begin_hooked(
-        self, hooks: HooksBase, upstream: str | None, downstream: Any, request: Request
+        self,
+        hooked: HookedRequest | None,
+        upstream: str | None,
+        downstream: Any,
+        request: Request,
     ) -> Exchange | None:
-        """The same where there are hooks; the upstream that one of them chooses wins."""
-        hooked = hooks.request(request)
+        """The same when hooks have seen the request; the upstream that one of them chooses
+        wins."""
         if hooked is not None:
             if hooked.answer is not None:
                 self.refusals += 1
@@ -100,3 +109,27 @@ class Entry(PlaneBase):
     def first_use(self, name: str) -> Selection | None:
         """The selection of an upstream that was not asked for before."""
         raise NotImplementedError
+
+
+class _Hooks(Step):
+    """Hooks see a request, and then it begins."""
+
+    __slots__ = ("_downstream", "_hooked", "_plane", "_request")
+
+    def __init__(self, plane: Entry, downstream: Any, request: Request) -> None:
+        self._plane = plane
+        self._downstream = downstream
+        self._request = request
+        self._hooked: HookedRequest | None = None
+
+    def look(self) -> None:
+        hooks = self._plane.hooks
+        if hooks is not None:
+            self._hooked = hooks.request(self._request)
+
+    def go_on(self) -> None:
+        downstream, request = self._downstream, self._request
+        if downstream.waits_for(request):
+            exchange = self._plane._begin_hooked(self._hooked, None, downstream, request)
+            if exchange is not None:
+                downstream.begun(exchange)

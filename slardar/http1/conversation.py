@@ -322,8 +322,9 @@ class Conversation(ChannelProtocol):
         length = request.length
         if not length:
             self._state = _WAIT
-            self.channel.deadline = 0.0
-            exchange = self._exchange = host.begin(self, request)
+            channel = self.channel
+            channel.deadline = 0.0
+            exchange = self._exchange = host.begin(self, request, channel)
             if exchange is not None:
                 exchange.start()
             return
@@ -342,6 +343,15 @@ class Conversation(ChannelProtocol):
             data, self._buffer = self._buffer, b""
             if data:
                 self._body_arrived(data)
+
+    def waits_for(self, request: Request) -> bool:
+        """From the host: whether this request's exchange is still wanted."""
+        return self._state == _WAIT and self._request is request
+
+    def begun(self, exchange: Exchange) -> None:
+        """From the host: the exchange that it made later."""
+        self._exchange = exchange
+        exchange.start()
 
     # The request's body.
 

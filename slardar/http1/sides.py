@@ -159,6 +159,10 @@ class ChannelBase:
         """
         return False
 
+    def put_off(self, step: Step) -> bool:
+        """Take a step later in the batch under way; False if there is none."""
+        return False
+
     def read_on(self) -> bytes:
         """What came behind the bytes that the protocol is being told of, if that is known
         to be more."""
@@ -195,6 +199,22 @@ class ChannelBase:
 
     def abort(self) -> None:
         """Close with a reset, so that the peer cannot take this for an end."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Step:
+    """Work on a request that a batch of events does in two parts, each of them for all
+    requests: the code of one part is in the processor's caches then."""
+
+    __slots__ = ()
+
+    def look(self) -> None:
+        """The first part."""
+        raise NotImplementedError
+
+    def go_on(self) -> None:
+        """The second part."""
         raise NotImplementedError
 
 
@@ -305,8 +325,13 @@ class HookedRequest:
 class HooksBase:
     """The hooks of a data plane."""
 
+    def sees(self, request: Request) -> bool:
+        """Whether there are any for its host: where there are none, it is faster if that
+        is known."""
+        return True
+
     def request(self, request: Request) -> HookedRequest | None:
-        """Let hooks see and change a request; ``None`` if there are none for its host.
+        """Let hooks see and change a request; ``None`` if there is nothing else to know.
 
         Never raises: what becomes of the request when a hook fails is in the answer.
         """
@@ -337,8 +362,15 @@ class PlaneBase:
         self.keepalive_timeout: float = 75.0
         self.send_timeout: float = 60.0
 
-    def begin(self, downstream: Any, request: Request) -> Exchange | None:
-        """The exchange for ``request``, to be started; or ``None``: it was refused."""
+    def begin(
+        self, downstream: Any, request: Request, channel: ChannelBase | None = None
+    ) -> Exchange | None:
+        """The exchange for ``request``, to be started; or ``None``: it was refused.
+
+        Or that is decided later in the batch under way, if the request's ``channel`` is
+        given, which that needs: ``begun`` of ``downstream`` gets the exchange then, if its
+        ``waits_for`` says that it still wants it.
+        """
         raise NotImplementedError
 
     def refused(self, status: int) -> None:

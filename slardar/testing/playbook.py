@@ -20,7 +20,7 @@ from typing import Any
 from slardar.http1.conversation import Conversation
 from slardar.http1.exchange import Exchange
 from slardar.http1.parser import Request
-from slardar.http1.sides import HooksBase, PlaneBase, SelectionBase
+from slardar.http1.sides import ChannelBase, HooksBase, PlaneBase, SelectionBase
 from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import RequestIds
 from slardar.model.live import Peer, ServerLive
@@ -92,7 +92,9 @@ class FakeHost(PlaneBase):
         #: How often a conversation said that it has ended.
         self.ends = 0
 
-    def begin(self, downstream: Any, request: Request) -> Exchange | None:
+    def begin(
+        self, downstream: Any, request: Request, channel: ChannelBase | None = None
+    ) -> Exchange | None:
         """The exchange of ``request``; without a selection it is refused."""
         self.requests.append(request)
         hooked = None if self.hooks is None else self.hooks.request(request)

@@ -7,6 +7,7 @@ import json
 import socket
 import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -20,14 +21,20 @@ from slardar.errors import ConfigError
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.loaded import mark_of
 from slardar.hooks.runner import Hooked, Runner
-from slardar.http1.sides import HookedRequest, HooksBase
+from slardar.http1.sides import (
+    ChannelBase,
+    ChannelProtocol,
+    HookedRequest,
+    HooksBase,
+    Step,
+)
 from slardar.model.hook import Hook
 from slardar.model.parse import parse_routes, parse_upstream
 from slardar.model.snapshot import Snapshot
 from tests.dataplane.kit import HandReactor, logged
 from tests.dataplane.test_proxy import Downstream, Site, request, upstream
 from tests.hooks.kit import Action, FakeEngine, code, hook, hooks, reply_of, request_of
-from tests.integration.sockets import Connection, Origin, Served, in_thread, reply
+from tests.integration.sockets import Connection, Origin, Served, in_thread, reply, wait_for
 
 A = "script.a"
 
@@ -350,6 +357,65 @@ def test_entry_asks_its_hooks() -> None:
     assert asked == ["free", "chosen"]
 
 
+class Putting(ChannelBase):
+    """A channel within a batch."""
+
+    def __init__(self) -> None:
+        super().__init__(ChannelProtocol(), False)
+        self.steps: list[Step] = []
+
+    def put_off(self, step: Step) -> bool:
+        self.steps.append(step)
+        return True
+
+
+class Waiting(Answered):
+    """Wants its exchange, unless it has gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gone = False
+        self.exchanges: list[Any] = []
+
+    def waits_for(self, request: Any) -> bool:
+        return not self.gone
+
+    def begun(self, exchange: Any) -> None:
+        self.exchanges.append(exchange)
+
+
+def test_hooks_wait_for_their_part_of_the_batch(sites: Any) -> None:
+    """The request begins when they have seen it, if it is still wanted then; one for a host
+    without hooks waits for nothing."""
+    site = sites(choose=chooses(upstream="b"), no=lambda request, _: request.reject(403))
+    site.hook(hook(A, "choose"), hook("script.c", "no"))
+    channel = Putting()
+    goes, gone, answered = Waiting(), Waiting(), Waiting()
+    for downstream, host in ((goes, "a"), (gone, "a"), (answered, "c")):
+        assert site.plane.begin(downstream, request(host), channel) is None
+    gone.gone = True
+    assert site.engine.calls == []
+    for step in channel.steps:
+        step.look()
+    assert len(site.engine.calls) == 3
+    assert goes.exchanges == answered.answers == []
+    for step in channel.steps:
+        step.go_on()
+    assert [exchange.selection.name for exchange in goes.exchanges] == ["b"]
+    assert [status for status, _ in answered.answers] == [403]
+    assert gone.exchanges == answered.exchanges == []
+    assert site.plane.exchanges == 1
+    assert site.plane.begin(Waiting(), request("b"), channel) is not None
+    site.plane.exchanges = 0
+    # Hooks that are gone by then have nothing to see.
+    site.plane.begin(goes, request("a"), channel)
+    site.unhook()
+    channel.steps[-1].look()
+    channel.steps[-1].go_on()
+    assert [exchange.selection.name for exchange in goes.exchanges] == ["b", "a"]
+    site.plane.exchanges = 0
+
+
 # Real bytes.
 
 
@@ -408,6 +474,36 @@ def test_answers_over_a_socket(served: Served, origins: list[Origin]) -> None:
     assert served.statistic("refused") == 8
     assert served.statistic("requests") == 12
     assert len(origins[0].connections) == 1
+
+
+@in_thread
+def test_many_requests_at_once(served: Served, origins: list[Origin]) -> None:
+    """Those that came together on one connection, and on others, each get their own answer,
+    in order; one that breaks off takes none of them along."""
+    origins.append(Origin())
+    served.put("up", *origins)
+    run_hooks(
+        served,
+        hook("script.up", "no"),
+        no=lambda request, _: request.reject(403) if request.path == "/no" else None,
+    )
+    order = [path == "/no" for path in ("/no", "/yes", "/no", "/no", "/yes") * 20]
+    with ExitStack() as stack:
+        clients = [stack.enter_context(served.client()) for _ in range(20)]
+        for number, client in enumerate(clients):
+            client.send(
+                b"".join(
+                    b"GET /%s HTTP/1.1\r\nHost: up\r\n\r\n" % (b"no" if no else b"yes")
+                    for no in order
+                )
+            )
+            if number % 5 == 0:
+                client.reset()
+        for number, client in enumerate(clients):
+            if number % 5:
+                statuses = [client.reply().status for _ in order]
+                assert statuses == [403 if no else 200 for no in order]
+    wait_for(lambda: served.statistic("active") == 0)
 
 
 @in_thread

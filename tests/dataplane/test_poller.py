@@ -14,6 +14,7 @@ from zope.interface.verify import verifyObject
 
 from slardar.dataplane.channel import Channel
 from slardar.dataplane.poller import BATCH, TICK, Poller
+from slardar.http1.sides import Step
 from tests.dataplane.conftest import Connect
 from tests.dataplane.kit import HandReactor, Recorder, is_silent, logged, pump
 
@@ -322,6 +323,84 @@ def test_batch_is_read_then_handled_then_sent(poller: Poller, connect: Connect) 
     assert not b.unsent
 
 
+class Noted(Step):
+    """Says when its parts are done; the second one may begin another step."""
+
+    def __init__(self, log: list[str], name: str, channel: Any, more: bool) -> None:
+        self.log = log
+        self.name = name
+        self.channel = channel
+        self.more = more
+
+    def look(self) -> None:
+        if self.name == "bad":
+            raise ValueError("a bug")
+        self.log.append(f"{self.name} looks")
+
+    def go_on(self) -> None:
+        if self.name == "bad":
+            return
+        self.log.append(f"{self.name} goes on")
+        if self.more:
+            assert self.channel.put_off(Noted(self.log, self.name, self.channel, False))
+        self.channel.write_soon(b"done")
+
+
+class Stepping(Recorder):
+    """Puts off what it does."""
+
+    def __init__(self, log: list[str], name: str) -> None:
+        super().__init__()
+        self.log = log
+        self.name = name
+
+    def received(self, channel: Any, data: Any) -> None:
+        self.log.append(f"{self.name} heard")
+        assert channel.put_off(Noted(self.log, self.name, channel, data == b"more"))
+
+
+def test_steps_of_a_batch_are_taken_together(poller: Poller, connect: Connect) -> None:
+    """When all is handled, each part for all of them, and those that follow from them:
+    all before anything is sent.  One that raises is its channel's own affair."""
+    log: list[str] = []
+    names = ("a", "bad", "b")
+    pairs = [connect(Stepping(log, name)) for name in names]
+    for (channel, far, _), name in zip(pairs, names, strict=True):
+        channel.sock = Watched(channel.sock, log, name)
+        far.sendall(b"more" if name == "b" else b"once")
+    with logged() as events:
+        pump(poller, lambda: log.count("a sent") + log.count("b sent") == 2)
+    log = [entry for entry in log if not entry.endswith("read")]
+    parts = [sorted(log[:3]), sorted(log[3:5]), sorted(log[5:7]), log[7:9], sorted(log[9:])]
+    assert parts == [
+        ["a heard", "b heard", "bad heard"],
+        ["a looks", "b looks"],
+        ["a goes on", "b goes on"],
+        ["b looks", "b goes on"],
+        ["a sent", "b sent"],
+    ]
+    assert pairs[1][0].closed
+    assert len(events) == 1
+    assert pairs[2][1].recv(100) == b"donedone"
+
+
+def test_step_that_follows_from_sending(poller: Poller, connect: Connect) -> None:
+    """It belongs to the same batch too."""
+    log: list[str] = []
+    channel, far, _ = connect(Stepping(log, "a"))
+
+    class Flushed(Watched):
+        def send(self, data: Any, flags: int = 0) -> int:
+            if log.count("a sent") == 0:
+                assert channel.put_off(Noted(log, "a", channel, False))
+            return super().send(data, flags)
+
+    channel.sock = Flushed(channel.sock, log, "a")
+    far.sendall(b"once")
+    poller.doRead()
+    assert log == ["a read", "a heard", *["a looks", "a goes on", "a sent"] * 2]
+
+
 class Watched:
     """A socket that writes down when it is used."""
 
@@ -361,9 +440,10 @@ def test_channel_closed_by_another_hears_nothing_more(poller: Poller, connect: C
         peer.close()
 
 
-def test_outside_of_a_batch_sending_is_not_put_off(poller: Poller, connect: Connect) -> None:
+def test_outside_of_a_batch_nothing_is_put_off(poller: Poller, connect: Connect) -> None:
     """A timer's or twisted.web's writes go out at once."""
     channel, far, _ = connect()
+    assert not channel.put_off(Noted([], "a", channel, False))
     channel.write_soon(b"now")
     assert not channel.unsent
     assert far.recv(100) == b"now"
