@@ -138,6 +138,14 @@ class Program:
                 return
         raise RuntimeError(f"{self.name} did not listen on port {port} within {seconds:g} s")
 
+    def freeze(self) -> None:
+        """Let it do nothing until :meth:`thaw`."""
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        os.killpg(self.pid, signal.SIGCONT)
+
     def stop(self, signum: int = signal.SIGTERM, seconds: float = 3.0) -> None:
         """End it: politely at first, after ``seconds`` for certain."""
         if self.alive():

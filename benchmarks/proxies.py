@@ -184,6 +184,8 @@ def version_of(proxy: Proxy) -> str | None:
         capture_output=True,
         text=True,
         timeout=20,
+        # Not in the checkout, which would come before what is installed.
+        cwd="/",
         env={**os.environ, **proxy.environment},
         check=False,
     )

@@ -1,6 +1,6 @@
 -- The load: what wrk sends and what it says at the end.
 --
---   wrk ... -s requests.lua URL -- PREFIX [close]
+--   wrk ... -s requests.lua URL -- PREFIX [close|keep-alive [HOST]]
 --
 -- Some thousand different requests are written before the clock starts, each
 -- with its own path, query, cookies and 8 to 12 headers, and sent in turn.
@@ -49,10 +49,10 @@ local function path(prefix)
    return table.concat(parts)
 end
 
-local function head(prefix, connection)
+local function head(prefix, connection, host)
    local lines = {
       "GET " .. path(prefix) .. " HTTP/1.1",
-      "Host: bench.example.com",
+      "Host: " .. host,
       "User-Agent: " .. AGENTS[math.random(#AGENTS)],
       "Accept: " .. ACCEPTS[math.random(#ACCEPTS)],
       "Accept-Language: " .. LANGUAGES[math.random(#LANGUAGES)],
@@ -73,7 +73,7 @@ function init(args)
    math.randomseed(20)
    local connection = args[2] == "close" and "close" or "keep-alive"
    for i = 1, COUNT do
-      heads[i] = head(args[1], connection)
+      heads[i] = head(args[1], connection, args[3] or "bench.example.com")
    end
 end
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.backends import Backends
-from benchmarks.processes import LOOPBACK, Cores
+from benchmarks.hooks.control import activate
+from benchmarks.processes import Cores
 from benchmarks.proxies import PROXIES, REFERENCE, SUBJECT, Proxy
 from benchmarks.rounds import Field
 
@@ -18,15 +17,14 @@ __all__ = [
     "LUA",
     "NGINX",
     "NGINX_LUA",
-    "OTHER",
     "PLAIN",
     "PYTHON",
     "SCRIPTS",
     "HookField",
 ]
 
+#: Without a hook, with one in each language.
 PLAIN = "no-hook"
-OTHER = "other-host"
 PYTHON = "python"
 LUA = "lua"
 NGINX = "nginx"
@@ -57,7 +55,6 @@ CONTENDERS: Mapping[str, Proxy] = {
     proxy.name: proxy
     for proxy in (
         _named(PROXIES[SUBJECT], PLAIN, "slardar, no hook"),
-        _named(PROXIES[SUBJECT], OTHER, "slardar, a hook for another host"),
         _named(PROXIES[SUBJECT], PYTHON, "slardar, Python hook"),
         _named(PROXIES[SUBJECT], LUA, "slardar, Lua hook"),
         _named(PROXIES[REFERENCE], NGINX, "nginx + balancer_by_lua, no script"),
@@ -84,24 +81,9 @@ class HookField(Field):
             (self._folder / "rewrite.conf").write_text(block)
         super().enter(proxy)
         started = self.running.get(proxy.name)
-        language = PYTHON if proxy.name == OTHER else proxy.name
-        if started is not None and language in SCRIPTS:
-            name = "script.other.example.com" if proxy.name == OTHER else "script.*"
+        if started is not None and proxy.name in SCRIPTS:
             try:
-                post(started.control, language, name, SCRIPTS[language])
+                activate(started.control, proxy.name, "script.*", SCRIPTS[proxy.name])
             except OSError as error:
                 self.problem(f"{proxy.title} is left out: {error}")
                 self.running.pop(proxy.name).stop()
-
-
-def post(port: int, language: str, name: str, code: str) -> None:
-    """Post a hook to the control channel on a local port, and activate it.
-
-    :raise OSError: if it is not taken.
-    """
-    url = f"http://{LOOPBACK}:{port}/{language}/{name}"
-    for method, body in (("POST", code.encode()), ("PUT", None)):
-        call = urllib.request.Request(url, data=body, method=method)
-        with urllib.request.urlopen(call, timeout=20) as reply:
-            if json.loads(reply.read()) != "ok":
-                raise OSError(f"{method} {name} was not answered with ok")

@@ -1,0 +1,49 @@
+"""What the measurements ask of slardar's control channel."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+
+from benchmarks.processes import LOOPBACK
+
+__all__ = ["activate", "requests_of", "set_upstream"]
+
+
+def activate(port: int, language: str, name: str, code: str) -> None:
+    """Post a hook to the control channel on a local port, and put it into service.
+
+    :raise OSError: if it is not taken.
+    """
+    _call(port, "POST", f"/{language}/{name}", code.encode())
+    _call(port, "PUT", f"/{language}/{name}")
+
+
+def set_upstream(port: int, name: str, servers: Sequence[int]) -> None:
+    """An upstream of servers on these local ports.
+
+    :raise OSError: if it is not taken.
+    """
+    text = "".join(f"server {LOOPBACK}:{server};" for server in servers)
+    _call(port, "PUT", f"/upstream/{name}", text.encode())
+
+
+def requests_of(port: int) -> int:
+    """The requests since slardar began.
+
+    :raise OSError: if it does not say.
+    """
+    found: int = json.loads(_call(port, "GET", "/status"))["statistics"]["requests"]
+    return found
+
+
+def _call(port: int, method: str, path: str, body: bytes | None = None) -> bytes:
+    call = urllib.request.Request(f"http://{LOOPBACK}:{port}{path}", data=body, method=method)
+    try:
+        with urllib.request.urlopen(call, timeout=20) as reply:
+            data: bytes = reply.read()
+            return data
+    except urllib.error.HTTPError as error:
+        raise OSError(f"{method} {path}: {error.read().decode(errors='replace')}") from error
