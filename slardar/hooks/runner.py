@@ -1,10 +1,9 @@
 """Runs the hooks of one data plane: for each request those of every host, then its own.
 
-A hook sees a copy of the request, and what it did is applied when it has ended well: one
-that fails half-way leaves nothing behind.  What its failure does to the request is its
-``on_error``; after five failures in a minute it is not run any more, and each request
-for it fares as if it had failed, so that a rule which protects something does not open
-by being broken.
+What a hook writes is its own, and is applied when it has ended well: one that fails
+half-way leaves nothing behind.  What its failure does to the request is its ``on_error``;
+after five failures in a minute it is not run any more, and each request for it fares as
+if it had failed, so that a rule which protects something does not open by being broken.
 
 (Longer than a file should be: a request, its reply and the shadows of both go through
 the same few decisions, which are best read together.)

@@ -231,6 +231,9 @@ end
 core.taken = taken
 
 local function recover()
+    -- What the call had made is nobody's, least of all the next one's.
+    taken()
+    environment, own = false, false
     return finish(true)
 end
 
@@ -580,10 +583,12 @@ function core.load(name, code, sets)
             end
         end
         local mine = env
-        if not mine then
+        if mine then
+            -- Until the call has ended well.
+            env = nil
+        else
             mine = setmetatable({}, meta)
             setfenv(chunk, mine)
-            env = mine
         end
         environment = mine
         local ok, err = rawpcall(chunk)
@@ -591,6 +596,7 @@ function core.load(name, code, sets)
             -- The same as below, for the most.
             script = nobody
             own = false
+            env = mine
             local name = name_set
             if name and not more_set then
                 name_set = false
@@ -598,7 +604,6 @@ function core.load(name, code, sets)
             end
             return taken()
         end
-        env = nil
         local kind, message = ended(chunk, finish(ok, err))
         if kind then
             taken()

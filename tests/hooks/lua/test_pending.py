@@ -153,3 +153,21 @@ def test_limit_follows_use() -> None:
         with pytest.raises(HookFailure, match="at most 8 MiB of memory"):
             greedy.on_request(make_request())
         engine.runtime.collect()
+
+
+def test_call_that_only_python_saw_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it had set, and kept, is not the next one's: the budget may end a call when its
+    script has returned already."""
+    engine = make_engine()
+
+    def recovers(api: Any) -> float:
+        engine.runtime._recover()
+        return 1.1
+
+    monkeypatch.setattr("slardar.hooks.lua.api.Api.http_version", recovers)
+    engine = make_engine()
+    run(engine, KNOWN)
+    request = run(engine, "ngx.ctx.x = 1 ngx.req.set_header('X-A', 'lost') ngx.req.http_version()")
+    assert pairs(request) == []
+    request = run(engine, "ngx.req.set_header('X-B', tostring(ngx.ctx.x))")
+    assert pairs(request) == [("X-B", "nil")]
