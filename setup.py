@@ -82,7 +82,7 @@ def compiled() -> list[Any]:
             # For tests of what it does, and not of how fast, less is soon made.
             opt_level=os.environ.get("SLARDAR_OPT_LEVEL", "3"),
             debug_level="0",
-            group_name="slardar",
+            group_name="txslardar",
         )
     except (ImportError, SystemExit):
         if wanted == "1":
@@ -127,7 +127,7 @@ BENCH = [
 ]
 
 setup(
-    name="slardar",
+    name="txslardar",
     version=read_version(),
     description="A programmable HTTP load balancer on Twisted",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),

@@ -70,7 +70,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *pip, "wheel", "--no-build-isolation", "--no-deps", "--no-index", "-w", folder, copy,
         cwd=folder, seconds=400,
     )  # fmt: skip
-    (wheel,) = folder.glob("slardar-*.whl")
+    (wheel,) = folder.glob("txslardar-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             if name.endswith(".so"):

@@ -8,6 +8,7 @@ tests.  Nothing is fetched.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -67,7 +68,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *pip, "wheel", "--no-build-isolation", "--no-deps", "--no-index", "-w", built, source,
         cwd=built,
     )  # fmt: skip
-    (found,) = built.glob("slardar-*.whl")
+    (found,) = built.glob("txslardar-*.whl")
     return found
 
 
@@ -159,9 +160,33 @@ def test_console_script_says_the_version(beside: Environment) -> None:
     """``slardar --version`` answers with the one version there is."""
     text = run(beside.bin("slardar"), "--version", cwd=beside.folder)
     assert text == f"slardar {slardar.__version__}\n"
-    program = "from importlib.metadata import version; print(version('slardar'))"
+    program = "from importlib.metadata import version; print(version('txslardar'))"
     text = run(beside.bin("python"), "-c", program, cwd=beside.folder)
     assert text.strip() == slardar.__version__
+
+
+def test_no_page_tells_to_install_the_other_one() -> None:
+    """On the index ``slardar`` belongs to somebody else: ours is ``txslardar`` everywhere."""
+    named = re.compile(
+        r"(?:pip|pipx|uv|uvx)\b[^\n]*?[\s'\"/]slardar(?=[\s'\"`\[=<>~!;]|$)", re.MULTILINE
+    )
+    assert named.search("$ pip install --upgrade slardar\n")
+    assert named.search("pip install 'slardar[test]'")
+    assert not named.search("pip install txslardar")
+    pages = [
+        path
+        for pattern in ("*.md", "*.toml", "Makefile", "docs/**/*", "examples/**/*", "scripts/*",
+                        ".ci/*", ".github/**/*", "benchmarks/**/*", "slardar/**/*.py")
+        for path in CHECKOUT.glob(pattern)
+        if path.is_file() and "__pycache__" not in path.parts
+    ]  # fmt: skip
+    assert len(pages) > 100
+    found = [
+        f"{path.relative_to(CHECKOUT)}: {match[0]}"
+        for path in pages
+        for match in named.finditer(path.read_text("utf-8", "replace"))
+    ]
+    assert found == []
 
 
 def test_plugin_module_loads_nothing_of_slardar() -> None:
