@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from setuptools import find_packages, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
 
@@ -58,6 +60,51 @@ REQUEST_PATH = (
 )
 
 
+#: Why the request path is not compiled; empty while nothing speaks against it.
+why_not: list[str] = []
+
+
+class BuildSources(build_py):
+    """Copies the sources, and notes beside them why they are not compiled."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            note_reason(self.build_lib)
+
+
+class BuildExtensions(build_ext):
+    """Compiles all of the request path, or leaves all of it as it is.
+
+    A module whose counterpart could not be compiled could not be imported.
+    """
+
+    def build_extension(self, ext: Any) -> None:
+        try:
+            super().build_extension(ext)
+        except Exception as error:
+            # What was called, with all its arguments, says nothing.
+            text = re.sub(r"Command '\[.*\]' ", "", " ".join(f"{error}".split()))
+            why_not.append(f"the C compiler {self.compiler.compiler_so[0]}: {text}")
+            raise
+
+    def run(self) -> None:
+        super().run()
+        if why_not:
+            for extension in self.extensions:
+                Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
+            note_reason(self.build_lib)
+
+
+def note_reason(folder: str) -> None:
+    """Keep the first reason in the package, where ``slardar.build`` finds it."""
+    note = Path(folder, "slardar", "not_compiled.txt")
+    note.unlink(missing_ok=True)  # of a build before
+    if why_not:
+        note.write_text(why_not[0][:500] + "\n", encoding="utf-8")
+        print(f"slardar: not compiled: {why_not[0]}", file=sys.stderr)  # noqa: T201
+
+
 def compiled() -> list[Any]:
     """The request path as C extensions, made by mypyc from the Python sources.
 
@@ -69,6 +116,7 @@ def compiled() -> list[Any]:
     ordinary = {"bdist_wheel", "install"} & set(sys.argv)
     builds = ordinary or "build_ext" in sys.argv
     if wanted == "0" or not builds or not (wanted == "1" or ordinary):
+        why_not.append("SLARDAR_COMPILE=0 asked for that" if wanted == "0" else "not asked for")
         return []
     files = [str(Path("slardar", f"{name}.py")) for name in REQUEST_PATH]
     # The build has none of the libraries, whose types are not needed here, and must not
@@ -82,11 +130,12 @@ def compiled() -> list[Any]:
             # For tests of what it does, and not of how fast, less is soon made.
             opt_level=os.environ.get("SLARDAR_OPT_LEVEL", "3"),
             debug_level="0",
-            group_name="txslardar",
+            group_name="slardar",
         )
-    except (ImportError, SystemExit):
+    except (ImportError, SystemExit) as error:
         if wanted == "1":
             raise
+        why_not.append(f"mypyc could not be used: {error}")
         return []
     for extension in extensions:
         extension.optional = wanted != "1"
@@ -165,6 +214,7 @@ setup(
         "bench": BENCH,
     },
     ext_modules=compiled(),
+    cmdclass={"build_ext": BuildExtensions, "build_py": BuildSources},
     entry_points={"console_scripts": ["slardar = slardar.cli:main"]},
     zip_safe=False,
     classifiers=[

@@ -5,13 +5,16 @@ from __future__ import annotations
 import click
 
 from slardar import __version__
+from slardar.build import describe_build
 from slardar.console.hooks import hooks, push, try_hook
 
 __all__ = ["main"]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="slardar", message="%(prog)s %(version)s")
+@click.version_option(
+    f"{__version__} ({describe_build()})", prog_name="slardar", message="%(prog)s %(version)s"
+)
 def main() -> None:
     """Slardar, a programmable HTTP load balancer on Twisted.
 

@@ -18,6 +18,7 @@ from twisted.internet.protocol import Factory
 from twisted.python import usage
 
 from slardar import __version__
+from slardar.build import describe_build
 from slardar.config import Settings, Workers, read_settings
 from slardar.control.auth import check_endpoint
 from slardar.dataplane.sockets import EndpointNote
@@ -95,8 +96,8 @@ class Options(usage.Options):
         self["upstream"].append(text)
 
     def opt_version(self) -> None:
-        """Print the version of slardar and exit."""
-        sys.stdout.write(f"slardar {__version__}\n")
+        """Print the version of slardar, and whether it is compiled, and exit."""
+        sys.stdout.write(f"slardar {__version__} ({describe_build()})\n")
         raise SystemExit(0)
 
     def parseArgs(self, *arguments: str) -> None:

@@ -24,6 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from slardar import __version__
+from slardar.build import describe_build
 from slardar.config import Settings
 from slardar.control.actions import Actions
 from slardar.control.port import ControlPort
@@ -179,7 +180,9 @@ class SlardarService(Service):
         else:
             await self._take_over(before)
         self._serves = True
-        _log.info("slardar {version} is running", version=__version__)
+        _log.info(
+            "slardar {version} is running ({build})", version=__version__, build=describe_build()
+        )
         for place in self._places:
             _log.info("requests on {place}", place=place)
         _log.info("control on {place}", place=self._control.place)

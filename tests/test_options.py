@@ -8,6 +8,7 @@ import pytest
 from twisted.python import usage
 
 from slardar import __version__
+from slardar.build import describe_build
 from slardar.config import Settings
 from slardar.errors import ConfigError
 from slardar.options import Options, check_listen
@@ -296,7 +297,7 @@ def test_version_is_slardars(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         settings("--version")
     assert caught.value.code == 0
-    assert capsys.readouterr().out == f"slardar {__version__}\n"
+    assert capsys.readouterr().out == f"slardar {__version__} ({describe_build()})\n"
 
 
 def test_help_names_every_option_of_the_contract() -> None:

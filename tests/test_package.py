@@ -14,11 +14,13 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
 
 import slardar
+from slardar.build import describe_build
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 SOURCES = (
@@ -36,7 +38,7 @@ PLUGIN = "twisted/plugins/slardar_plugin.py"
 TWISTD = "from twisted.scripts.twistd import run; run()"
 
 
-def run(*command: str | Path, cwd: Path) -> str:
+def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     """What a command prints; a failing one fails the test with all it said."""
     done = subprocess.run(
         [str(word) for word in command],
@@ -46,30 +48,40 @@ def run(*command: str | Path, cwd: Path) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         timeout=120,
-        env={**os.environ, "SLARDAR_COMPILE": "0"},
+        env={**os.environ, "SLARDAR_COMPILE": "0", **environment},
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package, built from what a clean checkout holds."""
-    source = tmp_path_factory.mktemp("source")
+def copied(source: Path) -> Path:
+    """What a clean checkout holds, in the folder ``source``."""
+    source.mkdir(exist_ok=True)
     junk = shutil.ignore_patterns("__pycache__", "dropin.cache", "*.so")
     for name in SOURCES:
         if (CHECKOUT / name).is_dir():
             shutil.copytree(CHECKOUT / name, source / name, ignore=junk)
         else:
             shutil.copy(CHECKOUT / name, source / name)
-    built = tmp_path_factory.mktemp("built")
+    return source
+
+
+def built_wheel(source: Path, built: Path, **environment: str) -> Path:
+    """The wheel that pip makes of a checkout."""
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
     run(
         *pip, "wheel", "--no-build-isolation", "--no-deps", "--no-index", "-w", built, source,
-        cwd=built,
+        cwd=built, **environment,
     )  # fmt: skip
     (found,) = built.glob("txslardar-*.whl")
     return found
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as it is without compiling."""
+    source = copied(tmp_path_factory.mktemp("source"))
+    return built_wheel(source, tmp_path_factory.mktemp("built"))
 
 
 class Environment:
@@ -159,10 +171,48 @@ def test_twistd_finds_the_plugin_where_no_cache_can_be_written(tmp_path: Path, w
 def test_console_script_says_the_version(beside: Environment) -> None:
     """``slardar --version`` answers with the one version there is."""
     text = run(beside.bin("slardar"), "--version", cwd=beside.folder)
-    assert text == f"slardar {slardar.__version__}\n"
+    assert (
+        text == f"slardar {slardar.__version__} (not compiled: SLARDAR_COMPILE=0 asked for that)\n"
+    )
     program = "from importlib.metadata import version; print(version('txslardar'))"
     text = run(beside.bin("python"), "-c", program, cwd=beside.folder)
     assert text.strip() == slardar.__version__
+
+
+def test_build_that_falls_back_says_why(tmp_path: Path) -> None:
+    """With a C compiler that cannot do all of it the package is whole, holds nothing
+    compiled, and its version tells the reason, which pip does not show."""
+    source = copied(tmp_path / "source")
+    text = (source / "setup.py").read_text("utf-8")
+    # Two modules instead of all: mypyc takes a second instead of ten.
+    text = re.sub(
+        r"REQUEST_PATH = \(.*?\n\)",
+        'REQUEST_PATH = ("http1/retry", "http1/parser")',
+        text,
+        flags=re.DOTALL,
+    )
+    (source / "setup.py").write_text(text, "utf-8")
+    built = tmp_path / "built"
+    built.mkdir()
+    # Fails on the code itself, and not on the modules that only lead to it.
+    compiler = tmp_path / "compiler"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *native*) exit 1;; esac\nexec cc "$@"\n')
+    compiler.chmod(0o755)
+    made = built_wheel(source, built, SLARDAR_COMPILE="", CC=str(compiler))
+    with zipfile.ZipFile(made) as archive:
+        assert not [name for name in archive.namelist() if name.endswith(".so")]
+        archive.extractall(built / "installed")
+    said = describe_build(built / "installed" / "slardar")
+    assert said.startswith(f"not compiled: the C compiler {compiler}: ")
+    assert len(said) < 300
+
+
+def test_version_says_compiled(tmp_path: Path) -> None:
+    """Where the request path is compiled, whatever else lies there."""
+    (tmp_path / "http1").mkdir()
+    assert describe_build(tmp_path).startswith("not compiled: ")
+    (tmp_path / f"http1/parser{EXTENSION_SUFFIXES[0]}").touch()
+    assert describe_build(tmp_path) == "compiled"
 
 
 def test_no_page_tells_to_install_the_other_one() -> None:

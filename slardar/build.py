@@ -1,0 +1,32 @@
+"""Whether the request path of this installation is compiled, and if not, why.
+
+``setup.py`` compiles it where it can and falls back to the Python sources where it
+cannot. pip shows nothing of what a build says, so the reason is kept in a file of the
+package, from which ``--version`` and the first line of the log tell it.
+"""
+
+from __future__ import annotations
+
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+__all__ = ["REASON_FILE", "describe_build"]
+
+#: The file in the package's folder that ``setup.py`` writes: one line with the reason.
+REASON_FILE = "not_compiled.txt"
+
+
+def describe_build(folder: Path | None = None) -> str:
+    """``compiled``, or ``not compiled: REASON``.
+
+    ``folder`` is the package's, by default the one that this module is in.
+    """
+    folder = folder or Path(__file__).parent
+    # All modules of the request path are compiled, or none (setup.py).
+    if any((folder / "http1" / f"parser{suffix}").exists() for suffix in EXTENSION_SUFFIXES):
+        return "compiled"
+    try:
+        reason = " ".join((folder / REASON_FILE).read_text(encoding="utf-8").split())
+    except OSError:
+        reason = "the sources of a checkout are used as they are"
+    return f"not compiled: {reason}"
