@@ -79,11 +79,21 @@ def test_request_id_is_the_same_everywhere() -> None:
 
 
 def test_every_recipe_is_there_twice() -> None:
-    """Twenty, each in both languages, each with its cases, each in the cookbook."""
+    """Twenty, each in both languages, each with its cases."""
     files = {path.stem: path.suffix for path in HOOKS.glob("*.py")}
     assert set(files) == {path.stem for path in HOOKS.glob("*.lua")} == set(RECIPES)
     assert len(files) == 20
+
+
+def test_page_shows_the_files() -> None:
+    """The cookbook holds the code itself, so that it can be read wherever the page is shown
+    as a file.  Whoever changes a hook puts it into the page too."""
     page = (CHECKOUT / "docs" / "cookbook.md").read_text("utf-8")
-    for name in files:
-        for ending in ENDINGS.values():
-            assert f"../examples/hooks/{name}.{ending}" in page
+    shown = re.findall(
+        r"^`examples/hooks/(\w+\.\w+)`\n\n```(\w+)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE
+    )
+    assert len(shown) == 2 * len(RECIPES)
+    for name, language, code in shown:
+        assert name.endswith(ENDINGS[language])
+        assert code == (HOOKS / name).read_text("utf-8"), name
+    assert "{literalinclude}" not in page
