@@ -25,6 +25,7 @@ from contextlib import contextmanager
 
 from slardar.errors import StoreError
 from slardar.model.change import Change, StoredState
+from slardar.stores.sqlite_check import ADVICE, check_agreement, check_pages
 from slardar.stores.sqlite_schema import SCHEMA, Schema
 from slardar.stores.written import conflict, stored_state
 
@@ -32,6 +33,8 @@ __all__ = ["SqliteFile"]
 
 #: Seconds to wait for somebody else's transaction: an operator's, in a shell.
 _BUSY = 5.0
+#: What SQLite says of a file whose pages, or whose own description of its tables, is damaged.
+_DAMAGE = ("malformed", "no such column", "no such table", "unsupported file format")
 #: Whoever can read the file can read the names and addresses of all servers.
 _MODE = 0o600
 
@@ -58,6 +61,7 @@ class SqliteFile:
                 self._lock = self._locked()
                 if os.fstat(self._lock).st_size == 0:
                     self._claim(self._lock)
+                self._check_format(self._lock)
                 self._connection = connection = sqlite3.connect(
                     self.path, timeout=_BUSY, isolation_level=None
                 )
@@ -66,6 +70,7 @@ class SqliteFile:
                 # 15,000 changes, and a commit touches a few pages only.
                 connection.execute("PRAGMA cache_size = -256")
                 self._schema.prepare(connection, self.path)
+                check_pages(connection, self.path)
                 connection.execute("PRAGMA journal_mode = WAL")
                 return self._read(connection)
         except BaseException:
@@ -124,8 +129,7 @@ class SqliteFile:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
             lock = os.open(self.path, flags, _MODE)
         except FileNotFoundError:
-            folder = os.path.dirname(self.path)
-            raise StoreError(f"{self.path}: the folder {folder} does not exist") from None
+            raise StoreError(f"{self.path}: {self._why_missing()}") from None
         try:
             if not stat.S_ISREG(os.fstat(lock).st_mode):
                 raise StoreError(f"{self.path}: expected a regular file")
@@ -137,9 +141,20 @@ class SqliteFile:
             raise
         return lock
 
+    def _why_missing(self) -> str:
+        """Why the file neither exists nor can be made."""
+        real = os.path.realpath(self.path)
+        folder = os.path.dirname(real)
+        if os.path.islink(self.path):
+            return f"is a link to {real}, and the folder {folder} does not exist"
+        if not os.path.isdir(folder):
+            return f"the folder {folder} does not exist"
+        return f"the folder {folder} takes no new file"  # /proc, say
+
     def _claim(self, lock: int) -> None:
         """Take an empty file, which was made just now, by ``touch`` or by a start cut short."""
-        log = f"{self.path}-wal"
+        # Beside the file itself, where a link leads to it.
+        log = f"{os.path.realpath(self.path)}-wal"
         if os.path.exists(log) and os.path.getsize(log):
             # SQLite would delete what may be all that is left of a store.
             raise StoreError(
@@ -148,11 +163,27 @@ class SqliteFile:
             )
         os.fchmod(lock, _MODE)
 
+    def _check_format(self, lock: int) -> None:
+        """Whether the file can be written, and its log read, as its header says.
+
+        A write version that SQLite does not know makes the file one that can only be read;
+        one of a file without a log makes SQLite delete the log
+        (https://sqlite.org/fileformat.html#file_format_version_numbers).
+        """
+        header = os.pread(lock, 20, 0)
+        if not header.startswith(b"SQLite format 3\0"):
+            return  # new, or SQLite says what it is
+        versions = header[18:]
+        log = f"{os.path.realpath(self.path)}-wal"
+        has_log = os.path.exists(log) and os.path.getsize(log) > 0
+        if versions != b"\2\2" and (versions != b"\1\1" or has_log):
+            raise StoreError(
+                f"{self.path}: damaged (its header has the format {versions.hex()}): {ADVICE}"
+            )
+
     def _read(self, connection: sqlite3.Connection) -> StoredState:
-        """The state, after a check of the pages it is on."""
-        problem = connection.execute("PRAGMA quick_check('state')").fetchone()[0]
-        if problem != "ok":
-            raise StoreError(f"{self.path}: damaged: {' '.join(problem.split())}")
+        """The state, if it is what the changes have made."""
+        check_agreement(connection, self.path)
         rows = connection.execute("SELECT kind, name, value FROM state")
         try:
             return stored_state(_version(connection), rows)
@@ -177,7 +208,15 @@ class SqliteFile:
         except OSError as error:
             raise StoreError(f"{self.path}: {what}: {error.strerror}") from error
         except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: {what}: {error}") from error
+            text = " ".join(str(error).split())
+            if "not a database" in text:
+                text += f"; if it was one, its beginning is damaged: {ADVICE}"
+            elif any(sign in text for sign in _DAMAGE):
+                text += f": {ADVICE}"
+            raise StoreError(f"{self.path}: {what}: {text}") from error
+        except UnicodeDecodeError as error:
+            # What SQLite quotes of a damaged schema.
+            raise StoreError(f"{self.path}: {what}: damaged: {ADVICE}") from error
 
 
 def _version(connection: sqlite3.Connection) -> int:

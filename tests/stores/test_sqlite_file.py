@@ -151,7 +151,10 @@ def test_file_that_is_no_database_is_refused(path: Path, size: int) -> None:
     """It is refused whatever its length, and not changed."""
     path.write_bytes(b"upstreams:\n" * size)
     before = path.read_bytes()
-    assert refusal(path) == "cannot open this store: file is not a database"
+    assert refusal(path) == (
+        "cannot open this store: file is not a database; if it was one, its beginning is"
+        " damaged: restore it from a backup"
+    )
     assert path.read_bytes() == before
 
 
@@ -181,7 +184,9 @@ def test_file_cut_short_is_refused(path: Path) -> None:
     """A file that lost its end is damaged, not a smaller store."""
     make(path, a={"text": "x" * 50000})
     os.truncate(path, 20000)
-    assert refusal(path) == "cannot open this store: database disk image is malformed"
+    assert refusal(path) == (
+        "cannot open this store: database disk image is malformed: restore it from a backup"
+    )
 
 
 def test_damaged_pages_are_refused(path: Path) -> None:
@@ -194,7 +199,7 @@ def test_damaged_pages_are_refused(path: Path) -> None:
     for start in range(0, len(sound), 4096):
         path.write_bytes(sound[:start] + b"\xa5" * 4096 + sound[start + 4096 :])
         try:
-            # Pages of the log alone may be damaged: the state does not need them.
+            # A page that is free holds nothing.
             with opened(path) as (_, state):
                 assert state.upstreams == whole.upstreams
         except StoreError:
@@ -210,17 +215,17 @@ def test_damaged_index_is_refused(path: Path) -> None:
     start = (execute(path, question)[0][0] - 1) * 4096
     sound = path.read_bytes()
     path.write_bytes(sound[:start] + b"\xa5" * 4096 + sound[start + 4096 :])
-    assert refusal(path).startswith("damaged: ")
+    assert refusal(path).startswith("damaged (")
 
 
 @pytest.mark.parametrize(
     ("statement", "wanted"),
     [
-        ("UPDATE state SET value = '{\"a\":'", "upstreams.a: expected JSON: "),
-        ("UPDATE state SET value = x'ff'", "upstreams.a: expected JSON: "),
-        ("UPDATE state SET kind = 'lua'", "holds lua 'a', which this version cannot serve"),
-        ("UPDATE state SET name = x'61'", "holds upstream b'a', which this version"),
-        ("UPDATE state SET value = CAST(x'ff' AS TEXT)", "cannot open this store: "),
+        ("UPDATE {} SET value = '{{\"a\":'", "upstreams.a: expected JSON: "),
+        ("UPDATE {} SET value = x'ff'", "upstreams.a: expected JSON: "),
+        ("UPDATE {} SET kind = 'lua'", "holds lua 'a', which this version cannot serve"),
+        ("UPDATE {} SET name = x'61'", "holds upstream b'a', which this version"),
+        ("UPDATE {} SET value = CAST(x'ff' AS TEXT)", "cannot open this store: "),
         ("DROP TABLE state", "cannot open this store: no such table: state"),
         ("DROP TABLE changes", "cannot open this store: no such table: changes"),
     ],
@@ -228,8 +233,39 @@ def test_damaged_index_is_refused(path: Path) -> None:
 def test_state_that_cannot_be_served_is_refused(path: Path, statement: str, wanted: str) -> None:
     """What somebody else wrote into the file is not half served."""
     make(path, a={})
-    execute(path, statement)
+    for table in ("state", "changes"):
+        # What is there, is there in both.
+        if table == "state" or "{}" in statement:
+            execute(path, statement.format(table))
     assert refusal(path).startswith(wanted)
+
+
+def test_link_into_nowhere_is_named(path: Path) -> None:
+    """The folder that is missing is the one that the link leads to."""
+    target = path.parent / "unmounted" / "real.db"
+    path.symlink_to(target)
+    wanted = f"is a link to {target}, and the folder {target.parent} does not exist"
+    assert refusal(path) == wanted
+    (path.parent / "unmounted").mkdir()
+    make(path, a={})
+    assert target.exists()
+
+
+def test_folder_that_takes_no_file_is_named() -> None:
+    """It exists, whatever the system's error says."""
+    assert refusal(Path("/proc/x.db")) == "the folder /proc takes no new file"
+
+
+def test_log_behind_a_link_is_not_thrown_away(path: Path) -> None:
+    """SQLite keeps the log beside the file itself, not beside the link."""
+    (path.parent / "data").mkdir()
+    real = path.parent / "data" / "real.db"
+    real.touch()
+    log = real.with_name("real.db-wal")
+    log.write_bytes(b"changes")
+    path.symlink_to(real)
+    assert refusal(path).startswith(f"is empty although {log} is not")
+    assert log.read_bytes() == b"changes"
 
 
 def test_empty_file_becomes_a_store(path: Path) -> None:
