@@ -199,6 +199,13 @@ class Transport(StringTransport):
     """A connection in memory that says how it ended."""
 
     aborted = False
+    #: Whether the client does not read: more is held for it than should be.
+    stalls = False
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        if self.stalls and self.producer is not None:
+            self.producer.pauseProducing()
 
     def abortConnection(self) -> None:
         self.aborted = True
