@@ -27,11 +27,13 @@ from slardar.control.actions import Actions, ApplyError, MovedError
 from slardar.control.auth import Caller, Gate, RefusedError
 from slardar.control.calls import (
     Call,
+    Changed,
     find_handlers,
     known_parameters,
     read_parameters,
     split_path,
 )
+from slardar.control.conditions import Condition, PreconditionError, etag
 from slardar.control.room import MAX_BODIES, Room, Standing
 from slardar.errors import (
     ConfigError,
@@ -64,6 +66,7 @@ _STATUSES: Mapping[type[SlardarError], int] = {
     ConfigError: 400,
     NotFoundError: 404,
     ConflictError: 409,
+    PreconditionError: 412,
     ApplyError: 500,
     NotReadyError: 503,
     StoreError: 503,
@@ -228,6 +231,10 @@ class ControlRequest(http.Request):
             )
             reply = _error(500, "internal error; the log says more")
         self._let_go()
+        if "ETag" not in reply.headers and self.method not in (b"GET", b"HEAD"):
+            # It has changed nothing, or nothing that is served everywhere.
+            version = self._guest.factory.actions.snapshot.version
+            reply.headers = {**reply.headers, "ETag": etag(version)}
         self._send(reply)
 
     async def _call(self) -> Reply:
@@ -244,6 +251,9 @@ class ControlRequest(http.Request):
             headers = {"Allow": ", ".join(allowed)}
             return _error(405, f"expected {' or '.join(handlers)} for this path", headers)
         parameters = read_parameters(self._query, known_parameters(method, handler))
+        condition = None
+        if method != "GET":
+            condition = Condition(self._header("If-Match"), self._header("If-None-Match"), parts)
         body = bytes(self._body)
         self._body = bytearray()
         call = Call(
@@ -254,11 +264,16 @@ class ControlRequest(http.Request):
             receipt=parameters.get("receipt") == "1",
             who=self._caller.name,
             parameters=parameters,
+            condition=condition,
         )
-        answer = handler(self.channel.factory.actions, call)
+        actions = self.channel.factory.actions
+        answer = handler(actions, call)
+        version = actions.snapshot.version
         if inspect.isawaitable(answer):
             answer = await answer
-        return Reply(200, _json(answer))
+        if isinstance(answer, Changed):
+            answer, version = answer.value, answer.version
+        return Reply(200, _json(answer), {"ETag": etag(version)})
 
     def _send(self, reply: Reply) -> None:
         if self._is_gone:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import re
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -56,3 +59,39 @@ def test_memory_of_aborted_bodies_returns(tmp_path: Path, start: Start) -> None:
                 opened.enter_context(connect(slardar, head + body))
     assert slardar.call("GET", "/upstreams") == (200, {})
     assert resident(slardar) - before < 100
+
+
+def test_writers_that_race_lose_nothing(tmp_path: Path, start: Start) -> None:
+    """Eight add one server after the other to the same upstream, each to what it read; who
+    is told 412 reads again. Without the condition most would be lost."""
+    slardar = start(Slardar(tmp_path, "--store", "memory:")).ready()
+    first = {"servers": [{"host": "127.0.0.1", "port": 1}]}
+    assert slardar.call("PUT", "/upstream/a", first)[0] == 200
+
+    def add(ports: range) -> int:
+        """How often it was told to read again."""
+        connection = http.client.HTTPConnection("127.0.0.1", slardar.control, timeout=30)
+        refused = 0
+        for port in ports:
+            while True:
+                connection.request("GET", "/upstream/a")
+                reply = connection.getresponse()
+                only = {"If-Match": reply.headers["ETag"]}
+                upstream = json.loads(reply.read())
+                upstream["servers"].append({"host": "127.0.0.1", "port": port})
+                connection.request("PUT", "/upstream/a", json.dumps(upstream), only)
+                reply = connection.getresponse()
+                reply.read()
+                if reply.status == 200:
+                    break
+                assert reply.status == 412
+                refused += 1
+        connection.close()
+        return refused
+
+    with ThreadPoolExecutor(8) as threads:
+        refused = sum(threads.map(add, (range(n, n + 5) for n in range(100, 180, 10))))
+    status, upstream = slardar.call("GET", "/upstream/a")
+    assert status == 200
+    assert len(upstream["servers"]) == 41
+    assert refused > 0
