@@ -83,8 +83,10 @@ class IStore(Interface):
         :raise slardar.errors.StoreError: if it cannot be opened or understood.
         """
 
-    def commit(expected_version: int, change: Any) -> Deferred[int]:
-        """Make one ``Change`` durable; fires with the new version.
+    def commit(expected_version: int, change: Any, *more: Any) -> Deferred[int]:
+        """Make one ``Change`` durable, or several as one: all of them or none.
+
+        Fires with the new version, of which there is one however many they are.
 
         :raise slardar.errors.ConflictError: if the store's version is not
             ``expected_version``; nothing is written then.

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from slardar.config import Settings
 from slardar.control.changes import Next, Prepare, Receipt
+from slardar.control.conditions import Condition
 from slardar.control.hooks import HookActions
 from slardar.control.status import build_status
 from slardar.errors import ConfigError, ConflictError, NotFoundError, SlardarError, StoreError
@@ -210,14 +211,20 @@ class Actions:
     # Changes.
 
     def set_upstream(
-        self, name: str, body: object, who: str, wait: bool = True
+        self,
+        name: str,
+        body: object,
+        who: str,
+        wait: bool = True,
+        condition: Condition | None = None,
     ) -> defer.Deferred[Receipt]:
         """Make or change an upstream, as ``slardar.model.parse.merge_upstream`` says.
 
         Fails, as every change does, with ConfigError for a wrong body (nothing is
         changed), StoreError or ConflictError if the store does not take it (nothing is
         changed either), and ApplyError if it is stored but not served.  Without
-        ``wait`` it fires once the store holds the change.
+        ``wait`` it fires once the store holds the change.  A ``condition`` is looked at
+        when it is this change's turn: PreconditionError if it does not hold then.
         """
 
         def prepare() -> Next:
@@ -226,10 +233,16 @@ class Actions:
             upstream = merge_upstream(known, name, body, f"upstreams.{name}", self._check_mode)
             return self._next(name, upstream)
 
-        return self._change(prepare, who, wait)
+        return self._change(prepare, who, wait, condition)
 
     def patch_server(
-        self, name: str, server: str, body: object, who: str, wait: bool = True
+        self,
+        name: str,
+        server: str,
+        body: object,
+        who: str,
+        wait: bool = True,
+        condition: Condition | None = None,
     ) -> defer.Deferred[Receipt]:
         """Change some keys of one server, ``server`` being ``host:port``.
 
@@ -243,9 +256,11 @@ class Actions:
             )
             return self._next(name, upstream)
 
-        return self._change(prepare, who, wait)
+        return self._change(prepare, who, wait, condition)
 
-    def remove_upstream(self, name: str, who: str, wait: bool = True) -> defer.Deferred[Receipt]:
+    def remove_upstream(
+        self, name: str, who: str, wait: bool = True, condition: Condition | None = None
+    ) -> defer.Deferred[Receipt]:
         """Remove an upstream; it stays away after a restart, also if a file names it.
 
         Requests under way finish.  Fails with NotFoundError if there is none.
@@ -262,9 +277,11 @@ class Actions:
                 raise NotFoundError(f"no upstream {name}")
             return Next("upstream", name, None, snapshot, [name])
 
-        return self._change(prepare, who, wait)
+        return self._change(prepare, who, wait, condition)
 
-    def set_routes(self, body: object, who: str, wait: bool = True) -> defer.Deferred[Receipt]:
+    def set_routes(
+        self, body: object, who: str, wait: bool = True, condition: Condition | None = None
+    ) -> defer.Deferred[Receipt]:
         """Replace all routes."""
 
         def prepare() -> Next:
@@ -272,7 +289,7 @@ class Actions:
             written = _written_routes(routes)
             return Next("routes", "", written, self._snapshot.with_routes(routes))
 
-        return self._change(prepare, who, wait)
+        return self._change(prepare, who, wait, condition)
 
     def take_settings(self, settings: Settings, who: str) -> defer.Deferred[Receipt | None]:
         """Serve the upstreams, routes and default of ``settings`` instead of those of the
@@ -358,16 +375,22 @@ class Actions:
         self._has_moved = True
         self._lock.release()
 
-    def _change(self, prepare: Prepare, who: str, wait: bool) -> defer.Deferred[Receipt]:
-        return defer.ensureDeferred(self._make_change(prepare, who, wait))
+    def _change(
+        self, prepare: Prepare, who: str, wait: bool, condition: Condition | None
+    ) -> defer.Deferred[Receipt]:
+        return defer.ensureDeferred(self._make_change(prepare, who, wait, condition))
 
-    async def _make_change(self, prepare: Prepare, who: str, wait: bool) -> Receipt:
+    async def _make_change(
+        self, prepare: Prepare, who: str, wait: bool, condition: Condition | None = None
+    ) -> Receipt:
         # The lock is held until the plane has been given the snapshot: it gets them in
         # order.  It may still be looking up names for one when the next one comes.
         await self._lock.acquire()
         try:
             if self._has_moved:
                 raise MovedError("slardar was upgraded meanwhile: ask again")
+            if condition is not None:
+                condition.check(self._snapshot)
             prepared = prepare()
             following = prepared if isinstance(prepared, Next) else await prepared
             version = await self._commit(following, who)

@@ -14,11 +14,13 @@ from msgspec import Struct
 
 from slardar.control.actions import Actions, Receipt
 from slardar.control.body import read_json, read_upstream
+from slardar.control.conditions import Condition
 from slardar.errors import ConfigError, NotFoundError
 from slardar.model.reader import shown
 
 __all__ = [
     "Call",
+    "Changed",
     "Handler",
     "find_handlers",
     "known_parameters",
@@ -42,12 +44,29 @@ class Call(Struct, frozen=True):
     who: str
     #: The other parameters, as they were written.
     parameters: Mapping[str, str] = {}
+    #: What a change asks of the configuration before it.
+    condition: Condition | None = None
+
+    @property
+    def by(self) -> tuple[str, bool, Condition | None]:
+        """The last arguments of every change: who, wait and condition."""
+        return self.who, self.wait, self.condition
 
     def flag(self, name: str) -> bool:
         """A parameter that is 0 or 1; 0 by default."""
         return self.parameters.get(name) == "1"
 
 
+class Changed(Struct, frozen=True):
+    """The answer to a change."""
+
+    #: The value for JSON.
+    value: Any
+    #: The version that the change has become.
+    version: int
+
+
+#: Answers a value for JSON, or one that is awaited: that of a change is a Changed.
 Handler = Callable[[Actions, Call], Any]
 
 
@@ -124,17 +143,17 @@ def _upstream(actions: Actions, call: Call) -> Any:
 
 async def _set_upstream(actions: Actions, call: Call) -> Any:
     body = read_upstream(call.body, call.content_type)
-    return await _done(call, actions.set_upstream(call.parts[1], body, call.who, call.wait))
+    return await _done(call, actions.set_upstream(call.parts[1], body, *call.by))
 
 
 async def _remove_upstream(actions: Actions, call: Call) -> Any:
-    return await _done(call, actions.remove_upstream(call.parts[1], call.who, call.wait))
+    return await _done(call, actions.remove_upstream(call.parts[1], *call.by))
 
 
 async def _patch_server(actions: Actions, call: Call) -> Any:
     _, name, server = call.parts
     body = read_json(call.body)
-    return await _done(call, actions.patch_server(name, server, body, call.who, call.wait))
+    return await _done(call, actions.patch_server(name, server, body, *call.by))
 
 
 def _routes(actions: Actions, call: Call) -> Any:
@@ -143,7 +162,7 @@ def _routes(actions: Actions, call: Call) -> Any:
 
 async def _set_routes(actions: Actions, call: Call) -> Any:
     body = read_json(call.body)
-    return await _done(call, actions.set_routes(body, call.who, call.wait))
+    return await _done(call, actions.set_routes(body, *call.by))
 
 
 def _hooks(actions: Actions, call: Call) -> Any:
@@ -172,6 +191,7 @@ async def _stage_hook(actions: Actions, call: Call) -> Any:
         call.wait,
         shadow=call.flag("shadow"),
         on_error=call.parameters.get("on_error"),
+        condition=call.condition,
     )
     return await _ok(call, staged)
 
@@ -181,7 +201,7 @@ async def _activate_hook(actions: Actions, call: Call) -> Any:
     if call.flag("rollback"):
         if "canary" in call.parameters or "on_error" in call.parameters:
             raise ConfigError("rollback: expected no canary and no on_error with it")
-        return await _ok(call, actions.hooks.roll_back(language, name, call.who, call.wait))
+        return await _ok(call, actions.hooks.roll_back(language, name, *call.by))
     activated = actions.hooks.activate(
         language,
         name,
@@ -189,13 +209,14 @@ async def _activate_hook(actions: Actions, call: Call) -> Any:
         call.wait,
         canary=_share(call.parameters.get("canary", "0")),
         on_error=call.parameters.get("on_error"),
+        condition=call.condition,
     )
     return await _ok(call, activated)
 
 
 async def _remove_hook(actions: Actions, call: Call) -> Any:
     language, name = call.parts
-    return await _ok(call, actions.hooks.remove(language, name, call.who, call.wait))
+    return await _ok(call, actions.hooks.remove(language, name, *call.by))
 
 
 def _share(text: str) -> int:
@@ -204,18 +225,18 @@ def _share(text: str) -> int:
     return int(text)
 
 
-async def _ok(call: Call, change: Awaitable[Receipt]) -> Any:
+async def _ok(call: Call, change: Awaitable[Receipt]) -> Changed:
     """What upyun/slardar answers to a change of a hook; a receipt is an object."""
-    answer = await _done(call, change)
-    return answer if call.receipt else "ok"
+    changed = await _done(call, change)
+    return changed if call.receipt else Changed("ok", changed.version)
 
 
-async def _done(call: Call, change: Awaitable[Receipt]) -> dict[str, Any]:
+async def _done(call: Call, change: Awaitable[Receipt]) -> Changed:
     receipt = await change
     answer: dict[str, Any] = {"status": 200}
     if call.receipt:
         answer.update(version=receipt.version, workers=dict(receipt.workers))
-    return answer
+    return Changed(answer, receipt.version)
 
 
 #: The parameters of every change, and those of some changes only.

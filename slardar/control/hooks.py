@@ -10,6 +10,7 @@ import msgspec
 from msgspec import structs
 
 from slardar.control.changes import Next, Prepare, Receipt
+from slardar.control.conditions import Condition
 from slardar.errors import ConfigError, ConflictError, NotFoundError
 from slardar.hooks.engine import MAX_CODE
 from slardar.hooks.loaded import mark_of
@@ -24,14 +25,15 @@ __all__ = ["HookActions"]
 class HookActions:
     """The operations on hooks.  Nothing here blocks.
 
-    ``snapshot()`` is the configuration of now, ``change(prepare, who, wait)`` makes a
-    change of it, and ``plane`` runs the hooks (:class:`slardar.interfaces.IPlane`).
+    ``snapshot()`` is the configuration of now, ``change(prepare, who, wait,
+    condition)`` makes a change of it, and ``plane`` runs the hooks
+    (:class:`slardar.interfaces.IPlane`).
     """
 
     def __init__(
         self,
         snapshot: Callable[[], Snapshot],
-        change: Callable[[Prepare, str, bool], Awaitable[Receipt]],
+        change: Callable[[Prepare, str, bool, Condition | None], Awaitable[Receipt]],
         plane: Any,
         clock: Callable[[], float],
         on_error: OnError,
@@ -154,6 +156,7 @@ class HookActions:
         wait: bool = True,
         shadow: bool = False,
         on_error: str | None = None,
+        condition: Condition | None = None,
     ) -> Receipt:
         """Post code: it is checked and kept, and not in service before :meth:`activate`.
 
@@ -178,7 +181,7 @@ class HookActions:
                 await self._check_loads(hook, staged, self._modules(language))
             return self._next(hook)
 
-        return await self._change(prepare, who, wait)
+        return await self._change(prepare, who, wait, condition)
 
     async def activate(
         self,
@@ -188,6 +191,7 @@ class HookActions:
         wait: bool = True,
         canary: int = 0,
         on_error: str | None = None,
+        condition: Condition | None = None,
     ) -> Receipt:
         """Put what was staged into service: for all requests, or with ``canary`` for so
         many of a hundred.
@@ -225,9 +229,16 @@ class HookActions:
             await self._check_whole(hook, staged)
             return self._next(hook)
 
-        return await self._change(prepare, who, wait)
+        return await self._change(prepare, who, wait, condition)
 
-    async def roll_back(self, language: str, name: str, who: str, wait: bool = True) -> Receipt:
+    async def roll_back(
+        self,
+        language: str,
+        name: str,
+        who: str,
+        wait: bool = True,
+        condition: Condition | None = None,
+    ) -> Receipt:
         """Go back at once: from a canary to the version in service for all requests, else
         to the version before and what its failures did.
 
@@ -249,9 +260,16 @@ class HookActions:
             await self._check_whole(hook, previous)
             return self._next(hook)
 
-        return await self._change(prepare, who, wait)
+        return await self._change(prepare, who, wait, condition)
 
-    async def remove(self, language: str, name: str, who: str, wait: bool = True) -> Receipt:
+    async def remove(
+        self,
+        language: str,
+        name: str,
+        who: str,
+        wait: bool = True,
+        condition: Condition | None = None,
+    ) -> Receipt:
         """Remove a hook with all its versions.
 
         Raises NotFoundError if there is none, ConflictError for a module in use.
@@ -267,7 +285,7 @@ class HookActions:
                 raise ConflictError(f"{name} is used by {', '.join(users[:5])}")
             return Next("hook", path, None, snapshot.with_hooks({(language, name): None}))
 
-        return await self._change(prepare, who, wait)
+        return await self._change(prepare, who, wait, condition)
 
     # Checks.
 

@@ -85,7 +85,7 @@ class FakeStore:
     def open(self) -> defer.Deferred[Any]:
         return defer.fail(self.error) if self.error else defer.succeed(self.state)
 
-    def commit(self, expected_version: int, change: Change) -> defer.Deferred[int]:
+    def commit(self, expected_version: int, change: Change, *more: Change) -> defer.Deferred[int]:
         done: defer.Deferred[int] = defer.Deferred()
 
         def write() -> None:
@@ -95,7 +95,7 @@ class FakeStore:
                 done.errback(ConflictError(f"the store is at version {self.version}"))
             else:
                 self.version += 1
-                self.changes.append(change)
+                self.changes += (change, *more)
                 done.callback(self.version)
 
         if self.held is None:
@@ -199,6 +199,13 @@ class Transport(StringTransport):
     """A connection in memory that says how it ended."""
 
     aborted = False
+    #: Whether the client does not read: more is held for it than should be.
+    stalls = False
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        if self.stalls and self.producer is not None:
+            self.producer.pauseProducing()
 
     def abortConnection(self) -> None:
         self.aborted = True
