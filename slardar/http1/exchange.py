@@ -276,6 +276,9 @@ class Exchange(ChannelProtocol):
         if channel is None:
             return False
         self._channel = channel
+        if self.hooked is not None:
+            # Hooks see the reply, which may take long.
+            channel.queue = self.request.host
         channel.send_timeout = self.selection.send_timeout
         if channel.connecting:
             self._connecting = True
@@ -421,8 +424,10 @@ class Exchange(ChannelProtocol):
             and self._give_up_reply(status)
         ):
             return
-        if self.hooked is not None and self._answered_by_hook(self.hooked, reply):
-            return
+        if self.hooked is not None:
+            channel.queue = ""
+            if self._answered_by_hook(self.hooked, reply):
+                return
         self._buffer = b""
         size = len(data) - end
         length = reply.length
@@ -492,6 +497,7 @@ class Exchange(ChannelProtocol):
                 raise BadMessage(502, "the server switched protocols without being asked")
             self._state = _DONE
             self._channel = None
+            channel.queue = ""
             self._downstream.switch(reply, channel, rest)
             return
         self._interims += 1
