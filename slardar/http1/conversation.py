@@ -24,7 +24,7 @@ from typing import Any, Final
 import httptools
 
 from slardar.http1.exchange import Exchange
-from slardar.http1.framing import ChunkedDecoder, last_chunk
+from slardar.http1.framing import ChunkedDecoder, are_tiny, last_chunk
 from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request, parse_request
 from slardar.http1.replies import NO_REPLY, error_reply
 from slardar.http1.sides import ChannelBase, ChannelProtocol, PlaneBase, Step
@@ -395,6 +395,7 @@ class Conversation(ChannelProtocol):
         except BadMessage as error:
             self._give_up(error.status, error.message)
             return
+        self.channel.bulk = are_tiny(pieces, len(data))
         content = b"".join(pieces)
         self._body_size += len(content)
         if self._body_size > self._host.max_body:
@@ -409,6 +410,7 @@ class Conversation(ChannelProtocol):
     def _body_done(self, exchange: Exchange, trailers: list[bytes]) -> None:
         self._state = _WAIT
         self._body = 0
+        self.channel.bulk = False
         self.channel.resume()
         self._set_deadline()
         exchange.body_end(trailers)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol
 
-from slardar.http1.framing import ChunkedDecoder, chunk, last_chunk
+from slardar.http1.framing import ChunkedDecoder, are_tiny, chunk, last_chunk
 from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request, parse_reply
 from slardar.http1.retry import CONNECT, ERROR, IDEMPOTENT, STATUS, TIMEOUT, may_retry
 from slardar.http1.sides import (
@@ -541,6 +541,7 @@ class Exchange(ChannelProtocol):
         decoder = self._decoder
         assert decoder is not None
         pieces = decoder.feed(data)
+        channel.eager = not are_tiny(pieces, len(data))
         if pieces:
             self._downstream.reply_body(b"".join(pieces) if len(pieces) > 1 else pieces[0])
         if decoder.done and self._state == _CHUNKED:
