@@ -154,10 +154,10 @@ class Channel(ChannelBase):
             return
         self.write(data)
 
-    def put_off(self, step: Step) -> bool:
+    def put_off(self, step: Step, key: str = "") -> bool:
         poller = self._poller
         if poller.gathering:
-            poller.steps.append((self, step))
+            poller.steps.append((self, step, key))
             return True
         return False
 
@@ -283,6 +283,8 @@ class Channel(ChannelBase):
 
     def is_quiet(self) -> bool:
         """Whether an idle connection is still open with nothing to read (asks the kernel)."""
+        if self.arriving:
+            return False
         try:
             self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -315,6 +317,9 @@ class Channel(ChannelBase):
         if self._relaying:
             self._move_soon()
             return
+        if self.arriving:
+            # What was read before is handled first.
+            return
         try:
             if self.eager:
                 # On a line of its own: mypyc would evaluate a slice's end twice.
@@ -322,6 +327,7 @@ class Channel(ChannelBase):
                 if size > SMALL:
                     # Much is handled while it is in the cache; and the shared buffer is
                     # the next one's.
+                    self._poller.few = 0
                     self.protocol.received(self, _BULK_VIEW[:size])
                     return
                 data = bytes(_BULK_VIEW[:size])
@@ -331,6 +337,7 @@ class Channel(ChannelBase):
             else:
                 data = self.sock.recv(READ_SIZE)
                 if len(data) > SMALL:
+                    self._poller.few = 0
                     self.protocol.received(self, data)
                     return
         except BlockingIOError:
@@ -339,7 +346,10 @@ class Channel(ChannelBase):
             self._lose(error.strerror or "connection lost")
             return
         self.arriving = True
-        self._poller.arrived.append((self, data))
+        if self.queue:
+            self._poller.steps.append((self, _Arrival(self, data), self.queue))
+        else:
+            self._poller.arrived.append((self, data))
 
     def read_on(self) -> bytes:
         """See the base."""
@@ -480,6 +490,9 @@ class Channel(ChannelBase):
 
     def event(self, events: int) -> None:
         """Something other than bytes alone."""
+        if self.arriving:
+            # It is told again when what was read before is handled.
+            return
         if events & _BROKEN and not self.connecting:
             self._broken()
             return
@@ -547,6 +560,9 @@ class Channel(ChannelBase):
 
     def late(self) -> None:
         """The deadline has passed."""
+        if self.arriving:
+            # Not for the peer: what it sent in time is still to be handled.
+            return
         self.deadline = 0.0
         self.protocol.late(self)
 
@@ -554,6 +570,22 @@ class Channel(ChannelBase):
         """A bug was met while handling an event: let the protocol clean up."""
         self.protocol.lost(self, "internal error")
         self.close()
+
+
+class _Arrival(Step):
+    """What was read is handled, which may take long."""
+
+    __slots__ = ("_channel", "_data")
+
+    def __init__(self, channel: Channel, data: bytes) -> None:
+        self._channel = channel
+        self._data = data
+
+    def look(self) -> None:
+        self._channel.arrive(self._data)
+
+    def go_on(self) -> None:
+        """Nothing follows."""
 
 
 class _Splice:

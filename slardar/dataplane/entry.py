@@ -39,7 +39,9 @@ class Entry(PlaneBase):
     ) -> Exchange | None:
         self.requests += 1
         if self.hooks is not None and self.hooks.sees(request):
-            if channel is not None and channel.put_off(_Hooks(self, downstream, request)):
+            if channel is not None and channel.put_off(
+                _Hooks(self, downstream, request), request.host
+            ):
                 return None
             return self._begin_hooked(self.hooks.request(request), None, downstream, request)
         selection = None if self.has_routes else self.selections.get(request.host)

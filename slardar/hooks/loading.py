@@ -28,7 +28,7 @@ _MAX_NAME = 255
 class Loader:
     """Versions of scripts, each loaded once.
 
-    ``mark`` holds the number of the version that is being loaded; ``log`` takes what
+    ``mark`` holds the number of the version that is being loaded, and counts; ``log`` takes what
     hooks have to say.
     """
 
@@ -122,6 +122,7 @@ class Loader:
             found.suspended = True
             return found
         sources = {name: module.code for name, module in modules.items()}
+        self._mark[1] = (self._mark[1] + 1) & 0xFFFFFFFF
         self._mark[0] = mark
         try:
             script = self.engine(hook.language).load(hook.name, code.code, sources)

@@ -47,6 +47,9 @@ _log = Logger("slardar.hooks")
 #: Not looked up among the module's names each time, where this is compiled.
 _now: Final = perf_counter_ns
 
+#: Calls are counted in 32 bits.
+_LARGEST: Final = 0xFFFFFFFF
+
 #: What a client is told whose request a broken hook has stopped: no more than that.
 _BROKEN = "a hook failed"
 
@@ -59,8 +62,9 @@ class Runner(HooksBase):
     """The hooks of one process.
 
     ``seconds()`` is a monotonic clock; ``failed(loaded)`` is told of each
-    failure of a hook.  ``mark`` holds the number of the version that is running, for who
-    watches from outside (:func:`slardar.hooks.loaded.mark_of`), and 0 while none is.
+    failure of a hook.  ``mark`` is for who watches from outside: its first item is the
+    number of the version that is running (:func:`slardar.hooks.loaded.mark_of`), and 0
+    while none is; its second one counts calls.
     """
 
     def __init__(
@@ -73,7 +77,7 @@ class Runner(HooksBase):
     ) -> None:
         self._seconds = seconds
         self._tell = failed
-        self._mark: MutableSequence[int] = [0] if mark is None else mark
+        self._mark: MutableSequence[int] = [0, 0] if mark is None else mark
         self._log = HookLog(seconds)
         self._suspensions = Suspensions()
         self._loader = Loader(hooks, self._suspensions, self._mark, engines, self._log.write)
@@ -208,6 +212,7 @@ class Runner(HooksBase):
             stats = loaded.stats
             is_timed = stats.times_next
         mark = self._mark
+        mark[1] = (mark[1] + 1) & _LARGEST
         mark[0] = loaded.mark
         began = _now() if is_timed else 0
         try:
@@ -324,6 +329,7 @@ class Runner(HooksBase):
         before = context.copy() if context else None
         is_timed = stats is not loaded.stats or stats.times_next
         mark = self._mark
+        mark[1] = (mark[1] + 1) & _LARGEST
         mark[0] = loaded.mark
         began = _now() if is_timed else 0
         try:

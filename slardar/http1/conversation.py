@@ -24,10 +24,10 @@ from typing import Any, Final
 import httptools
 
 from slardar.http1.exchange import Exchange
-from slardar.http1.framing import ChunkedDecoder, last_chunk
+from slardar.http1.framing import ChunkedDecoder, are_tiny, last_chunk
 from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request, parse_request
 from slardar.http1.replies import NO_REPLY, error_reply
-from slardar.http1.sides import ChannelBase, ChannelProtocol, PlaneBase
+from slardar.http1.sides import ChannelBase, ChannelProtocol, PlaneBase, Step
 from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import interim_head
 
@@ -45,6 +45,9 @@ _CLOSED: Final = 5
 _SMALL: Final = 8192
 #: Bytes of pipelined requests read ahead before the client has to wait.
 _READ_AHEAD: Final = 16384
+#: Pipelined requests answered one after the other before others get their turn: a read
+#: may hold a thousand of them.
+_AT_ONCE: Final = 16
 #: How long, in seconds, and for how many bytes the rest of a refused request is
 #: read and dropped, so that the reply is not lost to a reset (RFC 9112 9.6;
 #: nginx's lingering_close waits up to 5 s for the next byte).
@@ -149,9 +152,9 @@ class Conversation(ChannelProtocol):
             self._heads(data)
         elif state == _HEAD:
             self._heads(self._buffer + data, data)
-        elif state == _BODY:
+        elif state == _BODY and self._exchange is not None:
             self._body_arrived(data)
-        elif state == _WAIT:
+        elif state in (_WAIT, _BODY):
             self._buffer += data
             if len(self._buffer) >= _READ_AHEAD:
                 self._ahead = True
@@ -168,7 +171,9 @@ class Conversation(ChannelProtocol):
         if state == _HEAD:
             self._refuse(400, "the connection ended within the head of a request")
         elif state == _BODY:
-            self._give_up(400, "the connection ended within the body of the request")
+            # Without an exchange yet, the whole body may be in the buffer.
+            if self._exchange is not None:
+                self._give_up(400, "the connection ended within the body of the request")
         elif state == _WAIT:
             # Half-closed, or gone?  Both look the same until something is written: the
             # kernel of a client that has left answers keep-alive probes for a minute,
@@ -238,6 +243,7 @@ class Conversation(ChannelProtocol):
         """Begin the requests in ``data`` until one has to be waited for."""
         self._busy = True
         host = self._host
+        answered = 0
         while True:
             end = data.find(b"\r\n\r\n")
             if end < 4 or data[0] <= 13:
@@ -261,6 +267,11 @@ class Conversation(ChannelProtocol):
             self._buffer = data[end + 4 :]
             self._begin(request)
             if self._state != _IDLE or not self._buffer:
+                break
+            answered += 1
+            if answered >= _AT_ONCE and self.channel.put_off(_GoOn(self), request.host):
+                # As if the last one were not answered yet.
+                self._state = _WAIT
                 break
             data, self._buffer, fresh = self._buffer, b"", None
         self._busy = False
@@ -336,22 +347,34 @@ class Conversation(ChannelProtocol):
             self.refuse(413, "the body of the request is too large")
             return
         self.channel.deadline = host.clock.now + host.client_body_timeout
-        exchange = self._exchange = host.begin(self, request)
+        # Until it is there, what comes of the body waits in the buffer.
+        exchange = host.begin(self, request, self.channel)
         if exchange is not None:
-            exchange.start()
-        if self._state == _BODY:
-            data, self._buffer = self._buffer, b""
-            if data:
-                self._body_arrived(data)
+            self.begun(exchange)
 
     def waits_for(self, request: Request) -> bool:
         """From the host: whether this request's exchange is still wanted."""
-        return self._state == _WAIT and self._request is request
+        return self._request is request and self._exchange is None and self._state in (_WAIT, _BODY)
 
     def begun(self, exchange: Exchange) -> None:
         """From the host: the exchange that it made later."""
         self._exchange = exchange
         exchange.start()
+        if self._state == _BODY:
+            data, self._buffer = self._buffer, b""
+            if self._ahead:
+                self._ahead = False
+                if not self._held:
+                    self.channel.resume()
+            if data:
+                self._body_arrived(data)
+            if self._eof:
+                self._ended_before()
+
+    def go_on(self) -> None:
+        """Begin the requests that have come, as many were answered at once."""
+        if self._state == _WAIT and self._request is None:
+            self._reply_finished()
 
     # The request's body.
 
@@ -372,6 +395,7 @@ class Conversation(ChannelProtocol):
         except BadMessage as error:
             self._give_up(error.status, error.message)
             return
+        self.channel.bulk = are_tiny(pieces, len(data))
         content = b"".join(pieces)
         self._body_size += len(content)
         if self._body_size > self._host.max_body:
@@ -386,6 +410,7 @@ class Conversation(ChannelProtocol):
     def _body_done(self, exchange: Exchange, trailers: list[bytes]) -> None:
         self._state = _WAIT
         self._body = 0
+        self.channel.bulk = False
         self.channel.resume()
         self._set_deadline()
         exchange.body_end(trailers)
@@ -634,6 +659,21 @@ class Conversation(ChannelProtocol):
         channel.finish_writing()
         channel.resume()
         self._set_deadline()
+
+
+class _GoOn(Step):
+    """A client that has sent many requests at once gets its next turn."""
+
+    __slots__ = ("_conversation",)
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+
+    def look(self) -> None:
+        """Nothing is to be seen before."""
+
+    def go_on(self) -> None:
+        self._conversation.go_on()
 
 
 class _Nothing:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol
 
-from slardar.http1.framing import ChunkedDecoder, chunk, last_chunk
+from slardar.http1.framing import ChunkedDecoder, are_tiny, chunk, last_chunk
 from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request, parse_reply
 from slardar.http1.retry import CONNECT, ERROR, IDEMPOTENT, STATUS, TIMEOUT, may_retry
 from slardar.http1.sides import (
@@ -276,6 +276,9 @@ class Exchange(ChannelProtocol):
         if channel is None:
             return False
         self._channel = channel
+        if self.hooked is not None:
+            # Hooks see the reply, which may take long.
+            channel.queue = self.request.host
         channel.send_timeout = self.selection.send_timeout
         if channel.connecting:
             self._connecting = True
@@ -421,8 +424,10 @@ class Exchange(ChannelProtocol):
             and self._give_up_reply(status)
         ):
             return
-        if self.hooked is not None and self._answered_by_hook(self.hooked, reply):
-            return
+        if self.hooked is not None:
+            channel.queue = ""
+            if self._answered_by_hook(self.hooked, reply):
+                return
         self._buffer = b""
         size = len(data) - end
         length = reply.length
@@ -492,6 +497,7 @@ class Exchange(ChannelProtocol):
                 raise BadMessage(502, "the server switched protocols without being asked")
             self._state = _DONE
             self._channel = None
+            channel.queue = ""
             self._downstream.switch(reply, channel, rest)
             return
         self._interims += 1
@@ -535,6 +541,7 @@ class Exchange(ChannelProtocol):
         decoder = self._decoder
         assert decoder is not None
         pieces = decoder.feed(data)
+        channel.eager = not are_tiny(pieces, len(data))
         if pieces:
             self._downstream.reply_body(b"".join(pieces) if len(pieces) > 1 else pieces[0])
         if decoder.done and self._state == _CHUNKED:

@@ -100,6 +100,7 @@ class ChannelBase:
         "eager",
         "generation",
         "protocol",
+        "queue",
         "send_timeout",
     )
 
@@ -123,8 +124,11 @@ class ChannelBase:
         #: The peer has closed its side.
         self.at_end: bool = False
         self.closed: bool = False
-        #: Something was read in this batch that the protocol has not been told of yet.
+        #: Something was read that the protocol has not been told of yet.
         self.arriving: bool = False
+        #: To handle what comes next may take long: it is a step with this key then (see
+        #: ``put_off``).  Empty where it does not.
+        self.queue: str = ""
         #: The pool's mark of the addresses it was made with.
         self.generation: int = 0
 
@@ -159,8 +163,12 @@ class ChannelBase:
         """
         return False
 
-    def put_off(self, step: Step) -> bool:
-        """Take a step later in the batch under way; False if there is none."""
+    def put_off(self, step: Step, key: str = "") -> bool:
+        """Take a step later in the batch under way; False if there is none.
+
+        If there is no time for it in the batch it is taken in a later one.  Those of one
+        key wait for each other then, and each key gets its turn.
+        """
         return False
 
     def read_on(self) -> bytes:

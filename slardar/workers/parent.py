@@ -239,6 +239,7 @@ class Workers:
                 return
             places = tuple(range(len(slot.sockets)))
         slot.process = process
+        process.budget = self._settings.hooks.budget
         process.sent = self._snapshot
         begun = process.load(self._begin_message(slot, places, process.inherited))
         begun.addCallbacks(self._begun, lambda _gone: None, (slot, process))

@@ -2,9 +2,9 @@
 
 Started by :mod:`slardar.workers.process` as ``python -m slardar.workers.worker`` with
 these descriptors: 1 and 2 for what it has to say, 3 the link to the director, 4 a file
-in memory where it notes which hook is running, 5 and on the listening sockets.  It ends
-with the link: at once it takes no new connections, and within :data:`LAST` seconds it is
-gone, whatever it was doing.
+in memory where it notes which hook is running and that it makes turns, 5 and on the
+listening sockets.  It ends with the link: at once it takes no new connections, and within
+:data:`LAST` seconds it is gone, whatever it was doing.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import threading
 from typing import Any
 
 from twisted.internet import defer, error
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, globalLogBeginner
 
 from slardar.config import Hooks
@@ -41,7 +42,7 @@ from slardar.model.snapshot import Snapshot
 from slardar.plugins import balancer_factory
 from slardar.workers import messages
 from slardar.workers.commands import FIRST_SOCKET, LINK, MARK, Link, OneLink
-from slardar.workers.marks import open_mark
+from slardar.workers.marks import BEATS, LARGEST, open_mark
 from slardar.workers.messages import Done, Health, HookFailed, Report
 from slardar.workers.relay import LineLog
 from slardar.workers.reporting import Reporter
@@ -52,6 +53,9 @@ __all__ = ["Worker", "main"]
 #: to the requests under way.
 LAST = 2.0
 _LAST_REQUESTS = 1.5
+#: Seconds between two signs that the reactor comes round: several between two looks of
+#: the director.
+_BEAT = 0.1
 
 _log = Logger("slardar.worker")
 
@@ -79,8 +83,10 @@ class Worker:
         self._stopping = self._finished = False
         #: Sockets that do not listen yet, and whether other workers share them.
         self._silent: list[tuple[socket.socket, bool]] = []
-        #: Where the number of the hook that is running is written, for the director.
+        #: Where the director sees which hook is running, and that this process goes on.
         self._mark = mark
+        self._beats = LoopingCall(self._beat)
+        self._beats.clock = reactor
         self._reporter = Reporter(reactor, self._live, self._send)
 
     # What the director says.
@@ -185,7 +191,12 @@ class Worker:
             self._serve_silent()
             plane.start()
             self._reporter.start(plane)
+            if self._mark is not None:
+                self._beats.start(_BEAT)
         return self._done()
+
+    def _beat(self) -> None:
+        self._mark[BEATS] = (self._mark[BEATS] + 1) & LARGEST
 
     def _make_runner(self, settings: Hooks) -> Runner:
         return Runner(settings, self._reactor.seconds, self._reporter.hook_failed, self._mark)
@@ -255,6 +266,8 @@ class Worker:
             else:
                 await self._plane.stop(seconds, grace)
         self._reporter.stop()
+        if self._beats.running:
+            self._beats.stop()
         self._finished = True
         # The answer to the director goes first.
         self._reactor.callLater(0, self._let_go)

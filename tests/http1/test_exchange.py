@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from slardar.http1.framing import chunk
 from slardar.testing.channels import FIRST_SIZE
 from slardar.testing.playbook import Playbook
 from tests.http1.lines import (
@@ -246,6 +247,29 @@ def test_chunked_reply_goes_on_as_it_comes(play: Playbook) -> None:
     play.origin_sends(b"0\r\nX-Sum: 6\r\nContent-Length: 9\r\n\r\n")
     assert play.client_gets() == b"0\r\nX-Sum: 6\r\n\r\n"
     assert play.conversation.is_idle
+
+
+def test_less_is_read_of_tiny_chunks(play: Playbook) -> None:
+    """A turn is bounded by time, and what was read is handled in one piece; larger ones
+    are read as much as ever again.  So it is with a client's."""
+    play.client_sends(GET)
+    play.origin_sends(CHUNKED_OK + b"64\r\n" + b"x" * 100 + b"\r\n")
+    assert play.origin.eager
+    for data, is_eager in ((b"1\r\nx\r\n" * 50, False), (chunk([b"x" * 1000]), True)):
+        play.origin_sends(data)
+        assert play.origin.eager is is_eager
+    play.origin_sends(b"0\r\n\r\n")
+    play.client_gets()
+    play.client_sends(post_chunked())
+    assert not play.client.bulk
+    for data, is_small in ((b"1\r\nx\r\n" * 50, True), (chunk([b"x" * 1000]), False)) * 2:
+        play.client_sends(data)
+        assert play.client.bulk is is_small
+    play.client_sends(b"1\r\nx\r\n" * 50 + b"0\r\n\r\n")
+    assert not play.client.bulk
+    play.origin_gets()
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
 
 
 def test_whole_chunked_reply_gets_a_length(play: Playbook) -> None:

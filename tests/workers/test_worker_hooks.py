@@ -13,7 +13,8 @@ from slardar.hooks.runner import Runner
 from slardar.model.hook import Code, Hook
 from slardar.model.snapshot import Snapshot
 from slardar.workers import messages
-from slardar.workers.messages import Begin, CheckHook, Done, HookFailed, Report, SuspendHook
+from slardar.workers.marks import BEATS, LARGEST
+from slardar.workers.messages import Begin, CheckHook, Done, Drain, HookFailed, Report, SuspendHook
 from tests.dataplane.kit import logged
 from tests.hooks.kit import FakeEngine, code, hook, hooks, request_of
 from tests.workers.kit import deliver, upstream
@@ -28,7 +29,7 @@ class HookDirector(Director):
     def __init__(self) -> None:
         super().__init__()
         self.engine = FakeEngine()
-        self.mark = [0]
+        self.mark = [0, 0, 0]
         worker: Any = self.worker
         failed = worker._reporter.hook_failed
 
@@ -252,14 +253,15 @@ def test_hook_that_hangs_is_known_by_the_note(director: HookDirector) -> None:
     director.begin_with(with_hooks(1, hook(A, version)))
     director.ask()
     assert seen == [mark_of(f"python/{A}", version)]
-    assert director.mark == [0]
+    # Loaded, and called.
+    assert director.mark == [0, 2, 0]
 
 
 def test_real_runner_of_a_worker(director: HookDirector) -> None:
     """It writes into the worker's note, and tells of failures through its link."""
     from slardar.workers.worker import Worker
 
-    note = [0]
+    note = [0, 0, 0]
     worker = Worker(director.reactor, lambda: None, mark=note)
     worker._plane = director.plane
     runner = worker._make_runner(Hooks())
@@ -270,3 +272,21 @@ def test_real_runner_of_a_worker(director: HookDirector) -> None:
     runner._tell(Loaded("python/script.a", version, None, "", {}))
     assert told == [HookFailed(mark_of("python/script.a", version))]
     assert runner._mark is note
+
+
+def test_worker_shows_that_it_goes_on(director: HookDirector) -> None:
+    """From when it serves until it has drained, whatever it is asked."""
+    director.worker._mark = director.mark
+    director.reactor.advance(1)
+    assert director.mark == [0, 0, 0]
+    director.begin_with(with_hooks(1))
+    director.mark[BEATS] = LARGEST
+    director.reactor.advance(0.25)
+    director.reactor.advance(0.25)
+    assert director.mark == [0, 0, 1]
+    director.tell(Drain(0.0))
+    for _ in range(20):
+        director.reactor.advance(0.1)
+    last = list(director.mark)
+    director.reactor.advance(1)
+    assert director.mark == last
