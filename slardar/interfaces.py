@@ -130,9 +130,17 @@ class IPlane(Interface):
         """Whether ``code`` is fit to be the hook ``name``; the modules that it names.
 
         With ``modules``, the code of those in service by name, it is also loaded, and
-        so its body is run; without, it is only read.
+        so its body is run; without, it is only read.  A process that serves nobody does
+        so, within limits of time and memory, wherever one can be started.
 
         :raise slardar.hooks.engine.ScriptError: if it is not; one line says where.
+        """
+
+    def check_stored(hooks: Mapping[Any, Any]) -> Deferred[None]:
+        """Look at hooks that nobody has checked, before :meth:`apply` is given them.
+
+        Those whose code breaks a limit when it is only read are not loaded then: they
+        are ``failed``, and say why.  Never fails.
         """
 
     def hook_tally():

@@ -124,6 +124,8 @@ class Actions:
         self._snapshot = Snapshot.build(
             stored.version, upstreams, routes, self._settings.default_upstream, hooks
         )
+        if hooks:
+            await self._plane.check_stored(hooks)
         await self._plane.apply(self._snapshot, list(upstreams))
 
     def _stored_upstream(self, name: str, value: object) -> Upstream | None:

@@ -22,6 +22,52 @@ from slardar.model.snapshot import Snapshot
 __all__ = ["HookActions"]
 
 
+#: What was asked of :meth:`slardar.interfaces.IPlane.check_hook`.
+_Question = tuple[str, str, str, Mapping[str, str] | None]
+
+#: Times that what a change needs checked may be another thing by the time that it is.
+_ATTEMPTS = 1000
+
+
+class _NotChecked(Exception):
+    """A change needs the answer to this question first."""
+
+    def __init__(self, question: _Question) -> None:
+        super().__init__()
+        self.question = question
+
+
+class _Checks:
+    """The answers that a change has so far.
+
+    To check code takes up to seconds, in which other changes must go on.  So a change is
+    prepared, under the lock of all changes, with the answers there are; where one is
+    missing, it is asked for without the lock, and the change is prepared anew.
+    """
+
+    def __init__(self) -> None:
+        self._answers: dict[Any, tuple[str, ...]] = {}
+
+    @staticmethod
+    def _key(question: _Question) -> Any:
+        language, name, code, modules = question
+        return language, name, code, None if modules is None else frozenset(modules.items())
+
+    def requires(
+        self, language: str, name: str, code: str, modules: Mapping[str, str] | None
+    ) -> tuple[str, ...]:
+        """The modules that code names, which is fit to be a hook.  Raises _NotChecked."""
+        question = (language, name, code, modules)
+        answer = self._answers.get(self._key(question))
+        if answer is None:
+            raise _NotChecked(question)
+        return answer
+
+    def note(self, question: _Question, requires: tuple[str, ...]) -> None:
+        """The answer to a question."""
+        self._answers[self._key(question)] = requires
+
+
 class HookActions:
     """The operations on hooks.  Nothing here blocks.
 
@@ -168,8 +214,8 @@ class HookActions:
         code = _text(body, name)
         checked_on_error = _checked_on_error(on_error)
 
-        async def prepare() -> Next:
-            requires = await self._plane.check_hook(language, name, code, None)
+        def prepare(checks: _Checks) -> Next:
+            requires = checks.requires(language, name, code, None)
             known = self._snapshot().hooks.get((language, name))
             hook = known or Hook(language, name)  # type: ignore[arg-type]
             if shadow and not hook.is_script:
@@ -178,10 +224,10 @@ class HookActions:
             staged = structs.replace(staged, on_error=checked_on_error)
             hook = structs.replace(hook, staged=staged, canary=0, shadow=shadow)
             if shadow:
-                await self._check_loads(hook, staged, self._modules(language))
+                checks.requires(language, name, code, self._modules(language))
             return self._next(hook)
 
-        return await self._change(prepare, who, wait, condition)
+        return await self._change_checked(prepare, who, wait, condition)
 
     async def activate(
         self,
@@ -201,7 +247,7 @@ class HookActions:
         """
         checked_on_error = _checked_on_error(on_error)
 
-        async def prepare() -> Next:
+        def prepare(checks: _Checks) -> Next:
             hook = self._known(language, name)
             staged = hook.staged
             if staged is None:
@@ -226,10 +272,10 @@ class HookActions:
                     shadow=False,
                 )
             hook = structs.replace(hook, on_error=on_error)
-            await self._check_whole(hook, staged)
+            self._check_whole(hook, staged, checks)
             return self._next(hook)
 
-        return await self._change(prepare, who, wait, condition)
+        return await self._change_checked(prepare, who, wait, condition)
 
     async def roll_back(
         self,
@@ -245,7 +291,7 @@ class HookActions:
         Raises NotFoundError if there is none.
         """
 
-        async def prepare() -> Next:
+        def prepare(checks: _Checks) -> Next:
             hook = self._known(language, name)
             if hook.canary:
                 return self._next(structs.replace(hook, canary=0))
@@ -257,10 +303,10 @@ class HookActions:
             hook = structs.replace(
                 hook, active=previous, previous=_left(hook), on_error=previous.on_error
             )
-            await self._check_whole(hook, previous)
+            self._check_whole(hook, previous, checks)
             return self._next(hook)
 
-        return await self._change(prepare, who, wait, condition)
+        return await self._change_checked(prepare, who, wait, condition)
 
     async def remove(
         self,
@@ -289,22 +335,36 @@ class HookActions:
 
     # Checks.
 
+    async def _change_checked(
+        self,
+        prepare: Callable[[_Checks], Next],
+        who: str,
+        wait: bool,
+        condition: Condition | None,
+    ) -> Receipt:
+        """Make a change that needs code to be checked: not while others wait for it."""
+        checks = _Checks()
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._change(lambda: prepare(checks), who, wait, condition)
+            except _NotChecked as error:
+                question = error.question
+            checks.note(question, tuple(await self._plane.check_hook(*question)))
+        raise ConflictError("what the hook uses was changed again and again meanwhile: ask again")
+
     def _next(self, hook: Hook) -> Next:
         snapshot = self._snapshot().with_hooks({hook.key: hook})
         return Next("hook", hook.path, written(hook), snapshot)
 
-    async def _check_whole(self, hook: Hook, code: Code) -> None:
+    def _check_whole(self, hook: Hook, code: Code, checks: _Checks) -> None:
         """Whether ``code`` of ``hook`` can be loaded, and whoever uses it with it."""
         modules = self._modules(hook.language)
         if not hook.is_script:
             modules[hook.name] = code.code
-        await self._check_loads(hook, code, modules)
+        checks.requires(hook.language, hook.name, code.code, modules)
         if not hook.is_script:
             for user, version in self._users(hook.language, hook.name):
-                await self._check_loads(user, version, modules)
-
-    async def _check_loads(self, hook: Hook, code: Code, modules: Mapping[str, str]) -> None:
-        await self._plane.check_hook(hook.language, hook.name, code.code, modules)
+                checks.requires(user.language, user.name, version.code, modules)
 
     def _modules(self, language: str) -> dict[str, str]:
         """The code of the modules in service."""

@@ -33,8 +33,11 @@ from slardar.dataplane.poller import Poller
 from slardar.dataplane.pool import Pool, is_literal
 from slardar.dataplane.selection import Defaults, Selection
 from slardar.dataplane.sockets import Opened, listening_place, open_sockets
+from slardar.errors import NotReadyError
 from slardar.health import shared
 from slardar.health.rules import is_available
+from slardar.hooks.checker import Item
+from slardar.hooks.checking import Checker, NoCheckError
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
 from slardar.hooks.runner import Runner
 from slardar.http1.conversation import Conversation
@@ -87,6 +90,8 @@ class DataPlane(Entry):
         self._make_runner = make_runner
         #: What runs hooks, once there have been any; ``hooks`` is it while there are some.
         self._runner: Runner | None = None
+        #: Looks at code; ``None`` where hooks run in engines of somebody's own.
+        self._checker = Checker(reactor, settings.hooks) if make_runner is None else None
         self._began = reactor.seconds()
         self._live = live
         self._make_balancer = make_balancer
@@ -176,6 +181,8 @@ class DataPlane(Entry):
 
     async def _stop(self) -> None:
         self.draining = True
+        if self._checker is not None:
+            self._checker.stop()
         # A unix socket's path goes first; then the sockets, at once behind the last
         # client that they had for us.
         opened, self.opened = self.opened, []
@@ -444,13 +451,48 @@ class DataPlane(Entry):
         self, language: str, name: str, code: str, modules: Mapping[str, str] | None
     ) -> defer.Deferred[tuple[str, ...]]:
         """Whether code is fit to be a hook; see :class:`slardar.interfaces.IPlane`."""
-        return defer.maybeDeferred(
-            lambda: tuple(sorted(self.runner().check(language, name, code, modules)))
-        )
+        if self._checker is None:
+            return defer.maybeDeferred(self._check_here, language, name, code, modules)
+        known = None if modules is None else dict(modules)
+        return defer.ensureDeferred(self._check_hook(Item(language, name, code, known)))
 
-    def suspend_hook(self, mark: int) -> None:
+    async def _check_hook(self, item: Item) -> tuple[str, ...]:
+        assert self._checker is not None
+        # What runs no hooks here would not run this one.
+        self.runner().engine(item.language)
+        try:
+            return await self._checker.check_one(item)
+        except NoCheckError as error:
+            if self.draining:
+                raise NotReadyError(str(error)) from None
+            _log.warn("code is looked at by the process that serves: {error}", error=error)
+        return self._check_here(item.language, item.name, item.code, item.modules)
+
+    def _check_here(
+        self, language: str, name: str, code: str, modules: Mapping[str, str] | None
+    ) -> tuple[str, ...]:
+        return tuple(sorted(self.runner().check(language, name, code, modules)))
+
+    def check_stored(self, hooks: Mapping[HookKey, Hook]) -> defer.Deferred[None]:
+        """Leave out those that cannot be loaded; see :class:`slardar.interfaces.IPlane`."""
+        return defer.ensureDeferred(self._check_stored(hooks))
+
+    async def _check_stored(self, hooks: Mapping[HookKey, Hook]) -> None:
+        if self._checker is None:
+            return
+        try:
+            self.refuse_hooks(await self._checker.find_dangerous(hooks))
+        except NoCheckError as error:
+            _log.warn("the hooks of the store are loaded unseen: {error}", error=error)
+
+    def suspend_hook(self, mark: int, reason: str = "") -> None:
         """Do not run this version of a hook any more, nor load it if it is not yet."""
-        self.runner().suspend(mark)
+        self.runner().suspend(mark, reason)
+
+    def refuse_hooks(self, reasons: Mapping[int, str]) -> None:
+        """Do not load the versions that have these marks, for these reasons."""
+        if reasons:
+            self.runner().refuse(reasons)
 
     def hook_reports(self) -> Iterator[HookReport | ShadowReport]:
         """The counters of every script there is."""

@@ -120,7 +120,10 @@ class Loader:
             # Not even loaded: a worker may have met its end in that.
             found = Loaded(hook.path, code, None, "", used)
             found.suspended = True
+            found.error = self._suspensions.reasons.get(mark, "")
             return found
+        if mark in self._suspensions.refused:
+            return Loaded(hook.path, code, None, self._suspensions.refused[mark], used)
         sources = {name: module.code for name, module in modules.items()}
         self._mark[1] = (self._mark[1] + 1) & 0xFFFFFFFF
         self._mark[0] = mark
@@ -140,17 +143,28 @@ class Loader:
             used |= module_versions(script.requires, modules)
         return Loaded(hook.path, code, script, error, used)
 
-    def suspend(self, mark: int) -> None:
-        """Do not run a version any more, nor load it if it is not yet."""
+    def suspend(self, mark: int, reason: str = "") -> None:
+        """Do not run a version any more, nor load it if it is not yet.
+
+        ``reason`` is shown, where there is more to say than that it failed too often.
+        """
         self._suspensions.marks.add(mark)
+        if reason:
+            self._suspensions.reasons[mark] = reason
         for loaded in self._loaded.values():
             if loaded.mark == mark and not loaded.suspended:
                 loaded.suspended = True
+                loaded.error = reason
                 _log.error(
-                    "{path} (version {version}) is suspended until it is activated again",
+                    "{path} (version {version}) is suspended until it is activated again{why}",
                     path=loaded.path,
                     version=loaded.code.version,
+                    why=f": {reason}" if reason else "",
                 )
+
+    def refuse(self, reasons: Mapping[int, str]) -> None:
+        """Do not load these versions, which have the marks that are named, and why."""
+        self._suspensions.refused.update(reasons)
 
     def engine(self, language: str) -> Engine:
         """The engine of a language, made when it is first asked for."""

@@ -117,9 +117,14 @@ class Runner(HooksBase):
         """See :meth:`slardar.hooks.loading.Loader.check`."""
         return self._loader.check(language, name, code, modules)
 
-    def suspend(self, mark: int) -> None:
-        """Do not run a version any more: it failed too often, here or elsewhere."""
-        self._loader.suspend(mark)
+    def suspend(self, mark: int, reason: str = "") -> None:
+        """Do not run a version any more: it failed too often, here or elsewhere, or what
+        ``reason`` says."""
+        self._loader.suspend(mark, reason)
+
+    def refuse(self, reasons: Mapping[int, str]) -> None:
+        """See :meth:`slardar.hooks.loading.Loader.refuse`."""
+        self._loader.refuse(reasons)
 
     def reports(self) -> Iterator[HookReport | ShadowReport]:
         """The counters of every script there is."""

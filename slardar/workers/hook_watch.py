@@ -29,11 +29,26 @@ class HookWatch:
         self.tally = HookTally()
         #: Shown as suspended at once, before any worker has said so.
         self.tally.suspended = self._suspensions.marks
+        self.tally.reasons = self._suspensions.reasons
 
     @property
     def suspended(self) -> tuple[int, ...]:
         """The versions that no worker is to run."""
         return tuple(sorted(self._suspensions.marks))
+
+    @property
+    def reasons(self) -> dict[int, str]:
+        """Why, for some of them."""
+        return dict(self._suspensions.reasons)
+
+    @property
+    def refused(self) -> dict[int, str]:
+        """The versions that no worker is even to load, and why."""
+        return dict(self._suspensions.refused)
+
+    def refuse(self, reasons: Mapping[int, str]) -> None:
+        """Let no worker load these; said before the hooks are."""
+        self._suspensions.refused.update(reasons)
 
     def set_hooks(self, hooks: Mapping[HookKey, Hook]) -> None:
         """These are the hooks from now on; what is known of others is forgotten."""

@@ -27,7 +27,6 @@ from slardar.model.snapshot import Snapshot
 __all__ = [
     "Begin",
     "Change",
-    "CheckHook",
     "Done",
     "Drain",
     "FromWorker",
@@ -102,8 +101,12 @@ class Begin(Struct, tag="begin", frozen=True):
     inherited: int
     #: The servers that are out of service now.
     health: tuple[Health, ...] = ()
-    #: The versions of hooks that are suspended (see :func:`slardar.hooks.loaded.mark_of`).
+    #: The versions of hooks that are suspended (see :func:`slardar.hooks.loaded.mark_of`),
+    #: and why, for some of them.
     suspended: tuple[int, ...] = ()
+    reasons: dict[int, str] = {}
+    #: Those that must not be loaded, and why.
+    refused: dict[int, str] = {}
 
 
 class Change(Struct, tag="change", frozen=True):
@@ -122,20 +125,12 @@ class Change(Struct, tag="change", frozen=True):
     gone_hooks: tuple[tuple[str, str], ...] = ()
 
 
-class CheckHook(Struct, tag="check", frozen=True):
-    """Say whether this code is fit to be a hook."""
-
-    language: str
-    name: str
-    code: str
-    #: Load it, too, with these modules; ``None``: only read it.
-    modules: dict[str, str] | None
-
-
 class SuspendHook(Struct, tag="suspend", frozen=True):
     """Do not run this version of a hook any more."""
 
     mark: int
+    #: Shown, where there is more to say than that it failed too often.
+    reason: str = ""
 
 
 class TakeSettings(Struct, tag="settings", frozen=True):
@@ -172,8 +167,6 @@ class Done(Struct, tag="done", frozen=True):
     error: Text = ""
     #: It could not, because it is at another version.
     stale: bool = False
-    #: To :class:`CheckHook`: the modules that the code names.
-    requires: Annotated[tuple[Name, ...], Meta(max_length=1000)] = ()
 
 
 class ServerReport(Struct, array_like=True, frozen=True):
@@ -213,18 +206,7 @@ class HookFailed(Struct, tag="failed", frozen=True):
     mark: Annotated[int, Meta(ge=0, le=2**32)]
 
 
-ToWorker = (
-    Begin
-    | Whole
-    | Change
-    | CheckHook
-    | SuspendHook
-    | TakeSettings
-    | Health
-    | Ping
-    | Drain
-    | Listening
-)
+ToWorker = Begin | Whole | Change | SuspendHook | TakeSettings | Health | Ping | Drain | Listening
 FromWorker = Report | Health | HookFailed
 
 _to_worker: Any = msgspec.json.Decoder(ToWorker)

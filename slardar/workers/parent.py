@@ -22,9 +22,11 @@ from slardar.config import Settings
 from slardar.dataplane.inherited import adopt_sockets
 from slardar.dataplane.sockets import Opened, open_sockets
 from slardar.errors import NotReadyError, SlardarError
-from slardar.hooks.engine import ScriptError
+from slardar.hooks.checker import Item
+from slardar.hooks.checking import Checker, NoCheckError
 from slardar.hooks.report import HookTally
 from slardar.interfaces import IPlane
+from slardar.model.hook import Hook, HookKey
 from slardar.model.live import ServerLive
 from slardar.model.server import Server
 from slardar.model.snapshot import Snapshot
@@ -95,6 +97,7 @@ class Workers:
         self.opened: list[Opened] = []
         self._tally = Tally(time.time())
         self._hooks = HookWatch(reactor.seconds, self._suspend_hook)
+        self._checker = Checker(reactor, settings.hooks)
         #: Workers that were replaced, and finish what they have under way.
         self._leaving: set[WorkerProcess] = set()
         #: The servers that workers have put out of service: until when (the reactor's
@@ -187,6 +190,7 @@ class Workers:
         # the last client that it had for us.
         for opened in self.opened:
             opened.close()
+        self._checker.stop()
         # The spare one has them too.
         self._wants_spare = False
         if self._spare_call is not None:
@@ -279,6 +283,8 @@ class Workers:
                     Health(*key, until - now, text) for key, (until, text) in self._down.items()
                 ),
                 suspended=self._hooks.suspended,
+                reasons=self._hooks.reasons,
+                refused=self._hooks.refused,
             )
         )
 
@@ -463,36 +469,37 @@ class Workers:
     def check_hook(
         self, language: str, name: str, code: str, modules: Mapping[str, str] | None
     ) -> defer.Deferred[tuple[str, ...]]:
-        """Whether code is fit to be a hook: one of the workers tries.
+        """Whether code is fit to be a hook; see :class:`slardar.interfaces.IPlane`.
 
-        What makes that one end, or hang, is not fit.
+        A process that serves nobody tries.
         """
         known = None if modules is None else dict(modules)
-        return defer.ensureDeferred(
-            self._check_hook(messages.CheckHook(language, name, code, known))
-        )
+        return defer.ensureDeferred(self._check_hook(Item(language, name, code, known)))
 
-    async def _check_hook(self, message: messages.CheckHook) -> tuple[str, ...]:
-        process = next((one for one in self._processes() if one.ready_at is not None), None)
-        if process is None:
-            raise NotReadyError("no worker runs that could look at the code: ask again")
+    async def _check_hook(self, item: Item) -> tuple[str, ...]:
         try:
-            done = await process.tell(messages.encode(message))
-        except WorkerGone:
-            raise ScriptError(
-                f"{message.name}: expected code that can be loaded; the worker that tried ended"
-            ) from None
-        if done.error:
-            raise ScriptError(done.error)
-        return done.requires
+            return await self._checker.check_one(item)
+        except NoCheckError as error:
+            raise NotReadyError(str(error)) from None
+
+    def check_stored(self, hooks: Mapping[HookKey, Hook]) -> defer.Deferred[None]:
+        """Leave out those that no worker could load; see :class:`slardar.interfaces.IPlane`."""
+        return defer.ensureDeferred(self._check_stored(hooks))
+
+    async def _check_stored(self, hooks: Mapping[HookKey, Hook]) -> None:
+        try:
+            self._hooks.refuse(await self._checker.find_dangerous(hooks))
+        except NoCheckError as error:
+            _log.error("the hooks of the store are loaded unseen: {error}", error=error)
 
     def hook_tally(self) -> HookTally:
         """The counters of the hooks, as of the workers' last reports."""
         return self._hooks.tally
 
     def _suspend_hook(self, mark: int) -> None:
-        data = messages.encode(messages.SuspendHook(mark))
-        for process in self._processes():
+        reason = self._hooks.reasons.get(mark, "")
+        data = messages.encode(messages.SuspendHook(mark, reason))
+        for process in [*self._processes(), *self._leaving]:
             process.tell(data, None).addErrback(lambda _gone: None)
 
     def peers(self, upstream: str) -> Mapping[str, ServerLive]:

@@ -115,15 +115,8 @@ class Worker:
         if isinstance(message, messages.TakeSettings):
             taken = self._plane.take_settings(message.settings)
             return taken.addCallback(lambda _: self._done())
-        if isinstance(message, messages.CheckHook):
-            checked = self._plane.check_hook(
-                message.language, message.name, message.code, message.modules
-            )
-            return checked.addCallback(
-                lambda requires: Done(self._snapshot.version, requires=requires)
-            )
         if isinstance(message, messages.SuspendHook):
-            self._plane.suspend_hook(message.mark)
+            self._plane.suspend_hook(message.mark, message.reason)
             return self._done()
         if isinstance(message, messages.Health):
             self._plane.set_health(
@@ -172,7 +165,9 @@ class Worker:
                 _log.error("balancer {mode}: {problem}", mode=mode, problem=problem)
         for mark in message.suspended:
             # Before they would be loaded.
-            plane.suspend_hook(mark)
+            plane.suspend_hook(mark, message.reasons.get(mark, ""))
+        if message.refused:
+            plane.refuse_hooks(message.refused)
         await self._apply(snapshot, list(snapshot.upstreams))
         for health in message.health:
             plane.set_health(

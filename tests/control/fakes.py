@@ -121,6 +121,8 @@ class FakePlane:
         #: What it was asked to check: names, and the modules to load each with.
         self.checked: list[tuple[str, Mapping[str, str] | None]] = []
         self.tally = HookTally()
+        #: The hooks of the store that it was to look at.
+        self.stored: dict[Any, Any] = {}
 
     @property
     def snapshot(self) -> Snapshot:
@@ -159,6 +161,10 @@ class FakePlane:
             if "fails" in code or any("fails" in modules[module] for module in requires):
                 return defer.fail(ScriptError(f"{name}: line 1: it fails"))
         return defer.succeed(requires)
+
+    def check_stored(self, hooks: Mapping[Any, Any]) -> defer.Deferred[None]:
+        self.stored = dict(hooks)
+        return defer.succeed(None)
 
     def hook_tally(self) -> HookTally:
         return self.tally

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from slardar.errors import NotReadyError
+from slardar.hooks.checker import Result
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.loaded import mark_of
 from slardar.hooks.report import HookReport
@@ -16,8 +17,6 @@ from slardar.model.snapshot import Snapshot
 from slardar.workers.messages import (
     Begin,
     Change,
-    CheckHook,
-    Done,
     Drain,
     HookFailed,
     Report,
@@ -57,46 +56,55 @@ def report(calls: int, mark: int = MARK) -> Report:
 # Checks.
 
 
-def test_one_worker_checks() -> None:
-    """The first one that serves; its answer is the answer."""
+def results(*some: Result) -> Any:
+    """What the process that looks at code would say."""
+
+    async def check(items: Any) -> list[Result]:
+        assert len(items) == len(some)
+        return list(some)
+
+    return check
+
+
+def test_no_worker_checks() -> None:
+    """A process that serves nobody does; its answer is the answer."""
     team = Team(2)
     team.start(FIRST)
-    one, other = team.processes
-    one.answers.append(Done(1, requires=("modules.x",)))
-    modules = {"modules.x": "y"}
-    checked = team.workers.check_hook("python", "script.b", "code", modules)
+    told = [list(process.told) for process in team.processes]
+    checker: Any = team.workers._checker
+    checker.check = results(Result(("modules.x",)))
+    checked = team.workers.check_hook("python", "script.b", "code", {"modules.x": "y"})
     assert result_of(checked) == ("modules.x",)
-    assert one.of(CheckHook) == [CheckHook("python", "script.b", "code", modules)]
-    assert other.of(CheckHook) == []
-    one.answers.append(Done(1, "script.b: line 1: no"))
+    checker.check = results(Result((), "script.b: line 1: no"))
     error = failure_of(team.workers.check_hook("python", "script.b", "code", None))
     assert isinstance(error, ScriptError)
     assert str(error) == "script.b: line 1: no"
-
-
-def test_code_that_ends_a_worker_is_not_fit() -> None:
-    """It is refused, the worker is replaced, and the next one checks the next code."""
-    team = Team(2)
-    team.start(FIRST)
-    one = team.processes[0]
-    one.is_slow = True
-    checked = team.workers.check_hook("python", "script.b", "code", {})
-    assert not checked.called
-    one.die("ended by signal 11")
-    error = failure_of(checked)
-    assert isinstance(error, ScriptError)
-    assert str(error).startswith("script.b: expected code that can be loaded")
-    result_of(team.workers.check_hook("python", "script.b", "code", {}))
-    assert len(team.processes[1].of(CheckHook)) == 1
+    assert [process.told for process in team.processes] == told
 
 
 def test_nobody_there_to_check() -> None:
     """That is not the code's fault."""
-    team = Team(1, lambda process: setattr(process, "is_slow", True))
-    team.workers.start()
+    team = Team(1)
+    team.start(FIRST)
+    # Its clock starts no process.
     error = failure_of(team.workers.check_hook("python", "script.b", "code", None))
     assert isinstance(error, NotReadyError)
     assert not isinstance(error, ScriptError)
+
+
+def test_stored_hook_that_breaks_a_limit_is_loaded_by_nobody() -> None:
+    """Every worker begins with that."""
+    team = Team(1)
+    checker: Any = team.workers._checker
+    checker.check = results(Result((), "script.a: too long", True))
+    result_of(team.workers.check_stored(FIRST.hooks))
+    process = team.start(FIRST)
+    assert process.told[0].refused == {MARK: "script.a: too long"}
+    new = hook("script.a", "x")
+    team.apply(FIRST.with_hooks({new.key: new}))
+    process.die()
+    team.clock.advance(0)
+    assert team.processes[1].told[0].refused == {}
 
 
 # Suspensions.

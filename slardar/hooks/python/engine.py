@@ -55,7 +55,7 @@ class PythonEngine(Engine):
 
     def check(self, name: str, code: str) -> frozenset[str]:
         """See :class:`slardar.hooks.engine.Engine`."""
-        return frozenset(compiled(name, code).requires)
+        return frozenset(self._code(name, code).requires)
 
     def load(self, name: str, code: str, modules: Mapping[str, str]) -> PythonScript:
         """See :class:`slardar.hooks.engine.Engine`."""
