@@ -7,6 +7,7 @@ from typing import Any
 from mypy_extensions import mypyc_attr
 
 from slardar.dataplane.selection import Selection
+from slardar.http1.bodies import BodyOwner, SeenBody, WaitingBody
 from slardar.http1.exchange import Exchange
 from slardar.http1.parser import Request
 from slardar.http1.sides import ChannelBase, Clock, HookedRequest, HooksBase, PlaneBase, Step
@@ -53,13 +54,39 @@ class Entry(PlaneBase):
         self.exchanges += 1
         return Exchange(self, downstream, request, selection)
 
-    def begin_on(self, upstream: str, downstream: Any, request: Request) -> Exchange | None:
-        """Like :meth:`begin`, on the upstream of this name whatever the request asks for."""
+    def begin_on(
+        self, upstream: str, downstream: Any, request: Request, body: SeenBody | None = None
+    ) -> Exchange | None:
+        """Like :meth:`begin`, on the upstream of this name whatever the request asks for;
+        with the body if that was waited for."""
         self.requests += 1
         if self.hooks is not None:
-            hooked = self.hooks.request(request)
+            hooked = self.hooks.request_with(request, body, upstream)
             return self._begin_hooked(hooked, upstream, downstream, request)
         return self._begin_named(upstream, downstream, request)
+
+    def wait_for_body(self, owner: BodyOwner, request: Request) -> WaitingBody | None:
+        hooks = self.hooks
+        if hooks is None or not hooks.reads_body(request):
+            return None
+        return WaitingBody(self.bodies, owner, self.hook_body, request.length)
+
+    def begin_with(
+        self,
+        downstream: Any,
+        request: Request,
+        body: SeenBody,
+        channel: ChannelBase | None = None,
+    ) -> Exchange | None:
+        self.requests += 1
+        hooks = self.hooks
+        if channel is not None and channel.put_off(
+            _Hooks(self, downstream, request, body), request.host
+        ):
+            return None
+        # They may have gone while the body came.
+        hooked = None if hooks is None else hooks.request_with(request, body, None)
+        return self._begin_hooked(hooked, None, downstream, request)
 
     def _begin_named(self, upstream: str, downstream: Any, request: Request) -> Exchange | None:
         selection = self.selections.get(upstream)
@@ -97,8 +124,11 @@ class Entry(PlaneBase):
                 return None
             self.exchanges += 1
             exchange = Exchange(self, downstream, request, selection)
-        if exchange is not None and hooked is not None and hooked.sees_reply:
-            exchange.hooked = hooked
+        if exchange is not None and hooked is not None:
+            if hooked.new_body is not None:
+                exchange.give_body(hooked.new_body, [])
+            if hooked.sees_reply:
+                exchange.hooked = hooked
         return exchange
 
     def refused(self, status: int) -> None:
@@ -116,18 +146,25 @@ class Entry(PlaneBase):
 class _Hooks(Step):
     """Hooks see a request, and then it begins."""
 
-    __slots__ = ("_downstream", "_hooked", "_plane", "_request")
+    __slots__ = ("_body", "_downstream", "_hooked", "_plane", "_request")
 
-    def __init__(self, plane: Entry, downstream: Any, request: Request) -> None:
+    def __init__(
+        self, plane: Entry, downstream: Any, request: Request, body: SeenBody | None = None
+    ) -> None:
         self._plane = plane
         self._downstream = downstream
         self._request = request
+        self._body = body
         self._hooked: HookedRequest | None = None
 
     def look(self) -> None:
         hooks = self._plane.hooks
-        if hooks is not None:
+        if hooks is None:
+            return
+        if self._body is None:
             self._hooked = hooks.request(self._request)
+        else:
+            self._hooked = hooks.request_with(self._request, self._body, None)
 
     def go_on(self) -> None:
         downstream, request = self._downstream, self._request

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import httptools
 
+from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
 from slardar.http1.exchange import Exchange
 from slardar.http1.framing import ChunkedDecoder, are_tiny, last_chunk
 from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request, parse_request
@@ -72,6 +73,7 @@ class Conversation(ChannelProtocol):
         "_busy",
         "_checker",
         "_chunking",
+        "_early",
         "_eof",
         "_exchange",
         "_head_only",
@@ -83,6 +85,7 @@ class Conversation(ChannelProtocol):
         "_request",
         "_silent",
         "_state",
+        "_waiting",
         "channel",
         "client",
     )
@@ -100,6 +103,11 @@ class Conversation(ChannelProtocol):
         #: Bytes of body still to come, or the decoder of a chunked one.
         self._body: int | ChunkedDecoder = 0
         self._body_size = 0
+        #: Where the body is gathered for hooks, before the request begins.
+        self._waiting: WaitingBody | None = None
+        #: What was gathered, until the exchange is there; and the trailers behind it, if
+        #: that is all of the body.
+        self._early: tuple[bytes, list[bytes] | None] | None = None
         #: The client is paused because the origin takes no more of the body.
         self._held = False
         #: Set while _heads runs, so that a reply made at once does not re-enter it.
@@ -140,6 +148,7 @@ class Conversation(ChannelProtocol):
             exchange, self._exchange = self._exchange, None
             if exchange is not None:
                 exchange.cancel()
+            self._stop_waiting()
             self.channel.close()
             self._host.closed(self)
 
@@ -152,7 +161,7 @@ class Conversation(ChannelProtocol):
             self._heads(data)
         elif state == _HEAD:
             self._heads(self._buffer + data, data)
-        elif state == _BODY and self._exchange is not None:
+        elif state == _BODY and (self._exchange is not None or self._waiting is not None):
             self._body_arrived(data)
         elif state in (_WAIT, _BODY):
             self._buffer += data
@@ -171,8 +180,8 @@ class Conversation(ChannelProtocol):
         if state == _HEAD:
             self._refuse(400, "the connection ended within the head of a request")
         elif state == _BODY:
-            # Without an exchange yet, the whole body may be in the buffer.
-            if self._exchange is not None:
+            # Where neither is there yet, the whole body may be in the buffer.
+            if self._exchange is not None or self._waiting is not None:
                 self._give_up(400, "the connection ended within the body of the request")
         elif state == _WAIT:
             # Half-closed, or gone?  Both look the same until something is written: the
@@ -347,10 +356,24 @@ class Conversation(ChannelProtocol):
             self.refuse(413, "the body of the request is too large")
             return
         self.channel.deadline = host.clock.now + host.client_body_timeout
-        # Until it is there, what comes of the body waits in the buffer.
-        exchange = host.begin(self, request, self.channel)
-        if exchange is not None:
-            self.begun(exchange)
+        waiting = host.wait_for_body(self, request)
+        if waiting is None:
+            # Where hooks see the request later, what comes of the body waits in the buffer.
+            exchange = host.begin(self, request, self.channel)
+            if exchange is not None:
+                self._start(exchange)
+        elif waiting.is_large:
+            self._begin_with(request, SeenBody(None))
+        else:
+            self._waiting = waiting
+            if request.expects and not self._buffer:
+                # The client waits too, and no server is chosen that could tell it to go on.
+                request.expects = False
+                self.channel.write(CONTINUE)
+        if self._state == _BODY and (self._exchange is not None or self._waiting is not None):
+            data, self._buffer = self._buffer, b""
+            if data:
+                self._body_arrived(data)
 
     def waits_for(self, request: Request) -> bool:
         """From the host: whether this request's exchange is still wanted."""
@@ -358,8 +381,7 @@ class Conversation(ChannelProtocol):
 
     def begun(self, exchange: Exchange) -> None:
         """From the host: the exchange that it made later."""
-        self._exchange = exchange
-        exchange.start()
+        self._start(exchange)
         if self._state == _BODY:
             data, self._buffer = self._buffer, b""
             if self._ahead:
@@ -371,6 +393,24 @@ class Conversation(ChannelProtocol):
             if self._eof:
                 self._ended_before()
 
+    def _start(self, exchange: Exchange) -> None:
+        """Start the exchange, with what has come of the body while hooks waited for it."""
+        self._exchange = exchange
+        early = self._early
+        if early is None:
+            exchange.start()
+            return
+        self._early = None
+        content, trailers = early
+        if trailers is None:
+            exchange.start()
+            if self._exchange is exchange and not exchange.body_ended:
+                exchange.body(content)
+        else:
+            if not exchange.body_ended:
+                exchange.give_body(content, trailers)
+            exchange.start()
+
     def go_on(self) -> None:
         """Begin the requests that have come, as many were answered at once."""
         if self._state == _WAIT and self._request is None:
@@ -379,16 +419,15 @@ class Conversation(ChannelProtocol):
     # The request's body.
 
     def _body_arrived(self, data: bytes) -> None:
-        exchange, body = self._exchange, self._body
-        assert exchange is not None
+        request, body = self._request, self._body
         self.channel.deadline = self._host.clock.now + self._host.client_body_timeout
         if isinstance(body, int):
             if len(data) > body:
                 data, self._buffer = data[:body], data[body:]
             self._body = body = body - len(data)
-            exchange.body(data)
+            self._content(data)
             if not body and self._state == _BODY:
-                self._body_done(exchange, [])
+                self._body_done([])
             return
         try:
             pieces = body.feed(data)
@@ -402,18 +441,69 @@ class Conversation(ChannelProtocol):
             self._give_up(413, "the body of the request is too large")
             return
         if content:
-            exchange.body(content)
-        if body.done and self._state == _BODY:
+            self._content(content)
+        # A hook may have answered, and a next request have begun.
+        if body.done and self._state == _BODY and self._request is request:
             self._buffer = body.rest
-            self._body_done(exchange, body.trailers)
+            self._body_done(body.trailers)
 
-    def _body_done(self, exchange: Exchange, trailers: list[bytes]) -> None:
+    def _content(self, data: bytes) -> None:
+        """Hand on some of the body; not where a hook has put another one in its place."""
+        waiting, request = self._waiting, self._request
+        if waiting is not None and request is not None:
+            waiting.add(data)
+            if not waiting.is_large:
+                return
+            # Hooks do not get so much: the request begins with what has come.
+            request.expects = False
+            self._early = (self._stop_waiting(), None)
+            self._begin_with(request, SeenBody(None))
+            return
+        exchange = self._exchange
+        if exchange is not None and not exchange.body_ended:
+            exchange.body(data)
+
+    def _body_done(self, trailers: list[bytes]) -> None:
         self._state = _WAIT
         self._body = 0
         self.channel.bulk = False
         self.channel.resume()
         self._set_deadline()
-        exchange.body_end(trailers)
+        exchange, request = self._exchange, self._request
+        if self._waiting is not None and request is not None:
+            self._begin_whole(request, self._stop_waiting(), trailers)
+        elif self._early is not None:
+            # Hooks have not seen the request yet.
+            self._early = (self._early[0], trailers)
+        elif exchange is not None and not exchange.body_ended:
+            exchange.body_end(trailers)
+
+    # A body that hooks may read.
+
+    def _begin_with(self, request: Request, body: SeenBody) -> None:
+        """Begin a request whose body hooks may read, as far as it is in ``body``."""
+        exchange = self._host.begin_with(self, request, body, self.channel)
+        if exchange is not None:
+            self._start(exchange)
+
+    def _begin_whole(self, request: Request, data: bytes, trailers: list[bytes]) -> None:
+        """Begin a request whose body is here."""
+        request.expects = False
+        if not trailers:
+            # A length is more than chunks: some servers know only the one.
+            request.length = len(data)
+        self._early = (data, trailers)
+        self._begin_with(request, SeenBody(data))
+
+    def _stop_waiting(self) -> bytes:
+        """What has come of a body that was gathered."""
+        waiting, self._waiting = self._waiting, None
+        return b"" if waiting is None else waiting.end()
+
+    def give_up_body(self) -> None:
+        """There is no room any more: others wait, too, and this is the slowest."""
+        self._waiting = None
+        self._give_up(503, "the body of the request came too slowly")
 
     def pause_body(self) -> None:
         """From the exchange: the origin takes no more for now."""
@@ -553,6 +643,7 @@ class Conversation(ChannelProtocol):
     def refuse(self, status: int, message: str) -> None:
         """No reply came from a server: make one."""
         self._exchange = None
+        self._early = None
         request = self._request
         assert request is not None
         self._host.refused(status)
@@ -562,6 +653,7 @@ class Conversation(ChannelProtocol):
     def answer(self, reply: Reply, body: bytes) -> None:
         """A hook has made the reply; with the status 444 there is none."""
         self._exchange = None
+        self._early = None
         if reply.status == NO_REPLY:
             self._leave()
             return
@@ -601,6 +693,7 @@ class Conversation(ChannelProtocol):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.cancel()
+        self._stop_waiting()
         if self._replied:
             self.break_reply()
         else:
