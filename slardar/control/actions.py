@@ -207,6 +207,24 @@ class Actions:
             )
         return found
 
+    # What a change would come to; changes nothing.
+
+    def check_upstream(self, name: str, body: object) -> Upstream:
+        """The upstream that :meth:`set_upstream` would make.  Raises ConfigError."""
+        check_name(name, "name")
+        known = self._snapshot.upstreams.get(name)
+        return merge_upstream(known, name, body, f"upstreams.{name}", self._check_mode)
+
+    def check_server(self, name: str, server: str, body: object) -> Upstream:
+        """The same for :meth:`patch_server`.  Raises ConfigError or NotFoundError."""
+        host, port = parse_server_key(server, "server")
+        where = f"upstreams.{name}.{server}"
+        return patch_server(self._known(name), host, port, body, where, self._check_mode)
+
+    def check_routes(self, body: object) -> tuple[Route, ...]:
+        """The same for :meth:`set_routes`.  Raises ConfigError."""
+        return parse_routes(body, "routes")
+
     # Changes.
 
     def set_upstream(
@@ -221,10 +239,7 @@ class Actions:
         """
 
         def prepare() -> Next:
-            check_name(name, "name")
-            known = self._snapshot.upstreams.get(name)
-            upstream = merge_upstream(known, name, body, f"upstreams.{name}", self._check_mode)
-            return self._next(name, upstream)
+            return self._next(name, self.check_upstream(name, body))
 
         return self._change(prepare, who, wait)
 
@@ -237,11 +252,7 @@ class Actions:
         """
 
         def prepare() -> Next:
-            host, port = parse_server_key(server, "server")
-            upstream = patch_server(
-                self._known(name), host, port, body, f"upstreams.{name}.{server}", self._check_mode
-            )
-            return self._next(name, upstream)
+            return self._next(name, self.check_server(name, server, body))
 
         return self._change(prepare, who, wait)
 
@@ -268,7 +279,7 @@ class Actions:
         """Replace all routes."""
 
         def prepare() -> Next:
-            routes = parse_routes(body, "routes")
+            routes = self.check_routes(body)
             written = _written_routes(routes)
             return Next("routes", "", written, self._snapshot.with_routes(routes))
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from slardar.control.actions import Actions, Receipt
 from slardar.control.body import read_json, read_upstream
-from slardar.errors import ConfigError, NotFoundError
+from slardar.errors import ConfigError, NotFoundError, PartlyReadError, SlardarError
 from slardar.model.reader import shown
 
 __all__ = [
@@ -123,8 +123,12 @@ def _upstream(actions: Actions, call: Call) -> Any:
 
 
 async def _set_upstream(actions: Actions, call: Call) -> Any:
-    body = read_upstream(call.body, call.content_type)
-    return await _done(call, actions.set_upstream(call.parts[1], body, call.who, call.wait))
+    name = call.parts[1]
+    body = _whole(
+        lambda: read_upstream(call.body, call.content_type),
+        lambda value: actions.check_upstream(name, value),
+    )
+    return await _done(call, actions.set_upstream(name, body, call.who, call.wait))
 
 
 async def _remove_upstream(actions: Actions, call: Call) -> Any:
@@ -133,8 +137,25 @@ async def _remove_upstream(actions: Actions, call: Call) -> Any:
 
 async def _patch_server(actions: Actions, call: Call) -> Any:
     _, name, server = call.parts
-    body = read_json(call.body)
+    body = _whole(
+        lambda: read_json(call.body), lambda value: actions.check_server(name, server, value)
+    )
     return await _done(call, actions.patch_server(name, server, body, call.who, call.wait))
+
+
+def _whole(read: Callable[[], Any], check: Callable[[Any], object]) -> Any:
+    """What ``read`` gives.  Where that is wrong already, ``check`` says what else is."""
+    try:
+        return read()
+    except PartlyReadError as error:
+        problems = list(error.problems)
+        try:
+            check(error.value)
+        except ConfigError as found:
+            problems += found.problems
+        except SlardarError:
+            pass  # there is no such upstream, and the body is wrong all the same
+        raise ConfigError(problems) from None
 
 
 def _routes(actions: Actions, call: Call) -> Any:
@@ -142,7 +163,7 @@ def _routes(actions: Actions, call: Call) -> Any:
 
 
 async def _set_routes(actions: Actions, call: Call) -> Any:
-    body = read_json(call.body)
+    body = _whole(lambda: read_json(call.body), actions.check_routes)
     return await _done(call, actions.set_routes(body, call.who, call.wait))
 
 
