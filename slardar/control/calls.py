@@ -185,6 +185,11 @@ def _hook_code(actions: Actions, call: Call) -> Any:
 
 async def _stage_hook(actions: Actions, call: Call) -> Any:
     language, name = call.parts
+    activate = call.flag("activate")
+    if activate and call.flag("shadow"):
+        raise ConfigError("activate: expected no shadow with it")
+    if "canary" in call.parameters and not activate:
+        raise ConfigError("canary: expected activate=1 with it")
     staged = actions.hooks.stage(
         language,
         name,
@@ -193,6 +198,8 @@ async def _stage_hook(actions: Actions, call: Call) -> Any:
         call.wait,
         shadow=call.flag("shadow"),
         on_error=call.parameters.get("on_error"),
+        activate=activate,
+        canary=_share(call.parameters.get("canary", "0")),
     )
     return await _ok(call, staged)
 
@@ -242,10 +249,10 @@ async def _done(call: Call, change: Awaitable[Receipt]) -> dict[str, Any]:
 #: The parameters of every change, and those of some changes only.
 _OF_CHANGES = ("wait", "receipt")
 _PARAMETERS: Mapping[Handler, tuple[str, ...]] = {
-    _stage_hook: ("shadow", "on_error"),
+    _stage_hook: ("shadow", "on_error", "activate", "canary"),
     _activate_hook: ("canary", "rollback", "on_error"),
 }
-_FLAGS = (*_OF_CHANGES, "shadow", "rollback")
+_FLAGS = (*_OF_CHANGES, "shadow", "rollback", "activate")
 
 _STATUS: Mapping[str, Handler] = {"GET": _status}
 _UPSTREAMS: Mapping[str, Handler] = {"GET": _upstreams}
