@@ -19,6 +19,7 @@ from twisted.internet import defer
 from twisted.logger import Logger
 
 from slardar.config import Settings
+from slardar.control.audit import describe_change
 from slardar.control.changes import Next, Prepare, Receipt
 from slardar.control.hooks import HookActions
 from slardar.control.status import build_status
@@ -394,6 +395,7 @@ class Actions:
 
     async def _commit(self, following: Next, who: str) -> int:
         """Store a change and make it the configuration of now; answers the version."""
+        what = describe_change(self._snapshot, following)
         change = Change(following.kind, following.name, following.value, who, self._clock())
         try:
             version = await self._store.commit(self._snapshot.version, change)
@@ -409,11 +411,12 @@ class Actions:
             self._has_stored_routes = True
         self._failed.pop(following.path, None)
         _log.info(
-            "version {version}: {path} {verb} by {who}",
+            "version {version}: {path} {verb} by {who}{what}",
             version=version,
             path=following.path,
             verb="removed" if following.value is None else "set",
             who=who,
+            what=f": {what}" if what else "",
         )
         return version
 
