@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from slardar.errors import ConfigError
+from slardar.errors import ConfigError, PartlyReadError
 from slardar.model.hook import OnError
 from slardar.model.parse import CheckMode, check_name, parse_routes, parse_upstream
 from slardar.model.reader import Problems, joined, read_partly, shown
@@ -29,6 +29,7 @@ __all__ = [
     "Workers",
     "load_file",
     "parse_settings",
+    "read_config_file",
     "read_settings",
 ]
 
@@ -235,7 +236,25 @@ def _check(settings: Settings, problems: Problems) -> None:
 
 def load_file(path: str, check_mode: CheckMode | None = None) -> Settings:
     """The settings in a YAML file.  Reads the file, so it blocks: for the start only."""
+    settings, problems = read_config_file(path, check_mode)
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def read_config_file(path: str, check_mode: CheckMode | None = None) -> tuple[Settings, list[str]]:
+    """What of a YAML file is right, and a line for each mistake, as :func:`read_settings`.
+
+    Reads the file, so it blocks.  Raises ConfigError for what is no YAML.
+    """
     # Workers never read a file, and start without a parser for it.
     from slardar.model.yaml_file import read_file
 
-    return parse_settings(read_file(path), path, check_mode)
+    problems: list[str] = []
+    try:
+        raw = read_file(path)
+    except PartlyReadError as error:
+        raw = error.value
+        problems += error.problems
+    settings, more = read_settings(raw, path, check_mode)
+    return settings, problems + more

@@ -7,12 +7,17 @@ place and what was expected, because it is shown to a person as it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+#: Mistakes that one message names, of which a large body may have any number.
+_MAX_NAMED = 100
 
 __all__ = [
     "ConfigError",
     "ConflictError",
     "NotFoundError",
     "NotReadyError",
+    "PartlyReadError",
     "SlardarError",
     "StoreError",
 ]
@@ -34,7 +39,21 @@ class ConfigError(SlardarError):
         self.problems: tuple[str, ...] = (
             (problems,) if isinstance(problems, str) else tuple(problems)
         )
-        super().__init__("; ".join(self.problems))
+        named = list(self.problems[:_MAX_NAMED])
+        if len(self.problems) > _MAX_NAMED:
+            named.append(f"and {len(self.problems) - _MAX_NAMED} more")
+        super().__init__("; ".join(named))
+
+
+class PartlyReadError(ConfigError):
+    """A text has mistakes, but what it describes can be told all the same.
+
+    ``value`` is that: to look for the mistakes in it too, and for nothing else.
+    """
+
+    def __init__(self, problems: str | Sequence[str], value: Any) -> None:
+        super().__init__(problems)
+        self.value = value
 
 
 class NotFoundError(SlardarError):

@@ -19,14 +19,13 @@ from twisted.python import usage
 
 from slardar import __version__
 from slardar.build import describe_build
-from slardar.config import Settings, Workers, read_settings
+from slardar.config import Settings, Workers, read_config_file
 from slardar.control.auth import check_endpoint
 from slardar.dataplane.sockets import EndpointNote
 from slardar.errors import ConfigError
 from slardar.model.parse import parse_upstream, split_host_port
 from slardar.model.reader import shown
 from slardar.model.server import Upstream
-from slardar.model.yaml_file import read_file
 from slardar.plugins import check_mode, check_store
 
 __all__ = ["Options", "check_listen"]
@@ -146,7 +145,7 @@ class Options(usage.Options):
         settings = Settings()
         if path is not None:
             try:
-                settings, problems = read_settings(read_file(path), path, check_mode)
+                settings, problems = read_config_file(path, check_mode)
             except ConfigError as error:
                 problems = list(error.problems)
         settings = self._with_endpoints(settings, path, problems)

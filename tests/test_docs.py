@@ -10,6 +10,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +24,9 @@ import yaml
 from slardar.config import Settings, parse_settings
 from slardar.model.parse import parse_upstream
 from slardar.plugins import check_mode
+from slardar.stores.sqlite_file import SqliteFile
+from slardar.stores.written import encode
+from slardar.testing.stores import change_of
 from tests.integration.programs import CHECKOUT, Program, Slardar, curl
 
 DOCS = CHECKOUT / "docs"
@@ -157,6 +163,24 @@ def test_defaults_are_the_defaults() -> None:
     assert list(shown) == list(Settings.__struct_fields__)
     for key in ("control", "timeouts", "limits", "health", "hooks"):
         assert list(shown[key]) == list(getattr(defaults, key).__struct_fields__)
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="sqlite3 is not here")
+def test_backup_is_private(tmp_path: Path) -> None:
+    """What the page on the store says makes a copy that only its owner can read, and that
+    slardar can start with."""
+    (command,) = [text for text in blocks(DOCS / "store.md", "sh") if ".backup" in text]
+    file = SqliteFile(str(tmp_path / "slardar.db"))
+    file.open()
+    change = change_of("a", {"mode": "rr"})
+    file.commit(0, change, encode(change))
+    subprocess.run(["sh", "-c", f"umask 022; {command}"], cwd=tmp_path, check=True, timeout=60)
+    file.close()
+    copy = tmp_path / "backup.db"
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    restored = SqliteFile(str(copy))
+    assert restored.open().upstreams == {"a": {"mode": "rr"}}
+    restored.close()
 
 
 def test_links_lead_somewhere() -> None:

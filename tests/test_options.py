@@ -292,6 +292,41 @@ def test_under_twistd_a_mistake_is_all_that_is_printed(
     ]
 
 
+def test_no_mistake_of_the_file_hides_another(tmp_path: Path) -> None:
+    """Keys that are given twice, values of the settings, of an upstream and of options."""
+    file = tmp_path / "slardar.yaml"
+    file.write_text(
+        "workers: 1\nworkers: 2\nlimits: {head: 0}\nupstreams:\n"
+        "  a: {servers: [{host: a b, port: 1}, {host: b, port: 0}], tls: true, tls: true}\n"
+        "routes: [{hots: a, upstream: a, path: x}]\n"
+    )
+    with pytest.raises(usage.UsageError) as caught:
+        settings("--config", str(file), "--store", "nothing:")
+    lines = [line.removeprefix(f"{file}: ") for line in str(caught.value).splitlines()]
+    places = [line.partition(": expected")[0].partition(": unknown")[0] for line in lines]
+    assert places == [
+        'line 2, column 1: the key "workers" is given twice',
+        'line 5, column 71: the key "tls" is given twice',
+        "limits.head",
+        "upstreams.a.servers[1].port",
+        "upstreams.a.servers[0].host",
+        "upstreams.a.tls: tls to servers is not available yet",
+        "routes[0].hots",
+        "routes[0].path",
+        "--store",
+    ]
+
+
+def test_link_into_nowhere_is_named(tmp_path: Path) -> None:
+    """The file that is missing is the one that the link leads to."""
+    link = tmp_path / "slardar.yaml"
+    link.symlink_to(tmp_path / "unmounted.yaml")
+    with pytest.raises(usage.UsageError) as caught:
+        settings("--config", str(link))
+    target = tmp_path / "unmounted.yaml"
+    assert str(caught.value) == f"{link}: is a link to {target}, which does not exist"
+
+
 def test_version_is_slardars(capsys: pytest.CaptureFixture[str]) -> None:
     """Not twistd's."""
     with pytest.raises(SystemExit) as caught:

@@ -110,6 +110,11 @@ def push(
     parameters = {} if on_error is None else {"on_error": on_error}
     if shadow:
         parameters["shadow"] = "1"
+    elif not stage:
+        # One call, so that a version which cannot be activated is not left staged.
+        parameters["activate"] = "1"
+        if canary is not None:
+            parameters["canary"] = str(canary)
     client.call("POST", (language, name), _read(file), parameters)
     if stage or shadow:
         version = client.get(language, name)["staged"]["version"]
@@ -118,7 +123,6 @@ def push(
         if shadow:
             click.echo(f"what it does differently: slardar hooks --shadow {name}")
         return
-    client.call("PUT", (language, name), None, {} if canary is None else {"canary": str(canary)})
     about = client.get(language, name)
     if canary is not None:
         version = about["staged"]["version"]

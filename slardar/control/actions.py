@@ -19,6 +19,7 @@ from twisted.internet import defer
 from twisted.logger import Logger
 
 from slardar.config import Settings
+from slardar.control.audit import describe_change
 from slardar.control.changes import Next, Prepare, Receipt
 from slardar.control.conditions import Condition
 from slardar.control.hooks import HookActions
@@ -210,6 +211,24 @@ class Actions:
             )
         return found
 
+    # What a change would come to; changes nothing.
+
+    def check_upstream(self, name: str, body: object) -> Upstream:
+        """The upstream that :meth:`set_upstream` would make.  Raises ConfigError."""
+        check_name(name, "name")
+        known = self._snapshot.upstreams.get(name)
+        return merge_upstream(known, name, body, f"upstreams.{name}", self._check_mode)
+
+    def check_server(self, name: str, server: str, body: object) -> Upstream:
+        """The same for :meth:`patch_server`.  Raises ConfigError or NotFoundError."""
+        host, port = parse_server_key(server, "server")
+        where = f"upstreams.{name}.{server}"
+        return patch_server(self._known(name), host, port, body, where, self._check_mode)
+
+    def check_routes(self, body: object) -> tuple[Route, ...]:
+        """The same for :meth:`set_routes`.  Raises ConfigError."""
+        return parse_routes(body, "routes")
+
     # Changes.
 
     def set_upstream(
@@ -230,10 +249,7 @@ class Actions:
         """
 
         def prepare() -> Next:
-            check_name(name, "name")
-            known = self._snapshot.upstreams.get(name)
-            upstream = merge_upstream(known, name, body, f"upstreams.{name}", self._check_mode)
-            return self._next(name, upstream)
+            return self._next(name, self.check_upstream(name, body))
 
         return self._change(prepare, who, wait, condition)
 
@@ -252,11 +268,7 @@ class Actions:
         """
 
         def prepare() -> Next:
-            host, port = parse_server_key(server, "server")
-            upstream = patch_server(
-                self._known(name), host, port, body, f"upstreams.{name}.{server}", self._check_mode
-            )
-            return self._next(name, upstream)
+            return self._next(name, self.check_server(name, server, body))
 
         return self._change(prepare, who, wait, condition)
 
@@ -287,7 +299,7 @@ class Actions:
         """Replace all routes."""
 
         def prepare() -> Next:
-            routes = parse_routes(body, "routes")
+            routes = self.check_routes(body)
             written = _written_routes(routes)
             return Next("routes", "", written, self._snapshot.with_routes(routes))
 
@@ -408,6 +420,7 @@ class Actions:
 
     async def _commit(self, following: Next, who: str) -> int:
         """Store a change and make it the configuration of now; answers the version."""
+        what = describe_change(self._snapshot, following)
         change = Change(following.kind, following.name, following.value, who, self._clock())
         try:
             version = await self._store.commit(self._snapshot.version, change)
@@ -423,11 +436,12 @@ class Actions:
             self._has_stored_routes = True
         self._failed.pop(following.path, None)
         _log.info(
-            "version {version}: {path} {verb} by {who}",
+            "version {version}: {path} {verb} by {who}{what}",
             version=version,
             path=following.path,
             verb="removed" if following.value is None else "set",
             who=who,
+            what=f": {what}" if what else "",
         )
         return version
 

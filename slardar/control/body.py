@@ -2,15 +2,17 @@
 
 What ``json`` lets pass and later code may stumble over is refused here: a key given
 twice, NaN and Infinity, numbers beyond 64 bits, half a surrogate pair, deep nesting.
+Such mistakes are noted, and the rest is read, so that a caller hears of all of them.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from typing import Any
 
-from slardar.errors import ConfigError
+from slardar.errors import ConfigError, PartlyReadError
 from slardar.model.parse import parse_dyups
 from slardar.model.reader import shown
 
@@ -18,6 +20,11 @@ __all__ = ["read_json", "read_upstream"]
 
 #: Levels of nesting; an upstream has five, and ``mode_opts`` may hold anything.
 _MAX_DEPTH = 64
+
+#: Mistakes that are noted; a body of 4 MiB may have a million.
+_MAX_NOTED = 1000
+#: What stands for a number that is none, while the rest is looked at.
+_ANY_NUMBER = 1
 
 _WHERE = "body"
 
@@ -40,17 +47,22 @@ def _is_json(data: bytes, content_type: str) -> bool:
 
 
 def read_json(data: bytes) -> Any:
-    """The value of a JSON text.  Raises ConfigError, with line and column if it can."""
+    """The value of a JSON text.
+
+    Raises PartlyReadError with every mistake; ConfigError, with line and column if it
+    can, for what is no JSON.
+    """
     text = _text(data)
     if not text.strip():
         raise ConfigError(f"{_WHERE}: expected JSON, got nothing")
+    reader = _Reader()
     try:
         value = json.loads(
             text,
-            object_pairs_hook=_object,
-            parse_constant=_constant,
-            parse_float=_float,
-            parse_int=_int,
+            object_pairs_hook=reader.read_object,
+            parse_constant=reader.read_constant,
+            parse_float=reader.read_float,
+            parse_int=reader.read_int,
         )
     except json.JSONDecodeError as error:
         raise ConfigError(
@@ -58,7 +70,9 @@ def read_json(data: bytes) -> Any:
         ) from None
     except RecursionError:
         raise ConfigError(_TOO_DEEP) from None
-    _check(value)
+    reader.check(value)
+    if reader.problems:
+        raise PartlyReadError([f"{_WHERE}: {line}" for line in reader.problems], value)
     return value
 
 
@@ -66,64 +80,80 @@ _TOO_DEEP = f"{_WHERE}: expected at most {_MAX_DEPTH} levels of nesting"
 
 
 def _text(data: bytes) -> str:
+    if data.startswith(codecs.BOM_UTF8):
+        # RFC 8259, 8.1: none is sent.  Some editors save one.
+        raise ConfigError(f"{_WHERE}: expected text without a byte order mark (BOM) in front")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{_WHERE}: expected UTF-8 ({error.reason})") from None
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise ConfigError(f"{_WHERE}: the key {shown(key)} is given twice")
-            seen.add(key)
-    return found
+class _Reader:
+    """What ``json`` calls for its values: notes those that are wrong, and reads on."""
 
+    def __init__(self) -> None:
+        self.problems: list[str] = []
 
-def _constant(text: str) -> Any:
-    raise ConfigError(f"{_WHERE}: expected a number, got {text}")
+    def _note(self, line: str) -> None:
+        if len(self.problems) < _MAX_NOTED:
+            self.problems.append(line)
 
+    def read_object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """An object; of a key that is given twice the first one counts."""
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            found = {}
+            for key, value in pairs:
+                if key in found:
+                    self._note(f"the key {shown(key)} is given twice")
+                found.setdefault(key, value)
+        return found
 
-def _float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ConfigError(f"{_WHERE}: the number {shown(text)} is too large")
-    return value
+    def read_constant(self, text: str) -> Any:
+        """NaN or an infinity, which are no JSON."""
+        self._note(f"expected a number, got {text}")
+        return _ANY_NUMBER
 
+    def read_float(self, text: str) -> float:
+        """A number with a fraction or an exponent."""
+        value = float(text)
+        if not math.isfinite(value):
+            self._note(f"the number {shown(text)} is too large")
+            return _ANY_NUMBER
+        return value
 
-def _int(text: str) -> int:
-    # The length first: Python refuses to read integers of thousands of digits.
-    value = int(text) if len(text) <= 20 else 1 << 64
-    if not -(1 << 63) <= value < 1 << 63:
-        raise ConfigError(f"{_WHERE}: the number {shown(text)} is too large")
-    return value
+    def read_int(self, text: str) -> int:
+        """An integer."""
+        # The length first: Python refuses to read integers of thousands of digits.
+        value = int(text) if len(text) <= 20 else 1 << 64
+        if not -(1 << 63) <= value < 1 << 63:
+            self._note(f"the number {shown(text)} is too large")
+            return _ANY_NUMBER
+        return value
 
+    def check(self, value: Any) -> None:
+        """Note text that is not Unicode.  Raises ConfigError for deep nesting; without
+        recursion."""
+        level = [value]
+        for _ in range(_MAX_DEPTH + 1):
+            if not level:
+                return
+            below: list[Any] = []
+            for item in level:
+                if isinstance(item, str):
+                    self._check_text(item)
+                elif isinstance(item, dict):
+                    below += item.keys()
+                    below += item.values()
+                elif isinstance(item, list):
+                    below += item
+            level = below
+        raise ConfigError(_TOO_DEEP)
 
-def _check(value: Any) -> None:
-    """Refuse deep nesting and text that is not Unicode, without recursion."""
-    level = [value]
-    for _ in range(_MAX_DEPTH + 1):
-        if not level:
-            return
-        below: list[Any] = []
-        for item in level:
-            if isinstance(item, str):
-                _check_text(item)
-            elif isinstance(item, dict):
-                below += item.keys()
-                below += item.values()
-            elif isinstance(item, list):
-                below += item
-        level = below
-    raise ConfigError(_TOO_DEEP)
-
-
-def _check_text(text: str) -> None:
-    if not text.isascii():
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            raise ConfigError(f"{_WHERE}: {shown(text)} holds half a surrogate pair") from None
+    def _check_text(self, text: str) -> None:
+        if not text.isascii():
+            try:
+                text.encode("utf-8")
+            except UnicodeEncodeError:
+                self._note(f"{shown(text)} holds half a surrogate pair")

@@ -15,7 +15,7 @@ from msgspec import Struct
 from slardar.control.actions import Actions, Receipt
 from slardar.control.body import read_json, read_upstream
 from slardar.control.conditions import Condition
-from slardar.errors import ConfigError, NotFoundError
+from slardar.errors import ConfigError, NotFoundError, PartlyReadError, SlardarError
 from slardar.model.reader import shown
 
 __all__ = [
@@ -142,8 +142,12 @@ def _upstream(actions: Actions, call: Call) -> Any:
 
 
 async def _set_upstream(actions: Actions, call: Call) -> Any:
-    body = read_upstream(call.body, call.content_type)
-    return await _done(call, actions.set_upstream(call.parts[1], body, *call.by))
+    name = call.parts[1]
+    body = _whole(
+        lambda: read_upstream(call.body, call.content_type),
+        lambda value: actions.check_upstream(name, value),
+    )
+    return await _done(call, actions.set_upstream(name, body, *call.by))
 
 
 async def _remove_upstream(actions: Actions, call: Call) -> Any:
@@ -152,8 +156,25 @@ async def _remove_upstream(actions: Actions, call: Call) -> Any:
 
 async def _patch_server(actions: Actions, call: Call) -> Any:
     _, name, server = call.parts
-    body = read_json(call.body)
+    body = _whole(
+        lambda: read_json(call.body), lambda value: actions.check_server(name, server, value)
+    )
     return await _done(call, actions.patch_server(name, server, body, *call.by))
+
+
+def _whole(read: Callable[[], Any], check: Callable[[Any], object]) -> Any:
+    """What ``read`` gives.  Where that is wrong already, ``check`` says what else is."""
+    try:
+        return read()
+    except PartlyReadError as error:
+        problems = list(error.problems)
+        try:
+            check(error.value)
+        except ConfigError as found:
+            problems += found.problems
+        except SlardarError:
+            pass  # there is no such upstream, and the body is wrong all the same
+        raise ConfigError(problems) from None
 
 
 def _routes(actions: Actions, call: Call) -> Any:
@@ -161,7 +182,7 @@ def _routes(actions: Actions, call: Call) -> Any:
 
 
 async def _set_routes(actions: Actions, call: Call) -> Any:
-    body = read_json(call.body)
+    body = _whole(lambda: read_json(call.body), actions.check_routes)
     return await _done(call, actions.set_routes(body, *call.by))
 
 
@@ -183,6 +204,11 @@ def _hook_code(actions: Actions, call: Call) -> Any:
 
 async def _stage_hook(actions: Actions, call: Call) -> Any:
     language, name = call.parts
+    activate = call.flag("activate")
+    if activate and call.flag("shadow"):
+        raise ConfigError("activate: expected no shadow with it")
+    if "canary" in call.parameters and not activate:
+        raise ConfigError("canary: expected activate=1 with it")
     staged = actions.hooks.stage(
         language,
         name,
@@ -191,6 +217,8 @@ async def _stage_hook(actions: Actions, call: Call) -> Any:
         call.wait,
         shadow=call.flag("shadow"),
         on_error=call.parameters.get("on_error"),
+        activate=activate,
+        canary=_share(call.parameters.get("canary", "0")),
         condition=call.condition,
     )
     return await _ok(call, staged)
@@ -242,10 +270,10 @@ async def _done(call: Call, change: Awaitable[Receipt]) -> Changed:
 #: The parameters of every change, and those of some changes only.
 _OF_CHANGES = ("wait", "receipt")
 _PARAMETERS: Mapping[Handler, tuple[str, ...]] = {
-    _stage_hook: ("shadow", "on_error"),
+    _stage_hook: ("shadow", "on_error", "activate", "canary"),
     _activate_hook: ("canary", "rollback", "on_error"),
 }
-_FLAGS = (*_OF_CHANGES, "shadow", "rollback")
+_FLAGS = (*_OF_CHANGES, "shadow", "rollback", "activate")
 
 _STATUS: Mapping[str, Handler] = {"GET": _status}
 _UPSTREAMS: Mapping[str, Handler] = {"GET": _upstreams}

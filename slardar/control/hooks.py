@@ -202,13 +202,17 @@ class HookActions:
         wait: bool = True,
         shadow: bool = False,
         on_error: str | None = None,
+        activate: bool = False,
+        canary: int = 0,
         condition: Condition | None = None,
     ) -> Receipt:
         """Post code: it is checked and kept, and not in service before :meth:`activate`.
 
         With ``shadow`` it runs beside the version in service from now on.  ``on_error``
-        says what a failure of the hook does, from its activation on.  Raises ConfigError
-        for code that cannot be a hook: nothing has changed then.
+        says what a failure of the hook does, from its activation on.  With ``activate`` it
+        is activated by the same change, for all requests or for ``canary`` of a hundred.
+        Raises ConfigError for code that cannot be a hook, or not be activated: nothing has
+        changed then, and nothing is staged.
         """
         check_hook_name(language, name)
         code = _text(body, name)
@@ -225,6 +229,8 @@ class HookActions:
             hook = structs.replace(hook, staged=staged, canary=0, shadow=shadow)
             if shadow:
                 checks.requires(language, name, code, self._modules(language))
+            if activate:
+                hook = self._activated(hook, staged, canary, checks)
             return self._next(hook)
 
         return await self._change_checked(prepare, who, wait, condition)
@@ -254,28 +260,32 @@ class HookActions:
                 raise NotFoundError(f"nothing is staged for {language} hook {name}: post it first")
             if checked_on_error is not None:
                 staged = structs.replace(staged, on_error=checked_on_error)
-            # Until there is another version in service, it is the canary's.
-            on_error = hook.on_error
-            if staged.on_error is not None and (not canary or hook.active is None):
-                on_error = staged.on_error
-            if canary:
-                if not hook.is_script:
-                    raise ConfigError(f"canary: expected a script, {name} is a module")
-                hook = structs.replace(hook, staged=staged, canary=canary, shadow=False)
-            else:
-                hook = structs.replace(
-                    hook,
-                    active=staged,
-                    previous=_left(hook),
-                    staged=None,
-                    canary=0,
-                    shadow=False,
-                )
-            hook = structs.replace(hook, on_error=on_error)
-            self._check_whole(hook, staged, checks)
-            return self._next(hook)
+            return self._next(self._activated(hook, staged, canary, checks))
 
         return await self._change_checked(prepare, who, wait, condition)
+
+    def _activated(self, hook: Hook, staged: Code, canary: int, checks: _Checks) -> Hook:
+        """The hook with ``staged`` in service.  Raises ConfigError if it cannot be."""
+        # Until there is another version in service, it is the canary's.
+        on_error = hook.on_error
+        if staged.on_error is not None and (not canary or hook.active is None):
+            on_error = staged.on_error
+        if canary:
+            if not hook.is_script:
+                raise ConfigError(f"canary: expected a script, {hook.name} is a module")
+            hook = structs.replace(hook, staged=staged, canary=canary, shadow=False)
+        else:
+            hook = structs.replace(
+                hook,
+                active=staged,
+                previous=_left(hook),
+                staged=None,
+                canary=0,
+                shadow=False,
+            )
+        hook = structs.replace(hook, on_error=on_error)
+        self._check_whole(hook, staged, checks)
+        return hook
 
     async def roll_back(
         self,

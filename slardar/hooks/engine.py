@@ -18,7 +18,7 @@ Log = Callable[[str, str], None]
 
 
 class ScriptError(ConfigError):
-    """Code that cannot be a hook: its one line says where and why."""
+    """Code that cannot be a hook: each of its lines says where and why."""
 
 
 class Engine:

@@ -19,7 +19,7 @@ import msgspec
 from slardar.errors import ConfigError, NotFoundError
 from slardar.model.dyups import parse_dyups
 from slardar.model.names import check_name, normal_host, parse_server_key, split_host_port
-from slardar.model.reader import Problems, joined, read, shown
+from slardar.model.reader import Problems, joined, read, read_partly, read_right, shown
 from slardar.model.routes import parse_routes
 from slardar.model.server import Level, LevelBody, Server, Upstream, UpstreamBody
 
@@ -78,22 +78,41 @@ def _read(
     """What is right of an upstream; notes everything that is wrong."""
     parsed = read(UpstreamBody, body, where, problems)
     levels: list[Level] = []
-    if isinstance(body, Mapping):
-        if ("servers" in body) == ("cluster" in body):
-            problems.add(where, 'expected "servers" or "cluster", and not both')
-        elif "cluster" in body:
-            levels = _cluster(body["cluster"], f"{where}.cluster", problems)
-        elif parsed is not None:
-            _check_servers(parsed.servers, f"{where}.servers", set(), problems)
-            levels = _flat_levels(parsed.servers)
-    if parsed is not None:
-        _check_rest(parsed, where, problems)
-        if check_mode is not None:
-            try:
-                check_mode(parsed.mode, parsed.mode_opts, where)
-            except ConfigError as error:
-                problems.lines += error.problems
+    if not isinstance(body, Mapping):
+        return None, levels
+    # Of one that is wrong in parts the other parts are looked at all the same.
+    found = parsed or read_partly(UpstreamBody, body, where, Problems())
+    if ("servers" in body) == ("cluster" in body):
+        problems.add(where, 'expected "servers" or "cluster", and not both')
+    if "cluster" in body:
+        levels = _cluster(body["cluster"], f"{where}.cluster", problems)
+    elif "servers" in body:
+        servers = found.servers or _salvaged(body["servers"])
+        if servers is not None:
+            _check_servers(servers, f"{where}.servers", set(), problems)
+            levels = _flat_levels(servers)
+    _check_rest(found, where, problems)
+    # What is no mode at all has been said to be none.
+    if check_mode is not None and ("mode" not in body or found.mode == body["mode"]):
+        try:
+            check_mode(found.mode, found.mode_opts, where)
+        except ConfigError as error:
+            problems.lines += error.problems
     return parsed, levels
+
+
+def _salvaged(raw: object) -> tuple[Server, ...] | None:
+    """Servers of which some are wrong, to look for more mistakes and for nothing else.
+
+    What a server lacks is filled with what is right and like no other.
+    """
+    if not isinstance(raw, (list, tuple)):
+        return None
+    servers = []
+    for index, item in enumerate(raw):
+        unlike = {"host": f"server-{index}.invalid", "port": -1 - index}
+        servers.append(Server(**{**unlike, **read_right(Server, item)}))
+    return tuple(servers)
 
 
 def _upstream(
@@ -156,6 +175,10 @@ def _cluster(raw: object, path: str, problems: Problems) -> list[Level]:
         if body is not None:
             _check_servers(body.servers, f"{where}.servers", seen, problems)
             levels.append(Level(name or None, body.servers, body.tries))
+        elif isinstance(value, Mapping):
+            servers = _salvaged(value.get("servers"))
+            if servers is not None:
+                _check_servers(servers, f"{where}.servers", seen, problems)
     return levels
 
 

@@ -19,7 +19,7 @@ import msgspec
 
 from slardar.errors import ConfigError
 
-__all__ = ["Problems", "joined", "read", "read_partly", "shown"]
+__all__ = ["Problems", "joined", "read", "read_partly", "read_right", "shown"]
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
@@ -79,6 +79,11 @@ def read(cls: type[_Struct], raw: object, path: str, problems: Problems) -> _Str
 def read_partly(cls: type[_Struct], raw: object, path: str, problems: Problems) -> _Struct:
     """The same for a ``cls`` whose every key has a default: what is wrong is left out."""
     return cls(**_walk(cls, raw, path, problems))
+
+
+def read_right(cls: type[msgspec.Struct], raw: object) -> dict[str, Any]:
+    """The attributes of ``cls`` that are right in ``raw``; nothing is noted."""
+    return _walk(cls, raw, "", Problems())
 
 
 def _walk(cls: Any, raw: object, path: str, problems: Problems) -> dict[str, Any]:

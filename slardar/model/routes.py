@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
 from slardar.errors import ConfigError
 from slardar.model.names import check_name
-from slardar.model.reader import Problems, read, shown
+from slardar.model.reader import Problems, read, read_right, shown
 
 __all__ = ["Route", "parse_routes"]
 
@@ -67,8 +67,12 @@ def parse_routes(body: object, where: str) -> tuple[Route, ...]:
     for index, item in enumerate(body):
         route = read(Route, item, f"{where}[{index}]", problems)
         if route is not None:
-            _check(route, f"{where}[{index}]", problems)
             routes.append(route)
+        elif isinstance(item, Mapping):
+            # What of it is right is looked at all the same; any name will do for that.
+            route = Route(**{"upstream": "any", **read_right(Route, item)})
+        if route is not None:
+            _check(route, f"{where}[{index}]", problems)
     problems.raise_if_any()
     return tuple(routes)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 from typing import Any
 
 import yaml
 
-from slardar.errors import ConfigError
+from slardar.errors import ConfigError, PartlyReadError
 from slardar.model.reader import shown
 
 __all__ = ["read_file"]
@@ -25,7 +26,12 @@ _MAX_REPEATED = 100_000
 
 
 class _Loader(_Yaml):  # type: ignore[misc]
-    """YAML's plain data only, and no key twice."""
+    """YAML's plain data only; notes each key that is given twice."""
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        #: One line each, with its place in the file.
+        self.problems: list[str] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -35,7 +41,9 @@ class _Loader(_Yaml):  # type: ignore[misc]
             key = self.construct_object(key_node, deep=True)
             # A key that is no text is text in JSON: 502 and "502" are the same.
             if str(key) in seen:
-                raise _error(f"the key {shown(key)} is given twice", key_node)
+                mark = key_node.start_mark
+                place = f"line {mark.line + 1}, column {mark.column + 1}"
+                self.problems.append(f"{place}: the key {shown(key)} is given twice")
             seen.add(str(key))
         found: dict[Any, Any] = super().construct_mapping(node, deep)
         return found
@@ -44,14 +52,20 @@ class _Loader(_Yaml):  # type: ignore[misc]
 def read_file(path: str) -> object:
     """The plain data in a YAML file, ``None`` if it is empty.  Blocks.
 
-    Raises ConfigError with the file's name, and line and column where they are known.
+    Raises ConfigError with the file's name, and line and column where they are known;
+    PartlyReadError where nothing else is wrong than that keys are given twice.
     """
     try:
         with open(path, "rb") as file:
             data = file.read(_MAX_FILE + 1)
         if len(data) > _MAX_FILE:
             raise ConfigError(f"{path}: expected at most {_MAX_FILE >> 20} MiB")
-        return _plain_data(data.decode("utf-8"))
+        value, problems = _plain_data(data.decode("utf-8"))
+    except FileNotFoundError as error:
+        if os.path.islink(path):
+            target = os.path.realpath(path)
+            raise ConfigError(f"{path}: is a link to {target}, which does not exist") from None
+        raise ConfigError(f"{path}: {error.strerror}") from None
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -63,16 +77,23 @@ def read_file(path: str) -> object:
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         # Also what a value such as 2024-99-99 does to the date that YAML sees in it.
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
+    if problems:
+        raise PartlyReadError([f"{path}: {line}" for line in problems], value)
+    return value
 
 
-def _plain_data(text: str) -> object:
+def _plain_data(text: str) -> tuple[object, list[str]]:
     """Of a large file most of the time would go into looking for garbage: a file of
     10,000 upstreams takes 7 seconds instead of 12."""
     collects = gc.isenabled()
     gc.disable()
     try:
         _check_shape(text)
-        return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader, made stricter
+        loader = _Loader(text)
+        try:
+            return loader.get_single_data(), loader.problems
+        finally:
+            loader.dispose()
     finally:
         if collects:
             gc.enable()

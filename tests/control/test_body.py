@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slardar.control.body import read_json, read_upstream
-from slardar.errors import ConfigError
+from slardar.errors import ConfigError, PartlyReadError
 
 
 def refusal(data: bytes) -> str:
@@ -52,6 +52,7 @@ def test_json_is_read(data: bytes, value: Any) -> None:
         (b'"\\ud800"', "surrogate"),
         (b'{"\\udc00": 1}', "surrogate"),
         (b"\xff\xfe", "body: expected UTF-8"),
+        (b'\xef\xbb\xbf{"a": 1}', "body: expected text without a byte order mark (BOM)"),
         (b'"\x00"', "expected JSON"),
         (b"[" * 65 + b"]" * 65, "at most 64 levels"),
         (b'{"a":' * 65 + b"1" + b"}" * 65, "at most 64 levels"),
@@ -95,3 +96,35 @@ def test_bad_text_is_refused(data: bytes) -> None:
     """The line names what was expected."""
     with pytest.raises(ConfigError, match="expected server HOST:PORT"):
         read_upstream(data, "text/plain")
+
+
+def test_every_mistake_of_a_text_is_told() -> None:
+    """And what the text describes is there, to look for more in it."""
+    with pytest.raises(PartlyReadError) as caught:
+        read_json(
+            b'{"a": NaN, "b": [1e999, {"c": 1, "c": 2}], "a": "\\ud800", "d": 1' + b"0" * 30 + b"}"
+        )
+    assert caught.value.problems == (
+        "body: expected a number, got NaN",
+        'body: the number "1e999" is too large',
+        'body: the key "c" is given twice',
+        'body: the number "1' + "0" * 30 + '" is too large',
+        'body: the key "a" is given twice',
+    )
+    assert caught.value.value == {"a": 1, "b": [1, {"c": 1}], "d": 1}
+
+
+def test_mistakes_without_number_are_bounded() -> None:
+    """A megabyte of them makes a short answer."""
+    with pytest.raises(ConfigError) as caught:
+        read_json(b"[" + b"NaN," * 250_000 + b"NaN]")
+    assert len(caught.value.problems) == 1000
+    assert str(caught.value).endswith("; and 900 more")
+    assert len(str(caught.value)) < 10_000
+
+
+def test_byte_order_mark_is_named_in_either_form() -> None:
+    """Also before dyups' text, which a body that begins with no brace is taken for."""
+    for body in (b'\xef\xbb\xbf{"servers": []}', b"\xef\xbb\xbfserver 127.0.0.1:80;"):
+        with pytest.raises(ConfigError, match="byte order mark"):
+            read_upstream(body, "")

@@ -111,6 +111,32 @@ def test_hook_is_staged_and_activated(control: Control, language: str) -> None:
     assert control.plane.snapshot.version == 3
 
 
+@pytest.mark.parametrize("canary", ["", "&canary=10"])
+def test_posting_and_activating_is_one_change(control: Control, canary: str) -> None:
+    """One version of the configuration; what is refused leaves nothing behind."""
+    assert control.call("POST", f"/python/{A}?activate=1{canary}", "one") == "ok"
+    assert len(control.store.changes) == 1
+    hook = control.hook()
+    if canary:
+        assert (hook.canary, hook.active, hook.staged and hook.staged.code) == (10, None, "one")
+    else:
+        assert (control.active(), hook.staged) == ("one", None)
+    for code in ("wrong", "fails", "modules.none"):
+        status, _ = control.refusal("POST", f"/python/{A}?activate=1{canary}", code)
+        assert status == 400
+    assert control.hook() == hook
+    assert len(control.store.changes) == 1
+
+
+@pytest.mark.parametrize("parameters", ["activate=1&shadow=1", "canary=10", "activate=2"])
+def test_what_cannot_go_with_activating(control: Control, parameters: str) -> None:
+    """Nothing is staged then."""
+    status, message = control.refusal("POST", f"/python/{A}?{parameters}", "one")
+    assert status == 400
+    assert ": expected" in message
+    assert control.store.changes == []
+
+
 def test_list_is_the_originals(control: Control) -> None:
     """``GET /lua`` and ``GET /python``: versions, and the hooks of that language by name."""
     empty = control.call("GET", "/lua")
@@ -271,7 +297,7 @@ def test_what_there_is_not(control: Control, method: str, path: str) -> None:
         ),
         (f"/python/{A}?on_error=", b"x", "on_error: expected one of"),
         (f"/python/{A}?shadow=yes", b"x", "shadow: expected 0 or 1"),
-        (f"/python/{A}?canary=5", b"x", 'unknown parameter "canary"'),
+        (f"/python/{A}?canary=5", b"x", "canary: expected activate=1 with it"),
         (f"/python/{A}?rollback=1", b"x", 'unknown parameter "rollback"'),
         (f"/python/{A}?shadow=1", b"fails", f"{A}: line 1: it fails"),
         ("/python/modules.x?shadow=1", b"x", "shadow: expected a script, modules.x is a module"),

@@ -215,6 +215,41 @@ def test_wrong_call_changes_nothing(
     assert client.call("GET", "/routes").status == 200, "the connection is spoilt"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "wanted"),
+    [
+        (
+            "PUT",
+            "/upstream/a",
+            b'{"servers": [{"host": "a b", "port": 80, "port": 81}], "mode": NaN, "typ": 1}',
+            ["given twice", "got NaN", "servers[0].host", "upstreams.a.typ"],
+        ),
+        (
+            "PATCH",
+            "/upstream/a/127.0.0.1:8001",
+            b'{"weight": 1, "weight": 2, "max_fails": -1, "colour": "red"}',
+            ["given twice", "max_fails", "colour"],
+        ),
+        (
+            "PUT",
+            "/routes",
+            b'[{"upstream": "a", "upstream": "b", "path": "x", "hots": 1}]',
+            ["given twice", "routes[0].path", "routes[0].hots"],
+        ),
+        ("PATCH", "/upstream/none/a:1", b'{"weight": 1, "weight": 2}', ["given twice"]),
+    ],
+)
+def test_mistakes_of_the_text_hide_none_of_the_object(
+    client: WebClient, method: str, path: str, body: bytes, wanted: list[str]
+) -> None:
+    """What JSON does not allow and what the model does not, in one answer."""
+    assert client.call("PUT", "/upstream/a", upstream(8001)).status == 200
+    reply = client.call(method, path, body)
+    assert reply.status == 400
+    for text in wanted:
+        assert text in reply.json["msg"]
+
+
 def test_every_mistake_is_told(client: WebClient) -> None:
     """Joined into the one line of the answer."""
     body = upstream(0, mode="lost", keepalive="x")

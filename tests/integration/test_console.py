@@ -109,6 +109,28 @@ def test_what_is_refused(slardar: Slardar, hook: Path, tmp_path: Path) -> None:
     assert slardar.get(HOST) == (200, "one")
 
 
+def test_refused_push_leaves_nothing(slardar: Slardar, hook: Path, tmp_path: Path) -> None:
+    """Neither a version that cannot be a hook nor one that cannot be loaded is staged."""
+    bad = tmp_path / "bad.py"
+    for code, says in (
+        ("import os\n", "line 1"),
+        ("def on_request(r):\n    pass\n\n\n1 / 0\n", "division by zero"),
+        ('x = require("modules.none")\ndef on_request(r):\n    pass\n', "modules.none"),
+    ):
+        bad.write_text(code)
+        for words in ((), ("--canary", "10")):
+            done = run(slardar, "push", bad, "--as", NAME, *words)
+            assert done.exit_code == 1, done.output
+            assert says in done.output
+            assert json.loads(said(slardar, "hooks", "--json")) == []
+    said(slardar, "push", hook, "--as", NAME)
+    (before,) = json.loads(said(slardar, "hooks", "--json"))
+    assert run(slardar, "push", bad, "--as", NAME).exit_code == 1
+    (after,) = json.loads(said(slardar, "hooks", "--json"))
+    assert "staged" not in after
+    assert after["version"] == before["version"]
+
+
 def test_same_name_in_both_languages(slardar: Slardar, hook: Path, tmp_path: Path) -> None:
     """The command asks which."""
     lua = tmp_path / "tenant.lua"

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import re
+import shlex
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from configparser import RawConfigParser
 from pathlib import Path
 
 import pytest
 
 from tests.integration.conftest import Start
-from tests.integration.programs import PATIENCE, TWISTD, Nginx, Program, Slardar
+from tests.integration.programs import CHECKOUT, PATIENCE, TWISTD, Nginx, Program, Slardar
+from tests.integration.test_workers import is_running, until
 
 
 class Told(Slardar):
@@ -153,3 +160,65 @@ def test_socket_activation(tmp_path: Path, start: Start, nginx: Nginx, workers: 
             between.sendall(b"GET /who HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
             start(Activated(tmp_path, passed, workers)).ready()
             assert between.recv(100).startswith(b"HTTP/1.1 502 ")
+
+
+class OfUnit(Slardar):
+    """The command of the unit in ``examples``, on ports of the kernel's choice."""
+
+    def __init__(self, folder: Path, socket_name: str) -> None:
+        unit = RawConfigParser(delimiters=("=",), comment_prefixes=("#",))
+        unit.optionxform = str  # type: ignore[assignment,method-assign]
+        unit.read_string((CHECKOUT / "examples" / "slardar.service").read_text())
+        self.service = unit["Service"]
+        program, *words = shlex.split(self.service["ExecStart"])
+        assert program.endswith("/twistd")
+        words = [word.replace("/etc/slardar", str(folder)) for word in words]
+        seconds = int(self.service["WatchdogSec"])
+        Program.__init__(
+            self,
+            [*TWISTD, *words],
+            folder,
+            NOTIFY_SOCKET=socket_name,
+            WATCHDOG_USEC=str(seconds * 1_000_000),
+        )
+
+    def reload(self, main: int) -> None:
+        """What ``systemctl reload`` does."""
+        command = shlex.split(self.service["ExecReload"].replace("$MAINPID", str(main)))
+        subprocess.run(command, check=True, timeout=PATIENCE)
+
+
+def test_upgrade_of_the_unit(tmp_path: Path, start: Start, manager: socket.socket) -> None:
+    """The new process names itself as the main one when it serves; the reload and the stop
+    of the unit then go to it, and the old one ends by itself."""
+
+    def state(message: str) -> bool:
+        return message.startswith(("READY", "RELOADING", "STOPPING"))
+
+    config = tmp_path / "slardar.yaml"
+    words = {
+        "listen": ["tcp:0:interface=127.0.0.1"],
+        "control": {"http": "tcp:0:interface=127.0.0.1"},
+        "workers": 1,
+    }
+    config.write_text(json.dumps(words))
+    slardar = start(OfUnit(tmp_path, str(tmp_path / "notify")))
+    assert hear(manager, state).startswith(f"READY=1\nMAINPID={slardar.pid}\n")
+    os.kill(slardar.pid, signal.SIGUSR2)
+    ready = re.match(r"READY=1\nMAINPID=(\d+)\n", hear(manager, state))
+    assert ready is not None
+    main = int(ready[1])
+    try:
+        assert main != slardar.pid
+        until(lambda: not is_running(slardar.pid), "the old one ends")
+        config.write_text(json.dumps({**words, "conf_hash": "second"}))
+        slardar.reload(main)
+        assert hear(manager, state).startswith("RELOADING=1\n")
+        assert hear(manager, state).startswith(f"READY=1\nMAINPID={main}\n")
+        os.kill(main, signal.SIGTERM)
+        assert hear(manager, state).startswith("STOPPING=1\n")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(main, signal.SIGTERM)
+        until(lambda: not is_running(main), "the new one ends")
+    assert not list(tmp_path.glob("*.pid*"))

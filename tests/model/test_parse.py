@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from slardar.errors import ConfigError, NotFoundError
 from slardar.model.names import check_name, normal_host, parse_server_key, split_host_port
@@ -206,7 +208,7 @@ def test_wrong_server_is_refused_in_a_list_and_in_levels(server: Any, line: list
 
 
 def test_all_mistakes_are_listed_at_once() -> None:
-    """Ten mistakes of all kinds give ten lines."""
+    """Nine mistakes of all kinds give nine lines."""
 
     def check_mode(mode: str, options: Mapping[str, Any], where: str) -> None:
         raise ConfigError(f"{where}.mode: expected another")
@@ -223,6 +225,7 @@ def test_all_mistakes_are_listed_at_once() -> None:
     assert sorted(places) == [
         "x",
         "x.keepaliv",
+        "x.mode",
         "x.mode_opts.x",
         "x.sensibility",
         "x.servers[0].port",
@@ -233,6 +236,80 @@ def test_all_mistakes_are_listed_at_once() -> None:
     good = {"servers": [S], "try_timeout": 5}
     assert problems(parse_upstream, "a b", good, "x", check_mode)[1:] == [
         "x.mode: expected another"
+    ]
+
+
+def _set(*path: Any) -> Callable[[Any], None]:
+    """Puts the last of ``path`` where the others lead."""
+    *way, key, value = path
+
+    def put(body: Any) -> None:
+        for step in way:
+            body = body[step]
+        body[key] = value
+
+    return put
+
+
+#: Mistakes of every kind, by where they are told.
+MISTAKES = {
+    "x.servers[0].host": _set("servers", 0, "host", "a b"),
+    "x.servers[1].port": _set("servers", 1, "port", 0),
+    "x.servers[2].port": lambda body: body["servers"][2].pop("port"),
+    "x.servers[2].host": _set("servers", 2, "host", "127.1"),
+    "x.servers[3].tls": _set("servers", 3, "tls", True),
+    "x.servers[3].weight": _set("servers", 3, "weight", "heavy"),
+    "x.servers[4]": _set("servers", 4, {"host": "EQUAL.example", "port": 7}),
+    "x.servers[6]": _set("servers", 6, "10.0.0.1:80"),
+    "x.typ": _set("typ", "ping"),
+    "x.typo": _set("typo", 1),
+    "x.retry_on[0]": _set("retry_on", ["http_700"]),
+    "x.slow_start": _set("slow_start", 5),
+    "x.tls": _set("tls", True),
+    "x.mode": _set("mode", 5),
+    "x.mode_opts": _set("mode_opts", []),
+    "x.http_opts.statuses": _set("http_opts", {"statuses": {"99": False}}),
+}
+
+
+@given(st.sets(st.sampled_from(sorted(MISTAKES)), min_size=1))
+@example(set(MISTAKES))
+def test_no_mistake_hides_another(names: set[str]) -> None:
+    """Whichever of them are made together, each is told with its place, and no other."""
+    body = {
+        "servers": [
+            *({"host": f"10.0.0.{number}", "port": 80} for number in range(5)),
+            {"host": "equal.example", "port": 7},
+            {"host": "10.0.0.9", "port": 80},
+        ]
+    }
+    for name in names:
+        MISTAKES[name](body)
+    for written in (body, {"cluster": {"c": {"servers": body["servers"]}}}):
+        wanted = {name.replace("x.servers[4]", "x.servers[5]") for name in names}
+        if "cluster" in written:
+            wanted = {name.replace("x.", "x.cluster.c.") for name in wanted if "servers" in name}
+        if wanted:
+            found = problems(parse_upstream, "a", written, "x")
+            assert {line.partition(": ")[0] for line in found} == wanted
+
+
+def test_no_mistake_of_a_route_hides_another() -> None:
+    """Of one route and of several."""
+    body = [
+        {"host": "a b", "path": "x", "path_regex": "(", "upstream": 5},
+        {"hots": "a", "path": "y"},
+    ]
+    found = problems(parse_routes, body, "routes")
+    assert [line.partition(": ")[0] for line in found] == [
+        "routes[0].upstream",
+        "routes[0]",
+        "routes[0].path",
+        "routes[0].path_regex",
+        "routes[0].host",
+        "routes[1].hots",
+        "routes[1].upstream",
+        "routes[1].path",
     ]
 
 

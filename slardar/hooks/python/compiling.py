@@ -72,8 +72,8 @@ def compiled(name: str, code: str) -> Compiled:
             policy.visit(tree)
             policy.finish()
             if policy.problems:
-                line, text = min(policy.problems, key=lambda problem: problem[0])
-                raise ScriptError(f"{name}: line {line}: {text}")
+                lines = sorted(set(policy.problems), key=lambda problem: problem[0])
+                raise ScriptError([f"{name}: line {line}: {text}" for line, text in lines])
             made = compile(tree, f"<{name}>", "exec", dont_inherit=True)
     except SyntaxError as error:
         text = (error.msg or "invalid syntax").replace("\n", " ")[:200]

@@ -11,6 +11,7 @@ import pytest
 
 from slardar.errors import ConfigError
 from slardar.hooks.engine import MAX_CODE, ScriptError
+from slardar.hooks.python.compiling import compiled
 from slardar.hooks.python.engine import PythonEngine
 from slardar.hooks.script import HookFailure
 from tests.hooks.python.loading import SETTINGS, Hooks, request, response
@@ -348,3 +349,12 @@ def test_engine_needs_the_main_thread() -> None:
     thread.start()
     thread.join()
     assert len(errors) == 1
+
+
+def test_every_mistake_is_told() -> None:
+    """In the order of the lines, each of them once."""
+    code = "import os\nprint(1)\n\n\ndef on_request(request):\n    _x = 1\n    import sys\n"
+    with pytest.raises(ScriptError) as caught:
+        compiled("script.a", code)
+    lines = [line.partition(": ")[2].partition(":")[0] for line in caught.value.problems]
+    assert lines == ["line 1", "line 2", "line 6", "line 7"]

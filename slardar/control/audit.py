@@ -1,0 +1,157 @@
+"""What a change has changed, in a few words: for the line of the log that tells who made it.
+
+The line names keys and servers.  A value is shown only where it is a plain setting that can
+be no secret (``weight 1 -> 5``); an upstream's options, a hook's code and keys that slardar
+does not know may hold anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from slardar.control.changes import Next
+from slardar.model.hook import Hook
+from slardar.model.reader import shown
+from slardar.model.server import Upstream
+from slardar.model.snapshot import Snapshot
+
+__all__ = ["describe_change"]
+
+#: Things that a line names of each sort, and its characters.
+_MAX_NAMED = 5
+_MAX_TEXT = 500
+
+#: Keys whose values are shown: numbers, switches, and words from a short list.
+_PLAIN = frozenset(
+    (
+        *("backup", "fail_timeout", "max_conns", "max_fails", "state", "weight"),
+        *("enable", "keepalive", "mode", "protected", "public", "read_timeout", "send_timeout"),
+        *("sensibility", "timeout", "try", "try_timeout", "typ"),
+    )
+)
+_ABSENT = object()
+
+
+def describe_change(before: Snapshot, following: Next) -> str:
+    """One line of at most 500 characters, empty if nothing differs."""
+    if following.kind == "upstream":
+        name = following.name
+        text = _upstream(before.upstreams.get(name), following.snapshot.upstreams.get(name))
+    elif following.kind == "hook":
+        language, _, name = following.name.partition("/")
+        key = (language, name)
+        text = _hook(before.hooks.get(key), following.snapshot.hooks.get(key))
+    else:
+        text = _whole(before, following.snapshot)
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 3] + "..."
+
+
+def _upstream(before: Upstream | None, after: Upstream | None) -> str:
+    if after is None:
+        return "" if before is None else f"it had {_list(_servers(before))}"
+    if before is None:
+        return f"new, with {_list(_servers(after))}"
+    known, found = _servers(before), _servers(after)
+    parts = []
+    for sign, names in (
+        ("+", [key for key in found if key not in known]),
+        ("-", [key for key in known if key not in found]),
+    ):
+        if names:
+            parts.append(_list(f"{sign}{name}" for name in names))
+    changed = [
+        f"{key} {differences}"
+        for key, server in found.items()
+        if key in known and (differences := _keys(known[key], server, ()))
+    ]
+    if changed:
+        parts.append(_list(changed))
+    rest = _keys(before.source, after.source, ("servers", "cluster"))
+    if rest:
+        parts.append(rest)
+    if not parts and before.digest != after.digest:
+        parts.append("the order or the levels of its servers")
+    return "; ".join(parts)
+
+
+def _servers(upstream: Upstream) -> Mapping[str, Mapping[str, Any]]:
+    """Each server as it was written, by ``host:port``."""
+    source = upstream.source
+    if "servers" in source:
+        written = list(source["servers"])
+    else:
+        cluster = source["cluster"]
+        levels = cluster.values() if isinstance(cluster, Mapping) else cluster
+        written = [server for level in levels for server in level["servers"]]
+    return {_key(server["host"], server["port"]): server for server in written}
+
+
+def _key(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _keys(before: Mapping[str, Any], after: Mapping[str, Any], but: Iterable[str]) -> str:
+    """The keys that differ, those of plain settings with their values."""
+    found = []
+    for key in sorted({*before, *after}.difference(but)):
+        old, new = before.get(key, _ABSENT), after.get(key, _ABSENT)
+        if old == new:
+            continue
+        name = key if key.isidentifier() and len(key) <= 60 else shown(key)
+        if key in _PLAIN and not any(isinstance(one, (dict, list)) for one in (old, new)):
+            found.append(f"{name} {_value(old)} -> {_value(new)}")
+        else:
+            found.append(name)
+    return _list(found)
+
+
+def _value(value: Any) -> str:
+    return "(not given)" if value is _ABSENT else shown(value).strip('"')
+
+
+def _hook(before: Hook | None, after: Hook | None) -> str:
+    if after is None:
+        return ""
+    parts = []
+    for which in ("active", "staged"):
+        old = None if before is None else getattr(before, which)
+        new = getattr(after, which)
+        if new is not None and new != old:
+            parts.append(f"{'in service' if which == 'active' else 'staged'}: {new.version}")
+    if after.canary != (0 if before is None else before.canary):
+        parts.append(f"canary: {after.canary} %")
+    if after.shadow and not (before is not None and before.shadow):
+        parts.append("in the shadow")
+    on_error = None if before is None else before.on_error
+    if after.on_error != on_error:
+        parts.append(f"on_error: {after.on_error or 'that of the settings'}")
+    return ", ".join(parts)
+
+
+def _whole(before: Snapshot, after: Snapshot) -> str:
+    """For routes, and for a file that was read again."""
+    parts = []
+    known, found = before.upstreams, after.upstreams
+    names = [
+        *(f"+{name}" for name in found if name not in known),
+        *(f"-{name}" for name in known if name not in found),
+        *(name for name in found if name in known and known[name].digest != found[name].digest),
+    ]
+    if names:
+        parts.append(f"upstreams {_list(names)}")
+    if before.routes != after.routes:
+        old, now = set(before.routes), set(after.routes)
+        gone, new = len(old - now), len(now - old)
+        parts.append(f"routes +{new} -{gone}" if gone or new else "the order of the routes")
+    if before.default_upstream != after.default_upstream:
+        parts.append(f"default_upstream {after.default_upstream}")
+    return "; ".join(parts)
+
+
+def _list(items: Iterable[str]) -> str:
+    """The first few of them, and how many more there are."""
+    named = list(items)
+    text = ", ".join(named[:_MAX_NAMED])
+    more = len(named) - _MAX_NAMED
+    return f"{text} and {more} more" if more > 0 else text
