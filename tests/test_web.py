@@ -649,6 +649,32 @@ async def test_streaming(embedded: Embedded, chunked: bool) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_tiny_chunks_are_sent_together(embedded: Embedded) -> None:
+    """What came in one turn of the reactor is one chunk, where twisted.web tells a thousand;
+    and a small one does not wait for more."""
+    origin = await single(embedded, StreamingRequest)
+    client = await embedded.connect()
+    head = b"POST /p HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n"
+    await client.send(head + b"1\r\nx\r\n")
+    await wait(embedded, lambda: origin.connections)
+    (connection,) = origin.connections
+    await connection.until(lambda: connection.rest.endswith(b"1\r\nx\r\n"))
+    arrived = bytearray()
+    received = connection.dataReceived
+
+    def note(data: bytes) -> None:
+        arrived.extend(data)
+        received(data)
+
+    connection.dataReceived = note
+    await client.send(b"1\r\ny\r\n" * 1000 + b"0\r\n\r\n")
+    await client.until(lambda: len(client.replies()) == 1)
+    assert arrived.count(b"y") == 1000
+    # A chunk for each of the few reads that they took.
+    assert arrived.count(b"\r\n") < 40
+
+
+@pytest_twisted.ensureDeferred
 async def test_streaming_waits_for_the_server(embedded: Embedded) -> None:
     """A client sends no faster than the server takes; it is not timed meanwhile, but
     is again afterwards."""

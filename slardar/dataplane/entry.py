@@ -31,6 +31,8 @@ class Entry(PlaneBase):
         self.has_routes: bool = False
         #: Users' scripts; ``None`` while there are none, so that they cost nothing.
         self.hooks: HooksBase | None = None
+        #: Some upstream waits for the first lookup of its servers' names.
+        self.has_waiting: bool = False
         #: Requests that came, and those answered without a server.
         self.requests: int = 0
         self.refusals: int = 0
@@ -41,15 +43,18 @@ class Entry(PlaneBase):
         self.requests += 1
         if self.hooks is not None and self.hooks.sees(request):
             if channel is not None and channel.put_off(
-                _Hooks(self, downstream, request), request.host
+                _Hooks(self, downstream, request, channel), request.host
             ):
                 return None
-            return self._begin_hooked(self.hooks.request(request), None, downstream, request)
+            hooked = self.hooks.request(request)
+            return self._begin_hooked(hooked, None, downstream, request, channel)
         selection = None if self.has_routes else self.selections.get(request.host)
         if selection is None:
             selection = self.route(request)
             if selection is None:
                 downstream.refuse(502, f"no upstream for host {request.host!r}")
+                return None
+            if self.has_waiting and self.hold(selection, downstream, request, channel, None):
                 return None
         self.exchanges += 1
         return Exchange(self, downstream, request, selection)
@@ -63,7 +68,7 @@ class Entry(PlaneBase):
         if self.hooks is not None:
             hooked = self.hooks.request_with(request, body, upstream)
             return self._begin_hooked(hooked, upstream, downstream, request)
-        return self._begin_named(upstream, downstream, request)
+        return self.begin_named(upstream, downstream, request)
 
     def wait_for_body(self, owner: BodyOwner, request: Request) -> WaitingBody | None:
         hooks = self.hooks
@@ -81,22 +86,29 @@ class Entry(PlaneBase):
         self.requests += 1
         hooks = self.hooks
         if channel is not None and channel.put_off(
-            _Hooks(self, downstream, request, body), request.host
+            _Hooks(self, downstream, request, channel, body), request.host
         ):
             return None
         # They may have gone while the body came.
         hooked = None if hooks is None else hooks.request_with(request, body, None)
-        return self._begin_hooked(hooked, None, downstream, request)
+        return self._begin_hooked(hooked, None, downstream, request, channel)
 
-    def _begin_named(self, upstream: str, downstream: Any, request: Request) -> Exchange | None:
+    def begin_named(
+        self,
+        upstream: str,
+        downstream: Any,
+        request: Request,
+        channel: ChannelBase | None = None,
+        hooked: HookedRequest | None = None,
+    ) -> Exchange | None:
+        """The same for a request that was counted, and that hooks have seen."""
         selection = self.selections.get(upstream)
         if selection is None:
             selection = self.first_use(upstream)
             if selection is None:
                 downstream.refuse(502, f"no upstream {upstream!r}")
                 return None
-        self.exchanges += 1
-        return Exchange(self, downstream, request, selection)
+        return self._begin_on(selection, downstream, request, channel, hooked)
 
     def _begin_hooked(
         self,
@@ -104,6 +116,7 @@ class Entry(PlaneBase):
         upstream: str | None,
         downstream: Any,
         request: Request,
+        channel: ChannelBase | None = None,
     ) -> Exchange | None:
         """The same when hooks have seen the request; the upstream that one of them chooses
         wins."""
@@ -114,17 +127,28 @@ class Entry(PlaneBase):
                 return None
             upstream = hooked.upstream or upstream
         if upstream is not None:
-            exchange = self._begin_named(upstream, downstream, request)
-        else:
-            selection = self.selections.get(request.host)
-            if selection is None or self.has_routes:
-                selection = self.route(request)
-            if selection is None:
-                downstream.refuse(502, f"no upstream for host {request.host!r}")
-                return None
-            self.exchanges += 1
-            exchange = Exchange(self, downstream, request, selection)
-        if exchange is not None and hooked is not None:
+            return self.begin_named(upstream, downstream, request, channel, hooked)
+        selection = self.selections.get(request.host)
+        if selection is None or self.has_routes:
+            selection = self.route(request)
+        if selection is None:
+            downstream.refuse(502, f"no upstream for host {request.host!r}")
+            return None
+        return self._begin_on(selection, downstream, request, channel, hooked)
+
+    def _begin_on(
+        self,
+        selection: Selection,
+        downstream: Any,
+        request: Request,
+        channel: ChannelBase | None,
+        hooked: HookedRequest | None,
+    ) -> Exchange | None:
+        if self.has_waiting and self.hold(selection, downstream, request, channel, hooked):
+            return None
+        self.exchanges += 1
+        exchange = Exchange(self, downstream, request, selection)
+        if hooked is not None:
             if hooked.new_body is not None:
                 exchange.give_body(hooked.new_body, [])
             if hooked.sees_reply:
@@ -142,15 +166,33 @@ class Entry(PlaneBase):
         """The selection of an upstream that was not asked for before."""
         raise NotImplementedError
 
+    def hold(
+        self,
+        selection: Selection,
+        downstream: Any,
+        request: Request,
+        channel: ChannelBase | None,
+        hooked: HookedRequest | None,
+    ) -> bool:
+        """Let a request wait while the servers of its upstream are looked up; False if
+        they are not, or if it cannot wait (it has no channel)."""
+        raise NotImplementedError
+
 
 class _Hooks(Step):
     """Hooks see a request, and then it begins."""
 
-    __slots__ = ("_body", "_downstream", "_hooked", "_plane", "_request")
+    __slots__ = ("_body", "_channel", "_downstream", "_hooked", "_plane", "_request")
 
     def __init__(
-        self, plane: Entry, downstream: Any, request: Request, body: SeenBody | None = None
+        self,
+        plane: Entry,
+        downstream: Any,
+        request: Request,
+        channel: ChannelBase,
+        body: SeenBody | None = None,
     ) -> None:
+        self._channel = channel
         self._plane = plane
         self._downstream = downstream
         self._request = request
@@ -169,6 +211,8 @@ class _Hooks(Step):
     def go_on(self) -> None:
         downstream, request = self._downstream, self._request
         if downstream.waits_for(request):
-            exchange = self._plane._begin_hooked(self._hooked, None, downstream, request)
+            exchange = self._plane._begin_hooked(
+                self._hooked, None, downstream, request, self._channel
+            )
             if exchange is not None:
                 downstream.begun(exchange)

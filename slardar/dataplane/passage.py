@@ -54,11 +54,15 @@ class Passage:
         self._remaining = 0
         self._held = False
         self._pumping = False
-        #: Bytes of a body that is coming.
+        #: Bytes of a body that is coming; and what of it came in this turn of the reactor,
+        #: for twisted.web tells each chunk alone, however small.
         self._received = 0
         #: Where such a body is gathered for hooks, before the request begins.
         self._waiting: WaitingBody | None = None
         self._upstream: str | None = None
+        self._pieces: list[bytes] = []
+        self._pieces_size = 0
+        self._pieces_turn: Any = None
         self._keep_alive = True
         #: Whether the end of the reply is told by the connection's end alone.
         self._until_close = False
@@ -212,11 +216,25 @@ class Passage:
             # Hooks do not get so much: the request begins with what has come.
             data = self._stop_waiting()
             self._start(request, SeenBody(None))
-        if self._exchange is not None and not self._exchange.body_ended:
-            self._exchange.body(data)
+        self._pieces.append(data)
+        self._pieces_size += len(data)
+        if self._pieces_size >= _PIECE:
+            self._send_pieces()
+        elif self._pieces_turn is None:
+            self._pieces_turn = self._call_later(0, self._send_pieces)
+
+    def _send_pieces(self) -> None:
+        if self._pieces_turn is not None:
+            if self._pieces_turn.active():
+                self._pieces_turn.cancel()
+            self._pieces_turn = None
+        pieces, self._pieces, self._pieces_size = self._pieces, [], 0
+        if pieces and self._exchange is not None and not self._exchange.body_ended:
+            self._exchange.body(b"".join(pieces))
 
     def body_complete(self) -> None:
         """From a streaming request: that was all of the body."""
+        self._send_pieces()
         request = self._request
         if self._waiting is not None and request is not None:
             data = self._stop_waiting()
@@ -410,6 +428,7 @@ class Passage:
         self._exchange = None
         self._content = None
         self._stop_waiting()
+        self._send_pieces()
         self._all.discard(self)
         self._cancel_timer()
         if self._turn is not None:

@@ -145,6 +145,11 @@ class Poller:
         them come its timers and other readers."""
         self.left = 0
 
+    def take_later(self, channel: Any, step: Step, key: str) -> None:
+        """Take a step in a later turn: for whoever is called outside of a batch."""
+        self._queue(channel, step, key)
+        self._go_on_later()
+
     def make_pipe(self) -> bool:
         """Make the pipe, if there is none yet; False without descriptors for it."""
         if self.pipe_in < 0:
@@ -222,14 +227,18 @@ class Poller:
         self.begin_turn()
         while self.left > 0 and not self._over and self.handle_batch():
             pass
-        if self._next is None and (self.arrived or self._held or self.moving or self._keys):
-            self._next = self._reactor.callLater(0, self._go_on)
+        if self.arrived or self._held or self.moving or self._keys:
+            self._go_on_later()
 
     def begin_turn(self) -> None:
         """Before the first batch of a turn."""
         self.left = BATCH
         self._ends = 0.0
         self._over = self._stepped = False
+
+    def _go_on_later(self) -> None:
+        if self._next is None:
+            self._next = self._reactor.callLater(0, self._go_on)
 
     def _go_on(self) -> None:
         self._next = None
@@ -380,16 +389,19 @@ class Poller:
         if left:
             del steps[looked:]
             for channel, step, key in left:
-                queue = self._queues.get(key)
-                if queue is None:
-                    queue = self._queues[key] = deque()
-                    self._keys.append(key)
-                queue.append((channel, step))
+                self._queue(channel, step, key)
         for channel, step, _ in steps:
             try:
                 step.go_on()
             except Exception:
                 self._channel_failed(channel)
+
+    def _queue(self, channel: Any, step: Step, key: str) -> None:
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = deque()
+            self._keys.append(key)
+        queue.append((channel, step))
 
     def _take_queued(self) -> None:
         """Take one of the steps that wait, and more while there is time."""

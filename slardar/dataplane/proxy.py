@@ -42,6 +42,7 @@ from slardar.hooks.report import HookReport, HookTally, ShadowReport
 from slardar.hooks.runner import Runner
 from slardar.http1.conversation import Conversation
 from slardar.http1.parser import Request
+from slardar.http1.sides import ChannelBase, HookedRequest, Step
 from slardar.http1.tunnel import Tunnel
 from slardar.interfaces import IPlane
 from slardar.model.hook import Hook, HookKey
@@ -56,6 +57,9 @@ __all__ = ["DataPlane"]
 _MAX_REPLY_HEAD = 65536
 #: Seconds between two times that idle connections are given up for want of descriptors.
 _ROOM_PAUSE = 1.0
+#: Seconds that a change waits for the first lookups of its servers' names: more than a
+#: server of names in the same network takes, less than anybody notices.
+_SOON = 0.15
 #: Seconds between two looks whether a draining plane is empty.
 _DRAIN_LOOK = 0.05
 #: Seconds that a draining plane leaves open connections without a request: what their
@@ -63,6 +67,51 @@ _DRAIN_LOOK = 0.05
 _DRAIN_GRACE = 0.25
 
 _log = Logger("slardar.dataplane")
+
+
+class _Waiting:
+    """A selection that waits for the first lookups of its servers' names."""
+
+    def __init__(self, selection: Selection) -> None:
+        self.selection = selection
+        #: One known server is enough.
+        self.is_due = False
+        #: Fires when it is in use, or not wanted any more.
+        self.over: defer.Deferred[None] = defer.Deferred()
+        #: The requests that wait for it, with their channels.
+        self.held: list[tuple[ChannelBase, Step]] = []
+
+
+class _Held(Step):
+    """A request that has waited for its upstream begins."""
+
+    def __init__(
+        self,
+        plane: Entry,
+        upstream: str,
+        downstream: Any,
+        request: Request,
+        channel: ChannelBase,
+        hooked: HookedRequest | None,
+    ) -> None:
+        self._plane = plane
+        self._upstream = upstream
+        self._downstream = downstream
+        self._request = request
+        self._channel = channel
+        self._hooked = hooked
+
+    def look(self) -> None:
+        """Hooks have seen it."""
+
+    def go_on(self) -> None:
+        downstream, request = self._downstream, self._request
+        if downstream.waits_for(request):
+            exchange = self._plane.begin_named(
+                self._upstream, downstream, request, self._channel, self._hooked
+            )
+            if exchange is not None:
+                downstream.begun(exchange)
 
 
 @implementer(IPlane)
@@ -107,7 +156,7 @@ class DataPlane(Entry):
         self._set_limits(settings)
         self._snapshot = Snapshot.build(0, {}, (), None)
         #: Those that wait for the first lookup of a server's name.
-        self._waiting: dict[str, Selection] = {}
+        self._waiting: dict[str, _Waiting] = {}
         self._pools: dict[str, dict[tuple[str, int], Pool]] = {}
         self._listeners: list[Listener] = []
         #: What was opened here, or handed over.
@@ -229,9 +278,8 @@ class DataPlane(Entry):
         nobody is sent away, and nobody is accepted until enough have left.
         """
         self._set_limits(settings)
-        for selections in (self.selections, self._waiting):
-            for selection in selections.values():
-                _set_timeouts(selection, self._defaults)
+        for selection in (*self.selections.values(), *self._waiting_selections()):
+            _set_timeouts(selection, self._defaults)
         self._look_whether_full()
         return defer.succeed(None)
 
@@ -255,8 +303,10 @@ class DataPlane(Entry):
     def apply(self, snapshot: Snapshot, changed: Collection[str]) -> defer.Deferred[Any]:
         """Serve ``snapshot`` from now on; see :class:`slardar.interfaces.IPlane`.
 
-        Names of servers are looked up before it answers (at most for the resolver's
-        timeout), so that the next request finds them.
+        Names of servers are looked up before it answers, at most for :data:`_SOON`, so
+        that the next request finds them.  What takes longer goes on behind: the servers
+        that are known serve, and where none is known requests wait for the first one, at
+        most for the resolver's timeout.
         """
         return defer.ensureDeferred(self._apply(snapshot, changed))
 
@@ -267,7 +317,9 @@ class DataPlane(Entry):
         made = []
         for name in changed:
             upstream = new.get(name)
-            if upstream is not None and (name in self.selections or _has_names(upstream)):
+            if upstream is not None and (
+                name in self.selections or name in self._waiting or _has_names(upstream)
+            ):
                 made.append(self._make(upstream))
         before, self._snapshot = self._snapshot, snapshot
         self.has_routes = bool(snapshot.routes)
@@ -275,7 +327,8 @@ class DataPlane(Entry):
             self._take_hooks(snapshot.hooks)
         for name in changed:
             self._forget(name, old.get(name), new.get(name))
-        await defer.gatherResults([self._install(selection) for selection in made])
+        waiting = [self._install(selection) for selection in made]
+        await self._wait_for_names([one for one in waiting if one is not None])
         return {"workers": {"worker-0": snapshot.version}}
 
     def peers(self, upstream: str) -> Mapping[str, ServerLive]:
@@ -337,9 +390,9 @@ class DataPlane(Entry):
         else:
             changed = shared.note_back(about)
         if changed:
-            for selections in (self.selections, self._waiting):
-                if upstream in selections:
-                    selections[upstream].refresh()
+            for selection in (self.selections.get(upstream), *self._waiting_selections(upstream)):
+                if selection is not None:
+                    selection.refresh()
 
     def known_health(self) -> Iterator[tuple[str, str, int, float, str]]:
         """The servers that requests have put out of service: the upstream's name, host
@@ -356,42 +409,121 @@ class DataPlane(Entry):
             upstream, self._live, make_balancer, self._defaults, self.clock, self._on_health
         )
 
-    def _install(self, selection: Selection) -> defer.Deferred[None]:
+    def _install(self, selection: Selection) -> _Waiting | None:
         """Give the servers of a selection their pools, and use it.
 
-        One that waits for names to be looked up leaves its predecessor in service as
-        long, so that no request meets a server without an address.
+        One that waits for names to be looked up, which is answered, leaves its
+        predecessor in service as long, and at most until :meth:`_wait_for_names` is over.
         """
         name, upstream = selection.name, selection.upstream
         pools = self._pools.setdefault(name, {})
-        lookups = []
         for peer in selection.peers:
             key = (peer.host, peer.port)
             pool = pools.get(key)
             if pool is None:
                 pool = pools[key] = Pool(self._poller, peer.host, peer.port, upstream.keepalive)
                 if not pool.addresses:
-                    lookups.append(self._resolver.follow(peer.host, pool.set_addresses))
+                    lookup = self._resolver.follow(peer.host, pool.set_addresses)
+                    pool.pending = not lookup.called
+                    lookup.addCallback(self._looked_up, name, pool)
             peer.pool = pool
             # Draining: requests under way finish, no connection is kept.
             pool.set_limit(upstream.keepalive if peer.config.state == "up" else 0)
-        lookups = [lookup for lookup in lookups if not lookup.called]
-        if not lookups:
+        if not any(peer.pool.pending for peer in selection.peers):
             self._use(selection)
-            return defer.succeed(None)
-        self._waiting[name] = selection
+            return None
+        before = self._waiting.get(name)
+        waiting = self._waiting[name] = _Waiting(selection)
+        self.has_waiting = True
+        if before is not None:
+            # Overtaken: who waited for it waits for this one.
+            waiting.held = before.held
+            before.over.callback(None)
+        return waiting
 
-        def looked_up(_: Any) -> None:
-            # Unless a later change has overtaken this one.
-            if self._waiting.get(name) is selection:
-                self._use(selection)
+    def _looked_up(self, _: Any, name: str, pool: Pool) -> None:
+        """The first lookup of a server's name has ended, or was given up."""
+        pool.pending = False
+        waiting, selection = self._waiting.get(name), self.selections.get(name)
+        if waiting is not None:
+            self._use_if_known(waiting)
+        elif selection is not None:
+            selection.refresh()
 
-        return defer.gatherResults(lookups).addCallback(looked_up)
+    def _use_if_known(self, waiting: _Waiting) -> None:
+        """Use a selection whose names are looked up; once a change has waited for them as
+        long as it does, one known server is enough."""
+        pools = [peer.pool for peer in waiting.selection.peers]
+        are_known = not any(pool.pending for pool in pools)
+        if are_known or (waiting.is_due and any(pool.addresses for pool in pools)):
+            self._use(waiting.selection)
+
+    async def _wait_for_names(self, some: list[_Waiting]) -> None:
+        """Wait until these are in use, for a moment at most; what is not by then is used
+        as soon as one of its servers is known."""
+        if some:
+            ready: defer.Deferred[None] = defer.Deferred()
+
+            def look(_: Any = None) -> None:
+                if not ready.called and all(one.over.called for one in some):
+                    ready.callback(None)
+
+            def too_late() -> None:
+                for one in some:
+                    self._is_due(one)
+                if not ready.called:
+                    ready.callback(None)
+
+            timer = self._reactor.callLater(_SOON, too_late)
+            for one in some:
+                one.over.addCallback(look)
+            await ready
+            if timer.active():
+                timer.cancel()
+
+    def _is_due(self, waiting: _Waiting) -> None:
+        waiting.is_due = True
+        name = waiting.selection.name
+        if self._waiting.get(name) is waiting:
+            self._use_if_known(waiting)
+            if not waiting.over.called:
+                # The change is in service all the same: the former servers are not.
+                self.selections.pop(name, None)
+
+    def _waiting_selections(self, name: str = "") -> list[Selection]:
+        """Those that wait, or the one of this upstream if it does."""
+        some = self._waiting.values() if not name else [self._waiting.get(name)]
+        return [waiting.selection for waiting in some if waiting is not None]
+
+    def _no_longer_waiting(self, name: str) -> None:
+        """An upstream is in use, or gone: so who waits for it waits no more."""
+        waiting = self._waiting.pop(name, None)
+        self.has_waiting = bool(self._waiting)
+        if waiting is not None:
+            for channel, step in waiting.held:
+                self._poller.take_later(channel, step, name)
+            waiting.over.callback(None)
+
+    def hold(
+        self,
+        selection: Selection,
+        downstream: Any,
+        request: Request,
+        channel: ChannelBase | None,
+        hooked: HookedRequest | None,
+    ) -> bool:
+        """See :meth:`slardar.dataplane.entry.Entry.hold`."""
+        waiting = self._waiting.get(selection.name)
+        if channel is None or waiting is None or waiting.selection is not selection:
+            return False
+        step = _Held(self, selection.name, downstream, request, channel, hooked)
+        waiting.held.append((channel, step))
+        return True
 
     def _use(self, selection: Selection) -> None:
         name = selection.name
-        self._waiting.pop(name, None)
         self.selections[name] = selection
+        self._no_longer_waiting(name)
         self._close_pools(name, {(peer.host, peer.port) for peer in selection.peers})
 
     def first_use(self, name: str) -> Selection | None:
@@ -399,21 +531,24 @@ class DataPlane(Entry):
         upstream = self._snapshot.upstreams.get(name)
         if upstream is None:
             return None
-        selection = self._waiting.get(name)
-        if selection is None:
-            try:
-                selection = self._make(upstream)
-            except Exception:
-                _log.failure("upstream {name} cannot be served", name=name)
-                return None
-            self._install(selection)
+        waiting = self._waiting.get(name)
+        if waiting is not None:
+            return waiting.selection
+        try:
+            selection = self._make(upstream)
+        except Exception:
+            _log.failure("upstream {name} cannot be served", name=name)
+            return None
+        waiting = self._install(selection)
+        if waiting is not None:
+            self._is_due(waiting)
         return selection
 
     def _forget(self, name: str, old: Upstream | None, new: Upstream | None) -> None:
         """Drop what is known of servers that an upstream no longer has."""
         if new is None:
             self.selections.pop(name, None)
-            self._waiting.pop(name, None)
+            self._no_longer_waiting(name)
             self._close_pools(name, ())
             self._pools.pop(name, None)
         if old is not None:

@@ -58,7 +58,7 @@ class _Level:
         recheck = math.inf
         available = []
         for peer in self.peers:
-            if rules.is_available(peer.live, peer.config, now):
+            if _is_available(peer, now):
                 available.append(peer)
             elif peer.live.down_until > now:
                 recheck = min(recheck, peer.live.down_until)
@@ -174,6 +174,7 @@ class Selection(SelectionBase):
                 peer
                 for peer in level.peers
                 if peer.live.down_until < math.inf
+                and not (peer.pool and peer.pool.pending)
                 and rules.is_available(peer.live, peer.config, peer.live.down_until)
                 and not (peer.config.max_conns and peer.live.active >= peer.config.max_conns)
             ]
@@ -219,7 +220,7 @@ class Selection(SelectionBase):
         live.failures += 1
         # A server that is not protected may be put out even if it is the last one.
         others = not self.upstream.protected or any(
-            rules.is_available(other.live, other.config, now)
+            _is_available(other, now)
             for level in self._levels
             for other in level.peers
             if other is not peer
@@ -262,6 +263,12 @@ class Selection(SelectionBase):
                 except Exception:
                     _log.failure("the balancer of upstream {name} failed", name=self.name)
                 return
+
+
+def _is_available(peer: Peer, now: float) -> bool:
+    """Whether the server may be given a request, and has been looked up."""
+    pool = peer.pool
+    return rules.is_available(peer.live, peer.config, now) and not (pool and pool.pending)
 
 
 def _either(value: float | None, default: float) -> float:

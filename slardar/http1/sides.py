@@ -231,9 +231,11 @@ class Step:
 class PoolBase(ChannelProtocol):
     """The connections to one server."""
 
-    __slots__ = ("shortage",)
+    __slots__ = ("pending", "shortage")
 
     def __init__(self) -> None:
+        #: Its name is being looked up for the first time: it gets no request before.
+        self.pending: bool = False
         #: Why this machine had nothing left to connect with, the last time; empty if it
         #: had.  That is not the server's failure.
         self.shortage: str = ""
