@@ -64,6 +64,7 @@ class Conversation(ChannelProtocol):
 
     __slots__ = (
         "_ahead",
+        "_awaited",
         "_begun",
         "_body",
         "_body_size",
@@ -102,6 +103,8 @@ class Conversation(ChannelProtocol):
         self._body_size = 0
         #: The client is paused because the origin takes no more of the body.
         self._held = False
+        #: The client waits until a server asks it for the body.
+        self._awaited = False
         #: Set while _heads runs, so that a reply made at once does not re-enter it.
         self._busy = False
         #: llhttp's view of a head that arrives in pieces, to refuse it early.
@@ -239,7 +242,9 @@ class Conversation(ChannelProtocol):
         elif state == _HEAD:
             channel.deadline = host.clock.now + host.client_header_timeout
         elif state == _BODY:
-            channel.deadline = 0.0 if self._held else host.clock.now + host.client_body_timeout
+            channel.deadline = (
+                0.0 if self._held or self._awaited else host.clock.now + host.client_body_timeout
+            )
         elif state == _LINGER:
             # Its time begins when our side has ended; until then it is a slow reader.
             if channel.unsent:
@@ -356,13 +361,17 @@ class Conversation(ChannelProtocol):
         self._state = _BODY
         self._body = ChunkedDecoder(400) if length == CHUNKED else length
         self._body_size = 0
-        self._held = False
+        self._held = self._awaited = False
         if length > host.max_body:
             self.refuse(413, "the body of the request is too large")
             return
         self.channel.deadline = host.clock.now + host.client_body_timeout
         exchange = self._exchange = host.begin(self, request)
         if exchange is not None:
+            if request.expects:
+                # It is the server's turn to say something, whose time the exchange keeps.
+                self._awaited = True
+                self.channel.deadline = 0.0
             exchange.start()
         if self._state == _BODY:
             data, self._buffer = self._buffer, b""
@@ -383,6 +392,7 @@ class Conversation(ChannelProtocol):
     def _body_arrived(self, data: bytes) -> None:
         exchange, body = self._exchange, self._body
         assert exchange is not None
+        self._awaited = False
         self.channel.deadline = self._host.clock.now + self._host.client_body_timeout
         if isinstance(body, int):
             if len(data) > body:
@@ -425,9 +435,11 @@ class Conversation(ChannelProtocol):
     def resume_body(self) -> None:
         """From the exchange: the origin takes more."""
         if self._state == _BODY:
-            self._held = False
+            # Also one that was paused because it had sent too far ahead.
             self.channel.resume()
-            self._set_deadline()
+            if self._held:
+                self._held = False
+                self._set_deadline()
 
     # The reply, from the exchange.
 
@@ -529,6 +541,9 @@ class Conversation(ChannelProtocol):
         if self._request is not None and self._request.minor:
             self.channel.write(interim_head(reply)[self._begun :])
             self._begun = 0
+            if self._awaited and reply.status == 100:
+                self._awaited = False
+                self._set_deadline()
 
     def switch(self, reply: Reply, origin: Any, data: bytes) -> None:
         """Become a tunnel."""

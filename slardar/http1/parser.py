@@ -30,6 +30,7 @@ __all__ = [
     "UNTIL_CLOSE",
     "BadMessage",
     "Reply",
+    "ReplyCheck",
     "Request",
     "normal_host",
     "parse_reply",
@@ -610,6 +611,41 @@ def parse_reply(head: bytes, verb: bytes, max_headers: int = 1000) -> Reply:
     reply.length = length
     reply.keep_alive = keep_alive
     return reply
+
+
+#: How every reply begins that is passed on; llhttp takes other protocols and versions too.
+_BEGINNING: Final = b"HTTP/1."
+
+
+class ReplyCheck:
+    """The head of a reply that comes in pieces, refused at the first byte that is wrong.
+
+    Each byte is looked at once, however small the pieces are.  A head that passes is still
+    to be parsed when its end is here.
+    """
+
+    __slots__ = ("_begun", "_parser")
+
+    def __init__(self) -> None:
+        self._parser: Any = httptools.HttpResponseParser(_NOTHING)
+        #: How many bytes of the beginning have come.
+        self._begun = 0
+
+    def feed(self, data: bytes) -> None:
+        """The next piece; there must be no empty line in what was fed.
+
+        Raises :class:`BadMessage` (502).
+        """
+        begun = self._begun
+        if begun < len(_BEGINNING):
+            piece = data[: len(_BEGINNING) - begun]
+            if not _BEGINNING.startswith(piece, begun):
+                raise BadMessage(502, "the server's reply is not HTTP/1")
+            self._begun = begun + len(piece)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            raise BadMessage(502, f"the server's reply is malformed: {error}") from None
 
 
 class _StatusLine:
