@@ -468,6 +468,9 @@ class Conversation(ChannelProtocol):
         else:
             # HTTP/1.0 knows no chunks: the end of the connection is the end.
             self._keep_alive = False
+        if status == 426 and reply.upgrade is not None:
+            # RFC 9110 15.5.22, 7.8: it says to what, and that this is the connection's.
+            lines.append(b"Connection: Upgrade\r\nUpgrade: " + reply.upgrade)
         # RFC 9112 9.3: silence means the opposite in 1.0 and 1.1.
         if not self._keep_alive:
             lines.append(b"Connection: close")

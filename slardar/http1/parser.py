@@ -246,7 +246,8 @@ class Reply:
     their CRLF.  ``length`` says how the origin delimits the
     body: a number of bytes, :data:`CHUNKED` or :data:`UNTIL_CLOSE`.
     ``declared`` is the Content-Length that was written, also where no body
-    follows (a reply to HEAD, a 304).
+    follows (a reply to HEAD, a 304).  ``upgrade`` is the server's Upgrade, for a 101 or a
+    426; it is no line, and means nothing elsewhere.
     """
 
     __slots__ = ("declared", "keep_alive", "length", "lines", "status", "upgrade")
@@ -611,7 +612,7 @@ def parse_reply(head: bytes, verb: bytes, max_headers: int = 1000) -> Reply:
                 raise BadMessage(502, "the server's reply has an unknown transfer coding")
             length = CHUNKED
         elif meaning == _UPGRADE:
-            reply.upgrade = value
+            reply.upgrade = _joined(reply.upgrade, value)
     if named is not None:
         if b"close" in named:
             keep_alive = False
