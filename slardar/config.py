@@ -41,8 +41,8 @@ Positive = Annotated[int, Meta(ge=1, le=2**40, description="an integer from 1 to
 class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds; nginx's defaults, but for the shorter ``client_header`` and ``connect``.
 
-    Only ``keepalive`` (no connection is kept) and ``drain`` (nothing is waited for) may
-    be 0.
+    Only ``keepalive`` (no connection is kept), ``linger`` and ``drain`` (nothing is waited
+    for) may be 0.
     """
 
     client_header: Timeout = 10
@@ -51,6 +51,7 @@ class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
     connect: Timeout = 3
     send: Timeout = 60
     read: Timeout = 60
+    linger: Seconds = 5
     drain: Seconds = 30
 
 
@@ -58,6 +59,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """Bytes, but for ``headers`` (lines) and ``connections`` (per process).
 
     ``body`` 0 is no limit, as in nginx; ``retry_buffer`` 0 keeps no body for a second try.
+    ``linger`` is as large as ``body``: to read over a body costs less than to pass it on.
     """
 
     head: Positive = 32768
@@ -66,6 +68,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     body: Count = 1073741824
     connections: Positive = 10000
     retry_buffer: Count = 65536
+    linger: Count = 1073741824
 
 
 class Health(Struct, frozen=True, forbid_unknown_fields=True):

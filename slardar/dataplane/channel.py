@@ -12,7 +12,9 @@ import errno
 import os
 import socket
 import struct
+from fcntl import ioctl
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
+from termios import TIOCOUTQ
 from typing import Any, Final
 
 from slardar.dataplane.poller import Poller
@@ -44,6 +46,8 @@ HIGH_MARK: Final = 65536
 LOW_MARK: Final = 16384
 
 _RESET: Final = struct.pack("ii", 1, 0)
+#: How many bytes a peer has yet to acknowledge, as the kernel says it: none.
+_NONE: Final = struct.pack("i", 0)
 #: SPLICE_F_MOVE | SPLICE_F_NONBLOCK.
 _NO_WAIT: Final = 3
 _BROKEN: Final = EPOLLERR | EPOLLHUP
@@ -60,6 +64,7 @@ class Channel(ChannelBase):
         "_filled",
         "_finishing",
         "_gathered",
+        "_leaving",
         "_moving",
         "_out",
         "_poller",
@@ -84,7 +89,10 @@ class Channel(ChannelBase):
         self._gathered: bytes | None = None
         #: What waits to be sent; not ``None`` once closed, so that ``write`` looks.
         self._out: bytearray | None = None
+        #: Our side ends when everything is sent.
         self._finishing = False
+        #: So does the connection, if nothing is lost by it.
+        self._leaving = False
         #: What broke a send.  The kernel tells it once, and whoever reads then meets
         #: what looks like an end in order.
         self._error = ""
@@ -165,6 +173,11 @@ class Channel(ChannelBase):
         """Send what was put off, unless a body will be moved behind it first."""
         if self._gathered is not None and not self._fed:
             self._flush()
+            if self._leaving and self._out is None:
+                self._end_in_order()
+                if not self.closed:
+                    # It has time from now on to end its side.
+                    self.protocol.drained(self)
 
     def _flush(self) -> None:
         data = self._gathered
@@ -172,8 +185,6 @@ class Channel(ChannelBase):
             return
         self._gathered = None
         self.write(data)
-        if self.protocol is _FLUSHING:
-            self.close_when_flushed()
 
     def write_both(self, head: bytes, data: Any) -> None:
         """Send a head and much body behind it, without copying them together."""
@@ -224,18 +235,42 @@ class Channel(ChannelBase):
             self._shut_down()
 
     def close_when_flushed(self) -> None:
-        """Close once everything is sent, at the latest after ``send_timeout``."""
-        if self._gathered is not None:
-            # The end of the batch comes here again, and leaves little to be done.
-            self.protocol = _FLUSHING
-        elif self._out is None:
-            self.close()
-        elif not self.closed:
-            # Nothing is read any more: what the peer says now concerns nobody.
-            self.protocol = _FLUSHING
-            self._finishing = True
-            self.deadline = self._poller.clock.now + self.send_timeout
-            self._watch(EPOLLOUT)
+        """See the base.  What was put off is sent at the end of the batch, as ever."""
+        if self.closed:
+            return
+        self._finishing = self._leaving = True
+        if self._gathered is None and self._out is None:
+            if self._is_settled():
+                self.close()
+            else:
+                self._shut_down()
+
+    def _end_in_order(self) -> None:
+        """All is sent behind which our side was to end."""
+        if self._leaving and self._is_settled():
+            self._lose("connection closed")
+        else:
+            self._shut_down()
+
+    def _is_settled(self) -> bool:
+        """Whether closing now loses nothing of what was sent.
+
+        To close with bytes unread, or to get some afterwards, makes the kernel reset the
+        connection.  The reset destroys what the peer's kernel has not acknowledged, and on
+        some systems also what the peer's program has not read (RFC 9112 9.6).
+        """
+        if self.at_end:
+            return True  # nothing can come any more
+        try:
+            if self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                return False
+        except BlockingIOError:
+            pass
+        except OSError:
+            return True  # it is broken, and nothing can be done for it
+        else:
+            return True  # it has just ended
+        return ioctl(self.fd, TIOCOUTQ, _NONE) == _NONE
 
     def close(self) -> None:
         """Close now.  What was not sent is lost: the peer gets a reset then, so that it
@@ -261,9 +296,6 @@ class Channel(ChannelBase):
             pass  # it is reset already
 
     def _shut_down(self) -> None:
-        if self.protocol is _FLUSHING:
-            self.close()
-            return
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError:
@@ -547,7 +579,7 @@ class Channel(ChannelBase):
             self._out = None
             self._watch(self._events & ~EPOLLOUT)
             if self._finishing:
-                self._shut_down()
+                self._end_in_order()
                 if self.closed:
                     return
         if not out or (self.congested and len(out) <= LOW_MARK):
@@ -595,24 +627,4 @@ class _Splice:
         self.works = True
 
 
-class _Flushing(ChannelProtocol):
-    """The protocol of a channel whose owner has left: whatever happens, it ends."""
-
-    def received(self, channel: ChannelBase, data: Any) -> None:
-        channel.close()
-
-    def ended(self, channel: ChannelBase) -> None:
-        channel.close()
-
-    def lost(self, channel: ChannelBase, message: str) -> None:
-        channel.close()
-
-    def drained(self, channel: ChannelBase) -> None:
-        """Less is left to send; nobody waits for it."""
-
-    def late(self, channel: ChannelBase) -> None:
-        channel.close()
-
-
-_FLUSHING: Final = _Flushing()
 _splice: Final = _Splice()

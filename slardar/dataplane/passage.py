@@ -284,12 +284,19 @@ class Passage:
             self._until_close = length < 0 and web.clientproto == b"HTTP/1.0"
         if length >= 0:
             headers.setRawHeaders(b"Content-Length", [b"%d" % length])
+        options = []
+        if reply.status == 426 and reply.upgrade is not None and web.clientproto != b"HTTP/2":
+            # RFC 9110 15.5.22, 7.8: it says to what, and that this is the connection's.
+            headers.setRawHeaders(b"Upgrade", [reply.upgrade])
+            options.append(b"Upgrade")
         if web.clientproto != b"HTTP/2" and (
             not self._keep_alive or (self._streaming and web.arriving)
         ):
             # Also where the body is not all here: nobody will want the rest.
-            headers.setRawHeaders(b"Connection", [b"close"])
+            options.append(b"close")
             web.channel.persistent = False
+        if options:
+            headers.setRawHeaders(b"Connection", options)
         if done:
             web.write(bytes(data))
             self.end_reply([])
@@ -321,6 +328,8 @@ class Passage:
         """A 1xx reply: passed on, but not to a client that cannot know it."""
         if self._web.clientproto == b"HTTP/1.1":
             self._web.channel.write(interim_head(reply))
+            if self._streaming and reply.status == 100:
+                self._web.body_wanted()
 
     def switch(self, reply: Reply, origin: Any, data: bytes) -> None:
         """No protocol was offered, so a server that switches is in error."""

@@ -291,12 +291,14 @@ class DataPlane(Entry):
         self.max_headers = limits.headers
         self.max_body = limits.body or sys.maxsize
         self.retry_buffer = limits.retry_buffer
+        self.max_linger = limits.linger
         self._wanted_connections = limits.connections
         self._set_room()
         self.client_header_timeout = float(timeouts.client_header)
         self.client_body_timeout = float(timeouts.client_body)
         self.keepalive_timeout = float(timeouts.keepalive)
         self.send_timeout = float(timeouts.send)
+        self.linger_timeout = float(timeouts.linger)
         self._drain_timeout = float(timeouts.drain)
         self._defaults = Defaults(timeouts.connect, timeouts.send, timeouts.read)
 

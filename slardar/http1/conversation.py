@@ -49,11 +49,13 @@ _READ_AHEAD: Final = 16384
 #: Pipelined requests answered one after the other before others get their turn: a read
 #: may hold a thousand of them.
 _AT_ONCE: Final = 16
-#: How long, in seconds, and for how many bytes the rest of a refused request is
-#: read and dropped, so that the reply is not lost to a reset (RFC 9112 9.6;
-#: nginx's lingering_close waits up to 5 s for the next byte).
-_LINGER_SECONDS: Final = 2.0
-_LINGER_BYTES: Final = 1 << 20
+#: How many times ``timeouts.linger`` may pass in all while the rest of a request is read
+#: over, and how many bytes of it buy a second more: whoever sends at a modem's speed is
+#: no attack.  (nginx: lingering_timeout 5 s, lingering_time 30 s.)
+_LINGER_TIMES: Final = 6.0
+_LINGER_RATE: Final = 8192.0
+#: The same for a plane that is about to stop: seconds between two pieces.
+_LINGER_DRAINING: Final = 2.0
 #: A client that has closed its side and is gone for good is noticed after about
 #: this many seconds, doubled with each look.
 _PROBE_SECONDS: Final = 1
@@ -66,6 +68,7 @@ class Conversation(ChannelProtocol):
 
     __slots__ = (
         "_ahead",
+        "_awaited",
         "_begun",
         "_body",
         "_body_size",
@@ -80,6 +83,7 @@ class Conversation(ChannelProtocol):
         "_held",
         "_host",
         "_keep_alive",
+        "_linger_ends",
         "_lingered",
         "_replied",
         "_request",
@@ -110,6 +114,8 @@ class Conversation(ChannelProtocol):
         self._early: tuple[bytes, list[bytes] | None] | None = None
         #: The client is paused because the origin takes no more of the body.
         self._held = False
+        #: The client waits until a server asks it for the body.
+        self._awaited = False
         #: Set while _heads runs, so that a reply made at once does not re-enter it.
         self._busy = False
         #: llhttp's view of a head that arrives in pieces, to refuse it early.
@@ -124,7 +130,9 @@ class Conversation(ChannelProtocol):
         self._begun = 0
         self._chunking = False
         self._silent = False
+        #: Bytes that were read over, and until when that may go on.
         self._lingered = 0
+        self._linger_ends = 0.0
 
     def __repr__(self) -> str:
         return f"<Conversation {self.client!r} state={self._state}>"
@@ -149,7 +157,11 @@ class Conversation(ChannelProtocol):
             if exchange is not None:
                 exchange.cancel()
             self._stop_waiting()
-            self.channel.close()
+            if self._begun:
+                # The beginning of a reply must not be taken for one.
+                self.channel.abort()
+            else:
+                self.channel.close()
             self._host.closed(self)
 
     # From the channel.
@@ -169,9 +181,7 @@ class Conversation(ChannelProtocol):
                 self._ahead = True
                 channel.pause()
         else:
-            self._lingered += len(data)
-            if self._lingered > _LINGER_BYTES:
-                self.close()
+            self._read_over(len(data))
 
     def ended(self, channel: ChannelBase) -> None:
         """The client will send no more; it may still read (RFC 9112 9.6)."""
@@ -207,7 +217,9 @@ class Conversation(ChannelProtocol):
 
     def late(self, channel: ChannelBase) -> None:
         """The deadline of the state we are in has passed."""
-        if channel.congested or self._state in (_IDLE, _LINGER):
+        if self._state == _IDLE:
+            self._leave()
+        elif channel.congested or self._state == _LINGER:
             self.close()
         elif self._state == _HEAD:
             self._refuse(408, "the request did not arrive in time")
@@ -221,8 +233,13 @@ class Conversation(ChannelProtocol):
 
     def _look_whether_gone(self) -> None:
         """Send the next byte that every reply begins with to a client that has ended its
-        side: if it is gone the connection is lost by that, and else nothing is."""
-        begun = self._begun
+        side: if it is gone the connection is lost by that, and else nothing is.
+
+        Not where a hook may still decide that there is no reply at all.
+        """
+        begun, exchange = self._begun, self._exchange
+        if exchange is None or exchange.hooked is not None:
+            return
         if begun < len(_BEGINNING):
             self.channel.write(_BEGINNING[begun : begun + 1])
             self._begun = begun + 1
@@ -239,12 +256,25 @@ class Conversation(ChannelProtocol):
         elif state == _HEAD:
             channel.deadline = host.clock.now + host.client_header_timeout
         elif state == _BODY:
-            channel.deadline = 0.0 if self._held else host.clock.now + host.client_body_timeout
+            channel.deadline = (
+                0.0 if self._held or self._awaited else host.clock.now + host.client_body_timeout
+            )
         elif state == _LINGER:
             # Its time begins when our side has ended; until then it is a slow reader.
-            channel.deadline = host.clock.now + (
-                host.send_timeout if channel.unsent else _LINGER_SECONDS
-            )
+            if channel.unsent:
+                channel.deadline = host.clock.now + host.send_timeout
+            else:
+                self._set_linger_deadline(host.clock.now)
+
+    def _set_linger_deadline(self, now: float) -> None:
+        seconds = self._host.linger_timeout
+        if not self._linger_ends:
+            self._linger_ends = now + _LINGER_TIMES * seconds
+        if self._host.draining:
+            seconds = min(seconds, _LINGER_DRAINING)
+        self.channel.deadline = min(
+            now + seconds, self._linger_ends + self._lingered / _LINGER_RATE
+        )
 
     # Heads.
 
@@ -351,7 +381,7 @@ class Conversation(ChannelProtocol):
         self._state = _BODY
         self._body = ChunkedDecoder(400) if length == CHUNKED else length
         self._body_size = 0
-        self._held = False
+        self._held = self._awaited = False
         if length > host.max_body:
             self.refuse(413, "the body of the request is too large")
             return
@@ -396,6 +426,10 @@ class Conversation(ChannelProtocol):
     def _start(self, exchange: Exchange) -> None:
         """Start the exchange, with what has come of the body while hooks waited for it."""
         self._exchange = exchange
+        if self._state == _BODY and exchange.request.expects:
+            # It is the server's turn to say something, whose time the exchange keeps.
+            self._awaited = True
+            self.channel.deadline = 0.0
         early = self._early
         if early is None:
             exchange.start()
@@ -420,6 +454,7 @@ class Conversation(ChannelProtocol):
 
     def _body_arrived(self, data: bytes) -> None:
         request, body = self._request, self._body
+        self._awaited = False
         self.channel.deadline = self._host.clock.now + self._host.client_body_timeout
         if isinstance(body, int):
             if len(data) > body:
@@ -515,9 +550,11 @@ class Conversation(ChannelProtocol):
     def resume_body(self) -> None:
         """From the exchange: the origin takes more."""
         if self._state == _BODY:
-            self._held = False
+            # Also one that was paused because it had sent too far ahead.
             self.channel.resume()
-            self._set_deadline()
+            if self._held:
+                self._held = False
+                self._set_deadline()
 
     # The reply, from the exchange.
 
@@ -546,6 +583,9 @@ class Conversation(ChannelProtocol):
         else:
             # HTTP/1.0 knows no chunks: the end of the connection is the end.
             self._keep_alive = False
+        if status == 426 and reply.upgrade is not None:
+            # RFC 9110 15.5.22, 7.8: it says to what, and that this is the connection's.
+            lines.append(b"Connection: Upgrade\r\nUpgrade: " + reply.upgrade)
         # RFC 9112 9.3: silence means the opposite in 1.0 and 1.1.
         if not self._keep_alive:
             lines.append(b"Connection: close")
@@ -619,6 +659,9 @@ class Conversation(ChannelProtocol):
         if self._request is not None and self._request.minor:
             self.channel.write(interim_head(reply)[self._begun :])
             self._begun = 0
+            if self._awaited and reply.status == 100:
+                self._awaited = False
+                self._set_deadline()
 
     def switch(self, reply: Reply, origin: Any, data: bytes) -> None:
         """Become a tunnel."""
@@ -655,7 +698,11 @@ class Conversation(ChannelProtocol):
         self._exchange = None
         self._early = None
         if reply.status == NO_REPLY:
-            self._leave()
+            if self._begun or (self._state == _BODY and not self.channel.unsent):
+                # Nothing is on its way that reading over the body would save.
+                self.close()
+            else:
+                self._leave()
             return
         if self._state == _BODY:
             self._skip_body()
@@ -705,7 +752,7 @@ class Conversation(ChannelProtocol):
         self._exchange = None
         if not self._keep_alive:
             if self._state == _WAIT and not self._buffer and not self._host.draining:
-                # The client asked for the end, so there is nothing to read over.
+                # The client asked for the end, so it has nothing more to say, usually.
                 self._leave()
             else:
                 self._end_connection()
@@ -735,10 +782,16 @@ class Conversation(ChannelProtocol):
             self.ended(self.channel)
 
     def _leave(self) -> None:
-        """Nothing is left to read: close as soon as everything is written."""
-        self._state = _CLOSED
-        self.channel.close_when_flushed()
-        self._host.closed(self)
+        """Close as soon as everything is written and nothing is lost by it."""
+        channel = self.channel
+        self._state = _LINGER
+        channel.close_when_flushed()
+        if channel.closed:
+            self._state = _CLOSED
+            self._host.closed(self)
+        else:
+            channel.resume()
+            self._set_deadline()
 
     def _end_connection(self) -> None:
         """Say goodbye in order: our side ends, theirs is read over for a while."""
@@ -750,8 +803,22 @@ class Conversation(ChannelProtocol):
             return
         self._state = _LINGER
         channel.finish_writing()
+        # What comes is not kept, so it needs no buffer of its own.
+        channel.eager = True
         channel.resume()
         self._set_deadline()
+
+    def _read_over(self, size: int) -> None:
+        """More came that nobody wants; the reply is lost if it is not read."""
+        channel = self.channel
+        self._lingered += size
+        if self._lingered > self._host.max_linger:
+            if channel.unsent:
+                channel.pause()
+            else:
+                self.close()
+        elif not channel.unsent:
+            self._set_linger_deadline(self._host.clock.now)
 
 
 class _GoOn(Step):

@@ -199,7 +199,14 @@ class ChannelBase:
         raise NotImplementedError
 
     def close_when_flushed(self) -> None:
-        """Close once everything is sent, at the latest after ``send_timeout``."""
+        """Close once everything is sent, in a way that loses nothing of it.
+
+        Look at ``closed`` afterwards: it may have been possible at once.  If not, the
+        protocol stays and is told by ``lost`` when the channel has closed itself.  Where
+        the peer may still send, only our side ends behind the last byte (``drained``
+        tells it).  The protocol reads over what comes then, bounds the time by
+        ``deadline``, and calls this once more when the peer has ended its side.
+        """
         raise NotImplementedError
 
     def close(self) -> None:
@@ -380,6 +387,7 @@ class PlaneBase:
         self.max_headers: int = 100
         self.max_body: int = 1073741824
         self.max_reply_head: int = 65536
+        self.max_linger: int = 1073741824
         self.retry_buffer: int = 65536
         #: Bytes of a body that hooks may see, and the room for all that wait.
         self.hook_body: int = 65536
@@ -389,6 +397,7 @@ class PlaneBase:
         self.client_body_timeout: float = 60.0
         self.keepalive_timeout: float = 75.0
         self.send_timeout: float = 60.0
+        self.linger_timeout: float = 5.0
 
     def begin(
         self, downstream: Any, request: Request, channel: ChannelBase | None = None

@@ -147,7 +147,7 @@ def test_answer_to_a_body_that_is_coming_ends_the_connection(
     assert play.client_gets() == b""
     assert play.client.finished
     assert len(play.host.requests) == 1
-    play.pass_time(3)
+    play.pass_time(6)
     assert play.client.closed
 
 
@@ -673,6 +673,45 @@ def test_client_that_leaves_is_not_answered(new_play: NewPlay) -> None:
     play.client_leaves()
     assert play.origin.closed
     assert seen == []
+
+
+@pytest.mark.parametrize("status", [444, 403])
+def test_half_closed_client_of_a_hook_gets_no_byte_too_many(new_play: NewPlay, status: int) -> None:
+    """While a hook may still ask for no reply, nothing is sent to see whether the client
+    is there; so a 444 leaves nothing at all, and a reply is whole."""
+    play = new_play(hooks=runner(None, lambda request, response: request.reject(status)))
+    play.client.deliver(GET)
+    play.client_ends()
+    assert play.client.probed == 1
+    play.pass_time(30)
+    assert play.client_gets() == b""
+    play.origin_sends(OK)
+    got = play.client_gets()
+    assert statuses(got) == ([] if status == 444 else [403])
+    assert got == b"" or got.startswith(b"HTTP/1.1 403 ")
+    assert play.client.closed
+    assert not play.client.aborted
+
+
+@pytest.mark.parametrize("sent", [b"", b"x" * 20_000])
+def test_no_reply_ends_an_upload_at_once(new_play: NewPlay, sent: bytes) -> None:
+    """Nothing is on its way to the client that reading over its body would save."""
+    play = new_play(hooks=rejecting(status=444))
+    play.client_sends(post(b"x" * 30_000)[:-30_000] + sent)
+    assert play.client.closed
+    assert play.client_gets() == b""
+
+
+def test_no_reply_behind_one_that_is_on_its_way(new_play: NewPlay) -> None:
+    """That one is sent to its end."""
+    play = new_play(hooks=rejecting(status=444))
+    play.client.stall()
+    play.client_sends(get("/yes") + post(b"x" * 30_000)[:-10_000])
+    play.origin_sends(reply(b"y" * 10_000))
+    assert not play.client.closed
+    play.client_drains()
+    assert body_of(play.client_gets()) == b"y" * 10_000
+    assert play.client.finished or play.client.closed
 
 
 def test_half_closed_client_gets_its_answer(new_play: NewPlay) -> None:
