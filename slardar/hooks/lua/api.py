@@ -16,7 +16,7 @@ from urllib.parse import quote_from_bytes
 from slardar.hooks.engine import Log
 from slardar.hooks.errno import make_errno
 from slardar.hooks.lua.codec import FUNCTIONS
-from slardar.hooks.lua.crossing import bytes_of, crossing, said
+from slardar.hooks.lua.crossing import bytes_of, contained, crossing, said
 from slardar.hooks.lua.outcome import Outcome
 from slardar.hooks.lua.regex import find_match, group_names
 from slardar.hooks.lua.script import Call
@@ -41,6 +41,10 @@ _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 _OWN_VARIABLE: Final = re.compile(r"x_[a-z0-9_]{1,60}")
 #: Of a reply, what the proxy writes itself, is ignored: scripts for nginx set it.
 _IGNORED: Final = frozenset(("content-length", "connection", "transfer-encoding", "keep-alive"))
+
+_QUERY: Final = frozenset(("args", "query_string"))
+#: Functions that raise nothing, so that they need no guard.
+_SAFE: Final = frozenset(("clock", "set_header", "variable"))
 
 #: ngx's levels from STDERR to DEBUG.
 _LEVELS: Final = ("error", "error", "error", "error", "error", "warn", "info", "info", "debug")
@@ -86,7 +90,7 @@ class Api:
                 headers.set(name, list(values))
             else:
                 headers.remove(name)
-        except ValueError as error:
+        except Exception as error:
             return said(error)
         return None
 
@@ -135,6 +139,14 @@ class Api:
         return f"{line}{fields}\r\n"
 
     def variable(self, name: str) -> str | None:
+        # One of the most frequent, so without a decorator too.
+        try:
+            return self._variable(name)
+        except Exception as error:
+            self._failed(error)
+            return None
+
+    def _variable(self, name: str) -> str | None:
         read = VARIABLES.get(name)
         if read is not None:
             return read(self._request)
@@ -271,7 +283,7 @@ class Api:
 
     @crossing
     def exit_with(self, code: float, message: str) -> None:
-        if code != int(code):
+        if not -1e15 < code < 1e15 or code != int(code):
             raise ValueError(f"slardar.exit: expected an integer as code, got {code!r}")
         errno = make_errno(int(code), bytes_of(message).decode("utf-8", "replace"))
         outcome = self._outcome
@@ -316,7 +328,7 @@ class Api:
             "set_args", "set_header", "set_headers", "set_method", "set_reply_header", "set_status",
             "set_uri", "set_variable", "setting", "start_time", "status", "variable",
         )  # fmt: skip
-        return {
+        functions = {
             **FUNCTIONS,
             **{name: getattr(self, name) for name in own},
             "clock": time.thread_time,
@@ -324,6 +336,16 @@ class Api:
             "regex_names": group_names,
             "seed": lambda: time.time_ns() % 2**31,
         }
+        return {
+            name: function
+            if name in _SAFE or hasattr(function, "__wrapped__")
+            else contained(function, self._failed)
+            for name, function in functions.items()
+        }
+
+    def _failed(self, error: Exception) -> None:
+        """A function raised what it must not: a mistake of ours."""
+        self._outcome.broken = f"{type(error).__name__}: {said(error)}"
 
 
 def _plain(value: Any) -> Any:

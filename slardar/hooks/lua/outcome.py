@@ -16,7 +16,18 @@ ADDED: Final = "lua.reply_headers"
 class Outcome:
     """One call's; made when a script first does something of that kind."""
 
-    __slots__ = ("answer", "ended", "lines", "own", "reply", "said", "size", "status")
+    __slots__ = (
+        "answer",
+        "broken",
+        "emptied",
+        "ended",
+        "lines",
+        "own",
+        "reply",
+        "said",
+        "size",
+        "status",
+    )
 
     def __init__(self) -> None:
         #: The status that it has set, or 0.
@@ -29,6 +40,10 @@ class Outcome:
         #: It has ended with ``exit`` or the like, and the answer if that is known by then.
         self.ended = False
         self.answer: Answer | None = None
+        #: What a function of ours raised, which is a mistake of ours: the call fails.
+        self.broken: str | None = None
+        #: It has written an empty query, which is not the same as none.
+        self.emptied = False
         #: Lines that it has logged.
         self.lines = 0
         #: Variables of its own.
