@@ -375,9 +375,15 @@ class HookRequest:
         self.answer = Answer(status, None, b"", [b"Location: " + place.encode("ascii")])
 
     def exit(self, errno: Any) -> None:
-        """Answer with one of ``errno``'s errors; ``errno.OK`` lets the request go on."""
+        """Answer with one of ``errno``'s errors; ``errno.OK`` lets the request go on.
+
+        A status from 200 to 599 is that status without a code.
+        """
+        if type(errno) is int and 200 <= errno <= 599:
+            self.answer = Answer(errno, "" if errno >= 400 else None)
+            return
         if not isinstance(errno, Errno):
-            raise ValueError(f"exit: expected one of errno, got {_shown(errno)}")
+            raise ValueError(f"exit: expected one of errno or a status, got {_shown(errno)}")
         self.answer = Answer(errno.httpcode, errno.msg, code=errno.code) if errno.code else None
 
     def __repr__(self) -> str:

@@ -33,6 +33,8 @@ def on_response(request, response):
 LUA = """
 if ngx.req.get_method() == "DELETE" then
     return slardar.exit(errno.HTTP_FORBIDDEN)
+elseif ngx.var.arg_try then
+    return slardar.exit(errno[ngx.var.arg_try])
 end
 ngx.req.set_header("X-Tenant", "lua")
 """
@@ -119,8 +121,13 @@ def test_lua_tour(run: Callable[..., Slardar]) -> None:
     put(slardar, "lua", "script.*", LUA)
     status, text = curl(slardar.url(), "-i", "-X", "DELETE", "-H", f"Host: {HOST}")
     assert status == 403
-    assert "X-Error-Code: 403" in text
-    assert json.loads(text.partition("\n\n")[2] or text.splitlines()[-1])["code"] == 403
+    assert "X-Error-Code" not in text
+    assert json.loads(text.splitlines()[-1]) == {"status": 403, "msg": "forbidden"}
+    for name, code in (("EXIT_TRY_CODE", 40099999), ("NO_SUCH", 50300000)):
+        status, text = curl(slardar.url(f"/?try={name}"), "-i", "-H", f"Host: {HOST}")
+        assert status == code // 100000
+        assert f"X-Error-Code: {code}" in text
+        assert json.loads(text.splitlines()[-1])["code"] == code
     assert "tenant=lua" in slardar.get(HOST)[1]
 
 

@@ -248,7 +248,7 @@ class Api:
         outcome.said.append(data)
 
     @crossing
-    def exit(self, status: float) -> None:
+    def exit(self, status: float, message: str = "") -> None:
         if status in (0, -5):
             # The request goes on, unless there is an answer already.
             return
@@ -265,6 +265,7 @@ class Api:
             outcome.answer = Answer(444)
         elif status >= 300 or not outcome.status:
             outcome.status = int(status)
+            outcome.message = _checked_message(message)
 
     @crossing
     def redirect(self, url: str, status: float) -> None:
@@ -285,7 +286,7 @@ class Api:
     def exit_with(self, code: float, message: str) -> None:
         if not -1e15 < code < 1e15 or code != int(code):
             raise ValueError(f"slardar.exit: expected an integer as code, got {code!r}")
-        errno = make_errno(int(code), bytes_of(message).decode("utf-8", "replace"))
+        errno = make_errno(int(code), _checked_message(message))
         outcome = self._outcome
         if errno.code == 0 or outcome.said is not None:
             return
@@ -346,6 +347,11 @@ class Api:
     def _failed(self, error: Exception) -> None:
         """A function raised what it must not: a mistake of ours."""
         self._outcome.broken = f"{type(error).__name__}: {said(error)}"
+
+
+def _checked_message(text: str) -> str:
+    """What a script says of its exit; raises ValueError for what is no line."""
+    return make_errno(0, bytes_of(text).decode("utf-8", "replace")).msg
 
 
 def _plain(value: Any) -> Any:

@@ -70,6 +70,28 @@ local function joined(name, first, ...)
     return concat(pieces)
 end
 
+-- What ngx.log takes: no functions, and tables that say what their text is.
+local function check_loggable(...)
+    for position = 1, select("#", ...) do
+        local value = (select(position, ...))
+        local kind = type(value)
+        local meta = kind == "table" and getmetatable(value)
+        if kind == "table" and not (type(meta) == "table" and rawget(meta, "__tostring")) then
+            error("bad argument #" .. position .. " to 'log' (expected table to have __tostring"
+                .. " metamethod)", 3)
+        elseif kind == "function" or kind == "thread" then
+            error("bad argument #" .. position .. " to 'log' (string, number, boolean, or nil"
+                .. " expected, got " .. kind .. ")", 3)
+        end
+    end
+end
+
+-- A line of ours, at a level of ngx's.
+function core.say_log(level, line)
+    ready()
+    py.log(level, line)
+end
+
 function ngx.log(level, ...)
     expect(level, "number", 1, "log")
     if level < 0 or level > 8 then

@@ -22,6 +22,7 @@ class Outcome:
         "emptied",
         "ended",
         "lines",
+        "message",
         "own",
         "reply",
         "said",
@@ -32,6 +33,7 @@ class Outcome:
     def __init__(self) -> None:
         #: The status that it has set, or 0.
         self.status = 0
+        self.message = ""
         #: What it has said, once it has, and its bytes.
         self.said: list[bytes] | None = None
         self.size = 0
@@ -67,9 +69,9 @@ class Outcome:
         """The answer of what was said, or of a status alone."""
         status = self.status or 200
         if self.said is None:
-            # As nginx: from 300 on its own page, unless a header says where to go.
-            if status >= 400:
-                return Answer(status, "")
+            # As nginx: an error page, and nothing for a status that is none of HTTP's.
+            if 400 <= status < 600:
+                return Answer(status, self.message)
             return Answer(status)
         answer = Answer(status, None, b"" if status in (204, 304) else b"".join(self.said))
         if self.reply is None or self.reply.get("content-type") is None:

@@ -26,8 +26,23 @@ class TestAnswers:
 
     def test_errno(self, engine: Any) -> None:
         """slardar.exit answers with the error's status, code and message."""
-        made = answer(engine, "return slardar.exit(errno.HTTP_TOO_MANY_REQS)")
-        assert (made.status, made.code, made.message) == (429, 429, "too many requests")
+        made = answer(engine, "return slardar.exit(errno.EXIT_TRY_CODE)")
+        assert (made.status, made.code, made.message) == (400, 40099999, "exit try code")
+        made = answer(engine, "return slardar.exit(50300000)")
+        assert (made.status, made.code, made.message) == (503, 50300000, "unknown error")
+
+    @pytest.mark.parametrize(
+        ("what", "message"),
+        [("errno.HTTP_FORBIDDEN", "forbidden"), ("403", "forbidden"),
+         ("{code = 403, msg = 'no \u4f60'}", "no \u4f60"), ("{code = 403}", "forbidden")],
+    )  # fmt: skip
+    def test_exit_with_a_plain_status(self, engine: Any, what: str, message: str) -> None:
+        """It is that of ngx.exit: without a code, and with what was said or set before."""
+        made = answer(engine, f"ngx.header['X-A'] = 'b' return slardar.exit({what})")
+        assert (made.status, made.code, made.message) == (403, None, message)
+        assert made.headers == [b"X-A: b"]
+        made = answer(engine, f"ngx.say('a') return slardar.exit({what})")
+        assert (made.status, made.body) == (200, b"a\n")
 
     def test_errno_of_its_own(self, engine: Any) -> None:
         """An error that a script makes itself has the status of its first three digits."""
@@ -42,17 +57,22 @@ class TestAnswers:
         """An entry has a code, a status and a message, is found by its code, and compares."""
         code = """
             local e = errno.HTTP_FORBIDDEN
-            ngx.say(e.code, e.httpcode, e.msg, tostring(e), e == errno.from_code(403), e[1], e[2],
-                tostring(errno.from_code(1)), tostring(errno.from_code()))
+            ngx.say(e.code, e.httpcode, e.msg, tostring(e), e == errno.from_code(403), e[1], e[2])
         """
-        assert said(engine, code) == "403403forbidden403true403forbiddennilnil"
+        assert said(engine, code) == "403403forbidden403true403forbidden"
 
-    def test_unknown_errno(self, engine: Any) -> None:
-        """A name that is no error says so."""
-        assert failure(engine, "slardar.exit(errno.NOPE)") == (
-            "error",
-            "script.x: line 1: errno has no NOPE",
-        )
+    @pytest.mark.parametrize(
+        ("what", "shown"),
+        [("NOPE", "NOPE"), ("from_code(1)", "1"), ("from_code()", "nil"), ("from_code('x')", "x"),
+         ("from_code({})", "table: 0x0"), ("from_code(0/0)", "nan"), ("from_code(1/0)", "inf"),
+         ("from_code(true)", "true"), ("from_code(403.5)", "403.5"), ("from_code('')", "")],
+    )  # fmt: skip
+    def test_unknown_errno(self, what: str, shown: str) -> None:
+        """A name or a code that is none is UNKNOWN_ERR, and a line in the log."""
+        engine = make_engine()
+        made = answer(engine, f"return slardar.exit(errno.{what})")
+        assert (made.status, made.code, made.message) == (503, 50300000, "unknown error")
+        assert engine.lines == [("error", f"script.x: unknown error: {shown}")]
 
     def test_close(self, engine: Any) -> None:
         """444 closes without a reply, whatever was said."""
