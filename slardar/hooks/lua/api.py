@@ -133,10 +133,8 @@ class Api:
         return time.time()
 
     def raw_header(self, without_line: bool) -> str:
-        request = self._request
-        line = "" if without_line else f"{request.method} {request.uri} HTTP/1.{request.minor}\r\n"
-        fields = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-        return f"{line}{fields}\r\n"
+        head = self._request.sent_head
+        return head.partition("\r\n")[2] if without_line else head
 
     def variable(self, name: str) -> str | None:
         # One of the most frequent, so without a decorator too.
