@@ -32,7 +32,9 @@ _MAX_LINES: Final = 100
 _MAX_LINE: Final = 4096
 #: Variables of its own that a script may set, and characters of each.
 _MAX_VARIABLES: Final = 50
-_MAX_VALUE: Final = 8192
+_MAX_VALUE: Final = 65536
+#: Bytes of a URL that a client is sent to: four times those of one that it may ask for.
+_MAX_URL: Final = 32768
 
 #: In a path, beside letters and digits, as nginx writes one anew.
 _IN_PATH: Final = "/:@!$&'()*+,;=-._~"
@@ -109,10 +111,9 @@ class Api:
 
     @crossing
     def set_args(self, text: str) -> None:
-        if _CONTROLS.search(text):
-            raise ValueError("set_uri_args: expected a query without control characters")
         made = quote_from_bytes(bytes_of(text), _IN_ARGS)
         self._request.uri = self._request.path + ("?" + made if made else "")
+        self._outcome.emptied = not made
 
     @crossing
     def set_uri(self, path: str) -> None:
@@ -147,7 +148,12 @@ class Api:
     def _variable(self, name: str) -> str | None:
         read = VARIABLES.get(name)
         if read is not None:
-            return read(self._request)
+            value = read(self._request)
+            if value is None and name in _QUERY:
+                # One that a script has taken away is there, and empty.
+                outcome = self._call.outcome
+                return "" if outcome is not None and outcome.emptied else None
+            return value
         name = name.lower()
         for prefix, find in PREFIXES.items():
             if name.startswith(prefix):
@@ -161,13 +167,15 @@ class Api:
         if name in outcome.own:
             return outcome.own[name]
         if name == "status":
-            return str(outcome.status).zfill(3)
+            return str(self.status()).zfill(3)
         return "-" if name == "x_error_code" else None
 
     @crossing
     def set_variable(self, name: str, value: str | None) -> str | None:
-        if name in ("args", "query_string"):
-            return self.set_args(value or "")
+        if name in _QUERY:
+            problem = self.set_args(value or "")
+            self._outcome.emptied = value == ""
+            return problem
         if name in ("upstream", "hash_key", "cluster_key"):
             setattr(self._request, name, value)
         elif _OWN_VARIABLE.fullmatch(name):
@@ -197,15 +205,17 @@ class Api:
     # Answering.
 
     def status(self) -> int:
-        return self._outcome.status
+        outcome = self._outcome
+        return outcome.status or (0 if outcome.said is None else 200)
 
     def sent(self) -> bool:
         return self._outcome.said is not None
 
     @crossing
     def set_status(self, status: float) -> None:
-        if not 100 <= status <= 599 or status != int(status):
-            raise ValueError(f"status: expected one from 100 to 599, got {status!r}")
+        # A part of a status is left out, as nginx does; 0 is none.
+        if not (100 <= status < 1000 or 0 <= status < 1):
+            raise ValueError(f"status: expected one from 100 to 999, got {status!r}")
         outcome = self._outcome
         if outcome.said is None:
             outcome.status = int(status)
@@ -252,8 +262,8 @@ class Api:
             return
         if status == -1:
             status = 444
-        if status != int(status) or not 200 <= status <= 599:
-            raise ValueError(f"exit: expected ngx.OK or a status from 200 to 599, got {status!r}")
+        if not 200 <= status < 1000 or status != int(status):
+            raise ValueError(f"exit: expected ngx.OK or a status from 200 to 999, got {status!r}")
         outcome = self._outcome
         outcome.ended = True
         if outcome.said is not None and status != 444:
@@ -270,14 +280,15 @@ class Api:
         outcome = self._outcome
         if outcome.said is not None:
             raise ValueError("attempt to redirect after sending out the headers")
-        made = HookRequest(b"GET", b"/", [b""])
-        if status != int(status):
-            raise ValueError(f"redirect: expected a status, got {status!r}")
-        if _CONTROLS.search(url):
-            raise ValueError("redirect: expected a URL without control characters")
-        # Characters beyond ASCII are bytes here, and must not be encoded twice.
-        made.redirect(quote_from_bytes(bytes_of(url), _IN_ARGS + "#"), int(status))
-        outcome.answer = made.answer
+        if status not in (301, 302, 303, 307, 308):
+            raise ValueError(f"redirect: expected 301, 302, 303, 307 or 308, got {status!r}")
+        if len(url) > _MAX_URL or _CONTROLS.search(url.replace("\t", "")):
+            raise ValueError(
+                f"redirect: expected a URL of at most {_MAX_URL} bytes without control characters"
+            )
+        # Characters beyond ASCII are bytes here.
+        place = quote_from_bytes(bytes_of(url), _IN_ARGS + "#")
+        outcome.answer = Answer(int(status), None, b"", [b"Location: " + place.encode("ascii")])
         outcome.ended = True
 
     @crossing

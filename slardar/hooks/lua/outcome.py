@@ -31,7 +31,7 @@ class Outcome:
     )
 
     def __init__(self) -> None:
-        #: The status that it has set, or 0.
+        #: The status that it has set, or 0; and what an error page says of it.
         self.status = 0
         self.message = ""
         #: What it has said, once it has, and its bytes.

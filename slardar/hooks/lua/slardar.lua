@@ -5,7 +5,7 @@ local core = ...
 local error, type, tostring, tonumber, next, unpack =
     error, type, tostring, tonumber, next, unpack
 local setmetatable, rawget = setmetatable, rawget
-local sub, byte = string.sub, string.byte
+local sub, byte, gsub, rawpcall = string.sub, string.byte, string.gsub, pcall
 local py, ready, text, expect = core.py, core.ready, core.text, core.expect
 local concat, sort = core.libs.table.concat, core.libs.table.sort
 
@@ -60,18 +60,21 @@ end
 local utils = {}
 core.libs.utils = utils
 
--- Empty pieces are left out, as they were.
-function utils.str_split(s, separator)
-    s, separator = text(s, 1, "str_split"), text(separator, 2, "str_split")
-    local pieces, at = {}, 1
-    while at <= #s do
-        local stop = separator ~= "" and core.libs.string.find(s, separator, at, true) or nil
-        local last = (stop or #s + 1) - 1
-        if last >= at then
-            pieces[#pieces + 1] = sub(s, at, last)
-        end
-        -- Upyun's goes on one character later, whatever the separator's size.
-        at = (stop or #s + 1) + 1
+-- The pieces between characters of a set, which is what may stand in the brackets of a
+-- pattern: ",;" or "%s".  Empty pieces are left out.
+function utils.str_split(s, separators)
+    s = text(s, 1, "str_split")
+    separators = separators and text(separators, 2, "str_split") or "%s"
+    local pattern = "[^" .. separators .. "]+"
+    local ok, err = rawpcall(core.libs.string.find, "", pattern)
+    if not ok then
+        local is_text = type(err) == "string"
+        error(is_text and (gsub(err, "^[%w%._]+:%d+: ", "")) or err, is_text and 2 or 0)
+    end
+    local pieces, n = {}, 0
+    for piece in core.libs.string.gmatch(s, pattern) do
+        n = n + 1
+        pieces[n] = piece
     end
     return pieces
 end

@@ -37,8 +37,8 @@ def normal_path(path: str) -> str:
     return "/" + "/".join(kept) + ("/" if folder else "")
 
 
-def _query(request: HookRequest) -> str:
-    return request.query_string
+def _query(request: HookRequest) -> str | None:
+    return request.query_string or None
 
 
 def _raw_host(request: HookRequest) -> str | None:
