@@ -199,6 +199,9 @@ class HookRequest:
     @property
     def sent_line(self) -> str:
         """The request line, without its end."""
+        sent = self._sent
+        if sent:
+            return sent[: sent.find(b"\r\n")].decode("latin-1")
         return self.sent_head.partition("\r\n")[0]
 
     @property
