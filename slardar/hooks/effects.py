@@ -28,12 +28,13 @@ def seen_request(
         request.verb,
         request.target,
         request.lines,
-        _own_of(request),
+        _own_of(request, body),
         request.authority,
         request.address,
         "http" if request.scheme == b"http" else request.scheme.decode("ascii"),
         request.minor,
         context,
+        request.head,
     )
     if upstream is not None or request.hash_key is not None or request.cluster_key is not None:
         seen.begin_with(upstream, request.hash_key, request.cluster_key)
@@ -42,26 +43,23 @@ def seen_request(
     return seen
 
 
-def _own_of(request: Request) -> dict[str, bytes] | None:
-    """The headers that the proxy writes itself; ``None`` if there is but Host, or none."""
+def _own_of(request: Request, body: SeenBody | None) -> dict[str, bytes] | None:
+    """The headers that a hook may write and the proxy writes then; ``None`` if there is but
+    Host, or none.  A body that is here has a length, also where it came in chunks."""
+    has_length = body is not None and body.data is not None and request.length != CHUNKED
     if (
-        request.length == 0
+        not has_length
         and request.forwarded_for is None
         and request.forwarded_proto is None
         and request.forwarded_host is None
         and request.request_id is None
-        and request.upgrade is None
-        and not request.expects
     ):
         return None
     own: dict[str, bytes] = {}
     if request.authority:
         own["host"] = request.authority
-    length = request.length
-    if length == CHUNKED:
-        own["transfer-encoding"] = b"chunked"
-    elif length:
-        own["content-length"] = b"%d" % length
+    if has_length:
+        own["content-length"] = b"%d" % request.length
     if request.forwarded_for is not None:
         own["x-forwarded-for"] = request.forwarded_for
     if request.forwarded_proto is not None:
@@ -70,10 +68,6 @@ def _own_of(request: Request) -> dict[str, bytes] | None:
         own["x-forwarded-host"] = request.forwarded_host
     if request.request_id is not None:
         own["x-request-id"] = request.request_id
-    if request.expects:
-        own["expect"] = b"100-continue"
-    if request.upgrade is not None:
-        own["upgrade"] = request.upgrade
     return own
 
 
@@ -145,7 +139,7 @@ def seen_reply(reply: Reply) -> HookResponse:
     elif reply.length == CHUNKED:
         own["transfer-encoding"] = b"chunked"
     # The hooks before may have changed the status, which the line has, see below.
-    return HookResponse(int(reply.lines[0][9:12]), reply.lines, own)
+    return HookResponse(int(reply.lines[0][9:12]), reply.lines, own, reply.head)
 
 
 def apply_reply(seen: HookResponse, reply: Reply) -> None:

@@ -104,9 +104,9 @@ class Answer:
 class HookRequest:
     """A request on its way in.
 
-    ``verb``, ``target`` and ``host`` are the parsed head's; for ``head`` and ``own`` see
-    :class:`slardar.hooks.headers.Headers`.  A text is made of the bytes when a hook looks
-    at them, and not for each request.
+    ``verb``, ``target`` and ``host`` are the parsed head's; for ``head``, ``own`` and
+    ``sent`` see :class:`slardar.hooks.headers.Headers`.  A text is made of the bytes when a
+    hook looks at them, and not for each request.
     """
 
     __slots__ = (
@@ -121,6 +121,7 @@ class HookRequest:
         "_own",
         "_query",
         "_raw_target",
+        "_sent",
         "_target",
         "_upstream",
         "answer",
@@ -142,7 +143,9 @@ class HookRequest:
         scheme: str = "http",
         minor: int = 1,
         context: dict[str, Any] | None = None,
+        sent: bytes = b"",
     ) -> None:
+        self._sent = sent
         #: The method as bytes.
         self.verb = verb
         self._raw_target = target
@@ -209,6 +212,40 @@ class HookRequest:
     def client(self) -> str:
         """The client's address, without port."""
         return self._address.decode("ascii")
+
+    # What the client sent, whatever hooks have made of it.
+
+    @property
+    def sent_head(self) -> str:
+        """The whole head, up to and with its empty line."""
+        if self._sent:
+            return self._sent.decode("latin-1")
+        # One that was made without a head.
+        fields = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
+        return f"{self.method} {self.uri} HTTP/1.{self.minor}\r\n{fields}\r\n"
+
+    @property
+    def sent_line(self) -> str:
+        """The request line, without its end."""
+        sent = self._sent
+        if sent:
+            return sent[: sent.find(b"\r\n")].decode("latin-1")
+        return self.sent_head.partition("\r\n")[0]
+
+    @property
+    def sent_uri(self) -> str:
+        """Path and query; also where the client has sent a whole URL."""
+        target = self.sent_line.split(" ")[1]
+        if target[0] == "/" or "://" not in target:
+            return target
+        # As the parser takes it, RFC 9112 3.2.1: an empty path is "/".
+        rest = target.partition("://")[2]
+        for place, letter in enumerate(rest):
+            if letter == "/":
+                return rest[place:]
+            if letter == "?":
+                return "/" + rest[place:]
+        return "/"
 
     # What it asks for.
 
@@ -301,7 +338,7 @@ class HookRequest:
     def headers(self) -> Headers:
         """The headers; see :class:`slardar.hooks.headers.Headers`."""
         if self._headers is None:
-            self._headers = Headers(self._head, self._own, _OF_REQUEST, self._host)
+            self._headers = Headers(self._head, self._own, _OF_REQUEST, self._host, self._sent)
         return self._headers
 
     @property
@@ -440,9 +477,15 @@ class HookRequest:
         self.answer = Answer(status, None, b"", [b"Location: " + place.encode("ascii")])
 
     def exit(self, errno: Any) -> None:
-        """Answer with one of ``errno``'s errors; ``errno.OK`` lets the request go on."""
+        """Answer with one of ``errno``'s errors; ``errno.OK`` lets the request go on.
+
+        A status from 200 to 599 is that status without a code.
+        """
+        if type(errno) is int and 200 <= errno <= 599:
+            self.answer = Answer(errno, "" if errno >= 400 else None)
+            return
         if not isinstance(errno, Errno):
-            raise ValueError(f"exit: expected one of errno, got {_shown(errno)}")
+            raise ValueError(f"exit: expected one of errno or a status, got {_shown(errno)}")
         self.answer = Answer(errno.httpcode, errno.msg, code=errno.code) if errno.code else None
 
     def __repr__(self) -> str:
@@ -452,13 +495,16 @@ class HookRequest:
 class HookResponse:
     """A reply on its way out, before its first byte.
 
-    For ``head`` and ``own`` see :class:`slardar.hooks.headers.Headers`.
+    For ``head``, ``own`` and ``sent`` see :class:`slardar.hooks.headers.Headers`.
     """
 
-    __slots__ = ("_head", "_headers", "_own", "_status", "written")
+    __slots__ = ("_head", "_headers", "_own", "_sent", "_status", "written")
 
-    def __init__(self, status: int, head: list[bytes], own: dict[str, bytes] | None) -> None:
+    def __init__(
+        self, status: int, head: list[bytes], own: dict[str, bytes] | None, sent: bytes = b""
+    ) -> None:
         self._status = status
+        self._sent = sent
         self._head = head
         self._own = own
         self._headers: Headers | None = None
@@ -485,7 +531,7 @@ class HookResponse:
     def headers(self) -> Headers:
         """The headers; see :class:`slardar.hooks.headers.Headers`."""
         if self._headers is None:
-            self._headers = Headers(self._head, self._own, _OF_REPLY)
+            self._headers = Headers(self._head, self._own, _OF_REPLY, b"", self._sent)
         return self._headers
 
     @property

@@ -169,6 +169,7 @@ class Request:
         "forwarded_host",
         "forwarded_proto",
         "hash_key",
+        "head",
         "host",
         "keep_alive",
         "length",
@@ -192,6 +193,8 @@ class Request:
         #: Minor version of HTTP/1.
         self.minor = 1
         self.lines = lines
+        #: The head as the client sent it, up to and with its empty line.
+        self.head = b""
         #: Bytes of body that follow, or :data:`CHUNKED`.
         self.length = 0
         self.keep_alive = True
@@ -250,11 +253,13 @@ class Reply:
     426; it is no line, and means nothing elsewhere.
     """
 
-    __slots__ = ("declared", "keep_alive", "length", "lines", "status", "upgrade")
+    __slots__ = ("declared", "head", "keep_alive", "length", "lines", "status", "upgrade")
 
     def __init__(self, status: int, lines: list[bytes]) -> None:
         self.status = status
         self.lines = lines
+        #: The head as the server sent it, up to and with its empty line.
+        self.head = b""
         self.length = UNTIL_CLOSE
         self.declared = -1
         self.keep_alive = False
@@ -389,6 +394,7 @@ def parse_request(head: bytes, max_headers: int = 100, max_url: int = 8192) -> R
     target = start[1]
     kept: list[bytes] = [b""]
     request = Request(verb, target, kept)
+    request.head = head
     if version == b"HTTP/1.0":
         request.minor = 0
         request.keep_alive = False
@@ -582,6 +588,7 @@ def parse_reply(head: bytes, verb: bytes, max_headers: int = 1000) -> Reply:
     status = known.status
     kept: list[bytes] = [known.line]
     reply = Reply(status, kept)
+    reply.head = head
     keep_alive = known.minor == 1
     length = UNTIL_CLOSE
     named: list[bytes] | None = None

@@ -33,6 +33,8 @@ def on_response(request, response):
 LUA = """
 if ngx.req.get_method() == "DELETE" then
     return slardar.exit(errno.HTTP_FORBIDDEN)
+elseif ngx.var.arg_try then
+    return slardar.exit(errno[ngx.var.arg_try])
 end
 ngx.req.set_header("X-Tenant", "lua")
 """
@@ -119,9 +121,73 @@ def test_lua_tour(run: Callable[..., Slardar]) -> None:
     put(slardar, "lua", "script.*", LUA)
     status, text = curl(slardar.url(), "-i", "-X", "DELETE", "-H", f"Host: {HOST}")
     assert status == 403
-    assert "X-Error-Code: 403" in text
-    assert json.loads(text.partition("\n\n")[2] or text.splitlines()[-1])["code"] == 403
+    assert "X-Error-Code" not in text
+    assert json.loads(text.splitlines()[-1]) == {"status": 403, "msg": "forbidden"}
+    for name, code in (("EXIT_TRY_CODE", 40099999), ("NO_SUCH", 50300000)):
+        status, text = curl(slardar.url(f"/?try={name}"), "-i", "-H", f"Host: {HOST}")
+        assert status == code // 100000
+        assert f"X-Error-Code: {code}" in text
+        assert json.loads(text.splitlines()[-1])["code"] == code
     assert "tenant=lua" in slardar.get(HOST)[1]
+    slardar.wait_for(r"script\.\*: unknown error: NO_SUCH")
+
+
+def test_examples_of_the_original(run: Callable[..., Slardar]) -> None:
+    """Those of the README of upyun/slardar, as they are there."""
+    slardar = run("--workers", "1", "--store", "memory:")
+    put(slardar, "lua", "modules.test", "local f = {version=10} return f")
+    put(
+        slardar,
+        "lua",
+        f"script.{HOST}",
+        'if ngx.get_method() == "DELETE" then return ngx.exit(403) end',
+    )
+    assert curl(slardar.url(), "-X", "DELETE", "-H", f"Host: {HOST}")[0] == 403
+    assert slardar.get(HOST)[0] == 200
+    put(slardar, "lua", f"script.{HOST}", "return slardar.exit(errno.EXIT_TRY_CODE)")
+    assert slardar.get(HOST)[0] == 400
+    code = 'local f = require("modules.test") print(f.version)'
+    put(slardar, "lua", f"script.{HOST}", code)
+    assert slardar.get(HOST)[0] == 200
+    slardar.wait_for(r"script\.www\.example\.com: 10$")
+    # What a script may look for that is not there.
+    code = "ngx.say(tostring(slardar.global), tostring(slardar.myargs), ffi, jit, io, package)"
+    put(slardar, "lua", f"script.{HOST}", code)
+    assert slardar.get(HOST) == (200, "nilnilnilnilnilnil\n")
+
+
+def test_what_the_client_sent(run: Callable[..., Slardar]) -> None:
+    """Both languages read the connection's own headers, which no server gets, and the
+    original request line, whatever a hook before has rewritten."""
+    slardar = run("--workers", "1", "--store", "memory:")
+    python = """
+def on_request(request):
+    sent = request.headers
+    request.path, request.method = "/rewritten", "HEAD"
+    sent["X-Seen"] = "|".join(
+        sent.get(name, "none") for name in ("Connection", "TE", "Keep-Alive", "Content-Length")
+    )
+"""
+    lua = """
+local sent = ngx.req.get_headers()
+ngx.req.set_method(ngx.HTTP_GET)
+ngx.req.set_header("X-Tenant", table.concat({ ngx.var.http_x_seen, sent.connection, sent.te,
+    sent["Keep-Alive"], sent.content_length, ngx.var.request_method, ngx.var.request_uri,
+    ngx.var.request, ngx.var.uri, ngx.req.raw_header(true):match("TE: [^\\r]+") }, "|"))
+"""
+    put(slardar, "python", "script.*", python)
+    put(slardar, "lua", f"script.{HOST}", lua)
+    status, text = curl(
+        slardar.url("/a%20b?c=d"),
+        *("-H", f"Host: {HOST}", "-H", "Connection: keep-alive, TE", "-H", "TE: trailers"),
+        *("-H", "Keep-Alive: timeout=5", "-H", "Content-Length: 0"),
+    )
+    sent = "keep-alive, TE|trailers|timeout=5|0"
+    assert status == 200
+    assert (
+        f"tenant={sent}|{sent}|GET|/a%20b?c=d|GET /a%20b?c=d HTTP/1.1|/rewritten|TE: trailers "
+        "uri=/rewritten?c=d" in text
+    )
 
 
 def test_general_script_runs_first(run: Callable[..., Slardar]) -> None:

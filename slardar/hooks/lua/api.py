@@ -16,7 +16,7 @@ from urllib.parse import quote_from_bytes
 from slardar.hooks.engine import Log
 from slardar.hooks.errno import make_errno
 from slardar.hooks.lua.codec import FUNCTIONS
-from slardar.hooks.lua.crossing import bytes_of, crossing, said, text_of
+from slardar.hooks.lua.crossing import bytes_of, contained, crossing, said, text_of
 from slardar.hooks.lua.outcome import Outcome
 from slardar.hooks.lua.regex import find_match, group_names
 from slardar.hooks.lua.script import Call
@@ -32,7 +32,9 @@ _MAX_LINES: Final = 100
 _MAX_LINE: Final = 4096
 #: Variables of its own that a script may set, and characters of each.
 _MAX_VARIABLES: Final = 50
-_MAX_VALUE: Final = 8192
+_MAX_VALUE: Final = 65536
+#: Bytes of a URL that a client is sent to: four times those of one that it may ask for.
+_MAX_URL: Final = 32768
 
 #: In a path, beside letters and digits, as nginx writes one anew.
 _IN_PATH: Final = "/:@!$&'()*+,;=-._~"
@@ -44,6 +46,9 @@ _IGNORED: Final = frozenset(("content-length", "connection", "transfer-encoding"
 
 #: Methods that come with a body, be it an empty one.
 _WITH_BODY: Final = (b"POST", b"PUT", b"PATCH")
+_QUERY: Final = frozenset(("args", "query_string"))
+#: Functions that raise nothing, so that they need no guard.
+_SAFE: Final = frozenset(("clock", "set_header", "variable"))
 
 #: ngx's levels from STDERR to DEBUG.
 _LEVELS: Final = ("error", "error", "error", "error", "error", "warn", "info", "info", "debug")
@@ -89,7 +94,7 @@ class Api:
                 headers.set(name, list(values))
             else:
                 headers.remove(name)
-        except ValueError as error:
+        except Exception as error:
             return said(error)
         return None
 
@@ -108,10 +113,9 @@ class Api:
 
     @crossing
     def set_args(self, text: str) -> None:
-        if _CONTROLS.search(text):
-            raise ValueError("set_uri_args: expected a query without control characters")
         made = quote_from_bytes(bytes_of(text), _IN_ARGS)
         self._request.uri = self._request.path + ("?" + made if made else "")
+        self._outcome.emptied = not made
 
     @crossing
     def set_uri(self, path: str) -> None:
@@ -132,10 +136,8 @@ class Api:
         return time.time()
 
     def raw_header(self, without_line: bool) -> str:
-        request = self._request
-        line = "" if without_line else f"{request.method} {request.uri} HTTP/1.{request.minor}\r\n"
-        fields = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-        return f"{line}{fields}\r\n"
+        head = self._request.sent_head
+        return head.partition("\r\n")[2] if without_line else head
 
     # The body, which is there, or too large, or was not waited for, before a script runs.
 
@@ -186,9 +188,22 @@ class Api:
         return outcome is not None and outcome.body_read
 
     def variable(self, name: str) -> str | None:
+        # One of the most frequent, so without a decorator too.
+        try:
+            return self._variable(name)
+        except Exception as error:
+            self._failed(error)
+            return None
+
+    def _variable(self, name: str) -> str | None:
         read = VARIABLES.get(name)
         if read is not None:
-            return read(self._request)
+            value = read(self._request)
+            if value is None and name in _QUERY:
+                # One that a script has taken away is there, and empty.
+                outcome = self._call.outcome
+                return "" if outcome is not None and outcome.emptied else None
+            return value
         name = name.lower()
         for prefix, find in PREFIXES.items():
             if name.startswith(prefix):
@@ -202,15 +217,17 @@ class Api:
         if name in outcome.own:
             return outcome.own[name]
         if name == "status":
-            return str(outcome.status).zfill(3)
+            return str(self.status()).zfill(3)
         if name == "request_body":
             return self._body_variable(outcome)
         return "-" if name == "x_error_code" else None
 
     @crossing
     def set_variable(self, name: str, value: str | None) -> str | None:
-        if name in ("args", "query_string"):
-            return self.set_args(value or "")
+        if name in _QUERY:
+            problem = self.set_args(value or "")
+            self._outcome.emptied = value == ""
+            return problem
         if name in ("upstream", "hash_key", "cluster_key"):
             setattr(self._request, name, value)
         elif _OWN_VARIABLE.fullmatch(name):
@@ -244,15 +261,17 @@ class Api:
     # Answering.
 
     def status(self) -> int:
-        return self._outcome.status
+        outcome = self._outcome
+        return outcome.status or (0 if outcome.said is None else 200)
 
     def sent(self) -> bool:
         return self._outcome.said is not None
 
     @crossing
     def set_status(self, status: float) -> None:
-        if not 100 <= status <= 599 or status != int(status):
-            raise ValueError(f"status: expected one from 100 to 599, got {status!r}")
+        # A part of a status is left out, as nginx does; 0 is none.
+        if not (100 <= status < 1000 or 0 <= status < 1):
+            raise ValueError(f"status: expected one from 100 to 999, got {status!r}")
         outcome = self._outcome
         if outcome.said is None:
             outcome.status = int(status)
@@ -293,14 +312,14 @@ class Api:
         outcome.said.append(data)
 
     @crossing
-    def exit(self, status: float) -> None:
+    def exit(self, status: float, message: str = "") -> None:
         if status in (0, -5):
             # The request goes on, unless there is an answer already.
             return
         if status == -1:
             status = 444
-        if status != int(status) or not 200 <= status <= 599:
-            raise ValueError(f"exit: expected ngx.OK or a status from 200 to 599, got {status!r}")
+        if not 200 <= status < 1000 or status != int(status):
+            raise ValueError(f"exit: expected ngx.OK or a status from 200 to 999, got {status!r}")
         outcome = self._outcome
         outcome.ended = True
         if outcome.said is not None and status != 444:
@@ -310,27 +329,29 @@ class Api:
             outcome.answer = Answer(444)
         elif status >= 300 or not outcome.status:
             outcome.status = int(status)
+            outcome.message = _checked_message(message)
 
     @crossing
     def redirect(self, url: str, status: float) -> None:
         outcome = self._outcome
         if outcome.said is not None:
             raise ValueError("attempt to redirect after sending out the headers")
-        made = HookRequest(b"GET", b"/", [b""])
-        if status != int(status):
-            raise ValueError(f"redirect: expected a status, got {status!r}")
-        if _CONTROLS.search(url):
-            raise ValueError("redirect: expected a URL without control characters")
-        # Characters beyond ASCII are bytes here, and must not be encoded twice.
-        made.redirect(quote_from_bytes(bytes_of(url), _IN_ARGS + "#"), int(status))
-        outcome.answer = made.answer
+        if status not in (301, 302, 303, 307, 308):
+            raise ValueError(f"redirect: expected 301, 302, 303, 307 or 308, got {status!r}")
+        if len(url) > _MAX_URL or _CONTROLS.search(url.replace("\t", "")):
+            raise ValueError(
+                f"redirect: expected a URL of at most {_MAX_URL} bytes without control characters"
+            )
+        # Characters beyond ASCII are bytes here.
+        place = quote_from_bytes(bytes_of(url), _IN_ARGS + "#")
+        outcome.answer = Answer(int(status), None, b"", [b"Location: " + place.encode("ascii")])
         outcome.ended = True
 
     @crossing
     def exit_with(self, code: float, message: str) -> None:
-        if code != int(code):
+        if not -1e15 < code < 1e15 or code != int(code):
             raise ValueError(f"slardar.exit: expected an integer as code, got {code!r}")
-        errno = make_errno(int(code), bytes_of(message).decode("utf-8", "replace"))
+        errno = make_errno(int(code), _checked_message(message))
         outcome = self._outcome
         if errno.code == 0 or outcome.said is not None:
             return
@@ -374,7 +395,7 @@ class Api:
             "set_reply_header", "set_status", "set_uri", "set_variable", "setting", "start_time",
             "status", "variable",
         )  # fmt: skip
-        return {
+        functions = {
             **FUNCTIONS,
             **{name: getattr(self, name) for name in own},
             "clock": time.thread_time,
@@ -382,6 +403,21 @@ class Api:
             "regex_names": group_names,
             "seed": lambda: time.time_ns() % 2**31,
         }
+        return {
+            name: function
+            if name in _SAFE or hasattr(function, "__wrapped__")
+            else contained(function, self._failed)
+            for name, function in functions.items()
+        }
+
+    def _failed(self, error: Exception) -> None:
+        """A function raised what it must not: a mistake of ours."""
+        self._outcome.broken = f"{type(error).__name__}: {said(error)}"
+
+
+def _checked_message(text: str) -> str:
+    """What a script says of its exit; raises ValueError for what is no line."""
+    return make_errno(0, bytes_of(text).decode("utf-8", "replace")).msg
 
 
 def _plain(value: Any) -> Any:

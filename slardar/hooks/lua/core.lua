@@ -346,7 +346,7 @@ function core.set_header(name, value)
         local rest = good[name]
         if rest then
             rest = left - rest - #value
-            if rest >= 0 and not str_find(value, "[^ -~]") then
+            if rest >= 0 and str_find(value, "^[ -~]+$") then
                 left = rest
                 if not name_set then
                     name_set = name

@@ -20,8 +20,11 @@ class Outcome:
         "answer",
         "body_read",
         "body_set",
+        "broken",
+        "emptied",
         "ended",
         "lines",
+        "message",
         "own",
         "reply",
         "said",
@@ -30,8 +33,9 @@ class Outcome:
     )
 
     def __init__(self) -> None:
-        #: The status that it has set, or 0.
+        #: The status that it has set, or 0; and what an error page says of it.
         self.status = 0
+        self.message = ""
         #: What it has said, once it has, and its bytes.
         self.said: list[bytes] | None = None
         self.size = 0
@@ -44,6 +48,10 @@ class Outcome:
         self.body_read = False
         #: It has put another one in its place.
         self.body_set = False
+        #: What a function of ours raised, which is a mistake of ours: the call fails.
+        self.broken: str | None = None
+        #: It has written an empty query, which is not the same as none.
+        self.emptied = False
         #: Lines that it has logged.
         self.lines = 0
         #: Variables of its own.
@@ -67,9 +75,9 @@ class Outcome:
         """The answer of what was said, or of a status alone."""
         status = self.status or 200
         if self.said is None:
-            # As nginx: from 300 on its own page, unless a header says where to go.
-            if status >= 400:
-                return Answer(status, "")
+            # As nginx: an error page, and nothing for a status that is none of HTTP's.
+            if 400 <= status < 600:
+                return Answer(status, self.message)
             return Answer(status)
         answer = Answer(status, None, b"" if status in (204, 304) else b"".join(self.said))
         if self.reply is None or self.reply.get("content-type") is None:

@@ -108,6 +108,8 @@ class LuaScript(Script):
                 request.headers.put_each(answer[2])
         outcome = call.outcome
         if outcome is not None:
+            if outcome.broken is not None:
+                raise HookFailure("error", f"{self.name}: {outcome.broken}")
             outcome.finish(request)
 
     def on_response(self, request: HookRequest, response: HookResponse) -> None:
@@ -126,7 +128,11 @@ class LuaScript(Script):
         """Run a module's code, if it has not been run yet; answers how it failed."""
         self._engine.count(self._account)
         self._call.begin(_NO_REQUEST)
-        return self._runtime.call(self._prepare, module)
+        failure = self._runtime.call(self._prepare, module)
+        outcome = self._call.outcome
+        if failure is None and outcome is not None and outcome.broken is not None:
+            return "error", outcome.broken
+        return failure
 
     def close(self) -> None:
         """Let go everything."""

@@ -51,13 +51,19 @@ def register(kind: type, names: str, *, items: bool = False, text: bool = False)
 
 
 class Namespace:
-    """Names that a hook may read, as ``json.loads`` is one; none of them can be set."""
+    """Names that a hook may read, as ``json.loads`` is one; none of them can be set.
 
-    __slots__ = ("name", "names")
+    ``other`` makes the value of a name that is not there; without it that is an error.
+    """
 
-    def __init__(self, name: str, names: Mapping[str, Any]) -> None:
+    __slots__ = ("name", "names", "other")
+
+    def __init__(
+        self, name: str, names: Mapping[str, Any], other: Callable[[str], Any] | None = None
+    ) -> None:
         self.name = name
         self.names = names
+        self.other = other
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
@@ -145,6 +151,8 @@ def _read_other(value: Any, kind: type, name: str) -> Any:
     if kind is Namespace:
         if name in value.names:
             return value.names[name]
+        if value.other is not None:
+            return value.other(name)
         raise AttributeError(f"{value.name} has no {name} in hooks")
     if kind is Settings:
         return value.value(name, AttributeError)

@@ -11,12 +11,12 @@ from typing import Any, Final
 
 from slardar.hooks.budget import HOOK_NAME, Budget, OutOfBudget, check
 from slardar.hooks.engine import Engine, Log, ScriptError
-from slardar.hooks.errno import ERRNOS, make_errno
+from slardar.hooks.errno import ERRNOS, UNKNOWN, Errno, errno_of, make_errno
 from slardar.hooks.python.attributes import Namespace, Settings
 from slardar.hooks.python.builtins import BUILTINS
 from slardar.hooks.python.compiling import Compiled, compiled
 from slardar.hooks.python.failures import failed, one_line
-from slardar.hooks.python.limits import text_of
+from slardar.hooks.python.limits import name_of, text_of
 from slardar.hooks.python.modules import find
 from slardar.hooks.python.script import PythonScript
 from slardar.hooks.script import HookFailure
@@ -48,7 +48,11 @@ class PythonEngine(Engine):
             **BUILTINS,
             "_check_": _check_error,
             "_import_": find,
-            "errno": Namespace("errno", {**ERRNOS, "make": make_errno}),
+            "errno": Namespace(
+                "errno",
+                {**ERRNOS, "make": make_errno, "from_code": self._errno_of},
+                self._unknown_errno,
+            ),
             "log": Namespace("log", {level: self._logger(level) for level in _LEVELS}),
             "settings": Settings(settings),
         }
@@ -140,6 +144,22 @@ class PythonEngine(Engine):
         finally:
             self._budget.stop()
         raise ScriptError(failure.message)
+
+    def _errno_of(self, code: Any) -> Errno:
+        """``errno.from_code``: the error with that code, or ``UNKNOWN_ERR``."""
+        found = errno_of(code)
+        if found is not None:
+            return found
+        is_small = type(code) is int and code.bit_length() < 64
+        return self._unknown_errno(
+            str(code) if is_small else code[:60] if type(code) is str else name_of(code)
+        )
+
+    def _unknown_errno(self, name: str) -> Errno:
+        """``errno.NAME`` for a name that is none, as upyun/slardar has it."""
+        self.log("error", one_line(f"unknown error: {name}", _MAX_LINE))
+        check()
+        return UNKNOWN
 
     def _logger(self, level: str) -> Callable[..., None]:
         def write(*values: Any) -> None:

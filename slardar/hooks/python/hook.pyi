@@ -97,8 +97,9 @@ class HookRequest:
         """Answer with this."""
     def redirect(self, url: str, status: int = 302) -> None:
         """Send the client elsewhere; ``url`` is a URL or a path."""
-    def exit(self, errno: Errno) -> None:
-        """Answer with one of ``errno``'s errors; ``errno.OK`` lets the request go on."""
+    def exit(self, errno: Errno | int) -> None:
+        """Answer with one of ``errno``'s errors, or with a status from 200 to 599;
+        ``errno.OK`` lets the request go on."""
 
 class HookResponse:
     """A reply on its way out, before its first byte."""
@@ -202,6 +203,10 @@ class _Errnos:
     HTTP_MEDIA_TYPE_ERR: Errno
     HTTP_TOO_MANY_REQS: Errno
     HTTP_SERVICE_UNAVAILABLE: Errno
+    EXIT_TRY_CODE: Errno
+    UNKNOWN_ERR: Errno
+    def from_code(self, code: int) -> Errno:
+        """The error with this code; ``UNKNOWN_ERR`` and a line in the log if there is none."""
     def make(self, code: int, msg: str) -> Errno:
         """An error of one's own, such as 40301001."""
 

@@ -13,7 +13,7 @@ import pytest_twisted
 
 from slardar.config import Limits, Timeouts
 from tests.hooks.kit import hook, hooks
-from tests.hooks.lua.test_nginx import MODULES, NGINX
+from tests.hooks.lua.nginx import MODULES, NGINX
 from tests.integration.sockets import Client, Connection, Origin, Served, in_thread, reply, wait_for
 
 CONFIG = """
