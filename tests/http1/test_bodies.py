@@ -342,6 +342,46 @@ def test_large_one_that_is_answered_takes_the_next_request(run: Callable[..., Pl
     assert statuses(play.client_gets()) == [200, 403, 403]
 
 
+def test_answer_in_the_middle_of_a_read(run: Callable[..., Playbook]) -> None:
+    """The rest of the read is the next request's, whatever that is at when it ends."""
+    strict = "def on_request(request):\n    request.headers['X-Size'] = len(request.body)\n"
+    large = post_chunked() + b"2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n"
+    for after in (post(b"abc")[:-1], post(b"abc")[:-3], post_chunked() + b"2\r\nab\r\n1\r\n"):
+        play = run(strict, hook_body=3)
+        play.client_sends(large[:-14])
+        play.client_sends(large[-14:] + after)
+        assert statuses(play.client_gets()) == [413]
+        assert play.origins == []
+        play.client_sends(b"abc"[2 if b"ab" in after else 0 :])
+        if b"chunked" in after:
+            play.client_sends(b"\r\n0\r\n\r\n")
+        got = play.origin_gets()
+        assert header(got, "x-size") == "3"
+        assert len(body_of(got)) == 3
+        play.origin_sends(OK)
+        assert statuses(play.client_gets()) == [200]
+
+
+def test_answer_in_front_of_one_that_streams(run: Callable[..., Playbook]) -> None:
+    """Nothing of the body that was answered gets into the next one's."""
+    play = run("ngx.req.read_body() if ngx.var.http_transfer_encoding then ngx.exit(403) end",
+               hook_body=3)  # fmt: skip
+    play.client_sends(post_chunked() + b"2\r\nab\r\n")
+    play.client_sends(b"2\r\ncd\r\n0\r\n\r\n" + post(b"0123456789")[:-4])
+    assert statuses(play.client_gets()) == [403]
+    assert body_of(play.origin_gets()) == b"012345"
+    play.client_sends(b"6789")
+    assert play.origin_gets() == b"6789"
+
+
+def test_thousands_of_bodies_in_a_row(run: Callable[..., Playbook]) -> None:
+    """None of them is inside of another."""
+    play = run(CHECK)
+    play.client_sends((post(b"token=no") + post_chunked() + b"1\r\nx\r\n0\r\n\r\n") * 1500)
+    assert statuses(play.client_gets()) == [403] * 3000
+    assert play.conversation.is_idle
+
+
 # A body of the hook's own.
 
 

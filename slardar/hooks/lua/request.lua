@@ -9,7 +9,7 @@ local char, format = string.char, string.format
 local py, ready, costly, text, expect = core.py, core.ready, core.costly, core.text, core.expect
 local to_string, integer = core.to_string, core.integer
 local decode_args, encode_args, absent = core.decode_args, core.encode_args, core.absent
-local put_field, exit, taken = core.put_field, core.exit, core.taken
+local put_field, exit, taken, costly = core.put_field, core.exit, core.taken, core.costly
 
 -- What may not be on a line of a head, as nginx writes it then: %XX.
 local escapes = {}
@@ -310,7 +310,11 @@ end
 
 function req.get_body_data()
     ready()
-    return py.body_data()
+    local data = py.body_data()
+    if data and #data > 1000 then
+        costly()
+    end
+    return data
 end
 
 -- A body is never in a file.
