@@ -156,6 +156,29 @@ def test_examples_of_the_original(run: Callable[..., Slardar]) -> None:
     assert slardar.get(HOST) == (200, "nilnilnilnilnilnil\n")
 
 
+def test_no_argument_suspends_a_hook(run: Callable[..., Slardar]) -> None:
+    """A client that leaves one out, or sends an odd one, is answered like others."""
+    slardar = run("--workers", "1", "--store", "memory:")
+    code = """
+local name = ngx.unescape_uri(ngx.var.arg_name)
+ngx.req.set_header("X-Tenant", name)
+ngx.req.set_header("X-Sign", ngx.md5(ngx.var.arg_sign) .. ngx.crc32_short(ngx.var.arg_sign))
+ngx.req.set_uri_args({ name = name, more = ngx.var.args })
+if ngx.re.find(ngx.var.arg_name, "^x") then
+    ngx.header["X-Name"] = { name, "" }
+end
+"""
+    put(slardar, "lua", f"script.{HOST}", code)
+    for query in ("", "?", "?name", "?name=", "?name=x%0D%0AX-Evil:%20y", "?name=%00%c3%a9&sign=%zz"):
+        assert statuses(slardar, 2, f"/{query}") == [200, 200]
+    status, text = curl(slardar.url("/?name=x%0D%0AX-Evil:%20y"), "-i", "-H", f"Host: {HOST}")
+    assert status == 200
+    assert "X-Name: x%0D%0AX-Evil: y\n" in text.replace("\r\n", "\n")
+    assert "tenant=x%0D%0AX-Evil: y uri=" in text
+    about = hook(slardar, "lua")
+    assert (about["state"], about["errors"]) == ("active", 0)
+
+
 def test_what_the_client_sent(run: Callable[..., Slardar]) -> None:
     """Both languages read the connection's own headers, which no server gets, and the
     original request line, whatever a hook before has rewritten."""
