@@ -75,6 +75,7 @@ def makeService(options: Options) -> SlardarService:
     except ConfigError as error:
         raise SystemExit(f"slardar: {error}") from None
     service = SlardarService(reactor, options.settings, options.read_again, predecessor)
+    service.notes = lambda: options.notes
     if options.parent is not None:
         # Before there is something to upgrade, the signal would end the process.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
@@ -126,6 +127,9 @@ class SlardarService(Service):
         self.upgrades: Upgrades | None = None
         #: Whoever started it, while twistd makes a daemon of it.
         self.terminal: Terminal | None = None
+        #: Lines about the settings as they were read last that are no mistakes.
+        self.notes: Callable[[], list[str]] = list
+        self._noted: set[str] = set()
         #: Another process serves, and this one ends.
         self._serves = self._has_left = False
         self._holds_store = True
@@ -189,6 +193,7 @@ class SlardarService(Service):
         _log.info(
             "slardar {version} is running ({build})", version=__version__, build=describe_build()
         )
+        self._note()
         for place in self._places:
             _log.info("requests on {place}", place=place)
         _log.info("control on {place}", place=self._control.place)
@@ -196,6 +201,13 @@ class SlardarService(Service):
         gc.collect()
         gc.freeze()
         self._tell_ready()
+
+    def _note(self) -> None:
+        """Log what is to be said of the settings, each line once."""
+        for line in self.notes():
+            if line not in self._noted:
+                self._noted.add(line)
+                _log.warn("{line}", line=line)
 
     def _tell_ready(self) -> None:
         """Requests are served: tell whoever waits for it.  The one place for that."""
@@ -347,6 +359,7 @@ class SlardarService(Service):
         except Exception:
             _log.failure("the configuration was not read again")
             return
+        self._note()
         before, self._settings = self._settings, settings
 
         def changed(keys: tuple[str, ...]) -> list[str]:
