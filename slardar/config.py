@@ -6,13 +6,14 @@ A settings object is frozen; the command line's options make a changed copy.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from slardar.errors import ConfigError, PartlyReadError
 from slardar.model.hook import OnError
+from slardar.model.inert import inert_settings
 from slardar.model.parse import CheckMode, check_name, parse_routes, parse_upstream
 from slardar.model.reader import Problems, joined, read_partly, shown
 from slardar.model.routes import Route
@@ -74,6 +75,9 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 class Health(Struct, frozen=True, forbid_unknown_fields=True):
     """Active heartbeats: seconds between two, and whether there are any."""
 
+    #: Keys of a later version, which are refused as such.
+    later: ClassVar[tuple[str, ...]] = ("timeout",)
+
     interval: Timeout = 5
     enabled: bool = True
 
@@ -125,6 +129,9 @@ Workers = Annotated[
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that is decided at the start."""
+
+    #: Keys of a later version, which are refused as such.
+    later: ClassVar[tuple[str, ...]] = ("access_log", "services", "streams", "tls", "trusted")
 
     listen: Annotated[tuple[str, ...], Meta(description="a list of endpoint strings")] = (
         "tcp:8080",
@@ -239,14 +246,17 @@ def _check(settings: Settings, problems: Problems) -> None:
 
 def load_file(path: str, check_mode: CheckMode | None = None) -> Settings:
     """The settings in a YAML file.  Reads the file, so it blocks: for the start only."""
-    settings, problems = read_config_file(path, check_mode)
+    settings, problems, _ = read_config_file(path, check_mode)
     if problems:
         raise ConfigError(problems)
     return settings
 
 
-def read_config_file(path: str, check_mode: CheckMode | None = None) -> tuple[Settings, list[str]]:
-    """What of a YAML file is right, and a line for each mistake, as :func:`read_settings`.
+def read_config_file(
+    path: str, check_mode: CheckMode | None = None
+) -> tuple[Settings, list[str], list[str]]:
+    """What of a YAML file is right, and a line for each mistake, as :func:`read_settings`;
+    and a line for each key that has no effect (:mod:`slardar.model.inert`).
 
     Reads the file, so it blocks.  Raises ConfigError for what is no YAML.
     """
@@ -260,4 +270,4 @@ def read_config_file(path: str, check_mode: CheckMode | None = None) -> tuple[Se
         raw = error.value
         problems += error.problems
     settings, more = read_settings(raw, path, check_mode)
-    return settings, problems + more
+    return settings, problems + more, [f"{path}: {line}" for line in inert_settings(raw)]

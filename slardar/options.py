@@ -23,6 +23,7 @@ from slardar.config import Settings, Workers, read_config_file
 from slardar.control.auth import check_endpoint
 from slardar.dataplane.sockets import EndpointNote
 from slardar.errors import ConfigError
+from slardar.model.inert import inert_settings, inert_upstreams
 from slardar.model.parse import parse_upstream, split_host_port
 from slardar.model.reader import shown
 from slardar.model.server import Upstream
@@ -31,6 +32,8 @@ from slardar.plugins import check_mode, check_store
 __all__ = ["Options", "check_listen"]
 
 _ENDPOINT = "expected a Twisted server endpoint such as tcp:8080"
+#: Kinds of endpoints that are refused for now, and what they are for.
+_LATER = {"haproxy": "the PROXY protocol", "ssl": "TLS", "tls": "TLS"}
 #: The bytes of a unix socket's path that Linux takes (``sun_path`` without its NUL).
 _MAX_PATH = 107
 
@@ -80,6 +83,8 @@ class Options(usage.Options):
 
     #: The configuration, once the options have been parsed.
     settings: Settings
+    #: What is no mistake, but should be known: a line for each key without effect.
+    notes: list[str]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -122,6 +127,8 @@ class Options(usage.Options):
             sys.stdout.write("".join(f"{line}\n" for line in error.problems))
             raise SystemExit(1) from None
         if self["check"]:
+            for line in [*self.notes, *_inert(self.settings)]:
+                sys.stderr.write(f"slardar: {line}\n")
             sys.stdout.write("ok\n")
             raise SystemExit(0)
         if self["config"] is not None:
@@ -143,9 +150,10 @@ class Options(usage.Options):
         problems: list[str] = []
         path = self["config"]
         settings = Settings()
+        notes: list[str] = []
         if path is not None:
             try:
-                settings, problems = read_config_file(path, check_mode)
+                settings, problems, notes = read_config_file(path, check_mode)
             except ConfigError as error:
                 problems = list(error.problems)
         settings = self._with_endpoints(settings, path, problems)
@@ -161,6 +169,11 @@ class Options(usage.Options):
             _collect(problems, _add_upstream, upstreams, text, given)
         if problems:
             raise ConfigError(problems)
+        amp = self["amp"]
+        if amp is not None:
+            # The option takes the place of the file's key.
+            notes = [line for line in notes if ": control.amp: " not in line]
+        self.notes = [*notes, *inert_settings(None, amp)]
         return msgspec.structs.replace(settings, upstreams=upstreams, **changes)
 
     def _with_endpoints(
@@ -197,6 +210,14 @@ class Options(usage.Options):
             settings = msgspec.structs.replace(settings, store=self["store"])
         _collect(problems, _check_store, settings.store, where)
         return settings
+
+
+def _inert(settings: Settings) -> list[str]:
+    """A line for each key of the upstreams that has no effect."""
+    return inert_upstreams(
+        (f"upstreams.{name}", upstream.source)
+        for name, upstream in settings.first_upstreams.items()
+    )
 
 
 def _collect(problems: list[str], check: Callable[..., None], *arguments: Any) -> None:
@@ -254,8 +275,10 @@ def check_listen(endpoint: str, where: str) -> None:
     itself, so what another kind wraps around it (a PROXY header, TLS) would be lost.
     """
     kind, _, rest = endpoint.partition(":")
-    if kind == "ssl":
-        raise ConfigError(f"{where}: ssl: is not available yet (TLS comes with a later version)")
+    if kind in _LATER:
+        raise ConfigError(
+            f"{where}: {kind}: is not available yet ({_LATER[kind]} comes with a later version)"
+        )
     if kind == "systemd":
         # What systemd passes is known only to the process that it starts.
         wanted = r"domain=(INET|INET6|UNIX):(index=[0-9]+|name=[^:]+)"

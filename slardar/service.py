@@ -37,6 +37,7 @@ from slardar.model.live import Live
 from slardar.notify import Notifier
 from slardar.options import Options
 from slardar.plugins import balancer_factory, check_mode, open_store
+from slardar.terminal import Terminal
 from slardar.upgrade.handover import Upgrades
 from slardar.upgrade.messages import Health, State
 from slardar.upgrade.predecessor import Predecessor, find_predecessor
@@ -74,10 +75,12 @@ def makeService(options: Options) -> SlardarService:
     except ConfigError as error:
         raise SystemExit(f"slardar: {error}") from None
     service = SlardarService(reactor, options.settings, options.read_again, predecessor)
+    service.notes = lambda: options.notes
     if options.parent is not None:
         # Before there is something to upgrade, the signal would end the process.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         service.upgrades = Upgrades(reactor, this_program(), options.parent, service)
+        service.terminal = Terminal(options.parent)
     return service
 
 
@@ -122,6 +125,11 @@ class SlardarService(Service):
         self._predecessor = predecessor
         #: How this process is upgraded; ``None`` where that is not twistd's to do.
         self.upgrades: Upgrades | None = None
+        #: Whoever started it, while twistd makes a daemon of it.
+        self.terminal: Terminal | None = None
+        #: Lines about the settings as they were read last that are no mistakes.
+        self.notes: Callable[[], list[str]] = list
+        self._noted: set[str] = set()
         #: Another process serves, and this one ends.
         self._serves = self._has_left = False
         self._holds_store = True
@@ -147,6 +155,8 @@ class SlardarService(Service):
             # Without handlers of ours these would end the process.
             signal.signal(signal.SIGHUP, self._hung_up)
             signal.signal(signal.SIGUSR2, self._asked_to_upgrade)
+        if self.terminal is not None:
+            self.terminal.hold()
         self._run(self._start())
 
     def _run(self, steps: Any) -> None:
@@ -183,6 +193,7 @@ class SlardarService(Service):
         _log.info(
             "slardar {version} is running ({build})", version=__version__, build=describe_build()
         )
+        self._note()
         for place in self._places:
             _log.info("requests on {place}", place=place)
         _log.info("control on {place}", place=self._control.place)
@@ -191,10 +202,19 @@ class SlardarService(Service):
         gc.freeze()
         self._tell_ready()
 
+    def _note(self) -> None:
+        """Log what is to be said of the settings, each line once."""
+        for line in self.notes():
+            if line not in self._noted:
+                self._noted.add(line)
+                _log.warn("{line}", line=line)
+
     def _tell_ready(self) -> None:
         """Requests are served: tell whoever waits for it.  The one place for that."""
         if not self.ready.called:
             self._notifier.serving()
+            if self.terminal is not None:
+                self.terminal.serving()
             self.ready.callback(None)
 
     async def _take_over(self, before: Predecessor) -> None:
@@ -339,6 +359,7 @@ class SlardarService(Service):
         except Exception:
             _log.failure("the configuration was not read again")
             return
+        self._note()
         before, self._settings = self._settings, settings
 
         def changed(keys: tuple[str, ...]) -> list[str]:
@@ -363,16 +384,20 @@ class SlardarService(Service):
         if self._predecessor is None:
             # Else the service is the predecessor, and goes on.
             self._notifier.failed(str(failure.value))
+        error = _one_line(failure.value)
         if failure.check(SlardarError, CannotListenError, OSError):
-            _log.critical("cannot start: {error}", error=_one_line(failure.value))
+            _log.critical("cannot start: {error}", error=error)
         else:
             _log.failure("cannot start", failure=failure)
+            error = f"a bug, of which the log says more: {failure.type.__name__}: {error}"
+        if self.terminal is not None:
+            self.terminal.say(f"cannot start: {error}")
         if self._predecessor is not None:
             self._predecessor.failed(f"it cannot start: {_one_line(failure.value)}")
         self.ready.addErrback(lambda _failure: None)
         self.ready.errback(failure)
         if self.parent is not None:
-            atexit.register(_end_with, 1)
+            atexit.register(_end_with, 1, self.terminal)
             self._reactor.callLater(0, _stop_reactor, self._reactor)
 
     def stopService(self) -> defer.Deferred[None]:
@@ -430,8 +455,10 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _end_with(code: int) -> None:
+def _end_with(code: int, terminal: Terminal | None) -> None:
     """twistd knows no exit code but that of a signal; this comes after all of it."""
     sys.stdout.flush()
     sys.stderr.flush()
+    if terminal is not None:
+        terminal.failed()
     os._exit(code)

@@ -124,7 +124,7 @@ routes: [{{host: a, path: /x, upstream: a}}]
         ("listen: [80]", "listen[0]: expected a string, got 80"),
         ("listen: []", "listen: expected at least one endpoint"),
         ("lisen: []", 'lisen: unknown key (did you mean "listen"?)'),
-        ("services: {}", "services: unknown key"),
+        ("services: {}", "services: services is not available yet"),
         ("5: 1", "[5]: unknown key"),
         ("control: []", "control: expected an object, got []"),
         ("control: {htp: x}", 'control.htp: unknown key (did you mean "http"?)'),

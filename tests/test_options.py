@@ -163,7 +163,7 @@ def test_endpoints_that_can_be_listened_on(endpoint: str) -> None:
         ("tcp6:x", "expected a Twisted server endpoint such as tcp:8080, got"),
         ("unix", "expected a Twisted server endpoint such as tcp:8080, got"),
         ("unix:x:mode=rw", "expected a Twisted server endpoint such as tcp:8080, got"),
-        ("haproxy:tcp:80", "expected a Twisted server endpoint such as tcp:8080, got"),
+        ("haproxy:tcp:80", "haproxy: is not available yet (the PROXY protocol"),
         ("stdio:", "expected a Twisted server endpoint such as tcp:8080, got"),
         ("tcp:65536", "expected a port from 0 to 65535, got 65536"),
         ("tcp:-1", "expected a port from 0 to 65535, got -1"),
@@ -258,11 +258,16 @@ def test_balancer_that_does_not_exist_is_refused(folder: Path) -> None:
 
 
 def test_check_says_ok(capsys: pytest.CaptureFixture[str]) -> None:
-    """On stdout, with exit code 0."""
+    """On stdout, with exit code 0; what has no effect is said on stderr."""
     with pytest.raises(SystemExit) as caught:
         settings("--config", "f.yaml", "--check")
     assert caught.value.code == 0
-    assert capsys.readouterr() == ("ok\n", "")
+    out, err = capsys.readouterr()
+    assert out == "ok\n"
+    assert err == (
+        "slardar: f.yaml: control.amp: taken, but without effect: the AMP channel comes with a"
+        " later version\n"
+    )
 
 
 def test_check_lists_every_mistake(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -28,6 +28,7 @@ from slardar.errors import ConfigError, ConflictError, NotFoundError, SlardarErr
 from slardar.interfaces import IForgetfulStore, IPlane, IStore
 from slardar.model.change import Change, StoredState
 from slardar.model.hook import Hook, HookKey, parse_hook
+from slardar.model.inert import inert_upstreams
 from slardar.model.parse import (
     CheckMode,
     check_name,
@@ -125,6 +126,9 @@ class Actions:
         self._snapshot = Snapshot.build(
             stored.version, upstreams, routes, self._settings.default_upstream, hooks
         )
+        self._tell_inert(
+            (self._place(name), upstream.source) for name, upstream in upstreams.items()
+        )
         if hooks:
             await self._plane.check_stored(hooks)
         await self._plane.apply(self._snapshot, list(upstreams))
@@ -150,6 +154,15 @@ class Actions:
         except Exception as error:
             self._not_usable("routes", error)
             return ()
+
+    def _place(self, name: str) -> str:
+        """An upstream's key path for the log, with the store where that has given it."""
+        return f"{'store: ' if name in self._stored else ''}upstreams.{name}"
+
+    def _tell_inert(self, sources: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+        """Log which keys have no effect."""
+        for line in inert_upstreams(sources):
+            _log.warn("{line}", line=line)
 
     def _not_usable(self, where: str, error: Exception) -> None:
         reason = str(error) if isinstance(error, ConfigError) else f"{where}: {error!r}"
@@ -421,6 +434,7 @@ class Actions:
     async def _commit(self, following: Next, who: str) -> int:
         """Store a change and make it the configuration of now; answers the version."""
         what = describe_change(self._snapshot, following)
+        before = self._snapshot
         change = Change(following.kind, following.name, following.value, who, self._clock())
         try:
             version = await self._store.commit(self._snapshot.version, change)
@@ -443,6 +457,12 @@ class Actions:
             who=who,
             what=f": {what}" if what else "",
         )
+        # Those that were there before, with the same value, have been told.
+        self._tell_inert(
+            (f"upstreams.{name}", _new_keys(before.upstreams.get(name), upstream))
+            for name in following.changed
+            if (upstream := following.snapshot.upstreams.get(name)) is not None
+        )
         return version
 
     def _not_applied(self, failure: Any, following: Next, version: int) -> None:
@@ -460,6 +480,12 @@ class Actions:
 
 class _NothingChanged(Exception):
     """There is nothing to be done."""
+
+
+def _new_keys(before: Upstream | None, after: Upstream) -> Mapping[str, Any]:
+    """What of an upstream as it was written is new."""
+    known = {} if before is None else before.source
+    return {key: value for key, value in after.source.items() if known.get(key) != value}
 
 
 def _written_routes(routes: tuple[Route, ...]) -> list[Any]:

@@ -96,7 +96,10 @@ def _walk(cls: Any, raw: object, path: str, problems: Problems) -> dict[str, Any
     for key, value in raw.items():
         known = fields.get(key) if isinstance(key, str) else None
         if known is None:
-            problems.add(joined(path, key), "unknown key" + _hint(key, fields))
+            if key in getattr(cls, "later", ()):
+                problems.add(joined(path, key), f"{key} is not available yet")
+            else:
+                problems.add(joined(path, key), "unknown key" + _hint(key, fields))
             continue
         attribute, kind, _ = known
         before = len(problems.lines)

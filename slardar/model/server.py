@@ -7,7 +7,7 @@ with is :class:`Upstream`, made from it by ``slardar.model.parse``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -83,6 +83,12 @@ class LevelBody(Struct, frozen=True, forbid_unknown_fields=True):
 
 class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     """An upstream as it is written; the defaults are lua-resty-checkups'."""
+
+    #: Keys of a later version, which are refused as such.
+    later: ClassVar[tuple[str, ...]] = (
+        *("access_log", "deadline", "dns_service", "hedge", "hints", "interval", "panic"),
+        *("proxy_protocol", "public", "queue", "retry_budget", "rise"),
+    )
 
     servers: tuple[Server, ...] = ()
     #: Instead of ``servers``: a list of levels, or an object of named clusters.

@@ -1,0 +1,67 @@
+"""Keys that are taken and checked, but have no effect in this version.
+
+They are part of what users of upyun/slardar have in their stores, so they are not refused.
+Whoever gives one is told once, in the log, that nothing comes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+__all__ = ["inert_settings", "inert_upstream", "inert_upstreams"]
+
+_HEARTBEATS = "heartbeats come with a later version"
+_AMP = "the AMP channel comes with a later version"
+_BACKUP = "in a cluster the order of its levels decides"
+
+#: Of an upstream, all about heartbeats.
+_UPSTREAM = ("enable", "typ", "sensibility")
+
+
+def inert_upstream(source: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Key and reason of each such key in an upstream as it was written."""
+    for key in _UPSTREAM:
+        if key in source:
+            yield key, _HEARTBEATS
+    if "query" in (source.get("http_opts") or ()):
+        yield "http_opts.query", _HEARTBEATS
+    cluster = source.get("cluster")
+    if cluster:
+        levels = cluster.values() if isinstance(cluster, Mapping) else cluster
+        if any(server.get("backup") for level in levels for server in level["servers"]):
+            yield "cluster.servers.backup", _BACKUP
+
+
+def inert_upstreams(sources: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """A line for each such key in any of the upstreams, given with their places
+    (``upstreams.a``): of many that have it, the first is named."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for place, source in sources:
+        for one in inert_upstream(source):
+            found.setdefault(one, []).append(place)
+    lines = []
+    for (key, reason), places in found.items():
+        more = f" (and in {len(places) - 1} more)" if len(places) > 1 else ""
+        lines.append(_line(f"{places[0]}.{key}{more}", reason))
+    return lines
+
+
+def inert_settings(raw: object, amp: str | None = None) -> list[str]:
+    """A line for each such key in the plain data of a configuration file, and for the
+    option ``--amp``."""
+    lines = []
+    if isinstance(raw, Mapping):
+        health = raw.get("health")
+        if isinstance(health, Mapping):
+            lines += [_line(f"health.{key}", _HEARTBEATS) for key in health]
+        control = raw.get("control")
+        if isinstance(control, Mapping) and "amp" in control and amp is None:
+            lines.append(_line("control.amp", _AMP))
+    if amp is not None:
+        lines.append(_line("--amp", _AMP))
+    return lines
+
+
+def _line(place: str, reason: str) -> str:
+    return f"{place}: taken, but without effect: {reason}"

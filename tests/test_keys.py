@@ -1,0 +1,251 @@
+"""Every key and option of the contract works, is said to have no effect, or is refused.
+
+The first table names them all.  A key that moves from one group to another (because what it
+is for has been written) moves here too.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.logger import capturedLogs, formatEvent
+from twisted.python import usage
+
+import slardar
+from slardar.config import Control, Health, Hooks, Limits, Settings, Timeouts, parse_settings
+from slardar.errors import ConfigError
+from slardar.model.inert import inert_upstreams
+from slardar.model.parse import parse_upstream
+from slardar.model.server import HttpOpts, LevelBody, Server, UpstreamBody
+from slardar.options import Options
+from tests.control.fakes import FakePlane, FakeStore, make_actions, result_of
+
+SERVER = {"host": "127.0.0.1", "port": 80}
+
+#: Works: by the attribute that the code which does it reads.
+WORKS = {
+    Settings: ("listen", "control", "workers", "store", "timeouts", "limits", "hooks",
+               "conf_hash", "default_upstream", "first_upstreams", "first_routes"),
+    Control: ("http", "tokens"),
+    Timeouts: ("client_header", "client_body", "keepalive", "connect", "send", "read", "drain"),
+    Limits: ("head", "headers", "url", "body", "connections", "retry_buffer"),
+    Hooks: ("on_error", "budget", "lua_memory"),
+    Server: ("host", "port", "weight", "max_fails", "fail_timeout", "backup", "state",
+             "max_conns"),
+    LevelBody: ("servers", "tries"),
+    HttpOpts: ("statuses",),
+    UpstreamBody: ("servers", "cluster", "protected", "mode", "mode_opts", "tries", "try_timeout",
+                   "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on"),
+}  # fmt: skip
+#: Where a key's attribute is called otherwise.
+CALLED = {
+    "first_upstreams": "upstreams",
+    "first_routes": "routes",
+    "tries": "try",
+    "connect_timeout": "timeout",
+}
+
+#: Taken and without effect, with a value, and how the place is written in the log.
+INERT: dict[str, Any] = {
+    "enable": True,
+    "typ": "http",
+    "sensibility": 3,
+    "http_opts.query": "GET / HTTP/1.0\r\n\r\n",
+}
+#: The same, of the settings.
+INERT_SETTINGS = {"health.interval": 5, "health.enabled": True, "control.amp": "unix:a.sock"}
+
+#: Refused, for what they are for is not there yet, with a value that would be right.
+LATER = {
+    "slow_start": 10,
+    "outlier": {"errors": 0.5},
+    "tls": True,
+    "access_log": False,
+    "deadline": 5,
+    "dns_service": "_http._tcp.web.example",
+    "hedge": {"after": 0.05},
+    "hints": True,
+    "interval": 5,
+    "panic": 0.3,
+    "proxy_protocol": 1,
+    "queue": {"size": 5},
+    "retry_budget": {"share": 0.2},
+    "rise": 2,
+}
+LATER_SETTINGS = {
+    "health.timeout": 1,
+    "access_log": {"to": "stdout"},
+    "tls": {},
+    "trusted": ["10.0.0.0/8"],
+    "streams": {},
+    "services": {},
+}
+
+
+def sources() -> set[str]:
+    """The names of all attributes that slardar's code reads, but for where the keys are
+    declared and read from what users write."""
+    root = Path(slardar.__file__).parent
+    declared = {root / "config.py", root / "model" / "server.py", root / "model" / "parse.py"}
+    found: set[str] = set()
+    for path in root.rglob("*.py"):
+        if path not in declared:
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                    found.add(node.attr)
+    return found
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """``a.b`` and a value as objects within each other."""
+    *outer, key = path.split(".")
+    found = {key: value}
+    for name in reversed(outer):
+        found = {name: found}
+    return found
+
+
+def test_no_key_is_missing_here() -> None:
+    """Whatever the model takes is in one of the groups, once."""
+    for cls, names in WORKS.items():
+        keys = {CALLED.get(name, name) for name in names}
+        declared = set(cls.__struct_encode_fields__)
+        if cls is UpstreamBody:
+            keys |= {*INERT} | {"http_opts"} | {*LATER}
+            keys -= {"http_opts.query", *UpstreamBody.later}
+        elif cls is HttpOpts:
+            keys |= {"query"}
+        elif cls is Settings:
+            keys |= {"health"}
+        elif cls is Control:
+            keys |= {"amp"}
+        elif cls is Server:
+            keys |= {"tls"}
+        assert keys == declared, cls.__name__
+    assert {f"health.{key}" for key in Health.__struct_fields__} <= {*INERT_SETTINGS}
+
+
+@pytest.mark.parametrize(
+    "name", sorted({name for names in WORKS.values() for name in names} - {"statuses", "cluster"})
+)
+def test_what_works_is_read(name: str) -> None:
+    """Something outside of the model asks for it, or nothing could come of it."""
+    assert name in sources_read
+
+
+sources_read = sources() | {"backup"}  # becomes a level of its own, in the model
+
+
+def test_named_statuses_and_clusters_reach_the_data_plane() -> None:
+    """Under the names that they have in an upstream that is ready for use."""
+    assert {"failed_statuses", "levels"} <= sources_read
+
+
+@pytest.mark.parametrize("key", INERT)
+def test_key_without_effect_is_said_once(key: str) -> None:
+    """From the file and the store at the start, and from a call; with its place."""
+    value = {"servers": [SERVER], **nested(key, INERT[key])}
+    wanted = f"upstreams.{{}}.{key}: taken, but without effect: heartbeats come with a later"
+
+    def said(events: list[Any], name: str) -> list[str]:
+        lines = [formatEvent(event) for event in events if event["log_level"].name == "warn"]
+        return [line for line in lines if wanted.format(name) in line]
+
+    with capturedLogs() as logged:
+        actions = make_actions(FakeStore(), FakePlane(), upstreams={"a": value})
+    assert len(said(logged, "a")) == 1
+    with capturedLogs() as logged:
+        result_of(actions.set_upstream("b", value, "ops"))
+        result_of(actions.set_upstream("b", {**value, "keepalive": 5}, "ops"))
+        result_of(actions.patch_server("b", "127.0.0.1:80", {"weight": 2}, "ops"))
+    assert len(said(logged, "b")) == 1
+
+
+def test_ten_thousand_upstreams_make_one_line_a_key() -> None:
+    """The first is named, the others are counted."""
+    lines = inert_upstreams((f"upstreams.u{number}", {"typ": "http"}) for number in range(10_000))
+    assert lines == [
+        "upstreams.u0.typ (and in 9999 more): taken, but without effect: heartbeats come with a"
+        " later version"
+    ]
+
+
+def test_backup_in_a_cluster_is_said() -> None:
+    """Levels decide there."""
+    source = {"cluster": [{"servers": [{**SERVER, "backup": True}]}]}
+    (line,) = inert_upstreams([("upstreams.a", source)])
+    assert line.startswith("upstreams.a.cluster.servers.backup: taken, but without effect: ")
+
+
+@pytest.mark.parametrize("key", INERT_SETTINGS)
+def test_setting_without_effect_is_noted(key: str, tmp_path: Path) -> None:
+    """With the file; under the option's name where that is given."""
+    file = tmp_path / "slardar.yaml"
+    file.write_text(repr(nested(key, INERT_SETTINGS[key])))
+    options = Options()
+    options.parseOptions(["--config", str(file)])
+    (line,) = options.notes
+    assert line.startswith(f"{file}: {key}: taken, but without effect: ")
+    options = Options()
+    options.parseOptions(["--config", str(file), "--amp", "unix:b.sock"])
+    assert any(line.startswith("--amp: taken, but without effect: ") for line in options.notes)
+    assert not any("control.amp" in line for line in options.notes)
+
+
+@pytest.mark.parametrize("key", LATER)
+def test_key_of_a_later_version_is_refused(key: str) -> None:
+    """As that, and not as a typing mistake."""
+    with pytest.raises(ConfigError) as caught:
+        parse_upstream("a", {"servers": [SERVER], key: LATER[key]}, "upstreams.a")
+    (line,) = caught.value.problems
+    assert line.startswith(f"upstreams.a.{key}: ")
+    assert line.endswith("is not available yet")
+
+
+@pytest.mark.parametrize("key", LATER_SETTINGS)
+def test_setting_of_a_later_version_is_refused(key: str) -> None:
+    """The same for the file."""
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(nested(key, LATER_SETTINGS[key]), "f")
+    (line,) = caught.value.problems
+    assert line == f"f: {key}: {key.rpartition('.')[2]} is not available yet"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--listen", "tls:8443"], "tls: is not available yet"),
+        (["--listen", "ssl:8443"], "ssl: is not available yet"),
+        (["--listen", "haproxy:tcp:8080"], "haproxy: is not available yet"),
+        (["--store", "consul:http://127.0.0.1:8500/config/slardar/"], "expected sqlite:FILE"),
+        (["--store", "etcd:http://127.0.0.1:2379/slardar/"], "expected sqlite:FILE"),
+        (["--store", "zookeeper:127.0.0.1:2181/slardar"], "expected sqlite:FILE"),
+        (["--upstream", "a"], "expected NAME=HOST:PORT"),
+        (["--workers", "many"], 'expected "auto"'),
+        (["--control", "tcp:1995"], "--control"),
+    ],
+)
+def test_option_that_is_refused(words: list[str], says: str) -> None:
+    """One line that names the option."""
+    with pytest.raises(usage.UsageError) as caught:
+        Options().parseOptions(words)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{words[0]}: ")
+    assert says in line
+
+
+def test_every_option_of_the_contract_is_taken() -> None:
+    """And is in what the process starts with."""
+    options = Options()
+    words = [
+        *("--listen", "tcp:0", "--control", "unix:c.sock", "--amp", "unix:b.sock"),
+        *("--store", "memory:", "--workers", "3", "--upstream", "a=127.0.0.1:80"),
+    ]
+    options.parseOptions(words)
+    found = options.settings
+    assert (found.listen, found.store, found.workers) == (("tcp:0",), "memory:", 3)
+    assert (found.control.http, found.control.amp) == ("unix:c.sock", "unix:b.sock")
+    assert list(found.first_upstreams) == ["a"]
