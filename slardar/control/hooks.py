@@ -147,11 +147,11 @@ class HookActions:
     def summary(self) -> list[dict[str, Any]]:
         """For ``/status``: each hook's version and state."""
         tally = self._plane.hook_tally()
-        keys = ("language", "name", "version", "state")
+        keys = ("language", "name", "version", "state", "error")
         found = []
         for _, hook in sorted(self._snapshot().hooks.items()):
             about = self._shown(hook, tally)
-            found.append({key: about[key] for key in keys})
+            found.append({key: about[key] for key in keys if key in about})
         return found
 
     def _known(self, language: str, name: str) -> Hook:

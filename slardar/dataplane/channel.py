@@ -119,6 +119,13 @@ class Channel(ChannelBase):
         """Whether bytes still wait for the kernel to take them."""
         return bool(self._out or self._gathered)
 
+    @property
+    def held(self) -> int:
+        """How many bytes wait here, for the kernel to take them."""
+        out, gathered = self._out, self._gathered
+        size = 0 if out is None else len(out)
+        return size if gathered is None else size + len(gathered)
+
     def write(self, data: Any) -> bool:
         """Send bytes, now as far as the kernel takes them; keeps no reference to them.
 

@@ -129,6 +129,11 @@ class Listener:
         self.deadline = 0.0
         self._watch()
 
+    @property
+    def held(self) -> int:
+        """See :class:`slardar.dataplane.channel.Channel`; nothing."""
+        return 0
+
     def failed(self) -> None:
         """A bug met while accepting one client must not end the listener: rest."""
         self.deadline = self._poller.clock.now + _REST

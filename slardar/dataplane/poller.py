@@ -22,8 +22,10 @@ import fcntl
 import os
 import select
 import socket
+import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -68,7 +70,7 @@ class Poller:
     So are ``move()``, if it appends itself to ``moving``, ``tell_moved(size)``, if it
     appends itself and the size to ``moved``, and both parts of a
     :class:`slardar.http1.sides.Step` that is appended to ``steps`` with it and a key while
-    ``gathering``.  None of them may block.
+    ``gathering``.  None of them may block.  Its ``held`` are the bytes that wait in it.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -116,6 +118,8 @@ class Poller:
         self._sweep.clock = reactor
         #: The call that goes on with a sweep that took too long.
         self._next_sweep: Any = None
+        #: Gives the process room where the kernel has refused it some.
+        self.out_of_memory: Callable[[], None] | None = None
         #: One system call a batch.
         self.clock = Clock(time.monotonic())
 
@@ -207,6 +211,13 @@ class Poller:
     def __len__(self) -> int:
         return len(self._channels)
 
+    def buffered(self) -> int:
+        """Bytes that channels hold for their peers; a millisecond for ten thousand."""
+        size = 0
+        for channel in self._channels.values():
+            size += channel.held
+        return size
+
     # For the reactor.
 
     def fileno(self) -> int:
@@ -225,8 +236,11 @@ class Poller:
         the reactor for it would take 6 µs (measured).
         """
         self.begin_turn()
-        while self.left > 0 and not self._over and self.handle_batch():
-            pass
+        try:
+            while self.left > 0 and not self._over and self.handle_batch():
+                pass
+        except MemoryError:
+            self._abandon()
         if self.arrived or self._held or self.moving or self._keys:
             self._go_on_later()
 
@@ -243,6 +257,26 @@ class Poller:
     def _go_on(self) -> None:
         self._next = None
         self.doRead()
+
+    def _abandon(self) -> None:
+        """There was no memory to go on with a batch, outside of any channel's own code:
+        the channels that it was about have lost something, and are closed."""
+        if self.out_of_memory is not None:
+            self.out_of_memory()
+        channels = [one for one, _ in self.arrived]
+        channels += [step[0] for step in self.steps]
+        channels += [one for one, _ in self.moved]
+        channels += self.moving
+        channels += self.unsent
+        for waiting in (self.arrived, self.steps, self.moved, self.moving, self.unsent):
+            waiting.clear()
+        self.gathering = self._in_batch = False
+        closing, self._closing = self._closing, []
+        for sock in closing:
+            sock.close()
+        for channel in channels:
+            if self._has(channel):
+                channel.failed()
 
     def handle_batch(self) -> bool:
         """Handle one batch of events, at most ``left``, or what is left of one; False if
@@ -473,12 +507,14 @@ class Poller:
         What becomes of it is the channel's own business (a listener goes on); one
         that fails even at that is closed.
         """
-        _log.failure("error on {channel!r}", channel=channel)
         try:
+            if isinstance(sys.exc_info()[1], MemoryError) and self.out_of_memory is not None:
+                self.out_of_memory()
+            _log.failure("error on {channel!r}", channel=channel)
             channel.failed()
         except Exception:
-            _log.failure("error while closing {channel!r}", channel=channel)
             channel.close()
+            _log.failure("error while closing {channel!r}", channel=channel)
 
 
 # Not as a decorator: mypyc compiles no class that has one.

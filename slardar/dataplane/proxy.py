@@ -17,9 +17,10 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet import defer
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -39,6 +40,7 @@ from slardar.health import shared
 from slardar.health.rules import is_available
 from slardar.hooks.checker import Item
 from slardar.hooks.checking import Checker, NoCheckError
+from slardar.hooks.memory import LOOK, Limits, MemoryWatch, limits_of
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
 from slardar.hooks.runner import Runner
 from slardar.http1.conversation import Conversation
@@ -61,6 +63,12 @@ _ROOM_PAUSE = 1.0
 #: Seconds that a change waits for the first lookups of its servers' names: more than a
 #: server of names in the same network takes, less than anybody notices.
 _SOON = 0.15
+#: Bytes of memory that a connection takes besides what waits in its buffers, that an
+#: upstream takes, and that its selection and pools do: twice what was measured, with 10
+#: servers each.  What these are is not counted as hooks'.
+_CHANNEL = 8 << 10
+_UPSTREAM = 8 << 10
+_SELECTION = 16 << 10
 #: Seconds between two looks whether a draining plane is empty.
 _DRAIN_LOOK = 0.05
 #: Seconds that a draining plane leaves open connections without a request: what their
@@ -115,6 +123,16 @@ class _Held(Step):
                 downstream.begun(exchange)
 
 
+class HookMemory(NamedTuple):
+    """How much the hooks of a worker may hold, who is told, and whether the kernel is to
+    see to it (see :class:`slardar.hooks.memory.MemoryWatch`)."""
+
+    limits: Limits
+    suspended: Callable[[int, str], None]
+    grown: Callable[[], None]
+    has_wall: bool = False
+
+
 @implementer(IPlane)
 class DataPlane(Entry):
     """Serves requests in this process.
@@ -122,6 +140,7 @@ class DataPlane(Entry):
     ``make_balancer(mode)`` gives the factory of a balancer by its name (normally
     ``slardar.plugins.balancer_factory``).  ``on_health(upstream, peer)`` is called when
     requests have put a server out of service or brought it back; it must not block.
+    ``hook_memory`` is for a worker.
     """
 
     def __init__(
@@ -133,6 +152,7 @@ class DataPlane(Entry):
         resolver: Resolver | None = None,
         on_health: Callable[[str, Peer], None] | None = None,
         make_runner: Callable[[Hooks], Runner] | None = None,
+        hook_memory: HookMemory | None = None,
     ) -> None:
         self._reactor = reactor
         self._refusals = RefusalLog(reactor.callLater)
@@ -145,6 +165,13 @@ class DataPlane(Entry):
         self._runner: Runner | None = None
         #: Looks at code; ``None`` where hooks run in engines of somebody's own.
         self._checker = Checker(reactor, settings.hooks) if make_runner is None else None
+        self._hook_memory = hook_memory
+        #: What hooks hold, once there have been any.
+        self._memory: MemoryWatch | None = None
+        self._memory_looks = LoopingCall(self._look_at_memory)
+        self._memory_looks.clock = reactor
+        #: Bytes in the buffers of connections, at the last look.
+        self._buffered = 0
         self._began = reactor.seconds()
         self._live = live
         self._make_balancer = make_balancer
@@ -266,6 +293,10 @@ class DataPlane(Entry):
         self._resolver.stop()
         self._poller.stop()
         self._refusals.flush()
+        if self._memory_looks.running:
+            self._memory_looks.stop()
+        if self._memory is not None:
+            self._memory.close()
 
     def _dismiss_idle(self) -> None:
         """Let go of the clients that have nothing under way and nothing on its way."""
@@ -597,7 +628,54 @@ class DataPlane(Entry):
         if self._runner is None and not hooks:
             return
         runner = self.runner()
+        if self._memory is None:
+            self._watch_memory(runner)
         self.hooks = runner if runner.load(hooks) else None
+
+    def _watch_memory(self, runner: Runner) -> None:
+        """What the process has now is no hook's; from now on it is looked at."""
+        known = self._hook_memory
+        self._sum_buffers()
+        if known is None:
+            # Somebody else's process, or one that cannot be done without.
+            memory = MemoryWatch(limits_of(1), self._expected_memory, runner.suspend)
+        else:
+            memory = MemoryWatch(
+                known.limits,
+                self._expected_memory,
+                runner.suspend,
+                known.suspended,
+                known.grown,
+                known.has_wall,
+            )
+        self._memory = memory
+        runner.watch(memory)
+        self._poller.out_of_memory = memory.ran_out
+        self._memory_looks.start(LOOK)
+
+    def _look_at_memory(self) -> None:
+        assert self._memory is not None
+        try:
+            self._sum_buffers()
+            self._memory.look()
+        except MemoryError:
+            self._memory.ran_out()
+
+    def _sum_buffers(self) -> None:
+        self._buffered = self._poller.buffered()
+
+    def _expected_memory(self) -> int:
+        """Bytes that connections, requests and the configuration account for, and those
+        that Lua has a limit of its own for."""
+        return (
+            (0 if self._runner is None else self._runner.held)
+            + self._buffered
+            + len(self._poller) * _CHANNEL
+            + self.exchanges * self.retry_buffer
+            + self.bodies.held
+            + len(self._snapshot.upstreams) * _UPSTREAM
+            + len(self.selections) * _SELECTION
+        )
 
     def check_hook(
         self, language: str, name: str, code: str, modules: Mapping[str, str] | None
@@ -640,6 +718,8 @@ class DataPlane(Entry):
     def suspend_hook(self, mark: int, reason: str = "") -> None:
         """Do not run this version of a hook any more, nor load it if it is not yet."""
         self.runner().suspend(mark, reason)
+        if reason and self._memory is not None:
+            self._memory.collect()
 
     def refuse_hooks(self, reasons: Mapping[int, str]) -> None:
         """Do not load the versions that have these marks, for these reasons."""

@@ -25,11 +25,16 @@ from typing import Any, Final, TypeVar
 
 from slardar.errors import ConfigError
 
-__all__ = ["MAX_MEMORY", "Budget", "OutOfBudget", "OutOfMemory", "charge", "check"]
+__all__ = ["MAX_MEMORY", "NOTICED", "Budget", "OutOfBudget", "OutOfMemory", "charge", "check"]
 
 #: Bytes that the large values made in one call may have together, freed ones included.
 #: Small ones are bounded by the time that it takes to make them.
 MAX_MEMORY: Final = 32 << 20
+
+#: Whether the memory of the process is to be looked at after the call under way
+#: (:mod:`slardar.hooks.memory`): a tick has come, or it has made much.
+NOTICED: Final = [False]
+_MUCH: Final = 1 << 20
 
 #: Ticks in one budget.  The first one in a call starts its clock, so a call is stopped
 #: after one budget at the earliest and one and two fifths at the latest, plus what the
@@ -101,6 +106,8 @@ def charge(size: int) -> None:
     if used > MAX_MEMORY and _call.running:
         _call.over = OutOfMemory
         raise OutOfMemory
+    if used > _MUCH:
+        NOTICED[0] = True
     _call.used = used
 
 
@@ -115,6 +122,7 @@ def check() -> None:
 
 
 def _tick(signum: int, frame: FrameType | None) -> None:
+    NOTICED[0] = True
     if not _call.running:
         return
     now = thread_time()

@@ -11,6 +11,7 @@ from slardar.errors import ConfigError
 from slardar.hooks.engine import Engine, Log, ScriptError
 from slardar.hooks.engines import MakeEngine
 from slardar.hooks.loaded import Loaded, Stage, mark_of, module_versions, used_modules
+from slardar.hooks.memory import MemoryWatch
 from slardar.hooks.script import Script
 from slardar.hooks.suspensions import Suspensions, modules_in_service
 from slardar.model.hook import Code, Hook, HookKey
@@ -45,6 +46,8 @@ class Loader:
         self._mark = mark
         self._make_engine = make_engine
         self._log = log
+        #: Knows what hooks hold, where somebody asks.
+        self.memory: MemoryWatch | None = None
         self._engines: dict[str, Engine] = {}
         #: By path, version and time.
         self._loaded: dict[tuple[str, str, float], Loaded] = {}
@@ -74,6 +77,8 @@ class Loader:
                 if stage.versions():
                     stages[hook.path] = stage
         self.stages = stages
+        if self.memory is not None:
+            self.memory.keep(set(self._loaded.values()))
 
     def _stage(self, hook: Hook, find: Callable[[Code | None], Loaded | None]) -> Stage:
         stage = Stage(hook, hook.on_error or self._settings.on_error)
@@ -126,6 +131,8 @@ class Loader:
             return Loaded(hook.path, code, None, self._suspensions.refused[mark], used)
         sources = {name: module.code for name, module in modules.items()}
         self._mark[1] = (self._mark[1] + 1) & 0xFFFFFFFF
+        memory = self.memory
+        before = 0 if memory is None else memory.used()
         self._mark[0] = mark
         try:
             script = self.engine(hook.language).load(hook.name, code.code, sources)
@@ -141,12 +148,16 @@ class Loader:
             _log.error("{path} is not in service: {error}", path=hook.path, error=error)
         else:
             used |= module_versions(script.requires, modules)
-        return Loaded(hook.path, code, script, error, used)
+        found = Loaded(hook.path, code, script, error, used)
+        if memory is not None:
+            memory.note(found, memory.used() - before)
+        return found
 
     def suspend(self, mark: int, reason: str = "") -> None:
         """Do not run a version any more, nor load it if it is not yet.
 
-        ``reason`` is shown, where there is more to say than that it failed too often.
+        ``reason`` is shown, where there is more to say than that it failed too often: it
+        holds too much, which is let go.
         """
         self._suspensions.marks.add(mark)
         if reason:
@@ -155,6 +166,8 @@ class Loader:
             if loaded.mark == mark and not loaded.suspended:
                 loaded.suspended = True
                 loaded.error = reason
+                if reason and loaded.script is not None:
+                    loaded.script.take_back()
                 _log.error(
                     "{path} (version {version}) is suspended until it is activated again{why}",
                     path=loaded.path,
@@ -173,6 +186,11 @@ class Loader:
             engine = self._make_engine(language, self._settings, {}, self._log)
             self._engines[language] = engine
         return engine
+
+    @property
+    def held(self) -> int:
+        """Bytes that scripts hold within limits of their engines."""
+        return sum(engine.held for engine in self._engines.values())
 
     def check(
         self, language: str, name: str, code: str, modules: Mapping[str, str] | None

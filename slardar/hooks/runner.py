@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from slardar.config import Hooks
 from slardar.hooks import shadow
+from slardar.hooks.budget import NOTICED
 from slardar.hooks.effects import (
     apply_reply,
     apply_request,
@@ -28,9 +29,10 @@ from slardar.hooks.effects import (
 )
 from slardar.hooks.engine import Engine
 from slardar.hooks.engines import MakeEngine, make_engine
-from slardar.hooks.loaded import Loaded, Stage
+from slardar.hooks.loaded import Loaded, Pressure, Stage
 from slardar.hooks.loading import Loader
 from slardar.hooks.logs import HookLog
+from slardar.hooks.memory import MemoryWatch
 from slardar.hooks.objects import Answer, HookRequest, HookResponse
 from slardar.hooks.report import HookReport, ShadowReport, reports_of
 from slardar.hooks.script import HookFailure
@@ -93,8 +95,16 @@ class Runner(HooksBase):
         #: ``route(host, path)`` is the name of the upstream that these lead to, or ``None``;
         #: the data plane sets it.
         self.route: Any = None
+        #: Who looks at the memory, and what of that each call asks for.
+        self._memory: MemoryWatch | None = None
+        self._pressure = Pressure()
         self._sampler = shadow.Sampler()
         self._unused: Hooked | None = None
+
+    def watch(self, memory: MemoryWatch) -> None:
+        """Let ``memory`` look after calls, and keep account of them where it wants to."""
+        self._memory = self._loader.memory = memory
+        self._pressure = memory.pressure
 
     # Loading.
 
@@ -128,6 +138,11 @@ class Runner(HooksBase):
     ) -> frozenset[str]:
         """See :meth:`slardar.hooks.loading.Loader.check`."""
         return self._loader.check(language, name, code, modules)
+
+    @property
+    def held(self) -> int:
+        """See :attr:`slardar.hooks.loading.Loader.held`."""
+        return self._loader.held
 
     def suspend(self, mark: int, reason: str = "") -> None:
         """Do not run a version any more: it failed too often, here or elsewhere, or what
@@ -259,7 +274,10 @@ class Runner(HooksBase):
         mark[0] = loaded.mark
         began = _now() if is_timed else 0
         try:
-            script.on_request(seen)
+            if self._pressure.is_high and self._memory is not None:
+                self._memory.run(loaded, script.on_request, seen)
+            else:
+                script.on_request(seen)
         except HookFailure as failure:
             self._failed(loaded, failure, stats)
         except Exception as error:
@@ -272,6 +290,8 @@ class Runner(HooksBase):
                 stats.took(_now() - began)
             else:
                 stats.ended()
+            if NOTICED[0]:
+                self._look()
         _restore(context, before)
         return None
 
@@ -385,7 +405,10 @@ class Runner(HooksBase):
         mark[0] = loaded.mark
         began = _now() if is_timed else 0
         try:
-            script.on_response(request, seen)
+            if self._pressure.is_high and self._memory is not None:
+                self._memory.run(loaded, script.on_response, request, seen)
+            else:
+                script.on_response(request, seen)
         except HookFailure as failure:
             self._failed(loaded, failure, stats)
         except Exception as error:
@@ -398,13 +421,26 @@ class Runner(HooksBase):
                 stats.took(_now() - began)
             else:
                 stats.ended()
+            if NOTICED[0]:
+                self._look()
         _restore(context, before)
         return None
+
+    def _look(self) -> None:
+        """A call of a hook has made much, or taken long."""
+        NOTICED[0] = False
+        if self._memory is not None:
+            self._memory.look()
 
     # Failures.
 
     def _broken(self, loaded: Loaded, error: Exception, stats: CallStats) -> None:
-        """The engine raised what it must not: a mistake of ours, told in full."""
+        """The engine raised what it must not: a mistake of ours, told in full, or what
+        there was no memory for, not even for saying so."""
+        if isinstance(error, MemoryError):
+            failure = HookFailure("memory", f"{loaded.path}: MemoryError")
+            self._failed(loaded, failure, stats)
+            return
         _log.failure("{path}: the engine failed", path=loaded.path)
         self._failed(loaded, HookFailure("error", f"{type(error).__name__}"), stats)
 

@@ -53,6 +53,11 @@ class Script:
     def close(self) -> None:
         """It is not called any more; a second call does nothing."""
 
+    def take_back(self) -> None:
+        """Let go all that it keeps between calls; those that are still to come, for
+        requests that it has seen, raise HookFailure."""
+        self.close()
+
     def __del__(self) -> None:
         # Requests under way hold on to the versions that they began with, and nobody is
         # told when the last of them has ended, but by this.

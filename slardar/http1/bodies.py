@@ -38,15 +38,21 @@ class BodyOwner(Protocol):
 class BodyRoom:
     """The room for all waiting bodies of a process, ``size`` bytes."""
 
-    __slots__ = ("_waiting", "free")
+    __slots__ = ("_size", "_waiting", "free")
 
     def __init__(self, size: int = ROOM) -> None:
+        self._size = size
         self.free = size
         #: Those that hold something, in the order in which they began.
         self._waiting: dict[WaitingBody, None] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def held(self) -> int:
+        """Bytes of the bodies that wait."""
+        return self._size - self.free
 
     def take(self, body: WaitingBody, size: int) -> None:
         """So many more bytes are held for ``body``."""

@@ -66,6 +66,13 @@ class HookWatch:
         if known and self._suspensions.failed(mark, self._seconds()):
             self._put_out(mark, "it failed too often")
 
+    def heavy(self, mark: int, reason: str) -> None:
+        """A worker has suspended a version for what it holds."""
+        suspensions = self._suspensions
+        if mark in suspensions.paths and mark not in suspensions.marks:
+            suspensions.reasons[mark] = reason
+            self._put_out(mark, reason)
+
     def worker_ended(self, worker: int, running: int, hung: bool) -> None:
         """A worker has ended, and its last note was that it ran version ``running``.
 

@@ -30,8 +30,10 @@ __all__ = [
     "Done",
     "Drain",
     "FromWorker",
+    "Grown",
     "Health",
     "HookFailed",
+    "HookHeavy",
     "Listening",
     "Ping",
     "Report",
@@ -87,7 +89,7 @@ class Whole(Struct, tag="whole", frozen=True):
 class Begin(Struct, tag="begin", frozen=True):
     """The first message to a worker: what it is to serve, and how."""
 
-    #: Its number: 0 is ``worker-0``.
+    #: Its number: 0 is ``worker-0``; and how many there are.
     number: int
     settings: Settings
     #: A :class:`Whole`, which is put into JSON once for all workers.
@@ -107,6 +109,7 @@ class Begin(Struct, tag="begin", frozen=True):
     reasons: dict[int, str] = {}
     #: Those that must not be loaded, and why.
     refused: dict[int, str] = {}
+    count: int = 1
 
 
 class Change(Struct, tag="change", frozen=True):
@@ -206,8 +209,20 @@ class HookFailed(Struct, tag="failed", frozen=True):
     mark: Annotated[int, Meta(ge=0, le=2**32)]
 
 
+class HookHeavy(Struct, tag="heavy", frozen=True):
+    """The worker has suspended a version of a hook, which holds too much memory."""
+
+    mark: Annotated[int, Meta(ge=0, le=2**32)]
+    reason: Text
+
+
+class Grown(Struct, tag="grown", frozen=True):
+    """The worker has much more memory than its hooks account for: it wants to be
+    replaced."""
+
+
 ToWorker = Begin | Whole | Change | SuspendHook | TakeSettings | Health | Ping | Drain | Listening
-FromWorker = Report | Health | HookFailed
+FromWorker = Report | Health | HookFailed | HookHeavy | Grown
 
 _to_worker: Any = msgspec.json.Decoder(ToWorker)
 _whole = msgspec.json.Decoder(Whole)

@@ -33,7 +33,16 @@ from slardar.model.server import Server
 from slardar.model.snapshot import Snapshot
 from slardar.workers import messages
 from slardar.workers.hook_watch import HookWatch
-from slardar.workers.messages import Done, FromWorker, Health, HookFailed, Report, ServerReport
+from slardar.workers.messages import (
+    Done,
+    FromWorker,
+    Grown,
+    Health,
+    HookFailed,
+    HookHeavy,
+    Report,
+    ServerReport,
+)
 from slardar.workers.process import ANSWER, SPARE, START, WorkerGone, WorkerProcess, spawn
 from slardar.workers.slot import Slot
 from slardar.workers.tally import Tally
@@ -49,6 +58,10 @@ _ATTEMPTS = 3
 #: Seconds until the next spare worker is started: later than the worker that the one
 #: before has become, and not at once where they cannot live.
 _SPARE_DELAY = 3.0
+#: Bytes that workers which have been replaced may have together, beyond those of a worker
+#: without hooks: those that cannot be had back, while an upload keeps a worker alive.
+_LEFT = 256 << 20
+_USUAL = 64 << 20
 #: Seconds that draining workers have beyond ``timeouts.drain`` to end by themselves.
 _MARGIN = 1.0
 
@@ -287,6 +300,7 @@ class Workers:
                 suspended=self._hooks.suspended,
                 reasons=self._hooks.reasons,
                 refused=self._hooks.refused,
+                count=len(self._slots),
             )
         )
 
@@ -295,8 +309,6 @@ class Workers:
             process.kill(f"it could not begin: {answer.error}")
             return
         process.ready_at = self._reactor.seconds()
-        if self._snapshot.hooks:
-            process.hooks_loaded()
         slot.has_served = True
         _log.info("{worker} (pid {pid}) serves", worker=slot.name, pid=process.pid)
         if all(slot.process is None or slot.process.ready_at is not None for slot in self._slots):
@@ -341,8 +353,18 @@ class Workers:
         self._last_look = now
         for process in [*self._processes()]:
             process.check(late)
-            if process.is_too_large(now) and not self._stopping:
-                self._replace(process)
+        if self._leaving:
+            self._bound_leaving()
+
+    def _bound_leaving(self) -> None:
+        """End by force what a machine has no room for, the largest first."""
+        sizes = {process: max(0, process.memory() - _USUAL) for process in self._leaving}
+        left = sum(sizes.values())
+        for process in sorted(sizes, key=sizes.__getitem__, reverse=True):
+            if left <= _LEFT:
+                break
+            left -= sizes[process]
+            process.kill("it was replaced, and has too much memory to go on for long")
 
     def _replace(self, process: WorkerProcess) -> None:
         """Start another one in its place, and let it finish what it has under way."""
@@ -428,7 +450,6 @@ class Workers:
             confirmations.append((process, answer))
         versions = {}
         refusals = []
-        reloaded = bool(message.hooks or message.gone_hooks)
         for process, confirmation in confirmations:
             try:
                 done = await confirmation
@@ -438,8 +459,6 @@ class Workers:
                 refusals.append(f"{process.name}: {done.error}")
             else:
                 versions[process.name] = done.version
-                if reloaded:
-                    process.hooks_loaded()
         if refusals:
             raise WorkerError("; ".join(refusals))
         return {"workers": versions}
@@ -557,9 +576,16 @@ class Workers:
     # What workers say; whatever it is, it is about servers that there are.
 
     def _took(self, process: WorkerProcess, message: FromWorker) -> None:
+        if isinstance(message, HookHeavy):
+            # Of one that is leaving, too: it is everybody's hook.
+            self._hooks.heavy(message.mark, message.reason)
+            return
         if process in self._leaving:
             return
-        if isinstance(message, Report):
+        if isinstance(message, Grown):
+            if not self._stopping and self._slots[process.number].process is process:
+                self._replace(process)
+        elif isinstance(message, Report):
             self._tally.take(process.number, message, self._known(message.servers))
             self._hooks.reported(process.number, (*message.hooks, *message.shadows))
         elif isinstance(message, HookFailed):

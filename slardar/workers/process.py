@@ -49,10 +49,6 @@ _LAST_WORDS = 0.2
 _LAST_BYTES = 0.5
 #: Bytes of one message of a worker; its reports are of at most 1,000 servers.
 _MAX_MESSAGE = 16 * 2**20
-#: Pages (256 MiB) that a worker may take beyond what it had when its hooks were loaded,
-#: and for how many seconds it may have more.
-_GROWTH = (256 << 20) // resource.getpagesize()
-_LARGE_FOR = 5.0
 #: Signals by which a process ends that has done what no process may.
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
 #: Variables that are no business of a process that serves requests.
@@ -109,10 +105,6 @@ class WorkerProcess(ProcessProtocol):
         self._used = 0.0
         #: The call in which it hung, once it is killed for that.
         self._hung_in: Noted | None = None
-        #: Pages of memory when its hooks were loaded last, and since when (the reactor's
-        #: seconds) there are far more of them.
-        self.first_pages = 0
-        self.large_since: float | None = None
         self.take_place(number)
 
     def take_place(self, number: int) -> None:
@@ -244,30 +236,14 @@ class WorkerProcess(ProcessProtocol):
     def _pong(self, answer: Done) -> None:
         self._asked = None
 
-    def pages(self) -> int:
-        """The memory that it has in use, in pages; 0 if that cannot be told."""
+    def memory(self) -> int:
+        """The bytes of its own that it has in use; 0 if that cannot be told."""
         try:
             with open(f"/proc/{self.pid}/statm", "rb") as file:
-                return int(file.read().split()[1])
+                fields = file.read().split()
+            return (int(fields[1]) - int(fields[2])) * resource.getpagesize()
         except (OSError, IndexError, ValueError):
             return 0
-
-    def hooks_loaded(self) -> None:
-        """It has loaded its hooks anew: what it has in use now is what it needs."""
-        self.first_pages = self.pages()
-        self.large_since = None
-
-    def is_too_large(self, now: float) -> bool:
-        """Whether its memory has been far above that for a while; looked at twice a second.
-
-        ``now`` is in the reactor's seconds.
-        """
-        if not self.first_pages or self.pages() - self.first_pages <= _GROWTH:
-            self.large_since = None
-            return False
-        if self.large_since is None:
-            self.large_since = now
-        return now - self.large_since >= _LARGE_FOR
 
     def kill(self, reason: str, hangs: bool = False) -> None:
         """End it by force."""

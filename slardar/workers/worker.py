@@ -28,12 +28,14 @@ from typing import Any
 
 from twisted.internet import defer, error
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger, globalLogBeginner
+from twisted.logger import ILogObserver, LogEvent, Logger, globalLogBeginner
+from zope.interface import implementer
 
 from slardar.config import Hooks
 from slardar.dataplane.descriptors import raise_descriptor_limit
-from slardar.dataplane.proxy import DataPlane
+from slardar.dataplane.proxy import DataPlane, HookMemory
 from slardar.errors import ConfigError, SlardarError
+from slardar.hooks.memory import limits_of
 from slardar.hooks.runner import Runner
 from slardar.model.hook import Hook, HookKey
 from slardar.model.live import Live
@@ -43,7 +45,7 @@ from slardar.plugins import balancer_factory
 from slardar.workers import messages
 from slardar.workers.commands import FIRST_SOCKET, LINK, MARK, Link, OneLink
 from slardar.workers.marks import BEATS, LARGEST, open_mark
-from slardar.workers.messages import Done, Health, HookFailed, Report
+from slardar.workers.messages import Done, FromWorker
 from slardar.workers.relay import LineLog
 from slardar.workers.reporting import Reporter
 
@@ -63,7 +65,8 @@ _log = Logger("slardar.worker")
 class Worker:
     """Does what the director's messages say.
 
-    ``ended()`` is called when there is nothing left to do.
+    ``ended()`` is called when there is nothing left to do.  ``is_alone``: the process is
+    the worker's, which may limit it.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Worker:
         ended: Any,
         first_socket: int = FIRST_SOCKET,
         mark: Any = None,
+        is_alone: bool = False,
     ) -> None:
         self._reactor = reactor
         self._ended = ended
@@ -87,6 +91,7 @@ class Worker:
         self._mark = mark
         self._beats = LoopingCall(self._beat)
         self._beats.clock = reactor
+        self._is_alone = is_alone
         self._reporter = Reporter(reactor, self._live, self._send)
 
     # What the director says.
@@ -155,6 +160,12 @@ class Worker:
             balancer_factory,
             on_health=self._reporter.health_changed,
             make_runner=self._make_runner,
+            hook_memory=HookMemory(
+                limits_of(message.count),
+                self._reporter.hook_heavy,
+                self._reporter.grown,
+                self._is_alone,
+            ),
         )
         snapshot = _snapshot(messages.decode_whole(message.snapshot))
         for mode in {"wrr", *(upstream.mode for upstream in snapshot.upstreams.values())}:
@@ -242,7 +253,7 @@ class Worker:
         snapshot.default_upstream = message.default_upstream
         return snapshot
 
-    def _send(self, message: Report | Health | HookFailed) -> None:
+    def _send(self, message: FromWorker) -> None:
         # If nobody takes it, the link has ended, and the worker with it.
         self.link.send(messages.encode(message)).addErrback(lambda _failure: None)
 
@@ -313,13 +324,29 @@ def _end_with_the_director(fd: int) -> None:
     os._exit(1)
 
 
+@implementer(ILogObserver)
+def end_without_memory(event: LogEvent) -> None:
+    """End the process if there was no memory for something that is no connection's and no
+    hook's: nobody knows what of it has been done, and a replacement begins anew.
+
+    Such an error is caught by the reactor, and logged.  What the data plane logs has cost
+    one connection, and is over.
+    """
+    failure = event.get("log_failure")
+    if failure is None or not isinstance(failure.value, MemoryError):
+        return
+    if event.get("log_namespace") != "slardar.dataplane":
+        os._exit(1)
+
+
 def main() -> None:
     """Serve until the director says otherwise."""
     from twisted.internet import reactor  # noqa: TID251
 
     # Where a worker hangs is the first question about one that does.
     faulthandler.register(signal.SIGUSR1, file=2, all_threads=False)
-    globalLogBeginner.beginLoggingTo([LineLog(2)], redirectStandardIO=False)
+    observers = [LineLog(2), end_without_memory]
+    globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False)
     raise_descriptor_limit()
     thread = threading.Thread(target=_end_with_the_director, args=(os.dup(LINK),), daemon=True)
     thread.start()
@@ -331,7 +358,7 @@ def main() -> None:
         except error.ReactorNotRunning:
             pass
 
-    worker = Worker(the_reactor, ended, mark=open_mark(MARK))
+    worker = Worker(the_reactor, ended, mark=open_mark(MARK), is_alone=True)
     os.set_blocking(LINK, False)
     the_reactor.adoptStreamConnection(LINK, socket.AF_UNIX, OneLink(worker.link))
     os.close(LINK)

@@ -215,6 +215,8 @@ def test_word_of_the_director_arrives(message: Any) -> None:
     "message",
     [
         messages.HookFailed(MARK),
+        messages.HookHeavy(MARK, "it held too much"),
+        messages.Grown(),
         msgspec.structs.replace(REPORT, hooks=(ABOUT,), shadows=(SHADOW,)),
     ],
 )
@@ -234,6 +236,8 @@ def about(place: int, value: Any, of: Any = ABOUT) -> bytes:
     "data",
     [
         b'{"type":"failed"}', b'{"type":"failed","mark":-1}', b'{"type":"failed","mark":"x"}',
+        b'{"type":"heavy","mark":5}', b'{"type":"heavy","mark":-1,"reason":""}',
+        b'{"type":"heavy","mark":5,"reason":"%s"}' % (b"x" * 1001),
         b'{"type":"failed","mark":4294967297}', b'{"type":"failed","mark":1.5}',
         about(0, "x" * 301), about(0, None), about(1, -1), about(1, 2**33), about(2, "fine"),
         about(3, "x" * 1001), about(4, -1), about(5, 2**60), about(6, 1.5),

@@ -48,8 +48,8 @@ class FakeProcess:
         self.sockets = list(sockets)
         self.inherited = len(self.sockets)
         self.last_mark = 0
-        self.hung = self.large = False
-        self.loads_of_hooks = 0
+        self.hung = False
+        self.size = 0
         self.told: list[Any] = []
         self.waiting: list[Deferred[Done]] = []
         self.kills: list[str] = []
@@ -71,11 +71,8 @@ class FakeProcess:
 
     load = tell
 
-    def hooks_loaded(self) -> None:
-        self.loads_of_hooks += 1
-
-    def is_too_large(self, now: float) -> bool:
-        return self.large
+    def memory(self) -> int:
+        return self.size
 
     def _do(self, message: Any) -> Done:
         if self.answers:

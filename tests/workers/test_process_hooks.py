@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from slardar.workers import messages, process
+from slardar.workers import messages
 from slardar.workers.marks import BEATS, CALLS, RUNNING, Mark, make_mark, open_mark
 from slardar.workers.messages import Done
 from slardar.workers.process import ANSWER, SILENCE, START
@@ -255,75 +255,12 @@ def test_worker_that_talked_nonsense_did_not_hang() -> None:
 # Memory.
 
 
-def test_pages_of_a_process_are_read() -> None:
-    """Its own resident ones; of a process that there is not, none."""
+def test_memory_of_a_process_is_read() -> None:
+    """What it has of its own; of a process that there is not, none."""
     worker = ready()
     worker.process.pid = os.getpid()
     with open("/proc/self/status", encoding="ascii") as file:
-        (line,) = [line for line in file if line.startswith("VmRSS:")]
-    pages = int(line.split()[1]) * 1024 // process.resource.getpagesize()
-    assert worker.process.pages() == pytest.approx(pages, rel=0.2)
+        (line,) = [line for line in file if line.startswith("RssAnon:")]
+    assert worker.process.memory() == pytest.approx(int(line.split()[1]) * 1024, rel=0.2)
     worker.process.pid = 2**22 + 1
-    assert worker.process.pages() == 0
-
-
-class Memory:
-    """A worker whose memory is what the test says, in MiB."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.worker = ready()
-        self.size = 100
-        page = process.resource.getpagesize()
-        patched: Any = self.worker.process
-        monkeypatch.setattr(patched, "pages", lambda: (self.size << 20) // page)
-
-    def look(self, seconds: float = 0.5) -> bool:
-        """Look at it after a while."""
-        self.worker.clock.advance(seconds)
-        return self.worker.process.is_too_large(self.worker.clock.seconds())
-
-
-def test_worker_without_hooks_may_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections take memory, too."""
-    memory = Memory(monkeypatch)
-    memory.size = 10_000
-    assert not any(memory.look() for _ in range(40))
-
-
-def test_worker_that_stays_large_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More than 256 MiB above what it had, for five seconds without a break."""
-    memory = Memory(monkeypatch)
-    memory.worker.process.hooks_loaded()
-    memory.size = 356
-    assert not any(memory.look() for _ in range(40))
-    memory.size = 357
-    assert [memory.look() for _ in range(12)] == [False] * 10 + [True] * 2
-
-
-def test_peak_is_no_growth(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is given back in time counts from the beginning."""
-    memory = Memory(monkeypatch)
-    memory.worker.process.hooks_loaded()
-    for _ in range(5):
-        memory.size = 400
-        assert not any(memory.look() for _ in range(9))
-        memory.size = 100
-        assert not memory.look()
-
-
-def test_hooks_loaded_anew_are_a_new_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They may need more than those before."""
-    memory = Memory(monkeypatch)
-    memory.worker.process.hooks_loaded()
-    memory.size = 400
-    assert not any(memory.look() for _ in range(9))
-    memory.worker.process.hooks_loaded()
-    assert not any(memory.look() for _ in range(20))
-
-
-def test_worker_that_cannot_be_looked_at_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may have ended just now."""
-    memory = Memory(monkeypatch)
-    memory.worker.process.hooks_loaded()
-    memory.size = 0
-    assert not any(memory.look() for _ in range(20))
+    assert worker.process.memory() == 0

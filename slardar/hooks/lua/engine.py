@@ -50,6 +50,11 @@ class LuaEngine(Engine):
         #: The bytes in use before the last call.
         self._before = self.runtime.used
 
+    @property
+    def held(self) -> int:
+        """See :meth:`Engine.held`."""
+        return self.runtime.used
+
     def check(self, name: str, code: str) -> frozenset[str]:
         """See :meth:`Engine.check`."""
         if not isinstance(code, str) or len(code) > MAX_CODE:

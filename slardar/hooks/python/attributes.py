@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping
 from types import MethodType
 from typing import Any, Final
 
+from slardar.hooks.budget import charge
 from slardar.hooks.headers import Headers
 from slardar.hooks.objects import READABLE, WRITABLE, Query
 from slardar.hooks.python.limits import (
     ATOMS,
     CONTAINERS,
     ITERABLE,
+    KEPT,
     MAX_ITEMS,
     SHOWN,
     SMALL,
@@ -192,8 +194,10 @@ def write_item(value: Any) -> Any:
     kind = type(value)
     if kind not in _TAKES_ITEMS:
         raise TypeError(f"the items of {name_of(value)} cannot be set")
-    if kind is dict and len(value) >= MAX_ITEMS:
-        check_size(len(value) + 1)
+    if kind is dict:
+        if len(value) >= MAX_ITEMS:
+            check_size(len(value) + 1)
+        charge(KEPT)
     return value
 
 

@@ -64,7 +64,8 @@ class PythonEngine(Engine):
     def load(self, name: str, code: str, modules: Mapping[str, str]) -> PythonScript:
         """See :class:`slardar.hooks.engine.Engine`."""
         loaded: dict[str, Namespace] = {}
-        found = self._run(name, self._code(name, code), modules, loaded, (name,))
+        everything: list[dict[str, Any]] = []
+        found = self._run(name, self._code(name, code), modules, loaded, (name,), everything)
         entries: dict[str, Callable[..., Any]] = {}
         for entry, parameters in _ENTRIES.items():
             function = found.get(entry)
@@ -89,6 +90,7 @@ class PythonEngine(Engine):
             frozenset(loaded),
             self._code(name, code).reads_body
             or any(self._code(module, modules[module]).reads_body for module in loaded),
+            everything,
         )
 
     def _code(self, name: str, code: str) -> Compiled:
@@ -110,8 +112,12 @@ class PythonEngine(Engine):
         modules: Mapping[str, str],
         loaded: dict[str, Namespace],
         path: tuple[str, ...],
+        everything: list[dict[str, Any]],
     ) -> dict[str, Any]:
-        """Run the body of a script or a module; answers the names that it has bound."""
+        """Run the body of a script or a module; answers the names that it has bound.
+
+        ``everything`` gets what holds its values, and those of its modules.
+        """
         own: dict[str, Namespace] = {}
         for module, line in made.requires.items():
             if module not in loaded:
@@ -127,7 +133,7 @@ class PythonEngine(Engine):
                 if len(path) > 50:
                     raise ScriptError(f"{name}: line {line}: expected fewer levels of modules")
                 names = self._run(
-                    module, self._code(module, code), modules, loaded, (*path, module)
+                    module, self._code(module, code), modules, loaded, (*path, module), everything
                 )
                 loaded[module] = Namespace(module, names)
             own[module] = loaded[module]
@@ -138,7 +144,9 @@ class PythonEngine(Engine):
         self._budget.start()
         try:
             self._budget.run(FunctionType(made.code, names))
-            return _Names(names)
+            bound = _Names(names)
+            everything += (names, bound)
+            return bound
         except (Exception, OutOfBudget) as error:
             failure = failed(name, error, self.budget)
         finally:

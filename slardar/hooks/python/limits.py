@@ -13,6 +13,8 @@ from slardar.hooks.budget import charge
 __all__ = [
     "ATOMS",
     "CONTAINERS",
+    "KEPT",
+    "KEPT_ITEM",
     "MAX_BITS",
     "MAX_ITEMS",
     "MAX_TEXT",
@@ -34,8 +36,13 @@ MAX_BITS: Final = 4096
 MAX_WEIGHT: Final = 10_000
 #: Levels of such a container.
 MAX_DEPTH: Final = 50
-#: What is smaller is not counted.
+#: What is smaller is not counted when it is made, for most of it is gone with the next
+#: line; it is when it is put where it may stay.
 SMALL: Final = 256
+#: Bytes of an entry of a dict or a set; and of an item of a list with what it is likely
+#: to hold, a small text or a number of its own.
+KEPT: Final = 100
+KEPT_ITEM: Final = 64
 
 ATOMS: Final = frozenset((str, int, float, bool, bytes, type(None)))
 CONTAINERS: Final = frozenset((list, tuple, dict, set, frozenset))
@@ -54,14 +61,15 @@ def bounded(value: Any) -> Any:
         if type(value) is str:
             if size > MAX_TEXT:
                 raise ValueError(f"expected a text of at most {MAX_TEXT} characters, got {size}")
-            charge(size)
+            # A character is one byte, two or four, by the widest of them.
+            charge(value.__sizeof__())
         elif type(value) is bytes:
             if size > MAX_TEXT:
                 raise ValueError(f"expected at most {MAX_TEXT} bytes, got {size}")
             charge(size)
         else:
             check_size(size)
-            charge(size * (8 if type(value) in (list, tuple) else 100))
+            charge(size * (8 if type(value) in (list, tuple) else KEPT))
     return value
 
 
@@ -87,7 +95,8 @@ def listed(items: Any) -> list[Any]:
     made = list(items)
     if len(made) > SMALL:
         check_size(len(made))
-        charge(len(made) * 8)
+        # Each character that is not of Latin-1 becomes a text of its own.
+        charge(len(made) * (8 if kind is not str or items.isascii() else 84))
     return made
 
 

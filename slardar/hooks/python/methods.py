@@ -12,6 +12,8 @@ from typing import Any, Final
 from slardar.hooks.budget import charge
 from slardar.hooks.python.limits import (
     ATOMS,
+    KEPT,
+    KEPT_ITEM,
     MAX_ITEMS,
     MAX_TEXT,
     bounded,
@@ -90,7 +92,7 @@ def _charge_parts(value: Any, arguments: tuple[Any, ...], named: dict[str, Any])
         parts = min(parts, limit + 1)
     if between is not None and type(between) in (str, bytes):
         check_size(parts)
-    charge(parts * 60)
+    charge(parts * 60 + value.__sizeof__())
 
 
 def _checked_coding(encoding: Any, errors: Any) -> tuple[str, str]:
@@ -165,11 +167,13 @@ def _translate(value: str, table: Any) -> str:
 def _append(value: list[Any], one: Any) -> None:
     if len(value) >= MAX_ITEMS:
         check_size(len(value) + 1)
+    charge(KEPT_ITEM)
     value.append(one)
 
 
 def _insert(value: list[Any], place: int, one: Any) -> None:
     check_size(len(value) + 1)
+    charge(KEPT_ITEM)
     value.insert(place, one)
 
 
@@ -236,6 +240,7 @@ def _get(value: dict[Any, Any], key: Any, default: Any = None) -> Any:
 
 def _setdefault(value: dict[Any, Any], key: Any, default: Any = None) -> Any:
     check_size(len(value) + 1)
+    charge(KEPT)
     return value.setdefault(check_key(key), default)
 
 
@@ -274,6 +279,7 @@ def add_all(value: set[Any], items: Any) -> set[Any]:
 
 def _add(value: set[Any], one: Any) -> None:
     check_size(len(value) + 1)
+    charge(KEPT)
     value.add(check_key(one))
 
 

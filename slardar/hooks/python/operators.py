@@ -20,6 +20,7 @@ from slardar.hooks.python.limits import (
     MAX_BITS,
     MAX_ITEMS,
     MAX_TEXT,
+    SMALL,
     bounded,
     check_key,
     check_size,
@@ -39,8 +40,10 @@ _MAX_SEARCH: Final = 1 << 24
 
 def integer(value: Any) -> Any:
     """An integer, or a float, that is not too large."""
-    if type(value) is int and value.bit_length() > MAX_BITS:
-        raise ValueError(f"expected an integer of at most {MAX_BITS} bits")
+    if type(value) is int and value.bit_length() > SMALL:
+        if value.bit_length() > MAX_BITS:
+            raise ValueError(f"expected an integer of at most {MAX_BITS} bits")
+        charge(value.bit_length() >> 3)
     if type(value) is complex:
         raise ValueError("expected no root of a negative number")
     return value
