@@ -366,7 +366,7 @@ class Channel(ChannelBase):
                 if size > SMALL:
                     # Much is handled while it is in the cache; and the shared buffer is
                     # the next one's.
-                    self._poller.few = 0
+                    self._poller.much = True
                     self.protocol.received(self, _BULK_VIEW[:size])
                     return
                 data = bytes(_BULK_VIEW[:size])
@@ -376,7 +376,7 @@ class Channel(ChannelBase):
             else:
                 data = self.sock.recv(READ_SIZE)
                 if len(data) > SMALL:
-                    self._poller.few = 0
+                    self._poller.much = True
                     self.protocol.received(self, data)
                     return
         except BlockingIOError:

@@ -82,7 +82,7 @@ class Listener:
 
     def readable(self) -> None:
         """Clients wait to be accepted."""
-        self._poller.few = 0
+        self._poller.much = True
         for _ in range(_BURST):
             if self._events == 0 or not self._accept():
                 return
