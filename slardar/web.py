@@ -231,7 +231,7 @@ class StreamingRequest(Request):
             # The server is asked whether it wants the body; twisted.web must not
             # say so on its own.
             expects = self.requestHeaders.hasHeader(b"expect")
-            if expects:
+            if expects and self.clientproto == b"HTTP/1.1":
                 self._awaited = True
                 self._timeout = self.channel.setTimeout(None)
             self._passage = found.pass_on(self)

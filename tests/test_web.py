@@ -752,6 +752,17 @@ async def test_streaming_expect_waits_for_the_server(embedded: Embedded) -> None
     assert origin.seen() == []
 
 
+@pytest_twisted.ensureDeferred
+async def test_streaming_expect_of_http_1_0(embedded: Embedded) -> None:
+    """It is ignored, so the client's time runs as ever."""
+    await single(embedded, StreamingRequest, timeout=0.2)
+    client = await embedded.connect()
+    await client.send(
+        b"POST /p HTTP/1.0\r\nHost: app\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+    )
+    await client.until(lambda: client.ended)
+
+
 @pytest.mark.parametrize("streams", [True, False])
 @pytest_twisted.ensureDeferred
 async def test_upgrade_required(embedded: Embedded, streams: bool) -> None:

@@ -80,7 +80,7 @@ async def served() -> AsyncIterator[Served]:
 async def hasty() -> AsyncIterator[Served]:
     """One whose timeouts are short."""
     served = await _serving(
-        Limits(body=1_000_000), linger=0.5, read=0.5, client_body=20, client_header=20
+        Limits(body=1_000_000), linger=0.5, read=1, client_body=20, client_header=20
     )
     yield served
     await served.end()
@@ -277,14 +277,14 @@ def test_refused_upload_gets_its_reply(
 @pytest.mark.parametrize("who", REFUSERS)
 @in_thread
 def test_refused_upload_of_a_slow_client(hasty: Served, origin: MakeOrigin, who: str) -> None:
-    """Each piece gives it ``timeouts.linger`` again: three times as long in all here."""
+    """Each piece gives it ``timeouts.linger`` again: longer than that in all."""
     _serve_refusers(hasty, origin)
     host, status = REFUSERS[who]
     if who != "limits.body":
         hasty.run(setattr, hasty.plane, "max_body", 1 << 30)
     with hasty.client() as client:
         client.ask("/in", host, "POST", "Content-Length: 2000000")
-        for _ in range(15):
+        for _ in range(7):
             threading.Event().wait(0.1)
             client.send(b"x" * 6000)
         got = client.reply()

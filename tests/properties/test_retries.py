@@ -265,7 +265,7 @@ ALL = frozenset(("connect", "error", "timeout", "status"))
 FINE = Use(0, "200")
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=400)
+@settings(derandomize=True, deadline=None, database=None, max_examples=250)
 @given(cases)
 @example(
     # A hint from a server that breaks, then an idle connection that was closed.
