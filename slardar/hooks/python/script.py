@@ -43,7 +43,7 @@ class PythonScript(Script):
             self._run_with(self._request, request)
             return
         except (Exception, OutOfBudget) as error:
-            failure = failed(self.name, error, self._budget.seconds)
+            failure = failed(self.name, error, self._budget.seconds, _line_of(self._request))
         # Out here it has no context, which would hold on to all that the hook had.
         raise failure
 
@@ -55,7 +55,7 @@ class PythonScript(Script):
             self._budget.run(self._response, request, response)
             return
         except (Exception, OutOfBudget) as error:
-            failure = failed(self.name, error, self._budget.seconds)
+            failure = failed(self.name, error, self._budget.seconds, _line_of(self._response))
         raise failure
 
     def close(self) -> None:
@@ -64,3 +64,8 @@ class PythonScript(Script):
             self._open = False
             self._request = self._response = None
             self._budget.stop()
+
+
+def _line_of(function: Any) -> int:
+    line: int = function.__code__.co_firstlineno
+    return line
