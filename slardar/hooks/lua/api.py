@@ -27,6 +27,8 @@ __all__ = ["Api"]
 
 #: Bytes of an answer's body, of all that is said together.
 _MAX_BODY: Final = 1 << 20
+#: Bytes of a path, a query or a URL, whose characters are looked at one by one.
+_MAX_URL: Final = 1 << 16
 #: Lines that one call may log, and characters of each.
 _MAX_LINES: Final = 100
 _MAX_LINE: Final = 4096
@@ -105,6 +107,7 @@ class Api:
 
     @crossing
     def set_args(self, text: str) -> None:
+        _check_length(text, "set_uri_args: expected a query")
         if _CONTROLS.search(text):
             raise ValueError("set_uri_args: expected a query without control characters")
         made = quote_from_bytes(bytes_of(text), _IN_ARGS)
@@ -112,6 +115,7 @@ class Api:
 
     @crossing
     def set_uri(self, path: str) -> None:
+        _check_length(path, "set_uri: expected a path")
         if not path:
             raise ValueError("attempt to use zero-length uri")
         if path[0] != "/" or _CONTROLS.search(path):
@@ -259,6 +263,7 @@ class Api:
         outcome = self._outcome
         if outcome.said is not None:
             raise ValueError("attempt to redirect after sending out the headers")
+        _check_length(url, "redirect: expected a URL")
         made = HookRequest(b"GET", b"/", [b""])
         if status != int(status):
             raise ValueError(f"redirect: expected a status, got {status!r}")
@@ -324,6 +329,11 @@ class Api:
             "regex_names": group_names,
             "seed": lambda: time.time_ns() % 2**31,
         }
+
+
+def _check_length(text: str, expected: str) -> None:
+    if len(text) > _MAX_URL:
+        raise ValueError(f"{expected} of at most {_MAX_URL} bytes")
 
 
 def _plain(value: Any) -> Any:
