@@ -36,6 +36,7 @@ REQUEST_PATH = (
     "dataplane/pool",
     "dataplane/selection",
     "health/rules",
+    "hooks/cputime",
     "hooks/effects",
     "hooks/headers",
     "hooks/loaded",

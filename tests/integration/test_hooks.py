@@ -275,6 +275,29 @@ def test_failures_are_told(run: Callable[..., Slardar]) -> None:
     assert 1 <= log.count(line) <= 2
 
 
+def test_call_that_takes_long_in_one_function_is_stopped(run: Callable[..., Slardar]) -> None:
+    """Through views, iterators and patterns: a failure, and soon, for whoever asks."""
+    slardar = run("--workers", "1", "--store", "memory:")
+    search = (
+        "box = {n: text for text in ['a' * 1048575 + 'c'] for n in range(65536)}\n"
+        "def on_request(request):\n    return 'a' * 1048575 + 'b' in box.values()\n"
+    )
+    put(slardar, "python", f"script.{HOST}", search)
+    began = time.monotonic()
+    assert statuses(slardar, 2) == [500, 500]
+    until(lambda: hook(slardar)["errors"] == 2, "both calls have failed")
+    assert time.monotonic() - began < PATIENCE
+    assert "budget" in json.dumps(hook(slardar)) or "50 ms" in slardar.output()
+    assert slardar.call("DELETE", f"/python/script.{HOST}") == (200, "ok")
+    # Refused by a message to the script, so the request goes on.
+    code = (
+        """ngx.req.set_header("X-Tenant", type(select(2, ngx.re.match("a", ('["'):rep(2000)))))"""
+    )
+    put(slardar, "lua", f"script.{HOST}", code)
+    assert "tenant=string " in slardar.get(HOST)[1]
+    assert hook(slardar, "lua")["errors"] == 0
+
+
 def test_general_script_runs_first(run: Callable[..., Slardar]) -> None:
     """script.* before the host's own; Lua before Python; a changed Host changes the upstream."""
     slardar = run("--workers", "0", "--store", "memory:")

@@ -33,7 +33,8 @@ _MAX_LINE: Final = 4096
 #: Variables of its own that a script may set, and characters of each.
 _MAX_VARIABLES: Final = 50
 _MAX_VALUE: Final = 65536
-#: Bytes of a URL that a client is sent to: four times those of one that it may ask for.
+#: Bytes of a path, a query or a URL that a script makes, whose characters are looked at one
+#: by one: four times those of one that a client may ask for.
 _MAX_URL: Final = 32768
 
 #: In a path, beside letters and digits, as nginx writes one anew.
@@ -113,12 +114,14 @@ class Api:
 
     @crossing
     def set_args(self, text: str) -> None:
+        _check_length(text, "set_uri_args: expected a query")
         made = quote_from_bytes(bytes_of(text), _IN_ARGS)
         self._request.uri = self._request.path + ("?" + made if made else "")
         self._outcome.emptied = not made
 
     @crossing
     def set_uri(self, path: str) -> None:
+        _check_length(path, "set_uri: expected a path")
         if not path:
             raise ValueError("attempt to use zero-length uri")
         if path[0] != "/" or _CONTROLS.search(path):
@@ -338,10 +341,9 @@ class Api:
             raise ValueError("attempt to redirect after sending out the headers")
         if status not in (301, 302, 303, 307, 308):
             raise ValueError(f"redirect: expected 301, 302, 303, 307 or 308, got {status!r}")
-        if len(url) > _MAX_URL or _CONTROLS.search(url.replace("\t", "")):
-            raise ValueError(
-                f"redirect: expected a URL of at most {_MAX_URL} bytes without control characters"
-            )
+        _check_length(url, "redirect: expected a URL")
+        if _CONTROLS.search(url.replace("\t", "")):
+            raise ValueError("redirect: expected a URL without control characters")
         # Characters beyond ASCII are bytes here.
         place = quote_from_bytes(bytes_of(url), _IN_ARGS + "#")
         outcome.answer = Answer(int(status), None, b"", [b"Location: " + place.encode("ascii")])
@@ -418,6 +420,11 @@ class Api:
 def _checked_message(text: str) -> str:
     """What a script says of its exit; raises ValueError for what is no line."""
     return make_errno(0, bytes_of(text).decode("utf-8", "replace")).msg
+
+
+def _check_length(text: str, expected: str) -> None:
+    if len(text) > _MAX_URL:
+        raise ValueError(f"{expected} of at most {_MAX_URL} bytes")
 
 
 def _plain(value: Any) -> Any:

@@ -38,14 +38,27 @@ _ATTRIBUTES: Final[dict[type, Mapping[str, Callable[..., Any] | None]]] = {
 }
 _NO_ATTRIBUTES: Final[Mapping[str, None]] = {}
 _SUBSCRIPTED: Final[set[type]] = {str, bytes, list, tuple, dict, range, *READABLE}
+#: What items are asked for by, but for those of dicts.
+_KEYS: Final = frozenset((str, int, bool, slice))
 _TAKES_ITEMS: Final[frozenset[type]] = frozenset((dict, list, Headers, Query))
 ITERABLE.update((Headers, Query))
 SHOWN.update(READABLE)
 
 
-def register(kind: type, names: str, *, items: bool = False, text: bool = False) -> None:
-    """Let hooks read these names of a type, take items of it, or make a text of it."""
-    _ATTRIBUTES[kind] = dict.fromkeys(names.split())
+def register(
+    kind: type,
+    names: str,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+    *,
+    items: bool = False,
+    text: bool = False,
+) -> None:
+    """Let hooks read these names of a type, take items of it, or make a text of it.
+
+    ``functions`` stand for methods that must not be called with anything: they take the
+    value first.
+    """
+    _ATTRIBUTES[kind] = {**dict.fromkeys(names.split()), **(functions or {})}
     if items:
         _SUBSCRIPTED.add(kind)
     if text:
@@ -183,6 +196,9 @@ def read_item(value: Any, key: Any) -> Any:
         return value.value(key, KeyError)
     if kind not in _SUBSCRIPTED:
         raise TypeError(f"{name_of(value)} has no items in hooks")
+    if type(key) not in _KEYS:
+        # It may take for ever to hash.
+        raise TypeError(f"expected an integer, a name or a slice, got {name_of(key)}")
     made = value[key]
     if type(key) is slice and len(made) > SMALL and kind is not range:
         bounded(made)

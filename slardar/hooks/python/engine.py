@@ -171,7 +171,9 @@ class PythonEngine(Engine):
 
     def _logger(self, level: str) -> Callable[..., None]:
         def write(*values: Any) -> None:
-            self.log(level, one_line(" ".join(map(text_of, values[:100])), _MAX_LINE))
+            # No more of each than the line may have, and whether there is more.
+            texts = [text_of(one)[: _MAX_LINE + 1] for one in values[:100]]
+            self.log(level, one_line(" ".join(texts), _MAX_LINE))
             # A tick that came while the log was written was not for the log.
             check()
 

@@ -224,7 +224,7 @@ class Policy(RestrictingNodeTransformer):
         node = self._visited(node)
         sides = [node.left, *node.comparators]
         if len(node.ops) == 1 and isinstance(node.ops[0], ast.In | ast.NotIn):
-            if _is_short(node.left):
+            if _is_short(node.left, (str, bytes)):
                 return node
             found: ast.expr = self._call("_in_", sides, node)
             if isinstance(node.ops[0], ast.NotIn):
@@ -238,6 +238,8 @@ class Policy(RestrictingNodeTransformer):
                 _is_short(sides[index]) or _is_short(sides[index + 1])
             ):
                 sides[index] = self._call("_compared_", [sides[index]], sides[index])
+                if index == len(node.ops) - 1:
+                    sides[-1] = self._call("_comparedwith_", [sides[-1]], sides[-1])
         node.left, *node.comparators = sides
         return node
 
@@ -607,9 +609,9 @@ def _pass_at(node: ast.stmt) -> ast.stmt:
     return made
 
 
-def _is_short(node: ast.expr) -> bool:
-    """A constant with which anything is compared in no time."""
-    if not isinstance(node, ast.Constant):
+def _is_short(node: ast.expr, kinds: tuple[type, ...] = (object,)) -> bool:
+    """A constant, of these types, with which anything is compared in no time."""
+    if not isinstance(node, ast.Constant) or not isinstance(node.value, kinds):
         return False
     value = node.value
     if isinstance(value, str | bytes):

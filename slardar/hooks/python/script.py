@@ -53,7 +53,7 @@ class PythonScript(Script):
             request.answer = _too_large()
             return
         except (Exception, OutOfBudget) as error:
-            failure = failed(self.name, error, self._budget.seconds)
+            failure = failed(self.name, error, self._budget.seconds, _line_of(self._request))
         # Out here it has no context, which would hold on to all that the hook had.
         raise failure
 
@@ -70,7 +70,7 @@ class PythonScript(Script):
             request.answer = _too_large()
             return
         except (Exception, OutOfBudget) as error:
-            failure = failed(self.name, error, self._budget.seconds)
+            failure = failed(self.name, error, self._budget.seconds, _line_of(self._response))
         raise failure
 
     def take_back(self) -> None:
@@ -93,3 +93,8 @@ class PythonScript(Script):
 def _too_large() -> Answer:
     """What a client gets whose body a hook has asked for, and cannot have."""
     return Answer(413, "the body of the request is too large")
+
+
+def _line_of(function: Any) -> int:
+    line: int = function.__code__.co_firstlineno
+    return line
