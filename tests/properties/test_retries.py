@@ -88,7 +88,9 @@ cases = st.builds(
     st.lists(st.tuples(uses, uses, st.booleans()), min_size=1, max_size=4),
     st.integers(1, 4),
     st.sampled_from((0.0, 0.0, 2.0, 30.0)),
-    st.frozensets(st.sampled_from(("connect", "error", "timeout", "status", "non_idempotent")))
+    st.frozensets(
+        st.sampled_from(("connect", "error", "timeout", "status", "http_503", "non_idempotent"))
+    )
     | st.just(frozenset(("connect", "error", "timeout", "status"))),
 )
 
@@ -126,7 +128,7 @@ def expected(case: Case) -> Outcome:
         if then == "200 cut off":
             return Outcome([*got, 200], True, used, failures, attempts)
         again = (
-            kind in case.retry_on
+            (kind in case.retry_on or (kind == "status" and "http_503" in case.retry_on))
             and (idempotent or not sent or "non_idempotent" in case.retry_on)
             and number + 1 < case.tries
             and number + 1 < len(case.servers)
@@ -299,7 +301,7 @@ def test_each_line_of_the_table(then: str) -> None:
         (False, True),
         (False, True),
         (0, 1),
-        (*some, ALL, ALL | {"non_idempotent"}, frozenset()),
+        (*some, ALL, ALL | {"non_idempotent"}, frozenset(("http_503",)), frozenset()),
     ):
         use = Use(interims, then)
         servers = [(use, FINE, idle), (FINE, FINE, False)]
