@@ -26,6 +26,7 @@ from slardar.config import Control
 from slardar.control.actions import Actions, ApplyError, MovedError
 from slardar.control.auth import Caller, Gate, RefusedError
 from slardar.control.calls import (
+    Answer,
     Call,
     find_handlers,
     known_parameters,
@@ -222,6 +223,8 @@ class ControlRequest(http.Request):
         answer = handler(self.channel.factory.actions, call)
         if inspect.isawaitable(answer):
             answer = await answer
+        if isinstance(answer, Answer):
+            return Reply(200, _json(answer.value), answer.headers)
         return Reply(200, _json(answer))
 
     def _send(self, reply: Reply) -> None:
