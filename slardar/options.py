@@ -21,19 +21,22 @@ from slardar import __version__
 from slardar.build import describe_build
 from slardar.config import Settings, Workers, read_config_file
 from slardar.control.auth import check_endpoint
+from slardar.control.origins import shadowed_by
 from slardar.dataplane.sockets import EndpointNote
-from slardar.errors import ConfigError
+from slardar.errors import ConfigError, StoreError
 from slardar.model.inert import inert_settings, inert_upstreams
 from slardar.model.parse import parse_upstream, split_host_port
 from slardar.model.reader import shown
 from slardar.model.server import Upstream
-from slardar.plugins import check_mode, check_store
+from slardar.plugins import check_mode, check_store, peek_store
 
 __all__ = ["Options", "check_listen"]
 
 _ENDPOINT = "expected a Twisted server endpoint such as tcp:8080"
 #: Kinds of endpoints that are refused for now, and what they are for.
 _LATER = {"haproxy": "the PROXY protocol", "ssl": "TLS", "tls": "TLS"}
+#: Lines about what is not served, at most.
+_MAX_SHADOWED = 20
 #: The bytes of a unix socket's path that Linux takes (``sun_path`` without its NUL).
 _MAX_PATH = 107
 
@@ -127,13 +130,30 @@ class Options(usage.Options):
             sys.stdout.write("".join(f"{line}\n" for line in error.problems))
             raise SystemExit(1) from None
         if self["check"]:
-            for line in [*self.notes, *_inert(self.settings)]:
+            for line in [*self.notes, *_inert(self.settings), *self._shadowed()]:
                 sys.stderr.write(f"slardar: {line}\n")
             sys.stdout.write("ok\n")
             raise SystemExit(0)
         if self["config"] is not None:
             # twistd may change the folder before the file is read again.
             self["config"] = os.path.abspath(self["config"])
+
+    def _shadowed(self) -> list[str]:
+        """A line for each upstream, and for the routes, that would not be served as they are
+        given, for the store has a later word on them."""
+        folder = "." if self.parent is None else self.parent["rundir"]
+        try:
+            state = peek_store(self.settings.store, folder)
+        except StoreError as error:
+            return [f"what the store holds is not known: {error}"]
+        places = [] if state is None else shadowed_by(self.settings, state)
+        lines = [
+            f"{place}: not what is served, for a change through the control channel holds"
+            for place in places[:_MAX_SHADOWED]
+        ]
+        if len(places) > _MAX_SHADOWED:
+            lines.append(f"and {len(places) - _MAX_SHADOWED} more that are not what is served")
+        return lines
 
     def read_again(self) -> Settings:
         """The settings as the file says them now, with the same options laid over them.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import pkgutil
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +22,12 @@ from slardar import balancers
 from slardar.balancers.base import Balancer
 from slardar.errors import ConfigError
 from slardar.interfaces import IBalancerFactory, IStore
+from slardar.model.change import StoredState
 from slardar.model.live import Peer, ServerLive
 from slardar.model.reader import shown
 from slardar.model.server import Server
 
-__all__ = ["balancer_factory", "check_mode", "check_store", "open_store"]
+__all__ = ["balancer_factory", "check_mode", "check_store", "open_store", "peek_store"]
 
 #: Makes the balancer of one level from its peers and the upstream's ``mode_opts``.
 BalancerFactory = Callable[[Sequence[Peer], Mapping[str, Any]], Any]
@@ -125,6 +127,19 @@ def open_store(url: str, reactor: Any) -> IStore:
             except ConfigError as error:
                 raise ConfigError([f"store: {line}" for line in error.problems]) from error
     raise ConfigError(f"store: expected sqlite:FILE or memory:, got {shown(url)}")
+
+
+def peek_store(url: str, folder: str) -> StoredState | None:
+    """What a store holds, without opening it; ``None`` where it is empty or cannot be
+    looked into like that.  A relative place starts from ``folder``.  Blocks.
+
+    Raises StoreError for what cannot be read.
+    """
+    match = _STORE.fullmatch(url)
+    if match is None:
+        return None
+    peek = getattr(importlib.import_module(f"slardar.stores.{match[1]}"), "peek", None)
+    return None if peek is None else peek(os.path.join(folder, match[2]))
 
 
 def check_store(url: str) -> None:

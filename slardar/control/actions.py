@@ -23,10 +23,11 @@ from slardar.control.audit import describe_change
 from slardar.control.changes import Next, Prepare, Receipt
 from slardar.control.conditions import Condition
 from slardar.control.hooks import HookActions
+from slardar.control.origins import edited, shadowed
 from slardar.control.status import build_status
 from slardar.errors import ConfigError, ConflictError, NotFoundError, SlardarError, StoreError
 from slardar.interfaces import IForgetfulStore, IPlane, IStore
-from slardar.model.change import Change, StoredState
+from slardar.model.change import TO_FILE, Change, StoredState
 from slardar.model.hook import Hook, HookKey, parse_hook
 from slardar.model.inert import inert_upstreams
 from slardar.model.parse import (
@@ -107,16 +108,17 @@ class Actions:
     async def _start(self) -> None:
         stored: StoredState = await self._store.open()
         upstreams = dict(self._settings.first_upstreams)
-        self._stored = set(stored.upstreams)
-        self._has_stored_routes = stored.routes is not None
-        for name, value in stored.upstreams.items():
+        self._stored = {name for name, value in stored.upstreams.items() if value != TO_FILE}
+        self._has_stored_routes = stored.routes not in (None, TO_FILE)
+        for name in self._stored:
+            value = stored.upstreams[name]
             upstreams.pop(name, None)
             if value is not None:
                 upstream = self._stored_upstream(name, value)
                 if upstream is not None:
                     upstreams[name] = upstream
         routes = self._settings.first_routes
-        if stored.routes is not None:
+        if self._has_stored_routes:
             routes = self._stored_routes(stored.routes)
         hooks: dict[HookKey, Hook] = {}
         for path, value in stored.hooks.items():
@@ -185,6 +187,22 @@ class Actions:
         """One upstream as it was written.  Raises NotFoundError."""
         return self._known(name).source
 
+    def origin(self, name: str) -> str:
+        """Where the value of an upstream comes from: ``file`` (options included), or
+        ``control`` for what was set through a control channel, which the store keeps."""
+        return "control" if name in self._stored else "file"
+
+    def origins(self) -> dict[str, Any]:
+        """The same for all upstreams and the routes, as ``/status`` shows it; with the
+        places where the file says something else than what is served."""
+        return {
+            "upstreams": {name: self.origin(name) for name in sorted(self._snapshot.upstreams)},
+            "routes": "control" if self._has_stored_routes else "file",
+            "shadowed": shadowed(
+                self._settings, self._stored, self._has_stored_routes, self._snapshot
+            ),
+        }
+
     def routes(self) -> list[Any]:
         """The routes as they were written."""
         return _written_routes(self._snapshot.routes)
@@ -199,6 +217,7 @@ class Actions:
             self._failed,
             [self.generation(), *self.older_generations()],
             self.hooks.summary(),
+            self.origins(),
         )
 
     def generation(self) -> dict[str, Any]:
@@ -306,6 +325,39 @@ class Actions:
 
         return self._change(prepare, who, wait, condition)
 
+    def return_upstream(
+        self, name: str, who: str, wait: bool = True, condition: Condition | None = None
+    ) -> defer.Deferred[Receipt]:
+        """Serve an upstream as the file has it, or none if the file has none; edits of the
+        file count again.  Fails with NotFoundError for a name that nobody has given."""
+
+        def prepare() -> Next:
+            snapshot = self._snapshot
+            given = self._settings.first_upstreams.get(name)
+            if given is not None:
+                snapshot = snapshot.with_upstream(given)
+            elif name in snapshot.upstreams:
+                snapshot = snapshot.without_upstream(name)
+            elif name in self._stored:
+                # The store only knows that it is gone: the same, one version on.
+                snapshot = snapshot.with_routes(snapshot.routes)
+            else:
+                raise NotFoundError(f"no upstream {name}")
+            return Next("upstream", name, TO_FILE, snapshot, [name])
+
+        return self._change(prepare, who, wait, condition)
+
+    def return_routes(
+        self, who: str, wait: bool = True, condition: Condition | None = None
+    ) -> defer.Deferred[Receipt]:
+        """Serve the routes of the file again."""
+
+        def prepare() -> Next:
+            snapshot = self._snapshot.with_routes(self._settings.first_routes)
+            return Next("routes", "", TO_FILE, snapshot)
+
+        return self._change(prepare, who, wait, condition)
+
     def set_routes(
         self, body: object, who: str, wait: bool = True, condition: Condition | None = None
     ) -> defer.Deferred[Receipt]:
@@ -356,7 +408,16 @@ class Actions:
             receipt = await self._make_change(prepare, who, True)
         except _NothingChanged:
             receipt = None
-        self._settings = settings
+        before, self._settings = self._settings, settings
+        for place in edited(
+            before, settings, self._stored, self._has_stored_routes, self._snapshot
+        ):
+            _log.warn(
+                "{place}: the file's edit is not served, for a change through the control"
+                " channel holds; DELETE /{path}?to=file returns to the file's",
+                place=place,
+                path=place.replace("upstreams.", "upstream/", 1),
+            )
         return receipt
 
     # The upgrade in place.
@@ -444,16 +505,24 @@ class Actions:
         # The store counts; nobody has seen this snapshot yet.
         following.snapshot.version = version
         self._snapshot = following.snapshot
+        is_given_back = following.value == TO_FILE
         if following.kind == "upstream":
-            self._stored.add(following.name)
+            if is_given_back:
+                self._stored.discard(following.name)
+            else:
+                self._stored.add(following.name)
         elif following.kind == "routes":
-            self._has_stored_routes = True
+            self._has_stored_routes = not is_given_back
         self._failed.pop(following.path, None)
         _log.info(
             "version {version}: {path} {verb} by {who}{what}",
             version=version,
             path=following.path,
-            verb="removed" if following.value is None else "set",
+            verb="returned to the file's"
+            if is_given_back
+            else "removed"
+            if following.value is None
+            else "set",
             who=who,
             what=f": {what}" if what else "",
         )

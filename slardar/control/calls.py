@@ -19,6 +19,7 @@ from slardar.errors import ConfigError, NotFoundError, PartlyReadError, SlardarE
 from slardar.model.reader import shown
 
 __all__ = [
+    "Answer",
     "Call",
     "Changed",
     "Handler",
@@ -55,6 +56,13 @@ class Call(Struct, frozen=True):
     def flag(self, name: str) -> bool:
         """A parameter that is 0 or 1; 0 by default."""
         return self.parameters.get(name) == "1"
+
+
+class Answer(Struct, frozen=True):
+    """What a handler answers where a header goes with it."""
+
+    value: Any
+    headers: Mapping[str, str]
 
 
 class Changed(Struct, frozen=True):
@@ -138,7 +146,9 @@ def _upstreams(actions: Actions, call: Call) -> Any:
 
 
 def _upstream(actions: Actions, call: Call) -> Any:
-    return actions.upstream(call.parts[1])
+    name = call.parts[1]
+    # In a header: what is answered can be PUT back as it is.
+    return Answer(actions.upstream(name), {"X-Slardar-Origin": actions.origin(name)})
 
 
 async def _set_upstream(actions: Actions, call: Call) -> Any:
@@ -151,6 +161,8 @@ async def _set_upstream(actions: Actions, call: Call) -> Any:
 
 
 async def _remove_upstream(actions: Actions, call: Call) -> Any:
+    if _to_file(call):
+        return await _done(call, actions.return_upstream(call.parts[1], *call.by))
     return await _done(call, actions.remove_upstream(call.parts[1], *call.by))
 
 
@@ -184,6 +196,20 @@ def _routes(actions: Actions, call: Call) -> Any:
 async def _set_routes(actions: Actions, call: Call) -> Any:
     body = _whole(lambda: read_json(call.body), actions.check_routes)
     return await _done(call, actions.set_routes(body, *call.by))
+
+
+async def _return_routes(actions: Actions, call: Call) -> Any:
+    if not _to_file(call):
+        raise ConfigError("expected to=file; to have no routes, PUT []")
+    return await _done(call, actions.return_routes(*call.by))
+
+
+def _to_file(call: Call) -> bool:
+    """Whether what the file says is wanted again."""
+    to = call.parameters.get("to")
+    if to not in (None, "file"):
+        raise ConfigError(f"to: expected file, got {shown(to)}")
+    return to is not None
 
 
 def _hooks(actions: Actions, call: Call) -> Any:
@@ -270,6 +296,8 @@ async def _done(call: Call, change: Awaitable[Receipt]) -> Changed:
 #: The parameters of every change, and those of some changes only.
 _OF_CHANGES = ("wait", "receipt")
 _PARAMETERS: Mapping[Handler, tuple[str, ...]] = {
+    _remove_upstream: ("to",),
+    _return_routes: ("to",),
     _stage_hook: ("shadow", "on_error", "activate", "canary"),
     _activate_hook: ("canary", "rollback", "on_error"),
 }
@@ -284,7 +312,11 @@ _UPSTREAM: Mapping[str, Handler] = {
     "DELETE": _remove_upstream,
 }
 _SERVER: Mapping[str, Handler] = {"PATCH": _patch_server}
-_ROUTES: Mapping[str, Handler] = {"GET": _routes, "PUT": _set_routes}
+_ROUTES: Mapping[str, Handler] = {
+    "GET": _routes,
+    "PUT": _set_routes,
+    "DELETE": _return_routes,
+}
 _HOOKS: Mapping[str, Handler] = {"GET": _hooks}
 _HOOK: Mapping[str, Handler] = {
     "GET": _hook,

@@ -26,6 +26,7 @@ from slardar.config import Control
 from slardar.control.actions import Actions, ApplyError, MovedError
 from slardar.control.auth import Caller, Gate, RefusedError
 from slardar.control.calls import (
+    Answer,
     Call,
     Changed,
     find_handlers,
@@ -271,9 +272,12 @@ class ControlRequest(http.Request):
         version = actions.snapshot.version
         if inspect.isawaitable(answer):
             answer = await answer
+        headers = {}
         if isinstance(answer, Changed):
             answer, version = answer.value, answer.version
-        return Reply(200, _json(answer), {"ETag": etag(version)})
+        elif isinstance(answer, Answer):
+            answer, headers = answer.value, answer.headers
+        return Reply(200, _json(answer), {**headers, "ETag": etag(version)})
 
     def _send(self, reply: Reply) -> None:
         if self._is_gone:

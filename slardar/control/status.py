@@ -36,13 +36,15 @@ def build_status(
     failed: Mapping[str, str],
     generations: Sequence[Mapping[str, Any]] = (),
     hooks: Sequence[Mapping[str, Any]] = (),
+    origins: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The whole object, ready for JSON.
 
     ``plane`` is a :class:`slardar.interfaces.IPlane`; ``start_time`` is in epoch seconds;
     ``failed`` says, by key path, what of the stored state could not be used, and why;
     ``generations`` are the processes that serve, this one first and then those that an
-    upgrade has replaced; ``hooks`` are the hooks with their states.
+    upgrade has replaced; ``hooks`` are the hooks with their states; ``origins`` says where
+    upstreams and routes come from.
     """
     times = _Times()
     statistics = dict(plane.statistics())
@@ -60,6 +62,8 @@ def build_status(
         "fingerprint": snapshot.fingerprint,
         "statistics": statistics,
     }
+    if origins is not None:
+        status["origins"] = dict(origins)
     if hooks:
         status["hooks"] = list(hooks)
     if failed:

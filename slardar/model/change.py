@@ -7,14 +7,19 @@ no knowledge of what they mean, and a newer version can read what an older one w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from msgspec import Struct, field
 
-__all__ = ["Change", "Kind", "StoredState"]
+__all__ = ["TO_FILE", "Change", "Kind", "StoredState"]
 
 #: ``file``: the configuration file was read anew, and what it says was taken over.
 Kind = Literal["upstream", "routes", "file", "hook"]
+
+
+#: The value of an upstream, or of the routes, that the store has no word on any more: what
+#: the file says counts again.  ``None`` would say that it is gone.
+TO_FILE: Final = "file"
 
 
 class Change(Struct, frozen=True):
@@ -39,9 +44,10 @@ class StoredState(Struct, frozen=True):
     #: Grows by one with each change; 0 before the first.
     version: int = 0
     #: Upstreams as written, by name; ``None`` for one that was removed, so that the
-    #: same name in a file does not come back with the next start.
+    #: same name in a file does not come back with the next start; :data:`TO_FILE` for one
+    #: that was given back to the file.
     upstreams: Mapping[str, Any] = field(default_factory=dict)
-    #: Routes as written; ``None`` if they were never set.
+    #: Routes as written; ``None`` if they were never set, or :data:`TO_FILE`.
     routes: Any = None
     #: Hooks as they were stored, by language and name; those that were removed are not
     #: among them.

@@ -16,11 +16,11 @@ from zope.interface import implementer
 from slardar.errors import ConfigError, StoreError
 from slardar.interfaces import IStore
 from slardar.model.change import Change, StoredState
-from slardar.stores.sqlite_file import SqliteFile
+from slardar.stores.sqlite_file import SqliteFile, peek
 from slardar.stores.thread import StoreThread
 from slardar.stores.written import encode
 
-__all__ = ["SqliteStore", "from_place"]
+__all__ = ["SqliteStore", "from_place", "peek"]
 
 T = TypeVar("T")
 

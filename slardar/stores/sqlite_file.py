@@ -18,10 +18,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import sqlite3
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import quote
 
 from slardar.errors import StoreError
 from slardar.model.change import Change, StoredState
@@ -29,7 +32,7 @@ from slardar.stores.sqlite_check import ADVICE, check_agreement, check_pages
 from slardar.stores.sqlite_schema import SCHEMA, Schema
 from slardar.stores.written import conflict, stored_state
 
-__all__ = ["SqliteFile"]
+__all__ = ["SqliteFile", "peek"]
 
 #: Seconds to wait for somebody else's transaction: an operator's, in a shell.
 _BUSY = 5.0
@@ -225,6 +228,51 @@ class SqliteFile:
         except UnicodeDecodeError as error:
             # What SQLite quotes of a damaged schema.
             raise StoreError(f"{self.path}: {what}: damaged: {ADVICE}") from error
+
+
+def peek(path: str) -> StoredState | None:
+    """What a store holds that may be in use by a running slardar; ``None`` if there is none.
+
+    Nothing is written, locked for longer than a moment, or checked.  Raises StoreError for
+    what cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        is_in_use = False
+    except OSError:
+        is_in_use = True
+    finally:
+        os.close(descriptor)
+    try:
+        if is_in_use:
+            return _read_only(path, "mode=ro")
+        log = f"{os.path.realpath(path)}-wal"
+        if not os.path.exists(log):
+            # SQLite makes no files of its own then.
+            return _read_only(path, "immutable=1")
+        # To read the log SQLite must write beside it, so it gets a copy of both.
+        with tempfile.TemporaryDirectory() as folder:
+            copy = os.path.join(folder, "copy.db")
+            shutil.copyfile(path, copy)
+            shutil.copyfile(log, f"{copy}-wal")
+            return _read_only(copy, "mode=rw")
+    except (OSError, sqlite3.Error, StoreError) as error:
+        raise StoreError(f"{path}: cannot be read: {error}") from None
+
+
+def _read_only(path: str, how: str) -> StoredState:
+    connection = sqlite3.connect(f"file:{quote(path)}?{how}", uri=True, timeout=_BUSY)
+    try:
+        rows = connection.execute("SELECT kind, name, value FROM state").fetchall()
+        return stored_state(_version(connection), rows)
+    finally:
+        connection.close()
 
 
 def _version(connection: sqlite3.Connection) -> int:

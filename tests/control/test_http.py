@@ -267,7 +267,7 @@ def test_every_mistake_is_told(client: WebClient) -> None:
         ("OPTIONS", "/upstream/a", "GET, POST, PUT, DELETE, HEAD"),
         ("GET", "/upstream/a/b:1", "PATCH"),
         ("HEAD", "/upstream/a/b:1", "PATCH"),
-        ("POST", "/routes", "GET, PUT, HEAD"),
+        ("POST", "/routes", "GET, PUT, DELETE, HEAD"),
         ("get", "/status", "GET, HEAD"),
     ],
 )

@@ -31,6 +31,11 @@ def test_status_is_the_contracts() -> None:
         "workers": {"worker-0": {"pid": 5}},
         "fingerprint": actions.snapshot.fingerprint,
         "statistics": {"requests": 7, "connections": 2},
+        "origins": {
+            "upstreams": {"a": "file", "b": "control"},
+            "routes": "file",
+            "shadowed": [],
+        },
     }
     assert list(servers) == ["cls:a", "cls:b"]
 

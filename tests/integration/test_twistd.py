@@ -110,6 +110,7 @@ def test_hup_reads_the_file_again(
     slardar.wait_for(r"read again: timeouts hold from now on")
     slardar.wait_for(r"store: changed, but taken with USR2 or a start")
     slardar.wait_for(r"read again: version 2 is served")
+    assert "upstreams.called: the file's edit" not in slardar.output
     assert slardar.get("kept", "/who") == (200, "nginx\n")
     assert slardar.get("new", "/who") == (200, "http.server\n")
     assert slardar.get("routed", "/who") == (200, "http.server\n")
@@ -128,10 +129,18 @@ def test_hup_reads_the_file_again(
     _, last = slardar.call("GET", "/status")
     assert last["fingerprint"] == after["fingerprint"]
 
+    # An edit that a call has put in the shade is said, and the way out of it.
+    write({"kept": servers(nginx), "called": {**servers(files), "try": 1}}, default_upstream="o")
+    slardar.signal(signal.SIGHUP)
+    slardar.wait_for(r"upstreams\.called: the file's edit is not served.*called\?to=file")
+    assert slardar.get("called", "/who") == (200, "nginx\n")
+    assert slardar.call("DELETE", "/upstream/called?to=file")[0] == 200
+    assert slardar.get("called", "/who") == (200, "http.server\n")
+
     # The same file again: a restart serves what HUP did.
     write({"kept": servers(nginx), "new": servers(files)}, default_upstream="o")
     slardar.signal(signal.SIGHUP)
-    slardar.wait_for(r"read again: version 3 is served")
+    slardar.wait_for(r"read again: version 5 is served")
     slardar.signal(signal.SIGHUP)
     slardar.wait_for(r"read again: nothing of upstreams and routes has changed")
     _, last = slardar.call("GET", "/status")
