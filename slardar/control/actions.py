@@ -19,7 +19,7 @@ from twisted.internet import defer
 from twisted.logger import Logger
 
 from slardar.config import Settings
-from slardar.control.changes import Next, Prepare, Receipt
+from slardar.control.changes import Next, NothingChanged, Prepare, Receipt
 from slardar.control.conditions import Condition
 from slardar.control.hooks import HookActions
 from slardar.control.status import build_status
@@ -118,6 +118,8 @@ class Actions:
             routes = self._stored_routes(stored.routes)
         hooks: dict[HookKey, Hook] = {}
         for path, value in stored.hooks.items():
+            if self.hooks.committed(path, value):
+                continue
             hook = self._stored_hook(path, value)
             if hook is not None:
                 hooks[hook.key] = hook
@@ -319,7 +321,7 @@ class Actions:
                 routes = settings.first_routes
             default = settings.default_upstream
             if not changed and routes is snapshot.routes and default == snapshot.default_upstream:
-                raise _NothingChanged
+                raise NothingChanged
             following = Snapshot.build(
                 snapshot.version + 1, upstreams, routes, default, snapshot.hooks
             )
@@ -327,7 +329,7 @@ class Actions:
 
         try:
             receipt = await self._make_change(prepare, who, True)
-        except _NothingChanged:
+        except NothingChanged:
             receipt = None
         self._settings = settings
         return receipt
@@ -406,20 +408,25 @@ class Actions:
 
     async def _commit(self, following: Next, who: str) -> int:
         """Store a change and make it the configuration of now; answers the version."""
-        change = Change(following.kind, following.name, following.value, who, self._clock())
+        now = self._clock()
+        values = following.values
+        changes = [Change(one.kind, one.name, one.value, who, now) for one in values]
         try:
-            version = await self._store.commit(self._snapshot.version, change)
+            version = await self._store.commit(self._snapshot.version, *changes)
         except (StoreError, ConflictError) as error:
             _log.error("{path} is not changed: {error}", path=following.path, error=error)
             raise
         # The store counts; nobody has seen this snapshot yet.
         following.snapshot.version = version
         self._snapshot = following.snapshot
-        if following.kind == "upstream":
-            self._stored.add(following.name)
-        elif following.kind == "routes":
-            self._has_stored_routes = True
-        self._failed.pop(following.path, None)
+        for one in values:
+            if one.kind == "upstream":
+                self._stored.add(one.name)
+            elif one.kind == "routes":
+                self._has_stored_routes = True
+            elif one.kind == "hook":
+                self.hooks.committed(one.name, one.value)
+            self._failed.pop(one.path, None)
         _log.info(
             "version {version}: {path} {verb} by {who}",
             version=version,
@@ -440,10 +447,6 @@ class Actions:
             f"{following.path} is stored as version {version}, but is not served everywhere: "
             + " ".join(str(failure.value).split())
         )
-
-
-class _NothingChanged(Exception):
-    """There is nothing to be done."""
 
 
 def _written_routes(routes: tuple[Route, ...]) -> list[Any]:

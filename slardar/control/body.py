@@ -14,7 +14,7 @@ from slardar.errors import ConfigError
 from slardar.model.parse import parse_dyups
 from slardar.model.reader import shown
 
-__all__ = ["read_json", "read_upstream"]
+__all__ = ["read_json", "read_text", "read_upstream"]
 
 #: Levels of nesting; an upstream has five, and ``mode_opts`` may hold anything.
 _MAX_DEPTH = 64
@@ -29,7 +29,7 @@ def read_upstream(data: bytes, content_type: str) -> Any:
     """
     if _is_json(data, content_type):
         return read_json(data)
-    return parse_dyups(_text(data), _WHERE)
+    return parse_dyups(read_text(data), _WHERE)
 
 
 def _is_json(data: bytes, content_type: str) -> bool:
@@ -41,7 +41,7 @@ def _is_json(data: bytes, content_type: str) -> bool:
 
 def read_json(data: bytes) -> Any:
     """The value of a JSON text.  Raises ConfigError, with line and column if it can."""
-    text = _text(data)
+    text = read_text(data)
     if not text.strip():
         raise ConfigError(f"{_WHERE}: expected JSON, got nothing")
     try:
@@ -65,7 +65,8 @@ def read_json(data: bytes) -> Any:
 _TOO_DEEP = f"{_WHERE}: expected at most {_MAX_DEPTH} levels of nesting"
 
 
-def _text(data: bytes) -> str:
+def read_text(data: bytes) -> str:
+    """The text of a body.  Raises ConfigError for what is not UTF-8."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 from msgspec import Struct
 
 from slardar.control.actions import Actions, Receipt
-from slardar.control.body import read_json, read_upstream
+from slardar.control.body import read_json, read_text, read_upstream
 from slardar.control.conditions import Condition
 from slardar.errors import ConfigError, NotFoundError
 from slardar.model.reader import shown
@@ -118,8 +118,11 @@ def find_handlers(parts: Sequence[str]) -> Mapping[str, Handler]:
             return _SERVER
         case ["routes"]:
             return _ROUTES
-        case ["lua" | "python"]:
+        case ["lua" | "python"] | ["lua" | "python", ""]:
+            # With and without the slash, as in upyun/slardar.
             return _HOOKS
+        case ["lua" | "python", "version"]:
+            return _COMMIT_VERSION
         case ["lua" | "python", name] if name:
             return _HOOK
         case ["lua" | "python", name, "shadow"] if name:
@@ -214,6 +217,23 @@ async def _activate_hook(actions: Actions, call: Call) -> Any:
     return await _ok(call, activated)
 
 
+async def _activate_hooks(actions: Actions, call: Call) -> Any:
+    return await _ok(call, actions.hooks.activate_all(call.parts[0], *call.by))
+
+
+def _commit_version(actions: Actions, call: Call) -> Any:
+    return {"commit_version": actions.hooks.commit_version(call.parts[0])}
+
+
+async def _set_commit_version(actions: Actions, call: Call) -> Any:
+    text = read_text(call.body).strip()
+    return await _ok(call, actions.hooks.set_commit_version(call.parts[0], text, *call.by))
+
+
+async def _remove_commit_version(actions: Actions, call: Call) -> Any:
+    return await _ok(call, actions.hooks.set_commit_version(call.parts[0], None, *call.by))
+
+
 async def _remove_hook(actions: Actions, call: Call) -> Any:
     language, name = call.parts
     return await _ok(call, actions.hooks.remove(language, name, *call.by))
@@ -257,7 +277,13 @@ _UPSTREAM: Mapping[str, Handler] = {
 }
 _SERVER: Mapping[str, Handler] = {"PATCH": _patch_server}
 _ROUTES: Mapping[str, Handler] = {"GET": _routes, "PUT": _set_routes}
-_HOOKS: Mapping[str, Handler] = {"GET": _hooks}
+_HOOKS: Mapping[str, Handler] = {"GET": _hooks, "PUT": _activate_hooks}
+_COMMIT_VERSION: Mapping[str, Handler] = {
+    "GET": _commit_version,
+    "POST": _set_commit_version,
+    "PUT": _set_commit_version,
+    "DELETE": _remove_commit_version,
+}
 _HOOK: Mapping[str, Handler] = {
     "GET": _hook,
     "POST": _stage_hook,
