@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
 from twisted.internet import defer
 from twisted.logger import Logger
 
@@ -36,7 +35,10 @@ from slardar.model.parse import (
     parse_upstream,
     patch_server,
 )
+from slardar.model.reader import ANY_KEY
+from slardar.model.routes import odd_keys, written_routes
 from slardar.model.server import Upstream
+from slardar.model.shown import without_password
 from slardar.model.snapshot import Route, Snapshot
 
 __all__ = ["Actions", "ApplyError", "MovedError", "Receipt"]
@@ -131,7 +133,8 @@ class Actions:
     def _stored_upstream(self, name: str, value: object) -> Upstream | None:
         where = f"upstreams.{name}"
         try:
-            return parse_upstream(name, value, where, self._check_mode)
+            # Whoever else writes there may know more keys than this version.
+            return parse_upstream(name, value, where, self._check_mode, ANY_KEY)
         except Exception as error:  # what a store holds may be anything
             self._not_usable(where, error)
             return None
@@ -145,7 +148,7 @@ class Actions:
 
     def _stored_routes(self, value: object) -> tuple[Route, ...]:
         try:
-            return parse_routes(value, "routes")
+            return parse_routes(value, "routes", ANY_KEY)
         except Exception as error:
             self._not_usable("routes", error)
             return ()
@@ -164,16 +167,17 @@ class Actions:
         return self._snapshot
 
     def upstreams(self) -> dict[str, Any]:
-        """Every upstream as it was written, by name."""
-        return {name: found.source for name, found in sorted(self._snapshot.upstreams.items())}
+        """Every upstream as it was written, by name; without passwords."""
+        found = sorted(self._snapshot.upstreams.items())
+        return {name: without_password(upstream) for name, upstream in found}
 
     def upstream(self, name: str) -> Mapping[str, Any]:
-        """One upstream as it was written.  Raises NotFoundError."""
-        return self._known(name).source
+        """One upstream as it was written, without its password.  Raises NotFoundError."""
+        return without_password(self._known(name))
 
     def routes(self) -> list[Any]:
         """The routes as they were written."""
-        return _written_routes(self._snapshot.routes)
+        return written_routes(self._snapshot.routes)
 
     def status(self) -> dict[str, Any]:
         """The contract's status object."""
@@ -287,8 +291,8 @@ class Actions:
         """Replace all routes."""
 
         def prepare() -> Next:
-            routes = parse_routes(body, "routes")
-            written = _written_routes(routes)
+            routes = parse_routes(body, "routes", odd_keys(self._snapshot.routes))
+            written = written_routes(routes)
             return Next("routes", "", written, self._snapshot.with_routes(routes))
 
         return self._change(prepare, who, wait, condition)
@@ -447,8 +451,3 @@ class Actions:
             f"{following.path} is stored as version {version}, but is not served everywhere: "
             + " ".join(str(failure.value).split())
         )
-
-
-def _written_routes(routes: tuple[Route, ...]) -> list[Any]:
-    written: list[Any] = msgspec.to_builtins(routes)
-    return list(written)

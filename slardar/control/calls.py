@@ -17,6 +17,7 @@ from slardar.control.body import read_json, read_text, read_upstream
 from slardar.control.conditions import Condition
 from slardar.errors import ConfigError, NotFoundError
 from slardar.model.reader import shown
+from slardar.model.shown import with_cluster
 
 __all__ = [
     "Call",
@@ -137,11 +138,11 @@ def _status(actions: Actions, call: Call) -> Any:
 
 
 def _upstreams(actions: Actions, call: Call) -> Any:
-    return actions.upstreams()
+    return {name: with_cluster(one) for name, one in actions.upstreams().items()}
 
 
 def _upstream(actions: Actions, call: Call) -> Any:
-    return actions.upstream(call.parts[1])
+    return with_cluster(actions.upstream(call.parts[1]))
 
 
 async def _set_upstream(actions: Actions, call: Call) -> Any:

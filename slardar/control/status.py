@@ -13,6 +13,7 @@ from typing import Any
 from slardar import __version__
 from slardar.config import Settings
 from slardar.model.live import ServerLive
+from slardar.model.reader import is_note, joined
 from slardar.model.server import Server, Upstream
 from slardar.model.snapshot import Snapshot
 
@@ -64,9 +65,23 @@ def build_status(
         status["hooks"] = list(hooks)
     if failed:
         status["failed"] = dict(failed)
+    ignored = _ignored(snapshot)
+    if ignored:
+        status["ignored"] = ignored
     for name, upstream in sorted(snapshot.upstreams.items()):
         status[f"cls:{name}"] = _levels(upstream, plane.peers(name), times)
     return status
+
+
+def _ignored(snapshot: Snapshot) -> list[str]:
+    """The keys of the store that mean nothing, a line each."""
+    upstreams = sorted(snapshot.upstreams.items())
+    lines = [line for _, upstream in upstreams for _, line in upstream.unknown]
+    for index, route in enumerate(snapshot.routes):
+        if route.x_:
+            odd = (key for key in route.x_ if not is_note(key))
+            lines += (f"{joined(f'routes[{index}]', key)}: unknown key" for key in odd)
+    return lines
 
 
 def _levels(

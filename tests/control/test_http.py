@@ -57,6 +57,30 @@ def test_upstreams_are_shown_as_written(client: WebClient) -> None:
     assert client.call("GET", "/upstreams").json == {"file": one}
 
 
+def test_what_is_shown_can_be_sent_back(client: WebClient, actions: Actions) -> None:
+    """Every upstream, as one alone and out of the list; tools of the original find its
+    servers where they look for them."""
+    backup = {"host": "b", "port": 1, "backup": True}
+    flat = upstream(1, mode="", x_team="web", **{"pass": "secret"})
+    flat["servers"].append(backup)
+    written: dict[str, Any] = {
+        "flat": flat,
+        "levels": {"cluster": [upstream(1), {**upstream(2), "try": 1}]},
+        "named": {"cluster": {"x_dc": upstream(1), "two": upstream(2)}, "mode": "hash"},
+    }
+    for name, body in written.items():
+        assert client.call("PUT", f"/upstream/{name}", body).status == 200
+    before = actions.snapshot.fingerprint
+    shown = client.call("GET", "/upstreams").json
+    assert shown["flat"]["cluster"][0]["servers"] == shown["flat"]["servers"][:1]
+    assert "secret" not in str(shown)
+    for name, body in shown.items():
+        assert client.call("GET", f"/upstream/{name}").json == body
+        assert client.call("PUT", f"/upstream/{name}", body).status == 200
+    assert actions.snapshot.fingerprint == before
+    assert client.call("GET", "/upstreams").json == shown
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_upstream_is_set(client: WebClient, actions: Actions, method: str) -> None:
     """The short answer, spelled as the original spells it."""
