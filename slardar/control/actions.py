@@ -26,6 +26,7 @@ from slardar.errors import ConfigError, ConflictError, NotFoundError, SlardarErr
 from slardar.interfaces import IForgetfulStore, IPlane, IStore
 from slardar.model.change import Change, StoredState
 from slardar.model.hook import Hook, HookKey, parse_hook
+from slardar.model.membership import ANYWHERE, Place, add_server, remove_server
 from slardar.model.parse import (
     CheckMode,
     check_name,
@@ -260,6 +261,54 @@ class Actions:
             upstream = patch_server(
                 self._known(name), host, port, body, f"upstreams.{name}.{server}", self._check_mode
             )
+            return self._next(name, upstream)
+
+        return self._change(prepare, who, wait, condition)
+
+    def add_server(
+        self,
+        name: str,
+        server: str,
+        body: object,
+        who: str,
+        wait: bool = True,
+        condition: Condition | None = None,
+        place: Place = ANYWHERE,
+    ) -> defer.Deferred[Receipt]:
+        """Give an upstream one server more, ``server`` being ``host:port``; ``place`` says in
+        which level or named cluster, if there are several.
+
+        Fails with NotFoundError if there is no such upstream, with ConflictError if the
+        server is there already.
+        """
+
+        def prepare() -> Next:
+            host, port = parse_server_key(server, "server")
+            where = f"upstreams.{name}.{server}"
+            known = self._known(name)
+            upstream = add_server(known, host, port, body, where, place, self._check_mode)
+            return self._next(name, upstream)
+
+        return self._change(prepare, who, wait, condition)
+
+    def remove_server(
+        self,
+        name: str,
+        server: str,
+        who: str,
+        wait: bool = True,
+        condition: Condition | None = None,
+        place: Place = ANYWHERE,
+    ) -> defer.Deferred[Receipt]:
+        """Take one server from an upstream, or from a level or named cluster only.
+
+        Requests under way on it finish.  Fails with NotFoundError if there is no such
+        upstream or server, with ConflictError for the last one of a list.
+        """
+
+        def prepare() -> Next:
+            host, port = parse_server_key(server, "server")
+            upstream = remove_server(self._known(name), host, port, place, self._check_mode)
             return self._next(name, upstream)
 
         return self._change(prepare, who, wait, condition)

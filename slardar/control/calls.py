@@ -16,6 +16,7 @@ from slardar.control.actions import Actions, Receipt
 from slardar.control.body import read_json, read_text, read_upstream
 from slardar.control.conditions import Condition
 from slardar.errors import ConfigError, NotFoundError
+from slardar.model.membership import Place
 from slardar.model.reader import shown
 from slardar.model.shown import with_cluster
 
@@ -160,6 +161,21 @@ async def _patch_server(actions: Actions, call: Call) -> Any:
     return await _done(call, actions.patch_server(name, server, body, *call.by))
 
 
+async def _add_server(actions: Actions, call: Call) -> Any:
+    _, name, server = call.parts
+    body = read_json(call.body) if call.body.strip() else {}
+    return await _done(call, actions.add_server(name, server, body, *call.by, _place(call)))
+
+
+async def _remove_server(actions: Actions, call: Call) -> Any:
+    _, name, server = call.parts
+    return await _done(call, actions.remove_server(name, server, *call.by, _place(call)))
+
+
+def _place(call: Call) -> Place:
+    return Place(call.parameters.get("level"), call.parameters.get("cluster"))
+
+
 def _routes(actions: Actions, call: Call) -> Any:
     return actions.routes()
 
@@ -265,6 +281,8 @@ _OF_CHANGES = ("wait", "receipt")
 _PARAMETERS: Mapping[Handler, tuple[str, ...]] = {
     _stage_hook: ("shadow", "on_error"),
     _activate_hook: ("canary", "rollback", "on_error"),
+    _add_server: ("level", "cluster"),
+    _remove_server: ("level", "cluster"),
 }
 _FLAGS = (*_OF_CHANGES, "shadow", "rollback")
 
@@ -276,7 +294,11 @@ _UPSTREAM: Mapping[str, Handler] = {
     "PUT": _set_upstream,
     "DELETE": _remove_upstream,
 }
-_SERVER: Mapping[str, Handler] = {"PATCH": _patch_server}
+_SERVER: Mapping[str, Handler] = {
+    "PATCH": _patch_server,
+    "POST": _add_server,
+    "DELETE": _remove_server,
+}
 _ROUTES: Mapping[str, Handler] = {"GET": _routes, "PUT": _set_routes}
 _HOOKS: Mapping[str, Handler] = {"GET": _hooks, "PUT": _activate_hooks}
 _COMMIT_VERSION: Mapping[str, Handler] = {

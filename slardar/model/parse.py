@@ -27,6 +27,8 @@ from slardar.model.shown import HIDDEN, unshown
 __all__ = [
     "CheckMode",
     "check_name",
+    "copied",
+    "known_odd",
     "merge_upstream",
     "parse_dyups",
     "parse_routes",
@@ -65,7 +67,7 @@ def parse_upstream(
     except ConfigError as error:
         problems.lines += error.problems
     try:
-        plain = _copied(body)
+        plain = copied(body)
     except (TypeError, ValueError, RecursionError):
         # What no JSON can hold (NaN, a date, a list in itself): tell where, beside the rest.
         _read(body, where, problems, check_mode)
@@ -249,7 +251,7 @@ def _normal_hosts(level: Level) -> Level:
     return Level(level.name, servers, level.tries)
 
 
-def _copied(body: object) -> Any:
+def copied(body: object) -> Any:
     """A deep copy of plain data, as JSON gives it back: the same that a store will.
 
     Raises TypeError, ValueError or RecursionError for what JSON cannot hold.
@@ -328,10 +330,10 @@ def merge_upstream(
             if "servers" in body:
                 kept.pop("cluster", None)
             body = {**kept, **body}
-    return parse_upstream(name, body, where, check_mode, _known_odd(current))
+    return parse_upstream(name, body, where, check_mode, known_odd(current))
 
 
-def _known_odd(current: Upstream | None) -> Container[UnknownKey]:
+def known_odd(current: Upstream | None) -> Container[UnknownKey]:
     """The unknown keys that an upstream has, from somebody who wrote to the store."""
     return () if current is None else {key for key, _ in current.unknown}
 
@@ -351,12 +353,12 @@ def patch_server(
     """
     if not isinstance(body, Mapping) or not body:
         raise ConfigError(f'{where}: expected an object such as {{"weight": 5}}, got {shown(body)}')
-    passes = _known_odd(current)
+    passes = known_odd(current)
     problems = Problems(passes)
     for key in ("host", "port"):
         if key in body:
             problems.add(joined(where, key), f"a server's {key} cannot be changed; add another one")
-    source = _copied(current.source)
+    source = copied(current.source)
     for server in _written_servers(source):
         if (server["host"], server["port"]) == (host, port):
             changed = read(Server, {**server, **body}, where, problems)

@@ -120,6 +120,37 @@ def test_server_is_changed(client: WebClient, actions: Actions) -> None:
     assert (first.weight, second.state) == (5, "down")
 
 
+def test_servers_come_and_go(client: WebClient, actions: Actions) -> None:
+    """One call each, with the usual answers; IPv6 and names too."""
+
+    def keys() -> list[str]:
+        return [server.key for server in actions.snapshot.upstreams["file"].servers]
+
+    path = "/upstream/file"
+    reply = client.call("POST", f"{path}/[::1]:80", {"weight": 3})
+    assert (reply.status, reply.json) == (200, {"status": 200})
+    reply = client.call("POST", f"{path}/B.example:81?receipt=1")
+    assert (reply.status, reply.json["version"]) == (200, 2)
+    assert keys() == ["127.0.0.1:8001", "127.0.0.1:8002", "[::1]:80", "b.example:81"]
+    assert client.call("POST", f"{path}/[0::1]:80", {}).status == 409
+    assert client.call("POST", f"{path}/[::1]:80?level=0", {}).status == 400
+    assert client.call("POST", f"{path}/x:1?place=0", {}).status == 400
+    assert client.call("POST", f"{path}/x", {}).status == 400
+    assert client.call("POST", f"{path}/x:1", b"junk").status == 400
+    assert client.call("POST", "/upstream/none/x:1", {}).status == 404
+    assert client.call("DELETE", f"{path}/127.0.0.1:9").status == 404
+    for key in keys()[:-1]:
+        assert client.call("DELETE", f"{path}/{key}").status == 200
+    assert client.call("DELETE", f"{path}/b.example:81").status == 409
+    assert keys() == ["b.example:81"]
+    levels = {"cluster": {"dc 1": upstream(1), "dc2": upstream(2)}}
+    assert client.call("PUT", path, levels).status == 200
+    assert client.call("POST", f"{path}/x:1", {}).status == 400
+    assert client.call("POST", f"{path}/x:1?cluster=dc+1", {}).status == 200
+    assert client.call("DELETE", f"{path}/x:1?cluster=dc2").status == 404
+    assert client.call("DELETE", f"{path}/x:1?cluster=dc%201").status == 200
+
+
 def test_routes(client: WebClient) -> None:
     """What is put can be got."""
     routes = [{"host": "a.com", "path": "/x", "upstream": "file"}]
@@ -254,8 +285,8 @@ def test_every_mistake_is_told(client: WebClient) -> None:
         ("DELETE", "/upstreams", "GET, HEAD"),
         ("PATCH", "/upstream/a", "GET, POST, PUT, DELETE, HEAD"),
         ("OPTIONS", "/upstream/a", "GET, POST, PUT, DELETE, HEAD"),
-        ("GET", "/upstream/a/b:1", "PATCH"),
-        ("HEAD", "/upstream/a/b:1", "PATCH"),
+        ("GET", "/upstream/a/b:1", "PATCH, POST, DELETE"),
+        ("HEAD", "/upstream/a/b:1", "PATCH, POST, DELETE"),
         ("POST", "/routes", "GET, PUT, HEAD"),
         ("get", "/status", "GET, HEAD"),
     ],
