@@ -19,8 +19,10 @@ import msgspec
 from msgspec import Struct
 from twisted.internet import defer
 from twisted.internet.address import UNIXAddress
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.logger import Logger
 from twisted.web import http
+from zope.interface import implementer
 
 from slardar.config import Control
 from slardar.control.actions import Actions, ApplyError, MovedError
@@ -302,6 +304,7 @@ class ControlRequest(http.Request):
 _TOO_LARGE = RefusedError(413, f"expected a body of at most {MAX_BODY} bytes")
 
 
+@implementer(IHalfCloseableProtocol)
 class ControlChannel(http.HTTPChannel):
     """One connection: twisted.web's, with its own idea of time and of refusals."""
 
@@ -311,6 +314,7 @@ class ControlChannel(http.HTTPChannel):
     standing = Standing.STRANGER
     since = 0.0
     _is_known = False
+    _is_half_closed = False
     _is_refused = False
     #: Whether what was written waits for the client to read it, and what is to be done
     #: when it has.
@@ -337,9 +341,21 @@ class ControlChannel(http.HTTPChannel):
     def connectionLost(self, reason: Any = None) -> None:
         """Count it no more."""
         self.room.leave(self)
-        self._pending = None
-        self._dataBuffer = []
         super().connectionLost(reason)
+        # Whatever refers to this refers to the transport, with a reply of some megabytes
+        # perhaps; in a circle it would stay until somebody looks for garbage.
+        self.requests = []
+        self._pending = self._transferDecoder = None
+        self._dataBuffer = []
+
+    def readConnectionLost(self) -> None:
+        """The client has said all that it has to say; what it asked for is answered."""
+        self._is_half_closed = True
+        if self.standing not in (Standing.BUSY, Standing.READING):
+            self.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Nothing to do: this side does not close by halves."""
 
     def _stand(self, standing: Standing) -> None:
         self.standing = standing
@@ -376,6 +392,8 @@ class ControlChannel(http.HTTPChannel):
         if pending is not None:
             self.setTimeout(None)
             self.when_read(pending)
+        elif self._is_half_closed:
+            self.loseConnection()
         elif self.standing is Standing.READING:
             self._stand(Standing.IDLE)
             self.setTimeout(_IDLE)
@@ -390,6 +408,8 @@ class ControlChannel(http.HTTPChannel):
         # What twisted.web sets now.
         self._savedTimeOut = _BODY if self._is_full else _IDLE
         super().requestDone(request)
+        if self._is_half_closed and not self.requests:
+            self.loseConnection()
 
     def give_way(self) -> None:
         """Close at once: somebody else needs the place."""
