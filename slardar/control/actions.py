@@ -21,7 +21,7 @@ from slardar.config import Settings
 from slardar.control.changes import Next, NothingChanged, Prepare, Receipt
 from slardar.control.conditions import Condition
 from slardar.control.hooks import HookActions
-from slardar.control.status import build_status
+from slardar.control.status import build_status, ignored_keys
 from slardar.errors import ConfigError, ConflictError, NotFoundError, SlardarError, StoreError
 from slardar.interfaces import IForgetfulStore, IPlane, IStore
 from slardar.model.change import Change, StoredState
@@ -129,6 +129,13 @@ class Actions:
         self._snapshot = Snapshot.build(
             stored.version, upstreams, routes, self._settings.default_upstream, hooks
         )
+        ignored = ignored_keys(self._snapshot)
+        if ignored:
+            _log.warn(
+                "stored and ignored: {line} ({count} such keys: see ignored in /status)",
+                line=ignored[0],
+                count=len(ignored),
+            )
         await self._plane.apply(self._snapshot, list(upstreams))
 
     def _stored_upstream(self, name: str, value: object) -> Upstream | None:

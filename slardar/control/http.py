@@ -138,14 +138,17 @@ class ControlRequest(http.Request):
     _is_begun = False
     _query = b""
 
+    def __init__(self, channel: Any, queued: Any = False) -> None:
+        super().__init__(channel, queued)
+        # twisted.web forgets the channel when the connection is lost.
+        self._guest: ControlChannel = channel
+        self._body = bytearray()
+
     def gotLength(self, length: int | None) -> None:
         """The head is complete; ``length`` is 0 without a body, None for chunks."""
         # The body is kept in memory, being bounded; twisted.web would open a file, but
         # it also wants to close something.
         self.content = BytesIO()
-        self._body = bytearray()
-        # twisted.web forgets the channel when the connection is lost.
-        self._guest = self.channel
         try:
             caller = self.channel.factory.gate.admit(
                 self._header, isinstance(self.host, UNIXAddress)
@@ -308,7 +311,7 @@ _TOO_LARGE = RefusedError(413, f"expected a body of at most {MAX_BODY} bytes")
 class ControlChannel(http.HTTPChannel):
     """One connection: twisted.web's, with its own idea of time and of refusals."""
 
-    requestFactory = ControlRequest  # noqa: N815 Twisted's name
+    requestFactory: Any = ControlRequest  # noqa: N815 Twisted's name
     factory: ControlSite
     transport: Any
     standing = Standing.STRANGER

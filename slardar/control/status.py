@@ -17,7 +17,7 @@ from slardar.model.reader import is_note, joined
 from slardar.model.server import Server, Upstream
 from slardar.model.snapshot import Snapshot
 
-__all__ = ["build_status"]
+__all__ = ["build_status", "ignored_keys"]
 
 
 class _Times(dict[int, str]):
@@ -65,7 +65,7 @@ def build_status(
         status["hooks"] = list(hooks)
     if failed:
         status["failed"] = dict(failed)
-    ignored = _ignored(snapshot)
+    ignored = ignored_keys(snapshot)
     if ignored:
         status["ignored"] = ignored
     for name, upstream in sorted(snapshot.upstreams.items()):
@@ -73,7 +73,7 @@ def build_status(
     return status
 
 
-def _ignored(snapshot: Snapshot) -> list[str]:
+def ignored_keys(snapshot: Snapshot) -> list[str]:
     """The keys of the store that mean nothing, a line each."""
     upstreams = sorted(snapshot.upstreams.items())
     lines = [line for _, upstream in upstreams for _, line in upstream.unknown]
