@@ -79,7 +79,7 @@ def ignored_keys(snapshot: Snapshot) -> list[str]:
     lines = [line for _, upstream in upstreams for _, line in upstream.unknown]
     for index, route in enumerate(snapshot.routes):
         if route.x_:
-            odd = (key for key in route.x_ if not is_note(key))
+            odd = (key for key in route.notes if not is_note(key))
             lines += (f"{joined(f'routes[{index}]', key)}: unknown key" for key in odd)
     return lines
 

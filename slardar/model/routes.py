@@ -33,8 +33,14 @@ class Route(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     host: str | None = None
     path: str | None = None
     path_regex: str | None = None
-    #: What was written beside it and means nothing, by key.
-    x_: dict[str, Any] = {}
+    #: What was written beside it and means nothing: an object as JSON, or nothing.
+    x_: str = ""
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What was written beside it and means nothing, by key."""
+        found: dict[str, Any] = json.loads(self.x_) if self.x_ else {}
+        return found
 
     def matcher(self) -> Callable[[str, str], bool]:
         """Whether a request for a host (lower case) and path takes this route.
@@ -77,7 +83,7 @@ def parse_routes(body: object, where: str, passes: Container[UnknownKey] = ()) -
         route = read(Route, item, f"{where}[{index}]", problems)
         if route is not None:
             if notes:
-                route = msgspec.structs.replace(route, x_=notes)
+                route = msgspec.structs.replace(route, x_=json.dumps(notes, allow_nan=False))
             _check(route, f"{where}[{index}]", problems)
             routes.append(route)
     problems.raise_if_any()
@@ -85,7 +91,7 @@ def parse_routes(body: object, where: str, passes: Container[UnknownKey] = ()) -
 
 
 def _notes(item: object, path: str, problems: Problems) -> dict[str, Any]:
-    """What of a route means nothing and is kept; a copy, as JSON gives it back."""
+    """What of a route means nothing and is kept."""
     if not isinstance(item, Mapping):
         return {}
     notes = {}
@@ -94,16 +100,17 @@ def _notes(item: object, path: str, problems: Problems) -> dict[str, Any]:
         if isinstance(key, str) and (is_note(key) or unknown):
             notes[key] = value
     try:
-        copied: dict[str, Any] = json.loads(json.dumps(notes, allow_nan=False))
+        json.dumps(notes, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         problems.add(path, "expected what JSON can hold under keys that begin with x_")
-        return notes
-    return copied
+        # To go on with the rest of the route.
+        return dict.fromkeys(notes)
+    return notes
 
 
 def odd_keys(routes: tuple[Route, ...]) -> set[UnknownKey]:
     """The unknown keys that routes have, from somebody who wrote to the store."""
-    return {("Route", key) for route in routes for key in route.x_ if not is_note(key)}
+    return {("Route", key) for route in routes for key in route.notes if not is_note(key)}
 
 
 def written_routes(routes: tuple[Route, ...]) -> list[dict[str, Any]]:
@@ -111,8 +118,8 @@ def written_routes(routes: tuple[Route, ...]) -> list[dict[str, Any]]:
     written = []
     for route in routes:
         item = msgspec.to_builtins(route)
-        item.update(item.pop("x_", {}))
-        written.append(item)
+        item.pop("x_", None)
+        written.append({**item, **route.notes})
     return written
 
 

@@ -182,7 +182,9 @@ def test_unknown_key_of_a_route() -> None:
     body = [{"upstream": "a", "paht": "/"}, {"upstream": "b", "x_n": 1, "path": "/b"}]
     routes = parse_routes(body, "routes", ANY_KEY)
     assert written_routes(routes) == body
-    assert (routes[1].path, routes[1].x_) == ("/b", {"x_n": 1})
+    assert (routes[1].path, routes[1].notes) == ("/b", {"x_n": 1})
+    # Routes are values, that may stand in a set.
+    assert len({*routes, *routes}) == 2
     with pytest.raises(ConfigError, match="unknown key"):
         parse_routes(body, "routes")
     with pytest.raises(ConfigError, match="path: expected a path"):
