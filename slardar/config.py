@@ -202,6 +202,11 @@ def read_settings(
         except ConfigError as error:
             problems.lines += error.problems
     _check(settings, problems)
+    default = upstreams.get(settings.default_upstream or "")
+    if default is not None and not default.public:
+        problems.add(
+            "default_upstream", f"expected an upstream that is public, {default.name} is not"
+        )
     prefix = f"{where}: " if where else ""
     lines = [prefix + line for line in problems.lines]
     return msgspec.structs.replace(settings, upstreams=upstreams, routes=routes), lines

@@ -183,7 +183,7 @@ def _find_language(client: Client, name: str) -> str:
     found = [
         language
         for language in ("lua", "python")
-        if any(hook["name"] == name for hook in client.get(language)["modules"])
+        if any(hook["name"] == name for hook in _known(client, language))
     ]
     if len(found) != 1:
         raise click.ClickException(
@@ -192,9 +192,16 @@ def _find_language(client: Client, name: str) -> str:
     return found[0]
 
 
+def _known(client: Client, language: str) -> list[dict[str, Any]]:
+    """Every hook of a language: those in service, and those that are only staged."""
+    answer = client.get(language)
+    staged = [hook for hook in answer["staged"] if hook["active"] is None]
+    return sorted([*answer["modules"], *staged], key=lambda hook: str(hook["name"]))
+
+
 def _show(client: Client, language: str | None, as_json: bool) -> None:
     languages = ("lua", "python") if language is None else (language,)
-    found = [hook for one in languages for hook in client.get(one)["modules"]]
+    found = [hook for one in languages for hook in _known(client, one)]
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return

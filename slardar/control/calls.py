@@ -13,10 +13,12 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 from msgspec import Struct
 
 from slardar.control.actions import Actions, Receipt
-from slardar.control.body import read_json, read_upstream
+from slardar.control.body import read_json, read_text, read_upstream
 from slardar.control.conditions import Condition
 from slardar.errors import ConfigError, NotFoundError, PartlyReadError, SlardarError
+from slardar.model.membership import Place
 from slardar.model.reader import shown
+from slardar.model.shown import with_cluster
 
 __all__ = [
     "Answer",
@@ -126,8 +128,11 @@ def find_handlers(parts: Sequence[str]) -> Mapping[str, Handler]:
             return _SERVER
         case ["routes"]:
             return _ROUTES
-        case ["lua" | "python"]:
+        case ["lua" | "python"] | ["lua" | "python", ""]:
+            # With and without the slash, as in upyun/slardar.
             return _HOOKS
+        case ["lua" | "python", "version"]:
+            return _COMMIT_VERSION
         case ["lua" | "python", name] if name:
             return _HOOK
         case ["lua" | "python", name, "shadow"] if name:
@@ -142,13 +147,14 @@ def _status(actions: Actions, call: Call) -> Any:
 
 
 def _upstreams(actions: Actions, call: Call) -> Any:
-    return actions.upstreams()
+    return {name: with_cluster(one) for name, one in actions.upstreams().items()}
 
 
 def _upstream(actions: Actions, call: Call) -> Any:
     name = call.parts[1]
     # In a header: what is answered can be PUT back as it is.
-    return Answer(actions.upstream(name), {"X-Slardar-Origin": actions.origin(name)})
+    origin = {"X-Slardar-Origin": actions.origin(name)}
+    return Answer(with_cluster(actions.upstream(name)), origin)
 
 
 async def _set_upstream(actions: Actions, call: Call) -> Any:
@@ -172,6 +178,21 @@ async def _patch_server(actions: Actions, call: Call) -> Any:
         lambda: read_json(call.body), lambda value: actions.check_server(name, server, value)
     )
     return await _done(call, actions.patch_server(name, server, body, *call.by))
+
+
+async def _add_server(actions: Actions, call: Call) -> Any:
+    _, name, server = call.parts
+    body = read_json(call.body) if call.body.strip() else {}
+    return await _done(call, actions.add_server(name, server, body, *call.by, _place(call)))
+
+
+async def _remove_server(actions: Actions, call: Call) -> Any:
+    _, name, server = call.parts
+    return await _done(call, actions.remove_server(name, server, *call.by, _place(call)))
+
+
+def _place(call: Call) -> Place:
+    return Place(call.parameters.get("level"), call.parameters.get("cluster"))
 
 
 def _whole(read: Callable[[], Any], check: Callable[[Any], object]) -> Any:
@@ -268,6 +289,23 @@ async def _activate_hook(actions: Actions, call: Call) -> Any:
     return await _ok(call, activated)
 
 
+async def _activate_hooks(actions: Actions, call: Call) -> Any:
+    return await _ok(call, actions.hooks.activate_all(call.parts[0], *call.by))
+
+
+def _commit_version(actions: Actions, call: Call) -> Any:
+    return {"commit_version": actions.hooks.commit_version(call.parts[0])}
+
+
+async def _set_commit_version(actions: Actions, call: Call) -> Any:
+    text = read_text(call.body).strip()
+    return await _ok(call, actions.hooks.set_commit_version(call.parts[0], text, *call.by))
+
+
+async def _remove_commit_version(actions: Actions, call: Call) -> Any:
+    return await _ok(call, actions.hooks.set_commit_version(call.parts[0], None, *call.by))
+
+
 async def _remove_hook(actions: Actions, call: Call) -> Any:
     language, name = call.parts
     return await _ok(call, actions.hooks.remove(language, name, *call.by))
@@ -300,6 +338,8 @@ _PARAMETERS: Mapping[Handler, tuple[str, ...]] = {
     _return_routes: ("to",),
     _stage_hook: ("shadow", "on_error", "activate", "canary"),
     _activate_hook: ("canary", "rollback", "on_error"),
+    _add_server: ("level", "cluster"),
+    _remove_server: ("level", "cluster"),
 }
 _FLAGS = (*_OF_CHANGES, "shadow", "rollback", "activate")
 
@@ -311,13 +351,23 @@ _UPSTREAM: Mapping[str, Handler] = {
     "PUT": _set_upstream,
     "DELETE": _remove_upstream,
 }
-_SERVER: Mapping[str, Handler] = {"PATCH": _patch_server}
+_SERVER: Mapping[str, Handler] = {
+    "PATCH": _patch_server,
+    "POST": _add_server,
+    "DELETE": _remove_server,
+}
 _ROUTES: Mapping[str, Handler] = {
     "GET": _routes,
     "PUT": _set_routes,
     "DELETE": _return_routes,
 }
-_HOOKS: Mapping[str, Handler] = {"GET": _hooks}
+_HOOKS: Mapping[str, Handler] = {"GET": _hooks, "PUT": _activate_hooks}
+_COMMIT_VERSION: Mapping[str, Handler] = {
+    "GET": _commit_version,
+    "POST": _set_commit_version,
+    "PUT": _set_commit_version,
+    "DELETE": _remove_commit_version,
+}
 _HOOK: Mapping[str, Handler] = {
     "GET": _hook,
     "POST": _stage_hook,

@@ -53,7 +53,7 @@ class Condition:
         current = etag(snapshot.version)
         if self._wanted is not None and not self._matches(self._wanted, current, snapshot):
             if "*" in self._wanted:
-                raise PreconditionError(f"If-Match: there is no {'/'.join(self._parts)}")
+                raise PreconditionError(f"If-Match: there is no {shown('/'.join(self._parts))}")
             raise PreconditionError(
                 f"If-Match: the configuration is at version {snapshot.version}: read it again"
             )
@@ -62,7 +62,7 @@ class Condition:
             unwanted = [tag.removeprefix("W/") for tag in self._unwanted]
             if self._matches(unwanted, current, snapshot):
                 raise PreconditionError(
-                    f"If-None-Match: {'/'.join(self._parts)} is there already"
+                    f"If-None-Match: {shown('/'.join(self._parts))} is there already"
                     if "*" in unwanted
                     else f"If-None-Match: the configuration is at version {snapshot.version}"
                 )

@@ -19,8 +19,10 @@ import msgspec
 from msgspec import Struct
 from twisted.internet import defer
 from twisted.internet.address import UNIXAddress
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.logger import Logger
 from twisted.web import http
+from zope.interface import implementer
 
 from slardar.config import Control
 from slardar.control.actions import Actions, ApplyError, MovedError
@@ -137,14 +139,17 @@ class ControlRequest(http.Request):
     _is_begun = False
     _query = b""
 
+    def __init__(self, channel: Any, queued: Any = False) -> None:
+        super().__init__(channel, queued)
+        # twisted.web forgets the channel when the connection is lost.
+        self._guest: ControlChannel = channel
+        self._body = bytearray()
+
     def gotLength(self, length: int | None) -> None:
         """The head is complete; ``length`` is 0 without a body, None for chunks."""
         # The body is kept in memory, being bounded; twisted.web would open a file, but
         # it also wants to close something.
         self.content = BytesIO()
-        self._body = bytearray()
-        # twisted.web forgets the channel when the connection is lost.
-        self._guest = self.channel
         try:
             caller = self.channel.factory.gate.admit(
                 self._header, isinstance(self.host, UNIXAddress)
@@ -306,15 +311,17 @@ class ControlRequest(http.Request):
 _TOO_LARGE = RefusedError(413, f"expected a body of at most {MAX_BODY} bytes")
 
 
+@implementer(IHalfCloseableProtocol)
 class ControlChannel(http.HTTPChannel):
     """One connection: twisted.web's, with its own idea of time and of refusals."""
 
-    requestFactory = ControlRequest  # noqa: N815 Twisted's name
+    requestFactory: Any = ControlRequest  # noqa: N815 Twisted's name
     factory: ControlSite
     transport: Any
     standing = Standing.STRANGER
     since = 0.0
     _is_known = False
+    _is_half_closed = False
     _is_refused = False
     #: Whether what was written waits for the client to read it, and what is to be done
     #: when it has.
@@ -341,9 +348,21 @@ class ControlChannel(http.HTTPChannel):
     def connectionLost(self, reason: Any = None) -> None:
         """Count it no more."""
         self.room.leave(self)
-        self._pending = None
-        self._dataBuffer = []
         super().connectionLost(reason)
+        # Whatever refers to this refers to the transport, with a reply of some megabytes
+        # perhaps; in a circle it would stay until somebody looks for garbage.
+        self.requests = []
+        self._pending = self._transferDecoder = None
+        self._dataBuffer = []
+
+    def readConnectionLost(self) -> None:
+        """The client has said all that it has to say; what it asked for is answered."""
+        self._is_half_closed = True
+        if self.standing not in (Standing.BUSY, Standing.READING):
+            self.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Nothing to do: this side does not close by halves."""
 
     def _stand(self, standing: Standing) -> None:
         self.standing = standing
@@ -380,6 +399,8 @@ class ControlChannel(http.HTTPChannel):
         if pending is not None:
             self.setTimeout(None)
             self.when_read(pending)
+        elif self._is_half_closed:
+            self.loseConnection()
         elif self.standing is Standing.READING:
             self._stand(Standing.IDLE)
             self.setTimeout(_IDLE)
@@ -394,6 +415,8 @@ class ControlChannel(http.HTTPChannel):
         # What twisted.web sets now.
         self._savedTimeOut = _BODY if self._is_full else _IDLE
         super().requestDone(request)
+        if self._is_half_closed and not self.requests:
+            self.loseConnection()
 
     def give_way(self) -> None:
         """Close at once: somebody else needs the place."""

@@ -98,8 +98,7 @@ class Room:
         self._body_bytes += length
         while self._body_bytes > MAX_BODIES:
             sending = [one for one in self._bodies if one.standing is Standing.SENDING]
-            # The newest one of all is ``guest`` at least, which is sending.
-            oldest = min(sending, key=lambda one: one.since)
+            oldest = min(sending, key=lambda one: one.since, default=guest)
             self.release_body(oldest)
             oldest.give_up_body()
 

@@ -28,7 +28,8 @@ class Entry(PlaneBase):
         super().__init__(clock)
         #: By the name of the upstream: those that were asked for before.
         self.selections: dict[str, Selection] = {}
-        #: There are routes, which come before the name in Host.
+        #: The name in Host does not tell all: there are routes, which come before it, or
+        #: upstreams that are not public.
         self.has_routes: bool = False
         #: Users' scripts; ``None`` while there are none, so that they cost nothing.
         self.hooks: HooksBase | None = None

@@ -360,7 +360,7 @@ class DataPlane(Entry):
             ):
                 made.append(self._make(upstream))
         before, self._snapshot = self._snapshot, snapshot
-        self.has_routes = bool(snapshot.routes)
+        self.has_routes = not snapshot.host_is_name
         if snapshot.hooks is not before.hooks:
             self._take_hooks(snapshot.hooks)
         for name in changed:

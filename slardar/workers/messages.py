@@ -314,4 +314,4 @@ def _lean_hook(hook: Hook) -> Hook:
 
 def _lean(upstream: Upstream) -> Upstream:
     """Without what only the control plane needs; the digest is no number for JSON."""
-    return structs.replace(upstream, source={}, digest=0)
+    return structs.replace(upstream, source={}, digest=0, unknown=())

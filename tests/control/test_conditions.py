@@ -201,6 +201,14 @@ def test_any_version_of_what_is_there(
     assert unwanted.status == (412 if there else 200)
 
 
+def test_message_is_one_line(client: WebClient) -> None:
+    """Whatever the path holds."""
+    for header in ("If_Match", "If_None_Match"):
+        reply = client.call("PUT", "/upstream/a%0Ab", upstream(1), **{header: "*"})
+        assert reply.status in (400, 412)
+        assert "\n" not in reply.json["msg"]
+
+
 def test_version_that_must_not_be(client: WebClient) -> None:
     """``If-None-Match`` compares weakly (RFC 9110 13.1.2)."""
     for header, status in [('"1"', 200), ('W/"1"', 412), ('"0", "1"', 412), ("x", 400)]:

@@ -6,6 +6,7 @@ import gc
 import http.client
 import json
 import socket
+import weakref
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -431,6 +432,64 @@ def test_replies_nobody_reads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     assert gone(first, *rivals) == [False, False, False, False]
     rivals.append(crowd.reading())
     assert gone(first, *rivals) == [False, True, False, False, False]
+
+
+@pytest.mark.parametrize("state", ["come", "idle", "refused", "sending", "reading", "busy"])
+def test_connection_that_ends_is_let_go_at_once(crowd: Crowd, state: str) -> None:
+    """With whatever its transport holds: a reply that nobody read may have megabytes, which
+    nobody counts who looks for garbage."""
+    gc.collect()
+    gc.disable()
+    try:
+        client = getattr(crowd, state)()
+        # One that is read already waits behind what is under way.
+        client.request("GET", "/routes", Authorization="Bearer t")
+        channel, client.channel = client.channel, None
+        channel.connectionLost(Failure(ConnectionError()))
+        client.transport.unregisterProducer()
+        if state == "busy":
+            # The call goes on, and is the last to know of it.
+            assert crowd.plane.held
+            crowd.plane.held.pop()()
+        gone = weakref.ref(channel)
+        del channel
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("state", ["come", "idle", "refused", "sending"])
+def test_half_closed_connection_is_closed(crowd: Crowd, state: str) -> None:
+    """Nothing that was begun will be completed."""
+    client = getattr(crowd, state)()
+    client.channel.readConnectionLost()
+    assert client.transport.disconnecting
+
+
+def test_client_that_half_closes_gets_its_reply(crowd: Crowd) -> None:
+    """Every one that it has asked for, and then the end."""
+    client = crowd.busy()
+    client.request("GET", "/routes", Authorization="Bearer t")
+    client.channel.readConnectionLost()
+    assert not client.transport.disconnecting
+    assert crowd.plane.held
+    crowd.plane.held.pop()()
+    replies = [client.received(), client.received()]
+    assert [reply and reply.status for reply in replies] == [200, 200]
+    assert client.transport.disconnecting
+
+
+def test_half_closed_client_reads_on(crowd: Crowd) -> None:
+    """As far as it takes what is written, and is closed when it has."""
+    client = crowd.reading()
+    client.request("GET", "/routes", Authorization="Bearer t")
+    client.channel.readConnectionLost()
+    assert not client.transport.disconnecting
+    client.channel.resumeProducing()
+    reply = client.received()
+    assert reply is not None
+    assert reply.status == 200
+    assert client.transport.disconnecting
 
 
 def test_slow_reader_has_time(crowd: Crowd) -> None:

@@ -95,3 +95,37 @@ def test_writers_that_race_lose_nothing(tmp_path: Path, start: Start) -> None:
     assert status == 200
     assert len(upstream["servers"]) == 41
     assert refused > 0
+
+
+def test_replies_nobody_reads_cost_little(tmp_path: Path, start: Start) -> None:
+    """A large configuration is asked for 50 times on each of 40 connections, and not read:
+    once would be 100 MB, and all of it 5 GB. Afterwards the memory is back."""
+    servers = [{"host": "10.0.0.1", "port": port} for port in range(1, 1001)]
+    upstreams = {f"u{number}": {"servers": servers} for number in range(15)}
+    (tmp_path / "c.yaml").write_text(json.dumps({"upstreams": upstreams}))
+    slardar = start(Slardar(tmp_path, "--store", "memory:", "--config", "c.yaml")).ready()
+    length = len(json.dumps(slardar.call("GET", "/upstreams")[1]))
+    assert length > 2 * MIB
+    before = resident(slardar)
+    with ExitStack() as opened:
+        for _ in range(40):
+            sent = b"GET /upstreams HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50
+            opened.enter_context(connect(slardar, sent))
+        assert slardar.call("GET", "/routes") == (200, [])
+        assert resident(slardar) - before < 150
+    assert slardar.call("GET", "/routes") == (200, [])
+    assert resident(slardar) - before < 60
+
+
+def test_client_that_half_closes_gets_its_reply(tmp_path: Path, start: Start) -> None:
+    """As ``nc -N`` does, byte by byte; a body that is cut short is no call."""
+    slardar = start(Slardar(tmp_path)).ready()
+    head = b"PUT /routes HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
+    for body, status in ((b"[]", b"HTTP/1.1 200"), (b"[", b"")):
+        with connect(slardar) as sock:
+            for byte in head + body:
+                sock.sendall(bytes([byte]))
+            sock.shutdown(socket.SHUT_WR)
+            reply = b"".join(iter(lambda: sock.recv(4096), b""))
+            assert reply[:12] == status
+    assert slardar.call("GET", "/status")[1]["shd_config_version"] == 1

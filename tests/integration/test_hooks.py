@@ -340,6 +340,46 @@ def test_modules(run: Callable[..., Slardar]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("language", "script", "module", "inner"),
+    [
+        (
+            "python",
+            'm = require("modules.m")\ndef on_request(r):\n    r.headers["X-Tenant"] = m.NAME\n',
+            'NAME = require("modules.inner").NAME\n',
+            'NAME = "{}"\n',
+        ),
+        (
+            "lua",
+            'ngx.req.set_header("X-Tenant", require("modules.m").name)',
+            'return {name = require("modules.inner").name}',
+            'return {name = "{}"}',
+        ),
+    ],
+)
+def test_all_that_is_staged_is_activated(
+    run: Callable[..., Slardar], language: str, script: str, module: str, inner: str
+) -> None:
+    """In any order posted, script first; one that fails holds all; a restart has them."""
+    slardar = run("--workers", "2")
+    assert slardar.call("POST", f"/{language}/script.*", script) == (200, "ok")
+    assert slardar.call("POST", f"/{language}/modules.m", module) == (200, "ok")
+    status, answer = slardar.call("PUT", f"/{language}")
+    assert (status, "modules.inner" in answer["msg"]) == (400, True)
+    assert slardar.call("GET", f"/{language}/")[1]["modules"] == []
+    assert "tenant= " in slardar.get(HOST)[1]
+    first = inner.replace("{}", "one")
+    assert slardar.call("POST", f"/{language}/modules.inner", first) == (200, "ok")
+    assert slardar.call("PUT", f"/{language}/version", "v1") == (200, "ok")
+    assert slardar.call("PUT", f"/{language}/") == (200, "ok")
+    assert all("tenant=one " in slardar.get(HOST)[1] for _ in range(8))
+    slardar.stop()
+    slardar = run("--workers", "2")
+    assert "tenant=one " in slardar.get(HOST)[1]
+    listed = slardar.call("GET", f"/{language}")[1]
+    assert (len(listed["modules"]), listed["commit_version"]) == (3, "v1")
+
+
+@pytest.mark.parametrize(
     ("language", "code", "line"),
     [
         ("python", "import os\n", "line 1"),

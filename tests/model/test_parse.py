@@ -53,7 +53,7 @@ def test_defaults_are_the_contracts() -> None:
     assert upstream.connect_timeout is upstream.send_timeout is upstream.read_timeout is None
     assert (upstream.keepalive, upstream.failed_statuses) == (100, frozenset())
     assert upstream.http_opts.query is None
-    assert upstream.retry_on == {"connect", "error", "timeout", "status"}
+    assert upstream.retry_on == {"connect", "error", "timeout", "status", "http_502"}
     assert not upstream.named
 
 
