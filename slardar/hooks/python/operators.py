@@ -17,6 +17,7 @@ from slardar.hooks.python.limits import (
     ATOMS,
     CONTAINERS,
     ITERABLE,
+    KEPT_ITEM,
     MAX_BITS,
     MAX_ITEMS,
     MAX_TEXT,
@@ -205,6 +206,9 @@ def extended(left: list[Any], right: Any) -> list[Any]:
     """A list with more items at its end; the same list."""
     items = listed(right)
     check_size(len(left) + len(items))
+    if len(items) <= SMALL:
+        # More than that has been counted.
+        charge(KEPT_ITEM * len(items))
     left.extend(items)
     return left
 
