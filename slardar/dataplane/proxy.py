@@ -170,8 +170,9 @@ class DataPlane(Entry):
         self._memory: MemoryWatch | None = None
         self._memory_looks = LoopingCall(self._look_at_memory)
         self._memory_looks.clock = reactor
-        #: Bytes in the buffers of connections, at the last look.
-        self._buffered = 0
+        #: Bytes in the buffers of connections, at the last look; and the most that the
+        #: engines of hooks have had within limits of their own.
+        self._buffered = self._engines_held = 0
         self._began = reactor.seconds()
         self._live = live
         self._make_balancer = make_balancer
@@ -667,8 +668,11 @@ class DataPlane(Entry):
     def _expected_memory(self) -> int:
         """Bytes that connections, requests and the configuration account for, and those
         that Lua has a limit of its own for."""
+        if self._runner is not None:
+            # What an engine lets go, it keeps for the next script.
+            self._engines_held = max(self._engines_held, self._runner.held)
         return (
-            (0 if self._runner is None else self._runner.held)
+            self._engines_held
             + self._buffered
             + len(self._poller) * _CHANNEL
             + self.exchanges * self.retry_buffer

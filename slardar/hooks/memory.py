@@ -110,6 +110,7 @@ class MemoryWatch:
         #: Bytes before the first hook; and the expected ones of then.
         self._base, _ = self._usage()
         self._base -= expected() - _ENGINES
+        self._first_base = self._base
         #: What calls of hooks have added since the pressure is high.
         self._added: dict[Loaded, int] = {}
         self._limit = 0
@@ -128,6 +129,10 @@ class MemoryWatch:
         NOTICED[0] = False
         used, data = self._usage()
         over = used - self._base - self._expected()
+        if over < 0 and self._base > self._first_base:
+            # What was taken for nobody's has gone: it is no allowance for the next.
+            self._base = max(self._first_base, self._base + over)
+            over = used - self._base - self._expected()
         if over > self.limits.high:
             self.pressure.is_high = True
             self._settle(over)
@@ -151,7 +156,8 @@ class MemoryWatch:
             function(*arguments)
         finally:
             self._set_wall(max(outside, data + RESERVE), always=True)
-            self.note(loaded, self._usage()[0] - before)
+            # Not what an engine has a limit of its own for, which is expected.
+            self.note(loaded, self._usage()[0] - self._base - self._expected() - over)
             # Not now: an exception that is on its way out holds what the call has made.
             NOTICED[0] = True
 

@@ -58,9 +58,9 @@ _ATTEMPTS = 3
 #: Seconds until the next spare worker is started: later than the worker that the one
 #: before has become, and not at once where they cannot live.
 _SPARE_DELAY = 3.0
-#: Bytes that workers which have been replaced may have together, beyond those of a worker
-#: without hooks: those that cannot be had back, while an upload keeps a worker alive.
-_LEFT = 256 << 20
+#: Bytes that all workers may have together, beyond those of a worker without hooks, as
+#: long as some have been replaced and finish what they have under way.
+_ALL = 576 << 20
 _USUAL = 64 << 20
 #: Seconds that draining workers have beyond ``timeouts.drain`` to end by themselves.
 _MARGIN = 1.0
@@ -357,14 +357,19 @@ class Workers:
             self._bound_leaving()
 
     def _bound_leaving(self) -> None:
-        """End by force what a machine has no room for, the largest first."""
-        sizes = {process: max(0, process.memory() - _USUAL) for process in self._leaving}
-        left = sum(sizes.values())
+        """End by force those that there is no room for, the largest first: an upload must
+        not keep alive for long what cannot be had back."""
+
+        def size(process: WorkerProcess) -> int:
+            return max(0, process.memory() - _USUAL)
+
+        sizes = {process: size(process) for process in self._leaving}
+        total = sum(sizes.values()) + sum(map(size, self._processes()))
         for process in sorted(sizes, key=sizes.__getitem__, reverse=True):
-            if left <= _LEFT:
+            if total <= _ALL:
                 break
-            left -= sizes[process]
-            process.kill("it was replaced, and has too much memory to go on for long")
+            total -= sizes[process]
+            process.kill("it was replaced, and all workers together have too much memory")
 
     def _replace(self, process: WorkerProcess) -> None:
         """Start another one in its place, and let it finish what it has under way."""

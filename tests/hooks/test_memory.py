@@ -175,6 +175,20 @@ def test_growth_by_no_hook_is_taken_as_it_is(quiet: list[Any]) -> None:
     assert process.suspended == ["python/a"]
 
 
+def test_what_was_accepted_is_no_allowance() -> None:
+    """Memory that was nobody's and has gone again leaves the limit where it was."""
+    process = Process()
+    one = process.hook("a")
+    for _ in range(5):
+        process.used += 400
+        process.watch.look()
+        process.used -= 400
+        process.watch.look()
+    while not process.suspended:
+        process.call(one, 10)
+        assert process.used <= 100 + 32 + 192 + 10
+
+
 def test_what_cannot_be_had_back_is_told() -> None:
     """The process is to be replaced; in one that cannot be, everything goes on."""
     process = Process()

@@ -358,20 +358,25 @@ def test_heavy_hook_is_suspended_everywhere() -> None:
 
 
 def test_memory_of_those_that_are_leaving_is_bounded() -> None:
-    """The largest are ended by force, until the others have 256 MiB together."""
+    """The largest are ended by force, until all workers are within what there may be; one
+    that serves is not."""
     team = Team(3)
     team.start(FIRST)
     leaving = list(team.processes)
-    for process, size in zip(leaving, (200, 300, 180), strict=True):
+    for process, size in zip(leaving, (250, 300, 200), strict=True):
         process.size = size << 20
         process.say(Grown())
-    team.processes[4].size = 2 << 30
+    team.clock.advance(0.5)
+    assert not any(process.kills for process in team.processes)
+    serving = team.processes[3:]
+    serving[0].size = 250 << 20
     team.clock.advance(0.5)
     assert [bool(process.kills) for process in leaving] == [False, True, False]
-    leaving[0].size = 240 << 20
+    leaving[1].die()
+    serving[0].size = 1 << 30
     team.clock.advance(0.5)
-    assert [bool(process.kills) for process in leaving] == [True, True, False]
-    assert not any(process.kills for process in team.processes[3:])
+    assert [bool(process.kills) for process in leaving] == [True, True, True]
+    assert not any(process.kills for process in serving)
 
 
 def test_replaced_worker_cannot_have_another_replaced() -> None:

@@ -18,6 +18,7 @@ from slardar.hooks.python.limits import (
     CONTAINERS,
     ITEMS,
     ITERABLE,
+    KEPT_ITEM,
     KEYS,
     MAX_BITS,
     MAX_ITEMS,
@@ -240,6 +241,9 @@ def extended(left: list[Any], right: Any) -> list[Any]:
     """A list with more items at its end; the same list."""
     items = listed(right)
     check_size(len(left) + len(items))
+    if len(items) <= SMALL:
+        # More than that has been counted.
+        charge(KEPT_ITEM * len(items))
     left.extend(items)
     return left
 
