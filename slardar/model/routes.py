@@ -9,7 +9,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from slardar.errors import ConfigError
-from slardar.model.names import check_name
+from slardar.model.names import check_name, requested_host
 from slardar.model.reader import Problems, read, shown
 
 __all__ = ["Route", "parse_routes"]
@@ -36,7 +36,7 @@ class Route(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 
         Made once a snapshot: ``re`` itself keeps no more than 512 patterns compiled.
         """
-        host = None if self.host is None else self.host.lower()
+        host = None if self.host is None else requested_host(self.host)
         suffix = host[1:] if host is not None and host[:2] == "*." else None
         prefix = self.path
         search = None if self.path_regex is None else re.compile(self.path_regex).search
