@@ -357,6 +357,8 @@ class DataPlane(Entry):
         name, upstream = selection.name, selection.upstream
         pools = self._pools.setdefault(name, {})
         lookups = []
+        # Several levels may have the same server, and not drain it in all of them.
+        up = {(peer.host, peer.port) for peer in selection.peers if peer.config.state == "up"}
         for peer in selection.peers:
             key = (peer.host, peer.port)
             pool = pools.get(key)
@@ -366,7 +368,7 @@ class DataPlane(Entry):
                     lookups.append(self._resolver.follow(peer.host, pool.set_addresses))
             peer.pool = pool
             # Draining: requests under way finish, no connection is kept.
-            pool.set_limit(upstream.keepalive if peer.config.state == "up" else 0)
+            pool.set_limit(upstream.keepalive if key in up else 0)
         lookups = [lookup for lookup in lookups if not lookup.called]
         if not lookups:
             self._use(selection)

@@ -84,7 +84,7 @@ def _read(
         elif "cluster" in body:
             levels = _cluster(body["cluster"], f"{where}.cluster", problems)
         elif parsed is not None:
-            _check_servers(parsed.servers, f"{where}.servers", set(), problems)
+            _check_servers(parsed.servers, f"{where}.servers", problems)
             levels = _flat_levels(parsed.servers)
     if parsed is not None:
         _check_rest(parsed, where, problems)
@@ -150,11 +150,10 @@ def _cluster(raw: object, path: str, problems: Problems) -> list[Level]:
     if not items:
         problems.add(path, "expected at least one level")
     levels = []
-    seen: set[tuple[str, int]] = set()
     for name, where, value in items:
         body = read(LevelBody, value, where, problems)
         if body is not None:
-            _check_servers(body.servers, f"{where}.servers", seen, problems)
+            _check_servers(body.servers, f"{where}.servers", problems)
             levels.append(Level(name or None, body.servers, body.tries))
     return levels
 
@@ -168,11 +167,10 @@ def _flat_levels(servers: tuple[Server, ...]) -> list[Level]:
     return [Level(None, part) for part in (first, backups) if part]
 
 
-def _check_servers(
-    servers: tuple[Server, ...], path: str, seen: set[tuple[str, int]], problems: Problems
-) -> None:
-    """``seen`` holds the upstream's servers so far: each is there once, as counters and
-    connections belong to a host and port."""
+def _check_servers(servers: tuple[Server, ...], path: str, problems: Problems) -> None:
+    """Each server is once in a list: twice it would be two shares of one, and its weight
+    says that better.  Other lists may have it too, as checkups has them."""
+    seen: set[tuple[str, int]] = set()
     if not servers:
         problems.add(path, "expected at least one server")
     for index, server in enumerate(servers):
@@ -307,7 +305,8 @@ def patch_server(
     where: str,
     check_mode: CheckMode | None = None,
 ) -> Upstream:
-    """The upstream with some keys of one server changed (not its host and port).
+    """The upstream with some keys of one server changed (not its host and port), in each
+    level that has it.
 
     ``where`` begins the path of every mistake in ``body``.  Raises NotFoundError if it
     has no such server.
@@ -319,12 +318,17 @@ def patch_server(
         if key in body:
             problems.add(joined(where, key), f"a server's {key} cannot be changed; add another one")
     source = _copied(current.source)
-    for server in _written_servers(source):
-        if (server["host"], server["port"]) == (host, port):
-            changed = read(Server, {**server, **body}, where, problems)
-            if changed is not None and changed.tls:
-                problems.add(f"{where}.tls", "tls to servers is not available yet")
-            problems.raise_if_any()
-            server.update(body)
-            return parse_upstream(current.name, source, f"upstreams.{current.name}", check_mode)
-    raise NotFoundError(f"upstream {current.name} has no server {host}:{port}")
+    same = [
+        server
+        for server in _written_servers(source)
+        if (server["host"], server["port"]) == (host, port)
+    ]
+    if not same:
+        raise NotFoundError(f"upstream {current.name} has no server {host}:{port}")
+    changed = read(Server, {**same[0], **body}, where, problems)
+    if changed is not None and changed.tls:
+        problems.add(f"{where}.tls", "tls to servers is not available yet")
+    problems.raise_if_any()
+    for server in same:
+        server.update(body)
+    return parse_upstream(current.name, source, f"upstreams.{current.name}", check_mode)
