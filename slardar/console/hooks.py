@@ -12,7 +12,7 @@ import click
 from slardar.console.client import DEFAULT, Client
 from slardar.errors import ConfigError
 from slardar.hooks.trial import Trial, read_body, read_reply, read_request
-from slardar.model.hook import check_hook_name
+from slardar.model.hook import check_new_hook_name
 
 __all__ = ["control_options", "hooks", "push", "try_hook"]
 
@@ -49,7 +49,7 @@ def _language(file: str, language: str | None) -> str:
 
 def _checked_name(language: str, name: str) -> None:
     try:
-        check_hook_name(language, name, "--as")
+        check_new_hook_name(language, name, "--as")
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
 

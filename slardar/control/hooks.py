@@ -15,7 +15,7 @@ from slardar.errors import ConfigError, ConflictError, NotFoundError
 from slardar.hooks.engine import MAX_CODE
 from slardar.hooks.loaded import mark_of
 from slardar.hooks.report import HookTally
-from slardar.model.hook import Code, Hook, HookKey, OnError, check_hook_name, written
+from slardar.model.hook import Code, Hook, HookKey, OnError, check_new_hook_name, written
 from slardar.model.reader import shown
 from slardar.model.snapshot import Snapshot
 
@@ -288,7 +288,7 @@ class HookActions:
         Raises ConfigError for code that cannot be a hook, or not be activated: nothing has
         changed then, and nothing is staged.
         """
-        check_hook_name(language, name)
+        check_new_hook_name(language, name)
         code = _text(body, name)
         checked_on_error = _checked_on_error(on_error)
 

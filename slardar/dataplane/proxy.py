@@ -458,6 +458,8 @@ class DataPlane(Entry):
         """
         name, upstream = selection.name, selection.upstream
         pools = self._pools.setdefault(name, {})
+        # Several levels may have the same server, and not drain it in all of them.
+        up = {(peer.host, peer.port) for peer in selection.peers if peer.config.state == "up"}
         for peer in selection.peers:
             key = (peer.host, peer.port)
             pool = pools.get(key)
@@ -469,7 +471,7 @@ class DataPlane(Entry):
                     lookup.addCallback(self._looked_up, name, pool)
             peer.pool = pool
             # Draining: requests under way finish, no connection is kept.
-            pool.set_limit(upstream.keepalive if peer.config.state == "up" else 0)
+            pool.set_limit(upstream.keepalive if key in up else 0)
         if not any(peer.pool.pending for peer in selection.peers):
             self._use(selection)
             return None

@@ -18,7 +18,7 @@ from slardar.balancers.base import Balancer, Outcome
 from slardar.health import rules
 from slardar.http1.parser import Request
 from slardar.http1.sides import Clock, SelectionBase
-from slardar.model.live import Live, Peer
+from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.server import Level, Upstream
 
 __all__ = ["Defaults", "Selection"]
@@ -40,12 +40,23 @@ class Defaults:
 class _Level:
     """The servers of one level, its balancer, and which are in service."""
 
-    __slots__ = ("available", "balancer", "limited", "members", "name", "peers", "recheck", "tries")
+    __slots__ = (
+        "available",
+        "balancer",
+        "limited",
+        "lives",
+        "members",
+        "name",
+        "peers",
+        "recheck",
+        "tries",
+    )
 
     def __init__(self, level: Level, peers: list[Peer], balancer: Any) -> None:
         self.name = level.name
         self.peers = peers
         self.members = frozenset(peers)
+        self.lives = frozenset([peer.live for peer in peers])
         self.balancer = balancer
         self.tries = level.tries or len(peers)
         self.available: Sequence[Peer] = ()
@@ -93,14 +104,21 @@ class Selection(SelectionBase):
         self._clock = clock
         self._on_health = on_health
         self._levels: list[_Level] = []
-        for level in upstream.levels:
-            peers = [
-                Peer(server, live.server(upstream.name, server.host, server.port))
-                for server in level.servers
-            ]
+        seen: set[ServerLive] = set()
+        for index, level in enumerate(upstream.levels):
+            peers = []
+            for server in level.servers:
+                known = live.server(upstream.name, server.host, server.port)
+                turn = known
+                if known in seen:
+                    label = level.name or str(index)
+                    turn = live.turn(upstream.name, server.host, server.port, label)
+                seen.add(known)
+                peers.append(Peer(server, known, turn))
             balancer = make_balancer(peers, upstream.mode_opts)
             self._levels.append(_Level(level, peers, balancer))
-        self.tries = upstream.tries or max(1, sum(len(level.peers) for level in self._levels))
+        # A server that several levels have is asked once.
+        self.tries = upstream.tries or max(1, len(seen))
         self.try_timeout = upstream.try_timeout
         self.connect_timeout = _either(upstream.connect_timeout, defaults.connect)
         self.send_timeout = _either(upstream.send_timeout, defaults.send)
@@ -195,13 +213,14 @@ class Selection(SelectionBase):
         return chosen or self._levels
 
     def _left(self, level: _Level, peers: Sequence[Peer], tried: list[Peer]) -> Sequence[Peer]:
-        seen = set(tried)
-        if tried and len(seen & level.members) >= level.tries:
+        # Not the peers: another level may have the same server.
+        seen = {peer.live for peer in tried}
+        if tried and len(seen & level.lives) >= level.tries:
             return ()
         return [
             peer
             for peer in peers
-            if peer not in seen
+            if peer.live not in seen
             and not (peer.config.max_conns and peer.live.active >= peer.config.max_conns)
         ]
 
@@ -223,7 +242,7 @@ class Selection(SelectionBase):
             _is_available(other, now)
             for level in self._levels
             for other in level.peers
-            if other is not peer
+            if other.live is not live
         )
         if rules.note_failure(live, peer.config, now, others, message):
             self._health_changed(peer)

@@ -141,10 +141,10 @@ def normal_host(authority: bytes) -> str:
     if match["v6"] is not None:
         address = match["v6"].decode("ascii").lower()
         try:
-            IPv6Address(address)
+            # In its usual form: what a route or a hook is for is not a spelling.
+            return str(IPv6Address(address))
         except AddressValueError:
             raise BadMessage(400, "the Host is not a valid IPv6 address") from None
-        return address
     name = match["name"].decode("ascii").lower()
     if name[0] == "." or ".." in name:
         raise BadMessage(400, "the Host is not a valid host name")

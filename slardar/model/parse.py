@@ -106,7 +106,7 @@ def _read(
     elif "servers" in body:
         servers = found.servers or _salvaged(body["servers"])
         if servers is not None:
-            _check_servers(servers, f"{where}.servers", set(), problems)
+            _check_servers(servers, f"{where}.servers", problems)
             levels = _flat_levels(servers)
     _check_rest(found, where, problems)
     # What is no mode at all has been said to be none.
@@ -203,16 +203,15 @@ def _cluster(raw: object, path: str, problems: Problems) -> list[Level]:
     if not items:
         problems.add(path, "expected at least one level")
     levels = []
-    seen: set[tuple[str, int]] = set()
     for name, where, value in items:
         body = read(LevelBody, value, where, problems)
         if body is not None:
-            _check_servers(body.servers, f"{where}.servers", seen, problems)
+            _check_servers(body.servers, f"{where}.servers", problems)
             levels.append(Level(name or None, body.servers, body.tries))
         elif isinstance(value, Mapping):
             servers = _salvaged(value.get("servers"))
             if servers is not None:
-                _check_servers(servers, f"{where}.servers", seen, problems)
+                _check_servers(servers, f"{where}.servers", problems)
     return levels
 
 
@@ -225,11 +224,10 @@ def _flat_levels(servers: tuple[Server, ...]) -> list[Level]:
     return [Level(None, part) for part in (first, backups) if part]
 
 
-def _check_servers(
-    servers: tuple[Server, ...], path: str, seen: set[tuple[str, int]], problems: Problems
-) -> None:
-    """``seen`` holds the upstream's servers so far: each is there once, as counters and
-    connections belong to a host and port."""
+def _check_servers(servers: tuple[Server, ...], path: str, problems: Problems) -> None:
+    """Each server is once in a list: twice it would be two shares of one, and its weight
+    says that better.  Other lists may have it too, as checkups has them."""
+    seen: set[tuple[str, int]] = set()
     if not servers:
         problems.add(path, "expected at least one server")
     for index, server in enumerate(servers):
@@ -378,7 +376,8 @@ def patch_server(
     where: str,
     check_mode: CheckMode | None = None,
 ) -> Upstream:
-    """The upstream with some keys of one server changed (not its host and port).
+    """The upstream with some keys of one server changed (not its host and port), in each
+    level that has it.
 
     ``where`` begins the path of every mistake in ``body``.  Raises NotFoundError if it
     has no such server.
@@ -391,13 +390,18 @@ def patch_server(
         if key in body:
             problems.add(joined(where, key), f"a server's {key} cannot be changed; add another one")
     source = copied(current.source)
-    for server in _written_servers(source):
-        if (server["host"], server["port"]) == (host, port):
-            changed = read(Server, {**server, **body}, where, problems)
-            if changed is not None and changed.tls:
-                problems.add(f"{where}.tls", "tls to servers is not available yet")
-            problems.raise_if_any()
-            server.update(body)
-            place = f"upstreams.{current.name}"
-            return parse_upstream(current.name, source, place, check_mode, passes)
-    raise NotFoundError(f"upstream {current.name} has no server {host}:{port}")
+    same = [
+        server
+        for server in _written_servers(source)
+        if (server["host"], server["port"]) == (host, port)
+    ]
+    if not same:
+        raise NotFoundError(f"upstream {current.name} has no server {host}:{port}")
+    changed = read(Server, {**same[0], **body}, where, problems)
+    if changed is not None and changed.tls:
+        problems.add(f"{where}.tls", "tls to servers is not available yet")
+    problems.raise_if_any()
+    for server in same:
+        server.update(body)
+    place = f"upstreams.{current.name}"
+    return parse_upstream(current.name, source, place, check_mode, passes)

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from slardar.errors import ConfigError
-from slardar.model.names import check_name
+from slardar.model.names import check_name, requested_host
 from slardar.model.reader import Problems, UnknownKey, is_note, read, read_right, shown
 
 __all__ = ["Route", "odd_keys", "parse_routes", "written_routes"]
@@ -47,7 +47,7 @@ class Route(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 
         Made once a snapshot: ``re`` itself keeps no more than 512 patterns compiled.
         """
-        host = None if self.host is None else self.host.lower()
+        host = None if self.host is None else requested_host(self.host)
         suffix = host[1:] if host is not None and host[:2] == "*." else None
         prefix = self.path
         search = None if self.path_regex is None else re.compile(self.path_regex).search

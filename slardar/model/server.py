@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 Port = Annotated[int, Meta(ge=1, le=65535, description="an integer from 1 to 65535")]
-Weight = Annotated[int, Meta(ge=0, le=65535, description="an integer from 0 to 65535")]
+Weight = Annotated[int, Meta(ge=0, le=10**9, description="an integer from 0 to 1000000000")]
 Count = Annotated[int, Meta(ge=0, le=10**9, description="an integer from 0 to 1000000000")]
 Positive = Annotated[int, Meta(ge=1, le=10**9, description="an integer from 1 to 1000000000")]
 #: 10**9 seconds are 31 years; NaN and the infinities are refused with what is above.
@@ -89,7 +89,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     #: Keys of a later version, which are refused as such.
     later: ClassVar[tuple[str, ...]] = (
         *("access_log", "deadline", "dns_service", "hedge", "hints", "interval", "panic"),
-        *("proxy_protocol", "public", "queue", "retry_budget", "rise"),
+        *("proxy_protocol", "queue", "retry_budget", "rise"),
     )
 
     servers: tuple[Server, ...] = ()

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from slardar.model.hook import Hook, HookKey
+from slardar.model.names import requested_host
 from slardar.model.routes import Route
 from slardar.model.server import Upstream
 
@@ -60,7 +61,8 @@ class Snapshot:
         self._upstreams = upstreams
         self.routes = routes
         self.default_upstream = default_upstream
-        #: Names with capitals by their lower-case form; wildcards by their suffix.
+        #: Names with capitals or a dot at their end by what requests name; wildcards by
+        #: their suffix.
         self._folded = folded
         self._wildcards = wildcards
         #: Names that are no Hosts: upstreams that are not public.
@@ -215,8 +217,9 @@ class Snapshot:
     def route(self, host: str, path: str) -> str | None:
         """The name of the upstream for a request, or ``None``.
 
-        ``host`` is in lower case and without port.  Routes come first, then the
-        exact name, then the longest wildcard, then the default; of these only public ones.
+        ``host`` is as :func:`slardar.model.names.requested_host` says.  Routes come first,
+        then the exact name, then the longest wildcard, then the default; of these only
+        public ones.
         """
         for matches, route in self._matchers:
             if matches(host, path):
@@ -257,18 +260,18 @@ def _indexes(
 
 
 def _is_indexed(name: str) -> bool:
-    return name[:2] == "*." or name != name.lower()
+    return name[:2] == "*." or name != requested_host(name)
 
 
 def _index(name: str, folded: dict[str, str], wildcards: dict[str, str]) -> None:
-    """Note a wildcard, or a name with capitals.
+    """Note a wildcard, or a name that is not written as requests name it.
 
-    Of two that differ in capitals only the one in lower case serves, else the first in
-    the alphabet: which came first must not matter.
+    Of two that mean the same only the one written so serves, else the first in the
+    alphabet: which came first must not matter.
     """
-    lowered = name.lower()
-    if lowered[:2] == "*.":
-        known = wildcards.setdefault(lowered[1:], name)
-        wildcards[lowered[1:]] = min(known, name, key=lambda text: (text != lowered, text))
-    elif lowered != name:
-        folded[lowered] = min(folded.get(lowered, name), name)
+    meant = requested_host(name)
+    if meant[:2] == "*.":
+        known = wildcards.setdefault(meant[1:], name)
+        wildcards[meant[1:]] = min(known, name, key=lambda text: (text != meant, text))
+    elif meant != name:
+        folded[meant] = min(folded.get(meant, name), name)

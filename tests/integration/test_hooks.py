@@ -626,3 +626,35 @@ def test_hooks_survive_an_upgrade(run: Callable[..., Slardar]) -> None:
     finally:
         os.kill(slardar.call("GET", "/status")[1]["generations"][0]["pid"], signal.SIGTERM)
         slardar.wait()
+
+
+def test_names_with_a_dot_at_the_end(run: Callable[..., Slardar], backend: Nginx) -> None:
+    """Of an upstream, a wildcard, a route and a hook; one with a port is refused, and a
+    server that two levels share is served."""
+    slardar = run("--workers", "1", "--store", "memory:")
+    host, port = backend.address.split(":")
+    server = {"host": host, "port": int(port)}
+    shared = {"cluster": {"a": {"servers": [server]}, "b": {"servers": [server]}}}
+    for name in ("dot.example.", "*.Wild.example."):
+        assert slardar.call("PUT", f"/upstream/{name}", shared) == (200, {"status": 200})
+    routes = [{"host": "route.example.", "upstream": "dot.example."}]
+    assert slardar.call("PUT", "/routes", routes)[0] == 200
+    put(slardar, "python", "script.dot.example.", TENANT)
+    assert "tenant=dot uri=/ host=dot.example" in slardar.get("dot.example")[1]
+    assert "tenant=dot uri=/ host=DOT.example." in slardar.get("DOT.example.:80")[1]
+    for asked in ("a.wild.example", "a.WILD.example.", "route.example", "Route.example.:8"):
+        assert slardar.get(asked)[0] == 200
+    status, answer = slardar.call("POST", "/python/script.dot.example:80", TENANT)
+    assert status == 400
+    assert "expected script.HOST without a port" in answer["msg"]
+    # Changed in one call, and shown wherever it is.
+    path = f"/upstream/dot.example./{backend.address}"
+    assert slardar.call("PATCH", path, {"weight": 10**9, "state": "drain"})[0] == 200
+    levels = slardar.call("GET", "/status")[1]["cls:dot.example."]
+    assert [[(one["weight"], one["state"]) for one in level] for level in levels] == [
+        [(10**9, "drain")],
+        [(10**9, "drain")],
+    ]
+    assert levels[0] == levels[1]
+    assert levels[0][0]["requests"] >= 3
+    assert slardar.get("dot.example")[0] == 502
