@@ -69,6 +69,8 @@ _SOON = 0.15
 _CHANNEL = 8 << 10
 _UPSTREAM = 8 << 10
 _SELECTION = 16 << 10
+#: Bytes of ``limits.retry_buffer`` that a request is likely to use, at most.
+_MAX_REPLAY = 256 << 10
 #: Seconds between two looks whether a draining plane is empty.
 _DRAIN_LOOK = 0.05
 #: Seconds that a draining plane leaves open connections without a request: what their
@@ -296,8 +298,6 @@ class DataPlane(Entry):
         self._refusals.flush()
         if self._memory_looks.running:
             self._memory_looks.stop()
-        if self._memory is not None:
-            self._memory.close()
 
     def _dismiss_idle(self) -> None:
         """Let go of the clients that have nothing under way and nothing on its way."""
@@ -632,7 +632,10 @@ class DataPlane(Entry):
             return
         runner = self.runner()
         if self._memory is None:
-            self._watch_memory(runner)
+            try:
+                self._watch_memory(runner)
+            except OSError as error:
+                _log.warn("what hooks hold is not limited: {error}", error=error)
         self.hooks = runner if runner.load(hooks) else None
 
     def _watch_memory(self, runner: Runner) -> None:
@@ -677,7 +680,7 @@ class DataPlane(Entry):
             self._engines_held
             + self._buffered
             + len(self._poller) * _CHANNEL
-            + self.exchanges * self.retry_buffer
+            + self.exchanges * min(self.retry_buffer, _MAX_REPLAY)
             + self.bodies.held
             + len(self._snapshot.upstreams) * _UPSTREAM
             + len(self.selections) * _SELECTION
@@ -699,8 +702,10 @@ class DataPlane(Entry):
         try:
             return await self._checker.check_one(item)
         except NoCheckError as error:
-            if self.draining:
+            if self.draining or self._checker.has_answered:
                 raise NotReadyError(str(error)) from None
+            # No process can be started here: the way it is done in a program that has
+            # no other.
             _log.warn("code is looked at by the process that serves: {error}", error=error)
         return self._check_here(item.language, item.name, item.code, item.modules)
 

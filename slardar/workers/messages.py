@@ -89,7 +89,7 @@ class Whole(Struct, tag="whole", frozen=True):
 class Begin(Struct, tag="begin", frozen=True):
     """The first message to a worker: what it is to serve, and how."""
 
-    #: Its number: 0 is ``worker-0``; and how many there are.
+    #: Its number: 0 is ``worker-0``.
     number: int
     settings: Settings
     #: A :class:`Whole`, which is put into JSON once for all workers.
@@ -109,6 +109,7 @@ class Begin(Struct, tag="begin", frozen=True):
     reasons: dict[int, str] = {}
     #: Those that must not be loaded, and why.
     refused: dict[int, str] = {}
+    #: How many workers there are.
     count: int = 1
 
 

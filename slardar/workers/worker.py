@@ -49,7 +49,7 @@ from slardar.workers.messages import Done, FromWorker
 from slardar.workers.relay import LineLog
 from slardar.workers.reporting import Reporter
 
-__all__ = ["Worker", "main"]
+__all__ = ["Worker", "end_without_memory", "main"]
 
 #: Seconds that a worker outlives its director, at most; and of these, how many it gives
 #: to the requests under way.
