@@ -169,14 +169,8 @@ if ngx.re.find(ngx.var.arg_name, "^x") then
 end
 """
     put(slardar, "lua", f"script.{HOST}", code)
-    for query in (
-        "",
-        "?",
-        "?name",
-        "?name=",
-        "?name=x%0D%0AX-Evil:%20y",
-        "?name=%00%c3%a9&sign=%zz",
-    ):
+    odd = ("?name=x%0D%0AX-Evil:%20y", "?name=%00%c3%a9&sign=%zz")
+    for query in ("", "?", "?name", "?name=", *odd):
         assert statuses(slardar, 2, f"/{query}") == [200, 200]
     status, text = curl(slardar.url("/?name=x%0D%0AX-Evil:%20y"), "-i", "-H", f"Host: {HOST}")
     assert status == 200
