@@ -45,6 +45,7 @@ REQUEST_PATH = (
     "hooks/script",
     "hooks/shadow",
     "hooks/stats",
+    "http1/bodies",
     "http1/conversation",
     "http1/exchange",
     "http1/framing",

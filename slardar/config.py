@@ -78,7 +78,8 @@ class Hooks(Struct, frozen=True, forbid_unknown_fields=True):
     """What becomes of a request whose hook failed, and what a hook may take.
 
     ``budget`` is in seconds of CPU time for a call; ``lua_memory`` in bytes for all Lua
-    hooks of a worker.
+    hooks of a worker.  ``body`` is how many bytes of a request's body hooks may see, at most
+    a mebibyte: the largest text that they may hold.
     """
 
     on_error: OnError = "reject"
@@ -88,6 +89,7 @@ class Hooks(Struct, frozen=True, forbid_unknown_fields=True):
     lua_memory: Annotated[
         int, Meta(ge=2**24, le=2**32, description="an integer from 16777216 to 4294967296")
     ] = 67108864
+    body: Annotated[int, Meta(ge=1, le=2**20, description="an integer from 1 to 1048576")] = 65536
 
 
 class Token(Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ from typing import Any
 from mypy_extensions import mypyc_attr
 
 from slardar.dataplane.selection import Selection
+from slardar.http1.bodies import BodyOwner, SeenBody, WaitingBody
 from slardar.http1.exchange import Exchange
 from slardar.http1.parser import Request
 from slardar.http1.sides import ChannelBase, Clock, HookedRequest, HooksBase, PlaneBase, Step
@@ -51,13 +52,29 @@ class Entry(PlaneBase):
         self.exchanges += 1
         return Exchange(self, downstream, request, selection)
 
-    def begin_on(self, upstream: str, downstream: Any, request: Request) -> Exchange | None:
-        """Like :meth:`begin`, on the upstream of this name whatever the request asks for."""
+    def begin_on(
+        self, upstream: str, downstream: Any, request: Request, body: SeenBody | None = None
+    ) -> Exchange | None:
+        """Like :meth:`begin`, on the upstream of this name whatever the request asks for;
+        with the body if that was waited for."""
         self.requests += 1
         if self.hooks is not None:
-            hooked = self.hooks.request(request)
+            hooked = self.hooks.request_with(request, body, upstream)
             return self._begin_hooked(hooked, upstream, downstream, request)
         return self._begin_named(upstream, downstream, request)
+
+    def wait_for_body(self, owner: BodyOwner, request: Request) -> WaitingBody | None:
+        hooks = self.hooks
+        if hooks is None or not hooks.reads_body(request):
+            return None
+        return WaitingBody(self.bodies, owner, self.hook_body, request.length)
+
+    def begin_with(self, downstream: Any, request: Request, body: SeenBody) -> Exchange | None:
+        self.requests += 1
+        hooks = self.hooks
+        # They may have gone while the body came.
+        hooked = None if hooks is None else hooks.request_with(request, body, None)
+        return self._begin_hooked(hooked, None, downstream, request)
 
     def _begin_named(self, upstream: str, downstream: Any, request: Request) -> Exchange | None:
         selection = self.selections.get(upstream)
@@ -95,8 +112,11 @@ class Entry(PlaneBase):
                 return None
             self.exchanges += 1
             exchange = Exchange(self, downstream, request, selection)
-        if exchange is not None and hooked is not None and hooked.sees_reply:
-            exchange.hooked = hooked
+        if exchange is not None and hooked is not None:
+            if hooked.new_body is not None:
+                exchange.give_body(hooked.new_body, [])
+            if hooked.sees_reply:
+                exchange.hooked = hooked
         return exchange
 
     def refused(self, status: int) -> None:

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from slardar.dataplane.webheads import read_head, without_prefix, write_head
+from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
 from slardar.http1.exchange import Exchange
 from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request
 from slardar.http1.replies import NO_REPLY, error_reply
@@ -55,6 +56,9 @@ class Passage:
         self._pumping = False
         #: Bytes of a body that is coming.
         self._received = 0
+        #: Where such a body is gathered for hooks, before the request begins.
+        self._waiting: WaitingBody | None = None
+        self._upstream: str | None = None
         self._keep_alive = True
         #: Whether the end of the reply is told by the connection's end alone.
         self._until_close = False
@@ -83,15 +87,48 @@ class Passage:
             return
         # The plane's clock stands still between its own batches.
         plane.clock.now = time.monotonic()
-        if upstream is None:
-            exchange = plane.begin(self, request)
+        self._upstream = upstream
+        waiting = plane.wait_for_body(self, request) if request.length else None
+        if waiting is None:
+            self._start(request, None)
+        elif not self._streaming:
+            self._start_with_content(request)
+        elif waiting.is_large:
+            self._start(request, SeenBody(None))
         else:
-            exchange = plane.begin_on(upstream, self, request)
+            self._waiting = waiting
+            if request.expects:
+                request.expects = False
+                web.channel.write(CONTINUE)
+
+    def _start(self, request: Request, body: SeenBody | None, whole: bool = False) -> None:
+        """Start the exchange; ``whole``: ``body`` is all of the request's."""
+        if self._upstream is not None:
+            exchange = self._plane.begin_on(self._upstream, self, request, body)
+        elif body is not None:
+            exchange = self._plane.begin_with(self, request, body)
+        else:
+            exchange = self._plane.begin(self, request)
         if exchange is None:
             return
         self._exchange = exchange
+        if whole and body is not None and body.data is not None and not exchange.body_ended:
+            exchange.give_body(body.data, [])
+        if exchange.body_ended:
+            # There is none, or it is here, or a hook has put another one in its place.
+            self._content = None
         exchange.start()
         self._pump()
+
+    def _start_with_content(self, request: Request) -> None:
+        """Show hooks the body that twisted.web has read."""
+        if self._remaining > self._plane.hook_body:
+            self._start(request, SeenBody(None))
+            return
+        data = self._content.read(self._remaining)
+        self._content = None
+        request.length = len(data)
+        self._start(request, SeenBody(data), whole=True)
 
     def _parsed(self, strip_prefix: bool) -> Request:
         """The request as slardar's parser sees it, with its body's length settled."""
@@ -154,24 +191,50 @@ class Passage:
 
     def body_arrived(self, data: bytes) -> None:
         """From a streaming request: more of the body."""
-        exchange = self._exchange
         self._received += len(data)
-        if exchange is None:
+        if self._exchange is None and self._waiting is None:
             return
         if self._received > self._plane.max_body:
-            self._exchange = None
-            exchange.cancel()
+            exchange, self._exchange = self._exchange, None
+            self._stop_waiting()
+            if exchange is not None:
+                exchange.cancel()
             if self._web.startedWriting:
                 self._break()
             else:
                 self.refuse(413, "the body of the request is too large")
             return
-        exchange.body(data)
+        waiting, request = self._waiting, self._request
+        if waiting is not None and request is not None:
+            waiting.add(data)
+            if not waiting.is_large:
+                return
+            # Hooks do not get so much: the request begins with what has come.
+            data = self._stop_waiting()
+            self._start(request, SeenBody(None))
+        if self._exchange is not None and not self._exchange.body_ended:
+            self._exchange.body(data)
 
     def body_complete(self) -> None:
         """From a streaming request: that was all of the body."""
-        if self._exchange is not None:
+        request = self._request
+        if self._waiting is not None and request is not None:
+            data = self._stop_waiting()
+            request.length = len(data)
+            self._plane.clock.now = time.monotonic()
+            self._start(request, SeenBody(data), whole=True)
+        elif self._exchange is not None and not self._exchange.body_ended:
             self._exchange.body_end([])
+
+    def _stop_waiting(self) -> bytes:
+        """What has come of a body that was gathered."""
+        waiting, self._waiting = self._waiting, None
+        return b"" if waiting is None else waiting.end()
+
+    def give_up_body(self) -> None:
+        """There is no room any more: others wait, too, and this is the slowest."""
+        self._waiting = None
+        self.refuse(503, "the body of the request came too slowly")
 
     def pause_body(self) -> None:
         """From the exchange: the server takes no more for now."""
@@ -346,6 +409,7 @@ class Passage:
         """Nothing more will be said about this request."""
         self._exchange = None
         self._content = None
+        self._stop_waiting()
         self._all.discard(self)
         self._cancel_timer()
         if self._turn is not None:

@@ -94,6 +94,7 @@ class DataPlane(Entry):
         super().__init__(self._poller.clock)
         self._resolver = resolver or Resolver(reactor)
         self.max_reply_head = _MAX_REPLY_HEAD
+        self.hook_body = settings.hooks.body
         #: Clients that there are descriptors for; known when the plane starts.
         self._room = sys.maxsize
         #: When idle connections may be given up again, in monotonic seconds.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from slardar.hooks.objects import Answer, HookRequest, HookResponse
+from slardar.http1.bodies import SeenBody
 from slardar.http1.parser import CHUNKED, Reply, Request, normal_host
 from slardar.http1.replies import NO_REPLY, error_reply, phrase, status_line
 
@@ -16,10 +17,13 @@ __all__ = ["apply_reply", "apply_request", "make_reply", "seen_reply", "seen_req
 
 
 def seen_request(
-    request: Request, context: dict[str, Any] | None, upstream: str | None = None
+    request: Request,
+    context: dict[str, Any] | None,
+    upstream: str | None = None,
+    body: SeenBody | None = None,
 ) -> HookRequest:
-    """What hooks see of ``request``; ``context`` is theirs for as long as it lasts, and
-    ``upstream`` what those before have chosen."""
+    """What hooks see of ``request``; ``context`` is theirs for as long as it lasts,
+    ``upstream`` what those before have chosen, and ``body`` what was waited for."""
     seen = HookRequest(
         request.verb,
         request.target,
@@ -33,6 +37,8 @@ def seen_request(
     )
     if upstream is not None or request.hash_key is not None or request.cluster_key is not None:
         seen.begin_with(upstream, request.hash_key, request.cluster_key)
+    if request.length:
+        seen.take_body(body)
     return seen
 
 
@@ -88,6 +94,10 @@ def apply_request(seen: HookRequest, request: Request) -> None:
             request.hash_key = seen.hash_key
         if "cluster_key" in written:
             request.cluster_key = seen.cluster_key
+        if "body" in written:
+            request.length = len(seen.body)
+            # The client's own body is not waited for any more.
+            request.expects = False
 
 
 def _apply_own(own: dict[str, bytes], request: Request) -> None:

@@ -19,20 +19,30 @@ from urllib.parse import quote, unquote_plus, urlencode
 
 from slardar.hooks.errno import Errno
 from slardar.hooks.headers import Headers
+from slardar.http1.bodies import SeenBody
 from slardar.http1.headers import REPLY_SPECIAL, REQUEST_SPECIAL
 from slardar.http1.parser import BadMessage, normal_host, parse_request
 
 __all__ = [
+    "BODY_IS_LARGE",
+    "BODY_IS_UNKNOWN",
     "READABLE",
     "WRITABLE",
     "Answer",
+    "BodyTooLarge",
     "HookRequest",
     "HookResponse",
     "Query",
 ]
 
-#: Characters of a body that a hook may answer with, of a key, and of a target; a query
-#: that is written by its fields may have as many besides the path.
+#: What there is of a request's body: all of it, or nothing; less, since it has more than
+#: ``hooks.body``; or nobody has waited for it.
+_BODY_IS_HERE: Final = 0
+BODY_IS_LARGE: Final = 1
+BODY_IS_UNKNOWN: Final = 2
+
+#: Characters of a body that a hook may answer with or give a request, of a key, and of a
+#: target; a query that is written by its fields may have as many besides the path.
 _MAX_BODY: Final = 1 << 20
 _MAX_KEY: Final = 1024
 _MAX_TARGET: Final = 8192
@@ -56,6 +66,10 @@ _OF_REPLY: Final = dict.fromkeys([name.decode("ascii") for name in REPLY_SPECIAL
 _METHODS: Final = {
     method.encode("ascii"): method for method in ("GET", "POST", "HEAD", "PUT", "DELETE")
 }
+
+
+class BodyTooLarge(BaseException):
+    """A hook has read a body that is too large for hooks; no hook can name or catch it."""
 
 
 class Answer:
@@ -97,6 +111,7 @@ class HookRequest:
 
     __slots__ = (
         "_address",
+        "_body",
         "_cluster_key",
         "_context",
         "_hash_key",
@@ -109,6 +124,7 @@ class HookRequest:
         "_target",
         "_upstream",
         "answer",
+        "body_state",
         "minor",
         "scheme",
         "verb",
@@ -144,6 +160,9 @@ class HookRequest:
         self.scheme = scheme
         #: The minor version of HTTP/1 that the client speaks.
         self.minor = minor
+        self._body = b""
+        #: Whether ``_body`` is the body, see :data:`BODY_IS_LARGE`.
+        self.body_state = _BODY_IS_HERE
         #: What the client gets, if a hook has decided that.
         self.answer: Answer | None = None
         #: The names of what was written, apart from headers and query.
@@ -157,6 +176,15 @@ class HookRequest:
     ) -> None:
         """What the hooks before this one have chosen."""
         self._upstream, self._hash_key, self._cluster_key = upstream, hash_key, cluster_key
+
+    def take_body(self, body: SeenBody | None) -> None:
+        """The request has a body, and this is known of it; ``None``: nobody has waited."""
+        if body is None:
+            self.body_state = BODY_IS_UNKNOWN
+        elif body.data is None:
+            self.body_state = BODY_IS_LARGE
+        else:
+            self._body = body.data
 
     def detach(self) -> None:
         """Be as it is now, whatever becomes of the proxy's head."""
@@ -286,6 +314,43 @@ class HookRequest:
                 if separator:
                     found.setdefault(name.strip(), text.strip().strip('"'))
         return found
+
+    @property
+    def body(self) -> bytes:
+        """The body.  Raises BodyTooLarge, which ends the hook."""
+        if self.body_state == BODY_IS_LARGE:
+            raise BodyTooLarge
+        if self.body_state == BODY_IS_UNKNOWN:
+            raise ValueError("body: nobody has waited for it")
+        return self._body
+
+    @body.setter
+    def body(self, value: Any) -> None:
+        if _is_text(value):
+            value = value.encode()
+        if type(value) is not bytes or len(value) > _MAX_BODY:
+            raise ValueError(f"body: expected bytes or text of at most {_MAX_BODY} bytes")
+        self._body = value
+        self.body_state = _BODY_IS_HERE
+        own = self.headers.own
+        own.pop("transfer-encoding", None)
+        own["content-length"] = b"%d" % len(value)
+        self.written += ("body",)
+
+    @property
+    def known_body(self) -> bytes | None:
+        """The body, or ``None`` if it is too large for hooks or nobody has waited for it."""
+        return self._body if self.body_state == _BODY_IS_HERE else None
+
+    @property
+    def body_too_large(self) -> bool:
+        """Whether the request has more of a body than ``hooks.body``."""
+        return self.body_state == BODY_IS_LARGE
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the request has one, read or not, of any size."""
+        return self.body_state != _BODY_IS_HERE or len(self._body) > 0
 
     @property
     def upstream(self) -> str | None:
@@ -612,6 +677,8 @@ _OF_CHANGING: Final = frozenset(("set", "add", "remove"))
 READABLE: Final[Mapping[type, frozenset[str]]] = {
     HookRequest: frozenset(
         (
+            "body",
+            "body_too_large",
             "client",
             "cluster_key",
             "context",
@@ -642,6 +709,7 @@ READABLE: Final[Mapping[type, frozenset[str]]] = {
 WRITABLE: Final[Mapping[type, frozenset[str]]] = {
     HookRequest: frozenset(
         (
+            "body",
             "cluster_key",
             "hash_key",
             "host",

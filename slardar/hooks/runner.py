@@ -36,6 +36,7 @@ from slardar.hooks.report import HookReport, ShadowReport, reports_of
 from slardar.hooks.script import HookFailure
 from slardar.hooks.stats import CallStats
 from slardar.hooks.suspensions import Suspensions
+from slardar.http1.bodies import SeenBody
 from slardar.http1.parser import Reply, Request
 from slardar.http1.sides import HookedRequest, HooksBase
 from slardar.model.hook import Hook, HookKey
@@ -81,6 +82,10 @@ class Runner(HooksBase):
         self._by_host: dict[str, tuple[Stage, ...]] = {}
         #: For the hosts that have no scripts of their own.
         self._others: tuple[Stage, ...] = ()
+        #: The hosts among whose scripts one may read bodies, and whether one of the others'
+        #: may.
+        self._readers: frozenset[str] = frozenset()
+        self._others_read = False
         self._sampler = shadow.Sampler()
         self._unused: Hooked | None = None
 
@@ -101,6 +106,10 @@ class Runner(HooksBase):
             host: general + tuple(stage for stage in stages if stage.host == host) for host in hosts
         }
         self._others = general
+        self._readers = frozenset(
+            host for host, stages in self._by_host.items() if _read_bodies(stages)
+        )
+        self._others_read = _read_bodies(general)
         return bool(stages)
 
     def engine(self, language: str) -> Engine:
@@ -140,11 +149,34 @@ class Runner(HooksBase):
         for stage in stages:
             if self._stage_request(stage, request, hooked):
                 break
-        if hooked.answer is None and hooked.upstream is None and not hooked.sees_reply:
+        if (
+            hooked.answer is None
+            and hooked.upstream is None
+            and hooked.new_body is None
+            and not hooked.sees_reply
+        ):
             # Nobody will ask for it, so it serves for the next request.
             hooked.context = None
             self._unused = hooked
             return None
+        return hooked
+
+    def reads_body(self, request: Request) -> bool:
+        """See :class:`slardar.http1.sides.HooksBase`."""
+        if request.host in self._by_host:
+            return request.host in self._readers
+        return self._others_read
+
+    def request_with(
+        self, request: Request, body: SeenBody | None, upstream: str | None
+    ) -> HookedRequest | None:
+        """See :class:`slardar.http1.sides.HooksBase`."""
+        hooked = Hooked(self)
+        hooked.seen_body = body
+        hooked.upstream = upstream
+        for stage in self._by_host.get(request.host, self._others):
+            if self._stage_request(stage, request, hooked):
+                break
         return hooked
 
     def _stage_request(self, stage: Stage, request: Request, hooked: Hooked) -> bool:
@@ -154,18 +186,18 @@ class Runner(HooksBase):
         if loaded is None:
             # No version is in service for it, so a shadow is compared with none.
             if context is not None:
-                untouched = seen_request(request, None, hooked.upstream)
-                self._compare(stage, request, hooked.upstream, context, untouched)
+                untouched = seen_request(request, None, hooked.upstream, hooked.seen_body)
+                self._compare(stage, request, hooked, context, untouched)
             return False
         seen = None
         while loaded is not None:
-            seen = self._see(loaded, request, hooked.context, hooked.upstream)
+            seen = self._see(loaded, request, hooked.context, hooked)
             if seen is not None:
                 break
             loaded = self._instead(stage, loaded)
         shaded = None
         if context is not None:
-            shaded = self._compare(stage, request, hooked.upstream, context, seen)
+            shaded = self._compare(stage, request, hooked, context, seen)
         if seen is None or loaded is None:
             if stage.on_error == "continue":
                 return False
@@ -175,6 +207,9 @@ class Runner(HooksBase):
         apply_request(seen, request)
         if "upstream" in seen.written:
             hooked.upstream = seen.upstream
+        if "body" in seen.written:
+            hooked.new_body = seen.body
+            hooked.seen_body = SeenBody(hooked.new_body)
         script = loaded.script
         if shaded is not None or (script is not None and script.on_replies):
             # All that see the reply have the same context.
@@ -191,14 +226,14 @@ class Runner(HooksBase):
         loaded: Loaded | None,
         request: Request,
         context: dict[str, Any] | None,
-        upstream: str | None,
+        hooked: Hooked,
         stats: CallStats | None = None,
     ) -> HookRequest | None:
         """Run one version for a request; ``None`` if it cannot be, or fails."""
         script = None if loaded is None else loaded.runs
         if loaded is None or script is None:
             return None
-        seen = seen_request(request, context, upstream)
+        seen = seen_request(request, context, hooked.upstream, hooked.seen_body)
         if not script.on_requests:
             return seen
         before = context.copy() if context else None
@@ -252,7 +287,7 @@ class Runner(HooksBase):
         self,
         stage: Stage,
         request: Request,
-        upstream: str | None,
+        hooked: Hooked,
         context: dict[str, Any],
         seen: HookRequest | None,
     ) -> _Shaded | None:
@@ -260,7 +295,7 @@ class Runner(HooksBase):
         answers what it needs for the reply, if it is to see that."""
         loaded, comparison = stage.shadow, stage.comparison
         before = comparison.stats.nanoseconds
-        staged = self._see(loaded, request, context, upstream, comparison.stats)
+        staged = self._see(loaded, request, context, hooked, comparison.stats)
         self._sampler.took(comparison.stats.nanoseconds - before)
         what = f"{request.method} {request.host}{request.target.decode('latin-1')}"
         differs = comparison.note(
@@ -365,13 +400,15 @@ class Runner(HooksBase):
 class Hooked(HookedRequest):
     """One request that hooks have seen, until its reply."""
 
-    __slots__ = ("_runner", "context", "scripts")
+    __slots__ = ("_runner", "context", "scripts", "seen_body")
 
     def __init__(self, runner: Runner) -> None:
         super().__init__()
         self._runner = runner
         #: The hooks' own for this request.
         self.context: dict[str, Any] | None = None
+        #: The request's body as hooks see it, once it was waited for or a hook has made it.
+        self.seen_body: SeenBody | None = None
         #: Those that want to see the reply, with what each saw of the request, and its
         #: shadow.
         self.scripts: list[tuple[Stage, Loaded, HookRequest, _Shaded | None]] = []
@@ -379,6 +416,15 @@ class Hooked(HookedRequest):
     def reply(self, reply: Reply) -> tuple[Reply, bytes] | None:
         """See :class:`slardar.http1.sides.HookedRequest`."""
         return self._runner.reply(self, reply)
+
+
+def _read_bodies(stages: tuple[Stage, ...]) -> bool:
+    """Whether any version of these scripts may read the body of a request."""
+    return any(
+        loaded.script is not None and loaded.script.reads_body
+        for stage in stages
+        for loaded in stage.versions()
+    )
 
 
 def _restore(context: dict[str, Any] | None, before: dict[str, Any] | None) -> None:

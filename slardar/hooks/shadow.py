@@ -145,7 +145,7 @@ def request_decision(seen: HookRequest | None) -> Decision:
     answer = seen.answer
     if answer is not None:
         return _answered(answer)
-    return {
+    decision: Decision = {
         "method": seen.method,
         "uri": seen.uri,
         "host": seen.host,
@@ -154,6 +154,9 @@ def request_decision(seen: HookRequest | None) -> Decision:
         "cluster_key": _short(seen.cluster_key),
         "headers": _headers(seen),
     }
+    if "body" in seen.written:
+        decision["body"] = seen.body.decode("utf-8", "replace")
+    return decision
 
 
 def response_decision(request: HookRequest, seen: HookResponse | None) -> Decision:

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import httptools
 
+from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
 from slardar.http1.exchange import Exchange
 from slardar.http1.framing import ChunkedDecoder, last_chunk
 from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request, parse_request
@@ -80,6 +81,7 @@ class Conversation(ChannelProtocol):
         "_request",
         "_silent",
         "_state",
+        "_waiting",
         "channel",
         "client",
     )
@@ -97,6 +99,8 @@ class Conversation(ChannelProtocol):
         #: Bytes of body still to come, or the decoder of a chunked one.
         self._body: int | ChunkedDecoder = 0
         self._body_size = 0
+        #: Where the body is gathered for hooks, before the request begins.
+        self._waiting: WaitingBody | None = None
         #: The client is paused because the origin takes no more of the body.
         self._held = False
         #: Set while _heads runs, so that a reply made at once does not re-enter it.
@@ -137,6 +141,7 @@ class Conversation(ChannelProtocol):
             exchange, self._exchange = self._exchange, None
             if exchange is not None:
                 exchange.cancel()
+            self._stop_waiting()
             self.channel.close()
             self._host.closed(self)
 
@@ -336,9 +341,19 @@ class Conversation(ChannelProtocol):
             self.refuse(413, "the body of the request is too large")
             return
         self.channel.deadline = host.clock.now + host.client_body_timeout
-        exchange = self._exchange = host.begin(self, request)
-        if exchange is not None:
-            exchange.start()
+        waiting = host.wait_for_body(self, request)
+        if waiting is None:
+            exchange = self._exchange = host.begin(self, request)
+            if exchange is not None:
+                exchange.start()
+        elif waiting.is_large:
+            self._begin_with(request, SeenBody(None))
+        else:
+            self._waiting = waiting
+            if request.expects and not self._buffer:
+                # The client waits too, and no server is chosen that could tell it to go on.
+                request.expects = False
+                self.channel.write(CONTINUE)
         if self._state == _BODY:
             data, self._buffer = self._buffer, b""
             if data:
@@ -356,16 +371,15 @@ class Conversation(ChannelProtocol):
     # The request's body.
 
     def _body_arrived(self, data: bytes) -> None:
-        exchange, body = self._exchange, self._body
-        assert exchange is not None
+        request, body = self._request, self._body
         self.channel.deadline = self._host.clock.now + self._host.client_body_timeout
         if isinstance(body, int):
             if len(data) > body:
                 data, self._buffer = data[:body], data[body:]
             self._body = body = body - len(data)
-            exchange.body(data)
+            self._content(data)
             if not body and self._state == _BODY:
-                self._body_done(exchange, [])
+                self._body_done([])
             return
         try:
             pieces = body.feed(data)
@@ -378,17 +392,73 @@ class Conversation(ChannelProtocol):
             self._give_up(413, "the body of the request is too large")
             return
         if content:
-            exchange.body(content)
-        if body.done and self._state == _BODY:
+            self._content(content)
+        # A hook may have answered, and a next request have begun.
+        if body.done and self._state == _BODY and self._request is request:
             self._buffer = body.rest
-            self._body_done(exchange, body.trailers)
+            self._body_done(body.trailers)
 
-    def _body_done(self, exchange: Exchange, trailers: list[bytes]) -> None:
+    def _content(self, data: bytes) -> None:
+        """Hand on some of the body; not where a hook has put another one in its place."""
+        waiting, request = self._waiting, self._request
+        if waiting is not None and request is not None:
+            waiting.add(data)
+            if not waiting.is_large:
+                return
+            # Hooks do not get so much: the request begins with what has come.
+            request.expects = False
+            data = self._stop_waiting()
+            self._begin_with(request, SeenBody(None))
+            if self._request is not request:
+                # It was answered, and the next one has begun.
+                return
+        exchange = self._exchange
+        if exchange is not None and not exchange.body_ended:
+            exchange.body(data)
+
+    def _body_done(self, trailers: list[bytes]) -> None:
         self._state = _WAIT
         self._body = 0
         self.channel.resume()
         self._set_deadline()
-        exchange.body_end(trailers)
+        exchange, request = self._exchange, self._request
+        if self._waiting is not None and request is not None:
+            self._begin_whole(request, self._stop_waiting(), trailers)
+        elif exchange is not None and not exchange.body_ended:
+            exchange.body_end(trailers)
+
+    # A body that hooks may read.
+
+    def _begin_with(self, request: Request, body: SeenBody) -> None:
+        """Begin a request whose body is to come to the server as it is."""
+        exchange = self._host.begin_with(self, request, body)
+        if exchange is not None:
+            # Else it was answered, and the exchange may be the next one's already.
+            self._exchange = exchange
+            exchange.start()
+
+    def _begin_whole(self, request: Request, data: bytes, trailers: list[bytes]) -> None:
+        """Begin a request whose body is here."""
+        request.expects = False
+        if not trailers:
+            # A length is more than chunks: some servers know only the one.
+            request.length = len(data)
+        exchange = self._host.begin_with(self, request, SeenBody(data))
+        if exchange is not None:
+            self._exchange = exchange
+            if not exchange.body_ended:
+                exchange.give_body(data, trailers)
+            exchange.start()
+
+    def _stop_waiting(self) -> bytes:
+        """What has come of a body that was gathered."""
+        waiting, self._waiting = self._waiting, None
+        return b"" if waiting is None else waiting.end()
+
+    def give_up_body(self) -> None:
+        """There is no room any more: others wait, too, and this is the slowest."""
+        self._waiting = None
+        self._give_up(503, "the body of the request came too slowly")
 
     def pause_body(self) -> None:
         """From the exchange: the origin takes no more for now."""
@@ -576,6 +646,7 @@ class Conversation(ChannelProtocol):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.cancel()
+        self._stop_waiting()
         if self._replied:
             self.break_reply()
         else:

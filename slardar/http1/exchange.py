@@ -172,9 +172,19 @@ class Exchange(ChannelProtocol):
 
     def start(self) -> None:
         """Begin the first attempt; may call ``refuse`` before it returns."""
-        if self.request.length:
+        if not self._body_ended:
             self._replay = []
         self._attempt()
+
+    def give_body(self, data: bytes, trailers: list[bytes]) -> None:
+        """All of the request's body, before :meth:`start`: the head's length is its, or
+        is :data:`CHUNKED`.  It is kept for every attempt, whatever its size."""
+        self._body_ended = True
+        if self.request.length == CHUNKED:
+            framed = last_chunk(trailers)
+            self._replay = [chunk([data]), framed] if data else [framed]
+        elif data:
+            self._replay = [data]
 
     def body(self, data: bytes) -> None:
         """Content of the request's body, in order; never empty."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mypy_extensions import mypyc_attr
 
+from slardar.http1.bodies import BodyOwner, BodyRoom, SeenBody, WaitingBody
 from slardar.http1.parser import Reply, Request
 from slardar.http1.writer import RequestIds
 from slardar.model.live import Peer
@@ -301,7 +302,7 @@ class SelectionBase:
 class HookedRequest:
     """What hooks have made of a request; it is changed already."""
 
-    __slots__ = ("answer", "body", "sees_reply", "upstream")
+    __slots__ = ("answer", "body", "new_body", "sees_reply", "upstream")
 
     def __init__(self) -> None:
         #: What the client gets instead of a server's reply, and its body.  One with the
@@ -310,6 +311,8 @@ class HookedRequest:
         self.body: bytes = b""
         #: The upstream that a hook has chosen.
         self.upstream: str | None = None
+        #: The body that a hook has given the request; its length is the request's already.
+        self.new_body: bytes | None = None
         #: Hooks want to see the reply.
         self.sees_reply: bool = False
 
@@ -337,6 +340,18 @@ class HooksBase:
         """
         raise NotImplementedError
 
+    def reads_body(self, request: Request) -> bool:
+        """Whether one of those for its host may read the request's body, which must be
+        there by then: :meth:`request_with` is to be called."""
+        return False
+
+    def request_with(
+        self, request: Request, body: SeenBody | None, upstream: str | None
+    ) -> HookedRequest | None:
+        """Like :meth:`request`, with the body if that was waited for, and with the
+        upstream that the request goes to unless a hook chooses another one."""
+        return self.request(request)
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class PlaneBase:
@@ -356,6 +371,9 @@ class PlaneBase:
         self.max_body: int = 1073741824
         self.max_reply_head: int = 65536
         self.retry_buffer: int = 65536
+        #: Bytes of a body that hooks may see, and the room for all that wait.
+        self.hook_body: int = 65536
+        self.bodies: BodyRoom = BodyRoom()
         # ... and of ``timeouts``, in seconds.
         self.client_header_timeout: float = 10.0
         self.client_body_timeout: float = 60.0
@@ -372,6 +390,14 @@ class PlaneBase:
         ``waits_for`` says that it still wants it.
         """
         raise NotImplementedError
+
+    def wait_for_body(self, owner: BodyOwner, request: Request) -> WaitingBody | None:
+        """What gathers a request's body, where hooks may read it; ``None``: begin at once."""
+        return None
+
+    def begin_with(self, downstream: Any, request: Request, body: SeenBody) -> Exchange | None:
+        """Like :meth:`begin`, for a request whose body was waited for."""
+        return self.begin(downstream, request)
 
     def refused(self, status: int) -> None:
         """A request was answered without a server."""

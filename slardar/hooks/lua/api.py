@@ -16,12 +16,12 @@ from urllib.parse import quote_from_bytes
 from slardar.hooks.engine import Log
 from slardar.hooks.errno import make_errno
 from slardar.hooks.lua.codec import FUNCTIONS
-from slardar.hooks.lua.crossing import bytes_of, crossing, said
+from slardar.hooks.lua.crossing import bytes_of, crossing, said, text_of
 from slardar.hooks.lua.outcome import Outcome
 from slardar.hooks.lua.regex import find_match, group_names
 from slardar.hooks.lua.script import Call
 from slardar.hooks.lua.variables import PREFIXES, VARIABLES
-from slardar.hooks.objects import Answer, HookRequest, HookResponse
+from slardar.hooks.objects import BODY_IS_UNKNOWN, Answer, HookRequest, HookResponse
 
 __all__ = ["Api"]
 
@@ -41,6 +41,9 @@ _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 _OWN_VARIABLE: Final = re.compile(r"x_[a-z0-9_]{1,60}")
 #: Of a reply, what the proxy writes itself, is ignored: scripts for nginx set it.
 _IGNORED: Final = frozenset(("content-length", "connection", "transfer-encoding", "keep-alive"))
+
+#: Methods that come with a body, be it an empty one.
+_WITH_BODY: Final = (b"POST", b"PUT", b"PATCH")
 
 #: ngx's levels from STDERR to DEBUG.
 _LEVELS: Final = ("error", "error", "error", "error", "error", "warn", "info", "info", "debug")
@@ -134,6 +137,54 @@ class Api:
         fields = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
         return f"{line}{fields}\r\n"
 
+    # The body, which is there, or too large, or was not waited for, before a script runs.
+
+    def read_body(self) -> str | None:
+        if self._request.body_state == BODY_IS_UNKNOWN:
+            return (
+                "ngx.req.read_body: nobody has waited for the body, since neither the script nor"
+                " a module that it names has this name in its text: write ngx.req.read_body"
+            )
+        self._outcome.body_read = True
+        return None
+
+    def body_data(self) -> str | None:
+        if not self._is_body_read():
+            return None
+        data = self._request.known_body
+        return text_of(data) if data else None
+
+    def form(self) -> str | bool:
+        """The body to be taken apart; ``False``: it was not read, ``True``: too large."""
+        if not self._is_body_read():
+            return False
+        data = self._request.known_body
+        return True if data is None else text_of(data)
+
+    @crossing
+    def set_body(self, text: str) -> None:
+        if not self._is_body_read():
+            raise ValueError("request body not read yet")
+        self._request.body = bytes_of(text)
+        self._outcome.body_set = True
+
+    def discard_body(self) -> None:
+        # As nginx: what was read stays.
+        if not self._is_body_read() and self._request.has_body:
+            self._request.body = b""
+
+    def _body_variable(self, outcome: Outcome) -> str | None:
+        data = self.body_data()
+        # As nginx: one that was sent and is empty is a text, too.
+        is_empty = data is None and outcome.body_read and self._request.known_body is not None
+        if is_empty and not outcome.body_set and self._request.verb in _WITH_BODY:
+            return ""
+        return data
+
+    def _is_body_read(self) -> bool:
+        outcome = self._call.outcome
+        return outcome is not None and outcome.body_read
+
     def variable(self, name: str) -> str | None:
         read = VARIABLES.get(name)
         if read is not None:
@@ -152,6 +203,8 @@ class Api:
             return outcome.own[name]
         if name == "status":
             return str(outcome.status).zfill(3)
+        if name == "request_body":
+            return self._body_variable(outcome)
         return "-" if name == "x_error_code" else None
 
     @crossing
@@ -168,7 +221,11 @@ class Api:
                 own.pop(name, None)
             else:
                 own[name] = value
-        elif name in VARIABLES or name.startswith(("arg_", "cookie_", "http_", "sent_http_")):
+        elif (
+            name in VARIABLES
+            or name == "request_body"
+            or name.startswith(("arg_", "cookie_", "http_", "sent_http_"))
+        ):
             raise ValueError(f'variable "{name[:60]}" not changeable')
         else:
             raise ValueError(
@@ -310,11 +367,12 @@ class Api:
     def functions(self) -> dict[str, Any]:
         """By the names that the Lua files know them by."""
         own = (
-            "args", "choose", "clear_header", "exit", "exit_with", "header_lines",
-            "http_version", "log",
-            "module", "raw_header", "redirect", "reply_header", "say", "sent",
-            "set_args", "set_header", "set_headers", "set_method", "set_reply_header", "set_status",
-            "set_uri", "set_variable", "setting", "start_time", "status", "variable",
+            "args", "body_data", "choose", "clear_header", "discard_body", "exit", "exit_with",
+            "form", "header_lines", "http_version", "log",
+            "module", "raw_header", "read_body", "redirect", "reply_header", "say", "sent",
+            "set_args", "set_body", "set_header", "set_headers", "set_method",
+            "set_reply_header", "set_status", "set_uri", "set_variable", "setting", "start_time",
+            "status", "variable",
         )  # fmt: skip
         return {
             **FUNCTIONS,

@@ -91,12 +91,27 @@ end
 core.put_field = put_field
 
 local function unescape(value)
-    if find(value, "[%%+]") then
+    if not find(value, "[%%+]") then
+        return value
+    elseif #value <= MAX_ESCAPED then
         costly()
         ready()
-        return py.unescape_uri(short(value, "decode_args"))
+        return py.unescape_uri(value)
     end
-    return value
+    -- In pieces, between which the budget is looked at; none ends within an escape.
+    local pieces, at = {}, 1
+    while at <= #value do
+        local last = at + MAX_ESCAPED - 1
+        local escape = find(value, "%", last - 1, true)
+        if escape and escape <= last then
+            last = escape - 1
+        end
+        costly()
+        ready()
+        pieces[#pieces + 1] = py.unescape_uri(sub(value, at, last))
+        at = last + 1
+    end
+    return concat(pieces)
 end
 
 function core.decode_args(query, limit)

@@ -79,7 +79,11 @@ class LuaEngine(Engine):
             raise ScriptError(located(name, str(error))) from None
         account = Account(name, modules, requires)
         replies = any(map(_REPLIES.search, texts))
-        script = LuaScript(self, account, self._call, self.runtime, functions, replies, sets)
+        # There is no body but after this, whatever else is asked for.
+        reads_body = any("read_body" in text for text in texts)
+        script = LuaScript(
+            self, account, self._call, self.runtime, functions, replies, sets, reads_body
+        )
         self._accounts.add(account)
         for module in (name,) if is_module else find_modules(code):
             failure = None if module in _BUILTIN else script.prepare(module)

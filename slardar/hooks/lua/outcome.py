@@ -16,7 +16,18 @@ ADDED: Final = "lua.reply_headers"
 class Outcome:
     """One call's; made when a script first does something of that kind."""
 
-    __slots__ = ("answer", "ended", "lines", "own", "reply", "said", "size", "status")
+    __slots__ = (
+        "answer",
+        "body_read",
+        "body_set",
+        "ended",
+        "lines",
+        "own",
+        "reply",
+        "said",
+        "size",
+        "status",
+    )
 
     def __init__(self) -> None:
         #: The status that it has set, or 0.
@@ -29,6 +40,10 @@ class Outcome:
         #: It has ended with ``exit`` or the like, and the answer if that is known by then.
         self.ended = False
         self.answer: Answer | None = None
+        #: It has asked for the body of the request, and so has it.
+        self.body_read = False
+        #: It has put another one in its place.
+        self.body_set = False
         #: Lines that it has logged.
         self.lines = 0
         #: Variables of its own.

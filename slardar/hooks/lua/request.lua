@@ -7,7 +7,7 @@ local setmetatable, rawget, unpack = setmetatable, rawget, unpack
 local find, sub, gsub, lower = string.find, string.sub, string.gsub, string.lower
 local py, ready, text, expect = core.py, core.ready, core.text, core.expect
 local decode_args, encode_args, absent = core.decode_args, core.encode_args, core.absent
-local put_field, exit, taken = core.put_field, core.exit, core.taken
+local put_field, exit, taken, costly = core.put_field, core.exit, core.taken, core.costly
 
 -- The values of a table as a list of texts; what is none raises.
 local MANY = 100
@@ -241,13 +241,57 @@ function req.is_internal()
     return false
 end
 
-function req.discard_body() end
+-- The body.
+
+function req.read_body()
+    ready()
+    checked(py.read_body())
+end
+
+function req.get_body_data()
+    ready()
+    local data = py.body_data()
+    if data and #data > 1000 then
+        costly()
+    end
+    return data
+end
+
+-- A body is never in a file.
+function req.get_body_file()
+    return nil
+end
+
+function req.get_post_args(limit)
+    if limit ~= nil then
+        limit = tonumber(limit) or expect(limit, "number", 1, "get_post_args")
+    end
+    ready()
+    local data = py.form()
+    if not data then
+        error("no request body found; call ngx.req.read_body first", 2)
+    elseif data == true then
+        return nil, "the request body is larger than hooks.body"
+    end
+    -- 0 is no limit.
+    return decode_args(data, limit == 0 and -1 or limit)
+end
+
+function req.set_body_data(data)
+    data = text(data, 1, "set_body_data")
+    ready()
+    checked(py.set_body(data))
+end
+
+function req.discard_body()
+    ready()
+    py.discard_body()
+end
 
 -- What there is not: using it says so.
 
 for _, name in ipairs({
-    "append_body", "finish_body", "get_body_data", "get_body_file", "get_post_args",
-    "init_body", "read_body", "set_body_data", "set_body_file", "socket",
+    "append_body", "finish_body", "init_body", "set_body_file", "socket",
 }) do
     req[name] = absent("ngx.req." .. name)
 end

@@ -60,7 +60,7 @@ class LuaScript(Script):
     ``engine`` is told of calls and of failures.  ``functions`` are Lua's: to run it, to
     require a module for it, and to forget what its modules keep.  ``sets`` says that it
     may set headers of the request, which wait in Lua for the end of a call where there is
-    room for them in any case.
+    room for them in any case; ``reads_body``, that it may read the request's body.
     """
 
     def __init__(
@@ -72,8 +72,9 @@ class LuaScript(Script):
         functions: tuple[Any, Any, Any],
         replies: bool,
         sets: bool,
+        reads_body: bool,
     ) -> None:
-        super().__init__(True, replies, account.requires)
+        super().__init__(True, replies, account.requires, reads_body)
         self.name = account.name
         self._engine = engine
         self._account = account

@@ -26,13 +26,15 @@ _SCOPE: Final = frozenset(
 
 
 class Compiled:
-    """A hook's code, and the modules it names with the lines where it does."""
+    """A hook's code, the modules it names with the lines where it does, and whether it may
+    read the body of a request."""
 
-    __slots__ = ("code", "requires")
+    __slots__ = ("code", "reads_body", "requires")
 
-    def __init__(self, code: CodeType, requires: dict[str, int]) -> None:
+    def __init__(self, code: CodeType, requires: dict[str, int], reads_body: bool = False) -> None:
         self.code = code
         self.requires = requires
+        self.reads_body = reads_body
 
 
 def compiled(name: str, code: str) -> Compiled:
@@ -65,7 +67,7 @@ def compiled(name: str, code: str) -> Compiled:
     except (ValueError, OverflowError) as error:
         text = str(error).replace("\n", " ")[:200]
         raise ScriptError(f"{name}: line 1: expected Python: {text}") from None
-    return Compiled(made, policy.requires)
+    return Compiled(made, policy.requires, policy.reads_body)
 
 
 def _check_characters(name: str, code: str) -> None:

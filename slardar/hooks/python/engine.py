@@ -83,6 +83,8 @@ class PythonEngine(Engine):
             entries.get("on_request"),
             entries.get("on_response"),
             frozenset(loaded),
+            self._code(name, code).reads_body
+            or any(self._code(module, modules[module]).reads_body for module in loaded),
         )
 
     def _code(self, name: str, code: str) -> Compiled:

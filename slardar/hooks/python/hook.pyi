@@ -65,6 +65,18 @@ class HookRequest:
     @query_string.setter
     def query_string(self, value: str) -> None: ...
     @property
+    def body(self) -> bytes:
+        """The body; empty if there is none.
+
+        To read one that is larger than ``hooks.body`` ends the hook: the client gets 413.
+        What is set, bytes or text, is sent instead, with its length.
+        """
+    @body.setter
+    def body(self, value: bytes | str) -> None: ...
+    @property
+    def body_too_large(self) -> bool:
+        """Whether the body is larger than ``hooks.body``, so that it cannot be read."""
+    @property
     def upstream(self) -> str | None:
         """The upstream that was chosen; None: by routes and Host."""
     @upstream.setter

@@ -67,14 +67,16 @@ _INSTEAD: Final[dict[str, str]] = {
 class Policy(RestrictingNodeTransformer):
     """Takes the tree of one hook apart; ``scope`` has the names that it may use.
 
-    Afterwards ``problems`` holds lines and what is wrong there, and ``requires`` the
-    modules that it names, with lines.
+    Afterwards ``problems`` holds lines and what is wrong there, ``requires`` the modules
+    that it names, with lines, and ``reads_body`` whether it may read the body of a request:
+    there is no way to an attribute but by its name, written out.
     """
 
     def __init__(self, scope: frozenset[str], importable: dict[str, frozenset[str]]) -> None:
         super().__init__()
         self.problems: list[tuple[int, str]] = []
         self.requires: dict[str, int] = {}
+        self.reads_body = False
         self._scope = scope
         self._importable = importable
         #: Names that the code reads, with the first line, and those that it binds.
@@ -254,6 +256,8 @@ class Policy(RestrictingNodeTransformer):
 
     def _check_attribute(self, node: ast.Attribute) -> None:
         name = node.attr
+        if name in ("body", "body_too_large"):
+            self.reads_body = True
         if name.startswith("_"):
             self.error(node, f"expected an attribute that does not begin with _, got {name[:60]}")
         elif name in INSPECT_ATTRIBUTES:

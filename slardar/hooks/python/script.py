@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from slardar.hooks.budget import Budget, OutOfBudget
-from slardar.hooks.objects import HookRequest, HookResponse
+from slardar.hooks.objects import Answer, BodyTooLarge, HookRequest, HookResponse
 from slardar.hooks.python.failures import failed
 from slardar.hooks.script import Script
 
@@ -23,8 +23,9 @@ class PythonScript(Script):
         on_request: Callable[..., Any] | None,
         on_response: Callable[..., Any] | None,
         requires: frozenset[str],
+        reads_body: bool = False,
     ) -> None:
-        super().__init__(on_request is not None, on_response is not None, requires)
+        super().__init__(on_request is not None, on_response is not None, requires, reads_body)
         self.name = name
         self._request: Any = on_request
         self._response: Any = on_response
@@ -42,6 +43,9 @@ class PythonScript(Script):
         try:
             self._run_with(self._request, request)
             return
+        except BodyTooLarge:
+            request.answer = _too_large()
+            return
         except (Exception, OutOfBudget) as error:
             failure = failed(self.name, error, self._budget.seconds)
         # Out here it has no context, which would hold on to all that the hook had.
@@ -54,6 +58,9 @@ class PythonScript(Script):
         try:
             self._budget.run(self._response, request, response)
             return
+        except BodyTooLarge:
+            request.answer = _too_large()
+            return
         except (Exception, OutOfBudget) as error:
             failure = failed(self.name, error, self._budget.seconds)
         raise failure
@@ -64,3 +71,8 @@ class PythonScript(Script):
             self._open = False
             self._request = self._response = None
             self._budget.stop()
+
+
+def _too_large() -> Answer:
+    """What a client gets whose body a hook has asked for, and cannot have."""
+    return Answer(413, "the body of the request is too large")

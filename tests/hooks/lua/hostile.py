@@ -176,7 +176,7 @@ ESCAPES = (
     _absent("shared", "local x = ngx.shared.dict", "ngx.shared.dict"),
     _absent("thread", "ngx.thread.spawn(print)", "ngx.thread.spawn"),
     _absent("sleep", "ngx.sleep(1)", "ngx.sleep"),
-    _absent("read_body", "ngx.req.read_body()", "ngx.req.read_body"),
+    _absent("append_body", "ngx.req.append_body('x')", "ngx.req.append_body"),
     _absent("exec", "ngx.exec('/x')", "ngx.exec"),
     _absent("pid", "ngx.worker.pid()", "ngx.worker.pid"),
 )
