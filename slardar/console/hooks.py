@@ -11,7 +11,7 @@ import click
 
 from slardar.console.client import DEFAULT, Client
 from slardar.errors import ConfigError
-from slardar.hooks.trial import Trial, read_reply, read_request
+from slardar.hooks.trial import Trial, read_body, read_reply, read_request
 from slardar.model.hook import check_hook_name
 
 __all__ = ["control_options", "hooks", "push", "try_hook"]
@@ -303,13 +303,14 @@ def try_hook(
     data = sys.stdin.buffer.read() if request_file == "-" else _read(request_file)
     try:
         request = read_request(data, request_file, client)
+        body = read_body(data, request_file, request)
         reply = None
         if response_file is not None:
             reply = read_reply(_read(response_file), response_file, request)
         trial = Trial(language, name, _text(file, _read(file)), sources)
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
-    outcome = trial.run(request, reply)
+    outcome = trial.run(request, reply, body)
     if as_json:
         click.echo(json.dumps(outcome, indent=2))
     else:
@@ -342,6 +343,9 @@ def _outcome_text(outcome: dict[str, Any]) -> str:
         lines.append("the request goes on as:" if outcome["changes"] else "the request goes on:")
         lines += [f"  {line}" for line in outcome["request"].splitlines()]
         lines += [f"  changed: {change}" for change in outcome["changes"]]
+        if "body" in outcome:
+            lines.append("with the body:")
+            lines += [f"  {line}" for line in outcome["body"].splitlines()]
         if "reply" in outcome:
             lines.append("the reply goes on as:")
             lines += [f"  {line}" for line in outcome["reply"].splitlines()]
