@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
 from slardar.dataplane.selection import Selection
 from slardar.http1.bodies import BodyOwner, SeenBody, WaitingBody
 from slardar.http1.exchange import Exchange
-from slardar.http1.parser import Request
+from slardar.http1.parser import Reply, Request
+from slardar.http1.replies import error_reply
 from slardar.http1.sides import ChannelBase, Clock, HookedRequest, HooksBase, PlaneBase, Step
 
 __all__ = ["Entry"]
@@ -76,12 +77,18 @@ class Entry(PlaneBase):
         hooked = None if hooks is None else hooks.request_with(request, body, None)
         return self._begin_hooked(hooked, None, downstream, request)
 
-    def _begin_named(self, upstream: str, downstream: Any, request: Request) -> Exchange | None:
+    def _begin_named(
+        self,
+        upstream: str,
+        downstream: Any,
+        request: Request,
+        hooked: HookedRequest | None = None,
+    ) -> Exchange | None:
         selection = self.selections.get(upstream)
         if selection is None:
             selection = self.first_use(upstream)
             if selection is None:
-                downstream.refuse(502, f"no upstream {upstream!r}")
+                _refuse(downstream, f"no upstream {upstream!r}", hooked)
                 return None
         self.exchanges += 1
         return Exchange(self, downstream, request, selection)
@@ -102,13 +109,13 @@ class Entry(PlaneBase):
                 return None
             upstream = hooked.upstream or upstream
         if upstream is not None:
-            exchange = self._begin_named(upstream, downstream, request)
+            exchange = self._begin_named(upstream, downstream, request, hooked)
         else:
             selection = self.selections.get(request.host)
             if selection is None or self.has_routes:
                 selection = self.route(request)
             if selection is None:
-                downstream.refuse(502, f"no upstream for host {request.host!r}")
+                _refuse(downstream, f"no upstream for host {request.host!r}", hooked)
                 return None
             self.exchanges += 1
             exchange = Exchange(self, downstream, request, selection)
@@ -117,10 +124,50 @@ class Entry(PlaneBase):
                 exchange.give_body(hooked.new_body, [])
             if hooked.sees_reply:
                 exchange.hooked = hooked
+                # Where it went in the end, whoever has chosen that.
+                hooked.upstream = exchange.selection.name
         return exchange
 
     def refused(self, status: int) -> None:
         self.refusals += 1
+
+    def own_reply(
+        self,
+        request: Request,
+        status: int,
+        reason: str,
+        exchange: Exchange | None,
+        hooked: HookedRequest | None,
+    ) -> tuple[Reply, bytes]:
+        self.refused(status)
+        upstream = server = ""
+        if exchange is not None:
+            upstream, server, hooked = exchange.selection.name, exchange.server, exchange.hooked
+        accept = request.get_header("accept")
+        general = _GENERAL.get(status)
+        if general is None:
+            # What is wrong with the request is for its client to know.
+            reply, body = error_reply(status, reason, accept)
+        else:
+            self.note_refusal(status, reason, upstream, server)
+            if not _is_local(request):
+                reply, body = error_reply(status, general, accept)
+            elif server:
+                reply, body = error_reply(
+                    status, reason, accept, None, upstream=upstream, server=server
+                )
+            elif upstream:
+                reply, body = error_reply(status, reason, accept, None, upstream=upstream)
+            else:
+                reply, body = error_reply(status, reason, accept)
+        if hooked is not None:
+            instead = hooked.own_reply(reply, reason)
+            if instead is not None:
+                return instead
+        return reply, body
+
+    def note_refusal(self, status: int, reason: str, upstream: str, server: str) -> None:
+        """A request got 502, 503 or 504, which is to be logged."""
 
     def route(self, request: Request) -> Selection | None:
         """The selection of a request that its Host alone does not tell."""
@@ -129,6 +176,31 @@ class Entry(PlaneBase):
     def first_use(self, name: str) -> Selection | None:
         """The selection of an upstream that was not asked for before."""
         raise NotImplementedError
+
+
+def _refuse(downstream: Any, message: str, hooked: HookedRequest | None) -> None:
+    """There is no such upstream: hooks that want to see replies see that one."""
+    if hooked is not None and hooked.sees_reply:
+        downstream.refuse(502, message, hooked)
+    else:
+        downstream.refuse(502, message)
+
+
+def _is_local(request: Request) -> bool:
+    """Whether it comes from this machine, and not through another proxy on it: who sees
+    the reply may know the names of servers."""
+    address = request.address
+    if not address.startswith((b"127.", b"unix:", b"::ffff:127.")) and address != b"::1":
+        return False
+    return request.forwarded_for is None and request.get_header("forwarded") is None
+
+
+#: What others are told, and where a request has failed, not its client.
+_GENERAL: Final = {
+    502: "the request could not be passed on",
+    503: "the service is not available at the moment",
+    504: "the service did not answer in time",
+}
 
 
 class _Hooks(Step):

@@ -19,6 +19,7 @@ from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
 from slardar.http1.exchange import Exchange
 from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request
 from slardar.http1.replies import NO_REPLY, error_reply
+from slardar.http1.sides import HookedRequest
 from slardar.http1.writer import interim_head
 
 __all__ = ["Passage"]
@@ -195,10 +196,9 @@ class Passage:
         if self._exchange is None and self._waiting is None:
             return
         if self._received > self._plane.max_body:
-            exchange, self._exchange = self._exchange, None
             self._stop_waiting()
-            if exchange is not None:
-                exchange.cancel()
+            if self._exchange is not None:
+                self._exchange.cancel()
             if self._web.startedWriting:
                 self._break()
             else:
@@ -312,12 +312,21 @@ class Passage:
             exchange.tunnel_ended()
         self.refuse(502, "the server switched protocols without being asked")
 
-    def refuse(self, status: int, message: str) -> None:
+    def refuse(self, status: int, message: str, hooked: HookedRequest | None = None) -> None:
         """No reply came from a server: make one."""
-        self._exchange = None
-        self._plane.refused(status)
-        reply, body = error_reply(status, message, self._web.getHeader("accept"))
-        self.start_reply(reply, body, True)
+        exchange, self._exchange = self._exchange, None
+        request = self._request
+        if request is None:
+            # It could not be read, so that nobody else has seen it.
+            self._plane.refused(status)
+            reply, body = error_reply(status, message, self._web.getHeader("accept"))
+        else:
+            reply, body = self._plane.own_reply(request, status, message, exchange, hooked)
+        if reply.status == NO_REPLY:
+            self._let_go()
+            self._abort()
+        else:
+            self.start_reply(reply, body, True)
 
     def answer(self, reply: Reply, body: bytes) -> None:
         """A hook has made the reply; with the status 444 there is none."""
@@ -357,9 +366,8 @@ class Passage:
 
     def cut(self) -> None:
         """The plane has stopped and will say no more of this request."""
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.cancel()
+        if self._exchange is not None:
+            self._exchange.cancel()
         if self._web.startedWriting:
             self._break()
         else:

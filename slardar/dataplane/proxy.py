@@ -27,6 +27,7 @@ from slardar.config import Hooks, Settings
 from slardar.dataplane.channel import Channel
 from slardar.dataplane.descriptors import clients_at_most, descriptor_limit
 from slardar.dataplane.entry import Entry
+from slardar.dataplane.failurelog import HealthLog, RefusalLog
 from slardar.dataplane.inherited import adopt_sockets
 from slardar.dataplane.listener import Listener
 from slardar.dataplane.poller import Poller
@@ -82,7 +83,10 @@ class DataPlane(Entry):
         make_runner: Callable[[Hooks], Runner] | None = None,
     ) -> None:
         self._reactor = reactor
-        self._on_health = on_health
+        self._refusals = RefusalLog(reactor.callLater)
+        #: Where nobody else is told of servers' health, this process says it.
+        self._health_log = HealthLog(reactor.seconds) if on_health is None else None
+        self._on_health = self._log_health if on_health is None else on_health
         self._hook_settings = settings.hooks
         self._make_runner = make_runner
         #: What runs hooks, once there have been any; ``hooks`` is it while there are some.
@@ -205,6 +209,7 @@ class DataPlane(Entry):
             await _later(self._reactor, _DRAIN_LOOK)
         self._resolver.stop()
         self._poller.stop()
+        self._refusals.flush()
 
     def _dismiss_idle(self) -> None:
         """Let go of the clients that have nothing under way and nothing on its way."""
@@ -327,6 +332,8 @@ class DataPlane(Entry):
         about = live.server(upstream, host, port)
         if down_for > 0:
             changed = shared.note_out(about, known, now, down_for, others, message)
+            if self._health_log is not None:
+                self._health_log.know(upstream, host, port)
         else:
             changed = shared.note_back(about)
         if changed:
@@ -414,6 +421,8 @@ class DataPlane(Entry):
             if new is not None:
                 gone -= {(server.host, server.port) for server in new.servers}
             self._live.forget(name, gone)
+            if self._health_log is not None:
+                self._health_log.forget(name, gone)
 
     def _close_pools(self, name: str, kept: Collection[tuple[str, int]]) -> None:
         pools = self._pools.get(name, {})
@@ -432,7 +441,12 @@ class DataPlane(Entry):
                 self._runner = self._make_runner(self._hook_settings)
             else:
                 self._runner = Runner(self._hook_settings, self._reactor.seconds)
+            self._runner.route = self._route_name
         return self._runner
+
+    def _route_name(self, host: str, path: str) -> str | None:
+        """The name of the upstream that routes and Host lead to."""
+        return self._snapshot.route(host, path)
 
     def _take_hooks(self, hooks: Mapping[HookKey, Hook]) -> None:
         """Run these from now on."""
@@ -504,6 +518,18 @@ class DataPlane(Entry):
                 listener.pause()
             else:
                 listener.resume()
+
+    # Failures.
+
+    def note_refusal(self, status: int, reason: str, upstream: str, server: str) -> None:
+        """A request got 502, 503 or 504."""
+        self._refusals.note(status, reason, upstream, server)
+
+    def _log_health(self, upstream: str, peer: Peer) -> None:
+        """Requests put a server out of service, or brought it back."""
+        if self._health_log is not None:
+            down_for = max(0.0, peer.live.down_until - self.clock.now)
+            self._health_log.took(upstream, peer.host, peer.port, down_for, peer.live.msg)
 
     # Descriptors.
 

@@ -21,9 +21,11 @@ def seen_request(
     context: dict[str, Any] | None,
     upstream: str | None = None,
     body: SeenBody | None = None,
+    route: Any = None,
 ) -> HookRequest:
     """What hooks see of ``request``; ``context`` is theirs for as long as it lasts,
-    ``upstream`` what those before have chosen, and ``body`` what was waited for."""
+    ``upstream`` what those before have chosen, ``body`` what was waited for, and
+    ``route(host, path)`` the upstream without a hook's choice."""
     seen = HookRequest(
         request.verb,
         request.target,
@@ -34,6 +36,7 @@ def seen_request(
         "http" if request.scheme == b"http" else request.scheme.decode("ascii"),
         request.minor,
         context,
+        route,
     )
     if upstream is not None or request.hash_key is not None or request.cluster_key is not None:
         seen.begin_with(upstream, request.hash_key, request.cluster_key)
@@ -137,15 +140,15 @@ def make_reply(answer: Answer, accept: str | None) -> tuple[Reply, bytes]:
     return reply, body
 
 
-def seen_reply(reply: Reply) -> HookResponse:
-    """What hooks see of a server's reply."""
+def seen_reply(reply: Reply, error: str | None = None) -> HookResponse:
+    """What hooks see of a server's reply, or of one of ours and why that was made."""
     own: dict[str, bytes] = {}
     if reply.declared >= 0:
         own["content-length"] = b"%d" % reply.declared
     elif reply.length == CHUNKED:
         own["transfer-encoding"] = b"chunked"
     # The hooks before may have changed the status, which the line has, see below.
-    return HookResponse(int(reply.lines[0][9:12]), reply.lines, own)
+    return HookResponse(int(reply.lines[0][9:12]), reply.lines, own, error)
 
 
 def apply_reply(seen: HookResponse, reply: Reply) -> None:

@@ -121,6 +121,7 @@ class HookRequest:
         "_own",
         "_query",
         "_raw_target",
+        "_route",
         "_target",
         "_upstream",
         "answer",
@@ -142,6 +143,7 @@ class HookRequest:
         scheme: str = "http",
         minor: int = 1,
         context: dict[str, Any] | None = None,
+        route: Any = None,
     ) -> None:
         #: The method as bytes.
         self.verb = verb
@@ -157,6 +159,8 @@ class HookRequest:
         self._cluster_key: str | tuple[str, ...] | None = None
         self._address = address
         self._context = context
+        #: ``route(host, path)`` is the name of the upstream that these lead to, or ``None``.
+        self._route = route
         self.scheme = scheme
         #: The minor version of HTTP/1 that the client speaks.
         self.minor = minor
@@ -185,6 +189,10 @@ class HookRequest:
             self.body_state = BODY_IS_LARGE
         else:
             self._body = body.data
+
+    def went_to(self, upstream: str | None) -> None:
+        """This is the upstream that the request has gone to."""
+        self._upstream = upstream
 
     def detach(self) -> None:
         """Be as it is now, whatever becomes of the proxy's head."""
@@ -354,8 +362,12 @@ class HookRequest:
 
     @property
     def upstream(self) -> str | None:
-        """The upstream a hook has chosen; ``None``: by routes and Host."""
-        return self._upstream
+        """The upstream that the request goes to as it is now, by a hook's choice or by
+        routes and Host; ``None`` if there is none."""
+        if self._upstream is not None or self._route is None:
+            return self._upstream
+        found = self._route(self.host, self.path)
+        return found if isinstance(found, str) else None
 
     @upstream.setter
     def upstream(self, value: Any) -> None:
@@ -363,6 +375,11 @@ class HookRequest:
             raise ValueError(f"upstream: expected a name or None, got {_shown(value)}")
         self._upstream = value
         self.written += ("upstream",)
+
+    @property
+    def chosen_upstream(self) -> str | None:
+        """The upstream that a hook has chosen; ``None``: by routes and Host."""
+        return self._upstream
 
     @property
     def hash_key(self) -> str | None:
@@ -455,10 +472,18 @@ class HookResponse:
     For ``head`` and ``own`` see :class:`slardar.hooks.headers.Headers`.
     """
 
-    __slots__ = ("_head", "_headers", "_own", "_status", "written")
+    __slots__ = ("_head", "_headers", "_own", "_status", "error", "written")
 
-    def __init__(self, status: int, head: list[bytes], own: dict[str, bytes] | None) -> None:
+    def __init__(
+        self,
+        status: int,
+        head: list[bytes],
+        own: dict[str, bytes] | None,
+        error: str | None = None,
+    ) -> None:
         self._status = status
+        #: Why slardar has made this reply; ``None`` if it is a server's.
+        self.error = error
         self._head = head
         self._own = own
         self._headers: Headers | None = None
@@ -699,7 +724,7 @@ READABLE: Final[Mapping[type, frozenset[str]]] = {
             "uri",
         )
     ),
-    HookResponse: frozenset(("headers", "status")),
+    HookResponse: frozenset(("error", "headers", "status")),
     Headers: _OF_MAPPING | _OF_CHANGING | {"pop", "setdefault", "update"},
     Query: _OF_MAPPING | _OF_CHANGING,
     Errno: frozenset(("code", "httpcode", "msg")),

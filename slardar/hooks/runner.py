@@ -86,6 +86,9 @@ class Runner(HooksBase):
         #: may.
         self._readers: frozenset[str] = frozenset()
         self._others_read = False
+        #: ``route(host, path)`` is the name of the upstream that these lead to, or ``None``;
+        #: the data plane sets it.
+        self.route: Any = None
         self._sampler = shadow.Sampler()
         self._unused: Hooked | None = None
 
@@ -206,7 +209,7 @@ class Runner(HooksBase):
             return self._answer(seen.answer, request, hooked)
         apply_request(seen, request)
         if "upstream" in seen.written:
-            hooked.upstream = seen.upstream
+            hooked.upstream = seen.chosen_upstream
         if "body" in seen.written:
             hooked.new_body = seen.body
             hooked.seen_body = SeenBody(hooked.new_body)
@@ -233,7 +236,7 @@ class Runner(HooksBase):
         script = None if loaded is None else loaded.runs
         if loaded is None or script is None:
             return None
-        seen = seen_request(request, context, hooked.upstream, hooked.seen_body)
+        seen = seen_request(request, context, hooked.upstream, hooked.seen_body, self.route)
         if not script.on_requests:
             return seen
         before = context.copy() if context else None
@@ -315,12 +318,14 @@ class Runner(HooksBase):
         request: HookRequest,
         seen: HookResponse | None,
         reply: Reply,
+        reason: str | None,
     ) -> None:
         """The same for a reply; nothing of what was done to it is applied yet."""
         what, loaded, staged_request, differs = shaded
         comparison = stage.comparison
         before = comparison.stats.nanoseconds
-        staged = self._see_reply(loaded, staged_request, reply, comparison.stats)
+        staged_request.went_to(request.chosen_upstream)
+        staged = self._see_reply(loaded, staged_request, reply, reason, comparison.stats)
         self._sampler.took(comparison.stats.nanoseconds - before)
         comparison.note_reply(
             what,
@@ -331,12 +336,14 @@ class Runner(HooksBase):
 
     # Replies.
 
-    def reply(self, hooked: Hooked, reply: Reply) -> tuple[Reply, bytes] | None:
-        """Show a reply to the scripts that saw its request, the last one first."""
+    def reply(self, hooked: Hooked, reply: Reply, reason: str | None) -> tuple[Reply, bytes] | None:
+        """Show a reply to the scripts that saw its request, the last one first; with the
+        ``reason`` for one of ours.  What comes out is not shown again."""
         for stage, loaded, request, shaded in reversed(hooked.scripts):
-            seen = self._see_reply(loaded, request, reply, loaded.stats)
+            request.went_to(hooked.upstream)
+            seen = self._see_reply(loaded, request, reply, reason, loaded.stats)
             if shaded is not None:
-                self._compare_reply(stage, shaded, request, seen, reply)
+                self._compare_reply(stage, shaded, request, seen, reply, reason)
             if seen is None:
                 if stage.on_error == "continue":
                     continue
@@ -347,12 +354,17 @@ class Runner(HooksBase):
         return None
 
     def _see_reply(
-        self, loaded: Loaded, request: HookRequest, reply: Reply, stats: CallStats
+        self,
+        loaded: Loaded,
+        request: HookRequest,
+        reply: Reply,
+        reason: str | None,
+        stats: CallStats,
     ) -> HookResponse | None:
         # Not ``runs``: a request ends with the version that it began with.
         script = loaded.script
         assert script is not None
-        seen = seen_reply(reply)
+        seen = seen_reply(reply, reason)
         if not script.on_replies:
             return seen
         context = request.context
@@ -415,7 +427,11 @@ class Hooked(HookedRequest):
 
     def reply(self, reply: Reply) -> tuple[Reply, bytes] | None:
         """See :class:`slardar.http1.sides.HookedRequest`."""
-        return self._runner.reply(self, reply)
+        return self._runner.reply(self, reply, None)
+
+    def own_reply(self, reply: Reply, reason: str) -> tuple[Reply, bytes] | None:
+        """See :class:`slardar.http1.sides.HookedRequest`."""
+        return self._runner.reply(self, reply, reason)
 
 
 def _read_bodies(stages: tuple[Stage, ...]) -> bool:

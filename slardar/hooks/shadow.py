@@ -149,7 +149,7 @@ def request_decision(seen: HookRequest | None) -> Decision:
         "method": seen.method,
         "uri": seen.uri,
         "host": seen.host,
-        "upstream": seen.upstream,
+        "upstream": seen.chosen_upstream,
         "hash_key": seen.hash_key,
         "cluster_key": _short(seen.cluster_key),
         "headers": _headers(seen),

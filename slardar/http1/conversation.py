@@ -28,7 +28,7 @@ from slardar.http1.exchange import Exchange
 from slardar.http1.framing import ChunkedDecoder, last_chunk
 from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request, parse_request
 from slardar.http1.replies import NO_REPLY, error_reply
-from slardar.http1.sides import ChannelBase, ChannelProtocol, PlaneBase
+from slardar.http1.sides import ChannelBase, ChannelProtocol, HookedRequest, PlaneBase
 from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import interim_head
 
@@ -595,14 +595,17 @@ class Conversation(ChannelProtocol):
         if self._eof:
             tunnel.ended(channel)
 
-    def refuse(self, status: int, message: str) -> None:
+    def refuse(self, status: int, message: str, hooked: HookedRequest | None = None) -> None:
         """No reply came from a server: make one."""
-        self._exchange = None
+        exchange, self._exchange = self._exchange, None
         request = self._request
         assert request is not None
-        self._host.refused(status)
-        reply, body = error_reply(status, message, request.get_header("accept"))
-        self.start_reply(reply, body, True)
+        reply, body = self._host.own_reply(request, status, message, exchange, hooked)
+        if reply.status == NO_REPLY:
+            # A hook has seen it, and wants none.
+            self._leave()
+        else:
+            self.start_reply(reply, body, True)
 
     def answer(self, reply: Reply, body: bytes) -> None:
         """A hook has made the reply; with the status 444 there is none."""
@@ -643,9 +646,8 @@ class Conversation(ChannelProtocol):
 
     def _give_up(self, status: int, message: str) -> None:
         """The rest of the body will not come: end the request, and the connection."""
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.cancel()
+        if self._exchange is not None:
+            self._exchange.cancel()
         self._stop_waiting()
         if self._replied:
             self.break_reply()

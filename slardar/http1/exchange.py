@@ -80,8 +80,9 @@ class Downstream(Protocol):
         Whoever takes the origin's channel calls :meth:`Exchange.tunnel_ended` once.
         """
 
-    def refuse(self, status: int, message: str) -> None:
-        """No reply came; tell the client so."""
+    def refuse(self, status: int, message: str, hooked: HookedRequest | None = None) -> None:
+        """No reply came; tell the client so.  ``hooked``: what hooks have made of a request
+        that has no exchange, if they want to see the reply."""
 
     def answer(self, reply: Reply, body: bytes) -> None:
         """A hook has made the reply; the status 444 asks for none."""
@@ -226,6 +227,11 @@ class Exchange(ChannelProtocol):
     def body_ended(self) -> bool:
         """Whether all of the request was handed over."""
         return self._body_ended
+
+    @property
+    def server(self) -> str:
+        """The server of the last attempt, as ``host:port``; empty before the first one."""
+        return str(self._tried[-1].key) if self._tried else ""
 
     def tunnel_ended(self) -> None:
         """The tunnel that this exchange became is closed."""

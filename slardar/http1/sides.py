@@ -18,6 +18,7 @@ from mypy_extensions import mypyc_attr
 
 from slardar.http1.bodies import BodyOwner, BodyRoom, SeenBody, WaitingBody
 from slardar.http1.parser import Reply, Request
+from slardar.http1.replies import error_reply
 from slardar.http1.writer import RequestIds
 from slardar.model.live import Peer
 
@@ -323,6 +324,10 @@ class HookedRequest:
         """
         raise NotImplementedError
 
+    def own_reply(self, reply: Reply, reason: str) -> tuple[Reply, bytes] | None:
+        """The same for a reply that slardar makes itself, and why."""
+        return self.reply(reply)
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class HooksBase:
@@ -402,6 +407,22 @@ class PlaneBase:
     def refused(self, status: int) -> None:
         """A request was answered without a server."""
         raise NotImplementedError
+
+    def own_reply(
+        self,
+        request: Request,
+        status: int,
+        reason: str,
+        exchange: Exchange | None,
+        hooked: HookedRequest | None,
+    ) -> tuple[Reply, bytes]:
+        """Head and body of a reply that slardar makes itself, which counts as refused.
+
+        ``exchange`` is the one that found no server's reply, if it came to that, and
+        ``hooked`` what hooks have made of the request, where there is none.
+        """
+        self.refused(status)
+        return error_reply(status, reason, request.get_header("accept"))
 
     def tunnel(self, tunnel: Tunnel) -> None:
         """A conversation became a tunnel."""

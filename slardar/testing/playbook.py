@@ -20,7 +20,7 @@ from typing import Any
 from slardar.http1.bodies import BodyOwner, SeenBody, WaitingBody
 from slardar.http1.conversation import Conversation
 from slardar.http1.exchange import Exchange
-from slardar.http1.parser import Request
+from slardar.http1.parser import Reply, Request
 from slardar.http1.sides import (
     ChannelBase,
     HookedRequest,
@@ -127,7 +127,11 @@ class FakeHost(PlaneBase):
             downstream.answer(hooked.answer, hooked.body)
             return None
         if self.selection is None:
-            downstream.refuse(502, f"no upstream for host {request.host!r}")
+            message = f"no upstream for host {request.host!r}"
+            if hooked is not None and hooked.sees_reply:
+                downstream.refuse(502, message, hooked)
+            else:
+                downstream.refuse(502, message)
             return None
         self.exchanges += 1
         exchange = Exchange(self, downstream, request, self.selection)
@@ -136,7 +140,22 @@ class FakeHost(PlaneBase):
                 exchange.give_body(hooked.new_body, [])
             if hooked.sees_reply:
                 exchange.hooked = hooked
+                hooked.upstream = self.selection.name
         return exchange
+
+    def own_reply(
+        self,
+        request: Request,
+        status: int,
+        reason: str,
+        exchange: Exchange | None,
+        hooked: HookedRequest | None,
+    ) -> tuple[Reply, bytes]:
+        """As the data plane does, with the reason for everybody."""
+        reply, body = super().own_reply(request, status, reason, exchange, hooked)
+        hooked = hooked if exchange is None else exchange.hooked
+        instead = None if hooked is None else hooked.own_reply(reply, reason)
+        return (reply, body) if instead is None else instead
 
     def refused(self, status: int) -> None:
         """A request was answered by slardar itself."""

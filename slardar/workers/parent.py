@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from slardar.config import Settings
+from slardar.dataplane.failurelog import HealthLog
 from slardar.dataplane.inherited import adopt_sockets
 from slardar.dataplane.sockets import Opened, open_sockets
 from slardar.errors import NotReadyError, SlardarError
@@ -100,6 +101,7 @@ class Workers:
         #: The servers that workers have put out of service: until when (the reactor's
         #: seconds), and why.
         self._down: dict[tuple[str, str, int], tuple[float, str]] = {}
+        self._health_log = HealthLog(reactor.seconds)
         self._running = self._stopping = False
         self._started: defer.Deferred[None] = defer.Deferred()
         self._gone: defer.Deferred[None] = defer.Deferred()
@@ -521,6 +523,7 @@ class Workers:
         if after is not None:
             gone -= {(server.host, server.port) for server in after.servers}
         self._tally.forget(name, gone)
+        self._health_log.forget(name, gone)
         for host, port in gone:
             self._down.pop((name, host, port), None)
 
@@ -541,6 +544,7 @@ class Workers:
         if server is not None and server.max_fails:
             until = self._reactor.seconds() + min(down_for, server.fail_timeout)
             self._down[upstream, host, port] = (until, message)
+            self._health_log.know(upstream, host, port)
 
     # What workers say; whatever it is, it is about servers that there are.
 
@@ -588,6 +592,7 @@ class Workers:
             self._down[key] = (self._reactor.seconds() + down_for, health.message)
         else:
             self._down.pop(key, None)
+        self._health_log.took(*key, down_for, health.message)
         data = messages.encode(Health(*key, down_for, health.message))
         for other in self._processes():
             if other is not process:

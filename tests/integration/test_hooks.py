@@ -124,6 +124,61 @@ def test_lua_tour(run: Callable[..., Slardar]) -> None:
     assert "tenant=lua" in slardar.get(HOST)[1]
 
 
+FORM = """
+ngx.req.read_body()
+local form = ngx.req.get_post_args()
+if ngx.req.get_method() == "POST" and (not form or form.token ~= "s3cret") then
+    return slardar.exit(errno.HTTP_FORBIDDEN)
+end
+ngx.req.set_header("X-Tenant", form and form.name or "none")
+"""
+
+
+def test_form_tokens(run: Callable[..., Slardar], tmp_path: Path) -> None:
+    """A script of every day, with curl, which waits for a 100 where there is much to send."""
+    config = tmp_path / "slardar.yaml"
+    config.write_text("hooks: {body: 300000}\n")
+    sent = tmp_path / "sent"
+    slardar = run("--workers", "2", "--store", "memory:", "--config", str(config))
+    put(slardar, "lua", f"script.{HOST}", FORM)
+    many = "&pad=" + "x" * 100_000
+    for _ in range(4):
+        for data, status in (
+            ("name=a&token=s3cret", 200), ("name=a", 403), (f"name=a&token=s3cret{many}", 200),
+            (f"name=a{many}", 403), ("x" * 400_000, 403),
+        ):  # fmt: skip
+            sent.write_text(data)
+            words = ("-H", f"Host: {HOST}", "-H", "Expect: 100-continue", "-d", f"@{sent}")
+            found, text = curl(slardar.url(), *words)
+            assert found == status, (len(data), text)
+            assert ("tenant=a" in text) is (status == 200)
+    assert slardar.get(HOST)[0] == 200
+
+
+def test_failures_are_told(run: Callable[..., Slardar]) -> None:
+    """In the log once for each worker that met it, a server that goes out once for all, and
+    to a client of this machine."""
+    slardar = run("--workers", "2", "--store", "memory:")
+    servers = [{"host": "127.0.0.1", "port": 1, "max_fails": 1, "fail_timeout": 0.2}]
+    body = {"servers": servers, "protected": False}
+    assert slardar.call("PUT", "/upstream/broken.test", body)[0] == 200
+    refused = 0
+    for _ in range(40):
+        status, text = slardar.get("broken.test")
+        assert status == 502
+        refused += "Connection refused" in text
+        if refused:
+            assert json.loads(text)["upstream"] == "broken.test"
+        time.sleep(0.02)  # noqa: TID251 - until the server has been tried more than once
+    assert refused > 1
+    out = "upstream broken.test: server 127.0.0.1:1 is out of service: Connection refused"
+    until(lambda: out in slardar.output, "the director has said it")
+    log = slardar.output
+    assert log.count(out) == 1
+    line = "502 for a request: upstream broken.test, server 127.0.0.1:1: Connection refused"
+    assert 1 <= log.count(line) <= 2
+
+
 def test_general_script_runs_first(run: Callable[..., Slardar]) -> None:
     """script.* before the host's own; Lua before Python; a changed Host changes the upstream."""
     slardar = run("--workers", "0", "--store", "memory:")

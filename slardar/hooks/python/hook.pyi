@@ -78,7 +78,10 @@ class HookRequest:
         """Whether the body is larger than ``hooks.body``, so that it cannot be read."""
     @property
     def upstream(self) -> str | None:
-        """The upstream that was chosen; None: by routes and Host."""
+        """The upstream that the request goes to as it is now; None if there is none.
+
+        What is set wins over routes and Host; None leaves it to them.
+        """
     @upstream.setter
     def upstream(self, value: str | None) -> None: ...
     @property
@@ -111,6 +114,9 @@ class HookResponse:
     @property
     def headers(self) -> Headers:
         """The headers."""
+    @property
+    def error(self) -> str | None:
+        """Why slardar has made this reply; None if it is a server's."""
 
 class Headers:
     """Headers: a mapping without case, whose names may have several values."""
