@@ -37,6 +37,7 @@ from slardar.model.parse import (
 )
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Route, Snapshot
+from slardar.plugins import reload_balancer
 
 __all__ = ["Actions", "ApplyError", "MovedError", "Receipt"]
 
@@ -210,21 +211,28 @@ class Actions:
     # Changes.
 
     def set_upstream(
-        self, name: str, body: object, who: str, wait: bool = True
+        self, name: str, body: object, who: str, wait: bool = True, reload: bool = False
     ) -> defer.Deferred[Receipt]:
         """Make or change an upstream, as ``slardar.model.parse.merge_upstream`` says.
 
         Fails, as every change does, with ConfigError for a wrong body (nothing is
         changed), StoreError or ConflictError if the store does not take it (nothing is
         changed either), and ApplyError if it is stored but not served.  Without
-        ``wait`` it fires once the store holds the change.
+        ``wait`` it fires once the store holds the change.  With ``reload`` the module of
+        its balancer's class is loaded anew first.
         """
 
         def prepare() -> Next:
             check_name(name, "name")
             known = self._snapshot.upstreams.get(name)
-            upstream = merge_upstream(known, name, body, f"upstreams.{name}", self._check_mode)
-            return self._next(name, upstream)
+            where = f"upstreams.{name}"
+            if not reload:
+                upstream = merge_upstream(known, name, body, where, self._check_mode)
+                return self._next(name, upstream)
+            # What else is wrong with it is found before anything is loaded.
+            upstream = merge_upstream(known, name, body, where)
+            when = reload_balancer(upstream.mode, upstream.mode_opts, where)
+            return self._next(name, msgspec.structs.replace(upstream, loaded=when))
 
         return self._change(prepare, who, wait)
 

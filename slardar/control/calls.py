@@ -124,7 +124,8 @@ def _upstream(actions: Actions, call: Call) -> Any:
 
 async def _set_upstream(actions: Actions, call: Call) -> Any:
     body = read_upstream(call.body, call.content_type)
-    return await _done(call, actions.set_upstream(call.parts[1], body, call.who, call.wait))
+    name, reload = call.parts[1], call.flag("reload")
+    return await _done(call, actions.set_upstream(name, body, call.who, call.wait, reload))
 
 
 async def _remove_upstream(actions: Actions, call: Call) -> Any:
@@ -223,8 +224,9 @@ _OF_CHANGES = ("wait", "receipt")
 _PARAMETERS: Mapping[Handler, tuple[str, ...]] = {
     _stage_hook: ("shadow", "on_error"),
     _activate_hook: ("canary", "rollback", "on_error"),
+    _set_upstream: ("reload",),
 }
-_FLAGS = (*_OF_CHANGES, "shadow", "rollback")
+_FLAGS = (*_OF_CHANGES, "shadow", "rollback", "reload")
 
 _STATUS: Mapping[str, Handler] = {"GET": _status}
 _UPSTREAMS: Mapping[str, Handler] = {"GET": _upstreams}

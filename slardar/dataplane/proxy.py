@@ -24,6 +24,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from slardar.config import Hooks, Settings
+from slardar.dataplane.balancer_errors import BalancerErrors
 from slardar.dataplane.channel import Channel
 from slardar.dataplane.descriptors import clients_at_most, descriptor_limit
 from slardar.dataplane.entry import Entry
@@ -103,6 +104,7 @@ class DataPlane(Entry):
         #: Those that wait for the first lookup of a server's name.
         self._waiting: dict[str, Selection] = {}
         self._pools: dict[str, dict[tuple[str, int], Pool]] = {}
+        self.balancer_errors = BalancerErrors(reactor.seconds)
         self._listeners: list[Listener] = []
         #: What was opened here, or handed over.
         self.opened: list[Opened] = []
@@ -262,6 +264,7 @@ class DataPlane(Entry):
             if upstream is not None and (name in self.selections or _has_names(upstream)):
                 made.append(self._make(upstream))
         before, self._snapshot = self._snapshot, snapshot
+        self.balancer_errors.forget(changed)
         self.has_routes = bool(snapshot.routes)
         if snapshot.hooks is not before.hooks:
             self._take_hooks(snapshot.hooks)
@@ -290,6 +293,9 @@ class DataPlane(Entry):
             "active": self.exchanges,
             "tunnels": len(self._tunnels),
             "version": self._snapshot.version,
+            "balancer_errors": {
+                name: about.shown() for name, about in self.balancer_errors.last.items()
+            },
             "config_timer": {"worker-0": "alive"},
             "workers": {
                 "worker-0": {
@@ -345,7 +351,13 @@ class DataPlane(Entry):
         """The selection of one upstream, not in use yet; may raise ConfigError."""
         make_balancer = self._make_balancer(upstream.mode)
         return Selection(
-            upstream, self._live, make_balancer, self._defaults, self.clock, self._on_health
+            upstream,
+            self._live,
+            make_balancer,
+            self._defaults,
+            self.clock,
+            self._on_health,
+            self.balancer_errors.note,
         )
 
     def _install(self, selection: Selection) -> defer.Deferred[None]:

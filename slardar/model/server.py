@@ -149,6 +149,9 @@ class Upstream(Struct, frozen=True):
     slow_start: float = 0
     outlier: Mapping[str, Any] | None = None
     retry_on: frozenset[str] = frozenset()
+    #: When the module of its balancer was asked to be loaded anew (epoch nanoseconds);
+    #: 0: never.  Not a part of what was written.
+    loaded: int = 0
 
     @property
     def servers(self) -> tuple[Server, ...]:

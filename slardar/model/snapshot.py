@@ -124,6 +124,9 @@ class Snapshot:
         name = upstream.name
         upstreams = self._upstreams.copy()
         known = upstreams.get(name)
+        if known is not None and known.loaded > upstream.loaded:
+            # Who missed that version must load it, too.
+            upstream = msgspec.structs.replace(upstream, loaded=known.loaded)
         upstreams[name] = upstream
         folded, wildcards = self._folded, self._wildcards
         if known is None and _is_indexed(name):

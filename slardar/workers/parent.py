@@ -507,6 +507,9 @@ class Workers:
     def statistics(self) -> Mapping[str, Any]:
         """Counters of all workers and of each, as of their last reports; for status."""
         statistics: dict[str, Any] = dict(self._tally.totals())
+        statistics["balancer_errors"] = {
+            name: error.shown() for name, error in self._tally.balancer_errors().items()
+        }
         statistics["version"] = self._snapshot.version
         statistics["config_timer"] = {slot.name: slot.state for slot in self._slots}
         statistics["workers"] = {
@@ -521,6 +524,7 @@ class Workers:
         if after is not None:
             gone -= {(server.host, server.port) for server in after.servers}
         self._tally.forget(name, gone)
+        self._tally.upstream_changed(name, new.version, after is not None)
         for host, port in gone:
             self._down.pop((name, host, port), None)
 
@@ -549,6 +553,9 @@ class Workers:
             return
         if isinstance(message, Report):
             self._tally.take(process.number, message, self._known(message.servers))
+            upstreams = self._snapshot.upstreams
+            errors = [error for error in message.balancers if error.upstream in upstreams]
+            self._tally.take_balancers(process.number, message.version, errors)
             self._hooks.reported(process.number, (*message.hooks, *message.shadows))
         elif isinstance(message, HookFailed):
             self._hooks.failed(message.mark)
