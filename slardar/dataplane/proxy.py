@@ -324,7 +324,7 @@ class DataPlane(Entry):
         others, known = False, None
         for server in found.servers:
             if (server.host, server.port) == (host, port):
-                known = server
+                known = server if known is None else shared.stricter(known, server)
             elif not others:
                 others = is_available(live.server(upstream, server.host, server.port), server, now)
         if known is None:

@@ -22,6 +22,7 @@ from slardar.config import Settings
 from slardar.dataplane.inherited import adopt_sockets
 from slardar.dataplane.sockets import Opened, open_sockets
 from slardar.errors import NotReadyError, SlardarError
+from slardar.health import shared
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.report import HookTally
 from slardar.interfaces import IPlane
@@ -578,10 +579,11 @@ class Workers:
 
     def _server(self, health: Health) -> Server | None:
         upstream = self._snapshot.upstreams.get(health.upstream)
+        found = None
         for server in upstream.servers if upstream is not None else ():
             if server.port == health.port and server.host == health.host:
-                return server
-        return None
+                found = server if found is None else shared.stricter(found, server)
+        return found
 
     def _health(self, process: WorkerProcess, health: Health) -> None:
         """What one worker has learnt of a server, the others need not lose requests for."""
