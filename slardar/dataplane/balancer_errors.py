@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable
 from traceback import walk_tb
@@ -68,11 +69,11 @@ class BalancerErrors:
         """A method of a balancer has raised this."""
         known = self.last.get(upstream)
         kind = type(balancer)
-        file, line = _place(error.__traceback__)
+        file, line = _place(kind, method, error.__traceback__)
         about = self.last[upstream] = BalancerError(
-            f"{kind.__module__}.{kind.__qualname__}"[:_MAX_TEXT],
+            _plain(f"{kind.__module__}.{kind.__qualname__}"),
             method,
-            file[-_MAX_TEXT:],
+            _plain(file[-_MAX_TEXT:]),
             line,
             _one_line(error),
             1 if known is None else known.count + 1,
@@ -102,13 +103,18 @@ class BalancerErrors:
                 known.pop(name, None)
 
 
-def _place(traceback: TracebackType | None) -> tuple[str, int]:
-    """File and line where it was raised."""
-    frames = list(walk_tb(traceback))
-    if not frames:
-        return "", 0
-    frame, line = frames[-1]
-    return frame.f_code.co_filename, line
+def _place(kind: type, method: str, traceback: TracebackType | None) -> tuple[str, int]:
+    """Where in the file of the class it was raised, or what was called there raised it."""
+    own = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    places = [(frame.f_code.co_filename, line) for frame, line in walk_tb(traceback)]
+    for file, line in reversed(places):
+        if file == own:
+            return file, line
+    # What it answered was wrong, or it is written in C.
+    code = getattr(getattr(kind, method, None), "__code__", None)
+    if code is not None:
+        return code.co_filename, code.co_firstlineno
+    return places[-1] if places else ("", 0)
 
 
 def _one_line(error: Exception) -> str:
@@ -116,4 +122,9 @@ def _one_line(error: Exception) -> str:
         text = str(error)
     except Exception:  # an error of a user's class may do anything
         text = ""
-    return " ".join(f"{type(error).__name__}: {text}".split())[:_MAX_TEXT]
+    return _plain(" ".join(f"{type(error).__name__}: {text}".split()))
+
+
+def _plain(text: str) -> str:
+    """So much of it as is told, in what JSON can hold."""
+    return text[:_MAX_TEXT].encode("utf-8", "replace").decode("utf-8")

@@ -89,7 +89,8 @@ def test_one_line_a_minute_with_class_file_and_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("none of them"), Unspeakable(), ValueError("x" * 9999)]
+    "error",
+    [ValueError("none of them"), Unspeakable(), ValueError("x" * 9999), ValueError("\udcff\0")],
 )
 def test_whatever_it_raises(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """The request is served, and what is kept can travel."""
@@ -98,7 +99,10 @@ def test_whatever_it_raises(error: Exception, monkeypatch: pytest.MonkeyPatch) -
     with logged():
         assert asked(selection(errors)) == 1
         errors.note("up", Broken([], {}), "pick", error)
-    report = report_of(1, up=errors.last["up"])
+    about = errors.last["up"]
+    # Where the class is, also where that has raised nothing.
+    assert about.file == __file__
+    report = report_of(1, up=about)
     assert decode_from_worker(encode(report)) == report
 
 
