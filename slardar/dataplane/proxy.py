@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from slardar.config import Hooks, Settings
+from slardar.dataplane.balancer_errors import BalancerErrors
 from slardar.dataplane.channel import Channel
 from slardar.dataplane.descriptors import clients_at_most, descriptor_limit
 from slardar.dataplane.entry import Entry
@@ -192,6 +193,7 @@ class DataPlane(Entry):
         #: Those that wait for the first lookup of a server's name.
         self._waiting: dict[str, _Waiting] = {}
         self._pools: dict[str, dict[tuple[str, int], Pool]] = {}
+        self.balancer_errors = BalancerErrors(reactor.seconds)
         self._listeners: list[Listener] = []
         #: What was opened here, or handed over.
         self.opened: list[Opened] = []
@@ -361,6 +363,7 @@ class DataPlane(Entry):
             ):
                 made.append(self._make(upstream))
         before, self._snapshot = self._snapshot, snapshot
+        self.balancer_errors.forget(changed)
         self.has_routes = not snapshot.host_is_name
         if snapshot.hooks is not before.hooks:
             self._take_hooks(snapshot.hooks)
@@ -390,6 +393,9 @@ class DataPlane(Entry):
             "active": self.exchanges,
             "tunnels": len(self._tunnels),
             "version": self._snapshot.version,
+            "balancer_errors": {
+                name: about.shown() for name, about in self.balancer_errors.last.items()
+            },
             "config_timer": {"worker-0": "alive"},
             "workers": {
                 "worker-0": {
@@ -418,7 +424,7 @@ class DataPlane(Entry):
         others, known = False, None
         for server in found.servers:
             if (server.host, server.port) == (host, port):
-                known = server
+                known = server if known is None else shared.stricter(known, server)
             elif not others:
                 others = is_available(live.server(upstream, server.host, server.port), server, now)
         if known is None:
@@ -447,7 +453,13 @@ class DataPlane(Entry):
         """The selection of one upstream, not in use yet; may raise ConfigError."""
         make_balancer = self._make_balancer(upstream.mode)
         return Selection(
-            upstream, self._live, make_balancer, self._defaults, self.clock, self._on_health
+            upstream,
+            self._live,
+            make_balancer,
+            self._defaults,
+            self.clock,
+            self._on_health,
+            self.balancer_errors.note,
         )
 
     def _install(self, selection: Selection) -> _Waiting | None:

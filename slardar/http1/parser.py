@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from ipaddress import AddressValueError, IPv6Address
 from typing import Any, Final
 
 import httptools
 
 from slardar.http1.headers import REPLY_SPECIAL, REQUEST_SPECIAL, Starts, drop_named, tokens
+from slardar.model.names import usual_ipv6
 
 __all__ = [
     "CHUNKED",
@@ -142,8 +142,8 @@ def normal_host(authority: bytes) -> str:
         address = match["v6"].decode("ascii").lower()
         try:
             # In its usual form: what a route or a hook is for is not a spelling.
-            return str(IPv6Address(address))
-        except AddressValueError:
+            return usual_ipv6(address)
+        except ValueError:
             raise BadMessage(400, "the Host is not a valid IPv6 address") from None
     name = match["name"].decode("ascii").lower()
     if name[0] == "." or ".." in name:
