@@ -56,6 +56,9 @@ class Answer(Struct, frozen=True):
     headers: Mapping[str, str]
 
 
+#: Characters of a header's value.
+_MAX_HEADER = 1000
+
 Handler = Callable[[Actions, Call], Any]
 
 
@@ -227,7 +230,15 @@ async def _stage_hook(actions: Actions, call: Call) -> Any:
         activate=activate,
         canary=_share(call.parameters.get("canary", "0")),
     )
-    return await _ok(call, staged)
+    answer = await _ok(call, staged)
+    warnings = actions.hooks.warnings(language, name)
+    return Answer(answer, {"X-Slardar-Warning": _header(warnings)}) if warnings else answer
+
+
+def _header(lines: Sequence[str]) -> str:
+    """Lines as the value of a header: one line of ASCII, not too long for anybody."""
+    text = ascii("; ".join(lines))[1:-1]
+    return text if len(text) <= _MAX_HEADER else text[: _MAX_HEADER - 3] + "..."
 
 
 async def _activate_hook(actions: Actions, call: Call) -> Any:

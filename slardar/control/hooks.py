@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import msgspec
 from msgspec import structs
+from twisted.logger import Logger
 
 from slardar.control.changes import Next, Prepare, Receipt
 from slardar.errors import ConfigError, ConflictError, NotFoundError
@@ -19,6 +20,8 @@ from slardar.model.reader import shown
 from slardar.model.snapshot import Snapshot
 
 __all__ = ["HookActions"]
+
+_log = Logger("slardar.control")
 
 
 class HookActions:
@@ -96,6 +99,12 @@ class HookActions:
             report.update(active_mean_us=stats.mean_us, active_p99_us=stats.p99_us)
         return report
 
+    def warnings(self, language: str, name: str) -> tuple[str, ...]:
+        """What was said of the code that was posted last."""
+        hook = self._known(language, name)
+        code = hook.staged or hook.active
+        return () if code is None else code.warnings
+
     def summary(self) -> list[dict[str, Any]]:
         """For ``/status``: each hook's version and state."""
         tally = self._plane.hook_tally()
@@ -122,8 +131,7 @@ class HookActions:
         assert code is not None
         about: dict[str, Any] = {
             "name": hook.name,
-            "version": code.version,
-            "time": _local(code.time),
+            **_version(code),
             "language": hook.language,
             "state": "staged",
         }
@@ -175,8 +183,11 @@ class HookActions:
             hook = known or Hook(language, name)  # type: ignore[arg-type]
             if shadow and not hook.is_script:
                 raise ConfigError(f"shadow: expected a script, {name} is a module")
+            warnings = tuple(getattr(requires, "warnings", ()))
+            for line in warnings:
+                _log.warn("{language}/{name}: {line}", language=language, name=name, line=line)
             staged = Code.of(code, self._clock(), tuple(requires))
-            staged = structs.replace(staged, on_error=checked_on_error)
+            staged = structs.replace(staged, on_error=checked_on_error, warnings=warnings)
             hook = structs.replace(hook, staged=staged, canary=0, shadow=shadow)
             if shadow:
                 await self._check_loads(hook, staged, self._modules(language))
@@ -356,7 +367,10 @@ def _counters(hook: Hook, code: Code, tally: HookTally) -> dict[str, Any]:
 
 
 def _version(code: Code) -> dict[str, Any]:
-    return {"version": code.version, "time": _local(code.time)}
+    about: dict[str, Any] = {"version": code.version, "time": _local(code.time)}
+    if code.warnings:
+        about["warnings"] = list(code.warnings)
+    return about
 
 
 def _text(body: bytes, name: str) -> str:

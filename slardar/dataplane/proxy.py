@@ -444,9 +444,7 @@ class DataPlane(Entry):
         self, language: str, name: str, code: str, modules: Mapping[str, str] | None
     ) -> defer.Deferred[tuple[str, ...]]:
         """Whether code is fit to be a hook; see :class:`slardar.interfaces.IPlane`."""
-        return defer.maybeDeferred(
-            lambda: tuple(sorted(self.runner().check(language, name, code, modules)))
-        )
+        return defer.maybeDeferred(lambda: self.runner().check(language, name, code, modules))
 
     def suspend_hook(self, mark: int) -> None:
         """Do not run this version of a hook any more, nor load it if it is not yet."""

@@ -174,6 +174,8 @@ class Done(Struct, tag="done", frozen=True):
     stale: bool = False
     #: To :class:`CheckHook`: the modules that the code names.
     requires: Annotated[tuple[Name, ...], Meta(max_length=1000)] = ()
+    #: And what is to be said of the code, a line each.
+    warnings: Annotated[tuple[Text, ...], Meta(max_length=100)] = ()
 
 
 class ServerReport(Struct, array_like=True, frozen=True):

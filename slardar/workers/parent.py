@@ -23,6 +23,7 @@ from slardar.dataplane.inherited import adopt_sockets
 from slardar.dataplane.sockets import Opened, open_sockets
 from slardar.errors import NotReadyError, SlardarError
 from slardar.hooks.engine import ScriptError
+from slardar.hooks.notices import Checked
 from slardar.hooks.report import HookTally
 from slardar.interfaces import IPlane
 from slardar.model.live import ServerLive
@@ -483,7 +484,7 @@ class Workers:
             ) from None
         if done.error:
             raise ScriptError(done.error)
-        return done.requires
+        return Checked.of(done.requires, done.warnings)
 
     def hook_tally(self) -> HookTally:
         """The counters of the hooks, as of the workers' last reports."""

@@ -114,7 +114,11 @@ class Worker:
                 message.language, message.name, message.code, message.modules
             )
             return checked.addCallback(
-                lambda requires: Done(self._snapshot.version, requires=requires)
+                lambda checked: Done(
+                    self._snapshot.version,
+                    requires=tuple(checked),
+                    warnings=getattr(checked, "warnings", ()),
+                )
             )
         if isinstance(message, messages.SuspendHook):
             self._plane.suspend_hook(message.mark)

@@ -436,3 +436,38 @@ def test_hooks_survive_an_upgrade(run: Callable[..., Slardar]) -> None:
     finally:
         os.kill(slardar.call("GET", "/status")[1]["generations"][0]["pid"], signal.SIGTERM)
         slardar.wait()
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_what_hooks_cannot_do_is_told_when_they_are_posted(
+    start: Start, tmp_path: Path, backend: Nginx, workers: str
+) -> None:
+    """Sure failures are refused with the line, others are warned of; an expression that
+    turns up at run time is in the log."""
+    words = ("--workers", workers, "--upstream", f"{HOST}={backend.address}", "--store", "memory:")
+    slardar: Slardar = start(Slardar(tmp_path / "slardar", *words)).ready()
+    for language, code, line in (
+        ("lua", 'local a = 1\nlocal r = ngx.location.capture("/auth")', 2),
+        ("lua", "if ngx.re.find(ngx.var.uri, [[^/(?!public)]]) then\n  ngx.exit(403)\nend", 1),
+        ("python", "import re\n\nX = re.compile('(?=a)')\n\ndef on_request(r):\n    pass", 3),
+    ):
+        status, answer = slardar.call("POST", f"/{language}/script.{HOST}", code)
+        assert status == 400
+        assert f"script.{HOST}: line {line}: " in answer["msg"]
+    assert slardar.call("GET", "/lua")[1]["modules"] == []
+    code = """
+        if ngx.var.arg_slow then ngx.sleep(1) end
+        if not ngx.re.find(ngx.var.uri, "^/(?!" .. "private)") then return end
+        ngx.exit(403)
+    """
+    place = f"http://127.0.0.1:{slardar.control}/lua/script.{HOST}?activate=1"
+    status, text = curl(place, "--include", "--data-binary", code)
+    assert status == 200
+    warning = "X-Slardar-Warning: line 2: ngx.sleep is not available in hooks: hooks do not wait"
+    assert warning in text
+    _, shown = slardar.call("GET", f"/lua/script.{HOST}")
+    assert shown["warnings"] == [warning.removeprefix("X-Slardar-Warning: ")]
+    for _ in range(3):
+        assert slardar.get(HOST, "/")[0] == 200
+    slardar.wait_for(r"script\.www\.example\.com: regular expression: .* nothing is matched by")
+    assert slardar.output.count("nothing is matched by") == 1
