@@ -42,8 +42,8 @@ Positive = Annotated[int, Meta(ge=1, le=2**40, description="an integer from 1 to
 class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds; nginx's defaults, but for the shorter ``client_header`` and ``connect``.
 
-    Only ``keepalive`` (no connection is kept) and ``drain`` (nothing is waited for) may
-    be 0.
+    Only ``keepalive`` (no connection is kept), ``linger`` and ``drain`` (nothing is waited
+    for) may be 0.
     """
 
     client_header: Timeout = 10
@@ -52,6 +52,7 @@ class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
     connect: Timeout = 3
     send: Timeout = 60
     read: Timeout = 60
+    linger: Seconds = 5
     drain: Seconds = 30
 
 
@@ -59,6 +60,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """Bytes, but for ``headers`` (lines) and ``connections`` (per process).
 
     ``body`` 0 is no limit, as in nginx; ``retry_buffer`` 0 keeps no body for a second try.
+    ``linger`` is as large as ``body``: to read over a body costs less than to pass it on.
     """
 
     head: Positive = 32768
@@ -67,6 +69,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     body: Count = 1073741824
     connections: Positive = 10000
     retry_buffer: Count = 65536
+    linger: Count = 1073741824
 
 
 class Health(Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,7 +86,8 @@ class Hooks(Struct, frozen=True, forbid_unknown_fields=True):
     """What becomes of a request whose hook failed, and what a hook may take.
 
     ``budget`` is in seconds of CPU time for a call; ``lua_memory`` in bytes for all Lua
-    hooks of a worker.
+    hooks of a worker.  ``body`` is how many bytes of a request's body hooks may see, at most
+    a mebibyte: the largest text that they may hold.
     """
 
     on_error: OnError = "reject"
@@ -93,6 +97,7 @@ class Hooks(Struct, frozen=True, forbid_unknown_fields=True):
     lua_memory: Annotated[
         int, Meta(ge=2**24, le=2**32, description="an integer from 16777216 to 4294967296")
     ] = 67108864
+    body: Annotated[int, Meta(ge=1, le=2**20, description="an integer from 1 to 1048576")] = 65536
 
 
 class Token(Struct, frozen=True, forbid_unknown_fields=True):
@@ -197,6 +202,11 @@ def read_settings(
         except ConfigError as error:
             problems.lines += error.problems
     _check(settings, problems)
+    default = upstreams.get(settings.default_upstream or "")
+    if default is not None and not default.public:
+        problems.add(
+            "default_upstream", f"expected an upstream that is public, {default.name} is not"
+        )
     prefix = f"{where}: " if where else ""
     lines = [prefix + line for line in problems.lines]
     return msgspec.structs.replace(settings, upstreams=upstreams, routes=routes), lines

@@ -83,8 +83,10 @@ class IStore(Interface):
         :raise slardar.errors.StoreError: if it cannot be opened or understood.
         """
 
-    def commit(expected_version: int, change: Any) -> Deferred[int]:
-        """Make one ``Change`` durable; fires with the new version.
+    def commit(expected_version: int, change: Any, *more: Any) -> Deferred[int]:
+        """Make one ``Change`` durable, or several as one: all of them or none.
+
+        Fires with the new version, of which there is one however many they are.
 
         :raise slardar.errors.ConflictError: if the store's version is not
             ``expected_version``; nothing is written then.
@@ -129,9 +131,17 @@ class IPlane(Interface):
         as a :class:`slardar.hooks.notices.Checked`, which has the warnings about it.
 
         With ``modules``, the code of those in service by name, it is also loaded, and
-        so its body is run; without, it is only read.
+        so its body is run; without, it is only read.  A process that serves nobody does
+        so, within limits of time and memory, wherever one can be started.
 
         :raise slardar.hooks.engine.ScriptError: if it is not; one line says where.
+        """
+
+    def check_stored(hooks: Mapping[Any, Any]) -> Deferred[None]:
+        """Look at hooks that nobody has checked, before :meth:`apply` is given them.
+
+        Those whose code breaks a limit when it is only read are not loaded then: they
+        are ``failed``, and say why.  Never fails.
         """
 
     def hook_tally():

@@ -24,7 +24,7 @@ __all__ = ["REFRESH", "Resolver"]
 #: Seconds between two lookups of a name; the TTL of most service names is 5 to 60.
 REFRESH = 10.0
 
-#: Seconds that a change of configuration waits for its first lookup.
+#: Seconds that requests wait for the first lookup of a name.
 FIRST = 3.0
 
 #: Seconds after which a lookup is taken for lost and begun anew; glibc gives up after

@@ -18,6 +18,7 @@ comes, at the pace at which the server takes it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
@@ -41,10 +42,10 @@ from slardar.plugins import balancer_factory, check_mode
 
 __all__ = ["ReverseProxyResource", "StreamingRequest", "make_plane"]
 
-#: Seconds and bytes for which the rest of a body is read and dropped once the reply
-#: is written, so that the reply is not lost to a reset (RFC 9112 9.6).
-_LINGER_SECONDS = 2.0
-_LINGER_BYTES = 1 << 20
+#: How many times ``timeouts.linger`` may pass in all while the rest of a body is read over,
+#: and how many bytes of it buy a second more, as behind a listener.
+_LINGER_TIMES = 6.0
+_LINGER_RATE = 8192.0
 
 _log = Logger("slardar.web")
 
@@ -152,7 +153,11 @@ class ReverseProxyResource(Resource):
 
     def pass_on(self, request: Request) -> Passage:
         """The passage of a request whose body is here, or coming (streaming)."""
-        streaming = isinstance(request, StreamingRequest) and request.arriving
+        streaming = False
+        if isinstance(request, StreamingRequest):
+            streaming = request.arriving
+            request.linger_timeout = self.plane.linger_timeout
+            request.max_linger = self.plane.max_linger
         passage = Passage(self.plane, request, self._passages, streaming)
         passage.begin(self.upstream, self.strip_prefix)
         return passage
@@ -172,14 +177,21 @@ class StreamingRequest(Request):
     arriving = False
     #: ``Content-Length``, or ``None`` for chunks; known while ``arriving``.
     declared_length: int | None = None
+    #: What is left of a body behind its reply is read over while some of it comes within
+    #: so many seconds, and up to so many bytes; the plane's.
+    linger_timeout = 5.0
+    max_linger = 1 << 30
 
     _looking = False
     _passage: Passage | None = None
     _answered = False
     _dropped = 0
     _lingering: Any = None
-    #: The channel's timeout, while the client is paused for the server's sake.
+    _linger_ends = 0.0
+    #: The channel's timeout, while the client is paused for the server's sake, or waits
+    #: until a server asks it for the body.
     _timeout: float | None = None
+    _awaited = False
 
     # From the channel.
 
@@ -219,6 +231,9 @@ class StreamingRequest(Request):
             # The server is asked whether it wants the body; twisted.web must not
             # say so on its own.
             expects = self.requestHeaders.hasHeader(b"expect")
+            if expects and self.clientproto == b"HTTP/1.1":
+                self._awaited = True
+                self._timeout = self.channel.setTimeout(None)
             self._passage = found.pass_on(self)
             if expects:
                 self.requestHeaders.removeHeader(b"expect")
@@ -227,10 +242,12 @@ class StreamingRequest(Request):
         """More of the body."""
         if self._answered:
             self._dropped += len(data)
-            if self._dropped > _LINGER_BYTES and self._lingering is not None:
+            if self._lingering is not None:
                 # Not at once: the channel is about to tell more of this body.
-                self._lingering.reset(0)
+                self._lingering.reset(self._linger_seconds())
         elif self._passage is not None:
+            if self._awaited:
+                self.body_wanted()
             self._passage.body_arrived(data)
         else:
             super().handleContentChunk(data)
@@ -261,8 +278,10 @@ class StreamingRequest(Request):
             self._answered = True
             if not self.startedWriting:
                 self.write(b"")
+            self._awaited = False
             self.resume_body()
-            self._lingering = self.channel.callLater(_LINGER_SECONDS, self._cut)
+            self._linger_ends = time.monotonic() + _LINGER_TIMES * self.linger_timeout
+            self._lingering = self.channel.callLater(self.linger_timeout, self._cut)
         else:
             self._finish()
 
@@ -273,6 +292,11 @@ class StreamingRequest(Request):
                 self._timeout = self.channel.setTimeout(None)
             self.transport.pauseProducing()
 
+    def body_wanted(self) -> None:
+        """The client need not wait for a server any more: its own time runs again."""
+        self._awaited = False
+        self._restore_timeout()
+
     def resume_body(self) -> None:
         """Read from the client again."""
         if self.arriving:
@@ -282,7 +306,16 @@ class StreamingRequest(Request):
     def _resume(self) -> None:
         self.transport.resumeProducing()
 
+    def _linger_seconds(self) -> float:
+        """How long the next piece of what is left may take."""
+        if self._dropped > self.max_linger:
+            return 0.0
+        ends = self._linger_ends + self._dropped / _LINGER_RATE
+        return max(0.0, min(self.linger_timeout, ends - time.monotonic()))
+
     def _restore_timeout(self) -> None:
+        if self._awaited:
+            return
         timeout, self._timeout = self._timeout, None
         if timeout is not None:
             self.channel.setTimeout(timeout)
@@ -291,6 +324,7 @@ class StreamingRequest(Request):
         self._stop_lingering()
         # If the end of the body came while the client was paused, the channel has
         # noted that there was no timeout.
+        self._awaited = False
         self._restore_timeout()
         super().finish()
 

@@ -36,6 +36,7 @@ TESTS = (
         "tests/properties",
         "tests/test_web.py",
         "tests/integration/test_dataplane.py",
+        "tests/integration/test_endings.py",
         "tests/integration/test_hostile_replies.py",
         "tests/integration/test_hostile_requests.py",
     ),

@@ -362,3 +362,11 @@ def test_python_reader_of_yaml_does_as_the_one_in_c(
         assert found.startswith(f"{file}: {line}")
     file.write_text(CONTRACT)
     assert pure.read_file(str(file)) == yaml_file.read_file(str(file))
+
+
+def test_default_upstream_is_public() -> None:
+    """Whatever it serves, it would serve by Host; another one it may be."""
+    upstream = {"servers": [{"host": "127.0.0.1", "port": 80}], "public": False}
+    with pytest.raises(ConfigError, match="default_upstream: expected an upstream that is public"):
+        parse_settings({"default_upstream": "a", "upstreams": {"a": upstream}})
+    parse_settings({"default_upstream": "b", "upstreams": {"a": upstream}})

@@ -30,15 +30,17 @@ WORKS = {
     Settings: ("listen", "control", "workers", "store", "timeouts", "limits", "hooks",
                "conf_hash", "default_upstream", "first_upstreams", "first_routes"),
     Control: ("http", "tokens"),
-    Timeouts: ("client_header", "client_body", "keepalive", "connect", "send", "read", "drain"),
-    Limits: ("head", "headers", "url", "body", "connections", "retry_buffer"),
-    Hooks: ("on_error", "budget", "lua_memory"),
+    Timeouts: ("client_header", "client_body", "keepalive", "connect", "send", "read", "linger",
+               "drain"),
+    Limits: ("head", "headers", "url", "body", "connections", "retry_buffer", "linger"),
+    Hooks: ("on_error", "budget", "lua_memory", "body"),
     Server: ("host", "port", "weight", "max_fails", "fail_timeout", "backup", "state",
              "max_conns"),
     LevelBody: ("servers", "tries"),
     HttpOpts: ("statuses",),
     UpstreamBody: ("servers", "cluster", "protected", "mode", "mode_opts", "tries", "try_timeout",
-                   "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on"),
+                   "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
+                   "public"),
 }  # fmt: skip
 #: Where a key's attribute is called otherwise.
 CALLED = {
@@ -54,6 +56,9 @@ INERT: dict[str, Any] = {
     "typ": "http",
     "sensibility": 3,
     "http_opts.query": "GET / HTTP/1.0\r\n\r\n",
+    "name": "shop",
+    "user": "monitor",
+    "pass": "secret",
 }
 #: The same, of the settings.
 INERT_SETTINGS = {"health.interval": 5, "health.enabled": True, "control.amp": "unix:a.sock"}

@@ -649,6 +649,32 @@ async def test_streaming(embedded: Embedded, chunked: bool) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_tiny_chunks_are_sent_together(embedded: Embedded) -> None:
+    """What came in one turn of the reactor is one chunk, where twisted.web tells a thousand;
+    and a small one does not wait for more."""
+    origin = await single(embedded, StreamingRequest)
+    client = await embedded.connect()
+    head = b"POST /p HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n"
+    await client.send(head + b"1\r\nx\r\n")
+    await wait(embedded, lambda: origin.connections)
+    (connection,) = origin.connections
+    await connection.until(lambda: connection.rest.endswith(b"1\r\nx\r\n"))
+    arrived = bytearray()
+    received = connection.dataReceived
+
+    def note(data: bytes) -> None:
+        arrived.extend(data)
+        received(data)
+
+    connection.dataReceived = note
+    await client.send(b"1\r\ny\r\n" * 1000 + b"0\r\n\r\n")
+    await client.until(lambda: len(client.replies()) == 1)
+    assert arrived.count(b"y") == 1000
+    # A chunk for each of the few reads that they took.
+    assert arrived.count(b"\r\n") < 40
+
+
+@pytest_twisted.ensureDeferred
 async def test_streaming_waits_for_the_server(embedded: Embedded) -> None:
     """A client sends no faster than the server takes; it is not timed meanwhile, but
     is again afterwards."""
@@ -706,16 +732,83 @@ async def test_streaming_expect(embedded: Embedded) -> None:
     assert client.data.count(b"100 Continue") == 1
 
 
+@pytest_twisted.ensureDeferred
+async def test_streaming_expect_waits_for_the_server(embedded: Embedded) -> None:
+    """The site's timeout is the client's; it does not run while a server has to speak."""
+    origin = await single(embedded, StreamingRequest, timeout=0.2)
+    client = await embedded.connect()
+    await client.send(
+        b"POST /p HTTP/1.1\r\nHost: app\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+    )
+    await wait(embedded, lambda: origin.connections)
+    waited: Deferred[None] = Deferred()
+    embedded.reactor.callLater(0.5, waited.callback, None)
+    await waited
+    assert not client.ended
+    await origin.connections[0].send(b"HTTP/1.1 100 Continue\r\n\r\n")
+    await client.until(lambda: client.data == b"HTTP/1.1 100 Continue\r\n\r\n")
+    # From now on it is the client's turn again.
+    await client.until(lambda: client.ended)
+    assert origin.seen() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_streaming_expect_of_http_1_0(embedded: Embedded) -> None:
+    """It is ignored, so the client's time runs as ever."""
+    await single(embedded, StreamingRequest, timeout=0.2)
+    client = await embedded.connect()
+    await client.send(
+        b"POST /p HTTP/1.0\r\nHost: app\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+    )
+    await client.until(lambda: client.ended)
+
+
+@pytest.mark.parametrize("streams", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_upgrade_required(embedded: Embedded, streams: bool) -> None:
+    """A 426 says to what, and that this is the connection's (RFC 9110 15.5.22)."""
+    origin = await single(embedded, StreamingRequest if streams else None)
+    answer(
+        origin,
+        b"HTTP/1.1 426 Upgrade Required\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Content-Length: 0\r\n\r\n",
+    )
+    for line, options in ((b"", [b"Upgrade"]), (b"Connection: close\r\n", [b"Upgrade", b"close"])):
+        client = await embedded.connect()
+        await client.send(b"GET / HTTP/1.1\r\nHost: app\r\n%b\r\n" % line)
+        await client.until(lambda client=client: client.replies())
+        (reply,) = client.replies()
+        assert (reply.status, reply.all(b"upgrade")) == (426, [b"websocket"])
+        assert reply.all(b"connection") == options
+
+
+@pytest_twisted.ensureDeferred
+async def test_refused_upload_gets_its_reply(embedded: Embedded) -> None:
+    """A client that sends all of a body before it reads anything, more slowly than
+    ``timeouts.linger``, gets the reply that was made at its beginning."""
+    await single(embedded, StreamingRequest, limits={"body": 10}, timeouts={"linger": 0.3})
+    client = await embedded.connect()
+    client.transport.pauseProducing()
+    size = 10 * 400_000
+    await client.send(b"POST /p HTTP/1.1\r\nHost: app\r\nContent-Length: %d\r\n\r\n" % size)
+    for _ in range(10):
+        waited: Deferred[None] = Deferred()
+        embedded.reactor.callLater(0.05, waited.callback, None)
+        await waited
+        await client.send(b"x" * 400_000)
+    client.transport.resumeProducing()
+    await client.until(lambda: client.ended)
+    (reply,) = client.replies()
+    assert (reply.status, reply.complete, client.broken) == (413, True, False)
+
+
 @pytest.mark.parametrize("complete", [True, False], ids=["whole body", "endless body"])
 @pytest_twisted.ensureDeferred
-async def test_reply_before_the_body(
-    embedded: Embedded, complete: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_reply_before_the_body(embedded: Embedded, complete: bool) -> None:
     """A reply that comes before the end of the body ends the connection; nothing of the
     body is taken for a request."""
-    if not complete:
-        monkeypatch.setattr("slardar.web._LINGER_BYTES", 100_000)
-    origin = await single(embedded, StreamingRequest, default_upstream=None)
+    limits = {} if complete else {"linger": 100_000}
+    origin = await single(embedded, StreamingRequest, default_upstream=None, limits=limits)
     client = await embedded.connect()
     body = EVIL * 10_000
     length = len(body) * (1 if complete else 2)
@@ -729,10 +822,9 @@ async def test_reply_before_the_body(
 
 
 @pytest_twisted.ensureDeferred
-async def test_linger_ends(embedded: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_linger_ends(embedded: Embedded) -> None:
     """A client that has its reply and sends no more of its body is not waited for."""
-    monkeypatch.setattr("slardar.web._LINGER_SECONDS", 0.05)
-    await single(embedded, StreamingRequest, default_upstream=None)
+    await single(embedded, StreamingRequest, default_upstream=None, timeouts={"linger": 0.05})
     client = await embedded.ask(b"POST /p HTTP/1.1\r\nHost: other\r\nContent-Length: 9\r\n\r\nabc")
     (reply,) = client.replies()
     assert reply.status == 502

@@ -79,8 +79,6 @@ async def site(request: Any) -> AsyncIterator[tuple[Embedded, RawOrigin]]:
     """A site with nothing but the proxy in it, which reads bodies first, or streams."""
     from twisted.internet import reactor  # noqa: TID251 - the one that pytest-twisted runs
 
-    patch = pytest.MonkeyPatch()
-    patch.setattr("slardar.web._LINGER_SECONDS", 0.05)
     embedded = Embedded(reactor)
     origin, server = await embedded.origin()
     limits = {"head": LIMITS.head, "url": LIMITS.url, "body": LIMITS.body}
@@ -88,11 +86,11 @@ async def site(request: Any) -> AsyncIterator[tuple[Embedded, RawOrigin]]:
         "upstreams": {"app": {"servers": [server]}},
         "default_upstream": "app",
         "limits": limits,
+        "timeouts": {"linger": 0.05},
     }
     await embedded.serve(embedded.proxy(config), request.param)
     yield embedded, origin
     await embedded.stop()
-    patch.undo()
 
 
 def _named(case: Any) -> str:

@@ -1,20 +1,23 @@
 """The hash balancers: the same key goes to the same server.  They differ in the key.
 
-``hash``         what a hook set as ``hash_key``, else the URI
-``url_hash``     the URI with its query, as it was sent
+``hash``         what a hook set as ``hash_key``, else the path
+``url_hash``     the path
 ``ip_hash``      the client's address
 ``header_hash``  the header ``X-Hash-Key``, or the one that the option ``header``
-                 names; without it (or if it is empty) the URI
+                 names; without it (or if it is empty) the path
 ``host_hash``    the Host, lower case, without port
 
-How a key finds its server is in ``slardar.balancers.rendezvous``.
+The path is upyun/slardar's: nginx's ``$uri``, so decoded and without its query.  With
+the option ``query`` the query belongs to it.  How a key finds its server is in
+``slardar.balancers.rendezvous``.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import unquote_to_bytes
 
 from slardar.balancers.base import bad_option, refuse_unknown_options
 from slardar.balancers.rendezvous import ConsistentHash
@@ -27,24 +30,60 @@ __all__ = ["Hash", "HeaderHash", "HostHash", "IpHash", "UrlHash"]
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-class Hash(ConsistentHash):
-    """By the key that a hook gave, else by the URI."""
+def _normal(path: str) -> str:
+    """A path decoded, without ``.``, ``..`` and doubled slashes, as nginx's ``$uri``."""
+    if "%" in path:
+        # What is no UTF-8 stays what it is, byte for byte.
+        path = unquote_to_bytes(path).decode("utf-8", "surrogateescape")
+    if ("//" not in path and "/." not in path) or path[:1] != "/":
+        return path
+    kept: list[str] = []
+    parts = path.split("/")
+    for part in parts[1:]:
+        if part == "..":
+            del kept[-1:]
+        elif part not in ("", "."):
+            kept.append(part)
+    is_folder = bool(kept) and parts[-1] in ("", ".", "..")
+    return "/" + "/".join(kept) + ("/" if is_folder else "")
+
+
+class PathHash(ConsistentHash):
+    """By the path, where a subclass finds no other key.
+
+    Option ``query``: whether the query, as it was sent, belongs to it; default false.
+    """
+
+    #: The options that a subclass takes besides.
+    also: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
+        refuse_unknown_options(options, ("query", *self.also))
+        super().__init__(servers, {})
+        self._with_query = options.get("query", False)
+        if not isinstance(self._with_query, bool):
+            raise bad_option("query", "true or false", self._with_query)
+
+    def key(self, request: IRequest) -> str:
+        path, mark, query = request.uri.partition("?")
+        key: str = _normal(path)
+        return f"{key}?{query}" if self._with_query and mark else key
+
+
+class Hash(PathHash):
+    """By the key that a hook gave, else by the path."""
 
     modes = ("hash",)
 
     def key(self, request: IRequest) -> str:
         given: str | None = request.hash_key
-        return given or request.uri
+        return given or super().key(request)
 
 
-class UrlHash(ConsistentHash):
-    """By the URI."""
+class UrlHash(PathHash):
+    """By the path."""
 
     modes = ("url_hash",)
-
-    def key(self, request: IRequest) -> str:
-        key: str = request.uri
-        return key
 
 
 class IpHash(ConsistentHash):
@@ -67,21 +106,21 @@ class HostHash(ConsistentHash):
         return key
 
 
-class HeaderHash(ConsistentHash):
-    """By a header's first value, else by the URI.
+class HeaderHash(PathHash):
+    """By a header's first value, else by the path.
 
     Option ``header``: its name, any case; default ``X-Hash-Key``.
     """
 
     modes = ("header_hash",)
+    also = ("header",)
 
     def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
-        refuse_unknown_options(options, ("header",))
-        super().__init__(servers, {})
+        super().__init__(servers, options)
         self._header = options.get("header", "X-Hash-Key")
         if not isinstance(self._header, str) or not _NAME.fullmatch(self._header):
             raise bad_option("header", "the name of a header", self._header)
 
     def key(self, request: IRequest) -> str:
         value: str | None = request.get_header(self._header)
-        return value or request.uri
+        return value or super().key(request)

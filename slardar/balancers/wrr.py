@@ -6,9 +6,10 @@ that one's place by the sum of all weights.  Over any sum-of-weights picks each 
 gets exactly its weight, spread evenly: A1 B4 C3 E6 gives ``EBCEBEACEBECBE``.
 
 A failure halves the weight that a server takes part with (its effective weight, at
-least 1); each pick that finds it lowered raises it by one, up to what is configured.
+least 1); each pick that finds it lowered raises it by one, up to what is configured, and
+by a 65,536th of that more.
 
-Both numbers live in ``peer.live``: an edit of one server resets nothing of the others.
+Both numbers live in ``peer.turn``: an edit of one server resets nothing of the others.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class WeightedRoundRobin(Balancer):
         # waiting for a thousand picks.
         total = sum(peer.weight for peer in servers)
         for peer in servers:
-            live = peer.live
-            live.current_weight = max(-total, min(total, live.current_weight))
+            turn = peer.turn
+            turn.current_weight = max(-total, min(total, turn.current_weight))
 
     def pick(self, servers: Sequence[Peer], request: IRequest) -> Peer:
         best = servers[0]
@@ -52,28 +53,29 @@ class WeightedRoundRobin(Balancer):
         highest = -_FAR
         total = 0
         for peer in servers:
-            live = peer.live
+            turn = peer.turn
             weight = peer.weight
-            lowered = live.effective_weight
+            lowered = turn.effective_weight
             if lowered is not None:
                 # The configured weight may have been edited since the failure.
                 if lowered < weight:
+                    # A large one is back in no more picks than one of 65,535.
+                    turn.effective_weight = lowered + 1 + (weight >> 16)
                     weight = lowered
-                    live.effective_weight = lowered + 1
                 else:
-                    live.effective_weight = None
+                    turn.effective_weight = None
             total += weight
-            live.current_weight = place = live.current_weight + weight
+            turn.current_weight = place = turn.current_weight + weight
             if place > highest:
                 highest = place
                 best = peer
-        best.live.current_weight = highest - total
+        best.turn.current_weight = highest - total
         return best
 
     def failed(self, server: Peer) -> None:
         """Halve the server's part in the turn."""
-        lowered = server.live.effective_weight
+        lowered = server.turn.effective_weight
         weight = server.weight if lowered is None else min(lowered, server.weight)
         # Rounded up: lua-resty-checkups' rule, and nobody's part becomes nothing.
         half = (weight + 1) // 2
-        server.live.effective_weight = half if half < server.weight else None
+        server.turn.effective_weight = half if half < server.weight else None

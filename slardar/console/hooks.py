@@ -11,8 +11,8 @@ import click
 
 from slardar.console.client import DEFAULT, Client
 from slardar.errors import ConfigError
-from slardar.hooks.trial import Trial, read_reply, read_request
-from slardar.model.hook import check_hook_name
+from slardar.hooks.trial import Trial, read_body, read_reply, read_request
+from slardar.model.hook import check_new_hook_name
 
 __all__ = ["control_options", "hooks", "push", "try_hook"]
 
@@ -49,7 +49,7 @@ def _language(file: str, language: str | None) -> str:
 
 def _checked_name(language: str, name: str) -> None:
     try:
-        check_hook_name(language, name, "--as")
+        check_new_hook_name(language, name, "--as")
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
 
@@ -186,7 +186,7 @@ def _find_language(client: Client, name: str) -> str:
     found = [
         language
         for language in ("lua", "python")
-        if any(hook["name"] == name for hook in client.get(language)["modules"])
+        if any(hook["name"] == name for hook in _known(client, language))
     ]
     if len(found) != 1:
         raise click.ClickException(
@@ -195,9 +195,16 @@ def _find_language(client: Client, name: str) -> str:
     return found[0]
 
 
+def _known(client: Client, language: str) -> list[dict[str, Any]]:
+    """Every hook of a language: those in service, and those that are only staged."""
+    answer = client.get(language)
+    staged = [hook for hook in answer["staged"] if hook["active"] is None]
+    return sorted([*answer["modules"], *staged], key=lambda hook: str(hook["name"]))
+
+
 def _show(client: Client, language: str | None, as_json: bool) -> None:
     languages = ("lua", "python") if language is None else (language,)
-    found = [hook for one in languages for hook in client.get(one)["modules"]]
+    found = [hook for one in languages for hook in _known(client, one)]
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -310,13 +317,14 @@ def try_hook(
     data = sys.stdin.buffer.read() if request_file == "-" else _read(request_file)
     try:
         request = read_request(data, request_file, client)
+        body = read_body(data, request_file, request)
         reply = None
         if response_file is not None:
             reply = read_reply(_read(response_file), response_file, request)
         trial = Trial(language, name, _text(file, _read(file)), sources)
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
-    outcome = trial.run(request, reply)
+    outcome = trial.run(request, reply, body)
     if as_json:
         click.echo(json.dumps(outcome, indent=2))
     else:
@@ -349,6 +357,9 @@ def _outcome_text(outcome: dict[str, Any]) -> str:
         lines.append("the request goes on as:" if outcome["changes"] else "the request goes on:")
         lines += [f"  {line}" for line in outcome["request"].splitlines()]
         lines += [f"  changed: {change}" for change in outcome["changes"]]
+        if "body" in outcome:
+            lines.append("with the body:")
+            lines += [f"  {line}" for line in outcome["body"].splitlines()]
         if "reply" in outcome:
             lines.append("the reply goes on as:")
             lines += [f"  {line}" for line in outcome["reply"].splitlines()]

@@ -14,21 +14,22 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import msgspec
 from twisted.internet import defer
 from twisted.logger import Logger
 
 from slardar.config import Settings
 from slardar.control.audit import describe_change
-from slardar.control.changes import Next, Prepare, Receipt
+from slardar.control.changes import Next, NothingChanged, Prepare, Receipt
+from slardar.control.conditions import Condition
 from slardar.control.hooks import HookActions
 from slardar.control.origins import edited, shadowed
-from slardar.control.status import build_status
+from slardar.control.status import build_status, ignored_keys
 from slardar.errors import ConfigError, ConflictError, NotFoundError, SlardarError, StoreError
 from slardar.interfaces import IForgetfulStore, IPlane, IStore
 from slardar.model.change import TO_FILE, Change, StoredState
 from slardar.model.hook import Hook, HookKey, parse_hook
 from slardar.model.inert import inert_upstreams
+from slardar.model.membership import ANYWHERE, Place, add_server, remove_server
 from slardar.model.parse import (
     CheckMode,
     check_name,
@@ -38,7 +39,10 @@ from slardar.model.parse import (
     parse_upstream,
     patch_server,
 )
+from slardar.model.reader import ANY_KEY
+from slardar.model.routes import odd_keys, written_routes
 from slardar.model.server import Upstream
+from slardar.model.shown import without_password
 from slardar.model.snapshot import Route, Snapshot
 
 __all__ = ["Actions", "ApplyError", "MovedError", "Receipt"]
@@ -121,21 +125,33 @@ class Actions:
             routes = self._stored_routes(stored.routes)
         hooks: dict[HookKey, Hook] = {}
         for path, value in stored.hooks.items():
+            if self.hooks.committed(path, value):
+                continue
             hook = self._stored_hook(path, value)
             if hook is not None:
                 hooks[hook.key] = hook
         self._snapshot = Snapshot.build(
             stored.version, upstreams, routes, self._settings.default_upstream, hooks
         )
+        ignored = ignored_keys(self._snapshot)
+        if ignored:
+            _log.warn(
+                "stored and ignored: {line} ({count} such keys: see ignored in /status)",
+                line=ignored[0],
+                count=len(ignored),
+            )
         self._tell_inert(
             (self._place(name), upstream.source) for name, upstream in upstreams.items()
         )
+        if hooks:
+            await self._plane.check_stored(hooks)
         await self._plane.apply(self._snapshot, list(upstreams))
 
     def _stored_upstream(self, name: str, value: object) -> Upstream | None:
         where = f"upstreams.{name}"
         try:
-            return parse_upstream(name, value, where, self._check_mode)
+            # Whoever else writes there may know more keys than this version.
+            return parse_upstream(name, value, where, self._check_mode, ANY_KEY)
         except Exception as error:  # what a store holds may be anything
             self._not_usable(where, error)
             return None
@@ -149,7 +165,7 @@ class Actions:
 
     def _stored_routes(self, value: object) -> tuple[Route, ...]:
         try:
-            return parse_routes(value, "routes")
+            return parse_routes(value, "routes", ANY_KEY)
         except Exception as error:
             self._not_usable("routes", error)
             return ()
@@ -177,12 +193,13 @@ class Actions:
         return self._snapshot
 
     def upstreams(self) -> dict[str, Any]:
-        """Every upstream as it was written, by name."""
-        return {name: found.source for name, found in sorted(self._snapshot.upstreams.items())}
+        """Every upstream as it was written, by name; without passwords."""
+        found = sorted(self._snapshot.upstreams.items())
+        return {name: without_password(upstream) for name, upstream in found}
 
     def upstream(self, name: str) -> Mapping[str, Any]:
-        """One upstream as it was written.  Raises NotFoundError."""
-        return self._known(name).source
+        """One upstream as it was written, without its password.  Raises NotFoundError."""
+        return without_password(self._known(name))
 
     def origin(self, name: str) -> str:
         """Where the value of an upstream comes from: ``file`` (options included), or
@@ -202,7 +219,7 @@ class Actions:
 
     def routes(self) -> list[Any]:
         """The routes as they were written."""
-        return _written_routes(self._snapshot.routes)
+        return written_routes(self._snapshot.routes)
 
     def status(self) -> dict[str, Any]:
         """The contract's status object."""
@@ -256,28 +273,40 @@ class Actions:
 
     def check_routes(self, body: object) -> tuple[Route, ...]:
         """The same for :meth:`set_routes`.  Raises ConfigError."""
-        return parse_routes(body, "routes")
+        return parse_routes(body, "routes", odd_keys(self._snapshot.routes))
 
     # Changes.
 
     def set_upstream(
-        self, name: str, body: object, who: str, wait: bool = True
+        self,
+        name: str,
+        body: object,
+        who: str,
+        wait: bool = True,
+        condition: Condition | None = None,
     ) -> defer.Deferred[Receipt]:
         """Make or change an upstream, as ``slardar.model.parse.merge_upstream`` says.
 
         Fails, as every change does, with ConfigError for a wrong body (nothing is
         changed), StoreError or ConflictError if the store does not take it (nothing is
         changed either), and ApplyError if it is stored but not served.  Without
-        ``wait`` it fires once the store holds the change.
+        ``wait`` it fires once the store holds the change.  A ``condition`` is looked at
+        when it is this change's turn: PreconditionError if it does not hold then.
         """
 
         def prepare() -> Next:
             return self._next(name, self.check_upstream(name, body))
 
-        return self._change(prepare, who, wait)
+        return self._change(prepare, who, wait, condition)
 
     def patch_server(
-        self, name: str, server: str, body: object, who: str, wait: bool = True
+        self,
+        name: str,
+        server: str,
+        body: object,
+        who: str,
+        wait: bool = True,
+        condition: Condition | None = None,
     ) -> defer.Deferred[Receipt]:
         """Change some keys of one server, ``server`` being ``host:port``.
 
@@ -287,9 +316,59 @@ class Actions:
         def prepare() -> Next:
             return self._next(name, self.check_server(name, server, body))
 
-        return self._change(prepare, who, wait)
+        return self._change(prepare, who, wait, condition)
 
-    def remove_upstream(self, name: str, who: str, wait: bool = True) -> defer.Deferred[Receipt]:
+    def add_server(
+        self,
+        name: str,
+        server: str,
+        body: object,
+        who: str,
+        wait: bool = True,
+        condition: Condition | None = None,
+        place: Place = ANYWHERE,
+    ) -> defer.Deferred[Receipt]:
+        """Give an upstream one server more, ``server`` being ``host:port``; ``place`` says in
+        which level or named cluster, if there are several.
+
+        Fails with NotFoundError if there is no such upstream, with ConflictError if the
+        server is there already.
+        """
+
+        def prepare() -> Next:
+            host, port = parse_server_key(server, "server")
+            where = f"upstreams.{name}.{server}"
+            known = self._known(name)
+            upstream = add_server(known, host, port, body, where, place, self._check_mode)
+            return self._next(name, upstream)
+
+        return self._change(prepare, who, wait, condition)
+
+    def remove_server(
+        self,
+        name: str,
+        server: str,
+        who: str,
+        wait: bool = True,
+        condition: Condition | None = None,
+        place: Place = ANYWHERE,
+    ) -> defer.Deferred[Receipt]:
+        """Take one server from an upstream, or from a level or named cluster only.
+
+        Requests under way on it finish.  Fails with NotFoundError if there is no such
+        upstream or server, with ConflictError for the last one of a list.
+        """
+
+        def prepare() -> Next:
+            host, port = parse_server_key(server, "server")
+            upstream = remove_server(self._known(name), host, port, place, self._check_mode)
+            return self._next(name, upstream)
+
+        return self._change(prepare, who, wait, condition)
+
+    def remove_upstream(
+        self, name: str, who: str, wait: bool = True, condition: Condition | None = None
+    ) -> defer.Deferred[Receipt]:
         """Remove an upstream; it stays away after a restart, also if a file names it.
 
         Requests under way finish.  Fails with NotFoundError if there is none.
@@ -306,9 +385,11 @@ class Actions:
                 raise NotFoundError(f"no upstream {name}")
             return Next("upstream", name, None, snapshot, [name])
 
-        return self._change(prepare, who, wait)
+        return self._change(prepare, who, wait, condition)
 
-    def return_upstream(self, name: str, who: str, wait: bool = True) -> defer.Deferred[Receipt]:
+    def return_upstream(
+        self, name: str, who: str, wait: bool = True, condition: Condition | None = None
+    ) -> defer.Deferred[Receipt]:
         """Serve an upstream as the file has it, or none if the file has none; edits of the
         file count again.  Fails with NotFoundError for a name that nobody has given."""
 
@@ -326,26 +407,30 @@ class Actions:
                 raise NotFoundError(f"no upstream {name}")
             return Next("upstream", name, TO_FILE, snapshot, [name])
 
-        return self._change(prepare, who, wait)
+        return self._change(prepare, who, wait, condition)
 
-    def return_routes(self, who: str, wait: bool = True) -> defer.Deferred[Receipt]:
+    def return_routes(
+        self, who: str, wait: bool = True, condition: Condition | None = None
+    ) -> defer.Deferred[Receipt]:
         """Serve the routes of the file again."""
 
         def prepare() -> Next:
             snapshot = self._snapshot.with_routes(self._settings.first_routes)
             return Next("routes", "", TO_FILE, snapshot)
 
-        return self._change(prepare, who, wait)
+        return self._change(prepare, who, wait, condition)
 
-    def set_routes(self, body: object, who: str, wait: bool = True) -> defer.Deferred[Receipt]:
+    def set_routes(
+        self, body: object, who: str, wait: bool = True, condition: Condition | None = None
+    ) -> defer.Deferred[Receipt]:
         """Replace all routes."""
 
         def prepare() -> Next:
             routes = self.check_routes(body)
-            written = _written_routes(routes)
+            written = written_routes(routes)
             return Next("routes", "", written, self._snapshot.with_routes(routes))
 
-        return self._change(prepare, who, wait)
+        return self._change(prepare, who, wait, condition)
 
     def take_settings(self, settings: Settings, who: str) -> defer.Deferred[Receipt | None]:
         """Serve the upstreams, routes and default of ``settings`` instead of those of the
@@ -375,7 +460,7 @@ class Actions:
                 routes = settings.first_routes
             default = settings.default_upstream
             if not changed and routes is snapshot.routes and default == snapshot.default_upstream:
-                raise _NothingChanged
+                raise NothingChanged
             following = Snapshot.build(
                 snapshot.version + 1, upstreams, routes, default, snapshot.hooks
             )
@@ -383,7 +468,7 @@ class Actions:
 
         try:
             receipt = await self._make_change(prepare, who, True)
-        except _NothingChanged:
+        except NothingChanged:
             receipt = None
         before, self._settings = self._settings, settings
         for place in edited(
@@ -440,16 +525,22 @@ class Actions:
         self._has_moved = True
         self._lock.release()
 
-    def _change(self, prepare: Prepare, who: str, wait: bool) -> defer.Deferred[Receipt]:
-        return defer.ensureDeferred(self._make_change(prepare, who, wait))
+    def _change(
+        self, prepare: Prepare, who: str, wait: bool, condition: Condition | None
+    ) -> defer.Deferred[Receipt]:
+        return defer.ensureDeferred(self._make_change(prepare, who, wait, condition))
 
-    async def _make_change(self, prepare: Prepare, who: str, wait: bool) -> Receipt:
+    async def _make_change(
+        self, prepare: Prepare, who: str, wait: bool, condition: Condition | None = None
+    ) -> Receipt:
         # The lock is held until the plane has been given the snapshot: it gets them in
         # order.  It may still be looking up names for one when the next one comes.
         await self._lock.acquire()
         try:
             if self._has_moved:
                 raise MovedError("slardar was upgraded meanwhile: ask again")
+            if condition is not None:
+                condition.check(self._snapshot)
             prepared = prepare()
             following = prepared if isinstance(prepared, Next) else await prepared
             version = await self._commit(following, who)
@@ -467,9 +558,11 @@ class Actions:
         """Store a change and make it the configuration of now; answers the version."""
         what = describe_change(self._snapshot, following)
         before = self._snapshot
-        change = Change(following.kind, following.name, following.value, who, self._clock())
+        now = self._clock()
+        values = following.values
+        changes = [Change(one.kind, one.name, one.value, who, now) for one in values]
         try:
-            version = await self._store.commit(self._snapshot.version, change)
+            version = await self._store.commit(self._snapshot.version, *changes)
         except (StoreError, ConflictError) as error:
             _log.error("{path} is not changed: {error}", path=following.path, error=error)
             raise
@@ -477,14 +570,17 @@ class Actions:
         following.snapshot.version = version
         self._snapshot = following.snapshot
         is_given_back = following.value == TO_FILE
-        if following.kind == "upstream":
-            if is_given_back:
-                self._stored.discard(following.name)
-            else:
-                self._stored.add(following.name)
-        elif following.kind == "routes":
-            self._has_stored_routes = not is_given_back
-        self._failed.pop(following.path, None)
+        for one in values:
+            if one.kind == "upstream":
+                if is_given_back:
+                    self._stored.discard(one.name)
+                else:
+                    self._stored.add(one.name)
+            elif one.kind == "routes":
+                self._has_stored_routes = not is_given_back
+            elif one.kind == "hook":
+                self.hooks.committed(one.name, one.value)
+            self._failed.pop(one.path, None)
         _log.info(
             "version {version}: {path} {verb} by {who}{what}",
             version=version,
@@ -518,16 +614,7 @@ class Actions:
         )
 
 
-class _NothingChanged(Exception):
-    """There is nothing to be done."""
-
-
 def _new_keys(before: Upstream | None, after: Upstream) -> Mapping[str, Any]:
     """What of an upstream as it was written is new."""
     known = {} if before is None else before.source
     return {key: value for key, value in after.source.items() if known.get(key) != value}
-
-
-def _written_routes(routes: tuple[Route, ...]) -> list[Any]:
-    written: list[Any] = msgspec.to_builtins(routes)
-    return list(written)

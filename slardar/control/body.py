@@ -16,7 +16,7 @@ from slardar.errors import ConfigError, PartlyReadError
 from slardar.model.parse import parse_dyups
 from slardar.model.reader import shown
 
-__all__ = ["read_json", "read_upstream"]
+__all__ = ["read_json", "read_text", "read_upstream"]
 
 #: Levels of nesting; an upstream has five, and ``mode_opts`` may hold anything.
 _MAX_DEPTH = 64
@@ -36,7 +36,7 @@ def read_upstream(data: bytes, content_type: str) -> Any:
     """
     if _is_json(data, content_type):
         return read_json(data)
-    return parse_dyups(_text(data), _WHERE)
+    return parse_dyups(read_text(data), _WHERE)
 
 
 def _is_json(data: bytes, content_type: str) -> bool:
@@ -52,7 +52,7 @@ def read_json(data: bytes) -> Any:
     Raises PartlyReadError with every mistake; ConfigError, with line and column if it
     can, for what is no JSON.
     """
-    text = _text(data)
+    text = read_text(data)
     if not text.strip():
         raise ConfigError(f"{_WHERE}: expected JSON, got nothing")
     reader = _Reader()
@@ -79,7 +79,9 @@ def read_json(data: bytes) -> Any:
 _TOO_DEEP = f"{_WHERE}: expected at most {_MAX_DEPTH} levels of nesting"
 
 
-def _text(data: bytes) -> str:
+def read_text(data: bytes) -> str:
+    """The text of a body.  Raises ConfigError for what is not UTF-8, or has a byte order
+    mark in front."""
     if data.startswith(codecs.BOM_UTF8):
         # RFC 8259, 8.1: none is sent.  Some editors save one.
         raise ConfigError(f"{_WHERE}: expected text without a byte order mark (BOM) in front")

@@ -13,13 +13,17 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 from msgspec import Struct
 
 from slardar.control.actions import Actions, Receipt
-from slardar.control.body import read_json, read_upstream
+from slardar.control.body import read_json, read_text, read_upstream
+from slardar.control.conditions import Condition
 from slardar.errors import ConfigError, NotFoundError, PartlyReadError, SlardarError
+from slardar.model.membership import Place
 from slardar.model.reader import shown
+from slardar.model.shown import with_cluster
 
 __all__ = [
     "Answer",
     "Call",
+    "Changed",
     "Handler",
     "find_handlers",
     "known_parameters",
@@ -43,6 +47,13 @@ class Call(Struct, frozen=True):
     who: str
     #: The other parameters, as they were written.
     parameters: Mapping[str, str] = {}
+    #: What a change asks of the configuration before it.
+    condition: Condition | None = None
+
+    @property
+    def by(self) -> tuple[str, bool, Condition | None]:
+        """The last arguments of every change: who, wait and condition."""
+        return self.who, self.wait, self.condition
 
     def flag(self, name: str) -> bool:
         """A parameter that is 0 or 1; 0 by default."""
@@ -59,6 +70,19 @@ class Answer(Struct, frozen=True):
 #: Characters of a header's value.
 _MAX_HEADER = 1000
 
+
+class Changed(Struct, frozen=True):
+    """The answer to a change."""
+
+    #: The value for JSON.
+    value: Any
+    #: The version that the change has become.
+    version: int
+    #: What goes with it.
+    headers: Mapping[str, str] = {}
+
+
+#: Answers a value for JSON, or one that is awaited: that of a change is a Changed.
 Handler = Callable[[Actions, Call], Any]
 
 
@@ -110,8 +134,11 @@ def find_handlers(parts: Sequence[str]) -> Mapping[str, Handler]:
             return _SERVER
         case ["routes"]:
             return _ROUTES
-        case ["lua" | "python"]:
+        case ["lua" | "python"] | ["lua" | "python", ""]:
+            # With and without the slash, as in upyun/slardar.
             return _HOOKS
+        case ["lua" | "python", "version"]:
+            return _COMMIT_VERSION
         case ["lua" | "python", name] if name:
             return _HOOK
         case ["lua" | "python", name, "shadow"] if name:
@@ -126,13 +153,14 @@ def _status(actions: Actions, call: Call) -> Any:
 
 
 def _upstreams(actions: Actions, call: Call) -> Any:
-    return actions.upstreams()
+    return {name: with_cluster(one) for name, one in actions.upstreams().items()}
 
 
 def _upstream(actions: Actions, call: Call) -> Any:
     name = call.parts[1]
     # In a header: what is answered can be PUT back as it is.
-    return Answer(actions.upstream(name), {"X-Slardar-Origin": actions.origin(name)})
+    origin = {"X-Slardar-Origin": actions.origin(name)}
+    return Answer(with_cluster(actions.upstream(name)), origin)
 
 
 async def _set_upstream(actions: Actions, call: Call) -> Any:
@@ -141,13 +169,13 @@ async def _set_upstream(actions: Actions, call: Call) -> Any:
         lambda: read_upstream(call.body, call.content_type),
         lambda value: actions.check_upstream(name, value),
     )
-    return await _done(call, actions.set_upstream(name, body, call.who, call.wait))
+    return await _done(call, actions.set_upstream(name, body, *call.by))
 
 
 async def _remove_upstream(actions: Actions, call: Call) -> Any:
     if _to_file(call):
-        return await _done(call, actions.return_upstream(call.parts[1], call.who, call.wait))
-    return await _done(call, actions.remove_upstream(call.parts[1], call.who, call.wait))
+        return await _done(call, actions.return_upstream(call.parts[1], *call.by))
+    return await _done(call, actions.remove_upstream(call.parts[1], *call.by))
 
 
 async def _patch_server(actions: Actions, call: Call) -> Any:
@@ -155,7 +183,22 @@ async def _patch_server(actions: Actions, call: Call) -> Any:
     body = _whole(
         lambda: read_json(call.body), lambda value: actions.check_server(name, server, value)
     )
-    return await _done(call, actions.patch_server(name, server, body, call.who, call.wait))
+    return await _done(call, actions.patch_server(name, server, body, *call.by))
+
+
+async def _add_server(actions: Actions, call: Call) -> Any:
+    _, name, server = call.parts
+    body = read_json(call.body) if call.body.strip() else {}
+    return await _done(call, actions.add_server(name, server, body, *call.by, _place(call)))
+
+
+async def _remove_server(actions: Actions, call: Call) -> Any:
+    _, name, server = call.parts
+    return await _done(call, actions.remove_server(name, server, *call.by, _place(call)))
+
+
+def _place(call: Call) -> Place:
+    return Place(call.parameters.get("level"), call.parameters.get("cluster"))
 
 
 def _whole(read: Callable[[], Any], check: Callable[[Any], object]) -> Any:
@@ -179,13 +222,13 @@ def _routes(actions: Actions, call: Call) -> Any:
 
 async def _set_routes(actions: Actions, call: Call) -> Any:
     body = _whole(lambda: read_json(call.body), actions.check_routes)
-    return await _done(call, actions.set_routes(body, call.who, call.wait))
+    return await _done(call, actions.set_routes(body, *call.by))
 
 
 async def _return_routes(actions: Actions, call: Call) -> Any:
     if not _to_file(call):
         raise ConfigError("expected to=file; to have no routes, PUT []")
-    return await _done(call, actions.return_routes(call.who, call.wait))
+    return await _done(call, actions.return_routes(*call.by))
 
 
 def _to_file(call: Call) -> bool:
@@ -229,10 +272,13 @@ async def _stage_hook(actions: Actions, call: Call) -> Any:
         on_error=call.parameters.get("on_error"),
         activate=activate,
         canary=_share(call.parameters.get("canary", "0")),
+        condition=call.condition,
     )
-    answer = await _ok(call, staged)
+    changed = await _ok(call, staged)
     warnings = actions.hooks.warnings(language, name)
-    return Answer(answer, {"X-Slardar-Warning": _header(warnings)}) if warnings else answer
+    if not warnings:
+        return changed
+    return Changed(changed.value, changed.version, {"X-Slardar-Warning": _header(warnings)})
 
 
 def _header(lines: Sequence[str]) -> str:
@@ -246,7 +292,7 @@ async def _activate_hook(actions: Actions, call: Call) -> Any:
     if call.flag("rollback"):
         if "canary" in call.parameters or "on_error" in call.parameters:
             raise ConfigError("rollback: expected no canary and no on_error with it")
-        return await _ok(call, actions.hooks.roll_back(language, name, call.who, call.wait))
+        return await _ok(call, actions.hooks.roll_back(language, name, *call.by))
     activated = actions.hooks.activate(
         language,
         name,
@@ -254,13 +300,31 @@ async def _activate_hook(actions: Actions, call: Call) -> Any:
         call.wait,
         canary=_share(call.parameters.get("canary", "0")),
         on_error=call.parameters.get("on_error"),
+        condition=call.condition,
     )
     return await _ok(call, activated)
 
 
+async def _activate_hooks(actions: Actions, call: Call) -> Any:
+    return await _ok(call, actions.hooks.activate_all(call.parts[0], *call.by))
+
+
+def _commit_version(actions: Actions, call: Call) -> Any:
+    return {"commit_version": actions.hooks.commit_version(call.parts[0])}
+
+
+async def _set_commit_version(actions: Actions, call: Call) -> Any:
+    text = read_text(call.body).strip()
+    return await _ok(call, actions.hooks.set_commit_version(call.parts[0], text, *call.by))
+
+
+async def _remove_commit_version(actions: Actions, call: Call) -> Any:
+    return await _ok(call, actions.hooks.set_commit_version(call.parts[0], None, *call.by))
+
+
 async def _remove_hook(actions: Actions, call: Call) -> Any:
     language, name = call.parts
-    return await _ok(call, actions.hooks.remove(language, name, call.who, call.wait))
+    return await _ok(call, actions.hooks.remove(language, name, *call.by))
 
 
 def _share(text: str) -> int:
@@ -269,18 +333,18 @@ def _share(text: str) -> int:
     return int(text)
 
 
-async def _ok(call: Call, change: Awaitable[Receipt]) -> Any:
+async def _ok(call: Call, change: Awaitable[Receipt]) -> Changed:
     """What upyun/slardar answers to a change of a hook; a receipt is an object."""
-    answer = await _done(call, change)
-    return answer if call.receipt else "ok"
+    changed = await _done(call, change)
+    return changed if call.receipt else Changed("ok", changed.version)
 
 
-async def _done(call: Call, change: Awaitable[Receipt]) -> dict[str, Any]:
+async def _done(call: Call, change: Awaitable[Receipt]) -> Changed:
     receipt = await change
     answer: dict[str, Any] = {"status": 200}
     if call.receipt:
         answer.update(version=receipt.version, workers=dict(receipt.workers))
-    return answer
+    return Changed(answer, receipt.version)
 
 
 #: The parameters of every change, and those of some changes only.
@@ -290,6 +354,8 @@ _PARAMETERS: Mapping[Handler, tuple[str, ...]] = {
     _return_routes: ("to",),
     _stage_hook: ("shadow", "on_error", "activate", "canary"),
     _activate_hook: ("canary", "rollback", "on_error"),
+    _add_server: ("level", "cluster"),
+    _remove_server: ("level", "cluster"),
 }
 _FLAGS = (*_OF_CHANGES, "shadow", "rollback", "activate")
 
@@ -301,13 +367,23 @@ _UPSTREAM: Mapping[str, Handler] = {
     "PUT": _set_upstream,
     "DELETE": _remove_upstream,
 }
-_SERVER: Mapping[str, Handler] = {"PATCH": _patch_server}
+_SERVER: Mapping[str, Handler] = {
+    "PATCH": _patch_server,
+    "POST": _add_server,
+    "DELETE": _remove_server,
+}
 _ROUTES: Mapping[str, Handler] = {
     "GET": _routes,
     "PUT": _set_routes,
     "DELETE": _return_routes,
 }
-_HOOKS: Mapping[str, Handler] = {"GET": _hooks}
+_HOOKS: Mapping[str, Handler] = {"GET": _hooks, "PUT": _activate_hooks}
+_COMMIT_VERSION: Mapping[str, Handler] = {
+    "GET": _commit_version,
+    "POST": _set_commit_version,
+    "PUT": _set_commit_version,
+    "DELETE": _remove_commit_version,
+}
 _HOOK: Mapping[str, Handler] = {
     "GET": _hook,
     "POST": _stage_hook,

@@ -10,31 +10,88 @@ import msgspec
 from msgspec import structs
 from twisted.logger import Logger
 
-from slardar.control.changes import Next, Prepare, Receipt
+from slardar.control.changes import Next, NothingChanged, Prepare, Receipt, Value
+from slardar.control.conditions import Condition
 from slardar.errors import ConfigError, ConflictError, NotFoundError
 from slardar.hooks.engine import MAX_CODE
 from slardar.hooks.loaded import mark_of
 from slardar.hooks.report import HookTally
-from slardar.model.hook import Code, Hook, OnError, check_hook_name, written
+from slardar.model.hook import Code, Hook, HookKey, OnError, check_new_hook_name, written
 from slardar.model.reader import shown
 from slardar.model.snapshot import Snapshot
 
 __all__ = ["HookActions"]
 
 _log = Logger("slardar.control")
+#: What stands in the place of a hook's name, as in upyun/slardar's stores.
+_COMMIT = "version"
+#: Characters of what operators call their code.
+_MAX_COMMIT = 128
+
+
+#: What was asked of :meth:`slardar.interfaces.IPlane.check_hook`.
+_Question = tuple[str, str, str, Mapping[str, str] | None]
+
+#: Times that what a change needs checked may be another thing by the time that it is.
+_ATTEMPTS = 1000
+
+
+class _NotChecked(Exception):
+    """A change needs the answer to this question first."""
+
+    def __init__(self, question: _Question) -> None:
+        super().__init__()
+        self.question = question
+
+
+class _Checks:
+    """The answers that a change has so far.
+
+    To check code takes up to seconds, in which other changes must go on.  So a change is
+    prepared, under the lock of all changes, with the answers there are; where one is
+    missing, it is asked for without the lock, and the change is prepared anew.
+    """
+
+    def __init__(self) -> None:
+        self._answers: dict[Any, tuple[str, ...] | ConfigError] = {}
+
+    @staticmethod
+    def _key(question: _Question) -> Any:
+        language, name, code, modules = question
+        return language, name, code, None if modules is None else frozenset(modules.items())
+
+    def requires(
+        self, language: str, name: str, code: str, modules: Mapping[str, str] | None
+    ) -> tuple[str, ...]:
+        """The modules that code names, which is fit to be a hook.
+
+        Raises ConfigError if the code is not fit, _NotChecked if nobody knows yet.
+        """
+        question = (language, name, code, modules)
+        answer = self._answers.get(self._key(question))
+        if answer is None:
+            raise _NotChecked(question)
+        if isinstance(answer, ConfigError):
+            raise answer
+        return answer
+
+    def note(self, question: _Question, answer: tuple[str, ...] | ConfigError) -> None:
+        """The answer to a question: the modules, or why the code is not fit."""
+        self._answers[self._key(question)] = answer
 
 
 class HookActions:
     """The operations on hooks.  Nothing here blocks.
 
-    ``snapshot()`` is the configuration of now, ``change(prepare, who, wait)`` makes a
-    change of it, and ``plane`` runs the hooks (:class:`slardar.interfaces.IPlane`).
+    ``snapshot()`` is the configuration of now, ``change(prepare, who, wait,
+    condition)`` makes a change of it, and ``plane`` runs the hooks
+    (:class:`slardar.interfaces.IPlane`).
     """
 
     def __init__(
         self,
         snapshot: Callable[[], Snapshot],
-        change: Callable[[Prepare, str, bool], Awaitable[Receipt]],
+        change: Callable[[Prepare, str, bool, Condition | None], Awaitable[Receipt]],
         plane: Any,
         clock: Callable[[], float],
         on_error: OnError,
@@ -46,20 +103,42 @@ class HookActions:
         self._on_error = on_error
         #: Hooks of the store that cannot be read, by path, and why.
         self.failed: dict[str, str] = {}
+        #: What operators call the code of a language, where they have said so.
+        self._commits: dict[str, str] = {}
 
     # Questions.
 
     def all(self, language: str) -> dict[str, Any]:
-        """Every hook of a language, as ``GET /lua`` answers."""
+        """Every hook of a language, as ``GET /lua`` answers: ``modules`` are those in service,
+        ``staged`` what ``PUT /lua`` would put there."""
         version = self._snapshot().version
-        hooks = [hook for key, hook in sorted(self._snapshot().hooks.items()) if key[0] == language]
+        hooks = self._of(language)
         tally = self._plane.hook_tally()
         return {
             "global_version": version,
-            "commit_version": version,
+            "commit_version": self.commit_version(language),
             "version": version,
-            "modules": [self._shown(hook, tally) for hook in hooks],
+            "modules": [self._shown(hook, tally) for hook in hooks if hook.active is not None],
+            "staged": [
+                {
+                    "name": hook.name,
+                    "language": hook.language,
+                    "state": "staged",
+                    "active": None if hook.active is None else hook.active.version,
+                    **self._staged(hook, hook.staged, tally),
+                }
+                for hook in hooks
+                if hook.staged is not None
+            ],
         }
+
+    def commit_version(self, language: str) -> str:
+        """What operators call the code of a language; upyun/slardar's ``0`` before that."""
+        return self._commits.get(language, "0")
+
+    def _of(self, language: str) -> list[Hook]:
+        hooks = self._snapshot().hooks
+        return [hook for key, hook in sorted(hooks.items()) if key[0] == language]
 
     def one(self, language: str, name: str) -> dict[str, Any]:
         """One hook.  Raises NotFoundError."""
@@ -101,18 +180,18 @@ class HookActions:
 
     def warnings(self, language: str, name: str) -> tuple[str, ...]:
         """What was said of the code that was posted last."""
-        hook = self._known(language, name)
-        code = hook.staged or hook.active
+        hook = self._snapshot().hooks.get((language, name))
+        code = None if hook is None else hook.staged or hook.active
         return () if code is None else code.warnings
 
     def summary(self) -> list[dict[str, Any]]:
         """For ``/status``: each hook's version and state."""
         tally = self._plane.hook_tally()
-        keys = ("language", "name", "version", "state")
+        keys = ("language", "name", "version", "state", "error")
         found = []
         for _, hook in sorted(self._snapshot().hooks.items()):
             about = self._shown(hook, tally)
-            found.append({key: about[key] for key in keys})
+            found.append({key: about[key] for key in keys if key in about})
         return found
 
     def _known(self, language: str, name: str) -> Hook:
@@ -139,19 +218,61 @@ class HookActions:
             about.update(_counters(hook, hook.active, tally))
         about["on_error"] = hook.on_error or self._on_error
         if hook.staged is not None:
-            staged = _version(hook.staged)
-            if hook.staged.on_error is not None:
-                staged["on_error"] = hook.staged.on_error
-            if hook.canary:
-                staged.update(_counters(hook, hook.staged, tally), canary=hook.canary)
-            if hook.shadow:
-                staged["shadow"] = True
-            about["staged"] = staged
+            about["staged"] = self._staged(hook, hook.staged, tally)
         if hook.previous is not None:
             about["previous"] = _version(hook.previous)
         return about
 
+    def _staged(self, hook: Hook, code: Code, tally: HookTally) -> dict[str, Any]:
+        """What there is to say of a staged version."""
+        staged = _version(code)
+        if code.on_error is not None:
+            staged["on_error"] = code.on_error
+        if hook.canary:
+            staged.update(_counters(hook, code, tally), canary=hook.canary)
+        if hook.shadow:
+            staged["shadow"] = True
+        return staged
+
     # Changes.
+
+    def committed(self, path: str, value: Any) -> bool:
+        """Take note of what is stored at ``path``; whether that was no hook, but what
+        operators call the code of a language."""
+        language, _, name = path.partition("/")
+        if name != _COMMIT:
+            return False
+        if isinstance(value, str):
+            self._commits[language] = value
+        else:
+            self._commits.pop(language, None)
+        return True
+
+    async def set_commit_version(
+        self,
+        language: str,
+        text: str | None,
+        who: str,
+        wait: bool = True,
+        condition: Condition | None = None,
+    ) -> Receipt:
+        """Say what the code of a language is called (``None``: nothing any more).
+
+        Raises ConfigError for what is not one line of 1 to 128 printable characters.
+        """
+        if text is not None and not (0 < len(text) <= _MAX_COMMIT and text.isprintable()):
+            raise ConfigError(
+                f"{_COMMIT}: expected a line of 1 to {_MAX_COMMIT} printable characters, "
+                f"got {shown(text)}"
+            )
+
+        def prepare() -> Next:
+            snapshot = self._snapshot()
+            # The same configuration, one version on.
+            snapshot = snapshot.with_routes(snapshot.routes)
+            return Next("hook", f"{language}/{_COMMIT}", text, snapshot)
+
+        return await self._change(prepare, who, wait, condition)
 
     async def stage(
         self,
@@ -164,6 +285,7 @@ class HookActions:
         on_error: str | None = None,
         activate: bool = False,
         canary: int = 0,
+        condition: Condition | None = None,
     ) -> Receipt:
         """Post code: it is checked and kept, and not in service before :meth:`activate`.
 
@@ -173,29 +295,30 @@ class HookActions:
         Raises ConfigError for code that cannot be a hook, or not be activated: nothing has
         changed then, and nothing is staged.
         """
-        check_hook_name(language, name)
+        check_new_hook_name(language, name)
         code = _text(body, name)
         checked_on_error = _checked_on_error(on_error)
 
-        async def prepare() -> Next:
-            requires = await self._plane.check_hook(language, name, code, None)
+        def prepare(checks: _Checks) -> Next:
+            requires = checks.requires(language, name, code, None)
             known = self._snapshot().hooks.get((language, name))
             hook = known or Hook(language, name)  # type: ignore[arg-type]
             if shadow and not hook.is_script:
                 raise ConfigError(f"shadow: expected a script, {name} is a module")
             warnings = tuple(getattr(requires, "warnings", ()))
-            for line in warnings:
-                _log.warn("{language}/{name}: {line}", language=language, name=name, line=line)
             staged = Code.of(code, self._clock(), tuple(requires))
             staged = structs.replace(staged, on_error=checked_on_error, warnings=warnings)
             hook = structs.replace(hook, staged=staged, canary=0, shadow=shadow)
             if shadow:
-                await self._check_loads(hook, staged, self._modules(language))
+                checks.requires(language, name, code, self._modules(language))
             if activate:
-                hook = await self._activated(hook, staged, canary)
+                hook = self._activated(hook, staged, canary, checks)
             return self._next(hook)
 
-        return await self._change(prepare, who, wait)
+        receipt = await self._change_checked(prepare, who, wait, condition)
+        for line in self.warnings(language, name):
+            _log.warn("{language}/{name}: {line}", language=language, name=name, line=line)
+        return receipt
 
     async def activate(
         self,
@@ -205,6 +328,7 @@ class HookActions:
         wait: bool = True,
         canary: int = 0,
         on_error: str | None = None,
+        condition: Condition | None = None,
     ) -> Receipt:
         """Put what was staged into service: for all requests, or with ``canary`` for so
         many of a hundred.
@@ -214,48 +338,84 @@ class HookActions:
         """
         checked_on_error = _checked_on_error(on_error)
 
-        async def prepare() -> Next:
+        def prepare(checks: _Checks) -> Next:
             hook = self._known(language, name)
             staged = hook.staged
             if staged is None:
                 raise NotFoundError(f"nothing is staged for {language} hook {name}: post it first")
             if checked_on_error is not None:
                 staged = structs.replace(staged, on_error=checked_on_error)
-            return self._next(await self._activated(hook, staged, canary))
+            return self._next(self._activated(hook, staged, canary, checks))
 
-        return await self._change(prepare, who, wait)
+        return await self._change_checked(prepare, who, wait, condition)
 
-    async def _activated(self, hook: Hook, staged: Code, canary: int) -> Hook:
+    def _activated(self, hook: Hook, staged: Code, canary: int, checks: _Checks) -> Hook:
         """The hook with ``staged`` in service.  Raises ConfigError if it cannot be."""
-        # Until there is another version in service, it is the canary's.
-        on_error = hook.on_error
-        if staged.on_error is not None and (not canary or hook.active is None):
-            on_error = staged.on_error
         if canary:
             if not hook.is_script:
                 raise ConfigError(f"canary: expected a script, {hook.name} is a module")
-            hook = structs.replace(hook, staged=staged, canary=canary, shadow=False)
-        else:
+            # Until there is another version in service, it is the canary's.
+            on_error = hook.on_error
+            if staged.on_error is not None and hook.active is None:
+                on_error = staged.on_error
             hook = structs.replace(
-                hook,
-                active=staged,
-                previous=_left(hook),
-                staged=None,
-                canary=0,
-                shadow=False,
+                hook, staged=staged, canary=canary, shadow=False, on_error=on_error
             )
-        hook = structs.replace(hook, on_error=on_error)
-        await self._check_whole(hook, staged)
+        else:
+            hook = _activated(hook, staged)
+        self._check_whole(hook, staged, checks)
         return hook
 
-    async def roll_back(self, language: str, name: str, who: str, wait: bool = True) -> Receipt:
+    async def activate_all(
+        self,
+        language: str,
+        who: str,
+        wait: bool = True,
+        condition: Condition | None = None,
+    ) -> Receipt:
+        """Put everything that is staged into service, as one change: all of it or nothing.
+
+        Raises ConfigError with every hook that cannot be loaded then.  With nothing
+        staged nothing is changed.
+        """
+
+        def prepare(checks: _Checks) -> Next:
+            changed = {
+                hook.key: _activated(hook, hook.staged)
+                for hook in self._of(language)
+                if hook.staged is not None
+            }
+            if not changed:
+                raise NothingChanged
+            snapshot = self._snapshot().with_hooks(changed)
+            self._check_all(language, changed, snapshot, checks)
+            first, *more = [
+                # What a module is needed for comes after it.
+                Value("hook", hook.path, written(hook))
+                for hook in sorted(changed.values(), key=lambda hook: (hook.is_script, hook.name))
+            ]
+            return Next("hook", first.name, first.value, snapshot, more=more)
+
+        try:
+            return await self._change_checked(prepare, who, wait, condition)
+        except NothingChanged:
+            return Receipt(self._snapshot().version)
+
+    async def roll_back(
+        self,
+        language: str,
+        name: str,
+        who: str,
+        wait: bool = True,
+        condition: Condition | None = None,
+    ) -> Receipt:
         """Go back at once: from a canary to the version in service for all requests, else
         to the version before and what its failures did.
 
         Raises NotFoundError if there is none.
         """
 
-        async def prepare() -> Next:
+        def prepare(checks: _Checks) -> Next:
             hook = self._known(language, name)
             if hook.canary:
                 return self._next(structs.replace(hook, canary=0))
@@ -267,12 +427,19 @@ class HookActions:
             hook = structs.replace(
                 hook, active=previous, previous=_left(hook), on_error=previous.on_error
             )
-            await self._check_whole(hook, previous)
+            self._check_whole(hook, previous, checks)
             return self._next(hook)
 
-        return await self._change(prepare, who, wait)
+        return await self._change_checked(prepare, who, wait, condition)
 
-    async def remove(self, language: str, name: str, who: str, wait: bool = True) -> Receipt:
+    async def remove(
+        self,
+        language: str,
+        name: str,
+        who: str,
+        wait: bool = True,
+        condition: Condition | None = None,
+    ) -> Receipt:
         """Remove a hook with all its versions.
 
         Raises NotFoundError if there is none, ConflictError for a module in use.
@@ -288,39 +455,83 @@ class HookActions:
                 raise ConflictError(f"{name} is used by {', '.join(users[:5])}")
             return Next("hook", path, None, snapshot.with_hooks({(language, name): None}))
 
-        return await self._change(prepare, who, wait)
+        return await self._change(prepare, who, wait, condition)
 
     # Checks.
+
+    async def _change_checked(
+        self,
+        prepare: Callable[[_Checks], Next],
+        who: str,
+        wait: bool,
+        condition: Condition | None,
+    ) -> Receipt:
+        """Make a change that needs code to be checked: not while others wait for it."""
+        checks = _Checks()
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._change(lambda: prepare(checks), who, wait, condition)
+            except _NotChecked as error:
+                question = error.question
+            answer: tuple[str, ...] | ConfigError
+            try:
+                answer = await self._plane.check_hook(*question)
+            except ConfigError as error:
+                answer = error
+            checks.note(question, answer)
+        raise ConflictError("what the hook uses was changed again and again meanwhile: ask again")
 
     def _next(self, hook: Hook) -> Next:
         snapshot = self._snapshot().with_hooks({hook.key: hook})
         return Next("hook", hook.path, written(hook), snapshot)
 
-    async def _check_whole(self, hook: Hook, code: Code) -> None:
+    def _check_whole(self, hook: Hook, code: Code, checks: _Checks) -> None:
         """Whether ``code`` of ``hook`` can be loaded, and whoever uses it with it."""
         modules = self._modules(hook.language)
         if not hook.is_script:
             modules[hook.name] = code.code
-        await self._check_loads(hook, code, modules)
+        checks.requires(hook.language, hook.name, code.code, modules)
         if not hook.is_script:
             for user, version in self._users(hook.language, hook.name):
-                await self._check_loads(user, version, modules)
+                checks.requires(user.language, user.name, version.code, modules)
 
-    async def _check_loads(self, hook: Hook, code: Code, modules: Mapping[str, str]) -> None:
-        await self._plane.check_hook(hook.language, hook.name, code.code, modules)
+    def _check_all(
+        self,
+        language: str,
+        changed: Mapping[HookKey, Hook],
+        snapshot: Snapshot,
+        checks: _Checks,
+    ) -> None:
+        """Whether all of ``changed`` can be loaded, and whoever uses a module of theirs."""
+        modules = _modules(language, snapshot)
+        tried = [(hook, hook.active) for hook in changed.values() if hook.active is not None]
+        tried.sort(key=lambda one: (one[0].is_script, one[0].name))
+        for hook, _ in list(tried):
+            if not hook.is_script:
+                tried += self._users(language, hook.name, snapshot)
+        problems: list[str] = []
+        seen: set[tuple[HookKey, str]] = set()
+        for hook, code in tried:
+            if (hook.key, code.version) in seen:
+                continue
+            seen.add((hook.key, code.version))
+            try:
+                checks.requires(hook.language, hook.name, code.code, modules)
+            except ConfigError as error:
+                problems += error.problems
+        if problems:
+            raise ConfigError(problems)
 
     def _modules(self, language: str) -> dict[str, str]:
         """The code of the modules in service."""
-        return {
-            hook.name: hook.active.code
-            for hook in self._snapshot().hooks.values()
-            if hook.language == language and not hook.is_script and hook.active is not None
-        }
+        return _modules(language, self._snapshot())
 
-    def _users(self, language: str, module: str) -> Iterable[tuple[Hook, Code]]:
+    def _users(
+        self, language: str, module: str, snapshot: Snapshot | None = None
+    ) -> Iterable[tuple[Hook, Code]]:
         """The versions of other hooks in service that use a module, directly or through
         others."""
-        hooks = self._snapshot().hooks.values()
+        hooks = (snapshot or self._snapshot()).hooks.values()
         versions = [
             (hook, code)
             for hook in hooks
@@ -344,6 +555,28 @@ class HookActions:
             yield hook.staged
         if hook.previous is not None and (hook.on_error or self._on_error) == "previous":
             yield hook.previous
+
+
+def _modules(language: str, snapshot: Snapshot) -> dict[str, str]:
+    """The code of the modules in service."""
+    return {
+        hook.name: hook.active.code
+        for hook in snapshot.hooks.values()
+        if hook.language == language and not hook.is_script and hook.active is not None
+    }
+
+
+def _activated(hook: Hook, staged: Code) -> Hook:
+    """The hook with ``staged`` in service for all requests."""
+    return structs.replace(
+        hook,
+        active=staged,
+        previous=_left(hook),
+        staged=None,
+        canary=0,
+        shadow=False,
+        on_error=hook.on_error if staged.on_error is None else staged.on_error,
+    )
 
 
 def _left(hook: Hook) -> Code | None:

@@ -2,7 +2,7 @@
 
 Callers are judged by the head of a request, before a byte of its body is kept, and
 a body is bounded while it arrives.  A call that was begun is finished even if its
-caller goes away.
+caller goes away.  What all callers together may take is in :mod:`slardar.control.room`.
 """
 
 # twisted.web's classes have no types.
@@ -11,7 +11,7 @@ caller goes away.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -19,8 +19,10 @@ import msgspec
 from msgspec import Struct
 from twisted.internet import defer
 from twisted.internet.address import UNIXAddress
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.logger import Logger
 from twisted.web import http
+from zope.interface import implementer
 
 from slardar.config import Control
 from slardar.control.actions import Actions, ApplyError, MovedError
@@ -28,11 +30,14 @@ from slardar.control.auth import Caller, Gate, RefusedError
 from slardar.control.calls import (
     Answer,
     Call,
+    Changed,
     find_handlers,
     known_parameters,
     read_parameters,
     split_path,
 )
+from slardar.control.conditions import Condition, PreconditionError, etag
+from slardar.control.room import MAX_BODIES, Room, Standing
 from slardar.errors import (
     ConfigError,
     ConflictError,
@@ -42,15 +47,20 @@ from slardar.errors import (
     StoreError,
 )
 
-__all__ = ["MAX_BODY", "MAX_CONNECTIONS", "ControlSite", "make_site"]
+__all__ = ["MAX_BODY", "ControlSite", "make_site"]
 
 #: Bytes of a body.  An upstream of 1,000 servers takes about 100 KiB.
 MAX_BODY = 4 * 1024 * 1024
-#: Connections at one time; more are closed at once.
-MAX_CONNECTIONS = 256
-#: Seconds for the head of a request (so also an idle connection), and again for its
-#: body; twisted.web's own value, but a client gains no time by sending little.
-_TIMEOUT = 60
+#: Bytes of a refused body that are read all the same, to use the connection further.
+_SMALL = 65536
+#: Seconds for the first head on a connection; that of ``timeouts.client_header``.
+_HEAD = 10
+#: Seconds for each further head, the time until it begins included; the
+#: keepalive_timeout of the nginx.conf that upyun/slardar ships.
+_IDLE = 15
+#: Seconds for the body of a request, and for a reply to be read: nginx's 60, but a
+#: client gains no time by sending or reading little.
+_BODY = 60
 #: Seconds for which a client that was refused may go on sending, or one whose
 #: connection is being closed has to read what it was sent; nginx's lingering_timeout.
 _LINGER = 5
@@ -59,6 +69,7 @@ _STATUSES: Mapping[type[SlardarError], int] = {
     ConfigError: 400,
     NotFoundError: 404,
     ConflictError: 409,
+    PreconditionError: 412,
     ApplyError: 500,
     NotReadyError: 503,
     StoreError: 503,
@@ -125,24 +136,41 @@ class ControlRequest(http.Request):
     #: Whether the refusal has been sent, before the body was there.
     _is_refused = False
     _is_gone = False
+    _is_begun = False
     _query = b""
+
+    def __init__(self, channel: Any, queued: Any = False) -> None:
+        super().__init__(channel, queued)
+        # twisted.web forgets the channel when the connection is lost.
+        self._guest: ControlChannel = channel
+        self._body = bytearray()
 
     def gotLength(self, length: int | None) -> None:
         """The head is complete; ``length`` is 0 without a body, None for chunks."""
         # The body is kept in memory, being bounded; twisted.web would open a file, but
         # it also wants to close something.
         self.content = BytesIO()
-        self._body = bytearray()
         try:
-            self._caller = self.channel.factory.gate.admit(
+            caller = self.channel.factory.gate.admit(
                 self._header, isinstance(self.host, UNIXAddress)
             )
+            self._caller = caller
+            self.channel.admitted(length != 0)
             if length is not None and length > MAX_BODY:
                 raise _TOO_LARGE
+            if not caller.is_admin and self.channel.method not in (b"GET", b"HEAD"):
+                raise RefusedError(403, "expected a token with the role admin for this call")
         except RefusedError as error:
             self._refusal = _error_reply(error)
             if length != 0:
-                self._refuse_now()
+                self._refuse_now(goes_on=self._may_go_on(length))
+
+    def _may_go_on(self, length: int | None) -> bool:
+        """Whether what is left of a refused request is short, and comes for certain: who
+        waits for a 100 may never send it."""
+        if self._caller is None or length is None or self._header("Expect"):
+            return False
+        return length <= _SMALL
 
     def _header(self, name: str) -> Sequence[str]:
         values = self.requestHeaders.getRawHeaders(name.encode(), [])
@@ -153,35 +181,50 @@ class ControlRequest(http.Request):
         if self._is_refused:
             return
         if len(self._body) + len(data) > MAX_BODY:
-            self._refusal = _error_reply(_TOO_LARGE)
-            self._body.clear()
-            self._refuse_now()
+            self.refuse_body(_error_reply(_TOO_LARGE))
         else:
             self._body += data
+            self.channel.room.hold_body(self.channel, len(data))
 
-    def _refuse_now(self) -> None:
+    def refuse_body(self, refusal: Reply) -> None:
+        """Let go of what has come of the body, and say why."""
+        self._refusal = refusal
+        self._refuse_now()
+
+    def _refuse_now(self, goes_on: bool = False) -> None:
         """Answer while the client is still sending; what comes now is thrown away.
 
         To close at once would reset the connection, and the client might never see
-        the answer.
+        the answer.  With ``goes_on`` it stays open for what follows the body.
         """
         assert self._refusal is not None
         self._is_refused = True
+        self._let_go()
         # Or twisted.web would ask for the body after it was refused.
         self.requestHeaders.removeHeader(b"Expect")
-        self.channel.refuse(self._refusal)
+        self.channel.refuse(self._refusal, goes_on)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """The request is complete.  (twisted.web would read forms from the body.)"""
         if self._is_refused:
-            self.channel.loseConnection()
+            # Closes, too, unless the connection goes on.
+            self.channel.requestDone(self)
             return
         self.method, self.uri, self.clientproto = command, path, version
         self.path, _, self._query = path.partition(b"?")
         if self._refusal is not None:
             self._send(self._refusal)
             return
+        self.channel.when_read(self._begin)
+
+    def _begin(self) -> None:
+        self._is_begun = True
         defer.ensureDeferred(self._answer()).addErrback(self._bug)
+
+    def _let_go(self) -> None:
+        """Nobody needs the body any more."""
+        self._body = bytearray()
+        self._guest.room.release_body(self._guest)
 
     async def _answer(self) -> None:
         try:
@@ -193,6 +236,11 @@ class ControlRequest(http.Request):
                 "a control call failed: {method} {path}", method=self.method, path=self.path
             )
             reply = _error(500, "internal error; the log says more")
+        self._let_go()
+        if "ETag" not in reply.headers and self.method not in (b"GET", b"HEAD"):
+            # It has changed nothing, or nothing that is served everywhere.
+            version = self._guest.factory.actions.snapshot.version
+            reply.headers = {**reply.headers, "ETag": etag(version)}
         self._send(reply)
 
     async def _call(self) -> Reply:
@@ -201,8 +249,6 @@ class ControlRequest(http.Request):
         method = self.method.decode("latin-1")
         if method == "HEAD":
             method = "GET"
-        if method != "GET" and not self._caller.is_admin:
-            raise RefusedError(403, "expected a token with the role admin for this call")
         parts = split_path(self.path)
         handlers = find_handlers(parts)
         handler = handlers.get(method)
@@ -211,21 +257,32 @@ class ControlRequest(http.Request):
             headers = {"Allow": ", ".join(allowed)}
             return _error(405, f"expected {' or '.join(handlers)} for this path", headers)
         parameters = read_parameters(self._query, known_parameters(method, handler))
+        condition = None
+        if method != "GET":
+            condition = Condition(self._header("If-Match"), self._header("If-None-Match"), parts)
+        body = bytes(self._body)
+        self._body = bytearray()
         call = Call(
             parts=parts,
-            body=bytes(self._body),
+            body=body,
             content_type="".join(self._header("Content-Type")[:1]),
             wait=parameters.get("wait") != "0",
             receipt=parameters.get("receipt") == "1",
             who=self._caller.name,
             parameters=parameters,
+            condition=condition,
         )
-        answer = handler(self.channel.factory.actions, call)
+        actions = self.channel.factory.actions
+        answer = handler(actions, call)
+        version = actions.snapshot.version
         if inspect.isawaitable(answer):
             answer = await answer
-        if isinstance(answer, Answer):
-            return Reply(200, _json(answer.value), answer.headers)
-        return Reply(200, _json(answer))
+        headers = {}
+        if isinstance(answer, Changed):
+            answer, version, headers = answer.value, answer.version, answer.headers
+        elif isinstance(answer, Answer):
+            answer, headers = answer.value, answer.headers
+        return Reply(200, _json(answer), {**headers, "ETag": etag(version)})
 
     def _send(self, reply: Reply) -> None:
         if self._is_gone:
@@ -237,8 +294,12 @@ class ControlRequest(http.Request):
         self.finish()
 
     def connectionLost(self, reason: Any) -> None:
-        """The client is gone; the call goes on."""
+        """The client is gone; the call goes on, if it was begun."""
         self._is_gone = True
+        if not self._is_begun:
+            # This and the channel refer to each other, so the body would be there until
+            # somebody looks for garbage, and nothing counts its bytes for that.
+            self._let_go()
         super().connectionLost(reason)
 
     def _bug(self, failure: Any) -> None:
@@ -250,33 +311,136 @@ class ControlRequest(http.Request):
 _TOO_LARGE = RefusedError(413, f"expected a body of at most {MAX_BODY} bytes")
 
 
+@implementer(IHalfCloseableProtocol)
 class ControlChannel(http.HTTPChannel):
     """One connection: twisted.web's, with its own idea of time and of refusals."""
 
-    requestFactory = ControlRequest  # noqa: N815 Twisted's name
+    requestFactory: Any = ControlRequest  # noqa: N815 Twisted's name
     factory: ControlSite
     transport: Any
+    standing = Standing.STRANGER
+    since = 0.0
+    _is_known = False
+    _is_half_closed = False
     _is_refused = False
+    #: Whether what was written waits for the client to read it, and what is to be done
+    #: when it has.
+    _is_full = False
+    _pending: Callable[[], None] | None = None
+
+    @property
+    def room(self) -> Room:
+        """What all connections share."""
+        return self.factory.room
+
+    @property
+    def method(self) -> bytes:
+        """That of the request whose head is complete."""
+        method: bytes = self._command
+        return method
 
     def connectionMade(self) -> None:
         """Count it."""
         super().connectionMade()
-        self.factory.channels.add(self)
+        self._stand(Standing.STRANGER)
+        self.room.enter(self)
 
     def connectionLost(self, reason: Any = None) -> None:
         """Count it no more."""
-        self.factory.channels.discard(self)
+        self.room.leave(self)
         super().connectionLost(reason)
+        # Whatever refers to this refers to the transport, with a reply of some megabytes
+        # perhaps; in a circle it would stay until somebody looks for garbage.
+        self.requests = []
+        self._pending = self._transferDecoder = None
+        self._dataBuffer = []
 
-    def refuse(self, reply: Reply) -> None:
-        """Answer out of turn, and wait a little for the client to go away."""
-        self._is_refused = True
-        self.persistent = 0
-        headers = [*reply.all_headers(), (b"Connection", b"close")]
+    def readConnectionLost(self) -> None:
+        """The client has said all that it has to say; what it asked for is answered."""
+        self._is_half_closed = True
+        if self.standing not in (Standing.BUSY, Standing.READING):
+            self.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Nothing to do: this side does not close by halves."""
+
+    def _stand(self, standing: Standing) -> None:
+        self.standing = standing
+        self.since = self.factory.reactor.seconds()
+
+    def admitted(self, has_body: bool) -> None:
+        """Whoever calls may do so."""
+        self._is_known = True
+        if has_body:
+            self._stand(Standing.SENDING)
+
+    def when_read(self, begin: Callable[[], None]) -> None:
+        """Begin a call, once the client has read what was written so far: or it could
+        order without end what it never takes."""
+        if self._is_full:
+            self._stand(Standing.READING)
+            self._pending = begin
+            self.setTimeout(_BODY)
+        else:
+            self._stand(Standing.BUSY)
+            begin()
+
+    def pauseProducing(self) -> None:
+        """The client does not read as fast as it is written to."""
+        self._is_full = True
+        super().pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """It has read all."""
+        self._is_full = False
+        self.room.reply_read(self)
+        super().resumeProducing()
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            self.setTimeout(None)
+            self.when_read(pending)
+        elif self._is_half_closed:
+            self.loseConnection()
+        elif self.standing is Standing.READING:
+            self._stand(Standing.IDLE)
+            self.setTimeout(_IDLE)
+
+    def requestDone(self, request: Any) -> None:
+        """The reply is written, and sent as far as the client reads."""
+        if self._is_full:
+            self._stand(Standing.READING)
+            self.room.hold_reply(self, request.sentLength)
+        else:
+            self._stand(Standing.IDLE if self._is_known else Standing.STRANGER)
+        # What twisted.web sets now.
+        self._savedTimeOut = _BODY if self._is_full else _IDLE
+        super().requestDone(request)
+        if self._is_half_closed and not self.requests:
+            self.loseConnection()
+
+    def give_way(self) -> None:
+        """Close at once: somebody else needs the place."""
+        self.transport.abortConnection()
+
+    def give_up_body(self) -> None:
+        """Refuse the body that is being sent: all of them together are too large."""
+        headers = {"Retry-After": "1"}
+        message = f"expected at most {MAX_BODIES} bytes of bodies at one time: ask again"
+        self.requests[-1].refuse_body(_error(503, message, headers))
+
+    def refuse(self, reply: Reply, goes_on: bool = False) -> None:
+        """Answer out of turn, and wait a little for the client to go away, or for the end
+        of its body."""
+        headers = reply.all_headers()
+        if not goes_on or not self.persistent:
+            self._is_refused = True
+            self.persistent = 0
+            self._stand(Standing.STRANGER)
+            headers.append((b"Connection", b"close"))
+            self.setTimeout(_LINGER)
         reason = http.RESPONSES.get(reply.status, b"")
         self.writeHeaders(b"HTTP/1.1", str(reply.status).encode(), reason, headers)
         self.write(reply.body)
-        self.setTimeout(_LINGER)
 
     def resetTimeout(self) -> None:
         """Bytes alone give no more time, or a client that sends one a minute would stay
@@ -284,7 +448,7 @@ class ControlChannel(http.HTTPChannel):
 
     def allHeadersReceived(self) -> None:
         """A head is complete."""
-        self.setTimeout(self.timeOut)
+        self.setTimeout(_BODY)
         super().allHeadersReceived()
 
     def timeoutConnection(self) -> None:
@@ -296,7 +460,12 @@ class ControlChannel(http.HTTPChannel):
 
     def loseConnection(self) -> None:
         """Close, once what was written has gone out."""
-        self.setTimeout(_LINGER)
+        if self._is_full and not self.transport.disconnecting:
+            self._stand(Standing.READING)
+            self.setTimeout(_BODY)
+        else:
+            self._stand(Standing.STRANGER)
+            self.setTimeout(_LINGER)
         super().loseConnection()
 
     def lineLengthExceeded(self, line: bytes) -> None:
@@ -327,24 +496,22 @@ class ControlSite(http.HTTPFactory):
     noisy = False
 
     def __init__(self, actions: Actions, gate: Gate, reactor: Any = None) -> None:
-        super().__init__(timeout=_TIMEOUT, reactor=reactor)
+        super().__init__(timeout=_HEAD, reactor=reactor)
         self.actions = actions
         self.gate = gate
-        self.channels: set[ControlChannel] = set()
+        self.room = Room()
 
     def buildProtocol(self, addr: Any) -> Any:
-        """A connection, or None if there are too many: it is closed then."""
-        if len(self.channels) >= MAX_CONNECTIONS:
-            return None
-        return super().buildProtocol(addr)
+        """A connection, or None if every other one is busy: it is closed then."""
+        return super().buildProtocol(addr) if self.room.make_room() else None
 
     def startFactory(self) -> None:
         """Nothing to open.  (twisted.web would start the clock of its access log.)"""
 
     def stopFactory(self) -> None:
         """Nobody listens any more: idle connections go."""
-        for channel in list(self.channels):
-            channel.finish()
+        for guest in self.room.guests:
+            guest.finish()
 
     def log(self, request: Any) -> None:
         """Changes are logged where they are made; questions are not."""

@@ -13,10 +13,11 @@ from typing import Any
 from slardar import __version__
 from slardar.config import Settings
 from slardar.model.live import ServerLive
+from slardar.model.reader import is_note, joined
 from slardar.model.server import Server, Upstream
 from slardar.model.snapshot import Snapshot
 
-__all__ = ["build_status"]
+__all__ = ["build_status", "ignored_keys"]
 
 
 class _Times(dict[int, str]):
@@ -68,9 +69,23 @@ def build_status(
         status["hooks"] = list(hooks)
     if failed:
         status["failed"] = dict(failed)
+    ignored = ignored_keys(snapshot)
+    if ignored:
+        status["ignored"] = ignored
     for name, upstream in sorted(snapshot.upstreams.items()):
         status[f"cls:{name}"] = _levels(upstream, plane.peers(name), times)
     return status
+
+
+def ignored_keys(snapshot: Snapshot) -> list[str]:
+    """The keys of the store that mean nothing, a line each."""
+    upstreams = sorted(snapshot.upstreams.items())
+    lines = [line for _, upstream in upstreams for _, line in upstream.unknown]
+    for index, route in enumerate(snapshot.routes):
+        if route.x_:
+            odd = (key for key in route.notes if not is_note(key))
+            lines += (f"{joined(f'routes[{index}]', key)}: unknown key" for key in odd)
+    return lines
 
 
 def _levels(

@@ -12,7 +12,9 @@ import errno
 import os
 import socket
 import struct
+from fcntl import ioctl
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLONESHOT, EPOLLOUT
+from termios import TIOCOUTQ
 from typing import Any, Final
 
 from slardar.dataplane.poller import Poller
@@ -44,6 +46,8 @@ HIGH_MARK: Final = 65536
 LOW_MARK: Final = 16384
 
 _RESET: Final = struct.pack("ii", 1, 0)
+#: How many bytes a peer has yet to acknowledge, as the kernel says it: none.
+_NONE: Final = struct.pack("i", 0)
 #: SPLICE_F_MOVE | SPLICE_F_NONBLOCK.
 _NO_WAIT: Final = 3
 _BROKEN: Final = EPOLLERR | EPOLLHUP
@@ -60,6 +64,7 @@ class Channel(ChannelBase):
         "_filled",
         "_finishing",
         "_gathered",
+        "_leaving",
         "_moving",
         "_out",
         "_poller",
@@ -84,7 +89,10 @@ class Channel(ChannelBase):
         self._gathered: bytes | None = None
         #: What waits to be sent; not ``None`` once closed, so that ``write`` looks.
         self._out: bytearray | None = None
+        #: Our side ends when everything is sent.
         self._finishing = False
+        #: So does the connection, if nothing is lost by it.
+        self._leaving = False
         #: What broke a send.  The kernel tells it once, and whoever reads then meets
         #: what looks like an end in order.
         self._error = ""
@@ -110,6 +118,13 @@ class Channel(ChannelBase):
     def unsent(self) -> bool:
         """Whether bytes still wait for the kernel to take them."""
         return bool(self._out or self._gathered)
+
+    @property
+    def held(self) -> int:
+        """How many bytes wait here, for the kernel to take them."""
+        out, gathered = self._out, self._gathered
+        size = 0 if out is None else len(out)
+        return size if gathered is None else size + len(gathered)
 
     def write(self, data: Any) -> bool:
         """Send bytes, now as far as the kernel takes them; keeps no reference to them.
@@ -154,10 +169,10 @@ class Channel(ChannelBase):
             return
         self.write(data)
 
-    def put_off(self, step: Step) -> bool:
+    def put_off(self, step: Step, key: str = "") -> bool:
         poller = self._poller
         if poller.gathering:
-            poller.steps.append((self, step))
+            poller.steps.append((self, step, key))
             return True
         return False
 
@@ -165,6 +180,11 @@ class Channel(ChannelBase):
         """Send what was put off, unless a body will be moved behind it first."""
         if self._gathered is not None and not self._fed:
             self._flush()
+            if self._leaving and self._out is None:
+                self._end_in_order()
+                if not self.closed:
+                    # It has time from now on to end its side.
+                    self.protocol.drained(self)
 
     def _flush(self) -> None:
         data = self._gathered
@@ -172,8 +192,6 @@ class Channel(ChannelBase):
             return
         self._gathered = None
         self.write(data)
-        if self.protocol is _FLUSHING:
-            self.close_when_flushed()
 
     def write_both(self, head: bytes, data: Any) -> None:
         """Send a head and much body behind it, without copying them together."""
@@ -224,18 +242,42 @@ class Channel(ChannelBase):
             self._shut_down()
 
     def close_when_flushed(self) -> None:
-        """Close once everything is sent, at the latest after ``send_timeout``."""
-        if self._gathered is not None:
-            # The end of the batch comes here again, and leaves little to be done.
-            self.protocol = _FLUSHING
-        elif self._out is None:
-            self.close()
-        elif not self.closed:
-            # Nothing is read any more: what the peer says now concerns nobody.
-            self.protocol = _FLUSHING
-            self._finishing = True
-            self.deadline = self._poller.clock.now + self.send_timeout
-            self._watch(EPOLLOUT)
+        """See the base.  What was put off is sent at the end of the batch, as ever."""
+        if self.closed:
+            return
+        self._finishing = self._leaving = True
+        if self._gathered is None and self._out is None:
+            if self._is_settled():
+                self.close()
+            else:
+                self._shut_down()
+
+    def _end_in_order(self) -> None:
+        """All is sent behind which our side was to end."""
+        if self._leaving and self._is_settled():
+            self._lose("connection closed")
+        else:
+            self._shut_down()
+
+    def _is_settled(self) -> bool:
+        """Whether closing now loses nothing of what was sent.
+
+        To close with bytes unread, or to get some afterwards, makes the kernel reset the
+        connection.  The reset destroys what the peer's kernel has not acknowledged, and on
+        some systems also what the peer's program has not read (RFC 9112 9.6).
+        """
+        if self.at_end:
+            return True  # nothing can come any more
+        try:
+            if self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                return False
+        except BlockingIOError:
+            pass
+        except OSError:
+            return True  # it is broken, and nothing can be done for it
+        else:
+            return True  # it has just ended
+        return ioctl(self.fd, TIOCOUTQ, _NONE) == _NONE
 
     def close(self) -> None:
         """Close now.  What was not sent is lost: the peer gets a reset then, so that it
@@ -261,9 +303,6 @@ class Channel(ChannelBase):
             pass  # it is reset already
 
     def _shut_down(self) -> None:
-        if self.protocol is _FLUSHING:
-            self.close()
-            return
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError:
@@ -283,6 +322,8 @@ class Channel(ChannelBase):
 
     def is_quiet(self) -> bool:
         """Whether an idle connection is still open with nothing to read (asks the kernel)."""
+        if self.arriving:
+            return False
         try:
             self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -315,6 +356,9 @@ class Channel(ChannelBase):
         if self._relaying:
             self._move_soon()
             return
+        if self.arriving:
+            # What was read before is handled first.
+            return
         try:
             if self.eager:
                 # On a line of its own: mypyc would evaluate a slice's end twice.
@@ -322,6 +366,7 @@ class Channel(ChannelBase):
                 if size > SMALL:
                     # Much is handled while it is in the cache; and the shared buffer is
                     # the next one's.
+                    self._poller.much = True
                     self.protocol.received(self, _BULK_VIEW[:size])
                     return
                 data = bytes(_BULK_VIEW[:size])
@@ -331,6 +376,7 @@ class Channel(ChannelBase):
             else:
                 data = self.sock.recv(READ_SIZE)
                 if len(data) > SMALL:
+                    self._poller.much = True
                     self.protocol.received(self, data)
                     return
         except BlockingIOError:
@@ -339,7 +385,10 @@ class Channel(ChannelBase):
             self._lose(error.strerror or "connection lost")
             return
         self.arriving = True
-        self._poller.arrived.append((self, data))
+        if self.queue:
+            self._poller.steps.append((self, _Arrival(self, data), self.queue))
+        else:
+            self._poller.arrived.append((self, data))
 
     def read_on(self) -> bytes:
         """See the base."""
@@ -480,6 +529,9 @@ class Channel(ChannelBase):
 
     def event(self, events: int) -> None:
         """Something other than bytes alone."""
+        if self.arriving:
+            # It is told again when what was read before is handled.
+            return
         if events & _BROKEN and not self.connecting:
             self._broken()
             return
@@ -534,7 +586,7 @@ class Channel(ChannelBase):
             self._out = None
             self._watch(self._events & ~EPOLLOUT)
             if self._finishing:
-                self._shut_down()
+                self._end_in_order()
                 if self.closed:
                     return
         if not out or (self.congested and len(out) <= LOW_MARK):
@@ -547,6 +599,9 @@ class Channel(ChannelBase):
 
     def late(self) -> None:
         """The deadline has passed."""
+        if self.arriving:
+            # Not for the peer: what it sent in time is still to be handled.
+            return
         self.deadline = 0.0
         self.protocol.late(self)
 
@@ -556,6 +611,22 @@ class Channel(ChannelBase):
         self.close()
 
 
+class _Arrival(Step):
+    """What was read is handled, which may take long."""
+
+    __slots__ = ("_channel", "_data")
+
+    def __init__(self, channel: Channel, data: bytes) -> None:
+        self._channel = channel
+        self._data = data
+
+    def look(self) -> None:
+        self._channel.arrive(self._data)
+
+    def go_on(self) -> None:
+        """Nothing follows."""
+
+
 class _Splice:
     """Whether this kernel splices sockets; some sandboxes do not."""
 
@@ -563,24 +634,4 @@ class _Splice:
         self.works = True
 
 
-class _Flushing(ChannelProtocol):
-    """The protocol of a channel whose owner has left: whatever happens, it ends."""
-
-    def received(self, channel: ChannelBase, data: Any) -> None:
-        channel.close()
-
-    def ended(self, channel: ChannelBase) -> None:
-        channel.close()
-
-    def lost(self, channel: ChannelBase, message: str) -> None:
-        channel.close()
-
-    def drained(self, channel: ChannelBase) -> None:
-        """Less is left to send; nobody waits for it."""
-
-    def late(self, channel: ChannelBase) -> None:
-        channel.close()
-
-
-_FLUSHING: Final = _Flushing()
 _splice: Final = _Splice()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
 from slardar.dataplane.selection import Selection
+from slardar.http1.bodies import BodyOwner, SeenBody, WaitingBody
 from slardar.http1.exchange import Exchange
-from slardar.http1.parser import Request
+from slardar.http1.parser import Reply, Request
+from slardar.http1.replies import error_reply
 from slardar.http1.sides import ChannelBase, Clock, HookedRequest, HooksBase, PlaneBase, Step
 
 __all__ = ["Entry"]
@@ -26,10 +28,13 @@ class Entry(PlaneBase):
         super().__init__(clock)
         #: By the name of the upstream: those that were asked for before.
         self.selections: dict[str, Selection] = {}
-        #: There are routes, which come before the name in Host.
+        #: The name in Host does not tell all: there are routes, which come before it, or
+        #: upstreams that are not public.
         self.has_routes: bool = False
         #: Users' scripts; ``None`` while there are none, so that they cost nothing.
         self.hooks: HooksBase | None = None
+        #: Some upstream waits for the first lookup of its servers' names.
+        self.has_waiting: bool = False
         #: Requests that came, and those answered without a server.
         self.requests: int = 0
         self.refusals: int = 0
@@ -39,35 +44,73 @@ class Entry(PlaneBase):
     ) -> Exchange | None:
         self.requests += 1
         if self.hooks is not None and self.hooks.sees(request):
-            if channel is not None and channel.put_off(_Hooks(self, downstream, request)):
+            if channel is not None and channel.put_off(
+                _Hooks(self, downstream, request, channel), request.host
+            ):
                 return None
-            return self._begin_hooked(self.hooks.request(request), None, downstream, request)
+            hooked = self.hooks.request(request)
+            return self._begin_hooked(hooked, None, downstream, request, channel)
         selection = None if self.has_routes else self.selections.get(request.host)
         if selection is None:
             selection = self.route(request)
             if selection is None:
                 downstream.refuse(502, f"no upstream for host {request.host!r}")
                 return None
+            if self.has_waiting and self.hold(selection, downstream, request, channel, None):
+                return None
         self.exchanges += 1
         return Exchange(self, downstream, request, selection)
 
-    def begin_on(self, upstream: str, downstream: Any, request: Request) -> Exchange | None:
-        """Like :meth:`begin`, on the upstream of this name whatever the request asks for."""
+    def begin_on(
+        self, upstream: str, downstream: Any, request: Request, body: SeenBody | None = None
+    ) -> Exchange | None:
+        """Like :meth:`begin`, on the upstream of this name whatever the request asks for;
+        with the body if that was waited for."""
         self.requests += 1
         if self.hooks is not None:
-            hooked = self.hooks.request(request)
+            hooked = self.hooks.request_with(request, body, upstream)
             return self._begin_hooked(hooked, upstream, downstream, request)
-        return self._begin_named(upstream, downstream, request)
+        return self.begin_named(upstream, downstream, request)
 
-    def _begin_named(self, upstream: str, downstream: Any, request: Request) -> Exchange | None:
+    def wait_for_body(self, owner: BodyOwner, request: Request) -> WaitingBody | None:
+        hooks = self.hooks
+        if hooks is None or not hooks.reads_body(request):
+            return None
+        return WaitingBody(self.bodies, owner, self.hook_body, request.length)
+
+    def begin_with(
+        self,
+        downstream: Any,
+        request: Request,
+        body: SeenBody,
+        channel: ChannelBase | None = None,
+    ) -> Exchange | None:
+        self.requests += 1
+        hooks = self.hooks
+        if channel is not None and channel.put_off(
+            _Hooks(self, downstream, request, channel, body), request.host
+        ):
+            return None
+        # They may have gone while the body came.
+        hooked = None if hooks is None else hooks.request_with(request, body, None)
+        return self._begin_hooked(hooked, None, downstream, request, channel)
+
+    def begin_named(
+        self,
+        upstream: str,
+        downstream: Any,
+        request: Request,
+        channel: ChannelBase | None = None,
+        hooked: HookedRequest | None = None,
+    ) -> Exchange | None:
+        """The same for a request that was counted, and that hooks have seen."""
         selection = self.selections.get(upstream)
         if selection is None:
             selection = self.first_use(upstream)
             if selection is None:
-                downstream.refuse(502, f"no upstream {upstream!r}")
+                _refuse(downstream, f"no upstream {upstream!r}", hooked)
                 return None
-        self.exchanges += 1
-        return Exchange(self, downstream, request, selection)
+        return self._begin_on(selection, downstream, request, channel, hooked)
 
     def _begin_hooked(
         self,
@@ -75,6 +118,7 @@ class Entry(PlaneBase):
         upstream: str | None,
         downstream: Any,
         request: Request,
+        channel: ChannelBase | None = None,
     ) -> Exchange | None:
         """The same when hooks have seen the request; the upstream that one of them chooses
         wins."""
@@ -85,22 +129,76 @@ class Entry(PlaneBase):
                 return None
             upstream = hooked.upstream or upstream
         if upstream is not None:
-            exchange = self._begin_named(upstream, downstream, request)
-        else:
-            selection = self.selections.get(request.host)
-            if selection is None or self.has_routes:
-                selection = self.route(request)
-            if selection is None:
-                downstream.refuse(502, f"no upstream for host {request.host!r}")
-                return None
-            self.exchanges += 1
-            exchange = Exchange(self, downstream, request, selection)
-        if exchange is not None and hooked is not None and hooked.sees_reply:
-            exchange.hooked = hooked
+            return self.begin_named(upstream, downstream, request, channel, hooked)
+        selection = self.selections.get(request.host)
+        if selection is None or self.has_routes:
+            selection = self.route(request)
+        if selection is None:
+            _refuse(downstream, f"no upstream for host {request.host!r}", hooked)
+            return None
+        return self._begin_on(selection, downstream, request, channel, hooked)
+
+    def _begin_on(
+        self,
+        selection: Selection,
+        downstream: Any,
+        request: Request,
+        channel: ChannelBase | None,
+        hooked: HookedRequest | None,
+    ) -> Exchange | None:
+        if self.has_waiting and self.hold(selection, downstream, request, channel, hooked):
+            return None
+        self.exchanges += 1
+        exchange = Exchange(self, downstream, request, selection)
+        if hooked is not None:
+            if hooked.new_body is not None:
+                exchange.give_body(hooked.new_body, [])
+            if hooked.sees_reply:
+                exchange.hooked = hooked
+                # Where it went in the end, whoever has chosen that.
+                hooked.upstream = exchange.selection.name
         return exchange
 
     def refused(self, status: int) -> None:
         self.refusals += 1
+
+    def own_reply(
+        self,
+        request: Request,
+        status: int,
+        reason: str,
+        exchange: Exchange | None,
+        hooked: HookedRequest | None,
+    ) -> tuple[Reply, bytes]:
+        self.refused(status)
+        upstream = server = ""
+        if exchange is not None:
+            upstream, server, hooked = exchange.selection.name, exchange.server, exchange.hooked
+        accept = request.get_header("accept")
+        general = _GENERAL.get(status)
+        if general is None:
+            # What is wrong with the request is for its client to know.
+            reply, body = error_reply(status, reason, accept)
+        else:
+            self.note_refusal(status, reason, upstream, server)
+            if not _is_local(request):
+                reply, body = error_reply(status, general, accept)
+            elif server:
+                reply, body = error_reply(
+                    status, reason, accept, None, upstream=upstream, server=server
+                )
+            elif upstream:
+                reply, body = error_reply(status, reason, accept, None, upstream=upstream)
+            else:
+                reply, body = error_reply(status, reason, accept)
+        if hooked is not None:
+            instead = hooked.own_reply(reply, reason)
+            if instead is not None:
+                return instead
+        return reply, body
+
+    def note_refusal(self, status: int, reason: str, upstream: str, server: str) -> None:
+        """A request got 502, 503 or 504, which is to be logged."""
 
     def route(self, request: Request) -> Selection | None:
         """The selection of a request that its Host alone does not tell."""
@@ -110,26 +208,78 @@ class Entry(PlaneBase):
         """The selection of an upstream that was not asked for before."""
         raise NotImplementedError
 
+    def hold(
+        self,
+        selection: Selection,
+        downstream: Any,
+        request: Request,
+        channel: ChannelBase | None,
+        hooked: HookedRequest | None,
+    ) -> bool:
+        """Let a request wait while the servers of its upstream are looked up; False if
+        they are not, or if it cannot wait (it has no channel)."""
+        raise NotImplementedError
+
+
+def _refuse(downstream: Any, message: str, hooked: HookedRequest | None) -> None:
+    """There is no such upstream: hooks that want to see replies see that one."""
+    if hooked is not None and hooked.sees_reply:
+        downstream.refuse(502, message, hooked)
+    else:
+        downstream.refuse(502, message)
+
+
+def _is_local(request: Request) -> bool:
+    """Whether it comes from this machine, and not through another proxy on it: who sees
+    the reply may know the names of servers."""
+    address = request.address
+    if not address.startswith((b"127.", b"unix:", b"::ffff:127.")) and address != b"::1":
+        return False
+    return request.forwarded_for is None and request.get_header("forwarded") is None
+
+
+#: What others are told, and where a request has failed, not its client.
+_GENERAL: Final = {
+    502: "the request could not be passed on",
+    503: "the service is not available at the moment",
+    504: "the service did not answer in time",
+}
+
 
 class _Hooks(Step):
     """Hooks see a request, and then it begins."""
 
-    __slots__ = ("_downstream", "_hooked", "_plane", "_request")
+    __slots__ = ("_body", "_channel", "_downstream", "_hooked", "_plane", "_request")
 
-    def __init__(self, plane: Entry, downstream: Any, request: Request) -> None:
+    def __init__(
+        self,
+        plane: Entry,
+        downstream: Any,
+        request: Request,
+        channel: ChannelBase,
+        body: SeenBody | None = None,
+    ) -> None:
+        self._channel = channel
         self._plane = plane
         self._downstream = downstream
         self._request = request
+        self._body = body
         self._hooked: HookedRequest | None = None
 
     def look(self) -> None:
         hooks = self._plane.hooks
-        if hooks is not None:
+        if hooks is None:
+            return
+        if self._body is None:
             self._hooked = hooks.request(self._request)
+        else:
+            self._hooked = hooks.request_with(self._request, self._body, None)
 
     def go_on(self) -> None:
         downstream, request = self._downstream, self._request
         if downstream.waits_for(request):
-            exchange = self._plane._begin_hooked(self._hooked, None, downstream, request)
+            exchange = self._plane._begin_hooked(
+                self._hooked, None, downstream, request, self._channel
+            )
             if exchange is not None:
                 downstream.begun(exchange)

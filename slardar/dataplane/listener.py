@@ -82,6 +82,7 @@ class Listener:
 
     def readable(self) -> None:
         """Clients wait to be accepted."""
+        self._poller.much = True
         for _ in range(_BURST):
             if self._events == 0 or not self._accept():
                 return
@@ -127,6 +128,11 @@ class Listener:
         """The rest is over."""
         self.deadline = 0.0
         self._watch()
+
+    @property
+    def held(self) -> int:
+        """See :class:`slardar.dataplane.channel.Channel`; nothing."""
+        return 0
 
     def failed(self) -> None:
         """A bug met while accepting one client must not end the listener: rest."""

@@ -15,9 +15,11 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from slardar.dataplane.webheads import read_head, without_prefix, write_head
+from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
 from slardar.http1.exchange import Exchange
 from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request
 from slardar.http1.replies import NO_REPLY, error_reply
+from slardar.http1.sides import HookedRequest
 from slardar.http1.writer import interim_head
 
 __all__ = ["Passage"]
@@ -53,8 +55,15 @@ class Passage:
         self._remaining = 0
         self._held = False
         self._pumping = False
-        #: Bytes of a body that is coming.
+        #: Bytes of a body that is coming; and what of it came in this turn of the reactor,
+        #: for twisted.web tells each chunk alone, however small.
         self._received = 0
+        #: Where such a body is gathered for hooks, before the request begins.
+        self._waiting: WaitingBody | None = None
+        self._upstream: str | None = None
+        self._pieces: list[bytes] = []
+        self._pieces_size = 0
+        self._pieces_turn: Any = None
         self._keep_alive = True
         #: Whether the end of the reply is told by the connection's end alone.
         self._until_close = False
@@ -83,15 +92,48 @@ class Passage:
             return
         # The plane's clock stands still between its own batches.
         plane.clock.now = time.monotonic()
-        if upstream is None:
-            exchange = plane.begin(self, request)
+        self._upstream = upstream
+        waiting = plane.wait_for_body(self, request) if request.length else None
+        if waiting is None:
+            self._start(request, None)
+        elif not self._streaming:
+            self._start_with_content(request)
+        elif waiting.is_large:
+            self._start(request, SeenBody(None))
         else:
-            exchange = plane.begin_on(upstream, self, request)
+            self._waiting = waiting
+            if request.expects:
+                request.expects = False
+                web.channel.write(CONTINUE)
+
+    def _start(self, request: Request, body: SeenBody | None, whole: bool = False) -> None:
+        """Start the exchange; ``whole``: ``body`` is all of the request's."""
+        if self._upstream is not None:
+            exchange = self._plane.begin_on(self._upstream, self, request, body)
+        elif body is not None:
+            exchange = self._plane.begin_with(self, request, body)
+        else:
+            exchange = self._plane.begin(self, request)
         if exchange is None:
             return
         self._exchange = exchange
+        if whole and body is not None and body.data is not None and not exchange.body_ended:
+            exchange.give_body(body.data, [])
+        if exchange.body_ended:
+            # There is none, or it is here, or a hook has put another one in its place.
+            self._content = None
         exchange.start()
         self._pump()
+
+    def _start_with_content(self, request: Request) -> None:
+        """Show hooks the body that twisted.web has read."""
+        if self._remaining > self._plane.hook_body:
+            self._start(request, SeenBody(None))
+            return
+        data = self._content.read(self._remaining)
+        self._content = None
+        request.length = len(data)
+        self._start(request, SeenBody(data), whole=True)
 
     def _parsed(self, strip_prefix: bool) -> Request:
         """The request as slardar's parser sees it, with its body's length settled."""
@@ -154,24 +196,63 @@ class Passage:
 
     def body_arrived(self, data: bytes) -> None:
         """From a streaming request: more of the body."""
-        exchange = self._exchange
         self._received += len(data)
-        if exchange is None:
+        if self._exchange is None and self._waiting is None:
             return
         if self._received > self._plane.max_body:
-            self._exchange = None
-            exchange.cancel()
+            self._stop_waiting()
+            if self._exchange is not None:
+                self._exchange.cancel()
             if self._web.startedWriting:
                 self._break()
             else:
                 self.refuse(413, "the body of the request is too large")
             return
-        exchange.body(data)
+        waiting, request = self._waiting, self._request
+        if waiting is not None and request is not None:
+            waiting.add(data)
+            if not waiting.is_large:
+                return
+            # Hooks do not get so much: the request begins with what has come.
+            data = self._stop_waiting()
+            self._start(request, SeenBody(None))
+        self._pieces.append(data)
+        self._pieces_size += len(data)
+        if self._pieces_size >= _PIECE:
+            self._send_pieces()
+        elif self._pieces_turn is None:
+            self._pieces_turn = self._call_later(0, self._send_pieces)
+
+    def _send_pieces(self) -> None:
+        if self._pieces_turn is not None:
+            if self._pieces_turn.active():
+                self._pieces_turn.cancel()
+            self._pieces_turn = None
+        pieces, self._pieces, self._pieces_size = self._pieces, [], 0
+        if pieces and self._exchange is not None and not self._exchange.body_ended:
+            self._exchange.body(b"".join(pieces))
 
     def body_complete(self) -> None:
         """From a streaming request: that was all of the body."""
-        if self._exchange is not None:
+        self._send_pieces()
+        request = self._request
+        if self._waiting is not None and request is not None:
+            data = self._stop_waiting()
+            request.length = len(data)
+            self._plane.clock.now = time.monotonic()
+            self._start(request, SeenBody(data), whole=True)
+        elif self._exchange is not None and not self._exchange.body_ended:
             self._exchange.body_end([])
+
+    def _stop_waiting(self) -> bytes:
+        """What has come of a body that was gathered."""
+        waiting, self._waiting = self._waiting, None
+        return b"" if waiting is None else waiting.end()
+
+    def give_up_body(self) -> None:
+        """There is no room any more: others wait, too, and this is the slowest."""
+        self._waiting = None
+        self.refuse(503, "the body of the request came too slowly")
 
     def pause_body(self) -> None:
         """From the exchange: the server takes no more for now."""
@@ -203,12 +284,19 @@ class Passage:
             self._until_close = length < 0 and web.clientproto == b"HTTP/1.0"
         if length >= 0:
             headers.setRawHeaders(b"Content-Length", [b"%d" % length])
+        options = []
+        if reply.status == 426 and reply.upgrade is not None and web.clientproto != b"HTTP/2":
+            # RFC 9110 15.5.22, 7.8: it says to what, and that this is the connection's.
+            headers.setRawHeaders(b"Upgrade", [reply.upgrade])
+            options.append(b"Upgrade")
         if web.clientproto != b"HTTP/2" and (
             not self._keep_alive or (self._streaming and web.arriving)
         ):
             # Also where the body is not all here: nobody will want the rest.
-            headers.setRawHeaders(b"Connection", [b"close"])
+            options.append(b"close")
             web.channel.persistent = False
+        if options:
+            headers.setRawHeaders(b"Connection", options)
         if done:
             web.write(bytes(data))
             self.end_reply([])
@@ -240,6 +328,8 @@ class Passage:
         """A 1xx reply: passed on, but not to a client that cannot know it."""
         if self._web.clientproto == b"HTTP/1.1":
             self._web.channel.write(interim_head(reply))
+            if self._streaming and reply.status == 100:
+                self._web.body_wanted()
 
     def switch(self, reply: Reply, origin: Any, data: bytes) -> None:
         """No protocol was offered, so a server that switches is in error."""
@@ -249,12 +339,21 @@ class Passage:
             exchange.tunnel_ended()
         self.refuse(502, "the server switched protocols without being asked")
 
-    def refuse(self, status: int, message: str) -> None:
+    def refuse(self, status: int, message: str, hooked: HookedRequest | None = None) -> None:
         """No reply came from a server: make one."""
-        self._exchange = None
-        self._plane.refused(status)
-        reply, body = error_reply(status, message, self._web.getHeader("accept"))
-        self.start_reply(reply, body, True)
+        exchange, self._exchange = self._exchange, None
+        request = self._request
+        if request is None:
+            # It could not be read, so that nobody else has seen it.
+            self._plane.refused(status)
+            reply, body = error_reply(status, message, self._web.getHeader("accept"))
+        else:
+            reply, body = self._plane.own_reply(request, status, message, exchange, hooked)
+        if reply.status == NO_REPLY:
+            self._let_go()
+            self._abort()
+        else:
+            self.start_reply(reply, body, True)
 
     def answer(self, reply: Reply, body: bytes) -> None:
         """A hook has made the reply; with the status 444 there is none."""
@@ -294,9 +393,8 @@ class Passage:
 
     def cut(self) -> None:
         """The plane has stopped and will say no more of this request."""
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.cancel()
+        if self._exchange is not None:
+            self._exchange.cancel()
         if self._web.startedWriting:
             self._break()
         else:
@@ -346,6 +444,8 @@ class Passage:
         """Nothing more will be said about this request."""
         self._exchange = None
         self._content = None
+        self._stop_waiting()
+        self._send_pieces()
         self._all.discard(self)
         self._cancel_timer()
         if self._turn is not None:

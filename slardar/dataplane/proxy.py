@@ -17,9 +17,10 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet import defer
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -27,18 +28,24 @@ from slardar.config import Hooks, Settings
 from slardar.dataplane.channel import Channel
 from slardar.dataplane.descriptors import clients_at_most, descriptor_limit
 from slardar.dataplane.entry import Entry
+from slardar.dataplane.failurelog import HealthLog, RefusalLog
 from slardar.dataplane.inherited import adopt_sockets
 from slardar.dataplane.listener import Listener
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.pool import Pool, is_literal
 from slardar.dataplane.selection import Defaults, Selection
 from slardar.dataplane.sockets import Opened, listening_place, open_sockets
+from slardar.errors import NotReadyError
 from slardar.health import shared
 from slardar.health.rules import is_available
+from slardar.hooks.checker import Item
+from slardar.hooks.checking import Checker, NoCheckError
+from slardar.hooks.memory import LOOK, Limits, MemoryWatch, limits_of
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
 from slardar.hooks.runner import Runner
 from slardar.http1.conversation import Conversation
 from slardar.http1.parser import Request
+from slardar.http1.sides import ChannelBase, HookedRequest, Step
 from slardar.http1.tunnel import Tunnel
 from slardar.interfaces import IPlane
 from slardar.model.hook import Hook, HookKey
@@ -53,6 +60,15 @@ __all__ = ["DataPlane"]
 _MAX_REPLY_HEAD = 65536
 #: Seconds between two times that idle connections are given up for want of descriptors.
 _ROOM_PAUSE = 1.0
+#: Seconds that a change waits for the first lookups of its servers' names: more than a
+#: server of names in the same network takes, less than anybody notices.
+_SOON = 0.15
+#: Bytes of memory that a connection takes besides what waits in its buffers, that an
+#: upstream takes, and that its selection and pools do: twice what was measured, with 10
+#: servers each.  What these are is not counted as hooks'.
+_CHANNEL = 8 << 10
+_UPSTREAM = 8 << 10
+_SELECTION = 16 << 10
 #: Seconds between two looks whether a draining plane is empty.
 _DRAIN_LOOK = 0.05
 #: Seconds that a draining plane leaves open connections without a request: what their
@@ -62,6 +78,61 @@ _DRAIN_GRACE = 0.25
 _log = Logger("slardar.dataplane")
 
 
+class _Waiting:
+    """A selection that waits for the first lookups of its servers' names."""
+
+    def __init__(self, selection: Selection) -> None:
+        self.selection = selection
+        #: One known server is enough.
+        self.is_due = False
+        #: Fires when it is in use, or not wanted any more.
+        self.over: defer.Deferred[None] = defer.Deferred()
+        #: The requests that wait for it, with their channels.
+        self.held: list[tuple[ChannelBase, Step]] = []
+
+
+class _Held(Step):
+    """A request that has waited for its upstream begins."""
+
+    def __init__(
+        self,
+        plane: Entry,
+        upstream: str,
+        downstream: Any,
+        request: Request,
+        channel: ChannelBase,
+        hooked: HookedRequest | None,
+    ) -> None:
+        self._plane = plane
+        self._upstream = upstream
+        self._downstream = downstream
+        self._request = request
+        self._channel = channel
+        self._hooked = hooked
+
+    def look(self) -> None:
+        """Hooks have seen it."""
+
+    def go_on(self) -> None:
+        downstream, request = self._downstream, self._request
+        if downstream.waits_for(request):
+            exchange = self._plane.begin_named(
+                self._upstream, downstream, request, self._channel, self._hooked
+            )
+            if exchange is not None:
+                downstream.begun(exchange)
+
+
+class HookMemory(NamedTuple):
+    """How much the hooks of a worker may hold, who is told, and whether the kernel is to
+    see to it (see :class:`slardar.hooks.memory.MemoryWatch`)."""
+
+    limits: Limits
+    suspended: Callable[[int, str], None]
+    grown: Callable[[], None]
+    has_wall: bool = False
+
+
 @implementer(IPlane)
 class DataPlane(Entry):
     """Serves requests in this process.
@@ -69,6 +140,7 @@ class DataPlane(Entry):
     ``make_balancer(mode)`` gives the factory of a balancer by its name (normally
     ``slardar.plugins.balancer_factory``).  ``on_health(upstream, peer)`` is called when
     requests have put a server out of service or brought it back; it must not block.
+    ``hook_memory`` is for a worker.
     """
 
     def __init__(
@@ -80,13 +152,27 @@ class DataPlane(Entry):
         resolver: Resolver | None = None,
         on_health: Callable[[str, Peer], None] | None = None,
         make_runner: Callable[[Hooks], Runner] | None = None,
+        hook_memory: HookMemory | None = None,
     ) -> None:
         self._reactor = reactor
-        self._on_health = on_health
+        self._refusals = RefusalLog(reactor.callLater)
+        #: Where nobody else is told of servers' health, this process says it.
+        self._health_log = HealthLog(reactor.seconds) if on_health is None else None
+        self._on_health = self._log_health if on_health is None else on_health
         self._hook_settings = settings.hooks
         self._make_runner = make_runner
         #: What runs hooks, once there have been any; ``hooks`` is it while there are some.
         self._runner: Runner | None = None
+        #: Looks at code; ``None`` where hooks run in engines of somebody's own.
+        self._checker = Checker(reactor, settings.hooks) if make_runner is None else None
+        self._hook_memory = hook_memory
+        #: What hooks hold, once there have been any.
+        self._memory: MemoryWatch | None = None
+        self._memory_looks = LoopingCall(self._look_at_memory)
+        self._memory_looks.clock = reactor
+        #: Bytes in the buffers of connections, at the last look; and the most that the
+        #: engines of hooks have had within limits of their own.
+        self._buffered = self._engines_held = 0
         self._began = reactor.seconds()
         self._live = live
         self._make_balancer = make_balancer
@@ -94,6 +180,7 @@ class DataPlane(Entry):
         super().__init__(self._poller.clock)
         self._resolver = resolver or Resolver(reactor)
         self.max_reply_head = _MAX_REPLY_HEAD
+        self.hook_body = settings.hooks.body
         #: Clients that there are descriptors for; known when the plane starts.
         self._room = sys.maxsize
         #: When idle connections may be given up again, in monotonic seconds.
@@ -101,7 +188,7 @@ class DataPlane(Entry):
         self._set_limits(settings)
         self._snapshot = Snapshot.build(0, {}, (), None)
         #: Those that wait for the first lookup of a server's name.
-        self._waiting: dict[str, Selection] = {}
+        self._waiting: dict[str, _Waiting] = {}
         self._pools: dict[str, dict[tuple[str, int], Pool]] = {}
         self._listeners: list[Listener] = []
         #: What was opened here, or handed over.
@@ -176,6 +263,8 @@ class DataPlane(Entry):
 
     async def _stop(self) -> None:
         self.draining = True
+        if self._checker is not None:
+            self._checker.stop()
         # A unix socket's path goes first; then the sockets, at once behind the last
         # client that they had for us.
         opened, self.opened = self.opened, []
@@ -204,6 +293,11 @@ class DataPlane(Entry):
             await _later(self._reactor, _DRAIN_LOOK)
         self._resolver.stop()
         self._poller.stop()
+        self._refusals.flush()
+        if self._memory_looks.running:
+            self._memory_looks.stop()
+        if self._memory is not None:
+            self._memory.close()
 
     def _dismiss_idle(self) -> None:
         """Let go of the clients that have nothing under way and nothing on its way."""
@@ -221,9 +315,8 @@ class DataPlane(Entry):
         nobody is sent away, and nobody is accepted until enough have left.
         """
         self._set_limits(settings)
-        for selections in (self.selections, self._waiting):
-            for selection in selections.values():
-                _set_timeouts(selection, self._defaults)
+        for selection in (*self.selections.values(), *self._waiting_selections()):
+            _set_timeouts(selection, self._defaults)
         self._look_whether_full()
         return defer.succeed(None)
 
@@ -235,20 +328,24 @@ class DataPlane(Entry):
         self.max_headers = limits.headers
         self.max_body = limits.body or sys.maxsize
         self.retry_buffer = limits.retry_buffer
+        self.max_linger = limits.linger
         self._wanted_connections = limits.connections
         self._set_room()
         self.client_header_timeout = float(timeouts.client_header)
         self.client_body_timeout = float(timeouts.client_body)
         self.keepalive_timeout = float(timeouts.keepalive)
         self.send_timeout = float(timeouts.send)
+        self.linger_timeout = float(timeouts.linger)
         self._drain_timeout = float(timeouts.drain)
         self._defaults = Defaults(timeouts.connect, timeouts.send, timeouts.read)
 
     def apply(self, snapshot: Snapshot, changed: Collection[str]) -> defer.Deferred[Any]:
         """Serve ``snapshot`` from now on; see :class:`slardar.interfaces.IPlane`.
 
-        Names of servers are looked up before it answers (at most for the resolver's
-        timeout), so that the next request finds them.
+        Names of servers are looked up before it answers, at most for :data:`_SOON`, so
+        that the next request finds them.  What takes longer goes on behind: the servers
+        that are known serve, and where none is known requests wait for the first one, at
+        most for the resolver's timeout.
         """
         return defer.ensureDeferred(self._apply(snapshot, changed))
 
@@ -259,15 +356,18 @@ class DataPlane(Entry):
         made = []
         for name in changed:
             upstream = new.get(name)
-            if upstream is not None and (name in self.selections or _has_names(upstream)):
+            if upstream is not None and (
+                name in self.selections or name in self._waiting or _has_names(upstream)
+            ):
                 made.append(self._make(upstream))
         before, self._snapshot = self._snapshot, snapshot
-        self.has_routes = bool(snapshot.routes)
+        self.has_routes = not snapshot.host_is_name
         if snapshot.hooks is not before.hooks:
             self._take_hooks(snapshot.hooks)
         for name in changed:
             self._forget(name, old.get(name), new.get(name))
-        await defer.gatherResults([self._install(selection) for selection in made])
+        waiting = [self._install(selection) for selection in made]
+        await self._wait_for_names([one for one in waiting if one is not None])
         return {"workers": {"worker-0": snapshot.version}}
 
     def peers(self, upstream: str) -> Mapping[str, ServerLive]:
@@ -326,12 +426,14 @@ class DataPlane(Entry):
         about = live.server(upstream, host, port)
         if down_for > 0:
             changed = shared.note_out(about, known, now, down_for, others, message)
+            if self._health_log is not None:
+                self._health_log.know(upstream, host, port)
         else:
             changed = shared.note_back(about)
         if changed:
-            for selections in (self.selections, self._waiting):
-                if upstream in selections:
-                    selections[upstream].refresh()
+            for selection in (self.selections.get(upstream), *self._waiting_selections(upstream)):
+                if selection is not None:
+                    selection.refresh()
 
     def known_health(self) -> Iterator[tuple[str, str, int, float, str]]:
         """The servers that requests have put out of service: the upstream's name, host
@@ -348,42 +450,123 @@ class DataPlane(Entry):
             upstream, self._live, make_balancer, self._defaults, self.clock, self._on_health
         )
 
-    def _install(self, selection: Selection) -> defer.Deferred[None]:
+    def _install(self, selection: Selection) -> _Waiting | None:
         """Give the servers of a selection their pools, and use it.
 
-        One that waits for names to be looked up leaves its predecessor in service as
-        long, so that no request meets a server without an address.
+        One that waits for names to be looked up, which is answered, leaves its
+        predecessor in service as long, and at most until :meth:`_wait_for_names` is over.
         """
         name, upstream = selection.name, selection.upstream
         pools = self._pools.setdefault(name, {})
-        lookups = []
+        # Several levels may have the same server, and not drain it in all of them.
+        up = {(peer.host, peer.port) for peer in selection.peers if peer.config.state == "up"}
         for peer in selection.peers:
             key = (peer.host, peer.port)
             pool = pools.get(key)
             if pool is None:
                 pool = pools[key] = Pool(self._poller, peer.host, peer.port, upstream.keepalive)
                 if not pool.addresses:
-                    lookups.append(self._resolver.follow(peer.host, pool.set_addresses))
+                    lookup = self._resolver.follow(peer.host, pool.set_addresses)
+                    pool.pending = not lookup.called
+                    lookup.addCallback(self._looked_up, name, pool)
             peer.pool = pool
             # Draining: requests under way finish, no connection is kept.
-            pool.set_limit(upstream.keepalive if peer.config.state == "up" else 0)
-        lookups = [lookup for lookup in lookups if not lookup.called]
-        if not lookups:
+            pool.set_limit(upstream.keepalive if key in up else 0)
+        if not any(peer.pool.pending for peer in selection.peers):
             self._use(selection)
-            return defer.succeed(None)
-        self._waiting[name] = selection
+            return None
+        before = self._waiting.get(name)
+        waiting = self._waiting[name] = _Waiting(selection)
+        self.has_waiting = True
+        if before is not None:
+            # Overtaken: who waited for it waits for this one.
+            waiting.held = before.held
+            before.over.callback(None)
+        return waiting
 
-        def looked_up(_: Any) -> None:
-            # Unless a later change has overtaken this one.
-            if self._waiting.get(name) is selection:
-                self._use(selection)
+    def _looked_up(self, _: Any, name: str, pool: Pool) -> None:
+        """The first lookup of a server's name has ended, or was given up."""
+        pool.pending = False
+        waiting, selection = self._waiting.get(name), self.selections.get(name)
+        if waiting is not None:
+            self._use_if_known(waiting)
+        elif selection is not None:
+            selection.refresh()
 
-        return defer.gatherResults(lookups).addCallback(looked_up)
+    def _use_if_known(self, waiting: _Waiting) -> None:
+        """Use a selection whose names are looked up; once a change has waited for them as
+        long as it does, one known server is enough."""
+        pools = [peer.pool for peer in waiting.selection.peers]
+        are_known = not any(pool.pending for pool in pools)
+        if are_known or (waiting.is_due and any(pool.addresses for pool in pools)):
+            self._use(waiting.selection)
+
+    async def _wait_for_names(self, some: list[_Waiting]) -> None:
+        """Wait until these are in use, for a moment at most; what is not by then is used
+        as soon as one of its servers is known."""
+        if some:
+            ready: defer.Deferred[None] = defer.Deferred()
+
+            def look(_: Any = None) -> None:
+                if not ready.called and all(one.over.called for one in some):
+                    ready.callback(None)
+
+            def too_late() -> None:
+                for one in some:
+                    self._is_due(one)
+                if not ready.called:
+                    ready.callback(None)
+
+            timer = self._reactor.callLater(_SOON, too_late)
+            for one in some:
+                one.over.addCallback(look)
+            await ready
+            if timer.active():
+                timer.cancel()
+
+    def _is_due(self, waiting: _Waiting) -> None:
+        waiting.is_due = True
+        name = waiting.selection.name
+        if self._waiting.get(name) is waiting:
+            self._use_if_known(waiting)
+            if not waiting.over.called:
+                # The change is in service all the same: the former servers are not.
+                self.selections.pop(name, None)
+
+    def _waiting_selections(self, name: str = "") -> list[Selection]:
+        """Those that wait, or the one of this upstream if it does."""
+        some = self._waiting.values() if not name else [self._waiting.get(name)]
+        return [waiting.selection for waiting in some if waiting is not None]
+
+    def _no_longer_waiting(self, name: str) -> None:
+        """An upstream is in use, or gone: so who waits for it waits no more."""
+        waiting = self._waiting.pop(name, None)
+        self.has_waiting = bool(self._waiting)
+        if waiting is not None:
+            for channel, step in waiting.held:
+                self._poller.take_later(channel, step, name)
+            waiting.over.callback(None)
+
+    def hold(
+        self,
+        selection: Selection,
+        downstream: Any,
+        request: Request,
+        channel: ChannelBase | None,
+        hooked: HookedRequest | None,
+    ) -> bool:
+        """See :meth:`slardar.dataplane.entry.Entry.hold`."""
+        waiting = self._waiting.get(selection.name)
+        if channel is None or waiting is None or waiting.selection is not selection:
+            return False
+        step = _Held(self, selection.name, downstream, request, channel, hooked)
+        waiting.held.append((channel, step))
+        return True
 
     def _use(self, selection: Selection) -> None:
         name = selection.name
-        self._waiting.pop(name, None)
         self.selections[name] = selection
+        self._no_longer_waiting(name)
         self._close_pools(name, {(peer.host, peer.port) for peer in selection.peers})
 
     def first_use(self, name: str) -> Selection | None:
@@ -391,21 +574,24 @@ class DataPlane(Entry):
         upstream = self._snapshot.upstreams.get(name)
         if upstream is None:
             return None
-        selection = self._waiting.get(name)
-        if selection is None:
-            try:
-                selection = self._make(upstream)
-            except Exception:
-                _log.failure("upstream {name} cannot be served", name=name)
-                return None
-            self._install(selection)
+        waiting = self._waiting.get(name)
+        if waiting is not None:
+            return waiting.selection
+        try:
+            selection = self._make(upstream)
+        except Exception:
+            _log.failure("upstream {name} cannot be served", name=name)
+            return None
+        waiting = self._install(selection)
+        if waiting is not None:
+            self._is_due(waiting)
         return selection
 
     def _forget(self, name: str, old: Upstream | None, new: Upstream | None) -> None:
         """Drop what is known of servers that an upstream no longer has."""
         if new is None:
             self.selections.pop(name, None)
-            self._waiting.pop(name, None)
+            self._no_longer_waiting(name)
             self._close_pools(name, ())
             self._pools.pop(name, None)
         if old is not None:
@@ -413,6 +599,8 @@ class DataPlane(Entry):
             if new is not None:
                 gone -= {(server.host, server.port) for server in new.servers}
             self._live.forget(name, gone)
+            if self._health_log is not None:
+                self._health_log.forget(name, gone)
 
     def _close_pools(self, name: str, kept: Collection[tuple[str, int]]) -> None:
         pools = self._pools.get(name, {})
@@ -431,24 +619,118 @@ class DataPlane(Entry):
                 self._runner = self._make_runner(self._hook_settings)
             else:
                 self._runner = Runner(self._hook_settings, self._reactor.seconds)
+            self._runner.route = self._route_name
         return self._runner
+
+    def _route_name(self, host: str, path: str) -> str | None:
+        """The name of the upstream that routes and Host lead to."""
+        return self._snapshot.route(host, path)
 
     def _take_hooks(self, hooks: Mapping[HookKey, Hook]) -> None:
         """Run these from now on."""
         if self._runner is None and not hooks:
             return
         runner = self.runner()
+        if self._memory is None:
+            self._watch_memory(runner)
         self.hooks = runner if runner.load(hooks) else None
+
+    def _watch_memory(self, runner: Runner) -> None:
+        """What the process has now is no hook's; from now on it is looked at."""
+        known = self._hook_memory
+        self._sum_buffers()
+        if known is None:
+            # Somebody else's process, or one that cannot be done without.
+            memory = MemoryWatch(limits_of(1), self._expected_memory, runner.suspend)
+        else:
+            memory = MemoryWatch(
+                known.limits,
+                self._expected_memory,
+                runner.suspend,
+                known.suspended,
+                known.grown,
+                known.has_wall,
+            )
+        self._memory = memory
+        runner.watch(memory)
+        self._poller.out_of_memory = memory.ran_out
+        self._memory_looks.start(LOOK)
+
+    def _look_at_memory(self) -> None:
+        assert self._memory is not None
+        try:
+            self._sum_buffers()
+            self._memory.look()
+        except MemoryError:
+            self._memory.ran_out()
+
+    def _sum_buffers(self) -> None:
+        self._buffered = self._poller.buffered()
+
+    def _expected_memory(self) -> int:
+        """Bytes that connections, requests and the configuration account for, and those
+        that Lua has a limit of its own for."""
+        if self._runner is not None:
+            # What an engine lets go, it keeps for the next script.
+            self._engines_held = max(self._engines_held, self._runner.held)
+        return (
+            self._engines_held
+            + self._buffered
+            + len(self._poller) * _CHANNEL
+            + self.exchanges * self.retry_buffer
+            + self.bodies.held
+            + len(self._snapshot.upstreams) * _UPSTREAM
+            + len(self.selections) * _SELECTION
+        )
 
     def check_hook(
         self, language: str, name: str, code: str, modules: Mapping[str, str] | None
     ) -> defer.Deferred[tuple[str, ...]]:
         """Whether code is fit to be a hook; see :class:`slardar.interfaces.IPlane`."""
-        return defer.maybeDeferred(lambda: self.runner().check(language, name, code, modules))
+        if self._checker is None:
+            return defer.maybeDeferred(self._check_here, language, name, code, modules)
+        known = None if modules is None else dict(modules)
+        return defer.ensureDeferred(self._check_hook(Item(language, name, code, known)))
 
-    def suspend_hook(self, mark: int) -> None:
+    async def _check_hook(self, item: Item) -> tuple[str, ...]:
+        assert self._checker is not None
+        # What runs no hooks here would not run this one.
+        self.runner().engine(item.language)
+        try:
+            return await self._checker.check_one(item)
+        except NoCheckError as error:
+            if self.draining:
+                raise NotReadyError(str(error)) from None
+            _log.warn("code is looked at by the process that serves: {error}", error=error)
+        return self._check_here(item.language, item.name, item.code, item.modules)
+
+    def _check_here(
+        self, language: str, name: str, code: str, modules: Mapping[str, str] | None
+    ) -> tuple[str, ...]:
+        return self.runner().check(language, name, code, modules)
+
+    def check_stored(self, hooks: Mapping[HookKey, Hook]) -> defer.Deferred[None]:
+        """Leave out those that cannot be loaded; see :class:`slardar.interfaces.IPlane`."""
+        return defer.ensureDeferred(self._check_stored(hooks))
+
+    async def _check_stored(self, hooks: Mapping[HookKey, Hook]) -> None:
+        if self._checker is None:
+            return
+        try:
+            self.refuse_hooks(await self._checker.find_dangerous(hooks))
+        except NoCheckError as error:
+            _log.warn("the hooks of the store are loaded unseen: {error}", error=error)
+
+    def suspend_hook(self, mark: int, reason: str = "") -> None:
         """Do not run this version of a hook any more, nor load it if it is not yet."""
-        self.runner().suspend(mark)
+        self.runner().suspend(mark, reason)
+        if reason and self._memory is not None:
+            self._memory.collect()
+
+    def refuse_hooks(self, reasons: Mapping[int, str]) -> None:
+        """Do not load the versions that have these marks, for these reasons."""
+        if reasons:
+            self.runner().refuse(reasons)
 
     def hook_reports(self) -> Iterator[HookReport | ShadowReport]:
         """The counters of every script there is."""
@@ -501,6 +783,18 @@ class DataPlane(Entry):
                 listener.pause()
             else:
                 listener.resume()
+
+    # Failures.
+
+    def note_refusal(self, status: int, reason: str, upstream: str, server: str) -> None:
+        """A request got 502, 503 or 504."""
+        self._refusals.note(status, reason, upstream, server)
+
+    def _log_health(self, upstream: str, peer: Peer) -> None:
+        """Requests put a server out of service, or brought it back."""
+        if self._health_log is not None:
+            down_for = max(0.0, peer.live.down_until - self.clock.now)
+            self._health_log.took(upstream, peer.host, peer.port, down_for, peer.live.msg)
 
     # Descriptors.
 

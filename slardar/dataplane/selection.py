@@ -18,7 +18,7 @@ from slardar.balancers.base import Balancer, Outcome
 from slardar.health import rules
 from slardar.http1.parser import Request
 from slardar.http1.sides import Clock, SelectionBase
-from slardar.model.live import Live, Peer
+from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.server import Level, Upstream
 
 __all__ = ["Defaults", "Selection"]
@@ -40,12 +40,23 @@ class Defaults:
 class _Level:
     """The servers of one level, its balancer, and which are in service."""
 
-    __slots__ = ("available", "balancer", "limited", "members", "name", "peers", "recheck", "tries")
+    __slots__ = (
+        "available",
+        "balancer",
+        "limited",
+        "lives",
+        "members",
+        "name",
+        "peers",
+        "recheck",
+        "tries",
+    )
 
     def __init__(self, level: Level, peers: list[Peer], balancer: Any) -> None:
         self.name = level.name
         self.peers = peers
         self.members = frozenset(peers)
+        self.lives = frozenset([peer.live for peer in peers])
         self.balancer = balancer
         self.tries = level.tries or len(peers)
         self.available: Sequence[Peer] = ()
@@ -58,7 +69,7 @@ class _Level:
         recheck = math.inf
         available = []
         for peer in self.peers:
-            if rules.is_available(peer.live, peer.config, now):
+            if _is_available(peer, now):
                 available.append(peer)
             elif peer.live.down_until > now:
                 recheck = min(recheck, peer.live.down_until)
@@ -93,14 +104,21 @@ class Selection(SelectionBase):
         self._clock = clock
         self._on_health = on_health
         self._levels: list[_Level] = []
-        for level in upstream.levels:
-            peers = [
-                Peer(server, live.server(upstream.name, server.host, server.port))
-                for server in level.servers
-            ]
+        seen: set[ServerLive] = set()
+        for index, level in enumerate(upstream.levels):
+            peers = []
+            for server in level.servers:
+                known = live.server(upstream.name, server.host, server.port)
+                turn = known
+                if known in seen:
+                    label = level.name or str(index)
+                    turn = live.turn(upstream.name, server.host, server.port, label)
+                seen.add(known)
+                peers.append(Peer(server, known, turn))
             balancer = make_balancer(peers, upstream.mode_opts)
             self._levels.append(_Level(level, peers, balancer))
-        self.tries = upstream.tries or max(1, sum(len(level.peers) for level in self._levels))
+        # A server that several levels have is asked once.
+        self.tries = upstream.tries or max(1, len(seen))
         self.try_timeout = upstream.try_timeout
         self.connect_timeout = _either(upstream.connect_timeout, defaults.connect)
         self.send_timeout = _either(upstream.send_timeout, defaults.send)
@@ -174,6 +192,7 @@ class Selection(SelectionBase):
                 peer
                 for peer in level.peers
                 if peer.live.down_until < math.inf
+                and not (peer.pool and peer.pool.pending)
                 and rules.is_available(peer.live, peer.config, peer.live.down_until)
                 and not (peer.config.max_conns and peer.live.active >= peer.config.max_conns)
             ]
@@ -194,13 +213,14 @@ class Selection(SelectionBase):
         return chosen or self._levels
 
     def _left(self, level: _Level, peers: Sequence[Peer], tried: list[Peer]) -> Sequence[Peer]:
-        seen = set(tried)
-        if tried and len(seen & level.members) >= level.tries:
+        # Not the peers: another level may have the same server.
+        seen = {peer.live for peer in tried}
+        if tried and len(seen & level.lives) >= level.tries:
             return ()
         return [
             peer
             for peer in peers
-            if peer not in seen
+            if peer.live not in seen
             and not (peer.config.max_conns and peer.live.active >= peer.config.max_conns)
         ]
 
@@ -219,10 +239,10 @@ class Selection(SelectionBase):
         live.failures += 1
         # A server that is not protected may be put out even if it is the last one.
         others = not self.upstream.protected or any(
-            rules.is_available(other.live, other.config, now)
+            _is_available(other, now)
             for level in self._levels
             for other in level.peers
-            if other is not peer
+            if other.live is not live
         )
         if rules.note_failure(live, peer.config, now, others, message):
             self._health_changed(peer)
@@ -262,6 +282,12 @@ class Selection(SelectionBase):
                 except Exception:
                     _log.failure("the balancer of upstream {name} failed", name=self.name)
                 return
+
+
+def _is_available(peer: Peer, now: float) -> bool:
+    """Whether the server may be given a request, and has been looked up."""
+    pool = peer.pool
+    return rules.is_available(peer.live, peer.config, now) and not (pool and pool.pending)
 
 
 def _either(value: float | None, default: float) -> float:

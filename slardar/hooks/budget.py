@@ -19,21 +19,27 @@ from __future__ import annotations
 import atexit
 import signal
 from collections.abc import Callable
-from time import thread_time
+from sys import exc_info
+from time import monotonic
 from types import FrameType
 from typing import Any, Final, TypeVar
 
 from slardar.errors import ConfigError
+from slardar.hooks.cputime import CpuClock
 
-__all__ = ["MAX_MEMORY", "Budget", "OutOfBudget", "OutOfMemory", "charge", "check"]
+__all__ = ["MAX_MEMORY", "NOTICED", "Budget", "OutOfBudget", "OutOfMemory", "charge", "check"]
 
 #: Bytes that the large values made in one call may have together, freed ones included.
 #: Small ones are bounded by the time that it takes to make them.
 MAX_MEMORY: Final = 32 << 20
 
-#: Ticks in one budget.  The first one in a call starts its clock, so a call is stopped
-#: after one budget at the earliest and one and two fifths at the latest, plus what the
-#: kernel's own clock adds (4 ms at 250 Hz).
+#: Whether the memory of the process is to be looked at after the call under way
+#: (:mod:`slardar.hooks.memory`): a tick has come, or it has made much.
+NOTICED: Final = [False]
+_MUCH: Final = 1 << 20
+
+#: Ticks in one budget: a call is stopped after one budget at the earliest and one and a
+#: fifth at the latest, plus what the kernel's own clock adds (4 ms at 250 Hz).
 _TICKS: Final = 5
 
 #: The name that the globals of a hook's code carry.
@@ -77,20 +83,21 @@ class OutOfMemory(OutOfBudget):
 class _Call:
     """What is known of the one call under way; calls are never nested."""
 
-    __slots__ = ("began", "over", "running", "seconds", "used")
+    __slots__ = ("over", "running", "seconds", "stale", "used")
 
     def __init__(self) -> None:
         self.running = False
         #: What it has used up, once it has; it is about to end.
         self.over: type[OutOfBudget] | None = None
-        #: CPU time of the thread at its first tick, 0.0 before.
-        self.began = 0.0
         self.seconds = 0.0
         #: Bytes of large values.
         self.used = 0
+        #: From when on the CPU's clock is to be read again.
+        self.stale = 0.0
 
 
 _call: Final = _Call()
+_clock: Final = CpuClock()
 #: The budgets of those that have started and not stopped.
 _in_use: Final[list[float]] = []
 
@@ -101,6 +108,8 @@ def charge(size: int) -> None:
     if used > MAX_MEMORY and _call.running:
         _call.over = OutOfMemory
         raise OutOfMemory
+    if used > _MUCH:
+        NOTICED[0] = True
     _call.used = used
 
 
@@ -115,12 +124,10 @@ def check() -> None:
 
 
 def _tick(signum: int, frame: FrameType | None) -> None:
+    NOTICED[0] = True
     if not _call.running:
         return
-    now = thread_time()
-    if _call.began == 0.0:
-        _call.began = now
-    elif now - _call.began >= _call.seconds:
+    if _clock.used() >= _call.seconds:
         if _call.over is None:
             _call.over = OutOfBudget
         if _may_raise(frame):
@@ -187,8 +194,11 @@ class Budget:
         this call.
         """
         call = _call
+        began = monotonic()
+        if began >= call.stale:
+            call.stale = _clock.read(began)
         call.seconds = self.seconds
-        call.began = 0.0
+        _clock.began = began
         call.used = 0
         call.over = None
         call.running = True
@@ -196,13 +206,18 @@ class Budget:
             return function(*arguments)
         finally:
             call.running = False
+            if monotonic() - began >= call.seconds:
+                _check_end()
 
     def run_with(self, function: Callable[..., _Result], argument: Any) -> _Result:
         """The same, faster, with one argument."""
         # A copy, for a call in between, or arguments that are packed, cost as much as it.
         call = _call
+        began = monotonic()
+        if began >= call.stale:
+            call.stale = _clock.read(began)
         call.seconds = self.seconds
-        call.began = 0.0
+        _clock.began = began
         call.used = 0
         call.over = None
         call.running = True
@@ -210,11 +225,26 @@ class Budget:
             return function(argument)
         finally:
             call.running = False
+            if monotonic() - began >= call.seconds:
+                _check_end()
 
 
 #: The frames of these are where the exception ends.
 _RUN: Final = Budget.run.__code__
 _RUN_WITH: Final = Budget.run_with.__code__
+
+
+def _check_end() -> None:
+    """At the end of a call that took long by the wall.  Raises OutOfBudget if it was long
+    by the CPU too, whether it has returned or raised something else."""
+    error = exc_info()[1]
+    if isinstance(error, OutOfBudget):
+        return
+    if _call.over is None and _clock.used() >= _call.seconds:
+        _call.over = OutOfBudget
+    if _call.over is not None:
+        # Where that was raised is where the time was used.
+        raise _call.over().with_traceback(getattr(error, "__traceback__", None)) from None
 
 
 def _set_timer() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from slardar.hooks.objects import Answer, HookRequest, HookResponse
+from slardar.http1.bodies import SeenBody
 from slardar.http1.parser import CHUNKED, Reply, Request, normal_host
 from slardar.http1.replies import NO_REPLY, error_reply, phrase, status_line
 
@@ -16,46 +17,52 @@ __all__ = ["apply_reply", "apply_request", "make_reply", "seen_reply", "seen_req
 
 
 def seen_request(
-    request: Request, context: dict[str, Any] | None, upstream: str | None = None
+    request: Request,
+    context: dict[str, Any] | None,
+    upstream: str | None = None,
+    body: SeenBody | None = None,
+    route: Any = None,
 ) -> HookRequest:
-    """What hooks see of ``request``; ``context`` is theirs for as long as it lasts, and
-    ``upstream`` what those before have chosen."""
+    """What hooks see of ``request``; ``context`` is theirs for as long as it lasts,
+    ``upstream`` what those before have chosen, ``body`` what was waited for, and
+    ``route(host, path)`` the upstream without a hook's choice."""
     seen = HookRequest(
         request.verb,
         request.target,
         request.lines,
-        _own_of(request),
+        _own_of(request, body),
         request.authority,
         request.address,
         "http" if request.scheme == b"http" else request.scheme.decode("ascii"),
         request.minor,
         context,
+        request.head,
+        route,
     )
     if upstream is not None or request.hash_key is not None or request.cluster_key is not None:
         seen.begin_with(upstream, request.hash_key, request.cluster_key)
+    if request.length:
+        seen.take_body(body)
     return seen
 
 
-def _own_of(request: Request) -> dict[str, bytes] | None:
-    """The headers that the proxy writes itself; ``None`` if there is but Host, or none."""
+def _own_of(request: Request, body: SeenBody | None) -> dict[str, bytes] | None:
+    """The headers that a hook may write and the proxy writes then; ``None`` if there is but
+    Host, or none.  A body that is here has a length, also where it came in chunks."""
+    has_length = body is not None and body.data is not None and request.length != CHUNKED
     if (
-        request.length == 0
+        not has_length
         and request.forwarded_for is None
         and request.forwarded_proto is None
         and request.forwarded_host is None
         and request.request_id is None
-        and request.upgrade is None
-        and not request.expects
     ):
         return None
     own: dict[str, bytes] = {}
     if request.authority:
         own["host"] = request.authority
-    length = request.length
-    if length == CHUNKED:
-        own["transfer-encoding"] = b"chunked"
-    elif length:
-        own["content-length"] = b"%d" % length
+    if has_length:
+        own["content-length"] = b"%d" % request.length
     if request.forwarded_for is not None:
         own["x-forwarded-for"] = request.forwarded_for
     if request.forwarded_proto is not None:
@@ -64,10 +71,6 @@ def _own_of(request: Request) -> dict[str, bytes] | None:
         own["x-forwarded-host"] = request.forwarded_host
     if request.request_id is not None:
         own["x-request-id"] = request.request_id
-    if request.expects:
-        own["expect"] = b"100-continue"
-    if request.upgrade is not None:
-        own["upgrade"] = request.upgrade
     return own
 
 
@@ -88,6 +91,10 @@ def apply_request(seen: HookRequest, request: Request) -> None:
             request.hash_key = seen.hash_key
         if "cluster_key" in written:
             request.cluster_key = seen.cluster_key
+        if "body" in written:
+            request.length = len(seen.body)
+            # The client's own body is not waited for any more.
+            request.expects = False
 
 
 def _apply_own(own: dict[str, bytes], request: Request) -> None:
@@ -127,15 +134,15 @@ def make_reply(answer: Answer, accept: str | None) -> tuple[Reply, bytes]:
     return reply, body
 
 
-def seen_reply(reply: Reply) -> HookResponse:
-    """What hooks see of a server's reply."""
+def seen_reply(reply: Reply, error: str | None = None) -> HookResponse:
+    """What hooks see of a server's reply, or of one of ours and why that was made."""
     own: dict[str, bytes] = {}
     if reply.declared >= 0:
         own["content-length"] = b"%d" % reply.declared
     elif reply.length == CHUNKED:
         own["transfer-encoding"] = b"chunked"
     # The hooks before may have changed the status, which the line has, see below.
-    return HookResponse(int(reply.lines[0][9:12]), reply.lines, own)
+    return HookResponse(int(reply.lines[0][9:12]), reply.lines, own, reply.head, error)
 
 
 def apply_reply(seen: HookResponse, reply: Reply) -> None:

@@ -37,6 +37,11 @@ class Engine:
         self.settings = settings
         self.log = log
 
+    @property
+    def held(self) -> int:
+        """Bytes that its scripts hold within a limit of the engine's own."""
+        return 0
+
     def check(self, name: str, code: str) -> frozenset[str]:
         """Whether ``code`` may be loaded as ``name``; runs nothing of it.
 

@@ -1,7 +1,9 @@
 """The errors that a hook may exit with: upyun/slardar's ``errno`` table.
 
-``request.exit(errno.HTTP_FORBIDDEN)`` in Python, ``slardar.exit(errno.HTTP_FORBIDDEN)``
-in Lua: the client gets the status, ``X-Error-Code`` and a JSON body with both.
+``request.exit(errno.EXIT_TRY_CODE)`` in Python, ``slardar.exit(errno.EXIT_TRY_CODE)``
+in Lua: the client gets the status, ``X-Error-Code`` and a JSON body with both.  In Lua a
+code that is a plain status, as that of ``errno.HTTP_FORBIDDEN``, is a plain error, as it
+was in upyun/slardar.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["ERRNOS", "Errno", "make_errno"]
+__all__ = ["ERRNOS", "UNKNOWN", "Errno", "errno_of", "make_errno"]
 
 
 class Errno:
@@ -61,4 +63,19 @@ ERRNOS: Final[Mapping[str, Errno]] = {
     "HTTP_MEDIA_TYPE_ERR": Errno(415, "media type error"),
     "HTTP_TOO_MANY_REQS": Errno(429, "too many requests"),
     "HTTP_SERVICE_UNAVAILABLE": Errno(503, "service unavailable"),
+    "EXIT_TRY_CODE": Errno(40099999, "exit try code"),
+    "UNKNOWN_ERR": Errno(50300000, "unknown error"),
 }
+
+#: What stands for every error that is not in the table.
+UNKNOWN: Final = ERRNOS["UNKNOWN_ERR"]
+
+_BY_CODE: Final[dict[int, Errno]] = {error.code: error for error in ERRNOS.values()}
+
+
+def errno_of(code: object) -> Errno | None:
+    """The error of the table that has this code, an integer or its digits, or ``None``."""
+    # The exact types: a value of a hook's own may take for ever to hash.
+    if type(code) is str and len(code) <= 15 and code.isascii() and code.isdigit():
+        code = int(code)
+    return _BY_CODE.get(code) if type(code) is int else None

@@ -5,8 +5,8 @@ checked when it is written: a name is a token, a value has no control character 
 the tab (RFC 9110 5.5), so that nothing a hook does can begin another line on the wire.
 Texts are ISO-8859-1, in which every byte of a header is one character.
 
-Headers that belong to one connection, or say how the body is framed, can be read and
-not written; to remove one has no effect.
+Headers that belong to one connection, or say how the body is framed, can be read as they
+were sent, and not written; to remove one has no effect.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from slardar.http1.headers import REPLY_SPECIAL, REQUEST_SPECIAL
 from slardar.http1.parser import BadMessage, normal_host
 
 __all__ = ["Headers", "check_name", "check_value"]
@@ -25,6 +26,9 @@ _MAX_SIZE: Final = 65536
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+#: What may be one of the headers that are not written.  Spellings with "_" are dropped for
+#: the server's sake alone, as nginx drops them.
+_FIXED: Final = frozenset(name for name in REQUEST_SPECIAL | REPLY_SPECIAL if b"_" not in name)
 #: Not looked up for each value, where this is compiled.
 _is_ascii: Final = str.isascii
 _is_printable: Final = str.isprintable
@@ -87,14 +91,17 @@ class Headers:
     as they are (``b"Name: value"``).  It is read and never changed; with the first thing
     that is written it is copied.  ``special`` has the names of all others, in lower case,
     and whether they may be written; ``own`` has the values of those that there are, where
-    ``None`` stands for ``host`` alone, or for none at all if that is empty.
+    ``None`` stands for ``host`` alone, or for none at all if that is empty.  ``sent`` is
+    the whole head as it was sent, for those that may not be written.
     """
 
     __slots__ = (
+        "_fixed",
         "_head",
         "_host",
         "_known_size",
         "_own",
+        "_sent",
         "_shared",
         "_special",
         "changed",
@@ -107,8 +114,13 @@ class Headers:
         own: dict[str, bytes] | None,
         special: dict[str, bool],
         host: bytes = b"",
+        sent: bytes = b"",
     ) -> None:
         self._head = head
+        self._sent = sent
+        #: What was sent of those that may not be written: names as they were, in lower case,
+        #: and values.  ``None`` until somebody asks.
+        self._fixed: list[tuple[str, str, bytes]] | None = None
         #: The head is the proxy's, or is by now.
         self._shared = True
         self._own = own
@@ -146,6 +158,26 @@ class Headers:
             own = self._own = {"host": self._host} if self._host else {}
         return own
 
+    @property
+    def fixed(self) -> list[tuple[str, str, bytes]]:
+        """What was sent of the headers that may not be written: names as they were sent and
+        in lower case, and values."""
+        fixed = self._fixed
+        if fixed is None:
+            # Made only now: few hooks ask for one of them.
+            fixed = self._fixed = []
+            own = self.own
+            for line in self._sent[:-4].split(b"\r\n")[1:]:
+                colon = line.find(b":")
+                name = line[:colon]
+                if name.lower() not in _FIXED:
+                    continue
+                text = name.decode("ascii")
+                key = text.lower()
+                if self._special.get(key) is False and key not in own:
+                    fixed.append((text, key, line[colon + 1 :].strip(b" \t")))
+        return fixed
+
     def has_room(self, lines: int, size: int) -> bool:
         """Whether so many lines, with so many bytes of names and values together, may
         certainly be set."""
@@ -159,8 +191,8 @@ class Headers:
         """The first value, or ``default``."""
         key, wanted, start = check_name(name)
         if key in self._special:
-            value = self.own.get(key)
-            return default if value is None else value.decode("latin-1")
+            values = self._special_values(key)
+            return values[0].decode("latin-1") if values else default
         place = self._find(wanted, 1)
         if place < 0:
             return default
@@ -171,16 +203,26 @@ class Headers:
         """Every value, in order."""
         key, wanted, start = check_name(name)
         if key in self._special:
-            own = self.own.get(key)
-            return [] if own is None else [own.decode("latin-1")]
+            return [value.decode("latin-1") for value in self._special_values(key)]
         return [
             self._head[index][len(start) - 1 :].strip(b" \t").decode("latin-1")
             for index in self._places(wanted)
         ]
 
+    def _special_values(self, key: str) -> list[bytes]:
+        """The values of a header that does not pass as it is."""
+        own = self.own.get(key)
+        if own is not None:
+            return [own]
+        if self._special[key]:
+            return []
+        return [value for _, known, value in self.fixed if known == key]
+
     def items(self) -> list[tuple[str, str]]:
         """Names as they were sent and values, a pair for each line."""
         pairs = [(name.title(), value.decode("latin-1")) for name, value in self.own.items()]
+        for text, _, value in self.fixed:
+            pairs.append((text, value.decode("latin-1")))
         for line in self._head[1:]:
             name, _, value = line.partition(b":")
             pairs.append((name.decode("latin-1"), value.strip(b" \t").decode("latin-1")))

@@ -10,7 +10,7 @@ from slardar.hooks.shadow import Comparison
 from slardar.hooks.stats import CallStats
 from slardar.model.hook import Code, Hook
 
-__all__ = ["Loaded", "Stage", "mark_of", "module_versions", "used_modules"]
+__all__ = ["Loaded", "Pressure", "Stage", "mark_of", "module_versions", "used_modules"]
 
 #: A hundred requests are spread over versions in steps of this many, so that ten in a
 #: row already have about their share; it has no divisor in common with 100.
@@ -20,6 +20,16 @@ _STEP = 61
 def mark_of(path: str, code: Code) -> int:
     """A number that tells one posting of a hook's code from all others; never 0."""
     return crc32(f"{path} {code.version} {code.time}".encode()) or 1
+
+
+class Pressure:
+    """What the request path asks of the memory (:mod:`slardar.hooks.memory`)."""
+
+    __slots__ = ("is_high",)
+
+    def __init__(self) -> None:
+        #: Much is in use, so it is noted which hook adds what.
+        self.is_high = False
 
 
 class Loaded:

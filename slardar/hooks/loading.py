@@ -11,6 +11,7 @@ from slardar.errors import ConfigError
 from slardar.hooks.engine import Engine, Log, ScriptError
 from slardar.hooks.engines import MakeEngine
 from slardar.hooks.loaded import Loaded, Stage, mark_of, module_versions, used_modules
+from slardar.hooks.memory import MemoryWatch
 from slardar.hooks.notices import Checked, refusals, warnings_of
 from slardar.hooks.script import Script
 from slardar.hooks.suspensions import Suspensions, modules_in_service
@@ -29,7 +30,7 @@ _MAX_NAME = 255
 class Loader:
     """Versions of scripts, each loaded once.
 
-    ``mark`` holds the number of the version that is being loaded; ``log`` takes what
+    ``mark`` holds the number of the version that is being loaded, and counts; ``log`` takes what
     hooks have to say.
     """
 
@@ -46,6 +47,8 @@ class Loader:
         self._mark = mark
         self._make_engine = make_engine
         self._log = log
+        #: Knows what hooks hold, where somebody asks.
+        self.memory: MemoryWatch | None = None
         self._engines: dict[str, Engine] = {}
         #: By path, version and time.
         self._loaded: dict[tuple[str, str, float], Loaded] = {}
@@ -75,6 +78,8 @@ class Loader:
                 if stage.versions():
                     stages[hook.path] = stage
         self.stages = stages
+        if self.memory is not None:
+            self.memory.keep(set(self._loaded.values()))
 
     def _stage(self, hook: Hook, find: Callable[[Code | None], Loaded | None]) -> Stage:
         stage = Stage(hook, hook.on_error or self._settings.on_error)
@@ -121,8 +126,14 @@ class Loader:
             # Not even loaded: a worker may have met its end in that.
             found = Loaded(hook.path, code, None, "", used)
             found.suspended = True
+            found.error = self._suspensions.reasons.get(mark, "")
             return found
+        if mark in self._suspensions.refused:
+            return Loaded(hook.path, code, None, self._suspensions.refused[mark], used)
         sources = {name: module.code for name, module in modules.items()}
+        self._mark[1] = (self._mark[1] + 1) & 0xFFFFFFFF
+        memory = self.memory
+        before = 0 if memory is None else memory.used()
         self._mark[0] = mark
         try:
             script = self.engine(hook.language).load(hook.name, code.code, sources)
@@ -138,19 +149,36 @@ class Loader:
             _log.error("{path} is not in service: {error}", path=hook.path, error=error)
         else:
             used |= module_versions(script.requires, modules)
-        return Loaded(hook.path, code, script, error, used)
+        found = Loaded(hook.path, code, script, error, used)
+        if memory is not None:
+            memory.note(found, memory.used() - before)
+        return found
 
-    def suspend(self, mark: int) -> None:
-        """Do not run a version any more, nor load it if it is not yet."""
+    def suspend(self, mark: int, reason: str = "") -> None:
+        """Do not run a version any more, nor load it if it is not yet.
+
+        ``reason`` is shown, where there is more to say than that it failed too often: it
+        holds too much, which is let go.
+        """
         self._suspensions.marks.add(mark)
+        if reason:
+            self._suspensions.reasons[mark] = reason
         for loaded in self._loaded.values():
             if loaded.mark == mark and not loaded.suspended:
                 loaded.suspended = True
+                loaded.error = reason
+                if reason and loaded.script is not None:
+                    loaded.script.take_back()
                 _log.error(
-                    "{path} (version {version}) is suspended until it is activated again",
+                    "{path} (version {version}) is suspended until it is activated again{why}",
                     path=loaded.path,
                     version=loaded.code.version,
+                    why=f": {reason}" if reason else "",
                 )
+
+    def refuse(self, reasons: Mapping[int, str]) -> None:
+        """Do not load these versions, which have the marks that are named, and why."""
+        self._suspensions.refused.update(reasons)
 
     def engine(self, language: str) -> Engine:
         """The engine of a language, made when it is first asked for."""
@@ -159,6 +187,11 @@ class Loader:
             engine = self._make_engine(language, self._settings, {}, self._log)
             self._engines[language] = engine
         return engine
+
+    @property
+    def held(self) -> int:
+        """Bytes that scripts hold within limits of their engines."""
+        return sum(engine.held for engine in self._engines.values())
 
     def check(
         self, language: str, name: str, code: str, modules: Mapping[str, str] | None

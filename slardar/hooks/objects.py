@@ -19,20 +19,30 @@ from urllib.parse import quote, unquote_plus, urlencode
 
 from slardar.hooks.errno import Errno
 from slardar.hooks.headers import Headers
+from slardar.http1.bodies import SeenBody
 from slardar.http1.headers import REPLY_SPECIAL, REQUEST_SPECIAL
 from slardar.http1.parser import BadMessage, normal_host, parse_request
 
 __all__ = [
+    "BODY_IS_LARGE",
+    "BODY_IS_UNKNOWN",
     "READABLE",
     "WRITABLE",
     "Answer",
+    "BodyTooLarge",
     "HookRequest",
     "HookResponse",
     "Query",
 ]
 
-#: Characters of a body that a hook may answer with, of a key, and of a target; a query
-#: that is written by its fields may have as many besides the path.
+#: What there is of a request's body: all of it, or nothing; less, since it has more than
+#: ``hooks.body``; or nobody has waited for it.
+_BODY_IS_HERE: Final = 0
+BODY_IS_LARGE: Final = 1
+BODY_IS_UNKNOWN: Final = 2
+
+#: Characters of a body that a hook may answer with or give a request, of a key, and of a
+#: target; a query that is written by its fields may have as many besides the path.
 _MAX_BODY: Final = 1 << 20
 _MAX_KEY: Final = 1024
 _MAX_TARGET: Final = 8192
@@ -56,6 +66,10 @@ _OF_REPLY: Final = dict.fromkeys([name.decode("ascii") for name in REPLY_SPECIAL
 _METHODS: Final = {
     method.encode("ascii"): method for method in ("GET", "POST", "HEAD", "PUT", "DELETE")
 }
+
+
+class BodyTooLarge(BaseException):
+    """A hook has read a body that is too large for hooks; no hook can name or catch it."""
 
 
 class Answer:
@@ -90,13 +104,14 @@ class Answer:
 class HookRequest:
     """A request on its way in.
 
-    ``verb``, ``target`` and ``host`` are the parsed head's; for ``head`` and ``own`` see
-    :class:`slardar.hooks.headers.Headers`.  A text is made of the bytes when a hook looks
-    at them, and not for each request.
+    ``verb``, ``target`` and ``host`` are the parsed head's; for ``head``, ``own`` and
+    ``sent`` see :class:`slardar.hooks.headers.Headers`.  A text is made of the bytes when a
+    hook looks at them, and not for each request.
     """
 
     __slots__ = (
         "_address",
+        "_body",
         "_cluster_key",
         "_context",
         "_hash_key",
@@ -106,9 +121,12 @@ class HookRequest:
         "_own",
         "_query",
         "_raw_target",
+        "_route",
+        "_sent",
         "_target",
         "_upstream",
         "answer",
+        "body_state",
         "minor",
         "scheme",
         "verb",
@@ -126,7 +144,10 @@ class HookRequest:
         scheme: str = "http",
         minor: int = 1,
         context: dict[str, Any] | None = None,
+        sent: bytes = b"",
+        route: Any = None,
     ) -> None:
+        self._sent = sent
         #: The method as bytes.
         self.verb = verb
         self._raw_target = target
@@ -141,9 +162,14 @@ class HookRequest:
         self._cluster_key: str | tuple[str, ...] | None = None
         self._address = address
         self._context = context
+        #: ``route(host, path)`` is the name of the upstream that these lead to, or ``None``.
+        self._route = route
         self.scheme = scheme
         #: The minor version of HTTP/1 that the client speaks.
         self.minor = minor
+        self._body = b""
+        #: Whether ``_body`` is the body, see :data:`BODY_IS_LARGE`.
+        self.body_state = _BODY_IS_HERE
         #: What the client gets, if a hook has decided that.
         self.answer: Answer | None = None
         #: The names of what was written, apart from headers and query.
@@ -157,6 +183,19 @@ class HookRequest:
     ) -> None:
         """What the hooks before this one have chosen."""
         self._upstream, self._hash_key, self._cluster_key = upstream, hash_key, cluster_key
+
+    def take_body(self, body: SeenBody | None) -> None:
+        """The request has a body, and this is known of it; ``None``: nobody has waited."""
+        if body is None:
+            self.body_state = BODY_IS_UNKNOWN
+        elif body.data is None:
+            self.body_state = BODY_IS_LARGE
+        else:
+            self._body = body.data
+
+    def went_to(self, upstream: str | None) -> None:
+        """This is the upstream that the request has gone to."""
+        self._upstream = upstream
 
     def detach(self) -> None:
         """Be as it is now, whatever becomes of the proxy's head."""
@@ -181,6 +220,40 @@ class HookRequest:
     def client(self) -> str:
         """The client's address, without port."""
         return self._address.decode("ascii")
+
+    # What the client sent, whatever hooks have made of it.
+
+    @property
+    def sent_head(self) -> str:
+        """The whole head, up to and with its empty line."""
+        if self._sent:
+            return self._sent.decode("latin-1")
+        # One that was made without a head.
+        fields = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
+        return f"{self.method} {self.uri} HTTP/1.{self.minor}\r\n{fields}\r\n"
+
+    @property
+    def sent_line(self) -> str:
+        """The request line, without its end."""
+        sent = self._sent
+        if sent:
+            return sent[: sent.find(b"\r\n")].decode("latin-1")
+        return self.sent_head.partition("\r\n")[0]
+
+    @property
+    def sent_uri(self) -> str:
+        """Path and query; also where the client has sent a whole URL."""
+        target = self.sent_line.split(" ")[1]
+        if target[0] == "/" or "://" not in target:
+            return target
+        # As the parser takes it, RFC 9112 3.2.1: an empty path is "/".
+        rest = target.partition("://")[2]
+        for place, letter in enumerate(rest):
+            if letter == "/":
+                return rest[place:]
+            if letter == "?":
+                return "/" + rest[place:]
+        return "/"
 
     # What it asks for.
 
@@ -273,7 +346,7 @@ class HookRequest:
     def headers(self) -> Headers:
         """The headers; see :class:`slardar.hooks.headers.Headers`."""
         if self._headers is None:
-            self._headers = Headers(self._head, self._own, _OF_REQUEST, self._host)
+            self._headers = Headers(self._head, self._own, _OF_REQUEST, self._host, self._sent)
         return self._headers
 
     @property
@@ -288,9 +361,50 @@ class HookRequest:
         return found
 
     @property
+    def body(self) -> bytes:
+        """The body.  Raises BodyTooLarge, which ends the hook."""
+        if self.body_state == BODY_IS_LARGE:
+            raise BodyTooLarge
+        if self.body_state == BODY_IS_UNKNOWN:
+            raise ValueError("body: nobody has waited for it")
+        return self._body
+
+    @body.setter
+    def body(self, value: Any) -> None:
+        if _is_text(value):
+            value = value.encode()
+        if type(value) is not bytes or len(value) > _MAX_BODY:
+            raise ValueError(f"body: expected bytes or text of at most {_MAX_BODY} bytes")
+        self._body = value
+        self.body_state = _BODY_IS_HERE
+        own = self.headers.own
+        own.pop("transfer-encoding", None)
+        own["content-length"] = b"%d" % len(value)
+        self.written += ("body",)
+
+    @property
+    def known_body(self) -> bytes | None:
+        """The body, or ``None`` if it is too large for hooks or nobody has waited for it."""
+        return self._body if self.body_state == _BODY_IS_HERE else None
+
+    @property
+    def body_too_large(self) -> bool:
+        """Whether the request has more of a body than ``hooks.body``."""
+        return self.body_state == BODY_IS_LARGE
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the request has one, read or not, of any size."""
+        return self.body_state != _BODY_IS_HERE or len(self._body) > 0
+
+    @property
     def upstream(self) -> str | None:
-        """The upstream a hook has chosen; ``None``: by routes and Host."""
-        return self._upstream
+        """The upstream that the request goes to as it is now, by a hook's choice or by
+        routes and Host; ``None`` if there is none."""
+        if self._upstream is not None or self._route is None:
+            return self._upstream
+        found = self._route(self.host, self.path)
+        return found if isinstance(found, str) else None
 
     @upstream.setter
     def upstream(self, value: Any) -> None:
@@ -298,6 +412,11 @@ class HookRequest:
             raise ValueError(f"upstream: expected a name or None, got {_shown(value)}")
         self._upstream = value
         self.written += ("upstream",)
+
+    @property
+    def chosen_upstream(self) -> str | None:
+        """The upstream that a hook has chosen; ``None``: by routes and Host."""
+        return self._upstream
 
     @property
     def hash_key(self) -> str | None:
@@ -375,9 +494,15 @@ class HookRequest:
         self.answer = Answer(status, None, b"", [b"Location: " + place.encode("ascii")])
 
     def exit(self, errno: Any) -> None:
-        """Answer with one of ``errno``'s errors; ``errno.OK`` lets the request go on."""
+        """Answer with one of ``errno``'s errors; ``errno.OK`` lets the request go on.
+
+        A status from 200 to 599 is that status without a code.
+        """
+        if type(errno) is int and 200 <= errno <= 599:
+            self.answer = Answer(errno, "" if errno >= 400 else None)
+            return
         if not isinstance(errno, Errno):
-            raise ValueError(f"exit: expected one of errno, got {_shown(errno)}")
+            raise ValueError(f"exit: expected one of errno or a status, got {_shown(errno)}")
         self.answer = Answer(errno.httpcode, errno.msg, code=errno.code) if errno.code else None
 
     def __repr__(self) -> str:
@@ -387,13 +512,23 @@ class HookRequest:
 class HookResponse:
     """A reply on its way out, before its first byte.
 
-    For ``head`` and ``own`` see :class:`slardar.hooks.headers.Headers`.
+    For ``head``, ``own`` and ``sent`` see :class:`slardar.hooks.headers.Headers`.
     """
 
-    __slots__ = ("_head", "_headers", "_own", "_status", "written")
+    __slots__ = ("_head", "_headers", "_own", "_sent", "_status", "error", "written")
 
-    def __init__(self, status: int, head: list[bytes], own: dict[str, bytes] | None) -> None:
+    def __init__(
+        self,
+        status: int,
+        head: list[bytes],
+        own: dict[str, bytes] | None,
+        sent: bytes = b"",
+        error: str | None = None,
+    ) -> None:
         self._status = status
+        self._sent = sent
+        #: Why slardar has made this reply; ``None`` if it is a server's.
+        self.error = error
         self._head = head
         self._own = own
         self._headers: Headers | None = None
@@ -420,7 +555,7 @@ class HookResponse:
     def headers(self) -> Headers:
         """The headers; see :class:`slardar.hooks.headers.Headers`."""
         if self._headers is None:
-            self._headers = Headers(self._head, self._own, _OF_REPLY)
+            self._headers = Headers(self._head, self._own, _OF_REPLY, b"", self._sent)
         return self._headers
 
     @property
@@ -612,6 +747,8 @@ _OF_CHANGING: Final = frozenset(("set", "add", "remove"))
 READABLE: Final[Mapping[type, frozenset[str]]] = {
     HookRequest: frozenset(
         (
+            "body",
+            "body_too_large",
             "client",
             "cluster_key",
             "context",
@@ -632,7 +769,7 @@ READABLE: Final[Mapping[type, frozenset[str]]] = {
             "uri",
         )
     ),
-    HookResponse: frozenset(("headers", "status")),
+    HookResponse: frozenset(("error", "headers", "status")),
     Headers: _OF_MAPPING | _OF_CHANGING | {"pop", "setdefault", "update"},
     Query: _OF_MAPPING | _OF_CHANGING,
     Errno: frozenset(("code", "httpcode", "msg")),
@@ -642,6 +779,7 @@ READABLE: Final[Mapping[type, frozenset[str]]] = {
 WRITABLE: Final[Mapping[type, frozenset[str]]] = {
     HookRequest: frozenset(
         (
+            "body",
             "cluster_key",
             "hash_key",
             "host",

@@ -34,7 +34,7 @@ class HookReport(Struct, array_like=True, frozen=True):
     path: Path
     mark: Mark
     state: State
-    #: Why it could not be loaded.
+    #: Why it could not be loaded, or is suspended.
     error: Text
     calls: Counter
     errors: Counter
@@ -133,6 +133,7 @@ class HookTally:
         self._shadows: dict[_Key, dict[int, ShadowReport]] = {}
         #: Versions that are suspended everywhere, whatever a process may still say.
         self.suspended: set[int] = set()
+        self.reasons: dict[int, str] = {}
         #: The counters of processes that have ended.
         self._ended: dict[_Key, CallStats] = {}
 
@@ -173,6 +174,7 @@ class HookTally:
             totals.error = totals.error or report.error
         if mark in self.suspended:
             totals.state = "suspended"
+            totals.error = totals.error or self.reasons.get(mark, "")
         return totals
 
     def shadow(self, path: str, mark: int) -> ShadowTotals:

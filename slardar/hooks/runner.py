@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from slardar.config import Hooks
 from slardar.hooks import shadow
+from slardar.hooks.budget import NOTICED
 from slardar.hooks.effects import (
     apply_reply,
     apply_request,
@@ -28,15 +29,17 @@ from slardar.hooks.effects import (
 )
 from slardar.hooks.engine import Engine
 from slardar.hooks.engines import MakeEngine, make_engine
-from slardar.hooks.loaded import Loaded, Stage
+from slardar.hooks.loaded import Loaded, Pressure, Stage
 from slardar.hooks.loading import Loader
 from slardar.hooks.logs import HookLog
+from slardar.hooks.memory import MemoryWatch
 from slardar.hooks.notices import Checked
 from slardar.hooks.objects import Answer, HookRequest, HookResponse
 from slardar.hooks.report import HookReport, ShadowReport, reports_of
 from slardar.hooks.script import HookFailure
 from slardar.hooks.stats import CallStats
 from slardar.hooks.suspensions import Suspensions
+from slardar.http1.bodies import SeenBody
 from slardar.http1.parser import Reply, Request
 from slardar.http1.sides import HookedRequest, HooksBase
 from slardar.model.hook import Hook, HookKey
@@ -47,6 +50,9 @@ _log = Logger("slardar.hooks")
 
 #: Not looked up among the module's names each time, where this is compiled.
 _now: Final = perf_counter_ns
+
+#: Calls are counted in 32 bits.
+_LARGEST: Final = 0xFFFFFFFF
 
 #: What a client is told whose request a broken hook has stopped: no more than that.
 _BROKEN = "a hook failed"
@@ -60,8 +66,9 @@ class Runner(HooksBase):
     """The hooks of one process.
 
     ``seconds()`` is a monotonic clock; ``failed(loaded)`` is told of each
-    failure of a hook.  ``mark`` holds the number of the version that is running, for who
-    watches from outside (:func:`slardar.hooks.loaded.mark_of`), and 0 while none is.
+    failure of a hook.  ``mark`` is for who watches from outside: its first item is the
+    number of the version that is running (:func:`slardar.hooks.loaded.mark_of`), and 0
+    while none is; its second one counts calls.
     """
 
     def __init__(
@@ -74,7 +81,7 @@ class Runner(HooksBase):
     ) -> None:
         self._seconds = seconds
         self._tell = failed
-        self._mark: MutableSequence[int] = [0] if mark is None else mark
+        self._mark: MutableSequence[int] = [0, 0] if mark is None else mark
         self._log = HookLog(seconds)
         self._suspensions = Suspensions()
         self._loader = Loader(hooks, self._suspensions, self._mark, engines, self._log.write)
@@ -82,8 +89,23 @@ class Runner(HooksBase):
         self._by_host: dict[str, tuple[Stage, ...]] = {}
         #: For the hosts that have no scripts of their own.
         self._others: tuple[Stage, ...] = ()
+        #: The hosts among whose scripts one may read bodies, and whether one of the others'
+        #: may.
+        self._readers: frozenset[str] = frozenset()
+        self._others_read = False
+        #: ``route(host, path)`` is the name of the upstream that these lead to, or ``None``;
+        #: the data plane sets it.
+        self.route: Any = None
+        #: Who looks at the memory, and what of that each call asks for.
+        self._memory: MemoryWatch | None = None
+        self._pressure = Pressure()
         self._sampler = shadow.Sampler()
         self._unused: Hooked | None = None
+
+    def watch(self, memory: MemoryWatch) -> None:
+        """Let ``memory`` look after calls, and keep account of them where it wants to."""
+        self._memory = self._loader.memory = memory
+        self._pressure = memory.pressure
 
     # Loading.
 
@@ -102,6 +124,10 @@ class Runner(HooksBase):
             host: general + tuple(stage for stage in stages if stage.host == host) for host in hosts
         }
         self._others = general
+        self._readers = frozenset(
+            host for host, stages in self._by_host.items() if _read_bodies(stages)
+        )
+        self._others_read = _read_bodies(general)
         return bool(stages)
 
     def engine(self, language: str) -> Engine:
@@ -114,9 +140,19 @@ class Runner(HooksBase):
         """See :meth:`slardar.hooks.loading.Loader.check`."""
         return self._loader.check(language, name, code, modules)
 
-    def suspend(self, mark: int) -> None:
-        """Do not run a version any more: it failed too often, here or elsewhere."""
-        self._loader.suspend(mark)
+    @property
+    def held(self) -> int:
+        """See :attr:`slardar.hooks.loading.Loader.held`."""
+        return self._loader.held
+
+    def suspend(self, mark: int, reason: str = "") -> None:
+        """Do not run a version any more: it failed too often, here or elsewhere, or what
+        ``reason`` says."""
+        self._loader.suspend(mark, reason)
+
+    def refuse(self, reasons: Mapping[int, str]) -> None:
+        """See :meth:`slardar.hooks.loading.Loader.refuse`."""
+        self._loader.refuse(reasons)
 
     def reports(self) -> Iterator[HookReport | ShadowReport]:
         """The counters of every script there is."""
@@ -141,11 +177,34 @@ class Runner(HooksBase):
         for stage in stages:
             if self._stage_request(stage, request, hooked):
                 break
-        if hooked.answer is None and hooked.upstream is None and not hooked.sees_reply:
+        if (
+            hooked.answer is None
+            and hooked.upstream is None
+            and hooked.new_body is None
+            and not hooked.sees_reply
+        ):
             # Nobody will ask for it, so it serves for the next request.
             hooked.context = None
             self._unused = hooked
             return None
+        return hooked
+
+    def reads_body(self, request: Request) -> bool:
+        """See :class:`slardar.http1.sides.HooksBase`."""
+        if request.host in self._by_host:
+            return request.host in self._readers
+        return self._others_read
+
+    def request_with(
+        self, request: Request, body: SeenBody | None, upstream: str | None
+    ) -> HookedRequest | None:
+        """See :class:`slardar.http1.sides.HooksBase`."""
+        hooked = Hooked(self)
+        hooked.seen_body = body
+        hooked.upstream = upstream
+        for stage in self._by_host.get(request.host, self._others):
+            if self._stage_request(stage, request, hooked):
+                break
         return hooked
 
     def _stage_request(self, stage: Stage, request: Request, hooked: Hooked) -> bool:
@@ -155,18 +214,18 @@ class Runner(HooksBase):
         if loaded is None:
             # No version is in service for it, so a shadow is compared with none.
             if context is not None:
-                untouched = seen_request(request, None, hooked.upstream)
-                self._compare(stage, request, hooked.upstream, context, untouched)
+                untouched = seen_request(request, None, hooked.upstream, hooked.seen_body)
+                self._compare(stage, request, hooked, context, untouched)
             return False
         seen = None
         while loaded is not None:
-            seen = self._see(loaded, request, hooked.context, hooked.upstream)
+            seen = self._see(loaded, request, hooked.context, hooked)
             if seen is not None:
                 break
             loaded = self._instead(stage, loaded)
         shaded = None
         if context is not None:
-            shaded = self._compare(stage, request, hooked.upstream, context, seen)
+            shaded = self._compare(stage, request, hooked, context, seen)
         if seen is None or loaded is None:
             if stage.on_error == "continue":
                 return False
@@ -175,7 +234,10 @@ class Runner(HooksBase):
             return self._answer(seen.answer, request, hooked)
         apply_request(seen, request)
         if "upstream" in seen.written:
-            hooked.upstream = seen.upstream
+            hooked.upstream = seen.chosen_upstream
+        if "body" in seen.written:
+            hooked.new_body = seen.body
+            hooked.seen_body = SeenBody(hooked.new_body)
         script = loaded.script
         if shaded is not None or (script is not None and script.on_replies):
             # All that see the reply have the same context.
@@ -192,14 +254,14 @@ class Runner(HooksBase):
         loaded: Loaded | None,
         request: Request,
         context: dict[str, Any] | None,
-        upstream: str | None,
+        hooked: Hooked,
         stats: CallStats | None = None,
     ) -> HookRequest | None:
         """Run one version for a request; ``None`` if it cannot be, or fails."""
         script = None if loaded is None else loaded.runs
         if loaded is None or script is None:
             return None
-        seen = seen_request(request, context, upstream)
+        seen = seen_request(request, context, hooked.upstream, hooked.seen_body, self.route)
         if not script.on_requests:
             return seen
         before = context.copy() if context else None
@@ -209,10 +271,14 @@ class Runner(HooksBase):
             stats = loaded.stats
             is_timed = stats.times_next
         mark = self._mark
+        mark[1] = (mark[1] + 1) & _LARGEST
         mark[0] = loaded.mark
         began = _now() if is_timed else 0
         try:
-            script.on_request(seen)
+            if self._pressure.is_high and self._memory is not None:
+                self._memory.run(loaded, script.on_request, seen)
+            else:
+                script.on_request(seen)
         except HookFailure as failure:
             self._failed(loaded, failure, stats)
         except Exception as error:
@@ -225,6 +291,8 @@ class Runner(HooksBase):
                 stats.took(_now() - began)
             else:
                 stats.ended()
+            if NOTICED[0]:
+                self._look()
         _restore(context, before)
         return None
 
@@ -253,7 +321,7 @@ class Runner(HooksBase):
         self,
         stage: Stage,
         request: Request,
-        upstream: str | None,
+        hooked: Hooked,
         context: dict[str, Any],
         seen: HookRequest | None,
     ) -> _Shaded | None:
@@ -261,7 +329,7 @@ class Runner(HooksBase):
         answers what it needs for the reply, if it is to see that."""
         loaded, comparison = stage.shadow, stage.comparison
         before = comparison.stats.nanoseconds
-        staged = self._see(loaded, request, context, upstream, comparison.stats)
+        staged = self._see(loaded, request, context, hooked, comparison.stats)
         self._sampler.took(comparison.stats.nanoseconds - before)
         what = f"{request.method} {request.host}{request.target.decode('latin-1')}"
         differs = comparison.note(
@@ -281,12 +349,14 @@ class Runner(HooksBase):
         request: HookRequest,
         seen: HookResponse | None,
         reply: Reply,
+        reason: str | None,
     ) -> None:
         """The same for a reply; nothing of what was done to it is applied yet."""
         what, loaded, staged_request, differs = shaded
         comparison = stage.comparison
         before = comparison.stats.nanoseconds
-        staged = self._see_reply(loaded, staged_request, reply, comparison.stats)
+        staged_request.went_to(request.chosen_upstream)
+        staged = self._see_reply(loaded, staged_request, reply, reason, comparison.stats)
         self._sampler.took(comparison.stats.nanoseconds - before)
         comparison.note_reply(
             what,
@@ -297,12 +367,14 @@ class Runner(HooksBase):
 
     # Replies.
 
-    def reply(self, hooked: Hooked, reply: Reply) -> tuple[Reply, bytes] | None:
-        """Show a reply to the scripts that saw its request, the last one first."""
+    def reply(self, hooked: Hooked, reply: Reply, reason: str | None) -> tuple[Reply, bytes] | None:
+        """Show a reply to the scripts that saw its request, the last one first; with the
+        ``reason`` for one of ours.  What comes out is not shown again."""
         for stage, loaded, request, shaded in reversed(hooked.scripts):
-            seen = self._see_reply(loaded, request, reply, loaded.stats)
+            request.went_to(hooked.upstream)
+            seen = self._see_reply(loaded, request, reply, reason, loaded.stats)
             if shaded is not None:
-                self._compare_reply(stage, shaded, request, seen, reply)
+                self._compare_reply(stage, shaded, request, seen, reply, reason)
             if seen is None:
                 if stage.on_error == "continue":
                     continue
@@ -313,22 +385,31 @@ class Runner(HooksBase):
         return None
 
     def _see_reply(
-        self, loaded: Loaded, request: HookRequest, reply: Reply, stats: CallStats
+        self,
+        loaded: Loaded,
+        request: HookRequest,
+        reply: Reply,
+        reason: str | None,
+        stats: CallStats,
     ) -> HookResponse | None:
         # Not ``runs``: a request ends with the version that it began with.
         script = loaded.script
         assert script is not None
-        seen = seen_reply(reply)
+        seen = seen_reply(reply, reason)
         if not script.on_replies:
             return seen
         context = request.context
         before = context.copy() if context else None
         is_timed = stats is not loaded.stats or stats.times_next
         mark = self._mark
+        mark[1] = (mark[1] + 1) & _LARGEST
         mark[0] = loaded.mark
         began = _now() if is_timed else 0
         try:
-            script.on_response(request, seen)
+            if self._pressure.is_high and self._memory is not None:
+                self._memory.run(loaded, script.on_response, request, seen)
+            else:
+                script.on_response(request, seen)
         except HookFailure as failure:
             self._failed(loaded, failure, stats)
         except Exception as error:
@@ -341,13 +422,26 @@ class Runner(HooksBase):
                 stats.took(_now() - began)
             else:
                 stats.ended()
+            if NOTICED[0]:
+                self._look()
         _restore(context, before)
         return None
+
+    def _look(self) -> None:
+        """A call of a hook has made much, or taken long."""
+        NOTICED[0] = False
+        if self._memory is not None:
+            self._memory.look()
 
     # Failures.
 
     def _broken(self, loaded: Loaded, error: Exception, stats: CallStats) -> None:
-        """The engine raised what it must not: a mistake of ours, told in full."""
+        """The engine raised what it must not: a mistake of ours, told in full, or what
+        there was no memory for, not even for saying so."""
+        if isinstance(error, MemoryError):
+            failure = HookFailure("memory", f"{loaded.path}: MemoryError")
+            self._failed(loaded, failure, stats)
+            return
         _log.failure("{path}: the engine failed", path=loaded.path)
         self._failed(loaded, HookFailure("error", f"{type(error).__name__}"), stats)
 
@@ -366,20 +460,35 @@ class Runner(HooksBase):
 class Hooked(HookedRequest):
     """One request that hooks have seen, until its reply."""
 
-    __slots__ = ("_runner", "context", "scripts")
+    __slots__ = ("_runner", "context", "scripts", "seen_body")
 
     def __init__(self, runner: Runner) -> None:
         super().__init__()
         self._runner = runner
         #: The hooks' own for this request.
         self.context: dict[str, Any] | None = None
+        #: The request's body as hooks see it, once it was waited for or a hook has made it.
+        self.seen_body: SeenBody | None = None
         #: Those that want to see the reply, with what each saw of the request, and its
         #: shadow.
         self.scripts: list[tuple[Stage, Loaded, HookRequest, _Shaded | None]] = []
 
     def reply(self, reply: Reply) -> tuple[Reply, bytes] | None:
         """See :class:`slardar.http1.sides.HookedRequest`."""
-        return self._runner.reply(self, reply)
+        return self._runner.reply(self, reply, None)
+
+    def own_reply(self, reply: Reply, reason: str) -> tuple[Reply, bytes] | None:
+        """See :class:`slardar.http1.sides.HookedRequest`."""
+        return self._runner.reply(self, reply, reason)
+
+
+def _read_bodies(stages: tuple[Stage, ...]) -> bool:
+    """Whether any version of these scripts may read the body of a request."""
+    return any(
+        loaded.script is not None and loaded.script.reads_body
+        for stage in stages
+        for loaded in stage.versions()
+    )
 
 
 def _restore(context: dict[str, Any] | None, before: dict[str, Any] | None) -> None:

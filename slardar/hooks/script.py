@@ -25,7 +25,8 @@ class HookFailure(Exception):
 class Script:
     """A hook that is loaded, with modules of its own.
 
-    ``on_requests`` and ``on_replies`` say whether it has something to do with those.
+    ``on_requests`` and ``on_replies`` say whether it has something to do with those,
+    ``reads_body`` whether it may ask for the body of a request.
     """
 
     def __init__(
@@ -33,9 +34,11 @@ class Script:
         on_requests: bool = True,
         on_replies: bool = False,
         requires: frozenset[str] = frozenset(),
+        reads_body: bool = False,
     ) -> None:
         self.on_requests = on_requests
         self.on_replies = on_replies
+        self.reads_body = reads_body
         #: The modules that it uses, by name, and those that these use.
         self.requires = requires
 
@@ -49,6 +52,11 @@ class Script:
 
     def close(self) -> None:
         """It is not called any more; a second call does nothing."""
+
+    def take_back(self) -> None:
+        """Let go all that it keeps between calls; those that are still to come, for
+        requests that it has seen, raise HookFailure."""
+        self.close()
 
     def __del__(self) -> None:
         # Requests under way hold on to the versions that they began with, and nobody is

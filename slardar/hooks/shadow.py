@@ -145,15 +145,18 @@ def request_decision(seen: HookRequest | None) -> Decision:
     answer = seen.answer
     if answer is not None:
         return _answered(answer)
-    return {
+    decision: Decision = {
         "method": seen.method,
         "uri": seen.uri,
         "host": seen.host,
-        "upstream": seen.upstream,
+        "upstream": seen.chosen_upstream,
         "hash_key": seen.hash_key,
         "cluster_key": _short(seen.cluster_key),
         "headers": _headers(seen),
     }
+    if "body" in seen.written:
+        decision["body"] = seen.body.decode("utf-8", "replace")
+    return decision
 
 
 def response_decision(request: HookRequest, seen: HookResponse | None) -> Decision:

@@ -34,6 +34,10 @@ class Suspensions:
         self.paths: dict[int, str] = {}
         #: Those that must not be run; one may be told of before its hook is.
         self.marks: set[int] = set()
+        #: Why, where that is more than that it failed too often.
+        self.reasons: dict[int, str] = {}
+        #: Those that must not even be loaded, and why: to read them breaks a limit.
+        self.refused: dict[int, str] = {}
         self._modules: dict[int, dict[str, str]] = {}
         self._failures = FailureWindow()
 
@@ -50,9 +54,13 @@ class Suspensions:
                     used = self._modules[mark] = used_modules(code, modules[hook.language])
                     if before.get(mark, used) != used:
                         self.marks.discard(mark)
+                        self.reasons.pop(mark, None)
                         self._failures.forget(mark)
         known = set(self.paths)
         self.marks &= known
+        for reasons in (self.reasons, self.refused):
+            for mark in [mark for mark in reasons if mark not in known]:
+                del reasons[mark]
         self._failures.keep(known)
 
     def failed(self, mark: int, now: float) -> bool:

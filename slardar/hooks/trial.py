@@ -18,13 +18,22 @@ from slardar.errors import ConfigError
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.loaded import Loaded
 from slardar.hooks.runner import Runner
-from slardar.http1.parser import BadMessage, Reply, Request, parse_reply, parse_request
+from slardar.http1.bodies import SeenBody
+from slardar.http1.framing import ChunkedDecoder
+from slardar.http1.parser import (
+    CHUNKED,
+    BadMessage,
+    Reply,
+    Request,
+    parse_reply,
+    parse_request,
+)
 from slardar.http1.replies import NO_REPLY
 from slardar.model.hook import Code, Hook
 
-__all__ = ["Trial", "read_reply", "read_request"]
+__all__ = ["Trial", "read_body", "read_reply", "read_request"]
 
-#: Bytes of a body that is shown; hooks do not see bodies.
+#: Bytes of a body that is shown.
 _MAX_SHOWN = 2000
 
 
@@ -58,6 +67,25 @@ def read_request(data: bytes, where: str, client: str = "127.0.0.1") -> Request:
     return request
 
 
+def read_body(data: bytes, where: str, request: Request) -> bytes:
+    """The body of the request in a file, of which the request is told how long it is.
+
+    A newline that an editor has put behind it is no part of it where the head says how
+    long it is.  Raises ConfigError for chunks that are none.
+    """
+    _, body = _head(data, where)
+    if request.length == CHUNKED:
+        decoder = ChunkedDecoder(400)
+        try:
+            body = b"".join(decoder.feed(body))
+        except BadMessage as error:
+            raise ConfigError(f"{where}: {error.message}") from None
+    else:
+        body = body[: request.length]
+    request.length = len(body)
+    return body
+
+
 def read_reply(data: bytes, where: str, request: Request) -> Reply:
     """The reply in a file.  Raises ConfigError for what would be a 502."""
     head, _ = _head(data, where)
@@ -81,7 +109,8 @@ class Trial:
         self._failures: list[str] = []
         self._lines: list[str] = []
         self._observer: Any = self._observe
-        self._runner = Runner(settings or Hooks(), time.monotonic, self._failed)
+        self._settings = settings or Hooks()
+        self._runner = Runner(self._settings, time.monotonic, self._failed)
         self._runner.check(language, name, code, modules)
         script = Hook(language, name, Code.of(code, 0.0))  # type: ignore[arg-type]
         hooks = {script.key: script}
@@ -95,15 +124,21 @@ class Trial:
     def _failed(self, loaded: Loaded) -> None:
         self._failures.append(loaded.path)
 
-    def run(self, request: Request, reply: Reply | None = None) -> dict[str, Any]:
-        """What the hook does with a request, and with the server's reply to it."""
+    def run(
+        self, request: Request, reply: Reply | None = None, body: bytes = b""
+    ) -> dict[str, Any]:
+        """What the hook does with a request and its body, and with the server's reply."""
         before = shown_request(request)
         self._failures.clear()
         self._lines.clear()
         globalLogPublisher.addObserver(self._observer)
         began = time.perf_counter_ns()
         try:
-            hooked = self._runner.request(request)
+            if self._runner.reads_body(request):
+                known = body if len(body) <= self._settings.body else None
+                hooked = self._runner.request_with(request, SeenBody(known), None)
+            else:
+                hooked = self._runner.request(request)
             outcome: dict[str, Any] = {"outcome": "continues"}
             if hooked is not None and hooked.answer is not None:
                 outcome = _answered(hooked.answer, hooked.body)
@@ -116,6 +151,8 @@ class Trial:
                     request=after,
                     changes=_changes(before, after),
                 )
+                if hooked is not None and hooked.new_body is not None:
+                    outcome["body"] = hooked.new_body[:_MAX_SHOWN].decode("utf-8", "replace")
                 if reply is not None:
                     outcome.update(self._reply(hooked, reply))
         finally:

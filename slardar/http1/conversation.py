@@ -23,11 +23,12 @@ from typing import Any, Final
 
 import httptools
 
+from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
 from slardar.http1.exchange import Exchange
-from slardar.http1.framing import ChunkedDecoder, last_chunk
+from slardar.http1.framing import ChunkedDecoder, are_tiny, last_chunk
 from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request, parse_request
 from slardar.http1.replies import NO_REPLY, error_reply
-from slardar.http1.sides import ChannelBase, ChannelProtocol, PlaneBase
+from slardar.http1.sides import ChannelBase, ChannelProtocol, HookedRequest, PlaneBase, Step
 from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import interim_head
 
@@ -45,11 +46,16 @@ _CLOSED: Final = 5
 _SMALL: Final = 8192
 #: Bytes of pipelined requests read ahead before the client has to wait.
 _READ_AHEAD: Final = 16384
-#: How long, in seconds, and for how many bytes the rest of a refused request is
-#: read and dropped, so that the reply is not lost to a reset (RFC 9112 9.6;
-#: nginx's lingering_close waits up to 5 s for the next byte).
-_LINGER_SECONDS: Final = 2.0
-_LINGER_BYTES: Final = 1 << 20
+#: Pipelined requests answered one after the other before others get their turn: a read
+#: may hold a thousand of them.
+_AT_ONCE: Final = 16
+#: How many times ``timeouts.linger`` may pass in all while the rest of a request is read
+#: over, and how many bytes of it buy a second more: whoever sends at a modem's speed is
+#: no attack.  (nginx: lingering_timeout 5 s, lingering_time 30 s.)
+_LINGER_TIMES: Final = 6.0
+_LINGER_RATE: Final = 8192.0
+#: The same for a plane that is about to stop: seconds between two pieces.
+_LINGER_DRAINING: Final = 2.0
 #: A client that has closed its side and is gone for good is noticed after about
 #: this many seconds, doubled with each look.
 _PROBE_SECONDS: Final = 1
@@ -62,6 +68,7 @@ class Conversation(ChannelProtocol):
 
     __slots__ = (
         "_ahead",
+        "_awaited",
         "_begun",
         "_body",
         "_body_size",
@@ -69,17 +76,20 @@ class Conversation(ChannelProtocol):
         "_busy",
         "_checker",
         "_chunking",
+        "_early",
         "_eof",
         "_exchange",
         "_head_only",
         "_held",
         "_host",
         "_keep_alive",
+        "_linger_ends",
         "_lingered",
         "_replied",
         "_request",
         "_silent",
         "_state",
+        "_waiting",
         "channel",
         "client",
     )
@@ -97,8 +107,15 @@ class Conversation(ChannelProtocol):
         #: Bytes of body still to come, or the decoder of a chunked one.
         self._body: int | ChunkedDecoder = 0
         self._body_size = 0
+        #: Where the body is gathered for hooks, before the request begins.
+        self._waiting: WaitingBody | None = None
+        #: What was gathered, until the exchange is there; and the trailers behind it, if
+        #: that is all of the body.
+        self._early: tuple[bytes, list[bytes] | None] | None = None
         #: The client is paused because the origin takes no more of the body.
         self._held = False
+        #: The client waits until a server asks it for the body.
+        self._awaited = False
         #: Set while _heads runs, so that a reply made at once does not re-enter it.
         self._busy = False
         #: llhttp's view of a head that arrives in pieces, to refuse it early.
@@ -113,7 +130,9 @@ class Conversation(ChannelProtocol):
         self._begun = 0
         self._chunking = False
         self._silent = False
+        #: Bytes that were read over, and until when that may go on.
         self._lingered = 0
+        self._linger_ends = 0.0
 
     def __repr__(self) -> str:
         return f"<Conversation {self.client!r} state={self._state}>"
@@ -137,7 +156,12 @@ class Conversation(ChannelProtocol):
             exchange, self._exchange = self._exchange, None
             if exchange is not None:
                 exchange.cancel()
-            self.channel.close()
+            self._stop_waiting()
+            if self._begun:
+                # The beginning of a reply must not be taken for one.
+                self.channel.abort()
+            else:
+                self.channel.close()
             self._host.closed(self)
 
     # From the channel.
@@ -149,17 +173,15 @@ class Conversation(ChannelProtocol):
             self._heads(data)
         elif state == _HEAD:
             self._heads(self._buffer + data, data)
-        elif state == _BODY:
+        elif state == _BODY and (self._exchange is not None or self._waiting is not None):
             self._body_arrived(data)
-        elif state == _WAIT:
+        elif state in (_WAIT, _BODY):
             self._buffer += data
             if len(self._buffer) >= _READ_AHEAD:
                 self._ahead = True
                 channel.pause()
         else:
-            self._lingered += len(data)
-            if self._lingered > _LINGER_BYTES:
-                self.close()
+            self._read_over(len(data))
 
     def ended(self, channel: ChannelBase) -> None:
         """The client will send no more; it may still read (RFC 9112 9.6)."""
@@ -168,7 +190,9 @@ class Conversation(ChannelProtocol):
         if state == _HEAD:
             self._refuse(400, "the connection ended within the head of a request")
         elif state == _BODY:
-            self._give_up(400, "the connection ended within the body of the request")
+            # Where neither is there yet, the whole body may be in the buffer.
+            if self._exchange is not None or self._waiting is not None:
+                self._give_up(400, "the connection ended within the body of the request")
         elif state == _WAIT:
             # Half-closed, or gone?  Both look the same until something is written: the
             # kernel of a client that has left answers keep-alive probes for a minute,
@@ -193,7 +217,9 @@ class Conversation(ChannelProtocol):
 
     def late(self, channel: ChannelBase) -> None:
         """The deadline of the state we are in has passed."""
-        if channel.congested or self._state in (_IDLE, _LINGER):
+        if self._state == _IDLE:
+            self._leave()
+        elif channel.congested or self._state == _LINGER:
             self.close()
         elif self._state == _HEAD:
             self._refuse(408, "the request did not arrive in time")
@@ -207,8 +233,13 @@ class Conversation(ChannelProtocol):
 
     def _look_whether_gone(self) -> None:
         """Send the next byte that every reply begins with to a client that has ended its
-        side: if it is gone the connection is lost by that, and else nothing is."""
-        begun = self._begun
+        side: if it is gone the connection is lost by that, and else nothing is.
+
+        Not where a hook may still decide that there is no reply at all.
+        """
+        begun, exchange = self._begun, self._exchange
+        if exchange is None or exchange.hooked is not None:
+            return
         if begun < len(_BEGINNING):
             self.channel.write(_BEGINNING[begun : begun + 1])
             self._begun = begun + 1
@@ -225,12 +256,25 @@ class Conversation(ChannelProtocol):
         elif state == _HEAD:
             channel.deadline = host.clock.now + host.client_header_timeout
         elif state == _BODY:
-            channel.deadline = 0.0 if self._held else host.clock.now + host.client_body_timeout
+            channel.deadline = (
+                0.0 if self._held or self._awaited else host.clock.now + host.client_body_timeout
+            )
         elif state == _LINGER:
             # Its time begins when our side has ended; until then it is a slow reader.
-            channel.deadline = host.clock.now + (
-                host.send_timeout if channel.unsent else _LINGER_SECONDS
-            )
+            if channel.unsent:
+                channel.deadline = host.clock.now + host.send_timeout
+            else:
+                self._set_linger_deadline(host.clock.now)
+
+    def _set_linger_deadline(self, now: float) -> None:
+        seconds = self._host.linger_timeout
+        if not self._linger_ends:
+            self._linger_ends = now + _LINGER_TIMES * seconds
+        if self._host.draining:
+            seconds = min(seconds, _LINGER_DRAINING)
+        self.channel.deadline = min(
+            now + seconds, self._linger_ends + self._lingered / _LINGER_RATE
+        )
 
     # Heads.
 
@@ -238,6 +282,7 @@ class Conversation(ChannelProtocol):
         """Begin the requests in ``data`` until one has to be waited for."""
         self._busy = True
         host = self._host
+        answered = 0
         while True:
             end = data.find(b"\r\n\r\n")
             if end < 4 or data[0] <= 13:
@@ -261,6 +306,11 @@ class Conversation(ChannelProtocol):
             self._buffer = data[end + 4 :]
             self._begin(request)
             if self._state != _IDLE or not self._buffer:
+                break
+            answered += 1
+            if answered >= _AT_ONCE and self.channel.put_off(_GoOn(self), request.host):
+                # As if the last one were not answered yet.
+                self._state = _WAIT
                 break
             data, self._buffer, fresh = self._buffer, b"", None
         self._busy = False
@@ -331,64 +381,164 @@ class Conversation(ChannelProtocol):
         self._state = _BODY
         self._body = ChunkedDecoder(400) if length == CHUNKED else length
         self._body_size = 0
-        self._held = False
+        self._held = self._awaited = False
         if length > host.max_body:
             self.refuse(413, "the body of the request is too large")
             return
         self.channel.deadline = host.clock.now + host.client_body_timeout
-        exchange = self._exchange = host.begin(self, request)
-        if exchange is not None:
-            exchange.start()
-        if self._state == _BODY:
+        waiting = host.wait_for_body(self, request)
+        if waiting is None:
+            # Where hooks see the request later, what comes of the body waits in the buffer.
+            exchange = host.begin(self, request, self.channel)
+            if exchange is not None:
+                self._start(exchange)
+        elif waiting.is_large:
+            self._begin_with(request, SeenBody(None))
+        else:
+            self._waiting = waiting
+            if request.expects and not self._buffer:
+                # The client waits too, and no server is chosen that could tell it to go on.
+                request.expects = False
+                self.channel.write(CONTINUE)
+        if self._state == _BODY and (self._exchange is not None or self._waiting is not None):
             data, self._buffer = self._buffer, b""
             if data:
                 self._body_arrived(data)
 
     def waits_for(self, request: Request) -> bool:
         """From the host: whether this request's exchange is still wanted."""
-        return self._state == _WAIT and self._request is request
+        return self._request is request and self._exchange is None and self._state in (_WAIT, _BODY)
 
     def begun(self, exchange: Exchange) -> None:
         """From the host: the exchange that it made later."""
+        self._start(exchange)
+        if self._state == _BODY:
+            data, self._buffer = self._buffer, b""
+            if self._ahead:
+                self._ahead = False
+                if not self._held:
+                    self.channel.resume()
+            if data:
+                self._body_arrived(data)
+            if self._eof:
+                self._ended_before()
+
+    def _start(self, exchange: Exchange) -> None:
+        """Start the exchange, with what has come of the body while hooks waited for it."""
         self._exchange = exchange
-        exchange.start()
+        if self._state == _BODY and exchange.request.expects:
+            # It is the server's turn to say something, whose time the exchange keeps.
+            self._awaited = True
+            self.channel.deadline = 0.0
+        early = self._early
+        if early is None:
+            exchange.start()
+            return
+        self._early = None
+        content, trailers = early
+        if trailers is None:
+            exchange.start()
+            if self._exchange is exchange and not exchange.body_ended:
+                exchange.body(content)
+        else:
+            if not exchange.body_ended:
+                exchange.give_body(content, trailers)
+            exchange.start()
+
+    def go_on(self) -> None:
+        """Begin the requests that have come, as many were answered at once."""
+        if self._state == _WAIT and self._request is None:
+            self._reply_finished()
 
     # The request's body.
 
     def _body_arrived(self, data: bytes) -> None:
-        exchange, body = self._exchange, self._body
-        assert exchange is not None
+        request, body = self._request, self._body
+        self._awaited = False
         self.channel.deadline = self._host.clock.now + self._host.client_body_timeout
         if isinstance(body, int):
             if len(data) > body:
                 data, self._buffer = data[:body], data[body:]
             self._body = body = body - len(data)
-            exchange.body(data)
+            self._content(data)
             if not body and self._state == _BODY:
-                self._body_done(exchange, [])
+                self._body_done([])
             return
         try:
             pieces = body.feed(data)
         except BadMessage as error:
             self._give_up(error.status, error.message)
             return
+        self.channel.bulk = are_tiny(pieces, len(data))
         content = b"".join(pieces)
         self._body_size += len(content)
         if self._body_size > self._host.max_body:
             self._give_up(413, "the body of the request is too large")
             return
         if content:
-            exchange.body(content)
-        if body.done and self._state == _BODY:
+            self._content(content)
+        # A hook may have answered, and a next request have begun.
+        if body.done and self._state == _BODY and self._request is request:
             self._buffer = body.rest
-            self._body_done(exchange, body.trailers)
+            self._body_done(body.trailers)
 
-    def _body_done(self, exchange: Exchange, trailers: list[bytes]) -> None:
+    def _content(self, data: bytes) -> None:
+        """Hand on some of the body; not where a hook has put another one in its place."""
+        waiting, request = self._waiting, self._request
+        if waiting is not None and request is not None:
+            waiting.add(data)
+            if not waiting.is_large:
+                return
+            # Hooks do not get so much: the request begins with what has come.
+            request.expects = False
+            self._early = (self._stop_waiting(), None)
+            self._begin_with(request, SeenBody(None))
+            return
+        exchange = self._exchange
+        if exchange is not None and not exchange.body_ended:
+            exchange.body(data)
+
+    def _body_done(self, trailers: list[bytes]) -> None:
         self._state = _WAIT
         self._body = 0
+        self.channel.bulk = False
         self.channel.resume()
         self._set_deadline()
-        exchange.body_end(trailers)
+        exchange, request = self._exchange, self._request
+        if self._waiting is not None and request is not None:
+            self._begin_whole(request, self._stop_waiting(), trailers)
+        elif self._early is not None:
+            # Hooks have not seen the request yet.
+            self._early = (self._early[0], trailers)
+        elif exchange is not None and not exchange.body_ended:
+            exchange.body_end(trailers)
+
+    # A body that hooks may read.
+
+    def _begin_with(self, request: Request, body: SeenBody) -> None:
+        """Begin a request whose body hooks may read, as far as it is in ``body``."""
+        exchange = self._host.begin_with(self, request, body, self.channel)
+        if exchange is not None:
+            self._start(exchange)
+
+    def _begin_whole(self, request: Request, data: bytes, trailers: list[bytes]) -> None:
+        """Begin a request whose body is here."""
+        request.expects = False
+        if not trailers:
+            # A length is more than chunks: some servers know only the one.
+            request.length = len(data)
+        self._early = (data, trailers)
+        self._begin_with(request, SeenBody(data))
+
+    def _stop_waiting(self) -> bytes:
+        """What has come of a body that was gathered."""
+        waiting, self._waiting = self._waiting, None
+        return b"" if waiting is None else waiting.end()
+
+    def give_up_body(self) -> None:
+        """There is no room any more: others wait, too, and this is the slowest."""
+        self._waiting = None
+        self._give_up(503, "the body of the request came too slowly")
 
     def pause_body(self) -> None:
         """From the exchange: the origin takes no more for now."""
@@ -400,9 +550,11 @@ class Conversation(ChannelProtocol):
     def resume_body(self) -> None:
         """From the exchange: the origin takes more."""
         if self._state == _BODY:
-            self._held = False
+            # Also one that was paused because it had sent too far ahead.
             self.channel.resume()
-            self._set_deadline()
+            if self._held:
+                self._held = False
+                self._set_deadline()
 
     # The reply, from the exchange.
 
@@ -431,6 +583,9 @@ class Conversation(ChannelProtocol):
         else:
             # HTTP/1.0 knows no chunks: the end of the connection is the end.
             self._keep_alive = False
+        if status == 426 and reply.upgrade is not None:
+            # RFC 9110 15.5.22, 7.8: it says to what, and that this is the connection's.
+            lines.append(b"Connection: Upgrade\r\nUpgrade: " + reply.upgrade)
         # RFC 9112 9.3: silence means the opposite in 1.0 and 1.1.
         if not self._keep_alive:
             lines.append(b"Connection: close")
@@ -504,6 +659,9 @@ class Conversation(ChannelProtocol):
         if self._request is not None and self._request.minor:
             self.channel.write(interim_head(reply)[self._begun :])
             self._begun = 0
+            if self._awaited and reply.status == 100:
+                self._awaited = False
+                self._set_deadline()
 
     def switch(self, reply: Reply, origin: Any, data: bytes) -> None:
         """Become a tunnel."""
@@ -525,24 +683,37 @@ class Conversation(ChannelProtocol):
         if self._eof:
             tunnel.ended(channel)
 
-    def refuse(self, status: int, message: str) -> None:
+    def refuse(self, status: int, message: str, hooked: HookedRequest | None = None) -> None:
         """No reply came from a server: make one."""
-        self._exchange = None
+        exchange, self._exchange = self._exchange, None
+        self._early = None
         request = self._request
         assert request is not None
-        self._host.refused(status)
-        reply, body = error_reply(status, message, request.get_header("accept"))
-        self.start_reply(reply, body, True)
+        reply, body = self._host.own_reply(request, status, message, exchange, hooked)
+        if reply.status == NO_REPLY:
+            # A hook has seen it, and wants none.
+            self._reply_nothing()
+        else:
+            self.start_reply(reply, body, True)
 
     def answer(self, reply: Reply, body: bytes) -> None:
         """A hook has made the reply; with the status 444 there is none."""
         self._exchange = None
+        self._early = None
         if reply.status == NO_REPLY:
-            self._leave()
+            self._reply_nothing()
             return
         if self._state == _BODY:
             self._skip_body()
         self.start_reply(reply, body, True)
+
+    def _reply_nothing(self) -> None:
+        """A hook wants no reply: the connection closes."""
+        if self._begun or (self._state == _BODY and not self.channel.unsent):
+            # Nothing is on its way that reading over the body would save.
+            self.close()
+        else:
+            self._leave()
 
     def _skip_body(self) -> None:
         """Read over a body that nobody wants, if it is all here: the connection goes on."""
@@ -573,9 +744,9 @@ class Conversation(ChannelProtocol):
 
     def _give_up(self, status: int, message: str) -> None:
         """The rest of the body will not come: end the request, and the connection."""
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.cancel()
+        if self._exchange is not None:
+            self._exchange.cancel()
+        self._stop_waiting()
         if self._replied:
             self.break_reply()
         else:
@@ -587,7 +758,7 @@ class Conversation(ChannelProtocol):
         self._exchange = None
         if not self._keep_alive:
             if self._state == _WAIT and not self._buffer and not self._host.draining:
-                # The client asked for the end, so there is nothing to read over.
+                # The client asked for the end, so it has nothing more to say, usually.
                 self._leave()
             else:
                 self._end_connection()
@@ -617,10 +788,16 @@ class Conversation(ChannelProtocol):
             self.ended(self.channel)
 
     def _leave(self) -> None:
-        """Nothing is left to read: close as soon as everything is written."""
-        self._state = _CLOSED
-        self.channel.close_when_flushed()
-        self._host.closed(self)
+        """Close as soon as everything is written and nothing is lost by it."""
+        channel = self.channel
+        self._state = _LINGER
+        channel.close_when_flushed()
+        if channel.closed:
+            self._state = _CLOSED
+            self._host.closed(self)
+        else:
+            channel.resume()
+            self._set_deadline()
 
     def _end_connection(self) -> None:
         """Say goodbye in order: our side ends, theirs is read over for a while."""
@@ -632,8 +809,37 @@ class Conversation(ChannelProtocol):
             return
         self._state = _LINGER
         channel.finish_writing()
+        # What comes is not kept, so it needs no buffer of its own.
+        channel.eager = True
         channel.resume()
         self._set_deadline()
+
+    def _read_over(self, size: int) -> None:
+        """More came that nobody wants; the reply is lost if it is not read."""
+        channel = self.channel
+        self._lingered += size
+        if self._lingered > self._host.max_linger:
+            if channel.unsent:
+                channel.pause()
+            else:
+                self.close()
+        elif not channel.unsent:
+            self._set_linger_deadline(self._host.clock.now)
+
+
+class _GoOn(Step):
+    """A client that has sent many requests at once gets its next turn."""
+
+    __slots__ = ("_conversation",)
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+
+    def look(self) -> None:
+        """Nothing is to be seen before."""
+
+    def go_on(self) -> None:
+        self._conversation.go_on()
 
 
 class _Nothing:

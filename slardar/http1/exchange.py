@@ -22,8 +22,8 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol
 
-from slardar.http1.framing import ChunkedDecoder, chunk, last_chunk
-from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request, parse_reply
+from slardar.http1.framing import ChunkedDecoder, are_tiny, chunk, last_chunk
+from slardar.http1.parser import CHUNKED, BadMessage, Reply, ReplyCheck, Request, parse_reply
 from slardar.http1.retry import CONNECT, ERROR, IDEMPOTENT, STATUS, TIMEOUT, may_retry
 from slardar.http1.sides import (
     ChannelBase,
@@ -38,7 +38,7 @@ from slardar.model.live import Peer
 
 __all__ = ["Downstream", "Exchange"]
 
-#: 1xx replies relayed for one request.  Two are usual (100, 103); a server that
+#: 1xx replies relayed from one server.  Two are usual (100, 103); a server that
 #: sends them without end would otherwise hold a request for ever.
 _MAX_INTERIM: Final = 16
 
@@ -80,8 +80,9 @@ class Downstream(Protocol):
         Whoever takes the origin's channel calls :meth:`Exchange.tunnel_ended` once.
         """
 
-    def refuse(self, status: int, message: str) -> None:
-        """No reply came; tell the client so."""
+    def refuse(self, status: int, message: str, hooked: HookedRequest | None = None) -> None:
+        """No reply came; tell the client so.  ``hooked``: what hooks have made of a request
+        that has no exchange, if they want to see the reply."""
 
     def answer(self, reply: Reply, body: bytes) -> None:
         """A hook has made the reply; the status 444 asks for none."""
@@ -102,7 +103,9 @@ class Exchange(ChannelProtocol):
         "_body_ended",
         "_buffer",
         "_channel",
+        "_check",
         "_connecting",
+        "_continued",
         "_decoder",
         "_downstream",
         "_fresh",
@@ -157,8 +160,12 @@ class Exchange(ChannelProtocol):
         self._replay: list[bytes] | None = None
         self._replay_size = 0
         self._body_ended = request.length == 0
+        #: The client was told to send the body, by whichever server.
+        self._continued = False
         self._state = _HEAD
-        self._buffer = b""
+        #: The head of the reply, while its end has not come.
+        self._buffer: bytearray | None = None
+        self._check: ReplyCheck | None = None
         self._reply: Reply | None = None
         self._remaining = 0
         self._decoder: ChunkedDecoder | None = None
@@ -172,9 +179,19 @@ class Exchange(ChannelProtocol):
 
     def start(self) -> None:
         """Begin the first attempt; may call ``refuse`` before it returns."""
-        if self.request.length:
+        if not self._body_ended:
             self._replay = []
         self._attempt()
+
+    def give_body(self, data: bytes, trailers: list[bytes]) -> None:
+        """All of the request's body, before :meth:`start`: the head's length is its, or
+        is :data:`CHUNKED`.  It is kept for every attempt, whatever its size."""
+        self._body_ended = True
+        if self.request.length == CHUNKED:
+            framed = last_chunk(trailers)
+            self._replay = [chunk([data]), framed] if data else [framed]
+        elif data:
+            self._replay = [data]
 
     def body(self, data: bytes) -> None:
         """Content of the request's body, in order; never empty."""
@@ -216,6 +233,11 @@ class Exchange(ChannelProtocol):
     def body_ended(self) -> bool:
         """Whether all of the request was handed over."""
         return self._body_ended
+
+    @property
+    def server(self) -> str:
+        """The server of the last attempt, as ``host:port``; empty before the first one."""
+        return str(self._tried[-1].key) if self._tried else ""
 
     def tunnel_ended(self) -> None:
         """The tunnel that this exchange became is closed."""
@@ -276,6 +298,9 @@ class Exchange(ChannelProtocol):
         if channel is None:
             return False
         self._channel = channel
+        if self.hooked is not None:
+            # Hooks see the reply, which may take long.
+            channel.queue = self.request.host
         channel.send_timeout = self.selection.send_timeout
         if channel.connecting:
             self._connecting = True
@@ -331,22 +356,35 @@ class Exchange(ChannelProtocol):
         if full:
             self._replay = None
         self._sent = channel.write(data) or self._sent
-        channel.deadline = self._deadline(channel)
+        if channel.congested or not self._has_begun():
+            # A reply that has begun is not given more time by what the client sends.
+            channel.deadline = self._deadline(channel)
         if channel.congested and not self._body_ended:
             self._downstream.pause_body()
 
     def _deadline(self, channel: ChannelBase) -> float:
         """When the origin must have moved by.
 
-        While it takes what we write, that is ``send_timeout``; while it owes us a
-        reply, ``read_timeout``.  It owes nothing (0) while the client's body is still
+        While it takes what we write, that is ``send_timeout``; while it owes us
+        something, ``read_timeout``.  It owes nothing (0) while the client's body is still
         coming or the client takes no more: the client has a deadline of its own.
         """
         if channel.congested:
             return self._service.clock.now + self.selection.send_timeout
-        if self._body_ended and not self._paused:
+        if not self._paused and (self._body_ended or self._is_owed()):
             return self._service.clock.now + self.selection.read_timeout
         return 0.0
+
+    def _is_owed(self) -> bool:
+        """Whether the server owes something before the request is complete: the rest of a
+        reply that has begun, or a word to a client that waits for it to send the body."""
+        if self._has_begun():
+            return True
+        return self.request.expects and not self._continued and not self._replay_size
+
+    def _has_begun(self) -> bool:
+        """Whether some of the final reply has come."""
+        return self._reply is not None or self._buffer is not None
 
     # From the origin's channel.
 
@@ -358,12 +396,12 @@ class Exchange(ChannelProtocol):
 
     def received(self, channel: ChannelBase, data: Any) -> None:
         """Bytes of the reply; a ``memoryview``, for many, is valid during the call only."""
-        if self._body_ended:
+        if self._body_ended or not channel.congested:
             channel.deadline = self._service.clock.now + self.selection.read_timeout
         state = self._state
         try:
             if state == _HEAD:
-                self._head_arrived(channel, self._buffer + data if self._buffer else data)
+                self._head_arrived(channel, data)
             elif state == _LENGTH:
                 self._length_arrived(channel, data)
             elif state == _CHUNKED:
@@ -371,13 +409,13 @@ class Exchange(ChannelProtocol):
             elif state == _CLOSE:
                 self._downstream.reply_body(data)
         except BadMessage as error:
-            self._failed(ERROR, error.message)
+            self._failed(ERROR, error.message, heard=True)
 
     def ended(self, channel: ChannelBase) -> None:
         """The origin has closed its side."""
         if self._state == _CLOSE:
             self._reply_done(channel, [])
-        elif self._state == _HEAD and not self._buffer:
+        elif self._state == _HEAD and self._buffer is None:
             self._failed(ERROR, "the server closed the connection without a reply")
         else:
             self._failed(ERROR, "the server closed the connection within its reply")
@@ -399,11 +437,17 @@ class Exchange(ChannelProtocol):
 
     def _head_arrived(self, channel: ChannelBase, data: bytes) -> None:
         service = self._service
-        end = data.find(b"\r\n\r\n")
+        held = self._buffer
+        if held is None:
+            end = data.find(b"\r\n\r\n")
+        else:
+            searched = max(0, len(held) - 3)
+            held += data
+            end = held.find(b"\r\n\r\n", searched)
+            if end >= 0:
+                data = bytes(held)
         if end < 0:
-            if len(data) > service.max_reply_head:
-                raise BadMessage(502, "the head of the server's reply is too large")
-            self._buffer = data
+            self._head_goes_on(data)
             return
         end += 4
         if end > service.max_reply_head:
@@ -421,9 +465,11 @@ class Exchange(ChannelProtocol):
             and self._give_up_reply(status)
         ):
             return
-        if self.hooked is not None and self._answered_by_hook(self.hooked, reply):
-            return
-        self._buffer = b""
+        if self.hooked is not None:
+            channel.queue = ""
+            if self._answered_by_hook(self.hooked, reply):
+                return
+        self._buffer = self._check = None
         size = len(data) - end
         length = reply.length
         if length >= 0:
@@ -471,6 +517,18 @@ class Exchange(ChannelProtocol):
             channel.eager = True
             self._downstream.start_reply(reply, data[end:], False)
 
+    def _head_goes_on(self, data: bytes) -> None:
+        """The head has not ended with ``data``: hold it, unless it cannot become one."""
+        check = self._check
+        if check is None:
+            check = self._check = ReplyCheck()
+        check.feed(data)
+        held = self._buffer
+        if held is None:
+            held = self._buffer = bytearray(data)
+        if len(held) > self._service.max_reply_head:
+            raise BadMessage(502, "the head of the server's reply is too large")
+
     def _answered_by_hook(self, hooked: HookedRequest, reply: Reply) -> bool:
         """Show the reply to the hooks; True if the client gets another one instead."""
         instead = hooked.reply(reply)
@@ -492,15 +550,23 @@ class Exchange(ChannelProtocol):
                 raise BadMessage(502, "the server switched protocols without being asked")
             self._state = _DONE
             self._channel = None
+            channel.queue = ""
             self._downstream.switch(reply, channel, rest)
             return
         self._interims += 1
         if self._interims > _MAX_INTERIM:
             raise BadMessage(502, "the server sent too many interim replies")
-        self._buffer = b""
+        self._buffer = self._check = None
+        if reply.status == 100:
+            self._continued = True
         self._downstream.interim_reply(reply)
-        if rest and self._state == _HEAD:
+        if self._state != _HEAD:
+            return
+        if rest:
             self._head_arrived(channel, rest)
+        elif not self._body_ended:
+            # It may owe nothing more for now.
+            channel.deadline = self._deadline(channel)
 
     def _length_arrived(self, channel: ChannelBase, data: bytes | memoryview) -> None:
         size = len(data)
@@ -521,7 +587,7 @@ class Exchange(ChannelProtocol):
 
     def relayed(self, channel: ChannelBase, size: int) -> None:
         """So much of the reply went straight to the client."""
-        if self._body_ended:
+        if self._body_ended or not channel.congested:
             channel.deadline = self._service.clock.now + self.selection.read_timeout
         remaining = self._remaining = self._remaining - size
         self._downstream.body_relayed()
@@ -535,6 +601,7 @@ class Exchange(ChannelProtocol):
         decoder = self._decoder
         assert decoder is not None
         pieces = decoder.feed(data)
+        channel.eager = not are_tiny(pieces, len(data))
         if pieces:
             self._downstream.reply_body(b"".join(pieces) if len(pieces) > 1 else pieces[0])
         if decoder.done and self._state == _CHUNKED:
@@ -613,8 +680,11 @@ class Exchange(ChannelProtocol):
         limit = self.selection.try_timeout
         return limit > 0 and self._service.clock.now - self._started >= limit
 
-    def _failed(self, kind: str, message: str, status: int = 0) -> None:
-        """This attempt is lost: try another, or tell downstream."""
+    def _failed(self, kind: str, message: str, status: int = 0, heard: bool = False) -> None:
+        """This attempt is lost: try another, or tell downstream.
+
+        ``heard``: by something that the server said.
+        """
         if self._state == _DONE:
             return
         self._abandon_channel()
@@ -623,14 +693,19 @@ class Exchange(ChannelProtocol):
         stale = (
             self._reused
             and kind == ERROR
+            and not heard
             and self._state == _HEAD
-            and not self._buffer
+            and self._buffer is None
             and not self._interims
             and not self._fresh
             and (self.request.verb in IDEMPOTENT or not self._sent)
             and (self.request.length == 0 or self._replay is not None)
         )
-        self._buffer = b""
+        # What is known of this server's reply must not be taken for the next one's.
+        # (A reply of which something has gone to the client is the last one.)
+        self._buffer = self._check = self._decoder = None
+        self._interims = 0
+        self._paused = False
         again = stale
         if kind == CONNECT or (kind == TIMEOUT and self._connecting):
             # A name with several addresses is one server: all of them are its.

@@ -30,6 +30,7 @@ __all__ = [
     "UNTIL_CLOSE",
     "BadMessage",
     "Reply",
+    "ReplyCheck",
     "Request",
     "normal_host",
     "parse_reply",
@@ -50,8 +51,12 @@ _HOST: Final = re.compile(
 _LENGTH_DIGITS: Final = 20
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PROTOCOL: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:/[!#$%&'*+.^_`|~0-9A-Za-z-]+)?")
-_TRANSFER_ENCODING: Final = re.compile(rb"\r\ntransfer-encoding:[ \t]*([^\r\n]*)", re.IGNORECASE)
-_LENGTH: Final = re.compile(rb"\r\ncontent-length:", re.IGNORECASE)
+# A member of Transfer-Encoding: a name, with parameters or without (RFC 9112 7).
+_CODING_MEMBER: Final = re.compile(
+    rb"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)"
+    rb"(?:[ \t]*;[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*=[ \t]*"
+    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+|\"[^\"\\,]*\"))*[ \t]*"
+)
 # A reason phrase that may go on a wire (RFC 9112 4): no control characters.
 _REASON: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
@@ -136,10 +141,10 @@ def normal_host(authority: bytes) -> str:
     if match["v6"] is not None:
         address = match["v6"].decode("ascii").lower()
         try:
-            IPv6Address(address)
+            # In its usual form: what a route or a hook is for is not a spelling.
+            return str(IPv6Address(address))
         except AddressValueError:
             raise BadMessage(400, "the Host is not a valid IPv6 address") from None
-        return address
     name = match["name"].decode("ascii").lower()
     if name[0] == "." or ".." in name:
         raise BadMessage(400, "the Host is not a valid host name")
@@ -164,6 +169,7 @@ class Request:
         "forwarded_host",
         "forwarded_proto",
         "hash_key",
+        "head",
         "host",
         "keep_alive",
         "length",
@@ -187,6 +193,8 @@ class Request:
         #: Minor version of HTTP/1.
         self.minor = 1
         self.lines = lines
+        #: The head as the client sent it, up to and with its empty line.
+        self.head = b""
         #: Bytes of body that follow, or :data:`CHUNKED`.
         self.length = 0
         self.keep_alive = True
@@ -241,14 +249,17 @@ class Reply:
     their CRLF.  ``length`` says how the origin delimits the
     body: a number of bytes, :data:`CHUNKED` or :data:`UNTIL_CLOSE`.
     ``declared`` is the Content-Length that was written, also where no body
-    follows (a reply to HEAD, a 304).
+    follows (a reply to HEAD, a 304).  ``upgrade`` is the server's Upgrade, for a 101 or a
+    426; it is no line, and means nothing elsewhere.
     """
 
-    __slots__ = ("declared", "keep_alive", "length", "lines", "status", "upgrade")
+    __slots__ = ("declared", "head", "keep_alive", "length", "lines", "status", "upgrade")
 
     def __init__(self, status: int, lines: list[bytes]) -> None:
         self.status = status
         self.lines = lines
+        #: The head as the server sent it, up to and with its empty line.
+        self.head = b""
         self.length = UNTIL_CLOSE
         self.declared = -1
         self.keep_alive = False
@@ -383,6 +394,7 @@ def parse_request(head: bytes, max_headers: int = 100, max_url: int = 8192) -> R
     target = start[1]
     kept: list[bytes] = [b""]
     request = Request(verb, target, kept)
+    request.head = head
     if version == b"HTTP/1.0":
         request.minor = 0
         request.keep_alive = False
@@ -444,7 +456,7 @@ def _take(request: Request, meaning: int, value: bytes) -> None:
         if request.minor == 0 or request.length == CHUNKED:
             raise BadMessage(400, "Transfer-Encoding is not allowed here")
         if value.lower() != b"chunked":
-            raise BadMessage(501 if value else 400, "the transfer coding is not known")
+            raise _refused_coding(value)
         request.length = CHUNKED
     elif meaning == _EXPECT:
         if value.lower() != b"100-continue":
@@ -454,6 +466,21 @@ def _take(request: Request, meaning: int, value: bytes) -> None:
         request.upgrade = value
     elif meaning == _TE:
         request.takes_trailers = request.takes_trailers or b"trailers" in tokens(value)
+
+
+def _refused_coding(value: bytes) -> BadMessage:
+    """What a Transfer-Encoding means to the client that is not just ``chunked``.
+
+    llhttp has passed the head, so the last coding of all such lines is ``chunked``, and
+    the end of the body would be known (RFC 9112 6.3).  But a coding before it is not.
+    """
+    for member in value.split(b",")[:-1]:
+        found = _CODING_MEMBER.fullmatch(member)
+        if found is None or found[1].lower() == b"chunked":
+            return BadMessage(400, "the Transfer-Encoding is malformed")
+    if _CODING_MEMBER.fullmatch(value, value.rfind(b",") + 1) is None:
+        return BadMessage(400, "the Transfer-Encoding is malformed")
+    return BadMessage(501, "the transfer coding is not known")
 
 
 def _joined(known: bytes | None, value: bytes) -> bytes | None:
@@ -490,15 +517,11 @@ def _settle(request: Request, target: bytes) -> None:
 
 
 def _refusal(head: bytes, error: httptools.HttpParserError) -> BadMessage:
-    """What llhttp's refusal means to the client: 501 for what is unknown, else 400."""
+    """What llhttp's refusal means to the client: 501 for an unknown method, else 400."""
     if isinstance(error, httptools.HttpParserInvalidMethodError):
         method = head.split(b" ", 1)[0]
         if len(method) <= 32 and _TOKEN.fullmatch(method):
             return BadMessage(501, "the method is not known")
-    elif "Transfer-Encoding" in str(error):
-        codings = _TRANSFER_ENCODING.findall(head)
-        if len(codings) == 1 and _TOKEN.fullmatch(codings[0]) and not _LENGTH.search(head):
-            return BadMessage(501, "the transfer coding is not known")
     return BadMessage(400, f"the request is malformed: {error}")
 
 
@@ -565,6 +588,7 @@ def parse_reply(head: bytes, verb: bytes, max_headers: int = 1000) -> Reply:
     status = known.status
     kept: list[bytes] = [known.line]
     reply = Reply(status, kept)
+    reply.head = head
     keep_alive = known.minor == 1
     length = UNTIL_CLOSE
     named: list[bytes] | None = None
@@ -595,7 +619,7 @@ def parse_reply(head: bytes, verb: bytes, max_headers: int = 1000) -> Reply:
                 raise BadMessage(502, "the server's reply has an unknown transfer coding")
             length = CHUNKED
         elif meaning == _UPGRADE:
-            reply.upgrade = value
+            reply.upgrade = _joined(reply.upgrade, value)
     if named is not None:
         if b"close" in named:
             keep_alive = False
@@ -610,6 +634,41 @@ def parse_reply(head: bytes, verb: bytes, max_headers: int = 1000) -> Reply:
     reply.length = length
     reply.keep_alive = keep_alive
     return reply
+
+
+#: How every reply begins that is passed on; llhttp takes other protocols and versions too.
+_BEGINNING: Final = b"HTTP/1."
+
+
+class ReplyCheck:
+    """The head of a reply that comes in pieces, refused at the first byte that is wrong.
+
+    Each byte is looked at once, however small the pieces are.  A head that passes is still
+    to be parsed when its end is here.
+    """
+
+    __slots__ = ("_begun", "_parser")
+
+    def __init__(self) -> None:
+        self._parser: Any = httptools.HttpResponseParser(_NOTHING)
+        #: How many bytes of the beginning have come.
+        self._begun = 0
+
+    def feed(self, data: bytes) -> None:
+        """The next piece; there must be no empty line in what was fed.
+
+        Raises :class:`BadMessage` (502).
+        """
+        begun = self._begun
+        if begun < len(_BEGINNING):
+            piece = data[: len(_BEGINNING) - begun]
+            if not _BEGINNING.startswith(piece, begun):
+                raise BadMessage(502, "the server's reply is not HTTP/1")
+            self._begun = begun + len(piece)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            raise BadMessage(502, f"the server's reply is malformed: {error}") from None
 
 
 class _StatusLine:

@@ -41,21 +41,28 @@ def status_line(status: int) -> bytes:
 
 
 def error_reply(
-    status: int, message: str, accept: str | None = None, code: int | None = None
+    status: int,
+    message: str,
+    accept: str | None = None,
+    code: int | None = None,
+    **where: str,
 ) -> tuple[Reply, bytes]:
     """Head and body of an error.
 
     JSON (``{"status": 502, "msg": ...}``) unless ``accept`` prefers HTML, as a
-    browser's does.  ``code`` becomes ``X-Error-Code`` (a hook's exit).
+    browser's does.  ``code`` becomes ``X-Error-Code`` (a hook's exit).  ``where`` is told
+    beside the message: ``upstream="app"``.
     """
     reply = Reply(status, [status_line(status)])
     if _prefers_html(accept):
         body = _PAGE.format(
-            status=status, phrase=phrase(status), message=html.escape(message)
+            status=status,
+            phrase=phrase(status),
+            message=html.escape(", ".join((message, *(f"{k} {v}" for k, v in where.items())))),
         ).encode()
         kind = b"text/html; charset=utf-8"
     else:
-        content: dict[str, int | str] = {"status": status, "msg": message}
+        content: dict[str, int | str] = {"status": status, "msg": message, **where}
         if code is not None:
             content["code"] = code
         body = json.dumps(content).encode() + b"\n"

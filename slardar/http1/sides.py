@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from mypy_extensions import mypyc_attr
 
+from slardar.http1.bodies import BodyOwner, BodyRoom, SeenBody, WaitingBody
 from slardar.http1.parser import Reply, Request
+from slardar.http1.replies import error_reply
 from slardar.http1.writer import RequestIds
 from slardar.model.live import Peer
 
@@ -100,6 +102,7 @@ class ChannelBase:
         "eager",
         "generation",
         "protocol",
+        "queue",
         "send_timeout",
     )
 
@@ -123,8 +126,11 @@ class ChannelBase:
         #: The peer has closed its side.
         self.at_end: bool = False
         self.closed: bool = False
-        #: Something was read in this batch that the protocol has not been told of yet.
+        #: Something was read that the protocol has not been told of yet.
         self.arriving: bool = False
+        #: To handle what comes next may take long: it is a step with this key then (see
+        #: ``put_off``).  Empty where it does not.
+        self.queue: str = ""
         #: The pool's mark of the addresses it was made with.
         self.generation: int = 0
 
@@ -159,8 +165,12 @@ class ChannelBase:
         """
         return False
 
-    def put_off(self, step: Step) -> bool:
-        """Take a step later in the batch under way; False if there is none."""
+    def put_off(self, step: Step, key: str = "") -> bool:
+        """Take a step later in the batch under way; False if there is none.
+
+        If there is no time for it in the batch it is taken in a later one.  Those of one
+        key wait for each other then, and each key gets its turn.
+        """
         return False
 
     def read_on(self) -> bytes:
@@ -190,7 +200,14 @@ class ChannelBase:
         raise NotImplementedError
 
     def close_when_flushed(self) -> None:
-        """Close once everything is sent, at the latest after ``send_timeout``."""
+        """Close once everything is sent, in a way that loses nothing of it.
+
+        Look at ``closed`` afterwards: it may have been possible at once.  If not, the
+        protocol stays and is told by ``lost`` when the channel has closed itself.  Where
+        the peer may still send, only our side ends behind the last byte (``drained``
+        tells it).  The protocol reads over what comes then, bounds the time by
+        ``deadline``, and calls this once more when the peer has ended its side.
+        """
         raise NotImplementedError
 
     def close(self) -> None:
@@ -222,9 +239,11 @@ class Step:
 class PoolBase(ChannelProtocol):
     """The connections to one server."""
 
-    __slots__ = ("shortage",)
+    __slots__ = ("pending", "shortage")
 
     def __init__(self) -> None:
+        #: Its name is being looked up for the first time: it gets no request before.
+        self.pending: bool = False
         #: Why this machine had nothing left to connect with, the last time; empty if it
         #: had.  That is not the server's failure.
         self.shortage: str = ""
@@ -301,7 +320,7 @@ class SelectionBase:
 class HookedRequest:
     """What hooks have made of a request; it is changed already."""
 
-    __slots__ = ("answer", "body", "sees_reply", "upstream")
+    __slots__ = ("answer", "body", "new_body", "sees_reply", "upstream")
 
     def __init__(self) -> None:
         #: What the client gets instead of a server's reply, and its body.  One with the
@@ -310,6 +329,8 @@ class HookedRequest:
         self.body: bytes = b""
         #: The upstream that a hook has chosen.
         self.upstream: str | None = None
+        #: The body that a hook has given the request; its length is the request's already.
+        self.new_body: bytes | None = None
         #: Hooks want to see the reply.
         self.sees_reply: bool = False
 
@@ -319,6 +340,10 @@ class HookedRequest:
         Answers what the client gets instead, head and body, or ``None``.
         """
         raise NotImplementedError
+
+    def own_reply(self, reply: Reply, reason: str) -> tuple[Reply, bytes] | None:
+        """The same for a reply that slardar makes itself, and why."""
+        return self.reply(reply)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -336,6 +361,18 @@ class HooksBase:
         Never raises: what becomes of the request when a hook fails is in the answer.
         """
         raise NotImplementedError
+
+    def reads_body(self, request: Request) -> bool:
+        """Whether one of those for its host may read the request's body, which must be
+        there by then: :meth:`request_with` is to be called."""
+        return False
+
+    def request_with(
+        self, request: Request, body: SeenBody | None, upstream: str | None
+    ) -> HookedRequest | None:
+        """Like :meth:`request`, with the body if that was waited for, and with the
+        upstream that the request goes to unless a hook chooses another one."""
+        return self.request(request)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -355,12 +392,17 @@ class PlaneBase:
         self.max_headers: int = 100
         self.max_body: int = 1073741824
         self.max_reply_head: int = 65536
+        self.max_linger: int = 1073741824
         self.retry_buffer: int = 65536
+        #: Bytes of a body that hooks may see, and the room for all that wait.
+        self.hook_body: int = 65536
+        self.bodies: BodyRoom = BodyRoom()
         # ... and of ``timeouts``, in seconds.
         self.client_header_timeout: float = 10.0
         self.client_body_timeout: float = 60.0
         self.keepalive_timeout: float = 75.0
         self.send_timeout: float = 60.0
+        self.linger_timeout: float = 5.0
 
     def begin(
         self, downstream: Any, request: Request, channel: ChannelBase | None = None
@@ -373,9 +415,39 @@ class PlaneBase:
         """
         raise NotImplementedError
 
+    def wait_for_body(self, owner: BodyOwner, request: Request) -> WaitingBody | None:
+        """What gathers a request's body, where hooks may read it; ``None``: begin at once."""
+        return None
+
+    def begin_with(
+        self,
+        downstream: Any,
+        request: Request,
+        body: SeenBody,
+        channel: ChannelBase | None = None,
+    ) -> Exchange | None:
+        """Like :meth:`begin`, for a request whose body was waited for."""
+        return self.begin(downstream, request, channel)
+
     def refused(self, status: int) -> None:
         """A request was answered without a server."""
         raise NotImplementedError
+
+    def own_reply(
+        self,
+        request: Request,
+        status: int,
+        reason: str,
+        exchange: Exchange | None,
+        hooked: HookedRequest | None,
+    ) -> tuple[Reply, bytes]:
+        """Head and body of a reply that slardar makes itself, which counts as refused.
+
+        ``exchange`` is the one that found no server's reply, if it came to that, and
+        ``hooked`` what hooks have made of the request, where there is none.
+        """
+        self.refused(status)
+        return error_reply(status, reason, request.get_header("accept"))
 
     def tunnel(self, tunnel: Tunnel) -> None:
         """A conversation became a tunnel."""

@@ -7,11 +7,15 @@ takes its bytes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from slardar.http1.sides import ChannelBase, ChannelProtocol, Clock
 
 __all__ = ["Tunnel"]
+
+#: Seconds that a side has to end once the other is gone: what it says meanwhile is read
+#: over, so that what is on its way to it is not lost to a reset.
+_LINGER: Final = 5.0
 
 
 class Tunnel(ChannelProtocol):
@@ -23,7 +27,7 @@ class Tunnel(ChannelProtocol):
     within its channel's ``send_timeout``.
     """
 
-    __slots__ = ("_client", "_clock", "_ended", "_on_end", "_origin")
+    __slots__ = ("_client", "_clock", "_closing", "_ended", "_on_end", "_origin")
 
     def __init__(
         self, client: ChannelBase, origin: ChannelBase, clock: Clock, on_end: Callable[[], None]
@@ -31,8 +35,10 @@ class Tunnel(ChannelProtocol):
         self._client = client
         self._origin = origin
         self._clock = clock
+        #: Nothing goes through any more; what is on its way arrives.
+        self._closing = False
         self._ended: list[ChannelBase] = []
-        self._on_end = on_end
+        self._on_end: Callable[[], None] | None = on_end
         for channel in (client, origin):
             channel.protocol = self
             channel.deadline = 0.0
@@ -49,6 +55,8 @@ class Tunnel(ChannelProtocol):
 
     def received(self, channel: ChannelBase, data: Any) -> None:
         """Bytes from one side go to the other."""
+        if self._closing:
+            return
         other = self._other(channel)
         other.write(data)
         if other.congested:
@@ -56,11 +64,18 @@ class Tunnel(ChannelProtocol):
 
     def drained(self, channel: ChannelBase) -> None:
         """One side takes bytes again: read on from the other."""
+        if self._closing:
+            channel.deadline = self._clock.now + _LINGER
+            return
         self._other(channel).resume()
         channel.deadline = 0.0
 
     def ended(self, channel: ChannelBase) -> None:
         """One side says no more: so the other is told, once it has got everything."""
+        if self._closing:
+            channel.close_when_flushed()
+            self._look_whether_over()
+            return
         if channel in self._ended:
             return
         self._ended.append(channel)
@@ -72,6 +87,7 @@ class Tunnel(ChannelProtocol):
 
     def lost(self, channel: ChannelBase, message: str) -> None:
         """One side broke: the other gets what was under way, and an end."""
+        channel.close()
         self.close()
 
     def late(self, channel: ChannelBase) -> None:
@@ -80,11 +96,20 @@ class Tunnel(ChannelProtocol):
         self.close()
 
     def close(self) -> None:
-        """End both sides."""
-        if self._on_end is not None:
-            on_end, self._on_end = self._on_end, None  # type: ignore[assignment]
-            self._client.close_when_flushed()
-            self._origin.close_when_flushed()
+        """End both sides, each behind what is on its way to it."""
+        if not self._closing:
+            self._closing = True
+            for channel in (self._client, self._origin):
+                channel.close_when_flushed()
+                if not channel.closed:
+                    channel.resume()
+                    seconds = channel.send_timeout if channel.unsent else _LINGER
+                    channel.deadline = self._clock.now + seconds
+        self._look_whether_over()
+
+    def _look_whether_over(self) -> None:
+        if self._client.closed and self._origin.closed and self._on_end is not None:
+            on_end, self._on_end = self._on_end, None
             on_end()
 
     def _wait_for(self, channel: ChannelBase) -> None:

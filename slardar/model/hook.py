@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from slardar.errors import ConfigError
+from slardar.model.names import normal_host, requested_host
 from slardar.model.reader import shown
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Language",
     "OnError",
     "check_hook_name",
+    "check_new_hook_name",
     "parse_hook",
     "written",
 ]
@@ -103,8 +105,8 @@ class Hook(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def host(self) -> str:
-        """The host that a script is for, in lower case; ``*`` for every one."""
-        return self.name.partition(".")[2].lower()
+        """The host that a script is for, as requests name it; ``*`` for every one."""
+        return requested_host(self.name.partition(".")[2])
 
     @property
     def digest(self) -> int:
@@ -129,6 +131,25 @@ def check_hook_name(language: str, name: str, where: str = "name") -> None:
         raise ConfigError(
             f"{where}: expected script.HOST, script.* or modules.X, got {shown(name)}"
         )
+
+
+def check_new_hook_name(language: str, name: str, where: str = "name") -> None:
+    """The same, and raises ConfigError for a script that no request could ever meet.
+
+    A store may hold such a one: it is kept there, and does nothing.
+    """
+    check_hook_name(language, name, where)
+    kind, _, host = name.partition(".")
+    meant = requested_host(host)
+    if kind != "script" or meant == "*":
+        return
+    if ":" in meant and normal_host(meant) is None:
+        raise ConfigError(
+            f"{where}: expected script.HOST without a port, for a request's Host is looked at"
+            f" without, got {shown(name)}"
+        )
+    if meant[0] == "." or ".." in meant:
+        raise ConfigError(f"{where}: expected script.HOST with a Host's name, got {shown(name)}")
 
 
 def parse_hook(path: str, value: object) -> Hook:

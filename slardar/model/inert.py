@@ -16,7 +16,7 @@ _AMP = "the AMP channel comes with a later version"
 _BACKUP = "in a cluster the order of its levels decides"
 
 #: Of an upstream, all about heartbeats.
-_UPSTREAM = ("enable", "typ", "sensibility")
+_UPSTREAM = ("enable", "typ", "sensibility", "name", "user", "pass")
 
 
 def inert_upstream(source: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -79,9 +79,9 @@ class Peer:
     ``live`` is shared with the peers of the same server in other snapshots.
     """
 
-    __slots__ = ("config", "host", "key", "live", "pool", "port", "weight")
+    __slots__ = ("config", "host", "key", "live", "pool", "port", "turn", "weight")
 
-    def __init__(self, config: Server, live: ServerLive) -> None:
+    def __init__(self, config: Server, live: ServerLive, turn: ServerLive | None = None) -> None:
         self.config = config
         self.host = config.host
         self.port = config.port
@@ -89,6 +89,9 @@ class Peer:
         #: ``host:port``, stable across processes and restarts: what hashes use.
         self.key = config.key
         self.live = live
+        #: Where its ``current_weight`` and ``effective_weight`` are: a server that several
+        #: levels have takes its turn in each of them.
+        self.turn = live if turn is None else turn
         #: The data plane's connections to this server; not for balancers.
         self.pool: Any = None
 
@@ -101,6 +104,8 @@ class Live:
 
     def __init__(self) -> None:
         self._servers: dict[tuple[str, str, int], ServerLive] = {}
+        #: The turns of a server in other levels than the first that has it, by level.
+        self._turns: dict[tuple[str, str, int], dict[str, ServerLive]] = {}
 
     def server(self, upstream: str, host: str, port: int) -> ServerLive:
         """The state of one server, made on first sight."""
@@ -108,6 +113,14 @@ class Live:
         found = self._servers.get(key)
         if found is None:
             found = self._servers[key] = ServerLive()
+        return found
+
+    def turn(self, upstream: str, host: str, port: int, level: str) -> ServerLive:
+        """Where a server's turn in one more level is kept, made on first sight."""
+        turns = self._turns.setdefault((upstream, host, port), {})
+        found = turns.get(level)
+        if found is None:
+            found = turns[level] = ServerLive()
         return found
 
     @property
@@ -122,6 +135,7 @@ class Live:
         """
         for host, port in servers:
             self._servers.pop((upstream, host, port), None)
+            self._turns.pop((upstream, host, port), None)
 
     def __len__(self) -> int:
         return len(self._servers)

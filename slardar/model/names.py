@@ -8,7 +8,7 @@ import re
 from slardar.errors import ConfigError
 from slardar.model.reader import shown
 
-__all__ = ["check_name", "normal_host", "parse_server_key", "split_host_port"]
+__all__ = ["check_name", "normal_host", "parse_server_key", "requested_host", "split_host_port"]
 
 _NAME = re.compile(r"(?:\*\.)?[-_a-zA-Z0-9.]+")
 #: Without leading zeros, so that there is one way to write it.
@@ -28,6 +28,21 @@ def check_name(name: str, where: str = "upstreams") -> None:
             f"{where}: expected a name of letters, digits, '-', '_' and '.', "
             f"or a wildcard such as *.example.com, got {shown(name)}"
         )
+
+
+def requested_host(name: str) -> str:
+    """A Host that somebody has written, as requests name it: in lower case, without the dot
+    at the end of an absolute name (RFC 1034, 3.1), an IPv6 address in its usual form.
+
+    What no request can name, such as a host with its port, is answered as it is.
+    """
+    text = name.lower()
+    if ":" in text:
+        try:
+            return str(ipaddress.IPv6Address(text))
+        except ValueError:
+            return text
+    return text.removesuffix(".") or text
 
 
 def normal_host(host: str) -> str | None:

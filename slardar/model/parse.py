@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -19,13 +19,25 @@ import msgspec
 from slardar.errors import ConfigError, NotFoundError
 from slardar.model.dyups import parse_dyups
 from slardar.model.names import check_name, normal_host, parse_server_key, split_host_port
-from slardar.model.reader import Problems, joined, read, read_partly, read_right, shown
+from slardar.model.reader import (
+    Problems,
+    UnknownKey,
+    is_note,
+    joined,
+    read,
+    read_partly,
+    read_right,
+    shown,
+)
 from slardar.model.routes import parse_routes
 from slardar.model.server import Level, LevelBody, Server, Upstream, UpstreamBody
+from slardar.model.shown import HIDDEN, unshown
 
 __all__ = [
     "CheckMode",
     "check_name",
+    "copied",
+    "known_odd",
     "merge_upstream",
     "parse_dyups",
     "parse_routes",
@@ -47,19 +59,24 @@ _SHOWN = {"host": "", "port": 0, "weight": 1, "max_fails": 0, "fail_timeout": 10
 
 
 def parse_upstream(
-    name: str, body: object, where: str, check_mode: CheckMode | None = None
+    name: str,
+    body: object,
+    where: str,
+    check_mode: CheckMode | None = None,
+    passes: Container[UnknownKey] = (),
 ) -> Upstream:
     """The upstream ``name`` that ``body`` describes; ``where`` begins every path.
 
-    ``body`` is not kept: the upstream has its own copy.
+    ``body`` is not kept: the upstream has its own copy.  Unknown keys in ``passes`` are
+    kept and mean nothing, as do those that begin with ``x_``.
     """
-    problems = Problems()
+    problems = Problems(passes)
     try:
         check_name(name, where)
     except ConfigError as error:
         problems.lines += error.problems
     try:
-        plain = _copied(body)
+        plain = copied(body)
     except (TypeError, ValueError, RecursionError):
         # What no JSON can hold (NaN, a date, a list in itself): tell where, beside the rest.
         _read(body, where, problems, check_mode)
@@ -69,7 +86,7 @@ def parse_upstream(
     problems.raise_if_any()
     assert parsed is not None
     assert isinstance(plain, dict)
-    return _upstream(name, parsed, levels, plain)
+    return _upstream(name, parsed, levels, plain, tuple(problems.passed))
 
 
 def _read(
@@ -89,13 +106,13 @@ def _read(
     elif "servers" in body:
         servers = found.servers or _salvaged(body["servers"])
         if servers is not None:
-            _check_servers(servers, f"{where}.servers", set(), problems)
+            _check_servers(servers, f"{where}.servers", problems)
             levels = _flat_levels(servers)
     _check_rest(found, where, problems)
     # What is no mode at all has been said to be none.
     if check_mode is not None and ("mode" not in body or found.mode == body["mode"]):
         try:
-            check_mode(found.mode, found.mode_opts, where)
+            check_mode(_mode(found), _options(found), where)
         except ConfigError as error:
             problems.lines += error.problems
     return parsed, levels
@@ -115,8 +132,23 @@ def _salvaged(raw: object) -> tuple[Server, ...] | None:
     return tuple(servers)
 
 
+def _mode(body: UpstreamBody) -> str:
+    return body.mode or "wrr"
+
+
+def _options(body: UpstreamBody) -> dict[str, Any]:
+    """The options that a balancer is given."""
+    if not any(map(is_note, body.mode_opts)):
+        return body.mode_opts
+    return {key: value for key, value in body.mode_opts.items() if not is_note(key)}
+
+
 def _upstream(
-    name: str, body: UpstreamBody, levels: list[Level], source: dict[str, Any]
+    name: str,
+    body: UpstreamBody,
+    levels: list[Level],
+    source: dict[str, Any],
+    unknown: tuple[tuple[UnknownKey, str], ...],
 ) -> Upstream:
     """``source`` is ours to keep; its servers get the keys that GET always shows."""
     for server in _written_servers(source):
@@ -143,8 +175,8 @@ def _upstream(
         ),
         sensibility=body.sensibility,
         protected=body.protected,
-        mode=body.mode,
-        mode_opts=body.mode_opts,
+        mode=_mode(body),
+        mode_opts=_options(body),
         tries=body.tries,
         try_timeout=body.try_timeout,
         connect_timeout=body.timeout,
@@ -154,6 +186,8 @@ def _upstream(
         slow_start=body.slow_start,
         outlier=body.outlier,
         retry_on=frozenset(body.retry_on),
+        public=body.public,
+        unknown=unknown,
     )
 
 
@@ -169,16 +203,15 @@ def _cluster(raw: object, path: str, problems: Problems) -> list[Level]:
     if not items:
         problems.add(path, "expected at least one level")
     levels = []
-    seen: set[tuple[str, int]] = set()
     for name, where, value in items:
         body = read(LevelBody, value, where, problems)
         if body is not None:
-            _check_servers(body.servers, f"{where}.servers", seen, problems)
+            _check_servers(body.servers, f"{where}.servers", problems)
             levels.append(Level(name or None, body.servers, body.tries))
         elif isinstance(value, Mapping):
             servers = _salvaged(value.get("servers"))
             if servers is not None:
-                _check_servers(servers, f"{where}.servers", seen, problems)
+                _check_servers(servers, f"{where}.servers", problems)
     return levels
 
 
@@ -191,11 +224,10 @@ def _flat_levels(servers: tuple[Server, ...]) -> list[Level]:
     return [Level(None, part) for part in (first, backups) if part]
 
 
-def _check_servers(
-    servers: tuple[Server, ...], path: str, seen: set[tuple[str, int]], problems: Problems
-) -> None:
-    """``seen`` holds the upstream's servers so far: each is there once, as counters and
-    connections belong to a host and port."""
+def _check_servers(servers: tuple[Server, ...], path: str, problems: Problems) -> None:
+    """Each server is once in a list: twice it would be two shares of one, and its weight
+    says that better.  Other lists may have it too, as checkups has them."""
+    seen: set[tuple[str, int]] = set()
     if not servers:
         problems.add(path, "expected at least one server")
     for index, server in enumerate(servers):
@@ -230,6 +262,8 @@ def _check_rest(body: UpstreamBody, where: str, problems: Problems) -> None:
                 "expected connect, error, timeout, status, non_idempotent or http_NNN, "
                 f"got {shown(name)}",
             )
+    if body.password == HIDDEN:
+        problems.add(f"{where}.pass", "expected the password, got what stands for one in answers")
     for status in body.http_opts.statuses:
         if not re.fullmatch("[1-5][0-9]{2}", str(status), re.ASCII):
             problems.add(
@@ -247,7 +281,7 @@ def _normal_hosts(level: Level) -> Level:
     return Level(level.name, servers, level.tries)
 
 
-def _copied(body: object) -> Any:
+def copied(body: object) -> Any:
     """A deep copy of plain data, as JSON gives it back: the same that a store will.
 
     Raises TypeError, ValueError or RecursionError for what JSON cannot hold.
@@ -313,13 +347,25 @@ def merge_upstream(
     check_mode: CheckMode | None = None,
 ) -> Upstream:
     """What a POST makes of an upstream: as in lua-resty-checkups, a body with
-    ``cluster`` replaces the whole, and one without keeps the keys it leaves out."""
-    if current is not None and isinstance(body, Mapping) and "cluster" not in body:
-        kept = dict(current.source)
-        if "servers" in body:
-            kept.pop("cluster", None)
-        body = {**kept, **body}
-    return parse_upstream(name, body, where, check_mode)
+    ``cluster`` replaces the whole, and one without keeps the keys it leaves out.
+
+    The body may be what an answer has shown (:mod:`slardar.model.shown`).  An unknown
+    key that the upstream has already is no mistake.
+    """
+    if isinstance(body, Mapping):
+        replaces = "cluster" in body
+        body = unshown(current, body, where)
+        if current is not None and not replaces:
+            kept = dict(current.source)
+            if "servers" in body:
+                kept.pop("cluster", None)
+            body = {**kept, **body}
+    return parse_upstream(name, body, where, check_mode, known_odd(current))
+
+
+def known_odd(current: Upstream | None) -> Container[UnknownKey]:
+    """The unknown keys that an upstream has, from somebody who wrote to the store."""
+    return () if current is None else {key for key, _ in current.unknown}
 
 
 def patch_server(
@@ -330,24 +376,32 @@ def patch_server(
     where: str,
     check_mode: CheckMode | None = None,
 ) -> Upstream:
-    """The upstream with some keys of one server changed (not its host and port).
+    """The upstream with some keys of one server changed (not its host and port), in each
+    level that has it.
 
     ``where`` begins the path of every mistake in ``body``.  Raises NotFoundError if it
     has no such server.
     """
     if not isinstance(body, Mapping) or not body:
         raise ConfigError(f'{where}: expected an object such as {{"weight": 5}}, got {shown(body)}')
-    problems = Problems()
+    passes = known_odd(current)
+    problems = Problems(passes)
     for key in ("host", "port"):
         if key in body:
             problems.add(joined(where, key), f"a server's {key} cannot be changed; add another one")
-    source = _copied(current.source)
-    for server in _written_servers(source):
-        if (server["host"], server["port"]) == (host, port):
-            changed = read(Server, {**server, **body}, where, problems)
-            if changed is not None and changed.tls:
-                problems.add(f"{where}.tls", "tls to servers is not available yet")
-            problems.raise_if_any()
-            server.update(body)
-            return parse_upstream(current.name, source, f"upstreams.{current.name}", check_mode)
-    raise NotFoundError(f"upstream {current.name} has no server {host}:{port}")
+    source = copied(current.source)
+    same = [
+        server
+        for server in _written_servers(source)
+        if (server["host"], server["port"]) == (host, port)
+    ]
+    if not same:
+        raise NotFoundError(f"upstream {current.name} has no server {host}:{port}")
+    changed = read(Server, {**same[0], **body}, where, problems)
+    if changed is not None and changed.tls:
+        problems.add(f"{where}.tls", "tls to servers is not available yet")
+    problems.raise_if_any()
+    for server in same:
+        server.update(body)
+    place = f"upstreams.{current.name}"
+    return parse_upstream(current.name, source, place, check_mode, passes)

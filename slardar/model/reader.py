@@ -11,7 +11,7 @@ import difflib
 import json
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 
@@ -19,16 +19,58 @@ import msgspec
 
 from slardar.errors import ConfigError
 
-__all__ = ["Problems", "joined", "read", "read_partly", "read_right", "shown"]
+__all__ = [
+    "ANY_KEY",
+    "Problems",
+    "UnknownKey",
+    "is_note",
+    "joined",
+    "read",
+    "read_partly",
+    "read_right",
+    "shown",
+]
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
-class Problems:
-    """Collects one line for each mistake; ``raise_if_any`` ends the reading."""
+#: A key that means nothing: the structure that it was found in, and its name.
+UnknownKey = tuple[str, str]
 
-    def __init__(self) -> None:
+
+class _AnyKey:
+    def __contains__(self, key: object) -> bool:
+        return True
+
+
+#: For what others write: no key there is a mistake.
+ANY_KEY: Container[UnknownKey] = _AnyKey()
+
+
+def is_note(key: object) -> bool:
+    """Whether a key is its writer's own (``x_owner``): it is kept, and means nothing."""
+    return isinstance(key, str) and key.startswith("x_")
+
+
+class Problems:
+    """Collects one line for each mistake; ``raise_if_any`` ends the reading.
+
+    Unknown keys are mistakes, but for those in ``passes``, which are left out.
+    """
+
+    def __init__(self, passes: Container[UnknownKey] = ()) -> None:
         self.lines: list[str] = []
+        self.passes = passes
+        #: Those that were left out, each with a line that names it.
+        self.passed: list[tuple[UnknownKey, str]] = []
+
+    def unknown(self, structure: str, key: object, path: str, message: str) -> None:
+        """There is no such key in the structure; ``message`` says so."""
+        found = (structure, str(key))
+        if found in self.passes:
+            self.passed.append((found, f"{path}: {message}"))
+        else:
+            self.add(path, message)
 
     def add(self, path: str, message: str) -> None:
         """``message`` says what was expected at ``path``."""
@@ -96,10 +138,12 @@ def _walk(cls: Any, raw: object, path: str, problems: Problems) -> dict[str, Any
     for key, value in raw.items():
         known = fields.get(key) if isinstance(key, str) else None
         if known is None:
+            if is_note(key):
+                continue
+            hint = "unknown key" + _hint(key, fields)
             if key in getattr(cls, "later", ()):
-                problems.add(joined(path, key), f"{key} is not available yet")
-            else:
-                problems.add(joined(path, key), "unknown key" + _hint(key, fields))
+                hint = f"{key} is not available yet"
+            problems.unknown(cls.__name__, key, joined(path, key), hint)
             continue
         attribute, kind, _ = known
         before = len(problems.lines)
@@ -130,22 +174,36 @@ def _value(kind: Any, value: object, path: str, problems: Problems) -> Any:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         before = len(problems.lines)
-        _look_inside(kind, value, path, problems)
-        if len(problems.lines) == before:
+        found = _look_inside(kind, value, path, problems)
+        if len(problems.lines) > before:
+            return None
+        if found is None:
             problems.add(path, f"expected {_expected(kind, str(error))}, got {shown(value)}")
-        return None
+        return found
 
 
-def _look_inside(kind: Any, value: object, path: str, problems: Problems) -> None:
-    """Note which items of a list or object are wrong, if it is one as such."""
+def _look_inside(kind: Any, value: object, path: str, problems: Problems) -> Any:
+    """Note which items of a list or object are wrong, if it is one as such.
+
+    Answers the value without the keys that may be left out, where these alone were in
+    the way; else ``None``.
+    """
     plain = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
     arguments = typing.get_args(plain)
     if typing.get_origin(plain) is tuple and isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
+        items = tuple(
             _value(arguments[0], item, f"{path}[{index}]", problems)
-    elif typing.get_origin(plain) is dict and isinstance(value, Mapping):
-        for key, item in value.items():
-            _value(arguments[1], item, joined(path, key), problems)
+            for index, item in enumerate(value)
+        )
+        return items if _is_struct(arguments[0]) else None
+    if typing.get_origin(plain) is dict and isinstance(value, Mapping):
+        rest = {
+            key: _value(arguments[1], item, joined(path, key), problems)
+            for key, item in value.items()
+            if not is_note(key)
+        }
+        return rest if len(rest) < len(value) else None
+    return None
 
 
 def _is_struct(kind: Any) -> bool:

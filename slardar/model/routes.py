@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
+from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from slardar.errors import ConfigError
-from slardar.model.names import check_name
-from slardar.model.reader import Problems, read, read_right, shown
+from slardar.model.names import check_name, requested_host
+from slardar.model.reader import Problems, UnknownKey, is_note, read, read_right, shown
 
-__all__ = ["Route", "parse_routes"]
+__all__ = ["Route", "odd_keys", "parse_routes", "written_routes"]
 
 
 class Route(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -30,13 +33,21 @@ class Route(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     host: str | None = None
     path: str | None = None
     path_regex: str | None = None
+    #: What was written beside it and means nothing: an object as JSON, or nothing.
+    x_: str = ""
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What was written beside it and means nothing, by key."""
+        found: dict[str, Any] = json.loads(self.x_) if self.x_ else {}
+        return found
 
     def matcher(self) -> Callable[[str, str], bool]:
         """Whether a request for a host (lower case) and path takes this route.
 
         Made once a snapshot: ``re`` itself keeps no more than 512 patterns compiled.
         """
-        host = None if self.host is None else self.host.lower()
+        host = None if self.host is None else requested_host(self.host)
         suffix = host[1:] if host is not None and host[:2] == "*." else None
         prefix = self.path
         search = None if self.path_regex is None else re.compile(self.path_regex).search
@@ -55,18 +66,24 @@ class Route(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
         return matches
 
 
-def parse_routes(body: object, where: str) -> tuple[Route, ...]:
+def parse_routes(body: object, where: str, passes: Container[UnknownKey] = ()) -> tuple[Route, ...]:
     """Routes in order; the upstream a route names need not exist yet (502 until then).
 
+    Keys that begin with ``x_`` and unknown ones in ``passes`` are kept and mean nothing.
     Raises ConfigError with every mistake.
     """
-    problems = Problems()
+    problems = Problems(passes)
     if not isinstance(body, (list, tuple)):
         raise ConfigError(f"{where}: expected a list of routes, got {shown(body)}")
     routes = []
     for index, item in enumerate(body):
+        notes = _notes(item, f"{where}[{index}]", problems)
+        if notes and isinstance(item, Mapping):
+            item = {key: value for key, value in item.items() if key not in notes}
         route = read(Route, item, f"{where}[{index}]", problems)
         if route is not None:
+            if notes:
+                route = msgspec.structs.replace(route, x_=json.dumps(notes, allow_nan=False))
             routes.append(route)
         elif isinstance(item, Mapping):
             # What of it is right is looked at all the same; any name will do for that.
@@ -75,6 +92,39 @@ def parse_routes(body: object, where: str) -> tuple[Route, ...]:
             _check(route, f"{where}[{index}]", problems)
     problems.raise_if_any()
     return tuple(routes)
+
+
+def _notes(item: object, path: str, problems: Problems) -> dict[str, Any]:
+    """What of a route means nothing and is kept."""
+    if not isinstance(item, Mapping):
+        return {}
+    notes = {}
+    for key, value in item.items():
+        unknown = key not in Route.__struct_fields__ and ("Route", key) in problems.passes
+        if isinstance(key, str) and (is_note(key) or unknown):
+            notes[key] = value
+    try:
+        json.dumps(notes, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        problems.add(path, "expected what JSON can hold under keys that begin with x_")
+        # To go on with the rest of the route.
+        return dict.fromkeys(notes)
+    return notes
+
+
+def odd_keys(routes: tuple[Route, ...]) -> set[UnknownKey]:
+    """The unknown keys that routes have, from somebody who wrote to the store."""
+    return {("Route", key) for route in routes for key in route.notes if not is_note(key)}
+
+
+def written_routes(routes: tuple[Route, ...]) -> list[dict[str, Any]]:
+    """Routes as they were written, in plain JSON."""
+    written = []
+    for route in routes:
+        item = msgspec.to_builtins(route)
+        item.pop("x_", None)
+        written.append({**item, **route.notes})
+    return written
 
 
 def _check(route: Route, path: str, problems: Problems) -> None:

@@ -12,6 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from slardar.model.reader import UnknownKey
+
 __all__ = [
     "Count",
     "HttpOpts",
@@ -24,7 +26,7 @@ __all__ = [
 ]
 
 Port = Annotated[int, Meta(ge=1, le=65535, description="an integer from 1 to 65535")]
-Weight = Annotated[int, Meta(ge=0, le=65535, description="an integer from 0 to 65535")]
+Weight = Annotated[int, Meta(ge=0, le=10**9, description="an integer from 0 to 1000000000")]
 Count = Annotated[int, Meta(ge=0, le=10**9, description="an integer from 0 to 1000000000")]
 Positive = Annotated[int, Meta(ge=1, le=10**9, description="an integer from 1 to 1000000000")]
 #: 10**9 seconds are 31 years; NaN and the infinities are refused with what is above.
@@ -87,7 +89,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     #: Keys of a later version, which are refused as such.
     later: ClassVar[tuple[str, ...]] = (
         *("access_log", "deadline", "dns_service", "hedge", "hints", "interval", "panic"),
-        *("proxy_protocol", "public", "queue", "retry_budget", "rise"),
+        *("proxy_protocol", "queue", "retry_budget", "rise"),
     )
 
     servers: tuple[Server, ...] = ()
@@ -98,6 +100,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     http_opts: HttpOpts = HttpOpts()
     sensibility: Positive = 1
     protected: bool = True
+    #: ``""`` is the default, too.
     mode: Text = "wrr"
     mode_opts: Annotated[dict[str, Any], Meta(description="an object")] = {}
     tries: Positive | None = msgspec.field(default=None, name="try")
@@ -114,8 +117,15 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
         "error",
         "timeout",
         "status",
+        "http_502",
     )
     tls: bool | dict[str, Any] = False
+    #: Whether it may be reached by Host, and not by routes and hooks only.
+    public: bool = True
+    #: For heartbeats of ``typ`` mysql: the database, and who logs in.
+    name: Text | None = None
+    user: Text | None = None
+    password: Text | None = msgspec.field(default=None, name="pass")
 
 
 class Level(Struct, frozen=True):
@@ -155,6 +165,10 @@ class Upstream(Struct, frozen=True):
     slow_start: float = 0
     outlier: Mapping[str, Any] | None = None
     retry_on: frozenset[str] = frozenset()
+    #: Whether its name is a Host that it serves.
+    public: bool = True
+    #: Keys of ``source`` that mean nothing, with a line for each.
+    unknown: tuple[tuple[UnknownKey, str], ...] = ()
 
     @property
     def servers(self) -> tuple[Server, ...]:

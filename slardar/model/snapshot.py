@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from slardar.model.hook import Hook, HookKey
+from slardar.model.names import requested_host
 from slardar.model.routes import Route
 from slardar.model.server import Upstream
 
@@ -32,6 +33,7 @@ class Snapshot:
 
     __slots__ = (
         "_folded",
+        "_hidden",
         "_matchers",
         "_sum",
         "_upstreams",
@@ -53,14 +55,18 @@ class Snapshot:
         digest_sum: int,
         hooks: Mapping[HookKey, Hook],
         matchers: tuple[_Matcher, ...] | None = None,
+        hidden: frozenset[str] = frozenset(),
     ) -> None:
         self.version = version
         self._upstreams = upstreams
         self.routes = routes
         self.default_upstream = default_upstream
-        #: Names with capitals by their lower-case form; wildcards by their suffix.
+        #: Names with capitals or a dot at their end by what requests name; wildcards by
+        #: their suffix.
         self._folded = folded
         self._wildcards = wildcards
+        #: Names that are no Hosts: upstreams that are not public.
+        self._hidden = hidden
         self._sum = digest_sum
         #: By language and name; the same object as long as none has changed.
         self.hooks = hooks
@@ -82,10 +88,8 @@ class Snapshot:
         ``hooks`` are kept as they are, so that those of another snapshot stay the same
         object; nobody may change them.
         """
-        folded: dict[str, str] = {}
-        wildcards: dict[str, str] = {}
-        for name in upstreams:
-            _index(name, folded, wildcards)
+        hidden = frozenset(name for name, one in upstreams.items() if not one.public)
+        folded, wildcards = _indexes(upstreams, hidden)
         total = sum(upstream.digest for upstream in upstreams.values()) % _MODULUS
         return cls(
             version,
@@ -96,7 +100,13 @@ class Snapshot:
             wildcards,
             total,
             {} if hooks is None else hooks,
+            hidden=hidden,
         )
+
+    @property
+    def host_is_name(self) -> bool:
+        """Whether a Host that is the name of an upstream always leads there."""
+        return not self.routes and not self._hidden
 
     @property
     def upstreams(self) -> Mapping[str, Upstream]:
@@ -123,10 +133,17 @@ class Snapshot:
         upstreams = self._upstreams.copy()
         known = upstreams.get(name)
         upstreams[name] = upstream
-        folded, wildcards = self._folded, self._wildcards
-        if known is None and _is_indexed(name):
-            folded, wildcards = folded.copy(), wildcards.copy()
-            _index(name, folded, wildcards)
+        folded, wildcards, hidden = self._folded, self._wildcards, self._hidden
+        was_public = known is not None and known.public
+        if upstream.public:
+            hidden = hidden - {name} if name in hidden else hidden
+            if not was_public and _is_indexed(name):
+                folded, wildcards = folded.copy(), wildcards.copy()
+                _index(name, folded, wildcards)
+        else:
+            hidden = hidden | {name}
+            if was_public and _is_indexed(name):
+                folded, wildcards = _indexes(upstreams, hidden)
         total = (self._sum - (known.digest if known else 0) + upstream.digest) % _MODULUS
         return Snapshot(
             self.version + 1,
@@ -138,6 +155,7 @@ class Snapshot:
             total,
             self.hooks,
             self._matchers,
+            hidden,
         )
 
     def without_upstream(self, name: str) -> Snapshot:
@@ -145,10 +163,9 @@ class Snapshot:
         upstreams = self._upstreams.copy()
         gone = upstreams.pop(name)
         folded, wildcards = self._folded, self._wildcards
+        hidden = self._hidden - {name} if name in self._hidden else self._hidden
         if _is_indexed(name):
-            folded, wildcards = {}, {}
-            for other in upstreams:
-                _index(other, folded, wildcards)
+            folded, wildcards = _indexes(upstreams, hidden)
         return Snapshot(
             self.version + 1,
             upstreams,
@@ -159,6 +176,7 @@ class Snapshot:
             (self._sum - gone.digest) % _MODULUS,
             self.hooks,
             self._matchers,
+            hidden,
         )
 
     def with_routes(self, routes: tuple[Route, ...]) -> Snapshot:
@@ -172,6 +190,7 @@ class Snapshot:
             self._wildcards,
             self._sum,
             self.hooks,
+            hidden=self._hidden,
         )
 
     def with_hooks(self, changed: Mapping[HookKey, Hook | None]) -> Snapshot:
@@ -192,18 +211,21 @@ class Snapshot:
             self._sum,
             hooks,
             self._matchers,
+            self._hidden,
         )
 
     def route(self, host: str, path: str) -> str | None:
         """The name of the upstream for a request, or ``None``.
 
-        ``host`` is in lower case and without port.  Routes come first, then the
-        exact name, then the longest wildcard, then the default.
+        ``host`` is as :func:`slardar.model.names.requested_host` says.  Routes come first,
+        then the exact name, then the longest wildcard, then the default; of these only
+        public ones.
         """
         for matches, route in self._matchers:
             if matches(host, path):
                 return route.upstream
-        if host in self._upstreams and host[:2] != "*.":
+        hidden = self._hidden
+        if host in self._upstreams and host[:2] != "*." and host not in hidden:
             return host
         if self._folded and host in self._folded:
             return self._folded[host]
@@ -215,7 +237,7 @@ class Snapshot:
                 if name is not None:
                     return name
                 dot = host.find(".", dot + 1)
-        return self.default_upstream
+        return None if self.default_upstream in hidden else self.default_upstream
 
     def find_route(self, host: str, path: str) -> Route | None:
         """The route that a request takes, if any."""
@@ -225,19 +247,31 @@ class Snapshot:
         return f"<Snapshot {self.version} of {len(self._upstreams)} upstreams>"
 
 
+def _indexes(
+    upstreams: Mapping[str, Upstream], hidden: frozenset[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What :func:`_index` notes of all of them that are public."""
+    folded: dict[str, str] = {}
+    wildcards: dict[str, str] = {}
+    for name in upstreams:
+        if name not in hidden:
+            _index(name, folded, wildcards)
+    return folded, wildcards
+
+
 def _is_indexed(name: str) -> bool:
-    return name[:2] == "*." or name != name.lower()
+    return name[:2] == "*." or name != requested_host(name)
 
 
 def _index(name: str, folded: dict[str, str], wildcards: dict[str, str]) -> None:
-    """Note a wildcard, or a name with capitals.
+    """Note a wildcard, or a name that is not written as requests name it.
 
-    Of two that differ in capitals only the one in lower case serves, else the first in
-    the alphabet: which came first must not matter.
+    Of two that mean the same only the one written so serves, else the first in the
+    alphabet: which came first must not matter.
     """
-    lowered = name.lower()
-    if lowered[:2] == "*.":
-        known = wildcards.setdefault(lowered[1:], name)
-        wildcards[lowered[1:]] = min(known, name, key=lambda text: (text != lowered, text))
-    elif lowered != name:
-        folded[lowered] = min(folded.get(lowered, name), name)
+    meant = requested_host(name)
+    if meant[:2] == "*.":
+        known = wildcards.setdefault(meant[1:], name)
+        wildcards[meant[1:]] = min(known, name, key=lambda text: (text != meant, text))
+    elif meant != name:
+        folded[meant] = min(folded.get(meant, name), name)

@@ -51,17 +51,17 @@ class MemoryStore:
         self._opened = True
         return defer.succeed(self.state)
 
-    def commit(self, expected_version: int, change: Change) -> defer.Deferred[int]:
-        """Keep one change; the new version is ``expected_version + 1``."""
+    def commit(self, expected_version: int, change: Change, *more: Change) -> defer.Deferred[int]:
+        """Keep changes as one; the new version is ``expected_version + 1``."""
         if not self._opened:
             return defer.fail(StoreError("memory: this store is not open"))
         try:
-            text = encode(change)
+            texts = [((one.kind, one.name), encode(one)) for one in (change, *more)]
         except StoreError as error:
             return defer.fail(error)
         if expected_version != self._version:
             return defer.fail(conflict(self._version, expected_version))
-        self._texts[change.kind, change.name] = text
+        self._texts.update(texts)
         self._version += 1
         return defer.succeed(self._version)
 

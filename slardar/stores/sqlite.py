@@ -68,8 +68,9 @@ class SqliteStore:
 
         return thread.run(file.open).addErrback(failed)
 
-    def commit(self, expected_version: int, change: Change) -> defer.Deferred[int]:
-        """Make the change durable; fires with the new version, ``expected_version + 1``.
+    def commit(self, expected_version: int, change: Change, *more: Change) -> defer.Deferred[int]:
+        """Make the changes durable as one; fires with the new version,
+        ``expected_version + 1``.
 
         What fails has changed nothing.  Calls need not wait for each other.
         Cancelling stops the waiting, not the commit.
@@ -79,9 +80,10 @@ class SqliteStore:
             return defer.fail(StoreError(f"{self._path}: this store is not open"))
         try:
             text = encode(change)
+            rows = [(one, encode(one)) for one in more]
         except StoreError as error:
             return defer.fail(error)
-        return thread.run(file.commit, expected_version, change, text)
+        return thread.run(file.commit, expected_version, change, text, *rows)
 
     def close(self) -> defer.Deferred[None]:
         """Finish the commits under way, let go of the file and end the thread."""

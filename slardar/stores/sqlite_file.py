@@ -80,8 +80,15 @@ class SqliteFile:
             self.close()
             raise
 
-    def commit(self, expected_version: int, change: Change, text: str | None) -> int:
-        """Write one change, whose value is ``text``; returns the new version.
+    def commit(
+        self,
+        expected_version: int,
+        change: Change,
+        text: str | None,
+        *more: tuple[Change, str | None],
+    ) -> int:
+        """Write one change, whose value is ``text``, and more of them as one; returns the
+        new version.
 
         Raises ConflictError or StoreError; nothing is written then.
         """
@@ -96,16 +103,17 @@ class SqliteFile:
                 if version != expected_version:
                     raise conflict(version, expected_version)
                 version += 1
-                connection.execute(
-                    "INSERT INTO changes (version, time, who, kind, name, value)"
-                    " VALUES (?, ?, ?, ?, ?, ?)",
-                    (version, change.time, change.who, change.kind, change.name, text),
-                )
-                connection.execute(
-                    "INSERT INTO state (kind, name, value) VALUES (?, ?, ?)"
-                    " ON CONFLICT (kind, name) DO UPDATE SET value = excluded.value",
-                    (change.kind, change.name, text),
-                )
+                for one, value in ((change, text), *more):
+                    connection.execute(
+                        "INSERT INTO changes (version, time, who, kind, name, value)"
+                        " VALUES (?, ?, ?, ?, ?, ?)",
+                        (version, one.time, one.who, one.kind, one.name, value),
+                    )
+                    connection.execute(
+                        "INSERT INTO state (kind, name, value) VALUES (?, ?, ?)"
+                        " ON CONFLICT (kind, name) DO UPDATE SET value = excluded.value",
+                        (one.kind, one.name, value),
+                    )
                 connection.execute("COMMIT")
             except BaseException:
                 # SQLite ends the transaction by itself on some errors, not on all.

@@ -66,6 +66,8 @@ class RecordingChannel(ChannelBase):
         self.finished = False
         #: Writes fail, as on a connection that the peer has reset.
         self.broken = False
+        #: The peer's kernel has acknowledged all that it was sent.
+        self.acknowledged = True
         #: The idle seconds that the last ``probe`` asked for.
         self.probed: int | None = None
         #: The most bytes that ever waited to be sent.
@@ -75,7 +77,7 @@ class RecordingChannel(ChannelBase):
         self._taken = bytearray()
         self._out: bytearray | None = None
         self._finishing = False
-        self._flushing = False
+        self._leaving = False
         self._incoming: list[bytes] = []
         self._filled = False
         self._end = False
@@ -142,12 +144,19 @@ class RecordingChannel(ChannelBase):
             self.finished = True
 
     def close_when_flushed(self) -> None:
-        """Close when everything is taken, or after ``send_timeout``."""
+        """Close when everything is taken, if nothing is unread and all is acknowledged;
+        else end our side then."""
+        if self.closed:
+            return
+        self._leaving = self._finishing = True
         if self._out is None:
-            self.close()
-        elif not self.closed:
-            self._flushing = self._finishing = True
-            self.deadline = self.clock.now + self.send_timeout
+            if self._is_settled():
+                self.close()
+            else:
+                self.finished = True
+
+    def _is_settled(self) -> bool:
+        return self.at_end or (self.acknowledged and not self._incoming)
 
     def close(self) -> None:
         """Close; what was not taken is lost."""
@@ -186,11 +195,11 @@ class RecordingChannel(ChannelBase):
             self.deadline = self.clock.now + self.send_timeout
         else:
             self._out = None
-            if self._flushing:
-                self.close()
+            if self._leaving and self._is_settled():
+                self.lose("connection closed")
                 return
             self.finished = self._finishing
-        if not self._flushing and (not out or (self.congested and len(out) <= LOW_MARK)):
+        if not out or (self.congested and len(out) <= LOW_MARK):
             self.congested = False
             self.protocol.drained(self)
 
@@ -205,8 +214,7 @@ class RecordingChannel(ChannelBase):
     def lose(self, message: str = "Connection reset by peer") -> None:
         """The connection breaks, or cannot be made."""
         if not self.closed:
-            if not self._flushing:
-                self.protocol.lost(self, message)
+            self.protocol.lost(self, message)
             self.close()
 
     def connect(self) -> None:
@@ -220,17 +228,11 @@ class RecordingChannel(ChannelBase):
         if self.closed or self.paused or self.connecting or self.at_end:
             return False
         if self._incoming:
-            if self._flushing:
-                self.close()
-            else:
-                self._receive(self._next_read())
+            self._receive(self._next_read())
             return True
         if self._end:
             self.at_end = True
-            if self._flushing:
-                self.close()
-            else:
-                self.protocol.ended(self)
+            self.protocol.ended(self)
             self.paused = True
             return True
         return False
@@ -261,10 +263,7 @@ class RecordingChannel(ChannelBase):
         """Tell the protocol if the deadline has passed."""
         if not self.closed and 0.0 < self.deadline < self.clock.now:
             self.deadline = 0.0
-            if self._flushing:
-                self.close()
-            else:
-                self.protocol.late(self)
+            self.protocol.late(self)
 
 
 class FakePool(PoolBase):

@@ -17,10 +17,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from slardar.http1.bodies import BodyOwner, SeenBody, WaitingBody
 from slardar.http1.conversation import Conversation
 from slardar.http1.exchange import Exchange
-from slardar.http1.parser import Request
-from slardar.http1.sides import ChannelBase, HooksBase, PlaneBase, SelectionBase
+from slardar.http1.parser import Reply, Request
+from slardar.http1.sides import (
+    ChannelBase,
+    HookedRequest,
+    HooksBase,
+    PlaneBase,
+    SelectionBase,
+)
 from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import RequestIds
 from slardar.model.live import Peer, ServerLive
@@ -96,20 +103,65 @@ class FakeHost(PlaneBase):
         self, downstream: Any, request: Request, channel: ChannelBase | None = None
     ) -> Exchange | None:
         """The exchange of ``request``; without a selection it is refused."""
-        self.requests.append(request)
         hooked = None if self.hooks is None else self.hooks.request(request)
+        return self._begin(downstream, request, hooked)
+
+    def wait_for_body(self, owner: BodyOwner, request: Request) -> WaitingBody | None:
+        """As the data plane does."""
+        if self.hooks is None or not self.hooks.reads_body(request):
+            return None
+        return WaitingBody(self.bodies, owner, self.hook_body, request.length)
+
+    def begin_with(
+        self,
+        downstream: Any,
+        request: Request,
+        body: SeenBody,
+        channel: ChannelBase | None = None,
+    ) -> Exchange | None:
+        """The same, with the body."""
+        hooks = self.hooks
+        hooked = None if hooks is None else hooks.request_with(request, body, None)
+        return self._begin(downstream, request, hooked)
+
+    def _begin(
+        self, downstream: Any, request: Request, hooked: HookedRequest | None
+    ) -> Exchange | None:
+        self.requests.append(request)
         if hooked is not None and hooked.answer is not None:
             self.answers += 1
             downstream.answer(hooked.answer, hooked.body)
             return None
         if self.selection is None:
-            downstream.refuse(502, f"no upstream for host {request.host!r}")
+            message = f"no upstream for host {request.host!r}"
+            if hooked is not None and hooked.sees_reply:
+                downstream.refuse(502, message, hooked)
+            else:
+                downstream.refuse(502, message)
             return None
         self.exchanges += 1
         exchange = Exchange(self, downstream, request, self.selection)
-        if hooked is not None and hooked.sees_reply:
-            exchange.hooked = hooked
+        if hooked is not None:
+            if hooked.new_body is not None:
+                exchange.give_body(hooked.new_body, [])
+            if hooked.sees_reply:
+                exchange.hooked = hooked
+                hooked.upstream = self.selection.name
         return exchange
+
+    def own_reply(
+        self,
+        request: Request,
+        status: int,
+        reason: str,
+        exchange: Exchange | None,
+        hooked: HookedRequest | None,
+    ) -> tuple[Reply, bytes]:
+        """As the data plane does, with the reason for everybody."""
+        reply, body = super().own_reply(request, status, reason, exchange, hooked)
+        hooked = hooked if exchange is None else exchange.hooked
+        instead = None if hooked is None else hooked.own_reply(reply, reason)
+        return (reply, body) if instead is None else instead
 
     def refused(self, status: int) -> None:
         """A request was answered by slardar itself."""

@@ -222,6 +222,19 @@ class StoreContract:
             await self._holds(store, StoredState(9, {name: None}, None, hooks))
 
     @_deferred
+    async def test_several_changes_are_one_version(self) -> None:
+        """All of them or none: one that cannot be stored leaves the others out."""
+        store = await self._opened()
+        await store.commit(0, change_of("a", 1))
+        changes = [change_of("a", 2), hook_of("lua/script.a", {"x": 1}), change_of("", [])]
+        _expect(await store.commit(1, *changes), 2)
+        await _fails(ConflictError, store.commit(1, change_of("a", 3), change_of("b", 3)))
+        await _fails(StoreError, store.commit(2, change_of("a", 4), change_of("b", object())))
+        _expect(await store.commit(2, change_of("c", 5), change_of("c", 6)), 3)
+        state = StoredState(3, {"a": 2, "c": 6}, [], {"lua/script.a": {"x": 1}})
+        await self._holds(store, state)
+
+    @_deferred
     async def test_value_that_is_no_json_is_refused(self) -> None:
         """It is a StoreError, nothing is written, and the next commit works."""
         store = await self._opened()

@@ -29,11 +29,26 @@ class HookWatch:
         self.tally = HookTally()
         #: Shown as suspended at once, before any worker has said so.
         self.tally.suspended = self._suspensions.marks
+        self.tally.reasons = self._suspensions.reasons
 
     @property
     def suspended(self) -> tuple[int, ...]:
         """The versions that no worker is to run."""
         return tuple(sorted(self._suspensions.marks))
+
+    @property
+    def reasons(self) -> dict[int, str]:
+        """Why, for some of them."""
+        return dict(self._suspensions.reasons)
+
+    @property
+    def refused(self) -> dict[int, str]:
+        """The versions that no worker is even to load, and why."""
+        return dict(self._suspensions.refused)
+
+    def refuse(self, reasons: Mapping[int, str]) -> None:
+        """Let no worker load these; said before the hooks are."""
+        self._suspensions.refused.update(reasons)
 
     def set_hooks(self, hooks: Mapping[HookKey, Hook]) -> None:
         """These are the hooks from now on; what is known of others is forgotten."""
@@ -50,6 +65,13 @@ class HookWatch:
         known = mark in self._suspensions.paths
         if known and self._suspensions.failed(mark, self._seconds()):
             self._put_out(mark, "it failed too often")
+
+    def heavy(self, mark: int, reason: str) -> None:
+        """A worker has suspended a version for what it holds."""
+        suspensions = self._suspensions
+        if mark in suspensions.paths and mark not in suspensions.marks:
+            suspensions.reasons[mark] = reason
+            self._put_out(mark, reason)
 
     def worker_ended(self, worker: int, running: int, hung: bool) -> None:
         """A worker has ended, and its last note was that it ran version ``running``.

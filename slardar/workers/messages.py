@@ -27,12 +27,13 @@ from slardar.model.snapshot import Snapshot
 __all__ = [
     "Begin",
     "Change",
-    "CheckHook",
     "Done",
     "Drain",
     "FromWorker",
+    "Grown",
     "Health",
     "HookFailed",
+    "HookHeavy",
     "Listening",
     "Ping",
     "Report",
@@ -88,7 +89,7 @@ class Whole(Struct, tag="whole", frozen=True):
 class Begin(Struct, tag="begin", frozen=True):
     """The first message to a worker: what it is to serve, and how."""
 
-    #: Its number: 0 is ``worker-0``.
+    #: Its number: 0 is ``worker-0``; and how many there are.
     number: int
     settings: Settings
     #: A :class:`Whole`, which is put into JSON once for all workers.
@@ -102,8 +103,13 @@ class Begin(Struct, tag="begin", frozen=True):
     inherited: int
     #: The servers that are out of service now.
     health: tuple[Health, ...] = ()
-    #: The versions of hooks that are suspended (see :func:`slardar.hooks.loaded.mark_of`).
+    #: The versions of hooks that are suspended (see :func:`slardar.hooks.loaded.mark_of`),
+    #: and why, for some of them.
     suspended: tuple[int, ...] = ()
+    reasons: dict[int, str] = {}
+    #: Those that must not be loaded, and why.
+    refused: dict[int, str] = {}
+    count: int = 1
 
 
 class Change(Struct, tag="change", frozen=True):
@@ -122,20 +128,12 @@ class Change(Struct, tag="change", frozen=True):
     gone_hooks: tuple[tuple[str, str], ...] = ()
 
 
-class CheckHook(Struct, tag="check", frozen=True):
-    """Say whether this code is fit to be a hook."""
-
-    language: str
-    name: str
-    code: str
-    #: Load it, too, with these modules; ``None``: only read it.
-    modules: dict[str, str] | None
-
-
 class SuspendHook(Struct, tag="suspend", frozen=True):
     """Do not run this version of a hook any more."""
 
     mark: int
+    #: Shown, where there is more to say than that it failed too often.
+    reason: str = ""
 
 
 class TakeSettings(Struct, tag="settings", frozen=True):
@@ -172,10 +170,6 @@ class Done(Struct, tag="done", frozen=True):
     error: Text = ""
     #: It could not, because it is at another version.
     stale: bool = False
-    #: To :class:`CheckHook`: the modules that the code names.
-    requires: Annotated[tuple[Name, ...], Meta(max_length=1000)] = ()
-    #: And what is to be said of the code, a line each.
-    warnings: Annotated[tuple[Text, ...], Meta(max_length=100)] = ()
 
 
 class ServerReport(Struct, array_like=True, frozen=True):
@@ -215,19 +209,20 @@ class HookFailed(Struct, tag="failed", frozen=True):
     mark: Annotated[int, Meta(ge=0, le=2**32)]
 
 
-ToWorker = (
-    Begin
-    | Whole
-    | Change
-    | CheckHook
-    | SuspendHook
-    | TakeSettings
-    | Health
-    | Ping
-    | Drain
-    | Listening
-)
-FromWorker = Report | Health | HookFailed
+class HookHeavy(Struct, tag="heavy", frozen=True):
+    """The worker has suspended a version of a hook, which holds too much memory."""
+
+    mark: Annotated[int, Meta(ge=0, le=2**32)]
+    reason: Text
+
+
+class Grown(Struct, tag="grown", frozen=True):
+    """The worker has much more memory than its hooks account for: it wants to be
+    replaced."""
+
+
+ToWorker = Begin | Whole | Change | SuspendHook | TakeSettings | Health | Ping | Drain | Listening
+FromWorker = Report | Health | HookFailed | HookHeavy | Grown
 
 _to_worker: Any = msgspec.json.Decoder(ToWorker)
 _whole = msgspec.json.Decoder(Whole)
@@ -319,4 +314,4 @@ def _lean_hook(hook: Hook) -> Hook:
 
 def _lean(upstream: Upstream) -> Upstream:
     """Without what only the control plane needs; the digest is no number for JSON."""
-    return structs.replace(upstream, source={}, digest=0)
+    return structs.replace(upstream, source={}, digest=0, unknown=())

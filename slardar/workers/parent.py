@@ -19,19 +19,30 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from slardar.config import Settings
+from slardar.dataplane.failurelog import HealthLog
 from slardar.dataplane.inherited import adopt_sockets
 from slardar.dataplane.sockets import Opened, open_sockets
 from slardar.errors import NotReadyError, SlardarError
-from slardar.hooks.engine import ScriptError
-from slardar.hooks.notices import Checked
+from slardar.hooks.checker import Item
+from slardar.hooks.checking import Checker, NoCheckError
 from slardar.hooks.report import HookTally
 from slardar.interfaces import IPlane
+from slardar.model.hook import Hook, HookKey
 from slardar.model.live import ServerLive
 from slardar.model.server import Server
 from slardar.model.snapshot import Snapshot
 from slardar.workers import messages
 from slardar.workers.hook_watch import HookWatch
-from slardar.workers.messages import Done, FromWorker, Health, HookFailed, Report, ServerReport
+from slardar.workers.messages import (
+    Done,
+    FromWorker,
+    Grown,
+    Health,
+    HookFailed,
+    HookHeavy,
+    Report,
+    ServerReport,
+)
 from slardar.workers.process import ANSWER, SPARE, START, WorkerGone, WorkerProcess, spawn
 from slardar.workers.slot import Slot
 from slardar.workers.tally import Tally
@@ -47,6 +58,10 @@ _ATTEMPTS = 3
 #: Seconds until the next spare worker is started: later than the worker that the one
 #: before has become, and not at once where they cannot live.
 _SPARE_DELAY = 3.0
+#: Bytes that all workers may have together, beyond those of a worker without hooks, as
+#: long as some have been replaced and finish what they have under way.
+_ALL = 576 << 20
+_USUAL = 64 << 20
 #: Seconds that draining workers have beyond ``timeouts.drain`` to end by themselves.
 _MARGIN = 1.0
 
@@ -96,11 +111,13 @@ class Workers:
         self.opened: list[Opened] = []
         self._tally = Tally(time.time())
         self._hooks = HookWatch(reactor.seconds, self._suspend_hook)
+        self._checker = Checker(reactor, settings.hooks)
         #: Workers that were replaced, and finish what they have under way.
         self._leaving: set[WorkerProcess] = set()
         #: The servers that workers have put out of service: until when (the reactor's
         #: seconds), and why.
         self._down: dict[tuple[str, str, int], tuple[float, str]] = {}
+        self._health_log = HealthLog(reactor.seconds)
         self._running = self._stopping = False
         self._started: defer.Deferred[None] = defer.Deferred()
         self._gone: defer.Deferred[None] = defer.Deferred()
@@ -188,6 +205,7 @@ class Workers:
         # the last client that it had for us.
         for opened in self.opened:
             opened.close()
+        self._checker.stop()
         # The spare one has them too.
         self._wants_spare = False
         if self._spare_call is not None:
@@ -240,6 +258,7 @@ class Workers:
                 return
             places = tuple(range(len(slot.sockets)))
         slot.process = process
+        process.budget = self._settings.hooks.budget
         process.sent = self._snapshot
         begun = process.load(self._begin_message(slot, places, process.inherited))
         begun.addCallbacks(self._begun, lambda _gone: None, (slot, process))
@@ -279,6 +298,9 @@ class Workers:
                     Health(*key, until - now, text) for key, (until, text) in self._down.items()
                 ),
                 suspended=self._hooks.suspended,
+                reasons=self._hooks.reasons,
+                refused=self._hooks.refused,
+                count=len(self._slots),
             )
         )
 
@@ -287,8 +309,6 @@ class Workers:
             process.kill(f"it could not begin: {answer.error}")
             return
         process.ready_at = self._reactor.seconds()
-        if self._snapshot.hooks:
-            process.hooks_loaded()
         slot.has_served = True
         _log.info("{worker} (pid {pid}) serves", worker=slot.name, pid=process.pid)
         if all(slot.process is None or slot.process.ready_at is not None for slot in self._slots):
@@ -333,8 +353,23 @@ class Workers:
         self._last_look = now
         for process in [*self._processes()]:
             process.check(late)
-            if process.is_too_large(now) and not self._stopping:
-                self._replace(process)
+        if self._leaving:
+            self._bound_leaving()
+
+    def _bound_leaving(self) -> None:
+        """End by force those that there is no room for, the largest first: an upload must
+        not keep alive for long what cannot be had back."""
+
+        def size(process: WorkerProcess) -> int:
+            return max(0, process.memory() - _USUAL)
+
+        sizes = {process: size(process) for process in self._leaving}
+        total = sum(sizes.values()) + sum(map(size, self._processes()))
+        for process in sorted(sizes, key=sizes.__getitem__, reverse=True):
+            if total <= _ALL:
+                break
+            total -= sizes[process]
+            process.kill("it was replaced, and all workers together have too much memory")
 
     def _replace(self, process: WorkerProcess) -> None:
         """Start another one in its place, and let it finish what it has under way."""
@@ -420,7 +455,6 @@ class Workers:
             confirmations.append((process, answer))
         versions = {}
         refusals = []
-        reloaded = bool(message.hooks or message.gone_hooks)
         for process, confirmation in confirmations:
             try:
                 done = await confirmation
@@ -430,8 +464,6 @@ class Workers:
                 refusals.append(f"{process.name}: {done.error}")
             else:
                 versions[process.name] = done.version
-                if reloaded:
-                    process.hooks_loaded()
         if refusals:
             raise WorkerError("; ".join(refusals))
         return {"workers": versions}
@@ -463,36 +495,37 @@ class Workers:
     def check_hook(
         self, language: str, name: str, code: str, modules: Mapping[str, str] | None
     ) -> defer.Deferred[tuple[str, ...]]:
-        """Whether code is fit to be a hook: one of the workers tries.
+        """Whether code is fit to be a hook; see :class:`slardar.interfaces.IPlane`.
 
-        What makes that one end, or hang, is not fit.
+        A process that serves nobody tries.
         """
         known = None if modules is None else dict(modules)
-        return defer.ensureDeferred(
-            self._check_hook(messages.CheckHook(language, name, code, known))
-        )
+        return defer.ensureDeferred(self._check_hook(Item(language, name, code, known)))
 
-    async def _check_hook(self, message: messages.CheckHook) -> tuple[str, ...]:
-        process = next((one for one in self._processes() if one.ready_at is not None), None)
-        if process is None:
-            raise NotReadyError("no worker runs that could look at the code: ask again")
+    async def _check_hook(self, item: Item) -> tuple[str, ...]:
         try:
-            done = await process.tell(messages.encode(message))
-        except WorkerGone:
-            raise ScriptError(
-                f"{message.name}: expected code that can be loaded; the worker that tried ended"
-            ) from None
-        if done.error:
-            raise ScriptError(done.error)
-        return Checked.of(done.requires, done.warnings)
+            return await self._checker.check_one(item)
+        except NoCheckError as error:
+            raise NotReadyError(str(error)) from None
+
+    def check_stored(self, hooks: Mapping[HookKey, Hook]) -> defer.Deferred[None]:
+        """Leave out those that no worker could load; see :class:`slardar.interfaces.IPlane`."""
+        return defer.ensureDeferred(self._check_stored(hooks))
+
+    async def _check_stored(self, hooks: Mapping[HookKey, Hook]) -> None:
+        try:
+            self._hooks.refuse(await self._checker.find_dangerous(hooks))
+        except NoCheckError as error:
+            _log.error("the hooks of the store are loaded unseen: {error}", error=error)
 
     def hook_tally(self) -> HookTally:
         """The counters of the hooks, as of the workers' last reports."""
         return self._hooks.tally
 
     def _suspend_hook(self, mark: int) -> None:
-        data = messages.encode(messages.SuspendHook(mark))
-        for process in self._processes():
+        reason = self._hooks.reasons.get(mark, "")
+        data = messages.encode(messages.SuspendHook(mark, reason))
+        for process in [*self._processes(), *self._leaving]:
             process.tell(data, None).addErrback(lambda _gone: None)
 
     def peers(self, upstream: str) -> Mapping[str, ServerLive]:
@@ -522,6 +555,7 @@ class Workers:
         if after is not None:
             gone -= {(server.host, server.port) for server in after.servers}
         self._tally.forget(name, gone)
+        self._health_log.forget(name, gone)
         for host, port in gone:
             self._down.pop((name, host, port), None)
 
@@ -542,13 +576,21 @@ class Workers:
         if server is not None and server.max_fails:
             until = self._reactor.seconds() + min(down_for, server.fail_timeout)
             self._down[upstream, host, port] = (until, message)
+            self._health_log.know(upstream, host, port)
 
     # What workers say; whatever it is, it is about servers that there are.
 
     def _took(self, process: WorkerProcess, message: FromWorker) -> None:
+        if isinstance(message, HookHeavy):
+            # Of one that is leaving, too: it is everybody's hook.
+            self._hooks.heavy(message.mark, message.reason)
+            return
         if process in self._leaving:
             return
-        if isinstance(message, Report):
+        if isinstance(message, Grown):
+            if not self._stopping and self._slots[process.number].process is process:
+                self._replace(process)
+        elif isinstance(message, Report):
             self._tally.take(process.number, message, self._known(message.servers))
             self._hooks.reported(process.number, (*message.hooks, *message.shadows))
         elif isinstance(message, HookFailed):
@@ -589,6 +631,7 @@ class Workers:
             self._down[key] = (self._reactor.seconds() + down_for, health.message)
         else:
             self._down.pop(key, None)
+        self._health_log.took(*key, down_for, health.message)
         data = messages.encode(Health(*key, down_for, health.message))
         for other in self._processes():
             if other is not process:

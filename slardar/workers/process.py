@@ -21,7 +21,7 @@ from twisted.logger import Logger, LogLevel
 from slardar.notify import PRIVATE
 from slardar.workers import messages
 from slardar.workers.commands import FIRST_SOCKET, LINK, MARK, Link, OneLink
-from slardar.workers.marks import Mark, make_mark
+from slardar.workers.marks import Mark, Noted, make_mark
 from slardar.workers.messages import Done, FromWorker
 from slardar.workers.relay import Relay
 
@@ -32,20 +32,23 @@ __all__ = ["ANSWER", "SPARE", "START", "WorkerGone", "WorkerProcess", "spawn"]
 START = 30.0
 #: The number of a worker that waits for a place.
 SPARE = -1
-#: Seconds within which it must confirm a change: lookups of names may take three.
+#: Seconds within which it must confirm a change, unless it is seen to go on.
 ANSWER = 5.0
-#: Seconds without an answer after which it is taken to hang.
+#: Seconds without an answer and without a sign that it goes on, after which it is taken
+#: to hang.
 SILENCE = 2.0
+#: Seconds between two looks at one that goes on and is late with an answer.
+_AGAIN = 1.0
+#: CPU time of a call of a hook after which it hangs, in budgets: the budget's own timer
+#: ends it before one and a half.
+_BUDGETS = 2.0
+_TICK = 1.0 / os.sysconf("SC_CLK_TCK")
 #: Seconds that one that hangs has to say where.
 _LAST_WORDS = 0.2
 #: Seconds after the end of a process within which all it had sent has come.
 _LAST_BYTES = 0.5
 #: Bytes of one message of a worker; its reports are of at most 1,000 servers.
 _MAX_MESSAGE = 16 * 2**20
-#: Pages (256 MiB) that a worker may take beyond what it had when its hooks were loaded,
-#: and for how many seconds it may have more.
-_GROWTH = (256 << 20) // resource.getpagesize()
-_LARGE_FOR = 5.0
 #: Signals by which a process ends that has done what no process may.
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
 #: Variables that are no business of a process that serves requests.
@@ -88,15 +91,20 @@ class WorkerProcess(ProcessProtocol):
         self._reason: str | None = None
         #: How many sockets it was started with.
         self.inherited = 0
-        #: Where it notes which hook is running; and, once it has ended, the last note,
-        #: and whether it hung or crashed by itself.
+        #: Where it notes which hook is running; and, once it has ended, which one that was,
+        #: and whether it crashed or hung in that very call.
         self.mark: Mark | None = None
         self.last_mark = 0
         self.hung = False
-        #: Pages of memory when its hooks were loaded last, and since when (the reactor's
-        #: seconds) there are far more of them.
-        self.first_pages = 0
-        self.large_since: float | None = None
+        #: Seconds of CPU time that a call of a hook may take.
+        self.budget = 1.0
+        #: What it had noted when it was last seen to go on, when that was (the reactor's
+        #: seconds), and the CPU time that it had used by then.
+        self._noted = Noted()
+        self._went_on: float = self.born
+        self._used = 0.0
+        #: The call in which it hung, once it is killed for that.
+        self._hung_in: Noted | None = None
         self.take_place(number)
 
     def take_place(self, number: int) -> None:
@@ -129,11 +137,26 @@ class WorkerProcess(ProcessProtocol):
         """Send a message; fires with the answer, and fails with WorkerGone.
 
         A worker that does not answer in time, or not in a way that can be understood,
-        is killed.  ``within`` ``None``: it has all the time it wants.
+        is killed.  One that is seen to go on has more time, about :data:`START` at most.
+        ``within`` ``None``: it has all the time it wants.
         """
         answer = self.link.send(data)
         if within is not None:
-            overdue = self._reactor.callLater(within, self._overdue, within)
+            asked = self._reactor.seconds()
+            overdue: Any = None
+            # Looks and no time of day: the director may have been held up itself, and the
+            # answer be there already.
+            looks = round((START - within) / _AGAIN) + 1
+
+            def look() -> None:
+                nonlocal overdue, looks
+                looks -= 1
+                if looks >= 0 and self._goes_on(self._reactor.seconds()):
+                    overdue = self._reactor.callLater(_AGAIN, look)
+                else:
+                    self._overdue(self._reactor.seconds() - asked)
+
+            overdue = self._reactor.callLater(within, look)
 
             def in_time(result: Any) -> Any:
                 if overdue.active():
@@ -156,54 +179,71 @@ class WorkerProcess(ProcessProtocol):
         raise WorkerGone
 
     def _overdue(self, within: float) -> None:
-        # If a hook is running, it hangs in that one.
-        self.hung = True
+        self._hung_in = self._endless_call()
         self.kill(f"it did not do in {within:g} s what it was told")
 
     def check(self, late: bool) -> None:
-        """Look whether it answers; called twice a second.
+        """Look whether it goes on; called twice a second.
 
-        ``late``: the director itself was held up since the last call, so its own time
-        is no measure.
+        It does if it answers, if its reactor comes round, or if it begins other calls of
+        hooks.  ``late``: the director itself was held up since the last call, so its own
+        time is no measure.
         """
+        now = self._reactor.seconds()
+        goes_on = self._goes_on(now)
+        if late:
+            self._went_on = now
         if self.ready_at is None or self._loading or self._doomed:
             return
-        now = self._reactor.seconds()
         if self._asked is None:
             self._asked = now
             self.tell(_PING, None).addCallbacks(self._pong, lambda _gone: None)
         elif late:
             self._asked = now
-        elif now - self._asked >= SILENCE:
+        elif now - self._asked >= SILENCE and not goes_on:
             self.kill(f"it did not answer for {SILENCE:g} s", hangs=True)
+
+    def _goes_on(self, now: float) -> bool:
+        """Whether it was seen to go on within the last :data:`SILENCE` seconds."""
+        noted = self._read()
+        if noted != self._noted:
+            self._noted = noted
+            self._went_on = now
+            self._used = self._cpu_time()
+        return noted != Noted() and now - self._went_on < SILENCE
+
+    def _read(self) -> Noted:
+        return Noted() if self.mark is None else self.mark.read()
+
+    def _endless_call(self) -> Noted | None:
+        """The one call of a hook that has run past its budget since the worker was last
+        seen to go on; ``None`` if it is none."""
+        noted = self._read()
+        if not noted.running or noted != self._noted:
+            return None
+        # The time of day is no measure: the worker may have been stopped, or got no CPU.
+        return noted if self._cpu_time() - self._used >= _BUDGETS * self.budget else None
+
+    def _cpu_time(self) -> float:
+        """Seconds of CPU time that its main thread has used; 0 if that cannot be told."""
+        try:
+            with open(f"/proc/{self.pid}/task/{self.pid}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+            return (int(fields[11]) + int(fields[12])) * _TICK
+        except (OSError, IndexError, ValueError):
+            return 0.0
 
     def _pong(self, answer: Done) -> None:
         self._asked = None
 
-    def pages(self) -> int:
-        """The memory that it has in use, in pages; 0 if that cannot be told."""
+    def memory(self) -> int:
+        """The bytes of its own that it has in use; 0 if that cannot be told."""
         try:
             with open(f"/proc/{self.pid}/statm", "rb") as file:
-                return int(file.read().split()[1])
+                fields = file.read().split()
+            return (int(fields[1]) - int(fields[2])) * resource.getpagesize()
         except (OSError, IndexError, ValueError):
             return 0
-
-    def hooks_loaded(self) -> None:
-        """It has loaded its hooks anew: what it has in use now is what it needs."""
-        self.first_pages = self.pages()
-        self.large_since = None
-
-    def is_too_large(self, now: float) -> bool:
-        """Whether its memory has been far above that for a while; looked at twice a second.
-
-        ``now`` is in the reactor's seconds.
-        """
-        if not self.first_pages or self.pages() - self.first_pages <= _GROWTH:
-            self.large_since = None
-            return False
-        if self.large_since is None:
-            self.large_since = now
-        return now - self.large_since >= _LARGE_FOR
 
     def kill(self, reason: str, hangs: bool = False) -> None:
         """End it by force."""
@@ -217,7 +257,7 @@ class WorkerProcess(ProcessProtocol):
             reason=reason,
         )
         if hangs:
-            self.hung = True
+            self._hung_in = self._endless_call()
             # It says where, and needs no reactor for that.
             self._signal(signal.SIGUSR1)
             self._reactor.callLater(_LAST_WORDS, self._signal, signal.SIGKILL)
@@ -267,7 +307,9 @@ class WorkerProcess(ProcessProtocol):
     def processExited(self, reason: Any) -> None:
         status = reason.value
         if self.mark is not None:
-            self.last_mark = self.mark.read()
+            noted = self.mark.read()
+            self.last_mark = noted.running
+            self.hung = self._hung_in == noted
             self.mark.close()
             self.mark = None
         if status.signal is not None:

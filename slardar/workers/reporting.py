@@ -12,7 +12,7 @@ from slardar.hooks.loaded import Loaded
 from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.server import Upstream
-from slardar.workers.messages import Health, HookFailed, Report, ServerReport
+from slardar.workers.messages import Grown, Health, HookFailed, HookHeavy, Report, ServerReport
 
 __all__ = ["Reporter"]
 
@@ -31,7 +31,10 @@ class Reporter:
     """Reports on a plane with ``send(message)``."""
 
     def __init__(
-        self, reactor: Any, live: Live, send: Callable[[Report | Health | HookFailed], None]
+        self,
+        reactor: Any,
+        live: Live,
+        send: Callable[[Report | Health | HookFailed | HookHeavy | Grown], None],
     ) -> None:
         self._reactor = reactor
         self._live = live
@@ -77,6 +80,14 @@ class Reporter:
     def hook_failed(self, loaded: Loaded) -> None:
         """A hook has failed: told at once, for the director counts those of all workers."""
         self._send(HookFailed(loaded.mark))
+
+    def hook_heavy(self, mark: int, reason: str) -> None:
+        """A hook held too much and is suspended: told at once, for it is everywhere then."""
+        self._send(HookHeavy(mark, reason[:1000]))
+
+    def grown(self) -> None:
+        """This process is too large, and for no hook's sake."""
+        self._send(Grown())
 
     def _tell_health(self) -> None:
         changed, self._changed = self._changed, {}

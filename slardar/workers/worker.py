@@ -2,9 +2,9 @@
 
 Started by :mod:`slardar.workers.process` as ``python -m slardar.workers.worker`` with
 these descriptors: 1 and 2 for what it has to say, 3 the link to the director, 4 a file
-in memory where it notes which hook is running, 5 and on the listening sockets.  It ends
-with the link: at once it takes no new connections, and within :data:`LAST` seconds it is
-gone, whatever it was doing.
+in memory where it notes which hook is running and that it makes turns, 5 and on the
+listening sockets.  It ends with the link: at once it takes no new connections, and within
+:data:`LAST` seconds it is gone, whatever it was doing.
 """
 
 from __future__ import annotations
@@ -27,12 +27,15 @@ import threading
 from typing import Any
 
 from twisted.internet import defer, error
-from twisted.logger import Logger, globalLogBeginner
+from twisted.internet.task import LoopingCall
+from twisted.logger import ILogObserver, LogEvent, Logger, globalLogBeginner
+from zope.interface import implementer
 
 from slardar.config import Hooks
 from slardar.dataplane.descriptors import raise_descriptor_limit
-from slardar.dataplane.proxy import DataPlane
+from slardar.dataplane.proxy import DataPlane, HookMemory
 from slardar.errors import ConfigError, SlardarError
+from slardar.hooks.memory import limits_of
 from slardar.hooks.runner import Runner
 from slardar.model.hook import Hook, HookKey
 from slardar.model.live import Live
@@ -41,8 +44,8 @@ from slardar.model.snapshot import Snapshot
 from slardar.plugins import balancer_factory
 from slardar.workers import messages
 from slardar.workers.commands import FIRST_SOCKET, LINK, MARK, Link, OneLink
-from slardar.workers.marks import open_mark
-from slardar.workers.messages import Done, Health, HookFailed, Report
+from slardar.workers.marks import BEATS, LARGEST, open_mark
+from slardar.workers.messages import Done, FromWorker
 from slardar.workers.relay import LineLog
 from slardar.workers.reporting import Reporter
 
@@ -52,6 +55,9 @@ __all__ = ["Worker", "main"]
 #: to the requests under way.
 LAST = 2.0
 _LAST_REQUESTS = 1.5
+#: Seconds between two signs that the reactor comes round: several between two looks of
+#: the director.
+_BEAT = 0.1
 
 _log = Logger("slardar.worker")
 
@@ -59,7 +65,8 @@ _log = Logger("slardar.worker")
 class Worker:
     """Does what the director's messages say.
 
-    ``ended()`` is called when there is nothing left to do.
+    ``ended()`` is called when there is nothing left to do.  ``is_alone``: the process is
+    the worker's, which may limit it.
     """
 
     def __init__(
@@ -68,6 +75,7 @@ class Worker:
         ended: Any,
         first_socket: int = FIRST_SOCKET,
         mark: Any = None,
+        is_alone: bool = False,
     ) -> None:
         self._reactor = reactor
         self._ended = ended
@@ -79,8 +87,11 @@ class Worker:
         self._stopping = self._finished = False
         #: Sockets that do not listen yet, and whether other workers share them.
         self._silent: list[tuple[socket.socket, bool]] = []
-        #: Where the number of the hook that is running is written, for the director.
+        #: Where the director sees which hook is running, and that this process goes on.
         self._mark = mark
+        self._beats = LoopingCall(self._beat)
+        self._beats.clock = reactor
+        self._is_alone = is_alone
         self._reporter = Reporter(reactor, self._live, self._send)
 
     # What the director says.
@@ -109,19 +120,8 @@ class Worker:
         if isinstance(message, messages.TakeSettings):
             taken = self._plane.take_settings(message.settings)
             return taken.addCallback(lambda _: self._done())
-        if isinstance(message, messages.CheckHook):
-            checked = self._plane.check_hook(
-                message.language, message.name, message.code, message.modules
-            )
-            return checked.addCallback(
-                lambda checked: Done(
-                    self._snapshot.version,
-                    requires=tuple(checked),
-                    warnings=getattr(checked, "warnings", ()),
-                )
-            )
         if isinstance(message, messages.SuspendHook):
-            self._plane.suspend_hook(message.mark)
+            self._plane.suspend_hook(message.mark, message.reason)
             return self._done()
         if isinstance(message, messages.Health):
             self._plane.set_health(
@@ -160,6 +160,12 @@ class Worker:
             balancer_factory,
             on_health=self._reporter.health_changed,
             make_runner=self._make_runner,
+            hook_memory=HookMemory(
+                limits_of(message.count),
+                self._reporter.hook_heavy,
+                self._reporter.grown,
+                self._is_alone,
+            ),
         )
         snapshot = _snapshot(messages.decode_whole(message.snapshot))
         for mode in {"wrr", *(upstream.mode for upstream in snapshot.upstreams.values())}:
@@ -170,7 +176,9 @@ class Worker:
                 _log.error("balancer {mode}: {problem}", mode=mode, problem=problem)
         for mark in message.suspended:
             # Before they would be loaded.
-            plane.suspend_hook(mark)
+            plane.suspend_hook(mark, message.reasons.get(mark, ""))
+        if message.refused:
+            plane.refuse_hooks(message.refused)
         await self._apply(snapshot, list(snapshot.upstreams))
         for health in message.health:
             plane.set_health(
@@ -189,7 +197,12 @@ class Worker:
             self._serve_silent()
             plane.start()
             self._reporter.start(plane)
+            if self._mark is not None:
+                self._beats.start(_BEAT)
         return self._done()
+
+    def _beat(self) -> None:
+        self._mark[BEATS] = (self._mark[BEATS] + 1) & LARGEST
 
     def _make_runner(self, settings: Hooks) -> Runner:
         return Runner(settings, self._reactor.seconds, self._reporter.hook_failed, self._mark)
@@ -240,7 +253,7 @@ class Worker:
         snapshot.default_upstream = message.default_upstream
         return snapshot
 
-    def _send(self, message: Report | Health | HookFailed) -> None:
+    def _send(self, message: FromWorker) -> None:
         # If nobody takes it, the link has ended, and the worker with it.
         self.link.send(messages.encode(message)).addErrback(lambda _failure: None)
 
@@ -259,6 +272,8 @@ class Worker:
             else:
                 await self._plane.stop(seconds, grace)
         self._reporter.stop()
+        if self._beats.running:
+            self._beats.stop()
         self._finished = True
         # The answer to the director goes first.
         self._reactor.callLater(0, self._let_go)
@@ -309,13 +324,29 @@ def _end_with_the_director(fd: int) -> None:
     os._exit(1)
 
 
+@implementer(ILogObserver)
+def end_without_memory(event: LogEvent) -> None:
+    """End the process if there was no memory for something that is no connection's and no
+    hook's: nobody knows what of it has been done, and a replacement begins anew.
+
+    Such an error is caught by the reactor, and logged.  What the data plane logs has cost
+    one connection, and is over.
+    """
+    failure = event.get("log_failure")
+    if failure is None or not isinstance(failure.value, MemoryError):
+        return
+    if event.get("log_namespace") != "slardar.dataplane":
+        os._exit(1)
+
+
 def main() -> None:
     """Serve until the director says otherwise."""
     from twisted.internet import reactor  # noqa: TID251
 
     # Where a worker hangs is the first question about one that does.
     faulthandler.register(signal.SIGUSR1, file=2, all_threads=False)
-    globalLogBeginner.beginLoggingTo([LineLog(2)], redirectStandardIO=False)
+    observers = [LineLog(2), end_without_memory]
+    globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False)
     raise_descriptor_limit()
     thread = threading.Thread(target=_end_with_the_director, args=(os.dup(LINK),), daemon=True)
     thread.start()
@@ -327,7 +358,7 @@ def main() -> None:
         except error.ReactorNotRunning:
             pass
 
-    worker = Worker(the_reactor, ended, mark=open_mark(MARK))
+    worker = Worker(the_reactor, ended, mark=open_mark(MARK), is_alone=True)
     os.set_blocking(LINK, False)
     the_reactor.adoptStreamConnection(LINK, socket.AF_UNIX, OneLink(worker.link))
     os.close(LINK)

@@ -26,15 +26,65 @@ def key(balancer: type[ConsistentHash], request: FakeRequest, **options: object)
 
 
 def test_hash_key() -> None:
-    """``hash`` takes what a hook gave, else the URI, as for a key that is empty."""
+    """``hash`` takes what a hook gave, else the path, as for a key that is empty."""
     assert key(Hash, FakeRequest("/a?b", hash_key="tenant")) == "tenant"
-    assert key(Hash, FakeRequest("/a?b")) == "/a?b"
-    assert key(Hash, FakeRequest("/a?b", hash_key="")) == "/a?b"
+    assert key(Hash, FakeRequest("/a?b")) == "/a"
+    assert key(Hash, FakeRequest("/a?b", hash_key="")) == "/a"
 
 
 def test_url_hash_key() -> None:
-    """``url_hash`` takes the URI with its query, and no hook's key."""
-    assert key(UrlHash, FakeRequest("/a?b", hash_key="tenant")) == "/a?b"
+    """``url_hash`` takes the path, and no hook's key."""
+    assert key(UrlHash, FakeRequest("/a?b", hash_key="tenant")) == "/a"
+
+
+#: What nginx has as ``$uri``; the last three it refuses.
+URIS = {
+    "/": "/",
+    "/a/b.c": "/a/b.c",
+    "/a?b=/../c": "/a",
+    "/%61%2Fb": "/a/b",
+    "/a%3Fb?c": "/a?b",
+    "/a%20b+c": "/a b+c",
+    "/caf%C3%A9": "/caf\u00e9",
+    "//a///b//": "/a/b/",
+    "/a/./b/../c": "/a/c",
+    "/a/..": "/",
+    "/a/b/..": "/a/",
+    "/a/.": "/a/",
+    "/..a/.b": "/..a/.b",
+    "/a%252Fb": "/a%2Fb",
+    "/%2e%2e/a": "/a",
+    "/%zz%": "/%zz%",
+    "*": "*",
+}
+
+
+@pytest.mark.parametrize("balancer", [Hash, UrlHash, HeaderHash])
+@pytest.mark.parametrize(("uri", "path"), URIS.items())
+def test_path_is_decoded(balancer: type[ConsistentHash], uri: str, path: str) -> None:
+    """Spelled in any way it is one path, and one server; with the option its query counts."""
+    assert key(balancer, FakeRequest(uri)) == path
+    mark, query = uri.partition("?")[1:]
+    assert key(balancer, FakeRequest(uri), query=True) == path + mark + query
+    assert key(balancer, FakeRequest(uri), query=False) == path
+
+
+def test_path_of_any_bytes_is_a_key() -> None:
+    """What is no UTF-8 is told apart, and picks a server."""
+    balancer = UrlHash(make_peers([1] * 3), {})
+    requests = [FakeRequest(f"/%{byte:02x}") for byte in range(256)]
+    assert len({balancer.key(request) for request in requests}) == 255  # "//" and "/." are "/"
+    assert {balancer.pick(balancer._all, request).host[-1] for request in requests} == {*"123"}
+
+
+@pytest.mark.parametrize("balancer", [Hash, UrlHash, HeaderHash])
+@pytest.mark.parametrize("value", [1, "true", None])
+def test_query_is_true_or_false(balancer: type[ConsistentHash], value: object) -> None:
+    """The option is no other thing, and ``ip_hash`` has none."""
+    with pytest.raises(ConfigError, match=r"^query: expected true or false, got "):
+        balancer(make_peers([1]), {"query": value})
+    with pytest.raises(ConfigError, match=r"^query: unknown option"):
+        IpHash(make_peers([1]), {"query": True})
 
 
 def test_ip_hash_key() -> None:
@@ -48,7 +98,7 @@ def test_host_hash_key() -> None:
 
 
 def test_header_hash_key() -> None:
-    """``header_hash`` takes X-Hash-Key or the header of the option, else the URI."""
+    """``header_hash`` takes X-Hash-Key or the header of the option, else the path."""
     request = FakeRequest("/a", headers={"X-Hash-Key": "one", "X-User": "two", "X-Empty": ""})
     assert key(HeaderHash, request) == "one"
     assert key(HeaderHash, request, header="x-user") == "two"

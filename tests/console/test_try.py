@@ -87,6 +87,43 @@ def test_connection_closes(folder: Path) -> None:
     assert outcome("close.lua", "--request", "get.http")["outcome"] == "closed"
 
 
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [
+        ("POST / HTTP/1.1\nHost: a\nContent-Length: 5\n\nhello\n", "HELLO"),
+        ("POST / HTTP/1.1\nHost: a\n\nhello", "HELLO"),
+        ("POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\n5\r\nhello\r\n0\r\n\r\n",
+         "HELLO"),
+        ("POST / HTTP/1.1\nHost: a\n\n" + "x" * 70000, "too large"),
+        ("GET / HTTP/1.1\nHost: a\n", ""),
+    ],
+)  # fmt: skip
+def test_body_of_the_request(folder: Path, sent: str, seen: str) -> None:
+    """The hook sees it, and what it makes of it is shown, in both languages."""
+    (folder / "up.py").write_text(
+        "def on_request(request):\n"
+        "    large = request.body_too_large\n"
+        "    request.body = b'too large' if large else request.body.upper()\n"
+    )
+    (folder / "up.lua").write_text(
+        "ngx.req.read_body()\n"
+        "local data, form, problem = ngx.req.get_body_data(), ngx.req.get_post_args()\n"
+        "ngx.req.set_body_data(problem and 'too large' or (data or ''):upper())"
+    )
+    for file in ("up.py", "up.lua"):
+        found = json.loads(run(file, "--request", "-", "--json", stdin=sent.encode()).output)
+        assert found["body"] == seen
+        assert f"  {seen}\n" in run(file, "--request", "-", stdin=sent.encode()).output + "  \n"
+
+
+def test_chunks_that_are_none(folder: Path) -> None:
+    """Are said to be in the file."""
+    sent = b"POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\nzz\n"
+    done = run("tenant.py", "--request", "-", stdin=sent)
+    assert done.exit_code == 1
+    assert "-: a line of the chunked body" in done.output
+
+
 def test_module_is_given(folder: Path) -> None:
     """With its file; without it the script cannot be loaded."""
     (folder / "names.lua").write_text("return { tenant = 'x' }")

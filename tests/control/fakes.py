@@ -86,7 +86,7 @@ class FakeStore:
     def open(self) -> defer.Deferred[Any]:
         return defer.fail(self.error) if self.error else defer.succeed(self.state)
 
-    def commit(self, expected_version: int, change: Change) -> defer.Deferred[int]:
+    def commit(self, expected_version: int, change: Change, *more: Change) -> defer.Deferred[int]:
         done: defer.Deferred[int] = defer.Deferred()
 
         def write() -> None:
@@ -96,7 +96,7 @@ class FakeStore:
                 done.errback(ConflictError(f"the store is at version {self.version}"))
             else:
                 self.version += 1
-                self.changes.append(change)
+                self.changes += (change, *more)
                 done.callback(self.version)
 
         if self.held is None:
@@ -122,6 +122,8 @@ class FakePlane:
         #: What it was asked to check: names, and the modules to load each with.
         self.checked: list[tuple[str, Mapping[str, str] | None]] = []
         self.tally = HookTally()
+        #: The hooks of the store that it was to look at.
+        self.stored: dict[Any, Any] = {}
 
     @property
     def snapshot(self) -> Snapshot:
@@ -164,6 +166,10 @@ class FakePlane:
         )
         return defer.succeed(Checked.of(requires, warnings))
 
+    def check_stored(self, hooks: Mapping[Any, Any]) -> defer.Deferred[None]:
+        self.stored = dict(hooks)
+        return defer.succeed(None)
+
     def hook_tally(self) -> HookTally:
         return self.tally
 
@@ -203,6 +209,13 @@ class Transport(StringTransport):
     """A connection in memory that says how it ended."""
 
     aborted = False
+    #: Whether the client does not read: more is held for it than should be.
+    stalls = False
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        if self.stalls and self.producer is not None:
+            self.producer.pauseProducing()
 
     def abortConnection(self) -> None:
         self.aborted = True

@@ -434,3 +434,46 @@ def test_new_settings_that_cannot_be_stored_change_nothing(
     store.error = None
     assert result_of(actions.take_settings(new, "HUP")).version == 1
     assert sorted(actions.snapshot.upstreams) == ["b"]
+
+
+# A store that others write.
+
+
+def test_unknown_key_in_the_store_costs_nothing(plane: FakePlane) -> None:
+    """It is kept, named in the status, and in nobody's way when the upstream is changed;
+    what the file or a call says is held to more."""
+    stored = {**upstream(1), "odd": {"a": 1}}
+    stored["servers"][0]["wieght"] = 2
+    state = StoredState(3, {"a": stored}, [{"upstream": "a", "paht": "/"}])
+    store = FakeStore(state)
+    actions = make_actions(store, plane)
+    assert list(actions.upstreams()) == ["a"]
+    assert actions.upstream("a")["odd"] == {"a": 1}
+    status = actions.status()
+    assert "failed" not in status
+    assert status["ignored"] == [
+        'upstreams.a.servers[0].wieght: unknown key (did you mean "weight"?)',
+        "upstreams.a.odd: unknown key",
+        "routes[0].paht: unknown key",
+    ]
+    result_of(actions.set_upstream("a", {"mode": "hash"}, "x"))
+    assert store.changes[-1].value["odd"] == {"a": 1}
+    result_of(actions.set_upstream("a", actions.upstream("a"), "x"))
+    result_of(actions.patch_server("a", "127.0.0.1:1", {"weight": 2}, "x"))
+    result_of(actions.set_routes(actions.routes(), "x"))
+    assert store.changes[-1].value == [{"upstream": "a", "paht": "/"}]
+    assert len(actions.status()["ignored"]) == 3
+    assert "unknown key" in error_of(actions.set_upstream("b", stored, "x"), ConfigError)
+    assert "unknown key" in error_of(actions.set_routes([{"hots": "a"}], "x"), ConfigError)
+    result_of(actions.set_upstream("a", {"cluster": [upstream(1)]}, "x"))
+    result_of(actions.set_routes([], "x"))
+    assert "ignored" not in actions.status()
+
+
+def test_password_is_stored_and_not_shown(actions: Actions, store: FakeStore) -> None:
+    """Neither in answers nor in the status; what was answered can be sent back."""
+    result_of(actions.set_upstream("db", upstream(1, **{"typ": "mysql", "pass": "s3cret"}), "x"))
+    shown = [actions.upstreams(), actions.upstream("db"), actions.status(), actions.routes()]
+    assert "s3cret" not in str(shown)
+    result_of(actions.set_upstream("db", dict(actions.upstream("db")), "x"))
+    assert [change.value["pass"] for change in store.changes] == ["s3cret"] * 2

@@ -141,12 +141,18 @@ def test_what_cannot_go_with_activating(control: Control, parameters: str) -> No
 def test_list_is_the_originals(control: Control) -> None:
     """``GET /lua`` and ``GET /python``: versions, and the hooks of that language by name."""
     empty = control.call("GET", "/lua")
-    assert empty == {"global_version": 0, "commit_version": 0, "version": 0, "modules": []}
+    assert empty == {
+        "global_version": 0,
+        "commit_version": "0",
+        "version": 0,
+        "modules": [],
+        "staged": [],
+    }
     control.put("script.b.test", "bee")
     control.put(A, "ay")
     control.put("modules.x", "ex", language="lua")
     listed = control.call("GET", "/python")
-    assert listed["version"] == listed["global_version"] == listed["commit_version"] == 6
+    assert listed["version"] == listed["global_version"] == 6
     assert [one["name"] for one in listed["modules"]] == [A, "script.b.test"]
     assert listed["modules"][0] == control.shown()
     (module,) = control.call("GET", "/lua")["modules"]
@@ -267,7 +273,7 @@ def test_receipt_and_no_wait(control: Control) -> None:
         ("PUT", "/python/script.no?rollback=1"), ("DELETE", "/python/script.no"),
         ("GET", f"/lua/{A}"), ("PUT", f"/python/{A}"), ("PUT", f"/python/{A}?canary=5"),
         ("PUT", f"/python/{A}?rollback=1"), ("GET", f"/python/{A}/shadow"),
-        ("GET", "/perl/script.a"), ("GET", f"/python/{A}/else"), ("GET", "/python/"),
+        ("GET", "/perl/script.a"), ("GET", f"/python/{A}/else"), ("GET", "/python//"),
     ],
 )  # fmt: skip
 def test_what_there_is_not(control: Control, method: str, path: str) -> None:
@@ -357,7 +363,7 @@ def test_code_that_cannot_be_loaded_is_not_activated(control: Control) -> None:
 def test_other_methods(control: Control, method: str) -> None:
     """405, with those that there are."""
     reply = control.client.call(method, "/python")
-    assert (reply.status, reply.headers["Allow"]) == (405, "GET, HEAD")
+    assert (reply.status, reply.headers["Allow"]) == (405, "GET, PUT, HEAD")
     reply = control.client.call("PATCH", f"/python/{A}")
     assert (reply.status, reply.headers["Allow"]) == (405, "GET, POST, PUT, DELETE, HEAD")
     assert control.client.call("POST", f"/python/{A}/shadow").status == 405
@@ -375,6 +381,153 @@ def test_readers_change_nothing() -> None:
         assert reader.call(method, f"/python/{A}", b"x", Authorization=bearer).status == 403
     assert reader.call("GET", "/python").status == 401
     assert control.active() == "one"
+
+
+# All at once.
+
+
+def test_all_that_is_staged_is_activated(control: Control) -> None:
+    """As one version, modules before scripts, in the slash's form too; of one language; a
+    canary and a shadow are staged like others, and what was in service can be had back."""
+    control.put(A, "old")
+    control.put("script.b.test", "old", language="lua")
+    control.call("POST", f"/python/{A}?on_error=continue", "use modules.x")
+    control.call("POST", "/python/modules.x", "use modules.y")
+    control.call("POST", "/python/modules.y", "why")
+    control.call("POST", "/python/script.b.test?shadow=1", "shadow")
+    control.call("POST", "/python/script.c.test", "canary")
+    control.call("PUT", "/python/script.c.test?canary=5")
+    control.call("POST", "/lua/script.b.test", "new")
+    version = control.plane.snapshot.version
+    control.store.changes.clear()
+    assert control.call("PUT", "/python/") == "ok"
+    assert control.plane.snapshot.version == version + 1
+    names = [change.name.partition("/")[2] for change in control.store.changes]
+    assert names == ["modules.x", "modules.y", A, "script.b.test", "script.c.test"]
+    for name in names:
+        hook = control.hook(name)
+        assert (hook.staged, hook.canary, hook.shadow) == (None, 0, False)
+        assert control.call("GET", f"/python/{name}")["state"] == "active"
+    assert control.active() == "use modules.x"
+    assert control.hook().on_error == "continue"
+    assert control.hook().previous == Code.of("old", NOW)
+    assert control.hook("script.b.test", "lua").active == Code.of("old", NOW)
+    assert all(modules == {"modules.x": "use modules.y", "modules.y": "why"}
+               for name, modules in control.plane.checked[-5:])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("staged", "broken"),
+    [
+        ({A: "fails"}, [A]),
+        ({"modules.x": "new fails"}, ["modules.x", "script.user"]),
+        ({A: "fails", "script.b": "fails"}, [A, "script.b"]),
+    ],
+)
+def test_one_that_cannot_be_loaded_holds_all(
+    control: Control, staged: dict[str, str], broken: list[str]
+) -> None:
+    """Each is named; nothing is in service of the good ones, and all stay staged."""
+    control.put("modules.x", "ex")
+    control.put("script.user", "use modules.x")
+    for name, code in {"script.good": "good", "modules.good": "good", **staged}.items():
+        control.call("POST", f"/python/{name}", code)
+    before = control.plane.snapshot
+    status, message = control.refusal("PUT", "/python")
+    assert (status, message) == (400, "; ".join(f"{name}: line 1: it fails" for name in broken))
+    assert control.plane.snapshot is before
+    assert control.active("script.good") is None
+    for name in staged:
+        control.call("POST", f"/python/{name}", "better")
+    assert control.call("PUT", "/python") == "ok"
+    assert control.active("script.good") == "good"
+
+
+def test_version_that_would_stand_in_is_tried(control: Control) -> None:
+    """What is in service now is run when the new one fails, with the new modules."""
+    control.put("modules.x", "ex")
+    control.put(A, "use modules.x", "?on_error=previous")
+    control.call("POST", f"/python/{A}", "alone")
+    control.call("POST", "/python/modules.x", "new fails")
+    status, message = control.refusal("PUT", "/python")
+    assert status == 400
+    assert message == f"modules.x: line 1: it fails; {A}: line 1: it fails"
+
+
+def test_nothing_staged_is_no_change(control: Control) -> None:
+    """It is answered as the original answers it."""
+    control.put(A, "one")
+    assert control.call("PUT", "/python") == "ok"
+    assert control.call("PUT", "/lua?receipt=1") == {"status": 200, "version": 2, "workers": {}}
+    assert control.plane.snapshot.version == 2
+
+
+def test_store_that_fails_leaves_all_staged(control: Control) -> None:
+    """Not one of them is in service."""
+    control.call("POST", f"/python/{A}", "one")
+    control.call("POST", "/python/modules.x", "ex")
+    control.store.error = StoreError("full")
+    assert control.refusal("PUT", "/python")[0] == 503
+    assert control.active() is None
+    assert control.hook().staged is not None
+
+
+def test_list_tells_active_from_staged(control: Control) -> None:
+    """``modules`` has what the original's has: what is in service. The rest is beside it."""
+    control.put(A, "one")
+    control.call("POST", f"/python/{A}?on_error=continue", "two")
+    control.call("POST", "/python/modules.x", "ex")
+    control.call("POST", "/python/script.c.test", "canary")
+    control.call("PUT", "/python/script.c.test?canary=5")
+    listed = control.call("GET", "/python/")
+    assert [(one["name"], one["version"]) for one in listed["modules"]] == [(A, md5("one"))]
+    staged = {one["name"]: one for one in listed["staged"]}
+    assert {name: one["version"] for name, one in staged.items()} == {
+        "modules.x": md5("ex"),
+        A: md5("two"),
+        "script.c.test": md5("canary"),
+    }
+    assert (staged[A]["active"], staged[A]["on_error"]) == (md5("one"), "continue")
+    assert (staged["modules.x"]["active"], staged["modules.x"]["state"]) == (None, "staged")
+    assert staged["script.c.test"]["canary"] == 5
+    control.call("PUT", "/python")
+    listed = control.call("GET", "/python")
+    assert (len(listed["modules"]), listed["staged"]) == (3, [])
+
+
+# What operators call it.
+
+
+def test_commit_version_is_the_operators(control: Control) -> None:
+    """A text of theirs for each language; it is stored, and part of every list."""
+    assert control.call("GET", "/lua/version") == {"commit_version": "0"}
+    for method, text in [("POST", "release-7\n"), ("PUT", "é 8")]:
+        assert control.call(method, "/lua/version", text) == "ok"
+        assert control.call("GET", "/lua")["commit_version"] == text.strip()
+        assert control.call("GET", "/lua/version") == {"commit_version": text.strip()}
+    assert control.call("GET", "/python")["commit_version"] == "0"
+    assert control.call("GET", "/lua")["modules"] == []
+    assert [(one.kind, one.name, one.value) for one in control.store.changes] == [
+        ("hook", "lua/version", "release-7"),
+        ("hook", "lua/version", "é 8"),
+    ]
+    assert control.plane.snapshot.version == 2
+    hooks = {"lua/version": "v9", "python/version": {"no": "text"}}
+    again = Control(StoredState(version=3, hooks=hooks))
+    assert again.call("GET", "/lua")["commit_version"] == "v9"
+    assert again.call("GET", "/python")["commit_version"] == "0"
+    assert "failed" not in again.call("GET", "/status")
+    assert again.call("DELETE", "/lua/version") == "ok"
+    assert again.call("GET", "/lua")["commit_version"] == "0"
+
+
+@pytest.mark.parametrize("body", [b"", b" \n", b"a\nb", b"a\x00", b"\xff", b"x" * 129])
+def test_wrong_commit_version(control: Control, body: bytes) -> None:
+    """One line that a person can read."""
+    status, message = control.refusal("PUT", "/lua/version", body)
+    assert status == 400
+    assert "expected" in message
+    assert control.call("GET", "/lua")["commit_version"] == "0"
 
 
 # Modules.
@@ -699,33 +852,69 @@ def test_changes_wait_for_each_other(control: Control) -> None:
     while control.store.held:
         control.store.held.pop(0)()
     replies = [client.received() for client in clients]
-    assert [reply.status for reply in replies if reply] == [200, 200, 404]
+    # Which of the two finds it staged is nobody's business.
+    assert sorted(reply.status for reply in replies if reply) == [200, 200, 404]
     assert control.active() == "two"
     assert [change.kind for change in control.store.changes] == ["hook"] * 4
 
 
-def test_check_that_takes_long_holds_the_others(control: Control) -> None:
-    """No change comes in between, whoever goes away meanwhile."""
+def test_check_that_takes_long_holds_nobody(control: Control) -> None:
+    """Other changes go on meanwhile, of hooks too; what is checked comes when it is, also
+    if its caller has gone."""
     from twisted.internet.defer import Deferred
 
     waiting: Deferred[Any] = Deferred()
     checked = control.plane.check_hook
     control.plane.check_hook = lambda *_: waiting  # type: ignore[method-assign]
     control.client.request("POST", f"/python/{A}", b"one")
-    other = WebClient(control.actions)
-    other.request("PUT", "/upstream/u", upstream(1))
     assert control.client.received() is None
-    assert other.received() is None
-    control.client.channel.connectionLost(None)
     control.plane.check_hook = checked  # type: ignore[method-assign]
+    other = WebClient(control.actions)
+    assert other.call("PUT", "/upstream/u", upstream(1)).status == 200
+    assert other.call("POST", "/python/script.b.test", b"two").status == 200
+    control.client.channel.connectionLost(None)
     waiting.callback(("modules.b", "modules.a"))
-    reply = other.received()
-    assert reply is not None
-    assert reply.status == 200
     staged = control.hook().staged
     assert staged is not None
     assert staged.requires == ("modules.b", "modules.a")
     assert "u" in control.plane.snapshot.upstreams
+    assert [change.name for change in control.store.changes] == [
+        "u", "python/script.b.test", f"python/{A}",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "status"), [("new", 200), ("newest", 400)])
+def test_hook_is_checked_with_the_module_that_it_will_run_with(
+    control: Control, module: str, status: int
+) -> None:
+    """Also if that has changed while it was checked with the one before."""
+    from twisted.internet.defer import Deferred
+
+    control.put("modules.x", "ex")
+    control.call("POST", f"/python/{A}", "use modules.x")
+    known = control.plane.check_hook
+    waiting: Deferred[Any] = Deferred()
+    seen: list[str] = []
+
+    def check_hook(language: str, name: str, code: str, modules: Any) -> Any:
+        if name == A:
+            seen.append(modules["modules.x"])
+            if len(seen) == 1:
+                return waiting
+            if modules["modules.x"] == "newest":
+                raise ConfigError(f"{A}: line 1: not with this one")
+        return known(language, name, code, modules)
+
+    control.plane.check_hook = check_hook  # type: ignore[method-assign]
+    control.client.request("PUT", f"/python/{A}")
+    other = WebClient(control.actions)
+    other.call("POST", "/python/modules.x", module.encode())
+    assert other.call("PUT", "/python/modules.x").status == 200
+    waiting.callback(("modules.x",))
+    reply = control.client.received()
+    assert reply is not None
+    assert (reply.status, seen) == (status, ["ex", module])
+    assert control.active() == ("use modules.x" if status == 200 else None)
 
 
 def test_upstreams_and_hooks_leave_each_other_alone(control: Control) -> None:

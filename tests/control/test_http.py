@@ -57,6 +57,30 @@ def test_upstreams_are_shown_as_written(client: WebClient) -> None:
     assert client.call("GET", "/upstreams").json == {"file": one}
 
 
+def test_what_is_shown_can_be_sent_back(client: WebClient, actions: Actions) -> None:
+    """Every upstream, as one alone and out of the list; tools of the original find its
+    servers where they look for them."""
+    backup = {"host": "b", "port": 1, "backup": True}
+    flat = upstream(1, mode="", x_team="web", **{"pass": "secret"})
+    flat["servers"].append(backup)
+    written: dict[str, Any] = {
+        "flat": flat,
+        "levels": {"cluster": [upstream(1), {**upstream(2), "try": 1}]},
+        "named": {"cluster": {"x_dc": upstream(1), "two": upstream(2)}, "mode": "hash"},
+    }
+    for name, body in written.items():
+        assert client.call("PUT", f"/upstream/{name}", body).status == 200
+    before = actions.snapshot.fingerprint
+    shown = client.call("GET", "/upstreams").json
+    assert shown["flat"]["cluster"][0]["servers"] == shown["flat"]["servers"][:1]
+    assert "secret" not in str(shown)
+    for name, body in shown.items():
+        assert client.call("GET", f"/upstream/{name}").json == body
+        assert client.call("PUT", f"/upstream/{name}", body).status == 200
+    assert actions.snapshot.fingerprint == before
+    assert client.call("GET", "/upstreams").json == shown
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_upstream_is_set(client: WebClient, actions: Actions, method: str) -> None:
     """The short answer, spelled as the original spells it."""
@@ -94,6 +118,37 @@ def test_server_is_changed(client: WebClient, actions: Actions) -> None:
     assert client.call("PATCH", "/upstream/file/127.0.0.1%3A8002", {"state": "down"}).body == OK
     first, second = actions.snapshot.upstreams["file"].servers
     assert (first.weight, second.state) == (5, "down")
+
+
+def test_servers_come_and_go(client: WebClient, actions: Actions) -> None:
+    """One call each, with the usual answers; IPv6 and names too."""
+
+    def keys() -> list[str]:
+        return [server.key for server in actions.snapshot.upstreams["file"].servers]
+
+    path = "/upstream/file"
+    reply = client.call("POST", f"{path}/[::1]:80", {"weight": 3})
+    assert (reply.status, reply.json) == (200, {"status": 200})
+    reply = client.call("POST", f"{path}/B.example:81?receipt=1")
+    assert (reply.status, reply.json["version"]) == (200, 2)
+    assert keys() == ["127.0.0.1:8001", "127.0.0.1:8002", "[::1]:80", "b.example:81"]
+    assert client.call("POST", f"{path}/[0::1]:80", {}).status == 409
+    assert client.call("POST", f"{path}/[::1]:80?level=0", {}).status == 400
+    assert client.call("POST", f"{path}/x:1?place=0", {}).status == 400
+    assert client.call("POST", f"{path}/x", {}).status == 400
+    assert client.call("POST", f"{path}/x:1", b"junk").status == 400
+    assert client.call("POST", "/upstream/none/x:1", {}).status == 404
+    assert client.call("DELETE", f"{path}/127.0.0.1:9").status == 404
+    for key in keys()[:-1]:
+        assert client.call("DELETE", f"{path}/{key}").status == 200
+    assert client.call("DELETE", f"{path}/b.example:81").status == 409
+    assert keys() == ["b.example:81"]
+    levels = {"cluster": {"dc 1": upstream(1), "dc2": upstream(2)}}
+    assert client.call("PUT", path, levels).status == 200
+    assert client.call("POST", f"{path}/x:1", {}).status == 400
+    assert client.call("POST", f"{path}/x:1?cluster=dc+1", {}).status == 200
+    assert client.call("DELETE", f"{path}/x:1?cluster=dc2").status == 404
+    assert client.call("DELETE", f"{path}/x:1?cluster=dc%201").status == 200
 
 
 def test_routes(client: WebClient) -> None:
@@ -265,8 +320,8 @@ def test_every_mistake_is_told(client: WebClient) -> None:
         ("DELETE", "/upstreams", "GET, HEAD"),
         ("PATCH", "/upstream/a", "GET, POST, PUT, DELETE, HEAD"),
         ("OPTIONS", "/upstream/a", "GET, POST, PUT, DELETE, HEAD"),
-        ("GET", "/upstream/a/b:1", "PATCH"),
-        ("HEAD", "/upstream/a/b:1", "PATCH"),
+        ("GET", "/upstream/a/b:1", "PATCH, POST, DELETE"),
+        ("HEAD", "/upstream/a/b:1", "PATCH, POST, DELETE"),
         ("POST", "/routes", "GET, PUT, DELETE, HEAD"),
         ("get", "/status", "GET, HEAD"),
     ],

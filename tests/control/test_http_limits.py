@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
+import json
 import socket
+import weakref
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from twisted.python.failure import Failure
 
 from slardar.config import Control
 from slardar.control import http as control_http
+from slardar.control import room
 from slardar.control.actions import Actions
 from slardar.control.http import MAX_BODY, make_site
 from tests.control.fakes import FakePlane, FakeStore, WebClient, make_actions, upstream
@@ -156,20 +161,20 @@ def test_reply_that_cannot_be_sent_ends_the_connection(
 
 
 def test_idle_connection_is_closed(client: WebClient) -> None:
-    """After 60 s without a request; each request starts them anew."""
+    """After 10 s without a first request, and 15 s without a further one."""
+    client.clock.advance(9)
     for _ in range(2):
-        client.clock.advance(59)
         assert client.call("GET", "/status").status == 200
-    client.clock.advance(59)
+        client.clock.advance(14)
     assert not client.transport.disconnecting
     client.clock.advance(1)
     assert client.transport.disconnecting
 
 
 def test_slow_bytes_give_no_time(client: WebClient) -> None:
-    """A head must be there after 60 s, and its body 60 s later."""
+    """A head must be there after 10 s, and its body 60 s later."""
     client.send(b"PUT /routes HTTP/1.1\r\n")
-    client.clock.advance(50)
+    client.clock.advance(9)
     client.send(b"Host: localhost\r\nContent-Length: 100\r\n\r\n")
     for _ in range(5):
         client.clock.advance(10)
@@ -179,9 +184,18 @@ def test_slow_bytes_give_no_time(client: WebClient) -> None:
     assert client.transport.disconnecting
 
 
+def test_slow_head_is_cut_off(client: WebClient) -> None:
+    """However its bytes are spread."""
+    for _ in range(10):
+        assert not client.transport.disconnecting
+        client.send(b"G")
+        client.clock.advance(1)
+    assert client.transport.disconnecting
+
+
 def test_client_that_does_not_read_is_cut_off(client: WebClient) -> None:
     """A connection that cannot be closed in 5 s is reset."""
-    client.clock.advance(60)
+    client.clock.advance(10)
     assert client.transport.disconnecting
     assert not client.transport.aborted
     client.clock.advance(5)
@@ -230,14 +244,293 @@ def test_any_name_is_taken_over_a_unix_socket(actions: Actions) -> None:
     assert client.call("GET", "/status", Host="slardar").status == 200
 
 
-def test_connections_are_bounded(actions: Actions, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that goes makes room for another."""
-    monkeypatch.setattr(control_http, "MAX_CONNECTIONS", 2)
-    first = WebClient(actions)
-    WebClient(actions, site=first.site)
-    assert first.site.buildProtocol(None) is None
-    first.channel.connectionLost(None)
-    assert WebClient(actions, site=first.site).call("GET", "/status").status == 200
+# Room.
+
+
+class Crowd:
+    """Connections to one channel: whoever has the token ``t`` may call, and all may wait."""
+
+    TOKENS = ({"name": "a", "sha256": sha256(b"t").hexdigest(), "role": "admin"},)
+
+    def __init__(self) -> None:
+        self.plane = FakePlane()
+        self.actions = make_actions(FakeStore(), self.plane)
+        self.site: Any = None
+
+    def come(self) -> WebClient:
+        """One more connection, a second after the one before."""
+        client = WebClient(self.actions, site=self.site, tokens=list(self.TOKENS))
+        if self.site is None:
+            self.site, self.clock = client.site, client.clock
+        self.clock.advance(1)
+        return client
+
+    def idle(self) -> WebClient:
+        client = self.come()
+        assert client.call("GET", "/routes", Authorization="Bearer t").status == 200
+        return client
+
+    def refused(self) -> WebClient:
+        client = self.come()
+        assert client.call("GET", "/routes").status == 401
+        return client
+
+    def sending(self, body: bytes = b"") -> WebClient:
+        client = self.come()
+        head(client, f"Content-Length: {MAX_BODY}", "Authorization: Bearer t")
+        client.send(body)
+        return client
+
+    def reading(self) -> WebClient:
+        client = self.come()
+        client.transport.stalls = True
+        assert client.call("GET", "/routes", Authorization="Bearer t").status == 200
+        return client
+
+    def busy(self) -> WebClient:
+        client = self.come()
+        if self.plane.held is None:
+            self.plane.held = []
+        body = upstream(1)
+        client.request("PUT", "/upstream/a", body, Authorization="Bearer t")
+        return client
+
+
+@pytest.fixture
+def crowd(monkeypatch: pytest.MonkeyPatch) -> Crowd:
+    monkeypatch.setattr(room, "MAX_CONNECTIONS", 5)
+    return Crowd()
+
+
+def gone(*clients: WebClient) -> list[bool]:
+    return [client.transport.aborted for client in clients]
+
+
+def test_whoever_is_missed_least_makes_room(crowd: Crowd) -> None:
+    """Strangers, then idle callers, then those whose body or reading is not at its end;
+    within each the one that has been so for longest."""
+    busy, sending, idle = crowd.busy(), crowd.sending(), crowd.idle()
+    silent, refused = crowd.come(), crowd.refused()
+    order = [busy, sending, idle, silent, refused]
+    newcomers = []
+    for leaves in (silent, refused):
+        newcomers.append(crowd.idle())
+        assert gone(*order).count(True) == len(newcomers)
+        assert leaves.transport.aborted
+    # An older idle one goes before a newer one, and a body before a reply.
+    crowd.reading()
+    assert idle.transport.aborted
+    for newcomer in newcomers:
+        crowd.reading()
+        assert newcomer.transport.aborted
+    crowd.reading()
+    assert sending.transport.aborted
+    assert not busy.transport.aborted
+
+
+def test_calls_under_way_keep_their_places(crowd: Crowd) -> None:
+    """When there is nobody else, nobody new comes in; and then again."""
+    busy = [crowd.busy() for _ in range(5)]
+    assert crowd.site.buildProtocol(None) is None
+    assert gone(*busy) == [False] * 5
+    assert crowd.plane.held
+    for answer in crowd.plane.held:
+        answer()
+        crowd.clock.advance(1)
+    crowd.idle()
+    assert gone(*busy) == [True, False, False, False, False]
+
+
+def test_one_that_was_sent_away_is_counted_no_more(crowd: Crowd) -> None:
+    """Its connection ends a turn later, when somebody else has its place."""
+    clients = [crowd.come() for _ in range(9)]
+    assert gone(*clients) == [True] * 4 + [False] * 5
+    for client in clients[:4]:
+        client.channel.connectionLost(Failure(ConnectionError()))
+    crowd.come()
+    assert gone(*clients) == [True] * 5 + [False] * 4
+
+
+def test_bodies_are_bounded_together(actions: Actions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that takes longest is given up, and told to come again; a short one comes
+    through meanwhile."""
+    monkeypatch.setattr(room, "MAX_BODIES", 250)
+    crowd = Crowd()
+    slow = [crowd.sending(b"x" * 100) for _ in range(2)]
+    assert crowd.idle().received() is None
+    body = b"[" + b" " * 98 + b"]"
+    done = crowd.come().call("PUT", "/routes", body, Authorization="Bearer t")
+    assert done.status == 200
+    reply = slow[0].received()
+    assert reply is not None
+    assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
+    assert reply.headers["Connection"] == "close"
+    assert slow[0].channel.requests[0]._body == b""
+    assert slow[1].received() is None
+    # What was let go makes room again, for 150 bytes and no more.
+    slow[1].send(b"x" * 150)
+    assert slow[1].received() is None
+    slow[1].send(b"x")
+    reply = slow[1].received()
+    assert reply is not None
+    assert reply.status == 503
+
+
+def test_body_of_a_call_under_way_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it is answered, also if its caller has gone."""
+    monkeypatch.setattr(room, "MAX_BODIES", 100)
+    crowd = Crowd()
+    busy = crowd.busy()
+    held = len(json.dumps(upstream(1)))
+    busy.channel.connectionLost(Failure(ConnectionError()))
+    late = crowd.sending(b"x" * (101 - held))
+    reply = late.received()
+    assert reply is not None
+    assert reply.status == 503
+    assert crowd.plane.held
+    crowd.plane.held.pop()()
+    assert crowd.sending(b"x" * 100).received() is None
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_aborted_body_is_let_go_at_once(actions: Actions, framing: str) -> None:
+    """Not when somebody looks for garbage: nothing counts how much there is."""
+    gc.collect()
+    gc.disable()
+    try:
+        client = WebClient(actions)
+        if framing == "length":
+            head(client, f"Content-Length: {MAX_BODY}")
+            client.send(b"x" * 1_000_000)
+        else:
+            head(client, "Transfer-Encoding: chunked")
+            client.send(b"fffff\r\n" + b"x" * 1_000_000)
+        request = client.channel.requests[0]
+        assert len(request._body) == 1_000_000
+        client.channel.connectionLost(Failure(ConnectionError()))
+        assert request._body == b""
+        assert client.channel.room._body_bytes == 0
+    finally:
+        gc.enable()
+
+
+def test_replies_nobody_reads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that orders and does not take is answered no further; and of several such
+    the oldest goes."""
+    monkeypatch.setattr(room, "MAX_REPLIES", 10)
+    crowd = Crowd()
+    first = crowd.reading()
+    first.request("GET", "/routes", Authorization="Bearer t")
+    assert first.received() is None
+    first.transport.stalls = False
+    first.channel.resumeProducing()
+    reply = first.received()
+    assert reply is not None
+    assert reply.status == 200
+    # Three bytes each.
+    rivals = [crowd.reading() for _ in range(3)]
+    assert gone(first, *rivals) == [False, False, False, False]
+    rivals.append(crowd.reading())
+    assert gone(first, *rivals) == [False, True, False, False, False]
+
+
+@pytest.mark.parametrize("state", ["come", "idle", "refused", "sending", "reading", "busy"])
+def test_connection_that_ends_is_let_go_at_once(crowd: Crowd, state: str) -> None:
+    """With whatever its transport holds: a reply that nobody read may have megabytes, which
+    nobody counts who looks for garbage."""
+    gc.collect()
+    gc.disable()
+    try:
+        client = getattr(crowd, state)()
+        # One that is read already waits behind what is under way.
+        client.request("GET", "/routes", Authorization="Bearer t")
+        channel, client.channel = client.channel, None
+        channel.connectionLost(Failure(ConnectionError()))
+        client.transport.unregisterProducer()
+        if state == "busy":
+            # The call goes on, and is the last to know of it.
+            assert crowd.plane.held
+            crowd.plane.held.pop()()
+        gone = weakref.ref(channel)
+        del channel
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("state", ["come", "idle", "refused", "sending"])
+def test_half_closed_connection_is_closed(crowd: Crowd, state: str) -> None:
+    """Nothing that was begun will be completed."""
+    client = getattr(crowd, state)()
+    client.channel.readConnectionLost()
+    assert client.transport.disconnecting
+
+
+def test_client_that_half_closes_gets_its_reply(crowd: Crowd) -> None:
+    """Every one that it has asked for, and then the end."""
+    client = crowd.busy()
+    client.request("GET", "/routes", Authorization="Bearer t")
+    client.channel.readConnectionLost()
+    assert not client.transport.disconnecting
+    assert crowd.plane.held
+    crowd.plane.held.pop()()
+    replies = [client.received(), client.received()]
+    assert [reply and reply.status for reply in replies] == [200, 200]
+    assert client.transport.disconnecting
+
+
+def test_half_closed_client_reads_on(crowd: Crowd) -> None:
+    """As far as it takes what is written, and is closed when it has."""
+    client = crowd.reading()
+    client.request("GET", "/routes", Authorization="Bearer t")
+    client.channel.readConnectionLost()
+    assert not client.transport.disconnecting
+    client.channel.resumeProducing()
+    reply = client.received()
+    assert reply is not None
+    assert reply.status == 200
+    assert client.transport.disconnecting
+
+
+def test_slow_reader_has_time(crowd: Crowd) -> None:
+    """60 s for the reply; then it is an idle connection like others."""
+    client = crowd.reading()
+    crowd.clock.advance(58)
+    client.channel.resumeProducing()
+    crowd.clock.advance(14)
+    assert not client.transport.disconnecting
+    assert client.call("GET", "/routes", Authorization="Bearer t", Connection="close")
+    crowd.clock.advance(59)
+    assert not client.transport.aborted
+    crowd.clock.advance(1)
+    assert client.transport.aborted
+
+
+def test_reader_is_told_before_its_body(actions: Actions) -> None:
+    """Whatever may not be changed is refused by the head; a short body is read over, and
+    the connection goes on."""
+    token = {"name": "a", "sha256": sha256(b"t").hexdigest(), "role": "read"}
+    client = WebClient(actions, tokens=[token])
+    head(client, "Content-Length: 30", "Authorization: Bearer t")
+    reply = client.received()
+    assert reply is not None
+    assert (reply.status, "Connection" in reply.headers) == (403, False)
+    client.send(b"x" * 29)
+    assert client.channel.requests[0]._body == b""
+    client.send(b"x")
+    assert client.call("GET", "/routes", Authorization="Bearer t").status == 200
+    head(client, f"Content-Length: {MAX_BODY}", "Authorization: Bearer t")
+    assert_refused(client, 403)
+
+
+@pytest.mark.parametrize("how", ["Transfer-Encoding: chunked", "Expect: 100-continue"])
+def test_reader_with_an_uncertain_body_is_sent_away(actions: Actions, how: str) -> None:
+    """Who waits for a 100 may send the next request instead of the body."""
+    token = {"name": "a", "sha256": sha256(b"t").hexdigest(), "role": "read"}
+    client = WebClient(actions, tokens=[token])
+    length = ("Content-Length: 5",) if how.startswith("Expect") else ()
+    head(client, how, "Authorization: Bearer t", *length)
+    assert_refused(client, 403)
 
 
 def test_end_of_listening_lets_calls_finish(actions: Actions) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from twisted.internet import task
 from twisted.logger import globalLogPublisher
 
-from slardar.dataplane.poller import BATCH, Poller
+from slardar.dataplane.poller import Poller
 from slardar.http1.sides import ChannelProtocol
 
 __all__ = [
@@ -43,6 +43,14 @@ class HandReactor(task.Clock):
 
     def removeReader(self, reader: Any) -> None:
         self.readers.remove(reader)
+
+    def turn(self) -> None:
+        """Make the calls that are due, and leave those that they ask for to the next turn,
+        as a reactor does."""
+        for call in [call for call in self.calls if call.getTime() <= self.seconds()]:
+            self.calls.remove(call)
+            call.called = 1
+            call.func(*call.args, **call.kw)
 
 
 class Recorder(ChannelProtocol):
@@ -80,7 +88,7 @@ class Recorder(ChannelProtocol):
 
 def step(poller: Poller) -> None:
     """Let the poller handle one batch, where a turn of the reactor may handle many."""
-    poller.left = BATCH
+    poller.begin_turn()
     poller.handle_batch()
 
 

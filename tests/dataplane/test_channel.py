@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import threading
-import time
+from fcntl import ioctl
+from termios import TIOCOUTQ
 from typing import Any
 
 import pytest
 
-from slardar.dataplane import channel as module
 from slardar.dataplane.channel import BULK_SIZE, HIGH_MARK, LOW_MARK, READ_SIZE, Channel
-from slardar.dataplane.poller import TICK, Poller
+from slardar.dataplane.poller import Poller
 from tests.dataplane.conftest import Connect
-from tests.dataplane.kit import HandReactor, Recorder, drain, is_silent, pump, reset, step
+from tests.dataplane.kit import Recorder, drain, is_silent, pump, reset, step
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 
@@ -257,16 +258,17 @@ def test_peer_that_ends_is_told_once(poller: Poller, connect: Connect) -> None:
 
 
 def test_close_when_flushed_sends_all_first(poller: Poller, connect: Connect) -> None:
-    """The channel closes behind its last byte, and its protocol hears nothing more."""
-    channel, far, protocol = connect()
+    """Our side ends behind the last byte, and the protocol hears when all is over."""
+    channel, far, protocol = connect(Leaving())
     channel.write(BODY)
     channel.close_when_flushed()
     assert not channel.closed
     assert drain(far, poller, len(BODY)) == BODY
-    pump(poller, lambda: channel.closed)
     far.settimeout(10)
+    pump(poller, lambda: "drained" in protocol.events or channel.closed)
     assert far.recv(1) == b""
-    assert protocol.events == []
+    far.close()
+    pump(poller, lambda: channel.closed)
 
 
 def test_close_when_flushed_with_nothing_to_send(connect: Connect) -> None:
@@ -277,26 +279,83 @@ def test_close_when_flushed_with_nothing_to_send(connect: Connect) -> None:
     assert far.recv(1) == b""
 
 
-def test_close_when_flushed_does_not_wait_for_ever(
-    poller: Poller, connect: Connect, hand: HandReactor
+class Leaving(Recorder):
+    """Leaves as every owner of a channel does; ``others`` get a reply when it hears one."""
+
+    def __init__(self, other: Channel | None = None, reply: bytes = b"") -> None:
+        super().__init__()
+        self.other = other
+        self.reply = reply
+
+    def received(self, channel: Any, data: Any) -> None:
+        super().received(channel, data)
+        if self.other is not None:
+            self.other.write_soon(self.reply)
+            self.other.close_when_flushed()
+
+    def ended(self, channel: Any) -> None:
+        super().ended(channel)
+        channel.close_when_flushed()
+
+
+@pytest.mark.parametrize("last", ["nothing", "stray", "end", "stray and end"])
+@pytest.mark.parametrize("size", [20, 8000, 2_000_000])
+def test_what_the_peer_says_in_the_same_batch_loses_nothing(
+    poller: Poller, connect: Connect, last: str, size: int
 ) -> None:
-    """A peer that takes nothing for send_timeout is cut off, and not with an end in
-    order, which would tell it that it had got everything."""
-    channel, far, protocol = connect()
-    channel.send_timeout = 0.05
-    channel.write(BODY)
+    """The reply is put off, the channel is left, and then the peer's own bytes or its end
+    are handled: it gets the whole reply and an end in order."""
+    leaving = Leaving()
+    client, far_client, _ = connect(leaving)
+    server, far_server, _ = connect(Leaving(client, b"x" * size))
+    far_server.send(b"reply")
+    if "stray" in last:
+        far_client.send(b"\r\n")
+    if "end" in last:
+        far_client.shutdown(socket.SHUT_WR)
+    assert drain(far_client, poller, size) == b"x" * size
+    if "end" not in last:
+        far_client.send(b"\r\n")
+    pump(poller, lambda: select.select([far_client], [], [], 0)[0])
+    assert far_client.recv(1) == b""
+    far_client.close()
+    pump(poller, lambda: client.closed)
+    server.close()
+
+
+@pytest.mark.parametrize("unread", [True, False])
+def test_close_when_flushed_with_something_on_its_way(
+    poller: Poller, connect: Connect, unread: bool
+) -> None:
+    """What the peer has said but nobody has read, and what its kernel has not acknowledged,
+    keep the channel open: our side ends, and it is read on."""
+    channel, far, protocol = connect(Leaving())
+    if unread:
+        far.send(b"more")
+    else:
+        # As much as the peer's kernel takes, and a little more.
+        written = 0
+        while ioctl(channel.fd, TIOCOUTQ, bytes(4)) == bytes(4):
+            channel.write(b"x" * 4096)
+            written += 4096
+        assert not channel.unsent
     channel.close_when_flushed()
-    pump(poller, lambda: time.monotonic() > channel.deadline)
-    hand.advance(TICK)
-    assert channel.closed
-    assert protocol.events == []
-    with pytest.raises(ConnectionResetError):
-        list(iter(lambda: far.recv(65536), b""))
+    assert not channel.closed
+    if unread:
+        pump(poller, lambda: protocol.data == b"more")
+    else:
+        assert drain(far, poller, written) == b"x" * written
+    far.settimeout(10)
+    assert far.recv(1) == b""
+    far.send(b"and more")
+    pump(poller, lambda: protocol.data.endswith(b"and more"))
+    far.close()
+    pump(poller, lambda: channel.closed)
 
 
 @pytest.mark.parametrize("way", ["reset", "close"])
 def test_peer_that_leaves_while_we_flush(poller: Poller, connect: Connect, way: str) -> None:
-    """Nobody is there to take the rest: the channel closes without a word."""
+    """Nobody is there to take the rest: the channel closes."""
     channel, far, protocol = connect()
     channel.write(BODY)
     channel.close_when_flushed()
@@ -305,7 +364,7 @@ def test_peer_that_leaves_while_we_flush(poller: Poller, connect: Connect, way: 
     else:
         far.close()
     pump(poller, lambda: channel.closed)
-    assert protocol.events == []
+    assert protocol.was_lost
 
 
 def test_close_with_bytes_unsent_is_a_reset(connect: Connect) -> None:
@@ -554,4 +613,3 @@ def test_late_clears_the_deadline(connect: Connect) -> None:
 def test_channel_needs_no_dict() -> None:
     """Ten thousand connections are ten thousand channels: they have slots."""
     assert "__dict__" not in dir(Channel)
-    assert not hasattr(module._FLUSHING, "events")

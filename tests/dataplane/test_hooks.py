@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import socket
+import time
 import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack
@@ -364,7 +365,7 @@ class Putting(ChannelBase):
         super().__init__(ChannelProtocol(), False)
         self.steps: list[Step] = []
 
-    def put_off(self, step: Step) -> bool:
+    def put_off(self, step: Step, key: str = "") -> bool:
         self.steps.append(step)
         return True
 
@@ -520,6 +521,59 @@ def test_body_that_is_coming_is_read_over(served: Served, origins: list[Origin])
         client.sock.shutdown(socket.SHUT_WR)
         client.wait_closed()
     assert origins[0].connections == []
+
+
+@pytest.mark.parametrize("turn", [0.0, 10.0])
+@pytest.mark.parametrize("ending", ["stays", "half-closes", "next"])
+@in_thread
+def test_bodies_wait_for_slow_hooks(
+    served: Served, origins: list[Origin], ending: str, turn: float
+) -> None:
+    """Whatever a client sends while hooks of others run: its body is passed on in full when
+    it is its turn, its end is no mistake, and what comes behind is answered as well."""
+    # So much that the client has to wait; where it ends its side, all is read before.
+    body = bytes(range(256)) * (400 if ending != "half-closes" else 4)
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in (body[:700], body[700:]))
+    heads = {
+        b"Content-Length: %d" % len(body): body,
+        b"Transfer-Encoding: chunked": chunks + b"0\r\n\r\n",
+    }
+
+    def echo(connection: Connection) -> None:
+        while (asked := connection.request()) is not None:
+            connection.send(reply(asked[2]))
+
+    def slow(request: Any, _: Any) -> None:
+        # Those of the other clients are in the queue meanwhile.
+        end = time.monotonic() + 0.005
+        while time.monotonic() < end:
+            pass
+
+    origins.append(Origin(echo))
+    served.put("up", *origins)
+    run_hooks(served, hook("script.up", "slow reply:slow"), slow=slow, reply__slow=slow)
+    served.plane._poller.turn = turn
+    with ExitStack() as stack:
+        clients = []
+        for number in range(12):
+            client = stack.enter_context(served.client())
+            framing = list(heads)[number % 2]
+            client.send(b"POST / HTTP/1.1\r\nHost: up\r\n%b\r\n\r\n" % framing)
+            clients.append((client, heads[framing]))
+        for client, data in clients:
+            client.send(data)
+            if ending == "next":
+                client.ask("/")
+            if ending == "half-closes":
+                client.sock.shutdown(socket.SHUT_WR)
+        for client, _ in clients:
+            answer = client.reply()
+            assert (answer.status, answer.body == body) == (200, True)
+            if ending == "next":
+                assert client.reply().body == b""
+            if ending == "half-closes":
+                client.wait_closed()
+    wait_for(lambda: served.statistic("active") == 0)
 
 
 @in_thread

@@ -130,6 +130,68 @@ def test_channel_that_raises_ends_alone(poller: Poller, connect: Connect) -> Non
     assert bad_far.recv(1) == b""
 
 
+def test_want_of_memory_ends_one_channel(poller: Poller, connect: Connect) -> None:
+    """Whoever can make room is told before anything is written of it."""
+
+    class Short(Recorder):
+        def received(self, channel: Any, data: Any) -> None:
+            raise MemoryError
+
+    told: list[list[Any]] = []
+    good, good_far, good_protocol = connect()
+    bad, bad_far, _ = connect()
+    bad.protocol = Short()
+    good_far.send(b"good")
+    bad_far.send(b"bad")
+    with logged() as events:
+        poller.out_of_memory = lambda: told.append(list(events))
+        pump(poller, lambda: bad.closed and good_protocol.data)
+    assert told == [[]]
+    assert not good.closed
+    assert good_protocol.data == b"good"
+
+
+def test_want_of_memory_between_channels_ends_those_of_the_batch(
+    poller: Poller, connect: Connect
+) -> None:
+    """What was read for them is lost; the others go on, and so does the poller."""
+    good, good_far, good_protocol = connect()
+    bad, bad_far, _ = connect()
+    told: list[None] = []
+    poller.out_of_memory = lambda: told.append(None)
+    poll = poller._poll
+
+    def short(*arguments: Any) -> Any:
+        poller._poll = poll
+        poller.arrived.append((bad, b"x"))
+        poller.unsent.append(bad)
+        raise MemoryError
+
+    poller._poll = short
+    poller.doRead()
+    assert told == [None]
+    assert bad.closed
+    assert bad_far.recv(1) == b""
+    assert (poller.arrived, poller.unsent, poller.gathering) == ([], [], False)
+    good_far.send(b"good")
+    pump(poller, lambda: good_protocol.data)
+    assert good_protocol.data == b"good"
+    assert not good.closed
+
+
+def test_bytes_that_wait_are_counted(poller: Poller, connect: Connect) -> None:
+    """Those of all channels."""
+    one, _, _ = connect()
+    other, _, _ = connect()
+    assert poller.buffered() == 0
+    sent = [one.write(bytes(1 << 24)), other.write(bytes(1 << 23))]
+    assert sent == [True, True]
+    assert 1 << 24 < poller.buffered() <= (1 << 24) + (1 << 23)
+    assert poller.buffered() == one.held + other.held
+    one.close()
+    assert poller.buffered() == other.held
+
+
 def test_channel_that_fails_even_at_its_end_is_closed(poller: Poller, connect: Connect) -> None:
     """A protocol that raises whatever it is told cannot keep its channel open."""
 

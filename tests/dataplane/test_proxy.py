@@ -16,12 +16,13 @@ from slardar.config import Settings
 from slardar.dataplane.proxy import DataPlane
 from slardar.errors import ConfigError
 from slardar.http1.parser import Request, parse_request
+from slardar.http1.sides import ChannelBase
 from slardar.interfaces import IPlane
 from slardar.model.live import Live, Peer
 from slardar.model.parse import parse_upstream
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
-from tests.dataplane.kit import HandReactor, logged
+from tests.dataplane.kit import HandReactor, Recorder, logged
 
 Addresses = list[tuple[int, str]]
 
@@ -302,6 +303,135 @@ def test_new_upstream_with_names(site: Site) -> None:
     site.resolver.answer("web.example", "10.0.0.5")
     assert done.called
     assert site.selection("a") is early
+
+
+class Client(Downstream):
+    """One whose request may wait, and gets its exchange then."""
+
+    def __init__(self, site: Site, host: str = "a") -> None:
+        super().__init__()
+        self.request = request(host)
+        self.channel: Any = ChannelBase(Recorder(), False)
+        self.is_there = True
+        self.exchange: Any = site.plane.begin(self, self.request, self.channel)
+
+    def waits_for(self, request: Request) -> bool:
+        return self.is_there and self.exchange is None
+
+    def begun(self, exchange: Any) -> None:
+        self.exchange = exchange
+
+    def server(self) -> str:
+        """The server that it would get."""
+        peer = self.exchange.selection.pick(self.request, [])
+        return "none" if peer is None else peer.key
+
+
+def test_name_that_is_not_found_delays_nobody(hand: HandReactor, site: Site) -> None:
+    """The change is answered, the former servers are out of service, and requests wait for
+    the name, which is found in the end."""
+    site.put(upstream("a", "10.0.0.1"))
+    site.selection("a")
+    done = site.put(upstream("a", "slow.example"))
+    assert Client(site).server() == "10.0.0.1:80"
+    hand.advance(0.149)
+    assert not done.called
+    hand.advance(0.001)
+    assert done.called
+    stays, leaves, other = Client(site), Client(site), Client(site, "b")
+    leaves.is_there = False
+    assert (stays.exchange, stays.refusals) == (None, [])
+    assert other.refusals[0][0] == 502
+    site.resolver.answer("slow.example", "10.0.0.5")
+    hand.advance(0)
+    assert stays.server() == "slow.example:80"
+    assert (leaves.exchange, leaves.refusals) == (None, [])
+    assert Client(site).server() == "slow.example:80"
+    assert site.plane.exchanges == 4
+    assert site.plane.requests == 6
+
+
+def test_servers_that_are_known_serve(hand: HandReactor, site: Site) -> None:
+    """One whose name is being looked up gets no request, and no failure, before."""
+    done = site.put(upstream("a", "10.0.0.1", "slow.example", "web.example"))
+    early = Client(site)
+    site.resolver.answer("web.example", "10.0.0.3")
+    assert early.exchange is None
+    hand.advance(0.15)
+    assert done.called
+    hand.advance(0)
+    selection = early.exchange.selection
+
+    def asked() -> set[str]:
+        return {Client(site).server() for _ in range(12)}
+
+    assert asked() == {"10.0.0.1:80", "web.example:80"}
+    site.resolver.answer("slow.example", "10.0.0.2")
+    assert asked() == {"10.0.0.1:80", "web.example:80", "slow.example:80"}
+    assert site.selection("a") is selection
+    assert [peer.live.failures for peer in selection.peers] == [0, 0, 0]
+
+
+def test_last_server_is_not_put_out_for_one_that_is_not_known(
+    hand: HandReactor, site: Site
+) -> None:
+    """That could not take its requests."""
+    server = {"port": 80, "max_fails": 1}
+    hosts = [{"host": "10.0.0.1", **server}, {"host": "slow.example", **server}]
+    site.put(parse_upstream("a", {"servers": hosts}, "a"))
+    hand.advance(0.15)
+    selection = site.selection("a")
+    selection.failed(selection.peers[0], "broken")
+    assert Client(site).server() == "10.0.0.1:80"
+
+
+def test_name_that_is_never_found(hand: HandReactor, site: Site) -> None:
+    """Requests wait as long as the resolver does, and are then told."""
+    site.put(upstream("a", "slow.example"))
+    waits = Client(site)
+    hand.advance(0.15)
+    assert waits.exchange is None
+    for lookup in site.resolver.waiting.pop("slow.example"):
+        lookup.callback(None)
+    hand.advance(0)
+    assert waits.server() == "slow.example:80"
+    assert not waits.exchange.selection.peers[0].pool.addresses
+
+
+@pytest.mark.parametrize("after", [0, 0.15, 1])
+def test_who_waits_for_what_was_overtaken(hand: HandReactor, site: Site, after: float) -> None:
+    """Gets what has come instead: at once, or when that is known; or hears that the
+    upstream is gone."""
+    first = site.put(upstream("a", "slow.example"))
+    waits = Client(site)
+    hand.advance(after)
+    site.put(upstream("a", "other.example"))
+    assert first.called
+    hand.advance(0)
+    assert waits.exchange is None
+    site.resolver.answer("other.example", "10.0.0.7")
+    hand.advance(0)
+    assert waits.server() == "other.example:80"
+    for change, status in (
+        (lambda: site.put(upstream("b", "10.0.0.8")), 0),
+        (lambda: site.remove("b"), 502),
+    ):
+        if "b" in site.snapshot.upstreams:
+            site.remove("b")
+        site.put(upstream("b", "slow.example"))
+        waits = Client(site, "b")
+        hand.advance(after)
+        assert waits.exchange is None
+        change()
+        hand.advance(0)
+        if status:
+            assert [status for status, _ in waits.refusals] == [status]
+        else:
+            assert waits.server() == "10.0.0.8:80"
+    hand.advance(1)
+    assert not site.plane.has_waiting
+    site.resolver.answer("slow.example", "10.0.0.5")
+    assert site.ask("b") == 502
 
 
 def test_names_of_a_removed_server_are_followed_no_more(site: Site) -> None:

@@ -505,3 +505,70 @@ def test_thousands_of_failing_servers_are_tried_in_reasonable_time(make: Make) -
         selection.failed(peer, "refused")
         tried.append(peer)
     assert len(set(tried)) == 300
+
+
+# A server in several levels.
+
+
+def test_shared_server_has_one_state_and_is_asked_once(make: Make) -> None:
+    """Counters and health are of host and port; a request asks it once, and it is no
+    second server for itself."""
+    a, b = server(1, max_fails=1, fail_timeout=10), server(2, max_fails=1, fail_timeout=10)
+    selection = make(cluster=[{"servers": [a]}, {"servers": [a, b]}])
+    assert ports(selection) == [1, 2]
+    assert selection.tries == 2
+    first, second, _ = selection.peers
+    assert first.live is second.live
+    fail(selection, 1)
+    assert pick(selection) == 2
+    # The last one stays in service, though another peer of it is there.
+    c = server(3, max_fails=1, fail_timeout=10)
+    alone = make(cluster={"x": {"servers": [c]}, "y": {"servers": [c]}})
+    for _ in range(3):
+        fail(alone, 3)
+    assert pick(alone) == 3
+    assert alone.peers[0].live.status == "unstable"
+
+
+def test_try_of_a_level_counts_servers(make: Make) -> None:
+    """Whichever level's peer it was that was asked."""
+    a, b, c = server(1), server(2), server(3)
+    selection = make(cluster=[{"servers": [a]}, {"servers": [a, b, c], "try": 2}])
+    assert ports(selection) == [1, 2]
+
+
+def test_shared_server_takes_its_turn_in_each_level(make: Make) -> None:
+    """What one level's requests do to the turn is nothing to the other's."""
+    a, b, c = server(1, weight=2), server(2), server(3)
+    selection = make(
+        WeightedRoundRobin,
+        cluster={"x": {"servers": [a, b]}, "y": {"servers": [a, c]}},
+    )
+    met: dict[str, list[int]] = {"x": [], "y": []}
+    for key in "xxyxyyyxyxxy" * 3:
+        peer = selection.pick(request(key), [])
+        assert peer is not None
+        met[key].append(peer.port)
+    assert met["x"] == [1, 2, 1] * 6
+    assert met["y"] == [1, 3, 1] * 6
+
+
+def test_drained_in_one_level_serves_in_the_other(make: Make) -> None:
+    """The state is the level's own."""
+    selection = make(
+        cluster={
+            "x": {"servers": [server(1, state="drain"), server(2)]},
+            "y": {"servers": [server(1)]},
+        }
+    )
+    assert ports(selection, "x") == [2]
+    assert ports(selection, "y") == [1]
+
+
+def test_turn_outlives_an_edit_and_goes_with_the_server(make: Make, live: Live) -> None:
+    """As the first one's does."""
+    body = {"x": {"servers": [server(1)]}, "y": {"servers": [server(1), server(2)]}}
+    one, two = make(cluster=body), make(cluster=body)
+    assert one.peers[1].turn is two.peers[1].turn is not two.peers[1].live
+    live.forget("up", [("127.0.0.1", 1)])
+    assert make(cluster=body).peers[1].turn is not one.peers[1].turn

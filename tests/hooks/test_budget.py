@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -96,9 +98,9 @@ def test_results_and_errors_pass() -> None:
 def test_exception_comes_out_of_the_call_only() -> None:
     """A tick at any instruction around thousands of short calls does no harm.
 
-    The budget is so short that nearly every tick finds a call that is over it.
+    The budget is so short that most ticks find a call that is over it, or nearly.
     """
-    budget = Budget(1e-7)
+    budget = Budget(5e-5)
     budget.start()
     # Faster than any budget would have it.
     signal.setitimer(signal.ITIMER_VIRTUAL, 1e-4, 1e-4)
@@ -191,6 +193,45 @@ def test_wakeup_descriptor_stays() -> None:
     after = signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(after)
     assert after == before
+
+
+def test_call_that_returns_too_late_has_failed(budget: Budget) -> None:
+    """A function written in C hears no tick, so the call is measured when it ends."""
+    function = hook("def f(list): list.sort()")
+    plenty = [str(number * 7919 % 1000003) for number in range(400_000)]
+    for run in (budget.run, budget.run_with):
+        with pytest.raises(OutOfBudget):
+            run(function, plenty.copy())
+
+
+def test_error_that_comes_too_late_is_one_of_the_budget(budget: Budget) -> None:
+    """And it tells where the time went, but holds on to nothing else."""
+    function = hook("def f(list):\n list.sort()\n 1 / 0")
+    with pytest.raises(OutOfBudget) as caught:
+        budget.run(function, [str(number * 7919 % 1000003) for number in range(400_000)])
+    assert caught.value.__cause__ is None
+    assert "f" in [entry.name for entry in caught.traceback]
+
+
+def test_time_of_the_wall_is_free(budget: Budget) -> None:
+    """Others may use the CPU meanwhile."""
+    # Nothing is ever written to the one end.
+    one, other = socket.socketpair()
+    with one, other:
+        function = hook("def f(wait): wait()")
+        for run in (budget.run, budget.run_with):
+            run(function, lambda: select.select([one], [], [], 0.15))
+
+
+def test_time_before_a_call_is_not_its_own(budget: Budget) -> None:
+    """However much of it there was, and whenever the clock was read last."""
+    function = hook("def f(): pass")
+    for busy in (0.0005, 0.08):
+        budget.run(function)
+        end = time.thread_time() + busy
+        while time.thread_time() < end:
+            pass
+        budget.run(function)
 
 
 def test_needs_the_main_thread() -> None:

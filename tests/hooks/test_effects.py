@@ -144,6 +144,74 @@ def test_framing_stays_the_proxys() -> None:
     assert "Expect: 100-continue" in lines
 
 
+def test_what_the_client_sent_is_kept() -> None:
+    """The head, its line and its target, whatever hooks have made of the request."""
+
+    def action(seen: HookRequest) -> None:
+        seen.method, seen.uri, seen.host = "PUT", "/new?x=1", "b.test"
+        seen.headers["X-A"] = "2"
+        seen.headers.remove("X-B")
+
+    sent = "POST /a%20b?c HTTP/1.1\r\nHost: www.a.test\r\nX-A: 1\r\nX-B: 1\r\n\r\n"
+    request = request_of("X-A: 1", "X-B: 1", method="POST", target="/a%20b?c")
+    for _ in range(2):
+        seen = seen_request(request, None)
+        for _ in range(2):
+            assert seen.sent_head == sent
+            assert seen.sent_line == "POST /a%20b?c HTTP/1.1"
+            assert seen.sent_uri == "/a%20b?c"
+            action(seen)
+        apply_request(seen, request)
+    assert head(request)[0] == "PUT /new?x=1 HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    ("target", "uri"),
+    [
+        ("/", "/"),
+        ("/?http://b/c", "/?http://b/c"),
+        ("http://a.test/b?c", "/b?c"),
+        ("HTTPS://a.test:81/b//c?d/e", "/b//c?d/e"),
+        ("http://a.test", "/"),
+        ("http://a.test?b/c", "/?b/c"),
+        ("*", "*"),
+    ],
+)
+def test_target_as_it_was_sent(target: str, uri: str) -> None:
+    """As the parser takes it, also where it is a whole URL."""
+    is_whole = target[0] not in "/*"
+    request = request_of(method="OPTIONS", target=target, host="" if is_whole else "a.test")
+    seen = seen_request(request, None)
+    assert seen.sent_uri == uri
+    if target != "http://a.test":
+        # Of OPTIONS that is "*", RFC 9112 3.2.4.
+        assert seen.sent_uri == request.target.decode()
+
+
+def test_request_made_by_hand_has_a_head_too() -> None:
+    """Tools make requests without a client."""
+    seen = HookRequest(b"GET", b"/a?b", [b"", b"X-A: 1"], host=b"a.test")
+    assert seen.sent_head == "GET /a?b HTTP/1.1\r\nHost: a.test\r\nX-A: 1\r\n\r\n"
+    assert (seen.sent_line, seen.sent_uri) == ("GET /a?b HTTP/1.1", "/a?b")
+
+
+def test_reply_has_the_headers_of_its_connection() -> None:
+    """They can be read, and no client gets them."""
+    reply = reply_of("Connection: keep-alive, X-B", "Keep-Alive: timeout=5", "X-A: 1")
+    seen = seen_reply(reply)
+    assert seen.headers["connection"] == "keep-alive, X-B"
+    assert seen.headers.items() == [
+        ("Connection", "keep-alive, X-B"), ("Keep-Alive", "timeout=5"), ("X-A", "1"),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="proxy's to write"):
+        seen.headers["Keep-Alive"] = "timeout=6"
+    seen.headers.remove("Keep-Alive")
+    seen.headers["X-A"] = "2"
+    assert seen.headers["keep-alive"] == "timeout=5"
+    apply_reply(seen, reply)
+    assert reply.lines == [b"HTTP/1.1 200 OK", b"X-A: 2"]
+
+
 def test_next_hook_sees_what_the_one_before_did() -> None:
     """Its headers, its target, and its choices."""
     request = after(lambda seen: seen.headers.set("X-A", "1"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slardar.hooks.errno import ERRNOS, Errno, make_errno
+from slardar.hooks.errno import ERRNOS, UNKNOWN, Errno, errno_of, make_errno
 
 
 def test_table_is_the_originals() -> None:
@@ -14,9 +14,29 @@ def test_table_is_the_originals() -> None:
     assert ERRNOS["HTTP_FORBIDDEN"].code == 403
     assert ERRNOS["HTTP_TOO_MANY_REQS"].msg == "too many requests"
     assert ERRNOS["OK"].code == 0
+    assert ERRNOS["EXIT_TRY_CODE"].code == 40099999
+    assert ERRNOS["EXIT_TRY_CODE"].httpcode == 400
+    assert ERRNOS["UNKNOWN_ERR"] is UNKNOWN
+    assert (UNKNOWN.code, UNKNOWN.httpcode) == (50300000, 503)
     for name, error in ERRNOS.items():
-        assert error.httpcode == error.code, name
+        assert error.httpcode == int(str(error.code)[:3]), name
         assert error.msg == error.msg.lower()
+
+
+@pytest.mark.parametrize("name", list(ERRNOS))
+def test_found_by_code(name: str) -> None:
+    """An integer, or its digits."""
+    error = ERRNOS[name]
+    assert errno_of(error.code) is error
+    assert errno_of(str(error.code)) is error
+
+
+@pytest.mark.parametrize(
+    "code", [1, -1, True, None, 403.0, "", "x", "4 03", "٤٠٣", "1" * 5000, [403], {}, 10**4000]
+)
+def test_other_codes_are_none(code: object) -> None:
+    """Nothing raises, whatever a hook has."""
+    assert errno_of(code) is None
 
 
 @pytest.mark.parametrize(

@@ -311,8 +311,13 @@ def test_exit() -> None:
     assert (request.answer.status, request.answer.code) == (403, 40301001)
     request.exit(ERRNOS["OK"])
     assert request.answer is None
-    with pytest.raises(ValueError, match="exit: expected one of errno"):
-        request.exit(403)  # type: ignore[arg-type]
+    request.exit(403)
+    assert (request.answer.status, request.answer.message, request.answer.code) == (403, "", None)
+    request.exit(204)
+    assert (request.answer.status, request.answer.message) == (204, None)
+    for wrong in (199, 600, True, 403.0, "403", None, 40301001):
+        with pytest.raises(ValueError, match="exit: expected one of errno or a status"):
+            request.exit(wrong)
 
 
 # Replies.

@@ -246,7 +246,7 @@ def test_slow_head_is_refused(play: Playbook) -> None:
         play.client_sends(bytes([byte]))
         play.pass_time(1)
     assert statuses(play.client_gets()) == [408]
-    play.pass_time(3)
+    play.pass_time(6)
     assert play.client.closed
 
 
@@ -366,6 +366,30 @@ def test_half_closed_client_of_a_silent_server(play: Playbook) -> None:
     assert statuses(got) == [504]
 
 
+def test_half_closed_client_that_waits_at_the_end(play: Playbook) -> None:
+    """A plane that stops before the reply does not let its first bytes pass for one."""
+    play.client_sends(GET)
+    play.client_ends()
+    play.pass_time(4)
+    assert play.client_gets() == b"HT"
+    play.conversation.close()
+    assert play.client.aborted
+
+
+def test_idle_client_that_has_not_taken_its_reply_gets_all_of_it(new_play: NewPlay) -> None:
+    """The end of its time between requests does not cut what is still on its way."""
+    play = new_play(keepalive_timeout=2.0)
+    play.client_sends(GET)
+    play.client.stall()
+    play.origin_sends(reply(b"x" * 10_000))
+    play.pass_time(30)
+    assert not play.client.closed
+    play.client_drains()
+    assert body_of(play.client_gets()) == b"x" * 10_000
+    assert play.client.closed
+    assert not play.client.aborted
+
+
 def test_client_that_half_closes_within_its_reply_gets_the_rest(play: Playbook) -> None:
     """However long that takes: a reply that has begun needs no look at the client."""
     play.client_sends(GET)
@@ -470,16 +494,73 @@ def test_body_of_the_largest_size_passes(new_play: NewPlay) -> None:
 
 
 def test_lingering_ends(new_play: NewPlay) -> None:
-    """A refused body is read over for two seconds or a mebibyte, whichever is first."""
+    """A refused body is read over until nothing has come for ``timeouts.linger``, or more
+    than ``limits.linger`` has."""
     play = new_play(max_body=10)
     play.client_sends(post(b"x" * 11))
-    play.client_sends(b"x" * 1000)
+    for _ in range(5):
+        play.client_sends(b"x" * 1000)
+        play.pass_time(4)
+        assert not play.client.closed
+    play.pass_time(2)
+    assert play.client.closed
+    play = new_play(max_body=10, max_linger=1_100_000)
+    play.client_sends(post(b"x" * 11))
+    play.client_sends(b"x" * 1_000_000)
     assert not play.client.closed
-    play.pass_time(3)
+    play.client_sends(b"x" * 100_001)
+    assert play.client.closed
+
+
+@pytest.mark.parametrize(("rate", "ends"), [(1, True), (6000, True), (10000, False)])
+def test_client_that_sends_slowly_behind_its_reply(
+    new_play: NewPlay, rate: int, ends: bool
+) -> None:
+    """After six times ``timeouts.linger`` in all, only 8 KiB/s or more keep it connected."""
+    play = new_play(max_body=10)
+    play.client_sends(post(b"x" * 11))
+    play.pass_time(1)
+    for _ in range(25):
+        play.client_sends(b"x" * rate)
+        play.pass_time(1)
+        assert not play.client.closed
+    for _ in range(200):
+        if not play.client.closed:
+            play.client_sends(b"x" * rate)
+            play.pass_time(1)
+    assert play.client.closed is ends
+
+
+def test_lingering_leaves_a_slow_reader_its_time(new_play: NewPlay) -> None:
+    """What comes while the reply is still being sent neither cuts it short nor keeps it
+    waiting: the client has ``timeouts.send`` to take some of it."""
+    play = new_play(max_body=10, max_linger=1000)
+    play.client.stall()
+    play.client_sends(post(b"x" * 11))
+    for _ in range(20):
+        play.client_sends(b"x" * 1000)
+        play.pass_time(2)
+    assert not play.client.closed
+    play.client_drains()
+    assert statuses(play.client_gets()) == [413]
+    assert play.client.finished
+    play.pass_time(6)
     assert play.client.closed
     play = new_play(max_body=10)
+    play.client.stall()
     play.client_sends(post(b"x" * 11))
-    play.client_sends(b"x" * 1_100_000)
+    for _ in range(20):
+        play.client_sends(b"x")
+        play.pass_time(3.1)
+    assert play.client.closed
+
+
+def test_no_lingering(new_play: NewPlay) -> None:
+    """``timeouts.linger: 0`` waits for nothing."""
+    play = new_play(max_body=10, linger_timeout=0.0)
+    play.client_sends(post(b"x" * 11))
+    assert statuses(play.client_gets()) == [413]
+    play.pass_time(0.5)
     assert play.client.closed
 
 

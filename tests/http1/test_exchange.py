@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from slardar.http1.framing import chunk
 from slardar.testing.channels import FIRST_SIZE
 from slardar.testing.playbook import Playbook
 from tests.http1.lines import (
@@ -141,6 +142,107 @@ def test_final_status_instead_of_continue(play: Playbook) -> None:
     assert len(play.host.requests) == 1
 
 
+def expecting(method: str = "PUT") -> bytes:
+    """The head of an upload that waits for a 100."""
+    return post(b"", "Expect: 100-continue", method=method).replace(b": 0", b": 4", 1)
+
+
+def test_silent_server_is_left_though_the_client_waits_for_its_word(new_play: NewPlay) -> None:
+    """The server owes a word from the head on: after ``read_timeout`` the next one is asked,
+    whatever ``client_body`` is, for the client is not to blame."""
+    play = new_play(3, client_body_timeout=5.0)
+    play.selection.read_timeout = 20.0
+    play.client_sends(expecting())
+    play.pass_time(19)
+    assert len(play.origins) == 1
+    play.pass_time(2)
+    assert play.origins[0].closed
+    play.pass_time(19)
+    assert len(play.origins) == 2
+    play.pass_time(2)
+    assert play.client_gets() == b""
+    play.origin_sends(CONTINUE)
+    assert play.client_gets() == CONTINUE
+    play.client_sends(b"body")
+    assert play.origin_gets().endswith(b"\r\n\r\nbody")
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+    assert [key for key, _ in play.selection.failures] == ["10.0.0.1:80", "10.0.0.2:80"]
+
+
+def test_silent_server_of_a_client_that_waits_is_the_last(new_play: NewPlay) -> None:
+    """504, at once behind ``read_timeout``; a POST is not sent twice."""
+    play = new_play(2, client_body_timeout=5.0)
+    play.selection.read_timeout = 20.0
+    play.client_sends(expecting("POST"))
+    play.pass_time(20.5)
+    assert statuses(play.client_gets()) == [504]
+    assert len(play.origins) == 1
+    play.pass_time(6)
+    assert play.client.closed
+
+
+def test_hints_are_not_the_word_that_is_waited_for(play: Playbook) -> None:
+    """But give the server its time again."""
+    play.client_sends(expecting())
+    play.pass_time(50)
+    play.origin_sends(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+    play.pass_time(50)
+    assert statuses(play.client_gets()) == [103]
+    play.pass_time(11)
+    assert statuses(play.client_gets()) == [504]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_client_that_was_asked_for_its_body_owes_it(new_play: NewPlay, asked: bool) -> None:
+    """From the 100 on, or once it has begun by itself, the client's time runs and not the
+    server's; and so it is with the next server, which need not ask again."""
+    play = new_play(2)
+    play.selection.read_timeout = 20.0
+    play.client_sends(expecting())
+    if asked:
+        play.origin_sends(CONTINUE)
+    else:
+        play.client_sends(b"b")
+    play.pass_time(50)
+    play.origin_ends()
+    play.pass_time(9)
+    assert len(play.origins) == 2
+    assert not play.origin.closed
+    play.pass_time(2)
+    assert statuses(play.client_gets()[len(CONTINUE) if asked else 0 :]) == [408]
+
+
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 2", OK[:-1], CONTINUE + b"H"])
+def test_reply_that_stalls_before_the_body_is_complete(play: Playbook, begun: bytes) -> None:
+    """A reply that has begun is to go on within ``read_timeout``, however long the client
+    takes for its body, and however much of that comes."""
+    play.client_sends(post_chunked())
+    play.origin_sends(begun)
+    for _ in range(24):
+        play.pass_time(2.5)
+        play.client_sends(b"1\r\nx\r\n")
+    play.pass_time(0.5)
+    assert play.origin.closed
+    got = play.client_gets()
+    if begun == OK[:-1]:
+        assert statuses(got) == [200]
+        assert got.endswith(b"\r\n\r\nh")
+        assert play.client.finished
+    else:
+        assert statuses(got)[-1] == 504
+
+
+def test_reply_that_goes_on_before_the_body_is_complete(play: Playbook) -> None:
+    """Each piece gives it its time again."""
+    play.client_sends(post_chunked())
+    for index in range(len(OK)):
+        play.origin_sends(OK[index : index + 1])
+        play.pass_time(50)
+        play.client_sends(b"1\r\nx\r\n")
+    assert play.client_gets().startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 def test_client_that_does_not_wait_for_continue(play: Playbook) -> None:
     """RFC 9110 10.1.1 lets it; the server's 100 still comes before its reply."""
     play.client_sends(post(b"body", "Expect: 100-continue"))
@@ -246,6 +348,29 @@ def test_chunked_reply_goes_on_as_it_comes(play: Playbook) -> None:
     play.origin_sends(b"0\r\nX-Sum: 6\r\nContent-Length: 9\r\n\r\n")
     assert play.client_gets() == b"0\r\nX-Sum: 6\r\n\r\n"
     assert play.conversation.is_idle
+
+
+def test_less_is_read_of_tiny_chunks(play: Playbook) -> None:
+    """A turn is bounded by time, and what was read is handled in one piece; larger ones
+    are read as much as ever again.  So it is with a client's."""
+    play.client_sends(GET)
+    play.origin_sends(CHUNKED_OK + b"64\r\n" + b"x" * 100 + b"\r\n")
+    assert play.origin.eager
+    for data, is_eager in ((b"1\r\nx\r\n" * 50, False), (chunk([b"x" * 1000]), True)):
+        play.origin_sends(data)
+        assert play.origin.eager is is_eager
+    play.origin_sends(b"0\r\n\r\n")
+    play.client_gets()
+    play.client_sends(post_chunked())
+    assert not play.client.bulk
+    for data, is_small in ((b"1\r\nx\r\n" * 50, True), (chunk([b"x" * 1000]), False)) * 2:
+        play.client_sends(data)
+        assert play.client.bulk is is_small
+    play.client_sends(b"1\r\nx\r\n" * 50 + b"0\r\n\r\n")
+    assert not play.client.bulk
+    play.origin_gets()
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
 
 
 def test_whole_chunked_reply_gets_a_length(play: Playbook) -> None:
@@ -431,6 +556,44 @@ def test_reply_that_is_no_http(play: Playbook, data: bytes) -> None:
 
 
 # A reply before the request is complete.
+
+
+@pytest.mark.parametrize(
+    ("rubbish", "wrong"),
+    [
+        (b"<html>", 1), (b"HTTP/2.0 200 OK\r\n", 6), (b"HTTP/1.1 200 OK\nX: y\n", 16),
+        (b"HTTP/1.1 200 OK\r\nX: y\nZ", 22), (b"HTTP/1.1 200 OK\r\nX y", 19),
+        (b"HTTP/1.1 2x0", 11), (b"\r\nHTTP/1.1 200 OK", 1), (b"HTTX", 4), (b"HTTP/1.1\r", 9),
+        (CONTINUE + b"h", len(CONTINUE) + 1),
+    ],
+)  # fmt: skip
+def test_reply_that_can_be_no_http_is_left_at_once(
+    play: Playbook, rubbish: bytes, wrong: int
+) -> None:
+    """At the first byte that is wrong, with 502 and as an error; nobody waits for more."""
+    for index in range(wrong):
+        assert play.selection.failures == []
+        if not index:
+            play.client_sends(GET)
+        play.origin_sends(rubbish[index : index + 1])
+    assert play.origin.closed
+    assert statuses(play.client_gets())[-1] == 502
+    assert len(play.selection.failures) == 1
+
+
+def test_long_head_that_comes_bytewise_is_looked_at_once(play: Playbook) -> None:
+    """What has come is neither copied nor checked again for each byte: the check would
+    refuse a byte that it is shown twice."""
+    play.client_sends(GET)
+    head = b"HTTP/1.1 200 OK\r\nX: " + b"y" * 3000 + b"\r\nContent-Length: 0\r\n\r\n"
+    exchange = play.conversation._exchange
+    assert exchange is not None
+    play.origin_sends(head[:1])
+    held = exchange._buffer
+    for index in range(1, len(head)):
+        assert exchange._buffer is held
+        play.origin_sends(head[index : index + 1])
+    assert play.client_gets() == head
 
 
 def test_early_reply_ends_both_connections(play: Playbook) -> None:

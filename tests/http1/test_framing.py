@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from slardar.http1.framing import LAST_CHUNK, ChunkedDecoder, chunk, last_chunk
+from slardar.http1.framing import LAST_CHUNK, ChunkedDecoder, are_tiny, chunk, last_chunk
 from slardar.http1.parser import BadMessage
 
 
@@ -80,6 +80,80 @@ def test_malformed(data: bytes, size: int | None, status: int) -> None:
     with pytest.raises(BadMessage) as caught:
         decode(data, size, status)
     assert caught.value.status == status
+
+
+@pytest.mark.parametrize("before", [b"1\r\na\r\n", b"0f;x=y\r\n0123456789abcde\r\n"])
+@pytest.mark.parametrize("size", [None, 1, 7])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"", b"g", b"0x5", b"-5", b"+5", b" 5", b"5 5", b"5_5", b"5;\0", b"5;\r;", b"\xb25",
+        b"1" * 16, b"5;" + b"x" * 1021, b"5;" + b"x" * 5000, b"5\n",
+    ],
+)  # fmt: skip
+def test_malformed_behind_others(line: bytes, size: int | None, before: bytes) -> None:
+    """The way for many chunks at once takes nothing that the other does not."""
+    for end in (b"\r\nhello\r\n", b"\nhello\r\n"):
+        with pytest.raises(BadMessage):
+            decode(before * 3 + line + end, size)
+    with pytest.raises(BadMessage):
+        decode(before * 3 + b"5\r\nhello" + b"x\r\n" + before, size)
+
+
+def test_way_for_many_chunks_is_as_the_other() -> None:
+    """Sizes however they are written, with and without extensions, and cut anywhere."""
+    sizes = [*range(1, 40), 127, 128, 255, 256, 257, 4095, 4096, 70000]
+    forms = ("%x", "%X", "%02x", "%02X", "%05x", "%x \t", "%x;a", '%x ;a="\xff"', "%x;" + "b" * 900)
+    data, content = b"", b""
+    for number, size in enumerate(sizes * len(forms)):
+        piece = bytes([number % 256]) * size
+        content += piece
+        line = (forms[number % len(forms)] % size).encode("latin-1")
+        data += line + b"\r\n" + piece + b"\r\n"
+    data += b"0\r\nX: y\r\n\r\nGET"
+    for step in (None, 1, 7, 1000, 65537):
+        found, decoder = decode(data, step)
+        assert found == content
+        assert (decoder.done, decoder.trailers, decoder.rest) == (True, [b"X: y"], b"GET")
+
+
+@pytest.mark.parametrize("status", [400, 502])
+@pytest.mark.parametrize("size", [None, 1000])
+@pytest.mark.parametrize("line", [b"1;" + b"x" * 1000, b"000000000000001;" + b"x" * 150])
+def test_chunks_of_hardly_any_content(line: bytes, size: int | None, status: int) -> None:
+    """Refused before they are a megabyte; a few of them are nothing."""
+    one = line + b"\r\nx\r\n"
+    found, _ = decode(one * 50 + b"2710\r\n" + b"x" * 10000 + b"\r\n", size)
+    assert len(found) == 10050
+    with pytest.raises(BadMessage) as caught:
+        decode(one * (1000000 // len(one)), size, status)
+    assert caught.value.status == status
+
+
+@pytest.mark.parametrize("size", [None, 6, 1000])
+@pytest.mark.parametrize(
+    "one",
+    [
+        b"1\r\nx\r\n",
+        b"00000001\r\nx\r\n",
+        b"1;chunk-signature=" + b"0123456789abcdef" * 4 + b"\r\nx\r\n",
+        b"400;" + b"x" * 1000 + b"\r\n" + b"x" * 1024 + b"\r\n",
+    ],
+)
+def test_honest_chunks_pass_for_ever(one: bytes, size: int | None) -> None:
+    """However small they are: a clock that ticks, tokens as they come, signed pieces."""
+    decoder = ChunkedDecoder(400)
+    data = one * (400_000 // len(one))
+    for start in range(0, len(data), size or len(data)):
+        decoder.feed(data[start : start + (size or len(data))])
+    assert not decoder.done
+
+
+def test_many_small_pieces_are_known() -> None:
+    """Whoever reads such a body reads less at once."""
+    assert are_tiny([b"x"] * 20, 120)
+    assert not are_tiny([b"x" * 100] * 20, 2100)
+    assert not are_tiny([], 100)
 
 
 def test_rest() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from slardar.config import Hooks
 from slardar.hooks.runner import Runner
+from slardar.hooks.script import HookFailure
 from slardar.testing.playbook import Playbook
 from tests.dataplane.kit import logged
 from tests.hooks.kit import Action, FakeEngine, hook, hooks
@@ -147,7 +148,7 @@ def test_answer_to_a_body_that_is_coming_ends_the_connection(
     assert play.client_gets() == b""
     assert play.client.finished
     assert len(play.host.requests) == 1
-    play.pass_time(3)
+    play.pass_time(6)
     assert play.client.closed
 
 
@@ -538,12 +539,92 @@ def test_304_that_becomes_204_has_no_length(new_play: NewPlay) -> None:
     assert b"Content-Length" not in got
 
 
-def test_errors_of_ours_are_no_replies_of_a_server(new_play: NewPlay) -> None:
-    """Hooks do not see them."""
-    play = new_play(hooks=runner(None, touched))
+@pytest.mark.parametrize("servers", [0, 1])
+def test_hooks_see_errors_of_ours(new_play: NewPlay, servers: int) -> None:
+    """With the reason, where it went and where it could not go; status and headers are
+    changed, and the connection goes on."""
+    seen: list[Any] = []
+
+    def look(request: Any, response: Any) -> None:
+        seen.append((response.status, response.error, request.upstream))
+        touched(request, response)
+
+    play = new_play(servers, hooks=runner(None, look))
+    for _ in range(2):
+        play.client_sends(GET)
+        if servers:
+            play.origin_breaks()
+        got = play.client_gets()
+        assert statuses(got) == [418]
+        assert b"\r\nX-A: 1\r\n" in got
+        assert b"Connection:" not in got
+        assert json.loads(body_of(got))["status"] == 502
+    reason = "Connection reset by peer" if servers else "no upstream for host 'a.test'"
+    assert seen == [(502, reason, "fake" if servers else None)] * 2
+    assert play.host.refusals == [502, 502]
+
+
+def test_servers_replies_have_no_error(new_play: NewPlay) -> None:
+    """So a hook can tell them apart, whatever the status is."""
+    seen: list[Any] = []
+    play = new_play(hooks=runner(None, lambda request, response: seen.append(response.error)))
+    play.client_sends(GET)
+    play.origin_sends(reply(b"no", status="502 Bad Gateway"))
+    assert seen == [None]
+
+
+@pytest.mark.parametrize("status", [408, 413, 400])
+def test_hooks_see_what_became_of_the_body(new_play: NewPlay, status: int) -> None:
+    """A body that does not come, is too large or is malformed is answered by us, too."""
+    seen: list[Any] = []
+    made = runner(None, lambda request, response: seen.append((response.status, response.error)))
+    play = new_play(hooks=made, max_body=8)
+    if status == 408:
+        play.client_sends(post(b"body")[:-1])
+        play.pass_time(61)
+    else:
+        play.client_sends(post_chunked() + (b"ff\r\n" + b"x" * 99 if status == 413 else b"zz\r\n"))
+    assert statuses(play.client_gets()) == [status]
+    assert [one for one, _ in seen] == [status]
+
+
+def test_hook_answers_instead_of_an_error_of_ours(new_play: NewPlay) -> None:
+    """Once: what it makes is not shown to it again; 444 is no reply at all."""
+    calls: list[int] = []
+
+    def instead(request: Any, response: Any) -> None:
+        calls.append(response.status)
+        request.respond(203, "sorry")
+
+    play = new_play(hooks=runner(None, instead))
     play.client_sends(GET)
     play.origin_breaks()
-    assert statuses(play.client_gets()) == [502]
+    got = play.client_gets()
+    assert (statuses(got), body_of(got), calls) == ([203], b"sorry", [502])
+    for servers in (0, 1):
+        play = new_play(servers, hooks=runner(None, lambda request, _: request.reject(444)))
+        play.client_sends(GET)
+        if servers:
+            play.origin_breaks()
+        assert play.client_gets() == b""
+        assert play.client.closed
+
+
+def test_hook_that_fails_on_an_error_of_ours(new_play: NewPlay) -> None:
+    """Is a 500, or leaves it as it is; it is not asked again, and suspended after five."""
+
+    def fails(request: Any, response: Any) -> None:
+        calls.append(response.status)
+        raise HookFailure("error", "line 1: it raises")
+
+    for on_error, status in (("reject", 500), ("continue", 502)):
+        calls: list[int] = []
+        play = new_play(hooks=runner(None, fails, on_error=on_error))
+        with logged():
+            play.client_sends(GET)
+            play.origin_breaks()
+        assert statuses(play.client_gets()) == [status]
+        assert calls == [502]
 
 
 def test_reply_that_is_dropped_for_another_is_not_seen(new_play: NewPlay) -> None:
@@ -673,6 +754,45 @@ def test_client_that_leaves_is_not_answered(new_play: NewPlay) -> None:
     play.client_leaves()
     assert play.origin.closed
     assert seen == []
+
+
+@pytest.mark.parametrize("status", [444, 403])
+def test_half_closed_client_of_a_hook_gets_no_byte_too_many(new_play: NewPlay, status: int) -> None:
+    """While a hook may still ask for no reply, nothing is sent to see whether the client
+    is there; so a 444 leaves nothing at all, and a reply is whole."""
+    play = new_play(hooks=runner(None, lambda request, response: request.reject(status)))
+    play.client.deliver(GET)
+    play.client_ends()
+    assert play.client.probed == 1
+    play.pass_time(30)
+    assert play.client_gets() == b""
+    play.origin_sends(OK)
+    got = play.client_gets()
+    assert statuses(got) == ([] if status == 444 else [403])
+    assert got == b"" or got.startswith(b"HTTP/1.1 403 ")
+    assert play.client.closed
+    assert not play.client.aborted
+
+
+@pytest.mark.parametrize("sent", [b"", b"x" * 20_000])
+def test_no_reply_ends_an_upload_at_once(new_play: NewPlay, sent: bytes) -> None:
+    """Nothing is on its way to the client that reading over its body would save."""
+    play = new_play(hooks=rejecting(status=444))
+    play.client_sends(post(b"x" * 30_000)[:-30_000] + sent)
+    assert play.client.closed
+    assert play.client_gets() == b""
+
+
+def test_no_reply_behind_one_that_is_on_its_way(new_play: NewPlay) -> None:
+    """That one is sent to its end."""
+    play = new_play(hooks=rejecting(status=444))
+    play.client.stall()
+    play.client_sends(get("/yes") + post(b"x" * 30_000)[:-10_000])
+    play.origin_sends(reply(b"y" * 10_000))
+    assert not play.client.closed
+    play.client_drains()
+    assert body_of(play.client_gets()) == b"y" * 10_000
+    assert play.client.finished or play.client.closed
 
 
 def test_half_closed_client_gets_its_answer(new_play: NewPlay) -> None:

@@ -197,12 +197,26 @@ def test_lengths() -> None:
 
 
 def test_transfer_codings() -> None:
-    """501 for a coding that is not known, 400 where the end is in doubt."""
-    for value in (b"xchunked", b"identity", b"gzip"):
+    """501 for a coding that is not known before a last chunked one, 400 where the end is in
+    doubt; several lines are one list (RFC 9112 6.3)."""
+    for value in (
+        b"gzip, chunked", b"xchunked, chunked", b"identity,chunked", b"gzip ;q=1 ,\tchunked",
+        b'gzip;q="a b";r=c, deflate, Chunked',
+    ):  # fmt: skip
         assert refusal(b"Transfer-Encoding: " + value) == 501
-    assert refusal(b"Transfer-Encoding: gzip, chunked") == 501
-    for value in (b"chunked, identity", b"chunked, chunked", b'"chunked"', b"chunked;x", b""):
+        assert refusal(b"Transfer-Encoding: " + value, b"Content-Length: 3") == 400
+        assert refusal(b"Transfer-Encoding: " + value, first=b"POST / HTTP/1.0") == 400
+        parts = [b"Transfer-Encoding: " + part.strip() for part in value.split(b",")]
+        assert refusal(*parts) == 501
+        assert refusal(*reversed(parts)) == 400
+    for value in (
+        b"gzip", b"xchunked", b"chunkedx", b"identity", b"chunked, identity", b"chunked, gzip",
+        b"chunked, chunked", b"chunked, gzip, chunked", b'"chunked"', b"chunked;x", b"chunked;a=b",
+        b"", b",", b",chunked", b"chunked,", b"gzip,,chunked", b"g zip, chunked", b"gzip;, chunked",
+        b"gz\xefp, chunked", b'gzip;q="a,b", chunked', b"gzip;q, chunked",
+    ):  # fmt: skip
         assert refusal(b"Transfer-Encoding: " + value) == 400
+        assert refusal(b"Transfer-Encoding: chunked", b"Transfer-Encoding: " + value) == 400
     assert refusal(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked") == 400
     assert refusal(b"Transfer-Encoding: chunked", first=b"POST / HTTP/1.0") == 400
 

@@ -145,6 +145,8 @@ def test_side_that_takes_nothing_ends_the_tunnel(play: Playbook, slow: str) -> N
     assert not taker.closed
     play.pass_time(11)
     assert taker.closed
+    # What it had said is read over for a moment.
+    play.pass_time(6)
     assert giver.closed
     assert play.host.exchanges == 0
 
@@ -183,10 +185,39 @@ def test_broken_side_ends_the_other_behind_its_bytes(play: Playbook, who: str) -
     broken.lose()
     assert broken.closed
     assert not other.closed
-    assert play.host.exchanges == 0
+    assert play.host.exchanges == 1
     other.drain()
     assert other.take() == b"last words"
     assert other.closed
+    assert play.host.exchanges == 0
+
+
+@pytest.mark.parametrize("who", ["client", "origin"])
+@pytest.mark.parametrize("end", ["in order", "too late"])
+def test_side_that_goes_on_speaking_gets_all_first(play: Playbook, who: str, end: str) -> None:
+    """What is on its way to it is not lost to a reset: its bytes are read over until it
+    ends too, for a few seconds."""
+    opened(play)
+    other = play.origin if who == "client" else play.client
+    broken = play.client if who == "client" else play.origin
+    other.acknowledged = False
+    broken.deliver(b"last words")
+    play.settle()
+    broken.lose()
+    assert other.take() == b"last words"
+    assert other.finished
+    assert not other.closed
+    other.deliver(b"are you there?")
+    play.pass_time(4)
+    assert not other.closed
+    assert play.host.exchanges == 1
+    if end == "in order":
+        other.end()
+        play.settle()
+    else:
+        play.pass_time(2)
+    assert other.closed
+    assert play.host.exchanges == 0
 
 
 def test_tunnel_behind_a_pipelined_reply(play: Playbook) -> None:

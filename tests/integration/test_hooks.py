@@ -33,6 +33,8 @@ def on_response(request, response):
 LUA = """
 if ngx.req.get_method() == "DELETE" then
     return slardar.exit(errno.HTTP_FORBIDDEN)
+elseif ngx.var.arg_try then
+    return slardar.exit(errno[ngx.var.arg_try])
 end
 ngx.req.set_header("X-Tenant", "lua")
 """
@@ -119,9 +121,181 @@ def test_lua_tour(run: Callable[..., Slardar]) -> None:
     put(slardar, "lua", "script.*", LUA)
     status, text = curl(slardar.url(), "-i", "-X", "DELETE", "-H", f"Host: {HOST}")
     assert status == 403
-    assert "X-Error-Code: 403" in text
-    assert json.loads(text.partition("\n\n")[2] or text.splitlines()[-1])["code"] == 403
+    assert "X-Error-Code" not in text
+    assert json.loads(text.splitlines()[-1]) == {"status": 403, "msg": "forbidden"}
+    for name, code in (("EXIT_TRY_CODE", 40099999), ("NO_SUCH", 50300000)):
+        status, text = curl(slardar.url(f"/?try={name}"), "-i", "-H", f"Host: {HOST}")
+        assert status == code // 100000
+        assert f"X-Error-Code: {code}" in text
+        assert json.loads(text.splitlines()[-1])["code"] == code
     assert "tenant=lua" in slardar.get(HOST)[1]
+    slardar.wait_for(r"script\.\*: unknown error: NO_SUCH")
+
+
+def test_examples_of_the_original(run: Callable[..., Slardar]) -> None:
+    """Those of the README of upyun/slardar, as they are there."""
+    slardar = run("--workers", "1", "--store", "memory:")
+    put(slardar, "lua", "modules.test", "local f = {version=10} return f")
+    put(
+        slardar,
+        "lua",
+        f"script.{HOST}",
+        'if ngx.get_method() == "DELETE" then return ngx.exit(403) end',
+    )
+    assert curl(slardar.url(), "-X", "DELETE", "-H", f"Host: {HOST}")[0] == 403
+    assert slardar.get(HOST)[0] == 200
+    put(slardar, "lua", f"script.{HOST}", "return slardar.exit(errno.EXIT_TRY_CODE)")
+    assert slardar.get(HOST)[0] == 400
+    code = 'local f = require("modules.test") print(f.version)'
+    put(slardar, "lua", f"script.{HOST}", code)
+    assert slardar.get(HOST)[0] == 200
+    slardar.wait_for(r"script\.www\.example\.com: 10$")
+    # What a script may look for that is not there.
+    code = "ngx.say(tostring(slardar.global), tostring(slardar.myargs), ffi, jit, io, package)"
+    put(slardar, "lua", f"script.{HOST}", code)
+    assert slardar.get(HOST) == (200, "nilnilnilnilnilnil\n")
+
+
+def test_no_argument_suspends_a_hook(run: Callable[..., Slardar]) -> None:
+    """A client that leaves one out, or sends an odd one, is answered like others."""
+    slardar = run("--workers", "1", "--store", "memory:")
+    code = """
+local name = ngx.unescape_uri(ngx.var.arg_name)
+ngx.req.set_header("X-Tenant", name)
+ngx.req.set_header("X-Sign", ngx.md5(ngx.var.arg_sign) .. ngx.crc32_short(ngx.var.arg_sign))
+ngx.req.set_uri_args({ name = name, more = ngx.var.args })
+if ngx.re.find(ngx.var.arg_name, "^x") then
+    ngx.header["X-Name"] = { name, "" }
+end
+"""
+    put(slardar, "lua", f"script.{HOST}", code)
+    for query in (
+        "",
+        "?",
+        "?name",
+        "?name=",
+        "?name=x%0D%0AX-Evil:%20y",
+        "?name=%00%c3%a9&sign=%zz",
+    ):
+        assert statuses(slardar, 2, f"/{query}") == [200, 200]
+    status, text = curl(slardar.url("/?name=x%0D%0AX-Evil:%20y"), "-i", "-H", f"Host: {HOST}")
+    assert status == 200
+    assert "X-Name: x%0D%0AX-Evil: y\n" in text.replace("\r\n", "\n")
+    assert "tenant=x%0D%0AX-Evil: y uri=" in text
+    about = hook(slardar, "lua")
+    assert (about["state"], about["errors"]) == ("active", 0)
+
+
+def test_what_the_client_sent(run: Callable[..., Slardar]) -> None:
+    """Both languages read the connection's own headers, which no server gets, and the
+    original request line, whatever a hook before has rewritten."""
+    slardar = run("--workers", "1", "--store", "memory:")
+    python = """
+def on_request(request):
+    sent = request.headers
+    request.path, request.method = "/rewritten", "HEAD"
+    sent["X-Seen"] = "|".join(
+        sent.get(name, "none") for name in ("Connection", "TE", "Keep-Alive", "Content-Length")
+    )
+"""
+    lua = """
+local sent = ngx.req.get_headers()
+ngx.req.set_method(ngx.HTTP_GET)
+ngx.req.set_header("X-Tenant", table.concat({ ngx.var.http_x_seen, sent.connection, sent.te,
+    sent["Keep-Alive"], sent.content_length, ngx.var.request_method, ngx.var.request_uri,
+    ngx.var.request, ngx.var.uri, ngx.req.raw_header(true):match("TE: [^\\r]+") }, "|"))
+"""
+    put(slardar, "python", "script.*", python)
+    put(slardar, "lua", f"script.{HOST}", lua)
+    status, text = curl(
+        slardar.url("/a%20b?c=d"),
+        *("-H", f"Host: {HOST}", "-H", "Connection: keep-alive, TE", "-H", "TE: trailers"),
+        *("-H", "Keep-Alive: timeout=5", "-H", "Content-Length: 0"),
+    )
+    sent = "keep-alive, TE|trailers|timeout=5|0"
+    assert status == 200
+    assert (
+        f"tenant={sent}|{sent}|GET|/a%20b?c=d|GET /a%20b?c=d HTTP/1.1|/rewritten|TE: trailers "
+        "uri=/rewritten?c=d" in text
+    )
+
+
+FORM = """
+ngx.req.read_body()
+local form = ngx.req.get_post_args()
+if ngx.req.get_method() == "POST" and (not form or form.token ~= "s3cret") then
+    return slardar.exit(errno.HTTP_FORBIDDEN)
+end
+ngx.req.set_header("X-Tenant", form and form.name or "none")
+"""
+
+
+def test_form_tokens(run: Callable[..., Slardar], tmp_path: Path) -> None:
+    """A script of every day, with curl, which waits for a 100 where there is much to send."""
+    config = tmp_path / "slardar.yaml"
+    config.write_text("hooks: {body: 300000}\n")
+    sent = tmp_path / "sent"
+    slardar = run("--workers", "2", "--store", "memory:", "--config", str(config))
+    put(slardar, "lua", f"script.{HOST}", FORM)
+    many = "&pad=" + "x" * 100_000
+    for _ in range(4):
+        for data, status in (
+            ("name=a&token=s3cret", 200), ("name=a", 403), (f"name=a&token=s3cret{many}", 200),
+            (f"name=a{many}", 403), ("x" * 400_000, 403),
+        ):  # fmt: skip
+            sent.write_text(data)
+            words = ("-H", f"Host: {HOST}", "-H", "Expect: 100-continue", "-d", f"@{sent}")
+            found, text = curl(slardar.url(), *words)
+            assert found == status, (len(data), text)
+            assert ("tenant=a" in text) is (status == 200)
+    assert slardar.get(HOST)[0] == 200
+
+
+def test_failures_are_told(run: Callable[..., Slardar]) -> None:
+    """In the log once for each worker that met it, a server that goes out once for all, and
+    to a client of this machine."""
+    slardar = run("--workers", "2", "--store", "memory:")
+    servers = [{"host": "127.0.0.1", "port": 1, "max_fails": 1, "fail_timeout": 0.2}]
+    body = {"servers": servers, "protected": False}
+    assert slardar.call("PUT", "/upstream/broken.test", body)[0] == 200
+    refused = 0
+    for _ in range(40):
+        status, text = slardar.get("broken.test")
+        assert status == 502
+        refused += "Connection refused" in text
+        if refused:
+            assert json.loads(text)["upstream"] == "broken.test"
+        time.sleep(0.02)  # noqa: TID251 - until the server has been tried more than once
+    assert refused > 1
+    out = "upstream broken.test: server 127.0.0.1:1 is out of service: Connection refused"
+    until(lambda: out in slardar.output, "the director has said it")
+    log = slardar.output
+    assert log.count(out) == 1
+    line = "502 for a request: upstream broken.test, server 127.0.0.1:1: Connection refused"
+    assert 1 <= log.count(line) <= 2
+
+
+def test_call_that_takes_long_in_one_function_is_stopped(run: Callable[..., Slardar]) -> None:
+    """Through views, iterators and patterns: a failure, and soon, for whoever asks."""
+    slardar = run("--workers", "1", "--store", "memory:")
+    search = (
+        "box = {n: text for text in ['a' * 1048575 + 'c'] for n in range(65536)}\n"
+        "def on_request(request):\n    return 'a' * 1048575 + 'b' in box.values()\n"
+    )
+    put(slardar, "python", f"script.{HOST}", search)
+    began = time.monotonic()
+    assert statuses(slardar, 2) == [500, 500]
+    until(lambda: hook(slardar)["errors"] == 2, "both calls have failed")
+    assert time.monotonic() - began < PATIENCE
+    assert "budget" in json.dumps(hook(slardar)) or "50 ms" in slardar.output()
+    assert slardar.call("DELETE", f"/python/script.{HOST}") == (200, "ok")
+    # Refused by a message to the script, so the request goes on.
+    code = (
+        """ngx.req.set_header("X-Tenant", type(select(2, ngx.re.match("a", ('["'):rep(2000)))))"""
+    )
+    put(slardar, "lua", f"script.{HOST}", code)
+    assert "tenant=string " in slardar.get(HOST)[1]
+    assert hook(slardar, "lua")["errors"] == 0
 
 
 def test_general_script_runs_first(run: Callable[..., Slardar]) -> None:
@@ -166,6 +340,46 @@ def test_modules(run: Callable[..., Slardar]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("language", "script", "module", "inner"),
+    [
+        (
+            "python",
+            'm = require("modules.m")\ndef on_request(r):\n    r.headers["X-Tenant"] = m.NAME\n',
+            'NAME = require("modules.inner").NAME\n',
+            'NAME = "{}"\n',
+        ),
+        (
+            "lua",
+            'ngx.req.set_header("X-Tenant", require("modules.m").name)',
+            'return {name = require("modules.inner").name}',
+            'return {name = "{}"}',
+        ),
+    ],
+)
+def test_all_that_is_staged_is_activated(
+    run: Callable[..., Slardar], language: str, script: str, module: str, inner: str
+) -> None:
+    """In any order posted, script first; one that fails holds all; a restart has them."""
+    slardar = run("--workers", "2")
+    assert slardar.call("POST", f"/{language}/script.*", script) == (200, "ok")
+    assert slardar.call("POST", f"/{language}/modules.m", module) == (200, "ok")
+    status, answer = slardar.call("PUT", f"/{language}")
+    assert (status, "modules.inner" in answer["msg"]) == (400, True)
+    assert slardar.call("GET", f"/{language}/")[1]["modules"] == []
+    assert "tenant= " in slardar.get(HOST)[1]
+    first = inner.replace("{}", "one")
+    assert slardar.call("POST", f"/{language}/modules.inner", first) == (200, "ok")
+    assert slardar.call("PUT", f"/{language}/version", "v1") == (200, "ok")
+    assert slardar.call("PUT", f"/{language}/") == (200, "ok")
+    assert all("tenant=one " in slardar.get(HOST)[1] for _ in range(8))
+    slardar.stop()
+    slardar = run("--workers", "2")
+    assert "tenant=one " in slardar.get(HOST)[1]
+    listed = slardar.call("GET", f"/{language}")[1]
+    assert (len(listed["modules"]), listed["commit_version"]) == (3, "v1")
+
+
+@pytest.mark.parametrize(
     ("language", "code", "line"),
     [
         ("python", "import os\n", "line 1"),
@@ -203,9 +417,11 @@ def test_hooks_are_there_after_a_restart(run: Callable[..., Slardar], tmp_path: 
         (text,) = database.execute("SELECT value FROM state WHERE kind=? AND name=?", row)
         value = json.loads(text[0])
         value["active"]["code"] = "this is no Lua"
-        database.execute(
-            "UPDATE state SET value=? WHERE kind=? AND name=?", (json.dumps(value), *row)
-        )
+        # As a change that was made: what the two tables say must agree.
+        for table in ("state", "changes"):
+            database.execute(
+                f"UPDATE {table} SET value=? WHERE kind=? AND name=?", (json.dumps(value), *row)
+            )
     database.close()
     slardar = run("--workers", "1", "--store", f"sqlite:{store}")
     assert curl(slardar.url(), "-X", "DELETE", "-H", f"Host: {HOST}")[0] == 403
@@ -264,30 +480,6 @@ def test_endless_loop_costs_one_request(
     assert slardar.get("other.example.com")[0] == 502
     assert slardar.call("GET", "/status")[1]["workers"]["worker-0"]["pid"] == pid
     slardar.wait_for("50 ms of CPU time")
-
-
-def test_worker_that_hooks_have_filled_is_replaced(run: Callable[..., Slardar]) -> None:
-    """One that keeps what it makes, within its budget each time, costs no request."""
-    slardar = run("--workers", "1", "--store", "memory:")
-    keeps = (
-        "KEPT = []\n"
-        "def on_request(r):\n"
-        "    for _ in range(4):\n"
-        '        KEPT.append("x" * 1000000)\n'
-        "    r.reject(403)\n"
-    )
-    put(slardar, "python", f"script.{HOST}", keeps)
-
-    def worker() -> dict[str, Any]:
-        found: dict[str, Any] = slardar.call("GET", "/status")[1]["workers"]["worker-0"]
-        return found
-
-    pid = worker()["pid"]
-    # A quarter more than it may grow by.
-    assert statuses(slardar, 84) == [403] * 84
-    until(lambda: slardar.get(HOST)[0] == 403 and worker()["pid"] != pid, "another one serves")
-    assert statuses(slardar, 4) == [403] * 4
-    slardar.wait_for("has taken far more memory since its hooks were loaded")
 
 
 def test_worker_that_hangs_in_a_hook_is_replaced(
@@ -436,6 +628,38 @@ def test_hooks_survive_an_upgrade(run: Callable[..., Slardar]) -> None:
     finally:
         os.kill(slardar.call("GET", "/status")[1]["generations"][0]["pid"], signal.SIGTERM)
         slardar.wait()
+
+
+def test_names_with_a_dot_at_the_end(run: Callable[..., Slardar], backend: Nginx) -> None:
+    """Of an upstream, a wildcard, a route and a hook; one with a port is refused, and a
+    server that two levels share is served."""
+    slardar = run("--workers", "1", "--store", "memory:")
+    host, port = backend.address.split(":")
+    server = {"host": host, "port": int(port)}
+    shared = {"cluster": {"a": {"servers": [server]}, "b": {"servers": [server]}}}
+    for name in ("dot.example.", "*.Wild.example."):
+        assert slardar.call("PUT", f"/upstream/{name}", shared) == (200, {"status": 200})
+    routes = [{"host": "route.example.", "upstream": "dot.example."}]
+    assert slardar.call("PUT", "/routes", routes)[0] == 200
+    put(slardar, "python", "script.dot.example.", TENANT)
+    assert "tenant=dot uri=/ host=dot.example" in slardar.get("dot.example")[1]
+    assert "tenant=dot uri=/ host=DOT.example." in slardar.get("DOT.example.:80")[1]
+    for asked in ("a.wild.example", "a.WILD.example.", "route.example", "Route.example.:8"):
+        assert slardar.get(asked)[0] == 200
+    status, answer = slardar.call("POST", "/python/script.dot.example:80", TENANT)
+    assert status == 400
+    assert "expected script.HOST without a port" in answer["msg"]
+    # Changed in one call, and shown wherever it is.
+    path = f"/upstream/dot.example./{backend.address}"
+    assert slardar.call("PATCH", path, {"weight": 10**9, "state": "drain"})[0] == 200
+    levels = slardar.call("GET", "/status")[1]["cls:dot.example."]
+    assert [[(one["weight"], one["state"]) for one in level] for level in levels] == [
+        [(10**9, "drain")],
+        [(10**9, "drain")],
+    ]
+    assert levels[0] == levels[1]
+    assert levels[0][0]["requests"] >= 3
+    assert slardar.get("dot.example")[0] == 502
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])

@@ -53,7 +53,7 @@ def test_defaults_are_the_contracts() -> None:
     assert upstream.connect_timeout is upstream.send_timeout is upstream.read_timeout is None
     assert (upstream.keepalive, upstream.failed_statuses) == (100, frozenset())
     assert upstream.http_opts.query is None
-    assert upstream.retry_on == {"connect", "error", "timeout", "status"}
+    assert upstream.retry_on == {"connect", "error", "timeout", "status", "http_502"}
     assert not upstream.named
 
 
@@ -181,9 +181,12 @@ def test_wrong_key_is_one_line(keys: dict[str, Any], line: str) -> None:
         ({**S, "host": "a b"}, ['.host: expected an address or a DNS name, got "a b"']),
         ({**S, "host": "a:80"}, ['.host: expected an address or a DNS name, got "a:80"']),
         ({**S, "host": "a\r\nX: y"}, [".host: expected an address or a DNS name, got"]),
-        ({**S, "weight": True}, [".weight: expected an integer from 0 to 65535, got true"]),
-        ({**S, "weight": 65536}, [".weight: expected an integer from 0 to 65535, got 65536"]),
-        ({**S, "weight": -1}, [".weight: expected an integer from 0 to 65535, got -1"]),
+        ({**S, "weight": True}, [".weight: expected an integer from 0 to 1000000000, got true"]),
+        (
+            {**S, "weight": 1000000001},
+            [".weight: expected an integer from 0 to 1000000000, got 1000000001"],
+        ),
+        ({**S, "weight": -1}, [".weight: expected an integer from 0 to 1000000000, got -1"]),
         ({**S, "max_fails": None}, [".max_fails: expected an integer from 0"]),
         ({**S, "fail_timeout": "10s"}, [".fail_timeout: expected a number of seconds"]),
         ({**S, "backup": 1}, [".backup: expected true or false, got 1"]),
@@ -364,7 +367,7 @@ def test_servers_or_levels_there_must_be(body: dict[str, Any], line: str) -> Non
 
 
 def test_no_server_is_named_twice() -> None:
-    """Not in two spellings of its host, and not in two levels."""
+    """Not in one list, and not in two spellings of its host."""
     twice = [{"host": "ABC.example", "port": 1}, {"host": "abc.example", "port": 1}]
     assert problems(parse_upstream, "a", {"servers": twice}, "x") == [
         "x.servers[1]: abc.example:1 is named twice"
@@ -373,9 +376,30 @@ def test_no_server_is_named_twice() -> None:
     assert problems(parse_upstream, "a", {"servers": v6}, "x") == [
         "x.servers[1]: [0::1]:1 is named twice"
     ]
-    levels = {"cluster": [{"servers": [S]}, {"servers": [S]}]}
+    backup = {"servers": [S, {**S, "backup": True}]}
+    assert problems(parse_upstream, "a", backup, "x") == [
+        "x.servers[1]: 127.0.0.1:80 is named twice"
+    ]
+    levels = {"cluster": [{"servers": [S]}, {"servers": [S, S]}]}
     assert problems(parse_upstream, "a", levels, "x") == [
-        "x.cluster[1].servers[0]: 127.0.0.1:80 is named twice"
+        "x.cluster[1].servers[1]: 127.0.0.1:80 is named twice"
+    ]
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [[{"servers": [S]}, {"servers": [S]}], {"dc1": {"servers": [S]}, "dc2": {"servers": [S]}}],
+)
+def test_server_may_be_in_several_levels(cluster: Any) -> None:
+    """As checkups has it; what is changed of one is changed wherever it is."""
+    upstream = parse_upstream("a", {"cluster": cluster}, "x")
+    assert [len(level.servers) for level in upstream.levels] == [1, 1]
+    body = {"weight": 10**9, "state": "drain"}
+    changed = patch_server(upstream, "127.0.0.1", 80, body, "x")
+    assert [(one.weight, one.state) for one in changed.servers] == [(10**9, "drain")] * 2
+    assert parse_upstream("a", changed.source, "x") == changed
+    assert problems(patch_server, upstream, "127.0.0.1", 80, {"weight": 10**9 + 1}, "x") == [
+        "x.weight: expected an integer from 0 to 1000000000, got 1000000001"
     ]
 
 
@@ -587,12 +611,12 @@ def test_patch_reaches_every_level() -> None:
             {"weight": -1, "sate": "up", "port": 81},
             [
                 "y.port: a server's port cannot be changed; add another one",
-                "y.weight: expected an integer from 0 to 65535, got -1",
+                "y.weight: expected an integer from 0 to 1000000000, got -1",
                 'y.sate: unknown key (did you mean "state"?)',
             ],
         ),
         ({"host": "b"}, ["y.host: a server's host cannot be changed; add another one"]),
-        ({"weight": None}, ["y.weight: expected an integer from 0 to 65535, got null"]),
+        ({"weight": None}, ["y.weight: expected an integer from 0 to 1000000000, got null"]),
         ({"fail_timeout": float("nan")}, ["y.fail_timeout: expected a number of seconds from 0"]),
         ({"tls": {"x": float("nan")}}, ["y.tls: tls to servers is not available yet"]),
     ],

@@ -50,6 +50,39 @@ def test_wildcard_needs_a_label() -> None:
     assert route.route("x.abc.com", "/") == "a"
 
 
+def hidden(name: str) -> Upstream:
+    """An upstream that is not public."""
+    servers = [{"host": "127.0.0.1", "port": 80}]
+    return parse_upstream(name, {"servers": servers, "public": False}, name)
+
+
+def test_upstream_that_is_not_public_is_no_host() -> None:
+    """Not by its name, a wildcard or as the default; a route leads there."""
+    names = ("a.b", "*.a.b", "*.b", "A.C")
+    found = snapshot(*names)
+    expected = {"a.b": "a.b", "x.a.b": "*.a.b", "x.b": "*.b", "a.c": "A.C"}
+    assert {host: found.route(host, "/") for host in expected} == expected
+    assert found.host_is_name
+    for name in ("a.b", "*.a.b", "A.C"):
+        found = found.with_upstream(hidden(name))
+    assert not found.host_is_name
+    less = {"a.b": "*.b", "x.a.b": "*.b", "x.b": "*.b", "a.c": None}
+    assert {host: found.route(host, "/") for host in less} == less
+    assert found.with_hooks({}).route("x.a.b", "/") == "*.b"
+    routed = found.with_routes((Route("a.b", "r"),))
+    assert (routed.route("r", "/"), routed.route("a.b", "/")) == ("a.b", "*.b")
+    # And back, and away.
+    for name in ("a.b", "*.a.b", "A.C"):
+        found = found.with_upstream(upstream(name))
+    assert {host: found.route(host, "/") for host in expected} == expected
+    assert found.host_is_name
+    gone = found.with_upstream(hidden("a.b")).without_upstream("a.b")
+    assert (gone.host_is_name, gone.route("a.b", "/")) == (True, "*.b")
+    default = Snapshot.build(1, {"a": hidden("a")}, (), "a")
+    assert (default.route("a", "/"), default.route("b", "/")) == (None, None)
+    assert default.with_upstream(upstream("a")).route("b", "/") == "a"
+
+
 def test_capitals_in_a_name_do_not_matter() -> None:
     """Hosts come in lower case; a name in lower case goes first."""
     assert snapshot("WWW.Abc.com").route("www.abc.com", "/") == "WWW.Abc.com"

@@ -351,7 +351,11 @@ def test_hash_more_weight_only_gains(weights: list[int], data: st.DataObject) ->
 
 
 @many
-@given(cls=st.sampled_from(HASHES), key=st.text(min_size=1, max_size=30))
+@given(
+    cls=st.sampled_from(HASHES),
+    # As a path it has to stay what it is.
+    key=st.text(st.characters(exclude_characters="%?/"), min_size=1, max_size=30),
+)
 def test_hashes_agree(cls: type[Any], key: str) -> None:
     """All hash balancers send the same key to the same server, again and again."""
     servers = make_peers([1, 2, 3, 4])

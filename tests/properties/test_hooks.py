@@ -203,3 +203,56 @@ def test_query_takes_any_text_or_says_no(name: str, value: str) -> None:
     else:
         assert query.text == "a=1"
     assert not set(query.text) & set("\r\n\0 #")
+
+
+#: Headers of one connection, or of the framing, that a client may send, in any case.
+_connection_lines = st.sampled_from(
+    ["Connection: keep-alive", "connection: TE, close", "CONNECTION: foo", "TE: trailers",
+     "te: gzip", "Keep-Alive: timeout=5, max=9", "Proxy-Connection: keep-alive",
+     "Upgrade: websocket", "HTTP2-Settings: AAA", "Proxy: http://x", "Proxy-Authorization: b",
+     "Expect: 100-continue", "Keep-Alive:", "x_forwarded_for: 1.2.3.4"]
+)  # fmt: skip
+_framing = st.sampled_from(
+    [(), ("Content-Length: 0",), ("content-length: 007",), ("Transfer-Encoding: chunked",)]
+)
+
+
+@steady
+@given(st.lists(_connection_lines, max_size=6), _framing, st.lists(_operation, max_size=6))
+def test_what_belongs_to_the_connection_is_read_and_not_written(
+    lines: list[str], framing: tuple[str, ...], operations: list[tuple[Any, ...]]
+) -> None:
+    """Each value as it was sent, before and after a hook has tried whatever it likes; and
+    what the server gets of them is what it would get without the hook."""
+    head = "\r\n".join(["PUT /a HTTP/1.1", "Host: a.test", "X-A: 1", *lines, *framing, "", ""])
+    plain, request = parse_request(head.encode()), parse_request(head.encode())
+    seen = seen_request(request, None)
+    sent = [tuple(line.split(":", 1)) for line in (*lines, *framing) if "_" not in line]
+    for _ in range(2):
+        for name in {name.lower() for name, _ in sent}:
+            values = [value.strip() for known, value in sent if known.lower() == name]
+            assert seen.headers.get_all(name.upper()) == values
+            assert seen.headers[name] == values[0]
+            assert name in seen.headers
+            assert name in list(seen.headers)
+        pairs = [
+            (name, value) for name, value in seen.headers.items() if (name, " " + value) in sent
+        ]
+        assert pairs == [(name, value[1:]) for name, value in sent if value]
+        assert "x_forwarded_for" not in seen.headers
+        for operation in operations:
+            if str(operation[1]).lower() not in ("x-a", "x"):
+                _done(_act, seen, operation)
+    apply_request(seen, request)
+
+    def of_connection(head: bytes) -> list[bytes]:
+        names = {name.encode() for name, _ in sent} | {b"connection", b"content-length"}
+        lower = {name.lower() for name in names}
+        return [line for line in head.split(b"\r\n") if line.partition(b":")[0].lower() in lower]
+
+    ids = RequestIds(b"x")
+    assert of_connection(request_head(request, ids, "f")) == of_connection(
+        request_head(plain, ids, "f")
+    )
+    assert request.length == plain.length
+    assert request.keep_alive == plain.keep_alive

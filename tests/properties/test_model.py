@@ -52,7 +52,13 @@ servers = st.lists(
     unique_by=lambda server: (server["host"], server["port"]),
 )
 bodies = st.fixed_dictionaries(
-    {"servers": servers}, optional={"try": st.integers(1, 3), "keepalive": st.integers(0, 3)}
+    {"servers": servers},
+    optional={
+        "try": st.integers(1, 3),
+        "keepalive": st.integers(0, 3),
+        "public": st.booleans(),
+        "x_note": st.text(max_size=2),
+    },
 )
 routes = st.lists(
     st.builds(
@@ -172,12 +178,18 @@ labels = st.lists(st.sampled_from(["a", "b", "ab", "a-b"]), min_size=1, max_size
 
 
 @FIXED
-@given(st.sets(labels | labels.map("*.".__add__), max_size=8), labels)
-def test_routing_is_the_contracts(names: set[str], host: str) -> None:
-    """The exact name, else the longest wildcard."""
+@given(
+    st.sets(labels | labels.map("*.".__add__), max_size=8),
+    labels,
+    st.sets(labels | labels.map("*.".__add__), max_size=3),
+)
+def test_routing_is_the_contracts(names: set[str], host: str, hidden: set[str]) -> None:
+    """The exact name, else the longest wildcard; what is not public is as if it were not."""
     one = parse_upstream("u", {"servers": [{"host": "h", "port": 1}]}, "u")
-    snapshot = Snapshot.build(0, dict.fromkeys(names, one), (), None)
-    assert snapshot.route(host, "/") == expected_route(names, host)
+    two = parse_upstream("u", {"servers": [{"host": "h", "port": 1}], "public": False}, "u")
+    upstreams = {**dict.fromkeys(names, one), **dict.fromkeys(hidden, two)}
+    snapshot = Snapshot.build(0, upstreams, (), None)
+    assert snapshot.route(host, "/") == expected_route(names - hidden, host)
 
 
 def assert_told(error: ConfigError) -> None:

@@ -41,14 +41,22 @@ class Faultless:
         self.opened = True
         return defer.succeed(self.found())
 
-    def commit(self, expected_version: int, change: Change) -> defer.Deferred[int]:
+    def commit(self, expected_version: int, change: Change, *more: Change) -> defer.Deferred[int]:
         if not self.opened:
             return defer.fail(StoreError("not open"))
         try:
+            for one in more:
+                encode(one)
             self.write(expected_version, change)
+            self.write_more(more)
         except Exception:
             return defer.fail()
         return defer.succeed(self.disk["version"])
+
+    def write_more(self, more: tuple[Change, ...]) -> None:
+        for change in more:
+            self.disk["version"] -= 1
+            self.write(self.disk["version"], change)
 
     def close(self) -> defer.Deferred[None]:
         self.opened = False
@@ -125,14 +133,36 @@ class TakesNumbersForTruth(Faultless):
         return StoredState(state.version, same, state.routes)
 
 
+class KeepsTheFirst(Faultless):
+    def write_more(self, more: tuple[Change, ...]) -> None:
+        pass
+
+
+class CountsEach(Faultless):
+    def write_more(self, more: tuple[Change, ...]) -> None:
+        for change in more:
+            self.write(self.disk["version"], change)
+
+
+class KeepsAPart(Faultless):
+    def commit(self, expected_version: int, change: Change, *more: Change) -> defer.Deferred[int]:
+        answer = super().commit(expected_version, change)
+
+        def write(version: int) -> int:
+            self.write_more(more)
+            return version
+
+        return answer.addCallback(write)
+
+
 class EncodesLate(Faultless):
-    def commit(self, expected_version: int, change: Change) -> defer.Deferred[int]:
+    def commit(self, expected_version: int, change: Change, *more: Change) -> defer.Deferred[int]:
         from twisted.internet import reactor  # noqa: TID251
 
         answer: defer.Deferred[int] = defer.Deferred()
         reactor.callLater(0, answer.callback, None)
         late = super().commit
-        return answer.addCallback(lambda _: late(expected_version, change))
+        return answer.addCallback(lambda _: late(expected_version, change, *more))
 
 
 class WritesAfterClose(Faultless):
@@ -191,6 +221,9 @@ def test_store_without_mistake_passes(name: str) -> defer.Deferred[None]:
         (TakesHooksForUpstreams, "test_hooks_are_apart_from_upstreams"),
         (KeepsRemovedHooks, "test_hooks_are_apart_from_upstreams"),
         (TakesNumbersForTruth, "test_values_come_back_as_they_were"),
+        (KeepsTheFirst, "test_several_changes_are_one_version"),
+        (CountsEach, "test_several_changes_are_one_version"),
+        (KeepsAPart, "test_several_changes_are_one_version"),
         (EncodesLate, "test_value_is_taken_at_the_call"),
         (EncodesLate, "test_close_finishes_what_is_queued"),
         (WritesAfterClose, "test_closed_store_takes_no_commits"),

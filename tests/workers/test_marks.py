@@ -8,18 +8,18 @@ import sys
 
 import pytest
 
-from slardar.workers.marks import Mark, make_mark, open_mark
+from slardar.workers.marks import BEATS, CALLS, LARGEST, RUNNING, Mark, Noted, make_mark, open_mark
 
 
 def test_what_was_written_last_is_read() -> None:
     """Zero before anything was, and the largest mark there is."""
     descriptor = make_mark()
     mark = Mark(os.dup(descriptor))
-    assert mark.read() == 0
+    assert mark.read() == Noted() == (0, 0, 0)
     note = open_mark(descriptor)
-    for value in (1, 2**32 - 1, 0, 77):
-        note[0] = value
-        assert mark.read() == value
+    for value in (1, LARGEST, 0, 77):
+        note[RUNNING], note[CALLS], note[BEATS] = value, LARGEST - value, value // 2
+        assert mark.read() == Noted(running=value, calls=LARGEST - value, beats=value // 2)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
     mark.close()
@@ -40,7 +40,7 @@ def test_it_is_read_after_the_worker_has_ended() -> None:
         [sys.executable, "-c", program, str(descriptor)], pass_fds=[descriptor], check=False
     )
     assert done.returncode < 0
-    assert mark.read() == 4711
+    assert mark.read().running == 4711
     os.close(descriptor)
     mark.close()
 
@@ -49,14 +49,14 @@ def test_file_that_a_worker_made_shorter_reads_as_nothing() -> None:
     """Mapped, it would end the director with a signal."""
     descriptor = make_mark()
     mark = Mark(os.dup(descriptor))
-    os.pwrite(descriptor, b"\xff" * 4, 0)
-    assert mark.read() == 2**32 - 1
-    for size in (3, 0):
+    os.pwrite(descriptor, b"\xff" * 12, 0)
+    assert mark.read() == (LARGEST,) * 3
+    for size in (11, 4, 0):
         os.ftruncate(descriptor, size)
-        assert mark.read() == 0
+        assert mark.read() == Noted()
     os.close(descriptor)
     mark.close()
-    assert mark.read() == 0
+    assert mark.read() == Noted()
 
 
 def test_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,9 +202,8 @@ def test_staging_is_nothing_to_a_worker() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        messages.CheckHook("lua", "script.a", "é\0\n" * 100_000, {"modules.x": "y"}),
-        messages.CheckHook("python", "script.a", "", None),
         messages.SuspendHook(2**32 - 1),
+        messages.SuspendHook(1, "é\0\n" * 100_000),
     ],
 )
 def test_word_of_the_director_arrives(message: Any) -> None:
@@ -216,6 +215,8 @@ def test_word_of_the_director_arrives(message: Any) -> None:
     "message",
     [
         messages.HookFailed(MARK),
+        messages.HookHeavy(MARK, "it held too much"),
+        messages.Grown(),
         msgspec.structs.replace(REPORT, hooks=(ABOUT,), shadows=(SHADOW,)),
     ],
 )
@@ -235,6 +236,8 @@ def about(place: int, value: Any, of: Any = ABOUT) -> bytes:
     "data",
     [
         b'{"type":"failed"}', b'{"type":"failed","mark":-1}', b'{"type":"failed","mark":"x"}',
+        b'{"type":"heavy","mark":5}', b'{"type":"heavy","mark":-1,"reason":""}',
+        b'{"type":"heavy","mark":5,"reason":"%s"}' % (b"x" * 1001),
         b'{"type":"failed","mark":4294967297}', b'{"type":"failed","mark":1.5}',
         about(0, "x" * 301), about(0, None), about(1, -1), about(1, 2**33), about(2, "fine"),
         about(3, "x" * 1001), about(4, -1), about(5, 2**60), about(6, 1.5),
@@ -249,11 +252,3 @@ def test_anything_else_on_hooks_is_refused(data: bytes) -> None:
     """A worker that a hook has taken over gets no further than that."""
     with pytest.raises(ValueError, match="a message that is none"):
         messages.decode_from_worker(data)
-
-
-@pytest.mark.parametrize("requires", [["x" * 256], ["x"] * 1001, [5], "modules.x", {"a": 1}])
-def test_answer_to_a_check_is_bounded(requires: Any) -> None:
-    """Names of modules, and not too many."""
-    assert messages.decode_answer(messages.encode(Done(4, requires=("modules.x",)))).requires
-    with pytest.raises(ValueError, match="a message that is none"):
-        messages.decode_answer(without(Done(4), requires=requires))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent
 from twisted.python.failure import Failure
 
 from slardar.config import Settings, Timeouts
@@ -47,8 +48,8 @@ class FakeProcess:
         self.sockets = list(sockets)
         self.inherited = len(self.sockets)
         self.last_mark = 0
-        self.hung = self.large = False
-        self.loads_of_hooks = 0
+        self.hung = False
+        self.size = 0
         self.told: list[Any] = []
         self.waiting: list[Deferred[Done]] = []
         self.kills: list[str] = []
@@ -70,11 +71,8 @@ class FakeProcess:
 
     load = tell
 
-    def hooks_loaded(self) -> None:
-        self.loads_of_hooks += 1
-
-    def is_too_large(self, now: float) -> bool:
-        return self.large
+    def memory(self) -> int:
+        return self.size
 
     def _do(self, message: Any) -> Done:
         if self.answers:
@@ -518,6 +516,37 @@ def test_health_reaches_the_other_workers() -> None:
     one.say(back)
     assert one.of(Health) == []
     assert [other.of(Health) for other in others] == [[out, back]] * 2
+
+
+def test_health_is_logged_once() -> None:
+    """Of all workers together, and again only when it has changed; not of a server that is
+    gone or that was known to be out at the start."""
+    team = Team(2)
+    team.apply(snapshot(1, upstream("a", 1, 2, **FAILS)), "a")
+    team.workers.set_health("a", "127.0.0.1", 2, 4.0, "refused")
+    with logged() as events:
+        result_of(team.workers.start())
+        one, other = team.processes
+        for _ in range(3):
+            one.say(Health("a", "127.0.0.1", 1, 5.0, "Connection refused"))
+            other.say(Health("a", "127.0.0.1", 1, 5.0, "timed out"))
+            # It is tried in between.
+            team.clock.advance(6)
+        one.say(Health("a", "127.0.0.1", 2, 5.0, "Connection refused"))
+        for process in team.processes:
+            process.say(Health("a", "127.0.0.1", 1, 0.0, ""))
+            process.say(Health("a", "127.0.0.1", 2, 0.0, ""))
+        one.say(Health("a", "127.0.0.1", 1, 5.0, "Connection refused"))
+        team.apply(snapshot(2, upstream("a", 2, **FAILS)), "a")
+        team.apply(snapshot(3, upstream("a", 1, 2, **FAILS)), "a")
+        one.say(Health("a", "127.0.0.1", 1, 0.0, ""))
+    lines = [formatEvent(event) for event in events]
+    assert [line for line in lines if line.startswith("upstream ")] == [
+        "upstream a: server 127.0.0.1:1 is out of service: Connection refused",
+        "upstream a: server 127.0.0.1:1 is back in service",
+        "upstream a: server 127.0.0.1:2 is back in service",
+        "upstream a: server 127.0.0.1:1 is out of service: Connection refused",
+    ]
 
 
 def test_replacement_knows_who_is_out_of_service() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from slardar.errors import NotReadyError
+from slardar.hooks.checker import Result
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.loaded import mark_of
 from slardar.hooks.report import HookReport
@@ -16,10 +17,10 @@ from slardar.model.snapshot import Snapshot
 from slardar.workers.messages import (
     Begin,
     Change,
-    CheckHook,
-    Done,
     Drain,
+    Grown,
     HookFailed,
+    HookHeavy,
     Report,
     SuspendHook,
 )
@@ -57,46 +58,55 @@ def report(calls: int, mark: int = MARK) -> Report:
 # Checks.
 
 
-def test_one_worker_checks() -> None:
-    """The first one that serves; its answer is the answer."""
+def results(*some: Result) -> Any:
+    """What the process that looks at code would say."""
+
+    async def check(items: Any) -> list[Result]:
+        assert len(items) == len(some)
+        return list(some)
+
+    return check
+
+
+def test_no_worker_checks() -> None:
+    """A process that serves nobody does; its answer is the answer."""
     team = Team(2)
     team.start(FIRST)
-    one, other = team.processes
-    one.answers.append(Done(1, requires=("modules.x",)))
-    modules = {"modules.x": "y"}
-    checked = team.workers.check_hook("python", "script.b", "code", modules)
+    told = [list(process.told) for process in team.processes]
+    checker: Any = team.workers._checker
+    checker.check = results(Result(("modules.x",)))
+    checked = team.workers.check_hook("python", "script.b", "code", {"modules.x": "y"})
     assert result_of(checked) == ("modules.x",)
-    assert one.of(CheckHook) == [CheckHook("python", "script.b", "code", modules)]
-    assert other.of(CheckHook) == []
-    one.answers.append(Done(1, "script.b: line 1: no"))
+    checker.check = results(Result((), "script.b: line 1: no"))
     error = failure_of(team.workers.check_hook("python", "script.b", "code", None))
     assert isinstance(error, ScriptError)
     assert str(error) == "script.b: line 1: no"
-
-
-def test_code_that_ends_a_worker_is_not_fit() -> None:
-    """It is refused, the worker is replaced, and the next one checks the next code."""
-    team = Team(2)
-    team.start(FIRST)
-    one = team.processes[0]
-    one.is_slow = True
-    checked = team.workers.check_hook("python", "script.b", "code", {})
-    assert not checked.called
-    one.die("ended by signal 11")
-    error = failure_of(checked)
-    assert isinstance(error, ScriptError)
-    assert str(error).startswith("script.b: expected code that can be loaded")
-    result_of(team.workers.check_hook("python", "script.b", "code", {}))
-    assert len(team.processes[1].of(CheckHook)) == 1
+    assert [process.told for process in team.processes] == told
 
 
 def test_nobody_there_to_check() -> None:
     """That is not the code's fault."""
-    team = Team(1, lambda process: setattr(process, "is_slow", True))
-    team.workers.start()
+    team = Team(1)
+    team.start(FIRST)
+    # Its clock starts no process.
     error = failure_of(team.workers.check_hook("python", "script.b", "code", None))
     assert isinstance(error, NotReadyError)
     assert not isinstance(error, ScriptError)
+
+
+def test_stored_hook_that_breaks_a_limit_is_loaded_by_nobody() -> None:
+    """Every worker begins with that."""
+    team = Team(1)
+    checker: Any = team.workers._checker
+    checker.check = results(Result((), "script.a: too long", True))
+    result_of(team.workers.check_stored(FIRST.hooks))
+    process = team.start(FIRST)
+    assert process.told[0].refused == {MARK: "script.a: too long"}
+    new = hook("script.a", "x")
+    team.apply(FIRST.with_hooks({new.key: new}))
+    process.die()
+    team.clock.advance(0)
+    assert team.processes[1].told[0].refused == {}
 
 
 # Suspensions.
@@ -203,37 +213,14 @@ def test_counters_of_all_workers() -> None:
 
 
 def test_hooks_reach_the_workers() -> None:
-    """With the change, and the memory that they need is noted anew."""
+    """With the change."""
     team = Team(1)
     process = team.start(with_hooks(1))
-    assert process.loads_of_hooks == 0
     script = hook("script.a", VERSION)
     following = with_hooks(1).with_hooks({script.key: script})
     assert team.apply(following) == {"workers": {"worker-0": 2}}
     (change,) = process.of(Change)
     assert change.hooks == (script,)
-    assert process.loads_of_hooks == 1
-    process.die()
-    team.clock.advance(0)
-    assert team.processes[1].loads_of_hooks == 1
-
-
-def test_changes_of_others_do_not_note_the_memory() -> None:
-    """Or growth could hide behind them: an upstream's, a posting's."""
-    team = Team(1)
-    process = team.start(FIRST)
-    loads = process.loads_of_hooks
-    second = FIRST.with_upstream(upstream("b", 2))
-    team.apply(second, "b")
-    waiting = hook("script.b", staged="y")
-    known = FIRST.hooks["python", "script.a"]
-    from msgspec.structs import replace
-
-    third = second.with_hooks({known.key: replace(known, staged=code("z"))})
-    team.apply(third)
-    assert process.loads_of_hooks == loads
-    team.apply(third.with_hooks({waiting.key: waiting}))
-    assert process.version == 4
 
 
 # Memory.
@@ -246,8 +233,7 @@ def test_worker_that_is_too_large_is_replaced() -> None:
     result_of(team.workers.listen("tcp:0:interface=127.0.0.1"))
     old = team.start(FIRST)
     old.say(report(5))
-    old.large = True
-    team.clock.advance(0.5)
+    old.say(Grown())
     assert [process.number for process in team.processes] == [0, 1, 0]
     new = team.processes[2]
     assert new.sockets == old.sockets
@@ -277,8 +263,7 @@ def test_counters_of_a_replaced_worker_stay() -> None:
     team = Team(1)
     old = team.start(FIRST)
     old.say(report(5))
-    old.large = True
-    team.clock.advance(0.5)
+    old.say(Grown())
     old.say(report(9))
     team.processes[1].say(report(2))
     old.die()
@@ -289,8 +274,7 @@ def test_replaced_worker_that_does_not_end_is_killed() -> None:
     """A little after the time that a drain may take."""
     team = Team(1)
     old = team.start(FIRST)
-    old.large = True
-    team.clock.advance(0.5)
+    old.say(Grown())
     team.clock.advance(5.9)
     assert old.kills == []
     team.clock.advance(0.2)
@@ -301,8 +285,7 @@ def test_stop_waits_for_those_that_are_leaving() -> None:
     """No longer than for the others."""
     team = Team(1)
     old = team.start(FIRST)
-    old.large = True
-    team.clock.advance(0.5)
+    old.say(Grown())
     stopped = team.workers.stop(1.0)
     assert old.of(Drain) == [Drain(5), Drain(1)]
     team.processes[1].die("ended with exit code 0")
@@ -327,8 +310,7 @@ def test_replacement_that_cannot_be_started_is_tried_again() -> None:
             raise BlockingIOError("no more processes")
 
     team.prepare = prepare
-    old.large = True
-    team.clock.advance(0.5)
+    old.say(Grown())
     assert team.living == []
     assert old.of(Drain) == [Drain(5)]
     old.die("ended with exit code 0")
@@ -343,6 +325,64 @@ def test_no_worker_is_replaced_while_stopping() -> None:
     team = Team(1)
     old = team.start(FIRST)
     team.workers.stop()
-    old.large = True
+    old.say(Grown())
     team.clock.advance(1)
     assert len(team.processes) == 1
+
+
+def test_heavy_hook_is_suspended_everywhere() -> None:
+    """At once, by the word of one worker, also of one that is leaving; those that are
+    leaving are told, too, and replacements begin with it."""
+    team = Team(2)
+    old = team.start(FIRST)
+    old.say(Grown())
+    old.say(HookHeavy(MARK, "it held too much"))
+    told = [SuspendHook(MARK, "it held too much")]
+    assert [process.of(SuspendHook) for process in team.processes] == [told] * 3
+    tally = team.workers.hook_tally()
+    totals = tally.totals(A, MARK)
+    assert (totals.state, totals.error) == ("suspended", "it held too much")
+    team.processes[1].die()
+    team.clock.advance(0)
+    begin = team.processes[3].told[0]
+    assert (begin.suspended, begin.reasons, begin.count) == (
+        (MARK,), {MARK: "it held too much"}, 2,
+    )  # fmt: skip
+    # Once is enough; and what there is no more is nobody's business.
+    team.processes[2].say(HookHeavy(MARK, "again"))
+    team.processes[2].say(HookHeavy(MARK + 1, "who"))
+    assert team.processes[2].of(SuspendHook) == told
+    new = hook("script.a", "x")
+    team.apply(FIRST.with_hooks({new.key: new}))
+    assert team.workers._hooks.reasons == {}
+
+
+def test_memory_of_those_that_are_leaving_is_bounded() -> None:
+    """The largest are ended by force, until all workers are within what there may be; one
+    that serves is not."""
+    team = Team(3)
+    team.start(FIRST)
+    leaving = list(team.processes)
+    for process, size in zip(leaving, (250, 300, 200), strict=True):
+        process.size = size << 20
+        process.say(Grown())
+    team.clock.advance(0.5)
+    assert not any(process.kills for process in team.processes)
+    serving = team.processes[3:]
+    serving[0].size = 250 << 20
+    team.clock.advance(0.5)
+    assert [bool(process.kills) for process in leaving] == [False, True, False]
+    leaving[1].die()
+    serving[0].size = 1 << 30
+    team.clock.advance(0.5)
+    assert [bool(process.kills) for process in leaving] == [True, True, True]
+    assert not any(process.kills for process in serving)
+
+
+def test_replaced_worker_cannot_have_another_replaced() -> None:
+    """What it says of itself is known."""
+    team = Team(1)
+    old = team.start(FIRST)
+    old.say(Grown())
+    old.say(Grown())
+    assert len(team.processes) == 2

@@ -4,24 +4,49 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 
-from slardar.workers import messages, process
-from slardar.workers.marks import Mark, make_mark, open_mark
+from slardar.workers import messages
+from slardar.workers.marks import BEATS, CALLS, RUNNING, Mark, make_mark, open_mark
 from slardar.workers.messages import Done
-from slardar.workers.process import ANSWER, SILENCE
+from slardar.workers.process import ANSWER, SILENCE, START
 from tests.dataplane.kit import logged
+from tests.workers.kit import result_of
 from tests.workers.test_process import Pretended, ready
 
 
-def noted(worker: Pretended, value: int) -> None:
-    """Let the worker note that a hook is running."""
+def noted(worker: Pretended, value: int, monkeypatch: pytest.MonkeyPatch | None = None) -> Note:
+    """Let the worker note that a hook is running; what it notes may be changed."""
     descriptor = make_mark()
     worker.process.mark = Mark(os.dup(descriptor))
-    open_mark(descriptor)[0] = value
+    note = Note(open_mark(descriptor))
+    note.items[RUNNING] = value
+    if monkeypatch is not None:
+        patched: Any = worker.process
+        monkeypatch.setattr(patched, "_cpu_time", lambda: note.cpu_time)
+        worker.process.budget = 0.05
+    return note
+
+
+class Note:
+    """What a worker notes, and the CPU time that it has used."""
+
+    def __init__(self, items: memoryview) -> None:
+        self.items = items
+        self.cpu_time = 5.0
+
+    def beat(self) -> None:
+        """Its reactor comes round."""
+        self.items[BEATS] += 1
+
+    def call(self, running: int) -> None:
+        """It begins another call."""
+        self.items[CALLS] += 1
+        self.items[RUNNING] = running
 
 
 def test_last_note_is_read_when_it_has_ended() -> None:
@@ -58,30 +83,160 @@ def test_crash_is_its_own_doing(number: int | None, hung: bool) -> None:
     assert worker.process.hung is hung
 
 
-def test_worker_that_was_killed_for_hanging_hung() -> None:
-    """Whatever signal ended it in the end."""
-    worker = ready()
+def silent(worker: Pretended, seconds: float, does: Any = lambda: None) -> list[int]:
+    """Look after one that does not answer; the signals that it gets."""
     worker.answer = Deferred()
-    worker.look(0)
-    worker.exchange()
     with logged():
-        worker.look(SILENCE)
-        worker.clock.advance(1)
+        for _ in range(round(seconds / 0.5)):
+            if worker.signals:
+                break
+            worker.look(0.5)
+            worker.exchange()
+            does()
+    return worker.signals
+
+
+@pytest.mark.parametrize("does", [Note.beat, lambda note: note.call(7), lambda note: note.call(0)])
+def test_worker_that_goes_on_is_alive(does: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If its reactor comes round, or if it is in other calls each time: whether it answers
+    or not, and though a hook is running whenever it is looked at."""
+    worker = ready()
+    note = noted(worker, 7, monkeypatch)
+    does(note)
+
+    def go_on() -> None:
+        note.cpu_time += 0.5
+        does(note)
+
+    assert silent(worker, 60, go_on) == []
+    # It has its time from when it was last seen to go on.
+    assert silent(worker, SILENCE - 0.5) == []
+    assert silent(worker, 1) == [signal.SIGUSR1]
+
+
+def test_worker_hung_in_the_call_that_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call, which has used more CPU time than it may."""
+    worker = ready()
+    note = noted(worker, 0, monkeypatch)
+    note.beat()
+    worker.look(0.5)
+    note.call(4711)
+    worker.look(0.5)
+    note.cpu_time += 0.11
+    assert silent(worker, SILENCE) == [signal.SIGUSR1]
     worker.exit(signal.SIGKILL)
-    assert worker.process.hung
+    assert (worker.process.last_mark, worker.process.hung) == (4711, True)
+
+
+def uses_no_cpu(note: Note) -> None:
+    """It was stopped, or others had the processors."""
+    note.cpu_time += 0.09
+
+
+def runs_no_hook(note: Note) -> None:
+    """It hangs elsewhere."""
+    note.items[RUNNING] = 0
+    note.cpu_time += 2
+
+
+def uses_cpu(note: Note) -> None:
+    """Enough for a call that has not ended."""
+    note.cpu_time += 2
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (uses_no_cpu, lambda note: None),
+        (runs_no_hook, lambda note: None),
+        # It was about to end, as the next look shows.
+        (uses_cpu, lambda note: note.call(7)),
+        (uses_cpu, Note.beat),
+    ],
+)
+def test_worker_that_hangs_may_not_hang_in_the_hook(
+    before: Any, after: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is killed all the same, and the hook is not to blame."""
+    worker = ready()
+    note = noted(worker, 7, monkeypatch)
+    note.beat()
+    worker.look(0.5)
+    before(note)
+    assert silent(worker, SILENCE + 0.5) == [signal.SIGUSR1]
+    after(note)
+    worker.clock.advance(1)
+    assert worker.signals == [signal.SIGUSR1, signal.SIGKILL]
+    worker.exit(signal.SIGKILL)
+    assert not worker.process.hung
 
 
 @pytest.mark.parametrize("ask", ["tell", "load"])
-def test_worker_that_did_not_answer_in_time_hung(ask: str) -> None:
-    """It may be a hook that never comes to its end while it is loaded."""
+@pytest.mark.parametrize("in_a_call", [True, False])
+def test_worker_that_did_not_answer_in_time_hung(
+    ask: str, in_a_call: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it was in one call: one that never comes to its end while it is loaded."""
     worker = Pretended()
+    note = noted(worker, 7 * in_a_call, monkeypatch)
     worker.answer = Deferred()
     getattr(worker.process, ask)(b"x").addErrback(lambda _gone: None)
     worker.exchange()
     with logged():
-        worker.clock.advance(100)
+        for _ in range(100):
+            worker.look(0.5)
+            note.cpu_time += 0.5
+    assert worker.signals == [signal.SIGKILL]
     worker.exit(signal.SIGKILL)
-    assert worker.process.hung
+    assert worker.process.hung is in_a_call
+
+
+def test_worker_that_goes_on_has_more_time_to_do_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be busy; but whoever has asked does not wait for ever."""
+    worker = ready()
+    note = noted(worker, 7, monkeypatch)
+    worker.answer = Deferred()
+    answer = worker.process.tell(b"x")
+    answer.addErrback(lambda _gone: None)
+    worker.exchange()
+    with logged() as events:
+        while not worker.signals:
+            note.beat()
+            worker.look(0.5)
+            worker.exchange()
+    assert worker.signals == [signal.SIGKILL]
+    assert worker.clock.seconds() == pytest.approx(START, abs=2)
+    assert "s what it was told" in events[0]["reason"]
+    worker.exit(signal.SIGKILL)
+    assert not worker.process.hung
+
+
+def test_directors_own_delay_is_not_that_of_who_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer may have come while the director was held up."""
+    worker = ready()
+    note = noted(worker, 0, monkeypatch)
+    note.beat()
+    worker.look(0.5)
+    answer = worker.process.tell(b"x")
+    note.beat()
+    worker.clock.advance(60)
+    assert worker.signals == []
+    worker.exchange()
+    assert result_of(answer) == Done(1)
+    assert worker.clock.getDelayedCalls() == []
+
+
+def test_cpu_time_of_a_process_is_read() -> None:
+    """Of its main thread; of a process that there is not, none."""
+    worker = ready()
+    worker.process.pid = os.getpid()
+    before = worker.process._cpu_time()
+    end = time.thread_time() + 0.1
+    while time.thread_time() < end:
+        pass
+    assert 0.05 < worker.process._cpu_time() - before < 5
+    worker.process.pid = 2**22 + 1
+    assert worker.process._cpu_time() == 0.0
 
 
 def test_worker_that_talked_nonsense_did_not_hang() -> None:
@@ -100,75 +255,12 @@ def test_worker_that_talked_nonsense_did_not_hang() -> None:
 # Memory.
 
 
-def test_pages_of_a_process_are_read() -> None:
-    """Its own resident ones; of a process that there is not, none."""
+def test_memory_of_a_process_is_read() -> None:
+    """What it has of its own; of a process that there is not, none."""
     worker = ready()
     worker.process.pid = os.getpid()
     with open("/proc/self/status", encoding="ascii") as file:
-        (line,) = [line for line in file if line.startswith("VmRSS:")]
-    pages = int(line.split()[1]) * 1024 // process.resource.getpagesize()
-    assert worker.process.pages() == pytest.approx(pages, rel=0.2)
+        (line,) = [line for line in file if line.startswith("RssAnon:")]
+    assert worker.process.memory() == pytest.approx(int(line.split()[1]) * 1024, rel=0.2)
     worker.process.pid = 2**22 + 1
-    assert worker.process.pages() == 0
-
-
-class Memory:
-    """A worker whose memory is what the test says, in MiB."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.worker = ready()
-        self.size = 100
-        page = process.resource.getpagesize()
-        patched: Any = self.worker.process
-        monkeypatch.setattr(patched, "pages", lambda: (self.size << 20) // page)
-
-    def look(self, seconds: float = 0.5) -> bool:
-        """Look at it after a while."""
-        self.worker.clock.advance(seconds)
-        return self.worker.process.is_too_large(self.worker.clock.seconds())
-
-
-def test_worker_without_hooks_may_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections take memory, too."""
-    memory = Memory(monkeypatch)
-    memory.size = 10_000
-    assert not any(memory.look() for _ in range(40))
-
-
-def test_worker_that_stays_large_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More than 256 MiB above what it had, for five seconds without a break."""
-    memory = Memory(monkeypatch)
-    memory.worker.process.hooks_loaded()
-    memory.size = 356
-    assert not any(memory.look() for _ in range(40))
-    memory.size = 357
-    assert [memory.look() for _ in range(12)] == [False] * 10 + [True] * 2
-
-
-def test_peak_is_no_growth(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is given back in time counts from the beginning."""
-    memory = Memory(monkeypatch)
-    memory.worker.process.hooks_loaded()
-    for _ in range(5):
-        memory.size = 400
-        assert not any(memory.look() for _ in range(9))
-        memory.size = 100
-        assert not memory.look()
-
-
-def test_hooks_loaded_anew_are_a_new_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They may need more than those before."""
-    memory = Memory(monkeypatch)
-    memory.worker.process.hooks_loaded()
-    memory.size = 400
-    assert not any(memory.look() for _ in range(9))
-    memory.worker.process.hooks_loaded()
-    assert not any(memory.look() for _ in range(20))
-
-
-def test_worker_that_cannot_be_looked_at_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may have ended just now."""
-    memory = Memory(monkeypatch)
-    memory.worker.process.hooks_loaded()
-    memory.size = 0
-    assert not any(memory.look() for _ in range(20))
+    assert worker.process.memory() == 0

@@ -13,7 +13,8 @@ from slardar.hooks.runner import Runner
 from slardar.model.hook import Code, Hook
 from slardar.model.snapshot import Snapshot
 from slardar.workers import messages
-from slardar.workers.messages import Begin, CheckHook, Done, HookFailed, Report, SuspendHook
+from slardar.workers.marks import BEATS, LARGEST
+from slardar.workers.messages import Begin, Done, Drain, HookFailed, Report, SuspendHook
 from tests.dataplane.kit import logged
 from tests.hooks.kit import FakeEngine, code, hook, hooks, request_of
 from tests.workers.kit import deliver, upstream
@@ -28,7 +29,7 @@ class HookDirector(Director):
     def __init__(self) -> None:
         super().__init__()
         self.engine = FakeEngine()
-        self.mark = [0]
+        self.mark = [0, 0, 0]
         worker: Any = self.worker
         failed = worker._reporter.hook_failed
 
@@ -143,46 +144,36 @@ def test_module_is_followed(director: HookDirector) -> None:
     assert director.loaded() == ["modules.x"]
 
 
-def test_check(director: HookDirector) -> None:
-    """Read, or loaded with the modules given; the answer has the modules or the reason."""
-    director.begin_with(with_hooks(1))
-    assert director.tell(CheckHook("python", A, "modules.b modules.a", None)) == Done(
-        1, requires=("modules.a", "modules.b")
-    )
+def test_refused_version_is_not_loaded(director: HookDirector) -> None:
+    """To read it would break a limit; it is shown as failed, and says why."""
+    version = code("fine")
+    mark = mark_of(f"python/{A}", version)
+    whole = messages.raw(messages.encode(messages.whole(with_hooks(1, hook(A, version)))))
+    settings = messages.lean_settings(Settings())
+    director.tell(Begin(0, settings, whole, (), (), 0, refused={mark: "it hangs"}))
     assert director.loaded() == []
-    assert director.tell(CheckHook("python", A, "modules.a", {"modules.a": "x"})).error == ""
-    refused = director.tell(CheckHook("python", A, "wrong", None))
-    assert refused == Done(1, f"{A}: line 1: expected better code")
-    assert "modules.a is not active" in director.tell(CheckHook("python", A, "modules.a", {})).error
-    many = " ".join(f"modules.m{n}" for n in range(2000))
-    assert "at most 1000 modules" in director.tell(CheckHook("python", A, many, None)).error
-    assert director.plane.hooks is None
+    assert director.ask() == 500
+    (report,) = [about for one in director.reports() for about in getattr(one, "hooks", ())]
+    assert (report.state, report.error) == ("failed", "it hangs")
 
 
-def test_mistake_of_an_engine_is_told_in_a_line(director: HookDirector) -> None:
-    """And logged in full; the worker goes on."""
-    director.begin_with(with_hooks(1))
-    with logged() as events:
-        answer = director.tell(CheckHook("python", A, "breaks-engine", {}))
-    assert answer.error == "RuntimeError: a mistake of the engine"
-    assert len(events) == 1
-    assert director.tell(messages.Ping()) == Done(1)
-
-
-def test_long_reason_is_cut(director: HookDirector) -> None:
-    """To what the director takes, and to one line."""
-
-    class Long(FakeEngine):
-        def check(self, name: str, code: str) -> frozenset[str]:
-            from slardar.hooks.engine import ScriptError
-
-            raise ScriptError("long\n" * 1000)
-
-    director.engine = Long()
-    director.begin_with(with_hooks(1))
-    error = director.tell(CheckHook("python", A, "x", None)).error
-    assert len(error) == 1000
-    assert "\n" not in error
+def test_reason_of_a_suspension_is_reported(director: HookDirector) -> None:
+    """Told at once, or with the beginning of a replacement."""
+    version = code("fine")
+    mark = mark_of(f"python/{A}", version)
+    first = with_hooks(1, hook(A, version))
+    director.begin_with(first)
+    with logged():
+        director.tell(SuspendHook(mark, "it took too much"))
+    reports = [about for one in director.reports() for about in getattr(one, "hooks", ())]
+    assert (reports[-1].state, reports[-1].error) == ("suspended", "it took too much")
+    other = HookDirector()
+    whole = messages.raw(messages.encode(messages.whole(first)))
+    settings = messages.lean_settings(Settings())
+    other.tell(Begin(0, settings, whole, (), (), 0, (), (mark,), {mark: "it took too much"}))
+    (report,) = [about for one in other.reports() for about in getattr(one, "hooks", ())]
+    assert (report.state, report.error) == ("suspended", "it took too much")
+    other.plane.stop(0)
 
 
 def test_suspended_version_is_not_run(director: HookDirector) -> None:
@@ -252,14 +243,15 @@ def test_hook_that_hangs_is_known_by_the_note(director: HookDirector) -> None:
     director.begin_with(with_hooks(1, hook(A, version)))
     director.ask()
     assert seen == [mark_of(f"python/{A}", version)]
-    assert director.mark == [0]
+    # Loaded, and called.
+    assert director.mark == [0, 2, 0]
 
 
 def test_real_runner_of_a_worker(director: HookDirector) -> None:
     """It writes into the worker's note, and tells of failures through its link."""
     from slardar.workers.worker import Worker
 
-    note = [0]
+    note = [0, 0, 0]
     worker = Worker(director.reactor, lambda: None, mark=note)
     worker._plane = director.plane
     runner = worker._make_runner(Hooks())
@@ -270,3 +262,21 @@ def test_real_runner_of_a_worker(director: HookDirector) -> None:
     runner._tell(Loaded("python/script.a", version, None, "", {}))
     assert told == [HookFailed(mark_of("python/script.a", version))]
     assert runner._mark is note
+
+
+def test_worker_shows_that_it_goes_on(director: HookDirector) -> None:
+    """From when it serves until it has drained, whatever it is asked."""
+    director.worker._mark = director.mark
+    director.reactor.advance(1)
+    assert director.mark == [0, 0, 0]
+    director.begin_with(with_hooks(1))
+    director.mark[BEATS] = LARGEST
+    director.reactor.advance(0.25)
+    director.reactor.advance(0.25)
+    assert director.mark == [0, 0, 1]
+    director.tell(Drain(0.0))
+    for _ in range(20):
+        director.reactor.advance(0.1)
+    last = list(director.mark)
+    director.reactor.advance(1)
+    assert director.mark == last

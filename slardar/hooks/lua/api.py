@@ -17,12 +17,12 @@ from slardar.hooks.engine import Log
 from slardar.hooks.errno import make_errno
 from slardar.hooks.lua.codec import FUNCTIONS
 from slardar.hooks.lua.complaints import Complaints
-from slardar.hooks.lua.crossing import bytes_of, crossing, said
+from slardar.hooks.lua.crossing import bytes_of, contained, crossing, said, text_of
 from slardar.hooks.lua.outcome import Outcome
 from slardar.hooks.lua.regex import find_match, group_names
 from slardar.hooks.lua.script import Call
 from slardar.hooks.lua.variables import PREFIXES, VARIABLES
-from slardar.hooks.objects import Answer, HookRequest, HookResponse
+from slardar.hooks.objects import BODY_IS_UNKNOWN, Answer, HookRequest, HookResponse
 
 __all__ = ["Api"]
 
@@ -33,7 +33,10 @@ _MAX_LINES: Final = 100
 _MAX_LINE: Final = 4096
 #: Variables of its own that a script may set, and characters of each.
 _MAX_VARIABLES: Final = 50
-_MAX_VALUE: Final = 8192
+_MAX_VALUE: Final = 65536
+#: Bytes of a path, a query or a URL that a script makes, whose characters are looked at one
+#: by one: four times those of one that a client may ask for.
+_MAX_URL: Final = 32768
 
 #: In a path, beside letters and digits, as nginx writes one anew.
 _IN_PATH: Final = "/:@!$&'()*+,;=-._~"
@@ -42,6 +45,12 @@ _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 _OWN_VARIABLE: Final = re.compile(r"x_[a-z0-9_]{1,60}")
 #: Of a reply, what the proxy writes itself, is ignored: scripts for nginx set it.
 _IGNORED: Final = frozenset(("content-length", "connection", "transfer-encoding", "keep-alive"))
+
+#: Methods that come with a body, be it an empty one.
+_WITH_BODY: Final = (b"POST", b"PUT", b"PATCH")
+_QUERY: Final = frozenset(("args", "query_string"))
+#: Functions that raise nothing, so that they need no guard.
+_SAFE: Final = frozenset(("clock", "set_header", "variable"))
 
 #: ngx's levels from STDERR to DEBUG.
 _LEVELS: Final = ("error", "error", "error", "error", "error", "warn", "info", "info", "debug")
@@ -88,7 +97,7 @@ class Api:
                 headers.set(name, list(values))
             else:
                 headers.remove(name)
-        except ValueError as error:
+        except Exception as error:
             return said(error)
         return None
 
@@ -107,13 +116,14 @@ class Api:
 
     @crossing
     def set_args(self, text: str) -> None:
-        if _CONTROLS.search(text):
-            raise ValueError("set_uri_args: expected a query without control characters")
+        _check_length(text, "set_uri_args: expected a query")
         made = quote_from_bytes(bytes_of(text), _IN_ARGS)
         self._request.uri = self._request.path + ("?" + made if made else "")
+        self._outcome.emptied = not made
 
     @crossing
     def set_uri(self, path: str) -> None:
+        _check_length(path, "set_uri: expected a path")
         if not path:
             raise ValueError("attempt to use zero-length uri")
         if path[0] != "/" or _CONTROLS.search(path):
@@ -131,15 +141,74 @@ class Api:
         return time.time()
 
     def raw_header(self, without_line: bool) -> str:
-        request = self._request
-        line = "" if without_line else f"{request.method} {request.uri} HTTP/1.{request.minor}\r\n"
-        fields = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-        return f"{line}{fields}\r\n"
+        head = self._request.sent_head
+        return head.partition("\r\n")[2] if without_line else head
+
+    # The body, which is there, or too large, or was not waited for, before a script runs.
+
+    def read_body(self) -> str | None:
+        if self._request.body_state == BODY_IS_UNKNOWN:
+            return (
+                "ngx.req.read_body: nobody has waited for the body, since neither the script nor"
+                " a module that it names has this name in its text: write ngx.req.read_body"
+            )
+        self._outcome.body_read = True
+        return None
+
+    def body_data(self) -> str | None:
+        if not self._is_body_read():
+            return None
+        data = self._request.known_body
+        return text_of(data) if data else None
+
+    def form(self) -> str | bool:
+        """The body to be taken apart; ``False``: it was not read, ``True``: too large."""
+        if not self._is_body_read():
+            return False
+        data = self._request.known_body
+        return True if data is None else text_of(data)
+
+    @crossing
+    def set_body(self, text: str) -> None:
+        if not self._is_body_read():
+            raise ValueError("request body not read yet")
+        self._request.body = bytes_of(text)
+        self._outcome.body_set = True
+
+    def discard_body(self) -> None:
+        # As nginx: what was read stays.
+        if not self._is_body_read() and self._request.has_body:
+            self._request.body = b""
+
+    def _body_variable(self, outcome: Outcome) -> str | None:
+        data = self.body_data()
+        # As nginx: one that was sent and is empty is a text, too.
+        is_empty = data is None and outcome.body_read and self._request.known_body is not None
+        if is_empty and not outcome.body_set and self._request.verb in _WITH_BODY:
+            return ""
+        return data
+
+    def _is_body_read(self) -> bool:
+        outcome = self._call.outcome
+        return outcome is not None and outcome.body_read
 
     def variable(self, name: str) -> str | None:
+        # One of the most frequent, so without a decorator too.
+        try:
+            return self._variable(name)
+        except Exception as error:
+            self._failed(error)
+            return None
+
+    def _variable(self, name: str) -> str | None:
         read = VARIABLES.get(name)
         if read is not None:
-            return read(self._request)
+            value = read(self._request)
+            if value is None and name in _QUERY:
+                # One that a script has taken away is there, and empty.
+                outcome = self._call.outcome
+                return "" if outcome is not None and outcome.emptied else None
+            return value
         name = name.lower()
         for prefix, find in PREFIXES.items():
             if name.startswith(prefix):
@@ -153,13 +222,17 @@ class Api:
         if name in outcome.own:
             return outcome.own[name]
         if name == "status":
-            return str(outcome.status).zfill(3)
+            return str(self.status()).zfill(3)
+        if name == "request_body":
+            return self._body_variable(outcome)
         return "-" if name == "x_error_code" else None
 
     @crossing
     def set_variable(self, name: str, value: str | None) -> str | None:
-        if name in ("args", "query_string"):
-            return self.set_args(value or "")
+        if name in _QUERY:
+            problem = self.set_args(value or "")
+            self._outcome.emptied = value == ""
+            return problem
         if name in ("upstream", "hash_key", "cluster_key"):
             setattr(self._request, name, value)
         elif _OWN_VARIABLE.fullmatch(name):
@@ -170,7 +243,11 @@ class Api:
                 own.pop(name, None)
             else:
                 own[name] = value
-        elif name in VARIABLES or name.startswith(("arg_", "cookie_", "http_", "sent_http_")):
+        elif (
+            name in VARIABLES
+            or name == "request_body"
+            or name.startswith(("arg_", "cookie_", "http_", "sent_http_"))
+        ):
             raise ValueError(f'variable "{name[:60]}" not changeable')
         else:
             raise ValueError(
@@ -189,15 +266,17 @@ class Api:
     # Answering.
 
     def status(self) -> int:
-        return self._outcome.status
+        outcome = self._outcome
+        return outcome.status or (0 if outcome.said is None else 200)
 
     def sent(self) -> bool:
         return self._outcome.said is not None
 
     @crossing
     def set_status(self, status: float) -> None:
-        if not 100 <= status <= 599 or status != int(status):
-            raise ValueError(f"status: expected one from 100 to 599, got {status!r}")
+        # A part of a status is left out, as nginx does; 0 is none.
+        if not (100 <= status < 1000 or 0 <= status < 1):
+            raise ValueError(f"status: expected one from 100 to 999, got {status!r}")
         outcome = self._outcome
         if outcome.said is None:
             outcome.status = int(status)
@@ -238,14 +317,14 @@ class Api:
         outcome.said.append(data)
 
     @crossing
-    def exit(self, status: float) -> None:
+    def exit(self, status: float, message: str = "") -> None:
         if status in (0, -5):
             # The request goes on, unless there is an answer already.
             return
         if status == -1:
             status = 444
-        if status != int(status) or not 200 <= status <= 599:
-            raise ValueError(f"exit: expected ngx.OK or a status from 200 to 599, got {status!r}")
+        if not 200 <= status < 1000 or status != int(status):
+            raise ValueError(f"exit: expected ngx.OK or a status from 200 to 999, got {status!r}")
         outcome = self._outcome
         outcome.ended = True
         if outcome.said is not None and status != 444:
@@ -255,27 +334,28 @@ class Api:
             outcome.answer = Answer(444)
         elif status >= 300 or not outcome.status:
             outcome.status = int(status)
+            outcome.message = _checked_message(message)
 
     @crossing
     def redirect(self, url: str, status: float) -> None:
         outcome = self._outcome
         if outcome.said is not None:
             raise ValueError("attempt to redirect after sending out the headers")
-        made = HookRequest(b"GET", b"/", [b""])
-        if status != int(status):
-            raise ValueError(f"redirect: expected a status, got {status!r}")
-        if _CONTROLS.search(url):
+        if status not in (301, 302, 303, 307, 308):
+            raise ValueError(f"redirect: expected 301, 302, 303, 307 or 308, got {status!r}")
+        _check_length(url, "redirect: expected a URL")
+        if _CONTROLS.search(url.replace("\t", "")):
             raise ValueError("redirect: expected a URL without control characters")
-        # Characters beyond ASCII are bytes here, and must not be encoded twice.
-        made.redirect(quote_from_bytes(bytes_of(url), _IN_ARGS + "#"), int(status))
-        outcome.answer = made.answer
+        # Characters beyond ASCII are bytes here.
+        place = quote_from_bytes(bytes_of(url), _IN_ARGS + "#")
+        outcome.answer = Answer(int(status), None, b"", [b"Location: " + place.encode("ascii")])
         outcome.ended = True
 
     @crossing
     def exit_with(self, code: float, message: str) -> None:
-        if code != int(code):
+        if not -1e15 < code < 1e15 or code != int(code):
             raise ValueError(f"slardar.exit: expected an integer as code, got {code!r}")
-        errno = make_errno(int(code), bytes_of(message).decode("utf-8", "replace"))
+        errno = make_errno(int(code), _checked_message(message))
         outcome = self._outcome
         if errno.code == 0 or outcome.said is not None:
             return
@@ -321,13 +401,14 @@ class Api:
     def functions(self) -> dict[str, Any]:
         """By the names that the Lua files know them by."""
         own = (
-            "args", "choose", "clear_header", "exit", "exit_with", "header_lines",
-            "http_version", "log",
-            "module", "raw_header", "redirect", "reply_header", "say", "sent",
-            "set_args", "set_header", "set_headers", "set_method", "set_reply_header", "set_status",
-            "set_uri", "set_variable", "setting", "start_time", "status", "variable",
+            "args", "body_data", "choose", "clear_header", "discard_body", "exit", "exit_with",
+            "form", "header_lines", "http_version", "log",
+            "module", "raw_header", "read_body", "redirect", "reply_header", "say", "sent",
+            "set_args", "set_body", "set_header", "set_headers", "set_method",
+            "set_reply_header", "set_status", "set_uri", "set_variable", "setting", "start_time",
+            "status", "variable",
         )  # fmt: skip
-        return {
+        functions = {
             **FUNCTIONS,
             **{name: getattr(self, name) for name in own},
             "clock": time.thread_time,
@@ -335,6 +416,26 @@ class Api:
             "regex_names": group_names,
             "seed": lambda: time.time_ns() % 2**31,
         }
+        return {
+            name: function
+            if name in _SAFE or hasattr(function, "__wrapped__")
+            else contained(function, self._failed)
+            for name, function in functions.items()
+        }
+
+    def _failed(self, error: Exception) -> None:
+        """A function raised what it must not: a mistake of ours."""
+        self._outcome.broken = f"{type(error).__name__}: {said(error)}"
+
+
+def _checked_message(text: str) -> str:
+    """What a script says of its exit; raises ValueError for what is no line."""
+    return make_errno(0, bytes_of(text).decode("utf-8", "replace")).msg
+
+
+def _check_length(text: str, expected: str) -> None:
+    if len(text) > _MAX_URL:
+        raise ValueError(f"{expected} of at most {_MAX_URL} bytes")
 
 
 def _plain(value: Any) -> Any:

@@ -415,13 +415,9 @@ core.libs = {
     table = tab,
 }
 
--- Made for each script that uses them, where a view of ours is not enough.
+-- Made for each script that uses them, where a view of ours is not enough.  The libraries
+-- ffi, io, jit and package are none: a script that looks whether they are there finds nil.
 core.makers = {}
-for _, name in ipairs({ "ffi", "io", "jit", "package" }) do
-    core.makers[name] = function()
-        return absent_library(name)
-    end
-end
 
 -- By the name that `require` knows.  A text is the name of a global.
 core.modules = {

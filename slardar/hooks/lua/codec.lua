@@ -2,10 +2,10 @@
 
 local core = ...
 
-local error, type, tostring, next, ipairs, tonumber =
-    error, type, tostring, next, ipairs, tonumber
+local error, type, select, next, ipairs, tonumber = error, type, select, next, ipairs, tonumber
 local find, sub, concat = string.find, string.sub, table.concat
 local py, ready, costly, text, expect = core.py, core.ready, core.costly, core.text, core.expect
+local to_string, MAX = core.to_string, core.max_text
 
 local ngx = {}
 core.ngx = ngx
@@ -22,9 +22,20 @@ local function short(value, name)
     return value
 end
 
+-- What nginx makes of any value that it wants a text of.
+local function lenient(value, name)
+    if type(value) ~= "string" then
+        value = value and to_string(value) or ""
+    end
+    if #value > MAX then
+        error(name .. ": expected a string of at most " .. MAX .. " bytes", 3)
+    end
+    return value
+end
+
 local function encoding(name, f, is_slow)
     ngx[name] = function(value)
-        value = text(value, 1, name)
+        value = lenient(value, name)
         if is_slow then
             value = short(value, name)
         end
@@ -40,29 +51,52 @@ for _, name in ipairs({ "md5", "md5_bin", "sha1_bin", "crc32_short", "crc32_long
     encoding(name, py[name])
 end
 encoding("unescape_uri", py.unescape_uri, true)
-encoding("quote_sql_str", py.quote_sql_str, true)
+
+function ngx.quote_sql_str(value)
+    value = short(text(value, 1, "quote_sql_str"), "quote_sql_str")
+    costly()
+    ready()
+    return py.quote_sql_str(value)
+end
+
+-- nginx's kinds of escaping are 0 to 6; 2 is for a part of a URI.
+local function kind_of(kind)
+    if kind == nil then
+        return 2
+    elseif type(kind) ~= "number" then
+        error('"type" is not a number', 3)
+    elseif not (kind >= 0 and kind <= 6) then
+        error('"type" ' .. kind .. " out of range", 3)
+    end
+    return kind - kind % 1
+end
 
 function ngx.escape_uri(value, kind)
-    value = value == nil and "" or text(value, 1, "escape_uri")
+    value, kind = lenient(value, "escape_uri"), kind_of(kind)
     if not find(value, "[^%w_.~-]") then
         return value
     end
     costly()
     ready()
-    return py.escape_uri(short(value, "escape_uri"), kind == 0)
+    return py.escape_uri(short(value, "escape_uri"), kind)
 end
 
 local escape_uri = ngx.escape_uri
 
 function ngx.encode_base64(value, no_padding)
-    value = value == nil and "" or type(value) == "boolean" and tostring(value)
-        or text(value, 1, "encode_base64")
+    value = lenient(value, "encode_base64")
+    if no_padding and no_padding ~= true then
+        error("bad no_padding: boolean expected, got " .. type(no_padding), 2)
+    end
     costly()
     ready()
     return py.encode_base64(value, no_padding == true)
 end
 
 function ngx.decode_base64(value)
+    if type(value) ~= "string" then
+        error("string argument only", 2)
+    end
     value = text(value, 1, "decode_base64")
     costly()
     ready()
@@ -91,17 +125,33 @@ end
 core.put_field = put_field
 
 local function unescape(value)
-    if find(value, "[%%+]") then
+    if not find(value, "[%%+]") then
+        return value
+    elseif #value <= MAX_ESCAPED then
         costly()
         ready()
-        return py.unescape_uri(short(value, "decode_args"))
+        return py.unescape_uri(value)
     end
-    return value
+    -- In pieces, between which the budget is looked at; none ends within an escape.
+    local pieces, at = {}, 1
+    while at <= #value do
+        local last = at + MAX_ESCAPED - 1
+        local escape = find(value, "%", last - 1, true)
+        if escape and escape <= last then
+            last = escape - 1
+        end
+        costly()
+        ready()
+        pieces[#pieces + 1] = py.unescape_uri(sub(value, at, last))
+        at = last + 1
+    end
+    return concat(pieces)
 end
 
-function core.decode_args(query, limit)
-    local fields, n, at, size = {}, 0, 1, #query
-    limit = limit == 0 and 1000 or limit or 100
+-- The fields of a query, put into a table; of more than `limit` of them the first ones, and
+-- "truncated".  0 is no limit.
+function core.decode_args(query, limit, fields)
+    local n, at, size = 0, 1, #query
     while at <= size do
         local stop = find(query, "&", at, true) or size + 1
         if stop > at then
@@ -113,7 +163,7 @@ function core.decode_args(query, limit)
                 name, value = sub(query, at, stop - 1), true
             end
             if name ~= "" then
-                if n == limit then
+                if n == limit and n > 0 then
                     return fields, "truncated"
                 end
                 n = n + 1
@@ -125,8 +175,26 @@ function core.decode_args(query, limit)
     return fields
 end
 
-function ngx.decode_args(query, limit)
-    return core.decode_args(text(query, 1, "decode_args"), tonumber(limit))
+-- A number that nginx takes as an integer of C; what is none is very small there.
+function core.integer(value)
+    if value >= -0x80000000 and value < 0x80000000 then
+        return value < 0 and -(-value - -value % 1) or value - value % 1
+    end
+    return -0x80000000
+end
+
+function ngx.decode_args(query, ...)
+    query = text(query, 1, "decode_args")
+    local limit = 100
+    if select("#", ...) > 0 then
+        limit = tonumber((...))
+        if not limit then
+            error("bad argument #2 to 'decode_args' (number expected, got " .. type((...)) .. ")", 2)
+        end
+        limit = core.integer(limit)
+        limit = limit < 0 and 0 or limit
+    end
+    return core.decode_args(query, limit, {})
 end
 
 function core.encode_args(fields, name)
@@ -153,8 +221,8 @@ function core.encode_args(fields, name)
         end
         key = escape_uri(key)
         if type(value) == "table" then
-            for index = 1, #value do
-                put(key, value[index])
+            for _, one in next, value do
+                put(key, one)
             end
         else
             put(key, value)
@@ -183,18 +251,18 @@ function ngx.update_time() end
 for _, name in ipairs({ "http_time", "cookie_time" }) do
     local made = py[name]
     ngx[name] = function(seconds)
-        seconds = tonumber(seconds)
-        expect(seconds, "number", 1, name)
-        ready()
-        local result = made(seconds)
-        if not result then
-            error("bad argument #1 to '" .. name .. "' (expected seconds since 1970)", 2)
+        if type(seconds) ~= "number" then
+            error("number argument only", 2)
         end
-        return result
+        ready()
+        return made(seconds)
     end
 end
 
 function ngx.parse_http_time(value)
+    if type(value) ~= "string" then
+        error("string argument only", 2)
+    end
     value = text(value, 1, "parse_http_time")
     ready()
     return py.parse_http_time(value)

@@ -11,14 +11,33 @@ import time
 from base64 import b64encode
 from email.utils import formatdate
 from typing import Any, Final
-from urllib.parse import quote_from_bytes, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from slardar.hooks.lua.crossing import bytes_of, text_of
 
 __all__ = ["FUNCTIONS"]
 
-#: What nginx leaves as it is in a whole URI, beside letters and digits.
-_IN_URI: Final = "!$&'()*+,-./:;=@[]_~"
+_CONTROLS: Final = bytes(range(0x21))
+_HIGH: Final = bytes(range(0x7F, 0x100))
+_ALL: Final = bytes(range(0x100))
+
+
+def _escapes(unsafe: bytes) -> dict[int, str]:
+    """For ``str.translate``: these bytes as %XX."""
+    return {code: f"%{code:02X}" for code in unsafe}
+
+
+#: What each of nginx's kinds of escaping escapes: that of a URI, of its arguments, of a part
+#: of it, in HTML, in a Refresh, for memcached, for the authentication of mail.
+_ESCAPES: Final = (
+    _escapes(_CONTROLS + b"#%?" + _HIGH),
+    _escapes(_CONTROLS + b"#%+?" + _HIGH),
+    _escapes(re.sub(rb"[0-9A-Za-z!'()*._~-]", b"", _ALL)),
+    _escapes(_CONTROLS + b"\"#%'" + _HIGH),
+    _escapes(_CONTROLS + b"\"'" + _HIGH),
+    _escapes(_CONTROLS + b"%"),
+    _escapes(_CONTROLS + b"%"),
+)
 
 _NOT_BASE64: Final = re.compile(r"[^A-Za-z0-9+/]")
 _SQL: Final = {
@@ -71,9 +90,9 @@ def crc32(text: str) -> int:
     return binascii.crc32(bytes_of(text))
 
 
-def escape_uri(text: str, whole: bool) -> str:
-    """With %XX for what may not be in a part of a URI, or in a ``whole`` one."""
-    return quote_from_bytes(bytes_of(text), _IN_URI if whole else "")
+def escape_uri(text: str, kind: float) -> str:
+    """With %XX for what nginx escapes in this kind of text, by its number."""
+    return text.translate(_ESCAPES[int(kind)])
 
 
 def unescape_uri(text: str) -> str:
@@ -131,18 +150,20 @@ def utctime() -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
 
 
-def http_time(moment: float) -> str | None:
-    """As in headers, RFC 9110 5.6.7; ``None`` for what is no such time."""
-    if not 0 <= moment <= _LAST:
-        return None
-    return formatdate(int(moment), usegmt=True)
+def _moment(number: float) -> int:
+    """Seconds since 1970 as nginx takes a number: what is before is 1970, as is what no
+    ``long`` of C can hold, and what is after the year 9999 is its end."""
+    return int(min(number, _LAST)) if 0 <= number < 1 << 63 else 0
 
 
-def cookie_time(moment: float) -> str | None:
+def http_time(moment: float) -> str:
+    """As in headers, RFC 9110 5.6.7."""
+    return formatdate(_moment(moment), usegmt=True)
+
+
+def cookie_time(moment: float) -> str:
     """As in the ``expires`` of a cookie, with nginx's two digits of the year."""
-    if not 0 <= moment <= _LAST:
-        return None
-    parts = time.gmtime(int(moment))
+    parts = time.gmtime(_moment(moment))
     # As nginx does: four digits where two would not do any more.
     year = f"{parts.tm_year % 100:02d}" if parts.tm_year <= 2037 else f"{parts.tm_year:04d}"
     return (

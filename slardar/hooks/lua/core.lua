@@ -12,7 +12,7 @@ local rawpcall, rawerror = pcall, error
 local setfenv, setmetatable, loadstring = setfenv, setmetatable, loadstring
 local used, sethook, getinfo = gcinfo, debug.sethook, debug.getinfo
 local str_byte, str_sub, str_find, str_lower = string.byte, string.sub, string.find, string.lower
-local clock, module_code = core.py.clock, core.py.module
+local clock, began, module_code = core.py.clock, core.py.began, core.py.module
 local budget, room = core.budget, core.room / 1024
 
 -- What ends a script without being an error of its own: no script can catch these.
@@ -132,11 +132,9 @@ check = function()
         return
     end
     looks = 0
-    now = clock()
-    if not started then
-        -- What was done before counts as if it had taken long, where it may have.
-        started = step == CLOSELY and now - 0.4 * budget or now
-    elseif now - started > budget then
+    -- When it began is asked for by those calls only that last so long.
+    started = started or began()
+    if clock() - started > budget then
         -- From now on every instruction raises, so that a pcall in a loop ends too.
         tripped = true
         sethook(trip, "", 1)
@@ -163,9 +161,6 @@ local function beware(largest)
     watch(STEP)
     if HUGE / largest < RARELY then
         rarely = HUGE / largest
-    end
-    if largest >= HUGE then
-        started = clock()
     end
 end
 
@@ -237,7 +232,7 @@ local function recover()
     return finish(true)
 end
 
-core.outer = { [finish] = true, [recover] = true }
+core.outer = { [finish] = true, [recover] = true, [taken] = true }
 
 -- For Python, when a call ended in a way that only it saw.
 core.recover = recover
@@ -346,7 +341,7 @@ function core.set_header(name, value)
         local rest = good[name]
         if rest then
             rest = left - rest - #value
-            if rest >= 0 and not str_find(value, "[^ -~]") then
+            if rest >= 0 and str_find(value, "^[ -~]+$") then
                 left = rest
                 if not name_set then
                     name_set = name

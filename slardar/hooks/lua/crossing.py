@@ -1,8 +1,9 @@
 """How functions of Python are offered to Lua.
 
 Lua gets plain values only: texts of ISO-8859-1 (one character a byte), numbers, booleans
-and ``None``.  An exception must not get there, since it would arrive as an object: what is
-wrong is answered as a text.
+and ``None``.  No exception may get there.  lupa carries one through LuaJIT as an object,
+keeps it, raises it again from a later call of whatever script, and spoils the stack of Lua:
+some of them crash the process.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-__all__ = ["bytes_of", "crossing", "said", "text_of"]
+__all__ = ["bytes_of", "contained", "crossing", "said", "text_of"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -29,8 +30,26 @@ def crossing(function: _F) -> _F:
     def safe(*arguments: Any) -> Any:
         try:
             return function(*arguments)
-        except (ValueError, TypeError, OverflowError, LookupError) as error:
+        except Exception as error:
             return said(error)
+
+    return safe  # type: ignore[return-value]
+
+
+def contained(function: _F, failed: Callable[[Exception], None]) -> _F:
+    """A function that answers ``None`` where it would raise; ``failed`` is told.
+
+    For those that answer a value.  They are not meant to raise: what Lua passes is checked
+    before.
+    """
+
+    @wraps(function)
+    def safe(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except Exception as error:
+            failed(error)
+            return None
 
     return safe  # type: ignore[return-value]
 

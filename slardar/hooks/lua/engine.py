@@ -52,6 +52,11 @@ class LuaEngine(Engine):
         #: The bytes in use before the last call.
         self._before = self.runtime.used
 
+    @property
+    def held(self) -> int:
+        """See :meth:`Engine.held`."""
+        return self.runtime.used
+
     def check(self, name: str, code: str) -> frozenset[str]:
         """See :meth:`Engine.check`."""
         if not isinstance(code, str) or len(code) > MAX_CODE:
@@ -85,7 +90,11 @@ class LuaEngine(Engine):
             raise ScriptError(located(name, str(error))) from None
         account = Account(name, modules, requires)
         replies = any(map(_REPLIES.search, texts))
-        script = LuaScript(self, account, self._call, self.runtime, functions, replies, sets)
+        # There is no body but after this, whatever else is asked for.
+        reads_body = any("read_body" in text for text in texts)
+        script = LuaScript(
+            self, account, self._call, self.runtime, functions, replies, sets, reads_body
+        )
         self._accounts.add(account)
         for module in (name,) if is_module else find_modules(code):
             failure = None if module in _BUILTIN else script.prepare(module)

@@ -5,7 +5,7 @@
 
 local core = ...
 
-local error, type, next, pairs = error, type, next, pairs
+local error, type, next, pairs, select = error, type, next, pairs, select
 local tonumber = tonumber
 local byte, sub, find, match, char, gsub, format =
     string.byte, string.sub, string.find, string.match, string.char, string.gsub, string.format
@@ -380,8 +380,16 @@ function safe.encode(value)
     return nil, result
 end
 
-function safe.decode(s)
-    local ok, result = core.pcall(decode, core.text(s, 1, "decode"))
+-- What is no text is as wrong as a text that is no JSON.
+local function decode_any(s)
+    return decode(core.text(s, 1, "decode"))
+end
+
+function safe.decode(...)
+    if select("#", ...) == 0 then
+        error("bad argument #1 to 'decode' (expected 1 argument)", 2)
+    end
+    local ok, result = core.pcall(decode_any, (...))
     if ok then
         return result
     end

@@ -4,12 +4,13 @@
 local core = ...
 
 local error, type, select, next, ipairs, pairs = error, type, select, next, ipairs, pairs
-local setmetatable, rawset, tonumber = setmetatable, rawset, tonumber
+local getmetatable, setmetatable, rawget, rawset, tonumber =
+    getmetatable, setmetatable, rawget, rawset, tonumber
 local concat = table.concat
 local py, ready, costly, text, expect = core.py, core.ready, core.costly, core.text, core.expect
 local null, view, absent, absent_library =
     core.null, core.view, core.absent, core.absent_library
-local exit, req, own = core.exit, core.req, core.own
+local exit, req, own, integer = core.exit, core.req, core.own, core.integer
 local ngx = core.ngx
 
 -- What Python says is wrong raises at the script's line.
@@ -57,9 +58,9 @@ local function shown(value)
     return core.to_string(value)
 end
 
-local function joined(name, first, ...)
+local function joined(name, ...)
     local pieces, size = {}, 0
-    for position = first, select("#", ...) do
+    for position = 1, select("#", ...) do
         local piece = shown((select(position, ...)))
         size = size + #piece
         if size > 65536 then
@@ -70,45 +71,95 @@ local function joined(name, first, ...)
     return concat(pieces)
 end
 
-function ngx.log(level, ...)
-    expect(level, "number", 1, "log")
-    if level < 0 or level > 8 then
-        error("bad log level: " .. level, 2)
+-- What ngx.log takes: no functions, and tables that say what their text is.
+local function check_loggable(...)
+    for position = 1, select("#", ...) do
+        local value = (select(position, ...))
+        local kind = type(value)
+        local meta = kind == "table" and getmetatable(value)
+        if kind == "table" and not (type(meta) == "table" and rawget(meta, "__tostring")) then
+            error("bad argument #" .. position .. " to 'log' (expected table to have __tostring"
+                .. " metamethod)", 3)
+        elseif kind == "function" or kind == "thread" then
+            error("bad argument #" .. position .. " to 'log' (string, number, boolean, or nil"
+                .. " expected, got " .. kind .. ")", 3)
+        end
     end
-    local line = joined("log", 1, ...)
+end
+
+-- A line of ours, at a level of ngx's.
+function core.say_log(level, line)
+    ready()
+    py.log(level, line)
+end
+
+function ngx.log(level, ...)
+    local number = tonumber(level)
+    if not number then
+        error("bad argument #1 to 'log' (number expected, got " .. type(level) .. ")", 2)
+    end
+    level = integer(number)
+    if level < 0 or level > 8 then
+        error("bad log level: " .. number, 2)
+    end
+    check_loggable(...)
+    local line = joined("log", ...)
     ready()
     py.log(level, line)
 end
 
 function core.base.print(...)
-    local line = joined("print", 1, ...)
+    local line = joined("print", ...)
     ready()
     py.log(6, line)
 end
 
 -- Answering.
 
-local function pieces_of(value, out, level)
-    if type(value) ~= "table" then
-        local n = out.n + 1
-        local piece = shown(value)
-        out.size = out.size + #piece
-        if out.size > core.max_text then
-            error("expected to send at most " .. core.max_text .. " bytes", 0)
+-- The last index of a table that has nothing but indices; nil for another one.
+local function last_index(value)
+    local last = 0
+    for index in next, value do
+        if type(index) ~= "number" or index < 1 or index % 1 ~= 0 then
+            return nil
         end
-        out[n], out.n = piece, n
+        last = index > last and index or last
+    end
+    return last
+end
+
+-- What a value adds to what is said.  The script is two levels above the outermost call.
+local function pieces_of(value, out, level)
+    local kind = type(value)
+    if kind == "table" then
+        if level > 100 then
+            error("expected tables nested to at most 100 levels", level + 2)
+        end
+        local last = last_index(value)
+        if not last then
+            error("bad argument #1 to 'say' (non-array table found)", level + 2)
+        end
+        for index = 1, last do
+            pieces_of(value[index], out, level + 1)
+        end
         return
+    elseif kind == "function" or kind == "thread" then
+        error("bad argument #1 to 'say' (bad data type " .. kind .. " found)", level + 2)
     end
-    if level > 100 then
-        error("expected tables nested to at most 100 levels", 0)
+    local n = out.n + 1
+    local piece = shown(value)
+    out.size = out.size + #piece
+    if out.size > core.max_text then
+        error("expected to send at most " .. core.max_text .. " bytes", level + 2)
     end
-    for index = 1, #value do
-        pieces_of(value[index], out, level + 1)
-    end
+    out[n], out.n = piece, n
 end
 
 local function output(name, ending)
     ngx[name] = function(...)
+        if own().eof then
+            return nil, "seen eof"
+        end
         local out = { n = 0, size = 0 }
         for position = 1, select("#", ...) do
             pieces_of((select(position, ...)), out, 1)
@@ -124,30 +175,48 @@ end
 output("print", "")
 output("say", "\n")
 
-function ngx.flush()
+function ngx.flush(...)
+    if select("#", ...) > 0 then
+        expect((...), "boolean", 1, "flush")
+    end
     return 1
 end
 
-function ngx.eof()
+function ngx.send_headers()
     ready()
     checked(py.say(""))
     return 1
 end
 
-ngx.send_headers = ngx.eof
+function ngx.eof()
+    local mine = own()
+    if mine.eof then
+        return nil, "seen eof"
+    end
+    ready()
+    checked(py.say(""))
+    mine.eof = true
+    return 1
+end
 
 function ngx.exit(status)
-    status = tonumber(status)
     expect(status, "number", 1, "exit")
     ready()
     checked(py.exit(status))
     exit()
 end
 
-function ngx.redirect(url, status)
+function ngx.redirect(url, ...)
     url = text(url, 1, "redirect")
+    local status = 302
+    if select("#", ...) > 0 then
+        status = tonumber((...))
+        if not status then
+            error("bad argument #2 to 'redirect' (number expected, got " .. type((...)) .. ")", 2)
+        end
+    end
     ready()
-    checked(py.redirect(url, tonumber(status) or 302))
+    checked(py.redirect(url, status))
     exit()
 end
 

@@ -16,11 +16,26 @@ ADDED: Final = "lua.reply_headers"
 class Outcome:
     """One call's; made when a script first does something of that kind."""
 
-    __slots__ = ("answer", "ended", "lines", "own", "reply", "said", "size", "status")
+    __slots__ = (
+        "answer",
+        "body_read",
+        "body_set",
+        "broken",
+        "emptied",
+        "ended",
+        "lines",
+        "message",
+        "own",
+        "reply",
+        "said",
+        "size",
+        "status",
+    )
 
     def __init__(self) -> None:
-        #: The status that it has set, or 0.
+        #: The status that it has set, or 0; and what an error page says of it.
         self.status = 0
+        self.message = ""
         #: What it has said, once it has, and its bytes.
         self.said: list[bytes] | None = None
         self.size = 0
@@ -29,6 +44,14 @@ class Outcome:
         #: It has ended with ``exit`` or the like, and the answer if that is known by then.
         self.ended = False
         self.answer: Answer | None = None
+        #: It has asked for the body of the request, and so has it.
+        self.body_read = False
+        #: It has put another one in its place.
+        self.body_set = False
+        #: What a function of ours raised, which is a mistake of ours: the call fails.
+        self.broken: str | None = None
+        #: It has written an empty query, which is not the same as none.
+        self.emptied = False
         #: Lines that it has logged.
         self.lines = 0
         #: Variables of its own.
@@ -52,9 +75,9 @@ class Outcome:
         """The answer of what was said, or of a status alone."""
         status = self.status or 200
         if self.said is None:
-            # As nginx: from 300 on its own page, unless a header says where to go.
-            if status >= 400:
-                return Answer(status, "")
+            # As nginx: an error page, and nothing for a status that is none of HTTP's.
+            if 400 <= status < 600:
+                return Answer(status, self.message)
             return Answer(status)
         answer = Answer(status, None, b"" if status in (204, 304) else b"".join(self.said))
         if self.reply is None or self.reply.get("content-type") is None:

@@ -5,11 +5,12 @@
 
 local core = ...
 
-local error, type, tostring, tonumber = error, type, tostring, tonumber
-local sub, find, byte, concat = string.sub, string.find, string.byte, table.concat
+local error, type, tonumber = error, type, tonumber
+local sub, find, byte, gsub, concat =
+    string.sub, string.find, string.byte, string.gsub, table.concat
 local select = select
 local py, ready, costly, expect = core.py, core.ready, core.costly, core.expect
-local text = core.text
+local to_string = core.to_string
 local rawpcall = pcall
 
 local MAX = core.max_text
@@ -54,26 +55,64 @@ local function collect(into, s, regex, options, ...)
     return into
 end
 
-local function start(ctx)
-    if ctx == nil then
+-- What PCRE says of a place that is beyond the subject.
+local BEYOND = "pcre_exec() failed: -24"
+
+-- The place where a search begins, as nginx takes it; nil for one beyond the subject.
+local function start(ctx, s)
+    if not ctx then
         return 1
     end
-    expect(ctx, "table", 4, "match")
-    local at = tonumber(ctx.pos) or 1
-    return at < 1 and 1 or at
+    if type(ctx) ~= "table" then
+        error("bad argument #4 to 'match' (table expected, got " .. type(ctx) .. ")", 3)
+    end
+    local at = ctx.pos
+    if not at then
+        return 1
+    elseif type(at) ~= "number" then
+        error("bad argument #4 to 'match' (number expected for pos, got " .. type(at) .. ")", 3)
+    end
+    if at < 1 then
+        return 1
+    end
+    return at < #s + 2 and at - at % 1 or nil
 end
 
-local function checked_texts(s, regex, options, name)
-    s, regex = text(s, 1, name), text(regex, 2, name)
-    if options ~= nil then
-        options = text(options, 3, name)
+-- A subject may be anything, and stands for its text; what there is of flags must be known.
+local function arguments(s, regex, options, name)
+    if type(s) ~= "string" then
+        s = to_string(s)
     end
-    return s, regex, options
+    if type(regex) ~= "string" then
+        error("bad argument #2 to '" .. name .. "' (string expected, got " .. type(regex) .. ")", 3)
+    end
+    if #s > MAX or #regex > MAX then
+        error(name .. ": expected a string of at most " .. MAX .. " bytes", 3)
+    end
+    if not options or options == "" then
+        return s, regex, ""
+    elseif type(options) == "table" and #options == 0 then
+        return s, regex, ""
+    elseif type(options) ~= "string" then
+        error("bad argument #3 to '" .. name .. "' (string expected, got " .. type(options) .. ")", 3)
+    end
+    local wrong = find(options, "[^adDijJmosuUx]")
+    if wrong then
+        error(
+            'unknown flag "' .. sub(options, wrong, wrong) .. '" (flags "' .. sub(options, 1, 100) .. '")',
+            3
+        )
+    end
+    -- It changes what a reference to an unset group matches, and there are no references.
+    return s, regex, (gsub(options, "J", ""))
 end
 
 local function matched(s, regex, options, ctx, into, first, behind, ...)
     if not first then
-        return nil, behind
+        if behind then
+            return nil, behind
+        end
+        return nil
     end
     if ctx then
         ctx.pos = behind
@@ -82,25 +121,33 @@ local function matched(s, regex, options, ctx, into, first, behind, ...)
 end
 
 function lib.match(s, regex, options, ctx, into)
-    s, regex, options = checked_texts(s, regex, options, "match")
-    if into ~= nil then
+    s, regex, options = arguments(s, regex, options, "match")
+    if into then
         expect(into, "table", 5, "match")
     end
-    return matched(s, regex, options, ctx, into, search(s, regex, options, start(ctx)))
+    local at = start(ctx, s)
+    if not at then
+        return nil, BEYOND
+    end
+    return matched(s, regex, options, ctx, into, search(s, regex, options, at))
 end
 
 local function found(ctx, group, first, behind, ...)
     if not first then
-        return nil, nil, behind
+        if behind then
+            return nil, nil, behind
+        end
+        return nil
     end
     if ctx then
         ctx.pos = behind
     end
     if group > 0 then
-        first, behind = select(2 * group - 1, ...)
-        if not first then
+        if group > select("#", ...) / 2 then
             return nil, nil, "nth out of bound"
-        elseif first == 0 then
+        end
+        first, behind = select(2 * group - 1, ...)
+        if first == 0 then
             return nil, nil
         end
     end
@@ -108,18 +155,33 @@ local function found(ctx, group, first, behind, ...)
 end
 
 function lib.find(s, regex, options, ctx, group)
-    s, regex, options = checked_texts(s, regex, options, "find")
-    group = group and tonumber(group) or 0
-    return found(ctx, group < 0 and 0 or group, search(s, regex, options, start(ctx)))
+    s, regex, options = arguments(s, regex, options, "find")
+    group = group or 0
+    if type(group) ~= "number" then
+        error("bad argument #5 to 'find' (number expected, got " .. type(group) .. ")", 2)
+    end
+    if not (group > 0) then
+        group = 0
+    elseif group < MAX and group % 1 > 0 then
+        group = group - group % 1 + 1
+    end
+    local at = start(ctx, s)
+    if not at then
+        return nil, nil, BEYOND
+    end
+    return found(ctx, group, search(s, regex, options, at))
 end
 
 function lib.gmatch(s, regex, options)
-    s, regex, options = checked_texts(s, regex, options, "gmatch")
+    s, regex, options = arguments(s, regex, options, "gmatch")
     local at = 1
     local function step(first, behind, ...)
         if not first then
             at = #s + 2
-            return nil, behind
+            if behind then
+                return nil, behind
+            end
+            return nil
         end
         at = behind > first and behind or behind + 1
         return collect({}, s, regex, options, first, behind, ...)
@@ -136,32 +198,40 @@ function lib.gmatch(s, regex, options)
     end
 end
 
--- $1, ${1}, $0, $& and $$ in a replacement.
-local function expand(replacement, captures)
+-- A replacement with $1, ${1}, $0 and $$ in it as a list of texts and of numbers of groups;
+-- nil for one that is wrong.
+local function template(replacement)
     local pieces, n, at = {}, 0, 1
     while true do
         local dollar = find(replacement, "$", at, true)
         if not dollar then
             pieces[n + 1] = sub(replacement, at)
-            return concat(pieces)
+            return pieces
         end
         pieces[n + 1] = sub(replacement, at, dollar - 1)
         n = n + 2
-        local code = byte(replacement, dollar + 1)
         local first, last = find(replacement, "^%d+", dollar + 1)
-        if code == 36 then
+        if byte(replacement, dollar + 1) == 36 then
             pieces[n], at = "$", dollar + 2
         elseif first then
-            pieces[n] = captures[tonumber(sub(replacement, first, last))] or ""
-            at = last + 1
-        elseif find(replacement, "^{%d+}", dollar + 1) then
-            local stop = find(replacement, "}", dollar, true)
-            pieces[n] = captures[tonumber(sub(replacement, dollar + 2, stop - 1))] or ""
-            at = stop + 1
+            pieces[n], at = tonumber(sub(replacement, first, last)), last + 1
         else
-            error("invalid capturing variable name found in \"" .. sub(replacement, 1, 100) .. "\"", 0)
+            first, last = find(replacement, "^{%d+}", dollar + 1)
+            if not first then
+                return nil
+            end
+            pieces[n], at = tonumber(sub(replacement, first + 1, last - 1)), last + 1
         end
     end
+end
+
+local function expand(pieces, captures)
+    local made = {}
+    for index = 1, #pieces do
+        local piece = pieces[index]
+        made[index] = type(piece) == "number" and (captures[piece] or "") or piece
+    end
+    return concat(made)
 end
 
 local function substitute(s, regex, replacement, options, all)
@@ -174,7 +244,7 @@ local function substitute(s, regex, replacement, options, all)
         end
         pieces[n] = piece
     end
-    local plain = type(replacement) == "string" and not find(replacement, "$", 1, true)
+    local plain = type(replacement) == "string"
     local function step(from, first, behind, ...)
         if not first then
             problem = behind
@@ -186,15 +256,10 @@ local function substitute(s, regex, replacement, options, all)
             put(replacement)
         else
             local captures = collect({}, s, regex, options, first, behind, ...)
-            if type(replacement) == "string" then
+            if type(replacement) == "table" then
                 put(expand(replacement, captures))
             else
-                local value = replacement(captures)
-                local kind = type(value)
-                if kind ~= "string" and kind ~= "number" then
-                    error("string or number expected as the replacement, got " .. kind, 0)
-                end
-                put(tostring(value))
+                put(to_string((replacement(captures))))
             end
         end
         at = behind
@@ -218,12 +283,17 @@ end
 
 local function substitution(name, all)
     lib[name] = function(s, regex, replacement, options)
-        s, regex, options = checked_texts(s, regex, options, name)
-        local kind = type(replacement)
-        if kind == "number" then
-            replacement = tostring(replacement)
-        elseif kind ~= "string" and kind ~= "function" then
-            error("bad argument #3 to '" .. name .. "' (string or function expected, got " .. kind .. ")", 2)
+        s, regex, options = arguments(s, regex, options, name)
+        if type(replacement) ~= "function" then
+            replacement = to_string(replacement)
+            if find(replacement, "$", 1, true) then
+                replacement = template(replacement)
+            end
+        end
+        if not replacement then
+            ready()
+            local known, problem = py.regex("", regex, options, 1)
+            return nil, nil, not known and problem or "failed to compile the replacement template"
         end
         local ok, result, count, problem =
             rawpcall(substitute, s, regex, replacement, options, all)

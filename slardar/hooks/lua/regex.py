@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import re2  # type: ignore[import-untyped]
 
+from slardar.hooks.expressions import MAX_COMPILING, compiling_cost, matching_cost
 from slardar.hooks.lua.crossing import bytes_of
 
 __all__ = ["find_match", "group_names", "why_unusable"]
@@ -20,7 +21,7 @@ __all__ = ["find_match", "group_names", "why_unusable"]
 _MAX_PATTERN: Final = 4096
 #: Bytes that RE2 may use for one, compiled and with what it learns while matching.
 _MEMORY: Final = 256 * 1024
-#: Instructions of an expression times bytes of a subject: 20 ms at worst (measured).
+#: What matching may cost: 20 ms.
 _COST: Final = 4_000_000
 #: Kept compiled, of all scripts together.
 _KEPT: Final = 128
@@ -52,6 +53,9 @@ def _translate(pattern: str, extended: bool) -> str:
             continue
         if piece == "(?<":
             piece = "(?P<"
+        elif piece == "[":
+            # No end in sight; and each further one would be looked for up to there.
+            raise _Unusable(f"missing ]: {pattern[found.start() : found.start() + 60]}")
         elif piece.startswith("(?"):
             if _FLAGS.match(pattern, found.start()) is None:
                 raise _Unusable(f"{piece}...) needs backtracking, which is not available")
@@ -83,6 +87,8 @@ def _compiled(pattern: str, options: str) -> Any:
     made.dot_nl = "s" in options
     try:
         text = _translate(pattern, "x" in options)
+        if compiling_cost(text, "i" in options, "u" not in options) > MAX_COMPILING:
+            raise _Unusable("pattern too large")
         # The place of a match is where it begins; an anchored one begins at once.
         prefix = ("(?m)" if "m" in options else "") + ("\\A" if "a" in options else "")
         return re2.compile(bytes_of(f"{prefix}(?:{text})" if prefix else text), made)
@@ -112,7 +118,7 @@ def find_match(subject: str, pattern: str, options: str, start: float) -> Any:
     if start > len(subject) + 1:
         return None
     first = int(start) - 1
-    if expression.programsize * (len(subject) - first) > _COST:
+    if matching_cost(expression.programsize, expression.groups, len(subject) - first) > _COST:
         return None, "regular expression: too large for a subject of this size"
     try:
         match = expression.search(bytes_of(subject), first)

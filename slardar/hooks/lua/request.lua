@@ -2,40 +2,73 @@
 
 local core = ...
 
-local error, type, tostring, ipairs, tonumber = error, type, tostring, ipairs, tonumber
-local setmetatable, rawget, unpack = setmetatable, rawget, unpack
+local error, type, ipairs, tonumber = error, type, ipairs, tonumber
+local setmetatable, rawget, rawset, next, unpack = setmetatable, rawget, rawset, next, unpack
 local find, sub, gsub, lower = string.find, string.sub, string.gsub, string.lower
-local py, ready, text, expect = core.py, core.ready, core.text, core.expect
+local char, format = string.char, string.format
+local py, ready, costly, text, expect = core.py, core.ready, core.costly, core.text, core.expect
+local to_string, integer = core.to_string, core.integer
 local decode_args, encode_args, absent = core.decode_args, core.encode_args, core.absent
-local put_field, exit, taken = core.put_field, core.exit, core.taken
+local put_field, exit, taken, costly = core.put_field, core.exit, core.taken, core.costly
 
--- The values of a table as a list of texts; what is none raises.
-local MANY = 100
-
-local function plain(value, name)
-    local kind = type(value)
-    if kind == "string" then
-        return value
-    elseif kind == "number" then
-        return tostring(value)
-    elseif kind == "boolean" then
-        return value and "true" or "false"
-    end
-    error("bad value for " .. name .. ": expected a string, got " .. kind, 4)
+-- What may not be on a line of a head, as nginx writes it then: %XX.
+local escapes = {}
+for code = 0, 255 do
+    escapes[char(code)] = format("%%%02X", code)
 end
+
+-- The controls that no value may have.
+local CONTROLS = "[%z\1-\8\10-\31\127]"
+
+-- Bytes of a name or a value that are escaped: Python refuses what has more.
+local LONGEST = 65536
+
+local function value_of(value)
+    if type(value) ~= "string" then
+        value = to_string(value)
+    end
+    if find(value, CONTROLS) and #value <= LONGEST then
+        costly()
+        return (gsub(value, CONTROLS, escapes))
+    end
+    return value
+end
+
+-- The values of a table as a list of texts.  Empty ones are none.
+local MANY = 100
 
 local function values_of(value, name)
     if type(value) ~= "table" then
-        return plain(value, name)
-    end
-    local list = {}
-    for index = 1, #value do
-        if index > MANY then
-            error("bad value for " .. name .. ": expected at most " .. MANY .. " values", 3)
+        value = value_of(value)
+        if value ~= "" then
+            return value
         end
-        list[index] = plain(value[index], name)
+        return
     end
-    return unpack(list)
+    local list, n = {}, 0
+    for index = 1, #value do
+        local one = value_of(value[index])
+        if one ~= "" then
+            if n == MANY then
+                error("bad value for " .. name .. ": expected at most " .. MANY .. " values", 3)
+            end
+            n = n + 1
+            list[n] = one
+        end
+    end
+    return unpack(list, 1, n)
+end
+
+-- The name of a header.
+local function name_of(name)
+    if type(name) ~= "string" then
+        name = to_string(name)
+    end
+    if find(name, "[^%w!#$%%&'*+.^_`|~-]") and #name <= LONGEST then
+        costly()
+        return (gsub(name, "[^%w!#$%%&'*+.^_`|~-]", escapes))
+    end
+    return name
 end
 
 -- What Python says is wrong raises at the script's line.
@@ -69,14 +102,15 @@ end
 core.header_meta = {
     __metatable = false,
     __index = function(_, name)
-        if type(name) ~= "string" then
-            return nil
-        end
+        name = no_dashes(text(to_string(name), 1, "header"))
         ready()
-        return one_or_more(py.reply_header(no_dashes(text(name, 1, "header"))))
+        return one_or_more(py.reply_header(name))
     end,
     __newindex = function(_, name, value)
-        name = no_dashes(text(name, 1, "header"))
+        name = no_dashes(name_of(name))
+        if name == "" then
+            return
+        end
         ready()
         if value == nil then
             checked(py.set_reply_header(name))
@@ -91,7 +125,10 @@ core.header_meta = {
 core.var_meta = {
     __metatable = false,
     __index = function(_, name)
-        if type(name) ~= "string" then
+        if type(name) == "number" then
+            -- A group of a location's regular expression, and there are no locations.
+            return nil
+        elseif type(name) ~= "string" then
             error("bad variable name: expected a string, got " .. type(name), 2)
         end
         ready()
@@ -103,8 +140,7 @@ core.var_meta = {
             error("bad variable name: expected a string, got " .. type(name), 2)
         end
         if value ~= nil then
-            value = plain(value, "variable " .. sub(name, 1, 100))
-            text(value, 2, "var")
+            value = text(to_string(value), 2, "var")
         end
         ready()
         checked(py.set_variable(text(name, 1, "var"), value))
@@ -144,15 +180,29 @@ end
 local headers_meta = {
     __metatable = false,
     __index = function(t, name)
-        if type(name) ~= "string" then
-            return nil
+        local kind = type(name)
+        if kind ~= "string" and kind ~= "number" then
+            error("bad argument #1 to 'lower' (string expected, got " .. kind .. ")", 2)
         end
         return rawget(t, (gsub(lower(name), "_", "-")))
     end,
 }
 
+-- How many headers, or fields of a query, are wanted; 0 is all of them.
+local function most(limit, name)
+    if not limit then
+        return 100
+    elseif limit == true then
+        return 1
+    elseif type(limit) ~= "number" then
+        error("bad argument #1 to '" .. name .. "' (number expected, got " .. type(limit) .. ")", 3)
+    end
+    limit = integer(limit)
+    return limit < 0 and 100 or limit
+end
+
 function req.get_headers(limit, raw)
-    limit = tonumber(limit) or 100
+    limit = most(limit, "get_headers")
     ready()
     settle()
     local lines = py.header_lines()
@@ -176,32 +226,43 @@ function req.get_headers(limit, raw)
 end
 
 function core.set_now(name, value)
-    name = text(name, 1, "set_header")
+    if name == nil then
+        error("bad 'name' argument: string expected, got nil", 2)
+    end
+    name = name_of(name)
     ready()
     settle()
-    if type(value) == "string" then
-        local problem = set_header(name, value)
+    if type(value) == "string" and value ~= "" then
+        local problem = set_header(name, value_of(value))
         if problem then
             error(problem, 2)
         end
         remember(name)
     elseif value == nil then
-        checked(py.clear_header(name))
+        checked(set_header(name))
     else
-        checked(py.set_header(name, values_of(value, "header " .. name)))
+        checked(set_header(name, values_of(value, "header " .. name)))
     end
 end
 
 function req.clear_header(name)
-    name = text(name, 1, "clear_header")
+    name = name_of(name)
     ready()
     settle()
-    checked(py.clear_header(name))
+    -- What is no name is the name of no header.
+    py.clear_header(name)
 end
 
-function req.get_uri_args(limit)
+function req.get_uri_args(limit, fields)
+    limit = most(limit, "get_uri_args")
+    if fields then
+        expect(fields, "table", 2, "get_uri_args")
+        for name in next, fields do
+            rawset(fields, name, nil)
+        end
+    end
     ready()
-    return decode_args(py.args(), tonumber(limit))
+    return decode_args(py.args(), limit, fields or {})
 end
 
 function req.set_uri_args(args)
@@ -233,21 +294,65 @@ end
 
 function req.raw_header(without_line)
     ready()
-    settle()
-    return py.raw_header(without_line == true)
+    return py.raw_header(without_line and true or false)
 end
 
 function req.is_internal()
     return false
 end
 
-function req.discard_body() end
+-- The body.
+
+function req.read_body()
+    ready()
+    checked(py.read_body())
+end
+
+function req.get_body_data()
+    ready()
+    local data = py.body_data()
+    if data and #data > 1000 then
+        costly()
+    end
+    return data
+end
+
+-- A body is never in a file.
+function req.get_body_file()
+    return nil
+end
+
+function req.get_post_args(limit)
+    if limit == nil then
+        limit = 100
+    else
+        limit = integer(tonumber(limit) or expect(limit, "number", 1, "get_post_args"))
+    end
+    ready()
+    local data = py.form()
+    if not data then
+        error("no request body found; call ngx.req.read_body first", 2)
+    elseif data == true then
+        return nil, "the request body is larger than hooks.body"
+    end
+    return decode_args(data, limit < 0 and 0 or limit, {})
+end
+
+function req.set_body_data(data)
+    data = text(data, 1, "set_body_data")
+    ready()
+    checked(py.set_body(data))
+end
+
+function req.discard_body()
+    ready()
+    py.discard_body()
+end
 
 -- What there is not: using it says so.
 
 for _, name in ipairs({
-    "append_body", "finish_body", "get_body_data", "get_body_file", "get_post_args",
-    "init_body", "read_body", "set_body_data", "set_body_file", "socket",
+    "append_body", "finish_body", "init_body", "set_body_file", "socket",
 }) do
     req[name] = absent("ngx.req." .. name)
 end

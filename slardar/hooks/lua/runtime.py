@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 
 from lupa.luajit21 import (  # type: ignore[import-untyped]
@@ -22,6 +23,7 @@ from lupa.luajit21 import (  # type: ignore[import-untyped]
     LuaRuntime,
 )
 
+from slardar.hooks.cputime import CpuClock
 from slardar.hooks.errno import ERRNOS
 from slardar.hooks.lua.crossing import said
 
@@ -53,6 +55,12 @@ Failed = tuple[str, str]
 Answer = tuple[Any, ...] | None
 
 
+#: Not looked up among the module's names each time, where this is compiled.
+_now: Final = monotonic
+#: The answer of a call that has taken more than its budget, whatever it came to.
+_LATE: Final[Answer] = (False, "budget", "")
+
+
 def _refuse_read(owner: object, name: object) -> Any:
     raise AttributeError("not available")
 
@@ -79,6 +87,10 @@ class Runtime:
             raise ValueError(f"memory: expected at least {MIN_MEMORY} bytes, got {memory}")
         self._on_full = on_full
         self._full = memory - ROOM
+        self._budget = budget
+        self._clock = CpuClock()
+        #: From when on the CPU's clock is to be read again.
+        self._stale = 0.0
         #: Whether the limit is what Lua thinks that it is.
         self._is_limited = False
         lua = LuaRuntime(
@@ -96,7 +108,7 @@ class Runtime:
         lua.execute("jit.off() jit.flush()")
         core: Any = lua.table_from(
             {
-                "py": lua.table_from(functions),
+                "py": lua.table_from({**functions, "began": self._clock.at}),
                 "budget": budget,
                 "room": ROOM - _SPARE,
                 "slack": _SLACK,
@@ -160,6 +172,7 @@ class Runtime:
         One that ended as no function of ours does answers as :data:`Failed`.
         """
         self._limit(ROOM)
+        self._begin()
         try:
             return function(*arguments)
         except Exception as error:
@@ -169,7 +182,12 @@ class Runtime:
             raise
 
     def run(self, function: Any, arguments: tuple[Any, ...]) -> Answer:
-        """The same for a script's function, which says whether the limit must be set."""
+        """The same for a script's function, which says whether the limit must be set.
+
+        One that has taken more than its budget has failed, whatever it answers: no look of
+        Lua's own may have come after the last thing that took long.
+        """
+        began = self._begin()
         try:
             answer: Any = function(*arguments) if self._is_limited else True
             while answer is True:
@@ -177,13 +195,25 @@ class Runtime:
                 self._limit(ROOM - _SLACK)
                 self._limited()
                 self._is_limited = True
+                # To make room for it was not the script's doing.
+                began = self._begin()
                 answer = function(*arguments)
+            if _now() - began >= self._budget and self._clock.used() >= self._budget:
+                return _LATE
             return answer  # type: ignore[no-any-return]
         except Exception as error:
             return (False, *self._failed(error))
         except BaseException:
             self._rescue("error", "")
             raise
+
+    def _begin(self) -> float:
+        """A call begins now."""
+        began: float = _now()
+        if began >= self._stale:
+            self._stale = self._clock.read(began)
+        self._clock.began = began
+        return began
 
     def enter(self, function: Any, *arguments: Any) -> Any:
         """The same, however much is in use."""

@@ -60,7 +60,7 @@ class LuaScript(Script):
     ``engine`` is told of calls and of failures.  ``functions`` are Lua's: to run it, to
     require a module for it, and to forget what its modules keep.  ``sets`` says that it
     may set headers of the request, which wait in Lua for the end of a call where there is
-    room for them in any case.
+    room for them in any case; ``reads_body``, that it may read the request's body.
     """
 
     def __init__(
@@ -72,8 +72,9 @@ class LuaScript(Script):
         functions: tuple[Any, Any, Any],
         replies: bool,
         sets: bool,
+        reads_body: bool,
     ) -> None:
-        super().__init__(True, replies, account.requires)
+        super().__init__(True, replies, account.requires, reads_body)
         self.name = account.name
         self._engine = engine
         self._account = account
@@ -107,6 +108,8 @@ class LuaScript(Script):
                 request.headers.put_each(answer[2])
         outcome = call.outcome
         if outcome is not None:
+            if outcome.broken is not None:
+                raise HookFailure("error", f"{self.name}: {outcome.broken}")
             outcome.finish(request)
 
     def on_response(self, request: HookRequest, response: HookResponse) -> None:
@@ -125,7 +128,11 @@ class LuaScript(Script):
         """Run a module's code, if it has not been run yet; answers how it failed."""
         self._engine.count(self._account)
         self._call.begin(_NO_REQUEST)
-        return self._runtime.call(self._prepare, module)
+        failure = self._runtime.call(self._prepare, module)
+        outcome = self._call.outcome
+        if failure is None and outcome is not None and outcome.broken is not None:
+            return "error", outcome.broken
+        return failure
 
     def close(self) -> None:
         """Let go everything."""

@@ -5,7 +5,7 @@ local core = ...
 local error, type, tostring, tonumber, next, unpack =
     error, type, tostring, tonumber, next, unpack
 local setmetatable, rawget = setmetatable, rawget
-local sub, byte = string.sub, string.byte
+local sub, byte, gsub, rawpcall = string.sub, string.byte, string.gsub, pcall
 local py, ready, text, expect = core.py, core.ready, core.text, core.expect
 local concat, sort = core.libs.table.concat, core.libs.table.sort
 
@@ -33,6 +33,12 @@ for name, code, message in core.errnos:gmatch("(%S+) (%d+) ([^\n]+)\n") do
     names[tonumber(code)], codes[name], messages[name] = name, tonumber(code), message
 end
 
+-- A name or a code that is none is a mistake of a script's, which is no reason to fail.
+local function unknown(errno, what)
+    core.say_log(4, "unknown error: " .. sub(core.to_string(what), 1, 100))
+    return rawget(errno, "UNKNOWN_ERR")
+end
+
 core.makers.errno = function()
     local errno = {}
     for name, code in next, codes do
@@ -41,15 +47,12 @@ core.makers.errno = function()
         errno[name] = entry
     end
     function errno.from_code(code)
-        local name = names[tonumber(code)]
-        return name and errno[name] or nil
+        local number = tonumber(code)
+        -- Nothing is found by nil, or by what is no number.
+        local name = number and number == number and names[number]
+        return name and rawget(errno, name) or unknown(errno, code)
     end
-    return setmetatable(errno, {
-        __metatable = false,
-        __index = function(_, name)
-            error("errno has no " .. core.to_string(name), 2)
-        end,
-    })
+    return setmetatable(errno, { __metatable = false, __index = unknown })
 end
 
 -- utils
@@ -57,18 +60,21 @@ end
 local utils = {}
 core.libs.utils = utils
 
--- Empty pieces are left out, as they were.
-function utils.str_split(s, separator)
-    s, separator = text(s, 1, "str_split"), text(separator, 2, "str_split")
-    local pieces, at = {}, 1
-    while at <= #s do
-        local stop = separator ~= "" and core.libs.string.find(s, separator, at, true) or nil
-        local last = (stop or #s + 1) - 1
-        if last >= at then
-            pieces[#pieces + 1] = sub(s, at, last)
-        end
-        -- Upyun's goes on one character later, whatever the separator's size.
-        at = (stop or #s + 1) + 1
+-- The pieces between characters of a set, which is what may stand in the brackets of a
+-- pattern: ",;" or "%s".  Empty pieces are left out.
+function utils.str_split(s, separators)
+    s = text(s, 1, "str_split")
+    separators = separators and text(separators, 2, "str_split") or "%s"
+    local pattern = "[^" .. separators .. "]+"
+    local ok, err = rawpcall(core.libs.string.find, "", pattern)
+    if not ok then
+        local is_text = type(err) == "string"
+        error(is_text and (gsub(err, "^[%w%._]+:%d+: ", "")) or err, is_text and 2 or 0)
+    end
+    local pieces, n = {}, 0
+    for piece in core.libs.string.gmatch(s, pattern) do
+        n = n + 1
+        pieces[n] = piece
     end
     return pieces
 end
@@ -143,16 +149,24 @@ end
 local slardar = {}
 
 function slardar.exit(err)
-    if type(err) ~= "table" then
+    local code, message = err, nil
+    if type(err) == "table" then
+        code, message = tonumber(err.code), err.msg
+        if not code then
+            error("slardar.exit: expected one of errno, with a code", 2)
+        end
+    elseif type(err) ~= "number" then
         error("slardar.exit: expected one of errno, got " .. type(err), 2)
     end
-    local code, message = tonumber(err.code), err.msg
-    if not code then
-        error("slardar.exit: expected one of errno, with a code", 2)
-    end
-    message = message == nil and "" or text(message, 1, "exit")
+    message = message == nil and (messages[names[code]] or "") or text(message, 1, "exit")
     ready()
-    local problem = py.exit_with(code, message)
+    local problem
+    if code >= 200 and code < 1000 then
+        -- A plain status, without a code of its own.
+        problem = py.exit(code, message)
+    else
+        problem = py.exit_with(code, message)
+    end
     if problem then
         error(problem, 2)
     end

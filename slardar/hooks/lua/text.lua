@@ -131,6 +131,10 @@ local function start(init, size)
         return 1
     end
     init = tonumber(init) or error("bad argument #3 to 'find' (number expected)", 3)
+    if not (init > -0x80000000 and init < 0x80000000) then
+        -- No integer of C, which is a very small one to LuaJIT.
+        return 1
+    end
     init = init - init % 1
     if init < 0 then
         init = size + init + 1

@@ -37,8 +37,8 @@ def normal_path(path: str) -> str:
     return "/" + "/".join(kept) + ("/" if folder else "")
 
 
-def _query(request: HookRequest) -> str:
-    return request.query_string
+def _query(request: HookRequest) -> str | None:
+    return request.query_string or None
 
 
 def _raw_host(request: HookRequest) -> str | None:
@@ -110,10 +110,11 @@ VARIABLES: Final[dict[str, Reader]] = {
     "query_string": _query,
     "realip_remote_addr": lambda request: request.client,
     "remote_addr": lambda request: request.client,
-    "request": lambda request: f"{request.method} {request.uri} HTTP/1.{request.minor}",
+    # These two are the client's, whatever was rewritten.
+    "request": lambda request: request.sent_line,
     "request_id": _request_id,
     "request_method": lambda request: request.method,
-    "request_uri": lambda request: request.uri,
+    "request_uri": lambda request: request.sent_uri,
     "scheme": lambda request: request.scheme,
     "server_name": lambda request: request.host,
     "server_protocol": lambda request: f"HTTP/1.{request.minor}",

@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping
 from types import MethodType
 from typing import Any, Final
 
+from slardar.hooks.budget import charge
 from slardar.hooks.headers import Headers
 from slardar.hooks.objects import READABLE, WRITABLE, Query
 from slardar.hooks.python.limits import (
     ATOMS,
     CONTAINERS,
     ITERABLE,
+    KEPT,
     MAX_ITEMS,
     SHOWN,
     SMALL,
@@ -36,14 +38,27 @@ _ATTRIBUTES: Final[dict[type, Mapping[str, Callable[..., Any] | None]]] = {
 }
 _NO_ATTRIBUTES: Final[Mapping[str, None]] = {}
 _SUBSCRIPTED: Final[set[type]] = {str, bytes, list, tuple, dict, range, *READABLE}
+#: What items are asked for by, but for those of dicts.
+_KEYS: Final = frozenset((str, int, bool, slice))
 _TAKES_ITEMS: Final[frozenset[type]] = frozenset((dict, list, Headers, Query))
 ITERABLE.update((Headers, Query))
 SHOWN.update(READABLE)
 
 
-def register(kind: type, names: str, *, items: bool = False, text: bool = False) -> None:
-    """Let hooks read these names of a type, take items of it, or make a text of it."""
-    _ATTRIBUTES[kind] = dict.fromkeys(names.split())
+def register(
+    kind: type,
+    names: str,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+    *,
+    items: bool = False,
+    text: bool = False,
+) -> None:
+    """Let hooks read these names of a type, take items of it, or make a text of it.
+
+    ``functions`` stand for methods that must not be called with anything: they take the
+    value first.
+    """
+    _ATTRIBUTES[kind] = {**dict.fromkeys(names.split()), **(functions or {})}
     if items:
         _SUBSCRIPTED.add(kind)
     if text:
@@ -51,13 +66,19 @@ def register(kind: type, names: str, *, items: bool = False, text: bool = False)
 
 
 class Namespace:
-    """Names that a hook may read, as ``json.loads`` is one; none of them can be set."""
+    """Names that a hook may read, as ``json.loads`` is one; none of them can be set.
 
-    __slots__ = ("name", "names")
+    ``other`` makes the value of a name that is not there; without it that is an error.
+    """
 
-    def __init__(self, name: str, names: Mapping[str, Any]) -> None:
+    __slots__ = ("name", "names", "other")
+
+    def __init__(
+        self, name: str, names: Mapping[str, Any], other: Callable[[str], Any] | None = None
+    ) -> None:
         self.name = name
         self.names = names
+        self.other = other
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
@@ -145,6 +166,8 @@ def _read_other(value: Any, kind: type, name: str) -> Any:
     if kind is Namespace:
         if name in value.names:
             return value.names[name]
+        if value.other is not None:
+            return value.other(name)
         raise AttributeError(f"{value.name} has no {name} in hooks")
     if kind is Settings:
         return value.value(name, AttributeError)
@@ -173,6 +196,9 @@ def read_item(value: Any, key: Any) -> Any:
         return value.value(key, KeyError)
     if kind not in _SUBSCRIPTED:
         raise TypeError(f"{name_of(value)} has no items in hooks")
+    if type(key) not in _KEYS:
+        # It may take for ever to hash.
+        raise TypeError(f"expected an integer, a name or a slice, got {name_of(key)}")
     made = value[key]
     if type(key) is slice and len(made) > SMALL and kind is not range:
         bounded(made)
@@ -184,8 +210,10 @@ def write_item(value: Any) -> Any:
     kind = type(value)
     if kind not in _TAKES_ITEMS:
         raise TypeError(f"the items of {name_of(value)} cannot be set")
-    if kind is dict and len(value) >= MAX_ITEMS:
-        check_size(len(value) + 1)
+    if kind is dict:
+        if len(value) >= MAX_ITEMS:
+            check_size(len(value) + 1)
+        charge(KEPT)
     return value
 
 

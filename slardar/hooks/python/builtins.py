@@ -33,6 +33,8 @@ __all__ = ["BUILTINS", "EXCEPTIONS"]
 _NUMBERS: Final = (int, float, bool)
 #: Digits of an integer, or a float, that is read from a text.
 _MAX_DIGITS: Final = 1233
+#: What ``zip`` goes through at once.
+_MAX_ZIPPED: Final = 1000
 
 
 class Kind:
@@ -217,10 +219,11 @@ def _reversed(items: Any) -> Iterator[Any]:
 
 
 def _zip(*items: Any, strict: Any = False) -> Iterator[Any]:
+    if len(items) > _MAX_ZIPPED:
+        raise ValueError(f"expected at most {_MAX_ZIPPED} things to zip, got {len(items)}")
     made = [listed(one) for one in items]
-    pairs = list(zip(*made, strict=bool(strict)))
-    charge(len(pairs) * (56 + 8 * len(made)))
-    return iter(pairs)
+    charge(min(map(len, made), default=0) * (56 + 8 * len(made)))
+    return iter(list(zip(*made, strict=bool(strict))))
 
 
 def _enumerate(items: Any, start: Any = 0) -> Iterator[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from types import CodeType
 from typing import Final
@@ -18,6 +19,14 @@ __all__ = ["MAX_DEPTH", "MAX_NODES", "Compiled", "compiled"]
 #: on the C stack, and this policy through four frames for each.
 MAX_DEPTH: Final = 120
 MAX_NODES: Final = 50_000
+#: Fields of one f-string: Python before 3.12 compiles 20,000 of them in a second, and
+#: twice as many in four.
+MAX_FIELDS: Final = 1000
+
+#: An f-string, or what looks like one: good enough to count what is in it.
+_F_STRING: Final = re.compile(
+    r"""\b(?:f|fr|rf)('''|\"\"\"|'|")(.*?)(?<!\\)\1""", re.DOTALL | re.IGNORECASE
+)
 
 #: What hooks may name without having bound it.
 _SCOPE: Final = frozenset(
@@ -26,13 +35,15 @@ _SCOPE: Final = frozenset(
 
 
 class Compiled:
-    """A hook's code, and the modules it names with the lines where it does."""
+    """A hook's code, the modules it names with the lines where it does, and whether it may
+    read the body of a request."""
 
-    __slots__ = ("code", "requires")
+    __slots__ = ("code", "reads_body", "requires")
 
-    def __init__(self, code: CodeType, requires: dict[str, int]) -> None:
+    def __init__(self, code: CodeType, requires: dict[str, int], reads_body: bool = False) -> None:
         self.code = code
         self.requires = requires
+        self.reads_body = reads_body
 
 
 def compiled(name: str, code: str) -> Compiled:
@@ -44,6 +55,13 @@ def compiled(name: str, code: str) -> Compiled:
             f"{name}: line 1: expected at most {MAX_CODE} characters of code, got {len(code)}"
         )
     _check_characters(name, code)
+    for found in _F_STRING.finditer(code):
+        fields = found[2].count("{") - 2 * found[2].count("{{")
+        if fields > MAX_FIELDS:
+            line = code.count("\n", 0, found.start()) + 1
+            raise ScriptError(
+                f"{name}: line {line}: expected at most {MAX_FIELDS} fields in one f-string"
+            )
     try:
         with warnings.catch_warnings():
             # "is" with a constant, or an unknown escape: worth no refusal.
@@ -60,12 +78,17 @@ def compiled(name: str, code: str) -> Compiled:
     except SyntaxError as error:
         text = (error.msg or "invalid syntax").replace("\n", " ")[:200]
         raise ScriptError(f"{name}: line {error.lineno or 1}: expected Python: {text}") from None
-    except (RecursionError, MemoryError):
+    except RecursionError:
         raise ScriptError(f"{name}: line 1: expected code that is less deeply nested") from None
+    except MemoryError:
+        # Python's parser says so where the nesting is too deep for it, too.
+        raise ScriptError(
+            f"{name}: line 1: expected code that is less deeply nested, or needs less memory"
+        ) from None
     except (ValueError, OverflowError) as error:
         text = str(error).replace("\n", " ")[:200]
         raise ScriptError(f"{name}: line 1: expected Python: {text}") from None
-    return Compiled(made, policy.requires)
+    return Compiled(made, policy.requires, policy.reads_body)
 
 
 def _check_characters(name: str, code: str) -> None:

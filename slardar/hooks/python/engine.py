@@ -11,13 +11,13 @@ from typing import Any, Final
 
 from slardar.hooks.budget import HOOK_NAME, Budget, OutOfBudget, check
 from slardar.hooks.engine import Engine, Log, ScriptError
-from slardar.hooks.errno import ERRNOS, make_errno
+from slardar.hooks.errno import ERRNOS, UNKNOWN, Errno, errno_of, make_errno
 from slardar.hooks.notices import Notice
 from slardar.hooks.python.attributes import Namespace, Settings
 from slardar.hooks.python.builtins import BUILTINS
 from slardar.hooks.python.compiling import Compiled, compiled
 from slardar.hooks.python.failures import failed, one_line
-from slardar.hooks.python.limits import text_of
+from slardar.hooks.python.limits import name_of, text_of
 from slardar.hooks.python.modules import find
 from slardar.hooks.python.notices import notices
 from slardar.hooks.python.script import PythonScript
@@ -50,14 +50,18 @@ class PythonEngine(Engine):
             **BUILTINS,
             "_check_": _check_error,
             "_import_": find,
-            "errno": Namespace("errno", {**ERRNOS, "make": make_errno}),
+            "errno": Namespace(
+                "errno",
+                {**ERRNOS, "make": make_errno, "from_code": self._errno_of},
+                self._unknown_errno,
+            ),
             "log": Namespace("log", {level: self._logger(level) for level in _LEVELS}),
             "settings": Settings(settings),
         }
 
     def check(self, name: str, code: str) -> frozenset[str]:
         """See :class:`slardar.hooks.engine.Engine`."""
-        return frozenset(compiled(name, code).requires)
+        return frozenset(self._code(name, code).requires)
 
     def notices(self, code: str) -> list[Notice]:
         """See :meth:`slardar.hooks.engine.Engine.notices`."""
@@ -66,7 +70,8 @@ class PythonEngine(Engine):
     def load(self, name: str, code: str, modules: Mapping[str, str]) -> PythonScript:
         """See :class:`slardar.hooks.engine.Engine`."""
         loaded: dict[str, Namespace] = {}
-        found = self._run(name, self._code(name, code), modules, loaded, (name,))
+        everything: list[dict[str, Any]] = []
+        found = self._run(name, self._code(name, code), modules, loaded, (name,), everything)
         entries: dict[str, Callable[..., Any]] = {}
         for entry, parameters in _ENTRIES.items():
             function = found.get(entry)
@@ -89,6 +94,9 @@ class PythonEngine(Engine):
             entries.get("on_request"),
             entries.get("on_response"),
             frozenset(loaded),
+            self._code(name, code).reads_body
+            or any(self._code(module, modules[module]).reads_body for module in loaded),
+            everything,
         )
 
     def _code(self, name: str, code: str) -> Compiled:
@@ -110,8 +118,12 @@ class PythonEngine(Engine):
         modules: Mapping[str, str],
         loaded: dict[str, Namespace],
         path: tuple[str, ...],
+        everything: list[dict[str, Any]],
     ) -> dict[str, Any]:
-        """Run the body of a script or a module; answers the names that it has bound."""
+        """Run the body of a script or a module; answers the names that it has bound.
+
+        ``everything`` gets what holds its values, and those of its modules.
+        """
         own: dict[str, Namespace] = {}
         for module, line in made.requires.items():
             if module not in loaded:
@@ -127,7 +139,7 @@ class PythonEngine(Engine):
                 if len(path) > 50:
                     raise ScriptError(f"{name}: line {line}: expected fewer levels of modules")
                 names = self._run(
-                    module, self._code(module, code), modules, loaded, (*path, module)
+                    module, self._code(module, code), modules, loaded, (*path, module), everything
                 )
                 loaded[module] = Namespace(module, names)
             own[module] = loaded[module]
@@ -138,16 +150,36 @@ class PythonEngine(Engine):
         self._budget.start()
         try:
             self._budget.run(FunctionType(made.code, names))
-            return _Names(names)
+            bound = _Names(names)
+            everything += (names, bound)
+            return bound
         except (Exception, OutOfBudget) as error:
             failure = failed(name, error, self.budget)
         finally:
             self._budget.stop()
         raise ScriptError(failure.message)
 
+    def _errno_of(self, code: Any) -> Errno:
+        """``errno.from_code``: the error with that code, or ``UNKNOWN_ERR``."""
+        found = errno_of(code)
+        if found is not None:
+            return found
+        is_small = type(code) is int and code.bit_length() < 64
+        return self._unknown_errno(
+            str(code) if is_small else code[:60] if type(code) is str else name_of(code)
+        )
+
+    def _unknown_errno(self, name: str) -> Errno:
+        """``errno.NAME`` for a name that is none, as upyun/slardar has it."""
+        self.log("error", one_line(f"unknown error: {name}", _MAX_LINE))
+        check()
+        return UNKNOWN
+
     def _logger(self, level: str) -> Callable[..., None]:
         def write(*values: Any) -> None:
-            self.log(level, one_line(" ".join(map(text_of, values[:100])), _MAX_LINE))
+            # No more of each than the line may have, and whether there is more.
+            texts = [text_of(one)[: _MAX_LINE + 1] for one in values[:100]]
+            self.log(level, one_line(" ".join(texts), _MAX_LINE))
             # A tick that came while the log was written was not for the log.
             check()
 

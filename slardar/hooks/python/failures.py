@@ -14,11 +14,15 @@ __all__ = ["failed", "one_line"]
 _MAX_MESSAGE: Final = 300
 
 
-def failed(name: str, error: BaseException, seconds: float) -> HookFailure:
-    """The failure that such an exception is; nothing of the exception is kept."""
+def failed(name: str, error: BaseException, seconds: float, line: int = 1) -> HookFailure:
+    """The failure that such an exception is; nothing of the exception is kept.
+
+    ``line`` is the one to name where the exception tells none: where the function begins
+    that has returned too late.
+    """
     places = _places(error.__traceback__)
     if not places or places[0][0] != name:
-        places.insert(0, (name, 1))
+        places.insert(0, (name, line))
     # Where the script called a module is as interesting as where that failed.
     where = f"{name}: line {places[0][1]}"
     for other, line in reversed(places):

@@ -65,8 +65,23 @@ class HookRequest:
     @query_string.setter
     def query_string(self, value: str) -> None: ...
     @property
+    def body(self) -> bytes:
+        """The body; empty if there is none.
+
+        To read one that is larger than ``hooks.body`` ends the hook: the client gets 413.
+        What is set, bytes or text, is sent instead, with its length.
+        """
+    @body.setter
+    def body(self, value: bytes | str) -> None: ...
+    @property
+    def body_too_large(self) -> bool:
+        """Whether the body is larger than ``hooks.body``, so that it cannot be read."""
+    @property
     def upstream(self) -> str | None:
-        """The upstream that was chosen; None: by routes and Host."""
+        """The upstream that the request goes to as it is now; None if there is none.
+
+        What is set wins over routes and Host; None leaves it to them.
+        """
     @upstream.setter
     def upstream(self, value: str | None) -> None: ...
     @property
@@ -85,8 +100,9 @@ class HookRequest:
         """Answer with this."""
     def redirect(self, url: str, status: int = 302) -> None:
         """Send the client elsewhere; ``url`` is a URL or a path."""
-    def exit(self, errno: Errno) -> None:
-        """Answer with one of ``errno``'s errors; ``errno.OK`` lets the request go on."""
+    def exit(self, errno: Errno | int) -> None:
+        """Answer with one of ``errno``'s errors, or with a status from 200 to 599;
+        ``errno.OK`` lets the request go on."""
 
 class HookResponse:
     """A reply on its way out, before its first byte."""
@@ -99,6 +115,9 @@ class HookResponse:
     @property
     def headers(self) -> Headers:
         """The headers."""
+    @property
+    def error(self) -> str | None:
+        """Why slardar has made this reply; None if it is a server's."""
 
 class Headers:
     """Headers: a mapping without case, whose names may have several values."""
@@ -190,6 +209,10 @@ class _Errnos:
     HTTP_MEDIA_TYPE_ERR: Errno
     HTTP_TOO_MANY_REQS: Errno
     HTTP_SERVICE_UNAVAILABLE: Errno
+    EXIT_TRY_CODE: Errno
+    UNKNOWN_ERR: Errno
+    def from_code(self, code: int) -> Errno:
+        """The error with this code; ``UNKNOWN_ERR`` and a line in the log if there is none."""
     def make(self, code: int, msg: str) -> Errno:
         """An error of one's own, such as 40301001."""
 

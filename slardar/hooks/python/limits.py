@@ -6,6 +6,7 @@ in C.  So whatever one such function works on is bounded, to well below the budg
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, Final
 
 from slardar.hooks.budget import charge
@@ -13,11 +14,18 @@ from slardar.hooks.budget import charge
 __all__ = [
     "ATOMS",
     "CONTAINERS",
+    "HASHED",
+    "ITEMS",
+    "KEPT",
+    "KEPT_ITEM",
+    "KEYS",
     "MAX_BITS",
     "MAX_ITEMS",
     "MAX_TEXT",
+    "VIEWS",
     "bounded",
     "check_key",
+    "colliding",
     "listed",
     "text_of",
     "weigh",
@@ -30,16 +38,26 @@ MAX_ITEMS: Final = 1 << 16
 #: Bits of an integer; 1,233 decimal digits.
 MAX_BITS: Final = 4096
 #: Items, counted through all levels, of a container that is compared, hashed or shown;
-#: a long text counts for more than one.
+#: a long text, or an integer of many bits, counts for more than one.
 MAX_WEIGHT: Final = 10_000
 #: Levels of such a container.
 MAX_DEPTH: Final = 50
-#: What is smaller is not counted.
+#: What is smaller is not counted when it is made, for most of it is gone with the next
+#: line; it is when it is put where it may stay.
 SMALL: Final = 256
+#: Bytes of an entry of a dict or a set; and of an item of a list with what it is likely
+#: to hold, a small text or a number of its own.
+KEPT: Final = 100
+KEPT_ITEM: Final = 64
 
 ATOMS: Final = frozenset((str, int, float, bool, bytes, type(None)))
 CONTAINERS: Final = frozenset((list, tuple, dict, set, frozenset))
-_VIEWS: Final = frozenset((type({}.keys()), type({}.values()), type({}.items())))
+#: Those that compare what they hold by its hash first.
+HASHED: Final = frozenset((dict, set, frozenset))
+#: Views of dicts.
+KEYS: Final[type] = type({}.keys())
+ITEMS: Final[type] = type({}.items())
+VIEWS: Final = frozenset((KEYS, ITEMS, type({}.values())))
 #: An integer's hash is itself below this, and can be made to collide above.
 _MAX_KEY: Final = 1 << 60
 
@@ -54,14 +72,15 @@ def bounded(value: Any) -> Any:
         if type(value) is str:
             if size > MAX_TEXT:
                 raise ValueError(f"expected a text of at most {MAX_TEXT} characters, got {size}")
-            charge(size)
+            # A character is one byte, two or four, by the widest of them.
+            charge(value.__sizeof__())
         elif type(value) is bytes:
             if size > MAX_TEXT:
                 raise ValueError(f"expected at most {MAX_TEXT} bytes, got {size}")
             charge(size)
         else:
             check_size(size)
-            charge(size * (8 if type(value) in (list, tuple) else 100))
+            charge(size * (8 if type(value) in (list, tuple) else KEPT))
     return value
 
 
@@ -80,21 +99,23 @@ def listed(items: Any) -> list[Any]:
     if kind is range:
         check_size(len(items))
         charge(len(items) * 32)
-    elif kind in CONTAINERS or kind is str or kind is bytes or kind in _VIEWS:
+    elif kind in CONTAINERS or kind is str or kind is bytes or kind in VIEWS:
         check_size(len(items))
     elif kind not in ITERABLE:
         raise TypeError(f"expected something to iterate over, got {name_of(items)}")
-    made = list(items)
+    # An iterator does not say how long it is.
+    made = list(islice(items, MAX_ITEMS + 1))
     if len(made) > SMALL:
         check_size(len(made))
-        charge(len(made) * 8)
+        # Each character that is not of Latin-1 becomes a text of its own.
+        charge(len(made) * (8 if kind is not str or items.isascii() else 84))
     return made
 
 
 #: What may be iterated over; engines add their own types.
 ITERABLE: Final[set[type]] = {
     *CONTAINERS,
-    *_VIEWS,
+    *VIEWS,
     str,
     bytes,
     range,
@@ -114,8 +135,10 @@ ITERABLE: Final[set[type]] = {
 def weigh(value: Any) -> int:
     """How many steps it takes to compare, hash or show a value.
 
-    Counts what is there several times as often as it is there, as those do.  Raises
-    ValueError past the limits, and TypeError for what has no business there.
+    Counts what is there several times as often as it is there, as those do.  Keys that
+    are tuples can be made to collide, so that each is compared with every other one: they
+    count as so many pairs, of which a hundred take as long as an item.  Raises ValueError
+    past the limits, and TypeError for what has no business there.
     """
     weight = 1
     level = [value]
@@ -125,6 +148,8 @@ def weigh(value: Any) -> int:
             kind = type(one)
             if kind is str or kind is bytes:
                 weight += len(one) >> 8
+            elif kind is int:
+                weight += one.bit_length() >> 8
             elif kind in ATOMS:
                 pass
             elif kind in CONTAINERS:
@@ -134,12 +159,14 @@ def weigh(value: Any) -> int:
                 below.extend(one)
                 if kind is dict:
                     below.extend(one.values())
+                if kind in HASHED and len(one) > 16:
+                    weight += colliding(one) ** 2 >> 7
             elif isinstance(one, BaseException):
                 weight += len(one.args)
                 if weight > MAX_WEIGHT:
                     break
                 below.extend(one.args)
-            elif kind in _VIEWS:
+            elif kind in VIEWS:
                 raise TypeError("expected a list, got a view of a dict; use list(...)")
         if weight > MAX_WEIGHT:
             raise ValueError(f"expected at most {MAX_WEIGHT} items through all levels")
@@ -147,6 +174,11 @@ def weigh(value: Any) -> int:
             return weight
         level = below
     raise ValueError(f"expected at most {MAX_DEPTH} levels")
+
+
+def colliding(keys: Any) -> int:
+    """How many of the keys of a dict, or the items of a set, may have the same hash."""
+    return sum([type(one) not in ATOMS for one in keys])
 
 
 def check_key(key: Any) -> Any:
@@ -203,9 +235,8 @@ def text_of(value: Any, show: Any = str) -> str:
             raise TypeError("expected texts, numbers and containers of these")
         text = repr(value)
     elif isinstance(value, BaseException):
-        # str() of a KeyError is the repr() of its key, which is nobody's wish.
-        texts = [text_of(one) for one in value.args[:10]]
-        text = texts[0] if len(texts) == 1 else ", ".join(texts)
+        weigh(value)
+        text = _text_of_error(value)
         if show is repr:
             text = f"{kind.__name__}({text!r})"
     elif kind in SHOWN:
@@ -214,6 +245,16 @@ def text_of(value: Any, show: Any = str) -> str:
         text = f"<{name_of(value)[2:]}>"
     bounded(text)
     return text
+
+
+def _text_of_error(error: BaseException) -> str:
+    """The texts of what it was made with, one that was weighed."""
+    # str() of a KeyError is the repr() of its key, which is nobody's wish.
+    texts = [
+        _text_of_error(one) if isinstance(one, BaseException) else text_of(one)
+        for one in error.args[:10]
+    ]
+    return texts[0] if len(texts) == 1 else ", ".join(texts)
 
 
 def _all_shown(value: Any) -> bool:

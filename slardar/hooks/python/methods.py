@@ -6,12 +6,15 @@ text, so such a one is Python's own there.
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from collections.abc import Callable
 from typing import Any, Final
 
 from slardar.hooks.budget import charge
 from slardar.hooks.python.limits import (
     ATOMS,
+    KEPT,
+    KEPT_ITEM,
     MAX_ITEMS,
     MAX_TEXT,
     bounded,
@@ -21,7 +24,15 @@ from slardar.hooks.python.limits import (
     name_of,
     weigh,
 )
-from slardar.hooks.python.operators import compared, extended, within
+from slardar.hooks.python.operators import (
+    as_step,
+    change_set,
+    compared,
+    extended,
+    of_sets,
+    within,
+)
+from slardar.hooks.python.sets import CHANGES, TESTS, copied
 
 __all__ = ["METHODS", "TEXT_METHODS", "sorted_list"]
 
@@ -32,6 +43,11 @@ _ENCODINGS: Final = frozenset(("utf-8", "utf8", "ascii", "latin-1", "latin1", "i
 _ON_ERROR: Final = frozenset(
     ("strict", "ignore", "replace", "backslashreplace", "xmlcharrefreplace", "surrogateescape")
 )
+
+#: Python calls a function for each character or byte that these are for.
+_SLOW: Final = frozenset(("backslashreplace", "xmlcharrefreplace"))
+#: Characters, or bytes, that are worked on at once where each takes long.
+_PIECE: Final = 1 << 14
 
 #: Of texts and of bytes: the result is at most three times as large ("ß".upper()).
 _SAME_SIZE: Final = frozenset((
@@ -90,7 +106,7 @@ def _charge_parts(value: Any, arguments: tuple[Any, ...], named: dict[str, Any])
         parts = min(parts, limit + 1)
     if between is not None and type(between) in (str, bytes):
         check_size(parts)
-    charge(parts * 60)
+    charge(parts * 60 + value.__sizeof__())
 
 
 def _checked_coding(encoding: Any, errors: Any) -> tuple[str, str]:
@@ -102,11 +118,32 @@ def _checked_coding(encoding: Any, errors: Any) -> tuple[str, str]:
 
 
 def _encode(value: str, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-    return bounded(value.encode(*_checked_coding(encoding, errors)))  # type: ignore[no-any-return]
+    coding = _checked_coding(encoding, errors)
+    if errors not in _SLOW or len(value) <= _PIECE:
+        return bounded(value.encode(*coding))  # type: ignore[no-any-return]
+    return _in_pieces(value, lambda piece: piece.encode(*coding))  # type: ignore[no-any-return]
 
 
 def _decode(value: bytes, encoding: str = "utf-8", errors: str = "strict") -> str:
-    return bounded(value.decode(*_checked_coding(encoding, errors)))  # type: ignore[no-any-return]
+    coding = _checked_coding(encoding, errors)
+    if errors not in _SLOW or len(value) <= _PIECE:
+        return bounded(value.decode(*coding))  # type: ignore[no-any-return]
+    decoder = getincrementaldecoder(encoding)(errors)
+    made = _in_pieces(value, decoder.decode)
+    return bounded(made + decoder.decode(b"", True))  # type: ignore[no-any-return]
+
+
+def _in_pieces(value: Any, function: Callable[[Any], Any]) -> Any:
+    """What a function makes of each piece: between them the budget's ticks are heard."""
+    pieces = []
+    size = 0
+    for start in range(0, len(value), _PIECE):
+        piece = function(value[start : start + _PIECE])
+        pieces.append(piece)
+        size += len(piece)
+        if size > MAX_TEXT:
+            break
+    return bounded(pieces[0][:0].join(pieces))
 
 
 def _join(value: Any, items: Any) -> Any:
@@ -156,7 +193,9 @@ def _translate(value: str, table: Any) -> str:
     longest = max((len(one) for one in table.values() if type(one) is str), default=1)
     if len(value) * longest > MAX_TEXT:
         raise ValueError(f"expected a text of at most {MAX_TEXT} characters")
-    return bounded(value.translate(table))  # type: ignore[no-any-return]
+    if len(value) <= _PIECE:
+        return bounded(value.translate(table))  # type: ignore[no-any-return]
+    return _in_pieces(value, lambda piece: piece.translate(table))  # type: ignore[no-any-return]
 
 
 # Lists.
@@ -165,11 +204,13 @@ def _translate(value: str, table: Any) -> str:
 def _append(value: list[Any], one: Any) -> None:
     if len(value) >= MAX_ITEMS:
         check_size(len(value) + 1)
+    charge(KEPT_ITEM)
     value.append(one)
 
 
 def _insert(value: list[Any], place: int, one: Any) -> None:
     check_size(len(value) + 1)
+    charge(KEPT_ITEM)
     value.insert(place, one)
 
 
@@ -179,7 +220,7 @@ def _extend(value: list[Any], items: Any) -> None:
 
 def _copy(value: Any) -> Any:
     check_size(len(value))
-    return bounded(value.copy())
+    return bounded(copied(value) if type(value) is dict else value.copy())
 
 
 def _index(value: Any, one: Any, *bounds: Any) -> int:
@@ -190,6 +231,17 @@ def _index(value: Any, one: Any, *bounds: Any) -> int:
 def _count(value: Any, one: Any) -> int:
     within(one, value)
     return value.count(one)  # type: ignore[no-any-return]
+
+
+def _index_in_range(value: range, one: Any) -> int:
+    step = as_step(one)
+    if step is None:
+        raise ValueError(f"expected one of the range's numbers, got {name_of(one)}")
+    return value.index(step)
+
+
+def _count_in_range(value: range, one: Any) -> int:
+    return int(within(one, value))
 
 
 def _remove(value: list[Any], one: Any) -> None:
@@ -236,6 +288,7 @@ def _get(value: dict[Any, Any], key: Any, default: Any = None) -> Any:
 
 def _setdefault(value: dict[Any, Any], key: Any, default: Any = None) -> Any:
     check_size(len(value) + 1)
+    charge(KEPT)
     return value.setdefault(check_key(key), default)
 
 
@@ -274,6 +327,7 @@ def add_all(value: set[Any], items: Any) -> set[Any]:
 
 def _add(value: set[Any], one: Any) -> None:
     check_size(len(value) + 1)
+    charge(KEPT)
     value.add(check_key(one))
 
 
@@ -297,10 +351,26 @@ def _with_set(name: str) -> Callable[..., Any]:
         made = [other if type(other) in (set, frozenset) else add_all(set(), other)
                 for other in others]  # fmt: skip
         check_size(len(value) + sum(map(len, made)))
-        result = getattr(value, name)(*made)
-        return result if type(result) is bool else bounded(result)
+        if not (len(made) == 1 or (made and name in _OF_SEVERAL)):
+            # None at all, or as many as it does not take: Python knows what to say.
+            return getattr(value, name)(*made)
+        if name in CHANGES:
+            for other in made:
+                change_set(name, value, other)
+            return None
+        if name in TESTS:
+            return TESTS[name](value, made[0])
+        for other in made:
+            value = of_sets(name, value, other)
+        return value
 
     return apply
+
+
+#: Methods of sets that take any number of others.
+_OF_SEVERAL: Final = frozenset(
+    ("difference", "difference_update", "intersection", "intersection_update", "union")
+)
 
 
 def _same(*names: str) -> dict[str, Callable[..., Any] | None]:
@@ -374,7 +444,7 @@ METHODS: Final[dict[type, dict[str, Callable[..., Any] | None]]] = {
         **_same("clear", "pop"),
     },
     frozenset: _OF_SETS,
-    range: {"count": None, "index": None},
+    range: {"count": _count_in_range, "index": _index_in_range},
 }
 
 #: Methods of texts and of bytes that keep to their size.

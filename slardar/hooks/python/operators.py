@@ -16,20 +16,36 @@ from slardar.hooks.budget import charge
 from slardar.hooks.python.limits import (
     ATOMS,
     CONTAINERS,
+    ITEMS,
     ITERABLE,
+    KEPT_ITEM,
+    KEYS,
     MAX_BITS,
     MAX_ITEMS,
     MAX_TEXT,
+    SMALL,
+    VIEWS,
     bounded,
     check_key,
     check_size,
+    colliding,
     listed,
     name_of,
     text_of,
     weigh,
 )
+from slardar.hooks.python.sets import CHANGES, OPERATIONS, copied, is_small, joined
 
-__all__ = ["OPERATORS", "extended", "formatted", "integer", "percent"]
+__all__ = [
+    "OPERATORS",
+    "as_step",
+    "change_set",
+    "extended",
+    "formatted",
+    "integer",
+    "of_sets",
+    "percent",
+]
 
 _NUMBERS: Final = frozenset((int, float, bool))
 _SETS: Final = frozenset((set, frozenset))
@@ -39,8 +55,10 @@ _MAX_SEARCH: Final = 1 << 24
 
 def integer(value: Any) -> Any:
     """An integer, or a float, that is not too large."""
-    if type(value) is int and value.bit_length() > MAX_BITS:
-        raise ValueError(f"expected an integer of at most {MAX_BITS} bits")
+    if type(value) is int and value.bit_length() > SMALL:
+        if value.bit_length() > MAX_BITS:
+            raise ValueError(f"expected an integer of at most {MAX_BITS} bits")
+        charge(value.bit_length() >> 3)
     if type(value) is complex:
         raise ValueError("expected no root of a negative number")
     return value
@@ -70,8 +88,28 @@ def subtract(left: Any, right: Any) -> Any:
     if type(left) in _NUMBERS and type(right) in _NUMBERS:
         return integer(left - right)
     if type(left) in _SETS and type(right) in _SETS:
-        return bounded(left - right)
+        return of_sets("difference", left, right)
     raise _wrong("-", left, right)
+
+
+def of_sets(name: str, left: Any, right: Any) -> Any:
+    """A new set, of the type of the left one, by the name of a set's method."""
+    if is_small(left, right):
+        return getattr(left, name)(right)
+    if name != "difference":
+        check_size(len(left) + len(right))
+    made = OPERATIONS[name](left, right)
+    return bounded(made if type(left) is set else frozenset(made))
+
+
+def change_set(name: str, left: set[Any], right: Any) -> None:
+    """Change the left one in place, by the name of a set's method."""
+    if is_small(left, right):
+        getattr(left, name)(right)
+        return
+    check_size(len(left) + len(right))
+    charge(100 * len(right))
+    CHANGES[name](left, right)
 
 
 def multiply(left: Any, right: Any) -> Any:
@@ -180,7 +218,9 @@ def _plain(sign: str, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any
     return apply
 
 
-def _of_bits(sign: str, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _of_bits(
+    sign: str, function: Callable[[Any, Any], Any], name: str
+) -> Callable[[Any, Any], Any]:
     """``&``, ``|`` and ``^``, of integers, of sets and, ``|`` only, of dicts."""
 
     def apply(left: Any, right: Any) -> Any:
@@ -188,11 +228,10 @@ def _of_bits(sign: str, function: Callable[[Any, Any], Any]) -> Callable[[Any, A
         if kind in _NUMBERS and type(right) in _NUMBERS:
             return function(left, right)
         if kind in _SETS and type(right) in _SETS:
-            check_size(len(left) + len(right))
-            return bounded(function(left, right))
+            return of_sets(name, left, right)
         if sign == "|" and kind is dict and type(right) is dict:
             check_size(len(left) + len(right))
-            return bounded(left | right)
+            return bounded(joined(copied(left), right))
         raise _wrong(sign, left, right)
 
     return apply
@@ -202,6 +241,9 @@ def extended(left: list[Any], right: Any) -> list[Any]:
     """A list with more items at its end; the same list."""
     items = listed(right)
     check_size(len(left) + len(items))
+    if len(items) <= SMALL:
+        # More than that has been counted.
+        charge(KEPT_ITEM * len(items))
     left.extend(items)
     return left
 
@@ -215,9 +257,7 @@ def _changed(name: str, other: str) -> Callable[[Any, Any], Any]:
 
     def apply(left: Any, right: Any) -> Any:
         if type(left) is set and type(right) in _SETS:
-            check_size(len(left) + len(right))
-            charge(100 * len(right))
-            getattr(left, name)(right)
+            change_set(name, left, right)
             return left
         return OPERATORS[other](left, right)
 
@@ -229,12 +269,9 @@ def _join_to(left: Any, right: Any) -> Any:
     if type(left) is dict and type(right) is dict:
         check_size(len(left) + len(right))
         charge(100 * len(right))
-        left.update(right)
-        return left
+        return joined(left, right)
     if type(left) is set and type(right) in _SETS:
-        check_size(len(left) + len(right))
-        charge(100 * len(right))
-        left.update(right)
+        change_set("update", left, right)
         return left
     return OPERATORS["_or_"](left, right)
 
@@ -254,10 +291,17 @@ def compared(value: Any) -> Any:
     return value
 
 
+def compared_with(value: Any) -> Any:
+    """The other side: a view of a dict would hash what it holds, whatever the first is."""
+    if type(value) in VIEWS:
+        weigh(value)
+    return value
+
+
 def within(value: Any, container: Any) -> bool:
     """``value in container``."""
     kind = type(container)
-    if kind is dict or kind in _SETS:
+    if kind is dict or kind in _SETS or kind is KEYS:
         check_key(value)
     elif kind is list or kind is tuple:
         if type(value) in (str, bytes):
@@ -265,10 +309,31 @@ def within(value: Any, container: Any) -> bool:
                 raise ValueError("expected a shorter list, or a shorter text to look for")
         elif type(value) not in ATOMS and weigh(value) * len(container) > MAX_ITEMS:
             raise ValueError("expected a shorter list, or less to look for")
-    elif kind in ITERABLE and kind not in (str, bytes) and type(value) not in ATOMS:
-        weigh(value)
-        return value in listed(container)
+    elif kind is ITEMS:
+        if type(value) is not tuple or len(value) != 2:
+            return False
+        check_key(value[0])
+        weigh(value[1])
+    elif kind is range:
+        step = as_step(value)
+        return step is not None and step in container
+    elif kind in ITERABLE and not hasattr(kind, "__contains__"):
+        return _is_among(value, container)
     return value in container
+
+
+def _is_among(value: Any, items: Any) -> bool:
+    """Looked for one by one: nobody says how many items there are, or how long."""
+    if type(value) not in ATOMS:
+        weigh(value)
+    return any(one is value or one == value for one in items)
+
+
+def as_step(value: Any) -> int | None:
+    """The integer that a value equals: for others a range would be gone through."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    return int(value) if type(value) in (int, bool) else None
 
 
 _SPEC: Final = re.compile(
@@ -298,11 +363,22 @@ def _unpacked(items: Any) -> list[Any]:
     return listed(items)
 
 
+#: Keys that can be made to collide, in what stands behind a ``*`` or ``**`` of a display.
+_MAX_COLLIDING: Final = 256
+
+
 def _unpacked_keys(items: Any) -> list[Any]:
     made = listed(items)
     for one in made:
         check_key(one)
+    _check_colliding(made)
     return made
+
+
+def _check_colliding(keys: Any) -> None:
+    """Raises ValueError for too many of them: Python puts all of them in at once."""
+    if len(keys) > _MAX_COLLIDING and colliding(keys) > _MAX_COLLIDING:
+        raise ValueError(f"expected at most {_MAX_COLLIDING} keys that are tuples behind a star")
 
 
 def _unpacked_dict(items: Any) -> dict[Any, Any]:
@@ -310,6 +386,7 @@ def _unpacked_dict(items: Any) -> dict[Any, Any]:
     if type(items) is not dict:
         raise TypeError(f"expected a dict behind **, got {name_of(items)}")
     check_size(len(items))
+    _check_colliding(items)
     charge(100 * len(items))
     return items
 
@@ -332,9 +409,9 @@ OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     "_rshift_": _plain(">>", operator.rshift),
     "_div_": _plain("/", operator.truediv),
     "_floordiv_": _plain("//", operator.floordiv),
-    "_and_": _of_bits("&", operator.and_),
-    "_or_": _of_bits("|", operator.or_),
-    "_xor_": _of_bits("^", operator.xor),
+    "_and_": _of_bits("&", operator.and_, "intersection"),
+    "_or_": _of_bits("|", operator.or_, "union"),
+    "_xor_": _of_bits("^", operator.xor, "symmetric_difference"),
     "_iadd_": _add_to,
     "_ior_": _join_to,
     "_isub_": _changed("difference_update", "_sub_"),
@@ -342,6 +419,7 @@ OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     "_ixor_": _changed("symmetric_difference_update", "_xor_"),
     "_unary_": unary,
     "_compared_": compared,
+    "_comparedwith_": compared_with,
     "_in_": within,
     "_format_": formatted,
     "_text_": _bounded_text,

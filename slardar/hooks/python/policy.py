@@ -67,14 +67,16 @@ _INSTEAD: Final[dict[str, str]] = {
 class Policy(RestrictingNodeTransformer):
     """Takes the tree of one hook apart; ``scope`` has the names that it may use.
 
-    Afterwards ``problems`` holds lines and what is wrong there, and ``requires`` the
-    modules that it names, with lines.
+    Afterwards ``problems`` holds lines and what is wrong there, ``requires`` the modules
+    that it names, with lines, and ``reads_body`` whether it may read the body of a request:
+    there is no way to an attribute but by its name, written out.
     """
 
     def __init__(self, scope: frozenset[str], importable: dict[str, frozenset[str]]) -> None:
         super().__init__()
         self.problems: list[tuple[int, str]] = []
         self.requires: dict[str, int] = {}
+        self.reads_body = False
         self._scope = scope
         self._importable = importable
         #: Names that the code reads, with the first line, and those that it binds.
@@ -222,7 +224,7 @@ class Policy(RestrictingNodeTransformer):
         node = self._visited(node)
         sides = [node.left, *node.comparators]
         if len(node.ops) == 1 and isinstance(node.ops[0], ast.In | ast.NotIn):
-            if _is_short(node.left):
+            if _is_short(node.left, (str, bytes)):
                 return node
             found: ast.expr = self._call("_in_", sides, node)
             if isinstance(node.ops[0], ast.NotIn):
@@ -236,6 +238,8 @@ class Policy(RestrictingNodeTransformer):
                 _is_short(sides[index]) or _is_short(sides[index + 1])
             ):
                 sides[index] = self._call("_compared_", [sides[index]], sides[index])
+                if index == len(node.ops) - 1:
+                    sides[-1] = self._call("_comparedwith_", [sides[-1]], sides[-1])
         node.left, *node.comparators = sides
         return node
 
@@ -254,6 +258,8 @@ class Policy(RestrictingNodeTransformer):
 
     def _check_attribute(self, node: ast.Attribute) -> None:
         name = node.attr
+        if name in ("body", "body_too_large"):
+            self.reads_body = True
         if name.startswith("_"):
             self.error(node, f"expected an attribute that does not begin with _, got {name[:60]}")
         elif name in INSPECT_ATTRIBUTES:
@@ -603,9 +609,9 @@ def _pass_at(node: ast.stmt) -> ast.stmt:
     return made
 
 
-def _is_short(node: ast.expr) -> bool:
-    """A constant with which anything is compared in no time."""
-    if not isinstance(node, ast.Constant):
+def _is_short(node: ast.expr, kinds: tuple[type, ...] = (object,)) -> bool:
+    """A constant, of these types, with which anything is compared in no time."""
+    if not isinstance(node, ast.Constant) or not isinstance(node.value, kinds):
         return False
     value = node.value
     if isinstance(value, str | bytes):

@@ -7,13 +7,14 @@ call that nothing can stop.  RE2 has no look-around and no back references, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Final
 
 import re2  # type: ignore[import-untyped]
 
 from slardar.hooks.budget import charge
+from slardar.hooks.expressions import MAX_COMPILING, compiling_cost, matching_cost
 from slardar.hooks.python.attributes import register
 from slardar.hooks.python.limits import ITERABLE, MAX_ITEMS, MAX_TEXT, bounded, name_of
 
@@ -22,7 +23,7 @@ __all__ = ["RE"]
 #: Characters of a pattern, and of a text to be searched.
 MAX_PATTERN: Final = 1000
 MAX_SUBJECT: Final = 1 << 16
-#: Steps of a compiled pattern times characters of the text.
+#: What matching may cost: 5 ms.
 _MAX_WORK: Final = 1 << 20
 #: Bytes that RE2 may use for one pattern, and patterns that are kept.
 _MAX_MEMORY: Final = 1 << 18
@@ -42,6 +43,9 @@ def _compiled(pattern: str | bytes, flags: int) -> Any:
     options.log_errors = False
     prefix = "".join(letter for flag, letter in _FLAGS.items() if flags & flag)
     before = f"(?{prefix})" if prefix else ""
+    shown = pattern if isinstance(pattern, str) else pattern.decode("latin-1")
+    if compiling_cost(shown, bool(flags & 2), isinstance(pattern, bytes)) > MAX_COMPILING:
+        raise PatternError("expected a pattern of RE2's: pattern too large")
     whole = before + pattern if isinstance(pattern, str) else before.encode() + pattern
     if isinstance(pattern, bytes):
         options.encoding = re2.Options.Encoding.LATIN1
@@ -79,7 +83,7 @@ class Pattern:
             raise TypeError(f"expected {type(self.pattern).__name__}, got {name_of(text)}")
         if len(text) > MAX_SUBJECT:
             raise ValueError(f"expected a text of at most {MAX_SUBJECT} characters to search")
-        if len(text) * self._size > _MAX_WORK:
+        if matching_cost(self._size, self._regexp.groups, len(text)) > _MAX_WORK:
             raise ValueError("expected a shorter text, or a simpler pattern")
         return text
 
@@ -236,9 +240,26 @@ def _escape(text: Any) -> Any:
 
 
 register(Pattern, "findall finditer flags fullmatch match pattern search split sub subn", text=True)
+
+
+def _of_group(name: str) -> Callable[..., Any]:
+    """A method of a match that takes groups, by their numbers or names."""
+
+    def call(match: Any, *groups: Any) -> Any:
+        if len(groups) > 100:
+            raise ValueError("expected at most 100 groups")
+        for one in groups:
+            if type(one) not in (int, str):
+                raise TypeError(f"expected the number of a group, or its name, got {name_of(one)}")
+        return getattr(match, name)(*groups)
+
+    return call
+
+
 register(
     type(re2.compile("").match("")),
-    "end endpos group groupdict groups lastgroup lastindex pos span start string",
+    "endpos groupdict groups lastgroup lastindex pos string",
+    {name: _of_group(name) for name in ("end", "group", "span", "start")},
     items=True,
 )
 ITERABLE.add(type(re2.compile("").finditer("")))

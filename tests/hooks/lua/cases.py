@@ -118,6 +118,75 @@ EXPRESSIONS = (
     "type(coroutine.wrap(function() coroutine.yield(1) end)())",
     "xpcall(function() error('a', 0) end, function(e) return e .. 'b' end)",
     "next({}) == nil, rawequal('a', 'a'), rawget({5}, 1), type(_G), _VERSION",
+    "type(ffi)",
+    "select('#', ngx.re.find('hello', 'x')), select('#', ngx.re.match('hello', 'x'))",
+    "select('#', ngx.re.find('a', '(')), select('#', ngx.re.match('a', '('))",
+    "tostring(ngx.var[1]), tostring(ngx.var[0])",
+    'ngx.encode_args({a = "!\'()*-._~+ "}), ngx.escape_uri("!\'()*-._~+ ")',
+    "ngx.say(), ngx.print(), tostring(ngx.flush()), tostring(ngx.flush(true))",
+    "ngx.status, (ngx.say('a')), ngx.status",
+    "ngx.worker.count and 'x', tostring(ngx.req.get_headers().none)",
+)
+
+#: Replacements, good ones and bad ones, for an expression that matches and one that does not.
+_TEMPLATES = (
+    "$", "$$", "$1", "$2", "$9", "$10", "${1}", "${1", "${x}", "$x", "$&", "a$", "$-", "${}",
+    "$01", "$123456789", "${1}x", "$$1", "$0", "${0}", "${ 1}", "$ 1", "a$$$1", "${10}", "$1a",
+    "$1$", "", "$_", "${1}${", "\\1",
+)  # fmt: skip
+
+_SHOW = (
+    "local function show(...) for i = 1, select('#', ...) do"
+    " ngx.print(tostring((select(i, ...))), '|') end ngx.print('\\n') end "
+)
+
+#: What is read of any request, one after the other.
+_READ = "".join(
+    f"show(ngx.var.{name}) "
+    for name in (
+        "args",
+        "arg_x",
+        "arg_X",
+        "arg_none",
+        "content_length",
+        "content_type",
+        "cookie_a",
+        "document_uri",
+        "host",
+        "http_accept",
+        "http_connection",
+        "http_content_length",
+        "http_cookie",
+        "http_expect",
+        "http_host",
+        "http_keep_alive",
+        "http_none",
+        "http_te",
+        "http_upgrade",
+        "http_x_in",
+        "https",
+        "is_args",
+        "query_string",
+        "request",
+        "request_method",
+        "request_uri",
+        "scheme",
+        "sent_http_x",
+        "server_protocol",
+        "status",
+        "uri",
+    )
+)
+_HEADERS = (
+    "local names = {} for k, v in pairs(ngx.req.get_headers()) do names[#names + 1] = k .. '='"
+    " .. (type(v) == 'table' and table.concat(v, '+') or v) end table.sort(names)"
+    " show(unpack(names)) "
+)
+_RAW = "show(ngx.req.raw_header()) show(ngx.req.raw_header(true)) show(ngx.req.raw_header('x')) "
+_REWRITE = (
+    "ngx.req.set_uri('/new') ngx.req.set_uri_args('z=1') ngx.req.set_method(ngx.HTTP_PUT)"
+    " ngx.req.set_header('X-In', 'two') ngx.req.set_header('Host', 'b.example')"
+    " ngx.req.clear_header('User-Agent') "
 )
 
 #: Whole scripts.
@@ -270,6 +339,161 @@ SCRIPTS: tuple[Case, ...] = (
         "local t = {} for k in pairs(ngx.req.get_uri_args()) do t[#t + 1] = k end table.sort(t)"
         " ngx.say(table.concat(t, ','))",
         _get("/?c=1&a=2&b=3"),
+    ),
+    *(
+        (
+            f"template {template}",
+            f"{_SHOW} show(ngx.re.sub('xay', '(a)', [==[{template}]==]))"
+            f" show(ngx.re.gsub('xaya', '(q)', [==[{template}]==]))",
+            GET,
+        )
+        for template in _TEMPLATES
+    ),
+    *(
+        (f"sent {target} {headers}", _SHOW + _READ + _HEADERS + _RAW, _get(target, *headers))
+        for target, *headers in (
+            ("/a",),
+            ("/a?",),
+            ("/a?x",),
+            ("/a?x=&X=2",),
+            ("/a/../b/%2e%2e/c%20d//e?x=%20",),
+            ("/", "Content-Length: 0"),
+            ("/", "Content-Length: 00"),
+            ("/", "Accept:", "Cookie: a=1"),
+            ("/", "TE: trailers", "Keep-Alive: timeout=5"),
+            ("/", "Upgrade: h2c", "Proxy-Connection: a", "Proxy: b", "Proxy-Authorization: c"),
+        )
+    ),
+    *(
+        (f"rewritten {target}", _SHOW + _REWRITE + _READ + _RAW, _get(target))
+        for target in ("/a%20b?x=1", "/", "/a?x=y%00")
+    ),
+    ("rewritten and sent on", _REWRITE, _get("/a%20b?x=1")),
+    ("whole_url", _SHOW + _READ + _RAW, ("GET http://www.example.com/p?x=1 HTTP/1.1", *GET[1:])),
+    ("header_emptied", "ngx.req.set_header('X-In', '') ngx.req.set_header('X-A', '')", GET),
+    ("header_of_nothing", "ngx.req.set_header('X-In', {}) ngx.req.set_header('X-A', {})", GET),
+    (
+        "header_odd",
+        "for _, v in ipairs{5, true, false, 1.5, 1e100} do"
+        " ngx.req.set_header('X-A' .. tostring(v), v) end",
+        GET,
+    ),
+    ("header_of_list", "ngx.req.set_header('X-A', {1, true, 'x'})", GET),
+    (
+        "header_odd_name",
+        "ngx.req.set_header(5, 6) ngx.req.set_header('a b', 'c')"
+        " ngx.req.set_header('X\\r\\nY: z', 'v') ngx.req.set_header('\\xe4(', 'v')",
+        GET,
+    ),
+    (
+        "header_controls",
+        "for i = 0, 31 do ngx.req.set_header('X-' .. i, 'a' .. string.char(i) .. 'b')"
+        " end ngx.req.set_header('X-127', 'a\\127b')",
+        GET,
+    ),
+    (
+        "clear_odd",
+        "ngx.req.clear_header(nil) ngx.req.clear_header('') ngx.req.clear_header('a b')"
+        " ngx.req.clear_header(5) ngx.req.clear_header({})",
+        GET,
+    ),
+    ("reply_emptied", "ngx.header['X-Out'] = 'a' ngx.header['X-Out'] = '' ngx.say('b')", GET),
+    ("reply_of_empty", "ngx.header['X-Out'] = {'1', ''} ngx.say('b')", GET),
+    (
+        "reply_of_empties",
+        "ngx.header['X-Out'] = {'', ''} ngx.say(tostring(ngx.header['X-Out']))",
+        GET,
+    ),
+    ("reply_emptied_on_reply", "ngx.header['X-Out'] = 'a' ngx.header['X-Out'] = ''", GET),
+    ("reply_controls", "ngx.header['X-Out'] = 'a\\r\\nX-Evil: b' ngx.say('b')", GET),
+    ("status_999", "ngx.status = 999 ngx.say('a')", GET),
+    ("status_600", "ngx.status = 600.5 ngx.say(ngx.status)", GET),
+    ("status_0", "ngx.status = 0 ngx.say('a')", GET),
+    ("status_text", "ngx.status = '404' ngx.say('a')", GET),
+    ("exit_999", "ngx.exit(999)", GET),
+    ("exit_text", "ngx.exit('403')", GET),
+    ("exit_nil", "ngx.exit(nil)", GET),
+    ("redirect_empty", "ngx.redirect('')", GET),
+    ("redirect_nil", "ngx.redirect(nil)", GET),
+    ("redirect_status_nil", "ngx.redirect('/x', nil)", GET),
+    ("redirect_status_text", "ngx.redirect('/x', '301')", GET),
+    ("redirect_long", "ngx.redirect(('/x'):rep(10000))", GET),
+    ("redirect_line_end", "ngx.redirect('/a\\r\\nX-Evil: b')", GET),
+    ("args_controls", "ngx.req.set_uri_args('a\\r\\nb\\0')", GET),
+    ("args_removed", "ngx.var.args = nil ngx.req.set_header('X-Q', tostring(ngx.var.args))", GET),
+    ("args_emptied", "ngx.req.set_uri_args({}) ngx.req.set_header('X-Q', ngx.var.args)", GET),
+    (
+        "args_all",
+        "local a, e = ngx.req.get_uri_args(0) local n = 0 for _ in pairs(a) do n = n + 1 end"
+        " ngx.say(n, e)",
+        _get("/?" + "&".join(f"k{n}=1" for n in range(150))),
+    ),
+    (
+        "args_first",
+        "local a, e = ngx.req.get_uri_args() local n = 0 for _ in pairs(a) do n = n + 1 end"
+        " ngx.say(n, e)",
+        _get("/?" + "&".join(f"k{n}=1" for n in range(150))),
+    ),
+    (
+        "args_into",
+        "local t = {old = 1} local a, e = ngx.req.get_uri_args(1, t)"
+        " ngx.say(a == t, t.old, t.x, t.y, e)",
+        GET,
+    ),
+    (
+        "escape_kinds",
+        "for kind = 0, 6 do local kept = {} for i = 0, 255 do local c = string.char(i)"
+        " if ngx.escape_uri(c, kind) == c then kept[#kept + 1] = i end end"
+        " ngx.say(kind, ' ', table.concat(kept, ' ')) end",
+        GET,
+    ),
+    *(
+        (f"say {what}", f"ngx.say({what})", GET)
+        for what in (
+            "",
+            "nil",
+            "nil, nil",
+            "true",
+            "{}",
+            "{'a', {'b', 1, true, nil}}",
+            "{{}, {}}",
+            "{a = 1}",
+            "{1, nil, 3}",
+            "{1, a = 2}",
+            "{[2] = 'b'}",
+            "{[1.5] = 'a'}",
+            "{[0] = 'a'}",
+            "{print}",
+            "print",
+            "ngx.null",
+            "{ngx.null, 'x'}",
+            "coroutine.create(function() end)",
+            "setmetatable({'q'}, {__tostring = function() return 'T' end})",
+        )
+    ),
+    *(
+        (f"log {what}", f"ngx.log(ngx.ERR, {what}) ngx.say('logged')", GET)
+        for what in (
+            "nil",
+            "true",
+            "1.5",
+            "ngx.null",
+            "{}",
+            "print",
+            "{print}",
+            "setmetatable({}, {__tostring = function() return 'T' end})",
+        )
+    ),
+    (
+        "split",
+        "local function str_split(s, sep) local t = {}"
+        " for one in s:gmatch('([^' .. (sep or '%s') .. ']+)') do t[#t + 1] = one end return t end"
+        " local split = utils and utils.str_split or str_split"
+        " for _, c in ipairs{{' a  b\\tc\\n'}, {'a,b;;c', ',;'}, {'a.-b', '.-'}, {'', ','},"
+        " {'a-z', 'a-c'},"
+        " {',,', ','}, {'a]b', ']'}, {'a^b', '^'}, {'x%y', '%%'}, {5.5, '.'}} do"
+        " ngx.say(table.concat(split(tostring(c[1]), c[2]), '|')) end",
+        GET,
     ),
     ("error_500", "error('boom')", GET),
     ("nil_call", "nothing()", GET),

@@ -336,7 +336,7 @@ class TestIsolation:
     @pytest.mark.parametrize(
         "place",
         ["string", "table", "math", "os", "ngx", "ngx.req", "ngx.re", "utils", "errno", "cjson",
-         "coroutine", "bit", "ngx.var", "ngx.header", "slardar", "io", "ngx.shared", "debug"],
+         "coroutine", "bit", "ngx.var", "ngx.header", "slardar", "ngx.shared", "debug"],
     )  # fmt: skip
     def test_libraries(self, engine: Any, place: str) -> None:
         """What a script writes into a library, another script does not see."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from slardar.hooks.engine import ScriptError
+from slardar.hooks.lua.codec import FUNCTIONS
 from slardar.hooks.lua.runtime import ROOM
 from slardar.hooks.script import HookFailure
 from tests.hooks.lua.helpers import make_engine, make_request
@@ -156,3 +157,27 @@ def test_what_another_has_made_is_as_slow(kib: int) -> None:
             script.on_request(make_request())
         assert failure.value.kind == "budget"
         assert time.thread_time() - began < 2 * BUDGET
+
+
+def test_call_that_returns_too_late_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes long at the very end has no look of Lua's behind it."""
+
+    def slow(text: str) -> str:
+        end = time.thread_time() + 1.2 * BUDGET
+        while time.thread_time() < end:
+            pass
+        return text
+
+    monkeypatch.setitem(FUNCTIONS, "md5", slow)
+    engine = make_engine(BUDGET)
+    quick = engine.load("script.y", "ngx.req.set_header('X-A', 'b')", {})
+    late = engine.load("script.x", "ngx.req.set_header('X-B', 'b') ngx.say(ngx.md5('a'))", {})
+    for _ in range(3):
+        request = make_request()
+        with pytest.raises(HookFailure) as failure:
+            late.on_request(request)
+        assert failure.value.kind == "budget"
+        assert request.answer is None
+        # The time before a call is not its own.
+        quick.on_request(request)
+        assert request.headers.get("x-a") == "b"

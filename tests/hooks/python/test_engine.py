@@ -310,6 +310,22 @@ def test_errno_has_names_and_makes_others(hooks: Hooks) -> None:
     assert hooks.value("errno.make(40301001, 'no').httpcode") == 403
     with pytest.raises(HookFailure, match="expected an error code"):
         hooks.value("errno.make(99, 'no')")
+    assert hooks.value("errno.from_code(404) == errno.HTTP_NOT_FOUND")
+    assert not hooks.lines
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [("errno.NOPE", "NOPE"), ("errno.from_code(7)", "7"), ("errno.from_code('x\\ny')", "x\\ny"),
+     ("errno.from_code(None)", "None"), ("errno.from_code([1])", "a list"),
+     ("errno.from_code(1 << 1000)", "int"), ("errno.from_code('x' * 5000)", "x" * 60)],
+)  # fmt: skip
+def test_unknown_errno(hooks: Hooks, code: str, shown: str) -> None:
+    """A name or a code that is none is UNKNOWN_ERR, and a line in the log."""
+    assert hooks.value(f"{code} == errno.UNKNOWN_ERR")
+    [(level, line)] = hooks.lines
+    assert level == "error"
+    assert line.startswith("unknown error: ")
 
 
 def test_timer_runs_while_a_script_is_loaded(hooks: Hooks) -> None:

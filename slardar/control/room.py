@@ -1,0 +1,121 @@
+"""Room for callers of the control channel: who has to go when there is no more.
+
+Connections, bodies and replies that nobody reads yet are bounded over all connections
+together.  At a limit nobody new is turned away for the sake of somebody who does
+nothing: whoever is missed least goes, in the order of :class:`Standing`, the one that
+has been so for longest first.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Protocol
+
+__all__ = ["MAX_BODIES", "MAX_CONNECTIONS", "MAX_REPLIES", "Guest", "Room", "Standing"]
+
+#: Connections at one time.
+MAX_CONNECTIONS = 256
+#: Bytes of bodies at one time, those of calls under way included: eight of the longest.
+MAX_BODIES = 32 * 1024 * 1024
+#: Bytes of replies that their callers have not read yet.  A reply alone may be longer.
+MAX_REPLIES = 64 * 1024 * 1024
+
+
+class Standing(enum.IntEnum):
+    """What a connection is busy with; the lower, the less it is missed."""
+
+    #: Nobody who may call has called, or the connection is about to be closed.
+    STRANGER = 0
+    #: Between two calls.
+    IDLE = 1
+    #: The body of a call is not complete.
+    SENDING = 2
+    #: The reply is there and is not read.
+    READING = 3
+    #: A call is under way; the connection stays.
+    BUSY = 4
+
+
+class Guest(Protocol):
+    """A connection, as far as the room cares."""
+
+    #: What it is busy with, and since when (the reactor's seconds).
+    standing: Standing
+    since: float
+
+    def give_way(self) -> None:
+        """Close at once: somebody else needs the place."""
+
+    def give_up_body(self) -> None:
+        """Refuse the body that is still being sent, and let go of what has come of it."""
+
+    def finish(self) -> None:
+        """Close when the call under way is answered, now if there is none."""
+
+
+class Room:
+    """Counts connections and bytes of one control channel.  Nothing here blocks."""
+
+    def __init__(self) -> None:
+        self._guests: set[Guest] = set()
+        #: Bytes that each one's body and unread reply hold.
+        self._bodies: dict[Guest, int] = {}
+        self._replies: dict[Guest, int] = {}
+        self._body_bytes = 0
+        self._reply_bytes = 0
+
+    @property
+    def guests(self) -> frozenset[Guest]:
+        """The connections of now."""
+        return frozenset(self._guests)
+
+    def make_room(self) -> bool:
+        """Whether one more connection has a place; one that is missed least may go for it."""
+        if len(self._guests) < MAX_CONNECTIONS:
+            return True
+        least = min(self._guests, key=lambda guest: (guest.standing, guest.since))
+        if least.standing is Standing.BUSY:
+            return False
+        self.leave(least)
+        least.give_way()
+        return True
+
+    def enter(self, guest: Guest) -> None:
+        """A connection is open."""
+        self._guests.add(guest)
+
+    def leave(self, guest: Guest) -> None:
+        """A connection is closed, or as good as closed."""
+        self._guests.discard(guest)
+        self.reply_read(guest)
+
+    def hold_body(self, guest: Guest, length: int) -> None:
+        """So many more bytes of a body have come.
+
+        Somebody's body may be given up for them, that of ``guest`` itself included.
+        """
+        self._bodies[guest] = self._bodies.get(guest, 0) + length
+        self._body_bytes += length
+        while self._body_bytes > MAX_BODIES:
+            sending = [one for one in self._bodies if one.standing is Standing.SENDING]
+            oldest = min(sending, key=lambda one: one.since, default=guest)
+            self.release_body(oldest)
+            oldest.give_up_body()
+
+    def release_body(self, guest: Guest) -> None:
+        """Nobody needs the body of a connection any more."""
+        self._body_bytes -= self._bodies.pop(guest, 0)
+
+    def hold_reply(self, guest: Guest, length: int) -> None:
+        """A reply of so many bytes waits for its caller to read."""
+        self.reply_read(guest)
+        self._replies[guest] = length
+        self._reply_bytes += length
+        while self._reply_bytes > MAX_REPLIES and len(self._replies) > 1:
+            oldest = next(iter(self._replies))
+            self.leave(oldest)
+            oldest.give_way()
+
+    def reply_read(self, guest: Guest) -> None:
+        """It has been read, or nobody will."""
+        self._reply_bytes -= self._replies.pop(guest, 0)

@@ -1,0 +1,71 @@
+"""An upstream as answers show it: as it was written, made fit for others to read.
+
+Tools of upyun/slardar read the servers at ``cluster[0].servers``, so an upstream that was
+written with ``servers`` shows them there as well.  A password is not shown.  What is
+shown can be sent back as it is, or edited in one of the two places: it means the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from slardar.errors import ConfigError
+from slardar.model.server import Upstream
+
+__all__ = ["HIDDEN", "unshown", "with_cluster", "without_password"]
+
+#: What stands for a password.
+HIDDEN = "********"
+
+
+def without_password(upstream: Upstream) -> Mapping[str, Any]:
+    """An upstream as it was written, but for its password."""
+    source = upstream.source
+    return source if source.get("pass") is None else {**source, "pass": HIDDEN}
+
+
+def with_cluster(written: Mapping[str, Any]) -> dict[str, Any]:
+    """An upstream with its servers in both places."""
+    shown: dict[str, Any] = {}
+    for key, value in written.items():
+        shown[key] = value
+        if key == "servers":
+            shown["cluster"] = _cluster(value)
+    return shown
+
+
+def _cluster(servers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A flat list as levels: the backups come second."""
+    first = [server for server in servers if not server.get("backup")]
+    backups = [server for server in servers if server.get("backup")]
+    return [{"servers": level} for level in (first, backups) if level]
+
+
+def unshown(current: Upstream | None, body: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A body that may be an answer sent back, as a person would have written it.
+
+    Of ``servers`` and ``cluster`` the one that was edited stays, or ``servers`` if
+    neither was.  Raises ConfigError if both were, and for a password that is not known.
+    """
+    body = dict(body)
+    if "servers" in body and "cluster" in body:
+        # Written apart from each other, the two could say different things.
+        known = {} if current is None else with_cluster(current.source)
+        same = _is_list(body["servers"]) and body["cluster"] == _cluster(body["servers"])
+        if same or ("cluster" in known and body["cluster"] == known["cluster"]):
+            del body["cluster"]
+        elif "servers" in known and body["servers"] == known["servers"]:
+            del body["servers"]
+    if body.get("pass") == HIDDEN:
+        source = {} if current is None else current.source
+        if source.get("pass") is None:
+            raise ConfigError(
+                f"{where}.pass: expected the password, got what stands for one in answers"
+            )
+        body["pass"] = source["pass"]
+    return body
+
+
+def _is_list(servers: object) -> bool:
+    return isinstance(servers, list) and all(isinstance(server, dict) for server in servers)

@@ -1,0 +1,336 @@
+"""Failures: what the log says of them, what the client is told, and what hooks see."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.task import Clock
+from twisted.logger import formatEvent
+
+from slardar.config import Limits, Timeouts
+from slardar.dataplane.failurelog import HealthLog, RefusalLog
+from slardar.model.parse import parse_routes
+from tests.dataplane.kit import logged
+from tests.hooks.kit import hook, hooks
+from tests.integration.sockets import Connection, Origin, Served, in_thread, reply, wait_for
+
+
+@pytest_twisted.async_yield_fixture
+async def served() -> AsyncIterator[Served]:
+    """A data plane that serves."""
+    from twisted.internet import reactor  # noqa: TID251 - the one that pytest-twisted runs
+
+    served = Served(reactor, Limits(), Timeouts())
+    await served.begin("tcp:0:interface=127.0.0.1")
+    yield served
+    await served.end()
+
+
+@pytest.fixture
+def origin() -> Iterator[Origin]:
+    """A server that answers."""
+    made = Origin()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def silent() -> Iterator[Origin]:
+    """A server that takes requests and says nothing."""
+    made = Origin(lambda connection: connection.sock.recv(1 << 20) and connection.rest() and None)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def closed() -> Iterator[int]:
+    """A port that nobody listens on."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
+
+def lines_of(events: list[dict[str, Any]]) -> list[str]:
+    """What was logged of the data plane."""
+    return [formatEvent(one) for one in events if one.get("log_namespace") == "slardar.dataplane"]
+
+
+def servers(*ports: int, **more: Any) -> list[dict[str, Any]]:
+    """Servers on this machine."""
+    return [{"host": "127.0.0.1", "port": port, **more} for port in ports]
+
+
+# What is said of a refusal.
+
+
+@in_thread
+def test_502_names_upstream_server_and_reason(served: Served, closed: int) -> None:
+    """In the log once, with a count of the others, and in the body."""
+    served.put("up", servers=servers(closed))
+    with logged() as events, served.client() as client:
+        for _ in range(5):
+            got = client.get("/")
+            assert got.status == 502
+            assert json.loads(got.body) == {
+                "status": 502,
+                "msg": "Connection refused",
+                "upstream": "up",
+                "server": f"127.0.0.1:{closed}",
+            }
+        page = client.get("/", "up", "Accept: text/html").body.decode()
+        assert f"<p>Connection refused, upstream up, server 127.0.0.1:{closed}</p>" in page
+        where = f"upstream up, server 127.0.0.1:{closed}: Connection refused"
+        assert lines_of(events) == [f"502 for a request: {where}"]
+        served.run(served.plane._refusals.flush)
+        assert lines_of(events)[1:] == [f"502 for 5 more requests within 10 s: {where}"]
+
+
+@in_thread
+def test_504_and_503(served: Served, silent: Origin) -> None:
+    """The server that was silent; and the upstream alone where none was picked."""
+    served.put("up", servers=servers(silent.port, max_conns=1), read_timeout=0.3)
+    with logged() as events, served.client() as client, served.client() as other:
+        client.ask("/")
+        wait_for(lambda: silent.connections)
+        got = other.get("/")
+        assert got.status == 503
+        assert json.loads(got.body)["upstream"] == "up"
+        assert "server" not in json.loads(got.body)
+        got = client.reply()
+        assert (got.status, json.loads(got.body)["server"]) == (504, f"127.0.0.1:{silent.port}")
+        assert lines_of(events) == [
+            "503 for a request: upstream up: every server of upstream up has its limit of"
+            " connections",
+            f"504 for a request: upstream up, server 127.0.0.1:{silent.port}:"
+            " the server did not reply in time",
+        ]
+
+
+@in_thread
+def test_last_server_is_named_where_several_failed(served: Served, closed: int) -> None:
+    """With its own reason."""
+    odd = Origin(lambda connection: connection.request() and connection.send(b"nonsense\r\n\r\n"))
+    levels = [{"servers": servers(closed)}, {"servers": [odd.server]}]
+    served.put("up", cluster=levels)
+    with logged(), served.client() as client:
+        found = json.loads(client.get("/").body)
+    odd.stop()
+    assert found["server"] == f"127.0.0.1:{odd.port}"
+    assert found["msg"] != "Connection refused"
+
+
+@in_thread
+def test_no_upstream_is_one_kind(served: Served) -> None:
+    """However many hosts a client asks for: they cannot drown the others."""
+    with logged() as events, served.client() as client:
+        for number in range(300):
+            assert client.get("/", f"host{number}.test").status == 502
+        assert lines_of(events) == ["502 for a request: no upstream for host 'host0.test'"]
+        served.run(served.plane._refusals.flush)
+        assert lines_of(events)[1:] == ["502 for 299 more requests within 10 s: no upstream"]
+
+
+@pytest.mark.parametrize(
+    "header", ["X-Forwarded-For: 203.0.113.7", "Forwarded: for=203.0.113.7", ""]
+)
+@in_thread
+def test_others_are_told_no_names(served: Served, closed: int, header: str) -> None:
+    """Who comes through another proxy on this machine, or from another one."""
+    served.put("up", servers=servers(closed))
+    if not header:
+        # A client of another machine, as far as the data plane can see.
+        accepted = served.plane._accepted
+        for listener in served.plane._listeners:
+            listener._accepted = lambda sock, _: accepted(sock, b"203.0.113.7")
+    with logged() as events, served.client() as client:
+        got = client.get("/", "up", *([header] if header else []))
+        assert json.loads(got.body) == {
+            "status": 502,
+            "msg": "the request could not be passed on",
+        }
+        # And the log says it all the same.
+        assert "Connection refused" in lines_of(events)[0]
+        # What is wrong with the request is for its client to know.
+        client.send(
+            b"POST / HTTP/1.1\r\nHost: up\r\nTransfer-Encoding: chunked\r\n%b\r\nzz\r\n"
+            % (header.encode() + b"\r\n" if header else b"")
+        )
+        assert b"chunk" in client.reply().body
+
+
+# Bounds.
+
+
+def test_a_kind_is_one_line_in_ten_seconds() -> None:
+    """And a line with the number of the others; then it begins anew."""
+    clock = Clock()
+    log = RefusalLog(clock.callLater)
+    with logged() as events:
+        for _ in range(1000):
+            log.note(502, "refused", "a", "s:1")
+        log.note(504, "late", "a", "s:1")
+        assert len(lines_of(events)) == 2
+        clock.advance(10)
+        assert lines_of(events)[2:] == [
+            "502 for 999 more requests within 10 s: upstream a, server s:1: refused"
+        ]
+        clock.advance(100)
+        log.note(502, "refused", "a", "s:1")
+        assert len(lines_of(events)) == 4
+        log.flush()
+        assert len(lines_of(events)) == 4
+    assert clock.getDelayedCalls() == []
+
+
+def test_kinds_are_bounded() -> None:
+    """A thousand servers at once are a hundred lines and one."""
+    clock = Clock()
+    log = RefusalLog(clock.callLater)
+    with logged() as events:
+        for _ in range(3):
+            for number in range(1000):
+                log.note(502, "refused", "a", f"s:{number}")
+        assert len(log._more) == 100
+        clock.advance(10)
+    lines = lines_of(events)
+    assert len(lines) == 201
+    assert lines[-1] == (
+        "2700 more requests were answered with 502, 503 or 504 within 10 s, for other reasons"
+    )
+
+
+def test_lines_about_servers_are_bounded() -> None:
+    """Twenty a second; what is left out is counted with the next one."""
+    now = [0.0]
+    log = HealthLog(lambda: now[0])
+    with logged() as events:
+        for number in range(1000):
+            log.took("a", "::1", number, 1.0, "refused")
+        now[0] = 1.0
+        log.took("a", "::1", 5, 0.0, "")
+    lines = lines_of(events)
+    assert len(lines) == 22
+    assert lines[0] == "upstream a: server [::1]:0 is out of service: refused"
+    assert lines[-2:] == [
+        "980 more servers went out of service or came back",
+        "upstream a: server [::1]:5 is back in service",
+    ]
+
+
+# Servers.
+
+
+@in_thread
+def test_server_that_goes_out_and_comes_back_is_logged(served: Served, origin: Origin) -> None:
+    """Once each, however often it is tried in between."""
+    works = [False]
+
+    def script(connection: Connection) -> None:
+        while works[0] and connection.request() is not None:
+            connection.send(reply(b"works"))
+
+    weak = Origin(script)
+    rules = {"max_fails": 1, "fail_timeout": 0.02}
+    served.put("up", servers=[{**weak.server, **rules}, origin.server])
+    live = served.live_of(weak)
+    with logged() as events, served.client() as client:
+
+        def failed_often() -> bool:
+            assert client.get("/").body == b"origin"
+            return live.failures >= 3
+
+        wait_for(failed_often)
+        works[0] = True
+        wait_for(lambda: client.get("/").body == b"works")
+    weak.stop()
+    where = f"upstream up: server 127.0.0.1:{weak.port}"
+    out, *back = lines_of(events)
+    assert out.startswith(f"{where} is out of service: ")
+    assert back == [f"{where} is back in service"]
+
+
+# Hooks.
+
+RESPONSE = """
+def on_response(request, response):
+    response.headers["X-Seen"] = f"{response.status} {request.upstream} {response.error}"
+    if response.error is not None:
+        response.status = 599
+"""
+
+
+@in_thread
+def test_hooks_see_replies_of_ours(served: Served, origin: Origin, closed: int) -> None:
+    """Real ones, in both languages, beside those of servers."""
+    served.put("up", origin)
+    served.put("broken", servers=servers(closed))
+    lua = 'ngx.header["X-Lua"] = ngx.var.upstream or "none"'
+    served.snapshot = served.snapshot.with_hooks(
+        hooks(hook("script.*", RESPONSE), hook("lua/script.*", lua))
+    )
+    served.run(served.plane.apply, served.snapshot, [])
+    with logged(), served.client() as client:
+        for host, status, seen, upstream in (
+            ("up", 200, "200 up None", "up"),
+            ("broken", 599, "502 broken Connection refused", "broken"),
+            ("none", 599, "502 None no upstream for host 'none'", "none"),
+        ):
+            got = client.get("/", host)
+            assert got.status == status
+            assert got.headers["x-seen"] == seen
+            assert got.headers["x-lua"] == upstream
+
+
+# Where it goes.
+
+WHERE = """
+def on_request(request):
+    before = request.upstream
+    if "host" in request.query:
+        request.host = request.query.get("host")
+    if "path" in request.query:
+        request.path = request.query.get("path")
+    if "to" in request.query:
+        request.upstream = request.query.get("to") or None
+    request.headers["X-Where"] = f"{before} {request.upstream}"
+
+def on_response(request, response):
+    response.headers["X-Went"] = str(request.upstream)
+"""
+
+
+def show(connection: Connection) -> None:
+    """Answer with what the hook has found."""
+    while (asked := connection.request()) is not None:
+        connection.send(reply(asked[1].get("x-where", "").encode()))
+
+
+@in_thread
+def test_hook_reads_where_a_request_goes(served: Served) -> None:
+    """By routes and Host, and what it makes of that itself."""
+    origin = Origin(show)
+    for name in ("up", "other", "*.wild.test"):
+        served.put(name, origin)
+    routes = parse_routes([{"host": "up", "path": "/r/", "upstream": "other"}], "routes")
+    served.snapshot = served.snapshot.with_routes(routes).with_hooks(hooks(hook("script.*", WHERE)))
+    served.run(served.plane.apply, served.snapshot, [])
+    cases = (
+        ("up", "/", "up up", "up"), ("up", "/r/x", "other other", "other"),
+        ("a.wild.test", "/", "*.wild.test *.wild.test", "*.wild.test"),
+        ("up", "/?host=other", "up other", "other"), ("up", "/?path=/r/y", "up other", "other"),
+        ("up", "/?to=other", "up other", "other"), ("other", "/?to=", "other other", "other"),
+        ("none", "/?to=up", "None up", "up"),
+    )  # fmt: skip
+    with served.client() as client:
+        for host, path, where, went in cases:
+            got = client.get(path, host)
+            assert (got.body.decode(), got.headers["x-went"]) == (where, went), (host, path)
+        with logged():
+            got = client.get("/", "none")
+        assert (got.status, got.headers["x-went"]) == (502, "None")
+    origin.stop()

@@ -1,0 +1,218 @@
+"""Code is looked at by a process that serves nobody, within limits: a real one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import defer
+from twisted.internet.task import Clock
+
+from slardar.config import Hooks
+from slardar.hooks.checker import CPU, Item, Result, frame, frames
+from slardar.hooks.checking import Checker, NoCheckError
+from slardar.hooks.engine import ScriptError
+from slardar.hooks.loaded import mark_of
+from tests.dataplane.kit import logged
+from tests.hooks.kit import code, hook, hooks
+
+HEAD = "def on_request(request):\n"
+GOOD = HEAD + "    pass\n"
+#: What the quick look for large f-strings takes for a text that begins in the line before.
+HIDDEN = HEAD + "    x = 'f\"'\n    y = f\"" + "{1}" * 80_000 + '"\n'
+#: Each of these is refused, and in the end so are all others after it that are wrong.
+BOMBS = [
+    ("python", HEAD + "    x = f'" + "{1}" * 80_000 + "'\n", "at most 1000 fields"),
+    ("python", HEAD + "    x = " + "-" * 200_000 + "1\n", "less deeply nested"),
+    ("python", HEAD + "    x = " + "(" * 100_000 + "\n", "too many nested parentheses"),
+    ("python", HEAD + "    x = " + "lambda:" * 30_000 + "1\n", "less deeply nested"),
+    ("python", HEAD + "    x = " + "a" + ".b" * 100_000 + "\n", "less deeply nested"),
+    ("python", HEAD + "    x = (" + "1," * 120_000 + ")\n", "too many parts"),
+    ("python", HEAD + "    x = 0x" + "f" * 250_000 + "\n", "4096 bits"),
+    ("python", HEAD + "    x = " + "9" * 250_000 + "\n", "4300 digits"),
+    ("lua", "local t = " + "{" * 120_000 + "\n", "too many syntax levels"),
+    ("lua", "local t = " + "(" * 120_000 + "\n", "too many syntax levels"),
+    ("lua", "return " + "not " * 60_000 + "1\n", "too many syntax levels"),
+    ("lua", "".join(f"local a{n} = {n}\n" for n in range(300)), "more than 200 local variables"),
+    ("lua", "local t = {" + ",".join(f"{n}.5" for n in range(30_000)) + "}\n", ""),
+    ("python", HEAD + "    x = 9 ** 9 ** 9\n", ""),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def checker() -> Iterator[Checker]:
+    """One for all of them, which must live through them."""
+    from twisted.internet import reactor  # noqa: TID251
+
+    found = Checker(reactor, Hooks())
+    yield found
+    found.stop()
+
+
+def pid_of(checker: Checker) -> int:
+    """The process's."""
+    process: Any = checker._process
+    return int(process.transport.pid)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has made."""
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+@pytest.mark.parametrize(("language", "text", "says"), BOMBS)
+@pytest.mark.parametrize("modules", [None, {}])
+@pytest_twisted.ensureDeferred
+async def test_bomb(
+    checker: Checker, language: str, text: str, says: str, modules: dict[str, str] | None
+) -> None:
+    """Refused in a line, or fit, and soon; the process lives, and the next code is fit."""
+    await checker.check_one(Item("python", "script.a", GOOD))
+    pid = pid_of(checker)
+    began = time.monotonic()
+    try:
+        await checker.check_one(Item(language, "script.a", text, modules))
+        said = ""
+    except ScriptError as error:
+        said = str(error)
+        assert said.startswith("script.a: ")
+        assert "\n" not in said
+    assert says in said, said
+    assert bool(says) == bool(said), said
+    assert time.monotonic() - began < 10
+    await checker.check_one(Item("python", "script.a", GOOD))
+    assert pid_of(checker) == pid
+    assert children(pid) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_loaded_for_a_check_is_limited(checker: Checker) -> None:
+    """A module's body may fill what there is, and is a failure then; Lua's too."""
+    fills = "K = []\nfor i in range(60):\n    K.append('x' * 1000000)\n" + GOOD
+    with pytest.raises(ScriptError, match="memory"):
+        await checker.check_one(Item("python", "script.a", fills, {}))
+    endless = "while True:\n    pass\n" + GOOD
+    with pytest.raises(ScriptError, match="CPU time"):
+        await checker.check_one(Item("python", "script.a", endless, {}))
+
+
+@pytest_twisted.ensureDeferred
+async def test_check_waits_for_no_other(checker: Checker) -> None:
+    """While one takes its two seconds, another is answered; and both are in the end."""
+    slow = defer.ensureDeferred(checker.check_one(Item("python", "script.a", HIDDEN)))
+    slow.addErrback(lambda failure: failure.value)
+    began = time.monotonic()
+    for _ in range(5):
+        assert await checker.check_one(Item("python", "script.b", GOOD)) == ()
+    assert not slow.called
+    assert time.monotonic() - began < 1.5
+    assert str(await slow) == (f"script.a: expected code that is loaded within {CPU} s of CPU time")
+
+
+@pytest_twisted.ensureDeferred
+async def test_dangerous_ones_of_the_store_are_found(checker: Checker) -> None:
+    """Among others before and after them; one that is only wrong is left to the workers,
+    and so is one that no text can be."""
+    bad, odd = code(HIDDEN), code("x y")
+    some = hooks(
+        hook("script.a", GOOD),
+        hook("script.b", GOOD, staged=bad),
+        hook("script.c", odd),
+        hook("script.d", code(GOOD)),
+    )
+    assert await checker.find_dangerous(some) == {
+        mark_of("python/script.b", bad): f"script.b: expected code that is loaded within {CPU} s"
+        " of CPU time"
+    }
+    assert await checker.find_dangerous({}) == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_crash_is_the_codes_fault(checker: Checker) -> None:
+    """What looked at it ended by a signal; the process itself goes on."""
+    await checker.check_one(Item("python", "script.a", GOOD))
+    slow = defer.ensureDeferred(checker.check_one(Item("python", "script.a", HIDDEN)))
+    slow.addErrback(lambda failure: failure.value)
+    pid = pid_of(checker)
+
+    async def crash() -> None:
+        while not children(pid):
+            await _turn()
+        os.kill(children(pid)[0], signal.SIGSEGV)
+
+    await crash()
+    assert "ended by signal 11" in str(await slow)
+    assert pid_of(checker) == pid
+
+
+@pytest_twisted.ensureDeferred
+async def test_process_that_was_killed_is_started_again(checker: Checker) -> None:
+    """And asked once more."""
+    await checker.check_one(Item("python", "script.a", GOOD))
+    pid = pid_of(checker)
+    with logged():
+        os.kill(pid, signal.SIGKILL)
+        assert await checker.check_one(Item("python", "script.a", GOOD)) == ()
+    assert pid_of(checker) != pid
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_text(checker: Checker) -> None:
+    """What has no UTF-8 is nothing for a process to look at."""
+    with pytest.raises(ScriptError, match="expected text in UTF-8"):
+        await checker.check_one(Item("python", "script.a", "\ud800"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_can_look() -> None:
+    """A reactor that starts no processes says so at once."""
+    with pytest.raises(NoCheckError):
+        await Checker(Clock(), Hooks()).check_one(Item("python", "script.a", GOOD))
+
+
+@pytest_twisted.ensureDeferred
+async def test_stopped_one_leaves_nothing_behind() -> None:
+    """Neither a process nor a question, and starts none any more."""
+    from twisted.internet import reactor  # noqa: TID251
+
+    checker = Checker(reactor, Hooks())
+    asked = defer.ensureDeferred(checker.check_one(Item("python", "script.a", HIDDEN)))
+    asked.addErrback(lambda failure: failure.value)
+    pid = pid_of(checker)
+    checker.stop()
+    assert isinstance(await asked, NoCheckError)
+    with pytest.raises(NoCheckError):
+        await checker.check_one(Item("python", "script.a", GOOD))
+
+    async def gone() -> None:
+        while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_text():
+            await _turn()
+
+    await gone()
+
+
+def test_frames() -> None:
+    """Whatever the pieces that they come in."""
+    sent = [Result(("modules.x",)), Result((), "é" * 1000, True)]
+    data = b"".join(map(frame, sent))
+    buffer, found = bytearray(), []
+    for place in range(len(data)):
+        buffer += data[place : place + 1]
+        found += list(frames(buffer))
+    assert found == [frame(one)[4:] for one in sent]
+    assert buffer == b""
+
+
+async def _turn() -> None:
+    from twisted.internet import reactor  # noqa: TID251
+
+    waiting: defer.Deferred[None] = defer.Deferred()
+    the_reactor: Any = reactor
+    the_reactor.callLater(0.01, waiting.callback, None)
+    await waiting

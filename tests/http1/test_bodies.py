@@ -1,0 +1,687 @@
+"""Bodies that wait for hooks: what is on the wire, and what is held meanwhile."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from slardar.config import Hooks
+from slardar.hooks.report import ShadowReport
+from slardar.hooks.runner import Runner
+from slardar.http1 import bodies
+from slardar.http1.bodies import BodyRoom, WaitingBody
+from slardar.testing.playbook import Playbook
+from tests.dataplane.kit import logged
+from tests.hooks.kit import hook, hooks
+from tests.http1.lines import (
+    CONTINUE,
+    GET,
+    OK,
+    body_of,
+    get,
+    paths,
+    post,
+    post_chunked,
+    statuses,
+)
+
+NewPlay = Callable[..., Playbook]
+
+#: Reject what has no token in its form; note what was seen.
+CHECK = """
+from urllib.parse import parse_qsl
+
+def on_request(request):
+    if dict(parse_qsl(request.body.decode("utf-8", "replace"))).get("token") != "yes":
+        return request.reject(403)
+    request.headers["X-Size"] = len(request.body)
+"""
+UPPER = """
+def on_request(request):
+    request.body = request.body.upper()
+"""
+LUA_UPPER = """
+ngx.req.read_body()
+ngx.req.set_body_data((ngx.req.get_body_data() or "none"):upper())
+"""
+#: Whether a body was there, was too large, or was not read at all.
+LUA_SHOW = """
+ngx.req.read_body()
+local data = ngx.req.get_body_data()
+ngx.req.set_header("X-Size", data and #data or "nil")
+"""
+ASKS = 'def on_request(request):\n    request.headers["X-Large"] = str(request.body_too_large)\n'
+BLIND = 'def on_request(request):\n    request.headers["X-Seen"] = "1"\n'
+
+
+@pytest.fixture
+def run(new_play: NewPlay) -> Iterator[Callable[..., Playbook]]:
+    """A play with real hooks: the code of ``script.*``, in Python unless it is Lua's."""
+    runners: list[Runner] = []
+
+    def make(code: str, servers: int = 1, modules: Any = None, **settings: Any) -> Playbook:
+        made = Runner(Hooks(), lambda: 0.0)
+        runners.append(made)
+        language = "python" if "def on_" in code else "lua"
+        used = {f"{language}/modules.{name}": text for name, text in (modules or {}).items()}
+        with logged() as lines:
+            named = hook(f"{language}/script.*", code)
+            made.load(hooks(named, *(hook(name, text) for name, text in used.items())))
+        assert not lines, lines
+        return new_play(servers, hooks=made, **settings)
+
+    yield make
+    for one in runners:
+        one.load({})
+
+
+def header(head: bytes, name: str) -> str | None:
+    """A header of a head."""
+    for line in head.split(b"\r\n\r\n")[0].decode().split("\r\n")[1:]:
+        key, _, value = line.partition(": ")
+        if key.lower() == name.lower():
+            return value
+    return None
+
+
+# The request waits.
+
+
+@pytest.mark.parametrize("bytewise", [False, True])
+@pytest.mark.parametrize(
+    ("request_of", "status"),
+    [
+        (post(b"token=yes"), 200), (post(b"token=no"), 403), (post(b""), 403),
+        (post_chunked() + b"5\r\ntoken\r\n4\r\n=yes\r\n0\r\n\r\n", 200),
+        (post_chunked() + b"9\r\ntoken=yes\r\n0\r\nX-T: 1\r\n\r\n", 200),
+        (post_chunked() + b"8\r\ntoken=no\r\n0\r\n\r\n", 403), (post_chunked() + b"0\r\n\r\n", 403),
+    ],
+)  # fmt: skip
+def test_hook_decides_by_the_body(
+    run: Callable[..., Playbook], request_of: bytes, status: int, bytewise: bool
+) -> None:
+    """It has all of it, however it comes; the server gets it once, and the connection goes on
+    whatever the answer is."""
+    play = run(CHECK)
+    for _ in range(3):
+        for _ in range(2):
+            (play.client_sends_bytewise if bytewise else play.client_sends)(request_of)
+            if status == 200:
+                got = play.origin_gets()
+                assert header(got, "x-size") == "9"
+                trailers = b"X-T" in request_of
+                whole = b"9\r\ntoken=yes\r\n0\r\nX-T: 1\r\n\r\n"
+                assert body_of(got) == (whole if trailers else b"token=yes")
+                assert header(got, "content-length") == (None if trailers else "9")
+                play.origin_sends(OK)
+            answer = play.client_gets()
+            assert statuses(answer) == [status]
+            assert b"Connection" not in answer
+    assert len(play.origins) <= 1
+    assert len(play.host.bodies) == 0
+    assert play.host.bodies.free == bodies.ROOM
+
+
+def test_pipelined_bodies_are_seen_in_order(run: Callable[..., Playbook]) -> None:
+    """Each is decided when it is its turn."""
+    play = run(CHECK)
+    yes, no = post(b"token=yes"), post_chunked() + b"8\r\ntoken=no\r\n0\r\n\r\n"
+    play.client_sends(no + yes + no + get("/") + yes)
+    assert statuses(play.client_gets()) == [403]
+    play.origin_sends(OK)
+    assert statuses(play.client_gets()) == [200, 403, 403]
+    play.origin_sends(OK)
+    assert statuses(play.client_gets()) == [200]
+    assert paths(play.origin_gets()) == [b"/in", b"/in"]
+
+
+def test_nothing_waits_without_a_hook_that_reads(run: Callable[..., Playbook]) -> None:
+    """The head goes to the server at once, and the body as it comes."""
+    play = run(BLIND)
+    play.client_sends(post(b"hello")[:-5])
+    assert header(play.origin_gets(), "x-seen") == "1"
+    play.client_sends(b"he")
+    assert play.origin_gets() == b"he"
+    assert len(play.host.bodies) == 0
+
+
+def test_only_the_host_with_such_a_hook_waits(new_play: NewPlay) -> None:
+    """Others' bodies go on as they come."""
+    made = Runner(Hooks(), lambda: 0.0)
+    made.load(hooks(hook("script.other.test", CHECK), hook("script.a.test", BLIND)))
+    play = new_play(hooks=made)
+    play.client_sends(post(b"hello")[:-5])
+    assert len(play.origins) == 1
+    other = new_play(hooks=made)
+    other.client_sends(post(b"hello")[:-5].replace(b"a.test", b"other.test"))
+    assert other.origins == []
+    made.load({})
+
+
+def test_module_that_reads_is_found(run: Callable[..., Playbook]) -> None:
+    """Also through another module, in both languages."""
+    code = 'm = require("modules.a")\n\ndef on_request(request):\n    m.look(request)\n'
+    inner = 'b = require("modules.b")\n\ndef look(request):\n    b.look(request)\n'
+    last = "def look(request):\n    request.headers['X-Size'] = len(request.body)\n"
+    play = run(code, modules={"a": inner, "b": last})
+    play.client_sends_bytewise(post(b"hello"))
+    assert header(play.origin_gets(), "x-size") == "5"
+    lua = run(
+        'require("modules.a").look()',
+        modules={
+            "a": 'return { look = function() return require("modules.b").look() end,'
+            ' b = require("modules.b") }',
+            "b": f"return {{ look = function() {LUA_SHOW} end }}",
+        },
+    )
+    lua.client_sends_bytewise(post(b"hello"))
+    assert header(lua.origin_gets(), "x-size") == "5"
+
+
+def test_name_that_is_put_together_is_told(run: Callable[..., Playbook]) -> None:
+    """Nobody has waited for that body, and the log says what to write."""
+    play = run('ngx.req["read" .. "_body"]()')
+    with logged() as lines:
+        play.client_sends(post(b"hello"))
+    assert statuses(play.client_gets()) == [500]
+    assert "write ngx.req.read_body" in str(lines)
+    # Where there is none, there is nothing to wait for.
+    play = run('ngx.req["read" .. "_body"]() ngx.say(tostring(ngx.req.get_body_data()))')
+    play.client_sends(GET)
+    assert body_of(play.client_gets()) == b"nil\n"
+
+
+@pytest.mark.parametrize("script", ["on_request", "on_response"])
+def test_reply_sees_the_body_too(run: Callable[..., Playbook], script: str) -> None:
+    """A hook of replies alone has what was waited for."""
+    more = "def on_request(request):\n    pass\n" if script == "on_request" else ""
+    play = run(
+        more + "def on_response(request, response):\n"
+        "    response.headers['X-Size'] = len(request.body)\n"
+    )
+    play.client_sends_bytewise(post(b"hello"))
+    play.origin_sends(OK)
+    assert header(play.client_gets(), "x-size") == "5"
+
+
+@pytest.mark.parametrize("how", ["canary", "shadow", "previous"])
+def test_any_version_may_read(new_play: NewPlay, how: str) -> None:
+    """One for some requests, one in the shadow and one that steps in have the body too."""
+    made = Runner(Hooks(), lambda: 0.0)
+    fails = "def on_request(request):\n    1 // 0\n"
+    if how == "canary":
+        made.load(hooks(hook("script.*", BLIND, staged=UPPER, canary=100)))
+    elif how == "shadow":
+        made.load(hooks(hook("script.*", BLIND, staged=UPPER, shadow=True)))
+    else:
+        made.load(hooks(hook("script.*", fails, previous=UPPER, on_error="previous")))
+    play = new_play(hooks=made)
+    with logged():
+        play.client_sends_bytewise(post(b"hello"))
+    assert body_of(play.origin_gets()) == (b"hello" if how == "shadow" else b"HELLO")
+    if how == "shadow":
+        (report,) = [one for one in made.reports() if isinstance(one, ShadowReport)]
+        (example,) = map(json.loads, report.examples)
+        assert example["staged"]["body"] == "HELLO"
+        assert example["active"]["body"] is None
+    made.load({})
+
+
+def test_hook_that_fails_leaves_the_body(run: Callable[..., Playbook]) -> None:
+    """Nothing of what it did is applied."""
+    made = Runner(Hooks(on_error="continue"), lambda: 0.0)
+    code = "def on_request(request):\n    request.body = b'new'\n    1 // 0\n"
+    made.load(hooks(hook("script.*", code)))
+    play = run(BLIND)
+    play.host.hooks = made
+    with logged():
+        play.client_sends(post(b"hello"))
+    assert body_of(play.origin_gets()) == b"hello"
+    made.load({})
+
+
+def test_scripts_see_the_body_of_those_before(new_play: NewPlay) -> None:
+    """In order: Lua's for every host first, then Python's, then the host's own."""
+    made = Runner(Hooks(), lambda: 0.0)
+    add = 'ngx.req.read_body() ngx.req.set_body_data((ngx.req.get_body_data() or "") .. "1")'
+    more = "def on_request(request):\n    request.body += b'2'\n"
+    last = "def on_request(request):\n    request.headers['X-Size'] = len(request.body)\n"
+    made.load(hooks(hook("lua/script.*", add), hook("script.*", more), hook("script.a.test", last)))
+    play = new_play(hooks=made)
+    play.client_sends(post(b"0"))
+    got = play.origin_gets()
+    assert (body_of(got), header(got, "x-size")) == (b"012", "3")
+    play.origin_sends(OK)
+    play.client_sends(GET)
+    assert body_of(play.origin_gets()) == b"12"
+    made.load({})
+
+
+# Bodies that are too large for hooks.
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_large_body_goes_on_as_it_comes(run: Callable[..., Playbook], chunked: bool) -> None:
+    """For Lua it is nil, as in nginx; for Python it says so; nothing of it is lost, and no
+    more than the limit is held."""
+    for code, name, value in ((LUA_SHOW, "x-size", "nil"), (ASKS, "x-large", "True")):
+        play = run(code, hook_body=1000)
+        body = bytes(range(256)) * 8
+        if chunked:
+            play.client_sends(post_chunked())
+            for start in range(0, 1000, 250):
+                play.client_sends(b"fa\r\n" + body[start : start + 250] + b"\r\n")
+            assert play.origins == []
+            assert play.host.bodies.free == bodies.ROOM - 1000
+            play.client_sends(b"418\r\n" + body[1000:] + b"\r\n")
+        else:
+            play.client_sends(post(body)[:-2000])
+        assert play.host.bodies.free == bodies.ROOM
+        got = play.origin_gets()
+        assert header(got, name) == value
+        play.client_sends(b"0\r\n\r\n" if chunked else body[-2000:])
+        got = body_of(got) + play.origin_gets()
+        assert got.endswith(body[-200:] + (b"\r\n0\r\n\r\n" if chunked else b""))
+        assert len(got) >= len(body)
+        play.origin_sends(OK)
+        answer = play.client_gets()
+        assert statuses(answer) == [200]
+        assert b"Connection" not in answer
+
+
+@pytest.mark.parametrize("size", [999, 1000, 1001])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_limit_is_exact(run: Callable[..., Playbook], size: int, chunked: bool) -> None:
+    """So many bytes are seen, and one more is too many."""
+    play = run(LUA_SHOW, hook_body=1000)
+    if chunked:
+        play.client_sends(post_chunked() + b"%x\r\n%b\r\n0\r\n\r\n" % (size, b"x" * size))
+    else:
+        play.client_sends(post(b"x" * size))
+    assert header(play.origin_gets(), "x-size") == (str(size) if size <= 1000 else "nil")
+
+
+def test_reading_a_large_one_in_python_is_a_413(run: Callable[..., Playbook]) -> None:
+    """The hook ends there, nothing catches that, and it has not failed."""
+    play = run(
+        "def on_request(request):\n"
+        "    try:\n"
+        "        len(request.body)\n"
+        "    except Exception:\n"
+        "        request.headers['X-Caught'] = '1'\n"
+        "    finally:\n"
+        "        request.headers['X-Finally'] = '1'\n",
+        hook_body=3,
+    )
+    for _ in range(7):
+        play.client_sends(post(b"body"))
+        answer = play.client_gets()
+        assert statuses(answer) == [413]
+        assert b"Connection" not in answer
+    assert play.origins == []
+    play.client_sends(post(b"abc"))
+    assert header(play.origin_gets(), "x-finally") == "1"
+
+
+def test_large_one_that_is_answered_takes_the_next_request(run: Callable[..., Playbook]) -> None:
+    """One in chunks that ends in the same read as the limit is passed in."""
+    play = run("ngx.req.read_body() if not ngx.req.get_body_data() then ngx.exit(403) end",
+               hook_body=3)  # fmt: skip
+    large = post_chunked() + b"4\r\nbody\r\n0\r\n\r\n"
+    play.client_sends(large + post(b"abc")[:-1])
+    play.client_sends(b"c" + large + GET)
+    assert statuses(play.client_gets()) == [403]
+    assert body_of(play.origin_gets()) == b"abc"
+    play.origin_sends(OK)
+    assert statuses(play.client_gets()) == [200, 403, 403]
+
+
+def test_answer_in_the_middle_of_a_read(run: Callable[..., Playbook]) -> None:
+    """The rest of the read is the next request's, whatever that is at when it ends."""
+    strict = "def on_request(request):\n    request.headers['X-Size'] = len(request.body)\n"
+    large = post_chunked() + b"2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n"
+    for after in (post(b"abc")[:-1], post(b"abc")[:-3], post_chunked() + b"2\r\nab\r\n1\r\n"):
+        play = run(strict, hook_body=3)
+        play.client_sends(large[:-14])
+        play.client_sends(large[-14:] + after)
+        assert statuses(play.client_gets()) == [413]
+        assert play.origins == []
+        play.client_sends(b"abc"[2 if b"ab" in after else 0 :])
+        if b"chunked" in after:
+            play.client_sends(b"\r\n0\r\n\r\n")
+        got = play.origin_gets()
+        assert header(got, "x-size") == "3"
+        assert len(body_of(got)) == 3
+        play.origin_sends(OK)
+        assert statuses(play.client_gets()) == [200]
+
+
+def test_answer_in_front_of_one_that_streams(run: Callable[..., Playbook]) -> None:
+    """Nothing of the body that was answered gets into the next one's."""
+    play = run("ngx.req.read_body() if ngx.var.http_transfer_encoding then ngx.exit(403) end",
+               hook_body=3)  # fmt: skip
+    play.client_sends(post_chunked() + b"2\r\nab\r\n")
+    play.client_sends(b"2\r\ncd\r\n0\r\n\r\n" + post(b"0123456789")[:-4])
+    assert statuses(play.client_gets()) == [403]
+    assert body_of(play.origin_gets()) == b"012345"
+    play.client_sends(b"6789")
+    assert play.origin_gets() == b"6789"
+
+
+def test_thousands_of_bodies_in_a_row(run: Callable[..., Playbook]) -> None:
+    """None of them is inside of another."""
+    play = run(CHECK)
+    play.client_sends((post(b"token=no") + post_chunked() + b"1\r\nx\r\n0\r\n\r\n") * 1500)
+    assert statuses(play.client_gets()) == [403] * 3000
+    assert play.conversation.is_idle
+
+
+# A body of the hook's own.
+
+
+@pytest.mark.parametrize("code", [UPPER, LUA_UPPER])
+@pytest.mark.parametrize(
+    "request_of", [post(b"hello"), post_chunked() + b"5\r\nhello\r\n0\r\nX-T: 1\r\n\r\n"]
+)
+def test_new_body_is_sent_with_its_length(
+    run: Callable[..., Playbook], code: str, request_of: bytes
+) -> None:
+    """And nothing of the client's."""
+    play = run(code)
+    play.client_sends(request_of + request_of)
+    for _ in range(2):
+        got = play.origin_gets()
+        assert body_of(got) == b"HELLO"
+        assert header(got, "content-length") == "5"
+        assert header(got, "transfer-encoding") is None
+        play.origin_sends(OK)
+    answer = play.client_gets()
+    assert statuses(answer) == [200, 200]
+    assert b"Connection" not in answer
+
+
+def test_new_body_is_sent_again(run: Callable[..., Playbook]) -> None:
+    """With each attempt, also where no body is kept for that."""
+    play = run(UPPER, servers=3, retry_buffer=0)
+    play.client_sends(post(b"hello" * 2000, method="PUT"))
+    for _ in range(2):
+        assert body_of(play.origin_gets()) == b"HELLO" * 2000
+        play.origin_breaks()
+    assert body_of(play.origin_gets()) == b"HELLO" * 2000
+    play.origin_sends(OK)
+    assert statuses(play.client_gets()) == [200]
+
+
+def test_body_that_was_seen_is_sent_again(run: Callable[..., Playbook]) -> None:
+    """The client's own too, framed as before."""
+    trailed = post_chunked(method="PUT") + b"5\r\nhello\r\n0\r\nX-T: 1\r\n\r\n"
+    for request_of in (post(b"hello", method="PUT"), trailed):
+        play = run(LUA_SHOW, servers=2, retry_buffer=0)
+        play.client_sends(request_of)
+        first = body_of(play.origin_gets())
+        play.origin_breaks()
+        assert body_of(play.origin_gets()) == first
+        play.origin_sends(OK)
+        assert statuses(play.client_gets()) == [200]
+
+
+def test_request_without_a_body_can_get_one(run: Callable[..., Playbook]) -> None:
+    """And one that had one can lose it."""
+    play = run('def on_request(request):\n    request.body = "neu: ä"\n')
+    play.client_sends(GET)
+    got = play.origin_gets()
+    assert (header(got, "content-length"), body_of(got)) == ("7", "neu: ä".encode())
+    play.origin_sends(OK)
+    play = run("def on_request(request):\n    request.body = b''\n")
+    for request_of in (post(b"hello"), post_chunked() + b"5\r\nhello\r\n0\r\n\r\n"):
+        play.client_sends(request_of)
+        got = play.origin_gets()
+        assert (header(got, "content-length"), body_of(got)) == ("0", b"")
+        play.origin_sends(OK)
+        assert statuses(play.client_gets()) == [200]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_new_body_for_one_that_is_still_coming(run: Callable[..., Playbook], chunked: bool) -> None:
+    """The rest of the client's is read over, and never taken for a request."""
+    play = run('ngx.req.read_body() ngx.req.set_body_data("new")', hook_body=10)
+    begin = post_chunked() + b"14\r\n" if chunked else post(b"x" * 20)[:-20]
+    play.client_sends(begin + b"x" * 15)
+    got = play.origin_gets()
+    assert (header(got, "content-length"), body_of(got)) == ("3", b"new")
+    play.client_sends(b"x" * 5 + (b"\r\n0\r\n\r\n" if chunked else b""))
+    assert play.origin_gets() == b""
+    play.client_sends(GET)
+    play.origin_sends(OK)
+    assert statuses(play.client_gets()) == [200]
+    assert body_of(play.origin_gets()) == b"new"
+    play.origin_sends(OK)
+    assert statuses(play.client_gets()) == [200]
+
+
+def test_reply_before_the_rest_of_such_a_body(run: Callable[..., Playbook]) -> None:
+    """It goes out at once, and the connection ends behind it, as ever."""
+    play = run("ngx.req.discard_body()")
+    play.client_sends(post(b"x" * 20)[:-5])
+    assert body_of(play.origin_gets()) == b""
+    play.origin_sends(OK)
+    answer = play.client_gets()
+    assert statuses(answer) == [200]
+    assert b"Connection: close" in answer
+
+
+@pytest.mark.parametrize("value", ["None", "1", "['a']", "'\\ud800'"])
+def test_what_is_no_body(run: Callable[..., Playbook], value: str) -> None:
+    """Is refused at once, in a way that the hook may catch."""
+    play = run(
+        "def on_request(request):\n"
+        "    try:\n"
+        f"        request.body = {value}\n"
+        "    except ValueError as error:\n"
+        "        request.respond(200, str(error))\n"
+    )
+    play.client_sends(post(b"hello"))
+    assert b"expected bytes or text of at most 1048576 bytes" in play.client_gets()
+
+
+# 100 Continue.
+
+
+def test_client_is_told_to_go_on(run: Callable[..., Playbook]) -> None:
+    """Once, by us; the server is not asked."""
+    play = run(CHECK)
+    request_of = post(b"token=yes", "Expect: 100-continue")
+    for _ in range(2):
+        play.client_sends(request_of[:-9])
+        assert play.client_gets() == CONTINUE
+        assert play.origins == [] or play.origin_gets() == b""
+        play.client_sends(b"token=yes")
+        assert header(play.origin_gets(), "expect") is None
+        play.origin_sends(OK)
+        assert statuses(play.client_gets()) == [200]
+
+
+def test_client_that_does_not_wait_is_not_told(run: Callable[..., Playbook]) -> None:
+    """Some of its body is here already (RFC 9110 10.1.1)."""
+    play = run(CHECK)
+    play.client_sends(post(b"token=no", "Expect: 100-continue")[:-1])
+    assert play.client_gets() == b""
+    play.client_sends(b"o")
+    assert statuses(play.client_gets()) == [403]
+
+
+def test_large_body_is_for_the_server_to_ask_for(run: Callable[..., Playbook]) -> None:
+    """No hook gets it, so that it is decided there."""
+    play = run(ASKS, hook_body=3)
+    play.client_sends(post(b"body", "Expect: 100-continue")[:-4])
+    assert play.client_gets() == b""
+    assert header(play.origin_gets(), "expect") == "100-continue"
+    play.origin_sends(CONTINUE)
+    assert play.client_gets() == CONTINUE
+    play.client_sends(b"body")
+    assert play.origin_gets() == b"body"
+    # One in chunks says only later how large it is.
+    play = run(ASKS, hook_body=3)
+    play.client_sends(post_chunked("Expect: 100-continue"))
+    assert play.client_gets() == CONTINUE
+    play.client_sends(b"4\r\nbody\r\n")
+    assert header(play.origin_gets(), "expect") is None
+
+
+# What can go wrong meanwhile.
+
+
+def test_body_that_does_not_come(run: Callable[..., Playbook]) -> None:
+    """408 after ``client_body``, and nothing is held."""
+    play = run(CHECK)
+    play.client_sends(post(b"token=yes")[:-1])
+    play.pass_time(59)
+    assert play.client_gets() == b""
+    play.pass_time(2)
+    assert statuses(play.client_gets()) == [408]
+    assert play.host.bodies.free == bodies.ROOM
+
+
+@pytest.mark.parametrize(("end", "status"), [("client_ends", 400), ("client_leaves", None)])
+def test_client_that_stops(run: Callable[..., Playbook], end: str, status: int | None) -> None:
+    """No hook sees half of a body, and nothing of it is held."""
+    for request_of in (post(b"token=yes")[:-1], post_chunked() + b"9\r\ntoken=yes\r\n"):
+        play = run(CHECK)
+        play.client_sends(request_of)
+        assert play.host.bodies.free < bodies.ROOM
+        getattr(play, end)()
+        assert statuses(play.client_gets()) == ([status] if status else [])
+        assert play.host.bodies.free == bodies.ROOM
+        assert play.host.requests == []
+
+
+def test_malformed_and_endless_bodies(run: Callable[..., Playbook]) -> None:
+    """As without hooks."""
+    for rest, status in ((b"zz\r\n", 400), (b"ffffff\r\n" + b"x" * 20, 413)):
+        play = run(CHECK, max_body=10)
+        play.client_sends(post_chunked() + rest)
+        assert statuses(play.client_gets()) == [status]
+        assert play.host.bodies.free == bodies.ROOM
+
+
+def test_hooks_that_go_while_a_body_comes(run: Callable[..., Playbook]) -> None:
+    """The request goes on without them, body and all."""
+    play = run(CHECK)
+    play.client_sends(post(b"token=no")[:-1])
+    play.host.hooks = None
+    play.client_sends(b"o")
+    assert body_of(play.origin_gets()) == b"token=no"
+    play.origin_sends(OK)
+    assert statuses(play.client_gets()) == [200]
+
+
+def test_no_upstream_for_a_body_that_is_here(run: Callable[..., Playbook]) -> None:
+    """502, and the connection goes on."""
+    play = run(LUA_SHOW, servers=0)
+    with logged():
+        play.client_sends(post(b"hello") + post(b"hello"))
+    answer = play.client_gets()
+    assert statuses(answer) == [502, 502]
+    assert b"Connection" not in answer
+
+
+# Room.
+
+
+def test_slowest_are_given_up(run: Callable[..., Playbook]) -> None:
+    """Where there is no room for all, those that began first lose it; those that send at
+    once never do."""
+    room = BodyRoom(10_000)
+    with ExitStack() as stack:
+        plays = []
+        for _ in range(20):
+            play = run(LUA_SHOW)
+            play.host.bodies = room
+            plays.append(play)
+            play.client_sends(post(b"x" * 1000)[:-1])
+            fast = run(LUA_SHOW)
+            fast.host.bodies = room
+            fast.client_sends(post(b"x" * 5000))
+            assert header(fast.origin_gets(), "x-size") == "5000"
+        assert room.free >= 0
+        given_up = [statuses(play.client_gets()) for play in plays]
+        kept = given_up.index([])
+        assert 0 < kept < 20
+        assert given_up == [[503]] * kept + [[]] * (20 - kept)
+        for play in plays[kept:]:
+            play.client_sends(b"x")
+            assert header(play.origin_gets(), "x-size") == "1000"
+        stack.close()
+    assert (room.free, len(room)) == (10_000, 0)
+
+
+def test_one_that_finds_no_room_at_all(run: Callable[..., Playbook]) -> None:
+    """Is given up itself."""
+    play = run(LUA_SHOW)
+    play.host.bodies = BodyRoom(100)
+    play.client_sends(post(b"x" * 1000))
+    assert statuses(play.client_gets()) == [503]
+    assert play.host.bodies.free == 100
+
+
+def test_room_is_counted_right() -> None:
+    """Whatever is added, ended, or given up, in any order."""
+
+    class Owner:
+        def __init__(self) -> None:
+            self.body: Any = None
+            self.given_up = False
+
+        def give_up_body(self) -> None:
+            self.given_up = True
+
+    room = BodyRoom(1000)
+    alive: list[Owner] = []
+    held: dict[int, int] = {}
+    sizes = itertools.cycle((1, 70, 300, 0, 450, 33))
+    for step in range(2000):
+        if step % 3 == 0:
+            owner = Owner()
+            owner.body = WaitingBody(room, owner, 400, -1)
+            alive.append(owner)
+            held[id(owner)] = 0
+        owner = alive[step * 7 % len(alive)]
+        size = next(sizes)
+        owner.body.add(b"x" * size)
+        if owner.body.is_large:
+            owner.given_up = True
+            owner.body.end()
+        else:
+            held[id(owner)] += size
+        if step % 5 == 0 and not owner.given_up:
+            assert len(owner.body.end()) == held[id(owner)]
+            owner.given_up = True
+        alive = [one for one in alive if not one.given_up]
+        assert room.free == 1000 - sum(held[id(one)] for one in alive)
+        assert room.free >= 0
+        if not alive:
+            alive.append(Owner())
+            alive[0].body = WaitingBody(room, alive[0], 400, -1)
+            held[id(alive[0])] = 0
+
+
+def test_pieces_of_a_byte_take_no_more_room(run: Callable[..., Playbook]) -> None:
+    """One object holds them."""
+
+    class Owner:
+        def give_up_body(self) -> None:
+            raise AssertionError
+
+    body = WaitingBody(BodyRoom(), Owner(), 65536, -1)
+    tracemalloc.start()
+    for _ in range(60_000):
+        body.add(b"x")
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < 100_000

@@ -1,0 +1,82 @@
+"""Keys of upstreams and calls for single servers, with real servers behind slardar."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Start
+from tests.integration.programs import FileServer, Nginx, Slardar, curl
+
+
+def server(program: FileServer | Nginx) -> dict[str, object]:
+    return {"host": "127.0.0.1", "port": program.port}
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_upstream_that_is_not_public(
+    tmp_path: Path, start: Start, files: FileServer, workers: str
+) -> None:
+    """Asked for by its name it is not there, whoever has used it before; a route and a hook
+    lead to it. Public again, it is a Host like others."""
+    slardar = start(Slardar(tmp_path, "--store", "memory:", "--workers", workers)).ready()
+    inner = {"servers": [server(files)], "public": False}
+    assert slardar.call("PUT", "/upstream/inner", inner)[0] == 200
+    assert slardar.get("inner", "/who")[0] == 502
+    routes = [{"host": "routed", "upstream": "inner"}]
+    assert slardar.call("PUT", "/routes", routes)[0] == 200
+    hook = 'def on_request(request):\n    request.upstream = "inner"\n'
+    for method, body in (("POST", hook), ("PUT", None)):
+        assert slardar.call(method, "/python/script.hooked", body)[0] == 200
+    for host in ("routed", "hooked"):
+        assert slardar.get(host, "/who") == (200, "http.server\n")
+    assert slardar.get("inner", "/who")[0] == 502
+    # Without routes a plain Host is looked up in another way.
+    assert slardar.call("PUT", "/routes", [])[0] == 200
+    assert slardar.get("hooked", "/who")[0] == 200
+    assert slardar.get("inner", "/who")[0] == 502
+    assert slardar.call("PUT", "/upstream/inner", {"public": True})[0] == 200
+    assert slardar.get("inner", "/who") == (200, "http.server\n")
+    assert slardar.call("PUT", "/upstream/inner", {"public": False})[0] == 200
+    assert slardar.get("inner", "/who")[0] == 502
+
+
+def test_502_is_tried_elsewhere(tmp_path: Path, start: Start) -> None:
+    """By default, as the original's nginx.conf does, and for idempotent requests only; with
+    no other server it is passed on as it came."""
+    text = 'default_type text/plain; location / {{ return {} "{}"; }}'
+    bad = start(Nginx(tmp_path / "bad", text.format(502, "bad")))
+    good = start(Nginx(tmp_path / "good", text.format(200, "good")))
+    slardar = start(Slardar(tmp_path / "slardar", "--store", "memory:")).ready()
+    slardar.call("PUT", "/upstream/a", {"servers": [server(bad), server(good)]})
+    slardar.call("PUT", "/upstream/b", {"servers": [server(bad)]})
+    slardar.call("PUT", "/upstream/c", {"servers": [server(bad), server(good)], "retry_on": []})
+    assert Counter(slardar.get("a") for _ in range(6)) == {(200, "good"): 6}
+    posts = Counter(curl(slardar.url(), "-H", "Host: a", "-d", "x")[0] for _ in range(6))
+    assert posts == {502: 3, 200: 3}
+    assert slardar.get("b") == (502, "bad")
+    assert Counter(slardar.get("c") for _ in range(6)) == {(200, "good"): 3, (502, "bad"): 3}
+
+
+def test_servers_come_and_go_under_requests(
+    tmp_path: Path, start: Start, files: FileServer, nginx: Nginx
+) -> None:
+    """Each call is in effect when it is answered."""
+    slardar = start(Slardar(tmp_path)).ready()
+    slardar.call("PUT", "/upstream/a", {"servers": [server(files)]})
+
+    def asked() -> Counter[str]:
+        return Counter(slardar.get("a", "/who")[1].strip() for _ in range(6))
+
+    assert asked() == {"http.server": 6}
+    for _ in range(2):
+        assert slardar.call("POST", f"/upstream/a/{nginx.address}", {"weight": 2})[0] == 200
+        assert asked() == {"http.server": 2, "nginx": 4}
+        assert slardar.call("DELETE", f"/upstream/a/{files.address}") == (200, {"status": 200})
+        assert asked() == {"nginx": 6}
+        assert slardar.call("DELETE", f"/upstream/a/{nginx.address}")[0] == 409
+        assert slardar.call("POST", f"/upstream/a/{files.address}")[0] == 200
+        assert slardar.call("DELETE", f"/upstream/a/{nginx.address}")[0] == 200
+        assert asked() == {"http.server": 6}
