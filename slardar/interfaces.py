@@ -127,7 +127,8 @@ class IPlane(Interface):
     def check_hook(
         language: str, name: str, code: str, modules: Mapping[str, str] | None
     ) -> Deferred[tuple[str, ...]]:
-        """Whether ``code`` is fit to be the hook ``name``; the modules that it names.
+        """Whether ``code`` is fit to be the hook ``name``; the modules that it names, best
+        as a :class:`slardar.hooks.notices.Checked`, which has the warnings about it.
 
         With ``modules``, the code of those in service by name, it is also loaded, and
         so its body is run; without, it is only read.  A process that serves nobody does

@@ -116,16 +116,19 @@ def push(
         if canary is not None:
             parameters["canary"] = str(canary)
     client.call("POST", (language, name), _read(file), parameters)
+    about = client.get(language, name)
+    posted = about if not stage and not shadow and canary is None else about["staged"]
+    for line in posted.get("warnings", ()):
+        click.echo(f"warning: {name}: {line}", err=True)
     if stage or shadow:
-        version = client.get(language, name)["staged"]["version"]
+        version = posted["version"]
         done = "runs in the shadow" if shadow else "is staged"
         click.echo(f"{name} ({language}) {version} {done}")
         if shadow:
             click.echo(f"what it does differently: slardar hooks --shadow {name}")
         return
-    about = client.get(language, name)
     if canary is not None:
-        version = about["staged"]["version"]
+        version = posted["version"]
         click.echo(f"{name} ({language}) {version} is in service for {canary} % of requests")
     else:
         click.echo(f"{name} ({language}) {about['version']} is in service")

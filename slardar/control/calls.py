@@ -67,6 +67,10 @@ class Answer(Struct, frozen=True):
     headers: Mapping[str, str]
 
 
+#: Characters of a header's value.
+_MAX_HEADER = 1000
+
+
 class Changed(Struct, frozen=True):
     """The answer to a change."""
 
@@ -74,6 +78,8 @@ class Changed(Struct, frozen=True):
     value: Any
     #: The version that the change has become.
     version: int
+    #: What goes with it.
+    headers: Mapping[str, str] = {}
 
 
 #: Answers a value for JSON, or one that is awaited: that of a change is a Changed.
@@ -268,7 +274,17 @@ async def _stage_hook(actions: Actions, call: Call) -> Any:
         canary=_share(call.parameters.get("canary", "0")),
         condition=call.condition,
     )
-    return await _ok(call, staged)
+    changed = await _ok(call, staged)
+    warnings = actions.hooks.warnings(language, name)
+    if not warnings:
+        return changed
+    return Changed(changed.value, changed.version, {"X-Slardar-Warning": _header(warnings)})
+
+
+def _header(lines: Sequence[str]) -> str:
+    """Lines as the value of a header: one line of ASCII, not too long for anybody."""
+    text = ascii("; ".join(lines))[1:-1]
+    return text if len(text) <= _MAX_HEADER else text[: _MAX_HEADER - 3] + "..."
 
 
 async def _activate_hook(actions: Actions, call: Call) -> Any:

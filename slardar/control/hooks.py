@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import msgspec
 from msgspec import structs
+from twisted.logger import Logger
 
 from slardar.control.changes import Next, NothingChanged, Prepare, Receipt, Value
 from slardar.control.conditions import Condition
@@ -21,6 +22,7 @@ from slardar.model.snapshot import Snapshot
 
 __all__ = ["HookActions"]
 
+_log = Logger("slardar.control")
 #: What stands in the place of a hook's name, as in upyun/slardar's stores.
 _COMMIT = "version"
 #: Characters of what operators call their code.
@@ -176,6 +178,12 @@ class HookActions:
             report.update(active_mean_us=stats.mean_us, active_p99_us=stats.p99_us)
         return report
 
+    def warnings(self, language: str, name: str) -> tuple[str, ...]:
+        """What was said of the code that was posted last."""
+        hook = self._snapshot().hooks.get((language, name))
+        code = None if hook is None else hook.staged or hook.active
+        return () if code is None else code.warnings
+
     def summary(self) -> list[dict[str, Any]]:
         """For ``/status``: each hook's version and state."""
         tally = self._plane.hook_tally()
@@ -202,8 +210,7 @@ class HookActions:
         assert code is not None
         about: dict[str, Any] = {
             "name": hook.name,
-            "version": code.version,
-            "time": _local(code.time),
+            **_version(code),
             "language": hook.language,
             "state": "staged",
         }
@@ -298,8 +305,9 @@ class HookActions:
             hook = known or Hook(language, name)  # type: ignore[arg-type]
             if shadow and not hook.is_script:
                 raise ConfigError(f"shadow: expected a script, {name} is a module")
+            warnings = tuple(getattr(requires, "warnings", ()))
             staged = Code.of(code, self._clock(), tuple(requires))
-            staged = structs.replace(staged, on_error=checked_on_error)
+            staged = structs.replace(staged, on_error=checked_on_error, warnings=warnings)
             hook = structs.replace(hook, staged=staged, canary=0, shadow=shadow)
             if shadow:
                 checks.requires(language, name, code, self._modules(language))
@@ -307,7 +315,10 @@ class HookActions:
                 hook = self._activated(hook, staged, canary, checks)
             return self._next(hook)
 
-        return await self._change_checked(prepare, who, wait, condition)
+        receipt = await self._change_checked(prepare, who, wait, condition)
+        for line in self.warnings(language, name):
+            _log.warn("{language}/{name}: {line}", language=language, name=name, line=line)
+        return receipt
 
     async def activate(
         self,
@@ -464,7 +475,7 @@ class HookActions:
                 question = error.question
             answer: tuple[str, ...] | ConfigError
             try:
-                answer = tuple(await self._plane.check_hook(*question))
+                answer = await self._plane.check_hook(*question)
             except ConfigError as error:
                 answer = error
             checks.note(question, answer)
@@ -589,7 +600,10 @@ def _counters(hook: Hook, code: Code, tally: HookTally) -> dict[str, Any]:
 
 
 def _version(code: Code) -> dict[str, Any]:
-    return {"version": code.version, "time": _local(code.time)}
+    about: dict[str, Any] = {"version": code.version, "time": _local(code.time)}
+    if code.warnings:
+        about["warnings"] = list(code.warnings)
+    return about
 
 
 def _text(body: bytes, name: str) -> str:

@@ -279,7 +279,7 @@ class ControlRequest(http.Request):
             answer = await answer
         headers = {}
         if isinstance(answer, Changed):
-            answer, version = answer.value, answer.version
+            answer, version, headers = answer.value, answer.version, answer.headers
         elif isinstance(answer, Answer):
             answer, headers = answer.value, answer.headers
         return Reply(200, _json(answer), {**headers, "ETag": etag(version)})

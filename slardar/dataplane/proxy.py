@@ -724,7 +724,7 @@ class DataPlane(Entry):
     def _check_here(
         self, language: str, name: str, code: str, modules: Mapping[str, str] | None
     ) -> tuple[str, ...]:
-        return tuple(sorted(self.runner().check(language, name, code, modules)))
+        return self.runner().check(language, name, code, modules)
 
     def check_stored(self, hooks: Mapping[HookKey, Hook]) -> defer.Deferred[None]:
         """Leave out those that cannot be loaded; see :class:`slardar.interfaces.IPlane`."""

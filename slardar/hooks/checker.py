@@ -72,6 +72,8 @@ class Result(Struct, array_like=True, frozen=True):
     error: Annotated[str, Meta(max_length=1000)] = ""
     #: It broke a limit, or its process: whoever loads it may do the same.
     is_dangerous: bool = False
+    #: What is to be said of it, a line each.
+    warnings: Annotated[tuple[Annotated[str, Meta(max_length=300)], ...], Meta(max_length=50)] = ()
 
 
 class Answer(Struct, array_like=True, frozen=True):
@@ -212,7 +214,7 @@ def _loader(settings: Hooks) -> Any:
 def _result(loader: Any, item: Item) -> Result:
     try:
         found = loader.check(item.language, item.name, item.code, item.modules)
-        return Result(tuple(sorted(found)))
+        return Result(tuple(found), warnings=found.warnings)
     except MemoryError:
         error = f"{item.name}: expected code that needs at most {MEMORY >> 20} MiB to be loaded"
         return Result((), error, True)

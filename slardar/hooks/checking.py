@@ -21,6 +21,7 @@ from slardar.errors import SlardarError
 from slardar.hooks.checker import Answer, Item, Question, Result, frame, frames
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.loaded import mark_of
+from slardar.hooks.notices import Checked
 from slardar.model.hook import Hook, HookKey
 
 __all__ = ["Checker", "NoCheckError", "stored_items"]
@@ -157,7 +158,7 @@ class Checker:
             raise ScriptError(f"{item.name}: expected text in UTF-8") from None
         if result.error:
             raise ScriptError(result.error)
-        return result.requires
+        return Checked.of(result.requires, result.warnings)
 
     async def find_dangerous(self, hooks: Mapping[HookKey, Hook]) -> dict[int, str]:
         """Of the versions that are going to be loaded, those that break a limit when they

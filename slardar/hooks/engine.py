@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from slardar.errors import ConfigError
+from slardar.hooks.notices import Notice
 from slardar.hooks.script import Script
 
 __all__ = ["MAX_CODE", "Engine", "Log", "ScriptError"]
@@ -47,6 +48,10 @@ class Engine:
         Answers the modules that it names in ``require``.  Raises ScriptError.
         """
         raise NotImplementedError
+
+    def notices(self, code: str) -> Sequence[Notice]:
+        """Uses of what hooks do not have, in code that :meth:`check` has taken."""
+        return ()
 
     def load(self, name: str, code: str, modules: Mapping[str, str]) -> Script:
         """Load a script or, to see whether that works, a module.

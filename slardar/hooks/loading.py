@@ -12,6 +12,7 @@ from slardar.hooks.engine import Engine, Log, ScriptError
 from slardar.hooks.engines import MakeEngine
 from slardar.hooks.loaded import Loaded, Stage, mark_of, module_versions, used_modules
 from slardar.hooks.memory import MemoryWatch
+from slardar.hooks.notices import Checked, refusals, warnings_of
 from slardar.hooks.script import Script
 from slardar.hooks.suspensions import Suspensions, modules_in_service
 from slardar.model.hook import Code, Hook, HookKey
@@ -194,10 +195,12 @@ class Loader:
 
     def check(
         self, language: str, name: str, code: str, modules: Mapping[str, str] | None
-    ) -> frozenset[str]:
-        """Whether code is fit to be a hook; answers the modules that it names.
+    ) -> Checked:
+        """Whether code is fit to be a hook; answers the modules that it names, with
+        warnings about what it uses and hooks do not have.
 
-        With ``modules`` it is also loaded, with these.  Raises ScriptError.
+        With ``modules`` it is also loaded, with these.  Raises ScriptError, also for code
+        that is sure to fail on what hooks do not have.
         """
         engine = self.engine(language)
         requires = engine.check(name, code)
@@ -206,9 +209,13 @@ class Loader:
                 f"{name}: expected at most {_MAX_REQUIRES} modules, with names of at most"
                 f" {_MAX_NAME} characters"
             )
+        notices = engine.notices(code)
+        certain = refusals(name, notices)
+        if certain:
+            raise ScriptError(certain)
         if modules is not None:
             engine.load(name, code, modules).close()
-        return requires
+        return Checked.of(sorted(requires), warnings_of(notices))
 
 
 def _has_other_modules(loaded: Loaded, modules: Mapping[str, Code]) -> bool:

@@ -33,6 +33,7 @@ from slardar.hooks.loaded import Loaded, Pressure, Stage
 from slardar.hooks.loading import Loader
 from slardar.hooks.logs import HookLog
 from slardar.hooks.memory import MemoryWatch
+from slardar.hooks.notices import Checked
 from slardar.hooks.objects import Answer, HookRequest, HookResponse
 from slardar.hooks.report import HookReport, ShadowReport, reports_of
 from slardar.hooks.script import HookFailure
@@ -135,7 +136,7 @@ class Runner(HooksBase):
 
     def check(
         self, language: str, name: str, code: str, modules: Mapping[str, str] | None
-    ) -> frozenset[str]:
+    ) -> Checked:
         """See :meth:`slardar.hooks.loading.Loader.check`."""
         return self._loader.check(language, name, code, modules)
 

@@ -59,6 +59,9 @@ class Code(Struct, frozen=True, forbid_unknown_fields=True):
     #: What the hook's ``on_error`` becomes with this version's activation; for one that
     #: was in service, what it was with it.
     on_error: OnError | None = None
+    #: What was said of the code when it was posted, a line each: what hooks do not have and
+    #: it may use.
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, code: str, time: float, requires: tuple[str, ...] = ()) -> Code:

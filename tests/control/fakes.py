@@ -17,6 +17,7 @@ from slardar.control.actions import Actions
 from slardar.control.http import make_site
 from slardar.errors import ConfigError, ConflictError
 from slardar.hooks.engine import ScriptError
+from slardar.hooks.notices import Checked
 from slardar.hooks.report import HookTally
 from slardar.interfaces import IPlane, IStore
 from slardar.model.change import Change, StoredState
@@ -160,7 +161,10 @@ class FakePlane:
                     return defer.fail(ScriptError(f"{name}: module {module} is not active"))
             if "fails" in code or any("fails" in modules[module] for module in requires):
                 return defer.fail(ScriptError(f"{name}: line 1: it fails"))
-        return defer.succeed(requires)
+        warnings = (
+            ("line 1: ngx.sleep is not available in hooks: \u00e9",) if "warns" in code else ()
+        )
+        return defer.succeed(Checked.of(requires, warnings))
 
     def check_stored(self, hooks: Mapping[Any, Any]) -> defer.Deferred[None]:
         self.stored = dict(hooks)

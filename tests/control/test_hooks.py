@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 import pytest
+from twisted.logger import capturedLogs, formatEvent
 
 from slardar.control.actions import Actions
 from slardar.errors import ConfigError, ConflictError, NotFoundError, StoreError
@@ -1028,3 +1029,23 @@ def test_actions_say_what_they_raise(control: Control) -> None:
         (control.hooks.stage("python", A, b"x", "x", on_error="no"), ConfigError),
     ):
         error_of(_deferred(change), kind)
+
+
+def test_warnings_are_told_everywhere(control: Control) -> None:
+    """In a header of the answer, in the log, and wherever the version is shown."""
+    text = "line 1: ngx.sleep is not available in hooks: é"
+    with capturedLogs() as logged:
+        reply = control.client.call("POST", f"/lua/{A}", b"warns")
+    assert (reply.status, reply.body) == (200, OK)
+    assert reply.headers["X-Slardar-Warning"] == text.replace("é", "\\xe9")
+    assert f"lua/{A}: {text}" in [formatEvent(event) for event in logged]
+    assert control.call("GET", f"/lua/{A}")["warnings"] == [text]
+    assert control.call("GET", f"/lua/{A}")["staged"]["warnings"] == [text]
+    control.call("PUT", f"/lua/{A}")
+    assert control.call("GET", f"/lua/{A}")["warnings"] == [text]
+    # They go with the version.
+    reply = control.client.call("POST", f"/lua/{A}?activate=1", b"good")
+    assert "X-Slardar-Warning" not in reply.headers
+    shown = control.call("GET", f"/lua/{A}")
+    assert "warnings" not in shown
+    assert shown["previous"]["warnings"] == [text]

@@ -922,9 +922,9 @@ def test_mark_is_there_while_a_hook_is_loaded() -> None:
 def test_check_reads_and_loads() -> None:
     """The latter where modules are given; it leaves nothing loaded."""
     running = Running()
-    assert running.runner.check("python", A, "modules.a x", None) == {"modules.a"}
+    assert running.runner.check("python", A, "modules.a x", None) == ("modules.a",)
     assert running.engine.loaded == []
-    assert running.runner.check("python", A, "modules.a x", {"modules.a": "y"}) == {"modules.a"}
+    assert running.runner.check("python", A, "modules.a x", {"modules.a": "y"}) == ("modules.a",)
     assert [script.closed for script in running.engine.loaded] == [1]
     with pytest.raises(ScriptError, match="expected better code"):
         running.runner.check("python", A, "wrong", None)

@@ -411,9 +411,11 @@ def test_hooks_are_there_after_a_restart(run: Callable[..., Slardar], tmp_path: 
         (text,) = database.execute("SELECT value FROM state WHERE kind=? AND name=?", row)
         value = json.loads(text[0])
         value["active"]["code"] = "this is no Lua"
-        database.execute(
-            "UPDATE state SET value=? WHERE kind=? AND name=?", (json.dumps(value), *row)
-        )
+        # As a change that was made: what the two tables say must agree.
+        for table in ("state", "changes"):
+            database.execute(
+                f"UPDATE {table} SET value=? WHERE kind=? AND name=?", (json.dumps(value), *row)
+            )
     database.close()
     slardar = run("--workers", "1", "--store", f"sqlite:{store}")
     assert curl(slardar.url(), "-X", "DELETE", "-H", f"Host: {HOST}")[0] == 403
@@ -652,3 +654,38 @@ def test_names_with_a_dot_at_the_end(run: Callable[..., Slardar], backend: Nginx
     assert levels[0] == levels[1]
     assert levels[0][0]["requests"] >= 3
     assert slardar.get("dot.example")[0] == 502
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_what_hooks_cannot_do_is_told_when_they_are_posted(
+    start: Start, tmp_path: Path, backend: Nginx, workers: str
+) -> None:
+    """Sure failures are refused with the line, others are warned of; an expression that
+    turns up at run time is in the log."""
+    words = ("--workers", workers, "--upstream", f"{HOST}={backend.address}", "--store", "memory:")
+    slardar: Slardar = start(Slardar(tmp_path / "slardar", *words)).ready()
+    for language, code, line in (
+        ("lua", 'local a = 1\nlocal r = ngx.location.capture("/auth")', 2),
+        ("lua", "if ngx.re.find(ngx.var.uri, [[^/(?!public)]]) then\n  ngx.exit(403)\nend", 1),
+        ("python", "import re\n\nX = re.compile('(?=a)')\n\ndef on_request(r):\n    pass", 3),
+    ):
+        status, answer = slardar.call("POST", f"/{language}/script.{HOST}", code)
+        assert status == 400
+        assert f"script.{HOST}: line {line}: " in answer["msg"]
+    assert slardar.call("GET", "/lua")[1]["modules"] == []
+    code = """
+        if ngx.var.arg_slow then ngx.sleep(1) end
+        if not ngx.re.find(ngx.var.uri, "^/(?!" .. "private)") then return end
+        ngx.exit(403)
+    """
+    place = f"http://127.0.0.1:{slardar.control}/lua/script.{HOST}?activate=1"
+    status, text = curl(place, "--include", "--data-binary", code)
+    assert status == 200
+    warning = "X-Slardar-Warning: line 2: ngx.sleep is not available in hooks: hooks do not wait"
+    assert warning in text
+    _, shown = slardar.call("GET", f"/lua/script.{HOST}")
+    assert shown["warnings"] == [warning.removeprefix("X-Slardar-Warning: ")]
+    for _ in range(3):
+        assert slardar.get(HOST, "/")[0] == 200
+    slardar.wait_for(r"script\.www\.example\.com: regular expression: .* nothing is matched by")
+    assert slardar.output.count("nothing is matched by") == 1

@@ -16,6 +16,7 @@ from urllib.parse import quote_from_bytes
 from slardar.hooks.engine import Log
 from slardar.hooks.errno import make_errno
 from slardar.hooks.lua.codec import FUNCTIONS
+from slardar.hooks.lua.complaints import Complaints
 from slardar.hooks.lua.crossing import bytes_of, contained, crossing, said, text_of
 from slardar.hooks.lua.outcome import Outcome
 from slardar.hooks.lua.regex import find_match, group_names
@@ -62,6 +63,7 @@ class Api:
         self.settings = settings
         self._log = log
         self._call = call
+        self._complaints = Complaints()
 
     @property
     def _request(self) -> HookRequest:
@@ -387,6 +389,15 @@ class Api:
         line = "".join(one if one.isprintable() else " " for one in line[:_MAX_LINE])
         self._log(_LEVELS[int(level)], f"{self._call.owner.name}: {line}")
 
+    def regex(self, subject: str, pattern: str, options: str, start: float) -> Any:
+        """One match; that an expression cannot be used is logged.  To the script it is
+        ``nil`` and a message, as in nginx, which looks like "does not match" to one that
+        does not ask for the message."""
+        found = find_match(subject, pattern, options, start)
+        if type(found) is tuple and found[0] is None:
+            self._complaints.complain(self._call.owner.name, pattern, found[1], self._log)
+        return found
+
     def functions(self) -> dict[str, Any]:
         """By the names that the Lua files know them by."""
         own = (
@@ -401,7 +412,7 @@ class Api:
             **FUNCTIONS,
             **{name: getattr(self, name) for name in own},
             "clock": time.thread_time,
-            "regex": find_match,
+            "regex": self.regex,
             "regex_names": group_names,
             "seed": lambda: time.time_ns() % 2**31,
         }

@@ -8,9 +8,11 @@ from typing import Any, Final
 
 from slardar.hooks.engine import MAX_CODE, Engine, Log, ScriptError
 from slardar.hooks.lua.api import Api
+from slardar.hooks.lua.notices import notices
 from slardar.hooks.lua.runtime import ROOM, Answer, Runtime
 from slardar.hooks.lua.script import NOBODY, Account, Call, LuaScript
 from slardar.hooks.lua.source import find_modules, located
+from slardar.hooks.notices import Notice
 from slardar.hooks.script import HookFailure, Script
 
 __all__ = ["LuaEngine"]
@@ -64,6 +66,10 @@ class LuaEngine(Engine):
         if problem is not None:
             raise ScriptError(located(name, problem))
         return frozenset(find_modules(code))
+
+    def notices(self, code: str) -> list[Notice]:
+        """See :meth:`Engine.notices`."""
+        return notices(code)
 
     def load(self, name: str, code: str, modules: Mapping[str, str]) -> Script:
         """See :meth:`Engine.load`."""

@@ -15,7 +15,7 @@ import re2  # type: ignore[import-untyped]
 from slardar.hooks.expressions import MAX_COMPILING, compiling_cost, matching_cost
 from slardar.hooks.lua.crossing import bytes_of
 
-__all__ = ["find_match", "group_names"]
+__all__ = ["find_match", "group_names", "why_unusable"]
 
 #: Characters of an expression.
 _MAX_PATTERN: Final = 4096
@@ -98,6 +98,12 @@ def _compiled(pattern: str, options: str) -> Any:
         what = error.args[0] if error.args else "?"
         said = what.decode("latin-1") if isinstance(what, bytes) else str(what)
         return ascii(said)[1:-1][:200]
+
+
+def why_unusable(pattern: str, options: str) -> str | None:
+    """Why an expression cannot be used; ``None`` if it can."""
+    expression = _compiled(pattern, options)
+    return expression if isinstance(expression, str) else None
 
 
 def find_match(subject: str, pattern: str, options: str, start: float) -> Any:

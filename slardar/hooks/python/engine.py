@@ -12,12 +12,14 @@ from typing import Any, Final
 from slardar.hooks.budget import HOOK_NAME, Budget, OutOfBudget, check
 from slardar.hooks.engine import Engine, Log, ScriptError
 from slardar.hooks.errno import ERRNOS, UNKNOWN, Errno, errno_of, make_errno
+from slardar.hooks.notices import Notice
 from slardar.hooks.python.attributes import Namespace, Settings
 from slardar.hooks.python.builtins import BUILTINS
 from slardar.hooks.python.compiling import Compiled, compiled
 from slardar.hooks.python.failures import failed, one_line
 from slardar.hooks.python.limits import name_of, text_of
 from slardar.hooks.python.modules import find
+from slardar.hooks.python.notices import notices
 from slardar.hooks.python.script import PythonScript
 from slardar.hooks.script import HookFailure
 
@@ -60,6 +62,10 @@ class PythonEngine(Engine):
     def check(self, name: str, code: str) -> frozenset[str]:
         """See :class:`slardar.hooks.engine.Engine`."""
         return frozenset(self._code(name, code).requires)
+
+    def notices(self, code: str) -> list[Notice]:
+        """See :meth:`slardar.hooks.engine.Engine.notices`."""
+        return notices(code)
 
     def load(self, name: str, code: str, modules: Mapping[str, str]) -> PythonScript:
         """See :class:`slardar.hooks.engine.Engine`."""
