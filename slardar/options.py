@@ -88,6 +88,8 @@ class Options(usage.Options):
     settings: Settings
     #: What is no mistake, but should be known: a line for each key without effect.
     notes: list[str]
+    #: The name of the file as it was given.
+    _given = ""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -122,6 +124,7 @@ class Options(usage.Options):
             raise SystemExit(1) from None
 
     def postOptions(self) -> None:
+        self._given = self["config"] or ""
         try:
             self.settings = self._settings()
         except ConfigError as error:
@@ -174,6 +177,8 @@ class Options(usage.Options):
         if path is not None:
             try:
                 settings, problems, notes = read_config_file(path, check_mode)
+                # As it was given, so that a line is the same each time.
+                notes = [self._given + line.removeprefix(path) for line in notes]
             except ConfigError as error:
                 problems = list(error.problems)
         settings = self._with_endpoints(settings, path, problems)
