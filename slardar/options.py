@@ -88,6 +88,8 @@ class Options(usage.Options):
     settings: Settings
     #: What is no mistake, but should be known: a line for each key without effect.
     notes: list[str]
+    #: The name of the file as it was given.
+    _given = ""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -122,6 +124,7 @@ class Options(usage.Options):
             raise SystemExit(1) from None
 
     def postOptions(self) -> None:
+        self._given = self["config"] or ""
         if self.parent is not None:
             # For balancers of one's own, and last, so that nothing there hides another
             # module.  twistd changes to the folder later.
@@ -180,6 +183,8 @@ class Options(usage.Options):
         if path is not None:
             try:
                 settings, problems, notes = read_config_file(path, check_mode)
+                # As it was given, so that a line is the same each time.
+                notes = [self._given + line.removeprefix(path) for line in notes]
             except ConfigError as error:
                 problems = list(error.problems)
         settings = self._with_endpoints(settings, path, problems)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slardar.hooks.engine import ScriptError
 from slardar.hooks.lua.notices import FUNCTIONS, LIBRARIES
 from slardar.hooks.lua.notices import notices as lua_notices
 from slardar.hooks.notices import Checked, Notice, refusals, warnings_of
 from slardar.hooks.python.notices import notices as python_notices
+from slardar.hooks.script import HookFailure
 from tests.hooks.lua.helpers import failure, make_engine, make_request, said
 from tests.integration.programs import CHECKOUT
 
@@ -209,3 +212,81 @@ def test_expressions_made_of_requests_do_not_fill_the_log() -> None:
     lines = [line for level, line in engine.lines if level == "warn"]
     assert len(lines) == 20
     assert not any("\n" in line for line in lines)
+
+
+class Writer:
+    """Writes scripts that may or may not reach what hooks do not have."""
+
+    def __init__(self, seed: int) -> None:
+        self.draw = random.Random(seed)
+
+    def value(self, depth: int) -> str:
+        """An expression."""
+        plain = ["ngx.shared.a", 'ngx.location.capture("/a")', "false", "true", "nil", "1"]
+        kind = self.draw.randrange(10)
+        if kind < 6 or not depth:
+            return plain[kind % 6]
+        one, other = self.value(depth - 1), self.value(depth - 1)
+        return (
+            f"({one} and {other})",
+            f"{one} or {other}",
+            f"(function() return {one} end)",
+            f"{{{one}, a = {other}}}",
+        )[kind - 6]
+
+    def statement(self, depth: int) -> str:
+        """A statement."""
+        kind = self.draw.randrange(13 if depth else 7)
+        plain = (
+            "ngx.sleep(1)",
+            "if not ngx.var.arg_x then return end",
+            "if ngx.var.arg_x then ngx.exit(403) end",
+            "-- ngx.shared.a",
+            'local s = "ngx.shared.a"',
+        )
+        if kind < len(plain):
+            return plain[kind]
+        value = self.value(2)
+        if kind < 7:
+            return f"x = {value}"
+        one, other = self.block(depth - 1), self.block(depth - 1)
+        return (
+            f"if {value} then\n{one}\nelseif {self.value(1)} then\n{other}\nend",
+            f"local function f()\n{one}\nend",
+            f"do\n{one}\nend",
+            f"for i = 1, 0 do\n{one}\nend",
+            f"while {value} do\n{one}\nbreak\nend",
+            f"repeat\n{one}\nuntil {value}",
+        )[kind - 7]
+
+    def block(self, depth: int) -> str:
+        """A few of them."""
+        return "\n".join(self.statement(depth) for _ in range(self.draw.randint(1, 3)))
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_what_is_sure_fails_and_what_fails_was_told(part: int) -> None:
+    """Beside the real thing: no script is refused that works, and none fails unseen."""
+    engine = make_engine()
+    sure = 0
+    for seed in range(part * 500, part * 500 + 500):
+        code = Writer(seed).block(3)
+        try:
+            engine.check("script.x", code)
+        except ScriptError:
+            continue
+        found = lua_notices(code)
+        script = engine.load("script.x", code, {})
+        message = ""
+        try:
+            script.on_request(make_request())
+        except HookFailure as error:
+            message = error.message
+        finally:
+            script.close()
+        if any(one.certain for one in found):
+            sure += 1
+            assert message, code
+        if "not available" in message:
+            assert found, code
+    assert sure > 20

@@ -294,3 +294,30 @@ def test_daemon_writes_its_pid_and_goes(tmp_path: Path, files: FileServer) -> No
     finally:
         subprocess.run(["kill", "-KILL", str(pid)], check=False, stderr=subprocess.DEVNULL)
     assert not (tmp_path / "twistd.pid").exists()
+
+
+def test_keys_without_effect_are_said_once(tmp_path: Path, start: Start, files: FileServer) -> None:
+    """With their places: the option, the file, an upstream of it, and a call; not again at
+    each HUP."""
+    path = tmp_path / "slardar.yaml"
+    upstream = {**servers(files), "typ": "http", "enable": True}
+    path.write_text(json.dumps({"health": {"interval": 3}, "upstreams": {"a": upstream}}))
+    options = ("--config", "slardar.yaml", "--amp", "unix:a.sock", "--store", "memory:")
+    slardar = start(Slardar(tmp_path, *options)).ready()
+    assert slardar.call("PUT", "/upstream/b", {**servers(files), "sensibility": 2})[0] == 200
+    for _ in range(2):
+        slardar.signal(signal.SIGHUP)
+        slardar.wait_for("read again: ")
+    _, status = slardar.call("GET", "/status")
+    assert status["origins"]["upstreams"] == {"a": "file", "b": "control"}
+    said = [line for line in slardar.output.splitlines() if "taken, but without effect" in line]
+    assert len(said) == 5
+    for place in (
+        " --amp: ",
+        "slardar.yaml: health.interval: ",
+        " upstreams.a.typ: ",
+        " upstreams.a.enable: ",
+        " upstreams.b.sensibility: ",
+    ):
+        assert sum(place in line for line in said) == 1, place
+    assert slardar.get("a", "/who") == (200, "http.server\n")

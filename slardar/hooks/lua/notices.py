@@ -70,11 +70,13 @@ class _Block:
     """What ``end`` or ``until`` closes; what is in it is reached for sure only if it is a
     plain ``do``, or as long as its condition is being read."""
 
-    __slots__ = ("begun", "kind")
+    __slots__ = ("begun", "is_partial", "kind")
 
-    def __init__(self, kind: str, begun: bool) -> None:
+    def __init__(self, kind: str, begun: bool, is_partial: bool = False) -> None:
         self.kind = kind
         self.begun = begun
+        #: Of a function: what the expression is that it stands in.
+        self.is_partial = is_partial
 
 
 def notices(code: str) -> list[Notice]:
@@ -125,6 +127,8 @@ class _Walk:
         self._is_partial = False
         #: Tokens of arguments that may be looked at: calls within calls are read again.
         self._left = 500_000
+        #: Brackets that are open.
+        self._depth = 0
         #: Names of the script's own for functions of ngx.re, and for the table.
         self._aliases: dict[str, str] = {}
         self._tables: set[str] = set()
@@ -141,7 +145,12 @@ class _Walk:
                     return []
                 at = self._word(at)
             else:
-                if token.value in (";", "="):
+                if token.value in "([{":
+                    self._depth += 1
+                elif token.value in ")]}":
+                    self._depth -= 1
+                elif token.value in (";", "=") and self._depth <= 0:
+                    # Not the ones of a table, which is a part of an expression.
                     self._is_partial = False
                 at += 1
         return self._found
@@ -209,9 +218,9 @@ class _Walk:
 
     def _block(self, word: str) -> None:
         blocks = self._blocks
-        self._is_partial = False
+        was_partial, self._is_partial = self._is_partial, False
         if word in ("function", "repeat"):
-            blocks.append(_Block(word, True))
+            blocks.append(_Block(word, True, was_partial))
         elif word in ("if", "while", "for"):
             blocks.append(_Block(word, False))
         elif word == "then" and blocks:
@@ -222,7 +231,8 @@ class _Walk:
             else:
                 blocks.append(_Block("do", True))
         elif word in ("end", "until") and blocks:
-            blocks.pop()
+            block = blocks.pop()
+            self._is_partial = block.kind == "function" and block.is_partial
 
     def _names(self, at: int) -> tuple[tuple[str, ...], int]:
         """``a.b["c"]`` from a word on: its names, and the place behind it."""
