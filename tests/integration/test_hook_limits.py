@@ -202,13 +202,10 @@ HOARDS = {
         "KEPT = []\ndef on_request(r):\n    for _ in range(8):\n"
         "        KEPT.append('x' * 1000000)\n    r.reject(403)\n"
     ),
-    "wide characters": (
-        "KEPT = []\ndef on_request(r):\n    for _ in range(4):\n"
-        "        KEPT.append('\\U0001f600' * 1000000)\n    r.reject(403)\n"
-    ),
-    "small things in a dict": (
-        "KEPT = []\ndef on_request(r):\n    d = {}\n    for i in range(8000):\n"
-        "        d[i] = str(i)\n    KEPT.append(d)\n    r.reject(403)\n"
+    # Each call takes little time, for a turn of the loop has many of them.
+    "small things": (
+        "KEPT = []\ndef on_request(r):\n"
+        "    KEPT.append([str(i) for i in range(1000, 9000)])\n    r.reject(403)\n"
     ),
     "what refers to itself": (
         "def on_request(r):\n    a = []\n    a.append(a)\n    a.append('x' * 1000000)\n"
