@@ -466,7 +466,8 @@ class ControlChannel(http.HTTPChannel):
         else:
             self._stand(Standing.STRANGER)
             self.setTimeout(_LINGER)
-        super().loseConnection()
+        if not self.transport.disconnecting:
+            super().loseConnection()
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """A line of the head is too long (16 KiB)."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slardar.control.actions import Actions
@@ -223,6 +223,7 @@ def test_questions_have_no_conditions(client: WebClient) -> None:
         assert client.call("GET", "/routes", **{header: "nonsense"}).status == 200
 
 
+@settings(derandomize=True, deadline=None, database=None)
 @given(st.lists(st.text('*"W/, 01\t', max_size=12), min_size=1, max_size=3))
 def test_header_of_any_form_ends(values: list[str]) -> None:
     """It holds, it does not, or it is no list; and a tag that is not there never holds."""

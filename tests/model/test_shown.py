@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slardar.errors import ConfigError
@@ -70,6 +70,7 @@ upstreams = st.tuples(
 ).map(lambda parts: {**parts[0], **parts[1]})
 
 
+@settings(derandomize=True, deadline=None, database=None)
 @given(upstreams)
 def test_answer_can_be_sent_back(body: dict[str, Any]) -> None:
     """Whatever is written, it is the same after its answer was sent back, to the last key."""

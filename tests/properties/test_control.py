@@ -11,6 +11,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from slardar.control import room
+from slardar.control.http import ControlRequest
 from slardar.control.room import Standing
 from tests.control.fakes import FakePlane, FakeStore, WebClient, make_actions
 from tests.properties.test_model import FIXED
@@ -43,6 +44,9 @@ class Connections(RuleBasedStateMachine):
         super().__init__()
         self.limits = (room.MAX_CONNECTIONS, room.MAX_BODIES, room.MAX_REPLIES)
         room.MAX_CONNECTIONS, room.MAX_BODIES, room.MAX_REPLIES = 3, 90, 7
+        self.bugs: list[Failure] = []
+        self.bug = ControlRequest._bug
+        ControlRequest._bug = lambda _, bug: self.bugs.append(bug)  # type: ignore[method-assign]
         self.plane = FakePlane()
         self.plane.held = []
         actions = make_actions_held(self.plane)
@@ -113,6 +117,11 @@ class Connections(RuleBasedStateMachine):
         client.channel.connectionLost(Failure(ConnectionDone()))
 
     @invariant()
+    def nothing_is_unexpected(self) -> None:
+        """No call ends with an error of ours."""
+        assert self.bugs == []
+
+    @invariant()
     def limits_hold(self) -> None:
         """Of connections, and of bytes of bodies that are not complete."""
         found: Any = self.site.room
@@ -137,6 +146,7 @@ class Connections(RuleBasedStateMachine):
         assert (found.guests, found._body_bytes, found._reply_bytes) == (frozenset(), 0, 0)
         assert self.clock.getDelayedCalls() == []
         room.MAX_CONNECTIONS, room.MAX_BODIES, room.MAX_REPLIES = self.limits
+        ControlRequest._bug = self.bug  # type: ignore[method-assign]
 
 
 def make_actions_held(plane: FakePlane) -> Any:
