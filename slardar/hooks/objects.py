@@ -41,11 +41,13 @@ _BODY_IS_HERE: Final = 0
 BODY_IS_LARGE: Final = 1
 BODY_IS_UNKNOWN: Final = 2
 
-#: Characters of a body that a hook may answer with or give a request, of a key, and of a
-#: target; a query that is written by its fields may have as many besides the path.
+#: Characters of a body that a hook may answer with or give a request.
 _MAX_BODY: Final = 1 << 20
-_MAX_KEY: Final = 1024
-_MAX_TARGET: Final = 8192
+#: Characters of a key and of a target; a query that is written by its fields may have as
+#: many besides the path.  Four times ``limits.url`` and all of ``limits.head``: a hook that
+#: adds to what a client has sent must not fail, and so be suspended, by what is sent.
+_MAX_KEY: Final = 32768
+_MAX_TARGET: Final = 32768
 
 _METHOD: Final = re.compile(r"[A-Z][A-Z-]{0,31}")
 #: RFC 3986 3.3 and 3.4, and the few more that servers accept; "%" stays as it is.
@@ -427,7 +429,8 @@ class HookRequest:
     def hash_key(self, value: Any) -> None:
         if value is not None and not _is_key(value):
             raise ValueError(f"hash_key: expected a text or None, got {_shown(value)}")
-        self._hash_key = value
+        # As nginx: an empty one is none.
+        self._hash_key = value or None
         self.written += ("hash_key",)
 
     @property
@@ -731,7 +734,7 @@ def _is_text(value: object) -> TypeGuard[str]:
 
 
 def _is_key(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= _MAX_KEY
+    return isinstance(value, str) and len(value) <= _MAX_KEY
 
 
 def _shown(value: object) -> str:

@@ -611,7 +611,7 @@ EATERS = (
         "error: expected at most 256 headers",
     ),
     Hostile("header_large", "ngx.req.set_header('X-A', ('a'):rep(1e5))", "error: X-A: expected"),
-    Hostile("hash_key_large", "slardar.set_hash_key(('a'):rep(5000))", "error: hash_key"),
+    Hostile("hash_key_large", "slardar.set_hash_key(('a'):rep(33000))", "error: hash_key"),
 )
 
 HOSTILE = (*ESCAPES, *INJECTIONS, *BURNS, *EATERS)
