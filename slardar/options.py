@@ -125,6 +125,12 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         self._given = self["config"] or ""
+        if self.parent is not None:
+            # For balancers of one's own, and last, so that nothing there hides another
+            # module.  twistd changes to the folder later.
+            rundir = os.path.abspath(self.parent.get("rundir") or ".")
+            if rundir not in sys.path:
+                sys.path.append(rundir)
         try:
             self.settings = self._settings()
         except ConfigError as error:

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import os
 import pkgutil
 import re
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from importlib.abc import SourceLoader
+from types import ModuleType
 from typing import Any
 
 from twisted.plugin import getPlugins
@@ -27,7 +32,15 @@ from slardar.model.live import Peer, ServerLive
 from slardar.model.reader import shown
 from slardar.model.server import Server
 
-__all__ = ["balancer_factory", "check_mode", "check_store", "open_store", "peek_store"]
+__all__ = [
+    "balancer_factory",
+    "check_mode",
+    "check_store",
+    "load_again",
+    "open_store",
+    "peek_store",
+    "reload_balancer",
+]
 
 #: Makes the balancer of one level from its peers and the upstream's ``mode_opts``.
 BalancerFactory = Callable[[Sequence[Peer], Mapping[str, Any]], Any]
@@ -81,9 +94,88 @@ def _named_class(mode: str) -> BalancerFactory:
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
         raise ConfigError(f"{module_name} has no class {class_name}")
-    if not callable(getattr(found, "pick", None)):
+    pick = getattr(found, "pick", None)
+    if not callable(pick) or pick is Balancer.pick:
         raise ConfigError(f"{mode} is no balancer: it has no method pick(servers, request)")
     return found
+
+
+# Loading a class anew.
+
+#: When each module of a user's was last loaded anew here, in epoch nanoseconds.
+_loaded: dict[str, int] = {}
+
+
+def reload_balancer(mode: str, options: Mapping[str, Any], where: str) -> int:
+    """Load the module of a balancer's class anew, from its file as it is now.
+
+    Answers when that was, for :func:`load_again` in the other processes.  Raises
+    ConfigError for a mode that is no such class, and if the module cannot be loaded or
+    its class is no balancer any more: the one before stays then.
+
+    Only this module is loaded, none that it imports.  Balancers that are in service go on
+    with the code that they were made with.
+    """
+    if mode in _own_balancers() or not _DOTTED.fullmatch(mode):
+        raise ConfigError(
+            f"reload: expected a mode such as package.module.Class, got {shown(mode)}"
+        )
+    when = time.time_ns()
+    _load(mode, when, lambda: check_mode(mode, options, where), where)
+    return when
+
+
+def load_again(mode: str, when: int) -> None:
+    """The same in a worker, unless it has loaded the module since ``when``."""
+    name = mode.rpartition(".")[0]
+    if when > _loaded.get(name, 0):
+        _load(mode, when, lambda: balancer_factory(mode), "")
+
+
+def _load(mode: str, when: int, check: Callable[[], object], where: str) -> None:
+    name = mode.rpartition(".")[0]
+    module = sys.modules.get(name)
+    if module is None:
+        # What was never loaded is loaded as it is now.
+        check()
+    else:
+        before = dict(vars(module))
+        try:
+            try:
+                _run_file(module)
+            except Exception as error:
+                place = f"{where}.mode: " if where else ""
+                raise ConfigError(f"{place}cannot load {name}: {_one_line(error)}") from error
+            balancer_factory.cache_clear()
+            check()
+        except BaseException:
+            vars(module).clear()
+            vars(module).update(before)
+            balancer_factory.cache_clear()
+            raise
+    _loaded[name] = when
+
+
+def _run_file(module: ModuleType) -> None:
+    """Run a module's file in the module, which keeps its identity."""
+    loader = module.__spec__.loader if module.__spec__ is not None else None
+    if not isinstance(loader, SourceLoader):
+        importlib.reload(module)
+        return
+    # Not importlib.reload: its cache tells files apart by seconds and size, and may have
+    # the file of before.
+    path = loader.get_filename(module.__name__)
+    code = loader.source_to_code(loader.get_data(path), path)
+    try:
+        os.unlink(importlib.util.cache_from_source(path))
+    except (OSError, NotImplementedError):
+        pass
+    names = vars(module)
+    for name, value in list(names.items()):
+        # What is not in the file any more is gone, but for the modules within a package.
+        if not name.startswith("__") and not isinstance(value, ModuleType):
+            del names[name]
+    exec(code, names)  # noqa: S102 - as import does
 
 
 def check_mode(mode: str, options: Mapping[str, Any], where: str) -> None:
@@ -97,7 +189,9 @@ def check_mode(mode: str, options: Mapping[str, Any], where: str) -> None:
         raise ConfigError([f"{where}.mode: {line}" for line in error.problems]) from error
     sample = Peer(Server(host="127.0.0.1", port=1), ServerLive())
     try:
-        factory([sample], options)
+        made = factory([sample], options)
+        if not callable(getattr(made, "pick", None)):
+            raise ConfigError(f"{mode}: expected a balancer with a method pick(servers, request)")
     except ConfigError as error:
         raise ConfigError([f"{where}.mode_opts.{line}" for line in error.problems]) from error
     except Exception as error:

@@ -134,3 +134,77 @@ def test_url_of_no_store_is_refused(url: str) -> None:
     """One line says what was expected."""
     with pytest.raises(ConfigError, match=r"^store: expected "):
         check_store(url)
+
+
+# Loaded anew.
+
+MINE = """
+from slardar.balancers.base import Balancer
+
+class Mine(Balancer):
+    def pick(self, servers, request):
+        return {}
+"""
+MODE = "mine.Mine"
+
+
+def test_class_without_a_pick_of_its_own_is_refused(module: Path) -> None:
+    """Also where it has that of the base class, or is made by something else."""
+    module.write_text("from slardar.balancers.base import Balancer\nclass Mine(Balancer): pass\n")
+    with pytest.raises(ConfigError, match=r"x\.mode: mine\.Mine is no balancer: it has no method"):
+        check_mode(MODE, {}, "x")
+
+
+def test_file_is_loaded_as_it_is_now(module: Path) -> None:
+    """Written twice within a second, with the same size; what was made stays as it was."""
+    module.write_text(MINE.format(1))
+    old = balancer_factory(MODE)([], {})
+    assert plugins.reload_balancer(MODE, {}, "x")
+    for number in (2, 3, 4):
+        module.write_text(MINE.format(number))
+        stamp = plugins.reload_balancer(MODE, {}, "x")
+        new = balancer_factory(MODE)([], {})
+        assert (new.pick([], None), old.pick([], None)) == (number, 1)
+    # A worker loads it once for each time that it was asked for.
+    module.write_text(MINE.format(5))
+    plugins.load_again(MODE, stamp)
+    assert balancer_factory(MODE)([], {}).pick([], None) == 4
+    plugins.load_again(MODE, stamp + 1)
+    assert balancer_factory(MODE)([], {}).pick([], None) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("class Mine(:", r"x\.mode: cannot load mine: SyntaxError"),
+        ("import json\nMine = None\n1 / 0", r"x\.mode: cannot load mine: ZeroDivisionError"),
+        ("Other = 1", "x.mode: mine has no class Mine"),
+        ("class Mine: pass", "is no balancer"),
+        (MINE.format("(") + "", "cannot load mine: SyntaxError"),
+        (MINE.format(1) + "    def __init__(self, a, b): 1 / 0", "cannot be made: ZeroDiv"),
+        (None, "cannot load mine: FileNotFoundError"),
+    ],
+)
+def test_what_cannot_be_loaded_leaves_the_one_before(
+    module: Path, text: str | None, says: str
+) -> None:
+    """Half of a new module is none."""
+    module.write_text(MINE.format(1))
+    before = balancer_factory(MODE)
+    names = dict(vars(sys.modules["mine"]))
+    if text is None:
+        module.unlink()
+    else:
+        module.write_text(text)
+    with pytest.raises(ConfigError, match=says) as error:
+        plugins.reload_balancer(MODE, {}, "x")
+    assert "\n" not in str(error.value)
+    assert balancer_factory(MODE) is before
+    assert vars(sys.modules["mine"]) == names
+
+
+@pytest.mark.parametrize("mode", ["wrr", "least_con", "mine", "a b.c"])
+def test_only_a_class_of_ones_own_can_be_loaded_anew(mode: str) -> None:
+    """The line says what can be."""
+    with pytest.raises(ConfigError, match=r"^reload: expected a mode such as package\.module\.Cl"):
+        plugins.reload_balancer(mode, {}, "x")

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import msgspec
 from twisted.internet import defer
 from twisted.logger import Logger
 
@@ -44,6 +45,7 @@ from slardar.model.routes import odd_keys, written_routes
 from slardar.model.server import Upstream
 from slardar.model.shown import without_password
 from slardar.model.snapshot import Route, Snapshot
+from slardar.plugins import reload_balancer
 
 __all__ = ["Actions", "ApplyError", "MovedError", "Receipt"]
 
@@ -284,6 +286,7 @@ class Actions:
         who: str,
         wait: bool = True,
         condition: Condition | None = None,
+        reload: bool = False,
     ) -> defer.Deferred[Receipt]:
         """Make or change an upstream, as ``slardar.model.parse.merge_upstream`` says.
 
@@ -291,11 +294,19 @@ class Actions:
         changed), StoreError or ConflictError if the store does not take it (nothing is
         changed either), and ApplyError if it is stored but not served.  Without
         ``wait`` it fires once the store holds the change.  A ``condition`` is looked at
-        when it is this change's turn: PreconditionError if it does not hold then.
+        when it is this change's turn: PreconditionError if it does not hold then.  With
+        ``reload`` the module of its balancer's class is loaded anew first.
         """
 
         def prepare() -> Next:
-            return self._next(name, self.check_upstream(name, body))
+            if not reload:
+                return self._next(name, self.check_upstream(name, body))
+            check_name(name, "name")
+            where = f"upstreams.{name}"
+            # What else is wrong with it is found before anything is loaded.
+            upstream = merge_upstream(self._snapshot.upstreams.get(name), name, body, where)
+            when = reload_balancer(upstream.mode, upstream.mode_opts, where)
+            return self._next(name, msgspec.structs.replace(upstream, loaded=when))
 
         return self._change(prepare, who, wait, condition)
 

@@ -169,7 +169,7 @@ async def _set_upstream(actions: Actions, call: Call) -> Any:
         lambda: read_upstream(call.body, call.content_type),
         lambda value: actions.check_upstream(name, value),
     )
-    return await _done(call, actions.set_upstream(name, body, *call.by))
+    return await _done(call, actions.set_upstream(name, body, *call.by, call.flag("reload")))
 
 
 async def _remove_upstream(actions: Actions, call: Call) -> Any:
@@ -356,8 +356,9 @@ _PARAMETERS: Mapping[Handler, tuple[str, ...]] = {
     _activate_hook: ("canary", "rollback", "on_error"),
     _add_server: ("level", "cluster"),
     _remove_server: ("level", "cluster"),
+    _set_upstream: ("reload",),
 }
-_FLAGS = (*_OF_CHANGES, "shadow", "rollback", "activate")
+_FLAGS = (*_OF_CHANGES, "shadow", "rollback", "activate", "reload")
 
 _STATUS: Mapping[str, Handler] = {"GET": _status}
 _UPSTREAMS: Mapping[str, Handler] = {"GET": _upstreams}

@@ -49,6 +49,7 @@ def build_status(
     """
     times = _Times()
     statistics = dict(plane.statistics())
+    balancer_errors = statistics.pop("balancer_errors", None)
     status: dict[str, Any] = {
         "slardar_version": __version__,
         "start_time": times[int(start_time)],
@@ -67,6 +68,8 @@ def build_status(
         status["origins"] = dict(origins)
     if hooks:
         status["hooks"] = list(hooks)
+    if balancer_errors:
+        status["balancer_errors"] = balancer_errors
     if failed:
         status["failed"] = dict(failed)
     ignored = ignored_keys(snapshot)

@@ -246,38 +246,13 @@ class Channel(ChannelBase):
         if self.closed:
             return
         self._finishing = self._leaving = True
-        if self._gathered is None and self._out is None:
-            if self._is_settled():
-                self.close()
-            else:
-                self._shut_down()
+        if self._gathered is None and self._out is None and self._shut_down():
+            self.close()
 
     def _end_in_order(self) -> None:
         """All is sent behind which our side was to end."""
-        if self._leaving and self._is_settled():
+        if self._shut_down():
             self._lose("connection closed")
-        else:
-            self._shut_down()
-
-    def _is_settled(self) -> bool:
-        """Whether closing now loses nothing of what was sent.
-
-        To close with bytes unread, or to get some afterwards, makes the kernel reset the
-        connection.  The reset destroys what the peer's kernel has not acknowledged, and on
-        some systems also what the peer's program has not read (RFC 9112 9.6).
-        """
-        if self.at_end:
-            return True  # nothing can come any more
-        try:
-            if self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
-                return False
-        except BlockingIOError:
-            pass
-        except OSError:
-            return True  # it is broken, and nothing can be done for it
-        else:
-            return True  # it has just ended
-        return ioctl(self.fd, TIOCOUTQ, _NONE) == _NONE
 
     def close(self) -> None:
         """Close now.  What was not sent is lost: the peer gets a reset then, so that it
@@ -302,11 +277,30 @@ class Channel(ChannelBase):
         except OSError:
             pass  # it is reset already
 
-    def _shut_down(self) -> None:
+    def _shut_down(self) -> bool:
+        """End our side.  True if the channel is being left, and closing it now loses
+        nothing of what was sent.
+
+        To close with bytes unread, or to get some afterwards, makes the kernel reset the
+        connection.  The reset destroys what the peer's kernel has not acknowledged, and on
+        some systems also what the peer's program has not read (RFC 9112 9.6).
+        """
+        if self._leaving and self.at_end:
+            return True  # nothing can come any more
+        settled = self._leaving and ioctl(self.fd, TIOCOUTQ, _NONE) == _NONE
+        # Before the look: what comes behind the look meets a peer that knows of our end.
         try:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # the peer was faster; its reset or end is told as an event
+        if not settled:
+            return False
+        try:
+            return not self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return True  # it is broken, and nothing can be done for it
 
     # Reading.
 

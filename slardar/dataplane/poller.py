@@ -55,6 +55,8 @@ FEW: Final = 8
 #: quarter is exact enough; ten thousand channels cost about a millisecond a look.
 TICK: Final = 0.25
 
+_NONE: Final[list[tuple[int, int]]] = []
+
 _log: Final = Logger("slardar.dataplane")
 
 
@@ -281,12 +283,13 @@ class Poller:
     def handle_batch(self) -> bool:
         """Handle one batch of events, at most ``left``, or what is left of one; False if
         there was nothing to do."""
-        events: list[tuple[int, int]] = []
+        events = _NONE
         if not self.arrived and not self._held:
             events = self._poll(0, self.left)
-            if not events and not self.moving and not self._keys:
+            if events:
+                self.left -= len(events)
+            elif not self.moving and not self._keys:
                 return False
-            self.left -= len(events)
         now = self.clock.now = time.monotonic()
         if self._ends == 0.0:
             self._ends = now + self.turn
@@ -339,7 +342,7 @@ class Poller:
         """Tell channels of their events; what there is no time for is held."""
         channels = self._channels
         few = FEW
-        for told, (fd, event) in enumerate(events, 1):
+        for index, (fd, event) in enumerate(events):
             channel = channels.get(fd)
             if channel is None:
                 continue
@@ -357,7 +360,9 @@ class Poller:
             if self._is_over():
                 # With their channels, for the numbers may be others' in the next turn.
                 self._held = [
-                    (channels[left], event) for left, event in events[told:] if left in channels
+                    (channels[left], event)
+                    for left, event in events[index + 1 :]
+                    if left in channels
                 ]
                 return
 
@@ -365,7 +370,7 @@ class Poller:
         """The same for the events that were held."""
         held, self._held = self._held, []
         few = FEW
-        for told, (channel, event) in enumerate(held, 1):
+        for index, (channel, event) in enumerate(held):
             if not self._has(channel):
                 continue
             try:
@@ -377,14 +382,14 @@ class Poller:
                 continue
             few = FEW
             if self._is_over():
-                self._held = held[told:]
+                self._held = held[index + 1 :]
                 return
 
     def _handle_arrived(self) -> None:
         """Handle what was read, as far as there is time."""
         arrived = self.arrived
         few = FEW
-        for handled, (channel, data) in enumerate(arrived, 1):
+        for index, (channel, data) in enumerate(arrived):
             try:
                 channel.arrive(data)
             except Exception:
@@ -394,7 +399,7 @@ class Poller:
                 continue
             few = FEW
             if self._is_over():
-                del arrived[:handled]
+                del arrived[: index + 1]
                 return
         arrived.clear()
 
@@ -464,13 +469,13 @@ class Poller:
     def _move(self) -> None:
         """Move bodies, then tell of it: each with caches that the other left alone."""
         moving, self.moving = self.moving, []
-        for done, channel in enumerate(moving, 1):
+        for index, channel in enumerate(moving):
             try:
                 channel.move()
             except Exception:
                 self._channel_failed(channel)
             if self._is_over():
-                self.moving = moving[done:]
+                self.moving = moving[index + 1 :]
                 break
         moved, self.moved = self.moved, []
         for channel, size in moved:

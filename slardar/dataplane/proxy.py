@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from slardar.config import Hooks, Settings
+from slardar.dataplane.balancer_errors import BalancerErrors
 from slardar.dataplane.channel import Channel
 from slardar.dataplane.descriptors import clients_at_most, descriptor_limit
 from slardar.dataplane.entry import Entry
@@ -69,6 +70,8 @@ _SOON = 0.15
 _CHANNEL = 8 << 10
 _UPSTREAM = 8 << 10
 _SELECTION = 16 << 10
+#: Bytes of ``limits.retry_buffer`` that a request is likely to use, at most.
+_MAX_REPLAY = 256 << 10
 #: Seconds between two looks whether a draining plane is empty.
 _DRAIN_LOOK = 0.05
 #: Seconds that a draining plane leaves open connections without a request: what their
@@ -190,6 +193,7 @@ class DataPlane(Entry):
         #: Those that wait for the first lookup of a server's name.
         self._waiting: dict[str, _Waiting] = {}
         self._pools: dict[str, dict[tuple[str, int], Pool]] = {}
+        self.balancer_errors = BalancerErrors(reactor.seconds)
         self._listeners: list[Listener] = []
         #: What was opened here, or handed over.
         self.opened: list[Opened] = []
@@ -296,8 +300,6 @@ class DataPlane(Entry):
         self._refusals.flush()
         if self._memory_looks.running:
             self._memory_looks.stop()
-        if self._memory is not None:
-            self._memory.close()
 
     def _dismiss_idle(self) -> None:
         """Let go of the clients that have nothing under way and nothing on its way."""
@@ -361,6 +363,7 @@ class DataPlane(Entry):
             ):
                 made.append(self._make(upstream))
         before, self._snapshot = self._snapshot, snapshot
+        self.balancer_errors.forget(changed)
         self.has_routes = not snapshot.host_is_name
         if snapshot.hooks is not before.hooks:
             self._take_hooks(snapshot.hooks)
@@ -390,6 +393,9 @@ class DataPlane(Entry):
             "active": self.exchanges,
             "tunnels": len(self._tunnels),
             "version": self._snapshot.version,
+            "balancer_errors": {
+                name: about.shown() for name, about in self.balancer_errors.last.items()
+            },
             "config_timer": {"worker-0": "alive"},
             "workers": {
                 "worker-0": {
@@ -418,7 +424,7 @@ class DataPlane(Entry):
         others, known = False, None
         for server in found.servers:
             if (server.host, server.port) == (host, port):
-                known = server
+                known = server if known is None else shared.stricter(known, server)
             elif not others:
                 others = is_available(live.server(upstream, server.host, server.port), server, now)
         if known is None:
@@ -447,7 +453,13 @@ class DataPlane(Entry):
         """The selection of one upstream, not in use yet; may raise ConfigError."""
         make_balancer = self._make_balancer(upstream.mode)
         return Selection(
-            upstream, self._live, make_balancer, self._defaults, self.clock, self._on_health
+            upstream,
+            self._live,
+            make_balancer,
+            self._defaults,
+            self.clock,
+            self._on_health,
+            self.balancer_errors.note,
         )
 
     def _install(self, selection: Selection) -> _Waiting | None:
@@ -632,7 +644,10 @@ class DataPlane(Entry):
             return
         runner = self.runner()
         if self._memory is None:
-            self._watch_memory(runner)
+            try:
+                self._watch_memory(runner)
+            except OSError as error:
+                _log.warn("what hooks hold is not limited: {error}", error=error)
         self.hooks = runner if runner.load(hooks) else None
 
     def _watch_memory(self, runner: Runner) -> None:
@@ -677,7 +692,7 @@ class DataPlane(Entry):
             self._engines_held
             + self._buffered
             + len(self._poller) * _CHANNEL
-            + self.exchanges * self.retry_buffer
+            + self.exchanges * min(self.retry_buffer, _MAX_REPLAY)
             + self.bodies.held
             + len(self._snapshot.upstreams) * _UPSTREAM
             + len(self.selections) * _SELECTION
@@ -699,8 +714,10 @@ class DataPlane(Entry):
         try:
             return await self._checker.check_one(item)
         except NoCheckError as error:
-            if self.draining:
+            if self.draining or self._checker.has_answered:
                 raise NotReadyError(str(error)) from None
+            # No process can be started here: the way it is done in a program that has
+            # no other.
             _log.warn("code is looked at by the process that serves: {error}", error=error)
         return self._check_here(item.language, item.name, item.code, item.modules)
 

@@ -83,6 +83,7 @@ class Selection(SelectionBase):
     __slots__ = (
         "_clock",
         "_levels",
+        "_on_error",
         "_on_health",
         "_wants_failed",
         "_wants_finished",
@@ -98,8 +99,10 @@ class Selection(SelectionBase):
         defaults: Defaults,
         clock: Clock,
         on_health: Callable[[str, Peer], None] | None = None,
+        on_error: Callable[[str, Any, str, Exception], None] | None = None,
     ) -> None:
         super().__init__(upstream.name)
+        self._on_error = on_error
         self.upstream = upstream
         self._clock = clock
         self._on_health = on_health
@@ -174,8 +177,8 @@ class Selection(SelectionBase):
             # Only a second attempt is worth the search for the peer.
             if type(peer) is not Peer or (tried and peer not in peers):
                 raise ValueError(f"picked {peer!r}, which is none of the servers offered")
-        except Exception:
-            _log.failure("the balancer of upstream {name} failed", name=self.name)
+        except Exception as error:
+            self._broken(level.balancer, "pick", error)
             peer = peers[0]
         if self._wants_started:
             self._tell(peer, "started", peer)
@@ -279,9 +282,15 @@ class Selection(SelectionBase):
             if level is last or peer in level.members:
                 try:
                     getattr(level.balancer, event)(*arguments)
-                except Exception:
-                    _log.failure("the balancer of upstream {name} failed", name=self.name)
+                except Exception as error:
+                    self._broken(level.balancer, event, error)
                 return
+
+    def _broken(self, balancer: Any, method: str, error: Exception) -> None:
+        if self._on_error is None:
+            _log.failure("the balancer of upstream {name} failed", name=self.name)
+        else:
+            self._on_error(self.name, balancer, method, error)
 
 
 def _is_available(peer: Peer, now: float) -> bool:

@@ -13,7 +13,13 @@ from slardar.health.rules import set_status
 from slardar.model.live import ServerLive
 from slardar.model.server import Server
 
-__all__ = ["note_back", "note_out"]
+__all__ = ["note_back", "note_out", "stricter"]
+
+
+def stricter(one: Server, other: Server) -> Server:
+    """Of one server in two levels, the one whose settings put it out of service for longer:
+    its health is the same in both."""
+    return max(one, other, key=lambda server: (server.max_fails > 0, server.fail_timeout))
 
 
 def note_out(

@@ -83,12 +83,14 @@ class OutOfMemory(OutOfBudget):
 class _Call:
     """What is known of the one call under way; calls are never nested."""
 
-    __slots__ = ("over", "running", "seconds", "stale", "used")
+    __slots__ = ("began", "over", "running", "seconds", "stale", "used")
 
     def __init__(self) -> None:
         self.running = False
         #: What it has used up, once it has; it is about to end.
         self.over: type[OutOfBudget] | None = None
+        #: When it began, by the monotonic clock.
+        self.began = 0.0
         self.seconds = 0.0
         #: Bytes of large values.
         self.used = 0
@@ -127,7 +129,7 @@ def _tick(signum: int, frame: FrameType | None) -> None:
     NOTICED[0] = True
     if not _call.running:
         return
-    if _clock.used() >= _call.seconds:
+    if _clock.used(_call.began) >= _call.seconds:
         if _call.over is None:
             _call.over = OutOfBudget
         if _may_raise(frame):
@@ -198,7 +200,7 @@ class Budget:
         if began >= call.stale:
             call.stale = _clock.read(began)
         call.seconds = self.seconds
-        _clock.began = began
+        call.began = began
         call.used = 0
         call.over = None
         call.running = True
@@ -217,7 +219,7 @@ class Budget:
         if began >= call.stale:
             call.stale = _clock.read(began)
         call.seconds = self.seconds
-        _clock.began = began
+        call.began = began
         call.used = 0
         call.over = None
         call.running = True
@@ -240,7 +242,7 @@ def _check_end() -> None:
     error = exc_info()[1]
     if isinstance(error, OutOfBudget):
         return
-    if _call.over is None and _clock.used() >= _call.seconds:
+    if _call.over is None and _clock.used(_call.began) >= _call.seconds:
         _call.over = OutOfBudget
     if _call.over is not None:
         # Where that was raised is where the time was used.

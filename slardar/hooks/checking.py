@@ -121,6 +121,8 @@ class Checker:
         self._number = 0
         self._idle: Any = None
         self._stopped = False
+        #: There has been a process that could look.
+        self.has_answered = False
 
     async def check(self, items: Sequence[Item]) -> list[Result]:
         """What each of these is worth.  Raises NoCheckError if nobody can look."""
@@ -143,6 +145,7 @@ class Checker:
             if len(results) != len(items):
                 process.end()
                 raise NoCheckError("the process that looks at code gave no answer: ask again")
+            self.has_answered = True
             self._rest(process)
             return results
         raise AssertionError

@@ -27,7 +27,7 @@ class CpuClock:
     __slots__ = ("_ahead", "began")
 
     def __init__(self) -> None:
-        #: When the call under way began, by the monotonic clock.
+        #: When the call under way began, by the monotonic clock; for :meth:`at`.
         self.began = 0.0
         #: By how much the monotonic clock was ahead of the CPU's.
         self._ahead = 0.0
@@ -41,6 +41,6 @@ class CpuClock:
         """What ``thread_time()`` was when the call began, at most."""
         return self.began - self._ahead
 
-    def used(self) -> float:
-        """Seconds of CPU time since the call began, at least."""
-        return thread_time() - (self.began - self._ahead)
+    def used(self, began: float) -> float:
+        """Seconds of CPU time since a call began, at least."""
+        return thread_time() - (began - self._ahead)

@@ -65,17 +65,21 @@ def limits_of(workers: int) -> Limits:
 class _Statm:
     """The memory of this process, from a file that stays open."""
 
+    _file: int | None = None
+
     def __init__(self) -> None:
         self._file = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
 
     def __call__(self) -> tuple[int, int]:
         """Bytes of its own that are in use, and bytes that ``RLIMIT_DATA`` counts."""
         # Size, resident, shared, code, 0, data and stack, 0; all in pages.
+        assert self._file is not None
         fields = os.pread(self._file, 128, 0).split()
         return (int(fields[1]) - int(fields[2])) * _PAGE, int(fields[5]) * _PAGE
 
-    def close(self) -> None:
-        os.close(self._file)
+    def __del__(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
 
 
 class MemoryWatch:
@@ -86,6 +90,8 @@ class MemoryWatch:
     is told of that, and ``grown()``, once, that the process stays large for no hook's
     sake.  ``has_wall``: the kernel is to limit the process, which runs nothing but
     slardar.
+
+    Raises OSError where the kernel does not say how much memory there is.
     """
 
     def __init__(
@@ -116,11 +122,6 @@ class MemoryWatch:
         self._limit = 0
         self._hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         self._has_told = False
-
-    def close(self) -> None:
-        """It is not asked any more."""
-        if isinstance(self._usage, _Statm):
-            self._usage.close()
 
     # Looks.
 

@@ -29,8 +29,8 @@ _ALLOWED: Final = 128
 _MAX_EXCESS: Final = 65536
 
 #: The sizes of small chunks, as they are written in one and in two digits, and with what
-#: stands before and behind.  Going through the grammar takes six times as long, which
-#: nobody notices but for those who get a byte in each chunk.
+#: stands before and behind.  To match the grammar takes three times as long, which matters
+#: where each chunk is a byte.
 _SIZES: Final[dict[bytes, int]] = {
     b"\r\n%b\r\n" % digits: int(digits, 16)
     for number in range(1, 256)

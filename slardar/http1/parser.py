@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from ipaddress import AddressValueError, IPv6Address
 from typing import Any, Final
 
 import httptools
 
 from slardar.http1.headers import REPLY_SPECIAL, REQUEST_SPECIAL, Starts, drop_named, tokens
+from slardar.model.names import usual_ipv6
 
 __all__ = [
     "CHUNKED",
@@ -142,8 +142,8 @@ def normal_host(authority: bytes) -> str:
         address = match["v6"].decode("ascii").lower()
         try:
             # In its usual form: what a route or a hook is for is not a spelling.
-            return str(IPv6Address(address))
-        except AddressValueError:
+            return usual_ipv6(address)
+        except ValueError:
             raise BadMessage(400, "the Host is not a valid IPv6 address") from None
     name = match["name"].decode("ascii").lower()
     if name[0] == "." or ".." in name:
@@ -183,7 +183,7 @@ class Request:
         "verb",
     )
 
-    def __init__(self, verb: bytes, target: bytes, lines: list[bytes]) -> None:
+    def __init__(self, verb: bytes, target: bytes, lines: list[bytes], head: bytes = b"") -> None:
         #: Method and target as bytes; the target is in origin form (or ``*``).
         self.verb = verb
         self.target = target
@@ -194,7 +194,7 @@ class Request:
         self.minor = 1
         self.lines = lines
         #: The head as the client sent it, up to and with its empty line.
-        self.head = b""
+        self.head = head
         #: Bytes of body that follow, or :data:`CHUNKED`.
         self.length = 0
         self.keep_alive = True
@@ -255,11 +255,11 @@ class Reply:
 
     __slots__ = ("declared", "head", "keep_alive", "length", "lines", "status", "upgrade")
 
-    def __init__(self, status: int, lines: list[bytes]) -> None:
+    def __init__(self, status: int, lines: list[bytes], head: bytes = b"") -> None:
         self.status = status
         self.lines = lines
         #: The head as the server sent it, up to and with its empty line.
-        self.head = b""
+        self.head = head
         self.length = UNTIL_CLOSE
         self.declared = -1
         self.keep_alive = False
@@ -393,8 +393,7 @@ def parse_request(head: bytes, max_headers: int = 100, max_url: int = 8192) -> R
     verb = start[0]
     target = start[1]
     kept: list[bytes] = [b""]
-    request = Request(verb, target, kept)
-    request.head = head
+    request = Request(verb, target, kept, head)
     if version == b"HTTP/1.0":
         request.minor = 0
         request.keep_alive = False
@@ -587,8 +586,7 @@ def parse_reply(head: bytes, verb: bytes, max_headers: int = 1000) -> Reply:
         raise BadMessage(502, "the server's reply has too many headers")
     status = known.status
     kept: list[bytes] = [known.line]
-    reply = Reply(status, kept)
-    reply.head = head
+    reply = Reply(status, kept, head)
     keep_alive = known.minor == 1
     length = UNTIL_CLOSE
     named: list[bytes] | None = None

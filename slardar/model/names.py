@@ -8,7 +8,14 @@ import re
 from slardar.errors import ConfigError
 from slardar.model.reader import shown
 
-__all__ = ["check_name", "normal_host", "parse_server_key", "requested_host", "split_host_port"]
+__all__ = [
+    "check_name",
+    "normal_host",
+    "parse_server_key",
+    "requested_host",
+    "split_host_port",
+    "usual_ipv6",
+]
 
 _NAME = re.compile(r"(?:\*\.)?[-_a-zA-Z0-9.]+")
 #: Without leading zeros, so that there is one way to write it.
@@ -30,6 +37,14 @@ def check_name(name: str, where: str = "upstreams") -> None:
         )
 
 
+def usual_ipv6(text: str) -> str:
+    """An IPv6 address in the form of RFC 5952, with the dots of an IPv4 address mapped to
+    one (which Python has from 3.13 on).  Raises ValueError."""
+    address = ipaddress.IPv6Address(text)
+    mapped = address.ipv4_mapped
+    return str(address) if mapped is None else f"::ffff:{mapped}"
+
+
 def requested_host(name: str) -> str:
     """A Host that somebody has written, as requests name it: in lower case, without the dot
     at the end of an absolute name (RFC 1034, 3.1), an IPv6 address in its usual form.
@@ -39,7 +54,7 @@ def requested_host(name: str) -> str:
     text = name.lower()
     if ":" in text:
         try:
-            return str(ipaddress.IPv6Address(text))
+            return usual_ipv6(text)
         except ValueError:
             return text
     return text.removesuffix(".") or text

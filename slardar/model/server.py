@@ -169,6 +169,9 @@ class Upstream(Struct, frozen=True):
     public: bool = True
     #: Keys of ``source`` that mean nothing, with a line for each.
     unknown: tuple[tuple[UnknownKey, str], ...] = ()
+    #: When the module of its balancer was asked to be loaded anew (epoch nanoseconds);
+    #: 0: never.  Not a part of what was written.
+    loaded: int = 0
 
     @property
     def servers(self) -> tuple[Server, ...]:

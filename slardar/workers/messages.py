@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct, structs
 
 from slardar.config import Control, Settings
+from slardar.dataplane.balancer_errors import BalancerError
 from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.hook import Hook
 from slardar.model.routes import Route
@@ -25,6 +26,7 @@ from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
 
 __all__ = [
+    "BalancerReport",
     "Begin",
     "Change",
     "Done",
@@ -89,7 +91,7 @@ class Whole(Struct, tag="whole", frozen=True):
 class Begin(Struct, tag="begin", frozen=True):
     """The first message to a worker: what it is to serve, and how."""
 
-    #: Its number: 0 is ``worker-0``; and how many there are.
+    #: Its number: 0 is ``worker-0``.
     number: int
     settings: Settings
     #: A :class:`Whole`, which is put into JSON once for all workers.
@@ -109,6 +111,7 @@ class Begin(Struct, tag="begin", frozen=True):
     reasons: dict[int, str] = {}
     #: Those that must not be loaded, and why.
     refused: dict[int, str] = {}
+    #: How many workers there are.
     count: int = 1
 
 
@@ -188,6 +191,13 @@ class ServerReport(Struct, array_like=True, frozen=True):
     message: Text
 
 
+class BalancerReport(Struct, array_like=True, frozen=True):
+    """What the balancer of an upstream has raised in a worker."""
+
+    upstream: Name
+    about: BalancerError
+
+
 class Report(Struct, tag="report", frozen=True):
     """A worker's counters, once a second; of servers only those that have changed."""
 
@@ -201,6 +211,8 @@ class Report(Struct, tag="report", frozen=True):
     servers: tuple[ServerReport, ...] = ()
     hooks: tuple[HookReport, ...] = ()
     shadows: tuple[ShadowReport, ...] = ()
+    #: Of upstreams whose balancers have failed since the last one.
+    balancers: tuple[BalancerReport, ...] = ()
 
 
 class HookFailed(Struct, tag="failed", frozen=True):

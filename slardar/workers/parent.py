@@ -23,6 +23,7 @@ from slardar.dataplane.failurelog import HealthLog
 from slardar.dataplane.inherited import adopt_sockets
 from slardar.dataplane.sockets import Opened, open_sockets
 from slardar.errors import NotReadyError, SlardarError
+from slardar.health import shared
 from slardar.hooks.checker import Item
 from slardar.hooks.checking import Checker, NoCheckError
 from slardar.hooks.report import HookTally
@@ -541,6 +542,9 @@ class Workers:
     def statistics(self) -> Mapping[str, Any]:
         """Counters of all workers and of each, as of their last reports; for status."""
         statistics: dict[str, Any] = dict(self._tally.totals())
+        statistics["balancer_errors"] = {
+            name: error.shown() for name, error in self._tally.balancer_errors().items()
+        }
         statistics["version"] = self._snapshot.version
         statistics["config_timer"] = {slot.name: slot.state for slot in self._slots}
         statistics["workers"] = {
@@ -556,6 +560,7 @@ class Workers:
             gone -= {(server.host, server.port) for server in after.servers}
         self._tally.forget(name, gone)
         self._health_log.forget(name, gone)
+        self._tally.upstream_changed(name, new.version, after is not None)
         for host, port in gone:
             self._down.pop((name, host, port), None)
 
@@ -592,6 +597,9 @@ class Workers:
                 self._replace(process)
         elif isinstance(message, Report):
             self._tally.take(process.number, message, self._known(message.servers))
+            upstreams = self._snapshot.upstreams
+            errors = [error for error in message.balancers if error.upstream in upstreams]
+            self._tally.take_balancers(process.number, message.version, errors)
             self._hooks.reported(process.number, (*message.hooks, *message.shadows))
         elif isinstance(message, HookFailed):
             self._hooks.failed(message.mark)
@@ -614,10 +622,11 @@ class Workers:
 
     def _server(self, health: Health) -> Server | None:
         upstream = self._snapshot.upstreams.get(health.upstream)
+        found = None
         for server in upstream.servers if upstream is not None else ():
             if server.port == health.port and server.host == health.host:
-                return server
-        return None
+                found = server if found is None else shared.stricter(found, server)
+        return found
 
     def _health(self, process: WorkerProcess, health: Health) -> None:
         """What one worker has learnt of a server, the others need not lose requests for."""

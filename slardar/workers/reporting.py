@@ -7,12 +7,21 @@ from typing import Any
 
 from twisted.internet.task import LoopingCall
 
+from slardar.dataplane.balancer_errors import BalancerError
 from slardar.dataplane.proxy import DataPlane
 from slardar.hooks.loaded import Loaded
 from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.server import Upstream
-from slardar.workers.messages import Grown, Health, HookFailed, HookHeavy, Report, ServerReport
+from slardar.workers.messages import (
+    BalancerReport,
+    Grown,
+    Health,
+    HookFailed,
+    HookHeavy,
+    Report,
+    ServerReport,
+)
 
 __all__ = ["Reporter"]
 
@@ -46,6 +55,8 @@ class Reporter:
         self._reported: dict[_Key, ServerReport] = {}
         #: What was last reported of each hook.
         self._reported_hooks: dict[tuple[type, int], HookReport | ShadowReport] = {}
+        #: What was last reported of each upstream's balancer.
+        self._reported_balancers: dict[str, BalancerError] = {}
         self._under_way = False
         self._reports = LoopingCall(self._report)
         self._telling = LoopingCall(self._tell_health)
@@ -143,6 +154,12 @@ class Reporter:
                     hooks.append(about)
                 else:
                     shadows.append(about)
+        balancers = [
+            BalancerReport(name, error)
+            for name, error in self._plane.balancer_errors.last.items()
+            if self._reported_balancers.get(name) is not error
+        ]
+        self._reported_balancers = dict(self._plane.balancer_errors.last)
         self._send(
             Report(
                 version=counters["version"],
@@ -155,6 +172,7 @@ class Reporter:
                 servers=servers,
                 hooks=tuple(hooks),
                 shadows=tuple(shadows),
+                balancers=tuple(balancers),
             )
         )
 

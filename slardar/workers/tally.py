@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec import structs
+
+from slardar.dataplane.balancer_errors import BalancerError
 from slardar.model.live import ServerLive
-from slardar.workers.messages import Report, ServerReport
+from slardar.workers.messages import BalancerReport, Report, ServerReport
 
 __all__ = ["COUNTERS", "Tally"]
 
@@ -46,6 +49,11 @@ class Tally:
         self._ended = dict.fromkeys(COUNTERS, 0)
         self._reports: dict[int, Report] = {}
         self._servers: dict[_Key, _Servers] = {}
+        #: What balancers have raised, by upstream and worker; those of workers that have
+        #: ended are under -1.
+        self._balancers: dict[str, dict[int, BalancerError]] = {}
+        #: The version in which an upstream was last changed.
+        self._changed: dict[str, int] = {}
 
     def take(self, worker: int, report: Report, servers: Iterable[ServerReport]) -> None:
         """A report came; ``servers`` are those of it that are to be counted."""
@@ -56,6 +64,26 @@ class Tally:
             if found is None:
                 found = self._servers[key] = _Servers()
             found.reports[worker] = about
+
+    def take_balancers(self, worker: int, version: int, errors: Iterable[BalancerReport]) -> None:
+        """What balancers of upstreams that there are have raised in a worker, which was at
+        this version: it may not have heard yet that an upstream has another one by now."""
+        for error in errors:
+            if version >= self._changed.get(error.upstream, 0):
+                self._balancers.setdefault(error.upstream, {})[worker] = error.about
+
+    def upstream_changed(self, name: str, version: int, is_there: bool) -> None:
+        """An upstream has another balancer since this version, or is gone."""
+        self._balancers.pop(name, None)
+        if is_there:
+            self._changed[name] = version
+        else:
+            self._changed.pop(name, None)
+
+    def balancer_errors(self) -> dict[str, BalancerError]:
+        """What balancers have raised, by upstream: the last in any worker, and how often
+        in all of them."""
+        return {name: _together(*errors.values()) for name, errors in self._balancers.items()}
 
     def worker_ended(self, worker: int) -> None:
         """What it counted stays counted; what was under way in it is not any more."""
@@ -68,6 +96,10 @@ class Tally:
             if about is not None:
                 found.requests += about.requests
                 found.failures += about.failures
+        for errors in self._balancers.values():
+            error = errors.pop(worker, None)
+            if error is not None:
+                errors[-1] = _together(error, *filter(None, [errors.get(-1)]))
 
     def forget(self, upstream: str, servers: Iterable[tuple[str, int]]) -> None:
         """An upstream has these servers no more."""
@@ -108,6 +140,11 @@ class Tally:
             live.last_modified = shown.last_modified
             live.msg = shown.message
         return live
+
+
+def _together(*errors: BalancerError) -> BalancerError:
+    last = max(errors, key=lambda error: error.last)
+    return structs.replace(last, count=sum(error.count for error in errors))
 
 
 def _rank(about: ServerReport) -> tuple[int, float]:

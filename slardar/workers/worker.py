@@ -41,7 +41,7 @@ from slardar.model.hook import Hook, HookKey
 from slardar.model.live import Live
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
-from slardar.plugins import balancer_factory
+from slardar.plugins import balancer_factory, load_again
 from slardar.workers import messages
 from slardar.workers.commands import FIRST_SOCKET, LINK, MARK, Link, OneLink
 from slardar.workers.marks import BEATS, LARGEST, open_mark
@@ -49,7 +49,7 @@ from slardar.workers.messages import Done, FromWorker
 from slardar.workers.relay import LineLog
 from slardar.workers.reporting import Reporter
 
-__all__ = ["Worker", "main"]
+__all__ = ["Worker", "end_without_memory", "main"]
 
 #: Seconds that a worker outlives its director, at most; and of these, how many it gives
 #: to the requests under way.
@@ -219,6 +219,10 @@ class Worker:
 
     def _apply(self, snapshot: Snapshot, changed: list[str]) -> defer.Deferred[Done]:
         assert self._plane is not None
+        for name in changed:
+            upstream = snapshot.upstreams.get(name)
+            if upstream is not None and upstream.loaded:
+                load_again(upstream.mode, upstream.loaded)
         before, self._snapshot = self._snapshot, snapshot
         version = snapshot.version
 

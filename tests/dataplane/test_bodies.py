@@ -58,6 +58,8 @@ async def served() -> AsyncIterator[Served]:
     served = Served(reactor, Limits(), Timeouts())
     await served.begin("tcp:0:interface=127.0.0.1")
     yield served
+    # Their budget's timer would tick on.
+    served.plane.runner().load({})
     await served.end()
 
 
@@ -172,6 +174,8 @@ async def embedded() -> AsyncIterator[Embedded]:
 
     embedded = Embedded(reactor)
     yield embedded
+    for proxy in embedded._proxies:
+        proxy.plane.runner().load({})
     await embedded.stop()
 
 

@@ -323,6 +323,26 @@ def test_what_the_peer_says_in_the_same_batch_loses_nothing(
     server.close()
 
 
+def test_close_when_flushed_while_the_peer_is_speaking(connect: Connect) -> None:
+    """What comes between the last look and the close resets the connection; by then the
+    peer has got our end, behind all that was sent."""
+    channel, far, _ = connect()
+
+    class Sneaking(FakeSocket):
+        def recv(self, size: int, flags: int) -> bytes:
+            try:
+                return self._sock.recv(size, flags)
+            finally:
+                far.send(b"\r\n")
+
+    channel.write(b"reply")
+    channel.sock = Sneaking(channel.sock)  # type: ignore[assignment]
+    channel.close_when_flushed()
+    assert channel.closed
+    assert far.recv(10) == b"reply"
+    assert far.recv(10) == b""
+
+
 @pytest.mark.parametrize("unread", [True, False])
 def test_close_when_flushed_with_something_on_its_way(
     poller: Poller, connect: Connect, unread: bool

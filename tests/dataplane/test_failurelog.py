@@ -28,6 +28,8 @@ async def served() -> AsyncIterator[Served]:
     served = Served(reactor, Limits(), Timeouts())
     await served.begin("tcp:0:interface=127.0.0.1")
     yield served
+    # Their budget's timer would tick on.
+    served.plane.runner().load({})
     await served.end()
 
 

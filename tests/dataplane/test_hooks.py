@@ -15,10 +15,11 @@ import pytest
 import pytest_twisted
 from twisted.internet import defer
 
-from slardar.config import Hooks, Limits, Timeouts
+from slardar.balancers.wrr import WeightedRoundRobin
+from slardar.config import Hooks, Limits, Settings, Timeouts
 from slardar.dataplane.entry import Entry
 from slardar.dataplane.proxy import DataPlane
-from slardar.errors import ConfigError
+from slardar.errors import ConfigError, NotReadyError
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.loaded import mark_of
 from slardar.hooks.runner import Hooked, Runner
@@ -30,6 +31,7 @@ from slardar.http1.sides import (
     Step,
 )
 from slardar.model.hook import Hook
+from slardar.model.live import Live
 from slardar.model.parse import parse_routes, parse_upstream
 from slardar.model.snapshot import Snapshot
 from tests.dataplane.kit import HandReactor, logged
@@ -682,3 +684,23 @@ def test_server_comes_back_by_a_reply_that_is_replaced(
 def test_snapshot_without_hooks_is_the_usual() -> None:
     """An empty table, not none."""
     assert Snapshot.build(1, {}, (), None).hooks == {}
+
+
+# Code is looked at elsewhere, where that can be.
+
+
+def test_code_is_looked_at_here_where_no_process_can_be_started(hand: HandReactor) -> None:
+    """In a program whose reactor starts none; what is wrong is refused as ever."""
+    plane = DataPlane(hand, Settings(), Live(), lambda mode: WeightedRoundRobin)
+    good = "def on_request(request):\n    pass\n"
+    with logged():
+        assert succeeded(plane.check_hook("python", A, good, {})) == ()
+        refused: list[Any] = []
+        plane.check_hook("python", A, "x y", None).addErrback(refused.append)
+        assert refused[0].check(ScriptError)
+        assert succeeded(plane.check_stored({})) is None
+        # Where there has been one, code has no way to the process that serves.
+        assert plane._checker is not None
+        plane._checker.has_answered = True
+        plane.check_hook("python", A, good, {}).addErrback(refused.append)
+        assert refused[1].check(NotReadyError)

@@ -7,15 +7,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from msgspec import structs
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent
 from twisted.python.failure import Failure
 
 from slardar.config import Settings, Timeouts
+from slardar.dataplane.balancer_errors import BalancerError
+from slardar.model.parse import parse_upstream
 from slardar.model.snapshot import Snapshot
 from slardar.workers import messages
 from slardar.workers.messages import (
+    BalancerReport,
     Begin,
     Change,
     Done,
@@ -571,6 +575,35 @@ def test_worker_puts_no_server_out_for_longer_than_its_rules() -> None:
     one.say(Health("a", "127.0.0.1", 77, 5.0, "x"))
     one.say(Health("nobody", "127.0.0.1", 1, 5.0, "x"))
     assert [health.down_for for health in other.of(Health)] == [10, 0]
+
+
+def test_server_in_two_levels_is_out_by_the_stricter_one() -> None:
+    """Whichever of them is the first."""
+    mild = {"host": "127.0.0.1", "port": 1}
+    strict = {**mild, "max_fails": 1, "fail_timeout": 30}
+    for first, second in ((mild, strict), (strict, mild)):
+        levels = {"cluster": [{"servers": [first]}, {"servers": [second]}]}
+        team = Team(2)
+        team.start(snapshot(1, parse_upstream("a", levels, "a")))
+        one, other = team.processes
+        one.say(Health("a", "127.0.0.1", 1, 20.0, "x"))
+        assert [health.down_for for health in other.of(Health)] == [20]
+
+
+def test_failing_balancers_are_shown_until_the_upstream_changes() -> None:
+    """Of all workers together, and of no upstream that a worker invents."""
+    team = Team(2)
+    team.start()
+    error = BalancerError("mine.Mine", "pick", "/mine.py", 7, "ValueError: x", 2, 1000.0)
+    for process in team.processes:
+        told = report(1)
+        balancers = (BalancerReport("a", error), BalancerReport("nobody", error))
+        process.say(structs.replace(told, version=1, balancers=balancers))
+    shown = team.workers.statistics()["balancer_errors"]
+    assert list(shown) == ["a"]
+    assert (shown["a"]["count"], shown["a"]["line"], shown["a"]["class"]) == (4, 7, "mine.Mine")
+    team.workers.apply(snapshot(2, upstream("a", 1)), ["a"])
+    assert team.workers.statistics()["balancer_errors"] == {}
 
 
 def test_stop_drains_and_waits() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from twisted.python.failure import Failure
 
 from slardar.config import Settings
 from slardar.dataplane.selection import Selection
@@ -20,7 +21,7 @@ from slardar.model.snapshot import Snapshot
 from slardar.workers import messages
 from slardar.workers.commands import Link
 from slardar.workers.messages import Begin, Change, Done, Drain, Health, Listening, Ping, Report
-from slardar.workers.worker import Worker
+from slardar.workers.worker import Worker, end_without_memory
 from tests.dataplane.kit import HandReactor, logged
 from tests.workers.kit import connect, deliver, result_of, snapshot, upstream
 
@@ -362,3 +363,23 @@ def test_worker_without_director_ends(director: Director) -> None:
         assert director.ends == 0
         director.reactor.advance(0.2)
         assert director.ends >= 1
+
+
+@pytest.mark.parametrize(
+    ("namespace", "error", "ends"),
+    [
+        ("twisted.internet.base", MemoryError(), [1]),
+        ("slardar.dataplane", MemoryError(), []),
+        ("twisted.internet.base", ValueError(), []),
+        ("twisted.internet.base", None, []),
+    ],
+)
+def test_want_of_memory_outside_of_connections_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch, namespace: str, error: Exception | None, ends: list[int]
+) -> None:
+    """Nobody knows what was not done; a connection's own want is over with it."""
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    failure = None if error is None else Failure(error)
+    end_without_memory({"log_namespace": namespace, "log_failure": failure})
+    assert codes == ends

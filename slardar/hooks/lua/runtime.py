@@ -198,7 +198,7 @@ class Runtime:
                 # To make room for it was not the script's doing.
                 began = self._begin()
                 answer = function(*arguments)
-            if _now() - began >= self._budget and self._clock.used() >= self._budget:
+            if _now() - began >= self._budget and self._clock.used(began) >= self._budget:
                 return _LATE
             return answer  # type: ignore[no-any-return]
         except Exception as error:

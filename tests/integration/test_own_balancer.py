@@ -1,0 +1,89 @@
+"""A balancer of one's own as an operator meets it: found, edited, broken."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Start
+from tests.integration.programs import Slardar
+from tests.integration.test_hooks import backend
+from tests.integration.test_workers import until
+
+__all__ = ["backend"]
+
+HOST = "own.example"
+FIRST = """
+from slardar.balancers.base import Balancer
+
+class Mine(Balancer):
+    def __init__(self, servers, options):
+        self.name = options.get("name", "x")
+
+    def pick(self, servers, request):
+        return servers[0]
+"""
+BROKEN = FIRST.replace("return servers[0]", "return servers[len(self.name) * 99]")
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_found_edited_and_broken(
+    start: Start,
+    tmp_path: Path,
+    backend: Any,
+    workers: str,
+) -> None:
+    """Found in the rundir by director and workers; a file that is edited is loaded with
+    ``?reload=1``, and one that is wrong is refused; failures are logged and shown."""
+    rundir = tmp_path / "slardar"
+    rundir.mkdir()
+    own = rundir / "mine.py"
+    own.write_text(FIRST)
+    slardar = start(Slardar(rundir, "--store", "memory:", "--workers", workers)).ready()
+    host, port = backend.address.split(":")
+    upstream = {
+        "mode": "mine.Mine",
+        "mode_opts": {"name": "abc"},
+        "servers": [{"host": host, "port": int(port)}],
+    }
+    path = f"/upstream/{HOST}"
+    assert slardar.call("PUT", path, upstream) == (200, {"status": 200})
+    assert slardar.get(HOST)[0] == 200
+    assert "balancer_errors" not in slardar.call("GET", "/status")[1]
+    # Not loaded before somebody asks for it.
+    own.write_text(BROKEN)
+    assert slardar.call("PUT", path, upstream)[0] == 200
+    assert slardar.get(HOST)[0] == 200
+    assert "balancer_errors" not in slardar.call("GET", "/status")[1]
+    assert slardar.call("PUT", f"{path}?reload=1", {}) == (200, {"status": 200})
+    for _ in range(6):
+        assert slardar.get(HOST)[0] == 200
+
+    def shown() -> Any:
+        found = slardar.call("GET", "/status")[1].get("balancer_errors", {}).get(HOST)
+        return found if found and found["count"] == 6 else None
+
+    until(lambda: shown() is not None, "all failures are in the status")
+    about = shown()
+    assert (about["class"], about["method"]) == ("mine.Mine", "pick")
+    assert (about["file"], about["line"]) == (str(own), 9)
+    assert about["error"] == "IndexError: list index out of range"
+    line = f"upstream {HOST}: mine.Mine.pick failed at {own}:9: IndexError"
+    said = len(re.findall(re.escape(line), slardar.output))
+    # One a worker, or of those that replaced one on a busy machine; not one a request.
+    assert 1 <= said < 6
+    for wrong, says in (("def", "SyntaxError"), ("class Mine: pass", "no method pick")):
+        own.write_text(wrong)
+        status, answer = slardar.call("PUT", f"{path}?reload=1", upstream)
+        assert (status, says in answer["msg"]) == (400, True), answer
+    assert slardar.get(HOST)[0] == 200
+    status, answer = slardar.call("PUT", f"{path}?reload=1", {"mode": "wrr", "mode_opts": {}})
+    assert status == 400
+    assert "expected a mode such as package.module.Class" in answer["msg"]
+    own.write_text(FIRST)
+    assert slardar.call("PUT", f"{path}?reload=1", {})[0] == 200
+    assert slardar.get(HOST)[0] == 200
+    assert "balancer_errors" not in slardar.call("GET", "/status")[1]
