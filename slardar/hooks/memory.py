@@ -113,9 +113,9 @@ class MemoryWatch:
         self._usage = usage or _Statm()
         #: For the request path: whether calls are to go through :meth:`run`.
         self.pressure = Pressure()
-        #: Bytes before the first hook; and the expected ones of then.
-        self._base, _ = self._usage()
-        self._base -= expected() - _ENGINES
+        #: Bytes in use before the first hook that were not expected, and those of the
+        #: engines.  It may grow by what turns out to be nobody's, and shrinks with that.
+        self._base = self._usage()[0] - expected() + _ENGINES
         self._first_base = self._base
         #: What calls of hooks have added since the pressure is high.
         self._added: dict[Loaded, int] = {}
@@ -138,7 +138,7 @@ class MemoryWatch:
             self.pressure.is_high = True
             self._settle(over)
             if over > self.limits.soft:
-                over, data = self._relieve(over)
+                over, data = self._relieve()
         elif self.pressure.is_high:
             self.pressure.is_high = False
             self._added.clear()
@@ -198,10 +198,13 @@ class MemoryWatch:
         if total > most:
             self._added = {one: size * most // total for one, size in self._added.items()}
 
-    def _relieve(self, over: int) -> tuple[int, int]:
+    def _relieve(self) -> tuple[int, int]:
         """Suspend hooks, the one that added most first, until there is enough room."""
         limits = self.limits
         enough = (limits.soft - limits.high) // 2
+        # Many connections may have just ended, whose memory is nobody's any more.
+        over = self._over_now()
+        self._settle(over)
         while over > limits.soft:
             total = sum(size for size in self._added.values() if size > 0)
             if total >= enough:
