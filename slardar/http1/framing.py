@@ -43,6 +43,9 @@ _SHORTEST: Final = 5
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 # One that stands whole behind the content of another chunk.
 _NEXT = re.compile(rb"\r\n" + _SIZE_LINE.pattern + rb"\r\n")
+# What may still become a size line, and a trailer or the last line.
+_SIZE_BEGUN = re.compile(rb"[0-9A-Fa-f]{1,15}(?:[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r?)?")
+_TRAILER_BEGUN = re.compile(rb"\r?|[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::[\t\x20-\x7e\x80-\xff]*\r?)?")
 _TRAILER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
 
 LAST_CHUNK = b"0\r\n\r\n"
@@ -154,6 +157,10 @@ class ChunkedDecoder:
         if len(line) > limit or (self._state == _DATA_END and line not in (b"\r", b"\r\n")):
             raise BadMessage(self._status, "a chunk of the body is malformed")
         if end < 0:
+            # What is wrong is refused now: its end may never come.
+            begun = _TRAILER_BEGUN if self._state == _TRAILERS else _SIZE_BEGUN
+            if self._state != _DATA_END and begun.fullmatch(line) is None:
+                raise BadMessage(self._status, "a line of the chunked body is malformed")
             self._line = line
             return None, len(data)
         self._line = b""

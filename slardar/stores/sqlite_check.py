@@ -6,7 +6,7 @@ would start, and fail at the first change that meets the page.
 Two questions.  ``PRAGMA integrity_check`` looks at every page: the trees, the free pages,
 and whether each index agrees with its table.  It does not see a byte that has changed
 within a value, so the second question compares: every row of ``state`` was written
-together with a row of ``changes``, and the last of these must still say the same.
+together with a row of ``changes``, and the last of these should still say the same.
 
 An opening takes 0.5 s for a file of 100 MB with 310,000 changes, and 0.2 s for one of 100 MB
 with 22,000 (measured, from the system's cache; without the check 0.01 s).
@@ -65,18 +65,23 @@ def check_pages(connection: sqlite3.Connection, path: str, patience: float = _PA
 
 
 def check_agreement(connection: sqlite3.Connection, path: str, patience: float = _PATIENCE) -> None:
-    """Whether the state is what the changes say.  Raises StoreError if it is not.
+    """Say in the log where the state is not what the changes say.
 
-    What takes more than ``patience`` seconds is left out.
+    Somebody may have edited the state with a program of theirs, which is no reason to serve
+    nobody; or a byte has changed on the disk.  Only a person can tell.  What takes more than
+    ``patience`` seconds is left out.
     """
     for question in (_DISAGREEING, _MISSING):
         found = _within(connection, patience, question)
         if found:
             kind, name = found
-            place = f"{kind}s.{name}" if name else kind
-            raise StoreError(
-                f"{path}: damaged ({place} is not what the last change made of it, unless"
-                f" another program wrote to the file): {ADVICE}"
+            _log.error(
+                "{path}: {place} is not what the last change made of it: another program wrote to"
+                " the file, or it is damaged. It is served as it stands; if nobody has edited it,"
+                " {advice}",
+                path=path,
+                place=f"{kind}s.{name}" if name else kind,
+                advice=ADVICE,
             )
 
 

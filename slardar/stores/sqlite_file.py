@@ -193,13 +193,17 @@ class SqliteFile:
             )
 
     def _read(self, connection: sqlite3.Connection) -> StoredState:
-        """The state, if it is what the changes have made."""
+        """The state; the log says where it is not what the changes have made."""
         check_agreement(connection, self.path)
-        rows = connection.execute("SELECT kind, name, value FROM state")
+        # What is no UTF-8 is no JSON either, and is named as such.
+        connection.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
         try:
+            rows = connection.execute("SELECT kind, name, value FROM state")
             return stored_state(_version(connection), rows)
         except StoreError as error:
             raise StoreError(f"{self.path}: {error}") from None
+        finally:
+            connection.text_factory = str
 
     def _check_in_place(self) -> None:
         """What is written to a file that was removed meanwhile would be lost."""

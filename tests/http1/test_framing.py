@@ -194,3 +194,22 @@ def test_writing() -> None:
     assert last_chunk([b"A: b", b"C: d"]) == b"0\r\nA: b\r\nC: d\r\n\r\n"
     content, decoder = decode(chunk([b"a", b"b"]) + chunk([b"c"]) + last_chunk([b"A: b"]))
     assert (content, decoder.trailers, decoder.done) == (b"abc", [b"A: b"], True)
+
+
+@pytest.mark.parametrize(
+    "data", [b"zz", b"-", b"5 5", b"5;\0", b"1\r\na\r\nx", b"0\r\n: ", b"0\r\nX y", b"5\rx"]
+)
+@pytest.mark.parametrize("size", [None, 1])
+def test_line_that_never_ends(data: bytes, size: int | None) -> None:
+    """What is wrong is refused though its CRLF is not here: it may never come."""
+    with pytest.raises(BadMessage):
+        decode(data, size, 502)
+
+
+@pytest.mark.parametrize(
+    "data", [b"f", b"0f", b"f ", b"f\t;", b"f;a=\xff", b"f\r", b"0\r\n", b"0\r\nX", b"0\r\nX: y\r"]
+)
+def test_line_that_goes_on(data: bytes) -> None:
+    """What may still become right is waited for, in whatever pieces."""
+    for size in (None, 1):
+        decode(data, size, 502)

@@ -225,7 +225,7 @@ def test_damaged_index_is_refused(path: Path) -> None:
         ("UPDATE {} SET value = x'ff'", "upstreams.a: expected JSON: "),
         ("UPDATE {} SET kind = 'lua'", "holds lua 'a', which this version cannot serve"),
         ("UPDATE {} SET name = x'61'", "holds upstream b'a', which this version"),
-        ("UPDATE {} SET value = CAST(x'ff' AS TEXT)", "cannot open this store: "),
+        ("UPDATE {} SET value = CAST(x'ff' AS TEXT)", "upstreams.a: expected JSON: "),
         ("DROP TABLE state", "cannot open this store: no such table: state"),
         ("DROP TABLE changes", "cannot open this store: no such table: changes"),
     ],

@@ -233,7 +233,7 @@ INJECTIONS = (
     Hostile("uri_nul", "ngx.req.set_uri('/a\\0b')", "error: control characters"),
     Hostile("uri_absolute", "ngx.req.set_uri('http://evil/')", "error: begins with /"),
     Hostile("uri_empty", "ngx.req.set_uri('')", "error: zero-length uri"),
-    Hostile("uri_long", "ngx.req.set_uri('/' .. ('a'):rep(10000))", "error: uri: expected a path"),
+    Hostile("uri_long", "ngx.req.set_uri('/' .. ('a'):rep(33000))", "error: uri: expected a path"),
     Hostile(
         "args_crlf",
         "ngx.req.set_uri_args('a=b\\r\\nc') ngx.say(ngx.var.args)",
@@ -242,8 +242,8 @@ INJECTIONS = (
     Hostile("args_var_lf", "ngx.var.args = 'a\\nb' ngx.say(ngx.var.args)", "says: a%0Ab"),
     Hostile(
         "args_many",
-        "local t = {} for i = 1, 1500 do t['k' .. i] = i end ngx.req.set_uri_args(t)",
-        "error: uri: expected a path",
+        "local t = {} for i = 1, 4500 do t['k' .. i] = i end ngx.req.set_uri_args(t)",
+        "error: set_uri_args: expected a query",
     ),
     Hostile("method_number", "ngx.req.set_method(3)", "error: unsupported HTTP method"),
     Hostile("method_text", "ngx.req.set_method('GET / HTTP/1.1\\r\\n')", "error: number expected"),
