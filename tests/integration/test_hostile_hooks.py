@@ -108,6 +108,8 @@ def test_other_hosts_go_on(tmp_path: Path, backend: Nginx) -> None:
                 for method, body in (("POST", burn.code), ("PUT", None)):
                     status, answer = slardar.call(method, name, body)
                     assert status in (200, 400), (burn, answer)
+                    if status == 400:
+                        break
                 if status == 200:
                     reply, _ = slardar.get(host)
                     statuses[reply] = statuses.get(reply, 0) + 1
