@@ -8,7 +8,7 @@ and health must not be reset by that.  They are therefore kept here, keyed by
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -20,9 +20,11 @@ __all__ = ["Live", "Peer", "ServerLive"]
 class ServerLive:
     """The mutable state of one server of one upstream in this process.
 
-    Owner: the registry :class:`Live`.  Writers: selection (``active``,
-    ``requests``), the rules of ``slardar.health`` (health fields) and the
-    upstream's balancer (``current_weight``, ``effective_weight``, ``ewma``, ``ewma_at``).
+    Owner: the registry :class:`Live`.  Writers: the exchange counts ``active`` and
+    ``requests`` up, and down again for an attempt that was none; the selection counts
+    ``active`` down at an attempt's end.  The rules of ``slardar.health`` write the health
+    fields, the upstream's balancer ``current_weight``, ``effective_weight``, ``ewma`` and
+    ``ewma_at``.
     """
 
     __slots__ = (
@@ -139,7 +141,3 @@ class Live:
 
     def __len__(self) -> int:
         return len(self._servers)
-
-
-#: A source of monotonic seconds; tests pass a fake one.
-Clock = Callable[[], float]

@@ -97,7 +97,7 @@ class Begin(Struct, tag="begin", frozen=True):
     #: A :class:`Whole`, which is put into JSON once for all workers.
     snapshot: msgspec.Raw
     #: For each of its listening sockets, in order of their descriptors (the first is
-    #: 4): whether it shares the socket with other workers.
+    #: ``commands.FIRST_SOCKET``): whether it shares the socket with other workers.
     sockets: tuple[bool, ...]
     #: The places of these among the sockets that the process was started with, of which
     #: there are ``inherited``; it lets go of the others.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -106,7 +105,3 @@ def upstream(name: str, *ports: int, **keys: Any) -> Upstream:
 def snapshot(version: int, *upstreams: Upstream) -> Snapshot:
     """A snapshot of these upstreams."""
     return Snapshot.build(version, {one.name: one for one in upstreams}, (), None)
-
-
-#: For callbacks that a test does not care about.
-nothing: Callable[..., None] = lambda *_arguments: None  # noqa: E731
