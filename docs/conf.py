@@ -20,3 +20,5 @@ html_theme = "furo"
 html_title = f"slardar {release}"
 html_copy_source = False
 html_show_sphinx = False
+# A shell command over several lines is no mistake, though the lexer of consoles says so.
+suppress_warnings = ["misc.highlighting_failure"]
