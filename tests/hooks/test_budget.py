@@ -198,7 +198,7 @@ def test_wakeup_descriptor_stays() -> None:
 def test_call_that_returns_too_late_has_failed(budget: Budget) -> None:
     """A function written in C hears no tick, so the call is measured when it ends."""
     function = hook("def f(list): list.sort()")
-    plenty = [str(number * 7919 % 1000003) for number in range(400_000)]
+    plenty = [str(number * 7919 % 1000003) for number in range(1_200_000)]
     for run in (budget.run, budget.run_with):
         with pytest.raises(OutOfBudget):
             run(function, plenty.copy())
@@ -208,7 +208,7 @@ def test_error_that_comes_too_late_is_one_of_the_budget(budget: Budget) -> None:
     """And it tells where the time went, but holds on to nothing else."""
     function = hook("def f(list):\n list.sort()\n 1 / 0")
     with pytest.raises(OutOfBudget) as caught:
-        budget.run(function, [str(number * 7919 % 1000003) for number in range(400_000)])
+        budget.run(function, [str(number * 7919 % 1000003) for number in range(1_200_000)])
     assert caught.value.__cause__ is None
     assert "f" in [entry.name for entry in caught.traceback]
 
