@@ -194,11 +194,19 @@ class Site:
     def hup(self) -> None:
         """Have the file read again; it must differ from what is served.
 
+        Nothing answers a signal: the status has the new version before the workers have it,
+        so it is what they report that is waited for.
+
         :raise RuntimeError: if no new version is served.
         """
         before = self.version()
         os.kill(self.director, signal.SIGHUP)
-        until(lambda: self.version() > before, "the file is read again", PATIENCE)
+        until(lambda: self._served() > before, "the file is read again", PATIENCE)
+
+    def _served(self) -> int:
+        """The version that every worker serves, as of its last report."""
+        workers = self.status()["workers"].values()
+        return min(worker["version"] or 0 for worker in workers)
 
     def usr2(self) -> None:
         """Upgrade it.
