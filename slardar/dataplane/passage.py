@@ -247,7 +247,11 @@ class Passage:
     def _stop_waiting(self) -> bytes:
         """What has come of a body that was gathered."""
         waiting, self._waiting = self._waiting, None
-        return b"" if waiting is None else waiting.end()
+        if waiting is None:
+            return b""
+        data = waiting.take()
+        waiting.end()
+        return data
 
     def give_up_body(self) -> None:
         """There is no room any more: others wait, too, and this is the slowest."""

@@ -458,9 +458,13 @@ class Poller:
                 del self._queues[key]
             if channel.closed:
                 continue
+            before = len(self.unsent)
             try:
                 step.look()
                 step.go_on()
+                # Now, and not behind the next one, which may take long.
+                for waiting in self.unsent[before:]:
+                    waiting.flush()
             except Exception:
                 self._channel_failed(channel)
             if self._is_over():

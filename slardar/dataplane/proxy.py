@@ -680,7 +680,10 @@ class DataPlane(Entry):
             self._memory.ran_out()
 
     def _sum_buffers(self) -> None:
-        self._buffered = self._poller.buffered()
+        held = self._poller.buffered()
+        for conversation in self._conversations:
+            held += conversation.held
+        self._buffered = held
 
     def _expected_memory(self) -> int:
         """Bytes that connections, requests and the configuration account for, and those

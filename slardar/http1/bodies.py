@@ -99,10 +99,14 @@ class WaitingBody:
             self._counted += len(data)
             self._room.take(self, len(data))
 
-    def end(self) -> bytes:
-        """What has come; nothing is held here any more."""
+    def take(self) -> bytes:
+        """What has come.  It still takes its room, until :meth:`end`."""
         data = bytes(self._data)
+        self._data = bytearray()
+        return data
+
+    def end(self) -> None:
+        """Nothing is held for the owner any more."""
         self._data = bytearray()
         self._room.leave(self, self._counted)
         self._counted = 0
-        return data

@@ -83,6 +83,7 @@ class Conversation(ChannelProtocol):
         "_held",
         "_host",
         "_keep_alive",
+        "_kept",
         "_linger_ends",
         "_lingered",
         "_replied",
@@ -112,6 +113,8 @@ class Conversation(ChannelProtocol):
         #: What was gathered, until the exchange is there; and the trailers behind it, if
         #: that is all of the body.
         self._early: tuple[bytes, list[bytes] | None] | None = None
+        #: The room that it takes as long.
+        self._kept: WaitingBody | None = None
         #: The client is paused because the origin takes no more of the body.
         self._held = False
         #: The client waits until a server asks it for the body.
@@ -156,7 +159,7 @@ class Conversation(ChannelProtocol):
             exchange, self._exchange = self._exchange, None
             if exchange is not None:
                 exchange.cancel()
-            self._stop_waiting()
+            self._let_body_go()
             if self._begun:
                 # The beginning of a reply must not be taken for one.
                 self.channel.abort()
@@ -224,6 +227,9 @@ class Conversation(ChannelProtocol):
         elif self._state == _HEAD:
             self._refuse(408, "the request did not arrive in time")
         elif self._state == _BODY:
+            if self._exchange is None and self._waiting is None:
+                # It waits for hooks or for names, and may be paused: begun() goes on.
+                return
             self._give_up(408, "the body of the request did not arrive in time")
         elif self._eof and not self._replied:
             self._look_whether_gone()
@@ -314,7 +320,11 @@ class Conversation(ChannelProtocol):
                 break
             data, self._buffer, fresh = self._buffer, b"", None
         self._busy = False
-        if self._ahead and len(self._buffer) < _READ_AHEAD and self._state in (_IDLE, _WAIT):
+        if (
+            self._ahead
+            and len(self._buffer) < _READ_AHEAD
+            and (self._state in (_IDLE, _WAIT) or self._waiting is not None)
+        ):
             self._ahead = False
             self.channel.resume()
 
@@ -413,6 +423,7 @@ class Conversation(ChannelProtocol):
         """From the host: the exchange that it made later."""
         self._start(exchange)
         if self._state == _BODY:
+            self._set_deadline()
             data, self._buffer = self._buffer, b""
             if self._ahead:
                 self._ahead = False
@@ -434,7 +445,7 @@ class Conversation(ChannelProtocol):
         if early is None:
             exchange.start()
             return
-        self._early = None
+        self._let_body_go()
         content, trailers = early
         if trailers is None:
             exchange.start()
@@ -443,6 +454,7 @@ class Conversation(ChannelProtocol):
         else:
             if not exchange.body_ended:
                 exchange.give_body(content, trailers)
+                exchange.given = len(content)
             exchange.start()
 
     def go_on(self) -> None:
@@ -491,7 +503,7 @@ class Conversation(ChannelProtocol):
                 return
             # Hooks do not get so much: the request begins with what has come.
             request.expects = False
-            self._early = (self._stop_waiting(), None)
+            self._early = (self._take_body(), None)
             self._begin_with(request, SeenBody(None))
             return
         exchange = self._exchange
@@ -506,7 +518,7 @@ class Conversation(ChannelProtocol):
         self._set_deadline()
         exchange, request = self._exchange, self._request
         if self._waiting is not None and request is not None:
-            self._begin_whole(request, self._stop_waiting(), trailers)
+            self._begin_whole(request, self._take_body(), trailers)
         elif self._early is not None:
             # Hooks have not seen the request yet.
             self._early = (self._early[0], trailers)
@@ -530,15 +542,30 @@ class Conversation(ChannelProtocol):
         self._early = (data, trailers)
         self._begin_with(request, SeenBody(data))
 
-    def _stop_waiting(self) -> bytes:
-        """What has come of a body that was gathered."""
-        waiting, self._waiting = self._waiting, None
-        return b"" if waiting is None else waiting.end()
+    def _take_body(self) -> bytes:
+        """What has come of a body that was gathered; it takes its room until hooks have
+        seen the request."""
+        waiting = self._kept = self._waiting
+        self._waiting = None
+        return b"" if waiting is None else waiting.take()
+
+    def _let_body_go(self) -> None:
+        """What was gathered of a body is somebody else's by now, or nobody's."""
+        for one in (self._waiting, self._kept):
+            if one is not None:
+                one.end()
+        self._waiting = self._kept = self._early = None
 
     def give_up_body(self) -> None:
-        """There is no room any more: others wait, too, and this is the slowest."""
-        self._waiting = None
-        self._give_up(503, "the body of the request came too slowly")
+        """There is no room any more: others wait, too, and this has waited longest."""
+        self._give_up(503, "the request waited too long: other bodies need the room")
+
+    @property
+    def held(self) -> int:
+        """Bytes that are kept for this client, besides those that take room as waiting
+        bodies: what it has sent too early, and a body that goes to a server as a whole."""
+        exchange = self._exchange
+        return len(self._buffer) + (0 if exchange is None else exchange.given)
 
     def pause_body(self) -> None:
         """From the exchange: the origin takes no more for now."""
@@ -686,7 +713,7 @@ class Conversation(ChannelProtocol):
     def refuse(self, status: int, message: str, hooked: HookedRequest | None = None) -> None:
         """No reply came from a server: make one."""
         exchange, self._exchange = self._exchange, None
-        self._early = None
+        self._let_body_go()
         request = self._request
         assert request is not None
         reply, body = self._host.own_reply(request, status, message, exchange, hooked)
@@ -699,7 +726,7 @@ class Conversation(ChannelProtocol):
     def answer(self, reply: Reply, body: bytes) -> None:
         """A hook has made the reply; with the status 444 there is none."""
         self._exchange = None
-        self._early = None
+        self._let_body_go()
         if reply.status == NO_REPLY:
             self._reply_nothing()
             return
@@ -746,7 +773,7 @@ class Conversation(ChannelProtocol):
         """The rest of the body will not come: end the request, and the connection."""
         if self._exchange is not None:
             self._exchange.cancel()
-        self._stop_waiting()
+        self._let_body_go()
         if self._replied:
             self.break_reply()
         else:

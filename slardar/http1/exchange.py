@@ -124,6 +124,7 @@ class Exchange(ChannelProtocol):
         "_started",
         "_state",
         "_tried",
+        "given",
         "hooked",
         "request",
         "selection",
@@ -140,6 +141,8 @@ class Exchange(ChannelProtocol):
         self.selection = selection
         #: Set where hooks want to see the reply.
         self.hooked: HookedRequest | None = None
+        #: Bytes of a client's body that is kept as a whole; for who accounts for memory.
+        self.given = 0
         self._service = service
         self._downstream = downstream
         self._head = b""
