@@ -15,6 +15,7 @@ import pkgutil
 import re
 import sys
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib.abc import SourceLoader
@@ -88,7 +89,7 @@ def _named_class(mode: str) -> BalancerFactory:
     module_name, _, class_name = mode.rpartition(".")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit, CancelledError) as error:
         # Whatever a user's module does when it is imported, it costs one upstream.
         raise ConfigError(f"cannot import {module_name}: {_one_line(error)}") from error
     found = getattr(module, class_name, None)
@@ -143,7 +144,7 @@ def _load(mode: str, when: int, check: Callable[[], object], where: str) -> None
         try:
             try:
                 _run_file(module)
-            except Exception as error:
+            except (Exception, SystemExit, CancelledError) as error:
                 place = f"{where}.mode: " if where else ""
                 raise ConfigError(f"{place}cannot load {name}: {_one_line(error)}") from error
             balancer_factory.cache_clear()
@@ -194,11 +195,11 @@ def check_mode(mode: str, options: Mapping[str, Any], where: str) -> None:
             raise ConfigError(f"{mode}: expected a balancer with a method pick(servers, request)")
     except ConfigError as error:
         raise ConfigError([f"{where}.mode_opts.{line}" for line in error.problems]) from error
-    except Exception as error:
+    except (Exception, SystemExit, CancelledError) as error:
         raise ConfigError(f"{where}.mode: {mode} cannot be made: {_one_line(error)}") from error
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 

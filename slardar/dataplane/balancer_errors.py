@@ -65,7 +65,7 @@ class BalancerErrors:
         self._next: dict[str, float] = {}
         self._unsaid: dict[str, int] = {}
 
-    def note(self, upstream: str, balancer: object, method: str, error: Exception) -> None:
+    def note(self, upstream: str, balancer: object, method: str, error: BaseException) -> None:
         """A method of a balancer has raised this."""
         known = self.last.get(upstream)
         kind = type(balancer)
@@ -117,7 +117,7 @@ def _place(kind: type, method: str, traceback: TracebackType | None) -> tuple[st
     return places[-1] if places else ("", 0)
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     try:
         text = str(error)
     except Exception:  # an error of a user's class may do anything

@@ -54,7 +54,7 @@ class Entry(PlaneBase):
         if selection is None:
             selection = self.route(request)
             if selection is None:
-                downstream.refuse(502, f"no upstream for host {request.host!r}")
+                downstream.refuse(502, self.missing(request))
                 return None
             if self.has_waiting and self.hold(selection, downstream, request, channel, None):
                 return None
@@ -134,7 +134,7 @@ class Entry(PlaneBase):
         if selection is None or self.has_routes:
             selection = self.route(request)
         if selection is None:
-            _refuse(downstream, f"no upstream for host {request.host!r}", hooked)
+            _refuse(downstream, self.missing(request), hooked)
             return None
         return self._begin_on(selection, downstream, request, channel, hooked)
 
@@ -203,6 +203,10 @@ class Entry(PlaneBase):
     def route(self, request: Request) -> Selection | None:
         """The selection of a request that its Host alone does not tell."""
         raise NotImplementedError
+
+    def missing(self, request: Request) -> str:
+        """Why :meth:`route` found nothing, for a person."""
+        return f"no upstream for host {request.host!r}"
 
     def first_use(self, name: str) -> Selection | None:
         """The selection of an upstream that was not asked for before."""

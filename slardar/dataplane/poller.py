@@ -351,7 +351,7 @@ class Poller:
                     channel.readable()
                 else:
                     channel.event(event)
-            except Exception:
+            except BaseException:
                 self._channel_failed(channel)
             few -= 1
             if few and not self.much:
@@ -375,7 +375,7 @@ class Poller:
                 continue
             try:
                 channel.event(event)
-            except Exception:
+            except BaseException:
                 self._channel_failed(channel)
             few -= 1
             if few and not self.much:
@@ -392,7 +392,7 @@ class Poller:
         for index, (channel, data) in enumerate(arrived):
             try:
                 channel.arrive(data)
-            except Exception:
+            except BaseException:
                 self._channel_failed(channel)
             few -= 1
             if few and not self.much:
@@ -410,7 +410,7 @@ class Poller:
         for channel in self.unsent:
             try:
                 channel.flush()
-            except Exception:
+            except BaseException:
                 self._channel_failed(channel)
 
     def _take_steps(self) -> None:
@@ -424,7 +424,7 @@ class Poller:
                 looked += 1
                 try:
                     step.look()
-                except Exception:
+                except BaseException:
                     self._channel_failed(channel)
                 if self._is_over():
                     break
@@ -436,7 +436,7 @@ class Poller:
         for channel, step, _ in steps:
             try:
                 step.go_on()
-            except Exception:
+            except BaseException:
                 self._channel_failed(channel)
 
     def _queue(self, channel: Any, step: Step, key: str) -> None:
@@ -465,7 +465,7 @@ class Poller:
                 # Now, and not behind the next one, which may take long.
                 for waiting in self.unsent[before:]:
                     waiting.flush()
-            except Exception:
+            except BaseException:
                 self._channel_failed(channel)
             if self._is_over():
                 return
@@ -476,7 +476,7 @@ class Poller:
         for index, channel in enumerate(moving):
             try:
                 channel.move()
-            except Exception:
+            except BaseException:
                 self._channel_failed(channel)
             if self._is_over():
                 self.moving = moving[index + 1 :]
@@ -485,7 +485,7 @@ class Poller:
         for channel, size in moved:
             try:
                 channel.tell_moved(size)
-            except Exception:
+            except BaseException:
                 self._channel_failed(channel)
 
     def _find_late(self) -> None:
@@ -501,7 +501,7 @@ class Poller:
             if self._has(channel):
                 try:
                     channel.late()
-                except Exception:
+                except BaseException:
                     self._channel_failed(channel)
             few -= 1
             if not few:

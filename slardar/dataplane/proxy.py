@@ -194,6 +194,8 @@ class DataPlane(Entry):
         self._waiting: dict[str, _Waiting] = {}
         self._pools: dict[str, dict[tuple[str, int], Pool]] = {}
         self.balancer_errors = BalancerErrors(reactor.seconds)
+        #: Upstreams whose balancers cannot be made here, which the log says once.
+        self._unservable: set[str] = set()
         self._listeners: list[Listener] = []
         #: What was opened here, or handed over.
         self.opened: list[Opened] = []
@@ -364,6 +366,7 @@ class DataPlane(Entry):
                 made.append(self._make(upstream))
         before, self._snapshot = self._snapshot, snapshot
         self.balancer_errors.forget(changed)
+        self._unservable.difference_update(changed)
         self.has_routes = not snapshot.host_is_name
         if snapshot.hooks is not before.hooks:
             self._take_hooks(snapshot.hooks)
@@ -591,8 +594,11 @@ class DataPlane(Entry):
             return waiting.selection
         try:
             selection = self._make(upstream)
-        except Exception:
-            _log.failure("upstream {name} cannot be served", name=name)
+        except BaseException:
+            # Whatever a balancer of a user's raises; said once, and not for each request.
+            if name not in self._unservable:
+                self._unservable.add(name)
+                _log.failure("upstream {name} cannot be served", name=name)
             return None
         waiting = self._install(selection)
         if waiting is not None:
@@ -768,6 +774,15 @@ class DataPlane(Entry):
         """The selection of a request that its Host alone does not tell."""
         name = self._snapshot.route(request.host, request.path)
         return None if name is None else self.selections.get(name) or self.first_use(name)
+
+    def missing(self, request: Request) -> str:
+        """See :meth:`slardar.dataplane.entry.Entry.missing`."""
+        name = self._snapshot.route(request.host, request.path)
+        if name is None:
+            return super().missing(request)
+        if name in self._snapshot.upstreams:
+            return f"upstream {name!r} cannot be served: the log says why"
+        return f"no upstream {name!r}, to which a route or default_upstream leads"
 
     def tunnel(self, tunnel: Tunnel) -> None:
         """A conversation became a tunnel."""

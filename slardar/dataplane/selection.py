@@ -99,7 +99,7 @@ class Selection(SelectionBase):
         defaults: Defaults,
         clock: Clock,
         on_health: Callable[[str, Peer], None] | None = None,
-        on_error: Callable[[str, Any, str, Exception], None] | None = None,
+        on_error: Callable[[str, Any, str, BaseException], None] | None = None,
     ) -> None:
         super().__init__(upstream.name)
         self._on_error = on_error
@@ -177,7 +177,7 @@ class Selection(SelectionBase):
             # Only a second attempt is worth the search for the peer.
             if type(peer) is not Peer or (tried and peer not in peers):
                 raise ValueError(f"picked {peer!r}, which is none of the servers offered")
-        except Exception as error:
+        except BaseException as error:  # SystemExit, CancelledError
             self._broken(level.balancer, "pick", error)
             peer = peers[0]
         if self._wants_started:
@@ -282,11 +282,11 @@ class Selection(SelectionBase):
             if level is last or peer in level.members:
                 try:
                     getattr(level.balancer, event)(*arguments)
-                except Exception as error:
+                except BaseException as error:
                     self._broken(level.balancer, event, error)
                 return
 
-    def _broken(self, balancer: Any, method: str, error: Exception) -> None:
+    def _broken(self, balancer: Any, method: str, error: BaseException) -> None:
         if self._on_error is None:
             _log.failure("the balancer of upstream {name} failed", name=self.name)
         else:

@@ -179,7 +179,7 @@ class Worker:
             plane.suspend_hook(mark, message.reasons.get(mark, ""))
         if message.refused:
             plane.refuse_hooks(message.refused)
-        await self._apply(snapshot, list(snapshot.upstreams))
+        await self._apply(snapshot, list(snapshot.upstreams), begins=True)
         for health in message.health:
             plane.set_health(
                 health.upstream, health.host, health.port, health.down_for, health.message
@@ -217,12 +217,23 @@ class Worker:
             else:
                 self._silent.append((sock, shared))
 
-    def _apply(self, snapshot: Snapshot, changed: list[str]) -> defer.Deferred[Done]:
+    def _apply(
+        self, snapshot: Snapshot, changed: list[str], begins: bool = False
+    ) -> defer.Deferred[Done]:
         assert self._plane is not None
         for name in changed:
             upstream = snapshot.upstreams.get(name)
-            if upstream is not None and upstream.loaded:
-                load_again(upstream.mode, upstream.loaded)
+            if upstream is not None:
+                try:
+                    # Imported now, and not when the first request waits for it.
+                    balancer_factory(upstream.mode)
+                    if upstream.loaded:
+                        load_again(upstream.mode, upstream.loaded)
+                except ConfigError as problem:
+                    if not begins:
+                        raise
+                    # A worker that begins serves the others, whatever the file is now.
+                    _log.error("balancer {mode}: {problem}", mode=upstream.mode, problem=problem)
         before, self._snapshot = self._snapshot, snapshot
         version = snapshot.version
 

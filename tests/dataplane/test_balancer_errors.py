@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,10 @@ SERVERS = {"servers": [{"host": "127.0.0.1", "port": 1}, {"host": "127.0.0.1", "
 class Broken(Balancer):
     """Fails in every way."""
 
-    error: Exception = KeyError("no\nsuch key")
+    error: BaseException = KeyError("no\nsuch key")
 
     def pick(self, servers: Sequence[Peer], request: Any) -> Peer:
-        if self.error.args[0] == "none of them":
+        if self.error.args[:1] == ("none of them",):
             return "a text"  # type: ignore[return-value]
         raise self.error
 
@@ -141,3 +142,17 @@ def test_workers_are_taken_together() -> None:
     assert tally.balancer_errors()["up"].count == 1
     tally.upstream_changed("up", 7, False)
     assert tally.balancer_errors() == {}
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), CancelledError(), GeneratorExit()])
+def test_balancer_that_wants_to_end_the_process(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It costs its balance, as any other mistake does."""
+    errors = BalancerErrors(Clock())
+    monkeypatch.setattr(Broken, "error", error)
+    monkeypatch.setattr(Broken, "started", lambda self, server: (_ for _ in ()).throw(error))
+    with logged():
+        made = selection(errors)
+        assert made.pick(parse_request(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), []) is not None
+    assert type(error).__name__ in errors.last["up"].error

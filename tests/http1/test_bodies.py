@@ -686,3 +686,78 @@ def test_pieces_of_a_byte_take_no_more_room(run: Callable[..., Playbook]) -> Non
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert used < 100_000
+
+
+def test_body_behind_a_request_under_way(run: Callable[..., Playbook]) -> None:
+    """A client that sends too far ahead of its replies is paused, and read on when its next
+    request needs the rest of its body."""
+    play = run(LUA_SHOW)
+    play.client_sends(get("/"))
+    body = b"x" * 60_000
+    whole = post(body)
+    play.client_sends(whole[:20_000])
+    assert play.client.paused
+    play.origin_gets()
+    play.origin_sends(OK)
+    assert statuses(play.client_gets()) == [200]
+    assert not play.client.paused
+    play.client_sends(whole[20_000:])
+    assert header(play.origin_gets(), "x-size") == "60000"
+    play.origin_sends(OK)
+    assert statuses(play.client_gets()) == [200]
+
+
+def test_body_is_in_one_account_or_the_other(run: Callable[..., Playbook]) -> None:
+    """It takes room as one that waits until hooks have seen the request, and is held for the
+    request from then on, as long as that lasts."""
+    play = run(LUA_SHOW)
+    room, conversation = play.host.bodies, play.conversation
+    play.client_sends(post(b"x" * 5000)[:-1])
+    assert (room.held, conversation.held) == (4999, 0)
+    steps: list[Any] = []
+    play.client.put_off = lambda step, key="": steps.append(step) or True
+    play.host.begin_with = begin_later(play)
+    play.client_sends(b"x")
+    assert (room.held, conversation.held) == (5000, 0)
+    (step,) = steps
+    step()
+    assert (room.held, conversation.held) == (0, 5000)
+    play.origin_gets()
+    play.origin_sends(OK)
+    assert statuses(play.client_gets()) == [200]
+    assert (room.held, conversation.held) == (0, 0)
+
+
+def test_one_that_waits_for_hooks_may_be_given_up(run: Callable[..., Playbook]) -> None:
+    """It has the room of others then; its turn comes to nothing."""
+    play = run(LUA_SHOW)
+    play.host.bodies = BodyRoom(6000)
+    steps: list[Any] = []
+    play.client.put_off = lambda step, key="": steps.append(step) or True
+    play.host.begin_with = begin_later(play)
+    play.client_sends(post(b"x" * 5000))
+    other = run(LUA_SHOW)
+    other.host.bodies = play.host.bodies
+    other.client_sends(post(b"x" * 5000))
+    assert statuses(play.client_gets()) == [503]
+    (step,) = steps
+    step()
+    assert not play.client_gets()
+    assert header(other.origin_gets(), "x-size") == "5000"
+    assert play.host.bodies.free == 6000
+
+
+def begin_later(play: Playbook) -> Callable[..., None]:
+    """What a data plane does with a request whose body is there: hooks see it in their turn."""
+    begin = play.host.begin_with
+
+    def put_off(downstream: Any, request: Any, body: Any, channel: Any) -> None:
+        def step() -> None:
+            if downstream.waits_for(request):
+                exchange = begin(downstream, request, body)
+                if exchange is not None:
+                    downstream.begun(exchange)
+
+        channel.put_off(step)
+
+    return put_off

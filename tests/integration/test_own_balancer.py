@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +89,43 @@ def test_found_edited_and_broken(
     assert slardar.call("PUT", f"{path}?reload=1", {})[0] == 200
     assert slardar.get(HOST)[0] == 200
     assert "balancer_errors" not in slardar.call("GET", "/status")[1]
+
+
+EXITS = "import sys\nsys.exit(0)\n"
+
+
+def test_broken_file_costs_its_upstream_only(start: Start, tmp_path: Path, backend: Any) -> None:
+    """A file that was loaded anew and is broken by now keeps no worker from beginning; a
+    module or a balancer that wants to end the process does not."""
+    rundir = tmp_path / "slardar"
+    rundir.mkdir()
+    own = rundir / "mine.py"
+    own.write_text(FIRST)
+    slardar = start(Slardar(rundir, "--store", "memory:", "--workers", "1")).ready()
+    host, port = backend.address.split(":")
+    servers = [{"host": host, "port": int(port)}]
+    assert slardar.call("PUT", "/upstream/other", {"servers": servers})[0] == 200
+    mine = {"mode": "mine.Mine", "servers": servers}
+    assert slardar.call("PUT", f"/upstream/{HOST}", mine)[0] == 200
+    # Imported with the change, not with the first request.
+    own.write_text("def (")
+    assert slardar.get(HOST)[0] == 200
+    own.write_text(FIRST)
+    assert slardar.call("PUT", f"/upstream/{HOST}?reload=1", {})[0] == 200
+    own.write_text(EXITS)
+    assert slardar.call("PUT", f"/upstream/{HOST}?reload=1", {})[0] == 400
+    pid = slardar.call("GET", "/status")[1]["workers"]["worker-0"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+
+    def replaced() -> bool:
+        about = slardar.call("GET", "/status")[1]["workers"]["worker-0"]
+        return about["pid"] not in (None, pid)
+
+    until(replaced, "another worker serves")
+    assert slardar.get("other")[0] == 200
+    status, answer = slardar.get(HOST)
+    assert status == 502
+    assert "cannot be served" in answer
+    routes = [{"host": "other", "path": "/images", "upstream": "images"}]
+    assert slardar.call("PUT", "/routes", routes)[0] == 200
+    assert "no upstream 'images'" in slardar.get("other", "/images")[1]
