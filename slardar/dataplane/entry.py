@@ -276,7 +276,8 @@ class _Hooks(Step):
             return
         if self._body is None:
             self._hooked = hooks.request(self._request)
-        else:
+        elif self._downstream.waits_for(self._request):
+            # Else it was given up, and its body with it.
             self._hooked = hooks.request_with(self._request, self._body, None)
 
     def go_on(self) -> None:

@@ -88,6 +88,7 @@ class Conversation(ChannelProtocol):
         "_lingered",
         "_replied",
         "_request",
+        "_seen",
         "_silent",
         "_state",
         "_waiting",
@@ -113,8 +114,9 @@ class Conversation(ChannelProtocol):
         #: What was gathered, until the exchange is there; and the trailers behind it, if
         #: that is all of the body.
         self._early: tuple[bytes, list[bytes] | None] | None = None
-        #: The room that it takes as long.
+        #: The room that it takes as long, and what hooks are to see.
         self._kept: WaitingBody | None = None
+        self._seen: SeenBody | None = None
         #: The client is paused because the origin takes no more of the body.
         self._held = False
         #: The client waits until a server asks it for the body.
@@ -529,6 +531,7 @@ class Conversation(ChannelProtocol):
 
     def _begin_with(self, request: Request, body: SeenBody) -> None:
         """Begin a request whose body hooks may read, as far as it is in ``body``."""
+        self._seen = body
         exchange = self._host.begin_with(self, request, body, self.channel)
         if exchange is not None:
             self._start(exchange)
@@ -554,10 +557,13 @@ class Conversation(ChannelProtocol):
         for one in (self._waiting, self._kept):
             if one is not None:
                 one.end()
-        self._waiting = self._kept = self._early = None
+        self._waiting = self._kept = self._early = self._seen = None
 
     def give_up_body(self) -> None:
         """There is no room any more: others wait, too, and this has waited longest."""
+        if self._seen is not None:
+            # Its turn with the hooks may be long in coming.
+            self._seen.data = None
         self._give_up(503, "the request waited too long: other bodies need the room")
 
     @property

@@ -757,6 +757,8 @@ def begin_later(play: Playbook) -> Callable[..., None]:
                 exchange = begin(downstream, request, body)
                 if exchange is not None:
                     downstream.begun(exchange)
+            else:
+                assert body.data is None, "nobody holds what was given up"
 
         channel.put_off(step)
 
