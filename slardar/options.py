@@ -129,6 +129,9 @@ class Options(usage.Options):
             # For balancers of one's own, and last, so that nothing there hides another
             # module.  twistd changes to the folder later.
             rundir = os.path.abspath(self.parent.get("rundir") or ".")
+            if not os.path.isdir(rundir) and not self.parent.get("chroot"):
+                # twistd finds out when it has closed the terminal.
+                raise usage.UsageError(f"--rundir: expected a folder, got {rundir}")
             if rundir not in sys.path:
                 sys.path.append(rundir)
         try:

@@ -338,6 +338,9 @@ class Poller:
             self._over = True
         return self._over
 
+    # The three loops that follow look at the clock in the same way, each for itself: a
+    # method called for every event would cost what the look itself costs.
+
     def _tell(self, events: list[tuple[int, int]]) -> None:
         """Tell channels of their events; what there is no time for is held."""
         channels = self._channels

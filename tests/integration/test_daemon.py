@@ -199,3 +199,19 @@ def test_end_before_it_serves_is_a_failure(tmp_path: Path, action: str, wanted: 
     assert done.returncode == 1
     assert done.stderr.startswith(f"slardar: {wanted}")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_folder_to_run_in_that_is_not_there(tmp_path: Path) -> None:
+    """twistd goes there when it has closed the terminal, so it is looked for before."""
+    command = [*TWISTD, "--rundir", "missing", "slardar", *ENDPOINTS]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"slardar: --rundir: expected a folder, got {tmp_path / 'missing'}\n"
