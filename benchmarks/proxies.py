@@ -59,8 +59,8 @@ _ONE_CORE = {"GOMAXPROCS": "1"}
 _VERSION = (
     "python",
     "-c",
-    "import slardar, slardar.http1.parser as parser; "
-    "print(slardar.__version__, 'compiled' if parser.__file__.endswith('.so') else 'as Python')",
+    "import slardar, slardar.http1.exchange as exchange; "
+    "print(slardar.__version__, 'compiled' if exchange.__file__.endswith('.so') else 'as Python')",
 )
 
 PROXIES: Mapping[str, Proxy] = {

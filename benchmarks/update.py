@@ -69,7 +69,7 @@ def use(plane: Any, name: str) -> None:
 
     :raise RuntimeError: if the plane does not serve it.
     """
-    from slardar.http1.parser import parse_request
+    from slardar.http1.request import parse_request
 
     request = parse_request(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % name.encode())
     exchange = plane.begin(_Nobody(), request)

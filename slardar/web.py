@@ -30,8 +30,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from slardar.config import Settings, parse_settings
-from slardar.dataplane.passage import Passage
 from slardar.dataplane.proxy import DataPlane
+from slardar.dataplane.web_request import WebRequest
 from slardar.errors import ConfigError
 from slardar.model.live import Live
 from slardar.model.snapshot import Snapshot
@@ -111,7 +111,7 @@ class ReverseProxyResource(Resource):
         self.plane = plane
         self.upstream = upstream
         self.strip_prefix = strip_prefix
-        self._passages: set[Passage] = set()
+        self._requests: set[WebRequest] = set()
 
     @classmethod
     def from_config(
@@ -143,24 +143,24 @@ class ReverseProxyResource(Resource):
         if self.plane.draining:
             return
         await self.plane.stop()
-        for passage in list(self._passages):
-            passage.cut()
+        for web_request in list(self._requests):
+            web_request.cut()
 
     def render(self, request: Request) -> int:
         """Pass the request on, whatever its method."""
         self.pass_on(request)
         return NOT_DONE_YET
 
-    def pass_on(self, request: Request) -> Passage:
-        """The passage of a request whose body is here, or coming (streaming)."""
+    def pass_on(self, request: Request) -> WebRequest:
+        """The web_request of a request whose body is here, or coming (streaming)."""
         streaming = False
         if isinstance(request, StreamingRequest):
             streaming = request.arriving
             request.linger_timeout = self.plane.linger_timeout
             request.max_linger = self.plane.max_linger
-        passage = Passage(self.plane, request, self._passages, streaming)
-        passage.begin(self.upstream, self.strip_prefix)
-        return passage
+        web_request = WebRequest(self.plane, request, self._requests, streaming)
+        web_request.begin(self.upstream, self.strip_prefix)
+        return web_request
 
 
 class StreamingRequest(Request):
@@ -183,7 +183,7 @@ class StreamingRequest(Request):
     max_linger = 1 << 30
 
     _looking = False
-    _passage: Passage | None = None
+    _web_request: WebRequest | None = None
     _answered = False
     _dropped = 0
     _lingering: Any = None
@@ -208,7 +208,7 @@ class StreamingRequest(Request):
         self.arriving = self._looking = True
         super().requestReceived(*line)
         self._looking = False
-        if self._passage is None and not self._answered:
+        if self._web_request is None and not self._answered:
             self.arriving = False
             super().gotLength(length)
 
@@ -234,7 +234,7 @@ class StreamingRequest(Request):
             if expects and self.clientproto == b"HTTP/1.1":
                 self._awaited = True
                 self._timeout = self.channel.setTimeout(None)
-            self._passage = found.pass_on(self)
+            self._web_request = found.pass_on(self)
             if expects:
                 self.requestHeaders.removeHeader(b"expect")
 
@@ -245,10 +245,10 @@ class StreamingRequest(Request):
             if self._lingering is not None:
                 # Not at once: the channel is about to tell more of this body.
                 self._lingering.reset(self._linger_seconds())
-        elif self._passage is not None:
+        elif self._web_request is not None:
             if self._awaited:
                 self.body_wanted()
-            self._passage.body_arrived(data)
+            self._web_request.body_arrived(data)
         else:
             super().handleContentChunk(data)
 
@@ -258,9 +258,9 @@ class StreamingRequest(Request):
         if self._answered:
             if arriving:
                 self._finish()
-        elif self._passage is not None:
+        elif self._web_request is not None:
             self._resume()
-            self._passage.body_complete()
+            self._web_request.body_complete()
         else:
             super().requestReceived(command, path, version)
 
@@ -269,7 +269,7 @@ class StreamingRequest(Request):
         self._stop_lingering()
         super().connectionLost(reason)
 
-    # From the passage.
+    # From the web_request.
 
     def finish(self) -> None:
         """The reply is complete.  If the body is not, twisted.web would take the rest

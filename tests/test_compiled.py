@@ -84,8 +84,8 @@ def test_is_compiled(checkout: Path) -> None:
     shown = run(
         sys.executable,
         "-c",
-        "import slardar.http1.parser, slardar.dataplane.poller, slardar.balancers.wrr as w;"
-        "print(slardar.http1.parser.__file__, slardar.dataplane.poller.__file__, w.__file__)",
+        "import slardar.http1.exchange, slardar.dataplane.poller, slardar.balancers.wrr as w;"
+        "print(slardar.http1.exchange.__file__, slardar.dataplane.poller.__file__, w.__file__)",
         cwd=checkout,
         seconds=60,
     )

@@ -187,7 +187,7 @@ def test_build_that_falls_back_says_why(tmp_path: Path) -> None:
     # Two modules instead of all: mypyc takes a second instead of ten.
     text = re.sub(
         r"REQUEST_PATH = \(.*?\n\)",
-        'REQUEST_PATH = ("http1/retry", "http1/parser")',
+        'REQUEST_PATH = ("http1/retry", "http1/exchange")',
         text,
         flags=re.DOTALL,
     )
@@ -211,7 +211,7 @@ def test_version_says_compiled(tmp_path: Path) -> None:
     """Where the request path is compiled, whatever else lies there."""
     (tmp_path / "http1").mkdir()
     assert describe_build(tmp_path).startswith("not compiled: ")
-    (tmp_path / f"http1/parser{EXTENSION_SUFFIXES[0]}").touch()
+    (tmp_path / f"http1/exchange{EXTENSION_SUFFIXES[0]}").touch()
     assert describe_build(tmp_path) == "compiled"
 
 

@@ -17,10 +17,11 @@ from twisted.web.resource import IResource, Resource
 from zope.interface.verify import verifyObject
 
 from slardar.config import parse_settings
-from slardar.dataplane.passage import Passage
+from slardar.dataplane.web_request import WebRequest
 from slardar.dataplane.webheads import read_head, without_prefix
 from slardar.errors import ConfigError
-from slardar.http1.parser import BadMessage, Reply
+from slardar.http1.heads import BadMessage
+from slardar.http1.reply import Reply
 from slardar.web import ReverseProxyResource, StreamingRequest, make_plane
 from tests.embedded import Embedded
 from tests.integration.programs import free_port
@@ -377,10 +378,10 @@ def test_switch_ends_the_server_connection() -> None:
     ended = []
     exchange = SimpleNamespace(tunnel_ended=lambda: ended.append("exchange"))
     origin = SimpleNamespace(close=lambda: ended.append("origin"))
-    passage = Passage(None, None, set(), False)
-    passage._exchange = exchange  # type: ignore[assignment]
-    passage.refuse = lambda status, message: ended.append(status)  # type: ignore
-    passage.switch(Reply(101, [b""]), origin, b"")
+    web_request = WebRequest(None, None, set(), False)
+    web_request._exchange = exchange  # type: ignore[assignment]
+    web_request.refuse = lambda status, message: ended.append(status)  # type: ignore
+    web_request.switch(Reply(101, [b""]), origin, b"")
     assert ended == ["origin", "exchange", 502]
 
 
@@ -494,16 +495,16 @@ async def test_slow_but_steady_client(embedded: Embedded) -> None:
     await wait(embedded, lambda: embedded.requests and embedded.requests[0].producer is not None)
     web = embedded.requests[0]
     web.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
-    passages = web.site.resource._passages
-    (passage,) = passages
+    requests = web.site.resource._requests
+    (web_request,) = requests
     looks = []
-    watch = passage._watch_client
+    watch = web_request._watch_client
 
     def look() -> None:
         looks.append(embedded.reactor.seconds())
         watch()
 
-    passage._watch_client = look
+    web_request._watch_client = look
     size = 0
     # Read a little, then nothing for a while, for as long as two looks would take.
     while len(looks) < 2 or looks[-1] - looks[0] < 0.8:
@@ -562,9 +563,9 @@ async def test_read_body_waits_for_the_server(embedded: Embedded) -> None:
     await client.send(b"POST /p HTTP/1.1\r\nHost: app\r\nContent-Length: %d\r\n\r\n" % len(body))
     await client.send(body)
     proxy = embedded.requests[0].site.resource
-    await wait(embedded, lambda: any(passage._held for passage in proxy._passages))
-    (passage,) = proxy._passages
-    assert passage._remaining > 0
+    await wait(embedded, lambda: any(web_request._held for web_request in proxy._requests))
+    (web_request,) = proxy._requests
+    assert web_request._remaining > 0
     connection.transport.resumeProducing()
     await client.until(lambda: len(client.replies()) == 2)
     assert len(origin.seen()[-1].body) == len(body)
@@ -584,7 +585,7 @@ async def test_reply_before_the_read_body_is_sent(embedded: Embedded) -> None:
     await client.send(b"POST /p HTTP/1.1\r\nHost: app\r\nContent-Length: %d\r\n\r\n" % len(body))
     await client.send(body)
     proxy = embedded.requests[0].site.resource
-    await wait(embedded, lambda: any(passage._held for passage in proxy._passages))
+    await wait(embedded, lambda: any(web_request._held for web_request in proxy._requests))
     await connection.send(b"HTTP/1.1 413 Too Much\r\nContent-Length: 2\r\n\r\nno")
     await client.until(lambda: len(client.replies()) == 2)
     await client.send(GET)
@@ -694,8 +695,8 @@ async def test_streaming_waits_for_the_server(embedded: Embedded) -> None:
     await waited
     assert not client.ended
     assert unsent(client.transport) > 0
-    (passage,) = web.site.resource._passages
-    channel = passage._exchange._channel
+    (web_request,) = web.site.resource._requests
+    channel = web_request._exchange._channel
     assert len(channel._out) < 65536 + 65536 + 1000
     connection.transport.resumeProducing()
     await client.until(lambda: len(client.replies()) == 2)

@@ -93,7 +93,7 @@ def _load(runner: Any, hooks: list[Any]) -> None:
 
 def call_us(language: str, code: str) -> float:
     """CPU microseconds that one call adds to a request: everything but its parsing."""
-    from slardar.http1.parser import parse_request
+    from slardar.http1.request import parse_request
 
     runner = _runner()
     _load(runner, [_hook(language, "script.*", code)])
@@ -113,7 +113,7 @@ def call_us(language: str, code: str) -> float:
 
 def other_us() -> float:
     """CPU microseconds for a request whose host has no hook, while another has."""
-    from slardar.http1.parser import parse_request
+    from slardar.http1.request import parse_request
 
     runner = _runner()
     _load(runner, [_hook("python", "script.other.example.com", LOOP["python"])])
@@ -130,7 +130,7 @@ def other_us() -> float:
 
 def loop_ms(language: str) -> float:
     """CPU milliseconds after which an endless loop was stopped; the worst of some."""
-    from slardar.http1.parser import parse_request
+    from slardar.http1.request import parse_request
 
     worst = 0.0
     for _ in range(10):
@@ -156,7 +156,7 @@ def _resident_mb() -> float:
 
 def memory_mib(language: str) -> float:
     """MiB that a thousand hooks take, of which each has run; the engine included."""
-    from slardar.http1.parser import parse_request
+    from slardar.http1.request import parse_request
 
     parse_request(HEAD)
     before = _resident_mb()

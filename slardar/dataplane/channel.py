@@ -18,7 +18,7 @@ from termios import TIOCOUTQ
 from typing import Any, Final
 
 from slardar.dataplane.poller import Poller
-from slardar.http1.sides import ChannelBase, ChannelProtocol, Step
+from slardar.http1.interfaces import ChannelBase, ChannelProtocol, Step
 
 __all__ = ["Channel"]
 

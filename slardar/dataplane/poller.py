@@ -33,7 +33,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import classImplements
 
-from slardar.http1.sides import Clock, Step
+from slardar.http1.interfaces import Clock, Step
 
 __all__ = ["Poller"]
 
@@ -71,7 +71,7 @@ class Poller:
     later in the batch then, or in a later turn: it must not read again before ``arrive``.
     So are ``move()``, if it appends itself to ``moving``, ``tell_moved(size)``, if it
     appends itself and the size to ``moved``, and both parts of a
-    :class:`slardar.http1.sides.Step` that is appended to ``steps`` with it and a key while
+    :class:`slardar.http1.interfaces.Step` that is appended to ``steps`` with it and a key while
     ``gathering``.  None of them may block.  Its ``held`` are the bytes that wait in it.
     """
 

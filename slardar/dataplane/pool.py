@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from slardar.dataplane.channel import Channel
 from slardar.dataplane.poller import Poller
-from slardar.http1.sides import ChannelBase, ChannelProtocol, PoolBase
+from slardar.http1.interfaces import ChannelBase, ChannelProtocol, PoolBase
 
 __all__ = ["Pool", "is_literal"]
 

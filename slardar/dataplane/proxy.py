@@ -28,12 +28,12 @@ from slardar.config import Hooks, Settings
 from slardar.dataplane.balancer_errors import BalancerErrors
 from slardar.dataplane.channel import Channel
 from slardar.dataplane.descriptors import clients_at_most, descriptor_limit
-from slardar.dataplane.entry import Entry
 from slardar.dataplane.failurelog import HealthLog, RefusalLog
 from slardar.dataplane.inherited import adopt_sockets
 from slardar.dataplane.listener import Listener
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.pool import Pool, is_literal
+from slardar.dataplane.router import Router
 from slardar.dataplane.selection import Defaults, Selection
 from slardar.dataplane.sockets import Opened, listening_place, open_sockets
 from slardar.errors import NotReadyError
@@ -44,9 +44,9 @@ from slardar.hooks.checking import Checker, NoCheckError
 from slardar.hooks.memory import LOOK, Limits, MemoryWatch, limits_of
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
 from slardar.hooks.runner import Runner
-from slardar.http1.conversation import Conversation
-from slardar.http1.parser import Request
-from slardar.http1.sides import ChannelBase, HookedRequest, Step
+from slardar.http1.client import ClientConnection
+from slardar.http1.interfaces import ChannelBase, HookedRequest, Step
+from slardar.http1.request import Request
 from slardar.http1.tunnel import Tunnel
 from slardar.interfaces import IPlane
 from slardar.model.hook import Hook, HookKey
@@ -99,7 +99,7 @@ class _Held(Step):
 
     def __init__(
         self,
-        plane: Entry,
+        plane: Router,
         upstream: str,
         downstream: Any,
         request: Request,
@@ -137,7 +137,7 @@ class HookMemory(NamedTuple):
 
 
 @implementer(IPlane)
-class DataPlane(Entry):
+class DataPlane(Router):
     """Serves requests in this process.
 
     ``make_balancer(mode)`` gives the factory of a balancer by its name (normally
@@ -202,7 +202,7 @@ class DataPlane(Entry):
         #: While it is stopping: until when (the reactor's seconds) clients without a
         #: request stay, and until when the others do.
         self._grace_ends = self._drain_ends = 0.0
-        self._conversations: set[Conversation] = set()
+        self._clients: set[ClientConnection] = set()
         self._tunnels: set[Tunnel] = set()
         self._full = False
         self._accepts = 0
@@ -280,16 +280,16 @@ class DataPlane(Entry):
         for listener in listeners:
             listener.accept_all()
             listener.close()
-        while self._conversations or self._tunnels or self.exchanges:
+        while self._clients or self._tunnels or self.exchanges:
             now = self._reactor.seconds()
             if now >= self._grace_ends:
                 self._dismiss_idle()
             if now >= self._drain_ends:
                 break
-            if self._conversations or self._tunnels or self.exchanges:
+            if self._clients or self._tunnels or self.exchanges:
                 await _later(self._reactor, _DRAIN_LOOK)
-        for conversation in list(self._conversations):
-            conversation.close()
+        for connection in list(self._clients):
+            connection.close()
         for tunnel in list(self._tunnels):
             tunnel.close()
         for name in list(self._pools):
@@ -305,9 +305,9 @@ class DataPlane(Entry):
 
     def _dismiss_idle(self) -> None:
         """Let go of the clients that have nothing under way and nothing on its way."""
-        for conversation in list(self._conversations):
-            if conversation.is_idle and conversation.channel.is_quiet():
-                conversation.ended(conversation.channel)
+        for connection in list(self._clients):
+            if connection.is_idle and connection.channel.is_quiet():
+                connection.ended(connection.channel)
 
     # IPlane.
 
@@ -392,7 +392,7 @@ class DataPlane(Entry):
             "accepted": self._accepts,
             "requests": self.requests,
             "refused": self.refusals,
-            "connections": len(self._conversations) + len(self._tunnels),
+            "connections": len(self._clients) + len(self._tunnels),
             "active": self.exchanges,
             "tunnels": len(self._tunnels),
             "version": self._snapshot.version,
@@ -404,7 +404,7 @@ class DataPlane(Entry):
                 "worker-0": {
                     "pid": os.getpid(),
                     "version": self._snapshot.version,
-                    "connections": len(self._conversations) + len(self._tunnels),
+                    "connections": len(self._clients) + len(self._tunnels),
                     "requests": self.requests,
                     "age": round(self._reactor.seconds() - self._began, 1),
                     "restarts": 0,
@@ -570,7 +570,7 @@ class DataPlane(Entry):
         channel: ChannelBase | None,
         hooked: HookedRequest | None,
     ) -> bool:
-        """See :meth:`slardar.dataplane.entry.Entry.hold`."""
+        """See :meth:`slardar.dataplane.router.Router.hold`."""
         waiting = self._waiting.get(selection.name)
         if channel is None or waiting is None or waiting.selection is not selection:
             return False
@@ -687,8 +687,8 @@ class DataPlane(Entry):
 
     def _sum_buffers(self) -> None:
         held = self._poller.buffered()
-        for conversation in self._conversations:
-            held += conversation.held
+        for connection in self._clients:
+            held += connection.held
         self._buffered = held
 
     def _expected_memory(self) -> int:
@@ -768,7 +768,7 @@ class DataPlane(Entry):
         tally.take(0, self.hook_reports())
         return tally
 
-    # For conversations and other downstreams.
+    # For clients and other downstreams.
 
     def route(self, request: Request) -> Selection | None:
         """The selection of a request that its Host alone does not tell."""
@@ -776,7 +776,7 @@ class DataPlane(Entry):
         return None if name is None else self.selections.get(name) or self.first_use(name)
 
     def missing(self, request: Request) -> str:
-        """See :meth:`slardar.dataplane.entry.Entry.missing`."""
+        """See :meth:`slardar.dataplane.router.Router.missing`."""
         name = self._snapshot.route(request.host, request.path)
         if name is None:
             return super().missing(request)
@@ -785,7 +785,7 @@ class DataPlane(Entry):
         return f"no upstream {name!r}, to which a route or default_upstream leads"
 
     def tunnel(self, tunnel: Tunnel) -> None:
-        """A conversation became a tunnel."""
+        """A connection became a tunnel."""
         self._tunnels.add(tunnel)
 
     def tunnel_closed(self, tunnel: Tunnel) -> None:
@@ -794,25 +794,25 @@ class DataPlane(Entry):
         if self._full:
             self._look_whether_full()
 
-    def closed(self, conversation: Conversation) -> None:
-        """A conversation has ended."""
-        self._conversations.discard(conversation)
+    def closed(self, connection: ClientConnection) -> None:
+        """A connection has ended."""
+        self._clients.discard(connection)
         if self._full:
             self._look_whether_full()
 
     # Clients.
 
     def _accepted(self, sock: socket.socket, address: bytes) -> None:
-        conversation = Conversation(self, address)
-        conversation.attach(Channel(self._poller, sock, conversation))
-        self._conversations.add(conversation)
+        connection = ClientConnection(self, address)
+        connection.attach(Channel(self._poller, sock, connection))
+        self._clients.add(connection)
         self._accepts += 1
-        if len(self._conversations) + len(self._tunnels) >= self._max_connections:
+        if len(self._clients) + len(self._tunnels) >= self._max_connections:
             self._look_whether_full()
 
     def _look_whether_full(self) -> None:
         """Accept nobody while ``limits.connections`` is reached."""
-        self._full = len(self._conversations) + len(self._tunnels) >= self._max_connections
+        self._full = len(self._clients) + len(self._tunnels) >= self._max_connections
         for listener in self._listeners:
             if self._full:
                 listener.pause()

@@ -16,8 +16,8 @@ from twisted.logger import Logger
 
 from slardar.balancers.base import Balancer, Outcome
 from slardar.health import rules
-from slardar.http1.parser import Request
-from slardar.http1.sides import Clock, SelectionBase
+from slardar.http1.interfaces import Clock, SelectionBase
+from slardar.http1.request import Request
 from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.server import Level, Upstream
 

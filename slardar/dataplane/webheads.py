@@ -6,7 +6,9 @@ from typing import Any
 
 from twisted.web.http import datetimeToString
 
-from slardar.http1.parser import BadMessage, Reply, Request, parse_request
+from slardar.http1.heads import BadMessage
+from slardar.http1.reply import Reply
+from slardar.http1.request import Request, parse_request
 
 __all__ = ["read_head", "without_prefix", "write_head"]
 

@@ -10,8 +10,10 @@ from typing import Any
 
 from slardar.hooks.objects import Answer, HookRequest, HookResponse
 from slardar.http1.bodies import SeenBody
-from slardar.http1.parser import CHUNKED, Reply, Request, normal_host
-from slardar.http1.replies import NO_REPLY, error_reply, phrase, status_line
+from slardar.http1.heads import CHUNKED
+from slardar.http1.own_replies import NO_REPLY, error_reply, phrase, status_line
+from slardar.http1.reply import Reply
+from slardar.http1.request import Request, normal_host
 
 __all__ = ["apply_reply", "apply_request", "make_reply", "seen_reply", "seen_request"]
 
@@ -27,8 +29,8 @@ def seen_request(
     ``upstream`` what those before have chosen, ``body`` what was waited for, and
     ``route(host, path)`` the upstream without a hook's choice."""
     seen = HookRequest(
-        request.verb,
-        request.target,
+        request.raw_method,
+        request.raw_uri,
         request.lines,
         _own_of(request, body),
         request.authority,
@@ -83,10 +85,10 @@ def apply_request(seen: HookRequest, request: Request) -> None:
         if headers.own_changed:
             _apply_own(headers.own, request)
     if seen.uri_changed:
-        request.target = seen.uri.encode("ascii")
+        request.raw_uri = seen.uri.encode("ascii")
     if written:
         if "method" in written:
-            request.verb = seen.verb
+            request.raw_method = seen.raw_method
         if "hash_key" in written:
             request.hash_key = seen.hash_key
         if "cluster_key" in written:

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from slardar.http1.headers import REPLY_SPECIAL, REQUEST_SPECIAL
-from slardar.http1.parser import BadMessage, normal_host
+from slardar.http1.heads import BadMessage
+from slardar.http1.request import normal_host
 
 __all__ = ["Headers", "check_name", "check_value"]
 

@@ -21,7 +21,8 @@ from slardar.hooks.errno import Errno
 from slardar.hooks.headers import Headers
 from slardar.http1.bodies import SeenBody
 from slardar.http1.headers import REPLY_SPECIAL, REQUEST_SPECIAL
-from slardar.http1.parser import BadMessage, normal_host, parse_request
+from slardar.http1.heads import BadMessage
+from slardar.http1.request import normal_host, parse_request
 
 __all__ = [
     "BODY_IS_LARGE",
@@ -106,7 +107,7 @@ class Answer:
 class HookRequest:
     """A request on its way in.
 
-    ``verb``, ``target`` and ``host`` are the parsed head's; for ``head``, ``own`` and
+    ``raw_method``, ``raw_uri`` and ``host`` are the parsed head's; for ``head``, ``own`` and
     ``sent`` see :class:`slardar.hooks.headers.Headers`.  A text is made of the bytes when a
     hook looks at them, and not for each request.
     """
@@ -122,23 +123,23 @@ class HookRequest:
         "_host",
         "_own",
         "_query",
-        "_raw_target",
+        "_raw_uri",
         "_route",
         "_sent",
-        "_target",
         "_upstream",
+        "_uri",
         "answer",
         "body_state",
         "minor",
+        "raw_method",
         "scheme",
-        "verb",
         "written",
     )
 
     def __init__(
         self,
-        verb: bytes,
-        target: bytes,
+        raw_method: bytes,
+        raw_uri: bytes,
         head: list[bytes],
         own: dict[str, bytes] | None = None,
         host: bytes = b"",
@@ -151,9 +152,9 @@ class HookRequest:
     ) -> None:
         self._sent = sent
         #: The method as bytes.
-        self.verb = verb
-        self._raw_target = target
-        self._target: str | None = None
+        self.raw_method = raw_method
+        self._raw_uri = raw_uri
+        self._uri: str | None = None
         self._head = head
         self._own = own
         self._host = host
@@ -260,21 +261,21 @@ class HookRequest:
     # What it asks for.
 
     def _as_text(self) -> str:
-        if self._target is None:
-            self._target = self._raw_target.decode("latin-1")
-        return self._target
+        if self._uri is None:
+            self._uri = self._raw_uri.decode("latin-1")
+        return self._uri
 
     @property
     def method(self) -> str:
         """As sent: ``GET``."""
-        verb = self.verb
-        return _METHODS.get(verb) or verb.decode("ascii")
+        raw_method = self.raw_method
+        return _METHODS.get(raw_method) or raw_method.decode("ascii")
 
     @method.setter
     def method(self, value: Any) -> None:
         if not isinstance(value, str) or not _METHOD.fullmatch(value) or not _is_method(value):
             raise ValueError(f"method: expected a method such as GET, got {_shown(value)}")
-        self.verb = value.encode("ascii")
+        self.raw_method = value.encode("ascii")
         self.written += ("method",)
 
     @property
@@ -304,7 +305,7 @@ class HookRequest:
             or _TARGET.fullmatch(value) is None
         ):
             raise ValueError(f"uri: expected a path with its query, got {_shown(value)}")
-        self._target = value
+        self._uri = value
         self._query = None
         self.written += ("uri",)
 
@@ -322,7 +323,7 @@ class HookRequest:
         if len(text) + len(query) >= _MAX_TARGET:
             raise ValueError(f"path: expected at most {_MAX_TARGET} characters with the query")
         # The fields of the query, and what was written to them, stay.
-        self._target = text + ("?" + query if query else "")
+        self._uri = text + ("?" + query if query else "")
         self.written += ("uri",)
 
     @property

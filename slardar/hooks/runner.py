@@ -40,8 +40,9 @@ from slardar.hooks.script import HookFailure
 from slardar.hooks.stats import CallStats
 from slardar.hooks.suspensions import Suspensions
 from slardar.http1.bodies import SeenBody
-from slardar.http1.parser import Reply, Request
-from slardar.http1.sides import HookedRequest, HooksBase
+from slardar.http1.interfaces import HookedRequest, HooksBase
+from slardar.http1.reply import Reply
+from slardar.http1.request import Request
 from slardar.model.hook import Hook, HookKey
 
 __all__ = ["Runner"]
@@ -161,11 +162,11 @@ class Runner(HooksBase):
     # Requests.
 
     def sees(self, request: Request) -> bool:
-        """See :class:`slardar.http1.sides.HooksBase`."""
+        """See :class:`slardar.http1.interfaces.HooksBase`."""
         return bool(self._others) or request.host in self._by_host
 
     def request(self, request: Request) -> HookedRequest | None:
-        """See :class:`slardar.http1.sides.HooksBase`."""
+        """See :class:`slardar.http1.interfaces.HooksBase`."""
         stages = self._by_host.get(request.host, self._others)
         if not stages:
             return None
@@ -190,7 +191,7 @@ class Runner(HooksBase):
         return hooked
 
     def reads_body(self, request: Request) -> bool:
-        """See :class:`slardar.http1.sides.HooksBase`."""
+        """See :class:`slardar.http1.interfaces.HooksBase`."""
         if request.host in self._by_host:
             return request.host in self._readers
         return self._others_read
@@ -198,7 +199,7 @@ class Runner(HooksBase):
     def request_with(
         self, request: Request, body: SeenBody | None, upstream: str | None
     ) -> HookedRequest | None:
-        """See :class:`slardar.http1.sides.HooksBase`."""
+        """See :class:`slardar.http1.interfaces.HooksBase`."""
         hooked = Hooked(self)
         hooked.seen_body = body
         hooked.upstream = upstream
@@ -331,7 +332,7 @@ class Runner(HooksBase):
         before = comparison.stats.nanoseconds
         staged = self._see(loaded, request, context, hooked, comparison.stats)
         self._sampler.took(comparison.stats.nanoseconds - before)
-        what = f"{request.method} {request.host}{request.target.decode('latin-1')}"
+        what = f"{request.method} {request.host}{request.raw_uri.decode('latin-1')}"
         differs = comparison.note(
             what, shadow.request_decision(seen), shadow.request_decision(staged)
         )
@@ -474,11 +475,11 @@ class Hooked(HookedRequest):
         self.scripts: list[tuple[Stage, Loaded, HookRequest, _Shaded | None]] = []
 
     def reply(self, reply: Reply) -> tuple[Reply, bytes] | None:
-        """See :class:`slardar.http1.sides.HookedRequest`."""
+        """See :class:`slardar.http1.interfaces.HookedRequest`."""
         return self._runner.reply(self, reply, None)
 
     def own_reply(self, reply: Reply, reason: str) -> tuple[Reply, bytes] | None:
-        """See :class:`slardar.http1.sides.HookedRequest`."""
+        """See :class:`slardar.http1.interfaces.HookedRequest`."""
         return self._runner.reply(self, reply, reason)
 
 

@@ -20,15 +20,10 @@ from slardar.hooks.loaded import Loaded
 from slardar.hooks.runner import Runner
 from slardar.http1.bodies import SeenBody
 from slardar.http1.framing import ChunkedDecoder
-from slardar.http1.parser import (
-    CHUNKED,
-    BadMessage,
-    Reply,
-    Request,
-    parse_reply,
-    parse_request,
-)
-from slardar.http1.replies import NO_REPLY
+from slardar.http1.heads import CHUNKED, BadMessage
+from slardar.http1.own_replies import NO_REPLY
+from slardar.http1.reply import Reply, parse_reply
+from slardar.http1.request import Request, parse_request
 from slardar.model.hook import Code, Hook
 
 __all__ = ["Trial", "read_body", "read_reply", "read_request"]
@@ -90,7 +85,7 @@ def read_reply(data: bytes, where: str, request: Request) -> Reply:
     """The reply in a file.  Raises ConfigError for what would be a 502."""
     head, _ = _head(data, where)
     try:
-        return parse_reply(head, request.verb)
+        return parse_reply(head, request.raw_method)
     except BadMessage as error:
         raise ConfigError(f"{where}: {error.message}") from None
 
@@ -191,7 +186,7 @@ def _answered(reply: Reply, body: bytes) -> dict[str, Any]:
 def shown_request(request: Request) -> str:
     """The head, as a person reads it; without what slardar adds on the way out."""
     lines = [
-        f"{request.method} {request.target.decode('latin-1')} HTTP/1.{request.minor}",
+        f"{request.method} {request.raw_uri.decode('latin-1')} HTTP/1.{request.minor}",
         f"Host: {request.authority.decode('latin-1')}",
     ]
     lines += [line.decode("latin-1") for line in request.lines[1:]]

@@ -23,9 +23,8 @@ from __future__ import annotations
 from typing import Any, Final, Protocol
 
 from slardar.http1.framing import ChunkedDecoder, are_tiny, chunk, last_chunk
-from slardar.http1.parser import CHUNKED, BadMessage, Reply, ReplyCheck, Request, parse_reply
-from slardar.http1.retry import CONNECT, ERROR, IDEMPOTENT, STATUS, TIMEOUT, may_retry
-from slardar.http1.sides import (
+from slardar.http1.heads import CHUNKED, BadMessage
+from slardar.http1.interfaces import (
     ChannelBase,
     ChannelProtocol,
     HookedRequest,
@@ -33,6 +32,9 @@ from slardar.http1.sides import (
     PoolBase,
     SelectionBase,
 )
+from slardar.http1.reply import Reply, ReplyCheck, parse_reply
+from slardar.http1.request import Request
+from slardar.http1.retry import CONNECT, ERROR, IDEMPOTENT, STATUS, TIMEOUT, may_retry
 from slardar.http1.writer import request_head
 from slardar.model.live import Peer
 
@@ -297,7 +299,7 @@ class Exchange(ChannelProtocol):
         # A request that must not be sent twice looks before it uses an idle
         # connection: the server may have closed it a moment ago.
         pool: PoolBase = peer.pool
-        channel = pool.acquire(self, fresh, self.request.verb not in IDEMPOTENT)
+        channel = pool.acquire(self, fresh, self.request.raw_method not in IDEMPOTENT)
         if channel is None:
             return False
         self._channel = channel
@@ -329,7 +331,7 @@ class Exchange(ChannelProtocol):
         head = self._head
         if self._replay:
             head += b"".join(self._replay)
-        if self.request.verb in IDEMPOTENT:
+        if self.request.raw_method in IDEMPOTENT:
             self._sent = True
             channel.write_soon(head)
         else:
@@ -456,7 +458,7 @@ class Exchange(ChannelProtocol):
         if end > service.max_reply_head:
             raise BadMessage(502, "the head of the server's reply is too large")
         request = self.request
-        reply = parse_reply(data[:end], request.verb)
+        reply = parse_reply(data[:end], request.raw_method)
         status = reply.status
         if status < 200:
             self._interim_arrived(channel, reply, data[end:])
@@ -670,7 +672,7 @@ class Exchange(ChannelProtocol):
         if self._is_out_of_time():
             return False
         return may_retry(
-            self.request.verb,
+            self.request.raw_method,
             kind,
             selection.retry_on,
             sent=self._sent,
@@ -701,7 +703,7 @@ class Exchange(ChannelProtocol):
             and self._buffer is None
             and not self._interims
             and not self._fresh
-            and (self.request.verb in IDEMPOTENT or not self._sent)
+            and (self.request.raw_method in IDEMPOTENT or not self._sent)
             and (self.request.length == 0 or self._replay is not None)
         )
         # What is known of this server's reply must not be taken for the next one's.

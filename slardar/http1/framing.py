@@ -12,7 +12,7 @@ import re
 from typing import Final
 
 from slardar.http1.headers import FORBIDDEN_TRAILERS
-from slardar.http1.parser import BadMessage
+from slardar.http1.heads import BadMessage
 
 __all__ = ["LAST_CHUNK", "ChunkedDecoder", "are_tiny", "chunk", "last_chunk"]
 

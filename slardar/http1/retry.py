@@ -24,7 +24,7 @@ IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"
 
 
 def may_retry(
-    verb: bytes,
+    raw_method: bytes,
     kind: str,
     retry_on: Collection[str],
     *,
@@ -41,6 +41,6 @@ def may_retry(
     """
     if replied or not replayable:
         return False
-    if sent and verb not in IDEMPOTENT and "non_idempotent" not in retry_on:
+    if sent and raw_method not in IDEMPOTENT and "non_idempotent" not in retry_on:
         return False
     return kind in retry_on or f"http_{status}" in retry_on

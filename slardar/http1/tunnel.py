@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from slardar.http1.sides import ChannelBase, ChannelProtocol, Clock
+from slardar.http1.interfaces import ChannelBase, ChannelProtocol, Clock
 
 __all__ = ["Tunnel"]
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from slardar.http1.parser import Reply, Request
+from slardar.http1.reply import Reply
+from slardar.http1.request import Request
 
 __all__ = ["RequestIds", "interim_head", "request_head"]
 
@@ -38,7 +39,7 @@ def request_head(request: Request, new_id: RequestIds, fallback: str) -> bytes:
     """
     authority = request.authority or fallback.encode("ascii")
     lines = request.lines
-    lines[0] = b" ".join((request.verb, request.target, b"HTTP/1.1\r\nHost:", authority))
+    lines[0] = b" ".join((request.raw_method, request.raw_uri, b"HTTP/1.1\r\nHost:", authority))
     if request.request_id is None:
         request.request_id = new_id.fresh()
     client = request.address
@@ -52,7 +53,7 @@ def request_head(request: Request, new_id: RequestIds, fallback: str) -> bytes:
         b"X-Request-Id: " + request.request_id,
     )
     length = request.length
-    if length or request.verb in _WITH_CONTENT:
+    if length or request.raw_method in _WITH_CONTENT:
         # RFC 9110 8.6: a method that defines content says so even if it is empty.
         lines.append(
             b"Content-Length: %d" % length if length >= 0 else b"Transfer-Encoding: chunked"

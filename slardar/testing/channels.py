@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from slardar.http1.sides import ChannelBase, ChannelProtocol, Clock, PoolBase
+from slardar.http1.interfaces import ChannelBase, ChannelProtocol, Clock, PoolBase
 
 __all__ = ["FakeClock", "FakePool", "RecordingChannel"]
 

@@ -9,7 +9,7 @@ A test lets the client and the servers speak and looks at what each has heard::
     assert play.client_gets().endswith(b"hi")
     play.finish()
 
-No socket, no reactor and no time is involved: the real conversation and the real
+No socket, no reactor and no time is involved: the real connection and the real
 exchange talk to :class:`~slardar.testing.channels.RecordingChannel`.
 """
 
@@ -18,16 +18,17 @@ from __future__ import annotations
 from typing import Any
 
 from slardar.http1.bodies import BodyOwner, SeenBody, WaitingBody
-from slardar.http1.conversation import Conversation
+from slardar.http1.client import ClientConnection
 from slardar.http1.exchange import Exchange
-from slardar.http1.parser import Reply, Request
-from slardar.http1.sides import (
+from slardar.http1.interfaces import (
     ChannelBase,
     HookedRequest,
     HooksBase,
     PlaneBase,
     SelectionBase,
 )
+from slardar.http1.reply import Reply
+from slardar.http1.request import Request
 from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import RequestIds
 from slardar.model.live import Peer, ServerLive
@@ -81,7 +82,7 @@ class FakeSelection(SelectionBase):
 
 
 class FakeHost(PlaneBase):
-    """The data plane around a conversation and its exchanges, with the contract's
+    """The data plane around a connection and its exchanges, with the contract's
     defaults."""
 
     def __init__(self, clock: FakeClock, selection: FakeSelection | None) -> None:
@@ -96,7 +97,7 @@ class FakeHost(PlaneBase):
         self.tunnels: set[Tunnel] = set()
         #: How many requests hooks have answered.
         self.answers = 0
-        #: How often a conversation said that it has ended.
+        #: How often a connection said that it has ended.
         self.ends = 0
 
     def begin(
@@ -168,20 +169,20 @@ class FakeHost(PlaneBase):
         self.refusals.append(status)
 
     def tunnel(self, tunnel: Tunnel) -> None:
-        """A conversation became a tunnel."""
+        """A connection became a tunnel."""
         self.tunnels.add(tunnel)
 
     def tunnel_closed(self, tunnel: Tunnel) -> None:
         """A tunnel has ended."""
         self.tunnels.remove(tunnel)
 
-    def closed(self, conversation: Conversation) -> None:
-        """A conversation has ended."""
+    def closed(self, connection: ClientConnection) -> None:
+        """A connection has ended."""
         self.ends += 1
 
 
 class Playbook:
-    """One client and its conversation; ``servers`` (0: no upstream at all) behind it.
+    """One client and its connection; ``servers`` (0: no upstream at all) behind it.
 
     Connections to servers are accepted at once unless ``accepting`` is set to False.
     Where a server's connection is meant, ``number`` counts all of them in the order
@@ -196,9 +197,9 @@ class Playbook:
             assert hasattr(self.host, name), f"no such setting: {name}"
             setattr(self.host, name, value)
         self.accepting = True
-        self.conversation = Conversation(self.host, b"192.0.2.7")
-        self.client = RecordingChannel(self.clock, self.conversation, name="client")
-        self.conversation.attach(self.client)
+        self.connection = ClientConnection(self.host, b"192.0.2.7")
+        self.client = RecordingChannel(self.clock, self.connection, name="client")
+        self.connection.attach(self.client)
 
     @property
     def origins(self) -> list[RecordingChannel]:
@@ -294,7 +295,7 @@ class Playbook:
         """What holds at every moment: counters agree with what is under way."""
         active = sum(peer.live.active for peer in self.selection.peers)
         assert self.host.exchanges >= active >= 0
-        if self.conversation.is_idle:
+        if self.connection.is_idle:
             assert not active
             assert not self.client.paused, "an idle client is not read from"
 
@@ -310,7 +311,7 @@ class Playbook:
         for peer in self.selection.peers:
             assert peer.live.active == 0, f"{peer.key} counts a request that is over"
         assert self.client.closed
-        assert self.host.ends == 1, f"the conversation ended {self.host.ends} times"
+        assert self.host.ends == 1, f"the connection ended {self.host.ends} times"
         idle = [channel for peer in self.selection.peers for channel in peer.pool.idle]
         for origin in self.origins:
             assert origin.closed or origin in idle, f"{origin!r} is nobody's"

@@ -13,7 +13,7 @@ from twisted.internet import task
 from twisted.logger import globalLogPublisher
 
 from slardar.dataplane.poller import Poller
-from slardar.http1.sides import ChannelProtocol
+from slardar.http1.interfaces import ChannelProtocol
 
 __all__ = [
     "HandReactor",

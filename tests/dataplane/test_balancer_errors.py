@@ -13,7 +13,7 @@ from twisted.logger import formatEvent
 from slardar.balancers.base import Balancer
 from slardar.dataplane.balancer_errors import BalancerErrors
 from slardar.dataplane.selection import Defaults, Selection
-from slardar.http1.parser import parse_request
+from slardar.http1.request import parse_request
 from slardar.model.live import Live, Peer
 from slardar.model.parse import parse_upstream
 from slardar.testing.channels import FakeClock

@@ -17,13 +17,13 @@ from twisted.internet import defer
 
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.config import Hooks, Limits, Settings, Timeouts
-from slardar.dataplane.entry import Entry
 from slardar.dataplane.proxy import DataPlane
+from slardar.dataplane.router import Router
 from slardar.errors import ConfigError, NotReadyError
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.loaded import mark_of
 from slardar.hooks.runner import Hooked, Runner
-from slardar.http1.sides import (
+from slardar.http1.interfaces import (
     ChannelBase,
     ChannelProtocol,
     HookedRequest,
@@ -341,7 +341,7 @@ def test_entry_asks_its_hooks() -> None:
             hooked.upstream = "chosen"
             return hooked
 
-    class Plane(Entry):
+    class Plane(Router):
         def route(self, request: Any) -> Any:
             asked.append(request.host)
             return None
@@ -350,7 +350,7 @@ def test_entry_asks_its_hooks() -> None:
             asked.append(name)
             return None
 
-    from slardar.http1.sides import Clock
+    from slardar.http1.interfaces import Clock
 
     asked: list[str] = []
     plane = Plane(Clock(0.0))

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.config import Limits, Settings, Timeouts
 from slardar.dataplane.proxy import DataPlane
-from slardar.http1.parser import parse_request
+from slardar.http1.request import parse_request
 from slardar.model.live import Live
 from slardar.model.parse import parse_upstream
 from slardar.model.snapshot import Snapshot
@@ -125,7 +125,7 @@ def test_limit_of_connections_holds_at_once(plane: DataPlane) -> None:
     listener: Any = FakeListener()
     plane._listeners.append(listener)
     clients: list[Any] = [object(), object(), object()]
-    plane._conversations.update(clients)
+    plane._clients.update(clients)
     plane.take_settings(Settings(limits=Limits(connections=2)))
     assert not listener.accepts
     plane.closed(clients[0])
@@ -136,5 +136,5 @@ def test_limit_of_connections_holds_at_once(plane: DataPlane) -> None:
     assert not listener.accepts
     plane.take_settings(Settings(limits=Limits(connections=2)))
     assert listener.accepts
-    plane._conversations.clear()
+    plane._clients.clear()
     plane._listeners.clear()

@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 
 from slardar.dataplane.channel import Channel
 from slardar.dataplane.poller import BATCH, TICK, Poller
-from slardar.http1.sides import Step
+from slardar.http1.interfaces import Step
 from tests.dataplane.conftest import Connect
 from tests.dataplane.kit import HandReactor, Recorder, is_silent, logged, pump
 

@@ -15,8 +15,8 @@ from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.config import Settings
 from slardar.dataplane.proxy import DataPlane
 from slardar.errors import ConfigError
-from slardar.http1.parser import Request, parse_request
-from slardar.http1.sides import ChannelBase
+from slardar.http1.interfaces import ChannelBase
+from slardar.http1.request import Request, parse_request
 from slardar.interfaces import IPlane
 from slardar.model.live import Live, Peer
 from slardar.model.parse import parse_upstream

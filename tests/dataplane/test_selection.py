@@ -10,7 +10,7 @@ import pytest
 from slardar.balancers.base import Balancer, Outcome
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.dataplane.selection import Defaults, Selection
-from slardar.http1.parser import Request, parse_request
+from slardar.http1.request import Request, parse_request
 from slardar.model.live import Live, Peer
 from slardar.model.parse import parse_upstream
 from slardar.testing.channels import FakeClock

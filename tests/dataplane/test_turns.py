@@ -18,7 +18,7 @@ from slardar.dataplane.listener import Listener
 from slardar.dataplane.poller import FEW, TICK, TURN, Poller
 from slardar.dataplane.pool import Pool
 from slardar.dataplane.proxy import DataPlane
-from slardar.http1.sides import ChannelBase, Step
+from slardar.http1.interfaces import ChannelBase, Step
 from slardar.model.live import Live
 from tests.dataplane.conftest import Connect
 from tests.dataplane.kit import HandReactor, Recorder, tcp_pair

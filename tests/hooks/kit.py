@@ -10,7 +10,8 @@ from typing import Any
 from slardar.hooks.engine import Engine, Log, ScriptError
 from slardar.hooks.objects import HookRequest, HookResponse
 from slardar.hooks.script import HookFailure, Script
-from slardar.http1.parser import Reply, Request, parse_reply, parse_request
+from slardar.http1.reply import Reply, parse_reply
+from slardar.http1.request import Request, parse_request
 from slardar.model.hook import Code, Hook
 
 __all__ = ["Action", "FakeEngine", "FakeScript", "code", "hook", "hooks", "reply_of", "request_of"]

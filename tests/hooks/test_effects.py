@@ -17,7 +17,7 @@ from slardar.hooks.effects import (
 )
 from slardar.hooks.errno import ERRNOS
 from slardar.hooks.objects import Answer, HookRequest, HookResponse
-from slardar.http1.parser import Request
+from slardar.http1.request import Request
 from slardar.http1.writer import RequestIds, request_head
 from tests.hooks.kit import reply_of, request_of
 
@@ -48,7 +48,7 @@ def test_nothing_done_is_nothing_changed() -> None:
     apply_request(seen, request)
     assert request.lines is lines
     assert request.lines == before
-    assert request.target == b"/a?b=1"
+    assert request.raw_uri == b"/a?b=1"
 
 
 def test_what_is_not_applied_is_not_there() -> None:
@@ -185,7 +185,7 @@ def test_target_as_it_was_sent(target: str, uri: str) -> None:
     assert seen.sent_uri == uri
     if target != "http://a.test":
         # Of OPTIONS that is "*", RFC 9112 3.2.4.
-        assert seen.sent_uri == request.target.decode()
+        assert seen.sent_uri == request.raw_uri.decode()
 
 
 def test_request_made_by_hand_has_a_head_too() -> None:

@@ -253,7 +253,7 @@ import resource, time
 from slardar.config import Hooks
 from slardar.hooks.memory import Limits, MemoryWatch, RESERVE
 from slardar.hooks.runner import Runner
-from slardar.http1.parser import parse_request
+from slardar.http1.request import parse_request
 from tests.hooks.kit import code, hook, hooks
 
 FULL = "K = []\\ndef on_request(r):\\n    for _ in range(4):\\n        K.append('x' * 1000000)\\n"

@@ -49,7 +49,7 @@ def test_request_is_what_the_client_sent() -> None:
 
 def test_request_without_host() -> None:
     """HTTP/1.0 needs none, and then there is none to read."""
-    from slardar.http1.parser import parse_request
+    from slardar.http1.request import parse_request
 
     request = seen_request(parse_request(b"GET / HTTP/1.0\r\n\r\n"), {})
     assert request.host == ""

@@ -18,8 +18,8 @@ from slardar.hooks.objects import HookRequest
 from slardar.hooks.report import HookReport, ShadowReport
 from slardar.hooks.runner import Runner
 from slardar.hooks.script import HookFailure
-from slardar.http1.parser import Request
-from slardar.http1.sides import HookedRequest
+from slardar.http1.interfaces import HookedRequest
+from slardar.http1.request import Request
 from slardar.model.hook import Code, Hook
 from tests.dataplane.kit import logged
 from tests.hooks.kit import Action, FakeEngine, code, hook, hooks, raising, reply_of, request_of

@@ -379,7 +379,7 @@ def test_thousands_of_bodies_in_a_row(run: Callable[..., Playbook]) -> None:
     play = run(CHECK)
     play.client_sends((post(b"token=no") + post_chunked() + b"1\r\nx\r\n0\r\n\r\n") * 1500)
     assert statuses(play.client_gets()) == [403] * 3000
-    assert play.conversation.is_idle
+    assert play.connection.is_idle
 
 
 # A body of the hook's own.
@@ -711,21 +711,21 @@ def test_body_is_in_one_account_or_the_other(run: Callable[..., Playbook]) -> No
     """It takes room as one that waits until hooks have seen the request, and is held for the
     request from then on, as long as that lasts."""
     play = run(LUA_SHOW)
-    room, conversation = play.host.bodies, play.conversation
+    room, connection = play.host.bodies, play.connection
     play.client_sends(post(b"x" * 5000)[:-1])
-    assert (room.held, conversation.held) == (4999, 0)
+    assert (room.held, connection.held) == (4999, 0)
     steps: list[Any] = []
     play.client.put_off = lambda step, key="": steps.append(step) or True
     play.host.begin_with = begin_later(play)
     play.client_sends(b"x")
-    assert (room.held, conversation.held) == (5000, 0)
+    assert (room.held, connection.held) == (5000, 0)
     (step,) = steps
     step()
-    assert (room.held, conversation.held) == (0, 5000)
+    assert (room.held, connection.held) == (0, 5000)
     play.origin_gets()
     play.origin_sends(OK)
     assert statuses(play.client_gets()) == [200]
-    assert (room.held, conversation.held) == (0, 0)
+    assert (room.held, connection.held) == (0, 0)
 
 
 def test_one_that_waits_for_hooks_may_be_given_up(run: Callable[..., Playbook]) -> None:

@@ -347,7 +347,7 @@ def test_chunked_reply_goes_on_as_it_comes(play: Playbook) -> None:
     assert play.client_gets() == b"3\r\ndef\r\n"
     play.origin_sends(b"0\r\nX-Sum: 6\r\nContent-Length: 9\r\n\r\n")
     assert play.client_gets() == b"0\r\nX-Sum: 6\r\n\r\n"
-    assert play.conversation.is_idle
+    assert play.connection.is_idle
 
 
 def test_less_is_read_of_tiny_chunks(play: Playbook) -> None:
@@ -412,7 +412,7 @@ def test_reply_that_ends_with_the_connection(new_play: NewPlay) -> None:
     play.origin_sends(b"de")
     play.origin_ends()
     assert body_of(play.client_gets()) == b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
-    assert play.conversation.is_idle
+    assert play.connection.is_idle
     assert play.origin.closed
     play = new_play()
     play.client_sends(GET_10_KEPT)
@@ -552,7 +552,7 @@ def test_reply_that_is_no_http(play: Playbook, data: bytes) -> None:
     play.origin_sends(data)
     assert statuses(play.client_gets()) == [502]
     assert play.origin.closed
-    assert play.conversation.is_idle
+    assert play.connection.is_idle
 
 
 # A reply before the request is complete.
@@ -586,7 +586,7 @@ def test_long_head_that_comes_bytewise_is_looked_at_once(play: Playbook) -> None
     refuse a byte that it is shown twice."""
     play.client_sends(GET)
     head = b"HTTP/1.1 200 OK\r\nX: " + b"y" * 3000 + b"\r\nContent-Length: 0\r\n\r\n"
-    exchange = play.conversation._exchange
+    exchange = play.connection._exchange
     assert exchange is not None
     play.origin_sends(head[:1])
     held = exchange._buffer
@@ -749,7 +749,7 @@ def test_server_that_does_not_accept(play: Playbook) -> None:
     play.pass_time(1)
     assert statuses(play.client_gets()) == [504]
     assert play.origin.closed
-    assert play.conversation.is_idle
+    assert play.connection.is_idle
 
 
 def test_server_that_does_not_reply(play: Playbook) -> None:
@@ -856,7 +856,7 @@ def test_calls_that_come_too_late_are_harmless(play: Playbook) -> None:
     exchange.body(b"x")
     exchange.body_end([])
     exchange.tunnel_ended()
-    play.conversation.reply_body(b"")
+    play.connection.reply_body(b"")
     assert play.client_gets() == OK
     assert play.origin_gets().endswith(b"\r\n\r\n")
     assert play.host.exchanges == 0

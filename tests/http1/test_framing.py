@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slardar.http1.framing import LAST_CHUNK, ChunkedDecoder, are_tiny, chunk, last_chunk
-from slardar.http1.parser import BadMessage
+from slardar.http1.heads import BadMessage
 
 
 def decode(data: bytes, size: int | None = None, status: int = 400) -> tuple[bytes, ChunkedDecoder]:

@@ -98,7 +98,7 @@ def test_thousands_of_answers_in_a_row(new_play: NewPlay) -> None:
     play = new_play(hooks=rejecting())
     play.client_sends(get("/no") * 3000)
     assert statuses(play.client_gets()) == [403] * 3000
-    assert play.conversation.is_idle
+    assert play.connection.is_idle
 
 
 @pytest.mark.parametrize(
@@ -725,7 +725,7 @@ def test_reply_replaced_for_a_pipeline(new_play: NewPlay) -> None:
     assert statuses(got) == [200] * 3
     assert re.findall(rb"sorry|hi", got) == [b"sorry", b"hi", b"sorry"]
     assert play.host.exchanges == 0
-    assert play.conversation.is_idle
+    assert play.connection.is_idle
     assert [outcome[2] for outcome in play.selection.outcomes] == [200] * 3
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from slardar.http1.parser import Request, parse_reply, parse_request
+from slardar.http1.reply import parse_reply
+from slardar.http1.request import Request, parse_request
 from slardar.http1.writer import RequestIds, interim_head, request_head
 
 

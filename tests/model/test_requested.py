@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slardar.errors import ConfigError
-from slardar.http1.parser import normal_host
+from slardar.http1.request import normal_host
 from slardar.model.hook import Code, Hook, check_new_hook_name, parse_hook, written
 from slardar.model.names import requested_host, usual_ipv6
 from slardar.model.parse import parse_routes, parse_upstream

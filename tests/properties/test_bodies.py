@@ -106,15 +106,15 @@ def test_pieces_make_no_difference(
 
     def serve() -> None:
         """Let the server answer what it has got whole."""
-        while play.host.exchanges and play.conversation._exchange is not None:
-            if not play.conversation._exchange.body_ended:
+        while play.host.exchanges and play.connection._exchange is not None:
+            if not play.connection._exchange.body_ended:
                 return
             arrived.append(content(play.origin_gets()))
             play.origin_sends(OK)
 
     while at < len(data):
         # Whose reply is waited for can be cancelled.
-        assert (play.host.exchanges > 0) is (play.conversation._exchange is not None)
+        assert (play.host.exchanges > 0) is (play.connection._exchange is not None)
         size = cuts[step % len(cuts)]
         play.client_sends(data[at : at + size])
         at, step = at + size, step + 1

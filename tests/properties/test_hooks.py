@@ -13,7 +13,8 @@ from slardar.hooks.effects import apply_reply, apply_request, seen_reply, seen_r
 from slardar.hooks.headers import Headers
 from slardar.hooks.objects import HookRequest, Query
 from slardar.http1.headers import REPLY_SPECIAL, REQUEST_SPECIAL
-from slardar.http1.parser import parse_reply, parse_request
+from slardar.http1.reply import parse_reply
+from slardar.http1.request import parse_request
 from slardar.http1.writer import RequestIds, request_head
 
 steady = settings(derandomize=True, deadline=None, max_examples=100, database=None)
@@ -158,7 +159,7 @@ def test_reply_that_is_sent_is_what_the_hook_meant(
         _done(getattr(seen.headers, name), *arguments)
     _done(setattr, seen, "status", status)
     apply_reply(seen, reply)
-    # As a conversation writes it.
+    # As a connection writes it.
     sent = parse_reply(
         b"\r\n".join((*reply.lines, b"Content-Length: %d" % reply.length, b"", b"")), b"GET"
     )

@@ -10,17 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from slardar.http1 import parser
 from slardar.http1.framing import ChunkedDecoder, chunk, last_chunk
 from slardar.http1.headers import KEPT, REQUEST_SPECIAL, drop_named
-from slardar.http1.parser import (
-    CHUNKED,
-    UNTIL_CLOSE,
-    BadMessage,
-    normal_host,
-    parse_reply,
-    parse_request,
-)
+from slardar.http1.heads import CHUNKED, UNTIL_CLOSE, BadMessage, judge
+from slardar.http1.reply import parse_reply
+from slardar.http1.request import normal_host, parse_request
 from slardar.http1.writer import RequestIds, request_head
 
 steady = settings(derandomize=True, deadline=None, max_examples=100, database=None)
@@ -45,7 +39,7 @@ _reply_heads = st.one_of(_heads, _heads.map(lambda data: b"HTTP/1.1 200 OK\r\n" 
 
 
 def _first_head(data: bytes) -> bytes:
-    """As a conversation cuts it out."""
+    """As a connection cuts it out."""
     return data[: data.index(b"\r\n\r\n") + 4]
 
 
@@ -80,7 +74,7 @@ def test_no_head_is_judged_by_the_one_before(heads: list[bytes]) -> None:
     """llhttp's parsers are used again; what they have seen before makes no difference."""
     for head in heads:
         used = _described(_parsed(parse_request, head))
-        parser._judge._parser = None
+        judge._parser = None
         assert used == _described(_parsed(parse_request, head))
         # The next one comes behind this one again.
         _parsed(parse_request, head)
@@ -132,7 +126,7 @@ def test_any_bytes_as_a_request(data: bytes) -> None:
         return
     told = _told(httptools.HttpRequestParser, head)
     assert request.length >= CHUNKED
-    assert request.target[:1] == b"/" or request.target == b"*"
+    assert request.raw_uri[:1] == b"/" or request.raw_uri == b"*"
     passed = _split(request.lines[1:])
     assert [field for field in told if field in passed] == passed
     assert not {name.lower() for name, _ in passed} & REQUEST_SPECIAL
@@ -216,7 +210,7 @@ def test_round_trip(
     first = parse_request(head)
     first.address = address.encode()
     second = parse_request(request_head(first, RequestIds(b"x"), "unused"))
-    assert (second.verb, second.target, second.length) == (verb, target, body[1])
+    assert (second.raw_method, second.raw_uri, second.length) == (verb, target, body[1])
     assert (second.authority, second.host, second.minor) == (b"App:81", "app", 1)
     assert second.lines[1:] == lines
     assert (second.forwarded_for, second.forwarded_host) == (address.encode(), b"App:81")

@@ -184,7 +184,7 @@ class Theatre:
             self.heard += self.play.client_gets()
             if self.play.client.closed or self.play.client.finished:
                 return
-            if not self.unsaid and self.play.conversation.is_idle:
+            if not self.unsaid and self.play.connection.is_idle:
                 return
         raise AssertionError("the play does not end")
 

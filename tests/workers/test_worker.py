@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from slardar.config import Settings
 from slardar.dataplane.selection import Selection
-from slardar.http1.parser import Request
+from slardar.http1.request import Request
 from slardar.model.live import Peer
 from slardar.model.parse import parse_routes
 from slardar.model.snapshot import Snapshot

@@ -184,7 +184,7 @@ class Api:
         data = self.body_data()
         # As nginx: one that was sent and is empty is a text, too.
         is_empty = data is None and outcome.body_read and self._request.known_body is not None
-        if is_empty and not outcome.body_set and self._request.verb in _WITH_BODY:
+        if is_empty and not outcome.body_set and self._request.raw_method in _WITH_BODY:
             return ""
         return data
 

@@ -95,7 +95,7 @@ class LuaScript(Script):
         arguments: tuple[Any, ...] = ()
         if self._sets and not request.headers.has_room(PENDING_LINES, PENDING_BYTES):
             arguments = (request.method, True)
-        elif request.verb != b"GET":
+        elif request.raw_method != b"GET":
             arguments = (request.method,)
         answer = self._runtime.run(self._run, arguments)
         call.request = _NO_REQUEST

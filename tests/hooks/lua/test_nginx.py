@@ -9,7 +9,7 @@ import pytest
 
 from slardar.hooks.effects import apply_request, seen_request
 from slardar.hooks.script import HookFailure
-from slardar.http1.parser import parse_request
+from slardar.http1.request import parse_request
 from slardar.http1.writer import RequestIds, request_head
 from tests.hooks.lua.cases import EXPRESSIONS, GET, SCRIPTS, Case
 from tests.hooks.lua.nginx import Send, dechunked, running

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from slardar.hooks.effects import seen_request
-from slardar.http1.parser import parse_request
+from slardar.http1.request import parse_request
 from tests.hooks.lua.cases import GET
 from tests.hooks.lua.helpers import make_engine
 from tests.hooks.lua.nginx import Send, dechunked, running

@@ -1,7 +1,7 @@
 """A request of twisted.web's on its way through the data plane.
 
 The second kind of downstream an exchange may have; the first is
-:class:`slardar.http1.conversation.Conversation`.  twisted.web has parsed the request
+:class:`slardar.http1.client.ClientConnection`.  twisted.web has parsed the request
 and writes the reply; in between the rules are the same, because the request is
 parsed again by slardar's own parser and answered by the same exchange.
 """
@@ -17,12 +17,14 @@ from zope.interface import implementer
 from slardar.dataplane.webheads import read_head, without_prefix, write_head
 from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
 from slardar.http1.exchange import Exchange
-from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request
-from slardar.http1.replies import NO_REPLY, error_reply
-from slardar.http1.sides import HookedRequest
+from slardar.http1.heads import CHUNKED, BadMessage
+from slardar.http1.interfaces import HookedRequest
+from slardar.http1.own_replies import NO_REPLY, error_reply
+from slardar.http1.reply import Reply
+from slardar.http1.request import Request
 from slardar.http1.writer import interim_head
 
-__all__ = ["Passage"]
+__all__ = ["WebRequest"]
 
 #: Bytes of a body that twisted.web has read, sent at once, and how often before the
 #: reactor gets its turn: a megabyte, which takes about a millisecond.
@@ -31,11 +33,11 @@ _PIECES_A_TURN = 16
 
 
 @implementer(IPushProducer)
-class Passage:
+class WebRequest:
     """One request of twisted.web's under way.
 
     ``plane`` is the :class:`slardar.dataplane.proxy.DataPlane`, ``web`` the
-    ``twisted.web.server.Request``, ``all_passages`` where those under way are kept.
+    ``twisted.web.server.Request``, ``under_way`` where those under way are kept.
     With ``streaming`` the body is still to come, and ``web`` is a
     :class:`slardar.web.StreamingRequest`.
 
@@ -43,10 +45,10 @@ class Passage:
     :meth:`_break`.
     """
 
-    def __init__(self, plane: Any, web: Any, all_passages: set[Passage], streaming: bool) -> None:
+    def __init__(self, plane: Any, web: Any, under_way: set[WebRequest], streaming: bool) -> None:
         self._plane = plane
         self._web = web
-        self._all = all_passages
+        self._all = under_way
         self._request: Request | None = None
         self._exchange: Exchange | None = None
         self._streaming = streaming
@@ -139,8 +141,8 @@ class Passage:
         """The request as slardar's parser sees it, with its body's length settled."""
         plane, web = self._plane, self._web
         request = read_head(web, plane.max_head, plane.max_headers, plane.max_url)
-        if strip_prefix and web.prepath and request.target[:1] == b"/":
-            request.target = without_prefix(request.target, len(web.prepath))
+        if strip_prefix and web.prepath and request.raw_uri[:1] == b"/":
+            request.raw_uri = without_prefix(request.raw_uri, len(web.prepath))
         if self._streaming:
             declared = web.declared_length
             if request.length != (CHUNKED if declared is None else declared):

@@ -6,7 +6,7 @@ import html
 import json
 from http import HTTPStatus
 
-from slardar.http1.parser import Reply
+from slardar.http1.reply import Reply
 
 __all__ = ["NO_REPLY", "error_reply", "phrase", "status_line"]
 

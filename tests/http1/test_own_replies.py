@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from slardar.http1.replies import error_reply, status_line
+from slardar.http1.own_replies import error_reply, status_line
 
 
 def test_json() -> None:

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 from mypy_extensions import mypyc_attr
 
 from slardar.http1.bodies import BodyOwner, BodyRoom, SeenBody, WaitingBody
-from slardar.http1.parser import Reply, Request
-from slardar.http1.replies import error_reply
+from slardar.http1.own_replies import error_reply
+from slardar.http1.reply import Reply
+from slardar.http1.request import Request
 from slardar.http1.writer import RequestIds
 from slardar.model.live import Peer
 
 if TYPE_CHECKING:
-    from slardar.http1.conversation import Conversation
+    from slardar.http1.client import ClientConnection
     from slardar.http1.exchange import Exchange
     from slardar.http1.tunnel import Tunnel
 
@@ -377,7 +378,7 @@ class HooksBase:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class PlaneBase:
-    """The data plane around conversations and exchanges: time, limits, and who is who."""
+    """The data plane around clients and exchanges: time, limits, and who is who."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock: Clock = clock
@@ -450,13 +451,13 @@ class PlaneBase:
         return error_reply(status, reason, request.get_header("accept"))
 
     def tunnel(self, tunnel: Tunnel) -> None:
-        """A conversation became a tunnel."""
+        """A connection became a tunnel."""
         raise NotImplementedError
 
     def tunnel_closed(self, tunnel: Tunnel) -> None:
         """A tunnel is closed."""
         raise NotImplementedError
 
-    def closed(self, conversation: Conversation) -> None:
-        """A conversation has ended."""
+    def closed(self, connection: ClientConnection) -> None:
+        """A connection has ended."""
         raise NotImplementedError

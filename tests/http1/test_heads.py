@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from slardar.http1.parser import (
-    CHUNKED,
-    UNTIL_CLOSE,
-    BadMessage,
-    Reply,
-    Request,
-    normal_host,
-    parse_reply,
-    parse_request,
-)
+from slardar.http1.heads import CHUNKED, UNTIL_CLOSE, BadMessage
+from slardar.http1.reply import Reply, parse_reply
+from slardar.http1.request import Request, normal_host, parse_request
 
 
 def request(*lines: bytes, first: bytes = b"GET /a HTTP/1.1", host: bytes = b"app") -> Request:
@@ -48,7 +41,7 @@ def bad_reply(*lines: bytes, first: bytes = b"HTTP/1.1 200 OK") -> str:
 def test_plain_request() -> None:
     """What stays is in lines, behind a place for the request line."""
     head = request(b"Accept: */*", b"X: y", first=b"GET /a?b=c HTTP/1.1", host=b"App:80")
-    assert (head.verb, head.target, head.minor) == (b"GET", b"/a?b=c", 1)
+    assert (head.raw_method, head.raw_uri, head.minor) == (b"GET", b"/a?b=c", 1)
     assert (head.authority, head.host) == (b"App:80", "app")
     assert head.lines == [b"", b"Accept: */*", b"X: y"]
     assert (head.length, head.keep_alive, head.expects, head.upgrade) == (0, True, False, None)
@@ -92,7 +85,7 @@ def test_number_of_headers() -> None:
 def test_size_of_the_target() -> None:
     """A target of exactly the limit passes."""
     head = b"GET /%b HTTP/1.1\r\nHost: app\r\n\r\n"
-    assert len(parse_request(head % (b"a" * 8191)).target) == 8192
+    assert len(parse_request(head % (b"a" * 8191)).raw_uri) == 8192
     with pytest.raises(BadMessage) as caught:
         parse_request(head % (b"a" * 8192))
     assert caught.value.status == 414
@@ -138,12 +131,12 @@ def test_no_host(authority: bytes) -> None:
 def test_hosts_and_targets() -> None:
     """One Host, and an absolute target that agrees with it and wins over it."""
     head = request(first=b"GET http://APP:81/x?y HTTP/1.1")
-    assert (head.target, head.authority, head.host) == (b"/x?y", b"APP:81", "app")
-    assert request(first=b"GET https://app HTTP/1.1").target == b"/"
-    assert request(first=b"GET http://app?x HTTP/1.1").target == b"/?x"
-    assert request(first=b"OPTIONS http://app HTTP/1.1").target == b"*"
-    assert request(first=b"OPTIONS http://app/ HTTP/1.1").target == b"/"
-    assert request(first=b"OPTIONS * HTTP/1.1").target == b"*"
+    assert (head.raw_uri, head.authority, head.host) == (b"/x?y", b"APP:81", "app")
+    assert request(first=b"GET https://app HTTP/1.1").raw_uri == b"/"
+    assert request(first=b"GET http://app?x HTTP/1.1").raw_uri == b"/?x"
+    assert request(first=b"OPTIONS http://app HTTP/1.1").raw_uri == b"*"
+    assert request(first=b"OPTIONS http://app/ HTTP/1.1").raw_uri == b"/"
+    assert request(first=b"OPTIONS * HTTP/1.1").raw_uri == b"*"
     assert parse_request(b"GET http://b/ HTTP/1.0\r\n\r\n").host == "b"
     # The target is no Host for HTTP/1.1, and yet names the one that is meant.
     assert parse_request(b"GET http://b/ HTTP/1.1\r\n\r\n").host == "b"

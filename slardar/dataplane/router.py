@@ -9,15 +9,16 @@ from mypy_extensions import mypyc_attr
 from slardar.dataplane.selection import Selection
 from slardar.http1.bodies import BodyOwner, SeenBody, WaitingBody
 from slardar.http1.exchange import Exchange
-from slardar.http1.parser import Reply, Request
-from slardar.http1.replies import error_reply
-from slardar.http1.sides import ChannelBase, Clock, HookedRequest, HooksBase, PlaneBase, Step
+from slardar.http1.interfaces import ChannelBase, Clock, HookedRequest, HooksBase, PlaneBase, Step
+from slardar.http1.own_replies import error_reply
+from slardar.http1.reply import Reply
+from slardar.http1.request import Request
 
-__all__ = ["Entry"]
+__all__ = ["Router"]
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Entry(PlaneBase):
+class Router(PlaneBase):
     """The part of a data plane that every request passes.
 
     The rest of the plane keeps ``selections`` and ``has_routes`` in step with the
@@ -257,7 +258,7 @@ class _Hooks(Step):
 
     def __init__(
         self,
-        plane: Entry,
+        plane: Router,
         downstream: Any,
         request: Request,
         channel: ChannelBase,

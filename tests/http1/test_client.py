@@ -110,7 +110,7 @@ def test_client_that_reads_ahead_too_far_has_to_wait(play: Playbook) -> None:
         play.origin_sends(OK)
     assert statuses(play.client_gets()) == [200] * 801
     assert not play.client.paused
-    assert play.conversation.is_idle
+    assert play.connection.is_idle
 
 
 def test_paused_client_is_read_again_though_nothing_is_left_of_it(play: Playbook) -> None:
@@ -134,7 +134,7 @@ def test_paused_client_is_read_again_behind_refusals(play: Playbook) -> None:
     play.host.selection = None
     play.origin_sends(OK)
     assert not play.client.paused
-    assert play.conversation.is_idle
+    assert play.connection.is_idle
 
 
 @pytest.mark.parametrize("servers", [0, 1])
@@ -164,7 +164,7 @@ def test_large_reply_to_a_client_that_pipelines_and_does_not_read(play: Playbook
     while play.origin.paused:
         play.client_drains(30000)
     assert play.origin_gets() == b""
-    assert not play.conversation.is_idle
+    assert not play.connection.is_idle
     play.client_drains()
     assert paths(play.origin_gets()) == [b"/2"]
     play.origin_sends(OK)
@@ -176,7 +176,7 @@ def test_blank_lines_before_a_request_are_skipped(play: Playbook) -> None:
     play.client_sends(b"\r\n\r\n" + GET)
     play.origin_sends(OK)
     play.client_sends(b"\r\n")
-    assert play.conversation.is_idle
+    assert play.connection.is_idle
     play.client_sends(b"\r\n" + GET)
     play.origin_sends(OK)
     assert play.client_gets() == OK + OK
@@ -372,7 +372,7 @@ def test_half_closed_client_that_waits_at_the_end(play: Playbook) -> None:
     play.client_ends()
     play.pass_time(4)
     assert play.client_gets() == b"HT"
-    play.conversation.close()
+    play.connection.close()
     assert play.client.aborted
 
 
@@ -648,24 +648,24 @@ def test_draining_says_close(play: Playbook) -> None:
 
 def test_idle_means_that_nothing_is_left_to_do(play: Playbook) -> None:
     """Neither an unfinished head nor an unsent reply is idle."""
-    assert play.conversation.is_idle
+    assert play.connection.is_idle
     play.client_sends(GET[:5])
-    assert not play.conversation.is_idle
+    assert not play.connection.is_idle
     play.client_sends(GET[5:])
-    assert not play.conversation.is_idle
+    assert not play.connection.is_idle
     play.client.stall()
     play.origin_sends(OK)
-    assert not play.conversation.is_idle
+    assert not play.connection.is_idle
     play.client_drains()
-    assert play.conversation.is_idle
-    assert "state=0" in repr(play.conversation)
+    assert play.connection.is_idle
+    assert "state=0" in repr(play.connection)
 
 
 def test_closing_a_conversation_cancels_its_request(play: Playbook) -> None:
     """As the data plane does when its time to drain is over; twice is once."""
     play.client_sends(GET)
-    play.conversation.close()
-    play.conversation.close()
+    play.connection.close()
+    play.connection.close()
     assert play.client.closed
     assert play.origin.closed
     assert play.host.exchanges == 0

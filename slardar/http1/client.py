@@ -1,6 +1,6 @@
 """One client's connection: requests in, replies out, in order.
 
-A conversation is the protocol of a client's channel.  It finds the requests in
+A connection is the protocol of a client's channel.  It finds the requests in
 the bytes, hands each to an exchange, and writes the exchange's reply.  Pipelined
 requests wait in the buffer until the one before them is answered.
 
@@ -26,13 +26,15 @@ import httptools
 from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
 from slardar.http1.exchange import Exchange
 from slardar.http1.framing import ChunkedDecoder, are_tiny, last_chunk
-from slardar.http1.parser import CHUNKED, BadMessage, Reply, Request, parse_request
-from slardar.http1.replies import NO_REPLY, error_reply
-from slardar.http1.sides import ChannelBase, ChannelProtocol, HookedRequest, PlaneBase, Step
+from slardar.http1.heads import CHUNKED, BadMessage
+from slardar.http1.interfaces import ChannelBase, ChannelProtocol, HookedRequest, PlaneBase, Step
+from slardar.http1.own_replies import NO_REPLY, error_reply
+from slardar.http1.reply import Reply
+from slardar.http1.request import Request, parse_request
 from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import interim_head
 
-__all__ = ["Conversation"]
+__all__ = ["ClientConnection"]
 
 _IDLE: Final = 0
 _HEAD: Final = 1
@@ -63,7 +65,7 @@ _PROBE_SECONDS: Final = 1
 _BEGINNING: Final = b"HTTP/1.1 "
 
 
-class Conversation(ChannelProtocol):
+class ClientConnection(ChannelProtocol):
     """The protocol of one client's channel.  ``client`` is the peer's address."""
 
     __slots__ = (
@@ -140,7 +142,7 @@ class Conversation(ChannelProtocol):
         self._linger_ends = 0.0
 
     def __repr__(self) -> str:
-        return f"<Conversation {self.client!r} state={self._state}>"
+        return f"<ClientConnection {self.client!r} state={self._state}>"
 
     def attach(self, channel: ChannelBase) -> None:
         """Begin on ``channel``: the first head must come within its time."""
@@ -379,7 +381,7 @@ class Conversation(ChannelProtocol):
         request.address = self.client
         self._request = request
         self._keep_alive = request.keep_alive
-        self._head_only = request.verb == b"HEAD"
+        self._head_only = request.raw_method == b"HEAD"
         self._replied = self._chunking = self._silent = False
         length = request.length
         if not length:
@@ -865,8 +867,8 @@ class _GoOn(Step):
 
     __slots__ = ("_conversation",)
 
-    def __init__(self, conversation: Conversation) -> None:
-        self._conversation = conversation
+    def __init__(self, connection: ClientConnection) -> None:
+        self._conversation = connection
 
     def look(self) -> None:
         """Nothing is to be seen before."""

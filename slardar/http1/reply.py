@@ -1,0 +1,218 @@
+"""The head of a reply: what it holds, and how it is parsed, strictly.
+
+See :mod:`slardar.http1.heads` for the grammar.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import httptools
+
+from slardar.http1.headers import REPLY_SPECIAL, Starts, drop_named, tokens
+from slardar.http1.heads import (
+    CHUNKED,
+    CODING,
+    CONNECTION,
+    CONTENT_LENGTH,
+    KEEP_ALIVE,
+    LENGTH_DIGITS,
+    NOTHING,
+    OF_REPLY,
+    PASSES,
+    UNTIL_CLOSE,
+    UPGRADE,
+    BadMessage,
+    field,
+    find_header,
+    joined,
+    judge,
+)
+
+__all__ = ["Reply", "ReplyCheck", "parse_reply"]
+
+# A reason phrase that may go on a wire (RFC 9112 4): no control characters.
+_REASON: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+
+
+class Reply:
+    """The head of a reply.
+
+    ``lines`` holds the status line and the header lines that pass unchanged, without
+    their CRLF.  ``length`` says how the origin delimits the
+    body: a number of bytes, :data:`CHUNKED` or :data:`UNTIL_CLOSE`.
+    ``declared`` is the Content-Length that was written, also where no body
+    follows (a reply to HEAD, a 304).  ``upgrade`` is the server's Upgrade, for a 101 or a
+    426; it is no line, and means nothing elsewhere.
+    """
+
+    __slots__ = ("declared", "head", "keep_alive", "length", "lines", "status", "upgrade")
+
+    def __init__(self, status: int, lines: list[bytes], head: bytes = b"") -> None:
+        self.status = status
+        self.lines = lines
+        #: The head as the server sent it, up to and with its empty line.
+        self.head = head
+        self.length = UNTIL_CLOSE
+        self.declared = -1
+        self.keep_alive = False
+        self.upgrade: bytes | None = None
+
+    def get_header(self, name: str) -> str | None:
+        """The first value of a header that passes downstream, or ``None``."""
+        return find_header(self.lines, name)
+
+    def __repr__(self) -> str:
+        return f"<Reply {self.status} length={self.length}>"
+
+
+_REPLY_STARTS: Final = Starts(REPLY_SPECIAL)
+#: Columns of this table, for the lookups of every line.
+_REPLY_FIRST: Final[bytes] = _REPLY_STARTS.first
+_REPLY_THIRD: Final[bytes] = _REPLY_STARTS.third
+
+
+def parse_reply(head: bytes, raw_method: bytes, max_headers: int = 1000) -> Reply:
+    """The reply to a ``raw_method`` request whose head is ``head``.
+
+    Raises :class:`BadMessage` (502) for what no client may see.
+    """
+    try:
+        judge.reply(head)
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserError as error:
+        reason = str(error)
+        if reason.startswith("Pause"):
+            # A 101 must say to what (RFC 9110 15.2.2); httptools takes no other.
+            reason = "a 101 without Upgrade and Connection"
+        raise BadMessage(502, f"the server's reply is malformed: {reason}") from None
+    lines = head[:-4].split(b"\r\n")
+    known = _STATUS_LINES.get(lines[0])
+    if known is None:
+        known = _status_line(lines[0])
+    del lines[0]
+    if len(lines) > max_headers:
+        raise BadMessage(502, "the server's reply has too many headers")
+    status = known.status
+    kept: list[bytes] = [known.line]
+    reply = Reply(status, kept, head)
+    keep_alive = known.minor == 1
+    length = UNTIL_CLOSE
+    named: list[bytes] | None = None
+    for line in lines:
+        first = line[0]
+        if not _REPLY_FIRST[first] or (len(line) > 2 and not _REPLY_THIRD[first << 8 | line[2]]):
+            kept.append(line)
+            continue
+        if line[:16] == b"Content-Length: ":
+            # The line that nearly every reply has.
+            meaning, value = CONTENT_LENGTH, line[16:].strip(b" \t")
+        elif len(line) == 22 and line in KEEP_ALIVE:
+            keep_alive = True
+            continue
+        else:
+            meaning, value = field(line, OF_REPLY)
+        if meaning == PASSES:
+            kept.append(line)
+            continue
+        if meaning == CONTENT_LENGTH:
+            if len(value) > LENGTH_DIGITS:
+                raise BadMessage(502, "the server's Content-Length has too many digits")
+            length = reply.declared = int(value)
+        elif meaning == CONNECTION:
+            named = tokens(value) if named is None else named + tokens(value)
+        elif meaning == CODING:
+            if length == CHUNKED or value.lower() != b"chunked" or not known.minor:
+                raise BadMessage(502, "the server's reply has an unknown transfer coding")
+            length = CHUNKED
+        elif meaning == UPGRADE:
+            reply.upgrade = joined(reply.upgrade, value)
+    if named is not None:
+        if b"close" in named:
+            keep_alive = False
+        elif b"keep-alive" in named:
+            keep_alive = True
+        drop_named(kept, named)
+    # RFC 9112 6.3, in its order.
+    if status < 200 or status == 204 or status == 304 or raw_method == b"HEAD":
+        length = 0
+    elif length == UNTIL_CLOSE:
+        keep_alive = False
+    reply.length = length
+    reply.keep_alive = keep_alive
+    return reply
+
+
+#: How every reply begins that is passed on; llhttp takes other protocols and versions too.
+_BEGINNING: Final = b"HTTP/1."
+
+
+class ReplyCheck:
+    """The head of a reply that comes in pieces, refused at the first byte that is wrong.
+
+    Each byte is looked at once, however small the pieces are.  A head that passes is still
+    to be parsed when its end is here.
+    """
+
+    __slots__ = ("_begun", "_parser")
+
+    def __init__(self) -> None:
+        self._parser: Any = httptools.HttpResponseParser(NOTHING)
+        #: How many bytes of the beginning have come.
+        self._begun = 0
+
+    def feed(self, data: bytes) -> None:
+        """The next piece; there must be no empty line in what was fed.
+
+        Raises :class:`BadMessage` (502).
+        """
+        begun = self._begun
+        if begun < len(_BEGINNING):
+            piece = data[: len(_BEGINNING) - begun]
+            if not _BEGINNING.startswith(piece, begun):
+                raise BadMessage(502, "the server's reply is not HTTP/1")
+            self._begun = begun + len(piece)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            raise BadMessage(502, f"the server's reply is malformed: {error}") from None
+
+
+class _StatusLine:
+    """A status line: its status, its minor version, and the line to pass on."""
+
+    __slots__ = ("line", "minor", "status")
+
+    def __init__(self, status: int, minor: int, line: bytes) -> None:
+        self.status = status
+        self.minor = minor
+        self.line = line
+
+
+def _status_line(line: bytes) -> _StatusLine:
+    """An uncommon status line."""
+    if line[:9] not in (b"HTTP/1.1 ", b"HTTP/1.0 "):
+        raise BadMessage(502, "the server's reply is not HTTP/1")
+    code, _, reason = line[9:].partition(b" ")
+    if len(code) != 3 or not code.isdigit() or not 100 <= int(code) <= 999:
+        raise BadMessage(502, "the server's reply has no valid status")
+    if not _REASON.fullmatch(reason):
+        raise BadMessage(502, "the server's reply has control characters in its reason")
+    return _StatusLine(int(code), int(line[7:8]), b"HTTP/1.1 %b %b" % (code, reason))
+
+
+def _common_status_lines() -> dict[bytes, _StatusLine]:
+    """The standard status lines, which need no look at their parts."""
+    from http import HTTPStatus
+
+    table = {}
+    for status in HTTPStatus:
+        for minor in (0, 1):
+            line = b"HTTP/1.%d %d %b" % (minor, status, status.phrase.encode("ascii"))
+            table[line] = _StatusLine(int(status), minor, b"HTTP/1.1" + line[8:])
+    return table
+
+
+_STATUS_LINES: Final = _common_status_lines()

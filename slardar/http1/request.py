@@ -1,0 +1,362 @@
+"""The head of a request: what it holds, and how it is parsed, strictly.
+
+See :mod:`slardar.http1.heads` for the grammar.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any, Final
+
+import httptools
+
+from slardar.http1.headers import REQUEST_SPECIAL, Starts, drop_named, tokens
+from slardar.http1.heads import (
+    CHUNKED,
+    CODING,
+    CONNECTION,
+    CONTENT_LENGTH,
+    DROPPED,
+    EXPECT,
+    FORWARDED_FOR,
+    FORWARDED_HOST,
+    FORWARDED_PROTO,
+    HOST_NAME,
+    KEEP_ALIVE,
+    LENGTH_DIGITS,
+    OF_REQUEST,
+    PASSES,
+    REQUEST_ID,
+    TE,
+    UPGRADE,
+    BadMessage,
+    field,
+    find_header,
+    joined,
+    judge,
+)
+from slardar.model.names import usual_ipv6
+
+__all__ = ["Request", "normal_host", "parse_request"]
+
+# RFC 3986 3.2.2 without the sub-delimiters and percent-encoding, which no name
+# that is looked up in DNS or in a table of upstreams has.
+_HOST: Final = re.compile(
+    rb"(?:(?P<name>[A-Za-z0-9._~-]{1,255})|\[(?P<v6>[0-9A-Fa-f:.]{2,45})\])(?::(?P<port>[0-9]{0,5}))?"
+)
+_TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_PROTOCOL: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:/[!#$%&'*+.^_`|~0-9A-Za-z-]+)?")
+# A member of Transfer-Encoding: a name, with parameters or without (RFC 9112 7).
+_CODING_MEMBER: Final = re.compile(
+    rb"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)"
+    rb"(?:[ \t]*;[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*=[ \t]*"
+    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+|\"[^\"\\,]*\"))*[ \t]*"
+)
+
+
+@lru_cache(maxsize=4096)
+def normal_host(authority: bytes) -> str:
+    """The name in a Host value: lower case, without port, brackets and a dot at its end.
+
+    Raises :class:`BadMessage` (400) for what is no host: as in nginx, a name has no
+    two dots in a row, which some servers take for a folder.  Remembered, because a
+    site has few hosts and thousands of requests for each.
+    """
+    match = _HOST.fullmatch(authority)
+    if match is None or int(match["port"] or 0) > 65535:
+        raise BadMessage(400, "the Host is not a valid host name")
+    if match["v6"] is not None:
+        address = match["v6"].decode("ascii").lower()
+        try:
+            # In its usual form: what a route or a hook is for is not a spelling.
+            return usual_ipv6(address)
+        except ValueError:
+            raise BadMessage(400, "the Host is not a valid IPv6 address") from None
+    name = match["name"].decode("ascii").lower()
+    if name[0] == "." or ".." in name:
+        raise BadMessage(400, "the Host is not a valid host name")
+    return name.rstrip(".")
+
+
+class Request:
+    """The head of a request, as it will go to the origin.
+
+    ``lines`` holds the header lines that pass unchanged, without their CRLF; what
+    belongs to one connection only is not among them but in the fields.  Its first
+    element is the place of the request line, which the writer fills in.
+    """
+
+    __slots__ = (
+        "address",
+        "authority",
+        "cluster_key",
+        "connection",
+        "expects",
+        "forwarded_for",
+        "forwarded_host",
+        "forwarded_proto",
+        "hash_key",
+        "head",
+        "host",
+        "keep_alive",
+        "length",
+        "lines",
+        "minor",
+        "raw_method",
+        "raw_uri",
+        "request_id",
+        "scheme",
+        "takes_trailers",
+        "upgrade",
+    )
+
+    def __init__(
+        self, raw_method: bytes, raw_uri: bytes, lines: list[bytes], head: bytes = b""
+    ) -> None:
+        #: ``method`` and ``uri`` as bytes: the request target in origin form, or ``*``.
+        self.raw_method = raw_method
+        self.raw_uri = raw_uri
+        #: The Host header's value, and the name in it (see :func:`normal_host`).
+        self.authority = b""
+        self.host = ""
+        #: Minor version of HTTP/1.
+        self.minor = 1
+        self.lines = lines
+        #: The head as the client sent it, up to and with its empty line.
+        self.head = head
+        #: Bytes of body that follow, or :data:`CHUNKED`.
+        self.length = 0
+        self.keep_alive = True
+        #: What ``Connection`` names, or ``None`` without such a header.
+        self.connection: list[bytes] | None = None
+        #: Whether the client waits for a 100 before it sends the body.
+        self.expects = False
+        #: The protocol to upgrade to, when the client asked for a tunnel.
+        self.upgrade: bytes | None = None
+        self.takes_trailers = False
+        self.forwarded_for: bytes | None = None
+        self.forwarded_proto: bytes | None = None
+        self.forwarded_host: bytes | None = None
+        self.request_id: bytes | None = None
+        #: The client's address and scheme, set by whoever accepted it.
+        self.address = b""
+        self.scheme = b"http"
+        #: What a hook chose for the hash balancers and for named clusters.
+        self.hash_key: str | None = None
+        self.cluster_key: Any = None
+
+    # The attributes that slardar.interfaces.IRequest promises to balancers.
+
+    @property
+    def method(self) -> str:
+        return self.raw_method.decode("ascii")
+
+    @property
+    def uri(self) -> str:
+        return self.raw_uri.decode("ascii")
+
+    @property
+    def client(self) -> str:
+        return self.address.decode("ascii")
+
+    @property
+    def path(self) -> str:
+        return self.raw_uri.partition(b"?")[0].decode("ascii")
+
+    def get_header(self, name: str) -> str | None:
+        """The first value of a header that passes to the origin, or ``None``."""
+        return find_header(self.lines, name)
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.uri} host={self.host}>"
+
+
+_REQUEST_STARTS: Final = Starts(REQUEST_SPECIAL)
+#: Columns of this table, for the lookups of every line.
+_REQUEST_FIRST: Final[bytes] = _REQUEST_STARTS.first
+_REQUEST_THIRD: Final[bytes] = _REQUEST_STARTS.third
+
+
+def parse_request(head: bytes, max_headers: int = 100, max_url: int = 8192) -> Request:
+    """The request whose head is ``head``, up to and with its empty line.
+
+    ``max_headers`` bounds the number of header lines, ``max_url`` the bytes of the
+    target.  Raises :class:`BadMessage` with the status that the client shall get.
+    """
+    try:
+        judge.request(head)
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserError as error:
+        raise _refusal(head, error) from None
+    # llhttp has seen no line end but CRLF, so this is how it saw the lines.
+    lines = head[:-4].split(b"\r\n")
+    # Exactly two blanks and a known version: this also refuses HTTP/0.9 (RFC 9112 3).
+    start = lines[0].split(b" ")
+    version = start[2] if len(start) == 3 else b""
+    if version != b"HTTP/1.1" and version != b"HTTP/1.0":
+        raise BadMessage(400, "the request line is not METHOD TARGET HTTP/1.1")
+    raw_method = start[0]
+    target = start[1]
+    kept: list[bytes] = [b""]
+    request = Request(raw_method, target, kept, head)
+    if version == b"HTTP/1.0":
+        request.minor = 0
+        request.keep_alive = False
+    del lines[0]
+    if len(lines) > max_headers:
+        raise BadMessage(431, "the request has too many headers")
+    if len(target) > max_url:
+        raise BadMessage(414, "the request target is too long")
+    for line in lines:
+        first = line[0]
+        if not _REQUEST_FIRST[first] or (
+            len(line) > 2 and not _REQUEST_THIRD[first << 8 | line[2]]
+        ):
+            kept.append(line)
+        elif len(line) == 22 and line in KEEP_ALIVE:
+            # What nearly every client says; a "close" beside it wins, see _settle.
+            request.keep_alive = True
+        else:
+            meaning, value = field(line, OF_REQUEST)
+            if meaning == PASSES:
+                kept.append(line)
+            elif meaning != DROPPED:
+                _take(request, meaning, value)
+    if (
+        request.connection is None
+        and request.authority
+        and target[0] == 47  # "/"
+        and 35 not in target  # "#"; for a byte as bytes, Python first fails at another way
+        and raw_method != b"CONNECT"
+    ):
+        request.upgrade = None
+    else:
+        _settle(request, target)
+    return request
+
+
+def _take(request: Request, meaning: int, value: bytes) -> None:
+    """A header that does not pass as it is."""
+    if meaning == HOST_NAME:
+        if request.authority:
+            raise BadMessage(400, "the request has more than one Host")
+        request.authority = value
+        request.host = normal_host(value)
+    elif meaning == CONNECTION:
+        request.connection = (request.connection or []) + tokens(value)
+    elif meaning == CONTENT_LENGTH:
+        if len(value) > LENGTH_DIGITS:
+            raise BadMessage(400, "the Content-Length has too many digits")
+        request.length = int(value)
+    elif meaning == FORWARDED_FOR:
+        request.forwarded_for = joined(request.forwarded_for, value)
+    elif meaning == FORWARDED_HOST:
+        request.forwarded_host = joined(request.forwarded_host, value)
+    elif meaning == FORWARDED_PROTO:
+        request.forwarded_proto = joined(request.forwarded_proto, value)
+    elif meaning == REQUEST_ID:
+        request.request_id = joined(request.request_id, value)
+    elif meaning == CODING:
+        if request.minor == 0 or request.length == CHUNKED:
+            raise BadMessage(400, "Transfer-Encoding is not allowed here")
+        if value.lower() != b"chunked":
+            raise _refused_coding(value)
+        request.length = CHUNKED
+    elif meaning == EXPECT:
+        if value.lower() != b"100-continue":
+            raise BadMessage(417, "the expectation is not known")
+        request.expects = request.minor == 1
+    elif meaning == UPGRADE:
+        request.upgrade = value
+    elif meaning == TE:
+        request.takes_trailers = request.takes_trailers or b"trailers" in tokens(value)
+
+
+def _refused_coding(value: bytes) -> BadMessage:
+    """What a Transfer-Encoding means to the client that is not just ``chunked``.
+
+    llhttp has passed the head, so the last coding of all such lines is ``chunked``, and
+    the end of the body would be known (RFC 9112 6.3).  But a coding before it is not.
+    """
+    for member in value.split(b",")[:-1]:
+        found = _CODING_MEMBER.fullmatch(member)
+        if found is None or found[1].lower() == b"chunked":
+            return BadMessage(400, "the Transfer-Encoding is malformed")
+    if _CODING_MEMBER.fullmatch(value, value.rfind(b",") + 1) is None:
+        return BadMessage(400, "the Transfer-Encoding is malformed")
+    return BadMessage(501, "the transfer coding is not known")
+
+
+def _settle(request: Request, target: bytes) -> None:
+    """Decide what only the whole head can tell: target, host, connection, upgrade."""
+    if request.raw_method == b"CONNECT":
+        raise BadMessage(501, "CONNECT is not served here")
+    if target[:1] != b"/" or b"#" in target:
+        request.raw_uri, named = _origin_form(request.raw_method, target)
+        if named is not None:
+            host = normal_host(named)
+            if request.authority and host != request.host:
+                raise BadMessage(400, "the Host and the request target disagree")
+            request.authority, request.host = named, host
+    if not request.authority and request.minor:
+        raise BadMessage(400, "the request has no Host")
+    connection = request.connection
+    if connection is None:
+        request.upgrade = None
+        return
+    if b"close" in connection:
+        request.keep_alive = False
+    elif b"keep-alive" in connection:
+        request.keep_alive = True
+    if request.upgrade is not None and not (b"upgrade" in connection and _may_tunnel(request)):
+        request.upgrade = None
+    drop_named(request.lines, connection)
+
+
+def _refusal(head: bytes, error: httptools.HttpParserError) -> BadMessage:
+    """What llhttp's refusal means to the client: 501 for an unknown method, else 400."""
+    if isinstance(error, httptools.HttpParserInvalidMethodError):
+        method = head.split(b" ", 1)[0]
+        if len(method) <= 32 and _TOKEN.fullmatch(method):
+            return BadMessage(501, "the method is not known")
+    return BadMessage(400, f"the request is malformed: {error}")
+
+
+def _may_tunnel(request: Request) -> bool:
+    """Whether the upgrade is offered to the origin.
+
+    h2c is not, nor are other versions of HTTP and TLS (RFC 2817): a tunnel of them
+    would carry requests past every rule here.  The upgrade of a request with a body
+    is ignored, as RFC 9110 7.8 allows.
+    """
+    value = request.upgrade or b""
+    return (
+        request.minor == 1
+        and not request.length
+        and _PROTOCOL.fullmatch(value) is not None
+        and not value.lower().startswith((b"h2", b"http", b"tls"))
+    )
+
+
+def _origin_form(raw_method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
+    """Target and authority of a request target that is no plain path (RFC 9112 3.2)."""
+    if target == b"*":
+        if raw_method != b"OPTIONS":
+            raise BadMessage(400, "the target * is for OPTIONS only")
+        return target, None
+    if b"#" in target:
+        raise BadMessage(400, "the request target has a fragment")
+    scheme, separator, rest = target.partition(b"://")
+    if separator and scheme.lower() in (b"http", b"https"):
+        cut = min(
+            (index for index in (rest.find(b"/"), rest.find(b"?")) if index >= 0),
+            default=len(rest),
+        )
+        authority, path = rest[:cut], rest[cut:]
+        if path[:1] != b"/":
+            # RFC 9112 3.2.1: an empty path is "/"; OPTIONS on it asks of the server.
+            path = b"*" if raw_method == b"OPTIONS" and not path else b"/" + path
+        return path, authority
+    raise BadMessage(400, "the request target is neither a path nor an absolute URL")
