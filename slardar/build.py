@@ -23,7 +23,7 @@ def describe_build(folder: Path | None = None) -> str:
     """
     folder = folder or Path(__file__).parent
     # All modules of the request path are compiled, or none (setup.py).
-    if any((folder / "http1" / f"parser{suffix}").exists() for suffix in EXTENSION_SUFFIXES):
+    if any((folder / "http1" / f"exchange{suffix}").exists() for suffix in EXTENSION_SUFFIXES):
         return "compiled"
     try:
         reason = " ".join((folder / REASON_FILE).read_text(encoding="utf-8").split())
