@@ -46,7 +46,8 @@ class IBalancer(Interface):
         ``servers`` are :class:`slardar.model.live.Peer`, never empty, in the
         configured order: those that are in service and that this request has
         not tried yet.  The same sequence object is passed as long as nothing
-        about it has changed, and it is never mutated.
+        about it has changed, and it is never mutated.  When the ``weight`` of
+        a server changes, another sequence object is passed.
         """
 
     def started(server: Any):
