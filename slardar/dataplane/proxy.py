@@ -45,9 +45,15 @@ from slardar.hooks.memory import LOOK, Limits, MemoryWatch, limits_of
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
 from slardar.hooks.runner import Runner
 from slardar.http1.client import ClientConnection
-from slardar.http1.interfaces import ChannelBase, HookedRequest, Step
+from slardar.http1.interfaces import (
+    ChannelBase,
+    ClientBase,
+    Downstream,
+    HookedRequest,
+    Step,
+    TunnelBase,
+)
 from slardar.http1.request import Request
-from slardar.http1.tunnel import Tunnel
 from slardar.interfaces import IPlane
 from slardar.model.hook import Hook, HookKey
 from slardar.model.live import Live, Peer, ServerLive
@@ -101,7 +107,7 @@ class _Held(Step):
         self,
         plane: Router,
         upstream: str,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         channel: ChannelBase,
         hooked: HookedRequest | None,
@@ -203,7 +209,7 @@ class DataPlane(Router):
         #: request stay, and until when the others do.
         self._grace_ends = self._drain_ends = 0.0
         self._clients: set[ClientConnection] = set()
-        self._tunnels: set[Tunnel] = set()
+        self._tunnels: set[TunnelBase] = set()
         self._full = False
         self._accepts = 0
 
@@ -565,7 +571,7 @@ class DataPlane(Router):
     def hold(
         self,
         selection: Selection,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         channel: ChannelBase | None,
         hooked: HookedRequest | None,
@@ -784,17 +790,17 @@ class DataPlane(Router):
             return f"upstream {name!r} cannot be served: the log says why"
         return f"no upstream {name!r}, to which a route or default_upstream leads"
 
-    def tunnel(self, tunnel: Tunnel) -> None:
+    def tunnel(self, tunnel: TunnelBase) -> None:
         """A connection became a tunnel."""
         self._tunnels.add(tunnel)
 
-    def tunnel_closed(self, tunnel: Tunnel) -> None:
+    def tunnel_closed(self, tunnel: TunnelBase) -> None:
         """A tunnel is closed."""
         self._tunnels.discard(tunnel)
         if self._full:
             self._look_whether_full()
 
-    def closed(self, connection: ClientConnection) -> None:
+    def closed(self, connection: ClientBase) -> None:
         """A connection has ended."""
         self._clients.discard(connection)
         if self._full:

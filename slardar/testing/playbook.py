@@ -22,14 +22,17 @@ from slardar.http1.client import ClientConnection
 from slardar.http1.exchange import Exchange
 from slardar.http1.interfaces import (
     ChannelBase,
+    ClientBase,
+    Downstream,
+    ExchangeBase,
     HookedRequest,
     HooksBase,
     PlaneBase,
     SelectionBase,
+    TunnelBase,
 )
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
-from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import RequestIds
 from slardar.model.live import Peer, ServerLive
 from slardar.model.server import Server
@@ -59,7 +62,11 @@ class FakeSelection(SelectionBase):
     def pick(self, request: Request, tried: list[Peer]) -> Peer | None:
         """The first server that is in service and not tried."""
         gone = self.out.union(tried)
-        return next((peer for peer in self.peers if peer not in gone), None)
+        found = next((peer for peer in self.peers if peer not in gone), None)
+        if found is not None:
+            found.live.active += 1
+            found.live.requests += 1
+        return found
 
     def failed(self, peer: Peer, message: str) -> None:
         """Note a failed attempt."""
@@ -94,15 +101,15 @@ class FakeHost(PlaneBase):
         #: The requests that began, the statuses of replies that slardar made.
         self.requests: list[Request] = []
         self.refusals: list[int] = []
-        self.tunnels: set[Tunnel] = set()
+        self.tunnels: set[TunnelBase] = set()
         #: How many requests hooks have answered.
         self.answers = 0
         #: How often a connection said that it has ended.
         self.ends = 0
 
     def begin(
-        self, downstream: Any, request: Request, channel: ChannelBase | None = None
-    ) -> Exchange | None:
+        self, downstream: Downstream, request: Request, channel: ChannelBase | None = None
+    ) -> ExchangeBase | None:
         """The exchange of ``request``; without a selection it is refused."""
         hooked = None if self.hooks is None else self.hooks.request(request)
         return self._begin(downstream, request, hooked)
@@ -115,19 +122,19 @@ class FakeHost(PlaneBase):
 
     def begin_with(
         self,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         body: SeenBody,
         channel: ChannelBase | None = None,
-    ) -> Exchange | None:
+    ) -> ExchangeBase | None:
         """The same, with the body."""
         hooks = self.hooks
         hooked = None if hooks is None else hooks.request_with(request, body, None)
         return self._begin(downstream, request, hooked)
 
     def _begin(
-        self, downstream: Any, request: Request, hooked: HookedRequest | None
-    ) -> Exchange | None:
+        self, downstream: Downstream, request: Request, hooked: HookedRequest | None
+    ) -> ExchangeBase | None:
         self.requests.append(request)
         if hooked is not None and hooked.answer is not None:
             self.answers += 1
@@ -140,7 +147,6 @@ class FakeHost(PlaneBase):
             else:
                 downstream.refuse(502, message)
             return None
-        self.exchanges += 1
         exchange = Exchange(self, downstream, request, self.selection)
         if hooked is not None:
             if hooked.new_body is not None:
@@ -152,14 +158,15 @@ class FakeHost(PlaneBase):
 
     def own_reply(
         self,
+        downstream: Downstream,
         request: Request,
         status: int,
         reason: str,
-        exchange: Exchange | None,
+        exchange: ExchangeBase | None,
         hooked: HookedRequest | None,
     ) -> tuple[Reply, bytes]:
         """As the data plane does, with the reason for everybody."""
-        reply, body = super().own_reply(request, status, reason, exchange, hooked)
+        reply, body = super().own_reply(downstream, request, status, reason, exchange, hooked)
         hooked = hooked if exchange is None else exchange.hooked
         instead = None if hooked is None else hooked.own_reply(reply, reason)
         return (reply, body) if instead is None else instead
@@ -168,15 +175,15 @@ class FakeHost(PlaneBase):
         """A request was answered by slardar itself."""
         self.refusals.append(status)
 
-    def tunnel(self, tunnel: Tunnel) -> None:
+    def tunnel(self, tunnel: TunnelBase) -> None:
         """A connection became a tunnel."""
         self.tunnels.add(tunnel)
 
-    def tunnel_closed(self, tunnel: Tunnel) -> None:
+    def tunnel_closed(self, tunnel: TunnelBase) -> None:
         """A tunnel has ended."""
         self.tunnels.remove(tunnel)
 
-    def closed(self, connection: ClientConnection) -> None:
+    def closed(self, connection: ClientBase) -> None:
         """A connection has ended."""
         self.ends += 1
 
