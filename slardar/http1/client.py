@@ -258,6 +258,8 @@ class ClientConnection(ClientBase):
         if begun < len(_BEGINNING):
             self.channel.write(_BEGINNING[begun : begun + 1])
             self._begun = begun + 1
+            if self.record is not None:
+                self.record.bytes_out += 1
             self.channel.deadline = self._host.clock.now + (_PROBE_SECONDS << begun + 1)
 
     def _set_deadline(self) -> None:
@@ -421,6 +423,8 @@ class ClientConnection(ClientBase):
                 # The client waits too, and no server is chosen that could tell it to go on.
                 request.expects = False
                 self.channel.write(CONTINUE)
+                if self.record is not None:
+                    self.record.bytes_out += len(CONTINUE)
         if self._state == _BODY and (self._exchange is not None or self._waiting is not None):
             data, self._buffer = self._buffer, b""
             if data:

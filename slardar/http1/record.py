@@ -87,7 +87,8 @@ class RequestRecord:
         self.ended: float = 0.0
         #: Bytes of the request's head and of its body's content, as far as they came.
         self.bytes_in: int = 0 if request is None else len(request.head)
-        #: Bytes of the replies, interim ones included, as they were handed to the channel.
+        #: Bytes of the replies, interim ones included, as they were handed to the channel;
+        #: within ``slardar.web``, where twisted.web writes the heads, of the body alone.
         self.bytes_out: int = 0
         #: The upstream that the request went to; empty if it reached none.
         self.upstream: str = ""

@@ -27,10 +27,12 @@ from slardar.http1.interfaces import (
     ExchangeBase,
     HookedRequest,
     HooksBase,
+    Observer,
     PlaneBase,
     SelectionBase,
     TunnelBase,
 )
+from slardar.http1.record import RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.http1.writer import RequestIds
@@ -38,7 +40,19 @@ from slardar.model.live import Peer, ServerLive
 from slardar.model.server import Server
 from slardar.testing.channels import FakeClock, FakePool, RecordingChannel
 
-__all__ = ["FakeHost", "FakeSelection", "Playbook"]
+__all__ = ["FakeHost", "FakeObserver", "FakeSelection", "Playbook"]
+
+
+class FakeObserver(Observer):
+    """Keeps the record of every request that has ended."""
+
+    def __init__(self) -> None:
+        self.records: list[RequestRecord] = []
+
+    def request_ended(self, record: RequestRecord) -> None:
+        """Keep one record."""
+        assert record not in self.records, f"{record!r} has ended twice"
+        self.records.append(record)
 
 
 class FakeSelection(SelectionBase):
@@ -191,18 +205,22 @@ class FakeHost(PlaneBase):
 class Playbook:
     """One client and its connection; ``servers`` (0: no upstream at all) behind it.
 
-    Connections to servers are accepted at once unless ``accepting`` is set to False.
+    Every request is observed, unless ``observed`` is False.  Connections to servers are
+    accepted at once unless ``accepting`` is set to False.
     Where a server's connection is meant, ``number`` counts all of them in the order
     in which they were made; the newest is the default.
     """
 
-    def __init__(self, servers: int = 1, **settings: Any) -> None:
+    def __init__(self, servers: int = 1, observed: bool = True, **settings: Any) -> None:
         self.clock = FakeClock()
         self.selection = FakeSelection(self.clock, servers)
         self.host = FakeHost(self.clock, self.selection if servers else None)
         for name, value in settings.items():
             assert hasattr(self.host, name), f"no such setting: {name}"
             setattr(self.host, name, value)
+        self.observer = FakeObserver()
+        if observed:
+            self.host.observer = self.observer
         self.accepting = True
         self.connection = ClientConnection(self.host, b"192.0.2.7")
         self.client = RecordingChannel(self.clock, self.connection, name="client")
@@ -238,6 +256,11 @@ class Playbook:
             for channel in (self.client, *self.origins):
                 channel.look_at_clock()
             self.settle()
+
+    @property
+    def records(self) -> list[RequestRecord]:
+        """The requests that have ended."""
+        return self.observer.records
 
     # The client.
 
@@ -317,6 +340,9 @@ class Playbook:
         assert self.host.exchanges == 0, "an exchange was not counted out"
         for peer in self.selection.peers:
             assert peer.live.active == 0, f"{peer.key} counts a request that is over"
+        ended = [record.request for record in self.records]
+        for request in self.host.requests if self.host.observer is not None else ():
+            assert ended.count(request) == 1, f"{request!r} ended {ended.count(request)} times"
         assert self.client.closed
         assert self.host.ends == 1, f"the connection ended {self.host.ends} times"
         idle = [channel for peer in self.selection.peers for channel in peer.pool.idle]
