@@ -24,7 +24,7 @@ from slardar.dataplane.server_health import ServerHealth
 from slardar.http1.interfaces import ChannelBase, HookedRequest, Step
 from slardar.http1.request import Request
 from slardar.model.live import Live
-from slardar.model.server import Upstream
+from slardar.model.server import Upstream, servers_gone
 from slardar.resolve import Resolver
 
 __all__ = ["Upstreams"]
@@ -272,11 +272,7 @@ class Upstreams:
             self._no_longer_waiting(name)
             self._close_pools(name, ())
             self.pools.pop(name, None)
-        if old is not None:
-            gone = {(server.host, server.port) for server in old.servers}
-            if new is not None:
-                gone -= {(server.host, server.port) for server in new.servers}
-            self._health.forget(name, gone)
+        self._health.forget(name, servers_gone(old, new))
 
     def _close_pools(self, name: str, kept: Collection[tuple[str, int]]) -> None:
         pools = self.pools.get(name, {})
