@@ -77,8 +77,7 @@ class Actions:
     ) -> None:
         self._settings = settings
         self._store = store
-        # An IPlane; its methods answer more than zope's declarations can say.
-        self._plane: Any = plane
+        self._plane = plane
         self._check_mode = check_mode
         self._clock = clock
         self._start_time = clock()

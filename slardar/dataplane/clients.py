@@ -96,9 +96,18 @@ class Clients:
         return listening_place(sock)
 
     def own(self) -> None:
-        """The process that handed sockets over uses them no more."""
+        """The process that handed sockets over uses them no more.
+
+        Raises OSError if those of an endpoint cannot be owned; the others are then.
+        """
+        failure = None
         for opened in self.opened:
-            opened.own()
+            try:
+                opened.own()
+            except OSError as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
     # Connections.
 

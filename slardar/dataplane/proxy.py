@@ -114,27 +114,24 @@ class DataPlane(Router):
 
     # Life.
 
-    def start(self) -> None:
-        """Join the reactor."""
+    def start(self) -> defer.Deferred[None]:
+        """Join the reactor: clients are accepted from its next turn on."""
         self._clients.count_descriptors()
         self._poller.start()
+        return defer.succeed(None)
 
     @property
     def opened(self) -> list[Opened]:
-        """What was opened here, or handed over by another process."""
+        """The sockets that listen; see :class:`slardar.interfaces.IPlane`."""
         return self._clients.opened
 
     def listen(self, endpoint: str, sockets: Sequence[socket.socket] = ()) -> defer.Deferred[str]:
-        """Listen on a Twisted server endpoint string; answers where, for a person.
-
-        ``sockets`` are those that another process has handed over for it, if any.  Fails
-        with ConfigError for what is no such endpoint, and with the endpoint's own errors
-        (``CannotListenError``) if it is taken.
-        """
+        """Listen on a Twisted server endpoint string; see
+        :class:`slardar.interfaces.IPlane`."""
         return defer.maybeDeferred(self._clients.listen, endpoint, sockets)
 
     def own(self) -> None:
-        """The process that handed sockets over uses them no more."""
+        """Sockets are ours alone from now on; see :class:`slardar.interfaces.IPlane`."""
         self._clients.own()
 
     def serve(self, sock: socket.socket, exclusive: bool = False) -> str:
@@ -145,14 +142,13 @@ class DataPlane(Router):
         """
         return self._clients.serve(sock, exclusive)
 
-    def stop(self, within: float | None = None, grace: float = DRAIN_GRACE) -> defer.Deferred[None]:
-        """Take no new connections, finish what is under way, close the rest.
-
-        Waits for requests and tunnels, at most ``within`` seconds (``None``:
-        ``timeouts.drain``).  Clients without a request stay for ``grace`` seconds: one
-        that they send until then gets its reply, and they are sent away with it.
-        """
-        self._clients.begin_drain(self._drain_timeout if within is None else within, grace)
+    def stop(self, within: float | None = None, grace: float | None = None) -> defer.Deferred[None]:
+        """Take no new clients, finish what is under way, close the rest; see
+        :class:`slardar.interfaces.IPlane`."""
+        self._clients.begin_drain(
+            self._drain_timeout if within is None else within,
+            DRAIN_GRACE if grace is None else grace,
+        )
         return defer.ensureDeferred(self._stop())
 
     def hurry(self, within: float) -> None:
@@ -201,19 +197,22 @@ class DataPlane(Router):
         self.linger_timeout = float(timeouts.linger)
         self._drain_timeout = float(timeouts.drain)
 
-    def apply(self, snapshot: Snapshot, changed: Collection[str]) -> defer.Deferred[Any]:
+    def apply(
+        self, snapshot: Snapshot, changed: Collection[str]
+    ) -> defer.Deferred[dict[str, dict[str, int]]]:
         """Serve ``snapshot`` from now on; see :class:`slardar.interfaces.IPlane`.
 
-        Names of servers are looked up before it answers, for a moment at most, so that the
-        next request finds them.  What takes longer goes on behind: the servers that are
-        known serve, and where none is known requests wait for the first one, at most for
-        the resolver's timeout.
+        Names of servers are looked up first, so that the next request finds them, but the
+        change does not wait long for them.  Then servers whose names are known serve; if
+        none is known, requests wait for the first one, at most for the resolver's timeout.
         """
         return defer.ensureDeferred(self._apply(snapshot, changed))
 
-    async def _apply(self, snapshot: Snapshot, changed: Collection[str]) -> dict[str, Any]:
-        # All of it is made before any of it is used: a change that is refused (by its
-        # balancer) leaves nothing behind.
+    async def _apply(
+        self, snapshot: Snapshot, changed: Collection[str]
+    ) -> dict[str, dict[str, int]]:
+        # All of it is made before any of it is used: a change that a balancer refuses
+        # leaves nothing behind.
         upstreams = snapshot.upstreams
         made = self._upstreams.make(upstreams, changed)
         before, self._snapshot = self._snapshot, snapshot
@@ -226,7 +225,7 @@ class DataPlane(Router):
     # Questions.
 
     def peers(self, upstream: str) -> Mapping[str, ServerLive]:
-        """``{"host:port": ServerLive}`` of one upstream."""
+        """``{"host:port": ServerLive}`` of one upstream, for status."""
         found = self._snapshot.upstreams.get(upstream)
         return {} if found is None else self._health.peers(found)
 
@@ -262,18 +261,14 @@ class DataPlane(Router):
     def set_health(
         self, upstream: str, host: str, port: int, down_for: float, message: str
     ) -> None:
-        """What another process has learnt of a server from its requests: it is out of
-        service for ``down_for`` more seconds, or back in service (0).
-
-        Without effect for a server that is not known (any more).
-        """
+        """Take another process's verdict on a server; see
+        :class:`slardar.interfaces.IPlane`."""
         found = self._snapshot.upstreams.get(upstream)
         if found is not None and self._health.learn(found, host, port, down_for, message):
             self._upstreams.refresh(upstream)
 
     def known_health(self) -> Iterator[tuple[str, str, int, float, str]]:
-        """The servers that requests have put out of service: the upstream's name, host
-        and port, for how many more seconds, and why; as :meth:`set_health` takes it."""
+        """The servers out of service; see :class:`slardar.interfaces.IPlane`."""
         return self._health.known()
 
     # Hooks.

@@ -279,10 +279,7 @@ class Worker:
             return
         self._stopping = True
         if self._plane is not None:
-            if grace is None:
-                await self._plane.stop(seconds)
-            else:
-                await self._plane.stop(seconds, grace)
+            await self._plane.stop(seconds, grace)
         self._reporter.stop()
         if self._beats.running:
             self._beats.stop()
