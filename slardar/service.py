@@ -32,7 +32,7 @@ from slardar.dataplane.descriptors import raise_descriptor_limit
 from slardar.dataplane.proxy import DataPlane
 from slardar.dataplane.sockets import Opened
 from slardar.errors import ConfigError, SlardarError
-from slardar.interfaces import IForgetfulStore
+from slardar.interfaces import IForgetfulStore, IPlane
 from slardar.model.live import Live
 from slardar.notify import Notifier
 from slardar.options import Options
@@ -84,7 +84,7 @@ def makeService(options: Options) -> SlardarService:
     return service
 
 
-def make_plane(reactor: Any, settings: Settings) -> DataPlane | Workers:
+def make_plane(reactor: Any, settings: Settings) -> IPlane:
     """What serves these settings: workers, or this process alone for ``workers`` 0."""
     count = usable_cores() if settings.workers == "auto" else settings.workers
     if count:
@@ -184,7 +184,7 @@ class SlardarService(Service):
         before = self._predecessor
         if before is None:
             await self.actions.start()
-            await defer.maybeDeferred(self._plane.start)
+            await self._plane.start()
             self._control.open()
             self._control.start()
         else:
@@ -235,7 +235,7 @@ class SlardarService(Service):
             self._plane.set_health(
                 health.upstream, health.host, health.port, health.down_for, health.message
             )
-        await defer.maybeDeferred(self._plane.start)
+        await self._plane.start()
         await before.take_over()
         # There is no way back from here, so nothing may stop it.
         for part in (self._plane, self._control):

@@ -16,6 +16,7 @@ from slardar.errors import ConfigError, ConflictError, NotFoundError
 from slardar.hooks.engine import MAX_CODE
 from slardar.hooks.loaded import mark_of
 from slardar.hooks.report import HookTally
+from slardar.interfaces import IPlane
 from slardar.model.hook import Code, Hook, HookKey, OnError, check_new_hook_name, written
 from slardar.model.reader import shown
 from slardar.model.snapshot import Snapshot
@@ -84,15 +85,14 @@ class HookActions:
     """The operations on hooks.  Nothing here blocks.
 
     ``snapshot()`` is the configuration of now, ``change(prepare, who, wait,
-    condition)`` makes a change of it, and ``plane`` runs the hooks
-    (:class:`slardar.interfaces.IPlane`).
+    condition)`` makes a change of it, and ``plane`` runs the hooks.
     """
 
     def __init__(
         self,
         snapshot: Callable[[], Snapshot],
         change: Callable[[Prepare, str, bool, Condition | None], Awaitable[Receipt]],
-        plane: Any,
+        plane: IPlane,
         clock: Callable[[], float],
         on_error: OnError,
     ) -> None:
@@ -159,7 +159,7 @@ class HookActions:
         hook = self._known(language, name)
         if hook.staged is None or not hook.shadow:
             raise NotFoundError(f"{language} hook {name} has no version in the shadow")
-        tally: HookTally = self._plane.hook_tally()
+        tally = self._plane.hook_tally()
         totals = tally.shadow(hook.path, mark_of(hook.path, hook.staged))
         report: dict[str, Any] = {
             "name": hook.name,
@@ -267,10 +267,7 @@ class HookActions:
             )
 
         def prepare() -> Next:
-            snapshot = self._snapshot()
-            # The same configuration, one version on.
-            snapshot = snapshot.with_routes(snapshot.routes)
-            return Next("hook", f"{language}/{_COMMIT}", text, snapshot)
+            return Next("hook", f"{language}/{_COMMIT}", text, self._snapshot())
 
         return await self._change(prepare, who, wait, condition)
 

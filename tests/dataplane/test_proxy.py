@@ -133,10 +133,32 @@ def peers(selection: Any) -> list[str]:
 
 
 def test_plane_is_a_plane(site: Site) -> None:
-    """It is what the control plane takes for one."""
+    """It is what the service and the control channel take for one."""
     verifyObject(IPlane, site.plane)
     assert site.plane.peers("unknown") == {}
     assert site.plane.statistics()["config_timer"] == {"worker-0": "alive"}
+
+
+def test_sockets_are_owned_whatever_becomes_of_one(site: Site) -> None:
+    """One that cannot listen is told of, and keeps none of the others from it."""
+
+    class Opened:
+        """Sockets that were handed over."""
+
+        def __init__(self, error: OSError | None = None) -> None:
+            self.error = error
+            self.is_ours = False
+
+        def own(self) -> None:
+            if self.error is not None:
+                raise self.error
+            self.is_ours = True
+
+    some: Any = [Opened(), Opened(OSError(98, "taken")), Opened()]
+    site.plane.opened[:] = some
+    with pytest.raises(OSError, match="taken"):
+        site.plane.own()
+    assert [one.is_ours for one in some] == [True, False, True]
 
 
 def test_unknown_host_is_refused(site: Site) -> None:
@@ -188,7 +210,7 @@ def test_first_use_behind_a_balancer_that_fails(site: Site, monkeypatch: Any) ->
         raise RuntimeError("a bug")
 
     site.put(upstream("a", "10.0.0.1"))
-    monkeypatch.setattr(site.plane, "_make_balancer", broken)
+    monkeypatch.setattr(site.plane._upstreams, "_make_balancer", broken)
     with logged() as events:
         assert site.ask("a") == 502
     assert len(events) == 1
