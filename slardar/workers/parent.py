@@ -38,11 +38,11 @@ from slardar.workers.messages import (
     Done,
     FromWorker,
     Grown,
-    Health,
     HookFailed,
     HookHeavy,
     Report,
     ServerReport,
+    Verdict,
 )
 from slardar.workers.process import ANSWER, SPARE, START, WorkerGone, WorkerProcess, spawn
 from slardar.workers.slot import Slot
@@ -296,7 +296,7 @@ class Workers:
                 places=places,
                 inherited=inherited,
                 health=tuple(
-                    Health(*key, until - now, text) for key, (until, text) in self._down.items()
+                    Verdict(*key, until - now, text) for key, (until, text) in self._down.items()
                 ),
                 suspended=self._hooks.suspended,
                 reasons=self._hooks.reasons,
@@ -443,7 +443,7 @@ class Workers:
     async def _apply(
         self, base: Snapshot, snapshot: Snapshot, changed: Collection[str]
     ) -> dict[str, Any]:
-        message = messages.change(base, snapshot, changed)
+        message = messages.delta(base, snapshot, changed)
         change = messages.encode(message)
         confirmations = []
         for process in self._processes():
@@ -576,7 +576,7 @@ class Workers:
     ) -> None:
         """As :meth:`slardar.dataplane.proxy.DataPlane.set_health`; to be called before
         :meth:`start`, for the workers begin with it."""
-        health = Health(upstream, host, port, down_for, message)
+        health = Verdict(upstream, host, port, down_for, message)
         server = self._server(health)
         if server is not None and server.max_fails:
             until = self._reactor.seconds() + min(down_for, server.fail_timeout)
@@ -620,7 +620,7 @@ class Workers:
             if (about.host, about.port) in places:
                 yield about
 
-    def _server(self, health: Health) -> Server | None:
+    def _server(self, health: Verdict) -> Server | None:
         upstream = self._snapshot.upstreams.get(health.upstream)
         found = None
         for server in upstream.servers if upstream is not None else ():
@@ -628,7 +628,7 @@ class Workers:
                 found = server if found is None else shared.stricter(found, server)
         return found
 
-    def _health(self, process: WorkerProcess, health: Health) -> None:
+    def _health(self, process: WorkerProcess, health: Verdict) -> None:
         """What one worker has learnt of a server, the others need not lose requests for."""
         server = self._server(health)
         if server is None:
@@ -641,7 +641,7 @@ class Workers:
         else:
             self._down.pop(key, None)
         self._health_log.took(*key, down_for, health.message)
-        data = messages.encode(Health(*key, down_for, health.message))
+        data = messages.encode(Verdict(*key, down_for, health.message))
         for other in self._processes():
             if other is not process:
                 other.tell(data, None).addErrback(lambda _gone: None)

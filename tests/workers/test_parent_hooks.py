@@ -16,7 +16,7 @@ from slardar.model.hook import Hook
 from slardar.model.snapshot import Snapshot
 from slardar.workers.messages import (
     Begin,
-    Change,
+    Delta,
     Drain,
     Grown,
     HookFailed,
@@ -219,7 +219,7 @@ def test_hooks_reach_the_workers() -> None:
     script = hook("script.a", VERSION)
     following = with_hooks(1).with_hooks({script.key: script})
     assert team.apply(following) == {"workers": {"worker-0": 2}}
-    (change,) = process.of(Change)
+    (change,) = process.of(Delta)
     assert change.hooks == (script,)
 
 
@@ -244,7 +244,7 @@ def test_worker_that_is_too_large_is_replaced() -> None:
     assert team.apply(FIRST.with_hooks({script.key: script})) == {
         "workers": {"worker-0": 2, "worker-1": 2}
     }
-    assert old.of(Change) == []
+    assert old.of(Delta) == []
     # What it counted is kept, and its last words are not counted twice.
     old.say(report(9))
     old.say(HookFailed(MARK))
