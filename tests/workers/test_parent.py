@@ -29,8 +29,9 @@ from slardar.workers.messages import (
     Verdict,
     Whole,
 )
-from slardar.workers.parent import WorkerError, Workers
+from slardar.workers.parent import Workers
 from slardar.workers.process import SPARE, WorkerGone
+from slardar.workers.supervisor import WorkerError
 from tests.dataplane.kit import logged
 from tests.workers.kit import failure_of, result_of, snapshot, upstream
 
@@ -163,7 +164,7 @@ class Team:
     @property
     def living(self) -> list[FakeProcess]:
         """The processes that are in their places."""
-        found: Any = list(self.workers._processes())
+        found: Any = list(self.workers._supervisor.processes())
         return found
 
 
@@ -419,12 +420,12 @@ def test_worker_that_dies_young_again_and_again_is_waited_for() -> None:
     delays = []
     for _ in range(10):
         team.living[0].die()
-        delays.append(team.workers._slots[0].pending.getTime() - team.clock.seconds())
+        delays.append(team.workers._supervisor.slots[0].pending.getTime() - team.clock.seconds())
         team.clock.advance(delays[-1])
     assert delays == pytest.approx([0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5])
     team.clock.advance(20)
     team.living[0].die()
-    assert team.workers._slots[0].pending.getTime() == team.clock.seconds()
+    assert team.workers._supervisor.slots[0].pending.getTime() == team.clock.seconds()
 
 
 def test_death_of_a_process_that_was_replaced_is_nobodys() -> None:
@@ -657,7 +658,7 @@ def test_stop_before_start_is_done() -> None:
 
 def sockets_of(team: Team, number: int) -> list[tuple[int, bool]]:
     """The sockets of a slot by their number, and whether they are shared."""
-    slot = team.workers._slots[number]
+    slot = team.workers._supervisor.slots[number]
     all_sockets = [sock for opened in team.workers.opened for sock in opened.sockets]
     numbers = [all_sockets.index(sock) for sock in slot.sockets]
     return list(zip(numbers, slot.shared, strict=True))

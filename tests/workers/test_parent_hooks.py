@@ -254,7 +254,7 @@ def test_worker_that_is_too_large_is_replaced() -> None:
     team.clock.advance(2)
     assert len(team.processes) == 3
     assert team.workers.statistics()["workers"]["worker-0"]["restarts"] == 1
-    assert team.workers._leaving == set()
+    assert team.workers._supervisor.leaving == set()
     team.workers.stop()
 
 
@@ -317,7 +317,7 @@ def test_replacement_that_cannot_be_started_is_tried_again() -> None:
     team.clock.pump([0.1] * 30)
     assert team.living == team.processes[1:]
     assert len(team.living) == 1
-    assert team.workers._leaving == set()
+    assert team.workers._supervisor.leaving == set()
 
 
 def test_no_worker_is_replaced_while_stopping() -> None:
