@@ -389,10 +389,7 @@ class Actions:
             snapshot = self._snapshot
             if name in snapshot.upstreams:
                 snapshot = snapshot.without_upstream(name)
-            elif f"upstreams.{name}" in self._failed:
-                # It is in the store only: the same configuration, one version on.
-                snapshot = snapshot.with_routes(snapshot.routes)
-            else:
+            elif f"upstreams.{name}" not in self._failed:
                 raise NotFoundError(f"no upstream {name}")
             return Next("upstream", name, None, snapshot, [name])
 
@@ -411,10 +408,7 @@ class Actions:
                 snapshot = snapshot.with_upstream(given)
             elif name in snapshot.upstreams:
                 snapshot = snapshot.without_upstream(name)
-            elif name in self._stored:
-                # The store only knows that it is gone: the same, one version on.
-                snapshot = snapshot.with_routes(snapshot.routes)
-            else:
+            elif name not in self._stored:
                 raise NotFoundError(f"no upstream {name}")
             return Next("upstream", name, TO_FILE, snapshot, [name])
 
@@ -555,7 +549,7 @@ class Actions:
             prepared = prepare()
             following = prepared if isinstance(prepared, Next) else await prepared
             version = await self._commit(following, who)
-            applied = defer.maybeDeferred(self._plane.apply, following.snapshot, following.changed)
+            applied = defer.maybeDeferred(self._plane.apply, self._snapshot, following.changed)
         finally:
             self._lock.release()
         applied.addErrback(self._not_applied, following, version)
@@ -577,9 +571,7 @@ class Actions:
         except (StoreError, ConflictError) as error:
             _log.error("{path} is not changed: {error}", path=following.path, error=error)
             raise
-        # The store counts; nobody has seen this snapshot yet.
-        following.snapshot.version = version
-        self._snapshot = following.snapshot
+        self._snapshot = following.snapshot.at_version(version)
         is_given_back = following.value == TO_FILE
         for one in values:
             if one.kind == "upstream":

@@ -267,10 +267,7 @@ class HookActions:
             )
 
         def prepare() -> Next:
-            snapshot = self._snapshot()
-            # The same configuration, one version on.
-            snapshot = snapshot.with_routes(snapshot.routes)
-            return Next("hook", f"{language}/{_COMMIT}", text, snapshot)
+            return Next("hook", f"{language}/{_COMMIT}", text, self._snapshot())
 
         return await self._change(prepare, who, wait, condition)
 

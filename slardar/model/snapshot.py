@@ -217,6 +217,21 @@ class Snapshot:
             self._hidden,
         )
 
+    def at_version(self, version: int) -> Snapshot:
+        """The same configuration as this version."""
+        return Snapshot(
+            version,
+            self._upstreams,
+            self.routes,
+            self.default_upstream,
+            self._folded,
+            self._wildcards,
+            self._sum,
+            self.hooks,
+            self._matchers,
+            self._hidden,
+        )
+
     def route(self, host: str, path: str) -> str | None:
         """The name of the upstream for a request, or ``None``.
 

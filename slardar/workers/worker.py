@@ -33,7 +33,8 @@ from zope.interface import implementer
 
 from slardar.config import Hooks
 from slardar.dataplane.descriptors import raise_descriptor_limit
-from slardar.dataplane.proxy import DataPlane, HookMemory
+from slardar.dataplane.plane_hooks import HookMemory
+from slardar.dataplane.proxy import DataPlane
 from slardar.errors import ConfigError, SlardarError
 from slardar.hooks.memory import limits_of
 from slardar.hooks.runner import Runner

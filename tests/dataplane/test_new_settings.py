@@ -123,9 +123,9 @@ def test_upstream_whose_names_are_looked_up_gets_the_new_defaults(plane: DataPla
 def test_limit_of_connections_holds_at_once(plane: DataPlane) -> None:
     """Lowered, nobody is accepted until enough have left; raised, at once again."""
     listener: Any = FakeListener()
-    plane._listeners.append(listener)
+    plane._clients.listeners.append(listener)
     clients: list[Any] = [object(), object(), object()]
-    plane._clients.update(clients)
+    plane._clients.connected.update(clients)
     plane.take_settings(Settings(limits=Limits(connections=2)))
     assert not listener.accepts
     plane.closed(clients[0])
@@ -136,5 +136,5 @@ def test_limit_of_connections_holds_at_once(plane: DataPlane) -> None:
     assert not listener.accepts
     plane.take_settings(Settings(limits=Limits(connections=2)))
     assert listener.accepts
-    plane._clients.clear()
-    plane._listeners.clear()
+    plane._clients.connected.clear()
+    plane._clients.listeners.clear()

@@ -187,7 +187,7 @@ def test_first_use_behind_a_balancer_that_fails(site: Site, monkeypatch: Any) ->
         raise RuntimeError("a bug")
 
     site.put(upstream("a", "10.0.0.1"))
-    monkeypatch.setattr(site.plane, "_make_balancer", broken)
+    monkeypatch.setattr(site.plane._upstreams, "_make_balancer", broken)
     with logged() as events:
         assert site.ask("a") == 502
     assert len(events) == 1

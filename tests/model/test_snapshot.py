@@ -178,6 +178,21 @@ def test_changes_share_what_stays_the_same() -> None:
     assert routed.route("x.b", "/") == "*.b"
 
 
+def test_other_version_is_another_object() -> None:
+    """Whoever holds the one before keeps it as it is; all but the number is the same."""
+    hook = Hook("python", "script.a", Code.of("pass", 1.0))
+    routes = parse_routes([{"path": "/x", "upstream": "a"}], "routes")
+    before = snapshot("a", "*.b", "C", routes=routes, default="a").with_hooks({hook.key: hook})
+    after = before.with_upstream(hidden("d")).at_version(9)
+    assert (before.version, after.version) == (2, 9)
+    again = after.at_version(3)
+    assert (after.version, again.version) == (9, 3)
+    assert again.fingerprint == after.fingerprint != before.fingerprint
+    assert again.hooks is after.hooks
+    for host, path in [("any", "/x"), ("y.b", "/"), ("c", "/"), ("d", "/")]:
+        assert again.route(host, path) == after.route(host, path) is not None
+
+
 def test_what_is_given_out_cannot_be_written() -> None:
     """Neither the table nor an upstream in it."""
     found = snapshot("a")

@@ -112,7 +112,7 @@ def test_worker_accepts_on_the_sockets_it_inherited(director: Director) -> None:
         descriptor = os.dup(first.fileno())
         director.worker._first_socket = descriptor
         director.begin(snapshot(1), False)
-        (listener,) = director.plane._listeners
+        (listener,) = director.plane._clients.listeners
         assert listener.fd == descriptor
         assert not os.get_inheritable(descriptor)
         assert listener.sock.getsockname() == first.getsockname()
@@ -337,14 +337,14 @@ def test_socket_that_does_not_listen_yet_is_served_later(director: Director) -> 
         assert numbers[1] == low + 1
         director.worker._first_socket = low
         director.begin(snapshot(1), False, True)
-        assert director.plane._listeners == []
+        assert director.plane._clients.listeners == []
         second.listen()
         assert director.tell(Listening()) == Done(1)
-        assert [listener.fd for listener in director.plane._listeners] == numbers[1:]
+        assert [listener.fd for listener in director.plane._clients.listeners] == numbers[1:]
         first.listen()
         director.tell(Listening())
         director.tell(Listening())
-        assert [listener.fd for listener in director.plane._listeners] == numbers[::-1]
+        assert [listener.fd for listener in director.plane._clients.listeners] == numbers[::-1]
 
 
 def test_worker_without_director_ends(director: Director) -> None:
@@ -357,7 +357,7 @@ def test_worker_without_director_ends(director: Director) -> None:
         director.plane.exchanges = 1  # a request that does not end
         with logged():
             director.link.close()
-        assert director.plane._listeners == []
+        assert director.plane._clients.listeners == []
         for _ in range(28):
             director.reactor.advance(0.05)
         assert director.ends == 0

@@ -87,7 +87,7 @@ def test_worker_without_hooks_has_no_runner(director: HookDirector) -> None:
     """They cost nothing."""
     director.begin_with(with_hooks(1))
     assert director.plane.hooks is None
-    assert director.plane._runner is None
+    assert director.plane._plane_hooks.runner is None
 
 
 def test_worker_begins_with_hooks(director: HookDirector) -> None:
