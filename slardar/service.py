@@ -39,7 +39,7 @@ from slardar.options import Options
 from slardar.plugins import balancer_factory, check_mode, open_store
 from slardar.terminal import Terminal
 from slardar.upgrade.handover import Upgrades
-from slardar.upgrade.messages import Health, State
+from slardar.upgrade.messages import State, Verdict
 from slardar.upgrade.predecessor import Predecessor, find_predecessor
 from slardar.upgrade.program import this_program
 from slardar.upgrade.successor import UpgradeError
@@ -284,7 +284,7 @@ class SlardarService(Service):
         self._control.pause()
         stored = await self.actions.hand_over()
         self._holds_store = False
-        health = tuple(Health(*one) for one in self._plane.known_health())
+        health = tuple(Verdict(*one) for one in self._plane.known_health())
         return State(stored, health)
 
     async def take_back(self) -> None:

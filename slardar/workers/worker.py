@@ -45,9 +45,9 @@ from slardar.model.snapshot import Snapshot
 from slardar.plugins import balancer_factory, load_again
 from slardar.workers import messages
 from slardar.workers.commands import FIRST_SOCKET, LINK, MARK, Link, OneLink
+from slardar.workers.log_lines import LineLog
 from slardar.workers.marks import BEATS, LARGEST, open_mark
 from slardar.workers.messages import Done, FromWorker
-from slardar.workers.relay import LineLog
 from slardar.workers.reporting import Reporter
 
 __all__ = ["Worker", "end_without_memory", "main"]
@@ -110,7 +110,7 @@ class Worker:
             return defer.ensureDeferred(self._begin(message))
         if self._plane is None:
             return Done(0, "expected begin first")
-        if isinstance(message, messages.Change):
+        if isinstance(message, messages.Delta):
             if message.base != self._snapshot.version:
                 return Done(self._snapshot.version, stale=True)
             changed = [*(upstream.name for upstream in message.upstreams), *message.gone]
@@ -124,7 +124,7 @@ class Worker:
         if isinstance(message, messages.SuspendHook):
             self._plane.suspend_hook(message.mark, message.reason)
             return self._done()
-        if isinstance(message, messages.Health):
+        if isinstance(message, messages.Verdict):
             self._plane.set_health(
                 message.upstream, message.host, message.port, message.down_for, message.message
             )
@@ -250,7 +250,7 @@ class Worker:
         applied: defer.Deferred[Any] = self._plane.apply(snapshot, changed)
         return applied.addCallbacks(lambda _: Done(version), refused)
 
-    def _changed_snapshot(self, message: messages.Change) -> Snapshot:
+    def _changed_snapshot(self, message: messages.Delta) -> Snapshot:
         snapshot = self._snapshot
         for upstream in message.upstreams:
             snapshot = snapshot.with_upstream(upstream)
