@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from slardar.config import Settings
     from slardar.dataplane.sockets import Opened
     from slardar.hooks.report import HookTally
+    from slardar.model.change import Revision
     from slardar.model.hook import Hook, HookKey
     from slardar.model.live import ServerLive
     from slardar.model.snapshot import Snapshot
@@ -92,13 +93,18 @@ class IStore(Interface):
         :raise slardar.errors.StoreError: if it cannot be opened or understood.
         """
 
-    def commit(expected_version: int, change: Any, *more: Any) -> Deferred[int]:
-        """Make one ``Change`` durable, or several as one: all of them or none.
+    def commit(expected: Revision, changes: Sequence[Any], version: int) -> Deferred[Revision]:
+        """Make a list of ``Change``, one at least, durable as one: all of them or none.
 
-        Fires with the new version, of which there is one however many they are.
+        ``expected`` is the revision that the caller saw last: that of the state which
+        ``open`` gave, or the answer to the commit before.  ``version`` is the caller's own
+        counter, greater than any before; the store keeps it for the next ``open`` and reads
+        nothing from it.  Of two changes of the same thing the later one counts.
 
-        :raise slardar.errors.ConflictError: if the store's version is not
-            ``expected_version``; nothing is written then.
+        Fires with the new revision, which no state before has had.
+
+        :raise slardar.errors.ConflictError: if the store is not at ``expected``; nothing is
+            written then.
         :raise slardar.errors.StoreError: if it could not be written.
         """
 
