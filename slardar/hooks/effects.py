@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slardar.hooks.objects import Answer, HookRequest, HookResponse
+from slardar.hooks.objects import HookAnswer, HookRequest, HookResponse
 from slardar.http1.bodies import SeenBody
 from slardar.http1.heads import CHUNKED
 from slardar.http1.own_replies import NO_REPLY, error_reply, phrase, status_line
@@ -114,7 +114,7 @@ def _apply_own(own: dict[str, bytes], request: Request) -> None:
         request.host = normal_host(authority)
 
 
-def make_reply(answer: Answer, accept: str | None) -> tuple[Reply, bytes]:
+def make_reply(answer: HookAnswer, accept: str | None) -> tuple[Reply, bytes]:
     """Head and body of what a hook answered; ``accept`` chooses the form of an error."""
     status = answer.status
     if status == NO_REPLY:

@@ -29,12 +29,12 @@ from slardar.hooks.effects import (
 )
 from slardar.hooks.engine import Engine
 from slardar.hooks.engines import MakeEngine, make_engine
-from slardar.hooks.loaded import Loaded, Pressure, Stage
+from slardar.hooks.loaded import Loaded, Pressure, ScriptVersions
 from slardar.hooks.loading import Loader
 from slardar.hooks.logs import HookLog
 from slardar.hooks.memory import MemoryWatch
 from slardar.hooks.notices import Checked
-from slardar.hooks.objects import Answer, HookRequest, HookResponse
+from slardar.hooks.objects import HookAnswer, HookRequest, HookResponse
 from slardar.hooks.report import HookReport, ShadowReport, reports_of
 from slardar.hooks.script import HookFailure
 from slardar.hooks.stats import CallStats
@@ -87,9 +87,9 @@ class Runner(HooksBase):
         self._suspensions = Suspensions()
         self._loader = Loader(hooks, self._suspensions, self._mark, engines, self._log.write)
         #: The scripts for each host that has some of its own, in the order in which they run.
-        self._by_host: dict[str, tuple[Stage, ...]] = {}
+        self._by_host: dict[str, tuple[ScriptVersions, ...]] = {}
         #: For the hosts that have no scripts of their own.
-        self._others: tuple[Stage, ...] = ()
+        self._others: tuple[ScriptVersions, ...] = ()
         #: The hosts among whose scripts one may read bodies, and whether one of the others'
         #: may.
         self._readers: frozenset[str] = frozenset()
@@ -118,18 +118,19 @@ class Runner(HooksBase):
         """
         self._loader.load(hooks)
         # Those of every host first, and Lua before Python.
-        stages = sorted(self._loader.stages.values(), key=lambda stage: stage.path)
-        general = tuple(stage for stage in stages if stage.host == "*")
-        hosts = {stage.host for stage in stages} - {"*"}
+        scripts = sorted(self._loader.scripts.values(), key=lambda versions: versions.path)
+        general = tuple(versions for versions in scripts if versions.host == "*")
+        hosts = {versions.host for versions in scripts} - {"*"}
         self._by_host = {
-            host: general + tuple(stage for stage in stages if stage.host == host) for host in hosts
+            host: general + tuple(versions for versions in scripts if versions.host == host)
+            for host in hosts
         }
         self._others = general
         self._readers = frozenset(
-            host for host, stages in self._by_host.items() if _read_bodies(stages)
+            host for host, scripts in self._by_host.items() if _read_bodies(scripts)
         )
         self._others_read = _read_bodies(general)
-        return bool(stages)
+        return bool(scripts)
 
     def engine(self, language: str) -> Engine:
         """The engine of a language, made when it is first asked for."""
@@ -157,7 +158,7 @@ class Runner(HooksBase):
 
     def reports(self) -> Iterator[HookReport | ShadowReport]:
         """The counters of every script there is."""
-        return reports_of(self._loader.stages.values())
+        return reports_of(self._loader.scripts.values())
 
     # Requests.
 
@@ -167,16 +168,16 @@ class Runner(HooksBase):
 
     def request(self, request: Request) -> HookedRequest | None:
         """See :class:`slardar.http1.interfaces.HooksBase`."""
-        stages = self._by_host.get(request.host, self._others)
-        if not stages:
+        scripts = self._by_host.get(request.host, self._others)
+        if not scripts:
             return None
         hooked = self._unused
         if hooked is None:
             hooked = Hooked(self)
         else:
             self._unused = None
-        for stage in stages:
-            if self._stage_request(stage, request, hooked):
+        for versions in scripts:
+            if self._show_request(versions, request, hooked):
                 break
         if (
             hooked.answer is None
@@ -203,34 +204,34 @@ class Runner(HooksBase):
         hooked = Hooked(self)
         hooked.seen_body = body
         hooked.upstream = upstream
-        for stage in self._by_host.get(request.host, self._others):
-            if self._stage_request(stage, request, hooked):
+        for versions in self._by_host.get(request.host, self._others):
+            if self._show_request(versions, request, hooked):
                 break
         return hooked
 
-    def _stage_request(self, stage: Stage, request: Request, hooked: Hooked) -> bool:
+    def _show_request(self, versions: ScriptVersions, request: Request, hooked: Hooked) -> bool:
         """Let one script see the request; True if the client gets an answer by that."""
-        loaded = stage.choose()
-        context = self._shade(stage, hooked) if stage.shadow is not None else None
+        loaded = versions.choose()
+        context = self._shade(versions, hooked) if versions.shadow is not None else None
         if loaded is None:
             # No version is in service for it, so a shadow is compared with none.
             if context is not None:
                 untouched = seen_request(request, None, hooked.upstream, hooked.seen_body)
-                self._compare(stage, request, hooked, context, untouched)
+                self._compare(versions, request, hooked, context, untouched)
             return False
         seen = None
         while loaded is not None:
             seen = self._see(loaded, request, hooked.context, hooked)
             if seen is not None:
                 break
-            loaded = self._instead(stage, loaded)
+            loaded = self._instead(versions, loaded)
         shaded = None
         if context is not None:
-            shaded = self._compare(stage, request, hooked, context, seen)
+            shaded = self._compare(versions, request, hooked, context, seen)
         if seen is None or loaded is None:
-            if stage.on_error == "continue":
+            if versions.on_error == "continue":
                 return False
-            return self._answer(Answer(500, _BROKEN), request, hooked)
+            return self._answer(HookAnswer(500, _BROKEN), request, hooked)
         if seen.answer is not None:
             return self._answer(seen.answer, request, hooked)
         apply_request(seen, request)
@@ -244,7 +245,7 @@ class Runner(HooksBase):
             # All that see the reply have the same context.
             hooked.context = seen.context
             seen.detach()
-            hooked.scripts.append((stage, loaded, seen, shaded))
+            hooked.scripts.append((versions, loaded, seen, shaded))
             hooked.sees_reply = True
         else:
             hooked.context = seen.known_context
@@ -297,22 +298,22 @@ class Runner(HooksBase):
         _restore(context, before)
         return None
 
-    def _instead(self, stage: Stage, failed: Loaded) -> Loaded | None:
+    def _instead(self, versions: ScriptVersions, failed: Loaded) -> Loaded | None:
         """The version to run when one has failed: that in service instead of a canary,
         and then, if the hook wants that, the one before."""
-        if failed is stage.canary and failed is not stage.active:
-            return stage.active
-        return stage.previous if failed is not stage.previous else None
+        if failed is versions.canary and failed is not versions.active:
+            return versions.active
+        return versions.previous if failed is not versions.previous else None
 
-    def _answer(self, answer: Answer, request: Request, hooked: Hooked) -> bool:
+    def _answer(self, answer: HookAnswer, request: Request, hooked: Hooked) -> bool:
         hooked.answer, hooked.body = make_reply(answer, request.get_header("accept"))
         return True
 
     # Shadows.
 
-    def _shade(self, stage: Stage, hooked: Hooked) -> dict[str, Any] | None:
+    def _shade(self, versions: ScriptVersions, hooked: Hooked) -> dict[str, Any] | None:
         """The context for a shadow, if that is to see this request."""
-        if stage.shadow is None or stage.shadow.runs is None:
+        if versions.shadow is None or versions.shadow.runs is None:
             return None
         if not self._sampler.take(self._seconds()):
             return None
@@ -320,7 +321,7 @@ class Runner(HooksBase):
 
     def _compare(
         self,
-        stage: Stage,
+        versions: ScriptVersions,
         request: Request,
         hooked: Hooked,
         context: dict[str, Any],
@@ -328,7 +329,7 @@ class Runner(HooksBase):
     ) -> _Shaded | None:
         """Run a shadow for a request beside what the version in service has ``seen`` of it;
         answers what it needs for the reply, if it is to see that."""
-        loaded, comparison = stage.shadow, stage.comparison
+        loaded, comparison = versions.shadow, versions.comparison
         before = comparison.stats.nanoseconds
         staged = self._see(loaded, request, context, hooked, comparison.stats)
         self._sampler.took(comparison.stats.nanoseconds - before)
@@ -345,7 +346,7 @@ class Runner(HooksBase):
 
     def _compare_reply(
         self,
-        stage: Stage,
+        versions: ScriptVersions,
         shaded: _Shaded,
         request: HookRequest,
         seen: HookResponse | None,
@@ -354,7 +355,7 @@ class Runner(HooksBase):
     ) -> None:
         """The same for a reply; nothing of what was done to it is applied yet."""
         what, loaded, staged_request, differs = shaded
-        comparison = stage.comparison
+        comparison = versions.comparison
         before = comparison.stats.nanoseconds
         staged_request.went_to(request.chosen_upstream)
         staged = self._see_reply(loaded, staged_request, reply, reason, comparison.stats)
@@ -371,15 +372,15 @@ class Runner(HooksBase):
     def reply(self, hooked: Hooked, reply: Reply, reason: str | None) -> tuple[Reply, bytes] | None:
         """Show a reply to the scripts that saw its request, the last one first; with the
         ``reason`` for one of ours.  What comes out is not shown again."""
-        for stage, loaded, request, shaded in reversed(hooked.scripts):
+        for versions, loaded, request, shaded in reversed(hooked.scripts):
             request.went_to(hooked.upstream)
             seen = self._see_reply(loaded, request, reply, reason, loaded.stats)
             if shaded is not None:
-                self._compare_reply(stage, shaded, request, seen, reply, reason)
+                self._compare_reply(versions, shaded, request, seen, reply, reason)
             if seen is None:
-                if stage.on_error == "continue":
+                if versions.on_error == "continue":
                     continue
-                return make_reply(Answer(500, _BROKEN), request.headers.get("accept"))
+                return make_reply(HookAnswer(500, _BROKEN), request.headers.get("accept"))
             if request.answer is not None:
                 return make_reply(request.answer, request.headers.get("accept"))
             apply_reply(seen, reply)
@@ -472,7 +473,7 @@ class Hooked(HookedRequest):
         self.seen_body: SeenBody | None = None
         #: Those that want to see the reply, with what each saw of the request, and its
         #: shadow.
-        self.scripts: list[tuple[Stage, Loaded, HookRequest, _Shaded | None]] = []
+        self.scripts: list[tuple[ScriptVersions, Loaded, HookRequest, _Shaded | None]] = []
 
     def reply(self, reply: Reply) -> tuple[Reply, bytes] | None:
         """See :class:`slardar.http1.interfaces.HookedRequest`."""
@@ -483,12 +484,12 @@ class Hooked(HookedRequest):
         return self._runner.reply(self, reply, reason)
 
 
-def _read_bodies(stages: tuple[Stage, ...]) -> bool:
+def _read_bodies(scripts: tuple[ScriptVersions, ...]) -> bool:
     """Whether any version of these scripts may read the body of a request."""
     return any(
         loaded.script is not None and loaded.script.reads_body
-        for stage in stages
-        for loaded in stage.versions()
+        for versions in scripts
+        for loaded in versions.all()
     )
 
 

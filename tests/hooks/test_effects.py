@@ -16,7 +16,7 @@ from slardar.hooks.effects import (
     seen_request,
 )
 from slardar.hooks.errno import ERRNOS
-from slardar.hooks.objects import Answer, HookRequest, HookResponse
+from slardar.hooks.objects import HookAnswer, HookRequest, HookResponse
 from slardar.http1.request import Request
 from slardar.http1.writer import RequestIds, request_head
 from tests.hooks.kit import reply_of, request_of
@@ -229,36 +229,38 @@ def test_next_hook_sees_what_the_one_before_did() -> None:
 
 def test_error_takes_the_clients_form() -> None:
     """JSON, or a page for a browser; with the phrase where there is no text."""
-    reply, body = make_reply(Answer(403, "no <b>"), None)
+    reply, body = make_reply(HookAnswer(403, "no <b>"), None)
     assert (reply.status, json.loads(body)) == (403, {"status": 403, "msg": "no <b>"})
     assert (reply.length, reply.declared, reply.keep_alive) == (len(body), len(body), True)
-    reply, body = make_reply(Answer(403, ""), "text/html")
+    reply, body = make_reply(HookAnswer(403, ""), "text/html")
     assert b"Content-Type: text/html; charset=utf-8" in reply.lines
     assert b"<p>Forbidden</p>" in body
-    _, body = make_reply(Answer(403, "no <b>"), "text/html")
+    _, body = make_reply(HookAnswer(403, "no <b>"), "text/html")
     assert b"no &lt;b&gt;" in body
 
 
 def test_exit_is_json_with_its_code() -> None:
     """Also for a browser: programs look at it."""
     error = ERRNOS["HTTP_FORBIDDEN"]
-    reply, body = make_reply(Answer(error.httpcode, error.msg, code=error.code), "text/html")
+    reply, body = make_reply(HookAnswer(error.httpcode, error.msg, code=error.code), "text/html")
     assert b"X-Error-Code: 403" in reply.lines
     assert json.loads(body) == {"status": 403, "msg": "forbidden", "code": 403}
 
 
 def test_answer_is_sent_as_it_is() -> None:
     """Its own headers, and the length of its body."""
-    reply, body = make_reply(Answer(200, None, b"hi", [b"X-A: 1"]), "text/html")
+    reply, body = make_reply(HookAnswer(200, None, b"hi", [b"X-A: 1"]), "text/html")
     assert reply.lines == [b"HTTP/1.1 200 OK", b"X-A: 1"]
     assert (body, reply.length, reply.declared) == (b"hi", 2, 2)
-    reply, body = make_reply(Answer(599, None), None)
+    reply, body = make_reply(HookAnswer(599, None), None)
     assert reply.lines == [b"HTTP/1.1 599 Error"]
     assert body == b""
 
 
-@pytest.mark.parametrize("answer", [Answer(204), Answer(304), Answer(304, "not modified")])
-def test_answer_without_a_body_has_no_length(answer: Answer) -> None:
+@pytest.mark.parametrize(
+    "answer", [HookAnswer(204), HookAnswer(304), HookAnswer(304, "not modified")]
+)
+def test_answer_without_a_body_has_no_length(answer: HookAnswer) -> None:
     """Zero would say something of the page that is not sent."""
     reply, _ = make_reply(answer, None)
     assert reply.declared == -1
@@ -266,7 +268,7 @@ def test_answer_without_a_body_has_no_length(answer: Answer) -> None:
 
 def test_no_reply_is_empty() -> None:
     """444 is for whoever closes the connection."""
-    reply, body = make_reply(Answer(444, "text", b"body", [b"X: y"]), None)
+    reply, body = make_reply(HookAnswer(444, "text", b"body", [b"X: y"]), None)
     assert (reply.status, reply.lines, body) == (444, [], b"")
 
 
