@@ -4,9 +4,6 @@ What a hook writes is its own, and is applied when it has ended well: one that f
 half-way leaves nothing behind.  What its failure does to the request is its ``on_error``;
 after five failures in a minute it is not run any more, and each request for it fares as
 if it had failed, so that a rule which protects something does not open by being broken.
-
-(Longer than a file should be: a request, its reply and the shadows of both go through
-the same few decisions, which are best read together.)
 """
 
 from __future__ import annotations
@@ -36,7 +33,7 @@ from slardar.hooks.memory import MemoryWatch
 from slardar.hooks.notices import Checked
 from slardar.hooks.objects import HookAnswer, HookRequest, HookResponse
 from slardar.hooks.report import HookReport, ShadowReport, reports_of
-from slardar.hooks.script import HookFailure
+from slardar.hooks.script import HookFailure, Script
 from slardar.hooks.stats import CallStats
 from slardar.hooks.suspensions import Suspensions
 from slardar.http1.bodies import SeenBody
@@ -221,9 +218,14 @@ class Runner(HooksBase):
             return False
         seen = None
         while loaded is not None:
-            seen = self._see(loaded, request, hooked.context, hooked)
-            if seen is not None:
-                break
+            script = loaded.runs
+            if script is not None:
+                seen = seen_request(
+                    request, hooked.context, hooked.upstream, hooked.seen_body, self.route
+                )
+                if not script.on_requests or self._call(loaded, script, seen, None, loaded.stats):
+                    break
+                seen = None
             loaded = self._instead(versions, loaded)
         shaded = None
         if context is not None:
@@ -250,53 +252,6 @@ class Runner(HooksBase):
         else:
             hooked.context = seen.known_context
         return False
-
-    def _see(
-        self,
-        loaded: Loaded | None,
-        request: Request,
-        context: dict[str, Any] | None,
-        hooked: Hooked,
-        stats: CallStats | None = None,
-    ) -> HookRequest | None:
-        """Run one version for a request; ``None`` if it cannot be, or fails."""
-        script = None if loaded is None else loaded.runs
-        if loaded is None or script is None:
-            return None
-        seen = seen_request(request, context, hooked.upstream, hooked.seen_body, self.route)
-        if not script.on_requests:
-            return seen
-        before = context.copy() if context else None
-        # A shadow is always timed, since it may take a share of the time only.
-        is_timed = stats is not None
-        if stats is None:
-            stats = loaded.stats
-            is_timed = stats.times_next
-        mark = self._mark
-        mark[1] = (mark[1] + 1) & _LARGEST
-        mark[0] = loaded.mark
-        began = _now() if is_timed else 0
-        try:
-            if self._pressure.is_high and self._memory is not None:
-                self._memory.run(loaded, script.on_request, seen)
-            else:
-                script.on_request(seen)
-        except HookFailure as failure:
-            self._failed(loaded, failure, stats)
-        except Exception as error:
-            self._broken(loaded, error, stats)
-        else:
-            return seen
-        finally:
-            mark[0] = 0
-            if is_timed:
-                stats.took(_now() - began)
-            else:
-                stats.ended()
-            if NOTICED[0]:
-                self._look()
-        _restore(context, before)
-        return None
 
     def _instead(self, versions: ScriptVersions, failed: Loaded) -> Loaded | None:
         """The version to run when one has failed: that in service instead of a canary,
@@ -330,16 +285,21 @@ class Runner(HooksBase):
         """Run a shadow for a request beside what the version in service has ``seen`` of it;
         answers what it needs for the reply, if it is to see that."""
         loaded, comparison = versions.shadow, versions.comparison
-        before = comparison.stats.nanoseconds
-        staged = self._see(loaded, request, context, hooked, comparison.stats)
-        self._sampler.took(comparison.stats.nanoseconds - before)
+        script = None if loaded is None else loaded.runs
+        staged = None
+        if loaded is not None and script is not None:
+            staged = seen_request(request, context, hooked.upstream, hooked.seen_body, self.route)
+            if script.on_requests and not self._call_shadow(
+                loaded, script, staged, None, comparison.stats
+            ):
+                staged = None
         what = f"{request.method} {request.host}{request.raw_uri.decode('latin-1')}"
         differs = comparison.note(
             what, shadow.request_decision(seen), shadow.request_decision(staged)
         )
-        if loaded is None or loaded.script is None or staged is None or staged.answer is not None:
+        if loaded is None or script is None or staged is None or staged.answer is not None:
             return None
-        if not loaded.script.on_replies:
+        if not script.on_replies:
             return None
         staged.detach()
         return what, loaded, staged, differs
@@ -356,10 +316,13 @@ class Runner(HooksBase):
         """The same for a reply; nothing of what was done to it is applied yet."""
         what, loaded, staged_request, differs = shaded
         comparison = versions.comparison
-        before = comparison.stats.nanoseconds
         staged_request.went_to(request.chosen_upstream)
-        staged = self._see_reply(loaded, staged_request, reply, reason, comparison.stats)
-        self._sampler.took(comparison.stats.nanoseconds - before)
+        script = loaded.script
+        staged: HookResponse | None = seen_reply(reply, reason)
+        if script is None or not self._call_shadow(
+            loaded, script, staged_request, staged, comparison.stats
+        ):
+            staged = None
         comparison.note_reply(
             what,
             shadow.response_decision(request, seen),
@@ -374,7 +337,13 @@ class Runner(HooksBase):
         ``reason`` for one of ours.  What comes out is not shown again."""
         for versions, loaded, request, shaded in reversed(hooked.scripts):
             request.went_to(hooked.upstream)
-            seen = self._see_reply(loaded, request, reply, reason, loaded.stats)
+            # Not ``runs``: a request ends with the version that it began with.
+            script = loaded.script
+            seen: HookResponse | None = seen_reply(reply, reason)
+            if script is None or (
+                script.on_replies and not self._call(loaded, script, request, seen, loaded.stats)
+            ):
+                seen = None
             if shaded is not None:
                 self._compare_reply(versions, shaded, request, seen, reply, reason)
             if seen is None:
@@ -386,22 +355,24 @@ class Runner(HooksBase):
             apply_reply(seen, reply)
         return None
 
-    def _see_reply(
+    # Calls.
+
+    def _call(
         self,
         loaded: Loaded,
+        script: Script,
         request: HookRequest,
-        reply: Reply,
-        reason: str | None,
+        response: HookResponse | None,
         stats: CallStats,
-    ) -> HookResponse | None:
-        # Not ``runs``: a request ends with the version that it began with.
-        script = loaded.script
-        assert script is not None
-        seen = seen_reply(reply, reason)
-        if not script.on_replies:
-            return seen
-        context = request.context
+    ) -> bool:
+        """Call a script for a request, or for the ``response`` to it; False if it failed.
+
+        A script that fails leaves the context as it found it.  ``stats`` counts the call:
+        those of the version, or of the comparison for a shadow.
+        """
+        context = request.known_context
         before = context.copy() if context else None
+        # A shadow is always timed, since its share of the time is limited.
         is_timed = stats is not loaded.stats or stats.times_next
         mark = self._mark
         mark[1] = (mark[1] + 1) & _LARGEST
@@ -409,15 +380,20 @@ class Runner(HooksBase):
         began = _now() if is_timed else 0
         try:
             if self._pressure.is_high and self._memory is not None:
-                self._memory.run(loaded, script.on_response, request, seen)
+                if response is None:
+                    self._memory.run(loaded, script.on_request, request)
+                else:
+                    self._memory.run(loaded, script.on_response, request, response)
+            elif response is None:
+                script.on_request(request)
             else:
-                script.on_response(request, seen)
+                script.on_response(request, response)
         except HookFailure as failure:
             self._failed(loaded, failure, stats)
         except Exception as error:
             self._broken(loaded, error, stats)
         else:
-            return seen
+            return True
         finally:
             mark[0] = 0
             if is_timed:
@@ -426,8 +402,25 @@ class Runner(HooksBase):
                 stats.ended()
             if NOTICED[0]:
                 self._look()
-        _restore(context, before)
-        return None
+        if context is not None:
+            context.clear()
+            if before is not None:
+                context.update(before)
+        return False
+
+    def _call_shadow(
+        self,
+        loaded: Loaded,
+        script: Script,
+        request: HookRequest,
+        response: HookResponse | None,
+        stats: CallStats,
+    ) -> bool:
+        """Call a shadow, and charge its time to the share that shadows have."""
+        before = stats.nanoseconds
+        ended_well = self._call(loaded, script, request, response, stats)
+        self._sampler.took(stats.nanoseconds - before)
+        return ended_well
 
     def _look(self) -> None:
         """A call of a hook has made much, or taken long."""
@@ -491,13 +484,3 @@ def _read_bodies(scripts: tuple[ScriptVersions, ...]) -> bool:
         for versions in scripts
         for loaded in versions.all()
     )
-
-
-def _restore(context: dict[str, Any] | None, before: dict[str, Any] | None) -> None:
-    """What a hook that failed has put into the context is gone."""
-    if context is None:
-        # What it may have made of its own is gone with it.
-        return
-    context.clear()
-    if before is not None:
-        context.update(before)
