@@ -223,7 +223,9 @@ class Runner(HooksBase):
                 seen = seen_request(
                     request, hooked.context, hooked.upstream, hooked.seen_body, self.route
                 )
-                if not script.on_requests or self._call(loaded, script, seen, None, loaded.stats):
+                if not script.on_requests or self._call(
+                    loaded, script, seen, None, hooked.context, loaded.stats
+                ):
                     break
                 seen = None
             loaded = self._instead(versions, loaded)
@@ -290,7 +292,7 @@ class Runner(HooksBase):
         if loaded is not None and script is not None:
             staged = seen_request(request, context, hooked.upstream, hooked.seen_body, self.route)
             if script.on_requests and not self._call_shadow(
-                loaded, script, staged, None, comparison.stats
+                loaded, script, staged, None, context, comparison.stats
             ):
                 staged = None
         what = f"{request.method} {request.host}{request.raw_uri.decode('latin-1')}"
@@ -320,7 +322,7 @@ class Runner(HooksBase):
         script = loaded.script
         staged: HookResponse | None = seen_reply(reply, reason)
         if script is None or not self._call_shadow(
-            loaded, script, staged_request, staged, comparison.stats
+            loaded, script, staged_request, staged, staged_request.context, comparison.stats
         ):
             staged = None
         comparison.note_reply(
@@ -341,7 +343,8 @@ class Runner(HooksBase):
             script = loaded.script
             seen: HookResponse | None = seen_reply(reply, reason)
             if script is None or (
-                script.on_replies and not self._call(loaded, script, request, seen, loaded.stats)
+                script.on_replies
+                and not self._call(loaded, script, request, seen, request.context, loaded.stats)
             ):
                 seen = None
             if shaded is not None:
@@ -363,14 +366,14 @@ class Runner(HooksBase):
         script: Script,
         request: HookRequest,
         response: HookResponse | None,
+        context: dict[str, Any] | None,
         stats: CallStats,
     ) -> bool:
         """Call a script for a request, or for the ``response`` to it; False if it failed.
 
-        A script that fails leaves the context as it found it.  ``stats`` counts the call:
+        A script that fails leaves ``context`` as it found it.  ``stats`` counts the call:
         those of the version, or of the comparison for a shadow.
         """
-        context = request.known_context
         before = context.copy() if context else None
         # A shadow is always timed, since its share of the time is limited.
         is_timed = stats is not loaded.stats or stats.times_next
@@ -414,11 +417,12 @@ class Runner(HooksBase):
         script: Script,
         request: HookRequest,
         response: HookResponse | None,
+        context: dict[str, Any] | None,
         stats: CallStats,
     ) -> bool:
         """Call a shadow, and charge its time to the share that shadows have."""
         before = stats.nanoseconds
-        ended_well = self._call(loaded, script, request, response, stats)
+        ended_well = self._call(loaded, script, request, response, context, stats)
         self._sampler.took(stats.nanoseconds - before)
         return ended_well
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import slardar.hooks
 from slardar.hooks.effects import (
     apply_reply,
     apply_request,
@@ -41,13 +44,13 @@ def head(request: Request) -> list[str]:
 def test_nothing_done_is_nothing_changed() -> None:
     """A hook that only reads leaves the very same lines."""
     request = request_of("X-A: 1", "x-b:2")
-    lines, before = request.lines, list(request.lines)
+    lines, before = request.head_lines(), list(request.head_lines())
     seen = seen_request(request, {})
     assert seen.headers["x-b"] == "2"
     assert seen.query["b"] == "1"
     apply_request(seen, request)
-    assert request.lines is lines
-    assert request.lines == before
+    assert request.head_lines() is lines
+    assert request.head_lines() == before
     assert request.raw_uri == b"/a?b=1"
 
 
@@ -209,7 +212,7 @@ def test_reply_has_the_headers_of_its_connection() -> None:
     seen.headers["X-A"] = "2"
     assert seen.headers["keep-alive"] == "timeout=5"
     apply_reply(seen, reply)
-    assert reply.lines == [b"HTTP/1.1 200 OK", b"X-A: 2"]
+    assert reply.head_lines() == [b"HTTP/1.1 200 OK", b"X-A: 2"]
 
 
 def test_next_hook_sees_what_the_one_before_did() -> None:
@@ -233,7 +236,7 @@ def test_error_takes_the_clients_form() -> None:
     assert (reply.status, json.loads(body)) == (403, {"status": 403, "msg": "no <b>"})
     assert (reply.length, reply.declared, reply.keep_alive) == (len(body), len(body), True)
     reply, body = make_reply(HookAnswer(403, ""), "text/html")
-    assert b"Content-Type: text/html; charset=utf-8" in reply.lines
+    assert b"Content-Type: text/html; charset=utf-8" in reply.head_lines()
     assert b"<p>Forbidden</p>" in body
     _, body = make_reply(HookAnswer(403, "no <b>"), "text/html")
     assert b"no &lt;b&gt;" in body
@@ -243,17 +246,17 @@ def test_exit_is_json_with_its_code() -> None:
     """Also for a browser: programs look at it."""
     error = ERRNOS["HTTP_FORBIDDEN"]
     reply, body = make_reply(HookAnswer(error.httpcode, error.msg, code=error.code), "text/html")
-    assert b"X-Error-Code: 403" in reply.lines
+    assert b"X-Error-Code: 403" in reply.head_lines()
     assert json.loads(body) == {"status": 403, "msg": "forbidden", "code": 403}
 
 
 def test_answer_is_sent_as_it_is() -> None:
     """Its own headers, and the length of its body."""
     reply, body = make_reply(HookAnswer(200, None, b"hi", [b"X-A: 1"]), "text/html")
-    assert reply.lines == [b"HTTP/1.1 200 OK", b"X-A: 1"]
+    assert reply.head_lines() == [b"HTTP/1.1 200 OK", b"X-A: 1"]
     assert (body, reply.length, reply.declared) == (b"hi", 2, 2)
     reply, body = make_reply(HookAnswer(599, None), None)
-    assert reply.lines == [b"HTTP/1.1 599 Error"]
+    assert reply.head_lines() == [b"HTTP/1.1 599 Error"]
     assert body == b""
 
 
@@ -269,7 +272,7 @@ def test_answer_without_a_body_has_no_length(answer: HookAnswer) -> None:
 def test_no_reply_is_empty() -> None:
     """444 is for whoever closes the connection."""
     reply, body = make_reply(HookAnswer(444, "text", b"body", [b"X: y"]), None)
-    assert (reply.status, reply.lines, body) == (444, [], b"")
+    assert (reply.status, reply.head_lines(), body) == (444, [], b"")
 
 
 # Replies.
@@ -283,7 +286,11 @@ def test_reply_is_changed() -> None:
     seen.headers.remove("server")
     seen.headers.add("Set-Cookie", "a=1")
     apply_reply(seen, reply)
-    assert reply.lines == [b"HTTP/1.1 503 Service Unavailable", b"X-A: 1", b"Set-Cookie: a=1"]
+    assert reply.head_lines() == [
+        b"HTTP/1.1 503 Service Unavailable",
+        b"X-A: 1",
+        b"Set-Cookie: a=1",
+    ]
     assert (reply.status, reply.length, reply.declared) == (200, 2, 2)
 
 
@@ -296,17 +303,17 @@ def test_next_hook_sees_the_changed_reply() -> None:
     second = seen_reply(reply)
     assert second.status == 503
     apply_reply(second, reply)
-    assert reply.lines[0] == b"HTTP/1.1 503 Service Unavailable"
+    assert reply.head_lines()[0] == b"HTTP/1.1 503 Service Unavailable"
 
 
 def test_untouched_reply_is_untouched() -> None:
     """Down to an uncommon reason phrase."""
     reply = reply_of("X-A:1", status="200 Fine")
-    lines = list(reply.lines)
+    lines = list(reply.head_lines())
     seen = seen_reply(reply)
     assert seen.headers["x-a"] == "1"
     apply_reply(seen, reply)
-    assert reply.lines == lines
+    assert reply.head_lines() == lines
 
 
 def test_no_content_has_no_length() -> None:
@@ -318,3 +325,22 @@ def test_no_content_has_no_length() -> None:
     assert reply.declared == -1
     other: HookResponse = seen_reply(reply_of(status="204 No Content"))
     assert other.status == 204
+
+
+def test_hooks_know_heads_by_their_methods() -> None:
+    """How a head keeps its lines is the business of Request and Reply alone."""
+    knowing = {"slardar.http1.request", "slardar.http1.reply"}
+    looked_at = set()
+    for path in Path(slardar.hooks.__path__[0]).rglob("*.py"):
+        tree = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        imported = {
+            (node.module, alias.name)
+            for node in tree
+            if isinstance(node, ast.ImportFrom) and node.module in knowing
+            for alias in node.names
+        }
+        if {name for _, name in imported} & {"Request", "Reply"}:
+            looked_at.add(path.name)
+            names = {node.attr for node in tree if isinstance(node, ast.Attribute)}
+            assert "lines" not in names, path
+    assert looked_at == {"effects.py", "runner.py", "trial.py"}
