@@ -32,14 +32,14 @@ from slardar.dataplane.descriptors import raise_descriptor_limit
 from slardar.dataplane.proxy import DataPlane
 from slardar.dataplane.sockets import Opened
 from slardar.errors import ConfigError, SlardarError
-from slardar.interfaces import IForgetfulStore
+from slardar.interfaces import IForgetfulStore, IPlane
 from slardar.model.live import Live
 from slardar.notify import Notifier
 from slardar.options import Options
 from slardar.plugins import balancer_factory, check_mode, open_store
 from slardar.terminal import Terminal
 from slardar.upgrade.handover import Upgrades
-from slardar.upgrade.messages import Health, State
+from slardar.upgrade.messages import State, Verdict
 from slardar.upgrade.predecessor import Predecessor, find_predecessor
 from slardar.upgrade.program import this_program
 from slardar.upgrade.successor import UpgradeError
@@ -84,7 +84,7 @@ def makeService(options: Options) -> SlardarService:
     return service
 
 
-def make_plane(reactor: Any, settings: Settings) -> DataPlane | Workers:
+def make_plane(reactor: Any, settings: Settings) -> IPlane:
     """What serves these settings: workers, or this process alone for ``workers`` 0."""
     count = usable_cores() if settings.workers == "auto" else settings.workers
     if count:
@@ -184,7 +184,7 @@ class SlardarService(Service):
         before = self._predecessor
         if before is None:
             await self.actions.start()
-            await defer.maybeDeferred(self._plane.start)
+            await self._plane.start()
             self._control.open()
             self._control.start()
         else:
@@ -235,7 +235,7 @@ class SlardarService(Service):
             self._plane.set_health(
                 health.upstream, health.host, health.port, health.down_for, health.message
             )
-        await defer.maybeDeferred(self._plane.start)
+        await self._plane.start()
         await before.take_over()
         # There is no way back from here, so nothing may stop it.
         for part in (self._plane, self._control):
@@ -284,7 +284,7 @@ class SlardarService(Service):
         self._control.pause()
         stored = await self.actions.hand_over()
         self._holds_store = False
-        health = tuple(Health(*one) for one in self._plane.known_health())
+        health = tuple(Verdict(*one) for one in self._plane.known_health())
         return State(stored, health)
 
     async def take_back(self) -> None:

@@ -152,7 +152,7 @@ class ReverseProxyResource(Resource):
         return NOT_DONE_YET
 
     def pass_on(self, request: Request) -> WebRequest:
-        """The web_request of a request whose body is here, or coming (streaming)."""
+        """Begin to pass on a request whose body is here, or is coming (streaming)."""
         streaming = False
         if isinstance(request, StreamingRequest):
             streaming = request.arriving
@@ -269,7 +269,7 @@ class StreamingRequest(Request):
         self._stop_lingering()
         super().connectionLost(reason)
 
-    # From the web_request.
+    # From the proxied request.
 
     def finish(self) -> None:
         """The reply is complete.  If the body is not, twisted.web would take the rest

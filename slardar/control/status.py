@@ -12,6 +12,7 @@ from typing import Any
 
 from slardar import __version__
 from slardar.config import Settings
+from slardar.interfaces import IPlane
 from slardar.model.live import ServerLive
 from slardar.model.reader import is_note, joined
 from slardar.model.server import Server, Upstream
@@ -32,7 +33,7 @@ class _Times(dict[int, str]):
 def build_status(
     settings: Settings,
     snapshot: Snapshot,
-    plane: Any,
+    plane: IPlane,
     start_time: float,
     failed: Mapping[str, str],
     generations: Sequence[Mapping[str, Any]] = (),
@@ -41,7 +42,7 @@ def build_status(
 ) -> dict[str, Any]:
     """The whole object, ready for JSON.
 
-    ``plane`` is a :class:`slardar.interfaces.IPlane`; ``start_time`` is in epoch seconds;
+    ``start_time`` is in epoch seconds;
     ``failed`` says, by key path, what of the stored state could not be used, and why;
     ``generations`` are the processes that serve, this one first and then those that an
     upgrade has replaced; ``hooks`` are the hooks with their states; ``origins`` says where

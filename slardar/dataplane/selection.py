@@ -182,6 +182,9 @@ class Selection(SelectionBase):
             peer = peers[0]
         if self._wants_started:
             self._tell(peer, "started", peer)
+        live = peer.live
+        live.active += 1
+        live.requests += 1
         return peer
 
     def _last_resort(self, request: Request) -> Peer | None:

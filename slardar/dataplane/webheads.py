@@ -10,7 +10,7 @@ from slardar.http1.heads import BadMessage
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
 
-__all__ = ["read_head", "without_prefix", "write_head"]
+__all__ = ["client_address", "read_head", "without_prefix", "write_head"]
 
 #: Headers that twisted.web writes itself, or that announce what it cannot send.
 _NOT_COPIED = frozenset((b"content-length", b"trailer"))
@@ -31,10 +31,14 @@ def read_head(web: Any, max_head: int, max_headers: int, max_url: int) -> Reques
     request.upgrade = None
     request.takes_trailers = False
     request.scheme = b"https" if web.isSecure() else b"http"
-    # As a listener does: a client on a unix socket has no address.
-    host = getattr(web.getClientAddress(), "host", None)
-    request.address = b"unix:" if host is None else host.encode("ascii")
+    request.address = client_address(web)
     return request
+
+
+def client_address(web: Any) -> bytes:
+    """The client's address, as a listener tells it: a client on a unix socket has none."""
+    host = getattr(web.getClientAddress(), "host", None)
+    return b"unix:" if host is None else host.encode("ascii")
 
 
 def _head(web: Any) -> bytes:

@@ -26,7 +26,7 @@ from msgspec import Meta, Struct
 
 from slardar.config import Hooks
 
-__all__ = ["CPU", "MEMORY", "Answer", "Item", "Question", "Result", "frame", "frames", "main"]
+__all__ = ["CPU", "MEMORY", "Findings", "Item", "Question", "Result", "frame", "frames", "main"]
 
 #: Seconds of CPU time for one piece of code, and of any time for it on a busy machine.
 CPU: Final = 2
@@ -76,7 +76,7 @@ class Result(Struct, array_like=True, frozen=True):
     warnings: Annotated[tuple[Annotated[str, Meta(max_length=300)], ...], Meta(max_length=50)] = ()
 
 
-class Answer(Struct, array_like=True, frozen=True):
+class Findings(Struct, array_like=True, frozen=True):
     """The results, in the order of the items."""
 
     number: int
@@ -276,7 +276,7 @@ class _Checker:
             child.start()
             self._watch(child)
             return
-        data = frame(Answer(child.question.number, tuple(child.results)))
+        data = frame(Findings(child.question.number, tuple(child.results)))
         while data:
             data = data[os.write(self._answers, data) :]
 

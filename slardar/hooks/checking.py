@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from slardar.config import Hooks
 from slardar.errors import SlardarError
-from slardar.hooks.checker import Answer, Item, Question, Result, frame, frames
+from slardar.hooks.checker import Findings, Item, Question, Result, frame, frames
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.loaded import mark_of
 from slardar.hooks.notices import Checked
@@ -35,7 +35,7 @@ _ITEMS: Final = 100
 #: What the process gets of the environment: where Python and its libraries are.
 _VARIABLES: Final = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "TMPDIR")
 
-_answers: Final = msgspec.json.Decoder(Answer)
+_findings: Final = msgspec.json.Decoder(Findings)
 
 _log = Logger("slardar.hooks")
 
@@ -90,11 +90,11 @@ class _Process(ProcessProtocol):
             self.end()
         try:
             for one in frames(self._buffer):
-                answer = _answers.decode(one)
+                findings = _findings.decode(one)
                 self.has_answered = True
-                question = self.questions.pop(answer.number, None)
+                question = self.questions.pop(findings.number, None)
                 if question is not None:
-                    question.callback(answer.results)
+                    question.callback(findings.results)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             _log.error("the process that looks at code: {error!r}", error=error)
             self.end()

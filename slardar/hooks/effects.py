@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slardar.hooks.objects import Answer, HookRequest, HookResponse
+from slardar.hooks.objects import HookAnswer, HookRequest, HookResponse
 from slardar.http1.bodies import SeenBody
 from slardar.http1.heads import CHUNKED
 from slardar.http1.own_replies import NO_REPLY, error_reply, phrase, status_line
@@ -28,11 +28,20 @@ def seen_request(
     """What hooks see of ``request``; ``context`` is theirs for as long as it lasts,
     ``upstream`` what those before have chosen, ``body`` what was waited for, and
     ``route(host, path)`` the upstream without a hook's choice."""
+    own = None
+    if (
+        body is not None
+        or request.forwarded_for is not None
+        or request.forwarded_proto is not None
+        or request.forwarded_host is not None
+        or request.request_id is not None
+    ):
+        own = _own_of(request, body)
     seen = HookRequest(
         request.raw_method,
         request.raw_uri,
-        request.lines,
-        _own_of(request, body),
+        request.head_lines(),
+        own,
         request.authority,
         request.address,
         "http" if request.scheme == b"http" else request.scheme.decode("ascii"),
@@ -48,22 +57,15 @@ def seen_request(
     return seen
 
 
-def _own_of(request: Request, body: SeenBody | None) -> dict[str, bytes] | None:
-    """The headers that a hook may write and the proxy writes then; ``None`` if there is but
-    Host, or none.  A body that is here has a length, also where it came in chunks."""
-    has_length = body is not None and body.data is not None and request.length != CHUNKED
-    if (
-        not has_length
-        and request.forwarded_for is None
-        and request.forwarded_proto is None
-        and request.forwarded_host is None
-        and request.request_id is None
-    ):
-        return None
+def _own_of(request: Request, body: SeenBody | None) -> dict[str, bytes]:
+    """The headers that a hook may write and that the proxy writes to the server.
+
+    A body that was waited for has a length, even if the client sent it in chunks.
+    """
     own: dict[str, bytes] = {}
     if request.authority:
         own["host"] = request.authority
-    if has_length:
+    if body is not None and body.data is not None and request.length != CHUNKED:
         own["content-length"] = b"%d" % request.length
     if request.forwarded_for is not None:
         own["x-forwarded-for"] = request.forwarded_for
@@ -81,7 +83,7 @@ def apply_request(seen: HookRequest, request: Request) -> None:
     written = seen.written
     if seen.headers_changed:
         headers = seen.headers
-        request.lines = headers.give()
+        request.replace_head_lines(headers.give())
         if headers.own_changed:
             _apply_own(headers.own, request)
     if seen.uri_changed:
@@ -114,7 +116,7 @@ def _apply_own(own: dict[str, bytes], request: Request) -> None:
         request.host = normal_host(authority)
 
 
-def make_reply(answer: Answer, accept: str | None) -> tuple[Reply, bytes]:
+def make_reply(answer: HookAnswer, accept: str | None) -> tuple[Reply, bytes]:
     """Head and body of what a hook answered; ``accept`` chooses the form of an error."""
     status = answer.status
     if status == NO_REPLY:
@@ -130,7 +132,7 @@ def make_reply(answer: Answer, accept: str | None) -> tuple[Reply, bytes]:
         reply = Reply(status, [status_line(status)])
         reply.length = reply.declared = len(body)
         reply.keep_alive = True
-    reply.lines += answer.headers
+    reply.add_header_lines(answer.headers)
     if status in (204, 304):
         reply.declared = -1
     return reply, body
@@ -143,8 +145,7 @@ def seen_reply(reply: Reply, error: str | None = None) -> HookResponse:
         own["content-length"] = b"%d" % reply.declared
     elif reply.length == CHUNKED:
         own["transfer-encoding"] = b"chunked"
-    # The hooks before may have changed the status, which the line has, see below.
-    return HookResponse(int(reply.lines[0][9:12]), reply.lines, own, reply.head, error)
+    return HookResponse(reply.client_status(), reply.head_lines(), own, reply.head, error)
 
 
 def apply_reply(seen: HookResponse, reply: Reply) -> None:
@@ -153,9 +154,9 @@ def apply_reply(seen: HookResponse, reply: Reply) -> None:
     ``reply.status`` stays what the server sent: that is what its health is judged by.
     """
     if seen.headers_changed:
-        reply.lines = seen.headers.give()
+        reply.replace_head_lines(seen.headers.give())
     if "status" in seen.written:
-        reply.lines[0] = status_line(seen.status)
+        reply.set_status_line(status_line(seen.status))
         if seen.status == 204:
             # It has no body, and so no length (RFC 9110 8.6).
             reply.declared = -1

@@ -10,7 +10,7 @@ from slardar.hooks.shadow import Comparison
 from slardar.hooks.stats import CallStats
 from slardar.model.hook import Code, Hook
 
-__all__ = ["Loaded", "Pressure", "Stage", "mark_of", "module_versions", "used_modules"]
+__all__ = ["Loaded", "Pressure", "ScriptVersions", "mark_of", "module_versions", "used_modules"]
 
 #: A hundred requests are spread over versions in steps of this many, so that ten in a
 #: row already have about their share; it has no divisor in common with 100.
@@ -82,7 +82,7 @@ class Loaded:
         return None if self.suspended else self.script
 
 
-class Stage:
+class ScriptVersions:
     """One script's place in the row of those that see a request."""
 
     __slots__ = (
@@ -123,13 +123,13 @@ class Stage:
             return canary
         return self.active
 
-    def versions(self) -> list[Loaded]:
+    def all(self) -> list[Loaded]:
         """Everything that is loaded for it."""
         found = (self.active, self.previous, self.canary, self.shadow)
         return list(dict.fromkeys(one for one in found if one is not None))
 
     def __repr__(self) -> str:
-        return f"<Stage {self.path}>"
+        return f"<ScriptVersions {self.path}>"
 
 
 def module_versions(names: Iterable[str], modules: Mapping[str, Code]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from slardar.config import Hooks
 from slardar.errors import ConfigError
 from slardar.hooks.engine import Engine, Log, ScriptError
 from slardar.hooks.engines import MakeEngine
-from slardar.hooks.loaded import Loaded, Stage, mark_of, module_versions, used_modules
+from slardar.hooks.loaded import Loaded, ScriptVersions, mark_of, module_versions, used_modules
 from slardar.hooks.memory import MemoryWatch
 from slardar.hooks.notices import Checked, refusals, warnings_of
 from slardar.hooks.script import Script
@@ -53,10 +53,10 @@ class Loader:
         #: By path, version and time.
         self._loaded: dict[tuple[str, str, float], Loaded] = {}
         #: By path: the scripts that requests may get.
-        self.stages: dict[str, Stage] = {}
+        self.scripts: dict[str, ScriptVersions] = {}
 
     def load(self, hooks: Mapping[HookKey, Hook]) -> None:
-        """Make the stages of these hooks.
+        """Take these hooks, and make the versions of each script ready.
 
         Versions that were loaded already stay as they are, unless a module that they use
         has changed.  One that cannot be loaded is logged.
@@ -64,7 +64,7 @@ class Loader:
         self._suspensions.set_hooks(hooks)
         modules = modules_in_service(hooks)
         before, self._loaded = self._loaded, {}
-        stages = {}
+        scripts = {}
         for hook in hooks.values():
             if hook.is_script:
                 known = modules[hook.language]
@@ -74,26 +74,32 @@ class Loader:
                 ) -> Loaded | None:
                     return None if code is None else self._find(hook, code, known, before)
 
-                stage = self._stage(hook, find)
-                if stage.versions():
-                    stages[hook.path] = stage
-        self.stages = stages
+                versions = self._versions_of(hook, find)
+                if versions.all():
+                    scripts[hook.path] = versions
+        self.scripts = scripts
         if self.memory is not None:
             self.memory.keep(set(self._loaded.values()))
 
-    def _stage(self, hook: Hook, find: Callable[[Code | None], Loaded | None]) -> Stage:
-        stage = Stage(hook, hook.on_error or self._settings.on_error)
-        stage.active = find(hook.active)
-        if stage.on_error == "previous":
-            stage.previous = find(hook.previous)
+    def _versions_of(
+        self, hook: Hook, find: Callable[[Code | None], Loaded | None]
+    ) -> ScriptVersions:
+        versions = ScriptVersions(hook, hook.on_error or self._settings.on_error)
+        versions.active = find(hook.active)
+        if versions.on_error == "previous":
+            versions.previous = find(hook.previous)
         if hook.canary:
-            stage.canary = find(hook.staged)
+            versions.canary = find(hook.staged)
         if hook.shadow:
-            stage.shadow = find(hook.staged)
-        known = self.stages.get(hook.path)
-        if known is not None and known.shadow is stage.shadow and known.active is stage.active:
-            stage.comparison = known.comparison
-        return stage
+            versions.shadow = find(hook.staged)
+        known = self.scripts.get(hook.path)
+        if (
+            known is not None
+            and known.shadow is versions.shadow
+            and known.active is versions.active
+        ):
+            versions.comparison = known.comparison
+        return versions
 
     def _find(
         self,

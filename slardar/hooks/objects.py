@@ -29,7 +29,7 @@ __all__ = [
     "BODY_IS_UNKNOWN",
     "READABLE",
     "WRITABLE",
-    "Answer",
+    "HookAnswer",
     "BodyTooLarge",
     "HookRequest",
     "HookResponse",
@@ -75,7 +75,7 @@ class BodyTooLarge(BaseException):
     """A hook has read a body that is too large for hooks; no hook can name or catch it."""
 
 
-class Answer:
+class HookAnswer:
     """What the client gets instead of a server's reply.
 
     ``status`` 444 closes the connection without one.  With a ``message`` the proxy makes
@@ -101,7 +101,7 @@ class Answer:
         self.code = code
 
     def __repr__(self) -> str:
-        return f"<Answer {self.status}>"
+        return f"<HookAnswer {self.status}>"
 
 
 class HookRequest:
@@ -174,7 +174,7 @@ class HookRequest:
         #: Whether ``_body`` is the body, see :data:`BODY_IS_LARGE`.
         self.body_state = _BODY_IS_HERE
         #: What the client gets, if a hook has decided that.
-        self.answer: Answer | None = None
+        self.answer: HookAnswer | None = None
         #: The names of what was written, apart from headers and query.
         self.written: tuple[str, ...] = ()
 
@@ -468,7 +468,7 @@ class HookRequest:
             raise ValueError(f"reject: expected a status from 400 to 599, got {_shown(status)}")
         if not _is_text(message) or len(message) > _MAX_BODY:
             raise ValueError(f"reject: expected a text, got {_shown(message)}")
-        self.answer = Answer(status, message)
+        self.answer = HookAnswer(status, message)
 
     def respond(self, status: Any, body: Any = "", headers: Any = None) -> None:
         """Answer with this; ``headers`` is a mapping, or pairs."""
@@ -486,7 +486,7 @@ class HookRequest:
                     made.add(name, one)
         if body and made.get("content-type") is None:
             made.set("Content-Type", "text/plain; charset=utf-8")
-        self.answer = Answer(status, None, body, made.lines)
+        self.answer = HookAnswer(status, None, body, made.lines)
 
     def redirect(self, url: Any, status: Any = 302) -> None:
         """Send the client elsewhere; ``url`` is a URL or a path."""
@@ -495,7 +495,7 @@ class HookRequest:
         if not _is_part(url) or not url:
             raise ValueError(f"redirect: expected a URL, got {_shown(url)}")
         place = quote(url, safe=_IN_PATH + "?#")
-        self.answer = Answer(status, None, b"", [b"Location: " + place.encode("ascii")])
+        self.answer = HookAnswer(status, None, b"", [b"Location: " + place.encode("ascii")])
 
     def exit(self, errno: Any) -> None:
         """Answer with one of ``errno``'s errors; ``errno.OK`` lets the request go on.
@@ -503,11 +503,11 @@ class HookRequest:
         A status from 200 to 599 is that status without a code.
         """
         if type(errno) is int and 200 <= errno <= 599:
-            self.answer = Answer(errno, "" if errno >= 400 else None)
+            self.answer = HookAnswer(errno, "" if errno >= 400 else None)
             return
         if not isinstance(errno, Errno):
             raise ValueError(f"exit: expected one of errno or a status, got {_shown(errno)}")
-        self.answer = Answer(errno.httpcode, errno.msg, code=errno.code) if errno.code else None
+        self.answer = HookAnswer(errno.httpcode, errno.msg, code=errno.code) if errno.code else None
 
     def __repr__(self) -> str:
         return f"<HookRequest {self.method} {self._as_text()}>"

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from slardar.hooks.loaded import Loaded, Stage
+from slardar.hooks.loaded import Loaded, ScriptVersions
 from slardar.hooks.shadow import EXAMPLES, Comparison
 from slardar.hooks.stats import CallStats
 
@@ -57,13 +57,13 @@ class ShadowReport(Struct, array_like=True, frozen=True):
     buckets: Buckets
 
 
-def reports_of(stages: Iterable[Stage]) -> Iterator[HookReport | ShadowReport]:
+def reports_of(scripts: Iterable[ScriptVersions]) -> Iterator[HookReport | ShadowReport]:
     """Everything there is to tell of these scripts."""
-    for stage in stages:
-        for loaded in stage.versions():
+    for versions in scripts:
+        for loaded in versions.all():
             yield _report(loaded)
-        if stage.shadow is not None:
-            yield _shadow(stage.shadow, stage.comparison)
+        if versions.shadow is not None:
+            yield _shadow(versions.shadow, versions.comparison)
 
 
 def _report(loaded: Loaded) -> HookReport:

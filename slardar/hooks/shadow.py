@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slardar.hooks.objects import Answer, HookRequest, HookResponse
+from slardar.hooks.objects import HookAnswer, HookRequest, HookResponse
 from slardar.hooks.stats import CallStats
 
 __all__ = ["EXAMPLES", "Comparison", "Sampler", "copied", "request_decision", "response_decision"]
@@ -168,7 +168,7 @@ def response_decision(request: HookRequest, seen: HookResponse | None) -> Decisi
     return {"status": seen.status, "headers": _headers(seen)}
 
 
-def _answered(answer: Answer) -> Decision:
+def _answered(answer: HookAnswer) -> Decision:
     return {
         "answer": answer.status,
         "message": answer.message,

@@ -189,7 +189,7 @@ def shown_request(request: Request) -> str:
         f"{request.method} {request.raw_uri.decode('latin-1')} HTTP/1.{request.minor}",
         f"Host: {request.authority.decode('latin-1')}",
     ]
-    lines += [line.decode("latin-1") for line in request.lines[1:]]
+    lines += [line.decode("latin-1") for line in request.head_lines()[1:]]
     for name, value in (
         ("X-Forwarded-For", request.forwarded_for),
         ("X-Forwarded-Proto", request.forwarded_proto),
@@ -203,7 +203,7 @@ def shown_request(request: Request) -> str:
 
 def shown_reply(reply: Reply) -> str:
     """The head of a reply, as a person reads it."""
-    return "\n".join(line.decode("latin-1") for line in reply.lines)
+    return "\n".join(line.decode("latin-1") for line in reply.head_lines())
 
 
 def _changes(before: str, after: str) -> list[str]:

@@ -1,9 +1,10 @@
-"""The edges of HTTP's logic: what it calls, and what calls it.
+"""The borders of HTTP's logic: what it calls, and what calls it.
 
-The logic opens no socket.  It is given a *channel* (a connection), is itself the
-channel's *protocol* (told what happens on it), takes channels from *pools*, asks a
-*selection* which server gets a request, and a *plane* for the rest: the time, the
-limits, the exchange of a request.
+The logic opens no socket.  It is given a *channel* (a connection) and is itself the
+channel's *protocol* (told what happens on it).  It takes channels from *pools* and asks
+a *selection* which server gets a request.  An *exchange* is one request and its reply;
+a *downstream* is where the request came from.  The *plane* has the rest: the time, the
+limits, and the way from a request to its exchange.
 
 These are classes and no ``typing.Protocol``: where mypyc compiles the request path, a
 call or an attribute costs a tenth through a class of what it costs by name.  Whoever
@@ -12,31 +13,33 @@ implements one derives from it, compiled or not.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mypy_extensions import mypyc_attr
 
 from slardar.http1.bodies import BodyOwner, BodyRoom, SeenBody, WaitingBody
 from slardar.http1.own_replies import error_reply
+from slardar.http1.record import BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.http1.writer import RequestIds
 from slardar.model.live import Peer
 
-if TYPE_CHECKING:
-    from slardar.http1.client import ClientConnection
-    from slardar.http1.exchange import Exchange
-    from slardar.http1.tunnel import Tunnel
-
 __all__ = [
     "ChannelBase",
     "ChannelProtocol",
+    "ClientBase",
     "Clock",
+    "Downstream",
+    "ExchangeBase",
     "HookedRequest",
     "HooksBase",
+    "Observer",
     "PlaneBase",
     "PoolBase",
     "SelectionBase",
+    "Step",
+    "TunnelBase",
 ]
 
 
@@ -268,7 +271,11 @@ class PoolBase(ChannelProtocol):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class SelectionBase:
-    """An upstream of one snapshot: picks servers and is told what became of it."""
+    """An upstream of one snapshot: picks servers and is told what became of each attempt.
+
+    It alone counts a server's ``active`` and ``requests``: :meth:`pick` counts an attempt
+    in, and :meth:`succeeded` or :meth:`finished` counts it out, once.
+    """
 
     __slots__ = (
         "connect_timeout",
@@ -297,15 +304,16 @@ class SelectionBase:
         self.failed_statuses: frozenset[int] = frozenset()
 
     def pick(self, request: Request, tried: list[Peer]) -> Peer | None:
-        """The server for ``request``, or ``None`` if none is left."""
+        """The server for an attempt, which begins with this call; ``None`` if no server
+        is left."""
         raise NotImplementedError
 
     def failed(self, peer: Peer, message: str) -> None:
-        """An attempt on ``peer`` failed."""
+        """An attempt on ``peer`` failed; :meth:`finished` follows."""
         raise NotImplementedError
 
     def succeeded(self, peer: Peer, seconds: float, status: int) -> None:
-        """``peer`` gave a reply that is no failure; the attempt is over."""
+        """The attempt is over: ``peer`` gave a reply that is no failure."""
         raise NotImplementedError
 
     def finished(self, peer: Peer, failed: bool, seconds: float, status: int) -> None:
@@ -377,15 +385,214 @@ class HooksBase:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
+class ExchangeBase:
+    """One request under way, as its downstream and the plane see it."""
+
+    __slots__ = ("body_ended", "given", "hooked", "request", "selection")
+
+    def __init__(self, request: Request, selection: SelectionBase) -> None:
+        self.request: Request = request
+        self.selection: SelectionBase = selection
+        #: What hooks have made of the request; ``None`` unless they want to see the reply.
+        self.hooked: HookedRequest | None = None
+        #: Bytes of a client's body that is kept as a whole; for who accounts for memory.
+        self.given: int = 0
+        #: All of the request was handed over.
+        self.body_ended: bool = request.length == 0
+
+    @property
+    def server(self) -> str:
+        """The server of the last attempt, as ``host:port``; empty before the first one."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Begin the first attempt; may call ``refuse`` before it returns."""
+        raise NotImplementedError
+
+    def give_body(self, data: bytes, trailers: list[bytes]) -> None:
+        """Hand over all of the request's body, before :meth:`start`.
+
+        The length in the request's head is that of ``data``, or is
+        :data:`slardar.http1.heads.CHUNKED`.  The body is kept for every attempt, whatever
+        its size.
+        """
+        raise NotImplementedError
+
+    def body(self, data: bytes) -> None:
+        """Hand over some content of the request's body, in order; never empty."""
+        raise NotImplementedError
+
+    def body_end(self, trailers: list[bytes]) -> None:
+        """The request's body is complete."""
+        raise NotImplementedError
+
+    def pause(self) -> None:
+        """The client takes no more for now: read no more from the server."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        """The client takes more."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """The client has left: give the request up."""
+        raise NotImplementedError
+
+    def tunnel_ended(self) -> None:
+        """The tunnel that this exchange became is closed."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Downstream(ChannelProtocol):
+    """Where a request came from and its reply goes.
+
+    One that has a channel is that channel's protocol.  (One class is both, because a
+    compiled class has one base.)
+    """
+
+    __slots__ = ("record",)
+
+    def __init__(self) -> None:
+        #: What is known of the request under way; ``None`` where nobody observes.
+        self.record: RequestRecord | None = None
+
+    def start_reply(self, reply: Reply, data: bytes | memoryview, done: bool) -> None:
+        """The final head and the first of the body; ``done`` if that is all of it."""
+        raise NotImplementedError
+
+    def reply_body(self, data: bytes | memoryview) -> None:
+        """More of the body; ``data`` is valid during the call only."""
+        raise NotImplementedError
+
+    def end_reply(self, trailers: list[bytes]) -> None:
+        """The body is complete."""
+        raise NotImplementedError
+
+    def break_reply(self) -> None:
+        """The body cannot be completed; the client must be able to tell."""
+        raise NotImplementedError
+
+    def sink(self) -> ChannelBase | None:
+        """The channel that the body may go to as it is, if there is one."""
+        return None
+
+    def body_relayed(self, size: int) -> None:
+        """So many bytes of the body went to the :meth:`sink`."""
+
+    def interim_reply(self, reply: Reply) -> None:
+        """A 1xx reply other than 101."""
+        raise NotImplementedError
+
+    def switch(self, reply: Reply, origin: ChannelBase, data: bytes) -> None:
+        """101: from now on both channels are one tunnel; ``data`` came behind the head.
+
+        Whoever takes the server's channel calls :meth:`ExchangeBase.tunnel_ended` once.
+        """
+        raise NotImplementedError
+
+    def refuse(self, status: int, message: str, hooked: HookedRequest | None = None) -> None:
+        """No reply came: tell the client so.
+
+        ``hooked`` is what hooks have made of a request that has no exchange, if they want
+        to see the reply.
+        """
+        raise NotImplementedError
+
+    def answer(self, reply: Reply, body: bytes) -> None:
+        """A hook has made the reply; the status 444 asks for none."""
+        raise NotImplementedError
+
+    def pause_body(self) -> None:
+        """The server takes no more of the request's body for now."""
+        raise NotImplementedError
+
+    def resume_body(self) -> None:
+        """The server takes more of the request's body."""
+        raise NotImplementedError
+
+    def waits_for(self, request: Request) -> bool:
+        """Whether the exchange of this request is still wanted; asked where
+        :meth:`PlaneBase.begin` has put the decision off."""
+        raise NotImplementedError
+
+    def begun(self, exchange: ExchangeBase) -> None:
+        """The exchange whose making :meth:`PlaneBase.begin` has put off."""
+        raise NotImplementedError
+
+    def give_up_body(self) -> None:
+        """There is no room for the body that was gathered for hooks; it has been dropped."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class ClientBase(Downstream):
+    """A client's connection, as the plane sees it.  ``client`` is the peer's address."""
+
+    __slots__ = ("channel", "client")
+
+    channel: ChannelBase
+
+    def __init__(self, client: bytes) -> None:
+        super().__init__()
+        self.client: bytes = client
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way, no byte of one has come, and no reply waits
+        to be sent."""
+        raise NotImplementedError
+
+    @property
+    def held(self) -> int:
+        """Bytes that are kept for this client, besides those that its channel and
+        :class:`slardar.http1.bodies.BodyRoom` count."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End the connection now; a request under way is given up."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class TunnelBase(ChannelProtocol):
+    """Two channels joined, as the plane sees them."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        """End both sides, each behind what is on its way to it."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Observer:
+    """Is told of every request once, when it has ended; see ``PlaneBase.observer``."""
+
+    __slots__ = ()
+
+    def request_ended(self, record: RequestRecord) -> None:
+        """A request has ended, refused ones included.
+
+        Called on the request path, so it must not block.  The record is the observer's
+        from now on.
+        """
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PlaneBase:
-    """The data plane around clients and exchanges: time, limits, and who is who."""
+    """The data plane around clients and exchanges: the time, the limits, the way from a
+    request to its exchange, and the end of a request."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock: Clock = clock
         self.new_id: RequestIds = RequestIds()
+        #: Who is told of the end of every request.
+        self.observer: Observer | None = None
         #: No more requests than those under way are wanted from the clients there are.
         self.draining: bool = False
-        #: Requests under way; exchanges count themselves out.
+        #: Requests under way.  An exchange counts itself, in and out.
         self.exchanges: int = 0
         # The defaults of ``limits`` (bytes, but for the number of headers) ...
         self.max_head: int = 32768
@@ -406,13 +613,14 @@ class PlaneBase:
         self.linger_timeout: float = 5.0
 
     def begin(
-        self, downstream: Any, request: Request, channel: ChannelBase | None = None
-    ) -> Exchange | None:
-        """The exchange for ``request``, to be started; or ``None``: it was refused.
+        self, downstream: Downstream, request: Request, channel: ChannelBase | None = None
+    ) -> ExchangeBase | None:
+        """The exchange of ``request``, for the downstream to start.
 
-        Or that is decided later in the batch under way, if the request's ``channel`` is
-        given, which that needs: ``begun`` of ``downstream`` gets the exchange then, if its
-        ``waits_for`` says that it still wants it.
+        ``None`` if there is none: the request has been refused, or a hook has answered it.
+        With the request's ``channel``, ``None`` may also mean that the decision comes later
+        in the batch under way, or in a later turn: the plane asks ``downstream.waits_for``
+        then, and hands the exchange to ``downstream.begun``.
         """
         raise NotImplementedError
 
@@ -422,11 +630,11 @@ class PlaneBase:
 
     def begin_with(
         self,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         body: SeenBody,
         channel: ChannelBase | None = None,
-    ) -> Exchange | None:
+    ) -> ExchangeBase | None:
         """Like :meth:`begin`, for a request whose body was waited for."""
         return self.begin(downstream, request, channel)
 
@@ -436,10 +644,11 @@ class PlaneBase:
 
     def own_reply(
         self,
+        downstream: Downstream,
         request: Request,
         status: int,
         reason: str,
-        exchange: Exchange | None,
+        exchange: ExchangeBase | None,
         hooked: HookedRequest | None,
     ) -> tuple[Reply, bytes]:
         """Head and body of a reply that slardar makes itself, which counts as refused.
@@ -448,16 +657,26 @@ class PlaneBase:
         ``hooked`` what hooks have made of the request, where there is none.
         """
         self.refused(status)
+        record = downstream.record
+        if record is not None:
+            record.answered_by, record.error = BY_SLARDAR, reason
         return error_reply(status, reason, request.get_header("accept"))
 
-    def tunnel(self, tunnel: Tunnel) -> None:
+    def tunnel(self, tunnel: TunnelBase) -> None:
         """A connection became a tunnel."""
         raise NotImplementedError
 
-    def tunnel_closed(self, tunnel: Tunnel) -> None:
+    def tunnel_closed(self, tunnel: TunnelBase) -> None:
         """A tunnel is closed."""
         raise NotImplementedError
 
-    def closed(self, connection: ClientConnection) -> None:
+    def closed(self, connection: ClientBase) -> None:
         """A connection has ended."""
         raise NotImplementedError
+
+    def request_ended(self, record: RequestRecord) -> None:
+        """The one place where every observed request ends."""
+        record.ended = self.clock.now
+        observer = self.observer
+        if observer is not None:
+            observer.request_ended(record)

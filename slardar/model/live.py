@@ -34,11 +34,10 @@ class TurnKeeper:
 class ServerLive:
     """The mutable state of one server of one upstream in this process.
 
-    Owner: the registry :class:`Live`.  Writers: the exchange counts ``active`` and
-    ``requests`` up, and down again for an attempt that was none; the selection counts
-    ``active`` down at an attempt's end.  The rules of ``slardar.health`` write the health
-    fields, the upstream's balancer ``place``, ``keeper``, ``number``, ``effective_weight``,
-    ``ewma`` and ``ewma_at``.
+    Owner: the registry :class:`Live`.  Writers: the upstream's selection counts ``active``,
+    ``requests`` and ``failures``.  The rules of ``slardar.health`` write the health fields,
+    and the upstream's balancer writes ``place``, ``keeper``, ``number``,
+    ``effective_weight``, ``ewma`` and ``ewma_at``.
     """
 
     __slots__ = (

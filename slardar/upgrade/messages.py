@@ -24,7 +24,7 @@ __all__ = [
     "GiveUp",
     "Handed",
     "HandedSockets",
-    "Health",
+    "Verdict",
     "Hello",
     "Serving",
     "State",
@@ -88,7 +88,7 @@ class End(Struct, tag="end", frozen=True):
     seconds: float
 
 
-class Health(Struct, frozen=True):
+class Verdict(Struct, frozen=True):
     """A server that requests have put out of service."""
 
     upstream: str
@@ -103,7 +103,7 @@ class State(Struct, tag="state", frozen=True):
     """The store is free; what it held if it keeps nothing, and what is known beside it."""
 
     stored: StoredState | None = None
-    health: tuple[Health, ...] = ()
+    health: tuple[Verdict, ...] = ()
 
 
 class Generation(Struct, frozen=True):

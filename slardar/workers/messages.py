@@ -28,12 +28,12 @@ from slardar.model.snapshot import Snapshot
 __all__ = [
     "BalancerReport",
     "Begin",
-    "Change",
+    "Delta",
     "Done",
     "Drain",
     "FromWorker",
     "Grown",
-    "Health",
+    "Verdict",
     "HookFailed",
     "HookHeavy",
     "Listening",
@@ -44,7 +44,7 @@ __all__ = [
     "TakeSettings",
     "ToWorker",
     "Whole",
-    "change",
+    "delta",
     "decode_answer",
     "decode_from_worker",
     "decode_to_worker",
@@ -67,7 +67,7 @@ Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Status = Literal["unchecked", "ok", "err", "unstable"]
 
 
-class Health(Struct, tag="health", frozen=True):
+class Verdict(Struct, tag="verdict", frozen=True):
     """Requests have put a server out of service, or brought it back; both ways."""
 
     upstream: Name
@@ -104,7 +104,7 @@ class Begin(Struct, tag="begin", frozen=True):
     places: tuple[int, ...]
     inherited: int
     #: The servers that are out of service now.
-    health: tuple[Health, ...] = ()
+    health: tuple[Verdict, ...] = ()
     #: The versions of hooks that are suspended (see :func:`slardar.hooks.loaded.mark_of`),
     #: and why, for some of them.
     suspended: tuple[int, ...] = ()
@@ -115,7 +115,7 @@ class Begin(Struct, tag="begin", frozen=True):
     count: int = 1
 
 
-class Change(Struct, tag="change", frozen=True):
+class Delta(Struct, tag="delta", frozen=True):
     """What leads from one version to another; only a worker that is at ``base`` takes
     it, one that is not is sent the whole."""
 
@@ -233,8 +233,8 @@ class Grown(Struct, tag="grown", frozen=True):
     replaced."""
 
 
-ToWorker = Begin | Whole | Change | SuspendHook | TakeSettings | Health | Ping | Drain | Listening
-FromWorker = Report | Health | HookFailed | HookHeavy | Grown
+ToWorker = Begin | Whole | Delta | SuspendHook | TakeSettings | Verdict | Ping | Drain | Listening
+FromWorker = Report | Verdict | HookFailed | HookHeavy | Grown
 
 _to_worker: Any = msgspec.json.Decoder(ToWorker)
 _whole = msgspec.json.Decoder(Whole)
@@ -299,7 +299,7 @@ def whole(snapshot: Snapshot) -> Whole:
     )
 
 
-def change(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Change:
+def delta(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Delta:
     """The message that leads from ``base`` to ``snapshot``; ``changed`` names the
     upstreams that differ."""
     found = snapshot.upstreams
@@ -307,7 +307,7 @@ def change(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Chan
     differ = [hook for key, hook in hooks.items() if known.get(key) is not hook]
     # What was only staged is nothing to a worker.
     new = [(known.get(hook.key), _lean_hook(hook)) for hook in differ]
-    return Change(
+    return Delta(
         base.version,
         snapshot.version,
         tuple(_lean(found[name]) for name in changed if name in found),

@@ -29,7 +29,7 @@ async def served() -> AsyncIterator[Served]:
     await served.begin("tcp:0:interface=127.0.0.1")
     yield served
     # Their budget's timer would tick on.
-    served.plane.runner().load({})
+    served.plane._plane_hooks.get_runner().load({})
     await served.end()
 
 
@@ -146,8 +146,8 @@ def test_others_are_told_no_names(served: Served, closed: int, header: str) -> N
     served.put("up", servers=servers(closed))
     if not header:
         # A client of another machine, as far as the data plane can see.
-        accepted = served.plane._accepted
-        for listener in served.plane._listeners:
+        accepted = served.plane._clients.accepted
+        for listener in served.plane._clients.listeners:
             listener._accepted = lambda sock, _: accepted(sock, b"203.0.113.7")
     with logged() as events, served.client() as client:
         got = client.get("/", "up", *([header] if header else []))

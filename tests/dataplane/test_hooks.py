@@ -35,7 +35,7 @@ from slardar.model.live import Live
 from slardar.model.parse import parse_routes, parse_upstream
 from slardar.model.snapshot import Snapshot
 from tests.dataplane.kit import HandReactor, logged
-from tests.dataplane.test_proxy import Downstream, Site, request, upstream
+from tests.dataplane.test_proxy import Refused, Site, request, upstream
 from tests.hooks.kit import Action, FakeEngine, code, hook, hooks, reply_of, request_of
 from tests.integration.sockets import Connection, Origin, Served, in_thread, reply, wait_for
 
@@ -49,11 +49,11 @@ def engine_of(plane: DataPlane, actions: Mapping[str, Action]) -> FakeEngine:
     def make_runner(settings: Hooks) -> Runner:
         return Runner(settings, lambda: 0.0, engines=lambda *_: engine)
 
-    plane._make_runner = make_runner
+    plane._plane_hooks.make_runner = make_runner
     return engine
 
 
-class Answered(Downstream):
+class Answered(Refused):
     """Writes down what hooks answered, too."""
 
     def __init__(self) -> None:
@@ -130,7 +130,7 @@ def test_plane_without_hooks_has_none(sites: Any) -> None:
     """Nothing is made for them, also when they are gone again."""
     site = sites()
     assert site.plane.hooks is None
-    assert site.plane._runner is None
+    assert site.plane._plane_hooks.runner is None
     site.hook(hook("modules.x", "ex"))
     assert site.plane.hooks is None
     site.hook(hook(A, "nothing"))
@@ -231,8 +231,8 @@ def test_hooks_are_taken_when_they_change(sites: Any) -> None:
     site.hook(hook(A, "one"))
     runner = site.plane.hooks
     loads = []
-    taking = site.plane._take_hooks
-    site.plane._take_hooks = lambda hooks: loads.append(1) or taking(hooks)
+    taking = site.plane._plane_hooks.take
+    site.plane._plane_hooks.take = lambda hooks: loads.append(1) or taking(hooks)
     site.put(upstream("c", "10.0.0.3"))
     site.remove("c")
     assert loads == []
@@ -700,7 +700,7 @@ def test_code_is_looked_at_here_where_no_process_can_be_started(hand: HandReacto
         assert refused[0].check(ScriptError)
         assert succeeded(plane.check_stored({})) is None
         # Where there has been one, code has no way to the process that serves.
-        assert plane._checker is not None
-        plane._checker.has_answered = True
+        assert plane._plane_hooks.checker is not None
+        plane._plane_hooks.checker.has_answered = True
         plane.check_hook("python", A, good, {}).addErrback(refused.append)
         assert refused[1].check(NotReadyError)

@@ -83,15 +83,19 @@ def ports(selection: Selection, key: Any = None) -> list[int]:
     tried: list[Peer] = []
     while (peer := selection.pick(request(key), tried)) is not None:
         assert peer not in tried, "tried servers are not picked again"
+        peer.live.active -= 1
         tried.append(peer)
         assert len(tried) < 100
     return [peer.port for peer in tried]
 
 
 def pick(selection: Selection) -> int | None:
-    """The port of the server for one request."""
+    """The port of the server for one request, which is over at once."""
     peer = selection.pick(request(), [])
-    return None if peer is None else peer.port
+    if peer is None:
+        return None
+    peer.live.active -= 1
+    return peer.port
 
 
 def peer_of(selection: Selection, port: int) -> Peer:
@@ -346,7 +350,7 @@ def test_request_of_the_former_selection_finishes(make: Make) -> None:
     before = make(servers=[server(1, max_conns=1)])
     peer = before.pick(request(), [])
     assert peer is not None
-    peer.live.active += 1
+    assert (peer.live.active, peer.live.requests) == (1, 1)
     after = make(servers=[server(1, max_conns=1), server(2)])
     assert pick(after) == 2
     before.succeeded(peer, 0.1, 200)

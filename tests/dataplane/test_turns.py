@@ -351,7 +351,7 @@ def test_pipelined_requests_take_turns(hand: HandReactor) -> None:
     poller.turn = 0.0
     near, far = socket.socketpair()
     near.setblocking(False)
-    plane._accepted(near, b"unix:")
+    plane._clients.accepted(near, b"unix:")
     far.setblocking(False)
     far.sendall(b"GET / HTTP/1.1\r\nHost: nobody\r\n\r\n" * 1000)
     far.shutdown(socket.SHUT_WR)

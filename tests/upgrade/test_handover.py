@@ -27,7 +27,7 @@ from tests.workers.kit import connect, deliver, result_of
 
 STATE = messages.State(
     StoredState(7, {"a": {"servers": []}, "b": None}, [], {"lua/script.a": {"canary": 10}}),
-    (messages.Health("a", "h", 1, 2.5, "refused"),),
+    (messages.Verdict("a", "h", 1, 2.5, "refused"),),
 )
 
 

@@ -46,7 +46,7 @@ class HookDirector(Director):
 
     def change(self, base: Snapshot, following: Snapshot) -> Done:
         """Lead it from one version to another."""
-        return self.tell(messages.change(base, following, []))
+        return self.tell(messages.delta(base, following, []))
 
     def ask(self, host: str = "www.a.test") -> int:
         """The status that hooks answer a request with; 0 if it goes on."""
@@ -87,7 +87,7 @@ def test_worker_without_hooks_has_no_runner(director: HookDirector) -> None:
     """They cost nothing."""
     director.begin_with(with_hooks(1))
     assert director.plane.hooks is None
-    assert director.plane._runner is None
+    assert director.plane._plane_hooks.runner is None
 
 
 def test_worker_begins_with_hooks(director: HookDirector) -> None:
@@ -124,7 +124,7 @@ def test_change_of_something_else_leaves_the_hooks(director: HookDirector) -> No
     runner, known = director.plane.hooks, director.worker._snapshot.hooks
     director.loaded()
     second = first.with_upstream(upstream("b", 2))
-    director.tell(messages.change(first, second, ["b"]))
+    director.tell(messages.delta(first, second, ["b"]))
     third = second.with_routes(())
     assert director.change(second, third) == Done(3)
     assert director.worker._snapshot.hooks is known
