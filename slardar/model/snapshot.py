@@ -1,8 +1,8 @@
 """The whole configuration of one moment: immutable, versioned, quick to change.
 
-A change makes a new snapshot that shares everything that stayed the same.  Copying
-the table of 10,000 upstreams costs about a tenth of a millisecond; nothing else
-depends on how many there are.
+A change makes a new snapshot that shares everything that stayed the same.  A change of an
+upstream copies the table of upstreams, which takes about 0.1 ms for 10,000 of them.
+Only a wildcard, or a name with capitals, that leaves the index makes it anew.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class Snapshot:
         self._upstreams = upstreams
         self.routes = routes
         self.default_upstream = default_upstream
-        #: Names with capitals or a dot at their end by what requests name; wildcards by
-        #: their suffix.
+        #: Names that are not in the form of :func:`requested_host`, by that form, and
+        #: wildcards by their suffix.
         self._folded = folded
         self._wildcards = wildcards
-        #: Names that are no Hosts: upstreams that are not public.
+        #: Names of upstreams that are not public: no Host leads to them.
         self._hidden = hidden
         self._sum = digest_sum
         #: By language and name; the same object as long as none has changed.
@@ -83,10 +83,9 @@ class Snapshot:
         default_upstream: str | None,
         hooks: Mapping[HookKey, Hook] | None = None,
     ) -> Snapshot:
-        """A snapshot made from nothing.
+        """A snapshot made without an older one.
 
-        ``hooks`` are kept as they are, so that those of another snapshot stay the same
-        object; nobody may change them.
+        ``hooks`` is not copied, so that two snapshots can share it; nobody may change it.
         """
         hidden = frozenset(name for name, one in upstreams.items() if not one.public)
         folded, wildcards = _indexes(upstreams, hidden)
@@ -117,8 +116,9 @@ class Snapshot:
     def fingerprint(self) -> str:
         """A hash of the whole configuration: 64 hexadecimal digits.
 
-        Equal for equal configurations, whatever order they were reached in: the sums
-        of the upstreams' and of the hooks' hashes, hashed with routes and default.
+        Equal configurations have equal fingerprints, whatever the order of the changes
+        before: it hashes the sums of the upstreams' and of the hooks' hashes, with the
+        routes and the default upstream.
         """
         rest: list[Any] = [msgspec.to_builtins(self.routes), self.default_upstream]
         if self.hooks:
@@ -133,7 +133,7 @@ class Snapshot:
         upstreams = self._upstreams.copy()
         known = upstreams.get(name)
         if known is not None and known.loaded > upstream.loaded:
-            # Who missed that version must load it, too.
+            # A process that missed the version with the reload must still reload.
             upstream = msgspec.structs.replace(upstream, loaded=known.loaded)
         upstreams[name] = upstream
         folded, wildcards, hidden = self._folded, self._wildcards, self._hidden
@@ -197,7 +197,7 @@ class Snapshot:
         )
 
     def with_hooks(self, changed: Mapping[HookKey, Hook | None]) -> Snapshot:
-        """The next version, with these hooks new or changed, or gone (``None``)."""
+        """The next version, with these hooks new or changed, or removed (``None``)."""
         hooks = dict(self.hooks)
         for key, hook in changed.items():
             if hook is None:
@@ -220,9 +220,9 @@ class Snapshot:
     def route(self, host: str, path: str) -> str | None:
         """The name of the upstream for a request, or ``None``.
 
-        ``host`` is as :func:`slardar.model.names.requested_host` says.  Routes come first,
-        then the exact name, then the longest wildcard, then the default; of these only
-        public ones.
+        ``host`` is in the form of :func:`slardar.model.names.requested_host`.  Routes come
+        first, then the exact name, then the longest wildcard, then the default upstream.
+        Only routes lead to upstreams that are not public.
         """
         for matches, route in self._matchers:
             if matches(host, path):
@@ -253,7 +253,7 @@ class Snapshot:
 def _indexes(
     upstreams: Mapping[str, Upstream], hidden: frozenset[str]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """What :func:`_index` notes of all of them that are public."""
+    """The entries that :func:`_index` makes for all public upstreams."""
     folded: dict[str, str] = {}
     wildcards: dict[str, str] = {}
     for name in upstreams:
@@ -267,10 +267,10 @@ def _is_indexed(name: str) -> bool:
 
 
 def _index(name: str, folded: dict[str, str], wildcards: dict[str, str]) -> None:
-    """Note a wildcard, or a name that is not written as requests name it.
+    """Add a wildcard, or a name that is not in the form of :func:`requested_host`.
 
-    Of two that mean the same only the one written so serves, else the first in the
-    alphabet: which came first must not matter.
+    Of two names with the same form, the name that is written in that form serves, else the
+    first in the alphabet: the order in which they came must not matter.
     """
     meant = requested_host(name)
     if meant[:2] == "*.":
