@@ -1,8 +1,8 @@
 """The whole configuration of one moment: immutable, versioned, quick to change.
 
-A change makes a new snapshot that shares everything that stayed the same.  Copying
-the table of 10,000 upstreams costs about a tenth of a millisecond; nothing else
-depends on how many there are.
+A change makes a new snapshot that shares everything that stayed the same.  A change of an
+upstream copies the table of upstreams, which takes about 0.1 ms for 10,000 of them.
+Only a wildcard, or a name with capitals, that leaves the index makes it anew.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
         default_upstream: str | None,
         hooks: Mapping[HookKey, Hook] | None = None,
     ) -> Snapshot:
-        """A snapshot made from nothing.
+        """A snapshot made without an older one.
 
         ``hooks`` of another snapshot stay the same object.
         """
@@ -94,8 +94,9 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
     def fingerprint(self) -> str:
         """A hash of the whole configuration: 64 hexadecimal digits.
 
-        Equal for equal configurations, whatever order they were reached in: the sums
-        of the upstreams' and of the hooks' hashes, hashed with routes and default.
+        Equal configurations have equal fingerprints, whatever the order of the changes
+        before: it hashes the sums of the upstreams' and of the hooks' hashes, with the
+        routes and the default upstream.
         """
         rest: list[Any] = [msgspec.to_builtins(self.routes), self.default_upstream]
         if self.hooks:
@@ -161,7 +162,7 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
         return replace(self, version=self.version + 1, default_upstream=upstream)
 
     def with_hooks(self, changed: Mapping[HookKey, Hook | None]) -> Snapshot:
-        """The next version, with these hooks new or changed, or gone (``None``)."""
+        """The next version, with these hooks new or changed, or removed (``None``)."""
         hooks = dict(self.hooks)
         for key, hook in changed.items():
             if hook is None:
@@ -177,9 +178,9 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
     def route(self, host: str, path: str) -> str | None:
         """The name of the upstream for a request, or ``None``.
 
-        ``host`` is as :func:`slardar.model.names.requested_host` says.  Routes come first,
-        then the exact name, then the longest wildcard, then the default; of these only
-        public ones.
+        ``host`` is in the form of :func:`slardar.model.names.requested_host`.  Routes come
+        first, then the exact name, then the longest wildcard, then the default upstream.
+        Only routes lead to upstreams that are not public.
         """
         for matches, route in self._matchers:
             if matches(host, path):
@@ -215,7 +216,7 @@ def _matchers(routes: tuple[Route, ...]) -> tuple[_Matcher, ...]:
 def _indexes(
     upstreams: Mapping[str, Upstream], hidden: frozenset[str]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """What :func:`_index` notes of all of them that are public."""
+    """The entries that :func:`_index` makes for all public upstreams."""
     folded: dict[str, str] = {}
     wildcards: dict[str, str] = {}
     for name in upstreams:
@@ -229,10 +230,10 @@ def _is_indexed(name: str) -> bool:
 
 
 def _index(name: str, folded: dict[str, str], wildcards: dict[str, str]) -> None:
-    """Note a wildcard, or a name that is not written as requests name it.
+    """Add a wildcard, or a name that is not in the form of :func:`requested_host`.
 
-    Of two that mean the same only the one written so serves, else the first in the
-    alphabet: which came first must not matter.
+    Of two names with the same form, the name that is written in that form serves, else the
+    first in the alphabet: the order in which they came must not matter.
     """
     meant = requested_host(name)
     if meant[:2] == "*.":
