@@ -28,6 +28,8 @@ def read_version() -> str:
 #: sources run interpreted, at about half the speed.
 REQUEST_PATH = (
     "balancers/base",
+    "balancers/least_conn",
+    "balancers/turns",
     "balancers/wrr",
     "dataplane/channel",
     "dataplane/router",

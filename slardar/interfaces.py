@@ -56,7 +56,8 @@ class IBalancer(Interface):
         ``servers`` are the :class:`slardar.model.live.Peer` objects that are in
         service and that this request has not tried yet, in the configured order;
         at least one.  The sequence is never mutated, and the same object is passed
-        until it has to change.
+        until it has to change.  When the ``weight`` of a server changes, another
+        sequence object is passed.
         """
 
     def started(server: Any):

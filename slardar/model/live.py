@@ -14,7 +14,21 @@ from typing import Any
 
 from slardar.model.server import Server
 
-__all__ = ["Live", "Peer", "ServerLive"]
+__all__ = ["Live", "Peer", "ServerLive", "TurnKeeper"]
+
+
+class TurnKeeper:
+    """Keeps the places of some servers in the turn, so that not each of them need be
+    written to at each pick."""
+
+    def settle(self) -> None:
+        """Write the places where they belong (``ServerLive.place``) and keep them no more."""
+        raise NotImplementedError
+
+    def lower(self, number: int) -> None:
+        """The effective weight of a server has been lowered; ``number`` is its
+        ``ServerLive.number``."""
+        raise NotImplementedError
 
 
 class ServerLive:
@@ -22,13 +36,12 @@ class ServerLive:
 
     Owner: the registry :class:`Live`.  Writers: the upstream's selection counts ``active``,
     ``requests`` and ``failures``.  The rules of ``slardar.health`` write the health fields,
-    and the upstream's balancer writes ``current_weight``, ``effective_weight``, ``ewma`` and
-    ``ewma_at``.
+    and the upstream's balancer writes ``place``, ``keeper``, ``number``,
+    ``effective_weight``, ``ewma`` and ``ewma_at``.
     """
 
     __slots__ = (
         "active",
-        "current_weight",
         "down_until",
         "effective_weight",
         "ewma",
@@ -37,8 +50,11 @@ class ServerLive:
         "fails",
         "failures",
         "first_fail",
+        "keeper",
         "last_modified",
         "msg",
+        "number",
+        "place",
         "requests",
         "status",
     )
@@ -49,9 +65,12 @@ class ServerLive:
         #: Requests ever sent to it, and those of them that failed.
         self.requests = 0
         self.failures = 0
-        #: Smooth weighted round robin's place in the turn, and the weight that
-        #: failures have lowered (``None``: the configured weight).
-        self.current_weight = 0
+        #: Smooth weighted round robin: the place in the turn, unless there is a
+        #: ``keeper`` that has it (as its ``number``); and the weight that failures have
+        #: lowered (``None``: it is not).
+        self.place: int = 0
+        self.keeper: TurnKeeper | None = None
+        self.number: int = 0
         self.effective_weight: int | None = None
         #: Moving average of the reply time in seconds (``None``: no reply yet).
         self.ewma: float | None = None
@@ -68,6 +87,13 @@ class ServerLive:
         self.fail_num = 0
         self.last_modified = time.time()
         self.msg = ""
+
+    @property
+    def current_weight(self) -> int:
+        """The place in the turn, whoever keeps it."""
+        if self.keeper is not None:
+            self.keeper.settle()
+        return self.place
 
     def __repr__(self) -> str:
         return f"<ServerLive {self.status} active={self.active} fails={self.fails}>"
@@ -90,8 +116,8 @@ class Peer:
         #: ``host:port``, stable across processes and restarts: what hashes use.
         self.key = config.key
         self.live = live
-        #: Where its ``current_weight`` and ``effective_weight`` are: a server that several
-        #: levels have takes its turn in each of them.
+        #: Where its place in the turn and its ``effective_weight`` are: a server that
+        #: several levels have takes its turn in each of them.
         self.turn = live if turn is None else turn
         #: The data plane's connections to this server; not for balancers.
         self.pool: Any = None
