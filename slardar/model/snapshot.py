@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -21,12 +21,26 @@ from slardar.model.names import requested_host
 from slardar.model.routes import Route
 from slardar.model.server import Upstream
 
-__all__ = ["Route", "Snapshot"]
+__all__ = ["Choice", "Route", "Snapshot"]
 
 
 _MODULUS = 1 << 256
 
-_Matcher = tuple[Callable[[str, str], bool], Route]
+_Matcher = tuple[Callable[[str, str], bool], "Choice"]
+
+
+class Choice(NamedTuple):
+    """Where the host and the path of a request lead."""
+
+    #: ``None``: nowhere.
+    upstream: str | None
+    #: What leads there: ``route``, ``host`` (its exact name), ``wildcard``, ``default`` (the
+    #: default upstream), ``resource`` (a mounted resource names it), or empty.
+    by: str = ""
+    route: Route | None = None
+
+
+_NOWHERE: Final = Choice(None)
 
 
 class Snapshot(msgspec.Struct, frozen=True, eq=False):
@@ -43,7 +57,7 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
     _upstreams: dict[str, Upstream]
     #: The sum of the upstreams' digests, for :attr:`fingerprint`.
     _sum: int
-    #: Each route with the function that tells whether a host and path take it.
+    #: Where each route leads, with the function that tells whether a host and path take it.
     _matchers: tuple[_Matcher, ...]
     #: Names with capitals or a dot at their end, by what requests call them.
     _folded: dict[str, str]
@@ -176,29 +190,35 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
         return replace(self, version=version)
 
     def route(self, host: str, path: str) -> str | None:
-        """The name of the upstream for a request, or ``None``.
+        """The name of the upstream for a request, or ``None``; see :meth:`choose`."""
+        return self.choose(host, path).upstream
+
+    def choose(self, host: str, path: str) -> Choice:
+        """The upstream for a request, and what leads to it.
 
         ``host`` is in the form of :func:`slardar.model.names.requested_host`.  Routes come
         first, then the exact name, then the longest wildcard, then the default upstream.
         Only routes lead to upstreams that are not public.
         """
-        for matches, route in self._matchers:
+        for matches, choice in self._matchers:
             if matches(host, path):
-                return route.upstream
+                return choice
         hidden = self._hidden
         if host in self._upstreams and host[:2] != "*." and host not in hidden:
-            return host
+            return Choice(host, "host")
         if self._folded and host in self._folded:
-            return self._folded[host]
+            return Choice(self._folded[host], "host")
         wildcards = self._wildcards
         if wildcards:
             dot = host.find(".", 1)  # the wildcard stands for at least one character
             while dot >= 0:
                 name = wildcards.get(host[dot:])
                 if name is not None:
-                    return name
+                    return Choice(name, "wildcard")
                 dot = host.find(".", dot + 1)
-        return None if self.default_upstream in hidden else self.default_upstream
+        if self.default_upstream is None or self.default_upstream in hidden:
+            return _NOWHERE
+        return Choice(self.default_upstream, "default")
 
     def __repr__(self) -> str:
         return f"<Snapshot {self.version} of {len(self._upstreams)} upstreams>"
@@ -210,7 +230,7 @@ def _read_only(hooks: Mapping[HookKey, Hook]) -> Mapping[HookKey, Hook]:
 
 
 def _matchers(routes: tuple[Route, ...]) -> tuple[_Matcher, ...]:
-    return tuple((route.matcher(), route) for route in routes)
+    return tuple((route.matcher(), Choice(route.upstream, "route", route)) for route in routes)
 
 
 def _indexes(
