@@ -63,7 +63,8 @@ def _head(web: Any) -> bytes:
 def write_head(web: Any, reply: Reply) -> None:
     """Give twisted.web the status and the headers of a reply."""
     # The status of the line, not of the reply: a hook may have changed it.
-    web.setResponseCode(int(reply.lines[0][9:12]), reply.lines[0][13:])
+    lines = reply.head_lines()
+    web.setResponseCode(reply.client_status(), lines[0][13:])
     # twisted.web would add a type that the server did not give, and its own name.
     web.defaultContentType = None
     headers = web.responseHeaders
@@ -73,7 +74,7 @@ def write_head(web: Any, reply: Reply) -> None:
         # RFC 9110 6.6.1: a proxy adds a date to a reply that has none.
         headers.setRawHeaders(b"Date", [datetimeToString()])  # type: ignore[no-untyped-call]
     given: dict[bytes, list[bytes]] = {}
-    for line in reply.lines[1:]:
+    for line in lines[1:]:
         name, _, value = line.partition(b":")
         name = name.lower()
         value = value.strip(b" \t")

@@ -241,6 +241,7 @@ class Runner(HooksBase):
         if seen is None or loaded is None:
             if versions.on_error == "continue":
                 return False
+            hooked.error = _BROKEN
             return self._answer(HookAnswer(500, _BROKEN), request, hooked)
         if seen.answer is not None:
             return self._answer(seen.answer, request, hooked)
@@ -372,6 +373,7 @@ class Runner(HooksBase):
             if seen is None:
                 if versions.on_error == "continue":
                     continue
+                hooked.error = _BROKEN
                 return make_reply(HookAnswer(500, _BROKEN), request.headers.get("accept"))
             if request.answer is not None:
                 return make_reply(request.answer, request.headers.get("accept"))

@@ -329,13 +329,16 @@ class SelectionBase:
 class HookedRequest:
     """What hooks have made of a request; it is changed already."""
 
-    __slots__ = ("answer", "body", "new_body", "sees_reply", "upstream")
+    __slots__ = ("answer", "body", "error", "new_body", "sees_reply", "upstream")
 
     def __init__(self) -> None:
         #: What the client gets instead of a server's reply, and its body.  One with the
         #: status 444 is not sent: the connection closes.
         self.answer: Reply | None = None
         self.body: bytes = b""
+        #: Why the reply is an error of slardar's: a hook has failed.  Empty for a reply
+        #: that a hook wanted.
+        self.error: str = ""
         #: The upstream that a hook has chosen.
         self.upstream: str | None = None
         #: The body that a hook has given the request; its length is the request's already.

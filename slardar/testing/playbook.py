@@ -152,6 +152,8 @@ class FakeHost(PlaneBase):
         self.requests.append(request)
         if hooked is not None and hooked.answer is not None:
             self.answers += 1
+            if downstream.record is not None:
+                downstream.record.error = hooked.error
             downstream.answer(hooked.answer, hooked.body)
             return None
         if self.selection is None:
