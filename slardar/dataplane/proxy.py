@@ -26,11 +26,11 @@ from zope.interface import implementer
 
 from slardar.config import Hooks, Settings
 from slardar.dataplane.balancer_errors import BalancerErrors
-from slardar.dataplane.channel import Channel
 from slardar.dataplane.descriptors import clients_at_most, descriptor_limit
 from slardar.dataplane.failurelog import HealthLog, RefusalLog
 from slardar.dataplane.inherited import adopt_sockets
 from slardar.dataplane.listener import Listener
+from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.pool import Pool, is_literal
 from slardar.dataplane.router import Router
@@ -559,7 +559,7 @@ class DataPlane(Router):
         self.has_waiting = bool(self._waiting)
         if waiting is not None:
             for channel, step in waiting.held:
-                self._poller.take_later(channel, step, name)
+                channel.take_later(step, name)
             waiting.over.callback(None)
 
     def hold(
@@ -804,7 +804,7 @@ class DataPlane(Router):
 
     def _accepted(self, sock: socket.socket, address: bytes) -> None:
         connection = ClientConnection(self, address)
-        connection.attach(Channel(self._poller, sock, connection))
+        connection.attach(PlainChannel(self._poller, sock, connection))
         self._clients.add(connection)
         self._accepts += 1
         if len(self._clients) + len(self._tunnels) >= self._max_connections:
