@@ -1,4 +1,4 @@
-"""The extension points: what a part must offer to take a place in slardar.
+"""The extension points: the interfaces of balancers, stores and the data plane.
 
 They are zope interfaces, so that ``twisted.plugin`` can find implementations
 and ``verifyObject`` can check them.
@@ -31,7 +31,7 @@ __all__ = ["IBalancer", "IBalancerFactory", "IForgetfulStore", "IPlane", "IReque
 
 
 class IRequest(Interface):
-    """What a balancer may ask of the request it picks a server for."""
+    """The part of a request that a balancer may read."""
 
     method = Attribute("str: the method, as sent")
     host = Attribute("str: the host asked for, lower case, without port")
@@ -53,18 +53,18 @@ class IBalancer(Interface):
     def pick(servers: Sequence[Any], request: Any):
         """One of ``servers`` for ``request``.
 
-        ``servers`` are :class:`slardar.model.live.Peer`, never empty, in the
-        configured order: those that are in service and that this request has
-        not tried yet.  The same sequence object is passed as long as nothing
-        about it has changed, and it is never mutated.  When the ``weight`` of
-        a server changes, another sequence object is passed.
+        ``servers`` are the :class:`slardar.model.live.Peer` objects that are in
+        service and that this request has not tried yet, in the configured order;
+        at least one.  The sequence is never mutated, and the same object is passed
+        until it has to change.  When the ``weight`` of a server changes, another
+        sequence object is passed.
         """
 
     def started(server: Any):
-        """A request was sent on its way to ``server``."""
+        """An attempt on ``server`` begins."""
 
     def finished(server: Any, outcome: Any):
-        """The request ended; ``outcome`` is a ``slardar.balancers.base.Outcome``."""
+        """The attempt ended; ``outcome`` is a ``slardar.balancers.base.Outcome``."""
 
     def failed(server: Any):
         """An attempt on ``server`` failed (called before ``finished``)."""
@@ -73,7 +73,7 @@ class IBalancer(Interface):
 class IBalancerFactory(Interface):
     """A third party's balancer, found through ``twisted.plugin``."""
 
-    name = Attribute("str: what ``mode`` calls it")
+    name = Attribute("str: its name as the ``mode`` of an upstream")
 
     def __call__(servers: Sequence[Any], options: Mapping[str, Any]):
         """A new IBalancer for one level; ``servers`` are all its peers.
@@ -83,7 +83,7 @@ class IBalancerFactory(Interface):
 
 
 class IStore(Interface):
-    """Keeps what operators changed at run time.
+    """Keeps the changes that operators make at run time.
 
     Every method returns a Deferred; none blocks the reactor.
     """
@@ -110,16 +110,16 @@ class IStore(Interface):
         """
 
     def close() -> Deferred[None]:
-        """Finish what is under way and let go of the store."""
+        """Finish the commits under way and release the store."""
 
 
 class IForgetfulStore(IStore):
-    """A store whose content ends with the process: an upgrade has to carry it over."""
+    """A store whose content ends with the process: an upgrade must carry it over."""
 
-    state = Attribute("StoredState: what it holds now")
+    state = Attribute("StoredState: its present content")
 
     def take_over(state: Any):
-        """Hold this from the beginning; called before ``open``."""
+        """Begin with ``state`` as the content; called before ``open``."""
 
 
 class IPlane(Interface):
@@ -213,12 +213,14 @@ class IPlane(Interface):
     def check_hook(
         language: str, name: str, code: str, modules: Mapping[str, str] | None
     ) -> Deferred[tuple[str, ...]]:
-        """Whether ``code`` is fit to be the hook ``name``; the modules that it names, best
-        as a :class:`slardar.hooks.notices.Checked`, which has the warnings about it.
+        """Check that ``code`` is fit to be the hook ``name``.
 
-        With ``modules``, the code of those in service by name, it is also loaded, and
-        so its body is run; without, it is only read.  A process that serves nobody does
-        so, within limits of time and memory, wherever one can be started.
+        Fires with the modules that the code names, best as a
+        :class:`slardar.hooks.notices.Checked`, which also has the warnings about the
+        code.  ``modules`` is the code of the modules in service, by name; if it is
+        given, ``code`` is also loaded, which runs its body.  If it is ``None``, ``code``
+        is only read.  If possible, a process that serves no requests does this, within
+        limits of time and memory.
 
         :raise slardar.hooks.engine.ScriptError: if it is not; one line says where.
         :raise slardar.errors.NotReadyError: if it cannot be looked at now.
@@ -227,8 +229,8 @@ class IPlane(Interface):
     def check_stored(hooks: Mapping[HookKey, Hook]) -> Deferred[None]:
         """Look at hooks that nobody has checked, before :meth:`apply` is given them.
 
-        Those whose code breaks a limit when it is only read are not loaded then: they
-        are ``failed``, and say why.  Never fails.
+        A hook whose code breaks a limit when it is read is not loaded: its state is
+        ``failed``, with the reason.  The Deferred never fails.
         """
 
     # Questions.

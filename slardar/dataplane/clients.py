@@ -10,10 +10,10 @@ from typing import Any
 from twisted.internet import defer
 from twisted.logger import Logger
 
-from slardar.dataplane.channel import Channel
 from slardar.dataplane.descriptors import clients_at_most, descriptor_limit
 from slardar.dataplane.inherited import adopt_sockets
 from slardar.dataplane.listener import Listener
+from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.sockets import Opened, listening_place, open_sockets
 from slardar.http1.client import ClientConnection
@@ -113,7 +113,7 @@ class Clients:
     def accepted(self, sock: socket.socket, address: bytes) -> None:
         """Serve a client that a listener has accepted; ``address`` is without port."""
         connection = ClientConnection(self._plane, address)
-        connection.attach(Channel(self._poller, sock, connection))
+        connection.attach(PlainChannel(self._poller, sock, connection))
         self.connected.add(connection)
         self.accepts += 1
         if len(self.connected) + len(self.tunnels) >= self.at_most:

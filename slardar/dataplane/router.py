@@ -135,6 +135,8 @@ class Router(PlaneBase):
         if hooked is not None:
             if hooked.answer is not None:
                 self.refusals += 1
+                if downstream.record is not None:
+                    downstream.record.error = hooked.error
                 downstream.answer(hooked.answer, hooked.body)
                 return None
             upstream = hooked.upstream or upstream

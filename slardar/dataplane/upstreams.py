@@ -354,7 +354,7 @@ class Upstreams:
         self._router.has_waiting = bool(self._waiting)
         if waiting is not None:
             for channel, step in waiting.held:
-                self._poller.take_later(channel, step, name)
+                channel.take_later(step, name)
             waiting.over.callback(None)
 
     # Descriptors.

@@ -292,7 +292,7 @@ class WebRequest(Downstream):
         """Hand on the head and what there is of the body."""
         web = self._web
         if self.record is not None:
-            self.record.status = reply.status
+            self.record.status = reply.client_status()
             self.record.bytes_out += len(data)
         write_head(web, reply)
         headers = web.responseHeaders

@@ -1,7 +1,8 @@
-"""From the proxy's requests and replies to what hooks see, and back.
+"""Shows the proxy's requests and replies to hooks, and applies what hooks change.
 
-The only place that knows both: :mod:`slardar.hooks.objects` has no reference to the
-proxy's objects, and what a hook did reaches them here, once it has ended well.
+Hooks see objects of :mod:`slardar.hooks.objects`, which have no reference to the proxy's
+objects.  Only this module knows both kinds.  It applies the changes of a hook once the hook
+has ended well.
 """
 
 from __future__ import annotations
@@ -25,9 +26,12 @@ def seen_request(
     body: SeenBody | None = None,
     route: Any = None,
 ) -> HookRequest:
-    """What hooks see of ``request``; ``context`` is theirs for as long as it lasts,
-    ``upstream`` what those before have chosen, ``body`` what was waited for, and
-    ``route(host, path)`` the upstream without a hook's choice."""
+    """Make the object that hooks see of ``request``.
+
+    ``context`` is shared by the hooks of the request.  ``upstream`` is the choice of earlier
+    hooks.  ``body`` is the body if it was waited for.  ``route(host, path)`` returns the
+    upstream that the request goes to if no hook chooses one.
+    """
     own = None
     if (
         body is not None
@@ -79,7 +83,7 @@ def _own_of(request: Request, body: SeenBody | None) -> dict[str, bytes]:
 
 
 def apply_request(seen: HookRequest, request: Request) -> None:
-    """Make ``request`` what a hook has made of it."""
+    """Apply to ``request`` what a hook has changed in ``seen``."""
     written = seen.written
     if seen.headers_changed:
         headers = seen.headers
@@ -97,33 +101,33 @@ def apply_request(seen: HookRequest, request: Request) -> None:
             request.cluster_key = seen.cluster_key
         if "body" in written:
             request.length = len(seen.body)
-            # The client's own body is not waited for any more.
+            # The body of the client is not needed any more, so no 100 asks for it.
             request.expects = False
 
 
 def _apply_own(own: dict[str, bytes], request: Request) -> None:
-    """The headers that the proxy writes itself."""
-    # An empty one is none: the proxy writes its own.
+    """Apply the headers that the proxy writes itself."""
+    # In place of an empty value the proxy writes its own.
     request.forwarded_for = own.get("x-forwarded-for") or None
     request.forwarded_proto = own.get("x-forwarded-proto") or None
     request.forwarded_host = own.get("x-forwarded-host") or None
     request.request_id = own.get("x-request-id") or None
     authority = own.get("host", b"")
     if authority != request.authority:
-        # The server is told which host the client asked for, as ever.
+        # X-Forwarded-Host still tells the server which host the client asked for.
         request.forwarded_host = request.forwarded_host or request.authority or None
         request.authority = authority
         request.host = normal_host(authority)
 
 
 def make_reply(answer: HookAnswer, accept: str | None) -> tuple[Reply, bytes]:
-    """Head and body of what a hook answered; ``accept`` chooses the form of an error."""
+    """Make head and body of a hook's answer; ``accept`` chooses the form of an error."""
     status = answer.status
     if status == NO_REPLY:
         return Reply(status, []), b""
     if answer.message is not None:
         code = answer.code
-        # Programs look at the code, so that one is always JSON.
+        # An error with a code is always JSON, since programs look at the code.
         reply, body = error_reply(
             status, answer.message or phrase(status), None if code else accept, code
         )
@@ -139,7 +143,10 @@ def make_reply(answer: HookAnswer, accept: str | None) -> tuple[Reply, bytes]:
 
 
 def seen_reply(reply: Reply, error: str | None = None) -> HookResponse:
-    """What hooks see of a server's reply, or of one of ours and why that was made."""
+    """Make the object that hooks see of ``reply``.
+
+    ``error`` says why slardar made the reply; ``None`` if a server made it.
+    """
     own: dict[str, bytes] = {}
     if reply.declared >= 0:
         own["content-length"] = b"%d" % reply.declared
@@ -149,14 +156,14 @@ def seen_reply(reply: Reply, error: str | None = None) -> HookResponse:
 
 
 def apply_reply(seen: HookResponse, reply: Reply) -> None:
-    """Make the head of ``reply`` what a hook has made of it.
+    """Apply to the head of ``reply`` what a hook has changed in ``seen``.
 
-    ``reply.status`` stays what the server sent: that is what its health is judged by.
+    ``reply.status`` stays the server's status, by which the server's health is judged.
     """
     if seen.headers_changed:
         reply.replace_head_lines(seen.headers.give())
     if "status" in seen.written:
         reply.set_status_line(status_line(seen.status))
         if seen.status == 204:
-            # It has no body, and so no length (RFC 9110 8.6).
+            # A 204 has no body, and so no length (RFC 9110 8.6).
             reply.declared = -1

@@ -642,6 +642,9 @@ class ClientConnection(ClientBase):
         elif not request.minor:
             lines.append(b"Connection: keep-alive")
         self._replied = True
+        record = self.record
+        if record is not None:
+            record.status = reply.client_status()
         if self._begun:
             lines[0] = lines[0][self._begun :]
             self._begun = 0
@@ -658,9 +661,7 @@ class ClientConnection(ClientBase):
             lines += (b"", data)  # type: ignore[arg-type]
             head = b"\r\n".join(lines)
             channel.write_soon(head)
-        record = self.record
         if record is not None:
-            record.status = status
             record.bytes_out += len(head) + (len(data) if len(data) > _SMALL else 0)
         if done:
             self._reply_finished()

@@ -233,6 +233,8 @@ class Exchange(AttemptOwner):
         if instead is None:
             return False
         attempt.replace_reply(reply)
+        if self.downstream.record is not None:
+            self.downstream.record.error = hooked.error
         self.downstream.answer(*instead)
         return True
 

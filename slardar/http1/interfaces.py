@@ -13,7 +13,7 @@ implements one derives from it, compiled or not.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeAlias
 
 from mypy_extensions import mypyc_attr
 
@@ -26,6 +26,7 @@ from slardar.http1.writer import RequestIds
 from slardar.model.live import Peer
 
 __all__ = [
+    "Bytes",
     "ChannelBase",
     "ChannelProtocol",
     "ClientBase",
@@ -41,6 +42,10 @@ __all__ = [
     "Step",
     "TunnelBase",
 ]
+
+
+#: What is sent and received.
+Bytes: TypeAlias = bytes | bytearray | memoryview
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -63,7 +68,7 @@ class ChannelProtocol:
         """The new connection is there; only for a channel that had to be connected."""
         raise NotImplementedError
 
-    def received(self, channel: ChannelBase, data: Any) -> None:
+    def received(self, channel: ChannelBase, data: Bytes) -> None:
         """Bytes came: ``bytes``, or a ``memoryview`` that is valid during the call only."""
         raise NotImplementedError
 
@@ -76,7 +81,7 @@ class ChannelProtocol:
         raise NotImplementedError
 
     def drained(self, channel: ChannelBase) -> None:
-        """Nothing waits to be sent any more, or so little that more is welcome."""
+        """Everything was sent, or a congested channel has room for more."""
         raise NotImplementedError
 
     def late(self, channel: ChannelBase) -> None:
@@ -84,16 +89,16 @@ class ChannelProtocol:
         raise NotImplementedError
 
     def relayed(self, channel: ChannelBase, size: int) -> None:
-        """So many bytes went straight to another channel; see ``ChannelBase.relay``.
+        """``size`` bytes were moved to another channel; see ``ChannelBase.relay``.
 
-        More than were left if something came behind them, which is lost then.
+        One more than ``relay`` was asked for if more came: the one too many is lost.
         """
         raise NotImplementedError
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ChannelBase:
-    """A connection.  None of its methods blocks or calls the protocol back."""
+    """A connection.  None of its methods blocks or calls the protocol."""
 
     __slots__ = (
         "arriving",
@@ -111,19 +116,21 @@ class ChannelBase:
     )
 
     def __init__(self, protocol: ChannelProtocol, connecting: bool) -> None:
-        #: Who is told; whoever takes a channel over puts itself here.
+        #: Is told what happens.  Whoever takes the channel over puts itself here.
         self.protocol: ChannelProtocol = protocol
-        #: Not connected yet.
+        #: The connection is still being made.
         self.connecting: bool = connecting
-        #: When the channel must have moved by, in monotonic seconds; 0 for never.
+        #: When the protocol is told that the channel is late: monotonic seconds, 0 for
+        #: never.  See :meth:`wait`.
         self.deadline: float = 0.0
-        #: Seconds that the peer may take nothing of what waits to be sent; nginx's
+        #: Seconds for which the peer may take nothing of what waits to be sent; nginx's
         #: send_timeout.
         self.send_timeout: float = 60.0
-        #: Reads as much as holds a head and a small body, and more only if told so.
+        #: A read takes a head and a small body, and no more.  The rest of a large body can
+        #: be relayed then.
         self.bulk: bool = False
-        #: Reads much at once, into a buffer that all share: ``received`` may get a
-        #: memoryview then, valid during the call only.
+        #: A read takes much, into a buffer that all channels share: ``received`` may get a
+        #: memoryview.  Before ``bulk``.
         self.eager: bool = False
         #: So much waits to be sent that whoever writes should pause.
         self.congested: bool = False
@@ -132,19 +139,23 @@ class ChannelBase:
         self.closed: bool = False
         #: Something was read that the protocol has not been told of yet.
         self.arriving: bool = False
-        #: To handle what comes next may take long: it is a step with this key then (see
-        #: ``put_off``).  Empty where it does not.
+        #: The protocol may take long over what comes next, so it is told in a step with
+        #: this key (see :meth:`put_off`).  Empty: it is told at once.
         self.queue: str = ""
-        #: The pool's mark of the addresses it was made with.
+        #: How often its pool had changed addresses when the channel was made.
         self.generation: int = 0
+
+    def wait(self, seconds: float) -> None:
+        """Let the deadline pass in ``seconds`` from now."""
+        raise NotImplementedError
 
     @property
     def unsent(self) -> bool:
-        """Whether bytes still wait to be taken."""
+        """Whether bytes still wait to be sent."""
         raise NotImplementedError
 
-    def write(self, data: Any) -> bool:
-        """Send bytes, now as far as they are taken; keeps no reference to them.
+    def write(self, data: Bytes) -> bool:
+        """Send bytes, now as far as the kernel takes them; keeps no reference to them.
 
         False if the connection is broken (``lost`` follows) or closed: nothing of
         them went out.
@@ -154,32 +165,40 @@ class ChannelBase:
     def write_soon(self, data: bytes) -> None:
         """Send a few bytes by the end of the batch of events under way, else at once.
 
-        What breaks the connection is told by ``lost`` alone.
+        If that breaks the connection, only ``lost`` tells it.
         """
         raise NotImplementedError
 
-    def write_both(self, head: bytes, data: Any) -> None:
-        """Send a head and much body behind it, without copying them together."""
+    def write_both(self, head: bytes, data: Bytes) -> None:
+        """Send a head and much body behind it, without copying them together if possible.
+
+        If that breaks the connection, only ``lost`` tells it.
+        """
         raise NotImplementedError
 
     def relay(self, to: ChannelBase, size: int) -> bool:
-        """Send the next ``size`` bytes that come straight to another channel.
+        """Send the next ``size`` bytes straight to another channel, as they come.
 
-        The protocol is told of them by ``relayed``.  False if this cannot be done.
+        ``relayed`` tells of them, and not ``received``.  False if this cannot be done:
+        ``received`` tells of them then.
         """
         return False
 
     def put_off(self, step: Step, key: str = "") -> bool:
         """Take a step later in the batch under way; False if there is none.
 
-        If there is no time for it in the batch it is taken in a later one.  Those of one
-        key wait for each other then, and each key gets its turn.
+        If the batch has no time for the step, it waits in a queue for its key.  The queues
+        take turns.
         """
         return False
 
+    def take_later(self, step: Step, key: str) -> None:
+        """Take a step in a later batch, from the queue for its key."""
+        raise NotImplementedError
+
     def read_on(self) -> bytes:
-        """What came behind the bytes that the protocol is being told of, if that is known
-        to be more."""
+        """What came behind the bytes that the protocol is being told of, if the read got as
+        many as it asked for; else nothing."""
         return b""
 
     def finish_writing(self) -> None:
@@ -199,23 +218,23 @@ class ChannelBase:
         raise NotImplementedError
 
     def probe(self, idle: int) -> None:
-        """Find out, after ``idle`` quiet seconds, whether the peer is still there; one
-        that is gone becomes ``lost``."""
+        """After ``idle`` quiet seconds, find out whether the peer is still there.  If it is
+        gone, ``lost`` tells it about half as many seconds later."""
         raise NotImplementedError
 
     def close_when_flushed(self) -> None:
         """Close once everything is sent, in a way that loses nothing of it.
 
-        Look at ``closed`` afterwards: it may have been possible at once.  If not, the
-        protocol stays and is told by ``lost`` when the channel has closed itself.  Where
-        the peer may still send, only our side ends behind the last byte (``drained``
-        tells it).  The protocol reads over what comes then, bounds the time by
-        ``deadline``, and calls this once more when the peer has ended its side.
+        Look at ``closed`` afterwards: the channel may have closed at once.  If it has not,
+        it closes later by itself, which ``lost`` tells.  Where the peer may still send,
+        only our side ends behind the last byte, which ``drained`` tells.  The protocol then
+        ignores what comes, bounds the time by ``deadline``, and calls this method once more
+        when the peer has ended its side.
         """
         raise NotImplementedError
 
     def close(self) -> None:
-        """Close now.  What was not sent is lost, and the peer is told so by a reset."""
+        """Close now.  If something was not sent, a reset tells the peer so."""
         raise NotImplementedError
 
     def abort(self) -> None:
@@ -329,13 +348,16 @@ class SelectionBase:
 class HookedRequest:
     """What hooks have made of a request; it is changed already."""
 
-    __slots__ = ("answer", "body", "new_body", "sees_reply", "upstream")
+    __slots__ = ("answer", "body", "error", "new_body", "sees_reply", "upstream")
 
     def __init__(self) -> None:
         #: What the client gets instead of a server's reply, and its body.  One with the
         #: status 444 is not sent: the connection closes.
         self.answer: Reply | None = None
         self.body: bytes = b""
+        #: Why the reply is an error of slardar's: a hook has failed.  Empty for a reply
+        #: that a hook wanted.
+        self.error: str = ""
         #: The upstream that a hook has chosen.
         self.upstream: str | None = None
         #: The body that a hook has given the request; its length is the request's already.

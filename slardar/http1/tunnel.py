@@ -1,7 +1,7 @@
 """Two channels joined after a 101: bytes go through unread, both ways.
 
-Each direction ends on its own (half-close), and each is slowed by the side that
-takes its bytes.
+Each direction ends on its own (half-close).  Each direction is no faster than the side
+that reads it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from slardar.http1.record import RequestRecord
 
 __all__ = ["Tunnel"]
 
-#: Seconds that a side has to end once the other is gone: what it says meanwhile is read
-#: over, so that what is on its way to it is not lost to a reset.
+#: Seconds that one side has to close after the other is gone.  Bytes that it sends
+#: meanwhile are read and dropped: a socket that is closed with unread bytes is reset, and
+#: the bytes on their way to this side would be lost.
 _LINGER: Final = 5.0
 
 
@@ -61,7 +62,7 @@ class Tunnel(TunnelBase):
             channel.bulk = channel.eager = True
             channel.probe(idle=60)
             channel.resume()
-        # What was read behind the request and behind the 101 is on its way already.
+        # The bytes that came with the request and with the 101 have been written already.
         for channel in (client, origin):
             if channel.congested:
                 self._wait_for(channel)
@@ -70,7 +71,7 @@ class Tunnel(TunnelBase):
         return f"<Tunnel {self._client!r} {self._origin!r}>"
 
     def received(self, channel: ChannelBase, data: Any) -> None:
-        """Bytes from one side go to the other."""
+        """Pass bytes from one side to the other."""
         if self._closing:
             return
         record = self._record
@@ -85,7 +86,7 @@ class Tunnel(TunnelBase):
             self._wait_for(other)
 
     def drained(self, channel: ChannelBase) -> None:
-        """One side takes bytes again: read on from the other."""
+        """One side has taken its bytes: read on from the other."""
         if self._closing:
             channel.deadline = self._plane.clock.now + _LINGER
             return
@@ -93,7 +94,7 @@ class Tunnel(TunnelBase):
         channel.deadline = 0.0
 
     def ended(self, channel: ChannelBase) -> None:
-        """One side says no more: so the other is told, once it has got everything."""
+        """One side has half-closed: half-close the other after its last byte."""
         if self._closing:
             channel.close_when_flushed()
             self._look_whether_over()
@@ -108,17 +109,17 @@ class Tunnel(TunnelBase):
             self._other(channel).finish_writing()
 
     def lost(self, channel: ChannelBase, message: str) -> None:
-        """One side broke: the other gets what was under way, and an end."""
+        """One side broke: send the other what was written, and close it."""
         channel.close()
         self.close()
 
     def late(self, channel: ChannelBase) -> None:
-        """One side has taken nothing for its send timeout: it gets no more of it."""
+        """One side missed its deadline, to take bytes or to close: close both sides."""
         channel.close()
         self.close()
 
     def close(self) -> None:
-        """End both sides, each behind what is on its way to it."""
+        """Close each side after the bytes that are written to it."""
         if not self._closing:
             self._closing = True
             for channel in (self._client, self._origin):
@@ -139,7 +140,7 @@ class Tunnel(TunnelBase):
                 self._plane.request_ended(self._record)
 
     def _wait_for(self, channel: ChannelBase) -> None:
-        """``channel`` has enough to send: read no more for it until it has sent it."""
+        """``channel`` is congested: read no more from the other side until it has drained."""
         self._other(channel).pause()
         channel.deadline = self._plane.clock.now + channel.send_timeout
 

@@ -1,8 +1,8 @@
 """The whole configuration of one moment: immutable, versioned, quick to change.
 
-A change makes a new snapshot that shares everything that stayed the same.  Copying
-the table of 10,000 upstreams costs about a tenth of a millisecond; nothing else
-depends on how many there are.
+A change makes a new snapshot that shares everything that stayed the same.  A change of an
+upstream copies the table of upstreams, which takes about 0.1 ms for 10,000 of them.
+Only a wildcard, or a name with capitals, that leaves the index makes it anew.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -21,12 +21,26 @@ from slardar.model.names import requested_host
 from slardar.model.routes import Route
 from slardar.model.server import Upstream
 
-__all__ = ["Route", "Snapshot"]
+__all__ = ["Choice", "Route", "Snapshot"]
 
 
 _MODULUS = 1 << 256
 
-_Matcher = tuple[Callable[[str, str], bool], Route]
+_Matcher = tuple[Callable[[str, str], bool], "Choice"]
+
+
+class Choice(NamedTuple):
+    """Where the host and the path of a request lead."""
+
+    #: ``None``: nowhere.
+    upstream: str | None
+    #: What leads there: ``route``, ``host`` (its exact name), ``wildcard``, ``default`` (the
+    #: default upstream), ``resource`` (a mounted resource names it), or empty.
+    by: str = ""
+    route: Route | None = None
+
+
+_NOWHERE: Final = Choice(None)
 
 
 class Snapshot(msgspec.Struct, frozen=True, eq=False):
@@ -43,7 +57,7 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
     _upstreams: dict[str, Upstream]
     #: The sum of the upstreams' digests, for :attr:`fingerprint`.
     _sum: int
-    #: Each route with the function that tells whether a host and path take it.
+    #: Where each route leads, with the function that tells whether a host and path take it.
     _matchers: tuple[_Matcher, ...]
     #: Names with capitals or a dot at their end, by what requests call them.
     _folded: dict[str, str]
@@ -61,7 +75,7 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
         default_upstream: str | None,
         hooks: Mapping[HookKey, Hook] | None = None,
     ) -> Snapshot:
-        """A snapshot made from nothing.
+        """A snapshot made without an older one.
 
         ``hooks`` of another snapshot stay the same object.
         """
@@ -94,8 +108,9 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
     def fingerprint(self) -> str:
         """A hash of the whole configuration: 64 hexadecimal digits.
 
-        Equal for equal configurations, whatever order they were reached in: the sums
-        of the upstreams' and of the hooks' hashes, hashed with routes and default.
+        Equal configurations have equal fingerprints, whatever the order of the changes
+        before: it hashes the sums of the upstreams' and of the hooks' hashes, with the
+        routes and the default upstream.
         """
         rest: list[Any] = [msgspec.to_builtins(self.routes), self.default_upstream]
         if self.hooks:
@@ -161,7 +176,7 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
         return replace(self, version=self.version + 1, default_upstream=upstream)
 
     def with_hooks(self, changed: Mapping[HookKey, Hook | None]) -> Snapshot:
-        """The next version, with these hooks new or changed, or gone (``None``)."""
+        """The next version, with these hooks new or changed, or removed (``None``)."""
         hooks = dict(self.hooks)
         for key, hook in changed.items():
             if hook is None:
@@ -175,29 +190,35 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
         return replace(self, version=version)
 
     def route(self, host: str, path: str) -> str | None:
-        """The name of the upstream for a request, or ``None``.
+        """The name of the upstream for a request, or ``None``; see :meth:`choose`."""
+        return self.choose(host, path).upstream
 
-        ``host`` is as :func:`slardar.model.names.requested_host` says.  Routes come first,
-        then the exact name, then the longest wildcard, then the default; of these only
-        public ones.
+    def choose(self, host: str, path: str) -> Choice:
+        """The upstream for a request, and what leads to it.
+
+        ``host`` is in the form of :func:`slardar.model.names.requested_host`.  Routes come
+        first, then the exact name, then the longest wildcard, then the default upstream.
+        Only routes lead to upstreams that are not public.
         """
-        for matches, route in self._matchers:
+        for matches, choice in self._matchers:
             if matches(host, path):
-                return route.upstream
+                return choice
         hidden = self._hidden
         if host in self._upstreams and host[:2] != "*." and host not in hidden:
-            return host
+            return Choice(host, "host")
         if self._folded and host in self._folded:
-            return self._folded[host]
+            return Choice(self._folded[host], "host")
         wildcards = self._wildcards
         if wildcards:
             dot = host.find(".", 1)  # the wildcard stands for at least one character
             while dot >= 0:
                 name = wildcards.get(host[dot:])
                 if name is not None:
-                    return name
+                    return Choice(name, "wildcard")
                 dot = host.find(".", dot + 1)
-        return None if self.default_upstream in hidden else self.default_upstream
+        if self.default_upstream is None or self.default_upstream in hidden:
+            return _NOWHERE
+        return Choice(self.default_upstream, "default")
 
     def __repr__(self) -> str:
         return f"<Snapshot {self.version} of {len(self._upstreams)} upstreams>"
@@ -209,13 +230,13 @@ def _read_only(hooks: Mapping[HookKey, Hook]) -> Mapping[HookKey, Hook]:
 
 
 def _matchers(routes: tuple[Route, ...]) -> tuple[_Matcher, ...]:
-    return tuple((route.matcher(), route) for route in routes)
+    return tuple((route.matcher(), Choice(route.upstream, "route", route)) for route in routes)
 
 
 def _indexes(
     upstreams: Mapping[str, Upstream], hidden: frozenset[str]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """What :func:`_index` notes of all of them that are public."""
+    """The entries that :func:`_index` makes for all public upstreams."""
     folded: dict[str, str] = {}
     wildcards: dict[str, str] = {}
     for name in upstreams:
@@ -229,10 +250,10 @@ def _is_indexed(name: str) -> bool:
 
 
 def _index(name: str, folded: dict[str, str], wildcards: dict[str, str]) -> None:
-    """Note a wildcard, or a name that is not written as requests name it.
+    """Add a wildcard, or a name that is not in the form of :func:`requested_host`.
 
-    Of two that mean the same only the one written so serves, else the first in the
-    alphabet: which came first must not matter.
+    Of two names with the same form, the name that is written in that form serves, else the
+    first in the alphabet: the order in which they came must not matter.
     """
     meant = requested_host(name)
     if meant[:2] == "*.":

@@ -1,6 +1,6 @@
-"""A proxied conversation as a play: a client, slardar's HTTP logic, its servers.
+"""Tests of HTTP logic as a play with three roles: a client, slardar, and servers.
 
-A test lets the client and the servers speak and looks at what each has heard::
+A test lets the client and the servers send bytes, and looks at the bytes that they get::
 
     play = Playbook()
     play.client_sends(b"GET / HTTP/1.1\\r\\nHost: a.test\\r\\n\\r\\n")
@@ -9,8 +9,8 @@ A test lets the client and the servers speak and looks at what each has heard::
     assert play.client_gets().endswith(b"hi")
     play.finish()
 
-No socket, no reactor and no time is involved: the real connection and the real
-exchange talk to :class:`~slardar.testing.channels.RecordingChannel`.
+It needs no socket, no reactor and no time: the real connection and the real exchange
+write to a :class:`~slardar.testing.channels.RecordingChannel`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class FakeSelection(SelectionBase):
             self.peers.append(peer)
         #: Servers that are out of service.
         self.out: set[Peer] = set()
-        #: What was told: ``(server, message)`` and ``(server, failed, status)``.
+        #: What the exchange reported: ``(server, message)`` of failures, and
+        #: ``(server, failed, status)`` of finished attempts.
         self.failures: list[tuple[str, str]] = []
         self.outcomes: list[tuple[str, bool, int]] = []
 
@@ -98,27 +99,26 @@ class FakeSelection(SelectionBase):
         self.outcomes.append((peer.key, failed, status))
 
     def refusal(self, tried: bool) -> tuple[int, str]:
-        """What a client is told where there is no server."""
+        """Status and message for a client if there is no server."""
         return 502, "no server of upstream fake is available"
 
 
 class FakeHost(PlaneBase):
-    """The data plane around a connection and its exchanges, with the contract's
-    defaults."""
+    """The data plane around a connection and its exchanges, with the default settings."""
 
     def __init__(self, clock: FakeClock, selection: FakeSelection | None) -> None:
         super().__init__(clock)
         self.selection = selection
         self.new_id = RequestIds(b"id")
-        #: What sees each request before it goes to a server, and its reply.
+        #: The hooks that see each request before it goes to a server, and its reply.
         self.hooks: HooksBase | None = None
-        #: The requests that began, the statuses of replies that slardar made.
+        #: The requests that began, and the statuses of replies that slardar made.
         self.requests: list[Request] = []
         self.refusals: list[int] = []
         self.tunnels: set[TunnelBase] = set()
         #: How many requests hooks have answered.
         self.answers = 0
-        #: How often a connection said that it has ended.
+        #: How often a connection reported its end.
         self.ends = 0
 
     def begin(
@@ -129,7 +129,7 @@ class FakeHost(PlaneBase):
         return self._begin(downstream, request, hooked)
 
     def wait_for_body(self, owner: BodyOwner, request: Request) -> WaitingBody | None:
-        """As the data plane does."""
+        """A body to gather, if the hooks read the body of ``request``."""
         if self.hooks is None or not self.hooks.reads_body(request):
             return None
         return WaitingBody(self.bodies, owner, self.hook_body, request.length)
@@ -152,6 +152,8 @@ class FakeHost(PlaneBase):
         self.requests.append(request)
         if hooked is not None and hooked.answer is not None:
             self.answers += 1
+            if downstream.record is not None:
+                downstream.record.error = hooked.error
             downstream.answer(hooked.answer, hooked.body)
             return None
         if self.selection is None:
@@ -203,7 +205,7 @@ class FakeHost(PlaneBase):
 
 
 class Playbook:
-    """One client and its connection; ``servers`` (0: no upstream at all) behind it.
+    """One client with its connection, and ``servers`` servers (0: there is no upstream).
 
     Every request is observed, unless ``observed`` is False.  Connections to servers are
     accepted at once unless ``accepting`` is set to False.
@@ -234,11 +236,11 @@ class Playbook:
 
     @property
     def origin(self) -> RecordingChannel:
-        """The newest of them."""
+        """The newest connection to a server."""
         return self.origins[-1]
 
     def settle(self) -> None:
-        """Let everything happen that can happen without time passing."""
+        """Let everything happen that needs no time to pass."""
         moved = True
         while moved:
             moved = self.client.pump()
@@ -249,7 +251,7 @@ class Playbook:
                 moved = origin.pump() or moved
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass, with a look at the deadlines each quarter of a second."""
+        """Let time pass; deadlines are checked every quarter of a second."""
         end = self.clock.now + seconds
         while self.clock.now < end:
             self.clock.advance(min(0.25, end - self.clock.now))
@@ -265,21 +267,21 @@ class Playbook:
     # The client.
 
     def client_sends(self, data: bytes) -> None:
-        """The client sends, in as few reads as it can be."""
+        """The client sends ``data``, which is read in as few pieces as possible."""
         self.client.deliver(data)
         self.settle()
 
     def client_sends_bytewise(self, data: bytes) -> None:
-        """The client sends a byte at a time."""
+        """The client sends ``data`` byte by byte."""
         for index in range(len(data)):
             self.client_sends(data[index : index + 1])
 
     def client_gets(self) -> bytes:
-        """What the client has got since the last look."""
+        """The bytes that the client has got since the last call."""
         return self.client.take()
 
     def client_ends(self) -> None:
-        """The client closes its side and goes on listening."""
+        """The client closes its side and still reads."""
         self.client.end()
         self.settle()
 
@@ -289,18 +291,18 @@ class Playbook:
         self.settle()
 
     def client_drains(self, size: int | None = None) -> None:
-        """The client takes what waits for it; see :meth:`RecordingChannel.drain`."""
+        """The client takes waiting bytes; see :meth:`RecordingChannel.drain`."""
         self.client.drain(size)
         self.settle()
 
     # The servers.
 
     def origin_gets(self, number: int = -1) -> bytes:
-        """What a server has got on a connection since the last look."""
+        """The bytes that a server has got on a connection since the last call."""
         return self.origins[number].take()
 
     def origin_sends(self, data: bytes, number: int = -1) -> None:
-        """A server sends, in as few reads as it can be."""
+        """A server sends ``data``, which is read in as few pieces as possible."""
         self.origins[number].deliver(data)
         self.settle()
 
@@ -315,14 +317,14 @@ class Playbook:
         self.settle()
 
     def origin_drains(self, size: int | None = None, number: int = -1) -> None:
-        """A server takes what waits for it."""
+        """A server takes waiting bytes."""
         self.origins[number].drain(size)
         self.settle()
 
     # The end.
 
     def check(self) -> None:
-        """What holds at every moment: counters agree with what is under way."""
+        """Assert what holds at every moment: counters agree with the requests under way."""
         active = sum(peer.live.active for peer in self.selection.peers)
         assert self.host.exchanges >= active >= 0
         if self.connection.is_idle:
@@ -330,12 +332,12 @@ class Playbook:
             assert not self.client.paused, "an idle client is not read from"
 
     def finish(self) -> None:
-        """The client leaves; nothing may be left of it.  To be called by every test."""
+        """The client leaves, and nothing of it may remain.  Call this in every test."""
         self.check()
         for tunnel in list(self.host.tunnels):
             tunnel.close()
         self.client_leaves()
-        # What is only being flushed or read over has its time.
+        # Time for bytes that are still sent, or read and dropped.
         self.pass_time(2 * self.host.send_timeout + 1)
         assert self.host.exchanges == 0, "an exchange was not counted out"
         for peer in self.selection.peers:

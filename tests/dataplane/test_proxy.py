@@ -13,9 +13,10 @@ from zope.interface.verify import verifyObject
 
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.config import Settings
+from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.proxy import DataPlane
 from slardar.errors import ConfigError
-from slardar.http1.interfaces import ChannelBase, Downstream, HookedRequest
+from slardar.http1.interfaces import Downstream, HookedRequest
 from slardar.http1.request import Request, parse_request
 from slardar.interfaces import IPlane
 from slardar.model.live import Live, Peer
@@ -68,7 +69,7 @@ class HandResolver:
 
 
 class Site:
-    """A data plane without a socket, and the snapshot that it serves."""
+    """A data plane that listens nowhere, and the snapshot that it serves."""
 
     def __init__(self, hand: HandReactor) -> None:
         self.live = Live()
@@ -85,6 +86,13 @@ class Site:
         resolver: Any = self.resolver
         self.plane = DataPlane(hand, Settings(), self.live, make_balancer, resolver)
         self.snapshot = Snapshot.build(0, {}, (), None)
+        self.fars: list[socket.socket] = []
+
+    def connect(self) -> PlainChannel:
+        """A client's channel."""
+        near, far = socket.socketpair()
+        self.fars.append(far)
+        return PlainChannel(self.plane._poller, near, Recorder())
 
     def put(self, *upstreams: Upstream) -> defer.Deferred[Any]:
         """Serve these upstreams from now on, in one change."""
@@ -114,6 +122,8 @@ def site(hand: HandReactor) -> Iterator[Site]:
     site.plane.start()
     yield site
     site.plane._poller.stop()
+    for far in site.fars:
+        far.close()
 
 
 def request(host: str) -> Request:
@@ -334,7 +344,7 @@ class Client(Refused):
     def __init__(self, site: Site, host: str = "a") -> None:
         super().__init__()
         self.request = request(host)
-        self.channel: Any = ChannelBase(Recorder(), False)
+        self.channel = site.connect()
         self.is_there = True
         self.exchange: Any = site.plane.begin(self, self.request, self.channel)
 

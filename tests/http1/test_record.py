@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from slardar.hooks.script import HookFailure
 from slardar.http1.record import RequestRecord
 from slardar.testing.playbook import Playbook
 from tests.http1.lines import (
@@ -150,6 +151,10 @@ def closed(play: Playbook) -> None:
     play.connection.close()
 
 
+def fails(*_: Any) -> None:
+    raise HookFailure("broken")
+
+
 NO_LENGTH = b"HTTP/1.1 200 OK\r\nServer: x\r\n\r\n"
 LOST = "Connection reset by peer"
 
@@ -198,6 +203,12 @@ ENDINGS = [
            "the client did not take the reply in time", attempts=[0]),
     Ending("slardar stops", closed, 0, "", "slardar closed the connection", attempts=[0]),
     Ending("a hook answers", says(get("/no")), 403, "hook", upstream="", hooks=rejecting),
+    Ending("a hook fails", says(get("/no")), 500, "hook", "a hook failed", upstream="",
+           hooks=lambda: runner(fails)),
+    Ending("a hook fails for the reply", served, 500, "hook", "a hook failed", attempts=[200],
+           hooks=lambda: runner(response=fails)),
+    Ending("a hook changes the status", served, 201, "server", attempts=[200],
+           hooks=lambda: runner(response=lambda _, response: setattr(response, "status", 201))),
     Ending("a hook wants no reply", says(get("/no")), 444, "hook", upstream="",
            hooks=lambda: rejecting(status=444)),
     Ending("a hook replaces the reply", served, 418, "hook", attempts=[200],
