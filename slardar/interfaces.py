@@ -6,7 +6,7 @@ and ``verifyObject`` can check them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
@@ -194,19 +194,28 @@ class IPlane(Interface):
 
     # Health.
 
-    def set_health(upstream: str, host: str, port: int, down_for: float, message: str) -> None:
-        """Take what another process has learnt of a server from its requests.
+    def set_health(verdicts: Iterable[Any]) -> None:
+        """Take what another process has learnt of servers from its requests: many
+        :class:`slardar.health.verdicts.Verdict`.
 
-        The server is out of service for ``down_for`` more seconds, ``message`` says why;
-        or it is back in service (0).  Without effect for a server that is not known.  To
-        be called after :meth:`apply` and, where workers serve, before :meth:`start`: they
-        begin with it.
+        Without effect for servers that are not known.  To be called after :meth:`apply`
+        and, where workers serve, before :meth:`start`: they begin with it.
         """
 
-    def known_health() -> Iterator[tuple[str, str, int, float, str]]:
+    def known_health() -> Iterator[Any]:
         """The servers that requests have put out of service, for :meth:`set_health` of
-        another process: the upstream's name, host, port, for how many more seconds, why.
+        another process."""
+
+    def set_checked(verdicts: Iterable[Any]) -> None:
+        """Take what heartbeats say of servers: many :class:`slardar.health.verdicts.Heartbeat`.
+
+        Each holds until the next one of its server.  Without effect for servers that are
+        not known.  To be called after :meth:`apply`, at any time.
         """
+
+    def known_checked() -> Iterator[Any]:
+        """What heartbeats have said of servers, for :meth:`set_checked` of another
+        process."""
 
     # Hooks.
 

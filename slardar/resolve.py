@@ -9,7 +9,7 @@ last known stay in use.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet import defer
@@ -19,7 +19,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-__all__ = ["REFRESH", "Resolver"]
+__all__ = ["REFRESH", "Addresses", "Names", "Resolver", "ToldNames"]
 
 #: Seconds between two lookups of a name; the TTL of most service names is 5 to 60.
 REFRESH = 10.0
@@ -28,7 +28,7 @@ REFRESH = 10.0
 FIRST = 3.0
 
 #: Seconds after which a lookup is taken for lost and begun anew; glibc gives up after
-#: 5 seconds, twice, for each server of names.
+#: 5 seconds, twice, for each name server.
 LOST = 60.0
 
 Addresses = list[tuple[int, str]]
@@ -75,35 +75,29 @@ class _Name:
         self.asked: float | None = None
         #: Whether the last lookup found nothing.
         self.fails = False
-        #: Those who wait for the first answer.
+        #: The callers of ``follow`` that wait for the first answer.
         self.waiting: list[defer.Deferred[None]] = []
 
 
-class Resolver:
-    """Keeps followers told of the addresses of the names they follow.
-
-    A name has one lookup under way at a time, however many follow it.
-    """
+class Names:
+    """Keeps followers told of the addresses of the names they follow, wherever these come
+    from: a subclass says so."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._names: dict[str, _Name] = {}
-        self._refresh = LoopingCall(self._look_again)
-        self._refresh.clock = reactor
 
     def follow(self, name: str, follower: Follower) -> defer.Deferred[None]:
         """Tell ``follower`` the addresses of ``name`` now and when they change.
 
         Fires after the first answer, or after :data:`FIRST` seconds without one; never
         fails.  Addresses are IPv4 first and in order, so that the order in which a
-        server of names gives them is no change.
+        name server gives them is no change.
         """
         known = self._names.get(name)
         if known is None:
             known = self._names[name] = _Name()
         known.followers.append(follower)
-        if not self._refresh.running:
-            self._refresh.start(REFRESH, now=False)
         if known.addresses:
             _tell(name, known.addresses, [follower])
             return defer.succeed(None)
@@ -111,8 +105,19 @@ class Resolver:
         known.waiting.append(waiting)
         waiting.addTimeout(FIRST, self._reactor)
         waiting.addErrback(lambda failure: None)
-        self._look_up(name, known)
+        self._ask(name, known)
         return waiting
+
+    def _ask(self, name: str, known: _Name) -> None:
+        """Somebody waits for the first answer about a name."""
+        raise NotImplementedError
+
+    def _answer(self, name: str, known: _Name, addresses: Addresses) -> None:
+        """There is an answer about a name; without addresses the last ones stay in use."""
+        if addresses and addresses != known.addresses:
+            known.addresses = addresses
+            _tell(name, addresses, list(known.followers))
+        _release(known)
 
     def unfollow(self, name: str, follower: Follower) -> None:
         """Tell ``follower`` no more."""
@@ -123,22 +128,48 @@ class Resolver:
         if not known.followers:
             del self._names[name]
             _release(known)
-            if not self._names:
-                self._refresh.stop()
 
     def stop(self) -> None:
-        """Look nothing up any more; who waits for a first answer waits no longer."""
-        if self._refresh.running:
-            self._refresh.stop()
+        """Tell nobody any more; nobody waits for a first answer any longer."""
         names, self._names = self._names, {}
         for known in names.values():
             _release(known)
 
+
+class Resolver(Names):
+    """Looks names up, again and again.
+
+    A name has one lookup under way at a time, however many follow it.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor)
+        self._refresh = LoopingCall(self._look_again)
+        self._refresh.clock = reactor
+
+    def follow(self, name: str, follower: Follower) -> defer.Deferred[None]:
+        """See :meth:`Names.follow`."""
+        if not self._refresh.running:
+            self._refresh.start(REFRESH, now=False)
+        return super().follow(name, follower)
+
+    def unfollow(self, name: str, follower: Follower) -> None:
+        """See :meth:`Names.unfollow`."""
+        super().unfollow(name, follower)
+        if not self._names and self._refresh.running:
+            self._refresh.stop()
+
+    def stop(self) -> None:
+        """See :meth:`Names.stop`; look nothing up any more."""
+        if self._refresh.running:
+            self._refresh.stop()
+        super().stop()
+
     def _look_again(self) -> None:
         for name, known in list(self._names.items()):
-            self._look_up(name, known)
+            self._ask(name, known)
 
-    def _look_up(self, name: str, known: _Name) -> None:
+    def _ask(self, name: str, known: _Name) -> None:
         now = self._reactor.seconds()
         if known.asked is not None and now - known.asked < LOST:
             return
@@ -158,18 +189,44 @@ class Resolver:
 
     def _found(self, name: str, known: _Name, addresses: Addresses) -> None:
         if not addresses:
-            # Said once, not every ten seconds.
+            # Logged once, not every ten seconds.
             if not known.fails:
                 _log.warn("no address found for server name {name}", name=name)
-            known.fails = True
-        else:
-            if known.fails:
-                _log.info("server name {name} has an address again", name=name)
-            known.fails = False
-            if addresses != known.addresses:
-                known.addresses = addresses
-                _tell(name, addresses, list(known.followers))
-        _release(known)
+        elif known.fails:
+            _log.info("server name {name} has an address again", name=name)
+        known.fails = not addresses
+        self._answer(name, known, addresses)
+
+
+class ToldNames(Names):
+    """Names that another process looks up: this one is told what was found."""
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor)
+        #: What was told, also of names that nobody follows yet.
+        self._told: dict[str, Addresses] = {}
+
+    def learn(self, found: Mapping[str, Sequence[tuple[int, str]]], again: Iterable[str]) -> None:
+        """Take the addresses of names; none where none was found.  Names that are looked
+        up ``again`` have no answer until the next one."""
+        for name in again:
+            self._told.pop(name, None)
+        for name, some in found.items():
+            addresses = self._told[name] = list(some)
+            known = self._names.get(name)
+            if known is not None:
+                self._answer(name, known, addresses)
+
+    def unfollow(self, name: str, follower: Follower) -> None:
+        """See :meth:`Names.unfollow`."""
+        super().unfollow(name, follower)
+        if name not in self._names:
+            self._told.pop(name, None)
+
+    def _ask(self, name: str, known: _Name) -> None:
+        told = self._told.get(name)
+        if told is not None:
+            self._answer(name, known, told)
 
 
 def _tell(name: str, addresses: Addresses, followers: list[Follower]) -> None:
@@ -181,7 +238,7 @@ def _tell(name: str, addresses: Addresses, followers: list[Follower]) -> None:
 
 
 def _release(known: _Name) -> None:
-    """Let those go who wait for the first answer."""
+    """Nobody waits for the first answer any longer."""
     waiting, known.waiting = known.waiting, []
     for deferred in waiting:
         if not deferred.called:

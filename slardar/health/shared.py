@@ -1,4 +1,4 @@
-"""What one worker has seen of a server's health, as another one takes it.
+"""What one process has learnt of servers' health, as another one takes it.
 
 Each worker counts failures on its own (:mod:`slardar.health.rules`).  When that puts a
 server out of service, or brings it back, the others are told, so that they need not
@@ -7,17 +7,52 @@ lose requests of their own to find out.  Pure, as the rules are; nothing here bl
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
+
 from slardar.health.rules import set_status
 from slardar.model.live import ServerLive
-from slardar.model.server import Server
+from slardar.model.server import Server, Upstream
 
-__all__ = ["note_back", "note_out", "stricter"]
+__all__ = ["Place", "ServerIndex", "note_back", "note_out", "strictest"]
+
+#: A server's host and port.
+Place = tuple[str, int]
 
 
-def stricter(one: Server, other: Server) -> Server:
-    """Of one server in two levels, the one whose settings put it out of service for longer:
-    its health is the same in both."""
-    return max(one, other, key=lambda server: (server.max_fails > 0, server.fail_timeout))
+class ServerIndex:
+    """The servers of upstreams by host and port: found without looking at all of them.
+
+    The index of an upstream is made when it is first asked for.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Upstream, Mapping[Place, tuple[Server, ...]]]] = {}
+
+    def of(self, upstream: Upstream) -> Mapping[Place, tuple[Server, ...]]:
+        """The servers of an upstream; several levels may have the same one."""
+        known = self._known.get(upstream.name)
+        if known is not None and known[0] is upstream:
+            return known[1]
+        index: dict[Place, tuple[Server, ...]] = {}
+        for server in upstream.servers:
+            place = (server.host, server.port)
+            known_too = index.get(place)
+            index[place] = (server,) if known_too is None else (*known_too, server)
+        self._known[upstream.name] = (upstream, index)
+        return index
+
+    def forget(self, names: Collection[str]) -> None:
+        """These upstreams are gone, or are others now."""
+        for name in names:
+            self._known.pop(name, None)
+
+
+def strictest(servers: Sequence[Server]) -> Server:
+    """Of one server in several levels, the one whose settings put it out of service for
+    longest: its health is the same in all of them."""
+    if len(servers) == 1:
+        return servers[0]
+    return max(servers, key=lambda server: (server.max_fails > 0, server.fail_timeout))
 
 
 def note_out(
@@ -46,7 +81,7 @@ def note_out(
         return False
     live.down_until = until
     set_status(live, "err", message)
-    # One that was out is looked at when its time is over; that has moved.
+    # A server that was out is looked at again when its time is over, which has changed.
     return True
 
 

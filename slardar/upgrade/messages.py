@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from slardar.health.verdicts import Heartbeat, Verdict
 from slardar.model.change import StoredState
 
 __all__ = [
@@ -24,7 +25,6 @@ __all__ = [
     "GiveUp",
     "Handed",
     "HandedSockets",
-    "Verdict",
     "Hello",
     "Serving",
     "State",
@@ -88,22 +88,13 @@ class End(Struct, tag="end", frozen=True):
     seconds: float
 
 
-class Verdict(Struct, frozen=True):
-    """A server that requests have put out of service."""
-
-    upstream: str
-    host: str
-    port: int
-    #: Seconds for which it takes no request.
-    down_for: float
-    message: str
-
-
 class State(Struct, tag="state", frozen=True):
     """The store is free; what it held if it keeps nothing, and what is known beside it."""
 
     stored: StoredState | None = None
+    #: The servers that requests have put out of service, and what heartbeats say of servers.
     health: tuple[Verdict, ...] = ()
+    checked: tuple[Heartbeat, ...] = ()
 
 
 class Generation(Struct, frozen=True):

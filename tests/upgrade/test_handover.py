@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from slardar.dataplane.sockets import Opened, open_sockets
 from slardar.errors import ConfigError
+from slardar.health.verdicts import Verdict
 from slardar.model.change import StoredState
 from slardar.upgrade import handover, messages
 from slardar.upgrade.handover import Upgrades
@@ -27,7 +28,7 @@ from tests.workers.kit import connect, deliver, result_of
 
 STATE = messages.State(
     StoredState(7, {"a": {"servers": []}, "b": None}, [], {"lua/script.a": {"canary": 10}}),
-    (messages.Verdict("a", "h", 1, 2.5, "refused"),),
+    (Verdict("a", "h", 1, 2.5, "refused"),),
 )
 
 

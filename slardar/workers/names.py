@@ -1,0 +1,103 @@
+"""Servers' names, looked up by the director once for all workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any
+
+from slardar.dataplane.pool import is_literal
+from slardar.model.server import Upstream
+from slardar.model.snapshot import Snapshot
+from slardar.resolve import Resolver
+from slardar.workers.messages import Addresses, Found
+
+__all__ = ["Names"]
+
+
+class Names:
+    """Follows the names of all servers, and has the workers told what is found.
+
+    ``tell(message)`` is called with names and addresses that are new or have changed; those
+    that are found in one turn of the reactor are told together.  A name that has no address
+    is told once too: whoever waits for its first lookup need not wait any longer.
+    """
+
+    def __init__(
+        self, reactor: Any, tell: Callable[[Addresses], None], resolver: Resolver | None = None
+    ) -> None:
+        self._reactor = reactor
+        self._tell = tell
+        self._resolver = resolver or Resolver(reactor)
+        #: How many upstreams have a name, and who is called when its addresses change.
+        self._uses: dict[str, int] = {}
+        self._followers: dict[str, Callable[[list[tuple[int, str]]], None]] = {}
+        #: What was found, for workers that begin.
+        self.found: Found = {}
+        self._new: Found = {}
+        #: The call that tells them.
+        self._call: Any = None
+
+    def follow(self, before: Snapshot, after: Snapshot, changed: Collection[str]) -> None:
+        """Follow the names of ``after``, of which the ``changed`` upstreams differ from
+        ``before``."""
+        wanted: list[str] = []
+        for upstream in changed:
+            wanted += _names(after.upstreams.get(upstream))
+        for name in wanted:
+            self._uses[name] = self._uses.get(name, 0) + 1
+        for upstream in changed:
+            for name in _names(before.upstreams.get(upstream)):
+                self._uses[name] -= 1
+                if not self._uses[name]:
+                    self._forget(name)
+        # Somebody may have mended a name that has no address, and now uses it.
+        again = tuple({name for name in wanted if self.found.get(name) == ()})
+        for name in again:
+            self._resolver.unfollow(name, self._followers.pop(name))
+            del self.found[name]
+        if again:
+            self._tell(Addresses({}, again))
+        for name in wanted:
+            if name not in self._followers:
+                follower = self._followers[name] = partial(self._take, name)
+                looked_up = self._resolver.follow(name, follower)
+                looked_up.addCallback(self._looked_up, name, follower)
+
+    def stop(self) -> None:
+        """Look nothing up any more, and tell nothing."""
+        self._followers = {}
+        self._resolver.stop()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _forget(self, name: str) -> None:
+        del self._uses[name]
+        self._resolver.unfollow(name, self._followers.pop(name))
+        self.found.pop(name, None)
+        self._new.pop(name, None)
+
+    def _take(self, name: str, addresses: list[tuple[int, str]]) -> None:
+        self.found[name] = tuple(addresses)
+        if self._call is None:
+            self._call = self._reactor.callLater(0, self._tell_new)
+        self._new[name] = self.found[name]
+
+    def _looked_up(self, _: None, name: str, follower: object) -> None:
+        """The first lookup of a name has ended, or was given up."""
+        if name not in self.found and self._followers.get(name) is follower:
+            self._take(name, [])
+
+    def _tell_new(self) -> None:
+        self._call = None
+        new, self._new = self._new, {}
+        if new:
+            self._tell(Addresses(new))
+
+
+def _names(upstream: Upstream | None) -> set[str]:
+    """The names of an upstream's servers that must be looked up."""
+    if upstream is None:
+        return set()
+    return {server.host for server in upstream.servers if not is_literal(server.host)}
