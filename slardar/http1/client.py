@@ -33,6 +33,7 @@ from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
 from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import interim_head
+from slardar.model.listener import UNNAMED, ListenerSpec
 
 __all__ = ["ClientConnection"]
 
@@ -90,17 +91,22 @@ class ClientConnection(ChannelProtocol):
         "_lingered",
         "_replied",
         "_request",
+        "_scheme",
         "_seen",
         "_silent",
         "_state",
         "_waiting",
         "channel",
         "client",
+        "listener",
     )
 
-    def __init__(self, host: PlaneBase, client: bytes) -> None:
+    def __init__(self, host: PlaneBase, client: bytes, listener: ListenerSpec = UNNAMED) -> None:
         self._host = host
         self.client = client
+        #: What has accepted it.
+        self.listener: ListenerSpec = listener
+        self._scheme: bytes = listener.scheme
         self.channel: ChannelBase
         self._state = _IDLE
         self._buffer = b""
@@ -379,6 +385,7 @@ class ClientConnection(ChannelProtocol):
     def _begin(self, request: Request) -> None:
         host = self._host
         request.address = self.client
+        request.scheme = self._scheme
         self._request = request
         self._keep_alive = request.keep_alive
         self._head_only = request.raw_method == b"HEAD"

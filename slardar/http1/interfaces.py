@@ -24,7 +24,6 @@ from slardar.http1.writer import RequestIds
 from slardar.model.live import Peer
 
 if TYPE_CHECKING:
-    from slardar.http1.client import ClientConnection
     from slardar.http1.exchange import Exchange
     from slardar.http1.tunnel import Tunnel
 
@@ -458,6 +457,6 @@ class PlaneBase:
         """A tunnel is closed."""
         raise NotImplementedError
 
-    def closed(self, connection: ClientConnection) -> None:
+    def closed(self, connection: ChannelProtocol) -> None:
         """A connection has ended."""
         raise NotImplementedError

@@ -22,6 +22,7 @@ from slardar.http1.client import ClientConnection
 from slardar.http1.exchange import Exchange
 from slardar.http1.interfaces import (
     ChannelBase,
+    ChannelProtocol,
     HookedRequest,
     HooksBase,
     PlaneBase,
@@ -176,7 +177,7 @@ class FakeHost(PlaneBase):
         """A tunnel has ended."""
         self.tunnels.remove(tunnel)
 
-    def closed(self, connection: ClientConnection) -> None:
+    def closed(self, connection: ChannelProtocol) -> None:
         """A connection has ended."""
         self.ends += 1
 
