@@ -21,6 +21,7 @@ from slardar.config import Control, Settings
 from slardar.dataplane.balancer_errors import BalancerError
 from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.hook import Hook
+from slardar.model.listener import ListenerSpec
 from slardar.model.routes import Route
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
@@ -33,7 +34,6 @@ __all__ = [
     "Drain",
     "FromWorker",
     "Grown",
-    "Verdict",
     "HookFailed",
     "HookHeavy",
     "Listening",
@@ -43,12 +43,14 @@ __all__ = [
     "SuspendHook",
     "TakeSettings",
     "ToWorker",
+    "Verdict",
     "Whole",
-    "delta",
+    "WorkerSocket",
     "decode_answer",
     "decode_from_worker",
     "decode_to_worker",
     "decode_whole",
+    "delta",
     "encode",
     "lean_settings",
     "raw",
@@ -88,6 +90,18 @@ class Whole(Struct, tag="whole", frozen=True):
     hooks: tuple[Hook, ...] = ()
 
 
+class WorkerSocket(Struct, frozen=True):
+    """A listening socket that is a worker's."""
+
+    #: Its place among the sockets that the process was started with: the descriptor is
+    #: ``commands.FIRST_SOCKET`` plus this number.
+    place: int
+    #: The listener that it is a socket of.
+    listener: ListenerSpec
+    #: Whether other workers accept on it, too.
+    shared: bool = False
+
+
 class Begin(Struct, tag="begin", frozen=True):
     """The first message to a worker: what it is to serve, and how."""
 
@@ -96,12 +110,10 @@ class Begin(Struct, tag="begin", frozen=True):
     settings: Settings
     #: A :class:`Whole`, which is put into JSON once for all workers.
     snapshot: msgspec.Raw
-    #: For each of its listening sockets, in order of their descriptors (the first is
-    #: ``commands.FIRST_SOCKET``): whether it shares the socket with other workers.
-    sockets: tuple[bool, ...]
-    #: The places of these among the sockets that the process was started with, of which
-    #: there are ``inherited``; it lets go of the others.
-    places: tuple[int, ...]
+    #: Its listening sockets.
+    sockets: tuple[WorkerSocket, ...]
+    #: How many sockets the process was started with; it closes those that are not in
+    #: ``sockets``.
     inherited: int
     #: The servers that are out of service now.
     health: tuple[Verdict, ...] = ()

@@ -146,9 +146,9 @@ def test_others_are_told_no_names(served: Served, closed: int, header: str) -> N
     served.put("up", servers=servers(closed))
     if not header:
         # A client of another machine, as far as the data plane can see.
-        accepted = served.plane._clients.accepted
         for listener in served.plane._clients.listeners:
-            listener._accepted = lambda sock, _: accepted(sock, b"203.0.113.7")
+            accepted = listener._accepted
+            listener._accepted = lambda sock, _, accepted=accepted: accepted(sock, b"203.0.113.7")
     with logged() as events, served.client() as client:
         got = client.get("/", "up", *([header] if header else []))
         assert json.loads(got.body) == {

@@ -15,11 +15,13 @@ from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.config import Settings
 from slardar.dataplane.channel import FIRST_SIZE, SMALL, Channel
 from slardar.dataplane.listener import Listener
+from slardar.dataplane.listener_kinds import LISTENER_KINDS
 from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import FEW, TICK, TURN, Poller
 from slardar.dataplane.pool import Pool
 from slardar.dataplane.proxy import DataPlane
 from slardar.http1.interfaces import ChannelBase, Step
+from slardar.model.listener import spec_of
 from slardar.model.live import Live
 from tests.dataplane.conftest import Connect
 from tests.dataplane.kit import HandReactor, Recorder, tcp_pair
@@ -352,7 +354,7 @@ def test_pipelined_requests_take_turns(hand: HandReactor) -> None:
     poller.turn = 0.0
     near, far = socket.socketpair()
     near.setblocking(False)
-    plane._clients.accepted(near, b"unix:")
+    plane._clients.accepted(LISTENER_KINDS["http"], spec_of("unix:x"), near, b"unix:")
     far.setblocking(False)
     far.sendall(b"GET / HTTP/1.1\r\nHost: nobody\r\n\r\n" * 1000)
     far.shutdown(socket.SHUT_WR)
