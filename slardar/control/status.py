@@ -12,6 +12,7 @@ from typing import Any
 
 from slardar import __version__
 from slardar.config import Settings
+from slardar.health import checked
 from slardar.interfaces import IPlane
 from slardar.model.live import ServerLive
 from slardar.model.reader import is_note, joined
@@ -108,16 +109,17 @@ def _server(
     key = server.key
     # One that is not served (yet) looks as one does that nobody has asked.
     live = peers.get(key) or ServerLive()
+    health = checked.shown(live)
     timeout = server.fail_timeout
     shown: dict[str, Any] = {
         "server": f"{upstream}:{key}",
-        "status": live.status,
+        "status": health.status,
         "weight": server.weight,
         "max_fails": server.max_fails,
         "fail_timeout": int(timeout) if timeout == int(timeout) else timeout,
         "fail_num": live.fail_num,
-        "lastmodified": times[int(live.last_modified)],
-        "msg": live.msg,
+        "lastmodified": times[int(health.since)],
+        "msg": health.message,
         "active": live.active,
         "requests": live.requests,
         "failures": live.failures,

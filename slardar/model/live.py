@@ -35,13 +35,17 @@ class ServerLive:
     """The mutable state of one server of one upstream in this process.
 
     Owner: the registry :class:`Live`.  Writers: the upstream's selection counts ``active``,
-    ``requests`` and ``failures``.  The rules of ``slardar.health`` write the health fields,
-    and the upstream's balancer writes ``place``, ``keeper``, ``number``,
-    ``effective_weight``, ``ewma`` and ``ewma_at``.
+    ``requests`` and ``failures``, and keeps ``weight``.  The rules of ``slardar.health``
+    write the health fields, those of requests and those of heartbeats apart.  The
+    upstream's balancer writes ``place``, ``keeper``, ``number``, ``effective_weight``,
+    ``ewma`` and ``ewma_at``.
     """
 
     __slots__ = (
         "active",
+        "checked",
+        "checked_at",
+        "checked_msg",
         "down_until",
         "effective_weight",
         "ewma",
@@ -57,6 +61,7 @@ class ServerLive:
         "place",
         "requests",
         "status",
+        "weight",
     )
 
     def __init__(self) -> None:
@@ -72,6 +77,8 @@ class ServerLive:
         self.keeper: TurnKeeper | None = None
         self.number: int = 0
         self.effective_weight: int | None = None
+        #: Another weight than the configured one, in the same unit (``None``: there is none).
+        self.weight: float | None = None
         #: Moving average of the reply time in seconds (``None``: no reply yet).
         self.ewma: float | None = None
         #: When that was last brought up to date, in monotonic seconds.
@@ -81,12 +88,17 @@ class ServerLive:
         self.fails = 0
         self.first_fail = 0.0
         self.down_until = 0.0
-        #: What heartbeats or requests last said: ``unchecked``, ``ok``, ``err``
-        #: or ``unstable``, since when (epoch seconds), and why.
+        #: What requests last said: ``unchecked``, ``ok``, ``err`` or ``unstable``, since
+        #: when (epoch seconds), and why; and the failures in a row.
         self.status = "unchecked"
         self.fail_num = 0
         self.last_modified = time.time()
         self.msg = ""
+        #: What heartbeats last said, in the same words.  It has no end: it holds until
+        #: they say something else.
+        self.checked = "unchecked"
+        self.checked_at = self.last_modified
+        self.checked_msg = ""
 
     @property
     def current_weight(self) -> int:
@@ -102,8 +114,9 @@ class ServerLive:
 class Peer:
     """One server as a balancer sees it: what is configured and what is live.
 
-    A peer belongs to one upstream of one snapshot and is never changed; its
-    ``live`` is shared with the peers of the same server in other snapshots.
+    A peer belongs to one upstream of one snapshot; its ``live`` is shared with the peers
+    of the same server in other snapshots.  Only the selection changes it: ``weight``, and
+    then it gives the balancer another sequence of peers.
     """
 
     __slots__ = ("config", "host", "key", "live", "pool", "port", "turn", "weight")
@@ -112,7 +125,8 @@ class Peer:
         self.config = config
         self.host = config.host
         self.port = config.port
-        self.weight = config.weight
+        #: The weight that balancers go by.
+        self.weight: int = config.weight
         #: ``host:port``, stable across processes and restarts: what hashes use.
         self.key = config.key
         self.live = live
