@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from slardar.config import Hooks, Settings
 from slardar.dataplane.clients import DRAIN_GRACE, Clients
+from slardar.dataplane.decision import Decision
 from slardar.dataplane.failurelog import RefusalLog
 from slardar.dataplane.listener_kinds import LISTENER_KINDS, ListenerKind
 from slardar.dataplane.plane_hooks import HookMemory, PlaneHooks
@@ -44,7 +45,7 @@ from slardar.interfaces import IPlane
 from slardar.model.hook import Hook, HookKey
 from slardar.model.listener import ListenerSpec, spec_of
 from slardar.model.live import Live, Peer, ServerLive
-from slardar.model.snapshot import Snapshot
+from slardar.model.snapshot import Choice, Snapshot
 from slardar.resolve import Resolver
 
 __all__ = ["DataPlane"]
@@ -338,19 +339,33 @@ class DataPlane(Router):
         """The name of the upstream that routes and Host lead to."""
         return self._snapshot.route(host, path)
 
-    def route(self, request: Request) -> Selection | None:
-        """The selection of a request that its Host alone does not tell."""
-        name = self._snapshot.route(request.host, request.path)
-        return None if name is None else self.selections.get(name) or self.first_use(name)
+    def choose(self, request: Request) -> Choice:
+        """See :meth:`slardar.dataplane.router.Router.choose`."""
+        return self._snapshot.choose(request.host, request.path)
 
-    def missing(self, request: Request) -> str:
+    def missing(self, request: Request, choice: Choice) -> str:
         """See :meth:`slardar.dataplane.router.Router.missing`."""
-        name = self._snapshot.route(request.host, request.path)
+        name = choice.upstream
         if name is None:
-            return super().missing(request)
+            return super().missing(request, choice)
         if name in self._snapshot.upstreams:
             return f"upstream {name!r} cannot be served: the log says why"
+        if choice.by == "resource":
+            return f"no upstream {name!r}"
         return f"no upstream {name!r}, to which a route or default_upstream leads"
+
+    def decide(self, request: Request, upstream: str | None = None) -> Decision:
+        """Where ``request`` would go now if no hook saw it, and why; changes nothing.
+
+        ``upstream`` is the one that a mounted resource names, if any.  Does not block, and
+        takes time in proportion to the servers of the upstream.
+        """
+        choice = self.choose(request) if upstream is None else Choice(upstream, "resource")
+        name = choice.upstream
+        selection = None if name is None else self._upstreams.peek(name)
+        if selection is None:
+            return Decision(choice, "", None, self.missing(request, choice))
+        return Decision(choice, selection.upstream.mode, selection.preview(request), "")
 
     def first_use(self, name: str) -> Selection | None:
         """See :meth:`slardar.dataplane.router.Router.first_use`."""

@@ -33,7 +33,7 @@ from slardar.http1.interfaces import (
 from slardar.model.hook import Hook
 from slardar.model.live import Live
 from slardar.model.parse import parse_routes, parse_upstream
-from slardar.model.snapshot import Snapshot
+from slardar.model.snapshot import Choice, Snapshot
 from tests.dataplane.kit import HandReactor, logged
 from tests.dataplane.test_proxy import Refused, Site, request, upstream
 from tests.hooks.kit import Action, FakeEngine, code, hook, hooks, reply_of, request_of
@@ -330,7 +330,7 @@ def test_hooked_request_is_freed_with_its_exchange() -> None:
     assert script() is None
 
 
-def test_entry_asks_its_hooks() -> None:
+def test_router_asks_its_hooks() -> None:
     """Any object of the interface will do."""
 
     class Own(HooksBase):
@@ -342,9 +342,9 @@ def test_entry_asks_its_hooks() -> None:
             return hooked
 
     class Plane(Router):
-        def route(self, request: Any) -> Any:
+        def choose(self, request: Any) -> Choice:
             asked.append(request.host)
-            return None
+            return Choice(None)
 
         def first_use(self, name: str) -> Any:
             asked.append(name)
