@@ -22,7 +22,7 @@ BODY = bytes(range(256)) * 4096  # 1 MiB
 
 
 class Source(Recorder):
-    """The protocol of the channel that bytes come from; it does what an exchange does."""
+    """The protocol of the source's channel; it does what an exchange does."""
 
     def __init__(self, to: Channel) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Source(Recorder):
 
 @pytest.fixture(autouse=True)
 def splice() -> Iterator[None]:
-    """Whatever a test finds out about splicing holds for that test."""
+    """What a test learns about splicing is forgotten after the test."""
     yield
     module._splice.works = True
 
@@ -54,7 +54,7 @@ def sending(far: socket.socket, data: bytes) -> threading.Thread:
 
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
 def test_bytes_go_straight(poller: Poller, connect: Connect, unix: bool) -> None:
-    """All of them arrive in order."""
+    """All bytes arrive in order."""
     source, far_source, _ = connect(unix=unix)
     sink, far_sink, _ = connect(unix=unix)
     protocol = source.protocol = Source(sink)
@@ -70,7 +70,8 @@ def test_bytes_go_straight(poller: Poller, connect: Connect, unix: bool) -> None
 
 @pytest.mark.parametrize("size", [1000, SPLICE_FROM])
 def test_what_comes_behind_is_noticed(poller: Poller, connect: Connect, size: int) -> None:
-    """It goes nowhere, is told of by one byte too many, and the rest is received as ever."""
+    """Bytes after the body are not sent; one byte too many reveals them, and the rest is
+    received as usual."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
     protocol = source.protocol = Source(sink)
@@ -91,8 +92,8 @@ def test_what_comes_behind_is_noticed(poller: Poller, connect: Connect, size: in
 def test_body_behind_its_head_is_moved_in_the_same_batch(
     poller: Poller, connect: Connect, size: int
 ) -> None:
-    """The head is handled first; what was put off meanwhile, to any channel, is sent
-    before the body is moved, but that to the same one goes with it."""
+    """The head is handled first. Bytes that were put off meanwhile, to any channel, are sent
+    before the body is moved; those to the same channel go with it."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
     other, far_other, _ = connect(unix=True)
@@ -120,7 +121,7 @@ def test_body_behind_its_head_is_moved_in_the_same_batch(
 
 
 def test_head_alone_is_sent_at_once(poller: Poller, connect: Connect) -> None:
-    """Where the body has not come with its head, the head does not wait for it."""
+    """If the body has not arrived with its head, the head does not wait for it."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
 
@@ -131,7 +132,7 @@ def test_head_alone_is_sent_at_once(poller: Poller, connect: Connect) -> None:
 
     source.protocol = Head(sink)
     source.bulk = True
-    # Once what is there ends before the first read does, once exactly with it.
+    # The bytes end before the first read does, and exactly with it.
     for size in (100, FIRST_SIZE):
         far_source.sendall(b"h" * size)
         assert select.select([source.sock], [], [], 10)[0]
@@ -142,7 +143,7 @@ def test_head_alone_is_sent_at_once(poller: Poller, connect: Connect) -> None:
 
 
 def test_order_is_kept_where_the_sink_is_written_to(poller: Poller, connect: Connect) -> None:
-    """What waits for a body does not wait for it when more is written, or the end."""
+    """Bytes that wait for a body no longer wait when more is written, or the end."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
 
@@ -164,7 +165,8 @@ def test_order_is_kept_where_the_sink_is_written_to(poller: Poller, connect: Con
 
 
 def test_read_on_finds_the_rest(poller: Poller, connect: Connect) -> None:
-    """Where the first read got all it asked for there may be more; else nothing is asked."""
+    """If the first read got all that it asked for, there may be more; otherwise the kernel is
+    not asked."""
     found: list[bytes] = []
     source, far_source, _ = connect(unix=True)
     source.bulk = True
@@ -187,7 +189,7 @@ def test_read_on_finds_the_rest(poller: Poller, connect: Connect) -> None:
 def test_broken_pipe_is_not_used_again(
     poller: Poller, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bytes that an error left in it come to nobody else."""
+    """Bytes that an error left in the pipe go to nobody else."""
     source, far_source, _ = connect(unix=True)
     sink, _, _ = connect(unix=True)
     protocol = source.protocol = Source(sink)
@@ -210,8 +212,8 @@ def test_broken_pipe_is_not_used_again(
 
 
 def test_slow_reader_is_waited_for(poller: Poller, connect: Connect) -> None:
-    """Nobody reads: what left the source and cannot be sent is held, once, and the source
-    is told to pause."""
+    """Nobody reads: bytes that left the source and cannot be sent are kept once, and the
+    source has to pause."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect()
     protocol = source.protocol = Source(sink)
@@ -225,7 +227,7 @@ def test_slow_reader_is_waited_for(poller: Poller, connect: Connect) -> None:
 
 
 def test_gathered_bytes_go_first(poller: Poller, connect: Connect) -> None:
-    """What was to be sent at the end of a batch stands before what is relayed in it."""
+    """Bytes for the end of a batch are sent before bytes that are relayed in the batch."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
     protocol = source.protocol = Source(sink)
@@ -243,7 +245,7 @@ def test_gathered_bytes_go_first(poller: Poller, connect: Connect) -> None:
 
 
 def test_end_in_the_middle(poller: Poller, connect: Connect) -> None:
-    """The peer ends too early: that is told, after all that came."""
+    """The peer ends too early: ``ended`` comes after all its bytes."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
     protocol = source.protocol = Source(sink)
@@ -271,7 +273,7 @@ def test_reset_in_the_middle(poller: Poller, connect: Connect) -> None:
 def test_sink_that_breaks(
     poller: Poller, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is lost; the pipe is empty for the next one."""
+    """The sink is lost; the pipe is empty for the next one."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, heard = connect()
     source.protocol = Source(sink)
@@ -285,7 +287,7 @@ def test_sink_that_breaks(
         monkeypatch.undo()
         return moved
 
-    # Between the two halves.
+    # The sink breaks between the two halves.
     monkeypatch.setattr(os, "splice", splice)
     pump(poller, lambda: heard.was_lost)
     with pytest.raises(BlockingIOError):
@@ -306,7 +308,7 @@ def test_sink_that_breaks(
 def test_kernel_that_does_not_splice(
     poller: Poller, connect: Connect, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """The bytes are read and written, and it is tried once."""
+    """The bytes are read and written, and splice is tried only once."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
     protocol = source.protocol = Source(sink)
@@ -330,7 +332,7 @@ def test_kernel_that_does_not_splice(
 def test_without_descriptors_for_a_pipe(
     poller: Poller, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bytes are read and written until there are some."""
+    """The bytes are read and written until there are descriptors."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
     protocol = source.protocol = Source(sink)
