@@ -1,4 +1,4 @@
-"""A socket on the poller: what it tells, and that it loses no byte."""
+"""A socket on the poller: its calls to its protocol, and that it loses no byte."""
 
 from __future__ import annotations
 
@@ -167,8 +167,8 @@ def test_short_of_memory_loses_no_byte(poller: Poller, connect: Connect) -> None
 @pytest.mark.parametrize("paused", [False, True])
 @pytest.mark.parametrize("both", [False, True])
 def test_broken_write_is_told(poller: Poller, connect: Connect, paused: bool, both: bool) -> None:
-    """A write to a connection that the peer reset is followed by ``lost``, whether the
-    channel is reading or paused."""
+    """A write to a connection that the peer reset is followed by ``lost``, for a reading and
+    for a paused channel."""
     channel, far, protocol = connect()
     if paused:
         channel.pause()
@@ -176,7 +176,7 @@ def test_broken_write_is_told(poller: Poller, connect: Connect, paused: bool, bo
     if both:
         channel.write_both(b"x" * 100, b"y" * 100)
     else:
-        # The first one may still be taken, if the reset is on its way.
+        # The kernel may still take the first write, if the reset is on its way.
         assert not (channel.write(b"x") and channel.write(b"x"))
     pump(poller, lambda: channel.closed)
     assert protocol.was_lost
@@ -244,8 +244,8 @@ def test_finish_writing_with_nothing_to_send(connect: Connect) -> None:
 
 
 def test_peer_that_ends_is_told_once(poller: Poller, connect: Connect) -> None:
-    """``ended`` comes once, the channel stays open for writing, and it is quiet then:
-    an end that stays readable does not spin."""
+    """``ended`` comes once, the channel stays open for writing, and it does not spin on an end
+    that stays readable."""
     channel, far, protocol = connect()
     far.shutdown(socket.SHUT_WR)
     pump(poller, lambda: protocol.events)
@@ -552,7 +552,7 @@ def test_reply_before_a_reset_is_read(poller: Poller, connect: Connect) -> None:
     channel.write(BODY)
     assert channel.congested
     far.sendall(b"HTTP/1.1 413 Too Large\r\n\r\n")
-    far.close()  # with bytes unread: a reset
+    far.close()  # a reset, since bytes are unread
     pump(poller, lambda: channel.closed)
     assert protocol.data == b"HTTP/1.1 413 Too Large\r\n\r\n"
     assert protocol.was_lost
@@ -590,7 +590,7 @@ def test_probe_asks_the_kernel(connect: Connect) -> None:
 
 
 def connecting(poller: Poller, address: tuple[str, int]) -> tuple[Channel, Recorder]:
-    """A channel on its way to ``address``."""
+    """A channel that connects to ``address``."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     assert sock.connect_ex(address) == errno.EINPROGRESS
     protocol = Recorder()

@@ -21,7 +21,7 @@ from tests.dataplane.kit import HandReactor, Recorder, is_silent, logged, pump
 
 
 class Closer(Recorder):
-    """Closes other channels as soon as it hears anything, and opens one of its own."""
+    """Closes other channels as soon as it gets a call, and opens a new one."""
 
     def __init__(self, poller: Poller) -> None:
         super().__init__()

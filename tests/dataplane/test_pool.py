@@ -57,7 +57,7 @@ def opened(poller: Poller, pool: Pool, origin: Origin) -> tuple[Channel, socket.
 
 
 def test_newest_idle_connection_is_used_first(poller: Poller, pool: Pool, origin: Origin) -> None:
-    """LIFO: the one that worked last is the least likely to have been closed."""
+    """LIFO: the connection that worked last is the least likely to have been closed."""
     first, _ = opened(poller, pool, origin)
     second, _ = opened(poller, pool, origin)
     pool.release(first)
@@ -82,7 +82,7 @@ def test_fresh_leaves_the_idle_ones_alone(poller: Poller, pool: Pool, origin: Or
 
 
 def test_no_more_idle_ones_than_the_limit(poller: Poller, pool: Pool, origin: Origin) -> None:
-    """One too many is closed; a lower limit closes the oldest, a higher one nothing."""
+    """One too many is closed; a lower limit closes the oldest, a higher limit closes none."""
     channels = [opened(poller, pool, origin)[0] for _ in range(3)]
     for channel in channels:
         pool.release(channel)
@@ -143,8 +143,8 @@ def test_idle_connection_that_the_server_ends(
 
 
 def test_check_finds_what_has_just_been_closed(poller: Poller, pool: Pool, origin: Origin) -> None:
-    """Before a request that must not be sent twice, the kernel is asked: a connection
-    with an end or bytes in it is closed, and the next one is taken."""
+    """Before a request that must not be sent twice, the kernel is asked: a connection with an
+    end or bytes is closed, and the next one is taken."""
     good, _ = opened(poller, pool, origin)
     ended, far = opened(poller, pool, origin)
     pool.release(good)
@@ -175,7 +175,7 @@ def test_released_connection_reads_again(poller: Poller, pool: Pool, origin: Ori
 
 
 def test_closed_pool_lets_busy_ones_finish(poller: Poller, pool: Pool, origin: Origin) -> None:
-    """The server is gone: idle connections close at once, a busy one when it is given back."""
+    """The server was removed: idle connections close at once, a busy one when it is given back."""
     idle, _ = opened(poller, pool, origin)
     busy, far = opened(poller, pool, origin)
     pool.release(idle)
@@ -226,7 +226,7 @@ def test_every_address_is_tried_once(poller: Poller, origin: Origin) -> None:
 def test_socket_that_cannot_be_made(
     poller: Poller, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No descriptor left, or no route: there is no channel, and nothing raises."""
+    """Without a descriptor or a route there is no channel, and nothing raises."""
 
     def no_socket(*_: Any) -> socket.socket:
         raise OSError(errno.EMFILE, "none left")
@@ -331,7 +331,7 @@ def test_unasked_reply_of_the_same_batch_is_never_used(
     near.setblocking(False)
     PlainChannel(poller, near, Asking())
     other.sendall(b"x")
-    # Both are ready before the batch, so both are read before either is handled.
+    # Both have bytes before the batch, so both are read before either is handled.
     pump(poller, lambda: given)
     assert given[0] is not channel
     assert channel.closed
