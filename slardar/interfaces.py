@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from slardar.hooks.report import HookTally
     from slardar.model.change import Revision
     from slardar.model.hook import Hook, HookKey
+    from slardar.model.listener import ListenerSpec
     from slardar.model.live import ServerLive
     from slardar.model.snapshot import Snapshot
 
@@ -137,14 +138,15 @@ class IPlane(Interface):
 
     # Life.
 
-    def listen(endpoint: str, sockets: Sequence[socket] = ()) -> Deferred[str]:
-        """Listen on a Twisted server endpoint string; nobody is accepted before ``start``.
+    def listen(listener: ListenerSpec, sockets: Sequence[socket] = ()) -> Deferred[str]:
+        """Listen as ``listener`` says; nobody is accepted before ``start``.
 
-        ``sockets`` are those that another process has handed over for the endpoint, if
+        ``sockets`` are those that another process has handed over for the listener, if
         any.  May block for up to a second while a port is taken.  Fires with the place,
         for a person: ``127.0.0.1:8080``.
 
-        :raise slardar.errors.ConfigError: if ``endpoint`` is none that can be used.
+        :raise slardar.errors.ConfigError: if its endpoint cannot be used, or nothing here
+            serves its protocol.
         :raise twisted.internet.error.CannotListenError: if it is taken.
         """
 

@@ -13,6 +13,7 @@ import atexit
 import gc
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -172,9 +173,11 @@ class SlardarService(Service):
         before = self._predecessor
         if before is not None:
             before.connect(self._reactor, self._given_up)
-        for endpoint in self._settings.listen:
-            sockets = before.take("listen", endpoint) if before is not None else ()
-            self._places.append(await self._plane.listen(endpoint, sockets))
+        for listener in self._settings.listeners:
+            sockets: Sequence[socket.socket] = ()
+            if before is not None:
+                sockets = before.take("listen", listener.endpoint, listener.id)
+            self._places.append(await self._plane.listen(listener, sockets))
         if before is not None:
             self._control.take(before.take("control", self._settings.control.http))
             before.close_rest()

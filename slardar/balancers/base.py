@@ -71,6 +71,15 @@ class Balancer:
         """
         return self.pick(rest(servers, left_out), request)
 
+    def preview(self, servers: Sequence[Peer], request: IRequest) -> Peer | None:
+        """The server that :meth:`pick` would give for ``request`` now; ``None`` if that is
+        up to chance, or cannot be told.
+
+        It is what operators are shown who ask where a request would go.  It changes
+        nothing: no server's turn, no counter, no random number.
+        """
+        return None
+
     def started(self, server: Peer) -> None:
         """A request is on its way to ``server``."""
 

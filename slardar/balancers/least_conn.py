@@ -179,19 +179,11 @@ class LeastConnections(WeightedRoundRobin):
             return self._least(rest(servers, left_out))
         return servers[loads.pick_without([peer.turn.number for peer in left_out])]
 
+    def preview(self, servers: Sequence[Peer], request: IRequest) -> Peer | None:
+        return self._next_in_turn(_least_loaded(servers))
+
     def _least(self, servers: Sequence[Peer]) -> Peer:
-        least = servers[0]
-        active, weight = least.live.active, least.weight
-        equal = [least]
-        for peer in servers[1:]:
-            # Fractions compared without dividing: exact, and no weight divides by 0.
-            difference = peer.live.active * weight - active * peer.weight
-            if difference < 0:
-                active, weight = peer.live.active, peer.weight
-                equal = [peer]
-            elif not difference:
-                equal.append(peer)
-        least = self._pick_by_looking(equal)
+        least = self._pick_by_looking(_least_loaded(servers))
         _note_change(least)
         return least
 
@@ -205,3 +197,19 @@ def _note_change(peer: Peer) -> None:
     keeper = peer.turn.keeper
     if isinstance(keeper, _Loads):
         keeper.changed(peer.turn.number)
+
+
+def _least_loaded(servers: Sequence[Peer]) -> list[Peer]:
+    """The servers with the fewest requests under way for their weight."""
+    least = servers[0]
+    active, weight = least.live.active, least.weight
+    equal = [least]
+    for peer in servers[1:]:
+        # Fractions compared without dividing: exact, and no weight divides by 0.
+        difference = peer.live.active * weight - active * peer.weight
+        if difference < 0:
+            active, weight = peer.live.active, peer.weight
+            equal = [peer]
+        elif not difference:
+            equal.append(peer)
+    return equal

@@ -105,6 +105,10 @@ class ConsistentHash(Balancer):
             peer = servers[winners.work_out(slot, out)]
         return peer
 
+    def preview(self, servers: Sequence[Peer], request: IRequest) -> Peer | None:
+        # What is remembered of slots is no state: a pick would work out the same.
+        return self.pick(servers, request)
+
     def _slot(self, request: IRequest) -> int:
         # A hook's key may be any string: half a surrogate pair must not raise.
         crc = crc32(self.key(request).encode("utf-8", "surrogatepass"))

@@ -112,6 +112,20 @@ class WeightedRoundRobin(Balancer):
         best.turn.place = highest - total
         return best
 
+    def preview(self, servers: Sequence[Peer], request: IRequest) -> Peer | None:
+        return self._next_in_turn(servers)
+
+    def _next_in_turn(self, servers: Sequence[Peer]) -> Peer:
+        """The server with the highest place after a pick's weights; nothing is written."""
+        best, highest = servers[0], -_FAR
+        for peer in servers:
+            lowered = peer.turn.effective_weight
+            weight = peer.weight if lowered is None else min(lowered, peer.weight)
+            place = peer.turn.current_weight + weight
+            if place > highest:
+                best, highest = peer, place
+        return best
+
     def _take_turns(self, servers: Sequence[Peer]) -> Turns:
         """Keep the places of these servers from now on."""
         turns = [peer.turn for peer in servers]

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet import defer
 from twisted.logger import Logger
 
 from slardar.dataplane.descriptors import clients_at_most, descriptor_limit
-from slardar.dataplane.inherited import adopt_sockets
+from slardar.dataplane.inherited import open_listener
 from slardar.dataplane.listener import Listener
-from slardar.dataplane.plain_channel import PlainChannel
+from slardar.dataplane.listener_kinds import Connection, ListenerKind, find_kind
 from slardar.dataplane.poller import Poller
-from slardar.dataplane.sockets import Opened, listening_place, open_sockets
-from slardar.http1.client import ClientConnection
-from slardar.http1.interfaces import ClientBase, PlaneBase, TunnelBase
+from slardar.dataplane.sockets import Opened
+from slardar.http1.interfaces import ChannelProtocol, PlaneBase, TunnelBase
+from slardar.model.listener import ListenerSpec
 
 __all__ = ["DRAIN_GRACE", "Clients"]
 
@@ -33,6 +34,7 @@ _log = Logger("slardar.dataplane")
 class Clients:
     """Accepts clients for ``plane``, at most ``connections`` at a time.
 
+    ``kinds`` are the kinds of listeners, by their protocols.
     ``exhausted()`` is called when there is no descriptor left to accept a client with.
     """
 
@@ -41,17 +43,19 @@ class Clients:
         reactor: Any,
         plane: PlaneBase,
         poller: Poller,
+        kinds: Mapping[str, ListenerKind],
         connections: int,
         exhausted: Callable[[], None],
     ) -> None:
         self._reactor = reactor
         self._plane = plane
         self._poller = poller
+        self._kinds = kinds
         self._exhausted = exhausted
         self.listeners: list[Listener] = []
         #: The sockets that were opened here, or handed over by another process.
         self.opened: list[Opened] = []
-        self.connected: set[ClientBase] = set()
+        self.connected: set[Connection] = set()
         self.tunnels: set[TunnelBase] = set()
         #: How many clients were ever accepted.
         self.accepts = 0
@@ -76,23 +80,24 @@ class Clients:
 
     # Listening.
 
-    def listen(self, endpoint: str, sockets: Sequence[socket.socket]) -> str:
-        """Listen on an endpoint, as ``IPlane.listen`` describes it; answers where."""
-        opened = adopt_sockets(endpoint, sockets, 1) if sockets else open_sockets(endpoint)
+    def listen(self, listener: ListenerSpec, sockets: Sequence[socket.socket]) -> str:
+        """Accept clients as ``IPlane.listen`` describes it; answers where."""
+        # Before there is a socket that nobody would close.
+        find_kind(self._kinds, listener)
+        opened = open_listener(listener, sockets)
         self.opened.append(opened)
         for sock in opened.sockets:
-            self.serve(sock.dup())
+            self.serve(sock.dup(), listener)
         return opened.place
 
-    def serve(self, sock: socket.socket, exclusive: bool = False) -> str:
-        """Accept clients on a socket that listens; answers where, for a person.
+    def serve(self, sock: socket.socket, listener: ListenerSpec, exclusive: bool = False) -> None:
+        """Accept clients on a socket of ``listener``, which listens.
 
-        ``exclusive``: other processes accept on the socket too.
+        ``exclusive``: other processes accept on the socket too.  Raises ConfigError if
+        there is no such protocol.
         """
-        self.listeners.append(
-            Listener(self._poller, sock, self.accepted, exclusive, self._exhausted)
-        )
-        return listening_place(sock)
+        accepted = partial(self.accepted, find_kind(self._kinds, listener), listener)
+        self.listeners.append(Listener(self._poller, sock, accepted, exclusive, self._exhausted))
 
     def own(self) -> None:
         """The process that handed sockets over uses them no more.
@@ -110,16 +115,16 @@ class Clients:
 
     # Connections.
 
-    def accepted(self, sock: socket.socket, address: bytes) -> None:
+    def accepted(
+        self, kind: ListenerKind, listener: ListenerSpec, sock: socket.socket, address: bytes
+    ) -> None:
         """Serve a client that a listener has accepted; ``address`` is without port."""
-        connection = ClientConnection(self._plane, address)
-        connection.attach(PlainChannel(self._poller, sock, connection))
-        self.connected.add(connection)
+        self.connected.add(kind.serve(self._plane, self._poller, sock, address, listener))
         self.accepts += 1
         if len(self.connected) + len(self.tunnels) >= self.at_most:
             self._look_whether_full()
 
-    def closed(self, connection: ClientBase) -> None:
+    def closed(self, connection: ChannelProtocol) -> None:
         """A connection has ended."""
         self.connected.discard(connection)
         if self._full:

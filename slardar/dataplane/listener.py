@@ -114,7 +114,7 @@ class Listener(Pollable):
         return True
 
     def event(self, events: int) -> None:
-        """Anything else than a client.  To accept tells more than the mask."""
+        """Something other than clients alone: accepting tells what it is."""
         self.readable()
 
     def pause(self) -> None:

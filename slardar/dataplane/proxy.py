@@ -21,7 +21,9 @@ from zope.interface import implementer
 
 from slardar.config import Hooks, Settings
 from slardar.dataplane.clients import DRAIN_GRACE, Clients
+from slardar.dataplane.decision import Decision
 from slardar.dataplane.failurelog import RefusalLog
+from slardar.dataplane.listener_kinds import LISTENER_KINDS, ListenerKind
 from slardar.dataplane.plane_hooks import HookMemory, PlaneHooks
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.router import Router
@@ -32,12 +34,19 @@ from slardar.dataplane.upstreams import Upstreams
 from slardar.health.verdicts import Heartbeat, Verdict, by_upstream
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
 from slardar.hooks.runner import Runner
-from slardar.http1.interfaces import ChannelBase, ClientBase, Downstream, HookedRequest, TunnelBase
+from slardar.http1.interfaces import (
+    ChannelBase,
+    ChannelProtocol,
+    Downstream,
+    HookedRequest,
+    TunnelBase,
+)
 from slardar.http1.request import Request
 from slardar.interfaces import IPlane
 from slardar.model.hook import Hook, HookKey
+from slardar.model.listener import ListenerSpec, spec_of
 from slardar.model.live import Live, Peer, ServerLive
-from slardar.model.snapshot import Snapshot
+from slardar.model.snapshot import Choice, Snapshot
 from slardar.resolve import Names, Resolver
 
 __all__ = ["DataPlane"]
@@ -62,6 +71,7 @@ class DataPlane(Router):
     ``slardar.plugins.balancer_factory``).  ``on_health(upstream, peer)`` is called when
     requests have put a server out of service or brought it back; it must not block.
     Without it the log says so.  ``make_runner`` and ``hook_memory`` are for a worker.
+    ``kinds`` are the kinds of listeners, by their protocols.
     """
 
     def __init__(
@@ -74,6 +84,7 @@ class DataPlane(Router):
         on_health: Callable[[str, Peer], None] | None = None,
         make_runner: Callable[[Hooks], Runner] | None = None,
         hook_memory: HookMemory | None = None,
+        kinds: Mapping[str, ListenerKind] = LISTENER_KINDS,
     ) -> None:
         self._reactor = reactor
         self._began = reactor.seconds()
@@ -95,7 +106,7 @@ class DataPlane(Router):
         )
         self.balancer_errors = self._upstreams.balancer_errors
         self._clients = Clients(
-            reactor, self, poller, settings.limits.connections, self._upstreams.make_room
+            reactor, self, poller, kinds, settings.limits.connections, self._upstreams.make_room
         )
         self._plane_hooks = PlaneHooks(
             reactor,
@@ -124,22 +135,30 @@ class DataPlane(Router):
         """The sockets that listen; see :class:`slardar.interfaces.IPlane`."""
         return self._clients.opened
 
-    def listen(self, endpoint: str, sockets: Sequence[socket.socket] = ()) -> defer.Deferred[str]:
-        """Listen on a Twisted server endpoint string; see
-        :class:`slardar.interfaces.IPlane`."""
-        return defer.maybeDeferred(self._clients.listen, endpoint, sockets)
+    def listen(
+        self, listener: ListenerSpec | str, sockets: Sequence[socket.socket] = ()
+    ) -> defer.Deferred[str]:
+        """Accept clients as ``listener`` says; answers where, for a person.
+
+        A string is a Twisted server endpoint string, as those of ``listen`` in the settings.
+        ``sockets`` are those that another process has handed over for it, if any.  Fails
+        with ConfigError if there is no such endpoint or protocol, and with the endpoint's
+        own errors (``CannotListenError``) if it is taken.
+        """
+        spec = spec_of(listener) if isinstance(listener, str) else listener
+        return defer.maybeDeferred(self._clients.listen, spec, sockets)
 
     def own(self) -> None:
         """Sockets are ours alone from now on; see :class:`slardar.interfaces.IPlane`."""
         self._clients.own()
 
-    def serve(self, sock: socket.socket, exclusive: bool = False) -> str:
-        """Accept clients on a socket that listens; answers where, for a person.
+    def serve(self, sock: socket.socket, listener: ListenerSpec, exclusive: bool = False) -> None:
+        """Accept clients on a socket of ``listener``.
 
-        The socket is the plane's from now on.  ``exclusive``: other processes accept
-        on it too.
+        The socket listens, and is the plane's from now on.  ``exclusive``: other
+        processes accept on it too.
         """
-        return self._clients.serve(sock, exclusive)
+        self._clients.serve(sock, listener, exclusive)
 
     def stop(self, within: float | None = None, grace: float | None = None) -> defer.Deferred[None]:
         """Take no new clients, finish what is under way, close the rest; see
@@ -330,19 +349,33 @@ class DataPlane(Router):
         """The name of the upstream that routes and Host lead to."""
         return self._snapshot.route(host, path)
 
-    def route(self, request: Request) -> Selection | None:
-        """The selection of a request that its Host alone does not tell."""
-        name = self._snapshot.route(request.host, request.path)
-        return None if name is None else self.selections.get(name) or self.first_use(name)
+    def choose(self, request: Request) -> Choice:
+        """See :meth:`slardar.dataplane.router.Router.choose`."""
+        return self._snapshot.choose(request.host, request.path)
 
-    def missing(self, request: Request) -> str:
+    def missing(self, request: Request, choice: Choice) -> str:
         """See :meth:`slardar.dataplane.router.Router.missing`."""
-        name = self._snapshot.route(request.host, request.path)
+        name = choice.upstream
         if name is None:
-            return super().missing(request)
+            return super().missing(request, choice)
         if name in self._snapshot.upstreams:
             return f"upstream {name!r} cannot be served: the log says why"
+        if choice.by == "resource":
+            return f"no upstream {name!r}"
         return f"no upstream {name!r}, to which a route or default_upstream leads"
+
+    def decide(self, request: Request, upstream: str | None = None) -> Decision:
+        """Where ``request`` would go now if no hook saw it, and why; changes nothing.
+
+        ``upstream`` is the one that a mounted resource names, if any.  Does not block, and
+        takes time in proportion to the servers of the upstream.
+        """
+        choice = self.choose(request) if upstream is None else Choice(upstream, "resource")
+        name = choice.upstream
+        selection = None if name is None else self._upstreams.peek(name)
+        if selection is None:
+            return Decision(choice, "", None, self.missing(request, choice))
+        return Decision(choice, selection.upstream.mode, selection.preview(request), "")
 
     def first_use(self, name: str) -> Selection | None:
         """See :meth:`slardar.dataplane.router.Router.first_use`."""
@@ -379,6 +412,6 @@ class DataPlane(Router):
         """A tunnel is closed."""
         self._clients.tunnel_closed(tunnel)
 
-    def closed(self, connection: ClientBase) -> None:
+    def closed(self, connection: ChannelProtocol) -> None:
         """A connection has ended."""
         self._clients.closed(connection)

@@ -23,6 +23,7 @@ from slardar.http1.own_replies import error_reply
 from slardar.http1.record import BY_SLARDAR
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
+from slardar.model.snapshot import Choice
 
 __all__ = ["Router"]
 
@@ -63,9 +64,10 @@ class Router(PlaneBase):
             return self._begin_hooked(hooked, None, downstream, request, channel)
         selection = None if self.has_routes else self.selections.get(request.host)
         if selection is None:
-            selection = self.route(request)
+            choice = self.choose(request)
+            selection = self._selection_of(choice)
             if selection is None:
-                downstream.refuse(502, self.missing(request))
+                downstream.refuse(502, self.missing(request, choice))
                 return None
             if self.has_waiting and self.hold(selection, downstream, request, channel, None):
                 return None
@@ -142,12 +144,13 @@ class Router(PlaneBase):
             upstream = hooked.upstream or upstream
         if upstream is not None:
             return self.begin_named(upstream, downstream, request, channel, hooked)
-        selection = self.selections.get(request.host)
-        if selection is None or self.has_routes:
-            selection = self.route(request)
+        selection = None if self.has_routes else self.selections.get(request.host)
         if selection is None:
-            _refuse(downstream, self.missing(request), hooked)
-            return None
+            choice = self.choose(request)
+            selection = self._selection_of(choice)
+            if selection is None:
+                _refuse(downstream, self.missing(request, choice), hooked)
+                return None
         return self._begin_on(selection, downstream, request, channel, hooked)
 
     def _begin_on(
@@ -215,12 +218,17 @@ class Router(PlaneBase):
     def note_refusal(self, status: int, reason: str, upstream: str, server: str) -> None:
         """A request got 502, 503 or 504, which is to be logged."""
 
-    def route(self, request: Request) -> Selection | None:
-        """The selection of a request that its Host alone does not tell."""
+    def _selection_of(self, choice: Choice) -> Selection | None:
+        name = choice.upstream
+        return None if name is None else self.selections.get(name) or self.first_use(name)
+
+    def choose(self, request: Request) -> Choice:
+        """The upstream of a request that its Host alone does not tell, and what leads to
+        it."""
         raise NotImplementedError
 
-    def missing(self, request: Request) -> str:
-        """Why :meth:`route` found nothing, for a person."""
+    def missing(self, request: Request, choice: Choice) -> str:
+        """Why no upstream can serve a request, for a person."""
         return f"no upstream for host {request.host!r}"
 
     def first_use(self, name: str) -> Selection | None:

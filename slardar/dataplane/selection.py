@@ -17,7 +17,9 @@ from typing import Any, Final
 from twisted.logger import Logger
 
 from slardar.balancers.base import Balancer, Outcome, rest
+from slardar.dataplane.decision import Candidate, LevelDecision, Preview
 from slardar.health import rules
+from slardar.health.checked import shown
 from slardar.http1.interfaces import Clock, SelectionBase
 from slardar.http1.request import Request
 from slardar.model.live import Live, Peer, ServerLive
@@ -369,17 +371,54 @@ class Selection(SelectionBase):
         others are out.  Asking one of those is better than refusing for sure.
         """
         for level in self._levels if request.cluster_key is None else self._order(request):
-            peers = [
-                peer
-                for peer in level.peers
-                if rules.is_wanted(peer.config)
-                and peer.weight
-                and not (peer.pool and peer.pool.pending)
-                and not _is_full(peer)
-            ]
-            if peers and not level.available:
+            peers = _last_ones(level)
+            if peers:
                 return self._begin(level, self._choose(level, peers, (), request, False))
         return None
+
+    def preview(self, request: Request) -> Preview:
+        """What :meth:`pick` would do for the first attempt of ``request`` now.
+
+        Nothing is changed by it: no counter, no server's turn.
+        """
+        now = self._clock.now
+        levels = self._levels if request.cluster_key is None else self._order(request)
+        serving: _Level | None = None
+        offered: Sequence[Peer] = ()
+        for level in levels:
+            level.refresh(now)
+            if serving is None:
+                full = any(_is_full(peer) for peer in level.available)
+                left = [peer for peer in level.available if not _is_full(peer)]
+                offered = left if full else level.available
+                serving = level if offered else None
+        is_last_resort = serving is None and self.upstream.protected
+        if is_last_resort:
+            for level in levels:
+                offered = _last_ones(level)
+                if offered:
+                    serving = level
+                    break
+        peer = None if serving is None else self._foresee(serving, offered, request)
+        may_get = set(offered)
+        return Preview(
+            tuple(_seen(level, level is serving, may_get, now) for level in levels),
+            None if peer is None else peer.key,
+            is_last_resort and serving is not None,
+            None if serving is not None else self.refusal(False),
+        )
+
+    def _foresee(self, level: _Level, peers: Sequence[Peer], request: Request) -> Peer | None:
+        """The balancer's choice, if it can tell."""
+        if len(peers) == 1:
+            return peers[0]
+        foresee = getattr(level.balancer, "preview", None)
+        try:
+            peer = None if foresee is None else foresee(peers, request)
+        except BaseException as error:  # as in _choose
+            self._broken(level.balancer, "preview", error)
+            return None
+        return peer if type(peer) is Peer and peer in peers else None
 
     def _order(self, request: Request) -> list[_Level]:
         key = request.cluster_key
@@ -471,6 +510,58 @@ def _is_available(peer: Peer, now: float) -> bool:
         and rules.is_available(peer.live, peer.config, now)
         and not (pool and pool.pending)
     )
+
+
+def _last_ones(level: _Level) -> list[Peer]:
+    """The servers of a level without one in service that only their failures keep out."""
+    if level.available:
+        return []
+    return [
+        peer
+        for peer in level.peers
+        if rules.is_wanted(peer.config)
+        and peer.weight
+        and not (peer.pool and peer.pool.pending)
+        and not _is_full(peer)
+    ]
+
+
+def _seen(level: _Level, serves: bool, may_get: set[Peer], now: float) -> LevelDecision:
+    """A level with its servers, each with why it gets no request."""
+    return LevelDecision(
+        level.name or "",
+        serves,
+        tuple(
+            Candidate(
+                peer.key,
+                shown(peer.live).status,
+                peer.config.weight,
+                peer.live.active,
+                "" if serves and peer in may_get else _why_not(peer, now),
+            )
+            for peer in level.peers
+        ),
+    )
+
+
+def _why_not(peer: Peer, now: float) -> str:
+    """Why a server gets no request; the conditions are those of :func:`_is_available`."""
+    config, live = peer.config, peer.live
+    if config.state != "up":
+        return f"its state is {config.state}"
+    if not config.weight:
+        return "its weight is 0"
+    if peer.pool and peer.pool.pending:
+        return "its name is being looked up"
+    if live.checked == "err":
+        return "its heartbeats fail"
+    if live.down_until > now:
+        return f"requests failed: {live.msg}"
+    if not peer.weight:
+        return "it has no part in the turn at the moment"
+    if _is_full(peer):
+        return f"it has its limit of {config.max_conns} requests"
+    return "another level serves"
 
 
 def _is_full(peer: Peer) -> bool:

@@ -198,6 +198,25 @@ class Upstreams:
             self._is_due(waiting)
         return selection
 
+    def peek(self, name: str) -> Selection | None:
+        """The selection that would serve an upstream, without putting one to use.
+
+        ``None`` if there is no such upstream, or none that can be served.
+        """
+        upstream = self._known.get(name)
+        if upstream is None:
+            return None
+        waiting = self._waiting.get(name)
+        if waiting is not None:
+            return waiting.selection
+        found = self._selections.get(name)
+        if found is not None:
+            return found
+        try:
+            return self._make(upstream)
+        except BaseException:  # as in first_use, which logs it
+            return None
+
     def look(self, name: str, servers: Iterable[tuple[str, int]]) -> None:
         """The health of servers of this upstream, by host and port, has changed from
         outside."""

@@ -28,7 +28,7 @@ from slardar.http1.framing import ChunkedDecoder, are_tiny, last_chunk
 from slardar.http1.heads import CHUNKED, BadMessage
 from slardar.http1.interfaces import (
     ChannelBase,
-    ClientBase,
+    Downstream,
     ExchangeBase,
     HookedRequest,
     PlaneBase,
@@ -40,6 +40,7 @@ from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
 from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import interim_head
+from slardar.model.listener import UNNAMED, ListenerSpec
 
 __all__ = ["ClientConnection"]
 
@@ -72,7 +73,7 @@ _PROBE_SECONDS: Final = 1
 _BEGINNING: Final = b"HTTP/1.1 "
 
 
-class ClientConnection(ClientBase):
+class ClientConnection(Downstream):
     """The protocol of one client's channel.  ``client`` is the peer's address."""
 
     __slots__ = (
@@ -97,15 +98,24 @@ class ClientConnection(ClientBase):
         "_lingered",
         "_replied",
         "_request",
+        "_scheme",
         "_seen",
         "_silent",
         "_state",
         "_waiting",
+        "channel",
+        "client",
+        "listener",
     )
 
-    def __init__(self, host: PlaneBase, client: bytes) -> None:
-        super().__init__(client)
+    def __init__(self, host: PlaneBase, client: bytes, listener: ListenerSpec = UNNAMED) -> None:
+        super().__init__()
         self._host = host
+        self.client = client
+        #: What has accepted it.
+        self.listener: ListenerSpec = listener
+        self._scheme: bytes = listener.scheme
+        self.channel: ChannelBase
         self._state = _IDLE
         self._buffer = b""
         #: The client was paused because it sent too far ahead of its replies.
@@ -386,9 +396,10 @@ class ClientConnection(ClientBase):
     def _begin(self, request: Request) -> None:
         host = self._host
         request.address = self.client
+        request.scheme = self._scheme
         self._request = request
         if host.observer is not None:
-            self.record = RequestRecord(self.client, request, host.clock.now)
+            self.record = RequestRecord(self.client, request, host.clock.now, self.listener.id)
         self._keep_alive = request.keep_alive
         self._head_only = request.raw_method == b"HEAD"
         self._replied = self._chunking = self._silent = False
@@ -817,7 +828,9 @@ class ClientConnection(ClientBase):
         data = b"\r\n".join(reply.lines)
         self.channel.write(data)
         if host.observer is not None:
-            record = self.record = RequestRecord(self.client, None, host.clock.now)
+            record = self.record = RequestRecord(
+                self.client, None, host.clock.now, self.listener.id
+            )
             record.status, record.answered_by, record.error = status, BY_SLARDAR, message
             record.bytes_out = len(data)
             self._request_over()

@@ -29,7 +29,6 @@ __all__ = [
     "Bytes",
     "ChannelBase",
     "ChannelProtocol",
-    "ClientBase",
     "Clock",
     "Downstream",
     "ExchangeBase",
@@ -548,35 +547,6 @@ class Downstream(ChannelProtocol):
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class ClientBase(Downstream):
-    """A client's connection, as the plane sees it.  ``client`` is the peer's address."""
-
-    __slots__ = ("channel", "client")
-
-    channel: ChannelBase
-
-    def __init__(self, client: bytes) -> None:
-        super().__init__()
-        self.client: bytes = client
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no request is under way, no byte of one has come, and no reply waits
-        to be sent."""
-        raise NotImplementedError
-
-    @property
-    def held(self) -> int:
-        """Bytes that are kept for this client, besides those that its channel and
-        :class:`slardar.http1.bodies.BodyRoom` count."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """End the connection now; a request under way is given up."""
-        raise NotImplementedError
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
 class TunnelBase(ChannelProtocol):
     """Two channels joined, as the plane sees them."""
 
@@ -692,7 +662,7 @@ class PlaneBase:
         """A tunnel is closed."""
         raise NotImplementedError
 
-    def closed(self, connection: ClientBase) -> None:
+    def closed(self, connection: ChannelProtocol) -> None:
         """A connection has ended."""
         raise NotImplementedError
 

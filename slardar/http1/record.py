@@ -74,13 +74,15 @@ class RequestRecord:
         "upstream",
     )
 
-    def __init__(self, client: bytes, request: Request | None, started: float) -> None:
+    def __init__(
+        self, client: bytes, request: Request | None, started: float, listener: str = ""
+    ) -> None:
         #: The client's address, as the listener tells it.
         self.client: bytes = client
         #: The request, as hooks have left it; ``None`` for bytes that are no request.
         self.request: Request | None = request
         #: The id of the listener that accepted the client; empty within ``slardar.web``.
-        self.listener: str = ""
+        self.listener: str = listener
         #: When the head was complete, and when all of the reply was handed to the channel
         #: or the client was gone.
         self.started: float = started

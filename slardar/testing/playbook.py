@@ -22,7 +22,7 @@ from slardar.http1.client import ClientConnection
 from slardar.http1.exchange import Exchange
 from slardar.http1.interfaces import (
     ChannelBase,
-    ClientBase,
+    ChannelProtocol,
     Downstream,
     ExchangeBase,
     HookedRequest,
@@ -199,7 +199,7 @@ class FakeHost(PlaneBase):
         """A tunnel has ended."""
         self.tunnels.remove(tunnel)
 
-    def closed(self, connection: ClientBase) -> None:
+    def closed(self, connection: ChannelProtocol) -> None:
         """A connection has ended."""
         self.ends += 1
 

@@ -28,6 +28,7 @@ __all__ = [
     "Hello",
     "Serving",
     "State",
+    "Verdict",
     "WantsStore",
     "decode_from_predecessor",
     "decode_from_successor",
@@ -43,6 +44,8 @@ class HandedSockets(Struct, frozen=True):
     purpose: str
     endpoint: str
     descriptors: tuple[int, ...]
+    #: The id of the listener that they are for; empty if they are for none.
+    listener: str = ""
 
 
 class Handed(Struct, frozen=True):

@@ -22,6 +22,7 @@ from slardar.dataplane.balancer_errors import BalancerError
 from slardar.health.verdicts import Epoch, Heartbeat, Name, Port, Status, Text, Verdict
 from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.hook import Hook
+from slardar.model.listener import ListenerSpec
 from slardar.model.routes import Route
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
@@ -46,11 +47,12 @@ __all__ = [
     "ToWorker",
     "Verdicts",
     "Whole",
-    "delta",
+    "WorkerSocket",
     "decode_answer",
     "decode_from_worker",
     "decode_to_worker",
     "decode_whole",
+    "delta",
     "encode",
     "lean_settings",
     "raw",
@@ -90,6 +92,18 @@ class Whole(Struct, tag="whole", frozen=True):
     hooks: tuple[Hook, ...] = ()
 
 
+class WorkerSocket(Struct, frozen=True):
+    """A listening socket that is a worker's."""
+
+    #: Its place among the sockets that the process was started with: the descriptor is
+    #: ``commands.FIRST_SOCKET`` plus this number.
+    place: int
+    #: The listener that it is a socket of.
+    listener: ListenerSpec
+    #: Whether other workers accept on it, too.
+    shared: bool = False
+
+
 class Begin(Struct, tag="begin", frozen=True):
     """The first message to a worker: what it is to serve, and how."""
 
@@ -98,12 +112,10 @@ class Begin(Struct, tag="begin", frozen=True):
     settings: Settings
     #: A :class:`Whole`, which is put into JSON once for all workers.
     snapshot: msgspec.Raw
-    #: For each of its listening sockets, in order of their descriptors (the first is
-    #: ``commands.FIRST_SOCKET``): whether it shares the socket with other workers.
-    sockets: tuple[bool, ...]
-    #: The places of these among the sockets that the process was started with, of which
-    #: there are ``inherited``; it lets go of the others.
-    places: tuple[int, ...]
+    #: Its listening sockets.
+    sockets: tuple[WorkerSocket, ...]
+    #: How many sockets the process was started with; it closes those that are not in
+    #: ``sockets``.
     inherited: int
     #: What is known of servers' health now, and of servers' names.
     health: Verdicts = Verdicts()

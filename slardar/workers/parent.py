@@ -18,8 +18,8 @@ from zope.interface import implementer
 
 from slardar.config import Settings
 from slardar.dataplane.failurelog import HealthLog
-from slardar.dataplane.inherited import adopt_sockets
-from slardar.dataplane.sockets import Opened, open_sockets
+from slardar.dataplane.inherited import open_listener
+from slardar.dataplane.sockets import Opened
 from slardar.errors import NotReadyError
 from slardar.health.checked import note_checked
 from slardar.health.shared import ServerIndex, strictest
@@ -29,6 +29,7 @@ from slardar.hooks.checking import Checker, NoCheckError
 from slardar.hooks.report import HookTally
 from slardar.interfaces import IPlane
 from slardar.model.hook import Hook, HookKey
+from slardar.model.listener import ListenerSpec
 from slardar.model.live import ServerLive
 from slardar.model.server import Server, servers_gone
 from slardar.model.snapshot import Snapshot
@@ -99,22 +100,20 @@ class Workers:
 
     # Life.
 
-    def listen(self, endpoint: str, sockets: Sequence[socket.socket] = ()) -> defer.Deferred[str]:
-        """Listen on a Twisted server endpoint string; answers where, for a person.
+    def listen(
+        self, listener: ListenerSpec, sockets: Sequence[socket.socket] = ()
+    ) -> defer.Deferred[str]:
+        """Accept clients as ``listener`` says; answers where, for a person.
 
         ``sockets`` are those that another process has handed over for it, if any.  Fails
         as :meth:`slardar.dataplane.proxy.DataPlane.listen` does.  To be called
         before :meth:`start`.
         """
-        return defer.maybeDeferred(self._listen, endpoint, sockets)
+        return defer.maybeDeferred(self._listen, listener, sockets)
 
-    def _listen(self, endpoint: str, sockets: Sequence[socket.socket]) -> str:
-        count = len(self._supervisor.slots)
-        if sockets:
-            opened: Opened = adopt_sockets(endpoint, sockets, count)
-        else:
-            opened = open_sockets(endpoint, count)
-        self._supervisor.deal(opened)
+    def _listen(self, listener: ListenerSpec, sockets: Sequence[socket.socket]) -> str:
+        opened = open_listener(listener, sockets, len(self._supervisor.slots))
+        self._supervisor.deal(opened, listener)
         return opened.place
 
     @property
@@ -169,8 +168,10 @@ class Workers:
                 number=slot.number,
                 settings=messages.lean_settings(self.settings),
                 snapshot=messages.raw(self._encoded[1]),
-                sockets=tuple(slot.shared),
-                places=places,
+                sockets=tuple(
+                    messages.WorkerSocket(place, one.listener, one.shared)
+                    for place, one in zip(places, slot.sockets, strict=True)
+                ),
                 inherited=process.inherited,
                 health=messages.Verdicts(tuple(self.known_health()), tuple(self._checked.values())),
                 addresses=self._names.found,

@@ -20,10 +20,11 @@ from twisted.logger import Logger
 from slardar.config import Settings
 from slardar.dataplane.sockets import Opened
 from slardar.errors import SlardarError
+from slardar.model.listener import ListenerSpec
 from slardar.workers import messages
 from slardar.workers.messages import Done, FromWorker
 from slardar.workers.process import SPARE, WorkerProcess
-from slardar.workers.slot import Slot
+from slardar.workers.slot import Slot, SlotSocket
 
 __all__ = ["Distribution", "Supervisor", "WorkerError"]
 
@@ -115,8 +116,8 @@ class Supervisor:
 
     # Sockets.
 
-    def deal(self, opened: Opened) -> None:
-        """Deal the sockets of a listener to the places.
+    def deal(self, opened: Opened, listener: ListenerSpec) -> None:
+        """Deal the sockets of ``listener`` to the places.
 
         Each socket has a worker, and each worker a socket.  An upgrade may hand over more
         sockets than there are workers now: a worker has several of them then.
@@ -126,8 +127,8 @@ class Supervisor:
         for turn in range(max(count, number)):
             slot = self.slots[turn % count]
             index = turn % number
-            slot.sockets.append(opened.sockets[index])
-            slot.shared.append(index + number < count)
+            shared = index + number < count
+            slot.sockets.append(SlotSocket(opened.sockets[index], listener, shared))
 
     # Life.
 
@@ -249,10 +250,10 @@ class Supervisor:
         process, self._spare = self._spare, None
         if process is not None:
             process.take_place(slot.number)
-            places = tuple(self._spare_sockets.index(sock) for sock in slot.sockets)
+            places = tuple(self._spare_sockets.index(one.sock) for one in slot.sockets)
         else:
             try:
-                process = self._spawn(slot.number, slot.sockets)
+                process = self._spawn(slot.number, [one.sock for one in slot.sockets])
             except OSError as error:
                 self._died(slot, None, f"could not be started: {error}")
                 return

@@ -48,7 +48,7 @@ from slardar.workers import messages
 from slardar.workers.commands import FIRST_SOCKET, LINK, MARK, Link, OneLink
 from slardar.workers.log_lines import LineLog
 from slardar.workers.marks import BEATS, LARGEST, open_mark
-from slardar.workers.messages import Done, FromWorker
+from slardar.workers.messages import Done, FromWorker, WorkerSocket
 from slardar.workers.reporting import Reporter
 
 __all__ = ["Worker", "end_without_memory", "main"]
@@ -87,8 +87,8 @@ class Worker:
         self._plane: DataPlane | None = None
         self._snapshot = Snapshot.build(0, {}, (), None)
         self._stopping = self._finished = False
-        #: Sockets that do not listen yet, and whether other workers share them.
-        self._silent: list[tuple[socket.socket, bool]] = []
+        #: Sockets that do not listen yet, and what is known of them.
+        self._silent: list[tuple[socket.socket, WorkerSocket]] = []
         #: Where the director sees which hook is running, and that this process goes on.
         self._mark = mark
         self._beats = LoopingCall(self._beat)
@@ -196,11 +196,13 @@ class Worker:
         gc.freeze()
         gc.enable()
         if not self._stopping:
-            for place, shared in zip(message.places, message.sockets, strict=True):
-                sock = socket.socket(fileno=self._first_socket + place)
+            unused = set(range(message.inherited))
+            for about in message.sockets:
+                unused.discard(about.place)
+                sock = socket.socket(fileno=self._first_socket + about.place)
                 sock.set_inheritable(False)
-                self._silent.append((sock, shared))
-            for place in set(range(message.inherited)).difference(message.places):
+                self._silent.append((sock, about))
+            for place in unused:
                 os.close(self._first_socket + place)
             self._serve_silent()
             plane.start()
@@ -219,11 +221,11 @@ class Worker:
         """Serve the sockets that have begun to listen."""
         assert self._plane is not None
         silent, self._silent = self._silent, []
-        for sock, shared in silent:
+        for sock, about in silent:
             if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                self._plane.serve(sock, shared)
+                self._plane.serve(sock, about.listener, about.shared)
             else:
-                self._silent.append((sock, shared))
+                self._silent.append((sock, about))
 
     def _apply(
         self, snapshot: Snapshot, changed: list[str], begins: bool = False

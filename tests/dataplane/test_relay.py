@@ -23,7 +23,7 @@ BODY = bytes(range(256)) * 4096  # 1 MiB
 
 
 class Source(Recorder):
-    """The protocol of the channel that bytes come from; it does what an exchange does."""
+    """The protocol of the channel that bytes come from.  It does what an exchange does."""
 
     def __init__(self, to: Channel) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Source(Recorder):
             channel.pause()
 
     def goes_on(self, channel: Channel) -> None:
-        """The other side takes bytes again: read on."""
+        """Read on when the other side takes bytes again."""
         self.to.protocol.drained = lambda _: channel.resume()  # type: ignore[method-assign]
 
 
@@ -48,7 +48,7 @@ def sending(far: socket.socket, data: bytes) -> threading.Thread:
 
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
 def test_bytes_go_straight(poller: Poller, connect: Connect, unix: bool) -> None:
-    """All of them arrive in order."""
+    """All bytes arrive in order, and none is received."""
     source, far_source, _ = connect(unix=unix)
     sink, far_sink, _ = connect(unix=unix)
     protocol = source.protocol = Source(sink)
@@ -64,7 +64,8 @@ def test_bytes_go_straight(poller: Poller, connect: Connect, unix: bool) -> None
 
 @pytest.mark.parametrize("size", [1000, SPLICE_FROM])
 def test_what_comes_behind_is_noticed(poller: Poller, connect: Connect, size: int) -> None:
-    """It goes nowhere, is told of by one byte too many, and the rest is received as ever."""
+    """The size that is told is one byte too large.  That byte goes nowhere, and the protocol
+    receives the rest."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
     protocol = source.protocol = Source(sink)
@@ -85,8 +86,8 @@ def test_what_comes_behind_is_noticed(poller: Poller, connect: Connect, size: in
 def test_body_behind_its_head_is_moved_in_the_same_batch(
     poller: Poller, connect: Connect, size: int
 ) -> None:
-    """The head is handled first; what was put off meanwhile, to any channel, is sent
-    before the body is moved, but that to the same one goes with it."""
+    """The head is handled first.  What was put off meanwhile for other channels is sent before
+    the body is moved; what was put off for the body's channel goes out with the body."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
     other, far_other, _ = connect(unix=True)
@@ -114,7 +115,7 @@ def test_body_behind_its_head_is_moved_in_the_same_batch(
 
 
 def test_head_alone_is_sent_at_once(poller: Poller, connect: Connect) -> None:
-    """Where the body has not come with its head, the head does not wait for it."""
+    """If the body has not come with its head, the head does not wait for it."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
 
@@ -125,7 +126,7 @@ def test_head_alone_is_sent_at_once(poller: Poller, connect: Connect) -> None:
 
     source.protocol = Head(sink)
     source.bulk = True
-    # Once what is there ends before the first read does, once exactly with it.
+    # Less than the first read asks for, and exactly as much.
     for size in (100, FIRST_SIZE):
         far_source.sendall(b"h" * size)
         assert select.select([source.sock], [], [], 10)[0]
@@ -136,7 +137,7 @@ def test_head_alone_is_sent_at_once(poller: Poller, connect: Connect) -> None:
 
 
 def test_order_is_kept_where_the_sink_is_written_to(poller: Poller, connect: Connect) -> None:
-    """What waits for a body does not wait for it when more is written, or the end."""
+    """A head that waits for its body is sent when more is written to the channel, or its end."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
 
@@ -158,7 +159,7 @@ def test_order_is_kept_where_the_sink_is_written_to(poller: Poller, connect: Con
 
 
 def test_read_on_finds_the_rest(poller: Poller, connect: Connect) -> None:
-    """Where the first read got all it asked for there may be more; else nothing is asked."""
+    """If the first read got all it asked for, read_on reads once more; else it does not."""
     found: list[bytes] = []
     source, far_source, _ = connect(unix=True)
     source.bulk = True
@@ -181,7 +182,7 @@ def test_read_on_finds_the_rest(poller: Poller, connect: Connect) -> None:
 def test_broken_pipe_is_not_used_again(
     poller: Poller, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bytes that an error left in it come to nobody else."""
+    """Bytes that an error left in the pipe get into no other body."""
     source, far_source, _ = connect(unix=True)
     sink, _, _ = connect(unix=True)
     protocol = source.protocol = Source(sink)
@@ -204,8 +205,7 @@ def test_broken_pipe_is_not_used_again(
 
 
 def test_slow_reader_is_waited_for(poller: Poller, connect: Connect) -> None:
-    """Nobody reads: what left the source and cannot be sent is held, once, and the source
-    is told to pause."""
+    """What left the source and cannot be sent is held, and the source is told to pause."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect()
     protocol = source.protocol = Source(sink)
@@ -219,7 +219,7 @@ def test_slow_reader_is_waited_for(poller: Poller, connect: Connect) -> None:
 
 
 def test_gathered_bytes_go_first(poller: Poller, connect: Connect) -> None:
-    """What was to be sent at the end of a batch stands before what is relayed in it."""
+    """What write_soon was given is sent before what is relayed in the same batch."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
     protocol = source.protocol = Source(sink)
@@ -237,7 +237,7 @@ def test_gathered_bytes_go_first(poller: Poller, connect: Connect) -> None:
 
 
 def test_end_in_the_middle(poller: Poller, connect: Connect) -> None:
-    """The peer ends too early: that is told, after all that came."""
+    """If the peer ends too early, ``ended`` tells it after everything that came was moved."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
     protocol = source.protocol = Source(sink)
@@ -251,7 +251,7 @@ def test_end_in_the_middle(poller: Poller, connect: Connect) -> None:
 
 
 def test_reset_in_the_middle(poller: Poller, connect: Connect) -> None:
-    """A source that breaks is lost."""
+    """``lost`` tells that the source broke."""
     source, far_source, _ = connect()
     sink, _, _ = connect()
     protocol = source.protocol = Source(sink)
@@ -265,7 +265,7 @@ def test_reset_in_the_middle(poller: Poller, connect: Connect) -> None:
 def test_sink_that_breaks(
     poller: Poller, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is lost; the pipe is empty for the next one."""
+    """``lost`` tells it, and the pipe is empty for the next body."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, heard = connect()
     source.protocol = Source(sink)
@@ -279,7 +279,7 @@ def test_sink_that_breaks(
         monkeypatch.undo()
         return moved
 
-    # Between the two halves.
+    # Between the splice into the pipe and the splice out of it.
     monkeypatch.setattr(os, "splice", splice)
     pump(poller, lambda: heard.was_lost)
     with pytest.raises(BlockingIOError):
@@ -300,7 +300,7 @@ def test_sink_that_breaks(
 def test_kernel_that_does_not_splice(
     poller: Poller, connect: Connect, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """The bytes are read and written, and it is tried once."""
+    """The bytes are read and written, and splice is not tried again."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
     protocol = source.protocol = Source(sink)
@@ -324,7 +324,7 @@ def test_kernel_that_does_not_splice(
 def test_without_descriptors_for_a_pipe(
     poller: Poller, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bytes are read and written until there are some."""
+    """The bytes are read and written instead."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
     protocol = source.protocol = Source(sink)
@@ -349,13 +349,12 @@ class Changing(Channel):
     FORM = bytes(byte ^ 0x55 for byte in range(256))
 
     def write(self, data: Any) -> bool:
-        # It may get what the kernel gave, or what was gathered by ``write_soon`` before.
         return super().write(bytes(data).translate(self.FORM))
 
 
 @pytest.fixture
 def changing(poller: Poller) -> Iterator[tuple[Changing, socket.socket]]:
-    """One, and the other end of its connection."""
+    """Such a channel, and the other end of its connection."""
     near, far = tcp_pair()
     near.setblocking(False)
     yield Changing(poller, near, Recorder()), far
@@ -383,8 +382,8 @@ def test_other_kind_gets_what_is_moved_through_write(
 def test_other_kind_gets_a_head_and_its_body_through_write(
     poller: Poller, connect: Connect, changing: tuple[Changing, socket.socket]
 ) -> None:
-    """In order, where the head is gathered and the body moved in the same batch, and where
-    both are written."""
+    """All arrives in order: a head that was gathered, the body that was moved behind it, and
+    what write_both was given."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink = changing
 
@@ -409,13 +408,13 @@ def test_other_kind_gets_a_head_and_its_body_through_write(
 def test_other_kind_moves_nothing_itself(
     connect: Connect, changing: tuple[Changing, socket.socket]
 ) -> None:
-    """What comes on it is no body yet: its protocol gets that."""
+    """Its protocol gets what comes, because that is not what the peer meant yet."""
     sink, _, _ = connect()
     assert not changing[0].relay(sink, 1000)
 
 
 def test_kind_that_says_so_is_spliced_to(poller: Poller, connect: Connect) -> None:
-    """It gets the pipe, and takes what is in it."""
+    """A kind that sets takes_spliced gets the pipe, and takes what is in it."""
 
     class Saying(Channel):
         def __init__(self, *arguments: Any) -> None:
@@ -438,6 +437,6 @@ def test_kind_that_says_so_is_spliced_to(poller: Poller, connect: Connect) -> No
 
 
 def test_channel_that_is_on_no_poller_is_refused(connect: Connect) -> None:
-    """Its protocol gets the bytes instead, and passes them on."""
+    """The source's protocol gets the bytes then."""
     source, _, _ = connect()
     assert not source.relay(RecordingChannel(FakeClock()), 1000)

@@ -28,7 +28,7 @@ DEFAULTS = Defaults(connect=3.0, send=60.0, read=61.0)
 
 
 class First(Balancer):
-    """Always the first one offered, and writes down what it is told."""
+    """Always picks the first server offered, and records its calls."""
 
     def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
         super().__init__(servers, options)
@@ -54,19 +54,19 @@ Make = Callable[..., Selection]
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """A fresh clock."""
+    """A new clock."""
     return FakeClock()
 
 
 @pytest.fixture
 def live() -> Live:
-    """A fresh registry of live states."""
+    """A new registry of live states."""
     return Live()
 
 
 @pytest.fixture
 def make(clock: FakeClock, live: Live) -> Make:
-    """Makes the selection of an upstream given as keys of its object."""
+    """Makes the selection of an upstream with these keys."""
 
     def build(balancer: Any = First, **body: Any) -> Selection:
         return Selection(parse_upstream("up", body, "up"), live, balancer, DEFAULTS, clock)
@@ -87,7 +87,7 @@ def request(cluster_key: Any = None) -> Request:
 
 
 def ports(selection: Selection, key: Any = None) -> list[int]:
-    """The servers that one request meets if each of them fails it."""
+    """The servers that one request tries if every attempt fails."""
     tried: list[Peer] = []
     while (peer := selection.pick(request(key), tried)) is not None:
         assert peer not in tried, "tried servers are not picked again"
@@ -142,14 +142,14 @@ def succeed(selection: Selection, port: int) -> None:
 
 
 def test_every_server_is_tried_once(make: Make) -> None:
-    """A request meets each server at most once, then nobody."""
+    """A request tries each server at most once, then there is none."""
     selection = make(servers=[server(port) for port in (1, 2, 3)])
     assert ports(selection) == [1, 2, 3]
     assert repr(selection) == "<Selection up>"
 
 
 def test_backups_serve_when_all_others_are_out(make: Make, clock: FakeClock) -> None:
-    """A backup gets nothing while another server is available, also as a second try."""
+    """A backup gets no request while another server is available, also not as a second try."""
     selection = make(
         servers=[server(1, max_fails=1), server(2, max_fails=1), server(3, backup=True)]
     )
@@ -164,7 +164,7 @@ def test_backups_serve_when_all_others_are_out(make: Make, clock: FakeClock) -> 
 
 
 def test_lower_level_waits(make: Make) -> None:
-    """Levels are tried in order, each with as many attempts as its ``try`` says."""
+    """Levels are tried in order, each with as many attempts as its ``try``."""
     selection = make(
         cluster=[
             {"servers": [server(1), server(2), server(3)], "try": 2},
@@ -190,8 +190,8 @@ def test_lower_level_waits(make: Make) -> None:
     ],
 )
 def test_named_clusters_follow_the_key(make: Make, key: Any, expected: list[int]) -> None:
-    """A hook's cluster_key says which clusters serve and in what order; a key that names
-    none of them changes nothing."""
+    """A hook's cluster_key says which clusters serve and in what order; a key that names no
+    cluster changes nothing."""
     selection = make(
         cluster={
             "dc1": {"servers": [server(1)]},
@@ -203,7 +203,7 @@ def test_named_clusters_follow_the_key(make: Make, key: Any, expected: list[int]
 
 
 def test_key_means_nothing_to_unnamed_levels(make: Make) -> None:
-    """A list of levels has an order of its own."""
+    """A list of levels has its own order."""
     selection = make(cluster=[{"servers": [server(1)]}, {"servers": [server(2)]}])
     assert ports(selection, key="dc2") == [1, 2]
 
@@ -212,7 +212,7 @@ def test_key_means_nothing_to_unnamed_levels(make: Make) -> None:
 
 
 def test_servers_that_are_no_choice(make: Make) -> None:
-    """A weight of 0, drain and down take no new request."""
+    """Servers with weight 0, drain or down get no new request."""
     selection = make(
         servers=[server(1, weight=0), server(2, state="drain"), server(3, state="down"), server(4)]
     )
@@ -220,7 +220,7 @@ def test_servers_that_are_no_choice(make: Make) -> None:
 
 
 def test_nobody_in_service(make: Make) -> None:
-    """Then the answer is 502, and it names the upstream."""
+    """The answer is 502 and names the upstream."""
     selection = make(servers=[server(1, state="down")])
     assert pick(selection) is None
     status, message = selection.refusal(tried=False)
@@ -229,8 +229,8 @@ def test_nobody_in_service(make: Make) -> None:
 
 
 def test_limit_of_connections(make: Make) -> None:
-    """A server with max_conns requests under way gets no more; if all are full the answer
-    is 503, and after an attempt it is 502."""
+    """A server with max_conns requests under way gets no more; if all are full the answer is
+    503, and after an attempt it is 502."""
     selection = make(servers=[server(1, max_conns=2), server(2, max_conns=1)])
     first, second = selection.peers
     first.live.active = 1
@@ -246,15 +246,15 @@ def test_limit_of_connections(make: Make) -> None:
 
 
 def test_limit_of_one_level_leads_to_the_next(make: Make) -> None:
-    """Full servers are no choice, so the level below serves."""
+    """Full servers are passed over, so the level below serves."""
     selection = make(servers=[server(1, max_conns=1), server(2, backup=True)])
     peer_of(selection, 1).live.active = 1
     assert pick(selection) == 2
 
 
 def test_failures_put_a_server_out_for_a_time(make: Make, clock: FakeClock) -> None:
-    """max_fails failures within fail_timeout put it out for fail_timeout; then it is
-    tried again, and a failure puts it out at once."""
+    """max_fails failures within fail_timeout put it out for fail_timeout; then it is tried
+    again, and one failure puts it out at once."""
     selection = make(servers=[server(1, max_fails=2, fail_timeout=5), server(2)])
     fail(selection, 1)
     assert pick(selection) == 1
@@ -275,7 +275,7 @@ def test_failures_put_a_server_out_for_a_time(make: Make, clock: FakeClock) -> N
 
 
 def test_each_server_comes_back_in_its_own_time(make: Make, clock: FakeClock) -> None:
-    """The list of those in service is made anew when the first of them is due."""
+    """The list of available servers is made anew when the first of them is due."""
     selection = make(
         servers=[
             server(1, max_fails=1, fail_timeout=3),
@@ -293,7 +293,7 @@ def test_each_server_comes_back_in_its_own_time(make: Make, clock: FakeClock) ->
 
 
 def test_last_good_server_stays(make: Make, clock: FakeClock) -> None:
-    """Whatever fails, one server remains, marked unstable; also across levels."""
+    """One server stays in service, whatever fails, marked unstable; also across levels."""
     selection = make(
         servers=[
             server(1, max_fails=1),
@@ -312,7 +312,7 @@ def test_last_good_server_stays(make: Make, clock: FakeClock) -> None:
 
 
 def test_without_max_fails_nobody_goes(make: Make) -> None:
-    """The default counts failures and draws no consequence."""
+    """By default failures are counted and have no effect."""
     selection = make(servers=[server(1), server(2)])
     fail(selection, 1, times=50)
     assert pick(selection) == 1
@@ -321,8 +321,8 @@ def test_without_max_fails_nobody_goes(make: Make) -> None:
 
 
 def test_same_list_while_nothing_changes(make: Make) -> None:
-    """A balancer is offered the same sequence object until health changes, so that it
-    may keep what it worked out of it."""
+    """A balancer gets the same sequence object until health changes, so that it may keep
+    results computed from it."""
     selection = make(servers=[server(1, max_fails=1), server(2)])
     balancer = selection._levels[0].balancer
     pick(selection)
@@ -468,8 +468,8 @@ def test_changed_weight_is_another_list(make: Make) -> None:
 
 
 def test_state_survives_an_edit(make: Make, live: Live) -> None:
-    """The selection of the edited upstream goes on where the former one was: counters,
-    places in the turn, and who is out of service."""
+    """The selection of the edited upstream goes on with the former one's counters, places in
+    the turn, and servers out of service."""
     body = [server(1, max_fails=1, weight=5), server(2), server(3)]
     before = make(WeightedRoundRobin, servers=body)
     assert [pick(before) for _ in range(3)] == [1, 1, 2]
@@ -485,7 +485,7 @@ def test_state_survives_an_edit(make: Make, live: Live) -> None:
 
 
 def test_request_of_the_former_selection_finishes(make: Make) -> None:
-    """A request that began before an edit counts itself out where it counted itself in."""
+    """A request that began before an edit lowers the counters that it raised."""
     before = make(servers=[server(1, max_conns=1)])
     peer = before.pick(request(), [])
     assert peer is not None
@@ -579,7 +579,7 @@ class Raises(First):
 
 
 class Garbage(First):
-    """Picks what is no server."""
+    """Picks an object that is no server."""
 
     def pick(self, servers: Sequence[Peer], request: Any) -> Any:
         return "127.0.0.1:80"
@@ -597,7 +597,7 @@ class Stubborn(First):
 
 
 class Deaf(First):
-    """Raises at whatever it is told."""
+    """Raises in every call."""
 
     def started(self, server: Peer) -> None:
         raise RuntimeError("a bug")
@@ -607,7 +607,7 @@ class Deaf(First):
 
 @pytest.mark.parametrize("balancer", [Raises, Garbage, Stubborn])
 def test_broken_balancer_costs_no_request(make: Make, balancer: Any) -> None:
-    """What it does is logged, and the request goes to the first server left."""
+    """The error is logged, and the request goes to the first server left."""
     selection = make(balancer, servers=[server(1), server(2), server(3)])
     with logged() as events:
         assert ports(selection) == [1, 2, 3]
@@ -616,7 +616,7 @@ def test_broken_balancer_costs_no_request(make: Make, balancer: Any) -> None:
 
 
 def test_deaf_balancer_costs_no_request(make: Make) -> None:
-    """A balancer that raises when told of a request loses nothing but that."""
+    """A balancer that raises when it is told of a request misses only this call."""
     selection = make(Deaf, servers=[server(1), server(2)])
     with logged() as events:
         assert pick(selection) == 1
@@ -626,7 +626,7 @@ def test_deaf_balancer_costs_no_request(make: Make) -> None:
     assert peer_of(selection, 1).live.active == 0
 
 
-# What a balancer is told.
+# The calls that a balancer gets.
 
 
 def test_balancer_hears_of_its_own_servers(make: Make) -> None:
@@ -645,7 +645,7 @@ def test_balancer_hears_of_its_own_servers(make: Make) -> None:
 
 
 def test_silent_balancer_is_not_called(make: Make) -> None:
-    """What a balancer did not write is not called: no cost for nothing."""
+    """A method that a balancer does not define is not called, and costs nothing."""
 
     class Quiet(Balancer):
         def pick(self, servers: Sequence[Peer], request: Any) -> Peer:
@@ -665,8 +665,7 @@ def test_silent_balancer_is_not_called(make: Make) -> None:
 
 
 def test_timeouts_and_tries(make: Make) -> None:
-    """What the upstream leaves out comes from the settings; ``try`` from the number of
-    servers."""
+    """Missing values come from the settings; ``try`` comes from the number of servers."""
 
     def timeouts(of: Selection) -> tuple[float, float, float]:
         return of.connect_timeout, of.send_timeout, of.read_timeout
@@ -681,7 +680,7 @@ def test_timeouts_and_tries(make: Make) -> None:
 
 
 def test_statuses_that_are_failures(make: Make) -> None:
-    """Those of http_opts.statuses, and those that retry_on names."""
+    """They are those of http_opts.statuses, and those that retry_on names."""
     selection = make(
         servers=[server(1)],
         http_opts={"statuses": {"502": False, "200": True}},
@@ -691,7 +690,7 @@ def test_statuses_that_are_failures(make: Make) -> None:
 
 
 def test_unprotected_last_server_goes_too(make: Make) -> None:
-    """With ``protected`` false nobody is kept in service for want of others."""
+    """With ``protected`` false no server is kept in service because it is the last."""
     selection = make(servers=[server(1, max_fails=1)], protected=False)
     fail(selection, 1)
     assert ports(selection) == []
@@ -699,7 +698,7 @@ def test_unprotected_last_server_goes_too(make: Make) -> None:
 
 
 def test_failed_server_is_better_than_none(make: Make, live: Live) -> None:
-    """When the one that was left is drained, those out for their failures are asked."""
+    """When the last server is drained, servers that are out for their failures get requests."""
     servers = [server(1, max_fails=1), server(2, max_fails=1)]
     selection = make(servers=servers)
     fail(selection, 1)
@@ -710,7 +709,7 @@ def test_failed_server_is_better_than_none(make: Make, live: Live) -> None:
 
 
 def test_thousands_of_failing_servers_are_tried_in_reasonable_time(make: Make) -> None:
-    """Each attempt costs in proportion to the servers, not to their square."""
+    """All attempts together cost in proportion to the servers, not to their square."""
     selection = make(balancer=WeightedRoundRobin, servers=[server(n) for n in range(1, 3001)])
     tried: list[Peer] = []
     asked = request()
@@ -726,8 +725,8 @@ def test_thousands_of_failing_servers_are_tried_in_reasonable_time(make: Make) -
 
 
 def test_shared_server_has_one_state_and_is_asked_once(make: Make) -> None:
-    """Counters and health are of host and port; a request asks it once, and it is no
-    second server for itself."""
+    """Counters and health belong to host and port; a request tries the server once, and the
+    server is no second server beside itself."""
     a, b = server(1, max_fails=1, fail_timeout=10), server(2, max_fails=1, fail_timeout=10)
     selection = make(cluster=[{"servers": [a]}, {"servers": [a, b]}])
     assert ports(selection) == [1, 2]
@@ -736,7 +735,7 @@ def test_shared_server_has_one_state_and_is_asked_once(make: Make) -> None:
     assert first.live is second.live
     fail(selection, 1)
     assert pick(selection) == 2
-    # The last one stays in service, though another peer of it is there.
+    # It stays in service as the last one, though it has another peer.
     c = server(3, max_fails=1, fail_timeout=10)
     alone = make(cluster={"x": {"servers": [c]}, "y": {"servers": [c]}})
     for _ in range(3):
@@ -746,14 +745,14 @@ def test_shared_server_has_one_state_and_is_asked_once(make: Make) -> None:
 
 
 def test_try_of_a_level_counts_servers(make: Make) -> None:
-    """Whichever level's peer it was that was asked."""
+    """This holds for whichever level's peer was tried."""
     a, b, c = server(1), server(2), server(3)
     selection = make(cluster=[{"servers": [a]}, {"servers": [a, b, c], "try": 2}])
     assert ports(selection) == [1, 2]
 
 
 def test_shared_server_takes_its_turn_in_each_level(make: Make) -> None:
-    """What one level's requests do to the turn is nothing to the other's."""
+    """The requests of one level do not change the turn of the other."""
     a, b, c = server(1, weight=2), server(2), server(3)
     selection = make(
         WeightedRoundRobin,
@@ -769,7 +768,7 @@ def test_shared_server_takes_its_turn_in_each_level(make: Make) -> None:
 
 
 def test_drained_in_one_level_serves_in_the_other(make: Make) -> None:
-    """The state is the level's own."""
+    """Each level has its own state."""
     selection = make(
         cluster={
             "x": {"servers": [server(1, state="drain"), server(2)]},
@@ -781,7 +780,7 @@ def test_drained_in_one_level_serves_in_the_other(make: Make) -> None:
 
 
 def test_turn_outlives_an_edit_and_goes_with_the_server(make: Make, live: Live) -> None:
-    """As the first one's does."""
+    """This holds for the second level's turn as for the first one's."""
     body = {"x": {"servers": [server(1)]}, "y": {"servers": [server(1), server(2)]}}
     one, two = make(cluster=body), make(cluster=body)
     assert one.peers[1].turn is two.peers[1].turn is not two.peers[1].live

@@ -12,12 +12,12 @@ from slardar.model.server import Server, Upstream, servers_gone
     ("host", "key"), [("1.2.3.4", "1.2.3.4:80"), ("a.b", "a.b:80"), ("::1", "[::1]:80")]
 )
 def test_key_is_host_and_port(host: str, key: str) -> None:
-    """With brackets around what has colons itself."""
+    """A host with colons is in brackets."""
     assert Server(host, 80).key == key
 
 
 def test_servers_are_values() -> None:
-    """Equal ones are equal, and none can be changed."""
+    """Servers with equal fields are equal, and no field can be changed."""
     assert Server("a", 1) == Server("a", 1)
     assert Server("a", 1) != Server("a", 1, weight=2)
     with pytest.raises(AttributeError):
@@ -25,7 +25,7 @@ def test_servers_are_values() -> None:
 
 
 def test_servers_of_an_upstream_are_those_of_its_levels() -> None:
-    """In order, level by level."""
+    """They are in order, level by level."""
     servers = [{"host": name, "port": 1, "backup": name == "a"} for name in "abc"]
     upstream = parse_upstream("u", {"servers": servers}, "u")
     assert [server.host for server in upstream.servers] == ["b", "c", "a"]

@@ -20,6 +20,7 @@ from slardar.dataplane.balancer_errors import BalancerError
 from slardar.health.checked import shown
 from slardar.health.verdicts import Heartbeat, Verdict
 from slardar.interfaces import IPlane
+from slardar.model.listener import spec_of
 from slardar.model.parse import parse_upstream
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
@@ -36,6 +37,7 @@ from slardar.workers.messages import (
     ServerReport,
     Verdicts,
     Whole,
+    WorkerSocket,
 )
 from slardar.workers.parent import Workers
 from slardar.workers.process import SPARE, WorkerGone
@@ -43,6 +45,7 @@ from slardar.workers.supervisor import WorkerError
 from tests.dataplane.kit import logged
 from tests.workers.kit import failure_of, result_of, snapshot, upstream
 
+TCP = spec_of("tcp:0:interface=127.0.0.1")
 FAILS = {"server": {"max_fails": 1, "fail_timeout": 10}}
 
 
@@ -260,8 +263,9 @@ def test_spare_worker_takes_the_place_of_one_that_died() -> None:
     """It was started when all served, and has all the sockets; it is told which are its
     own, and another one is started in its place."""
     team = Team(2, spare=True)
-    result_of(team.workers.listen("tcp:0:interface=127.0.0.1"))
-    result_of(team.workers.listen("unix:\0slardar-test-spare:lockfile=0"))
+    unix = spec_of("unix:\0slardar-test-spare:lockfile=0")
+    result_of(team.workers.listen(TCP))
+    result_of(team.workers.listen(unix))
     team.start()
     assert len(team.processes) == 2
     team.clock.advance(4)
@@ -273,9 +277,10 @@ def test_spare_worker_takes_the_place_of_one_that_died() -> None:
     assert team.living == [team.processes[0], spare]
     assert len(team.processes) == 3
     (begin,) = spare.told
-    mine = [spare.sockets[place] for place in begin.places]
+    mine = [spare.sockets[one.place] for one in begin.sockets]
     assert mine == team.processes[1].sockets
-    assert (begin.number, begin.inherited, begin.sockets) == (1, 3, (False, True))
+    assert (begin.number, begin.inherited) == (1, 3)
+    assert [(one.listener, one.shared) for one in begin.sockets] == [(TCP, False), (unix, True)]
     team.clock.advance(4)
     assert [process.number for process in team.processes] == [0, 1, 1, SPARE]
     # A change is for those that serve.
@@ -309,15 +314,16 @@ def test_worker_that_refuses_to_begin_is_killed() -> None:
 def test_sockets_are_spread_over_the_workers() -> None:
     """One of a TCP port each; the same one of a unix socket, which is said to be shared."""
     team = Team(2)
-    place = result_of(team.workers.listen("tcp:0:interface=127.0.0.1"))
-    result_of(team.workers.listen("unix:\0slardar-test-parent:lockfile=0"))
+    unix = spec_of("unix:\0slardar-test-parent:lockfile=0")
+    place = result_of(team.workers.listen(TCP))
+    result_of(team.workers.listen(unix))
     team.start()
     one, other = team.processes
     assert len({*one.sockets, *other.sockets}) == 3
     assert one.sockets[0] is not other.sockets[0]
     assert one.sockets[1] is other.sockets[1]
     assert place == f"tcp 127.0.0.1:{one.sockets[0].getsockname()[1]}"
-    assert one.told[0].sockets == (False, True)
+    assert one.told[0].sockets == (WorkerSocket(0, TCP, False), WorkerSocket(1, unix, True))
     one.die()
     team.clock.advance(0)
     assert team.processes[2].sockets == one.sockets
@@ -328,8 +334,9 @@ def test_sockets_are_spread_over_the_workers() -> None:
 def test_one_worker_shares_nothing() -> None:
     """Also not a unix socket."""
     team = Team(1)
-    result_of(team.workers.listen("unix:\0slardar-test-one:lockfile=0"))
-    assert team.start().told[0].sockets == (False,)
+    unix = spec_of("unix:\0slardar-test-one:lockfile=0")
+    result_of(team.workers.listen(unix))
+    assert team.start().told[0].sockets == (WorkerSocket(0, unix, False),)
     team.workers.stop()
 
 
@@ -857,8 +864,7 @@ def sockets_of(team: Team, number: int) -> list[tuple[int, bool]]:
     """The sockets of a slot by their number, and whether they are shared."""
     slot = team.workers._supervisor.slots[number]
     all_sockets = [sock for opened in team.workers.opened for sock in opened.sockets]
-    numbers = [all_sockets.index(sock) for sock in slot.sockets]
-    return list(zip(numbers, slot.shared, strict=True))
+    return [(all_sockets.index(one.sock), one.shared) for one in slot.sockets]
 
 
 @pytest.mark.parametrize(
@@ -876,10 +882,10 @@ def test_inherited_sockets_are_dealt(
 ) -> None:
     """Each has a worker, and each worker has one; shared only where there is no other way."""
     old, new = Team(before), Team(after)
-    result_of(old.workers.listen("tcp:0:interface=127.0.0.1"))
+    result_of(old.workers.listen(TCP))
     (opened,) = old.workers.opened
     handed = [sock.dup() for sock in opened.sockets]
-    result_of(new.workers.listen("tcp:0:interface=127.0.0.1", handed))
+    result_of(new.workers.listen(TCP, handed))
     assert [sockets_of(new, number) for number in range(after)] == dealt
     for one in (*old.workers.opened, *new.workers.opened):
         one.close()
@@ -893,10 +899,10 @@ def test_few_inherited_sockets_are_shared(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("slardar.dataplane.inherited.bound", refused)
     old, new = Team(2), Team(3)
-    result_of(old.workers.listen("tcp:0:interface=127.0.0.1"))
+    result_of(old.workers.listen(TCP))
     (opened,) = old.workers.opened
     handed = [sock.dup() for sock in opened.sockets]
-    result_of(new.workers.listen("tcp:0:interface=127.0.0.1", handed))
+    result_of(new.workers.listen(TCP, handed))
     dealt = [sockets_of(new, number) for number in range(3)]
     assert dealt == [[(0, True)], [(1, False)], [(0, True)]]
     for one in (*old.workers.opened, *new.workers.opened):

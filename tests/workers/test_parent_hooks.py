@@ -13,6 +13,7 @@ from slardar.hooks.engine import ScriptError
 from slardar.hooks.loaded import mark_of
 from slardar.hooks.report import HookReport
 from slardar.model.hook import Hook
+from slardar.model.listener import spec_of
 from slardar.model.snapshot import Snapshot
 from slardar.workers.messages import (
     Begin,
@@ -230,7 +231,7 @@ def test_worker_that_is_too_large_is_replaced() -> None:
     """Another one begins in its place and with its sockets; the old one finishes what it
     has under way, and is told nothing more."""
     team = Team(2)
-    result_of(team.workers.listen("tcp:0:interface=127.0.0.1"))
+    result_of(team.workers.listen(spec_of("tcp:0:interface=127.0.0.1")))
     old = team.start(FIRST)
     old.say(report(5))
     old.say(Grown())

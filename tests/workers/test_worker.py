@@ -16,6 +16,7 @@ from slardar.config import Settings
 from slardar.dataplane.selection import Selection
 from slardar.health.verdicts import Heartbeat, Verdict
 from slardar.http1.request import Request
+from slardar.model.listener import ListenerSpec
 from slardar.model.live import Peer
 from slardar.model.parse import parse_routes, parse_upstream
 from slardar.model.server import Upstream
@@ -32,11 +33,13 @@ from slardar.workers.messages import (
     Ping,
     Report,
     Verdicts,
+    WorkerSocket,
 )
 from slardar.workers.worker import Worker, end_without_memory
-from tests.dataplane.kit import HandReactor, logged
+from tests.dataplane.kit import HandReactor, logged, pump
 from tests.workers.kit import connect, deliver, result_of, snapshot, upstream
 
+LISTENER = ListenerSpec("tcp:0", "tcp:0")
 FAILS = {"server": {"max_fails": 1, "fail_timeout": 10}}
 
 
@@ -68,8 +71,8 @@ class Director:
         """Let it begin."""
         whole = messages.raw(messages.encode(messages.whole(first)))
         settings = messages.lean_settings(Settings())
-        places = tuple(range(len(sockets)))
-        return self.tell(Begin(0, settings, whole, sockets, places, len(places), **known))
+        mine = tuple(WorkerSocket(place, LISTENER, shared) for place, shared in enumerate(sockets))
+        return self.tell(Begin(0, settings, whole, mine, len(mine), **known))
 
     def reports(self, seconds: float = 1.05) -> list[Any]:
         """What it says within so many seconds."""
@@ -117,7 +120,7 @@ def test_worker_serves_what_it_begins_with(director: Director) -> None:
 
 
 def test_worker_accepts_on_the_sockets_it_inherited(director: Director) -> None:
-    """In order of their descriptors."""
+    """In order of their descriptors; a connection knows its listener."""
     with socket.socket() as first:
         first.bind(("127.0.0.1", 0))
         first.listen()
@@ -128,6 +131,10 @@ def test_worker_accepts_on_the_sockets_it_inherited(director: Director) -> None:
         assert listener.fd == descriptor
         assert not os.get_inheritable(descriptor)
         assert listener.sock.getsockname() == first.getsockname()
+        with socket.create_connection(first.getsockname()):
+            pump(director.plane._poller, lambda: director.plane._clients.connected)
+            (connection,) = director.plane._clients.connected
+            assert connection.listener == LISTENER
 
 
 def test_change_leads_from_its_base_only(director: Director) -> None:

@@ -42,7 +42,7 @@ class HookDirector(Director):
         """Let it begin."""
         whole = messages.raw(messages.encode(messages.whole(first)))
         settings = messages.lean_settings(Settings())
-        return self.tell(Begin(0, settings, whole, (), (), 0, suspended=suspended))
+        return self.tell(Begin(0, settings, whole, (), 0, suspended=suspended))
 
     def change(self, base: Snapshot, following: Snapshot) -> Done:
         """Lead it from one version to another."""
@@ -150,7 +150,7 @@ def test_refused_version_is_not_loaded(director: HookDirector) -> None:
     mark = mark_of(f"python/{A}", version)
     whole = messages.raw(messages.encode(messages.whole(with_hooks(1, hook(A, version)))))
     settings = messages.lean_settings(Settings())
-    director.tell(Begin(0, settings, whole, (), (), 0, refused={mark: "it hangs"}))
+    director.tell(Begin(0, settings, whole, (), 0, refused={mark: "it hangs"}))
     assert director.loaded() == []
     assert director.ask() == 500
     (report,) = [about for one in director.reports() for about in getattr(one, "hooks", ())]
@@ -171,7 +171,7 @@ def test_reason_of_a_suspension_is_reported(director: HookDirector) -> None:
     whole = messages.raw(messages.encode(messages.whole(first)))
     settings = messages.lean_settings(Settings())
     reasons = {mark: "it took too much"}
-    other.tell(Begin(0, settings, whole, (), (), 0, suspended=(mark,), reasons=reasons))
+    other.tell(Begin(0, settings, whole, (), 0, suspended=(mark,), reasons=reasons))
     (report,) = [about for one in other.reports() for about in getattr(one, "hooks", ())]
     assert (report.state, report.error) == ("suspended", "it took too much")
     other.plane.stop(0)
