@@ -1,9 +1,11 @@
 """Names of servers to addresses, again and again, without blocking.
 
-The system's resolver is used (``/etc/hosts``, ``nsswitch.conf`` and search domains
-hold, as the operator expects); it gives no TTL, so a name in use is looked up anew
-every :data:`REFRESH` seconds.  A lookup that fails changes nothing: the addresses
-last known stay in use.
+The system's resolver is used, with ``/etc/hosts``, ``nsswitch.conf`` and search domains,
+as operators expect.  It gives no TTL, so a name in use is looked up again every
+:data:`REFRESH` seconds.  If a lookup fails, the last known addresses stay in use.
+
+Where there are workers, the director looks names up (:class:`Resolver`) and tells the
+workers what it has found (:class:`ToldNames`).
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ REFRESH = 10.0
 #: Seconds that requests wait for the first lookup of a name.
 FIRST = 3.0
 
-#: Seconds after which a lookup is taken for lost and begun anew; glibc gives up after
-#: 5 seconds, twice, for each name server.
+#: Seconds after which a lookup counts as lost, so that a new one may begin; glibc gives up
+#: after 5 seconds, twice, for each name server.
 LOST = 60.0
 
 Addresses = list[tuple[int, str]]
@@ -80,8 +82,8 @@ class _Name:
 
 
 class Names:
-    """Keeps followers told of the addresses of the names they follow, wherever these come
-    from: a subclass says so."""
+    """Tells followers the addresses of the names that they follow.  A subclass says where the
+    addresses come from."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -91,8 +93,8 @@ class Names:
         """Tell ``follower`` the addresses of ``name`` now and when they change.
 
         Fires after the first answer, or after :data:`FIRST` seconds without one; never
-        fails.  Addresses are IPv4 first and in order, so that the order in which a
-        name server gives them is no change.
+        fails.  Addresses are sorted, IPv4 first, so that a name server that gives them in
+        another order changes nothing.
         """
         known = self._names.get(name)
         if known is None:
@@ -109,11 +111,11 @@ class Names:
         return waiting
 
     def _ask(self, name: str, known: _Name) -> None:
-        """Somebody waits for the first answer about a name."""
+        """A follower waits for the first answer about a name."""
         raise NotImplementedError
 
     def _answer(self, name: str, known: _Name, addresses: Addresses) -> None:
-        """There is an answer about a name; without addresses the last ones stay in use."""
+        """Take an answer about a name; if it has no address, the last ones stay in use."""
         if addresses and addresses != known.addresses:
             known.addresses = addresses
             _tell(name, addresses, list(known.followers))
@@ -130,7 +132,7 @@ class Names:
             _release(known)
 
     def stop(self) -> None:
-        """Tell nobody any more; nobody waits for a first answer any longer."""
+        """Tell followers nothing more, and let nobody wait for a first answer."""
         names, self._names = self._names, {}
         for known in names.values():
             _release(known)
@@ -183,7 +185,7 @@ class Resolver(Names):
         try:
             self._reactor.nameResolver.resolveHostName(_Receiver(done), name)
         except Exception:
-            # One name that the resolver chokes on must not end the refresh of the others.
+            # If the resolver fails on one name, the others must be looked up all the same.
             _log.failure("looking up server name {name} failed", name=name)
             done([])
 
@@ -199,16 +201,18 @@ class Resolver(Names):
 
 
 class ToldNames(Names):
-    """Names that another process looks up: this one is told what was found."""
+    """Names that another process looks up, which tells what it has found."""
 
     def __init__(self, reactor: Any) -> None:
         super().__init__(reactor)
-        #: What was told, also of names that nobody follows yet.
+        #: The addresses that were told, also of names without a follower.
         self._told: dict[str, Addresses] = {}
 
     def learn(self, found: Mapping[str, Sequence[tuple[int, str]]], again: Iterable[str]) -> None:
-        """Take the addresses of names; none where none was found.  Names that are looked
-        up ``again`` have no answer until the next one."""
+        """Take the addresses of names, which are empty if none was found.
+
+        Names in ``again`` are being looked up anew: followers wait for the next answer.
+        """
         for name in again:
             self._told.pop(name, None)
         for name, some in found.items():

@@ -1,7 +1,7 @@
 """The servers of one level of an upstream, and which of them are in service.
 
-Which servers are in service changes seldom, so it is kept, server by server, and the list
-for the balancer is made anew only when something has changed.
+Which servers are in service changes seldom.  So it is kept for each server, and the list
+for the balancer is made anew only after a change.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ TENTHS: Final = 10
 class ServingLevel:
     """The servers of one level, its balancer, and which of them are in service.
 
-    A server goes by its position in ``peers``.  What is known of its health is kept, and
-    looked at again when somebody says so (:meth:`look`) or when its time is over.
+    A server goes by its position in ``peers``.  Whether it is in service is found out again
+    when somebody calls :meth:`look`, and when the time for which it is out is over.
     """
 
     __slots__ = (
@@ -61,29 +61,30 @@ class ServingLevel:
         self.balancer = balancer
         self.picks_without = _picks_without(type(balancer))
         self.tries = level.tries or len(peers)
-        #: Balancers are given weights in this part of the configured ones.
+        #: What weights are multiplied with for the balancer: 1 or :data:`TENTHS`.
         self.unit = unit
-        #: The servers in service, for the balancer, and how many they are.  The list is
-        #: never changed, but made anew.
+        #: The servers in service, for the balancer: a list that is never changed, only
+        #: replaced.  ``count`` is how many there are, also while the list is out of date.
         self.available: Sequence[Peer] = ()
         self.count = 0
         #: When :meth:`refresh` must be called before a pick, in monotonic seconds.
         self.recheck = 0.0
         #: Whether each server is in service (1) or not (0).
         self._is_in = bytearray(len(peers))
-        #: Whether they were looked at at all, and whether ``available`` says it otherwise.
+        #: Whether any server was looked at, and whether ``available`` is out of date.
         self._is_known = False
         self._is_stale = True
-        #: The times at which servers are to be looked at again, and the servers that have one.
+        #: The times at which servers are to be looked at again, with their positions; and
+        #: the positions that have a time.
         self._due: list[tuple[float, int]] = []
         self._is_due: set[int] = set()
         self.is_limited = any(peer.config.max_conns for peer in peers)
-        #: Servers that had their limit of requests when they were last looked at.
+        #: The servers that had their limit of requests when they were last looked at.
         self.full: dict[Peer, None] = {}
         self.look_for_full()
 
     def is_in(self, peer: Peer) -> bool:
-        """Whether the peer is one of the level's that are in service."""
+        """Whether the peer is a server of this level, and in service."""
         position = self.positions.get(peer.live)
         return position is not None and peer is self.peers[position] and self.has(position)
 
@@ -92,7 +93,7 @@ class ServingLevel:
         return self._is_in[position] != 0
 
     def refresh(self, now: float) -> None:
-        """Bring ``available`` up to date, and find out until when that holds."""
+        """Bring ``available`` up to date, and find out until when it holds."""
         self.update(now)
         if self._is_stale:
             self.available = list(compress(self.peers, self._is_in))
@@ -100,7 +101,7 @@ class ServingLevel:
         self.recheck = self._due[0][0] if self._due else math.inf
 
     def update(self, now: float) -> None:
-        """Look at those whose time is over, or at all of them if nothing is known."""
+        """Look at the servers whose time is over, or at all servers if none was looked at."""
         if not self._is_known:
             self._is_known = True
             self._due.clear()
@@ -128,12 +129,12 @@ class ServingLevel:
             self.recheck = min(self.recheck, until)
 
     def changed(self) -> None:
-        """The balancer must be given another list."""
+        """The balancer is to get another list."""
         self._is_stale = True
         self.recheck = 0.0
 
     def forget(self) -> None:
-        """Nothing is known of health any more."""
+        """Look at all servers again, the next time."""
         self._is_known = False
         self.recheck = 0.0
 
@@ -143,7 +144,7 @@ class ServingLevel:
             self.full = {peer: None for peer in self.peers if is_full(peer)}
 
     def refine(self) -> None:
-        """Give the balancer weights in tenths, so that a part of 1 can be less than 1."""
+        """Give the balancer all weights in tenths, so that a weight can be below 1."""
         if self.unit < TENTHS:
             self.unit = TENTHS
             for peer in self.peers:
@@ -151,7 +152,7 @@ class ServingLevel:
             self.changed()
 
     def last_ones(self) -> list[Peer]:
-        """If no server is in service, those that only their failures keep out."""
+        """If no server is in service, the servers that only failures keep out."""
         if self.available:
             return []
         return [
@@ -192,7 +193,7 @@ def is_whole(weight: float | None) -> bool:
 
 
 def in_units(peer: Peer, unit: int) -> int:
-    """The weight that a peer has now, in tenths or as it is."""
+    """The weight of a peer, multiplied with ``unit``; at least 1 unless the weight is 0."""
     weight = peer.live.weight
     if weight is None or not peer.config.weight:
         return peer.config.weight * unit
@@ -230,8 +231,10 @@ def _why_not(peer: Peer, now: float) -> str:
 
 
 def _picks_without(balancer: type) -> bool:
-    """Whether ``pick_without`` belongs to the ``pick`` that a balancer has: a subclass that
-    writes another ``pick`` means it for every request."""
+    """Whether the class that has a balancer's ``pick`` has ``pick_without`` too.
+
+    If a subclass overrides ``pick`` only, its ``pick`` must get every request.
+    """
     for cls in balancer.__mro__:
         if "pick" in cls.__dict__:
             return cls is not Balancer and "pick_without" in cls.__dict__

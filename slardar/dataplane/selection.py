@@ -37,7 +37,7 @@ class Defaults:
 
 
 class Selection(SelectionBase):
-    """See the module.  Everything here is called on the request path."""
+    """See the module.  All of it is called on the request path."""
 
     __slots__ = (
         "_clock",
@@ -67,7 +67,7 @@ class Selection(SelectionBase):
         self._clock = clock
         self._on_health = on_health
         self._levels: list[ServingLevel] = []
-        #: Where each server is, by host and port: a level, and its position in the level.
+        #: By host and port, the levels that have the server, and its position in each.
         self._places: dict[tuple[str, int], list[tuple[ServingLevel, int]]] = {}
         seen: set[ServerLive] = set()
         for index, level in enumerate(upstream.levels):
@@ -118,20 +118,21 @@ class Selection(SelectionBase):
             level.forget()
 
     def look(self, host: str, port: int) -> None:
-        """Something outside has changed the health of a server: look at this one again.
+        """Look at the health of one server again, which something outside has changed.
 
-        Without effect for a server that the upstream does not have.
+        Without effect if the upstream does not have the server.
         """
         now = self._clock.now
         for level, position in self._places.get((host, port), ()):
             level.look(position, now)
 
     def set_weight(self, host: str, port: int, weight: float | None) -> None:
-        """Give a server another weight than the configured one, in the same unit; to a tenth.
+        """Use another weight than the configured one for a server.
 
-        ``None`` gives it the configured one, 0 no request at all.  It holds from the next
-        pick on, outlives changes of the upstream, and is without effect for a server that
-        the upstream does not have.
+        It has the unit of the configured weight, and is rounded to a tenth.  With ``None``
+        the configured weight is used again; with 0 the server gets no request.  The weight
+        holds from the next pick on, and outlives changes of the upstream.  Without effect
+        if the upstream does not have the server.
         """
         for level, position in self._places.get((host, port), ()):
             peer = level.peers[position]
@@ -167,8 +168,8 @@ class Selection(SelectionBase):
     def _choose_left(
         self, level: ServingLevel, peers: Sequence[Peer], request: Request, tried: list[Peer]
     ) -> Peer | None:
-        """One of those that the request has not tried and that have room for it."""
-        # Not the peers: another level may have the same server.
+        """A server that the request has not tried and that has room for it, if there is one."""
+        # Not the peers, since another level may have the same server.
         seen = {peer.live for peer in tried}
         asked = [level.positions[live] for live in seen if live in level.positions]
         if tried and len(asked) >= level.tries:
@@ -186,7 +187,7 @@ class Selection(SelectionBase):
             chosen = self._choose(level, peers, left_out, request, True)
             if not level.is_limited or not is_full(chosen):
                 return chosen
-            # Requests that began before an edit of the upstream fill it, perhaps others too.
+            # Requests that began before an edit of the upstream fill it, and perhaps others.
             level.look_for_full()
 
     def _choose(
@@ -199,10 +200,10 @@ class Selection(SelectionBase):
     ) -> Peer:
         """The balancer's choice among ``peers``, some of which are left out.
 
-        ``is_checked``: whether it is made sure that the choice is one of them.  The first
-        attempt of a request is not worth the search.
+        ``is_checked``: make sure that the choice is one of them.  This is left out for the
+        first attempt of a request, to save time.
         """
-        # A balancer that is broken costs its balance, not the request.
+        # If the balancer fails, only the balance is lost, not the request.
         try:
             if not left_out:
                 peer: Any = level.balancer.pick(peers, request)

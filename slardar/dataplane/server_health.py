@@ -1,8 +1,8 @@
 """The health of servers by name: learnt from other processes, and told to them.
 
-The rules for the outcome of a request are in :mod:`slardar.health.rules`.  Here is what a
-data plane does about servers by name: it takes the verdicts of other processes, many at a
-time, gives its own ones to a successor, and logs them where nobody else does.
+The rules for the outcome of a request are in :mod:`slardar.health.rules`.  Here a data plane
+takes the verdicts of other processes on servers, many at a time, gives its own verdicts to
+a successor, and logs them if no other process does.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ServerHealth:
         """Take another process's verdicts on servers of one upstream, as
         ``IPlane.set_health`` describes it.
 
-        Returns the servers that went out of service by them or came back.
+        Returns the servers that they put out of service or brought back.
         """
         index, now = self._index.of(upstream), self._clock.now
         available: set[Place] | None = None
@@ -70,7 +70,7 @@ class ServerHealth:
                     available.add(place)
                 continue
             if available is None:
-                # Once for all verdicts, and kept up to date from here on.
+                # Computed once for all verdicts, and then kept up to date.
                 available = {
                     other
                     for other, some in index.items()
@@ -88,7 +88,7 @@ class ServerHealth:
         """Take what heartbeats say of servers of one upstream, as ``IPlane.set_checked``
         describes it.
 
-        Returns the servers that went out of service by it or may be back.
+        Returns the servers that it put out of service or may have brought back.
         """
         index = self._index.of(upstream)
         changed = []

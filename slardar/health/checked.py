@@ -1,9 +1,8 @@
 """What heartbeats say of a server, beside what requests say; and both together.
 
-Heartbeats and requests are two witnesses.  Each writes its own fields of the server's
-``live``; a server is in service while neither keeps it out
-(:func:`slardar.health.rules.is_available`).  A verdict of heartbeats has no end: it holds
-until the next one.  Pure, as the rules are; nothing here blocks.
+Heartbeats and requests write different fields of a server's ``live``.  A server is in
+service if neither of them keeps it out (:func:`slardar.health.rules.is_available`).  The
+result of heartbeats holds until the next one.  Pure, as the rules are; no function blocks.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from slardar.model.live import ServerLive
 
 __all__ = ["Shown", "note_checked", "shown"]
 
-#: What is shown of two witnesses that do not agree: the worst, since each has its reason.
+#: If requests and heartbeats do not agree, the worse status is shown.
 _WORST = ("unchecked", "ok", "unstable", "err")
 
 
 class Shown(NamedTuple):
-    """What is known of a server, for a person."""
+    """The health of a server, for a person."""
 
     #: ``unchecked``, ``ok``, ``err`` or ``unstable``.
     status: str
@@ -31,9 +30,9 @@ class Shown(NamedTuple):
 def note_checked(live: ServerLive, status: str, since: float, message: str) -> bool:
     """Heartbeats say this of the server; ``since`` is in epoch seconds.
 
-    With ``err`` the server gets no requests.  ``unstable`` is for one that fails and stays
-    in service, as the last one of a protected upstream.  Returns whether the server went
-    out of service by this or may be back.
+    With ``err`` the server gets no requests.  ``unstable`` is for a server that fails and
+    stays in service, such as the last one of a protected upstream.  Returns whether this
+    put the server out of service, or may have brought it back.
     """
     changed = (status == "err") is not (live.checked == "err")
     live.checked = status
@@ -43,7 +42,7 @@ def note_checked(live: ServerLive, status: str, since: float, message: str) -> b
 
 
 def shown(live: ServerLive) -> Shown:
-    """What requests and heartbeats say together: the worse of the two."""
+    """The worse of what requests and heartbeats say."""
     if _WORST.index(live.checked) > _WORST.index(live.status):
         return Shown(live.checked, live.checked_at, live.checked_msg)
     return Shown(live.status, live.last_modified, live.msg)

@@ -1,8 +1,8 @@
 """What one process has learnt of servers' health, as another one takes it.
 
-Each worker counts failures on its own (:mod:`slardar.health.rules`).  When that puts a
-server out of service, or brings it back, the others are told, so that they need not
-lose requests of their own to find out.  Pure, as the rules are; nothing here blocks.
+Each worker counts failures on its own (:mod:`slardar.health.rules`).  When it puts a
+server out of service, or brings it back, the other workers are told, so that they do not
+lose requests to find out.  Pure, as the rules are; no function blocks.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ Place = tuple[str, int]
 
 
 class ServerIndex:
-    """The servers of upstreams by host and port: found without looking at all of them.
+    """Finds servers of upstreams by host and port, without looking at all of them.
 
-    The index of an upstream is made when it is first asked for.
+    The index of an upstream is made when it is first needed.
     """
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Upstream, Mapping[Place, tuple[Server, ...]]]] = {}
 
     def of(self, upstream: Upstream) -> Mapping[Place, tuple[Server, ...]]:
-        """The servers of an upstream; several levels may have the same one."""
+        """The servers of an upstream by host and port, with one entry for each level that has
+        the server."""
         known = self._known.get(upstream.name)
         if known is not None and known[0] is upstream:
             return known[1]
@@ -42,14 +43,14 @@ class ServerIndex:
         return index
 
     def forget(self, names: Collection[str]) -> None:
-        """These upstreams are gone, or are others now."""
+        """Drop the indexes of upstreams that have changed or are gone."""
         for name in names:
             self._known.pop(name, None)
 
 
 def strictest(servers: Sequence[Server]) -> Server:
-    """Of one server in several levels, the one whose settings put it out of service for
-    longest: its health is the same in all of them."""
+    """Of one server in several levels, the entry whose settings put it out of service for
+    longest: the server's health is the same in all levels."""
     if len(servers) == 1:
         return servers[0]
     return max(servers, key=lambda server: (server.max_fails > 0, server.fail_timeout))
@@ -63,11 +64,11 @@ def note_out(
     others_available: bool,
     message: str,
 ) -> bool:
-    """Another worker takes the server for out of service, for ``seconds`` more.
+    """Another worker has put the server out of service, for ``seconds`` more.
 
-    It is then on probation here as there.  Without ``others_available`` it stays in
-    service as ``unstable``: what one worker saw must not leave another with no server.
-    Returns whether this changed which servers are in service.
+    The server is then on probation in both processes.  Without ``others_available`` it
+    stays in service as ``unstable``: the findings of one worker must not leave another one
+    without a server.  Returns whether this changed which servers are in service.
     """
     until = now + seconds
     if until <= live.down_until:
@@ -81,12 +82,12 @@ def note_out(
         return False
     live.down_until = until
     set_status(live, "err", message)
-    # A server that was out is looked at again when its time is over, which has changed.
+    # True also for a server that was out: the time until it is looked at again is longer.
     return True
 
 
 def note_back(live: ServerLive) -> bool:
-    """Another worker got a good reply from a server that had been out of service.
+    """Another worker got a good reply from the server, which had been out of service.
 
     Returns whether this changed which servers are in service.
     """

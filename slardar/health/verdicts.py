@@ -1,7 +1,7 @@
 """Verdicts on servers' health, as processes tell them to each other: many at a time.
 
-Workers send them to the director, who tells the other workers, and a process that is
-replaced gives them to its successor.  What a worker sends is checked to the last number.
+A worker sends them to the director, which tells the other workers; and a process that is
+replaced gives them to its successor.  Every value that a worker sends is checked.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Epoch = Annotated[float, Meta(ge=0, le=1e11)]
 Status = Literal["unchecked", "ok", "err", "unstable"]
 
-#: Characters of a text that travel; longer ones are cut.
+#: Characters of a text that are sent; the rest is cut off.
 MAX_TEXT = 300
 
 
@@ -43,7 +43,7 @@ class Verdict(Struct, frozen=True):
     upstream: Name
     host: Name
     port: Port
-    #: Seconds for which it takes no request; 0: it is back.
+    #: Seconds for which it gets no request; 0: it is back.
     down_for: Seconds
     message: Text
 
@@ -54,7 +54,7 @@ class Heartbeat(Struct, frozen=True):
     upstream: Name
     host: Name
     port: Port
-    #: A server that is ``err`` takes no request.
+    #: A server that is ``err`` gets no request.
     status: Status
     #: Since when.
     since: Epoch

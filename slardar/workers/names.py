@@ -1,4 +1,4 @@
-"""Servers' names, looked up by the director once for all workers."""
+"""The names of servers, which the director looks up for all workers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Names"]
 
 
 class Names:
-    """Follows the names of all servers, and has the workers told what is found.
+    """Follows the names of all servers, and tells the workers what is found.
 
-    ``tell(message)`` is called with names and addresses that are new or have changed; those
-    that are found in one turn of the reactor are told together.  A name that has no address
-    is told once too: whoever waits for its first lookup need not wait any longer.
+    ``tell(message)`` is called with names whose addresses are new or have changed; the
+    results of one turn of the reactor are told together.  If the first lookup of a name
+    finds no address, this is told too, so that nobody waits for it any longer.
     """
 
     def __init__(
@@ -29,18 +29,20 @@ class Names:
         self._reactor = reactor
         self._tell = tell
         self._resolver = resolver or Resolver(reactor)
-        #: How many upstreams have a name, and who is called when its addresses change.
+        #: For each name, how many upstreams have it, and the follower of its addresses.
         self._uses: dict[str, int] = {}
         self._followers: dict[str, Callable[[list[tuple[int, str]]], None]] = {}
-        #: What was found, for workers that begin.
+        #: All that was found, for workers that begin; and what is to be told yet.
         self.found: Found = {}
         self._new: Found = {}
-        #: The call that tells them.
+        #: The call that will tell it.
         self._call: Any = None
 
     def follow(self, before: Snapshot, after: Snapshot, changed: Collection[str]) -> None:
-        """Follow the names of ``after``, of which the ``changed`` upstreams differ from
-        ``before``."""
+        """Follow the names of ``after`` from now on, and no longer those of ``before``.
+
+        The snapshots differ in the ``changed`` upstreams.
+        """
         wanted: list[str] = []
         for upstream in changed:
             wanted += _names(after.upstreams.get(upstream))
@@ -51,7 +53,7 @@ class Names:
                 self._uses[name] -= 1
                 if not self._uses[name]:
                     self._forget(name)
-        # Somebody may have mended a name that has no address, and now uses it.
+        # A name without an address may have been mended, and the change be made therefore.
         again = tuple({name for name in wanted if self.found.get(name) == ()})
         for name in again:
             self._resolver.unfollow(name, self._followers.pop(name))
@@ -85,7 +87,7 @@ class Names:
         self._new[name] = self.found[name]
 
     def _looked_up(self, _: None, name: str, follower: object) -> None:
-        """The first lookup of a name has ended, or was given up."""
+        """The first lookup of a name has ended, or is not waited for any longer."""
         if name not in self.found and self._followers.get(name) is follower:
             self._take(name, [])
 
