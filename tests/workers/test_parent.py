@@ -1,4 +1,4 @@
-"""The workers together; the processes are pretended, time and messages are the test's."""
+"""The workers together; the processes are fakes, and the test controls time and messages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FAILS = {"server": {"max_fails": 1, "fail_timeout": 10}}
 
 
 class FakeProcess:
-    """A worker that does what it is told at once, unless the test wants otherwise."""
+    """A worker that follows each message at once, unless the test wants otherwise."""
 
     def __init__(
         self, reactor: Any, number: int, sockets: list[socket.socket], took: Any, ended: Any
@@ -59,9 +59,9 @@ class FakeProcess:
         self.kills: list[str] = []
         self.checks: list[bool] = []
         self.version = 0
-        #: What it answers to the next messages instead of doing them.
+        #: Its answers to the next messages, which it does not follow.
         self.answers: list[Done] = []
-        #: Answers nothing until :meth:`go_on`.
+        #: Whether it answers nothing until :meth:`go_on`.
         self.is_slow = False
         self._took, self._ended = took, ended
 
@@ -92,7 +92,7 @@ class FakeProcess:
         return Done(self.version)
 
     def go_on(self) -> None:
-        """Do what was left, in order."""
+        """Follow the messages that waited, in order."""
         self.is_slow = False
         first = len(self.told) - len(self.waiting)
         waiting, self.waiting = self.waiting, []
@@ -113,23 +113,23 @@ class FakeProcess:
         self.kills.append(reason)
 
     def die(self, reason: str = "ended by signal 9") -> None:
-        """The process is gone; whoever waits for it is told."""
+        """End the process, and tell everybody who waits for it."""
         waiting, self.waiting = self.waiting, []
         for deferred in waiting:
             deferred.errback(Failure(WorkerGone()))
         self._ended(self, reason)
 
     def say(self, message: Any) -> None:
-        """What a worker says by itself."""
+        """Send a message of the worker's own."""
         self._took(self, message)
 
     def of(self, kind: type) -> list[Any]:
-        """What it was told of one kind."""
+        """The messages of one kind that it got."""
         return [message for message in self.told if isinstance(message, kind)]
 
 
 class Team:
-    """Workers, and the processes they have started so far."""
+    """Workers, and the processes that they have started so far."""
 
     def __init__(
         self,
@@ -151,13 +151,13 @@ class Team:
         return process
 
     def start(self, first: Snapshot | None = None) -> FakeProcess:
-        """Start them on a snapshot; answers the first process."""
+        """Start them on a snapshot; returns the first process."""
         self.apply(first or snapshot(1, upstream("a", 1, 2, **FAILS)))
         result_of(self.workers.start())
         return self.processes[0]
 
     def apply(self, following: Snapshot, *changed: str) -> Any:
-        """Give them a snapshot, and what comes of it."""
+        """Give them a snapshot, and return the Deferred."""
         return result_of(self.workers.apply(following, list(changed)))
 
     @property
@@ -169,13 +169,13 @@ class Team:
 
 @pytest.fixture(autouse=True)
 def log() -> Iterator[list[Any]]:
-    """What was logged; deaths are."""
+    """The events that were logged, deaths among them."""
     with logged() as events:
         yield events
 
 
 def test_start_is_done_when_all_serve() -> None:
-    """Not when the first one does."""
+    """The first worker is not enough."""
     team = Team(2, lambda process: setattr(process, "is_slow", True))
     assert team.apply(snapshot(4, upstream("a", 1)), "a") == {"workers": {}}
     started = team.workers.start()
@@ -194,7 +194,7 @@ def test_start_is_done_when_all_serve() -> None:
 
 
 def test_start_fails_when_a_worker_cannot() -> None:
-    """After some attempts, with how it ended."""
+    """It fails after some attempts, with the way in which the worker ended."""
     team = Team(2)
     team.prepare = lambda process: setattr(process, "is_slow", process.number == 1)
     started = team.workers.start()
@@ -208,7 +208,7 @@ def test_start_fails_when_a_worker_cannot() -> None:
 
 
 def test_process_that_cannot_be_made_is_tried_again() -> None:
-    """The system may be short of something for a moment."""
+    """The system may lack a resource for a moment."""
     team = Team(1)
     team.start()
     failing = [True, True]
@@ -225,8 +225,8 @@ def test_process_that_cannot_be_made_is_tried_again() -> None:
 
 
 def test_spare_worker_takes_the_place_of_one_that_died() -> None:
-    """It was started when all served, and has all the sockets; it is told which are its
-    own, and another one is started in its place."""
+    """It was started when all served, and has all sockets; it learns which are its own, and
+    another spare is started."""
     team = Team(2, spare=True)
     result_of(team.workers.listen("tcp:0:interface=127.0.0.1"))
     result_of(team.workers.listen("unix:\0slardar-test-spare:lockfile=0"))
@@ -246,7 +246,7 @@ def test_spare_worker_takes_the_place_of_one_that_died() -> None:
     assert (begin.number, begin.inherited, begin.sockets) == (1, 3, (False, True))
     team.clock.advance(4)
     assert [process.number for process in team.processes] == [0, 1, 1, SPARE]
-    # A change is for those that serve.
+    # Only workers that serve get a change.
     team.apply(snapshot(2, upstream("a", 1)), "a")
     assert team.processes[3].told == []
     team.workers.stop()
@@ -254,7 +254,7 @@ def test_spare_worker_takes_the_place_of_one_that_died() -> None:
 
 
 def test_spare_worker_that_dies_is_replaced_after_a_while() -> None:
-    """Nobody is missing meanwhile; a worker that dies then is started as ever."""
+    """No serving worker is missing meanwhile; if one dies then, a new one is started as usual."""
     team = Team(1, spare=True)
     team.start()
     team.clock.advance(4)
@@ -275,7 +275,7 @@ def test_worker_that_refuses_to_begin_is_killed() -> None:
 
 
 def test_sockets_are_spread_over_the_workers() -> None:
-    """One of a TCP port each; the same one of a unix socket, which is said to be shared."""
+    """Each gets one socket of a TCP port; all get the one of a unix socket, marked as shared."""
     team = Team(2)
     place = result_of(team.workers.listen("tcp:0:interface=127.0.0.1"))
     result_of(team.workers.listen("unix:\0slardar-test-parent:lockfile=0"))
@@ -294,7 +294,7 @@ def test_sockets_are_spread_over_the_workers() -> None:
 
 
 def test_one_worker_shares_nothing() -> None:
-    """Also not a unix socket."""
+    """Not even a unix socket is shared."""
     team = Team(1)
     result_of(team.workers.listen("unix:\0slardar-test-one:lockfile=0"))
     assert team.start().told[0].sockets == (False,)
@@ -302,7 +302,7 @@ def test_one_worker_shares_nothing() -> None:
 
 
 def test_change_is_confirmed_by_every_worker() -> None:
-    """The answer comes after the last of them."""
+    """The answer comes after the last confirmation."""
     team = Team(2)
     team.start(first := snapshot(1, upstream("a", 1)))
     one, other = team.processes
@@ -319,7 +319,7 @@ def test_change_is_confirmed_by_every_worker() -> None:
 
 
 def test_changes_go_out_without_waiting_for_each_other() -> None:
-    """A later one may be told before an earlier one is confirmed."""
+    """A later change may be sent before an earlier one is confirmed."""
     team = Team(1)
     process = team.start(first := snapshot(1))
     process.is_slow = True
@@ -332,7 +332,7 @@ def test_changes_go_out_without_waiting_for_each_other() -> None:
 
 
 def test_worker_at_another_version_gets_the_whole() -> None:
-    """And confirms that."""
+    """It confirms the whole."""
     team = Team(2)
     team.start(first := snapshot(1, upstream("a", 1)))
     team.processes[0].version = 99
@@ -348,7 +348,8 @@ def test_worker_at_another_version_gets_the_whole() -> None:
 
 
 def test_worker_that_refuses_a_change_fails_it() -> None:
-    """It is named with its reason, and gets the whole with the next change."""
+    """The error names the worker and its reason, and the worker gets the whole with the next
+    change."""
     team = Team(2)
     team.start(first := snapshot(1))
     team.processes[1].answers.append(Done(1, "ConfigError: no such balancer"))
@@ -363,7 +364,7 @@ def test_worker_that_refuses_a_change_fails_it() -> None:
 
 @pytest.mark.parametrize("answer", [Done(1), Done(1, stale=True)])
 def test_worker_that_confirms_something_else_is_killed(answer: Done) -> None:
-    """Its word would make a lie of the answer."""
+    """With its answer, the answer to the caller would be wrong."""
     team = Team(1)
     process = team.start(first := snapshot(1))
     process.answers += [answer, answer]
@@ -372,7 +373,7 @@ def test_worker_that_confirms_something_else_is_killed(answer: Done) -> None:
 
 
 def test_worker_that_dies_meanwhile_is_not_waited_for() -> None:
-    """Its replacement begins with what the change led to."""
+    """Its replacement begins with the changed configuration."""
     team = Team(2)
     team.start(first := snapshot(1))
     team.processes[0].is_slow = True
@@ -384,7 +385,7 @@ def test_worker_that_dies_meanwhile_is_not_waited_for() -> None:
 
 
 def test_worker_that_begins_is_told_of_changes() -> None:
-    """A change that comes while it loads is confirmed by it, too."""
+    """It also confirms a change that comes while it loads."""
     team = Team(1)
     team.start(first := snapshot(1))
     team.prepare = lambda process: setattr(process, "is_slow", True)
@@ -398,7 +399,7 @@ def test_worker_that_begins_is_told_of_changes() -> None:
 
 
 def test_dead_worker_is_replaced_at_once() -> None:
-    """Under its number; status says so."""
+    """The replacement has its number; status shows it."""
     team = Team(2)
     team.start()
     team.clock.advance(60)
@@ -413,7 +414,8 @@ def test_dead_worker_is_replaced_at_once() -> None:
 
 
 def test_worker_that_dies_young_again_and_again_is_waited_for() -> None:
-    """At once, then after a time that doubles up to five seconds; one that lived ends it."""
+    """The first replacement comes at once, then after a time that doubles up to five seconds;
+    a worker that lives ends this."""
     team = Team(1)
     team.start()
     delays = []
@@ -428,7 +430,7 @@ def test_worker_that_dies_young_again_and_again_is_waited_for() -> None:
 
 
 def test_death_of_a_process_that_was_replaced_is_nobodys() -> None:
-    """It is told once."""
+    """Its death is reported once."""
     team = Team(1)
     process = team.start()
     process.die()
@@ -439,7 +441,7 @@ def test_death_of_a_process_that_was_replaced_is_nobodys() -> None:
 
 
 def test_workers_are_looked_after() -> None:
-    """Twice a second; a look that comes late says so."""
+    """This happens twice a second; a late look is marked as late."""
     team = Team(1)
     process = team.start()
     team.clock.pump([0.5] * 4)
@@ -461,7 +463,7 @@ def about(name: str, port: int, requests: int) -> ServerReport:
 
 
 def test_status_is_of_all_workers() -> None:
-    """Totals, and each worker's own."""
+    """It has totals, and each worker's own numbers."""
     team = Team(2)
     team.start()
     team.clock.advance(3)
@@ -486,7 +488,7 @@ def test_status_is_of_all_workers() -> None:
 
 
 def test_servers_that_a_worker_invents_are_not_counted() -> None:
-    """What it says takes no memory for servers that there are not."""
+    """Unknown servers in a report take no memory."""
     team = Team(1)
     process = team.start()
     invented = [about(f"x{n}", 1, 1) for n in range(1000)] + [about("a", 3, 1)]
@@ -495,7 +497,7 @@ def test_servers_that_a_worker_invents_are_not_counted() -> None:
 
 
 def test_server_that_was_removed_is_forgotten() -> None:
-    """It begins anew if it is added again; its neighbour's counters stay."""
+    """It begins anew if it is added again; the other servers' counters stay."""
     team = Team(1)
     first = snapshot(1, upstream("a", 1, 2, **FAILS))
     process = team.start(first)
@@ -510,7 +512,7 @@ def test_server_that_was_removed_is_forgotten() -> None:
 
 
 def test_health_reaches_the_other_workers() -> None:
-    """Not the one that said it."""
+    """The worker that reported it does not get it back."""
     team = Team(3)
     team.start()
     one, *others = team.processes
@@ -523,8 +525,8 @@ def test_health_reaches_the_other_workers() -> None:
 
 
 def test_health_is_logged_once() -> None:
-    """Of all workers together, and again only when it has changed; not of a server that is
-    gone or that was known to be out at the start."""
+    """One line for all workers together, and another only when it has changed; none for a
+    removed server or one that was known to be out at the start."""
     team = Team(2)
     team.apply(snapshot(1, upstream("a", 1, 2, **FAILS)), "a")
     team.workers.set_health("a", "127.0.0.1", 2, 4.0, "refused")
@@ -534,7 +536,7 @@ def test_health_is_logged_once() -> None:
         for _ in range(3):
             one.say(Health("a", "127.0.0.1", 1, 5.0, "Connection refused"))
             other.say(Health("a", "127.0.0.1", 1, 5.0, "timed out"))
-            # It is tried in between.
+            # The server is tried in between.
             team.clock.advance(6)
         one.say(Health("a", "127.0.0.1", 2, 5.0, "Connection refused"))
         for process in team.processes:
@@ -554,7 +556,7 @@ def test_health_is_logged_once() -> None:
 
 
 def test_replacement_knows_who_is_out_of_service() -> None:
-    """For as long as that is so."""
+    """It knows while the server is out."""
     team = Team(1)
     process = team.start()
     process.say(Health("a", "127.0.0.1", 1, 5.0, "refused"))
@@ -566,7 +568,7 @@ def test_replacement_knows_who_is_out_of_service() -> None:
 
 
 def test_worker_puts_no_server_out_for_longer_than_its_rules() -> None:
-    """Nor one that the rules never put out, nor one that there is not."""
+    """It also cannot put out an unknown server, or one that the rules never put out."""
     team = Team(2)
     team.start(snapshot(1, upstream("a", 1, **FAILS), upstream("never", 2)))
     one, other = team.processes
@@ -578,7 +580,7 @@ def test_worker_puts_no_server_out_for_longer_than_its_rules() -> None:
 
 
 def test_server_in_two_levels_is_out_by_the_stricter_one() -> None:
-    """Whichever of them is the first."""
+    """The order of the levels does not matter."""
     mild = {"host": "127.0.0.1", "port": 1}
     strict = {**mild, "max_fails": 1, "fail_timeout": 30}
     for first, second in ((mild, strict), (strict, mild)):
@@ -591,7 +593,7 @@ def test_server_in_two_levels_is_out_by_the_stricter_one() -> None:
 
 
 def test_failing_balancers_are_shown_until_the_upstream_changes() -> None:
-    """Of all workers together, and of no upstream that a worker invents."""
+    """The numbers are of all workers together; upstreams that a worker invents are not shown."""
     team = Team(2)
     team.start()
     error = BalancerError("mine.Mine", "pick", "/mine.py", 7, "ValueError: x", 2, 1000.0)
@@ -607,7 +609,7 @@ def test_failing_balancers_are_shown_until_the_upstream_changes() -> None:
 
 
 def test_stop_drains_and_waits() -> None:
-    """Every worker is told for how long; it is over when all have gone."""
+    """Every worker learns its time; the stop is over when all have ended."""
     team = Team(2)
     team.start()
     stopped = team.workers.stop()
@@ -622,7 +624,7 @@ def test_stop_drains_and_waits() -> None:
 
 
 def test_worker_that_does_not_end_is_killed() -> None:
-    """A little after the time it had."""
+    """It is killed a little after its time."""
     team = Team(1)
     process = team.start()
     stopped = team.workers.stop()
@@ -635,7 +637,7 @@ def test_worker_that_does_not_end_is_killed() -> None:
 
 
 def test_stop_does_not_wait_for_a_worker_that_begins() -> None:
-    """Nor for one that is to be started later."""
+    """It does not wait for one that is to be started later either."""
     team = Team(2)
     team.start()
     team.prepare = lambda process: setattr(process, "is_slow", True)
@@ -651,7 +653,7 @@ def test_stop_does_not_wait_for_a_worker_that_begins() -> None:
 
 
 def test_stop_before_start_is_done() -> None:
-    """A start that failed stops what there is."""
+    """A start that failed stops the workers that exist."""
     assert result_of(Team(2).workers.stop()) is None
 
 
@@ -676,7 +678,7 @@ def sockets_of(team: Team, number: int) -> list[tuple[int, bool]]:
 def test_inherited_sockets_are_dealt(
     before: int, after: int, dealt: list[list[tuple[int, bool]]]
 ) -> None:
-    """Each has a worker, and each worker has one; shared only where there is no other way."""
+    """Each socket has a worker, and each worker a socket; they are shared only if necessary."""
     old, new = Team(before), Team(after)
     result_of(old.workers.listen("tcp:0:interface=127.0.0.1"))
     (opened,) = old.workers.opened
@@ -688,7 +690,7 @@ def test_inherited_sockets_are_dealt(
 
 
 def test_few_inherited_sockets_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where none can be added: by those only that have no other."""
+    """If none can be added, only workers without their own socket share one."""
 
     def refused(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -706,7 +708,7 @@ def test_few_inherited_sockets_are_shared(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_workers_are_told_when_the_sockets_are_theirs() -> None:
-    """All of them: which of them has one that was added is its own to know."""
+    """All workers are told; each knows whether one of its sockets was added."""
     team = Team(2)
     team.start()
     team.workers.own()
@@ -716,7 +718,7 @@ def test_workers_are_told_when_the_sockets_are_theirs() -> None:
 
 
 def test_drain_can_be_shortened() -> None:
-    """The workers are told again, and killed the earlier."""
+    """The workers are told again, and killed earlier."""
     team = Team(1)
     process = team.start()
     stopped = team.workers.stop(30.0, 4.0)
@@ -734,8 +736,8 @@ def test_drain_can_be_shortened() -> None:
 
 
 def test_health_is_known_before_the_start() -> None:
-    """What was handed over reaches the workers with their beginning, cut to what their
-    configuration allows; what is not known is left out."""
+    """The workers begin with the health that was handed over, limited by their configuration;
+    unknown servers are left out."""
     team = Team(2)
     team.apply(snapshot(1, upstream("a", 1, 2, **FAILS)), "a")
     team.workers.set_health("a", "127.0.0.1", 1, 4.0, "refused")
