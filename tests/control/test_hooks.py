@@ -389,7 +389,7 @@ def test_readers_change_nothing() -> None:
 
 def test_all_that_is_staged_is_activated(control: Control) -> None:
     """It is one version, modules before scripts, also with the slash at the end; of one
-    language. Canaries and shadows are staged hooks, too, and a rollback brings the former
+    language.  Canaries and shadows are staged hooks, too, and a rollback brings the former
     versions back."""
     control.put(A, "old")
     control.put("script.b.test", "old", language="lua")
@@ -476,7 +476,8 @@ def test_store_that_fails_leaves_all_staged(control: Control) -> None:
 
 
 def test_list_tells_active_from_staged(control: Control) -> None:
-    """``modules`` has the hooks in service, as in upyun/slardar. Staged hooks have another key."""
+    """``modules`` has the hooks in service, as in upyun/slardar.  Staged hooks have another
+    key."""
     control.put(A, "one")
     control.call("POST", f"/python/{A}?on_error=continue", "two")
     control.call("POST", "/python/modules.x", "ex")

@@ -527,7 +527,7 @@ def test_peer_that_ends_while_we_are_paused(poller: Poller, connect: Connect) ->
 
 @pytest.mark.parametrize("unix", [False, True])
 def test_both_have_ended_while_we_are_paused(poller: Poller, connect: Connect, unix: bool) -> None:
-    """epoll reports a hang-up even if nobody asked. The peer's earlier bytes are not thrown
+    """epoll reports a hang-up even if nobody asked.  The peer's earlier bytes are not thrown
     away: the channel is silenced until it reads again."""
     channel, far, protocol = connect(unix=unix)
     channel.finish_writing()

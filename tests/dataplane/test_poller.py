@@ -425,7 +425,7 @@ class Stepping(Recorder):
 
 def test_steps_of_a_batch_are_taken_together(poller: Poller, connect: Connect) -> None:
     """When all bytes are handled, each part runs for all steps, and then the steps that they
-    began, all before bytes are sent. A step that raises closes only its own channel."""
+    began, all before bytes are sent.  A step that raises closes only its own channel."""
     log: list[str] = []
     names = ("a", "bad", "b")
     pairs = [connect(Stepping(log, name)) for name in names]

@@ -92,7 +92,7 @@ def test_what_comes_behind_is_noticed(poller: Poller, connect: Connect, size: in
 def test_body_behind_its_head_is_moved_in_the_same_batch(
     poller: Poller, connect: Connect, size: int
 ) -> None:
-    """The head is handled first. Bytes that were put off meanwhile, to any channel, are sent
+    """The head is handled first.  Bytes that were put off meanwhile, to any channel, are sent
     before the body is moved; those to the same channel go with it."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)

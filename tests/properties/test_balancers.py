@@ -224,7 +224,7 @@ def test_wrr_follows_new_weights(before: list[int], data: st.DataObject) -> None
 )
 def test_shares_follow_weights(cls: type[Any], length: int, weights: list[int]) -> None:
     """With equally quick servers, each share follows the weight, when idle and with 40
-    requests under way. Bound: a sixth of the share and 2 % of all requests."""
+    requests under way.  Bound: a sixth of the share and 2 % of all requests."""
     servers = make_peers(weights)
     balancer = make(cls, servers)
     for peer in servers:

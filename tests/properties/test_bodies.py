@@ -1,5 +1,7 @@
-"""Bodies that hooks see: in whatever pieces requests arrive, each gets the result that it
-would get alone, and no body is held at the end."""
+"""Bodies that hooks see, with requests in any pieces.
+
+Each request gets the result that it would get alone, and no body is held at the end.
+"""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def commit(file: SqliteFile, version: int, value: object, time: float = 0.0) -> 
 
 
 def test_commit_waits_for_the_disk(file: SqliteFile) -> None:
-    """EXTRA (3) is FULL (2) in WAL mode: each commit is synced. With less it would not be."""
+    """EXTRA (3) is FULL (2) in WAL mode: each commit is synced.  With less it would not be."""
     assert file._connection is not None
     assert file._connection.execute("PRAGMA synchronous").fetchall() == [(3,)]
     assert file._connection.execute("PRAGMA journal_mode").fetchall() == [("wal",)]

@@ -68,7 +68,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, StoredState]
 
 @pytest.fixture
 def check(tmp_path: Path, sound: tuple[bytes, StoredState]) -> Callable[[bytes], bool]:
-    """Opens a file with these bytes. Returns True if it was refused with a helpful line; else
+    """Opens a file with these bytes.  Returns True if it was refused with a helpful line; else
     asserts that the state is complete and changes are taken."""
     path = tmp_path / "slardar.db"
 
@@ -145,7 +145,7 @@ def test_changed_bytes(
 
 
 def test_value_that_nobody_changed(tmp_path: Path) -> None:
-    """A changed byte within a value leaves every page well-formed. It may be a person's edit,
+    """A changed byte within a value leaves every page well-formed.  It may be a person's edit,
     so the value is served, and the log says that no change has made it."""
     path = tmp_path / "slardar.db"
     file = SqliteFile(str(path))

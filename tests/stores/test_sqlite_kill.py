@@ -41,8 +41,10 @@ class Writers:
         self._writer: int | None = None
 
     def killed(self, path: Path, lines: int, seconds: float) -> int:
-        """The last version that a writer answered; 0: it only opened, -1: not even that. It is
-        killed ``seconds`` after it has written so many lines."""
+        """The last version that a writer answered; 0: it only opened, -1: not even that.
+
+        It is killed ``seconds`` after it has written so many lines.
+        """
         assert self._process.stdin is not None
         self._process.stdin.write(f"{path}\n".encode())
         self._process.stdin.flush()

@@ -331,7 +331,7 @@ def test_no_worker_is_replaced_while_stopping() -> None:
 
 
 def test_heavy_hook_is_suspended_everywhere() -> None:
-    """One worker's report is enough, also of a leaving worker. Leaving workers are told, too,
+    """One worker's report is enough, also of a leaving worker.  Leaving workers are told, too,
     and replacements begin with it."""
     team = Team(2)
     old = team.start(FIRST)
