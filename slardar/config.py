@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from slardar.errors import ConfigError, PartlyReadError
 from slardar.model.hook import OnError
 from slardar.model.inert import inert_settings
+from slardar.model.listener import ListenerSpec, specs_of
 from slardar.model.parse import CheckMode, check_name, parse_routes, parse_upstream
 from slardar.model.reader import Problems, joined, read_partly, shown
 from slardar.model.routes import Route
@@ -150,6 +151,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     default_upstream: str | None = None
     upstreams: Any = msgspec.field(default_factory=dict)
     routes: Any = ()
+
+    @property
+    def listeners(self) -> tuple[ListenerSpec, ...]:
+        """What ``listen`` describes."""
+        return specs_of(self.listen)
 
     @property
     def first_upstreams(self) -> Mapping[str, Upstream]:

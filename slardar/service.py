@@ -13,6 +13,7 @@ import atexit
 import gc
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,14 +33,14 @@ from slardar.dataplane.descriptors import raise_descriptor_limit
 from slardar.dataplane.proxy import DataPlane
 from slardar.dataplane.sockets import Opened
 from slardar.errors import ConfigError, SlardarError
-from slardar.interfaces import IForgetfulStore
+from slardar.interfaces import IForgetfulStore, IPlane
 from slardar.model.live import Live
 from slardar.notify import Notifier
 from slardar.options import Options
 from slardar.plugins import balancer_factory, check_mode, open_store
 from slardar.terminal import Terminal
 from slardar.upgrade.handover import Upgrades
-from slardar.upgrade.messages import Health, State
+from slardar.upgrade.messages import State, Verdict
 from slardar.upgrade.predecessor import Predecessor, find_predecessor
 from slardar.upgrade.program import this_program
 from slardar.upgrade.successor import UpgradeError
@@ -84,8 +85,8 @@ def makeService(options: Options) -> SlardarService:
     return service
 
 
-def make_plane(reactor: Any, settings: Settings) -> DataPlane | Workers:
-    """The plane for these settings: workers, or a data plane here for ``workers`` 0."""
+def make_plane(reactor: Any, settings: Settings) -> IPlane:
+    """What serves these settings: workers, or this process alone for ``workers`` 0."""
     count = usable_cores() if settings.workers == "auto" else settings.workers
     if count:
         return Workers(reactor, settings, count, spare=True)
@@ -172,9 +173,11 @@ class SlardarService(Service):
         before = self._predecessor
         if before is not None:
             before.connect(self._reactor, self._given_up)
-        for endpoint in self._settings.listen:
-            sockets = before.take("listen", endpoint) if before is not None else ()
-            self._places.append(await self._plane.listen(endpoint, sockets))
+        for listener in self._settings.listeners:
+            sockets: Sequence[socket.socket] = ()
+            if before is not None:
+                sockets = before.take("listen", listener.endpoint, listener.id)
+            self._places.append(await self._plane.listen(listener, sockets))
         if before is not None:
             self._control.take(before.take("control", self._settings.control.http))
             before.close_rest()
@@ -186,7 +189,7 @@ class SlardarService(Service):
         before = self._predecessor
         if before is None:
             await self.actions.start()
-            await defer.maybeDeferred(self._plane.start)
+            await self._plane.start()
             self._control.open()
             self._control.start()
         else:
@@ -237,7 +240,7 @@ class SlardarService(Service):
             self._plane.set_health(
                 health.upstream, health.host, health.port, health.down_for, health.message
             )
-        await defer.maybeDeferred(self._plane.start)
+        await self._plane.start()
         await before.take_over()
         # There is no way back from here, so errors are only logged.
         for part in (self._plane, self._control):
@@ -289,7 +292,7 @@ class SlardarService(Service):
         self._control.pause()
         stored = await self.actions.hand_over()
         self._holds_store = False
-        health = tuple(Health(*one) for one in self._plane.known_health())
+        health = tuple(Verdict(*one) for one in self._plane.known_health())
         return State(stored, health)
 
     async def take_back(self) -> None:

@@ -152,7 +152,7 @@ class ReverseProxyResource(Resource):
         return NOT_DONE_YET
 
     def pass_on(self, request: Request) -> WebRequest:
-        """Pass on a request whose body has arrived, or is arriving (streaming)."""
+        """Begin to pass on a request whose body is here, or is coming (streaming)."""
         streaming = False
         if isinstance(request, StreamingRequest):
             streaming = request.arriving
@@ -270,7 +270,7 @@ class StreamingRequest(Request):
         self._stop_lingering()
         super().connectionLost(reason)
 
-    # From the web_request.
+    # From the proxied request.
 
     def finish(self) -> None:
         """The reply is complete.

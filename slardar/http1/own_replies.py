@@ -67,9 +67,9 @@ def error_reply(
             content["code"] = code
         body = json.dumps(content).encode() + b"\n"
         kind = b"application/json"
-    reply.lines.append(b"Content-Type: " + kind)
+    reply.add_header_lines([b"Content-Type: " + kind])
     if code is not None:
-        reply.lines.append(b"X-Error-Code: %d" % code)
+        reply.add_header_lines([b"X-Error-Code: %d" % code])
     reply.length = reply.declared = len(body)
     reply.keep_alive = True
     return reply, body

@@ -62,6 +62,36 @@ class Reply:
         """The first value of a header that passes downstream, or ``None``."""
         return find_header(self.lines, name)
 
+    def head_lines(self) -> list[bytes]:
+        """The status line and, from index 1 on, the header lines that pass to the client.
+
+        All are without CRLF.  The caller must not change the list.  Whoever wants other
+        lines copies the list, changes the copy and calls :meth:`replace_head_lines`.
+        """
+        return self.lines
+
+    def replace_head_lines(self, lines: list[bytes]) -> None:
+        """Take ``lines``, in the form of :meth:`head_lines`, instead of the lines of the head.
+
+        The reply keeps the list and changes it when the head is written.
+        """
+        self.lines = lines
+
+    def add_header_lines(self, lines: list[bytes]) -> None:
+        """Append header lines, without CRLF."""
+        self.lines += lines
+
+    def client_status(self) -> int:
+        """The status that the client gets.
+
+        A hook may have changed it (:meth:`set_status_line`); ``status`` stays the server's.
+        """
+        return int(self.lines[0][9:12])
+
+    def set_status_line(self, line: bytes) -> None:
+        """Let the client get this status line (``HTTP/1.1 200 OK``, without CRLF)."""
+        self.lines[0] = line
+
     def __repr__(self) -> str:
         return f"<Reply {self.status} length={self.length}>"
 

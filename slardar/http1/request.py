@@ -168,6 +168,22 @@ class Request:
         """The first value of a header that passes to the origin, or ``None``."""
         return find_header(self.lines, name)
 
+    def head_lines(self) -> list[bytes]:
+        """The header lines that pass to the origin, without CRLF, from index 1 on.
+
+        Index 0 belongs to the request line, which is not written yet.  The caller must not
+        change the list.  Whoever wants other lines copies the list, changes the copy and
+        calls :meth:`replace_head_lines`.
+        """
+        return self.lines
+
+    def replace_head_lines(self, lines: list[bytes]) -> None:
+        """Take ``lines``, in the form of :meth:`head_lines`, instead of the lines of the head.
+
+        The request keeps the list and changes it when the head is written.
+        """
+        self.lines = lines
+
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.uri} host={self.host}>"
 

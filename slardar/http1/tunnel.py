@@ -6,10 +6,10 @@ that reads it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
-from slardar.http1.interfaces import ChannelBase, ChannelProtocol, Clock
+from slardar.http1.interfaces import ChannelBase, ExchangeBase, PlaneBase, TunnelBase
+from slardar.http1.record import RequestRecord
 
 __all__ = ["Tunnel"]
 
@@ -19,27 +19,43 @@ __all__ = ["Tunnel"]
 _LINGER: Final = 5.0
 
 
-class Tunnel(ChannelProtocol):
+class Tunnel(TunnelBase):
     """The protocol of both channels of a tunnel.
 
-    ``on_end`` is called once, when both channels are closed.  There is no idle
-    timeout: a WebSocket may be silent for hours, and TCP keep-alive (switched on
-    here) finds a peer that is gone.  But a side that has bytes to take must take them
-    within its channel's ``send_timeout``.
+    It is made of ``exchange``, whose server has switched protocols.  When both channels
+    are closed, the exchange, the plane and, with a ``record``, the plane's observer are
+    told once.  There is no idle timeout: a WebSocket may be silent for hours, and TCP
+    keep-alive (switched on here) finds a peer that is gone.  But a side that owes us room
+    must make some within its channel's ``send_timeout``.
     """
 
-    __slots__ = ("_client", "_clock", "_closing", "_ended", "_on_end", "_origin")
+    __slots__ = (
+        "_client",
+        "_closing",
+        "_ended",
+        "_exchange",
+        "_origin",
+        "_plane",
+        "_record",
+    )
 
     def __init__(
-        self, client: ChannelBase, origin: ChannelBase, clock: Clock, on_end: Callable[[], None]
+        self,
+        client: ChannelBase,
+        origin: ChannelBase,
+        plane: PlaneBase,
+        exchange: ExchangeBase,
+        record: RequestRecord | None = None,
     ) -> None:
         self._client = client
         self._origin = origin
-        self._clock = clock
-        #: The tunnel passes nothing on any more; bytes written before are still sent.
+        self._plane = plane
+        #: ``None`` once the tunnel is over.
+        self._exchange: ExchangeBase | None = exchange
+        self._record = record
+        #: Nothing goes through any more; what is on its way arrives.
         self._closing = False
         self._ended: list[ChannelBase] = []
-        self._on_end: Callable[[], None] | None = on_end
         for channel in (client, origin):
             channel.protocol = self
             channel.deadline = 0.0
@@ -58,6 +74,12 @@ class Tunnel(ChannelProtocol):
         """Pass bytes from one side to the other."""
         if self._closing:
             return
+        record = self._record
+        if record is not None:
+            if channel is self._client:
+                record.bytes_in += len(data)
+            else:
+                record.bytes_out += len(data)
         other = self._other(channel)
         other.write(data)
         if other.congested:
@@ -66,7 +88,7 @@ class Tunnel(ChannelProtocol):
     def drained(self, channel: ChannelBase) -> None:
         """One side has taken its bytes: read on from the other."""
         if self._closing:
-            channel.deadline = self._clock.now + _LINGER
+            channel.deadline = self._plane.clock.now + _LINGER
             return
         self._other(channel).resume()
         channel.deadline = 0.0
@@ -105,18 +127,22 @@ class Tunnel(ChannelProtocol):
                 if not channel.closed:
                     channel.resume()
                     seconds = channel.send_timeout if channel.unsent else _LINGER
-                    channel.deadline = self._clock.now + seconds
+                    channel.deadline = self._plane.clock.now + seconds
         self._look_whether_over()
 
     def _look_whether_over(self) -> None:
-        if self._client.closed and self._origin.closed and self._on_end is not None:
-            on_end, self._on_end = self._on_end, None
-            on_end()
+        exchange = self._exchange
+        if exchange is not None and self._client.closed and self._origin.closed:
+            self._exchange = None
+            exchange.tunnel_ended()
+            self._plane.tunnel_closed(self)
+            if self._record is not None:
+                self._plane.request_ended(self._record)
 
     def _wait_for(self, channel: ChannelBase) -> None:
         """``channel`` is congested: read no more from the other side until it has drained."""
         self._other(channel).pause()
-        channel.deadline = self._clock.now + channel.send_timeout
+        channel.deadline = self._plane.clock.now + channel.send_timeout
 
     def _other(self, channel: ChannelBase) -> ChannelBase:
         return self._origin if channel is self._client else self._client

@@ -23,6 +23,7 @@ __all__ = [
     "Timeout",
     "Upstream",
     "UpstreamBody",
+    "servers_gone",
 ]
 
 Port = Annotated[int, Meta(ge=1, le=65535, description="an integer from 1 to 65535")]
@@ -177,3 +178,16 @@ class Upstream(Struct, frozen=True):
     def servers(self) -> tuple[Server, ...]:
         """Every server, level by level."""
         return tuple(server for level in self.levels for server in level.servers)
+
+
+def servers_gone(old: Upstream | None, new: Upstream | None) -> set[tuple[str, int]]:
+    """Host and port of the servers that ``old`` has and ``new`` does not have.
+
+    ``None``: there was, or is, no such upstream.
+    """
+    if old is None:
+        return set()
+    gone = {(server.host, server.port) for server in old.servers}
+    if new is not None:
+        gone -= {(server.host, server.port) for server in new.servers}
+    return gone

@@ -22,20 +22,37 @@ from slardar.http1.client import ClientConnection
 from slardar.http1.exchange import Exchange
 from slardar.http1.interfaces import (
     ChannelBase,
+    ChannelProtocol,
+    Downstream,
+    ExchangeBase,
     HookedRequest,
     HooksBase,
+    Observer,
     PlaneBase,
     SelectionBase,
+    TunnelBase,
 )
+from slardar.http1.record import RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
-from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import RequestIds
 from slardar.model.live import Peer, ServerLive
 from slardar.model.server import Server
 from slardar.testing.channels import FakeClock, FakePool, RecordingChannel
 
-__all__ = ["FakeHost", "FakeSelection", "Playbook"]
+__all__ = ["FakeHost", "FakeObserver", "FakeSelection", "Playbook"]
+
+
+class FakeObserver(Observer):
+    """Keeps the record of every request that has ended."""
+
+    def __init__(self) -> None:
+        self.records: list[RequestRecord] = []
+
+    def request_ended(self, record: RequestRecord) -> None:
+        """Keep one record."""
+        assert record not in self.records, f"{record!r} has ended twice"
+        self.records.append(record)
 
 
 class FakeSelection(SelectionBase):
@@ -60,7 +77,11 @@ class FakeSelection(SelectionBase):
     def pick(self, request: Request, tried: list[Peer]) -> Peer | None:
         """The first server that is in service and not tried."""
         gone = self.out.union(tried)
-        return next((peer for peer in self.peers if peer not in gone), None)
+        found = next((peer for peer in self.peers if peer not in gone), None)
+        if found is not None:
+            found.live.active += 1
+            found.live.requests += 1
+        return found
 
     def failed(self, peer: Peer, message: str) -> None:
         """Note a failed attempt."""
@@ -94,15 +115,15 @@ class FakeHost(PlaneBase):
         #: The requests that began, and the statuses of replies that slardar made.
         self.requests: list[Request] = []
         self.refusals: list[int] = []
-        self.tunnels: set[Tunnel] = set()
+        self.tunnels: set[TunnelBase] = set()
         #: How many requests hooks have answered.
         self.answers = 0
         #: How often a connection reported its end.
         self.ends = 0
 
     def begin(
-        self, downstream: Any, request: Request, channel: ChannelBase | None = None
-    ) -> Exchange | None:
+        self, downstream: Downstream, request: Request, channel: ChannelBase | None = None
+    ) -> ExchangeBase | None:
         """The exchange of ``request``; without a selection it is refused."""
         hooked = None if self.hooks is None else self.hooks.request(request)
         return self._begin(downstream, request, hooked)
@@ -115,22 +136,24 @@ class FakeHost(PlaneBase):
 
     def begin_with(
         self,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         body: SeenBody,
         channel: ChannelBase | None = None,
-    ) -> Exchange | None:
-        """The exchange of ``request``, whose body the hooks have waited for."""
+    ) -> ExchangeBase | None:
+        """The same, with the body."""
         hooks = self.hooks
         hooked = None if hooks is None else hooks.request_with(request, body, None)
         return self._begin(downstream, request, hooked)
 
     def _begin(
-        self, downstream: Any, request: Request, hooked: HookedRequest | None
-    ) -> Exchange | None:
+        self, downstream: Downstream, request: Request, hooked: HookedRequest | None
+    ) -> ExchangeBase | None:
         self.requests.append(request)
         if hooked is not None and hooked.answer is not None:
             self.answers += 1
+            if downstream.record is not None:
+                downstream.record.error = hooked.error
             downstream.answer(hooked.answer, hooked.body)
             return None
         if self.selection is None:
@@ -140,7 +163,6 @@ class FakeHost(PlaneBase):
             else:
                 downstream.refuse(502, message)
             return None
-        self.exchanges += 1
         exchange = Exchange(self, downstream, request, self.selection)
         if hooked is not None:
             if hooked.new_body is not None:
@@ -152,14 +174,15 @@ class FakeHost(PlaneBase):
 
     def own_reply(
         self,
+        downstream: Downstream,
         request: Request,
         status: int,
         reason: str,
-        exchange: Exchange | None,
+        exchange: ExchangeBase | None,
         hooked: HookedRequest | None,
     ) -> tuple[Reply, bytes]:
-        """A reply of slardar's own, which tells the reason; hooks may replace it."""
-        reply, body = super().own_reply(request, status, reason, exchange, hooked)
+        """As the data plane does, with the reason for everybody."""
+        reply, body = super().own_reply(downstream, request, status, reason, exchange, hooked)
         hooked = hooked if exchange is None else exchange.hooked
         instead = None if hooked is None else hooked.own_reply(reply, reason)
         return (reply, body) if instead is None else instead
@@ -168,15 +191,15 @@ class FakeHost(PlaneBase):
         """A request was answered by slardar itself."""
         self.refusals.append(status)
 
-    def tunnel(self, tunnel: Tunnel) -> None:
+    def tunnel(self, tunnel: TunnelBase) -> None:
         """A connection became a tunnel."""
         self.tunnels.add(tunnel)
 
-    def tunnel_closed(self, tunnel: Tunnel) -> None:
+    def tunnel_closed(self, tunnel: TunnelBase) -> None:
         """A tunnel has ended."""
         self.tunnels.remove(tunnel)
 
-    def closed(self, connection: ClientConnection) -> None:
+    def closed(self, connection: ChannelProtocol) -> None:
         """A connection has ended."""
         self.ends += 1
 
@@ -184,18 +207,22 @@ class FakeHost(PlaneBase):
 class Playbook:
     """One client with its connection, and ``servers`` servers (0: there is no upstream).
 
-    Servers accept connections at once unless ``accepting`` is False.  ``number`` names a
-    server's connection: all are counted in the order in which they were made, and the
-    newest is the default.
+    Every request is observed, unless ``observed`` is False.  Connections to servers are
+    accepted at once unless ``accepting`` is set to False.
+    Where a server's connection is meant, ``number`` counts all of them in the order
+    in which they were made; the newest is the default.
     """
 
-    def __init__(self, servers: int = 1, **settings: Any) -> None:
+    def __init__(self, servers: int = 1, observed: bool = True, **settings: Any) -> None:
         self.clock = FakeClock()
         self.selection = FakeSelection(self.clock, servers)
         self.host = FakeHost(self.clock, self.selection if servers else None)
         for name, value in settings.items():
             assert hasattr(self.host, name), f"no such setting: {name}"
             setattr(self.host, name, value)
+        self.observer = FakeObserver()
+        if observed:
+            self.host.observer = self.observer
         self.accepting = True
         self.connection = ClientConnection(self.host, b"192.0.2.7")
         self.client = RecordingChannel(self.clock, self.connection, name="client")
@@ -231,6 +258,11 @@ class Playbook:
             for channel in (self.client, *self.origins):
                 channel.look_at_clock()
             self.settle()
+
+    @property
+    def records(self) -> list[RequestRecord]:
+        """The requests that have ended."""
+        return self.observer.records
 
     # The client.
 
@@ -310,6 +342,9 @@ class Playbook:
         assert self.host.exchanges == 0, "an exchange was not counted out"
         for peer in self.selection.peers:
             assert peer.live.active == 0, f"{peer.key} counts a request that is over"
+        ended = [record.request for record in self.records]
+        for request in self.host.requests if self.host.observer is not None else ():
+            assert ended.count(request) == 1, f"{request!r} ended {ended.count(request)} times"
         assert self.client.closed
         assert self.host.ends == 1, f"the connection ended {self.host.ends} times"
         idle = [channel for peer in self.selection.peers for channel in peer.pool.idle]

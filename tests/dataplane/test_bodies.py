@@ -58,8 +58,8 @@ async def served() -> AsyncIterator[Served]:
     served = Served(reactor, Limits(), Timeouts())
     await served.begin("tcp:0:interface=127.0.0.1")
     yield served
-    # Without hooks, the timer of their budget ends.
-    served.plane.runner().load({})
+    # Their budget's timer would tick on.
+    served.plane._plane_hooks.get_runner().load({})
     await served.end()
 
 
@@ -175,7 +175,7 @@ async def embedded() -> AsyncIterator[Embedded]:
     embedded = Embedded(reactor)
     yield embedded
     for proxy in embedded._proxies:
-        proxy.plane.runner().load({})
+        proxy.plane._plane_hooks.get_runner().load({})
     await embedded.stop()
 
 

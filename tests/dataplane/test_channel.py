@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from slardar.dataplane.channel import BULK_SIZE, HIGH_MARK, LOW_MARK, READ_SIZE, Channel
+from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
 from tests.dataplane.conftest import Connect
 from tests.dataplane.kit import Recorder, drain, is_silent, pump, reset, step
@@ -21,7 +22,7 @@ BODY = bytes(range(256)) * 4096  # 1 MiB
 
 
 class FakeSocket:
-    """A socket whose sends are scripted; everything else goes to a real socket."""
+    """A socket whose sends are scripted; other calls go to a real one."""
 
     def __init__(self, sock: socket.socket, *results: int | OSError) -> None:
         self._sock = sock
@@ -46,12 +47,12 @@ class FakeSocket:
 
     @property
     def data(self) -> bytes:
-        """All bytes that were sent."""
+        """Everything that was sent."""
         return b"".join(self.sent)
 
 
 def scripted(channel: Channel, *results: int | OSError) -> FakeSocket:
-    """Give a channel a socket that takes so many bytes of each send."""
+    """Give a channel a socket whose sends take so many bytes, one result for each send."""
     fake = FakeSocket(channel.sock, *results)
     channel.sock = fake  # type: ignore[assignment]
     return fake
@@ -61,7 +62,7 @@ def scripted(channel: Channel, *results: int | OSError) -> FakeSocket:
 
 
 def test_bytes_go_out_at_once(connect: Connect) -> None:
-    """Bytes that the kernel takes need no turn of the poller."""
+    """What the kernel takes at once needs no poller."""
     channel, far, _ = connect()
     assert channel.write(b"hello")
     assert far.recv(10) == b"hello"
@@ -71,13 +72,13 @@ def test_bytes_go_out_at_once(connect: Connect) -> None:
 
 @pytest.mark.parametrize("taken", [0, 1, 5, 9])
 def test_rest_of_a_partial_send_follows(poller: Poller, connect: Connect, taken: int) -> None:
-    """The rest of a partial send is kept, in order with later writes."""
+    """What a send did not take is held, and stays in order with what is written next."""
     channel, _, _ = connect()
     blocked = BlockingIOError(errno.EAGAIN, "full")
     fake = scripted(channel, taken or blocked)
     data = bytearray(b"0123456789")
     assert channel.write(data)
-    # The caller may reuse its buffer at once.
+    # The caller may use its buffer again at once.
     data[:] = b"xxxxxxxxxx"
     assert channel.write(b"abc")
     assert len(fake.sent) == (1 if taken else 0)
@@ -86,7 +87,7 @@ def test_rest_of_a_partial_send_follows(poller: Poller, connect: Connect, taken:
 
 @pytest.mark.parametrize("taken", [0, 1, 3, 4, 5, 7, 8])
 def test_head_and_body_are_cut_anywhere(poller: Poller, connect: Connect, taken: int) -> None:
-    """write_both loses no byte if a send ends within the head, between, or within the body."""
+    """write_both loses nothing where a send ends within the head, behind it or in the body."""
     channel, _, _ = connect()
     fake = scripted(channel, taken or BlockingIOError(errno.EAGAIN, "full"))
     body = bytearray(b"body")
@@ -97,7 +98,7 @@ def test_head_and_body_are_cut_anywhere(poller: Poller, connect: Connect, taken:
 
 
 def test_write_both_waits_its_turn(poller: Poller, connect: Connect) -> None:
-    """Head and body wait after bytes that wait."""
+    """Head and body wait behind bytes that wait already."""
     channel, _, _ = connect()
     fake = scripted(channel, 1)
     channel.write(b"ab")
@@ -107,8 +108,8 @@ def test_write_both_waits_its_turn(poller: Poller, connect: Connect) -> None:
 
 
 def test_much_goes_through_a_small_window(poller: Poller, connect: Connect) -> None:
-    """1 MiB arrives whole and in order; above the high mark the channel is congested, and
-    below the low mark it calls ``drained``."""
+    """1 MiB arrives whole and in order; above the high mark the channel is congested,
+    and below the low mark it tells that it is not any more."""
     channel, far, protocol = connect()
     assert channel.write(b"x" * 10)
     assert not channel.congested
@@ -122,7 +123,7 @@ def test_much_goes_through_a_small_window(poller: Poller, connect: Connect) -> N
 
 
 def test_marks(connect: Connect, poller: Poller) -> None:
-    """A channel is congested from above HIGH_MARK down to LOW_MARK; ``drained`` comes once."""
+    """A channel is congested from above HIGH_MARK down to LOW_MARK; the end is told once."""
     channel, _, protocol = connect()
     again = BlockingIOError(errno.EAGAIN, "full")
     fake = scripted(channel, again, HIGH_MARK - LOW_MARK, 1, again, 1)
@@ -144,7 +145,7 @@ def test_marks(connect: Connect, poller: Poller) -> None:
 
 
 def test_taking_some_gives_the_peer_more_time(poller: Poller, connect: Connect) -> None:
-    """Each byte that the peer takes moves the deadline by send_timeout."""
+    """Each time that the peer takes some, it has send_timeout from then on."""
     channel, _, _ = connect()
     scripted(channel, 1, 1)
     channel.send_timeout = 7.0
@@ -154,7 +155,7 @@ def test_taking_some_gives_the_peer_more_time(poller: Poller, connect: Connect) 
 
 
 def test_short_of_memory_loses_no_byte(poller: Poller, connect: Connect) -> None:
-    """ENOBUFS does not break the connection: bytes that were not taken are sent again."""
+    """ENOBUFS breaks no connection: the bytes are sent again."""
     channel, _, protocol = connect()
     fake = scripted(channel, OSError(errno.ENOBUFS, "no buffer"))
     channel.write(b"abc")
@@ -184,7 +185,7 @@ def test_broken_write_is_told(poller: Poller, connect: Connect, paused: bool, bo
 
 
 def test_write_after_our_own_end_is_told_as_lost(poller: Poller, connect: Connect) -> None:
-    """Bytes written after finish_writing cannot be sent, so ``lost`` is called."""
+    """Bytes that are written after finish_writing cannot be sent, and ``lost`` tells it."""
     channel, _, protocol = connect()
     channel.finish_writing()
     assert channel.write(b"x") is False
@@ -193,7 +194,7 @@ def test_write_after_our_own_end_is_told_as_lost(poller: Poller, connect: Connec
 
 
 def test_write_after_close_goes_nowhere(poller: Poller, connect: Connect) -> None:
-    """This also holds within the batch, while the socket itself still exists."""
+    """Not even within the batch, in which the socket itself is still open."""
     channel, far, _ = connect()
 
     class ClosesAndWrites(Recorder):
@@ -219,7 +220,7 @@ def test_write_after_close_goes_nowhere(poller: Poller, connect: Connect) -> Non
 def test_finish_writing_ends_our_side_behind_the_last_byte(
     poller: Poller, connect: Connect
 ) -> None:
-    """The peer reads all bytes and then the end; it may still send."""
+    """The peer reads everything and then the end; it may go on sending."""
     channel, far, protocol = connect()
     channel.write(BODY)
     channel.finish_writing()
@@ -258,8 +259,7 @@ def test_peer_that_ends_is_told_once(poller: Poller, connect: Connect) -> None:
 
 
 def test_close_when_flushed_sends_all_first(poller: Poller, connect: Connect) -> None:
-    """slardar's side ends after the last byte, and the protocol is told when the connection is
-    closed."""
+    """Our side ends behind the last byte, and ``lost`` tells when the channel has closed."""
     channel, far, protocol = connect(Leaving())
     channel.write(BODY)
     channel.close_when_flushed()
@@ -281,7 +281,8 @@ def test_close_when_flushed_with_nothing_to_send(connect: Connect) -> None:
 
 
 class Leaving(Recorder):
-    """Leaves its channel as every owner does; ``others`` get a reply when it receives one."""
+    """Leaves its channel as every protocol does; ``other`` gets a reply when this one hears
+    something."""
 
     def __init__(self, other: Channel | None = None, reply: bytes = b"") -> None:
         super().__init__()
@@ -304,8 +305,8 @@ class Leaving(Recorder):
 def test_what_the_peer_says_in_the_same_batch_loses_nothing(
     poller: Poller, connect: Connect, last: str, size: int
 ) -> None:
-    """The reply is put off, the channel is left, and then the peer's own bytes or its end are
-    handled: the peer gets the whole reply and an end in order."""
+    """A reply is put off, and its channel is to close when flushed.  Then bytes or the end of
+    that channel's peer are handled.  The peer gets the whole reply and an end in order."""
     leaving = Leaving()
     client, far_client, _ = connect(leaving)
     server, far_server, _ = connect(Leaving(client, b"x" * size))
@@ -325,8 +326,8 @@ def test_what_the_peer_says_in_the_same_batch_loses_nothing(
 
 
 def test_close_when_flushed_while_the_peer_is_speaking(connect: Connect) -> None:
-    """Bytes that arrive between the last look and the close reset the connection; by then the
-    peer has got the end, after all bytes."""
+    """What comes between the last look and the close resets the connection.  By then the peer
+    has got everything that was sent, and our end."""
     channel, far, _ = connect()
 
     class Sneaking(FakeSocket):
@@ -348,8 +349,8 @@ def test_close_when_flushed_while_the_peer_is_speaking(connect: Connect) -> None
 def test_close_when_flushed_with_something_on_its_way(
     poller: Poller, connect: Connect, unread: bool
 ) -> None:
-    """Bytes of the peer that nobody has read, and bytes that its kernel has not acknowledged,
-    keep the channel open: slardar's side ends, and reads on."""
+    """Bytes that are unread, or that the peer's kernel has not acknowledged, keep the channel
+    open: our side ends, and the channel reads on."""
     channel, far, protocol = connect(Leaving())
     if unread:
         far.send(b"more")
@@ -376,7 +377,7 @@ def test_close_when_flushed_with_something_on_its_way(
 
 @pytest.mark.parametrize("way", ["reset", "close"])
 def test_peer_that_leaves_while_we_flush(poller: Poller, connect: Connect, way: str) -> None:
-    """The channel closes, since nobody takes the rest."""
+    """Nobody can take the rest, so the channel closes."""
     channel, far, protocol = connect()
     channel.write(BODY)
     channel.close_when_flushed()
@@ -389,7 +390,7 @@ def test_peer_that_leaves_while_we_flush(poller: Poller, connect: Connect, way: 
 
 
 def test_close_with_bytes_unsent_is_a_reset(connect: Connect) -> None:
-    """So the peer cannot take the bytes that it got for all of them."""
+    """The peer cannot take what it got for the whole."""
     channel, far, _ = connect()
     channel.write(BODY)
     channel.close()
@@ -398,7 +399,7 @@ def test_close_with_bytes_unsent_is_a_reset(connect: Connect) -> None:
 
 
 def test_abort_is_a_reset(connect: Connect) -> None:
-    """The peer cannot take an aborted connection for one that ended in order."""
+    """The peer cannot take an aborted connection for one that has ended in order."""
     channel, far, _ = connect()
     channel.abort()
     channel.abort()
@@ -408,7 +409,7 @@ def test_abort_is_a_reset(connect: Connect) -> None:
 
 @pytest.mark.parametrize("unix", [False, True])
 def test_close_is_final(connect: Connect, poller: Poller, unix: bool) -> None:
-    """After close no method of the protocol is called, whatever the peer does."""
+    """After close the protocol is told nothing, whatever the peer does."""
     channel, far, protocol = connect(unix=unix)
     channel.close()
     channel.close()
@@ -423,7 +424,7 @@ def test_close_is_final(connect: Connect, poller: Poller, unix: bool) -> None:
 
 
 def test_bytes_are_told(poller: Poller, connect: Connect) -> None:
-    """The peer's bytes are received in pieces of at most READ_SIZE."""
+    """The protocol receives what the peer sends, in pieces of READ_SIZE at most."""
     channel, far, protocol = connect(unix=True)
     sender = threading.Thread(target=far.sendall, args=(BODY,))
     sender.start()
@@ -434,9 +435,9 @@ def test_bytes_are_told(poller: Poller, connect: Connect) -> None:
     assert "open" in repr(channel)
 
 
-def test_bulk_reads_are_views_of_one_buffer(poller: Poller, connect: Connect) -> None:
-    """With ``bulk`` the protocol gets a view that is valid for the call only, and two channels
-    that write it on keep their own bytes."""
+def test_eager_reads_are_views_of_one_buffer(poller: Poller, connect: Connect) -> None:
+    """An eager channel's protocol gets a view that is valid during the call only.  Two
+    channels that the views are written to keep their own bytes."""
     one, one_far, _ = connect(unix=True)
     two, two_far, _ = connect(unix=True)
     out_one, far_out_one, _ = connect()
@@ -465,7 +466,7 @@ def test_bulk_reads_are_views_of_one_buffer(poller: Poller, connect: Connect) ->
     ]
     for thread in threads:
         thread.start()
-    # Neither far side reads yet, so both channels must keep many bytes of the same buffer.
+    # No far side reads yet: both channels hold much, which came through the same buffer.
     pump(poller, lambda: out_one.congested and out_two.congested)
     one.resume()
     two.resume()
@@ -481,7 +482,7 @@ def test_bulk_reads_are_views_of_one_buffer(poller: Poller, connect: Connect) ->
 
 
 def test_paused_channel_reads_nothing(poller: Poller, connect: Connect) -> None:
-    """It neither reads nor spins until resume."""
+    """Until resume nothing is read, and the poller does not spin."""
     channel, far, protocol = connect()
     channel.pause()
     far.send(b"wait")
@@ -492,7 +493,7 @@ def test_paused_channel_reads_nothing(poller: Poller, connect: Connect) -> None:
 
 
 def test_peer_that_resets_is_told(poller: Poller, connect: Connect) -> None:
-    """A reset calls ``lost`` with the system's text."""
+    """``lost`` tells of a reset in the system's words."""
     channel, far, protocol = connect()
     reset(far)
     pump(poller, lambda: protocol.events)
@@ -501,8 +502,8 @@ def test_peer_that_resets_is_told(poller: Poller, connect: Connect) -> None:
 
 
 def test_peer_that_resets_while_we_are_paused(poller: Poller, connect: Connect) -> None:
-    """The kernel reports a reset even if nobody asked, again and again: the channel is lost at
-    once and does not spin."""
+    """epoll tells a reset again and again, whatever it was asked for: the channel is lost at
+    once, and the poller does not spin."""
     channel, far, protocol = connect()
     channel.pause()
     reset(far)
@@ -512,7 +513,8 @@ def test_peer_that_resets_while_we_are_paused(poller: Poller, connect: Connect) 
 
 
 def test_peer_that_ends_while_we_are_paused(poller: Poller, connect: Connect) -> None:
-    """Its last bytes and its end wait, without spinning, until the channel reads again."""
+    """Its last bytes and its end wait until the channel reads again; the poller does not
+    spin."""
     channel, far, protocol = connect()
     channel.pause()
     far.send(b"last words")
@@ -527,8 +529,8 @@ def test_peer_that_ends_while_we_are_paused(poller: Poller, connect: Connect) ->
 
 @pytest.mark.parametrize("unix", [False, True])
 def test_both_have_ended_while_we_are_paused(poller: Poller, connect: Connect, unix: bool) -> None:
-    """epoll reports a hang-up even if nobody asked.  The peer's earlier bytes are not thrown
-    away: the channel is silenced until it reads again."""
+    """epoll tells a hang-up without being asked.  What the peer sent before it is not lost: the
+    hang-up is silenced until the channel reads again."""
     channel, far, protocol = connect(unix=unix)
     channel.finish_writing()
     channel.pause()
@@ -544,8 +546,8 @@ def test_both_have_ended_while_we_are_paused(poller: Poller, connect: Connect, u
 
 
 def test_reply_before_a_reset_is_read(poller: Poller, connect: Connect) -> None:
-    """A server that refuses an upload sends a reply and resets the connection; the reply
-    counts, even while much of the upload waits to be sent."""
+    """A server that refuses an upload replies, and resets the connection because of what it
+    leaves unread.  The reply is received even while much of the upload waits to be sent."""
     channel, far, protocol = connect()
     channel.write(BODY)
     assert channel.congested
@@ -557,8 +559,7 @@ def test_reply_before_a_reset_is_read(poller: Poller, connect: Connect) -> None:
 
 
 def test_is_quiet(connect: Connect) -> None:
-    """Quiet means open with nothing to read; a channel with bytes, an end or a reset is not
-    quiet."""
+    """A quiet channel is open and has nothing to read: no bytes, no end and no reset."""
     channel, far, _ = connect()
     assert channel.is_quiet()
     far.send(b"x")
@@ -593,7 +594,7 @@ def connecting(poller: Poller, address: tuple[str, int]) -> tuple[Channel, Recor
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     assert sock.connect_ex(address) == errno.EINPROGRESS
     protocol = Recorder()
-    return Channel(poller, sock, protocol, connecting=True), protocol
+    return PlainChannel(poller, sock, protocol, connecting=True), protocol
 
 
 def test_connection_is_told(poller: Poller) -> None:
@@ -601,7 +602,7 @@ def test_connection_is_told(poller: Poller) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         channel, protocol = connecting(poller, server.getsockname())
         assert "connecting" in repr(channel)
-        # Neither has an effect yet.
+        # Nothing to pause or to resume: it is not connected.
         channel.pause()
         channel.resume()
         pump(poller, lambda: protocol.events)
@@ -615,7 +616,7 @@ def test_connection_is_told(poller: Poller) -> None:
 
 
 def test_refused_connection_is_lost(poller: Poller) -> None:
-    """``lost`` gets the error of the connection, not of a later read."""
+    """``lost`` tells why the connection failed, and not what a later read found."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = server.getsockname()
     channel, protocol = connecting(poller, address)
@@ -624,7 +625,7 @@ def test_refused_connection_is_lost(poller: Poller) -> None:
 
 
 def test_late_clears_the_deadline(connect: Connect) -> None:
-    """``late`` comes again only if the protocol sets a new deadline."""
+    """A protocol that is told ``late`` and sets no new deadline is not told again."""
     channel, _, protocol = connect()
     channel.deadline = 1.0
     channel.late()
@@ -632,6 +633,14 @@ def test_late_clears_the_deadline(connect: Connect) -> None:
     assert channel.deadline == 0.0
 
 
+def test_wait_sets_the_deadline(poller: Poller, connect: Connect) -> None:
+    """It passes so many seconds after the time of the batch."""
+    channel, _, _ = connect()
+    poller.clock.now = 1000.0
+    channel.wait(2.5)
+    assert channel.deadline == 1002.5
+
+
 def test_channel_needs_no_dict() -> None:
-    """Channels have slots: ten thousand connections are ten thousand channels."""
-    assert "__dict__" not in dir(Channel)
+    """There may be ten thousand channels, so they have slots."""
+    assert "__dict__" not in dir(PlainChannel)

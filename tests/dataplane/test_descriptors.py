@@ -62,7 +62,7 @@ def plane(hand: HandReactor, limit: Limit) -> Iterator[DataPlane]:
     """A data plane that has not started."""
     found = DataPlane(hand, Settings(), Live(), lambda mode: WeightedRoundRobin)
     yield found
-    found._pools.clear()
+    found._upstreams.pools.clear()
     found._poller.stop()
 
 
@@ -104,15 +104,15 @@ def test_room_limits_the_clients(plane: DataPlane, limit: Limit) -> None:
         plane.start()
     (event,) = events
     assert (event["room"], event["wanted"], event["limit"]) == (494, 10000, 1024)
-    assert plane._max_connections == 494
+    assert plane._clients.at_most == 494
     with logged() as events:
         plane.take_settings(Settings(limits=Limits(connections=100)))
     assert events == []
-    assert plane._max_connections == 100
+    assert plane._clients.at_most == 100
     with logged() as events:
         plane.take_settings(Settings(limits=Limits(connections=5000)))
     assert [event["room"] for event in events] == [494]
-    assert plane._max_connections == 494
+    assert plane._clients.at_most == 494
 
 
 def test_limit_that_is_high_enough_is_no_matter(plane: DataPlane, limit: Limit) -> None:
@@ -121,13 +121,13 @@ def test_limit_that_is_high_enough_is_no_matter(plane: DataPlane, limit: Limit) 
     with logged() as events:
         plane.start()
     assert events == []
-    assert plane._max_connections == 10000
+    assert plane._clients.at_most == 10000
 
 
 def give_pools(plane: DataPlane, *pools: FakePool) -> None:
     """Let the plane have these pools."""
     given: Any = {("127.0.0.1", port): pool for port, pool in enumerate(pools)}
-    plane._pools["up"] = given
+    plane._upstreams.pools["up"] = given
 
 
 def test_refusal_for_want_of_a_descriptor_gives_up_idle_connections(
@@ -170,13 +170,13 @@ def test_idle_connections_are_given_up_once_a_second(plane: DataPlane, hand: Han
     give_pools(plane, pool)
     plane.clock.now = 100.0
     for _ in range(3):
-        plane._exhausted()
+        plane._upstreams.make_room()
         hand.advance(0)
         pool.shortage = "Too many open files"
         plane.refused(503)
         hand.advance(0)
     assert pool.drops == 1
     plane.clock.now = 101.0
-    plane._exhausted()
+    plane._upstreams.make_room()
     hand.advance(0)
     assert pool.drops == 2

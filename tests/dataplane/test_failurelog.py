@@ -28,8 +28,8 @@ async def served() -> AsyncIterator[Served]:
     served = Served(reactor, Limits(), Timeouts())
     await served.begin("tcp:0:interface=127.0.0.1")
     yield served
-    # Without hooks, the timer of their budget ends.
-    served.plane.runner().load({})
+    # Their budget's timer would tick on.
+    served.plane._plane_hooks.get_runner().load({})
     await served.end()
 
 
@@ -146,9 +146,9 @@ def test_others_are_told_no_names(served: Served, closed: int, header: str) -> N
     served.put("up", servers=servers(closed))
     if not header:
         # A client of another machine, as far as the data plane can see.
-        accepted = served.plane._accepted
-        for listener in served.plane._listeners:
-            listener._accepted = lambda sock, _: accepted(sock, b"203.0.113.7")
+        for listener in served.plane._clients.listeners:
+            accepted = listener._accepted
+            listener._accepted = lambda sock, _, accepted=accepted: accepted(sock, b"203.0.113.7")
     with logged() as events, served.client() as client:
         got = client.get("/", "up", *([header] if header else []))
         assert json.loads(got.body) == {

@@ -33,9 +33,9 @@ from slardar.http1.interfaces import (
 from slardar.model.hook import Hook
 from slardar.model.live import Live
 from slardar.model.parse import parse_routes, parse_upstream
-from slardar.model.snapshot import Snapshot
+from slardar.model.snapshot import Choice, Snapshot
 from tests.dataplane.kit import HandReactor, logged
-from tests.dataplane.test_proxy import Downstream, Site, request, upstream
+from tests.dataplane.test_proxy import Refused, Site, request, upstream
 from tests.hooks.kit import Action, FakeEngine, code, hook, hooks, reply_of, request_of
 from tests.integration.sockets import Connection, Origin, Served, in_thread, reply, wait_for
 
@@ -49,12 +49,12 @@ def engine_of(plane: DataPlane, actions: Mapping[str, Action]) -> FakeEngine:
     def make_runner(settings: Hooks) -> Runner:
         return Runner(settings, lambda: 0.0, engines=lambda *_: engine)
 
-    plane._make_runner = make_runner
+    plane._plane_hooks.make_runner = make_runner
     return engine
 
 
-class Answered(Downstream):
-    """Also records answers of hooks."""
+class Answered(Refused):
+    """Writes down what hooks answered, too."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ def test_plane_without_hooks_has_none(sites: Any) -> None:
     """Nothing is made for hooks, also after the last hook is removed."""
     site = sites()
     assert site.plane.hooks is None
-    assert site.plane._runner is None
+    assert site.plane._plane_hooks.runner is None
     site.hook(hook("modules.x", "ex"))
     assert site.plane.hooks is None
     site.hook(hook(A, "nothing"))
@@ -231,8 +231,8 @@ def test_hooks_are_taken_when_they_change(sites: Any) -> None:
     site.hook(hook(A, "one"))
     runner = site.plane.hooks
     loads = []
-    taking = site.plane._take_hooks
-    site.plane._take_hooks = lambda hooks: loads.append(1) or taking(hooks)
+    taking = site.plane._plane_hooks.take
+    site.plane._plane_hooks.take = lambda hooks: loads.append(1) or taking(hooks)
     site.put(upstream("c", "10.0.0.3"))
     site.remove("c")
     assert loads == []
@@ -330,8 +330,8 @@ def test_hooked_request_is_freed_with_its_exchange() -> None:
     assert script() is None
 
 
-def test_entry_asks_its_hooks() -> None:
-    """Any object with the interface will do."""
+def test_router_asks_its_hooks() -> None:
+    """Any object of the interface will do."""
 
     class Own(HooksBase):
         def request(self, request: Any) -> HookedRequest | None:
@@ -342,9 +342,9 @@ def test_entry_asks_its_hooks() -> None:
             return hooked
 
     class Plane(Router):
-        def route(self, request: Any) -> Any:
+        def choose(self, request: Any) -> Choice:
             asked.append(request.host)
-            return None
+            return Choice(None)
 
         def first_use(self, name: str) -> Any:
             asked.append(name)
@@ -700,8 +700,8 @@ def test_code_is_looked_at_here_where_no_process_can_be_started(hand: HandReacto
         plane.check_hook("python", A, "x y", None).addErrback(refused.append)
         assert refused[0].check(ScriptError)
         assert succeeded(plane.check_stored({})) is None
-        # Where another process can check, no code is checked in the process that serves.
-        assert plane._checker is not None
-        plane._checker.has_answered = True
+        # Where there has been one, code has no way to the process that serves.
+        assert plane._plane_hooks.checker is not None
+        plane._plane_hooks.checker.has_answered = True
         plane.check_hook("python", A, good, {}).addErrback(refused.append)
         assert refused[1].check(NotReadyError)

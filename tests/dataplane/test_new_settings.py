@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.config import Limits, Settings, Timeouts
 from slardar.dataplane.proxy import DataPlane
+from slardar.http1.interfaces import Downstream
 from slardar.http1.request import parse_request
 from slardar.model.live import Live
 from slardar.model.parse import parse_upstream
@@ -68,8 +69,8 @@ def serve(plane: DataPlane, host: str = "127.0.0.1", **keys: Any) -> None:
 
 
 def selection(plane: DataPlane) -> Any:
-    """The selection that serves a request for ``up``."""
-    exchange = plane.begin(None, parse_request(b"GET / HTTP/1.1\r\nHost: up\r\n\r\n"))
+    """What a request for ``up`` is served by."""
+    exchange = plane.begin(Downstream(), parse_request(b"GET / HTTP/1.1\r\nHost: up\r\n\r\n"))
     assert exchange is not None
     return exchange.selection
 
@@ -124,9 +125,9 @@ def test_limit_of_connections_holds_at_once(plane: DataPlane) -> None:
     """With a lower limit no client is accepted until enough have left; with a higher limit
     clients are accepted at once."""
     listener: Any = FakeListener()
-    plane._listeners.append(listener)
+    plane._clients.listeners.append(listener)
     clients: list[Any] = [object(), object(), object()]
-    plane._clients.update(clients)
+    plane._clients.connected.update(clients)
     plane.take_settings(Settings(limits=Limits(connections=2)))
     assert not listener.accepts
     plane.closed(clients[0])
@@ -137,5 +138,5 @@ def test_limit_of_connections_holds_at_once(plane: DataPlane) -> None:
     assert not listener.accepts
     plane.take_settings(Settings(limits=Limits(connections=2)))
     assert listener.accepts
-    plane._clients.clear()
-    plane._listeners.clear()
+    plane._clients.connected.clear()
+    plane._clients.listeners.clear()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from slardar.dataplane.channel import Channel
+from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import TICK, Poller
 from slardar.dataplane.pool import IDLE_SECONDS, Pool, is_literal, literal_address
 from slardar.model.server import Server
@@ -18,7 +19,7 @@ from tests.dataplane.kit import HandReactor, Recorder, is_silent, pump
 
 
 class Origin:
-    """A listening server with its accepted connections."""
+    """A listening server.  The test accepts its connections."""
 
     def __init__(self, stack: ExitStack) -> None:
         self.sock = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -34,14 +35,14 @@ class Origin:
 
 @pytest.fixture
 def origin() -> Iterator[Origin]:
-    """A server."""
+    """A server that ends with the test."""
     with ExitStack() as stack:
         yield Origin(stack)
 
 
 @pytest.fixture
 def pool(poller: Poller, origin: Origin) -> Pool:
-    """A pool of connections to the server, with at most two idle ones."""
+    """A pool of connections to ``origin`` that keeps two of them idle at most."""
     return Pool(poller, "127.0.0.1", origin.port, 2)
 
 
@@ -117,7 +118,7 @@ def test_idle_time_is_bounded(
 
 
 def test_byte_without_a_request_poisons(poller: Poller, pool: Pool, origin: Origin) -> None:
-    """A reply without a request never goes to the next request."""
+    """Bytes that no request asked for are never given to the next request."""
     channel, far = opened(poller, pool, origin)
     pool.release(channel)
     far.send(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -164,8 +165,7 @@ def test_connection_at_its_end_is_not_kept(poller: Poller, pool: Pool, origin: O
 
 
 def test_released_connection_reads_again(poller: Poller, pool: Pool, origin: Origin) -> None:
-    """A connection that was paused for a slow client is watched again, or its end would be
-    missed."""
+    """One that was paused for a slow client reads again, so that its end is not missed."""
     channel, far = opened(poller, pool, origin)
     channel.pause()
     pool.release(channel)
@@ -189,8 +189,8 @@ def test_closed_pool_lets_busy_ones_finish(poller: Poller, pool: Pool, origin: O
 
 
 def test_new_addresses(poller: Poller, pool: Pool, origin: Origin) -> None:
-    """Connections to the former addresses are used no more, busy ones included; the same
-    addresses again change nothing."""
+    """Connections to former addresses are not used again, not even busy ones.  To set the same
+    addresses again changes nothing."""
     idle, _ = opened(poller, pool, origin)
     busy, _ = opened(poller, pool, origin)
     pool.release(idle)
@@ -207,7 +207,7 @@ def test_new_addresses(poller: Poller, pool: Pool, origin: Origin) -> None:
 
 
 def test_every_address_is_tried_once(poller: Poller, origin: Origin) -> None:
-    """A name with three addresses gives three attempts, in turn."""
+    """A name with three addresses gets three attempts, one for each."""
     pool = Pool(poller, "server.example", origin.port, 2)
     assert pool.acquire(Recorder(), True, False) is None
     pool.set_addresses([(socket.AF_INET, f"127.0.0.{last}") for last in (3, 2, 1)])
@@ -242,7 +242,7 @@ def test_socket_that_cannot_be_made(
 
 
 def test_idle_pool_is_silent(poller: Poller, pool: Pool, origin: Origin) -> None:
-    """An idle connection costs nothing, and unexpected calls on it do no harm."""
+    """An idle connection causes no events, and calls that come twice do no harm."""
     channel, _ = opened(poller, pool, origin)
     pool.release(channel)
     assert is_silent(poller)
@@ -272,8 +272,7 @@ def test_literal_addresses(host: str, address: list[tuple[int, str]]) -> None:
 def test_shortage_of_this_machine_is_told_apart(
     poller: Poller, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A missing descriptor is not a refused connection; the shortage is forgotten once a
-    descriptor is free."""
+    """The pool says why when no descriptor is left, until there is one again."""
 
     def none_left(*_: Any) -> socket.socket:
         raise OSError(errno.EMFILE, "Too many open files")
@@ -288,11 +287,34 @@ def test_shortage_of_this_machine_is_told_apart(
     channel.close()
 
 
+def test_channels_are_made_by_the_factory(poller: Poller, origin: Origin) -> None:
+    """A pool for another kind of channel is given what makes it; without that, bytes are
+    sent as they are."""
+
+    class Other(Channel):
+        pass
+
+    plain, other = (
+        Pool(poller, "127.0.0.1", origin.port, 2),
+        Pool(poller, "127.0.0.1", origin.port, 2, Other),
+    )
+    for pool, kind, spliced in ((plain, PlainChannel, True), (other, Other, False)):
+        channel, far = opened(poller, pool, origin)
+        assert type(channel) is kind
+        assert channel.takes_spliced is spliced
+        assert channel.bulk
+        channel.write(b"request")
+        assert far.recv(100) == b"request"
+        pool.release(channel)
+        assert pool.acquire(Recorder(), False, True) is channel
+        channel.close()
+
+
 def test_unasked_reply_of_the_same_batch_is_never_used(
     poller: Poller, pool: Pool, origin: Origin
 ) -> None:
-    """The bytes of an idle connection were read, but its protocol was not called yet: a
-    request that is handled now does not get this connection."""
+    """Bytes of an idle connection were read, and the pool was not told yet.  A request that is
+    handled in between does not get that connection."""
     channel, far = opened(poller, pool, origin)
     pool.release(channel)
     far.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
@@ -300,14 +322,14 @@ def test_unasked_reply_of_the_same_batch_is_never_used(
     given: list[Any] = []
 
     class Asking(Recorder):
-        """Asks for a connection as soon as it gets a call."""
+        """Asks for a connection when it receives anything."""
 
         def received(self, channel: Any, data: Any) -> None:
             given.append(pool.acquire(Recorder(), False, False))
 
     near, other = socket.socketpair()
     near.setblocking(False)
-    Channel(poller, near, Asking())
+    PlainChannel(poller, near, Asking())
     other.sendall(b"x")
     # Both have bytes before the batch, so both are read before either is handled.
     pump(poller, lambda: given)

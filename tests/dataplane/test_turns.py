@@ -15,10 +15,13 @@ from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.config import Settings
 from slardar.dataplane.channel import FIRST_SIZE, SMALL, Channel
 from slardar.dataplane.listener import Listener
+from slardar.dataplane.listener_kinds import LISTENER_KINDS
+from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import FEW, TICK, TURN, Poller
 from slardar.dataplane.pool import Pool
 from slardar.dataplane.proxy import DataPlane
 from slardar.http1.interfaces import ChannelBase, Step
+from slardar.model.listener import spec_of
 from slardar.model.live import Live
 from tests.dataplane.conftest import Connect
 from tests.dataplane.kit import HandReactor, Recorder, tcp_pair
@@ -212,7 +215,7 @@ def test_stop_forgets_the_rest(hand: HandReactor) -> None:
     for number in range(2):
         near, far = socket.socketpair()
         near.setblocking(False)
-        Channel(poller, near, Stepping(done, number, "a"))
+        PlainChannel(poller, near, Stepping(done, number, "a"))
         fars.append(far)
         far.send(b"x")
     poller.doRead()
@@ -353,7 +356,7 @@ def test_pipelined_requests_take_turns(hand: HandReactor) -> None:
     poller.turn = 0.0
     near, far = socket.socketpair()
     near.setblocking(False)
-    plane._accepted(near, b"unix:")
+    plane._clients.accepted(LISTENER_KINDS["http"], spec_of("unix:x"), near, b"unix:")
     far.setblocking(False)
     far.sendall(b"GET / HTTP/1.1\r\nHost: nobody\r\n\r\n" * 1000)
     far.shutdown(socket.SHUT_WR)
@@ -424,7 +427,7 @@ def test_nothing_is_lost_between_turns(
             near.setblocking(False)
             far.setblocking(False)
             protocols.append(Sending())
-            channel = Channel(poller, near, protocols[-1])
+            channel = PlainChannel(poller, near, protocols[-1])
             channel.bulk, channel.eager = number % 2 == 0, number == 3
             channel.queue = "q" if number == 4 else ""
             fars.append(far)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from slardar.http1.client import ClientConnection
+from slardar.model.listener import ListenerSpec
 from slardar.testing.playbook import Playbook
 from tests.http1.lines import (
     CONTINUE,
@@ -39,6 +41,19 @@ def test_connection_is_kept_for_the_next_request(play: Playbook) -> None:
         play.check()
     assert len(play.origins) == 1
     assert not play.client.closed
+
+
+def test_request_has_the_scheme_of_its_listener(play: Playbook) -> None:
+    """Every request of a connection; servers are told."""
+    secure = ListenerSpec("tls:443", "tcp:443", tls=True)
+    connection = play.connection = ClientConnection(play.host, b"192.0.2.7", secure)
+    play.client.protocol = connection
+    connection.attach(play.client)
+    assert connection.listener is secure
+    for _ in range(2):
+        play.client_sends(GET)
+        assert b"\r\nX-Forwarded-Proto: https\r\n" in play.origin_gets()
+        play.origin_sends(OK)
 
 
 def test_request_arriving_bytewise(play: Playbook) -> None:
