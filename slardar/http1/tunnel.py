@@ -22,11 +22,11 @@ _LINGER: Final = 5.0
 class Tunnel(TunnelBase):
     """The protocol of both channels of a tunnel.
 
-    It is made of ``exchange``, whose server has switched protocols.  When both channels
-    are closed, the exchange, the plane and, with a ``record``, the plane's observer are
-    told once.  There is no idle timeout: a WebSocket may be silent for hours, and TCP
-    keep-alive (switched on here) finds a peer that is gone.  But a side that owes us room
-    must make some within its channel's ``send_timeout``.
+    It continues ``exchange``, whose server has switched protocols.  When both channels are
+    closed, it tells the exchange, the plane and, with a ``record``, the plane's observer,
+    once.  There is no idle timeout: a WebSocket may be silent for hours, and TCP
+    keep-alive (switched on here) finds a peer that is gone.  But a side that has bytes to
+    take must take them within its channel's ``send_timeout``.
     """
 
     __slots__ = (
@@ -53,7 +53,7 @@ class Tunnel(TunnelBase):
         #: ``None`` once the tunnel is over.
         self._exchange: ExchangeBase | None = exchange
         self._record = record
-        #: Nothing goes through any more; what is on its way arrives.
+        #: The tunnel passes nothing on any more; bytes written before are still sent.
         self._closing = False
         self._ended: list[ChannelBase] = []
         for channel in (client, origin):

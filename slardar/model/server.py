@@ -183,7 +183,7 @@ class Upstream(Struct, frozen=True):
 def servers_gone(old: Upstream | None, new: Upstream | None) -> set[tuple[str, int]]:
     """Host and port of the servers that ``old`` has and ``new`` does not have.
 
-    ``None``: there was, or is, no such upstream.
+    ``None`` means that there is no such upstream before, or afterwards.
     """
     if old is None:
         return set()
