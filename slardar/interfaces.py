@@ -133,7 +133,7 @@ class IPlane(Interface):
 
     opened: Sequence[Opened] = Attribute(
         "The sockets that listen, one element an endpoint, in the order of the calls of"
-        " listen.  A successor is handed them; empty once the plane is stopping."
+        " listen.  A successor is handed them; they are closed once the plane is stopping."
     )
 
     # Life.
