@@ -173,7 +173,7 @@ def test_backup_is_private(tmp_path: Path) -> None:
     file = SqliteFile(str(tmp_path / "slardar.db"))
     file.open()
     change = change_of("a", {"mode": "rr"})
-    file.commit(0, change, encode(change))
+    file.commit(0, [(change, encode(change))], 1)
     subprocess.run(["sh", "-c", f"umask 022; {command}"], cwd=tmp_path, check=True, timeout=60)
     file.close()
     copy = tmp_path / "backup.db"

@@ -27,7 +27,7 @@ from slardar.control.origins import edited, shadowed
 from slardar.control.status import build_status, ignored_keys
 from slardar.errors import ConfigError, ConflictError, NotFoundError, SlardarError, StoreError
 from slardar.interfaces import IForgetfulStore, IPlane, IStore
-from slardar.model.change import TO_FILE, Change, StoredState
+from slardar.model.change import TO_FILE, Change, Revision, StoredState, Value
 from slardar.model.hook import Hook, HookKey, parse_hook
 from slardar.model.inert import inert_upstreams
 from slardar.model.membership import ANYWHERE, Place, add_server, remove_server
@@ -77,8 +77,7 @@ class Actions:
     ) -> None:
         self._settings = settings
         self._store = store
-        # An IPlane; its methods answer more than zope's declarations can say.
-        self._plane: Any = plane
+        self._plane = plane
         self._check_mode = check_mode
         self._clock = clock
         self._start_time = clock()
@@ -87,6 +86,8 @@ class Actions:
         #: What ``/status`` shows of the generations before this process; newest first.
         self.older_generations: Callable[[], list[dict[str, Any]]] = list
         self._snapshot = Snapshot.build(0, {}, (), settings.default_upstream)
+        #: The store's own name for the state that it is in.
+        self._revision: Revision = 0
         #: The upstreams that the store has a word on, those it says are gone included, and
         #: whether it has one on the routes: there the settings' word does not count.
         self._stored: set[str] = set()
@@ -112,6 +113,7 @@ class Actions:
 
     async def _start(self) -> None:
         stored: StoredState = await self._store.open()
+        self._revision = stored.revision
         upstreams = dict(self._settings.first_upstreams)
         self._stored = {name for name, value in stored.upstreams.items() if value != TO_FILE}
         self._has_stored_routes = stored.routes not in (None, TO_FILE)
@@ -246,7 +248,7 @@ class Actions:
 
     def _next(self, name: str, upstream: Upstream) -> Next:
         snapshot = self._snapshot.with_upstream(upstream)
-        return Next("upstream", name, upstream.source, snapshot, [name])
+        return Next([Value("upstream", name, upstream.source)], snapshot, [name])
 
     def _known(self, name: str) -> Upstream:
         found = self._snapshot.upstreams.get(name)
@@ -391,7 +393,7 @@ class Actions:
                 snapshot = snapshot.without_upstream(name)
             elif f"upstreams.{name}" not in self._failed:
                 raise NotFoundError(f"no upstream {name}")
-            return Next("upstream", name, None, snapshot, [name])
+            return Next([Value("upstream", name, None)], snapshot, [name])
 
         return self._change(prepare, who, wait, condition)
 
@@ -410,7 +412,7 @@ class Actions:
                 snapshot = snapshot.without_upstream(name)
             elif name not in self._stored:
                 raise NotFoundError(f"no upstream {name}")
-            return Next("upstream", name, TO_FILE, snapshot, [name])
+            return Next([Value("upstream", name, TO_FILE)], snapshot, [name])
 
         return self._change(prepare, who, wait, condition)
 
@@ -421,7 +423,7 @@ class Actions:
 
         def prepare() -> Next:
             snapshot = self._snapshot.with_routes(self._settings.first_routes)
-            return Next("routes", "", TO_FILE, snapshot)
+            return Next([Value("routes", "", TO_FILE)], snapshot)
 
         return self._change(prepare, who, wait, condition)
 
@@ -432,8 +434,8 @@ class Actions:
 
         def prepare() -> Next:
             routes = self.check_routes(body)
-            written = written_routes(routes)
-            return Next("routes", "", written, self._snapshot.with_routes(routes))
+            value = Value("routes", "", written_routes(routes))
+            return Next([value], self._snapshot.with_routes(routes))
 
         return self._change(prepare, who, wait, condition)
 
@@ -469,7 +471,7 @@ class Actions:
             following = Snapshot.build(
                 snapshot.version + 1, upstreams, routes, default, snapshot.hooks
             )
-            return Next("file", "", {"upstreams": changed}, following, changed)
+            return Next([Value("file", "", {"upstreams": changed})], following, changed)
 
         try:
             receipt = await self._make_change(prepare, who, True)
@@ -520,7 +522,8 @@ class Actions:
     async def _take_back(self) -> None:
         try:
             if not IForgetfulStore.providedBy(self._store):
-                await self._store.open()
+                state: StoredState = await self._store.open()
+                self._revision = state.revision
         finally:
             self._lock.release()
 
@@ -546,8 +549,7 @@ class Actions:
                 raise MovedError("slardar was upgraded meanwhile: ask again")
             if condition is not None:
                 condition.check(self._snapshot)
-            prepared = prepare()
-            following = prepared if isinstance(prepared, Next) else await prepared
+            following = prepare()
             version = await self._commit(following, who)
             applied = defer.maybeDeferred(self._plane.apply, self._snapshot, following.changed)
         finally:
@@ -566,14 +568,15 @@ class Actions:
         now = self._clock()
         values = following.values
         changes = [Change(one.kind, one.name, one.value, who, now) for one in values]
+        version = before.version + 1
         try:
-            version = await self._store.commit(self._snapshot.version, *changes)
+            self._revision = await self._store.commit(self._revision, changes, version)
         except (StoreError, ConflictError) as error:
             _log.error("{path} is not changed: {error}", path=following.path, error=error)
             raise
         self._snapshot = following.snapshot.at_version(version)
-        is_given_back = following.value == TO_FILE
         for one in values:
+            is_given_back = one.value == TO_FILE
             if one.kind == "upstream":
                 if is_given_back:
                     self._stored.discard(one.name)
@@ -588,11 +591,7 @@ class Actions:
             "version {version}: {path} {verb} by {who}{what}",
             version=version,
             path=following.path,
-            verb="returned to the file's"
-            if is_given_back
-            else "removed"
-            if following.value is None
-            else "set",
+            verb=following.verb,
             who=who,
             what=f": {what}" if what else "",
         )

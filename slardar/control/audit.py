@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from slardar.control.changes import Next
+from slardar.control.changes import Next, shortened
 from slardar.model.hook import Hook
 from slardar.model.reader import shown
 from slardar.model.server import Upstream
@@ -18,8 +18,7 @@ from slardar.model.snapshot import Snapshot
 
 __all__ = ["describe_change"]
 
-#: Things that a line names of each sort, and its characters.
-_MAX_NAMED = 5
+#: Characters of a line.
 _MAX_TEXT = 500
 
 #: Keys whose values are shown: numbers, switches, and words from a short list.
@@ -35,23 +34,27 @@ _ABSENT = object()
 
 def describe_change(before: Snapshot, following: Next) -> str:
     """One line of at most 500 characters, empty if nothing differs."""
-    if following.kind == "upstream":
-        name = following.name
-        text = _upstream(before.upstreams.get(name), following.snapshot.upstreams.get(name))
-    elif following.kind == "hook":
-        language, _, name = following.name.partition("/")
-        key = (language, name)
-        text = _hook(before.hooks.get(key), following.snapshot.hooks.get(key))
+    after = following.snapshot
+    kinds = {value.kind for value in following.values}
+    first = following.values[0]
+    if kinds == {"hook"}:
+        hooks = {value.name: _hook_of(before, after, value.name) for value in following.values}
+        alone = len(hooks) == 1
+        text = shortened(
+            line if alone else f"{name} {line}" for name, line in hooks.items() if line
+        )
+    elif kinds == {"upstream"} and len(following.values) == 1:
+        text = _upstream(before.upstreams.get(first.name), after.upstreams.get(first.name))
     else:
-        text = _whole(before, following.snapshot)
+        text = _whole(before, after)
     return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 3] + "..."
 
 
 def _upstream(before: Upstream | None, after: Upstream | None) -> str:
     if after is None:
-        return "" if before is None else f"it had {_list(_servers(before))}"
+        return "" if before is None else f"it had {shortened(_servers(before))}"
     if before is None:
-        return f"new, with {_list(_servers(after))}"
+        return f"new, with {shortened(_servers(after))}"
     known, found = _servers(before), _servers(after)
     parts = []
     for sign, names in (
@@ -59,14 +62,14 @@ def _upstream(before: Upstream | None, after: Upstream | None) -> str:
         ("-", [key for key in known if key not in found]),
     ):
         if names:
-            parts.append(_list(f"{sign}{name}" for name in names))
+            parts.append(shortened(f"{sign}{name}" for name in names))
     changed = [
         f"{key} {differences}"
         for key, server in found.items()
         if key in known and (differences := _keys(known[key], server, ()))
     ]
     if changed:
-        parts.append(_list(changed))
+        parts.append(shortened(changed))
     rest = _keys(before.source, after.source, ("servers", "cluster"))
     if rest:
         parts.append(rest)
@@ -103,11 +106,16 @@ def _keys(before: Mapping[str, Any], after: Mapping[str, Any], but: Iterable[str
             found.append(f"{name} {_value(old)} -> {_value(new)}")
         else:
             found.append(name)
-    return _list(found)
+    return shortened(found)
 
 
 def _value(value: Any) -> str:
     return "(not given)" if value is _ABSENT else shown(value).strip('"')
+
+
+def _hook_of(before: Snapshot, after: Snapshot, path: str) -> str:
+    language, _, name = path.partition("/")
+    return _hook(before.hooks.get((language, name)), after.hooks.get((language, name)))
 
 
 def _hook(before: Hook | None, after: Hook | None) -> str:
@@ -130,7 +138,7 @@ def _hook(before: Hook | None, after: Hook | None) -> str:
 
 
 def _whole(before: Snapshot, after: Snapshot) -> str:
-    """For routes, and for a file that was read again."""
+    """For routes, and for several things at once."""
     parts = []
     known, found = before.upstreams, after.upstreams
     names = [
@@ -139,19 +147,16 @@ def _whole(before: Snapshot, after: Snapshot) -> str:
         *(name for name in found if name in known and known[name].digest != found[name].digest),
     ]
     if names:
-        parts.append(f"upstreams {_list(names)}")
+        parts.append(f"upstreams {shortened(names)}")
     if before.routes != after.routes:
         old, now = set(before.routes), set(after.routes)
         gone, new = len(old - now), len(now - old)
         parts.append(f"routes +{new} -{gone}" if gone or new else "the order of the routes")
     if before.default_upstream != after.default_upstream:
         parts.append(f"default_upstream {after.default_upstream}")
+    if before.hooks is not after.hooks:
+        keys = sorted({*before.hooks, *after.hooks})
+        differ = [key for key in keys if before.hooks.get(key) != after.hooks.get(key)]
+        if differ:
+            parts.append(f"hooks {shortened('/'.join(key) for key in differ)}")
     return "; ".join(parts)
-
-
-def _list(items: Iterable[str]) -> str:
-    """The first few of them, and how many more there are."""
-    named = list(items)
-    text = ", ".join(named[:_MAX_NAMED])
-    more = len(named) - _MAX_NAMED
-    return f"{text} and {more} more" if more > 0 else text

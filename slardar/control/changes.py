@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from slardar.model.change import Kind
+from slardar.model.change import TO_FILE, Value
 from slardar.model.snapshot import Snapshot
 
-__all__ = ["Next", "NothingChanged", "Prepare", "Receipt", "Value"]
+__all__ = ["Next", "NothingChanged", "Prepare", "Receipt", "shortened"]
+
+#: Things that a line names of each sort.
+_MAX_NAMED = 5
 
 
 class Receipt(Struct, frozen=True):
@@ -26,41 +28,35 @@ class NothingChanged(Exception):
     """There is nothing to be done; raised by a Prepare."""
 
 
-class Value(Struct, frozen=True):
-    """The new value of one thing, ``None`` if it goes."""
-
-    kind: Kind
-    name: str
-    value: Any
-
-    @property
-    def path(self) -> str:
-        """What changes, as a key path."""
-        return f"{self.kind}s.{self.name}" if self.name else self.kind
-
-
 class Next(Struct):
     """A change that has been checked, and the snapshot that it leads to."""
 
-    kind: Kind
-    name: str
-    value: Any
+    #: What is stored, as one: one thing at least.
+    values: Sequence[Value]
     snapshot: Snapshot
     #: The names of the upstreams that differ.
-    changed: list[str] = []
-    #: What changes with it.
-    more: list[Value] = []
-
-    @property
-    def values(self) -> list[Value]:
-        """Everything that changes."""
-        return [Value(self.kind, self.name, self.value), *self.more]
+    changed: Sequence[str] = ()
 
     @property
     def path(self) -> str:
-        """What changes, as key paths."""
-        return ", ".join(value.path for value in self.values)
+        """What changes, as key paths: the first few of them."""
+        return shortened(value.path for value in self.values)
+
+    @property
+    def verb(self) -> str:
+        """What becomes of it, for a line of the log."""
+        if all(value.value == TO_FILE for value in self.values):
+            return "returned to the file's"
+        return "removed" if all(value.value is None for value in self.values) else "set"
+
+
+def shortened(items: Iterable[str]) -> str:
+    """The first five, and how many more there are."""
+    named = list(items)
+    text = ", ".join(named[:_MAX_NAMED])
+    more = len(named) - _MAX_NAMED
+    return f"{text} and {more} more" if more > 0 else text
 
 
 #: Checks a change against the configuration of now; nobody else changes it meanwhile.
-Prepare = Callable[[], Next | Awaitable[Next]]
+Prepare = Callable[[], Next]

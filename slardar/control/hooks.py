@@ -10,12 +10,14 @@ import msgspec
 from msgspec import structs
 from twisted.logger import Logger
 
-from slardar.control.changes import Next, NothingChanged, Prepare, Receipt, Value
+from slardar.control.changes import Next, NothingChanged, Prepare, Receipt
 from slardar.control.conditions import Condition
 from slardar.errors import ConfigError, ConflictError, NotFoundError
 from slardar.hooks.engine import MAX_CODE
 from slardar.hooks.loaded import mark_of
 from slardar.hooks.report import HookTally
+from slardar.interfaces import IPlane
+from slardar.model.change import Value
 from slardar.model.hook import Code, Hook, HookKey, OnError, check_new_hook_name, written
 from slardar.model.reader import shown
 from slardar.model.snapshot import Snapshot
@@ -84,15 +86,14 @@ class HookActions:
     """The operations on hooks.  Nothing here blocks.
 
     ``snapshot()`` is the configuration of now, ``change(prepare, who, wait,
-    condition)`` makes a change of it, and ``plane`` runs the hooks
-    (:class:`slardar.interfaces.IPlane`).
+    condition)`` makes a change of it, and ``plane`` runs the hooks.
     """
 
     def __init__(
         self,
         snapshot: Callable[[], Snapshot],
         change: Callable[[Prepare, str, bool, Condition | None], Awaitable[Receipt]],
-        plane: Any,
+        plane: IPlane,
         clock: Callable[[], float],
         on_error: OnError,
     ) -> None:
@@ -159,7 +160,7 @@ class HookActions:
         hook = self._known(language, name)
         if hook.staged is None or not hook.shadow:
             raise NotFoundError(f"{language} hook {name} has no version in the shadow")
-        tally: HookTally = self._plane.hook_tally()
+        tally = self._plane.hook_tally()
         totals = tally.shadow(hook.path, mark_of(hook.path, hook.staged))
         report: dict[str, Any] = {
             "name": hook.name,
@@ -267,7 +268,7 @@ class HookActions:
             )
 
         def prepare() -> Next:
-            return Next("hook", f"{language}/{_COMMIT}", text, self._snapshot())
+            return Next([Value("hook", f"{language}/{_COMMIT}", text)], self._snapshot())
 
         return await self._change(prepare, who, wait, condition)
 
@@ -386,12 +387,12 @@ class HookActions:
                 raise NothingChanged
             snapshot = self._snapshot().with_hooks(changed)
             self._check_all(language, changed, snapshot, checks)
-            first, *more = [
+            values = [
                 # What a module is needed for comes after it.
                 Value("hook", hook.path, written(hook))
                 for hook in sorted(changed.values(), key=lambda hook: (hook.is_script, hook.name))
             ]
-            return Next("hook", first.name, first.value, snapshot, more=more)
+            return Next(values, snapshot)
 
         try:
             return await self._change_checked(prepare, who, wait, condition)
@@ -450,7 +451,7 @@ class HookActions:
             users = sorted({hook.name for hook, _ in self._users(language, name)})
             if users:
                 raise ConflictError(f"{name} is used by {', '.join(users[:5])}")
-            return Next("hook", path, None, snapshot.with_hooks({(language, name): None}))
+            return Next([Value("hook", path, None)], snapshot.with_hooks({(language, name): None}))
 
         return await self._change(prepare, who, wait, condition)
 
@@ -480,7 +481,7 @@ class HookActions:
 
     def _next(self, hook: Hook) -> Next:
         snapshot = self._snapshot().with_hooks({hook.key: hook})
-        return Next("hook", hook.path, written(hook), snapshot)
+        return Next([Value("hook", hook.path, written(hook))], snapshot)
 
     def _check_whole(self, hook: Hook, code: Code, checks: _Checks) -> None:
         """Whether ``code`` of ``hook`` can be loaded, and whoever uses it with it."""

@@ -17,8 +17,7 @@ from slardar.dataplane.listener import Listener
 from slardar.dataplane.listener_kinds import Connection, ListenerKind, find_kind
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.sockets import Opened
-from slardar.http1.interfaces import ChannelProtocol, PlaneBase
-from slardar.http1.tunnel import Tunnel
+from slardar.http1.interfaces import ChannelProtocol, PlaneBase, TunnelBase
 from slardar.model.listener import ListenerSpec
 
 __all__ = ["DRAIN_GRACE", "Clients"]
@@ -57,7 +56,7 @@ class Clients:
         #: The sockets that were opened here, or handed over by another process.
         self.opened: list[Opened] = []
         self.connected: set[Connection] = set()
-        self.tunnels: set[Tunnel] = set()
+        self.tunnels: set[TunnelBase] = set()
         #: How many clients were ever accepted.
         self.accepts = 0
         self._wanted = connections
@@ -101,9 +100,18 @@ class Clients:
         self.listeners.append(Listener(self._poller, sock, accepted, exclusive, self._exhausted))
 
     def own(self) -> None:
-        """The process that handed sockets over uses them no more."""
+        """The process that handed sockets over uses them no more.
+
+        Raises OSError if those of an endpoint cannot be owned; the others are then.
+        """
+        failure = None
         for opened in self.opened:
-            opened.own()
+            try:
+                opened.own()
+            except OSError as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
     # Connections.
 
@@ -122,11 +130,11 @@ class Clients:
         if self._full:
             self._look_whether_full()
 
-    def add_tunnel(self, tunnel: Tunnel) -> None:
+    def add_tunnel(self, tunnel: TunnelBase) -> None:
         """A connection became a tunnel."""
         self.tunnels.add(tunnel)
 
-    def tunnel_closed(self, tunnel: Tunnel) -> None:
+    def tunnel_closed(self, tunnel: TunnelBase) -> None:
         """A tunnel has ended."""
         self.tunnels.discard(tunnel)
         if self._full:

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol, cast
 
-from slardar.dataplane.channel import Channel
+from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
 from slardar.errors import ConfigError
 from slardar.http1.client import ClientConnection
@@ -80,7 +80,7 @@ def plain_channel(
     """A channel that sends and receives bytes as they are."""
     # A client that expects TLS must never be served in the clear.
     assert not listener.tls
-    return Channel(poller, sock, protocol)
+    return PlainChannel(poller, sock, protocol)
 
 
 #: The kinds that slardar has, by their protocols.

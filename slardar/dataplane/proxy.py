@@ -32,9 +32,14 @@ from slardar.dataplane.sockets import Opened
 from slardar.dataplane.upstreams import Upstreams
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
 from slardar.hooks.runner import Runner
-from slardar.http1.interfaces import ChannelBase, ChannelProtocol, HookedRequest
+from slardar.http1.interfaces import (
+    ChannelBase,
+    ChannelProtocol,
+    Downstream,
+    HookedRequest,
+    TunnelBase,
+)
 from slardar.http1.request import Request
-from slardar.http1.tunnel import Tunnel
 from slardar.interfaces import IPlane
 from slardar.model.hook import Hook, HookKey
 from slardar.model.listener import ListenerSpec, spec_of
@@ -117,14 +122,15 @@ class DataPlane(Router):
 
     # Life.
 
-    def start(self) -> None:
-        """Join the reactor."""
+    def start(self) -> defer.Deferred[None]:
+        """Join the reactor: clients are accepted from its next turn on."""
         self._clients.count_descriptors()
         self._poller.start()
+        return defer.succeed(None)
 
     @property
     def opened(self) -> list[Opened]:
-        """What was opened here, or handed over by another process."""
+        """The sockets that listen; see :class:`slardar.interfaces.IPlane`."""
         return self._clients.opened
 
     def listen(
@@ -141,7 +147,7 @@ class DataPlane(Router):
         return defer.maybeDeferred(self._clients.listen, spec, sockets)
 
     def own(self) -> None:
-        """The process that handed sockets over uses them no more."""
+        """Sockets are ours alone from now on; see :class:`slardar.interfaces.IPlane`."""
         self._clients.own()
 
     def serve(self, sock: socket.socket, listener: ListenerSpec, exclusive: bool = False) -> None:
@@ -152,14 +158,13 @@ class DataPlane(Router):
         """
         self._clients.serve(sock, listener, exclusive)
 
-    def stop(self, within: float | None = None, grace: float = DRAIN_GRACE) -> defer.Deferred[None]:
-        """Take no new connections, finish what is under way, close the rest.
-
-        Waits for requests and tunnels, at most ``within`` seconds (``None``:
-        ``timeouts.drain``).  Clients without a request stay for ``grace`` seconds: one
-        that they send until then gets its reply, and they are sent away with it.
-        """
-        self._clients.begin_drain(self._drain_timeout if within is None else within, grace)
+    def stop(self, within: float | None = None, grace: float | None = None) -> defer.Deferred[None]:
+        """Take no new clients, finish what is under way, close the rest; see
+        :class:`slardar.interfaces.IPlane`."""
+        self._clients.begin_drain(
+            self._drain_timeout if within is None else within,
+            DRAIN_GRACE if grace is None else grace,
+        )
         return defer.ensureDeferred(self._stop())
 
     def hurry(self, within: float) -> None:
@@ -208,19 +213,22 @@ class DataPlane(Router):
         self.linger_timeout = float(timeouts.linger)
         self._drain_timeout = float(timeouts.drain)
 
-    def apply(self, snapshot: Snapshot, changed: Collection[str]) -> defer.Deferred[Any]:
+    def apply(
+        self, snapshot: Snapshot, changed: Collection[str]
+    ) -> defer.Deferred[dict[str, dict[str, int]]]:
         """Serve ``snapshot`` from now on; see :class:`slardar.interfaces.IPlane`.
 
-        Names of servers are looked up before it answers, for a moment at most, so that the
-        next request finds them.  What takes longer goes on behind: the servers that are
-        known serve, and where none is known requests wait for the first one, at most for
-        the resolver's timeout.
+        Names of servers are looked up first, so that the next request finds them, but the
+        change does not wait long for them.  Then servers whose names are known serve; if
+        none is known, requests wait for the first one, at most for the resolver's timeout.
         """
         return defer.ensureDeferred(self._apply(snapshot, changed))
 
-    async def _apply(self, snapshot: Snapshot, changed: Collection[str]) -> dict[str, Any]:
-        # All of it is made before any of it is used: a change that is refused (by its
-        # balancer) leaves nothing behind.
+    async def _apply(
+        self, snapshot: Snapshot, changed: Collection[str]
+    ) -> dict[str, dict[str, int]]:
+        # All of it is made before any of it is used: a change that a balancer refuses
+        # leaves nothing behind.
         upstreams = snapshot.upstreams
         made = self._upstreams.make(upstreams, changed)
         before, self._snapshot = self._snapshot, snapshot
@@ -233,7 +241,7 @@ class DataPlane(Router):
     # Questions.
 
     def peers(self, upstream: str) -> Mapping[str, ServerLive]:
-        """``{"host:port": ServerLive}`` of one upstream."""
+        """``{"host:port": ServerLive}`` of one upstream, for status."""
         found = self._snapshot.upstreams.get(upstream)
         return {} if found is None else self._health.peers(found)
 
@@ -269,18 +277,14 @@ class DataPlane(Router):
     def set_health(
         self, upstream: str, host: str, port: int, down_for: float, message: str
     ) -> None:
-        """What another process has learnt of a server from its requests: it is out of
-        service for ``down_for`` more seconds, or back in service (0).
-
-        Without effect for a server that is not known (any more).
-        """
+        """Take another process's verdict on a server; see
+        :class:`slardar.interfaces.IPlane`."""
         found = self._snapshot.upstreams.get(upstream)
         if found is not None and self._health.learn(found, host, port, down_for, message):
             self._upstreams.refresh(upstream)
 
     def known_health(self) -> Iterator[tuple[str, str, int, float, str]]:
-        """The servers that requests have put out of service: the upstream's name, host
-        and port, for how many more seconds, and why; as :meth:`set_health` takes it."""
+        """The servers out of service; see :class:`slardar.interfaces.IPlane`."""
         return self._health.known()
 
     # Hooks.
@@ -355,7 +359,7 @@ class DataPlane(Router):
     def hold(
         self,
         selection: Selection,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         channel: ChannelBase | None,
         hooked: HookedRequest | None,
@@ -375,11 +379,11 @@ class DataPlane(Router):
 
     # For connections of clients.
 
-    def tunnel(self, tunnel: Tunnel) -> None:
+    def tunnel(self, tunnel: TunnelBase) -> None:
         """A connection became a tunnel."""
         self._clients.add_tunnel(tunnel)
 
-    def tunnel_closed(self, tunnel: Tunnel) -> None:
+    def tunnel_closed(self, tunnel: TunnelBase) -> None:
         """A tunnel is closed."""
         self._clients.tunnel_closed(tunnel)
 

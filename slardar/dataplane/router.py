@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 
 from slardar.dataplane.selection import Selection
 from slardar.http1.bodies import BodyOwner, SeenBody, WaitingBody
 from slardar.http1.exchange import Exchange
-from slardar.http1.interfaces import ChannelBase, Clock, HookedRequest, HooksBase, PlaneBase, Step
+from slardar.http1.interfaces import (
+    ChannelBase,
+    Clock,
+    Downstream,
+    ExchangeBase,
+    HookedRequest,
+    HooksBase,
+    PlaneBase,
+    Step,
+)
 from slardar.http1.own_replies import error_reply
+from slardar.http1.record import BY_SLARDAR
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 
@@ -41,8 +51,8 @@ class Router(PlaneBase):
         self.refusals: int = 0
 
     def begin(
-        self, downstream: Any, request: Request, channel: ChannelBase | None = None
-    ) -> Exchange | None:
+        self, downstream: Downstream, request: Request, channel: ChannelBase | None = None
+    ) -> ExchangeBase | None:
         self.requests += 1
         if self.hooks is not None and self.hooks.sees(request):
             if channel is not None and channel.put_off(
@@ -59,12 +69,11 @@ class Router(PlaneBase):
                 return None
             if self.has_waiting and self.hold(selection, downstream, request, channel, None):
                 return None
-        self.exchanges += 1
         return Exchange(self, downstream, request, selection)
 
     def begin_on(
-        self, upstream: str, downstream: Any, request: Request, body: SeenBody | None = None
-    ) -> Exchange | None:
+        self, upstream: str, downstream: Downstream, request: Request, body: SeenBody | None = None
+    ) -> ExchangeBase | None:
         """Like :meth:`begin`, on the upstream of this name whatever the request asks for;
         with the body if that was waited for."""
         self.requests += 1
@@ -81,11 +90,11 @@ class Router(PlaneBase):
 
     def begin_with(
         self,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         body: SeenBody,
         channel: ChannelBase | None = None,
-    ) -> Exchange | None:
+    ) -> ExchangeBase | None:
         self.requests += 1
         hooks = self.hooks
         if channel is not None and channel.put_off(
@@ -99,11 +108,11 @@ class Router(PlaneBase):
     def begin_named(
         self,
         upstream: str,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         channel: ChannelBase | None = None,
         hooked: HookedRequest | None = None,
-    ) -> Exchange | None:
+    ) -> ExchangeBase | None:
         """The same for a request that was counted, and that hooks have seen."""
         selection = self.selections.get(upstream)
         if selection is None:
@@ -117,15 +126,17 @@ class Router(PlaneBase):
         self,
         hooked: HookedRequest | None,
         upstream: str | None,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         channel: ChannelBase | None = None,
-    ) -> Exchange | None:
+    ) -> ExchangeBase | None:
         """The same when hooks have seen the request; the upstream that one of them chooses
         wins."""
         if hooked is not None:
             if hooked.answer is not None:
                 self.refusals += 1
+                if downstream.record is not None:
+                    downstream.record.error = hooked.error
                 downstream.answer(hooked.answer, hooked.body)
                 return None
             upstream = hooked.upstream or upstream
@@ -142,14 +153,13 @@ class Router(PlaneBase):
     def _begin_on(
         self,
         selection: Selection,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         channel: ChannelBase | None,
         hooked: HookedRequest | None,
-    ) -> Exchange | None:
+    ) -> ExchangeBase | None:
         if self.has_waiting and self.hold(selection, downstream, request, channel, hooked):
             return None
-        self.exchanges += 1
         exchange = Exchange(self, downstream, request, selection)
         if hooked is not None:
             if hooked.new_body is not None:
@@ -165,16 +175,20 @@ class Router(PlaneBase):
 
     def own_reply(
         self,
+        downstream: Downstream,
         request: Request,
         status: int,
         reason: str,
-        exchange: Exchange | None,
+        exchange: ExchangeBase | None,
         hooked: HookedRequest | None,
     ) -> tuple[Reply, bytes]:
         self.refused(status)
         upstream = server = ""
         if exchange is not None:
             upstream, server, hooked = exchange.selection.name, exchange.server, exchange.hooked
+        record = downstream.record
+        if record is not None:
+            record.answered_by, record.error = BY_SLARDAR, reason
         accept = request.get_header("accept")
         general = _GENERAL.get(status)
         if general is None:
@@ -216,7 +230,7 @@ class Router(PlaneBase):
     def hold(
         self,
         selection: Selection,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         channel: ChannelBase | None,
         hooked: HookedRequest | None,
@@ -226,7 +240,7 @@ class Router(PlaneBase):
         raise NotImplementedError
 
 
-def _refuse(downstream: Any, message: str, hooked: HookedRequest | None) -> None:
+def _refuse(downstream: Downstream, message: str, hooked: HookedRequest | None) -> None:
     """There is no such upstream: hooks that want to see replies see that one."""
     if hooked is not None and hooked.sees_reply:
         downstream.refuse(502, message, hooked)
@@ -259,7 +273,7 @@ class _Hooks(Step):
     def __init__(
         self,
         plane: Router,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         channel: ChannelBase,
         body: SeenBody | None = None,

@@ -21,10 +21,10 @@ from slardar.dataplane.pool import Pool, is_literal
 from slardar.dataplane.router import Router
 from slardar.dataplane.selection import Defaults, Selection
 from slardar.dataplane.server_health import ServerHealth
-from slardar.http1.interfaces import ChannelBase, HookedRequest, Step
+from slardar.http1.interfaces import ChannelBase, Downstream, HookedRequest, Step
 from slardar.http1.request import Request
 from slardar.model.live import Live
-from slardar.model.server import Upstream
+from slardar.model.server import Upstream, servers_gone
 from slardar.resolve import Resolver
 
 __all__ = ["Upstreams"]
@@ -59,7 +59,7 @@ class _Held(Step):
         self,
         router: Router,
         upstream: str,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         channel: ChannelBase,
         hooked: HookedRequest | None,
@@ -272,11 +272,7 @@ class Upstreams:
             self._no_longer_waiting(name)
             self._close_pools(name, ())
             self.pools.pop(name, None)
-        if old is not None:
-            gone = {(server.host, server.port) for server in old.servers}
-            if new is not None:
-                gone -= {(server.host, server.port) for server in new.servers}
-            self._health.forget(name, gone)
+        self._health.forget(name, servers_gone(old, new))
 
     def _close_pools(self, name: str, kept: Collection[tuple[str, int]]) -> None:
         pools = self.pools.get(name, {})
@@ -290,7 +286,7 @@ class Upstreams:
     def hold(
         self,
         selection: Selection,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         channel: ChannelBase | None,
         hooked: HookedRequest | None,
@@ -358,7 +354,7 @@ class Upstreams:
         self._router.has_waiting = bool(self._waiting)
         if waiting is not None:
             for channel, step in waiting.held:
-                self._poller.take_later(channel, step, name)
+                channel.take_later(step, name)
             waiting.over.callback(None)
 
     # Descriptors.

@@ -2,36 +2,53 @@
 
 This is what stores keep.  Values are plain JSON, as a user wrote them: a store needs
 no knowledge of what they mean, and a newer version can read what an older one wrote.
+
+Two numbers tell one state from another.  The *revision* is the store's own: whatever it
+has to tell whether somebody else has written meanwhile.  The *version* is slardar's
+counter, which users see in answers, in ``ETag`` and in ``/status``; a store only keeps it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 from msgspec import Struct, field
 
-__all__ = ["TO_FILE", "Change", "Kind", "StoredState"]
+__all__ = ["TO_FILE", "Change", "Kind", "Revision", "StoredState", "Value"]
 
-#: ``file``: the configuration file was read anew, and what it says was taken over.
+#: ``file``: the configuration file was read again and its content taken over.
 Kind = Literal["upstream", "routes", "file", "hook"]
 
+#: What a store calls the state that it holds.  Two of them are equal or not, and nothing else
+#: can be told from them: one may be a counter that jumps, another a hash.
+Revision = int | str
 
-#: The value of an upstream, or of the routes, that the store has no word on any more: what
-#: the file says counts again.  ``None`` would say that it is gone.
+#: The value of an upstream, or of the routes, for which the configuration file counts
+#: again.  (``None`` means that the upstream or the routes are removed.)
 TO_FILE: Final = "file"
 
 
-class Change(Struct, frozen=True):
-    """One thing set or removed."""
+class Value(Struct, frozen=True):
+    """One thing and the whole of its new value."""
 
     kind: Kind
     #: The upstream's name, or the hook's language and name (``lua/script.example.com``);
     #: empty for ``routes`` and ``file``, of which there is one.
     name: str
-    #: The whole new value; ``None`` removes it.  Of a file only what changed is kept, for
-    #: the record: its content is the file's.
+    #: ``None`` removes it.  Of a file only what changed is kept, for the record: its content
+    #: is the file's.
     value: Any
+
+    @property
+    def path(self) -> str:
+        """The thing's key path."""
+        return f"{self.kind}s.{self.name}" if self.name else self.kind
+
+
+class Change(Value, frozen=True):
+    """One thing set or removed."""
+
     #: Who asked: a token's name, or the channel it came through.
     who: str
     #: Epoch seconds.
@@ -39,16 +56,31 @@ class Change(Struct, frozen=True):
 
 
 class StoredState(Struct, frozen=True):
-    """What a store holds."""
+    """The content of a store."""
 
-    #: Grows by one with each change; 0 before the first.
+    #: slardar's counter, as the last commit gave it; 0 before the first.
     version: int = 0
-    #: Upstreams as written, by name; ``None`` for one that was removed, so that the
-    #: same name in a file does not come back with the next start; :data:`TO_FILE` for one
-    #: that was given back to the file.
+    #: Upstreams as written, by name.  ``None`` stands for a removed upstream, so that the
+    #: one of that name in the file does not come back with the next start;
+    #: :data:`TO_FILE` stands for an upstream that was given back to the file.
     upstreams: Mapping[str, Any] = field(default_factory=dict)
     #: Routes as written; ``None`` if they were never set, or :data:`TO_FILE`.
     routes: Any = None
-    #: Hooks as they were stored, by language and name; those that were removed are not
-    #: among them.
+    #: Hooks as they were stored, by language and name, without the removed ones.
     hooks: Mapping[str, Any] = field(default_factory=dict)
+    #: The store's own name for this state.
+    revision: Revision = 0
+
+    def after(self, values: Iterable[Value], version: int, revision: Revision) -> StoredState:
+        """The state that these values lead to."""
+        upstreams, routes, hooks = self.upstreams, self.routes, self.hooks
+        for one in values:
+            if one.kind == "upstream":
+                upstreams = {**upstreams, one.name: one.value}
+            elif one.kind == "routes":
+                routes = one.value
+            elif one.kind == "hook":
+                hooks = {name: value for name, value in hooks.items() if name != one.name}
+                if one.value is not None:
+                    hooks[one.name] = one.value
+        return StoredState(version, upstreams, routes, hooks, revision)

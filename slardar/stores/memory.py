@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from zope.interface import implementer
 
 from slardar.errors import ConfigError, StoreError
 from slardar.interfaces import IForgetfulStore
-from slardar.model.change import Change, StoredState
+from slardar.model.change import Change, Revision, StoredState
 from slardar.stores.written import conflict, encode, stored_state
 
 __all__ = ["MemoryStore", "from_place"]
@@ -23,13 +24,17 @@ class MemoryStore:
     def __init__(self) -> None:
         self._opened = False
         self._version = 0
+        #: Counts the commits.
+        self._revision = 0
         self._texts: dict[tuple[str, str], str | None] = {}
 
     @property
     def state(self) -> StoredState:
         """What it holds now: what ``open`` would give if it did not forget."""
         return stored_state(
-            self._version, ((kind, name, text) for (kind, name), text in self._texts.items())
+            self._version,
+            self._revision,
+            ((kind, name, text) for (kind, name), text in self._texts.items()),
         )
 
     def take_over(self, state: StoredState) -> None:
@@ -51,24 +56,27 @@ class MemoryStore:
         self._opened = True
         return defer.succeed(self.state)
 
-    def commit(self, expected_version: int, change: Change, *more: Change) -> defer.Deferred[int]:
-        """Keep changes as one; the new version is ``expected_version + 1``."""
+    def commit(
+        self, expected: Revision, changes: Sequence[Change], version: int
+    ) -> defer.Deferred[Revision]:
+        """Keep changes as one."""
         if not self._opened:
             return defer.fail(StoreError("memory: this store is not open"))
         try:
-            texts = [((one.kind, one.name), encode(one)) for one in (change, *more)]
+            texts = [((one.kind, one.name), encode(one)) for one in changes]
         except StoreError as error:
             return defer.fail(error)
-        if expected_version != self._version:
-            return defer.fail(conflict(self._version, expected_version))
+        if expected != self._revision:
+            return defer.fail(conflict(self._revision, expected))
         self._texts.update(texts)
-        self._version += 1
-        return defer.succeed(self._version)
+        self._version = version
+        self._revision += 1
+        return defer.succeed(self._revision)
 
     def close(self) -> defer.Deferred[None]:
         """Forget everything."""
         self._opened = False
-        self._version = 0
+        self._version = self._revision = 0
         self._texts.clear()
         return defer.succeed(None)
 

@@ -8,6 +8,7 @@ order of the calls.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from twisted.internet import defer
@@ -15,7 +16,7 @@ from zope.interface import implementer
 
 from slardar.errors import ConfigError, StoreError
 from slardar.interfaces import IStore
-from slardar.model.change import Change, StoredState
+from slardar.model.change import Change, Revision, StoredState
 from slardar.stores.sqlite_file import SqliteFile, peek
 from slardar.stores.thread import StoreThread
 from slardar.stores.written import encode
@@ -68,9 +69,10 @@ class SqliteStore:
 
         return thread.run(file.open).addErrback(failed)
 
-    def commit(self, expected_version: int, change: Change, *more: Change) -> defer.Deferred[int]:
-        """Make the changes durable as one; fires with the new version,
-        ``expected_version + 1``.
+    def commit(
+        self, expected: Revision, changes: Sequence[Change], version: int
+    ) -> defer.Deferred[Revision]:
+        """Make the changes durable as one; see :class:`slardar.interfaces.IStore`.
 
         What fails has changed nothing.  Calls need not wait for each other.
         Cancelling stops the waiting, not the commit.
@@ -79,11 +81,10 @@ class SqliteStore:
         if thread is None or file is None or thread.ended or not self._accepts:
             return defer.fail(StoreError(f"{self._path}: this store is not open"))
         try:
-            text = encode(change)
-            rows = [(one, encode(one)) for one in more]
+            rows = [(one, encode(one)) for one in changes]
         except StoreError as error:
             return defer.fail(error)
-        return thread.run(file.commit, expected_version, change, text, *rows)
+        return thread.run(file.commit, expected, rows, version)
 
     def close(self) -> defer.Deferred[None]:
         """Finish the commits under way, let go of the file and end the thread."""

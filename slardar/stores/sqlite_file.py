@@ -6,11 +6,11 @@ one append and one ``fdatasync``, and ``synchronous`` is EXTRA: the same as FULL
 and as safe on a file system that cannot do WAL
 (https://sqlite.org/pragma.html#pragma_synchronous).
 
-Two processes that both count versions must not share a file.  SQLite's own exclusive
-mode would keep them apart, but also an operator's ``sqlite3 slardar.db`` or a backup of
-the running system.  So the file itself carries a ``flock``, which SQLite does not use,
-and which ends with the process whatever ends it.  A second lock file would stay behind
-when the first is moved.
+Two processes that both make changes must not share a file: neither sees the other's.
+SQLite's own exclusive mode would keep them apart, but also an operator's ``sqlite3
+slardar.db`` or a backup of the running system.  So the file itself carries a ``flock``,
+which SQLite does not use, and which ends with the process whatever ends it.  A second
+lock file would stay behind when the first is moved.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import shutil
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import quote
 
 from slardar.errors import StoreError
-from slardar.model.change import Change, StoredState
+from slardar.model.change import Change, Revision, StoredState
 from slardar.stores.sqlite_check import ADVICE, check_agreement, check_pages
 from slardar.stores.sqlite_schema import SCHEMA, Schema
 from slardar.stores.written import conflict, stored_state
@@ -81,14 +81,9 @@ class SqliteFile:
             raise
 
     def commit(
-        self,
-        expected_version: int,
-        change: Change,
-        text: str | None,
-        *more: tuple[Change, str | None],
-    ) -> int:
-        """Write one change, whose value is ``text``, and more of them as one; returns the
-        new version.
+        self, expected: Revision, rows: Sequence[tuple[Change, str | None]], version: int
+    ) -> Revision:
+        """Write changes, each with the text of its value, as one; returns the new revision.
 
         Raises ConflictError or StoreError; nothing is written then.
         """
@@ -99,28 +94,28 @@ class SqliteFile:
             self._check_in_place()
             connection.execute("BEGIN IMMEDIATE")
             try:
-                version = _version(connection)
-                if version != expected_version:
-                    raise conflict(version, expected_version)
-                version += 1
-                for one, value in ((change, text), *more):
+                _, found = _last(connection)
+                if found != expected:
+                    raise conflict(found, expected)
+                for one, text in rows:
                     connection.execute(
                         "INSERT INTO changes (version, time, who, kind, name, value)"
                         " VALUES (?, ?, ?, ?, ?, ?)",
-                        (version, one.time, one.who, one.kind, one.name, value),
+                        (version, one.time, one.who, one.kind, one.name, text),
                     )
                     connection.execute(
                         "INSERT INTO state (kind, name, value) VALUES (?, ?, ?)"
                         " ON CONFLICT (kind, name) DO UPDATE SET value = excluded.value",
-                        (one.kind, one.name, value),
+                        (one.kind, one.name, text),
                     )
+                _, revision = _last(connection)
                 connection.execute("COMMIT")
             except BaseException:
                 # SQLite ends the transaction by itself on some errors, not on all.
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-        return version
+        return revision
 
     def close(self) -> None:
         """Let go of the file, in any state; a second call does nothing."""
@@ -199,7 +194,7 @@ class SqliteFile:
         connection.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
         try:
             rows = connection.execute("SELECT kind, name, value FROM state")
-            return stored_state(_version(connection), rows)
+            return stored_state(*_last(connection), rows)
         except StoreError as error:
             raise StoreError(f"{self.path}: {error}") from None
         finally:
@@ -274,11 +269,16 @@ def _read_only(path: str, how: str) -> StoredState:
     connection = sqlite3.connect(f"file:{quote(path)}?{how}", uri=True, timeout=_BUSY)
     try:
         rows = connection.execute("SELECT kind, name, value FROM state").fetchall()
-        return stored_state(_version(connection), rows)
+        return stored_state(*_last(connection), rows)
     finally:
         connection.close()
 
 
-def _version(connection: sqlite3.Connection) -> int:
-    found: int | None = connection.execute("SELECT max(version) FROM changes").fetchone()[0]
-    return found or 0
+def _last(connection: sqlite3.Connection) -> tuple[int, int]:
+    """The version of the last change, and the number of its row, which is the revision:
+    whoever adds a change, adds a row."""
+    # Both in one SELECT without others in it would read the whole table.
+    version, row = connection.execute(
+        "SELECT (SELECT max(version) FROM changes), (SELECT max(id) FROM changes)"
+    ).fetchone()
+    return version or 0, row or 0

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import msgspec
 
 from slardar.errors import ConflictError, StoreError
-from slardar.model.change import Change, Kind, StoredState
+from slardar.model.change import Change, Kind, Revision, StoredState, Value
 
 __all__ = ["conflict", "encode", "stored_state"]
 
@@ -32,11 +32,13 @@ def encode(change: Change) -> str | None:
         f"{change.name}{change.who}".encode()
         return None if change.value is None else msgspec.json.encode(change.value).decode()
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise StoreError(f"{_place(change.kind, change.name)}: cannot be JSON: {error}") from None
+        raise StoreError(f"{change.path}: cannot be JSON: {error}") from None
 
 
-def stored_state(version: int, rows: Iterable[tuple[str, str, str | None]]) -> StoredState:
-    """The state that ``(kind, name, JSON text)`` rows make up.
+def stored_state(
+    version: int, revision: Revision, rows: Iterable[tuple[str, str, str | None]]
+) -> StoredState:
+    """The state that ``(kind, name, JSON text)`` rows make up; each thing has one row.
 
     Raises StoreError for a kind that this version of slardar does not know, since
     serving only the rest would be wrong, and for text that is not JSON.
@@ -50,20 +52,19 @@ def stored_state(version: int, rows: Iterable[tuple[str, str, str | None]]) -> S
         try:
             value = None if text is None else msgspec.json.decode(text)
         except (TypeError, ValueError, RecursionError) as error:
-            raise StoreError(f"{_place(kind, name)}: expected JSON: {error}") from None
+            path = Value(kind, name, None).path  # type: ignore[arg-type]
+            raise StoreError(f"{path}: expected JSON: {error}") from None
         if kind == "routes":
             routes = value
         elif kind == "upstream":
             upstreams[name] = value
         elif kind == "hook" and value is not None:
             hooks[name] = value
-    return StoredState(version, upstreams, routes, hooks)
+    return StoredState(version, upstreams, routes, hooks, revision)
 
 
-def conflict(found: int, expected: int) -> ConflictError:
-    """The error for a change made to another version than the store's."""
-    return ConflictError(f"the configuration is at version {found}, not {expected}: read it again")
-
-
-def _place(kind: str, name: str) -> str:
-    return f"{kind}s.{name}" if name else kind
+def conflict(found: Revision, expected: Revision) -> ConflictError:
+    """The error for a commit to another state than the store's."""
+    return ConflictError(
+        f"the store is at revision {found}, not {expected}: somebody else wrote to it"
+    )

@@ -21,6 +21,7 @@ from functools import wraps
 from typing import Any, TypeVar
 
 from msgspec.json import encode
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, gatherResults
 from zope.interface.verify import verifyObject
 
@@ -87,62 +88,81 @@ class StoreContract:
     @_deferred
     async def test_new_store_is_empty(self) -> None:
         """Version 0, no upstreams, and routes that were never set."""
-        _expect(await self._make().open(), StoredState(0, {}, None))
+        _expect_state(await self._make().open(), StoredState())
 
     @_deferred
-    async def test_each_commit_is_one_version(self) -> None:
-        """A commit to the current version answers with the next, whatever it changes."""
-        store = await self._opened()
-        _expect(await store.commit(0, change_of("a", {"servers": []})), 1)
-        _expect(await store.commit(1, change_of("a", {"servers": []})), 2)
-        _expect(await store.commit(2, change_of("", [])), 3)
-        _expect(await store.commit(3, change_of("a", None)), 4)
+    async def test_each_commit_is_another_revision(self) -> None:
+        """Also one that changes nothing; a later open gives the last one."""
+        writer = await self._opened()
+        seen = [writer.revision]
+        for change in (
+            change_of("a", {"servers": []}),
+            change_of("a", {"servers": []}),
+            change_of("", []),
+            change_of("a", None),
+        ):
+            await writer.commit(change)
+            if writer.revision in seen:
+                raise AssertionError(f"expected a new revision, got {_short(writer.revision)}")
+            seen.append(writer.revision)
+        await self._holds(writer, {"a": None}, [])
 
     @_deferred
-    async def test_commit_to_another_version_changes_nothing(self) -> None:
-        """An older or newer version is a conflict; the right one then still works."""
-        store = await self._opened()
-        await store.commit(0, change_of("a", 1))
-        for wrong in (0, 2, -1, 2**40):
-            await _fails(ConflictError, store.commit(wrong, change_of("a", "lost")))
-        _expect(await store.commit(1, change_of("b", 2)), 2)
-        await self._holds(store, StoredState(2, {"a": 1, "b": 2}, None))
+    async def test_version_is_the_callers(self) -> None:
+        """It is given back as it was given with the last commit, whatever lies between."""
+        writer = await self._opened()
+        await writer.commit(change_of("a", 1), version=7)
+        await writer.commit(change_of("a", 2), change_of("b", 2), version=2**40)
+        await self._holds(writer, {"a": 2, "b": 2})
+
+    @_deferred
+    async def test_commit_to_another_revision_changes_nothing(self) -> None:
+        """One that has been, and one that never was, is a conflict; the right one then
+        still works."""
+        writer = await self._opened()
+        first = writer.revision
+        await writer.commit(change_of("a", 1))
+        second = writer.revision
+        await writer.commit(change_of("a", 2))
+        for wrong in (first, second, -1, 2**40, "", "no such revision"):
+            lost = [change_of("a", "lost")]
+            await _fails(ConflictError, writer.store.commit(wrong, lost, 3))
+        await writer.commit(change_of("b", 2))
+        await self._holds(writer, {"a": 2, "b": 2})
 
     @_deferred
     async def test_one_of_two_rivals_wins(self) -> None:
-        """Of several commits to one version under way together, the first is made."""
-        store = await self._opened()
-        first = store.commit(0, change_of("a", "first"))
-        rivals = [store.commit(0, change_of("a", number)) for number in range(3)]
-        _expect(await first, 1)
+        """Of several commits to one revision under way together, the first is made."""
+        writer = await self._opened()
+        values = ("first", "second", "third")
+        first, *rivals = [
+            writer.store.commit(writer.revision, [change_of("a", value)], 1) for value in values
+        ]
+        writer.version, writer.revision = 1, await first
         for rival in rivals:
             await _fails(ConflictError, rival)
-        await self._holds(store, StoredState(1, {"a": "first"}, None))
+        await self._holds(writer, {"a": "first"})
 
     @_deferred
-    async def test_queued_commits_keep_their_order(self) -> None:
-        """Commits that do not wait for each other are made in the order of the calls."""
-        store = await self._opened()
-        queued = [store.commit(n, change_of(f"u{n % 7}", n)) for n in range(50)]
-        _expect(await gatherResults(queued), list(range(1, 51)))
-        last = {f"u{n % 7}": n for n in range(50)}
-        await self._holds(store, StoredState(50, last, None))
-
-    @_deferred
-    async def test_close_finishes_what_is_queued(self) -> None:
+    async def test_close_finishes_what_is_under_way(self) -> None:
         """By the time close fires, every commit called before it has been answered."""
-        store = await self._opened()
-        answers: list[int] = []
-        for n in range(10):
-            store.commit(n, change_of("a", n)).addCallback(answers.append)
-        await store.close()
-        _expect(answers, list(range(1, 11)))
-        await self._holds(store, StoredState(10, {"a": 9}, None))
+        writer = await self._opened()
+        answers = [writer.store.commit(writer.revision, [change_of("a", n)], 1) for n in range(5)]
+        found: list[Any] = []
+        for answer in answers:
+            answer.addBoth(found.append)
+        await writer.store.close()
+        if len(found) != len(answers):
+            raise AssertionError(f"expected {len(answers)} answers before the end, got {found}")
+        writer.version, writer.revision = 1, found[0]
+        for failure in found[1:]:
+            failure.trap(ConflictError)
+        await self._holds(writer, {"a": 0})
 
     @_deferred
     async def test_values_come_back_as_they_were(self) -> None:
         """Any JSON value, whatever its types, characters and size."""
-        store = await self._opened()
+        writer = await self._opened()
         values: Mapping[str, Any] = {
             "plain": {"servers": [{"host": "127.0.0.1", "port": 80, "weight": 0.5}]},
             "empty": {},
@@ -156,122 +176,135 @@ class StoreContract:
             "long": "x" * (1 << 20),
             "*.wildcard.example": {"cluster": {"dc1": {"servers": []}}},
         }
-        for version, (name, value) in enumerate(values.items()):
-            await store.commit(version, change_of(name, value))
-        await self._holds(store, StoredState(len(values), values, None))
+        for name, value in values.items():
+            await writer.commit(change_of(name, value))
+        await self._holds(writer, values)
 
     @_deferred
     async def test_value_is_taken_at_the_call(self) -> None:
-        """What the caller does to the value afterwards is not stored."""
-        store = await self._opened()
+        """What the caller does to the value, or to the list, afterwards is not stored."""
+        writer = await self._opened()
         value = {"servers": ["first"]}
-        answer = store.commit(0, change_of("a", value))
+        changes = [change_of("a", value)]
+        answer = writer.store.commit(writer.revision, changes, 1)
         value["servers"].append("late")
-        await answer
-        await self._holds(store, StoredState(1, {"a": {"servers": ["first"]}}, None))
+        changes.append(change_of("b", "late"))
+        writer.version, writer.revision = 1, await answer
+        await self._holds(writer, {"a": {"servers": ["first"]}})
 
     @_deferred
     async def test_removed_upstream_stays_known(self) -> None:
         """It is kept as None, also if it was never there, until it is set again."""
-        store = await self._opened()
-        await store.commit(0, change_of("a", {"mode": "rr"}))
-        await store.commit(1, change_of("a", None))
-        await store.commit(2, change_of("from a file", None))
-        store = await self._holds(store, StoredState(3, {"a": None, "from a file": None}, None))
+        writer = await self._opened()
+        await writer.commit(change_of("a", {"mode": "rr"}))
+        await writer.commit(change_of("a", None))
+        await writer.commit(change_of("from a file", None))
+        writer = await self._holds(writer, {"a": None, "from a file": None})
         if self.durable:
-            await store.commit(3, change_of("a", {"mode": "hash"}))
-            state = StoredState(4, {"a": {"mode": "hash"}, "from a file": None}, None)
-            await self._holds(store, state)
+            await writer.commit(change_of("a", {"mode": "hash"}))
+            await self._holds(writer, {"a": {"mode": "hash"}, "from a file": None})
 
     @_deferred
     async def test_routes_are_apart_from_upstreams(self) -> None:
         """They are set, replaced as a whole and removed without touching an upstream."""
-        store = await self._opened()
+        writer = await self._opened()
         routes = [{"host": "a.example", "path": "/", "upstream": "routes"}]
-        await store.commit(0, change_of("routes", {"servers": []}))
-        await store.commit(1, change_of("", routes))
+        await writer.commit(change_of("routes", {"servers": []}))
+        await writer.commit(change_of("", routes))
         upstreams: Mapping[str, Any] = {"routes": {"servers": []}}
-        store = await self._holds(store, StoredState(2, upstreams, routes))
+        writer = await self._holds(writer, upstreams, routes)
         if self.durable:
-            await store.commit(2, change_of("", []))
-            store = await self._holds(store, StoredState(3, upstreams, []))
-            await store.commit(3, change_of("", None))
-            await self._holds(store, StoredState(4, upstreams, None))
+            await writer.commit(change_of("", []))
+            writer = await self._holds(writer, upstreams, [])
+            await writer.commit(change_of("", None))
+            await self._holds(writer, upstreams)
 
     @_deferred
     async def test_hooks_are_apart_from_upstreams(self) -> None:
         """They are set, replaced and removed by language and name; of one that was removed
         nothing is left, since no file could bring it back."""
-        store = await self._opened()
+        writer = await self._opened()
         name = "lua/script.*"
         hook = {"active": {"code": "x = 'é\\n'" * 10_000, "time": 1.5}, "staged": None}
-        await store.commit(0, change_of(name, {"servers": []}))
-        await store.commit(1, hook_of(name, {"active": None}))
-        await store.commit(2, hook_of(name, hook))
-        await store.commit(3, hook_of("python/script.*", hook))
-        await store.commit(4, hook_of("python/modules.gone", hook))
-        await store.commit(5, hook_of("python/modules.gone", None))
+        await writer.commit(change_of(name, {"servers": []}))
+        await writer.commit(hook_of(name, {"active": None}))
+        await writer.commit(hook_of(name, hook))
+        await writer.commit(hook_of("python/script.*", hook))
+        await writer.commit(hook_of("python/modules.gone", hook))
+        await writer.commit(hook_of("python/modules.gone", None))
         upstreams: Mapping[str, Any] = {name: {"servers": []}}
         hooks: Mapping[str, Any] = {name: hook, "python/script.*": hook}
-        store = await self._holds(store, StoredState(6, upstreams, None, hooks))
+        writer = await self._holds(writer, upstreams, None, hooks)
         if self.durable:
-            await store.commit(6, change_of(name, None))
-            await store.commit(7, hook_of("python/script.*", None))
-            await store.commit(8, hook_of("python/modules.gone", 1))
-            hooks = {name: hook, "python/modules.gone": 1}
-            await self._holds(store, StoredState(9, {name: None}, None, hooks))
+            await writer.commit(change_of(name, None))
+            await writer.commit(hook_of("python/script.*", None))
+            await writer.commit(hook_of("python/modules.gone", 1))
+            await self._holds(writer, {name: None}, None, {name: hook, "python/modules.gone": 1})
 
     @_deferred
-    async def test_several_changes_are_one_version(self) -> None:
-        """All of them or none: one that cannot be stored leaves the others out."""
-        store = await self._opened()
-        await store.commit(0, change_of("a", 1))
-        changes = [change_of("a", 2), hook_of("lua/script.a", {"x": 1}), change_of("", [])]
-        _expect(await store.commit(1, *changes), 2)
-        await _fails(ConflictError, store.commit(1, change_of("a", 3), change_of("b", 3)))
-        await _fails(StoreError, store.commit(2, change_of("a", 4), change_of("b", object())))
-        _expect(await store.commit(2, change_of("c", 5), change_of("c", 6)), 3)
-        state = StoredState(3, {"a": 2, "c": 6}, [], {"lua/script.a": {"x": 1}})
-        await self._holds(store, state)
+    async def test_several_changes_are_one_commit(self) -> None:
+        """All of them or none: one that cannot be stored leaves the others out; of two of
+        the same thing the later one counts."""
+        writer = await self._opened()
+        await writer.commit(change_of("a", 1))
+        before = writer.revision
+        await writer.commit(change_of("a", 2), hook_of("lua/script.a", {"x": 1}), change_of("", []))
+        late = [change_of("a", 3), change_of("b", 3)]
+        await _fails(ConflictError, writer.store.commit(before, late, 3))
+        wrong = [change_of("a", 4), change_of("b", object())]
+        await _fails(StoreError, writer.store.commit(writer.revision, wrong, 3))
+        await writer.commit(change_of("c", 5), change_of("c", 6))
+        await self._holds(writer, {"a": 2, "c": 6}, [], {"lua/script.a": {"x": 1}})
 
     @_deferred
     async def test_value_that_is_no_json_is_refused(self) -> None:
         """It is a StoreError, nothing is written, and the next commit works."""
-        store = await self._opened()
-        for value in (object(), {1j: 1}, "\ud800", [{"a": {"b": object()}}]):
-            await _fails(StoreError, store.commit(0, change_of("a", value)))
-        await _fails(StoreError, store.commit(0, change_of("\ud800", {})))
-        await _fails(StoreError, store.commit(0, change_of("a", {}, who="\ud800")))
-        _expect(await store.commit(0, change_of("b", {})), 1)
-        await self._holds(store, StoredState(1, {"b": {}}, None))
+        writer = await self._opened()
+        wrong = [
+            change_of("a", object()),
+            change_of("a", {1j: 1}),
+            change_of("a", "\ud800"),
+            change_of("a", [{"a": {"b": object()}}]),
+            change_of("\ud800", {}),
+            change_of("a", {}, who="\ud800"),
+        ]
+        for change in wrong:
+            await _fails(StoreError, writer.store.commit(writer.revision, [change], 1))
+        await writer.commit(change_of("b", {}))
+        await self._holds(writer, {"b": {}})
 
     @_deferred
     async def test_unknown_kind_is_refused(self) -> None:
         """What could not be given back by open is not taken by commit."""
-        store = await self._opened()
+        writer = await self._opened()
         unknown: Any = "no such kind"
-        await _fails(StoreError, store.commit(0, Change(unknown, "a", {}, "test", 0.0)))
-        await _fails(StoreError, store.commit(0, Change("routes", "a", [], "test", 0.0)))
-        await self._holds(store, StoredState(0, {}, None))
+        for change in (
+            Change(unknown, "a", {}, "test", 0.0),
+            Change("routes", "a", [], "test", 0.0),
+        ):
+            await _fails(StoreError, writer.store.commit(writer.revision, [change], 1))
+        await self._holds(writer, {})
 
     @_deferred
     async def test_closed_store_takes_no_commits(self) -> None:
         """A commit before open, after close, or while closing is a StoreError."""
         store = self._make()
-        await _fails(StoreError, store.commit(0, change_of("a", {})))
-        await store.open()
+        changes = [change_of("a", {})]
+        await _fails(StoreError, store.commit(0, changes, 1))
+        revision = (await store.open()).revision
         closing = store.close()
-        late = store.commit(0, change_of("a", {}))
+        late = store.commit(revision, changes, 1)
         await closing
         await _fails(StoreError, late)
-        await _fails(StoreError, store.commit(0, change_of("a", {})))
+        await _fails(StoreError, store.commit(revision, changes, 1))
 
     @_deferred
     async def test_store_is_opened_once(self) -> None:
         """Opening what is open is a StoreError, and does not disturb it."""
-        store = await self._opened()
-        await _fails(StoreError, store.open())
-        _expect(await store.commit(0, change_of("a", {})), 1)
+        writer = await self._opened()
+        await _fails(StoreError, writer.store.open())
+        await writer.commit(change_of("a", {}))
+        await self._holds(writer, {"a": {}})
 
     @_deferred
     async def test_close_may_be_called_at_any_time(self) -> None:
@@ -285,29 +318,68 @@ class StoreContract:
     @_deferred
     async def test_closed_store_can_be_opened_again(self) -> None:
         """The same object: with what it held, or empty if it forgets."""
-        store = await self._opened()
-        await store.commit(0, change_of("a", {"mode": "rr"}))
-        await store.close()
-        found = StoredState(1, {"a": {"mode": "rr"}}, None) if self.durable else StoredState()
-        _expect(await store.open(), found)
-        _expect(await store.commit(found.version, change_of("a", None)), found.version + 1)
+        writer = await self._opened()
+        await writer.commit(change_of("a", {"mode": "rr"}))
+        await writer.store.close()
+        found = await writer.store.open()
+        if self.durable:
+            _expect_state(found, StoredState(1, {"a": {"mode": "rr"}}))
+            _expect(found.revision, writer.revision)
+        else:
+            _expect_state(found, StoredState())
+        writer = _Writer(writer.store, found)
+        await writer.commit(change_of("a", None))
+        await self._holds(writer, {"a": None})
 
     def _make(self) -> Any:
         store = self.make_store()
         self._made.append(store)
         return store
 
-    async def _opened(self) -> Any:
+    async def _opened(self) -> _Writer:
         store = self._make()
-        _expect(await store.open(), StoredState(0, {}, None))
-        return store
+        state = await store.open()
+        _expect_state(state, StoredState())
+        return _Writer(store, state)
 
-    async def _holds(self, store: Any, state: StoredState) -> Any:
-        """Close the store and open another at its place, which is given back."""
-        await store.close()
+    async def _holds(
+        self,
+        writer: _Writer,
+        upstreams: Mapping[str, Any],
+        routes: Any = None,
+        hooks: Mapping[str, Any] | None = None,
+    ) -> _Writer:
+        """Close the store and open another at its place, which is given back: it holds
+        this, at the version and revision of the last commit."""
+        await writer.store.close()
         again = self._make()
-        _expect(await again.open(), state if self.durable else StoredState(0, {}, None))
-        return again
+        state = await again.open()
+        if self.durable:
+            _expect_state(state, StoredState(writer.version, upstreams, routes, hooks or {}))
+            _expect(state.revision, writer.revision)
+        else:
+            _expect_state(state, StoredState())
+        return _Writer(again, state)
+
+
+class _Writer:
+    """Commits to an open store, each time to the revision of the commit before."""
+
+    def __init__(self, store: Any, state: StoredState) -> None:
+        self.store = store
+        self.version = state.version
+        self.revision = state.revision
+
+    async def commit(self, *changes: Change, version: int | None = None) -> None:
+        """Make these changes as one; the version goes up by one if none is given."""
+        version = self.version + 1 if version is None else version
+        self.revision = await self.store.commit(self.revision, changes, version)
+        self.version = version
+
+
+def _expect_state(found: StoredState, wanted: StoredState) -> None:
+    """All of it but the revision, which is the store's."""
+    _expect(replace(found, revision=wanted.revision), wanted)
 
 
 def _expect(found: object, wanted: object) -> None:

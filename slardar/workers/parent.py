@@ -29,7 +29,7 @@ from slardar.interfaces import IPlane
 from slardar.model.hook import Hook, HookKey
 from slardar.model.listener import ListenerSpec
 from slardar.model.live import ServerLive
-from slardar.model.server import Server
+from slardar.model.server import Server, servers_gone
 from slardar.model.snapshot import Snapshot
 from slardar.workers import messages
 from slardar.workers.hook_watch import HookWatch
@@ -342,9 +342,7 @@ class Workers:
 
     def _forget(self, name: str, old: Snapshot, new: Snapshot) -> None:
         before, after = old.upstreams.get(name), new.upstreams.get(name)
-        gone = {(server.host, server.port) for server in before.servers} if before else set()
-        if after is not None:
-            gone -= {(server.host, server.port) for server in after.servers}
+        gone = servers_gone(before, after)
         self._tally.forget(name, gone)
         self._health_log.forget(name, gone)
         self._tally.upstream_changed(name, new.version, after is not None)

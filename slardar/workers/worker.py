@@ -258,23 +258,19 @@ class Worker:
         return applied.addCallbacks(lambda _: Done(version), refused)
 
     def _changed_snapshot(self, message: messages.Delta) -> Snapshot:
-        before = self._snapshot
-        snapshot = before
+        snapshot = self._snapshot
         for upstream in message.upstreams:
             snapshot = snapshot.with_upstream(upstream)
         for name in message.gone:
             if name in snapshot.upstreams:
                 snapshot = snapshot.without_upstream(name)
-        if message.routes is not None or snapshot is before:
-            routes = before.routes if message.routes is None else message.routes
-            snapshot = snapshot.with_routes(routes)
+        if message.routes is not None:
+            snapshot = snapshot.with_routes(message.routes)
         if message.hooks or message.gone_hooks:
             changes: dict[HookKey, Hook | None] = dict.fromkeys(message.gone_hooks)
             changes.update((hook.key, hook) for hook in message.hooks)
             snapshot = snapshot.with_hooks(changes)
-        snapshot.version = message.version
-        snapshot.default_upstream = message.default_upstream
-        return snapshot
+        return snapshot.with_default(message.default_upstream).at_version(message.version)
 
     def _send(self, message: FromWorker) -> None:
         # If it cannot be sent, the link has ended, and this worker is about to end.
@@ -290,10 +286,7 @@ class Worker:
             return
         self._stopping = True
         if self._plane is not None:
-            if grace is None:
-                await self._plane.stop(seconds)
-            else:
-                await self._plane.stop(seconds, grace)
+            await self._plane.stop(seconds, grace)
         self._reporter.stop()
         if self._beats.running:
             self._beats.stop()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
 from twisted.internet import defer
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
@@ -20,7 +21,7 @@ from slardar.hooks.engine import ScriptError
 from slardar.hooks.notices import Checked
 from slardar.hooks.report import HookTally
 from slardar.interfaces import IPlane, IStore
-from slardar.model.change import Change, StoredState
+from slardar.model.change import Change, Revision, StoredState
 from slardar.model.live import ServerLive
 from slardar.model.snapshot import Snapshot
 
@@ -76,8 +77,9 @@ class FakeStore:
     """Starts with a state; a test may make it fail, or hold its answers back."""
 
     def __init__(self, state: StoredState | None = None) -> None:
-        self.state = state or StoredState()
-        self.version = self.state.version
+        #: Its revision is a word that grows by a character with each commit: no number that
+        #: anybody could take for the version.
+        self.state = replace(state or StoredState(), revision="r")
         self.changes: list[Change] = []
         self.error: Exception | None = None
         #: If a list: commits wait here until a test calls one.
@@ -86,18 +88,20 @@ class FakeStore:
     def open(self) -> defer.Deferred[Any]:
         return defer.fail(self.error) if self.error else defer.succeed(self.state)
 
-    def commit(self, expected_version: int, change: Change, *more: Change) -> defer.Deferred[int]:
-        done: defer.Deferred[int] = defer.Deferred()
+    def commit(
+        self, expected: Revision, changes: Sequence[Change], version: int
+    ) -> defer.Deferred[Revision]:
+        done: defer.Deferred[Revision] = defer.Deferred()
 
         def write() -> None:
             if self.error is not None:
                 done.errback(self.error)
-            elif expected_version != self.version:
-                done.errback(ConflictError(f"the store is at version {self.version}"))
+            elif expected != self.state.revision:
+                done.errback(ConflictError(f"the store is at revision {self.state.revision}"))
             else:
-                self.version += 1
-                self.changes += (change, *more)
-                done.callback(self.version)
+                self.changes += changes
+                self.state = self.state.after(changes, version, f"{self.state.revision}+")
+                done.callback(self.state.revision)
 
         if self.held is None:
             write()
@@ -122,6 +126,8 @@ class FakePlane:
         #: What it was asked to check: names, and the modules to load each with.
         self.checked: list[tuple[str, Mapping[str, str] | None]] = []
         self.tally = HookTally()
+        #: No listener is a control channel's business.
+        self.opened: list[Any] = []
         #: The hooks of the store that it was to look at.
         self.stored: dict[Any, Any] = {}
 
@@ -129,6 +135,29 @@ class FakePlane:
     def snapshot(self) -> Snapshot:
         """What is served now."""
         return self.applied[-1][0]
+
+    def listen(self, endpoint: str, sockets: Sequence[Any] = ()) -> defer.Deferred[str]:
+        return defer.succeed(endpoint)
+
+    def own(self) -> None:
+        """Nothing was handed over."""
+
+    def start(self) -> defer.Deferred[None]:
+        return defer.succeed(None)
+
+    def stop(self, within: float | None = None, grace: float | None = None) -> defer.Deferred[None]:
+        return defer.succeed(None)
+
+    def hurry(self, within: float) -> None:
+        """Nothing is under way."""
+
+    def set_health(
+        self, upstream: str, host: str, port: int, down_for: float, message: str
+    ) -> None:
+        """No server is ever out of service."""
+
+    def known_health(self) -> Iterator[tuple[str, str, int, float, str]]:
+        return iter(())
 
     def apply(self, snapshot: Snapshot, changed: Collection[str]) -> defer.Deferred[Any]:
         if self.error is not None:

@@ -153,7 +153,7 @@ def test_change_goes_to_the_store_then_to_the_plane(
     assert (change.kind, change.name, change.who, change.time) == ("upstream", "new", "ops", NOW)
     assert change.value == actions.upstream("new")
     assert plane.applied[-1] == (actions.snapshot, ["new"])
-    assert actions.snapshot.version == store.version == 1
+    assert actions.snapshot.version == store.state.version == 1
     assert ports(actions, "new") == [8003]
 
 
@@ -295,7 +295,7 @@ def test_plane_failure_keeps_memory_and_store_agreed(
     assert message == (
         "upstreams.a is stored as version 1, but is not served everywhere: worker lost"
     )
-    assert actions.snapshot.version == store.version == 1
+    assert actions.snapshot.version == store.state.version == 1
     assert result_of(actions.set_upstream("a", upstream(2), "x", wait=False)).version == 2
     plane.error = None
     assert result_of(actions.remove_upstream("a", "x")).version == 3

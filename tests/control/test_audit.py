@@ -12,6 +12,7 @@ from twisted.logger import capturedLogs, formatEvent
 from slardar.control.actions import Actions
 from slardar.control.audit import describe_change
 from slardar.control.changes import Next
+from slardar.model.change import Value
 from slardar.model.hook import Code, Hook
 from slardar.model.parse import parse_routes, parse_upstream
 from slardar.model.snapshot import Snapshot
@@ -30,7 +31,7 @@ def line(before: Any, after: Any) -> str:
     new = Snapshot.build(1, {}, (), None)
     if after is not None:
         new = new.with_upstream(parse_upstream("a", after, "a"))
-    return describe_change(old, Next("upstream", "a", after, new, ["a"]))
+    return describe_change(old, Next([Value("upstream", "a", after)], new, ["a"]))
 
 
 ONE = {"servers": [server(1)]}
@@ -82,7 +83,7 @@ def test_hook_is_named_by_its_versions() -> None:
         empty = Snapshot.build(1, {}, (), None)
         old = empty if before is None else empty.with_hooks({before.key: before})
         new = empty if after is None else empty.with_hooks({after.key: after})
-        return describe_change(old, Next("hook", "lua/script.a", None, new))
+        return describe_change(old, Next([Value("hook", "lua/script.a", None)], new))
 
     def hook(**keys: Any) -> Hook:
         return Hook("lua", "script.a", **keys)
@@ -104,11 +105,35 @@ def test_routes_and_files() -> None:
     after = Snapshot.build(
         2, {"a": parse_upstream("a", {**ONE, "try": 1}, "a"), "c": a}, one[1:], "c"
     )
-    said = describe_change(before, Next("file", "", {}, after))
+    said = describe_change(before, Next([Value("file", "", {})], after))
     assert said == "upstreams +c, -b, a; routes +0 -1; default_upstream c"
     turned = Snapshot.build(2, {}, one[::-1], None)
     before = Snapshot.build(1, {}, one, None)
-    assert describe_change(before, Next("routes", "", [], turned)) == "the order of the routes"
+    assert (
+        describe_change(before, Next([Value("routes", "", [])], turned))
+        == "the order of the routes"
+    )
+
+
+def test_several_things_are_told_together() -> None:
+    """Each hook with what has become of it; of different sorts the names, and the first few
+    where there are many."""
+    code = Code.of("s3cret = 1", 1.0)
+    hooks = [Hook("lua", f"script.{letter}", active=code) for letter in "abcdefg"]
+    empty = Snapshot.build(1, {}, (), None)
+    full = empty.with_hooks({hook.key: hook for hook in hooks})
+    following = Next([Value("hook", hook.path, {}) for hook in hooks], full)
+    said = describe_change(empty, following)
+    assert said.startswith(f"lua/script.a in service: {code.version}, lua/script.b in service: ")
+    assert said.endswith(" and 2 more")
+    assert (following.verb, following.path) == (
+        "set",
+        "hooks.lua/script.a, hooks.lua/script.b, hooks.lua/script.c, hooks.lua/script.d,"
+        " hooks.lua/script.e and 2 more",
+    )
+    values = [Value("upstream", "a", ONE), Value("hook", "lua/script.a", {})]
+    after = empty.with_upstream(parse_upstream("a", ONE, "a")).with_hooks({hooks[0].key: hooks[0]})
+    assert describe_change(empty, Next(values, after)) == "upstreams +a; hooks lua/script.a"
 
 
 KEYS = st.sampled_from(["mode", "try", "keepalive", "mode_opts", "http_opts", "enable"])

@@ -319,7 +319,7 @@ def test_what_cannot_be_staged(control: Control, path: str, code: bytes, message
     assert status == (404 if message == "no such path" else 400)
     assert message in said
     assert control.hook() is before
-    assert control.store.version == 3
+    assert control.store.state.version == 3
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_what_cannot_be_activated(control: Control, parameters: str, message: st
     status, said = control.refusal("PUT", f"/python/{A}?{parameters}")
     assert status == 400
     assert message in said
-    assert (control.active(), control.store.version) == ("one", 3)
+    assert (control.active(), control.store.state.version) == ("one", 3)
 
 
 def test_code_that_cannot_be_loaded_is_not_activated(control: Control) -> None:

@@ -157,7 +157,7 @@ def test_check_says_what_would_not_be_served(
     file.open()
     for version, (name, value) in enumerate((("a", upstream(2)), ("b", None), ("c", "file"))):
         change = change_of(name, value)
-        file.commit(version, change, encode(change))
+        file.commit(version, [(change, encode(change))], version + 1)
     if state == "closed":
         file.close()
     if state == "killed":

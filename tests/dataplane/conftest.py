@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from slardar.dataplane.channel import Channel
+from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
 from tests.dataplane.kit import HandReactor, Recorder, tcp_pair
 
@@ -49,7 +50,7 @@ def connect(poller: Poller) -> Iterator[Connect]:
         fars.append(far)
         near.setblocking(False)
         protocol = protocol or Recorder()
-        return Channel(poller, near, protocol), far, protocol
+        return PlainChannel(poller, near, protocol), far, protocol
 
     yield make
     for far in fars:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from slardar.dataplane.channel import BULK_SIZE, HIGH_MARK, LOW_MARK, READ_SIZE, Channel
+from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
 from tests.dataplane.conftest import Connect
 from tests.dataplane.kit import Recorder, drain, is_silent, pump, reset, step
@@ -591,7 +592,7 @@ def connecting(poller: Poller, address: tuple[str, int]) -> tuple[Channel, Recor
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     assert sock.connect_ex(address) == errno.EINPROGRESS
     protocol = Recorder()
-    return Channel(poller, sock, protocol, connecting=True), protocol
+    return PlainChannel(poller, sock, protocol, connecting=True), protocol
 
 
 def test_connection_is_told(poller: Poller) -> None:
@@ -630,6 +631,14 @@ def test_late_clears_the_deadline(connect: Connect) -> None:
     assert channel.deadline == 0.0
 
 
+def test_wait_sets_the_deadline(poller: Poller, connect: Connect) -> None:
+    """In seconds from the time of the batch."""
+    channel, _, _ = connect()
+    poller.clock.now = 1000.0
+    channel.wait(2.5)
+    assert channel.deadline == 1002.5
+
+
 def test_channel_needs_no_dict() -> None:
     """Ten thousand connections are ten thousand channels: they have slots."""
-    assert "__dict__" not in dir(Channel)
+    assert "__dict__" not in dir(PlainChannel)

@@ -35,7 +35,7 @@ from slardar.model.live import Live
 from slardar.model.parse import parse_routes, parse_upstream
 from slardar.model.snapshot import Snapshot
 from tests.dataplane.kit import HandReactor, logged
-from tests.dataplane.test_proxy import Downstream, Site, request, upstream
+from tests.dataplane.test_proxy import Refused, Site, request, upstream
 from tests.hooks.kit import Action, FakeEngine, code, hook, hooks, reply_of, request_of
 from tests.integration.sockets import Connection, Origin, Served, in_thread, reply, wait_for
 
@@ -53,7 +53,7 @@ def engine_of(plane: DataPlane, actions: Mapping[str, Action]) -> FakeEngine:
     return engine
 
 
-class Answered(Downstream):
+class Answered(Refused):
     """Writes down what hooks answered, too."""
 
     def __init__(self) -> None:

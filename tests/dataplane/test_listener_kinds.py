@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from select import EPOLLIN
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from twisted.internet.defer import Deferred
 
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.config import Settings
+from slardar.dataplane.channel import Channel
 from slardar.dataplane.listener_kinds import LISTENER_KINDS, ListenerKind, plain_channel
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.proxy import DataPlane
@@ -24,37 +24,20 @@ from tests.dataplane.kit import PATIENCE, HandReactor, pump
 ANYWHERE = "tcp:0:interface=127.0.0.1"
 
 
-class Swapping(ChannelBase):
+class Swapping(Channel):
     """A channel whose bytes are not those of its socket: upper case is lower case there."""
 
     def __init__(
         self, poller: Poller, sock: socket.socket, protocol: ChannelProtocol, listener: ListenerSpec
     ) -> None:
-        super().__init__(protocol, False)
+        super().__init__(poller, sock, protocol)
         self.listener = listener
-        self.sock, self.fd, self.held = sock, sock.fileno(), 0
-        self._poller = poller
-        poller.add(self, EPOLLIN)
 
-    def readable(self) -> None:
-        data = self.sock.recv(1000)
-        if data:
-            self.protocol.received(self, data.swapcase())
-        else:
-            self.protocol.ended(self)
-
-    def event(self, events: int) -> None:
-        self.readable()
+    def arrive(self, data: bytes) -> None:
+        super().arrive(data.swapcase())
 
     def write(self, data: Any) -> bool:
-        return self.sock.send(data.swapcase()) == len(data)
-
-    def is_quiet(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self.closed = True
-        self._poller.remove(self)
+        return super().write(bytes(data).swapcase())
 
 
 class Echo(ChannelProtocol):

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.config import Limits, Settings, Timeouts
 from slardar.dataplane.proxy import DataPlane
+from slardar.http1.interfaces import Downstream
 from slardar.http1.request import parse_request
 from slardar.model.live import Live
 from slardar.model.parse import parse_upstream
@@ -69,7 +70,7 @@ def serve(plane: DataPlane, host: str = "127.0.0.1", **keys: Any) -> None:
 
 def selection(plane: DataPlane) -> Any:
     """What a request for ``up`` is served by."""
-    exchange = plane.begin(None, parse_request(b"GET / HTTP/1.1\r\nHost: up\r\n\r\n"))
+    exchange = plane.begin(Downstream(), parse_request(b"GET / HTTP/1.1\r\nHost: up\r\n\r\n"))
     assert exchange is not None
     return exchange.selection
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from slardar.dataplane.channel import Channel
+from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import TICK, Poller
 from slardar.dataplane.pool import IDLE_SECONDS, Pool, is_literal, literal_address
 from slardar.model.server import Server
@@ -286,6 +287,29 @@ def test_shortage_of_this_machine_is_told_apart(
     channel.close()
 
 
+def test_channels_are_made_by_the_factory(poller: Poller, origin: Origin) -> None:
+    """A pool for another kind of channel is given what makes it; without that, bytes are
+    sent as they are."""
+
+    class Other(Channel):
+        pass
+
+    plain, other = (
+        Pool(poller, "127.0.0.1", origin.port, 2),
+        Pool(poller, "127.0.0.1", origin.port, 2, Other),
+    )
+    for pool, kind, spliced in ((plain, PlainChannel, True), (other, Other, False)):
+        channel, far = opened(poller, pool, origin)
+        assert type(channel) is kind
+        assert channel.takes_spliced is spliced
+        assert channel.bulk
+        channel.write(b"request")
+        assert far.recv(100) == b"request"
+        pool.release(channel)
+        assert pool.acquire(Recorder(), False, True) is channel
+        channel.close()
+
+
 def test_unasked_reply_of_the_same_batch_is_never_used(
     poller: Poller, pool: Pool, origin: Origin
 ) -> None:
@@ -305,7 +329,7 @@ def test_unasked_reply_of_the_same_batch_is_never_used(
 
     near, other = socket.socketpair()
     near.setblocking(False)
-    Channel(poller, near, Asking())
+    PlainChannel(poller, near, Asking())
     other.sendall(b"x")
     # Both are ready before the batch, so both are read before either is handled.
     pump(poller, lambda: given)

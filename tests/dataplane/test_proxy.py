@@ -13,9 +13,10 @@ from zope.interface.verify import verifyObject
 
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.config import Settings
+from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.proxy import DataPlane
 from slardar.errors import ConfigError
-from slardar.http1.interfaces import ChannelBase
+from slardar.http1.interfaces import Downstream, HookedRequest
 from slardar.http1.request import Request, parse_request
 from slardar.interfaces import IPlane
 from slardar.model.live import Live, Peer
@@ -27,13 +28,14 @@ from tests.dataplane.kit import HandReactor, Recorder, logged
 Addresses = list[tuple[int, str]]
 
 
-class Downstream:
+class Refused(Downstream):
     """Whoever a request came from; writes down how it was refused."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.refusals: list[tuple[int, str]] = []
 
-    def refuse(self, status: int, message: str) -> None:
+    def refuse(self, status: int, message: str, hooked: HookedRequest | None = None) -> None:
         self.refusals.append((status, message))
 
 
@@ -67,7 +69,7 @@ class HandResolver:
 
 
 class Site:
-    """A data plane without a socket, and the snapshot that it serves."""
+    """A data plane that listens nowhere, and the snapshot that it serves."""
 
     def __init__(self, hand: HandReactor) -> None:
         self.live = Live()
@@ -84,6 +86,13 @@ class Site:
         resolver: Any = self.resolver
         self.plane = DataPlane(hand, Settings(), self.live, make_balancer, resolver)
         self.snapshot = Snapshot.build(0, {}, (), None)
+        self.fars: list[socket.socket] = []
+
+    def connect(self) -> PlainChannel:
+        """A client's channel."""
+        near, far = socket.socketpair()
+        self.fars.append(far)
+        return PlainChannel(self.plane._poller, near, Recorder())
 
     def put(self, *upstreams: Upstream) -> defer.Deferred[Any]:
         """Serve these upstreams from now on, in one change."""
@@ -97,7 +106,7 @@ class Site:
 
     def ask(self, host: str) -> Any:
         """The exchange of a request for ``host``, or the status it is refused with."""
-        downstream = Downstream()
+        downstream = Refused()
         exchange = self.plane.begin(downstream, request(host))
         return exchange if exchange is not None else downstream.refusals[0][0]
 
@@ -113,6 +122,8 @@ def site(hand: HandReactor) -> Iterator[Site]:
     site.plane.start()
     yield site
     site.plane._poller.stop()
+    for far in site.fars:
+        far.close()
 
 
 def request(host: str) -> Request:
@@ -132,10 +143,32 @@ def peers(selection: Any) -> list[str]:
 
 
 def test_plane_is_a_plane(site: Site) -> None:
-    """It is what the control plane takes for one."""
+    """It is what the service and the control channel take for one."""
     verifyObject(IPlane, site.plane)
     assert site.plane.peers("unknown") == {}
     assert site.plane.statistics()["config_timer"] == {"worker-0": "alive"}
+
+
+def test_sockets_are_owned_whatever_becomes_of_one(site: Site) -> None:
+    """One that cannot listen is told of, and keeps none of the others from it."""
+
+    class Opened:
+        """Sockets that were handed over."""
+
+        def __init__(self, error: OSError | None = None) -> None:
+            self.error = error
+            self.is_ours = False
+
+        def own(self) -> None:
+            if self.error is not None:
+                raise self.error
+            self.is_ours = True
+
+    some: Any = [Opened(), Opened(OSError(98, "taken")), Opened()]
+    site.plane.opened[:] = some
+    with pytest.raises(OSError, match="taken"):
+        site.plane.own()
+    assert [one.is_ours for one in some] == [True, False, True]
 
 
 def test_unknown_host_is_refused(site: Site) -> None:
@@ -162,7 +195,7 @@ def test_upstream_by_name(site: Site) -> None:
     """Other downstreams name the upstream, whatever the request's Host; it is made ready
     with its first request too."""
     site.put(upstream("a", "10.0.0.1"))
-    downstream = Downstream()
+    downstream = Refused()
     exchange = site.plane.begin_on("a", downstream, request("other"))
     assert exchange is not None
     assert peers(exchange.selection) == ["10.0.0.1:80"]
@@ -305,13 +338,13 @@ def test_new_upstream_with_names(site: Site) -> None:
     assert site.selection("a") is early
 
 
-class Client(Downstream):
+class Client(Refused):
     """One whose request may wait, and gets its exchange then."""
 
     def __init__(self, site: Site, host: str = "a") -> None:
         super().__init__()
         self.request = request(host)
-        self.channel: Any = ChannelBase(Recorder(), False)
+        self.channel = site.connect()
         self.is_there = True
         self.exchange: Any = site.plane.begin(self, self.request, self.channel)
 

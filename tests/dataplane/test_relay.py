@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from slardar.dataplane import channel as module
-from slardar.dataplane.channel import FIRST_SIZE, HIGH_MARK, SPLICE_FROM, Channel
+from slardar.dataplane.channel import BULK_SIZE, FIRST_SIZE, HIGH_MARK, Channel
+from slardar.dataplane.plain_channel import SPLICE_FROM
 from slardar.dataplane.poller import Poller
+from slardar.testing.channels import FakeClock, RecordingChannel
 from tests.dataplane.conftest import Connect
-from tests.dataplane.kit import Recorder, drain, logged, pump, reset
+from tests.dataplane.kit import Recorder, drain, logged, pump, reset, tcp_pair
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 
@@ -37,13 +38,6 @@ class Source(Recorder):
     def goes_on(self, channel: Channel) -> None:
         """The other side takes bytes again: read on."""
         self.to.protocol.drained = lambda _: channel.resume()  # type: ignore[method-assign]
-
-
-@pytest.fixture(autouse=True)
-def splice() -> Iterator[None]:
-    """Whatever a test finds out about splicing holds for that test."""
-    yield
-    module._splice.works = True
 
 
 def sending(far: socket.socket, data: bytes) -> threading.Thread:
@@ -82,9 +76,9 @@ def test_what_comes_behind_is_noticed(poller: Poller, connect: Connect, size: in
     assert protocol.data == b"ehind"
     with pytest.raises(BlockingIOError):
         far_sink.recv(1)
-    if poller.pipe_out >= 0:
+    if poller.pipe.read_end >= 0:
         with pytest.raises(BlockingIOError):
-            os.read(poller.pipe_out, 1)
+            os.read(poller.pipe.read_end, 1)
 
 
 @pytest.mark.parametrize("size", [1000, SPLICE_FROM])
@@ -206,7 +200,7 @@ def test_broken_pipe_is_not_used_again(
         pump(poller, lambda: source.closed)
     assert [event["log_failure"].type for event in events] == [MemoryError]
     assert protocol.was_lost
-    assert poller.pipe_in == poller.pipe_out == -1
+    assert poller.pipe.write_end == poller.pipe.read_end == -1
 
 
 def test_slow_reader_is_waited_for(poller: Poller, connect: Connect) -> None:
@@ -218,7 +212,7 @@ def test_slow_reader_is_waited_for(poller: Poller, connect: Connect) -> None:
     source.relay(sink, len(BODY))
     thread = sending(far_source, BODY)
     pump(poller, lambda: sink.congested)
-    assert HIGH_MARK < len(sink._out or b"") <= 2 * module.BULK_SIZE
+    assert HIGH_MARK < len(sink._out or b"") <= 2 * BULK_SIZE
     protocol.goes_on(source)
     assert drain(far_sink, poller, len(BODY)) == BODY
     thread.join()
@@ -289,7 +283,7 @@ def test_sink_that_breaks(
     monkeypatch.setattr(os, "splice", splice)
     pump(poller, lambda: heard.was_lost)
     with pytest.raises(BlockingIOError):
-        os.read(poller.pipe_out, 1)
+        os.read(poller.pipe.read_end, 1)
     source.close()
 
     source, far_source, _ = connect(unix=True)
@@ -345,4 +339,105 @@ def test_without_descriptors_for_a_pipe(
     assert drain(far_sink, poller, len(BODY)) == BODY
     thread.join()
     pump(poller, lambda: protocol.moved == len(BODY))
-    assert poller.pipe_in == -1
+    assert poller.pipe.write_end == -1
+
+
+class Changing(Channel):
+    """A kind of channel whose bytes are sent in another form, as TLS sends them.  It knows
+    nothing of splicing."""
+
+    FORM = bytes(byte ^ 0x55 for byte in range(256))
+
+    def write(self, data: Any) -> bool:
+        # It may get what the kernel gave, or what was gathered by ``write_soon`` before.
+        return super().write(bytes(data).translate(self.FORM))
+
+
+@pytest.fixture
+def changing(poller: Poller) -> Iterator[tuple[Changing, socket.socket]]:
+    """One, and the other end of its connection."""
+    near, far = tcp_pair()
+    near.setblocking(False)
+    yield Changing(poller, near, Recorder()), far
+    far.close()
+
+
+@pytest.mark.parametrize("size", [1000, len(BODY)])
+def test_other_kind_gets_what_is_moved_through_write(
+    poller: Poller, connect: Connect, changing: tuple[Changing, socket.socket], size: int
+) -> None:
+    """A kind that does not say that bytes may be spliced to it gets none past its write,
+    no matter how large the body or how slow the peer."""
+    source, far_source, _ = connect(unix=True)
+    sink, far_sink = changing
+    protocol = source.protocol = Source(sink)
+    protocol.goes_on(source)
+    assert source.relay(sink, size)
+    thread = sending(far_source, BODY[:size])
+    assert drain(far_sink, poller, size).translate(Changing.FORM) == BODY[:size]
+    thread.join()
+    pump(poller, lambda: protocol.moved == size)
+    assert poller.pipe.write_end == -1
+
+
+def test_other_kind_gets_a_head_and_its_body_through_write(
+    poller: Poller, connect: Connect, changing: tuple[Changing, socket.socket]
+) -> None:
+    """In order, where the head is gathered and the body moved in the same batch, and where
+    both are written."""
+    source, far_source, _ = connect(unix=True)
+    sink, far_sink = changing
+
+    class Head(Source):
+        def received(self, channel: Any, data: Any) -> None:
+            super().received(channel, data)
+            sink.write_soon(b"head ")
+            assert channel.relay(sink, 1000)
+
+        def relayed(self, channel: Any, size: int) -> None:
+            sink.write_both(b" tail", b" end")
+
+    source.protocol = Head(sink)
+    source.bulk = True
+    far_source.sendall(b"h" * FIRST_SIZE + b"x" * 1000)
+    assert select.select([source.sock], [], [], 10)[0]
+    poller.doRead()
+    expected = b"head " + b"x" * 1000 + b" tail end"
+    assert drain(far_sink, poller, len(expected)).translate(Changing.FORM) == expected
+
+
+def test_other_kind_moves_nothing_itself(
+    connect: Connect, changing: tuple[Changing, socket.socket]
+) -> None:
+    """What comes on it is no body yet: its protocol gets that."""
+    sink, _, _ = connect()
+    assert not changing[0].relay(sink, 1000)
+
+
+def test_kind_that_says_so_is_spliced_to(poller: Poller, connect: Connect) -> None:
+    """It gets the pipe, and takes what is in it."""
+
+    class Saying(Channel):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.takes_spliced = True
+
+        def take_spliced(self, pipe: int, size: int) -> None:
+            taken.append(os.read(pipe, size))
+
+    taken: list[bytes] = []
+    near, far = socket.socketpair()
+    source, far_source, _ = connect(unix=True)
+    sink = Saying(poller, near, Recorder())
+    protocol = source.protocol = Source(sink)
+    assert source.relay(sink, SPLICE_FROM)
+    far_source.sendall(BODY[:SPLICE_FROM])
+    pump(poller, lambda: protocol.moved == SPLICE_FROM)
+    assert b"".join(taken) == BODY[:SPLICE_FROM]
+    far.close()
+
+
+def test_channel_that_is_on_no_poller_is_refused(connect: Connect) -> None:
+    """Its protocol gets the bytes instead, and passes them on."""
+    source, _, _ = connect()
+    assert not source.relay(RecordingChannel(FakeClock()), 1000)

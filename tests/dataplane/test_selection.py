@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from random import Random
+from sys import setprofile
 from typing import Any
 
 import pytest
 
-from slardar.balancers.base import Balancer, Outcome
+from slardar.balancers.base import Balancer, Outcome, rest
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.dataplane.selection import Defaults, Selection
+from slardar.health.checked import note_checked
 from slardar.http1.request import Request, parse_request
 from slardar.model.live import Live, Peer
 from slardar.model.parse import parse_upstream
+from slardar.plugins import balancer_factory
 from slardar.testing.channels import FakeClock
 from tests.dataplane.kit import logged
 
+#: Every balancer of slardar's own, by one of its names.
+MODES = ["wrr", "least_conn", "p2c", "random", "ewma", "hash", "url_hash", "ip_hash", "host_hash"]
+MODES += ["header_hash"]
 DEFAULTS = Defaults(connect=3.0, send=60.0, read=61.0)
 
 
@@ -83,15 +91,30 @@ def ports(selection: Selection, key: Any = None) -> list[int]:
     tried: list[Peer] = []
     while (peer := selection.pick(request(key), tried)) is not None:
         assert peer not in tried, "tried servers are not picked again"
+        peer.live.active -= 1
         tried.append(peer)
         assert len(tried) < 100
     return [peer.port for peer in tried]
 
 
+def picked(selection: Selection, number: int = 0) -> int:
+    """The port of the server for one of several requests, which is over at once."""
+    path = f"/{number}".encode()
+    asked = parse_request(b"GET " + path + b" HTTP/1.1\r\nHost: h%d\r\n\r\n" % number)
+    asked.address = f"10.0.{number >> 8}.{number & 255}".encode()
+    peer = selection.pick(asked, [])
+    assert peer is not None
+    selection.succeeded(peer, 0.1, 200)
+    return peer.port
+
+
 def pick(selection: Selection) -> int | None:
-    """The port of the server for one request."""
+    """The port of the server for one request, which is over at once."""
     peer = selection.pick(request(), [])
-    return None if peer is None else peer.port
+    if peer is None:
+        return None
+    peer.live.active -= 1
+    return peer.port
 
 
 def peer_of(selection: Selection, port: int) -> Peer:
@@ -313,12 +336,132 @@ def test_same_list_while_nothing_changes(make: Make) -> None:
 
 
 def test_health_from_outside(make: Make) -> None:
-    """Who changes a server's health by other means says so with refresh()."""
-    selection = make(servers=[server(1), server(2)])
+    """Who changes a server's health by other means says so, of one server or of all."""
+    selection = make(servers=[server(1), server(2), server(3)])
     assert pick(selection) == 1
-    peer_of(selection, 1).live.down_until = float("inf")
+    peer_of(selection, 1).live.checked = "err"
+    assert pick(selection) == 1
+    selection.look("127.0.0.1", 1)
+    selection.look("127.0.0.1", 77)
+    assert ports(selection) == [2, 3]
+    peer_of(selection, 2).live.checked = "err"
+    peer_of(selection, 1).live.checked = "ok"
     selection.refresh()
-    assert pick(selection) == 2
+    assert ports(selection) == [1, 3]
+
+
+def test_failures_leave_one_that_heartbeats_count_on(make: Make) -> None:
+    """One that heartbeats keep out is no other server to fall back to."""
+    selection = make(servers=[server(1, max_fails=1), server(2, max_fails=1)])
+    note_checked(peer_of(selection, 2).live, "err", 1.0, "no answer")
+    selection.look("127.0.0.1", 2)
+    fail(selection, 1)
+    assert ports(selection) == [1]
+    assert peer_of(selection, 1).live.status == "unstable"
+
+
+def test_last_resort_asks_those_that_heartbeats_keep_out(make: Make) -> None:
+    """Asking one is better than refusing for sure; not so without protection."""
+    for protected in (True, False):
+        selection = make(servers=[server(1), server(2, state="down")], protected=protected)
+        note_checked(peer_of(selection, 1).live, "err", 1.0, "no answer")
+        selection.refresh()
+        assert pick(selection) == (1 if protected else None)
+
+
+def test_health_is_looked_at_server_by_server() -> None:
+    """Of thousands of servers that fail one after the other, each costs the same, and so
+    does one that comes back: nothing is done for all of them at each failure."""
+
+    def cost(count: int) -> int:
+        body = {"servers": [server(n, max_fails=1) for n in range(1, count + 1)]}
+        upstream = parse_upstream("up", body, "up")
+        selection = Selection(upstream, Live(), First, DEFAULTS, FakeClock())
+        peers = selection.peers
+        pick(selection)
+        calls = 0
+
+        def note(frame: Any, event: str, argument: Any) -> None:
+            nonlocal calls
+            calls += 1
+
+        setprofile(note)
+        for peer in peers[: count // 2]:
+            selection.failed(peer, "refused")
+        setprofile(None)
+        pick(selection)
+        assert selection._levels[0].count == count - count // 2
+        return calls
+
+    assert cost(2000) < 15 * cost(200)
+
+
+# Weights that change.
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_changed_weight_holds_at_once(make: Make, live: Live, mode: str) -> None:
+    """Every balancer gives by the new weight from the next pick on; hashes move to the
+    server what it gains and nothing else; the configured weight stays what it is."""
+    selection = make(balancer_factory(mode), servers=[server(1), server(2), server(3)], mode=mode)
+    before = [picked(selection, number) for number in range(600)]
+    selection.set_weight("127.0.0.1", 2, 8)
+    after = [picked(selection, number) for number in range(600)]
+    assert abs(after.count(2) / 600 - 0.8) < 0.1
+    if "hash" in mode:
+        assert all(now in (was, 2) for was, now in zip(before, after, strict=True))
+    assert peer_of(selection, 2).config.weight == 1
+    edited = make(balancer_factory(mode), servers=[server(2), server(1), server(3)], mode=mode)
+    assert peer_of(edited, 2).weight == 8
+    selection.set_weight("127.0.0.1", 2, None)
+    counted = [picked(selection, number) for number in range(600)]
+    assert abs(counted.count(2) / 600 - 1 / 3) < 0.1
+
+
+def test_weight_of_a_tenth(make: Make) -> None:
+    """A server of weight 1 can have less: all weights of its level are given in tenths
+    then, also after an edit of the upstream, until there are whole ones only."""
+    servers = [server(1), server(2, weight=2)]
+    selection = make(WeightedRoundRobin, servers=servers)
+    selection.set_weight("127.0.0.1", 1, 0.1)
+    assert [peer.weight for peer in selection.peers] == [1, 20]
+    assert [picked(selection) for _ in range(21)].count(1) == 1
+    selection.set_weight("127.0.0.1", 1, 0.04)
+    assert peer_of(selection, 1).weight == 1
+    selection.set_weight("127.0.0.1", 1, 1)
+    assert [peer.weight for peer in selection.peers] == [10, 20]
+    assert [peer.weight for peer in make(WeightedRoundRobin, servers=servers).peers] == [1, 2]
+    selection.set_weight("127.0.0.1", 1, 0.5)
+    assert [peer.weight for peer in make(WeightedRoundRobin, servers=servers).peers] == [5, 20]
+
+
+def test_weight_of_nothing(make: Make) -> None:
+    """0 takes no request, in either unit, and no weight brings back a server that is
+    configured with 0; a server that is not known has none."""
+    selection = make(servers=[server(1), server(2), server(3, weight=0)])
+    assert pick(selection) == 1
+    selection.set_weight("127.0.0.1", 1, 0)
+    assert ports(selection) == [2]
+    selection.set_weight("127.0.0.1", 1, 0.3)
+    assert ports(selection) == [1, 2]
+    selection.set_weight("127.0.0.1", 1, 0)
+    selection.set_weight("127.0.0.1", 3, 5)
+    selection.set_weight("127.0.0.1", 4, 5)
+    assert ports(selection) == [2]
+
+
+def test_changed_weight_is_another_list(make: Make) -> None:
+    """So that a balancer that keeps what follows from weights learns of it; the same
+    weight again is none."""
+    selection = make(servers=[server(1), server(2)])
+    balancer = selection._levels[0].balancer
+    offered = []
+    for weight in (None, 1, 3, 3, 0.5, None):
+        selection.set_weight("127.0.0.1", 1, weight)
+        pick(selection)
+        offered.append(balancer.offered)
+    changes = [new is not old for old, new in pairwise(offered)]
+    assert changes == [False, True, False, True, True]
 
 
 # An edit.
@@ -346,11 +489,83 @@ def test_request_of_the_former_selection_finishes(make: Make) -> None:
     before = make(servers=[server(1, max_conns=1)])
     peer = before.pick(request(), [])
     assert peer is not None
-    peer.live.active += 1
+    assert (peer.live.active, peer.live.requests) == (1, 1)
     after = make(servers=[server(1, max_conns=1), server(2)])
     assert pick(after) == 2
     before.succeeded(peer, 0.1, 200)
     assert pick(after) == 1
+
+
+# Requests that have tried some.
+
+
+class Without(First):
+    """Says which way it was asked."""
+
+    def pick(self, servers: Sequence[Peer], request: Any) -> Peer:
+        self.told.append([peer.port for peer in servers])
+        return servers[0]
+
+    def pick_without(self, servers: Sequence[Peer], left_out: Sequence[Peer], request: Any) -> Peer:
+        self.told.append(([p.port for p in servers], [p.port for p in left_out]))
+        return rest(servers, left_out)[0]
+
+
+class WithoutKnowing(Without):
+    """Writes another ``pick``, so its predecessor's ``pick_without`` is not its own."""
+
+    def pick(self, servers: Sequence[Peer], request: Any) -> Peer:
+        return super().pick(servers[::-1], request)
+
+
+@pytest.mark.parametrize(
+    ("balancer", "told"),
+    [
+        (Without, [[1, 2, 3], ([1, 2, 3], [1]), ([1, 2, 3], [1, 2])]),
+        (WithoutKnowing, [[3, 2, 1], [2, 1], [1]]),
+    ],
+)
+def test_further_attempts(make: Make, balancer: Any, told: list[Any]) -> None:
+    """A balancer that can is told whom to leave out of the list that it knows."""
+    selection = make(balancer, servers=[server(1), server(2), server(3)])
+    ports(selection)
+    asked = [one for one in selection._levels[0].balancer.told if one[0] != "started"]
+    assert [sorted_out(one) for one in asked] == [sorted_out(one) for one in told]
+
+
+def sorted_out(told: Any) -> Any:
+    """In which order servers are left out means nothing."""
+    return (told[0], sorted(told[1])) if isinstance(told, tuple) else told
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_balancer_honours_limits(make: Make, mode: str) -> None:
+    """Nobody gets more than max_conns, in whatever order requests come and go, and each
+    server is asked up to its limit."""
+    limits = {1: 1, 2: 5, 3: 2}
+    selection = make(
+        balancer_factory(mode),
+        servers=[server(port, max_conns=limit) for port, limit in limits.items()],
+        mode=mode,
+    )
+    chance = Random(5)
+    under_way: list[Peer] = []
+    refusals = 0
+    for number in range(300):
+        asked = request()
+        asked.address = str(number).encode()
+        if chance.random() < 0.6:
+            peer = selection.pick(asked, [])
+            if peer is None:
+                refusals += 1
+                assert len(under_way) == 8
+                assert selection.refusal(False)[0] == 503
+            else:
+                under_way.append(peer)
+        elif under_way:
+            selection.succeeded(under_way.pop(chance.randrange(len(under_way))), 0.1, 200)
+        assert all(peer.live.active <= limits[peer.port] for peer in selection.peers)
+    assert refusals
 
 
 # Broken balancers.

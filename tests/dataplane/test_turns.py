@@ -16,6 +16,7 @@ from slardar.config import Settings
 from slardar.dataplane.channel import FIRST_SIZE, SMALL, Channel
 from slardar.dataplane.listener import Listener
 from slardar.dataplane.listener_kinds import LISTENER_KINDS
+from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import FEW, TICK, TURN, Poller
 from slardar.dataplane.pool import Pool
 from slardar.dataplane.proxy import DataPlane
@@ -213,7 +214,7 @@ def test_stop_forgets_the_rest(hand: HandReactor) -> None:
     for number in range(2):
         near, far = socket.socketpair()
         near.setblocking(False)
-        Channel(poller, near, Stepping(done, number, "a"))
+        PlainChannel(poller, near, Stepping(done, number, "a"))
         fars.append(far)
         far.send(b"x")
     poller.doRead()
@@ -425,7 +426,7 @@ def test_nothing_is_lost_between_turns(
             near.setblocking(False)
             far.setblocking(False)
             protocols.append(Sending())
-            channel = Channel(poller, near, protocols[-1])
+            channel = PlainChannel(poller, near, protocols[-1])
             channel.bulk, channel.eager = number % 2 == 0, number == 3
             channel.queue = "q" if number == 4 else ""
             fars.append(far)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
-import pytest
-
 from slardar.health import rules
 from slardar.health.shared import note_back, note_out
 from slardar.model.live import ServerLive
@@ -46,13 +42,12 @@ def test_last_server_stays_in_service() -> None:
     assert live.status == "unstable"
 
 
-@pytest.mark.parametrize("until", [105.0, math.inf])
-def test_what_is_known_already_changes_nothing(until: float) -> None:
-    """One that is out for longer, by requests or heartbeats, stays so."""
+def test_what_is_known_already_changes_nothing() -> None:
+    """One that is out for longer stays so."""
     live = ServerLive()
-    live.down_until, live.status, live.msg = until, "err", "own"
+    live.down_until, live.status, live.msg = 105.0, "err", "own"
     assert not note_out(live, CONFIG, 100.0, 4.0, True, "other")
-    assert (live.down_until, live.msg) == (until, "own")
+    assert (live.down_until, live.msg) == (105.0, "own")
 
 
 def test_time_that_is_longer_there_holds_here() -> None:
@@ -71,11 +66,3 @@ def test_server_that_came_back_there_is_back_here() -> None:
     assert is_available(live, 100.0)
     assert (live.status, live.fails, live.fail_num, live.msg) == ("ok", 0, 0, "")
     assert not note_back(live)
-
-
-def test_heartbeats_are_not_overruled() -> None:
-    """A server that they keep out stays out."""
-    live = ServerLive()
-    live.down_until, live.status = math.inf, "err"
-    assert not note_back(live)
-    assert (live.down_until, live.status) == (math.inf, "err")

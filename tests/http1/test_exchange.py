@@ -586,12 +586,12 @@ def test_long_head_that_comes_bytewise_is_looked_at_once(play: Playbook) -> None
     refuse a byte that it is shown twice."""
     play.client_sends(GET)
     head = b"HTTP/1.1 200 OK\r\nX: " + b"y" * 3000 + b"\r\nContent-Length: 0\r\n\r\n"
-    exchange = play.connection._exchange
-    assert exchange is not None
+    attempt = play.connection._exchange._attempt
+    assert attempt is not None
     play.origin_sends(head[:1])
-    held = exchange._buffer
+    held = attempt._buffer
     for index in range(1, len(head)):
-        assert exchange._buffer is held
+        assert attempt._buffer is held
         play.origin_sends(head[index : index + 1])
     assert play.client_gets() == head
 
@@ -791,8 +791,10 @@ def test_slow_upload_owes_no_reply(play: Playbook) -> None:
 def test_request_is_told_apart(play: Playbook) -> None:
     """An exchange and its request can be read in a log."""
     play.client_sends(get("/x"))
-    exchange = play.origin.protocol
-    assert repr(exchange).startswith("<Exchange <Request GET /x host=a.test> -> <Peer 10.0.0.1:80")
+    exchange = play.connection._exchange
+    assert repr(exchange).startswith(
+        "<Exchange <Request GET /x host=a.test> <Attempt on <Peer 10.0.0.1:80"
+    )
     assert exchange.body_ended
     play.origin_sends(OK)
     assert play.selection.outcomes == [("10.0.0.1:80", False, 200)]
@@ -848,14 +850,18 @@ def test_held_body_may_fill_a_new_connection(new_play: NewPlay) -> None:
 def test_calls_that_come_too_late_are_harmless(play: Playbook) -> None:
     """Whoever stands downstream may cancel, pause or resume what is over."""
     play.client_sends(GET)
-    exchange = play.origin.protocol
+    exchange, attempt = play.connection._exchange, play.origin.protocol
     play.origin_sends(OK)
+    for one in (exchange, attempt):
+        one.pause()
+        one.resume()
     exchange.cancel()
-    exchange.pause()
-    exchange.resume()
     exchange.body(b"x")
     exchange.body_end([])
     exchange.tunnel_ended()
+    attempt.write_body(b"x")
+    attempt.body_complete()
+    attempt.abandon()
     play.connection.reply_body(b"")
     assert play.client_gets() == OK
     assert play.origin_gets().endswith(b"\r\n\r\n")

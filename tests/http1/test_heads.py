@@ -7,6 +7,7 @@ import pytest
 from slardar.http1.heads import CHUNKED, UNTIL_CLOSE, BadMessage
 from slardar.http1.reply import Reply, parse_reply
 from slardar.http1.request import Request, normal_host, parse_request
+from slardar.http1.writer import RequestIds, interim_head, request_head
 
 
 def request(*lines: bytes, first: bytes = b"GET /a HTTP/1.1", host: bytes = b"app") -> Request:
@@ -61,6 +62,18 @@ def test_what_balancers_see() -> None:
     )
     assert head.get_header("x-KEY") == "\xe9"
     assert head.get_header("x") is None
+
+
+def test_lines_of_a_request_are_replaced() -> None:
+    """The lines that take their place are what the server gets, and what is found by name."""
+    head = request(b"Accept: */*", b"X: y")
+    lines = head.head_lines()
+    assert lines[1:] == [b"Accept: */*", b"X: y"]
+    head.replace_head_lines([lines[0], b"X: z"])
+    assert (head.get_header("x"), head.get_header("accept")) == ("z", None)
+    assert request_head(head, RequestIds(b"id"), "").startswith(
+        b"GET /a HTTP/1.1\r\nHost: app\r\nX: z\r\nX-Forwarded-For: "
+    )
 
 
 def test_http_1_0() -> None:
@@ -314,6 +327,17 @@ def test_plain_reply() -> None:
     assert head.lines == [b"HTTP/1.1 200 OK", b"Content-Type: x", b"X: y "]
     assert head.get_header("x") == "y"
     assert repr(head) == "<Reply 200 length=5>"
+
+
+def test_head_of_a_reply_is_changed() -> None:
+    """The client gets the changed lines and the changed status; the server's status is kept."""
+    head = reply(b"X: y", first=b"HTTP/1.1 103 Early Hints")
+    assert head.head_lines() == [b"HTTP/1.1 103 Early Hints", b"X: y"]
+    head.replace_head_lines([*head.head_lines()[:1], b"X: z"])
+    head.add_header_lines([b"A: b", b"C: d"])
+    head.set_status_line(b"HTTP/1.1 199 Other")
+    assert (head.client_status(), head.status, head.get_header("x")) == (199, 103, "z")
+    assert interim_head(head) == b"HTTP/1.1 199 Other\r\nX: z\r\nA: b\r\nC: d\r\n\r\n"
 
 
 @pytest.mark.parametrize(

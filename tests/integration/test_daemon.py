@@ -99,7 +99,7 @@ def damaged_store(folder: Path) -> Iterator[list[str]]:
     file = SqliteFile(str(folder / "slardar.db"))
     file.open()
     change = change_of("a", {"text": "x" * 9000})
-    file.commit(0, change, encode(change))
+    file.commit(0, [(change, encode(change))], 1)
     file.close()
     data = bytearray((folder / "slardar.db").read_bytes())
     data[-4096:] = b"\xa5" * 4096
@@ -164,7 +164,7 @@ def test_stored_hook_that_cannot_run_stops_no_start(tmp_path: Path) -> None:
     code = {"version": "0" * 32, "time": 1.0, "code": "import os"}
     value = {"language": "python", "name": "script.a", "active": code}
     change = hook_of("python/script.a", value)
-    file.commit(0, change, encode(change))
+    file.commit(0, [(change, encode(change))], 1)
     file.close()
     with ended(tmp_path):
         assert twistd(tmp_path, *ENDPOINTS, workers=1).returncode == 0

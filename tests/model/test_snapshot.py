@@ -131,8 +131,6 @@ def test_routes_come_first_and_the_first_wins() -> None:
     assert found.route("www.abc.com", "/anything") == "any"
     assert found.route("www.abc.com", "/a/needle/b") == "needle"
     assert found.route("all.org", "/") == "all"
-    assert found.find_route("all.org", "/") == Route("all", "all.org")
-    assert found.find_route("www.abc.com", "/") is None
 
 
 def test_routes_are_compiled_once() -> None:
@@ -200,10 +198,36 @@ def test_what_is_given_out_cannot_be_written() -> None:
         found.upstreams["b"] = upstream("b")  # type: ignore[index]
     with pytest.raises(AttributeError):
         found.upstreams["a"].mode = "hash"  # type: ignore[misc]
-    given = {"a": upstream("a")}
-    built = Snapshot.build(1, given, (), None)
+    given, code = {"a": upstream("a")}, hook("script.a", "x")
+    hooks = {code.key: code}
+    built = Snapshot.build(1, given, (), None, hooks)
     given.clear()
-    assert list(built.upstreams) == ["a"]
+    hooks.clear()
+    assert (list(built.upstreams), list(built.hooks)) == (["a"], [code.key])
+    for one in (built, built.with_hooks({})):
+        with pytest.raises(TypeError):
+            one.hooks[code.key] = code  # type: ignore[index]
+
+
+def test_snapshot_is_frozen() -> None:
+    """None of its fields can be assigned or deleted, and no other can be added."""
+    found = snapshot("a")
+    assert "version" in found.__struct_fields__
+    for name in (*found.__struct_fields__, "upstreams", "fingerprint", "more"):
+        with pytest.raises(AttributeError):
+            setattr(found, name, None)
+        with pytest.raises(AttributeError):
+            delattr(found, name)
+    assert found.version == 1
+
+
+def test_default_is_changed() -> None:
+    """In a new version, which leaves the one before as it was."""
+    first = snapshot("a", "b", default="a")
+    second = first.with_default("b")
+    assert (first.route("x", "/"), second.route("x", "/")) == ("a", "b")
+    assert (first.version, second.version) == (1, 2)
+    assert first.with_default(None).route("x", "/") is None
 
 
 def test_unknown_upstream_cannot_be_removed() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from twisted.internet import defer
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -17,7 +19,7 @@ from zope.interface.exceptions import MultipleInvalid
 
 from slardar.errors import ConflictError, StoreError
 from slardar.interfaces import IStore
-from slardar.model.change import Change, StoredState
+from slardar.model.change import Change, Revision, StoredState
 from slardar.stores.written import conflict, encode, stored_state
 from slardar.testing.stores import StoreContract
 
@@ -29,11 +31,21 @@ Disk = dict[str, Any]
 
 @implementer(IStore)
 class Faultless:
-    """A store on a "disk" that is a dictionary; the others differ by one mistake."""
+    """A store on a "disk" that is a dictionary; the others differ by one mistake.
+
+    Its revisions are words that nobody could guess from each other.
+    """
 
     def __init__(self, disk: Disk) -> None:
         self.disk = disk
         self.opened = False
+        disk.setdefault("texts", {})
+        disk.setdefault("version", 0)
+        disk.setdefault("commits", 0)
+
+    @property
+    def revision(self) -> Revision:
+        return hashlib.sha256(b"%d" % self.disk["commits"]).hexdigest()
 
     def open(self) -> defer.Deferred[Any]:
         if self.opened:
@@ -41,128 +53,128 @@ class Faultless:
         self.opened = True
         return defer.succeed(self.found())
 
-    def commit(self, expected_version: int, change: Change, *more: Change) -> defer.Deferred[int]:
+    def commit(
+        self, expected: Revision, changes: Sequence[Change], version: int
+    ) -> defer.Deferred[Revision]:
         if not self.opened:
             return defer.fail(StoreError("not open"))
         try:
-            for one in more:
-                encode(one)
-            self.write(expected_version, change)
-            self.write_more(more)
+            self.write(expected, changes, version)
         except Exception:
             return defer.fail()
-        return defer.succeed(self.disk["version"])
-
-    def write_more(self, more: tuple[Change, ...]) -> None:
-        for change in more:
-            self.disk["version"] -= 1
-            self.write(self.disk["version"], change)
+        return defer.succeed(self.revision)
 
     def close(self) -> defer.Deferred[None]:
         self.opened = False
         return defer.succeed(None)
 
     def found(self) -> StoredState:
-        texts: Texts = self.disk.setdefault("texts", {})
+        texts: Texts = self.disk["texts"]
         rows = ((kind, name, text) for (kind, name), text in texts.items())
-        return stored_state(self.disk.setdefault("version", 0), rows)
+        return stored_state(self.disk["version"], self.revision, rows)
 
-    def write(self, expected_version: int, change: Change) -> None:
-        text = encode(change)
-        if self.disk["version"] != expected_version:
-            raise conflict(self.disk["version"], expected_version)
-        self.disk["version"] += 1
-        self.disk["texts"][change.kind, change.name] = text
+    def write(self, expected: Revision, changes: Sequence[Change], version: int) -> None:
+        texts = [((one.kind, one.name), encode(one)) for one in changes]
+        if self.revision != expected:
+            raise conflict(self.revision, expected)
+        self.disk["texts"].update(texts)
+        self.disk["version"] = version
+        self.disk["commits"] += 1
 
 
 class LastWriterWins(Faultless):
-    def write(self, expected_version: int, change: Change) -> None:
-        super().write(self.disk["version"], change)
+    def write(self, expected: Revision, changes: Sequence[Change], version: int) -> None:
+        super().write(self.revision, changes, version)
 
 
 class CountsBeforeItChecks(Faultless):
-    def write(self, expected_version: int, change: Change) -> None:
-        self.disk["version"] += 1
-        super().write(expected_version + 1, change)
+    def write(self, expected: Revision, changes: Sequence[Change], version: int) -> None:
+        before = self.revision
+        self.disk["commits"] += 1
+        super().write(self.revision if expected == before else "", changes, version)
+
+
+class KeepsItsRevision(Faultless):
+    def write(self, expected: Revision, changes: Sequence[Change], version: int) -> None:
+        before = self.found().upstreams
+        super().write(expected, changes, version)
+        if self.found().upstreams == before:
+            self.disk["commits"] -= 1
+
+
+class CountsByItself(Faultless):
+    def write(self, expected: Revision, changes: Sequence[Change], version: int) -> None:
+        super().write(expected, changes, self.disk["version"] + 1)
 
 
 class ForgetsRemoved(Faultless):
-    def write(self, expected_version: int, change: Change) -> None:
-        super().write(expected_version, change)
-        if change.value is None:
-            del self.disk["texts"][change.kind, change.name]
+    def write(self, expected: Revision, changes: Sequence[Change], version: int) -> None:
+        super().write(expected, changes, version)
+        for change in changes:
+            if change.value is None:
+                del self.disk["texts"][change.kind, change.name]
 
 
 class MixesKinds(Faultless):
     def found(self) -> StoredState:
         state = super().found()
-        return StoredState(state.version, state.upstreams, state.routes or None)
+        return replace(state, routes=state.routes or None)
 
 
 class CutsLongValues(Faultless):
     def found(self) -> StoredState:
         state = super().found()
         cut = {k: v[:65535] if isinstance(v, str) else v for k, v in state.upstreams.items()}
-        return StoredState(state.version, cut, state.routes, state.hooks)
+        return replace(state, upstreams=cut)
 
 
 class LosesHooks(Faultless):
     def found(self) -> StoredState:
-        state = super().found()
-        return StoredState(state.version, state.upstreams, state.routes)
+        return replace(super().found(), hooks={})
 
 
 class TakesHooksForUpstreams(Faultless):
-    def write(self, expected_version: int, change: Change) -> None:
-        if change.kind == "hook":
-            change = Change("upstream", change.name, change.value, change.who, change.time)
-        super().write(expected_version, change)
+    def write(self, expected: Revision, changes: Sequence[Change], version: int) -> None:
+        mixed = [replace(one, kind="upstream") if one.kind == "hook" else one for one in changes]
+        super().write(expected, mixed, version)
 
 
 class KeepsRemovedHooks(Faultless):
     def found(self) -> StoredState:
         state = super().found()
         gone = {name: None for kind, name in self.disk["texts"] if kind == "hook"}
-        return StoredState(state.version, state.upstreams, state.routes, {**gone, **state.hooks})
+        return replace(state, hooks={**gone, **state.hooks})
 
 
 class TakesNumbersForTruth(Faultless):
     def found(self) -> StoredState:
         state = super().found()
         same = {k: 0 if v is False else v for k, v in state.upstreams.items()}
-        return StoredState(state.version, same, state.routes)
+        return replace(state, upstreams=same)
 
 
 class KeepsTheFirst(Faultless):
-    def write_more(self, more: tuple[Change, ...]) -> None:
-        pass
+    def write(self, expected: Revision, changes: Sequence[Change], version: int) -> None:
+        super().write(expected, changes[:1], version)
 
 
-class CountsEach(Faultless):
-    def write_more(self, more: tuple[Change, ...]) -> None:
-        for change in more:
-            self.write(self.disk["version"], change)
-
-
-class KeepsAPart(Faultless):
-    def commit(self, expected_version: int, change: Change, *more: Change) -> defer.Deferred[int]:
-        answer = super().commit(expected_version, change)
-
-        def write(version: int) -> int:
-            self.write_more(more)
-            return version
-
-        return answer.addCallback(write)
+class CommitsEach(Faultless):
+    def write(self, expected: Revision, changes: Sequence[Change], version: int) -> None:
+        for change in changes:
+            super().write(expected, [change], version)
+            expected = self.revision
 
 
 class EncodesLate(Faultless):
-    def commit(self, expected_version: int, change: Change, *more: Change) -> defer.Deferred[int]:
+    def commit(
+        self, expected: Revision, changes: Sequence[Change], version: int
+    ) -> defer.Deferred[Revision]:
         from twisted.internet import reactor  # noqa: TID251
 
-        answer: defer.Deferred[int] = defer.Deferred()
+        answer: defer.Deferred[Revision] = defer.Deferred()
         reactor.callLater(0, answer.callback, None)
         late = super().commit
-        return answer.addCallback(lambda _: late(expected_version, change, *more))
+        return answer.addCallback(lambda _: late(expected, changes, version))
 
 
 class WritesAfterClose(Faultless):
@@ -210,10 +222,12 @@ def test_store_without_mistake_passes(name: str) -> defer.Deferred[None]:
     ("make", "name"),
     [
         (NoStore, "test_store_provides_the_interface"),
-        (LastWriterWins, "test_commit_to_another_version_changes_nothing"),
+        (LastWriterWins, "test_commit_to_another_revision_changes_nothing"),
         (LastWriterWins, "test_one_of_two_rivals_wins"),
-        (CountsBeforeItChecks, "test_commit_to_another_version_changes_nothing"),
+        (CountsBeforeItChecks, "test_commit_to_another_revision_changes_nothing"),
         (CountsBeforeItChecks, "test_value_that_is_no_json_is_refused"),
+        (KeepsItsRevision, "test_each_commit_is_another_revision"),
+        (CountsByItself, "test_version_is_the_callers"),
         (ForgetsRemoved, "test_removed_upstream_stays_known"),
         (MixesKinds, "test_routes_are_apart_from_upstreams"),
         (CutsLongValues, "test_values_come_back_as_they_were"),
@@ -221,11 +235,10 @@ def test_store_without_mistake_passes(name: str) -> defer.Deferred[None]:
         (TakesHooksForUpstreams, "test_hooks_are_apart_from_upstreams"),
         (KeepsRemovedHooks, "test_hooks_are_apart_from_upstreams"),
         (TakesNumbersForTruth, "test_values_come_back_as_they_were"),
-        (KeepsTheFirst, "test_several_changes_are_one_version"),
-        (CountsEach, "test_several_changes_are_one_version"),
-        (KeepsAPart, "test_several_changes_are_one_version"),
+        (KeepsTheFirst, "test_several_changes_are_one_commit"),
+        (CommitsEach, "test_several_changes_are_one_commit"),
         (EncodesLate, "test_value_is_taken_at_the_call"),
-        (EncodesLate, "test_close_finishes_what_is_queued"),
+        (EncodesLate, "test_close_finishes_what_is_under_way"),
         (WritesAfterClose, "test_closed_store_takes_no_commits"),
         (OpensTwice, "test_store_is_opened_once"),
     ],

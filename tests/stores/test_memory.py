@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest_twisted
+from msgspec.structs import replace
 
 from slardar.model.change import StoredState
 from slardar.stores.memory import MemoryStore
@@ -22,12 +23,12 @@ async def test_state_is_what_was_committed() -> None:
     store = MemoryStore()
     await store.open()
     value = {"servers": [{"host": "a"}]}
-    await store.commit(0, change_of("a", value))
+    await store.commit(0, [change_of("a", value)], 1)
     value["servers"].clear()
-    await store.commit(1, change_of("b", None))
-    await store.commit(2, change_of("", [{"path": "/"}]))
+    await store.commit(1, [change_of("b", None)], 2)
+    await store.commit(2, [change_of("", [{"path": "/"}])], 3)
     upstreams = {"a": {"servers": [{"host": "a"}]}, "b": None}
-    assert store.state == StoredState(3, upstreams, [{"path": "/"}])
+    assert store.state == StoredState(3, upstreams, [{"path": "/"}], revision=3)
     await store.close()
     assert store.state == StoredState()
 
@@ -37,14 +38,15 @@ async def test_hooks_are_taken_over() -> None:
     """With all else that another process's store held, and go on from there."""
     store = MemoryStore()
     await store.open()
-    await store.commit(0, hook_of("lua/script.a", {"active": "x"}))
-    await store.commit(1, hook_of("lua/modules.b", {"active": "y"}))
-    await store.commit(2, hook_of("lua/modules.b", None))
+    await store.commit(0, [hook_of("lua/script.a", {"active": "x"})], 1)
+    await store.commit(1, [hook_of("lua/modules.b", {"active": "y"})], 2)
+    await store.commit(2, [hook_of("lua/modules.b", None)], 3)
     state = store.state
-    assert state == StoredState(3, {}, None, {"lua/script.a": {"active": "x"}})
+    assert state == StoredState(3, {}, None, {"lua/script.a": {"active": "x"}}, 3)
     heir = MemoryStore()
     heir.take_over(state)
-    assert await heir.open() == state
-    assert await heir.commit(3, hook_of("lua/script.a", None)) == 4
-    assert heir.state == StoredState(4)
+    found = await heir.open()
+    assert found == replace(state, revision=found.revision)
+    revision = await heir.commit(found.revision, [hook_of("lua/script.a", None)], 4)
+    assert heir.state == StoredState(4, revision=revision)
     assert store.state == state

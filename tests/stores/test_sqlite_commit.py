@@ -36,7 +36,9 @@ def file(path: Path) -> Iterator[SqliteFile]:
 
 def commit(file: SqliteFile, version: int, value: object, time: float = 0.0) -> int:
     change = Change("upstream", "a", value, "test", time)
-    return file.commit(version, change, encode(change))
+    revision = file.commit(version, [(change, encode(change))], version + 1)
+    assert isinstance(revision, int)
+    return revision
 
 
 def test_commit_waits_for_the_disk(file: SqliteFile) -> None:
@@ -54,7 +56,7 @@ from slardar.stores.sqlite_file import SqliteFile
 
 def commit(version, size):
     change = Change("upstream", "a", "x" * size, "test", 0.0)
-    return file.commit(version, change, '"' + change.value + '"')
+    return file.commit(version, [(change, '"' + change.value + '"')], version + 1)
 
 file = SqliteFile(sys.argv[1])
 file.open()
@@ -90,7 +92,7 @@ def test_full_disk_loses_nothing(path: Path) -> None:
     assert len(set(lines[1:4])) == 1
     assert lines[1].startswith(f"{path}: cannot write: ")
     assert lines[4:6] == ["2", "3"]
-    assert lines[6:] == [str(StoredState(3, {"a": "x" * 20}, None))]
+    assert lines[6:] == [str(StoredState(3, {"a": "x" * 20}, revision=3))]
 
 
 def test_database_full_is_rolled_back(file: SqliteFile) -> None:
@@ -146,10 +148,11 @@ def test_strange_transaction_is_waited_for(
 
 
 def test_strange_change_is_a_conflict(path: Path, file: SqliteFile) -> None:
-    """The version is the file's: who wrote past slardar is not overwritten."""
+    """The revision is the file's: who wrote past slardar is not overwritten, whatever
+    version they gave."""
     with closing(sqlite3.connect(path)) as other, other:
-        other.execute("INSERT INTO changes VALUES (1, 1, 0, 'me', 'upstream', 'b', '{}')")
-    with pytest.raises(ConflictError, match="at version 1, not 0"):
+        other.execute("INSERT INTO changes VALUES (1, 0, 0, 'me', 'upstream', 'b', '{}')")
+    with pytest.raises(ConflictError, match="at revision 1, not 0: somebody else wrote"):
         commit(file, 0, {})
     assert commit(file, 1, {}) == 2
 

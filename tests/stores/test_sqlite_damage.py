@@ -35,7 +35,9 @@ LINES = (
 
 def commit(file: SqliteFile, version: int, name: str, value: object) -> int:
     change = change_of(name, value)
-    return file.commit(version, change, encode(change))
+    revision = file.commit(version, [(change, encode(change))], version + 1)
+    assert isinstance(revision, int)
+    return revision
 
 
 @pytest.fixture(scope="module")

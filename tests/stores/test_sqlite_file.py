@@ -41,7 +41,9 @@ def opened(path: Path) -> Iterator[tuple[SqliteFile, StoredState]]:
 
 def commit(file: SqliteFile, version: int, name: str, value: object) -> int:
     change = change_of(name, value)
-    return file.commit(version, change, encode(change))
+    revision = file.commit(version, [(change, encode(change))], version + 1)
+    assert isinstance(revision, int)
+    return revision
 
 
 def refusal(path: Path) -> str:
@@ -274,7 +276,7 @@ def test_empty_file_becomes_a_store(path: Path) -> None:
     make(path, a={})
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with opened(path) as (_, state):
-        assert state == StoredState(1, {"a": {}}, None)
+        assert state == StoredState(1, {"a": {}}, revision=1)
 
 
 def test_half_made_file_becomes_a_store(path: Path) -> None:
@@ -352,7 +354,7 @@ def test_running_store_can_be_read_and_backed_up(path: Path) -> None:
             with closing(sqlite3.connect(path.with_name("copy.db"))) as copy:
                 reader.backup(copy)
     with opened(path.with_name("copy.db")) as (_, state):
-        assert state == StoredState(2, {"a": {}, "b": {}}, None)
+        assert state == StoredState(2, {"a": {}, "b": {}}, revision=2)
 
 
 def test_link_is_followed(path: Path) -> None:

@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
     file = SqliteFile(str(path), SCHEMA)
     file.open()
     change = change_of("a", {"mode": "rr"})
-    file.commit(0, change, encode(change))
+    file.commit(0, [(change, encode(change))], 1)
     file.close()
     return path
 

@@ -57,7 +57,7 @@ async def test_failed_open_can_be_tried_again(tmp_path: Path, reactor: Any) -> N
     with pytest.raises(StoreError, match=f"^{path}: the folder {path.parent} does not exist$"):
         await store.open()
     with pytest.raises(StoreError, match="not open"):
-        await store.commit(0, change_of("a", {}))
+        await store.commit(0, [change_of("a", {})], 1)
     path.parent.mkdir()
     assert await store.open() == StoredState(0, {}, None)
     await store.close()
@@ -67,10 +67,10 @@ async def test_failed_open_can_be_tried_again(tmp_path: Path, reactor: Any) -> N
 async def test_calls_need_not_wait_for_open(tmp_path: Path, reactor: Any) -> None:
     """A commit and a close right after open are done after it; if it fails, they say so."""
     store = SqliteStore(tmp_path / "slardar.db", reactor)
-    answers = [store.open(), store.commit(0, change_of("a", {})), store.close()]
+    answers = [store.open(), store.commit(0, [change_of("a", {})], 1), store.close()]
     assert [await answer for answer in answers] == [StoredState(0, {}, None), 1, None]
     store = SqliteStore(tmp_path / "missing" / "slardar.db", reactor)
-    opening, committing = store.open(), store.commit(0, change_of("a", {}))
+    opening, committing = store.open(), store.commit(0, [change_of("a", {})], 1)
     closing = store.close()
     with pytest.raises(StoreError, match="does not exist"):
         await opening
@@ -92,7 +92,7 @@ async def test_relative_path_starts_at_the_folder_of_open(
     opening = store.open()
     monkeypatch.chdir(tmp_path / "third")
     await opening
-    assert await store.commit(0, change_of("a", {})) == 1
+    assert await store.commit(0, [change_of("a", {})], 1) == 1
     await store.close()
     assert [os.listdir(tmp_path / name) for name in ("first", "second", "third")] == [
         [],
@@ -129,7 +129,7 @@ async def test_slow_disk_does_not_hold_the_reactor(
         return commit(*arguments)
 
     monkeypatch.setattr(SqliteFile, "commit", slow)
-    answers = [store.commit(n, change_of("a", n)) for n in range(5)]
+    answers = [store.commit(n, [change_of("a", n)], n + 1) for n in range(5)]
     closing = store.close()
     # Returns only if the reactor turns while the thread is held.
     while not entered.is_set():
@@ -152,7 +152,7 @@ store = SqliteStore(sys.argv[1], reactor)
 
 def use(state):
     for n in range(20):
-        store.commit(n, Change("upstream", "a", n, "test", 0.0))
+        store.commit(n, [Change("upstream", "a", n, "test", 0.0)], n + 1)
     reactor.stop()
 
 reactor.callWhenRunning(lambda: store.open().addCallback(use))
@@ -160,7 +160,7 @@ reactor.run()
 print([thread.name for thread in threading.enumerate()])
 print(os.listdir(os.path.dirname(sys.argv[1])))
 outcome = []
-store.commit(20, Change("upstream", "a", 20, "test", 0.0)).addErrback(outcome.append)
+store.commit(20, [Change("upstream", "a", 20, "test", 0.0)], 21).addErrback(outcome.append)
 store.close().addCallback(outcome.append)
 print(outcome[0].getErrorMessage(), outcome[1])
 """
@@ -195,7 +195,7 @@ def test_stopped_reactor_ends_the_thread(tmp_path: Path) -> None:
     # SQLite's other files are gone: it was closed, not cut off by the process's end.
     assert lines == ["['MainThread']", "['slardar.db']", said]
     file = SqliteFile(str(path))
-    assert file.open() == StoredState(20, {"a": 19}, None)
+    assert file.open() == StoredState(20, {"a": 19}, revision=20)
     file.close()
 
 

@@ -42,7 +42,8 @@ async def commit_for_ever(store: Any) -> None:
     # happen during that too; a few commits make so many.
     await store._thread.run(store._file._connection.execute, "PRAGMA wal_autocheckpoint = 40")
     while True:
-        version = await store.commit(version, change_to(version + 1))
+        await store.commit(version, [change_to(version + 1)], version + 1)
+        version += 1
         say(str(version))
 
 

@@ -12,9 +12,11 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent
 from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
 
 from slardar.config import Settings, Timeouts
 from slardar.dataplane.balancer_errors import BalancerError
+from slardar.interfaces import IPlane
 from slardar.model.listener import spec_of
 from slardar.model.parse import parse_upstream
 from slardar.model.snapshot import Snapshot
@@ -176,6 +178,11 @@ def log() -> Iterator[list[Any]]:
     """What was logged; deaths are."""
     with logged() as events:
         yield events
+
+
+def test_workers_are_a_plane() -> None:
+    """They are what the service and the control channel take for one."""
+    verifyObject(IPlane, Team().workers)
 
 
 def test_start_is_done_when_all_serve() -> None:

@@ -138,8 +138,7 @@ def test_change_leads_from_its_base_only(director: Director) -> None:
     """A worker at another version says so, and changes nothing."""
     first = snapshot(7, upstream("a", 1), upstream("b", 2))
     director.begin(first)
-    following = first.with_upstream(upstream("a", 3)).without_upstream("b")
-    following.version = 8
+    following = first.with_upstream(upstream("a", 3)).without_upstream("b").at_version(8)
     change = messages.delta(first, following, ["a", "b"])
     assert director.tell(change) == Done(8)
     assert [peer.port for peer in director.peers("a")] == [3]
