@@ -40,7 +40,7 @@ _FLAGS: Final = re.compile(r"\(\?-?[imsU]")
 
 
 class _Unusable(ValueError):
-    """An expression that cannot be used, and why."""
+    """The expression cannot be used; the message says why."""
 
 
 def _translate(pattern: str, extended: bool) -> str:

@@ -212,7 +212,7 @@ class _Names(dict[str, Any]):
 
 
 def _takes(function: FunctionType, count: int) -> bool:
-    """Whether it is a hook's own, and can be called with so many arguments."""
+    """Whether a function is a hook's own, and can be called with ``count`` arguments."""
     code = function.__code__
     if function.__globals__.get("__name__") != HOOK_NAME:
         return False
