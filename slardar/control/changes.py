@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from slardar.model.change import TO_FILE, Value
+from slardar.config import Settings
+from slardar.model.change import TO_FILE, StoredState, Value
 from slardar.model.snapshot import Snapshot
 
 __all__ = ["Next", "NothingChanged", "Prepare", "Receipt", "shortened"]
@@ -36,6 +37,13 @@ class Next(Struct):
     snapshot: Snapshot
     #: The names of the upstreams that differ.
     changed: Sequence[str] = ()
+    #: The state of the store, if it holds all of it already.
+    stored: StoredState | None = None
+    #: What of the store's state is left out then, and why, by its key path; ``None``: what
+    #: was left out before, but for what is set now.
+    failed: Mapping[str, str] | None = None
+    #: The settings that hold then, if others do.
+    settings: Settings | None = None
 
     @property
     def path(self) -> str:

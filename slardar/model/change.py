@@ -72,6 +72,16 @@ class StoredState(Struct, frozen=True):
     #: The store's own name for this state.
     revision: Revision = 0
 
+    def decides(self, name: str) -> bool:
+        """Whether the store has a word on this upstream, also that it is gone: what the file
+        says of it does not count then."""
+        return bool(self.upstreams.get(name, TO_FILE) != TO_FILE)
+
+    @property
+    def decides_routes(self) -> bool:
+        """The same for the routes."""
+        return self.routes is not None and self.routes != TO_FILE
+
     def after(self, values: Iterable[Value], version: int, revision: Revision) -> StoredState:
         """The state that these values lead to."""
         upstreams, routes, hooks = self.upstreams, self.routes, self.hooks

@@ -177,3 +177,10 @@ class Upstream(Struct, frozen=True):
     def servers(self) -> tuple[Server, ...]:
         """Every server, level by level."""
         return tuple(server for level in self.levels for server in level.servers)
+
+    def following(self, known: Upstream | None) -> Upstream:
+        """Itself in the place of ``known``: a process that missed the loading which that one
+        asked for makes up for it."""
+        if known is None or known.loaded <= self.loaded:
+            return self
+        return msgspec.structs.replace(self, loaded=known.loaded)

@@ -709,7 +709,7 @@ def test_rollback(control: Control) -> None:
     """To the version before, as a posting of its own; once more, and the newer is back."""
     now = [NOW]
     control = Control()
-    control.hooks._clock = lambda: now[0]
+    control.actions.clock = lambda: now[0]
     control.put(A, "one")
     now[0] += 10
     control.put(A, "two")
