@@ -11,12 +11,10 @@ caller goes away.  What all callers together may take is in :mod:`slardar.contro
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
 
-import msgspec
-from msgspec import Struct
 from twisted.internet import defer
 from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -25,27 +23,20 @@ from twisted.web import http
 from zope.interface import implementer
 
 from slardar.config import Control
-from slardar.control.actions import Actions, ApplyError, MovedError
+from slardar.control.actions import Actions
 from slardar.control.auth import Caller, Gate, RefusedError
 from slardar.control.calls import (
-    Answer,
-    Call,
-    Changed,
-    find_handlers,
-    known_parameters,
+    find_operations,
+    needed_role,
+    read_arguments,
     read_parameters,
     split_path,
 )
-from slardar.control.conditions import Condition, PreconditionError, etag
+from slardar.control.conditions import Condition, etag
+from slardar.control.operations import Call, CallResult
+from slardar.control.replies import JsonReply, error_reply, refuse, to_json
 from slardar.control.room import MAX_BODIES, Room, Standing
-from slardar.errors import (
-    ConfigError,
-    ConflictError,
-    NotFoundError,
-    NotReadyError,
-    SlardarError,
-    StoreError,
-)
+from slardar.errors import SlardarError
 
 __all__ = ["MAX_BODY", "ControlSite", "make_site"]
 
@@ -65,16 +56,6 @@ _BODY = 60
 #: connection is being closed has to read what it was sent; nginx's lingering_timeout.
 _LINGER = 5
 
-_STATUSES: Mapping[type[SlardarError], int] = {
-    ConfigError: 400,
-    NotFoundError: 404,
-    ConflictError: 409,
-    PreconditionError: 412,
-    ApplyError: 500,
-    NotReadyError: 503,
-    StoreError: 503,
-}
-
 _log = Logger("slardar.control")
 
 
@@ -83,56 +64,13 @@ def make_site(actions: Actions, control: Control, reactor: Any = None) -> Contro
     return ControlSite(actions, Gate(control.tokens), reactor)
 
 
-class Reply(Struct):
-    """An answer, ready to be sent."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = {}
-
-    def all_headers(self) -> list[tuple[bytes, bytes]]:
-        """Its own headers after those of every reply."""
-        common = {
-            "Server": "slardar",
-            "Date": http.datetimeToString().decode(),
-            "Content-Type": "application/json",
-            "Content-Length": str(len(self.body)),
-            "Cache-Control": "no-store",
-            "X-Content-Type-Options": "nosniff",
-        }
-        headers = {**common, **self.headers}
-        return [(name.encode(), value.encode()) for name, value in headers.items()]
-
-
-def _json(value: Any) -> bytes:
-    """JSON on one line, spaced for a person to read."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=0) + b"\n"
-
-
-def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Reply:
-    return Reply(status, _json({"status": status, "msg": message}), headers or {})
-
-
-def _error_reply(error: SlardarError) -> Reply:
-    """The reply for what a call raised."""
-    if isinstance(error, RefusedError):
-        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
-        return _error(error.status, str(error), headers)
-    if isinstance(error, MovedError):
-        return _error(503, str(error), {"Retry-After": "1"})
-    for kind in type(error).__mro__:
-        if kind in _STATUSES:
-            return _error(_STATUSES[kind], str(error))
-    return _error(500, str(error))
-
-
 class ControlRequest(http.Request):
     """One request, from its head to the reply."""
 
     channel: ControlChannel
     _caller: Caller | None = None
     #: Why it is turned away, if it is: nothing of its body is kept then.
-    _refusal: Reply | None = None
+    _refusal: JsonReply | None = None
     #: Whether the refusal has been sent, before the body was there.
     _is_refused = False
     _is_gone = False
@@ -158,10 +96,11 @@ class ControlRequest(http.Request):
             self.channel.admitted(length != 0)
             if length is not None and length > MAX_BODY:
                 raise _TOO_LARGE
-            if not caller.is_admin and self.channel.method not in (b"GET", b"HEAD"):
+            role = needed_role(self.channel.method.decode("latin-1"), self.channel.uri)
+            if role == "admin" and not caller.is_admin:
                 raise RefusedError(403, "expected a token with the role admin for this call")
         except RefusedError as error:
-            self._refusal = _error_reply(error)
+            self._refusal = refuse(error)
             if length != 0:
                 self._refuse_now(goes_on=self._may_go_on(length))
 
@@ -181,12 +120,12 @@ class ControlRequest(http.Request):
         if self._is_refused:
             return
         if len(self._body) + len(data) > MAX_BODY:
-            self.refuse_body(_error_reply(_TOO_LARGE))
+            self.refuse_body(refuse(_TOO_LARGE))
         else:
             self._body += data
             self.channel.room.hold_body(self.channel, len(data))
 
-    def refuse_body(self, refusal: Reply) -> None:
+    def refuse_body(self, refusal: JsonReply) -> None:
         """Let go of what has come of the body, and say why."""
         self._refusal = refusal
         self._refuse_now()
@@ -230,12 +169,12 @@ class ControlRequest(http.Request):
         try:
             reply = await self._call()
         except SlardarError as error:
-            reply = _error_reply(error)
+            reply = refuse(error)
         except Exception:
             _log.failure(
                 "a control call failed: {method} {path}", method=self.method, path=self.path
             )
-            reply = _error(500, "internal error; the log says more")
+            reply = error_reply(500, "internal error; the log says more")
         self._let_go()
         if "ETag" not in reply.headers and self.method not in (b"GET", b"HEAD"):
             # It has changed nothing, or nothing that is served everywhere.
@@ -243,48 +182,43 @@ class ControlRequest(http.Request):
             reply.headers = {**reply.headers, "ETag": etag(version)}
         self._send(reply)
 
-    async def _call(self) -> Reply:
+    async def _call(self) -> JsonReply:
         """Carry out the call."""
         assert self._caller is not None
         method = self.method.decode("latin-1")
         if method == "HEAD":
             method = "GET"
         parts = split_path(self.path)
-        handlers = find_handlers(parts)
-        handler = handlers.get(method)
-        if handler is None:
-            allowed = [*handlers, "HEAD"] if "GET" in handlers else [*handlers]
+        operations = find_operations(parts)
+        operation = operations.get(method)
+        if operation is None:
+            allowed = [*operations, "HEAD"] if "GET" in operations else [*operations]
             headers = {"Allow": ", ".join(allowed)}
-            return _error(405, f"expected {' or '.join(handlers)} for this path", headers)
-        parameters = read_parameters(self._query, known_parameters(method, handler))
+            return error_reply(405, f"expected {' or '.join(operations)} for this path", headers)
+        parameters = read_parameters(self._query, operation)
         condition = None
         if method != "GET":
             condition = Condition(self._header("If-Match"), self._header("If-None-Match"), parts)
         body = bytes(self._body)
         self._body = bytearray()
         call = Call(
-            parts=parts,
+            arguments=read_arguments(operation, parts),
+            parameters=parameters,
             body=body,
             content_type="".join(self._header("Content-Type")[:1]),
-            wait=parameters.get("wait") != "0",
-            receipt=parameters.get("receipt") == "1",
             who=self._caller.name,
-            parameters=parameters,
             condition=condition,
         )
         actions = self.channel.factory.actions
-        answer = handler(actions, call)
+        found = operation.run(actions, call)
         version = actions.snapshot.version
-        if inspect.isawaitable(answer):
-            answer = await answer
-        headers = {}
-        if isinstance(answer, Changed):
-            answer, version, headers = answer.value, answer.version, answer.headers
-        elif isinstance(answer, Answer):
-            answer, headers = answer.value, answer.headers
-        return Reply(200, _json(answer), {**headers, "ETag": etag(version)})
+        if inspect.isawaitable(found):
+            found = await found
+        result = found if isinstance(found, CallResult) else CallResult(found)
+        tag = etag(version if result.version is None else result.version)
+        return JsonReply(200, to_json(result.value), {**result.headers, "ETag": tag})
 
-    def _send(self, reply: Reply) -> None:
+    def _send(self, reply: JsonReply) -> None:
         if self._is_gone:
             return
         self.setResponseCode(reply.status)
@@ -338,6 +272,12 @@ class ControlChannel(http.HTTPChannel):
         """That of the request whose head is complete."""
         method: bytes = self._command
         return method
+
+    @property
+    def uri(self) -> bytes:
+        """The same request's path with its query."""
+        uri: bytes = self._path
+        return uri
 
     def connectionMade(self) -> None:
         """Count it."""
@@ -426,9 +366,9 @@ class ControlChannel(http.HTTPChannel):
         """Refuse the body that is being sent: all of them together are too large."""
         headers = {"Retry-After": "1"}
         message = f"expected at most {MAX_BODIES} bytes of bodies at one time: ask again"
-        self.requests[-1].refuse_body(_error(503, message, headers))
+        self.requests[-1].refuse_body(error_reply(503, message, headers))
 
-    def refuse(self, reply: Reply, goes_on: bool = False) -> None:
+    def refuse(self, reply: JsonReply, goes_on: bool = False) -> None:
         """Answer out of turn, and wait a little for the client to go away, or for the end
         of its body."""
         headers = reply.all_headers()
@@ -480,7 +420,7 @@ class ControlChannel(http.HTTPChannel):
     def _refuse_head(self, status: int, message: str) -> None:
         # What comes after a refusal is thrown away, so it may well be malformed.
         if not self._is_refused:
-            self.refuse(_error(status, message))
+            self.refuse(error_reply(status, message))
         self.loseConnection()
 
     def finish(self) -> None:
