@@ -72,6 +72,9 @@ class Configuration:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
+        #: What the failure of a hook does that does not say so itself.  Hooks run with the
+        #: settings of the start.
+        self.on_error = settings.hooks.on_error
         self.clock = clock
         self.check_mode = check_mode
         # An IPlane; its methods answer more than zope's declarations can say.
@@ -96,7 +99,7 @@ class Configuration:
 
     def usage_in(self, snapshot: Snapshot) -> Usage:
         """How the hooks of a snapshot use each other."""
-        return Usage(snapshot, self.settings.hooks.on_error)
+        return Usage(snapshot, self.on_error)
 
     # The start.
 
@@ -380,9 +383,11 @@ class Configuration:
     def _next_reported(self, checks: Checks) -> Next:
         """The change to the newest state of the store, where it differs."""
         state = self._reported
-        if state is None or state.revision == self.held.revision:
+        if state is None:
+            raise NothingChanged
+        if state.revision == self.held.revision:
             # What came of a change of ours.
-            self._hold(state or self.held)
+            self._hold(state)
             self._reported = None
             raise NothingChanged
         try:

@@ -93,7 +93,7 @@ def read_desired(
 
     ``held`` is the state that ``served`` was made of, and ``failed`` what of it was left out.
     """
-    reader = _Reader(held or StoredState(), served, failed or {}, check_mode)
+    reader = _StateReader(held or StoredState(), served, failed or {}, check_mode)
     upstreams = {
         name: reader.kept_upstream(upstream)
         for name, upstream in settings.first_upstreams.items()
@@ -113,7 +113,7 @@ def read_desired(
     return Desired(upstreams, routes, settings.default_upstream, hooks, reader.failed)
 
 
-class _Reader:
+class _StateReader:
     """Reads the values of a state, and notes those that cannot be read."""
 
     def __init__(

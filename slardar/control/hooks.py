@@ -151,7 +151,7 @@ class HookActions:
         }
         if hook.active is not None:
             about.update(_counters(hook, hook.active, tally))
-        about["on_error"] = hook.on_error or self._configuration.settings.hooks.on_error
+        about["on_error"] = hook.on_error or self._configuration.on_error
         if hook.staged is not None:
             about["staged"] = self._staged(hook, hook.staged, tally)
         if hook.previous is not None:

@@ -33,7 +33,7 @@ from slardar.control.calls import (
     split_path,
 )
 from slardar.control.conditions import Condition, etag
-from slardar.control.operations import Call, CallResult
+from slardar.control.operations import CallResult, ControlCall
 from slardar.control.replies import JsonReply, error_reply, refuse, to_json
 from slardar.control.room import MAX_BODIES, Room, Standing
 from slardar.errors import SlardarError
@@ -201,7 +201,7 @@ class ControlRequest(http.Request):
             condition = Condition(self._header("If-Match"), self._header("If-None-Match"), parts)
         body = bytes(self._body)
         self._body = bytearray()
-        call = Call(
+        call = ControlCall(
             arguments=read_arguments(operation, parts),
             parameters=parameters,
             body=body,

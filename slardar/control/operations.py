@@ -1,6 +1,6 @@
 """The table of operations: every call of every control channel, once.
 
-An operation is a plain function or coroutine from a :class:`Call` to a value for JSON; no
+An operation is a plain function or coroutine from a :class:`ControlCall` to a value for JSON; no
 HTTP machinery is needed to test it.  HTTP's paths are made from the table
 (:mod:`slardar.control.calls`); whoever adds an operation adds a function and a row.
 """
@@ -20,7 +20,7 @@ from slardar.model.membership import Place
 from slardar.model.reader import shown
 from slardar.model.shown import with_cluster
 
-__all__ = ["OPERATIONS", "Call", "CallResult", "Operation", "Parameter", "Role"]
+__all__ = ["OPERATIONS", "CallResult", "ControlCall", "Operation", "Parameter", "Role"]
 
 #: ``read`` may ask, ``admin`` may change.
 Role = Literal["read", "admin"]
@@ -29,8 +29,8 @@ Role = Literal["read", "admin"]
 _MAX_HEADER = 1000
 
 
-class Call(Struct, frozen=True):
-    """One call, as far as an operation cares."""
+class ControlCall(Struct, frozen=True):
+    """One call of a control channel, as far as an operation cares."""
 
     #: What is named: ``name``, ``server`` or ``language``, as the operation needs it.
     arguments: Mapping[str, str]
@@ -79,29 +79,29 @@ class Operation(Struct, frozen=True):
     name: str
     role: Role
     #: Answers a value for JSON or a CallResult, or one that is awaited.
-    run: Callable[[Actions, Call], Any]
+    run: Callable[[Actions, ControlCall], Any]
     #: Its methods and path in HTTP.  Words in capitals stand for the arguments.
     methods: tuple[str, ...]
     path: str
     parameters: tuple[Parameter, ...] = ()
 
 
-def _status(actions: Actions, call: Call) -> Any:
+def _status(actions: Actions, call: ControlCall) -> Any:
     return actions.status()
 
 
-def _upstreams(actions: Actions, call: Call) -> Any:
+def _upstreams(actions: Actions, call: ControlCall) -> Any:
     return {name: with_cluster(one) for name, one in actions.upstreams().items()}
 
 
-def _upstream(actions: Actions, call: Call) -> Any:
+def _upstream(actions: Actions, call: ControlCall) -> Any:
     name = call.arguments["name"]
     # In a header: what is answered can be PUT back as it is.
     origin = {"X-Slardar-Origin": actions.origin(name)}
     return CallResult(with_cluster(actions.upstream(name)), origin)
 
 
-async def _set_upstream(actions: Actions, call: Call) -> Any:
+async def _set_upstream(actions: Actions, call: ControlCall) -> Any:
     name = call.arguments["name"]
     body = _whole(
         lambda: read_upstream(call.body, call.content_type),
@@ -110,13 +110,13 @@ async def _set_upstream(actions: Actions, call: Call) -> Any:
     return await _done(call, actions.set_upstream(name, body, *call.by, call.parameters["reload"]))
 
 
-async def _remove_upstream(actions: Actions, call: Call) -> Any:
+async def _remove_upstream(actions: Actions, call: ControlCall) -> Any:
     if call.parameters["to"]:
         return await _done(call, actions.return_upstream(call.arguments["name"], *call.by))
     return await _done(call, actions.remove_upstream(call.arguments["name"], *call.by))
 
 
-async def _patch_server(actions: Actions, call: Call) -> Any:
+async def _patch_server(actions: Actions, call: ControlCall) -> Any:
     name, server = call.arguments["name"], call.arguments["server"]
     body = _whole(
         lambda: read_json(call.body), lambda value: actions.check_server(name, server, value)
@@ -124,18 +124,18 @@ async def _patch_server(actions: Actions, call: Call) -> Any:
     return await _done(call, actions.patch_server(name, server, body, *call.by))
 
 
-async def _add_server(actions: Actions, call: Call) -> Any:
+async def _add_server(actions: Actions, call: ControlCall) -> Any:
     name, server = call.arguments["name"], call.arguments["server"]
     body = read_json(call.body) if call.body.strip() else {}
     return await _done(call, actions.add_server(name, server, body, *call.by, _place(call)))
 
 
-async def _remove_server(actions: Actions, call: Call) -> Any:
+async def _remove_server(actions: Actions, call: ControlCall) -> Any:
     name, server = call.arguments["name"], call.arguments["server"]
     return await _done(call, actions.remove_server(name, server, *call.by, _place(call)))
 
 
-def _place(call: Call) -> Place:
+def _place(call: ControlCall) -> Place:
     return Place(call.parameters["level"], call.parameters["cluster"])
 
 
@@ -154,38 +154,38 @@ def _whole(read: Callable[[], Any], check: Callable[[Any], object]) -> Any:
         raise ConfigError(problems) from None
 
 
-def _routes(actions: Actions, call: Call) -> Any:
+def _routes(actions: Actions, call: ControlCall) -> Any:
     return actions.routes()
 
 
-async def _set_routes(actions: Actions, call: Call) -> Any:
+async def _set_routes(actions: Actions, call: ControlCall) -> Any:
     body = _whole(lambda: read_json(call.body), actions.check_routes)
     return await _done(call, actions.set_routes(body, *call.by))
 
 
-async def _return_routes(actions: Actions, call: Call) -> Any:
+async def _return_routes(actions: Actions, call: ControlCall) -> Any:
     if not call.parameters["to"]:
         raise ConfigError("expected to=file; to have no routes, PUT []")
     return await _done(call, actions.return_routes(*call.by))
 
 
-def _hooks(actions: Actions, call: Call) -> Any:
+def _hooks(actions: Actions, call: ControlCall) -> Any:
     return actions.hooks.all(call.arguments["language"])
 
 
-def _hook(actions: Actions, call: Call) -> Any:
+def _hook(actions: Actions, call: ControlCall) -> Any:
     return actions.hooks.one(call.arguments["language"], call.arguments["name"])
 
 
-def _hook_shadow(actions: Actions, call: Call) -> Any:
+def _hook_shadow(actions: Actions, call: ControlCall) -> Any:
     return actions.hooks.shadow(call.arguments["language"], call.arguments["name"])
 
 
-def _hook_code(actions: Actions, call: Call) -> Any:
+def _hook_code(actions: Actions, call: ControlCall) -> Any:
     return actions.hooks.codes(call.arguments["language"], call.arguments["name"])
 
 
-async def _stage_hook(actions: Actions, call: Call) -> Any:
+async def _stage_hook(actions: Actions, call: ControlCall) -> Any:
     language, name = call.arguments["language"], call.arguments["name"]
     activate = call.parameters["activate"]
     if activate and call.parameters["shadow"]:
@@ -217,7 +217,7 @@ def _header(lines: Sequence[str]) -> str:
     return text if len(text) <= _MAX_HEADER else text[: _MAX_HEADER - 3] + "..."
 
 
-async def _activate_hook(actions: Actions, call: Call) -> Any:
+async def _activate_hook(actions: Actions, call: ControlCall) -> Any:
     language, name = call.arguments["language"], call.arguments["name"]
     if call.parameters["rollback"]:
         if any(call.parameters[name] is not None for name in ("canary", "on_error")):
@@ -235,39 +235,39 @@ async def _activate_hook(actions: Actions, call: Call) -> Any:
     return await _ok(call, activated)
 
 
-async def _activate_hooks(actions: Actions, call: Call) -> Any:
+async def _activate_hooks(actions: Actions, call: ControlCall) -> Any:
     return await _ok(call, actions.hooks.activate_all(call.arguments["language"], *call.by))
 
 
-def _commit_version(actions: Actions, call: Call) -> Any:
+def _commit_version(actions: Actions, call: ControlCall) -> Any:
     return {"commit_version": actions.hooks.commit_version(call.arguments["language"])}
 
 
-async def _set_commit_version(actions: Actions, call: Call) -> Any:
+async def _set_commit_version(actions: Actions, call: ControlCall) -> Any:
     text = read_text(call.body).strip()
     return await _ok(
         call, actions.hooks.set_commit_version(call.arguments["language"], text, *call.by)
     )
 
 
-async def _remove_commit_version(actions: Actions, call: Call) -> Any:
+async def _remove_commit_version(actions: Actions, call: ControlCall) -> Any:
     return await _ok(
         call, actions.hooks.set_commit_version(call.arguments["language"], None, *call.by)
     )
 
 
-async def _remove_hook(actions: Actions, call: Call) -> Any:
+async def _remove_hook(actions: Actions, call: ControlCall) -> Any:
     language, name = call.arguments["language"], call.arguments["name"]
     return await _ok(call, actions.hooks.remove(language, name, *call.by))
 
 
-async def _ok(call: Call, change: Awaitable[Receipt]) -> CallResult:
+async def _ok(call: ControlCall, change: Awaitable[Receipt]) -> CallResult:
     """What upyun/slardar answers to a change of a hook; a receipt is an object."""
     changed = await _done(call, change)
     return changed if call.parameters["receipt"] else structs.replace(changed, value="ok")
 
 
-async def _done(call: Call, change: Awaitable[Receipt]) -> CallResult:
+async def _done(call: ControlCall, change: Awaitable[Receipt]) -> CallResult:
     receipt = await change
     answer: dict[str, Any] = {"status": 200}
     if call.parameters["receipt"]:
@@ -311,7 +311,7 @@ _CANARY = Parameter("canary", _read_percent)
 _ON_ERROR = Parameter("on_error", _read_text)
 
 
-def _question(name: str, path: str, run: Callable[[Actions, Call], Any]) -> Operation:
+def _question(name: str, path: str, run: Callable[[Actions, ControlCall], Any]) -> Operation:
     return Operation(name, "read", run, ("GET",), path)
 
 
@@ -319,7 +319,7 @@ def _change(
     name: str,
     methods: str,
     path: str,
-    run: Callable[[Actions, Call], Any],
+    run: Callable[[Actions, ControlCall], Any],
     *parameters: Parameter,
 ) -> Operation:
     words = tuple(methods.split())
