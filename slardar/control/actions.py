@@ -1,6 +1,6 @@
 """Each operation on the running configuration, once, for every control channel.
 
-How the change is made that an operation asks for is in :mod:`slardar.control.configuration`.
+An operation says what is to change; :mod:`slardar.control.configuration` makes the change.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class Actions(Configuration):
         return "control" if self.held.decides(name) else "file"
 
     def origins(self) -> dict[str, Any]:
-        """The same for all upstreams and the routes, as ``/status`` shows it; with the
-        places where the file says something else than what is served."""
+        """The origin of every upstream and of the routes, as ``/status`` shows it, and the key
+        paths for which the file says something else than what is served."""
         return {
             "upstreams": {name: self.origin(name) for name in sorted(self.snapshot.upstreams)},
             "routes": "control" if self.held.decides_routes else "file",
@@ -102,7 +102,7 @@ class Actions(Configuration):
         )
 
     def generation(self) -> dict[str, Any]:
-        """This process, as ``generations`` of the status shows it."""
+        """What the status says of this process under ``generations``."""
         return {
             "pid": os.getpid(),
             "age": round(self.clock() - self._start_time, 1),
@@ -124,7 +124,7 @@ class Actions(Configuration):
             )
         return found
 
-    # What a change would come to; changes nothing.
+    # What a change would lead to.  Nothing is changed.
 
     def check_upstream(self, name: str, body: object) -> Upstream:
         """The upstream that :meth:`set_upstream` would make.  Raises ConfigError."""
@@ -133,13 +133,14 @@ class Actions(Configuration):
         return merge_upstream(known, name, body, f"upstreams.{name}", self.check_mode)
 
     def check_server(self, name: str, server: str, body: object) -> Upstream:
-        """The same for :meth:`patch_server`.  Raises ConfigError or NotFoundError."""
+        """The upstream that :meth:`patch_server` would make.  Raises ConfigError or
+        NotFoundError."""
         host, port = parse_server_key(server, "server")
         where = f"upstreams.{name}.{server}"
         return patch_server(self._known(name), host, port, body, where, self.check_mode)
 
     def check_routes(self, body: object) -> tuple[Route, ...]:
-        """The same for :meth:`set_routes`.  Raises ConfigError."""
+        """The routes that :meth:`set_routes` would make.  Raises ConfigError."""
         return parse_routes(body, "routes", odd_keys(self.snapshot.routes))
 
     # Changes.
@@ -155,12 +156,9 @@ class Actions(Configuration):
     ) -> defer.Deferred[Receipt]:
         """Make or change an upstream, as ``slardar.model.parse.merge_upstream`` says.
 
-        Fails, as every change does, with ConfigError for a wrong body (nothing is
-        changed), StoreError or ConflictError if the store does not take it (nothing is
-        changed either), and ApplyError if it is stored but not served.  Without
-        ``wait`` it fires once the store holds the change.  A ``condition`` is looked at
-        when it is this change's turn: PreconditionError if it does not hold then.  With
-        ``reload`` the module of its balancer's class is loaded anew first.
+        Fails with ConfigError for a wrong body, and as :meth:`change` says, which explains ``wait``
+        and ``condition`` too.  With ``reload`` the module of the balancer's class is loaded anew
+        first.
         """
 
         def prepare() -> Next:
@@ -168,7 +166,7 @@ class Actions(Configuration):
                 return self._next(name, self.check_upstream(name, body))
             check_name(name, "name")
             where = f"upstreams.{name}"
-            # What else is wrong with it is found before anything is loaded.
+            # All other mistakes are found before anything is loaded.
             upstream = merge_upstream(self.snapshot.upstreams.get(name), name, body, where)
             when = reload_balancer(upstream.mode, upstream.mode_opts, where)
             return self._next(name, msgspec.structs.replace(upstream, loaded=when))
@@ -184,7 +182,7 @@ class Actions(Configuration):
         wait: bool = True,
         condition: Condition | None = None,
     ) -> defer.Deferred[Receipt]:
-        """Change some keys of one server, ``server`` being ``host:port``.
+        """Change some keys of one server.  ``server`` is ``host:port``.
 
         Fails with NotFoundError if there is no such upstream or server.
         """
@@ -204,8 +202,8 @@ class Actions(Configuration):
         condition: Condition | None = None,
         place: Place = ANYWHERE,
     ) -> defer.Deferred[Receipt]:
-        """Give an upstream one server more, ``server`` being ``host:port``; ``place`` says in
-        which level or named cluster, if there are several.
+        """Add a server to an upstream.  ``server`` is ``host:port``; ``place`` names the level or
+        the cluster, if there are several.
 
         Fails with NotFoundError if there is no such upstream, with ConflictError if the
         server is there already.
@@ -229,10 +227,11 @@ class Actions(Configuration):
         condition: Condition | None = None,
         place: Place = ANYWHERE,
     ) -> defer.Deferred[Receipt]:
-        """Take one server from an upstream, or from a level or named cluster only.
+        """Remove a server from an upstream, or only from the level or the cluster that ``place``
+        names.
 
-        Requests under way on it finish.  Fails with NotFoundError if there is no such
-        upstream or server, with ConflictError for the last one of a list.
+        Requests under way on the server finish.  Fails with NotFoundError if there is no such
+        upstream or server, with ConflictError for the last server of a list.
         """
 
         def prepare() -> Next:
@@ -245,7 +244,7 @@ class Actions(Configuration):
     def remove_upstream(
         self, name: str, who: str, wait: bool = True, condition: Condition | None = None
     ) -> defer.Deferred[Receipt]:
-        """Remove an upstream; it stays away after a restart, also if a file names it.
+        """Remove an upstream.  It stays away after a restart, even if the file names it.
 
         Requests under way finish.  Fails with NotFoundError if there is none.
         """
@@ -263,8 +262,8 @@ class Actions(Configuration):
     def return_upstream(
         self, name: str, who: str, wait: bool = True, condition: Condition | None = None
     ) -> defer.Deferred[Receipt]:
-        """Serve an upstream as the file has it, or none if the file has none; edits of the
-        file count again.  Fails with NotFoundError for a name that nobody has given."""
+        """Serve an upstream as the file has it, or none if the file has none.  Edits of the file
+        count again.  Fails with NotFoundError if neither the file nor the store knows the name."""
 
         def prepare() -> Next:
             snapshot = self.snapshot

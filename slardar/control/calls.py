@@ -1,5 +1,4 @@
-"""The calls of the HTTP control channel, made from the table of operations: which path and
-method mean which of them, and what the parameters of a query say."""
+"""From an HTTP call to a row of the table of operations: path, method and parameters."""
 
 from __future__ import annotations
 
@@ -13,14 +12,14 @@ from slardar.model.reader import shown
 
 __all__ = ["find_operations", "needed_role", "read_arguments", "read_parameters", "split_path"]
 
-#: What each argument may be; any text where nothing stands here.
+#: The words that an argument may be.  Other arguments may be any text.
 _WORDS: Mapping[str, tuple[str, ...]] = {"LANGUAGE": ("lua", "python")}
 
 
 def split_path(path: bytes) -> tuple[str, ...]:
     """The parts of a path such as ``/upstream/%2A.example.com``.
 
-    Raises NotFoundError for what is no path of UTF-8 text.
+    Raises NotFoundError for a path that is not UTF-8 or does not begin with a slash.
     """
     try:
         parts = [unquote_to_bytes(part).decode("utf-8") for part in path.split(b"/")]
@@ -36,7 +35,7 @@ def _pattern(path: str) -> tuple[str, ...]:
 
 
 def _by_path() -> Mapping[tuple[str, ...], Mapping[str, Operation]]:
-    """What may be done at each path, by method; in the order of the table."""
+    """The operations by path and method, in the order of the table."""
     found: dict[tuple[str, ...], dict[str, Operation]] = {}
     for operation in OPERATIONS:
         methods = found.setdefault(_pattern(operation.path), {})
@@ -48,7 +47,7 @@ _BY_PATH = _by_path()
 
 
 def find_operations(parts: Sequence[str]) -> Mapping[str, Operation]:
-    """What may be done at a path, by method.  Raises NotFoundError if nothing."""
+    """The operations at a path, by method.  Raises NotFoundError if there are none."""
     if len(parts) == 2 and parts[0] in _WORDS["LANGUAGE"] and not parts[1]:
         # With and without the slash, as in upyun/slardar.
         parts = parts[:1]
@@ -65,7 +64,7 @@ def _fits(word: str, part: str) -> bool:
 
 
 def read_arguments(operation: Operation, parts: Sequence[str]) -> Mapping[str, str]:
-    """What the parts of a path name, by argument: ``{"name": "www.example.com"}``."""
+    """The arguments that a path gives: ``{"name": "www.example.com"}``."""
     words = zip(_pattern(operation.path), parts, strict=False)
     return {word.lower(): part for word, part in words if word.isupper()}
 
@@ -73,8 +72,8 @@ def read_arguments(operation: Operation, parts: Sequence[str]) -> Mapping[str, s
 def read_parameters(query: bytes, operation: Operation) -> Mapping[str, Any]:
     """The value of each parameter of an operation.
 
-    Raises ConfigError for a parameter that it does not have: a misspelt one would be ignored
-    in silence otherwise.
+    Raises ConfigError for a parameter that the operation does not have: a misspelt one would be
+    ignored in silence otherwise.
     """
     known = {parameter.name: parameter for parameter in operation.parameters}
     found = {parameter.name: parameter.default for parameter in operation.parameters}
@@ -86,8 +85,8 @@ def read_parameters(query: bytes, operation: Operation) -> Mapping[str, Any]:
 
 
 def needed_role(method: str, uri: bytes) -> Role:
-    """The role that a call needs.  What is no call at all needs that of a change, unless it
-    asks: a caller who may only ask hears of it before the body has come."""
+    """The role that a caller needs.  A ``GET`` of an unknown path needs ``read``, any other unknown
+    call ``admin``: who may not change anything is refused before the body comes."""
     asks = method in ("GET", "HEAD")
     try:
         operation = find_operations(split_path(uri.partition(b"?")[0])).get(

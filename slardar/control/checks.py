@@ -1,8 +1,8 @@
-"""Checks of hooks' code that a change needs: made while no other change waits for them.
+"""The checks of hooks' code that a change needs.  No other change waits for them.
 
-To check code takes up to seconds, in which other changes must go on.  So a change is
-prepared, under the lock of all changes, with the answers there are; where some are missing,
-they are asked for without the lock, and the change is prepared anew.
+A check may take seconds, and other changes must go on meanwhile.  So a change is prepared under the
+lock of changes with the answers that are known.  If answers are missing, the lock is released, the
+questions are asked, and the change is prepared again.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from slardar.model.snapshot import Snapshot
 
 __all__ = ["Checks", "NotCheckedError", "PrepareChecked", "Question", "Usage"]
 
-#: What is asked of :meth:`slardar.interfaces.IPlane.check_hook`: language, name, code, and the
-#: modules to load it with.
+#: The arguments of :meth:`slardar.interfaces.IPlane.check_hook`: language, name, code, and the
+#: modules to load the code with.
 Question = tuple[str, str, str, Mapping[str, str] | None]
 
 
@@ -31,7 +31,7 @@ class NotCheckedError(Exception):
 
 
 class Checks:
-    """The answers that a change has so far."""
+    """The answers that are known so far, for one change."""
 
     def __init__(self) -> None:
         self._answers: dict[Any, tuple[str, ...] | ConfigError] = {}
@@ -44,9 +44,9 @@ class Checks:
     def requires(
         self, language: str, name: str, code: str, modules: Mapping[str, str] | None
     ) -> tuple[str, ...]:
-        """The modules that code names, which is fit to be a hook.
+        """The modules that a hook's code names.
 
-        Raises ConfigError if the code is not fit, NotCheckedError if nobody knows yet.
+        Raises ConfigError if the code cannot be a hook, NotCheckedError if there is no answer yet.
         """
         question = (language, name, code, modules)
         answer = self._answers.get(self._key(question))
@@ -57,7 +57,7 @@ class Checks:
         return answer
 
     def require_all(self, questions: Iterable[Question]) -> None:
-        """Look at several pieces of code.
+        """Check several pieces of code.
 
         Raises ConfigError with the mistakes of all of them, or NotCheckedError with every
         question that has no answer yet.
@@ -77,19 +77,19 @@ class Checks:
             raise ConfigError(problems)
 
     def note(self, question: Question, answer: tuple[str, ...] | ConfigError) -> None:
-        """The answer to a question: the modules, or why the code is not fit."""
+        """Take the answer to a question: the modules, or why the code cannot be a hook."""
         self._answers[self._key(question)] = answer
 
 
-#: Checks a change against the configuration of now, as :data:`slardar.control.changes.Prepare`
-#: does, with the answers that there are.
+#: Like :data:`slardar.control.changes.Prepare`, for a change that needs code to be checked.
 PrepareChecked = Callable[[Checks], Next]
 
 
 class Usage:
-    """Which versions of the hooks of a snapshot requests may get, and which modules these use.
+    """How the hooks of a snapshot are used: which versions requests may get, and which modules
+    these versions use.
 
-    ``on_error`` is what a failure does where a hook does not say so itself.
+    ``on_error`` holds for hooks that do not set it.
     """
 
     def __init__(self, snapshot: Snapshot, on_error: OnError) -> None:
@@ -97,7 +97,7 @@ class Usage:
         self._on_error = on_error
 
     def modules(self, language: str) -> dict[str, str]:
-        """The code of the modules in service."""
+        """The code of the modules in service, by name."""
         return {
             hook.name: hook.active.code
             for hook in self._snapshot.hooks.values()
@@ -134,8 +134,9 @@ class Usage:
     def questions(
         self, tried: Iterable[tuple[Hook, Code]], gone: Iterable[HookKey] = ()
     ) -> list[Question]:
-        """What is to be asked before these versions are in service, and the modules ``gone``
-        are not any more: about each of them, and whoever uses a module among them."""
+        """The questions to ask before the versions ``tried`` come into service and the modules
+        ``gone`` leave it.  They are about each of these versions, and about every version that uses
+        one of the modules."""
         versions = sorted(tried, key=lambda one: (one[0].is_script, one[0].key))
         touched = [hook.key for hook, _ in versions if not hook.is_script]
         for language, name in [*touched, *gone]:
@@ -152,8 +153,8 @@ class Usage:
     def questions_about(
         self, changed: Mapping[HookKey, Hook | None], before: Snapshot
     ) -> list[Question]:
-        """What is to be asked before the hooks that differ from those of ``before`` are
-        served; nobody need have looked at any of their code."""
+        """The questions to ask before the hooks ``changed`` take the place of those in ``before``.
+        None of their code need have been checked by anybody."""
         tried: list[tuple[Hook, Code]] = []
         found: list[Question] = []
         for key, hook in changed.items():

@@ -1,13 +1,12 @@
-"""The running configuration: what is served, and the one way in which that changes.
+"""The running configuration: what is served, and the one way in which it changes.
 
-A change is read and checked, committed to the store, put into the next snapshot and
-given to the data plane, in that order; a failure on the way leaves everything before
-it as it was.  Changes are made one at a time.  Every accepted change is a new version,
-also one that sets what was already set: the caller's receipt then names a version of
-its own, and who asked is on record.
+A change is checked, committed to the store, put into the next snapshot and given to the data plane,
+in this order.  If a step fails, the steps after it are not taken.  Changes are made one at a time.
+Every accepted change is a new version, even one that sets what was set already.  So every receipt
+names a version of its own, and it is on record who asked.
 
-What differs is taken in the same way where the whole of what is wanted is known: the file
-that was read again, a state of the store that somebody else has made, or one of before.
+A whole desired state is served in the same way, as one change: the file that was read again, a
+state of the store that somebody else has made, or an earlier state.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ from slardar.model.snapshot import Snapshot
 
 __all__ = ["ApplyError", "Configuration", "MovedError"]
 
-#: Times that what a change needs checked may be another thing by the time that it is.
+#: How often a change may be prepared again because other changes came while code was checked.
 _ATTEMPTS = 1000
-#: Who is on record for what others have written to the store.
+#: Who the log names for what others have written to the store.
 _OTHERS = "store"
-#: Where the status says why a state of the store is not served.
+#: The key under which the status says why a state of the store is not served.
 _STORE = "store"
 
 _log = Logger("slardar.control")
@@ -53,11 +52,12 @@ class ApplyError(SlardarError):
 
 
 class MovedError(SlardarError):
-    """Another process takes the changes by now."""
+    """Another process takes the changes now."""
 
 
 class Configuration:
-    """What is served.  Nothing here blocks; changes and ``start`` return Deferreds.
+    """The configuration and its store.  Nothing here blocks; changes and ``start`` return
+    Deferreds.
 
     ``check_mode`` refuses balancers that do not exist (``slardar.plugins``); ``clock``
     gives epoch seconds.  Who opens the store through ``start`` closes it.
@@ -72,29 +72,28 @@ class Configuration:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
-        #: What the failure of a hook does that does not say so itself.  Hooks run with the
-        #: settings of the start.
+        #: ``on_error`` of hooks that do not set it.  Hooks run with the settings of the start.
         self.on_error = settings.hooks.on_error
         self.clock = clock
         self.check_mode = check_mode
-        # An IPlane; its methods answer more than zope's declarations can say.
+        # An IPlane. zope's declarations do not say what its methods return.
         self.plane: Any = plane
         self._store: Any = store
         self._lock = defer.DeferredLock()
         self._has_moved = False
-        #: The configuration of now.
+        #: The configuration that is served.
         self.snapshot = Snapshot.build(0, {}, (), settings.default_upstream)
         #: What the store holds.
         self.held = StoredState()
-        #: Why a part of what it holds is not in use, by its key path.
+        #: The parts of the held state that are not in use: why, by key path.
         self.failed: dict[str, str] = {}
-        #: The newest state that others have made of the store and that has not been taken.
+        #: The newest state that the store has reported, if it has not been looked at yet.
         self._reported: StoredState | None = None
         self._is_taking = False
 
     @property
     def usage(self) -> Usage:
-        """How the hooks of now use each other."""
+        """How the hooks that are served use each other."""
         return self.usage_in(self.snapshot)
 
     def usage_in(self, snapshot: Snapshot) -> Usage:
@@ -106,8 +105,8 @@ class Configuration:
     def start(self) -> defer.Deferred[None]:
         """Open the store and serve what it and the settings say.
 
-        What the store says of a name wins over the settings.  What of it cannot be read any
-        more is logged and shown in the status, and stays in the store as it is.
+        What the store says of a name wins over the settings.  A part of the store that cannot be
+        read any more is logged and shown in the status, and stays in the store.
 
         Fails with StoreError, or with what the plane raises.
         """
@@ -146,13 +145,12 @@ class Configuration:
         wait: bool = True,
         condition: Condition | None = None,
     ) -> defer.Deferred[Receipt]:
-        """Make the change that ``prepare`` gives when it is its turn.
+        """Make a change.  ``prepare`` is called when it is the turn of this change.
 
-        Fails with what that raises (nothing is changed then), StoreError or ConflictError if
-        the store does not take it (nothing is changed either), and ApplyError if it is stored
-        but not served.  Without ``wait`` it fires once the store holds the change.  A
-        ``condition`` is looked at when it is this change's turn: PreconditionError if it does
-        not hold then.
+        Fires when every worker serves the change; without ``wait``, as soon as the store holds it.
+        Fails with what ``prepare`` raises, with PreconditionError if the ``condition`` does not
+        hold, with StoreError or ConflictError if the store does not take the change: nothing has
+        changed then.  Fails with ApplyError if the change is stored but not served.
         """
         return defer.ensureDeferred(self._change(prepare, who, wait, condition))
 
@@ -163,7 +161,8 @@ class Configuration:
         wait: bool = True,
         condition: Condition | None = None,
     ) -> Receipt:
-        """The same for a change that needs code to be checked: not while others wait."""
+        """The same for a change that needs code to be checked.  Other changes do not wait for the
+        check."""
         checks = Checks()
         for _ in range(_ATTEMPTS):
             try:
@@ -179,7 +178,7 @@ class Configuration:
         raise ConflictError("what the hook uses was changed again and again meanwhile: ask again")
 
     async def _ask(self, question: Question) -> Any:
-        """Have code looked at; that it is refused is an answer, too."""
+        """Ask about code.  A refusal is an answer, too."""
         try:
             return await self.plane.check_hook(*question)
         except ConfigError as error:
@@ -188,8 +187,8 @@ class Configuration:
     async def _change(
         self, prepare: Prepare, who: str, wait: bool, condition: Condition | None
     ) -> Receipt:
-        # The lock is held until the plane has been given the snapshot: it gets them in
-        # order.  It may still be looking up names for one when the next one comes.
+        # The lock is held until the plane has the snapshot, so that snapshots reach it in order.
+        # The plane may still look up names for one when the next one comes.
         await self._lock.acquire()
         try:
             if self._has_moved:
@@ -209,12 +208,12 @@ class Configuration:
         return Receipt(version, answer.get("workers", {}) if answer else {})
 
     async def _commit(self, following: Next, who: str) -> int:
-        """Store a change and make it the configuration of now; answers the version."""
+        """Store a change and make it the configuration.  Returns the version."""
         before = self.snapshot
         what = describe_change(before, following)
         if following.stored is None:
             held = await self._store_values(following, who)
-            # Whatever was reported until now is what this has been made to, or older.
+            # What was reported until now is the state that this commit made, or an older one.
             self._reported = None
             version = held.version
         else:
@@ -236,7 +235,7 @@ class Configuration:
             who=who,
             what=f": {what}" if what else "",
         )
-        # Those that were there before, with the same value, have been told.
+        # Keys that were there before, with the same value, have been logged already.
         _tell_inert(
             (f"upstreams.{name}", _new_keys(before.upstreams.get(name), upstream))
             for name in following.changed
@@ -245,7 +244,7 @@ class Configuration:
         return version
 
     async def _store_values(self, following: Next, who: str) -> StoredState:
-        """Commit a change; answers what the store holds then."""
+        """Commit a change.  Returns what the store holds after it."""
         if _STORE in self.failed:
             raise ConflictError(
                 "somebody else has written to the store what cannot be served: set it right"
@@ -253,7 +252,7 @@ class Configuration:
             )
         now = self.clock()
         changes = [Change(one.kind, one.name, one.value, who, now) for one in following.values]
-        # Others who write to the store count, too.
+        # Other slardars may have written to the store, and counted.
         version = max(self.snapshot.version, self.held.version) + 1
         try:
             revision = await self._store.commit(self.held.revision, changes, version)
@@ -263,7 +262,7 @@ class Configuration:
         return self.held.after(following.values, version, revision)
 
     def _hold(self, state: StoredState) -> None:
-        """Take note that the store holds this, and that all of it is in use."""
+        """Note that the store holds this state, and that it is the one served."""
         self.held = state
         self.failed.pop(_STORE, None)
 
@@ -282,11 +281,11 @@ class Configuration:
     # A change to a whole state.
 
     def take_desired(self, state: StoredState, who: str) -> defer.Deferred[Receipt | None]:
-        """Store and serve ``state`` in the place of what the store holds, whatever differs:
-        one new version for all of it, or ``None`` if nothing does.
+        """Store and serve ``state`` in the place of the state that the store holds.  All
+        differences are one new version; fires with ``None`` if there are none.
 
-        The version and the revision in ``state`` do not count.  Fails as other changes do,
-        with ConfigError if any part that differs cannot be served: all is as it was then.
+        The version and the revision of ``state`` do not matter.  Fails as other changes do.  If any
+        part that differs cannot be served, it fails with ConfigError and nothing has changed.
         """
 
         def prepare(checks: Checks) -> Next:
@@ -298,11 +297,11 @@ class Configuration:
         return _or_none(self.change_checked(prepare, who))
 
     def take_settings(self, settings: Settings, who: str) -> defer.Deferred[Receipt | None]:
-        """Serve the upstreams, routes and default of ``settings`` instead of those of the
-        settings before, wherever the store has no word on them.
+        """Use other settings: serve their upstreams, routes and default upstream wherever the store
+        does not say something else.
 
-        One new version for all of it, or ``None`` if that changes nothing.  Fails as other
-        changes do, and leaves everything as it was then.
+        All differences are one new version; fires with ``None`` if there are none.  Fails as other
+        changes do; nothing has changed then.
         """
         return defer.ensureDeferred(self._take_settings(settings, who))
 
@@ -329,8 +328,8 @@ class Configuration:
         return receipt
 
     def _desired(self, settings: Settings, state: StoredState) -> Desired:
-        """What these come to.  Raises ConfigError with what of the state cannot be read,
-        unless it has been left out before."""
+        """What is to be served for these.  Raises ConfigError if a part of the state cannot be
+        read, unless that part is left out already."""
         desired = read_desired(
             settings, state, self.check_mode, self.held, self.snapshot, self.failed
         )
@@ -345,7 +344,7 @@ class Configuration:
         values: list[Value],
         checks: Checks,
     ) -> Next:
-        """The change to what is desired.  Raises ConfigError if a hook of it is not fit."""
+        """The change that leads to ``desired``.  Raises ConfigError if a hook cannot be loaded."""
         snapshot = desired.snapshot(self.snapshot.version + 1)
         changed = desired.changed_hooks(self.snapshot)
         if changed:
@@ -361,7 +360,8 @@ class Configuration:
             self._store.watch(self._others_wrote)
 
     def _others_wrote(self, state: StoredState) -> None:
-        """The store holds another state; see :class:`slardar.interfaces.IWatchedStore`."""
+        """Called by the store when it holds another state; see
+        :class:`slardar.interfaces.IWatchedStore`."""
         self._reported = state
         if not self._is_taking:
             self._is_taking = True
@@ -371,7 +371,7 @@ class Configuration:
             )
 
     async def _take_reported(self) -> None:
-        """Serve the newest state of the store, until there is no newer one."""
+        """Serve the newest state that was reported, until there is no newer one."""
         try:
             while self._reported is not None:
                 await _or_none(self.change_checked(self._next_reported, _OTHERS, False))
@@ -381,12 +381,12 @@ class Configuration:
             self._is_taking = False
 
     def _next_reported(self, checks: Checks) -> Next:
-        """The change to the newest state of the store, where it differs."""
+        """The change to the newest state that was reported."""
         state = self._reported
         if state is None:
             raise NothingChanged
         if state.revision == self.held.revision:
-            # What came of a change of ours.
+            # The echo of a change made here.
             self._hold(state)
             self._reported = None
             raise NothingChanged
@@ -406,7 +406,7 @@ class Configuration:
         return following
 
     def _refuse(self, error: ConfigError) -> None:
-        """Go on with what is served; changes are refused until the store is set right."""
+        """Keep what is served.  Changes are refused until the store has been set right."""
         self._reported = None
         reason = " ".join(str(error).split())
         self.failed[_STORE] = reason
@@ -415,10 +415,11 @@ class Configuration:
     # The upgrade in place.
 
     def hand_over(self) -> defer.Deferred[StoredState | None]:
-        """Let go of the store once the change under way is made; changes wait from then
-        on, until :meth:`take_back` or :meth:`moved`.
+        """Let go of the store after the change under way.  From then on changes wait until
+        :meth:`take_back` or :meth:`moved` is called.
 
-        Fires with what the store held if that ends with it.
+        Fires with the state of a store that forgets, so that another process can take it over; with
+        ``None`` for other stores.
         """
         return defer.ensureDeferred(self._hand_over())
 
@@ -435,7 +436,7 @@ class Configuration:
         return None
 
     def take_back(self) -> defer.Deferred[None]:
-        """Open the store again and make the changes that wait.
+        """Open the store again, and go on with the changes that wait.
 
         Fails with StoreError if it cannot be opened; changes fail then, too.
         """
@@ -452,8 +453,8 @@ class Configuration:
             self._lock.release()
 
     def moved(self) -> None:
-        """Another process has the store for good: the changes that wait fail with
-        MovedError, as do those to come."""
+        """Another process has the store for good.  The changes that wait fail with MovedError, and
+        so do all that come later."""
         self._has_moved = True
         self._lock.release()
 
@@ -477,6 +478,6 @@ def _tell_inert(sources: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
 
 
 def _new_keys(before: Upstream | None, after: Upstream) -> Mapping[str, Any]:
-    """What of an upstream as it was written is new."""
+    """The keys of an upstream, as it was written, that are new or have another value."""
     known = {} if before is None else before.source
     return {key: value for key, value in after.source.items() if known.get(key) != value}

@@ -26,7 +26,7 @@ from slardar.model.snapshot import Snapshot
 __all__ = ["HookActions"]
 
 _log = Logger("slardar.control")
-#: Characters of what operators call their code.
+#: Characters of the name that operators give their code, at most.
 _MAX_COMMIT = 128
 
 
@@ -43,8 +43,8 @@ class HookActions:
     # Questions.
 
     def all(self, language: str) -> dict[str, Any]:
-        """Every hook of a language, as ``GET /lua`` answers: ``modules`` are those in service,
-        ``staged`` what ``PUT /lua`` would put there."""
+        """Every hook of a language, in the form that ``GET /lua`` answers.  ``modules`` are the
+        hooks in service, ``staged`` those that ``PUT /lua`` would put into service."""
         version = self._snapshot().version
         hooks = self._of(language)
         tally = self._plane.hook_tally()
@@ -67,7 +67,8 @@ class HookActions:
         }
 
     def commit_version(self, language: str) -> str:
-        """What operators call the code of a language; upyun/slardar's ``0`` before that."""
+        """What operators call the code of a language.  ``0``, as in upyun/slardar, until they have
+        said so."""
         found = self._configuration.held.hooks.get(f"{language}/{COMMIT_VERSION}")
         return found if isinstance(found, str) else "0"
 
@@ -90,7 +91,7 @@ class HookActions:
         }
 
     def shadow(self, language: str, name: str) -> dict[str, Any]:
-        """What a staged version that runs in the shadow has come to."""
+        """What a version in the shadow has done so far, compared with the one in service."""
         hook = self._known(language, name)
         if hook.staged is None or not hook.shadow:
             raise NotFoundError(f"{language} hook {name} has no version in the shadow")
@@ -114,7 +115,7 @@ class HookActions:
         return report
 
     def warnings(self, language: str, name: str) -> tuple[str, ...]:
-        """What was said of the code that was posted last."""
+        """The warnings about the code that was posted last."""
         hook = self._snapshot().hooks.get((language, name))
         code = None if hook is None else hook.staged or hook.active
         return () if code is None else code.warnings
@@ -159,7 +160,7 @@ class HookActions:
         return about
 
     def _staged(self, hook: Hook, code: Code, tally: HookTally) -> dict[str, Any]:
-        """What there is to say of a staged version."""
+        """What is shown of a staged version."""
         staged = _version(code)
         if code.on_error is not None:
             staged["on_error"] = code.on_error
@@ -179,9 +180,9 @@ class HookActions:
         wait: bool = True,
         condition: Condition | None = None,
     ) -> Receipt:
-        """Say what the code of a language is called (``None``: nothing any more).
+        """Give the code of a language a name; ``None`` removes the name.
 
-        Raises ConfigError for what is not one line of 1 to 128 printable characters.
+        Raises ConfigError for a text that is not one line of 1 to 128 printable characters.
         """
         if text is not None and not (0 < len(text) <= _MAX_COMMIT and text.isprintable()):
             raise ConfigError(
@@ -207,13 +208,12 @@ class HookActions:
         canary: int = 0,
         condition: Condition | None = None,
     ) -> Receipt:
-        """Post code: it is checked and kept, and not in service before :meth:`activate`.
+        """Post code.  It is checked and stored, and comes into service with :meth:`activate`.
 
-        With ``shadow`` it runs beside the version in service from now on.  ``on_error``
-        says what a failure of the hook does, from its activation on.  With ``activate`` it
-        is activated by the same change, for all requests or for ``canary`` of a hundred.
-        Raises ConfigError for code that cannot be a hook, or not be activated: nothing has
-        changed then, and nothing is staged.
+        With ``shadow`` the code runs beside the version in service from now on.  ``on_error`` says
+        what a failure of the hook does once the code is activated.  With ``activate`` the same
+        change activates it, for all requests or for ``canary`` of a hundred.  Raises ConfigError
+        for code that cannot be a hook, or cannot be activated: nothing is staged then.
         """
         check_new_hook_name(language, name)
         code = _text(body, name)
@@ -250,11 +250,10 @@ class HookActions:
         on_error: str | None = None,
         condition: Condition | None = None,
     ) -> Receipt:
-        """Put what was staged into service: for all requests, or with ``canary`` for so
-        many of a hundred.
+        """Put the staged version into service: for all requests, or for ``canary`` of a hundred.
 
-        Raises ConfigError if it, or for a module a script that uses it, cannot be loaded:
-        what is in service stays.  NotFoundError if nothing is staged.
+        Raises ConfigError if the version, or a script that uses it as a module, cannot be loaded;
+        what is in service stays.  Raises NotFoundError if nothing is staged.
         """
         checked_on_error = _checked_on_error(on_error)
 
@@ -270,11 +269,12 @@ class HookActions:
         return await self._configuration.change_checked(prepare, who, wait, condition)
 
     def _activated(self, hook: Hook, staged: Code, canary: int, checks: Checks) -> Hook:
-        """The hook with ``staged`` in service.  Raises ConfigError if it cannot be."""
+        """The hook with ``staged`` in service, for all requests or some.  Raises ConfigError if
+        ``staged`` cannot be loaded."""
         if canary:
             if not hook.is_script:
                 raise ConfigError(f"canary: expected a script, {hook.name} is a module")
-            # Until there is another version in service, it is the canary's.
+            # While no other version is in service, the canary says what a failure does.
             on_error = hook.on_error
             if staged.on_error is not None and hook.active is None:
                 on_error = staged.on_error
@@ -293,10 +293,10 @@ class HookActions:
         wait: bool = True,
         condition: Condition | None = None,
     ) -> Receipt:
-        """Put everything that is staged into service, as one change: all of it or nothing.
+        """Put all staged versions into service as one change: all of them or none.
 
-        Raises ConfigError with every hook that cannot be loaded then.  With nothing
-        staged nothing is changed.
+        Raises ConfigError with a line for every hook that could not be loaded.  If nothing is
+        staged, nothing is changed.
         """
 
         def prepare(checks: Checks) -> Next:
@@ -312,7 +312,7 @@ class HookActions:
             tried = [(hook, hook.active) for hook in changed.values() if hook.active is not None]
             checks.require_all(usage.questions(tried))
             values = [
-                # What a module is needed for comes after it.
+                # Modules come before the scripts that use them.
                 Value("hook", hook.path, written(hook))
                 for hook in sorted(changed.values(), key=lambda hook: (hook.is_script, hook.name))
             ]
@@ -331,10 +331,10 @@ class HookActions:
         wait: bool = True,
         condition: Condition | None = None,
     ) -> Receipt:
-        """Go back at once: from a canary to the version in service for all requests, else
-        to the version before and what its failures did.
+        """Go back at once: from a canary to the version in service, else to the version before,
+        with the ``on_error`` that it had.
 
-        Raises NotFoundError if there is none.
+        Raises NotFoundError if there is no such version.
         """
 
         def prepare(checks: Checks) -> Next:
@@ -344,7 +344,7 @@ class HookActions:
             previous = hook.previous
             if previous is None:
                 raise NotFoundError(f"{language} hook {name} has no version before this one")
-            # A posting of its own, so that what the old one is suspended for is forgotten.
+            # With another time it is another version: a suspension of the old one does not count.
             previous = structs.replace(previous, time=self._configuration.clock())
             hook = structs.replace(
                 hook, active=previous, previous=_left(hook), on_error=previous.on_error
@@ -386,8 +386,8 @@ class HookActions:
         return Next([Value("hook", hook.path, written(hook))], snapshot)
 
     def _check_one(self, hook: Hook, code: Code, checks: Checks) -> None:
-        """Whether ``code`` of ``hook`` can be loaded, and whoever uses it with it; stops at the
-        first that cannot be."""
+        """Check that ``code`` of ``hook`` can be loaded, and so can the hooks that use it.  Stops
+        at the first that cannot."""
         snapshot = self._snapshot().with_hooks({hook.key: hook})
         for question in self._configuration.usage_in(snapshot).questions([(hook, code)]):
             checks.requires(*question)
@@ -407,7 +407,7 @@ def _activated(hook: Hook, staged: Code) -> Hook:
 
 
 def _left(hook: Hook) -> Code | None:
-    """The version in service once another one takes its place."""
+    """The version in service, in the form in which it is kept when another version replaces it."""
     return None if hook.active is None else structs.replace(hook.active, on_error=hook.on_error)
 
 

@@ -1,8 +1,8 @@
-"""The HTTP control channel: twisted.web's parser and connection, and JSON answers.
+"""The HTTP control channel, on twisted.web's parser and connection.
 
-Callers are judged by the head of a request, before a byte of its body is kept, and
-a body is bounded while it arrives.  A call that was begun is finished even if its
-caller goes away.  What all callers together may take is in :mod:`slardar.control.room`.
+A caller is admitted or refused by the head of a request, before a byte of the body is kept, and the
+size of a body is limited while it arrives.  A call that has begun is finished even if its caller
+goes away.  The limits on all callers together are in :mod:`slardar.control.room`.
 """
 
 # twisted.web's classes have no types.
@@ -40,20 +40,20 @@ from slardar.errors import SlardarError
 
 __all__ = ["MAX_BODY", "ControlSite", "make_site"]
 
-#: Bytes of a body.  An upstream of 1,000 servers takes about 100 KiB.
+#: Bytes of a body, at most.  An upstream of 1,000 servers takes about 100 KiB.
 MAX_BODY = 4 * 1024 * 1024
-#: Bytes of a refused body that are read all the same, to use the connection further.
+#: Bytes of a refused body that are read, so that the connection can be used further.
 _SMALL = 65536
-#: Seconds for the first head on a connection; that of ``timeouts.client_header``.
+#: Seconds for the first head on a connection: the default of ``timeouts.client_header``.
 _HEAD = 10
-#: Seconds for each further head, the time until it begins included; the
-#: keepalive_timeout of the nginx.conf that upyun/slardar ships.
+#: Seconds for each further head, with the time until it begins: the keepalive_timeout of the
+#: nginx.conf that upyun/slardar ships.
 _IDLE = 15
-#: Seconds for the body of a request, and for a reply to be read: nginx's 60, but a
-#: client gains no time by sending or reading little.
+#: Seconds for the body of a request, and for a reply to be read: 60 as in nginx.  Unlike there, a
+#: client gains no time by sending or reading a little.
 _BODY = 60
-#: Seconds for which a client that was refused may go on sending, or one whose
-#: connection is being closed has to read what it was sent; nginx's lingering_timeout.
+#: Seconds for which a refused client may go on sending, and for which a client may read while its
+#: connection is closed: nginx's lingering_timeout.
 _LINGER = 5
 
 _log = Logger("slardar.control")
@@ -69,9 +69,9 @@ class ControlRequest(http.Request):
 
     channel: ControlChannel
     _caller: Caller | None = None
-    #: Why it is turned away, if it is: nothing of its body is kept then.
+    #: The refusal of the request, if it is refused: nothing of its body is kept then.
     _refusal: JsonReply | None = None
-    #: Whether the refusal has been sent, before the body was there.
+    #: Whether the refusal was sent before the body had come.
     _is_refused = False
     _is_gone = False
     _is_begun = False
@@ -85,8 +85,8 @@ class ControlRequest(http.Request):
 
     def gotLength(self, length: int | None) -> None:
         """The head is complete; ``length`` is 0 without a body, None for chunks."""
-        # The body is kept in memory, being bounded; twisted.web would open a file, but
-        # it also wants to close something.
+        # The body is kept in ``_body``. twisted.web would open a file here; it wants something that
+        # it can close.
         self.content = BytesIO()
         try:
             caller = self.channel.factory.gate.admit(
@@ -105,8 +105,8 @@ class ControlRequest(http.Request):
                 self._refuse_now(goes_on=self._may_go_on(length))
 
     def _may_go_on(self, length: int | None) -> bool:
-        """Whether what is left of a refused request is short, and comes for certain: who
-        waits for a 100 may never send it."""
+        """Whether the rest of a refused request is short and certain to come.  A client that waits
+        for a 100 may never send it."""
         if self._caller is None or length is None or self._header("Expect"):
             return False
         return length <= _SMALL
@@ -126,27 +126,27 @@ class ControlRequest(http.Request):
             self.channel.room.hold_body(self.channel, len(data))
 
     def refuse_body(self, refusal: JsonReply) -> None:
-        """Let go of what has come of the body, and say why."""
+        """Drop the part of the body that has come, and answer why."""
         self._refusal = refusal
         self._refuse_now()
 
     def _refuse_now(self, goes_on: bool = False) -> None:
-        """Answer while the client is still sending; what comes now is thrown away.
+        """Answer while the client is still sending.  What comes from now on is thrown away.
 
-        To close at once would reset the connection, and the client might never see
-        the answer.  With ``goes_on`` it stays open for what follows the body.
+        Closing at once would reset the connection, and the client might never see the answer.  With
+        ``goes_on`` the connection stays open for what follows the body.
         """
         assert self._refusal is not None
         self._is_refused = True
         self._let_go()
-        # Or twisted.web would ask for the body after it was refused.
+        # Else twisted.web would ask for the body after the refusal.
         self.requestHeaders.removeHeader(b"Expect")
         self.channel.refuse(self._refusal, goes_on)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """The request is complete.  (twisted.web would read forms from the body.)"""
         if self._is_refused:
-            # Closes, too, unless the connection goes on.
+            # This closes the connection, too, unless it goes on.
             self.channel.requestDone(self)
             return
         self.method, self.uri, self.clientproto = command, path, version
@@ -177,7 +177,7 @@ class ControlRequest(http.Request):
             reply = error_reply(500, "internal error; the log says more")
         self._let_go()
         if "ETag" not in reply.headers and self.method not in (b"GET", b"HEAD"):
-            # It has changed nothing, or nothing that is served everywhere.
+            # A call that has failed: it has changed nothing, or not everybody serves the change.
             version = self._guest.factory.actions.snapshot.version
             reply.headers = {**reply.headers, "ETag": etag(version)}
         self._send(reply)
@@ -231,8 +231,8 @@ class ControlRequest(http.Request):
         """The client is gone; the call goes on, if it was begun."""
         self._is_gone = True
         if not self._is_begun:
-            # This and the channel refer to each other, so the body would be there until
-            # somebody looks for garbage, and nothing counts its bytes for that.
+            # The request and the channel refer to each other, so the body would stay in memory
+            # until the garbage collector runs, and no limit would count it.
             self._let_go()
         super().connectionLost(reason)
 
@@ -247,7 +247,7 @@ _TOO_LARGE = RefusedError(413, f"expected a body of at most {MAX_BODY} bytes")
 
 @implementer(IHalfCloseableProtocol)
 class ControlChannel(http.HTTPChannel):
-    """One connection: twisted.web's, with its own idea of time and of refusals."""
+    """One connection: twisted.web's, with other rules for timeouts and refusals."""
 
     requestFactory: Any = ControlRequest  # noqa: N815 Twisted's name
     factory: ControlSite
@@ -257,8 +257,7 @@ class ControlChannel(http.HTTPChannel):
     _is_known = False
     _is_half_closed = False
     _is_refused = False
-    #: Whether what was written waits for the client to read it, and what is to be done
-    #: when it has.
+    #: Whether the client has yet to read what was written; and the call that waits for that.
     _is_full = False
     _pending: Callable[[], None] | None = None
 
@@ -269,54 +268,54 @@ class ControlChannel(http.HTTPChannel):
 
     @property
     def method(self) -> bytes:
-        """That of the request whose head is complete."""
+        """The method of the request whose head is complete."""
         method: bytes = self._command
         return method
 
     @property
     def uri(self) -> bytes:
-        """The same request's path with its query."""
+        """The path of that request, with its query."""
         uri: bytes = self._path
         return uri
 
     def connectionMade(self) -> None:
-        """Count it."""
+        """Count the connection."""
         super().connectionMade()
         self._stand(Standing.STRANGER)
         self.room.enter(self)
 
     def connectionLost(self, reason: Any = None) -> None:
-        """Count it no more."""
+        """Do not count the connection any more."""
         self.room.leave(self)
         super().connectionLost(reason)
-        # Whatever refers to this refers to the transport, with a reply of some megabytes
-        # perhaps; in a circle it would stay until somebody looks for garbage.
+        # This object holds the transport, which may hold a reply of some megabytes.  In a circle of
+        # references it would stay until the garbage collector runs.
         self.requests = []
         self._pending = self._transferDecoder = None
         self._dataBuffer = []
 
     def readConnectionLost(self) -> None:
-        """The client has said all that it has to say; what it asked for is answered."""
+        """The client has closed its side.  The calls that it has made are answered."""
         self._is_half_closed = True
         if self.standing not in (Standing.BUSY, Standing.READING):
             self.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """Nothing to do: this side does not close by halves."""
+        """Nothing to do: this side never closes one half only."""
 
     def _stand(self, standing: Standing) -> None:
         self.standing = standing
         self.since = self.factory.reactor.seconds()
 
     def admitted(self, has_body: bool) -> None:
-        """Whoever calls may do so."""
+        """The caller has been admitted."""
         self._is_known = True
         if has_body:
             self._stand(Standing.SENDING)
 
     def when_read(self, begin: Callable[[], None]) -> None:
-        """Begin a call, once the client has read what was written so far: or it could
-        order without end what it never takes."""
+        """Begin a call once the client has read what was written so far.  Else a client could ask
+        without end and never read."""
         if self._is_full:
             self._stand(Standing.READING)
             self._pending = begin
@@ -331,7 +330,7 @@ class ControlChannel(http.HTTPChannel):
         super().pauseProducing()
 
     def resumeProducing(self) -> None:
-        """It has read all."""
+        """The client has read everything."""
         self._is_full = False
         self.room.reply_read(self)
         super().resumeProducing()
@@ -352,7 +351,7 @@ class ControlChannel(http.HTTPChannel):
             self.room.hold_reply(self, request.sentLength)
         else:
             self._stand(Standing.IDLE if self._is_known else Standing.STRANGER)
-        # What twisted.web sets now.
+        # twisted.web sets this timeout now.
         self._savedTimeOut = _BODY if self._is_full else _IDLE
         super().requestDone(request)
         if self._is_half_closed and not self.requests:
@@ -363,14 +362,14 @@ class ControlChannel(http.HTTPChannel):
         self.transport.abortConnection()
 
     def give_up_body(self) -> None:
-        """Refuse the body that is being sent: all of them together are too large."""
+        """Refuse the body that is being sent: all bodies together are too large."""
         headers = {"Retry-After": "1"}
         message = f"expected at most {MAX_BODIES} bytes of bodies at one time: ask again"
         self.requests[-1].refuse_body(error_reply(503, message, headers))
 
     def refuse(self, reply: JsonReply, goes_on: bool = False) -> None:
-        """Answer out of turn, and wait a little for the client to go away, or for the end
-        of its body."""
+        """Answer out of turn, and wait a little for the end of the body, or for the client to go
+        away."""
         headers = reply.all_headers()
         if not goes_on or not self.persistent:
             self._is_refused = True
@@ -383,8 +382,8 @@ class ControlChannel(http.HTTPChannel):
         self.write(reply.body)
 
     def resetTimeout(self) -> None:
-        """Bytes alone give no more time, or a client that sends one a minute would stay
-        for ever; a complete head does."""
+        """Nothing: bytes alone give a client no more time, or one that sends a byte a minute would
+        stay for ever.  A complete head does."""
 
     def allHeadersReceived(self) -> None:
         """A head is complete."""
@@ -392,14 +391,14 @@ class ControlChannel(http.HTTPChannel):
         super().allHeadersReceived()
 
     def timeoutConnection(self) -> None:
-        """Time is up: close, and then cut off whoever does not read what it was sent."""
+        """Time is up: close.  If the client still does not read, the next call cuts it off."""
         if self.transport.disconnecting:
             self.transport.abortConnection()
         else:
             self.loseConnection()
 
     def loseConnection(self) -> None:
-        """Close, once what was written has gone out."""
+        """Close once everything that was written has gone out."""
         if self._is_full and not self.transport.disconnecting:
             self._stand(Standing.READING)
             self.setTimeout(_BODY)
@@ -424,7 +423,7 @@ class ControlChannel(http.HTTPChannel):
         self.loseConnection()
 
     def finish(self) -> None:
-        """Close now if it is idle, else after the reply under way."""
+        """Close now if the connection is idle, else after the reply under way."""
         self.persistent = 0
         if not self.requests:
             self.loseConnection()
@@ -443,14 +442,15 @@ class ControlSite(http.HTTPFactory):
         self.room = Room()
 
     def buildProtocol(self, addr: Any) -> Any:
-        """A connection, or None if every other one is busy: it is closed then."""
+        """A connection.  ``None``, which closes it, if there is no room and every other one is
+        busy."""
         return super().buildProtocol(addr) if self.room.make_room() else None
 
     def startFactory(self) -> None:
         """Nothing to open.  (twisted.web would start the clock of its access log.)"""
 
     def stopFactory(self) -> None:
-        """Nobody listens any more: idle connections go."""
+        """Nobody listens any more: close the idle connections."""
         for guest in self.room.guests:
             guest.finish()
 

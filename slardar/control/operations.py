@@ -1,8 +1,8 @@
 """The table of operations: every call of every control channel, once.
 
 An operation is a plain function or coroutine from a :class:`ControlCall` to a value for JSON; no
-HTTP machinery is needed to test it.  HTTP's paths are made from the table
-(:mod:`slardar.control.calls`); whoever adds an operation adds a function and a row.
+HTTP machinery is needed to test it. :mod:`slardar.control.calls` makes the calls of HTTP from the
+table.  To add an operation, add a function and a row.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ __all__ = ["OPERATIONS", "CallResult", "ControlCall", "Operation", "Parameter", 
 #: ``read`` may ask, ``admin`` may change.
 Role = Literal["read", "admin"]
 
-#: Characters of a header's value.
+#: Characters of a header's value, at most.
 _MAX_HEADER = 1000
 
 
 class ControlCall(Struct, frozen=True):
     """One call of a control channel, as far as an operation cares."""
 
-    #: What is named: ``name``, ``server`` or ``language``, as the operation needs it.
+    #: The things that the call names: ``name``, ``server``, ``language``; those that the operation
+    #: has.
     arguments: Mapping[str, str]
     #: The value of every parameter of the operation.
     parameters: Mapping[str, Any]
@@ -40,7 +41,7 @@ class ControlCall(Struct, frozen=True):
     content_type: str
     #: Who asks, for the store's record.
     who: str
-    #: What a change asks of the configuration before it.
+    #: The condition on which a change is made.
     condition: Condition | None = None
 
     @property
@@ -50,35 +51,35 @@ class ControlCall(Struct, frozen=True):
 
 
 class CallResult(Struct, frozen=True):
-    """What a call has come to, where that is more than a value."""
+    """The answer to a call, where that is more than a value."""
 
     #: The value for JSON.
     value: Any
-    #: What goes with it.
+    #: Headers that go with the value.
     headers: Mapping[str, str] = {}
-    #: The version that a change has become; ``None``: that of the time of the call.
+    #: The version that a change has made; ``None``: the version at the time of the call.
     version: int | None = None
 
 
 class Parameter(Struct, frozen=True):
-    """An option of an operation; its value is what ``read`` makes of ``name`` and text.
+    """An option of an operation.  ``read`` gets its name and its text, and returns the value.
 
-    ``read`` raises ConfigError for a text that is none of those expected.
+    ``read`` raises ConfigError for a wrong text.
     """
 
     name: str
     read: Callable[[str, str], Any]
-    #: The value where it is not given.
+    #: The value if the option is not given.
     default: Any = None
 
 
 class Operation(Struct, frozen=True):
     """One row of the table."""
 
-    #: What it is called where there are no paths.
+    #: Its name in channels that have no paths.
     name: str
     role: Role
-    #: Answers a value for JSON or a CallResult, or one that is awaited.
+    #: Returns a value for JSON or a CallResult, or an awaitable of either.
     run: Callable[[Actions, ControlCall], Any]
     #: Its methods and path in HTTP.  Words in capitals stand for the arguments.
     methods: tuple[str, ...]
@@ -140,7 +141,7 @@ def _place(call: ControlCall) -> Place:
 
 
 def _whole(read: Callable[[], Any], check: Callable[[Any], object]) -> Any:
-    """What ``read`` gives.  Where that is wrong already, ``check`` says what else is."""
+    """What ``read`` returns.  If it finds mistakes, ``check`` adds those that it finds."""
     try:
         return read()
     except PartlyReadError as error:
@@ -212,7 +213,7 @@ async def _stage_hook(actions: Actions, call: ControlCall) -> Any:
 
 
 def _header(lines: Sequence[str]) -> str:
-    """Lines as the value of a header: one line of ASCII, not too long for anybody."""
+    """Lines as the value of a header: one line of ASCII, of 1,000 characters at most."""
     text = ascii("; ".join(lines))[1:-1]
     return text if len(text) <= _MAX_HEADER else text[: _MAX_HEADER - 3] + "..."
 
@@ -262,7 +263,7 @@ async def _remove_hook(actions: Actions, call: ControlCall) -> Any:
 
 
 async def _ok(call: ControlCall, change: Awaitable[Receipt]) -> CallResult:
-    """What upyun/slardar answers to a change of a hook; a receipt is an object."""
+    """The answer of upyun/slardar to a change of a hook; an object if a receipt is asked for."""
     changed = await _done(call, change)
     return changed if call.parameters["receipt"] else structs.replace(changed, value="ok")
 
@@ -301,10 +302,10 @@ def _flag(name: str, default: bool = False) -> Parameter:
     return Parameter(name, _read_flag, default)
 
 
-#: The parameters of every change: whether it is answered when it is served, and not when the
-#: store holds it; and whether the answer says what each worker has confirmed.
+#: The parameters of every change.  ``wait``: answer when the change is served, not when it is
+#: stored.  ``receipt``: answer the version, and what each worker has confirmed.
 _OF_CHANGES = (_flag("wait", True), _flag("receipt"))
-#: Whether what the file says is wanted again.
+#: ``to=file``: return to what the file says.
 _TO = Parameter("to", _read_to, False)
 _LEVEL, _CLUSTER = Parameter("level", _read_text), Parameter("cluster", _read_text)
 _CANARY = Parameter("canary", _read_percent)
@@ -326,7 +327,7 @@ def _change(
     return Operation(name, "admin", run, words, path, (*_OF_CHANGES, *parameters))
 
 
-#: All there are.  Of two paths that fit a call the first one counts.
+#: The table.  If two paths fit a call, the first one counts.
 OPERATIONS: tuple[Operation, ...] = (
     _question("status", "/status", _status),
     _question("upstreams", "/upstreams", _upstreams),

@@ -11,8 +11,7 @@ __all__ = ["edited", "shadowed", "shadowed_by"]
 
 
 def shadowed(settings: Settings, state: StoredState, snapshot: Snapshot) -> list[str]:
-    """Key paths of what the settings give and what is not served, because the store, which
-    holds ``state``, says something else."""
+    """Key paths of what the settings give and the store, which holds ``state``, overrides."""
     found = []
     for name in sorted(settings.first_upstreams):
         if state.decides(name):
@@ -25,7 +24,7 @@ def shadowed(settings: Settings, state: StoredState, snapshot: Snapshot) -> list
 
 
 def edited(before: Settings, after: Settings, state: StoredState, snapshot: Snapshot) -> list[str]:
-    """Key paths of what has changed between two readings of the file and is not served."""
+    """Key paths of what an edit of the file has changed and the store overrides."""
     old, new = before.first_upstreams, after.first_upstreams
     found = []
     for name in sorted({*old, *new}):

@@ -45,7 +45,7 @@ class JsonReply(Struct):
     headers: Mapping[str, str] = {}
 
     def all_headers(self) -> list[tuple[bytes, bytes]]:
-        """Its own headers after those of every reply."""
+        """The headers of every reply, then its own."""
         common = {
             "Server": "slardar",
             "Date": http.datetimeToString().decode(),
@@ -64,12 +64,12 @@ def to_json(value: Any) -> bytes:
 
 
 def error_reply(status: int, message: str, headers: Mapping[str, str] | None = None) -> JsonReply:
-    """The reply for an error: its status and what and why."""
+    """The reply for an error, with its status and one line that says why."""
     return JsonReply(status, to_json({"status": status, "msg": message}), headers or {})
 
 
 def refuse(error: SlardarError) -> JsonReply:
-    """The reply for what a call raised."""
+    """The reply for an error that a call has raised."""
     if isinstance(error, RefusedError):
         headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
         return error_reply(error.status, str(error), headers)
