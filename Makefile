@@ -1,5 +1,5 @@
 # The commands of this checkout; `make help` lists them.  Every setup step leaves
-# a stamp in .venv/stamps, so it is taken again only when what it depends on changed.
+# a stamp in .venv/stamps, and runs again only when a file that it depends on changed.
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
@@ -8,7 +8,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules
 .NOTPARALLEL:
 
-# What to build .venv with; empty: the first python3 from 3.10 on that is found.
+# The Python for .venv; empty: the first Python 3.10 or newer that is found.
 PYTHON ?=
 # Extra arguments: make test ARGS="-k balancers -x", make bench ARGS="--help".
 ARGS ?=
@@ -74,7 +74,7 @@ $(STAMPS)/test $(STAMPS)/lint $(STAMPS)/docs $(STAMPS)/bench: $(STAMPS)/run
 	$(INSTALL) --editable '.[$(@F)]'
 	@touch $@
 
-# This checkout as `pip install .` brings it, with the request path compiled.
+# This checkout as `pip install .` installs it, with the request path compiled.
 $(STAMPS)/compiled: $(STAMPS)/test $(STAMPS)/compiler $(PACKAGING) $(shell find slardar -name '*.py')
 	rm -rf $(VENV)/compiled
 	SLARDAR_COMPILE=1 $(INSTALL) --no-build-isolation --no-deps --target $(VENV)/compiled .

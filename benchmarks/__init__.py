@@ -1,5 +1,5 @@
 """Measures slardar beside other HTTP proxies on one machine.
 
-``python -m benchmarks --help`` says how; ``docs/benchmarks.md`` says what the
-figures mean.  Nothing here is part of the installed package.
+``python -m benchmarks --help`` lists the options; ``docs/benchmarks.md`` explains the
+figures.  Nothing here is part of the installed package.
 """

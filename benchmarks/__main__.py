@@ -34,7 +34,7 @@ from benchmarks.update import measure_updates
 
 HERE = Path(__file__).parent
 PICTURE = "results.svg"
-#: Long enough for every buffer on the way to fill.
+#: Long enough to fill every buffer between server and client.
 DOWNLOAD_SECONDS = 8.0
 PARTS = (*SERIES, "memory", "download", "update")
 
@@ -114,7 +114,7 @@ def _measure_memory(
     backends: Backends,
     seconds: float,
 ) -> None:
-    """Each proxy alone and freshly started, so that nothing earlier is left in its memory."""
+    """Measure each proxy alone and freshly started: its memory holds nothing from before."""
     for proxy in proxies:
         try:
             running = Running.start(proxy, folder, cores.proxy, backends.ports)
@@ -131,11 +131,11 @@ def _measure_memory(
 
 
 def _measure(arguments: argparse.Namespace, folder: Path) -> Results:
-    """Everything asked for, with what could not be measured among the problems."""
+    """Measure everything that was asked for; failed measurements are among the problems."""
     rounds, seconds = (2, 1) if arguments.quick else (arguments.rounds, arguments.seconds)
     chosen = _chosen(arguments)
     cores = Cores()
-    # The clients of the memory figures are this process: off the proxy's core.
+    # This process has the clients of the memory figures: keep it off the proxy's core.
     os.sched_setaffinity(0, cores.load)
     results = Results(describe(chosen.values(), cores), rounds, seconds)
     if {cores.proxy} == cores.load:
@@ -184,7 +184,7 @@ def _write(results: Results, folder: Path) -> None:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command; 0 if it measured something, 1 if it could not."""
     arguments = _arguments().parse_args(words)
-    # End what was started also when this is told to end.
+    # A SIGTERM must end the started programs, too.
     signal.signal(signal.SIGTERM, lambda _signum, _frame: sys.exit(143))
     raise_file_limit()
     if arguments.action == "report":

@@ -1,4 +1,4 @@
-"""Sees that a proxy really does its work before its speed is measured."""
+"""Checks that a proxy works correctly before its speed is measured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ READY_WITHIN = 5.0
 
 
 class CheckError(Exception):
-    """A proxy's reply is not what the server behind it said."""
+    """A proxy's reply differs from the server's."""
 
 
 def _get(
@@ -32,11 +32,11 @@ def _get(
 
 
 def check(running: Running, backends: tuple[int, int]) -> None:
-    """Send some requests through a proxy and look at every byte that comes back.
+    """Send some requests through a proxy and check every byte of the replies.
 
     :raise CheckError: if a status, a body or a header is wrong, if only one of the
-        servers got requests, or if connections to them are not kept though they
-        should be.
+        servers gets requests, or if the proxy should keep connections to servers and
+        does not.
     """
     wait_until_ready(running)
     connection = http.client.HTTPConnection(LOOPBACK, running.port, timeout=10)
@@ -49,9 +49,9 @@ def check(running: Running, backends: tuple[int, int]) -> None:
 
 
 def wait_until_ready(running: Running) -> None:
-    """Wait for a first good reply: some proxies listen before they know their routes.
+    """Wait for the first good reply: some proxies listen before they know their routes.
 
-    :raise CheckError: if there is none within some seconds.
+    :raise CheckError: if none comes within ``READY_WITHIN`` seconds.
     """
     deadline = time.monotonic() + READY_WITHIN
     while True:
@@ -93,6 +93,6 @@ def _check(
     _host, address, uri = body.decode().split("|")
     if uri != "/forwarded/a?b=c":
         raise CheckError(f"the server was asked for {uri} instead of /forwarded/a?b=c")
-    # Not which address: Envoy names the machine's own for a client on loopback.
+    # Any address is right: Envoy sends the machine's own for a client on loopback.
     if running.proxy.forwards_address and not address:
         raise CheckError("the server got no X-Forwarded-For")

@@ -1,4 +1,4 @@
-"""The figures the project is held to, and the arithmetic behind them."""
+"""The figures that the project promises, and how they are computed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["TIMES_CHEAPER", "FIGURES", "Figure", "Spread", "ratios", "spread", "
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of some values, and how far they lie apart."""
+    """The median of some values, the lowest and the highest."""
 
     median: float
     low: float
@@ -21,7 +21,7 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread | None:
-    """None if there are no values."""
+    """The spread of the values; None if there are none."""
     if not values:
         return None
     return Spread(statistics.median(values), min(values), max(values))
@@ -101,7 +101,7 @@ FIGURES = (
 
 
 def verdict(figure: Figure, value: float | None) -> str:
-    """What a value means for a figure: aim met, target met, missed or not measured."""
+    """The verdict on a value: aim met, target met, missed or not measured."""
     if value is None:
         return "not measured"
 

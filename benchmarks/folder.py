@@ -1,4 +1,4 @@
-"""Writes configuration files out of the templates in ``configs/``."""
+"""Writes configuration files from the templates in ``configs/``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def fill_text(text: str, values: Mapping[str, object]) -> str:
 
 def fill(names: tuple[str, ...], folder: Path, values: Mapping[str, object]) -> None:
     """Write the templates ``names``, filled in, into ``folder``."""
-    # nginx started by root would drop to a user who may not read the folder.
+    # nginx started by root would change to a user who may not read the folder.
     user = "user root;" if os.geteuid() == 0 else ""
     everything = {"folder": folder, "user": user, **values}
     for name in names:

@@ -18,12 +18,12 @@ __all__ = ["SERIES", "LoadError", "Sample", "Series", "Wrk", "measure", "parse_w
 
 SCRIPT = Path(__file__).parent / "requests.lua"
 MARK = "result "
-#: Above this share of failed requests a run says nothing and is not counted.
+#: A run with a larger share of failed requests is not counted.
 ERROR_SHARE = 0.01
 
 
 class LoadError(Exception):
-    """A run failed; the message says how."""
+    """A run failed; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ SERIES: Mapping[str, Series] = {
 
 @dataclass(frozen=True)
 class Wrk:
-    """What wrk reports of a run."""
+    """wrk's report on a run."""
 
     requests: int
     seconds: float
@@ -76,12 +76,12 @@ class Sample:
     p50_ms: float
     p99_ms: float
     failed: int
-    #: CPU microseconds of the proxy a request: by the fine clock, by the coarse
-    #: one, and the kernel's share (0 to 1) by the coarse one.
+    #: The proxy's CPU microseconds for a request, by the fine clock and by the coarse
+    #: clock; and the kernel's share of them (0 to 1), by the coarse clock.
     cpu_us: float
     cpu_ticks_us: float
     kernel_share: float
-    #: How much of its core (0 to 1) the proxy used, and everything else on it.
+    #: The share of its core (0 to 1) that the proxy used, and that others used.
     core_share: float
     other_share: float
 
@@ -93,7 +93,7 @@ class Sample:
 def parse_wrk(output: str) -> Wrk:
     """Read the line that ``requests.lua`` writes at the end.
 
-    :raise LoadError: if there is none, or no request was answered.
+    :raise LoadError: if there is no such line, or no request was answered.
     """
     for line in output.splitlines():
         if line.startswith(MARK):
@@ -107,7 +107,7 @@ def parse_wrk(output: str) -> Wrk:
 
 
 def run_wrk(series: Series, port: int, seconds: int, cores: frozenset[int]) -> Wrk:
-    """Put load on a local port for ``seconds`` (whole ones: wrk knows no others).
+    """Put load on a local port for ``seconds`` (whole seconds: wrk takes no others).
 
     :raise LoadError: if wrk failed or took far too long.
     """
@@ -129,7 +129,7 @@ def run_wrk(series: Series, port: int, seconds: int, cores: frozenset[int]) -> W
 def measure(
     running: Running, series: Series, turn: int, seconds: int, warm_up: int, cores: Cores
 ) -> Sample:
-    """Warm one proxy up, load it, and account for its CPU time.
+    """Warm up one proxy, load it, and measure its CPU time.
 
     :raise LoadError: if requests failed or the proxy ended.
     """

@@ -1,4 +1,4 @@
-"""What the measurements were made on and with."""
+"""Describes the machine and the programs of the measurements."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _packages() -> str:
 
 
 def describe(proxies: Iterable[Proxy], cores: Cores) -> Mapping[str, str]:
-    """Names and values for the report: machine, date, and the version of everything."""
+    """Names and values for the report: machine, date, and the version of each program."""
     wrk = find_program("wrk")
     shared = "the same core (there is only one)" if {cores.proxy} == cores.load else "the rest"
     facts = {

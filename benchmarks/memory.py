@@ -1,4 +1,4 @@
-"""How much memory a proxy needs for clients that are idle, and for clients that are slow."""
+"""Measures how much memory a proxy needs for idle clients, and for slow clients."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from benchmarks.proxies import Running
 __all__ = ["MemoryUse", "download", "idle_clients"]
 
 IDLE_CLIENTS = 1000
-#: So many of them have a request under way at a time.
+#: The number of clients that have a request under way at a time.
 TOGETHER = 50
 SLOW_CLIENTS = 50
 BYTES_PER_SECOND = 1_000_000
 DOWNLOAD_PATH = "/200m/download"
-#: A client's socket buffer: small, so that the proxy feels soon how slow it is.
+#: A client's socket buffer: small, so that the proxy soon has to wait for the client.
 RECEIVE_BUFFER = 64 * 1024
 TICK = 0.05
-#: A proxy that delivers less (MB/s a client) needs less memory for the wrong reason.
+#: The least rate (MB/s a client): a proxy that delivers less needs less memory for the
+#: wrong reason.
 LEAST_RATE = 0.8
-#: A proxy that grows beyond this is stopped: it would take all of the machine.
+#: A proxy that grows beyond this is stopped, before it takes all memory.
 CUT_AT_MIB = 1024.0
 
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Resident MiB of one proxy: before, and the most while it was measured."""
+    """Resident MiB of one proxy: before the measurement, and the most during it."""
 
     kind: str
     proxy: str
     idle_mib: float
     peak_mib: float
-    #: What the clients got in the meantime, MB/s of each (0 for idle ones).
+    #: MB/s that each client got during it (0 for idle clients).
     client_rate: float = 0.0
     cut: bool = False
 
@@ -86,10 +87,10 @@ class _Client:
 
 
 def idle_clients(running: Running) -> MemoryUse:
-    """Memory with 1,000 clients that have each had a reply and now stay connected.
+    """Memory with 1,000 clients that have each had a reply and stay connected.
 
-    :raise RuntimeError: if a client gets no proper reply or loses its connection.
-    :raise OSError: if one cannot connect.
+    :raise RuntimeError: if a client gets no correct reply or loses its connection.
+    :raise OSError: if a client cannot connect.
     """
     before = resident(running.program.pids())
     clients: list[_Client] = []
@@ -103,7 +104,7 @@ def idle_clients(running: Running) -> MemoryUse:
                 client.read_reply()
         running.program.pause(0.5)
         after = resident(running.program.pids())
-        # They must still be served, or the memory was saved by hanging up on them.
+        # They must still be served: a proxy could save memory by closing connections.
         for client in clients[:: IDLE_CLIENTS // 10]:
             client.ask()
             client.read_reply()
@@ -116,9 +117,9 @@ def idle_clients(running: Running) -> MemoryUse:
 def download(running: Running, seconds: float) -> MemoryUse:
     """The most memory while 50 slow clients download a large file, for ``seconds``.
 
-    The downloads are cut off then: memory that is bounded is soon at its bound.
+    Then the downloads are cut off: bounded memory reaches its bound soon.
 
-    :raise RuntimeError: if the proxy ends, or delivers much less than the clients take.
+    :raise RuntimeError: if the proxy ends, or delivers much less than the clients can take.
     :raise OSError: if a client cannot connect.
     """
     before = peak = resident(running.program.pids())
@@ -148,7 +149,7 @@ def download(running: Running, seconds: float) -> MemoryUse:
 
 
 def _read_allowance(clients: list[_Client], passed: float) -> None:
-    """Let each client read what it may have read by now."""
+    """Let each client read up to its rate times the time that has passed."""
     allowed = int(BYTES_PER_SECOND * passed)
     with selectors.DefaultSelector() as selector:
         for client in clients:

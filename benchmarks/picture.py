@@ -1,9 +1,8 @@
-"""Draws the comparison as an SVG: one panel a kind of load, one row a proxy.
+"""Draws the comparison as an SVG: one panel for each kind of load, one row for each proxy.
 
-The axis is logarithmic, because the proxies lie a factor of thirty apart; a
-dot is the median, the line through it reaches from the lowest round to the
-highest.  The drawing brings its own background, so that it can be read on a
-light and on a dark page.
+The axis is logarithmic, because the proxies lie a factor of thirty apart.  A dot is the
+median; the line through it reaches from the lowest round to the highest.  The drawing has
+its own background, so that it can be read on a light and on a dark page.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ class Panel:
 
     title: str
     rows: Sequence[Row]
-    #: What slardar must reach.
+    #: The target of slardar.
     target: float | None
 
 
@@ -106,7 +105,7 @@ def draw(results: Results) -> str | None:
 
 
 def _ticks(panels: Sequence[Panel]) -> list[float]:
-    """Powers of two that hold every value."""
+    """Powers of two from below the lowest value to above the highest."""
     values = [
         edge for panel in panels for row in panel.rows for edge in (row.value.low, row.value.high)
     ]
@@ -116,7 +115,7 @@ def _ticks(panels: Sequence[Panel]) -> list[float]:
 
 
 class _Scale:
-    """Where a ratio lies on a panel's axis."""
+    """The place of a ratio on a panel's axis."""
 
     def __init__(self, ticks: Sequence[float], left: float, width: float) -> None:
         self._first, self._last = math.log2(ticks[0]), math.log2(ticks[-1])

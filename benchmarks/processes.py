@@ -22,21 +22,21 @@ LOOPBACK = "127.0.0.1"
 
 
 class Cores:
-    """Which core the measured proxy has to itself, and which are for everything else.
+    """The core that the measured proxy has for itself, and the cores for everything else.
 
-    With a single core both are the same, and the report says so.
+    With a single core they are the same, and the report says so.
     """
 
     def __init__(self, available: Sequence[int] | None = None) -> None:
         cores = sorted(os.sched_getaffinity(0) if available is None else available)
-        # The first core usually serves the interrupts; the proxy gets the last.
+        # The first core usually serves the interrupts, so the proxy gets the last one.
         self.proxy = cores[-1]
         self.load: frozenset[int] = frozenset(cores[:-1] or cores)
 
 
 @contextlib.contextmanager
 def pinned(cores: frozenset[int]) -> Iterator[None]:
-    """Whatever is started inside runs on ``cores`` only, its threads included."""
+    """Programs started inside run on ``cores`` only, with all their threads."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -46,7 +46,7 @@ def pinned(cores: frozenset[int]) -> Iterator[None]:
 
 
 def find_program(name: str) -> str | None:
-    """A program beside this Python, else on the PATH (or in sbin), else None."""
+    """The path of a program: beside this Python, else on the PATH or in sbin, else None."""
     beside = Path(sys.executable).parent / name
     if beside.exists():
         return str(beside)
@@ -54,7 +54,7 @@ def find_program(name: str) -> str | None:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that nothing listens on now."""
+    """A TCP port of the loopback address on which nothing listens now."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
@@ -62,13 +62,13 @@ def free_port() -> int:
 
 
 def raise_file_limit() -> None:
-    """Allow as many open files as the system lets us; children inherit it."""
+    """Raise the limit of open files to the system's maximum; children inherit it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Program:
-    """One started program and its children, in a process group of its own."""
+    """One started program and its children, in their own process group."""
 
     def __init__(
         self,
@@ -93,16 +93,16 @@ class Program:
         self.pid = self._process.pid
 
     def pids(self) -> list[int]:
-        """The processes to account for."""
+        """The processes to measure: the program and its descendants."""
         return process_tree(self.pid)
 
     def alive(self) -> bool:
         return self._process.poll() is None
 
     def pause(self, seconds: float) -> None:
-        """Let the program run for a while.
+        """Let the program run for ``seconds``.
 
-        :raise RuntimeError: with the end of its output, if it ended by itself.
+        :raise RuntimeError: with the end of its output, if it ends by itself.
         """
         try:
             self._process.wait(seconds)
@@ -112,21 +112,21 @@ class Program:
         raise RuntimeError(f"{self.name} ended with {self._process.returncode}: {tail}")
 
     def wait(self, seconds: float) -> None:
-        """Wait for it to end by itself.
+        """Wait until it ends by itself.
 
-        :raise subprocess.TimeoutExpired: if it has not within ``seconds``.
+        :raise subprocess.TimeoutExpired: if it does not end within ``seconds``.
         """
         self._process.wait(seconds)
 
     def kill(self) -> None:
-        """Kill it, and not its children."""
+        """Kill the program, but not its children."""
         self._process.kill()
         self._process.wait()
 
     def wait_for_port(self, port: int, seconds: float = 20.0) -> None:
-        """Return once something accepts connections on ``port``.
+        """Wait until somebody accepts connections on ``port``.
 
-        :raise RuntimeError: if that takes longer than ``seconds`` or the program ends.
+        :raise RuntimeError: if it takes longer than ``seconds``, or the program ends.
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -139,22 +139,22 @@ class Program:
         raise RuntimeError(f"{self.name} did not listen on port {port} within {seconds:g} s")
 
     def freeze(self) -> None:
-        """Let it do nothing until :meth:`thaw`."""
+        """Stop the program until :meth:`thaw`."""
         os.killpg(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Let the program go on after :meth:`freeze`."""
         os.killpg(self.pid, signal.SIGCONT)
 
     def stop(self, signum: int = signal.SIGTERM, seconds: float = 3.0) -> None:
-        """End it: politely at first, after ``seconds`` for certain."""
+        """End the program with ``signum``, and after ``seconds`` with SIGKILL."""
         if self.alive():
             self._process.send_signal(signum)
             try:
                 self._process.wait(seconds)
             except subprocess.TimeoutExpired:
                 pass
-        # The group may outlive its leader, for example nginx's worker.
+        # Processes of the group may outlive its leader, as nginx's worker does.
         try:
             os.killpg(self.pid, signal.SIGKILL)
         except ProcessLookupError:

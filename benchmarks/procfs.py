@@ -1,9 +1,9 @@
-"""What Linux says about a process and its children: CPU time and resident memory.
+"""Reads CPU time and resident memory of a process and its children from Linux.
 
-Two clocks are read, because each has a weakness.  ``schedstat`` counts
-nanoseconds a thread was on a core, but forgets threads that have ended.
-``stat`` counts the whole process, ended threads too, but in ticks of 10 ms.
-A run of some seconds should show the same on both; the reports use the first.
+It reads two clocks, because each has a weakness.  ``schedstat`` counts the nanoseconds
+that a thread was on a core, but forgets threads that have ended.  ``stat`` counts the
+whole process, ended threads too, but in ticks of 10 ms.  In a run of some seconds both
+should agree; the reports use the first.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class Cpu:
 
     @property
     def ticks(self) -> float:
-        """The same time by the coarse clock."""
+        """The time by the coarse clock."""
         return self.user + self.system
 
 
 def parse_stat(text: str) -> tuple[int, int, int]:
-    """The parent's id, user ticks and system ticks out of ``/proc/PID/stat``.
+    """The parent's id, user ticks and system ticks from the text of ``/proc/PID/stat``.
 
     The command's name stands in parentheses and may hold spaces and
-    parentheses itself, so the fields are counted from the last one.
+    parentheses itself, so fields are counted from the last parenthesis.
     """
     fields = text[text.rindex(")") + 2 :].split()
     return int(fields[1]), int(fields[11]), int(fields[12])
@@ -53,7 +53,7 @@ def process_tree(pid: int) -> list[int]:
         if entry.name.isdigit():
             try:
                 parents[int(entry.name)] = parse_stat((entry / "stat").read_text())[0]
-            except OSError:  # it ended while we were looking
+            except OSError:  # the process ended meanwhile
                 continue
     found = [pid]
     for known in found:
@@ -77,7 +77,7 @@ def cpu_of(pids: list[int]) -> Cpu:
 
 
 def core_busy(core: int) -> float:
-    """Seconds a core was not idle since boot, time stolen by the hypervisor included."""
+    """Seconds since boot that a core was not idle, time stolen by the hypervisor included."""
     for line in (PROC / "stat").read_text().splitlines():
         name, *numbers = line.split()
         if name == f"cpu{core}":
@@ -92,6 +92,6 @@ def resident(pids: list[int]) -> float:
     for pid in pids:
         try:
             pages += int((PROC / str(pid) / "statm").read_text().split()[1])
-        except OSError:  # it ended
+        except OSError:  # the process ended
             continue
     return pages * os.sysconf("SC_PAGE_SIZE") / MEBIBYTE

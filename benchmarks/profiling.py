@@ -1,8 +1,8 @@
-"""Shows where slardar's time goes while it is under load.
+"""Shows where slardar's time goes under load.
 
-With py-spy, which looks at the process from outside and slows it little; without
-it, with cProfile through twistd's own option, which doubles the cost of every
-call and so overstates small functions.
+It uses py-spy, which looks at the process from outside and slows it little.  Without
+py-spy it uses cProfile through twistd's own option, which doubles the cost of every call
+and so overstates small functions.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from benchmarks.rounds import Say
 __all__ = ["profile", "shares"]
 
 SAMPLES_A_SECOND = 400
-#: So many rows are shown.
+#: The number of rows shown.
 ROWS = 30
 LINE_NUMBER = re.compile(r":\d+\)")
 
 
 def shares(stacks: Iterable[str], by_line: bool) -> tuple[Counter[str], Counter[str]]:
-    """Samples in each function (or line) itself, and in it or what it called.
+    """Samples in each function (or line) itself, and in it and the functions it called.
 
-    ``stacks`` are py-spy's raw lines: frames parted by ``;``, outermost first,
+    ``stacks`` are py-spy's raw lines: frames separated by ``;``, outermost first,
     then a space and the number of samples.  A frame is ``name (file:line)``.
     """
     own: Counter[str] = Counter()
@@ -54,9 +54,9 @@ def shares(stacks: Iterable[str], by_line: bool) -> tuple[Counter[str], Counter[
 def profile(
     proxy: Proxy, series: Series, folder: Path, seconds: int, output: Path | None, say: Say
 ) -> None:
-    """Load slardar for ``seconds`` and say which functions took its time.
+    """Load slardar for ``seconds`` and print the functions that took its time.
 
-    ``output`` is a folder for the raw profile, if it is wanted.
+    ``output`` is a folder for the raw profile, or None.
 
     :raise RuntimeError: if slardar or the backends cannot be started, or py-spy fails.
     """
@@ -98,7 +98,7 @@ def _sample(
     raw: Path,
     cores: Cores,
 ) -> None:
-    """Let py-spy look on while wrk runs."""
+    """Let py-spy take samples while wrk runs."""
     command = [sampler, "record", "--pid", str(running.program.pid), "--nonblocking"]
     command += ["--rate", str(SAMPLES_A_SECOND), "--duration", str(seconds)]
     command += ["--format", "raw", "--output", str(raw)]

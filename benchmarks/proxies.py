@@ -1,4 +1,4 @@
-"""The proxies that are compared: how each is configured, started and asked its version."""
+"""The proxies that are compared: their configuration, their start and their versions."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from benchmarks.processes import Program, find_program, free_port
 __all__ = ["PROXIES", "REFERENCE", "SUBJECT", "Proxy", "Running", "version_of"]
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Where `make bench` installs this checkout as `pip install .` does it: compiled.
+#: Where `make bench` installs this checkout as `pip install .` does, compiled.
 COMPILED = ROOT / ".venv" / "compiled"
 
-#: What is measured, and what everything is compared with.
+#: The proxy that is measured, and the proxy with which all are compared.
 SUBJECT = "slardar"
-#: The same without a compiler.
+#: slardar as it is without a compiler.
 PLAIN = "slardar-plain"
 REFERENCE = "nginx-lua"
-#: What the project promises to be many times cheaper than.
+#: Twisted's own proxy; the project promises to be many times cheaper.
 TWISTED = "twisted"
 
 
@@ -36,13 +36,13 @@ class Proxy:
     version: tuple[str, ...]
     configs: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    #: Whether it keeps connections to its servers for the next request.
+    #: Whether it keeps connections to servers for the next request.
     keeps_upstream: bool = True
-    #: Whether it tells the server the client's address.
+    #: Whether it sends the client's address to the server.
     forwards_address: bool = True
 
     def find(self) -> str | None:
-        """The path of its program, or None if that is not installed."""
+        """The path of its program, or None if the program is not installed."""
         return find_program(self.command[0])
 
 
@@ -55,7 +55,7 @@ _SLARDAR = (
 )
 _RESOURCE = "python -m benchmarks.twisted_resource @{port} @{backend_a} @{backend_b}"
 _ONE_CORE = {"GOMAXPROCS": "1"}
-#: Says the version, and whether the request path is compiled.
+#: Prints the version, and whether the request path is compiled.
 _VERSION = (
     "python",
     "-c",
@@ -139,12 +139,12 @@ class Running:
     proxy: Proxy
     program: Program
     port: int
-    #: Of its control channel, where it has one.
+    #: The port of its control channel, if it has one.
     control: int
 
     @classmethod
     def start(cls, proxy: Proxy, folder: Path, core: int, backends: tuple[int, int]) -> Running:
-        """Start it on one core, in front of two local ports, and wait until it listens.
+        """Start a proxy on one core, in front of two local ports; wait until it listens.
 
         :raise RuntimeError: if it is not installed, ends or does not listen.
         """
@@ -175,7 +175,7 @@ class Running:
 
 
 def version_of(proxy: Proxy) -> str | None:
-    """The first line of what it says of its version, or None if it is not installed."""
+    """The first line that it prints about its version, or None if it is not installed."""
     program = find_program(proxy.version[0])
     if program is None or proxy.find() is None:
         return None
@@ -184,11 +184,11 @@ def version_of(proxy: Proxy) -> str | None:
         capture_output=True,
         text=True,
         timeout=20,
-        # Not in the checkout, which would come before what is installed.
+        # Not the checkout: Python would import it instead of the installed slardar.
         cwd="/",
         env={**os.environ, **proxy.environment},
         check=False,
     )
     lines = [line.strip() for line in (ran.stdout + ran.stderr).splitlines() if line.strip()]
-    # Some begin with where they are installed, which concerns nobody.
+    # Some print their own path first, which does not belong in a report.
     return lines[0].removeprefix(program).strip() if lines else "unknown"

@@ -1,4 +1,4 @@
-"""Writes ``RESULTS.md`` out of the numbers of one run."""
+"""Writes ``RESULTS.md`` from the numbers of one run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.results import Results
 
 __all__ = ["brief", "markdown"]
 
-#: Above this share of its core used by others, a run is called disturbed.
+#: If others use a larger share of the proxy's core, the report calls the run disturbed.
 DISTURBED = 0.1
 #: Stands where there is no value.
 NOTHING = "-"
@@ -151,7 +151,7 @@ def _notes(results: Results) -> Iterator[str]:
 
 
 def brief(results: Results) -> str:
-    """For the terminal: only what was measured, and what went wrong."""
+    """The values and the problems, for the terminal."""
     lines = [""]
     for figure in FIGURES:
         found = results.value_of(figure.key)

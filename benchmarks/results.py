@@ -1,4 +1,4 @@
-"""Everything one run found, and its way into a file and back."""
+"""The results of one run, and their way into a file and back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Results:
     samples: list[Sample] = field(default_factory=list)
     memory: list[MemoryUse] = field(default_factory=list)
     update: UpdateTime | None = None
-    #: What could not be measured, and why: one line each.
+    #: Failed measurements and the reasons, one line each.
     problems: list[str] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
@@ -35,7 +35,7 @@ class Results:
 
     @classmethod
     def load(cls, path: Path) -> Results:
-        """Read what :meth:`save` wrote.
+        """Read a file that :meth:`save` wrote.
 
         :raise OSError: if there is no such file.
         """
@@ -52,14 +52,14 @@ class Results:
         ]
 
     def cpu_ratio(self, series: str, proxy: str) -> Spread | None:
-        """CPU per request divided by that of the reference in the same round."""
+        """CPU per request, divided by the reference's in the same round."""
         return spread(ratios(self.samples, series, proxy, REFERENCE, lambda found: found.cpu_us))
 
     def p99_ratio(self, series: str, proxy: str) -> Spread | None:
         return spread(ratios(self.samples, series, proxy, REFERENCE, lambda found: found.p99_ms))
 
     def value_of(self, key: str) -> Spread | None:
-        """The value of one of the project's figures, or None if it was not measured."""
+        """The value of one promised figure, or None if it was not measured."""
         if key == TIMES_CHEAPER:
             cpu = ratios(self.samples, "small", TWISTED, SUBJECT, lambda found: found.cpu_us)
             return spread(cpu)

@@ -1,8 +1,8 @@
-"""Runs every kind of load against every proxy, in rounds, in turning order.
+"""Runs every kind of load against every proxy, in rounds, in rotating order.
 
-The machine's speed changes from minute to minute.  So the proxies take short
-turns under the same load, and each is compared only with the reference of the
-same round; what is reported is the median of those ratios.
+The machine's speed changes from minute to minute.  So the proxies take short turns under
+the same load, and each is compared only with the reference of the same round.  The report
+shows the median of these ratios.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured: rounds, and whole seconds a run and before it."""
+    """How much is measured: rounds, and whole seconds of a run and of its warm-up."""
 
     rounds: int
     seconds: int
@@ -32,7 +32,7 @@ class Plan:
 
 
 def order(names: Sequence[str], turn: int) -> list[str]:
-    """The same names, beginning one further each round."""
+    """The names in rotated order: each turn begins with the next name."""
     start = turn % len(names) if names else 0
     return [*names[start:], *names[:start]]
 
@@ -43,19 +43,19 @@ class Field:
     def __init__(self, folder: Path, cores: Cores, backends: Backends, say: Say) -> None:
         self.cores = cores
         self.running: dict[str, Running] = {}
-        #: What went wrong, one line each.
+        #: Problems, one line each.
         self.problems: list[str] = []
         self._folder = folder
         self._backends = backends
         self._say = say
 
     def problem(self, line: str) -> None:
-        """Note what went wrong, at once and for the report."""
+        """Print a problem, and keep it for the report."""
         self._say(line)
         self.problems.append(line)
 
     def enter(self, proxy: Proxy) -> None:
-        """Start a proxy; one that does not work is named in ``problems`` and left out."""
+        """Start a proxy; if it does not work, name it in ``problems`` and leave it out."""
         try:
             started = Running.start(proxy, self._folder, self.cores.proxy, self._backends.ports)
         except RuntimeError as error:
@@ -73,7 +73,7 @@ class Field:
             self.running[proxy.name] = started
 
     def start_again(self, name: str) -> None:
-        """Replace a proxy that failed: it might stay broken, or keep its core busy."""
+        """Restart a proxy that failed: it might stay broken, or keep its core busy."""
         failed = self.running.pop(name)
         failed.stop()
         self.enter(failed.proxy)
@@ -84,7 +84,7 @@ class Field:
 
 
 def run_rounds(field: Field, series: Sequence[Series], plan: Plan, say: Say) -> list[Sample]:
-    """Measure all that; a run that fails is named in ``field.problems`` and has no sample."""
+    """Measure the series; a failed run is named in ``field.problems`` and has no sample."""
     samples: list[Sample] = []
     names = list(field.running)
     for turn in range(plan.rounds):

@@ -21,7 +21,7 @@ from twisted.web.server import Site
 
 
 class TakingTurns(Resource):
-    """Gives each request to the next of its resources."""
+    """Gives each request to its next resource, in turn."""
 
     def __init__(self, resources: list[ReverseProxyResource]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How long one upstream's change takes among very many, in this process."""
+"""Measures how long a change of one upstream among very many takes, in this process."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ UPDATES = 300
 
 @dataclass(frozen=True)
 class UpdateTime:
-    """Milliseconds of one update of an upstream that has had requests: a new snapshot
-    made and in service."""
+    """Milliseconds of one update of an upstream that has had requests, until the new
+    snapshot is in service."""
 
     median_ms: float
     low_ms: float
     high_ms: float
-    #: The part that made the snapshot; median.
+    #: The time to make the snapshot; median.
     snapshot_ms: float
-    #: The same update of upstreams that nobody has asked for yet; median.
+    #: An update of an upstream that has had no request yet; median.
     idle_ms: float
 
 
@@ -40,7 +40,7 @@ def _upstream(parse: Any, number: int, generation: int = 0) -> Any:
 
 
 def make_plane(snapshot: Any) -> Any:
-    """A data plane of this process that serves ``snapshot``, with no listener."""
+    """A data plane in this process that serves ``snapshot``, without a listener."""
     from twisted.internet import task
 
     from slardar.config import Settings
@@ -54,7 +54,7 @@ def make_plane(snapshot: Any) -> Any:
 
 
 def _apply(plane: Any, snapshot: Any, changed: set[str]) -> None:
-    """Put a snapshot in service; with addresses instead of names that waits for nobody."""
+    """Put a snapshot in service; it has no names to look up, so this does not wait."""
     done = plane.apply(snapshot, changed)
     failures: list[Any] = []
     done.addErrback(failures.append)
@@ -65,9 +65,9 @@ def _apply(plane: Any, snapshot: Any, changed: set[str]) -> None:
 
 
 def use(plane: Any, name: str) -> None:
-    """Ask for an upstream, as its first request does; nothing is sent.
+    """Begin a first request for an upstream, and send nothing.
 
-    :raise RuntimeError: if the plane does not serve it.
+    :raise RuntimeError: if the plane does not serve the upstream.
     """
     from slardar.http1.request import parse_request
 
@@ -77,17 +77,17 @@ def use(plane: Any, name: str) -> None:
 
 
 class _Nobody:
-    """Whoever sent the request."""
+    """The downstream of the request."""
 
     def refuse(self, status: int, message: str) -> None:
         raise RuntimeError(message)
 
 
 def measure_updates() -> UpdateTime:
-    """Change one upstream after the other and look at the clock.
+    """Change one upstream after the other, and measure the time of each change.
 
-    An upstream costs nothing until its first request, so first those are changed that
-    nobody has asked for, and then, which is what counts, others that are in use.
+    An upstream costs nothing until its first request.  So upstreams without requests are
+    changed first, and then upstreams in use, which are the ones that count.
 
     :raise ImportError: if slardar cannot be imported.
     :raise RuntimeError: if a change is not in service when ``apply`` returns.
@@ -101,7 +101,7 @@ def measure_updates() -> UpdateTime:
         upstreams[upstream.name] = upstream
     snapshot = Snapshot.build(1, upstreams, (), None)
     plane = make_plane(snapshot)
-    # Every thirty-first, around once, meets no upstream twice.
+    # Every thirty-first upstream, once around: no upstream comes twice.
     changes = [
         _upstream(parse_upstream, turn * 31 % UPSTREAMS, generation=1)
         for turn in range(2 * UPDATES)
@@ -123,8 +123,8 @@ def _change(
 ) -> tuple[Any, list[float], list[float]]:
     """Put each of these upstreams in service.
 
-    Gives the last snapshot, and the milliseconds that each took: all of it, and the part
-    that made the snapshot.
+    Returns the last snapshot, and for each change two times in milliseconds: of the whole
+    change, and of making the snapshot.
     """
     wholes, parts = [], []
     for changed in changes:

@@ -1,7 +1,7 @@
-"""Small web servers to try a load balancer on: each reply says who gave it.
+"""Small web servers to try a load balancer with: each reply names the server that sent it.
 
 ``python examples/backends.py 8001 8002`` serves on both ports of 127.0.0.1
-until it is interrupted; port 0 is one that the system chooses.
+until it is interrupted; for port 0 the system chooses a port.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from twisted.web import resource, server
 
 
 class WhoAmI(resource.Resource):
-    """Answers every path with the server's own name and what it was asked."""
+    """Answers every path with the server's name and the request line."""
 
     isLeaf = True  # noqa: N815 Twisted's name
 

@@ -1,4 +1,4 @@
-"""slardar inside a twisted.web site: a page of the site's own, and a proxy below /api.
+"""slardar inside a twisted.web site: a page of the site, and a proxy below /api.
 
 ::
 
@@ -7,9 +7,9 @@
     curl localhost:8000/
     curl localhost:8000/api/users
 
-serves on port 8000 of 127.0.0.1 and passes ``/api/users`` on as ``/users``, to the
-servers on ports 8001 and 8002 in turn.  ``StreamingRequest`` lets uploads through as
-they come; without it twisted.web reads them first.
+These commands serve port 8000 of 127.0.0.1, and pass ``/api/users`` on as ``/users`` to
+the servers on ports 8001 and 8002 in turn.  ``StreamingRequest`` passes uploads on as they
+arrive; without it twisted.web reads each upload first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from slardar.web import ReverseProxyResource, StreamingRequest
 
 
 class Page(resource.Resource):
-    """A page of the site's own."""
+    """A page of the site."""
 
     def render_GET(self, request: server.Request) -> bytes:
         request.setHeader(b"Content-Type", b"text/plain; charset=utf-8")

@@ -1,4 +1,4 @@
-"""A balancer of one's own: each request goes to the server that has got the fewest.
+"""A balancer of your own: each request goes to the server that has got the fewest requests.
 
 A balancer is a class that slardar can import; ``mode`` names it::
 
@@ -10,7 +10,7 @@ A balancer is a class that slardar can import; ``mode`` names it::
     curl -H 'Host: www.example.com' localhost:8080/
 
 One instance serves one level of one upstream.  Its methods run on the request path, so
-they must not block; what else it may be told is in ``slardar/balancers/base.py``.
+they must not block.  ``slardar/balancers/base.py`` has its other methods.
 """
 
 from __future__ import annotations

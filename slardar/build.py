@@ -1,8 +1,8 @@
 """Whether the request path of this installation is compiled, and if not, why.
 
-``setup.py`` compiles it where it can and falls back to the Python sources where it
-cannot. pip shows nothing of what a build says, so the reason is kept in a file of the
-package, from which ``--version`` and the first line of the log tell it.
+``setup.py`` compiles it if it can, and falls back to the Python sources if it cannot.
+pip does not show the output of a build, so ``setup.py`` keeps the reason in a file of the
+package.  ``--version`` and the first line of the log show it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ REASON_FILE = "not_compiled.txt"
 def describe_build(folder: Path | None = None) -> str:
     """``compiled``, or ``not compiled: REASON``.
 
-    ``folder`` is the package's, by default the one that this module is in.
+    ``folder`` is the package's folder; the default is the folder of this module.
     """
     folder = folder or Path(__file__).parent
     # All modules of the request path are compiled, or none (setup.py).

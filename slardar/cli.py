@@ -1,4 +1,4 @@
-"""The ``slardar`` command: what an operator types to talk to a running one."""
+"""The ``slardar`` command, with which an operator talks to a running slardar."""
 
 from __future__ import annotations
 

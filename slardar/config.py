@@ -1,4 +1,4 @@
-"""The settings of a process: the contract's section 2, with every default.
+"""The settings of a process, with every default.
 
 A settings object is frozen; the command line's options make a changed copy.
 """
@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from slardar.errors import ConfigError, PartlyReadError
 from slardar.model.hook import OnError
 from slardar.model.inert import inert_settings
+from slardar.model.listener import ListenerSpec, specs_of
 from slardar.model.parse import CheckMode, check_name, parse_routes, parse_upstream
 from slardar.model.reader import Problems, joined, read_partly, shown
 from slardar.model.routes import Route
@@ -34,16 +35,17 @@ __all__ = [
     "read_settings",
 ]
 
-#: A tebibyte is more than any one body or head.
+#: Up to a tebibyte, which is more than any body or head.
 Count = Annotated[int, Meta(ge=0, le=2**40, description="an integer from 0 to 1099511627776")]
 Positive = Annotated[int, Meta(ge=1, le=2**40, description="an integer from 1 to 1099511627776")]
 
 
 class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
-    """Seconds; nginx's defaults, but for the shorter ``client_header`` and ``connect``.
+    """Time-outs in seconds.  The defaults are nginx's; ``client_header`` and ``connect`` are
+    shorter.
 
-    Only ``keepalive`` (no connection is kept), ``linger`` and ``drain`` (nothing is waited
-    for) may be 0.
+    Only three may be 0: ``keepalive`` (no connection is kept), ``linger`` and ``drain``
+    (slardar does not wait).
     """
 
     client_header: Timeout = 10
@@ -57,10 +59,11 @@ class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
-    """Bytes, but for ``headers`` (lines) and ``connections`` (per process).
+    """Limits in bytes; ``headers`` counts lines, ``connections`` connections of a process.
 
     ``body`` 0 is no limit, as in nginx; ``retry_buffer`` 0 keeps no body for a second try.
-    ``linger`` is as large as ``body``: to read over a body costs less than to pass it on.
+    ``linger`` is as large as ``body``: reading and dropping a body costs less than passing
+    it on.
     """
 
     head: Positive = 32768
@@ -73,9 +76,9 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Health(Struct, frozen=True, forbid_unknown_fields=True):
-    """Active heartbeats: seconds between two, and whether there are any."""
+    """Active heartbeats: seconds between two of them, and whether there are any."""
 
-    #: Keys of a later version, which are refused as such.
+    #: Keys of a later version; the refusal says that they are not available yet.
     later: ClassVar[tuple[str, ...]] = ("timeout",)
 
     interval: Timeout = 5
@@ -83,11 +86,11 @@ class Health(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Hooks(Struct, frozen=True, forbid_unknown_fields=True):
-    """What becomes of a request whose hook failed, and what a hook may take.
+    """What happens to a request whose hook failed, and what hooks may use.
 
-    ``budget`` is in seconds of CPU time for a call; ``lua_memory`` in bytes for all Lua
-    hooks of a worker.  ``body`` is how many bytes of a request's body hooks may see, at most
-    a mebibyte: the largest text that they may hold.
+    ``budget`` is the CPU time of one call, in seconds; ``lua_memory`` the memory of all Lua
+    hooks of a worker, in bytes.  ``body`` is how many bytes of a request's body hooks may
+    see; its maximum is a mebibyte, the largest text that a hook may hold.
     """
 
     on_error: OnError = "reject"
@@ -101,9 +104,9 @@ class Hooks(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Token(Struct, frozen=True, forbid_unknown_fields=True):
-    """Who may call the control channel: the file holds only the token's SHA-256."""
+    """A token of the control channel; the file holds only its SHA-256."""
 
-    #: Shown in the history; told by it, so it is one line and short.
+    #: Names the caller in the log and the history, so it is one short line.
     name: Annotated[
         str, Meta(pattern=r"\A[^\x00-\x1f\x7f]{1,64}\Z", description="1 to 64 printable characters")
     ]
@@ -114,7 +117,7 @@ class Token(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Control(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the control channels listen."""
+    """Where the control channels listen, and the tokens that may call them."""
 
     http: str = "tcp:1995:interface=127.0.0.1"
     amp: str = "unix:slardar.sock:mode=600"
@@ -128,9 +131,9 @@ Workers = Annotated[
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that is decided at the start."""
+    """The settings of a process, from its file and its options."""
 
-    #: Keys of a later version, which are refused as such.
+    #: Keys of a later version; the refusal says that they are not available yet.
     later: ClassVar[tuple[str, ...]] = ("access_log", "services", "streams", "tls", "trusted")
 
     listen: Annotated[tuple[str, ...], Meta(description="a list of endpoint strings")] = (
@@ -143,11 +146,16 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     health: Health = Health()
     hooks: Hooks = Hooks()
-    #: Shown in /status; for tools that make the file.
+    #: Shown in ``GET /status``, for tools that generate the file.
     conf_hash: str | None = None
     default_upstream: str | None = None
     upstreams: Any = msgspec.field(default_factory=dict)
     routes: Any = ()
+
+    @property
+    def listeners(self) -> tuple[ListenerSpec, ...]:
+        """What ``listen`` describes."""
+        return specs_of(self.listen)
 
     @property
     def first_upstreams(self) -> Mapping[str, Upstream]:
@@ -160,7 +168,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         return self.routes  # type: ignore[no-any-return]
 
 
-#: Keys of Settings under which a file may hold nothing at all.
+#: Keys of Settings that may be empty in a file.
 _SECTIONS = ("control", "timeouts", "limits", "health", "hooks", "upstreams", "routes")
 
 
@@ -179,10 +187,10 @@ def parse_settings(raw: object, where: str = "", check_mode: CheckMode | None = 
 def read_settings(
     raw: object, where: str = "", check_mode: CheckMode | None = None
 ) -> tuple[Settings, list[str]]:
-    """What of ``raw`` is right, with defaults for the rest, and a line for each mistake.
+    """The correct parts of ``raw``, with defaults for the rest, and a line for each mistake.
 
-    The settings are to be used only if there is no mistake; with mistakes they serve to
-    find more of them (:mod:`slardar.options`).
+    Use the settings only if there is no mistake; otherwise they serve only to find more
+    mistakes (:mod:`slardar.options`).
     """
     problems = Problems()
     if raw is None:
@@ -260,12 +268,13 @@ def load_file(path: str, check_mode: CheckMode | None = None) -> Settings:
 def read_config_file(
     path: str, check_mode: CheckMode | None = None
 ) -> tuple[Settings, list[str], list[str]]:
-    """What of a YAML file is right, and a line for each mistake, as :func:`read_settings`;
-    and a line for each key that has no effect (:mod:`slardar.model.inert`).
+    """The settings in a YAML file, a line for each mistake, and a line for each key without
+    effect (:mod:`slardar.model.inert`).
 
-    Reads the file, so it blocks.  Raises ConfigError for what is no YAML.
+    The settings are as :func:`read_settings` returns them.  Reads the file, so it blocks.
+    Raises ConfigError for a file that is no YAML.
     """
-    # Workers never read a file, and start without a parser for it.
+    # Imported here: workers never read a file, and start without the parser.
     from slardar.model.yaml_file import read_file
 
     problems: list[str] = []

@@ -1,7 +1,7 @@
-"""The errors slardar raises on purpose, one class a kind of caller's mistake.
+"""The errors slardar raises on purpose, one class for each kind of mistake.
 
-Everything else that escapes is a bug.  Each message is one line that names the
-place and what was expected, because it is shown to a person as it is.
+Every other exception that escapes is a bug.  A message is shown to people as it is, so it
+is one line that names the place and says what was expected.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-#: Mistakes that one message names, of which a large body may have any number.
+#: The most mistakes that one message names; a large body may have any number.
 _MAX_NAMED = 100
 
 __all__ = [
@@ -24,15 +24,15 @@ __all__ = [
 
 
 class SlardarError(Exception):
-    """The base of them all; the message is fit to be shown to a user."""
+    """The base class; the message of every subclass may be shown to a user."""
 
 
 class ConfigError(SlardarError):
-    """Something a user wrote is wrong: a file, an option, the body of a call.
+    """A user's file, option or body of a call has mistakes.
 
-    ``problems`` holds one line for each mistake found, each naming the key's
-    path (``upstreams.api.servers[0].port: expected an integer from 1 to 65535,
-    got "x"``).  Nothing of the input has been applied when this is raised.
+    ``problems`` holds one line for each mistake, with the path of its key
+    (``upstreams.api.servers[0].port: expected an integer from 1 to 65535,
+    got "x"``).  No part of the input has been applied.
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:
@@ -46,9 +46,9 @@ class ConfigError(SlardarError):
 
 
 class PartlyReadError(ConfigError):
-    """A text has mistakes, but what it describes can be told all the same.
+    """A text has mistakes, but could be read all the same.
 
-    ``value`` is that: to look for the mistakes in it too, and for nothing else.
+    ``value`` is the text's content; it serves only to look for more mistakes.
     """
 
     def __init__(self, problems: str | Sequence[str], value: Any) -> None:
@@ -69,4 +69,4 @@ class StoreError(SlardarError):
 
 
 class NotReadyError(SlardarError):
-    """What is needed for it is not there at the moment; nothing has been changed."""
+    """slardar cannot do this at the moment; nothing has been changed."""

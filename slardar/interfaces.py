@@ -1,4 +1,4 @@
-"""The extension points: what a part must offer to take a place in slardar.
+"""The extension points: the interfaces of balancers, stores and the data plane.
 
 They are zope interfaces, so that ``twisted.plugin`` can find implementations
 and ``verifyObject`` can check them.
@@ -6,15 +6,24 @@ and ``verifyObject`` can check them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from twisted.internet.defer import Deferred
 
+    from slardar.config import Settings
+    from slardar.dataplane.sockets import Opened
+    from slardar.hooks.report import HookTally
     from slardar.model.change import Revision, StoredState
+    from slardar.model.hook import Hook, HookKey
+    from slardar.model.listener import ListenerSpec
+    from slardar.model.live import ServerLive
+    from slardar.model.snapshot import Snapshot
 
 __all__ = [
     "IBalancer",
@@ -31,7 +40,7 @@ __all__ = [
 
 
 class IRequest(Interface):
-    """What a balancer may ask of the request it picks a server for."""
+    """The part of a request that a balancer may read."""
 
     method = Attribute("str: the method, as sent")
     host = Attribute("str: the host asked for, lower case, without port")
@@ -53,17 +62,18 @@ class IBalancer(Interface):
     def pick(servers: Sequence[Any], request: Any):
         """One of ``servers`` for ``request``.
 
-        ``servers`` are :class:`slardar.model.live.Peer`, never empty, in the
-        configured order: those that are in service and that this request has
-        not tried yet.  The same sequence object is passed as long as nothing
-        about it has changed, and it is never mutated.
+        ``servers`` are the :class:`slardar.model.live.Peer` objects that are in
+        service and that this request has not tried yet, in the configured order;
+        at least one.  The sequence is never mutated, and the same object is passed
+        until it has to change.  When the ``weight`` of a server changes, another
+        sequence object is passed.
         """
 
     def started(server: Any):
-        """A request was sent on its way to ``server``."""
+        """An attempt on ``server`` begins."""
 
     def finished(server: Any, outcome: Any):
-        """The request ended; ``outcome`` is a ``slardar.balancers.base.Outcome``."""
+        """The attempt ended; ``outcome`` is a ``slardar.balancers.base.Outcome``."""
 
     def failed(server: Any):
         """An attempt on ``server`` failed (called before ``finished``)."""
@@ -72,7 +82,7 @@ class IBalancer(Interface):
 class IBalancerFactory(Interface):
     """A third party's balancer, found through ``twisted.plugin``."""
 
-    name = Attribute("str: what ``mode`` calls it")
+    name = Attribute("str: its name as the ``mode`` of an upstream")
 
     def __call__(servers: Sequence[Any], options: Mapping[str, Any]):
         """A new IBalancer for one level; ``servers`` are all its peers.
@@ -82,7 +92,7 @@ class IBalancerFactory(Interface):
 
 
 class IStore(Interface):
-    """Keeps what operators changed at run time.
+    """Keeps the changes that operators make at run time.
 
     Every method returns a Deferred; none blocks the reactor.
     """
@@ -109,16 +119,16 @@ class IStore(Interface):
         """
 
     def close() -> Deferred[None]:
-        """Finish what is under way and let go of the store."""
+        """Finish the commits under way and release the store."""
 
 
 class IForgetfulStore(IStore):
-    """A store whose content ends with the process: an upgrade has to carry it over."""
+    """A store whose content ends with the process: an upgrade must carry it over."""
 
-    state = Attribute("StoredState: what it holds now")
+    state = Attribute("StoredState: its present content")
 
     def take_over(state: Any):
-        """Hold this from the beginning; called before ``open``."""
+        """Begin with ``state`` as the content; called before ``open``."""
 
 
 class IWatchedStore(IStore):
@@ -146,48 +156,128 @@ class IWatchedStore(IStore):
 
 
 class IPlane(Interface):
-    """A data plane, or several behind one face: what serves the requests."""
+    """A data plane, or several behind one face: what serves the requests.
 
-    def apply(snapshot: Any, changed: Collection[str]) -> Deferred[None]:
-        """Serve ``snapshot`` from now on.
+    The order of its life: :meth:`listen` for each endpoint, :meth:`apply`, perhaps
+    :meth:`set_health`, :meth:`start`; changes while it serves; :meth:`stop`.  Every
+    method is called in the reactor's thread, and none but ``listen`` may block.
+    """
 
-        ``changed`` names the upstreams that differ from the snapshot before
-        (also those that are gone); the cost is in proportion to them.  Fires
-        when every live worker serves the snapshot.
+    opened: Sequence[Opened] = Attribute(
+        "The sockets that listen, one element an endpoint, in the order of the calls of"
+        " listen.  A successor is handed them; empty once the plane is stopping."
+    )
+
+    # Life.
+
+    def listen(listener: ListenerSpec, sockets: Sequence[socket] = ()) -> Deferred[str]:
+        """Listen as ``listener`` says; nobody is accepted before ``start``.
+
+        ``sockets`` are those that another process has handed over for the listener, if
+        any.  May block for up to a second while a port is taken.  Fires with the place,
+        for a person: ``127.0.0.1:8080``.
+
+        :raise slardar.errors.ConfigError: if its endpoint cannot be used, or nothing here
+            serves its protocol.
+        :raise twisted.internet.error.CannotListenError: if it is taken.
         """
 
-    def take_settings(settings: Any) -> Deferred[None]:
+    def own() -> None:
+        """The process that handed sockets over uses them no more: they are ours alone.
+
+        :raise OSError: if one of them cannot listen; the others do.
+        """
+
+    def start() -> Deferred[None]:
+        """Accept clients; fires when the plane serves.
+
+        :raise slardar.errors.SlardarError: if a part of it cannot be started.
+        """
+
+    def stop(within: float | None = None, grace: float | None = None) -> Deferred[None]:
+        """Take no new clients, finish what is under way, close the rest.
+
+        Requests and tunnels have ``within`` seconds (``None``: ``timeouts.drain``).
+        Clients without a request stay for ``grace`` seconds (``None``: 0.25): a request
+        that they send until then gets its reply, with which they are sent away.  Fires
+        when nothing is left.  Never fails.
+        """
+
+    def hurry(within: float) -> None:
+        """While the plane is stopping: take no more than ``within`` seconds from now."""
+
+    # The configuration.
+
+    def apply(snapshot: Snapshot, changed: Collection[str]) -> Deferred[dict[str, dict[str, int]]]:
+        """Serve ``snapshot`` from now on.
+
+        ``changed`` names the upstreams that differ from the snapshot before (also those
+        that are gone); the cost is in proportion to them.  Fires when every live worker
+        serves the snapshot, with ``{"workers": {"worker-0": version, ...}}``, the version
+        that each of them serves.
+
+        :raise slardar.errors.SlardarError: if a worker, or a balancer, cannot take it.
+        """
+
+    def take_settings(settings: Settings) -> Deferred[None]:
         """Use ``timeouts`` and ``limits`` of these settings from now on.
 
         They hold for what begins after it has fired.  What else the settings say is
-        taken at the start only.
+        taken at the start only.  Never fails.
         """
+
+    # Health.
+
+    def set_health(upstream: str, host: str, port: int, down_for: float, message: str) -> None:
+        """Take what another process has learnt of a server from its requests.
+
+        The server is out of service for ``down_for`` more seconds, ``message`` says why;
+        or it is back in service (0).  Without effect for a server that is not known.  To
+        be called after :meth:`apply` and, where workers serve, before :meth:`start`: they
+        begin with it.
+        """
+
+    def known_health() -> Iterator[tuple[str, str, int, float, str]]:
+        """The servers that requests have put out of service, for :meth:`set_health` of
+        another process: the upstream's name, host, port, for how many more seconds, why.
+        """
+
+    # Hooks.
 
     def check_hook(
         language: str, name: str, code: str, modules: Mapping[str, str] | None
     ) -> Deferred[tuple[str, ...]]:
-        """Whether ``code`` is fit to be the hook ``name``; the modules that it names, best
-        as a :class:`slardar.hooks.notices.Checked`, which has the warnings about it.
+        """Check that ``code`` is fit to be the hook ``name``.
 
-        With ``modules``, the code of those in service by name, it is also loaded, and
-        so its body is run; without, it is only read.  A process that serves nobody does
-        so, within limits of time and memory, wherever one can be started.
+        Fires with the modules that the code names, best as a
+        :class:`slardar.hooks.notices.Checked`, which also has the warnings about the
+        code.  ``modules`` is the code of the modules in service, by name; if it is
+        given, ``code`` is also loaded, which runs its body.  If it is ``None``, ``code``
+        is only read.  If possible, a process that serves no requests does this, within
+        limits of time and memory.
 
         :raise slardar.hooks.engine.ScriptError: if it is not; one line says where.
+        :raise slardar.errors.NotReadyError: if it cannot be looked at now.
         """
 
-    def check_stored(hooks: Mapping[Any, Any]) -> Deferred[None]:
+    def check_stored(hooks: Mapping[HookKey, Hook]) -> Deferred[None]:
         """Look at hooks that nobody has checked, before :meth:`apply` is given them.
 
-        Those whose code breaks a limit when it is only read are not loaded then: they
-        are ``failed``, and say why.  Never fails.
+        A hook whose code breaks a limit when it is read is not loaded: its state is
+        ``failed``, with the reason.  The Deferred never fails.
         """
 
-    def hook_tally():
-        """A :class:`slardar.hooks.report.HookTally` with the counters of all hooks."""
+    # Questions.
 
-    def peers(upstream: str):
-        """``{"host:port": ServerLive}`` of one upstream, for status."""
+    def hook_tally() -> HookTally:
+        """The counters of all hooks."""
 
-    def statistics():
-        """A mapping of counters (connections, requests, ...), for status."""
+    def peers(upstream: str) -> Mapping[str, ServerLive]:
+        """``{"host:port": ServerLive}`` of one upstream, for status; empty if there is no
+        such upstream."""
+
+    def statistics() -> Mapping[str, Any]:
+        """Counters, for status: ``accepted`` clients and ``requests`` so far, those of
+        them ``refused``; ``connections``, ``active`` requests and ``tunnels`` of now; the
+        ``version`` that is served; ``balancer_errors`` by upstream; and of each worker by
+        its name its state (``config_timer``) and its own counters (``workers``)."""

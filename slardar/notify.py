@@ -1,11 +1,11 @@
-"""Tells systemd how the service is, in the words of sd_notify(3).
+"""Tells systemd the state of the service, with the messages of sd_notify(3).
 
-That is a datagram of ``KEY=VALUE`` lines to the socket that ``NOTIFY_SOCKET`` names.  The
-code is our own because the library for it (``sdnotify``) has had no release since 2017,
-waits where the socket is full, keeps silent when it fails, and knows no watchdog.
+A message is a datagram of ``KEY=VALUE`` lines to the socket that ``NOTIFY_SOCKET`` names.
+slardar does not use the library for it (``sdnotify``), which has had no release since
+2017, blocks while the socket is full, is silent when it fails, and has no watchdog.
 
 One socket is opened at the start and kept: a process that is out of descriptors could not
-open another one, and the watchdog would end it for that.
+open another one, and the watchdog would end the process for that.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from twisted.logger import Logger
 
 __all__ = ["PRIVATE", "Notifier"]
 
-#: Variables that are for this process alone: what it starts must not speak in its name.
+#: Variables for this process alone: the processes that it starts must not speak for it.
 PRIVATE = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 
-#: Seconds between two looks whether the status line has changed.
+#: Seconds after which the status line is compared with the last one sent.
 _LOOK = 2.0
-#: The shortest interval of a watchdog that is served, in seconds.
+#: The shortest interval of a watchdog that is accepted, in seconds.
 _SHORTEST = 0.01
 
 _log = Logger("slardar.notify")
 
 
 class Notifier:
-    """What the service manager is told; nothing where nobody asked (no ``NOTIFY_SOCKET``).
+    """Sends messages to the service manager; none if ``NOTIFY_SOCKET`` is not set.
 
-    Nothing here blocks or raises: that a message could not be sent is logged once, and no
+    No method blocks or raises.  The first message that cannot be sent is logged; it is no
     error of the service.  A message about the state is sent again until it has gone out.
 
-    ``describe`` gives the line that ``systemctl status`` shows while requests are served.
+    ``describe`` returns the line that ``systemctl status`` shows while requests are served.
     """
 
     def __init__(
@@ -59,8 +59,7 @@ class Notifier:
         self._calls: list[LoopingCall] = []
 
     def starting(self) -> None:
-        """The service is being started: what comes after may need descriptors, so the
-        socket is opened now."""
+        """The service starts: open the socket, before other parts use up the descriptors."""
         name = self._environment.get("NOTIFY_SOCKET", "")
         if not name or self._socket is not None:
             return
@@ -77,7 +76,7 @@ class Notifier:
             self._complain(str(error))
 
     def serving(self) -> None:
-        """Requests are served, from now on or again; ends :meth:`reloading`."""
+        """Requests are served, for the first time or again after :meth:`reloading`."""
         if self._socket is None or self._ending:
             return
         self._shown = self._status()
@@ -93,19 +92,19 @@ class Notifier:
         if self._socket is None or self._ending:
             return
         self._shown = "reading the configuration again"
-        # systemd wants to know that this answers its HUP and not an earlier one.
+        # The time tells systemd that this answers its last HUP and not an earlier one.
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._tell(f"RELOADING=1\nMONOTONIC_USEC={now}\nSTATUS={self._shown}")
 
     def stopping(self) -> None:
-        """No new requests are taken; those under way are finished."""
+        """No new requests are taken; requests under way are finished."""
         if self._socket is None or self._ending:
             return
         self._ending = True
         self._tell("STOPPING=1\nSTATUS=stopping: requests under way are finished")
 
     def failed(self, why: str) -> None:
-        """It cannot be started; ``why`` is one line."""
+        """The service cannot start; ``why`` is the reason."""
         if self._socket is not None and not self._ending:
             self._tell(f"STATUS=cannot start: {' '.join(why.split())}")
 
@@ -128,7 +127,7 @@ class Notifier:
         )
 
     def _alive(self) -> None:
-        """The reactor runs, or this would not be called."""
+        """Tell the watchdog that the reactor runs, since it called this."""
         self._send("WATCHDOG=1")
 
     def _look(self) -> None:
@@ -145,7 +144,7 @@ class Notifier:
         return "serving, " + " ".join(self._describe().split())
 
     def _tell(self, message: str) -> None:
-        """Send what must arrive: kept until it has gone out or a newer one replaces it."""
+        """Send a message that must arrive: it is kept until it or a newer one has gone out."""
         self._unsent = None if self._send(message) else message
 
     def _send(self, message: str) -> bool:
@@ -165,8 +164,10 @@ class Notifier:
 
 
 def watchdog_interval(environment: Mapping[str, str]) -> float | None:
-    """Seconds within which systemd wants to hear of this process; ``None``: it does not,
-    or of another one (``WATCHDOG_PID``)."""
+    """Seconds within which systemd's watchdog expects a message of this process.
+
+    ``None`` if there is no watchdog, or if it is for another process (``WATCHDOG_PID``).
+    """
     try:
         seconds = int(environment.get("WATCHDOG_USEC", "0")) / 1e6
         pid = int(environment.get("WATCHDOG_PID", "0"))

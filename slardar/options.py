@@ -1,7 +1,7 @@
-"""What ``twistd slardar`` understands on its command line.
+"""The command line options of ``twistd slardar``.
 
-An option wins over the same setting in the file.  Everything is checked before
-anything is started; ``--check`` stops there.
+An option wins over the same setting in the file.  The whole configuration is checked
+before anything is started; ``--check`` stops after the check.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from slardar.plugins import check_mode, check_store, peek_store
 __all__ = ["Options", "check_listen"]
 
 _ENDPOINT = "expected a Twisted server endpoint such as tcp:8080"
-#: Kinds of endpoints that are refused for now, and what they are for.
+#: Kinds of endpoints that are refused for now, and their purpose.
 _LATER = {"haproxy": "the PROXY protocol", "ssl": "TLS", "tls": "TLS"}
-#: Lines about what is not served, at most.
+#: The most lines about settings that are not served.
 _MAX_SHADOWED = 20
-#: The bytes of a unix socket's path that Linux takes (``sun_path`` without its NUL).
+#: The most bytes of a unix socket's path on Linux (``sun_path`` without its NUL).
 _MAX_PATH = 107
 
 
@@ -45,8 +45,8 @@ class Options(usage.Options):
     """The options of ``twistd slardar``.
 
     After ``parseOptions`` the whole configuration is in ``settings``.  A wrong
-    option or file raises ``UsageError``, one line a mistake; under twistd these
-    lines alone are written to stderr and the exit code is 1.
+    option or file raises ``UsageError`` with a line for each mistake.  Under twistd only
+    these lines are written to stderr, and the exit code is 1.
     """
 
     synopsis = "[options]"
@@ -86,9 +86,9 @@ class Options(usage.Options):
 
     #: The configuration, once the options have been parsed.
     settings: Settings
-    #: What is no mistake, but should be known: a line for each key without effect.
+    #: A line for each key that has no effect, which is no mistake.
     notes: list[str]
-    #: The name of the file as it was given.
+    #: The file's name as the user gave it.
     _given = ""
 
     def __init__(self) -> None:
@@ -126,11 +126,11 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         self._given = self["config"] or ""
         if self.parent is not None:
-            # For balancers of one's own, and last, so that nothing there hides another
-            # module.  twistd changes to the folder later.
+            # Users keep modules of balancers in the folder.  It comes last, so that no file
+            # there hides another module.  twistd changes to the folder later.
             rundir = os.path.abspath(self.parent.get("rundir") or ".")
             if not os.path.isdir(rundir) and not self.parent.get("chroot"):
-                # twistd finds out when it has closed the terminal.
+                # twistd would notice only after it has closed the terminal.
                 raise usage.UsageError(f"--rundir: expected a folder, got {rundir}")
             if rundir not in sys.path:
                 sys.path.append(rundir)
@@ -151,8 +151,8 @@ class Options(usage.Options):
             self["config"] = os.path.abspath(self["config"])
 
     def _shadowed(self) -> list[str]:
-        """A line for each upstream, and for the routes, that would not be served as they are
-        given, for the store has a later word on them."""
+        """A line for each upstream, and one for the routes, whose value in the store would
+        be served instead of the one given here."""
         folder = "." if self.parent is None else self.parent["rundir"]
         try:
             state = peek_store(self.settings.store, folder)
@@ -168,7 +168,7 @@ class Options(usage.Options):
         return lines
 
     def read_again(self) -> Settings:
-        """The settings as the file says them now, with the same options laid over them.
+        """The file's present settings, with the same options laid over them.
 
         Raises ConfigError with every mistake.  Reads the file, so it blocks.
         """
@@ -177,7 +177,7 @@ class Options(usage.Options):
     def _settings(self) -> Settings:
         """The file's settings, or the defaults, with the options laid over them.
 
-        Raises ConfigError with every mistake of both.
+        Raises ConfigError with every mistake in the file and the options.
         """
         problems: list[str] = []
         path = self["config"]
@@ -186,7 +186,7 @@ class Options(usage.Options):
         if path is not None:
             try:
                 settings, problems, notes = read_config_file(path, check_mode)
-                # As it was given, so that a line is the same each time.
+                # With the path as it was given, so that HUP logs the same line again.
                 notes = [self._given + line.removeprefix(path) for line in notes]
             except ConfigError as error:
                 problems = list(error.problems)
@@ -205,7 +205,7 @@ class Options(usage.Options):
             raise ConfigError(problems)
         amp = self["amp"]
         if amp is not None:
-            # The option takes the place of the file's key.
+            # The option replaces the file's key.
             notes = [line for line in notes if ": control.amp: " not in line]
         self.notes = [*notes, *inert_settings(None, amp)]
         return msgspec.structs.replace(settings, upstreams=upstreams, **changes)
@@ -213,7 +213,7 @@ class Options(usage.Options):
     def _with_endpoints(
         self, settings: Settings, path: str | None, problems: list[str]
     ) -> Settings:
-        """What is listened on and where the state is kept; checks what takes effect."""
+        """The settings with the options for endpoints and the store; checks those in effect."""
         file = "" if path is None else f"{path}: "
         if self["listen"]:
             settings = msgspec.structs.replace(settings, listen=tuple(self["listen"]))
@@ -224,7 +224,7 @@ class Options(usage.Options):
             _collect(problems, check_listen, endpoint, where)
 
         control = settings.control
-        # Tokens that are wrong are tokens all the same.
+        # With a mistake in the section, tokens may be missing from ``control.tokens``.
         is_known = not any(line.startswith(f"{file}control") for line in problems)
         for key, field in (("control", "http"), ("amp", "amp")):
             where = f"{file}control.{field}"
@@ -255,7 +255,7 @@ def _inert(settings: Settings) -> list[str]:
 
 
 def _collect(problems: list[str], check: Callable[..., None], *arguments: Any) -> None:
-    """Do a check and keep what it finds wrong."""
+    """Run a check and add its mistakes to ``problems``."""
     try:
         check(*arguments)
     except ConfigError as error:
@@ -273,7 +273,7 @@ def _workers(text: str) -> Workers:
 
 
 def _add_upstream(upstreams: dict[str, Upstream], text: str, given: set[str]) -> None:
-    """``NAME=HOST:PORT[,HOST:PORT...]`` into an upstream, which wins over the file's."""
+    """Add the upstream of ``NAME=HOST:PORT[,HOST:PORT...]``; it replaces the file's."""
     name, equals, places = text.partition("=")
     expected = "--upstream: expected NAME=HOST:PORT[,HOST:PORT...]"
     if not equals or not name:
@@ -303,10 +303,11 @@ def _check_store(url: str, where: str) -> None:
 
 
 def check_listen(endpoint: str, where: str) -> None:
-    """Refuse what is no endpoint string that slardar can listen on; opens nothing.
+    """Raises ConfigError for an endpoint on which slardar cannot listen; opens nothing.
 
-    Only the kinds of the contract are taken: the data plane works on the socket
-    itself, so what another kind wraps around it (a PROXY header, TLS) would be lost.
+    Only ``tcp``, ``tcp6``, ``unix`` and ``systemd`` are taken.  The data plane uses the
+    socket itself, so the protocol that another kind adds (a PROXY header, TLS) would be
+    lost.
     """
     kind, _, rest = endpoint.partition(":")
     if kind in _LATER:
@@ -314,7 +315,7 @@ def check_listen(endpoint: str, where: str) -> None:
             f"{where}: {kind}: is not available yet ({_LATER[kind]} comes with a later version)"
         )
     if kind == "systemd":
-        # What systemd passes is known only to the process that it starts.
+        # Only the process that systemd starts knows which sockets systemd passes.
         wanted = r"domain=(INET|INET6|UNIX):(index=[0-9]+|name=[^:]+)"
         if re.fullmatch(wanted, rest) is None:
             raise ConfigError(

@@ -1,8 +1,8 @@
-"""Names to factories: which balancer a ``mode`` means, which store a URL.
+"""Finds the balancer for a ``mode``, and the store for a URL.
 
 Names are resolved when a configuration is read, never on the request path.  The
-folders ``slardar/balancers`` and ``slardar/stores`` are open: a file there, in this
-package or in another one that ships the same path, needs no entry in a list.
+folders ``slardar/balancers`` and ``slardar/stores`` are open: a file there needs no entry
+in a list, and may come with another package that has the same folders.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
     "reload_balancer",
 ]
 
-#: Makes the balancer of one level from its peers and the upstream's ``mode_opts``.
+#: A function that makes the balancer of one level from its peers and ``mode_opts``.
 BalancerFactory = Callable[[Sequence[Peer], Mapping[str, Any]], Any]
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+", re.ASCII)
@@ -52,23 +52,24 @@ _STORE = re.compile(r"([a-z][a-z0-9]*):(.*)", re.DOTALL)
 
 @lru_cache(maxsize=1)
 def _own_balancers() -> Mapping[str, BalancerFactory]:
-    """The balancers in ``slardar/balancers`` by the names they give themselves."""
+    """The balancers in ``slardar/balancers``, by the names in their ``modes``."""
     found: dict[str, BalancerFactory] = {}
     for module in pkgutil.iter_modules(balancers.__path__, "slardar.balancers."):
         for thing in vars(importlib.import_module(module.name)).values():
             if isinstance(thing, type) and issubclass(thing, Balancer):
-                # Its own names only: a subclass must not take its parent's.
+                # Only the class's own names: a subclass must not take its parent's.
                 found.update(dict.fromkeys(vars(thing).get("modes", ()), thing))
     return found
 
 
 @lru_cache(maxsize=256)
 def balancer_factory(mode: str) -> BalancerFactory:
-    """The factory that ``mode`` names: a balancer of slardar's, a class by its dotted
-    name, or an :class:`IBalancerFactory` found through ``twisted.plugin``.
+    """The factory that ``mode`` names.
 
-    Raises ConfigError for a name that leads nowhere.  Imports what is named, so it
-    may block: not for the request path.
+    It is one of slardar's balancers, a class by its dotted name, or an
+    :class:`IBalancerFactory` that ``twisted.plugin`` finds.  Raises ConfigError for an
+    unknown name.  It imports the module that ``mode`` names, so it may block: never call it
+    on the request path.
     """
     own = _own_balancers()
     if mode in own:
@@ -90,7 +91,7 @@ def _named_class(mode: str) -> BalancerFactory:
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit, CancelledError) as error:
-        # Whatever a user's module does when it is imported, it costs one upstream.
+        # Whatever the import of a user's module raises, it costs only one upstream.
         raise ConfigError(f"cannot import {module_name}: {_one_line(error)}") from error
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
@@ -101,21 +102,21 @@ def _named_class(mode: str) -> BalancerFactory:
     return found
 
 
-# Loading a class anew.
+# Reloading a class.
 
-#: When each module of a user's was last loaded anew here, in epoch nanoseconds.
+#: When each user's module was last reloaded in this process, in epoch nanoseconds.
 _loaded: dict[str, int] = {}
 
 
 def reload_balancer(mode: str, options: Mapping[str, Any], where: str) -> int:
-    """Load the module of a balancer's class anew, from its file as it is now.
+    """Reload the module of a balancer's class from its present file.
 
-    Answers when that was, for :func:`load_again` in the other processes.  Raises
-    ConfigError for a mode that is no such class, and if the module cannot be loaded or
-    its class is no balancer any more: the one before stays then.
+    Returns the time of the reload, for :func:`load_again` in the other processes.  Raises
+    ConfigError if the mode is no dotted name of a class, if the module cannot be loaded, or
+    if its class is no balancer any more; the loaded module then stays as it was.
 
-    Only this module is loaded, none that it imports.  Balancers that are in service go on
-    with the code that they were made with.
+    The modules that this module imports are not reloaded.  Balancers in service keep the
+    code that they were made with.
     """
     if mode in _own_balancers() or not _DOTTED.fullmatch(mode):
         raise ConfigError(
@@ -127,7 +128,7 @@ def reload_balancer(mode: str, options: Mapping[str, Any], where: str) -> int:
 
 
 def load_again(mode: str, when: int) -> None:
-    """The same in a worker, unless it has loaded the module since ``when``."""
+    """Reload the module in another process, unless it did so at ``when`` or later."""
     name = mode.rpartition(".")[0]
     if when > _loaded.get(name, 0):
         _load(mode, when, lambda: balancer_factory(mode), "")
@@ -137,7 +138,7 @@ def _load(mode: str, when: int, check: Callable[[], object], where: str) -> None
     name = mode.rpartition(".")[0]
     module = sys.modules.get(name)
     if module is None:
-        # What was never loaded is loaded as it is now.
+        # A module that was never loaded is imported from its present file.
         check()
     else:
         before = dict(vars(module))
@@ -158,13 +159,13 @@ def _load(mode: str, when: int, check: Callable[[], object], where: str) -> None
 
 
 def _run_file(module: ModuleType) -> None:
-    """Run a module's file in the module, which keeps its identity."""
+    """Run a module's file in the module object, which stays the same object."""
     loader = module.__spec__.loader if module.__spec__ is not None else None
     if not isinstance(loader, SourceLoader):
         importlib.reload(module)
         return
-    # Not importlib.reload: its cache tells files apart by seconds and size, and may have
-    # the file of before.
+    # importlib.reload uses a cache that knows a file by its time in seconds and its size,
+    # and might run the file's former code.
     path = loader.get_filename(module.__name__)
     code = loader.source_to_code(loader.get_data(path), path)
     try:
@@ -173,16 +174,16 @@ def _run_file(module: ModuleType) -> None:
         pass
     names = vars(module)
     for name, value in list(names.items()):
-        # What is not in the file any more is gone, but for the modules within a package.
+        # Names that the file no longer has must go; submodules of a package stay.
         if not name.startswith("__") and not isinstance(value, ModuleType):
             del names[name]
     exec(code, names)  # noqa: S102 - as import does
 
 
 def check_mode(mode: str, options: Mapping[str, Any], where: str) -> None:
-    """Refuse a balancer that does not exist or options that it does not take.
+    """Raises ConfigError for a balancer that does not exist or options it does not take.
 
-    ``where`` is the upstream's path; raises ConfigError with a line for each mistake.
+    ``where`` is the upstream's path.  The error has a line for each mistake.
     """
     try:
         factory = balancer_factory(mode)
@@ -206,8 +207,8 @@ def _one_line(error: BaseException) -> str:
 def open_store(url: str, reactor: Any) -> IStore:
     """The store that ``url`` names, not opened yet.
 
-    ``KIND:PLACE``; ``slardar.stores.KIND.from_place(place, reactor)`` makes it.
-    Raises ConfigError for a kind that does not exist or a place it does not take.
+    ``url`` is ``KIND:PLACE``; ``slardar.stores.KIND.from_place(place, reactor)`` makes the
+    store.  Raises ConfigError for a kind that does not exist or a place it does not take.
     """
     match = _STORE.fullmatch(url)
     if match is not None:
@@ -225,10 +226,10 @@ def open_store(url: str, reactor: Any) -> IStore:
 
 
 def peek_store(url: str, folder: str) -> StoredState | None:
-    """What a store holds, without opening it; ``None`` where it is empty or cannot be
-    looked into like that.  A relative place starts from ``folder``.  Blocks.
+    """The content of a store, without opening it.  Blocks.
 
-    Raises StoreError for what cannot be read.
+    ``None`` if the store is empty, or of a kind that cannot be read without opening it.  A
+    relative place starts from ``folder``.  Raises StoreError if it cannot be read.
     """
     match = _STORE.fullmatch(url)
     if match is None:
@@ -238,5 +239,5 @@ def peek_store(url: str, folder: str) -> StoredState | None:
 
 
 def check_store(url: str) -> None:
-    """Raise ConfigError for what is no store's URL; opens nothing."""
+    """Raises ConfigError if ``url`` is no store's URL; opens nothing."""
     open_store(url, None)

@@ -1,7 +1,7 @@
 """Puts the parts together and starts and stops them in the right order.
 
-This is the only module that knows them all.  twistd finds :class:`Options` and
-:func:`makeService` here through ``twisted/plugins/slardar_plugin.py``.
+Only this module knows all parts.  twistd finds :class:`Options` and :func:`makeService`
+here through ``twisted/plugins/slardar_plugin.py``.
 """
 
 # Twisted's services and endpoints have no types.
@@ -13,6 +13,7 @@ import atexit
 import gc
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,14 +33,14 @@ from slardar.dataplane.descriptors import raise_descriptor_limit
 from slardar.dataplane.proxy import DataPlane
 from slardar.dataplane.sockets import Opened
 from slardar.errors import ConfigError, SlardarError
-from slardar.interfaces import IForgetfulStore
+from slardar.interfaces import IForgetfulStore, IPlane
 from slardar.model.live import Live
 from slardar.notify import Notifier
 from slardar.options import Options
 from slardar.plugins import balancer_factory, check_mode, open_store
 from slardar.terminal import Terminal
 from slardar.upgrade.handover import Upgrades
-from slardar.upgrade.messages import Health, State
+from slardar.upgrade.messages import State, Verdict
 from slardar.upgrade.predecessor import Predecessor, find_predecessor
 from slardar.upgrade.program import this_program
 from slardar.upgrade.successor import UpgradeError
@@ -49,17 +50,17 @@ __all__ = ["Options", "SlardarService", "makeService"]
 
 #: Settings that a process takes at its start only.
 _AT_START = ("listen", "control", "workers", "store", "health", "hooks")
-#: Settings of the data plane that it takes with HUP.
+#: Settings of the data plane that a process also takes with HUP.
 _WITH_HUP = ("timeouts", "limits")
 
-#: Seconds that clients without a request stay with a process that was upgraded.  Most of
-#: them ask for something until then, and are sent to its successor with the reply; one
-#: that is sent away while its request is on the way may take that for a failure.
+#: Seconds that idle connections stay open in a process that was upgraded.  Most clients
+#: send a request in that time, and the reply closes the connection.  A client whose
+#: connection closes while its request is on the way may take that for a failure.
 _IDLE = 5.0
-#: Seconds for what is under way in a process that never served, or that is to make way
-#: for the second one after it.
+#: Seconds for the requests under way in a process that never served, or that has two
+#: younger generations.
 _AT_ONCE = 1.0
-#: Seconds beyond their drain in which older generations have ended.
+#: Seconds after their drain in which older generations must have ended.
 _MARGIN = 2.0
 
 _log = Logger("slardar.service")
@@ -67,7 +68,7 @@ _log = Logger("slardar.service")
 
 def makeService(options: Options) -> SlardarService:
     """The service that twistd runs for these options; nothing is opened yet."""
-    # twistd has chosen and installed the reactor by now, and has no way to pass it.
+    # twistd has installed the reactor by now, and cannot pass it as an argument.
     from twisted.internet import reactor  # noqa: TID251
 
     try:
@@ -77,14 +78,14 @@ def makeService(options: Options) -> SlardarService:
     service = SlardarService(reactor, options.settings, options.read_again, predecessor)
     service.notes = lambda: options.notes
     if options.parent is not None:
-        # Before there is something to upgrade, the signal would end the process.
+        # Until startService sets a handler, the signal would end the process.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         service.upgrades = Upgrades(reactor, this_program(), options.parent, service)
         service.terminal = Terminal(options.parent)
     return service
 
 
-def make_plane(reactor: Any, settings: Settings) -> DataPlane | Workers:
+def make_plane(reactor: Any, settings: Settings) -> IPlane:
     """What serves these settings: workers, or this process alone for ``workers`` 0."""
     count = usable_cores() if settings.workers == "auto" else settings.workers
     if count:
@@ -95,11 +96,11 @@ def make_plane(reactor: Any, settings: Settings) -> DataPlane | Workers:
 class SlardarService(Service):
     """slardar as one service: the data plane, the store and the control channel.
 
-    Whoever embeds it may wait for ``ready``, which fires when requests are served
-    and fails if that cannot be.  Under twistd a failure ends the process with one
+    A program that embeds it may wait for ``ready``, which fires when requests are served,
+    and fails if the service cannot start.  Under twistd a failure ends the process with one
     line of the log and exit code 1.
 
-    ``read_again`` gives the settings anew when the process gets ``HUP``; it may block.
+    ``read_again`` reads the settings again when the process gets ``HUP``; it may block.
     ``predecessor`` is the process to take over from, if there is one.
     """
 
@@ -123,27 +124,29 @@ class SlardarService(Service):
         self._places: list[str] = []
         self._bound = False
         self._predecessor = predecessor
-        #: How this process is upgraded; ``None`` where that is not twistd's to do.
+        #: Upgrades this process; ``None`` if twistd did not start it.
         self.upgrades: Upgrades | None = None
-        #: Whoever started it, while twistd makes a daemon of it.
+        #: The terminal from which twistd was started; ``None`` without twistd.
         self.terminal: Terminal | None = None
-        #: Lines about the settings as they were read last that are no mistakes.
+        #: Lines about keys without effect in the settings that were read last.
         self.notes: Callable[[], list[str]] = list
         self._noted: set[str] = set()
-        #: Another process serves, and this one ends.
+        #: ``_has_left``: a successor serves, and this process ends.
         self._serves = self._has_left = False
         self._holds_store = True
         if predecessor is not None:
             self.actions.older_generations = predecessor.generations
-        # Inside another program the service manager's questions are not for us.
+        # Inside another program, systemd's variables are for that program.
         asked = os.environ if read_again is not None else {}
         self._notifier = Notifier(reactor, self._describe, asked)
         #: Fires with ``None`` when requests are served.
         self.ready: defer.Deferred[None] = defer.Deferred()
 
     def privilegedStartService(self) -> None:
-        """Bind the listening sockets, while twistd may still be root for ports below
-        1024.  Nobody is accepted before the state is loaded."""
+        """Bind the listening sockets, while twistd may still be root, for ports below 1024.
+
+        No connection is accepted before the state is loaded.
+        """
         super().privilegedStartService()
         self._run(self._bind())
 
@@ -152,7 +155,7 @@ class SlardarService(Service):
         super().startService()
         self._notifier.starting()
         if self._read_again is not None:
-            # Without handlers of ours these would end the process.
+            # Without handlers these signals would end the process.
             signal.signal(signal.SIGHUP, self._hung_up)
             signal.signal(signal.SIGUSR2, self._asked_to_upgrade)
         if self.terminal is not None:
@@ -170,9 +173,11 @@ class SlardarService(Service):
         before = self._predecessor
         if before is not None:
             before.connect(self._reactor, self._given_up)
-        for endpoint in self._settings.listen:
-            sockets = before.take("listen", endpoint) if before is not None else ()
-            self._places.append(await self._plane.listen(endpoint, sockets))
+        for listener in self._settings.listeners:
+            sockets: Sequence[socket.socket] = ()
+            if before is not None:
+                sockets = before.take("listen", listener.endpoint, listener.id)
+            self._places.append(await self._plane.listen(listener, sockets))
         if before is not None:
             self._control.take(before.take("control", self._settings.control.http))
             before.close_rest()
@@ -180,11 +185,11 @@ class SlardarService(Service):
     async def _start(self) -> None:
         await self._bind()
         if self.ready.called:
-            return  # it could not be done
+            return  # binding has failed
         before = self._predecessor
         if before is None:
             await self.actions.start()
-            await defer.maybeDeferred(self._plane.start)
+            await self._plane.start()
             self._control.open()
             self._control.start()
         else:
@@ -197,20 +202,20 @@ class SlardarService(Service):
         for place in self._places:
             _log.info("requests on {place}", place=place)
         _log.info("control on {place}", place=self._control.place)
-        # What was loaded stays: looking through it again and again would be for nothing.
+        # The objects loaded so far stay, so garbage collections need not look at them.
         gc.collect()
         gc.freeze()
         self._tell_ready()
 
     def _note(self) -> None:
-        """Log what is to be said of the settings, each line once."""
+        """Log the lines about the settings, each line once."""
         for line in self.notes():
             if line not in self._noted:
                 self._noted.add(line)
                 _log.warn("{line}", line=line)
 
     def _tell_ready(self) -> None:
-        """Requests are served: tell whoever waits for it.  The one place for that."""
+        """Requests are served: tell systemd, the terminal and ``ready``.  The one place."""
         if not self.ready.called:
             self._notifier.serving()
             if self.terminal is not None:
@@ -218,8 +223,8 @@ class SlardarService(Service):
             self.ready.callback(None)
 
     async def _take_over(self, before: Predecessor) -> None:
-        """Start with what the predecessor has, up to the moment from which on it drains."""
-        # Whatever can fail without the store has been done by now, but for this.
+        """Start with the predecessor's sockets and state, until it begins to drain."""
+        # The last step that can fail and does not need the store.
         self._control.open()
         self._control.start()
         self._control.pause()
@@ -235,9 +240,9 @@ class SlardarService(Service):
             self._plane.set_health(
                 health.upstream, health.host, health.port, health.down_for, health.message
             )
-        await defer.maybeDeferred(self._plane.start)
+        await self._plane.start()
         await before.take_over()
-        # There is no way back from here, so nothing may stop it.
+        # There is no way back from here, so errors are only logged.
         for part in (self._plane, self._control):
             try:
                 part.own()
@@ -249,12 +254,12 @@ class SlardarService(Service):
         self._cannot_start(Failure(UpgradeError(f"the old process goes on: {reason}")))
 
     def _describe(self) -> str:
-        """What is served, for the line of ``systemctl status``."""
+        """Number of upstreams and version, for the line of ``systemctl status``."""
         snapshot = self.actions.snapshot
         return f"{len(snapshot.upstreams)} upstreams, version {snapshot.version}"
 
     def _hung_up(self, *_: Any) -> None:
-        """HUP came; from within whatever the process was doing, so it is put off."""
+        """HUP came.  The handler interrupts any code, so the reactor reloads later."""
         self._reactor.callFromThread(self.reload)
 
     def _asked_to_upgrade(self, *_: Any) -> None:
@@ -270,7 +275,7 @@ class SlardarService(Service):
         else:
             self.upgrades.upgrade()
 
-    # For slardar.upgrade: what this process does for its successor.
+    # Called by slardar.upgrade, for the successor of this process.
 
     def handed(self) -> list[tuple[str, Opened]]:
         """The listening sockets, each with the key that names it in the settings."""
@@ -279,16 +284,19 @@ class SlardarService(Service):
         return handed if control is None else [*handed, ("control", control)]
 
     async def hand_over(self) -> State:
-        """Let go of the store.  Calls of the control channel that come now wait, for this
-        process or for the next."""
+        """Close the store and return the state.
+
+        Calls of the control channel wait from now on, until this process or its successor
+        serves them.
+        """
         self._control.pause()
         stored = await self.actions.hand_over()
         self._holds_store = False
-        health = tuple(Health(*one) for one in self._plane.known_health())
+        health = tuple(Verdict(*one) for one in self._plane.known_health())
         return State(stored, health)
 
     async def take_back(self) -> None:
-        """There was no upgrade: go on."""
+        """The upgrade has failed: go on."""
         if not self._holds_store:
             self._holds_store = True
             try:
@@ -298,37 +306,36 @@ class SlardarService(Service):
         self._control.resume()
 
     def leave(self, taken: Sequence[Opened]) -> None:
-        """The successor serves: finish what is under way, and end."""
+        """The successor serves: finish the requests under way, and end."""
         self._has_left = True
         for opened in taken:
             opened.leave()
         self.actions.moved()
-        # The service is the successor now, which tells the service manager so.
+        # The successor is the service now, and has told the service manager.
         self._notifier.close()
         if self._predecessor is not None:
-            # Two generations are enough.
+            # At most two generations serve clients.
             self._predecessor.end(_AT_ONCE)
         _ignore_signals()
         _stop_reactor(self._reactor)
 
     def end(self, seconds: float) -> None:
-        """Take no more time than this to finish."""
+        """Finish within so many seconds."""
         if self._has_left:
             self._plane.hurry(seconds)
         if self._predecessor is not None:
             self._predecessor.end(seconds)
 
     def generations(self) -> list[dict[str, Any]]:
-        """This process and those before it, newest first."""
+        """This process and the generations before it, newest first."""
         return [self.actions.generation(), *self.actions.older_generations()]
 
     # HUP.
 
     def reload(self) -> defer.Deferred[None]:
-        """Read the settings again: serve what they say of upstreams and routes, with the
-        timeouts and limits that they have.
+        """Read the settings again, and use their upstreams, routes, timeouts and limits.
 
-        What is wrong in them is logged and changes nothing.  Never fails.
+        Mistakes in the settings are logged, and change nothing.  Never fails.
         """
         return self._reloading.run(lambda: defer.ensureDeferred(self._reload()))
 
@@ -377,12 +384,15 @@ class SlardarService(Service):
             _log.info("read again: version {version} is served", version=receipt.version)
 
     def _cannot_start(self, failure: Any) -> None:
-        """The first failure ends it: one line for what is the world's or the user's
-        fault, a traceback for what is ours."""
+        """The first failure ends the process.
+
+        It is logged in one line if the user or the system caused it, with a traceback if it
+        is a bug.
+        """
         if self.ready.called:
             return
         if self._predecessor is None:
-            # Else the service is the predecessor, and goes on.
+            # With a predecessor, the service goes on there.
             self._notifier.failed(str(failure.value))
         error = _one_line(failure.value)
         if failure.check(SlardarError, CannotListenError, OSError):
@@ -428,7 +438,7 @@ class SlardarService(Service):
                 if late.active():
                     late.cancel()
         else:
-            # The store first: whoever started this process may be waiting for it.
+            # The store first: the predecessor may wait for it.
             await self._store.close()
             await self._control.stop()
             await self._plane.stop(_AT_ONCE)
@@ -450,13 +460,13 @@ def _stop_reactor(reactor: Any) -> None:
 
 
 def _ignore_signals() -> None:
-    """This process ends anyway, and takes the time that it was given."""
+    """Ignore further signals to end: the process ends already, in the time it was given."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
 
 def _end_with(code: int, terminal: Terminal | None) -> None:
-    """twistd knows no exit code but that of a signal; this comes after all of it."""
+    """End the process with ``code``, as its last act: twistd has no exit code for this."""
     sys.stdout.flush()
     sys.stderr.flush()
     if terminal is not None:

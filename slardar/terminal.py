@@ -1,17 +1,17 @@
-"""What whoever typed ``twistd slardar`` is told while slardar makes a daemon of itself.
+"""Tells the terminal, and by its exit code a script, whether ``twistd slardar`` has started.
 
-twistd's parent waits for its daemon until the services have been *told* to start, and then
-exits with 0.  slardar opens the store, the control channel and workers after that, in the
-background.  The parent must wait for these too, as nginx's and HAProxy's does, or a script
-takes a failed start for a good one.
+twistd's parent process waits for its daemon until the services have been *told* to start,
+and then exits with 0.  slardar opens the store, the control channel and workers after
+that, in the background.  The parent must wait for these too, as nginx's and HAProxy's
+parents do; otherwise a script takes a failed start for a good one.
 
-twistd's own pipe between the two cannot do it alone: its parent keeps the writing end open,
-so it would wait for ever for a daemon that was killed, and what it prints is cut at 100
-bytes and written as a bytes literal.  So there is a second pipe, made before the fork.  The
-parent reads it right behind the fork; if the daemon never came as far as slardar's start,
-the parent goes on as twistd's.
+twistd's own pipe between the two processes is not enough.  The parent keeps its writing
+end open, so it would wait for ever for a daemon that was killed, and it prints a message
+as a bytes literal, cut at 100 bytes.  So there is a second pipe, made before the fork.
+The parent reads it right after the fork; if the daemon ends before slardar starts, the
+parent goes on as twistd's parent does.
 
-The daemon has no terminal any more, so reasons are written to a copy of standard error.
+The daemon has no terminal any more, so it writes reasons to a copy of standard error.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ __all__ = ["Terminal"]
 
 #: twistd's name for the writing end of its pipe, among its options.
 _PIPE = "statusPipe"
-#: The function of twistd's that forks.
+#: The function of twistd that forks.
 _FORKS = "daemonize"
 
-#: What the daemon says on the second pipe, a byte each.
+#: The daemon's messages on the second pipe, a byte each.
 _HOLDS, _SERVES, _FAILED = b"h", b"0", b"f"
 
 
 class Terminal:
-    """``options`` are twistd's.  To be made before it becomes a daemon, once.
+    """The way from the daemon to the terminal from which twistd was started.
 
-    With ``--nodaemon`` nobody waits, the log is on the terminal, and nothing here has an
+    ``options`` are twistd's.  Make one object, before twistd becomes a daemon.  With
+    ``--nodaemon`` no process waits and the log is on the terminal, so no method has an
     effect.  No method raises.
     """
 
@@ -52,15 +53,15 @@ class Terminal:
         try:
             self._error = os.dup(2)
         except OSError:
-            pass  # it was closed: nobody reads
+            pass  # standard error is closed: nobody reads
         self._read, self._write = os.pipe()
         os.register_at_fork(after_in_parent=self._forked)
 
     # In the parent.
 
     def _forked(self) -> None:
-        """Wait for the daemon, and exit as it has fared."""
-        # twistd forks twice; it is the first of the three processes that waits.
+        """Wait for the daemon; exit with 0 if it serves, with 1 if it does not."""
+        # twistd forks twice; the first of the three processes waits.
         if os.getpid() != self._parent or sys._getframe(1).f_code.co_name != _FORKS:
             return
         assert self._read is not None
@@ -69,11 +70,11 @@ class Terminal:
         try:
             self._wait(self._read)
         except KeyboardInterrupt:
-            os._exit(130)  # as a shell says it of SIGINT; the daemon goes on
+            os._exit(130)  # a shell's code for SIGINT; the daemon goes on
 
     def _wait(self, read: int) -> None:
         if os.read(read, 1) != _HOLDS:
-            return  # twistd knows why
+            return  # twistd says why
         answer = os.read(read, 1)
         if answer == _SERVES:
             os._exit(0)
@@ -84,7 +85,7 @@ class Terminal:
     # In the daemon.
 
     def hold(self) -> None:
-        """From now on the parent waits for :meth:`serving`, :meth:`failed` or the end."""
+        """Make the parent wait for :meth:`serving`, :meth:`failed` or the end."""
         self._twistds = self._options.pop(_PIPE, None)
         if self._read is not None:
             os.close(self._read)
@@ -100,8 +101,10 @@ class Terminal:
         self._answer(_SERVES, b"0")
 
     def failed(self) -> None:
-        """This process ends and has let go of all it had, and the reason was said: the
-        parent exits with 1."""
+        """The start has failed: the parent exits with 1.
+
+        Call this at the very end, when :meth:`say` has told the reason.
+        """
         self._answer(_FAILED, b"1 see above")
 
     def _answer(self, ours: bytes, twistds: bytes) -> None:

@@ -1,19 +1,19 @@
 """slardar inside a twisted.web site: a resource that passes requests on.
 
 :class:`ReverseProxyResource` routes, balances, retries and pools connections as
-slardar's own listeners do, because it is the same :class:`DataPlane` and the same
-exchange; only the client's side is twisted.web's.  That side costs some fifteen times
-the CPU of a listener's, so this is for a site that has pages of its own as well.
+slardar's own listeners do: it uses the same :class:`DataPlane` and the same exchange;
+only the client's side is twisted.web's.  twisted.web's side takes some fifteen times the
+CPU of a listener's, so this is for a site that also has pages of its own.
 
-What twisted.web decides stays as it decides it: how a connection is kept, how long
-a client may be idle (``Site(timeout=...)``), and that a client which closes its side
-has left.  It has no trailers, so those of a body and of a reply are dropped, and no
-way to become a tunnel, so ``Upgrade`` is ignored, as RFC 9110 7.8 allows.
+twisted.web decides how a connection is kept, how long a client may be idle
+(``Site(timeout=...)``), and that a client which closes its side has left.  It has no
+trailers, so the trailers of bodies are dropped.  It cannot make a tunnel of a connection,
+so ``Upgrade`` is ignored, as RFC 9110 7.8 allows.
 
-It reads the body of a request before it asks for a resource, into memory up to 100
-kB and then into a temporary file, and takes forms apart.  Not so with
-``Site(root, requestFactory=StreamingRequest)``: then the body is passed on as it
-comes, at the pace at which the server takes it.
+twisted.web reads the body of a request before it asks for a resource, into memory up to
+100 kB and then into a temporary file, and takes forms apart.  With
+``Site(root, requestFactory=StreamingRequest)`` it does not: the body is passed on as it
+arrives, at the pace at which the server reads it.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from slardar.plugins import balancer_factory, check_mode
 
 __all__ = ["ReverseProxyResource", "StreamingRequest", "make_plane"]
 
-#: How many times ``timeouts.linger`` may pass in all while the rest of a body is read over,
-#: and how many bytes of it buy a second more, as behind a listener.
+#: Reading and dropping the rest of a body may take so many times ``timeouts.linger`` in
+#: all, and a second more for so many bytes of it, as on a listener's connection.
 _LINGER_TIMES = 6.0
 _LINGER_RATE = 8192.0
 
@@ -53,14 +53,14 @@ _log = Logger("slardar.web")
 def make_plane(reactor: Any, config: Settings | Mapping[str, Any]) -> DataPlane:
     """A data plane without listeners that serves ``config`` until the reactor stops.
 
-    ``config`` is what ``slardar.yaml`` may hold, as an object or as ``Settings``
+    ``config`` is the content of a ``slardar.yaml``, as an object or as ``Settings``
     (:func:`slardar.config.load_file`); ``listen``, ``control``, ``store``, ``workers``
     and ``health`` are for twistd and have no effect here.  When the reactor shuts
-    down, requests under way are finished first, at most for ``timeouts.drain``
-    seconds.  Servers given by name are looked up from now on; until the answer is
-    there, requests for them get a 502.
+    down, requests under way are finished first, for at most ``timeouts.drain``
+    seconds.  Servers given by name are looked up from now on; until their addresses are
+    known, requests for them get a 502.
 
-    Raises ConfigError, with a line for each mistake; nothing has been started then.
+    Raises ConfigError with a line for each mistake; it has then started nothing.
     """
     settings = _settings(config)
     upstreams = settings.first_upstreams
@@ -87,10 +87,10 @@ def _settings(config: Settings | Mapping[str, Any]) -> Settings:
 class ReverseProxyResource(Resource):
     """Passes every request it gets to a server of one of the plane's upstreams.
 
-    ``upstream`` names the upstream; by default it is found as a listener finds it, by
-    routes, Host and ``default_upstream``.  Mounted below a path, the resource passes
-    the whole path on; with ``strip_prefix`` what leads to the resource is left out,
-    so that ``/api/users?x`` at ``/api`` becomes ``/users?x``.
+    ``upstream`` names the upstream; by default routes, Host and ``default_upstream``
+    decide, as for a listener.  A resource below a path passes the whole path on; with
+    ``strip_prefix`` it leaves out its own path, so that ``/api/users?x`` at ``/api``
+    becomes ``/users?x``.
 
     ::
 
@@ -122,9 +122,9 @@ class ReverseProxyResource(Resource):
         *,
         strip_prefix: bool = False,
     ) -> ReverseProxyResource:
-        """A resource on a plane of its own; ``config`` is that of :func:`make_plane`.
+        """A resource with its own plane; ``config`` is as for :func:`make_plane`.
 
-        Raises ConfigError, also if ``upstream`` is none of its upstreams.
+        Raises ConfigError, also if ``config`` has no upstream ``upstream``.
         """
         settings = _settings(config)
         if upstream is not None and upstream not in settings.first_upstreams:
@@ -134,7 +134,7 @@ class ReverseProxyResource(Resource):
     def stop(self) -> defer.Deferred[None]:
         """Stop the plane before the reactor stops.
 
-        From now on requests get a 503; those under way are finished, and cut off
+        New requests get a 503 from now on.  Requests under way are finished, and cut off
         after ``timeouts.drain`` seconds.  A second call does nothing.
         """
         return defer.ensureDeferred(self._stop())
@@ -152,7 +152,7 @@ class ReverseProxyResource(Resource):
         return NOT_DONE_YET
 
     def pass_on(self, request: Request) -> WebRequest:
-        """The web_request of a request whose body is here, or coming (streaming)."""
+        """Begin to pass on a request whose body is here, or is coming (streaming)."""
         streaming = False
         if isinstance(request, StreamingRequest):
             streaming = request.arriving
@@ -164,21 +164,22 @@ class ReverseProxyResource(Resource):
 
 
 class StreamingRequest(Request):
-    """A request that lets a :class:`ReverseProxyResource` have the body as it comes.
+    """A request that gives a :class:`ReverseProxyResource` the body as it arrives.
 
     For ``Site(root, requestFactory=StreamingRequest)``.  When the head of a request
-    with a body has come, the resource is looked up; if it is a proxy, it begins at
-    once.  Any other resource is looked up again and rendered when the body is here,
-    as ever, so ``getChild`` is called twice and must not mind; so is a class that
-    overrides ``ReverseProxyResource.render``.  Over HTTP/2 every body is read first.
+    with a body has arrived, the resource is looked up; a :class:`ReverseProxyResource`
+    begins at once.  Any other resource is looked up again and rendered when the body has
+    arrived, as in twisted.web, so ``getChild`` must allow for two calls.  The same holds
+    for a subclass that overrides ``ReverseProxyResource.render``.  Over HTTP/2 every body
+    is read first.
     """
 
-    #: Whether more of the body is to come while the request is under way already.
+    #: Whether the request is under way and more of its body is to come.
     arriving = False
     #: ``Content-Length``, or ``None`` for chunks; known while ``arriving``.
     declared_length: int | None = None
-    #: What is left of a body behind its reply is read over while some of it comes within
-    #: so many seconds, and up to so many bytes; the plane's.
+    #: The plane's limits for a body that goes on after the reply: it is read and dropped,
+    #: with at most so many seconds between two pieces, and up to so many bytes.
     linger_timeout = 5.0
     max_linger = 1 << 30
 
@@ -188,19 +189,19 @@ class StreamingRequest(Request):
     _dropped = 0
     _lingering: Any = None
     _linger_ends = 0.0
-    #: The channel's timeout, while the client is paused for the server's sake, or waits
-    #: until a server asks it for the body.
+    #: The channel's timeout is kept here while slardar has paused the client, or while the
+    #: client waits for a server to ask for the body.
     _timeout: float | None = None
     _awaited = False
 
     # From the channel.
 
     def gotLength(self, length: int | None) -> None:
-        """The head is here; ``length`` is that of the body, ``None`` for chunks."""
+        """The head has arrived; ``length`` is the body's length, ``None`` for chunks."""
         line = [getattr(self.channel, name, None) for name in ("_command", "_path", "_version")]
         if length == 0 or None in line:
-            # twisted.web has no public name for the request line at this time, so
-            # where it is not found (HTTP/2), the body is read first.
+            # twisted.web has no public name for the request line at this time.  If it
+            # is not found (HTTP/2), the body is read first.
             super().gotLength(length)
             return
         self.content = BytesIO()
@@ -213,7 +214,7 @@ class StreamingRequest(Request):
             super().gotLength(length)
 
     def process(self) -> None:
-        """Render the resource, or in the middle of a request only look for it."""
+        """Render the resource; if only the head has arrived, only look the resource up."""
         if not self._looking:
             super().process()
             return
@@ -223,13 +224,13 @@ class StreamingRequest(Request):
         try:
             found: Any = site.getResourceFor(self)
         except Exception:
-            # It will fail again when the body is here, and be reported then.
+            # It will fail again, and be reported, when the body has arrived.
             found = None
         if self._answered or not isinstance(found, ReverseProxyResource):
             return
         if type(found).render is ReverseProxyResource.render:
-            # The server is asked whether it wants the body; twisted.web must not
-            # say so on its own.
+            # The server decides whether the client shall send the body, so twisted.web
+            # must not send a 100.
             expects = self.requestHeaders.hasHeader(b"expect")
             if expects and self.clientproto == b"HTTP/1.1":
                 self._awaited = True
@@ -239,11 +240,11 @@ class StreamingRequest(Request):
                 self.requestHeaders.removeHeader(b"expect")
 
     def handleContentChunk(self, data: bytes) -> None:
-        """More of the body."""
+        """More of the body has arrived."""
         if self._answered:
             self._dropped += len(data)
             if self._lingering is not None:
-                # Not at once: the channel is about to tell more of this body.
+                # Not at once: the channel is about to deliver more of this body.
                 self._lingering.reset(self._linger_seconds())
         elif self._web_request is not None:
             if self._awaited:
@@ -253,7 +254,7 @@ class StreamingRequest(Request):
             super().handleContentChunk(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """All of the request is here."""
+        """The whole request has arrived."""
         arriving, self.arriving = self.arriving, False
         if self._answered:
             if arriving:
@@ -269,11 +270,14 @@ class StreamingRequest(Request):
         self._stop_lingering()
         super().connectionLost(reason)
 
-    # From the web_request.
+    # From the proxied request.
 
     def finish(self) -> None:
-        """The reply is complete.  If the body is not, twisted.web would take the rest
-        of it for a request, so that is read and dropped first, for a while."""
+        """The reply is complete.
+
+        If the request's body is not, twisted.web would take the rest of it for a request,
+        so the rest is read and dropped first, within limits.
+        """
         if self.arriving:
             self._answered = True
             if not self.startedWriting:
@@ -286,14 +290,14 @@ class StreamingRequest(Request):
             self._finish()
 
     def pause_body(self) -> None:
-        """Read no more from the client; it is not to blame, so it is not timed."""
+        """Read no more from the client, and stop its timeout, since it is not to blame."""
         if self.arriving:
             if self._timeout is None:
                 self._timeout = self.channel.setTimeout(None)
             self.transport.pauseProducing()
 
     def body_wanted(self) -> None:
-        """The client need not wait for a server any more: its own time runs again."""
+        """The client may send the body now: its timeout runs again."""
         self._awaited = False
         self._restore_timeout()
 
@@ -307,7 +311,7 @@ class StreamingRequest(Request):
         self.transport.resumeProducing()
 
     def _linger_seconds(self) -> float:
-        """How long the next piece of what is left may take."""
+        """Seconds within which the next piece of the rest must arrive."""
         if self._dropped > self.max_linger:
             return 0.0
         ends = self._linger_ends + self._dropped / _LINGER_RATE
@@ -323,13 +327,13 @@ class StreamingRequest(Request):
     def _finish(self) -> None:
         self._stop_lingering()
         # If the end of the body came while the client was paused, the channel has
-        # noted that there was no timeout.
+        # remembered that it had no timeout.
         self._awaited = False
         self._restore_timeout()
         super().finish()
 
     def _cut(self) -> None:
-        """The rest of the body is too much, or too late: the connection ends."""
+        """The rest of the body is too large or too late: close the connection."""
         self._lingering = None
         self.arriving = False
         self.channel.persistent = False

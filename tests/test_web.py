@@ -696,7 +696,7 @@ async def test_streaming_waits_for_the_server(embedded: Embedded) -> None:
     assert not client.ended
     assert unsent(client.transport) > 0
     (web_request,) = web.site.resource._requests
-    channel = web_request._exchange._channel
+    channel = web_request._exchange._attempt.channel
     assert len(channel._out) < 65536 + 65536 + 1000
     connection.transport.resumeProducing()
     await client.until(lambda: len(client.replies()) == 2)

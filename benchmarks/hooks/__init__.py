@@ -1,1 +1,1 @@
-"""What hooks cost: ``python -m benchmarks.hooks``, written into ``HOOKS.md``."""
+"""Measures what hooks cost: ``python -m benchmarks.hooks`` writes ``HOOKS.md``."""

@@ -28,12 +28,12 @@ from benchmarks.rounds import Plan, run_rounds
 
 HERE = Path(__file__).resolve().parent.parent
 
-#: What is measured within a process of its own: what, and in which language.
+#: The measurements that run in their own process: which, and in which language.
 INSIDE = (
     *((what, language) for what in ("call", "loop", "memory") for language in (PYTHON, LUA)),
     ("other", PYTHON),
 )
-#: Seconds for each hook in a turn: so short that the machine is the same for all of them.
+#: Seconds for each hook in a turn: so short that the machine's speed is the same for all.
 TURN_SECONDS = 0.15
 
 
@@ -54,9 +54,9 @@ def say(line: str) -> None:
 
 
 def _inside(cores: Cores) -> Inside:
-    """The figures of one process, each measured in a fresh one.
+    """The figures that need no sockets, each measured in a fresh process.
 
-    :raise RuntimeError: if one of them failed.
+    :raise RuntimeError: if a measurement fails.
     """
     path = PROXIES[SUBJECT].environment["PYTHONPATH"]
     environment = {**os.environ, "PYTHONPATH": f"{path}:{ROOT}"}
@@ -65,7 +65,7 @@ def _inside(cores: Cores) -> Inside:
         with pinned(frozenset({cores.proxy})):
             ran = subprocess.run(
                 [sys.executable, "-m", "benchmarks.hooks.inside", what, language],
-                # Not in the checkout, which would come before what is installed.
+                # Not the checkout: Python would import it instead of the installed slardar.
                 cwd="/",
                 env=environment,
                 capture_output=True,

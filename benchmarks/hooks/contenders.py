@@ -1,4 +1,4 @@
-"""Who runs the script: slardar with it in either language, nginx with it, both without."""
+"""The proxies that are compared: slardar and nginx, each with a script and without."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = [
     "HookField",
 ]
 
-#: Without a hook, with one in each language.
+#: slardar without a hook, and with a hook in each language.
 PLAIN = "no-hook"
 PYTHON = "python"
 LUA = "lua"
 NGINX = "nginx"
 NGINX_LUA = "nginx-lua"
 
-#: The same in each language: look at the method, set a header.
+#: The same hook in each language: look at the method, set a header.
 SCRIPTS: Mapping[str, str] = {
     PYTHON: """\
 def on_request(request):
@@ -64,7 +64,7 @@ CONTENDERS: Mapping[str, Proxy] = {
 
 
 class HookField(Field):
-    """Gives each contender a folder of its own, and its script."""
+    """Gives each contender its own folder and its script."""
 
     def __init__(
         self, folder: Path, cores: Cores, backends: Backends, say: Callable[[str], None]
@@ -73,7 +73,7 @@ class HookField(Field):
         self._whole = folder
 
     def enter(self, proxy: Proxy) -> None:
-        """Start it, and load its script if it has one."""
+        """Start a proxy, and load its script if it has one."""
         self._folder = self._whole / proxy.name
         self._folder.mkdir(exist_ok=True)
         if proxy.name == NGINX_LUA:

@@ -1,4 +1,4 @@
-"""What the measurements ask of slardar's control channel."""
+"""The calls that the measurements make to slardar's control channel."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ __all__ = ["activate", "requests_of", "set_upstream"]
 def activate(port: int, language: str, name: str, code: str) -> None:
     """Post a hook to the control channel on a local port, and put it into service.
 
-    :raise OSError: if it is not taken.
+    :raise OSError: if the call is refused.
     """
     _call(port, "POST", f"/{language}/{name}", code.encode())
     _call(port, "PUT", f"/{language}/{name}")
 
 
 def set_upstream(port: int, name: str, servers: Sequence[int]) -> None:
-    """An upstream of servers on these local ports.
+    """Set an upstream of servers on these local ports.
 
-    :raise OSError: if it is not taken.
+    :raise OSError: if the call is refused.
     """
     text = "".join(f"server {LOOPBACK}:{server};" for server in servers)
     _call(port, "PUT", f"/upstream/{name}", text.encode())
 
 
 def requests_of(port: int) -> int:
-    """The requests since slardar began.
+    """The number of requests since slardar was started.
 
-    :raise OSError: if it does not say.
+    :raise OSError: if the call fails.
     """
     found: int = json.loads(_call(port, "GET", "/status"))["statistics"]["requests"]
     return found

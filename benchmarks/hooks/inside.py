@@ -1,7 +1,7 @@
-"""What hooks cost within one process: a call, an endless loop, a thousand of them.
+"""Measures hooks without sockets: a call, an endless loop, the memory of a thousand hooks.
 
-Run as ``python -m benchmarks.hooks.inside`` by :mod:`benchmarks.hooks.__main__`, in a
-process of its own that finds the compiled slardar, and prints one line of JSON.
+:mod:`benchmarks.hooks.__main__` runs ``python -m benchmarks.hooks.inside`` in a process
+that imports the compiled slardar.  It prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import time
 from typing import Any
 
-#: A hook that somebody may have written: a dozen lines, some constants.
+#: Hooks as users write them: a dozen lines and some constants.
 TYPICAL = {
     "python": """\
 ALLOWED = {{"GET", "HEAD", "POST"}}
@@ -92,7 +92,7 @@ def _load(runner: Any, hooks: list[Any]) -> None:
 
 
 def call_us(language: str, code: str) -> float:
-    """CPU microseconds that one call adds to a request: everything but its parsing."""
+    """CPU microseconds that one call adds to a request, without the request's parsing."""
     from slardar.http1.request import parse_request
 
     runner = _runner()
@@ -129,7 +129,7 @@ def other_us() -> float:
 
 
 def loop_ms(language: str) -> float:
-    """CPU milliseconds after which an endless loop was stopped; the worst of some."""
+    """CPU milliseconds after which an endless loop is stopped; the worst of some runs."""
     from slardar.http1.request import parse_request
 
     worst = 0.0
@@ -155,7 +155,7 @@ def _resident_mb() -> float:
 
 
 def memory_mib(language: str) -> float:
-    """MiB that a thousand hooks take, of which each has run; the engine included."""
+    """MiB that a thousand hooks take after each has run once, the engine included."""
     from slardar.http1.request import parse_request
 
     parse_request(HEAD)
@@ -176,8 +176,8 @@ def memory_mib(language: str) -> float:
 
 
 def main() -> None:
-    """Measure what the arguments name: ``call``, ``loop`` or ``memory``, and a language; or
-    ``other``."""
+    """Measure ``call``, ``loop`` or ``memory`` in a language, or ``other``, as the arguments
+    say."""
     from benchmarks.hooks.contenders import SCRIPTS
 
     what, language = (*sys.argv[1:3], "")[:2]

@@ -1,4 +1,4 @@
-"""Writes ``HOOKS.md`` out of the numbers of one run."""
+"""Writes ``HOOKS.md`` from the numbers of one run."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from benchmarks.soak.row import Row
 
 __all__ = ["Inside", "markdown", "rows"]
 
-#: The figures of one process: what was measured and in which language, and the value.
+#: The values of the measurements without sockets, by measurement and language.
 Inside = Mapping[tuple[str, str], float]
 
-#: What must be reached.
+#: The targets.
 _ADDED_US = 5.0
 _RATIO = 1.5
 _BUDGET_MS = 50.0
@@ -34,7 +34,8 @@ _TITLES = {PYTHON: "Python", LUA: "Lua"}
 
 
 def _beyond(samples: Sequence[Sample], name: str, without: str) -> Spread | None:
-    """CPU microseconds a request that ``name`` takes beyond ``without`` in the same round."""
+    """CPU microseconds that a request takes more with ``name`` than with ``without``, in the
+    same round."""
     base = {sample.round: sample.cpu_us for sample in samples if sample.proxy == without}
     return spread(
         [

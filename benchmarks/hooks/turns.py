@@ -1,9 +1,9 @@
-"""What a hook adds to a request between sockets, measured within one process.
+"""Measures what a hook adds to a request between sockets, within one process.
 
-Two processes that do the same differ by more than a hook costs, and so does one of them
-half a minute later.  So one slardar has all hooks, each for a host of its own, and a load
-for each host and for one without a hook; one of the loads runs at a time, for a fraction
-of a second.  Each turn gives one difference, and many turns their median.
+Two equal processes differ by more than a hook costs, and so does one process half a minute
+later.  So one slardar has all hooks, each for its own host, and there is one load for each
+host and one for a host without a hook.  Only one load runs at a time, for a fraction of a
+second.  Each turn gives one difference; the result is the median of many turns.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from benchmarks.proxies import Running
 
 __all__ = ["Added", "Turn", "added", "measure_turns"]
 
-#: CPU microseconds a request: without a hook, and with one in each language.
+#: CPU microseconds of a request without a hook, and with a hook in each language.
 Turn = Mapping[str, float]
 
 _STATES = (PLAIN, PYTHON, LUA)
-#: Seconds that a load has to connect, and to go on when it was stopped.
+#: Seconds for a load to connect, and to go on after it was stopped.
 _BEGIN, _SETTLE = 1.0, 0.02
 
 
 @dataclass(frozen=True)
 class Added:
-    """What a hook adds: the median over the turns, and the middle half of them."""
+    """What a hook adds: the median of the turns, and the bounds of their middle half."""
 
     median: float
     low: float
@@ -40,7 +40,7 @@ class Added:
 
 
 def added(turns: Sequence[Turn], state: str) -> Added | None:
-    """Of one hook, in CPU microseconds a request; None for less than two turns."""
+    """What one hook adds, in CPU microseconds a request; None for less than two turns."""
     found = sorted(turn[state] - turn[PLAIN] for turn in turns)
     if len(found) < 2:
         return None
@@ -56,10 +56,11 @@ def measure_turns(
     turns: int,
     seconds: float,
 ) -> list[Turn]:
-    """So many turns, with ``seconds`` for each hook and for none; ``backends`` are the
-    servers' local ports.
+    """Measure ``turns`` turns, with ``seconds`` for each hook and for no hook.
 
-    :raise RuntimeError: if wrk or the proxy ends, or a hook is not taken.
+    ``backends`` are the local ports of the servers.
+
+    :raise RuntimeError: if wrk or the proxy ends, or a hook is refused.
     """
     with ExitStack() as stack:
         try:
@@ -69,7 +70,7 @@ def measure_turns(
                 activate(running.control, language, f"script.{host}", SCRIPTS[language])
             loads: dict[str, Program] = {}
             for state in _STATES:
-                # Long enough for all turns, with as much again for what is between them.
+                # Twice the time of all turns, for the pauses between them.
                 limit = int((seconds + _SETTLE) * len(_STATES) * turns * 2) + 60
                 loads[state] = load = _wrk(running, series, state, cores, limit)
                 stack.callback(load.stop)
@@ -93,7 +94,7 @@ def _wrk(running: Running, series: Series, state: str, cores: Cores, seconds: in
 
 
 def _turn(running: Running, loads: Mapping[str, Program], turn: int, seconds: float) -> Turn:
-    """Each of them once, another one first in each turn."""
+    """Run each load once; every turn begins with another load."""
     start = turn % len(_STATES)
     costs: dict[str, float] = {}
     for state in _STATES[start:] + _STATES[:start]:

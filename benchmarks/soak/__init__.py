@@ -1,1 +1,1 @@
-"""Faults and changes under load: real processes, and a verdict on each figure."""
+"""Faults and changes under load, with real processes and a verdict on each figure."""

@@ -94,7 +94,7 @@ def say(line: str) -> None:
 
 
 def run(names: Sequence[str], scale: Scale, ground: Ground) -> list[Row]:
-    """The rows of these parts; a part that breaks is a row that is missed."""
+    """The rows of these parts; a part that raises gives a missed row."""
     rows: list[Row] = []
     for name in names:
         others = busy()
@@ -114,7 +114,7 @@ def run(names: Sequence[str], scale: Scale, ground: Ground) -> list[Row]:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command; 0 only if every figure that has a target meets it."""
     arguments = _arguments().parse_args(words)
-    # End what was started also when this is told to end.
+    # A SIGTERM must end the started programs, too.
     unix.signal(unix.SIGTERM, lambda _signum, _frame: sys.exit(143))
     raise_file_limit()
     cores = frozenset(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""Calls of the control channel under load: what they take, and what is true at their answer."""
+"""Times calls of the control channel under load, and checks that an answer means service."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from benchmarks.soak.site import Ground, Site, upstream
 __all__ = ["calls"]
 
 HOST = "changed.example.com"
-#: New connections after each call: with two workers, one in 128 calls misses one of them.
+#: New connections after each call: with two workers, one call in 128 reaches one worker only.
 ASKED = 8
-#: The calls come at an operator's pace, not the load's.
+#: Seconds between two calls: they come at an operator's pace.
 PAUSE = 0.01
 
 
 def calls(ground: Ground, scale: Scale) -> list[Row]:
-    """Whether an answer means that it is served, and how long it takes to come."""
+    """Whether a change is served when its call is answered, and how long a call takes."""
     served = Row("from the answer to POST /upstream to every worker serving it", "0 ms")
     took = Row(
         f"POST /upstream under load with {number(scale.upstreams)} upstreams, 99th percentile",

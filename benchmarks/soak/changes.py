@@ -1,4 +1,4 @@
-"""Upstreams that change under load, and what memory does meanwhile."""
+"""Changes upstreams under load, and watches failed requests and memory."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from benchmarks.soak.site import Ground, Site, upstream
 
 __all__ = ["changes"]
 
-#: Of so many upstreams that nobody asks for, one is changed with each that is asked for.
+#: The number of upstreams without load; one of them changes with each change of the other.
 OTHERS = 50
-#: Callers at a time, at most.
+#: The most callers at a time.
 CALLERS = 8
 
 
 class Changer:
-    """Changes an upstream with each step: the one under load, and others, in turn."""
+    """Changes one upstream with each step, by turns the one under load and another."""
 
     def __init__(self, site: Site, ports: tuple[int, int]) -> None:
         self._site = site
@@ -33,14 +33,14 @@ class Changer:
         self.count = 0
 
     def step(self) -> None:
-        """Change the next one; from any thread."""
+        """Change the next upstream; may be called from any thread."""
         with self._lock:
             name, body = next(self._steps)
             self.count += 1
         self._site.put(name, body)
 
     def together(self, goal: int, end: float) -> None:
-        """Change by calls of several callers at a time, up to the count or the moment."""
+        """Change with several callers at a time, until the count or the moment is reached."""
 
         def steps() -> None:
             while self.count < goal and time.monotonic() < end:
@@ -52,7 +52,7 @@ class Changer:
 
     @staticmethod
     def _bodies(ports: tuple[int, int]) -> Iterator[tuple[str, dict[str, object]]]:
-        """Servers go and come back, weights and balancers change."""
+        """Bodies of changes: servers go and come back, weights and balancers change."""
         first, second = ports
         for turn in itertools.count():
             yield SMALL.host, upstream(first, mode="wrr")
@@ -65,19 +65,19 @@ class Changer:
 
 
 class Memory:
-    """Resident MiB of each process, as the median of some looks."""
+    """Resident MiB of each process, as the median of some measurements."""
 
     def __init__(self, site: Site) -> None:
         self.pids = site.pids()
         self.looks: dict[str, list[float]] = {name: [] for name in self.pids}
 
     def look(self) -> None:
-        """Once more."""
+        """Measure once more."""
         for name, pid in self.pids.items():
             self.looks[name].append(resident([pid]))
 
     def medians(self) -> dict[str, float]:
-        """What was seen."""
+        """The median of each process."""
         return {name: statistics.median(seen) for name, seen in self.looks.items()}
 
 
@@ -87,7 +87,7 @@ def _requests(site: Site) -> int:
 
 
 def changes(ground: Ground, scale: Scale) -> list[Row]:
-    """Requests that fail while upstreams change, and the growth over all of it."""
+    """Requests that fail while upstreams change, and the growth of memory."""
     failed = Row(
         f"failed requests under full load, upstreams changing "
         f"{scale.changes_a_second:g} times a second for {scale.change_seconds:g} s",
@@ -150,7 +150,7 @@ def changes(ground: Ground, scale: Scale) -> list[Row]:
 
 
 def _growth(row: Row, before: Memory, after: Memory, limit: float) -> None:
-    """Compare; a process that is another one in the end has not kept its memory."""
+    """Compare the memory; a process that was replaced misses the figure."""
     first, last = before.medians(), after.medians()
     parts = []
     for name, start in first.items():
@@ -164,7 +164,7 @@ def _growth(row: Row, before: Memory, after: Memory, limit: float) -> None:
 
 
 def _at_a_rate(changer: Changer, seconds: float, rate: float) -> None:
-    """So many changes a second, whether or not those before are answered, up to ``CALLERS``."""
+    """Start ``rate`` changes a second without waiting for answers, up to ``CALLERS``."""
     begin = time.monotonic()
     calls: list[Future[None]] = []
     with ThreadPoolExecutor(CALLERS) as pool:

@@ -1,4 +1,4 @@
-"""Clients that say exactly what failed: plain sockets, and nothing is tried in secret."""
+"""Clients on plain sockets that say exactly what failed, and repeat nothing in secret."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ __all__ = [
 
 #: Seconds for each step of a request.
 TIMEOUT = 20.0
-#: Failures that are kept word for word.
+#: The number of failures whose texts are kept.
 KEPT = 20
 
 
 class Failure(Exception):
-    """A request failed; the text says how."""
+    """A request failed; the text says why."""
 
     def __init__(self, kind: str, detail: object = "", unanswered: bool = False) -> None:
         super().__init__(f"{kind}: {detail}" if detail != "" else kind)
@@ -71,9 +71,9 @@ class Connection:
         self.sock.close()
 
     def get(self, host: str, path: str) -> Reply:
-        """Ask, and read the whole reply.
+        """Send a GET, and read the whole reply.
 
-        :raise Failure: for whatever is not one.
+        :raise Failure: if no whole reply comes.
         """
         self.asked += 1
         data = b""
@@ -120,16 +120,16 @@ def _pairs(lines: Sequence[str]) -> list[tuple[str, str, str]]:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A request, and the bodies that are right; a status other than 200 never is."""
+    """A request, and its correct bodies; the status must be 200."""
 
     host: str
     path: str
     bodies: tuple[bytes, ...]
 
     def check(self, reply: Reply) -> Reply:
-        """The reply itself.
+        """Return the reply.
 
-        :raise Failure: if it is not the right one.
+        :raise Failure: if it is not correct.
         """
         if reply.status != 200:
             raise Failure(f"status {reply.status}", reply.body[:200])
@@ -143,9 +143,9 @@ LARGE = Wanted("bench.example.com", "/64k/soak", (bytes(range(256)) * 256,))
 
 
 def get(port: int, wanted: Wanted) -> Reply:
-    """The right reply, over a connection of its own.
+    """The correct reply to a request on a new connection.
 
-    :raise Failure: if there is none.
+    :raise Failure: if none comes.
     """
     connection = Connection(port)
     try:
@@ -155,14 +155,14 @@ def get(port: int, wanted: Wanted) -> Reply:
 
 
 class Crowd:
-    """Clients in threads of their own: some keep their connections, others never do.
+    """Clients in threads: some keep their connections, others never do.
 
-    ``wanted`` are asked for in turn; ``pause`` is seconds between two requests of a client,
+    They ask for ``wanted`` in turn.  ``pause`` is seconds between two requests of a client,
     so that wrk, the proxy and the backends have the machine.
 
-    A request that goes out on a kept connection and gets no byte of an answer was sent into
-    one that was closing.  It is counted as such, and asked once more on a fresh connection;
-    if that fails, or anything else does, the request has failed.
+    If a request on a kept connection gets no byte of a reply, the connection was closing.
+    The request is counted as such, and sent once more on a new connection.  If it fails
+    there, or fails in any other way, it counts as failed.
     """
 
     def __init__(
@@ -200,11 +200,11 @@ class Crowd:
             thread.join(2 * TIMEOUT)
 
     def wait(self, seconds: float) -> None:
-        """Let them go on for a while."""
+        """Let the clients go on for ``seconds``."""
         self._stopped.wait(seconds)
 
     def more(self, count: int) -> None:
-        """Wait until so many more requests have ended, well or not.
+        """Wait until ``count`` more requests have succeeded or failed.
 
         :raise RuntimeError: if they take longer than a minute.
         """
@@ -225,7 +225,7 @@ class Crowd:
             connection.close()
 
     def _ask(self, connection: Connection | None, wanted: Wanted) -> Connection | None:
-        """One request; gives the connection if it can be kept."""
+        """Make one request; returns the connection if it can be kept."""
         while True:
             kept = connection is not None
             try:
@@ -262,9 +262,9 @@ class Crowd:
 
 
 def until(is_so: Callable[[], Any], what: str, seconds: float = 30.0) -> float:
-    """Wait for what must happen; gives the seconds it took.
+    """Wait until ``is_so`` is true; returns the seconds that it took.
 
-    :raise RuntimeError: if it has not happened within ``seconds``.
+    :raise RuntimeError: if it is not true within ``seconds``.
     """
     begin = time.monotonic()
     pause = threading.Event()
@@ -276,5 +276,5 @@ def until(is_so: Callable[[], Any], what: str, seconds: float = 30.0) -> float:
 
 
 def nap(seconds: float) -> None:
-    """Let the others work for a while."""
+    """Sleep, so that other threads and processes work."""
     threading.Event().wait(seconds)

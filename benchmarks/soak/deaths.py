@@ -1,4 +1,4 @@
-"""Processes that are killed under load."""
+"""Kills processes under load."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GONE = 2.0
 
 
 def held(pid: int, port: int) -> int:
-    """Clients' connections that a process has, of those to this local port."""
+    """The number of clients' connections to a local port that a process has."""
     inodes = set()
     for line in (PROC / str(pid) / "net" / "tcp").read_text().splitlines()[1:]:
         words = line.split()
@@ -40,13 +40,13 @@ def held(pid: int, port: int) -> int:
 
 
 def deaths(ground: Ground, scale: Scale) -> list[Row]:
-    """What it costs when a worker is killed, and when the director is."""
+    """The requests that fail when workers are killed, and when the director is killed."""
     with Site(ground, "deaths") as site:
         return [worker_killed(site, scale), director_killed(site, scale, ground.loaded())]
 
 
 def worker_killed(site: Site, scale: Scale) -> Row:
-    """What fails when workers are killed, and how soon others serve."""
+    """The requests that fail when workers are killed, and how soon replacements serve."""
     row = Row(
         f"kill -9 of one worker of two under full load, {scale.kills} times",
         f"failed ≤ connections it held, none refused, back within {scale.back:g} s",
@@ -58,7 +58,7 @@ def worker_killed(site: Site, scale: Scale) -> Row:
             crowd.more(100)
             name = f"worker-{turn % 2}"
             pid = site.workers()[name]
-            # Held still, it takes no connection between the count and its end.
+            # A stopped worker takes no connection between the count and its end.
             os.kill(pid, signal.SIGSTOP)
             carried += held(pid, site.port)
             os.kill(pid, signal.SIGKILL)
@@ -73,7 +73,7 @@ def worker_killed(site: Site, scale: Scale) -> Row:
         f"{failed} failed of {carried} held, {refused} refused, back in {max(times):.2f} s"
     )
     timed_out = wrk.errors["timeout"] + crowd.kinds["timed out"]
-    # What a dead worker leaves is an end or a reset, and never a wrong reply.
+    # A dead worker may cause an end or a reset, but never a wrong reply.
     wrong = wrk.errors["status"] + sum(
         count for kind, count in crowd.kinds.items() if kind not in ENDS
     )
@@ -98,7 +98,7 @@ def _is_back(site: Site, name: str, dead: int) -> bool:
 
 
 def director_killed(site: Site, scale: Scale, loaded: Mapping[str, Any]) -> Row:
-    """Workers without a director, and the start after that."""
+    """How workers end without a director, and the start after that."""
     row = Row(
         "kill -9 of the director under load",
         f"workers take nothing new and are gone within {GONE:g} s; a restart serves the same",
@@ -152,7 +152,7 @@ def _status(port: int, host: str) -> int:
 
 
 def _last_served(port: int, since: float) -> float:
-    """Seconds until new connections are not served any more."""
+    """Seconds since ``since`` at which a new connection was served last."""
     last = 0.0
     while time.monotonic() - since < 2 * GONE:
         try:

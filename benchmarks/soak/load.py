@@ -1,4 +1,4 @@
-"""wrk beside whatever a row does, until the row has done it."""
+"""Runs wrk while a row of the soak does its work."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from benchmarks.processes import LOOPBACK, find_program
 
 __all__ = ["Wrk"]
 
-#: It is told to stop before; this bounds it should the soak itself be killed.
+#: The most seconds that wrk runs.  It is stopped earlier, unless the soak itself is killed.
 LONGEST = 600
 
 
-#: Interrupts that wrk gets, and seconds that it has to end after each.
+#: The most interrupts that wrk gets, and seconds for it to end after each.
 _INTERRUPTS = 6
 _PATIENCE = 10.0
 
 
 class Wrk:
-    """wrk under way.
+    """A running wrk.
 
-    :raise RuntimeError: if it is not installed.
+    :raise RuntimeError: if wrk is not installed.
     """
 
     def __init__(self, port: int, connections: int, path: str = "/small") -> None:
@@ -45,7 +45,7 @@ class Wrk:
         self.requests = 0
         self.per_second = 0.0
         self.p99_ms = 0.0
-        #: By kind: connect, read, write, status, timeout.
+        #: Counts by kind: connect, read, write, status, timeout.
         self.errors: Mapping[str, int] = {}
 
     def __enter__(self) -> Wrk:
@@ -60,7 +60,10 @@ class Wrk:
         return sum(self.errors.values())
 
     def _interrupted(self) -> str:
-        """All that it says.  On busy cores it may miss an interrupt that comes early."""
+        """Interrupt wrk, and return its output.
+
+        On busy cores wrk may miss an early interrupt.
+        """
         for _ in range(_INTERRUPTS):
             if self._process.poll() is None:
                 self._process.send_signal(signal.SIGINT)
@@ -73,13 +76,13 @@ class Wrk:
         raise RuntimeError("wrk did not end")
 
     def stop(self) -> Wrk:
-        """Stop it, and read what it counted.
+        """Stop wrk, and read its counts.
 
-        :raise RuntimeError: if it ended by itself or says nothing.
+        :raise RuntimeError: if it ended by itself or printed no counts.
         """
         if self._process.stdout is None or self._process.stdout.closed:
             return self
-        # It stops at an interrupt and still reports; its connections are cut, as always.
+        # An interrupt stops wrk, which then cuts its connections and prints its report.
         output = self._interrupted()
         for line in output.splitlines():
             if line.startswith(MARK):

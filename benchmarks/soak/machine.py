@@ -1,4 +1,4 @@
-"""What a soak ran on and with."""
+"""Describes the machine and the programs of a soak."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["busy", "describe"]
 
 
 def describe() -> Mapping[str, str]:
-    """Names and values for the report, as the benchmarks have them."""
+    """Names and values for the report, as in the benchmarks."""
     facts = dict(machine.describe([PROXIES[SUBJECT]], Cores()))
     count = len(os.sched_getaffinity(0))
     facts["Cores"] = f"{count}, for slardar, wrk, the strict clients and the backends together"
@@ -25,7 +25,7 @@ def describe() -> Mapping[str, str]:
 
 
 def busy(seconds: float = 0.5) -> float:
-    """The share (0 to 1) of the cores that is used now, while the soak itself rests."""
+    """The share (0 to 1) of the cores that others use now, while the soak rests."""
     cores = os.sched_getaffinity(0)
     before = sum(map(core_busy, cores))
     nap(seconds)

@@ -1,4 +1,4 @@
-"""Servers behind slardar that can be stopped one by one, and one of WebSockets."""
+"""Servers behind slardar: backends that can be stopped one by one, and one for WebSockets."""
 
 from __future__ import annotations
 
@@ -45,27 +45,27 @@ class Backend:
 
     @property
     def name(self) -> bytes:
-        """What it answers."""
+        """The body of its replies."""
         return str(self.port).encode()
 
     def stop(self) -> None:
-        """Stop it as an operator does: at once, whoever is connected."""
+        """Stop it as an operator does: at once, even if clients are connected."""
         self._program.stop(signal.SIGTERM)
 
 
 def frame(text: bytes, mask: bytes = b"") -> bytes:
-    """A WebSocket text frame (RFC 6455, 5.2) of at most 125 bytes; clients mask theirs."""
+    """A WebSocket text frame (RFC 6455, 5.2) of at most 125 bytes; clients need a mask."""
     head = bytes((0x81, len(text) | (0x80 if mask else 0)))
     return head + mask + (xor(text, mask) if mask else text)
 
 
 def xor(text: bytes, mask: bytes) -> bytes:
-    """Masked, or unmasked."""
+    """``text`` masked or unmasked with ``mask``."""
     return bytes(byte ^ mask[place % 4] for place, byte in enumerate(text))
 
 
 def unmask(data: bytes) -> tuple[bytes, bytes] | None:
-    """The text of the first whole masked frame, and what follows it."""
+    """The text of the first whole masked frame, and the bytes after the frame."""
     if len(data) < 6:
         return None
     size = data[1] & 0x7F
@@ -75,7 +75,7 @@ def unmask(data: bytes) -> tuple[bytes, bytes] | None:
 
 
 class Echo:
-    """A server of WebSockets that says every text again, in a thread of its own."""
+    """A WebSocket server in a thread, which sends every text back."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server((LOOPBACK, 0), backlog=2048)
@@ -88,7 +88,7 @@ class Echo:
         self._selector.register(wakes, selectors.EVENT_READ)
         self._buffers: dict[socket.socket, bytes] = {}
         self._upgraded: set[socket.socket] = set()
-        #: Tunnels that were ended by the other side, whoever that was.
+        #: The number of tunnels that the other side has ended.
         self.ended = 0
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()

@@ -1,4 +1,4 @@
-"""Backends that are drained, stopped and replaced, one after another."""
+"""Drains, stops and replaces backends, one after another."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from benchmarks.soak.site import Ground, Site, server
 
 __all__ = ["replaced"]
 
-#: So many there are at a time.
+#: The number of backends at a time.
 TOGETHER = 3
 
 
 def _active(site: Site, port: int) -> int:
-    """Requests that a server has, in all workers."""
+    """The requests under way on a server, in all workers."""
     for one in site.status()[f"cls:{SMALL.host}"][0]:
         if one["server"].endswith(f":{port}"):
             found: int = one["active"]
@@ -24,7 +24,7 @@ def _active(site: Site, port: int) -> int:
 
 
 def replaced(ground: Ground, scale: Scale) -> list[Row]:
-    """GETs that fail while the backends go, one by one, and others come."""
+    """GETs that fail while backends are replaced one by one."""
     row = Row(f"failed GETs while {scale.replaced} backends are drained, stopped, replaced", "0")
     room = ground.room("backends")
     backends = [Backend(room, ground.cores) for _ in range(TOGETHER)]
@@ -42,7 +42,7 @@ def replaced(ground: Ground, scale: Scale) -> list[Row]:
                     site.call(
                         "PATCH", f"/upstream/{SMALL.host}/127.0.0.1:{old.port}", {"state": "drain"}
                     )
-                    # Counters in /status are up to a second old: zero twice is zero.
+                    # Counters in /status are up to a second old, so one zero is not enough.
                     until(lambda port=old.port: not _active(site, port), "it has no request")  # type: ignore[misc]
                     crowd.wait(1.1)
                     until(lambda port=old.port: not _active(site, port), "it has no request")  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Writes ``SOAK.md`` out of the rows of one run."""
+"""Writes ``SOAK.md`` from the rows of one run."""
 
 from __future__ import annotations
 

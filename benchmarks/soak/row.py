@@ -1,4 +1,4 @@
-"""One figure with its target, and how much of everything a run does."""
+"""One figure with its target, and the sizes of a run."""
 
 from __future__ import annotations
 
@@ -10,44 +10,46 @@ __all__ = ["FULL", "SHORT", "Row", "Scale", "number", "percentile"]
 
 @dataclass(frozen=True)
 class Scale:
-    """How much a run does; the defaults are what the figures are promised for."""
+    """How much a run does; the figures are promised for the defaults."""
 
-    #: Connections of wrk, which asks without a pause on each.
+    #: Connections of wrk, which sends requests without a pause on each.
     connections: int = 32
-    #: Seconds of changes at ``changes_a_second``, and of them the warm-up.
+    #: Seconds of changes at ``changes_a_second``; ``warm_up`` seconds of them are the warm-up.
     change_seconds: float = 60.0
     changes_a_second: float = 20.0
     warm_up: float = 15.0
-    #: The share of that rate which must be reached, or the figure says nothing.
+    #: The share of ``changes_a_second`` that must be reached for the figure to count.
     rate_kept: float = 0.95
-    #: What memory must have seen, and the seconds it may take beyond those of the changes.
+    #: Changes and requests over which memory is measured, and the most seconds that they may
+    #: take beyond ``change_seconds``.
     memory_changes: int = 10_000
     memory_requests: int = 1_000_000
     memory_seconds: float = 90.0
-    #: Per cent of growth that is allowed.
+    #: The growth of memory that is allowed, per cent.
     growth: float = 5.0
-    #: HUPs, and USR2s.
+    #: HUPs, and as many USR2s.
     signals: int = 10
     #: Backends that are replaced.
     replaced: int = 12
-    #: Calls that are timed, and the upstreams there are.
+    #: Calls that are timed, and the number of upstreams meanwhile.
     calls: int = 300
     upstreams: int = 1000
-    #: Their 99th percentile, milliseconds.
+    #: The target of the calls' 99th percentile, milliseconds.
     call_ms: float = 20.0
     tunnels: int = 1000
     tunnel_changes: int = 100
-    #: That they are held on after that: longer than idle clients may stay behind an upgrade.
+    #: Tunnels are held so many seconds after the upgrade: longer than the old generation
+    #: keeps idle connections.
     tunnel_seconds: float = 6.0
     #: Workers that are killed.
     kills: int = 3
-    #: Seconds within which the replacement of one must serve.
+    #: Seconds within which a worker's replacement must serve.
     back: float = 1.0
     #: Seconds of one run with one worker, or with two.
     throughput: float = 5.0
 
     def times(self, factor: float) -> Scale:
-        """So much of it; limits and numbers of connections stay."""
+        """A scale with ``factor`` times as much; limits and numbers of connections stay."""
 
         def some(count: int) -> int:
             return max(1, round(count * factor))
@@ -77,8 +79,8 @@ class Scale:
 
 
 FULL = Scale()
-#: Everything in small, for the tests, on a machine that does other things too: it is the
-#: counts that must be right, and the times get room.
+#: A small run for the tests, on a machine that does other things, too: counts must be right,
+#: and times have generous targets.
 SHORT = Scale(
     connections=2,
     change_seconds=1.5,
@@ -109,25 +111,25 @@ class Row:
     figure: str
     target: str
     measured: str = "not measured"
-    #: None: a number without a target.
+    #: Whether the target is met; None for a number without a target.
     met: bool | None = False
-    #: What else is to be known: one line each.
+    #: Further lines for the report.
     notes: list[str] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:
-        """In one word."""
+        """The verdict in one word."""
         if self.met is None:
             return "reported"
         return "met" if self.met else "**missed**"
 
 
 def number(value: float) -> str:
-    """A count with its thousands."""
+    """A count with commas between thousands."""
     return f"{value:,.0f}"
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """The smallest value that ``part`` per cent of them do not exceed."""
+    """The smallest value that ``part`` per cent of the values do not exceed."""
     ordered = sorted(values)
     return ordered[max(0, -int(-len(ordered) * part // 100) - 1)]

@@ -11,14 +11,14 @@ from benchmarks.soak.site import Ground, Site
 
 __all__ = ["signals"]
 
-#: Requests on new connections after each signal: with two workers, all are met.
+#: Requests on new connections after each signal: enough to reach both of two workers.
 ASKED = 12
 
 
 def signals(ground: Ground, scale: Scale) -> list[Row]:
-    """Requests that fail over HUPs, and then over USR2s.
+    """Requests that fail during HUPs, and then during USR2s.
 
-    Before each of them an upstream comes into the file, and one goes.
+    Before each signal the file gets a new upstream and loses another.
     """
     with Site(ground, "signals") as site:
         return [
@@ -60,7 +60,7 @@ def _under_load(site: Site, scale: Scale, name: str, send: Callable[[Site], None
 
 
 def _check(site: Site, host: str, former: Sequence[str]) -> list[str]:
-    """What is wrong after a signal: the new upstream is served by all, the former by none."""
+    """Mistakes after a signal: all must serve the new upstream, and none the former one."""
     wrong = []
     for _ in range(ASKED):
         try:

@@ -1,4 +1,4 @@
-"""slardar as the soak runs it: twistd, its generations and its workers, all by their ids."""
+"""slardar as the soak runs it: twistd, its generations and its workers, by process id."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from benchmarks.soak.clients import SMALL, nap, until
 __all__ = ["Ground", "Site", "is_running", "server", "upstream"]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-#: As twistd's script runs it: this Python, and the slardar of this checkout.
+#: twistd with this Python and the slardar of this checkout.
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
-#: Seconds for what takes a busy machine long.
+#: Seconds for steps that take long on a busy machine.
 PATIENCE = 60.0
 
 
 @dataclass
 class Ground:
-    """What the rows stand on: a folder, the load's backends, and a word now and then."""
+    """Shared by the rows: a folder, the backends of the load, and a way to print lines."""
 
     folder: Path
     backends: Backends
@@ -42,22 +42,22 @@ class Ground:
         return path
 
     def loaded(self) -> dict[str, Any]:
-        """The upstream that the load asks for."""
+        """The upstream under load."""
         return upstream(*self.backends.ports)
 
 
 def server(port: int, **keys: Any) -> dict[str, Any]:
-    """A server of this machine."""
+    """A server on a local port."""
     return {"host": LOOPBACK, "port": port, **keys}
 
 
 def upstream(*ports: int, **keys: Any) -> dict[str, Any]:
-    """An upstream of servers of this machine."""
+    """An upstream of servers on local ports."""
     return {"servers": [server(port) for port in ports], **keys}
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process exists and is more than a zombie."""
+    """Whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -65,7 +65,7 @@ def is_running(pid: int) -> bool:
 
 
 class Site:
-    """slardar with a file of its own; begins to serve, and knows its newest generation."""
+    """A running slardar with its own configuration file; knows its newest generation."""
 
     def __init__(
         self,
@@ -92,20 +92,20 @@ class Site:
         self.stop()
 
     def loaded(self, turn: int) -> dict[str, Any]:
-        """The upstream of the load, with other weights each time."""
+        """The upstream under load, with other weights each turn."""
         found = self._ground.loaded()
         found["servers"][0]["weight"] = 1 + turn % 3
         return found
 
     def write(self) -> None:
-        """Write the file."""
+        """Write the configuration file."""
         text = json.dumps({**self._settings, "upstreams": self.upstreams})
         (self.folder / "slardar.yaml").write_text(text)
 
     def start(self) -> None:
-        """Start it, the same each time, and wait until every worker serves.
+        """Start slardar, and wait until every worker serves.
 
-        :raise RuntimeError: with its output, if it does not.
+        :raise RuntimeError: with its output, if a worker does not serve.
         """
         listen = [f"tcp:{port}:interface={LOOPBACK}" for port in (self.port, self.control)]
         command = [*TWISTD, "--nodaemon", "slardar", "--config", "slardar.yaml"]
@@ -125,13 +125,13 @@ class Site:
 
     @property
     def output(self) -> str:
-        """All it has said."""
+        """All output of slardar."""
         return "".join(program.output.read_text(errors="replace") for program in self._programs)
 
     def stop(self) -> None:
-        """End all its processes: politely the newest generation, then all that is left.
+        """End the newest generation with SIGTERM, then kill the processes that are left.
 
-        Every generation and worker is in the process group of the first one.
+        Every generation and worker is in the process group of the first generation.
         """
         if is_running(self.director) and self.director != self._programs[-1].pid:
             os.kill(self.director, signal.SIGTERM)
@@ -142,13 +142,13 @@ class Site:
             program.stop()
 
     def kill(self) -> None:
-        """Kill the director of the last start, and wait for its end (not its workers')."""
+        """Kill the director of the last start, and wait for its end, but not its workers'."""
         self._programs[-1].kill()
 
     def call(self, method: str, path: str, body: object = None) -> Any:
-        """The answer of the control channel.
+        """The answer to a call of the control channel.
 
-        :raise RuntimeError: if it is not a good one.
+        :raise RuntimeError: if the call is refused.
         """
         connection = http.client.HTTPConnection(LOOPBACK, self.control, timeout=PATIENCE)
         try:
@@ -164,13 +164,13 @@ class Site:
         return json.loads(text)
 
     def put(self, name: str, body: Mapping[str, Any]) -> float:
-        """Change an upstream; gives the seconds the call took."""
+        """Change an upstream; returns the seconds that the call took."""
         begin = time.perf_counter()
         self.call("PUT", f"/upstream/{name}", body)
         return time.perf_counter() - begin
 
     def status(self) -> dict[str, Any]:
-        """What ``/status`` says."""
+        """The answer to ``GET /status``."""
         found: dict[str, Any] = self.call("GET", "/status")
         return found
 
@@ -184,18 +184,18 @@ class Site:
         return set(self.status()["config_timer"].values()) == {"alive"}
 
     def workers(self) -> dict[str, int]:
-        """The workers' processes."""
+        """The process ids of the workers."""
         return {name: about["pid"] for name, about in self.status()["workers"].items()}
 
     def pids(self) -> dict[str, int]:
-        """The director and the workers."""
+        """The process ids of the director and the workers."""
         return {"director": self.director, **self.workers()}
 
     def hup(self) -> None:
-        """Have the file read again; it must differ from what is served.
+        """Make slardar read the file again, which must have changed; wait for the workers.
 
-        Nothing answers a signal: the status has the new version before the workers have it,
-        so it is what they report that is waited for.
+        A signal has no answer, and ``/status`` shows the new version before the workers have
+        it.  So this waits until the workers report the new version.
 
         :raise RuntimeError: if no new version is served.
         """
@@ -204,14 +204,14 @@ class Site:
         until(lambda: self._served() > before, "the file is read again", PATIENCE)
 
     def _served(self) -> int:
-        """The version that every worker serves, as of its last report."""
+        """The version that every worker serves, by the workers' last reports."""
         workers = self.status()["workers"].values()
         return min(worker["version"] or 0 for worker in workers)
 
     def usr2(self) -> None:
-        """Upgrade it.
+        """Upgrade slardar with USR2.
 
-        :raise RuntimeError: if no other generation serves within a minute.
+        :raise RuntimeError: if no new generation serves within a minute.
         """
         old = self.director
         os.kill(old, signal.SIGUSR2)

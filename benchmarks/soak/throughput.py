@@ -1,4 +1,4 @@
-"""Two workers against one, on the cores that there are."""
+"""Compares two workers with one, on the cores of this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WebSockets that are held while everything changes around them."""
+"""Holds WebSockets open through changes and an upgrade."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ HOST = "sockets.example.com"
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 MASK = b"\x01\x7f\x80\xfe"
-#: That the generation before waits for them, seconds.
+#: ``timeouts.drain``: seconds that the old generation waits for the WebSockets.
 DRAIN = 300.0
 
 
 class WebSocket:
-    """One that is held.
+    """A WebSocket that is held open.
 
-    :raise OSError: (RuntimeError too) if it cannot be opened.
+    :raise OSError: (or RuntimeError) if it cannot be opened.
     """
 
     def __init__(self, port: int, name: int) -> None:
@@ -49,9 +49,9 @@ class WebSocket:
         self._sock.sendall(frame(self._text, MASK))
 
     def hear(self) -> None:
-        """Read it again.
+        """Read the text that was sent last.
 
-        :raise RuntimeError: if something else, or nothing, comes.
+        :raise RuntimeError: if another text comes, or none.
         """
         wanted, got = frame(self._text), b""
         while len(got) < len(wanted):
@@ -71,7 +71,7 @@ class WebSocket:
 
 
 def _broken(sockets: list[WebSocket]) -> dict[int, str]:
-    """Those that do not say again what they are told, and why."""
+    """The sockets that do not get their text back, by number, with the reason."""
     broken: dict[int, str] = {}
     for step in (WebSocket.say, WebSocket.hear):
         for one in sockets:
@@ -104,7 +104,7 @@ def tunnels(ground: Ground, scale: Scale) -> list[Row]:
             site.usr2()
             broken.update(_broken([one for one in sockets if one.name not in broken]))
             _change(site, echo.port, ground.backends.ports[0], scale.tunnel_changes // 2)
-            # Longer than the old generation lets idle clients stay.
+            # Longer than the old generation keeps idle connections.
             begin = time.monotonic()
             while time.monotonic() - begin < scale.tunnel_seconds:
                 broken.update(_broken([one for one in sockets if one.name not in broken]))
@@ -125,7 +125,8 @@ def tunnels(ground: Ground, scale: Scale) -> list[Row]:
 
 
 def _change(site: Site, echo: int, other: int, count: int) -> None:
-    """Change their own upstream and others: a second server, weights, even their server gone."""
+    """Change the upstream of the WebSockets and others: add a second server, change weights,
+    remove the server that the WebSockets use."""
     for turn in range(count):
         bodies = (
             (HOST, {"servers": [server(echo, weight=1 + turn % 9), server(other)]}),

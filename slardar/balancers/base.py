@@ -18,7 +18,7 @@ from slardar.interfaces import IBalancer, IRequest
 from slardar.model.live import Peer
 from slardar.model.reader import shown
 
-__all__ = ["Balancer", "Outcome", "bad_option", "refuse_unknown_options"]
+__all__ = ["Balancer", "Outcome", "bad_option", "refuse_unknown_options", "rest"]
 
 
 class Outcome(NamedTuple):
@@ -43,6 +43,10 @@ class Balancer:
 
     A subclass writes :meth:`pick`, and of the others only those it needs: a method
     that is not overridden is never called.
+
+    A peer's ``weight`` is the one to go by.  It may change while the balancer lives; then
+    another sequence of servers is passed to :meth:`pick`, so what was worked out from
+    weights may be kept as long as the same sequence object comes.
     """
 
     #: What ``mode`` calls it, for a balancer in ``slardar/balancers``.
@@ -55,6 +59,27 @@ class Balancer:
         """One of ``servers``: those in service that this request has not tried yet."""
         raise NotImplementedError
 
+    def pick_without(
+        self, servers: Sequence[Peer], left_out: Sequence[Peer], request: IRequest
+    ) -> Peer:
+        """One of ``servers`` that is none of ``left_out``; not all of them are.
+
+        ``servers`` are the sequence that :meth:`pick` gets, and ``left_out`` are some of
+        it: those that this request has tried already, or that have their limit of requests.
+        A balancer writes this one where it can do better than to look at each server,
+        which is what happens otherwise: :meth:`pick` is given the rest as a list.
+        """
+        return self.pick(rest(servers, left_out), request)
+
+    def preview(self, servers: Sequence[Peer], request: IRequest) -> Peer | None:
+        """The server that :meth:`pick` would give for ``request`` now; ``None`` if that is
+        up to chance, or cannot be told.
+
+        It is what operators are shown who ask where a request would go.  It changes
+        nothing: no server's turn, no counter, no random number.
+        """
+        return None
+
     def started(self, server: Peer) -> None:
         """A request is on its way to ``server``."""
 
@@ -63,6 +88,12 @@ class Balancer:
 
     def failed(self, server: Peer) -> None:
         """The attempt failed; ``finished`` follows."""
+
+
+def rest(servers: Sequence[Peer], left_out: Sequence[Peer]) -> list[Peer]:
+    """Those of ``servers`` that are none of ``left_out``."""
+    out = set(left_out)
+    return [peer for peer in servers if peer not in out]
 
 
 # Not as a decorator: mypyc compiles no class that has one.

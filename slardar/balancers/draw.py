@@ -10,9 +10,14 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
+from slardar.balancers.base import rest
 from slardar.model.live import Peer
 
 __all__ = ["Lots"]
+
+
+#: Draws after which it is quicker to look who is left.
+_DRAWS = 8
 
 
 class Lots:
@@ -61,6 +66,26 @@ class Lots:
         if place >= start:
             place += weight
         return servers[first], servers[bisect_right(ends, place)]
+
+    def one_without(self, servers: Sequence[Peer], left_out: Sequence[Peer]) -> Peer:
+        """As :meth:`one`, of those that are none of ``left_out``; not all of them are."""
+        for _ in range(_DRAWS):
+            # Drawn until it fits: exactly by lot among the others.
+            peer = self.one(servers)
+            if peer not in left_out:
+                return peer
+        # Those that are left out have most of the weight.
+        left = rest(servers, left_out)
+        ends = list(accumulate(float(peer.weight or 1) for peer in left))
+        return left[bisect_right(ends, self._random() * ends[-1])]
+
+    def two_without(self, servers: Sequence[Peer], left_out: Sequence[Peer]) -> tuple[Peer, Peer]:
+        """As :meth:`two`, of those that are none of ``left_out``; twice the same one if
+        there is only one."""
+        first = self.one_without(servers, left_out)
+        if len(servers) == len(left_out) + 1:
+            return first, first
+        return first, self.one_without(servers, [*left_out, first])
 
     def _learn(self, servers: Sequence[Peer]) -> None:
         # Weight 0 is never in service; if it were passed it must still be a server.

@@ -70,7 +70,14 @@ class Ewma(Balancer):
     def pick(self, servers: Sequence[Peer], request: IRequest) -> Peer:
         if len(servers) == 1:
             return servers[0]
-        first, second = self._lots.two(servers)
+        return self._quicker(*self._lots.two(servers))
+
+    def pick_without(
+        self, servers: Sequence[Peer], left_out: Sequence[Peer], request: IRequest
+    ) -> Peer:
+        return self._quicker(*self._lots.two_without(servers, left_out))
+
+    def _quicker(self, first: Peer, second: Peer) -> Peer:
         now = self._clock()
         if self._cost(second, now) * _WORTH < self._cost(first, now):
             return second

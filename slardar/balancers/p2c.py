@@ -39,7 +39,15 @@ class TwoChoices(Balancer):
     def pick(self, servers: Sequence[Peer], request: IRequest) -> Peer:
         if len(servers) == 1:
             return servers[0]
-        first, second = self._lots.two(servers)
-        if second.live.active * first.weight < first.live.active * second.weight:
-            return second
-        return first
+        return _less_loaded(*self._lots.two(servers))
+
+    def pick_without(
+        self, servers: Sequence[Peer], left_out: Sequence[Peer], request: IRequest
+    ) -> Peer:
+        return _less_loaded(*self._lots.two_without(servers, left_out))
+
+
+def _less_loaded(first: Peer, second: Peer) -> Peer:
+    if second.live.active * first.weight < first.live.active * second.weight:
+        return second
+    return first

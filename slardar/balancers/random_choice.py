@@ -30,3 +30,8 @@ class Random(Balancer):
 
     def pick(self, servers: Sequence[Peer], request: IRequest) -> Peer:
         return servers[0] if len(servers) == 1 else self._lots.one(servers)
+
+    def pick_without(
+        self, servers: Sequence[Peer], left_out: Sequence[Peer], request: IRequest
+    ) -> Peer:
+        return self._lots.one_without(servers, left_out)

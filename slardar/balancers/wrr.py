@@ -1,15 +1,17 @@
 """``wrr``, also ``rr``: smooth weighted round robin, as nginx and lua-resty-checkups do it.
 
-Each pick adds to every server's place in the turn (``current_weight``) its weight,
-takes the server with the highest place, the first of those that are equal, and lowers
-that one's place by the sum of all weights.  Over any sum-of-weights picks each server
-gets exactly its weight, spread evenly: A1 B4 C3 E6 gives ``EBCEBEACEBECBE``.
+Each pick adds to every server's place in the turn its weight, takes the server with the
+highest place, the first of those that are equal, and lowers its place by the sum of all
+weights.  Over any sum-of-weights picks each server gets exactly its weight, spread evenly:
+A1 B4 C3 E6 gives ``EBCEBEACEBECBE``.
 
 A failure halves the weight that a server takes part with (its effective weight, at
-least 1); each pick that finds it lowered raises it by one, up to what is configured, and
-by a 65,536th of that more.
+least 1); each pick that finds it lowered raises it by one, up to the server's weight, and
+by a 65,536th of the effective weight more.
 
-Both numbers live in ``peer.turn``: an edit of one server resets nothing of the others.
+Place and effective weight live in ``peer.turn``: an edit of one server resets nothing of
+the others.  With few servers each pick looks at each of them; with many,
+:mod:`slardar.balancers.turns` keeps their places and gives the same order.
 """
 
 from __future__ import annotations
@@ -19,14 +21,19 @@ from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
-from slardar.balancers.base import Balancer
+from slardar.balancers.base import Balancer, rest
+from slardar.balancers.turns import Turns
 from slardar.interfaces import IRequest
 from slardar.model.live import Peer
 
-__all__ = ["WeightedRoundRobin"]
+__all__ = ["FEW_OUT", "MANY", "WeightedRoundRobin"]
 
 #: Further from 0 than any place in the turn.
 _FAR: Final = 1 << 60
+#: Servers from which on it is cheaper not to look at each of them (measured).
+MANY: Final = 24
+#: How many times as many servers there must be as are left out, to go by them instead.
+FEW_OUT: Final = 8
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -37,15 +44,46 @@ class WeightedRoundRobin(Balancer):
 
     def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
         super().__init__(servers, options)
+        #: The sequence last picked from, and its places once it came twice.
+        self._servers: Sequence[Peer] | None = None
+        self._turns: Turns | None = None
         # A place in the turn is never further from 0 than the sum of weights.  After an
         # edit from weights of 1000 to weights of 1 it may be, and would keep its server
         # waiting for a thousand picks.
         total = sum(peer.weight for peer in servers)
         for peer in servers:
             turn = peer.turn
-            turn.current_weight = max(-total, min(total, turn.current_weight))
+            turn.place = max(-total, min(total, turn.current_weight))
 
     def pick(self, servers: Sequence[Peer], request: IRequest) -> Peer:
+        if len(servers) < MANY:
+            return self._pick_by_looking(servers)
+        if servers is not self._servers:
+            # It may never come again: a request that has tried some has its own.
+            self._servers = servers
+            self._turns = None
+            return self._pick_by_looking(servers)
+        turns = self._turns
+        if turns is None or not len(turns):
+            turns = self._take_turns(servers)
+        return servers[turns.pick()]
+
+    def pick_without(
+        self, servers: Sequence[Peer], left_out: Sequence[Peer], request: IRequest
+    ) -> Peer:
+        turns = self._turns if servers is self._servers else None
+        if turns is None or not len(turns) or len(servers) < FEW_OUT * (len(left_out) + 1):
+            return self._pick_by_looking(rest(servers, left_out))
+        # Who is left out stays at its place.
+        numbers = [peer.turn.number for peer in left_out]
+        for number in numbers:
+            turns.remove(number)
+        picked = servers[turns.pick()]
+        for number in numbers:
+            turns.add(number)
+        return picked
+
+    def _pick_by_looking(self, servers: Sequence[Peer]) -> Peer:
         best = servers[0]
         if len(servers) == 1:
             return best
@@ -54,10 +92,12 @@ class WeightedRoundRobin(Balancer):
         total = 0
         for peer in servers:
             turn = peer.turn
+            if turn.keeper is not None:
+                turn.keeper.settle()
             weight = peer.weight
             lowered = turn.effective_weight
             if lowered is not None:
-                # The configured weight may have been edited since the failure.
+                # The server's weight may have been changed since the failure.
                 if lowered < weight:
                     # A large one is back in no more picks than one of 65,535.
                     turn.effective_weight = lowered + 1 + (weight >> 16)
@@ -65,17 +105,48 @@ class WeightedRoundRobin(Balancer):
                 else:
                     turn.effective_weight = None
             total += weight
-            turn.current_weight = place = turn.current_weight + weight
+            turn.place = place = turn.place + weight
             if place > highest:
                 highest = place
                 best = peer
-        best.turn.current_weight = highest - total
+        best.turn.place = highest - total
         return best
+
+    def preview(self, servers: Sequence[Peer], request: IRequest) -> Peer | None:
+        return self._next_in_turn(servers)
+
+    def _next_in_turn(self, servers: Sequence[Peer]) -> Peer:
+        """The server with the highest place after a pick's weights; nothing is written."""
+        best, highest = servers[0], -_FAR
+        for peer in servers:
+            lowered = peer.turn.effective_weight
+            weight = peer.weight if lowered is None else min(lowered, peer.weight)
+            place = peer.turn.current_weight + weight
+            if place > highest:
+                best, highest = peer, place
+        return best
+
+    def _take_turns(self, servers: Sequence[Peer]) -> Turns:
+        """Keep the places of these servers from now on."""
+        turns = [peer.turn for peer in servers]
+        kept = Turns(turns, [peer.weight for peer in servers])
+        for turn in turns:
+            if turn.keeper is not None:
+                turn.keeper.settle()
+        for number, turn in enumerate(turns):
+            turn.keeper = kept
+            turn.number = number
+        kept.fill(range(len(turns)))
+        self._turns = kept
+        return kept
 
     def failed(self, server: Peer) -> None:
         """Halve the server's part in the turn."""
-        lowered = server.turn.effective_weight
+        turn = server.turn
+        lowered = turn.effective_weight
         weight = server.weight if lowered is None else min(lowered, server.weight)
         # Rounded up: lua-resty-checkups' rule, and nobody's part becomes nothing.
         half = (weight + 1) // 2
-        server.turn.effective_weight = half if half < server.weight else None
+        turn.effective_weight = half if half < server.weight else None
+        if turn.keeper is not None and turn.effective_weight is not None:
+            turn.keeper.lower(turn.number)

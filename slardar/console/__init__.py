@@ -1,1 +1,1 @@
-"""The commands of ``slardar``: what an operator types to talk to a running one."""
+"""The commands of ``slardar``, with which an operator talks to a running slardar."""

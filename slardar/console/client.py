@@ -1,4 +1,4 @@
-"""Calls of the control channel, from a command: blocking, and with errors for a person."""
+"""Calls of the control channel from a command; they block, and their errors are for people."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import click
 
 __all__ = ["DEFAULT", "Client"]
 
-#: Where ``twistd slardar`` listens for control by default.
+#: The default place of the control channel of ``twistd slardar``.
 DEFAULT = "http://127.0.0.1:1995"
-#: Seconds for one call: a change waits until every worker serves it.
+#: Seconds for one call; a change is answered when every worker serves it.
 _TIMEOUT = 60.0
-#: Bytes of an answer; the status of 10,000 upstreams takes some 4 MiB.
+#: The most bytes of an answer; the status of 10,000 upstreams takes some 4 MiB.
 _MAX_ANSWER = 64 << 20
 
 
 class Client:
     """Calls the control channel at ``place``: a URL, or ``unix:PATH``.
 
-    Every method raises ``click.ClickException`` with one line: what the channel
-    answered, or why it could not be asked.
+    Every method raises ``click.ClickException`` with one line: the channel's refusal, or
+    the reason why the call could not be made.
     """
 
     def __init__(self, place: str, token: str | None = None) -> None:
@@ -45,7 +45,7 @@ class Client:
         self._address = (parts.hostname, port or 80)
 
     def get(self, *parts: str) -> Any:
-        """The answer to ``GET /part/part``."""
+        """The answer to a GET of the path that ``parts`` make."""
         return self.call("GET", parts)
 
     def call(
@@ -55,7 +55,7 @@ class Client:
         body: bytes | None = None,
         parameters: Mapping[str, str] | None = None,
     ) -> Any:
-        """The answer to a call."""
+        """The answer to a call, read from JSON."""
         target = "/" + "/".join(quote(part, safe="") for part in parts)
         if parameters:
             target += "?" + urlencode(parameters)

@@ -1,4 +1,4 @@
-"""``slardar push``, ``slardar hooks`` and ``slardar try``: scripts, from a file to service."""
+"""The commands ``slardar push``, ``slardar hooks`` and ``slardar try``."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def _find_language(client: Client, name: str) -> str:
 
 
 def _known(client: Client, language: str) -> list[dict[str, Any]]:
-    """Every hook of a language: those in service, and those that are only staged."""
+    """Every hook of a language, in service or only staged."""
     answer = client.get(language)
     staged = [hook for hook in answer["staged"] if hook["active"] is None]
     return sorted([*answer["modules"], *staged], key=lambda hook: str(hook["name"]))
@@ -239,7 +239,7 @@ def _also(hook: dict[str, Any]) -> str:
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
-    """Columns as wide as they must be."""
+    """The rows as text, in columns as wide as their widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

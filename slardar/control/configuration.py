@@ -76,8 +76,7 @@ class Configuration:
         self.on_error = settings.hooks.on_error
         self.clock = clock
         self.check_mode = check_mode
-        # An IPlane. zope's declarations do not say what its methods return.
-        self.plane: Any = plane
+        self.plane = plane
         self._store: Any = store
         self._lock = defer.DeferredLock()
         self._has_moved = False

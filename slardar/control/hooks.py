@@ -95,7 +95,7 @@ class HookActions:
         hook = self._known(language, name)
         if hook.staged is None or not hook.shadow:
             raise NotFoundError(f"{language} hook {name} has no version in the shadow")
-        tally: HookTally = self._plane.hook_tally()
+        tally = self._plane.hook_tally()
         totals = tally.shadow(hook.path, mark_of(hook.path, hook.staged))
         report: dict[str, Any] = {
             "name": hook.name,

@@ -12,6 +12,8 @@ from typing import Any
 
 from slardar import __version__
 from slardar.config import Settings
+from slardar.health import checked
+from slardar.interfaces import IPlane
 from slardar.model.live import ServerLive
 from slardar.model.reader import is_note, joined
 from slardar.model.server import Server, Upstream
@@ -32,7 +34,7 @@ class _Times(dict[int, str]):
 def build_status(
     settings: Settings,
     snapshot: Snapshot,
-    plane: Any,
+    plane: IPlane,
     start_time: float,
     failed: Mapping[str, str],
     generations: Sequence[Mapping[str, Any]] = (),
@@ -41,7 +43,7 @@ def build_status(
 ) -> dict[str, Any]:
     """The whole object, ready for JSON.
 
-    ``plane`` is a :class:`slardar.interfaces.IPlane`; ``start_time`` is in epoch seconds;
+    ``start_time`` is in epoch seconds;
     ``failed`` says, by key path, what of the stored state could not be used, and why;
     ``generations`` are the processes that serve, this one first and then those that an
     upgrade has replaced; ``hooks`` are the hooks with their states; ``origins`` says where
@@ -107,16 +109,17 @@ def _server(
     key = server.key
     # A server that is not served yet is shown like one that has had no request.
     live = peers.get(key) or ServerLive()
+    health = checked.shown(live)
     timeout = server.fail_timeout
     shown: dict[str, Any] = {
         "server": f"{upstream}:{key}",
-        "status": live.status,
+        "status": health.status,
         "weight": server.weight,
         "max_fails": server.max_fails,
         "fail_timeout": int(timeout) if timeout == int(timeout) else timeout,
         "fail_num": live.fail_num,
-        "lastmodified": times[int(live.last_modified)],
-        "msg": live.msg,
+        "lastmodified": times[int(health.since)],
+        "msg": health.message,
         "active": live.active,
         "requests": live.requests,
         "failures": live.failures,

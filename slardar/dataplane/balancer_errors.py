@@ -1,4 +1,4 @@
-"""What balancers raise: logged seldom, and kept for ``/status``."""
+"""Errors that balancers raise: logged at most once a minute, and kept for ``/status``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from twisted.logger import Logger
 
 __all__ = ["BalancerError", "BalancerErrors"]
 
-#: Seconds between two lines of the log about one upstream.
+#: Seconds between two lines of the log about one upstream, at least.
 _SELDOM = 60.0
-#: Characters of what a balancer may say, and of the name of its file.
+#: Characters that are kept of an error's text, of a class's name and of a file's path.
 _MAX_TEXT = 300
 Text = Annotated[str, Meta(max_length=_MAX_TEXT)]
 
@@ -24,22 +24,23 @@ _log = Logger("slardar.balancers")
 
 
 class BalancerError(Struct, frozen=True):
-    """What the balancer of an upstream has raised, the last time."""
+    """The last error of an upstream's balancer."""
 
-    #: The class, with its module, and the method that failed.
+    #: The balancer's class with its module, and the method that failed.
     cls: Text
     method: Text
-    #: Where it was raised; the file is the end of its path.
+    #: Where the error was raised: the end of the file's path, and the line.
     file: Text
     line: Annotated[int, Meta(ge=0, le=2**31)]
+    #: The error's class and text.
     error: Text
-    #: How often a method of it has failed.
+    #: How often a method of the balancer has failed.
     count: Annotated[int, Meta(ge=0, le=2**53)]
-    #: When it did last, in epoch seconds.
+    #: When a method failed last, in epoch seconds.
     last: Annotated[float, Meta(ge=0, le=1e11)]
 
     def shown(self) -> dict[str, Any]:
-        """For ``/status``."""
+        """The error as ``/status`` shows it."""
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.last))
         return {
             "class": self.cls,
@@ -53,20 +54,24 @@ class BalancerError(Struct, frozen=True):
 
 
 class BalancerErrors:
-    """Those of one process, by upstream; ``seconds()`` is a monotonic clock.
+    """The errors of balancers in one process; ``seconds()`` is a monotonic clock.
 
-    They are forgotten when the upstream is changed: it has other balancers then.
+    The errors of an upstream are forgotten when the upstream changes, for it gets new
+    balancers then.
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
+        #: The last error of each upstream.
         self.last: dict[str, BalancerError] = {}
-        #: When the next line may be logged, and how many failures were not.
+        #: By upstream: when the next line may be logged, and how many failures were not
+        #: logged since the last line.
         self._next: dict[str, float] = {}
         self._unsaid: dict[str, int] = {}
 
     def note(self, upstream: str, balancer: object, method: str, error: BaseException) -> None:
-        """A method of a balancer has raised this."""
+        """Keep the error that ``method`` of an upstream's balancer has raised, and log it
+        unless another one was logged within the last minute."""
         known = self.last.get(upstream)
         kind = type(balancer)
         file, line = _place(kind, method, error.__traceback__)
@@ -97,20 +102,23 @@ class BalancerErrors:
         )
 
     def forget(self, upstreams: Iterable[str]) -> None:
-        """These have changed, or are gone."""
+        """Forget the errors of upstreams that have changed, or are gone."""
         for name in upstreams:
             for known in (self.last, self._next, self._unsaid):
                 known.pop(name, None)
 
 
 def _place(kind: type, method: str, traceback: TracebackType | None) -> tuple[str, int]:
-    """Where in the file of the class it was raised, or what was called there raised it."""
+    """File and line of the innermost frame in the balancer's own file.
+
+    Without such a frame, the method's first line, or the innermost frame of all.
+    """
     own = getattr(sys.modules.get(kind.__module__), "__file__", None)
     places = [(frame.f_code.co_filename, line) for frame, line in walk_tb(traceback)]
     for file, line in reversed(places):
         if file == own:
             return file, line
-    # What it answered was wrong, or it is written in C.
+    # The method has returned something wrong, or is written in C.
     code = getattr(getattr(kind, method, None), "__code__", None)
     if code is not None:
         return code.co_filename, code.co_firstlineno
@@ -126,5 +134,5 @@ def _one_line(error: BaseException) -> str:
 
 
 def _plain(text: str) -> str:
-    """So much of it as is told, in what JSON can hold."""
+    """The beginning of ``text``, without what JSON cannot hold."""
     return text[:_MAX_TEXT].encode("utf-8", "replace").decode("utf-8")

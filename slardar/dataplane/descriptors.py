@@ -7,18 +7,20 @@ import resource
 
 __all__ = ["clients_at_most", "descriptor_limit", "raise_descriptor_limit"]
 
-#: Asked for where the hard limit is none, or more than anybody needs: two descriptors
-#: for each of half a million clients.
+#: The highest limit that is asked for, where the hard limit is higher or there is none:
+#: two descriptors for each of half a million clients.
 _PLENTY = 1 << 20
-#: Left free of clients: for calls of the control channel, files of the store, lookups.
+#: Descriptors that clients may not have: they are for calls of the control channel, files
+#: of the store and lookups of names.
 _SPARE = 16
 
 
 def raise_descriptor_limit() -> int:
-    """Raise the soft limit to the hard one, as nginx's ``worker_rlimit_nofile`` does for
-    those who think of it; answers the limit that holds now.
+    """Raise the soft limit to the hard one, at most to about a million; answers the limit
+    that holds now.
 
-    The usual soft limit of 1,024 ends at some 500 clients.
+    The usual soft limit of 1,024 is enough for some 500 clients.  nginx raises it only if
+    ``worker_rlimit_nofile`` says so.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _PLENTY if hard == resource.RLIM_INFINITY else min(hard, _PLENTY)
@@ -27,22 +29,24 @@ def raise_descriptor_limit() -> int:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (OSError, ValueError):
-        return soft  # less than the system's own limit, whatever that is here
+        return soft  # the system has a lower limit of its own
     return wanted
 
 
 def descriptor_limit() -> int:
-    """The soft limit that holds now."""
+    """The soft limit of open files that holds now."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def clients_at_most() -> int:
     """How many clients this process has descriptors for, by the limit that holds now.
 
-    Two for each, its own and that of the connection to a server, as HAProxy counts its
-    ``maxconn``: who is accepted beyond that takes the descriptors with which the others
-    could be served.  At least 1; to be asked before there are any, for what is open now
-    is taken for what is always open.
+    A client needs two, one for its own connection and one for the connection to a server,
+    as HAProxy counts for its ``maxconn``.  One client more would take a descriptor with
+    which another one could be served.  The answer is at least 1.
+
+    To be asked before there are clients: the files that are open now are taken for those
+    that are always open.
     """
     limit = descriptor_limit()
     if limit == resource.RLIM_INFINITY:

@@ -1,8 +1,8 @@
 """What the log says of failures: requests that slardar itself had to answer, and servers
 that go out of service and come back.
 
-Both are bounded: a site whose servers are gone refuses thousands of requests a second, and
-the first of them says all there is to say.
+The number of lines is bounded: a site whose servers are gone refuses thousands of requests
+a second, and the line about the first one says all there is to say.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from twisted.logger import Logger
 
 __all__ = ["HealthLog", "RefusalLog"]
 
-#: Seconds in which one kind of refusal is one line, and at the end of which the others
-#: are counted.
+#: Seconds of one period: the first refusal of each kind is logged at once, and the number
+#: of the others when the period ends.
 _PERIOD = 10.0
-#: Kinds of refusals in that time; more of them are counted together.
+#: Kinds of refusals that are told apart in one period; the others are counted together.
 _MAX_KINDS = 100
-#: Lines about servers in a second.
+#: Lines about servers in a second, at most.
 _MAX_LINES = 20
 
 _log = Logger("slardar.dataplane")
@@ -29,22 +29,27 @@ _Kind = tuple[str, str, int, str]
 
 
 class RefusalLog:
-    """Logs replies of slardar's own: one line for each upstream, server, status and reason,
-    and after ten seconds how many more there were.
+    """Logs the replies that slardar makes itself.
 
-    ``call_later`` is the reactor's.
+    There is one line for each upstream, server, status and reason, and after ten seconds
+    one more that says how many followed.  ``call_later`` is the reactor's.
     """
 
     def __init__(self, call_later: Callable[..., Any]) -> None:
         self._call_later = call_later
-        #: How many more there were of each.
+        #: The kinds that were logged in this period, with how many more there were of each.
         self._more: dict[_Kind, int] = {}
+        #: How many there were of kinds that are not told apart.
         self._others = 0
+        #: Ends the period.
         self._timer: Any = None
 
     def note(self, status: int, reason: str, upstream: str, server: str) -> None:
-        """A request was answered so; a 502 without an ``upstream`` has the client's own
-        words in its reason, and all of these are one kind."""
+        """A request was answered with this status, for this reason.
+
+        A 502 without an upstream repeats words of the client in its reason, so all of
+        them are one kind.
+        """
         kind = (upstream, server, status, reason if upstream or status != 502 else "")
         more = self._more.get(kind)
         if more is not None:
@@ -64,7 +69,7 @@ class RefusalLog:
         )
 
     def flush(self) -> None:
-        """Say how many more there were, and begin anew."""
+        """End the period: log how many more refusals there were."""
         more, self._more = self._more, {}
         others, self._others = self._others, 0
         timer, self._timer = self._timer, None
@@ -96,26 +101,29 @@ def _where(upstream: str, server: str) -> str:
 
 
 class HealthLog:
-    """Logs that a server has gone out of service, and that it is back: once each, however
-    often it is tried in between and whoever tells it.
+    """Logs that a server has gone out of service, and that it is back.
 
-    ``seconds()`` is a clock that only grows.
+    Each of the two is logged once, however often the server is tried in between, and
+    however many processes tell of it.  ``seconds()`` is a monotonic clock.
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
+        #: The servers that the log calls out of service.
         self._out: set[tuple[str, str, int]] = set()
+        #: The second of the last line, how many lines it has had, and how many were left
+        #: out because there were too many.
         self._second = -1
         self._lines = 0
         self._left_out = 0
 
     def know(self, upstream: str, host: str, port: int) -> None:
-        """A server is out of service, and that was logged before, by another process."""
+        """A server is out of service; another process has logged it before."""
         self._out.add((upstream, host, port))
 
     def took(self, upstream: str, host: str, port: int, down_for: float, message: str) -> None:
-        """Requests have put a server out of service for so many seconds, or (0) brought it
-        back."""
+        """Requests have put a server out of service for ``down_for`` seconds, or brought it
+        back (0)."""
         key = (upstream, host, port)
         if (down_for > 0) is (key in self._out):
             return
@@ -150,6 +158,6 @@ class HealthLog:
             )
 
     def forget(self, upstream: str, gone: Collection[tuple[str, int]]) -> None:
-        """These servers are no more."""
+        """Forget servers, by host and port, that the upstream no longer has."""
         for host, port in gone:
             self._out.discard((upstream, host, port))

@@ -18,9 +18,17 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
 from twisted.python.lockfile import FilesystemLock
 
-from slardar.dataplane.sockets import BACKLOG, EndpointNote, Opened, bound, clean_unix
+from slardar.dataplane.sockets import (
+    BACKLOG,
+    EndpointNote,
+    Opened,
+    bound,
+    clean_unix,
+    open_sockets,
+)
+from slardar.model.listener import ListenerSpec
 
-__all__ = ["Inherited", "adopt_sockets"]
+__all__ = ["Inherited", "adopt_sockets", "open_listener"]
 
 
 class Inherited(Opened):
@@ -78,6 +86,21 @@ def adopt_sockets(endpoint: str, sockets: Sequence[socket.socket], count: int) -
                 opened.added.append(sock)
         except OSError:
             pass  # they were opened by root, say; the listeners share what there is
+    return opened
+
+
+def open_listener(
+    listener: ListenerSpec, sockets: Sequence[socket.socket], count: int = 1
+) -> Opened:
+    """The sockets of a listener: those that were handed over for it, else new ones.
+
+    ``count`` is how many accept on it.  Raises as :func:`slardar.dataplane.sockets.open_sockets`.
+    """
+    if sockets:
+        opened: Opened = adopt_sockets(listener.endpoint, sockets, count)
+    else:
+        opened = open_sockets(listener.endpoint, count)
+    opened.listener = listener
     return opened
 
 

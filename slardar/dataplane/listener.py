@@ -7,8 +7,10 @@ import socket
 from collections.abc import Callable
 from select import EPOLLEXCLUSIVE, EPOLLIN
 
+from mypy_extensions import mypyc_attr
 from twisted.logger import Logger
 
+from slardar.dataplane.pollable import Pollable
 from slardar.dataplane.poller import Poller
 
 __all__ = ["Listener"]
@@ -40,7 +42,8 @@ _GONE = (
 _log = Logger("slardar.listener")
 
 
-class Listener:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Listener(Pollable):
     """Accepts connections and hands them to ``accepted(socket, address)``.
 
     ``address`` is the client's, without port: ``127.0.0.1``, ``::1``, and ``unix:``
@@ -111,7 +114,7 @@ class Listener:
         return True
 
     def event(self, events: int) -> None:
-        """Anything else than a client: nothing that accepting would not tell."""
+        """Something other than clients alone: accepting tells what it is."""
         self.readable()
 
     def pause(self) -> None:
@@ -131,11 +134,11 @@ class Listener:
 
     @property
     def held(self) -> int:
-        """See :class:`slardar.dataplane.channel.Channel`; nothing."""
+        """See the base: a listener sends nothing."""
         return 0
 
     def failed(self) -> None:
-        """A bug met while accepting one client must not end the listener: rest."""
+        """A bug met while accepting one client must not end the listener, so it rests."""
         self.deadline = self._poller.clock.now + _REST
         self._watch()
 

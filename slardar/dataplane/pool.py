@@ -6,11 +6,11 @@ import errno
 import ipaddress
 import os
 import socket
-from typing import Any, Final
+from typing import Final
 
-from slardar.dataplane.channel import Channel
+from slardar.dataplane.plain_channel import ChannelFactory, PlainChannel
 from slardar.dataplane.poller import Poller
-from slardar.http1.interfaces import ChannelBase, ChannelProtocol, PoolBase
+from slardar.http1.interfaces import Bytes, ChannelBase, ChannelProtocol, PoolBase
 
 __all__ = ["Pool", "is_literal"]
 
@@ -18,7 +18,7 @@ __all__ = ["Pool", "is_literal"]
 IDLE_SECONDS: Final = 60.0
 
 _PENDING: Final = (0, errno.EINPROGRESS)
-#: Descriptors, memory or local ports are used up.
+#: This process or machine has used up its descriptors, memory or local ports.
 _EXHAUSTED: Final = (
     errno.EMFILE,
     errno.ENFILE,
@@ -31,14 +31,16 @@ _EXHAUSTED: Final = (
 class Pool(PoolBase):
     """Idle connections to one server of one upstream, newest first.
 
-    The newest is used first (LIFO): under less load the older ones time out, and
-    the one used is the one least likely to have been closed by the server.  The
-    pool is also the protocol of its idle channels: any byte or end that comes
-    without a request poisons the connection, which is then closed.
+    The newest is used first (LIFO): the server is least likely to have closed it, and
+    under less load the older ones time out.  The pool is also the protocol of its idle
+    channels: it closes one on which anything comes, because no request asked for it.
+
+    ``make_channel`` makes the channels of new connections.
     """
 
     __slots__ = (
         "_generation",
+        "_make_channel",
         "_poller",
         "_turn",
         "addresses",
@@ -48,18 +50,27 @@ class Pool(PoolBase):
         "port",
     )
 
-    def __init__(self, poller: Poller, host: str, port: int, limit: int) -> None:
+    def __init__(
+        self,
+        poller: Poller,
+        host: str,
+        port: int,
+        limit: int,
+        make_channel: ChannelFactory = PlainChannel,
+    ) -> None:
         super().__init__()
         self._poller = poller
+        self._make_channel: ChannelFactory = make_channel
         self.port = port
-        #: Addresses of the server, as ``(family, address)``; empty while its name
-        #: is not resolved.
+        #: Addresses of the server, as ``(family, address)``; empty until its name is
+        #: resolved.
         self.addresses: list[tuple[int, str]] = literal_address(host)
+        #: The next connection is made to the address with this number, modulo their count.
         self._turn = 0
-        #: Grows when the addresses change; a channel carries that of its making.
+        #: How often the addresses have changed; a channel keeps the number of its making.
         self._generation = 0
         self.idle: list[ChannelBase] = []
-        #: Idle connections kept at most; the upstream's ``keepalive``.
+        #: The most idle connections that are kept; the upstream's ``keepalive``.
         self.limit = limit
         self.closed = False
 
@@ -67,16 +78,12 @@ class Pool(PoolBase):
         return f"<Pool {self.addresses}:{self.port} idle={len(self.idle)}>"
 
     def acquire(self, protocol: ChannelProtocol, fresh: bool, check: bool) -> ChannelBase | None:
-        """A channel for ``protocol``: an idle one, or a new one that is connecting.
-
-        ``fresh`` asks for a new one; ``check`` looks whether an idle one is still
-        open before it is given away.  ``None`` if not even a socket could be made.
-        """
+        """See the base."""
         if not fresh:
             idle = self.idle
             while idle:
                 channel = idle.pop()
-                # What it has read already answers no request of ours.
+                # What an idle channel has read was sent before this request.
                 if channel.arriving or (check and not channel.is_quiet()):
                     channel.close()
                     continue
@@ -85,7 +92,7 @@ class Pool(PoolBase):
         return self._connect(protocol)
 
     def release(self, channel: ChannelBase) -> None:
-        """Take a channel back whose request and reply are complete."""
+        """See the base.  It is closed if it cannot be used again."""
         if (
             self.closed
             or len(self.idle) >= self.limit
@@ -96,20 +103,19 @@ class Pool(PoolBase):
             return
         channel.protocol = self
         channel.eager = False
-        channel.deadline = self._poller.clock.now + IDLE_SECONDS
+        channel.wait(IDLE_SECONDS)
         channel.resume()
         self.idle.append(channel)
 
     def other_address(self, tried: int) -> bool:
-        """Move on to the server's next address; False once all were tried."""
+        """See the base."""
         self._turn += 1
         return tried < len(self.addresses)
 
     def set_addresses(self, addresses: list[tuple[int, str]]) -> None:
         """The server's name has these addresses now.
 
-        Connections made to the addresses before are not used again, those that are
-        busy now included.
+        Connections made before are not used again, not even those that are busy now.
         """
         if addresses != self.addresses:
             self.addresses = addresses
@@ -118,7 +124,7 @@ class Pool(PoolBase):
             self.drop_idle()
 
     def set_limit(self, limit: int) -> None:
-        """Keep ``limit`` idle connections at most; the oldest of too many are closed."""
+        """Keep ``limit`` idle connections at most.  If there are more, close the oldest."""
         self.limit = limit
         idle = self.idle
         surplus = idle[: max(0, len(idle) - limit)]
@@ -127,17 +133,17 @@ class Pool(PoolBase):
             channel.close()
 
     def drop_idle(self) -> None:
-        """Close what is idle."""
+        """Close all idle connections."""
         idle, self.idle = self.idle, []
         for channel in idle:
             channel.close()
 
     def close(self) -> None:
-        """The server is gone: close what is idle, and later what is busy."""
+        """The server is gone: close idle connections now and busy ones once they are released."""
         self.closed = True
         self.drop_idle()
 
-    def _connect(self, protocol: ChannelProtocol) -> Channel | None:
+    def _connect(self, protocol: ChannelProtocol) -> ChannelBase | None:
         self.shortage = ""
         if not self.addresses:
             return None
@@ -156,7 +162,7 @@ class Pool(PoolBase):
             sock.close()
             self._look_whether_short(result)
             return None
-        channel = Channel(self._poller, sock, protocol, connecting=True)
+        channel = self._make_channel(self._poller, sock, protocol, True)
         channel.generation = self._generation
         channel.bulk = True
         return channel
@@ -167,8 +173,8 @@ class Pool(PoolBase):
 
     # From an idle channel.
 
-    def received(self, channel: ChannelBase, data: Any) -> None:
-        """A reply to no request: never to be given to anybody."""
+    def received(self, channel: ChannelBase, data: Bytes) -> None:
+        """No request asked for this, so no request may get it."""
         self._discard(channel)
 
     def ended(self, channel: ChannelBase) -> None:

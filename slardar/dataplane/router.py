@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 
 from slardar.dataplane.selection import Selection
 from slardar.http1.bodies import BodyOwner, SeenBody, WaitingBody
 from slardar.http1.exchange import Exchange
-from slardar.http1.interfaces import ChannelBase, Clock, HookedRequest, HooksBase, PlaneBase, Step
+from slardar.http1.interfaces import (
+    ChannelBase,
+    Clock,
+    Downstream,
+    ExchangeBase,
+    HookedRequest,
+    HooksBase,
+    PlaneBase,
+    Step,
+)
 from slardar.http1.own_replies import error_reply
+from slardar.http1.record import BY_SLARDAR
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
+from slardar.model.snapshot import Choice
 
 __all__ = ["Router"]
 
@@ -41,8 +52,8 @@ class Router(PlaneBase):
         self.refusals: int = 0
 
     def begin(
-        self, downstream: Any, request: Request, channel: ChannelBase | None = None
-    ) -> Exchange | None:
+        self, downstream: Downstream, request: Request, channel: ChannelBase | None = None
+    ) -> ExchangeBase | None:
         self.requests += 1
         if self.hooks is not None and self.hooks.sees(request):
             if channel is not None and channel.put_off(
@@ -53,18 +64,18 @@ class Router(PlaneBase):
             return self._begin_hooked(hooked, None, downstream, request, channel)
         selection = None if self.has_routes else self.selections.get(request.host)
         if selection is None:
-            selection = self.route(request)
+            choice = self.choose(request)
+            selection = self._selection_of(choice)
             if selection is None:
-                downstream.refuse(502, self.missing(request))
+                downstream.refuse(502, self.missing(request, choice))
                 return None
             if self.has_waiting and self.hold(selection, downstream, request, channel, None):
                 return None
-        self.exchanges += 1
         return Exchange(self, downstream, request, selection)
 
     def begin_on(
-        self, upstream: str, downstream: Any, request: Request, body: SeenBody | None = None
-    ) -> Exchange | None:
+        self, upstream: str, downstream: Downstream, request: Request, body: SeenBody | None = None
+    ) -> ExchangeBase | None:
         """Like :meth:`begin`, on the upstream of this name whatever the request asks for;
         with the body if that was waited for."""
         self.requests += 1
@@ -81,11 +92,11 @@ class Router(PlaneBase):
 
     def begin_with(
         self,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         body: SeenBody,
         channel: ChannelBase | None = None,
-    ) -> Exchange | None:
+    ) -> ExchangeBase | None:
         self.requests += 1
         hooks = self.hooks
         if channel is not None and channel.put_off(
@@ -99,11 +110,11 @@ class Router(PlaneBase):
     def begin_named(
         self,
         upstream: str,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         channel: ChannelBase | None = None,
         hooked: HookedRequest | None = None,
-    ) -> Exchange | None:
+    ) -> ExchangeBase | None:
         """The same for a request that was counted, and that hooks have seen."""
         selection = self.selections.get(upstream)
         if selection is None:
@@ -117,39 +128,41 @@ class Router(PlaneBase):
         self,
         hooked: HookedRequest | None,
         upstream: str | None,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         channel: ChannelBase | None = None,
-    ) -> Exchange | None:
+    ) -> ExchangeBase | None:
         """The same when hooks have seen the request; the upstream that one of them chooses
         wins."""
         if hooked is not None:
             if hooked.answer is not None:
                 self.refusals += 1
+                if downstream.record is not None:
+                    downstream.record.error = hooked.error
                 downstream.answer(hooked.answer, hooked.body)
                 return None
             upstream = hooked.upstream or upstream
         if upstream is not None:
             return self.begin_named(upstream, downstream, request, channel, hooked)
-        selection = self.selections.get(request.host)
-        if selection is None or self.has_routes:
-            selection = self.route(request)
+        selection = None if self.has_routes else self.selections.get(request.host)
         if selection is None:
-            _refuse(downstream, self.missing(request), hooked)
-            return None
+            choice = self.choose(request)
+            selection = self._selection_of(choice)
+            if selection is None:
+                _refuse(downstream, self.missing(request, choice), hooked)
+                return None
         return self._begin_on(selection, downstream, request, channel, hooked)
 
     def _begin_on(
         self,
         selection: Selection,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         channel: ChannelBase | None,
         hooked: HookedRequest | None,
-    ) -> Exchange | None:
+    ) -> ExchangeBase | None:
         if self.has_waiting and self.hold(selection, downstream, request, channel, hooked):
             return None
-        self.exchanges += 1
         exchange = Exchange(self, downstream, request, selection)
         if hooked is not None:
             if hooked.new_body is not None:
@@ -165,16 +178,20 @@ class Router(PlaneBase):
 
     def own_reply(
         self,
+        downstream: Downstream,
         request: Request,
         status: int,
         reason: str,
-        exchange: Exchange | None,
+        exchange: ExchangeBase | None,
         hooked: HookedRequest | None,
     ) -> tuple[Reply, bytes]:
         self.refused(status)
         upstream = server = ""
         if exchange is not None:
             upstream, server, hooked = exchange.selection.name, exchange.server, exchange.hooked
+        record = downstream.record
+        if record is not None:
+            record.answered_by, record.error = BY_SLARDAR, reason
         accept = request.get_header("accept")
         general = _GENERAL.get(status)
         if general is None:
@@ -201,12 +218,17 @@ class Router(PlaneBase):
     def note_refusal(self, status: int, reason: str, upstream: str, server: str) -> None:
         """A request got 502, 503 or 504, which is to be logged."""
 
-    def route(self, request: Request) -> Selection | None:
-        """The selection of a request that its Host alone does not tell."""
+    def _selection_of(self, choice: Choice) -> Selection | None:
+        name = choice.upstream
+        return None if name is None else self.selections.get(name) or self.first_use(name)
+
+    def choose(self, request: Request) -> Choice:
+        """The upstream of a request that its Host alone does not tell, and what leads to
+        it."""
         raise NotImplementedError
 
-    def missing(self, request: Request) -> str:
-        """Why :meth:`route` found nothing, for a person."""
+    def missing(self, request: Request, choice: Choice) -> str:
+        """Why no upstream can serve a request, for a person."""
         return f"no upstream for host {request.host!r}"
 
     def first_use(self, name: str) -> Selection | None:
@@ -216,7 +238,7 @@ class Router(PlaneBase):
     def hold(
         self,
         selection: Selection,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         channel: ChannelBase | None,
         hooked: HookedRequest | None,
@@ -226,7 +248,7 @@ class Router(PlaneBase):
         raise NotImplementedError
 
 
-def _refuse(downstream: Any, message: str, hooked: HookedRequest | None) -> None:
+def _refuse(downstream: Downstream, message: str, hooked: HookedRequest | None) -> None:
     """There is no such upstream: hooks that want to see replies see that one."""
     if hooked is not None and hooked.sees_reply:
         downstream.refuse(502, message, hooked)
@@ -259,7 +281,7 @@ class _Hooks(Step):
     def __init__(
         self,
         plane: Router,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         channel: ChannelBase,
         body: SeenBody | None = None,

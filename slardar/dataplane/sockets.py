@@ -31,6 +31,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.lockfile import FilesystemLock
 
 from slardar.errors import ConfigError
+from slardar.model.listener import ListenerSpec
 
 __all__ = [
     "BACKLOG",
@@ -70,6 +71,8 @@ class Opened:
         self.sockets = sockets
         #: What it was opened for.
         self.endpoint = endpoint
+        #: The listener of the data plane that it is for, if it is for one.
+        self.listener: ListenerSpec | None = None
         #: For a person, as :func:`listening_place` says it.
         self.place = listening_place(sockets[0])
         self._clean = clean

@@ -1,8 +1,8 @@
 """A request of twisted.web's on its way through the data plane.
 
-The second kind of downstream an exchange may have; the first is
+The second kind of downstream that an exchange may have; the first is
 :class:`slardar.http1.client.ClientConnection`.  twisted.web has parsed the request
-and writes the reply; in between the rules are the same, because the request is
+and writes the reply.  In between the rules are the same, because the request is
 parsed again by slardar's own parser and answered by the same exchange.
 """
 
@@ -14,12 +14,13 @@ from typing import Any
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from slardar.dataplane.webheads import read_head, without_prefix, write_head
+from slardar.dataplane.router import Router
+from slardar.dataplane.webheads import client_address, read_head, without_prefix, write_head
 from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
-from slardar.http1.exchange import Exchange
 from slardar.http1.heads import CHUNKED, BadMessage
-from slardar.http1.interfaces import HookedRequest
+from slardar.http1.interfaces import ChannelBase, Downstream, ExchangeBase, HookedRequest
 from slardar.http1.own_replies import NO_REPLY, error_reply
+from slardar.http1.record import BY_HOOK, BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.http1.writer import interim_head
@@ -33,24 +34,27 @@ _PIECES_A_TURN = 16
 
 
 @implementer(IPushProducer)
-class WebRequest:
+class WebRequest(Downstream):
     """One request of twisted.web's under way.
 
-    ``plane`` is the :class:`slardar.dataplane.proxy.DataPlane`, ``web`` the
-    ``twisted.web.server.Request``, ``under_way`` where those under way are kept.
-    With ``streaming`` the body is still to come, and ``web`` is a
+    ``plane`` is the data plane, ``web`` the ``twisted.web.server.Request``, and
+    ``under_way`` where the requests under way are kept.  With ``streaming`` the body is
+    still to come, and ``web`` is a
     :class:`slardar.web.StreamingRequest`.
 
     Ends once, by ``finish`` on the request, by the loss of the connection, or by
     :meth:`_break`.
     """
 
-    def __init__(self, plane: Any, web: Any, under_way: set[WebRequest], streaming: bool) -> None:
+    def __init__(
+        self, plane: Router, web: Any, under_way: set[WebRequest], streaming: bool
+    ) -> None:
+        super().__init__()
         self._plane = plane
         self._web = web
         self._all = under_way
         self._request: Request | None = None
-        self._exchange: Exchange | None = None
+        self._exchange: ExchangeBase | None = None
         self._streaming = streaming
         #: A body that twisted.web has read: its file, what is left, and why it waits.
         self._content: Any = None
@@ -79,6 +83,10 @@ class WebRequest:
         plane, web = self._plane, self._web
         self._all.add(self)
         web.notifyFinish().addErrback(self._gone)
+        # The plane's clock stands still between its own batches.
+        plane.clock.now = time.monotonic()
+        if plane.observer is not None:
+            self.record = RequestRecord(client_address(web), None, plane.clock.now)
         try:
             request = self._request = self._parsed(strip_prefix)
         except BadMessage as error:
@@ -86,14 +94,15 @@ class WebRequest:
             self._keep_alive = False
             self.refuse(error.status, error.message)
             return
+        if self.record is not None:
+            self.record.request = request
+            self.record.bytes_in = len(request.head) + self._remaining
         if web.clientproto == b"HTTP/1.1":
             # twisted.web finds "close" only where nothing else is named.
             self._keep_alive = request.keep_alive
         if plane.draining:
             self.refuse(503, "the server is about to stop")
             return
-        # The plane's clock stands still between its own batches.
-        plane.clock.now = time.monotonic()
         self._upstream = upstream
         waiting = plane.wait_for_body(self, request) if request.length else None
         if waiting is None:
@@ -199,6 +208,8 @@ class WebRequest:
     def body_arrived(self, data: bytes) -> None:
         """From a streaming request: more of the body."""
         self._received += len(data)
+        if self.record is not None:
+            self.record.bytes_in += len(data)
         if self._exchange is None and self._waiting is None:
             return
         if self._received > self._plane.max_body:
@@ -206,7 +217,7 @@ class WebRequest:
             if self._exchange is not None:
                 self._exchange.cancel()
             if self._web.startedWriting:
-                self._break()
+                self._break("the body of the request is too large")
             else:
                 self.refuse(413, "the body of the request is too large")
             return
@@ -280,6 +291,9 @@ class WebRequest:
     def start_reply(self, reply: Reply, data: bytes | memoryview, done: bool) -> None:
         """Hand on the head and what there is of the body."""
         web = self._web
+        if self.record is not None:
+            self.record.status = reply.client_status()
+            self.record.bytes_out += len(data)
         write_head(web, reply)
         headers = web.responseHeaders
         length = -1
@@ -313,13 +327,9 @@ class WebRequest:
 
     def reply_body(self, data: bytes | memoryview) -> None:
         """Hand on more of the body."""
+        if self.record is not None:
+            self.record.bytes_out += len(data)
         self._web.write(bytes(data))
-
-    def sink(self) -> None:
-        """The body goes through twisted.web."""
-
-    def body_relayed(self) -> None:
-        """Nothing does."""
 
     def end_reply(self, trailers: list[bytes]) -> None:
         """The body is complete; twisted.web has no place for trailers."""
@@ -328,7 +338,7 @@ class WebRequest:
 
     def break_reply(self) -> None:
         """The body cannot be completed: end in a way that nobody takes for an end."""
-        self._break()
+        self._break("the reply could not be completed")
 
     def interim_reply(self, reply: Reply) -> None:
         """A 1xx reply: passed on, but not to a client that cannot know it."""
@@ -337,7 +347,7 @@ class WebRequest:
             if self._streaming and reply.status == 100:
                 self._web.body_wanted()
 
-    def switch(self, reply: Reply, origin: Any, data: bytes) -> None:
+    def switch(self, reply: Reply, origin: ChannelBase, data: bytes) -> None:
         """No protocol was offered, so a server that switches is in error."""
         exchange = self._exchange
         origin.close()
@@ -352,10 +362,14 @@ class WebRequest:
         if request is None:
             # It could not be read, so that nobody else has seen it.
             self._plane.refused(status)
+            if self.record is not None:
+                self.record.answered_by, self.record.error = BY_SLARDAR, message
             reply, body = error_reply(status, message, self._web.getHeader("accept"))
         else:
-            reply, body = self._plane.own_reply(request, status, message, exchange, hooked)
+            reply, body = self._plane.own_reply(self, request, status, message, exchange, hooked)
         if reply.status == NO_REPLY:
+            if self.record is not None:
+                self.record.status = NO_REPLY
             self._let_go()
             self._abort()
         else:
@@ -364,7 +378,11 @@ class WebRequest:
     def answer(self, reply: Reply, body: bytes) -> None:
         """A hook has made the reply; with the status 444 there is none."""
         self._exchange = None
+        if self.record is not None:
+            self.record.answered_by = BY_HOOK
         if reply.status == NO_REPLY:
+            if self.record is not None:
+                self.record.status = NO_REPLY
             self._let_go()
             self._abort()
         else:
@@ -386,14 +404,14 @@ class WebRequest:
 
     def stopProducing(self) -> None:
         """The client has left."""
-        self._give_up()
+        self._give_up("the client closed the connection")
 
     def _gone(self, failure: Any) -> None:
-        self._give_up()
+        self._give_up("the client closed the connection")
 
-    def _give_up(self) -> None:
+    def _give_up(self, reason: str) -> None:
         exchange = self._exchange
-        self._let_go()
+        self._let_go(reason)
         if exchange is not None:
             exchange.cancel()
 
@@ -402,7 +420,7 @@ class WebRequest:
         if self._exchange is not None:
             self._exchange.cancel()
         if self._web.startedWriting:
-            self._break()
+            self._break("the server is about to stop")
         else:
             self.refuse(503, "the server is about to stop")
 
@@ -417,7 +435,7 @@ class WebRequest:
         def look() -> None:
             self._timer = None
             if self._unsent() == seen:
-                self._give_up()
+                self._give_up("the client did not take the reply in time")
                 self._abort()
             else:
                 self._watch_client()
@@ -429,9 +447,9 @@ class WebRequest:
         transport = self._web.transport
         return len(getattr(transport, "dataBuffer", b"")), getattr(transport, "offset", 0)
 
-    def _break(self) -> None:
+    def _break(self, reason: str) -> None:
         channel = self._web.channel
-        self._let_go()
+        self._let_go(reason)
         if channel is None:
             return
         if self._until_close or self._web.clientproto == b"HTTP/2":
@@ -446,9 +464,14 @@ class WebRequest:
         if channel is not None:
             getattr(channel, "abortConnection", self._web.transport.abortConnection)()
 
-    def _let_go(self) -> None:
-        """Nothing more will be said about this request."""
+    def _let_go(self, error: str = "") -> None:
+        """Nothing more will be said about this request; ``error`` is why it has broken."""
         self._exchange = None
+        record, self.record = self.record, None
+        if record is not None:
+            record.error = record.error or error
+            self._plane.clock.now = time.monotonic()
+            self._plane.request_ended(record)
         self._content = None
         self._stop_waiting()
         self._send_pieces()

@@ -1,4 +1,4 @@
-"""Heads between twisted.web and slardar: its request to ours, our reply to its."""
+"""Heads of requests and replies, translated between twisted.web and slardar."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from slardar.http1.heads import BadMessage
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
 
-__all__ = ["read_head", "without_prefix", "write_head"]
+__all__ = ["client_address", "read_head", "without_prefix", "write_head"]
 
-#: Headers that twisted.web writes itself, or that announce what it cannot send.
+#: Headers that twisted.web writes itself, or that announce trailers, which it cannot send.
 _NOT_COPIED = frozenset((b"content-length", b"trailer"))
 
 
 def read_head(web: Any, max_head: int, max_headers: int, max_url: int) -> Request:
     """The request that twisted.web has parsed, parsed again under slardar's rules.
 
-    twisted.web takes more than it should (two Hosts, any framing on HTTP/1.0, any
-    target), so its view is written down as a head and read like any other.  Raises
-    :class:`BadMessage` with the status that the client shall get.
+    twisted.web accepts more than it should (two Hosts, any framing on HTTP/1.0, any
+    target).  What it has parsed is therefore written down as a head, and that head is
+    read like any other.  ``max_head`` and ``max_url`` are bytes.
+
+    Raises :class:`BadMessage` with the status that the client gets.
     """
     head = _head(web)
     if len(head) > max_head:
@@ -31,21 +33,25 @@ def read_head(web: Any, max_head: int, max_headers: int, max_url: int) -> Reques
     request.upgrade = None
     request.takes_trailers = False
     request.scheme = b"https" if web.isSecure() else b"http"
-    # As a listener does: a client on a unix socket has no address.
-    host = getattr(web.getClientAddress(), "host", None)
-    request.address = b"unix:" if host is None else host.encode("ascii")
+    request.address = client_address(web)
     return request
 
 
+def client_address(web: Any) -> bytes:
+    """The client's address, as a listener tells it: a client on a unix socket has none."""
+    host = getattr(web.getClientAddress(), "host", None)
+    return b"unix:" if host is None else host.encode("ascii")
+
+
 def _head(web: Any) -> bytes:
-    """The head of a request, as bytes, from what twisted.web made of it."""
+    """The head of a request, in bytes, made from what twisted.web has parsed."""
     version = web.clientproto if web.clientproto == b"HTTP/1.0" else b"HTTP/1.1"
     lines = [b"%b %b %b" % (web.method, web.uri, version)]
     for name, values in web.requestHeaders.getAllRawHeaders():
         if name == b"Trailer":
-            continue  # twisted.web drops what it announces
+            continue  # twisted.web drops the trailers that it announces
         if name == b"Cookie":
-            # HTTP/2 may send one cookie a field (RFC 9113 8.2.3).
+            # HTTP/2 may send each cookie in a field of its own (RFC 9113 8.2.3).
             values = [b"; ".join(values)]
         lines += [b"%b: %b" % (name, value) for value in values]
     head = b"\r\n".join((*lines, b"", b""))
@@ -56,23 +62,24 @@ def _head(web: Any) -> bytes:
 
 def write_head(web: Any, reply: Reply) -> None:
     """Give twisted.web the status and the headers of a reply."""
-    # The line's, for a hook may have changed it.
-    web.setResponseCode(int(reply.lines[0][9:12]), reply.lines[0][13:])
-    # Neither a type that the server did not give, nor who we are.
+    # The status of the line, not of the reply: a hook may have changed it.
+    lines = reply.head_lines()
+    web.setResponseCode(reply.client_status(), lines[0][13:])
+    # twisted.web would add a type that the server did not give, and its own name.
     web.defaultContentType = None
     headers = web.responseHeaders
     headers.removeHeader(b"server")
     headers.removeHeader(b"content-length")
     if not headers.hasHeader(b"date"):
-        # RFC 9110 6.6.1: who passes on a reply without a date adds one.
+        # RFC 9110 6.6.1: a proxy adds a date to a reply that has none.
         headers.setRawHeaders(b"Date", [datetimeToString()])  # type: ignore[no-untyped-call]
     given: dict[bytes, list[bytes]] = {}
-    for line in reply.lines[1:]:
+    for line in lines[1:]:
         name, _, value = line.partition(b":")
         name = name.lower()
         value = value.strip(b" \t")
         if name == b"set-cookie":
-            # Beside those that the site itself sets.
+            # The site's own cookies stay.
             web.cookies.append(value)
         elif name not in _NOT_COPIED:
             given.setdefault(name, []).append(value)
@@ -81,6 +88,6 @@ def write_head(web: Any, reply: Reply) -> None:
 
 
 def without_prefix(target: bytes, segments: int) -> bytes:
-    """``target`` without its first ``segments`` path segments."""
+    """``target``, a path with its query, without the first ``segments`` of its path."""
     path, mark, query = target.partition(b"?")
     return b"/" + b"/".join(path.split(b"/")[segments + 1 :]) + mark + query

@@ -4,8 +4,8 @@ The rules are nginx's (``max_fails``, ``fail_timeout``), with lua-resty-checkups
 protection of the last good server.  They are pure: the monotonic time is an argument,
 and all they know is in the server's ``live``.
 
-- A server is **available** while its state is ``up``, its weight is not 0 and
-  ``down_until <= now``.
+- A server is **available** while its state is ``up``, its weight is not 0,
+  ``down_until <= now``, and heartbeats do not say ``err`` (:mod:`slardar.health.checked`).
 - **Counting.**  ``fails`` counts failures since ``first_fail``.  While
   ``fails < max_fails``, what happens more than ``fail_timeout`` seconds after
   ``first_fail`` begins a new count; a success within that time leaves the count.
@@ -19,9 +19,7 @@ and all they know is in the server's ``live``.
   nginx; a success proves nothing and is passed over.
 
 With ``max_fails`` 0 a server is never put out; its failures in a row are shown in
-``fail_num``, as everyone's are.  ``down_until`` may be ``inf``, for a server that
-heartbeats keep out; nothing here shortens it.  An ``unstable`` that requests did not
-cause (``fails < max_fails``) is the heartbeats' to lift.
+``fail_num``, as everyone's are.  What heartbeats say is kept apart; nothing here changes it.
 
 Nothing here blocks; all of it may be called on the request path.
 """
@@ -33,12 +31,17 @@ import time
 from slardar.model.live import ServerLive
 from slardar.model.server import Server
 
-__all__ = ["is_available", "note_failure", "note_success", "set_status"]
+__all__ = ["is_available", "is_wanted", "note_failure", "note_success", "set_status"]
 
 
 def is_available(live: ServerLive, config: Server, now: float) -> bool:
     """Whether the server may be given a request at ``now`` (monotonic seconds)."""
-    return live.down_until <= now and config.state == "up" and config.weight > 0
+    return live.down_until <= now and live.checked != "err" and is_wanted(config)
+
+
+def is_wanted(config: Server) -> bool:
+    """Whether the server is configured to take requests at all."""
+    return config.state == "up" and config.weight > 0
 
 
 def note_failure(
@@ -77,18 +80,16 @@ def note_success(live: ServerLive, config: Server, now: float) -> bool:
     if live.down_until > now:
         return False
     came_back = live.down_until > 0
-    at_limit = 0 < config.max_fails <= live.fails
     live.fail_num = 0
     live.down_until = 0.0
     if came_back or live.fails >= config.max_fails or now - live.first_fail > config.fail_timeout:
         live.fails = 0
-    if came_back or at_limit or live.status != "unstable":
-        set_status(live, "ok", "")
+    set_status(live, "ok", "")
     return came_back
 
 
 def set_status(live: ServerLive, status: str, message: str) -> None:
-    """Say what is known of the server: ``unchecked``, ``ok``, ``err`` or ``unstable``,
+    """Say what requests have shown of the server: ``unchecked``, ``ok``, ``err`` or ``unstable``,
     and why; ``last_modified`` tells since when."""
     if live.status != status or live.msg != message:
         live.status = status

@@ -7,8 +7,6 @@ lose requests of their own to find out.  Pure, as the rules are; nothing here bl
 
 from __future__ import annotations
 
-import math
-
 from slardar.health.rules import set_status
 from slardar.model.live import ServerLive
 from slardar.model.server import Server
@@ -55,11 +53,8 @@ def note_out(
 def note_back(live: ServerLive) -> bool:
     """Another worker got a good reply from a server that had been out of service.
 
-    One that heartbeats keep out (``down_until`` is infinite) stays out.  Returns
-    whether this changed which servers are in service.
+    Returns whether this changed which servers are in service.
     """
-    if live.down_until == math.inf:
-        return False
     was_out = live.down_until > 0
     live.fails = live.fail_num = 0
     live.down_until = 0.0

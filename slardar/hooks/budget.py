@@ -1,17 +1,17 @@
 """What one call of a hook may use: CPU time, and memory for large values.
 
-Python cannot stop a function from outside, but a signal's handler runs between two of its
-instructions and may raise.  So an interval timer of CPU time ticks (``ITIMER_VIRTUAL``),
-and its handler raises :class:`OutOfBudget` once the call under way has had its time, and
-again at each further tick until it has ended.  A tick costs a few microseconds, comes at
-most five times a budget, and only while some hook is loaded and the process is busy; a
-call makes no system call.
+Python cannot stop a function from outside, but the handler of a signal runs between two
+instructions of the function and may raise.  So an interval timer of CPU time ticks
+(``ITIMER_VIRTUAL``).  Once the call under way has used its time, the timer's handler
+raises :class:`OutOfBudget`, and raises it again at each further tick until the call has
+ended.  A tick costs a few microseconds.  Ticks come at most five times a budget, and only
+while a hook is loaded and the process is busy.  A call makes no system call.
 
-Where the exception may come out is decided by the frame that the tick has interrupted:
-never in :meth:`Budget.run` itself, so nothing of it can come out before, between or
-after, and never while code runs that is not a hook's or made for hooks (another signal's
-handler, a finalizer, a logger).  This module must stay interpreted: compiled code has no
-frames to look at.
+The handler looks at the frames that the tick has interrupted before it raises.  It never
+raises in :meth:`Budget.run` itself, so the exception cannot escape before, between or
+after calls.  It never raises while code runs that neither belongs to a hook nor is made
+for hooks (the handler of another signal, a finalizer, a logger).  This module must stay
+interpreted: compiled code has no frames to look at.
 """
 
 from __future__ import annotations
@@ -29,22 +29,23 @@ from slardar.hooks.cputime import CpuClock
 
 __all__ = ["MAX_MEMORY", "NOTICED", "Budget", "OutOfBudget", "OutOfMemory", "charge", "check"]
 
-#: Bytes that the large values made in one call may have together, freed ones included.
-#: Small ones are bounded by the time that it takes to make them.
+#: Bytes of all large values that one call makes, including those that it frees again.
+#: Small values are bounded by the time that it takes to make them.
 MAX_MEMORY: Final = 32 << 20
 
-#: Whether the memory of the process is to be looked at after the call under way
-#: (:mod:`slardar.hooks.memory`): a tick has come, or it has made much.
+#: Whether somebody must look at the memory of the process after the call under way
+#: (:mod:`slardar.hooks.memory`): a tick has come, or the call has made more than
+#: :data:`_MUCH` bytes of large values.
 NOTICED: Final = [False]
 _MUCH: Final = 1 << 20
 
-#: Ticks in one budget: a call is stopped after one budget at the earliest and one and a
-#: fifth at the latest, plus what the kernel's own clock adds (4 ms at 250 Hz).
+#: Ticks in one budget.  A call is stopped after 1 budget at the earliest and after 1.2
+#: budgets at the latest, plus the resolution of the kernel's clock (4 ms at 250 Hz).
 _TICKS: Final = 5
 
 #: The name that the globals of a hook's code carry.
 HOOK_NAME: Final = "slardar hook"
-#: Packages whose Python code may be interrupted: it is bounded, or keeps no state.
+#: Packages whose Python code may be interrupted: the code is bounded, or keeps no state.
 _INTERRUPTIBLE: Final = frozenset(
     (
         "base64",
@@ -73,7 +74,7 @@ _Result = TypeVar("_Result")
 
 
 class OutOfBudget(BaseException):
-    """A call has used its time; no hook can name or catch it."""
+    """A call has used its CPU time.  No hook can name or catch this exception."""
 
 
 class OutOfMemory(OutOfBudget):
@@ -81,31 +82,35 @@ class OutOfMemory(OutOfBudget):
 
 
 class _Call:
-    """What is known of the one call under way; calls are never nested."""
+    """The state of the one call under way; calls are never nested."""
 
     __slots__ = ("began", "over", "running", "seconds", "stale", "used")
 
     def __init__(self) -> None:
         self.running = False
-        #: What it has used up, once it has; it is about to end.
+        #: The exception that ends the call, once it has used up its time or its memory.
         self.over: type[OutOfBudget] | None = None
-        #: When it began, by the monotonic clock.
+        #: When the call began, by the monotonic clock.
         self.began = 0.0
+        #: The CPU time that the call may take.
         self.seconds = 0.0
-        #: Bytes of large values.
+        #: Bytes of large values that the call has made.
         self.used = 0
-        #: From when on the CPU's clock is to be read again.
+        #: A call that begins at this time or later reads the CPU's clock again.
         self.stale = 0.0
 
 
 _call: Final = _Call()
 _clock: Final = CpuClock()
-#: The budgets of those that have started and not stopped.
+#: The seconds of each budget that has started and not stopped.
 _in_use: Final[list[float]] = []
 
 
 def charge(size: int) -> None:
-    """Count a value of so many bytes.  Raises OutOfMemory past MAX_MEMORY."""
+    """Count a large value of ``size`` bytes.
+
+    Raises OutOfMemory if the call under way has made more than :data:`MAX_MEMORY`.
+    """
     used = _call.used + size
     if used > MAX_MEMORY and _call.running:
         _call.over = OutOfMemory
@@ -116,10 +121,10 @@ def charge(size: int) -> None:
 
 
 def check() -> None:
-    """Raises OutOfBudget if the call under way should have ended.
+    """Raise OutOfBudget if the call under way should have ended.
 
-    For where a tick may have gone by unheard, and for ``finally``, whose body must not
-    run on when the time is up.
+    For code after which a tick may have passed without effect, and for ``finally``, whose
+    body must not run on when the time is used up.
     """
     if _call.over is not None and _call.running:
         raise _call.over
@@ -137,7 +142,7 @@ def _tick(signum: int, frame: FrameType | None) -> None:
 
 
 def _may_raise(frame: FrameType | None) -> bool:
-    """Whether everything between this frame and ``run`` may be interrupted."""
+    """Whether every frame from ``frame`` up to :meth:`Budget.run` may be interrupted."""
     depth = 0
     while frame is not None and frame.f_code is not _RUN and frame.f_code is not _RUN_WITH:
         module: str = frame.f_globals.get("__name__", "")
@@ -153,10 +158,10 @@ def _may_raise(frame: FrameType | None) -> bool:
 
 
 class Budget:
-    """CPU time for each call that it runs: ``seconds``, more than 0.
+    """Limits each call that it runs to ``seconds`` of CPU time, which must be more than 0.
 
-    There is one timer a process, whose tick is a fifth of the smallest budget in use.
-    Raises ConfigError outside of the main thread, where no signal's handler can run.
+    A process has one timer, whose tick is a fifth of the smallest budget in use.
+    Raises ConfigError outside the main thread, where no handler of a signal can run.
     """
 
     __slots__ = ("_started", "seconds")
@@ -167,8 +172,8 @@ class Budget:
         self.seconds = seconds
         self._started = 0
         try:
-            # It stays for good: a tick that is still under way when the timer stops
-            # would end the process otherwise.
+            # The handler is never removed: without it, a tick that is still under way when
+            # the timer stops would end the process.
             signal.signal(signal.SIGVTALRM, _tick)
             signal.siginterrupt(signal.SIGVTALRM, False)
         except ValueError:
@@ -177,13 +182,13 @@ class Budget:
             ) from None
 
     def start(self) -> None:
-        """Let the timer tick; counted, so that each start needs a stop."""
+        """Let the timer tick.  Starts are counted: each one needs a :meth:`stop`."""
         self._started += 1
         _in_use.append(self.seconds)
         _set_timer()
 
     def stop(self) -> None:
-        """The other end of :meth:`start`; with the last one the timer rests."""
+        """Take back one :meth:`start`; the timer rests after the last one."""
         if self._started:
             self._started -= 1
             _in_use.remove(self.seconds)
@@ -192,8 +197,8 @@ class Budget:
     def run(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
         """Call ``function`` within the budget.
 
-        Raises OutOfBudget, and whatever the function raises; never out of anything but
-        this call.
+        Raises OutOfBudget, and whatever the function raises.  OutOfBudget comes out of this
+        call and of nothing else.
         """
         call = _call
         began = monotonic()
@@ -212,8 +217,8 @@ class Budget:
                 _check_end()
 
     def run_with(self, function: Callable[..., _Result], argument: Any) -> _Result:
-        """The same, faster, with one argument."""
-        # A copy, for a call in between, or arguments that are packed, cost as much as it.
+        """Do what :meth:`run` does for a function of one argument, only faster."""
+        # The body of run, copied: a further call, or packed arguments, would double the cost.
         call = _call
         began = monotonic()
         if began >= call.stale:
@@ -231,21 +236,24 @@ class Budget:
                 _check_end()
 
 
-#: The frames of these are where the exception ends.
+#: The search for a frame that must not be interrupted ends at a frame of one of these.
 _RUN: Final = Budget.run.__code__
 _RUN_WITH: Final = Budget.run_with.__code__
 
 
 def _check_end() -> None:
-    """At the end of a call that took long by the wall.  Raises OutOfBudget if it was long
-    by the CPU too, whether it has returned or raised something else."""
+    """Check the CPU time at the end of a call that took long by the monotonic clock.
+
+    Raises OutOfBudget if the call took more CPU time than its budget, whether it has
+    returned or raised something else.
+    """
     error = exc_info()[1]
     if isinstance(error, OutOfBudget):
         return
     if _call.over is None and _clock.used(_call.began) >= _call.seconds:
         _call.over = OutOfBudget
     if _call.over is not None:
-        # Where that was raised is where the time was used.
+        # The traceback shows where the time was used.
         raise _call.over().with_traceback(getattr(error, "__traceback__", None)) from None
 
 
@@ -257,5 +265,6 @@ def _set_timer() -> None:
 
 @atexit.register
 def _rest() -> None:
-    # Python gives up its handlers before the process ends, and a tick would then end it.
+    # Python removes its handlers before the process ends.  A tick after that would end the
+    # process by a signal.
     signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)

@@ -1,11 +1,11 @@
-"""The process that looks at posted code, so that no process that serves requests has to.
+"""The process that checks posted code, so that no process that serves requests has to.
 
-Started by :mod:`slardar.hooks.checking` as ``python -m slardar.hooks.checker``.  It has
-the engines imported, and makes a child of itself for each question: that one has limits
-of its own for CPU time and memory, set in the kernel, and dies alone of what it is shown.
+:mod:`slardar.hooks.checking` starts it as ``python -m slardar.hooks.checker``.  The
+process imports the engines once and forks a child for each question.  The kernel limits
+the CPU time and the memory of the child, so bad code ends the child and nothing else.
 
-Messages are JSON behind their length in four bytes: questions come on descriptor 0,
-answers leave on descriptor 1.  The process ends with descriptor 0.
+A message is its length in four bytes, then JSON.  Questions come on descriptor 0, findings
+leave on descriptor 1.  The process ends when descriptor 0 is closed.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ from msgspec import Meta, Struct
 
 from slardar.config import Hooks
 
-__all__ = ["CPU", "MEMORY", "Answer", "Item", "Question", "Result", "frame", "frames", "main"]
+__all__ = ["CPU", "MEMORY", "Findings", "Item", "Question", "Result", "frame", "frames", "main"]
 
-#: Seconds of CPU time for one piece of code, and of any time for it on a busy machine.
+#: Seconds of CPU time for one item, and seconds by the clock, for a busy machine.
 CPU: Final = 2
 _PATIENCE: Final = 15.0
-#: Bytes that looking at one piece of code may take.  The largest that is not refused
-#: (256 KiB, 50,000 nodes) takes 60 MiB, and its body may make 32 MiB of large values.
+#: Bytes of memory for one item.  The largest code that is not refused (256 KiB, 50,000
+#: nodes) takes 60 MiB, and its body may make 32 MiB of large values.
 MEMORY: Final = 128 << 20
-#: Lua is given what its scripts may use beyond that, up to so many bytes.
+#: Lua gets ``hooks.lua_memory`` bytes in addition, but no more than this.
 _LUA: Final = 256 << 20
-#: Questions that are answered at one time: one must not wait for another that takes its
-#: two seconds.
+#: Questions that are answered at the same time, so that a quick one does not wait for one
+#: that takes its two seconds.
 _CHILDREN: Final = 2
 _LENGTH: Final = struct.Struct("=I")
 
 
 class Item(Struct, array_like=True, frozen=True):
-    """One piece of code to look at."""
+    """One piece of code to check."""
 
     language: str
     name: str
     code: str
-    #: Load it, too, with these modules; ``None``: only read it.
+    #: The modules to load the code with; ``None``: the code is only read.
     modules: dict[str, str] | None = None
 
 
 class Question(Struct, array_like=True, frozen=True):
-    """Say of each of these whether it is fit to be a hook."""
+    """Asks of each item whether it is fit to be a hook."""
 
     number: int
     settings: Hooks
@@ -61,23 +61,25 @@ class Question(Struct, array_like=True, frozen=True):
 
 
 class Result(Struct, array_like=True, frozen=True):
-    """What one piece of code has come to; bounded, for what looked at it may have been
-    taken over by it."""
+    """What was found out about one item.
 
-    #: The modules that it names.
+    The fields are bounded, because code may have taken over the child that looked at it.
+    """
+
+    #: The modules that the code names.
     requires: Annotated[
         tuple[Annotated[str, Meta(max_length=255)], ...], Meta(max_length=1000)
     ] = ()
-    #: Why it is not fit, in one line.
+    #: Why the code is not fit to be a hook, in one line; empty if it is fit.
     error: Annotated[str, Meta(max_length=1000)] = ""
-    #: It broke a limit, or its process: whoever loads it may do the same.
+    #: The code broke a limit, or ended its process: loading it elsewhere may do that again.
     is_dangerous: bool = False
-    #: What is to be said of it, a line each.
+    #: Warnings about the code, a line each.
     warnings: Annotated[tuple[Annotated[str, Meta(max_length=300)], ...], Meta(max_length=50)] = ()
 
 
-class Answer(Struct, array_like=True, frozen=True):
-    """The results, in the order of the items."""
+class Findings(Struct, array_like=True, frozen=True):
+    """The results of one question, in the order of its items."""
 
     number: int
     results: tuple[Result, ...]
@@ -88,13 +90,13 @@ _results: Final = msgspec.json.Decoder(Result)
 
 
 def frame(message: Struct) -> bytes:
-    """A message as it travels."""
+    """A message as it is written to a descriptor."""
     data = msgspec.json.encode(message)
     return _LENGTH.pack(len(data)) + data
 
 
 def frames(buffer: bytearray) -> Iterator[bytes]:
-    """Take the whole messages out of what has come so far."""
+    """Take each whole message out of ``buffer``, and leave the rest."""
     while len(buffer) >= _LENGTH.size:
         (length,) = _LENGTH.unpack_from(buffer)
         end = _LENGTH.size + length
@@ -106,7 +108,7 @@ def frames(buffer: bytearray) -> Iterator[bytes]:
 
 
 class _Child:
-    """A question under way, and the process that looks at its items one by one."""
+    """A question under way, and the child that checks its items one by one."""
 
     def __init__(self, question: Question) -> None:
         self.question = question
@@ -115,11 +117,11 @@ class _Child:
         self.start()
 
     def start(self) -> None:
-        """Look at the items that have no result yet."""
+        """Fork a child that checks the items that have no result yet."""
         self.fd, theirs = os.pipe()
         self.pid = os.fork()
         if not self.pid:
-            # Nothing of the parent may run on in here.
+            # The child must not return into the parent's code.
             try:
                 os.close(self.fd)
                 _look_at(self.question, len(self.results), theirs)
@@ -134,16 +136,16 @@ class _Child:
 
     @property
     def item(self) -> Item:
-        """The one that it looks at."""
+        """The item that the child checks now."""
         return self.question.items[len(self.results)]
 
     @property
     def is_done(self) -> bool:
-        """Every item has its result."""
+        """Whether every item has its result."""
         return len(self.results) == len(self.question.items)
 
     def read(self) -> bool:
-        """Take results; False if there are no more to come from this process."""
+        """Take results from the child; False if it will send no more."""
         data = os.read(self.fd, 65536)
         if not data:
             return False
@@ -154,13 +156,15 @@ class _Child:
         return True
 
     def kill(self) -> None:
-        """It has had its time."""
+        """End the child, because its time is used up."""
         self.is_late = True
         os.kill(self.pid, signal.SIGKILL)
 
     def ended(self) -> None:
-        """Its process has closed the pipe: if an item is left over, that one was the end
-        of it."""
+        """The child has closed the pipe.
+
+        If an item has no result, the first one without ended the child.
+        """
         os.close(self.fd)
         _, status = os.waitpid(self.pid, 0)
         self._buffer.clear()
@@ -178,7 +182,7 @@ class _Child:
 
 
 def _look_at(question: Question, first: int, fd: int) -> None:
-    """In the child: write the result of each item, from the one with this number on."""
+    """In the child: write the result of each item from index ``first`` on."""
     for number in (signal.SIGXCPU, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -192,9 +196,9 @@ def _look_at(question: Question, first: int, fd: int) -> None:
 
 
 def _limit(memory: int) -> None:
-    """Limit what the next item may use beyond what was used up to now."""
+    """Limit what the next item may use in addition to what the child has used so far."""
     times = os.times()
-    # Whole seconds are what the kernel counts; the next but one is at least CPU away.
+    # The kernel takes whole seconds.  The time used is rounded down, so one more is added.
     seconds = int(times.user + times.system) + CPU + (1 if times.user + times.system > 0.1 else 0)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
     with open("/proc/self/statm", "rb") as file:
@@ -223,7 +227,7 @@ def _result(loader: Any, item: Item) -> Result:
 
 
 class _Checker:
-    """Answers the questions on one descriptor on another."""
+    """Reads questions from one descriptor and writes findings to another."""
 
     def __init__(self, questions: int, answers: int) -> None:
         self._questions = questions
@@ -235,7 +239,7 @@ class _Checker:
         self._poll.register(questions, select.POLLIN)
 
     def run(self) -> None:
-        """Go on until there are no more questions to come."""
+        """Answer questions until the descriptor of questions is closed."""
         try:
             while self._turn():
                 pass
@@ -276,17 +280,18 @@ class _Checker:
             child.start()
             self._watch(child)
             return
-        data = frame(Answer(child.question.number, tuple(child.results)))
+        data = frame(Findings(child.question.number, tuple(child.results)))
         while data:
             data = data[os.write(self._answers, data) :]
 
 
 def main() -> None:
-    """Answer until descriptor 0 is closed."""
-    # These go to the whole group; the end of this process is the other side's to decide.
+    """Answer questions until descriptor 0 is closed."""
+    # A terminal sends these signals to the whole process group.  When this process ends is
+    # for the side that asks to decide.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    # Imported once for all children.
+    # Import the engines once, for all children.
     loader = _loader(Hooks())
     for language in ("lua", "python"):
         loader.engine(language)

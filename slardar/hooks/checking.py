@@ -1,6 +1,6 @@
-"""Asks a process that serves nobody whether posted code is fit to be a hook."""
+"""Asks a separate process, which serves no requests, whether posted code is fit to be a hook."""
 
-# Twisted's processes have no types.
+# The process classes of Twisted have no types.
 # mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from slardar.config import Hooks
 from slardar.errors import SlardarError
-from slardar.hooks.checker import Answer, Item, Question, Result, frame, frames
+from slardar.hooks.checker import Findings, Item, Question, Result, frame, frames
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.loaded import mark_of
 from slardar.hooks.notices import Checked
@@ -26,37 +26,42 @@ from slardar.model.hook import Hook, HookKey
 
 __all__ = ["Checker", "NoCheckError", "stored_items"]
 
-#: Seconds without a question after which the process is ended: it takes about 30 MB.
+#: Seconds without a question after which the process is ended, since it takes about 30 MB.
 _IDLE: Final = 60.0
-#: Bytes of one answer, at most: a thousand names of modules for each of many items.
+#: Bytes that the process may send before a message is whole: many items may each name a
+#: thousand modules.
 _MAX_ANSWER: Final = 64 << 20
-#: Pieces of code in one question.
+#: Items in one question.
 _ITEMS: Final = 100
-#: What the process gets of the environment: where Python and its libraries are.
+#: The environment variables that the process gets: they say where Python and its libraries
+#: are.
 _VARIABLES: Final = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "TMPDIR")
 
-_answers: Final = msgspec.json.Decoder(Answer)
+_findings: Final = msgspec.json.Decoder(Findings)
 
 _log = Logger("slardar.hooks")
 
 
 class NoCheckError(SlardarError):
-    """There is no process that could look at code."""
+    """No process can check code now."""
 
 
 class _Process(ProcessProtocol):
-    """One process of :mod:`slardar.hooks.checker`, and the questions it has."""
+    """One process of :mod:`slardar.hooks.checker`, and the questions that it works on."""
 
     def __init__(self) -> None:
         self.questions: dict[int, defer.Deferred[tuple[Result, ...]]] = {}
-        #: It has answered, so it can be started at all.
+        #: The process has answered once, so it can be started on this machine.
         self.has_answered = False
         self.is_gone = False
         self._buffer = bytearray()
         self._said = b""
 
     def ask(self, question: Question) -> defer.Deferred[tuple[Result, ...]]:
-        """Fires with a result for each item; fails with NoCheckError."""
+        """Send a question.
+
+        The Deferred fires with a result for each item, or fails with NoCheckError.
+        """
         data = frame(question)
         answer: defer.Deferred[tuple[Result, ...]] = defer.Deferred()
         self.questions[question.number] = answer
@@ -65,7 +70,7 @@ class _Process(ProcessProtocol):
         return answer
 
     def end(self) -> None:
-        """Let it go; what it has not answered fails."""
+        """Kill the process; the questions that it has not answered fail."""
         if self.transport is not None:
             try:
                 self.transport.signalProcess("KILL")
@@ -79,7 +84,7 @@ class _Process(ProcessProtocol):
         for question in questions.values():
             question.errback(NoCheckError("the process that looks at code has ended: ask again"))
 
-    # Twisted's.
+    # Called by Twisted.
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N803
         if childFD == 2:
@@ -90,17 +95,17 @@ class _Process(ProcessProtocol):
             self.end()
         try:
             for one in frames(self._buffer):
-                answer = _answers.decode(one)
+                findings = _findings.decode(one)
                 self.has_answered = True
-                question = self.questions.pop(answer.number, None)
+                question = self.questions.pop(findings.number, None)
                 if question is not None:
-                    question.callback(answer.results)
+                    question.callback(findings.results)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             _log.error("the process that looks at code: {error!r}", error=error)
             self.end()
 
     def childConnectionLost(self, childFD: int) -> None:  # noqa: N803
-        # Told whether or not the reactor hears of the process's end.
+        # Twisted calls this even if the reactor never hears of the end of the process.
         if childFD == 1 and not self.is_gone:
             text = self._said.decode("utf-8", "replace")
             _log.error("the process that looks at code has ended: {text}", text=text)
@@ -108,10 +113,10 @@ class _Process(ProcessProtocol):
 
 
 class Checker:
-    """The process is started with the first question, and ended when there were none for
-    a minute.
+    """Checks code in a process, which it starts for the first question and ends after a
+    minute without questions.
 
-    ``settings`` are those that the code will run with.
+    ``settings`` are the settings that the code will run with.
     """
 
     def __init__(self, reactor: Any, settings: Hooks) -> None:
@@ -121,18 +126,18 @@ class Checker:
         self._number = 0
         self._idle: Any = None
         self._stopped = False
-        #: There has been a process that could look.
+        #: A process has answered, so checking works on this machine.
         self.has_answered = False
 
     async def check(self, items: Sequence[Item]) -> list[Result]:
-        """What each of these is worth.  Raises NoCheckError if nobody can look."""
+        """The result for each item.  Raises NoCheckError if no process can check code."""
         results: list[Result] = []
         for start in range(0, len(items), _ITEMS):
             results += await self._ask(tuple(items[start : start + _ITEMS]))
         return results
 
     async def _ask(self, items: tuple[Item, ...]) -> Sequence[Result]:
-        # Once more for one that has just ended, by whatever.
+        # Ask a new process once more if the first one ends before it answers.
         for last in (False, True):
             process = self._running()
             self._number += 1
@@ -151,7 +156,7 @@ class Checker:
         raise AssertionError
 
     async def check_one(self, item: Item) -> tuple[str, ...]:
-        """The modules that code names.  Raises ScriptError if it is not fit."""
+        """The modules that the code names.  Raises ScriptError if the code is not fit."""
         try:
             (result,) = await self.check([item])
         except UnicodeEncodeError:
@@ -161,10 +166,10 @@ class Checker:
         return Checked.of(result.requires, result.warnings)
 
     async def find_dangerous(self, hooks: Mapping[HookKey, Hook]) -> dict[int, str]:
-        """Of the versions that are going to be loaded, those that break a limit when they
-        are only read: their marks, and why.
+        """The marks of the versions of ``hooks`` that break a limit even when they are only
+        read, each with the reason.
 
-        Whoever writes to a store need not have asked anybody.
+        Code may reach a store without having been checked.
         """
         marks, items = stored_items(hooks)
         results = await self.check(items) if items else []
@@ -175,7 +180,7 @@ class Checker:
         }
 
     def stop(self) -> None:
-        """End the process."""
+        """End the process, and start no other."""
         self._stopped = True
         if self._idle is not None and self._idle.active():
             self._idle.cancel()
@@ -190,7 +195,8 @@ class Checker:
             raise NoCheckError("slardar is stopping")
         process = _Process()
         environment = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
-        # Not what lies in the working directory, unless that is on the path here.
+        # The process finds modules where this one does: the working directory counts only if
+        # it is on the path here.
         environment["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         environment["PYTHONSAFEPATH"] = "1"
         try:
@@ -207,7 +213,7 @@ class Checker:
         return process
 
     def _rest(self, process: _Process) -> None:
-        """End the process after a while in which it had nothing to do."""
+        """End the process later, unless another question comes before."""
         if self._idle is not None and self._idle.active():
             self._idle.reset(_IDLE)
         else:
@@ -220,7 +226,7 @@ class Checker:
 
 
 def stored_items(hooks: Mapping[HookKey, Hook]) -> tuple[list[int], list[Item]]:
-    """The versions of these that may be loaded: their marks, and what to ask of them."""
+    """The versions of ``hooks`` that may be loaded: their marks, and an item for each."""
     marks: list[int] = []
     items: list[Item] = []
     for hook in hooks.values():

@@ -1,14 +1,15 @@
-"""From the proxy's requests and replies to what hooks see, and back.
+"""Shows the proxy's requests and replies to hooks, and applies what hooks change.
 
-The only place that knows both: :mod:`slardar.hooks.objects` has no reference to the
-proxy's objects, and what a hook did reaches them here, once it has ended well.
+Hooks see objects of :mod:`slardar.hooks.objects`, which have no reference to the proxy's
+objects.  Only this module knows both kinds.  It applies the changes of a hook once the hook
+has ended well.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from slardar.hooks.objects import Answer, HookRequest, HookResponse
+from slardar.hooks.objects import HookAnswer, HookRequest, HookResponse
 from slardar.http1.bodies import SeenBody
 from slardar.http1.heads import CHUNKED
 from slardar.http1.own_replies import NO_REPLY, error_reply, phrase, status_line
@@ -25,14 +26,26 @@ def seen_request(
     body: SeenBody | None = None,
     route: Any = None,
 ) -> HookRequest:
-    """What hooks see of ``request``; ``context`` is theirs for as long as it lasts,
-    ``upstream`` what those before have chosen, ``body`` what was waited for, and
-    ``route(host, path)`` the upstream without a hook's choice."""
+    """Make the object that hooks see of ``request``.
+
+    ``context`` is shared by the hooks of the request.  ``upstream`` is the choice of earlier
+    hooks.  ``body`` is the body if it was waited for.  ``route(host, path)`` returns the
+    upstream that the request goes to if no hook chooses one.
+    """
+    own = None
+    if (
+        body is not None
+        or request.forwarded_for is not None
+        or request.forwarded_proto is not None
+        or request.forwarded_host is not None
+        or request.request_id is not None
+    ):
+        own = _own_of(request, body)
     seen = HookRequest(
         request.raw_method,
         request.raw_uri,
-        request.lines,
-        _own_of(request, body),
+        request.head_lines(),
+        own,
         request.authority,
         request.address,
         "http" if request.scheme == b"http" else request.scheme.decode("ascii"),
@@ -48,22 +61,15 @@ def seen_request(
     return seen
 
 
-def _own_of(request: Request, body: SeenBody | None) -> dict[str, bytes] | None:
-    """The headers that a hook may write and the proxy writes then; ``None`` if there is but
-    Host, or none.  A body that is here has a length, also where it came in chunks."""
-    has_length = body is not None and body.data is not None and request.length != CHUNKED
-    if (
-        not has_length
-        and request.forwarded_for is None
-        and request.forwarded_proto is None
-        and request.forwarded_host is None
-        and request.request_id is None
-    ):
-        return None
+def _own_of(request: Request, body: SeenBody | None) -> dict[str, bytes]:
+    """The headers that a hook may write and that the proxy writes to the server.
+
+    A body that was waited for has a length, even if the client sent it in chunks.
+    """
     own: dict[str, bytes] = {}
     if request.authority:
         own["host"] = request.authority
-    if has_length:
+    if body is not None and body.data is not None and request.length != CHUNKED:
         own["content-length"] = b"%d" % request.length
     if request.forwarded_for is not None:
         own["x-forwarded-for"] = request.forwarded_for
@@ -77,11 +83,11 @@ def _own_of(request: Request, body: SeenBody | None) -> dict[str, bytes] | None:
 
 
 def apply_request(seen: HookRequest, request: Request) -> None:
-    """Make ``request`` what a hook has made of it."""
+    """Apply to ``request`` what a hook has changed in ``seen``."""
     written = seen.written
     if seen.headers_changed:
         headers = seen.headers
-        request.lines = headers.give()
+        request.replace_head_lines(headers.give())
         if headers.own_changed:
             _apply_own(headers.own, request)
     if seen.uri_changed:
@@ -95,33 +101,33 @@ def apply_request(seen: HookRequest, request: Request) -> None:
             request.cluster_key = seen.cluster_key
         if "body" in written:
             request.length = len(seen.body)
-            # The client's own body is not waited for any more.
+            # The body of the client is not needed any more, so no 100 asks for it.
             request.expects = False
 
 
 def _apply_own(own: dict[str, bytes], request: Request) -> None:
-    """The headers that the proxy writes itself."""
-    # An empty one is none: the proxy writes its own.
+    """Apply the headers that the proxy writes itself."""
+    # In place of an empty value the proxy writes its own.
     request.forwarded_for = own.get("x-forwarded-for") or None
     request.forwarded_proto = own.get("x-forwarded-proto") or None
     request.forwarded_host = own.get("x-forwarded-host") or None
     request.request_id = own.get("x-request-id") or None
     authority = own.get("host", b"")
     if authority != request.authority:
-        # The server is told which host the client asked for, as ever.
+        # X-Forwarded-Host still tells the server which host the client asked for.
         request.forwarded_host = request.forwarded_host or request.authority or None
         request.authority = authority
         request.host = normal_host(authority)
 
 
-def make_reply(answer: Answer, accept: str | None) -> tuple[Reply, bytes]:
-    """Head and body of what a hook answered; ``accept`` chooses the form of an error."""
+def make_reply(answer: HookAnswer, accept: str | None) -> tuple[Reply, bytes]:
+    """Make head and body of a hook's answer; ``accept`` chooses the form of an error."""
     status = answer.status
     if status == NO_REPLY:
         return Reply(status, []), b""
     if answer.message is not None:
         code = answer.code
-        # Programs look at the code, so that one is always JSON.
+        # An error with a code is always JSON, since programs look at the code.
         reply, body = error_reply(
             status, answer.message or phrase(status), None if code else accept, code
         )
@@ -130,32 +136,34 @@ def make_reply(answer: Answer, accept: str | None) -> tuple[Reply, bytes]:
         reply = Reply(status, [status_line(status)])
         reply.length = reply.declared = len(body)
         reply.keep_alive = True
-    reply.lines += answer.headers
+    reply.add_header_lines(answer.headers)
     if status in (204, 304):
         reply.declared = -1
     return reply, body
 
 
 def seen_reply(reply: Reply, error: str | None = None) -> HookResponse:
-    """What hooks see of a server's reply, or of one of ours and why that was made."""
+    """Make the object that hooks see of ``reply``.
+
+    ``error`` says why slardar made the reply; ``None`` if a server made it.
+    """
     own: dict[str, bytes] = {}
     if reply.declared >= 0:
         own["content-length"] = b"%d" % reply.declared
     elif reply.length == CHUNKED:
         own["transfer-encoding"] = b"chunked"
-    # The hooks before may have changed the status, which the line has, see below.
-    return HookResponse(int(reply.lines[0][9:12]), reply.lines, own, reply.head, error)
+    return HookResponse(reply.client_status(), reply.head_lines(), own, reply.head, error)
 
 
 def apply_reply(seen: HookResponse, reply: Reply) -> None:
-    """Make the head of ``reply`` what a hook has made of it.
+    """Apply to the head of ``reply`` what a hook has changed in ``seen``.
 
-    ``reply.status`` stays what the server sent: that is what its health is judged by.
+    ``reply.status`` stays the server's status, by which the server's health is judged.
     """
     if seen.headers_changed:
-        reply.lines = seen.headers.give()
+        reply.replace_head_lines(seen.headers.give())
     if "status" in seen.written:
-        reply.lines[0] = status_line(seen.status)
+        reply.set_status_line(status_line(seen.status))
         if seen.status == 204:
-            # It has no body, and so no length (RFC 9110 8.6).
+            # A 204 has no body, and so no length (RFC 9110 8.6).
             reply.declared = -1

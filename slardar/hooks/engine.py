@@ -1,4 +1,4 @@
-"""What a language must offer to run hooks: an engine that checks code and loads it."""
+"""The interface of a language's engine, which checks and loads the code of hooks."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from slardar.hooks.script import Script
 
 __all__ = ["MAX_CODE", "Engine", "Log", "ScriptError"]
 
-#: Characters of a hook's code, at most.
+#: The most characters that the code of a hook may have.
 MAX_CODE = 256 * 1024
 
-#: Takes a level (``debug``, ``info``, ``warn`` or ``error``) and one line of text.
+#: Writes one line of text at a level (``debug``, ``info``, ``warn`` or ``error``).
 Log = Callable[[str, str], None]
 
 
 class ScriptError(ConfigError):
-    """Code that cannot be a hook: each of its lines says where and why."""
+    """Code cannot be a hook.  Each line of the error says where and why."""
 
 
 class Engine:
-    """One language.
+    """The engine of one language.
 
-    ``budget`` is the CPU time, in seconds, that a call may take (0.05 by default),
-    ``settings`` what hooks may read of the configuration, and ``log`` takes what they
-    have to say.
+    ``budget`` is the CPU time in seconds that a call may take (0.05 by default).
+    ``settings`` is the part of the configuration that hooks may read.  ``log`` writes the
+    lines that hooks log.
     """
 
     language = ""
@@ -39,24 +39,24 @@ class Engine:
 
     @property
     def held(self) -> int:
-        """Bytes that its scripts hold within a limit of the engine's own."""
+        """Bytes that the scripts hold within the engine's own limit; 0 if it has none."""
         return 0
 
     def check(self, name: str, code: str) -> frozenset[str]:
-        """Whether ``code`` may be loaded as ``name``; runs nothing of it.
+        """Check whether ``code`` may be loaded as ``name``, without running any of it.
 
-        Answers the modules that it names in ``require``.  Raises ScriptError.
+        Returns the modules that the code names in ``require``.  Raises ScriptError.
         """
         raise NotImplementedError
 
     def notices(self, code: str) -> Sequence[Notice]:
-        """Uses of what hooks do not have, in code that :meth:`check` has taken."""
+        """Places where the code uses what hooks do not have; :meth:`check` has accepted it."""
         return ()
 
     def load(self, name: str, code: str, modules: Mapping[str, str]) -> Script:
-        """Load a script or, to see whether that works, a module.
+        """Load a script, or a module in order to see whether it can be loaded.
 
-        ``modules`` has the code of the modules in service, by name.  Raises ScriptError,
-        also for code that fails, or does not end, while it is loaded.
+        ``modules`` is the code of the modules in service, by name.  Raises ScriptError for
+        bad code, and for code that fails or does not end while it is loaded.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Which engine runs which language; each is imported when the first hook needs it."""
+"""Makes the engine of a language, and imports it only when the first hook needs it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MakeEngine = Callable[[str, Hooks, Mapping[str, Any], Log], Engine]
 
 
 def make_engine(language: str, hooks: Hooks, settings: Mapping[str, Any], log: Log) -> Engine:
-    """The engine of a language; ``settings`` is what hooks may read."""
+    """Make the engine of a language; ``settings`` is what hooks may read."""
     if language == "lua":
         from slardar.hooks.lua.engine import LuaEngine
 

@@ -1,9 +1,10 @@
 """The errors that a hook may exit with: upyun/slardar's ``errno`` table.
 
-``request.exit(errno.EXIT_TRY_CODE)`` in Python, ``slardar.exit(errno.EXIT_TRY_CODE)``
-in Lua: the client gets the status, ``X-Error-Code`` and a JSON body with both.  In Lua a
-code that is a plain status, as that of ``errno.HTTP_FORBIDDEN``, is a plain error, as it
-was in upyun/slardar.
+A hook calls ``request.exit(errno.EXIT_TRY_CODE)`` in Python, or
+``slardar.exit(errno.EXIT_TRY_CODE)`` in Lua.  The client gets the status, the code in
+``X-Error-Code``, and a JSON body with the status, the message and the code.  In Lua, a
+code that is a plain status (``errno.HTTP_FORBIDDEN`` is 403) makes a plain error, as in
+upyun/slardar.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ __all__ = ["ERRNOS", "UNKNOWN", "Errno", "errno_of", "make_errno"]
 
 
 class Errno:
-    """One error: ``code`` (its first three digits are the HTTP status) and ``msg``."""
+    """One error: its ``code``, whose first three digits are the HTTP status, and its text
+    ``msg``."""
 
     __slots__ = ("code", "httpcode", "msg")
 
@@ -35,10 +37,11 @@ class Errno:
 
 
 def make_errno(code: object, msg: object) -> Errno:
-    """An error of a hook's own, such as 40301001.
+    """Make an error that a hook defines itself, such as 40301001.
 
-    Raises ValueError unless the first three digits are a status from 200 to 599, or the
-    code is 0 (no error), and the text is one line of at most 1,000 characters.
+    The first three digits of ``code`` must be a status from 200 to 599, or the code must
+    be 0 (no error).  ``msg`` must be one line of at most 1,000 characters.  Raises
+    ValueError otherwise.
     """
     if type(code) is not int or code < 0 or code >= 10**15:
         raise ValueError("expected an error code, an integer such as 403 or 40301001")
@@ -49,7 +52,7 @@ def make_errno(code: object, msg: object) -> Errno:
     return Errno(code, msg)
 
 
-#: By name; ``OK`` ends a hook and lets the request go on.
+#: The errors by name; ``OK`` ends a hook and lets the request go on.
 ERRNOS: Final[Mapping[str, Errno]] = {
     "OK": Errno(0, "ok"),
     "HTTP_OK": Errno(200, "ok"),
@@ -67,15 +70,15 @@ ERRNOS: Final[Mapping[str, Errno]] = {
     "UNKNOWN_ERR": Errno(50300000, "unknown error"),
 }
 
-#: What stands for every error that is not in the table.
+#: The error that stands for every error that is not in the table.
 UNKNOWN: Final = ERRNOS["UNKNOWN_ERR"]
 
 _BY_CODE: Final[dict[int, Errno]] = {error.code: error for error in ERRNOS.values()}
 
 
 def errno_of(code: object) -> Errno | None:
-    """The error of the table that has this code, an integer or its digits, or ``None``."""
-    # The exact types: a value of a hook's own may take for ever to hash.
+    """The error of the table with this code, or ``None``; ``code`` is an integer or its digits."""
+    # Only exact types are looked up: hashing a value that a hook made may never end.
     if type(code) is str and len(code) <= 15 and code.isascii() and code.isdigit():
         code = int(code)
     return _BY_CODE.get(code) if type(code) is int else None

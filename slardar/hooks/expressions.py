@@ -1,7 +1,8 @@
-"""What it costs RE2 to compile a regular expression, and to match one.
+"""Estimates what it costs RE2 to compile a regular expression, and to match it.
 
-RE2's time is linear in the subject, but the factor is the expression's, and no call into
-it can be interrupted.  So both languages of hooks ask here first.
+The time of RE2 is linear in the subject, but the factor depends on the expression, and a
+call of RE2 cannot be interrupted.  So the engines of both languages ask here before they
+call it.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from typing import Final
 
 __all__ = ["MAX_COMPILING", "compiling_cost", "matching_cost"]
 
-#: Microseconds that compiling may take, as :func:`compiling_cost` reckons them.
+#: Microseconds that compiling may take, as :func:`compiling_cost` estimates them.
 MAX_COMPILING: Final = 25_000
 
-#: A class of Unicode's, such as \\pL, in microseconds: RE2 goes through a long table.
+#: Microseconds for a class of Unicode characters, such as \\pL: RE2 walks a long table.
 _UNICODE: Final = 100
-#: What it takes besides, once, where bytes are matched without regard to case (measured).
+#: Further microseconds for such a class if bytes are matched without regard to case
+#: (measured).  A repetition does not take them again.
 _FOLDED: Final = 9000
-#: Bytes for which memory is made ready before the first one is read.
+#: RE2 prepares memory for this many bytes before it reads the first one.
 _START: Final = 64
 
 _PIECE: Final = re.compile(
@@ -27,19 +29,19 @@ _PIECE: Final = re.compile(
     re.DOTALL,
 )
 _IN_SET: Final = re.compile(r"\\[pP]")
-#: (?i) and its kin.
+#: Groups of flags that switch ``i`` on, such as (?i).
 _FOLDS: Final = re.compile(r"\(\?[a-hj-zA-Z]*i")
 
 
 def compiling_cost(pattern: str, is_folded: bool, is_bytes: bool) -> int:
-    """Microseconds, at most, that RE2 takes to compile an expression.
+    """An upper bound of the microseconds that RE2 takes to compile an expression.
 
-    What is repeated so many times counts so often, as RE2 writes it out.
+    A piece that is repeated n times counts n times, since RE2 writes out each repetition.
     """
     folded = is_bytes and (is_folded or _FOLDS.search(pattern) is not None)
     once = _FOLDED * len(_IN_SET.findall(pattern)) if folded else 0
-    # What was there before each group that is open; and in the last one, before its last
-    # piece, and that piece.
+    # ``groups``: for each open group, the cost of what stands before it.  ``cost``: what the
+    # innermost group costs without its last piece.  ``last``: what its last piece costs.
     groups: list[int] = []
     cost = last = 0
     for found in _PIECE.finditer(pattern):
@@ -56,7 +58,7 @@ def compiling_cost(pattern: str, is_folded: bool, is_bytes: bool) -> int:
             groups.append(cost)
             cost = last = 0
         elif kind == "close" and groups:
-            # The group as a whole may be repeated.
+            # The group is one piece now, which may be repeated.
             last = cost + 1
             cost = groups.pop()
         elif kind == "unicode":
@@ -65,7 +67,8 @@ def compiling_cost(pattern: str, is_folded: bool, is_bytes: bool) -> int:
             text = found[0]
             last = 1 + len(text) // 8 + _UNICODE * len(_IN_SET.findall(text))
         elif found[0] == "[":
-            # It has no end, so it is refused; each further one would be looked for up to there.
+            # The set has no end, so RE2 refuses the expression.  Going on would search for
+            # the end of every further set in vain.
             break
         else:
             last = 1
@@ -73,6 +76,10 @@ def compiling_cost(pattern: str, is_folded: bool, is_bytes: bool) -> int:
 
 
 def matching_cost(size: int, groups: int, length: int) -> int:
-    """Steps of 5 ns (measured), at most, of a compiled expression of so many instructions
-    and groups: each instruction may copy the places of all groups for each byte."""
+    """An upper bound of the steps that a match takes; a step is 5 ns (measured).
+
+    ``size`` is the number of instructions of the compiled expression, ``groups`` of its
+    groups, ``length`` of the subject's bytes.  For each byte, each instruction may copy the
+    places of all groups.
+    """
     return size * (length + _START) * (8 + groups) // 8

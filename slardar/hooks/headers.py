@@ -1,12 +1,12 @@
 """The headers of a request or a reply, as a hook reads and writes them.
 
-A mapping without case whose names may have several values.  What is written is
-checked when it is written: a name is a token, a value has no control character but
-the tab (RFC 9110 5.5), so that nothing a hook does can begin another line on the wire.
+:class:`Headers` is a mapping whose names have no case and may have several values.  Names
+and values are checked when they are written: a name is a token, and a value has no control
+character except the tab (RFC 9110 5.5).  So no hook can begin another line on the wire.
 Texts are ISO-8859-1, in which every byte of a header is one character.
 
-Headers that belong to one connection, or say how the body is framed, can be read as they
-were sent, and not written; to remove one has no effect.
+A hook reads the headers that belong to one connection, or that say how the body is framed,
+as they were sent.  A hook cannot write these headers, and removing one has no effect.
 """
 
 from __future__ import annotations
@@ -21,31 +21,33 @@ from slardar.http1.request import normal_host
 
 __all__ = ["Headers", "check_name", "check_value"]
 
-#: Lines, and bytes of all of them together, that a head may grow to.
+#: The number of lines, and of bytes in all lines, that a head may grow to.
 _MAX_LINES: Final = 256
 _MAX_SIZE: Final = 65536
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-#: What may be one of the headers that are not written.  Spellings with "_" are dropped for
-#: the server's sake alone, as nginx drops them.
+#: The headers that a hook may read but not write are among these.  A spelling with "_" is
+#: not: the parser drops it only to protect the server, as nginx does.
 _FIXED: Final = frozenset(name for name in REQUEST_SPECIAL | REPLY_SPECIAL if b"_" not in name)
-#: Not looked up for each value, where this is compiled.
+#: Bound here, so that the compiled code does not look the methods up for each value.
 _is_ascii: Final = str.isascii
 _is_printable: Final = str.isprintable
 
 
-#: Names that were found to be good; a site has few, and reads them with each request.
+#: Names that were found to be valid, with the results of :func:`check_name`.  Hooks use few
+#: names, and use them for each request.
 _known: Final[dict[str, tuple[str, bytes, bytes]]] = {}
 _MAX_KNOWN: Final = 1024
 
 
 def check_name(name: object) -> tuple[str, bytes, bytes]:
-    """A header's name in lower case, the same as bytes, and as it goes on the wire.
+    """Check the name of a header.
 
-    Raises ValueError for what is no name.
+    Returns the name in lower case as text and as bytes, and the beginning of its line on the
+    wire (``b"Name: "``).  Raises ValueError if ``name`` is not the name of a header.
     """
-    # What is no text is not looked up: a hook's own value may take for ever to hash.
+    # Only a text is looked up: hashing a value that a hook made may never end.
     if type(name) is not str:
         raise ValueError(f"expected the name of a header, got {_shown(name)}")
     known = _known.get(name)
@@ -61,9 +63,12 @@ def check_name(name: object) -> tuple[str, bytes, bytes]:
 
 
 def check_value(name: object, value: object) -> bytes:
-    """A header's value as it goes on the wire.  Raises ValueError for what is none."""
+    """The value of the header ``name`` as it goes on the wire.
+
+    Raises ValueError if ``value`` is not a valid value.
+    """
     if type(value) is str:
-        # The common case, without a regular expression: printable ASCII.
+        # Printable ASCII is the common case, and needs no regular expression.
         if _is_ascii(value) and _is_printable(value) and len(value) <= _MAX_SIZE:
             return value.strip(" ").encode("ascii")
     elif type(value) is int and -(1 << 64) < value < 1 << 64:
@@ -86,14 +91,14 @@ def _shown(value: object) -> str:
 
 
 class Headers:
-    """Header lines, and besides them the values that the proxy writes itself.
+    """Header lines, and the values of the headers that the proxy writes itself.
 
-    ``head`` is the proxy's: behind a first line that is no header it has those that pass
-    as they are (``b"Name: value"``).  It is read and never changed; with the first thing
-    that is written it is copied.  ``special`` has the names of all others, in lower case,
-    and whether they may be written; ``own`` has the values of those that there are, where
-    ``None`` stands for ``host`` alone, or for none at all if that is empty.  ``sent`` is
-    the whole head as it was sent, for those that may not be written.
+    ``head`` is the proxy's list of the lines that pass unchanged (``b"Name: value"``), from
+    index 1 on.  The list is only read; the first write copies it.  ``special`` maps the name
+    of each other header, in lower case, to whether a hook may write the header.  ``own`` has
+    the values of the headers in ``special`` that the proxy will write, by name.  If ``own``
+    is ``None``, ``host`` is the only one, or there is none if ``host`` is empty.  ``sent`` is
+    the whole head as it was sent, where the headers are found that a hook may only read.
     """
 
     __slots__ = (
@@ -119,53 +124,53 @@ class Headers:
     ) -> None:
         self._head = head
         self._sent = sent
-        #: What was sent of those that may not be written: names as they were, in lower case,
-        #: and values.  ``None`` until somebody asks.
+        #: See :attr:`fixed`; ``None`` until a hook asks.
         self._fixed: list[tuple[str, str, bytes]] | None = None
-        #: The head is the proxy's, or is by now.
+        #: The list ``_head`` belongs to the proxy, so it must be copied before a write.
         self._shared = True
         self._own = own
         self._host = host
         self._special = special
-        #: The bytes of all lines; -1 until somebody needs to know.
+        #: The bytes of all lines; -1 until they are counted.
         self._known_size = -1
-        #: Something was written; and some of the proxy's own.
+        #: Whether a header was written, and whether one of ``own`` was.
         self.changed = False
         self.own_changed = False
 
     @property
     def lines(self) -> list[bytes]:
-        """The lines that pass as they are."""
+        """The lines of the headers that the proxy does not write itself."""
         return self._head[1:]
 
     def give(self) -> list[bytes]:
-        """The head, for the proxy to go on with; what is written here from now on is
-        written to a copy."""
+        """Hand the list of lines to the proxy.  A later write here goes to a copy."""
         self._shared = True
         return self._head
 
     def detach(self) -> None:
-        """Be as it is now, whatever becomes of the proxy's head."""
+        """Copy the proxy's list, so that these headers stay when the proxy changes it."""
         if self._shared:
             self._head = self._head.copy()
             self._shared = False
 
     @property
     def own(self) -> dict[str, bytes]:
-        """The others, by lower-case name."""
+        """The values of the headers that the proxy writes itself, by lower-case name."""
         own = self._own
         if own is None:
-            # Made only now: most hooks ask for none of them.
+            # Made only now: most hooks ask for none of these headers.
             own = self._own = {"host": self._host} if self._host else {}
         return own
 
     @property
     def fixed(self) -> list[tuple[str, str, bytes]]:
-        """What was sent of the headers that may not be written: names as they were sent and
-        in lower case, and values."""
+        """The headers that were sent and that a hook may not write.
+
+        Each is the name as it was sent, the name in lower case, and the value.
+        """
         fixed = self._fixed
         if fixed is None:
-            # Made only now: few hooks ask for one of them.
+            # Made only now: few hooks ask for one of these headers.
             fixed = self._fixed = []
             own = self.own
             for line in self._sent[:-4].split(b"\r\n")[1:]:
@@ -180,16 +185,16 @@ class Headers:
         return fixed
 
     def has_room(self, lines: int, size: int) -> bool:
-        """Whether so many lines, with so many bytes of names and values together, may
-        certainly be set."""
-        # Each of them has at most four bytes more.
+        """Whether ``lines`` more headers, with ``size`` bytes of names and values in total,
+        are certain to be within the limits."""
+        # A line has at most four bytes besides its name and its value.
         lines_then = lines + len(self._head)
         return lines_then <= _MAX_LINES and self._size() + size + 4 * lines <= _MAX_SIZE
 
     # Reading.
 
     def get(self, name: Any, default: Any = None) -> Any:
-        """The first value, or ``default``."""
+        """The first value of the header, or ``default``."""
         key, wanted, start = check_name(name)
         if key in self._special:
             values = self._special_values(key)
@@ -197,11 +202,12 @@ class Headers:
         place = self._find(wanted, 1)
         if place < 0:
             return default
-        # The name in the line is as long, whatever its case; the blank may be missing.
+        # The name in the line is as long as ``wanted``; the blank after the colon may be
+        # missing.
         return self._head[place][len(start) - 1 :].strip(b" \t").decode("latin-1")
 
     def get_all(self, name: Any) -> list[str]:
-        """Every value, in order."""
+        """Every value of the header, in order."""
         key, wanted, start = check_name(name)
         if key in self._special:
             return [value.decode("latin-1") for value in self._special_values(key)]
@@ -211,7 +217,7 @@ class Headers:
         ]
 
     def _special_values(self, key: str) -> list[bytes]:
-        """The values of a header that does not pass as it is."""
+        """The values of a header in ``special``."""
         own = self.own.get(key)
         if own is not None:
             return [own]
@@ -220,7 +226,7 @@ class Headers:
         return [value for _, known, value in self.fixed if known == key]
 
     def items(self) -> list[tuple[str, str]]:
-        """Names as they were sent and values, a pair for each line."""
+        """The name as it was sent and the value, for each line."""
         pairs = [(name.title(), value.decode("latin-1")) for name, value in self.own.items()]
         for text, _, value in self.fixed:
             pairs.append((text, value.decode("latin-1")))
@@ -234,7 +240,7 @@ class Headers:
         return list(dict.fromkeys(name.lower() for name, _ in self.items()))
 
     def values(self) -> list[str]:
-        """Every value."""
+        """Every value of every header."""
         return [value for _, value in self.items()]
 
     def __iter__(self) -> Iterator[str]:
@@ -258,13 +264,13 @@ class Headers:
     # Writing.
 
     def set(self, name: Any, value: Any) -> None:
-        """Replace every value of ``name`` by one, or by each of a list.
+        """Replace every value of ``name`` by ``value``, or by each value of a list.
 
-        Raises ValueError, as every way to write does, for what may not go on a wire and
-        for a header that belongs to the connection.
+        Raises ValueError, as every method that writes does, for a name or a value that may
+        not go on the wire, and for a header that belongs to the connection.
         """
         key, wanted, start = check_name(name)
-        # Not isinstance, whose union of types would be made anew each time.
+        # isinstance would make a union of the two types for each call.
         if type(value) is list or type(value) is tuple:
             if len(value) > _MAX_LINES:
                 raise ValueError(f"expected at most {_MAX_LINES} headers")
@@ -274,18 +280,19 @@ class Headers:
         self._replace(name, key, wanted, start, made)
 
     def put(self, name: str, value: str) -> None:
-        """The same for a value that is known to be printable ASCII."""
+        """Do what :meth:`set` does for a value that is known to be printable ASCII."""
         key, wanted, start = check_name(name)
         self._replace(name, key, wanted, start, [start + value.strip(" ").encode("ascii")])
 
     def put_each(self, pairs: str) -> None:
-        """The same for several, of which each is a line with its name and one with its value."""
+        """Put several headers: in ``pairs``, a line with a name precedes each line with its
+        value."""
         texts = pairs.split("\n")
         for index in range(0, len(texts), 2):
             self.put(texts[index], texts[index + 1])
 
     def _replace(self, name: Any, key: str, wanted: bytes, start: bytes, made: list[bytes]) -> None:
-        """Every line of a name by these."""
+        """Replace every line of the header ``name`` by the lines ``made``."""
         if key in self._special:
             self._set_own(name, key, [line[len(start) :] for line in made])
             return
@@ -308,12 +315,12 @@ class Headers:
         self.set(name, value)
 
     def add(self, name: Any, value: Any) -> None:
-        """One more value, behind those that there are."""
+        """Add a value behind those that the header has."""
         key, _, start = check_name(name)
         checked = check_value(name, value)
         if key in self._special:
             known = self.own.get(key)
-            # X-Forwarded-For and its kin are lists; a second Host would be none.
+            # X-Forwarded-For and the like are lists, but a request has one Host.
             joined = key != "host" and known
             self._set_own(name, key, [known + b", " + checked if joined and known else checked])
         else:
@@ -322,7 +329,7 @@ class Headers:
             self._head += made
 
     def setdefault(self, name: Any, value: Any) -> str:
-        """The value; it is set to ``value`` first if there is none."""
+        """The value of the header, which is set to ``value`` first if it has none."""
         known: str | None = self.get(name)
         if known is None:
             if isinstance(value, list | tuple) and not value:
@@ -332,7 +339,7 @@ class Headers:
         return known
 
     def remove(self, name: Any) -> None:
-        """Remove every value, if there is one."""
+        """Remove every value of the header, if it has one."""
         key, wanted, _ = check_name(name)
         if key in self._special:
             if self._special[key] and key != "host" and self.own.pop(key, None) is not None:
@@ -350,14 +357,14 @@ class Headers:
         self.remove(name)
 
     def pop(self, name: Any, default: Any = None) -> Any:
-        """Remove a header; answers the first value it had, or ``default``."""
+        """Remove a header, and return the first value that it had, or ``default``."""
         value = self.get(name, default)
         self.remove(name)
         return value
 
     def update(self, pairs: Any) -> None:
-        """Set each header of a mapping or of pairs."""
-        # Without a type: mypyc would check it, see slardar.hooks.objects.
+        """Set each header of a mapping, or of pairs of name and value."""
+        # ``Any``, because mypyc would check a type, see slardar.hooks.objects.
         items: Any = pairs.items() if hasattr(pairs, "items") else pairs
         for name, value in items:
             self.set(name, value)
@@ -378,7 +385,7 @@ class Headers:
         self.changed = self.own_changed = True
 
     def _size(self) -> int:
-        """The bytes of all lines, each with its end."""
+        """The bytes of all lines, with one more for the end of each."""
         size = self._known_size
         if size < 0:
             size = 0
@@ -388,10 +395,10 @@ class Headers:
         return size
 
     def _find(self, wanted: bytes, start: int) -> int:
-        """Where the next line is that has this name, ``wanted`` in lower case; -1: nowhere.
+        """The index of the first line from ``start`` on with the name ``wanted``, or -1.
 
-        Two bytes of a line tell of nearly every other one that it is none of them: where
-        this is compiled, that costs a tenth of a look at the text of all.
+        ``wanted`` is in lower case.  Two bytes of a line are enough to rule out nearly every
+        line with another name.  Compiled, looking at them costs a tenth of comparing the names.
         """
         colon = len(wanted)
         first = wanted[0] | 32
@@ -408,7 +415,7 @@ class Headers:
         return -1
 
     def _places(self, wanted: bytes) -> list[int]:
-        """Where all of them are."""
+        """The indexes of all lines with the name ``wanted``."""
         places: list[int] = []
         place = self._find(wanted, 1)
         while place >= 0:
@@ -417,10 +424,11 @@ class Headers:
         return places
 
     def _take(self, made: list[bytes], lines: int, size: int) -> None:
-        """Make room for lines that come to so many others, the first one of the head
-        included, with so many bytes together.
+        """Prepare for a write that adds the lines ``made``.
 
-        Raises ValueError if they would be too many, or too long together.
+        ``lines`` is the number of the lines that stay, with the element at index 0, and
+        ``size`` is their bytes.  Raises ValueError if the head would have too many lines or
+        too many bytes.
         """
         if lines + len(made) > _MAX_LINES + 1:
             raise ValueError(f"expected at most {_MAX_LINES} headers")

@@ -1,4 +1,4 @@
-"""The versions of hooks that are loaded, and those of one script side by side."""
+"""The versions of hooks that are loaded, and the versions of one script side by side."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from slardar.hooks.shadow import Comparison
 from slardar.hooks.stats import CallStats
 from slardar.model.hook import Code, Hook
 
-__all__ = ["Loaded", "Pressure", "Stage", "mark_of", "module_versions", "used_modules"]
+__all__ = ["Loaded", "Pressure", "ScriptVersions", "mark_of", "module_versions", "used_modules"]
 
-#: A hundred requests are spread over versions in steps of this many, so that ten in a
-#: row already have about their share; it has no divisor in common with 100.
+#: Spreads a canary's share evenly over a hundred requests, so that ten requests in a row
+#: already have about their share.  It has no divisor in common with 100.
 _STEP = 61
 
 
 def mark_of(path: str, code: Code) -> int:
-    """A number that tells one posting of a hook's code from all others; never 0."""
+    """The number of one posting of a hook's code, which differs from all others; never 0."""
     return crc32(f"{path} {code.version} {code.time}".encode()) or 1
 
 
 class Pressure:
-    """What the request path asks of the memory (:mod:`slardar.hooks.memory`)."""
+    """Tells the request path whether memory is short (:mod:`slardar.hooks.memory`)."""
 
     __slots__ = ("is_high",)
 
     def __init__(self) -> None:
-        #: Much is in use, so it is noted which hook adds what.
+        #: Hooks use much memory, so what each call adds is noted.
         self.is_high = False
 
 
 class Loaded:
-    """One version of a script: loaded, or why it is not.
+    """One version of a script: the loaded script, or the reason why it is not loaded.
 
-    Requests under way may call its script long after another version has taken its place.
+    Requests under way may call the script long after another version has taken its place.
     """
 
     __slots__ = (
@@ -59,19 +59,19 @@ class Loaded:
     ) -> None:
         self.path = path
         self.code = code
-        #: ``None`` if it could not be loaded.
+        #: ``None`` if the version could not be loaded.
         self.script = script
         self.error = error
-        #: The versions of the modules that it was loaded with.
+        #: The versions of the modules that the script was loaded with, by name.
         self.modules = modules
         self.mark = mark_of(path, code)
         self.stats = CallStats()
-        #: It failed too often, and is not run any more.
+        #: The version is not run any more: it failed too often, or holds too much memory.
         self.suspended = False
 
     @property
     def state(self) -> str:
-        """``active``, ``failed`` (it could not be loaded) or ``suspended``."""
+        """``active``, ``failed`` (the version could not be loaded) or ``suspended``."""
         if self.suspended:
             return "suspended"
         return "failed" if self.script is None else "active"
@@ -82,8 +82,8 @@ class Loaded:
         return None if self.suspended else self.script
 
 
-class Stage:
-    """One script's place in the row of those that see a request."""
+class ScriptVersions:
+    """The versions of one script, of which each request gets one."""
 
     __slots__ = (
         "_turn",
@@ -101,20 +101,22 @@ class Stage:
     def __init__(self, hook: Hook, on_error: str) -> None:
         self.path = hook.path
         self.host = hook.host
-        #: What its failure does: ``continue``, ``previous`` or ``reject``.
+        #: What happens when the script fails: ``continue``, ``previous`` or ``reject``.
         self.on_error = on_error
         self.active: Loaded | None = None
         self.previous: Loaded | None = None
         self.canary: Loaded | None = None
-        #: Of a hundred requests, how many get the canary.
+        #: How many of a hundred requests get the canary.
         self.canary_share = hook.canary
         self.shadow: Loaded | None = None
         self.comparison = Comparison()
         self._turn = 0
 
     def choose(self) -> Loaded | None:
-        """The version that the next request gets; ``None`` where there is only a canary,
-        and this one does not get it."""
+        """The version that the next request gets.
+
+        ``None`` if there is only a canary, and this request is not in its share.
+        """
         canary = self.canary
         if canary is None:
             return self.active
@@ -123,22 +125,22 @@ class Stage:
             return canary
         return self.active
 
-    def versions(self) -> list[Loaded]:
-        """Everything that is loaded for it."""
+    def all(self) -> list[Loaded]:
+        """Every version there is, each once."""
         found = (self.active, self.previous, self.canary, self.shadow)
         return list(dict.fromkeys(one for one in found if one is not None))
 
     def __repr__(self) -> str:
-        return f"<Stage {self.path}>"
+        return f"<ScriptVersions {self.path}>"
 
 
 def module_versions(names: Iterable[str], modules: Mapping[str, Code]) -> dict[str, str]:
-    """The versions of those of ``names`` that are in service."""
+    """The versions of the modules named ``names``, by name, as far as they are in service."""
     return {name: modules[name].version for name in names if name in modules}
 
 
 def used_modules(code: Code, modules: Mapping[str, Code]) -> dict[str, str]:
-    """The versions of the modules in service that code uses, directly or through others."""
+    """The versions of the modules in service that ``code`` uses, directly or through others."""
     found: dict[str, str] = {}
     wanted = list(code.requires)
     while wanted:

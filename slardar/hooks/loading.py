@@ -1,4 +1,4 @@
-"""Loads the hooks of one process, and keeps those that stay the same."""
+"""Loads the hooks of one process, and keeps those that have not changed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from slardar.config import Hooks
 from slardar.errors import ConfigError
 from slardar.hooks.engine import Engine, Log, ScriptError
 from slardar.hooks.engines import MakeEngine
-from slardar.hooks.loaded import Loaded, Stage, mark_of, module_versions, used_modules
+from slardar.hooks.loaded import Loaded, ScriptVersions, mark_of, module_versions, used_modules
 from slardar.hooks.memory import MemoryWatch
 from slardar.hooks.notices import Checked, refusals, warnings_of
 from slardar.hooks.script import Script
@@ -21,17 +21,17 @@ __all__ = ["Loader"]
 
 _log = Logger("slardar.hooks")
 
-#: Modules that one piece of code may name, and characters of a name: what a worker can
-#: tell the director.
+#: Modules that one hook may name, and characters of a name.  A worker can report no more
+#: to the director.
 _MAX_REQUIRES = 1000
 _MAX_NAME = 255
 
 
 class Loader:
-    """Versions of scripts, each loaded once.
+    """Loads each version of a script once.
 
-    ``mark`` holds the number of the version that is being loaded, and counts; ``log`` takes what
-    hooks have to say.
+    ``mark[0]`` is set to the mark of the version that is being loaded, and ``mark[1]`` grows
+    by one for each load.  ``log`` writes the lines that hooks log.
     """
 
     def __init__(
@@ -47,24 +47,24 @@ class Loader:
         self._mark = mark
         self._make_engine = make_engine
         self._log = log
-        #: Knows what hooks hold, where somebody asks.
+        #: Watches what hooks hold; ``None`` if nobody does.
         self.memory: MemoryWatch | None = None
         self._engines: dict[str, Engine] = {}
-        #: By path, version and time.
+        #: The versions by path, version and time.
         self._loaded: dict[tuple[str, str, float], Loaded] = {}
-        #: By path: the scripts that requests may get.
-        self.stages: dict[str, Stage] = {}
+        #: The scripts that requests may get, by path.
+        self.scripts: dict[str, ScriptVersions] = {}
 
     def load(self, hooks: Mapping[HookKey, Hook]) -> None:
-        """Make the stages of these hooks.
+        """Load the versions of ``hooks``, and forget all others.
 
-        Versions that were loaded already stay as they are, unless a module that they use
-        has changed.  One that cannot be loaded is logged.
+        A version that is loaded already stays as it is, unless a module that it uses has
+        changed.  A version that cannot be loaded is logged.
         """
         self._suspensions.set_hooks(hooks)
         modules = modules_in_service(hooks)
         before, self._loaded = self._loaded, {}
-        stages = {}
+        scripts = {}
         for hook in hooks.values():
             if hook.is_script:
                 known = modules[hook.language]
@@ -74,26 +74,32 @@ class Loader:
                 ) -> Loaded | None:
                     return None if code is None else self._find(hook, code, known, before)
 
-                stage = self._stage(hook, find)
-                if stage.versions():
-                    stages[hook.path] = stage
-        self.stages = stages
+                versions = self._versions_of(hook, find)
+                if versions.all():
+                    scripts[hook.path] = versions
+        self.scripts = scripts
         if self.memory is not None:
             self.memory.keep(set(self._loaded.values()))
 
-    def _stage(self, hook: Hook, find: Callable[[Code | None], Loaded | None]) -> Stage:
-        stage = Stage(hook, hook.on_error or self._settings.on_error)
-        stage.active = find(hook.active)
-        if stage.on_error == "previous":
-            stage.previous = find(hook.previous)
+    def _versions_of(
+        self, hook: Hook, find: Callable[[Code | None], Loaded | None]
+    ) -> ScriptVersions:
+        versions = ScriptVersions(hook, hook.on_error or self._settings.on_error)
+        versions.active = find(hook.active)
+        if versions.on_error == "previous":
+            versions.previous = find(hook.previous)
         if hook.canary:
-            stage.canary = find(hook.staged)
+            versions.canary = find(hook.staged)
         if hook.shadow:
-            stage.shadow = find(hook.staged)
-        known = self.stages.get(hook.path)
-        if known is not None and known.shadow is stage.shadow and known.active is stage.active:
-            stage.comparison = known.comparison
-        return stage
+            versions.shadow = find(hook.staged)
+        known = self.scripts.get(hook.path)
+        if (
+            known is not None
+            and known.shadow is versions.shadow
+            and known.active is versions.active
+        ):
+            versions.comparison = known.comparison
+        return versions
 
     def _find(
         self,
@@ -107,7 +113,7 @@ class Loader:
         if found is None:
             known = before.get(key)
             found = known
-            # One that could not be loaded is tried again: it costs little, and what was
+            # A version that could not be loaded is tried again: it costs little, and what was
             # missing may be there by now.
             if known is None or known.script is None or _has_other_modules(known, modules):
                 found = self._load_anew(hook, code, modules)
@@ -123,7 +129,7 @@ class Loader:
         mark = mark_of(hook.path, code)
         used = used_modules(code, modules)
         if mark in self._suspensions.marks:
-            # Not even loaded: a worker may have met its end in that.
+            # A suspended version is not even loaded: loading it may have ended a worker.
             found = Loaded(hook.path, code, None, "", used)
             found.suspended = True
             found.error = self._suspensions.reasons.get(mark, "")
@@ -140,7 +146,7 @@ class Loader:
         except ConfigError as problem:
             error = str(problem)
         except Exception as problem:
-            # An engine's own mistake must not keep the others from being loaded.
+            # A bug in an engine must not keep the other hooks from being loaded.
             _log.failure("{path} could not be loaded", path=hook.path)
             error = f"{hook.name}: could not be loaded: {type(problem).__name__}"
         finally:
@@ -155,10 +161,10 @@ class Loader:
         return found
 
     def suspend(self, mark: int, reason: str = "") -> None:
-        """Do not run a version any more, nor load it if it is not yet.
+        """Do not run the version with this mark any more, and do not load it.
 
-        ``reason`` is shown, where there is more to say than that it failed too often: it
-        holds too much, which is let go.
+        ``reason`` is given if the version holds too much memory; the version lets go what it
+        holds then, and the reason is shown.  Without a reason the version failed too often.
         """
         self._suspensions.marks.add(mark)
         if reason:
@@ -177,11 +183,11 @@ class Loader:
                 )
 
     def refuse(self, reasons: Mapping[int, str]) -> None:
-        """Do not load these versions, which have the marks that are named, and why."""
+        """Do not load the versions with these marks; ``reasons`` says why, by mark."""
         self._suspensions.refused.update(reasons)
 
     def engine(self, language: str) -> Engine:
-        """The engine of a language, made when it is first asked for."""
+        """The engine of a language, which is made when it is first asked for."""
         engine = self._engines.get(language)
         if engine is None:
             engine = self._make_engine(language, self._settings, {}, self._log)
@@ -190,17 +196,18 @@ class Loader:
 
     @property
     def held(self) -> int:
-        """Bytes that scripts hold within limits of their engines."""
+        """Bytes that scripts hold within the limits of their engines."""
         return sum(engine.held for engine in self._engines.values())
 
     def check(
         self, language: str, name: str, code: str, modules: Mapping[str, str] | None
     ) -> Checked:
-        """Whether code is fit to be a hook; answers the modules that it names, with
-        warnings about what it uses and hooks do not have.
+        """Check whether code is fit to be a hook.
 
-        With ``modules`` it is also loaded, with these.  Raises ScriptError, also for code
-        that is sure to fail on what hooks do not have.
+        Returns the modules that the code names, with warnings about uses of what hooks do
+        not have.  If ``modules`` are given, the code is also loaded with them.  Raises
+        ScriptError for code that is not fit, and for code that is certain to fail because
+        it uses what hooks do not have.
         """
         engine = self.engine(language)
         requires = engine.check(name, code)
@@ -219,6 +226,6 @@ class Loader:
 
 
 def _has_other_modules(loaded: Loaded, modules: Mapping[str, Code]) -> bool:
-    """Whether a module that a version uses is another one now."""
+    """Whether a module that the version uses has another version now."""
     used = {**loaded.modules, **used_modules(loaded.code, modules)}
     return loaded.modules != module_versions(used, modules)

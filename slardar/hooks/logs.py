@@ -1,4 +1,4 @@
-"""What hooks have to say, as lines of the log: bounded, so that none can fill a disk."""
+"""Writes what hooks log, within a limit, so that no hook can fill a disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from twisted.logger import Logger, LogLevel
 
 __all__ = ["HookLog"]
 
-#: Lines a second that all hooks of a process may write.
+#: Lines a second that all hooks of a process may write together, and characters of a line.
 _RATE = 100
 _MAX_LINE = 1000
 _LEVELS = {
@@ -22,7 +22,7 @@ _log = Logger("slardar.hooks")
 
 
 class HookLog:
-    """Writes lines; ``seconds()`` is a clock that only grows."""
+    """Writes lines; ``seconds()`` is a monotonic clock."""
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
@@ -31,7 +31,7 @@ class HookLog:
         self._dropped = 0
 
     def write(self, level: str, text: str) -> None:
-        """One line; what is beyond the limit is counted and left out."""
+        """Write one line.  Lines beyond the limit are counted and left out."""
         second = int(self._seconds())
         if second != self._second:
             if self._dropped:
@@ -41,6 +41,6 @@ class HookLog:
         if self._written > _RATE:
             self._dropped += 1
             return
-        # Nothing of what a hook says may look like a line of its own.
+        # A line break of a hook must not begin another line of the log.
         line = "".join(letter if letter.isprintable() else " " for letter in text[:_MAX_LINE])
         _log.emit(_LEVELS.get(level, LogLevel.info), "{line}", line=line)

@@ -1,15 +1,15 @@
-"""How much memory the hooks of a process hold, and what is done when that is too much.
+"""Watches how much memory the hooks of a process hold, and acts when it is too much.
 
-What the process has beyond what it had before its first hook, and beyond what its
-connections account for, is the hooks'.  While that is little, nobody asks whose it is.
-Once it is more than :attr:`Limits.high`, the memory is looked at before and after each
-call of a hook, so what each of them adds is known; and past :attr:`Limits.soft` the one
-that added most is suspended, and what it holds is let go.
+The memory of the hooks is what the process has more than before its first hook, without
+what its connections account for.  While the hooks hold little, nobody asks which hook holds
+what.  Above :attr:`Limits.high`, the memory is measured before and after each call of a
+hook, so what each hook adds is known.  Above :attr:`Limits.soft`, the hook that added most
+is suspended, and what it holds is let go.
 
-The wall behind that is the kernel's (``RLIMIT_DATA``, the private memory that a process
-may write), set anew ten times a second: :attr:`Limits.wall` bytes for hooks, and
-:data:`RESERVE` more for whatever is not within a call of one, so that it is a hook that
-fails and not a connection.
+Beyond these two limits the kernel sets a wall (``RLIMIT_DATA`` limits the private memory
+that a process may write), which is moved ten times a second.  A call of a hook may take up
+to :attr:`Limits.wall` bytes for hooks.  All other code may take :data:`RESERVE` bytes more,
+so a hook meets the wall before a connection does.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from slardar.hooks.loaded import Loaded, Pressure
 
 __all__ = ["LOOK", "RESERVE", "Limits", "MemoryWatch", "limits_of"]
 
-#: Seconds between two looks, while no call of a hook gives reason for one.
+#: Seconds between two looks at the memory while no call of a hook gives a reason for one.
 LOOK: Final = 0.1
-#: Bytes that are left to connections and messages when hooks have met the wall.
+#: Bytes that connections and messages may still take when hooks have met the wall.
 RESERVE: Final = 64 << 20
-#: Bytes that the engines of both languages take, once they are imported.
+#: Bytes that the engines of both languages take once they are imported.
 _ENGINES: Final = 32 << 20
-#: Bytes by which the sum of what calls have added may be wrong.
+#: The sum of what calls have added may be wrong by this many bytes.
 _SLACK: Final = 16 << 20
-#: The wall is not moved for less than so many bytes.
+#: The wall is not moved by fewer bytes than this.
 _STEP: Final = 4 << 20
 _PAGE: Final = resource.getpagesize()
 
@@ -45,25 +45,28 @@ _log = Logger("slardar.hooks")
 
 
 class Limits(Struct, frozen=True):
-    """Bytes of the hooks of one process."""
+    """How many bytes the hooks of one process may hold."""
 
-    #: From here on it is noted which hook adds what.
+    #: Above this, what each call of a hook adds is noted.
     high: int
-    #: The hook that added most is suspended.
+    #: Above this, the hook that added most is suspended.
     soft: int
-    #: Nothing of a hook gets more from the kernel.
+    #: Above this, the kernel gives a call of a hook no more memory.
     wall: int
 
 
 def limits_of(workers: int) -> Limits:
-    """The limits for one of so many processes: with up to four of them all hooks together
-    stay within 512 to 640 MiB, since each request may go to any of them."""
+    """The limits for each of ``workers`` processes.
+
+    A request may go to any of the processes, so each may come to hold as much as the others.
+    With up to four, the hooks of all together stay within 512 to 640 MiB.
+    """
     soft = max(96, 384 // max(2, workers)) << 20
     return Limits(soft // 3, soft, soft + (64 << 20))
 
 
 class _Statm:
-    """The memory of this process, from a file that stays open."""
+    """Reads the memory of this process from a file that stays open."""
 
     _file: int | None = None
 
@@ -71,8 +74,8 @@ class _Statm:
         self._file = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
 
     def __call__(self) -> tuple[int, int]:
-        """Bytes of its own that are in use, and bytes that ``RLIMIT_DATA`` counts."""
-        # Size, resident, shared, code, 0, data and stack, 0; all in pages.
+        """The bytes in use that are not shared, and the bytes that ``RLIMIT_DATA`` counts."""
+        # The fields are size, resident, shared, code, 0, data and stack, 0, all in pages.
         assert self._file is not None
         fields = os.pread(self._file, 128, 0).split()
         return (int(fields[1]) - int(fields[2])) * _PAGE, int(fields[5]) * _PAGE
@@ -83,15 +86,15 @@ class _Statm:
 
 
 class MemoryWatch:
-    """The memory of one data plane's hooks.
+    """Watches the memory of the hooks of one data plane.
 
-    ``expected()`` says how many bytes connections account for now.  ``suspend(mark,
-    reason)`` suspends a version and lets go what it holds.  ``suspended(mark, reason)``
-    is told of that, and ``grown()``, once, that the process stays large for no hook's
-    sake.  ``has_wall``: the kernel is to limit the process, which runs nothing but
-    slardar.
+    ``expected()`` returns the bytes that connections account for now.  ``suspend(mark,
+    reason)`` suspends a version and lets go what it holds; ``suspended(mark, reason)`` is
+    called after it.  ``grown()`` is called once if the process stays large and no hook is
+    the cause.  ``has_wall`` lets the kernel limit the process, which must run nothing but
+    slardar then.  ``usage()`` replaces the measurement of the process.
 
-    Raises OSError where the kernel does not say how much memory there is.
+    Raises OSError if the kernel does not tell the memory of the process.
     """
 
     def __init__(
@@ -111,13 +114,14 @@ class MemoryWatch:
         self._tell_grown = grown
         self._has_wall = has_wall
         self._usage = usage or _Statm()
-        #: For the request path: whether calls are to go through :meth:`run`.
+        #: Tells the request path whether calls must go through :meth:`run`.
         self.pressure = Pressure()
-        #: Bytes in use before the first hook that were not expected, and those of the
-        #: engines.  It may grow by what turns out to be nobody's, and shrinks with that.
+        #: Bytes that do not count for hooks: what was in use before the first hook, and the
+        #: engines.  Memory that turns out to be no hook's is added, and is taken off again
+        #: when it is freed.
         self._base = self._usage()[0] - expected() + _ENGINES
         self._first_base = self._base
-        #: What calls of hooks have added since the pressure is high.
+        #: Bytes that the calls of each version have added since memory became short.
         self._added: dict[Loaded, int] = {}
         self._limit = 0
         self._hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
@@ -126,12 +130,12 @@ class MemoryWatch:
     # Looks.
 
     def look(self) -> None:
-        """Do what the memory of now asks for; 5 microseconds if that is nothing."""
+        """Measure the memory, and act if it is too much.  Takes 5 microseconds if it is not."""
         NOTICED[0] = False
         used, data = self._usage()
         over = used - self._base - self._expected()
         if over < 0 and self._base > self._first_base:
-            # What was taken for nobody's has gone: it is no allowance for the next.
+            # Memory that was counted as no hook's has been freed.  Hooks must not fill it.
             self._base = max(self._first_base, self._base + over)
             over = used - self._base - self._expected()
         if over > self.limits.high:
@@ -145,9 +149,9 @@ class MemoryWatch:
         self._set_wall(data + self.limits.wall + RESERVE - over)
 
     def run(self, loaded: Loaded, function: Callable[..., object], *arguments: Any) -> None:
-        """Call a hook, and note what that has added; for when the pressure is high.
+        """Call a hook while memory is short, and note what the call has added.
 
-        Raises what the function raises, MemoryError for one that meets the wall too.
+        Raises what the function raises, which is MemoryError if the call meets the wall.
         """
         before, data = self._usage()
         over = before - self._base - self._expected()
@@ -157,52 +161,57 @@ class MemoryWatch:
             function(*arguments)
         finally:
             self._set_wall(max(outside, data + RESERVE), always=True)
-            # Not what an engine has a limit of its own for, which is expected.
+            # Memory within an engine's own limit does not count: it is part of expected().
             self.note(loaded, self._usage()[0] - self._base - self._expected() - over)
-            # Not now: an exception that is on its way out holds what the call has made.
+            # The look comes later: an exception on its way out still holds what the call made.
             NOTICED[0] = True
 
     def used(self) -> int:
-        """Bytes in use, to be compared with those of later."""
+        """Bytes in use, for a comparison with a later value."""
         return self._usage()[0]
 
     def note(self, loaded: Loaded, size: int) -> None:
-        """A hook has added so many bytes, or there are fewer than before it ran."""
+        """Note that a hook has added ``size`` bytes; negative if bytes were freed."""
         if self.pressure.is_high:
             self._added[loaded] = self._added.get(loaded, 0) + size
 
     def keep(self, versions: set[Loaded]) -> None:
-        """Forget every version but these."""
+        """Forget every version but ``versions``."""
         self._added = {one: size for one, size in self._added.items() if one in versions}
 
     def collect(self) -> None:
-        """Give back what a hook held that was suspended for it, here or elsewhere."""
+        """Give back to the kernel what a hook held that was suspended, here or elsewhere."""
         if self.pressure.is_high:
             gc.collect()
             self._over_now()
 
     def ran_out(self) -> None:
-        """Something that is no hook has met the wall: give it room, then see whose fault
-        that is."""
+        """Code that is no hook has met the wall: give it room, then suspend hooks if they are
+        the cause."""
         if self._has_wall:
             self._set_wall(self._usage()[1] + RESERVE, always=True)
             self.look()
 
-    # What is done.
+    # What is done if there is too much.
 
     def _settle(self, over: int) -> None:
-        """Hooks cannot have added more than there is: what they made and what was let go
-        after their calls is not held against them."""
+        """Scale down what hooks have added to what they can still hold.
+
+        Memory that was freed after a call does not count against the hook.
+        """
         total = sum(size for size in self._added.values() if size > 0)
         most = over - self.limits.high + _SLACK
         if total > most:
             self._added = {one: size * most // total for one, size in self._added.items()}
 
     def _relieve(self) -> tuple[int, int]:
-        """Suspend hooks, the one that added most first, until there is enough room."""
+        """Suspend hooks, the one that added most first, until the memory is below the limit.
+
+        Returns the bytes that hooks hold then, and the bytes that ``RLIMIT_DATA`` counts.
+        """
         limits = self.limits
         enough = (limits.soft - limits.high) // 2
-        # Many connections may have just ended, whose memory is nobody's any more.
+        # Many connections may just have ended, and the C library still holds their memory.
         over = self._over_now()
         self._settle(over)
         while over > limits.soft:
@@ -218,7 +227,7 @@ class MemoryWatch:
                 self._suspended(worst.mark, reason)
                 over = self._over_now()
             if over > limits.soft:
-                # What refers to itself, and what nobody has looked at yet.
+                # Free objects that refer to each other in a circle.
                 gc.collect()
                 over = self._over_now()
             if total < enough and over > limits.soft:
@@ -227,14 +236,17 @@ class MemoryWatch:
 
     def _over_now(self) -> int:
         try:
-            # What the C library keeps for later goes back to the kernel.
+            # The C library gives free memory back to the kernel.
             ctypes.CDLL(None).malloc_trim(0)
         except (AttributeError, OSError):
-            pass  # not glibc, which is the one that keeps much
+            pass  # this is not glibc; other C libraries do not keep much
         return self._usage()[0] - self._base - self._expected()
 
     def _accept(self, over: int) -> int:
-        """It is no hook's, or cannot be had back: it counts no more."""
+        """Stop counting memory for hooks that is no hook's, or that cannot be freed.
+
+        Returns the bytes that still count.
+        """
         _log.warn("the process has {size} MiB more than its hooks account for", size=over >> 20)
         left = self.limits.high // 2
         self._base += over - left

@@ -1,12 +1,12 @@
-"""What can be told of a hook's code without running it: uses of what hooks do not have.
+"""Notices: places where a hook's code uses what hooks do not have.
 
-Two degrees.  *Certain*: whenever the code runs, it reaches this line, so it cannot work at
-all, and is refused.  Not certain: the line is within a function or a branch, and whoever
-posts the code is warned.  Where there is doubt it is a warning: a refusal of code that works
-would be worse than a late failure.
+The code is not run to find them.  A notice is certain if the code reaches the line whenever
+it runs.  Such code cannot work, and is refused.  A notice is not certain if the line is
+within a function or a branch.  Then whoever posts the code gets a warning.  In doubt a
+notice is not certain: to refuse code that works would be worse than a late failure.
 
-To be called on code whose syntax and size have been checked, in a process that may take some
-tenths of a second for it.
+Finding notices may take some tenths of a second.  The syntax and the size of the code must
+have been checked before.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 __all__ = ["Checked", "Notice", "refusals", "warnings_of"]
 
-#: Lines that are kept of one piece of code, and characters of each.
+#: Lines that are kept for one hook, and characters of each.
 _MAX_LINES = 20
 _MAX_TEXT = 300
 
 
 class Notice(NamedTuple):
-    """One use of what is not there."""
+    """One use of something that hooks do not have."""
 
     line: int
     text: str
@@ -30,25 +30,25 @@ class Notice(NamedTuple):
 
 
 class Checked(tuple[str, ...]):
-    """The modules that code names, as a tuple; with the warnings about it."""
+    """The modules that code names, as a tuple, with the warnings about the code."""
 
     warnings: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, requires: Iterable[str], warnings: Iterable[str] = ()) -> Checked:
-        """Both together."""
+        """Make a value of both."""
         made = cls(requires)
         made.warnings = tuple(warnings)
         return made
 
 
 def refusals(name: str, notices: Iterable[Notice]) -> list[str]:
-    """A line for each use that is certain."""
+    """A line for each notice that is certain."""
     return [f"{name}: {line}" for line in _lines(one for one in notices if one.certain)]
 
 
 def warnings_of(notices: Iterable[Notice]) -> tuple[str, ...]:
-    """A line for each use that is not."""
+    """A line for each notice that is not certain."""
     return tuple(_lines(one for one in notices if not one.certain))
 
 

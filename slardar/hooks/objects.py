@@ -1,12 +1,17 @@
-"""What a hook sees of a request and of its reply.
+"""The objects of a request and its reply that a hook sees.
 
-Plain values that are the hook's own: whatever it does to them touches nothing of the
-proxy until :mod:`slardar.hooks.effects` takes over what changed (the lines of a head are
-the proxy's own until a header is written, and are only read).  Every value is checked
-when it is written, and refused with a ValueError that a hook may catch.  What comes from
-a hook has no type in the signatures: where mypyc compiles this, it would check that first,
-and its message for a tuple of tuples of itself never ends.
+A hook works on objects of its own.  Nothing that it does to them touches the proxy until
+:mod:`slardar.hooks.effects` applies the changes.  (The list of a head's lines is the
+proxy's; it is only read, and copied before a header is written.)  Every value is checked
+when it is written, and a wrong one is refused with a ValueError, which a hook may catch.
 :data:`READABLE` and :data:`WRITABLE` say which names a script may use.
+
+Values that come from a hook are ``Any`` in the signatures.  The code that mypyc compiles
+would check any other type before the function runs, and mypyc's message for a tuple that
+contains itself never ends.
+
+This file is long because a request, its query and its reply check values with the same
+functions and the same limits.
 """
 
 from __future__ import annotations
@@ -29,57 +34,63 @@ __all__ = [
     "BODY_IS_UNKNOWN",
     "READABLE",
     "WRITABLE",
-    "Answer",
+    "HookAnswer",
     "BodyTooLarge",
     "HookRequest",
     "HookResponse",
     "Query",
 ]
 
-#: What there is of a request's body: all of it, or nothing; less, since it has more than
-#: ``hooks.body``; or nobody has waited for it.
+#: The states of a request's body.  The body is here (or the request has none); it has more
+#: bytes than ``hooks.body``, so hooks cannot see it; or nobody has waited for it.
 _BODY_IS_HERE: Final = 0
 BODY_IS_LARGE: Final = 1
 BODY_IS_UNKNOWN: Final = 2
 
-#: Characters of a body that a hook may answer with or give a request.
+#: The most characters of a body that a hook answers with, or gives a request.
 _MAX_BODY: Final = 1 << 20
-#: Characters of a key and of a target; a query that is written by its fields may have as
-#: many besides the path.  Four times ``limits.url`` and all of ``limits.head``: a hook that
-#: adds to what a client has sent must not fail, and so be suspended, by what is sent.
+#: The most characters of a key, and of a target.  A query that is written field by field may
+#: have as many in addition to the path.  This is four times the default of ``limits.url`` and
+#: all of ``limits.head``: no client must be able to make a hook fail, and so have it
+#: suspended, by sending so much that the hook can add nothing.
 _MAX_KEY: Final = 32768
 _MAX_TARGET: Final = 32768
 
 _METHOD: Final = re.compile(r"[A-Z][A-Z-]{0,31}")
-#: RFC 3986 3.3 and 3.4, and the few more that servers accept; "%" stays as it is.
+#: Characters that are not quoted: RFC 3986 3.3 and 3.4, the few more that servers accept, and
+#: "%", which stays as it is.
 _IN_PATH: Final = "%/:@!$&'()*+,;=-._~|[]"
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
-#: What llhttp takes for one: no blank, no fragment, nothing beyond ASCII.
+#: A target that llhttp accepts: no blank, no fragment, and ASCII only.
 _TARGET: Final = re.compile(r"/[\x21-\x22\x24-\x7e]*")
 
-#: Headers of a request that the proxy writes anew from what a hook leaves there.
+#: Headers of a request that a hook may write although the proxy writes them to the server.
 _REWRITTEN: Final = frozenset(
     (b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-request-id")
 )
-#: The headers that are the proxy's own, and whether a hook may write them.
+#: The headers that the proxy writes itself, and whether a hook may write them.
 _OF_REQUEST: Final = {name.decode("ascii"): name in _REWRITTEN for name in REQUEST_SPECIAL}
 _OF_REPLY: Final = dict.fromkeys([name.decode("ascii") for name in REPLY_SPECIAL], False)
 
-#: Methods that nearly all requests have, for they need not be made each time.
+#: The methods of nearly all requests, as text that need not be made for each request.
 _METHODS: Final = {
     method.encode("ascii"): method for method in ("GET", "POST", "HEAD", "PUT", "DELETE")
 }
 
 
 class BodyTooLarge(BaseException):
-    """A hook has read a body that is too large for hooks; no hook can name or catch it."""
+    """A hook has read a body that is too large for hooks.
+
+    No hook can name or catch this exception.
+    """
 
 
-class Answer:
-    """What the client gets instead of a server's reply.
+class HookAnswer:
+    """What a hook lets the client get instead of a server's reply.
 
-    ``status`` 444 closes the connection without one.  With a ``message`` the proxy makes
-    its usual error of it; with a ``body`` it is sent as it is, with ``headers``.
+    The ``status`` 444 closes the connection without a reply.  From a ``message`` the proxy
+    makes one of its own errors.  Without a message, ``body`` is sent as it is.  Either way
+    ``headers`` are added.
     """
 
     __slots__ = ("body", "code", "headers", "message", "status")
@@ -95,21 +106,21 @@ class Answer:
         self.status = status
         self.message = message
         self.body = body
-        #: Lines as they go on the wire.
+        #: Header lines as they go on the wire, without CRLF.
         self.headers = list(headers)
-        #: For ``X-Error-Code``.
+        #: The value of ``X-Error-Code``, or ``None``.
         self.code = code
 
     def __repr__(self) -> str:
-        return f"<Answer {self.status}>"
+        return f"<HookAnswer {self.status}>"
 
 
 class HookRequest:
-    """A request on its way in.
+    """A request on its way to a server, as a hook sees it.
 
-    ``raw_method``, ``raw_uri`` and ``host`` are the parsed head's; for ``head``, ``own`` and
-    ``sent`` see :class:`slardar.hooks.headers.Headers`.  A text is made of the bytes when a
-    hook looks at them, and not for each request.
+    ``raw_method``, ``raw_uri`` and ``host`` come from the parsed head.  For ``head``, ``own``
+    and ``sent`` see :class:`slardar.hooks.headers.Headers`.  Bytes become text only when a
+    hook looks at them, not for each request.
     """
 
     __slots__ = (
@@ -151,7 +162,7 @@ class HookRequest:
         route: Any = None,
     ) -> None:
         self._sent = sent
-        #: The method as bytes.
+        #: ``method`` as bytes.
         self.raw_method = raw_method
         self._raw_uri = raw_uri
         self._uri: str | None = None
@@ -165,17 +176,18 @@ class HookRequest:
         self._cluster_key: str | tuple[str, ...] | None = None
         self._address = address
         self._context = context
-        #: ``route(host, path)`` is the name of the upstream that these lead to, or ``None``.
+        #: ``route(host, path)`` returns the name of the upstream that host and path lead to,
+        #: or ``None``.
         self._route = route
         self.scheme = scheme
         #: The minor version of HTTP/1 that the client speaks.
         self.minor = minor
         self._body = b""
-        #: Whether ``_body`` is the body, see :data:`BODY_IS_LARGE`.
+        #: Whether ``_body`` is the body; see :data:`BODY_IS_LARGE` and the others.
         self.body_state = _BODY_IS_HERE
-        #: What the client gets, if a hook has decided that.
-        self.answer: Answer | None = None
-        #: The names of what was written, apart from headers and query.
+        #: What the client gets, if this hook answers the request.
+        self.answer: HookAnswer | None = None
+        #: The names of the attributes that were written; headers and query tell by themselves.
         self.written: tuple[str, ...] = ()
 
     def begin_with(
@@ -184,11 +196,11 @@ class HookRequest:
         hash_key: str | None,
         cluster_key: str | tuple[str, ...] | None,
     ) -> None:
-        """What the hooks before this one have chosen."""
+        """Take over what earlier hooks have chosen."""
         self._upstream, self._hash_key, self._cluster_key = upstream, hash_key, cluster_key
 
     def take_body(self, body: SeenBody | None) -> None:
-        """The request has a body, and this is known of it; ``None``: nobody has waited."""
+        """Take what is known of the request's body; ``None`` if nobody has waited for it."""
         if body is None:
             self.body_state = BODY_IS_UNKNOWN
         elif body.data is None:
@@ -197,11 +209,11 @@ class HookRequest:
             self._body = body.data
 
     def went_to(self, upstream: str | None) -> None:
-        """This is the upstream that the request has gone to."""
+        """Note the upstream that the request has gone to."""
         self._upstream = upstream
 
     def detach(self) -> None:
-        """Be as it is now, whatever becomes of the proxy's head."""
+        """Copy the proxy's list of lines, so that this request stays when the proxy changes it."""
         if self._headers is None:
             self._head = self._head.copy()
         else:
@@ -209,14 +221,14 @@ class HookRequest:
 
     @property
     def context(self) -> dict[str, Any]:
-        """A hook's own, for as long as the request lasts."""
+        """A dict that the hooks of this request share, for as long as the request lasts."""
         if self._context is None:
             self._context = {}
         return self._context
 
     @property
     def known_context(self) -> dict[str, Any] | None:
-        """The same, or ``None`` if nobody has asked for it."""
+        """The context, or ``None`` if no hook has asked for it."""
         return self._context
 
     @property
@@ -224,20 +236,20 @@ class HookRequest:
         """The client's address, without port."""
         return self._address.decode("ascii")
 
-    # What the client sent, whatever hooks have made of it.
+    # What the client sent, before any hook changed it.
 
     @property
     def sent_head(self) -> str:
-        """The whole head, up to and with its empty line."""
+        """The whole head, up to and including its empty line."""
         if self._sent:
             return self._sent.decode("latin-1")
-        # One that was made without a head.
+        # This request was made without a head, as in tests.
         fields = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())
         return f"{self.method} {self.uri} HTTP/1.{self.minor}\r\n{fields}\r\n"
 
     @property
     def sent_line(self) -> str:
-        """The request line, without its end."""
+        """The request line, without CRLF."""
         sent = self._sent
         if sent:
             return sent[: sent.find(b"\r\n")].decode("latin-1")
@@ -245,11 +257,11 @@ class HookRequest:
 
     @property
     def sent_uri(self) -> str:
-        """Path and query; also where the client has sent a whole URL."""
+        """Path and query, even if the client has sent a whole URL."""
         target = self.sent_line.split(" ")[1]
         if target[0] == "/" or "://" not in target:
             return target
-        # As the parser takes it, RFC 9112 3.2.1: an empty path is "/".
+        # As in the parser, an empty path is "/" (RFC 9112 3.2.1).
         rest = target.partition("://")[2]
         for place, letter in enumerate(rest):
             if letter == "/":
@@ -258,7 +270,7 @@ class HookRequest:
                 return "/" + rest[place:]
         return "/"
 
-    # What it asks for.
+    # What the request asks for.
 
     def _as_text(self) -> str:
         if self._uri is None:
@@ -267,7 +279,7 @@ class HookRequest:
 
     @property
     def method(self) -> str:
-        """As sent: ``GET``."""
+        """The method as the client sent it, such as ``GET``."""
         raw_method = self.raw_method
         return _METHODS.get(raw_method) or raw_method.decode("ascii")
 
@@ -280,7 +292,10 @@ class HookRequest:
 
     @property
     def host(self) -> str:
-        """The name asked for, lower case, without port; with one when it is set."""
+        """The name that the client asks for, in lower case and without a port.
+
+        A hook may set it with a port.
+        """
         raw = self.headers.own.get("host")
         return "" if raw is None else normal_host(raw)
 
@@ -290,7 +305,7 @@ class HookRequest:
 
     @property
     def uri(self) -> str:
-        """Path and query, as sent."""
+        """Path and query, as the client sent them."""
         query = self._query
         if query is not None and query.changed:
             text = query.text
@@ -311,7 +326,7 @@ class HookRequest:
 
     @property
     def path(self) -> str:
-        """The path without query, as sent: still percent-encoded."""
+        """The path as the client sent it: percent-encoded, without the query."""
         return self._as_text().partition("?")[0]
 
     @path.setter
@@ -322,13 +337,13 @@ class HookRequest:
         text = quote(value, safe=_IN_PATH)
         if len(text) + len(query) >= _MAX_TARGET:
             raise ValueError(f"path: expected at most {_MAX_TARGET} characters with the query")
-        # The fields of the query, and what was written to them, stay.
+        # ``_query`` stays, with what the hook has written to it.
         self._uri = text + ("?" + query if query else "")
         self.written += ("uri",)
 
     @property
     def query_string(self) -> str:
-        """What follows the ``?``, as sent."""
+        """What follows the ``?``, as the client sent it."""
         return self.uri.partition("?")[2]
 
     @query_string.setter
@@ -354,7 +369,7 @@ class HookRequest:
 
     @property
     def cookies(self) -> dict[str, str]:
-        """The cookies by name; what is set here goes nowhere."""
+        """The cookies by name, in a new dict: a change of it changes no header."""
         found: dict[str, str] = {}
         for value in self.headers.get_all("cookie"):
             for pair in value.split(";"):
@@ -365,7 +380,10 @@ class HookRequest:
 
     @property
     def body(self) -> bytes:
-        """The body.  Raises BodyTooLarge, which ends the hook."""
+        """The body.
+
+        Raises BodyTooLarge, which ends the hook, if the body is too large for hooks.
+        """
         if self.body_state == BODY_IS_LARGE:
             raise BodyTooLarge
         if self.body_state == BODY_IS_UNKNOWN:
@@ -397,13 +415,15 @@ class HookRequest:
 
     @property
     def has_body(self) -> bool:
-        """Whether the request has one, read or not, of any size."""
+        """Whether the request has a body of any size, read or not."""
         return self.body_state != _BODY_IS_HERE or len(self._body) > 0
 
     @property
     def upstream(self) -> str | None:
-        """The upstream that the request goes to as it is now, by a hook's choice or by
-        routes and Host; ``None`` if there is none."""
+        """The upstream that the request goes to as it is now, or ``None``.
+
+        A hook has chosen the upstream, or the routes and the Host lead to it.
+        """
         if self._upstream is not None or self._route is None:
             return self._upstream
         found = self._route(self.host, self.path)
@@ -418,7 +438,7 @@ class HookRequest:
 
     @property
     def chosen_upstream(self) -> str | None:
-        """The upstream that a hook has chosen; ``None``: by routes and Host."""
+        """The upstream that a hook has chosen; ``None`` leaves it to routes and Host."""
         return self._upstream
 
     @property
@@ -430,13 +450,13 @@ class HookRequest:
     def hash_key(self, value: Any) -> None:
         if value is not None and not _is_key(value):
             raise ValueError(f"hash_key: expected a text or None, got {_shown(value)}")
-        # As nginx: an empty one is none.
+        # As in nginx, an empty key is no key.
         self._hash_key = value or None
         self.written += ("hash_key",)
 
     @property
     def cluster_key(self) -> str | tuple[str, ...] | None:
-        """The named cluster to be tried first, or several in order."""
+        """The name of the cluster to try first, or several names in order."""
         return self._cluster_key
 
     @cluster_key.setter
@@ -463,15 +483,18 @@ class HookRequest:
     # Answering.
 
     def reject(self, status: Any, message: Any = "") -> None:
-        """Answer with an error from 400 to 599; 444 closes without a reply."""
+        """Answer with an error, a status from 400 to 599; 444 closes without a reply."""
         if type(status) is not int or not 400 <= status <= 599:
             raise ValueError(f"reject: expected a status from 400 to 599, got {_shown(status)}")
         if not _is_text(message) or len(message) > _MAX_BODY:
             raise ValueError(f"reject: expected a text, got {_shown(message)}")
-        self.answer = Answer(status, message)
+        self.answer = HookAnswer(status, message)
 
     def respond(self, status: Any, body: Any = "", headers: Any = None) -> None:
-        """Answer with this; ``headers`` is a mapping, or pairs."""
+        """Answer with a status from 200 to 599, a body and headers.
+
+        ``headers`` is a mapping, or pairs of name and value.
+        """
         if type(status) is not int or not 200 <= status <= 599:
             raise ValueError(f"respond: expected a status from 200 to 599, got {_shown(status)}")
         if _is_text(body):
@@ -486,35 +509,35 @@ class HookRequest:
                     made.add(name, one)
         if body and made.get("content-type") is None:
             made.set("Content-Type", "text/plain; charset=utf-8")
-        self.answer = Answer(status, None, body, made.lines)
+        self.answer = HookAnswer(status, None, body, made.lines)
 
     def redirect(self, url: Any, status: Any = 302) -> None:
-        """Send the client elsewhere; ``url`` is a URL or a path."""
+        """Send the client elsewhere.  ``url`` is a URL or a path."""
         if status not in (301, 302, 303, 307, 308) or type(status) is not int:
             raise ValueError(f"redirect: expected 301, 302, 303, 307 or 308, got {_shown(status)}")
         if not _is_part(url) or not url:
             raise ValueError(f"redirect: expected a URL, got {_shown(url)}")
         place = quote(url, safe=_IN_PATH + "?#")
-        self.answer = Answer(status, None, b"", [b"Location: " + place.encode("ascii")])
+        self.answer = HookAnswer(status, None, b"", [b"Location: " + place.encode("ascii")])
 
     def exit(self, errno: Any) -> None:
-        """Answer with one of ``errno``'s errors; ``errno.OK`` lets the request go on.
+        """Answer with an error of ``errno``; ``errno.OK`` lets the request go on.
 
-        A status from 200 to 599 is that status without a code.
+        With a status from 200 to 599 the client gets the status, without an error code.
         """
         if type(errno) is int and 200 <= errno <= 599:
-            self.answer = Answer(errno, "" if errno >= 400 else None)
+            self.answer = HookAnswer(errno, "" if errno >= 400 else None)
             return
         if not isinstance(errno, Errno):
             raise ValueError(f"exit: expected one of errno or a status, got {_shown(errno)}")
-        self.answer = Answer(errno.httpcode, errno.msg, code=errno.code) if errno.code else None
+        self.answer = HookAnswer(errno.httpcode, errno.msg, code=errno.code) if errno.code else None
 
     def __repr__(self) -> str:
         return f"<HookRequest {self.method} {self._as_text()}>"
 
 
 class HookResponse:
-    """A reply on its way out, before its first byte.
+    """A reply on its way to the client, before its first byte is sent.
 
     For ``head``, ``own`` and ``sent`` see :class:`slardar.hooks.headers.Headers`.
     """
@@ -531,22 +554,22 @@ class HookResponse:
     ) -> None:
         self._status = status
         self._sent = sent
-        #: Why slardar has made this reply; ``None`` if it is a server's.
+        #: Why slardar made this reply; ``None`` if a server made it.
         self.error = error
         self._head = head
         self._own = own
         self._headers: Headers | None = None
-        #: The names of what was written, apart from headers.
+        #: The names of the attributes that were written; headers tell by themselves.
         self.written: tuple[str, ...] = ()
 
     @property
     def status(self) -> int:
-        """The status."""
+        """The status that the client gets, from 200 to 599 if a hook sets it."""
         return self._status
 
     @status.setter
     def status(self, value: Any) -> None:
-        # What has no body, and what has one, is decided by then.
+        # By now it is decided whether the reply has a body.
         bodiless = (204, 304)
         if type(value) is not int or not 200 <= value <= 599:
             raise ValueError(f"status: expected one from 200 to 599, got {_shown(value)}")
@@ -572,36 +595,37 @@ class HookResponse:
 
 
 class Query:
-    """The fields of a query, in order; names may have several values."""
+    """The fields of a query, in order.  A name may have several values."""
 
     __slots__ = ("_fields", "_known_size", "changed")
 
     def __init__(self, text: str) -> None:
-        #: The characters of all of it in a URL; -1 until somebody needs it.
+        #: The characters of the query in a URL; -1 until they are counted.
         self._known_size = -1
-        # All of them, however many: what a rule does not see, a server would.
+        # All fields are read, however many there are: a field that a rule of a hook did not
+        # see would still reach the server.
         self._fields = [_field(part) for part in text.split("&") if part]
-        #: Something was written.
+        #: Whether a field was written.
         self.changed = False
 
     @property
     def text(self) -> str:
-        """As it goes into a URL."""
+        """The query as it goes into a URL."""
         return urlencode(self._fields, errors="surrogateescape")
 
     def get(self, name: Any, default: Any = None) -> Any:
-        """The first value, or ``default``."""
+        """The first value of the field, or ``default``."""
         for key, value in self._fields:
             if key == name:
                 return value
         return default
 
     def get_all(self, name: Any) -> list[str]:
-        """Every value, in order."""
+        """Every value of the field, in order."""
         return [value for key, value in self._fields if key == name]
 
     def items(self) -> list[tuple[str, str]]:
-        """Every field, in order."""
+        """The name and the value of every field, in order."""
         return list(self._fields)
 
     def keys(self) -> list[str]:
@@ -609,7 +633,7 @@ class Query:
         return list(dict.fromkeys(name for name, _ in self._fields))
 
     def values(self) -> list[str]:
-        """Every value."""
+        """Every value of every field."""
         return [value for _, value in self._fields]
 
     def __iter__(self) -> Iterator[str]:
@@ -628,10 +652,10 @@ class Query:
         return value  # type: ignore[no-any-return]
 
     def set(self, name: Any, value: Any) -> None:
-        """Replace every value of ``name`` by one, or by each of a list.
+        """Replace every value of ``name`` by ``value``, or by each value of a list.
 
-        Raises ValueError, as :meth:`add` does, for what is no text and for a query that
-        would be too long.
+        Raises ValueError, as :meth:`add` does, for a value that is no text and no integer,
+        and for a query that would be too long.
         """
         values = value if isinstance(value, list | tuple) else (value,)
         checked = [_checked_field(name, one) for one in values]
@@ -644,14 +668,14 @@ class Query:
         self.set(name, value)
 
     def add(self, name: Any, value: Any) -> None:
-        """One more value."""
+        """Add a value behind those that the field has."""
         checked = _checked_field(name, value)
         size = self._size()
         self._take([checked], size, size)
         self._fields.append(checked)
 
     def remove(self, name: Any) -> None:
-        """Remove every value, if there is one."""
+        """Remove every value of the field, if it has one."""
         kept = [field for field in self._fields if field[0] != name]
         if len(kept) != len(self._fields):
             self._fields = kept
@@ -667,9 +691,12 @@ class Query:
         return self._known_size
 
     def _take(self, fields: list[tuple[str, str]], kept: int, before: int) -> None:
-        """Count fields that come to others of ``kept`` characters."""
+        """Count ``fields``, which join other fields of ``kept`` characters.
+
+        ``before`` is the size of the query before the write.
+        """
         size = kept + _size_of(fields)
-        # One that came too long may be made shorter.
+        # A query that the client sent too long may be made shorter.
         if size > _MAX_TARGET and size >= before:
             raise ValueError(f"query: expected at most {_MAX_TARGET} characters together")
         self._known_size = size
@@ -680,7 +707,7 @@ class Query:
 
 
 def _field(part: str) -> tuple[str, str]:
-    """Name and value of a field of a query, decoded; bytes that are no UTF-8 are kept."""
+    """The decoded name and value of one field; bytes that are no UTF-8 become surrogates."""
     name, _, value = part.partition("=")
     if "%" in part or "+" in part:
         name = unquote_plus(name, errors="surrogateescape")
@@ -693,7 +720,7 @@ def _checked_field(name: object, value: object) -> tuple[str, str]:
         value = str(value)
     if not isinstance(name, str) or not isinstance(value, str):
         raise ValueError(f"query: expected texts, got {_shown(name)} and {_shown(value)}")
-    # Each alone, or quoting them would take long.
+    # Each field is checked alone first, because quoting a huge one would take long.
     if len(name) + len(value) > _MAX_TARGET:
         raise ValueError(f"query: expected at most {_MAX_TARGET} characters together")
     try:
@@ -704,13 +731,13 @@ def _checked_field(name: object, value: object) -> tuple[str, str]:
 
 
 def _size_of(fields: list[tuple[str, str]]) -> int:
-    """The characters of fields in a URL, each with its ``=`` and ``&``."""
+    """The characters of fields in a URL, with an ``=`` and an ``&`` for each field."""
     return len(urlencode(fields, errors="surrogateescape")) + 1 if fields else 0
 
 
 @lru_cache(maxsize=64)
 def _is_method(text: str) -> bool:
-    """Whether slardar would take a request with this method from a client."""
+    """Whether slardar accepts a request with this method from a client."""
     try:
         parse_request(b"%b / HTTP/1.1\r\nHost: x\r\n\r\n" % text.encode("ascii"))
     except BadMessage:
@@ -719,12 +746,12 @@ def _is_method(text: str) -> bool:
 
 
 def _is_part(value: object) -> bool:
-    """Whether it may become a part of a URL, once it is quoted."""
+    """Whether ``value`` may become a part of a URL once it is quoted."""
     return _is_text(value) and len(value) <= _MAX_TARGET and not _CONTROLS.search(value)
 
 
 def _is_text(value: object) -> TypeGuard[str]:
-    """Whether it is a text that can be sent; lone surrogates cannot."""
+    """Whether ``value`` is a text that can be sent; lone surrogates cannot be sent."""
     if not isinstance(value, str):
         return False
     try:
@@ -747,7 +774,7 @@ def _shown(value: object) -> str:
 _OF_MAPPING: Final = frozenset(("get", "get_all", "items", "keys", "values"))
 _OF_CHANGING: Final = frozenset(("set", "add", "remove"))
 
-#: For each class, the attributes that a script may read or call.
+#: The attributes that a script may read or call, for each class.
 READABLE: Final[Mapping[type, frozenset[str]]] = {
     HookRequest: frozenset(
         (
@@ -779,7 +806,7 @@ READABLE: Final[Mapping[type, frozenset[str]]] = {
     Errno: frozenset(("code", "httpcode", "msg")),
 }
 
-#: And those that it may set.
+#: The attributes that a script may set, for each class.
 WRITABLE: Final[Mapping[type, frozenset[str]]] = {
     HookRequest: frozenset(
         (
@@ -795,7 +822,7 @@ WRITABLE: Final[Mapping[type, frozenset[str]]] = {
         )
     ),
     HookResponse: frozenset(("status",)),
-    # These take items: ``headers["X-A"] = "b"``.
+    # A script sets items of these two: ``headers["X-A"] = "b"``.
     Headers: frozenset(),
     Query: frozenset(),
     Errno: frozenset(),

@@ -1,4 +1,4 @@
-"""What a process tells of its hooks, and what several together come to."""
+"""Reports of one process on its hooks, and the sums over all processes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from slardar.hooks.loaded import Loaded, Stage
+from slardar.hooks.loaded import Loaded, ScriptVersions
 from slardar.hooks.shadow import EXAMPLES, Comparison
 from slardar.hooks.stats import CallStats
 
 __all__ = ["HookReport", "HookTally", "HookTotals", "ShadowReport", "reports_of"]
 
-#: What a double holds exactly; no counter comes near it.
+#: A double holds numbers up to this limit exactly; no counter comes near it.
 Counter = Annotated[int, Meta(ge=0, le=2**53)]
 Path = Annotated[str, Meta(max_length=300)]
 Mark = Annotated[int, Meta(ge=0, le=2**32)]
 Text = Annotated[str, Meta(max_length=1000)]
-#: Pairs of a bucket's number and its count; 63 bits of nanoseconds have 252 buckets.
+#: Pairs of a bucket's number and its count.  63 bits of nanoseconds have 252 buckets.
 Buckets = Annotated[
     tuple[tuple[Annotated[int, Meta(ge=0, le=260)], Counter], ...], Meta(max_length=260)
 ]
@@ -29,12 +29,12 @@ State = Literal["active", "failed", "suspended"]
 
 
 class HookReport(Struct, array_like=True, frozen=True):
-    """One version of a hook in a process, with its counters since that began."""
+    """One version of a hook in one process, with its counters since the process began."""
 
     path: Path
     mark: Mark
     state: State
-    #: Why it could not be loaded, or is suspended.
+    #: Why the version could not be loaded, or is suspended; empty if neither is known.
     error: Text
     calls: Counter
     errors: Counter
@@ -43,13 +43,13 @@ class HookReport(Struct, array_like=True, frozen=True):
 
 
 class ShadowReport(Struct, array_like=True, frozen=True):
-    """What a staged version that runs in the shadow has come to."""
+    """A staged version that runs as a shadow in one process, and how it compared."""
 
     path: Path
     mark: Mark
     compared: Counter
     differing: Counter
-    #: Each the JSON of an example.
+    #: Examples of requests that differed, each as JSON.
     examples: Annotated[tuple[Example, ...], Meta(max_length=EXAMPLES)]
     calls: Counter
     errors: Counter
@@ -57,13 +57,13 @@ class ShadowReport(Struct, array_like=True, frozen=True):
     buckets: Buckets
 
 
-def reports_of(stages: Iterable[Stage]) -> Iterator[HookReport | ShadowReport]:
-    """Everything there is to tell of these scripts."""
-    for stage in stages:
-        for loaded in stage.versions():
+def reports_of(scripts: Iterable[ScriptVersions]) -> Iterator[HookReport | ShadowReport]:
+    """The reports on every version and every shadow of ``scripts``."""
+    for versions in scripts:
+        for loaded in versions.all():
             yield _report(loaded)
-        if stage.shadow is not None:
-            yield _shadow(stage.shadow, stage.comparison)
+        if versions.shadow is not None:
+            yield _shadow(versions.shadow, versions.comparison)
 
 
 def _report(loaded: Loaded) -> HookReport:
@@ -121,24 +121,26 @@ class ShadowTotals:
 
 _Key = tuple[str, int]
 
-#: Of several processes' states the worst is shown.
+#: The states of a version, the worst last; the worst of all processes is shown.
 _WORST = ("active", "failed", "suspended")
 
 
 class HookTally:
-    """What processes have reported, each by its number."""
+    """Keeps what the processes have reported, each by the number of its worker."""
 
     def __init__(self) -> None:
         self._reports: dict[_Key, dict[int, HookReport]] = {}
         self._shadows: dict[_Key, dict[int, ShadowReport]] = {}
-        #: Versions that are suspended everywhere, whatever a process may still say.
+        #: The marks of the versions that are suspended in every process, even if a process
+        #: still reports another state.
         self.suspended: set[int] = set()
+        #: Why a version is suspended, by mark.
         self.reasons: dict[int, str] = {}
-        #: The counters of processes that have ended.
+        #: The counters of the processes that have ended.
         self._ended: dict[_Key, CallStats] = {}
 
     def take(self, worker: int, reports: Iterable[HookReport | ShadowReport]) -> None:
-        """A process has reported."""
+        """Take the reports of a process."""
         for report in reports:
             key = (report.path, report.mark)
             if isinstance(report, HookReport):
@@ -147,7 +149,7 @@ class HookTally:
                 self._shadows.setdefault(key, {})[worker] = report
 
     def worker_ended(self, worker: int) -> None:
-        """What it counted stays counted."""
+        """A process has ended; what it counted stays counted."""
         for key, reports in self._reports.items():
             report = reports.pop(worker, None)
             if report is not None:
@@ -156,13 +158,13 @@ class HookTally:
             shadows.pop(worker, None)
 
     def keep(self, keys: set[_Key]) -> None:
-        """Forget every version but these."""
+        """Forget every version but those with these paths and marks."""
         for table in (self._reports, self._shadows, self._ended):
             for key in [key for key in table if key not in keys]:
                 del table[key]
 
     def totals(self, path: str, mark: int) -> HookTotals:
-        """One version in all processes."""
+        """The totals of one version in all processes."""
         totals = HookTotals()
         ended = self._ended.get((path, mark))
         if ended is not None:
@@ -178,7 +180,7 @@ class HookTally:
         return totals
 
     def shadow(self, path: str, mark: int) -> ShadowTotals:
-        """A shadow in all processes."""
+        """The totals of one shadow in all processes."""
         totals = ShadowTotals()
         for report in self._shadows.get((path, mark), {}).values():
             _add(totals.stats, report)
@@ -193,7 +195,7 @@ def _add(stats: CallStats, report: HookReport | ShadowReport) -> None:
 
 
 def _read(text: str) -> Any:
-    """An example; whoever sent it may have sent anything."""
+    """Decode an example; ``None`` if a process sent something else."""
     try:
         return msgspec.json.decode(text)
     except (msgspec.MsgspecError, RecursionError):

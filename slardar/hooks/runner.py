@@ -1,12 +1,10 @@
-"""Runs the hooks of one data plane: for each request those of every host, then its own.
+"""Runs the hooks of one data plane: for each request those of every host, then its host's.
 
-What a hook writes is its own, and is applied when it has ended well: one that fails
-half-way leaves nothing behind.  What its failure does to the request is its ``on_error``;
-after five failures in a minute it is not run any more, and each request for it fares as
-if it had failed, so that a rule which protects something does not open by being broken.
-
-(Longer than a file should be: a request, its reply and the shadows of both go through
-the same few decisions, which are best read together.)
+A hook writes to objects of its own, and the changes are applied when the hook has ended
+well.  A hook that fails half-way leaves nothing behind; its ``on_error`` says what becomes
+of the request.  After five failures in a minute a hook is suspended: it does not run any
+more, and each of its requests is treated as if the hook had failed.  So a rule that
+protects something does not let requests pass because it is broken.
 """
 
 from __future__ import annotations
@@ -29,14 +27,14 @@ from slardar.hooks.effects import (
 )
 from slardar.hooks.engine import Engine
 from slardar.hooks.engines import MakeEngine, make_engine
-from slardar.hooks.loaded import Loaded, Pressure, Stage
+from slardar.hooks.loaded import Loaded, Pressure, ScriptVersions
 from slardar.hooks.loading import Loader
 from slardar.hooks.logs import HookLog
 from slardar.hooks.memory import MemoryWatch
 from slardar.hooks.notices import Checked
-from slardar.hooks.objects import Answer, HookRequest, HookResponse
+from slardar.hooks.objects import HookAnswer, HookRequest, HookResponse
 from slardar.hooks.report import HookReport, ShadowReport, reports_of
-from slardar.hooks.script import HookFailure
+from slardar.hooks.script import HookFailure, Script
 from slardar.hooks.stats import CallStats
 from slardar.hooks.suspensions import Suspensions
 from slardar.http1.bodies import SeenBody
@@ -49,27 +47,27 @@ __all__ = ["Runner"]
 
 _log = Logger("slardar.hooks")
 
-#: Not looked up among the module's names each time, where this is compiled.
+#: Bound here, so that the compiled code does not look the function up each time.
 _now: Final = perf_counter_ns
 
 #: Calls are counted in 32 bits.
 _LARGEST: Final = 0xFFFFFFFF
 
-#: What a client is told whose request a broken hook has stopped: no more than that.
+#: All that a client is told if a broken hook has stopped its request.
 _BROKEN = "a hook failed"
 
-#: A version in the shadow of the one that a request gets: the request for the report, the
-#: version, what it saw, and whether it would have made a difference.
+#: A shadow that has seen a request: the request's line for the report, the shadow's version,
+#: the request as the shadow left it, and whether its decision differed.
 _Shaded = tuple[str, Loaded, HookRequest, bool]
 
 
 class Runner(HooksBase):
     """The hooks of one process.
 
-    ``seconds()`` is a monotonic clock; ``failed(loaded)`` is told of each
-    failure of a hook.  ``mark`` is for who watches from outside: its first item is the
-    number of the version that is running (:func:`slardar.hooks.loaded.mark_of`), and 0
-    while none is; its second one counts calls.
+    ``seconds()`` is a monotonic clock.  ``failed(loaded)`` is called after each failure of a
+    hook.  ``mark`` tells another process what runs: its first item is the mark of the version
+    that is running (:func:`slardar.hooks.loaded.mark_of`), or 0 while none is; its second
+    item counts calls.
     """
 
     def __init__(
@@ -87,52 +85,55 @@ class Runner(HooksBase):
         self._suspensions = Suspensions()
         self._loader = Loader(hooks, self._suspensions, self._mark, engines, self._log.write)
         #: The scripts for each host that has some of its own, in the order in which they run.
-        self._by_host: dict[str, tuple[Stage, ...]] = {}
-        #: For the hosts that have no scripts of their own.
-        self._others: tuple[Stage, ...] = ()
-        #: The hosts among whose scripts one may read bodies, and whether one of the others'
-        #: may.
+        self._by_host: dict[str, tuple[ScriptVersions, ...]] = {}
+        #: The scripts for the hosts that have none of their own.
+        self._others: tuple[ScriptVersions, ...] = ()
+        #: The hosts in ``_by_host`` that have a script that may read bodies, and whether
+        #: ``_others`` has one.
         self._readers: frozenset[str] = frozenset()
         self._others_read = False
-        #: ``route(host, path)`` is the name of the upstream that these lead to, or ``None``;
-        #: the data plane sets it.
+        #: ``route(host, path)`` returns the name of the upstream that host and path lead to,
+        #: or ``None``; the data plane sets it.
         self.route: Any = None
-        #: Who looks at the memory, and what of that each call asks for.
+        #: Watches the memory; ``_pressure`` tells each call whether memory is short.
         self._memory: MemoryWatch | None = None
         self._pressure = Pressure()
         self._sampler = shadow.Sampler()
+        #: A ``Hooked`` that nobody holds, for the next request.
         self._unused: Hooked | None = None
 
     def watch(self, memory: MemoryWatch) -> None:
-        """Let ``memory`` look after calls, and keep account of them where it wants to."""
+        """Let ``memory`` watch what calls add."""
         self._memory = self._loader.memory = memory
         self._pressure = memory.pressure
 
     # Loading.
 
     def load(self, hooks: Mapping[HookKey, Hook]) -> bool:
-        """Run these from now on; answers whether there is any script to run.
+        """Run ``hooks`` from now on.  Returns whether there is any script to run.
 
-        Versions that were loaded already stay as they are, unless a module that they use
-        has changed.  One that cannot be loaded is logged, and fails for each request.
+        A version that is loaded already stays as it is, unless a module that it uses has
+        changed.  A version that cannot be loaded is logged, and fails for each request.
         """
         self._loader.load(hooks)
-        # Those of every host first, and Lua before Python.
-        stages = sorted(self._loader.stages.values(), key=lambda stage: stage.path)
-        general = tuple(stage for stage in stages if stage.host == "*")
-        hosts = {stage.host for stage in stages} - {"*"}
+        # The scripts of every host come first, and Lua before Python (a path begins with the
+        # language).
+        scripts = sorted(self._loader.scripts.values(), key=lambda versions: versions.path)
+        general = tuple(versions for versions in scripts if versions.host == "*")
+        hosts = {versions.host for versions in scripts} - {"*"}
         self._by_host = {
-            host: general + tuple(stage for stage in stages if stage.host == host) for host in hosts
+            host: general + tuple(versions for versions in scripts if versions.host == host)
+            for host in hosts
         }
         self._others = general
         self._readers = frozenset(
-            host for host, stages in self._by_host.items() if _read_bodies(stages)
+            host for host, scripts in self._by_host.items() if _read_bodies(scripts)
         )
         self._others_read = _read_bodies(general)
-        return bool(stages)
+        return bool(scripts)
 
     def engine(self, language: str) -> Engine:
-        """The engine of a language, made when it is first asked for."""
+        """The engine of a language, which is made when it is first asked for."""
         return self._loader.engine(language)
 
     def check(
@@ -147,8 +148,10 @@ class Runner(HooksBase):
         return self._loader.held
 
     def suspend(self, mark: int, reason: str = "") -> None:
-        """Do not run a version any more: it failed too often, here or elsewhere, or what
-        ``reason`` says."""
+        """Do not run the version with this mark any more.
+
+        Without a ``reason`` the version failed too often, here or in another process.
+        """
         self._loader.suspend(mark, reason)
 
     def refuse(self, reasons: Mapping[int, str]) -> None:
@@ -156,8 +159,8 @@ class Runner(HooksBase):
         self._loader.refuse(reasons)
 
     def reports(self) -> Iterator[HookReport | ShadowReport]:
-        """The counters of every script there is."""
-        return reports_of(self._loader.stages.values())
+        """The counters of every version of every script."""
+        return reports_of(self._loader.scripts.values())
 
     # Requests.
 
@@ -167,16 +170,16 @@ class Runner(HooksBase):
 
     def request(self, request: Request) -> HookedRequest | None:
         """See :class:`slardar.http1.interfaces.HooksBase`."""
-        stages = self._by_host.get(request.host, self._others)
-        if not stages:
+        scripts = self._by_host.get(request.host, self._others)
+        if not scripts:
             return None
         hooked = self._unused
         if hooked is None:
             hooked = Hooked(self)
         else:
             self._unused = None
-        for stage in stages:
-            if self._stage_request(stage, request, hooked):
+        for versions in scripts:
+            if self._show_request(versions, request, hooked):
                 break
         if (
             hooked.answer is None
@@ -184,7 +187,7 @@ class Runner(HooksBase):
             and hooked.new_body is None
             and not hooked.sees_reply
         ):
-            # Nobody will ask for it, so it serves for the next request.
+            # The caller need not know more, so the object serves the next request.
             hooked.context = None
             self._unused = hooked
             return None
@@ -203,34 +206,43 @@ class Runner(HooksBase):
         hooked = Hooked(self)
         hooked.seen_body = body
         hooked.upstream = upstream
-        for stage in self._by_host.get(request.host, self._others):
-            if self._stage_request(stage, request, hooked):
+        for versions in self._by_host.get(request.host, self._others):
+            if self._show_request(versions, request, hooked):
                 break
         return hooked
 
-    def _stage_request(self, stage: Stage, request: Request, hooked: Hooked) -> bool:
-        """Let one script see the request; True if the client gets an answer by that."""
-        loaded = stage.choose()
-        context = self._shade(stage, hooked) if stage.shadow is not None else None
+    def _show_request(self, versions: ScriptVersions, request: Request, hooked: Hooked) -> bool:
+        """Let one script see the request.  True if the client gets an answer, so that no
+        further script sees the request."""
+        loaded = versions.choose()
+        context = self._shade(versions, hooked) if versions.shadow is not None else None
         if loaded is None:
-            # No version is in service for it, so a shadow is compared with none.
+            # No version is in service, so the shadow is compared with doing nothing.
             if context is not None:
                 untouched = seen_request(request, None, hooked.upstream, hooked.seen_body)
-                self._compare(stage, request, hooked, context, untouched)
+                self._compare(versions, request, hooked, context, untouched)
             return False
         seen = None
         while loaded is not None:
-            seen = self._see(loaded, request, hooked.context, hooked)
-            if seen is not None:
-                break
-            loaded = self._instead(stage, loaded)
+            script = loaded.runs
+            if script is not None:
+                seen = seen_request(
+                    request, hooked.context, hooked.upstream, hooked.seen_body, self.route
+                )
+                if not script.on_requests or self._call(
+                    loaded, script, seen, None, hooked.context, loaded.stats
+                ):
+                    break
+                seen = None
+            loaded = self._instead(versions, loaded)
         shaded = None
         if context is not None:
-            shaded = self._compare(stage, request, hooked, context, seen)
+            shaded = self._compare(versions, request, hooked, context, seen)
         if seen is None or loaded is None:
-            if stage.on_error == "continue":
+            if versions.on_error == "continue":
                 return False
-            return self._answer(Answer(500, _BROKEN), request, hooked)
+            hooked.error = _BROKEN
+            return self._answer(HookAnswer(500, _BROKEN), request, hooked)
         if seen.answer is not None:
             return self._answer(seen.answer, request, hooked)
         apply_request(seen, request)
@@ -241,78 +253,34 @@ class Runner(HooksBase):
             hooked.seen_body = SeenBody(hooked.new_body)
         script = loaded.script
         if shaded is not None or (script is not None and script.on_replies):
-            # All that see the reply have the same context.
+            # All scripts that see the reply share one context.
             hooked.context = seen.context
             seen.detach()
-            hooked.scripts.append((stage, loaded, seen, shaded))
+            hooked.scripts.append((versions, loaded, seen, shaded))
             hooked.sees_reply = True
         else:
             hooked.context = seen.known_context
         return False
 
-    def _see(
-        self,
-        loaded: Loaded | None,
-        request: Request,
-        context: dict[str, Any] | None,
-        hooked: Hooked,
-        stats: CallStats | None = None,
-    ) -> HookRequest | None:
-        """Run one version for a request; ``None`` if it cannot be, or fails."""
-        script = None if loaded is None else loaded.runs
-        if loaded is None or script is None:
-            return None
-        seen = seen_request(request, context, hooked.upstream, hooked.seen_body, self.route)
-        if not script.on_requests:
-            return seen
-        before = context.copy() if context else None
-        # A shadow is always timed, since it may take a share of the time only.
-        is_timed = stats is not None
-        if stats is None:
-            stats = loaded.stats
-            is_timed = stats.times_next
-        mark = self._mark
-        mark[1] = (mark[1] + 1) & _LARGEST
-        mark[0] = loaded.mark
-        began = _now() if is_timed else 0
-        try:
-            if self._pressure.is_high and self._memory is not None:
-                self._memory.run(loaded, script.on_request, seen)
-            else:
-                script.on_request(seen)
-        except HookFailure as failure:
-            self._failed(loaded, failure, stats)
-        except Exception as error:
-            self._broken(loaded, error, stats)
-        else:
-            return seen
-        finally:
-            mark[0] = 0
-            if is_timed:
-                stats.took(_now() - began)
-            else:
-                stats.ended()
-            if NOTICED[0]:
-                self._look()
-        _restore(context, before)
-        return None
+    def _instead(self, versions: ScriptVersions, failed: Loaded) -> Loaded | None:
+        """The version to run after ``failed`` has failed, or ``None``.
 
-    def _instead(self, stage: Stage, failed: Loaded) -> Loaded | None:
-        """The version to run when one has failed: that in service instead of a canary,
-        and then, if the hook wants that, the one before."""
-        if failed is stage.canary and failed is not stage.active:
-            return stage.active
-        return stage.previous if failed is not stage.previous else None
+        After a canary it is the version in service, and after that the previous one if the
+        hook's ``on_error`` is ``previous``.
+        """
+        if failed is versions.canary and failed is not versions.active:
+            return versions.active
+        return versions.previous if failed is not versions.previous else None
 
-    def _answer(self, answer: Answer, request: Request, hooked: Hooked) -> bool:
+    def _answer(self, answer: HookAnswer, request: Request, hooked: Hooked) -> bool:
         hooked.answer, hooked.body = make_reply(answer, request.get_header("accept"))
         return True
 
     # Shadows.
 
-    def _shade(self, stage: Stage, hooked: Hooked) -> dict[str, Any] | None:
-        """The context for a shadow, if that is to see this request."""
-        if stage.shadow is None or stage.shadow.runs is None:
+    def _shade(self, versions: ScriptVersions, hooked: Hooked) -> dict[str, Any] | None:
+        """The context for the shadow; ``None`` if the shadow does not see this request."""
+        if versions.shadow is None or versions.shadow.runs is None:
             return None
         if not self._sampler.take(self._seconds()):
             return None
@@ -320,45 +288,60 @@ class Runner(HooksBase):
 
     def _compare(
         self,
-        stage: Stage,
+        versions: ScriptVersions,
         request: Request,
         hooked: Hooked,
         context: dict[str, Any],
         seen: HookRequest | None,
     ) -> _Shaded | None:
-        """Run a shadow for a request beside what the version in service has ``seen`` of it;
-        answers what it needs for the reply, if it is to see that."""
-        loaded, comparison = stage.shadow, stage.comparison
-        before = comparison.stats.nanoseconds
-        staged = self._see(loaded, request, context, hooked, comparison.stats)
-        self._sampler.took(comparison.stats.nanoseconds - before)
+        """Run the shadow for a request, and compare it with ``seen``, the request as the
+        version in service left it.
+
+        Returns what the shadow needs for the reply; ``None`` if it does not see the reply.
+        """
+        loaded, comparison = versions.shadow, versions.comparison
+        script = None if loaded is None else loaded.runs
+        staged = None
+        if loaded is not None and script is not None:
+            staged = seen_request(request, context, hooked.upstream, hooked.seen_body, self.route)
+            if script.on_requests and not self._call_shadow(
+                loaded, script, staged, None, context, comparison.stats
+            ):
+                staged = None
         what = f"{request.method} {request.host}{request.raw_uri.decode('latin-1')}"
         differs = comparison.note(
             what, shadow.request_decision(seen), shadow.request_decision(staged)
         )
-        if loaded is None or loaded.script is None or staged is None or staged.answer is not None:
+        if loaded is None or script is None or staged is None or staged.answer is not None:
             return None
-        if not loaded.script.on_replies:
+        if not script.on_replies:
             return None
         staged.detach()
         return what, loaded, staged, differs
 
     def _compare_reply(
         self,
-        stage: Stage,
+        versions: ScriptVersions,
         shaded: _Shaded,
         request: HookRequest,
         seen: HookResponse | None,
         reply: Reply,
         reason: str | None,
     ) -> None:
-        """The same for a reply; nothing of what was done to it is applied yet."""
+        """Run the shadow for the reply, and compare it with ``seen``, the reply as the version
+        in service left it.
+
+        The changes in ``seen`` must not be applied to ``reply`` yet.
+        """
         what, loaded, staged_request, differs = shaded
-        comparison = stage.comparison
-        before = comparison.stats.nanoseconds
+        comparison = versions.comparison
         staged_request.went_to(request.chosen_upstream)
-        staged = self._see_reply(loaded, staged_request, reply, reason, comparison.stats)
-        self._sampler.took(comparison.stats.nanoseconds - before)
+        script = loaded.script
+        staged: HookResponse | None = seen_reply(reply, reason)
+        if script is None or not self._call_shadow(
+            loaded, script, staged_request, staged, staged_request.context, comparison.stats
+        ):
+            staged = None
         comparison.note_reply(
             what,
             shadow.response_decision(request, seen),
@@ -369,38 +352,52 @@ class Runner(HooksBase):
     # Replies.
 
     def reply(self, hooked: Hooked, reply: Reply, reason: str | None) -> tuple[Reply, bytes] | None:
-        """Show a reply to the scripts that saw its request, the last one first; with the
-        ``reason`` for one of ours.  What comes out is not shown again."""
-        for stage, loaded, request, shaded in reversed(hooked.scripts):
+        """Show a reply to the scripts that saw its request, the last one first.
+
+        ``reason`` says why slardar made the reply; ``None`` if a server made it.  Returns
+        what the client gets instead, which no script sees.
+        """
+        for versions, loaded, request, shaded in reversed(hooked.scripts):
             request.went_to(hooked.upstream)
-            seen = self._see_reply(loaded, request, reply, reason, loaded.stats)
+            # ``script`` and not ``runs``: a request ends with the version that it began with,
+            # even if the version was suspended meanwhile.
+            script = loaded.script
+            seen: HookResponse | None = seen_reply(reply, reason)
+            if script is None or (
+                script.on_replies
+                and not self._call(loaded, script, request, seen, request.context, loaded.stats)
+            ):
+                seen = None
             if shaded is not None:
-                self._compare_reply(stage, shaded, request, seen, reply, reason)
+                self._compare_reply(versions, shaded, request, seen, reply, reason)
             if seen is None:
-                if stage.on_error == "continue":
+                if versions.on_error == "continue":
                     continue
-                return make_reply(Answer(500, _BROKEN), request.headers.get("accept"))
+                hooked.error = _BROKEN
+                return make_reply(HookAnswer(500, _BROKEN), request.headers.get("accept"))
             if request.answer is not None:
                 return make_reply(request.answer, request.headers.get("accept"))
             apply_reply(seen, reply)
         return None
 
-    def _see_reply(
+    # Calls.
+
+    def _call(
         self,
         loaded: Loaded,
+        script: Script,
         request: HookRequest,
-        reply: Reply,
-        reason: str | None,
+        response: HookResponse | None,
+        context: dict[str, Any] | None,
         stats: CallStats,
-    ) -> HookResponse | None:
-        # Not ``runs``: a request ends with the version that it began with.
-        script = loaded.script
-        assert script is not None
-        seen = seen_reply(reply, reason)
-        if not script.on_replies:
-            return seen
-        context = request.context
+    ) -> bool:
+        """Call a script for a request, or for the ``response`` to it.  False if it failed.
+
+        A script that fails leaves ``context`` as it found it.  ``stats`` count the call; they
+        are the version's, or those of the comparison if the script is a shadow.
+        """
         before = context.copy() if context else None
+        # Every call of a shadow is timed, since its share of the time is limited.
         is_timed = stats is not loaded.stats or stats.times_next
         mark = self._mark
         mark[1] = (mark[1] + 1) & _LARGEST
@@ -408,15 +405,20 @@ class Runner(HooksBase):
         began = _now() if is_timed else 0
         try:
             if self._pressure.is_high and self._memory is not None:
-                self._memory.run(loaded, script.on_response, request, seen)
+                if response is None:
+                    self._memory.run(loaded, script.on_request, request)
+                else:
+                    self._memory.run(loaded, script.on_response, request, response)
+            elif response is None:
+                script.on_request(request)
             else:
-                script.on_response(request, seen)
+                script.on_response(request, response)
         except HookFailure as failure:
             self._failed(loaded, failure, stats)
         except Exception as error:
             self._broken(loaded, error, stats)
         else:
-            return seen
+            return True
         finally:
             mark[0] = 0
             if is_timed:
@@ -425,11 +427,29 @@ class Runner(HooksBase):
                 stats.ended()
             if NOTICED[0]:
                 self._look()
-        _restore(context, before)
-        return None
+        if context is not None:
+            context.clear()
+            if before is not None:
+                context.update(before)
+        return False
+
+    def _call_shadow(
+        self,
+        loaded: Loaded,
+        script: Script,
+        request: HookRequest,
+        response: HookResponse | None,
+        context: dict[str, Any] | None,
+        stats: CallStats,
+    ) -> bool:
+        """Call a shadow, and charge its time to the share that shadows have."""
+        before = stats.nanoseconds
+        ended_well = self._call(loaded, script, request, response, context, stats)
+        self._sampler.took(stats.nanoseconds - before)
+        return ended_well
 
     def _look(self) -> None:
-        """A call of a hook has made much, or taken long."""
+        """Look at the memory after a call that has made much or taken long."""
         NOTICED[0] = False
         if self._memory is not None:
             self._memory.look()
@@ -437,8 +457,11 @@ class Runner(HooksBase):
     # Failures.
 
     def _broken(self, loaded: Loaded, error: Exception, stats: CallStats) -> None:
-        """The engine raised what it must not: a mistake of ours, told in full, or what
-        there was no memory for, not even for saying so."""
+        """The engine raised an exception that is no HookFailure.
+
+        The engine has a bug, which is logged in full, or there was no memory left even to
+        tell of it.
+        """
         if isinstance(error, MemoryError):
             failure = HookFailure("memory", f"{loaded.path}: MemoryError")
             self._failed(loaded, failure, stats)
@@ -449,7 +472,7 @@ class Runner(HooksBase):
     def _failed(self, loaded: Loaded, failure: HookFailure, stats: CallStats) -> None:
         stats.errors += 1
         if stats is not loaded.stats:
-            # A shadow's failure is for its report alone.
+            # The failure of a shadow shows in its report only.
             return
         self._log.write("error", f"{loaded.path}: {failure.message}")
         if self._suspensions.failed(loaded.mark, self._seconds()):
@@ -459,20 +482,21 @@ class Runner(HooksBase):
 
 
 class Hooked(HookedRequest):
-    """One request that hooks have seen, until its reply."""
+    """A request that hooks have seen, kept until its reply."""
 
     __slots__ = ("_runner", "context", "scripts", "seen_body")
 
     def __init__(self, runner: Runner) -> None:
         super().__init__()
         self._runner = runner
-        #: The hooks' own for this request.
+        #: The dict that the hooks of this request share; ``None`` until one asks.
         self.context: dict[str, Any] | None = None
-        #: The request's body as hooks see it, once it was waited for or a hook has made it.
+        #: The request's body as hooks see it.  ``None`` if the body was not waited for and no
+        #: hook has made one.
         self.seen_body: SeenBody | None = None
-        #: Those that want to see the reply, with what each saw of the request, and its
-        #: shadow.
-        self.scripts: list[tuple[Stage, Loaded, HookRequest, _Shaded | None]] = []
+        #: The scripts that see the reply: each with the version, the request as the version
+        #: left it, and the shadow.
+        self.scripts: list[tuple[ScriptVersions, Loaded, HookRequest, _Shaded | None]] = []
 
     def reply(self, reply: Reply) -> tuple[Reply, bytes] | None:
         """See :class:`slardar.http1.interfaces.HookedRequest`."""
@@ -483,20 +507,10 @@ class Hooked(HookedRequest):
         return self._runner.reply(self, reply, reason)
 
 
-def _read_bodies(stages: tuple[Stage, ...]) -> bool:
-    """Whether any version of these scripts may read the body of a request."""
+def _read_bodies(scripts: tuple[ScriptVersions, ...]) -> bool:
+    """Whether any version of ``scripts`` may read the body of a request."""
     return any(
         loaded.script is not None and loaded.script.reads_body
-        for stage in stages
-        for loaded in stage.versions()
+        for versions in scripts
+        for loaded in versions.all()
     )
-
-
-def _restore(context: dict[str, Any] | None, before: dict[str, Any] | None) -> None:
-    """What a hook that failed has put into the context is gone."""
-    if context is None:
-        # What it may have made of its own is gone with it.
-        return
-    context.clear()
-    if before is not None:
-        context.update(before)

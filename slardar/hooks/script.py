@@ -1,4 +1,4 @@
-"""A hook that is loaded: what the request path calls, whatever its language."""
+"""The interface of a loaded hook, which the request path calls whatever the language is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["HookFailure", "Script"]
 
 
 class HookFailure(Exception):
-    """A call of a hook did not end well; the message is one line for its author.
+    """A call of a hook did not end well.  The message is one line for the hook's author.
 
     ``kind`` is ``error`` (it raised), ``budget`` (it took too long) or ``memory``.
     """
@@ -23,10 +23,10 @@ class HookFailure(Exception):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Script:
-    """A hook that is loaded, with modules of its own.
+    """A loaded hook with its own copies of its modules.
 
-    ``on_requests`` and ``on_replies`` say whether it has something to do with those,
-    ``reads_body`` whether it may ask for the body of a request.
+    ``on_requests`` and ``on_replies`` say whether the hook sees requests and replies.
+    ``reads_body`` says whether the hook may ask for the body of a request.
     """
 
     def __init__(
@@ -39,26 +39,28 @@ class Script:
         self.on_requests = on_requests
         self.on_replies = on_replies
         self.reads_body = reads_body
-        #: The modules that it uses, by name, and those that these use.
+        #: The names of the modules that the hook uses, directly or through others.
         self.requires = requires
 
     def on_request(self, request: HookRequest) -> None:
-        """Let it see and change a request.  Raises HookFailure, and nothing else."""
+        """Let the hook see and change a request.  Raises HookFailure, and nothing else."""
         raise NotImplementedError
 
     def on_response(self, request: HookRequest, response: HookResponse) -> None:
-        """Let it see and change a reply.  Raises HookFailure, and nothing else."""
+        """Let the hook see and change a reply.  Raises HookFailure, and nothing else."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """It is not called any more; a second call does nothing."""
+        """Free the hook, which is not called any more.  A second call does nothing."""
 
     def take_back(self) -> None:
-        """Let go all that it keeps between calls; those that are still to come, for
-        requests that it has seen, raise HookFailure."""
+        """Let go everything that the hook keeps between calls.
+
+        Later calls, for the replies to requests that the hook has seen, raise HookFailure.
+        """
         self.close()
 
     def __del__(self) -> None:
-        # Requests under way hold on to the versions that they began with, and nobody is
-        # told when the last of them has ended, but by this.
+        # Requests under way hold the versions that they began with.  Only this method tells
+        # when the last of these requests has ended.
         self.close()

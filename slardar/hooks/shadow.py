@@ -1,28 +1,29 @@
-"""What a staged hook would have done, beside what the one in service did.
+"""Compares what a staged hook would have done with what the version in service did.
 
-A shadow runs on copies, after the active version and before anything of that is applied;
-only the comparison is kept.
+The shadow, which is the staged version, runs on copies after the version in service and
+before the changes of the latter are applied.  Only the comparison is kept.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from slardar.hooks.objects import Answer, HookRequest, HookResponse
+from slardar.hooks.objects import HookAnswer, HookRequest, HookResponse
 from slardar.hooks.stats import CallStats
 
 __all__ = ["EXAMPLES", "Comparison", "Sampler", "copied", "request_decision", "response_decision"]
 
-#: Differing requests kept as examples, by each worker.
+#: Requests that differed which each worker keeps as examples.
 EXAMPLES = 5
 #: Characters of a text in an example.
 _MAX_TEXT = 200
-#: Requests a second that each worker compares: all of them where there are few, a sample
-#: where there are many; and the nanoseconds of a second that this may take, so that also
-#: a shadow that uses up its budget costs a tenth of a core.
+#: The most requests a second that each worker compares: all of them if there are few, a
+#: sample if there are many.  And the nanoseconds of a second that shadows may take, so that
+#: a shadow that uses up its budget costs no more than a tenth of a core.
 _RATE = 100
 _SHARE = 100_000_000
-#: Values in a context, and how deep one may lie, for a shadow to see a copy of it.
+#: The most values that a context may have, and the deepest level of a value, for a shadow to
+#: get a copy of the context.
 _MAX_VALUES = 1000
 _MAX_DEPTH = 20
 
@@ -30,7 +31,7 @@ Decision = dict[str, Any]
 
 
 class Sampler:
-    """Lets so many pass in each second of a clock, and no more than there is time for."""
+    """Takes up to :data:`_RATE` requests a second, while shadows have time left."""
 
     __slots__ = ("_left", "_second", "_time")
 
@@ -40,7 +41,7 @@ class Sampler:
         self._time = 0
 
     def take(self, now: float) -> bool:
-        """Whether this one is in the sample."""
+        """Whether a request that comes at ``now`` is in the sample."""
         second = int(now)
         if second != self._second:
             self._second, self._left, self._time = second, _RATE, _SHARE
@@ -50,30 +51,33 @@ class Sampler:
         return True
 
     def took(self, nanoseconds: int) -> None:
-        """A shadow has run for so long."""
+        """Count the time for which a shadow has run."""
         self._time -= nanoseconds
 
 
 class Comparison:
-    """Counts of a shadow against the version in service."""
+    """Counts how often a shadow and the version in service would differ."""
 
     __slots__ = ("compared", "differing", "examples", "stats")
 
     def __init__(self) -> None:
         self.compared = 0
         self.differing = 0
-        #: The last of those that differed: request, and what each version would do.
+        #: The last requests that differed, each with what both versions would do.
         self.examples: list[dict[str, Any]] = []
-        #: The shadow's own calls, errors and times.
+        #: The calls, errors and times of the shadow.
         self.stats = CallStats()
 
     def note(self, what: str, active: Decision, staged: Decision) -> bool:
-        """One request that both have seen; answers whether they would differ."""
+        """Note a request that both versions have seen.  Returns whether they differ."""
         self.compared += 1
         return self._differ(what, active, staged, 1)
 
     def note_reply(self, what: str, active: Decision, staged: Decision, counted: bool) -> None:
-        """The reply to such a request, which is ``counted`` already if they differed."""
+        """Note the reply to a request that both versions have seen.
+
+        ``counted`` says that the request was already counted as one that differs.
+        """
         self._differ(what, active, staged, 0 if counted else 1)
 
     def _differ(self, what: str, active: Decision, staged: Decision, count: int) -> bool:
@@ -93,10 +97,10 @@ class Comparison:
 
 
 def copied(context: dict[str, Any]) -> dict[str, Any] | None:
-    """A copy of a context that nothing of it can be reached through.
+    """A deep copy of a context.
 
-    ``None`` if it has anything but plain values, or too many of them to copy for each
-    request.
+    ``None`` if the context has anything but plain values, or too many values to copy them
+    for each request.
     """
     left = _MAX_VALUES
 
@@ -125,7 +129,7 @@ _PLAIN = frozenset((bool, bytes, float, int, str))
 
 
 class _NotPlainError(Exception):
-    """A value that is not copied."""
+    """The context has a value that is not copied."""
 
 
 def _short(value: Any) -> Any:
@@ -139,7 +143,7 @@ def _short(value: Any) -> Any:
 
 
 def request_decision(seen: HookRequest | None) -> Decision:
-    """What a version decides of a request; ``None``: it failed."""
+    """What a version decided about a request; ``seen`` is ``None`` if it failed."""
     if seen is None:
         return {"failed": True}
     answer = seen.answer
@@ -160,7 +164,7 @@ def request_decision(seen: HookRequest | None) -> Decision:
 
 
 def response_decision(request: HookRequest, seen: HookResponse | None) -> Decision:
-    """What a version decides of a reply; ``None``: it failed."""
+    """What a version decided about a reply; ``seen`` is ``None`` if it failed."""
     if seen is None:
         return {"failed": True}
     if request.answer is not None:
@@ -168,7 +172,7 @@ def response_decision(request: HookRequest, seen: HookResponse | None) -> Decisi
     return {"status": seen.status, "headers": _headers(seen)}
 
 
-def _answered(answer: Answer) -> Decision:
+def _answered(answer: HookAnswer) -> Decision:
     return {
         "answer": answer.status,
         "message": answer.message,

@@ -1,4 +1,4 @@
-"""How often a hook was called, how often it failed, and how long it took."""
+"""Counts how often a hook was called, how often it failed, and how long it took."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from mypy_extensions import i64
 
 __all__ = ["CallStats", "bucket_of"]
 
-#: Parts of each doubling of the time: a bucket is at most a quarter wider than the last.
+#: Buckets for each doubling of the time, so a bucket ends at most 25 % above its beginning.
 _PARTS = 4
 
-#: Calls that are timed in any case, and of how many of the later ones one is: to read the
-#: clock twice and to sort what it says takes a tenth of the time around a short call.
+#: The first calls are all timed, and of the later ones one in :data:`_ONE_IN`.  Reading the
+#: clock twice and counting the time takes a tenth of the time that a short call costs.
 _FIRST: Final = 1000
 _ONE_IN: Final = 8
 
 
 def bucket_of(nanoseconds: int) -> int:
-    """The bucket of a time below 2**63: 4 for each doubling, so that it is known within 25 %."""
-    # As a machine's integer, where this is compiled.
+    """The bucket of a time below 2**63 ns.
+
+    There are 4 buckets for each doubling, so the time is known within 25 %.
+    """
+    # The compiled code uses a machine integer for this type.
     left: i64 = nanoseconds
     if left < 4:
         return nanoseconds
@@ -38,10 +41,9 @@ def _end_of(bucket: int) -> int:
 
 
 class CallStats:
-    """Counters that only grow, and can be added up.
+    """Counters that only grow, and that can be added up.
 
-    Every call is counted; the times are those of the first thousand and of one in eight of
-    those after them.
+    Every call is counted.  The first thousand calls are timed, and then one call in eight.
     """
 
     __slots__ = ("buckets", "calls", "errors", "nanoseconds")
@@ -49,22 +51,22 @@ class CallStats:
     def __init__(self) -> None:
         self.calls = 0
         self.errors = 0
-        #: Of the calls that were timed.
+        #: The time of all calls that were timed.
         self.nanoseconds = 0
-        #: How many of these took a time of each bucket.
+        #: How many of the timed calls fell into each bucket.
         self.buckets: dict[int, int] = {}
 
     @property
     def times_next(self) -> bool:
-        """Whether the next call is to be timed."""
+        """Whether the next call must be timed."""
         return self.calls < _FIRST or self.calls % _ONE_IN == 0
 
     def ended(self) -> None:
-        """A call has ended, well or not, that was not timed."""
+        """Count a call that was not timed, whether it ended well or not."""
         self.calls += 1
 
     def took(self, nanoseconds: int) -> None:
-        """The same for one that was."""
+        """Count a call that was timed."""
         self.calls += 1
         self.nanoseconds += nanoseconds
         bucket = bucket_of(nanoseconds)
@@ -77,7 +79,7 @@ class CallStats:
         nanoseconds: int,
         buckets: Mapping[int, int] | Iterable[tuple[int, int]],
     ) -> None:
-        """Add what somebody else has counted."""
+        """Add what another process has counted."""
         self.calls += calls
         self.errors += errors
         self.nanoseconds += nanoseconds
@@ -86,14 +88,14 @@ class CallStats:
 
     @property
     def mean_us(self) -> float:
-        """Microseconds of a call on average; 0 before the first."""
+        """Microseconds of a call on average; 0 before the first call."""
         timed = sum(self.buckets.values())
         return round(self.nanoseconds / timed / 1000, 1) if timed else 0.0
 
     @property
     def p99_us(self) -> float:
-        """Microseconds within which 99 of 100 calls ended, at most 25 % too many."""
-        # How many calls may take longer, and one more.
+        """Microseconds within which 99 of 100 calls ended; at most 25 % too high."""
+        # One more than the number of calls that may take longer.
         left = sum(self.buckets.values()) // 100 + 1
         for bucket in sorted(self.buckets, reverse=True):
             left -= self.buckets[bucket]

@@ -1,5 +1,4 @@
-"""Which versions of hooks must not be run any more: the same rule in a worker and in the
-director, which watches all of them."""
+"""Knows which versions of hooks must not run any more, by one rule for workers and director."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ __all__ = ["Suspensions", "modules_in_service"]
 
 
 def modules_in_service(hooks: Mapping[HookKey, Hook]) -> dict[str, dict[str, Code]]:
-    """The modules by language and name."""
+    """The modules in service, by language and name."""
     modules: dict[str, dict[str, Code]] = {"lua": {}, "python": {}}
     for hook in hooks.values():
         if not hook.is_script and hook.active is not None:
@@ -22,27 +21,26 @@ def modules_in_service(hooks: Mapping[HookKey, Hook]) -> dict[str, dict[str, Cod
 
 
 class Suspensions:
-    """Versions by their marks (:func:`slardar.hooks.loaded.mark_of`).
+    """The versions that must not run, by their marks (:func:`slardar.hooks.loaded.mark_of`).
 
-    A suspension ends with another posting of the hook, or with another version of a module
-    that it uses: then the script is loaded anew, and what it did with the former one is
-    not held against it.
+    A suspension ends when the hook is posted again, or when a module that it uses has
+    another version.  Then the script is loaded anew, and its earlier failures do not count.
     """
 
     def __init__(self) -> None:
-        #: The versions there are: the path of each.
+        #: The path of every version of every hook, by mark.
         self.paths: dict[int, str] = {}
-        #: Those that must not be run; one may be told of before its hook is.
+        #: The versions that must not run.  A mark may come before its hook is known.
         self.marks: set[int] = set()
-        #: Why, where that is more than that it failed too often.
+        #: Why a version is suspended, by mark; a version that failed too often has no reason.
         self.reasons: dict[int, str] = {}
-        #: Those that must not even be loaded, and why: to read them breaks a limit.
+        #: Why a version must not even be loaded, by mark: reading its code breaks a limit.
         self.refused: dict[int, str] = {}
         self._modules: dict[int, dict[str, str]] = {}
         self._failures = FailureWindow()
 
     def set_hooks(self, hooks: Mapping[HookKey, Hook]) -> None:
-        """These are the hooks from now on; what is known of others is forgotten."""
+        """Take the hooks of now, and forget what is known of others."""
         modules = modules_in_service(hooks)
         before, self._modules = self._modules, {}
         self.paths = {}
@@ -64,6 +62,8 @@ class Suspensions:
         self._failures.keep(known)
 
     def failed(self, mark: int, now: float) -> bool:
-        """A version has failed; True if that is once too often, ``now`` being in seconds of
-        any clock that only grows."""
+        """Note the failure of a version.  True if it has failed too often now.
+
+        ``now`` is in seconds of any monotonic clock.
+        """
         return self._failures.note(mark, now)

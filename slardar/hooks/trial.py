@@ -1,6 +1,6 @@
-"""Runs one hook for one request, outside of any proxy: what ``slardar try`` does.
+"""Runs one hook for one request without a proxy, for ``slardar try``.
 
-It is the same runner, with the same engines and limits, that a worker has.
+The runner, the engines and the limits are those of a worker.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from slardar.model.hook import Code, Hook
 
 __all__ = ["Trial", "read_body", "read_reply", "read_request"]
 
-#: Bytes of a body that is shown.
+#: The most bytes of a body that are shown.
 _MAX_SHOWN = 2000
 
 
 def _head(data: bytes, where: str) -> tuple[bytes, bytes]:
-    """Head and body of a message whose lines may end in LF alone."""
+    """Split a message, whose lines may end in LF alone, into head and body."""
     data = data.lstrip(b"\r\n")
     match = re.search(rb"\r?\n\r?\n", data)
     head, body = (data, b"") if match is None else (data[: match.start()], data[match.end() :])
@@ -43,11 +43,11 @@ def _head(data: bytes, where: str) -> tuple[bytes, bytes]:
 
 
 def read_request(data: bytes, where: str, client: str = "127.0.0.1") -> Request:
-    """The request in a file.  Raises ConfigError for what a listener would refuse, too."""
+    """Read the request in a file.  Raises ConfigError for a request that a listener refuses."""
     head, body = _head(data, where)
     first, rest = head.split(b"\r\n", 1)
     if first.count(b" ") == 1:
-        # People leave the version out when they write one by hand.
+        # People leave the version out when they write a request by hand.
         head = first + b" HTTP/1.1\r\n" + rest
     try:
         request = parse_request(head)
@@ -63,10 +63,10 @@ def read_request(data: bytes, where: str, client: str = "127.0.0.1") -> Request:
 
 
 def read_body(data: bytes, where: str, request: Request) -> bytes:
-    """The body of the request in a file, of which the request is told how long it is.
+    """Read the body of the request in a file, and set the length of ``request``.
 
-    A newline that an editor has put behind it is no part of it where the head says how
-    long it is.  Raises ConfigError for chunks that are none.
+    If the head gives the length, a newline that an editor put behind the body is left out.
+    Raises ConfigError for a malformed chunk.
     """
     _, body = _head(data, where)
     if request.length == CHUNKED:
@@ -82,7 +82,7 @@ def read_body(data: bytes, where: str, request: Request) -> bytes:
 
 
 def read_reply(data: bytes, where: str, request: Request) -> Reply:
-    """The reply in a file.  Raises ConfigError for what would be a 502."""
+    """Read the reply in a file.  Raises ConfigError for a reply that would become a 502."""
     head, _ = _head(data, where)
     try:
         return parse_reply(head, request.raw_method)
@@ -91,7 +91,7 @@ def read_reply(data: bytes, where: str, request: Request) -> Reply:
 
 
 class Trial:
-    """One hook, loaded.  Raises ScriptError if it cannot be."""
+    """One loaded hook.  Raises ScriptError if the hook cannot be loaded."""
 
     def __init__(
         self,
@@ -122,7 +122,10 @@ class Trial:
     def run(
         self, request: Request, reply: Reply | None = None, body: bytes = b""
     ) -> dict[str, Any]:
-        """What the hook does with a request and its body, and with the server's reply."""
+        """Run the hook for a request with its body, and for the server's reply.
+
+        Returns what the hook did, as ``slardar try`` prints it.
+        """
         before = shown_request(request)
         self._failures.clear()
         self._lines.clear()
@@ -184,12 +187,12 @@ def _answered(reply: Reply, body: bytes) -> dict[str, Any]:
 
 
 def shown_request(request: Request) -> str:
-    """The head, as a person reads it; without what slardar adds on the way out."""
+    """The head of a request for people to read, without what slardar adds for the server."""
     lines = [
         f"{request.method} {request.raw_uri.decode('latin-1')} HTTP/1.{request.minor}",
         f"Host: {request.authority.decode('latin-1')}",
     ]
-    lines += [line.decode("latin-1") for line in request.lines[1:]]
+    lines += [line.decode("latin-1") for line in request.head_lines()[1:]]
     for name, value in (
         ("X-Forwarded-For", request.forwarded_for),
         ("X-Forwarded-Proto", request.forwarded_proto),
@@ -202,12 +205,12 @@ def shown_request(request: Request) -> str:
 
 
 def shown_reply(reply: Reply) -> str:
-    """The head of a reply, as a person reads it."""
-    return "\n".join(line.decode("latin-1") for line in reply.lines)
+    """The head of a reply for people to read."""
+    return "\n".join(line.decode("latin-1") for line in reply.head_lines())
 
 
 def _changes(before: str, after: str) -> list[str]:
-    """The lines that are gone (``-``) and that are new (``+``)."""
+    """The lines that are gone (``-``) and the lines that are new (``+``)."""
     return [
         line for line in difflib.ndiff(before.splitlines(), after.splitlines()) if line[:1] in "+-"
     ]

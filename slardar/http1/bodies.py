@@ -1,9 +1,10 @@
-"""Bodies of requests that wait for hooks: a hook sees a request only once, so what it may
-read of the body must be there by then.
+"""Request bodies that are gathered before hooks see the request.
 
-Each waiting body is bounded by ``hooks.body``, and all of a process together by
-:data:`ROOM`.  Where that is full, those that have waited longest are given up: a client
-that is slow on purpose loses its request, and none that sends its body at once does.
+A hook sees a request once, so the bytes that it may read of the body must have arrived
+by then.  ``hooks.body`` bounds each waiting body, and :data:`ROOM` bounds all waiting
+bodies of a process.  When they exceed it, the bodies that have waited longest are given
+up: a client that is slow on purpose loses its request, and a client that sends its body
+at once does not.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from typing import Final, Protocol
 
 __all__ = ["CONTINUE", "ROOM", "BodyOwner", "BodyRoom", "SeenBody", "WaitingBody"]
 
-#: Bytes of all bodies that wait in one process: a thousand of the default size, where ten
-#: thousand slow clients (``limits.connections``) would else hold 640 MiB.
+#: Bytes that all waiting bodies of one process may hold: room for a thousand bodies of the
+#: default size (64 KiB).  Without this bound ten thousand slow clients, the default of
+#: ``limits.connections``, could hold 625 MiB.
 ROOM: Final = 64 << 20
-#: What a client that waits before it sends its body is told (RFC 9110 10.1.1).
+#: The interim reply to a client that waits before it sends its body (RFC 9110 10.1.1).
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class SeenBody:
-    """The body of a request as hooks get it; ``data`` is ``None`` if it is too large."""
+    """The body of a request as hooks get it; ``data`` is ``None`` if the body is too large."""
 
     __slots__ = ("data",)
 
@@ -29,21 +31,21 @@ class SeenBody:
 
 
 class BodyOwner(Protocol):
-    """Whose request it is that waits for its body."""
+    """The part of the proxy whose request waits for its body."""
 
     def give_up_body(self) -> None:
-        """There is no room for the body any more; it has been dropped."""
+        """Called when the body has been dropped to make room."""
 
 
 class BodyRoom:
-    """The room for all waiting bodies of a process, ``size`` bytes."""
+    """Counts the bytes of all waiting bodies of a process: at most ``size`` together."""
 
     __slots__ = ("_size", "_waiting", "free")
 
     def __init__(self, size: int = ROOM) -> None:
         self._size = size
         self.free = size
-        #: Those that hold something, in the order in which they began.
+        #: The bodies that hold bytes, in the order in which they began.
         self._waiting: dict[WaitingBody, None] = {}
 
     def __len__(self) -> int:
@@ -51,30 +53,32 @@ class BodyRoom:
 
     @property
     def held(self) -> int:
-        """Bytes of the bodies that wait."""
+        """Bytes that the waiting bodies hold."""
         return self._size - self.free
 
     def take(self, body: WaitingBody, size: int) -> None:
-        """So many more bytes are held for ``body``."""
+        """Count ``size`` more bytes for ``body``; give up the oldest bodies if there is no room."""
         self._waiting.setdefault(body)
         self.free -= size
         while self.free < 0:
-            # This may be the one that takes.
+            # The oldest may be ``body`` itself.
             oldest = next(iter(self._waiting))
             owner = oldest.owner
             oldest.end()
             owner.give_up_body()
 
     def leave(self, body: WaitingBody, size: int) -> None:
-        """Nothing is held for ``body`` any more."""
+        """Free the ``size`` bytes that were counted for ``body``."""
         if body in self._waiting:
             del self._waiting[body]
             self.free += size
 
 
 class WaitingBody:
-    """A body that is being gathered: at most ``limit`` bytes, of which the client has
-    announced ``length`` (negative where it has not said)."""
+    """One body that is being gathered, of at most ``limit`` bytes.
+
+    ``length`` is the length that the client announced, negative if it announced none.
+    """
 
     __slots__ = ("_counted", "_data", "_limit", "_room", "is_large", "owner")
 
@@ -82,16 +86,18 @@ class WaitingBody:
         self._room = room
         self.owner = owner
         self._limit = limit
-        # One object, however small the pieces are that it comes in.
+        # One object for the whole body: a list of small pieces could hold many times its bytes.
         self._data = bytearray()
-        #: Bytes that the room was asked for.
+        #: Bytes that the room has counted for this body.
         self._counted = 0
-        #: It has, or will have, more than that: there is nothing to wait for.
+        #: Whether the body has, or will have, more bytes than ``limit``: do not wait for it.
         self.is_large = length > limit
 
     def add(self, data: bytes) -> None:
-        """Some of it came; look at ``is_large`` afterwards.  The owner may have been told
-        to give the body up, too."""
+        """Add bytes that arrived; look at ``is_large`` afterwards.
+
+        This may call the owner's ``give_up_body``.
+        """
         self._data += data
         if len(self._data) > self._limit:
             self.is_large = True
@@ -100,13 +106,13 @@ class WaitingBody:
             self._room.take(self, len(data))
 
     def take(self) -> bytes:
-        """What has come.  It still takes its room, until :meth:`end`."""
+        """The bytes that have arrived.  The room counts them until :meth:`end`."""
         data = bytes(self._data)
         self._data = bytearray()
         return data
 
     def end(self) -> None:
-        """Nothing is held for the owner any more."""
+        """Drop the bytes and free their room."""
         self._data = bytearray()
         self._room.leave(self, self._counted)
         self._counted = 0

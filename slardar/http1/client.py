@@ -24,15 +24,23 @@ from typing import Any, Final
 import httptools
 
 from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
-from slardar.http1.exchange import Exchange
 from slardar.http1.framing import ChunkedDecoder, are_tiny, last_chunk
 from slardar.http1.heads import CHUNKED, BadMessage
-from slardar.http1.interfaces import ChannelBase, ChannelProtocol, HookedRequest, PlaneBase, Step
+from slardar.http1.interfaces import (
+    ChannelBase,
+    Downstream,
+    ExchangeBase,
+    HookedRequest,
+    PlaneBase,
+    Step,
+)
 from slardar.http1.own_replies import NO_REPLY, error_reply
+from slardar.http1.record import BY_HOOK, BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
 from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import interim_head
+from slardar.model.listener import UNNAMED, ListenerSpec
 
 __all__ = ["ClientConnection"]
 
@@ -65,7 +73,7 @@ _PROBE_SECONDS: Final = 1
 _BEGINNING: Final = b"HTTP/1.1 "
 
 
-class ClientConnection(ChannelProtocol):
+class ClientConnection(Downstream):
     """The protocol of one client's channel.  ``client`` is the peer's address."""
 
     __slots__ = (
@@ -90,23 +98,29 @@ class ClientConnection(ChannelProtocol):
         "_lingered",
         "_replied",
         "_request",
+        "_scheme",
         "_seen",
         "_silent",
         "_state",
         "_waiting",
         "channel",
         "client",
+        "listener",
     )
 
-    def __init__(self, host: PlaneBase, client: bytes) -> None:
+    def __init__(self, host: PlaneBase, client: bytes, listener: ListenerSpec = UNNAMED) -> None:
+        super().__init__()
         self._host = host
         self.client = client
+        #: What has accepted it.
+        self.listener: ListenerSpec = listener
+        self._scheme: bytes = listener.scheme
         self.channel: ChannelBase
         self._state = _IDLE
         self._buffer = b""
         #: The client was paused because it sent too far ahead of its replies.
         self._ahead = False
-        self._exchange: Exchange | None = None
+        self._exchange: ExchangeBase | None = None
         self._request: Request | None = None
         #: Bytes of body still to come, or the decoder of a chunked one.
         self._body: int | ChunkedDecoder = 0
@@ -156,14 +170,15 @@ class ClientConnection(ChannelProtocol):
         to be sent."""
         return self._state == _IDLE and not self.channel.unsent
 
-    def close(self) -> None:
-        """End the connection now; a request under way is given up."""
+    def close(self, reason: str = "slardar closed the connection") -> None:
+        """End the connection now; a request under way is given up, for this reason."""
         if self._state != _CLOSED:
             self._state = _CLOSED
             exchange, self._exchange = self._exchange, None
             if exchange is not None:
                 exchange.cancel()
             self._let_body_go()
+            self._request_over(reason)
             if self._begun:
                 # The beginning of a reply must not be taken for one.
                 self.channel.abort()
@@ -212,7 +227,7 @@ class ClientConnection(ChannelProtocol):
 
     def lost(self, channel: ChannelBase, message: str) -> None:
         """The connection broke: the client is gone, and so is what it asked for."""
-        self.close()
+        self.close("the client closed the connection")
 
     def drained(self, channel: ChannelBase) -> None:
         """The client takes more of the reply."""
@@ -227,7 +242,7 @@ class ClientConnection(ChannelProtocol):
         if self._state == _IDLE:
             self._leave()
         elif channel.congested or self._state == _LINGER:
-            self.close()
+            self.close("the client did not take the reply in time")
         elif self._state == _HEAD:
             self._refuse(408, "the request did not arrive in time")
         elif self._state == _BODY:
@@ -239,7 +254,7 @@ class ClientConnection(ChannelProtocol):
             self._look_whether_gone()
         else:
             # WAIT: what is left of a reply was not taken in time.
-            self.close()
+            self.close("the client did not take the reply in time")
 
     def _look_whether_gone(self) -> None:
         """Send the next byte that every reply begins with to a client that has ended its
@@ -253,6 +268,8 @@ class ClientConnection(ChannelProtocol):
         if begun < len(_BEGINNING):
             self.channel.write(_BEGINNING[begun : begun + 1])
             self._begun = begun + 1
+            if self.record is not None:
+                self.record.bytes_out += 1
             self.channel.deadline = self._host.clock.now + (_PROBE_SECONDS << begun + 1)
 
     def _set_deadline(self) -> None:
@@ -379,7 +396,10 @@ class ClientConnection(ChannelProtocol):
     def _begin(self, request: Request) -> None:
         host = self._host
         request.address = self.client
+        request.scheme = self._scheme
         self._request = request
+        if host.observer is not None:
+            self.record = RequestRecord(self.client, request, host.clock.now, self.listener.id)
         self._keep_alive = request.keep_alive
         self._head_only = request.raw_method == b"HEAD"
         self._replied = self._chunking = self._silent = False
@@ -414,6 +434,8 @@ class ClientConnection(ChannelProtocol):
                 # The client waits too, and no server is chosen that could tell it to go on.
                 request.expects = False
                 self.channel.write(CONTINUE)
+                if self.record is not None:
+                    self.record.bytes_out += len(CONTINUE)
         if self._state == _BODY and (self._exchange is not None or self._waiting is not None):
             data, self._buffer = self._buffer, b""
             if data:
@@ -423,7 +445,7 @@ class ClientConnection(ChannelProtocol):
         """From the host: whether this request's exchange is still wanted."""
         return self._request is request and self._exchange is None and self._state in (_WAIT, _BODY)
 
-    def begun(self, exchange: Exchange) -> None:
+    def begun(self, exchange: ExchangeBase) -> None:
         """From the host: the exchange that it made later."""
         self._start(exchange)
         if self._state == _BODY:
@@ -438,7 +460,7 @@ class ClientConnection(ChannelProtocol):
             if self._eof:
                 self._ended_before()
 
-    def _start(self, exchange: Exchange) -> None:
+    def _start(self, exchange: ExchangeBase) -> None:
         """Start the exchange, with what has come of the body while hooks waited for it."""
         self._exchange = exchange
         if self._state == _BODY and exchange.request.expects:
@@ -476,6 +498,8 @@ class ClientConnection(ChannelProtocol):
             if len(data) > body:
                 data, self._buffer = data[:body], data[body:]
             self._body = body = body - len(data)
+            if self.record is not None:
+                self.record.bytes_in += len(data)
             self._content(data)
             if not body and self._state == _BODY:
                 self._body_done([])
@@ -488,6 +512,8 @@ class ClientConnection(ChannelProtocol):
         self.channel.bulk = are_tiny(pieces, len(data))
         content = b"".join(pieces)
         self._body_size += len(content)
+        if self.record is not None:
+            self.record.bytes_in += len(content)
         if self._body_size > self._host.max_body:
             self._give_up(413, "the body of the request is too large")
             return
@@ -627,6 +653,9 @@ class ClientConnection(ChannelProtocol):
         elif not request.minor:
             lines.append(b"Connection: keep-alive")
         self._replied = True
+        record = self.record
+        if record is not None:
+            record.status = reply.client_status()
         if self._begun:
             lines[0] = lines[0][self._begun :]
             self._begun = 0
@@ -637,10 +666,14 @@ class ClientConnection(ChannelProtocol):
         # Joined, the empty lines end the head.
         if len(data) > _SMALL:
             lines += (b"", b"")
-            channel.write_both(b"\r\n".join(lines), data)
+            head = b"\r\n".join(lines)
+            channel.write_both(head, data)
         else:
             lines += (b"", data)  # type: ignore[arg-type]
-            channel.write_soon(b"\r\n".join(lines))
+            head = b"\r\n".join(lines)
+            channel.write_soon(head)
+        if record is not None:
+            record.bytes_out += len(head) + (len(data) if len(data) > _SMALL else 0)
         if done:
             self._reply_finished()
         elif channel.congested and self._exchange is not None:
@@ -654,6 +687,8 @@ class ClientConnection(ChannelProtocol):
         channel = self.channel
         if self._chunking:
             data = b"%x\r\n%b\r\n" % (len(data), data)  # type: ignore[str-format]
+        if self.record is not None:
+            self.record.bytes_out += len(data)
         if len(data) > _SMALL or not isinstance(data, bytes):
             channel.write(data)
         else:
@@ -666,9 +701,11 @@ class ClientConnection(ChannelProtocol):
         """Where the body may go as it is: not into chunks, and not where none is wanted."""
         return None if self._chunking or self._silent else self.channel
 
-    def body_relayed(self) -> None:
-        """Some of the body went straight to the client."""
+    def body_relayed(self, size: int) -> None:
+        """So many bytes of the body went straight to the client."""
         channel = self.channel
+        if self.record is not None:
+            self.record.bytes_out += size
         if channel.congested and self._exchange is not None:
             channel.deadline = self._host.clock.now + self._host.send_timeout
             self._exchange.pause()
@@ -676,12 +713,16 @@ class ClientConnection(ChannelProtocol):
     def end_reply(self, trailers: list[bytes]) -> None:
         """The body is complete."""
         if self._chunking:
-            self.channel.write_soon(last_chunk(trailers))
+            data = last_chunk(trailers)
+            if self.record is not None:
+                self.record.bytes_out += len(data)
+            self.channel.write_soon(data)
         self._reply_finished()
 
     def break_reply(self) -> None:
         """The body cannot be completed: end in a way that nobody takes for an end."""
         self._exchange = None
+        self._request_over("the reply could not be completed")
         if self._chunking or (self._request is not None and self._request.minor):
             # What is missing of the chunks or of the length tells the client.
             self._end_connection()
@@ -692,29 +733,33 @@ class ClientConnection(ChannelProtocol):
     def interim_reply(self, reply: Reply) -> None:
         """A 1xx reply: passed on, but not to a client that cannot know it."""
         if self._request is not None and self._request.minor:
-            self.channel.write(interim_head(reply)[self._begun :])
+            data = interim_head(reply)[self._begun :]
+            self.channel.write(data)
             self._begun = 0
+            if self.record is not None:
+                self.record.bytes_out += len(data)
             if self._awaited and reply.status == 100:
                 self._awaited = False
                 self._set_deadline()
 
-    def switch(self, reply: Reply, origin: Any, data: bytes) -> None:
+    def switch(self, reply: Reply, origin: ChannelBase, data: bytes) -> None:
         """Become a tunnel."""
         exchange, self._exchange = self._exchange, None
         assert exchange is not None
-        channel, rest = self.channel, self._buffer
+        channel, rest, host = self.channel, self._buffer, self._host
         self._state = _CLOSED
-        channel.write((interim_head(reply) + data)[self._begun :])
+        sent = (interim_head(reply) + data)[self._begun :]
+        channel.write(sent)
         if rest:
             origin.write(rest)
-
-        def ended() -> None:
-            exchange.tunnel_ended()
-            self._host.tunnel_closed(tunnel)
-
-        tunnel = Tunnel(channel, origin, self._host.clock, ended)
-        self._host.tunnel(tunnel)
-        self._host.closed(self)
+        record, self.record = self.record, None
+        if record is not None:
+            record.status = reply.status
+            record.bytes_out += len(sent)
+            record.bytes_in += len(rest)
+        tunnel = Tunnel(channel, origin, host, exchange, record)
+        host.tunnel(tunnel)
+        host.closed(self)
         if self._eof:
             tunnel.ended(channel)
 
@@ -724,7 +769,7 @@ class ClientConnection(ChannelProtocol):
         self._let_body_go()
         request = self._request
         assert request is not None
-        reply, body = self._host.own_reply(request, status, message, exchange, hooked)
+        reply, body = self._host.own_reply(self, request, status, message, exchange, hooked)
         if reply.status == NO_REPLY:
             # A hook has seen it, and wants none.
             self._reply_nothing()
@@ -735,6 +780,8 @@ class ClientConnection(ChannelProtocol):
         """A hook has made the reply; with the status 444 there is none."""
         self._exchange = None
         self._let_body_go()
+        if self.record is not None:
+            self.record.answered_by = BY_HOOK
         if reply.status == NO_REPLY:
             self._reply_nothing()
             return
@@ -744,6 +791,9 @@ class ClientConnection(ChannelProtocol):
 
     def _reply_nothing(self) -> None:
         """A hook wants no reply: the connection closes."""
+        if self.record is not None:
+            self.record.status = NO_REPLY
+        self._request_over()
         if self._begun or (self._state == _BODY and not self.channel.unsent):
             # Nothing is on its way that reading over the body would save.
             self.close()
@@ -771,10 +821,19 @@ class ClientConnection(ChannelProtocol):
 
     def _refuse(self, status: int, message: str) -> None:
         """Refuse bytes that are no request, and end the connection."""
-        self._host.refused(status)
+        host = self._host
+        host.refused(status)
         reply, body = error_reply(status, message)
         reply.lines += (b"Content-Length: %d" % len(body), b"Connection: close", b"", body)
-        self.channel.write(b"\r\n".join(reply.lines))
+        data = b"\r\n".join(reply.lines)
+        self.channel.write(data)
+        if host.observer is not None:
+            record = self.record = RequestRecord(
+                self.client, None, host.clock.now, self.listener.id
+            )
+            record.status, record.answered_by, record.error = status, BY_SLARDAR, message
+            record.bytes_out = len(data)
+            self._request_over()
         self._end_connection()
 
     def _give_up(self, status: int, message: str) -> None:
@@ -789,8 +848,18 @@ class ClientConnection(ChannelProtocol):
 
     # After the reply.
 
+    def _request_over(self, error: str = "") -> None:
+        """The request has ended; once more does no harm.  ``error`` says why it has broken,
+        unless that is known better."""
+        record, self.record = self.record, None
+        if record is not None:
+            record.error = record.error or error
+            self._host.request_ended(record)
+
     def _reply_finished(self) -> None:
         self._exchange = None
+        if self.record is not None:
+            self._request_over()
         if not self._keep_alive:
             if self._state == _WAIT and not self._buffer and not self._host.draining:
                 # The client asked for the end, so it has nothing more to say, usually.

@@ -1,9 +1,9 @@
 """Bodies: where they end, and how they are written.
 
-llhttp could decode chunks too, but says only afterwards how much it took; with a
-decoder that knows where the message ends, the bytes behind it are never touched
-by the wrong message.  The grammar is RFC 9112 7.1, without its leniencies: CRLF
-only, hexadecimal digits only, bounded extensions, bounded trailers.
+llhttp can decode chunks too, but it does not stop at the end of a message, so bytes of
+the next message could be read as part of this one.  The decoder here stops at the end.
+The grammar is RFC 9112 7.1, read strictly: lines end with CRLF, sizes are hexadecimal
+digits, extensions and trailers are bounded.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from slardar.http1.heads import BadMessage
 __all__ = ["LAST_CHUNK", "ChunkedDecoder", "are_tiny", "chunk", "last_chunk"]
 
 #: Bytes of one chunk-size line, extensions included; nginx and Go allow about
-#: as much.  Extensions are read over and not passed on.
+#: as much.  Extensions are skipped and not passed on.
 _MAX_SIZE_LINE = 1024
 _MAX_TRAILERS = 16384
 
-#: Bytes that a chunk may have beside its content without being counted, and two more for
-#: each byte of content: a signature as an extension of one byte passes for ever.  What is
-#: beyond that, less what other chunks leave of theirs, may come to :data:`_MAX_EXCESS`.
-#: The rule is that of Go's net/http, which allows 16 bytes and 16 KiB.
+#: The overhead of a chunk is every byte of it that is not content.  Each chunk may have
+#: this many bytes of overhead, and two more for each byte of content: chunks of one byte
+#: with a signature as extension pass for ever.  Overhead beyond this allowance is summed
+#: up over the body; a chunk that uses less than its allowance lowers the sum.  The sum may
+#: reach :data:`_MAX_EXCESS`.  Go's net/http has this rule with 16 bytes and 16 KiB.
 _ALLOWED: Final = 128
 _MAX_EXCESS: Final = 65536
 
-#: The sizes of small chunks, as they are written in one and in two digits, and with what
-#: stands before and behind.  To match the grammar takes three times as long, which matters
-#: where each chunk is a byte.
+#: The size lines of chunks below 256 bytes, with the CRLF before and after each line.
+#: Matching the grammar takes three times as long as looking here, which matters for a body
+#: in chunks of one byte.
 _SIZES: Final[dict[bytes, int]] = {
     b"\r\n%b\r\n" % digits: int(digits, 16)
     for number in range(1, 256)
@@ -41,9 +42,9 @@ _SHORTEST: Final = 5
 # 15 digits are 2**60 bytes: larger than any body, smaller than any overflow.
 # A chunk extension is visible text; quotes need not be understood to find CRLF.
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
-# One that stands whole behind the content of another chunk.
+# A complete size line, after the CRLF that ends the chunk before it.
 _NEXT = re.compile(rb"\r\n" + _SIZE_LINE.pattern + rb"\r\n")
-# What may still become a size line, and a trailer or the last line.
+# The beginning of a size line, and the beginning of a trailer or of the last line.
 _SIZE_BEGUN = re.compile(rb"[0-9A-Fa-f]{1,15}(?:[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r?)?")
 _TRAILER_BEGUN = re.compile(rb"\r?|[!#$%&'*+.^_`|~0-9A-Za-z-]+(?::[\t\x20-\x7e\x80-\xff]*\r?)?")
 _TRAILER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
@@ -54,10 +55,10 @@ _SIZE, _DATA, _DATA_END, _TRAILERS, _DONE = range(5)
 
 
 class ChunkedDecoder:
-    """Takes a chunked body apart, in whatever pieces it arrives.
+    """Decodes a chunked body, in whatever pieces it arrives.
 
-    ``status`` is what :class:`BadMessage` carries: 400 for a client's body, 502
-    for a server's.
+    ``status`` is the status of the :class:`BadMessage` that is raised: 400 for a client's
+    body, 502 for a server's.
     """
 
     __slots__ = (
@@ -76,12 +77,12 @@ class ChunkedDecoder:
         self._state = _SIZE
         self._line = b""
         self._remaining = 0
-        #: Bytes beside the content that were more than chunks need.
+        #: Bytes of overhead beyond the allowance of the chunks so far; see ``_ALLOWED``.
         self._excess = 0
         self._trailer_size = 0
         #: Trailer fields that may be passed on, as lines without CRLF.
         self.trailers: list[bytes] = []
-        #: Once ``done``: what came behind the body.
+        #: Once ``done``: the bytes that follow the body.
         self.rest = b""
 
     @property
@@ -91,7 +92,7 @@ class ChunkedDecoder:
     def feed(self, data: bytes) -> list[bytes]:
         """The pieces of content in ``data``; look at ``done`` afterwards.
 
-        Raises :class:`BadMessage` at the first byte that cannot be right.
+        Raises :class:`BadMessage` at the first byte that breaks the grammar.
         """
         pieces: list[bytes] = []
         position, size = 0, len(data)
@@ -117,8 +118,11 @@ class ChunkedDecoder:
         return pieces
 
     def _take_whole(self, data: bytes, position: int, pieces: list[bytes]) -> int:
-        """Take the chunks behind one that ends at ``position``, as far as they are here as
-        a whole; answers where the content of the last one ends."""
+        """Append to ``pieces`` the content of each complete chunk from ``position`` on.
+
+        ``position`` is where the content of the chunk before ends.  Returns where the
+        content of the last complete chunk ends.
+        """
         while True:
             start = position + _SHORTEST
             size = _SIZES.get(data[position:start])
@@ -141,15 +145,20 @@ class ChunkedDecoder:
             position = end
 
     def _count(self, length: int, size: int) -> None:
-        """Count what a chunk of ``size`` bytes has beside them; ``length`` is that of its
-        line, without its end."""
+        """Count the overhead of a chunk with ``size`` bytes of content.
+
+        ``length`` is the length of its size line without CRLF.
+        """
         excess = self._excess + length + 4 - _ALLOWED - 2 * size
         self._excess = excess if excess > 0 else 0
         if excess > _MAX_EXCESS:
             raise BadMessage(self._status, "the chunks of the body have too little content")
 
     def _take_line(self, data: bytes, position: int) -> tuple[bytes | None, int]:
-        """The next whole line (without CRLF) and where it ends; else keep what there is."""
+        """The next complete line without CRLF, and where it ends.
+
+        If the line is not complete, its bytes are kept and the line is ``None``.
+        """
         held = self._line
         limit = _MAX_TRAILERS if self._state == _TRAILERS else _MAX_SIZE_LINE
         end = data.find(b"\n", position)
@@ -157,7 +166,7 @@ class ChunkedDecoder:
         if len(line) > limit or (self._state == _DATA_END and line not in (b"\r", b"\r\n")):
             raise BadMessage(self._status, "a chunk of the body is malformed")
         if end < 0:
-            # What is wrong is refused now: its end may never come.
+            # Refuse a malformed line now: the end of the line may never come.
             begun = _TRAILER_BEGUN if self._state == _TRAILERS else _SIZE_BEGUN
             if self._state != _DATA_END and begun.fullmatch(line) is None:
                 raise BadMessage(self._status, "a line of the chunked body is malformed")
@@ -190,16 +199,16 @@ class ChunkedDecoder:
 
 
 def are_tiny(pieces: list[bytes], size: int) -> bool:
-    """Whether ``size`` bytes of a chunked body were so many pieces that whoever reads it
-    should read less at once: a piece takes about as long as 64 bytes."""
+    """Whether ``size`` bytes of a chunked body came in so many pieces that the reader
+    should read less at once: one piece takes about as long as 64 bytes."""
     return len(pieces) << 6 > size
 
 
 def chunk(pieces: list[bytes]) -> bytes:
-    """``pieces`` as one chunk; they must not be empty together."""
+    """``pieces`` as one chunk; at least one piece must not be empty."""
     return b"%x\r\n%b\r\n" % (sum(map(len, pieces)), b"".join(pieces))
 
 
 def last_chunk(trailers: list[bytes]) -> bytes:
-    """The end of a chunked body, with its trailers."""
+    """The last chunk of a chunked body, with its trailers."""
     return b"0\r\n%b\r\n\r\n" % b"\r\n".join(trailers) if trailers else LAST_CHUNK

@@ -1,7 +1,7 @@
-"""Which headers are the business of one connection, and how they are read.
+"""Which headers concern one connection only, and how they are read.
 
-RFC 9110 7.6.1: an intermediary removes the connection's own headers, those that
-``Connection`` names included, and sets what the next connection needs anew.
+RFC 9110 7.6.1: an intermediary removes the headers of the connection, including those
+that ``Connection`` names, and writes the headers that the next connection needs.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ _TAKEN: Final = _HOP_BY_HOP | {
     b"x-request-id",
 }
 
-#: Headers of a request that do not pass as they are: taken out by the parser and
-#: written anew, or dropped.  ``http2-settings`` belongs to an upgrade to h2c that
+#: Headers of a request that do not pass unchanged: the parser takes them out, and they
+#: are written anew or dropped.  ``http2-settings`` belongs to an upgrade to h2c, which
 #: is never offered; ``proxy`` is no header of HTTP but becomes ``HTTP_PROXY`` in
-#: CGI programs (CVE-2016-5385); ``proxy-authorization`` is meant for us.  CGI and
-#: WSGI programs cannot tell ``X_Forwarded_For`` from ``X-Forwarded-For``, so such
-#: spellings of the same names are dropped (nginx drops every name with ``_``).
+#: CGI programs (CVE-2016-5385); ``proxy-authorization`` is meant for slardar.  CGI and
+#: WSGI programs cannot tell ``X_Forwarded_For`` from ``X-Forwarded-For``, so these
+#: names are dropped when spelled with ``_`` (nginx drops every name with ``_``).
 REQUEST_SPECIAL: Final = _TAKEN | {name.replace(b"-", b"_") for name in _TAKEN}
 
-#: The same for a reply.
+#: Headers of a reply that do not pass unchanged.
 REPLY_SPECIAL: Final = _HOP_BY_HOP | {b"content-length"}
 
-#: What ``Connection`` may name in vain: removing these would change what the
-#: message means, or who sent it (they are written anew in any case).
+#: Headers that stay although ``Connection`` names them: without them the message would
+#: mean something else, or seem to come from somebody else.
 KEPT: Final = frozenset(
     (
         b"authorization",
@@ -74,8 +74,8 @@ KEPT: Final = frozenset(
     )
 )
 
-#: Fields that are never passed on in a trailer (RFC 9110 6.5.1): framing, routing,
-#: authentication and how the content is to be read.
+#: Fields that are never passed on in a trailer (RFC 9110 6.5.1): they concern framing,
+#: routing, authentication, or how to read the content.
 FORBIDDEN_TRAILERS: Final = (
     _HOP_BY_HOP
     | REQUEST_SPECIAL
@@ -119,12 +119,11 @@ def tokens(value: bytes) -> list[bytes]:
 
 
 class Starts:
-    """Tells by two bytes of a header line that it holds none of some names.
+    """Tells from two bytes of a header line that its name is none of ``names``.
 
     ``first[line[0]]`` is 0 for nearly half of the lines of a usual head, and
-    ``third[line[0] << 8 | line[2]]`` for most others.  Where both are 1 the name has to
-    be looked up.  (A slice and a set, the other way to do it, make an object and its
-    hash for each line.)
+    ``third[line[0] << 8 | line[2]]`` is 0 for most others.  If both are 1, the name must be
+    looked up.  (Looking up a slice in a set would make an object and a hash for each line.)
     """
 
     __slots__ = ("first", "third")

@@ -1,17 +1,17 @@
-"""What the heads of requests and replies have in common: their grammar and their headers.
+"""The grammar and the headers that heads of requests and replies share.
 
 The grammar is llhttp's, through httptools: it refuses bare CR or LF, folded
-lines, blanks before a colon, control characters, and lengths that disagree.  (From
-httptools 0.6.4 on: the llhttp of 0.6.2 let folded lines of replies through.)
-What llhttp leaves open is decided in :mod:`slardar.http1.request` and
-:mod:`slardar.http1.reply`: which versions, targets and hosts are accepted, which
-headers belong to one connection only, and how the body that follows is delimited.
+lines, blanks before a colon, control characters, and lengths that disagree.  (This needs
+httptools 0.6.4: the llhttp of httptools 0.6.2 accepts folded lines in replies.)
+:mod:`slardar.http1.request` and :mod:`slardar.http1.reply` decide what llhttp leaves
+open: which versions, targets and hosts are accepted, which headers concern one
+connection only, and how the body is delimited.
 
-A head is fed to llhttp whole, after its end has been found.  Its body is not fed, so
-the place where a message ends is never in doubt.  llhttp judges the head; its lines are
-then split here and go on as they are.  (Measured for ten headers: being called back
-for each costs 2.0 µs, judging without calls 0.5, and splitting, with a look at two bytes
-of each line, 0.7.)
+A head is fed to llhttp as a whole, after its end has been found.  The body is not fed, so
+the place where a message ends is never in doubt.  llhttp judges the head; the parsers
+then split the head into lines and pass the lines on unchanged.  (Measured for ten headers:
+a callback for each header costs 2.0 µs, judging without callbacks 0.5 µs, and splitting
+with a look at two bytes of each line 0.7 µs.)
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ __all__ = [
 CHUNKED: Final = -1
 UNTIL_CLOSE: Final = -2
 
-#: Digits of the largest Content-Length that llhttp takes (2**64 - 1).  It reads over
-#: any number of zeros in front, which int() does not.
+#: Digits of the largest Content-Length that llhttp accepts (2**64 - 1).  llhttp also
+#: accepts any number of leading zeros; int() refuses more than 4,300 digits.
 LENGTH_DIGITS: Final = 20
 
 
 class BadMessage(Exception):
-    """A message that is refused; ``status`` is the reply a client gets for it."""
+    """A message that is refused; ``status`` is the status that the client gets."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class BadMessage(Exception):
 
 
 class _Whole:
-    """A parser's listener that hears of one thing: a message has come to its end."""
+    """A listener of httptools that notes one event: the message is complete."""
 
     __slots__ = ("complete",)
 
@@ -61,11 +61,11 @@ class _Whole:
 
 
 class _Judge:
-    """Feeds heads to llhttp, which refuses what is no HTTP.
+    """Feeds heads to llhttp, which refuses a head that is not HTTP.
 
-    A parser of requests is used again if it has seen a whole message, as that of a
-    request without a body is; making one anew costs more than the feeding.  A refusal
-    counts only from a parser that has seen nothing before.
+    A request parser is used again after a complete message, which a request without a
+    body is: making a parser costs more than feeding it.  If a used parser refuses a head,
+    a new parser judges it again, and only the new parser's refusal counts.
     """
 
     __slots__ = ("_make_reply_parser", "_make_request_parser", "_parser", "_whole")
@@ -77,7 +77,7 @@ class _Judge:
         self._parser: Any = None
 
     def request(self, head: bytes) -> None:
-        """Raises httptools' errors."""
+        """Judge the head of a request; raises httptools' errors."""
         whole = self._whole
         whole.complete = False
         parser = self._parser
@@ -97,12 +97,12 @@ class _Judge:
             self._parser = parser
 
     def reply(self, head: bytes) -> None:
-        """Raises httptools' errors."""
+        """Judge the head of a reply; raises httptools' errors."""
         self._make_reply_parser(NOTHING).feed_data(head)
 
 
 NOTHING: Final = object()
-#: The one of this process; its methods run to their end before anybody else calls them.
+#: The one judge of the process.  Its methods return before anybody else can call them.
 judge: Final = _Judge()
 
 
@@ -116,7 +116,8 @@ def find_header(lines: list[bytes], name: str) -> str | None:
     return None
 
 
-# What a header line says: something to pass on as it is, something to drop, or this.
+# What the parser does with a header line: pass it on unchanged, drop it, or read it as the
+# header that the constant names.
 PASSES: Final = -1
 DROPPED: Final = 0
 HOST_NAME: Final = 1
@@ -146,8 +147,8 @@ _MEANINGS: Final[dict[bytes, int]] = {
 }
 
 
-#: What most heads have and begins like a name above: known, so that it is not looked at
-#: in every other way.
+#: Frequent headers that :class:`Starts` cannot tell from the names above.  They stand in
+#: the tables so that the first lookup finds them.
 _USUAL = (
     b"content-disposition",
     b"content-encoding",
@@ -159,7 +160,7 @@ _USUAL = (
 
 
 def _spelled(names: frozenset[bytes]) -> dict[bytes, int]:
-    """What a line of these names means, by the name in its usual spellings."""
+    """The meanings of header lines, by name in its usual spellings."""
     meanings = dict.fromkeys(_USUAL, PASSES)
     meanings.update((name, _MEANINGS.get(name, DROPPED)) for name in names)
     return {
@@ -172,17 +173,17 @@ def _spelled(names: frozenset[bytes]) -> dict[bytes, int]:
 OF_REQUEST: Final[dict[bytes, int]] = _spelled(REQUEST_SPECIAL)
 OF_REPLY: Final[dict[bytes, int]] = _spelled(REPLY_SPECIAL)
 
-#: The usual ways to say that a connection stays open.
+#: The usual header lines that keep a connection open.
 KEEP_ALIVE: Final = frozenset(
     (b"Connection: keep-alive", b"Connection: Keep-Alive", b"connection: keep-alive")
 )
 
 
 def field(line: bytes, meanings: dict[bytes, int]) -> tuple[int, bytes]:
-    """What a header line means, by ``meanings`` (else ``PASSES``), and its value.
+    """The meaning of a header line, and its value.
 
-    Nearly all lines that come here are spelled and spaced in the usual way, and need
-    one call where others need three.
+    The meaning is the name's in ``meanings``, or ``PASSES`` for other names.  Nearly all
+    lines that come here are spelled and spaced in the usual way, and need one lookup.
     """
     parts = line.split(b": ", 1)
     if len(parts) == 2:
@@ -197,7 +198,10 @@ def field(line: bytes, meanings: dict[bytes, int]) -> tuple[int, bytes]:
 
 
 def joined(known: bytes | None, value: bytes) -> bytes | None:
-    """Two lines of a list header as one; an empty one adds nothing (RFC 9110 5.6.1)."""
+    """The value of a list header after one more line ``value`` (RFC 9110 5.6.1).
+
+    ``known`` is the value of the lines before it.  An empty line adds nothing.
+    """
     if not value:
         return known
     return value if known is None else known + b", " + value

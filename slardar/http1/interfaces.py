@@ -1,9 +1,10 @@
-"""The edges of HTTP's logic: what it calls, and what calls it.
+"""The borders of HTTP's logic: what it calls, and what calls it.
 
-The logic opens no socket.  It is given a *channel* (a connection), is itself the
-channel's *protocol* (told what happens on it), takes channels from *pools*, asks a
-*selection* which server gets a request, and a *plane* for the rest: the time, the
-limits, the exchange of a request.
+The logic opens no socket.  It is given a *channel* (a connection) and is itself the
+channel's *protocol* (told what happens on it).  It takes channels from *pools* and asks
+a *selection* which server gets a request.  An *exchange* is one request and its reply;
+a *downstream* is where the request came from.  The *plane* has the rest: the time, the
+limits, and the way from a request to its exchange.
 
 These are classes and no ``typing.Protocol``: where mypyc compiles the request path, a
 call or an attribute costs a tenth through a class of what it costs by name.  Whoever
@@ -12,32 +13,38 @@ implements one derives from it, compiled or not.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TypeAlias
 
 from mypy_extensions import mypyc_attr
 
 from slardar.http1.bodies import BodyOwner, BodyRoom, SeenBody, WaitingBody
 from slardar.http1.own_replies import error_reply
+from slardar.http1.record import BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.http1.writer import RequestIds
 from slardar.model.live import Peer
 
-if TYPE_CHECKING:
-    from slardar.http1.client import ClientConnection
-    from slardar.http1.exchange import Exchange
-    from slardar.http1.tunnel import Tunnel
-
 __all__ = [
+    "Bytes",
     "ChannelBase",
     "ChannelProtocol",
     "Clock",
+    "Downstream",
+    "ExchangeBase",
     "HookedRequest",
     "HooksBase",
+    "Observer",
     "PlaneBase",
     "PoolBase",
     "SelectionBase",
+    "Step",
+    "TunnelBase",
 ]
+
+
+#: What is sent and received.
+Bytes: TypeAlias = bytes | bytearray | memoryview
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -60,7 +67,7 @@ class ChannelProtocol:
         """The new connection is there; only for a channel that had to be connected."""
         raise NotImplementedError
 
-    def received(self, channel: ChannelBase, data: Any) -> None:
+    def received(self, channel: ChannelBase, data: Bytes) -> None:
         """Bytes came: ``bytes``, or a ``memoryview`` that is valid during the call only."""
         raise NotImplementedError
 
@@ -73,7 +80,7 @@ class ChannelProtocol:
         raise NotImplementedError
 
     def drained(self, channel: ChannelBase) -> None:
-        """Nothing waits to be sent any more, or so little that more is welcome."""
+        """Everything was sent, or a congested channel has room for more."""
         raise NotImplementedError
 
     def late(self, channel: ChannelBase) -> None:
@@ -81,16 +88,16 @@ class ChannelProtocol:
         raise NotImplementedError
 
     def relayed(self, channel: ChannelBase, size: int) -> None:
-        """So many bytes went straight to another channel; see ``ChannelBase.relay``.
+        """``size`` bytes were moved to another channel; see ``ChannelBase.relay``.
 
-        More than were left if something came behind them, which is lost then.
+        One more than ``relay`` was asked for if more came: the one too many is lost.
         """
         raise NotImplementedError
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ChannelBase:
-    """A connection.  None of its methods blocks or calls the protocol back."""
+    """A connection.  None of its methods blocks or calls the protocol."""
 
     __slots__ = (
         "arriving",
@@ -108,19 +115,21 @@ class ChannelBase:
     )
 
     def __init__(self, protocol: ChannelProtocol, connecting: bool) -> None:
-        #: Who is told; whoever takes a channel over puts itself here.
+        #: Is told what happens.  Whoever takes the channel over puts itself here.
         self.protocol: ChannelProtocol = protocol
-        #: Not connected yet.
+        #: The connection is still being made.
         self.connecting: bool = connecting
-        #: When the channel must have moved by, in monotonic seconds; 0 for never.
+        #: When the protocol is told that the channel is late: monotonic seconds, 0 for
+        #: never.  See :meth:`wait`.
         self.deadline: float = 0.0
-        #: Seconds that the peer may take nothing of what waits to be sent; nginx's
+        #: Seconds for which the peer may take nothing of what waits to be sent; nginx's
         #: send_timeout.
         self.send_timeout: float = 60.0
-        #: Reads as much as holds a head and a small body, and more only if told so.
+        #: A read takes a head and a small body, and no more.  The rest of a large body can
+        #: be relayed then.
         self.bulk: bool = False
-        #: Reads much at once, into a buffer that all share: ``received`` may get a
-        #: memoryview then, valid during the call only.
+        #: A read takes much, into a buffer that all channels share: ``received`` may get a
+        #: memoryview.  Before ``bulk``.
         self.eager: bool = False
         #: So much waits to be sent that whoever writes should pause.
         self.congested: bool = False
@@ -129,19 +138,23 @@ class ChannelBase:
         self.closed: bool = False
         #: Something was read that the protocol has not been told of yet.
         self.arriving: bool = False
-        #: To handle what comes next may take long: it is a step with this key then (see
-        #: ``put_off``).  Empty where it does not.
+        #: The protocol may take long over what comes next, so it is told in a step with
+        #: this key (see :meth:`put_off`).  Empty: it is told at once.
         self.queue: str = ""
-        #: The pool's mark of the addresses it was made with.
+        #: How often its pool had changed addresses when the channel was made.
         self.generation: int = 0
+
+    def wait(self, seconds: float) -> None:
+        """Let the deadline pass in ``seconds`` from now."""
+        raise NotImplementedError
 
     @property
     def unsent(self) -> bool:
-        """Whether bytes still wait to be taken."""
+        """Whether bytes still wait to be sent."""
         raise NotImplementedError
 
-    def write(self, data: Any) -> bool:
-        """Send bytes, now as far as they are taken; keeps no reference to them.
+    def write(self, data: Bytes) -> bool:
+        """Send bytes, now as far as the kernel takes them; keeps no reference to them.
 
         False if the connection is broken (``lost`` follows) or closed: nothing of
         them went out.
@@ -151,32 +164,40 @@ class ChannelBase:
     def write_soon(self, data: bytes) -> None:
         """Send a few bytes by the end of the batch of events under way, else at once.
 
-        What breaks the connection is told by ``lost`` alone.
+        If that breaks the connection, only ``lost`` tells it.
         """
         raise NotImplementedError
 
-    def write_both(self, head: bytes, data: Any) -> None:
-        """Send a head and much body behind it, without copying them together."""
+    def write_both(self, head: bytes, data: Bytes) -> None:
+        """Send a head and much body behind it, without copying them together if possible.
+
+        If that breaks the connection, only ``lost`` tells it.
+        """
         raise NotImplementedError
 
     def relay(self, to: ChannelBase, size: int) -> bool:
-        """Send the next ``size`` bytes that come straight to another channel.
+        """Send the next ``size`` bytes straight to another channel, as they come.
 
-        The protocol is told of them by ``relayed``.  False if this cannot be done.
+        ``relayed`` tells of them, and not ``received``.  False if this cannot be done:
+        ``received`` tells of them then.
         """
         return False
 
     def put_off(self, step: Step, key: str = "") -> bool:
         """Take a step later in the batch under way; False if there is none.
 
-        If there is no time for it in the batch it is taken in a later one.  Those of one
-        key wait for each other then, and each key gets its turn.
+        If the batch has no time for the step, it waits in a queue for its key.  The queues
+        take turns.
         """
         return False
 
+    def take_later(self, step: Step, key: str) -> None:
+        """Take a step in a later batch, from the queue for its key."""
+        raise NotImplementedError
+
     def read_on(self) -> bytes:
-        """What came behind the bytes that the protocol is being told of, if that is known
-        to be more."""
+        """What came behind the bytes that the protocol is being told of, if the read got as
+        many as it asked for; else nothing."""
         return b""
 
     def finish_writing(self) -> None:
@@ -196,23 +217,23 @@ class ChannelBase:
         raise NotImplementedError
 
     def probe(self, idle: int) -> None:
-        """Find out, after ``idle`` quiet seconds, whether the peer is still there; one
-        that is gone becomes ``lost``."""
+        """After ``idle`` quiet seconds, find out whether the peer is still there.  If it is
+        gone, ``lost`` tells it about half as many seconds later."""
         raise NotImplementedError
 
     def close_when_flushed(self) -> None:
         """Close once everything is sent, in a way that loses nothing of it.
 
-        Look at ``closed`` afterwards: it may have been possible at once.  If not, the
-        protocol stays and is told by ``lost`` when the channel has closed itself.  Where
-        the peer may still send, only our side ends behind the last byte (``drained``
-        tells it).  The protocol reads over what comes then, bounds the time by
-        ``deadline``, and calls this once more when the peer has ended its side.
+        Look at ``closed`` afterwards: the channel may have closed at once.  If it has not,
+        it closes later by itself, which ``lost`` tells.  Where the peer may still send,
+        only our side ends behind the last byte, which ``drained`` tells.  The protocol then
+        ignores what comes, bounds the time by ``deadline``, and calls this method once more
+        when the peer has ended its side.
         """
         raise NotImplementedError
 
     def close(self) -> None:
-        """Close now.  What was not sent is lost, and the peer is told so by a reset."""
+        """Close now.  If something was not sent, a reset tells the peer so."""
         raise NotImplementedError
 
     def abort(self) -> None:
@@ -268,7 +289,11 @@ class PoolBase(ChannelProtocol):
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class SelectionBase:
-    """An upstream of one snapshot: picks servers and is told what became of it."""
+    """An upstream of one snapshot: picks servers and is told what became of each attempt.
+
+    It alone counts a server's ``active`` and ``requests``: :meth:`pick` counts an attempt
+    in, and :meth:`succeeded` or :meth:`finished` counts it out, once.
+    """
 
     __slots__ = (
         "connect_timeout",
@@ -297,15 +322,16 @@ class SelectionBase:
         self.failed_statuses: frozenset[int] = frozenset()
 
     def pick(self, request: Request, tried: list[Peer]) -> Peer | None:
-        """The server for ``request``, or ``None`` if none is left."""
+        """The server for an attempt, which begins with this call; ``None`` if no server
+        is left."""
         raise NotImplementedError
 
     def failed(self, peer: Peer, message: str) -> None:
-        """An attempt on ``peer`` failed."""
+        """An attempt on ``peer`` failed; :meth:`finished` follows."""
         raise NotImplementedError
 
     def succeeded(self, peer: Peer, seconds: float, status: int) -> None:
-        """``peer`` gave a reply that is no failure; the attempt is over."""
+        """The attempt is over: ``peer`` gave a reply that is no failure."""
         raise NotImplementedError
 
     def finished(self, peer: Peer, failed: bool, seconds: float, status: int) -> None:
@@ -321,13 +347,16 @@ class SelectionBase:
 class HookedRequest:
     """What hooks have made of a request; it is changed already."""
 
-    __slots__ = ("answer", "body", "new_body", "sees_reply", "upstream")
+    __slots__ = ("answer", "body", "error", "new_body", "sees_reply", "upstream")
 
     def __init__(self) -> None:
         #: What the client gets instead of a server's reply, and its body.  One with the
         #: status 444 is not sent: the connection closes.
         self.answer: Reply | None = None
         self.body: bytes = b""
+        #: Why the reply is an error of slardar's: a hook has failed.  Empty for a reply
+        #: that a hook wanted.
+        self.error: str = ""
         #: The upstream that a hook has chosen.
         self.upstream: str | None = None
         #: The body that a hook has given the request; its length is the request's already.
@@ -377,15 +406,185 @@ class HooksBase:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
+class ExchangeBase:
+    """One request under way, as its downstream and the plane see it."""
+
+    __slots__ = ("body_ended", "given", "hooked", "request", "selection")
+
+    def __init__(self, request: Request, selection: SelectionBase) -> None:
+        self.request: Request = request
+        self.selection: SelectionBase = selection
+        #: What hooks have made of the request; ``None`` unless they want to see the reply.
+        self.hooked: HookedRequest | None = None
+        #: Bytes of a client's body that is kept as a whole; for who accounts for memory.
+        self.given: int = 0
+        #: All of the request was handed over.
+        self.body_ended: bool = request.length == 0
+
+    @property
+    def server(self) -> str:
+        """The server of the last attempt, as ``host:port``; empty before the first one."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Begin the first attempt; may call ``refuse`` before it returns."""
+        raise NotImplementedError
+
+    def give_body(self, data: bytes, trailers: list[bytes]) -> None:
+        """Hand over all of the request's body, before :meth:`start`.
+
+        The length in the request's head is that of ``data``, or is
+        :data:`slardar.http1.heads.CHUNKED`.  The body is kept for every attempt, whatever
+        its size.
+        """
+        raise NotImplementedError
+
+    def body(self, data: bytes) -> None:
+        """Hand over some content of the request's body, in order; never empty."""
+        raise NotImplementedError
+
+    def body_end(self, trailers: list[bytes]) -> None:
+        """The request's body is complete."""
+        raise NotImplementedError
+
+    def pause(self) -> None:
+        """The client takes no more for now: read no more from the server."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        """The client takes more."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """The client has left: give the request up."""
+        raise NotImplementedError
+
+    def tunnel_ended(self) -> None:
+        """The tunnel that this exchange became is closed."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Downstream(ChannelProtocol):
+    """Where a request came from and its reply goes.
+
+    One that has a channel is that channel's protocol.  (One class is both, because a
+    compiled class has one base.)
+    """
+
+    __slots__ = ("record",)
+
+    def __init__(self) -> None:
+        #: What is known of the request under way; ``None`` where nobody observes.
+        self.record: RequestRecord | None = None
+
+    def start_reply(self, reply: Reply, data: bytes | memoryview, done: bool) -> None:
+        """The final head and the first of the body; ``done`` if that is all of it."""
+        raise NotImplementedError
+
+    def reply_body(self, data: bytes | memoryview) -> None:
+        """More of the body; ``data`` is valid during the call only."""
+        raise NotImplementedError
+
+    def end_reply(self, trailers: list[bytes]) -> None:
+        """The body is complete."""
+        raise NotImplementedError
+
+    def break_reply(self) -> None:
+        """The body cannot be completed; the client must be able to tell."""
+        raise NotImplementedError
+
+    def sink(self) -> ChannelBase | None:
+        """The channel that the body may go to as it is, if there is one."""
+        return None
+
+    def body_relayed(self, size: int) -> None:
+        """So many bytes of the body went to the :meth:`sink`."""
+
+    def interim_reply(self, reply: Reply) -> None:
+        """A 1xx reply other than 101."""
+        raise NotImplementedError
+
+    def switch(self, reply: Reply, origin: ChannelBase, data: bytes) -> None:
+        """101: from now on both channels are one tunnel; ``data`` came behind the head.
+
+        Whoever takes the server's channel calls :meth:`ExchangeBase.tunnel_ended` once.
+        """
+        raise NotImplementedError
+
+    def refuse(self, status: int, message: str, hooked: HookedRequest | None = None) -> None:
+        """No reply came: tell the client so.
+
+        ``hooked`` is what hooks have made of a request that has no exchange, if they want
+        to see the reply.
+        """
+        raise NotImplementedError
+
+    def answer(self, reply: Reply, body: bytes) -> None:
+        """A hook has made the reply; the status 444 asks for none."""
+        raise NotImplementedError
+
+    def pause_body(self) -> None:
+        """The server takes no more of the request's body for now."""
+        raise NotImplementedError
+
+    def resume_body(self) -> None:
+        """The server takes more of the request's body."""
+        raise NotImplementedError
+
+    def waits_for(self, request: Request) -> bool:
+        """Whether the exchange of this request is still wanted; asked where
+        :meth:`PlaneBase.begin` has put the decision off."""
+        raise NotImplementedError
+
+    def begun(self, exchange: ExchangeBase) -> None:
+        """The exchange whose making :meth:`PlaneBase.begin` has put off."""
+        raise NotImplementedError
+
+    def give_up_body(self) -> None:
+        """There is no room for the body that was gathered for hooks; it has been dropped."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class TunnelBase(ChannelProtocol):
+    """Two channels joined, as the plane sees them."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        """End both sides, each behind what is on its way to it."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Observer:
+    """Is told of every request once, when it has ended; see ``PlaneBase.observer``."""
+
+    __slots__ = ()
+
+    def request_ended(self, record: RequestRecord) -> None:
+        """A request has ended, refused ones included.
+
+        Called on the request path, so it must not block.  The record is the observer's
+        from now on.
+        """
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PlaneBase:
-    """The data plane around clients and exchanges: time, limits, and who is who."""
+    """The data plane around clients and exchanges: the time, the limits, the way from a
+    request to its exchange, and the end of a request."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock: Clock = clock
         self.new_id: RequestIds = RequestIds()
+        #: Who is told of the end of every request.
+        self.observer: Observer | None = None
         #: No more requests than those under way are wanted from the clients there are.
         self.draining: bool = False
-        #: Requests under way; exchanges count themselves out.
+        #: Requests under way.  An exchange counts itself, in and out.
         self.exchanges: int = 0
         # The defaults of ``limits`` (bytes, but for the number of headers) ...
         self.max_head: int = 32768
@@ -406,13 +605,14 @@ class PlaneBase:
         self.linger_timeout: float = 5.0
 
     def begin(
-        self, downstream: Any, request: Request, channel: ChannelBase | None = None
-    ) -> Exchange | None:
-        """The exchange for ``request``, to be started; or ``None``: it was refused.
+        self, downstream: Downstream, request: Request, channel: ChannelBase | None = None
+    ) -> ExchangeBase | None:
+        """The exchange of ``request``, for the downstream to start.
 
-        Or that is decided later in the batch under way, if the request's ``channel`` is
-        given, which that needs: ``begun`` of ``downstream`` gets the exchange then, if its
-        ``waits_for`` says that it still wants it.
+        ``None`` if there is none: the request has been refused, or a hook has answered it.
+        With the request's ``channel``, ``None`` may also mean that the decision comes later
+        in the batch under way, or in a later turn: the plane asks ``downstream.waits_for``
+        then, and hands the exchange to ``downstream.begun``.
         """
         raise NotImplementedError
 
@@ -422,11 +622,11 @@ class PlaneBase:
 
     def begin_with(
         self,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         body: SeenBody,
         channel: ChannelBase | None = None,
-    ) -> Exchange | None:
+    ) -> ExchangeBase | None:
         """Like :meth:`begin`, for a request whose body was waited for."""
         return self.begin(downstream, request, channel)
 
@@ -436,10 +636,11 @@ class PlaneBase:
 
     def own_reply(
         self,
+        downstream: Downstream,
         request: Request,
         status: int,
         reason: str,
-        exchange: Exchange | None,
+        exchange: ExchangeBase | None,
         hooked: HookedRequest | None,
     ) -> tuple[Reply, bytes]:
         """Head and body of a reply that slardar makes itself, which counts as refused.
@@ -448,16 +649,26 @@ class PlaneBase:
         ``hooked`` what hooks have made of the request, where there is none.
         """
         self.refused(status)
+        record = downstream.record
+        if record is not None:
+            record.answered_by, record.error = BY_SLARDAR, reason
         return error_reply(status, reason, request.get_header("accept"))
 
-    def tunnel(self, tunnel: Tunnel) -> None:
+    def tunnel(self, tunnel: TunnelBase) -> None:
         """A connection became a tunnel."""
         raise NotImplementedError
 
-    def tunnel_closed(self, tunnel: Tunnel) -> None:
+    def tunnel_closed(self, tunnel: TunnelBase) -> None:
         """A tunnel is closed."""
         raise NotImplementedError
 
-    def closed(self, connection: ClientConnection) -> None:
+    def closed(self, connection: ChannelProtocol) -> None:
         """A connection has ended."""
         raise NotImplementedError
+
+    def request_ended(self, record: RequestRecord) -> None:
+        """The one place where every observed request ends."""
+        record.ended = self.clock.now
+        observer = self.observer
+        if observer is not None:
+            observer.request_ended(record)

@@ -10,7 +10,7 @@ from slardar.http1.reply import Reply
 
 __all__ = ["NO_REPLY", "error_reply", "phrase", "status_line"]
 
-#: Not a status but the wish for none: the connection closes (nginx's ``return 444``).
+#: Stands for "send no reply, close the connection" (nginx's ``return 444``).
 NO_REPLY = 444
 
 _PAGE = """\
@@ -49,9 +49,9 @@ def error_reply(
 ) -> tuple[Reply, bytes]:
     """Head and body of an error.
 
-    JSON (``{"status": 502, "msg": ...}``) unless ``accept`` prefers HTML, as a
-    browser's does.  ``code`` becomes ``X-Error-Code`` (a hook's exit).  ``where`` is told
-    beside the message: ``upstream="app"``.
+    The body is JSON (``{"status": 502, "msg": ...}``) unless ``accept`` prefers HTML, as a
+    browser's does.  ``code``, which a hook's exit gives, becomes ``X-Error-Code``.
+    ``where`` adds fields such as ``upstream="app"`` beside the message.
     """
     reply = Reply(status, [status_line(status)])
     if _prefers_html(accept):
@@ -67,19 +67,19 @@ def error_reply(
             content["code"] = code
         body = json.dumps(content).encode() + b"\n"
         kind = b"application/json"
-    reply.lines.append(b"Content-Type: " + kind)
+    reply.add_header_lines([b"Content-Type: " + kind])
     if code is not None:
-        reply.lines.append(b"X-Error-Code: %d" % code)
+        reply.add_header_lines([b"X-Error-Code: %d" % code])
     reply.length = reply.declared = len(body)
     reply.keep_alive = True
     return reply, body
 
 
 def _prefers_html(accept: str | None) -> bool:
-    """Whether ``text/html`` is named in Accept, and not behind JSON.
+    """Whether Accept names ``text/html``, and not after ``application/json``.
 
-    Weights are not compared: the order in which clients list types agrees with them
-    in every browser, and an error page is not worth more.
+    Weights are not compared: every browser lists types in the order of their weights,
+    and an error page is not worth more work.
     """
     if accept is None:
         return False

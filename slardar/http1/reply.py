@@ -40,11 +40,10 @@ class Reply:
     """The head of a reply.
 
     ``lines`` holds the status line and the header lines that pass unchanged, without
-    their CRLF.  ``length`` says how the origin delimits the
-    body: a number of bytes, :data:`CHUNKED` or :data:`UNTIL_CLOSE`.
-    ``declared`` is the Content-Length that was written, also where no body
-    follows (a reply to HEAD, a 304).  ``upgrade`` is the server's Upgrade, for a 101 or a
-    426; it is no line, and means nothing elsewhere.
+    their CRLF.  ``length`` says how the origin delimits the body: a number of bytes,
+    :data:`CHUNKED` or :data:`UNTIL_CLOSE`.  ``declared`` is the Content-Length of the
+    head, even if no body follows (a reply to HEAD, a 304).  ``upgrade`` is the value of
+    Upgrade, which is not in ``lines``; it has a meaning in a 101 and a 426 only.
     """
 
     __slots__ = ("declared", "head", "keep_alive", "length", "lines", "status", "upgrade")
@@ -63,12 +62,42 @@ class Reply:
         """The first value of a header that passes downstream, or ``None``."""
         return find_header(self.lines, name)
 
+    def head_lines(self) -> list[bytes]:
+        """The status line and, from index 1 on, the header lines that pass to the client.
+
+        All are without CRLF.  The caller must not change the list.  Whoever wants other
+        lines copies the list, changes the copy and calls :meth:`replace_head_lines`.
+        """
+        return self.lines
+
+    def replace_head_lines(self, lines: list[bytes]) -> None:
+        """Take ``lines``, in the form of :meth:`head_lines`, instead of the lines of the head.
+
+        The reply keeps the list and changes it when the head is written.
+        """
+        self.lines = lines
+
+    def add_header_lines(self, lines: list[bytes]) -> None:
+        """Append header lines, without CRLF."""
+        self.lines += lines
+
+    def client_status(self) -> int:
+        """The status that the client gets.
+
+        A hook may have changed it (:meth:`set_status_line`); ``status`` stays the server's.
+        """
+        return int(self.lines[0][9:12])
+
+    def set_status_line(self, line: bytes) -> None:
+        """Let the client get this status line (``HTTP/1.1 200 OK``, without CRLF)."""
+        self.lines[0] = line
+
     def __repr__(self) -> str:
         return f"<Reply {self.status} length={self.length}>"
 
 
 _REPLY_STARTS: Final = Starts(REPLY_SPECIAL)
-#: Columns of this table, for the lookups of every line.
+#: Its two tables, which are looked at for every line.
 _REPLY_FIRST: Final[bytes] = _REPLY_STARTS.first
 _REPLY_THIRD: Final[bytes] = _REPLY_STARTS.third
 
@@ -76,7 +105,7 @@ _REPLY_THIRD: Final[bytes] = _REPLY_STARTS.third
 def parse_reply(head: bytes, raw_method: bytes, max_headers: int = 1000) -> Reply:
     """The reply to a ``raw_method`` request whose head is ``head``.
 
-    Raises :class:`BadMessage` (502) for what no client may see.
+    Raises :class:`BadMessage` (502) for a reply that must not go to a client.
     """
     try:
         judge.reply(head)
@@ -85,7 +114,7 @@ def parse_reply(head: bytes, raw_method: bytes, max_headers: int = 1000) -> Repl
     except httptools.HttpParserError as error:
         reason = str(error)
         if reason.startswith("Pause"):
-            # A 101 must say to what (RFC 9110 15.2.2); httptools takes no other.
+            # A 101 must name the new protocol (RFC 9110 15.2.2); httptools refuses others.
             reason = "a 101 without Upgrade and Connection"
         raise BadMessage(502, f"the server's reply is malformed: {reason}") from None
     lines = head[:-4].split(b"\r\n")
@@ -107,7 +136,7 @@ def parse_reply(head: bytes, raw_method: bytes, max_headers: int = 1000) -> Repl
             kept.append(line)
             continue
         if line[:16] == b"Content-Length: ":
-            # The line that nearly every reply has.
+            # Nearly every reply has this line.
             meaning, value = CONTENT_LENGTH, line[16:].strip(b" \t")
         elif len(line) == 22 and line in KEEP_ALIVE:
             keep_alive = True
@@ -145,26 +174,27 @@ def parse_reply(head: bytes, raw_method: bytes, max_headers: int = 1000) -> Repl
     return reply
 
 
-#: How every reply begins that is passed on; llhttp takes other protocols and versions too.
+#: The first bytes of every reply that is passed on.  llhttp also takes other protocols
+#: and versions.
 _BEGINNING: Final = b"HTTP/1."
 
 
 class ReplyCheck:
-    """The head of a reply that comes in pieces, refused at the first byte that is wrong.
+    """Checks a reply's head that comes in pieces, and refuses it at the first wrong byte.
 
-    Each byte is looked at once, however small the pieces are.  A head that passes is still
-    to be parsed when its end is here.
+    Each byte is looked at once, however small the pieces are.  A head that passes must
+    still be parsed once it is complete.
     """
 
     __slots__ = ("_begun", "_parser")
 
     def __init__(self) -> None:
         self._parser: Any = httptools.HttpResponseParser(NOTHING)
-        #: How many bytes of the beginning have come.
+        #: How many bytes of ``_BEGINNING`` have arrived.
         self._begun = 0
 
     def feed(self, data: bytes) -> None:
-        """The next piece; there must be no empty line in what was fed.
+        """Check the next piece.  The empty line that ends the head must not be fed.
 
         Raises :class:`BadMessage` (502).
         """
@@ -192,7 +222,7 @@ class _StatusLine:
 
 
 def _status_line(line: bytes) -> _StatusLine:
-    """An uncommon status line."""
+    """Parse a status line that is not one of the standard ones."""
     if line[:9] not in (b"HTTP/1.1 ", b"HTTP/1.0 "):
         raise BadMessage(502, "the server's reply is not HTTP/1")
     code, _, reason = line[9:].partition(b" ")
@@ -204,7 +234,7 @@ def _status_line(line: bytes) -> _StatusLine:
 
 
 def _common_status_lines() -> dict[bytes, _StatusLine]:
-    """The standard status lines, which need no look at their parts."""
+    """The standard status lines, parsed beforehand."""
     from http import HTTPStatus
 
     table = {}

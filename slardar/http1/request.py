@@ -59,9 +59,9 @@ _CODING_MEMBER: Final = re.compile(
 def normal_host(authority: bytes) -> str:
     """The name in a Host value: lower case, without port, brackets and a dot at its end.
 
-    Raises :class:`BadMessage` (400) for what is no host: as in nginx, a name has no
-    two dots in a row, which some servers take for a folder.  Remembered, because a
-    site has few hosts and thousands of requests for each.
+    Raises :class:`BadMessage` (400) for a value that is no host.  As in nginx, two dots in
+    a row are refused: some servers take them for a folder.  Results are cached: a site has
+    few hosts, and thousands of requests for each.
     """
     match = _HOST.fullmatch(authority)
     if match is None or int(match["port"] or 0) > 65535:
@@ -69,7 +69,7 @@ def normal_host(authority: bytes) -> str:
     if match["v6"] is not None:
         address = match["v6"].decode("ascii").lower()
         try:
-            # In its usual form: what a route or a hook is for is not a spelling.
+            # In its usual form: routes and hooks are for an address, not for one spelling.
             return usual_ipv6(address)
         except ValueError:
             raise BadMessage(400, "the Host is not a valid IPv6 address") from None
@@ -82,9 +82,9 @@ def normal_host(authority: bytes) -> str:
 class Request:
     """The head of a request, as it will go to the origin.
 
-    ``lines`` holds the header lines that pass unchanged, without their CRLF; what
-    belongs to one connection only is not among them but in the fields.  Its first
-    element is the place of the request line, which the writer fills in.
+    ``lines`` holds the header lines that pass unchanged, without their CRLF.  Its first
+    element is the place of the request line, which the writer fills in.  The headers of
+    ``REQUEST_SPECIAL`` are not in ``lines``; those that matter have attributes.
     """
 
     __slots__ = (
@@ -168,12 +168,28 @@ class Request:
         """The first value of a header that passes to the origin, or ``None``."""
         return find_header(self.lines, name)
 
+    def head_lines(self) -> list[bytes]:
+        """The header lines that pass to the origin, without CRLF, from index 1 on.
+
+        Index 0 belongs to the request line, which is not written yet.  The caller must not
+        change the list.  Whoever wants other lines copies the list, changes the copy and
+        calls :meth:`replace_head_lines`.
+        """
+        return self.lines
+
+    def replace_head_lines(self, lines: list[bytes]) -> None:
+        """Take ``lines``, in the form of :meth:`head_lines`, instead of the lines of the head.
+
+        The request keeps the list and changes it when the head is written.
+        """
+        self.lines = lines
+
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.uri} host={self.host}>"
 
 
 _REQUEST_STARTS: Final = Starts(REQUEST_SPECIAL)
-#: Columns of this table, for the lookups of every line.
+#: Its two tables, which are looked at for every line.
 _REQUEST_FIRST: Final[bytes] = _REQUEST_STARTS.first
 _REQUEST_THIRD: Final[bytes] = _REQUEST_STARTS.third
 
@@ -182,7 +198,7 @@ def parse_request(head: bytes, max_headers: int = 100, max_url: int = 8192) -> R
     """The request whose head is ``head``, up to and with its empty line.
 
     ``max_headers`` bounds the number of header lines, ``max_url`` the bytes of the
-    target.  Raises :class:`BadMessage` with the status that the client shall get.
+    target.  Raises :class:`BadMessage` with the status that the client gets.
     """
     try:
         judge.request(head)
@@ -190,7 +206,7 @@ def parse_request(head: bytes, max_headers: int = 100, max_url: int = 8192) -> R
         pass
     except httptools.HttpParserError as error:
         raise _refusal(head, error) from None
-    # llhttp has seen no line end but CRLF, so this is how it saw the lines.
+    # llhttp refuses every line end but CRLF, so these are the lines that it has judged.
     lines = head[:-4].split(b"\r\n")
     # Exactly two blanks and a known version: this also refuses HTTP/0.9 (RFC 9112 3).
     start = lines[0].split(b" ")
@@ -216,7 +232,7 @@ def parse_request(head: bytes, max_headers: int = 100, max_url: int = 8192) -> R
         ):
             kept.append(line)
         elif len(line) == 22 and line in KEEP_ALIVE:
-            # What nearly every client says; a "close" beside it wins, see _settle.
+            # The header that nearly every client sends.  A "close" wins over it, see _settle.
             request.keep_alive = True
         else:
             meaning, value = field(line, OF_REQUEST)
@@ -228,7 +244,7 @@ def parse_request(head: bytes, max_headers: int = 100, max_url: int = 8192) -> R
         request.connection is None
         and request.authority
         and target[0] == 47  # "/"
-        and 35 not in target  # "#"; for a byte as bytes, Python first fails at another way
+        and 35 not in target  # "#" as a number: Python looks for bytes more slowly
         and raw_method != b"CONNECT"
     ):
         request.upgrade = None
@@ -238,7 +254,7 @@ def parse_request(head: bytes, max_headers: int = 100, max_url: int = 8192) -> R
 
 
 def _take(request: Request, meaning: int, value: bytes) -> None:
-    """A header that does not pass as it is."""
+    """Take note of a header that does not pass unchanged."""
     if meaning == HOST_NAME:
         if request.authority:
             raise BadMessage(400, "the request has more than one Host")
@@ -275,10 +291,10 @@ def _take(request: Request, meaning: int, value: bytes) -> None:
 
 
 def _refused_coding(value: bytes) -> BadMessage:
-    """What a Transfer-Encoding means to the client that is not just ``chunked``.
+    """The refusal of a Transfer-Encoding that is not just ``chunked``.
 
-    llhttp has passed the head, so the last coding of all such lines is ``chunked``, and
-    the end of the body would be known (RFC 9112 6.3).  But a coding before it is not.
+    llhttp has accepted the head, so the last coding of these lines is ``chunked`` and the
+    end of the body could be found (RFC 9112 6.3).  The codings before it are unknown here.
     """
     for member in value.split(b",")[:-1]:
         found = _CODING_MEMBER.fullmatch(member)
@@ -290,7 +306,7 @@ def _refused_coding(value: bytes) -> BadMessage:
 
 
 def _settle(request: Request, target: bytes) -> None:
-    """Decide what only the whole head can tell: target, host, connection, upgrade."""
+    """Settle what depends on the whole head: target, host, connection, upgrade."""
     if request.raw_method == b"CONNECT":
         raise BadMessage(501, "CONNECT is not served here")
     if target[:1] != b"/" or b"#" in target:
@@ -316,7 +332,7 @@ def _settle(request: Request, target: bytes) -> None:
 
 
 def _refusal(head: bytes, error: httptools.HttpParserError) -> BadMessage:
-    """What llhttp's refusal means to the client: 501 for an unknown method, else 400."""
+    """The refusal that the client gets for llhttp's: 501 for an unknown method, else 400."""
     if isinstance(error, httptools.HttpParserInvalidMethodError):
         method = head.split(b" ", 1)[0]
         if len(method) <= 32 and _TOKEN.fullmatch(method):
@@ -327,9 +343,9 @@ def _refusal(head: bytes, error: httptools.HttpParserError) -> BadMessage:
 def _may_tunnel(request: Request) -> bool:
     """Whether the upgrade is offered to the origin.
 
-    h2c is not, nor are other versions of HTTP and TLS (RFC 2817): a tunnel of them
-    would carry requests past every rule here.  The upgrade of a request with a body
-    is ignored, as RFC 9110 7.8 allows.
+    h2c, other versions of HTTP, and TLS (RFC 2817) are not offered: requests in such a
+    tunnel would escape every rule here.  The upgrade of a request with a body is ignored,
+    as RFC 9110 7.8 allows.
     """
     value = request.upgrade or b""
     return (
@@ -341,7 +357,7 @@ def _may_tunnel(request: Request) -> bool:
 
 
 def _origin_form(raw_method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
-    """Target and authority of a request target that is no plain path (RFC 9112 3.2)."""
+    """Path and authority of a request target that is no plain path (RFC 9112 3.2)."""
     if target == b"*":
         if raw_method != b"OPTIONS":
             raise BadMessage(400, "the target * is for OPTIONS only")
@@ -356,7 +372,7 @@ def _origin_form(raw_method: bytes, target: bytes) -> tuple[bytes, bytes | None]
         )
         authority, path = rest[:cut], rest[cut:]
         if path[:1] != b"/":
-            # RFC 9112 3.2.1: an empty path is "/"; OPTIONS on it asks of the server.
+            # RFC 9112 3.2.1 and 3.2.4: an empty path is "/", for OPTIONS it is "*".
             path = b"*" if raw_method == b"OPTIONS" and not path else b"/" + path
         return path, authority
     raise BadMessage(400, "the request target is neither a path nor an absolute URL")

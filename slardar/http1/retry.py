@@ -1,8 +1,8 @@
 """May a request be sent again?  The one place that decides it.
 
 RFC 9110 9.2.2: a request may be repeated without asking if its method is
-idempotent, or if none of it can have reached a server.  Whoever may repeat
-everything may charge a card twice.
+idempotent, or if none of it can have reached a server.  Repeating any other request
+may charge a card twice.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Final
 
 __all__ = ["CONNECT", "ERROR", "IDEMPOTENT", "STATUS", "TIMEOUT", "may_retry"]
 
-#: The kinds of failure, named as ``retry_on`` names them: no connection was had;
-#: the connection broke or the reply was no HTTP; it took too long; the reply's
+#: The kinds of failure, with the names of ``retry_on``: no connection could be made;
+#: the connection broke or the reply was no HTTP; the server took too long; the reply's
 #: status is one that ``http_opts.statuses`` maps to false.
 CONNECT: Final = "connect"
 ERROR: Final = "error"
@@ -35,9 +35,9 @@ def may_retry(
 ) -> bool:
     """Whether a failed attempt may be followed by another one.
 
-    ``sent``: a byte of the request was handed to the kernel; ``replayable``: all
-    of the body that was read is still at hand; ``replied``: a byte of the reply
-    went out to the client.  Limits of number and time are the caller's.
+    ``sent``: a byte of the request was handed to the kernel.  ``replayable``: every byte
+    that was read of the body is still kept.  ``replied``: a byte of the reply went out to
+    the client.  The caller limits the number of attempts and their time.
     """
     if replied or not replayable:
         return False

@@ -1,51 +1,68 @@
 """Two channels joined after a 101: bytes go through unread, both ways.
 
-Each direction ends on its own (half-close), and each is slowed by the side that
-takes its bytes.
+Each direction ends on its own (half-close).  Each direction is no faster than the side
+that reads it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
-from slardar.http1.interfaces import ChannelBase, ChannelProtocol, Clock
+from slardar.http1.interfaces import ChannelBase, ExchangeBase, PlaneBase, TunnelBase
+from slardar.http1.record import RequestRecord
 
 __all__ = ["Tunnel"]
 
-#: Seconds that a side has to end once the other is gone: what it says meanwhile is read
-#: over, so that what is on its way to it is not lost to a reset.
+#: Seconds that one side has to close after the other is gone.  Bytes that it sends
+#: meanwhile are read and dropped: a socket that is closed with unread bytes is reset, and
+#: the bytes on their way to this side would be lost.
 _LINGER: Final = 5.0
 
 
-class Tunnel(ChannelProtocol):
+class Tunnel(TunnelBase):
     """The protocol of both channels of a tunnel.
 
-    ``on_end`` is called once, when both channels are closed.  There is no idle
-    timeout: a WebSocket may be silent for hours, and TCP keep-alive (switched on
-    here) finds a peer that is gone.  But a side that owes us room must make some
-    within its channel's ``send_timeout``.
+    It is made of ``exchange``, whose server has switched protocols.  When both channels
+    are closed, the exchange, the plane and, with a ``record``, the plane's observer are
+    told once.  There is no idle timeout: a WebSocket may be silent for hours, and TCP
+    keep-alive (switched on here) finds a peer that is gone.  But a side that owes us room
+    must make some within its channel's ``send_timeout``.
     """
 
-    __slots__ = ("_client", "_clock", "_closing", "_ended", "_on_end", "_origin")
+    __slots__ = (
+        "_client",
+        "_closing",
+        "_ended",
+        "_exchange",
+        "_origin",
+        "_plane",
+        "_record",
+    )
 
     def __init__(
-        self, client: ChannelBase, origin: ChannelBase, clock: Clock, on_end: Callable[[], None]
+        self,
+        client: ChannelBase,
+        origin: ChannelBase,
+        plane: PlaneBase,
+        exchange: ExchangeBase,
+        record: RequestRecord | None = None,
     ) -> None:
         self._client = client
         self._origin = origin
-        self._clock = clock
+        self._plane = plane
+        #: ``None`` once the tunnel is over.
+        self._exchange: ExchangeBase | None = exchange
+        self._record = record
         #: Nothing goes through any more; what is on its way arrives.
         self._closing = False
         self._ended: list[ChannelBase] = []
-        self._on_end: Callable[[], None] | None = on_end
         for channel in (client, origin):
             channel.protocol = self
             channel.deadline = 0.0
             channel.bulk = channel.eager = True
             channel.probe(idle=60)
             channel.resume()
-        # What was read behind the request and behind the 101 is on its way already.
+        # The bytes that came with the request and with the 101 have been written already.
         for channel in (client, origin):
             if channel.congested:
                 self._wait_for(channel)
@@ -54,24 +71,30 @@ class Tunnel(ChannelProtocol):
         return f"<Tunnel {self._client!r} {self._origin!r}>"
 
     def received(self, channel: ChannelBase, data: Any) -> None:
-        """Bytes from one side go to the other."""
+        """Pass bytes from one side to the other."""
         if self._closing:
             return
+        record = self._record
+        if record is not None:
+            if channel is self._client:
+                record.bytes_in += len(data)
+            else:
+                record.bytes_out += len(data)
         other = self._other(channel)
         other.write(data)
         if other.congested:
             self._wait_for(other)
 
     def drained(self, channel: ChannelBase) -> None:
-        """One side takes bytes again: read on from the other."""
+        """One side has taken its bytes: read on from the other."""
         if self._closing:
-            channel.deadline = self._clock.now + _LINGER
+            channel.deadline = self._plane.clock.now + _LINGER
             return
         self._other(channel).resume()
         channel.deadline = 0.0
 
     def ended(self, channel: ChannelBase) -> None:
-        """One side says no more: so the other is told, once it has got everything."""
+        """One side has half-closed: half-close the other after its last byte."""
         if self._closing:
             channel.close_when_flushed()
             self._look_whether_over()
@@ -86,17 +109,17 @@ class Tunnel(ChannelProtocol):
             self._other(channel).finish_writing()
 
     def lost(self, channel: ChannelBase, message: str) -> None:
-        """One side broke: the other gets what was under way, and an end."""
+        """One side broke: send the other what was written, and close it."""
         channel.close()
         self.close()
 
     def late(self, channel: ChannelBase) -> None:
-        """One side has taken nothing for its send timeout: it gets no more of it."""
+        """One side missed its deadline, to take bytes or to close: close both sides."""
         channel.close()
         self.close()
 
     def close(self) -> None:
-        """End both sides, each behind what is on its way to it."""
+        """Close each side after the bytes that are written to it."""
         if not self._closing:
             self._closing = True
             for channel in (self._client, self._origin):
@@ -104,18 +127,22 @@ class Tunnel(ChannelProtocol):
                 if not channel.closed:
                     channel.resume()
                     seconds = channel.send_timeout if channel.unsent else _LINGER
-                    channel.deadline = self._clock.now + seconds
+                    channel.deadline = self._plane.clock.now + seconds
         self._look_whether_over()
 
     def _look_whether_over(self) -> None:
-        if self._client.closed and self._origin.closed and self._on_end is not None:
-            on_end, self._on_end = self._on_end, None
-            on_end()
+        exchange = self._exchange
+        if exchange is not None and self._client.closed and self._origin.closed:
+            self._exchange = None
+            exchange.tunnel_ended()
+            self._plane.tunnel_closed(self)
+            if self._record is not None:
+                self._plane.request_ended(self._record)
 
     def _wait_for(self, channel: ChannelBase) -> None:
-        """``channel`` has enough to send: read no more for it until it has sent it."""
+        """``channel`` is congested: read no more from the other side until it has drained."""
         self._other(channel).pause()
-        channel.deadline = self._clock.now + channel.send_timeout
+        channel.deadline = self._plane.clock.now + channel.send_timeout
 
     def _other(self, channel: ChannelBase) -> ChannelBase:
         return self._origin if channel is self._client else self._client

@@ -1,8 +1,8 @@
-"""Heads written anew: what goes on a wire is made here and nowhere else.
+"""Writes the heads of requests to servers, and of interim replies to clients.
 
-Every head is built from the parsed form, so that what a server parses is what
-we parsed.  The lines that pass unchanged are already in a list; writing is filling
-in its first element, adding what the next connection needs, and a join.
+A head is built from its parsed form, so that the server parses what slardar parsed.
+The lines that pass unchanged are in a list already; the writer fills in the first
+element, adds the headers that the next connection needs, and joins the lines.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ __all__ = ["RequestIds", "interim_head", "request_head"]
 
 
 class RequestIds:
-    """Fresh ``X-Request-Id``s: 16 random digits a process, then a counter.
+    """Makes ``X-Request-Id`` values: 16 random digits of the process, then a counter.
 
-    Unique across processes and restarts; not meant to be a secret.
+    The values are unique across processes and restarts, but not secret.
     """
 
     def __init__(self, prefix: bytes | None = None) -> None:
@@ -27,15 +27,16 @@ class RequestIds:
         self._made = 0
 
     def fresh(self) -> bytes:
-        """One more."""
+        """The next value."""
         self._made += 1
         return self._prefix + b"%08x" % self._made
 
 
 def request_head(request: Request, new_id: RequestIds, fallback: str) -> bytes:
-    """The head that the origin gets; to be written once for a request.
+    """The head that the origin gets.
 
-    ``fallback`` is the Host for a client of HTTP/1.0 that sent none.
+    Call it once for a request: it adds to ``request.lines``.  ``fallback`` is the Host for
+    a client of HTTP/1.0 that sent none.
     """
     authority = request.authority or fallback.encode("ascii")
     lines = request.lines
@@ -45,7 +46,7 @@ def request_head(request: Request, new_id: RequestIds, fallback: str) -> bytes:
     client = request.address
     if request.forwarded_for is not None:
         client = request.forwarded_for + b", " + client
-    # Pieces put together by join: formatting them with % cost three times as much.
+    # Pieces that are joined: formatting them with % took three times as long.
     lines += (
         b"X-Forwarded-For: " + client,
         b"X-Forwarded-Proto: " + (request.forwarded_proto or request.scheme),
@@ -54,7 +55,7 @@ def request_head(request: Request, new_id: RequestIds, fallback: str) -> bytes:
     )
     length = request.length
     if length or request.raw_method in _WITH_CONTENT:
-        # RFC 9110 8.6: a method that defines content says so even if it is empty.
+        # RFC 9110 8.6: a method that defines content has a length even without content.
         lines.append(
             b"Content-Length: %d" % length if length >= 0 else b"Transfer-Encoding: chunked"
         )
@@ -70,7 +71,7 @@ def request_head(request: Request, new_id: RequestIds, fallback: str) -> bytes:
 
 _WITH_CONTENT: Final = frozenset((b"POST", b"PUT", b"PATCH"))
 
-#: Joined behind the last header, these make the empty line.
+#: Joined after the last header, these make the empty line.
 _END: Final = (b"", b"")
 
 

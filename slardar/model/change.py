@@ -17,15 +17,15 @@ from msgspec import Struct, field
 
 __all__ = ["TO_FILE", "Change", "Kind", "Revision", "StoredState", "Value"]
 
-#: ``file``: the configuration file was read anew, and what it says was taken over.
+#: ``file``: the configuration file was read again and its content taken over.
 Kind = Literal["upstream", "routes", "file", "hook"]
 
 #: What a store calls the state that it holds.  Revisions are compared for equality and nothing
 #: else: one store may have a counter that jumps, another a hash.
 Revision = int | str
 
-#: The value of an upstream, or of the routes, that was given back to the file: what the file says
-#: counts again.  ``None`` would say that the thing is gone.
+#: The value of an upstream, or of the routes, for which the configuration file counts
+#: again.  (``None`` means that the upstream or the routes are removed.)
 TO_FILE: Final = "file"
 
 
@@ -55,18 +55,17 @@ class Change(Value, frozen=True):
 
 
 class StoredState(Struct, frozen=True):
-    """What a store holds."""
+    """The content of a store."""
 
     #: slardar's counter, as the last commit gave it; 0 before the first.
     version: int = 0
-    #: Upstreams as written, by name; ``None`` for one that was removed, so that the
-    #: same name in a file does not come back with the next start; :data:`TO_FILE` for one
-    #: that was given back to the file.
+    #: Upstreams as written, by name.  ``None`` stands for a removed upstream, so that the
+    #: one of that name in the file does not come back with the next start;
+    #: :data:`TO_FILE` stands for an upstream that was given back to the file.
     upstreams: Mapping[str, Any] = field(default_factory=dict)
     #: Routes as written; ``None`` if they were never set, or :data:`TO_FILE`.
     routes: Any = None
-    #: Hooks as they were stored, by language and name; those that were removed are not
-    #: among them.
+    #: Hooks as they were stored, by language and name, without the removed ones.
     hooks: Mapping[str, Any] = field(default_factory=dict)
     #: The store's own name for this state.
     revision: Revision = 0

@@ -1,4 +1,4 @@
-"""The text form of ngx_http_dyups: servers as they stand in nginx's configuration."""
+"""The text form of ngx_http_dyups: servers, written as in nginx's configuration."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from slardar.model.reader import Problems, shown
 
 __all__ = ["parse_dyups"]
 
-#: nginx's units of time, in seconds; none means seconds.
+#: nginx's units of time, in seconds; without a unit a number is seconds.
 _UNITS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def parse_dyups(text: str, where: str) -> dict[str, Any]:
     """dyups' text form (``server 127.0.0.1:8089 weight=2;server ...;``) as an upstream.
 
-    nginx's parameters ``weight``, ``max_fails``, ``fail_timeout``, ``max_conns``,
-    ``backup`` and ``down`` are understood; a server without a port has 80, as in nginx.
+    It understands nginx's parameters ``weight``, ``max_fails``, ``fail_timeout``,
+    ``max_conns``, ``backup`` and ``down``; a server without a port gets 80, as in nginx.
     Raises ConfigError.
     """
     problems = Problems()

@@ -1,6 +1,6 @@
 """A hook as the configuration holds it: its versions, and which of them is in service.
 
-What the code means is its engine's business (:mod:`slardar.hooks`).
+The hook's engine knows what the code means (:mod:`slardar.hooks`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 Language = Literal["lua", "python"]
-#: What becomes of a request whose hook failed; ``previous``: the version before is run.
+#: What happens to a request whose hook failed; ``previous``: the version before runs.
 OnError = Literal["continue", "previous", "reject"]
 
 #: Language and name: the same name may have a hook in each language.
@@ -51,21 +51,21 @@ class Code(Struct, frozen=True, forbid_unknown_fields=True):
 
     #: The MD5 of the code, as upyun/slardar calls a version.
     version: Md5
-    #: When it was posted.
+    #: When the code was posted.
     time: Time
     code: str
-    #: The modules that it names.
+    #: The modules that the code names.
     requires: tuple[str, ...] = ()
-    #: What the hook's ``on_error`` becomes with this version's activation; for one that
-    #: was in service, what it was with it.
+    #: The hook's ``on_error`` that goes with this version: it takes effect when the version
+    #: is activated.
     on_error: OnError | None = None
-    #: What was said of the code when it was posted, a line each: what hooks do not have and
-    #: it may use.
+    #: Warnings from when the code was posted, a line each: names that the code seems to use
+    #: and hooks do not have.
     warnings: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, code: str, time: float, requires: tuple[str, ...] = ()) -> Code:
-        """A new version."""
+        """A new version with this code."""
         digest = hashlib.md5(code.encode(), usedforsecurity=False).hexdigest()
         return cls(digest, time, code, requires)
 
@@ -75,22 +75,22 @@ class Hook(Struct, frozen=True, forbid_unknown_fields=True):
 
     language: Language
     name: str
-    #: In service; ``None`` before the first activation.
+    #: The version in service; ``None`` before the first activation.
     active: Code | None = None
-    #: What was in service before.
+    #: The version that was in service before.
     previous: Code | None = None
-    #: Posted, and not in service yet.
+    #: The version that was posted and is not in service yet.
     staged: Code | None = None
-    #: Of a hundred requests, how many get the staged version already.
+    #: The percentage of requests that get the staged version already.
     canary: Percent = 0
     #: The staged version runs beside the active one, without effect.
     shadow: bool = False
-    #: That of the version in service; ``None``: as ``hooks.on_error`` of the settings says.
+    #: Of the version in service; ``None`` means the setting ``hooks.on_error``.
     on_error: OnError | None = None
 
     @property
     def key(self) -> HookKey:
-        """What it is known by."""
+        """Its language and name, by which it is known."""
         return self.language, self.name
 
     @property
@@ -100,21 +100,21 @@ class Hook(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def is_script(self) -> bool:
-        """Whether it is run for requests itself."""
+        """Whether it runs for requests itself; a module runs for scripts only."""
         return self.name.startswith("script.")
 
     @property
     def host(self) -> str:
-        """The host that a script is for, as requests name it; ``*`` for every one."""
+        """The host of a script's requests, in its normal form; ``*`` for every host."""
         return requested_host(self.name.partition(".")[2])
 
     @property
     def digest(self) -> int:
-        """A hash of what of it decides over requests, for the snapshot's fingerprint."""
+        """A hash of the parts that affect requests, for the snapshot's fingerprint."""
         staged = self.staged.version if self.staged is not None and self.canary else None
         active = None if self.active is None else self.active.version
-        # The one before decides only where it stands in, or the way to a configuration
-        # would be a part of it.
+        # The previous version affects requests only if it stands in.  Hashed always, it
+        # would make the fingerprint depend on the way to this configuration.
         stands_in = self.previous is not None and self.on_error == "previous"
         previous = self.previous.version if self.previous is not None and stands_in else None
         text = json.dumps(
@@ -134,9 +134,9 @@ def check_hook_name(language: str, name: str, where: str = "name") -> None:
 
 
 def check_new_hook_name(language: str, name: str, where: str = "name") -> None:
-    """The same, and raises ConfigError for a script that no request could ever meet.
+    """As :func:`check_hook_name`; also raises ConfigError if no request can meet the script.
 
-    A store may hold such a one: it is kept there, and does nothing.
+    A store may hold a script with such a name: it is kept, and never runs.
     """
     check_hook_name(language, name, where)
     kind, _, host = name.partition(".")

@@ -1,7 +1,7 @@
 """Keys that are taken and checked, but have no effect in this version.
 
-They are part of what users of upyun/slardar have in their stores, so they are not refused.
-Whoever gives one is told once, in the log, that nothing comes of it.
+Users of upyun/slardar have these keys in their stores, so the keys are not refused.  The
+log says once of each key that it has no effect.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _HEARTBEATS = "heartbeats come with a later version"
 _AMP = "the AMP channel comes with a later version"
 _BACKUP = "in a cluster the order of its levels decides"
 
-#: Of an upstream, all about heartbeats.
+#: The keys of an upstream that concern heartbeats.
 _UPSTREAM = ("enable", "typ", "sensibility", "name", "user", "pass")
 
 
 def inert_upstream(source: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Key and reason of each such key in an upstream as it was written."""
+    """Each key without effect in an upstream as it was written, and the reason."""
     for key in _UPSTREAM:
         if key in source:
             yield key, _HEARTBEATS
@@ -34,8 +34,11 @@ def inert_upstream(source: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def inert_upstreams(sources: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    """A line for each such key in any of the upstreams, given with their places
-    (``upstreams.a``): of many that have it, the first is named."""
+    """A line for each key without effect in any of the upstreams.
+
+    Each upstream comes with its place (``upstreams.a``).  A line names the first upstream
+    that has the key, and says how many more have it.
+    """
     found: dict[tuple[str, str], list[str]] = {}
     for place, source in sources:
         for one in inert_upstream(source):
@@ -48,8 +51,8 @@ def inert_upstreams(sources: Iterable[tuple[str, Mapping[str, Any]]]) -> list[st
 
 
 def inert_settings(raw: object, amp: str | None = None) -> list[str]:
-    """A line for each such key in the plain data of a configuration file, and for the
-    option ``--amp``."""
+    """A line for each key without effect in the plain data of a configuration file, and one
+    for the option ``--amp``."""
     lines = []
     if isinstance(raw, Mapping):
         health = raw.get("health")

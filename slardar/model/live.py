@@ -14,22 +14,38 @@ from typing import Any
 
 from slardar.model.server import Server
 
-__all__ = ["Live", "Peer", "ServerLive"]
+__all__ = ["Live", "Peer", "ServerLive", "TurnKeeper"]
+
+
+class TurnKeeper:
+    """Keeps the places of some servers in the turn, so that not each of them need be
+    written to at each pick."""
+
+    def settle(self) -> None:
+        """Write the places where they belong (``ServerLive.place``) and keep them no more."""
+        raise NotImplementedError
+
+    def lower(self, number: int) -> None:
+        """The effective weight of a server has been lowered; ``number`` is its
+        ``ServerLive.number``."""
+        raise NotImplementedError
 
 
 class ServerLive:
     """The mutable state of one server of one upstream in this process.
 
-    Owner: the registry :class:`Live`.  Writers: the exchange counts ``active`` and
-    ``requests`` up, and down again for an attempt that was none; the selection counts
-    ``active`` down at an attempt's end.  The rules of ``slardar.health`` write the health
-    fields, the upstream's balancer ``current_weight``, ``effective_weight``, ``ewma`` and
-    ``ewma_at``.
+    Owner: the registry :class:`Live`.  Writers: the upstream's selection counts ``active``,
+    ``requests`` and ``failures``, and keeps ``weight``.  The rules of ``slardar.health``
+    write the health fields, those of requests and those of heartbeats apart.  The
+    upstream's balancer writes ``place``, ``keeper``, ``number``, ``effective_weight``,
+    ``ewma`` and ``ewma_at``.
     """
 
     __slots__ = (
         "active",
-        "current_weight",
+        "checked",
+        "checked_at",
+        "checked_msg",
         "down_until",
         "effective_weight",
         "ewma",
@@ -38,10 +54,14 @@ class ServerLive:
         "fails",
         "failures",
         "first_fail",
+        "keeper",
         "last_modified",
         "msg",
+        "number",
+        "place",
         "requests",
         "status",
+        "weight",
     )
 
     def __init__(self) -> None:
@@ -50,10 +70,15 @@ class ServerLive:
         #: Requests ever sent to it, and those of them that failed.
         self.requests = 0
         self.failures = 0
-        #: Smooth weighted round robin's place in the turn, and the weight that
-        #: failures have lowered (``None``: the configured weight).
-        self.current_weight = 0
+        #: Smooth weighted round robin: the place in the turn, unless there is a
+        #: ``keeper`` that has it (as its ``number``); and the weight that failures have
+        #: lowered (``None``: it is not).
+        self.place: int = 0
+        self.keeper: TurnKeeper | None = None
+        self.number: int = 0
         self.effective_weight: int | None = None
+        #: Another weight than the configured one, in the same unit (``None``: there is none).
+        self.weight: float | None = None
         #: Moving average of the reply time in seconds (``None``: no reply yet).
         self.ewma: float | None = None
         #: When that was last brought up to date, in monotonic seconds.
@@ -63,12 +88,24 @@ class ServerLive:
         self.fails = 0
         self.first_fail = 0.0
         self.down_until = 0.0
-        #: What heartbeats or requests last said: ``unchecked``, ``ok``, ``err``
-        #: or ``unstable``, since when (epoch seconds), and why.
+        #: What requests last said: ``unchecked``, ``ok``, ``err`` or ``unstable``, since
+        #: when (epoch seconds), and why; and the failures in a row.
         self.status = "unchecked"
         self.fail_num = 0
         self.last_modified = time.time()
         self.msg = ""
+        #: What heartbeats last said, in the same words.  It has no end: it holds until
+        #: they say something else.
+        self.checked = "unchecked"
+        self.checked_at = self.last_modified
+        self.checked_msg = ""
+
+    @property
+    def current_weight(self) -> int:
+        """The place in the turn, whoever keeps it."""
+        if self.keeper is not None:
+            self.keeper.settle()
+        return self.place
 
     def __repr__(self) -> str:
         return f"<ServerLive {self.status} active={self.active} fails={self.fails}>"
@@ -77,8 +114,9 @@ class ServerLive:
 class Peer:
     """One server as a balancer sees it: what is configured and what is live.
 
-    A peer belongs to one upstream of one snapshot and is never changed; its
-    ``live`` is shared with the peers of the same server in other snapshots.
+    A peer belongs to one upstream of one snapshot; its ``live`` is shared with the peers
+    of the same server in other snapshots.  Only the selection changes it: ``weight``, and
+    then it gives the balancer another sequence of peers.
     """
 
     __slots__ = ("config", "host", "key", "live", "pool", "port", "turn", "weight")
@@ -87,12 +125,13 @@ class Peer:
         self.config = config
         self.host = config.host
         self.port = config.port
-        self.weight = config.weight
+        #: The weight that balancers go by.
+        self.weight: int = config.weight
         #: ``host:port``, stable across processes and restarts: what hashes use.
         self.key = config.key
         self.live = live
-        #: Where its ``current_weight`` and ``effective_weight`` are: a server that several
-        #: levels have takes its turn in each of them.
+        #: Where its place in the turn and its ``effective_weight`` are: a server that
+        #: several levels have takes its turn in each of them.
         self.turn = live if turn is None else turn
         #: The data plane's connections to this server; not for balancers.
         self.pool: Any = None

@@ -1,7 +1,7 @@
-"""One server comes to an upstream, or leaves it; the others stay as they are.
+"""Adds one server to an upstream, or removes one; the other servers stay as they are.
 
-Both functions take a place: where an upstream has levels or named clusters, which of
-them is meant.  Nothing here blocks.
+Both functions take a place, which says what level or named cluster of the upstream is
+meant.  Nothing here blocks.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ __all__ = ["ANYWHERE", "Place", "add_server", "remove_server"]
 class Place(Struct, frozen=True):
     """A part of an upstream, as the parameters of a call name it."""
 
-    #: The level of a ``cluster`` that is a list, counted from 0.
+    #: A level of a ``cluster`` that is a list, counted from 0.
     level: str | None = None
-    #: The name of one of a ``cluster`` that is an object.
+    #: A name in a ``cluster`` that is an object.
     cluster: str | None = None
 
 
-#: No part in particular.
+#: Every part of the upstream.
 ANYWHERE = Place()
 
 
 class _Part(Struct):
     """A list of servers of a written upstream."""
 
-    #: What a message calls it.
+    #: The name of the list in messages.
     title: str
     servers: list[dict[str, Any]]
 
@@ -49,11 +49,11 @@ def add_server(
     place: Place = ANYWHERE,
     check_mode: CheckMode | None = None,
 ) -> Upstream:
-    """The upstream with one server more, at the end of its list.
+    """The upstream with one more server, at the end of its list.
 
-    ``body`` holds its other keys, and may be empty; ``where`` begins the path of every
-    mistake in it.  Where there are several levels or clusters, ``place`` says to which.
-    Raises ConfigError, and ConflictError if the server is there already.
+    ``body`` holds the server's other keys, and may be empty; ``where`` begins the path of
+    every mistake in it.  If the upstream has several levels or clusters, ``place`` must
+    name one.  Raises ConfigError, and ConflictError if the list has the server already.
     """
     if not isinstance(body, Mapping):
         raise ConfigError(f'{where}: expected an object such as {{"weight": 5}}, got {shown(body)}')
@@ -87,10 +87,10 @@ def remove_server(
     place: Place = ANYWHERE,
     check_mode: CheckMode | None = None,
 ) -> Upstream:
-    """The upstream without one server: in all of it, or in ``place`` only.
+    """The upstream without one server, which is removed from ``place``: one list or all.
 
-    Raises NotFoundError if it is not there, and ConflictError for the last server of a
-    list, since none can be empty.
+    Raises NotFoundError if no such list has the server, and ConflictError if the server is
+    the last of a list, since no list can be empty.
     """
     source = copied(current.source)
     found = False
@@ -111,7 +111,7 @@ def remove_server(
 
 
 def _parts(current: Upstream, source: Mapping[str, Any], place: Place) -> list[_Part]:
-    """The lists of servers that a place means: one, or all if it names none."""
+    """The lists of servers that ``place`` means: one, or all if it names none."""
     cluster = source.get("cluster")
     if isinstance(cluster, Mapping):
         parts = {name: _Part(f"cluster {name}", one["servers"]) for name, one in cluster.items()}

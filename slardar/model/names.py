@@ -18,18 +18,21 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"(?:\*\.)?[-_a-zA-Z0-9.]+")
-#: Without leading zeros, so that there is one way to write it.
+#: Without leading zeros, so that each address has one spelling.
 _IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!\Z)|\Z)){4}")
 #: RFC 1035's lengths; the underscore is in use all over private DNS.
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
-#: What getaddrinfo takes for an address in one of its old forms (127.1, 0x7f000001).
+#: A last label that getaddrinfo reads as an address in an old form (127.1, 0x7f000001).
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
 _ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
 def check_name(name: str, where: str = "upstreams") -> None:
-    """Refuse a name that is no upstream's: letters, digits, ``-``, ``_``, ``.``, and ``*.``
-    in front of a wildcard; 255 characters at most (RFC 1035, 2.3.4)."""
+    """Raises ConfigError for a name that no upstream can have.
+
+    A name has letters, digits, ``-``, ``_`` and ``.``, with ``*.`` in front of a wildcard;
+    at most 255 characters (RFC 1035, 2.3.4).
+    """
     if not _NAME.fullmatch(name) or len(name) > 255:
         raise ConfigError(
             f"{where}: expected a name of letters, digits, '-', '_' and '.', "
@@ -38,18 +41,21 @@ def check_name(name: str, where: str = "upstreams") -> None:
 
 
 def usual_ipv6(text: str) -> str:
-    """An IPv6 address in the form of RFC 5952, with the dots of an IPv4 address mapped to
-    one (which Python has from 3.13 on).  Raises ValueError."""
+    """An IPv6 address in the form of RFC 5952.  Raises ValueError.
+
+    An address that maps an IPv4 address shows it with dots, as Python does from 3.13 on.
+    """
     address = ipaddress.IPv6Address(text)
     mapped = address.ipv4_mapped
     return str(address) if mapped is None else f"::ffff:{mapped}"
 
 
 def requested_host(name: str) -> str:
-    """A Host that somebody has written, as requests name it: in lower case, without the dot
-    at the end of an absolute name (RFC 1034, 3.1), an IPv6 address in its usual form.
+    """The normal form of a Host, as requests have it.
 
-    What no request can name, such as a host with its port, is answered as it is.
+    It is in lower case, without the dot at the end of an absolute name (RFC 1034, 3.1); an
+    IPv6 address is in its usual form.  A text that no request can have as its Host, such
+    as a host with a port, only becomes lower case.
     """
     text = name.lower()
     if ":" in text:
@@ -61,9 +67,9 @@ def requested_host(name: str) -> str:
 
 
 def normal_host(host: str) -> str | None:
-    """An address in its usual form, a name in lower case, ``None`` for neither.
+    """An address in its usual form, a name in lower case, or ``None`` for other texts.
 
-    An IPv6 address may have brackets around it, which are taken off.
+    The brackets of an IPv6 address are removed.
     """
     bracketed = host[:1] == "[" and host[-1:] == "]"
     text = host[1:-1] if bracketed else host
@@ -86,7 +92,7 @@ def normal_host(host: str) -> str | None:
 
 
 def split_host_port(text: str) -> tuple[str, int] | None:
-    """``host:port`` or ``[v6]:port`` in its parts, or ``None``."""
+    """Host and port of ``host:port`` or ``[v6]:port``, or ``None``."""
     host, colon, port = text.rpartition(":")
     if not colon or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
         return None
@@ -97,7 +103,7 @@ def split_host_port(text: str) -> tuple[str, int] | None:
 
 
 def parse_server_key(text: str, where: str) -> tuple[str, int]:
-    """``host:port`` as a user writes it."""
+    """Host and port of ``host:port`` as a user writes it.  Raises ConfigError."""
     found = split_host_port(text)
     if found is None:
         raise ConfigError(f"{where}: expected HOST:PORT, got {shown(text)}")

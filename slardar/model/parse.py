@@ -1,8 +1,7 @@
-"""What users write, into the model: an upstream, a change of one, a change of a server.
+"""Makes values of the model from what users write: an upstream, or a change of one.
 
-Every function raises :class:`ConfigError` with every mistake found, and changes
-nothing then.  None of them blocks; a large upstream (1,000 servers) takes some
-milliseconds.
+Every function raises :class:`ConfigError` with every mistake found, and then changes
+nothing.  No function blocks; a large upstream (1,000 servers) takes some milliseconds.
 """
 
 from __future__ import annotations
@@ -47,12 +46,12 @@ __all__ = [
     "split_host_port",
 ]
 
-#: Refuses a balancer that does not exist or options it does not take: called with
-#: mode, mode_opts and the path, raises ConfigError.
+#: A function of mode, mode_opts and the path.  It raises ConfigError for a balancer that
+#: does not exist, or for options that the balancer does not take.
 CheckMode = Callable[[str, Mapping[str, Any], str], None]
 
 _RETRY = re.compile(r"connect|error|timeout|status|non_idempotent|http_[1-5][0-9]{2}")
-#: Objects and lists within each other, at most; what a person writes has five or six.
+#: The most objects and lists within each other; a person writes five or six.
 _DEPTH = 32
 #: Keys of a server that GET always shows, as lua-resty-checkups does.
 _SHOWN = {"host": "", "port": 0, "weight": 1, "max_fails": 0, "fail_timeout": 10}
@@ -67,8 +66,8 @@ def parse_upstream(
 ) -> Upstream:
     """The upstream ``name`` that ``body`` describes; ``where`` begins every path.
 
-    ``body`` is not kept: the upstream has its own copy.  Unknown keys in ``passes`` are
-    kept and mean nothing, as do those that begin with ``x_``.
+    ``body`` is copied.  Unknown keys in ``passes`` and keys that begin with ``x_`` are kept
+    and mean nothing.
     """
     problems = Problems(passes)
     try:
@@ -78,7 +77,8 @@ def parse_upstream(
     try:
         plain = copied(body)
     except (TypeError, ValueError, RecursionError):
-        # What no JSON can hold (NaN, a date, a list in itself): tell where, beside the rest.
+        # JSON cannot hold the body (NaN, a date, a list in itself): find the places, and
+        # all other mistakes.
         _read(body, where, problems, check_mode)
         _find_odd(body, where, _DEPTH + 1, problems)
         raise ConfigError(problems.lines or f"{where}: expected what JSON can hold") from None
@@ -92,12 +92,12 @@ def parse_upstream(
 def _read(
     body: object, where: str, problems: Problems, check_mode: CheckMode | None
 ) -> tuple[UpstreamBody | None, list[Level]]:
-    """What is right of an upstream; notes everything that is wrong."""
+    """The correct parts of an upstream; every mistake is added to ``problems``."""
     parsed = read(UpstreamBody, body, where, problems)
     levels: list[Level] = []
     if not isinstance(body, Mapping):
         return None, levels
-    # Of one that is wrong in parts the other parts are looked at all the same.
+    # Parts without a mistake are checked even if others have one.
     found = parsed or read_partly(UpstreamBody, body, where, Problems())
     if ("servers" in body) == ("cluster" in body):
         problems.add(where, 'expected "servers" or "cluster", and not both')
@@ -109,7 +109,7 @@ def _read(
             _check_servers(servers, f"{where}.servers", problems)
             levels = _flat_levels(servers)
     _check_rest(found, where, problems)
-    # What is no mode at all has been said to be none.
+    # If ``mode`` is not even a string, ``read`` has said so.
     if check_mode is not None and ("mode" not in body or found.mode == body["mode"]):
         try:
             check_mode(_mode(found), _options(found), where)
@@ -119,9 +119,9 @@ def _read(
 
 
 def _salvaged(raw: object) -> tuple[Server, ...] | None:
-    """Servers of which some are wrong, to look for more mistakes and for nothing else.
+    """Servers of a list with mistakes; they serve only to look for more mistakes.
 
-    What a server lacks is filled with what is right and like no other.
+    A missing or wrong host or port gets a value that no other server has.
     """
     if not isinstance(raw, (list, tuple)):
         return None
@@ -137,7 +137,7 @@ def _mode(body: UpstreamBody) -> str:
 
 
 def _options(body: UpstreamBody) -> dict[str, Any]:
-    """The options that a balancer is given."""
+    """The options that the balancer gets."""
     if not any(map(is_note, body.mode_opts)):
         return body.mode_opts
     return {key: value for key, value in body.mode_opts.items() if not is_note(key)}
@@ -150,7 +150,7 @@ def _upstream(
     source: dict[str, Any],
     unknown: tuple[tuple[UnknownKey, str], ...],
 ) -> Upstream:
-    """``source`` is ours to keep; its servers get the keys that GET always shows."""
+    """The upstream, which keeps ``source``; its servers get the keys that GET always shows."""
     for server in _written_servers(source):
         written = server.copy()
         server.clear()
@@ -158,7 +158,7 @@ def _upstream(
         server.update(written)
         server["host"] = normal_host(written["host"])
     named = isinstance(body.cluster, Mapping)
-    # Objects have no order, but the clusters of one are tried in the order written.
+    # The keys of an object have no order, but clusters are tried in the order written.
     order = [level.name for level in levels] if named else []
     canonical = json.dumps([name, source, order], sort_keys=True, separators=(",", ":"))
     return Upstream(
@@ -192,7 +192,7 @@ def _upstream(
 
 
 def _cluster(raw: object, path: str, problems: Problems) -> list[Level]:
-    """Levels in a list, or named clusters in an object."""
+    """The levels of ``cluster``: a list of levels, or an object of named clusters."""
     if isinstance(raw, Mapping):
         items = [(str(key), joined(path, key), value) for key, value in raw.items()]
     elif isinstance(raw, (list, tuple)):
@@ -216,7 +216,7 @@ def _cluster(raw: object, path: str, problems: Problems) -> list[Level]:
 
 
 def _flat_levels(servers: tuple[Server, ...]) -> list[Level]:
-    """A flat list: the backups are a level of their own, below the others."""
+    """The levels of a flat list: the backups are a second level."""
     backups = tuple(server for server in servers if server.backup)
     if not backups:
         return [Level(None, servers)]
@@ -225,8 +225,11 @@ def _flat_levels(servers: tuple[Server, ...]) -> list[Level]:
 
 
 def _check_servers(servers: tuple[Server, ...], path: str, problems: Problems) -> None:
-    """Each server is once in a list: twice it would be two shares of one, and its weight
-    says that better.  Other lists may have it too, as checkups has them."""
+    """Check the servers of one list.
+
+    A list names a server once: a second time would only double its share, which its
+    weight can say.  Other lists may name the server too, as in lua-resty-checkups.
+    """
     seen: set[tuple[str, int]] = set()
     if not servers:
         problems.add(path, "expected at least one server")
@@ -246,12 +249,12 @@ def _check_servers(servers: tuple[Server, ...], path: str, problems: Problems) -
 
 
 def _check_rest(body: UpstreamBody, where: str, problems: Problems) -> None:
-    # The two keys whose depth their types leave open.
+    # The types of these two keys allow any depth.
     for key in ("mode_opts", "outlier"):
         _find_odd(getattr(body, key), f"{where}.{key}", _DEPTH, problems)
     if body.tls:
         problems.add(f"{where}.tls", "tls to servers is not available yet")
-    # Better refused than taken and without effect.
+    # Refused: a user must not believe that they work.
     for key in ("slow_start", "outlier"):
         if getattr(body, key):
             problems.add_first(f"{where}.{key}", f"{key} is not available yet")
@@ -282,20 +285,20 @@ def _normal_hosts(level: Level) -> Level:
 
 
 def copied(body: object) -> Any:
-    """A deep copy of plain data, as JSON gives it back: the same that a store will.
+    """A deep copy of plain data through JSON: equal to what a store gives back.
 
-    Raises TypeError, ValueError or RecursionError for what JSON cannot hold.
+    Raises TypeError, ValueError or RecursionError for data that JSON cannot hold.
     """
     text = json.dumps(
         dict(body) if isinstance(body, Mapping) else body, allow_nan=False, ensure_ascii=False
     )
-    text.encode()  # a lone surrogate is no text
+    text.encode()  # raises for a lone surrogate
     return json.loads(text)
 
 
 def _find_odd(value: object, path: str, depth: int, problems: Problems) -> None:
-    """Note where ``value`` holds what JSON cannot, or more than ``depth`` objects and
-    lists within each other, unless that place is noted already."""
+    """Add a problem for each place in ``value`` that JSON cannot hold, or that has more
+    than ``depth`` objects and lists within each other, unless the place has one already."""
     items: Iterable[tuple[str, object]]
     if isinstance(value, Mapping):
         for key in value:
@@ -325,7 +328,7 @@ def _is_plain(value: object) -> bool:
             return False
         return True
     if isinstance(value, int):
-        return value.bit_length() <= 64  # more, and other readers of JSON do not take it
+        return value.bit_length() <= 64  # other readers of JSON refuse larger integers
     return value is None
 
 
@@ -346,11 +349,12 @@ def merge_upstream(
     where: str,
     check_mode: CheckMode | None = None,
 ) -> Upstream:
-    """What a POST makes of an upstream: as in lua-resty-checkups, a body with
-    ``cluster`` replaces the whole, and one without keeps the keys it leaves out.
+    """The upstream after a POST of ``body``.
 
-    The body may be what an answer has shown (:mod:`slardar.model.shown`).  An unknown
-    key that the upstream has already is no mistake.
+    As in lua-resty-checkups, a body with ``cluster`` replaces the whole upstream, and a
+    body without ``cluster`` keeps the keys that it leaves out.  The body may be an answer
+    sent back (:mod:`slardar.model.shown`).  An unknown key that the upstream has already
+    is no mistake.
     """
     if isinstance(body, Mapping):
         replaces = "cluster" in body
@@ -364,7 +368,7 @@ def merge_upstream(
 
 
 def known_odd(current: Upstream | None) -> Container[UnknownKey]:
-    """The unknown keys that an upstream has, from somebody who wrote to the store."""
+    """The unknown keys of an upstream, which somebody has written into the store."""
     return () if current is None else {key for key, _ in current.unknown}
 
 
@@ -376,11 +380,10 @@ def patch_server(
     where: str,
     check_mode: CheckMode | None = None,
 ) -> Upstream:
-    """The upstream with some keys of one server changed (not its host and port), in each
-    level that has it.
+    """The upstream with some keys of one server changed, in each level that has it.
 
-    ``where`` begins the path of every mistake in ``body``.  Raises NotFoundError if it
-    has no such server.
+    Host and port cannot change.  ``where`` begins the path of every mistake in ``body``.
+    Raises NotFoundError if the upstream has no such server.
     """
     if not isinstance(body, Mapping) or not body:
         raise ConfigError(f'{where}: expected an object such as {{"weight": 5}}, got {shown(body)}')

@@ -1,8 +1,8 @@
 """Reads plain objects (from JSON or YAML) into frozen structures, with every mistake.
 
-msgspec says what is wrong with one value and stops; a person who wrote a file wants
-all of it at once, each with the key's path.  So the structures' fields are walked
-here and msgspec converts the leaves.
+msgspec stops at the first mistake; a person who wrote a file wants to see all mistakes at
+once, each with the key's path.  So the functions here walk the fields of the structures,
+and msgspec converts the leaves.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
-#: A key that means nothing: the structure that it was found in, and its name.
+#: A key without meaning: the structure in which it was found, and its name.
 UnknownKey = tuple[str, str]
 
 
@@ -43,29 +43,29 @@ class _AnyKey:
         return True
 
 
-#: For what others write: no key there is a mistake.
+#: Lets every key pass: for data from stores, in which unknown keys are no mistake.
 ANY_KEY: Container[UnknownKey] = _AnyKey()
 
 
 def is_note(key: object) -> bool:
-    """Whether a key is its writer's own (``x_owner``): it is kept, and means nothing."""
+    """Whether a key is a note of its writer (``x_owner``), which is kept and means nothing."""
     return isinstance(key, str) and key.startswith("x_")
 
 
 class Problems:
     """Collects one line for each mistake; ``raise_if_any`` ends the reading.
 
-    Unknown keys are mistakes, but for those in ``passes``, which are left out.
+    Unknown keys are mistakes, except the keys in ``passes``.
     """
 
     def __init__(self, passes: Container[UnknownKey] = ()) -> None:
         self.lines: list[str] = []
         self.passes = passes
-        #: Those that were left out, each with a line that names it.
+        #: The unknown keys in ``passes`` that were found, each with a line that names it.
         self.passed: list[tuple[UnknownKey, str]] = []
 
     def unknown(self, structure: str, key: object, path: str, message: str) -> None:
-        """There is no such key in the structure; ``message`` says so."""
+        """Note an unknown key of a structure; ``message`` says that it is unknown."""
         found = (structure, str(key))
         if found in self.passes:
             self.passed.append((found, f"{path}: {message}"))
@@ -73,11 +73,11 @@ class Problems:
             self.add(path, message)
 
     def add(self, path: str, message: str) -> None:
-        """``message`` says what was expected at ``path``."""
+        """Add a mistake: ``message`` says what was expected at ``path``."""
         self.lines.append(f"{path}: {message}" if path else message)
 
     def add_first(self, path: str, message: str) -> None:
-        """The same, unless something is noted of ``path`` already."""
+        """Add a mistake, unless ``path`` has one already."""
         if not any(line.startswith(f"{path}: ") for line in self.lines):
             self.add(path, message)
 
@@ -88,7 +88,7 @@ class Problems:
 
 
 def shown(value: object) -> str:
-    """A value as a message shows it: JSON, shortened."""
+    """A value for a message: as JSON, at most 60 characters."""
     try:
         text = json.dumps(value, ensure_ascii=True)
     except (TypeError, ValueError, RecursionError):
@@ -107,9 +107,9 @@ def _fields(cls: Any) -> dict[str, tuple[str, Any, bool]]:
 
 
 def read(cls: type[_Struct], raw: object, path: str, problems: Problems) -> _Struct | None:
-    """``raw`` as a ``cls``, or ``None`` after adding what is wrong to ``problems``."""
+    """``raw`` as a ``cls``; or ``None``, after adding every mistake to ``problems``."""
     try:
-        # msgspec alone is some twenty times as fast, and most input is right.
+        # msgspec alone is some twenty times as fast, and most input has no mistake.
         return msgspec.convert(raw, cls)
     except (msgspec.ValidationError, RecursionError):
         pass
@@ -119,17 +119,18 @@ def read(cls: type[_Struct], raw: object, path: str, problems: Problems) -> _Str
 
 
 def read_partly(cls: type[_Struct], raw: object, path: str, problems: Problems) -> _Struct:
-    """The same for a ``cls`` whose every key has a default: what is wrong is left out."""
+    """``raw`` as a ``cls`` without its wrong keys; every key of ``cls`` needs a default."""
     return cls(**_walk(cls, raw, path, problems))
 
 
 def read_right(cls: type[msgspec.Struct], raw: object) -> dict[str, Any]:
-    """The attributes of ``cls`` that are right in ``raw``; nothing is noted."""
+    """The attributes of ``cls`` that have no mistake in ``raw``."""
     return _walk(cls, raw, "", Problems())
 
 
 def _walk(cls: Any, raw: object, path: str, problems: Problems) -> dict[str, Any]:
-    """The attributes of ``cls`` that are right in ``raw``; what is wrong is noted."""
+    """The attributes of ``cls`` that have no mistake in ``raw``; mistakes are added to
+    ``problems``."""
     if not isinstance(raw, Mapping):
         problems.add(path, f"expected an object, got {shown(raw)}")
         return {}
@@ -157,7 +158,7 @@ def _walk(cls: Any, raw: object, path: str, problems: Problems) -> dict[str, Any
 
 
 def joined(path: str, key: object) -> str:
-    """The path of ``key`` in the object at ``path``, on one line whatever the key."""
+    """The path of ``key`` in the object at ``path``, on one line for any key."""
     if isinstance(key, str) and _PLAIN_KEY.fullmatch(key):
         return f"{path}.{key}" if path else key
     return f"{path}[{shown(key)}]"
@@ -183,10 +184,10 @@ def _value(kind: Any, value: object, path: str, problems: Problems) -> Any:
 
 
 def _look_inside(kind: Any, value: object, path: str, problems: Problems) -> Any:
-    """Note which items of a list or object are wrong, if it is one as such.
+    """Add the mistakes in the items of a list or object, if ``kind`` is one.
 
-    Answers the value without the keys that may be left out, where these alone were in
-    the way; else ``None``.
+    Returns the value if its items have no mistake (structures with keys that pass, or an
+    object without its notes); else ``None``.
     """
     plain = typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
     arguments = typing.get_args(plain)
@@ -211,7 +212,7 @@ def _is_struct(kind: Any) -> bool:
 
 
 def _expected(kind: Any, message: str) -> str:
-    """What a field wants: its own description, else msgspec's words."""
+    """What a field expects: its own description, else msgspec's words."""
     for note in getattr(kind, "__metadata__", ()):
         if isinstance(note, msgspec.Meta) and note.description:
             return note.description

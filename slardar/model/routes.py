@@ -1,4 +1,4 @@
-"""Routes: which upstream a host and path lead to, before names are looked at."""
+"""Routes send requests to upstreams by host and path, before upstreams' names count."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ __all__ = ["Route", "odd_keys", "parse_routes", "written_routes"]
 
 
 class Route(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Sends requests of a host and path to an upstream.
+    """Sends requests for a host and path to an upstream.
 
     ``host`` is exact or a wildcard (``*.abc.com``), ``None`` for any; ``path`` is a
     prefix, ``path_regex`` is searched for in the path (without query).
 
-    The path is a client's, and Python's ``re`` can take exponential time on patterns
-    such as ``(a+)+$``: who may set routes must know what they write.  A path is at
-    most ``limits.url`` bytes, which bounds a pattern that is merely quadratic.
+    Clients choose the path, and Python's ``re`` can take exponential time on patterns
+    such as ``(a+)+$``: whoever may set routes must know this.  A path has at most
+    ``limits.url`` bytes, which bounds the time of a quadratic pattern.
     """
 
     upstream: str
     host: str | None = None
     path: str | None = None
     path_regex: str | None = None
-    #: What was written beside it and means nothing: an object as JSON, or nothing.
+    #: The route's keys without meaning, as the JSON of an object, or empty.
     x_: str = ""
 
     @property
     def notes(self) -> dict[str, Any]:
-        """What was written beside it and means nothing, by key."""
+        """The route's keys without meaning, and their values."""
         found: dict[str, Any] = json.loads(self.x_) if self.x_ else {}
         return found
 
     def matcher(self) -> Callable[[str, str], bool]:
-        """Whether a request for a host (lower case) and path takes this route.
+        """A function that tells whether a host (lower case) and path take this route.
 
-        Made once a snapshot: ``re`` itself keeps no more than 512 patterns compiled.
+        It is made once for a snapshot: ``re`` itself caches at most 512 patterns.
         """
         host = None if self.host is None else requested_host(self.host)
         suffix = host[1:] if host is not None and host[:2] == "*." else None
@@ -67,10 +67,10 @@ class Route(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
 
 
 def parse_routes(body: object, where: str, passes: Container[UnknownKey] = ()) -> tuple[Route, ...]:
-    """Routes in order; the upstream a route names need not exist yet (502 until then).
+    """The routes of ``body``, in order.  Raises ConfigError with every mistake.
 
-    Keys that begin with ``x_`` and unknown ones in ``passes`` are kept and mean nothing.
-    Raises ConfigError with every mistake.
+    The upstream of a route need not exist yet; until then requests get a 502.  Keys that
+    begin with ``x_`` and unknown keys in ``passes`` are kept and mean nothing.
     """
     problems = Problems(passes)
     if not isinstance(body, (list, tuple)):
@@ -86,7 +86,7 @@ def parse_routes(body: object, where: str, passes: Container[UnknownKey] = ()) -
                 route = msgspec.structs.replace(route, x_=json.dumps(notes, allow_nan=False))
             routes.append(route)
         elif isinstance(item, Mapping):
-            # What of it is right is looked at all the same; any name will do for that.
+            # Check its correct keys all the same; any name serves as a missing upstream.
             route = Route(**{"upstream": "any", **read_right(Route, item)})
         if route is not None:
             _check(route, f"{where}[{index}]", problems)
@@ -95,7 +95,7 @@ def parse_routes(body: object, where: str, passes: Container[UnknownKey] = ()) -
 
 
 def _notes(item: object, path: str, problems: Problems) -> dict[str, Any]:
-    """What of a route means nothing and is kept."""
+    """The keys of a route that mean nothing and are kept."""
     if not isinstance(item, Mapping):
         return {}
     notes = {}
@@ -107,13 +107,13 @@ def _notes(item: object, path: str, problems: Problems) -> dict[str, Any]:
         json.dumps(notes, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         problems.add(path, "expected what JSON can hold under keys that begin with x_")
-        # To go on with the rest of the route.
+        # The other keys of the route are still checked.
         return dict.fromkeys(notes)
     return notes
 
 
 def odd_keys(routes: tuple[Route, ...]) -> set[UnknownKey]:
-    """The unknown keys that routes have, from somebody who wrote to the store."""
+    """The unknown keys of routes, which somebody has written into the store."""
     return {("Route", key) for route in routes for key in route.notes if not is_note(key)}
 
 
@@ -145,7 +145,7 @@ def _check(route: Route, path: str, problems: Problems) -> None:
 def _check_pattern(pattern: str, path: str, problems: Problems) -> None:
     try:
         with warnings.catch_warnings():
-            # What re warns of (a possible nested set) means something else tomorrow.
+            # A pattern that re warns of (a possible nested set) will change its meaning.
             warnings.simplefilter("error")
             re.compile(pattern)
     except (re.error, Warning, OverflowError, RecursionError) as error:

@@ -1,7 +1,7 @@
-"""Servers and upstreams as immutable values: the contract's section 3.
+"""Servers and upstreams as immutable values.
 
-What a user writes is read into :class:`UpstreamBody`; what the rest of slardar works
-with is :class:`Upstream`, made from it by ``slardar.model.parse``.
+``slardar.model.parse`` reads what a user writes into an :class:`UpstreamBody`, and makes
+of it an :class:`Upstream`, with which the rest of slardar works.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ __all__ = [
     "Timeout",
     "Upstream",
     "UpstreamBody",
+    "servers_gone",
 ]
 
 Port = Annotated[int, Meta(ge=1, le=65535, description="an integer from 1 to 65535")]
 Weight = Annotated[int, Meta(ge=0, le=10**9, description="an integer from 0 to 1000000000")]
 Count = Annotated[int, Meta(ge=0, le=10**9, description="an integer from 0 to 1000000000")]
 Positive = Annotated[int, Meta(ge=1, le=10**9, description="an integer from 1 to 1000000000")]
-#: 10**9 seconds are 31 years; NaN and the infinities are refused with what is above.
+#: 10**9 seconds are 31 years.  The bounds refuse NaN and the infinities, too.
 Seconds = Annotated[
     float, Meta(ge=0, le=1e9, description="a number of seconds from 0 to 1000000000")
 ]
-#: Where 0 would end everything at once.
+#: A time-out: 0 would end everything at once.
 Timeout = Annotated[
     float,
     Meta(gt=0, le=1e9, description="a number of seconds above 0 and up to 1000000000"),
@@ -47,18 +48,18 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     #: An address or a DNS name.
     host: Text
     port: Port
-    #: Its share of the requests, relative to its neighbours; 0 takes none.
+    #: Its share of the requests, relative to the other servers; 0 takes none.
     weight: Weight = 1
-    #: Failures within ``fail_timeout`` seconds that put it out of service for as
-    #: long; 0 never does (lua-resty-checkups' default; nginx's is 1).
+    #: So many failures within ``fail_timeout`` seconds put it out of service for as long;
+    #: 0 is never (lua-resty-checkups' default; nginx's is 1).
     max_fails: Count = 0
     fail_timeout: Seconds = 10
-    #: Used only when no server that is not a backup is available.
+    #: A backup is used only when no other server is available.
     backup: bool = False
-    #: ``drain``: no new request, those under way finish.  ``down``: the same, and
-    #: shown as such.
+    #: ``drain``: no new requests, requests under way finish.  ``down``: as ``drain``, and
+    #: shown as down.
     state: Literal["up", "drain", "down"] = "up"
-    #: Requests under way at most, per process; 0 is no limit.
+    #: The most requests under way, per process; 0 is no limit.
     max_conns: Count = 0
     tls: bool | dict[str, Any] = False
 
@@ -69,7 +70,7 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
 
 class HttpOpts(Struct, frozen=True, forbid_unknown_fields=True):
-    """How an HTTP heartbeat asks, and which statuses are failures."""
+    """The query of an HTTP heartbeat, and which statuses are failures."""
 
     query: str | None = None
     #: A status mapped to false is a failure, in heartbeats and in proxied replies.
@@ -86,7 +87,7 @@ class LevelBody(Struct, frozen=True, forbid_unknown_fields=True):
 class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     """An upstream as it is written; the defaults are lua-resty-checkups'."""
 
-    #: Keys of a later version, which are refused as such.
+    #: Keys of a later version; the refusal says that they are not available yet.
     later: ClassVar[tuple[str, ...]] = (
         *("access_log", "deadline", "dns_service", "hedge", "hints", "interval", "panic"),
         *("proxy_protocol", "queue", "retry_budget", "rise"),
@@ -100,7 +101,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     http_opts: HttpOpts = HttpOpts()
     sensibility: Positive = 1
     protected: bool = True
-    #: ``""`` is the default, too.
+    #: ``""`` also means the default.
     mode: Text = "wrr"
     mode_opts: Annotated[dict[str, Any], Meta(description="an object")] = {}
     tries: Positive | None = msgspec.field(default=None, name="try")
@@ -120,9 +121,9 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
         "http_502",
     )
     tls: bool | dict[str, Any] = False
-    #: Whether it may be reached by Host, and not by routes and hooks only.
+    #: Whether a Host leads to it; if not, only routes and hooks do.
     public: bool = True
-    #: For heartbeats of ``typ`` mysql: the database, and who logs in.
+    #: For heartbeats of ``typ`` mysql: the database, the user and the password.
     name: Text | None = None
     user: Text | None = None
     password: Text | None = msgspec.field(default=None, name="pass")
@@ -143,7 +144,7 @@ class Upstream(Struct, frozen=True):
     levels: tuple[Level, ...]
     #: What the user wrote, normalised: for GET, for stores and for merges.
     source: Mapping[str, Any]
-    #: SHA-256 over name and source, as a number (for the fingerprint of the whole).
+    #: SHA-256 over name and source, as a number, for the snapshot's fingerprint.
     digest: int
     #: Whether ``cluster`` was an object of named clusters.
     named: bool = False
@@ -165,12 +166,12 @@ class Upstream(Struct, frozen=True):
     slow_start: float = 0
     outlier: Mapping[str, Any] | None = None
     retry_on: frozenset[str] = frozenset()
-    #: Whether its name is a Host that it serves.
+    #: Whether it serves the Host that is its name.
     public: bool = True
-    #: Keys of ``source`` that mean nothing, with a line for each.
+    #: Unknown keys of ``source``, with a line for each.
     unknown: tuple[tuple[UnknownKey, str], ...] = ()
-    #: When the module of its balancer was asked to be loaded anew (epoch nanoseconds);
-    #: 0: never.  Not a part of what was written.
+    #: When a user asked to reload the module of its balancer (epoch nanoseconds); 0: never.
+    #: It is not a part of ``source``.
     loaded: int = 0
 
     @property
@@ -184,3 +185,16 @@ class Upstream(Struct, frozen=True):
         if known is None or known.loaded <= self.loaded:
             return self
         return msgspec.structs.replace(self, loaded=known.loaded)
+
+
+def servers_gone(old: Upstream | None, new: Upstream | None) -> set[tuple[str, int]]:
+    """Host and port of the servers that ``old`` has and ``new`` does not have.
+
+    ``None``: there was, or is, no such upstream.
+    """
+    if old is None:
+        return set()
+    gone = {(server.host, server.port) for server in old.servers}
+    if new is not None:
+        gone -= {(server.host, server.port) for server in new.servers}
+    return gone

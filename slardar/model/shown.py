@@ -1,8 +1,8 @@
-"""An upstream as answers show it: as it was written, made fit for others to read.
+"""An upstream as answers of the control channel show it, and back.
 
 Tools of upyun/slardar read the servers at ``cluster[0].servers``, so an upstream that was
-written with ``servers`` shows them there as well.  A password is not shown.  What is
-shown can be sent back as it is, or edited in one of the two places: it means the same.
+written with ``servers`` shows them in both places.  A password is not shown.  An answer
+can be sent back as it is, or edited in one of the two places: it means the same upstream.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from slardar.model.server import Upstream
 
 __all__ = ["HIDDEN", "unshown", "with_cluster", "without_password"]
 
-#: What stands for a password.
+#: Stands for a password in answers.
 HIDDEN = "********"
 
 
 def without_password(upstream: Upstream) -> Mapping[str, Any]:
-    """An upstream as it was written, but for its password."""
+    """An upstream as it was written, with :data:`HIDDEN` for its password."""
     source = upstream.source
     return source if source.get("pass") is None else {**source, "pass": HIDDEN}
 
 
 def with_cluster(written: Mapping[str, Any]) -> dict[str, Any]:
-    """An upstream with its servers in both places."""
+    """An upstream with its servers at ``servers`` and at ``cluster``."""
     shown: dict[str, Any] = {}
     for key, value in written.items():
         shown[key] = value
@@ -43,14 +43,15 @@ def _cluster(servers: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def unshown(current: Upstream | None, body: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """A body that may be an answer sent back, as a person would have written it.
+    """The body of a call, which may be an edited answer, as a person would have written it.
 
-    Of ``servers`` and ``cluster`` the one that was edited stays, or ``servers`` if
-    neither was.  Raises ConfigError if both were, and for a password that is not known.
+    If it has ``servers`` and ``cluster``, the one that was edited stays, or ``servers`` if
+    neither was; both stay if both were edited, for the parser to refuse.  Raises
+    ConfigError if it has :data:`HIDDEN` for a password that is not known.
     """
     body = dict(body)
     if "servers" in body and "cluster" in body:
-        # Written apart from each other, the two could say different things.
+        # The two may say different things.
         known = {} if current is None else with_cluster(current.source)
         same = _is_list(body["servers"]) and body["cluster"] == _cluster(body["servers"])
         if same or ("cluster" in known and body["cluster"] == known["cluster"]):

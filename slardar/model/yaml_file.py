@@ -1,4 +1,4 @@
-"""Reads a YAML file into plain data: no key twice, no bomb, one line for what is wrong."""
+"""Reads a YAML file into plain data: no key twice, no bomb, one line for each mistake."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from slardar.model.reader import shown
 
 __all__ = ["read_file"]
 
-#: PyYAML in C where the platform has it (as its wheels do): ten times as fast.
+#: PyYAML's loader in C, if it was built (its wheels have it): ten times as fast.
 _Yaml: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-#: Bytes of a file, at most; 10,000 upstreams of 10 servers take 6 MiB.
+#: The most bytes of a file; 10,000 upstreams of 10 servers take 6 MiB.
 _MAX_FILE = 64 << 20
-#: Objects and lists within each other, at most: the reader in C ends the process
-#: where Python raises RecursionError.
+#: The most objects and lists within each other: the loader in C ends the process where
+#: Python raises RecursionError.
 _MAX_DEPTH = 64
-#: Values that aliases (``*name``) may repeat, at most: "a billion laughs" is nine lines.
+#: The most values that aliases (``*name``) may repeat: "a billion laughs" is nine lines.
 _MAX_REPEATED = 100_000
 
 
 class _Loader(_Yaml):  # type: ignore[misc]
-    """YAML's plain data only; notes each key that is given twice."""
+    """Loads YAML's plain data only; notes each key that is given twice."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
-        #: One line each, with its place in the file.
+        #: A line for each key that is given twice, with its place in the file.
         self.problems: list[str] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -39,7 +39,7 @@ class _Loader(_Yaml):  # type: ignore[misc]
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
-            # A key that is no text is text in JSON: 502 and "502" are the same.
+            # In JSON every key is text: 502 and "502" are the same key.
             if str(key) in seen:
                 mark = key_node.start_mark
                 place = f"line {mark.line + 1}, column {mark.column + 1}"
@@ -52,8 +52,8 @@ class _Loader(_Yaml):  # type: ignore[misc]
 def read_file(path: str) -> object:
     """The plain data in a YAML file, ``None`` if it is empty.  Blocks.
 
-    Raises ConfigError with the file's name, and line and column where they are known;
-    PartlyReadError where nothing else is wrong than that keys are given twice.
+    Raises ConfigError with the file's name, and line and column if they are known;
+    PartlyReadError if the only mistakes are keys that are given twice.
     """
     try:
         with open(path, "rb") as file:
@@ -75,7 +75,7 @@ def read_file(path: str) -> object:
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ConfigError(f"{path}: {place}{error.problem}") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        # Also what a value such as 2024-99-99 does to the date that YAML sees in it.
+        # ValueError comes from a value such as 2024-99-99, which YAML reads as a date.
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
     if problems:
         raise PartlyReadError([f"{path}: {line}" for line in problems], value)
@@ -83,8 +83,11 @@ def read_file(path: str) -> object:
 
 
 def _plain_data(text: str) -> tuple[object, list[str]]:
-    """Of a large file most of the time would go into looking for garbage: a file of
-    10,000 upstreams takes 7 seconds instead of 12."""
+    """The data in ``text``, and a line for each key that is given twice.
+
+    Garbage collection is off meanwhile: a file of 10,000 upstreams takes 7 seconds
+    instead of 12.
+    """
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -100,9 +103,10 @@ def _plain_data(text: str) -> tuple[object, list[str]]:
 
 
 def _check_shape(text: str) -> None:
-    """Refuse what would take all memory, or the process: depth, and aliases of aliases."""
+    """Raises for text that would take all memory or end the process: too deep, or with too
+    many values repeated by aliases."""
     sizes: dict[str, int] = {}
-    #: What is open: the anchor and the values seen when it began.
+    #: The objects and lists that are open: their anchor, and the values before them.
     opened: list[tuple[str | None, int]] = []
     size = repeated = 0
     for event in yaml.parse(text, _Yaml):
@@ -131,5 +135,5 @@ def _check_shape(text: str) -> None:
 
 
 def _error(problem: str, place: Any) -> yaml.MarkedYAMLError:
-    """For an event or a node, which know their places."""
+    """An error at the place of an event or a node."""
     return yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)

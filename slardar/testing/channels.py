@@ -1,25 +1,24 @@
 """Channels, pools and a clock without sockets or time, for tests of HTTP logic.
 
-A :class:`RecordingChannel` has the methods and the rules of
-``slardar.dataplane.channel.Channel``; the peer at its other end is the test.
+A :class:`RecordingChannel` follows the rules of ``slardar.dataplane.channel.Channel``.  The
+test is the peer at its other end.
 """
 
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
-from slardar.http1.interfaces import ChannelBase, ChannelProtocol, Clock, PoolBase
+from slardar.http1.interfaces import Bytes, ChannelBase, ChannelProtocol, Clock, PoolBase
 
 __all__ = ["FakeClock", "FakePool", "RecordingChannel"]
 
-#: The marks and the size of a read that ``slardar.dataplane.channel`` has.
+#: These are as in ``slardar.dataplane.channel``.
 HIGH_MARK = 65536
 LOW_MARK = 16384
 READ_SIZE = 65536
-#: From here on an eager channel gives views.
+#: An eager channel gives views of what is larger.
 SMALL = 8192
-#: What one in ``bulk`` reads at once, unless it is eager.
+#: A channel in ``bulk`` that is not eager reads so much at once.
 FIRST_SIZE = SMALL
 
 _ENDLESS = 1 << 60
@@ -40,11 +39,11 @@ class FakeClock(Clock):
 class RecordingChannel(ChannelBase):
     """A channel that keeps what is written to it, and whose peer is the test.
 
-    The test speaks for the peer: :meth:`deliver`, :meth:`end`, :meth:`lose`,
-    :meth:`connect`, :meth:`take`, :meth:`stall`, :meth:`drain`.  As on a socket,
-    bytes delivered while the channel is paused wait, and nothing is told before
-    :meth:`pump`.  Writing after ``close`` or ``finish_writing`` is a bug of the code
-    under test and raises AssertionError.
+    The test acts for the peer with :meth:`deliver`, :meth:`end`, :meth:`lose`,
+    :meth:`connect`, :meth:`take`, :meth:`stall` and :meth:`drain`.  As on a socket, bytes
+    that are delivered while the channel is paused wait.  The protocol hears of bytes and
+    ends when the test calls :meth:`pump`.  A write after ``close`` or ``finish_writing`` is
+    a bug of the code under test and raises AssertionError.
     """
 
     def __init__(
@@ -58,21 +57,21 @@ class RecordingChannel(ChannelBase):
         self.clock = clock
         self.fd = next(_numbers)
         self.name = name or f"channel {self.fd}"
-        #: Not read from: the peer is made to wait.
+        #: Nothing is read: the peer has to wait.
         self.paused = False
-        #: Closed by a reset.
+        #: The channel was closed with a reset.
         self.aborted = False
-        #: Our side has ended, and the peer has been told.
+        #: Our side has ended, and the peer knows it.
         self.finished = False
         #: Writes fail, as on a connection that the peer has reset.
         self.broken = False
-        #: The peer's kernel has acknowledged all that it was sent.
+        #: The peer's kernel has acknowledged everything that was sent.
         self.acknowledged = True
         #: The idle seconds that the last ``probe`` asked for.
         self.probed: int | None = None
         #: The most bytes that ever waited to be sent.
         self.most_unsent = 0
-        #: Bytes that the peer's window still takes at once; see :meth:`stall`.
+        #: How many more bytes the peer takes at once; see :meth:`stall`.
         self._room = _ENDLESS
         self._taken = bytearray()
         self._out: bytearray | None = None
@@ -88,13 +87,17 @@ class RecordingChannel(ChannelBase):
 
     # What the code under test calls.
 
+    def wait(self, seconds: float) -> None:
+        """See the base."""
+        self.deadline = self.clock.now + seconds
+
     @property
     def unsent(self) -> bool:
         """Whether bytes wait for the peer to take them."""
         return self._out is not None
 
-    def write(self, data: Any) -> bool:
-        """Send, as far as the peer takes it; False on a broken connection."""
+    def write(self, data: Bytes) -> bool:
+        """Send, as far as the peer takes the bytes; False on a broken connection."""
         assert not self.closed, f"{self!r} is written to after close"
         assert not self._finishing, f"{self!r} is written to after its end"
         if self.broken:
@@ -113,10 +116,10 @@ class RecordingChannel(ChannelBase):
         return True
 
     def write_soon(self, data: bytes) -> None:
-        """Send; there are no batches here."""
+        """Send at once: there are no batches here."""
         self.write(data)
 
-    def write_both(self, head: bytes, data: Any) -> None:
+    def write_both(self, head: bytes, data: Bytes) -> None:
         """Send a head and a body."""
         self.write(head + bytes(data))
 
@@ -125,7 +128,7 @@ class RecordingChannel(ChannelBase):
         self.paused = True
 
     def resume(self) -> None:
-        """Deliver again, unless there is nothing more to come."""
+        """Deliver again, unless nothing more can come."""
         if not (self.at_end or self.connecting):
             self.paused = False
 
@@ -134,18 +137,18 @@ class RecordingChannel(ChannelBase):
         return not (self._incoming or self._end or self.broken)
 
     def probe(self, idle: int) -> None:
-        """Remember what was asked."""
+        """Remember the idle seconds."""
         self.probed = idle
 
     def finish_writing(self) -> None:
-        """End our side when everything is taken."""
+        """End our side when the peer has taken everything."""
         self._finishing = True
         if self._out is None:
             self.finished = True
 
     def close_when_flushed(self) -> None:
-        """Close when everything is taken, if nothing is unread and all is acknowledged;
-        else end our side then."""
+        """When the peer has taken everything, close; or, if something is unread or not
+        acknowledged, end our side."""
         if self.closed:
             return
         self._leaving = self._finishing = True
@@ -159,7 +162,7 @@ class RecordingChannel(ChannelBase):
         return self.at_end or (self.acknowledged and not self._incoming)
 
     def close(self) -> None:
-        """Close; what was not taken is lost."""
+        """Close; what the peer has not taken is lost."""
         self.closed = True
         self._out = None
 
@@ -172,17 +175,18 @@ class RecordingChannel(ChannelBase):
     # What the test does as the peer.
 
     def take(self) -> bytes:
-        """What the peer has got since the last look."""
+        """What the peer has got since the last call."""
         taken = bytes(self._taken)
         self._taken.clear()
         return taken
 
     def stall(self) -> None:
-        """The peer takes nothing any more, until :meth:`drain`."""
+        """The peer takes no more bytes until :meth:`drain`."""
         self._room = 0
 
     def drain(self, size: int | None = None) -> None:
-        """The peer takes ``size`` bytes of what waits (``None``: all, and all that follows)."""
+        """The peer takes ``size`` of the bytes that wait; with ``None`` it takes all of them,
+        and all that follow."""
         if size is None:
             self._room = _ENDLESS
         out = self._out
@@ -192,7 +196,7 @@ class RecordingChannel(ChannelBase):
         self._taken += out[:sent]
         del out[:sent]
         if out:
-            self.deadline = self.clock.now + self.send_timeout
+            self.wait(self.send_timeout)
         else:
             self._out = None
             if self._leaving and self._is_settled():
@@ -204,11 +208,11 @@ class RecordingChannel(ChannelBase):
             self.protocol.drained(self)
 
     def deliver(self, data: bytes) -> None:
-        """The peer sends ``data``; :meth:`pump` brings it, a read at a time."""
+        """The peer sends ``data``; each :meth:`pump` brings as much as one read."""
         self._incoming += [data[i : i + READ_SIZE] for i in range(0, len(data), READ_SIZE)]
 
     def end(self) -> None:
-        """The peer closes its side, behind what it has sent."""
+        """The peer closes its side behind what it has sent."""
         self._end = True
 
     def lose(self, message: str = "Connection reset by peer") -> None:
@@ -218,7 +222,7 @@ class RecordingChannel(ChannelBase):
             self.close()
 
     def connect(self) -> None:
-        """The connection that was being made is there."""
+        """The connection is made."""
         assert self.connecting
         self.connecting = self.paused = False
         self.protocol.connected(self)
@@ -238,7 +242,7 @@ class RecordingChannel(ChannelBase):
         return False
 
     def read_on(self) -> bytes:
-        """What came behind a first read that got all it asked for."""
+        """See the base."""
         filled, self._filled = self._filled, False
         return self._incoming.pop(0) if filled and self._incoming else b""
 
@@ -253,7 +257,7 @@ class RecordingChannel(ChannelBase):
 
     def _receive(self, data: bytes) -> None:
         if self.eager and len(data) > SMALL:
-            # The real one reuses its buffer: releasing the view fails if it was kept.
+            # A real channel uses its buffer again.  Here, releasing a view that was kept fails.
             with memoryview(data) as view:
                 self.protocol.received(self, view)
         else:
@@ -267,10 +271,10 @@ class RecordingChannel(ChannelBase):
 
 
 class FakePool(PoolBase):
-    """A server's pool that hands out recording channels.
+    """A server's pool of recording channels.
 
-    ``addresses`` is how many addresses the server's name has.  Channels it has made
-    are in ``channels``, oldest first; those it keeps, in ``idle``.
+    ``addresses`` is how many addresses the server's name has.  ``channels`` has all channels
+    that were made, oldest first, and ``idle`` those that wait for a request.
     """
 
     def __init__(self, clock: FakeClock, name: str = "server", addresses: int = 1) -> None:
@@ -280,7 +284,8 @@ class FakePool(PoolBase):
         self.addresses = addresses
         self.channels: list[RecordingChannel] = []
         self.idle: list[ChannelBase] = []
-        #: No connection can even be begun; and if that is this machine's fault, why.
+        #: No connection can be begun.  If that is this machine's fault, a test sets
+        #: ``shortage``, too.
         self.exhausted = False
 
     def __repr__(self) -> str:
@@ -304,7 +309,7 @@ class FakePool(PoolBase):
         return made
 
     def release(self, channel: ChannelBase) -> None:
-        """Keep a channel whose reply is complete."""
+        """Keep a channel whose request and reply are complete."""
         assert not channel.closed
         channel.protocol = self
         channel.eager = False
@@ -313,11 +318,11 @@ class FakePool(PoolBase):
         self.idle.append(channel)
 
     def other_address(self, tried: int) -> bool:
-        """Whether the name has another address."""
+        """Whether the name has an address that was not tried."""
         return tried < self.addresses
 
-    def received(self, channel: ChannelBase, data: Any) -> None:
-        """Bytes without a request poison the channel."""
+    def received(self, channel: ChannelBase, data: Bytes) -> None:
+        """No request asked for these bytes."""
         self._discard(channel)
 
     def ended(self, channel: ChannelBase) -> None:
@@ -327,7 +332,7 @@ class FakePool(PoolBase):
         self._discard(channel)
 
     def drained(self, channel: ChannelBase) -> None:
-        """Nobody waits for it."""
+        """Nothing waits to be sent on an idle channel."""
 
     def late(self, channel: ChannelBase) -> None:
         self._discard(channel)

@@ -1,6 +1,6 @@
-"""A proxied conversation as a play: a client, slardar's HTTP logic, its servers.
+"""Tests of HTTP logic as a play with three roles: a client, slardar, and servers.
 
-A test lets the client and the servers speak and looks at what each has heard::
+A test lets the client and the servers send bytes, and looks at the bytes that they get::
 
     play = Playbook()
     play.client_sends(b"GET / HTTP/1.1\\r\\nHost: a.test\\r\\n\\r\\n")
@@ -9,8 +9,8 @@ A test lets the client and the servers speak and looks at what each has heard::
     assert play.client_gets().endswith(b"hi")
     play.finish()
 
-No socket, no reactor and no time is involved: the real connection and the real
-exchange talk to :class:`~slardar.testing.channels.RecordingChannel`.
+It needs no socket, no reactor and no time: the real connection and the real exchange
+write to a :class:`~slardar.testing.channels.RecordingChannel`.
 """
 
 from __future__ import annotations
@@ -22,20 +22,37 @@ from slardar.http1.client import ClientConnection
 from slardar.http1.exchange import Exchange
 from slardar.http1.interfaces import (
     ChannelBase,
+    ChannelProtocol,
+    Downstream,
+    ExchangeBase,
     HookedRequest,
     HooksBase,
+    Observer,
     PlaneBase,
     SelectionBase,
+    TunnelBase,
 )
+from slardar.http1.record import RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
-from slardar.http1.tunnel import Tunnel
 from slardar.http1.writer import RequestIds
 from slardar.model.live import Peer, ServerLive
 from slardar.model.server import Server
 from slardar.testing.channels import FakeClock, FakePool, RecordingChannel
 
-__all__ = ["FakeHost", "FakeSelection", "Playbook"]
+__all__ = ["FakeHost", "FakeObserver", "FakeSelection", "Playbook"]
+
+
+class FakeObserver(Observer):
+    """Keeps the record of every request that has ended."""
+
+    def __init__(self) -> None:
+        self.records: list[RequestRecord] = []
+
+    def request_ended(self, record: RequestRecord) -> None:
+        """Keep one record."""
+        assert record not in self.records, f"{record!r} has ended twice"
+        self.records.append(record)
 
 
 class FakeSelection(SelectionBase):
@@ -52,14 +69,19 @@ class FakeSelection(SelectionBase):
             self.peers.append(peer)
         #: Servers that are out of service.
         self.out: set[Peer] = set()
-        #: What was told: ``(server, message)`` and ``(server, failed, status)``.
+        #: What the exchange reported: ``(server, message)`` of failures, and
+        #: ``(server, failed, status)`` of finished attempts.
         self.failures: list[tuple[str, str]] = []
         self.outcomes: list[tuple[str, bool, int]] = []
 
     def pick(self, request: Request, tried: list[Peer]) -> Peer | None:
         """The first server that is in service and not tried."""
         gone = self.out.union(tried)
-        return next((peer for peer in self.peers if peer not in gone), None)
+        found = next((peer for peer in self.peers if peer not in gone), None)
+        if found is not None:
+            found.live.active += 1
+            found.live.requests += 1
+        return found
 
     def failed(self, peer: Peer, message: str) -> None:
         """Note a failed attempt."""
@@ -77,60 +99,61 @@ class FakeSelection(SelectionBase):
         self.outcomes.append((peer.key, failed, status))
 
     def refusal(self, tried: bool) -> tuple[int, str]:
-        """What a client is told where there is no server."""
+        """Status and message for a client if there is no server."""
         return 502, "no server of upstream fake is available"
 
 
 class FakeHost(PlaneBase):
-    """The data plane around a connection and its exchanges, with the contract's
-    defaults."""
+    """The data plane around a connection and its exchanges, with the default settings."""
 
     def __init__(self, clock: FakeClock, selection: FakeSelection | None) -> None:
         super().__init__(clock)
         self.selection = selection
         self.new_id = RequestIds(b"id")
-        #: What sees each request before it goes to a server, and its reply.
+        #: The hooks that see each request before it goes to a server, and its reply.
         self.hooks: HooksBase | None = None
-        #: The requests that began, the statuses of replies that slardar made.
+        #: The requests that began, and the statuses of replies that slardar made.
         self.requests: list[Request] = []
         self.refusals: list[int] = []
-        self.tunnels: set[Tunnel] = set()
+        self.tunnels: set[TunnelBase] = set()
         #: How many requests hooks have answered.
         self.answers = 0
-        #: How often a connection said that it has ended.
+        #: How often a connection reported its end.
         self.ends = 0
 
     def begin(
-        self, downstream: Any, request: Request, channel: ChannelBase | None = None
-    ) -> Exchange | None:
+        self, downstream: Downstream, request: Request, channel: ChannelBase | None = None
+    ) -> ExchangeBase | None:
         """The exchange of ``request``; without a selection it is refused."""
         hooked = None if self.hooks is None else self.hooks.request(request)
         return self._begin(downstream, request, hooked)
 
     def wait_for_body(self, owner: BodyOwner, request: Request) -> WaitingBody | None:
-        """As the data plane does."""
+        """A body to gather, if the hooks read the body of ``request``."""
         if self.hooks is None or not self.hooks.reads_body(request):
             return None
         return WaitingBody(self.bodies, owner, self.hook_body, request.length)
 
     def begin_with(
         self,
-        downstream: Any,
+        downstream: Downstream,
         request: Request,
         body: SeenBody,
         channel: ChannelBase | None = None,
-    ) -> Exchange | None:
+    ) -> ExchangeBase | None:
         """The same, with the body."""
         hooks = self.hooks
         hooked = None if hooks is None else hooks.request_with(request, body, None)
         return self._begin(downstream, request, hooked)
 
     def _begin(
-        self, downstream: Any, request: Request, hooked: HookedRequest | None
-    ) -> Exchange | None:
+        self, downstream: Downstream, request: Request, hooked: HookedRequest | None
+    ) -> ExchangeBase | None:
         self.requests.append(request)
         if hooked is not None and hooked.answer is not None:
             self.answers += 1
+            if downstream.record is not None:
+                downstream.record.error = hooked.error
             downstream.answer(hooked.answer, hooked.body)
             return None
         if self.selection is None:
@@ -140,7 +163,6 @@ class FakeHost(PlaneBase):
             else:
                 downstream.refuse(502, message)
             return None
-        self.exchanges += 1
         exchange = Exchange(self, downstream, request, self.selection)
         if hooked is not None:
             if hooked.new_body is not None:
@@ -152,14 +174,15 @@ class FakeHost(PlaneBase):
 
     def own_reply(
         self,
+        downstream: Downstream,
         request: Request,
         status: int,
         reason: str,
-        exchange: Exchange | None,
+        exchange: ExchangeBase | None,
         hooked: HookedRequest | None,
     ) -> tuple[Reply, bytes]:
         """As the data plane does, with the reason for everybody."""
-        reply, body = super().own_reply(request, status, reason, exchange, hooked)
+        reply, body = super().own_reply(downstream, request, status, reason, exchange, hooked)
         hooked = hooked if exchange is None else exchange.hooked
         instead = None if hooked is None else hooked.own_reply(reply, reason)
         return (reply, body) if instead is None else instead
@@ -168,34 +191,38 @@ class FakeHost(PlaneBase):
         """A request was answered by slardar itself."""
         self.refusals.append(status)
 
-    def tunnel(self, tunnel: Tunnel) -> None:
+    def tunnel(self, tunnel: TunnelBase) -> None:
         """A connection became a tunnel."""
         self.tunnels.add(tunnel)
 
-    def tunnel_closed(self, tunnel: Tunnel) -> None:
+    def tunnel_closed(self, tunnel: TunnelBase) -> None:
         """A tunnel has ended."""
         self.tunnels.remove(tunnel)
 
-    def closed(self, connection: ClientConnection) -> None:
+    def closed(self, connection: ChannelProtocol) -> None:
         """A connection has ended."""
         self.ends += 1
 
 
 class Playbook:
-    """One client and its connection; ``servers`` (0: no upstream at all) behind it.
+    """One client with its connection, and ``servers`` servers (0: there is no upstream).
 
-    Connections to servers are accepted at once unless ``accepting`` is set to False.
+    Every request is observed, unless ``observed`` is False.  Connections to servers are
+    accepted at once unless ``accepting`` is set to False.
     Where a server's connection is meant, ``number`` counts all of them in the order
     in which they were made; the newest is the default.
     """
 
-    def __init__(self, servers: int = 1, **settings: Any) -> None:
+    def __init__(self, servers: int = 1, observed: bool = True, **settings: Any) -> None:
         self.clock = FakeClock()
         self.selection = FakeSelection(self.clock, servers)
         self.host = FakeHost(self.clock, self.selection if servers else None)
         for name, value in settings.items():
             assert hasattr(self.host, name), f"no such setting: {name}"
             setattr(self.host, name, value)
+        self.observer = FakeObserver()
+        if observed:
+            self.host.observer = self.observer
         self.accepting = True
         self.connection = ClientConnection(self.host, b"192.0.2.7")
         self.client = RecordingChannel(self.clock, self.connection, name="client")
@@ -209,11 +236,11 @@ class Playbook:
 
     @property
     def origin(self) -> RecordingChannel:
-        """The newest of them."""
+        """The newest connection to a server."""
         return self.origins[-1]
 
     def settle(self) -> None:
-        """Let everything happen that can happen without time passing."""
+        """Let everything happen that needs no time to pass."""
         moved = True
         while moved:
             moved = self.client.pump()
@@ -224,7 +251,7 @@ class Playbook:
                 moved = origin.pump() or moved
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass, with a look at the deadlines each quarter of a second."""
+        """Let time pass; deadlines are checked every quarter of a second."""
         end = self.clock.now + seconds
         while self.clock.now < end:
             self.clock.advance(min(0.25, end - self.clock.now))
@@ -232,24 +259,29 @@ class Playbook:
                 channel.look_at_clock()
             self.settle()
 
+    @property
+    def records(self) -> list[RequestRecord]:
+        """The requests that have ended."""
+        return self.observer.records
+
     # The client.
 
     def client_sends(self, data: bytes) -> None:
-        """The client sends, in as few reads as it can be."""
+        """The client sends ``data``, which is read in as few pieces as possible."""
         self.client.deliver(data)
         self.settle()
 
     def client_sends_bytewise(self, data: bytes) -> None:
-        """The client sends a byte at a time."""
+        """The client sends ``data`` byte by byte."""
         for index in range(len(data)):
             self.client_sends(data[index : index + 1])
 
     def client_gets(self) -> bytes:
-        """What the client has got since the last look."""
+        """The bytes that the client has got since the last call."""
         return self.client.take()
 
     def client_ends(self) -> None:
-        """The client closes its side and goes on listening."""
+        """The client closes its side and still reads."""
         self.client.end()
         self.settle()
 
@@ -259,18 +291,18 @@ class Playbook:
         self.settle()
 
     def client_drains(self, size: int | None = None) -> None:
-        """The client takes what waits for it; see :meth:`RecordingChannel.drain`."""
+        """The client takes waiting bytes; see :meth:`RecordingChannel.drain`."""
         self.client.drain(size)
         self.settle()
 
     # The servers.
 
     def origin_gets(self, number: int = -1) -> bytes:
-        """What a server has got on a connection since the last look."""
+        """The bytes that a server has got on a connection since the last call."""
         return self.origins[number].take()
 
     def origin_sends(self, data: bytes, number: int = -1) -> None:
-        """A server sends, in as few reads as it can be."""
+        """A server sends ``data``, which is read in as few pieces as possible."""
         self.origins[number].deliver(data)
         self.settle()
 
@@ -285,14 +317,14 @@ class Playbook:
         self.settle()
 
     def origin_drains(self, size: int | None = None, number: int = -1) -> None:
-        """A server takes what waits for it."""
+        """A server takes waiting bytes."""
         self.origins[number].drain(size)
         self.settle()
 
     # The end.
 
     def check(self) -> None:
-        """What holds at every moment: counters agree with what is under way."""
+        """Assert what holds at every moment: counters agree with the requests under way."""
         active = sum(peer.live.active for peer in self.selection.peers)
         assert self.host.exchanges >= active >= 0
         if self.connection.is_idle:
@@ -300,16 +332,19 @@ class Playbook:
             assert not self.client.paused, "an idle client is not read from"
 
     def finish(self) -> None:
-        """The client leaves; nothing may be left of it.  To be called by every test."""
+        """The client leaves, and nothing of it may remain.  Call this in every test."""
         self.check()
         for tunnel in list(self.host.tunnels):
             tunnel.close()
         self.client_leaves()
-        # What is only being flushed or read over has its time.
+        # Time for bytes that are still sent, or read and dropped.
         self.pass_time(2 * self.host.send_timeout + 1)
         assert self.host.exchanges == 0, "an exchange was not counted out"
         for peer in self.selection.peers:
             assert peer.live.active == 0, f"{peer.key} counts a request that is over"
+        ended = [record.request for record in self.records]
+        for request in self.host.requests if self.host.observer is not None else ():
+            assert ended.count(request) == 1, f"{request!r} ended {ended.count(request)} times"
         assert self.client.closed
         assert self.host.ends == 1, f"the connection ended {self.host.ends} times"
         idle = [channel for peer in self.selection.peers for channel in peer.pool.idle]

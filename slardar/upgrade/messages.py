@@ -24,10 +24,10 @@ __all__ = [
     "GiveUp",
     "Handed",
     "HandedSockets",
-    "Health",
     "Hello",
     "Serving",
     "State",
+    "Verdict",
     "WantsStore",
     "decode_from_predecessor",
     "decode_from_successor",
@@ -43,6 +43,8 @@ class HandedSockets(Struct, frozen=True):
     purpose: str
     endpoint: str
     descriptors: tuple[int, ...]
+    #: The id of the listener that they are for; empty if they are for none.
+    listener: str = ""
 
 
 class Handed(Struct, frozen=True):
@@ -88,7 +90,7 @@ class End(Struct, tag="end", frozen=True):
     seconds: float
 
 
-class Health(Struct, frozen=True):
+class Verdict(Struct, frozen=True):
     """A server that requests have put out of service."""
 
     upstream: str
@@ -103,7 +105,7 @@ class State(Struct, tag="state", frozen=True):
     """The store is free; what it held if it keeps nothing, and what is known beside it."""
 
     stored: StoredState | None = None
-    health: tuple[Health, ...] = ()
+    health: tuple[Verdict, ...] = ()
 
 
 class Generation(Struct, frozen=True):

@@ -53,13 +53,23 @@ class Predecessor:
         os.close(fd)
         self._tell(messages.Hello(os.getpid()))
 
-    def take(self, purpose: str, endpoint: str) -> list[socket.socket]:
-        """The sockets that were handed over for an endpoint; none if there are none left."""
-        for index, entry in enumerate(self._handed.sockets):
-            if index not in self._taken and (entry.purpose, entry.endpoint) == (purpose, endpoint):
-                self._taken.append(index)
-                return [socket.socket(fileno=fd) for fd in entry.descriptors]
-        return []
+    def take(self, purpose: str, endpoint: str, listener: str = "") -> list[socket.socket]:
+        """The sockets that were handed over for an endpoint; none if there are none left.
+
+        An endpoint may have been handed over several times, for one listener each: those of
+        the listener whose id is ``listener`` come first then.
+        """
+        handed = self._handed.sockets
+        fitting = [
+            index
+            for index, entry in enumerate(handed)
+            if index not in self._taken and (entry.purpose, entry.endpoint) == (purpose, endpoint)
+        ]
+        if not fitting:
+            return []
+        index = min(fitting, key=lambda index: handed[index].listener != listener)
+        self._taken.append(index)
+        return [socket.socket(fileno=fd) for fd in handed[index].descriptors]
 
     def close_rest(self) -> None:
         """Let go of the sockets that nobody has taken; the predecessor has them still."""

@@ -206,7 +206,8 @@ def start_successor(
             descriptors.update(
                 (number, sock.fileno()) for number, sock in zip(numbers, one.sockets, strict=True)
             )
-            handed.append(messages.HandedSockets(purpose, one.endpoint, numbers))
+            name = "" if one.listener is None else one.listener.id
+            handed.append(messages.HandedSockets(purpose, one.endpoint, numbers, name))
         told = messages.Handed(os.getpid(), _LINK, _STDERR, tuple(handed))
         reactor.spawnProcess(
             successor,

@@ -21,6 +21,7 @@ from slardar.config import Control, Settings
 from slardar.dataplane.balancer_errors import BalancerError
 from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.hook import Hook
+from slardar.model.listener import ListenerSpec
 from slardar.model.routes import Route
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
@@ -28,12 +29,11 @@ from slardar.model.snapshot import Snapshot
 __all__ = [
     "BalancerReport",
     "Begin",
-    "Change",
+    "Delta",
     "Done",
     "Drain",
     "FromWorker",
     "Grown",
-    "Health",
     "HookFailed",
     "HookHeavy",
     "Listening",
@@ -43,12 +43,14 @@ __all__ = [
     "SuspendHook",
     "TakeSettings",
     "ToWorker",
+    "Verdict",
     "Whole",
-    "change",
+    "WorkerSocket",
     "decode_answer",
     "decode_from_worker",
     "decode_to_worker",
     "decode_whole",
+    "delta",
     "encode",
     "lean_settings",
     "raw",
@@ -67,7 +69,7 @@ Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Status = Literal["unchecked", "ok", "err", "unstable"]
 
 
-class Health(Struct, tag="health", frozen=True):
+class Verdict(Struct, tag="verdict", frozen=True):
     """Requests have put a server out of service, or brought it back; both ways."""
 
     upstream: Name
@@ -88,6 +90,18 @@ class Whole(Struct, tag="whole", frozen=True):
     hooks: tuple[Hook, ...] = ()
 
 
+class WorkerSocket(Struct, frozen=True):
+    """A listening socket that is a worker's."""
+
+    #: Its place among the sockets that the process was started with: the descriptor is
+    #: ``commands.FIRST_SOCKET`` plus this number.
+    place: int
+    #: The listener that it is a socket of.
+    listener: ListenerSpec
+    #: Whether other workers accept on it, too.
+    shared: bool = False
+
+
 class Begin(Struct, tag="begin", frozen=True):
     """The first message to a worker: what it is to serve, and how."""
 
@@ -96,15 +110,13 @@ class Begin(Struct, tag="begin", frozen=True):
     settings: Settings
     #: A :class:`Whole`, which is put into JSON once for all workers.
     snapshot: msgspec.Raw
-    #: For each of its listening sockets, in order of their descriptors (the first is
-    #: ``commands.FIRST_SOCKET``): whether it shares the socket with other workers.
-    sockets: tuple[bool, ...]
-    #: The places of these among the sockets that the process was started with, of which
-    #: there are ``inherited``; it lets go of the others.
-    places: tuple[int, ...]
+    #: Its listening sockets.
+    sockets: tuple[WorkerSocket, ...]
+    #: How many sockets the process was started with; it closes those that are not in
+    #: ``sockets``.
     inherited: int
     #: The servers that are out of service now.
-    health: tuple[Health, ...] = ()
+    health: tuple[Verdict, ...] = ()
     #: The versions of hooks that are suspended (see :func:`slardar.hooks.loaded.mark_of`),
     #: and why, for some of them.
     suspended: tuple[int, ...] = ()
@@ -115,7 +127,7 @@ class Begin(Struct, tag="begin", frozen=True):
     count: int = 1
 
 
-class Change(Struct, tag="change", frozen=True):
+class Delta(Struct, tag="delta", frozen=True):
     """What leads from one version to another; only a worker that is at ``base`` takes
     it, one that is not is sent the whole."""
 
@@ -233,8 +245,8 @@ class Grown(Struct, tag="grown", frozen=True):
     replaced."""
 
 
-ToWorker = Begin | Whole | Change | SuspendHook | TakeSettings | Health | Ping | Drain | Listening
-FromWorker = Report | Health | HookFailed | HookHeavy | Grown
+ToWorker = Begin | Whole | Delta | SuspendHook | TakeSettings | Verdict | Ping | Drain | Listening
+FromWorker = Report | Verdict | HookFailed | HookHeavy | Grown
 
 _to_worker: Any = msgspec.json.Decoder(ToWorker)
 _whole = msgspec.json.Decoder(Whole)
@@ -299,7 +311,7 @@ def whole(snapshot: Snapshot) -> Whole:
     )
 
 
-def change(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Change:
+def delta(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Delta:
     """The message that leads from ``base`` to ``snapshot``; ``changed`` names the
     upstreams that differ."""
     found = snapshot.upstreams
@@ -307,7 +319,7 @@ def change(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Chan
     differ = [hook for key, hook in hooks.items() if known.get(key) is not hook]
     # What was only staged is nothing to a worker.
     new = [(known.get(hook.key), _lean_hook(hook)) for hook in differ]
-    return Change(
+    return Delta(
         base.version,
         snapshot.version,
         tuple(_lean(found[name]) for name in changed if name in found),

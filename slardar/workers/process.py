@@ -21,9 +21,9 @@ from twisted.logger import Logger, LogLevel
 from slardar.notify import PRIVATE
 from slardar.workers import messages
 from slardar.workers.commands import FIRST_SOCKET, LINK, MARK, Link, OneLink
+from slardar.workers.log_lines import LineReader
 from slardar.workers.marks import Mark, Noted, make_mark
 from slardar.workers.messages import Done, FromWorker
-from slardar.workers.relay import Relay
 
 __all__ = ["ANSWER", "SPARE", "START", "WorkerGone", "WorkerProcess", "spawn"]
 
@@ -113,8 +113,8 @@ class WorkerProcess(ProcessProtocol):
         self.name = f"worker-{number}" if number != SPARE else "spare worker"
         seconds = self._reactor.seconds
         self._output = {
-            1: Relay(self.name, LogLevel.info, seconds, _log),
-            2: Relay(self.name, LogLevel.warn, seconds, _log),
+            1: LineReader(self.name, LogLevel.info, seconds, _log),
+            2: LineReader(self.name, LogLevel.warn, seconds, _log),
         }
 
     def __repr__(self) -> str:

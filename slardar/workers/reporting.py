@@ -16,11 +16,11 @@ from slardar.model.server import Upstream
 from slardar.workers.messages import (
     BalancerReport,
     Grown,
-    Health,
     HookFailed,
     HookHeavy,
     Report,
     ServerReport,
+    Verdict,
 )
 
 __all__ = ["Reporter"]
@@ -43,7 +43,7 @@ class Reporter:
         self,
         reactor: Any,
         live: Live,
-        send: Callable[[Report | Health | HookFailed | HookHeavy | Grown], None],
+        send: Callable[[Report | Verdict | HookFailed | HookHeavy | Grown], None],
     ) -> None:
         self._reactor = reactor
         self._live = live
@@ -105,7 +105,7 @@ class Reporter:
         for (upstream, host, port), peer in changed.items():
             down_for = max(0.0, peer.live.down_until - self._plane.clock.now)
             if down_for <= 1e9:  # more is not by requests
-                self._send(Health(upstream, host, port, down_for, peer.live.msg[:_MAX_TEXT]))
+                self._send(Verdict(upstream, host, port, down_for, peer.live.msg[:_MAX_TEXT]))
 
     def _report(self) -> None:
         """Tell the counters; those of servers in slices, between which requests go on."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
-from typing import Any
+from typing import Any, NamedTuple
 
+from slardar.model.listener import ListenerSpec
 from slardar.workers.messages import Report
 from slardar.workers.process import WorkerProcess
 
-__all__ = ["Slot"]
+__all__ = ["Slot", "SlotSocket"]
 
 #: Seconds that a worker must have served; one that ends before died young.
 _YOUNG = 10.0
@@ -18,15 +19,22 @@ _DELAY = 0.1
 _MAX_DELAY = 5.0
 
 
+class SlotSocket(NamedTuple):
+    """A listening socket of a place."""
+
+    sock: socket.socket
+    listener: ListenerSpec
+    #: Whether the workers of other places accept on it, too.
+    shared: bool
+
+
 class Slot:
     """One place, with or without a process in it."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.name = f"worker-{number}"
-        self.sockets: list[socket.socket] = []
-        #: For each socket, whether other workers accept on it too.
-        self.shared: list[bool] = []
+        self.sockets: list[SlotSocket] = []
         self.process: WorkerProcess | None = None
         #: Deaths in a row of workers that were young.
         self.young_deaths = 0

@@ -33,7 +33,8 @@ from zope.interface import implementer
 
 from slardar.config import Hooks
 from slardar.dataplane.descriptors import raise_descriptor_limit
-from slardar.dataplane.proxy import DataPlane, HookMemory
+from slardar.dataplane.plane_hooks import HookMemory
+from slardar.dataplane.proxy import DataPlane
 from slardar.errors import ConfigError, SlardarError
 from slardar.hooks.memory import limits_of
 from slardar.hooks.runner import Runner
@@ -44,9 +45,9 @@ from slardar.model.snapshot import Snapshot
 from slardar.plugins import balancer_factory, load_again
 from slardar.workers import messages
 from slardar.workers.commands import FIRST_SOCKET, LINK, MARK, Link, OneLink
+from slardar.workers.log_lines import LineLog
 from slardar.workers.marks import BEATS, LARGEST, open_mark
-from slardar.workers.messages import Done, FromWorker
-from slardar.workers.relay import LineLog
+from slardar.workers.messages import Done, FromWorker, WorkerSocket
 from slardar.workers.reporting import Reporter
 
 __all__ = ["Worker", "end_without_memory", "main"]
@@ -85,8 +86,8 @@ class Worker:
         self._plane: DataPlane | None = None
         self._snapshot = Snapshot.build(0, {}, (), None)
         self._stopping = self._finished = False
-        #: Sockets that do not listen yet, and whether other workers share them.
-        self._silent: list[tuple[socket.socket, bool]] = []
+        #: Sockets that do not listen yet, and what is known of them.
+        self._silent: list[tuple[socket.socket, WorkerSocket]] = []
         #: Where the director sees which hook is running, and that this process goes on.
         self._mark = mark
         self._beats = LoopingCall(self._beat)
@@ -109,7 +110,7 @@ class Worker:
             return defer.ensureDeferred(self._begin(message))
         if self._plane is None:
             return Done(0, "expected begin first")
-        if isinstance(message, messages.Change):
+        if isinstance(message, messages.Delta):
             if message.base != self._snapshot.version:
                 return Done(self._snapshot.version, stale=True)
             changed = [*(upstream.name for upstream in message.upstreams), *message.gone]
@@ -123,7 +124,7 @@ class Worker:
         if isinstance(message, messages.SuspendHook):
             self._plane.suspend_hook(message.mark, message.reason)
             return self._done()
-        if isinstance(message, messages.Health):
+        if isinstance(message, messages.Verdict):
             self._plane.set_health(
                 message.upstream, message.host, message.port, message.down_for, message.message
             )
@@ -188,11 +189,13 @@ class Worker:
         gc.freeze()
         gc.enable()
         if not self._stopping:
-            for place, shared in zip(message.places, message.sockets, strict=True):
-                sock = socket.socket(fileno=self._first_socket + place)
+            unused = set(range(message.inherited))
+            for about in message.sockets:
+                unused.discard(about.place)
+                sock = socket.socket(fileno=self._first_socket + about.place)
                 sock.set_inheritable(False)
-                self._silent.append((sock, shared))
-            for place in set(range(message.inherited)).difference(message.places):
+                self._silent.append((sock, about))
+            for place in unused:
                 os.close(self._first_socket + place)
             self._serve_silent()
             plane.start()
@@ -211,11 +214,11 @@ class Worker:
         """Serve the sockets that have begun to listen."""
         assert self._plane is not None
         silent, self._silent = self._silent, []
-        for sock, shared in silent:
+        for sock, about in silent:
             if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                self._plane.serve(sock, shared)
+                self._plane.serve(sock, about.listener, about.shared)
             else:
-                self._silent.append((sock, shared))
+                self._silent.append((sock, about))
 
     def _apply(
         self, snapshot: Snapshot, changed: list[str], begins: bool = False
@@ -249,24 +252,20 @@ class Worker:
         applied: defer.Deferred[Any] = self._plane.apply(snapshot, changed)
         return applied.addCallbacks(lambda _: Done(version), refused)
 
-    def _changed_snapshot(self, message: messages.Change) -> Snapshot:
-        before = self._snapshot
-        snapshot = before
+    def _changed_snapshot(self, message: messages.Delta) -> Snapshot:
+        snapshot = self._snapshot
         for upstream in message.upstreams:
             snapshot = snapshot.with_upstream(upstream)
         for name in message.gone:
             if name in snapshot.upstreams:
                 snapshot = snapshot.without_upstream(name)
-        if message.routes is not None or snapshot is before:
-            routes = before.routes if message.routes is None else message.routes
-            snapshot = snapshot.with_routes(routes)
+        if message.routes is not None:
+            snapshot = snapshot.with_routes(message.routes)
         if message.hooks or message.gone_hooks:
             changes: dict[HookKey, Hook | None] = dict.fromkeys(message.gone_hooks)
             changes.update((hook.key, hook) for hook in message.hooks)
             snapshot = snapshot.with_hooks(changes)
-        snapshot.version = message.version
-        snapshot.default_upstream = message.default_upstream
-        return snapshot
+        return snapshot.with_default(message.default_upstream).at_version(message.version)
 
     def _send(self, message: FromWorker) -> None:
         # If nobody takes it, the link has ended, and the worker with it.
@@ -282,10 +281,7 @@ class Worker:
             return
         self._stopping = True
         if self._plane is not None:
-            if grace is None:
-                await self._plane.stop(seconds)
-            else:
-                await self._plane.stop(seconds, grace)
+            await self._plane.stop(seconds, grace)
         self._reporter.stop()
         if self._beats.running:
             self._beats.stop()

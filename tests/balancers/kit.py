@@ -25,7 +25,7 @@ ALL = [WeightedRoundRobin, LeastConnections, *DRAWN, *HASHES]
 
 @implementer(IRequest)
 class FakeRequest:
-    """All that a balancer may ask of a request."""
+    """All attributes of a request that a balancer may read."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ def make_peers(weights: Iterable[int], **config: Any) -> list[Peer]:
 
 
 def edited(peer: Peer, weight: int) -> Peer:
-    """The same server in the next snapshot, with another weight."""
+    """The peer of the same server in the next snapshot, with another weight."""
     return Peer(Server(peer.host, peer.port, weight), peer.live)
 
 
@@ -75,5 +75,5 @@ def shares(balancer: Any, servers: Sequence[Peer], picks: int) -> Counter[str]:
 
 
 def scripted(*numbers: float) -> Callable[[], float]:
-    """A source of random numbers that gives exactly these."""
+    """A source of random numbers that gives exactly ``numbers``."""
     return iter(numbers).__next__

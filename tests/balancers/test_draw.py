@@ -1,4 +1,4 @@
-"""Drawing by lot, and the balancer that does nothing else."""
+"""Drawing by lot, and the balancer ``random``, which only draws."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ JUST_BELOW_1 = 1 - 2**-53
     ],
 )
 def test_one(weights: list[int], number: float, expected: int) -> None:
-    """A random number falls into the stretch of one server, as long as its weight."""
+    """A random number falls into the range of one server, which is as long as its weight."""
     servers = make_peers(weights)
     assert Lots(scripted(number)).one(servers) is servers[expected]
     assert Random(servers, {}, scripted(number)).pick(servers, ANY) is servers[expected]
@@ -51,7 +51,7 @@ def test_one(weights: list[int], number: float, expected: int) -> None:
     ],
 )
 def test_two(weights: list[int], numbers: tuple[float, float], expected: tuple[int, int]) -> None:
-    """The second one is drawn as if the first one were not there."""
+    """The second server is drawn as if the first were not there."""
     servers = make_peers(weights)
     first, second = Lots(scripted(*numbers)).two(servers)
     assert (servers.index(first), servers.index(second)) == expected
@@ -59,8 +59,8 @@ def test_two(weights: list[int], numbers: tuple[float, float], expected: tuple[i
 
 @pytest.mark.parametrize("weights", [[1, 1], [3, 1], [1, 2, 3, 4], [65535, 1, 1], [7] * 20])
 def test_two_are_different(weights: list[int]) -> None:
-    """The same server is never drawn twice, and the first one's share is its weight's
-    (within 0.025: more than five standard deviations of 10,000 draws)."""
+    """A server is never drawn twice, and the first draw's shares follow the weights (within
+    0.025: more than five standard deviations of 10,000 draws)."""
     servers = make_peers(weights)
     lots = Lots(Generator(1).random)
     firsts: Counter[str] = Counter()
@@ -73,7 +73,7 @@ def test_two_are_different(weights: list[int]) -> None:
 
 
 def test_another_list() -> None:
-    """What was worked out for one list is not used for the next."""
+    """Results computed for one list are not used for the next."""
     lots = Lots(Generator(2).random)
     light, heavy = make_peers([1, 1, 1]), make_peers([1, 98, 1])
     assert Counter(lots.one(light).key for _ in range(900))[light[1].key] < 400

@@ -1,4 +1,4 @@
-"""Peak EWMA: averages, costs and the choice."""
+"""Peak EWMA: averages, costs and picks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def average(peer: Peer) -> float:
 
 
 def test_the_first_reply_is_the_average() -> None:
-    """Nothing is averaged with nothing."""
+    """There is no earlier average to mix it with."""
     servers = make_peers([1, 1])
     Ewma(servers, {}, clock=Clock()).finished(servers[0], good(0.25))
     assert servers[0].live.ewma == 0.25
@@ -54,7 +54,7 @@ def test_a_peak_counts_at_once() -> None:
 
 
 def test_quicker_replies_draw_it_down_with_time() -> None:
-    """The old average keeps exp(-elapsed / decay) of its part; none of it goes at once."""
+    """The old average keeps the share exp(-elapsed / decay); with no time elapsed it keeps all."""
     clock = Clock()
     servers = make_peers([1])
     balancer = Ewma(servers, {"decay": 5}, clock=clock)
@@ -67,7 +67,7 @@ def test_quicker_replies_draw_it_down_with_time() -> None:
 
 
 def test_the_quicker_of_two() -> None:
-    """The lower cost is picked, in whatever order the two were drawn."""
+    """The server with the lower cost is picked, in whatever order the two were drawn."""
     servers = make_peers([1, 1, 1])
     balancer = Ewma(servers, {}, scripted(0.0, 0.0, 0.5, 0.0), Clock())
     for peer, seconds in zip(servers, (0.3, 0.2, 0.1), strict=True):
@@ -76,7 +76,7 @@ def test_the_quicker_of_two() -> None:
 
 
 def test_requests_under_way_cost() -> None:
-    """average * (1 + active): a quick server with many requests is not the quicker one."""
+    """average * (1 + active): a quick server with many requests can cost more than a slow one."""
     servers = make_peers([1, 1])
     balancer = Ewma(servers, {}, lambda: 0.0, Clock())
     balancer.finished(servers[0], good(0.1))
@@ -88,7 +88,7 @@ def test_requests_under_way_cost() -> None:
 
 
 def test_requests_under_way_cost_less_on_a_heavy_one() -> None:
-    """With weights 3 and 1 (mean 2), 3 requests on the one are as 1 on the other."""
+    """With weights 3 and 1 (mean 2), 3 requests on the first cost as much as 1 on the second."""
     servers = make_peers([3, 1])
     balancer = Ewma(servers, {}, lambda: 0.9, Clock())  # draws the light one first
     for peer in servers:
@@ -102,7 +102,7 @@ def test_requests_under_way_cost_less_on_a_heavy_one() -> None:
 
 @pytest.mark.parametrize("other", [0.1, 0.095, 0.105])
 def test_equal_costs(other: float) -> None:
-    """Of two that differ by less than a tenth the first drawn is picked."""
+    """If two costs differ by less than a tenth, the server drawn first is picked."""
     servers = make_peers([1, 1])
     balancer = Ewma(servers, {}, scripted(0.0, 0.0, 0.5, 0.0), Clock())
     balancer.finished(servers[0], good(0.1))
@@ -111,8 +111,8 @@ def test_equal_costs(other: float) -> None:
 
 
 def test_a_new_server_is_tried_once() -> None:
-    """Without a reply a server costs nothing, and with its first request under way more
-    than the slowest one."""
+    """Without a reply a server costs nothing, and with its first request under way it costs
+    more than the slowest."""
     servers = make_peers([1, 1])
     balancer = Ewma(servers, {}, lambda: 0.0, Clock())
     balancer.finished(servers[0], good(0.001))
@@ -124,14 +124,14 @@ def test_a_new_server_is_tried_once() -> None:
 
 
 def test_new_servers_only() -> None:
-    """Before any reply the one with fewer requests is picked."""
+    """Before any reply the server with fewer requests is picked."""
     servers = make_peers([1, 1])
     servers[0].live.active, servers[1].live.active = 2, 1
     assert Ewma(servers, {}, lambda: 0.0, Clock()).pick(servers, ANY) is servers[1]
 
 
 def test_a_failure_doubles() -> None:
-    """Quick failures make a server dearer, not cheaper, up to 10 seconds."""
+    """Quick failures raise a server's cost, up to 10 seconds."""
     servers = make_peers([1])
     balancer = Ewma(servers, {}, clock=Clock())
     balancer.finished(servers[0], good(0.1))
@@ -145,15 +145,15 @@ def test_a_failure_doubles() -> None:
 
 
 def test_a_first_failure() -> None:
-    """A failure before any reply counts for what it took."""
+    """A failure before any reply counts with its own time."""
     servers = make_peers([1])
     Ewma(servers, {}, clock=Clock()).finished(servers[0], bad(3.0))
     assert servers[0].live.ewma == 3.0
 
 
 def test_a_slow_one_is_asked_again() -> None:
-    """An average without replies sinks, so that a server that was slow once comes back:
-    1 s sinks below 1 ms in 10 * ln(1000) = 69 seconds."""
+    """An average without replies falls, so a server that was slow once comes back: 1 s falls
+    below 1 ms in 10 * ln(1000) = 69 seconds."""
     clock = Clock()
     servers = make_peers([1, 1])
     balancer = Ewma(servers, {}, Generator(5).random, clock)
@@ -169,7 +169,7 @@ def test_a_slow_one_is_asked_again() -> None:
 
 
 def test_averages_survive_a_rebuild() -> None:
-    """A new balancer over the same servers knows what the old one learnt, and when."""
+    """A new balancer over the same servers has the old one's averages and their times."""
     clock = Clock()
     servers = make_peers([1, 1])
     Ewma(servers, {}, clock=clock).finished(servers[0], good(1.0))

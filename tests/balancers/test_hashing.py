@@ -1,4 +1,4 @@
-"""The hash balancers: which key they take, and which server it gets."""
+"""The hash balancers: their keys, and the servers of the keys."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ CHECKOUT = Path(__file__).resolve().parent.parent.parent
 
 
 def key(balancer: type[ConsistentHash], request: FakeRequest, **options: object) -> str:
-    """What a balancer hashes of a request."""
+    """The key that a balancer takes from a request."""
     return balancer(make_peers([1]), options).key(request)
 
 
 def test_hash_key() -> None:
-    """``hash`` takes what a hook gave, else the path, as for a key that is empty."""
+    """``hash`` takes a hook's key, or the path if there is none or it is empty."""
     assert key(Hash, FakeRequest("/a?b", hash_key="tenant")) == "tenant"
     assert key(Hash, FakeRequest("/a?b")) == "/a"
     assert key(Hash, FakeRequest("/a?b", hash_key="")) == "/a"
@@ -37,7 +37,7 @@ def test_url_hash_key() -> None:
     assert key(UrlHash, FakeRequest("/a?b", hash_key="tenant")) == "/a"
 
 
-#: What nginx has as ``$uri``; the last three it refuses.
+#: nginx's ``$uri`` for each URI; nginx refuses the last three.
 URIS = {
     "/": "/",
     "/a/b.c": "/a/b.c",
@@ -62,7 +62,8 @@ URIS = {
 @pytest.mark.parametrize("balancer", [Hash, UrlHash, HeaderHash])
 @pytest.mark.parametrize(("uri", "path"), URIS.items())
 def test_path_is_decoded(balancer: type[ConsistentHash], uri: str, path: str) -> None:
-    """Spelled in any way it is one path, and one server; with the option its query counts."""
+    """All spellings of a path have one key and one server; with the option the query counts,
+    too."""
     assert key(balancer, FakeRequest(uri)) == path
     mark, query = uri.partition("?")[1:]
     assert key(balancer, FakeRequest(uri), query=True) == path + mark + query
@@ -70,7 +71,7 @@ def test_path_is_decoded(balancer: type[ConsistentHash], uri: str, path: str) ->
 
 
 def test_path_of_any_bytes_is_a_key() -> None:
-    """What is no UTF-8 is told apart, and picks a server."""
+    """Paths that are not UTF-8 have different keys, and each picks a server."""
     balancer = UrlHash(make_peers([1] * 3), {})
     requests = [FakeRequest(f"/%{byte:02x}") for byte in range(256)]
     assert len({balancer.key(request) for request in requests}) == 255  # "//" and "/." are "/"
@@ -80,7 +81,7 @@ def test_path_of_any_bytes_is_a_key() -> None:
 @pytest.mark.parametrize("balancer", [Hash, UrlHash, HeaderHash])
 @pytest.mark.parametrize("value", [1, "true", None])
 def test_query_is_true_or_false(balancer: type[ConsistentHash], value: object) -> None:
-    """The option is no other thing, and ``ip_hash`` has none."""
+    """The option takes no other value, and ``ip_hash`` has no such option."""
     with pytest.raises(ConfigError, match=r"^query: expected true or false, got "):
         balancer(make_peers([1]), {"query": value})
     with pytest.raises(ConfigError, match=r"^query: unknown option"):
@@ -114,8 +115,8 @@ def test_header_hash_option(value: object) -> None:
 
 
 def test_a_known_answer() -> None:
-    """Which server a key gets is fixed for good: a mixed cluster of versions must agree,
-    and an upgrade must not move keys."""
+    """The server of a key never changes: nodes with different versions must agree, and an
+    upgrade must not move keys."""
     equal, weighted = make_peers([1] * 5), make_peers([1, 4, 3, 6])
     picked = [
         [balancer.pick(servers, FakeRequest(f"/{n}")).host[-1] for n in range(20)]
@@ -127,7 +128,7 @@ def test_a_known_answer() -> None:
 
 
 def test_the_same_in_every_process() -> None:
-    """Neither the process nor Python's hash seed plays a part."""
+    """Neither the process nor Python's hash seed matters."""
     program = (
         "from tests.balancers.kit import *\n"
         "servers = make_peers([1, 2, 3])\n"
@@ -160,8 +161,8 @@ def test_the_same_in_every_process() -> None:
     ids=["addresses", "numbers", "long", "chinese"],
 )
 def test_keys_that_are_alike(keys: list[str]) -> None:
-    """Keys that differ little are spread like any others: each server's share is within
-    12 % of its weight's (five standard deviations of slots and keys together)."""
+    """Keys that differ little are spread like any others: each share is within 12 % of the
+    weight's (five standard deviations of slots and keys together)."""
     servers = make_peers([1, 2, 3, 4])
     balancer = UrlHash(servers, {})
     counted = dict.fromkeys(servers, 0)
@@ -172,8 +173,8 @@ def test_keys_that_are_alike(keys: list[str]) -> None:
 
 
 def test_a_hundred_servers_share_evenly() -> None:
-    """With 100 equal servers each has its hundredth, give or take 40 % (five standard
-    deviations), and the mean deviation is what the module promises."""
+    """Each of 100 equal servers has a hundredth, give or take 40 % (five standard deviations),
+    and the mean deviation is as the module says."""
     servers = make_peers([1] * 100)
     balancer = UrlHash(servers, {})
     counted = dict.fromkeys(servers, 0)
@@ -191,7 +192,7 @@ def test_a_key_with_half_a_surrogate() -> None:
 
 
 def test_many_servers() -> None:
-    """More servers than a byte, or two, can number are told apart."""
+    """More servers than one byte, or two, can number are distinguished."""
     for count in (300, 70000):
         live = ServerLive()
         servers = [Peer(Server(f"s{number}", 80), live) for number in range(count)]
@@ -203,7 +204,7 @@ def test_many_servers() -> None:
 
 
 def test_lists_that_change() -> None:
-    """What was worked out for one list of servers is not used for another."""
+    """Results computed for one list of servers are not used for another."""
     servers = make_peers([1, 2, 3, 4, 5])
     balancer = UrlHash(servers, {})
     lists = [servers[:2], servers[2:4], servers[1:], servers, servers[:3]]
@@ -214,21 +215,21 @@ def test_lists_that_change() -> None:
 
 
 def test_no_key() -> None:
-    """A subclass must say what is hashed."""
+    """A subclass must define the key."""
     servers = make_peers([1, 1])
     with pytest.raises(NotImplementedError):
         ConsistentHash(servers, {}).pick(servers, ANY)
 
 
 def test_servers_it_was_not_made_with() -> None:
-    """A list of other servers than those of the level is served by its own."""
+    """A list of servers that are not the level's is served from its own servers."""
     strangers = make_peers([1] * 6)[3:]
     balancer = UrlHash(make_peers([1] * 3), {})
     assert {balancer.pick(strangers, FakeRequest(f"/{n}")) for n in range(50)} == set(strangers)
 
 
 def test_drained_servers_take_no_slots() -> None:
-    """A server that is configured out of service leaves no gap: keys go where they go
+    """A server that is out of service by configuration leaves no gap: keys go where they go
     without it."""
     servers = make_peers([1] * 4)
     out = Peer(Server("10.0.0.9", 80, state="drain"), ServerLive())
@@ -240,11 +241,11 @@ def test_drained_servers_take_no_slots() -> None:
 
 
 def test_memory() -> None:
-    """Ten servers cost nothing before the first request, little for a few keys, and
-    never more than 24 kB."""
+    """Ten servers cost nothing before the first request, little for a few keys, and never more
+    than 24 kB."""
     servers = make_peers([1] * 10)
     requests = [FakeRequest(f"/{number}") for number in range(40000)]
-    UrlHash(servers, {}).pick(servers, ANY)  # whatever is made once
+    UrlHash(servers, {}).pick(servers, ANY)  # make the objects that are made once
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]

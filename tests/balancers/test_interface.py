@@ -1,4 +1,4 @@
-"""What all balancers have in common."""
+"""Behaviour that all balancers share."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tests.balancers.kit import ALL, ANY, make_peers
 
 
 def test_fake_request() -> None:
-    """What these tests pass as a request is one."""
+    """The tests' requests provide IRequest."""
     assert verifyObject(IRequest, ANY)
 
 
 @pytest.mark.parametrize("cls", ALL)
 def test_honours_the_interface(cls: type[Balancer]) -> None:
-    """Class and instance offer all of IBalancer."""
+    """Class and instance provide all of IBalancer."""
     assert verifyClass(IBalancer, cls)
     assert verifyObject(IBalancer, cls(make_peers([1, 2]), {}))
 
 
 def test_modes() -> None:
-    """Every balancer has the names that the contract gives it, and nobody else's."""
+    """Every balancer has its documented names, and no other balancer has them."""
     assert [cls.modes for cls in ALL] == [
         ("wrr", "rr"),
         ("least_conn",),
@@ -41,14 +41,14 @@ def test_modes() -> None:
 
 @pytest.mark.parametrize("cls", ALL)
 def test_unknown_option(cls: type[Balancer]) -> None:
-    """An option that a balancer does not know is refused by name."""
+    """An unknown option is refused by name."""
     with pytest.raises(ConfigError, match=r"^speed: unknown option, "):
         cls(make_peers([1]), {"speed": 1})
 
 
 @pytest.mark.parametrize("cls", ALL)
 def test_one_server(cls: type[Balancer]) -> None:
-    """A single server is picked, whatever is known of it."""
+    """A single server is picked, whatever its state."""
     (peer,) = servers = make_peers([3])
     peer.live.active = 1000
     balancer = cls(servers, {})
@@ -58,7 +58,7 @@ def test_one_server(cls: type[Balancer]) -> None:
 @pytest.mark.parametrize("cls", ALL)
 @pytest.mark.parametrize("weights", [[0, 0, 0], [0, 5, 0]])
 def test_weight_zero(cls: type[Balancer], weights: list[int]) -> None:
-    """Selection never passes weight 0; if someone does, one of the servers is picked."""
+    """Selection never passes weight 0; if a caller does, one of the servers is picked."""
     servers = make_peers(weights)
     balancer = cls(servers, {})
     for _ in range(50):
@@ -67,7 +67,7 @@ def test_weight_zero(cls: type[Balancer], weights: list[int]) -> None:
 
 @pytest.mark.parametrize("cls", ALL)
 def test_a_whole_attempt(cls: type[Balancer]) -> None:
-    """A balancer takes the whole course of attempts, good and failed, and goes on."""
+    """A balancer takes whole attempts, good and failed, and goes on."""
     servers = make_peers([1, 2, 3])
     balancer = cls(servers, {})
     for failed in (False, True, False):
@@ -81,7 +81,7 @@ def test_a_whole_attempt(cls: type[Balancer]) -> None:
 
 @pytest.mark.parametrize("cls", ALL)
 def test_picks_from_what_is_passed(cls: type[Balancer]) -> None:
-    """The list passed counts, and changes from one call to the next."""
+    """The list that is passed counts, and may change from one call to the next."""
     servers = make_peers([1, 2, 3, 4])
     balancer = cls(servers, {})
     lists = [servers[:2], servers[2:], [servers[3]], servers, servers[1:3]]

@@ -1,4 +1,4 @@
-"""Weights of up to 10**9: shares as with small ones, at the same price."""
+"""Weights of up to 10**9: the same shares as with small weights, at the same cost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LARGE = 10**9
 
 @pytest.mark.parametrize("cls", ALL, ids=[cls.__name__ for cls in ALL])
 def test_shares_follow_large_weights(cls: type) -> None:
-    """3 to 1 is 3 to 1, and no pick goes through the weight."""
+    """3 to 1 is 3 to 1, and the time of a pick does not grow with the weight."""
 
     def picked(unit: int) -> tuple[Counter[str], float]:
         peers = make_peers([3 * unit, unit])
@@ -37,7 +37,7 @@ def test_shares_follow_large_weights(cls: type) -> None:
 
 
 def test_failure_of_a_large_weight_heals_in_as_many_picks_as_of_65535() -> None:
-    """And not in half a billion."""
+    """It does not take half a billion picks."""
     servers = make_peers([LARGE, LARGE])
     balancer = WeightedRoundRobin(servers, {})
     balancer.failed(servers[0])
@@ -48,7 +48,7 @@ def test_failure_of_a_large_weight_heals_in_as_many_picks_as_of_65535() -> None:
         picks += 1
         assert picks <= 33_000
     assert picks > 30_000
-    # Ten thousand of them still add up.
+    # Many large weights still add up.
     many = make_peers([LARGE] * 2000)
     busy = WeightedRoundRobin(many, {})
     assert [busy.pick(many, ANY) for _ in many] == many

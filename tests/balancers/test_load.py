@@ -19,7 +19,7 @@ def busy(weights: list[int], actives: list[int]) -> list[Peer]:
 
 
 def test_least_conn_takes_the_least() -> None:
-    """The fewest requests win, wherever the server stands in the list."""
+    """The server with the fewest requests wins, wherever it stands in the list."""
     for actives in ([1, 3, 2], [3, 1, 2], [3, 2, 1]):
         servers = busy([1, 1, 1], actives)
         balancer = LeastConnections(servers, {})
@@ -27,13 +27,13 @@ def test_least_conn_takes_the_least() -> None:
 
 
 def test_least_conn_by_weight() -> None:
-    """Load is requests for the weight: 5 on weight 10 are less than 1 on weight 1."""
+    """Load is requests divided by weight: 5 on weight 10 are less than 1 on weight 1."""
     servers = busy([1, 10, 4], [1, 5, 3])
     assert LeastConnections(servers, {}).pick(servers, ANY) is servers[1]
 
 
 def test_least_conn_equals_take_turns() -> None:
-    """Equal load is no reason for always the first: they share as wrr does."""
+    """Servers with equal load take turns as in wrr."""
     servers = busy([1, 4, 3, 6], [0, 0, 0, 0])
     balancer = LeastConnections(servers, {})
     counted = shares(balancer, servers, 140)
@@ -44,7 +44,7 @@ def test_least_conn_equals_take_turns() -> None:
 
 
 def test_least_conn_lets_a_failing_one_wait() -> None:
-    """Among equals, one that failed has a smaller part in the turn, as in wrr: three
+    """Among equals, a server that failed has a smaller share of the turn, as in wrr: three
     failures leave 1 of 8, and the third pick finds it at 3."""
     servers = busy([8, 8], [0, 0])
     balancer = LeastConnections(servers, {})
@@ -55,7 +55,7 @@ def test_least_conn_lets_a_failing_one_wait() -> None:
 
 
 def test_least_conn_under_load() -> None:
-    """Where requests pile up, they stand in proportion to the weights."""
+    """Requests that pile up do so in proportion to the weights."""
     servers = make_peers([1, 2, 3])
     balancer = LeastConnections(servers, {})
     for _ in range(60):
@@ -64,29 +64,29 @@ def test_least_conn_under_load() -> None:
 
 
 def test_p2c_takes_the_less_loaded_of_two() -> None:
-    """Of the two that were drawn, in either order, the less loaded one is picked; a
-    third one does not matter."""
+    """The less loaded of the two drawn servers is picked, in either order; a third server does
+    not matter."""
     servers = busy([1, 1, 1], [0, 5, 4])
     assert TwoChoices(servers, {}, scripted(0.4, 0.9)).pick(servers, ANY) is servers[2]
     assert TwoChoices(servers, {}, scripted(0.9, 0.9)).pick(servers, ANY) is servers[2]
 
 
 def test_p2c_by_weight() -> None:
-    """Load is requests for the weight."""
+    """Load is requests divided by weight."""
     servers = busy([1, 10], [1, 5])
     assert TwoChoices(servers, {}, scripted(0.0, 0.0)).pick(servers, ANY) is servers[1]
 
 
 def test_p2c_equals() -> None:
-    """Of two that are equally loaded the first one drawn is picked."""
+    """If two are equally loaded, the one drawn first is picked."""
     servers = busy([1, 1], [3, 3])
     for number, peer in ((0.0, servers[0]), (0.9, servers[1])):
         assert TwoChoices(servers, {}, scripted(number, 0.0)).pick(servers, ANY) is peer
 
 
 def test_p2c_avoids_the_slow_one() -> None:
-    """A server that does not get done gets a small part only: here one of three keeps
-    each request for good, the others end theirs at once."""
+    """A server that does not finish gets a small share: here one of three keeps each request
+    for ever, the others finish theirs at once."""
     servers = make_peers([1, 1, 1])
     balancer = TwoChoices(servers, {}, Generator(3).random)
     for _ in range(3000):
@@ -97,7 +97,7 @@ def test_p2c_avoids_the_slow_one() -> None:
 
 
 def test_p2c_under_load() -> None:
-    """Where requests pile up, they stand in proportion to the weights, within 10 %."""
+    """Requests that pile up do so in proportion to the weights, within 10 %."""
     servers = make_peers([1, 2, 3])
     balancer = TwoChoices(servers, {}, Generator(4).random)
     for _ in range(600):

@@ -10,7 +10,7 @@ from tests.balancers.kit import ANY, edited, make_peers, shares
 
 
 def run(balancer: WeightedRoundRobin, servers: list[Peer], names: str, picks: int) -> str:
-    """The next picks, each server by its letter."""
+    """The next picks, each server as its letter."""
     letters = dict(zip((peer.key for peer in servers), names, strict=True))
     return "".join(letters[balancer.pick(servers, ANY).key] for _ in range(picks))
 
@@ -40,7 +40,7 @@ def test_the_turn_survives_a_rebuild() -> None:
 
 
 def test_adding_a_server_resets_nothing() -> None:
-    """A server more leaves what is known of its neighbours as it was."""
+    """A new server does not change the state of the others."""
     servers = make_peers([1, 4, 3, 6])
     balancer = WeightedRoundRobin(servers, {})
     run(balancer, servers, "ABCE", 5)
@@ -51,8 +51,8 @@ def test_adding_a_server_resets_nothing() -> None:
 
 
 def test_a_failure_halves_and_picks_heal() -> None:
-    """The effective weight halves with each failure, rounded up, and climbs by one
-    with each pick until it is the configured one again."""
+    """The effective weight halves with each failure, rounded up, and grows by one with each
+    pick up to the configured weight."""
     servers = make_peers([8, 8])
     balancer = WeightedRoundRobin(servers, {})
     live = servers[0].live
@@ -70,7 +70,7 @@ def test_a_failure_halves_and_picks_heal() -> None:
 
 
 def test_a_failing_server_gets_less() -> None:
-    """A server that fails each of its requests gets fewer of them than its weight says."""
+    """A server that fails all its requests gets fewer of them than its weight says."""
     servers = make_peers([10, 10])
     balancer = WeightedRoundRobin(servers, {})
     picks = 0
@@ -83,7 +83,7 @@ def test_a_failing_server_gets_less() -> None:
 
 
 def test_weight_one_cannot_be_lowered() -> None:
-    """Half of 1 is 1: nobody's part becomes nothing."""
+    """Half of 1 is 1: no server's share becomes nothing."""
     servers = make_peers([1, 1])
     balancer = WeightedRoundRobin(servers, {})
     balancer.failed(servers[0])
@@ -101,8 +101,8 @@ def test_a_raised_weight_is_followed() -> None:
 
 
 def test_a_lowered_weight_clamps() -> None:
-    """An effective weight above the new configured one is forgotten at the next pick,
-    and a failure before that halves the new one."""
+    """An effective weight above the new configured weight is forgotten at the next pick, and a
+    failure before that halves the new weight."""
     servers = make_peers([100, 1])
     WeightedRoundRobin(servers, {}).failed(servers[0])
     assert servers[0].live.effective_weight == 50
@@ -116,8 +116,8 @@ def test_a_lowered_weight_clamps() -> None:
 
 
 def test_lowered_weights_keep_nobody_waiting() -> None:
-    """After an edit from weights of 1000 to 1, the one whose turn was just over does
-    not wait for what the old weights would have owed."""
+    """After an edit of weights from 1000 to 1, the server whose turn was just over does not
+    wait as long as with the old weights."""
     servers = make_peers([1000, 1000])
     WeightedRoundRobin(servers, {}).pick(servers, ANY)
     assert servers[0].live.current_weight == -1000
@@ -128,7 +128,7 @@ def test_lowered_weights_keep_nobody_waiting() -> None:
 
 
 def test_a_server_away_and_back() -> None:
-    """While one is out the others share by weight; back again, all do."""
+    """While a server is out the others share by weight; when it is back, all do."""
     servers = make_peers([2, 1, 1])
     balancer = WeightedRoundRobin(servers, {})
     run(balancer, servers, "ABC", 3)

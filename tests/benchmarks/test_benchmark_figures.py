@@ -20,12 +20,12 @@ def test_spread_is_median_and_extremes() -> None:
 
 
 def test_no_values_have_no_spread() -> None:
-    """Nothing measured is None, never zero."""
+    """Without a measurement the spread is None, never zero."""
     assert spread([]) is None
 
 
 def test_ratio_is_within_the_round() -> None:
-    """A slow minute slows both, so it does not show in the ratio."""
+    """A slow minute slows both proxies, so the ratio does not show it."""
     samples = [
         sample("slardar", 0, 10.0),
         sample("nginx-lua", 0, 10.0),
@@ -52,7 +52,7 @@ def test_ratio_keeps_kinds_of_load_apart() -> None:
     [(0.9, "aim met"), (1.0, "aim met"), (1.5, "target met"), (1.51, "**missed**")],
 )
 def test_verdict_where_less_is_better(value: float, said: str) -> None:
-    """The limits themselves are reached."""
+    """A value at the limit meets it."""
     assert verdict(Figure("x", "x", "", 1.5, 1.0), value) == said
 
 
@@ -65,13 +65,13 @@ def test_verdict_where_more_is_better(value: float, said: str) -> None:
 
 
 def test_verdict_without_aim_or_value() -> None:
-    """A figure may have a target alone; what was not measured is not met."""
+    """A figure may have a target alone; a figure that was not measured is not met."""
     assert verdict(Figure("x", "x", "", 60.0, None), 1.0) == "target met"
     assert verdict(Figure("x", "x", "", 60.0, None), None) == "not measured"
 
 
 def test_every_aim_is_harder_than_its_target() -> None:
-    """Else a verdict could say both."""
+    """Otherwise a verdict would not be clear."""
     for figure in FIGURES:
         if figure.aim is not None:
             assert (figure.aim > figure.target) == figure.more_is_better

@@ -1,4 +1,4 @@
-"""What hooks cost: that turns compare what they should, and what the report makes of it."""
+"""What hooks cost: turns compare the right loads, and the report shows the result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.processes import Cores
 from benchmarks.rounds import Plan
 from tests.benchmarks.benchmark_samples import sample
 
-#: What a made-up slardar takes for a request, by the load that runs.
+#: CPU microseconds that a made-up slardar takes for a request, by load.
 COSTS = {"no-hook": 30.0, "python": 33.0, "lua": 36.0}
 INSIDE = {
     ("other", PYTHON): 0.05,
@@ -29,7 +29,7 @@ INSIDE = {
 
 
 class Load:
-    """wrk for one host; requests are served while it is waited for."""
+    """wrk for one host; requests are served while somebody waits for it."""
 
     def __init__(self, machine: Machine, state: str) -> None:
         self.machine = machine
@@ -48,15 +48,15 @@ class Load:
             self.machine.order.append(self.state)
 
     def freeze(self) -> None:
-        """Ask for nothing."""
+        """Send no requests."""
         self.frozen = True
 
     def thaw(self) -> None:
-        """Ask again."""
+        """Send requests again."""
         self.frozen = False
 
     def stop(self) -> None:
-        """End; one that is frozen would not."""
+        """End; a frozen wrk would not end."""
         assert not self.frozen
         self.stopped = True
 
@@ -97,7 +97,7 @@ class Machine:
 
 
 def test_each_turn_has_everything_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another one first each time, one load at a time, and all of them end."""
+    """Each turn begins with another load, one load runs at a time, and all end."""
     machine = Machine(monkeypatch)
     taken = measure_turns(machine.running, [7, 8], SERIES["small"], Cores([0, 1]), 12, 0.2)
     assert len(taken) == 12
@@ -116,7 +116,7 @@ def test_each_turn_has_everything_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hook_that_is_refused_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one line."""
+    """The error is one line."""
     machine = Machine(monkeypatch)
     monkeypatch.setattr(module, "SCRIPTS", {PYTHON: "", LUA: ""})
     with pytest.raises(RuntimeError, match="it: no code"):
@@ -125,7 +125,7 @@ def test_hook_that_is_refused_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_median_and_middle_half() -> None:
-    """Single turns say nothing."""
+    """Single turns do not count."""
     taken = [{PLAIN: 30.0, PYTHON: 30.0 + more} for more in (1.0, 2.0, 3.0, 4.0, 100.0)]
     found = added(taken, PYTHON)
     assert found is not None
@@ -134,7 +134,7 @@ def test_median_and_middle_half() -> None:
 
 
 def test_report() -> None:
-    """Every figure, met or missed, and the table of the rounds."""
+    """It has every figure, met or missed, and the table of the rounds."""
     taken = [{PLAIN: 30.0, PYTHON: 34.0, LUA: 35.5}] * 4
     costs = {PLAIN: 30.0, PYTHON: 34.0, LUA: 36.0, NGINX: 28.0, NGINX_LUA: 30.0}
     samples = [sample(name, turn, cost) for turn in range(3) for name, cost in costs.items()]
@@ -151,7 +151,7 @@ def test_report() -> None:
 
 
 def test_report_of_what_was_not_measured() -> None:
-    """None of it counts as met."""
+    """A figure that was not measured does not count as met."""
     found = rows([], [], INSIDE)
     assert [row.met for row in found] == [False, False, None, False] + [True] * 4
     assert "0 turns" in markdown(found, [], [], {}, Plan(1, 1), [])

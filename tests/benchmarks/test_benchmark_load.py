@@ -1,4 +1,4 @@
-"""What wrk says is read exactly, and what is not a measurement is refused."""
+"""wrk's output is read exactly, and output without a measurement is refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_result_is_found_among_other_lines() -> None:
 
 
 def test_output_without_result_is_an_error() -> None:
-    """The message carries what wrk said instead."""
+    """The message has wrk's output."""
     with pytest.raises(LoadError, match="unable to connect"):
         parse_wrk("unable to connect to 127.0.0.1:1 Connection refused\n")
 

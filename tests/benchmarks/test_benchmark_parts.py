@@ -1,4 +1,4 @@
-"""The small parts: /proc, templates, the order of a round, a profile's sums."""
+"""The small parts: /proc, templates, the order of a round, the sums of a profile."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def test_tree_begins_with_its_root() -> None:
 
 
 def test_proxy_gets_a_core_for_itself() -> None:
-    """If there are two or more; one core has to do for both."""
+    """This holds with two cores or more; a single core serves both."""
     assert Cores([0, 1, 2]).proxy == 2
     assert Cores([0, 1, 2]).load == {0, 1}
     assert Cores([5]).load == {5}
 
 
 def test_stopped_program_leaves_no_child(tmp_path: Path) -> None:
-    """A worker that its parent forgot ends too: it is in the program's group."""
+    """A worker that its parent forgot ends, too: it is in the program's group."""
     script = "import os, time; os.fork(); time.sleep(60)"
     program = Program("forking", [sys.executable, "-c", script], Cores().load, tmp_path)
     deadline = time.monotonic() + 10
@@ -58,7 +58,7 @@ def test_stopped_program_leaves_no_child(tmp_path: Path) -> None:
     assert len(pids) == 2
     program.stop()
     assert not program.alive()
-    # The orphan is dead; the system may take a moment to bury it.
+    # The orphan is dead; the system may take a moment to remove it.
     while any(is_running(pid) for pid in pids) and time.monotonic() < deadline:
         threading.Event().wait(0.02)
     assert not any(is_running(pid) for pid in pids)
@@ -72,7 +72,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_program_that_ends_early_says_why(tmp_path: Path) -> None:
-    """The error carries what it wrote, for example of its configuration."""
+    """The error has its output, for example about its configuration."""
     command = [sys.executable, "-c", "import sys; sys.exit('no such option')"]
     program = Program("broken", command, Cores().load, tmp_path)
     try:
@@ -92,14 +92,14 @@ def test_order_turns_and_leaves_nobody_out() -> None:
 
 
 def test_template_leaves_dollars_alone() -> None:
-    """nginx's own variables are no places to fill."""
+    """nginx's own variables are not filled in."""
     assert fill_text("listen @{port}; $host", {"port": 80}) == "listen 80; $host"
     with pytest.raises(KeyError):
         fill_text("@{misspelt}", {})
 
 
 def test_every_template_of_every_proxy_can_be_filled() -> None:
-    """No template names a value that starting a proxy does not give."""
+    """No template names a value that the start of a proxy does not give."""
     names = ("folder", "user", "port", "control", "backend_a", "backend_b")
     values = dict.fromkeys(names, "x")
     for proxy in PROXIES.values():
@@ -118,6 +118,6 @@ def test_shares_count_own_and_called_time() -> None:
 
 
 def test_shares_by_function_join_its_lines() -> None:
-    """Where in a function the time goes is another question."""
+    """By function, all lines of a function are one row."""
     own, _ = shares(["main;read (a.py:1) 2", "main;read (a.py:9) 4", " 1"], by_line=False)
     assert own == {"read (a.py)": 6, "outside Python": 1}

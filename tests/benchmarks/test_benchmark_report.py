@@ -1,4 +1,4 @@
-"""The report says what was measured, and what was not."""
+"""The report has what was measured, and names what was not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def test_numbers_have_three_digits() -> None:
-    """Enough to compare, no more than the noise allows."""
+    """Three digits are enough to compare, and noise allows no more."""
     assert [number(value) for value in (0.123, 1.016, 15.04, 1234.6)] == [
         "0.12",
         "1.02",
@@ -60,7 +60,7 @@ def test_disturbed_runs_are_counted() -> None:
 
 
 def test_memory_of_a_proxy_that_was_stopped() -> None:
-    """A proxy without bounds is shown as such, not by the size at which it was cut."""
+    """A proxy without bounds is shown as such, not by the size at which it was stopped."""
     results = full_results()
     results.memory.append(MemoryUse("download", "twisted", 50.0, 1100.0, 0.9, cut=True))
     assert "| ReverseProxyResource | 52.4 | more than 1,101, stopped | 0.90 |" in markdown(
@@ -69,7 +69,7 @@ def test_memory_of_a_proxy_that_was_stopped() -> None:
 
 
 def test_results_survive_the_file(tmp_path: Path) -> None:
-    """What is saved is read back as it was, so that the report can be written again."""
+    """Saved results are equal when they are read back, so that the report can be written again."""
     results = full_results()
     results.memory.append(MemoryUse("memory", "slardar", 40.0, 45.0))
     path = tmp_path / "results.json"
@@ -78,7 +78,7 @@ def test_results_survive_the_file(tmp_path: Path) -> None:
 
 
 def test_brief_names_only_what_was_measured() -> None:
-    """A quick look is short."""
+    """A quick run has a short report."""
     text = brief(full_results())
     assert "CPU per small keep-alive request, ratio to nginx+Lua: 1.19 (1.18 to 1.20)" in text
     assert "64 KiB" not in text

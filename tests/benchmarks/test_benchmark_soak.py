@@ -1,4 +1,4 @@
-"""The soak's own parts: a soak whose clients see nothing proves nothing."""
+"""The soak's own parts: a soak whose clients miss failures proves nothing."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from benchmarks.soak.report import markdown
 from benchmarks.soak.row import FULL, Row, percentile
 
 GOOD = f"HTTP/1.1 200 OK\r\nContent-Length: {len(SMALL_BODY)}\r\n\r\n{SMALL_BODY}".encode()
-#: Gives what to say to the nth request of the nth connection, or None to close instead.
+#: Gives the reply to a request by connection and request number, or None to close instead.
 Script = Callable[[int, int], "bytes | None"]
 
 
 class Liar:
-    """A server that says what a test wants."""
+    """A server that sends the bytes that a test wants."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
@@ -86,7 +86,7 @@ def liar() -> Iterator[Callable[[Script], Liar]]:
 def test_client_names_what_failed(
     liar: Callable[[Script], Liar], answer: bytes | None, kind: str
 ) -> None:
-    """Each kind of wrong reply is a failure of its own name."""
+    """Each kind of wrong reply is a failure with its own name."""
     server = liar(lambda connection, request: answer)
     with pytest.raises(Failure) as caught:
         get(server.port, SMALL)
@@ -94,7 +94,7 @@ def test_client_names_what_failed(
 
 
 def test_client_tells_a_refused_connection() -> None:
-    """Nobody listens there."""
+    """Nobody listens on the port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         with pytest.raises(Failure) as caught:
@@ -105,7 +105,7 @@ def test_client_tells_a_refused_connection() -> None:
 def test_crowd_counts_requests_into_closing_connections_apart(
     liar: Callable[[Script], Liar],
 ) -> None:
-    """A kept connection that ends without a word is one of them, and the retry is good."""
+    """A kept connection that ends without a byte is counted as one, and the retry succeeds."""
     server = liar(lambda connection, request: GOOD if request < 2 or connection else None)
     with Crowd(server.port, (SMALL,), keeping=1, fresh=0, pause=0.001) as crowd:
         crowd.more(5)
@@ -114,7 +114,7 @@ def test_crowd_counts_requests_into_closing_connections_apart(
 
 
 def test_crowd_counts_failures(liar: Callable[[Script], Liar]) -> None:
-    """One that fails on a fresh connection is not asked again."""
+    """A request that fails on a new connection is not sent again."""
     server = liar(lambda connection, request: GOOD[:-1])
     with Crowd(server.port, (SMALL,), keeping=1, fresh=0, pause=0.001) as crowd:
         crowd.more(3)
@@ -124,7 +124,7 @@ def test_crowd_counts_failures(liar: Callable[[Script], Liar]) -> None:
 
 
 def test_frames() -> None:
-    """A masked text comes back, whatever stands behind it, and half of it does not."""
+    """A masked text is read back, with any bytes after it; half a frame is not read."""
     data = frame(b"some text", b"\x01\x02\x03\x04")
     assert unmask(data + b"more") == (b"some text", b"more")
     assert unmask(data[:-1]) is None
@@ -140,14 +140,14 @@ def test_percentile() -> None:
 
 
 def test_scale_leaves_limits_alone() -> None:
-    """A part of everything is less of it, and not less strict."""
+    """A scaled run does less, and is equally strict."""
     tenth = FULL.times(0.1)
     assert (tenth.signals, tenth.change_seconds, tenth.memory_changes) == (1, 6.0, 1000)
     assert (tenth.growth, tenth.call_ms, tenth.back, tenth.tunnels) == (5.0, 20.0, 1.0, 1000)
 
 
 def test_report_tells_each_verdict() -> None:
-    """Met, missed and only reported; what has no target is not counted."""
+    """The verdicts are met, missed and only reported; figures without a target are not counted."""
     rows = [
         Row("a", "0", "0", True, ["a note"]),
         Row("b", "0", "3"),

@@ -1,4 +1,4 @@
-"""The update that is measured is one of an upstream in service."""
+"""The update that is measured changes an upstream in service."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from slardar.model.snapshot import Snapshot
 
 
 def test_changed_upstreams_are_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of the figure have been asked for before, those beside it have not; each is
-    changed once, and the change is served when the clock is stopped."""
+    """Upstreams of the figure have had requests before, the others have not; each is changed
+    once, and the change is served when the clock stops."""
     monkeypatch.setattr(update, "UPSTREAMS", 100)
     monkeypatch.setattr(update, "UPDATES", 20)
     served: list[tuple[str, bool]] = []

@@ -1,4 +1,4 @@
-"""``slardar try``: one hook, one request, no slardar."""
+"""``slardar try``: one hook, one request, no running slardar."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def on_response(request, response):
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the files are, and where the command runs."""
+    """The folder with the files, in which the command runs."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tenant.py").write_text(TENANT)
     (tmp_path / "get.http").write_text(REQUEST)
@@ -38,19 +38,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*words: str, stdin: bytes | None = None) -> Result:
-    """The command with these words."""
+    """Run the command with these words."""
     return CliRunner().invoke(main, ["try", *words], input=stdin, catch_exceptions=False)
 
 
 def outcome(*words: str) -> Any:
-    """What it says as JSON."""
+    """The command's output, read as JSON."""
     done = run(*words, "--json")
     assert done.exit_code in (0, 1), done.output
     return json.loads(done.output)
 
 
 def test_request_goes_on(folder: Path) -> None:
-    """What has changed, and where it goes."""
+    """The output has the changes and the upstream."""
     done = run("tenant.py", "--request", "get.http")
     assert done.exit_code == 0
     assert "upstream: other\n" in done.output
@@ -64,7 +64,7 @@ def test_request_goes_on(folder: Path) -> None:
 
 
 def test_hook_answers(folder: Path) -> None:
-    """The reply, and what the hook had to say, on one line."""
+    """The output has the reply, and each log line of the hook on one line."""
     done = run("tenant.py", "--request", "delete.http")
     assert done.exit_code == 0
     assert "log: warn: " in done.output
@@ -75,7 +75,7 @@ def test_hook_answers(folder: Path) -> None:
 
 
 def test_request_on_standard_input(folder: Path) -> None:
-    """With the bytes of the wire."""
+    """Its lines may end as on the wire."""
     sent = b"DELETE / HTTP/1.1\r\nHost: a\r\n\r\n"
     done = run("tenant.py", "--request", "-", stdin=sent)
     assert "403 Forbidden" in done.output
@@ -99,7 +99,7 @@ def test_connection_closes(folder: Path) -> None:
     ],
 )  # fmt: skip
 def test_body_of_the_request(folder: Path, sent: str, seen: str) -> None:
-    """The hook sees it, and what it makes of it is shown, in both languages."""
+    """The hook sees the body, and the output shows the hook's body, in both languages."""
     (folder / "up.py").write_text(
         "def on_request(request):\n"
         "    large = request.body_too_large\n"
@@ -117,7 +117,7 @@ def test_body_of_the_request(folder: Path, sent: str, seen: str) -> None:
 
 
 def test_chunks_that_are_none(folder: Path) -> None:
-    """Are said to be in the file."""
+    """The message names the file."""
     sent = b"POST / HTTP/1.1\nHost: a\nTransfer-Encoding: chunked\n\nzz\n"
     done = run("tenant.py", "--request", "-", stdin=sent)
     assert done.exit_code == 1
@@ -125,7 +125,7 @@ def test_chunks_that_are_none(folder: Path) -> None:
 
 
 def test_module_is_given(folder: Path) -> None:
-    """With its file; without it the script cannot be loaded."""
+    """A module is given with its file; without it the script cannot be loaded."""
     (folder / "names.lua").write_text("return { tenant = 'x' }")
     (folder / "use.lua").write_text(
         'ngx.req.set_header("X-Tenant", require("modules.names").tenant)'
@@ -148,7 +148,7 @@ def test_module_is_given(folder: Path) -> None:
     ],
 )
 def test_failures_have_exit_code_1(folder: Path, file: str, code: str, says: str) -> None:
-    """Code that is refused, and calls that fail: with the line of the hook."""
+    """Code that is refused and calls that fail name the line of the hook."""
     (folder / file).write_text(code)
     done = run(file, "--request", "get.http")
     assert done.exit_code == 1
@@ -172,7 +172,7 @@ def test_failures_have_exit_code_1(folder: Path, file: str, code: str, says: str
     ],
 )
 def test_wrong_words(folder: Path, words: tuple[str, ...], says: str) -> None:
-    """One line that names the place, and no traceback."""
+    """The message is one line that names the place, without a traceback."""
     (folder / "empty.http").write_text("\n\n")
     (folder / "bad.http").write_text("GET / HTTP/1.1\nHost : x y\n")
     done = run(*words)

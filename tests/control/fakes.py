@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -126,6 +126,8 @@ class FakePlane:
         #: What it was asked to check: names, and the modules to load each with.
         self.checked: list[tuple[str, Mapping[str, str] | None]] = []
         self.tally = HookTally()
+        #: No listener is a control channel's business.
+        self.opened: list[Any] = []
         #: The hooks of the store that it was to look at.
         self.stored: dict[Any, Any] = {}
 
@@ -133,6 +135,29 @@ class FakePlane:
     def snapshot(self) -> Snapshot:
         """What is served now."""
         return self.applied[-1][0]
+
+    def listen(self, endpoint: str, sockets: Sequence[Any] = ()) -> defer.Deferred[str]:
+        return defer.succeed(endpoint)
+
+    def own(self) -> None:
+        """Nothing was handed over."""
+
+    def start(self) -> defer.Deferred[None]:
+        return defer.succeed(None)
+
+    def stop(self, within: float | None = None, grace: float | None = None) -> defer.Deferred[None]:
+        return defer.succeed(None)
+
+    def hurry(self, within: float) -> None:
+        """Nothing is under way."""
+
+    def set_health(
+        self, upstream: str, host: str, port: int, down_for: float, message: str
+    ) -> None:
+        """No server is ever out of service."""
+
+    def known_health(self) -> Iterator[tuple[str, str, int, float, str]]:
+        return iter(())
 
     def apply(self, snapshot: Snapshot, changed: Collection[str]) -> defer.Deferred[Any]:
         if self.error is not None:

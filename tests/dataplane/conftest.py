@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from slardar.dataplane.channel import Channel
+from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
 from tests.dataplane.kit import HandReactor, Recorder, tcp_pair
 
@@ -18,7 +19,7 @@ Connect = Callable[..., tuple[Channel, socket.socket, Any]]
 
 @pytest.fixture
 def reactor() -> Any:
-    """The real one."""
+    """The real reactor."""
     from twisted.internet import reactor  # noqa: TID251
 
     return reactor
@@ -26,13 +27,13 @@ def reactor() -> Any:
 
 @pytest.fixture
 def hand() -> HandReactor:
-    """A reactor turned by hand."""
+    """A reactor that the test turns."""
     return HandReactor()
 
 
 @pytest.fixture
 def poller(hand: HandReactor) -> Iterator[Poller]:
-    """A poller on it, started; what is left on it is closed with the test."""
+    """A started poller on ``hand``; its channels are closed after the test."""
     poller = Poller(hand)
     poller.start()
     yield poller
@@ -41,7 +42,7 @@ def poller(hand: HandReactor) -> Iterator[Poller]:
 
 @pytest.fixture
 def connect(poller: Poller) -> Iterator[Connect]:
-    """Makes channels whose far ends are closed with the test; ``unix`` for a socket pair."""
+    """Makes channels whose far ends are closed after the test; ``unix`` for a socket pair."""
     fars = []
 
     def make(protocol: Any = None, unix: bool = False) -> tuple[Channel, socket.socket, Any]:
@@ -49,7 +50,7 @@ def connect(poller: Poller) -> Iterator[Connect]:
         fars.append(far)
         near.setblocking(False)
         protocol = protocol or Recorder()
-        return Channel(poller, near, protocol), far, protocol
+        return PlainChannel(poller, near, protocol), far, protocol
 
     yield make
     for far in fars:

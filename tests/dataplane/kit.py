@@ -1,4 +1,4 @@
-"""What the data-plane tests share: a reactor turned by hand, and recording protocols."""
+"""Shared by the data-plane tests: a reactor that the test turns, and recording protocols."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
     "tcp_pair",
 ]
 
-#: Seconds within which what the kernel was asked for must have happened.
+#: Seconds within which the kernel must have done what it was asked for.
 PATIENCE = 10.0
 
 
@@ -45,8 +45,8 @@ class HandReactor(task.Clock):
         self.readers.remove(reader)
 
     def turn(self) -> None:
-        """Make the calls that are due, and leave those that they ask for to the next turn,
-        as a reactor does."""
+        """Make the calls that are due; calls that they schedule wait for the next turn, as in
+        a reactor."""
         for call in [call for call in self.calls if call.getTime() <= self.seconds()]:
             self.calls.remove(call)
             call.called = 1
@@ -54,7 +54,7 @@ class HandReactor(task.Clock):
 
 
 class Recorder(ChannelProtocol):
-    """A channel's protocol that writes down what it is told."""
+    """A channel's protocol that records its calls."""
 
     def __init__(self) -> None:
         self.events: list[Any] = []
@@ -82,12 +82,12 @@ class Recorder(ChannelProtocol):
 
     @property
     def was_lost(self) -> bool:
-        """Whether it was told that the connection broke."""
+        """Whether ``lost`` was called."""
         return any(event[0] == "lost" for event in self.events if isinstance(event, tuple))
 
 
 def step(poller: Poller) -> None:
-    """Let the poller handle one batch, where a turn of the reactor may handle many."""
+    """Let the poller handle one batch; a turn of the reactor may handle many."""
     poller.begin_turn()
     poller.handle_batch()
 
@@ -102,7 +102,7 @@ def pump(poller: Poller, until: Callable[[], Any]) -> None:
 
 
 def is_silent(poller: Poller) -> bool:
-    """Whether the kernel has nothing to tell the poller (twice, after what it told)."""
+    """Whether the kernel has no event for the poller, also after the poller's next look."""
     poller.doRead()
     poller.doRead()
     return not select.select([poller.fileno()], [], [], 0)[0]
@@ -123,7 +123,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def reset(sock: socket.socket) -> None:
-    """Close it so that the peer meets a reset."""
+    """Close the socket so that the peer gets a reset."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
     sock.close()
 
@@ -146,7 +146,7 @@ def drain(sock: socket.socket, poller: Poller, size: int) -> bytes:
 
 @contextmanager
 def logged() -> Iterator[list[dict[str, Any]]]:
-    """Collects what is logged meanwhile."""
+    """Collects the events that are logged meanwhile."""
     events: list[dict[str, Any]] = []
     globalLogPublisher.addObserver(events.append)
     try:

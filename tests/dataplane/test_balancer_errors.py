@@ -1,4 +1,4 @@
-"""What balancers raise: one line a minute, and what the status shows."""
+"""Errors of balancers: one line a minute, and the entry in the status."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SERVERS = {"servers": [{"host": "127.0.0.1", "port": 1}, {"host": "127.0.0.1", "
 
 
 class Broken(Balancer):
-    """Fails in every way."""
+    """Fails in every method."""
 
     error: BaseException = KeyError("no\nsuch key")
 
@@ -46,7 +46,7 @@ class Unspeakable(Exception):
 
 
 class Clock:
-    """Seconds by hand."""
+    """Seconds that a test sets."""
 
     now = 100.0
 
@@ -65,7 +65,7 @@ def asked(made: Selection) -> int | None:
 
 
 def test_one_line_a_minute_with_class_file_and_line() -> None:
-    """However many requests there are; the next one says how many were not told."""
+    """This holds for any number of requests; the next line says how many errors had no line."""
     clock = Clock()
     errors = BalancerErrors(clock)
     made = selection(errors)
@@ -94,14 +94,14 @@ def test_one_line_a_minute_with_class_file_and_line() -> None:
     [ValueError("none of them"), Unspeakable(), ValueError("x" * 9999), ValueError("\udcff\0")],
 )
 def test_whatever_it_raises(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The request is served, and what is kept can travel."""
+    """The request is served, and the entry can be sent to the director."""
     monkeypatch.setattr(Broken, "error", error if error.args else ValueError("quiet"))
     errors = BalancerErrors(Clock())
     with logged():
         assert asked(selection(errors)) == 1
         errors.note("up", Broken([], {}), "pick", error)
     about = errors.last["up"]
-    # Where the class is, also where that has raised nothing.
+    # The file of the class, even if the error was raised elsewhere.
     assert about.file == __file__
     report = report_of(1, up=about)
     assert decode_from_worker(encode(report)) == report
@@ -113,8 +113,8 @@ def report_of(version: int, **errors: Any) -> Report:
 
 
 def test_workers_are_taken_together() -> None:
-    """Counts add up, also of workers that ended; the last one is shown, and what a worker
-    says of a balancer that was replaced meanwhile is not."""
+    """Counts add up, also of workers that ended; the last error is shown, except a worker's
+    error of a balancer that was replaced meanwhile."""
     errors = BalancerErrors(Clock())
     balancer = Broken([], {})
     with logged():
@@ -148,7 +148,7 @@ def test_workers_are_taken_together() -> None:
 def test_balancer_that_wants_to_end_the_process(
     error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It costs its balance, as any other mistake does."""
+    """Its error counts as any other error."""
     errors = BalancerErrors(Clock())
     monkeypatch.setattr(Broken, "error", error)
     monkeypatch.setattr(Broken, "started", lambda self, server: (_ for _ in ()).throw(error))

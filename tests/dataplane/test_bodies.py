@@ -23,7 +23,7 @@ from tests.integration.sockets import (
     wait_for,
 )
 
-#: A JSON check with a rewrite: what one writes every day.
+#: A usual hook: it checks JSON and rewrites it.
 SCRIPT = """
 import json
 
@@ -43,7 +43,7 @@ def on_request(request):
 
 
 def echo(connection: Connection) -> None:
-    """Answer with what has come."""
+    """Answer with the body of the request."""
     while (asked := connection.request()) is not None:
         _, headers, body = asked
         large = headers.get("x-large", "0")
@@ -59,20 +59,20 @@ async def served() -> AsyncIterator[Served]:
     await served.begin("tcp:0:interface=127.0.0.1")
     yield served
     # Their budget's timer would tick on.
-    served.plane.runner().load({})
+    served.plane._plane_hooks.get_runner().load({})
     await served.end()
 
 
 @pytest.fixture
 def origin() -> Iterator[Origin]:
-    """A server that says what it has got."""
+    """A server that returns the bytes that it got."""
     made = Origin(echo)
     yield made
     made.stop()
 
 
 def run_script(served: Served, code: str) -> None:
-    """Run this for every host."""
+    """Run ``code`` for every host."""
     served.snapshot = served.snapshot.with_hooks(hooks(hook("script.*", code)))
     served.run(served.plane.apply, served.snapshot, [])
 
@@ -84,7 +84,7 @@ def head_of(length: int, *lines: str) -> bytes:
 
 
 def ask(client: Client, body: bytes) -> Any:
-    """One POST, its body behind its head."""
+    """One POST with its body right after its head."""
     client.send(head_of(len(body)))
     client.send(body)
     return client.reply()
@@ -92,7 +92,7 @@ def ask(client: Client, body: bytes) -> Any:
 
 @in_thread
 def test_json_is_checked_and_rewritten(served: Served, origin: Origin) -> None:
-    """On one connection, also where it is refused."""
+    """All on one connection, also refused requests."""
     served.put("up", origin)
     run_script(served, SCRIPT)
     with served.client() as client:
@@ -108,7 +108,7 @@ def test_json_is_checked_and_rewritten(served: Served, origin: Origin) -> None:
 
 @in_thread
 def test_client_that_expects_a_100(served: Served, origin: Origin) -> None:
-    """It gets one before any server is chosen."""
+    """It gets a 100 before a server is chosen."""
     served.put("up", origin)
     run_script(served, SCRIPT)
     with served.client() as client:
@@ -121,7 +121,7 @@ def test_client_that_expects_a_100(served: Served, origin: Origin) -> None:
 
 @in_thread
 def test_large_uploads_stream(served: Served, origin: Origin) -> None:
-    """Beyond the limit they go to the server as they come, in length or in chunks."""
+    """Bodies beyond the limit go to the server as they arrive, with a length or in chunks."""
     served.put("up", origin)
     run_script(served, SCRIPT)
     body = bytes(range(256)) * 8192
@@ -144,7 +144,7 @@ def test_large_uploads_stream(served: Served, origin: Origin) -> None:
 
 @in_thread
 def test_many_slow_clients_and_a_fast_one(served: Served, origin: Origin) -> None:
-    """They hold what there is room for, and it is never in the way of the fast one."""
+    """The slow clients' bodies stay within the room, and never delay the fast client."""
     served.put("up", origin)
     run_script(served, SCRIPT)
     room = served.plane.bodies
@@ -169,13 +169,13 @@ def test_many_slow_clients_and_a_fast_one(served: Served, origin: Origin) -> Non
 
 @pytest_twisted.async_yield_fixture
 async def embedded() -> AsyncIterator[Embedded]:
-    """A site that does not serve anything yet."""
+    """A site that serves nothing yet."""
     from twisted.internet import reactor  # noqa: TID251 - the one that pytest-twisted runs
 
     embedded = Embedded(reactor)
     yield embedded
     for proxy in embedded._proxies:
-        proxy.plane.runner().load({})
+        proxy.plane._plane_hooks.get_runner().load({})
     await embedded.stop()
 
 
@@ -197,7 +197,7 @@ def on_request(request):
 async def test_bodies_through_a_site(
     embedded: Embedded, factory: Any, upstream: str | None, chunked: bool
 ) -> None:
-    """Hooks see them, read beforehand or as they come, whichever way the upstream is found."""
+    """Hooks see bodies, read beforehand or as they arrive, for each way to find the upstream."""
     origin, server = await embedded.origin()
     proxy = embedded.proxy(
         {
@@ -241,7 +241,7 @@ async def test_bodies_through_a_site(
 
 @pytest_twisted.ensureDeferred
 async def test_site_answers_expect(embedded: Embedded) -> None:
-    """Also where the body is taken as it comes."""
+    """This also holds if the body is read as it arrives."""
     _, server = await embedded.origin()
     proxy = embedded.proxy({"upstreams": {"app": {"servers": [server]}}}, "app")
     snapshot = proxy.plane._snapshot.with_hooks(hooks(hook("script.*", WEB)))
@@ -260,7 +260,7 @@ async def test_site_answers_expect(embedded: Embedded) -> None:
 
 
 def test_setting_reaches_the_plane(hand: Any) -> None:
-    """As bytes of a body."""
+    """``hooks.body`` is in bytes."""
     from slardar.balancers.wrr import WeightedRoundRobin
     from slardar.dataplane.proxy import DataPlane
     from slardar.model.live import Live

@@ -1,4 +1,4 @@
-"""A socket on the poller: what it tells, and that it loses no byte."""
+"""A socket on the poller: its calls to its protocol, and that it loses no byte."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from slardar.dataplane.channel import BULK_SIZE, HIGH_MARK, LOW_MARK, READ_SIZE, Channel
+from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
 from tests.dataplane.conftest import Connect
 from tests.dataplane.kit import Recorder, drain, is_silent, pump, reset, step
@@ -21,7 +22,7 @@ BODY = bytes(range(256)) * 4096  # 1 MiB
 
 
 class FakeSocket:
-    """A socket whose sends are scripted; all else goes to a real one."""
+    """A socket whose sends are scripted; other calls go to a real one."""
 
     def __init__(self, sock: socket.socket, *results: int | OSError) -> None:
         self._sock = sock
@@ -46,12 +47,12 @@ class FakeSocket:
 
     @property
     def data(self) -> bytes:
-        """All that went out."""
+        """Everything that was sent."""
         return b"".join(self.sent)
 
 
 def scripted(channel: Channel, *results: int | OSError) -> FakeSocket:
-    """Give a channel a socket that takes so many bytes of each send."""
+    """Give a channel a socket whose sends take so many bytes, one result for each send."""
     fake = FakeSocket(channel.sock, *results)
     channel.sock = fake  # type: ignore[assignment]
     return fake
@@ -61,7 +62,7 @@ def scripted(channel: Channel, *results: int | OSError) -> FakeSocket:
 
 
 def test_bytes_go_out_at_once(connect: Connect) -> None:
-    """What the kernel takes needs no turn of the poller."""
+    """What the kernel takes at once needs no poller."""
     channel, far, _ = connect()
     assert channel.write(b"hello")
     assert far.recv(10) == b"hello"
@@ -71,13 +72,13 @@ def test_bytes_go_out_at_once(connect: Connect) -> None:
 
 @pytest.mark.parametrize("taken", [0, 1, 5, 9])
 def test_rest_of_a_partial_send_follows(poller: Poller, connect: Connect, taken: int) -> None:
-    """What a send did not take is held, in order with what is written behind it."""
+    """What a send did not take is held, and stays in order with what is written next."""
     channel, _, _ = connect()
     blocked = BlockingIOError(errno.EAGAIN, "full")
     fake = scripted(channel, taken or blocked)
     data = bytearray(b"0123456789")
     assert channel.write(data)
-    # The caller's buffer may be used for something else at once.
+    # The caller may use its buffer again at once.
     data[:] = b"xxxxxxxxxx"
     assert channel.write(b"abc")
     assert len(fake.sent) == (1 if taken else 0)
@@ -86,7 +87,7 @@ def test_rest_of_a_partial_send_follows(poller: Poller, connect: Connect, taken:
 
 @pytest.mark.parametrize("taken", [0, 1, 3, 4, 5, 7, 8])
 def test_head_and_body_are_cut_anywhere(poller: Poller, connect: Connect, taken: int) -> None:
-    """write_both loses nothing, be it cut within the head, between, or within the body."""
+    """write_both loses nothing where a send ends within the head, behind it or in the body."""
     channel, _, _ = connect()
     fake = scripted(channel, taken or BlockingIOError(errno.EAGAIN, "full"))
     body = bytearray(b"body")
@@ -97,7 +98,7 @@ def test_head_and_body_are_cut_anywhere(poller: Poller, connect: Connect, taken:
 
 
 def test_write_both_waits_its_turn(poller: Poller, connect: Connect) -> None:
-    """Behind bytes that wait, head and body wait too."""
+    """Head and body wait behind bytes that wait already."""
     channel, _, _ = connect()
     fake = scripted(channel, 1)
     channel.write(b"ab")
@@ -108,7 +109,7 @@ def test_write_both_waits_its_turn(poller: Poller, connect: Connect) -> None:
 
 def test_much_goes_through_a_small_window(poller: Poller, connect: Connect) -> None:
     """1 MiB arrives whole and in order; above the high mark the channel is congested,
-    below the low one it says that it is not any more."""
+    and below the low mark it tells that it is not any more."""
     channel, far, protocol = connect()
     assert channel.write(b"x" * 10)
     assert not channel.congested
@@ -122,7 +123,7 @@ def test_much_goes_through_a_small_window(poller: Poller, connect: Connect) -> N
 
 
 def test_marks(connect: Connect, poller: Poller) -> None:
-    """Congested from above HIGH_MARK down to LOW_MARK, which is told once."""
+    """A channel is congested from above HIGH_MARK down to LOW_MARK; the end is told once."""
     channel, _, protocol = connect()
     again = BlockingIOError(errno.EAGAIN, "full")
     fake = scripted(channel, again, HIGH_MARK - LOW_MARK, 1, again, 1)
@@ -144,7 +145,7 @@ def test_marks(connect: Connect, poller: Poller) -> None:
 
 
 def test_taking_some_gives_the_peer_more_time(poller: Poller, connect: Connect) -> None:
-    """Each bit of progress moves the deadline by send_timeout."""
+    """Each time that the peer takes some, it has send_timeout from then on."""
     channel, _, _ = connect()
     scripted(channel, 1, 1)
     channel.send_timeout = 7.0
@@ -154,7 +155,7 @@ def test_taking_some_gives_the_peer_more_time(poller: Poller, connect: Connect) 
 
 
 def test_short_of_memory_loses_no_byte(poller: Poller, connect: Connect) -> None:
-    """ENOBUFS is no broken connection: what was not taken is sent again."""
+    """ENOBUFS breaks no connection: the bytes are sent again."""
     channel, _, protocol = connect()
     fake = scripted(channel, OSError(errno.ENOBUFS, "no buffer"))
     channel.write(b"abc")
@@ -166,8 +167,8 @@ def test_short_of_memory_loses_no_byte(poller: Poller, connect: Connect) -> None
 @pytest.mark.parametrize("paused", [False, True])
 @pytest.mark.parametrize("both", [False, True])
 def test_broken_write_is_told(poller: Poller, connect: Connect, paused: bool, both: bool) -> None:
-    """A write to a connection that the peer reset is followed by ``lost``, whether the
-    channel is reading or paused."""
+    """A write to a connection that the peer reset is followed by ``lost``, for a reading and
+    for a paused channel."""
     channel, far, protocol = connect()
     if paused:
         channel.pause()
@@ -175,7 +176,7 @@ def test_broken_write_is_told(poller: Poller, connect: Connect, paused: bool, bo
     if both:
         channel.write_both(b"x" * 100, b"y" * 100)
     else:
-        # The first one may still be taken, if the reset is on its way.
+        # The kernel may still take the first write, if the reset is on its way.
         assert not (channel.write(b"x") and channel.write(b"x"))
     pump(poller, lambda: channel.closed)
     assert protocol.was_lost
@@ -184,7 +185,7 @@ def test_broken_write_is_told(poller: Poller, connect: Connect, paused: bool, bo
 
 
 def test_write_after_our_own_end_is_told_as_lost(poller: Poller, connect: Connect) -> None:
-    """Bytes behind finish_writing cannot be sent; that does not pass unseen."""
+    """Bytes that are written after finish_writing cannot be sent, and ``lost`` tells it."""
     channel, _, protocol = connect()
     channel.finish_writing()
     assert channel.write(b"x") is False
@@ -193,7 +194,7 @@ def test_write_after_our_own_end_is_told_as_lost(poller: Poller, connect: Connec
 
 
 def test_write_after_close_goes_nowhere(poller: Poller, connect: Connect) -> None:
-    """Also within the batch, while the socket itself is still there."""
+    """Not even within the batch, in which the socket itself is still open."""
     channel, far, _ = connect()
 
     class ClosesAndWrites(Recorder):
@@ -219,7 +220,7 @@ def test_write_after_close_goes_nowhere(poller: Poller, connect: Connect) -> Non
 def test_finish_writing_ends_our_side_behind_the_last_byte(
     poller: Poller, connect: Connect
 ) -> None:
-    """The peer reads all and then the end; it may go on talking."""
+    """The peer reads everything and then the end; it may go on sending."""
     channel, far, protocol = connect()
     channel.write(BODY)
     channel.finish_writing()
@@ -243,8 +244,8 @@ def test_finish_writing_with_nothing_to_send(connect: Connect) -> None:
 
 
 def test_peer_that_ends_is_told_once(poller: Poller, connect: Connect) -> None:
-    """``ended`` comes once, the channel stays open for writing, and it is quiet then:
-    an end that stays readable does not spin."""
+    """``ended`` comes once, the channel stays open for writing, and it does not spin on an end
+    that stays readable."""
     channel, far, protocol = connect()
     far.shutdown(socket.SHUT_WR)
     pump(poller, lambda: protocol.events)
@@ -258,7 +259,7 @@ def test_peer_that_ends_is_told_once(poller: Poller, connect: Connect) -> None:
 
 
 def test_close_when_flushed_sends_all_first(poller: Poller, connect: Connect) -> None:
-    """Our side ends behind the last byte, and the protocol hears when all is over."""
+    """Our side ends behind the last byte, and ``lost`` tells when the channel has closed."""
     channel, far, protocol = connect(Leaving())
     channel.write(BODY)
     channel.close_when_flushed()
@@ -272,7 +273,7 @@ def test_close_when_flushed_sends_all_first(poller: Poller, connect: Connect) ->
 
 
 def test_close_when_flushed_with_nothing_to_send(connect: Connect) -> None:
-    """Then it is a close."""
+    """The channel closes at once."""
     channel, far, _ = connect()
     channel.close_when_flushed()
     assert channel.closed
@@ -280,7 +281,8 @@ def test_close_when_flushed_with_nothing_to_send(connect: Connect) -> None:
 
 
 class Leaving(Recorder):
-    """Leaves as every owner of a channel does; ``others`` get a reply when it hears one."""
+    """Leaves its channel as every protocol does; ``other`` gets a reply when this one hears
+    something."""
 
     def __init__(self, other: Channel | None = None, reply: bytes = b"") -> None:
         super().__init__()
@@ -303,8 +305,8 @@ class Leaving(Recorder):
 def test_what_the_peer_says_in_the_same_batch_loses_nothing(
     poller: Poller, connect: Connect, last: str, size: int
 ) -> None:
-    """The reply is put off, the channel is left, and then the peer's own bytes or its end
-    are handled: it gets the whole reply and an end in order."""
+    """A reply is put off, and its channel is to close when flushed.  Then bytes or the end of
+    that channel's peer are handled.  The peer gets the whole reply and an end in order."""
     leaving = Leaving()
     client, far_client, _ = connect(leaving)
     server, far_server, _ = connect(Leaving(client, b"x" * size))
@@ -324,8 +326,8 @@ def test_what_the_peer_says_in_the_same_batch_loses_nothing(
 
 
 def test_close_when_flushed_while_the_peer_is_speaking(connect: Connect) -> None:
-    """What comes between the last look and the close resets the connection; by then the
-    peer has got our end, behind all that was sent."""
+    """What comes between the last look and the close resets the connection.  By then the peer
+    has got everything that was sent, and our end."""
     channel, far, _ = connect()
 
     class Sneaking(FakeSocket):
@@ -347,13 +349,13 @@ def test_close_when_flushed_while_the_peer_is_speaking(connect: Connect) -> None
 def test_close_when_flushed_with_something_on_its_way(
     poller: Poller, connect: Connect, unread: bool
 ) -> None:
-    """What the peer has said but nobody has read, and what its kernel has not acknowledged,
-    keep the channel open: our side ends, and it is read on."""
+    """Bytes that are unread, or that the peer's kernel has not acknowledged, keep the channel
+    open: our side ends, and the channel reads on."""
     channel, far, protocol = connect(Leaving())
     if unread:
         far.send(b"more")
     else:
-        # As much as the peer's kernel takes, and a little more.
+        # A little more than the peer's kernel takes.
         written = 0
         while ioctl(channel.fd, TIOCOUTQ, bytes(4)) == bytes(4):
             channel.write(b"x" * 4096)
@@ -375,7 +377,7 @@ def test_close_when_flushed_with_something_on_its_way(
 
 @pytest.mark.parametrize("way", ["reset", "close"])
 def test_peer_that_leaves_while_we_flush(poller: Poller, connect: Connect, way: str) -> None:
-    """Nobody is there to take the rest: the channel closes."""
+    """Nobody can take the rest, so the channel closes."""
     channel, far, protocol = connect()
     channel.write(BODY)
     channel.close_when_flushed()
@@ -388,7 +390,7 @@ def test_peer_that_leaves_while_we_flush(poller: Poller, connect: Connect, way: 
 
 
 def test_close_with_bytes_unsent_is_a_reset(connect: Connect) -> None:
-    """The peer cannot take what it got for all there is."""
+    """The peer cannot take what it got for the whole."""
     channel, far, _ = connect()
     channel.write(BODY)
     channel.close()
@@ -397,7 +399,7 @@ def test_close_with_bytes_unsent_is_a_reset(connect: Connect) -> None:
 
 
 def test_abort_is_a_reset(connect: Connect) -> None:
-    """The peer cannot take an aborted connection for one that has ended."""
+    """The peer cannot take an aborted connection for one that has ended in order."""
     channel, far, _ = connect()
     channel.abort()
     channel.abort()
@@ -407,7 +409,7 @@ def test_abort_is_a_reset(connect: Connect) -> None:
 
 @pytest.mark.parametrize("unix", [False, True])
 def test_close_is_final(connect: Connect, poller: Poller, unix: bool) -> None:
-    """After close nothing is told, whatever the peer does."""
+    """After close the protocol is told nothing, whatever the peer does."""
     channel, far, protocol = connect(unix=unix)
     channel.close()
     channel.close()
@@ -422,7 +424,7 @@ def test_close_is_final(connect: Connect, poller: Poller, unix: bool) -> None:
 
 
 def test_bytes_are_told(poller: Poller, connect: Connect) -> None:
-    """What the peer sends is received, in pieces of READ_SIZE at most."""
+    """The protocol receives what the peer sends, in pieces of READ_SIZE at most."""
     channel, far, protocol = connect(unix=True)
     sender = threading.Thread(target=far.sendall, args=(BODY,))
     sender.start()
@@ -433,9 +435,9 @@ def test_bytes_are_told(poller: Poller, connect: Connect) -> None:
     assert "open" in repr(channel)
 
 
-def test_bulk_reads_are_views_of_one_buffer(poller: Poller, connect: Connect) -> None:
-    """With ``bulk`` the protocol gets a view that holds for the call only, and two
-    channels that write it on keep their own bytes."""
+def test_eager_reads_are_views_of_one_buffer(poller: Poller, connect: Connect) -> None:
+    """An eager channel's protocol gets a view that is valid during the call only.  Two
+    channels that the views are written to keep their own bytes."""
     one, one_far, _ = connect(unix=True)
     two, two_far, _ = connect(unix=True)
     out_one, far_out_one, _ = connect()
@@ -464,7 +466,7 @@ def test_bulk_reads_are_views_of_one_buffer(poller: Poller, connect: Connect) ->
     ]
     for thread in threads:
         thread.start()
-    # Neither far side reads yet: both have much to hold, out of the same buffer.
+    # No far side reads yet: both channels hold much, which came through the same buffer.
     pump(poller, lambda: out_one.congested and out_two.congested)
     one.resume()
     two.resume()
@@ -480,7 +482,7 @@ def test_bulk_reads_are_views_of_one_buffer(poller: Poller, connect: Connect) ->
 
 
 def test_paused_channel_reads_nothing(poller: Poller, connect: Connect) -> None:
-    """Nothing is read, and nothing spins, until resume."""
+    """Until resume nothing is read, and the poller does not spin."""
     channel, far, protocol = connect()
     channel.pause()
     far.send(b"wait")
@@ -491,7 +493,7 @@ def test_paused_channel_reads_nothing(poller: Poller, connect: Connect) -> None:
 
 
 def test_peer_that_resets_is_told(poller: Poller, connect: Connect) -> None:
-    """A reset is ``lost``, with the system's words for it."""
+    """``lost`` tells of a reset in the system's words."""
     channel, far, protocol = connect()
     reset(far)
     pump(poller, lambda: protocol.events)
@@ -500,8 +502,8 @@ def test_peer_that_resets_is_told(poller: Poller, connect: Connect) -> None:
 
 
 def test_peer_that_resets_while_we_are_paused(poller: Poller, connect: Connect) -> None:
-    """The kernel tells a reset whatever one asks for, without end: the channel is lost
-    at once and does not spin."""
+    """epoll tells a reset again and again, whatever it was asked for: the channel is lost at
+    once, and the poller does not spin."""
     channel, far, protocol = connect()
     channel.pause()
     reset(far)
@@ -511,7 +513,8 @@ def test_peer_that_resets_while_we_are_paused(poller: Poller, connect: Connect) 
 
 
 def test_peer_that_ends_while_we_are_paused(poller: Poller, connect: Connect) -> None:
-    """Its last bytes and its end wait, in silence, until the channel reads again."""
+    """Its last bytes and its end wait until the channel reads again; the poller does not
+    spin."""
     channel, far, protocol = connect()
     channel.pause()
     far.send(b"last words")
@@ -526,8 +529,8 @@ def test_peer_that_ends_while_we_are_paused(poller: Poller, connect: Connect) ->
 
 @pytest.mark.parametrize("unix", [False, True])
 def test_both_have_ended_while_we_are_paused(poller: Poller, connect: Connect, unix: bool) -> None:
-    """A hang-up, which epoll tells without being asked, is no reason to throw away
-    what the peer said before it: it is silenced until the channel reads again."""
+    """epoll tells a hang-up without being asked.  What the peer sent before it is not lost: the
+    hang-up is silenced until the channel reads again."""
     channel, far, protocol = connect(unix=unix)
     channel.finish_writing()
     channel.pause()
@@ -543,20 +546,20 @@ def test_both_have_ended_while_we_are_paused(poller: Poller, connect: Connect, u
 
 
 def test_reply_before_a_reset_is_read(poller: Poller, connect: Connect) -> None:
-    """A server that refuses an upload replies and resets what it does not read; the
-    reply counts, even while much of the upload waits to be sent."""
+    """A server that refuses an upload replies, and resets the connection because of what it
+    leaves unread.  The reply is received even while much of the upload waits to be sent."""
     channel, far, protocol = connect()
     channel.write(BODY)
     assert channel.congested
     far.sendall(b"HTTP/1.1 413 Too Large\r\n\r\n")
-    far.close()  # with bytes unread: a reset
+    far.close()  # a reset, since bytes are unread
     pump(poller, lambda: channel.closed)
     assert protocol.data == b"HTTP/1.1 413 Too Large\r\n\r\n"
     assert protocol.was_lost
 
 
 def test_is_quiet(connect: Connect) -> None:
-    """Quiet is open with nothing to read; bytes, an end and a reset are not."""
+    """A quiet channel is open and has nothing to read: no bytes, no end and no reset."""
     channel, far, _ = connect()
     assert channel.is_quiet()
     far.send(b"x")
@@ -587,11 +590,11 @@ def test_probe_asks_the_kernel(connect: Connect) -> None:
 
 
 def connecting(poller: Poller, address: tuple[str, int]) -> tuple[Channel, Recorder]:
-    """A channel on its way to ``address``."""
+    """A channel that connects to ``address``."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     assert sock.connect_ex(address) == errno.EINPROGRESS
     protocol = Recorder()
-    return Channel(poller, sock, protocol, connecting=True), protocol
+    return PlainChannel(poller, sock, protocol, connecting=True), protocol
 
 
 def test_connection_is_told(poller: Poller) -> None:
@@ -599,7 +602,7 @@ def test_connection_is_told(poller: Poller) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         channel, protocol = connecting(poller, server.getsockname())
         assert "connecting" in repr(channel)
-        # Neither means anything yet.
+        # Nothing to pause or to resume: it is not connected.
         channel.pause()
         channel.resume()
         pump(poller, lambda: protocol.events)
@@ -613,7 +616,7 @@ def test_connection_is_told(poller: Poller) -> None:
 
 
 def test_refused_connection_is_lost(poller: Poller) -> None:
-    """The error is the connection's, not that of a later read."""
+    """``lost`` tells why the connection failed, and not what a later read found."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = server.getsockname()
     channel, protocol = connecting(poller, address)
@@ -622,7 +625,7 @@ def test_refused_connection_is_lost(poller: Poller) -> None:
 
 
 def test_late_clears_the_deadline(connect: Connect) -> None:
-    """Whoever is told that it is late sets a new one, or is left in peace."""
+    """A protocol that is told ``late`` and sets no new deadline is not told again."""
     channel, _, protocol = connect()
     channel.deadline = 1.0
     channel.late()
@@ -630,6 +633,14 @@ def test_late_clears_the_deadline(connect: Connect) -> None:
     assert channel.deadline == 0.0
 
 
+def test_wait_sets_the_deadline(poller: Poller, connect: Connect) -> None:
+    """It passes so many seconds after the time of the batch."""
+    channel, _, _ = connect()
+    poller.clock.now = 1000.0
+    channel.wait(2.5)
+    assert channel.deadline == 1002.5
+
+
 def test_channel_needs_no_dict() -> None:
-    """Ten thousand connections are ten thousand channels: they have slots."""
-    assert "__dict__" not in dir(Channel)
+    """There may be ten thousand channels, so they have slots."""
+    assert "__dict__" not in dir(PlainChannel)

@@ -1,4 +1,4 @@
-"""What a data plane does about the limit of open files."""
+"""How a data plane respects the limit of open files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.dataplane.kit import HandReactor, logged
 
 
 class FakePool:
-    """A pool with something idle in it."""
+    """A pool with an idle connection."""
 
     def __init__(self, shortage: str = "") -> None:
         self.shortage = shortage
@@ -30,7 +30,7 @@ class FakePool:
 
 
 class Limit:
-    """The limit of open files; the test's own stays as it is."""
+    """A limit of open files; the test process keeps its own."""
 
     def __init__(self) -> None:
         self.soft, self.hard = 1024, 4096
@@ -49,7 +49,7 @@ class Limit:
 
 @pytest.fixture
 def limit(monkeypatch: pytest.MonkeyPatch) -> Limit:
-    """One that a test may set."""
+    """A limit that a test may set."""
     found = Limit()
     monkeypatch.setattr(resource, "getrlimit", found.get)
     monkeypatch.setattr(resource, "setrlimit", found.set)
@@ -59,15 +59,15 @@ def limit(monkeypatch: pytest.MonkeyPatch) -> Limit:
 
 @pytest.fixture
 def plane(hand: HandReactor, limit: Limit) -> Iterator[DataPlane]:
-    """One that has not started."""
+    """A data plane that has not started."""
     found = DataPlane(hand, Settings(), Live(), lambda mode: WeightedRoundRobin)
     yield found
-    found._pools.clear()
+    found._upstreams.pools.clear()
     found._poller.stop()
 
 
 def test_soft_limit_is_raised_to_the_hard_one(limit: Limit) -> None:
-    """As far as that makes sense, and as the system lets it."""
+    """It is raised as far as is useful and allowed."""
     assert raise_descriptor_limit() == 4096 == limit.soft
     limit.hard = resource.RLIM_INFINITY
     assert raise_descriptor_limit() == 1 << 20
@@ -76,20 +76,20 @@ def test_soft_limit_is_raised_to_the_hard_one(limit: Limit) -> None:
 
 
 def test_two_descriptors_for_each_client(limit: Limit) -> None:
-    """Of those that are not in use, less a few for other things."""
+    """Of the free descriptors, less a few for other uses."""
     assert clients_at_most() == (1024 - 20 - 16) // 2
     limit.soft = resource.RLIM_INFINITY
     assert clients_at_most() > 500_000
 
 
 def test_there_is_room_for_one_client_always(limit: Limit) -> None:
-    """However low the limit."""
+    """This holds for any limit."""
     limit.soft = 30
     assert clients_at_most() == 1
 
 
 def test_room_is_known_without_proc(limit: Limit, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container may have none."""
+    """A container may have no /proc."""
 
     def missing(path: str) -> list[str]:
         raise FileNotFoundError(path)
@@ -99,41 +99,41 @@ def test_room_is_known_without_proc(limit: Limit, monkeypatch: pytest.MonkeyPatc
 
 
 def test_room_limits_the_clients(plane: DataPlane, limit: Limit) -> None:
-    """And the log says so; also of a limit that comes with new settings."""
+    """The log says so, also for a limit that comes with new settings."""
     with logged() as events:
         plane.start()
     (event,) = events
     assert (event["room"], event["wanted"], event["limit"]) == (494, 10000, 1024)
-    assert plane._max_connections == 494
+    assert plane._clients.at_most == 494
     with logged() as events:
         plane.take_settings(Settings(limits=Limits(connections=100)))
     assert events == []
-    assert plane._max_connections == 100
+    assert plane._clients.at_most == 100
     with logged() as events:
         plane.take_settings(Settings(limits=Limits(connections=5000)))
     assert [event["room"] for event in events] == [494]
-    assert plane._max_connections == 494
+    assert plane._clients.at_most == 494
 
 
 def test_limit_that_is_high_enough_is_no_matter(plane: DataPlane, limit: Limit) -> None:
-    """Nothing is said of it."""
+    """The log does not mention it."""
     limit.soft = 1 << 16
     with logged() as events:
         plane.start()
     assert events == []
-    assert plane._max_connections == 10000
+    assert plane._clients.at_most == 10000
 
 
 def give_pools(plane: DataPlane, *pools: FakePool) -> None:
-    """Let the plane have these."""
+    """Let the plane have these pools."""
     given: Any = {("127.0.0.1", port): pool for port, pool in enumerate(pools)}
-    plane._pools["up"] = given
+    plane._upstreams.pools["up"] = given
 
 
 def test_refusal_for_want_of_a_descriptor_gives_up_idle_connections(
     plane: DataPlane, hand: HandReactor
 ) -> None:
-    """All of them, once; and not while channels are told of events."""
+    """All are given up, once, and not while channels handle events."""
     plane.start()
     pools = [FakePool(), FakePool("Too many open files")]
     give_pools(plane, *pools)
@@ -142,7 +142,7 @@ def test_refusal_for_want_of_a_descriptor_gives_up_idle_connections(
     assert [pool.drops for pool in pools] == [0, 0]
     hand.advance(0)
     assert [(pool.drops, pool.shortage) for pool in pools] == [(1, ""), (1, "")]
-    # Another refusal, much later, is not the same shortage again.
+    # A refusal much later is another shortage.
     plane.clock.now = 200.0
     plane.refused(503)
     hand.advance(0)
@@ -151,7 +151,7 @@ def test_refusal_for_want_of_a_descriptor_gives_up_idle_connections(
 
 
 def test_other_refusals_give_up_nothing(plane: DataPlane, hand: HandReactor) -> None:
-    """Neither another status nor a 503 of another reason."""
+    """This holds for another status and for a 503 with another reason."""
     plane.start()
     short, enough = FakePool("Too many open files"), FakePool()
     give_pools(plane, short)
@@ -164,19 +164,19 @@ def test_other_refusals_give_up_nothing(plane: DataPlane, hand: HandReactor) -> 
 
 
 def test_idle_connections_are_given_up_once_a_second(plane: DataPlane, hand: HandReactor) -> None:
-    """Also by a listener that can accept nobody; a flood costs nobody more than that."""
+    """A listener without descriptors gives them up, too; many refusals cost no more than one."""
     plane.start()
     pool = FakePool()
     give_pools(plane, pool)
     plane.clock.now = 100.0
     for _ in range(3):
-        plane._exhausted()
+        plane._upstreams.make_room()
         hand.advance(0)
         pool.shortage = "Too many open files"
         plane.refused(503)
         hand.advance(0)
     assert pool.drops == 1
     plane.clock.now = 101.0
-    plane._exhausted()
+    plane._upstreams.make_room()
     hand.advance(0)
     assert pool.drops == 2

@@ -1,4 +1,4 @@
-"""Failures: what the log says of them, what the client is told, and what hooks see."""
+"""Failures: lines of the log, replies to clients, and what hooks see."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def served() -> AsyncIterator[Served]:
     await served.begin("tcp:0:interface=127.0.0.1")
     yield served
     # Their budget's timer would tick on.
-    served.plane.runner().load({})
+    served.plane._plane_hooks.get_runner().load({})
     await served.end()
 
 
@@ -43,7 +43,7 @@ def origin() -> Iterator[Origin]:
 
 @pytest.fixture
 def silent() -> Iterator[Origin]:
-    """A server that takes requests and says nothing."""
+    """A server that takes requests and does not reply."""
     made = Origin(lambda connection: connection.sock.recv(1 << 20) and connection.rest() and None)
     yield made
     made.stop()
@@ -51,28 +51,28 @@ def silent() -> Iterator[Origin]:
 
 @pytest.fixture
 def closed() -> Iterator[int]:
-    """A port that nobody listens on."""
+    """A port on which nobody listens."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         yield holder.getsockname()[1]
 
 
 def lines_of(events: list[dict[str, Any]]) -> list[str]:
-    """What was logged of the data plane."""
+    """The lines that the data plane has logged."""
     return [formatEvent(one) for one in events if one.get("log_namespace") == "slardar.dataplane"]
 
 
 def servers(*ports: int, **more: Any) -> list[dict[str, Any]]:
-    """Servers on this machine."""
+    """Servers on local ports."""
     return [{"host": "127.0.0.1", "port": port, **more} for port in ports]
 
 
-# What is said of a refusal.
+# The texts of refusals.
 
 
 @in_thread
 def test_502_names_upstream_server_and_reason(served: Served, closed: int) -> None:
-    """In the log once, with a count of the others, and in the body."""
+    """The log has one line and a count of the others; the body has them, too."""
     served.put("up", servers=servers(closed))
     with logged() as events, served.client() as client:
         for _ in range(5):
@@ -94,7 +94,7 @@ def test_502_names_upstream_server_and_reason(served: Served, closed: int) -> No
 
 @in_thread
 def test_504_and_503(served: Served, silent: Origin) -> None:
-    """The server that was silent; and the upstream alone where none was picked."""
+    """They name the silent server; or the upstream alone if no server was picked."""
     served.put("up", servers=servers(silent.port, max_conns=1), read_timeout=0.3)
     with logged() as events, served.client() as client, served.client() as other:
         client.ask("/")
@@ -115,7 +115,7 @@ def test_504_and_503(served: Served, silent: Origin) -> None:
 
 @in_thread
 def test_last_server_is_named_where_several_failed(served: Served, closed: int) -> None:
-    """With its own reason."""
+    """It is named with its own reason."""
     odd = Origin(lambda connection: connection.request() and connection.send(b"nonsense\r\n\r\n"))
     levels = [{"servers": servers(closed)}, {"servers": [odd.server]}]
     served.put("up", cluster=levels)
@@ -128,7 +128,7 @@ def test_last_server_is_named_where_several_failed(served: Served, closed: int) 
 
 @in_thread
 def test_no_upstream_is_one_kind(served: Served) -> None:
-    """However many hosts a client asks for: they cannot drown the others."""
+    """Requests for many unknown hosts cannot hide other kinds."""
     with logged() as events, served.client() as client:
         for number in range(300):
             assert client.get("/", f"host{number}.test").status == 502
@@ -142,22 +142,22 @@ def test_no_upstream_is_one_kind(served: Served) -> None:
 )
 @in_thread
 def test_others_are_told_no_names(served: Served, closed: int, header: str) -> None:
-    """Who comes through another proxy on this machine, or from another one."""
+    """These clients come through another proxy on this machine, or from another machine."""
     served.put("up", servers=servers(closed))
     if not header:
         # A client of another machine, as far as the data plane can see.
-        accepted = served.plane._accepted
-        for listener in served.plane._listeners:
-            listener._accepted = lambda sock, _: accepted(sock, b"203.0.113.7")
+        for listener in served.plane._clients.listeners:
+            accepted = listener._accepted
+            listener._accepted = lambda sock, _, accepted=accepted: accepted(sock, b"203.0.113.7")
     with logged() as events, served.client() as client:
         got = client.get("/", "up", *([header] if header else []))
         assert json.loads(got.body) == {
             "status": 502,
             "msg": "the request could not be passed on",
         }
-        # And the log says it all the same.
+        # The log has the reason all the same.
         assert "Connection refused" in lines_of(events)[0]
-        # What is wrong with the request is for its client to know.
+        # Every client may know what is wrong with its own request.
         client.send(
             b"POST / HTTP/1.1\r\nHost: up\r\nTransfer-Encoding: chunked\r\n%b\r\nzz\r\n"
             % (header.encode() + b"\r\n" if header else b"")
@@ -169,7 +169,7 @@ def test_others_are_told_no_names(served: Served, closed: int, header: str) -> N
 
 
 def test_a_kind_is_one_line_in_ten_seconds() -> None:
-    """And a line with the number of the others; then it begins anew."""
+    """Then comes a line with the number of the others, and the ten seconds begin anew."""
     clock = Clock()
     log = RefusalLog(clock.callLater)
     with logged() as events:
@@ -190,7 +190,7 @@ def test_a_kind_is_one_line_in_ten_seconds() -> None:
 
 
 def test_kinds_are_bounded() -> None:
-    """A thousand servers at once are a hundred lines and one."""
+    """A thousand servers at once give a hundred lines and one."""
     clock = Clock()
     log = RefusalLog(clock.callLater)
     with logged() as events:
@@ -207,7 +207,7 @@ def test_kinds_are_bounded() -> None:
 
 
 def test_lines_about_servers_are_bounded() -> None:
-    """Twenty a second; what is left out is counted with the next one."""
+    """At most twenty a second; the next line counts the missing ones."""
     now = [0.0]
     log = HealthLog(lambda: now[0])
     with logged() as events:
@@ -229,7 +229,7 @@ def test_lines_about_servers_are_bounded() -> None:
 
 @in_thread
 def test_server_that_goes_out_and_comes_back_is_logged(served: Served, origin: Origin) -> None:
-    """Once each, however often it is tried in between."""
+    """Each has one line, however often the server is tried in between."""
     works = [False]
 
     def script(connection: Connection) -> None:
@@ -268,7 +268,7 @@ def on_response(request, response):
 
 @in_thread
 def test_hooks_see_replies_of_ours(served: Served, origin: Origin, closed: int) -> None:
-    """Real ones, in both languages, beside those of servers."""
+    """Real hooks see them, in both languages, and servers' replies, too."""
     served.put("up", origin)
     served.put("broken", servers=servers(closed))
     lua = 'ngx.header["X-Lua"] = ngx.var.upstream or "none"'
@@ -288,7 +288,7 @@ def test_hooks_see_replies_of_ours(served: Served, origin: Origin, closed: int) 
             assert got.headers["x-lua"] == upstream
 
 
-# Where it goes.
+# Where a request goes.
 
 WHERE = """
 def on_request(request):
@@ -307,14 +307,14 @@ def on_response(request, response):
 
 
 def show(connection: Connection) -> None:
-    """Answer with what the hook has found."""
+    """Answer with the value that the hook has found."""
     while (asked := connection.request()) is not None:
         connection.send(reply(asked[1].get("x-where", "").encode()))
 
 
 @in_thread
 def test_hook_reads_where_a_request_goes(served: Served) -> None:
-    """By routes and Host, and what it makes of that itself."""
+    """It reads the upstream by routes and Host, and the upstream that it has chosen itself."""
     origin = Origin(show)
     for name in ("up", "other", "*.wild.test"):
         served.put(name, origin)

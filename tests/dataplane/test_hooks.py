@@ -1,4 +1,4 @@
-"""Hooks in the data plane: where a request goes, what is counted, and real bytes."""
+"""Hooks in the data plane: where requests go, the counters, and real sockets."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from slardar.http1.interfaces import (
 from slardar.model.hook import Hook
 from slardar.model.live import Live
 from slardar.model.parse import parse_routes, parse_upstream
-from slardar.model.snapshot import Snapshot
+from slardar.model.snapshot import Choice, Snapshot
 from tests.dataplane.kit import HandReactor, logged
-from tests.dataplane.test_proxy import Downstream, Site, request, upstream
+from tests.dataplane.test_proxy import Refused, Site, request, upstream
 from tests.hooks.kit import Action, FakeEngine, code, hook, hooks, reply_of, request_of
 from tests.integration.sockets import Connection, Origin, Served, in_thread, reply, wait_for
 
@@ -43,17 +43,17 @@ A = "script.a"
 
 
 def engine_of(plane: DataPlane, actions: Mapping[str, Action]) -> FakeEngine:
-    """Let a plane run hooks on an engine of the test's."""
+    """Let a plane run hooks on an engine of the test."""
     engine = FakeEngine(actions=actions)
 
     def make_runner(settings: Hooks) -> Runner:
         return Runner(settings, lambda: 0.0, engines=lambda *_: engine)
 
-    plane._make_runner = make_runner
+    plane._plane_hooks.make_runner = make_runner
     return engine
 
 
-class Answered(Downstream):
+class Answered(Refused):
     """Writes down what hooks answered, too."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Answered(Downstream):
 
 
 class HookSite(Site):
-    """With hooks."""
+    """A site with hooks."""
 
     def __init__(self, hand: HandReactor, **actions: Action) -> None:
         super().__init__(hand)
@@ -74,17 +74,17 @@ class HookSite(Site):
         )
 
     def hook(self, *some: Hook) -> Any:
-        """Run these as well from now on."""
+        """Run these hooks as well from now on."""
         self.snapshot = self.snapshot.with_hooks(hooks(*some))
         return self.plane.apply(self.snapshot, [])
 
     def unhook(self) -> None:
-        """Run none."""
+        """Run no hooks."""
         self.snapshot = self.snapshot.with_hooks(dict.fromkeys(self.snapshot.hooks))
         self.plane.apply(self.snapshot, [])
 
     def goes_to(self, host: str, on: str | None = None) -> Any:
-        """The upstream that a request goes to, or how it is refused or answered."""
+        """The upstream of a request, or how it is refused or answered."""
         downstream = Answered()
         if on is None:
             exchange = self.plane.begin(downstream, request(host))
@@ -127,10 +127,10 @@ def sites(hand: HandReactor) -> Iterator[Any]:
 
 
 def test_plane_without_hooks_has_none(sites: Any) -> None:
-    """Nothing is made for them, also when they are gone again."""
+    """Nothing is made for hooks, also after the last hook is removed."""
     site = sites()
     assert site.plane.hooks is None
-    assert site.plane._runner is None
+    assert site.plane._plane_hooks.runner is None
     site.hook(hook("modules.x", "ex"))
     assert site.plane.hooks is None
     site.hook(hook(A, "nothing"))
@@ -141,7 +141,7 @@ def test_plane_without_hooks_has_none(sites: Any) -> None:
 
 
 def test_hook_chooses_the_upstream(sites: Any) -> None:
-    """Before Host, before routes, and before what a downstream names."""
+    """The choice wins over Host, routes, and the upstream that a downstream names."""
     site = sites(choose=chooses(upstream="b"))
     site.hook(hook(A, "choose"))
     assert site.goes_to("a") == "b"
@@ -153,7 +153,7 @@ def test_hook_chooses_the_upstream(sites: Any) -> None:
 
 
 def test_hook_changes_the_host(sites: Any) -> None:
-    """And so where the request goes by Host and by routes, not what a downstream names."""
+    """The new Host decides with routes; an upstream that a downstream names stays."""
     site = sites(move=chooses(host="b"))
     site.hook(hook("script.*", "move"))
     assert site.goes_to("a") == "b"
@@ -166,7 +166,7 @@ def test_hook_changes_the_host(sites: Any) -> None:
 
 
 def test_hook_changes_the_path(sites: Any) -> None:
-    """Routes look at what is sent."""
+    """Routes use the new path."""
     site = sites(move=chooses(path="/b/x"))
     site.hook(hook("script.*", "move"))
     routes = parse_routes([{"host": "a", "path": "/b/", "upstream": "b"}], "routes")
@@ -176,7 +176,7 @@ def test_hook_changes_the_path(sites: Any) -> None:
 
 
 def test_upstream_that_there_is_not(sites: Any) -> None:
-    """502, as for any other, and nothing is under way."""
+    """It is a 502 as without hooks, and no request is under way."""
     site = sites(choose=chooses(upstream="none\ud800"), move=chooses(host="none"))
     site.hook(hook(A, "choose"), hook("script.b", "move"))
     assert site.goes_to("a") == (502, "no upstream 'none\\ud800'")
@@ -187,7 +187,7 @@ def test_upstream_that_there_is_not(sites: Any) -> None:
 
 
 def test_keys_reach_the_selection(sites: Any) -> None:
-    """For the hash balancers and for named clusters."""
+    """The keys for the hash balancers and for named clusters."""
     site = sites(keys=chooses(hash_key="é\ud800", cluster_key=("dc2",)))
     servers = {"dc1": {"servers": [{"host": "10.0.0.1", "port": 1}]},
                "dc2": {"servers": [{"host": "10.0.0.2", "port": 2}]}}  # fmt: skip
@@ -201,7 +201,7 @@ def test_keys_reach_the_selection(sites: Any) -> None:
 
 
 def test_answer_is_counted(sites: Any) -> None:
-    """As a request, and as one answered without a server."""
+    """It counts as a request, and as one that was answered without a server."""
     site = sites(no=lambda request, _: request.reject(403, "no"))
     site.hook(hook(A, "no"))
     status, body = site.goes_to("a")
@@ -212,7 +212,7 @@ def test_answer_is_counted(sites: Any) -> None:
 
 
 def test_reply_is_shown_where_it_is_wanted(sites: Any) -> None:
-    """A script without on_response costs nothing there."""
+    """A script without on_response costs nothing for replies."""
     site = sites()
     site.hook(hook(A, "reply:look"), hook("script.b", "nothing"))
     exchange = site.plane.begin(Answered(), request("a"))
@@ -226,13 +226,13 @@ def test_reply_is_shown_where_it_is_wanted(sites: Any) -> None:
 
 
 def test_hooks_are_taken_when_they_change(sites: Any) -> None:
-    """And not with a change of something else."""
+    """They are not loaded again when something else changes."""
     site = sites()
     site.hook(hook(A, "one"))
     runner = site.plane.hooks
     loads = []
-    taking = site.plane._take_hooks
-    site.plane._take_hooks = lambda hooks: loads.append(1) or taking(hooks)
+    taking = site.plane._plane_hooks.take
+    site.plane._plane_hooks.take = lambda hooks: loads.append(1) or taking(hooks)
     site.put(upstream("c", "10.0.0.3"))
     site.remove("c")
     assert loads == []
@@ -242,7 +242,7 @@ def test_hooks_are_taken_when_they_change(sites: Any) -> None:
 
 
 def test_refused_change_leaves_the_hooks(sites: Any, monkeypatch: Any) -> None:
-    """All of a change or nothing."""
+    """A change is taken whole or not at all."""
     site = sites()
     site.goes_to("a")
     site.hook(hook(A, "one"))
@@ -258,7 +258,7 @@ def test_refused_change_leaves_the_hooks(sites: Any, monkeypatch: Any) -> None:
 
 
 def test_check_and_suspend_and_count(sites: Any) -> None:
-    """What the control channel asks a plane in its own process."""
+    """The control channel calls these on a plane in its own process."""
     site = sites()
     assert succeeded(site.plane.check_hook("python", A, "modules.b modules.a", None)) == (
         "modules.a", "modules.b",
@@ -280,14 +280,14 @@ def test_check_and_suspend_and_count(sites: Any) -> None:
 
 
 def test_plane_without_hooks_has_nothing_to_report(sites: Any) -> None:
-    """No error either."""
+    """The calls raise no error."""
     site = sites()
     assert list(site.plane.hook_reports()) == []
     assert site.plane.hook_tally().totals("python/x", 1).stats.calls == 0
 
 
 def succeeded(deferred: defer.Deferred[Any]) -> Any:
-    """What it fired with."""
+    """The result of a Deferred that has fired."""
     found: list[Any] = []
     deferred.addCallback(found.append)
     return found[0]
@@ -316,7 +316,7 @@ def test_runner_is_what_the_request_path_calls() -> None:
 
 
 def test_hooked_request_is_freed_with_its_exchange() -> None:
-    """So that a version that was replaced is closed in time."""
+    """So a version that was replaced is closed in time."""
     engine = FakeEngine()
     runner = Runner(Hooks(), lambda: 0.0, engines=lambda *_: engine)
     runner.load(hooks(hook("script.*", "reply:x")))
@@ -330,7 +330,7 @@ def test_hooked_request_is_freed_with_its_exchange() -> None:
     assert script() is None
 
 
-def test_entry_asks_its_hooks() -> None:
+def test_router_asks_its_hooks() -> None:
     """Any object of the interface will do."""
 
     class Own(HooksBase):
@@ -342,9 +342,9 @@ def test_entry_asks_its_hooks() -> None:
             return hooked
 
     class Plane(Router):
-        def route(self, request: Any) -> Any:
+        def choose(self, request: Any) -> Choice:
             asked.append(request.host)
-            return None
+            return Choice(None)
 
         def first_use(self, name: str) -> Any:
             asked.append(name)
@@ -373,7 +373,7 @@ class Putting(ChannelBase):
 
 
 class Waiting(Answered):
-    """Wants its exchange, unless it has gone."""
+    """Takes its exchange, unless it has gone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -388,8 +388,8 @@ class Waiting(Answered):
 
 
 def test_hooks_wait_for_their_part_of_the_batch(sites: Any) -> None:
-    """The request begins when they have seen it, if it is still wanted then; one for a host
-    without hooks waits for nothing."""
+    """A request begins when hooks have seen it, if it is still wanted then; a request for a
+    host without hooks does not wait."""
     site = sites(choose=chooses(upstream="b"), no=lambda request, _: request.reject(403))
     site.hook(hook(A, "choose"), hook("script.c", "no"))
     channel = Putting()
@@ -410,7 +410,7 @@ def test_hooks_wait_for_their_part_of_the_batch(sites: Any) -> None:
     assert site.plane.exchanges == 1
     assert site.plane.begin(Waiting(), request("b"), channel) is not None
     site.plane.exchanges = 0
-    # Hooks that are gone by then have nothing to see.
+    # Hooks that are removed by then see no request.
     site.plane.begin(goes, request("a"), channel)
     site.unhook()
     channel.steps[-1].look()
@@ -443,7 +443,7 @@ def origins() -> Iterator[list[Origin]]:
 
 
 def run_hooks(served: Served, *some: Hook, **actions: Action) -> FakeEngine:
-    """Run these from now on."""
+    """Run these hooks from now on."""
     engine = engine_of(
         served.plane, {name.replace("__", ":"): one for name, one in actions.items()}
     )
@@ -457,7 +457,7 @@ POST = b"POST /no HTTP/1.1\r\nHost: up\r\nContent-Length: 5\r\n\r\nhello"
 
 @in_thread
 def test_answers_over_a_socket(served: Served, origins: list[Origin]) -> None:
-    """On one connection, in order with those of a server, bodies and all."""
+    """They are in order with a server's replies on one connection, with bodies."""
     origins.append(Origin())
     served.put("up", *origins)
     run_hooks(
@@ -481,8 +481,8 @@ def test_answers_over_a_socket(served: Served, origins: list[Origin]) -> None:
 
 @in_thread
 def test_many_requests_at_once(served: Served, origins: list[Origin]) -> None:
-    """Those that came together on one connection, and on others, each get their own answer,
-    in order; one that breaks off takes none of them along."""
+    """Requests that arrive together on several connections each get their own answer, in
+    order; a client that breaks off does not affect the others."""
     origins.append(Origin())
     served.put("up", *origins)
     run_hooks(
@@ -511,7 +511,7 @@ def test_many_requests_at_once(served: Served, origins: list[Origin]) -> None:
 
 @in_thread
 def test_body_that_is_coming_is_read_over(served: Served, origins: list[Origin]) -> None:
-    """The client gets the answer whatever it is still sending, and no reset."""
+    """The client gets the answer and no reset, whatever it still sends."""
     origins.append(Origin())
     served.put("up", *origins)
     run_hooks(served, hook("script.up", "no"), no=lambda request, _: request.reject(413))
@@ -531,9 +531,9 @@ def test_body_that_is_coming_is_read_over(served: Served, origins: list[Origin])
 def test_bodies_wait_for_slow_hooks(
     served: Served, origins: list[Origin], ending: str, turn: float
 ) -> None:
-    """Whatever a client sends while hooks of others run: its body is passed on in full when
-    it is its turn, its end is no mistake, and what comes behind is answered as well."""
-    # So much that the client has to wait; where it ends its side, all is read before.
+    """While hooks of others run, a client may send anything: its body is passed on whole in
+    its turn, its end is no mistake, and its next request is answered."""
+    # So large that the client has to wait; if it ends its side, all is read before.
     body = bytes(range(256)) * (400 if ending != "half-closes" else 4)
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in (body[:700], body[700:]))
     heads = {
@@ -546,7 +546,7 @@ def test_bodies_wait_for_slow_hooks(
             connection.send(reply(asked[2]))
 
     def slow(request: Any, _: Any) -> None:
-        # Those of the other clients are in the queue meanwhile.
+        # The other clients' requests are in the queue meanwhile.
         end = time.monotonic() + 0.005
         while time.monotonic() < end:
             pass
@@ -580,7 +580,7 @@ def test_bodies_wait_for_slow_hooks(
 
 @in_thread
 def test_444_over_a_socket(served: Served, origins: list[Origin]) -> None:
-    """Not a byte comes."""
+    """No byte is sent."""
     run_hooks(served, hook("script.up", "no"), no=lambda request, _: request.reject(444))
     with served.client() as client:
         client.ask("/")
@@ -590,8 +590,8 @@ def test_444_over_a_socket(served: Served, origins: list[Origin]) -> None:
 
 @in_thread
 def test_large_replies_with_hooks(served: Served, origins: list[Origin]) -> None:
-    """Relayed from socket to socket where nothing is in the way: changed heads, a body
-    that is not wanted, and the next request behind it."""
+    """Large replies go from socket to socket unless a hook needs them: with changed heads,
+    with an unwanted body, and with the next request after them."""
     body = b"0123456789abcdef" * 65536
 
     def script(connection: Connection) -> None:
@@ -636,7 +636,7 @@ def test_large_replies_with_hooks(served: Served, origins: list[Origin]) -> None
 
 @in_thread
 def test_replaced_replies_over_a_socket(served: Served, origins: list[Origin]) -> None:
-    """Each takes the server's connection with it, and none of the counters."""
+    """Each costs the server's connection, and changes no counter."""
     origins.append(Origin(lambda connection: answer_large(connection)))
     served.put("up", *origins)
 
@@ -654,7 +654,7 @@ def test_replaced_replies_over_a_socket(served: Served, origins: list[Origin]) -
 
 
 def answer_large(connection: Connection) -> None:
-    """A reply that does not fit into any buffer; the proxy is not interested."""
+    """Send a reply that fits into no buffer; the proxy does not want it."""
     while connection.request() is not None:
         try:
             connection.send(reply(b"x" * 20_000_000))
@@ -666,7 +666,7 @@ def answer_large(connection: Connection) -> None:
 def test_server_comes_back_by_a_reply_that_is_replaced(
     served: Served, origins: list[Origin]
 ) -> None:
-    """It did answer."""
+    """The server has replied, so it is back in service."""
     origins.append(Origin())
     served.put("up", *origins)
     run_hooks(
@@ -682,15 +682,16 @@ def test_server_comes_back_by_a_reply_that_is_replaced(
 
 
 def test_snapshot_without_hooks_is_the_usual() -> None:
-    """An empty table, not none."""
+    """It has an empty table of hooks."""
     assert Snapshot.build(1, {}, (), None).hooks == {}
 
 
-# Code is looked at elsewhere, where that can be.
+# Another process checks code, if one can be started.
 
 
 def test_code_is_looked_at_here_where_no_process_can_be_started(hand: HandReactor) -> None:
-    """In a program whose reactor starts none; what is wrong is refused as ever."""
+    """In a program whose reactor starts no processes, this process checks code, and refuses as
+    usual."""
     plane = DataPlane(hand, Settings(), Live(), lambda mode: WeightedRoundRobin)
     good = "def on_request(request):\n    pass\n"
     with logged():
@@ -700,7 +701,7 @@ def test_code_is_looked_at_here_where_no_process_can_be_started(hand: HandReacto
         assert refused[0].check(ScriptError)
         assert succeeded(plane.check_stored({})) is None
         # Where there has been one, code has no way to the process that serves.
-        assert plane._checker is not None
-        plane._checker.has_answered = True
+        assert plane._plane_hooks.checker is not None
+        plane._plane_hooks.checker.has_answered = True
         plane.check_hook("python", A, good, {}).addErrback(refused.append)
         assert refused[1].check(NotReadyError)

@@ -1,4 +1,4 @@
-"""Listening sockets that were handed over."""
+"""Listening sockets that another process has handed over."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOCAL = "tcp:0:interface=127.0.0.1"
 
 
 def handed_over(opened: Opened) -> list[socket.socket]:
-    """The sockets as another process has them."""
+    """The sockets as the other process has them."""
     return [sock.dup() for sock in opened.sockets]
 
 
@@ -26,7 +26,7 @@ def listens(sock: socket.socket) -> bool:
 
 @pytest.fixture
 def kept() -> Iterator[list[Opened]]:
-    """Closed with the test."""
+    """Sockets that are closed after the test."""
     found: list[Opened] = []
     yield found
     for one in found:
@@ -34,7 +34,7 @@ def kept() -> Iterator[list[Opened]]:
 
 
 def adopted(kept: list[Opened], endpoint: str, before: int, after: int) -> Inherited:
-    """What was opened for ``before`` listeners, taken over for ``after``."""
+    """Sockets that were opened for ``before`` listeners, taken over for ``after``."""
     kept.append(open_sockets(endpoint, before))
     found = adopt_sockets(endpoint, handed_over(kept[0]), after)
     kept.append(found)
@@ -45,7 +45,7 @@ def adopted(kept: list[Opened], endpoint: str, before: int, after: int) -> Inher
     ("before", "after", "number"), [(1, 1, 1), (2, 2, 2), (3, 1, 3), (3, 2, 3), (1, 3, 1)]
 )
 def test_all_of_them_are_used(kept: list[Opened], before: int, after: int, number: int) -> None:
-    """However few listeners there are now; and one that cannot be shared stays one."""
+    """This holds for fewer listeners than sockets; a socket that cannot be shared stays one."""
     found = adopted(kept, LOCAL, before, after)
     assert len(found.sockets) == number
     assert all(map(listens, found.sockets))
@@ -55,7 +55,7 @@ def test_all_of_them_are_used(kept: list[Opened], before: int, after: int, numbe
 
 
 def test_those_that_are_added_listen_when_there_is_no_way_back(kept: list[Opened]) -> None:
-    """Until then no connection reaches them, and they may be closed."""
+    """Until then no connection reaches the added sockets, and they may be closed."""
     found = adopted(kept, LOCAL, 2, 4)
     assert [listens(sock) for sock in found.sockets] == [True, True, False, False]
     assert len({sock.getsockname() for sock in found.sockets}) == 1
@@ -67,7 +67,7 @@ def test_those_that_are_added_listen_when_there_is_no_way_back(kept: list[Opened
 def test_socket_of_somebody_else_is_shared(
     kept: list[Opened], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who may not open more of them (root did) makes do with what there is."""
+    """A user who may not open more sockets, since root opened them, shares the existing ones."""
 
     def refused(*_: object, **__: object) -> socket.socket:
         raise PermissionError(13, "Permission denied")
@@ -80,7 +80,7 @@ def test_socket_of_somebody_else_is_shared(
 def test_file_of_a_unix_socket_is_the_last_holders(
     tmp_path: Path, kept: list[Opened], lock: str
 ) -> None:
-    """Neither a new process that fails removes it, nor the old one that leaves it."""
+    """Neither a new process that fails nor an old one that leaves removes it."""
     path = tmp_path / "x.sock"
     endpoint = f"unix:{path}{lock}"
     link = Path(f"{path}.lock")
@@ -94,7 +94,7 @@ def test_file_of_a_unix_socket_is_the_last_holders(
     new = adopt_sockets(endpoint, handed_over(old), 2)
     kept.append(new)
     if not lock:
-        # As if another process had made it.
+        # Pretend that another process has made it.
         link.unlink()
         link.symlink_to("1")
     new.own()
@@ -113,7 +113,7 @@ def test_file_of_a_unix_socket_is_the_last_holders(
 
 
 def test_file_that_is_gone_is_not_missed(tmp_path: Path, kept: list[Opened]) -> None:
-    """It may be gone before it is ours, or another one when it is to be removed."""
+    """It may be gone before it is taken over, or be another file when it is to be removed."""
     path = tmp_path / "x.sock"
     old = open_sockets(f"unix:{path}")
     kept.append(old)
@@ -129,7 +129,7 @@ def test_file_that_is_gone_is_not_missed(tmp_path: Path, kept: list[Opened]) -> 
 
 
 def test_abstract_name_has_no_file(kept: list[Opened]) -> None:
-    """It ends with its last socket."""
+    """The name ends with its last socket."""
     found = adopted(kept, f"unix:\0slardar-test-{os.getpid()}", 1, 2)
     found.own()
     assert len(found.sockets) == 1

@@ -37,7 +37,7 @@ class FakeAccept:
 
 
 class Door:
-    """A listener, who came through it, and a way to come."""
+    """A listener, the clients that it accepted, and a way to connect."""
 
     def __init__(self, poller: Poller, sock: socket.socket, stack: ExitStack) -> None:
         self.address = sock.getsockname()
@@ -70,7 +70,7 @@ Open = Callable[..., Door]
 
 @pytest.fixture
 def open_door(poller: Poller) -> Iterator[Open]:
-    """Makes doors that are closed with the test."""
+    """Makes doors that are closed after the test."""
     with ExitStack() as stack:
 
         def make(sock: socket.socket | None = None) -> Door:
@@ -80,8 +80,8 @@ def open_door(poller: Poller) -> Iterator[Open]:
 
 
 def test_clients_are_handed_on(poller: Poller, open_door: Open) -> None:
-    """Each accepted socket does not block, sends small writes at once, and comes with
-    its client's address."""
+    """Each accepted socket does not block, sends small writes at once, and has its client's
+    address."""
     door = open_door()
     door.knock(3)
     pump(poller, lambda: len(door.guests) == 3)
@@ -123,7 +123,7 @@ def test_ipv6_clients(poller: Poller, open_door: Open) -> None:
 
 
 def test_burst_is_bounded(poller: Poller, open_door: Open) -> None:
-    """A storm of clients is taken in in several turns, so that others get theirs."""
+    """Many clients are accepted in several turns, so that other channels get their turns."""
     door = open_door()
     door.knock(100)
     poller.doRead()
@@ -132,7 +132,7 @@ def test_burst_is_bounded(poller: Poller, open_door: Open) -> None:
 
 
 def test_pause_leaves_clients_in_the_queue(poller: Poller, open_door: Open) -> None:
-    """Nobody is accepted and nothing spins; after resume all are."""
+    """No client is accepted and nothing spins; after resume all are accepted."""
     door = open_door()
     door.listener.pause()
     clients = door.knock(3)
@@ -144,7 +144,7 @@ def test_pause_leaves_clients_in_the_queue(poller: Poller, open_door: Open) -> N
 
 
 def test_pause_holds_within_a_burst(poller: Poller, open_door: Open) -> None:
-    """A callback that pauses is not given another client."""
+    """A callback that pauses gets no further client."""
     door = open_door()
     accepted = door.listener._accepted
 
@@ -163,8 +163,8 @@ def test_pause_holds_within_a_burst(poller: Poller, open_door: Open) -> None:
 def test_no_descriptor_left(
     poller: Poller, hand: HandReactor, open_door: Open, number: int
 ) -> None:
-    """Accepting rests for half a second without spinning, says why once a second at
-    most, tells the plane each time, and then goes on."""
+    """Accepting pauses for half a second without spinning, logs the reason at most once a
+    second, tells the plane each time, and then goes on."""
     door = open_door()
     fake = FakeAccept(door.listener.sock, *[number] * 4)
     door.listener.sock = fake  # type: ignore[assignment]
@@ -176,7 +176,7 @@ def test_no_descriptor_left(
             assert is_silent(poller)
             assert fake.calls == door.shortages == rest
             if rest == 3:
-                # As if the first complaint were more than a second old.
+                # Pretend that the first complaint is more than a second old.
                 door.listener._complained -= 1.0
             door.listener.deadline = time.monotonic() - 0.001
             hand.advance(TICK)
@@ -186,8 +186,8 @@ def test_no_descriptor_left(
 
 
 def test_rest_outlasts_a_resume(poller: Poller, open_door: Open) -> None:
-    """A connection that ends resumes accepting, but does not end the rest; and the end
-    of the rest does not resume what is paused."""
+    """A connection that ends resumes a paused listener but does not end its rest; the end of
+    the rest does not resume a paused listener."""
     door = open_door()
     fake = FakeAccept(door.listener.sock, errno.EMFILE)
     door.listener.sock = fake  # type: ignore[assignment]
@@ -205,7 +205,7 @@ def test_rest_outlasts_a_resume(poller: Poller, open_door: Open) -> None:
 
 
 def test_client_that_has_left_again(poller: Poller, open_door: Open) -> None:
-    """What went wrong with one client's connection is passed over."""
+    """An error of one client's connection is ignored."""
     door = open_door()
     door.listener.sock = FakeAccept(  # type: ignore[assignment]
         door.listener.sock, errno.ECONNABORTED, errno.EPROTO, errno.EHOSTUNREACH
@@ -218,8 +218,7 @@ def test_client_that_has_left_again(poller: Poller, open_door: Open) -> None:
 
 
 def test_broken_listener_does_not_spin(poller: Poller, open_door: Open) -> None:
-    """A socket that somebody has shut down is tried at every rest's end, and not in
-    a circle."""
+    """A socket that somebody has shut down is tried again only after each rest."""
     door = open_door()
     door.listener.sock.shutdown(socket.SHUT_RDWR)
     with logged() as events:
@@ -232,7 +231,7 @@ def test_broken_listener_does_not_spin(poller: Poller, open_door: Open) -> None:
 def test_bug_with_one_client_does_not_end_the_listener(
     poller: Poller, hand: HandReactor, open_door: Open
 ) -> None:
-    """It is logged, accepting rests, and the next client is served."""
+    """The bug is logged, accepting rests, and the next client is served."""
     door = open_door()
     accepted = door.listener._accepted
 
@@ -253,7 +252,7 @@ def test_bug_with_one_client_does_not_end_the_listener(
 
 
 def test_accept_all_takes_even_while_paused(poller: Poller, open_door: Open) -> None:
-    """Before it closes, whoever the kernel has greeted is let in."""
+    """Before it closes, a listener accepts every client that the kernel has greeted."""
     door = open_door()
     door.listener.pause()
     door.knock(100)

@@ -1,4 +1,4 @@
-"""A data plane that is told other timeouts and limits while it serves."""
+"""A data plane that gets new timeouts and limits while it serves."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.config import Limits, Settings, Timeouts
 from slardar.dataplane.proxy import DataPlane
+from slardar.http1.interfaces import Downstream
 from slardar.http1.request import parse_request
 from slardar.model.live import Live
 from slardar.model.parse import parse_upstream
@@ -32,14 +33,14 @@ class Resolver:
         return Deferred()
 
     def unfollow(self, name: str, follower: Callable[..., None]) -> None:
-        """Nothing to end."""
+        """There is nothing to end."""
 
     def stop(self) -> None:
-        """Nothing to stop."""
+        """There is nothing to stop."""
 
 
 class FakeListener:
-    """Writes down whether it accepts."""
+    """Records whether it accepts."""
 
     accepts = True
 
@@ -52,7 +53,7 @@ class FakeListener:
 
 @pytest.fixture
 def plane(hand: HandReactor) -> Iterator[DataPlane]:
-    """One that serves, with the default settings."""
+    """A data plane with the default settings that serves."""
     resolver: Any = Resolver()
     found = DataPlane(hand, Settings(), Live(), lambda mode: WeightedRoundRobin, resolver)
     found.start()
@@ -61,7 +62,7 @@ def plane(hand: HandReactor) -> Iterator[DataPlane]:
 
 
 def serve(plane: DataPlane, host: str = "127.0.0.1", **keys: Any) -> None:
-    """Serve one upstream, ``up``."""
+    """Serve one upstream named ``up``."""
     body = {"servers": [{"host": host, "port": 1}], **keys}
     snapshot = Snapshot.build(1, {"up": parse_upstream("up", body, "up")}, (), None)
     plane.apply(snapshot, ["up"])
@@ -69,18 +70,18 @@ def serve(plane: DataPlane, host: str = "127.0.0.1", **keys: Any) -> None:
 
 def selection(plane: DataPlane) -> Any:
     """What a request for ``up`` is served by."""
-    exchange = plane.begin(None, parse_request(b"GET / HTTP/1.1\r\nHost: up\r\n\r\n"))
+    exchange = plane.begin(Downstream(), parse_request(b"GET / HTTP/1.1\r\nHost: up\r\n\r\n"))
     assert exchange is not None
     return exchange.selection
 
 
 def timeouts(found: Any) -> tuple[float, float, float]:
-    """Those of a selection."""
+    """The timeouts of a selection."""
     return found.connect_timeout, found.send_timeout, found.read_timeout
 
 
 def test_numbers_of_the_request_path_are_the_new_ones(plane: DataPlane) -> None:
-    """Each of them; they are what a plane that started with these settings has."""
+    """Each number is the one that a plane started with these settings has."""
     assert plane.take_settings(NEW).called
     assert (plane.max_head, plane.max_headers, plane.max_url) == (11, 12, 13)
     assert (plane.max_body, plane.retry_buffer) == (14, 16)
@@ -89,7 +90,7 @@ def test_numbers_of_the_request_path_are_the_new_ones(plane: DataPlane) -> None:
 
 
 def test_upstream_in_use_gets_the_new_defaults(plane: DataPlane) -> None:
-    """It is not made anew: its balancer goes on where it was."""
+    """Its balancer is not made anew, and goes on."""
     serve(plane)
     found = selection(plane)
     assert timeouts(found) == (3, 60, 60)
@@ -99,7 +100,7 @@ def test_upstream_in_use_gets_the_new_defaults(plane: DataPlane) -> None:
 
 
 def test_upstream_with_its_own_timeouts_keeps_them(plane: DataPlane) -> None:
-    """The settings speak only where the upstream says nothing."""
+    """Settings count only if the upstream has no own value."""
     serve(plane, timeout=31, send_timeout=32, read_timeout=33)
     found = selection(plane)
     plane.take_settings(NEW)
@@ -107,25 +108,26 @@ def test_upstream_with_its_own_timeouts_keeps_them(plane: DataPlane) -> None:
 
 
 def test_upstream_that_is_asked_for_later_gets_the_new_defaults(plane: DataPlane) -> None:
-    """The new ones are the defaults from now on."""
+    """The new values are the defaults from now on."""
     serve(plane, read_timeout=33)
     plane.take_settings(NEW)
     assert timeouts(selection(plane)) == (4, 5, 33)
 
 
 def test_upstream_whose_names_are_looked_up_gets_the_new_defaults(plane: DataPlane) -> None:
-    """It waits in another place, and is not forgotten there."""
+    """It waits in another place, and gets them there."""
     serve(plane, host="not.known.yet")
     plane.take_settings(NEW)
     assert timeouts(selection(plane)) == (4, 5, 6)
 
 
 def test_limit_of_connections_holds_at_once(plane: DataPlane) -> None:
-    """Lowered, nobody is accepted until enough have left; raised, at once again."""
+    """With a lower limit no client is accepted until enough have left; with a higher limit
+    clients are accepted at once."""
     listener: Any = FakeListener()
-    plane._listeners.append(listener)
+    plane._clients.listeners.append(listener)
     clients: list[Any] = [object(), object(), object()]
-    plane._clients.update(clients)
+    plane._clients.connected.update(clients)
     plane.take_settings(Settings(limits=Limits(connections=2)))
     assert not listener.accepts
     plane.closed(clients[0])
@@ -136,5 +138,5 @@ def test_limit_of_connections_holds_at_once(plane: DataPlane) -> None:
     assert not listener.accepts
     plane.take_settings(Settings(limits=Limits(connections=2)))
     assert listener.accepts
-    plane._clients.clear()
-    plane._listeners.clear()
+    plane._clients.connected.clear()
+    plane._clients.listeners.clear()

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from zope.interface.verify import verifyObject
 
 from slardar.dataplane.channel import Channel
+from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import BATCH, TICK, Poller
 from slardar.http1.interfaces import Step
 from tests.dataplane.conftest import Connect
@@ -20,7 +21,7 @@ from tests.dataplane.kit import HandReactor, Recorder, is_silent, logged, pump
 
 
 class Closer(Recorder):
-    """Closes other channels as soon as it hears anything, and opens one of its own."""
+    """Closes other channels as soon as it gets a call, and opens a new one."""
 
     def __init__(self, poller: Poller) -> None:
         super().__init__()
@@ -37,7 +38,7 @@ class Closer(Recorder):
                 near, far = socket.socketpair()
                 self.peers.append(far)
                 near.setblocking(False)
-                self.opened.append(Channel(self.poller, near, Recorder()))
+                self.opened.append(PlainChannel(self.poller, near, Recorder()))
 
 
 def test_poller_is_one_reader(hand: HandReactor) -> None:
@@ -47,7 +48,7 @@ def test_poller_is_one_reader(hand: HandReactor) -> None:
     assert poller.logPrefix() == "data plane"
     poller.start()
     near, far = socket.socketpair()
-    channel = Channel(poller, near, Recorder())
+    channel = PlainChannel(poller, near, Recorder())
     assert hand.readers == [poller]
     assert len(poller) == 1
     poller.stop()
@@ -61,7 +62,7 @@ def test_poller_is_one_reader(hand: HandReactor) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_poller_works_under_a_real_reactor(reactor: Any) -> None:
-    """An epoll within the reactor's own wakes it when a channel has something."""
+    """The reactor watches the poller's epoll and wakes when a channel has something."""
     heard: defer.Deferred[bytes] = defer.Deferred()
 
     class Heard(Recorder):
@@ -73,7 +74,7 @@ async def test_poller_works_under_a_real_reactor(reactor: Any) -> None:
     try:
         near, far = socket.socketpair()
         near.setblocking(False)
-        Channel(poller, near, Heard())
+        PlainChannel(poller, near, Heard())
         far.send(b"hello")
         heard.addTimeout(10, reactor)
         assert await heard == b"hello"
@@ -85,8 +86,8 @@ async def test_poller_works_under_a_real_reactor(reactor: Any) -> None:
 def test_socket_closed_in_a_batch_keeps_its_number_until_the_end(
     poller: Poller, connect: Connect
 ) -> None:
-    """An event for a channel closed by an earlier event of its batch finds nobody,
-    and above all not a new channel that was given the same descriptor."""
+    """An earlier event of the batch may close a channel.  A later event for that channel finds
+    nobody, and above all no new channel with the same descriptor."""
     closer = Closer(poller)
     fars = []
     for _ in range(20):
@@ -98,7 +99,7 @@ def test_socket_closed_in_a_batch_keeps_its_number_until_the_end(
     for far in fars:
         far.send(b"x")
     poller.doRead()
-    # The first one heard closed all others before their events were looked at.
+    # The first one closed all others before their events were looked at.
     assert closer.data == b"x"
     assert len(closer.opened) == 19
     assert not numbers & {channel.fd for channel in closer.opened}
@@ -109,7 +110,7 @@ def test_socket_closed_in_a_batch_keeps_its_number_until_the_end(
 
 
 def test_channel_that_raises_ends_alone(poller: Poller, connect: Connect) -> None:
-    """A bug met on one channel closes that one, is logged once, and the others of
+    """A bug that is met on one channel is logged once and closes that channel.  The others of
     the batch get what is theirs."""
 
     class Broken(Recorder):
@@ -131,7 +132,7 @@ def test_channel_that_raises_ends_alone(poller: Poller, connect: Connect) -> Non
 
 
 def test_want_of_memory_ends_one_channel(poller: Poller, connect: Connect) -> None:
-    """Whoever can make room is told before anything is written of it."""
+    """``out_of_memory`` is called before anything is logged, which takes memory, too."""
 
     class Short(Recorder):
         def received(self, channel: Any, data: Any) -> None:
@@ -154,7 +155,7 @@ def test_want_of_memory_ends_one_channel(poller: Poller, connect: Connect) -> No
 def test_want_of_memory_between_channels_ends_those_of_the_batch(
     poller: Poller, connect: Connect
 ) -> None:
-    """What was read for them is lost; the others go on, and so does the poller."""
+    """The poller has lost what was read for them.  Other channels and the poller go on."""
     good, good_far, good_protocol = connect()
     bad, bad_far, _ = connect()
     told: list[None] = []
@@ -180,7 +181,7 @@ def test_want_of_memory_between_channels_ends_those_of_the_batch(
 
 
 def test_bytes_that_wait_are_counted(poller: Poller, connect: Connect) -> None:
-    """Those of all channels."""
+    """``buffered`` adds up what all channels hold."""
     one, _, _ = connect()
     other, _, _ = connect()
     assert poller.buffered() == 0
@@ -193,7 +194,7 @@ def test_bytes_that_wait_are_counted(poller: Poller, connect: Connect) -> None:
 
 
 def test_channel_that_fails_even_at_its_end_is_closed(poller: Poller, connect: Connect) -> None:
-    """A protocol that raises whatever it is told cannot keep its channel open."""
+    """A protocol that raises for everything it is told cannot keep its channel open."""
 
     class Hopeless(Recorder):
         def received(self, channel: Any, data: Any) -> None:
@@ -214,6 +215,7 @@ def test_channel_that_fails_even_at_its_end_is_closed(poller: Poller, connect: C
 
 def test_batch_is_bounded_and_nobody_is_left_out(poller: Poller, connect: Connect) -> None:
     """One turn takes at most BATCH events; those left over come in the next one."""
+    poller.turn = 60.0  # only events count
     pairs = [connect(unix=True) for _ in range(BATCH + 20)]
     for _, far, _ in pairs:
         far.send(b"x")
@@ -225,8 +227,9 @@ def test_batch_is_bounded_and_nobody_is_left_out(poller: Poller, connect: Connec
 
 
 def test_what_comes_meanwhile_belongs_to_the_turn(poller: Poller, connect: Connect) -> None:
-    """Others that have something by the end of a batch need no other turn, until the turn
-    has had its events."""
+    """Channels that have something by the end of a batch are served in the same turn, until the
+    turn has had its events."""
+    poller.turn = 60.0  # only events count
     pairs = [connect(unix=True) for _ in range(3)]
 
     class Next(Recorder):
@@ -238,7 +241,7 @@ def test_what_comes_meanwhile_belongs_to_the_turn(poller: Poller, connect: Conne
             super().received(channel, data)
             self.far.send(b"x")
 
-    # Each wakes the next, and the last one the first.
+    # Each wakes the next; the last one wakes the first.
     protocols = [Next(pairs[index - 2][1]) for index in range(3)]
     for (channel, _, _), protocol in zip(pairs, protocols, strict=True):
         channel.protocol = protocol
@@ -249,7 +252,7 @@ def test_what_comes_meanwhile_belongs_to_the_turn(poller: Poller, connect: Conne
 
 
 def test_turn_may_be_ended(poller: Poller, connect: Connect) -> None:
-    """What has to happen before anything else is left to the reactor's next turn."""
+    """end_turn leaves further events to the reactor's next turn."""
     channel, far, _ = connect(unix=True)
 
     class Ends(Recorder):
@@ -266,7 +269,7 @@ def test_turn_may_be_ended(poller: Poller, connect: Connect) -> None:
 
 
 def test_sweep_finds_the_late_ones(poller: Poller, connect: Connect, hand: HandReactor) -> None:
-    """A deadline that has passed is told once; 0 is none, and a later one waits."""
+    """A deadline that has passed is told once.  One of 0 never passes."""
     late, _, late_protocol = connect()
     early, _, early_protocol = connect()
     never, _, never_protocol = connect()
@@ -285,8 +288,8 @@ def test_sweep_finds_the_late_ones(poller: Poller, connect: Connect, hand: HandR
 def test_late_channel_that_closes_another_late_one(
     poller: Poller, connect: Connect, hand: HandReactor
 ) -> None:
-    """One that was closed during the sweep is not called, even if its descriptor's
-    number belongs to a new channel by then."""
+    """A channel that was closed during the sweep is not called, even if a new channel has its
+    descriptor's number by then."""
     made: list[tuple[Channel, socket.socket, Recorder]] = []
 
     class CloseAll(Recorder):
@@ -310,7 +313,7 @@ def test_late_channel_that_closes_another_late_one(
     assert numbers & {channel.fd for channel, _, _ in made}, "no number was used again"
     assert all(protocol.events == [] for _, _, protocol in made)
     assert all(not channel.closed for channel, _, _ in made)
-    # A second goodbye of a closed one does not touch who has its number now.
+    # To remove a closed one again does not touch the channel that has its number now.
     for victim in victims:
         if victim.closed:
             poller.remove(victim)
@@ -320,7 +323,7 @@ def test_late_channel_that_closes_another_late_one(
 def test_late_that_raises_closes_only_its_channel(
     poller: Poller, connect: Connect, hand: HandReactor
 ) -> None:
-    """The sweep goes on behind a channel whose deadline brings out a bug."""
+    """The sweep goes on after a channel whose ``late`` has a bug."""
 
     class Broken(Recorder):
         def late(self, channel: Any) -> None:
@@ -338,7 +341,7 @@ def test_late_that_raises_closes_only_its_channel(
 
 
 def test_event_of_a_forgotten_descriptor_is_passed_over(poller: Poller) -> None:
-    """A descriptor that is still known to the kernel, and to nobody here, harms nobody."""
+    """The kernel may still know a descriptor that no channel has; its events do no harm."""
     near, far = socket.socketpair()
     poller._epoll.register(near.fileno(), EPOLLIN)
     far.send(b"x")
@@ -349,7 +352,7 @@ def test_event_of_a_forgotten_descriptor_is_passed_over(poller: Poller) -> None:
 
 
 class Answering(Recorder):
-    """Answers what it hears, and notes in what order things happened."""
+    """Answers what it receives, and writes down in what order things happened."""
 
     def __init__(self, log: list[str], name: str) -> None:
         super().__init__()
@@ -366,8 +369,8 @@ class Answering(Recorder):
 
 
 def test_batch_is_read_then_handled_then_sent(poller: Poller, connect: Connect) -> None:
-    """Nobody is handled before all are read, and nothing small is sent before all are
-    handled; what is put off goes out whole, and before the connection closes."""
+    """All are read before any is handled, and all are handled before anything small is sent.
+    What was put off is sent whole, before the connection closes."""
     log: list[str] = []
     a, far_a, _ = connect(Answering(log, "a"))
     b, far_b, _ = connect(Answering(log, "b"))
@@ -386,7 +389,7 @@ def test_batch_is_read_then_handled_then_sent(poller: Poller, connect: Connect) 
 
 
 class Noted(Step):
-    """Says when its parts are done; the second one may begin another step."""
+    """Writes down when its parts are done.  The second part may begin another step."""
 
     def __init__(self, log: list[str], name: str, channel: Any, more: bool) -> None:
         self.log = log
@@ -409,7 +412,7 @@ class Noted(Step):
 
 
 class Stepping(Recorder):
-    """Puts off what it does."""
+    """Puts off its work as a step."""
 
     def __init__(self, log: list[str], name: str) -> None:
         super().__init__()
@@ -422,8 +425,9 @@ class Stepping(Recorder):
 
 
 def test_steps_of_a_batch_are_taken_together(poller: Poller, connect: Connect) -> None:
-    """When all is handled, each part for all of them, and those that follow from them:
-    all before anything is sent.  One that raises is its channel's own affair."""
+    """After everything is handled and before anything is sent: the first part of all steps,
+    their second part, and then steps that followed from them.  One that raises ends its
+    channel alone."""
     log: list[str] = []
     names = ("a", "bad", "b")
     pairs = [connect(Stepping(log, name)) for name in names]
@@ -447,7 +451,7 @@ def test_steps_of_a_batch_are_taken_together(poller: Poller, connect: Connect) -
 
 
 def test_step_that_follows_from_sending(poller: Poller, connect: Connect) -> None:
-    """It belongs to the same batch too."""
+    """It is taken in the same batch."""
     log: list[str] = []
     channel, far, _ = connect(Stepping(log, "a"))
 
@@ -464,7 +468,7 @@ def test_step_that_follows_from_sending(poller: Poller, connect: Connect) -> Non
 
 
 class Watched:
-    """A socket that writes down when it is used."""
+    """A socket that writes down when it is read and written."""
 
     def __init__(self, sock: socket.socket, log: list[str], name: str) -> None:
         self._sock = sock
@@ -485,7 +489,7 @@ class Watched:
 
 
 def test_channel_closed_by_another_hears_nothing_more(poller: Poller, connect: Connect) -> None:
-    """Not even of what was read before it was closed."""
+    """It hears not even of what was read before it was closed."""
     closer = Closer(poller)
     first, far_first, _ = connect(closer)
     second, far_second, _ = connect(Closer(poller))
@@ -503,7 +507,7 @@ def test_channel_closed_by_another_hears_nothing_more(poller: Poller, connect: C
 
 
 def test_outside_of_a_batch_nothing_is_put_off(poller: Poller, connect: Connect) -> None:
-    """A timer's or twisted.web's writes go out at once."""
+    """What a timer or twisted.web writes is sent at once."""
     channel, far, _ = connect()
     assert not channel.put_off(Noted([], "a", channel, False))
     channel.write_soon(b"now")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from slardar.dataplane.channel import Channel
+from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import TICK, Poller
 from slardar.dataplane.pool import IDLE_SECONDS, Pool, is_literal, literal_address
 from slardar.model.server import Server
@@ -18,7 +19,7 @@ from tests.dataplane.kit import HandReactor, Recorder, is_silent, pump
 
 
 class Origin:
-    """A listening server whose accepted connections are at hand."""
+    """A listening server.  The test accepts its connections."""
 
     def __init__(self, stack: ExitStack) -> None:
         self.sock = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -34,14 +35,14 @@ class Origin:
 
 @pytest.fixture
 def origin() -> Iterator[Origin]:
-    """A server."""
+    """A server that ends with the test."""
     with ExitStack() as stack:
         yield Origin(stack)
 
 
 @pytest.fixture
 def pool(poller: Poller, origin: Origin) -> Pool:
-    """A pool of connections to it, two of them idle at most."""
+    """A pool of connections to ``origin`` that keeps two of them idle at most."""
     return Pool(poller, "127.0.0.1", origin.port, 2)
 
 
@@ -56,7 +57,7 @@ def opened(poller: Poller, pool: Pool, origin: Origin) -> tuple[Channel, socket.
 
 
 def test_newest_idle_connection_is_used_first(poller: Poller, pool: Pool, origin: Origin) -> None:
-    """LIFO: the one that worked last is the least likely to have been closed."""
+    """LIFO: the connection that worked last is the least likely to have been closed."""
     first, _ = opened(poller, pool, origin)
     second, _ = opened(poller, pool, origin)
     pool.release(first)
@@ -72,7 +73,7 @@ def test_newest_idle_connection_is_used_first(poller: Poller, pool: Pool, origin
 
 
 def test_fresh_leaves_the_idle_ones_alone(poller: Poller, pool: Pool, origin: Origin) -> None:
-    """Who asks for a new connection gets one."""
+    """A caller that asks for a new connection gets one."""
     idle, _ = opened(poller, pool, origin)
     pool.release(idle)
     fresh, _ = opened(poller, pool, origin)
@@ -81,7 +82,7 @@ def test_fresh_leaves_the_idle_ones_alone(poller: Poller, pool: Pool, origin: Or
 
 
 def test_no_more_idle_ones_than_the_limit(poller: Poller, pool: Pool, origin: Origin) -> None:
-    """One too many is closed; a lower limit closes the oldest, a higher one nothing."""
+    """One too many is closed; a lower limit closes the oldest, a higher limit closes none."""
     channels = [opened(poller, pool, origin)[0] for _ in range(3)]
     for channel in channels:
         pool.release(channel)
@@ -117,7 +118,7 @@ def test_idle_time_is_bounded(
 
 
 def test_byte_without_a_request_poisons(poller: Poller, pool: Pool, origin: Origin) -> None:
-    """A reply that nobody asked for is never given to the next request."""
+    """Bytes that no request asked for are never given to the next request."""
     channel, far = opened(poller, pool, origin)
     pool.release(channel)
     far.send(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -129,7 +130,7 @@ def test_byte_without_a_request_poisons(poller: Poller, pool: Pool, origin: Orig
 def test_idle_connection_that_the_server_ends(
     poller: Poller, pool: Pool, origin: Origin, way: str
 ) -> None:
-    """It leaves the pool."""
+    """The connection leaves the pool."""
     channel, far = opened(poller, pool, origin)
     other, _ = opened(poller, pool, origin)
     pool.release(channel)
@@ -142,8 +143,8 @@ def test_idle_connection_that_the_server_ends(
 
 
 def test_check_finds_what_has_just_been_closed(poller: Poller, pool: Pool, origin: Origin) -> None:
-    """Before a request that must not be sent twice, the kernel is asked: a connection
-    with an end or bytes in it is closed, and the next one is taken."""
+    """Before a request that must not be sent twice, the kernel is asked: a connection with an
+    end or bytes is closed, and the next one is taken."""
     good, _ = opened(poller, pool, origin)
     ended, far = opened(poller, pool, origin)
     pool.release(good)
@@ -164,7 +165,7 @@ def test_connection_at_its_end_is_not_kept(poller: Poller, pool: Pool, origin: O
 
 
 def test_released_connection_reads_again(poller: Poller, pool: Pool, origin: Origin) -> None:
-    """One that was paused for a slow client is watched again, or its end were missed."""
+    """One that was paused for a slow client reads again, so that its end is not missed."""
     channel, far = opened(poller, pool, origin)
     channel.pause()
     pool.release(channel)
@@ -174,7 +175,7 @@ def test_released_connection_reads_again(poller: Poller, pool: Pool, origin: Ori
 
 
 def test_closed_pool_lets_busy_ones_finish(poller: Poller, pool: Pool, origin: Origin) -> None:
-    """The server is gone: idle connections close at once, a busy one when it is given back."""
+    """The server was removed: idle connections close at once, a busy one when it is given back."""
     idle, _ = opened(poller, pool, origin)
     busy, far = opened(poller, pool, origin)
     pool.release(idle)
@@ -188,8 +189,8 @@ def test_closed_pool_lets_busy_ones_finish(poller: Poller, pool: Pool, origin: O
 
 
 def test_new_addresses(poller: Poller, pool: Pool, origin: Origin) -> None:
-    """Connections to the addresses before are used no more, busy ones included; the
-    same addresses again change nothing."""
+    """Connections to former addresses are not used again, not even busy ones.  To set the same
+    addresses again changes nothing."""
     idle, _ = opened(poller, pool, origin)
     busy, _ = opened(poller, pool, origin)
     pool.release(idle)
@@ -206,7 +207,7 @@ def test_new_addresses(poller: Poller, pool: Pool, origin: Origin) -> None:
 
 
 def test_every_address_is_tried_once(poller: Poller, origin: Origin) -> None:
-    """A name with three addresses is worth three attempts, in turn."""
+    """A name with three addresses gets three attempts, one for each."""
     pool = Pool(poller, "server.example", origin.port, 2)
     assert pool.acquire(Recorder(), True, False) is None
     pool.set_addresses([(socket.AF_INET, f"127.0.0.{last}") for last in (3, 2, 1)])
@@ -225,7 +226,7 @@ def test_every_address_is_tried_once(poller: Poller, origin: Origin) -> None:
 def test_socket_that_cannot_be_made(
     poller: Poller, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No descriptor left, or no route: there is no channel, and nothing raises."""
+    """Without a descriptor or a route there is no channel, and nothing raises."""
 
     def no_socket(*_: Any) -> socket.socket:
         raise OSError(errno.EMFILE, "none left")
@@ -241,7 +242,7 @@ def test_socket_that_cannot_be_made(
 
 
 def test_idle_pool_is_silent(poller: Poller, pool: Pool, origin: Origin) -> None:
-    """A connection that waits costs nothing, and an odd call on it does no harm."""
+    """An idle connection causes no events, and calls that come twice do no harm."""
     channel, _ = opened(poller, pool, origin)
     pool.release(channel)
     assert is_silent(poller)
@@ -263,7 +264,7 @@ def test_idle_pool_is_silent(poller: Poller, pool: Pool, origin: Origin) -> None
     ],
 )
 def test_literal_addresses(host: str, address: list[tuple[int, str]]) -> None:
-    """An address needs no lookup, and the quick test for one agrees with the exact one."""
+    """An address needs no lookup, and the quick test for addresses agrees with the exact one."""
     assert literal_address(host) == address
     assert is_literal(Server(host, 80).host) is bool(address)
 
@@ -271,7 +272,7 @@ def test_literal_addresses(host: str, address: list[tuple[int, str]]) -> None:
 def test_shortage_of_this_machine_is_told_apart(
     poller: Poller, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No descriptor left is no refusal; and it is forgotten once there is one again."""
+    """The pool says why when no descriptor is left, until there is one again."""
 
     def none_left(*_: Any) -> socket.socket:
         raise OSError(errno.EMFILE, "Too many open files")
@@ -286,11 +287,34 @@ def test_shortage_of_this_machine_is_told_apart(
     channel.close()
 
 
+def test_channels_are_made_by_the_factory(poller: Poller, origin: Origin) -> None:
+    """A pool for another kind of channel is given what makes it; without that, bytes are
+    sent as they are."""
+
+    class Other(Channel):
+        pass
+
+    plain, other = (
+        Pool(poller, "127.0.0.1", origin.port, 2),
+        Pool(poller, "127.0.0.1", origin.port, 2, Other),
+    )
+    for pool, kind, spliced in ((plain, PlainChannel, True), (other, Other, False)):
+        channel, far = opened(poller, pool, origin)
+        assert type(channel) is kind
+        assert channel.takes_spliced is spliced
+        assert channel.bulk
+        channel.write(b"request")
+        assert far.recv(100) == b"request"
+        pool.release(channel)
+        assert pool.acquire(Recorder(), False, True) is channel
+        channel.close()
+
+
 def test_unasked_reply_of_the_same_batch_is_never_used(
     poller: Poller, pool: Pool, origin: Origin
 ) -> None:
-    """A request that is handled after an idle connection's bytes were read, but before
-    anybody was told of them, does not get that connection."""
+    """Bytes of an idle connection were read, and the pool was not told yet.  A request that is
+    handled in between does not get that connection."""
     channel, far = opened(poller, pool, origin)
     pool.release(channel)
     far.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
@@ -298,16 +322,16 @@ def test_unasked_reply_of_the_same_batch_is_never_used(
     given: list[Any] = []
 
     class Asking(Recorder):
-        """Wants a connection as soon as it hears anything."""
+        """Asks for a connection when it receives anything."""
 
         def received(self, channel: Any, data: Any) -> None:
             given.append(pool.acquire(Recorder(), False, False))
 
     near, other = socket.socketpair()
     near.setblocking(False)
-    Channel(poller, near, Asking())
+    PlainChannel(poller, near, Asking())
     other.sendall(b"x")
-    # Both are ready before the batch, so both are read before either is handled.
+    # Both have bytes before the batch, so both are read before either is handled.
     pump(poller, lambda: given)
     assert given[0] is not channel
     assert channel.closed

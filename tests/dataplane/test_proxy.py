@@ -1,4 +1,4 @@
-"""The data plane's bookkeeping: what a change of configuration does, and what it costs."""
+"""The data plane's bookkeeping: the effect of a change of configuration, and its cost."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from zope.interface.verify import verifyObject
 
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.config import Settings
+from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.proxy import DataPlane
 from slardar.errors import ConfigError
-from slardar.http1.interfaces import ChannelBase
+from slardar.http1.interfaces import Downstream, HookedRequest
 from slardar.http1.request import Request, parse_request
 from slardar.interfaces import IPlane
 from slardar.model.live import Live, Peer
@@ -27,18 +28,19 @@ from tests.dataplane.kit import HandReactor, Recorder, logged
 Addresses = list[tuple[int, str]]
 
 
-class Downstream:
+class Refused(Downstream):
     """Whoever a request came from; writes down how it was refused."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.refusals: list[tuple[int, str]] = []
 
-    def refuse(self, status: int, message: str) -> None:
+    def refuse(self, status: int, message: str, hooked: HookedRequest | None = None) -> None:
         self.refusals.append((status, message))
 
 
 class HandResolver:
-    """Answers when the test says so."""
+    """A resolver that answers when the test says so."""
 
     def __init__(self) -> None:
         self.followers: dict[str, list[Callable[[Addresses], None]]] = {}
@@ -67,7 +69,7 @@ class HandResolver:
 
 
 class Site:
-    """A data plane without a socket, and the snapshot that it serves."""
+    """A data plane that listens nowhere, and the snapshot that it serves."""
 
     def __init__(self, hand: HandReactor) -> None:
         self.live = Live()
@@ -84,6 +86,13 @@ class Site:
         resolver: Any = self.resolver
         self.plane = DataPlane(hand, Settings(), self.live, make_balancer, resolver)
         self.snapshot = Snapshot.build(0, {}, (), None)
+        self.fars: list[socket.socket] = []
+
+    def connect(self) -> PlainChannel:
+        """A client's channel."""
+        near, far = socket.socketpair()
+        self.fars.append(far)
+        return PlainChannel(self.plane._poller, near, Recorder())
 
     def put(self, *upstreams: Upstream) -> defer.Deferred[Any]:
         """Serve these upstreams from now on, in one change."""
@@ -97,7 +106,7 @@ class Site:
 
     def ask(self, host: str) -> Any:
         """The exchange of a request for ``host``, or the status it is refused with."""
-        downstream = Downstream()
+        downstream = Refused()
         exchange = self.plane.begin(downstream, request(host))
         return exchange if exchange is not None else downstream.refusals[0][0]
 
@@ -108,11 +117,13 @@ class Site:
 
 @pytest.fixture
 def site(hand: HandReactor) -> Iterator[Site]:
-    """A fresh one."""
+    """A new site."""
     site = Site(hand)
     site.plane.start()
     yield site
     site.plane._poller.stop()
+    for far in site.fars:
+        far.close()
 
 
 def request(host: str) -> Request:
@@ -132,22 +143,44 @@ def peers(selection: Any) -> list[str]:
 
 
 def test_plane_is_a_plane(site: Site) -> None:
-    """It is what the control plane takes for one."""
+    """It is what the service and the control channel take for one."""
     verifyObject(IPlane, site.plane)
     assert site.plane.peers("unknown") == {}
     assert site.plane.statistics()["config_timer"] == {"worker-0": "alive"}
 
 
+def test_sockets_are_owned_whatever_becomes_of_one(site: Site) -> None:
+    """One that cannot listen is told of, and keeps none of the others from it."""
+
+    class Opened:
+        """Sockets that were handed over."""
+
+        def __init__(self, error: OSError | None = None) -> None:
+            self.error = error
+            self.is_ours = False
+
+        def own(self) -> None:
+            if self.error is not None:
+                raise self.error
+            self.is_ours = True
+
+    some: Any = [Opened(), Opened(OSError(98, "taken")), Opened()]
+    site.plane.opened[:] = some
+    with pytest.raises(OSError, match="taken"):
+        site.plane.own()
+    assert [one.is_ours for one in some] == [True, False, True]
+
+
 def test_unknown_host_is_refused(site: Site) -> None:
-    """502, and nothing is counted as under way."""
+    """The status is 502, and no request is counted as under way."""
     assert site.ask("nobody") == 502
     statistics = site.plane.statistics()
     assert (statistics["requests"], statistics["active"]) == (1, 0)
 
 
 def test_upstream_costs_nothing_until_it_is_asked_for(site: Site) -> None:
-    """No balancer, no pool and no live state for what nobody wants; the first request
-    makes them, the second one uses them."""
+    """It has no balancer, no pool and no live state; the first request makes them, the second
+    uses them."""
     site.put(upstream("a", "10.0.0.1", "10.0.0.2"))
     assert site.made == []
     assert len(site.live) == 0
@@ -159,10 +192,10 @@ def test_upstream_costs_nothing_until_it_is_asked_for(site: Site) -> None:
 
 
 def test_upstream_by_name(site: Site) -> None:
-    """Other downstreams name the upstream, whatever the request's Host; it is made ready
-    with its first request too."""
+    """Other downstreams name the upstream, whatever the request's Host; the first request
+    makes it ready, too."""
     site.put(upstream("a", "10.0.0.1"))
-    downstream = Downstream()
+    downstream = Refused()
     exchange = site.plane.begin_on("a", downstream, request("other"))
     assert exchange is not None
     assert peers(exchange.selection) == ["10.0.0.1:80"]
@@ -172,7 +205,7 @@ def test_upstream_by_name(site: Site) -> None:
 
 
 def test_peers_of_an_idle_upstream(site: Site) -> None:
-    """Status knows every server, asked for or not, and later it is the same state."""
+    """Status knows every server, with or without requests, and later shows the same state."""
     site.put(upstream("a", "10.0.0.1"))
     (live,) = site.plane.peers("a").values()
     assert live.status == "unchecked"
@@ -181,20 +214,20 @@ def test_peers_of_an_idle_upstream(site: Site) -> None:
 
 
 def test_first_use_behind_a_balancer_that_fails(site: Site, monkeypatch: Any) -> None:
-    """A user's balancer that cannot be made costs its upstream a 502 and a line in the log."""
+    """A user's balancer that cannot be made costs its upstream a 502 and a line of the log."""
 
     def broken(mode: str) -> Any:
         raise RuntimeError("a bug")
 
     site.put(upstream("a", "10.0.0.1"))
-    monkeypatch.setattr(site.plane, "_make_balancer", broken)
+    monkeypatch.setattr(site.plane._upstreams, "_make_balancer", broken)
     with logged() as events:
         assert site.ask("a") == 502
     assert len(events) == 1
 
 
 def test_edit_keeps_pools_and_state_of_the_neighbours(site: Site) -> None:
-    """Only what is new is made, and only what is gone is forgotten."""
+    """Only new servers get state, and only removed servers lose it."""
     site.put(upstream("a", "10.0.0.1", "10.0.0.2"))
     before = site.selection("a")
     kept, gone = before.peers
@@ -212,7 +245,7 @@ def test_edit_keeps_pools_and_state_of_the_neighbours(site: Site) -> None:
 
 
 def test_edit_before_the_first_request(site: Site) -> None:
-    """Live state that only status asked for is forgotten too."""
+    """Live state that was made for the status alone is forgotten, too."""
     site.put(upstream("a", "10.0.0.1", "10.0.0.2"))
     site.plane.peers("a")
     assert len(site.live) == 2
@@ -223,7 +256,7 @@ def test_edit_before_the_first_request(site: Site) -> None:
 
 
 def test_drain_closes_idle_connections(site: Site) -> None:
-    """A draining server's pool keeps nothing; back in service it keeps again."""
+    """The pool of a draining server keeps no connection; back in service it keeps them again."""
     site.put(upstream("a", "10.0.0.1", keepalive=7))
     pool = site.selection("a").peers[0].pool
     assert pool.limit == 7
@@ -236,7 +269,7 @@ def test_drain_closes_idle_connections(site: Site) -> None:
 
 
 def test_refused_change_changes_nothing(site: Site, monkeypatch: Any) -> None:
-    """One of two upstreams refused: neither is changed, nor is the version."""
+    """If one of two upstreams is refused, neither is changed, nor is the version."""
     site.put(upstream("a", "10.0.0.1"), upstream("b", "10.0.0.2"))
     a, b = site.selection("a"), site.selection("b")
     version = site.plane.statistics()["version"]
@@ -254,8 +287,8 @@ def test_refused_change_changes_nothing(site: Site, monkeypatch: Any) -> None:
 
 
 def test_change_waits_for_names(site: Site) -> None:
-    """A change with a name to look up is answered when its address is known; until then
-    the former servers serve, so that no request meets a server without an address."""
+    """A change with a name to look up is answered when its address is known; until then the
+    former servers serve, so that no request meets a server without an address."""
     site.put(upstream("a", "10.0.0.1"))
     before = site.selection("a")
     done = site.put(upstream("a", "web.example"))
@@ -271,7 +304,8 @@ def test_change_waits_for_names(site: Site) -> None:
 
 
 def test_later_change_overtakes_one_that_waits(site: Site) -> None:
-    """What was waited for comes too late then, and its names are let go."""
+    """The lookups of the earlier change then come too late, and its names are no longer
+    followed."""
     site.put(upstream("a", "10.0.0.1"))
     site.selection("a")
     first = site.put(upstream("a", "slow.example"))
@@ -295,8 +329,8 @@ def test_removal_overtakes_one_that_waits(site: Site) -> None:
 
 
 def test_new_upstream_with_names(site: Site) -> None:
-    """Its names are followed before the first request; one that comes meanwhile is given
-    what there is."""
+    """Its names are looked up before the first request; a request that comes meanwhile gets
+    the servers that are known."""
     done = site.put(upstream("a", "web.example", "10.0.0.1"))
     assert "web.example" in site.resolver.followers
     early = site.selection("a")
@@ -305,13 +339,13 @@ def test_new_upstream_with_names(site: Site) -> None:
     assert site.selection("a") is early
 
 
-class Client(Downstream):
+class Client(Refused):
     """One whose request may wait, and gets its exchange then."""
 
     def __init__(self, site: Site, host: str = "a") -> None:
         super().__init__()
         self.request = request(host)
-        self.channel: Any = ChannelBase(Recorder(), False)
+        self.channel = site.connect()
         self.is_there = True
         self.exchange: Any = site.plane.begin(self, self.request, self.channel)
 
@@ -322,14 +356,14 @@ class Client(Downstream):
         self.exchange = exchange
 
     def server(self) -> str:
-        """The server that it would get."""
+        """The server that the request would get."""
         peer = self.exchange.selection.pick(self.request, [])
         return "none" if peer is None else peer.key
 
 
 def test_name_that_is_not_found_delays_nobody(hand: HandReactor, site: Site) -> None:
-    """The change is answered, the former servers are out of service, and requests wait for
-    the name, which is found in the end."""
+    """The change is answered, the former servers are out of service, and requests wait for the
+    name, which is found in the end."""
     site.put(upstream("a", "10.0.0.1"))
     site.selection("a")
     done = site.put(upstream("a", "slow.example"))
@@ -352,7 +386,7 @@ def test_name_that_is_not_found_delays_nobody(hand: HandReactor, site: Site) -> 
 
 
 def test_servers_that_are_known_serve(hand: HandReactor, site: Site) -> None:
-    """One whose name is being looked up gets no request, and no failure, before."""
+    """A server whose name is being looked up gets no request and no failure."""
     done = site.put(upstream("a", "10.0.0.1", "slow.example", "web.example"))
     early = Client(site)
     site.resolver.answer("web.example", "10.0.0.3")
@@ -375,7 +409,7 @@ def test_servers_that_are_known_serve(hand: HandReactor, site: Site) -> None:
 def test_last_server_is_not_put_out_for_one_that_is_not_known(
     hand: HandReactor, site: Site
 ) -> None:
-    """That could not take its requests."""
+    """A server without an address could not take its requests."""
     server = {"port": 80, "max_fails": 1}
     hosts = [{"host": "10.0.0.1", **server}, {"host": "slow.example", **server}]
     site.put(parse_upstream("a", {"servers": hosts}, "a"))
@@ -386,7 +420,7 @@ def test_last_server_is_not_put_out_for_one_that_is_not_known(
 
 
 def test_name_that_is_never_found(hand: HandReactor, site: Site) -> None:
-    """Requests wait as long as the resolver does, and are then told."""
+    """Requests wait as long as the resolver does, and then get a 502."""
     site.put(upstream("a", "slow.example"))
     waits = Client(site)
     hand.advance(0.15)
@@ -400,8 +434,8 @@ def test_name_that_is_never_found(hand: HandReactor, site: Site) -> None:
 
 @pytest.mark.parametrize("after", [0, 0.15, 1])
 def test_who_waits_for_what_was_overtaken(hand: HandReactor, site: Site, after: float) -> None:
-    """Gets what has come instead: at once, or when that is known; or hears that the
-    upstream is gone."""
+    """A waiting request gets the newer upstream instead, at once or when it is known; or it
+    gets a 502 if the upstream was removed."""
     first = site.put(upstream("a", "slow.example"))
     waits = Client(site)
     hand.advance(after)
@@ -435,7 +469,7 @@ def test_who_waits_for_what_was_overtaken(hand: HandReactor, site: Site, after: 
 
 
 def test_names_of_a_removed_server_are_followed_no_more(site: Site) -> None:
-    """Nor are those of a removed upstream; one that stays is not looked up again."""
+    """Names of a removed upstream are not either; a name that stays is not looked up again."""
     site.put(upstream("a", "one.example", "two.example"))
     site.resolver.answer("one.example", "10.0.0.1")
     site.resolver.answer("two.example", "10.0.0.2")
@@ -451,14 +485,14 @@ def test_names_of_a_removed_server_are_followed_no_more(site: Site) -> None:
 
 
 def test_change_costs_in_proportion(site: Site) -> None:
-    """With 10,000 upstreams a change of one touches one: what is made for it does not
-    depend on the others, and it takes less than 5 ms (about 0.2 measured)."""
+    """With 10,000 upstreams a change of one touches only this one, and takes less than 5 ms
+    (about 0.2 measured)."""
     body = upstream("sample", *(f"10.0.0.{last}" for last in range(1, 11)))
     names = [f"u{number}" for number in range(10_000)]
     upstreams = {name: _renamed(body, name) for name in names}
     site.snapshot = Snapshot.build(1, upstreams, (), None)
     site.plane.apply(site.snapshot, names)
-    # All of them in use.
+    # All these upstreams are in use.
     for name in names[:500]:
         site.plane.first_use(name)
     made = len(site.made)
@@ -474,7 +508,7 @@ def test_change_costs_in_proportion(site: Site) -> None:
 
 
 def _renamed(upstream: Upstream, name: str, **changes: Any) -> Upstream:
-    """The same under another name, without the cost of reading it again."""
+    """``upstream`` under another name, without the cost of reading it again."""
     import msgspec
 
     return msgspec.structs.replace(upstream, name=name, **changes)
@@ -498,7 +532,7 @@ def test_stop_of_an_idle_plane_is_immediate(hand: HandReactor) -> None:
 
 
 def test_stop_waits_for_exchanges(hand: HandReactor) -> None:
-    """Requests of other downstreams count too, and the drain timeout ends the wait."""
+    """Requests of other downstreams count, too, and the drain timeout ends the wait."""
     site = Site(hand)
     site.plane.start()
     site.plane.exchanges = 1

@@ -12,17 +12,18 @@ from typing import Any
 
 import pytest
 
-from slardar.dataplane import channel as module
-from slardar.dataplane.channel import FIRST_SIZE, HIGH_MARK, SPLICE_FROM, Channel
+from slardar.dataplane.channel import BULK_SIZE, FIRST_SIZE, HIGH_MARK, Channel
+from slardar.dataplane.plain_channel import SPLICE_FROM
 from slardar.dataplane.poller import Poller
+from slardar.testing.channels import FakeClock, RecordingChannel
 from tests.dataplane.conftest import Connect
-from tests.dataplane.kit import Recorder, drain, logged, pump, reset
+from tests.dataplane.kit import Recorder, drain, logged, pump, reset, tcp_pair
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 
 
 class Source(Recorder):
-    """The protocol of the channel that bytes come from; it does what an exchange does."""
+    """The protocol of the channel that bytes come from.  It does what an exchange does."""
 
     def __init__(self, to: Channel) -> None:
         super().__init__()
@@ -35,15 +36,8 @@ class Source(Recorder):
             channel.pause()
 
     def goes_on(self, channel: Channel) -> None:
-        """The other side takes bytes again: read on."""
+        """Read on when the other side takes bytes again."""
         self.to.protocol.drained = lambda _: channel.resume()  # type: ignore[method-assign]
-
-
-@pytest.fixture(autouse=True)
-def splice() -> Iterator[None]:
-    """Whatever a test finds out about splicing holds for that test."""
-    yield
-    module._splice.works = True
 
 
 def sending(far: socket.socket, data: bytes) -> threading.Thread:
@@ -54,7 +48,7 @@ def sending(far: socket.socket, data: bytes) -> threading.Thread:
 
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
 def test_bytes_go_straight(poller: Poller, connect: Connect, unix: bool) -> None:
-    """All of them arrive in order."""
+    """All bytes arrive in order, and none is received."""
     source, far_source, _ = connect(unix=unix)
     sink, far_sink, _ = connect(unix=unix)
     protocol = source.protocol = Source(sink)
@@ -70,7 +64,8 @@ def test_bytes_go_straight(poller: Poller, connect: Connect, unix: bool) -> None
 
 @pytest.mark.parametrize("size", [1000, SPLICE_FROM])
 def test_what_comes_behind_is_noticed(poller: Poller, connect: Connect, size: int) -> None:
-    """It goes nowhere, is told of by one byte too many, and the rest is received as ever."""
+    """The size that is told is one byte too large.  That byte goes nowhere, and the protocol
+    receives the rest."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
     protocol = source.protocol = Source(sink)
@@ -82,17 +77,17 @@ def test_what_comes_behind_is_noticed(poller: Poller, connect: Connect, size: in
     assert protocol.data == b"ehind"
     with pytest.raises(BlockingIOError):
         far_sink.recv(1)
-    if poller.pipe_out >= 0:
+    if poller.pipe.read_end >= 0:
         with pytest.raises(BlockingIOError):
-            os.read(poller.pipe_out, 1)
+            os.read(poller.pipe.read_end, 1)
 
 
 @pytest.mark.parametrize("size", [1000, SPLICE_FROM])
 def test_body_behind_its_head_is_moved_in_the_same_batch(
     poller: Poller, connect: Connect, size: int
 ) -> None:
-    """The head is handled first; what was put off meanwhile, to any channel, is sent
-    before the body is moved, but that to the same one goes with it."""
+    """The head is handled first.  What was put off meanwhile for other channels is sent before
+    the body is moved; what was put off for the body's channel goes out with the body."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
     other, far_other, _ = connect(unix=True)
@@ -120,7 +115,7 @@ def test_body_behind_its_head_is_moved_in_the_same_batch(
 
 
 def test_head_alone_is_sent_at_once(poller: Poller, connect: Connect) -> None:
-    """Where the body has not come with its head, the head does not wait for it."""
+    """If the body has not come with its head, the head does not wait for it."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
 
@@ -131,7 +126,7 @@ def test_head_alone_is_sent_at_once(poller: Poller, connect: Connect) -> None:
 
     source.protocol = Head(sink)
     source.bulk = True
-    # Once what is there ends before the first read does, once exactly with it.
+    # Less than the first read asks for, and exactly as much.
     for size in (100, FIRST_SIZE):
         far_source.sendall(b"h" * size)
         assert select.select([source.sock], [], [], 10)[0]
@@ -142,7 +137,7 @@ def test_head_alone_is_sent_at_once(poller: Poller, connect: Connect) -> None:
 
 
 def test_order_is_kept_where_the_sink_is_written_to(poller: Poller, connect: Connect) -> None:
-    """What waits for a body does not wait for it when more is written, or the end."""
+    """A head that waits for its body is sent when more is written to the channel, or its end."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
 
@@ -164,7 +159,7 @@ def test_order_is_kept_where_the_sink_is_written_to(poller: Poller, connect: Con
 
 
 def test_read_on_finds_the_rest(poller: Poller, connect: Connect) -> None:
-    """Where the first read got all it asked for there may be more; else nothing is asked."""
+    """If the first read got all it asked for, read_on reads once more; else it does not."""
     found: list[bytes] = []
     source, far_source, _ = connect(unix=True)
     source.bulk = True
@@ -187,7 +182,7 @@ def test_read_on_finds_the_rest(poller: Poller, connect: Connect) -> None:
 def test_broken_pipe_is_not_used_again(
     poller: Poller, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bytes that an error left in it come to nobody else."""
+    """Bytes that an error left in the pipe get into no other body."""
     source, far_source, _ = connect(unix=True)
     sink, _, _ = connect(unix=True)
     protocol = source.protocol = Source(sink)
@@ -206,26 +201,25 @@ def test_broken_pipe_is_not_used_again(
         pump(poller, lambda: source.closed)
     assert [event["log_failure"].type for event in events] == [MemoryError]
     assert protocol.was_lost
-    assert poller.pipe_in == poller.pipe_out == -1
+    assert poller.pipe.write_end == poller.pipe.read_end == -1
 
 
 def test_slow_reader_is_waited_for(poller: Poller, connect: Connect) -> None:
-    """Nobody reads: what left the source and cannot be sent is held, once, and the source
-    is told to pause."""
+    """What left the source and cannot be sent is held, and the source is told to pause."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect()
     protocol = source.protocol = Source(sink)
     source.relay(sink, len(BODY))
     thread = sending(far_source, BODY)
     pump(poller, lambda: sink.congested)
-    assert HIGH_MARK < len(sink._out or b"") <= 2 * module.BULK_SIZE
+    assert HIGH_MARK < len(sink._out or b"") <= 2 * BULK_SIZE
     protocol.goes_on(source)
     assert drain(far_sink, poller, len(BODY)) == BODY
     thread.join()
 
 
 def test_gathered_bytes_go_first(poller: Poller, connect: Connect) -> None:
-    """What was to be sent at the end of a batch stands before what is relayed in it."""
+    """What write_soon was given is sent before what is relayed in the same batch."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
     protocol = source.protocol = Source(sink)
@@ -243,7 +237,7 @@ def test_gathered_bytes_go_first(poller: Poller, connect: Connect) -> None:
 
 
 def test_end_in_the_middle(poller: Poller, connect: Connect) -> None:
-    """The peer ends too early: that is told, after all that came."""
+    """If the peer ends too early, ``ended`` tells it after everything that came was moved."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
     protocol = source.protocol = Source(sink)
@@ -257,7 +251,7 @@ def test_end_in_the_middle(poller: Poller, connect: Connect) -> None:
 
 
 def test_reset_in_the_middle(poller: Poller, connect: Connect) -> None:
-    """A source that breaks is lost."""
+    """``lost`` tells that the source broke."""
     source, far_source, _ = connect()
     sink, _, _ = connect()
     protocol = source.protocol = Source(sink)
@@ -271,7 +265,7 @@ def test_reset_in_the_middle(poller: Poller, connect: Connect) -> None:
 def test_sink_that_breaks(
     poller: Poller, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is lost; the pipe is empty for the next one."""
+    """``lost`` tells it, and the pipe is empty for the next body."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, heard = connect()
     source.protocol = Source(sink)
@@ -285,11 +279,11 @@ def test_sink_that_breaks(
         monkeypatch.undo()
         return moved
 
-    # Between the two halves.
+    # Between the splice into the pipe and the splice out of it.
     monkeypatch.setattr(os, "splice", splice)
     pump(poller, lambda: heard.was_lost)
     with pytest.raises(BlockingIOError):
-        os.read(poller.pipe_out, 1)
+        os.read(poller.pipe.read_end, 1)
     source.close()
 
     source, far_source, _ = connect(unix=True)
@@ -306,7 +300,7 @@ def test_sink_that_breaks(
 def test_kernel_that_does_not_splice(
     poller: Poller, connect: Connect, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """The bytes are read and written, and it is tried once."""
+    """The bytes are read and written, and splice is not tried again."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
     protocol = source.protocol = Source(sink)
@@ -330,7 +324,7 @@ def test_kernel_that_does_not_splice(
 def test_without_descriptors_for_a_pipe(
     poller: Poller, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bytes are read and written until there are some."""
+    """The bytes are read and written instead."""
     source, far_source, _ = connect(unix=True)
     sink, far_sink, _ = connect(unix=True)
     protocol = source.protocol = Source(sink)
@@ -345,4 +339,104 @@ def test_without_descriptors_for_a_pipe(
     assert drain(far_sink, poller, len(BODY)) == BODY
     thread.join()
     pump(poller, lambda: protocol.moved == len(BODY))
-    assert poller.pipe_in == -1
+    assert poller.pipe.write_end == -1
+
+
+class Changing(Channel):
+    """A kind of channel whose bytes are sent in another form, as TLS sends them.  It knows
+    nothing of splicing."""
+
+    FORM = bytes(byte ^ 0x55 for byte in range(256))
+
+    def write(self, data: Any) -> bool:
+        return super().write(bytes(data).translate(self.FORM))
+
+
+@pytest.fixture
+def changing(poller: Poller) -> Iterator[tuple[Changing, socket.socket]]:
+    """Such a channel, and the other end of its connection."""
+    near, far = tcp_pair()
+    near.setblocking(False)
+    yield Changing(poller, near, Recorder()), far
+    far.close()
+
+
+@pytest.mark.parametrize("size", [1000, len(BODY)])
+def test_other_kind_gets_what_is_moved_through_write(
+    poller: Poller, connect: Connect, changing: tuple[Changing, socket.socket], size: int
+) -> None:
+    """A kind that does not say that bytes may be spliced to it gets none past its write,
+    no matter how large the body or how slow the peer."""
+    source, far_source, _ = connect(unix=True)
+    sink, far_sink = changing
+    protocol = source.protocol = Source(sink)
+    protocol.goes_on(source)
+    assert source.relay(sink, size)
+    thread = sending(far_source, BODY[:size])
+    assert drain(far_sink, poller, size).translate(Changing.FORM) == BODY[:size]
+    thread.join()
+    pump(poller, lambda: protocol.moved == size)
+    assert poller.pipe.write_end == -1
+
+
+def test_other_kind_gets_a_head_and_its_body_through_write(
+    poller: Poller, connect: Connect, changing: tuple[Changing, socket.socket]
+) -> None:
+    """All arrives in order: a head that was gathered, the body that was moved behind it, and
+    what write_both was given."""
+    source, far_source, _ = connect(unix=True)
+    sink, far_sink = changing
+
+    class Head(Source):
+        def received(self, channel: Any, data: Any) -> None:
+            super().received(channel, data)
+            sink.write_soon(b"head ")
+            assert channel.relay(sink, 1000)
+
+        def relayed(self, channel: Any, size: int) -> None:
+            sink.write_both(b" tail", b" end")
+
+    source.protocol = Head(sink)
+    source.bulk = True
+    far_source.sendall(b"h" * FIRST_SIZE + b"x" * 1000)
+    assert select.select([source.sock], [], [], 10)[0]
+    poller.doRead()
+    expected = b"head " + b"x" * 1000 + b" tail end"
+    assert drain(far_sink, poller, len(expected)).translate(Changing.FORM) == expected
+
+
+def test_other_kind_moves_nothing_itself(
+    connect: Connect, changing: tuple[Changing, socket.socket]
+) -> None:
+    """Its protocol gets what comes, because that is not what the peer meant yet."""
+    sink, _, _ = connect()
+    assert not changing[0].relay(sink, 1000)
+
+
+def test_kind_that_says_so_is_spliced_to(poller: Poller, connect: Connect) -> None:
+    """A kind that sets takes_spliced gets the pipe, and takes what is in it."""
+
+    class Saying(Channel):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.takes_spliced = True
+
+        def take_spliced(self, pipe: int, size: int) -> None:
+            taken.append(os.read(pipe, size))
+
+    taken: list[bytes] = []
+    near, far = socket.socketpair()
+    source, far_source, _ = connect(unix=True)
+    sink = Saying(poller, near, Recorder())
+    protocol = source.protocol = Source(sink)
+    assert source.relay(sink, SPLICE_FROM)
+    far_source.sendall(BODY[:SPLICE_FROM])
+    pump(poller, lambda: protocol.moved == SPLICE_FROM)
+    assert b"".join(taken) == BODY[:SPLICE_FROM]
+    far.close()
+
+
+def test_channel_that_is_on_no_poller_is_refused(connect: Connect) -> None:
+    """The source's protocol gets the bytes then."""
+    source, _, _ = connect()
+    assert not source.relay(RecordingChannel(FakeClock()), 1000)

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from random import Random
+from sys import setprofile
 from typing import Any
 
 import pytest
 
-from slardar.balancers.base import Balancer, Outcome
+from slardar.balancers.base import Balancer, Outcome, rest
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.dataplane.selection import Defaults, Selection
+from slardar.health.checked import note_checked
 from slardar.http1.request import Request, parse_request
 from slardar.model.live import Live, Peer
 from slardar.model.parse import parse_upstream
+from slardar.plugins import balancer_factory
 from slardar.testing.channels import FakeClock
 from tests.dataplane.kit import logged
 
+#: Every balancer of slardar's own, by one of its names.
+MODES = ["wrr", "least_conn", "p2c", "random", "ewma", "hash", "url_hash", "ip_hash", "host_hash"]
+MODES += ["header_hash"]
 DEFAULTS = Defaults(connect=3.0, send=60.0, read=61.0)
 
 
 class First(Balancer):
-    """Always the first one offered, and writes down what it is told."""
+    """Always picks the first server offered, and records its calls."""
 
     def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
         super().__init__(servers, options)
@@ -46,19 +54,19 @@ Make = Callable[..., Selection]
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """A fresh clock."""
+    """A new clock."""
     return FakeClock()
 
 
 @pytest.fixture
 def live() -> Live:
-    """A fresh registry of live states."""
+    """A new registry of live states."""
     return Live()
 
 
 @pytest.fixture
 def make(clock: FakeClock, live: Live) -> Make:
-    """Makes the selection of an upstream given as keys of its object."""
+    """Makes the selection of an upstream with these keys."""
 
     def build(balancer: Any = First, **body: Any) -> Selection:
         return Selection(parse_upstream("up", body, "up"), live, balancer, DEFAULTS, clock)
@@ -79,19 +87,34 @@ def request(cluster_key: Any = None) -> Request:
 
 
 def ports(selection: Selection, key: Any = None) -> list[int]:
-    """The servers that one request meets if each of them fails it."""
+    """The servers that one request tries if every attempt fails."""
     tried: list[Peer] = []
     while (peer := selection.pick(request(key), tried)) is not None:
         assert peer not in tried, "tried servers are not picked again"
+        peer.live.active -= 1
         tried.append(peer)
         assert len(tried) < 100
     return [peer.port for peer in tried]
 
 
+def picked(selection: Selection, number: int = 0) -> int:
+    """The port of the server for one of several requests, which is over at once."""
+    path = f"/{number}".encode()
+    asked = parse_request(b"GET " + path + b" HTTP/1.1\r\nHost: h%d\r\n\r\n" % number)
+    asked.address = f"10.0.{number >> 8}.{number & 255}".encode()
+    peer = selection.pick(asked, [])
+    assert peer is not None
+    selection.succeeded(peer, 0.1, 200)
+    return peer.port
+
+
 def pick(selection: Selection) -> int | None:
-    """The port of the server for one request."""
+    """The port of the server for one request, which is over at once."""
     peer = selection.pick(request(), [])
-    return None if peer is None else peer.port
+    if peer is None:
+        return None
+    peer.live.active -= 1
+    return peer.port
 
 
 def peer_of(selection: Selection, port: int) -> Peer:
@@ -119,14 +142,14 @@ def succeed(selection: Selection, port: int) -> None:
 
 
 def test_every_server_is_tried_once(make: Make) -> None:
-    """A request meets each server at most once, then nobody."""
+    """A request tries each server at most once, then there is none."""
     selection = make(servers=[server(port) for port in (1, 2, 3)])
     assert ports(selection) == [1, 2, 3]
     assert repr(selection) == "<Selection up>"
 
 
 def test_backups_serve_when_all_others_are_out(make: Make, clock: FakeClock) -> None:
-    """A backup gets nothing while another server is available, also as a second try."""
+    """A backup gets no request while another server is available, also not as a second try."""
     selection = make(
         servers=[server(1, max_fails=1), server(2, max_fails=1), server(3, backup=True)]
     )
@@ -141,7 +164,7 @@ def test_backups_serve_when_all_others_are_out(make: Make, clock: FakeClock) -> 
 
 
 def test_lower_level_waits(make: Make) -> None:
-    """Levels are tried in order, each with as many attempts as its ``try`` says."""
+    """Levels are tried in order, each with as many attempts as its ``try``."""
     selection = make(
         cluster=[
             {"servers": [server(1), server(2), server(3)], "try": 2},
@@ -167,8 +190,8 @@ def test_lower_level_waits(make: Make) -> None:
     ],
 )
 def test_named_clusters_follow_the_key(make: Make, key: Any, expected: list[int]) -> None:
-    """A hook's cluster_key says which clusters serve and in what order; a key that names
-    none of them changes nothing."""
+    """A hook's cluster_key says which clusters serve and in what order; a key that names no
+    cluster changes nothing."""
     selection = make(
         cluster={
             "dc1": {"servers": [server(1)]},
@@ -180,7 +203,7 @@ def test_named_clusters_follow_the_key(make: Make, key: Any, expected: list[int]
 
 
 def test_key_means_nothing_to_unnamed_levels(make: Make) -> None:
-    """A list of levels has an order of its own."""
+    """A list of levels has its own order."""
     selection = make(cluster=[{"servers": [server(1)]}, {"servers": [server(2)]}])
     assert ports(selection, key="dc2") == [1, 2]
 
@@ -189,7 +212,7 @@ def test_key_means_nothing_to_unnamed_levels(make: Make) -> None:
 
 
 def test_servers_that_are_no_choice(make: Make) -> None:
-    """A weight of 0, drain and down take no new request."""
+    """Servers with weight 0, drain or down get no new request."""
     selection = make(
         servers=[server(1, weight=0), server(2, state="drain"), server(3, state="down"), server(4)]
     )
@@ -197,7 +220,7 @@ def test_servers_that_are_no_choice(make: Make) -> None:
 
 
 def test_nobody_in_service(make: Make) -> None:
-    """Then the answer is 502, and it names the upstream."""
+    """The answer is 502 and names the upstream."""
     selection = make(servers=[server(1, state="down")])
     assert pick(selection) is None
     status, message = selection.refusal(tried=False)
@@ -206,8 +229,8 @@ def test_nobody_in_service(make: Make) -> None:
 
 
 def test_limit_of_connections(make: Make) -> None:
-    """A server with max_conns requests under way gets no more; if all are full the answer
-    is 503, and after an attempt it is 502."""
+    """A server with max_conns requests under way gets no more; if all are full the answer is
+    503, and after an attempt it is 502."""
     selection = make(servers=[server(1, max_conns=2), server(2, max_conns=1)])
     first, second = selection.peers
     first.live.active = 1
@@ -223,15 +246,15 @@ def test_limit_of_connections(make: Make) -> None:
 
 
 def test_limit_of_one_level_leads_to_the_next(make: Make) -> None:
-    """Full servers are no choice, so the level below serves."""
+    """Full servers are passed over, so the level below serves."""
     selection = make(servers=[server(1, max_conns=1), server(2, backup=True)])
     peer_of(selection, 1).live.active = 1
     assert pick(selection) == 2
 
 
 def test_failures_put_a_server_out_for_a_time(make: Make, clock: FakeClock) -> None:
-    """max_fails failures within fail_timeout put it out for fail_timeout; then it is
-    tried again, and a failure puts it out at once."""
+    """max_fails failures within fail_timeout put it out for fail_timeout; then it is tried
+    again, and one failure puts it out at once."""
     selection = make(servers=[server(1, max_fails=2, fail_timeout=5), server(2)])
     fail(selection, 1)
     assert pick(selection) == 1
@@ -252,7 +275,7 @@ def test_failures_put_a_server_out_for_a_time(make: Make, clock: FakeClock) -> N
 
 
 def test_each_server_comes_back_in_its_own_time(make: Make, clock: FakeClock) -> None:
-    """The list of those in service is made anew when the first of them is due."""
+    """The list of available servers is made anew when the first of them is due."""
     selection = make(
         servers=[
             server(1, max_fails=1, fail_timeout=3),
@@ -270,7 +293,7 @@ def test_each_server_comes_back_in_its_own_time(make: Make, clock: FakeClock) ->
 
 
 def test_last_good_server_stays(make: Make, clock: FakeClock) -> None:
-    """Whatever fails, one server remains, marked unstable; also across levels."""
+    """One server stays in service, whatever fails, marked unstable; also across levels."""
     selection = make(
         servers=[
             server(1, max_fails=1),
@@ -289,7 +312,7 @@ def test_last_good_server_stays(make: Make, clock: FakeClock) -> None:
 
 
 def test_without_max_fails_nobody_goes(make: Make) -> None:
-    """The default counts failures and draws no consequence."""
+    """By default failures are counted and have no effect."""
     selection = make(servers=[server(1), server(2)])
     fail(selection, 1, times=50)
     assert pick(selection) == 1
@@ -298,8 +321,8 @@ def test_without_max_fails_nobody_goes(make: Make) -> None:
 
 
 def test_same_list_while_nothing_changes(make: Make) -> None:
-    """A balancer is offered the same sequence object until health changes, so that it
-    may keep what it worked out of it."""
+    """A balancer gets the same sequence object until health changes, so that it may keep
+    results computed from it."""
     selection = make(servers=[server(1, max_fails=1), server(2)])
     balancer = selection._levels[0].balancer
     pick(selection)
@@ -313,20 +336,140 @@ def test_same_list_while_nothing_changes(make: Make) -> None:
 
 
 def test_health_from_outside(make: Make) -> None:
-    """Who changes a server's health by other means says so with refresh()."""
-    selection = make(servers=[server(1), server(2)])
+    """Who changes a server's health by other means says so, of one server or of all."""
+    selection = make(servers=[server(1), server(2), server(3)])
     assert pick(selection) == 1
-    peer_of(selection, 1).live.down_until = float("inf")
+    peer_of(selection, 1).live.checked = "err"
+    assert pick(selection) == 1
+    selection.look("127.0.0.1", 1)
+    selection.look("127.0.0.1", 77)
+    assert ports(selection) == [2, 3]
+    peer_of(selection, 2).live.checked = "err"
+    peer_of(selection, 1).live.checked = "ok"
     selection.refresh()
-    assert pick(selection) == 2
+    assert ports(selection) == [1, 3]
+
+
+def test_failures_leave_one_that_heartbeats_count_on(make: Make) -> None:
+    """One that heartbeats keep out is no other server to fall back to."""
+    selection = make(servers=[server(1, max_fails=1), server(2, max_fails=1)])
+    note_checked(peer_of(selection, 2).live, "err", 1.0, "no answer")
+    selection.look("127.0.0.1", 2)
+    fail(selection, 1)
+    assert ports(selection) == [1]
+    assert peer_of(selection, 1).live.status == "unstable"
+
+
+def test_last_resort_asks_those_that_heartbeats_keep_out(make: Make) -> None:
+    """Asking one is better than refusing for sure; not so without protection."""
+    for protected in (True, False):
+        selection = make(servers=[server(1), server(2, state="down")], protected=protected)
+        note_checked(peer_of(selection, 1).live, "err", 1.0, "no answer")
+        selection.refresh()
+        assert pick(selection) == (1 if protected else None)
+
+
+def test_health_is_looked_at_server_by_server() -> None:
+    """Of thousands of servers that fail one after the other, each costs the same, and so
+    does one that comes back: nothing is done for all of them at each failure."""
+
+    def cost(count: int) -> int:
+        body = {"servers": [server(n, max_fails=1) for n in range(1, count + 1)]}
+        upstream = parse_upstream("up", body, "up")
+        selection = Selection(upstream, Live(), First, DEFAULTS, FakeClock())
+        peers = selection.peers
+        pick(selection)
+        calls = 0
+
+        def note(frame: Any, event: str, argument: Any) -> None:
+            nonlocal calls
+            calls += 1
+
+        setprofile(note)
+        for peer in peers[: count // 2]:
+            selection.failed(peer, "refused")
+        setprofile(None)
+        pick(selection)
+        assert selection._levels[0].count == count - count // 2
+        return calls
+
+    assert cost(2000) < 15 * cost(200)
+
+
+# Weights that change.
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_changed_weight_holds_at_once(make: Make, live: Live, mode: str) -> None:
+    """Every balancer gives by the new weight from the next pick on; hashes move to the
+    server what it gains and nothing else; the configured weight stays what it is."""
+    selection = make(balancer_factory(mode), servers=[server(1), server(2), server(3)], mode=mode)
+    before = [picked(selection, number) for number in range(600)]
+    selection.set_weight("127.0.0.1", 2, 8)
+    after = [picked(selection, number) for number in range(600)]
+    assert abs(after.count(2) / 600 - 0.8) < 0.1
+    if "hash" in mode:
+        assert all(now in (was, 2) for was, now in zip(before, after, strict=True))
+    assert peer_of(selection, 2).config.weight == 1
+    edited = make(balancer_factory(mode), servers=[server(2), server(1), server(3)], mode=mode)
+    assert peer_of(edited, 2).weight == 8
+    selection.set_weight("127.0.0.1", 2, None)
+    counted = [picked(selection, number) for number in range(600)]
+    assert abs(counted.count(2) / 600 - 1 / 3) < 0.1
+
+
+def test_weight_of_a_tenth(make: Make) -> None:
+    """A server of weight 1 can have less: all weights of its level are given in tenths
+    then, also after an edit of the upstream, until there are whole ones only."""
+    servers = [server(1), server(2, weight=2)]
+    selection = make(WeightedRoundRobin, servers=servers)
+    selection.set_weight("127.0.0.1", 1, 0.1)
+    assert [peer.weight for peer in selection.peers] == [1, 20]
+    assert [picked(selection) for _ in range(21)].count(1) == 1
+    selection.set_weight("127.0.0.1", 1, 0.04)
+    assert peer_of(selection, 1).weight == 1
+    selection.set_weight("127.0.0.1", 1, 1)
+    assert [peer.weight for peer in selection.peers] == [10, 20]
+    assert [peer.weight for peer in make(WeightedRoundRobin, servers=servers).peers] == [1, 2]
+    selection.set_weight("127.0.0.1", 1, 0.5)
+    assert [peer.weight for peer in make(WeightedRoundRobin, servers=servers).peers] == [5, 20]
+
+
+def test_weight_of_nothing(make: Make) -> None:
+    """0 takes no request, in either unit, and no weight brings back a server that is
+    configured with 0; a server that is not known has none."""
+    selection = make(servers=[server(1), server(2), server(3, weight=0)])
+    assert pick(selection) == 1
+    selection.set_weight("127.0.0.1", 1, 0)
+    assert ports(selection) == [2]
+    selection.set_weight("127.0.0.1", 1, 0.3)
+    assert ports(selection) == [1, 2]
+    selection.set_weight("127.0.0.1", 1, 0)
+    selection.set_weight("127.0.0.1", 3, 5)
+    selection.set_weight("127.0.0.1", 4, 5)
+    assert ports(selection) == [2]
+
+
+def test_changed_weight_is_another_list(make: Make) -> None:
+    """So that a balancer that keeps what follows from weights learns of it; the same
+    weight again is none."""
+    selection = make(servers=[server(1), server(2)])
+    balancer = selection._levels[0].balancer
+    offered = []
+    for weight in (None, 1, 3, 3, 0.5, None):
+        selection.set_weight("127.0.0.1", 1, weight)
+        pick(selection)
+        offered.append(balancer.offered)
+    changes = [new is not old for old, new in pairwise(offered)]
+    assert changes == [False, True, False, True, True]
 
 
 # An edit.
 
 
 def test_state_survives_an_edit(make: Make, live: Live) -> None:
-    """The selection of the edited upstream goes on where the former one was: counters,
-    places in the turn, and who is out of service."""
+    """The selection of the edited upstream goes on with the former one's counters, places in
+    the turn, and servers out of service."""
     body = [server(1, max_fails=1, weight=5), server(2), server(3)]
     before = make(WeightedRoundRobin, servers=body)
     assert [pick(before) for _ in range(3)] == [1, 1, 2]
@@ -342,15 +485,87 @@ def test_state_survives_an_edit(make: Make, live: Live) -> None:
 
 
 def test_request_of_the_former_selection_finishes(make: Make) -> None:
-    """A request that began before an edit counts itself out where it counted itself in."""
+    """A request that began before an edit lowers the counters that it raised."""
     before = make(servers=[server(1, max_conns=1)])
     peer = before.pick(request(), [])
     assert peer is not None
-    peer.live.active += 1
+    assert (peer.live.active, peer.live.requests) == (1, 1)
     after = make(servers=[server(1, max_conns=1), server(2)])
     assert pick(after) == 2
     before.succeeded(peer, 0.1, 200)
     assert pick(after) == 1
+
+
+# Requests that have tried some.
+
+
+class Without(First):
+    """Says which way it was asked."""
+
+    def pick(self, servers: Sequence[Peer], request: Any) -> Peer:
+        self.told.append([peer.port for peer in servers])
+        return servers[0]
+
+    def pick_without(self, servers: Sequence[Peer], left_out: Sequence[Peer], request: Any) -> Peer:
+        self.told.append(([p.port for p in servers], [p.port for p in left_out]))
+        return rest(servers, left_out)[0]
+
+
+class WithoutKnowing(Without):
+    """Writes another ``pick``, so its predecessor's ``pick_without`` is not its own."""
+
+    def pick(self, servers: Sequence[Peer], request: Any) -> Peer:
+        return super().pick(servers[::-1], request)
+
+
+@pytest.mark.parametrize(
+    ("balancer", "told"),
+    [
+        (Without, [[1, 2, 3], ([1, 2, 3], [1]), ([1, 2, 3], [1, 2])]),
+        (WithoutKnowing, [[3, 2, 1], [2, 1], [1]]),
+    ],
+)
+def test_further_attempts(make: Make, balancer: Any, told: list[Any]) -> None:
+    """A balancer that can is told whom to leave out of the list that it knows."""
+    selection = make(balancer, servers=[server(1), server(2), server(3)])
+    ports(selection)
+    asked = [one for one in selection._levels[0].balancer.told if one[0] != "started"]
+    assert [sorted_out(one) for one in asked] == [sorted_out(one) for one in told]
+
+
+def sorted_out(told: Any) -> Any:
+    """In which order servers are left out means nothing."""
+    return (told[0], sorted(told[1])) if isinstance(told, tuple) else told
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_balancer_honours_limits(make: Make, mode: str) -> None:
+    """Nobody gets more than max_conns, in whatever order requests come and go, and each
+    server is asked up to its limit."""
+    limits = {1: 1, 2: 5, 3: 2}
+    selection = make(
+        balancer_factory(mode),
+        servers=[server(port, max_conns=limit) for port, limit in limits.items()],
+        mode=mode,
+    )
+    chance = Random(5)
+    under_way: list[Peer] = []
+    refusals = 0
+    for number in range(300):
+        asked = request()
+        asked.address = str(number).encode()
+        if chance.random() < 0.6:
+            peer = selection.pick(asked, [])
+            if peer is None:
+                refusals += 1
+                assert len(under_way) == 8
+                assert selection.refusal(False)[0] == 503
+            else:
+                under_way.append(peer)
+        elif under_way:
+            selection.succeeded(under_way.pop(chance.randrange(len(under_way))), 0.1, 200)
+        assert all(peer.live.active <= limits[peer.port] for peer in selection.peers)
+    assert refusals
 
 
 # Broken balancers.
@@ -364,7 +579,7 @@ class Raises(First):
 
 
 class Garbage(First):
-    """Picks what is no server."""
+    """Picks an object that is no server."""
 
     def pick(self, servers: Sequence[Peer], request: Any) -> Any:
         return "127.0.0.1:80"
@@ -382,7 +597,7 @@ class Stubborn(First):
 
 
 class Deaf(First):
-    """Raises at whatever it is told."""
+    """Raises in every call."""
 
     def started(self, server: Peer) -> None:
         raise RuntimeError("a bug")
@@ -392,7 +607,7 @@ class Deaf(First):
 
 @pytest.mark.parametrize("balancer", [Raises, Garbage, Stubborn])
 def test_broken_balancer_costs_no_request(make: Make, balancer: Any) -> None:
-    """What it does is logged, and the request goes to the first server left."""
+    """The error is logged, and the request goes to the first server left."""
     selection = make(balancer, servers=[server(1), server(2), server(3)])
     with logged() as events:
         assert ports(selection) == [1, 2, 3]
@@ -401,7 +616,7 @@ def test_broken_balancer_costs_no_request(make: Make, balancer: Any) -> None:
 
 
 def test_deaf_balancer_costs_no_request(make: Make) -> None:
-    """A balancer that raises when told of a request loses nothing but that."""
+    """A balancer that raises when it is told of a request misses only this call."""
     selection = make(Deaf, servers=[server(1), server(2)])
     with logged() as events:
         assert pick(selection) == 1
@@ -411,7 +626,7 @@ def test_deaf_balancer_costs_no_request(make: Make) -> None:
     assert peer_of(selection, 1).live.active == 0
 
 
-# What a balancer is told.
+# The calls that a balancer gets.
 
 
 def test_balancer_hears_of_its_own_servers(make: Make) -> None:
@@ -430,7 +645,7 @@ def test_balancer_hears_of_its_own_servers(make: Make) -> None:
 
 
 def test_silent_balancer_is_not_called(make: Make) -> None:
-    """What a balancer did not write is not called: no cost for nothing."""
+    """A method that a balancer does not define is not called, and costs nothing."""
 
     class Quiet(Balancer):
         def pick(self, servers: Sequence[Peer], request: Any) -> Peer:
@@ -450,8 +665,7 @@ def test_silent_balancer_is_not_called(make: Make) -> None:
 
 
 def test_timeouts_and_tries(make: Make) -> None:
-    """What the upstream leaves out comes from the settings; ``try`` from the number of
-    servers."""
+    """Missing values come from the settings; ``try`` comes from the number of servers."""
 
     def timeouts(of: Selection) -> tuple[float, float, float]:
         return of.connect_timeout, of.send_timeout, of.read_timeout
@@ -466,7 +680,7 @@ def test_timeouts_and_tries(make: Make) -> None:
 
 
 def test_statuses_that_are_failures(make: Make) -> None:
-    """Those of http_opts.statuses, and those that retry_on names."""
+    """They are those of http_opts.statuses, and those that retry_on names."""
     selection = make(
         servers=[server(1)],
         http_opts={"statuses": {"502": False, "200": True}},
@@ -476,7 +690,7 @@ def test_statuses_that_are_failures(make: Make) -> None:
 
 
 def test_unprotected_last_server_goes_too(make: Make) -> None:
-    """With ``protected`` false nobody is kept in service for want of others."""
+    """With ``protected`` false no server is kept in service because it is the last."""
     selection = make(servers=[server(1, max_fails=1)], protected=False)
     fail(selection, 1)
     assert ports(selection) == []
@@ -484,7 +698,7 @@ def test_unprotected_last_server_goes_too(make: Make) -> None:
 
 
 def test_failed_server_is_better_than_none(make: Make, live: Live) -> None:
-    """When the one that was left is drained, those out for their failures are asked."""
+    """When the last server is drained, servers that are out for their failures get requests."""
     servers = [server(1, max_fails=1), server(2, max_fails=1)]
     selection = make(servers=servers)
     fail(selection, 1)
@@ -495,7 +709,7 @@ def test_failed_server_is_better_than_none(make: Make, live: Live) -> None:
 
 
 def test_thousands_of_failing_servers_are_tried_in_reasonable_time(make: Make) -> None:
-    """Each attempt costs in proportion to the servers, not to their square."""
+    """All attempts together cost in proportion to the servers, not to their square."""
     selection = make(balancer=WeightedRoundRobin, servers=[server(n) for n in range(1, 3001)])
     tried: list[Peer] = []
     asked = request()
@@ -511,8 +725,8 @@ def test_thousands_of_failing_servers_are_tried_in_reasonable_time(make: Make) -
 
 
 def test_shared_server_has_one_state_and_is_asked_once(make: Make) -> None:
-    """Counters and health are of host and port; a request asks it once, and it is no
-    second server for itself."""
+    """Counters and health belong to host and port; a request tries the server once, and the
+    server is no second server beside itself."""
     a, b = server(1, max_fails=1, fail_timeout=10), server(2, max_fails=1, fail_timeout=10)
     selection = make(cluster=[{"servers": [a]}, {"servers": [a, b]}])
     assert ports(selection) == [1, 2]
@@ -521,7 +735,7 @@ def test_shared_server_has_one_state_and_is_asked_once(make: Make) -> None:
     assert first.live is second.live
     fail(selection, 1)
     assert pick(selection) == 2
-    # The last one stays in service, though another peer of it is there.
+    # It stays in service as the last one, though it has another peer.
     c = server(3, max_fails=1, fail_timeout=10)
     alone = make(cluster={"x": {"servers": [c]}, "y": {"servers": [c]}})
     for _ in range(3):
@@ -531,14 +745,14 @@ def test_shared_server_has_one_state_and_is_asked_once(make: Make) -> None:
 
 
 def test_try_of_a_level_counts_servers(make: Make) -> None:
-    """Whichever level's peer it was that was asked."""
+    """This holds for whichever level's peer was tried."""
     a, b, c = server(1), server(2), server(3)
     selection = make(cluster=[{"servers": [a]}, {"servers": [a, b, c], "try": 2}])
     assert ports(selection) == [1, 2]
 
 
 def test_shared_server_takes_its_turn_in_each_level(make: Make) -> None:
-    """What one level's requests do to the turn is nothing to the other's."""
+    """The requests of one level do not change the turn of the other."""
     a, b, c = server(1, weight=2), server(2), server(3)
     selection = make(
         WeightedRoundRobin,
@@ -554,7 +768,7 @@ def test_shared_server_takes_its_turn_in_each_level(make: Make) -> None:
 
 
 def test_drained_in_one_level_serves_in_the_other(make: Make) -> None:
-    """The state is the level's own."""
+    """Each level has its own state."""
     selection = make(
         cluster={
             "x": {"servers": [server(1, state="drain"), server(2)]},
@@ -566,7 +780,7 @@ def test_drained_in_one_level_serves_in_the_other(make: Make) -> None:
 
 
 def test_turn_outlives_an_edit_and_goes_with_the_server(make: Make, live: Live) -> None:
-    """As the first one's does."""
+    """This holds for the second level's turn as for the first one's."""
     body = {"x": {"servers": [server(1)]}, "y": {"servers": [server(1), server(2)]}}
     one, two = make(cluster=body), make(cluster=body)
     assert one.peers[1].turn is two.peers[1].turn is not two.peers[1].live

@@ -1,4 +1,4 @@
-"""Listening sockets that other processes have too: a pair of pollers stands for them."""
+"""Listening sockets that other processes share; two pollers stand for two processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Process:
         self.guests.append(sock)
 
     def is_woken(self) -> bool:
-        """Whether its epoll has something to tell."""
+        """Whether its epoll has an event."""
         return bool(self.poller._epoll.poll(0))
 
     def close(self) -> None:
@@ -37,7 +37,7 @@ class Process:
 
 @pytest.fixture(params=[False, True], ids=["plain", "exclusive"])
 def processes(request: Any) -> Iterator[tuple[socket.socket, Process, Process]]:
-    """The socket, which stays open here as in a director, and two that accept on it."""
+    """The socket, which stays open here as in a director, and two pollers that accept on it."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen()
@@ -55,8 +55,8 @@ def knock(sock: socket.socket) -> socket.socket:
 def test_closed_listener_hears_nothing_more(
     processes: tuple[socket.socket, Process, Process],
 ) -> None:
-    """A client that comes for the others wakes nobody who has closed: the socket lives
-    on in another process, and would keep the epoll awake for ever."""
+    """A client for the others does not wake a poller that has closed its listener: the socket
+    lives on in another process, and would wake the epoll for ever."""
     sock, one, other = processes
     one.listener.close()
     with knock(sock):
@@ -70,7 +70,7 @@ def test_closed_listener_hears_nothing_more(
 def test_paused_listener_leaves_clients_to_others(
     processes: tuple[socket.socket, Process, Process],
 ) -> None:
-    """And takes them again when it is resumed; closing a paused one is no error."""
+    """It takes clients again when it is resumed; closing a paused listener is no error."""
     sock, one, other = processes
     one.listener.pause()
     with knock(sock):
@@ -86,7 +86,7 @@ def test_paused_listener_leaves_clients_to_others(
 def test_rest_of_an_exclusive_listener_ends(
     processes: tuple[socket.socket, Process, Process],
 ) -> None:
-    """After a bug met while accepting, it is watched again."""
+    """After a bug in accepting, the listener is watched again."""
     sock, one, other = processes
     other.listener.close()
     one.listener.failed()

@@ -1,4 +1,4 @@
-"""Endpoint strings to listening sockets."""
+"""Endpoint strings become listening sockets."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ LOCAL = "tcp:0:interface=127.0.0.1"
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is taken here stays taken."""
+    """A port that is taken here stays taken, so nothing waits for it."""
     monkeypatch.setattr(sockets, "_PATIENCE", 0.1)
 
 
 @pytest.fixture
 def opened() -> Iterator[list[Opened]]:
-    """Closed with the test."""
+    """Sockets that are closed after the test."""
     found: list[Opened] = []
     yield found
     for one in found:
@@ -43,7 +43,7 @@ def port_of(one: Opened) -> int:
 
 
 def test_tcp_sockets_share_one_port(opened: list[Opened]) -> None:
-    """The kernel picks it once; each of them is reached."""
+    """The kernel picks the port once; each socket gets connections."""
     one = open_sockets(LOCAL, 3)
     opened.append(one)
     assert len(one.sockets) == 3
@@ -65,7 +65,7 @@ def test_tcp_sockets_share_one_port(opened: list[Opened]) -> None:
 @pytest.mark.parametrize("first", [1, 3])
 @pytest.mark.parametrize("second", [1, 3])
 def test_port_is_not_shared_with_a_stranger(opened: list[Opened], first: int, second: int) -> None:
-    """Though it is ours, and SO_REUSEPORT would allow it."""
+    """It is not shared although the same user has it and SO_REUSEPORT would allow it."""
     one = open_sockets(LOCAL, first)
     opened.append(one)
     port = port_of(one)
@@ -78,7 +78,7 @@ def test_port_is_not_shared_with_a_stranger(opened: list[Opened], first: int, se
 
 
 def test_port_that_is_about_to_be_free_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The workers of a killed director let go of it a moment after it."""
+    """The workers of a killed director close it a moment after the director's end."""
     monkeypatch.setattr(sockets, "_PATIENCE", 10.0)
     one = open_sockets(LOCAL, 2)
     port = port_of(one)
@@ -103,7 +103,7 @@ def test_ipv6(opened: list[Opened]) -> None:
 
 
 def test_unix_socket_is_one_with_its_mode(tmp_path: Path, opened: list[Opened]) -> None:
-    """Whatever number is asked for; its file and lock go with it."""
+    """There is one socket, whatever number is asked for; its file and lock are removed with it."""
     path = tmp_path / "s.sock"
     one = open_sockets(f"unix:{path}:mode=620", 4)
     opened.append(one)
@@ -116,7 +116,7 @@ def test_unix_socket_is_one_with_its_mode(tmp_path: Path, opened: list[Opened]) 
 
 
 def test_unix_socket_without_lock(tmp_path: Path) -> None:
-    """``lockfile=0`` makes none."""
+    """``lockfile=0`` makes no lock file."""
     path = tmp_path / "s.sock"
     one = open_sockets(f"unix:{path}:lockfile=0")
     assert [entry.name for entry in tmp_path.iterdir()] == ["s.sock"]
@@ -125,7 +125,7 @@ def test_unix_socket_without_lock(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lock", ["0", "1"])
 def test_unix_socket_in_use_is_left_alone(tmp_path: Path, opened: list[Opened], lock: str) -> None:
-    """The one that is there goes on; the second start fails."""
+    """The socket in use goes on; the second start fails."""
     endpoint = f"unix:{tmp_path / 's.sock'}:lockfile={lock}"
     opened.append(open_sockets(endpoint))
     with pytest.raises(CannotListenError):
@@ -139,7 +139,7 @@ def test_unix_socket_in_use_is_left_alone(tmp_path: Path, opened: list[Opened], 
 def test_unix_socket_left_behind_is_replaced(
     tmp_path: Path, opened: list[Opened], holder: int
 ) -> None:
-    """Whoever has the number of the process that left it: in a container it is ours."""
+    """Another process may have the process id in the lock: in a container it is often our own."""
     path = tmp_path / "s.sock"
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
@@ -150,7 +150,7 @@ def test_unix_socket_left_behind_is_replaced(
 
 
 def test_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
-    """A mistake in the path costs nobody a file."""
+    """A wrong path costs nobody a file."""
     path = tmp_path / "notes"
     path.write_text("mine")
     with pytest.raises(CannotListenError):
@@ -160,7 +160,7 @@ def test_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_file_of_a_successor_is_left_alone(tmp_path: Path) -> None:
-    """It is removed by the one that made it."""
+    """The process that made the file removes it."""
     path = tmp_path / "s.sock"
     one = open_sockets(f"unix:{path}:lockfile=0")
     path.unlink()
@@ -172,7 +172,7 @@ def test_file_of_a_successor_is_left_alone(tmp_path: Path) -> None:
 
 
 class Passed:
-    """What systemd has passed to this process, as Twisted's parser sees it."""
+    """The sockets that systemd has passed to this process, as Twisted's parser sees them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **named: int) -> None:
         from twisted.internet import endpoints
@@ -188,7 +188,7 @@ class Passed:
 def test_socket_of_systemd_is_taken_over(
     monkeypatch: pytest.MonkeyPatch, opened: list[Opened]
 ) -> None:
-    """By its name or index; it is one, whatever number is asked for."""
+    """It is found by name or index, and there is one, whatever number is asked for."""
     for key in ("name=web", "index=0"):
         with socket.socket() as passed:
             passed.bind(("127.0.0.1", 0))
@@ -217,7 +217,7 @@ def test_socket_of_systemd_is_taken_over(
 def test_what_systemd_has_not_passed_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, endpoint: str, said: str
 ) -> None:
-    """In one line, by what was wrong."""
+    """The message is one line with the reason."""
     with socket.socket() as web, socket.socket() as deaf, (tmp_path / "f").open("w") as file:
         web.bind(("127.0.0.1", 0))
         web.listen()
@@ -232,7 +232,7 @@ def test_what_systemd_has_not_passed_is_said(
     "endpoint", ["", "tcp", "tcp:x", "nothing:80", "tcp:80:port=81", "fd:3", "ssl:443", "8080"]
 )
 def test_what_is_no_endpoint_is_refused(endpoint: str) -> None:
-    """In one line that shows it."""
+    """The message is one line with the endpoint."""
     with pytest.raises(ConfigError, match=r"^listen: expected") as caught:
         open_sockets(endpoint)
     assert repr(endpoint) in str(caught.value)

@@ -1,4 +1,4 @@
-"""A turn of the poller ends in time, whatever it consists of, and nothing is lost by that."""
+"""A turn of the poller ends in time with any kind of work, and no work is lost."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.config import Settings
 from slardar.dataplane.channel import FIRST_SIZE, SMALL, Channel
 from slardar.dataplane.listener import Listener
+from slardar.dataplane.listener_kinds import LISTENER_KINDS
+from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import FEW, TICK, TURN, Poller
 from slardar.dataplane.pool import Pool
 from slardar.dataplane.proxy import DataPlane
 from slardar.http1.interfaces import ChannelBase, Step
+from slardar.model.listener import spec_of
 from slardar.model.live import Live
 from tests.dataplane.conftest import Connect
 from tests.dataplane.kit import HandReactor, Recorder, tcp_pair
 
-#: Pieces of work, each as long as a turn: more than are done without a look at the clock.
+#: Pieces of work, each as long as a turn: more of them than are done between looks at the clock.
 COUNT = 3 * FEW
 
 
@@ -35,7 +38,7 @@ def work() -> None:
 
 
 class Busy(Recorder):
-    """Takes long for whatever it is told, and notes that it did."""
+    """Takes long in every call, and counts the calls."""
 
     def __init__(self, done: list[int], number: int) -> None:
         super().__init__()
@@ -63,7 +66,7 @@ class Busy(Recorder):
         self._work()
 
     def relayed(self, channel: Any, size: int) -> None:
-        """What takes long is the moving itself."""
+        """Moving a body is what takes long."""
 
 
 class Slow(Step):
@@ -81,7 +84,7 @@ class Slow(Step):
 
 
 class Stepping(Recorder):
-    """Puts off what it does, for a key."""
+    """Puts its work off, under a key."""
 
     def __init__(self, done: list[Any], number: Any, key: str) -> None:
         super().__init__()
@@ -133,7 +136,7 @@ def late(channel: Channel, far: socket.socket, busy: Busy, connect: Connect) -> 
 
 
 class SlowToMove:
-    """A socket to which bodies go slowly."""
+    """A socket to which bodies are sent slowly."""
 
     def __init__(self, sock: socket.socket, busy: Busy) -> None:
         self._sock = sock
@@ -161,8 +164,8 @@ KINDS = [small, large, eager, stepping, queued, ends, breaks, late, moving]
 def test_turn_ends_in_time(
     poller: Poller, hand: HandReactor, connect: Connect, kind: Callable[..., None]
 ) -> None:
-    """After a few pieces at the latest, whatever they are; the reactor goes on with the
-    rest, in order, and each piece is done once."""
+    """It ends after a few pieces of any kind at the latest; the reactor goes on with the rest,
+    in order, and each piece is done once."""
     done: list[int] = []
     for number in range(COUNT):
         channel, far, busy = connect(Busy(done, number), unix=kind not in (breaks, large))
@@ -174,7 +177,7 @@ def test_turn_ends_in_time(
         poller.doRead()
         turns.append(len(done))
     while len(done) < COUNT:
-        # No event is needed for these.
+        # These need no event.
         hand.turn()
         turns.append(len(done))
         assert turns[-1] - turns[-2] in range(1, FEW + 1), turns
@@ -187,7 +190,8 @@ def test_turn_ends_in_time(
 
 
 def test_others_come_between_two_turns(poller: Poller, hand: HandReactor, connect: Connect) -> None:
-    """The reactor's timers and readers; and the poller itself only while there is a rest."""
+    """The reactor's timers and readers run in between; the poller runs by itself only while
+    work is left."""
     done: list[int] = []
     for number in range(2):
         _, far, _ = connect(Busy(done, number), unix=True)
@@ -203,7 +207,7 @@ def test_others_come_between_two_turns(poller: Poller, hand: HandReactor, connec
 
 
 def test_stop_forgets_the_rest(hand: HandReactor) -> None:
-    """No call is left to a poller that has stopped."""
+    """A poller that has stopped has no call left in the reactor."""
     poller = Poller(hand)
     poller.start()
     done: list[int] = []
@@ -211,7 +215,7 @@ def test_stop_forgets_the_rest(hand: HandReactor) -> None:
     for number in range(2):
         near, far = socket.socketpair()
         near.setblocking(False)
-        Channel(poller, near, Stepping(done, number, "a"))
+        PlainChannel(poller, near, Stepping(done, number, "a"))
         fars.append(far)
         far.send(b"x")
     poller.doRead()
@@ -223,7 +227,8 @@ def test_stop_forgets_the_rest(hand: HandReactor) -> None:
 
 
 def test_slow_ones_wait_for_themselves(poller: Poller, hand: HandReactor, connect: Connect) -> None:
-    """Twenty steps of one key leave room for another key's, and for whom needs no step."""
+    """Twenty steps of one key leave room for another key's steps, and for channels without
+    steps."""
     done: list[Any] = []
     for number in range(20):
         _, far, _ = connect(Stepping(done, number, "slow"), unix=True)
@@ -235,7 +240,7 @@ def test_slow_ones_wait_for_themselves(poller: Poller, hand: HandReactor, connec
     _, far, free = connect(unix=True)
     far.send(b"x")
     poller.doRead()
-    # Whoever needs no step is served at once, and the other in the turn after the next.
+    # The channel without a step is served at once, the other key in the turn after the next.
     assert free.data == b"x"
     for _ in range(2):
         hand.turn()
@@ -249,7 +254,7 @@ def test_slow_ones_wait_for_themselves(poller: Poller, hand: HandReactor, connec
 def test_step_of_a_channel_that_has_closed_is_left_out(
     poller: Poller, hand: HandReactor, connect: Connect
 ) -> None:
-    """It may take long, and nobody waits for it any more."""
+    """The step may take long, and nobody waits for it any more."""
     done: list[int] = []
     channels = []
     for number in range(4):
@@ -264,13 +269,13 @@ def test_step_of_a_channel_that_has_closed_is_left_out(
 
 
 def test_what_was_read_keeps_its_channel_busy(poller: Poller, connect: Connect) -> None:
-    """Until it is handled: it is not read again, it is not late, nobody takes it for quiet,
-    and no request gets it."""
+    """Until its bytes are handled, the channel is not read again, is not late, is not quiet,
+    and gets no request."""
     poller.turn = 0.0
     pairs = [connect(unix=True) for _ in range(3 * FEW)]
     for _, far, _ in pairs:
         far.send(b"one")
-    # The first few take the turn; the next are read and wait.
+    # The first few use up the turn; the bytes of the next are read and wait.
     poller.doRead()
     waiting = [(channel, far, protocol) for channel, far, protocol in pairs if channel.arriving]
     assert waiting == [] or all(protocol.data == b"" for _, _, protocol in waiting)
@@ -299,8 +304,8 @@ def test_what_was_read_keeps_its_channel_busy(poller: Poller, connect: Connect) 
 def test_events_left_over_find_nobody_in_a_number_that_is_used_again(
     poller: Poller, hand: HandReactor, connect: Connect
 ) -> None:
-    """The channel of such an event may close before it is told, and a new one get the
-    number of its descriptor."""
+    """The channel of a left-over event may close before the event is handled, and a new
+    channel may get its descriptor's number."""
     done: list[int] = []
     channels = []
     for number in range(4):
@@ -322,7 +327,7 @@ def test_events_left_over_find_nobody_in_a_number_that_is_used_again(
 
 
 def test_listeners_of_a_turn(poller: Poller, hand: HandReactor) -> None:
-    """Clients are accepted in turns, too, and none is forgotten."""
+    """Clients are accepted in turns, too, and no listener is forgotten."""
     accepted: list[socket.socket] = []
     clients = []
 
@@ -343,15 +348,15 @@ def test_listeners_of_a_turn(poller: Poller, hand: HandReactor) -> None:
 
 
 def test_pipelined_requests_take_turns(hand: HandReactor) -> None:
-    """A thousand of them in one read, refused one after the other: each is answered, and
-    the rest of the world is not left out meanwhile; nor is the client's end."""
+    """A thousand requests in one read are refused one after the other: each is answered, other
+    channels get their turns, and the client's end is noticed."""
     plane = DataPlane(hand, Settings(), Live(), lambda mode: WeightedRoundRobin)
     plane.start()
     poller = plane._poller
     poller.turn = 0.0
     near, far = socket.socketpair()
     near.setblocking(False)
-    plane._accepted(near, b"unix:")
+    plane._clients.accepted(LISTENER_KINDS["http"], spec_of("unix:x"), near, b"unix:")
     far.setblocking(False)
     far.sendall(b"GET / HTTP/1.1\r\nHost: nobody\r\n\r\n" * 1000)
     far.shutdown(socket.SHUT_WR)
@@ -376,7 +381,7 @@ def test_pipelined_requests_take_turns(hand: HandReactor) -> None:
 
 
 class Sending(Recorder):
-    """Sends back what it hears; now and then in a step, or behind one."""
+    """Sends its bytes back, sometimes in a step or after one."""
 
     def received(self, channel: ChannelBase, data: Any) -> None:
         super().received(channel, data)
@@ -392,7 +397,7 @@ class _Back(Step):
         self.data = data
 
     def look(self) -> None:
-        """It is all in the other part."""
+        """The work is all in the other part."""
 
     def go_on(self) -> None:
         self.channel.write_soon(self.data)
@@ -411,8 +416,7 @@ PIECES = st.lists(
 def test_nothing_is_lost_between_turns(
     pieces: list[tuple[int, bytes, int]], turns: list[float]
 ) -> None:
-    """Whatever comes on which channel, and wherever turns end: all of it is heard in its
-    order, and answered in full."""
+    """Bytes on any channel arrive in order and are answered in full, wherever turns end."""
     hand = HandReactor()
     poller = Poller(hand)
     poller.start()
@@ -423,7 +427,7 @@ def test_nothing_is_lost_between_turns(
             near.setblocking(False)
             far.setblocking(False)
             protocols.append(Sending())
-            channel = Channel(poller, near, protocols[-1])
+            channel = PlainChannel(poller, near, protocols[-1])
             channel.bulk, channel.eager = number % 2 == 0, number == 3
             channel.queue = "q" if number == 4 else ""
             fars.append(far)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import slardar.hooks
 from slardar.hooks.effects import (
     apply_reply,
     apply_request,
@@ -16,7 +19,7 @@ from slardar.hooks.effects import (
     seen_request,
 )
 from slardar.hooks.errno import ERRNOS
-from slardar.hooks.objects import Answer, HookRequest, HookResponse
+from slardar.hooks.objects import HookAnswer, HookRequest, HookResponse
 from slardar.http1.request import Request
 from slardar.http1.writer import RequestIds, request_head
 from tests.hooks.kit import reply_of, request_of
@@ -41,13 +44,13 @@ def head(request: Request) -> list[str]:
 def test_nothing_done_is_nothing_changed() -> None:
     """A hook that only reads leaves the very same lines."""
     request = request_of("X-A: 1", "x-b:2")
-    lines, before = request.lines, list(request.lines)
+    lines, before = request.head_lines(), list(request.head_lines())
     seen = seen_request(request, {})
     assert seen.headers["x-b"] == "2"
     assert seen.query["b"] == "1"
     apply_request(seen, request)
-    assert request.lines is lines
-    assert request.lines == before
+    assert request.head_lines() is lines
+    assert request.head_lines() == before
     assert request.raw_uri == b"/a?b=1"
 
 
@@ -209,7 +212,7 @@ def test_reply_has_the_headers_of_its_connection() -> None:
     seen.headers["X-A"] = "2"
     assert seen.headers["keep-alive"] == "timeout=5"
     apply_reply(seen, reply)
-    assert reply.lines == [b"HTTP/1.1 200 OK", b"X-A: 2"]
+    assert reply.head_lines() == [b"HTTP/1.1 200 OK", b"X-A: 2"]
 
 
 def test_next_hook_sees_what_the_one_before_did() -> None:
@@ -229,36 +232,38 @@ def test_next_hook_sees_what_the_one_before_did() -> None:
 
 def test_error_takes_the_clients_form() -> None:
     """JSON, or a page for a browser; with the phrase where there is no text."""
-    reply, body = make_reply(Answer(403, "no <b>"), None)
+    reply, body = make_reply(HookAnswer(403, "no <b>"), None)
     assert (reply.status, json.loads(body)) == (403, {"status": 403, "msg": "no <b>"})
     assert (reply.length, reply.declared, reply.keep_alive) == (len(body), len(body), True)
-    reply, body = make_reply(Answer(403, ""), "text/html")
-    assert b"Content-Type: text/html; charset=utf-8" in reply.lines
+    reply, body = make_reply(HookAnswer(403, ""), "text/html")
+    assert b"Content-Type: text/html; charset=utf-8" in reply.head_lines()
     assert b"<p>Forbidden</p>" in body
-    _, body = make_reply(Answer(403, "no <b>"), "text/html")
+    _, body = make_reply(HookAnswer(403, "no <b>"), "text/html")
     assert b"no &lt;b&gt;" in body
 
 
 def test_exit_is_json_with_its_code() -> None:
     """Also for a browser: programs look at it."""
     error = ERRNOS["HTTP_FORBIDDEN"]
-    reply, body = make_reply(Answer(error.httpcode, error.msg, code=error.code), "text/html")
-    assert b"X-Error-Code: 403" in reply.lines
+    reply, body = make_reply(HookAnswer(error.httpcode, error.msg, code=error.code), "text/html")
+    assert b"X-Error-Code: 403" in reply.head_lines()
     assert json.loads(body) == {"status": 403, "msg": "forbidden", "code": 403}
 
 
 def test_answer_is_sent_as_it_is() -> None:
     """Its own headers, and the length of its body."""
-    reply, body = make_reply(Answer(200, None, b"hi", [b"X-A: 1"]), "text/html")
-    assert reply.lines == [b"HTTP/1.1 200 OK", b"X-A: 1"]
+    reply, body = make_reply(HookAnswer(200, None, b"hi", [b"X-A: 1"]), "text/html")
+    assert reply.head_lines() == [b"HTTP/1.1 200 OK", b"X-A: 1"]
     assert (body, reply.length, reply.declared) == (b"hi", 2, 2)
-    reply, body = make_reply(Answer(599, None), None)
-    assert reply.lines == [b"HTTP/1.1 599 Error"]
+    reply, body = make_reply(HookAnswer(599, None), None)
+    assert reply.head_lines() == [b"HTTP/1.1 599 Error"]
     assert body == b""
 
 
-@pytest.mark.parametrize("answer", [Answer(204), Answer(304), Answer(304, "not modified")])
-def test_answer_without_a_body_has_no_length(answer: Answer) -> None:
+@pytest.mark.parametrize(
+    "answer", [HookAnswer(204), HookAnswer(304), HookAnswer(304, "not modified")]
+)
+def test_answer_without_a_body_has_no_length(answer: HookAnswer) -> None:
     """Zero would say something of the page that is not sent."""
     reply, _ = make_reply(answer, None)
     assert reply.declared == -1
@@ -266,8 +271,8 @@ def test_answer_without_a_body_has_no_length(answer: Answer) -> None:
 
 def test_no_reply_is_empty() -> None:
     """444 is for whoever closes the connection."""
-    reply, body = make_reply(Answer(444, "text", b"body", [b"X: y"]), None)
-    assert (reply.status, reply.lines, body) == (444, [], b"")
+    reply, body = make_reply(HookAnswer(444, "text", b"body", [b"X: y"]), None)
+    assert (reply.status, reply.head_lines(), body) == (444, [], b"")
 
 
 # Replies.
@@ -281,7 +286,11 @@ def test_reply_is_changed() -> None:
     seen.headers.remove("server")
     seen.headers.add("Set-Cookie", "a=1")
     apply_reply(seen, reply)
-    assert reply.lines == [b"HTTP/1.1 503 Service Unavailable", b"X-A: 1", b"Set-Cookie: a=1"]
+    assert reply.head_lines() == [
+        b"HTTP/1.1 503 Service Unavailable",
+        b"X-A: 1",
+        b"Set-Cookie: a=1",
+    ]
     assert (reply.status, reply.length, reply.declared) == (200, 2, 2)
 
 
@@ -294,17 +303,17 @@ def test_next_hook_sees_the_changed_reply() -> None:
     second = seen_reply(reply)
     assert second.status == 503
     apply_reply(second, reply)
-    assert reply.lines[0] == b"HTTP/1.1 503 Service Unavailable"
+    assert reply.head_lines()[0] == b"HTTP/1.1 503 Service Unavailable"
 
 
 def test_untouched_reply_is_untouched() -> None:
     """Down to an uncommon reason phrase."""
     reply = reply_of("X-A:1", status="200 Fine")
-    lines = list(reply.lines)
+    lines = list(reply.head_lines())
     seen = seen_reply(reply)
     assert seen.headers["x-a"] == "1"
     apply_reply(seen, reply)
-    assert reply.lines == lines
+    assert reply.head_lines() == lines
 
 
 def test_no_content_has_no_length() -> None:
@@ -316,3 +325,22 @@ def test_no_content_has_no_length() -> None:
     assert reply.declared == -1
     other: HookResponse = seen_reply(reply_of(status="204 No Content"))
     assert other.status == 204
+
+
+def test_hooks_know_heads_by_their_methods() -> None:
+    """How a head keeps its lines is the business of Request and Reply alone."""
+    knowing = {"slardar.http1.request", "slardar.http1.reply"}
+    looked_at = set()
+    for path in Path(slardar.hooks.__path__[0]).rglob("*.py"):
+        tree = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        imported = {
+            (node.module, alias.name)
+            for node in tree
+            if isinstance(node, ast.ImportFrom) and node.module in knowing
+            for alias in node.names
+        }
+        if {name for _, name in imported} & {"Request", "Reply"}:
+            looked_at.add(path.name)
+            names = {node.attr for node in tree if isinstance(node, ast.Attribute)}
+            assert "lines" not in names, path
+    assert looked_at == {"effects.py", "runner.py", "trial.py"}

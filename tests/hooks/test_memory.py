@@ -286,7 +286,7 @@ try:
     print("no wall")
 except MemoryError:
     print("wall")
-print([one.state for stage in runner._loader.stages.values() for one in stage.versions()])
+print([one.state for versions in runner._loader.scripts.values() for one in versions.all()])
 """
 
 

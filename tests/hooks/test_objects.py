@@ -12,7 +12,7 @@ from slardar.hooks.errno import ERRNOS, make_errno
 from slardar.hooks.objects import (
     READABLE,
     WRITABLE,
-    Answer,
+    HookAnswer,
     HookRequest,
     HookResponse,
     Query,
@@ -445,7 +445,7 @@ def test_objects_show_themselves() -> None:
     assert repr(request) == "<HookRequest GET /a?b=1>"
     assert repr(seen_reply(reply_of())) == "<HookResponse 200>"
     assert repr(request.query) == "<Query b=1>"
-    assert repr(Answer(403)) == "<Answer 403>"
+    assert repr(HookAnswer(403)) == "<HookAnswer 403>"
     assert "www.a.test" in repr(request.headers)
 
 

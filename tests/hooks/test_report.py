@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from slardar.hooks.loaded import Loaded, Stage, mark_of, module_versions, used_modules
+from slardar.hooks.loaded import Loaded, ScriptVersions, mark_of, module_versions, used_modules
 from slardar.hooks.report import HookReport, HookTally, ShadowReport, reports_of
 from slardar.hooks.shadow import Comparison
 from tests.hooks.kit import FakeEngine, code, hook
@@ -16,10 +16,10 @@ from tests.hooks.kit import FakeEngine, code, hook
 PATH = "python/script.a"
 
 
-def stage(**states: str) -> tuple[Stage, dict[str, Loaded]]:
-    """A stage with versions in these states."""
+def script_with(**states: str) -> tuple[ScriptVersions, dict[str, Loaded]]:
+    """A script with versions in these states, and the versions by name."""
     versions: dict[str, Loaded] = {}
-    found = Stage(hook("script.a", "active"), "reject")
+    found = ScriptVersions(hook("script.a", "active"), "reject")
     for name, state in states.items():
         version = code(name)
         script = None if state == "failed" else FakeEngine().load("script.a", name, {})
@@ -33,7 +33,7 @@ def stage(**states: str) -> tuple[Stage, dict[str, Loaded]]:
 
 def test_every_version_is_reported() -> None:
     """With its state and reason; what stands twice, once."""
-    found, versions = stage(active="active", previous="suspended", canary="failed")
+    found, versions = script_with(active="active", previous="suspended", canary="failed")
     found.shadow = versions["canary"]
     reports = list(reports_of([found]))
     hooks = {one.mark: one for one in reports if isinstance(one, HookReport)}
@@ -50,7 +50,7 @@ def test_every_version_is_reported() -> None:
 
 def test_reports_travel() -> None:
     """As JSON, within the bounds that the other side checks; long texts are cut."""
-    found, versions = stage(active="failed", shadow="active")
+    found, versions = script_with(active="failed", shadow="active")
     versions["active"].error = "x" * 5000
     found.comparison.note("GET /" + "y" * 500, {"body": "z" * 500}, {"body": "other"})
     for _ in range(20):
@@ -64,7 +64,7 @@ def test_reports_travel() -> None:
 
 def test_example_that_is_too_long_is_left_out() -> None:
     """It is an example only."""
-    found, _ = stage(active="active", shadow="active")
+    found, _ = script_with(active="active", shadow="active")
     headers = {f"x{n}" * 100: ["y" * 500] * 30 for n in range(30)}
     found.comparison.note("GET /", {"headers": headers}, {})
     (shadow,) = [one for one in reports_of([found]) if isinstance(one, ShadowReport)]
@@ -182,6 +182,8 @@ def test_modules_that_code_uses() -> None:
     }
 
 
-def test_stage_shows_itself() -> None:
+def test_versions_of_a_script_show_themselves() -> None:
     """By its path."""
-    assert repr(Stage(hook("script.a", "x"), "reject")) == "<Stage python/script.a>"
+    assert (
+        repr(ScriptVersions(hook("script.a", "x"), "reject")) == "<ScriptVersions python/script.a>"
+    )

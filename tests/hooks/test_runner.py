@@ -20,6 +20,7 @@ from slardar.hooks.runner import Runner
 from slardar.hooks.script import HookFailure
 from slardar.http1.interfaces import HookedRequest
 from slardar.http1.request import Request
+from slardar.http1.writer import RequestIds, request_head
 from slardar.model.hook import Code, Hook
 from tests.dataplane.kit import logged
 from tests.hooks.kit import Action, FakeEngine, code, hook, hooks, raising, reply_of, request_of
@@ -247,7 +248,7 @@ def test_what_a_hook_keeps_of_a_request_writes_nowhere() -> None:
     request = request_of("X-C: 3")
     running.ask(request)
     kept[-1].set("X-D", "later")
-    assert request.lines[1:] == [b"X-C: 3", b"X-A: 1"]
+    assert request.head_lines()[1:] == [b"X-C: 3", b"X-A: 1"]
 
 
 def test_hook_of_replies_sees_its_request_as_it_left_it() -> None:
@@ -263,7 +264,7 @@ def test_hook_of_replies_sees_its_request_as_it_left_it() -> None:
         running.load(hook("script.*", first), hook(A, "more"))
         request = request_of("X-C: 3")
         hooked = running.ask(request)
-        request.lines += [b"X-Forwarded-For: 192.0.2.7"]
+        request_head(request, RequestIds(b"id"), "")
         hooked.reply(reply_of())
     assert seen[0][1:] == [("X-C", "3"), ("X-A", "1")]
     assert seen[1][1:] == [("X-C", "3")]
@@ -456,7 +457,7 @@ def test_failure_leaves_nothing_behind() -> None:
         running.load(hook("lua/script.*", "first"), hook("script.*", "half"), hook(A, "last"))
         request = request_of()
         hooked = running.ask(request)
-    assert (request.host, request.method, request.lines) == ("www.a.test", "GET", [b""])
+    assert (request.host, request.method, request.head_lines()) == ("www.a.test", "GET", [b""])
     assert (hooked.answer, hooked.upstream) == (None, None)
     assert seen == [(None, {"key": "kept"})]
 
@@ -631,7 +632,7 @@ def test_scripts_see_the_reply_last_first() -> None:
     reply = reply_of("Server: x", "Content-Length: 2")
     assert hooked.reply(reply) is None
     assert seen == [(503, "inner", "u")]
-    assert reply.lines == [b"HTTP/1.1 503 Service Unavailable", b"X: inner"]
+    assert reply.head_lines() == [b"HTTP/1.1 503 Service Unavailable", b"X: inner"]
 
 
 def test_reply_is_answered_instead() -> None:
@@ -666,7 +667,7 @@ def test_failure_of_a_reply(on_error: Any, status: int, word: str) -> None:
     with logged():
         instead = running.ask().reply(reply)
     assert (instead[0].status if instead else 0) == status
-    assert reply.lines == [b"HTTP/1.1 200 OK", b"X: 1"]
+    assert reply.head_lines() == [b"HTTP/1.1 200 OK", b"X: 1"]
     assert seen == ([] if status else [(200, {})])
     assert len(running.failed) == 1
 
@@ -816,7 +817,7 @@ def test_shadow_sees_replies() -> None:
         hooked = running.ask()
         assert hooked.sees_reply
         assert hooked.reply(reply) is None
-        assert reply.lines[0] == b"HTTP/1.1 200 OK"
+        assert reply.head_lines()[0] == b"HTTP/1.1 200 OK"
         report = running.shadow()
         assert (report.compared, report.differing) == (1, 1)
         (example,) = map(json.loads, report.examples)

@@ -1,4 +1,4 @@
-"""What the tests of HTTP share: plays that are checked when their test is over."""
+"""Fixtures of the HTTP tests: plays that are checked when their test is over."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slardar.testing.playbook import Playbook
 
 @pytest.fixture
 def new_play() -> Iterator[Callable[..., Playbook]]:
-    """Makes playbooks; afterwards each is finished: no counter, no channel is left."""
+    """Makes playbooks; afterwards each is finished, and no counter and no channel may be left."""
     plays: list[Playbook] = []
 
     def make(servers: int = 1, **settings: Any) -> Playbook:

@@ -1,4 +1,4 @@
-"""The texts of the plays: requests, replies, and a client that reads them."""
+"""The bytes of the plays: requests, replies, and functions that read them."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ def paths(data: bytes) -> list[bytes]:
 
 
 def body_of(data: bytes) -> bytes:
-    """What is behind the first head."""
+    """The bytes after the first head."""
     return data.partition(b"\r\n\r\n")[2]

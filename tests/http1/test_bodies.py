@@ -1,4 +1,4 @@
-"""Bodies that wait for hooks: what is on the wire, and what is held meanwhile."""
+"""Bodies that wait for hooks: the bytes on the wire, and the bytes held meanwhile."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.http1.lines import (
 
 NewPlay = Callable[..., Playbook]
 
-#: Reject what has no token in its form; note what was seen.
+#: Rejects requests without a token in their form, and notes the bodies seen.
 CHECK = """
 from urllib.parse import parse_qsl
 
@@ -50,7 +50,7 @@ LUA_UPPER = """
 ngx.req.read_body()
 ngx.req.set_body_data((ngx.req.get_body_data() or "none"):upper())
 """
-#: Whether a body was there, was too large, or was not read at all.
+#: Shows whether a body was there, was too large, or was not read.
 LUA_SHOW = """
 ngx.req.read_body()
 local data = ngx.req.get_body_data()
@@ -62,7 +62,7 @@ BLIND = 'def on_request(request):\n    request.headers["X-Seen"] = "1"\n'
 
 @pytest.fixture
 def run(new_play: NewPlay) -> Iterator[Callable[..., Playbook]]:
-    """A play with real hooks: the code of ``script.*``, in Python unless it is Lua's."""
+    """A play with real hooks: the code of ``script.*``, in Python unless Lua is asked for."""
     runners: list[Runner] = []
 
     def make(code: str, servers: int = 1, modules: Any = None, **settings: Any) -> Playbook:
@@ -82,7 +82,7 @@ def run(new_play: NewPlay) -> Iterator[Callable[..., Playbook]]:
 
 
 def header(head: bytes, name: str) -> str | None:
-    """A header of a head."""
+    """The value of a header of a head."""
     for line in head.split(b"\r\n\r\n")[0].decode().split("\r\n")[1:]:
         key, _, value = line.partition(": ")
         if key.lower() == name.lower():
@@ -106,8 +106,8 @@ def header(head: bytes, name: str) -> str | None:
 def test_hook_decides_by_the_body(
     run: Callable[..., Playbook], request_of: bytes, status: int, bytewise: bool
 ) -> None:
-    """It has all of it, however it comes; the server gets it once, and the connection goes on
-    whatever the answer is."""
+    """The hook sees the whole body, in whatever pieces it arrives; the server gets the body
+    once, and the connection goes on whatever the hook answers."""
     play = run(CHECK)
     for _ in range(3):
         for _ in range(2):
@@ -129,7 +129,7 @@ def test_hook_decides_by_the_body(
 
 
 def test_pipelined_bodies_are_seen_in_order(run: Callable[..., Playbook]) -> None:
-    """Each is decided when it is its turn."""
+    """The hook sees each body when its request's turn comes."""
     play = run(CHECK)
     yes, no = post(b"token=yes"), post_chunked() + b"8\r\ntoken=no\r\n0\r\n\r\n"
     play.client_sends(no + yes + no + get("/") + yes)
@@ -142,7 +142,7 @@ def test_pipelined_bodies_are_seen_in_order(run: Callable[..., Playbook]) -> Non
 
 
 def test_nothing_waits_without_a_hook_that_reads(run: Callable[..., Playbook]) -> None:
-    """The head goes to the server at once, and the body as it comes."""
+    """The head goes to the server at once, and the body as it arrives."""
     play = run(BLIND)
     play.client_sends(post(b"hello")[:-5])
     assert header(play.origin_gets(), "x-seen") == "1"
@@ -152,7 +152,7 @@ def test_nothing_waits_without_a_hook_that_reads(run: Callable[..., Playbook]) -
 
 
 def test_only_the_host_with_such_a_hook_waits(new_play: NewPlay) -> None:
-    """Others' bodies go on as they come."""
+    """Bodies for other hosts go on as they arrive."""
     made = Runner(Hooks(), lambda: 0.0)
     made.load(hooks(hook("script.other.test", CHECK), hook("script.a.test", BLIND)))
     play = new_play(hooks=made)
@@ -165,7 +165,7 @@ def test_only_the_host_with_such_a_hook_waits(new_play: NewPlay) -> None:
 
 
 def test_module_that_reads_is_found(run: Callable[..., Playbook]) -> None:
-    """Also through another module, in both languages."""
+    """A body also waits if a module reads it, or a module of the module, in both languages."""
     code = 'm = require("modules.a")\n\ndef on_request(request):\n    m.look(request)\n'
     inner = 'b = require("modules.b")\n\ndef look(request):\n    b.look(request)\n'
     last = "def look(request):\n    request.headers['X-Size'] = len(request.body)\n"
@@ -185,13 +185,13 @@ def test_module_that_reads_is_found(run: Callable[..., Playbook]) -> None:
 
 
 def test_name_that_is_put_together_is_told(run: Callable[..., Playbook]) -> None:
-    """Nobody has waited for that body, and the log says what to write."""
+    """No body waits for a name that code puts together; the log says what to write instead."""
     play = run('ngx.req["read" .. "_body"]()')
     with logged() as lines:
         play.client_sends(post(b"hello"))
     assert statuses(play.client_gets()) == [500]
     assert "write ngx.req.read_body" in str(lines)
-    # Where there is none, there is nothing to wait for.
+    # A request without a body does not wait.
     play = run('ngx.req["read" .. "_body"]() ngx.say(tostring(ngx.req.get_body_data()))')
     play.client_sends(GET)
     assert body_of(play.client_gets()) == b"nil\n"
@@ -199,7 +199,7 @@ def test_name_that_is_put_together_is_told(run: Callable[..., Playbook]) -> None
 
 @pytest.mark.parametrize("script", ["on_request", "on_response"])
 def test_reply_sees_the_body_too(run: Callable[..., Playbook], script: str) -> None:
-    """A hook of replies alone has what was waited for."""
+    """A hook of replies alone also gets the body that was waited for."""
     more = "def on_request(request):\n    pass\n" if script == "on_request" else ""
     play = run(
         more + "def on_response(request, response):\n"
@@ -212,7 +212,7 @@ def test_reply_sees_the_body_too(run: Callable[..., Playbook], script: str) -> N
 
 @pytest.mark.parametrize("how", ["canary", "shadow", "previous"])
 def test_any_version_may_read(new_play: NewPlay, how: str) -> None:
-    """One for some requests, one in the shadow and one that steps in have the body too."""
+    """A canary, a shadow and a version that steps in have the body, too."""
     made = Runner(Hooks(), lambda: 0.0)
     fails = "def on_request(request):\n    1 // 0\n"
     if how == "canary":
@@ -234,7 +234,7 @@ def test_any_version_may_read(new_play: NewPlay, how: str) -> None:
 
 
 def test_hook_that_fails_leaves_the_body(run: Callable[..., Playbook]) -> None:
-    """Nothing of what it did is applied."""
+    """No change of a failed hook is applied."""
     made = Runner(Hooks(on_error="continue"), lambda: 0.0)
     code = "def on_request(request):\n    request.body = b'new'\n    1 // 0\n"
     made.load(hooks(hook("script.*", code)))
@@ -247,7 +247,8 @@ def test_hook_that_fails_leaves_the_body(run: Callable[..., Playbook]) -> None:
 
 
 def test_scripts_see_the_body_of_those_before(new_play: NewPlay) -> None:
-    """In order: Lua's for every host first, then Python's, then the host's own."""
+    """Each script sees the body that the script before it has set: Lua's for every host, then
+    Python's, then the host's own."""
     made = Runner(Hooks(), lambda: 0.0)
     add = 'ngx.req.read_body() ngx.req.set_body_data((ngx.req.get_body_data() or "") .. "1")'
     more = "def on_request(request):\n    request.body += b'2'\n"
@@ -268,8 +269,8 @@ def test_scripts_see_the_body_of_those_before(new_play: NewPlay) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_large_body_goes_on_as_it_comes(run: Callable[..., Playbook], chunked: bool) -> None:
-    """For Lua it is nil, as in nginx; for Python it says so; nothing of it is lost, and no
-    more than the limit is held."""
+    """Lua gets nil, as in nginx, and Python is told that the body is too large; the server
+    gets every byte, and no more than the limit is held."""
     for code, name, value in ((LUA_SHOW, "x-size", "nil"), (ASKS, "x-large", "True")):
         play = run(code, hook_body=1000)
         body = bytes(range(256)) * 8
@@ -298,7 +299,7 @@ def test_large_body_goes_on_as_it_comes(run: Callable[..., Playbook], chunked: b
 @pytest.mark.parametrize("size", [999, 1000, 1001])
 @pytest.mark.parametrize("chunked", [False, True])
 def test_limit_is_exact(run: Callable[..., Playbook], size: int, chunked: bool) -> None:
-    """So many bytes are seen, and one more is too many."""
+    """A body of exactly the limit is seen; one more byte is too many."""
     play = run(LUA_SHOW, hook_body=1000)
     if chunked:
         play.client_sends(post_chunked() + b"%x\r\n%b\r\n0\r\n\r\n" % (size, b"x" * size))
@@ -308,7 +309,7 @@ def test_limit_is_exact(run: Callable[..., Playbook], size: int, chunked: bool) 
 
 
 def test_reading_a_large_one_in_python_is_a_413(run: Callable[..., Playbook]) -> None:
-    """The hook ends there, nothing catches that, and it has not failed."""
+    """The hook ends there, cannot catch this, and has not failed."""
     play = run(
         "def on_request(request):\n"
         "    try:\n"
@@ -330,7 +331,8 @@ def test_reading_a_large_one_in_python_is_a_413(run: Callable[..., Playbook]) ->
 
 
 def test_large_one_that_is_answered_takes_the_next_request(run: Callable[..., Playbook]) -> None:
-    """One in chunks that ends in the same read as the limit is passed in."""
+    """The next request is served after a chunked body that passes the limit and ends in one
+    read."""
     play = run("ngx.req.read_body() if not ngx.req.get_body_data() then ngx.exit(403) end",
                hook_body=3)  # fmt: skip
     large = post_chunked() + b"4\r\nbody\r\n0\r\n\r\n"
@@ -343,7 +345,7 @@ def test_large_one_that_is_answered_takes_the_next_request(run: Callable[..., Pl
 
 
 def test_answer_in_the_middle_of_a_read(run: Callable[..., Playbook]) -> None:
-    """The rest of the read is the next request's, whatever that is at when it ends."""
+    """The rest of the read belongs to the next request, wherever the read ends."""
     strict = "def on_request(request):\n    request.headers['X-Size'] = len(request.body)\n"
     large = post_chunked() + b"2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n"
     for after in (post(b"abc")[:-1], post(b"abc")[:-3], post_chunked() + b"2\r\nab\r\n1\r\n"):
@@ -363,7 +365,7 @@ def test_answer_in_the_middle_of_a_read(run: Callable[..., Playbook]) -> None:
 
 
 def test_answer_in_front_of_one_that_streams(run: Callable[..., Playbook]) -> None:
-    """Nothing of the body that was answered gets into the next one's."""
+    """No byte of an answered request's body gets into the next request's body."""
     play = run("ngx.req.read_body() if ngx.var.http_transfer_encoding then ngx.exit(403) end",
                hook_body=3)  # fmt: skip
     play.client_sends(post_chunked() + b"2\r\nab\r\n")
@@ -375,7 +377,7 @@ def test_answer_in_front_of_one_that_streams(run: Callable[..., Playbook]) -> No
 
 
 def test_thousands_of_bodies_in_a_row(run: Callable[..., Playbook]) -> None:
-    """None of them is inside of another."""
+    """Their handling is a loop and no recursion."""
     play = run(CHECK)
     play.client_sends((post(b"token=no") + post_chunked() + b"1\r\nx\r\n0\r\n\r\n") * 1500)
     assert statuses(play.client_gets()) == [403] * 3000
@@ -392,7 +394,7 @@ def test_thousands_of_bodies_in_a_row(run: Callable[..., Playbook]) -> None:
 def test_new_body_is_sent_with_its_length(
     run: Callable[..., Playbook], code: str, request_of: bytes
 ) -> None:
-    """And nothing of the client's."""
+    """The server gets the new body with its length, and no byte of the client's."""
     play = run(code)
     play.client_sends(request_of + request_of)
     for _ in range(2):
@@ -407,7 +409,7 @@ def test_new_body_is_sent_with_its_length(
 
 
 def test_new_body_is_sent_again(run: Callable[..., Playbook]) -> None:
-    """With each attempt, also where no body is kept for that."""
+    """Each attempt sends it, even if ``retry_buffer`` keeps no body."""
     play = run(UPPER, servers=3, retry_buffer=0)
     play.client_sends(post(b"hello" * 2000, method="PUT"))
     for _ in range(2):
@@ -419,7 +421,7 @@ def test_new_body_is_sent_again(run: Callable[..., Playbook]) -> None:
 
 
 def test_body_that_was_seen_is_sent_again(run: Callable[..., Playbook]) -> None:
-    """The client's own too, framed as before."""
+    """The client's own body is sent again, too, with its former framing."""
     trailed = post_chunked(method="PUT") + b"5\r\nhello\r\n0\r\nX-T: 1\r\n\r\n"
     for request_of in (post(b"hello", method="PUT"), trailed):
         play = run(LUA_SHOW, servers=2, retry_buffer=0)
@@ -432,7 +434,7 @@ def test_body_that_was_seen_is_sent_again(run: Callable[..., Playbook]) -> None:
 
 
 def test_request_without_a_body_can_get_one(run: Callable[..., Playbook]) -> None:
-    """And one that had one can lose it."""
+    """A hook can give it a body, and can remove the body of another request."""
     play = run('def on_request(request):\n    request.body = "neu: ä"\n')
     play.client_sends(GET)
     got = play.origin_gets()
@@ -449,7 +451,7 @@ def test_request_without_a_body_can_get_one(run: Callable[..., Playbook]) -> Non
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_new_body_for_one_that_is_still_coming(run: Callable[..., Playbook], chunked: bool) -> None:
-    """The rest of the client's is read over, and never taken for a request."""
+    """The rest of the client's body is dropped, and never taken for a request."""
     play = run('ngx.req.read_body() ngx.req.set_body_data("new")', hook_body=10)
     begin = post_chunked() + b"14\r\n" if chunked else post(b"x" * 20)[:-20]
     play.client_sends(begin + b"x" * 15)
@@ -466,7 +468,7 @@ def test_new_body_for_one_that_is_still_coming(run: Callable[..., Playbook], chu
 
 
 def test_reply_before_the_rest_of_such_a_body(run: Callable[..., Playbook]) -> None:
-    """It goes out at once, and the connection ends behind it, as ever."""
+    """The reply goes out at once, and then the connection ends."""
     play = run("ngx.req.discard_body()")
     play.client_sends(post(b"x" * 20)[:-5])
     assert body_of(play.origin_gets()) == b""
@@ -478,7 +480,7 @@ def test_reply_before_the_rest_of_such_a_body(run: Callable[..., Playbook]) -> N
 
 @pytest.mark.parametrize("value", ["None", "1", "['a']", "'\\ud800'"])
 def test_what_is_no_body(run: Callable[..., Playbook], value: str) -> None:
-    """Is refused at once, in a way that the hook may catch."""
+    """The assignment raises at once, and the hook may catch it."""
     play = run(
         "def on_request(request):\n"
         "    try:\n"
@@ -494,7 +496,7 @@ def test_what_is_no_body(run: Callable[..., Playbook], value: str) -> None:
 
 
 def test_client_is_told_to_go_on(run: Callable[..., Playbook]) -> None:
-    """Once, by us; the server is not asked."""
+    """slardar sends the 100 itself, once, and does not ask the server."""
     play = run(CHECK)
     request_of = post(b"token=yes", "Expect: 100-continue")
     for _ in range(2):
@@ -508,7 +510,7 @@ def test_client_is_told_to_go_on(run: Callable[..., Playbook]) -> None:
 
 
 def test_client_that_does_not_wait_is_not_told(run: Callable[..., Playbook]) -> None:
-    """Some of its body is here already (RFC 9110 10.1.1)."""
+    """A client whose body has begun to arrive gets no 100 (RFC 9110 10.1.1)."""
     play = run(CHECK)
     play.client_sends(post(b"token=no", "Expect: 100-continue")[:-1])
     assert play.client_gets() == b""
@@ -517,7 +519,7 @@ def test_client_that_does_not_wait_is_not_told(run: Callable[..., Playbook]) -> 
 
 
 def test_large_body_is_for_the_server_to_ask_for(run: Callable[..., Playbook]) -> None:
-    """No hook gets it, so that it is decided there."""
+    """No hook gets a large body, so the server decides whether it wants it."""
     play = run(ASKS, hook_body=3)
     play.client_sends(post(b"body", "Expect: 100-continue")[:-4])
     assert play.client_gets() == b""
@@ -526,7 +528,7 @@ def test_large_body_is_for_the_server_to_ask_for(run: Callable[..., Playbook]) -
     assert play.client_gets() == CONTINUE
     play.client_sends(b"body")
     assert play.origin_gets() == b"body"
-    # One in chunks says only later how large it is.
+    # The size of a chunked body is known only later.
     play = run(ASKS, hook_body=3)
     play.client_sends(post_chunked("Expect: 100-continue"))
     assert play.client_gets() == CONTINUE
@@ -550,7 +552,7 @@ def test_body_that_does_not_come(run: Callable[..., Playbook]) -> None:
 
 @pytest.mark.parametrize(("end", "status"), [("client_ends", 400), ("client_leaves", None)])
 def test_client_that_stops(run: Callable[..., Playbook], end: str, status: int | None) -> None:
-    """No hook sees half of a body, and nothing of it is held."""
+    """No hook sees half of a body, and no byte of it is held."""
     for request_of in (post(b"token=yes")[:-1], post_chunked() + b"9\r\ntoken=yes\r\n"):
         play = run(CHECK)
         play.client_sends(request_of)
@@ -562,7 +564,7 @@ def test_client_that_stops(run: Callable[..., Playbook], end: str, status: int |
 
 
 def test_malformed_and_endless_bodies(run: Callable[..., Playbook]) -> None:
-    """As without hooks."""
+    """They are refused as without hooks."""
     for rest, status in ((b"zz\r\n", 400), (b"ffffff\r\n" + b"x" * 20, 413)):
         play = run(CHECK, max_body=10)
         play.client_sends(post_chunked() + rest)
@@ -571,7 +573,7 @@ def test_malformed_and_endless_bodies(run: Callable[..., Playbook]) -> None:
 
 
 def test_hooks_that_go_while_a_body_comes(run: Callable[..., Playbook]) -> None:
-    """The request goes on without them, body and all."""
+    """The request goes on without hooks, with its body."""
     play = run(CHECK)
     play.client_sends(post(b"token=no")[:-1])
     play.host.hooks = None
@@ -595,8 +597,8 @@ def test_no_upstream_for_a_body_that_is_here(run: Callable[..., Playbook]) -> No
 
 
 def test_slowest_are_given_up(run: Callable[..., Playbook]) -> None:
-    """Where there is no room for all, those that began first lose it; those that send at
-    once never do."""
+    """If there is no room for all, the bodies that began first are given up; clients that send
+    at once never lose theirs."""
     room = BodyRoom(10_000)
     with ExitStack() as stack:
         plays = []
@@ -622,7 +624,7 @@ def test_slowest_are_given_up(run: Callable[..., Playbook]) -> None:
 
 
 def test_one_that_finds_no_room_at_all(run: Callable[..., Playbook]) -> None:
-    """Is given up itself."""
+    """A body that is larger than the room is given up itself."""
     play = run(LUA_SHOW)
     play.host.bodies = BodyRoom(100)
     play.client_sends(post(b"x" * 1000))
@@ -631,7 +633,7 @@ def test_one_that_finds_no_room_at_all(run: Callable[..., Playbook]) -> None:
 
 
 def test_room_is_counted_right() -> None:
-    """Whatever is added, ended, or given up, in any order."""
+    """The count is right after bodies are added, ended and given up in any order."""
 
     class Owner:
         def __init__(self) -> None:
@@ -673,7 +675,7 @@ def test_room_is_counted_right() -> None:
 
 
 def test_pieces_of_a_byte_take_no_more_room(run: Callable[..., Playbook]) -> None:
-    """One object holds them."""
+    """One object holds all pieces of a body."""
 
     class Owner:
         def give_up_body(self) -> None:
@@ -689,7 +691,7 @@ def test_pieces_of_a_byte_take_no_more_room(run: Callable[..., Playbook]) -> Non
 
 
 def test_body_behind_a_request_under_way(run: Callable[..., Playbook]) -> None:
-    """A client that sends too far ahead of its replies is paused, and read on when its next
+    """A client that sends too far ahead of its replies is paused, and read again when its next
     request needs the rest of its body."""
     play = run(LUA_SHOW)
     play.client_sends(get("/"))
@@ -708,8 +710,8 @@ def test_body_behind_a_request_under_way(run: Callable[..., Playbook]) -> None:
 
 
 def test_body_is_in_one_account_or_the_other(run: Callable[..., Playbook]) -> None:
-    """It takes room as one that waits until hooks have seen the request, and is held for the
-    request from then on, as long as that lasts."""
+    """It takes room among the waiting bodies until hooks have seen the request; from then on
+    the request holds it."""
     play = run(LUA_SHOW)
     room, connection = play.host.bodies, play.connection
     play.client_sends(post(b"x" * 5000)[:-1])
@@ -729,7 +731,7 @@ def test_body_is_in_one_account_or_the_other(run: Callable[..., Playbook]) -> No
 
 
 def test_one_that_waits_for_hooks_may_be_given_up(run: Callable[..., Playbook]) -> None:
-    """It has the room of others then; its turn comes to nothing."""
+    """A body may be given up while its request waits for its turn; the turn then does nothing."""
     play = run(LUA_SHOW)
     play.host.bodies = BodyRoom(6000)
     steps: list[Any] = []
@@ -748,7 +750,7 @@ def test_one_that_waits_for_hooks_may_be_given_up(run: Callable[..., Playbook]) 
 
 
 def begin_later(play: Playbook) -> Callable[..., None]:
-    """What a data plane does with a request whose body is there: hooks see it in their turn."""
+    """Begin a request whose body has arrived, as a data plane does: in the hooks' turn."""
     begin = play.host.begin_with
 
     def put_off(downstream: Any, request: Any, body: Any, channel: Any) -> None:

@@ -1,4 +1,4 @@
-"""A client's connection: which requests are found in its bytes, and in what order."""
+"""A client's connection: the requests in its bytes, and the order of their replies."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from slardar.http1.client import ClientConnection
+from slardar.model.listener import ListenerSpec
 from slardar.testing.playbook import Playbook
 from tests.http1.lines import (
     CONTINUE,
@@ -41,8 +43,21 @@ def test_connection_is_kept_for_the_next_request(play: Playbook) -> None:
     assert not play.client.closed
 
 
+def test_request_has_the_scheme_of_its_listener(play: Playbook) -> None:
+    """Every request of a connection; servers are told."""
+    secure = ListenerSpec("tls:443", "tcp:443", tls=True)
+    connection = play.connection = ClientConnection(play.host, b"192.0.2.7", secure)
+    play.client.protocol = connection
+    connection.attach(play.client)
+    assert connection.listener is secure
+    for _ in range(2):
+        play.client_sends(GET)
+        assert b"\r\nX-Forwarded-Proto: https\r\n" in play.origin_gets()
+        play.origin_sends(OK)
+
+
 def test_request_arriving_bytewise(play: Playbook) -> None:
-    """A head may come a byte at a time, also behind another one."""
+    """A head may arrive byte by byte, also after another one."""
     for _ in range(2):
         play.client_sends_bytewise(GET)
         assert paths(play.origin_gets()) == [b"/"]
@@ -70,7 +85,7 @@ def test_pipelined_requests_are_answered_in_order(play: Playbook) -> None:
 
 
 def test_request_behind_an_unanswered_one_waits(play: Playbook) -> None:
-    """Nothing of the second request goes out before the first reply is complete."""
+    """No byte of the second request goes out before the first reply is complete."""
     play.client_sends(get("/1"))
     play.client_sends(get("/2"))
     assert paths(play.origin_gets()) == [b"/1"]
@@ -81,7 +96,7 @@ def test_request_behind_an_unanswered_one_waits(play: Playbook) -> None:
 
 
 def test_request_pipelined_behind_a_body(play: Playbook) -> None:
-    """What comes behind a body is the next request, never a part of it."""
+    """The bytes after a body are the next request, never a part of the body."""
     play.client_sends(post(b"x" * 10) + get("/next"))
     assert body_of(play.origin_gets()) == b"x" * 10
     play.origin_sends(OK)
@@ -114,7 +129,7 @@ def test_client_that_reads_ahead_too_far_has_to_wait(play: Playbook) -> None:
 
 
 def test_paused_client_is_read_again_though_nothing_is_left_of_it(play: Playbook) -> None:
-    """A single large head that was read ahead leaves no client paused for ever."""
+    """A single large head that was read ahead does not leave its client paused for ever."""
     play.client_sends(GET)
     play.client_sends(get("/large", "X-Large: " + "x" * 20000))
     assert play.client.paused
@@ -127,7 +142,7 @@ def test_paused_client_is_read_again_though_nothing_is_left_of_it(play: Playbook
 
 
 def test_paused_client_is_read_again_behind_refusals(play: Playbook) -> None:
-    """The same where what was read ahead is refused at once."""
+    """The client is also read again if the requests that were read ahead are refused at once."""
     play.client_sends(GET)
     play.client_sends(GET * 600)
     assert play.client.paused
@@ -139,7 +154,7 @@ def test_paused_client_is_read_again_behind_refusals(play: Playbook) -> None:
 
 @pytest.mark.parametrize("servers", [0, 1])
 def test_client_that_takes_no_replies_gets_no_further_ones(new_play: NewPlay, servers: int) -> None:
-    """What waits for one client stays bounded, however much it pipelines."""
+    """The bytes that wait for one client stay bounded, however many requests it pipelines."""
     play = new_play(servers)
     play.client.stall()
     for _ in range(50):
@@ -172,7 +187,7 @@ def test_large_reply_to_a_client_that_pipelines_and_does_not_read(play: Playbook
 
 
 def test_blank_lines_before_a_request_are_skipped(play: Playbook) -> None:
-    """RFC 9112 2.2, also between requests, in pieces."""
+    """RFC 9112 2.2, also between requests and in pieces."""
     play.client_sends(b"\r\n\r\n" + GET)
     play.origin_sends(OK)
     play.client_sends(b"\r\n")
@@ -186,7 +201,7 @@ def test_blank_lines_before_a_request_are_skipped(play: Playbook) -> None:
 
 
 def test_close_is_answered_and_the_connection_closed(play: Playbook) -> None:
-    """``Connection: close`` ends the connection behind the reply."""
+    """``Connection: close`` ends the connection after the reply."""
     play.client_sends(get("/", "Connection: close"))
     play.origin_sends(OK)
     assert b"\r\nConnection: close\r\n" in play.client_gets()
@@ -194,7 +209,7 @@ def test_close_is_answered_and_the_connection_closed(play: Playbook) -> None:
 
 
 def test_bytes_behind_a_last_request_are_dropped(play: Playbook) -> None:
-    """They are read over, so that the reply is not lost to a reset, and never served."""
+    """They are read, so that no reset destroys the reply, and never served."""
     play.client_sends(get("/", "Connection: close") + get("/never"))
     play.origin_gets()
     play.origin_sends(OK)
@@ -220,7 +235,7 @@ def test_http_1_0_closes_unless_asked(play: Playbook) -> None:
 
 
 def test_idle_connection_is_closed_without_a_word(play: Playbook) -> None:
-    """After ``timeouts.keepalive``, and not before."""
+    """It is closed after ``timeouts.keepalive``, and not before."""
     play.client_sends(GET)
     play.origin_sends(OK)
     play.client_gets()
@@ -232,7 +247,7 @@ def test_idle_connection_is_closed_without_a_word(play: Playbook) -> None:
 
 
 def test_silent_newcomer_is_closed(play: Playbook) -> None:
-    """A first head must come within ``timeouts.client_header``; blank lines are none."""
+    """A first head must arrive within ``timeouts.client_header``; blank lines do not count."""
     play.pass_time(9)
     play.client_sends(b"\r\n")
     assert not play.client.closed
@@ -241,7 +256,7 @@ def test_silent_newcomer_is_closed(play: Playbook) -> None:
 
 
 def test_slow_head_is_refused(play: Playbook) -> None:
-    """408 at ``timeouts.client_header`` after its first byte, however it trickles."""
+    """408 comes ``timeouts.client_header`` after the first byte, however slowly bytes arrive."""
     for byte in GET[:11]:
         play.client_sends(bytes([byte]))
         play.pass_time(1)
@@ -251,7 +266,7 @@ def test_slow_head_is_refused(play: Playbook) -> None:
 
 
 def test_slow_body_is_refused(play: Playbook) -> None:
-    """408 when no byte of the body came for ``timeouts.client_body``."""
+    """408 comes if no byte of the body has arrived for ``timeouts.client_body``."""
     play.client_sends(post(b"body")[:-2])
     play.pass_time(59)
     play.client_sends(b"d")
@@ -263,7 +278,8 @@ def test_slow_body_is_refused(play: Playbook) -> None:
 
 
 def test_client_that_takes_nothing_is_given_up(play: Playbook) -> None:
-    """``timeouts.send`` after the last byte it took; the server's channel goes too."""
+    """``timeouts.send`` after the last byte that it took, the client's and the server's
+    channels are closed."""
     play.client.stall()
     play.client_sends(GET)
     play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + b"x" * 200000)
@@ -278,7 +294,7 @@ def test_client_that_takes_nothing_is_given_up(play: Playbook) -> None:
 
 
 def test_client_that_takes_nothing_of_a_complete_reply_is_given_up(play: Playbook) -> None:
-    """The same when the server is done already."""
+    """``timeouts.send`` also holds when the server has sent everything."""
     play.client.stall()
     play.client_sends(GET)
     play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b"x" * 60000)
@@ -301,7 +317,7 @@ def test_client_that_leaves_takes_its_request_along(play: Playbook) -> None:
 
 
 def test_client_that_leaves_while_the_server_is_being_connected(play: Playbook) -> None:
-    """The same before there is a connection."""
+    """The attempt to connect is given up."""
     play.accepting = False
     play.client_sends(GET)
     play.client_leaves()
@@ -309,7 +325,7 @@ def test_client_that_leaves_while_the_server_is_being_connected(play: Playbook) 
 
 
 def test_half_closed_client_gets_its_reply(play: Playbook) -> None:
-    """And its connection is probed meanwhile, because it may be gone for good."""
+    """Its connection is probed meanwhile, because the client may be gone."""
     play.client_sends(GET)
     play.client_ends()
     assert play.client.probed == 1
@@ -322,8 +338,8 @@ def test_half_closed_client_gets_its_reply(play: Playbook) -> None:
 def test_half_closed_client_that_waits_long_gets_its_reply_whole(
     play: Playbook, upgrade: bool
 ) -> None:
-    """It is sent the first bytes of any reply, one by one, to see whether it is there; the
-    reply goes on behind them, whichever kind it is."""
+    """It gets the first bytes of any reply one by one, to see whether it is there; the reply
+    of any kind goes on after these bytes."""
     play.client.deliver(UPGRADE if upgrade else GET)
     play.client_ends()
     play.pass_time(20)
@@ -340,7 +356,8 @@ def test_half_closed_client_that_waits_long_gets_its_reply_whole(
 
 
 def test_half_closed_client_is_looked_after_at_each_request(play: Playbook) -> None:
-    """Also at those it had pipelined; never are more bytes sent than all replies share."""
+    """The first bytes are also sent for pipelined requests, and never more bytes than all
+    replies have in common."""
     play.client.deliver(GET * 2)
     play.client_ends()
     play.origin_sends(OK)
@@ -357,7 +374,7 @@ def test_half_closed_client_is_looked_after_at_each_request(play: Playbook) -> N
 
 
 def test_half_closed_client_of_a_silent_server(play: Playbook) -> None:
-    """The error is whole too."""
+    """The error reply is whole, too."""
     play.client_sends(GET)
     play.client_ends()
     play.pass_time(61)
@@ -367,7 +384,7 @@ def test_half_closed_client_of_a_silent_server(play: Playbook) -> None:
 
 
 def test_half_closed_client_that_waits_at_the_end(play: Playbook) -> None:
-    """A plane that stops before the reply does not let its first bytes pass for one."""
+    """A plane that stops before the reply does not let its first bytes pass for a reply."""
     play.client_sends(GET)
     play.client_ends()
     play.pass_time(4)
@@ -377,7 +394,7 @@ def test_half_closed_client_that_waits_at_the_end(play: Playbook) -> None:
 
 
 def test_idle_client_that_has_not_taken_its_reply_gets_all_of_it(new_play: NewPlay) -> None:
-    """The end of its time between requests does not cut what is still on its way."""
+    """The end of ``timeouts.keepalive`` does not cut off bytes that are still on their way."""
     play = new_play(keepalive_timeout=2.0)
     play.client_sends(GET)
     play.client.stall()
@@ -391,7 +408,7 @@ def test_idle_client_that_has_not_taken_its_reply_gets_all_of_it(new_play: NewPl
 
 
 def test_client_that_half_closes_within_its_reply_gets_the_rest(play: Playbook) -> None:
-    """However long that takes: a reply that has begun needs no look at the client."""
+    """It gets the rest however long that takes: a reply that has begun needs no probing bytes."""
     play.client_sends(GET)
     play.origin_sends(OK[:-1])
     play.client_ends()
@@ -402,7 +419,7 @@ def test_client_that_half_closes_within_its_reply_gets_the_rest(play: Playbook) 
 
 
 def test_half_closed_client_gets_all_its_pipelined_replies(play: Playbook) -> None:
-    """What was sent before the end is served before the end."""
+    """Requests that were sent before the end are served."""
     play.client.deliver(GET * 3 + post(b"body"))
     play.client_ends()
     for _ in range(4):
@@ -413,7 +430,7 @@ def test_half_closed_client_gets_all_its_pipelined_replies(play: Playbook) -> No
 
 @pytest.mark.parametrize("rest", [GET[:20], post(b"body")[:-1]])
 def test_what_a_half_closed_client_left_unfinished_is_refused(play: Playbook, rest: bytes) -> None:
-    """At once, without waiting for bytes that cannot come."""
+    """An incomplete request is refused at once, since its rest cannot arrive."""
     play.client.deliver(GET + rest)
     play.client_ends()
     play.origin_sends(OK)
@@ -423,7 +440,7 @@ def test_what_a_half_closed_client_left_unfinished_is_refused(play: Playbook, re
 
 @pytest.mark.parametrize("rest", [GET[:20], post(b"body")[:-1]])
 def test_end_within_a_request_is_refused(play: Playbook, rest: bytes) -> None:
-    """400, and the server hears no more of it."""
+    """The client gets 400, and the server gets no more of the request."""
     play.client_sends(rest)
     play.client_ends()
     assert statuses(play.client_gets()) == [400]
@@ -432,7 +449,7 @@ def test_end_within_a_request_is_refused(play: Playbook, rest: bytes) -> None:
 
 
 def test_end_without_a_request_closes(play: Playbook) -> None:
-    """Nothing is answered to nothing."""
+    """Without a request there is no reply."""
     play.client_ends()
     assert play.client.closed
     assert play.client_gets() == b""
@@ -442,7 +459,7 @@ def test_end_without_a_request_closes(play: Playbook) -> None:
 
 
 def test_too_long_target(new_play: NewPlay) -> None:
-    """414, also before the line has ended."""
+    """414, even before the line has ended."""
     for data in (get("/" + "x" * 9000), b"GET /" + b"x" * 40000):
         play = new_play()
         play.client_sends(data)
@@ -451,7 +468,7 @@ def test_too_long_target(new_play: NewPlay) -> None:
 
 
 def test_too_large_head(new_play: NewPlay) -> None:
-    """431, at the latest when ``limits.head`` bytes have come without an end."""
+    """431, at the latest when ``limits.head`` bytes have arrived without an end."""
     whole = get("/", *(f"X-{n}: " + "x" * 1000 for n in range(40)))
     for data in (whole, whole[:-2]):
         play = new_play()
@@ -466,7 +483,7 @@ def test_too_many_headers(play: Playbook) -> None:
 
 
 def test_too_large_body_is_refused_before_it_is_sent(new_play: NewPlay) -> None:
-    """413 by the length alone; no server sees any of it, and the rest is read over."""
+    """413 by the length alone; no byte goes to a server, and the rest is dropped."""
     play = new_play(max_body=10)
     play.client_sends(post(b"x" * 11) + GET)
     assert statuses(play.client_gets()) == [413]
@@ -477,7 +494,7 @@ def test_too_large_body_is_refused_before_it_is_sent(new_play: NewPlay) -> None:
 
 
 def test_too_large_pipelined_body(new_play: NewPlay) -> None:
-    """The same behind another request: one reply each, then the end."""
+    """A request before it gets its reply, then comes the 413 and the end."""
     play = new_play(max_body=10)
     play.client_sends(GET + post(b"x" * 11) + GET)
     play.origin_sends(OK)
@@ -556,7 +573,7 @@ def test_lingering_leaves_a_slow_reader_its_time(new_play: NewPlay) -> None:
 
 
 def test_no_lingering(new_play: NewPlay) -> None:
-    """``timeouts.linger: 0`` waits for nothing."""
+    """With ``timeouts.linger: 0`` the connection closes at once."""
     play = new_play(max_body=10, linger_timeout=0.0)
     play.client_sends(post(b"x" * 11))
     assert statuses(play.client_gets()) == [413]
@@ -565,7 +582,7 @@ def test_no_lingering(new_play: NewPlay) -> None:
 
 
 def test_last_reply_to_a_slow_client_is_not_cut_short(play: Playbook) -> None:
-    """Reading over begins when everything is sent, however slowly that is taken."""
+    """Lingering begins only when every byte is sent, however slowly the client takes them."""
     play.client_sends(GET)
     play.host.draining = True
     play.client.stall()
@@ -589,7 +606,7 @@ def test_last_reply_to_a_slow_client_is_not_cut_short(play: Playbook) -> None:
     ],
 )
 def test_what_is_no_request_is_refused_at_once(play: Playbook, data: bytes, status: int) -> None:
-    """Also where its head never ends."""
+    """Bytes that cannot be a request are refused even if their head never ends."""
     play.client_sends(data)
     assert statuses(play.client_gets()) == [status]
     assert play.client.finished
@@ -600,7 +617,7 @@ def test_what_is_no_request_is_refused_at_once(play: Playbook, data: bytes, stat
 
 
 def test_error_is_json_or_html(new_play: NewPlay) -> None:
-    """By ``Accept``; the connection is kept, because the client did nothing wrong."""
+    """``Accept`` decides; the connection is kept, because the client made no mistake."""
     play = new_play(servers=0)
     play.client_sends(GET)
     got = play.client_gets()
@@ -615,7 +632,7 @@ def test_error_is_json_or_html(new_play: NewPlay) -> None:
 
 
 def test_error_to_head_has_no_body(new_play: NewPlay) -> None:
-    """Its length is told all the same, and the next request is understood."""
+    """The head has the length all the same, and the next request is understood."""
     play = new_play(servers=0)
     play.client_sends(b"HEAD / HTTP/1.1\r\nHost: a.test\r\n\r\n" + GET)
     head, _, rest = play.client_gets().partition(b"\r\n\r\n")
@@ -624,7 +641,7 @@ def test_error_to_head_has_no_body(new_play: NewPlay) -> None:
 
 
 def test_refused_request_with_a_body_ends_the_connection(new_play: NewPlay) -> None:
-    """What is left of its body is never taken for a request."""
+    """The rest of its body is never taken for a request."""
     play = new_play(servers=0)
     play.client_sends(post(b"x" * 100)[:-50])
     got = play.client_gets()
@@ -636,7 +653,7 @@ def test_refused_request_with_a_body_ends_the_connection(new_play: NewPlay) -> N
 
 
 def test_draining_says_close(play: Playbook) -> None:
-    """A reply under way is completed, and the client told not to come back here."""
+    """A reply under way is completed with ``Connection: close``."""
     play.client_sends(GET)
     play.host.draining = True
     play.origin_sends(OK)
@@ -647,7 +664,7 @@ def test_draining_says_close(play: Playbook) -> None:
 
 
 def test_idle_means_that_nothing_is_left_to_do(play: Playbook) -> None:
-    """Neither an unfinished head nor an unsent reply is idle."""
+    """A connection with an unfinished head or an unsent reply is not idle."""
     assert play.connection.is_idle
     play.client_sends(GET[:5])
     assert not play.connection.is_idle
@@ -662,7 +679,8 @@ def test_idle_means_that_nothing_is_left_to_do(play: Playbook) -> None:
 
 
 def test_closing_a_conversation_cancels_its_request(play: Playbook) -> None:
-    """As the data plane does when its time to drain is over; twice is once."""
+    """The data plane closes connections when its drain time is over; a second call does
+    nothing."""
     play.client_sends(GET)
     play.connection.close()
     play.connection.close()
@@ -672,7 +690,7 @@ def test_closing_a_conversation_cancels_its_request(play: Playbook) -> None:
 
 
 def test_client_that_takes_almost_everything_is_given_up_too(play: Playbook) -> None:
-    """Its ``timeouts.send`` runs also below the mark at which the server is slowed."""
+    """``timeouts.send`` also runs below the mark from which the server is slowed."""
     play.client.stall()
     play.client_sends(GET)
     play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + b"x" * 30000)
@@ -685,7 +703,7 @@ def test_client_that_takes_almost_everything_is_given_up_too(play: Playbook) -> 
 
 
 def test_reply_flushed_within_a_head_leaves_that_its_time(play: Playbook) -> None:
-    """A head that has begun must end, whatever happens to the reply before it."""
+    """A head that has begun keeps its deadline, whatever happens to the reply before it."""
     play.client_sends(GET)
     play.client.stall()
     play.origin_sends(OK)
@@ -697,7 +715,7 @@ def test_reply_flushed_within_a_head_leaves_that_its_time(play: Playbook) -> Non
 
 
 def test_method_arriving_bytewise(play: Playbook) -> None:
-    """A method that may still become a known one is waited for."""
+    """slardar waits for a method that may still become a known one."""
     play.client_sends_bytewise(b"PROPFIND / HTTP/1.1\r\nHost: a.test\r\n\r\n")
     play.origin_sends(OK)
     play.client_sends_bytewise(b"PROPER / HTTP/1.1\r\n")

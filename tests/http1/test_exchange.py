@@ -35,7 +35,7 @@ UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nServer: x\r\n\r\n"
 
 
 def test_body_of_known_length_is_sent_as_it_comes(play: Playbook) -> None:
-    """Each piece goes on at once, under the length that was announced."""
+    """Each piece goes on at once, under the announced length."""
     data = post(b"0123456789")
     play.client_sends(data[:-6])
     got = play.origin_gets()
@@ -48,7 +48,7 @@ def test_body_of_known_length_is_sent_as_it_comes(play: Playbook) -> None:
 
 
 def test_chunked_body_is_chunked_anew(play: Playbook) -> None:
-    """The content is the same; extensions and forbidden trailers are gone."""
+    """The content stays; extensions and forbidden trailers are gone."""
     play.client_sends(post_chunked() + b"3;x=y\r\nabc\r\n")
     got = play.origin_gets()
     assert b"\r\nTransfer-Encoding: chunked\r\n" in got
@@ -60,7 +60,7 @@ def test_chunked_body_is_chunked_anew(play: Playbook) -> None:
 
 
 def test_request_behind_a_chunked_body(play: Playbook) -> None:
-    """The bytes behind the last chunk are the next request."""
+    """The bytes after the last chunk are the next request."""
     play.client_sends(post_chunked() + b"1\r\na\r\n0\r\n\r\n" + GET)
     assert body_of(play.origin_gets()) == b"1\r\na\r\n0\r\n\r\n"
     play.origin_sends(OK)
@@ -88,7 +88,7 @@ def test_chunked_body_past_the_limit(new_play: NewPlay) -> None:
 
 
 def test_body_waits_for_the_connection(play: Playbook) -> None:
-    """What comes before the connection is there is sent behind the head."""
+    """Bytes that arrive before the connection is there are sent after the head."""
     play.accepting = False
     play.client_sends(post_chunked() + b"3\r\nabc\r\n")
     play.client_sends(b"2\r\nde\r\n0\r\n\r\n")
@@ -100,7 +100,7 @@ def test_body_waits_for_the_connection(play: Playbook) -> None:
 
 
 def test_client_waits_for_the_connection_too(new_play: NewPlay) -> None:
-    """While there is none, no more of a body is read than can be sent again."""
+    """Without a connection, no more of a body is read than can be sent again."""
     play = new_play(retry_buffer=1000)
     play.accepting = False
     play.client_sends(post(b"x" * 200000))
@@ -116,7 +116,7 @@ def test_client_waits_for_the_connection_too(new_play: NewPlay) -> None:
 
 
 def test_expectation_is_the_servers_to_answer(play: Playbook) -> None:
-    """It is passed on, the 100 comes back, then the body goes."""
+    """The Expect is passed on, the 100 comes back, then the body goes to the server."""
     data = post(b"body", "Expect: 100-continue")
     play.client_sends(data[:-4])
     assert b"\r\nExpect: 100-continue\r\n" in play.origin_gets()
@@ -130,7 +130,7 @@ def test_expectation_is_the_servers_to_answer(play: Playbook) -> None:
 
 
 def test_final_status_instead_of_continue(play: Playbook) -> None:
-    """The client gets it, and its connection ends: its body may come or not."""
+    """The client gets it, and its connection ends, because its body may come or not."""
     play.client_sends(post(b"body", "Expect: 100-continue")[:-4])
     play.origin_sends(reply(b"no", status="401 Unauthorized"))
     got = play.client_gets()
@@ -148,8 +148,8 @@ def expecting(method: str = "PUT") -> bytes:
 
 
 def test_silent_server_is_left_though_the_client_waits_for_its_word(new_play: NewPlay) -> None:
-    """The server owes a word from the head on: after ``read_timeout`` the next one is asked,
-    whatever ``client_body`` is, for the client is not to blame."""
+    """The server must answer from the head on: after ``read_timeout`` the next server is
+    tried, whatever ``client_body`` is, since the client is not to blame."""
     play = new_play(3, client_body_timeout=5.0)
     play.selection.read_timeout = 20.0
     play.client_sends(expecting())
@@ -171,7 +171,7 @@ def test_silent_server_is_left_though_the_client_waits_for_its_word(new_play: Ne
 
 
 def test_silent_server_of_a_client_that_waits_is_the_last(new_play: NewPlay) -> None:
-    """504, at once behind ``read_timeout``; a POST is not sent twice."""
+    """The client gets 504 right after ``read_timeout``; a POST is not sent twice."""
     play = new_play(2, client_body_timeout=5.0)
     play.selection.read_timeout = 20.0
     play.client_sends(expecting("POST"))
@@ -183,7 +183,7 @@ def test_silent_server_of_a_client_that_waits_is_the_last(new_play: NewPlay) -> 
 
 
 def test_hints_are_not_the_word_that_is_waited_for(play: Playbook) -> None:
-    """But give the server its time again."""
+    """Early hints only restart the server's ``read_timeout``."""
     play.client_sends(expecting())
     play.pass_time(50)
     play.origin_sends(b"HTTP/1.1 103 Early Hints\r\n\r\n")
@@ -195,8 +195,8 @@ def test_hints_are_not_the_word_that_is_waited_for(play: Playbook) -> None:
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_client_that_was_asked_for_its_body_owes_it(new_play: NewPlay, asked: bool) -> None:
-    """From the 100 on, or once it has begun by itself, the client's time runs and not the
-    server's; and so it is with the next server, which need not ask again."""
+    """From the 100 on, or once it has begun by itself, the client's timeout runs and not the
+    server's; this also holds for the next server, which need not ask again."""
     play = new_play(2)
     play.selection.read_timeout = 20.0
     play.client_sends(expecting())
@@ -215,8 +215,8 @@ def test_client_that_was_asked_for_its_body_owes_it(new_play: NewPlay, asked: bo
 
 @pytest.mark.parametrize("begun", [b"HTTP/1.1 2", OK[:-1], CONTINUE + b"H"])
 def test_reply_that_stalls_before_the_body_is_complete(play: Playbook, begun: bytes) -> None:
-    """A reply that has begun is to go on within ``read_timeout``, however long the client
-    takes for its body, and however much of that comes."""
+    """A reply that has begun must go on within ``read_timeout``, however long the client takes
+    for its body, and however much of it arrives."""
     play.client_sends(post_chunked())
     play.origin_sends(begun)
     for _ in range(24):
@@ -234,7 +234,7 @@ def test_reply_that_stalls_before_the_body_is_complete(play: Playbook, begun: by
 
 
 def test_reply_that_goes_on_before_the_body_is_complete(play: Playbook) -> None:
-    """Each piece gives it its time again."""
+    """Each piece of the reply restarts ``read_timeout``."""
     play.client_sends(post_chunked())
     for index in range(len(OK)):
         play.origin_sends(OK[index : index + 1])
@@ -244,7 +244,7 @@ def test_reply_that_goes_on_before_the_body_is_complete(play: Playbook) -> None:
 
 
 def test_client_that_does_not_wait_for_continue(play: Playbook) -> None:
-    """RFC 9110 10.1.1 lets it; the server's 100 still comes before its reply."""
+    """RFC 9110 10.1.1 allows this; the server's 100 still comes before its reply."""
     play.client_sends(post(b"body", "Expect: 100-continue"))
     assert body_of(play.origin_gets()) == b"body"
     play.origin_sends(CONTINUE + OK)
@@ -252,7 +252,7 @@ def test_client_that_does_not_wait_for_continue(play: Playbook) -> None:
 
 
 def test_expectation_of_http_1_0_is_ignored(play: Playbook) -> None:
-    """RFC 9110 10.1.1: such a client cannot know the answer, so it is not given one."""
+    """RFC 9110 10.1.1: such a client cannot understand a 100, so it gets none."""
     play.client_sends(
         b"POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx"
     )
@@ -276,7 +276,7 @@ def test_early_hints_are_passed_on(play: Playbook) -> None:
 
 
 def test_endless_interim_replies_are_a_failure(play: Playbook) -> None:
-    """Sixteen are enough for anybody."""
+    """Sixteen interim replies are the most."""
     play.client_sends(GET)
     play.origin_sends(CONTINUE * 17)
     assert statuses(play.client_gets()) == [100] * 16 + [502]
@@ -284,7 +284,7 @@ def test_endless_interim_replies_are_a_failure(play: Playbook) -> None:
 
 
 def test_unasked_switch_is_a_failure(play: Playbook) -> None:
-    """A server cannot make a tunnel of a plain request."""
+    """A server cannot make a tunnel of a request without Upgrade."""
     play.client_sends(GET)
     play.origin_sends(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n")
     assert statuses(play.client_gets()) == [502]
@@ -294,7 +294,7 @@ def test_unasked_switch_is_a_failure(play: Playbook) -> None:
 
 
 def test_reply_to_head(play: Playbook) -> None:
-    """Its length is the one that GET would have; no body follows, nor is one waited for."""
+    """Its length is a GET's length; no body follows, and none is waited for."""
     play.client_sends(HEAD)
     play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
     assert play.client_gets() == b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
@@ -306,7 +306,7 @@ def test_reply_to_head(play: Playbook) -> None:
 
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
 def test_reply_without_a_body(play: Playbook, status: str) -> None:
-    """The connection is free at once, whatever length the head claims."""
+    """The connection is free at once, whatever length the head has."""
     play.client_sends(GET)
     play.origin_sends(f"HTTP/1.1 {status}\r\nETag: x\r\n\r\n".encode())
     assert play.client_gets() == f"HTTP/1.1 {status}\r\nETag: x\r\n\r\n".encode()
@@ -328,7 +328,7 @@ def test_reply_in_pieces(play: Playbook) -> None:
 
 
 def test_large_reply_passes_whole(play: Playbook) -> None:
-    """Also where it is read into the shared buffer, and with it the end."""
+    """A reply that ends in the shared buffer passes whole, too."""
     body = bytes(range(256)) * 4096
     play.client_sends(GET)
     play.origin_sends(reply(body))
@@ -337,7 +337,7 @@ def test_large_reply_passes_whole(play: Playbook) -> None:
 
 
 def test_chunked_reply_goes_on_as_it_comes(play: Playbook) -> None:
-    """In chunks of our own, with the trailers that may pass."""
+    """It is written in slardar's own chunks, with the trailers that may pass."""
     play.client_sends(GET)
     play.origin_sends(CHUNKED_OK + b"3\r\nabc\r\n")
     got = play.client_gets()
@@ -351,8 +351,9 @@ def test_chunked_reply_goes_on_as_it_comes(play: Playbook) -> None:
 
 
 def test_less_is_read_of_tiny_chunks(play: Playbook) -> None:
-    """A turn is bounded by time, and what was read is handled in one piece; larger ones
-    are read as much as ever again.  So it is with a client's."""
+    """Turns are bounded by time, and bytes that were read are handled at once, so less is read
+    of a body in tiny chunks, and as much as before when chunks are larger. This holds for
+    clients' bodies, too."""
     play.client_sends(GET)
     play.origin_sends(CHUNKED_OK + b"64\r\n" + b"x" * 100 + b"\r\n")
     assert play.origin.eager
@@ -374,21 +375,22 @@ def test_less_is_read_of_tiny_chunks(play: Playbook) -> None:
 
 
 def test_whole_chunked_reply_gets_a_length(play: Playbook) -> None:
-    """If all of it is there at once and has no trailers, one write is enough."""
+    """If the whole reply is there at once and has no trailers, one write is enough."""
     play.client_sends(GET)
     play.origin_sends(CHUNKED_OK + b"2\r\nhi\r\n0\r\n\r\n")
     assert play.client_gets() == OK
     play.client_sends(GET)
     play.origin_sends(CHUNKED_OK + b"2\r\nhi\r\n0\r\nX-Sum: 2\r\n\r\n")
     assert body_of(play.client_gets()) == b"2\r\nhi\r\n0\r\nX-Sum: 2\r\n\r\n"
-    # Also where it is more than a first read takes.
+    # Also if it is larger than a first read.
     play.client_sends(GET)
     play.origin_sends(CHUNKED_OK + b"4e20\r\n" + b"x" * 20000 + b"\r\n0\r\n\r\n")
     assert play.client_gets() == reply(b"x" * 20000)
 
 
 def test_chunked_reply_to_http_1_0(new_play: NewPlay) -> None:
-    """Chunks are unknown there: a length if it is known, else the connection's end."""
+    """HTTP/1.0 has no chunks: the reply has a length if it is known, else it ends with the
+    connection."""
     play = new_play()
     play.client_sends(GET_10_KEPT)
     play.origin_sends(CHUNKED_OK + b"2\r\nhi\r\n0\r\n\r\n")
@@ -405,7 +407,7 @@ def test_chunked_reply_to_http_1_0(new_play: NewPlay) -> None:
 
 
 def test_reply_that_ends_with_the_connection(new_play: NewPlay) -> None:
-    """Chunks for 1.1, the end of the connection for 1.0."""
+    """It becomes chunks for 1.1; for 1.0 it ends with the connection."""
     play = new_play()
     play.client_sends(GET)
     play.origin_sends(UNTIL_CLOSE + b"abc")
@@ -423,7 +425,7 @@ def test_reply_that_ends_with_the_connection(new_play: NewPlay) -> None:
 
 
 def test_server_of_http_1_0(play: Playbook) -> None:
-    """Its connection is not used again unless it says so."""
+    """Its connection is used again only if its reply allows it."""
     play.client_sends(GET)
     play.origin_sends(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi")
     assert play.client_gets() == OK
@@ -435,7 +437,7 @@ def test_server_of_http_1_0(play: Playbook) -> None:
 
 
 def test_server_that_closes_keeps_the_clients_connection(play: Playbook) -> None:
-    """``Connection: close`` is the business of one connection."""
+    """``Connection: close`` concerns one connection only."""
     play.client_sends(GET)
     play.origin_sends(reply(b"hi", "Connection: close"))
     assert play.client_gets() == OK
@@ -458,7 +460,7 @@ def test_server_that_closes_keeps_the_clients_connection(play: Playbook) -> None
     ],
 )
 def test_bytes_behind_a_reply_poison_the_connection(play: Playbook, whole: bytes) -> None:
-    """A reply nobody asked for is given to nobody, and the connection is closed."""
+    """A reply without a request goes to nobody, and the connection is closed."""
     play.client_sends(GET)
     play.origin_sends(whole + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
     assert b"poison" not in play.client_gets()
@@ -469,7 +471,7 @@ def test_bytes_behind_a_reply_poison_the_connection(play: Playbook, whole: bytes
 
 
 def test_bytes_behind_chunks_that_came_later_poison_too(play: Playbook) -> None:
-    """The same where the end of the reply comes in a read of its own."""
+    """This also holds if the end of the reply arrives in its own read."""
     play.client_sends(GET)
     play.origin_sends(CHUNKED_OK + b"2\r\nhi\r\n")
     play.origin_sends(b"0\r\n\r\npoison")
@@ -478,7 +480,7 @@ def test_bytes_behind_chunks_that_came_later_poison_too(play: Playbook) -> None:
 
 
 def test_bytes_on_an_idle_connection_poison_it(play: Playbook) -> None:
-    """It leaves the pool before a request can get them for a reply."""
+    """The connection leaves the pool before a request can get these bytes as its reply."""
     play.client_sends(GET)
     play.origin_sends(OK)
     play.origin_sends(OK)
@@ -494,7 +496,7 @@ def test_bytes_on_an_idle_connection_poison_it(play: Playbook) -> None:
 )
 @pytest.mark.parametrize("broken", [False, True])
 def test_broken_reply_is_seen_to_be_broken(play: Playbook, part: bytes, broken: bool) -> None:
-    """What is missing of length or chunks tells the client; no second reply follows."""
+    """The missing bytes or the missing last chunk tell the client; no second reply follows."""
     play.client_sends(GET)
     play.origin_sends(part)
     if broken:
@@ -517,7 +519,7 @@ def test_broken_reply_without_a_length_is_a_reset(play: Playbook) -> None:
 
 
 def test_late_body_of_a_request_does_not_end_its_reply(play: Playbook) -> None:
-    """An HTTP/1.0 client whose reply is cut short by its own slowness sees a reset."""
+    """If an HTTP/1.0 client's own slowness cuts its reply short, it sees a reset."""
     play.client_sends(b"POST / HTTP/1.0\r\nHost: a\r\nContent-Length: 9\r\n\r\nx")
     play.origin_sends(UNTIL_CLOSE + b"abc")
     play.pass_time(61)
@@ -525,7 +527,7 @@ def test_late_body_of_a_request_does_not_end_its_reply(play: Playbook) -> None:
 
 
 def test_malformed_chunk_of_a_reply(play: Playbook) -> None:
-    """If nothing went out, 502; else the reply is broken off."""
+    """The client gets 502 if no byte went out yet; else the reply is broken off."""
     play.client_sends(GET)
     play.origin_sends(CHUNKED_OK + b"zz\r\n")
     assert statuses(play.client_gets()) == [502]
@@ -570,7 +572,8 @@ def test_reply_that_is_no_http(play: Playbook, data: bytes) -> None:
 def test_reply_that_can_be_no_http_is_left_at_once(
     play: Playbook, rubbish: bytes, wrong: int
 ) -> None:
-    """At the first byte that is wrong, with 502 and as an error; nobody waits for more."""
+    """It is refused at its first wrong byte, with 502, as an error; slardar does not wait for
+    more."""
     for index in range(wrong):
         assert play.selection.failures == []
         if not index:
@@ -582,22 +585,22 @@ def test_reply_that_can_be_no_http_is_left_at_once(
 
 
 def test_long_head_that_comes_bytewise_is_looked_at_once(play: Playbook) -> None:
-    """What has come is neither copied nor checked again for each byte: the check would
-    refuse a byte that it is shown twice."""
+    """Earlier bytes are neither copied nor checked again for each new byte: the check would
+    refuse a byte that it gets twice."""
     play.client_sends(GET)
     head = b"HTTP/1.1 200 OK\r\nX: " + b"y" * 3000 + b"\r\nContent-Length: 0\r\n\r\n"
-    exchange = play.connection._exchange
-    assert exchange is not None
+    attempt = play.connection._exchange._attempt
+    assert attempt is not None
     play.origin_sends(head[:1])
-    held = exchange._buffer
+    held = attempt._buffer
     for index in range(1, len(head)):
-        assert exchange._buffer is held
+        assert attempt._buffer is held
         play.origin_sends(head[index : index + 1])
     assert play.client_gets() == head
 
 
 def test_early_reply_ends_both_connections(play: Playbook) -> None:
-    """The rest of the body is read over and never taken for a request."""
+    """The rest of the body is dropped, and never taken for a request."""
     play.client_sends(post(b"x" * 100)[:-50])
     play.origin_sends(OK)
     got = play.client_gets()
@@ -612,7 +615,8 @@ def test_early_reply_ends_both_connections(play: Playbook) -> None:
 
 
 def test_early_reply_while_the_body_goes_on(play: Playbook) -> None:
-    """Both flow at once; the body's end is seen, and what is behind it is not served."""
+    """Body and reply flow at the same time; the body's end is found, and bytes after it are
+    not served."""
     play.client_sends(post(b"x" * 100)[:-50])
     play.origin_sends(CHUNKED_OK + b"1\r\na\r\n")
     play.origin_gets()
@@ -628,7 +632,7 @@ def test_early_reply_while_the_body_goes_on(play: Playbook) -> None:
 
 
 def test_slow_client_slows_the_server(play: Playbook) -> None:
-    """Past the high mark the server is not read from; no deadline of its runs meanwhile."""
+    """Above the high mark the server is not read, and its deadline does not run."""
     play.client.stall()
     play.client_sends(GET)
     play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1000000)
@@ -645,7 +649,7 @@ def test_slow_client_slows_the_server(play: Playbook) -> None:
 
 
 def test_server_has_its_time_again_when_the_client_takes_more(play: Playbook) -> None:
-    """``read_timeout`` counts from there."""
+    """``read_timeout`` counts from that moment."""
     play.client.stall()
     play.client_sends(GET)
     play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + b"x" * 80000)
@@ -660,7 +664,7 @@ def test_server_has_its_time_again_when_the_client_takes_more(play: Playbook) ->
 
 
 def test_slow_server_slows_the_client(play: Playbook) -> None:
-    """Past the high mark the client is not read from; no deadline of its runs meanwhile."""
+    """Above the high mark the client is not read, and its deadline does not run."""
     body = bytes(range(256)) * 1000
     play.client_sends(post(body)[:-250000])
     play.origin.stall()
@@ -681,7 +685,7 @@ def test_slow_server_slows_the_client(play: Playbook) -> None:
 
 
 def test_client_that_is_held_back_has_no_deadline_of_its_own(play: Playbook) -> None:
-    """Also if it takes some of an early reply meanwhile."""
+    """This also holds if it takes some of an early reply meanwhile."""
     play.client_sends(post(b"x" * 300000)[:-250000])
     play.origin.stall()
     play.client_sends(b"x" * 250000)
@@ -697,7 +701,7 @@ def test_client_that_is_held_back_has_no_deadline_of_its_own(play: Playbook) -> 
 
 
 def test_server_that_takes_nothing_is_given_up(play: Playbook) -> None:
-    """504 after ``send_timeout``; what it was sent cannot be sent again."""
+    """504 after ``send_timeout``; the bytes sent to it cannot be sent again."""
     play.client_sends(post(b"x" * 300000)[:-250000])
     play.origin.stall()
     play.client_sends(b"x" * 250000)
@@ -711,7 +715,7 @@ def test_server_that_takes_nothing_is_given_up(play: Playbook) -> None:
 
 
 def test_send_timeout_holds_while_the_client_is_slow_too(play: Playbook) -> None:
-    """A server that sends a reply but takes no request is given up all the same."""
+    """A server that sends a reply but takes no request is given up, too."""
     play.client_sends(post(b"x" * 300000)[:-250000])
     play.origin.stall()
     play.client_sends(b"x" * 250000)
@@ -725,7 +729,7 @@ def test_send_timeout_holds_while_the_client_is_slow_too(play: Playbook) -> None
 
 
 def test_reply_flushed_during_the_next_connect_leaves_its_deadline(play: Playbook) -> None:
-    """The bytes of one reply on their way say nothing about the next server."""
+    """Sending the last bytes of one reply does not move the deadline of the next server."""
     play.client_sends(GET)
     play.client.stall()
     play.accepting = False
@@ -764,7 +768,8 @@ def test_server_that_does_not_reply(play: Playbook) -> None:
 
 
 def test_each_piece_of_a_reply_has_its_time(play: Playbook) -> None:
-    """``read_timeout`` is between two reads; a stop within the reply breaks it off."""
+    """``read_timeout`` is the time between two reads; a longer pause within the reply breaks
+    it off."""
     play.client_sends(GET)
     for byte in reply(b"hello")[:-1]:
         play.origin_sends(bytes([byte]))
@@ -775,7 +780,8 @@ def test_each_piece_of_a_reply_has_its_time(play: Playbook) -> None:
 
 
 def test_slow_upload_owes_no_reply(play: Playbook) -> None:
-    """While the client's body is coming, the server may be silent for longer."""
+    """While the client's body arrives, the server may be silent for longer than
+    ``read_timeout``."""
     play.client_sends(post(b"x" * 10)[:-10])
     for _ in range(10):
         play.pass_time(40)
@@ -785,21 +791,23 @@ def test_slow_upload_owes_no_reply(play: Playbook) -> None:
     assert play.client_gets() == OK
 
 
-# What is told.
+# Texts and late calls.
 
 
 def test_request_is_told_apart(play: Playbook) -> None:
-    """An exchange and its request can be read in a log."""
+    """The ``repr`` of an exchange and of its request can be read in a log."""
     play.client_sends(get("/x"))
-    exchange = play.origin.protocol
-    assert repr(exchange).startswith("<Exchange <Request GET /x host=a.test> -> <Peer 10.0.0.1:80")
+    exchange = play.connection._exchange
+    assert repr(exchange).startswith(
+        "<Exchange <Request GET /x host=a.test> <Attempt on <Peer 10.0.0.1:80"
+    )
     assert exchange.body_ended
     play.origin_sends(OK)
     assert play.selection.outcomes == [("10.0.0.1:80", False, 200)]
 
 
 def test_no_server_at_all(play: Playbook) -> None:
-    """502 with the reason of the upstream."""
+    """The client gets 502 with the upstream's reason."""
     play.selection.out.update(play.selection.peers)
     play.client_sends(GET)
     assert b"no server of upstream fake is available" in play.client_gets()
@@ -807,7 +815,7 @@ def test_no_server_at_all(play: Playbook) -> None:
 
 
 def test_switch_to_what_was_asked_of_another_request(play: Playbook) -> None:
-    """A complete 101 is refused just the same where no upgrade was asked for."""
+    """A complete 101 is refused if this request asked for no upgrade."""
     play.client_sends(GET)
     play.origin_sends(SWITCHING)
     got = play.client_gets()
@@ -830,7 +838,8 @@ def test_small_body_on_its_way_is_no_lasting_pressure(play: Playbook) -> None:
 
 
 def test_held_body_may_fill_a_new_connection(new_play: NewPlay) -> None:
-    """What waited for the connection can be more than it takes: the client goes on waiting."""
+    """A body that waited for the connection can be more than the connection takes: the client
+    stays paused."""
     play = new_play(retry_buffer=1000)
     play.accepting = False
     play.client_sends(post(b"x" * 300000))
@@ -846,16 +855,20 @@ def test_held_body_may_fill_a_new_connection(new_play: NewPlay) -> None:
 
 
 def test_calls_that_come_too_late_are_harmless(play: Playbook) -> None:
-    """Whoever stands downstream may cancel, pause or resume what is over."""
+    """A downstream may cancel, pause or resume an exchange that is over."""
     play.client_sends(GET)
-    exchange = play.origin.protocol
+    exchange, attempt = play.connection._exchange, play.origin.protocol
     play.origin_sends(OK)
+    for one in (exchange, attempt):
+        one.pause()
+        one.resume()
     exchange.cancel()
-    exchange.pause()
-    exchange.resume()
     exchange.body(b"x")
     exchange.body_end([])
     exchange.tunnel_ended()
+    attempt.write_body(b"x")
+    attempt.body_complete()
+    attempt.abandon()
     play.connection.reply_body(b"")
     assert play.client_gets() == OK
     assert play.origin_gets().endswith(b"\r\n\r\n")

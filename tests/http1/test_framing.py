@@ -1,4 +1,4 @@
-"""Chunked bodies, taken apart and put together."""
+"""Chunked bodies, read and written."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def decode(data: bytes, size: int | None = None, status: int = 400) -> tuple[byt
     ],
 )
 def test_content(data: bytes, content: bytes, size: int | None) -> None:
-    """The same content comes out however the bytes arrive."""
+    """The same content comes out in whatever pieces the bytes arrive."""
     found, decoder = decode(data, size)
     assert found == content
     assert decoder.done
@@ -76,7 +76,7 @@ def test_content(data: bytes, content: bytes, size: int | None) -> None:
 )
 @pytest.mark.parametrize("status", [400, 502])
 def test_malformed(data: bytes, size: int | None, status: int) -> None:
-    """Refused as soon as it can be seen, with the status of whoever sent it."""
+    """It is refused as soon as possible, with 400 for a client and 502 for a server."""
     with pytest.raises(BadMessage) as caught:
         decode(data, size, status)
     assert caught.value.status == status
@@ -92,7 +92,7 @@ def test_malformed(data: bytes, size: int | None, status: int) -> None:
     ],
 )  # fmt: skip
 def test_malformed_behind_others(line: bytes, size: int | None, before: bytes) -> None:
-    """The way for many chunks at once takes nothing that the other does not."""
+    """The fast way for many chunks accepts nothing that the other way refuses."""
     for end in (b"\r\nhello\r\n", b"\nhello\r\n"):
         with pytest.raises(BadMessage):
             decode(before * 3 + line + end, size)
@@ -101,7 +101,8 @@ def test_malformed_behind_others(line: bytes, size: int | None, before: bytes) -
 
 
 def test_way_for_many_chunks_is_as_the_other() -> None:
-    """Sizes however they are written, with and without extensions, and cut anywhere."""
+    """Both ways give the same content for sizes in any spelling, with and without extensions,
+    cut anywhere."""
     sizes = [*range(1, 40), 127, 128, 255, 256, 257, 4095, 4096, 70000]
     forms = ("%x", "%X", "%02x", "%02X", "%05x", "%x \t", "%x;a", '%x ;a="\xff"', "%x;" + "b" * 900)
     data, content = b"", b""
@@ -121,7 +122,7 @@ def test_way_for_many_chunks_is_as_the_other() -> None:
 @pytest.mark.parametrize("size", [None, 1000])
 @pytest.mark.parametrize("line", [b"1;" + b"x" * 1000, b"000000000000001;" + b"x" * 150])
 def test_chunks_of_hardly_any_content(line: bytes, size: int | None, status: int) -> None:
-    """Refused before they are a megabyte; a few of them are nothing."""
+    """Many are refused before they are a megabyte; a few pass."""
     one = line + b"\r\nx\r\n"
     found, _ = decode(one * 50 + b"2710\r\n" + b"x" * 10000 + b"\r\n", size)
     assert len(found) == 10050
@@ -141,7 +142,7 @@ def test_chunks_of_hardly_any_content(line: bytes, size: int | None, status: int
     ],
 )
 def test_honest_chunks_pass_for_ever(one: bytes, size: int | None) -> None:
-    """However small they are: a clock that ticks, tokens as they come, signed pieces."""
+    """Small chunks pass: a clock that ticks, tokens of a text, signed pieces."""
     decoder = ChunkedDecoder(400)
     data = one * (400_000 // len(one))
     for start in range(0, len(data), size or len(data)):
@@ -150,14 +151,14 @@ def test_honest_chunks_pass_for_ever(one: bytes, size: int | None) -> None:
 
 
 def test_many_small_pieces_are_known() -> None:
-    """Whoever reads such a body reads less at once."""
+    """A reader of such a body reads less at once."""
     assert are_tiny([b"x"] * 20, 120)
     assert not are_tiny([b"x" * 100] * 20, 2100)
     assert not are_tiny([], 100)
 
 
 def test_rest() -> None:
-    """What comes behind the body is kept, also if it comes later."""
+    """Bytes after the body are kept, also if they arrive later."""
     decoder = ChunkedDecoder(400)
     assert decoder.feed(b"1\r\na\r\n0\r\n\r\nGET ") == [b"a"]
     assert decoder.feed(b"/") == []
@@ -166,7 +167,8 @@ def test_rest() -> None:
 
 
 def test_pieces_of_a_chunk() -> None:
-    """Content goes on before its chunk is complete; not done before the last byte."""
+    """Content goes on before its chunk is complete; the decoder is not done before the last
+    byte."""
     decoder = ChunkedDecoder(400)
     assert decoder.feed(b"5\r\nhe") == [b"he"]
     assert decoder.feed(b"llo") == [b"llo"]
@@ -177,7 +179,7 @@ def test_pieces_of_a_chunk() -> None:
 
 
 def test_trailers() -> None:
-    """Those that frame, route or authenticate are dropped, the others stay as they are."""
+    """Trailers that frame, route or authenticate are dropped, the others stay unchanged."""
     _, decoder = decode(
         b"0\r\nX-Sum: 1\r\nContent-Length: 5\r\nHOST: x\r\ntransfer-encoding: x\r\n"
         b"Authorization: x\r\nX-Forwarded-For: x\r\nSet-Cookie: x\r\nEmpty:\r\n\r\n",
@@ -188,7 +190,7 @@ def test_trailers() -> None:
 
 
 def test_writing() -> None:
-    """What is written is what the decoder reads."""
+    """The decoder reads what the encoder writes."""
     assert chunk([b"hello, ", b"world"]) == b"c\r\nhello, world\r\n"
     assert last_chunk([]) == LAST_CHUNK
     assert last_chunk([b"A: b", b"C: d"]) == b"0\r\nA: b\r\nC: d\r\n\r\n"
@@ -201,7 +203,7 @@ def test_writing() -> None:
 )
 @pytest.mark.parametrize("size", [None, 1])
 def test_line_that_never_ends(data: bytes, size: int | None) -> None:
-    """What is wrong is refused though its CRLF is not here: it may never come."""
+    """A malformed line is refused before its CRLF, which may never come."""
     with pytest.raises(BadMessage):
         decode(data, size, 502)
 
@@ -210,6 +212,6 @@ def test_line_that_never_ends(data: bytes, size: int | None) -> None:
     "data", [b"f", b"0f", b"f ", b"f\t;", b"f;a=\xff", b"f\r", b"0\r\n", b"0\r\nX", b"0\r\nX: y\r"]
 )
 def test_line_that_goes_on(data: bytes) -> None:
-    """What may still become right is waited for, in whatever pieces."""
+    """A line that may still become correct is waited for, in whatever pieces."""
     for size in (None, 1):
         decode(data, size, 502)

@@ -1,4 +1,4 @@
-"""Which headers belong to one connection."""
+"""Which headers concern one connection only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOP_BY_HOP = {
 
 
 def test_hop_by_hop_is_special() -> None:
-    """None of them passes either way, nor in a trailer."""
+    """None of them passes in either direction, nor in a trailer."""
     assert HOP_BY_HOP <= REQUEST_SPECIAL
     assert HOP_BY_HOP <= REPLY_SPECIAL
     assert HOP_BY_HOP <= FORBIDDEN_TRAILERS
@@ -34,7 +34,7 @@ def test_hop_by_hop_is_special() -> None:
 
 @pytest.mark.parametrize("names", [REQUEST_SPECIAL, REPLY_SPECIAL])
 def test_starts_find_every_special_name(names: frozenset[bytes]) -> None:
-    """In any mix of cases, also where the name is shorter than three letters."""
+    """They are found in any mix of cases, also if the name is shorter than three letters."""
     starts = Starts(names)
     for name in names:
         for spelling in (name.lower(), name.upper(), name.title(), name.swapcase()):
@@ -44,7 +44,7 @@ def test_starts_find_every_special_name(names: frozenset[bytes]) -> None:
 
 
 def test_starts_pass_what_most_lines_are() -> None:
-    """Headers that every browser sends need no lookup."""
+    """The usual headers of browsers need no lookup."""
     starts = Starts(REQUEST_SPECIAL)
     for line in (b"Accept: */*", b"Referer: /", b"Sec-Fetch-Mode: cors"):
         assert not starts.first[line[0]]
@@ -75,7 +75,7 @@ def test_drop_named() -> None:
 
 
 def test_drop_named_keeps_what_matters() -> None:
-    """Naming framing, routing, credentials or how to read the content is in vain."""
+    """``Connection`` cannot remove headers of framing, routing, credentials or content."""
     lines = [b"", *(name.title() + b": x" for name in sorted(KEPT))]
     before = list(lines)
     drop_named(lines, [*KEPT, b"", b"close", b"keep-alive", b"upgrade", b"te"])

@@ -1,4 +1,4 @@
-"""Heads of requests and replies: what is accepted, and what becomes of each header."""
+"""Heads of requests and replies: which are accepted, and what happens to each header."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 from slardar.http1.heads import CHUNKED, UNTIL_CLOSE, BadMessage
 from slardar.http1.reply import Reply, parse_reply
 from slardar.http1.request import Request, normal_host, parse_request
+from slardar.http1.writer import RequestIds, interim_head, request_head
 
 
 def request(*lines: bytes, first: bytes = b"GET /a HTTP/1.1", host: bytes = b"app") -> Request:
@@ -15,7 +16,7 @@ def request(*lines: bytes, first: bytes = b"GET /a HTTP/1.1", host: bytes = b"ap
 
 
 def refusal(*lines: bytes, first: bytes = b"GET /a HTTP/1.1", host: bytes = b"app") -> int:
-    """The status that refuses it."""
+    """The status with which such a request is refused."""
     with pytest.raises(BadMessage) as caught:
         request(*lines, first=first, host=host)
     assert str(caught.value) == caught.value.message
@@ -28,7 +29,7 @@ def reply(*lines: bytes, first: bytes = b"HTTP/1.1 200 OK", verb: bytes = b"GET"
 
 
 def bad_reply(*lines: bytes, first: bytes = b"HTTP/1.1 200 OK") -> str:
-    """Why it is refused."""
+    """The reason why such a reply is refused."""
     with pytest.raises(BadMessage) as caught:
         reply(*lines, first=first)
     assert caught.value.status == 502
@@ -39,7 +40,7 @@ def bad_reply(*lines: bytes, first: bytes = b"HTTP/1.1 200 OK") -> str:
 
 
 def test_plain_request() -> None:
-    """What stays is in lines, behind a place for the request line."""
+    """``lines`` holds the lines that pass, after a place for the request line."""
     head = request(b"Accept: */*", b"X: y", first=b"GET /a?b=c HTTP/1.1", host=b"App:80")
     assert (head.raw_method, head.raw_uri, head.minor) == (b"GET", b"/a?b=c", 1)
     assert (head.authority, head.host) == (b"App:80", "app")
@@ -63,8 +64,20 @@ def test_what_balancers_see() -> None:
     assert head.get_header("x") is None
 
 
+def test_lines_of_a_request_are_replaced() -> None:
+    """The lines that take their place are what the server gets, and what is found by name."""
+    head = request(b"Accept: */*", b"X: y")
+    lines = head.head_lines()
+    assert lines[1:] == [b"Accept: */*", b"X: y"]
+    head.replace_head_lines([lines[0], b"X: z"])
+    assert (head.get_header("x"), head.get_header("accept")) == ("z", None)
+    assert request_head(head, RequestIds(b"id"), "").startswith(
+        b"GET /a HTTP/1.1\r\nHost: app\r\nX: z\r\nX-Forwarded-For: "
+    )
+
+
 def test_http_1_0() -> None:
-    """No Host is needed; the connection ends unless it is asked to stay."""
+    """It needs no Host, and its connection ends unless the client asks to keep it."""
     head = parse_request(b"GET / HTTP/1.0\r\n\r\n")
     assert (head.minor, head.host, head.authority, head.keep_alive) == (0, "", b"", False)
     assert request(b"Connection: Keep-Alive", first=b"GET / HTTP/1.0").keep_alive
@@ -122,14 +135,14 @@ def test_host(authority: bytes, name: str) -> None:
     ],
 )  # fmt: skip
 def test_no_host(authority: bytes) -> None:
-    """What is no host name, address and port is refused."""
+    """Other values than a host name or address with a port are refused."""
     with pytest.raises(BadMessage) as caught:
         normal_host(authority)
     assert caught.value.status == 400
 
 
 def test_hosts_and_targets() -> None:
-    """One Host, and an absolute target that agrees with it and wins over it."""
+    """There is one Host; an absolute target must agree with it, and wins over it."""
     head = request(first=b"GET http://APP:81/x?y HTTP/1.1")
     assert (head.raw_uri, head.authority, head.host) == (b"/x?y", b"APP:81", "app")
     assert request(first=b"GET https://app HTTP/1.1").raw_uri == b"/"
@@ -138,7 +151,7 @@ def test_hosts_and_targets() -> None:
     assert request(first=b"OPTIONS http://app/ HTTP/1.1").raw_uri == b"/"
     assert request(first=b"OPTIONS * HTTP/1.1").raw_uri == b"*"
     assert parse_request(b"GET http://b/ HTTP/1.0\r\n\r\n").host == "b"
-    # The target is no Host for HTTP/1.1, and yet names the one that is meant.
+    # HTTP/1.1 demands a Host, but an absolute target names the host as well.
     assert parse_request(b"GET http://b/ HTTP/1.1\r\n\r\n").host == "b"
     for first in (
         b"GET http://other/ HTTP/1.1",
@@ -170,12 +183,12 @@ def test_hosts_and_targets() -> None:
     ],
 )
 def test_request_lines(first: bytes, status: int) -> None:
-    """501 for methods that are not known, 400 for what is no HTTP/1."""
+    """501 for unknown methods, 400 for lines that are not HTTP/1."""
     assert refusal(first=first) == status
 
 
 def test_lengths() -> None:
-    """A length in digits, chunks, or nothing: never two of them."""
+    """A request has a length in digits, or chunks, or neither, but never two of them."""
     assert request(b"Content-Length: 003").length == 3
     assert request(b"content-length:\t3 ").length == 3
     assert request(b"TRANSFER-ENCODING: Chunked").length == CHUNKED
@@ -190,8 +203,8 @@ def test_lengths() -> None:
 
 
 def test_transfer_codings() -> None:
-    """501 for a coding that is not known before a last chunked one, 400 where the end is in
-    doubt; several lines are one list (RFC 9112 6.3)."""
+    """501 for an unknown coding before a last chunked one, 400 if the end is in doubt; several
+    lines are one list (RFC 9112 6.3)."""
     for value in (
         b"gzip, chunked", b"xchunked, chunked", b"identity,chunked", b"gzip ;q=1 ,\tchunked",
         b'gzip;q="a b";r=c, deflate, Chunked',
@@ -221,7 +234,7 @@ def test_expectations() -> None:
 
 
 def test_hop_by_hop_headers() -> None:
-    """The connection's headers do not pass, nor do those it names."""
+    """The connection's headers do not pass, nor the headers that Connection names."""
     head = request(
         b"Connection: close, X-Foo,, Cookie",
         b"connection: X-Bar",
@@ -242,7 +255,8 @@ def test_hop_by_hop_headers() -> None:
 
 
 def test_headers_that_lie() -> None:
-    """httpoxy, h2c settings, and spellings that CGI takes for slardar's own headers."""
+    """The lies are httpoxy, h2c settings, and spellings that CGI takes for slardar's own
+    headers."""
     head = request(
         b"Proxy: x",
         b"HTTP2-Settings: x",
@@ -292,14 +306,15 @@ def test_forwarded_headers() -> None:
     ],
 )
 def test_upgrades(lines: list[bytes], protocol: bytes | None) -> None:
-    """Offered to the server only for one protocol that is no HTTP, and without a body."""
+    """An upgrade is offered to the server only for one protocol that is not HTTP, and without
+    a body."""
     head = request(*lines)
     assert head.upgrade == protocol
     assert head.lines == [b""]
 
 
 def test_upgrade_in_http_1_0() -> None:
-    """HTTP/1.0 knows no upgrade (RFC 9110 7.8)."""
+    """HTTP/1.0 has no upgrade (RFC 9110 7.8)."""
     head = request(b"Connection: Upgrade", b"Upgrade: websocket", first=b"GET / HTTP/1.0")
     assert head.upgrade is None
 
@@ -308,12 +323,23 @@ def test_upgrade_in_http_1_0() -> None:
 
 
 def test_plain_reply() -> None:
-    """The length is taken out; the rest passes."""
+    """The length is taken out; the other lines pass."""
     head = reply(b"Content-Type: x", b"Content-Length: 5", b"X: y ")
     assert (head.status, head.length, head.declared, head.keep_alive) == (200, 5, 5, True)
     assert head.lines == [b"HTTP/1.1 200 OK", b"Content-Type: x", b"X: y "]
     assert head.get_header("x") == "y"
     assert repr(head) == "<Reply 200 length=5>"
+
+
+def test_head_of_a_reply_is_changed() -> None:
+    """The client gets the changed lines and the changed status; the server's status is kept."""
+    head = reply(b"X: y", first=b"HTTP/1.1 103 Early Hints")
+    assert head.head_lines() == [b"HTTP/1.1 103 Early Hints", b"X: y"]
+    head.replace_head_lines([*head.head_lines()[:1], b"X: z"])
+    head.add_header_lines([b"A: b", b"C: d"])
+    head.set_status_line(b"HTTP/1.1 199 Other")
+    assert (head.client_status(), head.status, head.get_header("x")) == (199, 103, "z")
+    assert interim_head(head) == b"HTTP/1.1 199 Other\r\nX: z\r\nA: b\r\nC: d\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -328,7 +354,7 @@ def test_plain_reply() -> None:
     ],
 )
 def test_status_lines(first: bytes, status: int, written: bytes) -> None:
-    """The version is ours, the rest is the server's."""
+    """The version becomes slardar's, the rest stays the server's."""
     head = reply(first=first)
     assert head.status == status
     assert head.lines == [written]
@@ -343,7 +369,7 @@ def test_status_lines(first: bytes, status: int, written: bytes) -> None:
     ],
 )  # fmt: skip
 def test_bad_status_lines(first: bytes) -> None:
-    """502, whatever it is."""
+    """Each of them is a 502."""
     assert "server's reply" in bad_reply(first=first)
 
 
@@ -364,7 +390,7 @@ def test_bad_status_lines(first: bytes) -> None:
     ],
 )
 def test_bad_replies(lines: list[bytes]) -> None:
-    """502 for what no client may see."""
+    """Replies that no client may see are a 502."""
     assert "server's" in bad_reply(*lines)
 
 
@@ -397,13 +423,14 @@ def test_number_of_reply_headers() -> None:
 def test_length_of_replies(
     first: bytes, lines: list[bytes], verb: bytes, length: int, keep_alive: bool
 ) -> None:
-    """RFC 9112 6.3: what delimits the body, and whether the connection can stay."""
+    """RFC 9112 6.3: how the body ends, and whether the connection can stay open."""
     head = reply(*lines, first=first, verb=verb)
     assert (head.length, head.keep_alive) == (length, keep_alive)
 
 
 def test_hop_by_hop_headers_of_replies() -> None:
-    """They go, and so do those that Connection names, but for those it may not name."""
+    """They are removed, and so are the headers that Connection names, except those that it may
+    not name."""
     head = reply(
         b"Connection: X-Foo, Set-Cookie, Content-Length",
         b"Keep-Alive: 5",
@@ -419,7 +446,7 @@ def test_hop_by_hop_headers_of_replies() -> None:
 
 
 def test_switch_of_protocols() -> None:
-    """A 101 is a head like others: whether it was asked for is not decided here."""
+    """A 101 is parsed like other heads, whether it was asked for or not."""
     head = reply(
         b"Connection: Upgrade",
         b"Upgrade: websocket",
@@ -431,5 +458,5 @@ def test_switch_of_protocols() -> None:
 
 @pytest.mark.parametrize("lines", [[], [b"Upgrade: websocket"], [b"Connection: Upgrade"]])
 def test_switch_to_nothing(lines: list[bytes]) -> None:
-    """A 101 must say what the connection becomes (RFC 9110 15.2.2)."""
+    """A 101 must name the new protocol (RFC 9110 15.2.2)."""
     assert "101 without" in bad_reply(*lines, first=b"HTTP/1.1 101 Switching Protocols")

@@ -1,4 +1,4 @@
-"""Requests that hooks answer or change, and replies that they change: what is on the wire."""
+"""Requests that hooks answer or change, and replies that they change, on the wire."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NewPlay = Callable[..., Playbook]
 
 
 def runner(request: Action | None = None, response: Action | None = None, **rest: Any) -> Runner:
-    """A runner of one script, which does this to requests and that to replies."""
+    """A runner of one script, with one action for requests and one for replies."""
     actions = {"request": request, "reply:response": response}
     engine = FakeEngine(actions={name: action for name, action in actions.items() if action})
     made = Runner(Hooks(**rest), lambda: 0.0, engines=lambda *_: engine)
@@ -47,7 +47,7 @@ def runner(request: Action | None = None, response: Action | None = None, **rest
 
 
 def rejecting(path: str = "/no", status: int = 403) -> Runner:
-    """Answers requests for a path, and for /in, and lets the others go on."""
+    """Answers requests for ``path`` and for /in, and lets other requests go on."""
     return runner(
         lambda request, _: request.reject(status) if request.path in (path, "/in") else None
     )
@@ -67,7 +67,7 @@ def changing(**values: Any) -> Runner:
 
 
 def test_answer_keeps_the_connection(new_play: NewPlay) -> None:
-    """A request without a body is over with its answer; no server hears of it."""
+    """The answer ends a request without a body; no server gets the request."""
     play = new_play(hooks=rejecting())
     play.client_sends(get("/no", "Accept: application/json"))
     got = play.client_gets()
@@ -82,7 +82,7 @@ def test_answer_keeps_the_connection(new_play: NewPlay) -> None:
 
 
 def test_answers_in_a_pipeline_are_in_order(new_play: NewPlay) -> None:
-    """Before, between and behind those of a server."""
+    """Answers stand in order before, between and after replies of a server."""
     play = new_play(hooks=rejecting())
     play.client_sends(get("/no") + get("/1") + get("/no") + get("/no") + get("/2") + get("/no"))
     assert statuses(play.client_gets()) == [403]
@@ -94,7 +94,7 @@ def test_answers_in_a_pipeline_are_in_order(new_play: NewPlay) -> None:
 
 
 def test_thousands_of_answers_in_a_row(new_play: NewPlay) -> None:
-    """None of them is inside of another."""
+    """Their handling is a loop and no recursion."""
     play = new_play(hooks=rejecting())
     play.client_sends(get("/no") * 3000)
     assert statuses(play.client_gets()) == [403] * 3000
@@ -112,7 +112,7 @@ def test_thousands_of_answers_in_a_row(new_play: NewPlay) -> None:
 def test_answer_to_a_body_that_is_here_keeps_the_connection(
     new_play: NewPlay, request_of: bytes
 ) -> None:
-    """The body is read over, and what comes behind it is the next request."""
+    """The body is dropped, and the bytes after it are the next request."""
     play = new_play(hooks=rejecting())
     play.client_sends(request_of + get("/next") + request_of + GET)
     assert statuses(play.client_gets()) == [403]
@@ -137,7 +137,7 @@ def test_answer_to_a_body_that_is_here_keeps_the_connection(
 def test_answer_to_a_body_that_is_coming_ends_the_connection(
     new_play: NewPlay, request_of: bytes
 ) -> None:
-    """Nobody asks for the rest; it is read over for a while, and never taken for a request."""
+    """The rest is read and dropped for a while, and never taken for a request."""
     play = new_play(hooks=rejecting())
     play.client_sends(request_of)
     got = play.client_gets()
@@ -153,7 +153,7 @@ def test_answer_to_a_body_that_is_coming_ends_the_connection(
 
 
 def test_answer_to_a_body_that_comes_bytewise(new_play: NewPlay) -> None:
-    """The head's end decides; what had not come by then ends the connection."""
+    """The connection ends unless the whole body has arrived with the end of the head."""
     play = new_play(hooks=rejecting())
     play.client_sends_bytewise(post(b"body"))
     got = play.client_gets()
@@ -162,7 +162,7 @@ def test_answer_to_a_body_that_comes_bytewise(new_play: NewPlay) -> None:
 
 
 def test_body_that_is_too_large_is_refused_before_hooks_see_it(new_play: NewPlay) -> None:
-    """As it is without them."""
+    """It is refused as without hooks."""
     play = new_play(hooks=rejecting(), max_body=3)
     play.client_sends(post(b"body"))
     assert statuses(play.client_gets()) == [413]
@@ -170,7 +170,7 @@ def test_body_that_is_too_large_is_refused_before_hooks_see_it(new_play: NewPlay
 
 
 def test_answer_to_a_client_that_wants_to_go(new_play: NewPlay) -> None:
-    """It is told that the connection ends, and it does."""
+    """The answer has ``Connection: close``, and the connection closes."""
     play = new_play(hooks=rejecting())
     play.client_sends(get("/no", "Connection: close"))
     assert b"Connection: close" in play.client_gets()
@@ -178,7 +178,7 @@ def test_answer_to_a_client_that_wants_to_go(new_play: NewPlay) -> None:
 
 
 def test_answer_while_draining(new_play: NewPlay) -> None:
-    """It is the last one on its connection, body or not."""
+    """The answer is the last on its connection, with or without a body."""
     play = new_play(hooks=rejecting(), draining=True)
     play.client_sends(post(b"body"))
     got = play.client_gets()
@@ -189,7 +189,7 @@ def test_answer_while_draining(new_play: NewPlay) -> None:
 
 @pytest.mark.parametrize(("request_of", "kept"), [(GET_10, False), (GET_10_KEPT, True)])
 def test_answer_to_http_10(new_play: NewPlay, request_of: bytes, kept: bool) -> None:
-    """With its length, and kept only where that was asked for."""
+    """The answer has its length, and the connection is kept only if the client asked for it."""
     play = new_play(hooks=runner(lambda request, _: request.respond(200, "hi")))
     play.client_sends(request_of)
     got = play.client_gets()
@@ -200,7 +200,7 @@ def test_answer_to_http_10(new_play: NewPlay, request_of: bytes, kept: bool) -> 
 
 
 def test_answer_to_head(new_play: NewPlay) -> None:
-    """Its head only, with the length that the body would have."""
+    """Only the head is sent, with the length that the body would have."""
     play = new_play(hooks=runner(lambda request, _: request.respond(200, "hello", {"X-A": "1"})))
     play.client_sends(HEAD + GET)
     head, rest = play.client_gets().split(b"\r\n\r\n", 1)
@@ -211,7 +211,7 @@ def test_answer_to_head(new_play: NewPlay) -> None:
 
 @pytest.mark.parametrize("status", [204, 304])
 def test_answer_without_a_body(new_play: NewPlay, status: int) -> None:
-    """Whatever a hook gave it: the next reply is where the client expects it."""
+    """No body is sent, whatever the hook gave: the next reply is where the client expects it."""
     play = new_play(hooks=runner(lambda request, _: request.respond(status, "hello")))
     play.client_sends(GET + GET)
     first, second, rest = play.client_gets().split(b"\r\n\r\n")
@@ -220,7 +220,7 @@ def test_answer_without_a_body(new_play: NewPlay, status: int) -> None:
 
 
 def test_redirect(new_play: NewPlay) -> None:
-    """With a place that is one header, whatever was asked for."""
+    """The target becomes exactly one header, whatever text the hook gave."""
     play = new_play(hooks=runner(lambda request, _: request.redirect("/x" + request.uri, 301)))
     play.client_sends(get("/a%0d%0aX:y?z"))
     got = play.client_gets()
@@ -230,7 +230,7 @@ def test_redirect(new_play: NewPlay) -> None:
 
 
 def test_big_answer_to_a_client_that_takes_nothing(new_play: NewPlay) -> None:
-    """What waits is one answer, and the next request waits for it to be taken."""
+    """Only one answer waits, and the next request waits until it is taken."""
     play = new_play(hooks=runner(lambda request, _: request.respond(200, b"x" * 200_000)))
     play.client.stall()
     play.client_sends(GET * 5)
@@ -240,7 +240,7 @@ def test_big_answer_to_a_client_that_takes_nothing(new_play: NewPlay) -> None:
 
 
 def test_broken_hook_is_a_500(new_play: NewPlay) -> None:
-    """Which says no more than that, and takes the client's form."""
+    """The reply gives no details, and has the form that the client accepts."""
 
     def fails(request: Any, _: Any) -> None:
         raise RuntimeError("secret")
@@ -259,7 +259,7 @@ def test_broken_hook_is_a_500(new_play: NewPlay) -> None:
 
 
 def test_444_closes_without_a_reply(new_play: NewPlay) -> None:
-    """What came before is still sent."""
+    """Replies before it are still sent."""
     play = new_play(hooks=rejecting(status=444))
     play.client_sends(get("/1") + get("/no") + get("/2"))
     play.origin_sends(OK)
@@ -270,7 +270,7 @@ def test_444_closes_without_a_reply(new_play: NewPlay) -> None:
 
 @pytest.mark.parametrize("request_of", [post(b"body"), post(b"body")[:-1], post_chunked(), GET_10])
 def test_444_with_a_body(new_play: NewPlay, request_of: bytes) -> None:
-    """Come or coming, nobody reads it."""
+    """A body that has arrived or is arriving is not read."""
     play = new_play(hooks=runner(lambda request, _: request.reject(444)))
     play.client_sends(request_of)
     assert play.client_gets() == b""
@@ -278,7 +278,7 @@ def test_444_with_a_body(new_play: NewPlay, request_of: bytes) -> None:
 
 
 def test_444_behind_a_reply_that_is_not_taken(new_play: NewPlay) -> None:
-    """That reply goes out first, in the time it has."""
+    """The reply before it goes out first, in its own time."""
     play = new_play(hooks=rejecting(status=444))
     play.client_sends(get("/1"))
     play.client.stall()
@@ -291,7 +291,7 @@ def test_444_behind_a_reply_that_is_not_taken(new_play: NewPlay) -> None:
 
 
 def test_444_instead_of_a_reply(new_play: NewPlay) -> None:
-    """Also where a server has sent one already."""
+    """This also works when a server has sent a reply already."""
     play = new_play(hooks=runner(None, lambda request, response: request.reject(444)))
     play.client_sends(GET)
     play.origin_sends(OK)
@@ -304,7 +304,7 @@ def test_444_instead_of_a_reply(new_play: NewPlay) -> None:
 
 
 def test_changed_request_is_what_the_server_gets(new_play: NewPlay) -> None:
-    """Method, target, Host and headers; the body as it came."""
+    """The server gets the new method, target, Host and headers, and the client's body."""
 
     def action(request: Any, _: Any) -> None:
         request.method, request.path, request.host = "PUT", "/new", "b.test"
@@ -325,7 +325,7 @@ def test_changed_request_is_what_the_server_gets(new_play: NewPlay) -> None:
 
 
 def test_retry_sends_what_the_hook_made_of_it(new_play: NewPlay) -> None:
-    """To the next server, once; the hook is not asked again."""
+    """The next server gets the changed request; the hook is not asked again."""
     calls: list[str] = []
 
     def action(request: Any, _: Any) -> None:
@@ -347,7 +347,7 @@ def test_retry_sends_what_the_hook_made_of_it(new_play: NewPlay) -> None:
 
 
 def test_method_of_the_hook_decides_whether_it_is_tried_again(new_play: NewPlay) -> None:
-    """A server that got a POST may have done something."""
+    """A server that got a POST may have acted on it."""
     play = new_play(2, hooks=changing(method="POST"))
     play.client_sends(GET)
     assert b"\r\nContent-Length: 0\r\n" in play.origin_gets()
@@ -377,7 +377,8 @@ REPLIES = [
 def test_client_that_asked_for_a_head_gets_no_body(
     new_play: NewPlay, sent: bytes, body: bytes, ends: bool, piecewise: bool
 ) -> None:
-    """Although the hook asks the server for all of it: the next reply is in its place."""
+    """This holds although the hook makes it a GET for the server: the next reply is in its
+    place."""
     play = new_play(hooks=changing(method="GET"))
     play.client_sends(HEAD)
     assert play.origin_gets().startswith(b"GET / ")
@@ -403,7 +404,7 @@ def test_client_that_asked_for_a_head_gets_no_body(
 def test_client_that_asked_for_all_gets_an_empty_body(
     new_play: NewPlay, length: int | None
 ) -> None:
-    """Where the hook asks the server for a head only; it does not wait for more."""
+    """This holds if the hook makes it a HEAD for the server; the client does not wait for more."""
     play = new_play(hooks=changing(method="HEAD"))
     play.client_sends(GET)
     assert play.origin_gets().startswith(b"HEAD / ")
@@ -421,7 +422,7 @@ def test_client_that_asked_for_all_gets_an_empty_body(
 
 
 def test_upgrade_with_hooks(new_play: NewPlay) -> None:
-    """A hook sees the request; from the 101 on nobody does."""
+    """A hook sees the request; from the 101 on no hook sees anything."""
     seen: list[Any] = []
 
     def action(request: Any, _: Any) -> None:
@@ -441,7 +442,7 @@ def test_upgrade_with_hooks(new_play: NewPlay) -> None:
 
 
 def test_upgrade_that_is_refused_by_a_hook(new_play: NewPlay) -> None:
-    """Is a reply like any other, and the connection goes on."""
+    """The refusal is a reply like any other, and the connection goes on."""
     play = new_play(hooks=rejecting("/chat", 401))
     play.client_sends(UPGRADE)
     assert statuses(play.client_gets()) == [401]
@@ -451,7 +452,7 @@ def test_upgrade_that_is_refused_by_a_hook(new_play: NewPlay) -> None:
 
 
 def test_interim_replies_pass_by_the_hooks(new_play: NewPlay) -> None:
-    """They see the final one only."""
+    """Hooks see the final reply only."""
     seen: list[int] = []
     play = new_play(hooks=runner(None, lambda request, response: seen.append(response.status)))
     play.client_sends(post(b"body", "Expect: 100-continue")[:-4])
@@ -467,7 +468,7 @@ def test_interim_replies_pass_by_the_hooks(new_play: NewPlay) -> None:
 
 
 def touched(request: Any, response: Any) -> None:
-    """What these tests do to replies."""
+    """The change that these tests make to replies."""
     response.status = 418
     response.headers.remove("Server")
     response.headers["X-A"] = "1"
@@ -479,7 +480,7 @@ def touched(request: Any, response: Any) -> None:
 def test_changed_reply(
     new_play: NewPlay, sent: bytes, body: bytes, ends: bool, piecewise: bool
 ) -> None:
-    """Status and headers; the body is the server's, framed as ever."""
+    """Status and headers change; the body is the server's, framed as usual."""
     play = new_play(hooks=runner(None, touched))
     play.client_sends(GET)
     sent = sent.replace(b"\r\n", b"\r\nServer: x\r\n", 1)
@@ -504,12 +505,12 @@ def test_changed_reply(
     else:
         assert b"Content-Length: %d" % len(body) in lines
         assert rest == body
-    # Health and counters are judged by what the server sent.
+    # Health and counters depend on the server's own reply.
     assert play.selection.outcomes == [("10.0.0.1:80", False, 200)]
 
 
 def test_reply_in_pieces_is_seen_once(new_play: NewPlay) -> None:
-    """When its head is whole."""
+    """The hook sees it when its head is complete."""
     seen: list[int] = []
     play = new_play(hooks=runner(None, lambda request, response: seen.append(response.status)))
     play.client_sends(GET)
@@ -520,7 +521,7 @@ def test_reply_in_pieces_is_seen_once(new_play: NewPlay) -> None:
 
 
 def test_reply_to_head_is_changed(new_play: NewPlay) -> None:
-    """Its length stays what it declared."""
+    """Its length stays as the server declared it."""
     play = new_play(hooks=runner(None, touched))
     play.client_sends(HEAD)
     play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
@@ -541,8 +542,8 @@ def test_304_that_becomes_204_has_no_length(new_play: NewPlay) -> None:
 
 @pytest.mark.parametrize("servers", [0, 1])
 def test_hooks_see_errors_of_ours(new_play: NewPlay, servers: int) -> None:
-    """With the reason, where it went and where it could not go; status and headers are
-    changed, and the connection goes on."""
+    """They see the reason, the upstream, and the server that failed; they change status and
+    headers, and the connection goes on."""
     seen: list[Any] = []
 
     def look(request: Any, response: Any) -> None:
@@ -565,7 +566,7 @@ def test_hooks_see_errors_of_ours(new_play: NewPlay, servers: int) -> None:
 
 
 def test_servers_replies_have_no_error(new_play: NewPlay) -> None:
-    """So a hook can tell them apart, whatever the status is."""
+    """So a hook can tell them from slardar's own, whatever the status is."""
     seen: list[Any] = []
     play = new_play(hooks=runner(None, lambda request, response: seen.append(response.error)))
     play.client_sends(GET)
@@ -575,7 +576,8 @@ def test_servers_replies_have_no_error(new_play: NewPlay) -> None:
 
 @pytest.mark.parametrize("status", [408, 413, 400])
 def test_hooks_see_what_became_of_the_body(new_play: NewPlay, status: int) -> None:
-    """A body that does not come, is too large or is malformed is answered by us, too."""
+    """Hooks also see slardar's own reply to a body that does not arrive, is too large or is
+    malformed."""
     seen: list[Any] = []
     made = runner(None, lambda request, response: seen.append((response.status, response.error)))
     play = new_play(hooks=made, max_body=8)
@@ -589,7 +591,7 @@ def test_hooks_see_what_became_of_the_body(new_play: NewPlay, status: int) -> No
 
 
 def test_hook_answers_instead_of_an_error_of_ours(new_play: NewPlay) -> None:
-    """Once: what it makes is not shown to it again; 444 is no reply at all."""
+    """The hook is not asked about its own answer; 444 means no reply at all."""
     calls: list[int] = []
 
     def instead(request: Any, response: Any) -> None:
@@ -611,7 +613,8 @@ def test_hook_answers_instead_of_an_error_of_ours(new_play: NewPlay) -> None:
 
 
 def test_hook_that_fails_on_an_error_of_ours(new_play: NewPlay) -> None:
-    """Is a 500, or leaves it as it is; it is not asked again, and suspended after five."""
+    """The reply becomes a 500, or stays; the hook is not asked again, and is suspended after
+    five failures."""
 
     def fails(request: Any, response: Any) -> None:
         calls.append(response.status)
@@ -628,7 +631,7 @@ def test_hook_that_fails_on_an_error_of_ours(new_play: NewPlay) -> None:
 
 
 def test_reply_that_is_dropped_for_another_is_not_seen(new_play: NewPlay) -> None:
-    """Only the one that the client would get."""
+    """Hooks only see the reply that the client would get."""
     seen: list[int] = []
     play = new_play(2, hooks=runner(None, lambda request, response: seen.append(response.status)))
     play.selection.failed_statuses = frozenset((503,))
@@ -654,8 +657,8 @@ def replacing(request: Any, response: Any) -> None:
      b"HTTP/1.1 200 OK\r\n\r\noo", reply(b"oops") + b"HTTP/1.1 200 OK\r\n"],
 )  # fmt: skip
 def test_replaced_reply(new_play: NewPlay, sent: bytes) -> None:
-    """The client gets the other one, whole, and its connection goes on; the server's is
-    not used again, for what is left of its reply is nobody's."""
+    """The client gets the other reply whole, and its connection goes on; the server's
+    connection is not used again, because it holds the rest of the first reply."""
     play = new_play(hooks=runner(None, replacing))
     play.client_sends(get("/no"))
     play.origin_sends(sent)
@@ -676,7 +679,7 @@ def test_replaced_reply(new_play: NewPlay, sent: bytes) -> None:
 
 
 def test_replaced_reply_to_head(new_play: NewPlay) -> None:
-    """Has no body either."""
+    """The other reply has no body either."""
     play = new_play(hooks=runner(None, replacing))
     play.client_sends(HEAD.replace(b" / ", b" /no ") + GET)
     play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
@@ -688,7 +691,7 @@ def test_replaced_reply_to_head(new_play: NewPlay) -> None:
 
 
 def test_replaced_failure_is_a_failure(new_play: NewPlay) -> None:
-    """The server is judged by what it sent, whatever the client gets."""
+    """The server is judged by its own reply, whatever the client gets."""
     play = new_play(hooks=runner(None, replacing))
     play.selection.failed_statuses = frozenset((503,))
     play.client_sends(GET)
@@ -699,7 +702,7 @@ def test_replaced_failure_is_a_failure(new_play: NewPlay) -> None:
 
 
 def test_reply_replaced_while_the_body_is_coming(new_play: NewPlay) -> None:
-    """The rest of it is read over; the connection ends, and is not taken for requests."""
+    """The rest of the body is dropped, and never taken for requests; the connection ends."""
     play = new_play(
         hooks=runner(None, lambda request, response: request.reject(403)),
     )
@@ -715,7 +718,7 @@ def test_reply_replaced_while_the_body_is_coming(new_play: NewPlay) -> None:
 
 
 def test_reply_replaced_for_a_pipeline(new_play: NewPlay) -> None:
-    """Those behind it wait as ever."""
+    """Requests after it wait as usual."""
     play = new_play(hooks=runner(None, replacing))
     play.client_sends(post(b"body").replace(b"/in", b"/no") + get("/1") + get("/no"))
     play.origin_sends(OK)
@@ -730,7 +733,7 @@ def test_reply_replaced_for_a_pipeline(new_play: NewPlay) -> None:
 
 
 def test_broken_reply_hook_is_a_500(new_play: NewPlay) -> None:
-    """Or the reply as it came, where the settings say so."""
+    """With another setting the client gets the server's reply."""
 
     def fails(request: Any, response: Any) -> None:
         response.headers["X-Half"] = "1"
@@ -747,7 +750,7 @@ def test_broken_reply_hook_is_a_500(new_play: NewPlay) -> None:
 
 
 def test_client_that_leaves_is_not_answered(new_play: NewPlay) -> None:
-    """Nor does a hook hear of its reply."""
+    """No hook sees its reply."""
     seen: list[int] = []
     play = new_play(hooks=runner(None, lambda request, response: seen.append(response.status)))
     play.client_sends(GET)
@@ -758,8 +761,8 @@ def test_client_that_leaves_is_not_answered(new_play: NewPlay) -> None:
 
 @pytest.mark.parametrize("status", [444, 403])
 def test_half_closed_client_of_a_hook_gets_no_byte_too_many(new_play: NewPlay, status: int) -> None:
-    """While a hook may still ask for no reply, nothing is sent to see whether the client
-    is there; so a 444 leaves nothing at all, and a reply is whole."""
+    """While a hook may still close without a reply, no probing byte is sent; so a 444 sends no
+    byte, and a reply is whole."""
     play = new_play(hooks=runner(None, lambda request, response: request.reject(status)))
     play.client.deliver(GET)
     play.client_ends()
@@ -776,7 +779,7 @@ def test_half_closed_client_of_a_hook_gets_no_byte_too_many(new_play: NewPlay, s
 
 @pytest.mark.parametrize("sent", [b"", b"x" * 20_000])
 def test_no_reply_ends_an_upload_at_once(new_play: NewPlay, sent: bytes) -> None:
-    """Nothing is on its way to the client that reading over its body would save."""
+    """No reply is on its way that reading the rest of the body would save."""
     play = new_play(hooks=rejecting(status=444))
     play.client_sends(post(b"x" * 30_000)[:-30_000] + sent)
     assert play.client.closed
@@ -784,7 +787,7 @@ def test_no_reply_ends_an_upload_at_once(new_play: NewPlay, sent: bytes) -> None
 
 
 def test_no_reply_behind_one_that_is_on_its_way(new_play: NewPlay) -> None:
-    """That one is sent to its end."""
+    """The reply before it is sent completely."""
     play = new_play(hooks=rejecting(status=444))
     play.client.stall()
     play.client_sends(get("/yes") + post(b"x" * 30_000)[:-10_000])
@@ -796,7 +799,7 @@ def test_no_reply_behind_one_that_is_on_its_way(new_play: NewPlay) -> None:
 
 
 def test_half_closed_client_gets_its_answer(new_play: NewPlay) -> None:
-    """From a hook as from a server."""
+    """It gets a hook's answer as it gets a server's reply."""
     play = new_play(hooks=runner(None, replacing))
     play.client_sends(get("/no"))
     play.client_ends()

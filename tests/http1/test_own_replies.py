@@ -10,7 +10,7 @@ from slardar.http1.own_replies import error_reply, status_line
 
 
 def test_json() -> None:
-    """Status and reason as JSON, for whoever did not ask for a page."""
+    """Clients that did not ask for a page get status and reason as JSON."""
     reply, body = error_reply(502, 'no "x"')
     assert reply.status == 502
     assert reply.lines == [b"HTTP/1.1 502 Bad Gateway", b"Content-Type: application/json"]
@@ -21,7 +21,7 @@ def test_json() -> None:
 
 
 def test_page() -> None:
-    """A page for a browser, in which nothing of the message is markup."""
+    """A browser gets a page in which no part of the message is markup."""
     reply, body = error_reply(404, '<script>"\xe9', "text/html, */*")
     assert reply.lines[1] == b"Content-Type: text/html; charset=utf-8"
     page = body.decode()
@@ -46,7 +46,7 @@ def test_page() -> None:
     ],
 )
 def test_by_accept(accept: str | None, page: bool) -> None:
-    """The first that Accept names of the two; JSON if it names none."""
+    """Of HTML and JSON the one that Accept names first; JSON if it names neither."""
     reply, _ = error_reply(500, "x", accept)
     assert (b"text/html" in reply.lines[1]) == page
 

@@ -44,7 +44,7 @@ def test_rule_of_idempotent_methods(verb: bytes) -> None:
 
 @pytest.mark.parametrize("verb", [b"POST", b"PATCH", b"LOCK"])
 def test_rule_of_other_methods(verb: bytes) -> None:
-    """The others only if nothing was sent, or if the operator insists."""
+    """Other methods only if no byte was sent, or if the operator insists."""
     assert not may_retry(verb, ERROR, ALL, sent=True, replayable=True, replied=False)
     assert may_retry(verb, CONNECT, ALL, sent=False, replayable=True, replied=False)
     insisting = ALL | {"non_idempotent"}
@@ -52,13 +52,13 @@ def test_rule_of_other_methods(verb: bytes) -> None:
 
 
 def test_rule_of_what_went_out() -> None:
-    """Never behind a byte of a reply, and never without the whole body."""
+    """Never after a byte of a reply, and never without the whole body."""
     assert not may_retry(b"GET", ERROR, ALL, sent=False, replayable=True, replied=True)
     assert not may_retry(b"PUT", ERROR, ALL, sent=False, replayable=False, replied=False)
 
 
 def test_rule_of_statuses() -> None:
-    """``http_503`` names one status where ``status`` names all that count as failures."""
+    """``http_503`` names one status; ``status`` names all that count as failures."""
     for status, allowed in ((503, True), (502, False)):
         assert (
             may_retry(
@@ -106,7 +106,7 @@ def test_no_connection_can_be_opened_anywhere(new_play: NewPlay) -> None:
 
 
 def test_some_server_can_be_connected(new_play: NewPlay) -> None:
-    """Those where no connection can be opened are passed over."""
+    """Servers to which no connection can be opened are passed over."""
     play = new_play(3)
     for peer in play.selection.peers[:2]:
         peer.pool.exhausted = True
@@ -116,7 +116,7 @@ def test_some_server_can_be_connected(new_play: NewPlay) -> None:
 
 
 def test_tries_bound_the_attempts(new_play: NewPlay) -> None:
-    """``try: 2`` means two servers, and the second failure is the client's."""
+    """``try: 2`` means two servers; the client gets the second failure."""
     play = new_play(3)
     play.selection.tries = 2
     play.client_sends(GET)
@@ -141,7 +141,7 @@ def test_try_timeout_bounds_the_attempts(new_play: NewPlay) -> None:
 
 
 def test_timeout_moves_on(new_play: NewPlay) -> None:
-    """A server that says nothing is left for the next."""
+    """After a silent server the next one is tried."""
     play = new_play(2)
     play.client_sends(GET)
     play.pass_time(61)
@@ -151,7 +151,7 @@ def test_timeout_moves_on(new_play: NewPlay) -> None:
 
 
 def test_last_failure_is_what_the_client_hears(new_play: NewPlay) -> None:
-    """A timeout is 504 also if it was meant to be tried again and nobody was left."""
+    """A timeout is a 504 even if another attempt was allowed and no server was left."""
     play = new_play(2)
     play.selection.out.add(play.selection.peers[1])
     play.client_sends(GET)
@@ -162,7 +162,7 @@ def test_last_failure_is_what_the_client_hears(new_play: NewPlay) -> None:
 
 
 def test_connect_timeout_moves_on_with_any_method(new_play: NewPlay) -> None:
-    """None of a POST was sent, so it may be sent elsewhere."""
+    """No byte of the POST was sent, so it may be sent to another server."""
     play = new_play(2)
     play.accepting = False
     play.client_sends(post(b"body"))
@@ -176,7 +176,7 @@ def test_connect_timeout_moves_on_with_any_method(new_play: NewPlay) -> None:
 
 
 def test_post_is_sent_elsewhere_if_it_could_not_connect(new_play: NewPlay) -> None:
-    """The body that came meanwhile goes along, in one piece."""
+    """The part of the body that arrived meanwhile is sent in one piece."""
     play = new_play(2)
     play.accepting = False
     play.client_sends(post_chunked() + b"3\r\nabc\r\n")
@@ -192,7 +192,7 @@ def test_post_is_sent_elsewhere_if_it_could_not_connect(new_play: NewPlay) -> No
 
 
 def test_post_that_was_sent_is_never_sent_again(new_play: NewPlay) -> None:
-    """Whatever goes wrong afterwards."""
+    """This holds for every failure afterwards."""
     for wrong in ("ends", "breaks", "late", "malformed", "status"):
         play = new_play(2)
         play.selection.failed_statuses = frozenset((503,))
@@ -224,7 +224,7 @@ def test_post_is_sent_again_if_the_operator_insists(new_play: NewPlay) -> None:
 
 
 def test_nothing_is_tried_again_behind_a_byte_of_the_reply(new_play: NewPlay) -> None:
-    """The client has it; a second reply behind it would be a lie."""
+    """The client has this byte, so no second reply may follow."""
     for part in (reply(b"hello")[:-2], CHUNKED_OK, b"HTTP/1.1 200 OK\r\n\r\n"):
         play = new_play(2)
         play.client_sends(GET)
@@ -236,7 +236,7 @@ def test_nothing_is_tried_again_behind_a_byte_of_the_reply(new_play: NewPlay) ->
 
 
 def test_malformed_first_chunk_may_be_tried_again(new_play: NewPlay) -> None:
-    """Nothing of that reply has gone out."""
+    """No byte of this reply has gone out."""
     play = new_play(2)
     play.client_sends(GET)
     play.origin_sends(CHUNKED_OK + b"zz\r\n")
@@ -245,7 +245,7 @@ def test_malformed_first_chunk_may_be_tried_again(new_play: NewPlay) -> None:
 
 
 def test_interim_reply_does_not_forbid_another_attempt(new_play: NewPlay) -> None:
-    """A 100 is no reply yet; the next server may send its own."""
+    """A 100 is not the reply; the next server may send its own."""
     play = new_play(2)
     play.client_sends(post(b"body", "Expect: 100-continue", method="PUT"))
     play.origin_sends(CONTINUE)
@@ -255,11 +255,11 @@ def test_interim_reply_does_not_forbid_another_attempt(new_play: NewPlay) -> Non
     assert statuses(play.client_gets()) == [100, 200]
 
 
-# Bodies that were under way.
+# Bodies that were partly sent.
 
 
 def test_half_sent_body_goes_to_the_next_server_whole(new_play: NewPlay) -> None:
-    """What the first server got is sent again, what comes later follows."""
+    """The part that the first server got is sent again, and the rest follows."""
     play = new_play(2)
     play.client_sends(post(b"0123456789", method="PUT")[:-5])
     play.origin_ends()
@@ -273,7 +273,7 @@ def test_half_sent_body_goes_to_the_next_server_whole(new_play: NewPlay) -> None
 
 
 def test_half_sent_chunks_go_to_the_next_server_whole(new_play: NewPlay) -> None:
-    """Each chunk exactly once, in their order, with one end."""
+    """Each chunk is sent exactly once, in order, with one end."""
     play = new_play(2)
     play.client_sends(post_chunked(method="PUT") + b"3\r\nabc\r\n")
     play.client_sends(b"2\r\nde\r\n")
@@ -286,7 +286,7 @@ def test_half_sent_chunks_go_to_the_next_server_whole(new_play: NewPlay) -> None
 
 
 def test_body_larger_than_the_buffer_is_not_sent_again(new_play: NewPlay) -> None:
-    """``limits.retry_buffer`` is what is kept of it; one byte more is too much."""
+    """At most ``limits.retry_buffer`` is kept of a body; one byte more is too much."""
     for size, attempts in ((1000, 2), (1001, 1)):
         play = new_play(2, retry_buffer=1000)
         play.client_sends(post(b"", method="PUT").replace(b"h: 0", b"h: %d" % size))
@@ -300,8 +300,7 @@ def test_body_larger_than_the_buffer_is_not_sent_again(new_play: NewPlay) -> Non
 
 
 def test_lost_body_is_not_forgotten_where_writing_fails(new_play: NewPlay) -> None:
-    """A connection that broke before it took anything does not make a request without
-    its body."""
+    """A connection that broke before it took a byte does not make a request without its body."""
     play = new_play(2, retry_buffer=1000)
     play.client_sends(GET)
     play.origin_sends(OK)
@@ -320,7 +319,8 @@ def test_lost_body_is_not_forgotten_where_writing_fails(new_play: NewPlay) -> No
 
 
 def test_failed_status_moves_on(new_play: NewPlay) -> None:
-    """``http_opts.statuses: {"503": false}``: that reply is dropped for a better one."""
+    """With ``http_opts.statuses: {"503": false}`` the reply is dropped and another server
+    tried."""
     play = new_play(2)
     play.selection.failed_statuses = frozenset((503,))
     play.client_sends(GET)
@@ -333,7 +333,7 @@ def test_failed_status_moves_on(new_play: NewPlay) -> None:
 
 
 def test_failed_status_of_the_last_server_is_passed_on(new_play: NewPlay) -> None:
-    """A reply is better than none, also if another server is out of service."""
+    """A reply is better than none, even if another server is out of service."""
     for out in (False, True):
         play = new_play(2)
         play.selection.failed_statuses = frozenset((503,))
@@ -350,7 +350,7 @@ def test_failed_status_of_the_last_server_is_passed_on(new_play: NewPlay) -> Non
 
 
 def test_other_statuses_are_no_failures(play: Playbook) -> None:
-    """A 500 that nobody named passes, and counts as a reply."""
+    """A 500 that is not named passes, and counts as a reply."""
     play.selection.failed_statuses = frozenset((503,))
     play.client_sends(GET)
     play.origin_sends(reply(b"", status="500 Internal Server Error"))
@@ -362,7 +362,7 @@ def test_other_statuses_are_no_failures(play: Playbook) -> None:
 
 
 def use_once(play: Playbook) -> None:
-    """Leave one idle connection behind."""
+    """Make one request, which leaves an idle connection."""
     play.client_sends(GET)
     play.origin_sends(OK)
     assert play.client_gets() == OK
@@ -370,7 +370,7 @@ def use_once(play: Playbook) -> None:
 
 @pytest.mark.parametrize("way", ["ends", "breaks", "broken"])
 def test_stale_connection_is_nobodys_failure(play: Playbook, way: str) -> None:
-    """The same server is asked again over a fresh connection, and nothing is counted."""
+    """The same server gets the request over a new connection, and no failure is counted."""
     use_once(play)
     if way == "broken":
         play.origin.broken = True
@@ -388,7 +388,7 @@ def test_stale_connection_is_nobodys_failure(play: Playbook, way: str) -> None:
 
 
 def test_stale_connection_is_replaced_once(play: Playbook) -> None:
-    """A server that closes the fresh one too has failed."""
+    """A server that also closes the new connection has failed."""
     use_once(play)
     play.client_sends(GET)
     play.origin_ends()
@@ -399,7 +399,7 @@ def test_stale_connection_is_replaced_once(play: Playbook) -> None:
 
 
 def test_fresh_connection_that_ends_is_a_failure(play: Playbook) -> None:
-    """Nothing was stale about it."""
+    """A new connection is never stale."""
     play.client_sends(GET)
     play.origin_ends()
     assert len(play.origins) == 1
@@ -407,7 +407,7 @@ def test_fresh_connection_that_ends_is_a_failure(play: Playbook) -> None:
 
 
 def test_stale_connection_gets_the_body_again(play: Playbook) -> None:
-    """What was sent of it, and what comes later."""
+    """The new connection gets the part that was sent, and the rest."""
     use_once(play)
     play.client_sends(post(b"0123456789", method="PUT")[:-5])
     play.origin_ends()
@@ -419,7 +419,7 @@ def test_stale_connection_gets_the_body_again(play: Playbook) -> None:
 
 
 def test_post_looks_before_it_uses_an_idle_connection(play: Playbook) -> None:
-    """One whose end has come already is not used, so nothing needs to be sent again."""
+    """An idle connection that has ended is not used, so no byte needs to be sent again."""
     use_once(play)
     play.origin.end()
     play.client_sends(post(b"body"))
@@ -452,7 +452,7 @@ def test_post_of_which_nothing_went_out_is_sent_again(play: Playbook) -> None:
 
 
 def test_part_of_a_head_is_not_stale(play: Playbook) -> None:
-    """A server that began to reply was there."""
+    """The server was there, since it began to reply."""
     use_once(play)
     play.client_sends(GET)
     play.origin_sends(b"HTTP/1.1 ")
@@ -473,7 +473,7 @@ def test_connection_that_brought_a_100_is_not_stale(play: Playbook) -> None:
 
 
 def test_stale_where_no_connection_can_be_opened(play: Playbook) -> None:
-    """A failure then, counted once."""
+    """This is a failure, counted once."""
     use_once(play)
     play.selection.peers[0].pool.exhausted = True
     play.client_sends(GET)
@@ -487,7 +487,7 @@ def test_stale_where_no_connection_can_be_opened(play: Playbook) -> None:
 
 @pytest.mark.parametrize("way", ["refused", "silent"])
 def test_other_addresses_of_a_name_are_tried_first(new_play: NewPlay, way: str) -> None:
-    """They are one server: a dead one among them is no failure of it."""
+    """They are one server: a dead address is no failure of the server."""
     play = new_play(2)
     play.selection.peers[0].pool.addresses = 2
     play.accepting = False
@@ -506,7 +506,7 @@ def test_other_addresses_of_a_name_are_tried_first(new_play: NewPlay, way: str) 
 
 
 def test_all_addresses_of_a_name_are_dead(new_play: NewPlay) -> None:
-    """Then it is one failure, and the next server's turn."""
+    """This is one failure, and the next server is tried."""
     play = new_play(2)
     play.selection.peers[0].pool.addresses = 3
     play.accepting = False
@@ -533,7 +533,7 @@ def test_try_timeout_bounds_the_addresses_too(play: Playbook) -> None:
 
 
 def test_client_that_leaves_between_two_attempts(new_play: NewPlay) -> None:
-    """Everything is counted back, whichever attempt it was."""
+    """Every counter goes back, whichever attempt it was."""
     play = new_play(3)
     play.client_sends(GET)
     play.origin_ends()
@@ -544,8 +544,8 @@ def test_client_that_leaves_between_two_attempts(new_play: NewPlay) -> None:
 
 
 def test_machine_without_descriptors_blames_no_server(play: Playbook) -> None:
-    """Where nothing is left to connect with, the client gets 503 at once, and no server
-    is counted as failed."""
+    """If there is no descriptor to connect with, the client gets 503 at once, and no server's
+    failure is counted."""
     pool = play.selection.peers[0].pool
     pool.exhausted, pool.shortage = True, "Too many open files"
     play.client_sends(GET)

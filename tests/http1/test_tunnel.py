@@ -9,7 +9,7 @@ from tests.http1.lines import GET, OK, SWITCHING, UPGRADE, body_of, get, reply, 
 
 
 def opened(play: Playbook) -> Playbook:
-    """A tunnel is open, and what opened it looked at."""
+    """Open a tunnel, and check the bytes that opened it."""
     play.client_sends(UPGRADE)
     play.origin_sends(SWITCHING)
     assert statuses(play.client_gets()) == [101]
@@ -18,7 +18,7 @@ def opened(play: Playbook) -> Playbook:
 
 
 def test_upgrade_becomes_a_tunnel(play: Playbook) -> None:
-    """The server is asked for it, the client told of it, then bytes pass unread."""
+    """The server gets the Upgrade, the client gets the 101, then bytes pass unread."""
     play.client_sends(UPGRADE)
     asked = play.origin_gets()
     assert b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" in asked
@@ -34,7 +34,7 @@ def test_upgrade_becomes_a_tunnel(play: Playbook) -> None:
 
 
 def test_bytes_behind_the_request_and_behind_the_101(play: Playbook) -> None:
-    """Both are the tunnel's, and come in their order."""
+    """Both belong to the tunnel, and arrive in order."""
     play.client_sends(UPGRADE + b"early")
     play.client_sends(b" bird")
     assert body_of(play.origin_gets()) == b""
@@ -44,7 +44,7 @@ def test_bytes_behind_the_request_and_behind_the_101(play: Playbook) -> None:
 
 
 def test_server_that_does_not_switch(play: Playbook) -> None:
-    """Its reply is a reply, and what the client sent behind is a request."""
+    """Its reply is a normal reply, and the client's next bytes are a request."""
     play.client_sends(UPGRADE + GET)
     play.origin_sends(OK)
     assert play.client_gets() == OK
@@ -67,7 +67,7 @@ def test_counters_hold_while_a_tunnel_is_open(play: Playbook) -> None:
 
 
 def test_half_close_by_the_client(play: Playbook) -> None:
-    """The server is told, and may go on speaking."""
+    """The server gets the end, and may still send."""
     opened(play)
     play.client_sends(b"last words")
     play.client_ends()
@@ -82,7 +82,7 @@ def test_half_close_by_the_client(play: Playbook) -> None:
 
 
 def test_half_close_by_the_server(play: Playbook) -> None:
-    """The client is told, and may go on speaking."""
+    """The client gets the end, and may still send."""
     opened(play)
     play.origin_ends()
     assert play.client.finished
@@ -94,7 +94,7 @@ def test_half_close_by_the_server(play: Playbook) -> None:
 
 
 def test_client_that_ended_before_the_101(play: Playbook) -> None:
-    """The end is passed on behind what was sent."""
+    """The end is passed on after the bytes before it."""
     play.client.deliver(UPGRADE + b"early")
     play.client_ends()
     play.origin_sends(SWITCHING)
@@ -108,7 +108,7 @@ def test_client_that_ended_before_the_101(play: Playbook) -> None:
 
 @pytest.mark.parametrize("slow", ["client", "origin"])
 def test_pressure(play: Playbook, slow: str) -> None:
-    """The side that takes slowly slows the other, and no byte is lost or kept for long."""
+    """A side that reads slowly slows the other, and no byte is lost or kept for long."""
     opened(play)
     taker = play.client if slow == "client" else play.origin
     giver = play.origin if slow == "client" else play.client
@@ -131,7 +131,7 @@ def test_pressure(play: Playbook, slow: str) -> None:
 
 @pytest.mark.parametrize("slow", ["client", "origin"])
 def test_side_that_takes_nothing_ends_the_tunnel(play: Playbook, slow: str) -> None:
-    """After its send timeout, counted from the last byte it took."""
+    """The tunnel ends its send timeout after the last byte that it took."""
     opened(play)
     taker = play.client if slow == "client" else play.origin
     giver = play.origin if slow == "client" else play.client
@@ -145,14 +145,14 @@ def test_side_that_takes_nothing_ends_the_tunnel(play: Playbook, slow: str) -> N
     assert not taker.closed
     play.pass_time(11)
     assert taker.closed
-    # What it had said is read over for a moment.
+    # Its last bytes are read and dropped for a moment.
     play.pass_time(6)
     assert giver.closed
     assert play.host.exchanges == 0
 
 
 def test_much_behind_the_101_counts_from_the_start(play: Playbook) -> None:
-    """What the server had sent before the tunnel stood is the client's to take in time."""
+    """The client must take in time the bytes that came with the 101."""
     play.client.stall()
     play.client_sends(UPGRADE)
     play.origin.deliver(SWITCHING + b"x" * 65000)
@@ -175,7 +175,7 @@ def test_silence_is_no_failure(play: Playbook) -> None:
 
 @pytest.mark.parametrize("who", ["client", "origin"])
 def test_broken_side_ends_the_other_behind_its_bytes(play: Playbook, who: str) -> None:
-    """What was under way to the other side still gets there."""
+    """Bytes on their way to the other side still arrive."""
     opened(play)
     other = play.origin if who == "client" else play.client
     broken = play.client if who == "client" else play.origin
@@ -195,8 +195,8 @@ def test_broken_side_ends_the_other_behind_its_bytes(play: Playbook, who: str) -
 @pytest.mark.parametrize("who", ["client", "origin"])
 @pytest.mark.parametrize("end", ["in order", "too late"])
 def test_side_that_goes_on_speaking_gets_all_first(play: Playbook, who: str, end: str) -> None:
-    """What is on its way to it is not lost to a reset: its bytes are read over until it
-    ends too, for a few seconds."""
+    """No reset destroys bytes on their way to it: its own bytes are read and dropped until it
+    ends, for a few seconds."""
     opened(play)
     other = play.origin if who == "client" else play.client
     broken = play.client if who == "client" else play.origin
@@ -231,7 +231,7 @@ def test_tunnel_behind_a_pipelined_reply(play: Playbook) -> None:
 
 
 def test_closing_a_tunnel_twice(play: Playbook) -> None:
-    """As the data plane does when its time to drain is over."""
+    """The data plane closes tunnels when its drain time is over; a second call does nothing."""
     opened(play)
     tunnel = next(iter(play.host.tunnels))
     tunnel.close()

@@ -24,7 +24,7 @@ def get(*lines: bytes, first: bytes = b"GET /a HTTP/1.1") -> bytes:
 
 
 def test_plain() -> None:
-    """Request line, Host, what passes, and what slardar adds."""
+    """The head has the request line, Host, the lines that pass, and slardar's headers."""
     assert written(get(b"X: y")) == [
         b"GET /a HTTP/1.1",
         b"Host: app",
@@ -55,7 +55,7 @@ def test_given_headers() -> None:
 
 
 def test_empty_headers() -> None:
-    """Given but empty is as good as absent."""
+    """An empty header counts as absent."""
     lines = written(
         get(b"X-Forwarded-For:", b"X-Forwarded-Proto:", b"X-Forwarded-Host:", b"X-Request-Id:")
     )
@@ -63,14 +63,14 @@ def test_empty_headers() -> None:
 
 
 def test_http_1_0_without_host() -> None:
-    """The server is told its own address, as nginx does."""
+    """The server gets its own address as Host, as with nginx."""
     lines = written(b"GET / HTTP/1.0\r\n\r\n")
     assert lines[:2] == [b"GET / HTTP/1.1", b"Host: 10.0.0.1:80"]
     assert b"X-Forwarded-Host: 10.0.0.1:80" in lines
 
 
 def test_framing() -> None:
-    """The length anew, chunks as chunks; a POST without content says so."""
+    """Length and chunks are written anew; a POST without content has a length, too."""
     post = b"POST /a HTTP/1.1"
     assert written(get(b"Content-Length: 007", first=post))[-1] == b"Content-Length: 7"
     assert written(get(b"Transfer-Encoding: CHUNKED"))[-1] == b"Transfer-Encoding: chunked"
@@ -79,7 +79,7 @@ def test_framing() -> None:
 
 
 def test_connection_headers() -> None:
-    """Written for the next connection, if there is something to say."""
+    """They are written for the next connection, if it needs them."""
     assert written(get(b"Connection: Upgrade", b"Upgrade: websocket"))[-2:] == [
         b"Connection: Upgrade",
         b"Upgrade: websocket",
@@ -89,14 +89,14 @@ def test_connection_headers() -> None:
 
 
 def test_scheme() -> None:
-    """X-Forwarded-Proto says how the client came."""
+    """X-Forwarded-Proto is the client's scheme."""
     request = parse_request(get())
     request.scheme = b"https"
     assert b"\r\nX-Forwarded-Proto: https\r\n" in request_head(request, RequestIds(), "x")
 
 
 def test_request_id_is_remembered() -> None:
-    """The id that was made is the request's, for logs and for other attempts."""
+    """The request keeps its new id, for logs and for other attempts."""
     request: Request = parse_request(get())
     request_head(request, RequestIds(b"ab"), "x")
     assert request.request_id == b"ab00000001"

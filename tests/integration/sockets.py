@@ -337,7 +337,7 @@ class Served:
     async def begin(self, endpoint: str) -> None:
         """Serve."""
         await self.plane.listen(endpoint)
-        name = self.plane._listeners[0].sock.getsockname()
+        name = self.plane._clients.listeners[0].sock.getsockname()
         self.address = name if isinstance(name, str) else name[:2]
         self.plane.start()
 
@@ -386,7 +386,7 @@ class Served:
 
     def pool(self, origin: Origin, name: str = "up") -> Any:
         """The pool of one server."""
-        return self.plane._pools[name][origin.host, origin.port]
+        return self.plane._upstreams.pools[name][origin.host, origin.port]
 
     def live_of(self, origin: Origin, name: str = "up") -> ServerLive:
         """The live state of one server."""

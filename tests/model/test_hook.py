@@ -1,4 +1,4 @@
-"""A hook as the configuration holds it: read, written, and told from others."""
+"""A hook as the configuration holds it: reading, writing and its digest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FULL = Hook("python", "script.a.test", CODE, Code.of("old", 1.0), Code.of("new",
 )  # fmt: skip
 @pytest.mark.parametrize("language", ["lua", "python"])
 def test_names_of_hooks(language: str, name: str) -> None:
-    """A host or every host, or a module."""
+    """A hook is for a host or every host, or it is a module."""
     check_hook_name(language, name)
 
 
@@ -35,26 +35,26 @@ def test_names_of_hooks(language: str, name: str) -> None:
      "script." + "a" * 256, "modules." + "a" * 130, "MODULES.a"],
 )  # fmt: skip
 def test_other_names_are_refused(name: str) -> None:
-    """In one line that says what was expected."""
+    """The refusal is one line that says what was expected."""
     with pytest.raises(ConfigError, match=r"name: expected script\.HOST, script\.\* or") as error:
         check_hook_name("python", name)
     assert "\n" not in str(error.value)
 
 
 def test_other_languages_are_refused() -> None:
-    """There are two."""
+    """Only Lua and Python are languages of hooks."""
     with pytest.raises(ConfigError, match="language: expected lua or python"):
         check_hook_name("perl", "script.a")
 
 
 def test_version_is_the_md5() -> None:
-    """As upyun/slardar has it, of the code's UTF-8."""
+    """As in upyun/slardar, of the code's UTF-8."""
     assert Code.of("é", 1.0).version == hashlib.md5("é".encode()).hexdigest()
     assert Code.of("é", 1.0).requires == ()
 
 
 def test_what_a_hook_is() -> None:
-    """Key, path, and for which host it runs."""
+    """Its key, its path, and the host for which it runs."""
     assert (FULL.key, FULL.path) == (("python", "script.a.test"), "python/script.a.test")
     assert (FULL.is_script, FULL.host) == (True, "a.test")
     assert Hook("lua", "script.*").host == "*"
@@ -64,7 +64,7 @@ def test_what_a_hook_is() -> None:
 
 @pytest.mark.parametrize("hook", [FULL, Hook("lua", "modules.x", staged=CODE, on_error="previous")])
 def test_hook_is_read_as_it_was_written(hook: Hook) -> None:
-    """Through the JSON of a store."""
+    """It is equal after the way through a store's JSON."""
     stored = json.loads(json.dumps(written(hook)))
     assert parse_hook(hook.path, stored) == hook
 
@@ -95,7 +95,7 @@ def code(**values: Any) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_stored_hook_that_is_none_is_refused(value: Any) -> None:
-    """In one line with its path; a store's content may be anybody's."""
+    """The refusal is one line with its path; anybody may have written to a store."""
     with pytest.raises(ConfigError, match=r"^hooks\.python/script\.a\.test: ") as error:
         parse_hook("python/script.a.test", value)
     assert "\n" not in str(error.value)
@@ -103,13 +103,14 @@ def test_stored_hook_that_is_none_is_refused(value: Any) -> None:
 
 @pytest.mark.parametrize("path", ["", "python", "perl/script.a", "python/x", "python/script.a/b"])
 def test_stored_path_that_is_none_is_refused(path: str) -> None:
-    """Before its value is looked at."""
+    """The path is checked before the value."""
     with pytest.raises(ConfigError, match="expected"):
         parse_hook(path, written(FULL))
 
 
 def test_digest_is_of_what_decides_over_requests() -> None:
-    """Not of when it was posted, nor of what waits, or only watches."""
+    """It does not depend on the time of a post, nor on a version that is only staged or in the
+    shadow."""
     for same in (
         replace(FULL, active=Code.of(CODE.code, 5.0)),
         replace(FULL, shadow=False),

@@ -7,7 +7,7 @@ from slardar.model.server import Server
 
 
 def test_server_keeps_its_state() -> None:
-    """The same upstream, host and port is the same object, each time."""
+    """The same upstream, host and port always give the same object."""
     live = Live()
     one = live.server("a", "h", 1)
     one.active = 3
@@ -16,14 +16,14 @@ def test_server_keeps_its_state() -> None:
 
 
 def test_each_upstream_has_its_own() -> None:
-    """A server in two upstreams is two; so is a host with two ports."""
+    """A server in two upstreams has two states; so has a host with two ports."""
     live = Live()
     found = {id(live.server(*key)) for key in [("a", "h", 1), ("b", "h", 1), ("a", "h", 2)]}
     assert len(found) == len(live) == 3
 
 
 def test_forgotten_server_begins_anew() -> None:
-    """Its neighbours keep theirs; who still holds the old state may finish on it."""
+    """Other servers keep their states; requests under way may finish on the old state."""
     live = Live()
     old, kept = live.server("a", "h", 1), live.server("a", "h", 2)
     old.fails = 5
@@ -36,7 +36,7 @@ def test_forgotten_server_begins_anew() -> None:
 
 
 def test_new_server_is_unchecked() -> None:
-    """It has had no requests, and takes them."""
+    """It has had no requests, and may get some."""
     state = Live().server("a", "h", 1)
     assert (state.status, state.active, state.requests, state.failures) == ("unchecked", 0, 0, 0)
     assert (state.down_until, state.fails, state.fail_num, state.msg) == (0, 0, 0, "")

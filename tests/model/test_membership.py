@@ -1,4 +1,4 @@
-"""One server comes to an upstream, or leaves it."""
+"""One server is added to an upstream, or removed from it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def made(body: dict[str, Any]) -> Upstream:
 
 
 def ports(upstream: Upstream) -> list[list[int]]:
-    """Level by level."""
+    """The ports of the servers, level by level."""
     return [[one.port for one in level.servers] for level in upstream.levels]
 
 
@@ -35,7 +35,7 @@ ONE = made({"cluster": [{"servers": [server(1)]}]})
 
 
 def test_server_is_added_at_the_end() -> None:
-    """With the keys of the body and the usual ones; the rest stays."""
+    """It has the keys of the body and the usual ones; the other servers stay."""
     upstream = add_server(FLAT, "10.0.0.1", 5, {"weight": 7, "x_rack": 3}, "w")
     assert ports(upstream) == [[1, 5], [2]]
     shown = upstream.source["servers"][-1]
@@ -59,7 +59,7 @@ def test_server_is_added_at_the_end() -> None:
 def test_server_is_added_where_it_is_said(
     upstream: Upstream, place: Place, found: list[list[int]]
 ) -> None:
-    """In one level or cluster; it need not be said where there is one."""
+    """It is added to the named level or cluster, which may be left out if there is only one."""
     changed = add_server(upstream, "10.0.0.1", 5, {}, "w", place)
     assert ports(changed) == found
     assert changed.levels[0].tries == upstream.levels[0].tries
@@ -87,7 +87,7 @@ def test_server_is_added_where_it_is_said(
     ],
 )
 def test_place_that_there_is_not(upstream: Upstream, place: Place, message: str) -> None:
-    """It is named, with those that there are; removing may leave it out."""
+    """The message names the place and the existing ones; a removal needs no place."""
     with pytest.raises(ConfigError) as caught:
         add_server(upstream, "10.0.0.1", 5, {}, "w", place)
     assert str(caught.value).startswith(message)
@@ -109,7 +109,7 @@ def test_place_that_there_is_not(upstream: Upstream, place: Place, message: str)
     ],
 )
 def test_wrong_server_is_not_added(body: object, line: str) -> None:
-    """The place is that of the call."""
+    """Messages name the place in the call."""
     with pytest.raises(ConfigError) as caught:
         add_server(FLAT, "10.0.0.1", 5, body, "w")
     (found,) = caught.value.problems
@@ -117,7 +117,7 @@ def test_wrong_server_is_not_added(body: object, line: str) -> None:
 
 
 def test_server_that_is_there_is_not_added() -> None:
-    """To change one is another call; nobody's weight is set by accident."""
+    """A change needs another call, so nobody sets a weight by accident."""
     for port in (1, 2):
         with pytest.raises(ConflictError, match=rf"has the server 10\.0\.0\.1:{port} already"):
             add_server(FLAT, "10.0.0.1", port, {"weight": 9}, "w")
@@ -137,12 +137,12 @@ def test_server_that_is_there_is_not_added() -> None:
 def test_server_is_removed(
     upstream: Upstream, port: int, place: Place, found: list[list[int]]
 ) -> None:
-    """From wherever it is, or from the place that is named."""
+    """It is removed from every list that has it, or from the named place."""
     assert ports(remove_server(upstream, "10.0.0.1", port, place)) == found
 
 
 def test_last_server_stays() -> None:
-    """No list of servers can be empty; the upstream itself can go."""
+    """No list of servers can be empty; the whole upstream can be removed."""
     alone = remove_server(FLAT, "10.0.0.1", 1)
     for upstream, port in ((alone, 2), (ONE, 1), (LEVELS, 3), (NAMED, 1)):
         with pytest.raises(ConflictError, match=r"last server of .* cannot be empty"):
@@ -153,13 +153,13 @@ def test_last_server_stays() -> None:
     ("port", "place"), [(9, ANYWHERE), (3, Place(level="0")), (1, Place(level="1"))]
 )
 def test_server_that_is_not_there_is_not_removed(port: int, place: Place) -> None:
-    """Not one of another level either."""
+    """This also holds for a server of another level."""
     with pytest.raises(NotFoundError, match=rf"has no server 10\.0\.0\.1:{port}"):
         remove_server(LEVELS, "10.0.0.1", port, place)
 
 
 def test_odd_keys_of_a_store_stay() -> None:
-    """They are in nobody's way."""
+    """Unknown keys in a store do not prevent a change."""
     body = {"servers": [server(1, odd=1), server(2)], "odd": 2}
     upstream = parse_upstream("a", body, "upstreams.a", passes=ANY_KEY)
     assert add_server(upstream, "b", 1, {}, "w").source["odd"] == 2

@@ -1,4 +1,4 @@
-"""What users write of upstreams, servers and routes, and what they are told when it is wrong."""
+"""Upstreams, servers and routes as users write them, and the messages about mistakes."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def problems(call: Any, *arguments: Any) -> list[str]:
 
 
 def wrong(**keys: Any) -> list[str]:
-    """What is wrong with an upstream of one good server and these keys."""
+    """The mistakes in an upstream of one good server and these keys."""
     return problems(parse_upstream, "a", {"servers": [S], **keys}, "upstreams.a")
 
 
 def test_defaults_are_the_contracts() -> None:
-    """An upstream of one server has lua-resty-checkups' values for all else."""
+    """An upstream of one server has lua-resty-checkups' values for all other keys."""
     upstream = parse_upstream("a", {"servers": [S]}, "x")
     (server,) = upstream.servers
     assert (server.host, server.port, server.key) == ("127.0.0.1", 80, "127.0.0.1:80")
@@ -58,7 +58,7 @@ def test_defaults_are_the_contracts() -> None:
 
 
 def test_every_key_is_taken() -> None:
-    """Each key of the contract ends up where it belongs."""
+    """Each documented key ends up where it belongs."""
     server = {**S, "weight": 0, "max_fails": 2, "fail_timeout": 0.5, "state": "drain"}
     body = {
         "servers": [{**server, "max_conns": 7, "tls": False}],
@@ -160,7 +160,7 @@ def test_statuses_may_be_numbers_as_in_yaml() -> None:
     ],
 )
 def test_wrong_key_is_one_line(keys: dict[str, Any], line: str) -> None:
-    """Each wrong value is refused once, with its path and what was expected."""
+    """Each wrong value gives one line, with its path and the expected value."""
     (found,) = wrong(**keys)
     assert found.startswith("upstreams.a" + line)
 
@@ -197,7 +197,7 @@ def test_wrong_key_is_one_line(keys: dict[str, Any], line: str) -> None:
     ],
 )
 def test_wrong_server_is_refused_in_a_list_and_in_levels(server: Any, line: list[str]) -> None:
-    """The path names the server's place, wherever it stands."""
+    """The path names the server's place in both forms."""
     good = {"host": "10.0.0.1", "port": 1}
     for body, path in [
         ({"servers": [good, server]}, "x.servers[1]"),
@@ -254,7 +254,7 @@ def _set(*path: Any) -> Callable[[Any], None]:
     return put
 
 
-#: Mistakes of every kind, by where they are told.
+#: Mistakes of every kind, by the path in their message.
 MISTAKES = {
     "x.servers[0].host": _set("servers", 0, "host", "a b"),
     "x.servers[1].port": _set("servers", 1, "port", 0),
@@ -278,7 +278,7 @@ MISTAKES = {
 @given(st.sets(st.sampled_from(sorted(MISTAKES)), min_size=1))
 @example(set(MISTAKES))
 def test_no_mistake_hides_another(names: set[str]) -> None:
-    """Whichever of them are made together, each is told with its place, and no other."""
+    """Mistakes made together all give their own lines, and no others."""
     body = {
         "servers": [
             *({"host": f"10.0.0.{number}", "port": 80} for number in range(5)),
@@ -298,7 +298,7 @@ def test_no_mistake_hides_another(names: set[str]) -> None:
 
 
 def test_no_mistake_of_a_route_hides_another() -> None:
-    """Of one route and of several."""
+    """This holds within one route and across several."""
     body = [
         {"host": "a b", "path": "x", "path_regex": "(", "upstream": 5},
         {"hots": "a", "path": "y"},
@@ -317,7 +317,7 @@ def test_no_mistake_of_a_route_hides_another() -> None:
 
 
 def test_balancer_is_asked_with_mode_options_and_path() -> None:
-    """``check_mode`` sees what the upstream will be served with."""
+    """``check_mode`` gets the values with which the upstream will be served."""
     asked: list[Any] = []
     parse_upstream(
         "a",
@@ -362,12 +362,12 @@ def test_upstream_is_an_object(body: Any) -> None:
     ],
 )
 def test_servers_or_levels_there_must_be(body: dict[str, Any], line: str) -> None:
-    """Exactly one of the two, and something in it."""
+    """There must be exactly one of the two, and it must not be empty."""
     assert problems(parse_upstream, "a", body, "x") == [line]
 
 
 def test_no_server_is_named_twice() -> None:
-    """Not in one list, and not in two spellings of its host."""
+    """A list must not name it twice, also not in two spellings of its host."""
     twice = [{"host": "ABC.example", "port": 1}, {"host": "abc.example", "port": 1}]
     assert problems(parse_upstream, "a", {"servers": twice}, "x") == [
         "x.servers[1]: abc.example:1 is named twice"
@@ -391,7 +391,7 @@ def test_no_server_is_named_twice() -> None:
     [[{"servers": [S]}, {"servers": [S]}], {"dc1": {"servers": [S]}, "dc2": {"servers": [S]}}],
 )
 def test_server_may_be_in_several_levels(cluster: Any) -> None:
-    """As checkups has it; what is changed of one is changed wherever it is."""
+    """As in lua-resty-checkups; a change of the server reaches every level."""
     upstream = parse_upstream("a", {"cluster": cluster}, "x")
     assert [len(level.servers) for level in upstream.levels] == [1, 1]
     body = {"weight": 10**9, "state": "drain"}
@@ -404,7 +404,7 @@ def test_server_may_be_in_several_levels(cluster: Any) -> None:
 
 
 def test_backups_are_a_level_of_their_own() -> None:
-    """They come after the others; where all are backups, they are the first level."""
+    """They come after the others; if all are backups, they are the first level."""
     backup = {"host": "b", "port": 2, "backup": True}
     upstream = parse_upstream("a", {"servers": [backup, S]}, "x")
     assert [[server.key for server in level.servers] for level in upstream.levels] == [
@@ -431,7 +431,7 @@ def test_levels_keep_their_order_names_and_tries() -> None:
 
 
 def test_source_is_a_copy_with_the_usual_keys_shown() -> None:
-    """GET shows weight, max_fails and fail_timeout always, and nothing else unasked."""
+    """GET always shows weight, max_fails and fail_timeout, and no other default."""
     body = {"servers": [{"port": 80, "host": "[2001:DB8::1]", "backup": True}], "mode": "hash"}
     before = json.dumps(body)
     upstream = parse_upstream("a", MappingProxyType(body), "x")
@@ -445,7 +445,7 @@ def test_source_is_a_copy_with_the_usual_keys_shown() -> None:
 
 
 def test_digest_follows_meaning_not_order() -> None:
-    """Keys in another order, or a default that GET shows, change nothing; values do."""
+    """The order of keys, or a default that GET shows, does not change it; values do."""
     one = parse_upstream("a", {"servers": [S], "mode": "hash", "try": 2}, "x")
     same = parse_upstream("a", {"try": 2, "mode": "hash", "servers": [{**S, "weight": 1}]}, "x")
     assert one.digest == same.digest
@@ -534,7 +534,7 @@ def test_host_and_port(text: str, found: tuple[str, int] | None) -> None:
     "host", ["1.2.3.256", "1.2.3", "127.1", "0x7f.1", "01.2.3.4", "1.2.3.4.5", "2130706433"]
 )
 def test_mistyped_address_is_no_name(host: str) -> None:
-    """What getaddrinfo would guess an address from is refused instead."""
+    """Names that getaddrinfo would read as an address are refused."""
     assert normal_host(host) is None
 
 
@@ -542,7 +542,7 @@ def test_mistyped_address_is_no_name(host: str) -> None:
     "host", ["a..b", "-a", "a-", ".", "a.", "x" * 64, ".".join(["x" * 63] * 4), "::1%", "::1%a b"]
 )
 def test_odd_names(host: str) -> None:
-    """Labels are 1 to 63 characters, names 253; one dot at the end is the root's."""
+    """Labels have 1 to 63 characters, names 253; one dot at the end means the root."""
     assert normal_host(host) == ("a." if host == "a." else None)
 
 
@@ -550,7 +550,7 @@ def test_odd_names(host: str) -> None:
 
 
 def test_post_with_servers_keeps_the_keys_it_leaves_out() -> None:
-    """As in lua-resty-checkups: what the body does not name stays."""
+    """As in lua-resty-checkups: keys that the body leaves out stay."""
     current = parse_upstream("a", {"servers": [S], "mode": "hash", "try": 2}, "x")
     new = merge_upstream(current, "a", {"servers": [{"host": "b", "port": 1}], "try": 3}, "x")
     assert [server.key for server in new.servers] == ["b:1"]
@@ -561,7 +561,7 @@ def test_post_with_servers_keeps_the_keys_it_leaves_out() -> None:
 
 
 def test_post_with_cluster_replaces_the_whole() -> None:
-    """And a later one with servers takes the levels away again."""
+    """A later POST with servers removes the levels again."""
     current = parse_upstream("a", {"servers": [S], "mode": "hash"}, "x")
     levels = merge_upstream(current, "a", {"cluster": [{"servers": [S]}], "try": 2}, "x")
     assert (levels.mode, levels.tries) == ("wrr", 2)
@@ -570,7 +570,7 @@ def test_post_with_cluster_replaces_the_whole() -> None:
 
 
 def test_wrong_post_leaves_all_as_it_was() -> None:
-    """The current upstream is not touched, whatever the body holds."""
+    """The current upstream does not change, whatever the body holds."""
     current = parse_upstream("a", {"servers": [S], "mode_opts": {"x": [1]}}, "x")
     before = json.dumps(current.source)
     assert problems(merge_upstream, current, "a", {"try": 0, "servers": [{}]}, "x")
@@ -579,7 +579,7 @@ def test_wrong_post_leaves_all_as_it_was() -> None:
 
 
 def test_patch_changes_one_server() -> None:
-    """Others, and other keys, stay; the upstream before is not touched."""
+    """Other servers and other keys stay; the former upstream does not change."""
     body = {"servers": [S, {"host": "::1", "port": 80, "max_fails": 3}], "mode": "hash"}
     current = parse_upstream("a", body, "x")
     before = json.dumps(current.source)
@@ -594,7 +594,7 @@ def test_patch_changes_one_server() -> None:
 
 
 def test_patch_reaches_every_level() -> None:
-    """A server is found in whichever cluster it is."""
+    """The server is found in every cluster that has it."""
     dc1, dc2 = {"servers": [S]}, {"servers": [{"host": "b", "port": 1}]}
     current = parse_upstream("a", {"cluster": {"dc1": dc1, "dc2": dc2}}, "x")
     new = patch_server(current, "b", 1, {"weight": 9}, "y")
@@ -622,7 +622,7 @@ def test_patch_reaches_every_level() -> None:
     ],
 )
 def test_wrong_patch_leaves_all_as_it_was(body: Any, lines: list[str]) -> None:
-    """Every mistake is named, nothing is changed."""
+    """Every mistake is named, and the upstream does not change."""
     current = parse_upstream("a", {"servers": [S]}, "x")
     before = json.dumps(current.source)
     found = problems(patch_server, current, "127.0.0.1", 80, body, "y")
@@ -633,7 +633,7 @@ def test_wrong_patch_leaves_all_as_it_was(body: Any, lines: list[str]) -> None:
 
 
 def test_patch_of_an_unknown_server() -> None:
-    """It is not made: that is what POST is for."""
+    """PATCH does not make a server; POST does."""
     current = parse_upstream("a", {"servers": [S]}, "x")
     with pytest.raises(NotFoundError, match=r"upstream a has no server 127\.0\.0\.1:81"):
         patch_server(current, "127.0.0.1", 81, {"weight": 1}, "y")
@@ -643,7 +643,7 @@ def test_patch_of_an_unknown_server() -> None:
 
 
 def test_dyups_text_becomes_servers() -> None:
-    """All parameters of nginx's server line that there are here."""
+    """All known parameters of nginx's server line are understood."""
     text = """
         server 127.0.0.1:8089 weight=2 max_fails=1 fail_timeout=10s backup;
         server [::1]:8088 fail_timeout=1m max_conns=3 down;server a.example;
@@ -712,7 +712,7 @@ def test_wrong_dyups_text(text: str, lines: list[str]) -> None:
 
 
 def test_routes_of_the_contract() -> None:
-    """They are read in order, and a route may name an upstream to come."""
+    """They are read in order, and may name an upstream that does not exist yet."""
     pattern = r"^/begin/(a|b)/.*\.action$"
     routes = parse_routes(
         [
@@ -755,13 +755,13 @@ def test_routes_of_the_contract() -> None:
     ],
 )
 def test_wrong_routes(body: Any, line: str) -> None:
-    """One line each, with the route's place."""
+    """Each mistake is one line with the route's place."""
     (found,) = problems(parse_routes, body, "routes")
     assert found.startswith("routes" + line)
 
 
 def test_all_wrong_routes_are_listed() -> None:
-    """A mistake in one does not hide those in the next."""
+    """A mistake in one route does not hide mistakes in the next."""
     body = [{"upstream": "a b", "host": "x y"}, {}, {"upstream": "ok"}, {"upstream": 3}]
     places = [line.partition(":")[0] for line in problems(parse_routes, body, "routes")]
     assert places == [

@@ -1,4 +1,4 @@
-"""Plain objects into structures, with every mistake."""
+"""Plain objects are read into structures, with every mistake."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Inner(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Outer(Struct, frozen=True, forbid_unknown_fields=True):
-    """Of each kind of field one."""
+    """One field of each kind."""
 
     inner: Inner = Inner(1)
     many: tuple[Inner, ...] = ()
@@ -32,14 +32,14 @@ class Outer(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def mistakes(raw: Any, path: str = "x") -> list[str]:
-    """What ``read`` notes of ``raw``, which it must not take."""
+    """The mistakes that ``read`` finds in ``raw``."""
     problems = Problems()
     assert read(Outer, raw, path, problems) is None
     return problems.lines
 
 
 def test_right_input_is_read() -> None:
-    """From any mapping, with the keys as they are written."""
+    """It may be any mapping, with the keys as they are written."""
     problems = Problems()
     raw = {"inner": {"size": 2}, "many": [{"size": 3, "kind": "b"}], "try": 5, "ratio": 1}
     expected = Outer(Inner(2), (Inner(3, "b"),), tries=5, ratio=1.0)
@@ -80,7 +80,7 @@ def test_right_input_is_read() -> None:
     ],
 )
 def test_every_mistake_is_one_line(raw: Any, lines: list[str]) -> None:
-    """With the place, what was expected and what was there."""
+    """The line has the place, the expected value and the given value."""
     found = mistakes(raw)
     assert len(found) == len(lines)
     for one, wanted in zip(found, lines, strict=True):
@@ -97,7 +97,7 @@ def test_without_a_path_the_key_stands_alone() -> None:
 
 
 def test_part_that_is_right_can_be_had() -> None:
-    """What is wrong has its default, and is noted."""
+    """Wrong keys get their defaults, and are noted."""
     problems = Problems()
     raw = {"inner": {"size": 0}, "many": [{"size": 7}], "try": "x", "no": 1}
     assert read_partly(Outer, raw, "x", problems) == Outer(many=(Inner(7),))
@@ -107,7 +107,7 @@ def test_part_that_is_right_can_be_had() -> None:
 
 
 def test_values_are_shown_short_and_on_one_line() -> None:
-    """Whatever they hold, also what JSON cannot."""
+    """This holds for any value, also for those that JSON cannot hold."""
     endless: list[Any] = []
     endless.append(endless)
     assert shown("a\nb\u2028\x1b") == '"a\\nb\\u2028\\u001b"'
@@ -126,7 +126,8 @@ def test_paths_are_one_line() -> None:
 
 
 def test_problems_are_raised_together() -> None:
-    """All lines at once; nothing where there are none; a place is noted once if asked."""
+    """All lines are raised at once; without lines nothing is raised; ``add_first`` notes a
+    place once."""
     problems = Problems()
     problems.raise_if_any()
     problems.add("a", "one")

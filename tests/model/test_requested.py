@@ -1,4 +1,4 @@
-"""A Host that somebody has written means what requests name, however it is written."""
+"""A Host means the same in every spelling."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def snapshot(*names: str, routes: object = ()) -> Snapshot:
 def test_every_spelling_is_met_by_every_spelling(
     host: str, dotted: bool, capitals: bool, asked_dotted: bool, asked_capitals: bool, port: str
 ) -> None:
-    """Names of upstreams, wildcards, routes and hooks, with a dot at the end or capitals."""
+    """Names of upstreams, wildcards, routes and hooks may have capitals, and a dot at the end."""
     name = spelled(host, dotted, capitals)
     asked = normal_host((spelled(host, asked_dotted, asked_capitals) + port).encode())
     assert snapshot(name).route(asked, "/") == name
@@ -55,7 +55,7 @@ ADDRESSES = st.integers(0, 2**128 - 1) | st.integers(0xFFFF << 32, (0xFFFF << 32
 def test_every_spelling_of_an_ipv6_address(
     address: ipaddress.IPv6Address, exploded: bool, capitals: bool
 ) -> None:
-    """In brackets, as a Host has it, or without, as the name of a hook has it."""
+    """It may be in brackets, as in a Host, or without, as in the name of a hook."""
     text = address.exploded if exploded else str(address)
     text = text.upper() if capitals else text
     assert requested_host(text) == normal_host(f"[{text}]:80".encode()) == usual_ipv6(str(address))
@@ -66,7 +66,7 @@ def test_every_spelling_of_an_ipv6_address(
 
 @pytest.mark.parametrize("names", [("a.b", "a.b."), ("a.b.", "a.b"), ("A.b", "a.b.", "a.b")])
 def test_the_name_as_requests_have_it_wins(names: tuple[str, ...]) -> None:
-    """Whichever came first."""
+    """The order of the names does not matter."""
     assert snapshot(*names).route("a.b", "/") == "a.b"
     wild = snapshot(*(f"*.{name}" for name in names))
     assert wild.route("x.a.b", "/") == "*.a.b"
@@ -80,7 +80,7 @@ def test_the_name_as_requests_have_it_wins(names: tuple[str, ...]) -> None:
 
 
 def test_nothing_is_no_host() -> None:
-    """A request without a Host is none for a name of dots."""
+    """A request without a Host does not match a name of dots."""
     for name in (".", "..", "*..", "*."):
         try:
             served = snapshot(name)
@@ -95,7 +95,7 @@ def test_nothing_is_no_host() -> None:
      "script.::1:::", "script.1:2", "script..a", "script.a..b", "script.."],
 )  # fmt: skip
 def test_script_that_no_request_meets_is_refused_when_it_is_new(name: str) -> None:
-    """And is kept where a store has it already."""
+    """A store that has such a script keeps it."""
     with pytest.raises(ConfigError, match=r"^name: expected script\.HOST with") as error:
         check_new_hook_name("python", name)
     assert "\n" not in str(error.value)
@@ -105,6 +105,6 @@ def test_script_that_no_request_meets_is_refused_when_it_is_new(name: str) -> No
 
 @pytest.mark.parametrize("name", ["script.*", "script.a.", "script.A", "modules.a", "script.::1"])
 def test_others_are_as_they_were(name: str) -> None:
-    """A name is kept as it is written."""
+    """Other names are kept as they are written."""
     check_new_hook_name("lua", name)
     assert Hook("lua", name).name == name

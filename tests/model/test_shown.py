@@ -1,4 +1,4 @@
-"""What answers show of an upstream, and what becomes of it when it is sent back."""
+"""An upstream in answers, and what it means when an answer is sent back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def server(port: int, **rest: Any) -> dict[str, Any]:
 
 
 def answer(upstream: Upstream) -> dict[str, Any]:
-    """What a client reads."""
+    """The answer that a client reads."""
     found: dict[str, Any] = json.loads(json.dumps(with_cluster(without_password(upstream))))
     return found
 
@@ -30,7 +30,8 @@ def merged(current: Upstream | None, body: Any) -> Upstream:
 
 
 def test_servers_stand_in_both_places() -> None:
-    """Levels as they are tried: the backups are the second one."""
+    """``cluster`` has the levels in the order in which they are tried: the backups are the
+    second one."""
     first, second, backup = server(1), server(2), server(3, backup=True)
     upstream = parse_upstream("a", {"servers": [first, backup, second], "try": 2}, "x")
     shown = answer(upstream)
@@ -73,7 +74,7 @@ upstreams = st.tuples(
 @settings(derandomize=True, deadline=None, database=None)
 @given(upstreams)
 def test_answer_can_be_sent_back(body: dict[str, Any]) -> None:
-    """Whatever is written, it is the same after its answer was sent back, to the last key."""
+    """An upstream stays equal, to the last key, when its answer is sent back."""
     upstream = merged(None, body)
     again = merged(upstream, answer(upstream))
     assert again == upstream
@@ -81,7 +82,7 @@ def test_answer_can_be_sent_back(body: dict[str, Any]) -> None:
 
 
 def test_either_place_may_be_edited() -> None:
-    """The one that is as it was does not count; with both edited nobody knows."""
+    """The unedited place does not count; if both were edited, the call is refused."""
     current = parse_upstream("a", {"servers": [server(1)], "mode": "hash", "try": 2}, "x")
     body = answer(current)
     body["servers"].append(server(2))
@@ -91,7 +92,7 @@ def test_either_place_may_be_edited() -> None:
     del body["mode"]
     edited = merged(current, body)
     assert [one.port for one in edited.servers] == [1, 2]
-    # It has replaced the whole, as one with cluster does.
+    # A body with cluster replaces the whole upstream.
     assert (edited.mode, edited.tries) == ("wrr", 2)
     body["servers"].append(server(3))
     with pytest.raises(ConfigError, match='"servers" or "cluster", and not both'):
@@ -99,7 +100,7 @@ def test_either_place_may_be_edited() -> None:
 
 
 def test_one_answer_makes_another_upstream() -> None:
-    """Copied under another name it needs nothing known."""
+    """An answer can be sent under another name, without a former upstream."""
     shown = answer(parse_upstream("b", {"servers": [server(1), server(2, backup=True)]}, "x"))
     copy = merged(None, shown)
     assert [[one.port for one in level.servers] for level in copy.levels] == [[1], [2]]
@@ -107,7 +108,7 @@ def test_one_answer_makes_another_upstream() -> None:
 
 @pytest.mark.parametrize("odd", [None, 5, "x", {}, [5], [{"servers": 5}], [{}]])
 def test_odd_places_are_refused(odd: Any) -> None:
-    """Nothing but a ConfigError, whichever of the two is odd."""
+    """A wrong value in either place raises ConfigError and nothing else."""
     current = parse_upstream("a", {"servers": [server(1)]}, "x")
     for body in ({"servers": odd, "cluster": odd}, {"servers": [server(2)], "cluster": odd}):
         for known in (current, None):
@@ -119,7 +120,7 @@ def test_odd_places_are_refused(odd: Any) -> None:
 
 
 def test_password_is_kept_and_not_shown() -> None:
-    """What is shown for it stands for it when it comes back, and a new one replaces it."""
+    """The mask stands for the password when it comes back, and a new password replaces it."""
     body = {"servers": [server(1)], "typ": "mysql", "name": "db", "user": "me", "pass": "secret"}
     upstream = merged(None, body)
     assert upstream.source["pass"] == "secret"
@@ -135,7 +136,7 @@ def test_password_is_kept_and_not_shown() -> None:
 
 @pytest.mark.parametrize("known", [None, {}, {"pass": None}])
 def test_mask_is_no_password(known: dict[str, Any] | None) -> None:
-    """Where nothing is known it would be taken for the password itself."""
+    """If no password is known, the mask would become the password itself."""
     current = None
     if known is not None:
         current = parse_upstream("a", {"servers": [server(1)], **known}, "x")

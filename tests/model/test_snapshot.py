@@ -1,4 +1,4 @@
-"""The configuration of one moment: what it routes, and how one becomes the next."""
+"""The configuration of one moment: where it leads requests, and how it changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def snapshot(*names: str, routes: tuple[Route, ...] = (), default: str | None = 
 
 
 def test_exact_name_then_longest_wildcard_then_default() -> None:
-    """The order of the contract."""
+    """This is the documented order."""
     found = snapshot("www.abc.com", "*.abc.com", "*.b.abc.com", default="other")
     assert found.route("www.abc.com", "/") == "www.abc.com"
     assert found.route("x.abc.com", "/") == "*.abc.com"
@@ -36,14 +36,14 @@ def test_exact_name_then_longest_wildcard_then_default() -> None:
 
 @pytest.mark.parametrize("host", ["abc.com", "", ".", "xabc.com", "abc.com.", "com", "*.abc.com"])
 def test_wildcard_does_not_match(host: str) -> None:
-    """Not the bare domain, not another that ends alike; ``*.abc.com`` is no host either,
-    though as any other label it may stand in the wildcard's place."""
+    """It matches neither the bare domain nor another domain with the same end; ``*.abc.com``
+    is no host, though ``*`` may stand in the wildcard's place as any label."""
     expected = "*.abc.com" if host == "*.abc.com" else None
     assert snapshot("*.abc.com").route(host, "/") == expected
 
 
 def test_wildcard_needs_a_label() -> None:
-    """A host that begins with a dot has an empty one."""
+    """A host that begins with a dot has an empty label."""
     assert snapshot("*.abc.com").route(".abc.com", "/") is None
     route = snapshot("a", routes=(Route("a", "*.abc.com"),))
     assert route.route(".abc.com", "/") is None
@@ -57,7 +57,7 @@ def hidden(name: str) -> Upstream:
 
 
 def test_upstream_that_is_not_public_is_no_host() -> None:
-    """Not by its name, a wildcard or as the default; a route leads there."""
+    """Neither its name, nor its wildcard, nor the default leads there; a route does."""
     names = ("a.b", "*.a.b", "*.b", "A.C")
     found = snapshot(*names)
     expected = {"a.b": "a.b", "x.a.b": "*.a.b", "x.b": "*.b", "a.c": "A.C"}
@@ -71,7 +71,7 @@ def test_upstream_that_is_not_public_is_no_host() -> None:
     assert found.with_hooks({}).route("x.a.b", "/") == "*.b"
     routed = found.with_routes((Route("a.b", "r"),))
     assert (routed.route("r", "/"), routed.route("a.b", "/")) == ("a.b", "*.b")
-    # And back, and away.
+    # The upstream becomes public, and is removed.
     for name in ("a.b", "*.a.b", "A.C"):
         found = found.with_upstream(upstream(name))
     assert {host: found.route(host, "/") for host in expected} == expected
@@ -84,7 +84,7 @@ def test_upstream_that_is_not_public_is_no_host() -> None:
 
 
 def test_capitals_in_a_name_do_not_matter() -> None:
-    """Hosts come in lower case; a name in lower case goes first."""
+    """Hosts are in lower case; a name in lower case wins."""
     assert snapshot("WWW.Abc.com").route("www.abc.com", "/") == "WWW.Abc.com"
     assert snapshot("*.Abc.COM").route("x.abc.com", "/") == "*.Abc.COM"
     assert snapshot("A", "a").route("a", "/") == "a"
@@ -92,7 +92,7 @@ def test_capitals_in_a_name_do_not_matter() -> None:
 
 @pytest.mark.parametrize("names", [("Ab", "AB", "aB"), ("*.Ab", "*.AB", "*.aB"), ("*.AB", "*.ab")])
 def test_names_that_differ_in_capitals_only_have_one_winner(names: tuple[str, ...]) -> None:
-    """It does not depend on which came first, or on what was there in between."""
+    """The winner does not depend on the order in which they came, or on changes in between."""
     host = "ab" if names[0][0] != "*" else "x.ab"
     expected = snapshot(*names).route(host, "/")
     assert expected == snapshot(*reversed(names)).route(host, "/")
@@ -109,7 +109,7 @@ def test_names_that_differ_in_capitals_only_have_one_winner(names: tuple[str, ..
 
 
 def test_routes_come_first_and_the_first_wins() -> None:
-    """Host, prefix and pattern, alone and together."""
+    """This holds for host, prefix and pattern, alone and together."""
     routes = parse_routes(
         [
             {"host": "WWW.abc.com", "path": "/foo/", "upstream": "foo"},
@@ -131,21 +131,19 @@ def test_routes_come_first_and_the_first_wins() -> None:
     assert found.route("www.abc.com", "/anything") == "any"
     assert found.route("www.abc.com", "/a/needle/b") == "needle"
     assert found.route("all.org", "/") == "all"
-    assert found.find_route("all.org", "/") == Route("all", "all.org")
-    assert found.find_route("www.abc.com", "/") is None
 
 
 def test_routes_are_compiled_once() -> None:
-    """However many there are: re itself keeps 512 patterns and begins anew then."""
+    """However many there are: re itself caches 512 patterns, and then begins anew."""
     routes = tuple(Route(f"u{index}", path_regex=f"^/{index}$") for index in range(2000))
     found = snapshot(routes=routes)
     start = time.process_time()
     assert found.route("x", "/1999") == "u1999"
-    assert time.process_time() - start < 0.1  # to compile them takes half a second
+    assert time.process_time() - start < 0.1  # compiling them takes half a second
 
 
 def test_changes_make_new_versions_and_leave_the_old() -> None:
-    """Each next snapshot counts one up; those before answer as they did."""
+    """Each next snapshot counts one up; earlier ones answer as before."""
     first = snapshot("a", "*.b")
     second = first.with_upstream(upstream("c"))
     third = second.without_upstream("*.b")
@@ -163,7 +161,7 @@ def test_changes_make_new_versions_and_leave_the_old() -> None:
 
 
 def test_changes_share_what_stays_the_same() -> None:
-    """The upstreams, and the tables that a change does not concern, are the same objects."""
+    """Unchanged upstreams, and tables that a change does not concern, are the same objects."""
     first = snapshot("a", "*.b", "C", routes=(Route("a", path_regex="x"),), default="a")
     second = first.with_upstream(upstream("d"))
     third = second.without_upstream("d")
@@ -194,26 +192,52 @@ def test_other_version_is_another_object() -> None:
 
 
 def test_what_is_given_out_cannot_be_written() -> None:
-    """Neither the table nor an upstream in it."""
+    """Neither the table nor an upstream in it can be changed."""
     found = snapshot("a")
     with pytest.raises(TypeError):
         found.upstreams["b"] = upstream("b")  # type: ignore[index]
     with pytest.raises(AttributeError):
         found.upstreams["a"].mode = "hash"  # type: ignore[misc]
-    given = {"a": upstream("a")}
-    built = Snapshot.build(1, given, (), None)
+    given, code = {"a": upstream("a")}, hook("script.a", "x")
+    hooks = {code.key: code}
+    built = Snapshot.build(1, given, (), None, hooks)
     given.clear()
-    assert list(built.upstreams) == ["a"]
+    hooks.clear()
+    assert (list(built.upstreams), list(built.hooks)) == (["a"], [code.key])
+    for one in (built, built.with_hooks({})):
+        with pytest.raises(TypeError):
+            one.hooks[code.key] = code  # type: ignore[index]
+
+
+def test_snapshot_is_frozen() -> None:
+    """None of its fields can be assigned or deleted, and no other can be added."""
+    found = snapshot("a")
+    assert "version" in found.__struct_fields__
+    for name in (*found.__struct_fields__, "upstreams", "fingerprint", "more"):
+        with pytest.raises(AttributeError):
+            setattr(found, name, None)
+        with pytest.raises(AttributeError):
+            delattr(found, name)
+    assert found.version == 1
+
+
+def test_default_is_changed() -> None:
+    """In a new version, which leaves the one before as it was."""
+    first = snapshot("a", "b", default="a")
+    second = first.with_default("b")
+    assert (first.route("x", "/"), second.route("x", "/")) == ("a", "b")
+    assert (first.version, second.version) == (1, 2)
+    assert first.with_default(None).route("x", "/") is None
 
 
 def test_unknown_upstream_cannot_be_removed() -> None:
-    """KeyError, as of a dict."""
+    """It raises KeyError, as a dict does."""
     with pytest.raises(KeyError):
         snapshot("a").without_upstream("b")
 
 
 def test_fingerprint_is_of_the_configuration_not_of_the_way_to_it() -> None:
-    """Order and versions do not matter; upstreams, routes and default do."""
+    """It depends on upstreams, routes and default, but not on order and versions."""
     route = Route("a", path="/")
     direct = snapshot("a", "b", routes=(route,), default="a")
     around = Snapshot.build(70, {}, (), "a").with_upstream(upstream("b", 1))
@@ -233,13 +257,13 @@ def test_fingerprint_is_of_the_configuration_not_of_the_way_to_it() -> None:
 
 
 def test_fingerprint_depends_on_the_order_of_routes() -> None:
-    """The first that matches wins, so another order is another configuration."""
+    """The first match wins, so another order is another configuration."""
     one, two = Route("a", path="/"), Route("b", path="/")
     assert snapshot(routes=(one, two)).fingerprint != snapshot(routes=(two, one)).fingerprint
 
 
 def test_change_among_ten_thousand_upstreams_takes_less_than_a_millisecond() -> None:
-    """The best of many tries, so that a busy machine does not fail it."""
+    """The best of many tries counts, so that a busy machine does not fail it."""
     one = upstream("u")
     names = [f"u{index}.example.com" for index in range(10_000)]
     big = Snapshot.build(1, dict.fromkeys(names, one), (), None)
@@ -257,7 +281,7 @@ def hook(name: str, text: str) -> Hook:
 
 
 def test_hooks_are_the_same_object_until_one_changes() -> None:
-    """That tells a worker that it has nothing to load."""
+    """By this a worker sees that it has no hook to load."""
     first = snapshot("a").with_hooks({("python", "script.a"): hook("script.a", "x")})
     later = first.with_upstream(upstream("b")).without_upstream("a").with_routes(())
     assert later.hooks is first.hooks
@@ -267,7 +291,7 @@ def test_hooks_are_the_same_object_until_one_changes() -> None:
 
 
 def test_hooks_are_changed_and_removed() -> None:
-    """In a new version, which leaves the one before as it was."""
+    """The new version has the change; the one before stays as it was."""
     one, two = hook("script.a", "x"), hook("modules.b", "y")
     first = snapshot("a").with_hooks({one.key: one, two.key: two})
     second = first.with_hooks({one.key: hook("script.a", "z"), two.key: None, ("lua", "no"): None})
@@ -279,7 +303,7 @@ def test_hooks_are_changed_and_removed() -> None:
 
 
 def test_fingerprint_knows_the_hooks() -> None:
-    """Whatever order they came in; without any it is what it was without."""
+    """Their order does not matter; without hooks it is the former fingerprint."""
     one, two = hook("script.a", "x"), hook("script.b", "y")
     bare = snapshot("a")
     there = bare.with_hooks({one.key: one}).with_hooks({two.key: two})

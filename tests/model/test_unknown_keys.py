@@ -1,4 +1,4 @@
-"""Keys that mean nothing: a writer's own, and those that somebody else's store holds."""
+"""Keys without meaning: users' own notes, and unknown keys in stores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slardar.model.routes import written_routes
 
 S = {"host": "127.0.0.1", "port": 80}
 
-#: An upstream with a note, or another odd key, in every object there is.
+#: Upstreams with a note, or another unknown key, in every object.
 NOTED: list[dict[str, Any]] = [
     {"servers": [S], "KEY": {"any": ["thing"]}},
     {"servers": [{**S, "KEY": "web-1"}, {"host": "b", "port": 1, "weight": 2}]},
@@ -27,21 +27,21 @@ NOTED: list[dict[str, Any]] = [
 
 
 def replaced(value: Any, key: str) -> Any:
-    """With every KEY of that name."""
+    """``value`` with ``key`` in the place of every KEY."""
     if isinstance(value, Mapping):
         return {key if k == "KEY" else k: replaced(v, key) for k, v in value.items()}
     return [replaced(item, key) for item in value] if isinstance(value, list) else value
 
 
 def without(value: Any) -> Any:
-    """Without any KEY."""
+    """``value`` without any KEY."""
     if isinstance(value, Mapping):
         return {k: without(v) for k, v in value.items() if k != "KEY"}
     return [without(item) for item in value] if isinstance(value, list) else value
 
 
 def meaning(upstream: Any) -> Any:
-    """All but how it is written."""
+    """All fields except how the upstream was written."""
     return {
         name: getattr(upstream, name)
         for name in upstream.__struct_fields__
@@ -52,7 +52,7 @@ def meaning(upstream: Any) -> Any:
 @pytest.mark.parametrize("body", NOTED)
 @pytest.mark.parametrize("key", ["x_owner", "x_"])
 def test_notes_are_kept_anywhere(body: dict[str, Any], key: str) -> None:
-    """They are in the source where they were, and change nothing."""
+    """They stay where they were in the source, and change nothing."""
     noted = replaced(body, key)
     upstream = parse_upstream("a", noted, "x")
     assert meaning(upstream) == meaning(parse_upstream("a", without(body), "x"))
@@ -63,7 +63,7 @@ def test_notes_are_kept_anywhere(body: dict[str, Any], key: str) -> None:
 
 
 def test_notes_in_options_and_statuses() -> None:
-    """A balancer is not asked about them, nor are they statuses."""
+    """Balancers do not get them as options, and they are no statuses."""
     asked: list[Any] = []
 
     def check_mode(mode: str, options: Mapping[str, Any], where: str) -> None:
@@ -83,14 +83,14 @@ def test_notes_in_options_and_statuses() -> None:
 
 
 def test_names_are_no_notes() -> None:
-    """An upstream or a named cluster may be called as it likes."""
+    """The name of an upstream or a named cluster may begin with ``x_``."""
     upstream = parse_upstream("a", {"cluster": {"x_dc": {"servers": [S]}}}, "x")
     assert [level.name for level in upstream.levels] == ["x_dc"]
     assert list(parse_settings({"upstreams": {"x_a": {"servers": [S]}}}).upstreams) == ["x_a"]
 
 
 def test_notes_do_not_hide_mistakes() -> None:
-    """What is wrong beside them, or below them, is told as ever."""
+    """Mistakes beside them, or below them, are still found."""
     body = {
         "servers": [{**S, "x_a": 1, "port": 0}, {**S, "x_b": 1, "weight": "x"}],
         "x_c": float("nan"),
@@ -103,7 +103,7 @@ def test_notes_do_not_hide_mistakes() -> None:
 
 
 def test_notes_in_a_file() -> None:
-    """On every level of it."""
+    """They may stand on every level of the file."""
     settings = parse_settings(
         {
             "x_file": 1,
@@ -119,7 +119,7 @@ def test_notes_in_a_file() -> None:
 
 @pytest.mark.parametrize("note", [float("nan"), b"bytes", {1, 2}])
 def test_notes_are_plain(note: object) -> None:
-    """They have to be shown and stored."""
+    """They must be values that JSON can hold."""
     with pytest.raises(ConfigError, match="routes\\[0\\]: expected what JSON can hold"):
         parse_routes([{"upstream": "a", "x_a": note}], "routes")
     with pytest.raises(ConfigError, match="x_a: expected a value that JSON can hold"):
@@ -127,7 +127,7 @@ def test_notes_are_plain(note: object) -> None:
 
 
 def test_field_of_the_notes_is_a_note() -> None:
-    """Nobody sets it from outside."""
+    """Users cannot set the field ``x_`` of a route."""
     (route,) = parse_routes([{"upstream": "a", "x_": {"path": "/"}}], "routes")
     assert written_routes((route,)) == [{"upstream": "a", "x_": {"path": "/"}}]
 
@@ -137,7 +137,8 @@ def test_field_of_the_notes_is_a_note() -> None:
 
 @pytest.mark.parametrize("body", NOTED)
 def test_unknown_key_in_a_store_is_kept(body: dict[str, Any]) -> None:
-    """It changes nothing, each is named with its place, and a typo has its hint."""
+    """It changes nothing; a line names each key with its place, and has a hint for a typing
+    mistake."""
     odd = replaced(body, "wieght")
     upstream = parse_upstream("a", odd, "x", passes=ANY_KEY)
     assert meaning(upstream) == meaning(parse_upstream("a", without(body), "x"))
@@ -156,7 +157,8 @@ def test_unknown_key_does_not_excuse_a_mistake() -> None:
 
 
 def test_unknown_key_that_is_there_is_no_mistake() -> None:
-    """Or the upstream could be changed no more; another one is, also in another place."""
+    """Otherwise the upstream could never be changed; another unknown key, or the same in
+    another place, is a mistake."""
     body = {"servers": [{**S, "wieght": 2}], "odd": 1}
     current = parse_upstream("a", body, "x", passes=ANY_KEY)
     changed = merge_upstream(current, "a", {"mode": "hash"}, "x")
@@ -171,19 +173,19 @@ def test_unknown_key_that_is_there_is_no_mistake() -> None:
             merge_upstream(current, "a", wrong, "x")
     with pytest.raises(ConfigError, match="unknown key"):
         patch_server(current, "127.0.0.1", 80, {"odd": 5}, "x")
-    # Once it is gone it is a mistake again.
+    # Once the key is removed, it is a mistake again.
     with pytest.raises(ConfigError, match="unknown key"):
         merge_upstream(merge_upstream(current, "a", {"cluster": [{"servers": [S]}]}, "x"),
                        "a", {"odd": 1}, "x")  # fmt: skip
 
 
 def test_unknown_key_of_a_route() -> None:
-    """The same; a known key is never taken for one."""
+    """Routes keep them, too; a known key is never taken for one."""
     body = [{"upstream": "a", "paht": "/"}, {"upstream": "b", "x_n": 1, "path": "/b"}]
     routes = parse_routes(body, "routes", ANY_KEY)
     assert written_routes(routes) == body
     assert (routes[1].path, routes[1].notes) == ("/b", {"x_n": 1})
-    # Routes are values, that may stand in a set.
+    # Routes are values and may be in a set.
     assert len({*routes, *routes}) == 2
     with pytest.raises(ConfigError, match="unknown key"):
         parse_routes(body, "routes")
@@ -191,11 +193,11 @@ def test_unknown_key_of_a_route() -> None:
         parse_routes([{"upstream": "a", "path": "b"}], "routes", ANY_KEY)
 
 
-# The rest of checkups' forms.
+# Other forms of lua-resty-checkups.
 
 
 def test_empty_mode_is_the_default() -> None:
-    """As tools of the original write it."""
+    """Tools of upyun/slardar write it so."""
     asked: list[str] = []
     upstream = parse_upstream(
         "a", {"servers": [S], "mode": ""}, "x", lambda mode, *_: asked.append(mode)
@@ -205,7 +207,7 @@ def test_empty_mode_is_the_default() -> None:
 
 @pytest.mark.parametrize("key", ["name", "user", "pass"])
 def test_database_keys(key: str) -> None:
-    """Texts, kept as they are."""
+    """They are texts, kept as they are."""
     assert parse_upstream("a", {"servers": [S], key: "x"}, "x").source[key] == "x"
     with pytest.raises(ConfigError, match=f"x.{key}: expected a string"):
         parse_upstream("a", {"servers": [S], key: 5}, "x")

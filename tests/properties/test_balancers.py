@@ -19,7 +19,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slardar.balancers.base import Outcome
+from slardar.balancers.base import Balancer, Outcome
 from slardar.balancers.ewma import Ewma
 from slardar.balancers.hashing import UrlHash
 from slardar.balancers.least_conn import LeastConnections
@@ -43,6 +43,8 @@ from tests.balancers.kit import (
 few = settings(derandomize=True, deadline=None, database=None, max_examples=25)
 many = settings(few, max_examples=60)
 weights = st.lists(st.integers(1, 20), min_size=2, max_size=8)
+KEYS = [f"/item/{number}" for number in range(400)]
+server_weights = st.lists(st.integers(1, 10), min_size=2, max_size=30)
 
 
 def make(cls: type[Any], servers: list[Peer]) -> Any:
@@ -50,6 +52,14 @@ def make(cls: type[Any], servers: list[Peer]) -> Any:
     if cls is Ewma:
         return Ewma(servers, {}, Generator(11).random, partial(next, count(0, 0.01)))
     return cls(servers, {}, Generator(11).random) if cls in DRAWN else cls(servers, {})
+
+
+class Plain(Balancer):
+    """A balancer of a user's, which writes ``pick`` only."""
+
+    def pick(self, servers: Any, request: Any) -> Peer:
+        chosen: Peer = servers[-1]
+        return chosen
 
 
 class World:
@@ -152,6 +162,102 @@ def test_never_one_that_is_out(cls: type[Any], weights: list[int], seed: int) ->
             balancer.failed(peer)
         else:
             note_success(peer.live, peer.config, now)
+
+
+@many
+@given(
+    cls=st.sampled_from([*ALL, Plain]),
+    weights=st.lists(st.integers(1, 20), min_size=2, max_size=40),
+    data=st.data(),
+)
+def test_none_of_those_left_out(cls: type[Any], weights: list[int], data: st.DataObject) -> None:
+    """A request that has tried some gets one of the others, also if one only is left; the
+    sequence stays the same between."""
+    servers = make_peers(weights)
+    world = World(make(cls, servers), 5)
+    for _ in range(6):
+        world.request(servers, same_everywhere(data.draw(st.text(max_size=5))))
+        out = data.draw(st.lists(st.sampled_from(servers), min_size=1, unique=True))
+        left = [peer for peer in servers if peer not in out]
+        if left:
+            key = data.draw(st.text(max_size=5))
+            assert world.balancer.pick_without(servers, out, same_everywhere(key)) in left
+
+
+@few
+@given(cls=st.sampled_from(DRAWN), weights=weights, data=st.data())
+def test_those_left_share_by_weight(
+    cls: type[Any], weights: list[int], data: st.DataObject
+) -> None:
+    """Drawn among the others, each has the share that it has without those left out."""
+    servers = make_peers([*weights, 5])
+    out = data.draw(st.lists(st.sampled_from(servers[1:]), min_size=1, unique=True))
+    left = [peer for peer in servers if peer not in out]
+    balancer = make(cls, servers)
+    for peer in servers:
+        balancer.finished(peer, Outcome(False, 0.05, 200))
+    picks = 1500
+    counted = Counter(balancer.pick_without(servers, out, ANY).key for _ in range(picks))
+    for peer in left:
+        share = peer.weight / sum(peer.weight for peer in left)
+        assert abs(counted[peer.key] / picks - share) < share / 6 + 0.02
+
+
+# Weights that change.
+
+
+@many
+@given(cls=st.sampled_from(ALL), before=weights, seed=st.integers(0, 1000))
+def test_a_changed_weight_holds_at_once(cls: type[Any], before: list[int], seed: int) -> None:
+    """With the sequence that tells of it, a balancer picks as one does that has never known
+    other weights: hashes key by key, the others by share."""
+    servers = make_peers(before)
+    balancer = make(cls, servers)
+    for number in range(100):
+        balancer.pick(servers, same_everywhere(str(number)))
+    chance = Generator(seed)
+    for _ in range(3):
+        for peer in chance.sample(servers, chance.randint(1, len(servers))):
+            peer.weight = chance.randint(1, 20)
+        servers = list(servers)
+        if cls in HASHES:
+            fresh = cls(servers, {})
+            for number in range(chance.randint(20, 100)):
+                request = same_everywhere(str(number))
+                assert balancer.pick(servers, request) is fresh.pick(servers, request)
+                again = same_everywhere(f"another {number}")
+                some = servers[:1]
+                second = fresh.pick_without(servers, some, again)
+                assert balancer.pick_without(servers, some, again) is second
+    if cls in HASHES:
+        return
+    for peer in servers:
+        balancer.finished(peer, Outcome(False, 0.05, 200))
+    picks = 3000
+    counted = shares(balancer, servers, picks)
+    for peer in servers:
+        share = peer.weight / sum(peer.weight for peer in servers)
+        assert abs(counted[peer.key] / picks - share) < share / 6 + 0.02
+
+
+@few
+@given(weights=server_weights, data=st.data())
+def test_hash_changed_weight_moves_few(weights: list[int], data: st.DataObject) -> None:
+    """A weight that grows takes keys from the others, one that shrinks gives up its own, and
+    no other key moves; weights as before, everything is as before."""
+    servers = make_peers(weights)
+    balancer = UrlHash(servers, {})
+    one = data.draw(st.sampled_from(servers))
+    old = one.weight
+    before = [balancer.pick(servers, FakeRequest(key)) for key in KEYS]
+    one.weight = data.draw(st.integers(1, 20))
+    servers = list(servers)
+    after = [balancer.pick(servers, FakeRequest(key)) for key in KEYS]
+    for was, now in zip(before, after, strict=True):
+        assert now is was or (now is one if one.weight > old else was is one)
+    one.weight = old
+    servers = list(servers)
+    assert before == [balancer.pick(servers, FakeRequest(key)) for key in KEYS]
 
 
 # Shares.
@@ -269,10 +375,6 @@ def placed(servers: list[Peer], present: list[Peer], keys: list[str]) -> list[Pe
     """Where each key goes."""
     balancer = UrlHash(servers, {})
     return [balancer.pick(present, FakeRequest(key)) for key in keys]
-
-
-KEYS = [f"/item/{number}" for number in range(400)]
-server_weights = st.lists(st.integers(1, 10), min_size=2, max_size=30)
 
 
 @few

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from slardar.http1.exchange import Exchange
+from slardar.http1.attempt import Attempt
 from slardar.testing.channels import RecordingChannel
 from slardar.testing.playbook import Playbook
 from tests.http1.lines import OK, get, post, reply, statuses
@@ -172,7 +172,7 @@ class Stage:
 
     def channel(self) -> RecordingChannel | None:
         """The connection that the exchange is on."""
-        found = [o for o in self.play.origins if isinstance(o.protocol, Exchange) and not o.closed]
+        found = [o for o in self.play.origins if isinstance(o.protocol, Attempt) and not o.closed]
         assert len(found) <= 1
         return found[0] if found else None
 

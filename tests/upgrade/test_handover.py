@@ -8,26 +8,29 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from twisted.internet import defer
 from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from slardar.dataplane.inherited import open_listener
 from slardar.dataplane.sockets import Opened, open_sockets
 from slardar.errors import ConfigError
 from slardar.model.change import StoredState
+from slardar.model.listener import specs_of
 from slardar.upgrade import handover, messages
 from slardar.upgrade.handover import Upgrades
 from slardar.upgrade.predecessor import Predecessor, find_predecessor
 from slardar.upgrade.program import Program
-from slardar.upgrade.successor import VARIABLE, Successor
+from slardar.upgrade.successor import VARIABLE, Successor, start_successor
 from tests.dataplane.kit import logged
 from tests.workers.kit import connect, deliver, result_of
 
 STATE = messages.State(
     StoredState(7, {"a": {"servers": []}, "b": None}, [], {"lua/script.a": {"canary": 10}}),
-    (messages.Health("a", "h", 1, 2.5, "refused"),),
+    (messages.Verdict("a", "h", 1, 2.5, "refused"),),
 )
 
 
@@ -83,7 +86,10 @@ class Two:
         self.successor.transport = self  # type: ignore[assignment]
         entries = tuple(
             messages.HandedSockets(
-                purpose, one.endpoint, tuple(os.dup(sock.fileno()) for sock in one.sockets)
+                purpose,
+                one.endpoint,
+                tuple(os.dup(sock.fileno()) for sock in one.sockets),
+                "" if one.listener is None else one.listener.id,
             )
             for purpose, one in opened
         )
@@ -332,6 +338,55 @@ def test_message_of_another_version_is_read(two: Two) -> None:
     """What is new in it is left alone, and what it lacks has a default."""
     data = b'{"type":"state","new":[1],"health":[]}'
     assert messages.decode_from_predecessor(data) == messages.State()
+
+
+class StartingReactor:
+    """Writes down how a process is started."""
+
+    def __init__(self) -> None:
+        self.handed: messages.Handed | None = None
+
+    def spawnProcess(self, *_: Any, env: dict[str, str], **_more: Any) -> None:
+        self.handed = messages.decode_handed(env[VARIABLE])
+
+    def adoptStreamConnection(self, *_: Any) -> None:
+        """The link is of no interest."""
+
+
+def test_sockets_are_handed_over_with_their_listeners(tmp_path: Path) -> None:
+    """So that two listeners with one endpoint do not change their places."""
+    reactor = StartingReactor()
+    listeners = specs_of(["tcp:0:interface=127.0.0.1"] * 2)
+    opened = [("listen", open_listener(one, ())) for one in listeners]
+    opened.append(("control", open_sockets("tcp:0:interface=127.0.0.1")))
+    start_successor(reactor, Program(("x",), str(tmp_path)), opened, lambda _: None)
+    assert reactor.handed is not None
+    handed = [(one.purpose, one.listener) for one in reactor.handed.sockets]
+    assert handed == [("listen", one.id) for one in listeners] + [("control", "")]
+    for _, one in opened:
+        one.close()
+
+
+def test_new_process_takes_the_sockets_of_each_listener() -> None:
+    """Of any other one of the same endpoint where there is none of its own: a process of a
+    version that knew no listeners names none."""
+    pairs = [socket.socketpair() for _ in range(2)]
+    entries = tuple(
+        messages.HandedSockets("listen", "tcp:0", (one.detach(),), name)
+        for (one, _), name in zip(pairs, ["tcp:0", "tcp:0#2"], strict=True)
+    )
+    new = Predecessor(messages.Handed(1, -1, -1, entries))
+    (second,) = new.take("listen", "tcp:0", "tcp:0#2")
+    (first,) = new.take("listen", "tcp:0", "tcp:0#3")
+    assert new.take("listen", "tcp:0", "tcp:0") == []
+    for sock, (_, far) in zip((first, second), pairs, strict=True):
+        sock.send(b"x")
+        far.setblocking(False)
+        assert far.recv(1) == b"x"
+        sock.close()
+        far.close()
+    old = b'{"purpose":"listen","endpoint":"tcp:0","descriptors":[5]}'
+    assert msgspec.json.decode(old, type=messages.HandedSockets).listener == ""
 
 
 def test_variable_of_a_stranger_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

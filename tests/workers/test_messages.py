@@ -15,7 +15,7 @@ from slardar.model.hook import Hook
 from slardar.model.parse import parse_routes, parse_upstream
 from slardar.model.snapshot import Snapshot
 from slardar.workers import messages
-from slardar.workers.messages import Done, Health, Report, ServerReport
+from slardar.workers.messages import Done, Report, ServerReport, Verdict
 from tests.hooks.kit import code, hook, hooks
 from tests.workers.kit import snapshot, upstream
 
@@ -48,9 +48,9 @@ def test_change_has_what_changed_and_nothing_else() -> None:
     base = Snapshot.build(5, upstreams, (), None)
     following = base.with_upstream(upstream("u7", 7)).without_upstream("u8")
     change = messages.decode_to_worker(
-        messages.encode(messages.change(base, following, ["u7", "u8"]))
+        messages.encode(messages.delta(base, following, ["u7", "u8"]))
     )
-    assert isinstance(change, messages.Change)
+    assert isinstance(change, messages.Delta)
     assert (change.base, change.version, change.gone) == (5, following.version, ("u8",))
     assert [one.name for one in change.upstreams] == ["u7"]
     assert change.routes is None
@@ -60,8 +60,8 @@ def test_routes_travel_when_they_change() -> None:
     """Also when there are none any more."""
     base = snapshot(1, upstream("a", 1))
     routed = base.with_routes(parse_routes([{"host": "x", "upstream": "a"}], "routes"))
-    assert messages.change(base, routed, []).routes == routed.routes
-    assert messages.change(routed, routed.with_routes(()), []).routes == ()
+    assert messages.delta(base, routed, []).routes == routed.routes
+    assert messages.delta(routed, routed.with_routes(()), []).routes == ()
 
 
 def test_settings_of_a_worker_hold_no_secrets() -> None:
@@ -81,7 +81,7 @@ def test_settings_of_a_worker_hold_no_secrets() -> None:
 
 
 @pytest.mark.parametrize(
-    "message", [REPORT, Health("a", "127.0.0.1", 80, 9.5, "refused"), Health("a", "h", 1, 0, "")]
+    "message", [REPORT, Verdict("a", "127.0.0.1", 80, 9.5, "refused"), Verdict("a", "h", 1, 0, "")]
 )
 def test_word_of_a_worker_is_taken(message: Any) -> None:
     """What workers say is understood as it was meant."""
@@ -94,7 +94,7 @@ def without(message: Any, /, **changes: Any) -> bytes:
     return json.dumps({key: value for key, value in data.items() if value is not None}).encode()
 
 
-HEALTH = Health("a", "h", 80, 1, "")
+VERDICT = Verdict("a", "h", 80, 1, "")
 SERVER = ["a", "h", 80, 1, 0, 1, "ok", 0, 1.5, "x"]
 
 
@@ -110,14 +110,14 @@ SERVER = ["a", "h", 80, 1, 0, 1, "ok", 0, 1.5, "x"]
         b'{"type":"nothing"}',
         b"[" * 100_000,
         b"\x80\x04\x95",  # the beginning of a pickle
-        without(HEALTH, port=0),
-        without(HEALTH, port="80"),
-        without(HEALTH, down_for=-1),
-        b'{"type":"health","upstream":"a","host":"h","port":80,"down_for":1e999,"message":""}',
-        b'{"type":"health","upstream":"a","host":"h","port":80,"down_for":NaN,"message":""}',
-        without(HEALTH, message="x" * 1001),
-        without(HEALTH, upstream="x" * 256),
-        without(HEALTH, host=None),
+        without(VERDICT, port=0),
+        without(VERDICT, port="80"),
+        without(VERDICT, down_for=-1),
+        b'{"type":"verdict","upstream":"a","host":"h","port":80,"down_for":1e999,"message":""}',
+        b'{"type":"verdict","upstream":"a","host":"h","port":80,"down_for":NaN,"message":""}',
+        without(VERDICT, message="x" * 1001),
+        without(VERDICT, upstream="x" * 256),
+        without(VERDICT, host=None),
         without(REPORT, requests=-1),
         without(REPORT, requests=2**60),
         without(REPORT, requests=1.5),
@@ -179,7 +179,7 @@ def test_change_has_the_hooks_that_changed() -> None:
     same, old, gone = hook("script.a", "x"), hook("script.b", "x"), hook("lua/script.c", "x")
     base = with_hooks(1, same, old, gone)
     new = hook("script.b", "y")
-    change = decoded(messages.change(base, base.with_hooks({new.key: new, gone.key: None}), []))
+    change = decoded(messages.delta(base, base.with_hooks({new.key: new, gone.key: None}), []))
     assert change.hooks == (new,)
     assert change.gone_hooks == (("lua", "script.c"),)
 
@@ -190,13 +190,13 @@ def test_staging_is_nothing_to_a_worker() -> None:
     (known,) = base.hooks.values()
     staged = msgspec.structs.replace(known, staged=code("y"))
     waiting = base.with_hooks({known.key: staged})
-    assert messages.change(base, waiting, []).hooks == ()
+    assert messages.delta(base, waiting, []).hooks == ()
     first = hook("script.b", staged="y")
-    assert messages.change(base, base.with_hooks({first.key: first}), []).hooks != ()
+    assert messages.delta(base, base.with_hooks({first.key: first}), []).hooks != ()
     canary = msgspec.structs.replace(staged, canary=10)
     trying = waiting.with_hooks({known.key: canary})
-    assert messages.change(waiting, trying, []).hooks == (canary,)
-    assert messages.change(trying, waiting, []).hooks == (known,)
+    assert messages.delta(waiting, trying, []).hooks == (canary,)
+    assert messages.delta(trying, waiting, []).hooks == (known,)
 
 
 @pytest.mark.parametrize(

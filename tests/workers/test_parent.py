@@ -12,28 +12,34 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent
 from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
 
 from slardar.config import Settings, Timeouts
 from slardar.dataplane.balancer_errors import BalancerError
+from slardar.interfaces import IPlane
+from slardar.model.listener import spec_of
 from slardar.model.parse import parse_upstream
 from slardar.model.snapshot import Snapshot
 from slardar.workers import messages
 from slardar.workers.messages import (
     BalancerReport,
     Begin,
-    Change,
+    Delta,
     Done,
     Drain,
-    Health,
     Report,
     ServerReport,
+    Verdict,
     Whole,
+    WorkerSocket,
 )
-from slardar.workers.parent import WorkerError, Workers
+from slardar.workers.parent import Workers
 from slardar.workers.process import SPARE, WorkerGone
+from slardar.workers.supervisor import WorkerError
 from tests.dataplane.kit import logged
 from tests.workers.kit import failure_of, result_of, snapshot, upstream
 
+TCP = spec_of("tcp:0:interface=127.0.0.1")
 FAILS = {"server": {"max_fails": 1, "fail_timeout": 10}}
 
 
@@ -83,7 +89,7 @@ class FakeProcess:
             return self.answers.pop(0)
         if isinstance(message, Begin):
             self.version = messages.decode_whole(message.snapshot).version
-        if isinstance(message, Change):
+        if isinstance(message, Delta):
             if message.base != self.version:
                 return Done(self.version, stale=True)
             self.version = message.version
@@ -163,7 +169,7 @@ class Team:
     @property
     def living(self) -> list[FakeProcess]:
         """The processes that are in their places."""
-        found: Any = list(self.workers._processes())
+        found: Any = list(self.workers._supervisor.processes())
         return found
 
 
@@ -172,6 +178,11 @@ def log() -> Iterator[list[Any]]:
     """What was logged; deaths are."""
     with logged() as events:
         yield events
+
+
+def test_workers_are_a_plane() -> None:
+    """They are what the service and the control channel take for one."""
+    verifyObject(IPlane, Team().workers)
 
 
 def test_start_is_done_when_all_serve() -> None:
@@ -228,8 +239,9 @@ def test_spare_worker_takes_the_place_of_one_that_died() -> None:
     """It was started when all served, and has all the sockets; it is told which are its
     own, and another one is started in its place."""
     team = Team(2, spare=True)
-    result_of(team.workers.listen("tcp:0:interface=127.0.0.1"))
-    result_of(team.workers.listen("unix:\0slardar-test-spare:lockfile=0"))
+    unix = spec_of("unix:\0slardar-test-spare:lockfile=0")
+    result_of(team.workers.listen(TCP))
+    result_of(team.workers.listen(unix))
     team.start()
     assert len(team.processes) == 2
     team.clock.advance(4)
@@ -241,9 +253,10 @@ def test_spare_worker_takes_the_place_of_one_that_died() -> None:
     assert team.living == [team.processes[0], spare]
     assert len(team.processes) == 3
     (begin,) = spare.told
-    mine = [spare.sockets[place] for place in begin.places]
+    mine = [spare.sockets[one.place] for one in begin.sockets]
     assert mine == team.processes[1].sockets
-    assert (begin.number, begin.inherited, begin.sockets) == (1, 3, (False, True))
+    assert (begin.number, begin.inherited) == (1, 3)
+    assert [(one.listener, one.shared) for one in begin.sockets] == [(TCP, False), (unix, True)]
     team.clock.advance(4)
     assert [process.number for process in team.processes] == [0, 1, 1, SPARE]
     # A change is for those that serve.
@@ -277,15 +290,16 @@ def test_worker_that_refuses_to_begin_is_killed() -> None:
 def test_sockets_are_spread_over_the_workers() -> None:
     """One of a TCP port each; the same one of a unix socket, which is said to be shared."""
     team = Team(2)
-    place = result_of(team.workers.listen("tcp:0:interface=127.0.0.1"))
-    result_of(team.workers.listen("unix:\0slardar-test-parent:lockfile=0"))
+    unix = spec_of("unix:\0slardar-test-parent:lockfile=0")
+    place = result_of(team.workers.listen(TCP))
+    result_of(team.workers.listen(unix))
     team.start()
     one, other = team.processes
     assert len({*one.sockets, *other.sockets}) == 3
     assert one.sockets[0] is not other.sockets[0]
     assert one.sockets[1] is other.sockets[1]
     assert place == f"tcp 127.0.0.1:{one.sockets[0].getsockname()[1]}"
-    assert one.told[0].sockets == (False, True)
+    assert one.told[0].sockets == (WorkerSocket(0, TCP, False), WorkerSocket(1, unix, True))
     one.die()
     team.clock.advance(0)
     assert team.processes[2].sockets == one.sockets
@@ -296,8 +310,9 @@ def test_sockets_are_spread_over_the_workers() -> None:
 def test_one_worker_shares_nothing() -> None:
     """Also not a unix socket."""
     team = Team(1)
-    result_of(team.workers.listen("unix:\0slardar-test-one:lockfile=0"))
-    assert team.start().told[0].sockets == (False,)
+    unix = spec_of("unix:\0slardar-test-one:lockfile=0")
+    result_of(team.workers.listen(unix))
+    assert team.start().told[0].sockets == (WorkerSocket(0, unix, False),)
     team.workers.stop()
 
 
@@ -312,7 +327,7 @@ def test_change_is_confirmed_by_every_worker() -> None:
     assert not answer.called
     other.go_on()
     assert result_of(answer) == {"workers": {"worker-0": 2, "worker-1": 2}}
-    (change,) = one.of(Change)
+    (change,) = one.of(Delta)
     assert (change.base, change.version) == (1, 2)
     assert [found.name for found in change.upstreams] == ["b"]
     assert not one.of(Whole)
@@ -326,7 +341,7 @@ def test_changes_go_out_without_waiting_for_each_other() -> None:
     second = first.with_upstream(upstream("b", 2))
     third = second.with_upstream(upstream("c", 3))
     answers = [team.workers.apply(second, ["b"]), team.workers.apply(third, ["c"])]
-    assert [(change.base, change.version) for change in process.of(Change)] == [(1, 2), (2, 3)]
+    assert [(change.base, change.version) for change in process.of(Delta)] == [(1, 2), (2, 3)]
     process.go_on()
     assert [result_of(answer)["workers"]["worker-0"] for answer in answers] == [2, 3]
 
@@ -419,12 +434,12 @@ def test_worker_that_dies_young_again_and_again_is_waited_for() -> None:
     delays = []
     for _ in range(10):
         team.living[0].die()
-        delays.append(team.workers._slots[0].pending.getTime() - team.clock.seconds())
+        delays.append(team.workers._supervisor.slots[0].pending.getTime() - team.clock.seconds())
         team.clock.advance(delays[-1])
     assert delays == pytest.approx([0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5])
     team.clock.advance(20)
     team.living[0].die()
-    assert team.workers._slots[0].pending.getTime() == team.clock.seconds()
+    assert team.workers._supervisor.slots[0].pending.getTime() == team.clock.seconds()
 
 
 def test_death_of_a_process_that_was_replaced_is_nobodys() -> None:
@@ -500,7 +515,7 @@ def test_server_that_was_removed_is_forgotten() -> None:
     first = snapshot(1, upstream("a", 1, 2, **FAILS))
     process = team.start(first)
     process.say(report(1, about("a", 1, 7), about("a", 2, 8)))
-    process.say(Health("a", "127.0.0.1", 2, 5, "refused"))
+    process.say(Verdict("a", "127.0.0.1", 2, 5, "refused"))
     second = first.with_upstream(upstream("a", 1, **FAILS))
     team.apply(second, "a")
     team.apply(second.with_upstream(upstream("a", 1, 2, **FAILS)), "a")
@@ -514,12 +529,12 @@ def test_health_reaches_the_other_workers() -> None:
     team = Team(3)
     team.start()
     one, *others = team.processes
-    out = Health("a", "127.0.0.1", 1, 5.0, "refused")
+    out = Verdict("a", "127.0.0.1", 1, 5.0, "refused")
     one.say(out)
-    back = Health("a", "127.0.0.1", 1, 0.0, "")
+    back = Verdict("a", "127.0.0.1", 1, 0.0, "")
     one.say(back)
-    assert one.of(Health) == []
-    assert [other.of(Health) for other in others] == [[out, back]] * 2
+    assert one.of(Verdict) == []
+    assert [other.of(Verdict) for other in others] == [[out, back]] * 2
 
 
 def test_health_is_logged_once() -> None:
@@ -532,18 +547,18 @@ def test_health_is_logged_once() -> None:
         result_of(team.workers.start())
         one, other = team.processes
         for _ in range(3):
-            one.say(Health("a", "127.0.0.1", 1, 5.0, "Connection refused"))
-            other.say(Health("a", "127.0.0.1", 1, 5.0, "timed out"))
+            one.say(Verdict("a", "127.0.0.1", 1, 5.0, "Connection refused"))
+            other.say(Verdict("a", "127.0.0.1", 1, 5.0, "timed out"))
             # It is tried in between.
             team.clock.advance(6)
-        one.say(Health("a", "127.0.0.1", 2, 5.0, "Connection refused"))
+        one.say(Verdict("a", "127.0.0.1", 2, 5.0, "Connection refused"))
         for process in team.processes:
-            process.say(Health("a", "127.0.0.1", 1, 0.0, ""))
-            process.say(Health("a", "127.0.0.1", 2, 0.0, ""))
-        one.say(Health("a", "127.0.0.1", 1, 5.0, "Connection refused"))
+            process.say(Verdict("a", "127.0.0.1", 1, 0.0, ""))
+            process.say(Verdict("a", "127.0.0.1", 2, 0.0, ""))
+        one.say(Verdict("a", "127.0.0.1", 1, 5.0, "Connection refused"))
         team.apply(snapshot(2, upstream("a", 2, **FAILS)), "a")
         team.apply(snapshot(3, upstream("a", 1, 2, **FAILS)), "a")
-        one.say(Health("a", "127.0.0.1", 1, 0.0, ""))
+        one.say(Verdict("a", "127.0.0.1", 1, 0.0, ""))
     lines = [formatEvent(event) for event in events]
     assert [line for line in lines if line.startswith("upstream ")] == [
         "upstream a: server 127.0.0.1:1 is out of service: Connection refused",
@@ -557,12 +572,12 @@ def test_replacement_knows_who_is_out_of_service() -> None:
     """For as long as that is so."""
     team = Team(1)
     process = team.start()
-    process.say(Health("a", "127.0.0.1", 1, 5.0, "refused"))
-    process.say(Health("a", "127.0.0.1", 2, 1.0, "refused"))
+    process.say(Verdict("a", "127.0.0.1", 1, 5.0, "refused"))
+    process.say(Verdict("a", "127.0.0.1", 2, 1.0, "refused"))
     team.clock.advance(2)
     process.die()
     team.clock.advance(0)
-    assert team.processes[1].told[0].health == (Health("a", "127.0.0.1", 1, 3.0, "refused"),)
+    assert team.processes[1].told[0].health == (Verdict("a", "127.0.0.1", 1, 3.0, "refused"),)
 
 
 def test_worker_puts_no_server_out_for_longer_than_its_rules() -> None:
@@ -570,11 +585,11 @@ def test_worker_puts_no_server_out_for_longer_than_its_rules() -> None:
     team = Team(2)
     team.start(snapshot(1, upstream("a", 1, **FAILS), upstream("never", 2)))
     one, other = team.processes
-    one.say(Health("a", "127.0.0.1", 1, 1e6, "x"))
-    one.say(Health("never", "127.0.0.1", 2, 5.0, "x"))
-    one.say(Health("a", "127.0.0.1", 77, 5.0, "x"))
-    one.say(Health("nobody", "127.0.0.1", 1, 5.0, "x"))
-    assert [health.down_for for health in other.of(Health)] == [10, 0]
+    one.say(Verdict("a", "127.0.0.1", 1, 1e6, "x"))
+    one.say(Verdict("never", "127.0.0.1", 2, 5.0, "x"))
+    one.say(Verdict("a", "127.0.0.1", 77, 5.0, "x"))
+    one.say(Verdict("nobody", "127.0.0.1", 1, 5.0, "x"))
+    assert [health.down_for for health in other.of(Verdict)] == [10, 0]
 
 
 def test_server_in_two_levels_is_out_by_the_stricter_one() -> None:
@@ -586,8 +601,8 @@ def test_server_in_two_levels_is_out_by_the_stricter_one() -> None:
         team = Team(2)
         team.start(snapshot(1, parse_upstream("a", levels, "a")))
         one, other = team.processes
-        one.say(Health("a", "127.0.0.1", 1, 20.0, "x"))
-        assert [health.down_for for health in other.of(Health)] == [20]
+        one.say(Verdict("a", "127.0.0.1", 1, 20.0, "x"))
+        assert [health.down_for for health in other.of(Verdict)] == [20]
 
 
 def test_failing_balancers_are_shown_until_the_upstream_changes() -> None:
@@ -657,10 +672,9 @@ def test_stop_before_start_is_done() -> None:
 
 def sockets_of(team: Team, number: int) -> list[tuple[int, bool]]:
     """The sockets of a slot by their number, and whether they are shared."""
-    slot = team.workers._slots[number]
+    slot = team.workers._supervisor.slots[number]
     all_sockets = [sock for opened in team.workers.opened for sock in opened.sockets]
-    numbers = [all_sockets.index(sock) for sock in slot.sockets]
-    return list(zip(numbers, slot.shared, strict=True))
+    return [(all_sockets.index(one.sock), one.shared) for one in slot.sockets]
 
 
 @pytest.mark.parametrize(
@@ -678,10 +692,10 @@ def test_inherited_sockets_are_dealt(
 ) -> None:
     """Each has a worker, and each worker has one; shared only where there is no other way."""
     old, new = Team(before), Team(after)
-    result_of(old.workers.listen("tcp:0:interface=127.0.0.1"))
+    result_of(old.workers.listen(TCP))
     (opened,) = old.workers.opened
     handed = [sock.dup() for sock in opened.sockets]
-    result_of(new.workers.listen("tcp:0:interface=127.0.0.1", handed))
+    result_of(new.workers.listen(TCP, handed))
     assert [sockets_of(new, number) for number in range(after)] == dealt
     for one in (*old.workers.opened, *new.workers.opened):
         one.close()
@@ -695,10 +709,10 @@ def test_few_inherited_sockets_are_shared(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr("slardar.dataplane.inherited.bound", refused)
     old, new = Team(2), Team(3)
-    result_of(old.workers.listen("tcp:0:interface=127.0.0.1"))
+    result_of(old.workers.listen(TCP))
     (opened,) = old.workers.opened
     handed = [sock.dup() for sock in opened.sockets]
-    result_of(new.workers.listen("tcp:0:interface=127.0.0.1", handed))
+    result_of(new.workers.listen(TCP, handed))
     dealt = [sockets_of(new, number) for number in range(3)]
     assert dealt == [[(0, True)], [(1, False)], [(0, True)]]
     for one in (*old.workers.opened, *new.workers.opened):

@@ -13,10 +13,11 @@ from slardar.hooks.engine import ScriptError
 from slardar.hooks.loaded import mark_of
 from slardar.hooks.report import HookReport
 from slardar.model.hook import Hook
+from slardar.model.listener import spec_of
 from slardar.model.snapshot import Snapshot
 from slardar.workers.messages import (
     Begin,
-    Change,
+    Delta,
     Drain,
     Grown,
     HookFailed,
@@ -219,7 +220,7 @@ def test_hooks_reach_the_workers() -> None:
     script = hook("script.a", VERSION)
     following = with_hooks(1).with_hooks({script.key: script})
     assert team.apply(following) == {"workers": {"worker-0": 2}}
-    (change,) = process.of(Change)
+    (change,) = process.of(Delta)
     assert change.hooks == (script,)
 
 
@@ -230,7 +231,7 @@ def test_worker_that_is_too_large_is_replaced() -> None:
     """Another one begins in its place and with its sockets; the old one finishes what it
     has under way, and is told nothing more."""
     team = Team(2)
-    result_of(team.workers.listen("tcp:0:interface=127.0.0.1"))
+    result_of(team.workers.listen(spec_of("tcp:0:interface=127.0.0.1")))
     old = team.start(FIRST)
     old.say(report(5))
     old.say(Grown())
@@ -244,7 +245,7 @@ def test_worker_that_is_too_large_is_replaced() -> None:
     assert team.apply(FIRST.with_hooks({script.key: script})) == {
         "workers": {"worker-0": 2, "worker-1": 2}
     }
-    assert old.of(Change) == []
+    assert old.of(Delta) == []
     # What it counted is kept, and its last words are not counted twice.
     old.say(report(9))
     old.say(HookFailed(MARK))
@@ -254,7 +255,7 @@ def test_worker_that_is_too_large_is_replaced() -> None:
     team.clock.advance(2)
     assert len(team.processes) == 3
     assert team.workers.statistics()["workers"]["worker-0"]["restarts"] == 1
-    assert team.workers._leaving == set()
+    assert team.workers._supervisor.leaving == set()
     team.workers.stop()
 
 
@@ -317,7 +318,7 @@ def test_replacement_that_cannot_be_started_is_tried_again() -> None:
     team.clock.pump([0.1] * 30)
     assert team.living == team.processes[1:]
     assert len(team.living) == 1
-    assert team.workers._leaving == set()
+    assert team.workers._supervisor.leaving == set()
 
 
 def test_no_worker_is_replaced_while_stopping() -> None:

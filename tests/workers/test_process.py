@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from slardar.workers import messages
 from slardar.workers.commands import Link
-from slardar.workers.messages import Done, Health, Ping
+from slardar.workers.messages import Done, Ping, Verdict
 from slardar.workers.process import ANSWER, SILENCE, START, WorkerGone, WorkerProcess
 from tests.dataplane.kit import logged
 from tests.workers.kit import MemoryTransport, connect, deliver, failure_of, result_of
@@ -123,12 +123,12 @@ def test_answer_that_is_none_kills(answer: bytes) -> None:
 def test_message_that_is_none_kills() -> None:
     """Before that, what it says is passed on; after it, nothing is."""
     worker = ready()
-    health = Health("a", "h", 1, 2.0, "x")
+    health = Verdict("a", "h", 1, 2.0, "x")
     worker.link.send(messages.encode(health))
     worker.exchange()
     assert worker.took == [health]
     with logged() as events:
-        worker.link.send(b'{"type":"change"}')
+        worker.link.send(b'{"type":"delta"}')
         worker.link.send(messages.encode(health))
         worker.exchange()
     assert worker.took == [health]
@@ -200,7 +200,7 @@ def test_worker_that_loads_is_given_time() -> None:
 def test_last_words_are_taken_before_the_end_is_told() -> None:
     """The process has been reaped, and its last report is still on the way."""
     worker = ready()
-    worker.link.send(messages.encode(Health("a", "h", 1, 0, ""))).addErrback(lambda _lost: None)
+    worker.link.send(messages.encode(Verdict("a", "h", 1, 0, ""))).addErrback(lambda _lost: None)
     worker.exit()
     assert worker.ends == []
     worker.exchange()

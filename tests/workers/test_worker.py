@@ -15,16 +15,28 @@ from twisted.python.failure import Failure
 from slardar.config import Settings
 from slardar.dataplane.selection import Selection
 from slardar.http1.request import Request
+from slardar.model.listener import ListenerSpec
 from slardar.model.live import Peer
 from slardar.model.parse import parse_routes
 from slardar.model.snapshot import Snapshot
 from slardar.workers import messages
 from slardar.workers.commands import Link
-from slardar.workers.messages import Begin, Change, Done, Drain, Health, Listening, Ping, Report
+from slardar.workers.messages import (
+    Begin,
+    Delta,
+    Done,
+    Drain,
+    Listening,
+    Ping,
+    Report,
+    Verdict,
+    WorkerSocket,
+)
 from slardar.workers.worker import Worker, end_without_memory
-from tests.dataplane.kit import HandReactor, logged
+from tests.dataplane.kit import HandReactor, logged, pump
 from tests.workers.kit import connect, deliver, result_of, snapshot, upstream
 
+LISTENER = ListenerSpec("tcp:0", "tcp:0")
 FAILS = {"server": {"max_fails": 1, "fail_timeout": 10}}
 
 
@@ -52,12 +64,12 @@ class Director:
         deliver(*self.transports)
         return messages.decode_answer(result_of(answer))
 
-    def begin(self, first: Snapshot, *sockets: bool, health: tuple[Health, ...] = ()) -> Done:
+    def begin(self, first: Snapshot, *sockets: bool, health: tuple[Verdict, ...] = ()) -> Done:
         """Let it begin."""
         whole = messages.raw(messages.encode(messages.whole(first)))
         settings = messages.lean_settings(Settings())
-        places = tuple(range(len(sockets)))
-        return self.tell(Begin(0, settings, whole, sockets, places, len(places), health))
+        mine = tuple(WorkerSocket(place, LISTENER, shared) for place, shared in enumerate(sockets))
+        return self.tell(Begin(0, settings, whole, mine, len(mine), health))
 
     def reports(self, seconds: float = 1.05) -> list[Any]:
         """What it says within so many seconds."""
@@ -105,26 +117,29 @@ def test_worker_serves_what_it_begins_with(director: Director) -> None:
 
 
 def test_worker_accepts_on_the_sockets_it_inherited(director: Director) -> None:
-    """In order of their descriptors."""
+    """In order of their descriptors; a connection knows its listener."""
     with socket.socket() as first:
         first.bind(("127.0.0.1", 0))
         first.listen()
         descriptor = os.dup(first.fileno())
         director.worker._first_socket = descriptor
         director.begin(snapshot(1), False)
-        (listener,) = director.plane._listeners
+        (listener,) = director.plane._clients.listeners
         assert listener.fd == descriptor
         assert not os.get_inheritable(descriptor)
         assert listener.sock.getsockname() == first.getsockname()
+        with socket.create_connection(first.getsockname()):
+            pump(director.plane._poller, lambda: director.plane._clients.connected)
+            (connection,) = director.plane._clients.connected
+            assert connection.listener == LISTENER
 
 
 def test_change_leads_from_its_base_only(director: Director) -> None:
     """A worker at another version says so, and changes nothing."""
     first = snapshot(7, upstream("a", 1), upstream("b", 2))
     director.begin(first)
-    following = first.with_upstream(upstream("a", 3)).without_upstream("b")
-    following.version = 8
-    change = messages.change(first, following, ["a", "b"])
+    following = first.with_upstream(upstream("a", 3)).without_upstream("b").at_version(8)
+    change = messages.delta(first, following, ["a", "b"])
     assert director.tell(change) == Done(8)
     assert [peer.port for peer in director.peers("a")] == [3]
     assert director.plane.first_use("b") is None
@@ -150,9 +165,9 @@ def test_routes_and_default_are_followed(director: Director) -> None:
     first = snapshot(1, upstream("a", 1))
     director.begin(first)
     routed = first.with_routes(parse_routes([{"host": "x", "upstream": "a"}], "routes"))
-    assert director.tell(messages.change(first, routed, [])) == Done(2)
+    assert director.tell(messages.delta(first, routed, [])) == Done(2)
     assert director.plane._snapshot.route("x", "/") == "a"
-    change = Change(2, 3, (), (), None, "a")
+    change = Delta(2, 3, (), (), None, "a")
     assert director.tell(change) == Done(3)
     assert director.plane._snapshot.route("x", "/") == "a"
     assert director.plane._snapshot.route("other", "/") == "a"
@@ -164,12 +179,12 @@ def test_configuration_that_is_refused_leaves_the_old_one(director: Director) ->
     director.begin(first)
     director.selection("a")
     wrong = first.with_upstream(upstream("a", 2, mode="no.such.Balancer"))
-    done = director.tell(messages.change(first, wrong, ["a"]))
+    done = director.tell(messages.delta(first, wrong, ["a"]))
     assert done.version == 1
     assert "no.such" in done.error
     assert director.peers("a")[0].port == 1
     right = first.with_upstream(upstream("a", 3))
-    assert director.tell(messages.change(first, right, ["a"])) == Done(2)
+    assert director.tell(messages.delta(first, right, ["a"])) == Done(2)
 
 
 def test_mistake_of_the_director_is_answered(director: Director) -> None:
@@ -220,9 +235,9 @@ def test_server_that_comes_again_is_reported_again(director: Director) -> None:
     director.selection("a")
     director.reports()
     second = first.with_upstream(upstream("a", 1))
-    director.tell(messages.change(first, second, ["a"]))
+    director.tell(messages.delta(first, second, ["a"]))
     third = second.with_upstream(upstream("a", 1, 2))
-    director.tell(messages.change(second, third, ["a"]))
+    director.tell(messages.delta(second, third, ["a"]))
     ports = {about.port for report in director.reports() for about in report.servers}
     assert ports == {1, 2}
 
@@ -233,16 +248,16 @@ def test_health_that_requests_found_out_is_told(director: Director) -> None:
     selection = director.selection("a")
     peer = selection.peers[0]
     selection.failed(peer, "connection refused")
-    (told,) = [one for one in director.reports(0.3) if isinstance(one, Health)]
+    (told,) = [one for one in director.reports(0.3) if isinstance(one, Verdict)]
     assert (told.upstream, told.host, told.port) == ("a", "127.0.0.1", 1)
     assert 9 < told.down_for <= 10
     assert told.message == "connection refused"
     director.plane._poller.clock.now += 20
     peer.live.active = 1
     selection.succeeded(peer, 0.1, 200)
-    (told,) = [one for one in director.reports(0.3) if isinstance(one, Health)]
+    (told,) = [one for one in director.reports(0.3) if isinstance(one, Verdict)]
     assert told.down_for == 0
-    assert [one for one in director.reports(0.3) if isinstance(one, Health)] == []
+    assert [one for one in director.reports(0.3) if isinstance(one, Verdict)] == []
 
 
 def test_health_that_flaps_is_told_once_in_a_while(director: Director) -> None:
@@ -252,40 +267,40 @@ def test_health_that_flaps_is_told_once_in_a_while(director: Director) -> None:
     selection = director.selection("a")
     for _ in range(1000):
         selection.failed(selection.peers[0], "refused")
-    assert len([one for one in director.reports(0.1) if isinstance(one, Health)]) <= 1
+    assert len([one for one in director.reports(0.1) if isinstance(one, Verdict)]) <= 1
 
 
 def test_health_that_another_worker_found_out_is_heeded(director: Director) -> None:
     """The server gets no request until its time is over, or it is said to be back."""
     director.begin(snapshot(1, upstream("a", 1, 2, **FAILS)))
     selection = director.selection("a")
-    director.tell(Health("a", "127.0.0.1", 1, 5, "refused"))
+    director.tell(Verdict("a", "127.0.0.1", 1, 5, "refused"))
     assert picked(selection) == {2}
-    director.tell(Health("a", "127.0.0.1", 1, 0, ""))
+    director.tell(Verdict("a", "127.0.0.1", 1, 0, ""))
     assert picked(selection) == {1, 2}
-    director.tell(Health("a", "127.0.0.1", 1, 5, "refused"))
+    director.tell(Verdict("a", "127.0.0.1", 1, 5, "refused"))
     director.plane._poller.clock.now += 6
     assert picked(selection) == {1, 2}
-    assert [one for one in director.reports(0.3) if isinstance(one, Health)] == []
+    assert [one for one in director.reports(0.3) if isinstance(one, Verdict)] == []
 
 
 def test_last_server_is_not_put_out_by_others(director: Director) -> None:
     """It is shown as unstable, and serves."""
     director.begin(snapshot(1, upstream("a", 1, 2, **FAILS)))
     selection = director.selection("a")
-    director.tell(Health("a", "127.0.0.1", 1, 5, "refused"))
-    director.tell(Health("a", "127.0.0.1", 2, 5, "refused"))
+    director.tell(Verdict("a", "127.0.0.1", 1, 5, "refused"))
+    director.tell(Verdict("a", "127.0.0.1", 2, 5, "refused"))
     assert picked(selection) == {2}
     assert selection.peers[1].live.status == "unstable"
 
 
 def test_health_is_heeded_before_the_first_request(director: Director) -> None:
     """By a worker that has just begun, and for an upstream that nobody asked for."""
-    out = Health("a", "127.0.0.1", 1, 5, "refused")
+    out = Verdict("a", "127.0.0.1", 1, 5, "refused")
     director.begin(snapshot(1, upstream("a", 1, 2, **FAILS)), health=(out,))
     assert picked(director.selection("a")) == {2}
-    assert director.tell(Health("gone", "127.0.0.1", 1, 5, "")) == Done(1)
-    assert director.tell(Health("a", "127.0.0.1", 9, 5, "")) == Done(1)
+    assert director.tell(Verdict("gone", "127.0.0.1", 1, 5, "")) == Done(1)
+    assert director.tell(Verdict("a", "127.0.0.1", 9, 5, "")) == Done(1)
 
 
 def picked(selection: Selection) -> set[int]:
@@ -337,14 +352,14 @@ def test_socket_that_does_not_listen_yet_is_served_later(director: Director) -> 
         assert numbers[1] == low + 1
         director.worker._first_socket = low
         director.begin(snapshot(1), False, True)
-        assert director.plane._listeners == []
+        assert director.plane._clients.listeners == []
         second.listen()
         assert director.tell(Listening()) == Done(1)
-        assert [listener.fd for listener in director.plane._listeners] == numbers[1:]
+        assert [listener.fd for listener in director.plane._clients.listeners] == numbers[1:]
         first.listen()
         director.tell(Listening())
         director.tell(Listening())
-        assert [listener.fd for listener in director.plane._listeners] == numbers[::-1]
+        assert [listener.fd for listener in director.plane._clients.listeners] == numbers[::-1]
 
 
 def test_worker_without_director_ends(director: Director) -> None:
@@ -357,7 +372,7 @@ def test_worker_without_director_ends(director: Director) -> None:
         director.plane.exchanges = 1  # a request that does not end
         with logged():
             director.link.close()
-        assert director.plane._listeners == []
+        assert director.plane._clients.listeners == []
         for _ in range(28):
             director.reactor.advance(0.05)
         assert director.ends == 0

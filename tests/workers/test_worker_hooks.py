@@ -42,11 +42,11 @@ class HookDirector(Director):
         """Let it begin."""
         whole = messages.raw(messages.encode(messages.whole(first)))
         settings = messages.lean_settings(Settings())
-        return self.tell(Begin(0, settings, whole, (), (), 0, (), suspended))
+        return self.tell(Begin(0, settings, whole, (), 0, (), suspended))
 
     def change(self, base: Snapshot, following: Snapshot) -> Done:
         """Lead it from one version to another."""
-        return self.tell(messages.change(base, following, []))
+        return self.tell(messages.delta(base, following, []))
 
     def ask(self, host: str = "www.a.test") -> int:
         """The status that hooks answer a request with; 0 if it goes on."""
@@ -87,7 +87,7 @@ def test_worker_without_hooks_has_no_runner(director: HookDirector) -> None:
     """They cost nothing."""
     director.begin_with(with_hooks(1))
     assert director.plane.hooks is None
-    assert director.plane._runner is None
+    assert director.plane._plane_hooks.runner is None
 
 
 def test_worker_begins_with_hooks(director: HookDirector) -> None:
@@ -124,7 +124,7 @@ def test_change_of_something_else_leaves_the_hooks(director: HookDirector) -> No
     runner, known = director.plane.hooks, director.worker._snapshot.hooks
     director.loaded()
     second = first.with_upstream(upstream("b", 2))
-    director.tell(messages.change(first, second, ["b"]))
+    director.tell(messages.delta(first, second, ["b"]))
     third = second.with_routes(())
     assert director.change(second, third) == Done(3)
     assert director.worker._snapshot.hooks is known
@@ -150,7 +150,7 @@ def test_refused_version_is_not_loaded(director: HookDirector) -> None:
     mark = mark_of(f"python/{A}", version)
     whole = messages.raw(messages.encode(messages.whole(with_hooks(1, hook(A, version)))))
     settings = messages.lean_settings(Settings())
-    director.tell(Begin(0, settings, whole, (), (), 0, refused={mark: "it hangs"}))
+    director.tell(Begin(0, settings, whole, (), 0, refused={mark: "it hangs"}))
     assert director.loaded() == []
     assert director.ask() == 500
     (report,) = [about for one in director.reports() for about in getattr(one, "hooks", ())]
@@ -170,7 +170,7 @@ def test_reason_of_a_suspension_is_reported(director: HookDirector) -> None:
     other = HookDirector()
     whole = messages.raw(messages.encode(messages.whole(first)))
     settings = messages.lean_settings(Settings())
-    other.tell(Begin(0, settings, whole, (), (), 0, (), (mark,), {mark: "it took too much"}))
+    other.tell(Begin(0, settings, whole, (), 0, (), (mark,), {mark: "it took too much"}))
     (report,) = [about for one in other.reports() for about in getattr(one, "hooks", ())]
     assert (report.state, report.error) == ("suspended", "it took too much")
     other.plane.stop(0)

@@ -1,4 +1,4 @@
-"""Tells twistd that there is a ``slardar`` to start; imports nothing until it is."""
+"""Makes ``twistd slardar`` possible; slardar itself is imported only when it is started."""
 
 from twisted.application.service import ServiceMaker
 

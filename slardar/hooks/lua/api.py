@@ -22,7 +22,7 @@ from slardar.hooks.lua.outcome import Outcome
 from slardar.hooks.lua.regex import find_match, group_names
 from slardar.hooks.lua.script import Call
 from slardar.hooks.lua.variables import PREFIXES, VARIABLES
-from slardar.hooks.objects import BODY_IS_UNKNOWN, Answer, HookRequest, HookResponse
+from slardar.hooks.objects import BODY_IS_UNKNOWN, HookAnswer, HookRequest, HookResponse
 
 __all__ = ["Api"]
 
@@ -331,7 +331,7 @@ class Api:
             return
         if status == 444:
             outcome.said, outcome.reply = None, None
-            outcome.answer = Answer(444)
+            outcome.answer = HookAnswer(444)
         elif status >= 300 or not outcome.status:
             outcome.status = int(status)
             outcome.message = _checked_message(message)
@@ -348,7 +348,7 @@ class Api:
             raise ValueError("redirect: expected a URL without control characters")
         # Characters beyond ASCII are bytes here.
         place = quote_from_bytes(bytes_of(url), _IN_ARGS + "#")
-        outcome.answer = Answer(int(status), None, b"", [b"Location: " + place.encode("ascii")])
+        outcome.answer = HookAnswer(int(status), None, b"", [b"Location: " + place.encode("ascii")])
         outcome.ended = True
 
     @crossing

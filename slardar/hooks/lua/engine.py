@@ -9,7 +9,7 @@ from typing import Any, Final
 from slardar.hooks.engine import MAX_CODE, Engine, Log, ScriptError
 from slardar.hooks.lua.api import Api
 from slardar.hooks.lua.notices import notices
-from slardar.hooks.lua.runtime import ROOM, Answer, Runtime
+from slardar.hooks.lua.runtime import ROOM, RunResult, Runtime
 from slardar.hooks.lua.script import NOBODY, Account, Call, LuaScript
 from slardar.hooks.lua.source import find_modules, located
 from slardar.hooks.notices import Notice
@@ -147,7 +147,7 @@ class LuaEngine(Engine):
 
     # Failures.
 
-    def failure(self, account: Account, answer: Answer) -> HookFailure:
+    def failure(self, account: Account, answer: RunResult) -> HookFailure:
         """What a call of a script came to."""
         if answer is None or answer[0] is not False:
             held, account.held = account.held, 0

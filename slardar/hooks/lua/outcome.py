@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from slardar.hooks.headers import Headers
-from slardar.hooks.objects import Answer, HookRequest
+from slardar.hooks.objects import HookAnswer, HookRequest
 
 __all__ = ["ADDED", "Outcome", "by_name"]
 
@@ -43,7 +43,7 @@ class Outcome:
         self.reply: Headers | None = None
         #: It has ended with ``exit`` or the like, and the answer if that is known by then.
         self.ended = False
-        self.answer: Answer | None = None
+        self.answer: HookAnswer | None = None
         #: It has asked for the body of the request, and so has it.
         self.body_read = False
         #: It has put another one in its place.
@@ -71,15 +71,15 @@ class Outcome:
             answer.headers = reply.lines + answer.headers
         request.answer = answer
 
-    def _made(self) -> Answer:
+    def _made(self) -> HookAnswer:
         """The answer of what was said, or of a status alone."""
         status = self.status or 200
         if self.said is None:
             # As nginx: an error page, and nothing for a status that is none of HTTP's.
             if 400 <= status < 600:
-                return Answer(status, self.message)
-            return Answer(status)
-        answer = Answer(status, None, b"" if status in (204, 304) else b"".join(self.said))
+                return HookAnswer(status, self.message)
+            return HookAnswer(status)
+        answer = HookAnswer(status, None, b"" if status in (204, 304) else b"".join(self.said))
         if self.reply is None or self.reply.get("content-type") is None:
             answer.headers.append(b"Content-Type: text/plain")
         return answer

@@ -27,7 +27,7 @@ from slardar.hooks.cputime import CpuClock
 from slardar.hooks.errno import ERRNOS
 from slardar.hooks.lua.crossing import said
 
-__all__ = ["MIN_MEMORY", "PENDING_BYTES", "PENDING_LINES", "ROOM", "Answer", "Failed", "Runtime"]
+__all__ = ["MIN_MEMORY", "PENDING_BYTES", "PENDING_LINES", "ROOM", "RunResult", "Failed", "Runtime"]
 
 #: Bytes that one call may add to what is in use.
 ROOM: Final = 8 << 20
@@ -52,13 +52,13 @@ Failed = tuple[str, str]
 #: What a call of a script came to: the headers that are to be set (name and value of the
 #: first one, and what :meth:`slardar.hooks.headers.Headers.put_each` takes for the others),
 #: or ``False`` and how it failed.
-Answer = tuple[Any, ...] | None
+RunResult = tuple[Any, ...] | None
 
 
 #: Not looked up among the module's names each time, where this is compiled.
 _now: Final = monotonic
 #: The answer of a call that has taken more than its budget, whatever it came to.
-_LATE: Final[Answer] = (False, "budget", "")
+_LATE: Final[RunResult] = (False, "budget", "")
 
 
 def _refuse_read(owner: object, name: object) -> Any:
@@ -181,7 +181,7 @@ class Runtime:
             self._rescue("error", "")
             raise
 
-    def run(self, function: Any, arguments: tuple[Any, ...]) -> Answer:
+    def run(self, function: Any, arguments: tuple[Any, ...]) -> RunResult:
         """The same for a script's function, which says whether the limit must be set.
 
         One that has taken more than its budget has failed, whatever it answers: no look of

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from slardar.hooks.budget import Budget, OutOfBudget
-from slardar.hooks.objects import Answer, BodyTooLarge, HookRequest, HookResponse
+from slardar.hooks.objects import BodyTooLarge, HookAnswer, HookRequest, HookResponse
 from slardar.hooks.python.failures import failed
 from slardar.hooks.script import HookFailure, Script
 
@@ -90,9 +90,9 @@ class PythonScript(Script):
             self._budget.stop()
 
 
-def _too_large() -> Answer:
+def _too_large() -> HookAnswer:
     """What a client gets whose body a hook has asked for, and cannot have."""
-    return Answer(413, "the body of the request is too large")
+    return HookAnswer(413, "the body of the request is too large")
 
 
 def _line_of(function: Any) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent
 from zope.interface import implementer
 
-__all__ = ["MAX_LINE", "LineLog", "Relay"]
+__all__ = ["MAX_LINE", "LineLog", "LineReader"]
 
 #: Bytes of a line that are taken; the rest of it is dropped.
 MAX_LINE = 4000
@@ -66,7 +66,7 @@ class LineLog:
             pass  # the director has gone; the worker is about to
 
 
-class Relay:
+class LineReader:
     """Takes the bytes of a worker's output and logs its lines.
 
     They are not trusted: their length and number are limited, and what is not

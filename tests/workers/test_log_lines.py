@@ -10,18 +10,18 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel, LogPublisher, formatEvent
 from twisted.python.failure import Failure
 
-from slardar.workers.relay import MAX_LINE, MAX_RATE, LineLog, Relay
+from slardar.workers.log_lines import MAX_LINE, MAX_RATE, LineLog, LineReader
 
 
 class Log:
-    """A relay, and what it has logged: level and text."""
+    """A reader, and what it has logged: level and text."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str]] = []
         self.clock = Clock()
         publisher = LogPublisher(self.observe)
         log = Logger("test", observer=publisher)
-        self.relay = Relay("worker-1", LogLevel.info, self.clock.seconds, log)
+        self.reader = LineReader("worker-1", LogLevel.info, self.clock.seconds, log)
 
     def observe(self, event: Any) -> None:
         self.lines.append((event["log_level"].name, formatEvent(event)))
@@ -31,7 +31,7 @@ def test_lines_have_their_level_and_the_workers_name() -> None:
     """However the bytes arrive."""
     log = Log()
     for byte in b"<3>broken\n<4>odd\nprinted\n<6>all is well\n<9>unknown\n":
-        log.relay.data(bytes([byte]))
+        log.reader.data(bytes([byte]))
     assert log.lines == [
         ("error", "worker-1: broken"),
         ("warn", "worker-1: odd"),
@@ -44,9 +44,9 @@ def test_lines_have_their_level_and_the_workers_name() -> None:
 def test_last_words_without_newline_are_taken() -> None:
     """A process may end in the middle of a line."""
     log = Log()
-    log.relay.data(b"<3>dying")
+    log.reader.data(b"<3>dying")
     assert log.lines == []
-    log.relay.ended()
+    log.reader.ended()
     assert log.lines == [("error", "worker-1: dying")]
 
 
@@ -64,7 +64,7 @@ def test_last_words_without_newline_are_taken() -> None:
 def test_nothing_reaches_the_terminal_as_it_is(line: bytes, shown: str) -> None:
     """Escapes, line ends and bytes that are no text are shown, not done."""
     log = Log()
-    log.relay.data(line + b"\n")
+    log.reader.data(line + b"\n")
     assert log.lines == [("info", f"worker-1: {shown}")]
 
 
@@ -72,19 +72,19 @@ def test_line_without_end_is_cut() -> None:
     """It takes no more memory than a long line, and the next one is whole."""
     log = Log()
     for _ in range(50):
-        log.relay.data(b"x" * 10_000)
-        assert len(log.relay._rest) <= MAX_LINE + 1
-    log.relay.data(b"\nnext\n")
+        log.reader.data(b"x" * 10_000)
+        assert len(log.reader._rest) <= MAX_LINE + 1
+    log.reader.data(b"\nnext\n")
     assert [len(text) for _, text in log.lines] == [MAX_LINE + len("worker-1: "), 14]
 
 
 def test_lines_without_end_are_left_out() -> None:
     """So many a second, and a line that says how many more there were."""
     log = Log()
-    log.relay.data(b"again\n" * (MAX_RATE + 20))
+    log.reader.data(b"again\n" * (MAX_RATE + 20))
     assert len(log.lines) == MAX_RATE
     log.clock.advance(1)
-    log.relay.data(b"quiet\n")
+    log.reader.data(b"quiet\n")
     assert log.lines[MAX_RATE:] == [
         ("warn", "worker-1: 20 more lines are left out"),
         ("info", "worker-1: quiet"),
@@ -102,7 +102,7 @@ def test_what_a_worker_logs_comes_out_as_it_went_in() -> None:
         except RuntimeError:
             source.failure("it failed", failure=Failure())
         log = Log()
-        log.relay.data(os.read(reader, 65536))
+        log.reader.data(os.read(reader, 65536))
     finally:
         os.close(reader)
         os.close(writer)

@@ -1,0 +1,86 @@
+"""What a poller watches, and what it calls.
+
+Both classes are traits (mypyc's word for an interface): a channel already derives from
+``ChannelBase``, which HTTP's logic knows and which has nothing of the poller's.  Measured,
+compiled: a call through a trait takes 1 ns more than through a class, and 11 ns less than by
+name; reading an attribute 1 ns more and 30 ns less.
+
+Compiled traits cannot be the only base of a class that is not compiled: such a class derives
+from :class:`slardar.dataplane.channel.Channel` or :class:`slardar.dataplane.listener.Listener`.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from mypy_extensions import mypyc_attr, trait
+
+__all__ = ["Batched", "Pollable"]
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+@trait
+class Pollable:
+    """A socket on a poller.  None of its methods may block."""
+
+    __slots__ = ()
+
+    sock: socket.socket
+    #: The socket's descriptor, which stays known after the socket is closed.
+    fd: int
+    #: When ``late`` is called: monotonic seconds, 0 for never.
+    deadline: float
+
+    def readable(self) -> None:
+        """The socket can be read from, and nothing else happened to it."""
+        raise NotImplementedError
+
+    def event(self, events: int) -> None:
+        """Anything else happened; ``events`` is epoll's mask."""
+        raise NotImplementedError
+
+    def late(self) -> None:
+        """The deadline has passed."""
+        raise NotImplementedError
+
+    def failed(self) -> None:
+        """One of the other methods has raised an exception, which is logged already."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Leave the poller and close the socket."""
+        raise NotImplementedError
+
+    @property
+    def held(self) -> int:
+        """Bytes in memory that wait to be sent."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+@trait
+class Batched(Pollable):
+    """A pollable that leaves parts of its work to later parts of a batch of events.
+
+    It puts itself on the poller's lists for that, see :class:`slardar.dataplane.poller.Poller`.
+    """
+
+    __slots__ = ()
+
+    closed: bool
+
+    def arrive(self, data: bytes) -> None:
+        """Handle what it has read and put on ``arrived``; it reads nothing before."""
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Send what it has put off; it is on ``unsent``.  A second call does no harm."""
+        raise NotImplementedError
+
+    def move(self) -> None:
+        """Move bytes to another pollable; it is on ``moving``."""
+        raise NotImplementedError
+
+    def tell_moved(self, size: int) -> None:
+        """Tell whom it concerns of the bytes that it has moved; it is on ``moved``."""
+        raise NotImplementedError

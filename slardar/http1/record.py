@@ -1,0 +1,112 @@
+"""What is known of a request when it has ended: the one record that observers get.
+
+A request that nobody observes has no record, and costs nothing for it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from slardar.http1.request import Request
+
+__all__ = ["BY_HOOK", "BY_SERVER", "BY_SLARDAR", "STALE", "AttemptRecord", "RequestRecord"]
+
+#: Who has answered a request.
+BY_SERVER: Final = "server"
+BY_HOOK: Final = "hook"
+BY_SLARDAR: Final = "slardar"
+
+#: The ``failure`` of an attempt on an idle connection that the server had closed before the
+#: request came: nobody's failure, and followed by another attempt on the same server.
+STALE: Final = "stale"
+
+
+class AttemptRecord:
+    """One try on one server.  Times are monotonic seconds; 0 for what never happened."""
+
+    __slots__ = (
+        "connected",
+        "ended",
+        "error",
+        "failure",
+        "first_byte",
+        "server",
+        "started",
+        "status",
+    )
+
+    def __init__(self, server: str, started: float) -> None:
+        #: ``host:port``, as the configuration names the server.
+        self.server: str = server
+        self.started: float = started
+        #: When a new connection was there; 0 on one that was used before.
+        self.connected: float = 0.0
+        #: When the first byte of the reply came.
+        self.first_byte: float = 0.0
+        self.ended: float = 0.0
+        #: The status of the server's reply; 0 if none came.
+        self.status: int = 0
+        #: The kind of failure (see :mod:`slardar.http1.retry`), or :data:`STALE`; empty for
+        #: none.
+        self.failure: str = ""
+        #: The failure, in words for a person.
+        self.error: str = ""
+
+    def __repr__(self) -> str:
+        return f"<AttemptRecord {self.server} {self.failure or self.status}>"
+
+
+class RequestRecord:
+    """One request from its head to its end.  Times are monotonic seconds."""
+
+    __slots__ = (
+        "answered_by",
+        "attempts",
+        "bytes_in",
+        "bytes_out",
+        "client",
+        "ended",
+        "error",
+        "listener",
+        "request",
+        "started",
+        "status",
+        "upstream",
+    )
+
+    def __init__(
+        self, client: bytes, request: Request | None, started: float, listener: str = ""
+    ) -> None:
+        #: The client's address, as the listener tells it.
+        self.client: bytes = client
+        #: The request, as hooks have left it; ``None`` for bytes that are no request.
+        self.request: Request | None = request
+        #: The id of the listener that accepted the client; empty within ``slardar.web``.
+        self.listener: str = listener
+        #: When the head was complete, and when all of the reply was handed to the channel
+        #: or the client was gone.
+        self.started: float = started
+        self.ended: float = 0.0
+        #: Bytes of the request's head and of its body's content, as far as they came.
+        self.bytes_in: int = 0 if request is None else len(request.head)
+        #: Bytes of the replies, interim ones included, as they were handed to the channel;
+        #: within ``slardar.web``, where twisted.web writes the heads, of the body alone.
+        self.bytes_out: int = 0
+        #: The upstream that the request went to; empty if it reached none.
+        self.upstream: str = ""
+        #: One for each server that was tried, in order.
+        self.attempts: list[AttemptRecord] = []
+        #: The status that the client got; 0 if it got none, 444 if a hook wanted none.
+        self.status: int = 0
+        #: :data:`BY_SERVER`, :data:`BY_HOOK`, :data:`BY_SLARDAR`, or empty for nobody.
+        self.answered_by: str = ""
+        #: Why slardar itself answered, or what broke; empty where all went well.
+        self.error: str = ""
+
+    @property
+    def server(self) -> str:
+        """The server that was tried last; empty for none."""
+        return self.attempts[-1].server if self.attempts else ""
+
+    def __repr__(self) -> str:
+        return f"<RequestRecord {self.request!r} {self.status} {self.error}>"

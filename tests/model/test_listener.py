@@ -1,0 +1,35 @@
+"""Listeners as values: their ids, and what of their connections follows from them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from slardar.config import parse_settings
+from slardar.model.listener import UNNAMED, ListenerSpec, spec_of
+
+
+def test_listeners_of_the_settings_have_ids_that_stay() -> None:
+    """Whatever stands before them, and though two have the same endpoint."""
+    few = parse_settings({"listen": ["tcp:80", "tcp:0", "tcp:0"]}).listeners
+    assert [(one.id, one.endpoint) for one in few] == [
+        ("tcp:80", "tcp:80"),
+        ("tcp:0", "tcp:0"),
+        ("tcp:0#2", "tcp:0"),
+    ]
+    more = parse_settings({"listen": ["unix:x", "tcp:0", "tcp:80", "tcp:0"]}).listeners
+    assert {*few} < {*more}
+    assert spec_of("tcp:80") in few
+
+
+def test_listener_is_plain_http_unless_it_says_otherwise() -> None:
+    """The scheme follows from TLS alone."""
+    plain = spec_of("tcp:80")
+    assert (plain.protocol, plain.tls, plain.proxy_protocol) == ("http", False, False)
+    assert (plain.upstream, plain.scheme, UNNAMED.scheme) == (None, b"http", b"http")
+    assert ListenerSpec("tls:443", "tcp:443", tls=True).scheme == b"https"
+
+
+def test_listener_travels() -> None:
+    """As it does to workers."""
+    spec = ListenerSpec("a", "tcp:1", "tcp", True, True, "up")
+    assert msgspec.json.decode(msgspec.json.encode(spec), type=ListenerSpec) == spec
