@@ -3,9 +3,9 @@
 This is what stores keep.  Values are plain JSON, as a user wrote them: a store needs
 no knowledge of what they mean, and a newer version can read what an older one wrote.
 
-Two numbers tell one state from another.  The *revision* is the store's own: whatever it
-has to tell whether somebody else has written meanwhile.  The *version* is slardar's
-counter, which users see in answers, in ``ETag`` and in ``/status``; a store only keeps it.
+A state has two numbers.  The *revision* is the store's own: by it the store knows whether somebody
+else has written meanwhile.  The *version* is slardar's counter, which users see in answers, in
+``ETag`` and in ``/status``; a store only keeps it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ __all__ = ["TO_FILE", "Change", "Kind", "Revision", "StoredState", "Value"]
 #: ``file``: the configuration file was read again and its content taken over.
 Kind = Literal["upstream", "routes", "file", "hook"]
 
-#: What a store calls the state that it holds.  Two of them are equal or not, and nothing else
-#: can be told from them: one may be a counter that jumps, another a hash.
+#: What a store calls the state that it holds.  Revisions are compared for equality and nothing
+#: else: one store may have a counter that jumps, another a hash.
 Revision = int | str
 
 #: The value of an upstream, or of the routes, for which the configuration file counts
@@ -36,8 +36,7 @@ class Value(Struct, frozen=True):
     #: The upstream's name, or the hook's language and name (``lua/script.example.com``);
     #: empty for ``routes`` and ``file``, of which there is one.
     name: str
-    #: ``None`` removes it.  Of a file only what changed is kept, for the record: its content
-    #: is the file's.
+    #: ``None`` removes the thing.  For ``file`` it names what has changed, for the record.
     value: Any
 
     @property
@@ -70,6 +69,16 @@ class StoredState(Struct, frozen=True):
     hooks: Mapping[str, Any] = field(default_factory=dict)
     #: The store's own name for this state.
     revision: Revision = 0
+
+    def decides(self, name: str) -> bool:
+        """Whether the store says something of this upstream, be it that it is gone: what the file
+        says of it does not count then."""
+        return bool(self.upstreams.get(name, TO_FILE) != TO_FILE)
+
+    @property
+    def decides_routes(self) -> bool:
+        """Whether the store says something of the routes."""
+        return self.routes is not None and self.routes != TO_FILE
 
     def after(self, values: Iterable[Value], version: int, revision: Revision) -> StoredState:
         """The state that these values lead to."""

@@ -179,6 +179,13 @@ class Upstream(Struct, frozen=True):
         """Every server, level by level."""
         return tuple(server for level in self.levels for server in level.servers)
 
+    def following(self, known: Upstream | None) -> Upstream:
+        """Itself in the place of ``known``: a process that missed the loading which that one
+        asked for makes up for it."""
+        if known is None or known.loaded <= self.loaded:
+            return self
+        return msgspec.structs.replace(self, loaded=known.loaded)
+
 
 def servers_gone(old: Upstream | None, new: Upstream | None) -> set[tuple[str, int]]:
     """Host and port of the servers that ``old`` has and ``new`` does not have.
