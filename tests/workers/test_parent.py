@@ -32,18 +32,18 @@ from tests.workers.team import FAILS, Team
 
 @pytest.fixture(autouse=True)
 def log() -> Iterator[list[Any]]:
-    """What was logged; deaths are."""
+    """The events that were logged, deaths among them."""
     with logged() as events:
         yield events
 
 
 def test_workers_are_a_plane() -> None:
-    """They are what the service and the control channel take for one."""
+    """They provide the interface that the service and the control channel use."""
     verifyObject(IPlane, Team().workers)
 
 
 def test_change_is_confirmed_by_every_worker() -> None:
-    """The answer comes after the last of them."""
+    """The answer comes after the last confirmation."""
     team = Team(2)
     team.start(first := snapshot(1, upstream("a", 1)))
     one, other = team.processes
@@ -60,7 +60,7 @@ def test_change_is_confirmed_by_every_worker() -> None:
 
 
 def test_changes_go_out_without_waiting_for_each_other() -> None:
-    """A later one may be told before an earlier one is confirmed."""
+    """A later change may be sent before an earlier one is confirmed."""
     team = Team(1)
     process = team.start(first := snapshot(1))
     process.is_slow = True
@@ -73,7 +73,7 @@ def test_changes_go_out_without_waiting_for_each_other() -> None:
 
 
 def test_worker_at_another_version_gets_the_whole() -> None:
-    """And confirms that."""
+    """It confirms the whole."""
     team = Team(2)
     team.start(first := snapshot(1, upstream("a", 1)))
     team.processes[0].version = 99
@@ -89,7 +89,8 @@ def test_worker_at_another_version_gets_the_whole() -> None:
 
 
 def test_worker_that_refuses_a_change_fails_it() -> None:
-    """It is named with its reason, and gets the whole with the next change."""
+    """The error names the worker and its reason, and the worker gets the whole with the next
+    change."""
     team = Team(2)
     team.start(first := snapshot(1))
     team.processes[1].answers.append(Done(1, "ConfigError: no such balancer"))
@@ -104,7 +105,7 @@ def test_worker_that_refuses_a_change_fails_it() -> None:
 
 @pytest.mark.parametrize("answer", [Done(1), Done(1, stale=True)])
 def test_worker_that_confirms_something_else_is_killed(answer: Done) -> None:
-    """Its word would make a lie of the answer."""
+    """With its answer, the answer to the caller would be wrong."""
     team = Team(1)
     process = team.start(first := snapshot(1))
     process.answers += [answer, answer]
@@ -113,7 +114,7 @@ def test_worker_that_confirms_something_else_is_killed(answer: Done) -> None:
 
 
 def test_worker_that_dies_meanwhile_is_not_waited_for() -> None:
-    """Its replacement begins with what the change led to."""
+    """Its replacement begins with the changed configuration."""
     team = Team(2)
     team.start(first := snapshot(1))
     team.processes[0].is_slow = True
@@ -125,7 +126,7 @@ def test_worker_that_dies_meanwhile_is_not_waited_for() -> None:
 
 
 def test_worker_that_begins_is_told_of_changes() -> None:
-    """A change that comes while it loads is confirmed by it, too."""
+    """It also confirms a change that comes while it loads."""
     team = Team(1)
     team.start(first := snapshot(1))
     team.prepare = lambda process: setattr(process, "is_slow", True)
@@ -149,7 +150,7 @@ def about(name: str, port: int, requests: int) -> ServerReport:
 
 
 def test_status_is_of_all_workers() -> None:
-    """Totals, and each worker's own."""
+    """It has totals, and each worker's own numbers."""
     team = Team(2)
     team.start()
     team.clock.advance(3)
@@ -174,7 +175,7 @@ def test_status_is_of_all_workers() -> None:
 
 
 def test_servers_that_a_worker_invents_are_not_counted() -> None:
-    """What it says takes no memory for servers that there are not."""
+    """Unknown servers in a report take no memory."""
     team = Team(1)
     process = team.start()
     invented = [about(f"x{n}", 1, 1) for n in range(1000)] + [about("a", 3, 1)]
@@ -183,7 +184,7 @@ def test_servers_that_a_worker_invents_are_not_counted() -> None:
 
 
 def test_server_that_was_removed_is_forgotten() -> None:
-    """It begins anew if it is added again; its neighbour's counters stay."""
+    """It begins anew if it is added again; the other servers' counters stay."""
     team = Team(1)
     first = snapshot(1, upstream("a", 1, 2, **FAILS))
     process = team.start(first)
@@ -198,7 +199,7 @@ def test_server_that_was_removed_is_forgotten() -> None:
 
 
 def test_health_reaches_the_other_workers() -> None:
-    """Not the one that said it."""
+    """The worker that reported it does not get it back."""
     team = Team(3)
     team.start()
     one, *others = team.processes
@@ -211,8 +212,8 @@ def test_health_reaches_the_other_workers() -> None:
 
 
 def test_health_is_logged_once() -> None:
-    """Of all workers together, and again only when it has changed; not of a server that is
-    gone or that was known to be out at the start."""
+    """One line for all workers together, and another only when it has changed; none for a
+    removed server or one that was known to be out at the start."""
     team = Team(2)
     team.apply(snapshot(1, upstream("a", 1, 2, **FAILS)), "a")
     team.workers.set_health("a", "127.0.0.1", 2, 4.0, "refused")
@@ -222,7 +223,7 @@ def test_health_is_logged_once() -> None:
         for _ in range(3):
             one.say(Verdict("a", "127.0.0.1", 1, 5.0, "Connection refused"))
             other.say(Verdict("a", "127.0.0.1", 1, 5.0, "timed out"))
-            # It is tried in between.
+            # The server is tried in between.
             team.clock.advance(6)
         one.say(Verdict("a", "127.0.0.1", 2, 5.0, "Connection refused"))
         for process in team.processes:
@@ -242,7 +243,7 @@ def test_health_is_logged_once() -> None:
 
 
 def test_replacement_knows_who_is_out_of_service() -> None:
-    """For as long as that is so."""
+    """It knows while the server is out."""
     team = Team(1)
     process = team.start()
     process.say(Verdict("a", "127.0.0.1", 1, 5.0, "refused"))
@@ -254,7 +255,7 @@ def test_replacement_knows_who_is_out_of_service() -> None:
 
 
 def test_worker_puts_no_server_out_for_longer_than_its_rules() -> None:
-    """Nor one that the rules never put out, nor one that there is not."""
+    """It also cannot put out an unknown server, or one that the rules never put out."""
     team = Team(2)
     team.start(snapshot(1, upstream("a", 1, **FAILS), upstream("never", 2)))
     one, other = team.processes
@@ -266,7 +267,7 @@ def test_worker_puts_no_server_out_for_longer_than_its_rules() -> None:
 
 
 def test_server_in_two_levels_is_out_by_the_stricter_one() -> None:
-    """Whichever of them is the first."""
+    """The order of the levels does not matter."""
     mild = {"host": "127.0.0.1", "port": 1}
     strict = {**mild, "max_fails": 1, "fail_timeout": 30}
     for first, second in ((mild, strict), (strict, mild)):
@@ -279,7 +280,7 @@ def test_server_in_two_levels_is_out_by_the_stricter_one() -> None:
 
 
 def test_failing_balancers_are_shown_until_the_upstream_changes() -> None:
-    """Of all workers together, and of no upstream that a worker invents."""
+    """The numbers are of all workers together; upstreams that a worker invents are not shown."""
     team = Team(2)
     team.start()
     error = BalancerError("mine.Mine", "pick", "/mine.py", 7, "ValueError: x", 2, 1000.0)
@@ -295,7 +296,7 @@ def test_failing_balancers_are_shown_until_the_upstream_changes() -> None:
 
 
 def test_workers_are_told_when_the_sockets_are_theirs() -> None:
-    """All of them: which of them has one that was added is its own to know."""
+    """All workers are told; each knows whether one of its sockets was added."""
     team = Team(2)
     team.start()
     team.workers.own()
@@ -305,8 +306,8 @@ def test_workers_are_told_when_the_sockets_are_theirs() -> None:
 
 
 def test_health_is_known_before_the_start() -> None:
-    """What was handed over reaches the workers with their beginning, cut to what their
-    configuration allows; what is not known is left out."""
+    """The workers begin with the health that was handed over, limited by their configuration;
+    unknown servers are left out."""
     team = Team(2)
     team.apply(snapshot(1, upstream("a", 1, 2, **FAILS)), "a")
     team.workers.set_health("a", "127.0.0.1", 1, 4.0, "refused")
