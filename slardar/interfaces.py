@@ -6,7 +6,7 @@ and ``verifyObject`` can check them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
@@ -19,13 +19,21 @@ if TYPE_CHECKING:
     from slardar.config import Settings
     from slardar.dataplane.sockets import Opened
     from slardar.hooks.report import HookTally
-    from slardar.model.change import Revision
+    from slardar.model.change import Revision, StoredState
     from slardar.model.hook import Hook, HookKey
     from slardar.model.listener import ListenerSpec
     from slardar.model.live import ServerLive
     from slardar.model.snapshot import Snapshot
 
-__all__ = ["IBalancer", "IBalancerFactory", "IForgetfulStore", "IPlane", "IRequest", "IStore"]
+__all__ = [
+    "IBalancer",
+    "IBalancerFactory",
+    "IForgetfulStore",
+    "IPlane",
+    "IRequest",
+    "IStore",
+    "IWatchedStore",
+]
 
 # zope interfaces declare methods without ``self``.
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
@@ -123,6 +131,30 @@ class IForgetfulStore(IStore):
         """Begin with ``state`` as the content; called before ``open``."""
 
 
+class IWatchedStore(IStore):
+    """A store in which others may write as well: it tells of what they have written."""
+
+    def watch(changed: Callable[[StoredState], None]) -> None:
+        """Call ``changed`` with the whole new state whenever the store holds another one.
+
+        Called once after each ``open``, and good until ``close`` is called.  What has changed
+        since that ``open`` is told at once, or soon.
+
+        - *Threads*: ``changed`` is called in the reactor's thread only.  It returns at once,
+          never raises, and may be called from within ``watch`` and ``commit``.
+        - *Order*: states come in the order in which the store was in them, and so do they
+          and the answers to ``commit``: what is told before an answer is no newer than the
+          state that the answer names, and what is told after it is no older.  A store that
+          hears of both from different places waits for the answer first.
+        - *Leaving out*: only the newest state counts, so a store need not tell of those
+          between.  Several that come while one is taken over become one change.
+        - *Echoes*: a store may tell of the caller's own commits, too.  A state whose revision
+          is that of the commit's answer changes nothing.
+        - *The version* in a state is the one that the last slardar to commit gave.  Where
+          others write without one it stays behind, and the next commit is ahead of it again.
+        """
+
+
 class IPlane(Interface):
     """Serves requests: the data plane of this process, or workers with one each.
 
@@ -133,7 +165,7 @@ class IPlane(Interface):
 
     opened: Sequence[Opened] = Attribute(
         "The sockets that listen, one element an endpoint, in the order of the calls of"
-        " listen.  A successor is handed them; empty once the plane is stopping."
+        " listen.  A successor is handed them; they are closed once the plane is stopping."
     )
 
     # Life.

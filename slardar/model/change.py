@@ -71,6 +71,18 @@ class StoredState(Struct, frozen=True):
     #: The store's own name for this state.
     revision: Revision = 0
 
+    def decides(self, name: str) -> bool:
+        """Whether the store's value of this upstream counts, a removal included.
+
+        If it does, the file's value does not count.
+        """
+        return bool(self.upstreams.get(name, TO_FILE) != TO_FILE)
+
+    @property
+    def decides_routes(self) -> bool:
+        """Whether the store's routes count, and the file's do not."""
+        return self.routes is not None and self.routes != TO_FILE
+
     def after(self, values: Iterable[Value], version: int, revision: Revision) -> StoredState:
         """The state after these values, with a new version and revision."""
         upstreams, routes, hooks = self.upstreams, self.routes, self.hooks

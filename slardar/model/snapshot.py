@@ -124,10 +124,7 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
         name = upstream.name
         upstreams = self._upstreams.copy()
         known = upstreams.get(name)
-        if known is not None and known.loaded > upstream.loaded:
-            # A process that missed the version with the reload must still reload.
-            upstream = replace(upstream, loaded=known.loaded)
-        upstreams[name] = upstream
+        upstream = upstreams[name] = upstream.following(known)
         folded, wildcards, hidden = self._folded, self._wildcards, self._hidden
         was_public = known is not None and known.public
         if upstream.public:

@@ -715,7 +715,7 @@ def test_rollback(control: Control) -> None:
     back."""
     now = [NOW]
     control = Control()
-    control.hooks._clock = lambda: now[0]
+    control.actions.clock = lambda: now[0]
     control.put(A, "one")
     now[0] += 10
     control.put(A, "two")
@@ -942,10 +942,14 @@ def test_settings_read_anew_leave_the_hooks(control: Control) -> None:
 
     control.put(A, "one")
     hooks = control.plane.snapshot.hooks
-    settings = parse_settings({"upstreams": {"new": upstream(1)}})
+    assert control.shown()["on_error"] == "reject"
+    hooks_then = {"on_error": "continue"}
+    settings = parse_settings({"upstreams": {"new": upstream(1)}, "hooks": hooks_then})
     result_of(control.actions.take_settings(settings, "SIGHUP"))
     assert "new" in control.plane.snapshot.upstreams
     assert control.plane.snapshot.hooks is hooks
+    # They run with the settings of the start, and are shown so.
+    assert control.shown()["on_error"] == "reject"
 
 
 # The start.

@@ -153,8 +153,8 @@ def test_malformed_chunk_is_refused(client: WebClient) -> None:
 def test_reply_that_cannot_be_sent_ends_the_connection(
     client: WebClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bug must not leave a client waiting for ever."""
-    monkeypatch.setattr(control_http.Reply, "all_headers", lambda self: 1 / 0)
+    """A mistake of ours must not leave a client waiting for ever."""
+    monkeypatch.setattr(control_http.JsonReply, "all_headers", lambda self: 1 / 0)
     client.request("GET", "/status")
     assert client.received() is None
     assert client.transport.disconnecting

@@ -227,7 +227,7 @@ def close_the_link(two: Two) -> str:
 def talk_nonsense(two: Two) -> str:
     two.predecessor._link.send(b"{}").addErrback(lambda _: None)
     two.deliver()
-    return "it sent a message that is none"
+    return "it sent what is no message"
 
 
 @pytest.mark.parametrize(

@@ -128,16 +128,16 @@ SERVER = ["a", "h", 80, 1, 0, 1, "ok", 0, 1.5, "x"]
     ],
 )
 def test_anything_else_of_a_worker_is_refused(data: bytes) -> None:
-    """It raises a ValueError of one line."""
-    with pytest.raises(ValueError, match="a message that is none") as caught:
+    """With a ValueError in one line, whatever it is."""
+    with pytest.raises(ValueError, match="it sent what is no message") as caught:
         messages.decode_from_worker(data)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("data", [b"", b'{"type":"report"}', b'{"type":"done","version":"1"}'])
 def test_answer_that_is_none_is_refused(data: bytes) -> None:
-    """Answers are checked as strictly."""
-    with pytest.raises(ValueError, match="a message that is none"):
+    """Answers are looked at as closely."""
+    with pytest.raises(ValueError, match="it sent what is no message"):
         messages.decode_answer(data)
     assert messages.decode_answer(messages.encode(Done(4, stale=True))) == Done(4, stale=True)
 
@@ -249,6 +249,6 @@ def about(place: int, value: Any, of: Any = ABOUT) -> bytes:
     ],
 )  # fmt: skip
 def test_anything_else_on_hooks_is_refused(data: bytes) -> None:
-    """A worker under the control of a hook cannot do more than this."""
-    with pytest.raises(ValueError, match="a message that is none"):
+    """A worker that a hook has taken over gets no further than that."""
+    with pytest.raises(ValueError, match="it sent what is no message"):
         messages.decode_from_worker(data)

@@ -12,7 +12,7 @@ from slardar.config import Control, Hooks, Limits, Settings, Timeouts, Token
 from slardar.workers.messages import Begin, Done, Drain, TakeSettings, lean_settings
 from tests.dataplane.kit import logged
 from tests.workers.kit import result_of, snapshot, upstream
-from tests.workers.test_parent import Team
+from tests.workers.team import Team
 from tests.workers.test_worker import Director
 
 NEW = Settings(

@@ -1,176 +1,33 @@
-"""The workers together; the processes are fakes, and the test controls time and messages."""
+"""What workers are told, and what comes of their reports; the processes are pretended."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from msgspec import structs
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Clock
 from twisted.logger import formatEvent
-from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from slardar.config import Settings, Timeouts
 from slardar.dataplane.balancer_errors import BalancerError
 from slardar.interfaces import IPlane
-from slardar.model.listener import spec_of
 from slardar.model.parse import parse_upstream
-from slardar.model.snapshot import Snapshot
 from slardar.workers import messages
 from slardar.workers.messages import (
     BalancerReport,
     Begin,
     Delta,
     Done,
-    Drain,
     Report,
     ServerReport,
     Verdict,
     Whole,
-    WorkerSocket,
 )
-from slardar.workers.parent import Workers
-from slardar.workers.process import SPARE, WorkerGone
 from slardar.workers.supervisor import WorkerError
 from tests.dataplane.kit import logged
 from tests.workers.kit import failure_of, result_of, snapshot, upstream
-
-TCP = spec_of("tcp:0:interface=127.0.0.1")
-FAILS = {"server": {"max_fails": 1, "fail_timeout": 10}}
-
-
-class FakeProcess:
-    """A worker that follows each message at once, unless the test wants otherwise."""
-
-    def __init__(
-        self, reactor: Any, number: int, sockets: list[socket.socket], took: Any, ended: Any
-    ) -> None:
-        self.number = number
-        self.name = f"worker-{number}"
-        self.pid = 1000 + number
-        self.born = reactor.seconds()
-        self.ready_at: float | None = None
-        self.sent: Any = None
-        self.sockets = list(sockets)
-        self.inherited = len(self.sockets)
-        self.last_mark = 0
-        self.hung = False
-        self.size = 0
-        self.told: list[Any] = []
-        self.waiting: list[Deferred[Done]] = []
-        self.kills: list[str] = []
-        self.checks: list[bool] = []
-        self.version = 0
-        #: Its answers to the next messages, which it does not follow.
-        self.answers: list[Done] = []
-        #: Whether it answers nothing until :meth:`go_on`.
-        self.is_slow = False
-        self._took, self._ended = took, ended
-
-    def tell(self, data: bytes, within: float | None = 0.0) -> Deferred[Done]:
-        message = messages.decode_to_worker(data)
-        self.told.append(message)
-        if self.is_slow:
-            self.waiting.append(Deferred())
-            return self.waiting[-1]
-        return succeed(self._do(message))
-
-    load = tell
-
-    def memory(self) -> int:
-        return self.size
-
-    def _do(self, message: Any) -> Done:
-        if self.answers:
-            return self.answers.pop(0)
-        if isinstance(message, Begin):
-            self.version = messages.decode_whole(message.snapshot).version
-        if isinstance(message, Delta):
-            if message.base != self.version:
-                return Done(self.version, stale=True)
-            self.version = message.version
-        if isinstance(message, Whole):
-            self.version = message.version
-        return Done(self.version)
-
-    def go_on(self) -> None:
-        """Follow the messages that waited, in order."""
-        self.is_slow = False
-        first = len(self.told) - len(self.waiting)
-        waiting, self.waiting = self.waiting, []
-        for message, deferred in zip(self.told[first:], waiting, strict=True):
-            deferred.callback(self._do(message))
-
-    def check(self, late: bool) -> None:
-        self.checks.append(late)
-
-    def take_place(self, number: int) -> None:
-        self.number = number
-        self.name = f"worker-{number}"
-
-    def dismiss(self) -> None:
-        self.kills.append("dismissed")
-
-    def kill(self, reason: str) -> None:
-        self.kills.append(reason)
-
-    def die(self, reason: str = "ended by signal 9") -> None:
-        """End the process, and tell everybody who waits for it."""
-        waiting, self.waiting = self.waiting, []
-        for deferred in waiting:
-            deferred.errback(Failure(WorkerGone()))
-        self._ended(self, reason)
-
-    def say(self, message: Any) -> None:
-        """Send a message of the worker's own."""
-        self._took(self, message)
-
-    def of(self, kind: type) -> list[Any]:
-        """The messages of one kind that it got."""
-        return [message for message in self.told if isinstance(message, kind)]
-
-
-class Team:
-    """Workers, and the processes that they have started so far."""
-
-    def __init__(
-        self,
-        count: int = 2,
-        prepare: Callable[[FakeProcess], Any] | None = None,
-        spare: bool = False,
-    ) -> None:
-        self.clock = Clock()
-        self.processes: list[FakeProcess] = []
-        self.prepare = prepare
-        settings = Settings(timeouts=Timeouts(drain=5))
-        self.workers = Workers(self.clock, settings, count, self._start, spare)
-
-    def _start(self, *arguments: Any) -> Any:
-        process = FakeProcess(*arguments)
-        if self.prepare is not None:
-            self.prepare(process)
-        self.processes.append(process)
-        return process
-
-    def start(self, first: Snapshot | None = None) -> FakeProcess:
-        """Start them on a snapshot; returns the first process."""
-        self.apply(first or snapshot(1, upstream("a", 1, 2, **FAILS)))
-        result_of(self.workers.start())
-        return self.processes[0]
-
-    def apply(self, following: Snapshot, *changed: str) -> Any:
-        """Give them a snapshot, and return the Deferred."""
-        return result_of(self.workers.apply(following, list(changed)))
-
-    @property
-    def living(self) -> list[FakeProcess]:
-        """The processes that are in their places."""
-        found: Any = list(self.workers._supervisor.processes())
-        return found
+from tests.workers.team import FAILS, Team
 
 
 @pytest.fixture(autouse=True)
@@ -183,137 +40,6 @@ def log() -> Iterator[list[Any]]:
 def test_workers_are_a_plane() -> None:
     """They provide the interface that the service and the control channel use."""
     verifyObject(IPlane, Team().workers)
-
-
-def test_start_is_done_when_all_serve() -> None:
-    """The first worker is not enough."""
-    team = Team(2, lambda process: setattr(process, "is_slow", True))
-    assert team.apply(snapshot(4, upstream("a", 1)), "a") == {"workers": {}}
-    started = team.workers.start()
-    first, second = team.processes
-    first.go_on()
-    assert not started.called
-    assert team.workers.statistics()["config_timer"] == {
-        "worker-0": "alive",
-        "worker-1": "starting",
-    }
-    second.go_on()
-    assert result_of(started) is None
-    (begin,) = first.told
-    assert [one.name for one in messages.decode_whole(begin.snapshot).upstreams] == ["a"]
-    assert (first.version, second.version) == (4, 4)
-
-
-def test_start_fails_when_a_worker_cannot() -> None:
-    """It fails after some attempts, with the way in which the worker ended."""
-    team = Team(2)
-    team.prepare = lambda process: setattr(process, "is_slow", process.number == 1)
-    started = team.workers.start()
-    for _ in range(3):
-        assert not started.called
-        team.clock.advance(1)
-        team.processes[-1].die("ended with exit code 1")
-    error = failure_of(started)
-    assert isinstance(error, WorkerError)
-    assert "worker-1 (pid 1001) ended with exit code 1, 3 times in a row" in str(error)
-
-
-def test_process_that_cannot_be_made_is_tried_again() -> None:
-    """The system may lack a resource for a moment."""
-    team = Team(1)
-    team.start()
-    failing = [True, True]
-
-    def prepare(process: FakeProcess) -> None:
-        if failing.pop():
-            raise BlockingIOError("no more processes")
-
-    failing.insert(0, False)
-    team.prepare = prepare
-    team.processes[0].die()
-    team.clock.pump([0.05] * 20)
-    assert [process.number for process in team.living] == [0]
-
-
-def test_spare_worker_takes_the_place_of_one_that_died() -> None:
-    """It was started when all served, and has all sockets; it learns which are its own, and
-    another spare is started."""
-    team = Team(2, spare=True)
-    unix = spec_of("unix:\0slardar-test-spare:lockfile=0")
-    result_of(team.workers.listen(TCP))
-    result_of(team.workers.listen(unix))
-    team.start()
-    assert len(team.processes) == 2
-    team.clock.advance(4)
-    spare = team.processes[2]
-    assert (spare.number, spare.told, spare.inherited) == (SPARE, [], 3)
-    assert spare not in team.living
-    team.processes[1].die()
-    team.clock.advance(0)
-    assert team.living == [team.processes[0], spare]
-    assert len(team.processes) == 3
-    (begin,) = spare.told
-    mine = [spare.sockets[one.place] for one in begin.sockets]
-    assert mine == team.processes[1].sockets
-    assert (begin.number, begin.inherited) == (1, 3)
-    assert [(one.listener, one.shared) for one in begin.sockets] == [(TCP, False), (unix, True)]
-    team.clock.advance(4)
-    assert [process.number for process in team.processes] == [0, 1, 1, SPARE]
-    # Only workers that serve get a change.
-    team.apply(snapshot(2, upstream("a", 1)), "a")
-    assert team.processes[3].told == []
-    team.workers.stop()
-    assert team.processes[3].kills == ["dismissed"]
-
-
-def test_spare_worker_that_dies_is_replaced_after_a_while() -> None:
-    """No serving worker is missing meanwhile; if one dies then, a new one is started as usual."""
-    team = Team(1, spare=True)
-    team.start()
-    team.clock.advance(4)
-    team.processes[1].die()
-    assert len(team.processes) == 2
-    team.processes[0].die()
-    team.clock.advance(0)
-    assert [process.number for process in team.processes] == [0, SPARE, 0]
-    team.clock.advance(4)
-    assert [process.number for process in team.processes] == [0, SPARE, 0, SPARE]
-
-
-def test_worker_that_refuses_to_begin_is_killed() -> None:
-    """It would serve nothing."""
-    team = Team(1, lambda process: process.answers.append(Done(0, "no")))
-    team.workers.start()
-    assert team.processes[0].kills == ["it could not begin: no"]
-
-
-def test_sockets_are_spread_over_the_workers() -> None:
-    """Each gets one socket of a TCP port; all get the one of a unix socket, marked as shared."""
-    team = Team(2)
-    unix = spec_of("unix:\0slardar-test-parent:lockfile=0")
-    place = result_of(team.workers.listen(TCP))
-    result_of(team.workers.listen(unix))
-    team.start()
-    one, other = team.processes
-    assert len({*one.sockets, *other.sockets}) == 3
-    assert one.sockets[0] is not other.sockets[0]
-    assert one.sockets[1] is other.sockets[1]
-    assert place == f"tcp 127.0.0.1:{one.sockets[0].getsockname()[1]}"
-    assert one.told[0].sockets == (WorkerSocket(0, TCP, False), WorkerSocket(1, unix, True))
-    one.die()
-    team.clock.advance(0)
-    assert team.processes[2].sockets == one.sockets
-    team.workers.stop()
-    assert [sock.fileno() for sock in one.sockets] == [-1, -1]
-
-
-def test_one_worker_shares_nothing() -> None:
-    """Not even a unix socket is shared."""
-    team = Team(1)
-    unix = spec_of("unix:\0slardar-test-one:lockfile=0")
-    result_of(team.workers.listen(unix))
-    assert team.start().told[0].sockets == (WorkerSocket(0, unix, False),)
-    team.workers.stop()
 
 
 def test_change_is_confirmed_by_every_worker() -> None:
@@ -411,60 +137,6 @@ def test_worker_that_begins_is_told_of_changes() -> None:
     assert not answer.called
     replacement.go_on()
     assert result_of(answer) == {"workers": {"worker-0": 2}}
-
-
-def test_dead_worker_is_replaced_at_once() -> None:
-    """The replacement has its number; status shows it."""
-    team = Team(2)
-    team.start()
-    team.clock.advance(60)
-    team.processes[1].die()
-    assert team.workers.statistics()["config_timer"]["worker-1"] == "ended"
-    assert team.workers.statistics()["workers"]["worker-1"]["pid"] is None
-    team.clock.advance(0)
-    assert team.processes[2].number == 1
-    shown = team.workers.statistics()
-    assert shown["config_timer"] == {"worker-0": "alive", "worker-1": "alive"}
-    assert shown["workers"]["worker-1"]["restarts"] == 1
-
-
-def test_worker_that_dies_young_again_and_again_is_waited_for() -> None:
-    """The first replacement comes at once, then after a time that doubles up to five seconds;
-    a worker that lives ends this."""
-    team = Team(1)
-    team.start()
-    delays = []
-    for _ in range(10):
-        team.living[0].die()
-        delays.append(team.workers._supervisor.slots[0].pending.getTime() - team.clock.seconds())
-        team.clock.advance(delays[-1])
-    assert delays == pytest.approx([0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5])
-    team.clock.advance(20)
-    team.living[0].die()
-    assert team.workers._supervisor.slots[0].pending.getTime() == team.clock.seconds()
-
-
-def test_death_of_a_process_that_was_replaced_is_nobodys() -> None:
-    """Its death is reported once."""
-    team = Team(1)
-    process = team.start()
-    process.die()
-    team.clock.advance(0)
-    process.die()
-    assert [one is team.processes[1] for one in team.living] == [True]
-    assert len(team.processes) == 2
-
-
-def test_workers_are_looked_after() -> None:
-    """This happens twice a second; a late look is marked as late."""
-    team = Team(1)
-    process = team.start()
-    team.clock.pump([0.5] * 4)
-    team.clock.advance(30)
-    assert process.checks[:4] == [False] * 4
-    assert process.checks[4] is True
-    team.clock.advance(0.5)
-    assert process.checks[5] is False
 
 
 def report(requests: int, *servers: ServerReport) -> Report:
@@ -623,104 +295,6 @@ def test_failing_balancers_are_shown_until_the_upstream_changes() -> None:
     assert team.workers.statistics()["balancer_errors"] == {}
 
 
-def test_stop_drains_and_waits() -> None:
-    """Every worker learns its time; the stop is over when all have ended."""
-    team = Team(2)
-    team.start()
-    stopped = team.workers.stop()
-    assert [process.of(Drain) for process in team.processes] == [[Drain(5)]] * 2
-    team.processes[0].die("ended with exit code 0")
-    assert not stopped.called
-    team.processes[1].die("ended with exit code 0")
-    assert result_of(stopped) is None
-    assert [process.kills for process in team.processes] == [[], []]
-    assert team.clock.getDelayedCalls() == []
-    assert len(team.processes) == 2
-
-
-def test_worker_that_does_not_end_is_killed() -> None:
-    """It is killed a little after its time."""
-    team = Team(1)
-    process = team.start()
-    stopped = team.workers.stop()
-    team.clock.advance(5.9)
-    assert process.kills == []
-    team.clock.advance(0.2)
-    assert process.kills == ["it did not end in time"]
-    process.die()
-    assert result_of(stopped) is None
-
-
-def test_stop_does_not_wait_for_a_worker_that_begins() -> None:
-    """It does not wait for one that is to be started later either."""
-    team = Team(2)
-    team.start()
-    team.prepare = lambda process: setattr(process, "is_slow", True)
-    team.processes[0].die()
-    team.clock.advance(0)
-    team.processes[1].die()
-    stopped = team.workers.stop()
-    assert team.processes[2].kills == ["it is not needed any more"]
-    team.processes[2].die()
-    team.clock.advance(10)
-    assert result_of(stopped) is None
-    assert len(team.processes) == 3
-
-
-def test_stop_before_start_is_done() -> None:
-    """A start that failed stops the workers that exist."""
-    assert result_of(Team(2).workers.stop()) is None
-
-
-def sockets_of(team: Team, number: int) -> list[tuple[int, bool]]:
-    """The sockets of a slot by their number, and whether they are shared."""
-    slot = team.workers._supervisor.slots[number]
-    all_sockets = [sock for opened in team.workers.opened for sock in opened.sockets]
-    return [(all_sockets.index(one.sock), one.shared) for one in slot.sockets]
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "dealt"),
-    [
-        (2, 2, [[(0, False)], [(1, False)]]),
-        (3, 1, [[(0, False), (1, False), (2, False)]]),
-        (3, 2, [[(0, False), (2, False)], [(1, False)]]),
-        (2, 3, [[(0, False)], [(1, False)], [(2, False)]]),
-        (1, 2, [[(0, True)], [(0, True)]]),
-    ],
-)
-def test_inherited_sockets_are_dealt(
-    before: int, after: int, dealt: list[list[tuple[int, bool]]]
-) -> None:
-    """Each socket has a worker, and each worker a socket; they are shared only if necessary."""
-    old, new = Team(before), Team(after)
-    result_of(old.workers.listen(TCP))
-    (opened,) = old.workers.opened
-    handed = [sock.dup() for sock in opened.sockets]
-    result_of(new.workers.listen(TCP, handed))
-    assert [sockets_of(new, number) for number in range(after)] == dealt
-    for one in (*old.workers.opened, *new.workers.opened):
-        one.close()
-
-
-def test_few_inherited_sockets_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If none can be added, only workers without their own socket share one."""
-
-    def refused(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("slardar.dataplane.inherited.bound", refused)
-    old, new = Team(2), Team(3)
-    result_of(old.workers.listen(TCP))
-    (opened,) = old.workers.opened
-    handed = [sock.dup() for sock in opened.sockets]
-    result_of(new.workers.listen(TCP, handed))
-    dealt = [sockets_of(new, number) for number in range(3)]
-    assert dealt == [[(0, True)], [(1, False)], [(0, True)]]
-    for one in (*old.workers.opened, *new.workers.opened):
-        one.close()
-
-
 def test_workers_are_told_when_the_sockets_are_theirs() -> None:
     """All workers are told; each knows whether one of its sockets was added."""
     team = Team(2)
@@ -729,24 +303,6 @@ def test_workers_are_told_when_the_sockets_are_theirs() -> None:
     assert [process.of(messages.Listening) for process in team.processes] == [
         [messages.Listening()]
     ] * 2
-
-
-def test_drain_can_be_shortened() -> None:
-    """The workers are told again, and killed earlier."""
-    team = Team(1)
-    process = team.start()
-    stopped = team.workers.stop(30.0, 4.0)
-    assert process.of(Drain) == [Drain(30.0, 4.0)]
-    team.clock.advance(1.0)
-    team.workers.hurry(2.0)
-    assert process.of(Drain)[1:] == [Drain(2.0)]
-    team.clock.advance(2.9)
-    assert process.kills == []
-    team.clock.advance(0.2)
-    assert process.kills == ["it did not end in time"]
-    process.die()
-    assert result_of(stopped) is None
-    assert team.clock.getDelayedCalls() == []
 
 
 def test_health_is_known_before_the_start() -> None:

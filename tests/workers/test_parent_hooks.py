@@ -28,7 +28,7 @@ from slardar.workers.messages import (
 from tests.dataplane.kit import logged
 from tests.hooks.kit import code, hook, hooks
 from tests.workers.kit import failure_of, result_of, upstream
-from tests.workers.test_parent import FakeProcess, Team
+from tests.workers.team import FakeProcess, Team
 
 A = "python/script.a"
 VERSION = code("x")
