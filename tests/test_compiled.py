@@ -44,7 +44,7 @@ TESTS = (
 
 
 def run(*command: str | Path, cwd: Path, seconds: float) -> str:
-    """What a command prints; a failing one fails the test with all it said."""
+    """The output of a command; if the command fails, the test fails with the output."""
     done = subprocess.run(
         [str(word) for word in command],
         cwd=cwd,
@@ -80,7 +80,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_is_compiled(checkout: Path) -> None:
-    """It is the compiled modules that an installation imports."""
+    """An installation imports the compiled modules."""
     shown = run(
         sys.executable,
         "-c",
@@ -93,7 +93,7 @@ def test_is_compiled(checkout: Path) -> None:
 
 
 def test_behaves_as_its_sources(checkout: Path) -> None:
-    """All tests of the request path pass on it, those of real sockets included."""
+    """All tests of the request path pass on it, also those with real sockets."""
     pytest_ = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     with ThreadPoolExecutor() as pool:
         runs = [pool.submit(run, *pytest_, *tests, cwd=checkout, seconds=400) for tests in TESTS]
