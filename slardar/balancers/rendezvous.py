@@ -84,8 +84,13 @@ class ConsistentHash(Balancer):
         if servers is not self._servers:
             self._learn(servers)
         slot = self._slot(request)
-        assert self._winners is not None
-        peer = self._possible[self._winners.first(slot)]
+        winners = self._winners
+        assert winners is not None
+        row = winners.rows[slot >> 8]
+        number = row[slot & 255] if row is not None else 0
+        if not number or winners.known_at is not None:
+            number = winners.first(slot) + 1
+        peer = self._possible[number - 1]
         if peer in self._present:
             return peer
         # The winner of all servers is out of service: take the best that is in service.
@@ -144,13 +149,13 @@ class _Winners:
         "_epoch",
         "_grown",
         "_inverse_weights",
-        "_known_at",
-        "_rows",
         "_second_rows",
         "_seeds",
         "_shrunk",
         "_typecode",
         "_weights",
+        "known_at",
+        "rows",
     )
 
     def __init__(self, peers: Sequence[Peer]) -> None:
@@ -158,13 +163,13 @@ class _Winners:
         count = len(peers)
         self._typecode = "B" if count < 2**8 else "H" if count < 2**16 else "L"
         #: The number of the first and of the second by row and slot, plus 1 (0: not known).
-        self._rows: list[array[int] | None] = [None] * _ROWS
+        self.rows: list[array[int] | None] = [None] * _ROWS
         self._second_rows: list[array[int] | None] | None = None
         #: How often weights have changed; the change up to which the winner of each slot is
         #: right (``None``: there was no change); and by server, the last change at which its
         #: weight grew or shrank.
         self._epoch = 0
-        self._known_at: array[int] | None = None
+        self.known_at: array[int] | None = None
         self._grown: dict[int, int] = {}
         self._shrunk: dict[int, int] = {}
         self._set_weights([peer.weight for peer in peers])
@@ -185,8 +190,8 @@ class _Winners:
         self._set_weights(weights)
         self._second_rows = None
         self._epoch += 1
-        if self._known_at is None:
-            self._known_at = array("I", [0]) * (_ROWS * _ROW)
+        if self.known_at is None:
+            self.known_at = array("I", [0]) * (_ROWS * _ROW)
         for number, (old, new) in enumerate(zip(before, weights, strict=True)):
             if new > old:
                 self._grown[number] = self._epoch
@@ -195,22 +200,22 @@ class _Winners:
 
     def first(self, slot: int) -> int:
         """The server that wins the slot."""
-        row = self._rows[slot >> 8]
+        row = self.rows[slot >> 8]
         number = row[slot & 255] if row is not None else 0
-        if number and (self._known_at is None or self._known_at[slot] == self._epoch):
+        if number and (self.known_at is None or self.known_at[slot] == self._epoch):
             return number - 1
         if row is None:
-            row = self._rows[slot >> 8] = array(self._typecode, [0]) * _ROW
+            row = self.rows[slot >> 8] = array(self._typecode, [0]) * _ROW
         winner = self._again(slot, number - 1) if number else self.compute(slot, ())
         row[slot & 255] = winner + 1
-        if self._known_at is not None:
-            self._known_at[slot] = self._epoch
+        if self.known_at is not None:
+            self.known_at[slot] = self._epoch
         return winner
 
     def _again(self, slot: int, winner: int) -> int:
         """The server that wins a slot that ``winner`` won before weights changed."""
-        assert self._known_at is not None
-        known_at = self._known_at[slot]
+        assert self.known_at is not None
+        known_at = self.known_at[slot]
         if self._shrunk.get(winner, 0) > known_at:
             return self.compute(slot, ())
         rivals = [number for number, epoch in self._grown.items() if epoch > known_at]
