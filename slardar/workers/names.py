@@ -12,10 +12,10 @@ from slardar.model.snapshot import Snapshot
 from slardar.resolve import Resolver
 from slardar.workers.messages import Addresses, Found
 
-__all__ = ["Names"]
+__all__ = ["NameWatch"]
 
 
-class Names:
+class NameWatch:
     """Follows the names of all servers, and tells the workers what is found.
 
     ``tell(message)`` is called with names whose addresses are new or have changed; the
@@ -37,12 +37,15 @@ class Names:
         self._new: Found = {}
         #: The call that will tell it.
         self._call: Any = None
+        self._is_over = False
 
     def follow(self, before: Snapshot, after: Snapshot, changed: Collection[str]) -> None:
         """Follow the names of ``after`` from now on, and no longer those of ``before``.
 
         The snapshots differ in the ``changed`` upstreams.
         """
+        if self._is_over:
+            return
         wanted: list[str] = []
         for upstream in changed:
             wanted += _names(after.upstreams.get(upstream))
@@ -67,7 +70,8 @@ class Names:
                 looked_up.addCallback(self._looked_up, name, follower)
 
     def stop(self) -> None:
-        """Look nothing up any more, and tell nothing."""
+        """Look nothing up any more, and tell nothing, whatever is applied later."""
+        self._is_over = True
         self._followers = {}
         self._resolver.stop()
         if self._call is not None:

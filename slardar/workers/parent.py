@@ -45,7 +45,7 @@ from slardar.workers.messages import (
     Report,
     ServerReport,
 )
-from slardar.workers.names import Names
+from slardar.workers.names import NameWatch
 from slardar.workers.process import ANSWER, START, WorkerGone, WorkerProcess, spawn
 from slardar.workers.slot import Slot
 from slardar.workers.supervisor import Supervisor, WorkerError
@@ -96,7 +96,7 @@ class Workers:
         self._checked: dict[tuple[str, str, int], Heartbeat] = {}
         self._index = ServerIndex()
         self._health_log = HealthLog(reactor.seconds)
-        self._names = Names(reactor, self._tell_addresses, resolver)
+        self._names = NameWatch(reactor, self._tell_addresses, resolver)
 
     # Life.
 

@@ -429,12 +429,16 @@ def test_name_without_address_is_told_and_asked_again_for_who_needs_it() -> None
 
 
 def test_names_are_let_go_at_the_end() -> None:
-    """When the last worker has gone, nothing is looked up any more."""
+    """When the last worker has gone, nothing is looked up any more, also for a change that
+    comes after it."""
     team = Team(1)
-    process = team.start(snapshot(1, named("a", "x.example")))
+    first = snapshot(1, named("a", "x.example"))
+    process = team.start(first)
     stopped = team.workers.stop(5)
     process.die()
     assert result_of(stopped) is None
+    team.apply(first.with_upstream(named("a", "y.example")).at_version(2), "a")
+    assert team.resolver.asked == ["x.example"]
     assert team.clock.getDelayedCalls() == []
 
 
