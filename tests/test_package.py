@@ -22,6 +22,8 @@ import pytest
 import slardar
 from slardar.build import describe_build
 
+pytestmark = pytest.mark.real
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 SOURCES = (
     "setup.py",
@@ -207,6 +209,7 @@ def test_build_that_falls_back_says_why(tmp_path: Path) -> None:
     assert len(said) < 300
 
 
+@pytest.mark.real(False)
 def test_version_says_compiled(tmp_path: Path) -> None:
     """Where the request path is compiled, whatever else lies there."""
     (tmp_path / "http1").mkdir()
@@ -215,6 +218,7 @@ def test_version_says_compiled(tmp_path: Path) -> None:
     assert describe_build(tmp_path) == "compiled"
 
 
+@pytest.mark.real(False)
 def test_no_page_tells_to_install_the_other_one() -> None:
     """On the index ``slardar`` belongs to somebody else: ours is ``txslardar`` everywhere."""
     named = re.compile(

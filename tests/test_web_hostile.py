@@ -25,6 +25,8 @@ from tests.integration.hostile_requests import (
 )
 from tests.integration.wire import LIMITS, RawClient, RawOrigin
 
+pytestmark = pytest.mark.real
+
 #: What twisted.web takes for something harmless: folded lines become one (RFC 9112 5.2
 #: allows that), zeros before a number count for nothing, ``*`` is the server's own,
 #: and whatever follows the last chunk is dropped up to an empty line.

@@ -267,6 +267,7 @@ def test_memory_is_counted_anew_in_each_call(budget: Budget) -> None:
     budget.run(charge, half)
 
 
+@pytest.mark.real
 def test_process_ends_while_the_timer_ticks() -> None:
     """A tick after Python has given up its handlers must not be the end of it."""
     code = (

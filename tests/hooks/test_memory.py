@@ -290,6 +290,7 @@ print([one.state for versions in runner._loader.scripts.values() for one in vers
 """
 
 
+@pytest.mark.real
 def test_kernel_lets_nothing_of_a_hook_past_the_wall() -> None:
     """MemoryError is the hook's own failure, the fifth of them suspends it; a hook that
     needs little goes on, and so does all that is no hook."""

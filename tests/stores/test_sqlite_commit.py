@@ -77,6 +77,7 @@ file.close()
 """
 
 
+@pytest.mark.real
 def test_full_disk_loses_nothing(path: Path) -> None:
     """A write that the system refuses is a StoreError; with space back, it goes on."""
     done = subprocess.run(

@@ -227,6 +227,7 @@ def test_hooks_reach_the_workers() -> None:
 # Memory.
 
 
+@pytest.mark.real
 def test_worker_that_is_too_large_is_replaced() -> None:
     """Another one begins in its place and with its sockets; the old one finishes what it
     has under way, and is told nothing more."""
