@@ -154,7 +154,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def listeners(self) -> tuple[ListenerSpec, ...]:
-        """What ``listen`` describes."""
+        """The listeners of ``listen``, in order."""
         return specs_of(self.listen)
 
     @property

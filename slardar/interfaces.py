@@ -6,7 +6,7 @@ and ``verifyObject`` can check them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
@@ -19,13 +19,21 @@ if TYPE_CHECKING:
     from slardar.config import Settings
     from slardar.dataplane.sockets import Opened
     from slardar.hooks.report import HookTally
-    from slardar.model.change import Revision
+    from slardar.model.change import Revision, StoredState
     from slardar.model.hook import Hook, HookKey
     from slardar.model.listener import ListenerSpec
     from slardar.model.live import ServerLive
     from slardar.model.snapshot import Snapshot
 
-__all__ = ["IBalancer", "IBalancerFactory", "IForgetfulStore", "IPlane", "IRequest", "IStore"]
+__all__ = [
+    "IBalancer",
+    "IBalancerFactory",
+    "IForgetfulStore",
+    "IPlane",
+    "IRequest",
+    "IStore",
+    "IWatchedStore",
+]
 
 # zope interfaces declare methods without ``self``.
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
@@ -96,14 +104,14 @@ class IStore(Interface):
         """
 
     def commit(expected: Revision, changes: Sequence[Any], version: int) -> Deferred[Revision]:
-        """Make a list of ``Change``, one at least, durable as one: all of them or none.
+        """Make a list of at least one ``Change`` durable: all of them or none.
 
-        ``expected`` is the revision that the caller saw last: that of the state which
-        ``open`` gave, or the answer to the commit before.  ``version`` is the caller's own
-        counter, greater than any before; the store keeps it for the next ``open`` and reads
-        nothing from it.  Of two changes of the same thing the later one counts.
+        ``expected`` is the revision that the caller saw last: of the state from ``open``, or
+        the result of the commit before.  ``version`` is the caller's own counter, greater
+        than any before; the store keeps it for the next ``open`` and does not interpret it.
+        If two changes set the same thing, the later one counts.
 
-        Fires with the new revision, which no state before has had.
+        Fires with the new revision, which no earlier state has had.
 
         :raise slardar.errors.ConflictError: if the store is not at ``expected``; nothing is
             written then.
@@ -123,35 +131,61 @@ class IForgetfulStore(IStore):
         """Begin with ``state`` as the content; called before ``open``."""
 
 
+class IWatchedStore(IStore):
+    """A store in which others may write as well: it tells of what they have written."""
+
+    def watch(changed: Callable[[StoredState], None]) -> None:
+        """Call ``changed`` with the whole new state whenever the store holds another one.
+
+        Called once after each ``open``, and good until ``close`` is called.  What has changed
+        since that ``open`` is told at once, or soon.
+
+        - *Threads*: ``changed`` is called in the reactor's thread only.  It returns at once,
+          never raises, and may be called from within ``watch`` and ``commit``.
+        - *Order*: states come in the order in which the store was in them, and so do they
+          and the answers to ``commit``: what is told before an answer is no newer than the
+          state that the answer names, and what is told after it is no older.  A store that
+          hears of both from different places waits for the answer first.
+        - *Leaving out*: only the newest state counts, so a store need not tell of those
+          between.  Several that come while one is taken over become one change.
+        - *Echoes*: a store may tell of the caller's own commits, too.  A state whose revision
+          is that of the commit's answer changes nothing.
+        - *The version* in a state is the one that the last slardar to commit gave.  Where
+          others write without one it stays behind, and the next commit is ahead of it again.
+        """
+
+
 class IPlane(Interface):
-    """A data plane, or several behind one face: what serves the requests.
+    """Serves requests: the data plane of this process, or workers with one each.
 
     The order of its life: :meth:`listen` for each endpoint, :meth:`apply`, perhaps
     :meth:`set_health`, :meth:`start`; changes while it serves; :meth:`stop`.  Every
-    method is called in the reactor's thread, and none but ``listen`` may block.
+    method is called in the reactor's thread, and only ``listen`` may block.
     """
 
     opened: Sequence[Opened] = Attribute(
         "The sockets that listen, one element an endpoint, in the order of the calls of"
-        " listen.  A successor is handed them; empty once the plane is stopping."
+        " listen.  A successor is handed them; they are closed once the plane is stopping."
     )
 
     # Life.
 
     def listen(listener: ListenerSpec, sockets: Sequence[socket] = ()) -> Deferred[str]:
-        """Listen as ``listener`` says; nobody is accepted before ``start``.
+        """Listen as ``listener`` says; no client is accepted before ``start``.
 
-        ``sockets`` are those that another process has handed over for the listener, if
-        any.  May block for up to a second while a port is taken.  Fires with the place,
-        for a person: ``127.0.0.1:8080``.
+        ``sockets`` are the sockets that another process has handed over for the listener,
+        if any.  It may block for up to a second while a port is taken.  Fires with the
+        address for people: ``127.0.0.1:8080``.
 
-        :raise slardar.errors.ConfigError: if its endpoint cannot be used, or nothing here
-            serves its protocol.
-        :raise twisted.internet.error.CannotListenError: if it is taken.
+        :raise slardar.errors.ConfigError: if the endpoint cannot be used, or the plane does
+            not serve the listener's protocol.
+        :raise twisted.internet.error.CannotListenError: if the address is taken.
         """
 
     def own() -> None:
-        """The process that handed sockets over uses them no more: they are ours alone.
+        """Take the inherited sockets for this process alone.
+
+        The process that handed them over uses them no more.
 
         :raise OSError: if one of them cannot listen; the others do.
         """
@@ -159,55 +193,55 @@ class IPlane(Interface):
     def start() -> Deferred[None]:
         """Accept clients; fires when the plane serves.
 
-        :raise slardar.errors.SlardarError: if a part of it cannot be started.
+        :raise slardar.errors.SlardarError: if a part of the plane cannot be started.
         """
 
     def stop(within: float | None = None, grace: float | None = None) -> Deferred[None]:
-        """Take no new clients, finish what is under way, close the rest.
+        """Accept no new clients, finish requests under way, and close the rest.
 
-        Requests and tunnels have ``within`` seconds (``None``: ``timeouts.drain``).
-        Clients without a request stay for ``grace`` seconds (``None``: 0.25): a request
-        that they send until then gets its reply, with which they are sent away.  Fires
-        when nothing is left.  Never fails.
+        Requests and tunnels have ``within`` seconds (``None``: ``timeouts.drain``).  Idle
+        connections stay open for ``grace`` seconds (``None``: 0.25); a request in this time
+        gets its reply, which closes the connection.  Fires when no connection is left.
+        Never fails.
         """
 
     def hurry(within: float) -> None:
-        """While the plane is stopping: take no more than ``within`` seconds from now."""
+        """Shorten a stop: it may take ``within`` seconds from now."""
 
     # The configuration.
 
     def apply(snapshot: Snapshot, changed: Collection[str]) -> Deferred[dict[str, dict[str, int]]]:
         """Serve ``snapshot`` from now on.
 
-        ``changed`` names the upstreams that differ from the snapshot before (also those
-        that are gone); the cost is in proportion to them.  Fires when every live worker
-        serves the snapshot, with ``{"workers": {"worker-0": version, ...}}``, the version
-        that each of them serves.
+        ``changed`` names the upstreams that differ from the snapshot before, removed ones
+        included; the cost grows with their number.  Fires when every live worker serves the
+        snapshot, with the version of each: ``{"workers": {"worker-0": version, ...}}``.
 
-        :raise slardar.errors.SlardarError: if a worker, or a balancer, cannot take it.
+        :raise slardar.errors.SlardarError: if a worker, or a balancer, refuses the snapshot.
         """
 
     def take_settings(settings: Settings) -> Deferred[None]:
         """Use ``timeouts`` and ``limits`` of these settings from now on.
 
-        They hold for what begins after it has fired.  What else the settings say is
-        taken at the start only.  Never fails.
+        They hold for everything that begins after the Deferred has fired.  All other
+        settings are taken at the start only.  Never fails.
         """
 
     # Health.
 
     def set_health(upstream: str, host: str, port: int, down_for: float, message: str) -> None:
-        """Take what another process has learnt of a server from its requests.
+        """Take over a server's health from another process.
 
-        The server is out of service for ``down_for`` more seconds, ``message`` says why;
-        or it is back in service (0).  Without effect for a server that is not known.  To
-        be called after :meth:`apply` and, where workers serve, before :meth:`start`: they
-        begin with it.
+        The server is out of service for ``down_for`` more seconds, for the reason
+        ``message``; or it is back in service (0).  An unknown server is ignored.  Call this
+        after :meth:`apply`, and before :meth:`start` if workers serve, which begin with it.
         """
 
     def known_health() -> Iterator[tuple[str, str, int, float, str]]:
-        """The servers that requests have put out of service, for :meth:`set_health` of
-        another process: the upstream's name, host, port, for how many more seconds, why.
+        """The servers that requests have put out of service.
+
+        Each has the arguments of :meth:`set_health` in another process: the upstream's
+        name, host, port, the seconds that are left, the reason.
         """
 
     # Hooks.
@@ -224,12 +258,13 @@ class IPlane(Interface):
         is only read.  If possible, a process that serves no requests does this, within
         limits of time and memory.
 
-        :raise slardar.hooks.engine.ScriptError: if it is not; one line says where.
-        :raise slardar.errors.NotReadyError: if it cannot be looked at now.
+        :raise slardar.hooks.engine.ScriptError: if ``code`` is not fit; one line says
+            where.
+        :raise slardar.errors.NotReadyError: if ``code`` cannot be checked at the moment.
         """
 
     def check_stored(hooks: Mapping[HookKey, Hook]) -> Deferred[None]:
-        """Look at hooks that nobody has checked, before :meth:`apply` is given them.
+        """Read the code of hooks that nobody has checked, before :meth:`apply` gets them.
 
         A hook whose code breaks a limit when it is read is not loaded: its state is
         ``failed``, with the reason.  The Deferred never fails.
@@ -241,11 +276,14 @@ class IPlane(Interface):
         """The counters of all hooks."""
 
     def peers(upstream: str) -> Mapping[str, ServerLive]:
-        """``{"host:port": ServerLive}`` of one upstream, for status; empty if there is no
-        such upstream."""
+        """``{"host:port": ServerLive}`` of one upstream, for the status; empty for an unknown
+        upstream."""
 
     def statistics() -> Mapping[str, Any]:
-        """Counters, for status: ``accepted`` clients and ``requests`` so far, those of
-        them ``refused``; ``connections``, ``active`` requests and ``tunnels`` of now; the
-        ``version`` that is served; ``balancer_errors`` by upstream; and of each worker by
-        its name its state (``config_timer``) and its own counters (``workers``)."""
+        """Counters, for the status.
+
+        Since the start: ``accepted`` clients, ``requests``, and ``refused`` requests.  Now:
+        ``connections``, ``active`` requests and ``tunnels``.  The ``version`` that is served,
+        and ``balancer_errors`` by upstream.  By the worker's name: its state
+        (``config_timer``) and its own counters (``workers``).
+        """

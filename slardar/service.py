@@ -86,7 +86,7 @@ def makeService(options: Options) -> SlardarService:
 
 
 def make_plane(reactor: Any, settings: Settings) -> IPlane:
-    """What serves these settings: workers, or this process alone for ``workers`` 0."""
+    """The plane for these settings: workers, or a data plane here for ``workers`` 0."""
     count = usable_cores() if settings.workers == "auto" else settings.workers
     if count:
         return Workers(reactor, settings, count, spare=True)

@@ -152,7 +152,7 @@ class ReverseProxyResource(Resource):
         return NOT_DONE_YET
 
     def pass_on(self, request: Request) -> WebRequest:
-        """Begin to pass on a request whose body is here, or is coming (streaming)."""
+        """Pass on a request whose body has arrived, or is arriving (streaming)."""
         streaming = False
         if isinstance(request, StreamingRequest):
             streaming = request.arriving

@@ -16,18 +16,18 @@ __all__ = ["Embedded"]
 
 
 class Embedded:
-    """A site on a port of its own, and the servers behind the proxies in it."""
+    """A site on its own port, and the servers behind its proxies."""
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
         self._ports: list[Any] = []
         self._origins: list[RawOrigin] = []
         self._proxies: list[ReverseProxyResource] = []
-        #: What the site made for its clients, in order.
+        #: The requests that the site made for its clients, in order.
         self.requests: list[Any] = []
 
     async def origin(self) -> tuple[RawOrigin, dict[str, Any]]:
-        """A new server, and how an upstream names it."""
+        """A new server, and its entry in an upstream."""
         origin = RawOrigin(self.reactor)
         port = await self._listen(origin)
         self._origins.append(origin)
@@ -36,7 +36,7 @@ class Embedded:
     def proxy(
         self, config: Mapping[str, Any], upstream: str | None = None, **options: Any
     ) -> ReverseProxyResource:
-        """A proxy on a plane of its own."""
+        """A proxy with its own plane."""
         proxy = ReverseProxyResource.from_config(self.reactor, config, upstream, **options)
         self._proxies.append(proxy)
         return proxy
@@ -45,7 +45,7 @@ class Embedded:
         """Serve a site; ``factory`` makes its requests."""
         site = Site(root, timeout=timeout, reactor=self.reactor)
         make = factory or site.requestFactory
-        #: Whether bodies are passed on as they come.
+        #: Whether bodies are passed on as they arrive.
         self.streams = factory is StreamingRequest
 
         def make_request(*arguments: Any) -> Any:
@@ -64,8 +64,7 @@ class Embedded:
         return client
 
     async def ask(self, sent: bytes) -> RawClient:
-        """A client that has sent ``sent`` and got all there will be: its connection
-        has ended."""
+        """A client that has sent ``sent`` and got all replies: its connection has ended."""
         client = await self.connect()
         client.verbs = [sent.split(b" ")[0]]
         await client.send(sent)
@@ -73,7 +72,7 @@ class Embedded:
         return client
 
     async def stop(self) -> None:
-        """End it all."""
+        """End everything."""
         for port in self._ports:
             await port.stopListening()
         for request in self.requests:

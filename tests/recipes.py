@@ -1,4 +1,4 @@
-"""What each hook of the cookbook must do, whatever language it is written in."""
+"""What each hook of the cookbook must do, in either language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The map for those who change slardar: it names every file, and no file that is not there."""
+"""The page on the architecture names every file, and no file that does not exist."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 PACKAGE = ROOT / "slardar"
-#: What is not Python is the package's, too.
+#: The kinds of files of the package.
 SUFFIXES = (".py", ".pyi", ".lua", ".sql")
 
 
@@ -19,7 +19,7 @@ def listed() -> list[str]:
 
 
 def test_every_file_is_named_once() -> None:
-    """Whoever adds a file says in one line what it is for."""
+    """A new file needs a line that says what it is for."""
     there = {
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*")
@@ -30,7 +30,7 @@ def test_every_file_is_named_once() -> None:
 
 
 def test_every_other_path_is_there() -> None:
-    """In the pictures and the table of where a new part goes."""
+    """This holds for the pictures and the table of new parts."""
     text = re.sub(r"^## Every file$.*?^## ", "## ", PAGE.read_text("utf-8"), flags=re.M | re.S)
     paths = set(re.findall(r"(?<![/\w])(?:[a-z0-9_]+/)+(?:[a-z0-9_]+\.[a-z]+)?", text))
     paths |= set(re.findall(r"`([a-z_]+\.(?:py|md|pyi))`", text))

@@ -111,7 +111,7 @@ def test_builds(build: tuple[Done, Path]) -> None:
 
 
 def test_is_compiled(checkout: Path) -> None:
-    """It is the compiled modules that an installation imports."""
+    """An installation imports the compiled modules."""
     done = run(
         sys.executable,
         "-c",
@@ -125,7 +125,7 @@ def test_is_compiled(checkout: Path) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_behaves_as_its_sources(runs: dict[str, Future[Done]], target: str) -> None:
-    """All tests of the request path pass on it, those of real sockets included."""
+    """All tests of the request path pass on it, also those with real sockets."""
     done = runs[target].result()
     if done.returncode != 0:
         broken = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)

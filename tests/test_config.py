@@ -1,4 +1,4 @@
-"""The settings: their defaults, and what a wrong file is told."""
+"""The settings: their defaults, and the messages about a wrong file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from slardar.model import yaml_file
 from slardar.model.snapshot import Route
 
 SHA = "0" * 64
-#: Section 2 of the contract, as it stands there.
+#: A file with every setting and its default.
 CONTRACT = """
 listen: ["tcp:8080"]
 control: {http: "tcp:1995:interface=127.0.0.1", amp: "unix:slardar.sock:mode=600", tokens: []}
@@ -59,18 +59,18 @@ def problems(call: Any, *arguments: Any) -> list[str]:
 
 
 def test_defaults_are_the_contracts(load: Load) -> None:
-    """The file with every default written out is the file with nothing in it."""
+    """A file with every default written out equals an empty file."""
     assert load(CONTRACT) == load("") == Settings()
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "{}", "null", "\ufeff"])
 def test_empty_file_is_all_defaults(load: Load, text: str) -> None:
-    """However empty it is."""
+    """This holds for each kind of empty file."""
     assert load(text) == Settings()
 
 
 def test_section_with_its_lines_commented_out_has_its_defaults(load: Load) -> None:
-    """YAML reads null there; where a value belongs, null is wrong."""
+    """YAML reads null for the section; null is wrong as the value of a setting."""
     sections = ["control", "timeouts", "limits", "health", "hooks", "upstreams", "routes"]
     assert load("".join(f"{name}:\n" for name in sections)) == Settings()
     (line,) = problems(load, "workers:\n")
@@ -78,7 +78,7 @@ def test_section_with_its_lines_commented_out_has_its_defaults(load: Load) -> No
 
 
 def test_values_of_a_file_are_taken(load: Load) -> None:
-    """Every key, each with another value than its default."""
+    """Every key has another value than its default."""
     found = load(
         f"""
 listen: ["tcp:80", "unix:x"]
@@ -164,12 +164,12 @@ routes: [{{host: a, path: /x, upstream: a}}]
     ],
 )
 def test_wrong_value_is_told_with_file_and_path(load: Load, text: str, line: str) -> None:
-    """The first line names the file, the key's path, and what was expected."""
+    """The first line names the file, the key's path, and the expected value."""
     assert problems(load, text)[0].startswith("f.yaml: " + line)
 
 
 def test_all_mistakes_of_a_file_are_listed(load: Load) -> None:
-    """From every section, whatever else is wrong."""
+    """Each section's mistakes are listed, whatever else is wrong."""
     found = problems(
         load,
         """
@@ -213,7 +213,7 @@ def test_wrong_token(token: dict[str, str], line: str) -> None:
 
 
 def test_tokens_differ() -> None:
-    """Two with one name could not be told apart, nor two names of one token."""
+    """Two tokens must not have one name, and one token must not have two names."""
     one = {"name": "a", "sha256": "ab" * 32}
     two = {"name": "b", "sha256": "AB" * 32}
     three = {"name": "a", "sha256": SHA}
@@ -224,7 +224,7 @@ def test_tokens_differ() -> None:
 
 
 def test_what_is_right_is_read_beside_what_is_wrong() -> None:
-    """So that more of the mistakes can be found at once."""
+    """So more mistakes can be found at once."""
     raw = {"store": "memory:", "timeouts": {"read": 0}, "workers": "x", "upstreams": {"a": 1}}
     settings, lines = read_settings(raw, "f")
     assert settings == Settings(store="memory:")
@@ -232,7 +232,7 @@ def test_what_is_right_is_read_beside_what_is_wrong() -> None:
 
 
 def test_balancers_of_a_file_are_checked() -> None:
-    """With the upstream's path."""
+    """The message has the upstream's path."""
 
     def check_mode(mode: str, options: Any, where: str) -> None:
         raise ConfigError(f"{where}.mode: no {mode}")
@@ -269,14 +269,14 @@ def test_balancers_of_a_file_are_checked() -> None:
     ],
 )
 def test_file_that_is_no_plain_data(load: Load, text: str | bytes, line: str) -> None:
-    """One line, with line and column where they are known."""
+    """The message is one line, with line and column if they are known."""
     found, *_ = problems(load, text)
     assert found.startswith("f.yaml: " + line)
 
 
 def test_depth_that_the_scanner_refuses_itself(load: Load) -> None:
-    """It reads up to 1,024 characters ahead of what it reports, and since PyYAML 6.0.4
-    (libyaml's own limit of 1,000) it may be the first to refuse.  Either is one line."""
+    """The scanner reads up to 1,024 characters ahead of its events, and since PyYAML 6.0.4
+    (libyaml's own limit of 1,000) it may refuse first.  Either refusal is one line."""
     (found,) = problems(load, "a: " + "[" * 300_000)
     assert found.startswith("f.yaml: line 1, column ")
     assert found.endswith(
@@ -285,7 +285,7 @@ def test_depth_that_the_scanner_refuses_itself(load: Load) -> None:
 
 
 def test_billion_laughs_are_refused(load: Load) -> None:
-    """Nine lines that would be a billion values in memory of the checks."""
+    """Nine lines would become a billion values in the memory of the checks."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     for index in range(1, 10):
         items = ", ".join([f"*a{index - 1}"] * 10)
@@ -295,7 +295,7 @@ def test_billion_laughs_are_refused(load: Load) -> None:
 
 
 def test_anchors_and_merges_may_be_used(load: Load) -> None:
-    """As people do to say things once."""
+    """People use them to avoid repetition."""
     found = load(
         """
 upstreams:
@@ -309,7 +309,7 @@ upstreams:
 
 
 def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system's reason, with the name."""
+    """The message has the system's reason and the name."""
     monkeypatch.chdir(tmp_path)
     assert problems(load_file, "none.yaml") == ["none.yaml: No such file or directory"]
     Path("d").mkdir()
@@ -318,7 +318,7 @@ def test_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_size_of_a_file_is_bounded(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the name leads to: no more than the limit is read of it."""
+    """No more than the limit is read, whatever kind of file it is."""
     monkeypatch.setattr(yaml_file, "_MAX_FILE", 2 << 20)
     assert problems(load_file, "/dev/zero") == ["/dev/zero: expected at most 2 MiB"]
     assert problems(load, "#" * ((2 << 20) + 1)) == ["f.yaml: expected at most 2 MiB"]
@@ -326,7 +326,7 @@ def test_size_of_a_file_is_bounded(load: Load, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_garbage_is_collected_again_after_a_file_was_read(load: Load) -> None:
-    """Whether it was right or wrong; and not if it was off before."""
+    """This holds for good and wrong files; if it was off before, it stays off."""
     assert gc.isenabled()
     load("workers: 1")
     problems(load, "[")
@@ -342,7 +342,7 @@ def test_garbage_is_collected_again_after_a_file_was_read(load: Load) -> None:
 def test_python_reader_of_yaml_does_as_the_one_in_c(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where PyYAML has no libyaml the same is read and refused."""
+    """Without libyaml, PyYAML reads and refuses the same files."""
     monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
     spec = importlib.util.spec_from_file_location("pure_yaml_file", yaml_file.__file__)
     assert spec is not None
@@ -365,7 +365,7 @@ def test_python_reader_of_yaml_does_as_the_one_in_c(
 
 
 def test_default_upstream_is_public() -> None:
-    """Whatever it serves, it would serve by Host; another one it may be."""
+    """It serves every Host without an upstream, so it cannot be one that no Host leads to."""
     upstream = {"servers": [{"host": "127.0.0.1", "port": 80}], "public": False}
     with pytest.raises(ConfigError, match="default_upstream: expected an upstream that is public"):
         parse_settings({"default_upstream": "a", "upstreams": {"a": upstream}})

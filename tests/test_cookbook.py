@@ -23,7 +23,7 @@ CASES = [
 
 
 def header_of(text: str, name: str) -> str | None:
-    """A header of a head as it is shown."""
+    """The value of a header of a head as it is shown."""
     for line in text.splitlines()[1:]:
         key, _, value = line.partition(": ")
         if key.lower() == name.lower():
@@ -32,12 +32,12 @@ def header_of(text: str, name: str) -> str | None:
 
 
 def check_headers(text: str, wanted: dict[str, str | None]) -> None:
-    """Each header has the value it must have, or is not there."""
+    """Assert that each header has its value, or is not there."""
     assert {name: header_of(text, name) for name in wanted} == wanted
 
 
 def outcome_of(name: str, language: str, case: Case) -> dict[str, Any]:
-    """What the hook does in this case."""
+    """The outcome of the hook in this case."""
     code = (HOOKS / f"{name}.{ENDINGS[language]}").read_text("utf-8")
     trial = Trial(language, "script.*", code, {})
     request = read_request(case.request.encode(), "request", case.client)
@@ -47,7 +47,7 @@ def outcome_of(name: str, language: str, case: Case) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("name", "language", "case"), CASES)
 def test_recipe(name: str, language: str, case: Case) -> None:
-    """The request gets the answer, or goes on as, that the cookbook says."""
+    """The request gets the answer, or goes on, as the cookbook says."""
     outcome = outcome_of(name, language, case)
     if case.status is not None:
         assert outcome["outcome"] == "answered", outcome
@@ -68,7 +68,7 @@ def test_recipe(name: str, language: str, case: Case) -> None:
 
 
 def test_request_id_is_the_same_everywhere() -> None:
-    """Server and client get the same one, and it is not the client's."""
+    """Server and client get the same id, and it is not the client's."""
     for language in ENDINGS:
         case = Case("GET / HTTP/1.1\nHost: a\nX-Request-Id: abcdef-123")
         outcome = outcome_of("request_id", language, case)
@@ -79,15 +79,15 @@ def test_request_id_is_the_same_everywhere() -> None:
 
 
 def test_every_recipe_is_there_twice() -> None:
-    """Twenty, each in both languages, each with its cases."""
+    """There are twenty, each in both languages, each with its cases."""
     files = {path.stem: path.suffix for path in HOOKS.glob("*.py")}
     assert set(files) == {path.stem for path in HOOKS.glob("*.lua")} == set(RECIPES)
     assert len(files) == 20
 
 
 def test_page_shows_the_files() -> None:
-    """The cookbook holds the code itself, so that it can be read wherever the page is shown
-    as a file.  Whoever changes a hook puts it into the page too."""
+    """The cookbook contains the code itself, so that it can be read wherever the page is shown
+    as a file.  A change of a hook must change the page, too."""
     page = (CHECKOUT / "docs" / "cookbook.md").read_text("utf-8")
     shown = re.findall(
         r"^`examples/hooks/(\w+\.\w+)`\n\n```(\w+)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE

@@ -39,14 +39,14 @@ def blocks(page: Path, kind: str) -> list[str]:
 
 
 class Command(NamedTuple):
-    """A command as it is printed, and what is printed under it."""
+    """A command as it is printed, and the text under it."""
 
     words: list[str]
     answer: str
 
 
 def commands(text: str) -> Iterator[Command]:
-    """The commands of a console block; one goes on until its quotes are closed."""
+    """The commands of a console block; a command goes on until its quotes are closed."""
     for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         lines = part.splitlines(keepends=True)
         for count in range(1, len(lines) + 1):
@@ -70,14 +70,14 @@ RUNNABLE = [page for page in PAGES if calls(page)]
 
 
 class Demo:
-    """slardar and two backends; ``ports`` are theirs by those that the pages name."""
+    """slardar and two backends; ``ports`` maps the ports on the pages to real ones."""
 
     def __init__(self, slardar: Slardar, backends: list[int]) -> None:
         self.ports = {8080: slardar.port, 1995: slardar.control}
         self.ports |= dict(zip((8001, 8002), backends, strict=True))
 
     def localise(self, text: str) -> str:
-        """The text with the ports that are really there."""
+        """The text with the real ports."""
         return re.sub(
             r"(?<![\d.])(8080|1995|8001|8002)(?!\d)",
             lambda match: str(self.ports[int(match[1])]),
@@ -93,7 +93,7 @@ class Demo:
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Demo]:
-    """The programs that the pages take for granted, on ports of the kernel's choice."""
+    """The programs that the pages assume, on ports that the kernel chose."""
     command = [sys.executable, str(CHECKOUT / "examples" / "backends.py"), "0", "0"]
     programs: list[Program] = [Program(command, tmp_path), Slardar(tmp_path, "--store", "memory:")]
     try:
@@ -107,25 +107,25 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
 
 
 def squeezed(text: str) -> str:
-    """Without any blanks: how JSON is broken into lines does not matter."""
+    """The text without blanks: the line breaks of JSON do not matter."""
     return re.sub(r"\s+", "", text)
 
 
 def agrees(expected: str, answer: str) -> bool:
-    """Whether ``answer`` is what a page says."""
+    """Whether ``answer`` is the one on the page."""
     parts = [re.escape(part) for part in squeezed(expected).split("...")]
     return re.fullmatch(".*".join(parts), squeezed(answer)) is not None
 
 
 def test_calls_are_found() -> None:
-    """The pages that live by their calls have some, with answers."""
+    """The pages that consist of calls have some, with answers."""
     for name, least in (("README.md", 2), ("starting.md", 2), ("control.md", 20)):
         (page,) = [page for page in RUNNABLE if page.name == name]
         assert sum(1 for call in calls(page) if call.answer) >= least
 
 
 def test_comparison_can_fail() -> None:
-    """What differs in more than blanks does not agree."""
+    """Texts that differ in more than blanks do not agree."""
     assert agrees('{"a": ..., "b":\n 1}', '{"a": [2, 3], "b": 1}')
     assert not agrees('{"a": ..., "b": 1}', '{"a": [2, 3], "b": 2}')
     assert not agrees('{"a": 1}', '{"a": 1, "b": 2}')
@@ -134,7 +134,8 @@ def test_comparison_can_fail() -> None:
 @pytest.mark.real
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.name)
 def test_calls_answer_as_shown(page: Path, demo: Demo) -> None:
-    """Every call of the page, one after the other; a success where nothing is shown."""
+    """Every call of the page is made, one after the other; without an answer on the page it
+    must succeed."""
     for words, expected in calls(page):
         status, answer = demo.run(words)
         if expected:
@@ -145,8 +146,8 @@ def test_calls_answer_as_shown(page: Path, demo: Demo) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_are_read(page: Path) -> None:
-    """Every YAML block is a configuration, every JSON block an upstream, every Python
-    block can be compiled."""
+    """Every YAML block is a configuration, every JSON block an upstream, and every Python
+    block compiles."""
     for text in blocks(page, "yaml"):
         parse_settings(yaml.safe_load(text), page.name, check_mode)
     for text in blocks(page, "json"):
@@ -156,7 +157,7 @@ def test_files_are_read(page: Path) -> None:
 
 
 def test_defaults_are_the_defaults() -> None:
-    """The settings that are shown as the defaults are them, and none is left out."""
+    """The defaults on the page are the real ones, and none is missing."""
     (text,) = blocks(DOCS / "running.md", "yaml")
     shown: dict[str, Any] = yaml.safe_load(text)
     assert parse_settings(shown) == Settings()
@@ -169,8 +170,8 @@ def test_defaults_are_the_defaults() -> None:
 @pytest.mark.real
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="sqlite3 is not here")
 def test_backup_is_private(tmp_path: Path) -> None:
-    """What the page on the store says makes a copy that only its owner can read, and that
-    slardar can start with."""
+    """The command on the page about the store makes a copy that only its owner can read, and
+    with which slardar can start."""
     (command,) = [text for text in blocks(DOCS / "store.md", "sh") if ".backup" in text]
     file = SqliteFile(str(tmp_path / "slardar.db"))
     file.open()
@@ -186,7 +187,7 @@ def test_backup_is_private(tmp_path: Path) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    """Files that pages link to exist, and sections of pages too."""
+    """Linked files exist, and so do linked sections."""
     for page in PAGES:
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
             if "://" in target:

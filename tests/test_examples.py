@@ -1,4 +1,4 @@
-"""The examples run as they say they do."""
+"""The examples run as they say."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXAMPLES = CHECKOUT / "examples"
 
 
 class SlardarWithExamples(Slardar):
-    """slardar that can import what is in ``examples``."""
+    """slardar that can import the modules in ``examples``."""
 
     def __init__(self, folder: Path) -> None:
         command = [*TWISTD, "--nodaemon", "slardar", "--workers", "0", "--store", "memory:"]
@@ -58,8 +58,8 @@ def backends(start: Callable[[Program], Any], tmp_path: Path) -> list[int]:
 
 
 def test_embedded(start: Callable[[Program], Any], backends: list[int], tmp_path: Path) -> None:
-    """The site serves its own page, passes on what is below /api without that, and
-    stops when asked to."""
+    """The site serves its own page, passes on requests below /api without /api, and stops when
+    it is asked to."""
     site = start(example("embedded.py", tmp_path, "0", *map(str, backends)))
     url = site.wait_for(r"serving on (http://\S+)/")[1]
     assert curl(f"{url}/")[1].startswith("This page is the site's own")
@@ -79,8 +79,8 @@ def test_embedded(start: Callable[[Program], Any], backends: list[int], tmp_path
 def test_least_requests(
     start: Callable[[Program], Any], backends: list[int], tmp_path: Path
 ) -> None:
-    """The balancer is found by its name and gives each server its share; options, which
-    it has none of, are refused."""
+    """The balancer is found by its name and gives each server its share; it has no options, so
+    options are refused."""
     slardar = start(SlardarWithExamples(tmp_path)).ready()
     upstream = {
         "mode": "least_requests.LeastRequests",

@@ -1,7 +1,7 @@
-"""Every key and option of the contract works, is said to have no effect, or is refused.
+"""Every documented key and option works, is logged as without effect, or is refused.
 
-The first table names them all.  A key that moves from one group to another (because what it
-is for has been written) moves here too.
+The first table names all keys.  When a key's feature is written, the key moves from its
+group to another here, too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.control.fakes import FakePlane, FakeStore, make_actions, result_of
 
 SERVER = {"host": "127.0.0.1", "port": 80}
 
-#: Works: by the attribute that the code which does it reads.
+#: Keys that work, by the attribute that slardar's code reads.
 WORKS = {
     Settings: ("listen", "control", "workers", "store", "timeouts", "limits", "hooks",
                "conf_hash", "default_upstream", "first_upstreams", "first_routes"),
@@ -42,7 +42,7 @@ WORKS = {
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
                    "public"),
 }  # fmt: skip
-#: Where a key's attribute is called otherwise.
+#: Keys whose attribute has another name.
 CALLED = {
     "first_upstreams": "upstreams",
     "first_routes": "routes",
@@ -50,7 +50,7 @@ CALLED = {
     "connect_timeout": "timeout",
 }
 
-#: Taken and without effect, with a value, and how the place is written in the log.
+#: Keys that are taken and have no effect, with a value, and their place in the log.
 INERT: dict[str, Any] = {
     "enable": True,
     "typ": "http",
@@ -60,10 +60,10 @@ INERT: dict[str, Any] = {
     "user": "monitor",
     "pass": "secret",
 }
-#: The same, of the settings.
+#: Settings that are taken and have no effect, with a value.
 INERT_SETTINGS = {"health.interval": 5, "health.enabled": True, "control.amp": "unix:a.sock"}
 
-#: Refused, for what they are for is not there yet, with a value that would be right.
+#: Keys that are refused because their feature does not exist yet, with a good value.
 LATER = {
     "slow_start": 10,
     "outlier": {"errors": 0.5},
@@ -91,8 +91,8 @@ LATER_SETTINGS = {
 
 
 def sources() -> set[str]:
-    """The names of all attributes that slardar's code reads, but for where the keys are
-    declared and read from what users write."""
+    """The names of all attributes that slardar's code reads, except in the modules that
+    declare the keys and read them from users' text."""
     root = Path(slardar.__file__).parent
     declared = {root / "config.py", root / "model" / "server.py", root / "model" / "parse.py"}
     found: set[str] = set()
@@ -105,7 +105,7 @@ def sources() -> set[str]:
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:
-    """``a.b`` and a value as objects within each other."""
+    """``a.b`` and a value as nested objects."""
     *outer, key = path.split(".")
     found = {key: value}
     for name in reversed(outer):
@@ -114,7 +114,7 @@ def nested(path: str, value: Any) -> dict[str, Any]:
 
 
 def test_no_key_is_missing_here() -> None:
-    """Whatever the model takes is in one of the groups, once."""
+    """Every key of the model is in exactly one group."""
     for cls, names in WORKS.items():
         keys = {CALLED.get(name, name) for name in names}
         declared = set(cls.__struct_encode_fields__)
@@ -137,21 +137,21 @@ def test_no_key_is_missing_here() -> None:
     "name", sorted({name for names in WORKS.values() for name in names} - {"statuses", "cluster"})
 )
 def test_what_works_is_read(name: str) -> None:
-    """Something outside of the model asks for it, or nothing could come of it."""
+    """Code outside of the model reads it; otherwise it could have no effect."""
     assert name in sources_read
 
 
-sources_read = sources() | {"backup"}  # becomes a level of its own, in the model
+sources_read = sources() | {"backup"}  # the model makes a level of it
 
 
 def test_named_statuses_and_clusters_reach_the_data_plane() -> None:
-    """Under the names that they have in an upstream that is ready for use."""
+    """They have the names that they have in an upstream ready for use."""
     assert {"failed_statuses", "levels"} <= sources_read
 
 
 @pytest.mark.parametrize("key", INERT)
 def test_key_without_effect_is_said_once(key: str) -> None:
-    """From the file and the store at the start, and from a call; with its place."""
+    """It is logged with its place, from the file and the store at the start, and from a call."""
     value = {"servers": [SERVER], **nested(key, INERT[key])}
     wanted = f"upstreams.{{}}.{key}: taken, but without effect: heartbeats come with a later"
 
@@ -170,7 +170,7 @@ def test_key_without_effect_is_said_once(key: str) -> None:
 
 
 def test_ten_thousand_upstreams_make_one_line_a_key() -> None:
-    """The first is named, the others are counted."""
+    """The first upstream is named, the others are counted."""
     lines = inert_upstreams((f"upstreams.u{number}", {"typ": "http"}) for number in range(10_000))
     assert lines == [
         "upstreams.u0.typ (and in 9999 more): taken, but without effect: heartbeats come with a"
@@ -179,7 +179,7 @@ def test_ten_thousand_upstreams_make_one_line_a_key() -> None:
 
 
 def test_backup_in_a_cluster_is_said() -> None:
-    """Levels decide there."""
+    """Levels decide in a cluster."""
     source = {"cluster": [{"servers": [{**SERVER, "backup": True}]}]}
     (line,) = inert_upstreams([("upstreams.a", source)])
     assert line.startswith("upstreams.a.cluster.servers.backup: taken, but without effect: ")
@@ -187,7 +187,7 @@ def test_backup_in_a_cluster_is_said() -> None:
 
 @pytest.mark.parametrize("key", INERT_SETTINGS)
 def test_setting_without_effect_is_noted(key: str, tmp_path: Path) -> None:
-    """With the file; under the option's name where that is given."""
+    """The line has the file, or the option's name if the option is given."""
     file = tmp_path / "slardar.yaml"
     file.write_text(repr(nested(key, INERT_SETTINGS[key])))
     options = Options()
@@ -202,7 +202,7 @@ def test_setting_without_effect_is_noted(key: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", LATER)
 def test_key_of_a_later_version_is_refused(key: str) -> None:
-    """As that, and not as a typing mistake."""
+    """The message does not call it a typing mistake."""
     with pytest.raises(ConfigError) as caught:
         parse_upstream("a", {"servers": [SERVER], key: LATER[key]}, "upstreams.a")
     (line,) = caught.value.problems
@@ -212,7 +212,7 @@ def test_key_of_a_later_version_is_refused(key: str) -> None:
 
 @pytest.mark.parametrize("key", LATER_SETTINGS)
 def test_setting_of_a_later_version_is_refused(key: str) -> None:
-    """The same for the file."""
+    """This holds for the file, too."""
     with pytest.raises(ConfigError) as caught:
         parse_settings(nested(key, LATER_SETTINGS[key]), "f")
     (line,) = caught.value.problems
@@ -234,7 +234,7 @@ def test_setting_of_a_later_version_is_refused(key: str) -> None:
     ],
 )
 def test_option_that_is_refused(words: list[str], says: str) -> None:
-    """One line that names the option."""
+    """The message is one line that names the option."""
     with pytest.raises(usage.UsageError) as caught:
         Options().parseOptions(words)
     (line,) = str(caught.value).splitlines()
@@ -243,7 +243,7 @@ def test_option_that_is_refused(words: list[str], says: str) -> None:
 
 
 def test_every_option_of_the_contract_is_taken() -> None:
-    """And is in what the process starts with."""
+    """The process starts with its value."""
     options = Options()
     words = [
         *("--listen", "tcp:0", "--control", "unix:c.sock", "--amp", "unix:b.sock"),

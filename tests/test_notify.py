@@ -1,4 +1,4 @@
-"""What the service manager is told, on a real datagram socket."""
+"""The messages to the service manager, on a real datagram socket."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 
 class Told:
-    """A notifier and its clock; ``text`` is what it describes."""
+    """A notifier and its clock; ``text`` is the text that ``describe`` returns."""
 
     def __init__(self, **environment: str) -> None:
         self.clock = Clock()
@@ -59,7 +59,7 @@ class Told:
 
 
 def test_life_of_a_service(manager: Manager, tmp_path: Path) -> None:
-    """Ready with the process's id, reloading with the time, ready again, stopping."""
+    """Ready with the process id, reloading with the time, ready again, stopping."""
     told = Told(NOTIFY_SOCKET=str(tmp_path / "notify"))
     assert manager.heard() == []
     told.notifier.serving()
@@ -87,7 +87,7 @@ def test_life_of_a_service(manager: Manager, tmp_path: Path) -> None:
 
 
 def test_status_follows_what_is_served(manager: Manager, tmp_path: Path) -> None:
-    """Within seconds, in one line whatever the text, and only when it has changed."""
+    """It follows within seconds, in one line for any text, and only when the text has changed."""
     told = Told(NOTIFY_SOCKET=str(tmp_path / "notify"))
     told.notifier.serving()
     manager.heard()
@@ -100,7 +100,7 @@ def test_status_follows_what_is_served(manager: Manager, tmp_path: Path) -> None
 
 
 def test_watchdog_is_fed_at_half_its_interval(manager: Manager, tmp_path: Path) -> None:
-    """From readiness on, while the service drains too, until it has ended."""
+    """It is fed from readiness on, also while the service drains, until the service has ended."""
     told = Told(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="3000000")
     told.advance(5)
     assert manager.heard() == []
@@ -132,12 +132,12 @@ def test_watchdog_is_fed_at_half_its_interval(manager: Manager, tmp_path: Path) 
     ],
 )
 def test_interval_of_the_watchdog(environment: dict[str, str], interval: float | None) -> None:
-    """In seconds; none where nobody asked, or asked another process."""
+    """It is in seconds; none if nobody asked, or if another process was asked."""
     assert watchdog_interval(environment) == interval
 
 
 def test_abstract_name() -> None:
-    """A name that begins with @ is one without a file."""
+    """A name that begins with @ has no file."""
     name = f"slardar-{secrets.token_hex(8)}"
     manager = Manager(f"\0{name}")
     with manager.socket:
@@ -149,7 +149,7 @@ def test_abstract_name() -> None:
 
 @pytest.mark.real(False)
 def test_nothing_where_nobody_asked() -> None:
-    """No socket, no timers, no complaint."""
+    """There is no socket, no timer and no complaint."""
     with logged() as events:
         told = Told(WATCHDOG_USEC="1000000")
         told.notifier.serving()
@@ -161,7 +161,7 @@ def test_nothing_where_nobody_asked() -> None:
 
 
 def test_manager_that_is_gone(tmp_path: Path) -> None:
-    """Is logged once; when it is back it learns the state, which it must not miss."""
+    """This is logged once; when the manager is back it gets the state, which it must not miss."""
     path = str(tmp_path / "notify")
     with logged() as events:
         told = Told(NOTIFY_SOCKET=path, WATCHDOG_USEC="1000000")
@@ -176,7 +176,8 @@ def test_manager_that_is_gone(tmp_path: Path) -> None:
 
 
 def test_manager_that_does_not_read(manager: Manager, tmp_path: Path) -> None:
-    """Holds nothing up: the socket is full, what matters is sent when there is room."""
+    """Nothing waits for it: the socket is full, and messages about the state are sent when
+    there is room."""
     told = Told(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="100000")
     told.notifier.serving()
     told.advance(100)
@@ -189,7 +190,7 @@ def test_manager_that_does_not_read(manager: Manager, tmp_path: Path) -> None:
 
 @pytest.mark.real(False)
 def test_name_that_is_none() -> None:
-    """Is said in one line, and no more."""
+    """The log has one line about it, and no more."""
     with logged() as events:
         told = Told(NOTIFY_SOCKET="vsock:2:1234")
         told.notifier.serving()
@@ -198,7 +199,7 @@ def test_name_that_is_none() -> None:
 
 
 def test_start_that_fails(manager: Manager, tmp_path: Path) -> None:
-    """Is said in one line of the status."""
+    """The status has the reason in one line."""
     told = Told(NOTIFY_SOCKET=str(tmp_path / "notify"))
     told.notifier.failed("port\ntaken")
     assert manager.heard() == ["STATUS=cannot start: port taken"]

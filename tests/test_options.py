@@ -1,4 +1,4 @@
-"""The command line: what it gives, what wins, and what a wrong one is told."""
+"""The command line: its settings, what wins, and the messages about mistakes."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def settings(*words: str) -> Settings:
-    """What a command line means."""
+    """The settings of a command line."""
     options = Options()
     options.parseOptions(words)
     return options.settings
 
 
 def mistakes(*words: str) -> list[str]:
-    """The lines that a command line is refused with."""
+    """The lines with which a command line is refused."""
     with pytest.raises(usage.UsageError) as caught:
         settings(*words)
     return str(caught.value).splitlines()
 
 
 def test_no_option_and_no_file_is_all_defaults() -> None:
-    """And nothing is opened or written."""
+    """Nothing is opened or written."""
     assert settings() == Settings()
     assert [path.name for path in Path().iterdir()] == ["f.yaml"]
 
 
 def test_file_is_read() -> None:
-    """All of it, where no option says otherwise."""
+    """All of it counts unless an option replaces it."""
     found = settings("--config", "f.yaml")
     assert found.listen == ("tcp:1", "tcp:2")
     assert (found.workers, found.store, found.timeouts.drain) == (2, "memory:", 7)
@@ -63,7 +63,7 @@ def test_file_is_read() -> None:
 
 
 def test_options_win_over_the_file() -> None:
-    """Key by key; the list of --listen is taken in place of the file's."""
+    """This holds key by key; the list of --listen replaces the file's."""
     found = settings(
         *("--config", "f.yaml", "--listen", "tcp:8", "--listen", "unix:x", "--listen", "tcp6:9"),
         *("--control", "unix:control.sock", "--workers", "auto", "--store", "sqlite:other.db"),
@@ -90,7 +90,7 @@ def test_workers(text: str, workers: object) -> None:
 
 @pytest.mark.parametrize("text", ["-1", "257", "1.5", "", "many", "Auto", "٣", " 1", "1000000"])
 def test_wrong_workers(text: str) -> None:
-    """Anything else is refused."""
+    """Other values are refused."""
     (line,) = mistakes(f"--workers={text}")
     assert line.startswith('--workers: expected "auto" or a number of processes from 0 to 256')
 
@@ -110,13 +110,13 @@ def test_wrong_workers(text: str) -> None:
     ],
 )
 def test_wrong_upstream(text: str, line: str) -> None:
-    """One line that names the option and what was expected."""
+    """The message is one line that names the option and the expected form."""
     (found,) = mistakes("--upstream", text)
     assert found.startswith(line)
 
 
 def test_upstream_given_twice() -> None:
-    """Which of the two is meant cannot be known."""
+    """It is not clear which of the two is meant."""
     assert mistakes("--upstream", "a=b:1", "--upstream", "a=b:2") == [
         "--upstream: a is given twice; put a comma between its servers"
     ]
@@ -136,7 +136,7 @@ def test_upstream_given_twice() -> None:
     ],
 )
 def test_endpoints_that_can_be_listened_on(endpoint: str) -> None:
-    """Those of the contract, with Twisted's own arguments."""
+    """The kinds are tcp, tcp6, unix and systemd, with Twisted's own arguments."""
     check_listen(endpoint, "x")
     assert settings("--listen", endpoint).listen == (endpoint,)
 
@@ -179,7 +179,7 @@ def test_endpoints_that_can_be_listened_on(endpoint: str) -> None:
     ],
 )
 def test_endpoints_that_cannot_be_listened_on(folder: Path, endpoint: str, line: str) -> None:
-    """Refused wherever they are written, with the place; no key file is looked for."""
+    """They are refused wherever they are written, with the place; no key file is read."""
     with pytest.raises(ConfigError) as caught:
         check_listen(endpoint, "x")
     (found,) = caught.value.problems
@@ -200,7 +200,7 @@ def test_endpoints_that_cannot_be_listened_on(folder: Path, endpoint: str, line:
     ["", "sqlite", "mysql:x", "sqlite:", "memory:x", "consul:http://a/", "../x:y", "written:x"],
 )
 def test_wrong_store(folder: Path, url: str) -> None:
-    """An unknown kind, or a place that the kind does not take."""
+    """The kind is unknown, or does not take the place."""
     (line,) = mistakes(f"--store={url}")
     assert line.startswith("--store: ")
     (folder / "g.yaml").write_text(f"store: '{url}'")
@@ -213,7 +213,8 @@ def test_wrong_store(folder: Path, url: str) -> None:
 def test_control_without_tokens_is_for_this_machine_only(
     folder: Path, option: str, endpoint: str
 ) -> None:
-    """With tokens others may reach it; with wrong ones, those are what is told."""
+    """With tokens other machines may reach it; with wrong tokens, the message is about the
+    tokens."""
     (line,) = mistakes(f"{option}={endpoint}")
     assert line.startswith(f"{option}: ")
     assert "loopback" in line
@@ -226,7 +227,7 @@ def test_control_without_tokens_is_for_this_machine_only(
 
 
 def test_all_mistakes_of_file_and_options_are_listed(folder: Path) -> None:
-    """At once, each with its place."""
+    """They are listed at once, each with its place."""
     (folder / "g.yaml").write_text(
         "listen: ['x']\nstore: 'no:x'\ntimeouts: {read: 0}\nupstreams: {a: {servers: []}}\n"
     )
@@ -250,7 +251,7 @@ def test_options_are_checked_also_if_the_file_cannot_be_read() -> None:
 
 
 def test_balancer_that_does_not_exist_is_refused(folder: Path) -> None:
-    """Before anything is started."""
+    """It is refused before anything is started."""
     text = "upstreams: {a: {servers: [{host: a, port: 1}], mode: wr}}"
     (folder / "g.yaml").write_text(text)
     (line,) = mistakes("--config", "g.yaml")
@@ -258,7 +259,7 @@ def test_balancer_that_does_not_exist_is_refused(folder: Path) -> None:
 
 
 def test_check_says_ok(capsys: pytest.CaptureFixture[str]) -> None:
-    """On stdout, with exit code 0; what has no effect is said on stderr."""
+    """It says ok on stdout, with exit code 0; keys without effect are named on stderr."""
     with pytest.raises(SystemExit) as caught:
         settings("--config", "f.yaml", "--check")
     assert caught.value.code == 0
@@ -271,7 +272,7 @@ def test_check_says_ok(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_check_lists_every_mistake(capsys: pytest.CaptureFixture[str]) -> None:
-    """On stdout, with exit code 1."""
+    """It lists them on stdout, with exit code 1."""
     with pytest.raises(SystemExit) as caught:
         settings("--workers", "x", "--listen", "y", "--check")
     assert caught.value.code == 1
@@ -283,7 +284,7 @@ def test_check_lists_every_mistake(capsys: pytest.CaptureFixture[str]) -> None:
 def test_under_twistd_a_mistake_is_all_that_is_printed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """On stderr, without twistd's own options, with exit code 1."""
+    """It is on stderr, without twistd's own options, with exit code 1."""
     options = Options()
     options.parent = usage.Options()
     with pytest.raises(SystemExit) as caught:
@@ -298,7 +299,7 @@ def test_under_twistd_a_mistake_is_all_that_is_printed(
 
 
 def test_no_mistake_of_the_file_hides_another(tmp_path: Path) -> None:
-    """Keys that are given twice, values of the settings, of an upstream and of options."""
+    """There are keys given twice, and wrong values of settings, of an upstream and of options."""
     file = tmp_path / "slardar.yaml"
     file.write_text(
         "workers: 1\nworkers: 2\nlimits: {head: 0}\nupstreams:\n"
@@ -323,7 +324,7 @@ def test_no_mistake_of_the_file_hides_another(tmp_path: Path) -> None:
 
 
 def test_link_into_nowhere_is_named(tmp_path: Path) -> None:
-    """The file that is missing is the one that the link leads to."""
+    """The message names the missing file to which the link leads."""
     link = tmp_path / "slardar.yaml"
     link.symlink_to(tmp_path / "unmounted.yaml")
     with pytest.raises(usage.UsageError) as caught:
@@ -333,7 +334,7 @@ def test_link_into_nowhere_is_named(tmp_path: Path) -> None:
 
 
 def test_version_is_slardars(capsys: pytest.CaptureFixture[str]) -> None:
-    """Not twistd's."""
+    """It is not twistd's version."""
     with pytest.raises(SystemExit) as caught:
         settings("--version")
     assert caught.value.code == 0
@@ -341,7 +342,7 @@ def test_version_is_slardars(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_names_every_option_of_the_contract() -> None:
-    """With the defaults."""
+    """It also has the defaults."""
     text = str(Options())
     for word in ("config", "listen", "control", "amp", "store", "workers", "upstream", "check"):
         assert f"--{word}" in text
@@ -351,5 +352,5 @@ def test_help_names_every_option_of_the_contract() -> None:
 
 @pytest.mark.parametrize("words", [["start"], ["--lisen", "tcp:80"], ["--config"]])
 def test_what_is_no_option_is_refused(words: list[str]) -> None:
-    """A stray word, a misspelt option, an option without its value."""
+    """The cases are a stray word, a mistyped option, and an option without its value."""
     assert len(mistakes(*words)) == 1

@@ -36,12 +36,12 @@ SOURCES = (
 )
 DEPENDENCIES = sysconfig.get_path("purelib")
 PLUGIN = "twisted/plugins/slardar_plugin.py"
-#: Twisted's own script is not installed again here; this is all that it does.
+#: What Twisted's own script does, which is not installed again here.
 TWISTD = "from twisted.scripts.twistd import run; run()"
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
-    """What a command prints; a failing one fails the test with all it said."""
+    """The output of a command; if the command fails, the test fails with the output."""
     done = subprocess.run(
         [str(word) for word in command],
         cwd=cwd,
@@ -57,7 +57,7 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
 
 
 def copied(source: Path) -> Path:
-    """What a clean checkout holds, in the folder ``source``."""
+    """The files of a clean checkout, in the folder ``source``."""
     source.mkdir(exist_ok=True)
     junk = shutil.ignore_patterns("__pycache__", "dropin.cache", "*.so")
     for name in SOURCES:
@@ -69,7 +69,7 @@ def copied(source: Path) -> Path:
 
 
 def built_wheel(source: Path, built: Path, **environment: str) -> Path:
-    """The wheel that pip makes of a checkout."""
+    """The wheel that pip makes from a checkout."""
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
     run(
         *pip, "wheel", "--no-build-isolation", "--no-deps", "--no-index", "-w", built, source,
@@ -81,13 +81,13 @@ def built_wheel(source: Path, built: Path, **environment: str) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package as it is without compiling."""
+    """The package without compiled modules."""
     source = copied(tmp_path_factory.mktemp("source"))
     return built_wheel(source, tmp_path_factory.mktemp("built"))
 
 
 class Environment:
-    """A virtual environment that slardar was installed into."""
+    """A virtual environment with slardar installed."""
 
     def __init__(self, folder: Path, wheel: Path, *, own_twisted: bool) -> None:
         self.folder = folder
@@ -111,24 +111,24 @@ class Environment:
         return self.folder / "venv" / "bin" / name
 
     def twistd(self, *arguments: str) -> str:
-        """What twistd prints, started away from any checkout."""
+        """The output of twistd, which runs outside of any checkout."""
         return run(self.bin("python"), "-c", TWISTD, *arguments, cwd=self.folder)
 
 
 @pytest.fixture(scope="module")
 def beside(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
-    """Twisted lies elsewhere on the path: slardar's folder holds the plugin alone."""
+    """Twisted is elsewhere on the path: slardar's folder holds the plugin alone."""
     return Environment(tmp_path_factory.mktemp("beside"), wheel, own_twisted=False)
 
 
 @pytest.fixture(scope="module")
 def within(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
-    """Twisted lies in the same site-packages, with its own plugins folder."""
+    """Twisted is in the same site-packages, with its own plugins folder."""
     return Environment(tmp_path_factory.mktemp("within"), wheel, own_twisted=True)
 
 
 def test_wheel_holds_what_is_needed_and_nothing_of_twisted(wheel: Path) -> None:
-    """The plugin, the schema and the typing mark are in; no ``__init__`` for twisted is."""
+    """It has the plugin, the schema and the typing mark, and no ``__init__`` for twisted."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     stub = "slardar/hooks/python/hook.pyi"
@@ -143,7 +143,7 @@ def test_wheel_holds_what_is_needed_and_nothing_of_twisted(wheel: Path) -> None:
 
 
 def test_every_python_file_is_packaged(wheel: Path) -> None:
-    """No folder of the package is left out for want of an ``__init__``."""
+    """No folder of the package is left out because it has no ``__init__``."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     sources = {path.relative_to(CHECKOUT).as_posix() for path in CHECKOUT.glob("slardar/**/*.py")}
@@ -152,11 +152,11 @@ def test_every_python_file_is_packaged(wheel: Path) -> None:
 
 @pytest.mark.parametrize("where", ["beside", "within"])
 def test_twistd_finds_the_plugin(where: str, request: pytest.FixtureRequest) -> None:
-    """``twistd slardar`` is there after an ordinary install, wherever Twisted lies."""
+    """``twistd slardar`` exists after an ordinary installation, wherever Twisted is."""
     environment: Environment = request.getfixturevalue(where)
     text = environment.twistd("--help")
     assert "A programmable HTTP load balancer." in text
-    # Twisted's own plugins must not have been shadowed.
+    # Twisted's own plugins must not be hidden.
     assert "A SOCKSv4 proxy service." in text
     assert environment.twistd("slardar", "--check").strip() == "ok"
 
@@ -164,14 +164,14 @@ def test_twistd_finds_the_plugin(where: str, request: pytest.FixtureRequest) -> 
 def test_twistd_finds_the_plugin_where_no_cache_can_be_written(tmp_path: Path, wheel: Path) -> None:
     """Read-only site-packages cost a line in the log, not the plugin."""
     environment = Environment(tmp_path, wheel, own_twisted=False)
-    # A folder in the cache's place: writing it fails, also for root.
+    # A folder in the cache's place makes writing fail, also for root.
     (environment.packages / "twisted" / "plugins" / "dropin.cache").mkdir()
     assert "A programmable HTTP load balancer." in environment.twistd("--help")
     assert environment.twistd("slardar", "--check").strip() == "ok"
 
 
 def test_console_script_says_the_version(beside: Environment) -> None:
-    """``slardar --version`` answers with the one version there is."""
+    """``slardar --version`` prints the version."""
     text = run(beside.bin("slardar"), "--version", cwd=beside.folder)
     assert (
         text == f"slardar {slardar.__version__} (not compiled: SLARDAR_COMPILE=0 asked for that)\n"
@@ -182,8 +182,8 @@ def test_console_script_says_the_version(beside: Environment) -> None:
 
 
 def test_build_that_falls_back_says_why(tmp_path: Path) -> None:
-    """With a C compiler that cannot do all of it the package is whole, holds nothing
-    compiled, and its version tells the reason, which pip does not show."""
+    """With a C compiler that fails on one module, the package is whole, holds nothing
+    compiled, and its version has the reason, which pip does not show."""
     source = copied(tmp_path / "source")
     text = (source / "setup.py").read_text("utf-8")
     # Two modules instead of all: mypyc takes a second instead of ten.
@@ -196,7 +196,7 @@ def test_build_that_falls_back_says_why(tmp_path: Path) -> None:
     (source / "setup.py").write_text(text, "utf-8")
     built = tmp_path / "built"
     built.mkdir()
-    # Fails on the code itself, and not on the modules that only lead to it.
+    # It fails on the code itself, and not on the modules that only load it.
     compiler = tmp_path / "compiler"
     compiler.write_text('#!/bin/sh\ncase "$*" in *native*) exit 1;; esac\nexec cc "$@"\n')
     compiler.chmod(0o755)
@@ -211,7 +211,7 @@ def test_build_that_falls_back_says_why(tmp_path: Path) -> None:
 
 @pytest.mark.real(False)
 def test_version_says_compiled(tmp_path: Path) -> None:
-    """Where the request path is compiled, whatever else lies there."""
+    """It says so if the request path is compiled, whatever other files are there."""
     (tmp_path / "http1").mkdir()
     assert describe_build(tmp_path).startswith("not compiled: ")
     (tmp_path / f"http1/exchange{EXTENSION_SUFFIXES[0]}").touch()
@@ -220,7 +220,7 @@ def test_version_says_compiled(tmp_path: Path) -> None:
 
 @pytest.mark.real(False)
 def test_no_page_tells_to_install_the_other_one() -> None:
-    """On the index ``slardar`` belongs to somebody else: ours is ``txslardar`` everywhere."""
+    """On the index ``slardar`` is another project; every page says ``txslardar``."""
     named = re.compile(
         r"(?:pip|pipx|uv|uvx)\b[^\n]*?[\s'\"/]slardar(?=[\s'\"`\[=<>~!;]|$)", re.MULTILINE
     )
@@ -244,7 +244,7 @@ def test_no_page_tells_to_install_the_other_one() -> None:
 
 
 def test_plugin_module_loads_nothing_of_slardar() -> None:
-    """Looking for plugins must not import slardar: every twistd does it."""
+    """Every twistd looks for plugins, which must not import slardar."""
     program = (
         "import sys, runpy; runpy.run_path(sys.argv[1]); "
         "print([name for name in sys.modules if name.split('.')[0] == 'slardar'])"

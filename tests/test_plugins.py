@@ -1,4 +1,4 @@
-"""Names of balancers and stores: what they lead to, and what is said if to nothing."""
+"""Names of balancers and stores: what they mean, and the messages about unknown ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONTRACT = (
 
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:
-    """Names are remembered for the life of a process; not beyond a test."""
+    """Names are cached for the life of a process; the cache is cleared after a test."""
     balancer_factory.cache_clear()
     yield
     balancer_factory.cache_clear()
@@ -33,7 +33,7 @@ def forget() -> Iterator[None]:
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A file that a user's ``mine`` is imported from."""
+    """The file of a user's module ``mine``."""
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path / "mine.py"
     sys.modules.pop("mine", None)
@@ -41,7 +41,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize("mode", CONTRACT)
 def test_every_mode_of_the_contract_is_a_balancer(mode: str) -> None:
-    """Each name leads to a class that keeps the interface and takes no options."""
+    """Each documented name means a class that provides the interface and needs no options."""
     factory = balancer_factory(mode)
     assert isinstance(factory, type)
     assert verifyClass(IBalancer, factory)
@@ -49,7 +49,7 @@ def test_every_mode_of_the_contract_is_a_balancer(mode: str) -> None:
 
 
 def test_unknown_mode_is_refused_with_what_there_is() -> None:
-    """The line names the path, the choices and the nearest of them."""
+    """The line has the path, the choices and the most similar one."""
     with pytest.raises(ConfigError) as caught:
         check_mode("least_con", {}, "upstreams.a")
     (line,) = caught.value.problems
@@ -95,7 +95,7 @@ def test_class_of_a_user_is_found_by_its_dotted_name(module: Path) -> None:
 def test_class_that_is_no_balancer_is_refused(
     module: Path, text: str, mode: str, reason: str
 ) -> None:
-    """Whatever is wrong with a user's class, it is one line and not a crash."""
+    """Any mistake of a user's class gives one line and no crash."""
     module.write_text(text)
     with pytest.raises(ConfigError, match=reason) as caught:
         check_mode(mode, {}, "upstreams.a")
@@ -123,7 +123,7 @@ def test_balancer_of_a_third_party_is_found_through_twisted_plugin(
 
 @pytest.mark.parametrize("url", ["sqlite:slardar.db", "sqlite:/var/lib/x.db", "memory:"])
 def test_url_of_a_store_is_accepted(url: str) -> None:
-    """The contract's stores are there; looking opens nothing."""
+    """The documented stores exist; the check opens nothing."""
     check_store(url)
 
 
@@ -136,7 +136,7 @@ def test_url_of_no_store_is_refused(url: str) -> None:
         check_store(url)
 
 
-# Loaded anew.
+# Reloading.
 
 MINE = """
 from slardar.balancers.base import Balancer
@@ -149,14 +149,15 @@ MODE = "mine.Mine"
 
 
 def test_class_without_a_pick_of_its_own_is_refused(module: Path) -> None:
-    """Also where it has that of the base class, or is made by something else."""
+    """This also holds if it has the base class's, or if another function makes the balancer."""
     module.write_text("from slardar.balancers.base import Balancer\nclass Mine(Balancer): pass\n")
     with pytest.raises(ConfigError, match=r"x\.mode: mine\.Mine is no balancer: it has no method"):
         check_mode(MODE, {}, "x")
 
 
 def test_file_is_loaded_as_it_is_now(module: Path) -> None:
-    """Written twice within a second, with the same size; what was made stays as it was."""
+    """It may be written twice within a second with the same size; existing balancers keep
+    their code."""
     module.write_text(MINE.format(1))
     old = balancer_factory(MODE)([], {})
     assert plugins.reload_balancer(MODE, {}, "x")
@@ -165,7 +166,7 @@ def test_file_is_loaded_as_it_is_now(module: Path) -> None:
         stamp = plugins.reload_balancer(MODE, {}, "x")
         new = balancer_factory(MODE)([], {})
         assert (new.pick([], None), old.pick([], None)) == (number, 1)
-    # A worker loads it once for each time that it was asked for.
+    # A worker reloads it once for each reload in the director.
     module.write_text(MINE.format(5))
     plugins.load_again(MODE, stamp)
     assert balancer_factory(MODE)([], {}).pick([], None) == 4
@@ -188,7 +189,7 @@ def test_file_is_loaded_as_it_is_now(module: Path) -> None:
 def test_what_cannot_be_loaded_leaves_the_one_before(
     module: Path, text: str | None, says: str
 ) -> None:
-    """Half of a new module is none."""
+    """A module that fails half way is not used."""
     module.write_text(MINE.format(1))
     before = balancer_factory(MODE)
     names = dict(vars(sys.modules["mine"]))
@@ -205,6 +206,6 @@ def test_what_cannot_be_loaded_leaves_the_one_before(
 
 @pytest.mark.parametrize("mode", ["wrr", "least_con", "mine", "a b.c"])
 def test_only_a_class_of_ones_own_can_be_loaded_anew(mode: str) -> None:
-    """The line says what can be."""
+    """The line says which modes can be."""
     with pytest.raises(ConfigError, match=r"^reload: expected a mode such as package\.module\.Cl"):
         plugins.reload_balancer(mode, {}, "x")

@@ -1,4 +1,4 @@
-"""Names of servers, looked up again and again with a clock of the test's."""
+"""Names of servers, looked up repeatedly with a clock of the test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slardar.resolve import FIRST, LOST, REFRESH, Resolver
 
 
 class Lookup:
-    """A lookup that the test answers when it wants to."""
+    """A lookup that the test answers."""
 
     def __init__(self, receiver: Any, name: str) -> None:
         verifyObject(IResolutionReceiver, receiver)
@@ -25,7 +25,7 @@ class Lookup:
         receiver.resolutionBegan(self)
 
     def answer(self, *hosts: str) -> None:
-        """These addresses, in this order."""
+        """Answer with these addresses, in this order."""
         for host in hosts:
             kind = IPv6Address if ":" in host else IPv4Address
             self.receiver.addressResolved(kind("TCP", host, 0))
@@ -33,7 +33,7 @@ class Lookup:
 
 
 class Reactor(Clock):
-    """A clock with a resolver of names that only notes what it is asked."""
+    """A clock with a resolver of names that only records lookups."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def reactor() -> Reactor:
 
 @pytest.fixture
 def log() -> Any:
-    """The warnings and worse that are logged, as text."""
+    """The texts of warnings and worse events."""
     lines: list[str] = []
 
     def observe(event: LogEvent) -> None:
@@ -70,7 +70,7 @@ V4, V6 = socket.AF_INET, socket.AF_INET6
 
 
 def test_follower_is_told_the_first_answer(reactor: Reactor) -> None:
-    """IPv4 first, each address once; only then does ``follow`` fire."""
+    """IPv4 comes first, and each address once; only then does ``follow`` fire."""
     told: list[Any] = []
     resolver = Resolver(reactor)
     done = resolver.follow("a", told.append)
@@ -84,7 +84,7 @@ def test_follower_is_told_the_first_answer(reactor: Reactor) -> None:
 
 
 def test_change_is_told_at_the_next_look(reactor: Reactor) -> None:
-    """Every REFRESH seconds; the same addresses in another order are no change."""
+    """A lookup comes every REFRESH seconds; the same addresses in another order are no change."""
     told: list[Any] = []
     Resolver(reactor).follow("a", told.append)
     reactor.lookups.pop().answer("10.0.0.1", "10.0.0.2")
@@ -99,7 +99,7 @@ def test_change_is_told_at_the_next_look(reactor: Reactor) -> None:
 
 
 def test_failure_changes_nothing(reactor: Reactor) -> None:
-    """The addresses last known stay in use, also for one who follows later."""
+    """The last known addresses stay in use, also for later followers."""
     told: list[Any] = []
     later: list[Any] = []
     resolver = Resolver(reactor)
@@ -116,7 +116,7 @@ def test_failure_changes_nothing(reactor: Reactor) -> None:
 
 
 def test_answer_is_not_waited_for_longer_than_first(reactor: Reactor) -> None:
-    """A slow lookup holds up no change of configuration; its answer counts all the same."""
+    """A slow lookup does not hold up a change of configuration; its answer counts all the same."""
     told: list[Any] = []
     done = Resolver(reactor).follow("a", told.append)
     reactor.advance(FIRST - 0.1)
@@ -129,7 +129,7 @@ def test_answer_is_not_waited_for_longer_than_first(reactor: Reactor) -> None:
 
 
 def test_failed_first_lookup_is_an_answer(reactor: Reactor) -> None:
-    """Nobody is told, nobody waits, and the next look may find it."""
+    """No follower is told, none waits, and the next lookup may succeed."""
     told: list[Any] = []
     done = Resolver(reactor).follow("a", told.append)
     reactor.lookups.pop().answer()
@@ -141,7 +141,7 @@ def test_failed_first_lookup_is_an_answer(reactor: Reactor) -> None:
 
 
 def test_name_has_one_lookup_at_a_time(reactor: Reactor) -> None:
-    """However many follow it and however long it takes, up to LOST seconds."""
+    """This holds for any number of followers and any duration, up to LOST seconds."""
     told: list[Any] = []
     resolver = Resolver(reactor)
     waiting = [resolver.follow("a", told.append) for _ in range(50)]
@@ -153,13 +153,13 @@ def test_name_has_one_lookup_at_a_time(reactor: Reactor) -> None:
     reactor.lookups[1].answer("10.0.0.1")
     assert len(told) == 50
     assert all(done.called for done in waiting)
-    # The lost one comes after all: no harm.
+    # A late answer of the lost lookup does no harm.
     reactor.lookups[0].answer("10.0.0.1")
     assert len(told) == 50
 
 
 def test_unfollowed_name_is_looked_up_no_more(reactor: Reactor) -> None:
-    """With its last follower it is forgotten; another name goes on."""
+    """A name is forgotten with its last follower; other names go on."""
     told: list[Any] = []
     one, two = told.append, [].append
     resolver = Resolver(reactor)
@@ -183,7 +183,7 @@ def test_unfollowed_name_is_looked_up_no_more(reactor: Reactor) -> None:
 
 
 def test_answer_that_comes_after_unfollow_is_dropped(reactor: Reactor) -> None:
-    """Also when the name is followed anew, which asks anew."""
+    """This also holds if the name is followed again, with a new lookup."""
     told: list[Any] = []
     resolver = Resolver(reactor)
     waiting = resolver.follow("a", told.append)
@@ -198,7 +198,7 @@ def test_answer_that_comes_after_unfollow_is_dropped(reactor: Reactor) -> None:
 
 
 def test_stop_leaves_nothing_behind(reactor: Reactor) -> None:
-    """No timer, nobody waiting, and a late answer reaches nobody."""
+    """No timer stays, nobody waits, and a late answer reaches nobody."""
     told: list[Any] = []
     resolver = Resolver(reactor)
     waiting = resolver.follow("a", told.append)
@@ -211,7 +211,7 @@ def test_stop_leaves_nothing_behind(reactor: Reactor) -> None:
 
 
 def test_name_without_address_is_logged_once(reactor: Reactor, log: list[str]) -> None:
-    """Not every ten seconds for ever; and once more when it has one again."""
+    """It is not logged every ten seconds; another line comes when it has an address again."""
     Resolver(reactor).follow("a", [].append)
     for _ in range(5):
         reactor.lookups.pop().answer()
@@ -227,7 +227,7 @@ def test_name_without_address_is_logged_once(reactor: Reactor, log: list[str]) -
 
 
 def test_lookup_that_raises_ends_nothing(reactor: Reactor, log: list[str]) -> None:
-    """It counts as failed, and the next look is made all the same."""
+    """It counts as failed, and the next lookup is made all the same."""
     told: list[Any] = []
     resolver = Resolver(reactor)
     reactor.broken = True
@@ -241,7 +241,7 @@ def test_lookup_that_raises_ends_nothing(reactor: Reactor, log: list[str]) -> No
 
 
 def test_follower_that_raises_harms_no_other(reactor: Reactor, log: list[str]) -> None:
-    """It is logged, and the others are told."""
+    """The error is logged, and the others are told."""
     told: list[Any] = []
 
     def broken(addresses: Any) -> None:
@@ -256,7 +256,7 @@ def test_follower_that_raises_harms_no_other(reactor: Reactor, log: list[str]) -
 
 
 def test_followers_cannot_change_what_is_known(reactor: Reactor) -> None:
-    """Each has a list of its own."""
+    """Each gets its own list."""
     resolver = Resolver(reactor)
     resolver.follow("a", lambda addresses: addresses.clear())
     reactor.lookups.pop().answer("10.0.0.1")

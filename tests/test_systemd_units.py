@@ -1,4 +1,4 @@
-"""The units in ``examples`` are ones that systemd and slardar understand."""
+"""systemd and slardar understand the units in ``examples``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXAMPLES = CHECKOUT / "examples"
 
 
 def unit(name: str) -> RawConfigParser:
-    """A unit's sections and keys, each of which it has once."""
+    """A unit's sections and keys; each key may occur once."""
     parser = RawConfigParser(delimiters=("=",), comment_prefixes=("#",))
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read_string((EXAMPLES / name).read_text())
@@ -27,7 +27,7 @@ def unit(name: str) -> RawConfigParser:
 
 
 def test_service_says_what_slardar_needs() -> None:
-    """Readiness, a reload by HUP, a stop that lets requests finish, room for files."""
+    """It has readiness, a reload by HUP, a stop that lets requests finish, and enough files."""
     service = unit("slardar.service")["Service"]
     assert service["Type"] == "notify"
     assert service["NotifyAccess"] == "all"
@@ -36,14 +36,14 @@ def test_service_says_what_slardar_needs() -> None:
     assert int(service["TimeoutStopSec"]) > Timeouts().drain
     assert int(service["LimitNOFILE"]) > 2 * 10000
     assert service["WorkingDirectory"] == service["ReadWritePaths"] == "/var/lib/slardar"
-    # LuaJIT could not run.
+    # With this key LuaJIT could not run.
     assert "MemoryDenyWriteExecute" not in service
 
 
 def test_command_is_one_that_slardar_takes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With a configuration for the socket of the other unit."""
+    """The configuration uses the socket of the other unit."""
     config = tmp_path / "slardar.yaml"
     config.write_text('listen: ["systemd:domain=INET:index=0"]')
     command = unit("slardar.service")["Service"]["ExecStart"]
@@ -59,7 +59,7 @@ def test_command_is_one_that_slardar_takes(
 @pytest.mark.real
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
 def test_systemd_understands_them(tmp_path: Path) -> None:
-    """Every key and value."""
+    """Every key and value is known."""
     text = (EXAMPLES / "slardar.service").read_text()
     # The program must exist.
     text = text.replace("/opt/slardar/bin/twistd", sys.executable)

@@ -36,7 +36,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 @pytest_twisted.async_yield_fixture
 async def embedded() -> AsyncIterator[Embedded]:
-    """A site that does not serve anything yet."""
+    """A site that serves nothing yet."""
     from twisted.internet import reactor  # noqa: TID251 - the one that pytest-twisted runs
 
     embedded = Embedded(reactor)
@@ -45,7 +45,7 @@ async def embedded() -> AsyncIterator[Embedded]:
 
 
 class Page(Resource):
-    """A page of the site's own: says what was posted to it."""
+    """A page of the site, which shows the posted body."""
 
     isLeaf = True  # noqa: N815 Twisted's name
 
@@ -56,7 +56,7 @@ class Page(Resource):
 async def single(
     embedded: Embedded, factory: Any = None, timeout: float = 60, **config: Any
 ) -> Any:
-    """The server of the one upstream of a site that is all proxy."""
+    """The server of the only upstream of a site that is all proxy."""
     origin, server = await embedded.origin()
     upstream = {"servers": [server], **config.pop("upstream", {})}
     proxy = embedded.proxy({"upstreams": {"app": upstream}, "default_upstream": "app", **config})
@@ -76,7 +76,7 @@ def answer(origin: Any, data: bytes, close: bool = False) -> None:
 
 
 async def wait(embedded: Embedded, condition: Any) -> None:
-    """Wait for what no client's connection tells of."""
+    """Wait for a condition that no client's connection can show."""
     from tests.integration.wire import PATIENCE
 
     end = embedded.reactor.seconds() + PATIENCE
@@ -92,7 +92,7 @@ async def wait(embedded: Embedded, condition: Any) -> None:
 
 @pytest.mark.real(False)
 def test_is_a_resource() -> None:
-    """It is an IResource that takes everything below its place."""
+    """It is an IResource that takes everything below its path."""
     resource = ReverseProxyResource.from_config(MemoryReactorClock(), {})
     assert verifyObject(IResource, resource)
     assert resource.isLeaf
@@ -100,7 +100,7 @@ def test_is_a_resource() -> None:
 
 @pytest.mark.real(False)
 def test_wrong_configuration_is_refused() -> None:
-    """Every mistake gets a line with its path, and nothing joins the reactor."""
+    """Every mistake has a line with its path, and nothing is added to the reactor."""
     reactor = MemoryReactorClock()
     bad = {"upstreams": {"app": {"servers": [{"host": "x", "port": "y"}], "mode": "none"}}, "z": 1}
     with pytest.raises(ConfigError) as error:
@@ -118,7 +118,7 @@ def test_wrong_configuration_is_refused() -> None:
 
 @pytest.mark.real(False)
 def test_plane_stops_with_the_reactor() -> None:
-    """The plane drains before the reactor shuts down, once."""
+    """The plane drains once, before the reactor shuts down."""
     reactor = MemoryReactorClock()
     plane = make_plane(reactor, {})
     assert len(reactor.getReaders()) == 1
@@ -133,11 +133,11 @@ def test_plane_stops_with_the_reactor() -> None:
 
 
 def web_request(version: bytes, *headers: tuple[bytes, list[bytes]], uri: bytes = b"/x") -> Any:
-    """What twisted.web hands over, as far as heads are concerned."""
+    """A request of twisted.web with these headers."""
     known = Headers()
     for name, values in headers:
         known.setRawHeaders(name, [b"-"])
-        # HTTP/2 appends to this list, without a look at the values.
+        # HTTP/2 appends to this list without checking the values.
         known.getRawHeaders(name)[:] = values  # type: ignore[index]
     return SimpleNamespace(
         method=b"GET",
@@ -162,7 +162,7 @@ def test_http2_head() -> None:
 @pytest.mark.real(False)
 @pytest.mark.parametrize("value", [b"a\r\nX: y", b"a\ny", b"a\ry", b"a\r\n\r\nGET / HTTP/1.1"])
 def test_line_breaks_in_a_value_are_refused(value: bytes) -> None:
-    """What would become another header, or another request, is refused."""
+    """A value that would become another header, or another request, is refused."""
     web = web_request(b"HTTP/2", (b"host", [b"app"]), (b"x", [value]))
     with pytest.raises(BadMessage):
         read_head(web, 1000, 10, 100)
@@ -170,7 +170,7 @@ def test_line_breaks_in_a_value_are_refused(value: bytes) -> None:
 
 @pytest.mark.real(False)
 def test_head_too_large() -> None:
-    """The limits are the plane's."""
+    """The plane's limits hold."""
     web = web_request(b"HTTP/1.1", (b"host", [b"app"]), (b"x", [b"y" * 1000]))
     with pytest.raises(BadMessage) as error:
         read_head(web, 1000, 10, 100)
@@ -190,7 +190,7 @@ def test_head_too_large() -> None:
     ],
 )
 def test_without_prefix(target: bytes, segments: int, left: bytes) -> None:
-    """Segments are left out as they were sent; what is left is a path."""
+    """Segments are left out as they were sent; the rest is a path."""
     assert without_prefix(target, segments) == left
 
 
@@ -199,8 +199,8 @@ def test_without_prefix(target: bytes, segments: int, left: bytes) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_headers_both_ways(embedded: Embedded) -> None:
-    """Headers follow the rules of a listener; nothing of twisted.web's own is added
-    but the date."""
+    """Headers follow the rules of a listener; of twisted.web's own headers only the date is
+    added."""
     origin = await single(embedded)
     answer(
         origin,
@@ -236,8 +236,8 @@ async def test_headers_both_ways(embedded: Embedded) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_routing(embedded: Embedded) -> None:
-    """Routes, Host and default choose the upstream, unless it is fixed; the path below
-    which a proxy is mounted is passed on, or left out."""
+    """Routes, Host and default choose the upstream, unless it is fixed; the path of the
+    proxy's resource is passed on, or left out."""
     servers = [await embedded.origin() for _ in range(3)]
     names = [b"first", b"second", b"third"]
     for (origin, _), name in zip(servers, names, strict=True):
@@ -320,7 +320,7 @@ async def test_error_by_accept(embedded: Embedded) -> None:
 async def test_framing(
     embedded: Embedded, verb: bytes, sent: bytes, head: bytes, body: bytes
 ) -> None:
-    """A reply is delimited as HTTP wants it for this method and status."""
+    """A reply is framed as HTTP demands for its method and status."""
     origin = await single(embedded)
     answer(origin, b"HTTP/1.1 " + sent + (b"" if b"\r\n\r\n" in sent else b"\r\n\r\n"))
     client = await embedded.ask(b"%b /x HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n" % verb)
@@ -335,8 +335,8 @@ async def test_framing(
 
 @pytest_twisted.ensureDeferred
 async def test_close_delimited(embedded: Embedded) -> None:
-    """A body that ends with the server's connection gets chunks for HTTP/1.1, and the
-    same end for HTTP/1.0."""
+    """A body that ends with the server's connection gets chunks for HTTP/1.1, and ends with
+    the connection for HTTP/1.0."""
     origin = await single(embedded)
     answer(origin, b"HTTP/1.0 200 OK\r\n\r\nabc", close=True)
     (reply,) = (await embedded.ask(GET)).replies()
@@ -364,7 +364,7 @@ async def test_broken_reply(embedded: Embedded) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_interim_replies(embedded: Embedded) -> None:
-    """A 103 is passed on to HTTP/1.1 only; a 101 that nobody asked for is an error."""
+    """A 103 is passed on to HTTP/1.1 only; a 101 without Upgrade is an error."""
     origin = await single(embedded)
     answer(origin, b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK)
     early, reply = (await embedded.ask(GET)).replies()
@@ -384,7 +384,7 @@ async def test_interim_replies(embedded: Embedded) -> None:
 
 @pytest.mark.real(False)
 def test_switch_ends_the_server_connection() -> None:
-    """Were a server to switch all the same, its connection would end, with a 502."""
+    """If a server switched all the same, its connection would end, with a 502."""
     ended = []
     exchange = SimpleNamespace(tunnel_ended=lambda: ended.append("exchange"))
     origin = SimpleNamespace(close=lambda: ended.append("origin"))
@@ -414,7 +414,7 @@ async def test_retry_on_a_dead_server(embedded: Embedded) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_client_that_leaves(embedded: Embedded) -> None:
-    """A client that leaves takes its request with it, before and within the reply."""
+    """A client that leaves ends its request, before and within the reply."""
     origin = await single(embedded)
     for sent in (b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"):
         answer(origin, sent)
@@ -434,12 +434,12 @@ async def test_client_that_leaves(embedded: Embedded) -> None:
 # Backpressure.
 
 BIG = 10_000_000
-#: Bytes that a transport of Twisted's may hold: its mark, and one large read.
+#: The most bytes that a transport of Twisted may hold: its mark, and one large read.
 HELD = 65536 + 262144 + 1000
 
 
 def narrow(client: RawClient) -> None:
-    """Let the client's kernel hold little of what it has not read."""
+    """Make the client's kernel hold few unread bytes."""
     client.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
 
 
@@ -451,7 +451,7 @@ def unsent(transport: Any) -> int:
 @pytest.mark.parametrize("framed", [b"Content-Length: %d" % BIG, b"Transfer-Encoding: chunked"])
 @pytest_twisted.ensureDeferred
 async def test_slow_client(embedded: Embedded, framed: bytes) -> None:
-    """A client that does not read makes the server wait; when it reads, it gets all."""
+    """A client that does not read makes the server wait; when it reads, it gets everything."""
     origin = await single(embedded)
     body = bytes(range(250)) * (BIG // 250)
     sent = body if b"Length" in framed else b"%x\r\n%b\r\n0\r\n\r\n" % (BIG, body)
@@ -462,7 +462,7 @@ async def test_slow_client(embedded: Embedded, framed: bytes) -> None:
     await client.send(GET)
     await wait(embedded, lambda: embedded.requests and embedded.requests[0].producer is not None)
     web = embedded.requests[0]
-    # Stuck: what waits at the site does not change while the server has more to send.
+    # Wait until nothing moves: the server has more to send, and the site's bytes stay the same.
     before = -1
     while before != unsent(web.transport) or not before:
         before = unsent(web.transport)
@@ -479,8 +479,8 @@ async def test_slow_client(embedded: Embedded, framed: bytes) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_client_that_takes_nothing(embedded: Embedded) -> None:
-    """A client that takes nothing for ``timeouts.send`` seconds is dropped, and with it
-    the server's reply; one that takes a little is not."""
+    """A client that takes no byte for ``timeouts.send`` seconds is dropped, with the server's
+    reply; one that takes a little is not."""
     origin = await single(embedded, timeouts={"send": 0.3})
     answer(origin, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BIG + bytes(BIG))
     client = await embedded.connect()
@@ -496,7 +496,7 @@ async def test_client_that_takes_nothing(embedded: Embedded) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_slow_but_steady_client(embedded: Embedded) -> None:
-    """A client that takes some of it within each ``timeouts.send`` is not dropped."""
+    """A client that takes some bytes within each ``timeouts.send`` is not dropped."""
     origin = await single(embedded, timeouts={"send": 0.8})
     answer(origin, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BIG + bytes(BIG))
     client = await embedded.connect()
@@ -516,7 +516,7 @@ async def test_slow_but_steady_client(embedded: Embedded) -> None:
 
     web_request._watch_client = look
     size = 0
-    # Read a little, then nothing for a while, for as long as two looks would take.
+    # Read a little, then nothing for the time of two looks.
     while len(looks) < 2 or looks[-1] - looks[0] < 0.8:
         assert not client.ended
         size = len(client.data)
@@ -540,8 +540,7 @@ async def test_slow_but_steady_client(embedded: Embedded) -> None:
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
 @pytest_twisted.ensureDeferred
 async def test_bodies(embedded: Embedded, factory: Any, chunked: bool) -> None:
-    """A body of any size arrives whole, framed as the client framed it; the connection
-    goes on."""
+    """A body of any size arrives whole, with the client's framing; the connection goes on."""
     origin = await single(embedded, factory)
     client = await embedded.connect()
     bodies = [b"", b"x", b"a=b&c=d", bytes(range(256)) * 12_000]
@@ -583,8 +582,8 @@ async def test_read_body_waits_for_the_server(embedded: Embedded) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_reply_before_the_read_body_is_sent(embedded: Embedded) -> None:
-    """What is left of a body when the reply comes is dropped; the client's connection
-    can be used again."""
+    """The rest of the body is dropped when the reply comes; the client's connection can be
+    used again."""
     origin = await single(embedded)
     client = await embedded.connect()
     await client.send(b"GET /warm HTTP/1.1\r\nHost: app\r\n\r\n")
@@ -609,7 +608,7 @@ async def test_reply_before_the_read_body_is_sent(embedded: Embedded) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_expect_is_answered_by_twisted_web(embedded: Embedded) -> None:
-    """Without streaming twisted.web asks for the body, and the server is not asked."""
+    """Without streaming twisted.web sends the 100, and the server is not asked."""
     origin = await single(embedded)
     client = await embedded.connect()
     await client.send(
@@ -624,8 +623,8 @@ async def test_expect_is_answered_by_twisted_web(embedded: Embedded) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_body_over_the_limit(embedded: Embedded) -> None:
-    """A body that is too large is refused once it has been read; the server sees
-    nothing of it."""
+    """A body that is too large is refused once it has been read; no byte of it goes to the
+    server."""
     origin = await single(embedded, limits={"body": 10})
     client = await embedded.connect()
     await client.send(
@@ -638,7 +637,7 @@ async def test_body_over_the_limit(embedded: Embedded) -> None:
     assert origin.connections == []
 
 
-# Bodies that are passed on as they come.
+# Bodies that are passed on as they arrive.
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
@@ -661,8 +660,8 @@ async def test_streaming(embedded: Embedded, chunked: bool) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_tiny_chunks_are_sent_together(embedded: Embedded) -> None:
-    """What came in one turn of the reactor is one chunk, where twisted.web tells a thousand;
-    and a small one does not wait for more."""
+    """Chunks that arrive in one turn of the reactor become one, where twisted.web delivers a
+    thousand; a small chunk does not wait for more."""
     origin = await single(embedded, StreamingRequest)
     client = await embedded.connect()
     head = b"POST /p HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -681,14 +680,14 @@ async def test_tiny_chunks_are_sent_together(embedded: Embedded) -> None:
     await client.send(b"1\r\ny\r\n" * 1000 + b"0\r\n\r\n")
     await client.until(lambda: len(client.replies()) == 1)
     assert arrived.count(b"y") == 1000
-    # A chunk for each of the few reads that they took.
+    # There is one chunk for each of the few reads.
     assert arrived.count(b"\r\n") < 40
 
 
 @pytest_twisted.ensureDeferred
 async def test_streaming_waits_for_the_server(embedded: Embedded) -> None:
-    """A client sends no faster than the server takes; it is not timed meanwhile, but
-    is again afterwards."""
+    """A client sends no faster than the server takes; its timeout stops meanwhile, and runs
+    again afterwards."""
     origin = await single(embedded, StreamingRequest, timeout=1.0)
     client = await embedded.connect()
     await client.send(b"GET /warm HTTP/1.1\r\nHost: app\r\n\r\n")
@@ -711,13 +710,13 @@ async def test_streaming_waits_for_the_server(embedded: Embedded) -> None:
     connection.transport.resumeProducing()
     await client.until(lambda: len(client.replies()) == 2)
     assert origin.seen()[-1].body == body
-    # Now it is idle, and that ends after the site's timeout.
+    # Now the client is idle, and is closed after the site's timeout.
     await client.until(lambda: client.ended)
 
 
 @pytest_twisted.ensureDeferred
 async def test_streaming_expect(embedded: Embedded) -> None:
-    """The server is asked whether it wants the body, and its answer is passed on."""
+    """The server decides whether it wants the body, and its answer is passed on."""
     origin = await single(embedded, StreamingRequest)
     client = await embedded.connect()
     head = b"POST /p HTTP/1.1\r\nHost: app\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
@@ -732,7 +731,7 @@ async def test_streaming_expect(embedded: Embedded) -> None:
     await client.send(b"abc")
     await client.until(lambda: len(client.finals()) == 1)
     assert origin.seen()[0].body == b"abc"
-    # And if it does not want it, twisted.web does not ask for it behind the reply.
+    # If it does not want the body, twisted.web sends no 100 after the reply.
     origin.forget()
     await client.send(head)
     await connection.until(lambda: connection.rest.endswith(b"\r\n\r\n"))
@@ -745,7 +744,7 @@ async def test_streaming_expect(embedded: Embedded) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_streaming_expect_waits_for_the_server(embedded: Embedded) -> None:
-    """The site's timeout is the client's; it does not run while a server has to speak."""
+    """The site's timeout is for the client; it does not run while a server must answer."""
     origin = await single(embedded, StreamingRequest, timeout=0.2)
     client = await embedded.connect()
     await client.send(
@@ -758,14 +757,14 @@ async def test_streaming_expect_waits_for_the_server(embedded: Embedded) -> None
     assert not client.ended
     await origin.connections[0].send(b"HTTP/1.1 100 Continue\r\n\r\n")
     await client.until(lambda: client.data == b"HTTP/1.1 100 Continue\r\n\r\n")
-    # From now on it is the client's turn again.
+    # From now on the client's timeout runs again.
     await client.until(lambda: client.ended)
     assert origin.seen() == []
 
 
 @pytest_twisted.ensureDeferred
 async def test_streaming_expect_of_http_1_0(embedded: Embedded) -> None:
-    """It is ignored, so the client's time runs as ever."""
+    """The Expect is ignored, so the client's timeout runs as usual."""
     await single(embedded, StreamingRequest, timeout=0.2)
     client = await embedded.connect()
     await client.send(
@@ -777,7 +776,7 @@ async def test_streaming_expect_of_http_1_0(embedded: Embedded) -> None:
 @pytest.mark.parametrize("streams", [True, False])
 @pytest_twisted.ensureDeferred
 async def test_upgrade_required(embedded: Embedded, streams: bool) -> None:
-    """A 426 says to what, and that this is the connection's (RFC 9110 15.5.22)."""
+    """A 426 names the protocol, and has ``Connection: Upgrade`` (RFC 9110 15.5.22)."""
     origin = await single(embedded, StreamingRequest if streams else None)
     answer(
         origin,
@@ -795,8 +794,8 @@ async def test_upgrade_required(embedded: Embedded, streams: bool) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_refused_upload_gets_its_reply(embedded: Embedded) -> None:
-    """A client that sends all of a body before it reads anything, more slowly than
-    ``timeouts.linger``, gets the reply that was made at its beginning."""
+    """A client that sends a whole body before it reads, more slowly than ``timeouts.linger``,
+    gets the reply that was made at the body's beginning."""
     await single(embedded, StreamingRequest, limits={"body": 10}, timeouts={"linger": 0.3})
     client = await embedded.connect()
     client.transport.pauseProducing()
@@ -816,8 +815,8 @@ async def test_refused_upload_gets_its_reply(embedded: Embedded) -> None:
 @pytest.mark.parametrize("complete", [True, False], ids=["whole body", "endless body"])
 @pytest_twisted.ensureDeferred
 async def test_reply_before_the_body(embedded: Embedded, complete: bool) -> None:
-    """A reply that comes before the end of the body ends the connection; nothing of the
-    body is taken for a request."""
+    """A reply before the end of the body ends the connection; no byte of the body is taken for
+    a request."""
     limits = {} if complete else {"linger": 100_000}
     origin = await single(embedded, StreamingRequest, default_upstream=None, limits=limits)
     client = await embedded.connect()
@@ -834,7 +833,7 @@ async def test_reply_before_the_body(embedded: Embedded, complete: bool) -> None
 
 @pytest_twisted.ensureDeferred
 async def test_linger_ends(embedded: Embedded) -> None:
-    """A client that has its reply and sends no more of its body is not waited for."""
+    """slardar does not wait for a client that has its reply and sends no more of its body."""
     await single(embedded, StreamingRequest, default_upstream=None, timeouts={"linger": 0.05})
     client = await embedded.ask(b"POST /p HTTP/1.1\r\nHost: other\r\nContent-Length: 9\r\n\r\nabc")
     (reply,) = client.replies()
@@ -862,7 +861,7 @@ async def test_streaming_over_the_limit(embedded: Embedded) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_streaming_client_that_leaves(embedded: Embedded) -> None:
-    """A client that leaves within its body takes the request with it."""
+    """A client that leaves within its body ends the request."""
     origin = await single(embedded, StreamingRequest)
     client = await embedded.connect()
     await client.send(b"POST /p HTTP/1.1\r\nHost: app\r\nContent-Length: 9\r\n\r\nabc")
@@ -876,8 +875,8 @@ async def test_streaming_client_that_leaves(embedded: Embedded) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_streaming_leaves_other_resources_alone(embedded: Embedded) -> None:
-    """Pages of the site get their bodies whole, also one that fails, and so does a
-    proxy that does something of its own before."""
+    """Pages of the site get their bodies whole, also a page that fails; so does a proxy with
+    its own ``render``."""
 
     class Guarded(ReverseProxyResource):
         def render(self, request: Any) -> Any:
@@ -944,8 +943,8 @@ async def test_stop(embedded: Embedded) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_stop_cuts_what_lasts_too_long(embedded: Embedded) -> None:
-    """What is not finished after ``timeouts.drain`` is cut off: with a 503, or within
-    its reply."""
+    """A request that has not finished after ``timeouts.drain`` is cut off: with a 503, or
+    within its reply."""
     origin = await single(embedded, timeouts={"drain": 0.1})
     answer(origin, b"")
     silent = await embedded.connect()

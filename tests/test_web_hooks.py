@@ -23,7 +23,7 @@ POST = b"POST /x HTTP/1.1\r\nHost: app\r\nContent-Length: 5\r\n\r\nhello"
 
 @pytest_twisted.async_yield_fixture
 async def embedded() -> AsyncIterator[Embedded]:
-    """A site that does not serve anything yet."""
+    """A site that serves nothing yet."""
     from twisted.internet import reactor  # noqa: TID251 - the one that pytest-twisted runs
 
     embedded = Embedded(reactor)
@@ -37,7 +37,7 @@ async def serve(
     response: Action | None = None,
     factory: Any = None,
 ) -> Any:
-    """The server behind a proxy on which one script does this to requests and replies."""
+    """The server behind a proxy on which one script acts on requests and replies."""
     origin, server = await embedded.origin()
     proxy = embedded.proxy({"upstreams": {"app": {"servers": [server]}}, "default_upstream": "app"})
     actions = {"request": request, "reply:response": response}
@@ -50,7 +50,7 @@ async def serve(
 
 
 def body_of(client: RawClient) -> bytes:
-    """The body of the one reply."""
+    """The body of the only reply."""
     (reply,) = client.replies()
     return reply.body
 
@@ -58,7 +58,7 @@ def body_of(client: RawClient) -> bytes:
 @pytest.mark.parametrize("factory", [None, StreamingRequest])
 @pytest_twisted.ensureDeferred
 async def test_answer(embedded: Embedded, factory: Any) -> None:
-    """With its headers, and the connection goes on where the body has come."""
+    """The answer has its headers, and the connection goes on if the body has arrived."""
     origin = await serve(
         embedded,
         lambda request, _: request.respond(201, "made", {"X-A": "1", "Set-Cookie": "a=1"}),
@@ -81,7 +81,7 @@ async def test_answer(embedded: Embedded, factory: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_rejection(embedded: Embedded) -> None:
-    """In the form that the client takes, and without a body to HEAD."""
+    """It has the form that the client accepts, and no body for HEAD."""
     await serve(embedded, lambda request, _: request.reject(403, "no"))
     assert json.loads(body_of(await embedded.ask(GET))) == {"status": 403, "msg": "no"}
     page = await embedded.ask(GET.replace(b"\r\n\r\n", b"\r\nAccept: text/html\r\n\r\n"))
@@ -95,7 +95,7 @@ async def test_rejection(embedded: Embedded) -> None:
 @pytest.mark.parametrize("status", [204, 304])
 @pytest_twisted.ensureDeferred
 async def test_answer_without_a_body(embedded: Embedded, status: int) -> None:
-    """Whatever the hook gave it."""
+    """No body is sent, whatever the hook gave."""
     await serve(embedded, lambda request, _: request.respond(status, "hello"))
     (reply,) = (await embedded.ask(GET)).replies()
     assert (reply.status, reply.body) == (status, b"")
@@ -118,7 +118,7 @@ async def test_444(embedded: Embedded, factory: Any, sent: bytes) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_444_instead_of_a_reply(embedded: Embedded) -> None:
-    """Also where a server has sent one."""
+    """This also works when a server has sent a reply."""
     origin = await serve(embedded, None, lambda request, response: request.reject(444))
     client = await embedded.connect()
     await client.send(GET)
@@ -130,7 +130,7 @@ async def test_444_instead_of_a_reply(embedded: Embedded) -> None:
 @pytest.mark.parametrize("factory", [None, StreamingRequest])
 @pytest_twisted.ensureDeferred
 async def test_changed_request_and_reply(embedded: Embedded, factory: Any) -> None:
-    """Both arrive as the hook made them, the status too."""
+    """Both arrive as the hook has changed them, with the status."""
 
     def ask(request: Any, _: Any) -> None:
         request.method, request.path = "PUT", "/new"
@@ -154,7 +154,7 @@ async def test_changed_request_and_reply(embedded: Embedded, factory: Any) -> No
 
 @pytest_twisted.ensureDeferred
 async def test_head_and_get_are_kept_apart(embedded: Embedded) -> None:
-    """What the client asked for decides what it gets, whatever the server is asked."""
+    """The client's method decides what the client gets, whatever the server is asked."""
     other = {"GET": "HEAD", "HEAD": "GET"}
     origin = await serve(
         embedded, lambda request, _: setattr(request, "method", other[request.method])
@@ -170,7 +170,7 @@ async def test_head_and_get_are_kept_apart(embedded: Embedded) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_replaced_reply(embedded: Embedded) -> None:
-    """The client gets the other one, and nothing of the server's."""
+    """The client gets the other reply, and no byte of the server's."""
     await serve(
         embedded,
         None,

@@ -27,9 +27,9 @@ from tests.integration.wire import LIMITS, RawClient, RawOrigin
 
 pytestmark = pytest.mark.real
 
-#: What twisted.web takes for something harmless: folded lines become one (RFC 9112 5.2
-#: allows that), zeros before a number count for nothing, ``*`` is the server's own,
-#: and whatever follows the last chunk is dropped up to an empty line.
+#: Cases that twisted.web makes harmless: folded lines become one (RFC 9112 5.2 allows
+#: this), zeros before a number are ignored, ``*`` is answered by the site, and bytes after
+#: the last chunk are dropped up to an empty line.
 TAMED = {
     "folded",
     "folded by tab",
@@ -53,9 +53,9 @@ TAMED = {
     "trailers too large",
     "trailer too long",
 }
-#: Sizes so large that twisted.web waits for ever for what follows to be part of them.
+#: Sizes so large that twisted.web waits for ever for the rest of the chunk.
 WAITS = {"size overflow", "size overflow to zero"}
-#: Too large a body, for which it waits unless it streams.
+#: Bodies that are too large, for which twisted.web waits unless it streams.
 WAITS_READING = {
     "CL overflow",
     "CL far too many digits",
@@ -63,7 +63,7 @@ WAITS_READING = {
     "CL one too large",
     "one chunk larger than the limit",
 }
-#: What twisted.web answers itself, cannot do, or refuses.
+#: Cases that twisted.web answers itself, cannot do, or refuses.
 OTHERWISE = {
     "blank lines before it",
     "bare LF before it",
@@ -72,13 +72,13 @@ OTHERWISE = {
     "half-closed",  # a client that closes its side has left
     "two, then half-closed",
 }
-#: Headers that are not passed on, because twisted.web has no use for their answer.
+#: Headers that are not passed on, because twisted.web cannot use the answer to them.
 NOT_PASSED = (b"te", b"connection", b"upgrade", b"trailer", b"expect")
 
 
 @pytest_twisted.async_yield_fixture(scope="module", params=[None, StreamingRequest])
 async def site(request: Any) -> AsyncIterator[tuple[Embedded, RawOrigin]]:
-    """A site with nothing but the proxy in it, which reads bodies first, or streams."""
+    """A site that is all proxy, which reads bodies first, or streams."""
     from twisted.internet import reactor  # noqa: TID251 - the one that pytest-twisted runs
 
     embedded = Embedded(reactor)
@@ -112,7 +112,8 @@ def _first_lines(origin: RawOrigin) -> list[bytes]:
 @pytest.mark.parametrize("case", REFUSED + BROKEN, ids=_named)
 @pytest_twisted.ensureDeferred
 async def test_refused(site: tuple[Embedded, RawOrigin], case: Refused | Broken) -> None:
-    """An error and then the end; the server never gets all of it, nor what followed."""
+    """The client gets an error and then the end; the server never gets the whole request, nor
+    the bytes after it."""
     embedded, origin = site
     origin.forget()
     known = list(origin.connections)
@@ -134,8 +135,8 @@ async def test_refused(site: tuple[Embedded, RawOrigin], case: Refused | Broken)
     )
     first, _, rest = client.data.partition(b"\r\n\r\n")
     if b"HTTP/1." in rest:
-        # twisted.web found the body malformed after the request had been refused; the
-        # client was told not to look there.
+        # twisted.web found the body malformed after slardar had refused the request and
+        # told the client that the connection ends.
         assert embedded.streams
         assert b"\r\nConnection: close" in first
         assert rest.endswith(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -148,7 +149,7 @@ async def test_refused(site: tuple[Embedded, RawOrigin], case: Refused | Broken)
 
 
 async def embedded_settle(embedded: Embedded, origin: RawOrigin) -> None:
-    """Wait until the server has read all that was written to it before."""
+    """Wait until the server has read all bytes that were written to it before."""
     for _ in range(2):
         client = await embedded.ask(
             b"GET /settle HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"
@@ -161,8 +162,7 @@ async def embedded_settle(embedded: Embedded, origin: RawOrigin) -> None:
 )
 @pytest_twisted.ensureDeferred
 async def test_passed(site: tuple[Embedded, RawOrigin], case: Passed) -> None:
-    """The server gets exactly the requests that were meant, under the same rules for
-    headers as those of a listener."""
+    """The server gets exactly the intended requests, with the header rules of a listener."""
     embedded, origin = site
     origin.forget()
     client = await _send(embedded, case.sent)

@@ -1,8 +1,8 @@
-"""What a change has changed, in a few words: for the line of the log that tells who made it.
+"""The words that the log says about a change: which servers and keys differ.
 
-The line names keys and servers.  A value is shown only where it is a plain setting that can
-be no secret (``weight 1 -> 5``); an upstream's options, a hook's code and keys that slardar
-does not know may hold anything.
+Values such as ``weight 1 -> 5`` are shown of plain settings only, which cannot be secrets.  An
+upstream's options, a hook's code and keys that slardar does not know may hold secrets, so
+only their names are shown.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _key(host: str, port: int) -> str:
 
 
 def _keys(before: Mapping[str, Any], after: Mapping[str, Any], but: Iterable[str]) -> str:
-    """The keys that differ, those of plain settings with their values."""
+    """The keys that differ.  Plain settings are shown with their values."""
     found = []
     for key in sorted({*before, *after}.difference(but)):
         old, new = before.get(key, _ABSENT), after.get(key, _ABSENT)
@@ -138,7 +138,7 @@ def _hook(before: Hook | None, after: Hook | None) -> str:
 
 
 def _whole(before: Snapshot, after: Snapshot) -> str:
-    """For routes, and for several things at once."""
+    """The words for routes, and for several things that change together."""
     parts = []
     known, found = before.upstreams, after.upstreams
     names = [

@@ -1,8 +1,8 @@
 """Who may call the control channel: tokens, roles, and what a browser may not do.
 
 Two rules hold without tokens.  The channel listens only where other machines cannot
-reach it (:func:`check_endpoint`).  And a page of some website, opened in a browser on
-this very machine, can reach it all the same, so :meth:`Gate.admit` refuses requests
+reach it (:func:`check_endpoint`).  But a page of some website, opened in a browser on this very
+machine, can reach the channel all the same.  So :meth:`Gate.admit` refuses requests
 that a browser marks as another site's (``Origin``, ``Sec-Fetch-Site``) and requests
 for a name that the site's own DNS may have pointed here (DNS rebinding).
 """
@@ -22,8 +22,8 @@ from slardar.errors import ConfigError, SlardarError
 
 __all__ = ["Caller", "Gate", "RefusedError", "check_endpoint"]
 
-#: Where the interface stands among an endpoint's words, if it is not given by name:
-#: the signatures of twisted.internet.endpoints.
+#: The place of the interface among an endpoint's words, for an interface that is not given by name.
+#: Taken from the signatures in twisted.internet.endpoints.
 _INTERFACE = {"tcp": 2, "tcp6": 2, "ssl": 5}
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
@@ -40,7 +40,7 @@ class Caller(Struct, frozen=True):
     """Who calls: a token's name, or ``http`` where there are no tokens."""
 
     name: str
-    #: Everything, or only calls that change nothing.
+    #: Whether the caller may make changes, or may only ask.
     is_admin: bool
 
 
@@ -84,7 +84,7 @@ class Gate:
         return caller
 
     def _find(self, authorization: Sequence[str]) -> Caller | None:
-        """The caller whose token it is; takes as long for every wrong one."""
+        """The caller who has this token.  Every wrong token takes as long to refuse."""
         if len(authorization) != 1:
             return None
         scheme, _, token = authorization[0].strip().partition(" ")
@@ -132,8 +132,8 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 def check_endpoint(endpoint: str, tokens: Sequence[Token], where: str = "control.http") -> None:
     """Refuse a control endpoint that others can reach while there are no tokens.
 
-    ``endpoint`` is a Twisted server endpoint string; whether it is a valid one is not
-    checked here.  A kind that is not known here is taken for one that others reach.
+    ``endpoint`` is a Twisted server endpoint string.  It is not checked whether the string is
+    valid.  An endpoint of an unknown kind counts as one that others can reach.
     """
     if tokens:
         return

@@ -1,8 +1,8 @@
-"""The bodies of control calls: JSON as strict as it can be, or dyups' text.
+"""Reads the bodies of control calls: strict JSON, or dyups' text.
 
 What ``json`` lets pass and later code may stumble over is refused here: a key given
 twice, NaN and Infinity, numbers beyond 64 bits, half a surrogate pair, deep nesting.
-Such mistakes are noted, and the rest is read, so that a caller hears of all of them.
+Reading goes on after such a mistake, so that a caller hears of all mistakes at once.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ __all__ = ["read_json", "read_text", "read_upstream"]
 #: Levels of nesting; an upstream has five, and ``mode_opts`` may hold anything.
 _MAX_DEPTH = 64
 
-#: Mistakes that are noted; a body of 4 MiB may have a million.
+#: Mistakes that are noted, at most.  A body of 4 MiB may have a million.
 _MAX_NOTED = 1000
-#: What stands for a number that is none, while the rest is looked at.
+#: What takes the place of a wrong number while the rest of the body is checked.
 _ANY_NUMBER = 1
 
 _WHERE = "body"
@@ -32,7 +32,7 @@ _WHERE = "body"
 def read_upstream(data: bytes, content_type: str) -> Any:
     """The object that a body describes, in JSON or in dyups' text form.
 
-    Raises ConfigError for what is neither.
+    Raises ConfigError for a body that is neither.
     """
     if _is_json(data, content_type):
         return read_json(data)
@@ -49,8 +49,8 @@ def _is_json(data: bytes, content_type: str) -> bool:
 def read_json(data: bytes) -> Any:
     """The value of a JSON text.
 
-    Raises PartlyReadError with every mistake; ConfigError, with line and column if it
-    can, for what is no JSON.
+    Raises ConfigError for a text that is not JSON, with line and column where they are known.
+    Raises PartlyReadError with every mistake for JSON that is refused.
     """
     text = read_text(data)
     if not text.strip():
@@ -80,10 +80,10 @@ _TOO_DEEP = f"{_WHERE}: expected at most {_MAX_DEPTH} levels of nesting"
 
 
 def read_text(data: bytes) -> str:
-    """The text of a body.  Raises ConfigError for what is not UTF-8, or has a byte order
-    mark in front."""
+    """The text of a body.  Raises ConfigError if it is not UTF-8 or begins with a byte order
+    mark."""
     if data.startswith(codecs.BOM_UTF8):
-        # RFC 8259, 8.1: none is sent.  Some editors save one.
+        # RFC 8259, 8.1: a byte order mark must not be sent.  Some editors save one.
         raise ConfigError(f"{_WHERE}: expected text without a byte order mark (BOM) in front")
     try:
         return data.decode("utf-8")
@@ -92,7 +92,7 @@ def read_text(data: bytes) -> str:
 
 
 class _Reader:
-    """What ``json`` calls for its values: notes those that are wrong, and reads on."""
+    """The functions that ``json`` calls for its values.  They note wrong values and go on."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -102,7 +102,7 @@ class _Reader:
             self.problems.append(line)
 
     def read_object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        """An object; of a key that is given twice the first one counts."""
+        """An object.  Of a key that is given twice the first value counts."""
         found = dict(pairs)
         if len(found) < len(pairs):
             found = {}
@@ -113,7 +113,7 @@ class _Reader:
         return found
 
     def read_constant(self, text: str) -> Any:
-        """NaN or an infinity, which are no JSON."""
+        """NaN or an infinity: neither is JSON."""
         self._note(f"expected a number, got {text}")
         return _ANY_NUMBER
 
@@ -127,7 +127,7 @@ class _Reader:
 
     def read_int(self, text: str) -> int:
         """An integer."""
-        # The length first: Python refuses to read integers of thousands of digits.
+        # The length is checked first: Python refuses to read integers of thousands of digits.
         value = int(text) if len(text) <= 20 else 1 << 64
         if not -(1 << 63) <= value < 1 << 63:
             self._note(f"the number {shown(text)} is too large")
@@ -135,7 +135,7 @@ class _Reader:
         return value
 
     def check(self, value: Any) -> None:
-        """Note text that is not Unicode.  Raises ConfigError for deep nesting; without
+        """Note every text that is not Unicode.  Raises ConfigError for deep nesting.  Works without
         recursion."""
         level = [value]
         for _ in range(_MAX_DEPTH + 1):

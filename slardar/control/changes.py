@@ -1,4 +1,4 @@
-"""A change that has been checked: what goes into the store, and what is served then."""
+"""A change that has been checked: what is stored, and what is served after it."""
 
 from __future__ import annotations
 
@@ -6,45 +6,53 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from slardar.model.change import TO_FILE, Value
+from slardar.config import Settings
+from slardar.model.change import TO_FILE, StoredState, Value
 from slardar.model.snapshot import Snapshot
 
 __all__ = ["Next", "NothingChanged", "Prepare", "Receipt", "shortened"]
 
-#: Things that a line names of each sort.
+#: Things of one sort that a line of the log names, at most.
 _MAX_NAMED = 5
 
 
 class Receipt(Struct, frozen=True):
-    """What a change has come to."""
+    """The answer to a change that was made."""
 
-    #: The configuration's version that holds the change.
+    #: The version of the configuration that the change has made.
     version: int
-    #: The version that each worker confirmed; empty if that was not waited for.
+    #: The version that each worker confirmed.  Empty if nobody waited for the workers.
     workers: Mapping[str, int] = {}
 
 
 class NothingChanged(Exception):
-    """There is nothing to be done; raised by a Prepare."""
+    """Raised by a ``Prepare`` if there is nothing to change."""
 
 
 class Next(Struct):
     """A change that has been checked, and the snapshot that it leads to."""
 
-    #: What is stored, as one: one thing at least.
+    #: What is stored, in one commit.  Never empty.
     values: Sequence[Value]
     snapshot: Snapshot
     #: The names of the upstreams that differ.
     changed: Sequence[str] = ()
+    #: The state of the store, if the store holds the change already.
+    stored: StoredState | None = None
+    #: The parts of the store's state that are not in use after the change: why, by key path.
+    #: ``None``: those that were not in use before, without those that the change sets.
+    failed: Mapping[str, str] | None = None
+    #: The settings that hold after the change, if it brings other ones.
+    settings: Settings | None = None
 
     @property
     def path(self) -> str:
-        """What changes, as key paths: the first few of them."""
+        """The key paths of what changes: the first five, and how many more there are."""
         return shortened(value.path for value in self.values)
 
     @property
     def verb(self) -> str:
-        """What becomes of it, for a line of the log."""
+        """What happens to these things, for the log."""
         if all(value.value == TO_FILE for value in self.values):
             return "returned to the file's"
         return "removed" if all(value.value is None for value in self.values) else "set"
@@ -58,5 +66,5 @@ def shortened(items: Iterable[str]) -> str:
     return f"{text} and {more} more" if more > 0 else text
 
 
-#: Checks a change against the configuration of now; nobody else changes it meanwhile.
+#: Checks a change against the present configuration, which nobody else changes meanwhile.
 Prepare = Callable[[], Next]

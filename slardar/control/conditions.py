@@ -1,7 +1,7 @@
-"""Writes that hold only for the configuration that their author read (RFC 9110, 13.1).
+"""Conditional changes: made only to the configuration that their author has read (RFC 9110, 13.1).
 
-The validator is the version of the whole configuration: a ``GET`` answers it in
-``ETag``, and a write with ``If-Match`` is made only while it is still that.
+The validator is the version of the whole configuration.  A ``GET`` answers it in ``ETag``, and a
+change with ``If-Match`` is made only while the version is still that one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MEMBER = re.compile(r'(?:(?P<weak>W/)?"(?P<tag>[\x21\x23-\x7e\x80-\xff]*)"[ \t]
 
 
 class PreconditionError(SlardarError):
-    """The configuration is not what a write was made for; nothing has been changed."""
+    """The configuration is not the one that a change was meant for.  Nothing has been changed."""
 
 
 def etag(version: int) -> str:
@@ -30,10 +30,10 @@ def etag(version: int) -> str:
 
 
 class Condition:
-    """What ``If-Match`` and ``If-None-Match`` of a write ask for.
+    """What ``If-Match`` and ``If-None-Match`` of a change ask for.
 
-    Both arguments hold every value of the header.  ``parts`` is the path of the call:
-    ``*`` asks whether what it names is there.
+    Both arguments hold every value of the header.  ``parts`` is the path of the call: ``*`` asks
+    whether the thing exists that the path names.
 
     :raise ConfigError: for a header that is no list of entity tags.
     """
@@ -46,9 +46,9 @@ class Condition:
         self._parts = parts
 
     def check(self, snapshot: Snapshot) -> None:
-        """Nothing if it holds for the configuration of now.
+        """Check the condition against the present configuration.
 
-        :raise PreconditionError: if not.
+        :raise PreconditionError: if it does not hold.
         """
         current = etag(snapshot.version)
         if self._wanted is not None and not self._matches(self._wanted, current, snapshot):
@@ -94,7 +94,8 @@ def _tags(header: str, values: Sequence[str]) -> list[str] | None:
 
 
 def _is_there(parts: Sequence[str], snapshot: Snapshot) -> bool:
-    """Whether what a path names exists; what there is one of always does."""
+    """Whether the thing that a path names exists.  Things of which there is one, such as the
+    routes, always do."""
     match parts:
         case ["upstream", name]:
             return name in snapshot.upstreams

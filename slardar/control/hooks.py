@@ -3,115 +3,48 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, get_args
 
 import msgspec
 from msgspec import structs
 from twisted.logger import Logger
 
-from slardar.control.changes import Next, NothingChanged, Prepare, Receipt
+from slardar.control.changes import Next, NothingChanged, Receipt
+from slardar.control.checks import Checks
 from slardar.control.conditions import Condition
+from slardar.control.configuration import Configuration
+from slardar.control.desired import COMMIT_VERSION
 from slardar.errors import ConfigError, ConflictError, NotFoundError
 from slardar.hooks.engine import MAX_CODE
 from slardar.hooks.loaded import mark_of
 from slardar.hooks.report import HookTally
-from slardar.interfaces import IPlane
 from slardar.model.change import Value
-from slardar.model.hook import Code, Hook, HookKey, OnError, check_new_hook_name, written
+from slardar.model.hook import Code, Hook, OnError, check_new_hook_name, written
 from slardar.model.reader import shown
 from slardar.model.snapshot import Snapshot
 
 __all__ = ["HookActions"]
 
 _log = Logger("slardar.control")
-#: What stands in the place of a hook's name, as in upyun/slardar's stores.
-_COMMIT = "version"
-#: Characters of what operators call their code.
+#: Characters of the name that operators give their code, at most.
 _MAX_COMMIT = 128
 
 
-#: What was asked of :meth:`slardar.interfaces.IPlane.check_hook`.
-_Question = tuple[str, str, str, Mapping[str, str] | None]
-
-#: Times that what a change needs checked may be another thing by the time that it is.
-_ATTEMPTS = 1000
-
-
-class _NotChecked(Exception):
-    """A change needs the answer to this question first."""
-
-    def __init__(self, question: _Question) -> None:
-        super().__init__()
-        self.question = question
-
-
-class _Checks:
-    """The answers that a change has so far.
-
-    To check code takes up to seconds, in which other changes must go on.  So a change is
-    prepared, under the lock of all changes, with the answers there are; where one is
-    missing, it is asked for without the lock, and the change is prepared anew.
-    """
-
-    def __init__(self) -> None:
-        self._answers: dict[Any, tuple[str, ...] | ConfigError] = {}
-
-    @staticmethod
-    def _key(question: _Question) -> Any:
-        language, name, code, modules = question
-        return language, name, code, None if modules is None else frozenset(modules.items())
-
-    def requires(
-        self, language: str, name: str, code: str, modules: Mapping[str, str] | None
-    ) -> tuple[str, ...]:
-        """The modules that code names, which is fit to be a hook.
-
-        Raises ConfigError if the code is not fit, _NotChecked if nobody knows yet.
-        """
-        question = (language, name, code, modules)
-        answer = self._answers.get(self._key(question))
-        if answer is None:
-            raise _NotChecked(question)
-        if isinstance(answer, ConfigError):
-            raise answer
-        return answer
-
-    def note(self, question: _Question, answer: tuple[str, ...] | ConfigError) -> None:
-        """The answer to a question: the modules, or why the code is not fit."""
-        self._answers[self._key(question)] = answer
-
-
 class HookActions:
-    """The operations on hooks.  Nothing here blocks.
+    """The operations on the hooks of a configuration.  Nothing here blocks."""
 
-    ``snapshot()`` is the configuration of now, ``change(prepare, who, wait,
-    condition)`` makes a change of it, and ``plane`` runs the hooks.
-    """
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._plane = configuration.plane
 
-    def __init__(
-        self,
-        snapshot: Callable[[], Snapshot],
-        change: Callable[[Prepare, str, bool, Condition | None], Awaitable[Receipt]],
-        plane: IPlane,
-        clock: Callable[[], float],
-        on_error: OnError,
-    ) -> None:
-        self._snapshot = snapshot
-        self._change = change
-        self._plane = plane
-        self._clock = clock
-        self._on_error = on_error
-        #: Hooks of the store that cannot be read, by path, and why.
-        self.failed: dict[str, str] = {}
-        #: What operators call the code of a language, where they have said so.
-        self._commits: dict[str, str] = {}
+    def _snapshot(self) -> Snapshot:
+        return self._configuration.snapshot
 
     # Questions.
 
     def all(self, language: str) -> dict[str, Any]:
-        """Every hook of a language, as ``GET /lua`` answers: ``modules`` are those in service,
-        ``staged`` what ``PUT /lua`` would put there."""
+        """Every hook of a language, in the form that ``GET /lua`` answers.  ``modules`` are the
+        hooks in service, ``staged`` those that ``PUT /lua`` would put into service."""
         version = self._snapshot().version
         hooks = self._of(language)
         tally = self._plane.hook_tally()
@@ -134,8 +67,10 @@ class HookActions:
         }
 
     def commit_version(self, language: str) -> str:
-        """What operators call the code of a language; upyun/slardar's ``0`` before that."""
-        return self._commits.get(language, "0")
+        """What operators call the code of a language.  ``0``, as in upyun/slardar, until they have
+        said so."""
+        found = self._configuration.held.hooks.get(f"{language}/{COMMIT_VERSION}")
+        return found if isinstance(found, str) else "0"
 
     def _of(self, language: str) -> list[Hook]:
         hooks = self._snapshot().hooks
@@ -156,7 +91,7 @@ class HookActions:
         }
 
     def shadow(self, language: str, name: str) -> dict[str, Any]:
-        """What a staged version that runs in the shadow has come to."""
+        """What a version in the shadow has done so far, compared with the one in service."""
         hook = self._known(language, name)
         if hook.staged is None or not hook.shadow:
             raise NotFoundError(f"{language} hook {name} has no version in the shadow")
@@ -180,7 +115,7 @@ class HookActions:
         return report
 
     def warnings(self, language: str, name: str) -> tuple[str, ...]:
-        """What was said of the code that was posted last."""
+        """The warnings about the code that was posted last."""
         hook = self._snapshot().hooks.get((language, name))
         code = None if hook is None else hook.staged or hook.active
         return () if code is None else code.warnings
@@ -198,7 +133,7 @@ class HookActions:
     def _known(self, language: str, name: str) -> Hook:
         hook = self._snapshot().hooks.get((language, name))
         if hook is None:
-            reason = self.failed.get(f"hooks.{language}/{name}")
+            reason = self._configuration.failed.get(f"hooks.{language}/{name}")
             raise NotFoundError(
                 f"no {language} hook {shown(name)}"
                 if reason is None
@@ -217,7 +152,7 @@ class HookActions:
         }
         if hook.active is not None:
             about.update(_counters(hook, hook.active, tally))
-        about["on_error"] = hook.on_error or self._on_error
+        about["on_error"] = hook.on_error or self._configuration.on_error
         if hook.staged is not None:
             about["staged"] = self._staged(hook, hook.staged, tally)
         if hook.previous is not None:
@@ -225,7 +160,7 @@ class HookActions:
         return about
 
     def _staged(self, hook: Hook, code: Code, tally: HookTally) -> dict[str, Any]:
-        """What there is to say of a staged version."""
+        """What is shown of a staged version."""
         staged = _version(code)
         if code.on_error is not None:
             staged["on_error"] = code.on_error
@@ -237,18 +172,6 @@ class HookActions:
 
     # Changes.
 
-    def committed(self, path: str, value: Any) -> bool:
-        """Take note of what is stored at ``path``; whether that was no hook, but what
-        operators call the code of a language."""
-        language, _, name = path.partition("/")
-        if name != _COMMIT:
-            return False
-        if isinstance(value, str):
-            self._commits[language] = value
-        else:
-            self._commits.pop(language, None)
-        return True
-
     async def set_commit_version(
         self,
         language: str,
@@ -257,20 +180,20 @@ class HookActions:
         wait: bool = True,
         condition: Condition | None = None,
     ) -> Receipt:
-        """Say what the code of a language is called (``None``: nothing any more).
+        """Give the code of a language a name; ``None`` removes the name.
 
-        Raises ConfigError for what is not one line of 1 to 128 printable characters.
+        Raises ConfigError for a text that is not one line of 1 to 128 printable characters.
         """
         if text is not None and not (0 < len(text) <= _MAX_COMMIT and text.isprintable()):
             raise ConfigError(
-                f"{_COMMIT}: expected a line of 1 to {_MAX_COMMIT} printable characters, "
-                f"got {shown(text)}"
+                f"{COMMIT_VERSION}: expected a line of 1 to {_MAX_COMMIT} printable"
+                f" characters, got {shown(text)}"
             )
 
         def prepare() -> Next:
-            return Next([Value("hook", f"{language}/{_COMMIT}", text)], self._snapshot())
+            return Next([Value("hook", f"{language}/{COMMIT_VERSION}", text)], self._snapshot())
 
-        return await self._change(prepare, who, wait, condition)
+        return await self._configuration.change(prepare, who, wait, condition)
 
     async def stage(
         self,
@@ -285,35 +208,34 @@ class HookActions:
         canary: int = 0,
         condition: Condition | None = None,
     ) -> Receipt:
-        """Post code: it is checked and kept, and not in service before :meth:`activate`.
+        """Post code.  It is checked and stored, and comes into service with :meth:`activate`.
 
-        With ``shadow`` it runs beside the version in service from now on.  ``on_error``
-        says what a failure of the hook does, from its activation on.  With ``activate`` it
-        is activated by the same change, for all requests or for ``canary`` of a hundred.
-        Raises ConfigError for code that cannot be a hook, or not be activated: nothing has
-        changed then, and nothing is staged.
+        With ``shadow`` the code runs beside the version in service from now on.  ``on_error`` says
+        what a failure of the hook does once the code is activated.  With ``activate`` the same
+        change activates it, for all requests or for ``canary`` of a hundred.  Raises ConfigError
+        for code that cannot be a hook, or cannot be activated: nothing is staged then.
         """
         check_new_hook_name(language, name)
         code = _text(body, name)
         checked_on_error = _checked_on_error(on_error)
 
-        def prepare(checks: _Checks) -> Next:
+        def prepare(checks: Checks) -> Next:
             requires = checks.requires(language, name, code, None)
             known = self._snapshot().hooks.get((language, name))
             hook = known or Hook(language, name)  # type: ignore[arg-type]
             if shadow and not hook.is_script:
                 raise ConfigError(f"shadow: expected a script, {name} is a module")
             warnings = tuple(getattr(requires, "warnings", ()))
-            staged = Code.of(code, self._clock(), tuple(requires))
+            staged = Code.of(code, self._configuration.clock(), tuple(requires))
             staged = structs.replace(staged, on_error=checked_on_error, warnings=warnings)
             hook = structs.replace(hook, staged=staged, canary=0, shadow=shadow)
             if shadow:
-                checks.requires(language, name, code, self._modules(language))
+                checks.requires(language, name, code, self._configuration.usage.modules(language))
             if activate:
                 hook = self._activated(hook, staged, canary, checks)
             return self._next(hook)
 
-        receipt = await self._change_checked(prepare, who, wait, condition)
+        receipt = await self._configuration.change_checked(prepare, who, wait, condition)
         for line in self.warnings(language, name):
             _log.warn("{language}/{name}: {line}", language=language, name=name, line=line)
         return receipt
@@ -328,15 +250,14 @@ class HookActions:
         on_error: str | None = None,
         condition: Condition | None = None,
     ) -> Receipt:
-        """Put what was staged into service: for all requests, or with ``canary`` for so
-        many of a hundred.
+        """Put the staged version into service: for all requests, or for ``canary`` of a hundred.
 
-        Raises ConfigError if it, or for a module a script that uses it, cannot be loaded:
-        what is in service stays.  NotFoundError if nothing is staged.
+        Raises ConfigError if the version, or a script that uses it as a module, cannot be loaded;
+        what is in service stays.  Raises NotFoundError if nothing is staged.
         """
         checked_on_error = _checked_on_error(on_error)
 
-        def prepare(checks: _Checks) -> Next:
+        def prepare(checks: Checks) -> Next:
             hook = self._known(language, name)
             staged = hook.staged
             if staged is None:
@@ -345,14 +266,15 @@ class HookActions:
                 staged = structs.replace(staged, on_error=checked_on_error)
             return self._next(self._activated(hook, staged, canary, checks))
 
-        return await self._change_checked(prepare, who, wait, condition)
+        return await self._configuration.change_checked(prepare, who, wait, condition)
 
-    def _activated(self, hook: Hook, staged: Code, canary: int, checks: _Checks) -> Hook:
-        """The hook with ``staged`` in service.  Raises ConfigError if it cannot be."""
+    def _activated(self, hook: Hook, staged: Code, canary: int, checks: Checks) -> Hook:
+        """The hook with ``staged`` in service, for all requests or some.  Raises ConfigError if
+        ``staged`` cannot be loaded."""
         if canary:
             if not hook.is_script:
                 raise ConfigError(f"canary: expected a script, {hook.name} is a module")
-            # Until there is another version in service, it is the canary's.
+            # While no other version is in service, the canary says what a failure does.
             on_error = hook.on_error
             if staged.on_error is not None and hook.active is None:
                 on_error = staged.on_error
@@ -361,7 +283,7 @@ class HookActions:
             )
         else:
             hook = _activated(hook, staged)
-        self._check_whole(hook, staged, checks)
+        self._check_one(hook, staged, checks)
         return hook
 
     async def activate_all(
@@ -371,13 +293,13 @@ class HookActions:
         wait: bool = True,
         condition: Condition | None = None,
     ) -> Receipt:
-        """Put everything that is staged into service, as one change: all of it or nothing.
+        """Put all staged versions into service as one change: all of them or none.
 
-        Raises ConfigError with every hook that cannot be loaded then.  With nothing
-        staged nothing is changed.
+        Raises ConfigError with a line for every hook that could not be loaded.  If nothing is
+        staged, nothing is changed.
         """
 
-        def prepare(checks: _Checks) -> Next:
+        def prepare(checks: Checks) -> Next:
             changed = {
                 hook.key: _activated(hook, hook.staged)
                 for hook in self._of(language)
@@ -386,16 +308,18 @@ class HookActions:
             if not changed:
                 raise NothingChanged
             snapshot = self._snapshot().with_hooks(changed)
-            self._check_all(language, changed, snapshot, checks)
+            usage = self._configuration.usage_in(snapshot)
+            tried = [(hook, hook.active) for hook in changed.values() if hook.active is not None]
+            checks.require_all(usage.questions(tried))
             values = [
-                # What a module is needed for comes after it.
+                # Modules come before the scripts that use them.
                 Value("hook", hook.path, written(hook))
                 for hook in sorted(changed.values(), key=lambda hook: (hook.is_script, hook.name))
             ]
             return Next(values, snapshot)
 
         try:
-            return await self._change_checked(prepare, who, wait, condition)
+            return await self._configuration.change_checked(prepare, who, wait, condition)
         except NothingChanged:
             return Receipt(self._snapshot().version)
 
@@ -407,28 +331,28 @@ class HookActions:
         wait: bool = True,
         condition: Condition | None = None,
     ) -> Receipt:
-        """Go back at once: from a canary to the version in service for all requests, else
-        to the version before and what its failures did.
+        """Go back at once: from a canary to the version in service, else to the version before,
+        with the ``on_error`` that it had.
 
-        Raises NotFoundError if there is none.
+        Raises NotFoundError if there is no such version.
         """
 
-        def prepare(checks: _Checks) -> Next:
+        def prepare(checks: Checks) -> Next:
             hook = self._known(language, name)
             if hook.canary:
                 return self._next(structs.replace(hook, canary=0))
             previous = hook.previous
             if previous is None:
                 raise NotFoundError(f"{language} hook {name} has no version before this one")
-            # A posting of its own, so that what the old one is suspended for is forgotten.
-            previous = structs.replace(previous, time=self._clock())
+            # With another time it is another version: a suspension of the old one does not count.
+            previous = structs.replace(previous, time=self._configuration.clock())
             hook = structs.replace(
                 hook, active=previous, previous=_left(hook), on_error=previous.on_error
             )
-            self._check_whole(hook, previous, checks)
+            self._check_one(hook, previous, checks)
             return self._next(hook)
 
-        return await self._change_checked(prepare, who, wait, condition)
+        return await self._configuration.change_checked(prepare, who, wait, condition)
 
     async def remove(
         self,
@@ -446,122 +370,27 @@ class HookActions:
         def prepare() -> Next:
             path = f"{language}/{name}"
             snapshot = self._snapshot()
-            if f"hooks.{path}" not in self.failed:
+            if f"hooks.{path}" not in self._configuration.failed:
                 self._known(language, name)
-            users = sorted({hook.name for hook, _ in self._users(language, name)})
+            users = sorted(
+                {hook.name for hook, _ in self._configuration.usage.users(language, name)}
+            )
             if users:
                 raise ConflictError(f"{name} is used by {', '.join(users[:5])}")
             return Next([Value("hook", path, None)], snapshot.with_hooks({(language, name): None}))
 
-        return await self._change(prepare, who, wait, condition)
-
-    # Checks.
-
-    async def _change_checked(
-        self,
-        prepare: Callable[[_Checks], Next],
-        who: str,
-        wait: bool,
-        condition: Condition | None,
-    ) -> Receipt:
-        """Make a change that needs code to be checked: not while others wait for it."""
-        checks = _Checks()
-        for _ in range(_ATTEMPTS):
-            try:
-                return await self._change(lambda: prepare(checks), who, wait, condition)
-            except _NotChecked as error:
-                question = error.question
-            answer: tuple[str, ...] | ConfigError
-            try:
-                answer = await self._plane.check_hook(*question)
-            except ConfigError as error:
-                answer = error
-            checks.note(question, answer)
-        raise ConflictError("what the hook uses was changed again and again meanwhile: ask again")
+        return await self._configuration.change(prepare, who, wait, condition)
 
     def _next(self, hook: Hook) -> Next:
         snapshot = self._snapshot().with_hooks({hook.key: hook})
         return Next([Value("hook", hook.path, written(hook))], snapshot)
 
-    def _check_whole(self, hook: Hook, code: Code, checks: _Checks) -> None:
-        """Whether ``code`` of ``hook`` can be loaded, and whoever uses it with it."""
-        modules = self._modules(hook.language)
-        if not hook.is_script:
-            modules[hook.name] = code.code
-        checks.requires(hook.language, hook.name, code.code, modules)
-        if not hook.is_script:
-            for user, version in self._users(hook.language, hook.name):
-                checks.requires(user.language, user.name, version.code, modules)
-
-    def _check_all(
-        self,
-        language: str,
-        changed: Mapping[HookKey, Hook],
-        snapshot: Snapshot,
-        checks: _Checks,
-    ) -> None:
-        """Whether all of ``changed`` can be loaded, and whoever uses a module of theirs."""
-        modules = _modules(language, snapshot)
-        tried = [(hook, hook.active) for hook in changed.values() if hook.active is not None]
-        tried.sort(key=lambda one: (one[0].is_script, one[0].name))
-        for hook, _ in list(tried):
-            if not hook.is_script:
-                tried += self._users(language, hook.name, snapshot)
-        problems: list[str] = []
-        seen: set[tuple[HookKey, str]] = set()
-        for hook, code in tried:
-            if (hook.key, code.version) in seen:
-                continue
-            seen.add((hook.key, code.version))
-            try:
-                checks.requires(hook.language, hook.name, code.code, modules)
-            except ConfigError as error:
-                problems += error.problems
-        if problems:
-            raise ConfigError(problems)
-
-    def _modules(self, language: str) -> dict[str, str]:
-        """The code of the modules in service."""
-        return _modules(language, self._snapshot())
-
-    def _users(
-        self, language: str, module: str, snapshot: Snapshot | None = None
-    ) -> Iterable[tuple[Hook, Code]]:
-        """The versions of other hooks in service that use a module, directly or through
-        others."""
-        hooks = (snapshot or self._snapshot()).hooks.values()
-        versions = [
-            (hook, code)
-            for hook in hooks
-            if hook.language == language and hook.name != module
-            for code in self._in_service(hook)
-        ]
-        wanted = {module}
-        found: list[tuple[Hook, Code]] = []
-        while True:
-            users = [one for one in versions if wanted.intersection(one[1].requires)]
-            if len(users) == len(found):
-                return found
-            found = users
-            wanted |= {hook.name for hook, _ in users}
-
-    def _in_service(self, hook: Hook) -> Iterator[Code]:
-        """The versions of a hook that requests may get."""
-        if hook.active is not None:
-            yield hook.active
-        if hook.canary and hook.staged is not None:
-            yield hook.staged
-        if hook.previous is not None and (hook.on_error or self._on_error) == "previous":
-            yield hook.previous
-
-
-def _modules(language: str, snapshot: Snapshot) -> dict[str, str]:
-    """The code of the modules in service."""
-    return {
-        hook.name: hook.active.code
-        for hook in snapshot.hooks.values()
-        if hook.language == language and not hook.is_script and hook.active is not None
-    }
+    def _check_one(self, hook: Hook, code: Code, checks: Checks) -> None:
+        """Check that ``code`` of ``hook`` can be loaded, and so can the hooks that use it.  Stops
+        at the first that cannot."""
+        snapshot = self._snapshot().with_hooks({hook.key: hook})
+        for question in self._configuration.usage_in(snapshot).questions([(hook, code)]):
+            checks.requires(*question)
 
 
 def _activated(hook: Hook, staged: Code) -> Hook:
@@ -578,7 +407,7 @@ def _activated(hook: Hook, staged: Code) -> Hook:
 
 
 def _left(hook: Hook) -> Code | None:
-    """The version in service once another one takes its place."""
+    """The version in service, in the form in which it is kept when another version replaces it."""
     return None if hook.active is None else structs.replace(hook.active, on_error=hook.on_error)
 
 

@@ -1,8 +1,8 @@
-"""The HTTP control channel: twisted.web's parser and connection, and JSON answers.
+"""The HTTP control channel, on twisted.web's parser and connection.
 
-Callers are judged by the head of a request, before a byte of its body is kept, and
-a body is bounded while it arrives.  A call that was begun is finished even if its
-caller goes away.  What all callers together may take is in :mod:`slardar.control.room`.
+A caller is admitted or refused by the head of a request, before a byte of the body is kept, and the
+size of a body is limited while it arrives.  A call that has begun is finished even if its caller
+goes away.  The limits on all callers together are in :mod:`slardar.control.room`.
 """
 
 # twisted.web's classes have no types.
@@ -11,12 +11,10 @@ caller goes away.  What all callers together may take is in :mod:`slardar.contro
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
 
-import msgspec
-from msgspec import Struct
 from twisted.internet import defer
 from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -25,55 +23,38 @@ from twisted.web import http
 from zope.interface import implementer
 
 from slardar.config import Control
-from slardar.control.actions import Actions, ApplyError, MovedError
+from slardar.control.actions import Actions
 from slardar.control.auth import Caller, Gate, RefusedError
 from slardar.control.calls import (
-    Answer,
-    Call,
-    Changed,
-    find_handlers,
-    known_parameters,
+    find_operations,
+    needed_role,
+    read_arguments,
     read_parameters,
     split_path,
 )
-from slardar.control.conditions import Condition, PreconditionError, etag
+from slardar.control.conditions import Condition, etag
+from slardar.control.operations import CallResult, ControlCall
+from slardar.control.replies import JsonReply, error_reply, refuse, to_json
 from slardar.control.room import MAX_BODIES, Room, Standing
-from slardar.errors import (
-    ConfigError,
-    ConflictError,
-    NotFoundError,
-    NotReadyError,
-    SlardarError,
-    StoreError,
-)
+from slardar.errors import SlardarError
 
 __all__ = ["MAX_BODY", "ControlSite", "make_site"]
 
-#: Bytes of a body.  An upstream of 1,000 servers takes about 100 KiB.
+#: Bytes of a body, at most.  An upstream of 1,000 servers takes about 100 KiB.
 MAX_BODY = 4 * 1024 * 1024
-#: Bytes of a refused body that are read all the same, to use the connection further.
+#: Bytes of a refused body that are read, so that the connection can be used further.
 _SMALL = 65536
-#: Seconds for the first head on a connection; that of ``timeouts.client_header``.
+#: Seconds for the first head on a connection: the default of ``timeouts.client_header``.
 _HEAD = 10
-#: Seconds for each further head, the time until it begins included; the
-#: keepalive_timeout of the nginx.conf that upyun/slardar ships.
+#: Seconds for each further head, with the time until it begins: the keepalive_timeout of the
+#: nginx.conf that upyun/slardar ships.
 _IDLE = 15
-#: Seconds for the body of a request, and for a reply to be read: nginx's 60, but a
-#: client gains no time by sending or reading little.
+#: Seconds for the body of a request, and for a reply to be read: 60 as in nginx.  Unlike there, a
+#: client gains no time by sending or reading a little.
 _BODY = 60
-#: Seconds for which a client that was refused may go on sending, or one whose
-#: connection is being closed has to read what it was sent; nginx's lingering_timeout.
+#: Seconds for which a refused client may go on sending, and for which a client may read while its
+#: connection is closed: nginx's lingering_timeout.
 _LINGER = 5
-
-_STATUSES: Mapping[type[SlardarError], int] = {
-    ConfigError: 400,
-    NotFoundError: 404,
-    ConflictError: 409,
-    PreconditionError: 412,
-    ApplyError: 500,
-    NotReadyError: 503,
-    StoreError: 503,
-}
 
 _log = Logger("slardar.control")
 
@@ -83,57 +64,14 @@ def make_site(actions: Actions, control: Control, reactor: Any = None) -> Contro
     return ControlSite(actions, Gate(control.tokens), reactor)
 
 
-class Reply(Struct):
-    """An answer, ready to be sent."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = {}
-
-    def all_headers(self) -> list[tuple[bytes, bytes]]:
-        """Its own headers after those of every reply."""
-        common = {
-            "Server": "slardar",
-            "Date": http.datetimeToString().decode(),
-            "Content-Type": "application/json",
-            "Content-Length": str(len(self.body)),
-            "Cache-Control": "no-store",
-            "X-Content-Type-Options": "nosniff",
-        }
-        headers = {**common, **self.headers}
-        return [(name.encode(), value.encode()) for name, value in headers.items()]
-
-
-def _json(value: Any) -> bytes:
-    """JSON on one line, spaced for a person to read."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=0) + b"\n"
-
-
-def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Reply:
-    return Reply(status, _json({"status": status, "msg": message}), headers or {})
-
-
-def _error_reply(error: SlardarError) -> Reply:
-    """The reply for what a call raised."""
-    if isinstance(error, RefusedError):
-        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
-        return _error(error.status, str(error), headers)
-    if isinstance(error, MovedError):
-        return _error(503, str(error), {"Retry-After": "1"})
-    for kind in type(error).__mro__:
-        if kind in _STATUSES:
-            return _error(_STATUSES[kind], str(error))
-    return _error(500, str(error))
-
-
 class ControlRequest(http.Request):
     """One request, from its head to the reply."""
 
     channel: ControlChannel
     _caller: Caller | None = None
-    #: Why it is turned away, if it is: nothing of its body is kept then.
-    _refusal: Reply | None = None
-    #: Whether the refusal has been sent, before the body was there.
+    #: The refusal of the request, if it is refused: nothing of its body is kept then.
+    _refusal: JsonReply | None = None
+    #: Whether the refusal was sent before the body had come.
     _is_refused = False
     _is_gone = False
     _is_begun = False
@@ -147,8 +85,8 @@ class ControlRequest(http.Request):
 
     def gotLength(self, length: int | None) -> None:
         """The head is complete; ``length`` is 0 without a body, None for chunks."""
-        # The body is kept in memory, being bounded; twisted.web would open a file, but
-        # it also wants to close something.
+        # The body is kept in ``_body``. twisted.web would open a file here; it wants something that
+        # it can close.
         self.content = BytesIO()
         try:
             caller = self.channel.factory.gate.admit(
@@ -158,16 +96,17 @@ class ControlRequest(http.Request):
             self.channel.admitted(length != 0)
             if length is not None and length > MAX_BODY:
                 raise _TOO_LARGE
-            if not caller.is_admin and self.channel.method not in (b"GET", b"HEAD"):
+            role = needed_role(self.channel.method.decode("latin-1"), self.channel.uri)
+            if role == "admin" and not caller.is_admin:
                 raise RefusedError(403, "expected a token with the role admin for this call")
         except RefusedError as error:
-            self._refusal = _error_reply(error)
+            self._refusal = refuse(error)
             if length != 0:
                 self._refuse_now(goes_on=self._may_go_on(length))
 
     def _may_go_on(self, length: int | None) -> bool:
-        """Whether what is left of a refused request is short, and comes for certain: who
-        waits for a 100 may never send it."""
+        """Whether the rest of a refused request is short and certain to come.  A client that waits
+        for a 100 may never send it."""
         if self._caller is None or length is None or self._header("Expect"):
             return False
         return length <= _SMALL
@@ -181,33 +120,33 @@ class ControlRequest(http.Request):
         if self._is_refused:
             return
         if len(self._body) + len(data) > MAX_BODY:
-            self.refuse_body(_error_reply(_TOO_LARGE))
+            self.refuse_body(refuse(_TOO_LARGE))
         else:
             self._body += data
             self.channel.room.hold_body(self.channel, len(data))
 
-    def refuse_body(self, refusal: Reply) -> None:
-        """Let go of what has come of the body, and say why."""
+    def refuse_body(self, refusal: JsonReply) -> None:
+        """Drop the part of the body that has come, and answer why."""
         self._refusal = refusal
         self._refuse_now()
 
     def _refuse_now(self, goes_on: bool = False) -> None:
-        """Answer while the client is still sending; what comes now is thrown away.
+        """Answer while the client is still sending.  What comes from now on is thrown away.
 
-        To close at once would reset the connection, and the client might never see
-        the answer.  With ``goes_on`` it stays open for what follows the body.
+        Closing at once would reset the connection, and the client might never see the answer.  With
+        ``goes_on`` the connection stays open for what follows the body.
         """
         assert self._refusal is not None
         self._is_refused = True
         self._let_go()
-        # Or twisted.web would ask for the body after it was refused.
+        # Else twisted.web would ask for the body after the refusal.
         self.requestHeaders.removeHeader(b"Expect")
         self.channel.refuse(self._refusal, goes_on)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """The request is complete.  (twisted.web would read forms from the body.)"""
         if self._is_refused:
-            # Closes, too, unless the connection goes on.
+            # This closes the connection, too, unless it goes on.
             self.channel.requestDone(self)
             return
         self.method, self.uri, self.clientproto = command, path, version
@@ -230,61 +169,56 @@ class ControlRequest(http.Request):
         try:
             reply = await self._call()
         except SlardarError as error:
-            reply = _error_reply(error)
+            reply = refuse(error)
         except Exception:
             _log.failure(
                 "a control call failed: {method} {path}", method=self.method, path=self.path
             )
-            reply = _error(500, "internal error; the log says more")
+            reply = error_reply(500, "internal error; the log says more")
         self._let_go()
         if "ETag" not in reply.headers and self.method not in (b"GET", b"HEAD"):
-            # It has changed nothing, or nothing that is served everywhere.
+            # A call that has failed: it has changed nothing, or not everybody serves the change.
             version = self._guest.factory.actions.snapshot.version
             reply.headers = {**reply.headers, "ETag": etag(version)}
         self._send(reply)
 
-    async def _call(self) -> Reply:
+    async def _call(self) -> JsonReply:
         """Carry out the call."""
         assert self._caller is not None
         method = self.method.decode("latin-1")
         if method == "HEAD":
             method = "GET"
         parts = split_path(self.path)
-        handlers = find_handlers(parts)
-        handler = handlers.get(method)
-        if handler is None:
-            allowed = [*handlers, "HEAD"] if "GET" in handlers else [*handlers]
+        operations = find_operations(parts)
+        operation = operations.get(method)
+        if operation is None:
+            allowed = [*operations, "HEAD"] if "GET" in operations else [*operations]
             headers = {"Allow": ", ".join(allowed)}
-            return _error(405, f"expected {' or '.join(handlers)} for this path", headers)
-        parameters = read_parameters(self._query, known_parameters(method, handler))
+            return error_reply(405, f"expected {' or '.join(operations)} for this path", headers)
+        parameters = read_parameters(self._query, operation)
         condition = None
         if method != "GET":
             condition = Condition(self._header("If-Match"), self._header("If-None-Match"), parts)
         body = bytes(self._body)
         self._body = bytearray()
-        call = Call(
-            parts=parts,
+        call = ControlCall(
+            arguments=read_arguments(operation, parts),
+            parameters=parameters,
             body=body,
             content_type="".join(self._header("Content-Type")[:1]),
-            wait=parameters.get("wait") != "0",
-            receipt=parameters.get("receipt") == "1",
             who=self._caller.name,
-            parameters=parameters,
             condition=condition,
         )
         actions = self.channel.factory.actions
-        answer = handler(actions, call)
+        found = operation.run(actions, call)
         version = actions.snapshot.version
-        if inspect.isawaitable(answer):
-            answer = await answer
-        headers = {}
-        if isinstance(answer, Changed):
-            answer, version, headers = answer.value, answer.version, answer.headers
-        elif isinstance(answer, Answer):
-            answer, headers = answer.value, answer.headers
-        return Reply(200, _json(answer), {**headers, "ETag": etag(version)})
+        if inspect.isawaitable(found):
+            found = await found
+        result = found if isinstance(found, CallResult) else CallResult(found)
+        tag = etag(version if result.version is None else result.version)
+        return JsonReply(200, to_json(result.value), {**result.headers, "ETag": tag})
 
-    def _send(self, reply: Reply) -> None:
+    def _send(self, reply: JsonReply) -> None:
         if self._is_gone:
             return
         self.setResponseCode(reply.status)
@@ -297,8 +231,8 @@ class ControlRequest(http.Request):
         """The client is gone; the call goes on, if it was begun."""
         self._is_gone = True
         if not self._is_begun:
-            # This and the channel refer to each other, so the body would be there until
-            # somebody looks for garbage, and nothing counts its bytes for that.
+            # The request and the channel refer to each other, so the body would stay in memory
+            # until the garbage collector runs, and no limit would count it.
             self._let_go()
         super().connectionLost(reason)
 
@@ -313,7 +247,7 @@ _TOO_LARGE = RefusedError(413, f"expected a body of at most {MAX_BODY} bytes")
 
 @implementer(IHalfCloseableProtocol)
 class ControlChannel(http.HTTPChannel):
-    """One connection: twisted.web's, with its own idea of time and of refusals."""
+    """One connection: twisted.web's, with other rules for timeouts and refusals."""
 
     requestFactory: Any = ControlRequest  # noqa: N815 Twisted's name
     factory: ControlSite
@@ -323,8 +257,7 @@ class ControlChannel(http.HTTPChannel):
     _is_known = False
     _is_half_closed = False
     _is_refused = False
-    #: Whether what was written waits for the client to read it, and what is to be done
-    #: when it has.
+    #: Whether the client has yet to read what was written; and the call that waits for that.
     _is_full = False
     _pending: Callable[[], None] | None = None
 
@@ -335,48 +268,54 @@ class ControlChannel(http.HTTPChannel):
 
     @property
     def method(self) -> bytes:
-        """That of the request whose head is complete."""
+        """The method of the request whose head is complete."""
         method: bytes = self._command
         return method
 
+    @property
+    def uri(self) -> bytes:
+        """The path of that request, with its query."""
+        uri: bytes = self._path
+        return uri
+
     def connectionMade(self) -> None:
-        """Count it."""
+        """Count the connection."""
         super().connectionMade()
         self._stand(Standing.STRANGER)
         self.room.enter(self)
 
     def connectionLost(self, reason: Any = None) -> None:
-        """Count it no more."""
+        """Do not count the connection any more."""
         self.room.leave(self)
         super().connectionLost(reason)
-        # Whatever refers to this refers to the transport, with a reply of some megabytes
-        # perhaps; in a circle it would stay until somebody looks for garbage.
+        # This object holds the transport, which may hold a reply of some megabytes.  In a circle of
+        # references it would stay until the garbage collector runs.
         self.requests = []
         self._pending = self._transferDecoder = None
         self._dataBuffer = []
 
     def readConnectionLost(self) -> None:
-        """The client has said all that it has to say; what it asked for is answered."""
+        """The client has closed its side.  The calls that it has made are answered."""
         self._is_half_closed = True
         if self.standing not in (Standing.BUSY, Standing.READING):
             self.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """Nothing to do: this side does not close by halves."""
+        """Nothing to do: this side never closes one half only."""
 
     def _stand(self, standing: Standing) -> None:
         self.standing = standing
         self.since = self.factory.reactor.seconds()
 
     def admitted(self, has_body: bool) -> None:
-        """Whoever calls may do so."""
+        """The caller has been admitted."""
         self._is_known = True
         if has_body:
             self._stand(Standing.SENDING)
 
     def when_read(self, begin: Callable[[], None]) -> None:
-        """Begin a call, once the client has read what was written so far: or it could
-        order without end what it never takes."""
+        """Begin a call once the client has read what was written so far.  Else a client could ask
+        without end and never read."""
         if self._is_full:
             self._stand(Standing.READING)
             self._pending = begin
@@ -391,7 +330,7 @@ class ControlChannel(http.HTTPChannel):
         super().pauseProducing()
 
     def resumeProducing(self) -> None:
-        """It has read all."""
+        """The client has read everything."""
         self._is_full = False
         self.room.reply_read(self)
         super().resumeProducing()
@@ -412,7 +351,7 @@ class ControlChannel(http.HTTPChannel):
             self.room.hold_reply(self, request.sentLength)
         else:
             self._stand(Standing.IDLE if self._is_known else Standing.STRANGER)
-        # What twisted.web sets now.
+        # twisted.web sets this timeout now.
         self._savedTimeOut = _BODY if self._is_full else _IDLE
         super().requestDone(request)
         if self._is_half_closed and not self.requests:
@@ -423,14 +362,14 @@ class ControlChannel(http.HTTPChannel):
         self.transport.abortConnection()
 
     def give_up_body(self) -> None:
-        """Refuse the body that is being sent: all of them together are too large."""
+        """Refuse the body that is being sent: all bodies together are too large."""
         headers = {"Retry-After": "1"}
         message = f"expected at most {MAX_BODIES} bytes of bodies at one time: ask again"
-        self.requests[-1].refuse_body(_error(503, message, headers))
+        self.requests[-1].refuse_body(error_reply(503, message, headers))
 
-    def refuse(self, reply: Reply, goes_on: bool = False) -> None:
-        """Answer out of turn, and wait a little for the client to go away, or for the end
-        of its body."""
+    def refuse(self, reply: JsonReply, goes_on: bool = False) -> None:
+        """Answer out of turn, and wait a little for the end of the body, or for the client to go
+        away."""
         headers = reply.all_headers()
         if not goes_on or not self.persistent:
             self._is_refused = True
@@ -443,8 +382,8 @@ class ControlChannel(http.HTTPChannel):
         self.write(reply.body)
 
     def resetTimeout(self) -> None:
-        """Bytes alone give no more time, or a client that sends one a minute would stay
-        for ever; a complete head does."""
+        """Nothing: bytes alone give a client no more time, or one that sends a byte a minute would
+        stay for ever.  A complete head does."""
 
     def allHeadersReceived(self) -> None:
         """A head is complete."""
@@ -452,14 +391,14 @@ class ControlChannel(http.HTTPChannel):
         super().allHeadersReceived()
 
     def timeoutConnection(self) -> None:
-        """Time is up: close, and then cut off whoever does not read what it was sent."""
+        """Time is up: close.  If the client still does not read, the next call cuts it off."""
         if self.transport.disconnecting:
             self.transport.abortConnection()
         else:
             self.loseConnection()
 
     def loseConnection(self) -> None:
-        """Close, once what was written has gone out."""
+        """Close once everything that was written has gone out."""
         if self._is_full and not self.transport.disconnecting:
             self._stand(Standing.READING)
             self.setTimeout(_BODY)
@@ -480,11 +419,11 @@ class ControlChannel(http.HTTPChannel):
     def _refuse_head(self, status: int, message: str) -> None:
         # What comes after a refusal is thrown away, so it may well be malformed.
         if not self._is_refused:
-            self.refuse(_error(status, message))
+            self.refuse(error_reply(status, message))
         self.loseConnection()
 
     def finish(self) -> None:
-        """Close now if it is idle, else after the reply under way."""
+        """Close now if the connection is idle, else after the reply under way."""
         self.persistent = 0
         if not self.requests:
             self.loseConnection()
@@ -503,14 +442,15 @@ class ControlSite(http.HTTPFactory):
         self.room = Room()
 
     def buildProtocol(self, addr: Any) -> Any:
-        """A connection, or None if every other one is busy: it is closed then."""
+        """A connection.  ``None``, which closes it, if there is no room and every other one is
+        busy."""
         return super().buildProtocol(addr) if self.room.make_room() else None
 
     def startFactory(self) -> None:
         """Nothing to open.  (twisted.web would start the clock of its access log.)"""
 
     def stopFactory(self) -> None:
-        """Nobody listens any more: idle connections go."""
+        """Nobody listens any more: close the idle connections."""
         for guest in self.room.guests:
             guest.finish()
 

@@ -22,7 +22,7 @@ __all__ = ["ControlPort"]
 
 
 class ControlPort:
-    """The listening socket of ``control.http``, and the port of Twisted's on it."""
+    """The listening socket of ``control.http``, and Twisted's port on it."""
 
     def __init__(self, reactor: Any, control: Control, actions: Actions) -> None:
         self._reactor = reactor
@@ -38,14 +38,14 @@ class ControlPort:
         return "" if self.opened is None else self.opened.place
 
     def take(self, sockets: Sequence[socket.socket]) -> None:
-        """Use the socket that another process has handed over, if it has."""
+        """Use the socket that another process has handed over, if there is one."""
         if sockets:
             self.opened = adopt_sockets(self._endpoint, sockets, 1)
 
     def open(self) -> None:
-        """Listen, if there is no socket yet; nobody is accepted so far.
+        """Listen, if there is no socket yet.  No connection is accepted before :meth:`start`.
 
-        May block, and raises, as :func:`slardar.dataplane.sockets.open_sockets`.
+        May block, and raises the errors of :func:`slardar.dataplane.sockets.open_sockets`.
         """
         if self.opened is None:
             try:
@@ -61,7 +61,7 @@ class ControlPort:
         self._port = self._reactor.adoptStreamPort(sock.fileno(), sock.family, self._site)
 
     def own(self) -> None:
-        """Whoever handed the socket over uses it no more."""
+        """The process that handed the socket over does not use it any more."""
         if self.opened is not None:
             self.opened.own()
 

@@ -1,9 +1,8 @@
-"""Room for callers of the control channel: who has to go when there is no more.
+"""The limits on all callers of the control channel together, and who has to go at a limit.
 
-Connections, bodies and replies that nobody reads yet are bounded over all connections
-together.  At a limit nobody new is turned away for the sake of somebody who does
-nothing: whoever is missed least goes, in the order of :class:`Standing`, the one that
-has been so for longest first.
+Connections, bodies and unread replies are limited over all connections together.  At a limit a new
+caller is not turned away in favour of one who does nothing: the connection with the lowest
+:class:`Standing` goes, and of several the one that has had it for longest.
 """
 
 from __future__ import annotations
@@ -22,24 +21,24 @@ MAX_REPLIES = 64 * 1024 * 1024
 
 
 class Standing(enum.IntEnum):
-    """What a connection is busy with; the lower, the less it is missed."""
+    """What a connection is doing.  The lower, the sooner it has to go."""
 
-    #: Nobody who may call has called, or the connection is about to be closed.
+    #: No caller has been admitted yet, or the connection is about to be closed.
     STRANGER = 0
     #: Between two calls.
     IDLE = 1
-    #: The body of a call is not complete.
+    #: The body of a call is coming in.
     SENDING = 2
-    #: The reply is there and is not read.
+    #: The reply waits for the caller to read it.
     READING = 3
-    #: A call is under way; the connection stays.
+    #: A call is under way: such a connection never has to go.
     BUSY = 4
 
 
 class Guest(Protocol):
-    """A connection, as far as the room cares."""
+    """What the room needs to know of a connection."""
 
-    #: What it is busy with, and since when (the reactor's seconds).
+    #: Its standing, and since when it has had it (the reactor's seconds).
     standing: Standing
     since: float
 
@@ -47,7 +46,7 @@ class Guest(Protocol):
         """Close at once: somebody else needs the place."""
 
     def give_up_body(self) -> None:
-        """Refuse the body that is still being sent, and let go of what has come of it."""
+        """Refuse the body that is coming in, and drop the part that has come."""
 
     def finish(self) -> None:
         """Close when the call under way is answered, now if there is none."""
@@ -58,7 +57,7 @@ class Room:
 
     def __init__(self) -> None:
         self._guests: set[Guest] = set()
-        #: Bytes that each one's body and unread reply hold.
+        #: Bytes of each connection's body, and of its unread reply.
         self._bodies: dict[Guest, int] = {}
         self._replies: dict[Guest, int] = {}
         self._body_bytes = 0
@@ -66,11 +65,11 @@ class Room:
 
     @property
     def guests(self) -> frozenset[Guest]:
-        """The connections of now."""
+        """The connections that are open."""
         return frozenset(self._guests)
 
     def make_room(self) -> bool:
-        """Whether one more connection has a place; one that is missed least may go for it."""
+        """Whether there is a place for one more connection.  Another one may be closed for it."""
         if len(self._guests) < MAX_CONNECTIONS:
             return True
         least = min(self._guests, key=lambda guest: (guest.standing, guest.since))
@@ -90,9 +89,10 @@ class Room:
         self.reply_read(guest)
 
     def hold_body(self, guest: Guest, length: int) -> None:
-        """So many more bytes of a body have come.
+        """``length`` more bytes of a body have come.
 
-        Somebody's body may be given up for them, that of ``guest`` itself included.
+        At the limit the body that has been coming for longest is refused; it may be that of
+        ``guest``.
         """
         self._bodies[guest] = self._bodies.get(guest, 0) + length
         self._body_bytes += length
@@ -107,7 +107,7 @@ class Room:
         self._body_bytes -= self._bodies.pop(guest, 0)
 
     def hold_reply(self, guest: Guest, length: int) -> None:
-        """A reply of so many bytes waits for its caller to read."""
+        """A reply of ``length`` bytes waits for its caller to read it."""
         self.reply_read(guest)
         self._replies[guest] = length
         self._reply_bytes += length
@@ -117,5 +117,5 @@ class Room:
             oldest.give_way()
 
     def reply_read(self, guest: Guest) -> None:
-        """It has been read, or nobody will."""
+        """The reply has been read, or nobody will read it."""
         self._reply_bytes -= self._replies.pop(guest, 0)

@@ -1,7 +1,7 @@
 """What ``GET /status`` shows: the names and the form are upyun/slardar's.
 
-Built anew at each call, from the snapshot and the counters of the data plane; with
-10,000 upstreams of two servers that takes about 0.15 s, so it is not for a loop.
+It is built anew for each call, from the snapshot and the counters of the data plane.  With 10,000
+upstreams of two servers that takes about 0.15 s, so do not ask for it in a loop.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["build_status", "ignored_keys"]
 
 
 class _Times(dict[int, str]):
-    """Local times in the contract's form, by epoch second; many servers share one."""
+    """Local times as text, by epoch second.  Many servers share the same second."""
 
     def __missing__(self, second: int) -> str:
         text = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
@@ -83,7 +83,7 @@ def build_status(
 
 
 def ignored_keys(snapshot: Snapshot) -> list[str]:
-    """The keys of the store that mean nothing, a line each."""
+    """A line for each key in the store that slardar does not know."""
     upstreams = sorted(snapshot.upstreams.items())
     lines = [line for _, upstream in upstreams for _, line in upstream.unknown]
     for index, route in enumerate(snapshot.routes):
@@ -107,7 +107,7 @@ def _server(
     upstream: str, server: Server, peers: Mapping[str, ServerLive], times: _Times
 ) -> dict[str, Any]:
     key = server.key
-    # One that is not served (yet) looks as one does that nobody has asked.
+    # A server that is not served yet is shown like one that has had no request.
     live = peers.get(key) or ServerLive()
     health = checked.shown(live)
     timeout = server.fail_timeout

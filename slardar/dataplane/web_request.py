@@ -18,7 +18,7 @@ from slardar.dataplane.router import Router
 from slardar.dataplane.webheads import client_address, read_head, without_prefix, write_head
 from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
 from slardar.http1.heads import CHUNKED, BadMessage
-from slardar.http1.interfaces import ChannelBase, Downstream, ExchangeBase, HookedRequest
+from slardar.http1.interfaces import Bytes, ChannelBase, Downstream, ExchangeBase, HookedRequest
 from slardar.http1.own_replies import NO_REPLY, error_reply
 from slardar.http1.record import BY_HOOK, BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
@@ -325,7 +325,7 @@ class WebRequest(Downstream):
         web.registerProducer(self, True)
         web.write(bytes(data))
 
-    def reply_body(self, data: bytes | memoryview) -> None:
+    def reply_body(self, data: Bytes) -> None:
         """Hand on more of the body."""
         if self.record is not None:
             self.record.bytes_out += len(data)

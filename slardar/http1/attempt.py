@@ -15,11 +15,12 @@ The life of an attempt::
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from slardar.http1.framing import ChunkedDecoder, are_tiny
 from slardar.http1.heads import CHUNKED, BadMessage
 from slardar.http1.interfaces import (
+    Bytes,
     ChannelBase,
     ChannelProtocol,
     Downstream,
@@ -173,7 +174,7 @@ class Attempt(ChannelProtocol):
         if channel.connecting:
             self.connecting = True
             self._reused = False
-            channel.deadline = owner.plane.clock.now + owner.selection.connect_timeout
+            channel.wait(owner.selection.connect_timeout)
         else:
             self._send_request(channel)
         return True
@@ -292,14 +293,16 @@ class Attempt(ChannelProtocol):
         if not self._owner.body_ended:
             self._owner.downstream.resume_body()
 
-    def received(self, channel: ChannelBase, data: Any) -> None:
+    def received(self, channel: ChannelBase, data: Bytes) -> None:
         """Bytes of the reply; a ``memoryview``, for many, is valid during the call only."""
         owner = self._owner
         if owner.body_ended or not channel.congested:
-            channel.deadline = owner.plane.clock.now + owner.selection.read_timeout
+            channel.wait(owner.selection.read_timeout)
         state = self._state
         try:
             if state == _HEAD:
+                # A channel that is not eager reads bytes.
+                assert isinstance(data, bytes)
                 self._head_arrived(channel, data)
             elif state == _LENGTH:
                 self._length_arrived(channel, data)
@@ -444,7 +447,7 @@ class Attempt(ChannelProtocol):
             # It may owe nothing more for now.
             channel.deadline = self._deadline(channel)
 
-    def _length_arrived(self, channel: ChannelBase, data: bytes | memoryview) -> None:
+    def _length_arrived(self, channel: ChannelBase, data: Bytes) -> None:
         size = len(data)
         remaining = self._remaining
         downstream = self._owner.downstream
@@ -466,7 +469,7 @@ class Attempt(ChannelProtocol):
         """So much of the reply went straight to the client."""
         owner = self._owner
         if owner.body_ended or not channel.congested:
-            channel.deadline = owner.plane.clock.now + owner.selection.read_timeout
+            channel.wait(owner.selection.read_timeout)
         remaining = self._remaining - size
         self._remaining = remaining
         owner.downstream.body_relayed(size if remaining >= 0 else size + remaining)

@@ -19,7 +19,7 @@ every kind of event.)
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import httptools
 
@@ -27,6 +27,7 @@ from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
 from slardar.http1.framing import ChunkedDecoder, are_tiny, last_chunk
 from slardar.http1.heads import CHUNKED, BadMessage
 from slardar.http1.interfaces import (
+    Bytes,
     ChannelBase,
     Downstream,
     ExchangeBase,
@@ -162,7 +163,7 @@ class ClientConnection(Downstream):
         """Begin on ``channel``: the first head must come within its time."""
         self.channel = channel
         channel.send_timeout = self._host.send_timeout
-        channel.deadline = self._host.clock.now + self._host.client_header_timeout
+        channel.wait(self._host.client_header_timeout)
 
     @property
     def is_idle(self) -> bool:
@@ -188,22 +189,25 @@ class ClientConnection(Downstream):
 
     # From the channel.
 
-    def received(self, channel: ChannelBase, data: Any) -> None:
+    def received(self, channel: ChannelBase, data: Bytes) -> None:
         """Bytes from the client."""
         state = self._state
+        if state in (_LINGER, _CLOSED):
+            self._read_over(len(data))
+            return
+        # A channel that is not eager reads bytes.
+        assert isinstance(data, bytes)
         if state == _IDLE:
             self._heads(data)
         elif state == _HEAD:
             self._heads(self._buffer + data, data)
         elif state == _BODY and (self._exchange is not None or self._waiting is not None):
             self._body_arrived(data)
-        elif state in (_WAIT, _BODY):
+        else:
             self._buffer += data
             if len(self._buffer) >= _READ_AHEAD:
                 self._ahead = True
                 channel.pause()
-        else:
-            self._read_over(len(data))
 
     def ended(self, channel: ChannelBase) -> None:
         """The client will send no more; it may still read (RFC 9112 9.6)."""
@@ -221,7 +225,7 @@ class ClientConnection(Downstream):
             # but bytes with a reset.
             channel.probe(idle=_PROBE_SECONDS)
             if not self._replied:
-                channel.deadline = self._host.clock.now + _PROBE_SECONDS
+                channel.wait(_PROBE_SECONDS)
         else:
             self._leave()
 
@@ -270,18 +274,18 @@ class ClientConnection(Downstream):
             self._begun = begun + 1
             if self.record is not None:
                 self.record.bytes_out += 1
-            self.channel.deadline = self._host.clock.now + (_PROBE_SECONDS << begun + 1)
+            self.channel.wait(_PROBE_SECONDS << begun + 1)
 
     def _set_deadline(self) -> None:
         host, channel, state = self._host, self.channel, self._state
         if channel.congested:
-            channel.deadline = host.clock.now + host.send_timeout
+            channel.wait(host.send_timeout)
         elif state == _WAIT:
             channel.deadline = 0.0
         elif state == _IDLE:
-            channel.deadline = host.clock.now + host.keepalive_timeout
+            channel.wait(host.keepalive_timeout)
         elif state == _HEAD:
-            channel.deadline = host.clock.now + host.client_header_timeout
+            channel.wait(host.client_header_timeout)
         elif state == _BODY:
             channel.deadline = (
                 0.0 if self._held or self._awaited else host.clock.now + host.client_body_timeout
@@ -289,7 +293,7 @@ class ClientConnection(Downstream):
         elif state == _LINGER:
             # Its time begins when our side has ended; until then it is a slow reader.
             if channel.unsent:
-                channel.deadline = host.clock.now + host.send_timeout
+                channel.wait(host.send_timeout)
             else:
                 self._set_linger_deadline(host.clock.now)
 
@@ -359,7 +363,7 @@ class ClientConnection(Downstream):
         host = self._host
         if self._state != _HEAD:
             self._state = _HEAD
-            self.channel.deadline = host.clock.now + host.client_header_timeout
+            self.channel.wait(host.client_header_timeout)
             fresh = data
         self._buffer = data
         if len(data) > host.max_head:
@@ -419,7 +423,7 @@ class ClientConnection(Downstream):
         if length > host.max_body:
             self.refuse(413, "the body of the request is too large")
             return
-        self.channel.deadline = host.clock.now + host.client_body_timeout
+        self.channel.wait(host.client_body_timeout)
         waiting = host.wait_for_body(self, request)
         if waiting is None:
             # Where hooks see the request later, what comes of the body waits in the buffer.
@@ -493,7 +497,7 @@ class ClientConnection(Downstream):
     def _body_arrived(self, data: bytes) -> None:
         request, body = self._request, self._body
         self._awaited = False
-        self.channel.deadline = self._host.clock.now + self._host.client_body_timeout
+        self.channel.wait(self._host.client_body_timeout)
         if isinstance(body, int):
             if len(data) > body:
                 data, self._buffer = data[:body], data[body:]
@@ -677,10 +681,10 @@ class ClientConnection(Downstream):
         if done:
             self._reply_finished()
         elif channel.congested and self._exchange is not None:
-            channel.deadline = self._host.clock.now + self._host.send_timeout
+            channel.wait(self._host.send_timeout)
             self._exchange.pause()
 
-    def reply_body(self, data: bytes | memoryview) -> None:
+    def reply_body(self, data: Bytes) -> None:
         """Write more of the body."""
         if self._silent or not data:
             return
@@ -694,7 +698,7 @@ class ClientConnection(Downstream):
         else:
             channel.write_soon(data)
         if channel.congested and self._exchange is not None:
-            channel.deadline = self._host.clock.now + self._host.send_timeout
+            channel.wait(self._host.send_timeout)
             self._exchange.pause()
 
     def sink(self) -> ChannelBase | None:
@@ -707,7 +711,7 @@ class ClientConnection(Downstream):
         if self.record is not None:
             self.record.bytes_out += size
         if channel.congested and self._exchange is not None:
-            channel.deadline = self._host.clock.now + self._host.send_timeout
+            channel.wait(self._host.send_timeout)
             self._exchange.pause()
 
     def end_reply(self, trailers: list[bytes]) -> None:
@@ -870,11 +874,11 @@ class ClientConnection(Downstream):
         channel = self.channel
         if channel.congested:
             # Its next request is begun when it has taken this reply (see drained).
-            channel.deadline = self._host.clock.now + self._host.send_timeout
+            channel.wait(self._host.send_timeout)
             return
         self._state = _IDLE
         self._request = None
-        channel.deadline = self._host.clock.now + self._host.keepalive_timeout
+        channel.wait(self._host.keepalive_timeout)
         if self._busy:
             return
         data = self._buffer

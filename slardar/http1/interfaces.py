@@ -482,7 +482,7 @@ class Downstream(ChannelProtocol):
         """The final head and the first of the body; ``done`` if that is all of it."""
         raise NotImplementedError
 
-    def reply_body(self, data: bytes | memoryview) -> None:
+    def reply_body(self, data: Bytes) -> None:
         """More of the body; ``data`` is valid during the call only."""
         raise NotImplementedError
 

@@ -1,6 +1,6 @@
-"""What is known of a request when it has ended: the one record that observers get.
+"""The record of a request that has ended, which observers get.
 
-A request that nobody observes has no record, and costs nothing for it.
+A request that nobody observes has no record, which costs nothing.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ BY_HOOK: Final = "hook"
 BY_SLARDAR: Final = "slardar"
 
 #: The ``failure`` of an attempt on an idle connection that the server had closed before the
-#: request came: nobody's failure, and followed by another attempt on the same server.
+#: request came.  It counts as no failure, and another attempt on the same server follows.
 STALE: Final = "stale"
 
 
 class AttemptRecord:
-    """One try on one server.  Times are monotonic seconds; 0 for what never happened."""
+    """One attempt on one server.  Times are monotonic seconds; 0 if it never happened."""
 
     __slots__ = (
         "connected",
@@ -39,17 +39,17 @@ class AttemptRecord:
         #: ``host:port``, as the configuration names the server.
         self.server: str = server
         self.started: float = started
-        #: When a new connection was there; 0 on one that was used before.
+        #: When a new connection was made; 0 on a connection that was used before.
         self.connected: float = 0.0
-        #: When the first byte of the reply came.
+        #: When the first byte of the reply arrived.
         self.first_byte: float = 0.0
         self.ended: float = 0.0
         #: The status of the server's reply; 0 if none came.
         self.status: int = 0
-        #: The kind of failure (see :mod:`slardar.http1.retry`), or :data:`STALE`; empty for
-        #: none.
+        #: The kind of failure (see :mod:`slardar.http1.retry`), or :data:`STALE`; empty if
+        #: the attempt did not fail.
         self.failure: str = ""
-        #: The failure, in words for a person.
+        #: The failure as a text for people.
         self.error: str = ""
 
     def __repr__(self) -> str:
@@ -77,30 +77,30 @@ class RequestRecord:
     def __init__(
         self, client: bytes, request: Request | None, started: float, listener: str = ""
     ) -> None:
-        #: The client's address, as the listener tells it.
+        #: The client's address, from the listener.
         self.client: bytes = client
         #: The request, as hooks have left it; ``None`` for bytes that are no request.
         self.request: Request | None = request
         #: The id of the listener that accepted the client; empty within ``slardar.web``.
         self.listener: str = listener
-        #: When the head was complete, and when all of the reply was handed to the channel
-        #: or the client was gone.
+        #: When the head was complete; ``ended``: when the whole reply was handed to the
+        #: channel, or the client was gone.
         self.started: float = started
         self.ended: float = 0.0
-        #: Bytes of the request's head and of its body's content, as far as they came.
+        #: Bytes of the request's head and of its body's content that have arrived.
         self.bytes_in: int = 0 if request is None else len(request.head)
-        #: Bytes of the replies, interim ones included, as they were handed to the channel;
+        #: Bytes of the replies, interim ones included, that were handed to the channel;
         #: within ``slardar.web``, where twisted.web writes the heads, of the body alone.
         self.bytes_out: int = 0
-        #: The upstream that the request went to; empty if it reached none.
+        #: The upstream of the request; empty if it reached none.
         self.upstream: str = ""
-        #: One for each server that was tried, in order.
+        #: The attempts, in order.
         self.attempts: list[AttemptRecord] = []
         #: The status that the client got; 0 if it got none, 444 if a hook wanted none.
         self.status: int = 0
         #: :data:`BY_SERVER`, :data:`BY_HOOK`, :data:`BY_SLARDAR`, or empty for nobody.
         self.answered_by: str = ""
-        #: Why slardar itself answered, or what broke; empty where all went well.
+        #: The reason of slardar's own answer, or of a broken reply; empty without a failure.
         self.error: str = ""
 
     @property

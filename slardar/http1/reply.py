@@ -65,13 +65,13 @@ class Reply:
     def head_lines(self) -> list[bytes]:
         """The status line and, from index 1 on, the header lines that pass to the client.
 
-        All are without CRLF.  The caller must not change the list.  Whoever wants other
-        lines copies the list, changes the copy and calls :meth:`replace_head_lines`.
+        All are without CRLF.  The caller must not change the list: to have other lines,
+        copy the list, change the copy and call :meth:`replace_head_lines`.
         """
         return self.lines
 
     def replace_head_lines(self, lines: list[bytes]) -> None:
-        """Take ``lines``, in the form of :meth:`head_lines`, instead of the lines of the head.
+        """Replace the lines of the head by ``lines``, in the form of :meth:`head_lines`.
 
         The reply keeps the list and changes it when the head is written.
         """

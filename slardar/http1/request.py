@@ -171,14 +171,14 @@ class Request:
     def head_lines(self) -> list[bytes]:
         """The header lines that pass to the origin, without CRLF, from index 1 on.
 
-        Index 0 belongs to the request line, which is not written yet.  The caller must not
-        change the list.  Whoever wants other lines copies the list, changes the copy and
-        calls :meth:`replace_head_lines`.
+        Index 0 is the place of the request line, which is written later.  The caller must
+        not change the list: to have other lines, copy the list, change the copy and call
+        :meth:`replace_head_lines`.
         """
         return self.lines
 
     def replace_head_lines(self, lines: list[bytes]) -> None:
-        """Take ``lines``, in the form of :meth:`head_lines`, instead of the lines of the head.
+        """Replace the lines of the head by ``lines``, in the form of :meth:`head_lines`.
 
         The request keeps the list and changes it when the head is written.
         """

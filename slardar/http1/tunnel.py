@@ -6,9 +6,9 @@ that reads it.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-from slardar.http1.interfaces import ChannelBase, ExchangeBase, PlaneBase, TunnelBase
+from slardar.http1.interfaces import Bytes, ChannelBase, ExchangeBase, PlaneBase, TunnelBase
 from slardar.http1.record import RequestRecord
 
 __all__ = ["Tunnel"]
@@ -22,11 +22,11 @@ _LINGER: Final = 5.0
 class Tunnel(TunnelBase):
     """The protocol of both channels of a tunnel.
 
-    It is made of ``exchange``, whose server has switched protocols.  When both channels
-    are closed, the exchange, the plane and, with a ``record``, the plane's observer are
-    told once.  There is no idle timeout: a WebSocket may be silent for hours, and TCP
-    keep-alive (switched on here) finds a peer that is gone.  But a side that owes us room
-    must make some within its channel's ``send_timeout``.
+    It continues ``exchange``, whose server has switched protocols.  When both channels are
+    closed, it tells the exchange, the plane and, with a ``record``, the plane's observer,
+    once.  There is no idle timeout: a WebSocket may be silent for hours, and TCP
+    keep-alive (switched on here) finds a peer that is gone.  But a side that has bytes to
+    take must take them within its channel's ``send_timeout``.
     """
 
     __slots__ = (
@@ -53,7 +53,7 @@ class Tunnel(TunnelBase):
         #: ``None`` once the tunnel is over.
         self._exchange: ExchangeBase | None = exchange
         self._record = record
-        #: Nothing goes through any more; what is on its way arrives.
+        #: The tunnel passes nothing on any more; bytes written before are still sent.
         self._closing = False
         self._ended: list[ChannelBase] = []
         for channel in (client, origin):
@@ -70,7 +70,7 @@ class Tunnel(TunnelBase):
     def __repr__(self) -> str:
         return f"<Tunnel {self._client!r} {self._origin!r}>"
 
-    def received(self, channel: ChannelBase, data: Any) -> None:
+    def received(self, channel: ChannelBase, data: Bytes) -> None:
         """Pass bytes from one side to the other."""
         if self._closing:
             return
@@ -88,7 +88,7 @@ class Tunnel(TunnelBase):
     def drained(self, channel: ChannelBase) -> None:
         """One side has taken its bytes: read on from the other."""
         if self._closing:
-            channel.deadline = self._plane.clock.now + _LINGER
+            channel.wait(_LINGER)
             return
         self._other(channel).resume()
         channel.deadline = 0.0
@@ -127,7 +127,7 @@ class Tunnel(TunnelBase):
                 if not channel.closed:
                     channel.resume()
                     seconds = channel.send_timeout if channel.unsent else _LINGER
-                    channel.deadline = self._plane.clock.now + seconds
+                    channel.wait(seconds)
         self._look_whether_over()
 
     def _look_whether_over(self) -> None:
@@ -142,7 +142,7 @@ class Tunnel(TunnelBase):
     def _wait_for(self, channel: ChannelBase) -> None:
         """``channel`` is congested: read no more from the other side until it has drained."""
         self._other(channel).pause()
-        channel.deadline = self._plane.clock.now + channel.send_timeout
+        channel.wait(channel.send_timeout)
 
     def _other(self, channel: ChannelBase) -> ChannelBase:
         return self._origin if channel is self._client else self._client

@@ -1,11 +1,11 @@
 """One change of the configuration, and the state that changes add up to.
 
-This is what stores keep.  Values are plain JSON, as a user wrote them: a store needs
-no knowledge of what they mean, and a newer version can read what an older one wrote.
+Stores keep both.  Values are plain JSON, as a user wrote them: a store needs not know
+what they mean, and a newer version can read the values that an older one wrote.
 
-Two numbers tell one state from another.  The *revision* is the store's own: whatever it
-has to tell whether somebody else has written meanwhile.  The *version* is slardar's
-counter, which users see in answers, in ``ETag`` and in ``/status``; a store only keeps it.
+A state has a revision and a version.  The *revision* is the store's own: with it the store
+tells whether somebody else has written meanwhile.  The *version* is slardar's counter,
+which users see in answers, in ``ETag`` and in ``/status``; a store only keeps it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ __all__ = ["TO_FILE", "Change", "Kind", "Revision", "StoredState", "Value"]
 #: ``file``: the configuration file was read again and its content taken over.
 Kind = Literal["upstream", "routes", "file", "hook"]
 
-#: What a store calls the state that it holds.  Two of them are equal or not, and nothing else
-#: can be told from them: one may be a counter that jumps, another a hash.
+#: A store's name for a state.  Revisions can only be compared for equality: one store may
+#: use a counter that jumps, another a hash.
 Revision = int | str
 
 #: The value of an upstream, or of the routes, for which the configuration file counts
@@ -30,24 +30,24 @@ TO_FILE: Final = "file"
 
 
 class Value(Struct, frozen=True):
-    """One thing and the whole of its new value."""
+    """The whole new value of an upstream, the routes, a hook, or the file."""
 
     kind: Kind
     #: The upstream's name, or the hook's language and name (``lua/script.example.com``);
     #: empty for ``routes`` and ``file``, of which there is one.
     name: str
-    #: ``None`` removes it.  Of a file only what changed is kept, for the record: its content
-    #: is the file's.
+    #: ``None`` removes the old value.  For a file it records only what changed: the file
+    #: itself holds its content.
     value: Any
 
     @property
     def path(self) -> str:
-        """The thing's key path."""
+        """The key path, such as ``upstreams.www.example.com``."""
         return f"{self.kind}s.{self.name}" if self.name else self.kind
 
 
 class Change(Value, frozen=True):
-    """One thing set or removed."""
+    """One value that was set or removed, with its author and time."""
 
     #: Who asked: a token's name, or the channel it came through.
     who: str
@@ -58,7 +58,7 @@ class Change(Value, frozen=True):
 class StoredState(Struct, frozen=True):
     """The content of a store."""
 
-    #: slardar's counter, as the last commit gave it; 0 before the first.
+    #: slardar's counter, from the last commit; 0 before the first.
     version: int = 0
     #: Upstreams as written, by name.  ``None`` stands for a removed upstream, so that the
     #: one of that name in the file does not come back with the next start;
@@ -71,8 +71,20 @@ class StoredState(Struct, frozen=True):
     #: The store's own name for this state.
     revision: Revision = 0
 
+    def decides(self, name: str) -> bool:
+        """Whether the store's value of this upstream counts, a removal included.
+
+        If it does, the file's value does not count.
+        """
+        return bool(self.upstreams.get(name, TO_FILE) != TO_FILE)
+
+    @property
+    def decides_routes(self) -> bool:
+        """Whether the store's routes count, and the file's do not."""
+        return self.routes is not None and self.routes != TO_FILE
+
     def after(self, values: Iterable[Value], version: int, revision: Revision) -> StoredState:
-        """The state that these values lead to."""
+        """The state after these values, with a new version and revision."""
         upstreams, routes, hooks = self.upstreams, self.routes, self.hooks
         for one in values:
             if one.kind == "upstream":

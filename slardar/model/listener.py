@@ -16,41 +16,41 @@ HTTP: Final = "http"
 class ListenerSpec(Struct, frozen=True):
     """One listener; every connection that it accepts carries this value."""
 
-    #: Names the listener, for people and for processes.  It stays the same over a restart
-    #: and an upgrade, and whatever other listeners there are.
+    #: The listener's name, for people and for processes.  It stays the same over a restart
+    #: and an upgrade, and does not depend on other listeners.
     id: str
     #: Twisted's endpoint string of the socket.
     endpoint: str
-    #: Which kind of connection it is for (:mod:`slardar.dataplane.listener_kinds`).
+    #: The protocol of its connections (:mod:`slardar.dataplane.listener_kinds`).
     protocol: str = HTTP
     #: Whether a connection begins with a TLS handshake.
     tls: bool = False
     #: Whether a connection begins with a PROXY protocol header, which tells the client's
     #: address.
     proxy_protocol: bool = False
-    #: The upstream of every connection; ``None``: each request finds its own.
+    #: The upstream of every connection; ``None``: each request finds its own upstream.
     upstream: str | None = None
 
     @property
     def scheme(self) -> bytes:
-        """The scheme of the URLs that lead here, if it is a listener for HTTP."""
+        """The scheme of its URLs, for a listener with the protocol HTTP."""
         return b"https" if self.tls else b"http"
 
 
-#: The listener of connections that no listener has accepted.
+#: Stands for the listener of connections that no listener has accepted.
 UNNAMED: Final = ListenerSpec("", "")
 
 
 def spec_of(endpoint: str, number: int = 1) -> ListenerSpec:
-    """The listener of an endpoint string of ``listen``: the ``number``-th of this string.
+    """The listener of the ``number``-th occurrence of an endpoint string in ``listen``.
 
-    Its id is the string; ``tcp:0#2`` for the second one.
+    Its id is the string; ``tcp:0#2`` for the second occurrence of ``tcp:0``.
     """
     return ListenerSpec(endpoint if number == 1 else f"{endpoint}#{number}", endpoint)
 
 
 def specs_of(endpoints: Iterable[str]) -> tuple[ListenerSpec, ...]:
-    """The listeners of all of ``listen``, in order."""
+    """The listeners of all endpoint strings, in order."""
     seen: dict[str, int] = {}
     specs = []
     for endpoint in endpoints:

@@ -179,11 +179,21 @@ class Upstream(Struct, frozen=True):
         """Every server, level by level."""
         return tuple(server for level in self.levels for server in level.servers)
 
+    def following(self, known: Upstream | None) -> Upstream:
+        """This upstream as the successor of ``known``.
+
+        It keeps a reload that ``known`` asked for, so that a process that missed ``known``
+        still reloads.
+        """
+        if known is None or known.loaded <= self.loaded:
+            return self
+        return msgspec.structs.replace(self, loaded=known.loaded)
+
 
 def servers_gone(old: Upstream | None, new: Upstream | None) -> set[tuple[str, int]]:
     """Host and port of the servers that ``old`` has and ``new`` does not have.
 
-    ``None``: there was, or is, no such upstream.
+    ``None`` means that there is no such upstream before, or afterwards.
     """
     if old is None:
         return set()

@@ -32,10 +32,10 @@ _Matcher = tuple[Callable[[str, str], bool], "Choice"]
 class Choice(NamedTuple):
     """Where the host and the path of a request lead."""
 
-    #: ``None``: nowhere.
+    #: The upstream's name; ``None`` if they lead nowhere.
     upstream: str | None
-    #: What leads there: ``route``, ``host`` (its exact name), ``wildcard``, ``default`` (the
-    #: default upstream), ``resource`` (a mounted resource names it), or empty.
+    #: The reason: ``route``, ``host`` (the upstream's exact name), ``wildcard``, ``default``
+    #: (the default upstream), ``resource`` (a mounted resource names it), or empty.
     by: str = ""
     route: Route | None = None
 
@@ -46,24 +46,24 @@ _NOWHERE: Final = Choice(None)
 class Snapshot(msgspec.Struct, frozen=True, eq=False):
     """Upstreams, routes, the default upstream and hooks, as of ``version``.
 
-    Made by :meth:`build` or from another one; nothing in it can be assigned to.
+    :meth:`build` makes one, or a method of another snapshot; no attribute can be assigned.
     """
 
     version: int
     routes: tuple[Route, ...]
     default_upstream: str | None
-    #: By language and name, read-only; the same object as long as none has changed.
+    #: By language and name, read-only; the same object as long as no hook has changed.
     hooks: Mapping[HookKey, Hook]
     _upstreams: dict[str, Upstream]
     #: The sum of the upstreams' digests, for :attr:`fingerprint`.
     _sum: int
-    #: Where each route leads, with the function that tells whether a host and path take it.
+    #: For each route the function that tells whether a host and path match, and its choice.
     _matchers: tuple[_Matcher, ...]
-    #: Names with capitals or a dot at their end, by what requests call them.
+    #: Names that are not in the form of :func:`requested_host`, by that form.
     _folded: dict[str, str]
     #: Wildcards by their suffix.
     _wildcards: dict[str, str]
-    #: Names that are no Hosts: those of upstreams that are not public.
+    #: Names of upstreams that are not public: no Host leads to them.
     _hidden: frozenset[str]
 
     @classmethod
@@ -77,7 +77,7 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
     ) -> Snapshot:
         """A snapshot made without an older one.
 
-        ``hooks`` of another snapshot stay the same object.
+        The ``hooks`` of another snapshot are not copied, so both share one object.
         """
         hidden = frozenset(name for name, one in upstreams.items() if not one.public)
         folded, wildcards = _indexes(upstreams, hidden)
@@ -124,10 +124,7 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
         name = upstream.name
         upstreams = self._upstreams.copy()
         known = upstreams.get(name)
-        if known is not None and known.loaded > upstream.loaded:
-            # Who missed that version must load it, too.
-            upstream = replace(upstream, loaded=known.loaded)
-        upstreams[name] = upstream
+        upstream = upstreams[name] = upstream.following(known)
         folded, wildcards, hidden = self._folded, self._wildcards, self._hidden
         was_public = known is not None and known.public
         if upstream.public:
@@ -186,7 +183,7 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
         return replace(self, version=self.version + 1, hooks=_read_only(hooks))
 
     def at_version(self, version: int) -> Snapshot:
-        """The same configuration as this version."""
+        """This configuration with another version."""
         return replace(self, version=version)
 
     def route(self, host: str, path: str) -> str | None:
@@ -225,7 +222,7 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
 
 
 def _read_only(hooks: Mapping[HookKey, Hook]) -> Mapping[HookKey, Hook]:
-    """The hooks of another snapshot as they are, others in a table of their own."""
+    """``hooks`` as a read-only table, copied unless it comes from another snapshot."""
     return hooks if isinstance(hooks, MappingProxyType) else MappingProxyType(dict(hooks))
 
 

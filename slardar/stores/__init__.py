@@ -1,4 +1,4 @@
-"""Where changes made at run time are kept, one file a kind of store.
+"""The stores, one file each: they keep the changes that are made at run time.
 
 Third parties may ship files for this folder in packages of their own.
 """

@@ -19,7 +19,7 @@ __all__ = ["MemoryStore", "from_place"]
 
 @implementer(IForgetfulStore)
 class MemoryStore:
-    """Keeps changes until it is closed; every Deferred has fired when it is returned."""
+    """Keeps changes until it is closed.  Every Deferred has fired when it is returned."""
 
     def __init__(self) -> None:
         self._opened = False
@@ -30,7 +30,7 @@ class MemoryStore:
 
     @property
     def state(self) -> StoredState:
-        """What it holds now: what ``open`` would give if it did not forget."""
+        """What it holds now."""
         return stored_state(
             self._version,
             self._revision,
@@ -38,7 +38,7 @@ class MemoryStore:
         )
 
     def take_over(self, state: StoredState) -> None:
-        """Hold what another process's store held.  To be called before :meth:`open`."""
+        """Hold the state that another process's store held.  To be called before :meth:`open`."""
         self._version = state.version
         self._texts = {
             ("upstream", name): None if value is None else msgspec.json.encode(value).decode()
@@ -50,7 +50,7 @@ class MemoryStore:
             self._texts["routes", ""] = msgspec.json.encode(state.routes).decode()
 
     def open(self) -> defer.Deferred[Any]:
-        """What it has taken over; without that, an empty state at version 0."""
+        """Fires with the state that it has taken over, or an empty one at version 0."""
         if self._opened:
             return defer.fail(StoreError("memory: this store is open already"))
         self._opened = True
@@ -59,7 +59,7 @@ class MemoryStore:
     def commit(
         self, expected: Revision, changes: Sequence[Change], version: int
     ) -> defer.Deferred[Revision]:
-        """Keep changes as one."""
+        """Keep the changes, all or none."""
         if not self._opened:
             return defer.fail(StoreError("memory: this store is not open"))
         try:

@@ -32,24 +32,24 @@ class SqliteStore:
 
     A relative ``path`` starts from the folder that is current when :meth:`open` is
     called.  One store at a time can have the file open, on the whole machine; others
-    may read it meanwhile with SQLite's own tools.  ``reactor`` is asked to call back
-    from the thread, and for an end of the thread when it stops.
+    may read it meanwhile with SQLite's own tools.  ``reactor`` runs the callbacks of the store's
+    thread, and ends the thread when it stops.
     """
 
     def __init__(self, path: str | os.PathLike[str], reactor: Any) -> None:
         self._path = os.fspath(path)
         self._reactor = reactor
         self._thread: StoreThread | None = None
-        #: Made anew by each open.
+        #: Each open makes a new one.
         self._file: SqliteFile | None = None
-        #: From the call of open to the call of close: whether commits are taken.
+        #: Whether commits are taken: from the call of open to the call of close.
         self._accepts = False
 
     def open(self) -> defer.Deferred[StoredState]:
-        """Open the file, made if it is missing; fires with what it holds.
+        """Open the file, and make it if it is missing.  Fires with what it holds.
 
-        The StoreError of a failure names the file.  The store can be opened again
-        after that, and after it was closed.
+        Fails with a StoreError that names the file.  The store can be opened again after that, and
+        after it was closed.
         """
         if self._thread is not None and not self._thread.ended:
             return defer.fail(StoreError(f"{self._path}: this store is open already"))
@@ -74,8 +74,8 @@ class SqliteStore:
     ) -> defer.Deferred[Revision]:
         """Make the changes durable as one; see :class:`slardar.interfaces.IStore`.
 
-        What fails has changed nothing.  Calls need not wait for each other.
-        Cancelling stops the waiting, not the commit.
+        A commit that fails has changed nothing.  Calls need not wait for each other.  Cancelling
+        the Deferred does not stop the commit.
         """
         thread, file = self._thread, self._file
         if thread is None or file is None or thread.ended or not self._accepts:

@@ -1,12 +1,12 @@
-"""Whether an SQLite file is whole, asked once before it is used.
+"""Checks that an SQLite file is whole, once before it is used.
 
 SQLite reads a page when it is needed.  Without this check a store with a damaged page
 would start, and fail at the first change that meets the page.
 
-Two questions.  ``PRAGMA integrity_check`` looks at every page: the trees, the free pages,
-and whether each index agrees with its table.  It does not see a byte that has changed
-within a value, so the second question compares: every row of ``state`` was written
-together with a row of ``changes``, and the last of these should still say the same.
+There are two checks.  ``PRAGMA integrity_check`` looks at every page: the trees, the free pages,
+and whether each index agrees with its table.  It does not see a byte that has changed within a
+value.  So the second check compares the tables: every row of ``state`` was written together with a
+row of ``changes``, and the last of these should still say the same.
 
 An opening takes 0.5 s for a file of 100 MB with 310,000 changes, and 0.2 s for one of 100 MB
 with 22,000 (measured, from the system's cache; without the check 0.01 s).
@@ -26,11 +26,11 @@ __all__ = ["ADVICE", "check_agreement", "check_pages"]
 #: What every refusal of a damaged file ends with.
 ADVICE = "restore it from a backup"
 
-#: Seconds for the check of a file that is huge or on a slow disk.  An upgrade in place waits
-#: for the check, and gives up after 60.
+#: Seconds for a check, at most: a file may be huge, or on a slow disk.  An upgrade in place waits
+#: for the check, and gives up after 60 s.
 _PATIENCE = 20.0
 
-#: The last change of each thing, beside what ``state`` says of it.
+#: A thing of ``state`` whose last change says something else.
 _DISAGREEING = """
     SELECT state.kind, state.name
     FROM state
@@ -46,9 +46,9 @@ _log = Logger("slardar.store")
 
 
 def check_pages(connection: sqlite3.Connection, path: str, patience: float = _PATIENCE) -> None:
-    """Look at every page.  Raises StoreError for a file that is damaged.
+    """Check every page.  Raises StoreError if the file is damaged.
 
-    After ``patience`` seconds only the table that is served from is looked at, and the log
+    If that takes more than ``patience`` seconds, only the table ``state`` is checked, and the log
     says so.
     """
     problem = _within(connection, patience, "PRAGMA integrity_check(1)")
@@ -65,11 +65,11 @@ def check_pages(connection: sqlite3.Connection, path: str, patience: float = _PA
 
 
 def check_agreement(connection: sqlite3.Connection, path: str, patience: float = _PATIENCE) -> None:
-    """Say in the log where the state is not what the changes say.
+    """Log where the state is not what the changes say.
 
-    Somebody may have edited the state with a program of theirs, which is no reason to serve
-    nobody; or a byte has changed on the disk.  Only a person can tell.  What takes more than
-    ``patience`` seconds is left out.
+    Either somebody has edited the state with another program, which is no reason not to start; or a
+    byte has changed on the disk.  Only a person can tell.  A question that takes more than
+    ``patience`` seconds is given up.
     """
     for question in (_DISAGREEING, _MISSING):
         found = _within(connection, patience, question)
@@ -88,11 +88,11 @@ def check_agreement(connection: sqlite3.Connection, path: str, patience: float =
 def _within(
     connection: sqlite3.Connection, seconds: float, question: str
 ) -> tuple[object, ...] | None:
-    """The first row of an answer, empty if there is none; ``None`` if it takes too long."""
+    """The first row of the answer, empty if there is none; ``None`` if it took too long."""
     timer = Timer(seconds, connection.interrupt)
     timer.daemon = True
     timer.start()
-    # A damaged name may be no UTF-8.
+    # A damaged name may not be UTF-8.
     connection.text_factory = lambda data: data.decode("utf-8", "replace")
     try:
         row: tuple[object, ...] | None = connection.execute(question).fetchone()

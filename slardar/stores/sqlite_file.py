@@ -34,16 +34,16 @@ from slardar.stores.written import conflict, stored_state
 
 __all__ = ["SqliteFile", "peek"]
 
-#: Seconds to wait for somebody else's transaction: an operator's, in a shell.
+#: Seconds to wait for the transaction of another program, such as an operator's shell.
 _BUSY = 5.0
-#: What SQLite says of a file whose pages, or whose own description of its tables, is damaged.
+#: Words in SQLite's errors that mean a damaged page, or a damaged description of the tables.
 _DAMAGE = ("malformed", "no such column", "no such table", "unsupported file format")
-#: Whoever can read the file can read the names and addresses of all servers.
+#: The mode of the file: it holds the names and addresses of all servers.
 _MODE = 0o600
 
 
 class SqliteFile:
-    """One opening of the file at the absolute ``path``; for one thread only."""
+    """The file at the absolute ``path``, opened once.  For one thread only."""
 
     def __init__(self, path: str, schema: Schema = SCHEMA) -> None:
         self.path = path
@@ -54,10 +54,10 @@ class SqliteFile:
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> StoredState:
-        """What the file holds, which is made first if it is missing or empty.
+        """Open the file, and make it first if it is missing or empty.  Returns what it holds.
 
-        Raises StoreError, and leaves the file as it was, if it is no store of ours, is
-        damaged, comes from a newer version, is in use or cannot be read and written.
+        Raises StoreError, and leaves the file as it was, if the file is not a store of slardar, is
+        damaged, comes from a newer version, is in use, or cannot be read and written.
         """
         try:
             with self._errors("cannot open this store"):
@@ -69,8 +69,8 @@ class SqliteFile:
                     self.path, timeout=_BUSY, isolation_level=None
                 )
                 connection.execute("PRAGMA synchronous = EXTRA")
-                # KiB of pages kept; of SQLite's default of 2,000 all would be in use after some
-                # 15,000 changes, and a commit touches a few pages only.
+                # KiB of pages that SQLite keeps in memory.  Its default of 2,000 would be used up
+                # after some 15,000 changes, though a commit touches a few pages only.
                 connection.execute("PRAGMA cache_size = -256")
                 self._schema.prepare(connection, self.path)
                 check_pages(connection, self.path)
@@ -111,7 +111,7 @@ class SqliteFile:
                 _, revision = _last(connection)
                 connection.execute("COMMIT")
             except BaseException:
-                # SQLite ends the transaction by itself on some errors, not on all.
+                # On some errors SQLite ends the transaction by itself.
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
@@ -129,9 +129,9 @@ class SqliteFile:
                 os.close(lock)
 
     def _locked(self) -> int:
-        """A descriptor of the file, created if need be, which nobody else has locked."""
+        """A descriptor of the file with the lock on it.  The file is made if it is missing."""
         try:
-            # Not to hang on a FIFO; no effect on a file.
+            # O_NONBLOCK: not to hang on a FIFO; it has no effect on a file.
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
             lock = os.open(self.path, flags, _MODE)
         except FileNotFoundError:
@@ -148,7 +148,7 @@ class SqliteFile:
         return lock
 
     def _why_missing(self) -> str:
-        """Why the file neither exists nor can be made."""
+        """Why the file does not exist and cannot be made."""
         real = os.path.realpath(self.path)
         folder = os.path.dirname(real)
         if os.path.islink(self.path):
@@ -158,11 +158,12 @@ class SqliteFile:
         return f"the folder {folder} takes no new file"  # /proc, say
 
     def _claim(self, lock: int) -> None:
-        """Take an empty file, which was made just now, by ``touch`` or by a start cut short."""
-        # Beside the file itself, where a link leads to it.
+        """Use an empty file: it was made just now, by ``touch``, or by a start that was cut
+        short."""
+        # If the path is a link, the log is beside the file that it leads to.
         log = f"{os.path.realpath(self.path)}-wal"
         if os.path.exists(log) and os.path.getsize(log):
-            # SQLite would delete what may be all that is left of a store.
+            # SQLite would delete the log, which may be all that is left of a store.
             raise StoreError(
                 f"{self.path}: is empty although {log} is not:"
                 " restore it from a backup, or move both away"
@@ -170,15 +171,15 @@ class SqliteFile:
         os.fchmod(lock, _MODE)
 
     def _check_format(self, lock: int) -> None:
-        """Whether the file can be written, and its log read, as its header says.
+        """Check by the header that the file can be written and its log read.
 
-        A write version that SQLite does not know makes the file one that can only be read;
-        one of a file without a log makes SQLite delete the log
+        With a write version that it does not know, SQLite opens a file for reading only.  With the
+        write version of a file without a log, SQLite deletes the log
         (https://sqlite.org/fileformat.html#file_format_version_numbers).
         """
         header = os.pread(lock, 20, 0)
         if not header.startswith(b"SQLite format 3\0"):
-            return  # new, or SQLite says what it is
+            return  # it is new, or SQLite says what is wrong
         versions = header[18:]
         log = f"{os.path.realpath(self.path)}-wal"
         has_log = os.path.exists(log) and os.path.getsize(log) > 0
@@ -188,9 +189,9 @@ class SqliteFile:
             )
 
     def _read(self, connection: sqlite3.Connection) -> StoredState:
-        """The state; the log says where it is not what the changes have made."""
+        """The state.  Where it is not what the changes say, a line is logged."""
         check_agreement(connection, self.path)
-        # What is no UTF-8 is no JSON either, and is named as such.
+        # A text that is not UTF-8 is not JSON either, and is refused as such.
         connection.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
         try:
             rows = connection.execute("SELECT kind, name, value FROM state")
@@ -201,7 +202,7 @@ class SqliteFile:
             connection.text_factory = str
 
     def _check_in_place(self) -> None:
-        """What is written to a file that was removed meanwhile would be lost."""
+        """Raise StoreError if the file was removed or replaced: what is written would be lost."""
         assert self._lock is not None
         try:
             there = os.path.samestat(os.fstat(self._lock), os.stat(self.path))
@@ -212,7 +213,7 @@ class SqliteFile:
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
-        """Errors of SQLite and of the system as a StoreError that names the file."""
+        """Turn errors of SQLite and of the system into a StoreError that names the file."""
         try:
             yield
         except OSError as error:
@@ -225,15 +226,15 @@ class SqliteFile:
                 text += f": {ADVICE}"
             raise StoreError(f"{self.path}: {what}: {text}") from error
         except UnicodeDecodeError as error:
-            # What SQLite quotes of a damaged schema.
+            # SQLite has quoted a damaged schema.
             raise StoreError(f"{self.path}: {what}: damaged: {ADVICE}") from error
 
 
 def peek(path: str) -> StoredState | None:
-    """What a store holds that may be in use by a running slardar; ``None`` if there is none.
+    """What a store holds, even if a running slardar uses it; ``None`` if there is no such file.
 
-    Nothing is written, locked for longer than a moment, or checked.  Raises StoreError for
-    what cannot be read.
+    Nothing is written or checked, and the file is locked for a moment only.  Raises StoreError if
+    the file cannot be read.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -253,7 +254,7 @@ def peek(path: str) -> StoredState | None:
             return _read_only(path, "mode=ro")
         log = f"{os.path.realpath(path)}-wal"
         if not os.path.exists(log):
-            # SQLite makes no files of its own then.
+            # SQLite makes no other files then.
             return _read_only(path, "immutable=1")
         # To read the log SQLite must write beside it, so it gets a copy of both.
         with tempfile.TemporaryDirectory() as folder:
@@ -275,9 +276,9 @@ def _read_only(path: str, how: str) -> StoredState:
 
 
 def _last(connection: sqlite3.Connection) -> tuple[int, int]:
-    """The version of the last change, and the number of its row, which is the revision:
-    whoever adds a change, adds a row."""
-    # Both in one SELECT without others in it would read the whole table.
+    """The version of the last change, and the number of its row.  The number is the revision: every
+    change adds a row."""
+    # Two maxima in one plain SELECT would read the whole table.
     version, row = connection.execute(
         "SELECT (SELECT max(version) FROM changes), (SELECT max(id) FROM changes)"
     ).fetchone()

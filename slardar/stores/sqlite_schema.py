@@ -1,4 +1,4 @@
-"""Which tables the SQLite file has, by version, and how an older file gets them.
+"""The tables of the SQLite file by schema version, and how an older file gets them.
 
 ``schema/sqlite-N.sql`` makes an empty file one of version N;
 ``schema/sqlite-N-to-M.sql`` takes a file one step from N to M = N + 1.  To change the
@@ -20,7 +20,7 @@ APPLICATION = 0x736C6472
 
 
 class Schema:
-    """The schema of one version, and the way there; all of it blocks."""
+    """The schema of one version, and the steps that lead to it.  All of it blocks."""
 
     def __init__(self, folder: Path, version: int) -> None:
         self.folder = folder
@@ -29,10 +29,9 @@ class Schema:
     def prepare(self, connection: sqlite3.Connection, path: str) -> None:
         """Bring the database to this version; ``path`` is the file it is in.
 
-        An empty one gets its tables, an older one is backed up beside itself, as
-        ``path-backup-vN``, and upgraded.  Either is done in one transaction: it
-        happens whole or not at all.  Raises StoreError for a database that is of
-        another program or of a newer version, and does not touch it.
+        An empty database gets its tables.  An older one is copied to ``path-backup-vN`` and then
+        upgraded.  Either is one transaction: it happens whole or not at all.  Raises StoreError for
+        a database of another program or of a newer version, and does not touch it.
         """
         application, found = _identity(connection)
         if application != APPLICATION:
@@ -54,7 +53,7 @@ class Schema:
     def _run(self, connection: sqlite3.Connection, names: list[str]) -> None:
         script = "\n".join((self.folder / name).read_text(encoding="utf-8") for name in names)
         try:
-            # With the BEGIN inside: executescript commits what was begun before it.
+            # BEGIN is part of the script: executescript would commit a transaction begun before.
             connection.executescript(f"BEGIN IMMEDIATE;\n{script}")
             connection.execute(f"PRAGMA application_id = {APPLICATION}")
             connection.execute(f"PRAGMA user_version = {self.version}")
@@ -72,7 +71,7 @@ def _identity(connection: sqlite3.Connection) -> tuple[int, int]:
 
 
 def _back_up(connection: sqlite3.Connection, path: str) -> None:
-    """A copy at ``path``, which is there only when it is whole and on the disk."""
+    """Make a copy at ``path``.  It appears there only when it is whole and on the disk."""
     half = f"{path}.part"
     descriptor = os.open(half, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     os.close(descriptor)
@@ -86,7 +85,7 @@ def _back_up(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _sync_folder(path: str) -> None:
-    """Make the name of a new file as durable as what is in it."""
+    """Make the name of a new file as durable as its content."""
     folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
@@ -94,5 +93,5 @@ def _sync_folder(path: str) -> None:
         os.close(folder)
 
 
-#: What this version of slardar reads and writes.
+#: The schema that this version of slardar reads and writes.
 SCHEMA = Schema(Path(__file__).with_name("schema"), 1)

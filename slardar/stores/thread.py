@@ -1,4 +1,4 @@
-"""One thread for what blocks, so that it is done in order and never in the reactor."""
+"""One thread for calls that block: they are made in order, and never in the reactor."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ T = TypeVar("T")
 
 
 class _Daemon(Thread):
-    """A thread that does not keep a process alive whose reactor never ran.
+    """A thread that does not keep the process alive if the reactor never runs.
 
-    What a store does is all or nothing, so that it may be cut off there.
+    A store does all of a change or nothing, so the thread may be cut off.
     """
 
     def __init__(self, *args: Any, **words: Any) -> None:
@@ -30,11 +30,11 @@ class _Pool(ThreadPool):
 
 
 class StoreThread:
-    """Does what it is given, one thing after the other, until it is ended.
+    """Makes the calls that it is given, one after the other, until it is ended.
 
-    It also ends when the reactor has stopped, after what it was given until then and
-    a call of ``at_exit``, which may block and must bear to be called in any state.
-    All methods are for the reactor's thread.
+    It also ends when the reactor has stopped: after the calls that it was given until then, and a
+    call of ``at_exit``, which may block and must work in any state.  All methods are for the
+    reactor's thread.
     """
 
     def __init__(self, reactor: Any, name: str, at_exit: Callable[[], object]) -> None:
@@ -43,21 +43,22 @@ class StoreThread:
         self.ended = False
         self._pool = _Pool(1, 1, name)
         self._pool.start()
-        # "after": a service that closes its store has had its turn by then.
+        # "after": services have closed their stores by then.
         self._trigger = reactor.addSystemEventTrigger("after", "shutdown", self._exit)
 
     def run(self, function: Callable[..., T], *arguments: Any) -> Deferred[T]:
-        """Fires with what ``function`` returns, or fails with what it raises.
+        """Call ``function`` in the thread.  Fires with what it returns, or fails with what it
+        raises.
 
-        It runs after all that was given before.  Not to be called after :meth:`end`.
+        The call is made after all that were given before.  Not to be used after :meth:`end`.
         """
         assert not self.ended
         return deferToThreadPool(self._reactor, self._pool, function, *arguments)
 
     def end(self) -> None:
-        """Wait for what is under way and end the thread; a second call does nothing.
+        """Wait for the call under way and end the thread.  A second call does nothing.
 
-        Blocks for as long as that takes: call it when nothing is.
+        Blocks while a call is under way: use it when none is.
         """
         if self.ended:
             return

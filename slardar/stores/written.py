@@ -13,22 +13,22 @@ from slardar.model.change import Change, Kind, Revision, StoredState, Value
 __all__ = ["conflict", "encode", "stored_state"]
 
 _KINDS: tuple[str, ...] = get_args(Kind)
-#: Those of which there are many, each with its name.
+#: The kinds of which there are many things, each with a name.
 _NAMED = ("upstream", "hook")
 
 
 def encode(change: Change) -> str | None:
     """The JSON text of the change's value, ``None`` for a removal.
 
-    Taken at once, so that what the caller does to the value afterwards does not
-    matter.  Raises StoreError for a change that could not be read back.
+    The text is made at once, so that the caller may alter the value afterwards.  Raises StoreError
+    for a change that could not be read back.
     """
     if change.kind not in _KINDS:
         raise StoreError(f"{change.kind}: expected a change of kind {' or '.join(_KINDS)}")
     if change.kind not in _NAMED and change.name:
         raise StoreError(f"{change.kind}: expected no name, got {change.name!r}")
     try:
-        # Lone surrogates are no UTF-8, and would fail later in another thread.
+        # A lone surrogate cannot be UTF-8, and would fail later in another thread.
         f"{change.name}{change.who}".encode()
         return None if change.value is None else msgspec.json.encode(change.value).decode()
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -40,8 +40,8 @@ def stored_state(
 ) -> StoredState:
     """The state that ``(kind, name, JSON text)`` rows make up; each thing has one row.
 
-    Raises StoreError for a kind that this version of slardar does not know, since
-    serving only the rest would be wrong, and for text that is not JSON.
+    Raises StoreError for a kind that this version of slardar does not know, because it would be
+    wrong to serve only the rest, and for text that is not JSON.
     """
     upstreams: dict[str, Any] = {}
     hooks: dict[str, Any] = {}
@@ -64,7 +64,7 @@ def stored_state(
 
 
 def conflict(found: Revision, expected: Revision) -> ConflictError:
-    """The error for a commit to another state than the store's."""
+    """The error for a commit whose expected revision is not the store's."""
     return ConflictError(
         f"the store is at revision {found}, not {expected}: somebody else wrote to it"
     )

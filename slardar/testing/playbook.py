@@ -141,7 +141,7 @@ class FakeHost(PlaneBase):
         body: SeenBody,
         channel: ChannelBase | None = None,
     ) -> ExchangeBase | None:
-        """The same, with the body."""
+        """The exchange of ``request``, whose body the hooks have waited for."""
         hooks = self.hooks
         hooked = None if hooks is None else hooks.request_with(request, body, None)
         return self._begin(downstream, request, hooked)
@@ -181,7 +181,7 @@ class FakeHost(PlaneBase):
         exchange: ExchangeBase | None,
         hooked: HookedRequest | None,
     ) -> tuple[Reply, bytes]:
-        """As the data plane does, with the reason for everybody."""
+        """slardar's own reply with the reason for every client; hooks may replace it."""
         reply, body = super().own_reply(downstream, request, status, reason, exchange, hooked)
         hooked = hooked if exchange is None else exchange.hooked
         instead = None if hooked is None else hooked.own_reply(reply, reason)
@@ -207,10 +207,9 @@ class FakeHost(PlaneBase):
 class Playbook:
     """One client with its connection, and ``servers`` servers (0: there is no upstream).
 
-    Every request is observed, unless ``observed`` is False.  Connections to servers are
-    accepted at once unless ``accepting`` is set to False.
-    Where a server's connection is meant, ``number`` counts all of them in the order
-    in which they were made; the newest is the default.
+    Every request is observed, unless ``observed`` is False.  Servers accept connections at
+    once unless ``accepting`` is False.  ``number`` names a server's connection: all are
+    counted in the order in which they were made, and the newest is the default.
     """
 
     def __init__(self, servers: int = 1, observed: bool = True, **settings: Any) -> None:
@@ -261,7 +260,7 @@ class Playbook:
 
     @property
     def records(self) -> list[RequestRecord]:
-        """The requests that have ended."""
+        """The records of the requests that have ended."""
         return self.observer.records
 
     # The client.

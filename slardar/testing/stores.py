@@ -45,7 +45,7 @@ def hook_of(name: str, value: object) -> Change:
 
 
 def _deferred(test: Callable[[S], Coroutine[Any, Any, None]]) -> Callable[[S], Deferred[None]]:
-    """A test that any runner knows how to wait for; its stores are closed after it."""
+    """A test that any runner can wait for.  Its stores are closed after it."""
 
     async def run(self: S) -> None:
         self._made = []
@@ -59,7 +59,7 @@ def _deferred(test: Callable[[S], Coroutine[Any, Any, None]]) -> Callable[[S], D
     def start(self: S) -> Deferred[None]:
         return Deferred.fromCoroutine(run(self))
 
-    # pytest and mypy would look through to the coroutine function.
+    # With it pytest and mypy would see the coroutine function.
     del start.__wrapped__
     return start
 
@@ -67,7 +67,7 @@ def _deferred(test: Callable[[S], Coroutine[Any, Any, None]]) -> Callable[[S], D
 class StoreContract:
     """Tests of an :class:`slardar.interfaces.IStore`."""
 
-    #: Whether a store opened later at the same place finds what was committed.
+    #: Whether a store that is opened later at the same place finds what was committed.
     durable = True
 
     _made: list[Any]
@@ -75,8 +75,8 @@ class StoreContract:
     def make_store(self) -> Any:
         """A store that is not open yet.
 
-        Within one test every call gives another store for the same place, and for
-        each test that place is a new, empty one.
+        Within one test every call gives another store for the same place.  For each test the place
+        is a new and empty one.
         """
         raise NotImplementedError
 
@@ -349,8 +349,8 @@ class StoreContract:
         routes: Any = None,
         hooks: Mapping[str, Any] | None = None,
     ) -> _Writer:
-        """Close the store and open another at its place, which is given back: it holds
-        this, at the version and revision of the last commit."""
+        """Close the store, open another at its place and return it.  It holds this, at the version
+        and the revision of the last commit."""
         await writer.store.close()
         again = self._make()
         state = await again.open()
@@ -378,13 +378,13 @@ class _Writer:
 
 
 def _expect_state(found: StoredState, wanted: StoredState) -> None:
-    """All of it but the revision, which is the store's."""
+    """Compare all but the revision, which is the store's own."""
     _expect(replace(found, revision=wanted.revision), wanted)
 
 
 def _expect(found: object, wanted: object) -> None:
     """What ``assert`` would do, but under every test runner and ``python -O``."""
-    # Python's == takes False for 0; their JSON differs.
+    # Python's == takes False for 0, and their JSON differs.
     if found != wanted or encode(found, order="sorted") != encode(wanted, order="sorted"):
         raise AssertionError(f"expected {_short(wanted)}, got {_short(found)}")
 

@@ -1,8 +1,7 @@
-"""One upgrade after the other, as the old process makes them: the order of the steps,
-and the way back from each of them.
+"""The steps of an upgrade, as the old process takes them, and the way back from each step.
 
-Until the successor has said that it serves, anything that goes wrong leaves the process
-as it was.  From that moment on there is no way back, and this process drains and ends.
+Until the successor says that it serves, the old process can go on as before if anything
+goes wrong.  From this message on there is no way back: the old process drains and ends.
 """
 
 # Twisted's tasks have no types.
@@ -27,10 +26,10 @@ from slardar.upgrade.successor import Successor, start_successor
 
 __all__ = ["Host", "Upgrades"]
 
-#: Seconds from the start of the successor until it needs nothing but the store; reading
-#: 10,000 upstreams takes some on a busy machine.
+#: Seconds from the start of the successor until it asks for the store.  Reading 10,000
+#: upstreams takes some seconds on a busy machine.
 START = 60.0
-#: Seconds from then until all of its workers serve.
+#: Seconds from then until all workers of the successor serve.
 SERVE = 60.0
 #: Seconds between two reports to the successor.
 _REPORT = 1.0
@@ -39,29 +38,32 @@ _log = Logger("slardar.upgrade")
 
 
 class Host(Protocol):
-    """What is upgraded."""
+    """The service that is upgraded."""
 
     def handed(self) -> Sequence[tuple[str, Opened]]:
         """The sockets to hand over, each with its purpose."""
 
     async def hand_over(self) -> messages.State:
-        """Let go of the store; changes wait from now on."""
+        """Let go of the store; changes of the configuration wait from now on."""
 
     async def take_back(self) -> None:
-        """Go on as before :meth:`hand_over`; nothing to do without it."""
+        """Go on as before :meth:`hand_over`; without effect if it was not called."""
 
     def leave(self, taken: Sequence[Opened]) -> None:
-        """The successor serves, and uses these sockets: drain and end."""
+        """Drain and end, because the successor serves.  It uses the sockets ``taken``."""
 
     def end(self, seconds: float) -> None:
-        """Drain no longer than this."""
+        """End within ``seconds``."""
 
     def generations(self) -> list[dict[str, Any]]:
-        """This process and those before it, as status shows them."""
+        """This process and the processes before it, as status shows them."""
 
 
 class Upgrades:
-    """Upgrades ``host`` by starting ``program`` again (``start``); ``options`` are twistd's."""
+    """Upgrades ``host`` by starting ``program`` again.
+
+    ``options`` are twistd's; ``start`` is :func:`slardar.upgrade.successor.start_successor`.
+    """
 
     def __init__(
         self,
@@ -76,7 +78,7 @@ class Upgrades:
         self._host = host
         self._start = start
         self.pid_file = PidFile(options)
-        #: The process that has taken over.
+        #: The process that has taken over; ``None`` before.
         self.successor_pid: int | None = None
         self._successor: Successor | None = None
         self._under_way: defer.Deferred[None] | None = None
@@ -84,7 +86,7 @@ class Upgrades:
         self._reports.clock = reactor
 
     def upgrade(self) -> None:
-        """Start an upgrade, if none is under way or done."""
+        """Start an upgrade, unless one is under way or done."""
         if self.successor_pid is not None:
             _log.warn("USR2: pid {pid} has taken over already", pid=self.successor_pid)
         elif self._under_way is not None:
@@ -97,7 +99,7 @@ class Upgrades:
                 self._under_way = done
 
     async def cancel(self, reason: str) -> None:
-        """Give up an upgrade that is under way; returns when all is as it was."""
+        """Give up an upgrade that is under way; returns when all is as it was before."""
         if self._under_way is not None and self._successor is not None:
             self._successor.fail(reason)
             waiting: defer.Deferred[None] = defer.Deferred()
@@ -135,7 +137,7 @@ class Upgrades:
         text = " ".join(str(error).split()) or repr(error)
         _log.error("not upgraded: {error}; pid {pid} goes on", error=text, pid=os.getpid())
         await successor.give_up(text)
-        # Nobody holds the store now, and nobody will remove the pidfile.
+        # The successor has ended: it holds the store no more, and will not remove the pidfile.
         await self._host.take_back()
         self._put_pid_file_back()
         self._successor = self._under_way = None
@@ -155,6 +157,6 @@ class Upgrades:
         self._successor.tell(messages.Generations(generations))
 
     def stop_reports(self) -> None:
-        """There is nothing to tell, or nobody to tell it to."""
+        """Stop the reports to the successor: it has ended, or this process ends."""
         if self._reports.running:
             self._reports.stop()

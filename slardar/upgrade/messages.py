@@ -1,7 +1,7 @@
-"""What two generations say to each other: typed messages in JSON.
+"""The messages between two generations, as typed values in JSON.
 
-The two may be of different versions of slardar, so a field that one of them does not
-know is left alone, and one that is new needs a default.
+The generations may run different versions of slardar.  So a field that the receiver does
+not know is ignored, and every new field needs a default.
 """
 
 from __future__ import annotations
@@ -48,50 +48,52 @@ class HandedSockets(Struct, frozen=True):
 
 
 class Handed(Struct, frozen=True):
-    """What a successor is started with; it travels in its environment."""
+    """What a successor is started with; it travels in the successor's environment."""
 
-    #: The predecessor.
+    #: The predecessor's process id.
     pid: int
-    #: The descriptor of the link, and that of the standard error to be.
+    #: The descriptor of the link.
     link: int
+    #: The descriptor that becomes the successor's standard error.
     stderr: int
     sockets: tuple[HandedSockets, ...]
 
 
 class Hello(Struct, tag="hello", frozen=True):
-    """The successor is there; its first message."""
+    """The successor's first message: it runs."""
 
     pid: int
 
 
 class WantsStore(Struct, tag="store", frozen=True):
-    """The successor needs nothing but the store; answered with :class:`State`."""
+    """The successor has all it needs except the store.  The predecessor sends
+    :class:`State`."""
 
 
 class Serving(Struct, tag="serving", frozen=True):
-    """The successor serves: the predecessor is to drain from now on.
+    """The successor serves: the predecessor must drain.
 
-    It does once it has answered this, and never comes back.
+    Once the predecessor has answered this message, it drains and ends.
     """
 
-    #: Which of the handed sockets it uses, by their places in :class:`Handed`.
+    #: The sockets that the successor uses, by their places in ``Handed.sockets``.
     taken: tuple[int, ...]
 
 
 class Failed(Struct, tag="failed", frozen=True):
-    """The successor cannot start, and ends."""
+    """The successor cannot start, and is about to end."""
 
     reason: str
 
 
 class End(Struct, tag="end", frozen=True):
-    """Drain no longer than ``seconds`` from now, and tell those before you."""
+    """The predecessor must end within ``seconds``, and pass this on to its own predecessor."""
 
     seconds: float
 
 
 class Verdict(Struct, frozen=True):
-    """A server that requests have put out of service."""
+    """A server that failing requests have put out of service."""
 
     upstream: str
     host: str
@@ -102,14 +104,15 @@ class Verdict(Struct, frozen=True):
 
 
 class State(Struct, tag="state", frozen=True):
-    """The store is free; what it held if it keeps nothing, and what is known beside it."""
+    """The predecessor has let go of the store."""
 
+    #: What the store held, if its content ends with the process; else ``None``.
     stored: StoredState | None = None
     health: tuple[Verdict, ...] = ()
 
 
 class Generation(Struct, frozen=True):
-    """A process that serves still; ``age`` is in seconds."""
+    """A process that still serves; ``age`` is in seconds."""
 
     pid: int
     age: float
@@ -117,13 +120,13 @@ class Generation(Struct, frozen=True):
 
 
 class Generations(Struct, tag="generations", frozen=True):
-    """The predecessor and those before it, newest first; once a second."""
+    """The predecessor and the processes before it, newest first; sent once a second."""
 
     generations: tuple[Generation, ...]
 
 
 class GiveUp(Struct, tag="give-up", frozen=True):
-    """The predecessor goes on by itself: the successor is to end."""
+    """The predecessor goes on serving: the successor must end."""
 
     reason: str
 
@@ -131,7 +134,7 @@ class GiveUp(Struct, tag="give-up", frozen=True):
 FromSuccessor = Hello | WantsStore | Serving | Failed | End
 FromPredecessor = State | Generations | GiveUp
 
-#: The answer to :class:`Serving` of a predecessor that has given up.
+#: What a predecessor that has given up answers to :class:`Serving`.
 REFUSED = b"no"
 
 _handed = msgspec.json.Decoder(Handed)
@@ -140,22 +143,22 @@ _from_predecessor: Any = msgspec.json.Decoder(FromPredecessor)
 
 
 def encode(message: Struct) -> bytes:
-    """A message as it travels."""
+    """The bytes of a message."""
     return msgspec.json.encode(message)
 
 
 def decode_handed(text: str) -> Handed:
-    """What the environment says.  Raises ValueError (msgspec's) for anything else."""
+    """The value of the environment variable.  Raises ValueError for anything else."""
     return _handed.decode(text)
 
 
 def decode_from_successor(data: bytes) -> FromSuccessor:
-    """What a successor sent.  Raises ValueError, as above."""
+    """A message of a successor.  Raises ValueError for anything else."""
     message: FromSuccessor = _from_successor.decode(data)
     return message
 
 
 def decode_from_predecessor(data: bytes) -> FromPredecessor:
-    """What a predecessor sent.  Raises ValueError, as above."""
+    """A message of a predecessor.  Raises ValueError for anything else."""
     message: FromPredecessor = _from_predecessor.decode(data)
     return message

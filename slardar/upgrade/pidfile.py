@@ -1,8 +1,8 @@
-"""twistd's pidfile while two generations live: aside for the successor's, and back.
+"""twistd's pidfile while two generations live: moved aside for the successor, and back.
 
-twistd refuses to start while its pidfile names a process that runs, and at its end it
-removes whatever file its option ``pidfile`` names.  So the file is renamed, and the
-option with it.
+twistd refuses to start while its pidfile names a process that runs.  When it ends, it
+removes the file that its option ``pidfile`` names.  So the file is renamed, and the option
+is changed with it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ __all__ = ["PidFile"]
 
 
 class PidFile:
-    """``options`` are twistd's; its ``pidfile`` is an absolute path, empty for none."""
+    """The pidfile of this process.  ``options`` are twistd's: their ``pidfile`` is an absolute
+    path, or empty if there is no pidfile."""
 
     def __init__(self, options: MutableMapping[str, Any]) -> None:
         self._options = options
         self._path: str | None = None
 
     def move_aside(self) -> None:
-        """Make way for the successor's: ``X.pid`` becomes ``X.pid.old``.
+        """Make room for the successor's pidfile: ``X.pid`` becomes ``X.pid.old``.
 
-        Raises OSError if it cannot be renamed; nothing has changed then.
+        Raises OSError if the file cannot be renamed; nothing has changed then.
         """
         path = self._options.get("pidfile")
         if not path or self._path is not None:
@@ -33,13 +34,13 @@ class PidFile:
         try:
             os.rename(path, aside)
         except FileNotFoundError:
-            pass  # somebody has removed it: there is nothing in the way
+            pass  # somebody has removed the file: nothing is in the successor's way
         self._path, self._options["pidfile"] = path, aside
 
     def put_back(self) -> None:
-        """The successor has gone: the file is this process's again, whatever it left.
+        """Restore the pidfile of this process, because the successor has ended.
 
-        Raises OSError if it can be neither renamed nor written.
+        Raises OSError if the file can be neither renamed nor written.
         """
         path, self._path = self._path, None
         if path is None:
@@ -52,8 +53,11 @@ class PidFile:
                 file.write(str(os.getpid()))
 
     def release(self) -> None:
-        """This process ends with its file aside: remove it, unless it is by now that of
-        a later generation that was moved aside too."""
+        """Remove the file that was moved aside, because this process ends.
+
+        By now it may be the file of a later generation, which has moved its own aside; that
+        file stays.
+        """
         if self._path is None:
             return
         aside, self._options["pidfile"] = self._options["pidfile"], ""
@@ -63,4 +67,4 @@ class PidFile:
                 if file.read().strip() == str(os.getpid()):
                     os.unlink(aside)
         except OSError:
-            pass  # it is gone, or not ours to remove
+            pass  # the file is gone, or this user may not remove it

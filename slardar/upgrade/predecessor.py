@@ -26,7 +26,7 @@ _log = Logger("slardar.upgrade")
 
 
 class Predecessor:
-    """The old process.  ``gave_up(reason)`` is called if it goes on by itself."""
+    """The old process, which has started this one."""
 
     def __init__(self, handed: messages.Handed) -> None:
         self.pid = handed.pid
@@ -36,7 +36,7 @@ class Predecessor:
         self._has_given_up = False
         self._link = Link(self._received, self._lost)
         self._state: defer.Deferred[messages.State | None] = defer.Deferred()
-        #: Fires when it has gone.
+        #: Fires when the predecessor has ended.
         self.gone: defer.Deferred[None] = defer.Deferred()
         #: See :meth:`failed`.
         self.told: defer.Deferred[None] = defer.Deferred()
@@ -45,7 +45,10 @@ class Predecessor:
         self._reactor: Any = None
 
     def connect(self, reactor: Any, gave_up: Callable[[str], None]) -> None:
-        """Speak to it from now on.  To be called in the process that will serve."""
+        """Open the link to the predecessor.  To be called in the process that will serve.
+
+        ``gave_up(reason)`` is called if the predecessor decides to go on serving.
+        """
         self._reactor, self._gave_up = reactor, gave_up
         fd = self._handed.link
         os.set_blocking(fd, False)
@@ -56,8 +59,8 @@ class Predecessor:
     def take(self, purpose: str, endpoint: str, listener: str = "") -> list[socket.socket]:
         """The sockets that were handed over for an endpoint; none if there are none left.
 
-        An endpoint may have been handed over several times, for one listener each: those of
-        the listener whose id is ``listener`` come first then.
+        ``purpose`` is ``listen`` or ``control``.  Where several listeners have the same
+        endpoint, the sockets of the one whose id is ``listener`` are preferred.
         """
         handed = self._handed.sockets
         fitting = [
@@ -72,17 +75,17 @@ class Predecessor:
         return [socket.socket(fileno=fd) for fd in handed[index].descriptors]
 
     def close_rest(self) -> None:
-        """Let go of the sockets that nobody has taken; the predecessor has them still."""
+        """Close the sockets that nobody has taken; the predecessor still has them."""
         for index, entry in enumerate(self._handed.sockets):
             if index not in self._taken:
                 for fd in entry.descriptors:
                     os.close(fd)
 
     async def give_store(self) -> messages.State | None:
-        """Ask for the store; what comes with it, or ``None`` if the predecessor has died:
-        the store is free then, too.
+        """Ask for the store.  Returns what comes with it, or ``None`` if the predecessor has
+        died, which has freed the store, too.
 
-        If it gives up instead, this never returns: ``gave_up`` is called.
+        Never returns if the predecessor gives up: ``gave_up`` is called instead.
         """
         if self._link.is_lost:
             return None
@@ -91,22 +94,25 @@ class Predecessor:
         return await self._state
 
     async def take_over(self) -> None:
-        """Tell it that this process serves; returns when it has begun to drain, or has
-        died.
+        """Tell the predecessor that this process serves.  Returns when the predecessor has
+        begun to drain, or has died.
 
-        If it gives up instead, this never returns: ``gave_up`` is called.
+        Never returns if the predecessor has given up: ``gave_up`` is called instead.
         """
         serving = messages.encode(messages.Serving(tuple(self._taken)))
         try:
             answer = await self._link.send(serving)
-        except Exception:  # whatever it is, the link is lost
+        except Exception:  # any error means that the link is lost
             answer = b""
         if self._has_given_up or answer == messages.REFUSED:
             await defer.Deferred()
 
     def failed(self, reason: str) -> None:
-        """Tell it that this process cannot start; ``told`` fires when it knows, has gone,
-        or has not answered for a while."""
+        """Tell the predecessor that this process cannot start.
+
+        ``told`` fires when the predecessor has answered or ended, or after
+        :data:`_ANSWER` seconds.
+        """
         if self._reactor is None or self._link.is_lost:
             self.told.callback(None)
             return
@@ -120,11 +126,11 @@ class Predecessor:
         self._link.send(messages.encode(messages.Failed(reason))).addBoth(answered)
 
     def end(self, seconds: float) -> None:
-        """Tell it, and those before it, to drain no longer than ``seconds`` from now."""
+        """Tell the predecessor and the processes before it to end within ``seconds``."""
         self._tell(messages.End(seconds))
 
     def generations(self) -> list[dict[str, Any]]:
-        """Those before this process, newest first, as status shows them."""
+        """The processes before this one, newest first, as status shows them."""
         return [structs.asdict(one) for one in self._generations]
 
     def _tell(self, message: Any) -> None:
@@ -143,7 +149,7 @@ class Predecessor:
         return b""
 
     def stop_waiting(self) -> None:
-        """Let ``gone`` fire now, whether it has gone or not."""
+        """Let ``gone`` fire now, whether the predecessor has ended or not."""
         if not self.gone.called:
             self.gone.callback(None)
 
@@ -158,11 +164,11 @@ class Predecessor:
 
 
 def find_predecessor() -> Predecessor | None:
-    """The process that started this one to take over, if one did.
+    """The process that has started this one to take over; ``None`` if there is none.
 
-    To be called once, early: from then on standard error is what it was there, and
-    processes that are started here know nothing of it.  Raises ConfigError for a
-    variable that nobody but a predecessor may set.
+    To be called once, early.  Standard error becomes the predecessor's, and the environment
+    variable is removed, so that processes that are started here do not see it.  Raises
+    ConfigError if the variable was not set by a predecessor.
     """
     text = os.environ.pop(VARIABLE, None)
     if text is None:

@@ -24,52 +24,60 @@ from slardar.workers.commands import Link, OneLink
 
 __all__ = ["VARIABLE", "Successor", "UpgradeError", "start_successor"]
 
-#: The variable that tells a successor what it was handed.
+#: The environment variable that tells a successor what it was handed.
 VARIABLE = "SLARDAR_UPGRADE"
 
-#: Its descriptors: the link, the standard error to be, the first of the sockets.
+#: The successor's descriptors: of the link, of what becomes its standard error, and of the
+#: first socket.
 _LINK = 3
 _STDERR = 4
 _FIRST_SOCKET = 5
-#: Bytes of what it says before it can log that are kept.
+#: Bytes that are kept of what a successor prints before it can log: the last ones.
 _MAX_SAID = 16384
-#: Seconds after the end of the link within which the rest of what it said has come.
+#: Seconds after the end of the link within which the rest of its output arrives.
 _LAST_BYTES = 1.0
-#: Seconds that one that was given up has to end by itself.
+#: Seconds that a successor that was given up has to end by itself.
 _PATIENCE = 5.0
 
 _log = Logger("slardar.upgrade")
 
 
 class UpgradeError(SlardarError):
-    """The successor could not take over, and why."""
+    """Why the successor could not take over."""
 
 
 class Successor(ProcessProtocol):
-    """The new process.  ``asked_to_end(seconds)`` is called when it says so."""
+    """The new process.  ``asked_to_end(seconds)`` is called when it sends
+    :class:`slardar.upgrade.messages.End`."""
 
     def __init__(self, reactor: Any, asked_to_end: Callable[[float], None]) -> None:
         self._reactor = reactor
         self._asked_to_end = asked_to_end
         self.link = Link(self._received, self._link_lost)
-        #: The process that serves or will; not the one that was started, where twistd
-        #: makes a daemon of itself.
+        #: The process that serves or will serve; ``None`` before it has said so.  Where twistd
+        #: makes a daemon of itself, this is not the process that was started.
         self.pid: int | None = None
-        #: Fires when it has gone.
+        #: Fires when the successor has ended.
         self.gone: defer.Deferred[None] = defer.Deferred()
+        #: The messages that have come, by their kinds.
         self._happened: dict[type, Any] = {}
+        #: The kind of message that :meth:`wait` waits for.
         self._awaited: tuple[type, defer.Deferred[Any]] | None = None
         self._failure: UpgradeError | None = None
+        #: What it has printed.
         self._said = b""
-        #: How the process that was started has ended.
+        #: How the process that was started has ended; ``None`` before.
         self._end: str | None = None
         self._lingers: Any = None
 
     # For the handover.
 
     async def wait(self, kind: type, within: float) -> Any:
-        """Its message of this kind, past or to come.  Raises UpgradeError if it fails, or
-        says nothing like that in ``within`` seconds."""
+        """The successor's message of this kind, which may have come already.
+
+        Raises UpgradeError if the successor fails, or if no such message comes within
+        ``within`` seconds.
+        """
         if self._failure is not None:
             raise self._failure
         if kind in self._happened:
@@ -87,22 +95,23 @@ class Successor(ProcessProtocol):
                 late.cancel()
 
     def tell(self, message: Any) -> None:
-        """Send it a message; without effect if it has gone."""
+        """Send a message; without effect if the successor has ended."""
         self.link.send(messages.encode(message)).addErrback(lambda _failure: None)
 
     def fail(self, reason: str) -> None:
-        """Whoever waits for it, or will, gets this as an UpgradeError."""
+        """Let :meth:`wait` raise an UpgradeError with this reason, now or later."""
         if self._failure is None:
             self._failure = UpgradeError(reason)
             if self._awaited is not None:
                 self._awaited[1].errback(self._failure)
 
     def give_up(self, reason: str) -> defer.Deferred[None]:
-        """Make it end, by force if it does not; fires when it has gone."""
+        """Tell the successor to end, and end it by force if it does not; fires when it has
+        ended."""
         self.fail(reason)
         if not self.gone.called:
             self.tell(messages.GiveUp(reason))
-            # One that has not said that it is there has nothing to bring to an end.
+            # Before its first message a successor has nothing to finish.
             patience = 0 if self.pid is None else _PATIENCE
             late = self._reactor.callLater(patience, self._kill)
             self.gone.addCallback(lambda _: late.cancel() if late.active() else None)
@@ -120,13 +129,13 @@ class Successor(ProcessProtocol):
             except OSError:
                 pass
 
-    # What it says.
+    # What the successor sends.
 
     def _received(self, data: bytes) -> bytes:
         try:
             message = messages.decode_from_successor(data)
         except ValueError as error:
-            self.fail(f"it sent a message that is none: {error}")
+            self.fail(f"it sent what is no message: {error}")
             return b""
         if isinstance(message, messages.Hello):
             self.pid = message.pid
@@ -146,7 +155,7 @@ class Successor(ProcessProtocol):
         if self._end is not None:
             self._has_gone()
         else:
-            # It may be about to end, and to say why.
+            # The process may be about to end, and to print why.
             self._lingers = self._reactor.callLater(_LAST_BYTES, self._has_gone)
 
     def _has_gone(self) -> None:
@@ -157,7 +166,7 @@ class Successor(ProcessProtocol):
             self.gone.callback(None)
 
     def _last_words(self) -> str:
-        """Of what it said, the line or the lines that matter."""
+        """The lines of its output that say why it ended: slardar's own, or else the last."""
         lines = [line.strip() for line in self._said.decode("utf-8", "replace").splitlines()]
         lines = [line for line in lines if line]
         own = [line for line in lines if line.startswith("slardar: ")]
@@ -187,16 +196,16 @@ def start_successor(
 ) -> Successor:
     """Start the program again, and hand it these sockets, each with its purpose.
 
-    Raises OSError if it cannot be started.
+    ``asked_to_end`` is the successor's.  Raises OSError if the program cannot be started.
     """
-    # A folder that is gone would be noticed in the child only.
+    # Looked at here, because only the child would notice a folder that is gone.
     os.stat(program.folder)
     successor = Successor(reactor, asked_to_end)
     ours, theirs = socket.socketpair()
     try:
         ours.setblocking(False)
-        # Its standard error is ours until it can log: only there it says what is wrong
-        # with its configuration.
+        # Its standard error leads here until it can log: until then it prints there what is
+        # wrong with its configuration.
         descriptors: dict[int, Any] = {0: 0, 1: 1, 2: "r", _LINK: theirs.fileno(), _STDERR: 2}
         handed = []
         following = _FIRST_SOCKET

@@ -1,12 +1,12 @@
 """The AMP link between director and worker: messages of any size, and their answers.
 
-AMP limits a value to 65,535 bytes.  A message therefore goes in pieces: every one but
-the last as a :class:`Piece`, which has no answer, and the last one as :class:`Last`,
-whose answer is the message's.  The pieces of a message are sent back to back, so those
-of two messages never mix.
+AMP limits a value to 65,535 bytes, so a message goes in pieces.  Every piece but the last
+is sent as a :class:`Piece`, which has no answer.  The last piece is sent as :class:`Last`,
+and its answer is the answer to the message.  The pieces of a message are sent back to
+back, so the pieces of two messages never mix.
 
-Whatever the other side sends, a link holds no more of it than ``max_message`` bytes;
-one that sends more, or what is no AMP, loses the link.
+A link keeps at most ``max_message`` bytes of what the other side sends.  If the other side
+sends a longer message, or bytes that are not AMP, the link is closed.
 """
 
 # Twisted's AMP has no types.
@@ -25,30 +25,30 @@ from twisted.python.failure import Failure
 
 __all__ = ["FIRST_SOCKET", "LINK", "MARK", "PIECE", "Last", "Link", "OneLink", "Piece"]
 
-#: In a worker, the descriptors of the link, of the note which hook is running, and of the
-#: first listening socket.
+#: The descriptors of a worker: of the link, of the memory where it notes which hook runs
+#: (:mod:`slardar.workers.marks`), and of the first listening socket.
 LINK = 3
 MARK = 4
 FIRST_SOCKET = 5
 
 #: Bytes of a message in one piece.
 PIECE = 60_000
-#: Bytes that may come without completing a box of AMP: a box of ours has a piece and
-#: some names in it.  Without a limit a box could have keys without end.
+#: Bytes that may come without completing a box of AMP.  A box of a link holds one piece and
+#: a few names.  Without a limit a box could have any number of keys.
 _MAX_BOX = 3 * 65_536
 
 _log = Logger("slardar.workers")
 
 
 class Piece(amp.Command):
-    """A part of a message, to be continued."""
+    """A part of a message that is not the last."""
 
     arguments: ClassVar = [(b"data", amp.String())]
     requiresAnswer = False  # noqa: N815 Twisted's name
 
 
 class Last(amp.Command):
-    """The last part of a message; the answer is the answer to the whole."""
+    """The last part of a message; its answer is the answer to the whole message."""
 
     arguments: ClassVar = [(b"data", amp.String())]
     response: ClassVar = [(b"data", amp.String())]
@@ -57,8 +57,9 @@ class Last(amp.Command):
 class Link(amp.AMP):
     """One end of the link.
 
-    ``received(message)`` takes each message and gives the answer (bytes of at most
-    65,535), or a Deferred of it.  ``lost()`` is called once, when the link has ended.
+    ``received(message)`` is called with each message, and returns the answer, at most
+    65,535 bytes, or a Deferred of it.  ``lost()`` is called once, when the link has ended.
+    ``max_message`` is in bytes; ``None`` is no limit.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Link(amp.AMP):
         self._pieces: list[bytes] = []
         self._size = 0
         self._since_box = 0
-        #: Nothing can be sent any more.
+        #: The link has ended: nothing can be sent.
         self.is_lost = False
 
     def send(self, message: bytes) -> defer.Deferred[bytes]:
@@ -85,19 +86,20 @@ class Link(amp.AMP):
         for start in range(0, end, PIECE):
             self.callRemote(Piece, data=message[start : start + PIECE])
         answer: defer.Deferred[bytes] = defer.Deferred()
-        # One of its own: AMP takes what fails on its Deferred for a failure of the link.
+        # A Deferred of its own: AMP takes an error in a callback of its Deferred for a
+        # failure of the link.
         self.callRemote(Last, data=message[end:]).addCallbacks(
             lambda box: answer.callback(box["data"]), answer.errback
         )
         return answer
 
     def close(self) -> None:
-        """End the link at once; what is not sent yet is not sent."""
+        """End the link at once; bytes that wait to be sent are dropped."""
         if not self.is_lost and self.transport is not None:
             self.transport.abortConnection()  # type: ignore[attr-defined]
 
     def finish(self) -> None:
-        """End the link once everything is sent."""
+        """End the link when everything has been sent."""
         if not self.is_lost and self.transport is not None:
             self.transport.loseConnection()
 
@@ -142,7 +144,7 @@ class Link(amp.AMP):
         try:
             super().dataReceived(data)
         except Exception as error:
-            # What is no AMP, or answers what nobody asked.
+            # Bytes that are not AMP, or an answer to a question that nobody asked.
             self._broken(error)
 
     def ampBoxReceived(self, box: Any) -> None:
@@ -165,7 +167,7 @@ class Link(amp.AMP):
 
 
 class OneLink(Factory):
-    """Gives the link to the one connection there is."""
+    """A factory for the one connection of a link."""
 
     noisy = False
 

@@ -16,10 +16,10 @@ _log = Logger("slardar.workers")
 
 
 class HookWatch:
-    """Adds up what all workers say of hooks, and decides for all of them.
+    """Adds up what the workers report of hooks, and decides which versions are suspended.
 
-    ``suspend(mark)`` tells every worker not to run a version any more;
-    ``seconds()`` is a clock that only grows.
+    ``suspend(mark)`` tells every worker to stop running a version;
+    ``seconds()`` is a monotonic clock.
     """
 
     def __init__(self, seconds: Callable[[], float], suspend: Callable[[int], None]) -> None:
@@ -27,67 +27,68 @@ class HookWatch:
         self._suspend = suspend
         self._suspensions = Suspensions()
         self.tally = HookTally()
-        #: Shown as suspended at once, before any worker has said so.
+        # Status shows a version as suspended at once, before any worker reports it.
         self.tally.suspended = self._suspensions.marks
         self.tally.reasons = self._suspensions.reasons
 
     @property
     def suspended(self) -> tuple[int, ...]:
-        """The versions that no worker is to run."""
+        """The versions that no worker may run."""
         return tuple(sorted(self._suspensions.marks))
 
     @property
     def reasons(self) -> dict[int, str]:
-        """Why, for some of them."""
+        """Why they are suspended, for some of them."""
         return dict(self._suspensions.reasons)
 
     @property
     def refused(self) -> dict[int, str]:
-        """The versions that no worker is even to load, and why."""
+        """The versions that no worker may load, and why."""
         return dict(self._suspensions.refused)
 
     def refuse(self, reasons: Mapping[int, str]) -> None:
-        """Let no worker load these; said before the hooks are."""
+        """Let no worker load these versions.  To be called before :meth:`set_hooks`."""
         self._suspensions.refused.update(reasons)
 
     def set_hooks(self, hooks: Mapping[HookKey, Hook]) -> None:
-        """These are the hooks from now on; what is known of others is forgotten."""
+        """Replace the hooks; what is known of hooks that are gone is forgotten."""
         self._suspensions.set_hooks(hooks)
         self.tally.keep({(path, mark) for mark, path in self._suspensions.paths.items()})
 
     def reported(self, worker: int, reports: Iterable[HookReport | ShadowReport]) -> None:
-        """A worker has reported; only what it says of versions that there are counts."""
+        """A worker has reported; reports on versions that do not exist are ignored."""
         paths = self._suspensions.paths
         self.tally.take(worker, [one for one in reports if paths.get(one.mark) == one.path])
 
     def failed(self, mark: int) -> None:
-        """A version has failed in some worker."""
+        """A version has failed in a worker."""
         known = mark in self._suspensions.paths
         if known and self._suspensions.failed(mark, self._seconds()):
-            self._put_out(mark, "it failed too often")
+            self._suspend_everywhere(mark, "it failed too often")
 
     def heavy(self, mark: int, reason: str) -> None:
-        """A worker has suspended a version for what it holds."""
+        """A worker has suspended a version because it holds too much memory."""
         suspensions = self._suspensions
         if mark in suspensions.paths and mark not in suspensions.marks:
             suspensions.reasons[mark] = reason
-            self._put_out(mark, reason)
+            self._suspend_everywhere(mark, reason)
 
     def worker_ended(self, worker: int, running: int, hung: bool) -> None:
-        """A worker has ended, and its last note was that it ran version ``running``.
+        """A worker has ended while it ran version ``running`` (0: none).
 
-        One that hung or crashed (``hung``) did so in the hook, which must not do the same
-        to the next worker; one that was killed may have met its end there by chance.
+        ``hung``: the worker hung or crashed in this version, which is suspended before it
+        ends the next worker.  A worker that was killed for another reason may have run the
+        version by chance: the version counts as failed once.
         """
         self.tally.worker_ended(worker)
         if running not in self._suspensions.paths:
             return
         if hung:
-            self._put_out(running, "a worker ended in it")
+            self._suspend_everywhere(running, "a worker ended in it")
         else:
             self.failed(running)
 
-    def _put_out(self, mark: int, reason: str) -> None:
+    def _suspend_everywhere(self, mark: int, reason: str) -> None:
         suspensions = self._suspensions
         if mark not in suspensions.marks:
             suspensions.marks.add(mark)

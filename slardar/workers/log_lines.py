@@ -1,8 +1,9 @@
 """Workers' log lines: as a worker writes them, and as the director takes them over.
 
-A worker writes to its standard error, each line behind ``<N>`` where N is syslog's
-severity (systemd's convention).  The director logs it at that level behind the worker's
-name.  What has no such mark, because a user's code printed it, is taken too.
+A worker writes its log to standard error.  Each line begins with ``<N>``, where N is
+syslog's severity (systemd's convention).  The director logs the line at that level, with
+the worker's name in front.  Lines without ``<N>``, which a user's code has printed, are
+logged, too.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from zope.interface import implementer
 
 __all__ = ["MAX_LINE", "LineLog", "LineReader"]
 
-#: Bytes of a line that are taken; the rest of it is dropped.
+#: Bytes of a line that are logged; the rest of the line is dropped.
 MAX_LINE = 4000
-#: Lines that are taken from a worker in a second: one that writes without end must not
-#: fill the director's disk and time.
+#: Lines of a worker that are logged in a second: a worker that writes without end must
+#: not fill the disk, nor the director's time.
 MAX_RATE = 500
-#: What a pipe takes at once or not at all, on Linux.
+#: Bytes that a pipe takes as a whole or not at all, on Linux (PIPE_BUF).
 _ATOMIC = 4096
 
 _SEVERITY = {
@@ -37,9 +38,9 @@ _LEVELS = {mark: level for level, mark in _SEVERITY.items()}
 
 @implementer(ILogObserver)
 class LineLog:
-    """A log observer that writes to a pipe, and never waits for its reader.
+    """A log observer that writes to a pipe, and never waits for the pipe's reader.
 
-    What the pipe cannot take at once is lost: requests do not wait for a log.
+    A line that the pipe cannot take at once is lost: no request waits for a log.
     """
 
     def __init__(self, fd: int) -> None:
@@ -59,18 +60,20 @@ class LineLog:
 
     def _write(self, line: bytes) -> None:
         try:
-            # Told to be ready when it takes a page: the line then goes as a whole.
+            # A pipe is ready when it has room for a page: it takes a line as a whole then.
             if self._poll.poll(0):
                 os.write(self._fd, line)
         except OSError:
-            pass  # the director has gone; the worker is about to
+            pass  # the director has ended, and this worker is about to end
 
 
 class LineReader:
-    """Takes the bytes of a worker's output and logs its lines.
+    """Logs the lines in a worker's output, behind the worker's ``name``.
 
-    They are not trusted: their length and number are limited, and what is not
-    printable is shown as escapes.
+    ``level`` is for lines that do not begin with ``<N>``; ``clock()`` is in seconds.
+
+    The output is not trusted: length and number of the lines are limited, and characters
+    that are not printable are escaped.
     """
 
     def __init__(
@@ -81,7 +84,6 @@ class LineReader:
         log: Logger,
     ) -> None:
         self._name = name
-        #: For lines without a mark.
         self._level = level
         self._clock = clock
         self._log = log
@@ -91,15 +93,15 @@ class LineReader:
         self._left_out = 0
 
     def data(self, data: bytes) -> None:
-        """Some bytes came."""
+        """Bytes of the output came."""
         *lines, rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._line(line)
-        # The end of a line too long is dropped with the next newline.
+        # Of a line that is too long, only the beginning is kept until it ends.
         self._rest = rest[: MAX_LINE + 1]
 
     def ended(self) -> None:
-        """No more will come."""
+        """The output has ended."""
         if self._rest:
             self._line(self._rest)
             self._rest = b""

@@ -1,9 +1,10 @@
-"""Which hook a worker is running, told through memory that it shares with the director.
+"""Which hook a worker is running, in memory that worker and director share.
 
-A worker that hangs in a hook cannot say so any more, and one that was killed never will.
-So before each call of a hook it counts the call and writes a number, and 0 after it; that
-costs some tens of nanoseconds.  Its reactor counts here as well, ten times a second: as
-long as that count grows, the worker makes turns, however late it answers.
+A worker that hangs in a hook, or that was killed in one, cannot send a message about it.
+So a worker notes each call of a hook in shared memory: before the call it counts the call
+and writes the hook's number, after the call it writes 0.  This costs some tens of
+nanoseconds.  Ten times a second the worker's reactor counts in this memory, too: while
+that count grows the worker is alive, however late it answers.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from typing import NamedTuple
 
 __all__ = ["BEATS", "CALLS", "LARGEST", "RUNNING", "Mark", "Noted", "make_mark", "open_mark"]
 
-#: Bytes of the memory, of which twelve are used.
+#: Bytes of the shared memory, of which twelve are used.
 _SIZE = mmap.PAGESIZE
 _NOTED = struct.Struct("=III")
 
-#: The items: the hook that is running, calls of hooks, and turns of the reactor.
+#: The items in the memory: the hook that is running, calls of hooks, turns of the reactor.
 RUNNING, CALLS, BEATS = range(3)
-#: The largest count; behind it comes 0.
+#: The largest count; the next one is 0.
 LARGEST = 0xFFFFFFFF
 
 
@@ -37,7 +38,7 @@ class Noted(NamedTuple):
 
 
 def make_mark() -> int:
-    """The descriptor of a file in memory; raises OSError if there can be none."""
+    """The descriptor of new shared memory.  Raises OSError if it cannot be made."""
     descriptor = os.memfd_create("slardar-mark", os.MFD_CLOEXEC)
     try:
         os.ftruncate(descriptor, _SIZE)
@@ -48,7 +49,10 @@ def make_mark() -> int:
 
 
 def open_mark(descriptor: int) -> memoryview:
-    """The worker's side: the items of :class:`Noted`.  Closes the descriptor."""
+    """The shared memory as the worker writes it: the items of :class:`Noted`, in order.
+
+    Closes the descriptor.
+    """
     try:
         return memoryview(mmap.mmap(descriptor, _SIZE)).cast("I")
     finally:
@@ -56,20 +60,21 @@ def open_mark(descriptor: int) -> memoryview:
 
 
 class Mark:
-    """The director's side."""
+    """The shared memory as the director reads it."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     def read(self) -> Noted:
-        """What was written last; zeros if nothing was."""
+        """What the worker noted last; zeros if it has noted nothing."""
         try:
-            # Not mapped: a worker may have made the file shorter.
+            # Read and not mapped: a worker may have cut the file, and a look at a page
+            # that is gone would end the director.
             data = os.pread(self._descriptor, _NOTED.size, 0)
         except OSError:
             return Noted()
         return Noted(*_NOTED.unpack(data)) if len(data) == _NOTED.size else Noted()
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the descriptor."""
         os.close(self._descriptor)

@@ -1,12 +1,12 @@
-"""What director and worker say to each other, as typed messages in JSON.
+"""The messages between director and worker, as typed values in JSON.
 
-JSON, and nothing that could carry code: some day a hook may have taken over a worker,
-and the director reads what such a one sends.  Messages of workers are therefore
-checked to the last number; the director's are trusted.
+The format is JSON because JSON carries no code: a hook may find a way to take over a
+worker, and the director reads what this worker sends.  So every number of a worker's
+message is checked.  The director's messages are trusted.
 
-Upstreams travel as they are (:class:`slardar.model.server.Upstream`), not as their users
-wrote them: measured with 10,000 upstreams of 10 servers, a worker reads them in 0.2 s,
-where parsing their sources takes 2 s and unpickling them 0.35 s.
+Upstreams travel in their parsed form (:class:`slardar.model.server.Upstream`).  Measured
+with 10,000 upstreams of 10 servers: a worker reads this form in 0.2 s; it would unpickle
+the upstreams in 0.35 s, and parse their sources in 2 s.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ __all__ = [
     "whole",
 ]
 
-#: What a double holds exactly; no counter comes near it.
+#: At most the largest integer that a double holds exactly; no counter comes near it.
 Counter = Annotated[int, Meta(ge=0, le=2**53)]
 Version = Annotated[int, Meta(ge=0, le=2**53)]
 #: A DNS name has 253 characters at most, an upstream's name no more than 255.
 Name = Annotated[str, Meta(max_length=255)]
-#: Why a server failed, for a person; longer ones are cut before they are sent.
+#: A reason, for a person; longer texts are cut before they are sent.
 Text = Annotated[str, Meta(max_length=1000)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
@@ -108,7 +108,7 @@ class Begin(Struct, tag="begin", frozen=True):
     #: Its number: 0 is ``worker-0``.
     number: int
     settings: Settings
-    #: A :class:`Whole`, which is put into JSON once for all workers.
+    #: A :class:`Whole`, encoded once for all workers.
     snapshot: msgspec.Raw
     #: Its listening sockets.
     sockets: tuple[WorkerSocket, ...]
@@ -117,37 +117,41 @@ class Begin(Struct, tag="begin", frozen=True):
     inherited: int
     #: The servers that are out of service now.
     health: tuple[Verdict, ...] = ()
-    #: The versions of hooks that are suspended (see :func:`slardar.hooks.loaded.mark_of`),
-    #: and why, for some of them.
+    #: The versions of hooks that are suspended, by their marks
+    #: (:func:`slardar.hooks.loaded.mark_of`), and for some of them the reason.
     suspended: tuple[int, ...] = ()
     reasons: dict[int, str] = {}
-    #: Those that must not be loaded, and why.
+    #: The versions of hooks that must not be loaded, and why.
     refused: dict[int, str] = {}
     #: How many workers there are.
     count: int = 1
 
 
 class Delta(Struct, tag="delta", frozen=True):
-    """What leads from one version to another; only a worker that is at ``base`` takes
-    it, one that is not is sent the whole."""
+    """What leads from one version of the configuration to another.
+
+    A worker takes it only if it is at version ``base``; any other worker is sent the whole.
+    """
 
     base: int
     version: int
     upstreams: tuple[Upstream, ...]
+    #: The names of upstreams that are removed.
     gone: tuple[str, ...]
-    #: ``None``: as before.
+    #: ``None``: the routes stay as they are.
     routes: tuple[Route, ...] | None
     default_upstream: str | None
-    #: Those that are new or changed, and the languages and names of those that are gone.
+    #: The hooks that are new or changed, and the keys (language and name) of hooks that are
+    #: removed.
     hooks: tuple[Hook, ...] = ()
     gone_hooks: tuple[tuple[str, str], ...] = ()
 
 
 class SuspendHook(Struct, tag="suspend", frozen=True):
-    """Do not run this version of a hook any more."""
+    """Stop running this version of a hook."""
 
     mark: int
-    #: Shown, where there is more to say than that it failed too often.
+    #: Shown to operators; empty if the version has failed too often.
     reason: str = ""
 
 
@@ -158,37 +162,38 @@ class TakeSettings(Struct, tag="settings", frozen=True):
 
 
 class Ping(Struct, tag="ping", frozen=True):
-    """Answered at once, by a worker whose reactor turns."""
+    """A worker whose reactor runs answers at once."""
 
 
 class Drain(Struct, tag="drain", frozen=True):
     """Take no new connections, finish what is under way within ``seconds``, and end.
 
-    The second time, ``seconds`` counts from now, and shortens the time only.
+    A second message of this kind can shorten the time, and counts from when it comes.
     """
 
     seconds: float
-    #: Seconds that clients without a request stay; ``None``: the data plane's own number.
+    #: Seconds that clients without a request stay; ``None``: as the data plane has it by
+    #: default.
     grace: float | None = None
 
 
 class Listening(Struct, tag="listening", frozen=True):
-    """Those of its sockets that were bound only do listen now."""
+    """The worker's sockets that were bound without listening do listen now."""
 
 
 class Done(Struct, tag="done", frozen=True):
-    """The answer to each of these messages."""
+    """The worker's answer to any message of the director."""
 
-    #: What the worker serves.
+    #: The version of the configuration that the worker serves.
     version: Version
-    #: It could not do what it was told, and why.
+    #: Why the worker could not do what it was told; empty if it could.
     error: Text = ""
-    #: It could not, because it is at another version.
+    #: The worker could not apply a :class:`Delta`, because it is at another version.
     stale: bool = False
 
 
 class ServerReport(Struct, array_like=True, frozen=True):
-    """One server's counters in a worker, since that began; and its health there."""
+    """One server's counters in a worker, since the worker began, and its health there."""
 
     upstream: Name
     host: Name
@@ -204,14 +209,14 @@ class ServerReport(Struct, array_like=True, frozen=True):
 
 
 class BalancerReport(Struct, array_like=True, frozen=True):
-    """What the balancer of an upstream has raised in a worker."""
+    """An error that the balancer of an upstream has raised in a worker."""
 
     upstream: Name
     about: BalancerError
 
 
 class Report(Struct, tag="report", frozen=True):
-    """A worker's counters, once a second; of servers only those that have changed."""
+    """A worker's counters, once a second; of servers and hooks, those that have changed."""
 
     version: Version
     accepted: Counter
@@ -223,7 +228,7 @@ class Report(Struct, tag="report", frozen=True):
     servers: tuple[ServerReport, ...] = ()
     hooks: tuple[HookReport, ...] = ()
     shadows: tuple[ShadowReport, ...] = ()
-    #: Of upstreams whose balancers have failed since the last one.
+    #: The upstreams whose balancers have failed since the report before.
     balancers: tuple[BalancerReport, ...] = ()
 
 
@@ -241,8 +246,7 @@ class HookHeavy(Struct, tag="heavy", frozen=True):
 
 
 class Grown(Struct, tag="grown", frozen=True):
-    """The worker has much more memory than its hooks account for: it wants to be
-    replaced."""
+    """The worker has taken much more memory than its hooks hold: it must be replaced."""
 
 
 ToWorker = Begin | Whole | Delta | SuspendHook | TakeSettings | Verdict | Ping | Drain | Listening
@@ -255,34 +259,34 @@ _answer = msgspec.json.Decoder(Done)
 
 
 def encode(message: Struct) -> bytes:
-    """A message as it travels."""
+    """The bytes of a message."""
     return msgspec.json.encode(message)
 
 
 def raw(data: bytes) -> msgspec.Raw:
-    """What is in JSON already, to be part of a message."""
+    """An encoded message, to become a part of another one."""
     return msgspec.Raw(data)
 
 
 def decode_to_worker(data: bytes) -> ToWorker:
-    """What the director sent."""
+    """A message of the director."""
     message: ToWorker = _to_worker.decode(data)
     return message
 
 
 def decode_whole(data: msgspec.Raw) -> Whole:
-    """The snapshot of :class:`Begin`."""
+    """The message in ``Begin.snapshot``."""
     return _whole.decode(data)
 
 
 def decode_from_worker(data: bytes) -> FromWorker:
-    """What a worker sent.  Raises ValueError for anything that is no such message."""
+    """A message that a worker sent by itself.  Raises ValueError for anything else."""
     message: FromWorker = _decoded(_from_worker, data)
     return message
 
 
 def decode_answer(data: bytes) -> Done:
-    """What a worker answered.  Raises ValueError, as above."""
+    """A worker's answer.  Raises ValueError for anything else."""
     answer: Done = _decoded(_answer, data)
     return answer
 
@@ -291,12 +295,15 @@ def _decoded(decoder: Any, data: bytes) -> Any:
     try:
         return decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"a message that is none: {error}") from None
+        raise ValueError(f"it sent what is no message: {error}") from None
 
 
 def lean_settings(settings: Settings) -> Settings:
-    """The settings that a worker needs: no upstreams, which come in the snapshot, and
-    none of the secrets (tokens, the store's place) that are no business of requests."""
+    """The settings that a worker needs.
+
+    Upstreams and routes are left out, because they come in the snapshot; tokens and the
+    store's URL are left out, because they are secrets.
+    """
     return structs.replace(settings, upstreams={}, routes=(), store="", control=Control())
 
 
@@ -317,7 +324,7 @@ def delta(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Delta
     found = snapshot.upstreams
     hooks, known = snapshot.hooks, base.hooks
     differ = [hook for key, hook in hooks.items() if known.get(key) is not hook]
-    # What was only staged is nothing to a worker.
+    # A worker is not told of a version that is staged and that no request sees.
     new = [(known.get(hook.key), _lean_hook(hook)) for hook in differ]
     return Delta(
         base.version,
@@ -332,10 +339,11 @@ def delta(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Delta
 
 
 def _lean_hook(hook: Hook) -> Hook:
-    """Without a staged version that no request sees yet."""
+    """The hook without a staged version that no request sees yet."""
     return hook if hook.canary or hook.shadow else structs.replace(hook, staged=None)
 
 
 def _lean(upstream: Upstream) -> Upstream:
-    """Without what only the control plane needs; the digest is no number for JSON."""
+    """The upstream without what only the control plane needs.  (The digest is also too
+    large for a number in JSON.)"""
     return structs.replace(upstream, source={}, digest=0, unknown=())

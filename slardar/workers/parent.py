@@ -54,7 +54,7 @@ _log = Logger("slardar.workers")
 
 
 def usable_cores() -> int:
-    """The cores that this process may run on."""
+    """How many cores this process may run on."""
     return len(os.sched_getaffinity(0))
 
 
@@ -75,11 +75,11 @@ class Workers:
         spare: bool = False,
     ) -> None:
         self._reactor = reactor
-        #: What workers begin with.
+        #: The settings that workers begin with.
         self.settings = settings
         self._supervisor = Supervisor(reactor, count, self, start_process, spare)
         self._snapshot = Snapshot.build(0, {}, (), None)
-        #: The snapshot as it travels, while workers begin with it.
+        #: A snapshot and its encoded form, kept while workers begin.
         self._encoded: tuple[Snapshot, bytes] | None = None
         self._tally = Tally(time.time())
         self._hooks = HookWatch(reactor.seconds, self._suspend_hook)
@@ -113,7 +113,7 @@ class Workers:
         return self._supervisor.opened
 
     def own(self) -> None:
-        """Whoever handed sockets over uses them no more."""
+        """The process that handed sockets over uses them no more."""
         for opened in self.opened:
             try:
                 opened.own()
@@ -172,7 +172,7 @@ class Workers:
         )
 
     def all_serve(self) -> None:
-        """Every place has a worker that serves: no one begins now."""
+        """Every place has a worker that serves, so the encoded snapshot is not needed."""
         self._encoded = None
 
     def worker_ended(self, number: int, last_mark: int, hung: bool) -> None:
@@ -185,9 +185,10 @@ class Workers:
     def apply(self, snapshot: Snapshot, changed: Collection[str]) -> defer.Deferred[Any]:
         """Serve ``snapshot`` from now on; see :class:`slardar.interfaces.IPlane`.
 
-        Fires with ``{"workers": {"worker-0": version, ...}}`` of those that confirmed
-        it.  One that dies meanwhile is not waited for: its replacement begins with the
-        newest snapshot.  Fails with WorkerError if one could not serve it.
+        Fires with ``{"workers": {"worker-0": version, ...}}``: the workers that have
+        confirmed it.  A worker that dies meanwhile is not waited for, because its
+        replacement begins with the newest snapshot.  Fails with WorkerError if a worker
+        could not serve the snapshot.
         """
         base, self._snapshot = self._snapshot, snapshot
         for name in changed:
@@ -201,10 +202,10 @@ class Workers:
     def take_settings(self, settings: Settings) -> defer.Deferred[None]:
         """Use other ``timeouts`` and ``limits``; see :class:`slardar.interfaces.IPlane`.
 
-        A worker that cannot take them, or does not confirm them in time, is replaced by
-        one that begins with them; it is not waited for.  Never fails.
+        A worker that cannot take them, or does not confirm them in time, is replaced by a
+        worker that begins with them; nobody waits for the replacement.  Never fails.
         """
-        # The rest of them stays as it is everywhere, in replacements too.
+        # All other settings stay as they are in every worker, replacements included.
         self.settings = structs.replace(
             self.settings, timeouts=settings.timeouts, limits=settings.limits
         )
@@ -283,7 +284,7 @@ class Workers:
     ) -> defer.Deferred[tuple[str, ...]]:
         """Whether code is fit to be a hook; see :class:`slardar.interfaces.IPlane`.
 
-        A process that serves nobody tries.
+        A process that serves nobody loads the code.
         """
         known = None if modules is None else dict(modules)
         return defer.ensureDeferred(self._check_hook(Item(language, name, code, known)))
@@ -295,7 +296,8 @@ class Workers:
             raise NotReadyError(str(error)) from None
 
     def check_stored(self, hooks: Mapping[HookKey, Hook]) -> defer.Deferred[None]:
-        """Leave out those that no worker could load; see :class:`slardar.interfaces.IPlane`."""
+        """Let no worker load hooks that break a limit; see
+        :class:`slardar.interfaces.IPlane`."""
         return defer.ensureDeferred(self._check_stored(hooks))
 
     async def _check_stored(self, hooks: Mapping[HookKey, Hook]) -> None:
@@ -305,7 +307,7 @@ class Workers:
             _log.error("the hooks of the store are loaded unseen: {error}", error=error)
 
     def hook_tally(self) -> HookTally:
-        """The counters of the hooks, as of the workers' last reports."""
+        """The counters of the hooks, from the workers' last reports."""
         return self._hooks.tally
 
     def _suspend_hook(self, mark: int) -> None:
@@ -315,7 +317,7 @@ class Workers:
         self._supervisor.tell_leaving(data)
 
     def peers(self, upstream: str) -> Mapping[str, ServerLive]:
-        """``{"host:port": ServerLive}`` of one upstream, all workers taken together."""
+        """``{"host:port": ServerLive}`` of one upstream, for all workers together."""
         found = self._snapshot.upstreams.get(upstream)
         if found is None:
             return {}
@@ -325,7 +327,7 @@ class Workers:
         }
 
     def statistics(self) -> Mapping[str, Any]:
-        """Counters of all workers and of each, as of their last reports; for status."""
+        """The counters of all workers together and of each, from their last reports."""
         statistics: dict[str, Any] = dict(self._tally.totals())
         statistics["balancer_errors"] = {
             name: error.shown() for name, error in self._tally.balancer_errors().items()
@@ -366,12 +368,12 @@ class Workers:
             self._down[upstream, host, port] = (until, message)
             self._health_log.know(upstream, host, port)
 
-    # What workers say; whatever it is, it is about servers that there are.
+    # What workers report.  Reports on servers that do not exist are ignored.
 
     def worker_said(self, process: WorkerProcess, message: FromWorker) -> None:
         """A worker sent a message by itself."""
         if isinstance(message, HookHeavy):
-            # Of one that is leaving, too: it is everybody's hook.
+            # Also from a worker that is leaving: other workers run the same hook.
             self._hooks.heavy(message.mark, message.reason)
             return
         if process in self._supervisor.leaving:
@@ -390,7 +392,8 @@ class Workers:
             self._health(process, message)
 
     def _known(self, servers: Collection[ServerReport]) -> Iterator[ServerReport]:
-        """Those that there are; an upstream may have a thousand, all of them reported."""
+        """The reports on servers that exist.  An upstream may have a thousand servers, all of
+        them reported, so its servers are looked up as a set."""
         known: dict[str, set[tuple[str, int]]] = {}
         for about in servers:
             places = known.get(about.upstream)

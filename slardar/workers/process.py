@@ -1,4 +1,4 @@
-"""One worker process, as the director sees it: started, spoken to, watched, ended."""
+"""One worker process, as the director sees it: started, told things, watched, ended."""
 
 # Twisted's processes have no types.
 # mypy: disable-error-code="no-untyped-call"
@@ -27,31 +27,30 @@ from slardar.workers.messages import Done, FromWorker
 
 __all__ = ["ANSWER", "SPARE", "START", "WorkerGone", "WorkerProcess", "spawn"]
 
-#: Seconds within which a worker must have begun, or taken a whole configuration: one of
-#: 10,000 upstreams takes a second or two on a busy machine.
+#: Seconds within which a worker must begin, or load a whole configuration.  One of 10,000
+#: upstreams takes a second or two on a busy machine.
 START = 30.0
-#: The number of a worker that waits for a place.
+#: The number of a spare worker, which waits for a place.
 SPARE = -1
-#: Seconds within which it must confirm a change, unless it is seen to go on.
+#: Seconds within which a worker must confirm a change, unless it makes progress.
 ANSWER = 5.0
-#: Seconds without an answer and without a sign that it goes on, after which it is taken
-#: to hang.
+#: Seconds without an answer and without progress, after which a worker is taken to hang.
 SILENCE = 2.0
-#: Seconds between two looks at one that goes on and is late with an answer.
+#: Seconds between two looks at a worker that is late with an answer and makes progress.
 _AGAIN = 1.0
-#: CPU time of a call of a hook after which it hangs, in budgets: the budget's own timer
-#: ends it before one and a half.
+#: A call of a hook hangs after so many budgets of CPU time.  The budget's own timer ends a
+#: call before one and a half.
 _BUDGETS = 2.0
 _TICK = 1.0 / os.sysconf("SC_CLK_TCK")
-#: Seconds that one that hangs has to say where.
+#: Seconds that a worker that hangs gets to write where it hangs.
 _LAST_WORDS = 0.2
-#: Seconds after the end of a process within which all it had sent has come.
+#: Seconds after the end of a process within which everything that it sent arrives.
 _LAST_BYTES = 0.5
-#: Bytes of one message of a worker; its reports are of at most 1,000 servers.
+#: Bytes of a worker's message, at most.  A report has 1,000 servers at most.
 _MAX_MESSAGE = 16 * 2**20
-#: Signals by which a process ends that has done what no process may.
+#: Signals that end a process because its code has crashed.
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
-#: Variables that are no business of a process that serves requests.
+#: Environment variables that a process that serves requests must not have.
 _SECRET = ("CONSUL_HTTP_TOKEN", *PRIVATE)
 
 _PING = messages.encode(messages.Ping())
@@ -64,8 +63,12 @@ class WorkerGone(Exception):
 
 
 class WorkerProcess(ProcessProtocol):
-    """One worker.  ``took(process, message)`` gets what it says; ``ended(process,
-    reason)`` is called once, when the process has gone and all it had sent was taken."""
+    """One worker process.
+
+    ``took(process, message)`` is called with each message that the worker sends by itself;
+    ``ended(process, reason)`` once, when the process has ended and all its messages have
+    been taken.
+    """
 
     def __init__(
         self,
@@ -78,37 +81,42 @@ class WorkerProcess(ProcessProtocol):
         self._took = took
         self._ended = ended
         self.pid = 0
+        #: When it was started, in the reactor's seconds.
         self.born: float = reactor.seconds()
         #: When it began to serve, in the reactor's seconds; ``None`` before.
         self.ready_at: float | None = None
-        #: The snapshot it was sent last (``None``: not known what it serves).
+        #: The snapshot that it was sent last; ``None`` if it is not known what it serves.
         self.sent: Any = None
         self.link = Link(self._received, self._link_lost, _MAX_MESSAGE)
+        #: When it was asked for a sign of life that it has not given yet.
         self._asked: float | None = None
-        #: Large messages it is busy with.
+        #: How many whole configurations it is busy with.
         self._loading = 0
+        #: It has been killed.
         self._doomed = False
+        #: How it has ended; ``None`` before.
         self._reason: str | None = None
         #: How many sockets it was started with.
         self.inherited = 0
-        #: Where it notes which hook is running; and, once it has ended, which one that was,
-        #: and whether it crashed or hung in that very call.
+        #: Where it notes which hook it runs.
         self.mark: Mark | None = None
+        #: Known when it has ended: the hook that it was running (0: none), and whether it
+        #: crashed or hung in that call.
         self.last_mark = 0
         self.hung = False
         #: Seconds of CPU time that a call of a hook may take.
         self.budget = 1.0
-        #: What it had noted when it was last seen to go on, when that was (the reactor's
-        #: seconds), and the CPU time that it had used by then.
-        self._noted = Noted()
+        #: When it last made progress, in the reactor's seconds; what it had noted then, and
+        #: the CPU time that it had used.
         self._went_on: float = self.born
+        self._noted = Noted()
         self._used = 0.0
-        #: The call in which it hung, once it is killed for that.
+        #: What it had noted when it was killed because a call of a hook hung.
         self._hung_in: Noted | None = None
         self.take_place(number)
 
     def take_place(self, number: int) -> None:
-        """It is the worker of this number; a spare one (:data:`SPARE`) before it is one."""
+        """Make it the worker of this number, or the spare worker (:data:`SPARE`)."""
         self.number = number
         self.name = f"worker-{number}" if number != SPARE else "spare worker"
         seconds = self._reactor.seconds
@@ -123,7 +131,7 @@ class WorkerProcess(ProcessProtocol):
     # To the worker.
 
     def load(self, data: bytes) -> defer.Deferred[Done]:
-        """Send what takes long to take, a whole configuration."""
+        """Send a whole configuration, which takes the worker long; else as :meth:`tell`."""
         self._loading += 1
 
         def loaded(result: Any) -> Any:
@@ -134,18 +142,18 @@ class WorkerProcess(ProcessProtocol):
         return self.tell(data, START).addBoth(loaded)
 
     def tell(self, data: bytes, within: float | None = ANSWER) -> defer.Deferred[Done]:
-        """Send a message; fires with the answer, and fails with WorkerGone.
+        """Send a message; fires with the answer, or fails with WorkerGone.
 
-        A worker that does not answer in time, or not in a way that can be understood,
-        is killed.  One that is seen to go on has more time, about :data:`START` at most.
-        ``within`` ``None``: it has all the time it wants.
+        A worker is killed if it has not answered after ``within`` seconds (``None``: no
+        limit), or if its answer cannot be understood.  A worker that makes progress has
+        more time, about :data:`START` at most.
         """
         answer = self.link.send(data)
         if within is not None:
             asked = self._reactor.seconds()
             overdue: Any = None
-            # Looks and no time of day: the director may have been held up itself, and the
-            # answer be there already.
+            # Looks are counted, not seconds: if the director itself was held up, seconds
+            # have passed though the answer may be there already.
             looks = round((START - within) / _AGAIN) + 1
 
             def look() -> None:
@@ -183,11 +191,11 @@ class WorkerProcess(ProcessProtocol):
         self.kill(f"it did not do in {within:g} s what it was told")
 
     def check(self, late: bool) -> None:
-        """Look whether it goes on; called twice a second.
+        """Kill the worker if it hangs; called twice a second.
 
-        It does if it answers, if its reactor comes round, or if it begins other calls of
-        hooks.  ``late``: the director itself was held up since the last call, so its own
-        time is no measure.
+        It does not hang while it answers, while its reactor makes turns, or while it begins
+        further calls of hooks.  ``late``: the director itself was held up since the call
+        before, so the seconds that have passed say nothing of the worker.
         """
         now = self._reactor.seconds()
         goes_on = self._goes_on(now)
@@ -204,7 +212,7 @@ class WorkerProcess(ProcessProtocol):
             self.kill(f"it did not answer for {SILENCE:g} s", hangs=True)
 
     def _goes_on(self, now: float) -> bool:
-        """Whether it was seen to go on within the last :data:`SILENCE` seconds."""
+        """Whether it has made progress within the last :data:`SILENCE` seconds."""
         noted = self._read()
         if noted != self._noted:
             self._noted = noted
@@ -216,16 +224,15 @@ class WorkerProcess(ProcessProtocol):
         return Noted() if self.mark is None else self.mark.read()
 
     def _endless_call(self) -> Noted | None:
-        """The one call of a hook that has run past its budget since the worker was last
-        seen to go on; ``None`` if it is none."""
+        """The call of a hook that has run far past its budget; ``None`` if there is none."""
         noted = self._read()
         if not noted.running or noted != self._noted:
             return None
-        # The time of day is no measure: the worker may have been stopped, or got no CPU.
+        # CPU time, not time: the worker may have been stopped, or have got no CPU.
         return noted if self._cpu_time() - self._used >= _BUDGETS * self.budget else None
 
     def _cpu_time(self) -> float:
-        """Seconds of CPU time that its main thread has used; 0 if that cannot be told."""
+        """Seconds of CPU time that its main thread has used; 0 if they are not known."""
         try:
             with open(f"/proc/{self.pid}/task/{self.pid}/stat", "rb") as file:
                 fields = file.read().rpartition(b")")[2].split()
@@ -237,7 +244,7 @@ class WorkerProcess(ProcessProtocol):
         self._asked = None
 
     def memory(self) -> int:
-        """The bytes of its own that it has in use; 0 if that cannot be told."""
+        """Bytes of memory that it shares with nobody; 0 if they are not known."""
         try:
             with open(f"/proc/{self.pid}/statm", "rb") as file:
                 fields = file.read().split()
@@ -246,7 +253,8 @@ class WorkerProcess(ProcessProtocol):
             return 0
 
     def kill(self, reason: str, hangs: bool = False) -> None:
-        """End it by force."""
+        """End the process by force; ``reason`` is for the log.  ``hangs``: it first writes to
+        the log where it hangs."""
         if self._doomed or self._reason is not None:
             return
         self._doomed = True
@@ -258,14 +266,14 @@ class WorkerProcess(ProcessProtocol):
         )
         if hangs:
             self._hung_in = self._endless_call()
-            # It says where, and needs no reactor for that.
+            # faulthandler writes the stack, which needs no reactor.
             self._signal(signal.SIGUSR1)
             self._reactor.callLater(_LAST_WORDS, self._signal, signal.SIGKILL)
         else:
             self._signal(signal.SIGKILL)
 
     def dismiss(self) -> None:
-        """End it by force, without a word: it has never served."""
+        """End a worker that has never served by force, and log nothing."""
         self._doomed = True
         self._signal(signal.SIGKILL)
 
@@ -290,7 +298,7 @@ class WorkerProcess(ProcessProtocol):
 
     def _link_lost(self) -> None:
         if self._reason is None:
-            # It may be about to end by itself.
+            # The process may be about to end by itself.
             self._reactor.callLater(_LAST_BYTES, self.kill, "it closed the link")
         else:
             self._ended(self, self._reason)
@@ -320,7 +328,7 @@ class WorkerProcess(ProcessProtocol):
         if self.link.is_lost:
             self._ended(self, self._reason)
         else:
-            # Its last report may still be on the way.
+            # The worker's last report may still be on its way.
             self._reactor.callLater(_LAST_BYTES, self.link.close)
 
     def processEnded(self, reason: Any) -> None:
@@ -335,13 +343,16 @@ def spawn(
     took: Callable[[WorkerProcess, FromWorker], None],
     ended: Callable[[WorkerProcess, str], None],
 ) -> WorkerProcess:
-    """Start a worker on these listening sockets.  Raises OSError if it cannot be."""
+    """Start a worker with these listening sockets; the rest as :class:`WorkerProcess`.
+
+    Raises OSError if it cannot be started.
+    """
     process = WorkerProcess(reactor, number, took, ended)
     process.inherited = len(sockets)
     environment = {name: value for name, value in os.environ.items() if name not in _SECRET}
-    # What can be imported here, a user's balancer for one, can be there, and no more: not
-    # what lies in the working directory, unless that is on the path here (Python 3.10
-    # has no way to leave it out).
+    # A worker imports what the director can import, a user's balancer for example, and
+    # nothing else.  The working directory is on a worker's path only if it is on the
+    # director's (Python 3.10 ignores PYTHONSAFEPATH, and has it there always).
     environment["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     environment["PYTHONSAFEPATH"] = "1"
     ours, theirs = socket.socketpair()

@@ -1,4 +1,4 @@
-"""What a worker tells the director by itself: counters, and what it learns of health."""
+"""What a worker tells the director by itself: counters, hooks' failures, servers' health."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _Key = tuple[str, str, int]
 
 
 class Reporter:
-    """Reports on a plane with ``send(message)``."""
+    """Sends reports on a data plane to the director; ``send(message)`` sends one."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Reporter:
         self._telling.start(_HEALTH, now=False)
 
     def stop(self) -> None:
-        """Report for the last time: everything at once."""
+        """Report everything at once, for the last time."""
         if self._reports.running:
             self._reports.stop()
             self._telling.stop()
@@ -78,8 +78,8 @@ class Reporter:
             self._send_counters(())
 
     def forget(self, upstream: Upstream | None) -> None:
-        """Report the servers of an upstream that changed anew: the director may have
-        forgotten some of them, and some may be gone."""
+        """Report all servers of an upstream once more, because the upstream has changed: the
+        director may have forgotten some of them, and some may be gone."""
         if upstream is not None:
             for server in upstream.servers:
                 self._reported.pop((upstream.name, server.host, server.port), None)
@@ -89,15 +89,17 @@ class Reporter:
         self._changed[upstream, peer.host, peer.port] = peer
 
     def hook_failed(self, loaded: Loaded) -> None:
-        """A hook has failed: told at once, for the director counts those of all workers."""
+        """Tell at once that a hook has failed: the director counts the failures in all
+        workers."""
         self._send(HookFailed(loaded.mark))
 
     def hook_heavy(self, mark: int, reason: str) -> None:
-        """A hook held too much and is suspended: told at once, for it is everywhere then."""
+        """Tell at once that a hook is suspended because it held too much memory: the director
+        suspends it in all workers."""
         self._send(HookHeavy(mark, reason[:1000]))
 
     def grown(self) -> None:
-        """This process is too large, and for no hook's sake."""
+        """Tell that this process has grown too large, and that no hook is the reason."""
         self._send(Grown())
 
     def _tell_health(self) -> None:
@@ -108,7 +110,8 @@ class Reporter:
                 self._send(Verdict(upstream, host, port, down_for, peer.live.msg[:_MAX_TEXT]))
 
     def _report(self) -> None:
-        """Tell the counters; those of servers in slices, between which requests go on."""
+        """Send the counters.  Servers are sent in slices, and requests are served between
+        two slices."""
         if self._under_way:
             return
         self._under_way = True
@@ -127,7 +130,7 @@ class Reporter:
         go_on()
 
     def _slices(self) -> Iterator[tuple[ServerReport, ...]]:
-        """Of each slice of the servers, those that have changed."""
+        """For each slice of the servers, the reports that have changed."""
         keys = list(self._live.servers)
         for start in range(0, len(keys), _SLICE):
             servers = []
@@ -144,7 +147,7 @@ class Reporter:
         counters = self._plane.statistics()
         hooks: list[HookReport] = []
         shadows: list[ShadowReport] = []
-        # Those that are gone are forgotten: one may come back.
+        # Only hooks that exist are remembered: a hook that is gone may come back.
         reported, self._reported_hooks = self._reported_hooks, {}
         for about in self._plane.hook_reports():
             key = (type(about), about.mark)

@@ -1,4 +1,4 @@
-"""A worker's place: its number and sockets, which stay when the process is replaced."""
+"""A worker's place: a number and sockets, which stay when the process is replaced."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from slardar.workers.process import WorkerProcess
 
 __all__ = ["Slot", "SlotSocket"]
 
-#: Seconds that a worker must have served; one that ends before died young.
+#: A worker that has served for fewer seconds than this has died young.
 _YOUNG = 10.0
-#: Seconds until the replacement of one that died young, the second time in a row; it
-#: doubles each time, up to the second value.
+#: Seconds until a worker that died young is replaced, the second time in a row.  They
+#: double with each time, up to the second value.
 _DELAY = 0.1
 _MAX_DELAY = 5.0
 
@@ -36,23 +36,26 @@ class Slot:
         self.name = f"worker-{number}"
         self.sockets: list[SlotSocket] = []
         self.process: WorkerProcess | None = None
-        #: Deaths in a row of workers that were young.
+        #: How many workers in a row have died young.
         self.young_deaths = 0
         self.restarts = 0
-        #: A worker of this slot has served.
+        #: A worker in this place has served.
         self.has_served = False
-        #: The call that starts the replacement.
+        #: The call that will start a replacement.
         self.pending: Any = None
 
     def died(self, ready_at: float | None, now: float) -> float:
-        """A worker has ended that served since ``ready_at`` (``None``: it never did), in
-        the reactor's seconds; answers after how many its replacement is to start."""
+        """A worker has ended; answers in how many seconds its replacement is to start.
+
+        It has served since ``ready_at`` (``None``: it never served); that and ``now`` are in
+        the reactor's seconds.
+        """
         is_young = ready_at is None or now - ready_at < _YOUNG
         self.young_deaths = self.young_deaths + 1 if is_young else 0
         self.restarts += 1
         if self.young_deaths <= 1:
             return 0.0
-        # The exponent has an end, for a number of any size would have none.
+        # The exponent is bounded: 2.0 ** 1024 is an error.
         return min(_MAX_DELAY, _DELAY * 2.0 ** min(self.young_deaths - 2, 16))
 
     @property
@@ -63,7 +66,7 @@ class Slot:
         return "starting" if self.process.ready_at is None else "alive"
 
     def about(self, report: Report | None, now: float) -> dict[str, Any]:
-        """For status; ``report`` is the last one of the process."""
+        """What status shows; ``report`` is the last report of the process."""
         process = self.process
         return {
             "pid": None if process is None else process.pid,

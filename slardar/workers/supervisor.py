@@ -221,7 +221,7 @@ class Supervisor:
                 process.tell(data, None).addErrback(lambda _gone: None)
 
     def tell_leaving(self, data: bytes) -> None:
-        """The same for the workers that were replaced and have not ended yet."""
+        """Send a message to the workers that were replaced and have not ended yet."""
         for process in self.leaving:
             process.tell(data, None).addErrback(lambda _gone: None)
 

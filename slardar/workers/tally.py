@@ -1,6 +1,6 @@
-"""The workers' counters, added up; and what they know of a server's health.
+"""The workers' counters, added up, and what the workers know of servers' health.
 
-Pure: :class:`slardar.workers.parent.Workers` feeds it with the workers' reports.
+Nothing here does I/O: :class:`slardar.workers.parent.Workers` hands the reports in.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = ["COUNTERS", "Tally"]
 
 #: Counters that only grow, and outlive the worker that counted.
 COUNTERS = ("accepted", "requests", "refused")
-#: What is so now, and ends with the worker.
+#: Counters of what is there now, which ends with the worker.
 _GAUGES = ("connections", "active", "tunnels")
 
-#: When the workers do not agree about a server, the worst is shown: each of them has its
-#: reason, and a server that fails for some is no good one.
+#: Statuses of a server, the worst last.  Where workers disagree, the worst is shown: a
+#: server that fails for some clients is not a good one.
 _WORST = ("unchecked", "ok", "unstable", "err")
 
 _Key = tuple[str, str, int]
@@ -39,9 +39,10 @@ class _Servers:
 
 
 class Tally:
-    """What all workers have reported.  A worker goes by its number.
+    """What all workers have reported.  ``worker`` is a worker's number everywhere.
 
-    ``began`` (epoch seconds): since when a server is unchecked that nobody asked.
+    ``began`` (epoch seconds) is shown as the last change of a server that no worker has
+    reported.
     """
 
     def __init__(self, began: float) -> None:
@@ -49,14 +50,14 @@ class Tally:
         self._ended = dict.fromkeys(COUNTERS, 0)
         self._reports: dict[int, Report] = {}
         self._servers: dict[_Key, _Servers] = {}
-        #: What balancers have raised, by upstream and worker; those of workers that have
-        #: ended are under -1.
+        #: The last errors of balancers, by upstream and worker; the errors of all workers
+        #: that have ended are under -1.
         self._balancers: dict[str, dict[int, BalancerError]] = {}
-        #: The version in which an upstream was last changed.
+        #: The version in which each upstream was last changed.
         self._changed: dict[str, int] = {}
 
     def take(self, worker: int, report: Report, servers: Iterable[ServerReport]) -> None:
-        """A report came; ``servers`` are those of it that are to be counted."""
+        """Take a report; ``servers`` are the servers in it that count."""
         self._reports[worker] = report
         for about in servers:
             key = (about.upstream, about.host, about.port)
@@ -66,14 +67,17 @@ class Tally:
             found.reports[worker] = about
 
     def take_balancers(self, worker: int, version: int, errors: Iterable[BalancerReport]) -> None:
-        """What balancers of upstreams that there are have raised in a worker, which was at
-        this version: it may not have heard yet that an upstream has another one by now."""
+        """Take errors of balancers from a worker that serves ``version``.
+
+        Errors of an upstream that was changed in a later version are those of a former
+        balancer, and are ignored.
+        """
         for error in errors:
             if version >= self._changed.get(error.upstream, 0):
                 self._balancers.setdefault(error.upstream, {})[worker] = error.about
 
     def upstream_changed(self, name: str, version: int, is_there: bool) -> None:
-        """An upstream has another balancer since this version, or is gone."""
+        """An upstream has a new balancer since this version, or is gone."""
         self._balancers.pop(name, None)
         if is_there:
             self._changed[name] = version
@@ -81,12 +85,11 @@ class Tally:
             self._changed.pop(name, None)
 
     def balancer_errors(self) -> dict[str, BalancerError]:
-        """What balancers have raised, by upstream: the last in any worker, and how often
-        in all of them."""
+        """The last error of each upstream's balancer, with the count of all workers."""
         return {name: _together(*errors.values()) for name, errors in self._balancers.items()}
 
     def worker_ended(self, worker: int) -> None:
-        """What it counted stays counted; what was under way in it is not any more."""
+        """Keep what a worker has counted, and drop what was under way in it."""
         report = self._reports.pop(worker, None)
         if report is not None:
             for name in COUNTERS:
@@ -102,16 +105,16 @@ class Tally:
                 errors[-1] = _together(error, *filter(None, [errors.get(-1)]))
 
     def forget(self, upstream: str, servers: Iterable[tuple[str, int]]) -> None:
-        """An upstream has these servers no more."""
+        """Drop servers that an upstream has lost."""
         for host, port in servers:
             self._servers.pop((upstream, host, port), None)
 
     def report(self, worker: int) -> Report | None:
-        """The last report of a worker that runs."""
+        """The last report of a worker that runs; ``None`` before its first one."""
         return self._reports.get(worker)
 
     def totals(self) -> dict[str, int]:
-        """The counters of all of them."""
+        """The counters of all workers together."""
         totals = dict(self._ended)
         totals.update(dict.fromkeys(_GAUGES, 0))
         for report in self._reports.values():
@@ -120,7 +123,7 @@ class Tally:
         return totals
 
     def server(self, upstream: str, host: str, port: int) -> ServerLive:
-        """One server, as the workers together know it; a copy, for status."""
+        """One server as all workers together know it, for status."""
         live = ServerLive()
         live.last_modified = self._began
         found = self._servers.get((upstream, host, port))

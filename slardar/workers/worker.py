@@ -1,10 +1,11 @@
 """A worker: the process that serves requests, told by the director what to serve.
 
-Started by :mod:`slardar.workers.process` as ``python -m slardar.workers.worker`` with
-these descriptors: 1 and 2 for what it has to say, 3 the link to the director, 4 a file
-in memory where it notes which hook is running and that it makes turns, 5 and on the
-listening sockets.  It ends with the link: at once it takes no new connections, and within
-:data:`LAST` seconds it is gone, whatever it was doing.
+:mod:`slardar.workers.process` starts it as ``python -m slardar.workers.worker``, with
+these descriptors: 1 and 2 lead to the director's log, 3 is the link to the director, 4 the
+memory of :mod:`slardar.workers.marks`, 5 and the following ones are listening sockets.
+
+When the link ends, the worker takes no new connections, and ends within :data:`LAST`
+seconds, whatever it is doing.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from __future__ import annotations
 import signal
 
 if __name__ == "__main__":
-    # Before what takes time: signals to the group (Ctrl-C, a terminal that closes, a
-    # service manager's TERM to all) are the director's business, who tells the workers.
+    # Before the imports, which take time.  A signal to the whole group (Ctrl-C, a terminal
+    # that closes, a service manager's TERM) is for the director, which tells its workers.
     for _number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(_number, signal.SIG_IGN)
 
@@ -52,12 +53,12 @@ from slardar.workers.reporting import Reporter
 
 __all__ = ["Worker", "end_without_memory", "main"]
 
-#: Seconds that a worker outlives its director, at most; and of these, how many it gives
-#: to the requests under way.
+#: Seconds that a worker outlives its director, at most.
 LAST = 2.0
+#: Seconds of these that requests under way get.
 _LAST_REQUESTS = 1.5
-#: Seconds between two signs that the reactor comes round: several between two looks of
-#: the director.
+#: Seconds between two signs that the reactor makes turns: several of them come between two
+#: looks of the director.
 _BEAT = 0.1
 
 _log = Logger("slardar.worker")
@@ -66,8 +67,10 @@ _log = Logger("slardar.worker")
 class Worker:
     """Does what the director's messages say.
 
-    ``ended()`` is called when there is nothing left to do.  ``is_alone``: the process is
-    the worker's, which may limit it.
+    ``ended()`` is called when there is nothing left to do.  ``first_socket`` is the
+    descriptor of the first listening socket; ``mark`` the memory of
+    :func:`slardar.workers.marks.open_mark`.  ``is_alone``: nothing else runs in this
+    process, so the worker may limit the process' memory.
     """
 
     def __init__(
@@ -86,9 +89,9 @@ class Worker:
         self._plane: DataPlane | None = None
         self._snapshot = Snapshot.build(0, {}, (), None)
         self._stopping = self._finished = False
-        #: Sockets that do not listen yet, and what is known of them.
+        #: Sockets that do not listen yet, and what the director has said of them.
         self._silent: list[tuple[socket.socket, WorkerSocket]] = []
-        #: Where the director sees which hook is running, and that this process goes on.
+        #: Where the director sees which hook is running, and that the reactor makes turns.
         self._mark = mark
         self._beats = LoopingCall(self._beat)
         self._beats.clock = reactor
@@ -141,9 +144,10 @@ class Worker:
         return Done(self._snapshot.version)
 
     def _failed(self, failure: Any) -> Done:
-        """The director is told in a line; what is a bug is in the log as well."""
+        """The answer to a message that could not be followed: one line.  The log has more of
+        what is a bug."""
         if failure.check(ConfigError):
-            # It names the place itself.
+            # The message of a ConfigError names the place.
             return Done(self._snapshot.version, " ".join(str(failure.value).split())[:1000])
         if not failure.check(SlardarError):
             _log.failure("a message of the director could not be followed", failure=failure)
@@ -151,8 +155,8 @@ class Worker:
         return Done(self._snapshot.version, text[:1000])
 
     async def _begin(self, message: messages.Begin) -> Done:
-        # What is loaded now stays: collecting it again and again would be for nothing,
-        # and take a tenth of a second each time where there are many upstreams.
+        # What is loaded now stays.  A look of the garbage collector through many upstreams
+        # takes a tenth of a second, and would find nothing.
         gc.disable()
         plane = self._plane = DataPlane(
             self._reactor,
@@ -170,13 +174,13 @@ class Worker:
         )
         snapshot = _snapshot(messages.decode_whole(message.snapshot))
         for mode in {"wrr", *(upstream.mode for upstream in snapshot.upstreams.values())}:
-            # Imported now, and not when the first request waits for it.
+            # Imported now, so that no request waits for the import.
             try:
                 balancer_factory(mode)
             except ConfigError as problem:
                 _log.error("balancer {mode}: {problem}", mode=mode, problem=problem)
         for mark in message.suspended:
-            # Before they would be loaded.
+            # Before the hooks are loaded.
             plane.suspend_hook(mark, message.reasons.get(mark, ""))
         if message.refused:
             plane.refuse_hooks(message.refused)
@@ -211,7 +215,7 @@ class Worker:
         return Runner(settings, self._reactor.seconds, self._reporter.hook_failed, self._mark)
 
     def _serve_silent(self) -> None:
-        """Serve the sockets that have begun to listen."""
+        """Accept clients on the sockets that have begun to listen."""
         assert self._plane is not None
         silent, self._silent = self._silent, []
         for sock, about in silent:
@@ -228,20 +232,21 @@ class Worker:
             upstream = snapshot.upstreams.get(name)
             if upstream is not None:
                 try:
-                    # Imported now, and not when the first request waits for it.
+                    # Imported now, so that no request waits for the import.
                     balancer_factory(upstream.mode)
                     if upstream.loaded:
                         load_again(upstream.mode, upstream.loaded)
                 except ConfigError as problem:
                     if not begins:
                         raise
-                    # A worker that begins serves the others, whatever the file is now.
+                    # The file has changed since it was checked: a worker that begins
+                    # serves the other upstreams.
                     _log.error("balancer {mode}: {problem}", mode=upstream.mode, problem=problem)
         before, self._snapshot = self._snapshot, snapshot
         version = snapshot.version
 
         def refused(failure: Any) -> Any:
-            # The plane has taken nothing of it.
+            # The plane has taken nothing of the snapshot.
             if self._snapshot is snapshot:
                 self._snapshot = before
             return failure
@@ -268,7 +273,7 @@ class Worker:
         return snapshot.with_default(message.default_upstream).at_version(message.version)
 
     def _send(self, message: FromWorker) -> None:
-        # If nobody takes it, the link has ended, and the worker with it.
+        # If it cannot be sent, the link has ended, and this worker is about to end.
         self.link.send(messages.encode(message)).addErrback(lambda _failure: None)
 
     # The end.
@@ -293,7 +298,7 @@ class Worker:
         if self.link.is_lost:
             self._ended()
         else:
-            # What is still to be sent is sent; then it is lost.
+            # Ends the link when everything is sent; then _lost is called.
             self.link.finish()
 
     def _lost(self) -> None:
@@ -323,25 +328,25 @@ def _differences(old: Snapshot, new: Snapshot) -> list[str]:
 
 
 def _end_with_the_director(fd: int) -> None:
-    """End the process a while after the link, also if a request's code never returns.
+    """End the process :data:`LAST` seconds after the link, also if the reactor hangs.
 
-    Runs in a thread of its own; nothing but the other end's closing wakes it.
+    Runs in a thread of its own, and sleeps until the other end of the link is closed.
     """
     poll = select.poll()
     poll.register(fd, 0)
     poll.poll()
-    # Not the reactor's thread: waiting is what it is for.
+    # This is not the reactor's thread, so it may wait.
     threading.Event().wait(LAST)
     os._exit(1)
 
 
 @implementer(ILogObserver)
 def end_without_memory(event: LogEvent) -> None:
-    """End the process if there was no memory for something that is no connection's and no
-    hook's: nobody knows what of it has been done, and a replacement begins anew.
+    """End the process if memory ran out outside of connections and hooks.
 
-    Such an error is caught by the reactor, and logged.  What the data plane logs has cost
-    one connection, and is over.
+    The reactor catches the error and logs it.  Nobody knows then what was left undone, so a
+    replacement must begin anew.  An error that the data plane logs has cost one connection,
+    and nothing else is left undone.
     """
     failure = event.get("log_failure")
     if failure is None or not isinstance(failure.value, MemoryError):
@@ -354,7 +359,7 @@ def main() -> None:
     """Serve until the director says otherwise."""
     from twisted.internet import reactor  # noqa: TID251
 
-    # Where a worker hangs is the first question about one that does.
+    # SIGUSR1 writes the stack to the log: it shows where a worker hangs.
     faulthandler.register(signal.SIGUSR1, file=2, all_threads=False)
     observers = [LineLog(2), end_without_memory]
     globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False)

@@ -1,4 +1,4 @@
-"""A store, a data plane and an HTTP client that tests of the control channel drive."""
+"""A store, a data plane and an HTTP client for tests of the control channel."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NOW = 1_700_000_000.0
 
 
 def result_of(deferred: defer.Deferred[Any]) -> Any:
-    """What a Deferred that has fired was given; raises what it failed with."""
+    """The result of a Deferred that has fired; raises the exception if it has failed."""
     found: list[Any] = []
     deferred.addBoth(found.append)
     assert found, "the Deferred has not fired"
@@ -53,7 +53,7 @@ def result_of(deferred: defer.Deferred[Any]) -> Any:
 
 
 def error_of(deferred: defer.Deferred[Any], kind: type[Exception]) -> str:
-    """The message of the error that a Deferred has failed with."""
+    """The message of the exception with which a Deferred has failed."""
     try:
         result = result_of(deferred)
     except kind as error:
@@ -62,27 +62,27 @@ def error_of(deferred: defer.Deferred[Any], kind: type[Exception]) -> str:
 
 
 def check_mode(mode: str, mode_opts: Mapping[str, Any], where: str) -> None:
-    """Two balancers exist, and none takes options."""
+    """Accepts two balancers without options, and no others."""
     if mode not in ("wrr", "hash"):
         raise ConfigError(f"{where}.mode: no balancer {mode}")
 
 
 def upstream(*ports: int, **rest: Any) -> dict[str, Any]:
-    """An upstream of local servers, as a user writes it."""
+    """An upstream of servers on local ports, as a user writes it."""
     return {"servers": [{"host": "127.0.0.1", "port": port} for port in ports], **rest}
 
 
 @implementer(IStore)
 class FakeStore:
-    """Starts with a state; a test may make it fail, or hold its answers back."""
+    """Starts with a given state; a test may make it fail, or hold its answers back."""
 
     def __init__(self, state: StoredState | None = None) -> None:
-        #: Its revision is a word that grows by a character with each commit: no number that
-        #: anybody could take for the version.
+        #: Its revision is a word that grows by a character with each commit, so that no test
+        #: can take it for the version.
         self.state = replace(state or StoredState(), revision="r")
         self.changes: list[Change] = []
         self.error: Exception | None = None
-        #: If a list: commits wait here until a test calls one.
+        #: If this is a list, commits wait in it until a test calls one.
         self.held: list[Any] | None = None
 
     def open(self) -> defer.Deferred[Any]:
@@ -115,7 +115,7 @@ class FakeStore:
 
 @implementer(IPlane)
 class FakePlane:
-    """Remembers what it was given; a test may make it fail, or hold its answers back."""
+    """Records what it gets; a test may make it fail, or hold its answers back."""
 
     def __init__(self) -> None:
         self.applied: list[tuple[Snapshot, list[str]]] = []
@@ -123,17 +123,17 @@ class FakePlane:
         self.live: dict[str, dict[str, ServerLive]] = {}
         self.error: Exception | None = None
         self.held: list[Any] | None = None
-        #: What it was asked to check: names, and the modules to load each with.
+        #: The hooks that it was asked to check: names, and the modules to load each with.
         self.checked: list[tuple[str, Mapping[str, str] | None]] = []
         self.tally = HookTally()
-        #: No listener is a control channel's business.
+        #: The control channel uses no listener of the plane.
         self.opened: list[Any] = []
-        #: The hooks of the store that it was to look at.
+        #: The stored hooks that it was asked to check.
         self.stored: dict[Any, Any] = {}
 
     @property
     def snapshot(self) -> Snapshot:
-        """What is served now."""
+        """The snapshot that is served now."""
         return self.applied[-1][0]
 
     def listen(self, endpoint: str, sockets: Sequence[Any] = ()) -> defer.Deferred[str]:
@@ -178,8 +178,8 @@ class FakePlane:
     def check_hook(
         self, language: str, name: str, code: str, modules: Mapping[str, str] | None
     ) -> defer.Deferred[tuple[str, ...]]:
-        """Code names modules as ``use NAME`` does, and is refused if it says ``wrong``;
-        with ``fails`` in it, or in a module, it cannot be loaded."""
+        """Code names modules with ``use NAME``, and is refused if it contains ``wrong``; with
+        ``fails`` in it, or in a module, it cannot be loaded."""
         self.checked.append((name, modules))
         requires = tuple(word for word in code.split() if word.startswith("modules."))
         if "wrong" in code:
@@ -215,14 +215,14 @@ class FakePlane:
 
 
 def make_actions(store: Any, plane: FakePlane, **settings: Any) -> Actions:
-    """Operations that have been started, with settings as the file has them."""
+    """Operations that have been started, with these settings of the file."""
     actions = Actions(parse_settings(settings), store, plane, check_mode, lambda: NOW)
     result_of(actions.start())
     return actions
 
 
 class Reply(NamedTuple):
-    """What a client reads."""
+    """A reply as a client reads it."""
 
     status: int
     headers: dict[str, str]
@@ -235,10 +235,10 @@ class Reply(NamedTuple):
 
 
 class Transport(StringTransport):
-    """A connection in memory that says how it ended."""
+    """A connection in memory that records how it ended."""
 
     aborted = False
-    #: Whether the client does not read: more is held for it than should be.
+    #: Whether the client does not read, so that too many bytes wait for it.
     stalls = False
 
     def write(self, data: bytes) -> None:
@@ -265,11 +265,11 @@ class WebClient:
         self.channel.makeConnection(self.transport)
 
     def send(self, data: bytes) -> None:
-        """Give bytes to the server."""
+        """Send bytes to the server."""
         self.channel.dataReceived(data)
 
     def received(self) -> Reply | None:
-        """The next reply, if one is complete; 100 is no reply."""
+        """The next reply, if one is complete; a 100 is skipped."""
         data = self.transport.value()
         head, found, rest = data.partition(b"\r\n\r\n")
         if not found:

@@ -41,12 +41,12 @@ def actions(store: FakeStore, plane: FakePlane) -> Actions:
 
 
 def ports(actions: Actions, name: str) -> list[int]:
-    """The ports of an upstream, as the configuration of now has it."""
+    """The ports of an upstream in the present configuration."""
     return [server.port for server in actions.snapshot.upstreams[name].servers]
 
 
 def test_fakes_are_what_they_stand_for(store: FakeStore, plane: FakePlane) -> None:
-    """They have the methods of the real ones."""
+    """They provide the interfaces of the real ones."""
     verifyObject(IStore, store)
     verifyObject(IPlane, plane)
 
@@ -55,7 +55,7 @@ def test_fakes_are_what_they_stand_for(store: FakeStore, plane: FakePlane) -> No
 
 
 def test_start_serves_the_settings(store: FakeStore, plane: FakePlane) -> None:
-    """An empty store: everything comes from the file, at version 0, and is all new."""
+    """With an empty store everything comes from the file, at version 0, and is new."""
     actions = make_actions(
         store,
         plane,
@@ -88,7 +88,7 @@ def test_stored_state_wins_by_name(plane: FakePlane) -> None:
 
 @pytest.mark.parametrize(("stored", "target"), [(None, "file"), ([], None), ("own", "own")])
 def test_stored_routes_win_if_ever_set(plane: FakePlane, stored: Any, target: str | None) -> None:
-    """None was never set; an empty list was."""
+    """An empty list counts as set, None does not."""
     routes = [{"upstream": "own"}] if stored == "own" else stored
     state = StoredState(1, {}, routes)
     actions = make_actions(FakeStore(state), plane, routes=[{"upstream": "file"}])
@@ -96,7 +96,7 @@ def test_stored_routes_win_if_ever_set(plane: FakePlane, stored: Any, target: st
 
 
 def test_unusable_stored_state_is_left_out_and_shown(plane: FakePlane) -> None:
-    """The start goes on; the rest is served; the reason stands in the status."""
+    """The start goes on; the rest is served; the status has the reason."""
     broken: dict[str, Any] = {
         "gone": upstream(1, mode="my.lost.Class"),
         "junk": 5,
@@ -117,7 +117,7 @@ def test_unusable_stored_state_is_left_out_and_shown(plane: FakePlane) -> None:
 
 
 def test_unusable_upstream_can_be_replaced_or_removed(plane: FakePlane) -> None:
-    """Both are changes like any other, and it is no longer shown as failed."""
+    """Both are normal changes, and the upstream is no longer shown as failed."""
     broken = upstream(1, mode="lost")
     store = FakeStore(StoredState(3, {"a": broken, "b": broken}, 7))
     actions = make_actions(store, plane)
@@ -133,7 +133,7 @@ def test_unusable_upstream_can_be_replaced_or_removed(plane: FakePlane) -> None:
 
 
 def test_store_that_cannot_be_opened_fails_the_start(store: FakeStore, plane: FakePlane) -> None:
-    """Nothing is served then."""
+    """The plane serves nothing then."""
     store.error = StoreError("sqlite: no such folder")
     actions = Actions(Settings(), store, plane, check_mode)
     assert error_of(actions.start(), StoreError) == "sqlite: no such folder"
@@ -146,7 +146,8 @@ def test_store_that_cannot_be_opened_fails_the_start(store: FakeStore, plane: Fa
 def test_change_goes_to_the_store_then_to_the_plane(
     actions: Actions, store: FakeStore, plane: FakePlane
 ) -> None:
-    """The record says what, who and when; the plane is told which upstream changed."""
+    """The record has the change, its author and its time; the plane gets the name of the
+    changed upstream."""
     receipt = result_of(actions.set_upstream("new", upstream(8003), "ops"))
     assert receipt == Receipt(1, {"worker-0": 1})
     (change,) = store.changes
@@ -167,14 +168,14 @@ def test_servers_keep_the_other_keys_and_cluster_replaces_them(actions: Actions)
 
 
 def test_same_content_is_a_new_version(actions: Actions, store: FakeStore) -> None:
-    """Every accepted change counts, and is on record."""
+    """Every accepted change counts, and is recorded."""
     for version in (1, 2):
         assert result_of(actions.set_upstream("a", upstream(1), "x")).version == version
     assert len(store.changes) == 2
 
 
 def test_one_server_is_changed(actions: Actions, store: FakeStore) -> None:
-    """Its neighbours stay, and the whole upstream is stored."""
+    """The other servers stay, and the whole upstream is stored."""
     result_of(actions.patch_server("file", "127.0.0.1:8002", {"state": "drain"}, "x"))
     first, second = actions.snapshot.upstreams["file"].servers
     assert (first.state, second.state) == ("up", "drain")
@@ -197,7 +198,7 @@ def test_removed_upstream_leaves_a_mark(
 
 
 def test_routes_are_set_and_shown_as_written(actions: Actions, store: FakeStore) -> None:
-    """No key appears that nobody wrote."""
+    """They have no key that nobody wrote."""
     routes = [
         {"upstream": "file", "host": "*.a.com", "path": "/x"},
         {"upstream": "b", "path_regex": "^/y"},
@@ -209,7 +210,7 @@ def test_routes_are_set_and_shown_as_written(actions: Actions, store: FakeStore)
 
 
 def test_state_survives_a_store_and_a_restart(plane: FakePlane) -> None:
-    """What one process committed to a real store, the next one serves."""
+    """The next process serves what one process committed to a real store."""
     store = MemoryStore()
     actions = make_actions(store, plane)
     result_of(actions.set_upstream("*.a.com", upstream(1, mode="hash"), "x"))
@@ -236,13 +237,13 @@ def test_state_survives_a_store_and_a_restart(plane: FakePlane) -> None:
 def test_wrong_upstream_changes_nothing(
     actions: Actions, store: FakeStore, plane: FakePlane, name: str, body: Any, message: str
 ) -> None:
-    """The line names the key; neither store nor plane hears of it."""
+    """The line names the key; neither store nor plane is called."""
     assert message in error_of(actions.set_upstream(name, body, "x"), ConfigError)
     unchanged(actions, store, plane)
 
 
 def unchanged(actions: Actions, store: FakeStore, plane: FakePlane) -> None:
-    """Everything is as it was after the start."""
+    """Assert that everything is as it was after the start."""
     assert (store.changes, len(plane.applied)) == ([], 1)
     assert actions.snapshot is plane.snapshot
     assert actions.snapshot.version == 0
@@ -251,7 +252,7 @@ def unchanged(actions: Actions, store: FakeStore, plane: FakePlane) -> None:
 def test_what_is_unknown_changes_nothing(
     actions: Actions, store: FakeStore, plane: FakePlane
 ) -> None:
-    """Upstreams and servers are named; routes are checked."""
+    """Unknown upstreams and servers are named; routes are checked."""
     for deferred, kind, message in [
         (actions.remove_upstream("b", "x"), NotFoundError, "no upstream b"),
         (actions.patch_server("b", "127.0.0.1:1", {}, "x"), NotFoundError, "no upstream b"),
@@ -278,7 +279,7 @@ def test_what_is_unknown_changes_nothing(
 def test_store_failure_changes_nothing(
     actions: Actions, store: FakeStore, plane: FakePlane, error: Exception
 ) -> None:
-    """What is served is what is stored; and the next change goes on as ever."""
+    """Only what is stored is served, and the next change works as usual."""
     store.error = error
     assert error_of(actions.set_upstream("a", upstream(1), "x"), type(error)) == str(error)
     unchanged(actions, store, plane)
@@ -289,7 +290,7 @@ def test_store_failure_changes_nothing(
 def test_plane_failure_keeps_memory_and_store_agreed(
     actions: Actions, store: FakeStore, plane: FakePlane
 ) -> None:
-    """It is stored, and said to be so; the next change is the version after it."""
+    """The change is stored, and the error says so; the next change is the version after it."""
     plane.error = RuntimeError("worker\nlost")
     message = error_of(actions.set_upstream("a", upstream(1), "x"), ApplyError)
     assert message == (
@@ -302,7 +303,7 @@ def test_plane_failure_keeps_memory_and_store_agreed(
 
 
 def test_without_wait_the_store_is_enough(actions: Actions, plane: FakePlane) -> None:
-    """The plane is told all the same."""
+    """The plane gets the change all the same."""
     plane.held = []
     receipt = result_of(actions.set_upstream("a", upstream(1), "x", wait=False))
     assert receipt == Receipt(1, {})
@@ -322,7 +323,7 @@ def test_with_wait_the_plane_answers_first(actions: Actions, plane: FakePlane) -
 def test_changes_are_made_one_at_a_time(
     actions: Actions, store: FakeStore, plane: FakePlane
 ) -> None:
-    """The second is checked against what the first has made; neither is lost."""
+    """The second change is checked against the result of the first; neither is lost."""
     store.held = []
     first = actions.set_upstream("file", upstream(1), "x")
     second = actions.patch_server("file", "127.0.0.1:1", {"weight": 9}, "y")
@@ -338,7 +339,7 @@ def test_changes_are_made_one_at_a_time(
 
 
 def test_failed_change_lets_the_next_one_in(actions: Actions, store: FakeStore) -> None:
-    """Wherever it fails, the lock is given back."""
+    """The lock is released wherever a change fails."""
     store.held = []
     first = actions.set_upstream("a", upstream(1), "x")
     wrong = actions.set_upstream("b", {}, "x")
@@ -354,7 +355,7 @@ def test_failed_change_lets_the_next_one_in(actions: Actions, store: FakeStore) 
 
 
 def test_slow_plane_holds_no_other_change_back(actions: Actions, plane: FakePlane) -> None:
-    """A name that takes seconds to look up is waited for by its own caller only."""
+    """Only its own caller waits for a slow lookup of a name."""
     plane.held = []
     slow = actions.set_upstream("slow", upstream(1), "x")
     quick = actions.set_upstream("quick", upstream(2), "x")
@@ -369,15 +370,15 @@ def test_slow_plane_holds_no_other_change_back(actions: Actions, plane: FakePlan
 
 
 def settings_of(**settings: Any) -> Settings:
-    """What a file says."""
+    """The settings of a file."""
     return parse_settings(settings)
 
 
 def test_new_settings_are_served_where_the_store_is_silent(
     store: FakeStore, plane: FakePlane
 ) -> None:
-    """One version for all of it: what is new, what differs, what is gone; and nothing of
-    what a call has set or removed."""
+    """New, changed and removed values together are one version; values that a call has set or
+    removed stay."""
     actions = make_actions(
         store,
         plane,
@@ -407,7 +408,7 @@ def test_new_settings_are_served_where_the_store_is_silent(
     assert ports(actions, "differs") == [2]
     assert (snapshot.route("any", "/x/y"), snapshot.default_upstream) == ("new", "new")
     assert actions.status()["conf_hash"] == "two"
-    # Once more: there is nothing left to do.
+    # A second time there is no change left.
     assert result_of(actions.take_settings(new, "HUP")) is None
     assert actions.snapshot.version == 3
 
@@ -424,7 +425,8 @@ def test_routes_of_a_call_outlive_new_settings(store: FakeStore, plane: FakePlan
 def test_new_settings_that_cannot_be_stored_change_nothing(
     store: FakeStore, plane: FakePlane
 ) -> None:
-    """Neither what is served nor what the next settings are compared with."""
+    """Neither the served snapshot changes, nor the settings with which the next ones are
+    compared."""
     actions = make_actions(store, plane, upstreams={"a": upstream(1)})
     store.error = StoreError("the disk is full")
     new = settings_of(upstreams={"b": upstream(1)}, conf_hash="two")
@@ -440,8 +442,8 @@ def test_new_settings_that_cannot_be_stored_change_nothing(
 
 
 def test_unknown_key_in_the_store_costs_nothing(plane: FakePlane) -> None:
-    """It is kept, named in the status, and in nobody's way when the upstream is changed;
-    what the file or a call says is held to more."""
+    """It is kept, named in the status, and does not prevent a change of the upstream; in the
+    file or a call it is a mistake."""
     stored = {**upstream(1), "odd": {"a": 1}}
     stored["servers"][0]["wieght"] = 2
     state = StoredState(3, {"a": stored}, [{"upstream": "a", "paht": "/"}])
@@ -471,7 +473,7 @@ def test_unknown_key_in_the_store_costs_nothing(plane: FakePlane) -> None:
 
 
 def test_password_is_stored_and_not_shown(actions: Actions, store: FakeStore) -> None:
-    """Neither in answers nor in the status; what was answered can be sent back."""
+    """Neither answers nor the status show it; an answer can be sent back."""
     result_of(actions.set_upstream("db", upstream(1, **{"typ": "mysql", "pass": "s3cret"}), "x"))
     shown = [actions.upstreams(), actions.upstream("db"), actions.status(), actions.routes()]
     assert "s3cret" not in str(shown)

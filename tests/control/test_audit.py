@@ -1,4 +1,4 @@
-"""The line of the log about a change: who, what, and nothing that may be a secret."""
+"""The line of the log about a change: who, what, and no value that may be a secret."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def server(number: int, **keys: Any) -> dict[str, Any]:
 
 
 def line(before: Any, after: Any) -> str:
-    """What is said of an upstream that becomes another; ``None`` is none."""
+    """The text about an upstream that becomes another; ``None`` is no upstream."""
     old = Snapshot.build(1, {}, (), None)
     if before is not None:
         old = old.with_upstream(parse_upstream("a", before, "a"))
@@ -69,7 +69,7 @@ def test_upstream(before: Any, after: Any, wanted: str) -> None:
 
 
 def test_no_secret_is_shown() -> None:
-    """Of options and of what an HTTP heartbeat sends only the keys are named."""
+    """Options and the query of an HTTP heartbeat show only their keys."""
     after = {**ONE, "mode_opts": {"secret": "s3cret"}, "http_opts": {"query": "GET /?s3cret"}}
     assert line(ONE, after) == "http_opts, mode_opts"
     assert line(after, {**ONE, "mode_opts": {"secret": "s3cret2"}}) == "http_opts, mode_opts"
@@ -144,7 +144,7 @@ NUMBERS = st.lists(st.integers(1, 30), min_size=1, max_size=30, unique=True)
 def test_line_is_one_line_and_short(
     before: list[int], after: list[int], key: str, weight: int
 ) -> None:
-    """Whatever differs, it never fails, and says nothing only where nothing differs."""
+    """It never fails for any difference, and is empty only if nothing differs."""
     values: dict[str, Any] = {
         "mode": "hash",
         "try": 3,
@@ -162,7 +162,7 @@ def test_line_is_one_line_and_short(
 
 
 def test_log_tells_who_and_what() -> None:
-    """One line for each change."""
+    """Each change has one line."""
     actions: Actions = make_actions(FakeStore(), FakePlane())
     with capturedLogs() as logged:
         result_of(actions.set_upstream("a", ONE, "ops"))

@@ -1,4 +1,4 @@
-"""Who is admitted to the control channel, and where it may listen."""
+"""Who may call the control channel, and where it may listen."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Head(dict[str, Sequence[str]]):
 
 
 def refusal(gate: Gate, is_unix: bool = False, **headers: list[str]) -> tuple[int, str]:
-    """How a request with these headers is turned away."""
+    """The status and message with which a request with these headers is refused."""
     head = Head({name.replace("_", "-"): values for name, values in headers.items()})
     with pytest.raises(RefusedError) as caught:
         gate.admit(head, is_unix)
@@ -47,7 +47,7 @@ def refusal(gate: Gate, is_unix: bool = False, **headers: list[str]) -> tuple[in
     ],
 )
 def test_names_of_this_machine_are_taken_without_tokens(host: str) -> None:
-    """An address or localhost can only mean the machine that was meant."""
+    """An address or localhost can only mean this machine."""
     caller = Gate(()).admit(Head(Host=[host]), False)
     assert (caller.name, caller.is_admin) == ("http", True)
 
@@ -57,7 +57,7 @@ def test_names_of_this_machine_are_taken_without_tokens(host: str) -> None:
     ["evil.com", "evil.com:1995", "127.0.0.1.evil.com", "localhost.evil.com", "::1", "", "a b"],
 )
 def test_rebound_names_are_refused_without_tokens(host: str) -> None:
-    """A name whose DNS a website controls is no name of ours."""
+    """A website may control the DNS of any other name."""
     status, message = refusal(Gate(()), Host=[host])
     assert status == 403
     assert "Host" in message
@@ -76,20 +76,20 @@ def test_request_without_host_is_no_browser() -> None:
 
 
 def test_two_hosts_are_refused() -> None:
-    """Nobody can say which of them is meant."""
+    """It is not clear which of them is meant."""
     assert refusal(Gate(()), Host=["localhost", "localhost"])[0] == 400
 
 
 @pytest.mark.parametrize("is_unix", [False, True])
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "", "junk"])
 def test_cross_site_requests_are_refused(site: str, is_unix: bool) -> None:
-    """``Sec-Fetch-Site`` says what the browser knows."""
+    """``Sec-Fetch-Site`` tells where the request comes from."""
     assert refusal(Gate(()), is_unix, Host=["localhost"], Sec_Fetch_Site=[site])[0] == 403
 
 
 @pytest.mark.parametrize("site", ["same-origin", "none"])
 def test_own_pages_and_typed_addresses_are_admitted(site: str) -> None:
-    """``none`` is what a browser says for an address that a person typed."""
+    """Browsers send ``none`` for an address that a person typed."""
     head = Head({"Host": ["localhost"], "Sec-Fetch-Site": [site]})
     assert Gate(()).admit(head, False).is_admin
 
@@ -107,7 +107,7 @@ def test_own_pages_and_typed_addresses_are_admitted(site: str) -> None:
     ],
 )
 def test_other_origins_are_refused(origin: str) -> None:
-    """The origin must be the very authority that was asked."""
+    """The origin must be exactly the authority of the request."""
     status, message = refusal(Gate(()), Host=["localhost:1995"], Origin=[origin])
     assert (status, "Origin" in message) == (403, True)
 
@@ -123,12 +123,12 @@ def test_other_origins_are_refused(origin: str) -> None:
     ],
 )
 def test_own_origin_is_admitted(origin: str, host: str) -> None:
-    """The dashboard's own calls carry it; a default port may be left out."""
+    """The dashboard's own calls have it; a default port may be left out."""
     assert Gate(()).admit(Head(Host=[host], Origin=[origin]), False).is_admin
 
 
 def test_tokens_do_not_excuse_another_origin() -> None:
-    """A page that got hold of a token is still refused."""
+    """A page with a stolen token is still refused."""
     gate = Gate([token("s3cret")])
     headers = {"Host": ["localhost"], "Origin": ["http://evil.com"]}
     assert refusal(gate, **headers, Authorization=["Bearer s3cret"])[0] == 403
@@ -150,20 +150,20 @@ def test_tokens_do_not_excuse_another_origin() -> None:
     ],
 )
 def test_wrong_tokens_are_refused_and_not_shown(values: list[str]) -> None:
-    """401, and the message holds nothing of what was sent."""
+    """The reply is 401, and its message has no part of the token."""
     status, message = refusal(Gate([token("s3cret")]), Host=["localhost"], Authorization=values)
     assert status == 401
     assert "s3cre" not in message
 
 
 def test_digest_is_not_a_token() -> None:
-    """Who has read the file cannot call with what stands there."""
+    """A reader of the file cannot call with the digest."""
     known = token("s3cret")
     assert refusal(Gate([known]), Authorization=[f"Bearer {known.sha256}"])[0] == 401
 
 
 def test_each_token_has_its_name_and_role() -> None:
-    """Whichever place it has in the list, and however its digest is written."""
+    """Neither the place in the list nor the spelling of the digest matters."""
     second = token("b", "second", "read")
     upper = Token(second.name, second.sha256.upper(), second.role)
     gate = Gate([token("a", "first"), upper, token("c", "third")])
@@ -190,7 +190,7 @@ def test_each_token_has_its_name_and_role() -> None:
     ],
 )
 def test_private_endpoints_need_no_token(endpoint: str) -> None:
-    """Loopback addresses and unix sockets are this machine's own."""
+    """Loopback addresses and unix sockets are reachable from this machine only."""
     check_endpoint(endpoint, ())
 
 
@@ -215,7 +215,8 @@ def test_private_endpoints_need_no_token(endpoint: str) -> None:
     ],
 )
 def test_public_endpoints_need_a_token(endpoint: str) -> None:
-    """So does any that cannot be judged; the line names the key and the endpoint."""
+    """An endpoint that cannot be judged counts as public; the line names the key and the
+    endpoint."""
     with pytest.raises(ConfigError) as caught:
         check_endpoint(endpoint, ())
     (line,) = caught.value.problems

@@ -1,4 +1,4 @@
-"""Bodies of control calls: what is read, and what is refused with which line."""
+"""Bodies of control calls: which are read, and the messages about the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from slardar.errors import ConfigError, PartlyReadError
 
 
 def refusal(data: bytes) -> str:
-    """Why a body is no JSON for us."""
+    """The message with which a body is refused as JSON."""
     with pytest.raises(ConfigError) as caught:
         read_json(data)
     return str(caught.value)
@@ -33,7 +33,7 @@ def refusal(data: bytes) -> str:
     ],
 )
 def test_json_is_read(data: bytes, value: Any) -> None:
-    """Any JSON of reasonable depth."""
+    """Any JSON of reasonable depth is read."""
     assert value is None or read_json(data) == value
 
 
@@ -61,7 +61,7 @@ def test_json_is_read(data: bytes, value: Any) -> None:
     ],
 )
 def test_bad_json_is_refused(data: bytes, message: str) -> None:
-    """One line that names the place or the thing."""
+    """The message is one line that names the place or the value."""
     line = refusal(data)
     assert message in line
     assert len(line) < 200
@@ -71,7 +71,7 @@ def test_bad_json_is_refused(data: bytes, message: str) -> None:
 @given(st.binary(max_size=200))
 @settings(deadline=None, max_examples=200, derandomize=True)
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    """Nothing but ConfigError is ever raised."""
+    """No other exception than ConfigError is raised."""
     for content_type in ("", "application/json", "text/plain"):
         with contextlib.suppress(ConfigError):
             read_upstream(data, content_type)
@@ -79,27 +79,27 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize("content_type", ["", "application/x-www-form-urlencoded", "text/plain"])
 def test_first_byte_tells_json_from_text(content_type: str) -> None:
-    """Whatever curl calls it."""
+    """The content type of curl does not matter."""
     assert read_upstream(b' {"servers": []}', content_type) == {"servers": []}
     body = read_upstream(b"server 127.0.0.1:8089;server 127.0.0.1:8088;", content_type)
     assert [server["port"] for server in body["servers"]] == [8089, 8088]
 
 
 def test_body_that_is_said_to_be_json_is_json() -> None:
-    """Its error speaks of JSON then."""
+    """The error is then about JSON."""
     with pytest.raises(ConfigError, match="line 1, column 1: expected JSON"):
         read_upstream(b"server 127.0.0.1:80;", "application/json; charset=utf-8")
 
 
 @pytest.mark.parametrize("data", [b"127.0.0.1:80", b"servers 127.0.0.1:80;", b";;"])
 def test_bad_text_is_refused(data: bytes) -> None:
-    """The line names what was expected."""
+    """The line says what was expected."""
     with pytest.raises(ConfigError, match="expected server HOST:PORT"):
         read_upstream(data, "text/plain")
 
 
 def test_every_mistake_of_a_text_is_told() -> None:
-    """And what the text describes is there, to look for more in it."""
+    """The error also has the content of the text, to look for more mistakes."""
     with pytest.raises(PartlyReadError) as caught:
         read_json(
             b'{"a": NaN, "b": [1e999, {"c": 1, "c": 2}], "a": "\\ud800", "d": 1' + b"0" * 30 + b"}"
@@ -115,7 +115,7 @@ def test_every_mistake_of_a_text_is_told() -> None:
 
 
 def test_mistakes_without_number_are_bounded() -> None:
-    """A megabyte of them makes a short answer."""
+    """A megabyte of mistakes gets a short answer."""
     with pytest.raises(ConfigError) as caught:
         read_json(b"[" + b"NaN," * 250_000 + b"NaN]")
     assert len(caught.value.problems) == 1000
@@ -124,7 +124,7 @@ def test_mistakes_without_number_are_bounded() -> None:
 
 
 def test_byte_order_mark_is_named_in_either_form() -> None:
-    """Also before dyups' text, which a body that begins with no brace is taken for."""
+    """It is also named before dyups' text, which is assumed for a body without a brace."""
     for body in (b'\xef\xbb\xbf{"servers": []}', b"\xef\xbb\xbfserver 127.0.0.1:80;"):
         with pytest.raises(ConfigError, match="byte order mark"):
             read_upstream(body, "")

@@ -37,7 +37,7 @@ def client(actions: Actions) -> WebClient:
     return WebClient(actions)
 
 
-#: Every write there is, in an order in which each succeeds.
+#: Every kind of write, in an order in which each succeeds.
 WRITES: list[tuple[str, str, Any]] = [
     ("PUT", "/upstream/a", upstream(1, 2)),
     ("POST", "/upstream/a", {"mode": "hash"}),
@@ -54,8 +54,8 @@ WRITES: list[tuple[str, str, Any]] = [
 
 
 def test_every_answer_tells_the_version(client: WebClient, actions: Actions) -> None:
-    """Of what it shows, or of what it has come to; each write with the right one is made,
-    and with the one before it is not."""
+    """It is the version that is shown, or that the write has made; each write with the right
+    version is made, and with the one before it is not."""
     reads = ["/upstreams", "/upstream/file", "/routes", "/lua", "/python", "/status"]
     for number, (method, path, body) in enumerate(WRITES):
         for read in reads:
@@ -70,15 +70,15 @@ def test_every_answer_tells_the_version(client: WebClient, actions: Actions) -> 
 
 
 def test_write_without_a_wait_tells_its_version(client: WebClient) -> None:
-    """The store has numbered it by then."""
+    """The store has given it its number by then."""
     assert client.call("PUT", "/routes?wait=0", []).headers["ETag"] == '"1"'
 
 
 def test_failed_write_tells_the_version(
     client: WebClient, store: FakeStore, plane: FakePlane
 ) -> None:
-    """The one that is left by it: of a wrong body, of a store that does not take it, of a
-    plane that does not serve what is stored."""
+    """It is the version after the failure: of a wrong body, of a store that refuses, of a
+    plane that does not serve."""
     assert client.call("PUT", "/routes", []).status == 200
     for method, path, body, status in [
         ("PUT", "/routes", {}, 400),
@@ -96,14 +96,14 @@ def test_failed_write_tells_the_version(
 
 
 def test_strangers_are_told_no_version(actions: Actions) -> None:
-    """Nor are they told anything else."""
+    """They learn nothing else either."""
     client = WebClient(actions, tokens=[{"name": "a", "sha256": "0" * 64, "role": "admin"}])
     reply = client.call("PUT", "/routes")
     assert (reply.status, "ETag" in reply.headers) == (401, False)
 
 
 def test_of_two_writers_one_wins(actions: Actions, store: FakeStore) -> None:
-    """Both have read the same version, and both ask before either is answered."""
+    """Both have read the same version, and both call before either is answered."""
     clients = [WebClient(actions) for _ in range(3)]
     store.held = []
     for number, client in enumerate(clients):
@@ -117,7 +117,7 @@ def test_of_two_writers_one_wins(actions: Actions, store: FakeStore) -> None:
 
 
 def test_after_a_failed_writer_the_next_one_wins(actions: Actions, store: FakeStore) -> None:
-    """The failed one has changed nothing."""
+    """The failed writer has changed nothing."""
     clients = [WebClient(actions) for _ in range(2)]
     store.held = []
     for number, client in enumerate(clients):
@@ -163,7 +163,8 @@ def test_after_a_failed_writer_the_next_one_wins(actions: Actions, store: FakeSt
     ],
 )
 def test_forms_of_the_header(client: WebClient, header: str, status: int) -> None:
-    """Lists and any; what is no entity tag is refused, for it may be meant as a guard."""
+    """Lists and ``*`` are understood; a value that is no entity tag is refused, because it may
+    be meant as a guard."""
     assert client.call("PUT", "/routes", []).status == 200
     reply = client.call("PUT", "/upstream/file", upstream(1), If_Match=header)
     assert reply.status == status, reply.body
@@ -194,7 +195,8 @@ ANY: list[tuple[str, str, Any, bool]] = [
 def test_any_version_of_what_is_there(
     client: WebClient, method: str, path: str, body: Any, there: bool
 ) -> None:
-    """``If-Match: *`` changes and does not make; ``If-None-Match: *`` is the other way."""
+    """``If-Match: *`` changes but does not make; ``If-None-Match: *`` makes but does not
+    change."""
     wanted = client.call(method, path, body, If_Match="*")
     assert wanted.status == (200 if there else 412)
     unwanted = client.call(method, path, body, If_None_Match="*")
@@ -202,7 +204,7 @@ def test_any_version_of_what_is_there(
 
 
 def test_message_is_one_line(client: WebClient) -> None:
-    """Whatever the path holds."""
+    """This holds for any path."""
     for header in ("If_Match", "If_None_Match"):
         reply = client.call("PUT", "/upstream/a%0Ab", upstream(1), **{header: "*"})
         assert reply.status in (400, 412)
@@ -216,7 +218,7 @@ def test_version_that_must_not_be(client: WebClient) -> None:
 
 
 def test_questions_have_no_conditions(client: WebClient) -> None:
-    """Every answer is whole, and never out of a cache."""
+    """Every answer is whole, and never from a cache."""
     for header in ("If_Match", "If_None_Match"):
         conditions: Mapping[str, str] = {header: '"0"'}
         assert client.call("GET", "/routes", **conditions).body == b"[]\n"
@@ -226,7 +228,7 @@ def test_questions_have_no_conditions(client: WebClient) -> None:
 @settings(derandomize=True, deadline=None, database=None)
 @given(st.lists(st.text('*"W/, 01\t', max_size=12), min_size=1, max_size=3))
 def test_header_of_any_form_ends(values: list[str]) -> None:
-    """It holds, it does not, or it is no list; and a tag that is not there never holds."""
+    """A condition holds, or does not, or is no list; a tag that is not there never holds."""
     snapshot = make_actions(FakeStore(), FakePlane()).snapshot
     try:
         Condition(values, (), ("routes",)).check(snapshot)

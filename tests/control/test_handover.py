@@ -1,4 +1,4 @@
-"""Changes while the store goes from one process to another."""
+"""Changes while one process hands the store over to another."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.control.fakes import (
 
 
 class ClosedStore(FakeStore):
-    """Notes when it is opened and closed."""
+    """Records when it is opened and closed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class ClosedStore(FakeStore):
 
 
 def test_change_under_way_is_made_first() -> None:
-    """The store is closed behind it, and opened again if the other does not want it."""
+    """Then the store is closed, and opened again if the other process does not take it."""
     store = ClosedStore()
     actions = make_actions(store, FakePlane())
     store.held = []
@@ -60,7 +60,7 @@ def test_change_under_way_is_made_first() -> None:
 
 
 def test_changes_that_waited_are_told_to_come_again() -> None:
-    """Once another process has the store; questions are answered all the while."""
+    """They get this answer once another process has the store; reads are answered all the time."""
     actions = make_actions(ClosedStore(), FakePlane())
     result_of(actions.hand_over())
     client, asking = WebClient(actions), WebClient(actions)
@@ -78,7 +78,7 @@ def test_changes_that_waited_are_told_to_come_again() -> None:
 
 
 def test_store_that_cannot_be_taken_back_takes_no_change() -> None:
-    """Nor does a change wait for ever then."""
+    """Changes do not wait for ever then."""
     store = ClosedStore()
     actions = make_actions(store, FakePlane())
     result_of(actions.hand_over())
@@ -89,7 +89,8 @@ def test_store_that_cannot_be_taken_back_takes_no_change() -> None:
 
 
 def test_store_that_forgets_is_carried_over() -> None:
-    """With its version, and what was removed; the old one goes on with it if need be."""
+    """Its version and its removals are, too; if the upgrade fails, the old process goes on
+    with it."""
     one = make_actions(MemoryStore(), FakePlane(), upstreams={"gone": upstream(3)})
     result_of(one.set_upstream("a", upstream(1), "x"))
     result_of(one.remove_upstream("gone", "x"))
@@ -108,14 +109,14 @@ def test_store_that_forgets_is_carried_over() -> None:
 
 @pytest.mark.parametrize("state", [StoredState(), StoredState(5, {"a": None}, [])])
 def test_state_is_taken_over_as_it_is(state: StoredState) -> None:
-    """Routes that were never set are not the same as none."""
+    """Routes that were never set differ from an empty list."""
     store = MemoryStore()
     store.take_over(state)
     assert result_of(store.open()) == state
 
 
 def test_status_lists_the_generations() -> None:
-    """The one that answers, then those before it."""
+    """The process that answers comes first, then those before it."""
     actions = make_actions(FakeStore(), FakePlane())
     older = {"pid": 1, "age": 5.0, "connections": 3}
     actions.older_generations = lambda: [older]

@@ -1,4 +1,4 @@
-"""Hooks over the control channel: staged, activated, tried, taken back, removed."""
+"""Hooks over the control channel: staged, activated, tried, rolled back, removed."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ OK = b'"ok"\n'
 
 
 def md5(code: str) -> str:
-    """A version, as it is shown."""
+    """The version of this code."""
     return hashlib.md5(code.encode()).hexdigest()
 
 
 class Control:
-    """A running configuration and whoever changes it."""
+    """A running configuration and a client that changes it."""
 
     def __init__(self, stored: StoredState | None = None, **settings: Any) -> None:
         self.store = FakeStore(stored)
@@ -47,14 +47,14 @@ class Control:
         self.client = WebClient(self.actions)
 
     def call(self, method: str, path: str, code: str | bytes | None = None) -> Any:
-        """What is answered, which has to be a success."""
+        """The answer to a call that must succeed."""
         body = code.encode() if isinstance(code, str) else code
         reply = self.client.call(method, path, body)
         assert reply.status == 200, reply.body
         return reply.json
 
     def refusal(self, method: str, path: str, code: str | bytes | None = None) -> tuple[int, str]:
-        """Status and message of a call that is refused, in the form of all errors."""
+        """Status and message of a call that is refused; the form is that of all errors."""
         body = code.encode() if isinstance(code, str) else code
         reply = self.client.call(method, path, body)
         assert set(reply.json) == {"status", "msg"}
@@ -68,11 +68,11 @@ class Control:
         self.call("PUT", f"/{language}/{name}{parameters}")
 
     def hook(self, name: str = A, language: str = "python") -> Hook:
-        """What is served."""
+        """The hook that is served."""
         return self.plane.snapshot.hooks[language, name]
 
     def shown(self, name: str = A) -> Any:
-        """As it is shown."""
+        """The hook as it is shown."""
         return self.call("GET", f"/python/{name}")
 
     def active(self, name: str = A) -> str | None:
@@ -91,7 +91,7 @@ def control() -> Control:
 
 @pytest.mark.parametrize("language", ["lua", "python"])
 def test_hook_is_staged_and_activated(control: Control, language: str) -> None:
-    """Each call answers "ok", spelled as the original spells it, and is a version."""
+    """Each call answers "ok", spelled as in upyun/slardar, and makes a version."""
     path = f"/{language}/{A}"
     reply = control.client.call("POST", path, b"code")
     assert (reply.status, reply.body) == (200, OK)
@@ -114,7 +114,7 @@ def test_hook_is_staged_and_activated(control: Control, language: str) -> None:
 
 @pytest.mark.parametrize("canary", ["", "&canary=10"])
 def test_posting_and_activating_is_one_change(control: Control, canary: str) -> None:
-    """One version of the configuration; what is refused leaves nothing behind."""
+    """It is one version of the configuration; a refusal leaves no staged code."""
     assert control.call("POST", f"/python/{A}?activate=1{canary}", "one") == "ok"
     assert len(control.store.changes) == 1
     hook = control.hook()
@@ -131,7 +131,7 @@ def test_posting_and_activating_is_one_change(control: Control, canary: str) -> 
 
 @pytest.mark.parametrize("parameters", ["activate=1&shadow=1", "canary=10", "activate=2"])
 def test_what_cannot_go_with_activating(control: Control, parameters: str) -> None:
-    """Nothing is staged then."""
+    """No code is staged then."""
     status, message = control.refusal("POST", f"/python/{A}?{parameters}", "one")
     assert status == 400
     assert ": expected" in message
@@ -139,7 +139,7 @@ def test_what_cannot_go_with_activating(control: Control, parameters: str) -> No
 
 
 def test_list_is_the_originals(control: Control) -> None:
-    """``GET /lua`` and ``GET /python``: versions, and the hooks of that language by name."""
+    """``GET /lua`` and ``GET /python`` have versions, and the hooks of the language by name."""
     empty = control.call("GET", "/lua")
     assert empty == {
         "global_version": 0,
@@ -160,7 +160,7 @@ def test_list_is_the_originals(control: Control) -> None:
 
 
 def test_hook_is_shown(control: Control) -> None:
-    """Version and time as the original has them, state and counters, what else there is."""
+    """Version and time as in upyun/slardar, state and counters, and slardar's other fields."""
     control.call("POST", f"/python/{A}", "one")
     shown = control.shown()
     assert (shown["name"], shown["version"], shown["state"]) == (A, md5("one"), "staged")
@@ -189,7 +189,7 @@ def test_hook_is_shown(control: Control) -> None:
 
 
 def test_state_and_counters_are_those_of_the_workers(control: Control) -> None:
-    """Of the version in service, and of a canary for itself."""
+    """They belong to the version in service; a canary has its own."""
     control.put(A, "one")
     control.call("POST", f"/python/{A}", "two")
     control.call("PUT", f"/python/{A}?canary=10")
@@ -218,7 +218,7 @@ def test_state_and_counters_are_those_of_the_workers(control: Control) -> None:
 
 
 def test_code_of_each_version(control: Control) -> None:
-    """For whoever wants to see what runs."""
+    """Users can see which code runs."""
     control.put(A, "one")
     control.put(A, "two")
     control.call("POST", f"/python/{A}", "thrée")
@@ -232,7 +232,7 @@ def test_code_of_each_version(control: Control) -> None:
 
 
 def test_status_shows_each_hook(control: Control) -> None:
-    """Its version and its state; nothing where there are none."""
+    """Each has its version and state; without hooks there is no entry."""
     assert "hooks" not in control.call("GET", "/status")
     control.put(A, "one")
     before = control.call("GET", "/status")
@@ -244,7 +244,8 @@ def test_status_shows_each_hook(control: Control) -> None:
 
 
 def test_receipt_and_no_wait(control: Control) -> None:
-    """As with every change: what each worker confirmed, or no waiting for them."""
+    """As with every change: the answer has the workers' confirmations, or does not wait for
+    them."""
     path = f"/python/{A}"
     assert control.call("POST", f"{path}?receipt=1", "one") == {
         "status": 200,
@@ -277,7 +278,7 @@ def test_receipt_and_no_wait(control: Control) -> None:
     ],
 )  # fmt: skip
 def test_what_there_is_not(control: Control, method: str, path: str) -> None:
-    """404, and nothing is changed."""
+    """The reply is 404, and nothing changes."""
     control.put(A, "one")
     status, message = control.refusal(method, path)
     assert status == 404
@@ -311,7 +312,7 @@ def test_what_there_is_not(control: Control, method: str, path: str) -> None:
     ],
 )
 def test_what_cannot_be_staged(control: Control, path: str, code: bytes, message: str) -> None:
-    """One line that says why; what was staged and what is in service stay."""
+    """One line has the reason; the staged code and the code in service stay."""
     control.put(A, "one")
     control.call("POST", f"/python/{A}", "two")
     before = control.hook()
@@ -340,7 +341,7 @@ def test_what_cannot_be_staged(control: Control, path: str, code: bytes, message
     ],
 )
 def test_what_cannot_be_activated(control: Control, parameters: str, message: str) -> None:
-    """And nothing is changed."""
+    """Nothing changes."""
     control.put(A, "one")
     control.call("POST", f"/python/{A}", "two")
     status, said = control.refusal("PUT", f"/python/{A}?{parameters}")
@@ -350,7 +351,7 @@ def test_what_cannot_be_activated(control: Control, parameters: str, message: st
 
 
 def test_code_that_cannot_be_loaded_is_not_activated(control: Control) -> None:
-    """It is staged, for it was only read; what is in service stays."""
+    """It can be staged, since staging only reads it; the code in service stays."""
     control.put(A, "one")
     control.call("POST", f"/python/{A}", "it fails")
     assert control.refusal("PUT", f"/python/{A}") == (400, f"{A}: line 1: it fails")
@@ -361,7 +362,7 @@ def test_code_that_cannot_be_loaded_is_not_activated(control: Control) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
 def test_other_methods(control: Control, method: str) -> None:
-    """405, with those that there are."""
+    """The reply is 405 with the allowed methods."""
     reply = control.client.call(method, "/python")
     assert (reply.status, reply.headers["Allow"]) == (405, "GET, PUT, HEAD")
     reply = control.client.call("PATCH", f"/python/{A}")
@@ -370,7 +371,7 @@ def test_other_methods(control: Control, method: str) -> None:
 
 
 def test_readers_change_nothing() -> None:
-    """They may look, also at the code."""
+    """They may read everything, also the code."""
     control = Control()
     control.put(A, "one")
     tokens = [{"name": "look", "role": "read", "sha256": hashlib.sha256(b"t").hexdigest()}]
@@ -387,8 +388,9 @@ def test_readers_change_nothing() -> None:
 
 
 def test_all_that_is_staged_is_activated(control: Control) -> None:
-    """As one version, modules before scripts, in the slash's form too; of one language; a
-    canary and a shadow are staged like others, and what was in service can be had back."""
+    """It is one version, modules before scripts, also with the slash at the end; of one
+    language.  Canaries and shadows are staged hooks, too, and a rollback brings the former
+    versions back."""
     control.put(A, "old")
     control.put("script.b.test", "old", language="lua")
     control.call("POST", f"/python/{A}?on_error=continue", "use modules.x")
@@ -427,7 +429,7 @@ def test_all_that_is_staged_is_activated(control: Control) -> None:
 def test_one_that_cannot_be_loaded_holds_all(
     control: Control, staged: dict[str, str], broken: list[str]
 ) -> None:
-    """Each is named; nothing is in service of the good ones, and all stay staged."""
+    """Each failure is named; none of the good hooks is activated, and all stay staged."""
     control.put("modules.x", "ex")
     control.put("script.user", "use modules.x")
     for name, code in {"script.good": "good", "modules.good": "good", **staged}.items():
@@ -444,7 +446,8 @@ def test_one_that_cannot_be_loaded_holds_all(
 
 
 def test_version_that_would_stand_in_is_tried(control: Control) -> None:
-    """What is in service now is run when the new one fails, with the new modules."""
+    """The version in service will run if the new one fails, so it is tried with the new
+    modules."""
     control.put("modules.x", "ex")
     control.put(A, "use modules.x", "?on_error=previous")
     control.call("POST", f"/python/{A}", "alone")
@@ -455,7 +458,7 @@ def test_version_that_would_stand_in_is_tried(control: Control) -> None:
 
 
 def test_nothing_staged_is_no_change(control: Control) -> None:
-    """It is answered as the original answers it."""
+    """The answer is upyun/slardar's."""
     control.put(A, "one")
     assert control.call("PUT", "/python") == "ok"
     assert control.call("PUT", "/lua?receipt=1") == {"status": 200, "version": 2, "workers": {}}
@@ -463,7 +466,7 @@ def test_nothing_staged_is_no_change(control: Control) -> None:
 
 
 def test_store_that_fails_leaves_all_staged(control: Control) -> None:
-    """Not one of them is in service."""
+    """None of them is activated."""
     control.call("POST", f"/python/{A}", "one")
     control.call("POST", "/python/modules.x", "ex")
     control.store.error = StoreError("full")
@@ -473,7 +476,8 @@ def test_store_that_fails_leaves_all_staged(control: Control) -> None:
 
 
 def test_list_tells_active_from_staged(control: Control) -> None:
-    """``modules`` has what the original's has: what is in service. The rest is beside it."""
+    """``modules`` has the hooks in service, as in upyun/slardar.  Staged hooks have another
+    key."""
     control.put(A, "one")
     control.call("POST", f"/python/{A}?on_error=continue", "two")
     control.call("POST", "/python/modules.x", "ex")
@@ -499,7 +503,7 @@ def test_list_tells_active_from_staged(control: Control) -> None:
 
 
 def test_commit_version_is_the_operators(control: Control) -> None:
-    """A text of theirs for each language; it is stored, and part of every list."""
+    """Operators give each language a text; it is stored, and part of every list."""
     assert control.call("GET", "/lua/version") == {"commit_version": "0"}
     for method, text in [("POST", "release-7\n"), ("PUT", "é 8")]:
         assert control.call(method, "/lua/version", text) == "ok"
@@ -523,7 +527,7 @@ def test_commit_version_is_the_operators(control: Control) -> None:
 
 @pytest.mark.parametrize("body", [b"", b" \n", b"a\nb", b"a\x00", b"\xff", b"x" * 129])
 def test_wrong_commit_version(control: Control, body: bytes) -> None:
-    """One line that a person can read."""
+    """The message is one line for people."""
     status, message = control.refusal("PUT", "/lua/version", body)
     assert status == 400
     assert "expected" in message
@@ -534,7 +538,7 @@ def test_wrong_commit_version(control: Control, body: bytes) -> None:
 
 
 def test_modules_are_activated_first(control: Control) -> None:
-    """A script is loaded with those in service, and refused without them."""
+    """A script is loaded with the modules in service, and refused without them."""
     control.call("POST", f"/python/{A}", "use modules.x")
     control.call("POST", "/python/modules.x", "ex")
     assert control.hook().staged is not None
@@ -548,7 +552,8 @@ def test_modules_are_activated_first(control: Control) -> None:
 
 
 def test_module_is_tried_with_all_that_use_it(control: Control) -> None:
-    """Directly or through others, in service or as a canary; not with those that do not."""
+    """Scripts that use it directly or through other modules, in service or as a canary, are
+    tried; others are not."""
     control.put("modules.x", "ex")
     control.put("modules.y", "use modules.x")
     control.put(A, "use modules.y")
@@ -567,7 +572,7 @@ def test_module_is_tried_with_all_that_use_it(control: Control) -> None:
 
 
 def test_module_that_breaks_a_script_is_not_activated(control: Control) -> None:
-    """The message names the script, and the old one stays."""
+    """The message names the script, and the old module stays."""
     control.put("modules.x", "ex")
     control.put(A, "use modules.x")
     control.call("POST", "/python/modules.x", "new that fails")
@@ -586,7 +591,7 @@ def test_module_that_breaks_a_script_is_not_activated(control: Control) -> None:
 
 
 def test_module_in_use_is_not_removed(control: Control) -> None:
-    """409, with who uses it; one that only waits does not."""
+    """The reply is 409 with the scripts that use it; a staged script does not count."""
     control.put("modules.x", "ex")
     control.put("modules.y", "use modules.x")
     control.put(A, "use modules.y")
@@ -601,7 +606,7 @@ def test_module_in_use_is_not_removed(control: Control) -> None:
 
 
 def test_module_of_a_version_that_would_stand_in_is_in_use(control: Control) -> None:
-    """Where a failure of the hook brings the one before."""
+    """It is in use if a failure of the hook brings the version before."""
     control.put("modules.x", "ex")
     control.put(A, "use modules.x")
     control.put(A, "alone", "?on_error=previous")
@@ -611,7 +616,7 @@ def test_module_of_a_version_that_would_stand_in_is_in_use(control: Control) -> 
 
 
 def test_module_that_uses_itself_can_be_removed(control: Control) -> None:
-    """It is nobody else's."""
+    """No other hook uses it."""
     control.put("modules.x", "ex")
     control.put("modules.x", "use modules.x")
     control.call("DELETE", "/python/modules.x")
@@ -621,7 +626,7 @@ def test_module_that_uses_itself_can_be_removed(control: Control) -> None:
 
 
 def test_canary(control: Control) -> None:
-    """What is in service stays, the share may grow, and it ends with all of them."""
+    """The version in service stays, the share may grow, and at 100 % the canary is in service."""
     control.put(A, "one")
     control.call("POST", f"/python/{A}", "two")
     for share in (10, 50, 100):
@@ -633,13 +638,13 @@ def test_canary(control: Control) -> None:
 
 
 def test_canary_of_none_is_all(control: Control) -> None:
-    """``canary=0`` is what leaving it out is."""
+    """``canary=0`` means the same as no parameter."""
     control.put(A, "one", "?canary=0")
     assert control.active() == "one"
 
 
 def test_module_is_no_canary(control: Control) -> None:
-    """It would be one for some scripts and not for others."""
+    """Some scripts would get it and others not."""
     control.call("POST", "/python/modules.x", "ex")
     status, message = control.refusal("PUT", "/python/modules.x?canary=5")
     assert (status, message) == (400, "canary: expected a script, modules.x is a module")
@@ -655,7 +660,7 @@ def test_posting_ends_a_canary(control: Control) -> None:
 
 
 def test_shadow(control: Control) -> None:
-    """It runs beside what is in service, until it is activated or posted anew."""
+    """It runs beside the version in service, until it is activated or new code is posted."""
     control.put(A, "one")
     control.call("POST", f"/python/{A}?shadow=1", "two")
     hook = control.hook()
@@ -696,7 +701,7 @@ def test_shadow(control: Control) -> None:
 
 
 def test_shadow_before_anything_is_active(control: Control) -> None:
-    """There is nothing to be compared with yet, and the report says so."""
+    """There is no version to compare with yet, and the report says so."""
     control.call("POST", f"/python/{A}?shadow=1", "one")
     report = control.call("GET", f"/python/{A}/shadow")
     assert (report["active"], report["compared"]) == (None, 0)
@@ -706,10 +711,11 @@ def test_shadow_before_anything_is_active(control: Control) -> None:
 
 
 def test_rollback(control: Control) -> None:
-    """To the version before, as a posting of its own; once more, and the newer is back."""
+    """The version before comes back as a new posting; a second rollback brings the newer one
+    back."""
     now = [NOW]
     control = Control()
-    control.hooks._clock = lambda: now[0]
+    control.actions.clock = lambda: now[0]
     control.put(A, "one")
     now[0] += 10
     control.put(A, "two")
@@ -727,7 +733,7 @@ def test_rollback(control: Control) -> None:
 
 
 def test_rollback_of_a_canary(control: Control) -> None:
-    """All requests get what is in service; what was tried stays staged."""
+    """All requests get the version in service; the canary stays staged."""
     control.put(A, "one")
     control.put(A, "two")
     control.call("POST", f"/python/{A}", "three")
@@ -738,7 +744,7 @@ def test_rollback_of_a_canary(control: Control) -> None:
 
 
 def test_rollback_is_tried_first(control: Control) -> None:
-    """The old version may need a module that is gone."""
+    """The old version may need a module that was removed."""
     control.put("modules.x", "ex")
     control.put(A, "use modules.x")
     control.put(A, "alone")
@@ -749,18 +755,18 @@ def test_rollback_is_tried_first(control: Control) -> None:
 
 
 def test_nothing_before(control: Control) -> None:
-    """The first version has none."""
+    """The first version has no version before it."""
     control.put(A, "one")
     assert control.refusal("PUT", f"/python/{A}?rollback=1") == (
         404, f"python hook {A} has no version before this one",
     )  # fmt: skip
 
 
-# What a failure does.
+# The effect of a failure.
 
 
 def test_on_error_comes_with_the_version(control: Control) -> None:
-    """Not with its posting: what is in service goes on as it was."""
+    """Posting alone does not change it for the version in service."""
     control.put(A, "one")
     assert control.shown()["on_error"] == "reject"
     control.call("POST", f"/python/{A}?on_error=continue", "two")
@@ -777,21 +783,21 @@ def test_on_error_comes_with_the_version(control: Control) -> None:
 
 
 def test_on_error_of_the_activation_wins(control: Control) -> None:
-    """Over that of the posting."""
+    """It wins over the one of the posting."""
     control.call("POST", f"/python/{A}?on_error=continue", "one")
     control.call("PUT", f"/python/{A}?on_error=previous")
     assert control.hook().on_error == "previous"
 
 
 def test_on_error_of_a_first_canary(control: Control) -> None:
-    """There is no other version whose it could be."""
+    """No other version has one."""
     control.call("POST", f"/python/{A}", "one")
     control.call("PUT", f"/python/{A}?canary=10&on_error=continue")
     assert control.hook().on_error == "continue"
 
 
 def test_on_error_goes_back_with_the_version(control: Control) -> None:
-    """A guard that let nobody through when it failed does so again."""
+    """A guard that refused requests when it failed does so again."""
     control.put(A, "one", "?on_error=reject")
     control.put(A, "two", "?on_error=continue")
     control.call("PUT", f"/python/{A}?rollback=1")
@@ -810,7 +816,7 @@ def test_on_error_goes_back_with_the_version(control: Control) -> None:
 
 
 def test_store_that_takes_nothing(control: Control) -> None:
-    """503 or 409, and nothing is served that is not stored."""
+    """The reply is 503 or 409, and nothing is served that is not stored."""
     control.put(A, "one")
     for error, status in ((StoreError("the disk is full"), 503), (ConflictError("not yours"), 409)):
         control.store.error = error
@@ -823,7 +829,7 @@ def test_store_that_takes_nothing(control: Control) -> None:
 
 
 def test_worker_that_does_not_take_it(control: Control) -> None:
-    """It is stored, and said so."""
+    """The change is stored, and the error says so."""
     control.call("POST", f"/python/{A}", "one")
     control.plane.error = RuntimeError("broken pipe")
     with logged():
@@ -841,7 +847,7 @@ def _deferred(change: Any) -> Any:
 
 
 def test_changes_wait_for_each_other(control: Control) -> None:
-    """The second is checked against what the first has made of the configuration."""
+    """The second is checked against the configuration that the first has made."""
     control.put(A, "one")
     control.store.held = []
     clients = [WebClient(control.actions) for _ in range(3)]
@@ -852,15 +858,15 @@ def test_changes_wait_for_each_other(control: Control) -> None:
     while control.store.held:
         control.store.held.pop(0)()
     replies = [client.received() for client in clients]
-    # Which of the two finds it staged is nobody's business.
+    # Either of the two may find it staged.
     assert sorted(reply.status for reply in replies if reply) == [200, 200, 404]
     assert control.active() == "two"
     assert [change.kind for change in control.store.changes] == ["hook"] * 4
 
 
 def test_check_that_takes_long_holds_nobody(control: Control) -> None:
-    """Other changes go on meanwhile, of hooks too; what is checked comes when it is, also
-    if its caller has gone."""
+    """Other changes go on meanwhile, also of hooks; the checked change follows, even if its
+    caller has gone."""
     from twisted.internet.defer import Deferred
 
     waiting: Deferred[Any] = Deferred()
@@ -887,7 +893,7 @@ def test_check_that_takes_long_holds_nobody(control: Control) -> None:
 def test_hook_is_checked_with_the_module_that_it_will_run_with(
     control: Control, module: str, status: int
 ) -> None:
-    """Also if that has changed while it was checked with the one before."""
+    """This also holds if the module changed while the hook was checked with the former one."""
     from twisted.internet.defer import Deferred
 
     control.put("modules.x", "ex")
@@ -918,7 +924,7 @@ def test_hook_is_checked_with_the_module_that_it_will_run_with(
 
 
 def test_upstreams_and_hooks_leave_each_other_alone(control: Control) -> None:
-    """A change of one is none of the other."""
+    """A change of one does not touch the other."""
     control.put(A, "one")
     hooks = control.plane.snapshot.hooks
     control.call("PUT", "/upstream/u", b'{"servers": [{"host": "127.0.0.1", "port": 1}]}')
@@ -931,29 +937,33 @@ def test_upstreams_and_hooks_leave_each_other_alone(control: Control) -> None:
 
 
 def test_settings_read_anew_leave_the_hooks(control: Control) -> None:
-    """The workers have nothing to load again."""
+    """The workers have no hook to load again."""
     from slardar.config import parse_settings
 
     control.put(A, "one")
     hooks = control.plane.snapshot.hooks
-    settings = parse_settings({"upstreams": {"new": upstream(1)}})
+    assert control.shown()["on_error"] == "reject"
+    hooks_then = {"on_error": "continue"}
+    settings = parse_settings({"upstreams": {"new": upstream(1)}, "hooks": hooks_then})
     result_of(control.actions.take_settings(settings, "SIGHUP"))
     assert "new" in control.plane.snapshot.upstreams
     assert control.plane.snapshot.hooks is hooks
+    # They run with the settings of the start, and are shown so.
+    assert control.shown()["on_error"] == "reject"
 
 
 # The start.
 
 
 def stored(**hooks: Any) -> StoredState:
-    """A store's content: hooks of Python by the host they are for."""
+    """A store's content: Python hooks by host."""
     return StoredState(
         5, {}, None, {f"python/script.{host}": value for host, value in hooks.items()}
     )
 
 
 def test_stored_hooks_are_served() -> None:
-    """As they were, whether they can be loaded or not: the plane shows that."""
+    """They are served whether they can be loaded or not; the plane shows which cannot."""
     hook = Hook(
         "python", "script.a", Code.of("one", NOW), Code.of("old", NOW), None, 0, False, "continue"
     )
@@ -965,8 +975,8 @@ def test_stored_hooks_are_served() -> None:
 
 @pytest.mark.parametrize("value", [None, 5, "code", [], {}, {"language": "python"}])
 def test_stored_hook_that_cannot_be_read(value: Any) -> None:
-    """Does not stop the start: it is left out, shown as failed, and kept in the store until
-    it is set anew or removed."""
+    """The start goes on: the hook is left out, shown as failed, and kept in the store until it
+    is set anew or removed."""
     fine = Hook("python", "script.fine", Code.of("one", NOW))
     with logged() as events:
         control = Control(stored(a=value, fine=written(fine)))
@@ -987,7 +997,7 @@ def test_stored_hook_that_cannot_be_read(value: Any) -> None:
 
 
 def test_stored_hook_that_cannot_be_read_is_set_anew() -> None:
-    """By posting it."""
+    """Posting it sets it anew."""
     with logged():
         control = Control(stored(a="junk"))
     control.put("script.a", "one")
@@ -996,7 +1006,8 @@ def test_stored_hook_that_cannot_be_read_is_set_anew() -> None:
 
 
 def test_hooks_are_carried_over_by_an_upgrade() -> None:
-    """Also by a store that forgets; with versions, canary, and what was removed gone."""
+    """A store that forgets carries them over, too, with versions and canary, and without
+    removed hooks."""
     store = MemoryStore()
     plane = FakePlane()
     one = make_actions(store, plane)
@@ -1019,7 +1030,7 @@ def test_hooks_are_carried_over_by_an_upgrade() -> None:
 
 
 def test_actions_say_what_they_raise(control: Control) -> None:
-    """For other control channels than HTTP."""
+    """Other control channels than HTTP need these errors."""
     for change, kind in (
         (control.hooks.activate("python", A, "x"), NotFoundError),
         (control.hooks.roll_back("python", A, "x"), NotFoundError),
@@ -1032,7 +1043,7 @@ def test_actions_say_what_they_raise(control: Control) -> None:
 
 
 def test_warnings_are_told_everywhere(control: Control) -> None:
-    """In a header of the answer, in the log, and wherever the version is shown."""
+    """They are in a header of the answer, in the log, and wherever the version is shown."""
     text = "line 1: ngx.sleep is not available in hooks: é"
     with capturedLogs() as logged:
         reply = control.client.call("POST", f"/lua/{A}", b"warns")
@@ -1043,7 +1054,7 @@ def test_warnings_are_told_everywhere(control: Control) -> None:
     assert control.call("GET", f"/lua/{A}")["staged"]["warnings"] == [text]
     control.call("PUT", f"/lua/{A}")
     assert control.call("GET", f"/lua/{A}")["warnings"] == [text]
-    # They go with the version.
+    # The warnings belong to the version.
     reply = control.client.call("POST", f"/lua/{A}?activate=1", b"good")
     assert "X-Slardar-Warning" not in reply.headers
     shown = control.call("GET", f"/lua/{A}")

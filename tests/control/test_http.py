@@ -1,4 +1,4 @@
-"""The calls over HTTP: each one, its answer, and each error with its status."""
+"""The calls over HTTP: each call, its answer, and each error with its status."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def client(actions: Actions) -> WebClient:
 
 
 def ports(actions: Actions, name: str) -> list[int]:
-    """The ports of an upstream, as the configuration of now has it."""
+    """The ports of an upstream in the present configuration."""
     return [server.port for server in actions.snapshot.upstreams[name].servers]
 
 
 def test_status(client: WebClient, actions: Actions) -> None:
-    """The status object, as JSON that nobody keeps a copy of."""
+    """The status object is JSON that must not be cached."""
     reply = client.call("GET", "/status")
     assert (reply.status, reply.json) == (200, actions.status())
     assert reply.body.endswith(b"}\n")
@@ -51,14 +51,14 @@ def test_status(client: WebClient, actions: Actions) -> None:
 
 
 def test_upstreams_are_shown_as_written(client: WebClient) -> None:
-    """All of them by name, and one alone."""
+    """All are shown by name, and each alone."""
     one = client.call("GET", "/upstream/file").json
     assert [server["port"] for server in one["servers"]] == [8001, 8002]
     assert client.call("GET", "/upstreams").json == {"file": one}
 
 
 def test_what_is_shown_can_be_sent_back(client: WebClient, actions: Actions) -> None:
-    """Every upstream, as one alone and out of the list; tools of the original find its
+    """This holds for every upstream, alone and from the list; tools of upyun/slardar find its
     servers where they look for them."""
     backup = {"host": "b", "port": 1, "backup": True}
     flat = upstream(1, mode="", x_team="web", **{"pass": "secret"})
@@ -83,14 +83,14 @@ def test_what_is_shown_can_be_sent_back(client: WebClient, actions: Actions) -> 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_upstream_is_set(client: WebClient, actions: Actions, method: str) -> None:
-    """The short answer, spelled as the original spells it."""
+    """The short answer is spelled as in upyun/slardar."""
     reply = client.call(method, "/upstream/new", upstream(8003))
     assert (reply.status, reply.body) == (200, OK)
     assert ports(actions, "new") == [8003]
 
 
 def test_upstream_is_set_by_text(client: WebClient, actions: Actions) -> None:
-    """As ``curl -d`` sends it, which calls it a form."""
+    """``curl -d`` sends the text with the content type of a form."""
     text = b"server 127.0.0.1:8089;server 127.0.0.1:8088;"
     kind = "application/x-www-form-urlencoded"
     assert client.call("POST", "/upstream/dyhost", text, Content_Type=kind).body == OK
@@ -98,7 +98,7 @@ def test_upstream_is_set_by_text(client: WebClient, actions: Actions) -> None:
 
 
 def test_wildcard_may_be_encoded(client: WebClient, actions: Actions) -> None:
-    """``*`` may stand as it is, or as ``%2A``."""
+    """``*`` may be written plainly or as ``%2A``."""
     assert client.call("PUT", "/upstream/%2A.a.com", upstream(1)).body == OK
     assert list(actions.upstreams()) == ["*.a.com", "file"]
     assert client.call("DELETE", "/upstream/*.a.com").body == OK
@@ -106,14 +106,14 @@ def test_wildcard_may_be_encoded(client: WebClient, actions: Actions) -> None:
 
 
 def test_upstream_is_removed(client: WebClient) -> None:
-    """Once; the second time it is not there."""
+    """The second call finds no upstream."""
     assert client.call("DELETE", "/upstream/file").body == OK
     reply = client.call("DELETE", "/upstream/file")
     assert (reply.status, reply.json) == (404, {"status": 404, "msg": "no upstream file"})
 
 
 def test_server_is_changed(client: WebClient, actions: Actions) -> None:
-    """By host and port; the colon may be encoded."""
+    """The path has host and port; the colon may be encoded."""
     assert client.call("PATCH", "/upstream/file/127.0.0.1:8001", {"weight": 5}).body == OK
     assert client.call("PATCH", "/upstream/file/127.0.0.1%3A8002", {"state": "down"}).body == OK
     first, second = actions.snapshot.upstreams["file"].servers
@@ -121,7 +121,7 @@ def test_server_is_changed(client: WebClient, actions: Actions) -> None:
 
 
 def test_servers_come_and_go(client: WebClient, actions: Actions) -> None:
-    """One call each, with the usual answers; IPv6 and names too."""
+    """Each needs one call, with the usual answers; also for IPv6 and names."""
 
     def keys() -> list[str]:
         return [server.key for server in actions.snapshot.upstreams["file"].servers]
@@ -152,7 +152,7 @@ def test_servers_come_and_go(client: WebClient, actions: Actions) -> None:
 
 
 def test_routes(client: WebClient) -> None:
-    """What is put can be got."""
+    """GET returns the routes of the PUT."""
     routes = [{"host": "a.com", "path": "/x", "upstream": "file"}]
     assert client.call("GET", "/routes").json == []
     assert client.call("PUT", "/routes", routes).body == OK
@@ -160,7 +160,7 @@ def test_routes(client: WebClient) -> None:
 
 
 def test_receipt_says_what_the_workers_confirmed(client: WebClient) -> None:
-    """The version, and each worker's."""
+    """It has the version, and each worker's version."""
     reply = client.call("PUT", "/upstream/a?receipt=1", upstream(1))
     assert reply.json == {"status": 200, "version": 1, "workers": {"worker-0": 1}}
     reply = client.call("DELETE", "/upstream/a?wait=0&receipt=1")
@@ -169,7 +169,7 @@ def test_receipt_says_what_the_workers_confirmed(client: WebClient) -> None:
 
 
 def test_change_answers_when_it_is_served(client: WebClient, plane: FakePlane) -> None:
-    """``wait=0`` does not wait for that."""
+    """``wait=0`` does not wait until it is served."""
     plane.held = []
     client.request("PUT", "/upstream/a", upstream(1))
     assert client.received() is None
@@ -182,7 +182,7 @@ def test_change_answers_when_it_is_served(client: WebClient, plane: FakePlane) -
 
 
 def test_calls_of_two_clients_are_both_made(actions: Actions, store: FakeStore) -> None:
-    """One after the other, and each gets its own version."""
+    """They are made one after the other, each with its own version."""
     clients = [WebClient(actions), WebClient(actions)]
     store.held = []
     for port, client in enumerate(clients, 1):
@@ -208,7 +208,7 @@ def test_call_is_finished_without_its_caller(
 
 
 def test_head_is_get_without_a_body(client: WebClient) -> None:
-    """The length is the one that GET would send."""
+    """Its length is that of a GET."""
     length = client.call("GET", "/upstreams").headers["Content-Length"]
     client.request("HEAD", "/upstreams")
     head, _, rest = client.transport.value().partition(b"\r\n\r\n")
@@ -260,7 +260,7 @@ def test_wrong_call_changes_nothing(
     status: int,
     message: str,
 ) -> None:
-    """Its status stands in the body too, beside one line that says why."""
+    """The body also has the status, beside one line with the reason."""
     reply = client.call(method, path, body)
     assert reply.status == status
     assert reply.json["status"] == status
@@ -297,7 +297,7 @@ def test_wrong_call_changes_nothing(
 def test_mistakes_of_the_text_hide_none_of_the_object(
     client: WebClient, method: str, path: str, body: bytes, wanted: list[str]
 ) -> None:
-    """What JSON does not allow and what the model does not, in one answer."""
+    """One answer has the mistakes of JSON and those of the model."""
     assert client.call("PUT", "/upstream/a", upstream(8001)).status == 200
     reply = client.call(method, path, body)
     assert reply.status == 400
@@ -306,7 +306,7 @@ def test_mistakes_of_the_text_hide_none_of_the_object(
 
 
 def test_every_mistake_is_told(client: WebClient) -> None:
-    """Joined into the one line of the answer."""
+    """All are joined into one line."""
     body = upstream(0, mode="lost", keepalive="x")
     message = client.call("PUT", "/upstream/a", body).json["msg"]
     assert "upstreams.a.servers[0].port: expected" in message
@@ -329,7 +329,7 @@ def test_every_mistake_is_told(client: WebClient) -> None:
 def test_wrong_method_is_told_the_right_ones(
     client: WebClient, method: str, path: str, allowed: str
 ) -> None:
-    """405 with ``Allow``."""
+    """The reply is 405 with ``Allow``."""
     client.request(method, path)
     head = client.transport.value().partition(b"\r\n\r\n")[0].decode()
     assert head.startswith("HTTP/1.1 405 ")
@@ -352,7 +352,7 @@ def test_store_failure_is_told(
     status: int,
     message: str,
 ) -> None:
-    """What is the store's fault has its reason; what is ours stays in the log."""
+    """The store's errors have their reason; details of a bug stay in the log."""
     store.error = error
     reply = client.call("PUT", "/upstream/a", upstream(1))
     assert (reply.status, reply.json) == (status, {"status": status, "msg": message})
@@ -381,7 +381,7 @@ def client_with_tokens(actions: Actions) -> WebClient:
 
 
 def test_tokens_are_needed_for_every_call(actions: Actions) -> None:
-    """Also for paths that do not exist; the answer says which scheme."""
+    """This includes paths that do not exist; the answer names the scheme."""
     client = client_with_tokens(actions)
     for path in ("/status", "/nothing"):
         for headers in ({}, {"Authorization": "Bearer wrong"}):
@@ -392,7 +392,7 @@ def test_tokens_are_needed_for_every_call(actions: Actions) -> None:
 
 
 def test_role_read_changes_nothing(actions: Actions, store: FakeStore) -> None:
-    """It sees everything; an admin's change is on record under the token's name."""
+    """A reader sees everything; an admin's change is recorded under the token's name."""
     client = client_with_tokens(actions)
     body = upstream(1)
     assert client.call("GET", "/upstreams", Authorization="Bearer guest").status == 200
@@ -406,7 +406,7 @@ def test_role_read_changes_nothing(actions: Actions, store: FakeStore) -> None:
 
 
 def test_without_tokens_the_channel_is_on_record(client: WebClient, store: FakeStore) -> None:
-    """The name is ``http``."""
+    """The recorded name is ``http``."""
     client.call("PUT", "/upstream/a", upstream(1))
     assert store.changes[0].who == "http"
 
@@ -423,13 +423,13 @@ def test_without_tokens_the_channel_is_on_record(client: WebClient, store: FakeS
 def test_browsers_do_not_carry_other_sites_calls(
     client: WebClient, store: FakeStore, headers: dict[str, str]
 ) -> None:
-    """403 for questions and changes."""
+    """Reads and changes get 403."""
     assert client.call("GET", "/status", **headers).status == 403
     assert client.call("DELETE", "/upstream/file", **headers).status == 403
     assert store.changes == []
 
 
 def test_own_page_may_call(client: WebClient) -> None:
-    """The dashboard's requests are of the same origin."""
+    """The dashboard's requests have the same origin."""
     headers = {"Origin": "http://127.0.0.1:1995", "Sec_Fetch_Site": "same-origin"}
     assert client.call("PUT", "/upstream/a", upstream(1), **headers).body == OK

@@ -1,4 +1,4 @@
-"""What a client may send, and for how long; and real sockets at the end."""
+"""How much a client may send, and for how long; real sockets come last."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def head(client: WebClient, *lines: str) -> None:
 
 
 def assert_refused(client: WebClient, status: int) -> None:
-    """It has been answered, the connection lingers, and then it is closed."""
+    """Assert that the call was answered, the connection lingers, and then is closed."""
     reply = client.received()
     assert reply is not None
     assert (reply.status, reply.json["status"]) == (status, status)
@@ -55,20 +55,20 @@ def assert_refused(client: WebClient, status: int) -> None:
 
 
 def test_body_of_the_limit_is_taken(client: WebClient) -> None:
-    """One byte more is refused, below."""
+    """One byte more is refused, see below."""
     body = b"[" + b" " * (MAX_BODY - 2) + b"]"
     assert client.call("PUT", "/routes", body).status == 200
 
 
 def test_announced_body_over_the_limit_is_refused_at_once(client: WebClient) -> None:
-    """Before a byte of it is sent, and without asking for it."""
+    """It is refused before a byte of it is sent, and without a 100."""
     head(client, f"Content-Length: {MAX_BODY + 1}", "Expect: 100-continue")
     assert b"100 Continue" not in client.transport.value()
     assert_refused(client, 413)
 
 
 def test_chunked_body_is_refused_while_it_arrives(client: WebClient) -> None:
-    """Nothing of it is kept, and what still comes is thrown away."""
+    """No byte of it is kept, and the rest is dropped."""
     head(client, "Transfer-Encoding: chunked")
     chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
     for _ in range(MAX_BODY // 65536):
@@ -83,7 +83,7 @@ def test_chunked_body_is_refused_while_it_arrives(client: WebClient) -> None:
 
 
 def test_refused_body_that_ends_closes_the_connection(client: WebClient) -> None:
-    """Whoever has said all need not wait for the lingering; no second answer is sent."""
+    """When the body is complete, the connection need not linger; no second answer is sent."""
     head(client, "Content-Length: 4", "Origin: http://evil.com")
     reply = client.received()
     assert reply is not None
@@ -94,7 +94,7 @@ def test_refused_body_that_ends_closes_the_connection(client: WebClient) -> None
 
 
 def test_malformed_body_after_a_refusal_is_not_answered(client: WebClient) -> None:
-    """There is one answer, and then the end."""
+    """There is one answer, and then the connection ends."""
     head(client, "Transfer-Encoding: chunked", "Origin: http://evil.com")
     client.send(b"zz\r\n")
     reply = client.received()
@@ -106,7 +106,7 @@ def test_malformed_body_after_a_refusal_is_not_answered(client: WebClient) -> No
 
 @pytest.mark.parametrize("framing", ["Content-Length: 100", "Transfer-Encoding: chunked"])
 def test_body_of_a_stranger_is_not_kept(actions: Actions, framing: str) -> None:
-    """Without a valid token no memory is spent."""
+    """Without a valid token no memory is used."""
     client = WebClient(actions, tokens=[{"name": "a", "sha256": "0" * 64, "role": "admin"}])
     head(client, framing)
     client.send(b"5\r\nxxxxx\r\n")
@@ -115,7 +115,7 @@ def test_body_of_a_stranger_is_not_kept(actions: Actions, framing: str) -> None:
 
 
 def test_expected_body_is_asked_for(client: WebClient) -> None:
-    """100 for whoever is admitted."""
+    """A caller with access gets a 100."""
     head(client, "Content-Length: 2", "Expect: 100-continue")
     assert client.transport.value() == b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -131,7 +131,7 @@ def test_expected_body_is_asked_for(client: WebClient) -> None:
     ],
 )
 def test_malformed_head_is_refused_in_json(client: WebClient, data: bytes, status: int) -> None:
-    """It is bounded in lines and bytes, and the connection is closed."""
+    """A head is bounded in lines and bytes, and the connection is closed."""
     client.send(data)
     reply = client.received()
     assert reply is not None
@@ -141,7 +141,7 @@ def test_malformed_head_is_refused_in_json(client: WebClient, data: bytes, statu
 
 
 def test_malformed_chunk_is_refused(client: WebClient) -> None:
-    """So that nothing of it is taken for a second request."""
+    """No byte of it may become a second request."""
     head(client, "Transfer-Encoding: chunked")
     client.send(b"zz\r\n")
     reply = client.received()
@@ -154,14 +154,14 @@ def test_reply_that_cannot_be_sent_ends_the_connection(
     client: WebClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A mistake of ours must not leave a client waiting for ever."""
-    monkeypatch.setattr(control_http.Reply, "all_headers", lambda self: 1 / 0)
+    monkeypatch.setattr(control_http.JsonReply, "all_headers", lambda self: 1 / 0)
     client.request("GET", "/status")
     assert client.received() is None
     assert client.transport.disconnecting
 
 
 def test_idle_connection_is_closed(client: WebClient) -> None:
-    """After 10 s without a first request, and 15 s without a further one."""
+    """It is closed after 10 s without a first request, and after 15 s without another one."""
     client.clock.advance(9)
     for _ in range(2):
         assert client.call("GET", "/status").status == 200
@@ -172,7 +172,7 @@ def test_idle_connection_is_closed(client: WebClient) -> None:
 
 
 def test_slow_bytes_give_no_time(client: WebClient) -> None:
-    """A head must be there after 10 s, and its body 60 s later."""
+    """A head must be complete after 10 s, and its body 60 s later."""
     client.send(b"PUT /routes HTTP/1.1\r\n")
     client.clock.advance(9)
     client.send(b"Host: localhost\r\nContent-Length: 100\r\n\r\n")
@@ -185,7 +185,7 @@ def test_slow_bytes_give_no_time(client: WebClient) -> None:
 
 
 def test_slow_head_is_cut_off(client: WebClient) -> None:
-    """However its bytes are spread."""
+    """It does not matter how its bytes are spread."""
     for _ in range(10):
         assert not client.transport.disconnecting
         client.send(b"G")
@@ -205,7 +205,7 @@ def test_client_that_does_not_read_is_cut_off(client: WebClient) -> None:
 
 
 def test_call_under_way_is_not_timed_out() -> None:
-    """A slow data plane is no reason to hang up."""
+    """A slow data plane does not close the connection."""
     plane = FakePlane()
     client = WebClient(make_actions(FakeStore(), plane))
     plane.held = []
@@ -218,7 +218,7 @@ def test_call_under_way_is_not_timed_out() -> None:
 
 
 def test_http_10_gets_an_answer_and_an_end(client: WebClient) -> None:
-    """Without Host, which it need not have."""
+    """It needs no Host."""
     client.send(b"GET /routes HTTP/1.0\r\n\r\n")
     reply = client.received()
     assert reply is not None
@@ -227,7 +227,7 @@ def test_http_10_gets_an_answer_and_an_end(client: WebClient) -> None:
 
 
 def test_pipelined_calls_are_answered_in_order(client: WebClient) -> None:
-    """The second sees what the first has changed."""
+    """The second call sees the change of the first."""
     body = b'[{"upstream": "file"}]'
     client.send(
         b"PUT /routes HTTP/1.1\r\nHost: localhost\r\nContent-Length: 22\r\n\r\n"
@@ -239,7 +239,7 @@ def test_pipelined_calls_are_answered_in_order(client: WebClient) -> None:
 
 
 def test_any_name_is_taken_over_a_unix_socket(actions: Actions) -> None:
-    """No browser is there to be deceived."""
+    """No browser can reach it."""
     client = WebClient(actions, UNIXAddress("/run/slardar.sock"))
     assert client.call("GET", "/status", Host="slardar").status == 200
 
@@ -248,7 +248,7 @@ def test_any_name_is_taken_over_a_unix_socket(actions: Actions) -> None:
 
 
 class Crowd:
-    """Connections to one channel: whoever has the token ``t`` may call, and all may wait."""
+    """Connections to one channel; callers with the token ``t`` may call, and all may wait."""
 
     TOKENS = ({"name": "a", "sha256": sha256(b"t").hexdigest(), "role": "admin"},)
 
@@ -258,7 +258,7 @@ class Crowd:
         self.site: Any = None
 
     def come(self) -> WebClient:
-        """One more connection, a second after the one before."""
+        """Make one more connection, a second after the one before."""
         client = WebClient(self.actions, site=self.site, tokens=list(self.TOKENS))
         if self.site is None:
             self.site, self.clock = client.site, client.clock
@@ -307,8 +307,8 @@ def gone(*clients: WebClient) -> list[bool]:
 
 
 def test_whoever_is_missed_least_makes_room(crowd: Crowd) -> None:
-    """Strangers, then idle callers, then those whose body or reading is not at its end;
-    within each the one that has been so for longest."""
+    """Strangers go first, then idle callers, then callers whose body or reply is not complete;
+    within each group the one that has been in it for longest."""
     busy, sending, idle = crowd.busy(), crowd.sending(), crowd.idle()
     silent, refused = crowd.come(), crowd.refused()
     order = [busy, sending, idle, silent, refused]
@@ -317,7 +317,7 @@ def test_whoever_is_missed_least_makes_room(crowd: Crowd) -> None:
         newcomers.append(crowd.idle())
         assert gone(*order).count(True) == len(newcomers)
         assert leaves.transport.aborted
-    # An older idle one goes before a newer one, and a body before a reply.
+    # An older idle connection goes before a newer one, and a body before a reply.
     crowd.reading()
     assert idle.transport.aborted
     for newcomer in newcomers:
@@ -329,7 +329,8 @@ def test_whoever_is_missed_least_makes_room(crowd: Crowd) -> None:
 
 
 def test_calls_under_way_keep_their_places(crowd: Crowd) -> None:
-    """When there is nobody else, nobody new comes in; and then again."""
+    """If all others are calls under way, a new connection is refused; later it is accepted
+    again."""
     busy = [crowd.busy() for _ in range(5)]
     assert crowd.site.buildProtocol(None) is None
     assert gone(*busy) == [False] * 5
@@ -342,7 +343,7 @@ def test_calls_under_way_keep_their_places(crowd: Crowd) -> None:
 
 
 def test_one_that_was_sent_away_is_counted_no_more(crowd: Crowd) -> None:
-    """Its connection ends a turn later, when somebody else has its place."""
+    """Its connection ends a turn later, when another has its place."""
     clients = [crowd.come() for _ in range(9)]
     assert gone(*clients) == [True] * 4 + [False] * 5
     for client in clients[:4]:
@@ -352,8 +353,7 @@ def test_one_that_was_sent_away_is_counted_no_more(crowd: Crowd) -> None:
 
 
 def test_bodies_are_bounded_together(actions: Actions, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one that takes longest is given up, and told to come again; a short one comes
-    through meanwhile."""
+    """The slowest body is given up with ``Retry-After``; a short body succeeds meanwhile."""
     monkeypatch.setattr(room, "MAX_BODIES", 250)
     crowd = Crowd()
     slow = [crowd.sending(b"x" * 100) for _ in range(2)]
@@ -367,7 +367,7 @@ def test_bodies_are_bounded_together(actions: Actions, monkeypatch: pytest.Monke
     assert reply.headers["Connection"] == "close"
     assert slow[0].channel.requests[0]._body == b""
     assert slow[1].received() is None
-    # What was let go makes room again, for 150 bytes and no more.
+    # The body that was given up makes room for 150 bytes and no more.
     slow[1].send(b"x" * 150)
     assert slow[1].received() is None
     slow[1].send(b"x")
@@ -377,7 +377,7 @@ def test_bodies_are_bounded_together(actions: Actions, monkeypatch: pytest.Monke
 
 
 def test_body_of_a_call_under_way_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until it is answered, also if its caller has gone."""
+    """It counts until the call is answered, even if its caller has gone."""
     monkeypatch.setattr(room, "MAX_BODIES", 100)
     crowd = Crowd()
     busy = crowd.busy()
@@ -394,7 +394,7 @@ def test_body_of_a_call_under_way_counts(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_aborted_body_is_let_go_at_once(actions: Actions, framing: str) -> None:
-    """Not when somebody looks for garbage: nothing counts how much there is."""
+    """It does not wait for garbage collection, which does not know how many bytes it holds."""
     gc.collect()
     gc.disable()
     try:
@@ -415,8 +415,8 @@ def test_aborted_body_is_let_go_at_once(actions: Actions, framing: str) -> None:
 
 
 def test_replies_nobody_reads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that orders and does not take is answered no further; and of several such
-    the oldest goes."""
+    """A client that calls and does not read gets no more replies; of several such clients the
+    oldest is closed."""
     monkeypatch.setattr(room, "MAX_REPLIES", 10)
     crowd = Crowd()
     first = crowd.reading()
@@ -427,7 +427,7 @@ def test_replies_nobody_reads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     reply = first.received()
     assert reply is not None
     assert reply.status == 200
-    # Three bytes each.
+    # Each holds three bytes.
     rivals = [crowd.reading() for _ in range(3)]
     assert gone(first, *rivals) == [False, False, False, False]
     rivals.append(crowd.reading())
@@ -436,19 +436,19 @@ def test_replies_nobody_reads_are_bounded(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("state", ["come", "idle", "refused", "sending", "reading", "busy"])
 def test_connection_that_ends_is_let_go_at_once(crowd: Crowd, state: str) -> None:
-    """With whatever its transport holds: a reply that nobody read may have megabytes, which
-    nobody counts who looks for garbage."""
+    """Its transport goes, too: an unread reply may hold megabytes, which garbage collection
+    does not count."""
     gc.collect()
     gc.disable()
     try:
         client = getattr(crowd, state)()
-        # One that is read already waits behind what is under way.
+        # A second call has been read and waits for the one under way.
         client.request("GET", "/routes", Authorization="Bearer t")
         channel, client.channel = client.channel, None
         channel.connectionLost(Failure(ConnectionError()))
         client.transport.unregisterProducer()
         if state == "busy":
-            # The call goes on, and is the last to know of it.
+            # The call goes on, and learns of it last.
             assert crowd.plane.held
             crowd.plane.held.pop()()
         gone = weakref.ref(channel)
@@ -460,14 +460,14 @@ def test_connection_that_ends_is_let_go_at_once(crowd: Crowd, state: str) -> Non
 
 @pytest.mark.parametrize("state", ["come", "idle", "refused", "sending"])
 def test_half_closed_connection_is_closed(crowd: Crowd, state: str) -> None:
-    """Nothing that was begun will be completed."""
+    """No call that had begun to arrive will be completed."""
     client = getattr(crowd, state)()
     client.channel.readConnectionLost()
     assert client.transport.disconnecting
 
 
 def test_client_that_half_closes_gets_its_reply(crowd: Crowd) -> None:
-    """Every one that it has asked for, and then the end."""
+    """It gets all its replies, and then the end."""
     client = crowd.busy()
     client.request("GET", "/routes", Authorization="Bearer t")
     client.channel.readConnectionLost()
@@ -480,7 +480,7 @@ def test_client_that_half_closes_gets_its_reply(crowd: Crowd) -> None:
 
 
 def test_half_closed_client_reads_on(crowd: Crowd) -> None:
-    """As far as it takes what is written, and is closed when it has."""
+    """It may take its replies slowly, and is closed when it has taken all."""
     client = crowd.reading()
     client.request("GET", "/routes", Authorization="Bearer t")
     client.channel.readConnectionLost()
@@ -493,7 +493,7 @@ def test_half_closed_client_reads_on(crowd: Crowd) -> None:
 
 
 def test_slow_reader_has_time(crowd: Crowd) -> None:
-    """60 s for the reply; then it is an idle connection like others."""
+    """It has 60 s for the reply; then it is an idle connection like others."""
     client = crowd.reading()
     crowd.clock.advance(58)
     client.channel.resumeProducing()
@@ -507,8 +507,8 @@ def test_slow_reader_has_time(crowd: Crowd) -> None:
 
 
 def test_reader_is_told_before_its_body(actions: Actions) -> None:
-    """Whatever may not be changed is refused by the head; a short body is read over, and
-    the connection goes on."""
+    """A forbidden change is refused by its head; a short body is read and dropped, and the
+    connection goes on."""
     token = {"name": "a", "sha256": sha256(b"t").hexdigest(), "role": "read"}
     client = WebClient(actions, tokens=[token])
     head(client, "Content-Length: 30", "Authorization: Bearer t")
@@ -525,7 +525,7 @@ def test_reader_is_told_before_its_body(actions: Actions) -> None:
 
 @pytest.mark.parametrize("how", ["Transfer-Encoding: chunked", "Expect: 100-continue"])
 def test_reader_with_an_uncertain_body_is_sent_away(actions: Actions, how: str) -> None:
-    """Who waits for a 100 may send the next request instead of the body."""
+    """A client that waits for a 100 may send its next request instead of the body."""
     token = {"name": "a", "sha256": sha256(b"t").hexdigest(), "role": "read"}
     client = WebClient(actions, tokens=[token])
     length = ("Content-Length: 5",) if how.startswith("Expect") else ()
@@ -534,7 +534,7 @@ def test_reader_with_an_uncertain_body_is_sent_away(actions: Actions, how: str) 
 
 
 def test_end_of_listening_lets_calls_finish(actions: Actions) -> None:
-    """Idle connections are closed, busy ones after their reply."""
+    """Idle connections are closed at once, busy ones after their replies."""
     plane = FakePlane()
     actions = make_actions(FakeStore(), plane)
     idle = WebClient(actions)
@@ -574,7 +574,8 @@ def call(connection: http.client.HTTPConnection, *words: Any) -> tuple[int, byte
 @pytest.mark.real
 @pytest_twisted.ensureDeferred
 async def test_calls_over_real_sockets(actions: Actions, tmp_path: Path) -> None:
-    """TCP and unix, kept alive; and a client that sends too much reads why."""
+    """TCP and unix connections are kept alive; a client that sends too much can read the
+    reason."""
     path = tmp_path / "control.sock"
     ports = []
     for endpoint in ("tcp:0:interface=127.0.0.1", f"unix:{path}:mode=600"):

@@ -1,4 +1,4 @@
-"""Where a value comes from, what the file says in vain, and the way back to it."""
+"""Where a value comes from, values of the file that are not served, and the way back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def upstream(port: int) -> dict[str, Any]:
 
 
 def port(actions: Actions, name: str) -> int | None:
-    """Which server is served."""
+    """The port of the server that is served."""
     found = actions.snapshot.upstreams.get(name)
     return None if found is None else found.servers[0].port
 
@@ -37,7 +37,7 @@ def warnings(events: list[Any]) -> list[str]:
 
 
 def test_answer_says_where_a_value_comes_from() -> None:
-    """In a header, so that the answer can be PUT back as it is."""
+    """A header says so, so that the answer can be PUT back unchanged."""
     actions = make_actions(FakeStore(), FakePlane(), upstreams={"a": upstream(1)})
     client = WebClient(actions)
     reply = client.call("GET", "/upstream/a")
@@ -56,7 +56,7 @@ def test_answer_says_where_a_value_comes_from() -> None:
 
 
 def test_way_back_to_the_file() -> None:
-    """It serves what the file says now, and follows its edits again, also after a restart."""
+    """The file's present value is served, and its edits count again, also after a restart."""
     store = MemoryStore()
     actions = make_actions(store, FakePlane(), upstreams={"a": upstream(1), "b": upstream(1)})
     client = WebClient(actions)
@@ -80,7 +80,7 @@ def test_way_back_to_the_file() -> None:
         result_of(actions.take_settings(last, "HUP"))
     assert warnings(logged) == []
     assert [port(actions, name) for name in "abc"] == [4, None, None]
-    # The same store under another process.
+    # Another process with the same content of the store.
     second = MemoryStore()
     second.take_over(store.state)
     restarted = Actions(parse_settings({"upstreams": {"a": upstream(5)}}), second, FakePlane())
@@ -89,7 +89,7 @@ def test_way_back_to_the_file() -> None:
 
 
 def test_way_back_for_routes() -> None:
-    """The same."""
+    """Routes have the same way back."""
     route = {"path": "/a", "upstream": "a"}
     actions = make_actions(FakeStore(), FakePlane(), routes=[route])
     client = WebClient(actions)
@@ -103,7 +103,7 @@ def test_way_back_for_routes() -> None:
 
 
 def test_what_has_no_way_back() -> None:
-    """A name that nobody has given, and what is no file."""
+    """A name that nobody has given, and things that a file cannot hold."""
     client = WebClient(make_actions(FakeStore(), FakePlane()))
     assert client.call("DELETE", "/upstream/none?to=file").status == 404
     assert client.call("DELETE", "/upstream/none?to=store").status == 400
@@ -113,8 +113,8 @@ def test_what_has_no_way_back() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["put", "delete", "return", "hup"]), st.integers(1, 3))))
 def test_what_is_served_is_what_the_origin_says(steps: list[tuple[str, int]]) -> None:
-    """Whatever happens in whatever order: the file's value if the origin is the file, else
-    the last one that was set."""
+    """After any steps in any order, the file's value is served if the origin is the file, else
+    the last value that was set."""
     actions = make_actions(MemoryStore(), FakePlane(), upstreams={"a": upstream(1)})
     file, control, is_controlled = 1, None, False
     for action, value in steps:
@@ -137,15 +137,15 @@ def test_what_is_served_is_what_the_origin_says(steps: list[tuple[str, int]]) ->
         assert actions.origins()["shadowed"] == ([] if served == file else ["upstreams.a"])
 
 
-# What is not running.
+# While slardar does not run.
 
 
 @pytest.mark.parametrize("state", ["closed", "running", "killed"])
 def test_check_says_what_would_not_be_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], state: str
 ) -> None:
-    """Whether the store is in use, was closed, or was left by a process that was killed; it
-    leaves no file of its own."""
+    """The store may be in use, closed, or left by a killed process; the check leaves no file
+    behind."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "slardar.yaml").write_text(
         "upstreams:\n"
@@ -184,7 +184,7 @@ def test_check_says_what_would_not_be_served(
 def test_check_of_a_store_that_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is said, and the configuration is as right as it is."""
+    """The check says so, and still accepts the configuration."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "slardar.db").write_text("no database " * 1000)
     with pytest.raises(SystemExit) as ended:
@@ -196,6 +196,6 @@ def test_check_of_a_store_that_cannot_be_read(
 
 
 def test_store_that_keeps_nothing_is_empty(tmp_path: Path) -> None:
-    """Nor is there a file before the first start."""
+    """So is a store whose file does not exist yet."""
     assert peek_store("memory:", str(tmp_path)) is None
     assert peek_store("sqlite:none.db", str(tmp_path)) is None

@@ -12,7 +12,7 @@ from tests.control.fakes import NOW, FakePlane, FakeStore, make_actions, result_
 
 
 def test_status_is_the_contracts() -> None:
-    """Every key of the contract is there, in its form."""
+    """Every documented key is there, in its form."""
     plane = FakePlane()
     actions = make_actions(FakeStore(), plane, conf_hash="abc", upstreams={"a": upstream(1)})
     result_of(actions.set_upstream("b", upstream(2), "x"))
@@ -41,7 +41,7 @@ def test_status_is_the_contracts() -> None:
 
 
 def test_servers_are_shown_level_by_level() -> None:
-    """One inner list a level; what the plane knows of a server stands beside its settings."""
+    """Each level is an inner list; the plane's values of a server stand beside its settings."""
     plane = FakePlane()
     live = ServerLive()
     live.status, live.msg, live.fail_num = "err", "refused", 3

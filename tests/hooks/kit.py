@@ -1,5 +1,6 @@
-"""What the tests of hooks share: an engine that a test writes hooks for in Python, and
-requests as the proxy has them."""
+"""Helpers for the tests of hooks: an engine whose hooks a test writes in Python, and
+requests and replies as the parser makes them.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ Action = Callable[[HookRequest, Any], object]
 
 
 class FakeScript(Script):
-    """A hook that is loaded; its actions are looked up by the words of its code."""
+    """A loaded hook.  The words of its code name its actions."""
 
     def __init__(self, engine: FakeEngine, name: str, code: str, modules: Mapping[str, str]):
         self.closed = 0
@@ -56,10 +57,10 @@ class FakeScript(Script):
 
 
 class FakeEngine(Engine):
-    """Code is words: those in ``actions`` do something, ``modules.x`` needs a module,
-    ``wrong`` is refused, and ``unloadable`` cannot be loaded.
+    """An engine whose code is words.
 
-    Words that begin with ``reply:`` are for replies.
+    A word in ``actions`` does something, ``modules.x`` needs a module, ``wrong`` is refused, and
+    ``unloadable`` cannot be loaded.  A word that begins with ``reply:`` is for replies.
     """
 
     language = "python"
@@ -94,7 +95,7 @@ class FakeEngine(Engine):
         return script
 
     def used(self, name: str, code: str, modules: Mapping[str, str]) -> frozenset[str]:
-        """All modules that code needs, these of others included."""
+        """The modules that the code needs, directly or through others."""
         if "unloadable" in code:
             raise ScriptError(f"{name}: line 1: it cannot be loaded")
         if "breaks-engine" in code:
@@ -108,7 +109,7 @@ class FakeEngine(Engine):
 
 
 def raising(error: Exception) -> Action:
-    """An action that fails."""
+    """An action that raises ``error``."""
 
     def action(request: HookRequest, response: HookResponse | None) -> None:
         raise error
@@ -121,12 +122,12 @@ _times = iter(range(1_700_000_000, 1_800_000_000))
 
 
 def code(text: str) -> Code:
-    """A posting of code."""
+    """A version of a hook with this text, posted at a time of its own."""
     return Code.of(text, float(next(_times)), tuple(re.findall(r"\bmodules\.\w+", text)))
 
 
 def hook(name: str, active: str | Code | None = None, **rest: Any) -> Hook:
-    """A hook of Python, or of the language before a slash; texts become code."""
+    """A hook in Python, or in the language before a slash.  Texts become versions."""
     language, _, name = name.rpartition("/")
     for key in ("previous", "staged"):
         if isinstance(rest.get(key), str):
@@ -137,14 +138,14 @@ def hook(name: str, active: str | Code | None = None, **rest: Any) -> Hook:
 
 
 def hooks(*some: Hook) -> dict[tuple[str, str], Hook]:
-    """As a snapshot has them."""
+    """Hooks in the form that a snapshot has them."""
     return {one.key: one for one in some}
 
 
 def request_of(
     *headers: str, method: str = "GET", target: str = "/a?b=1", host: str = "www.a.test"
 ) -> Request:
-    """A request as the parser makes it."""
+    """A request as the parser makes it, from 192.0.2.7."""
     lines = [f"{method} {target} HTTP/1.1", *([f"Host: {host}"] if host else []), *headers, "", ""]
     request = parse_request("\r\n".join(lines).encode("latin-1"))
     request.address = b"192.0.2.7"

@@ -1,4 +1,4 @@
-"""The CPU budget: what runs over is stopped, and nothing else is touched."""
+"""A call that uses up its CPU budget is stopped, and nothing else is affected."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from slardar.hooks.budget import HOOK_NAME, Budget, OutOfBudget, OutOfMemory, ch
 
 
 def hook(code: str) -> Any:
-    """The function ``f`` of some code, which counts as a hook's."""
+    """The function ``f`` of some code, which counts as code of a hook."""
     names: dict[str, Any] = {"__name__": HOOK_NAME, "check": check}
     FunctionType(compile(code, "<hook>", "exec"), names)()
     return names["f"]
@@ -50,7 +50,7 @@ ENDLESS = [
 
 @pytest.mark.parametrize("body", ENDLESS)
 def test_endless_call_is_stopped_within_twice_its_budget(budget: Budget, body: str) -> None:
-    """And not before its time, either."""
+    """The call is not stopped before its budget is used up, either."""
     function = hook(f"def f(): {body}")
     began = time.thread_time()
     with pytest.raises(OutOfBudget):
@@ -60,7 +60,7 @@ def test_endless_call_is_stopped_within_twice_its_budget(budget: Budget, body: s
 
 
 def test_finally_of_many_levels_adds_nothing(budget: Budget) -> None:
-    """The policy's check at the beginning of each ``finally`` ends them all."""
+    """The check that the policy puts at the beginning of each ``finally`` ends them all."""
     function = hook(
         "def f(n=200):\n"
         " try:\n"
@@ -77,7 +77,7 @@ def test_finally_of_many_levels_adds_nothing(budget: Budget) -> None:
 
 
 def test_time_outside_of_calls_does_not_count(budget: Budget) -> None:
-    """Many calls, of less than the budget each, and work between them are free."""
+    """Many calls that each take less than the budget, and work between them, are not stopped."""
     function = hook("def f():\n for n in range(20000): n * n")
     end = time.thread_time() + 0.3
     calls = 0
@@ -88,7 +88,7 @@ def test_time_outside_of_calls_does_not_count(budget: Budget) -> None:
 
 
 def test_results_and_errors_pass() -> None:
-    """It is a plain call otherwise."""
+    """Otherwise it is a plain call."""
     budget = Budget(1)
     assert budget.run(lambda one, two: one + two, 1, 2) == 3
     with pytest.raises(KeyError):
@@ -98,7 +98,7 @@ def test_results_and_errors_pass() -> None:
 def test_exception_comes_out_of_the_call_only() -> None:
     """A tick at any instruction around thousands of short calls does no harm.
 
-    The budget is so short that most ticks find a call that is over it, or nearly.
+    The budget is so short that at most ticks the call is over it, or nearly so.
     """
     budget = Budget(5e-5)
     budget.start()
@@ -129,7 +129,7 @@ def test_exception_comes_out_of_the_call_only() -> None:
 
 
 def test_other_code_is_not_interrupted(budget: Budget) -> None:
-    """Code that is not made for hooks runs to its end; the call ends right after."""
+    """Code that is not made for hooks runs to its end, and the call ends right after it."""
     reached = []
 
     def log() -> None:
@@ -147,7 +147,7 @@ def test_other_code_is_not_interrupted(budget: Budget) -> None:
 
 
 def test_handler_of_another_signal_is_not_interrupted(budget: Budget) -> None:
-    """A signal's handler that runs on top of a hook ends as it should."""
+    """The handler of another signal that interrupts a hook runs to its end."""
     reached = []
 
     def handler(signum: int, frame: object) -> None:
@@ -167,7 +167,8 @@ def test_handler_of_another_signal_is_not_interrupted(budget: Budget) -> None:
 
 
 def test_timer_runs_while_in_use_only() -> None:
-    """It is started by the first and stopped by the last, at the smallest budget's tick."""
+    """The first start starts the timer and the last stop stops it; it ticks for the smallest
+    budget."""
     one, two = Budget(0.5), Budget(0.05)
     assert signal.getitimer(signal.ITIMER_VIRTUAL)[1] == 0
     one.start()
@@ -184,7 +185,7 @@ def test_timer_runs_while_in_use_only() -> None:
 
 
 def test_wakeup_descriptor_stays() -> None:
-    """Twisted's stays where Twisted has put it."""
+    """The wakeup descriptor that Twisted has set stays."""
     before = signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(before)
     made = Budget(0.05)
@@ -196,7 +197,7 @@ def test_wakeup_descriptor_stays() -> None:
 
 
 def test_call_that_returns_too_late_has_failed(budget: Budget) -> None:
-    """A function written in C hears no tick, so the call is measured when it ends."""
+    """No tick can stop a function written in C, so the call is measured when it ends."""
     function = hook("def f(list): list.sort()")
     plenty = [str(number * 7919 % 1000003) for number in range(1_200_000)]
     for run in (budget.run, budget.run_with):
@@ -205,7 +206,7 @@ def test_call_that_returns_too_late_has_failed(budget: Budget) -> None:
 
 
 def test_error_that_comes_too_late_is_one_of_the_budget(budget: Budget) -> None:
-    """And it tells where the time went, but holds on to nothing else."""
+    """The error tells where the time was used, and keeps nothing else alive."""
     function = hook("def f(list):\n list.sort()\n 1 / 0")
     with pytest.raises(OutOfBudget) as caught:
         budget.run(function, [str(number * 7919 % 1000003) for number in range(1_200_000)])
@@ -214,7 +215,7 @@ def test_error_that_comes_too_late_is_one_of_the_budget(budget: Budget) -> None:
 
 
 def test_time_of_the_wall_is_free(budget: Budget) -> None:
-    """Others may use the CPU meanwhile."""
+    """Other processes may use the CPU during a call."""
     # Nothing is ever written to the one end.
     one, other = socket.socketpair()
     with one, other:
@@ -224,7 +225,7 @@ def test_time_of_the_wall_is_free(budget: Budget) -> None:
 
 
 def test_time_before_a_call_is_not_its_own(budget: Budget) -> None:
-    """However much of it there was, and whenever the clock was read last."""
+    """CPU time before the call never counts, whenever the clock was read last."""
     function = hook("def f(): pass")
     for busy in (0.0005, 0.08):
         budget.run(function)
@@ -235,7 +236,7 @@ def test_time_before_a_call_is_not_its_own(budget: Budget) -> None:
 
 
 def test_needs_the_main_thread() -> None:
-    """Elsewhere no handler would run, and that is said."""
+    """In another thread no handler would run, and the error says so."""
     errors: list[str] = []
 
     def make() -> None:
@@ -252,13 +253,13 @@ def test_needs_the_main_thread() -> None:
 
 @pytest.mark.parametrize("seconds", [0, -1, 3600, float("nan")])
 def test_wrong_budget_is_refused(seconds: float) -> None:
-    """No budget, or none to speak of, is no budget."""
+    """A budget must be more than 0, and less than an hour."""
     with pytest.raises(ConfigError, match=r"hooks\.budget: expected"):
         Budget(seconds)
 
 
 def test_memory_is_counted_anew_in_each_call(budget: Budget) -> None:
-    """What is charged past the limit ends the call; the next has its own."""
+    """A charge past the limit ends the call, and the next call begins at 0."""
     half = budgets.MAX_MEMORY // 2 + 1
     budget.run(charge, half)
     budget.run(charge, half)
@@ -269,7 +270,7 @@ def test_memory_is_counted_anew_in_each_call(budget: Budget) -> None:
 
 @pytest.mark.real
 def test_process_ends_while_the_timer_ticks() -> None:
-    """A tick after Python has given up its handlers must not be the end of it."""
+    """A tick after Python has removed its handlers must not end the process by a signal."""
     code = (
         "from slardar.hooks.budget import Budget\n"
         "b = Budget(0.001); b.start()\n"
@@ -282,7 +283,7 @@ def test_process_ends_while_the_timer_ticks() -> None:
 
 
 def test_call_is_cheap() -> None:
-    """Far below a microsecond more than a plain call; the bound is for a busy machine."""
+    """A call costs far less than 1 us more than a plain call; the bound is for a busy machine."""
     budget = Budget(0.05)
     function = hook("def f(): pass")
     run = budget.run

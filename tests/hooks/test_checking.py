@@ -1,4 +1,4 @@
-"""Code is looked at by a process that serves nobody, within limits: a real one."""
+"""A real process that serves no requests checks code, within limits."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ BOMBS = [
 
 @pytest.fixture(scope="module")
 def checker() -> Iterator[Checker]:
-    """One for all of them, which must live through them."""
+    """One checker for all tests, which must survive them."""
     from twisted.internet import reactor  # noqa: TID251
 
     found = Checker(reactor, Hooks())
@@ -58,13 +58,13 @@ def checker() -> Iterator[Checker]:
 
 
 def pid_of(checker: Checker) -> int:
-    """The process's."""
+    """The id of the checker's process."""
     process: Any = checker._process
     return int(process.transport.pid)
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has made."""
+    """The children of a process."""
     return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
@@ -74,7 +74,10 @@ def children(pid: int) -> list[int]:
 async def test_bomb(
     checker: Checker, language: str, text: str, says: str, modules: dict[str, str] | None
 ) -> None:
-    """Refused in a line, or fit, and soon; the process lives, and the next code is fit."""
+    """The code is refused in one line, or fit, and soon.
+
+    The process survives, and the next code is fit.
+    """
     await checker.check_one(Item("python", "script.a", GOOD))
     pid = pid_of(checker)
     began = time.monotonic()
@@ -95,7 +98,7 @@ async def test_bomb(
 
 @pytest_twisted.ensureDeferred
 async def test_what_is_loaded_for_a_check_is_limited(checker: Checker) -> None:
-    """A module's body may fill what there is, and is a failure then; Lua's too."""
+    """A module whose body fills the memory is refused, in Lua, too."""
     fills = "K = []\nfor i in range(60):\n    K.append('x' * 1000000)\n" + GOOD
     with pytest.raises(ScriptError, match="memory"):
         await checker.check_one(Item("python", "script.a", fills, {}))
@@ -106,9 +109,11 @@ async def test_what_is_loaded_for_a_check_is_limited(checker: Checker) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_check_waits_for_no_other(checker: Checker) -> None:
-    """While the code of a store takes its two seconds, what is posted is answered.  What
-    is dangerous in the store is found among others; what is only wrong is left to the
-    workers."""
+    """Posted code is checked while the code of a store takes its two seconds.
+
+    Dangerous code in the store is found among other code.  Code that is only wrong is left to the
+    workers.
+    """
     bad, odd = code(HIDDEN), code("x y")
     some = hooks(
         hook("script.a", GOOD),
@@ -131,7 +136,7 @@ async def test_check_waits_for_no_other(checker: Checker) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_crash_is_the_codes_fault(checker: Checker) -> None:
-    """What looked at it ended by a signal; the process itself goes on."""
+    """Code that ends the child by a signal is refused, and the process itself goes on."""
     await checker.check_one(Item("python", "script.a", GOOD))
     slow = defer.ensureDeferred(checker.check_one(Item("python", "script.a", HIDDEN)))
     slow.addErrback(lambda failure: failure.value)
@@ -149,7 +154,7 @@ async def test_crash_is_the_codes_fault(checker: Checker) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_process_that_was_killed_is_started_again(checker: Checker) -> None:
-    """And asked once more."""
+    """The new process is asked once more."""
     await checker.check_one(Item("python", "script.a", GOOD))
     pid = pid_of(checker)
     with logged():
@@ -160,21 +165,21 @@ async def test_process_that_was_killed_is_started_again(checker: Checker) -> Non
 
 @pytest_twisted.ensureDeferred
 async def test_no_text(checker: Checker) -> None:
-    """What has no UTF-8 is nothing for a process to look at."""
+    """Code that cannot be written as UTF-8 is refused, and no process is asked."""
     with pytest.raises(ScriptError, match="expected text in UTF-8"):
         await checker.check_one(Item("python", "script.a", "\ud800"))
 
 
 @pytest_twisted.ensureDeferred
 async def test_nobody_can_look() -> None:
-    """A reactor that starts no processes says so at once."""
+    """With a reactor that starts no processes, checking fails at once."""
     with pytest.raises(NoCheckError):
         await Checker(Clock(), Hooks()).check_one(Item("python", "script.a", GOOD))
 
 
 @pytest_twisted.ensureDeferred
 async def test_stopped_one_leaves_nothing_behind() -> None:
-    """Neither a process nor a question, and starts none any more."""
+    """A stopped checker has no process and no question, and starts no process any more."""
     from twisted.internet import reactor  # noqa: TID251
 
     checker = Checker(reactor, Hooks())
@@ -194,7 +199,7 @@ async def test_stopped_one_leaves_nothing_behind() -> None:
 
 
 def test_frames() -> None:
-    """Whatever the pieces that they come in."""
+    """Messages are found in whatever pieces their bytes come."""
     sent = [Result(("modules.x",)), Result((), "é" * 1000, True)]
     data = b"".join(map(frame, sent))
     buffer, found = bytearray(), []

@@ -1,4 +1,4 @@
-"""Counters, failures, and what hooks have to say: each within its bounds."""
+"""Counters, failures and log lines of hooks, each within its limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.dataplane.kit import logged
 
 @pytest.mark.parametrize("bits", range(1, 64))
 def test_bucket_is_a_quarter_of_a_doubling(bits: int) -> None:
-    """No two times of a bucket differ by more than 25 %, and a number of it is small."""
+    """Two times of one bucket differ by at most 25 %, and the number of a bucket is small."""
     low, high = 1 << (bits - 1), (1 << bits) - 1
     assert bucket_of(low) <= bucket_of(high) <= 259
     assert bucket_of(low) > bucket_of(low - 1)
@@ -22,7 +22,7 @@ def test_bucket_is_a_quarter_of_a_doubling(bits: int) -> None:
 
 
 def test_mean_and_p99() -> None:
-    """Of a hundred calls one may be slow; of two hundred, two."""
+    """One slow call of a hundred does not change the p99, and two do."""
     stats = CallStats()
     assert (stats.mean_us, stats.p99_us) == (0.0, 0.0)
     for _ in range(99):
@@ -38,7 +38,7 @@ def test_mean_and_p99() -> None:
 
 
 def test_one_call_in_eight_is_timed() -> None:
-    """Once there have been a thousand; each is counted."""
+    """After a thousand calls, one call in eight is timed, and each is counted."""
     stats = CallStats()
     timed = 0
     for _ in range(9000):
@@ -53,7 +53,7 @@ def test_one_call_in_eight_is_timed() -> None:
 
 
 def test_counters_add_up() -> None:
-    """With what another process has sent, in either form."""
+    """Counters of another process are added, in either form."""
     stats, other = CallStats(), CallStats()
     other.took(1000)
     other.errors += 1
@@ -64,14 +64,14 @@ def test_counters_add_up() -> None:
 
 
 def test_time_that_did_not_pass() -> None:
-    """A clock may stand still for a call."""
+    """The clock may stand still during a call."""
     stats = CallStats()
     stats.took(0)
     assert (stats.calls, stats.mean_us, stats.p99_us) == (1, 0.0, 0.0)
 
 
 def test_window() -> None:
-    """The fifth failure within a minute is one too many, and each after it."""
+    """The fifth failure within a minute is one too many, and so is each later one."""
     window = FailureWindow()
     assert [window.note("a", 10.0 + n) for n in range(FAILURES + 1)] == [False] * 4 + [True] * 2
     assert not window.note("b", 20.0)
@@ -79,7 +79,7 @@ def test_window() -> None:
 
 
 def test_window_slides() -> None:
-    """Five of them, whenever the first one was."""
+    """Any five failures within a minute count, whenever the first failure was."""
     window = FailureWindow()
     times = [0.0, 50.0, 55.0, 58.0, 61.0]
     assert [window.note("a", time) for time in times] == [False] * 5
@@ -87,7 +87,7 @@ def test_window_slides() -> None:
 
 
 def test_window_forgets() -> None:
-    """What was activated again begins anew; what is gone takes no memory."""
+    """After an activation the count begins anew, and a version that is gone takes no memory."""
     window = FailureWindow()
     for key in ("a", "b"):
         for n in range(4):
@@ -111,7 +111,7 @@ class Seconds:
 
 
 def test_line_is_one_line() -> None:
-    """Whatever is in it, and of a bounded length; unknown levels are information."""
+    """A text is one line of limited length, whatever it has; an unknown level becomes info."""
     log = HookLog(Seconds())
     with logged() as events:
         log.write("error", "a\nb\r\x1b[31m\0\u2028\ud800 é")
@@ -125,7 +125,7 @@ def test_line_is_one_line() -> None:
 
 
 def test_lines_of_a_second_are_bounded() -> None:
-    """The next second says how many were left out."""
+    """In the next second a line says how many were left out."""
     seconds = Seconds()
     log = HookLog(seconds)
     with logged() as events:

@@ -1,4 +1,4 @@
-"""What hooks did, taken over into the proxy's requests and replies."""
+"""What hooks see of the proxy's requests and replies, and how their changes are applied."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.hooks.kit import reply_of, request_of
 
 
 def after(action: Callable[[HookRequest], Any], *headers: str, **rest: Any) -> Request:
-    """A request that a hook has done something to."""
+    """A request to which ``action``, as a hook, was applied."""
     request = request_of(*headers, **rest)
     seen = seen_request(request, {})
     action(seen)
@@ -55,7 +55,7 @@ def test_nothing_done_is_nothing_changed() -> None:
 
 
 def test_what_is_not_applied_is_not_there() -> None:
-    """A hook works on copies: one that failed half-way has changed nothing."""
+    """A hook that fails half-way has changed nothing of the request."""
     request = request_of("X-A: 1", "X-Forwarded-For: 10.1.1.1")
     before = head(request_of("X-A: 1", "X-Forwarded-For: 10.1.1.1"))
     seen = seen_request(request, {})
@@ -70,7 +70,7 @@ def test_what_is_not_applied_is_not_there() -> None:
 
 
 def test_method_target_and_keys() -> None:
-    """Each alone, and a POST says that it is empty."""
+    """Each is changed alone, and a POST without a body says so."""
 
     def action(seen: HookRequest) -> None:
         seen.method = "POST"
@@ -88,7 +88,7 @@ def test_method_target_and_keys() -> None:
 
 
 def test_changed_host_is_the_host() -> None:
-    """For routes and for the server, which is told what the client asked for."""
+    """Routes and the server get the new Host, and the server is told which one the client sent."""
     request = after(lambda seen: setattr(seen, "host", "B.test:81"))
     assert (request.host, request.authority) == ("b.test", b"B.test:81")
     lines = head(request)
@@ -97,7 +97,7 @@ def test_changed_host_is_the_host() -> None:
 
 
 def test_forwarded_host_of_a_hook_wins() -> None:
-    """Also one that the client has sent."""
+    """It even replaces the one that the client has sent."""
 
     def action(seen: HookRequest) -> None:
         seen.host = "b.test"
@@ -109,8 +109,10 @@ def test_forwarded_host_of_a_hook_wins() -> None:
 
 
 def test_forwarding_headers() -> None:
-    """The proxy goes on from what a hook leaves: the client's own is taken away, or
-    another put there; what is empty is none."""
+    """The proxy starts from the values that a hook leaves.
+
+    A hook may remove the client's value or set another one; an empty value counts as none.
+    """
 
     def action(seen: HookRequest) -> None:
         seen.headers.remove("X-Forwarded-For")
@@ -129,7 +131,7 @@ def test_forwarding_headers() -> None:
 
 
 def test_framing_stays_the_proxys() -> None:
-    """Whatever a hook tries, the body is framed as it comes."""
+    """Whatever a hook writes, the body is framed as the client sent it."""
 
     def action(seen: HookRequest) -> None:
         for name in ("Content-Length", "Transfer-Encoding", "Connection", "Expect", "Upgrade"):
@@ -148,7 +150,7 @@ def test_framing_stays_the_proxys() -> None:
 
 
 def test_what_the_client_sent_is_kept() -> None:
-    """The head, its line and its target, whatever hooks have made of the request."""
+    """A hook reads the head, its line and its target as sent, whatever hooks have changed."""
 
     def action(seen: HookRequest) -> None:
         seen.method, seen.uri, seen.host = "PUT", "/new?x=1", "b.test"
@@ -181,7 +183,7 @@ def test_what_the_client_sent_is_kept() -> None:
     ],
 )
 def test_target_as_it_was_sent(target: str, uri: str) -> None:
-    """As the parser takes it, also where it is a whole URL."""
+    """A whole URL becomes a path, as in the parser."""
     is_whole = target[0] not in "/*"
     request = request_of(method="OPTIONS", target=target, host="" if is_whole else "a.test")
     seen = seen_request(request, None)
@@ -192,14 +194,14 @@ def test_target_as_it_was_sent(target: str, uri: str) -> None:
 
 
 def test_request_made_by_hand_has_a_head_too() -> None:
-    """Tools make requests without a client."""
+    """A tool may make a request without a client."""
     seen = HookRequest(b"GET", b"/a?b", [b"", b"X-A: 1"], host=b"a.test")
     assert seen.sent_head == "GET /a?b HTTP/1.1\r\nHost: a.test\r\nX-A: 1\r\n\r\n"
     assert (seen.sent_line, seen.sent_uri) == ("GET /a?b HTTP/1.1", "/a?b")
 
 
 def test_reply_has_the_headers_of_its_connection() -> None:
-    """They can be read, and no client gets them."""
+    """A hook reads them, and no client gets them."""
     reply = reply_of("Connection: keep-alive, X-B", "Keep-Alive: timeout=5", "X-A: 1")
     seen = seen_reply(reply)
     assert seen.headers["connection"] == "keep-alive, X-B"
@@ -216,7 +218,7 @@ def test_reply_has_the_headers_of_its_connection() -> None:
 
 
 def test_next_hook_sees_what_the_one_before_did() -> None:
-    """Its headers, its target, and its choices."""
+    """The next hook sees the headers, the target and the choices."""
     request = after(lambda seen: seen.headers.set("X-A", "1"))
     request.hash_key, request.cluster_key = "k", ("dc1",)
     seen = seen_request(request, {"x": 1}, "other")
@@ -231,7 +233,7 @@ def test_next_hook_sees_what_the_one_before_did() -> None:
 
 
 def test_error_takes_the_clients_form() -> None:
-    """JSON, or a page for a browser; with the phrase where there is no text."""
+    """The error is JSON, or a page for a browser; without a text it has the status's phrase."""
     reply, body = make_reply(HookAnswer(403, "no <b>"), None)
     assert (reply.status, json.loads(body)) == (403, {"status": 403, "msg": "no <b>"})
     assert (reply.length, reply.declared, reply.keep_alive) == (len(body), len(body), True)
@@ -243,7 +245,7 @@ def test_error_takes_the_clients_form() -> None:
 
 
 def test_exit_is_json_with_its_code() -> None:
-    """Also for a browser: programs look at it."""
+    """It is JSON even for a browser, since programs look at the code."""
     error = ERRNOS["HTTP_FORBIDDEN"]
     reply, body = make_reply(HookAnswer(error.httpcode, error.msg, code=error.code), "text/html")
     assert b"X-Error-Code: 403" in reply.head_lines()
@@ -251,7 +253,7 @@ def test_exit_is_json_with_its_code() -> None:
 
 
 def test_answer_is_sent_as_it_is() -> None:
-    """Its own headers, and the length of its body."""
+    """The reply has the answer's headers, and the length of its body."""
     reply, body = make_reply(HookAnswer(200, None, b"hi", [b"X-A: 1"]), "text/html")
     assert reply.head_lines() == [b"HTTP/1.1 200 OK", b"X-A: 1"]
     assert (body, reply.length, reply.declared) == (b"hi", 2, 2)
@@ -264,13 +266,13 @@ def test_answer_is_sent_as_it_is() -> None:
     "answer", [HookAnswer(204), HookAnswer(304), HookAnswer(304, "not modified")]
 )
 def test_answer_without_a_body_has_no_length(answer: HookAnswer) -> None:
-    """Zero would say something of the page that is not sent."""
+    """A length of 0 would be wrong for the page that is not sent."""
     reply, _ = make_reply(answer, None)
     assert reply.declared == -1
 
 
 def test_no_reply_is_empty() -> None:
-    """444 is for whoever closes the connection."""
+    """For a 444 the connection closes, so its reply is empty."""
     reply, body = make_reply(HookAnswer(444, "text", b"body", [b"X: y"]), None)
     assert (reply.status, reply.head_lines(), body) == (444, [], b"")
 
@@ -279,7 +281,8 @@ def test_no_reply_is_empty() -> None:
 
 
 def test_reply_is_changed() -> None:
-    """Status line and headers; health is judged by what the server sent."""
+    """The status line and the headers change, while the server's health is judged by its own
+    status."""
     reply = reply_of("Server: x", "X-A: 1", "Content-Length: 2")
     seen = seen_reply(reply)
     seen.status = 503
@@ -295,7 +298,7 @@ def test_reply_is_changed() -> None:
 
 
 def test_next_hook_sees_the_changed_reply() -> None:
-    """The status that the client would get now."""
+    """The next hook sees the status that the client would get now."""
     reply = reply_of("Content-Length: 2")
     first = seen_reply(reply)
     first.status = 503
@@ -307,7 +310,7 @@ def test_next_hook_sees_the_changed_reply() -> None:
 
 
 def test_untouched_reply_is_untouched() -> None:
-    """Down to an uncommon reason phrase."""
+    """Even an uncommon reason phrase stays."""
     reply = reply_of("X-A:1", status="200 Fine")
     lines = list(reply.head_lines())
     seen = seen_reply(reply)
@@ -317,7 +320,7 @@ def test_untouched_reply_is_untouched() -> None:
 
 
 def test_no_content_has_no_length() -> None:
-    """Where a hook makes it of a 304 that declared one."""
+    """A hook may make a 204 of a 304 that declared a length."""
     reply = reply_of("Content-Length: 5", status="304 Not Modified")
     seen = seen_reply(reply)
     seen.status = 204
@@ -328,7 +331,7 @@ def test_no_content_has_no_length() -> None:
 
 
 def test_hooks_know_heads_by_their_methods() -> None:
-    """How a head keeps its lines is the business of Request and Reply alone."""
+    """Only Request and Reply know how a head keeps its lines."""
     knowing = {"slardar.http1.request", "slardar.http1.reply"}
     looked_at = set()
     for path in Path(slardar.hooks.__path__[0]).rglob("*.py"):

@@ -1,4 +1,4 @@
-"""What a regular expression costs is known before RE2 is asked."""
+"""The cost of a regular expression is estimated before RE2 gets it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ HEAVY = [
 def test_what_is_compiled_takes_no_longer_than_the_limit(
     pattern: str, is_folded: bool, is_bytes: bool
 ) -> None:
-    """Whatever RE2 makes of it, and the reckoning itself is quick."""
+    """RE2 stays within the limit, and the estimate itself is quick."""
     began = time.thread_time()
     if compiling_cost(pattern, is_folded, is_bytes) <= MAX_COMPILING:
         try:
@@ -71,12 +71,12 @@ def test_what_is_compiled_takes_no_longer_than_the_limit(
 )
 @pytest.mark.parametrize("is_bytes", [False, True])
 def test_ordinary_ones_are_far_below_it(pattern: str, is_bytes: bool) -> None:
-    """Nobody's rule is refused for its cost."""
+    """No ordinary expression is refused for its cost."""
     assert compiling_cost(pattern, False, is_bytes) < MAX_COMPILING / 2
 
 
 def test_what_is_repeated_counts_so_often() -> None:
-    """Nested repetitions multiply, and those side by side add up."""
+    """Nested repetitions multiply, and repetitions in a row add up."""
     one = compiling_cost("abc", False, False)
     assert one == 3
     assert compiling_cost("(?:abc){10}", False, False) >= 10 * one
@@ -101,7 +101,7 @@ SLOW = [
 
 @pytest.mark.parametrize(("pattern", "subject"), SLOW, ids=range(len(SLOW)))
 def test_matching_takes_no_longer_than_what_is_reckoned(pattern: str, subject: str) -> None:
-    """With the groups in it: up to 20 ms are allowed for, and memory for as little."""
+    """A match takes at most 20 ms, groups included, and little memory."""
     made = re2.compile(pattern.encode(), options(False, True))
     steps = matching_cost(made.programsize, made.groups, len(subject))
     began = time.thread_time()

@@ -13,13 +13,13 @@ SPECIAL = {"host": True, "x-forwarded-for": True, "content-length": False, "conn
 
 
 def headers(*lines: bytes, **own: bytes) -> Headers:
-    """Some lines, and besides them the proxy's own."""
+    """Headers with these lines, and with values that the proxy writes itself."""
     kept = {name.replace("_", "-"): value for name, value in own.items()}
     return Headers([b"", *lines], kept, SPECIAL)
 
 
 def test_names_have_no_case() -> None:
-    """Nor does the space around a value count."""
+    """Nor does space around a value count."""
     found = headers(b"X-A: 1", b"x-b:2", b"X-C:\t 3 ", host=b"a.test", content_length=b"5")
     assert [found[name] for name in ("x-a", "X-B", "x-C")] == ["1", "2", "3"]
     assert (found["Host"], found["content-length"]) == ("a.test", "5")
@@ -31,7 +31,7 @@ def test_names_have_no_case() -> None:
 
 
 def test_name_is_not_the_beginning_of_another() -> None:
-    """Nor is a value that looks like one."""
+    """A name is not found in a longer name, nor in a value."""
     found = headers(b"X-AB: 1", b"B: x-a: 5", b"X-A: 2")
     assert found["x-a"] == "2"
     assert found.get_all("x-a") == ["2"]
@@ -40,7 +40,7 @@ def test_name_is_not_the_beginning_of_another() -> None:
 
 
 def test_several_values() -> None:
-    """The first, or all in their order."""
+    """A hook reads the first value, or all in order."""
     found = headers(b"Set-Cookie: a=1", b"X: y", b"set-cookie: b=2")
     assert found["set-cookie"] == "a=1"
     assert found.get_all("Set-Cookie") == ["a=1", "b=2"]
@@ -57,7 +57,7 @@ def test_several_values() -> None:
 
 
 def test_reading_changes_nothing() -> None:
-    """Whatever is read."""
+    """No way to read changes a line."""
     found = headers(b"X-A: 1")
     for read in (found.items, found.keys, found.values):
         read()
@@ -67,7 +67,7 @@ def test_reading_changes_nothing() -> None:
 
 
 def test_set_replaces_all_at_the_place_of_the_first() -> None:
-    """With the name as it is written now."""
+    """The line has the name as it is written now."""
     found = headers(b"A: 1", b"X: 1", b"B: 2", b"x: 2")
     found["x"] = "new"
     assert found.lines == [b"A: 1", b"x: new", b"B: 2"]
@@ -81,7 +81,7 @@ def test_set_replaces_all_at_the_place_of_the_first() -> None:
 
 
 def test_add_keeps_what_there_is() -> None:
-    """As a line of its own, or in the proxy's own list."""
+    """The value gets a line of its own, or joins the proxy's own list."""
     found = headers(b"X: 1", x_forwarded_for=b"1.1.1.1")
     found.add("X", "2")
     assert found.get_all("x") == ["1", "2"]
@@ -94,7 +94,7 @@ def test_add_keeps_what_there_is() -> None:
 
 
 def test_remove_pop_setdefault_update() -> None:
-    """As those of a dict, but that nothing has to be there to be removed."""
+    """They work as those of a dict, but removing a header that is not there is allowed."""
     found = headers(b"X: 1", b"x: 2", x_forwarded_for=b"1.1.1.1")
     assert found.pop("X") == "1"
     assert found.lines == []
@@ -110,7 +110,7 @@ def test_remove_pop_setdefault_update() -> None:
 
 
 def test_host_is_replaced_and_not_removed() -> None:
-    """There is one, and it is a name."""
+    """A request has one Host, which must be a valid name."""
     found = headers(host=b"a.test")
     found.remove("Host")
     assert found.pop("host") == "a.test"
@@ -127,7 +127,7 @@ def test_host_is_replaced_and_not_removed() -> None:
 
 
 def test_fixed_headers_are_read_only() -> None:
-    """To write one is refused, to remove one has no effect."""
+    """Writing one is refused, and removing one has no effect."""
     found = headers(b"X: 1", content_length=b"5")
     for name in ("Content-Length", "connection", "CONNECTION"):
         for write in (found.set, found.add, found.setdefault):
@@ -145,7 +145,10 @@ def test_fixed_headers_are_read_only() -> None:
               True, b"bytes", {}, ["a", "b\n"], [["a"]]]
 )  # fmt: skip
 def test_value_with_a_line_break_is_refused(value: Any) -> None:
-    """As is every control but the tab, and what is not ISO-8859-1; nothing is changed."""
+    """So is every control but the tab, and what is not ISO-8859-1.
+
+    A refused value changes nothing.
+    """
     for name in ("X", "New", "X-Forwarded-For", "Host"):
         found = headers(b"X: 1", host=b"a.test", x_forwarded_for=b"1.1.1.1")
         lines, own = list(found.lines), dict(found.own)
@@ -158,7 +161,7 @@ def test_value_with_a_line_break_is_refused(value: Any) -> None:
 @pytest.mark.parametrize("name", ["", "a b", "a:", "a\r\nb", "a\n", "é", "a\0", "(", "x" * 257, 5,
                                   None, b"x", 1.5])  # fmt: skip
 def test_name_that_is_none_is_refused(name: Any) -> None:
-    """Wherever it is given."""
+    """Every method refuses an invalid name."""
     found = headers(b"X: 1")
     for call in (
         found.get,
@@ -176,7 +179,7 @@ def test_name_that_is_none_is_refused(name: Any) -> None:
 
 
 def test_values_are_as_they_go_on_the_wire() -> None:
-    """Numbers too, and every byte of ISO-8859-1; blanks around are none of the value."""
+    """Numbers become text, every byte of ISO-8859-1 passes, and blanks around a value are cut."""
     found = headers()
     found["A"] = 5
     found["B"] = " \té\xff "
@@ -190,7 +193,7 @@ def test_values_are_as_they_go_on_the_wire() -> None:
 
 
 def test_head_does_not_grow_without_end() -> None:
-    """Neither in lines nor in bytes; what is removed makes room."""
+    """Lines and bytes are limited; what is removed makes room."""
     found = headers()
     for number in range(256):
         found.add("X", number)
@@ -210,7 +213,7 @@ def test_head_does_not_grow_without_end() -> None:
 
 
 def test_list_that_is_too_long_changes_nothing() -> None:
-    """Neither in number nor in size; the values that there were stay."""
+    """A list with too many or too long values is refused, and the values before stay."""
     for values in (["a"] * 300, ["x" * 1000] * 100, [1, 2, "\n"]):
         found = headers(b"A: 1", b"X: 1", b"B: 2")
         with pytest.raises(ValueError, match="expected"):
@@ -219,7 +222,7 @@ def test_list_that_is_too_long_changes_nothing() -> None:
 
 
 def test_own_headers_do_not_grow_without_end() -> None:
-    """However they are added to."""
+    """They are limited, however they are added to."""
     found = headers(x_forwarded_for=b"1.1.1.1")
     with pytest.raises(ValueError, match="expected at most"):
         found["X-Forwarded-For"] = "x" * 65536
@@ -231,7 +234,7 @@ def test_own_headers_do_not_grow_without_end() -> None:
 
 
 def test_default_that_is_none_is_refused() -> None:
-    """There would be nothing to answer."""
+    """setdefault would have no value to return."""
     found = headers(b"X: 1")
     assert found.setdefault("X", []) == "1"
     with pytest.raises(ValueError, match="Y: expected a value"):
@@ -240,7 +243,7 @@ def test_default_that_is_none_is_refused() -> None:
 
 
 def test_message_names_the_place_in_one_short_line() -> None:
-    """Whatever is in the value."""
+    """The message is short, whatever the value is."""
     found = headers()
     with pytest.raises(ValueError, match="expected") as caught:
         found["X-A"] = "\n" * 1000
@@ -250,13 +253,13 @@ def test_message_names_the_place_in_one_short_line() -> None:
 
 
 def test_a_value_is_no_name() -> None:
-    """A line's value that looks like the beginning of another line is not taken for one."""
+    """A value that looks like the beginning of a header is not found as one."""
     found = headers(b"A: b\tX-Two: 5", b"B: X-Two: 6")
     assert found.get("X-Two") is None
 
 
 def test_own_headers_are_written_apart() -> None:
-    """Those that the proxy writes itself; lists of addresses grow, a Host does not."""
+    """The headers that the proxy writes: lists of addresses grow, and Host does not."""
     found = headers(host=b"a")
     found["Host"] = "b:80"
     assert found.own["host"] == b"b:80"
@@ -272,7 +275,7 @@ def test_own_headers_are_written_apart() -> None:
 
 
 def test_names_are_remembered_within_bounds() -> None:
-    """However many different ones are asked for."""
+    """The memory for names is limited, however many different names hooks use."""
     from slardar.hooks import headers
 
     for number in range(3000):

@@ -1,4 +1,4 @@
-"""What hooks hold: whose it is, who is suspended for it, and the kernel's wall behind it."""
+"""The memory that hooks hold: which hook is suspended for it, and the wall of the kernel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIMITS = Limits(64 * MIB, 192 * MIB, 256 * MIB)
 
 
 class Process:
-    """A process whose memory is what the test says, in MiB."""
+    """A process whose memory is set by the test, in MiB."""
 
     def __init__(self, used: int = 100, expected: int = 0) -> None:
         self.used = used
@@ -41,7 +41,7 @@ class Process:
         )
 
     def has_grown(self) -> None:
-        """It was told to be too large."""
+        """Note that the process stays too large."""
         self.grown += 1
 
     def hook(self, name: str) -> Loaded:
@@ -49,7 +49,7 @@ class Process:
         return Loaded(f"python/{name}", code(name), None, "", {})
 
     def suspend(self, mark: int, reason: str) -> None:
-        """What it holds is let go."""
+        """Suspend a version, and let go what it holds."""
         (loaded,) = [one for one in self.held if one.mark == mark]
         self.suspended.append(loaded.path)
         size = self.held.pop(loaded)
@@ -57,7 +57,7 @@ class Process:
             self.used -= size
 
     def call(self, loaded: Loaded, size: int, freed: int = 0) -> None:
-        """A call of a hook that keeps so much; ``freed`` is let go after it."""
+        """Call a hook that makes ``size`` MiB, of which ``freed`` are let go after the call."""
 
         def run() -> None:
             self.used += size
@@ -73,14 +73,14 @@ class Process:
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[list[Any]]:
-    """What was logged."""
+    """The lines that were logged."""
     with logged() as events:
         yield events
     NOTICED[0] = False
 
 
 def test_little_is_nobodys() -> None:
-    """As long as it is, no call is watched."""
+    """While hooks hold little, no call is watched."""
     process = Process()
     one = process.hook("a")
     for _ in range(9):
@@ -96,8 +96,10 @@ def test_little_is_nobodys() -> None:
 
 
 def test_hook_that_added_most_is_suspended() -> None:
-    """By name, with the reason; not the one that is called as often, nor the one that is
-    called when there is too much."""
+    """The hook that added most is suspended, with the reason.
+
+    A hook that is called as often, or that is called when there is too much, is not.
+    """
     process = Process()
     greedy, small = process.hook("greedy"), process.hook("small")
     while not process.suspended:
@@ -114,7 +116,7 @@ def test_hook_that_added_most_is_suspended() -> None:
 
 
 def test_as_many_are_suspended_as_must_be() -> None:
-    """The largest first, until there is room; the rest of them is left alone."""
+    """The largest are suspended first, until there is room; the other hooks go on."""
     process = Process()
     hooks = {size: process.hook(f"h{size}") for size in (1, 30, 50)}
     process.used += 97
@@ -132,7 +134,7 @@ def test_as_many_are_suspended_as_must_be() -> None:
 
 
 def test_many_small_hoarders_are_suspended_one_by_one() -> None:
-    """None of them has much, all together have."""
+    """None holds much, but all of them together do."""
     process = Process()
     hooks = [process.hook(f"h{n}") for n in range(100)]
     for turn in range(600):
@@ -145,7 +147,7 @@ def test_many_small_hoarders_are_suspended_one_by_one() -> None:
 
 
 def test_connections_are_no_hooks() -> None:
-    """What they account for is added to what there may be, and taken away again."""
+    """Memory that connections account for is allowed in addition, and no more once they end."""
     process = Process()
     one = process.hook("a")
     process.expected = process.used = 3000
@@ -158,8 +160,10 @@ def test_connections_are_no_hooks() -> None:
 
 
 def test_growth_by_no_hook_is_taken_as_it_is(quiet: list[Any]) -> None:
-    """Told and logged; hooks that are called meanwhile are not to blame, and a hoarder
-    that comes after it is found as ever."""
+    """Growth that no hook caused is told and logged.
+
+    Hooks that are called meanwhile are not blamed, and a hoarder that comes later is still found.
+    """
     process = Process()
     one = process.hook("a")
     for _ in range(60):
@@ -176,7 +180,7 @@ def test_growth_by_no_hook_is_taken_as_it_is(quiet: list[Any]) -> None:
 
 
 def test_what_was_accepted_is_no_allowance() -> None:
-    """Memory that was nobody's and has gone again leaves the limit where it was."""
+    """Memory that was no hook's and is freed again leaves the limit as it was."""
     process = Process()
     one = process.hook("a")
     for _ in range(5):
@@ -190,7 +194,7 @@ def test_what_was_accepted_is_no_allowance() -> None:
 
 
 def test_what_cannot_be_had_back_is_told() -> None:
-    """The process is to be replaced; in one that cannot be, everything goes on."""
+    """A process whose memory cannot be freed should be replaced; if it is not, it goes on."""
     process = Process()
     process.leaks = True
     one, other = process.hook("a"), process.hook("b")
@@ -205,8 +209,11 @@ def test_what_cannot_be_had_back_is_told() -> None:
 
 
 def test_what_is_let_go_after_the_call_is_not_held_against_a_hook() -> None:
-    """A thousand calls that make much for their requests, beside one that keeps little
-    of each: the sum is never more than there is."""
+    """Memory that is freed after a call does not count against the hook.
+
+    A thousand calls make much for their requests, while another hook keeps a little of each: the
+    sum never exceeds what there is.
+    """
     process = Process()
     busy, greedy = process.hook("busy"), process.hook("greedy")
     process.used += 100
@@ -221,8 +228,10 @@ def test_what_is_let_go_after_the_call_is_not_held_against_a_hook() -> None:
 
 
 def test_another_version_is_no_new_allowance() -> None:
-    """Whatever is pushed, what there was before the first hook stays the measure; what a
-    body makes when it is loaded is its version's."""
+    """However many versions are posted, the memory before the first hook stays the measure.
+
+    What a body makes while it is loaded counts for its version.
+    """
     process = Process()
     kept = [process.hook(f"h{n}") for n in range(40)]
     for number, one in enumerate(kept):
@@ -241,7 +250,7 @@ def test_another_version_is_no_new_allowance() -> None:
     [(1, 192, 256), (2, 192, 256), (3, 128, 192), (4, 96, 160), (64, 96, 160)],
 )
 def test_limits(workers: int, soft: int, wall: int) -> None:
-    """All workers together stay within 640 MiB, as far as there are few."""
+    """The hooks of up to four workers together stay within 640 MiB."""
     limits = limits_of(workers)
     assert (limits.soft, limits.wall) == (soft * MIB, wall * MIB)
     assert workers > 4 or workers * limits.wall <= 640 * MIB
@@ -292,8 +301,10 @@ print([one.state for versions in runner._loader.scripts.values() for one in vers
 
 @pytest.mark.real
 def test_kernel_lets_nothing_of_a_hook_past_the_wall() -> None:
-    """MemoryError is the hook's own failure, the fifth of them suspends it; a hook that
-    needs little goes on, and so does all that is no hook."""
+    """A MemoryError is a failure of the hook, and the fifth one suspends it.
+
+    A hook that needs little goes on, and so does everything that is no hook.
+    """
     done = subprocess.run(
         [sys.executable, "-c", FILLER], capture_output=True, text=True, timeout=60, check=False
     )

@@ -1,4 +1,6 @@
-"""What hooks cannot do is told when they are posted: refused if it is sure, else a warning."""
+"""When a hook is posted that uses what hooks do not have, it is refused if it is certain to
+fail.  If not, whoever posts it gets a warning.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from tests.integration.programs import CHECKOUT
 
 
 def told(found: list[Notice]) -> list[tuple[int, bool]]:
-    """Lines, and whether it is sure."""
+    """The lines of the notices, and whether each is certain."""
     return [(one.line, one.certain) for one in found]
 
 
@@ -85,13 +87,13 @@ LUA = [
 
 @pytest.mark.parametrize(("code", "wanted"), LUA)
 def test_lua(code: str, wanted: list[tuple[int, bool]]) -> None:
-    """The line, and whether the script is sure to fail there."""
+    """The line of the notice, and whether the script is certain to fail there."""
     assert told(lua_notices(code)) == wanted
 
 
 @pytest.mark.parametrize("name", [*LIBRARIES, *FUNCTIONS])
 def test_what_is_told_is_not_there(name: str) -> None:
-    """Each of them does fail where a script uses it."""
+    """Each use that is noticed fails when a script runs."""
     code = f"local x = ngx.{name}.x" if name in LIBRARIES else f"ngx.{name}(1)"
     assert told(lua_notices(code)) == [(1, True)]
     kind, message = failure(make_engine(), code)
@@ -129,12 +131,12 @@ PYTHON = [
 
 @pytest.mark.parametrize(("code", "wanted"), PYTHON)
 def test_python(code: str, wanted: list[tuple[int, bool]]) -> None:
-    """The same."""
+    """The line of the notice, and whether the hook is certain to fail there."""
     assert told(python_notices(code)) == wanted
 
 
 def test_lines() -> None:
-    """Sorted, each once, and not without number."""
+    """The lines are sorted, each is shown once, and their number is limited."""
     many = [Notice(line, "x" * 1000, line % 2 == 0) for line in range(100, 0, -1)] * 2
     lines = warnings_of(many)
     assert len(lines) == 21
@@ -155,7 +157,7 @@ WORDS = st.sampled_from(
 
 @given(st.lists(WORDS, max_size=60))
 def test_nothing_stumbles(words: list[str]) -> None:
-    """Whatever the tokens are, also such as no Lua has."""
+    """No tokens raise an error, not even those that Lua does not have."""
     lua_notices(" ".join(words))
 
 
@@ -171,7 +173,7 @@ def test_nothing_stumbles(words: list[str]) -> None:
     ],
 )
 def test_large_code_takes_no_time(code: str) -> None:
-    """256 KiB of it: some tenths of a second, and not minutes."""
+    """256 KiB of code take some tenths of a second."""
     before = time.process_time()
     lua_notices(code[: 256 * 1024])
     assert time.process_time() - before < 4
@@ -182,13 +184,13 @@ def test_large_code_takes_no_time(code: str) -> None:
 
 @pytest.mark.parametrize("path", sorted((CHECKOUT / "examples" / "hooks").glob("*.*")), ids=str)
 def test_cookbook_is_left_alone(path: Path) -> None:
-    """Scripts that work are neither refused nor warned of."""
+    """Scripts that work are not refused, and get no warnings."""
     find = {".lua": lua_notices, ".py": python_notices}.get(path.suffix)
     assert find is None or find(path.read_text("utf-8")) == []
 
 
 def test_expression_that_cannot_be_used_is_logged_at_run_time() -> None:
-    """Once a minute and not at each request; the script gets nil and a message."""
+    """It is logged once a minute, not for each request; the script gets nil and a message."""
     engine = make_engine()
     code = (
         'local bad = "(?" .. "=a)"\n'
@@ -204,7 +206,7 @@ def test_expression_that_cannot_be_used_is_logged_at_run_time() -> None:
 
 
 def test_expressions_made_of_requests_do_not_fill_the_log() -> None:
-    """Twenty lines a minute at most, and none that forges another."""
+    """The log gets at most twenty lines a minute, and no expression forges a line."""
     engine = make_engine()
     code = 'for i = 1, 50 do ngx.re.match("x", "(?=\\n" .. i .. ngx.now()) end'
     for _ in range(3):
@@ -260,13 +262,13 @@ class Writer:
         )[kind - 7]
 
     def block(self, depth: int) -> str:
-        """A few of them."""
+        """Some statements."""
         return "\n".join(self.statement(depth) for _ in range(self.draw.randint(1, 3)))
 
 
 @pytest.mark.parametrize("part", range(4))
 def test_what_is_sure_fails_and_what_fails_was_told(part: int) -> None:
-    """Beside the real thing: no script is refused that works, and none fails unseen."""
+    """No script is refused that works when it runs, and none fails without a notice."""
     engine = make_engine()
     sure = 0
     for seed in range(part * 500, part * 500 + 500):

@@ -1,4 +1,4 @@
-"""What a hook sees of a request and of a reply, and what it may write there."""
+"""What a hook reads of a request and of a reply, and what it may write."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.hooks.kit import reply_of, request_of
 
 
 def seen(*headers: str, **rest: Any) -> HookRequest:
-    """What a hook sees of such a request."""
+    """The request with these parts, as a hook sees it."""
     return seen_request(request_of(*headers, **rest), {})
 
 
@@ -48,7 +48,7 @@ def test_request_is_what_the_client_sent() -> None:
 
 
 def test_request_without_host() -> None:
-    """HTTP/1.0 needs none, and then there is none to read."""
+    """A request of HTTP/1.0 may have no Host, and then its host is empty."""
     from slardar.http1.request import parse_request
 
     request = seen_request(parse_request(b"GET / HTTP/1.0\r\n\r\n"), {})
@@ -58,7 +58,7 @@ def test_request_without_host() -> None:
 
 
 def test_body_is_told_by_its_headers_only() -> None:
-    """Content-Length and Transfer-Encoding are read, and never written."""
+    """A hook reads Content-Length and Transfer-Encoding, and never writes them."""
     assert seen("Content-Length: 5", method="POST").headers["content-length"] == "5"
     assert seen("Transfer-Encoding: chunked").headers["transfer-encoding"] == "chunked"
     expecting = seen("Content-Length: 5", "Expect: 100-continue", method="POST").headers
@@ -77,7 +77,7 @@ def test_body_is_told_by_its_headers_only() -> None:
     ],
 )
 def test_cookies(lines: list[str], cookies: dict[str, str]) -> None:
-    """Of a name that comes twice the first counts; what has no "=" is none."""
+    """The first cookie of a name counts; a piece without "=" is no cookie."""
     assert seen(*lines).cookies == cookies
 
 
@@ -85,7 +85,7 @@ def test_cookies(lines: list[str], cookies: dict[str, str]) -> None:
 
 
 def test_path_is_replaced_and_the_query_stays() -> None:
-    """What a URL cannot have in it is escaped; what is escaped already stays so."""
+    """Characters that no URL can have are escaped, and escapes stay."""
     request = seen(target="/a?b=1")
     request.path = "/x y/%41/é?#"
     assert request.uri == "/x%20y/%41/%C3%A9%3F%23?b=1"
@@ -93,7 +93,7 @@ def test_path_is_replaced_and_the_query_stays() -> None:
 
 
 def test_query_string_is_replaced_and_the_path_stays() -> None:
-    """An empty one takes the question mark with it."""
+    """An empty query removes the question mark."""
     request = seen(target="/a?b=1")
     request.query_string = "x=y z&q=?#"
     assert request.uri == "/a?x=y%20z&q=?%23"
@@ -103,7 +103,7 @@ def test_query_string_is_replaced_and_the_path_stays() -> None:
 
 
 def test_query_that_was_written_outlives_a_new_path() -> None:
-    """In either order, and through a reference that was kept."""
+    """In either order, and through a query that the hook kept."""
     request = seen(target="/a?b=1")
     query = request.query
     query["c"] = 2
@@ -116,7 +116,7 @@ def test_query_that_was_written_outlives_a_new_path() -> None:
 
 
 def test_question_mark_alone_is_kept_as_sent() -> None:
-    """Nothing of a target changes that no hook has written."""
+    """A target that no hook has written stays as sent."""
     request = seen(target="/a?")
     assert (request.uri, request.uri_changed) == ("/a?", False)
 
@@ -125,7 +125,7 @@ def test_question_mark_alone_is_kept_as_sent() -> None:
     "text", ["", "a", "/a b", "/a#b", "/a\tb", "/é", "*", "http://a/", None, 5]
 )
 def test_uri_that_is_none_is_refused(text: Any) -> None:
-    """It goes on the wire as it is, so it is a path of ASCII without blanks."""
+    """It goes on the wire unchanged, so it must be a path of ASCII without blanks."""
     request = seen()
     with pytest.raises(ValueError, match="uri: expected a path with its query, got"):
         request.uri = text
@@ -135,7 +135,7 @@ def test_uri_that_is_none_is_refused(text: Any) -> None:
 @pytest.mark.parametrize("key", ["uri", "path", "query_string", "method", "host"])
 @pytest.mark.parametrize("text", [*BREAKS, "/" + "x" * 33000])
 def test_target_takes_no_line_break(key: str, text: str) -> None:
-    """Nor other controls, nor what is no text, nor more than a target may have."""
+    """Nor other controls, nor a value that is no text, nor too many characters."""
     request = seen()
     before = request.uri, request.method, request.host
     with pytest.raises(ValueError, match=key):
@@ -149,7 +149,7 @@ def test_target_takes_no_line_break(key: str, text: str) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "M-SEARCH", "PURGE"])
 def test_method_that_slardar_serves(method: str) -> None:
-    """As a client could have sent it."""
+    """A hook may set each method that a client may use."""
     request = seen()
     request.method = method
     assert request.method == method
@@ -160,7 +160,7 @@ def test_method_that_slardar_serves(method: str) -> None:
     "method", ["", "get", "CONNECT", "PRI", "FROB", "G ET", "GET\n", "DESCRIBE", None, 1]
 )
 def test_method_that_no_client_may_use_is_refused(method: Any) -> None:
-    """Nor may a hook: no other server would be asked so either."""
+    """A hook must not set it either, so no server ever gets it."""
     request = seen()
     with pytest.raises(ValueError, match="method: expected a method such as GET"):
         request.method = method
@@ -169,7 +169,7 @@ def test_method_that_no_client_may_use_is_refused(method: Any) -> None:
 
 @pytest.mark.parametrize("host", ["", "a b", "a,b", "a/b", "a:99999", "a@b", "[::g]", ".a", "a..b"])
 def test_host_that_is_none_is_refused(host: str) -> None:
-    """It decides where the request goes, here and behind us."""
+    """Host decides where the request goes, in slardar and behind it."""
     request = seen()
     with pytest.raises(ValueError, match=r"(?i)host"):
         request.host = host
@@ -177,7 +177,7 @@ def test_host_that_is_none_is_refused(host: str) -> None:
 
 
 def test_host_is_set_with_its_port() -> None:
-    """And read without it, in lower case."""
+    """It is read without the port, in lower case."""
     request = seen()
     request.host = "Other.Test:81"
     assert (request.host, request.headers["Host"]) == ("other.test", "Other.Test:81")
@@ -197,7 +197,7 @@ def test_host_is_set_with_its_port() -> None:
     ],
 )
 def test_choices(key: str, good: list[Any], bad: list[Any]) -> None:
-    """Texts of a bounded length, or none; what is wrong changes nothing."""
+    """They are texts of limited length, or None; a wrong value changes nothing."""
     request = seen()
     for value in good:
         setattr(request, key, value)
@@ -210,7 +210,7 @@ def test_choices(key: str, good: list[Any], bad: list[Any]) -> None:
 
 
 def test_clusters_are_kept_as_they_were() -> None:
-    """What a hook does to its list afterwards is not seen."""
+    """What a hook does to its list afterwards changes nothing."""
     request = seen()
     names = ["a", "b"]
     request.cluster_key = names
@@ -222,7 +222,7 @@ def test_clusters_are_kept_as_they_were() -> None:
 
 
 def test_reject() -> None:
-    """An error that the proxy makes; the text of a later one wins."""
+    """The proxy makes an error; a later call replaces the first."""
     request = seen()
     request.reject(403)
     request.reject(404, "no such thing")
@@ -235,7 +235,7 @@ def test_reject() -> None:
                   (403, "x" * (1 << 21))],
 )  # fmt: skip
 def test_reject_of_something_else_is_refused(arguments: Any) -> None:
-    """And leaves the request unanswered."""
+    """The request stays unanswered."""
     request = seen()
     with pytest.raises(ValueError, match="reject: expected"):
         request.reject(*arguments)
@@ -243,7 +243,7 @@ def test_reject_of_something_else_is_refused(arguments: Any) -> None:
 
 
 def test_respond() -> None:
-    """Body and headers as they are; a type is added where there is a body."""
+    """Body and headers are sent as they are; a body gets a type."""
     request = seen()
     request.respond(200, "hé", {"X-A": "1", "Set-Cookie": ["a=1", "b=2"]})
     answer = request.answer
@@ -272,7 +272,7 @@ def test_respond() -> None:
     ],
 )  # fmt: skip
 def test_respond_with_something_else_is_refused(arguments: Any) -> None:
-    """No header that frames the reply, none with a line break, no endless body."""
+    """No header that frames the reply, none with a line break, and no endless body."""
     request = seen()
     with pytest.raises(ValueError, match=r"expected|proxy's"):
         request.respond(*arguments)
@@ -280,7 +280,7 @@ def test_respond_with_something_else_is_refused(arguments: Any) -> None:
 
 
 def test_redirect() -> None:
-    """The place is escaped where a header's value must be."""
+    """The place is escaped where the value of a header must be."""
     request = seen()
     request.redirect("https://b.test/é x?a=b#c", 301)
     assert request.answer is not None
@@ -294,7 +294,7 @@ def test_redirect() -> None:
     + [(f"/{text}",) for text in BREAKS],
 )
 def test_redirect_to_something_else_is_refused(arguments: Any) -> None:
-    """Line breaks above all: they would be the next header."""
+    """Above all line breaks, which would begin the next header."""
     request = seen()
     with pytest.raises(ValueError, match="redirect: expected"):
         request.redirect(*arguments)
@@ -302,7 +302,7 @@ def test_redirect_to_something_else_is_refused(arguments: Any) -> None:
 
 
 def test_exit() -> None:
-    """One of errno's errors; its OK takes an answer back."""
+    """The answer is an error of errno; errno.OK takes an answer back."""
     request = seen()
     request.exit(ERRNOS["HTTP_FORBIDDEN"])
     assert request.answer is not None
@@ -324,7 +324,7 @@ def test_exit() -> None:
 
 
 def test_response_is_what_the_server_sent() -> None:
-    """Status and headers, the length among them."""
+    """The status and the headers, with the length."""
     response = seen_reply(reply_of("Content-Length: 5", "X-A: 1", status="404 Not Found"))
     assert response.status == 404
     assert response.headers.items() == [("Content-Length", "5"), ("X-A", "1")]
@@ -332,7 +332,7 @@ def test_response_is_what_the_server_sent() -> None:
 
 
 def test_status_is_changed_within_its_kind() -> None:
-    """Whether there is a body was decided by the server."""
+    """The server's status has decided whether the reply has a body."""
     response = HookResponse(200, [b"HTTP/1.1 200 OK"], None)
     response.status = 503
     assert response.status == 503
@@ -348,7 +348,7 @@ def test_status_is_changed_within_its_kind() -> None:
 
 @pytest.mark.parametrize("name", ["Content-Length", "transfer-encoding", "Connection", "Upgrade"])
 def test_framing_of_a_reply_is_not_a_hooks(name: str) -> None:
-    """It can be read and not written; removing it has no effect."""
+    """A hook reads these headers and never writes them; removing one has no effect."""
     response = seen_reply(reply_of("Content-Length: 5"))
     with pytest.raises(ValueError, match="proxy's to write"):
         response.headers[name] = "1"
@@ -360,14 +360,14 @@ def test_framing_of_a_reply_is_not_a_hooks(name: str) -> None:
 
 
 def test_query_is_read_whole() -> None:
-    """A rule sees every field that a server would, however many there are in front."""
+    """A rule sees every field that a server would see, however many there are."""
     query = Query("a&" * 4000 + "evil=1")
     assert query["evil"] == "1"
     assert len(query.get_all("a")) == 4000
 
 
 def test_query_reads() -> None:
-    """Decoded, in order, empty values included, and as a mapping."""
+    """The fields are decoded, in order, with empty values; they read as a mapping."""
     query = Query("a=1&b=&a=x+y%26&c&&%C3%A9=%ff")
     assert query.items() == [("a", "1"), ("b", ""), ("a", "x y&"), ("c", ""), ("é", "\udcff")]
     assert (query["a"], query.get("b"), query.get("z", 5)) == ("1", "", 5)
@@ -381,7 +381,7 @@ def test_query_reads() -> None:
 
 
 def test_query_writes() -> None:
-    """Set replaces all of a name, add adds, remove removes; it is escaped again."""
+    """set replaces all values of a name, add adds one, remove removes all; the text is escaped."""
     query = Query("a=1&b=2&a=3&r=%ff")
     query["a"] = "x&y"
     query.add("b", 5)
@@ -396,7 +396,7 @@ def test_query_writes() -> None:
 
 @pytest.mark.parametrize("value", [None, 1.5, True, b"x", "\ud800", "x" * 33000, ["a", None], {}])
 def test_query_takes_texts(value: Any) -> None:
-    """And numbers; what is refused leaves all as it was."""
+    """It also takes numbers; a refused value changes nothing."""
     query = Query("a=1")
     for write in (query.set, query.add):
         with pytest.raises(ValueError, match="query: expected"):
@@ -405,7 +405,7 @@ def test_query_takes_texts(value: Any) -> None:
 
 
 def test_query_does_not_grow_without_end() -> None:
-    """A target has its limit; one that came longer may still be made shorter."""
+    """A target has a limit; a query that the client sent too long may be made shorter."""
     query = Query("a=1")
     with pytest.raises(ValueError, match="at most 32768"):
         query.set("b", ["é" * 100] * 400)
@@ -427,7 +427,7 @@ def test_query_does_not_grow_without_end() -> None:
 
 @pytest.mark.parametrize("kind", list(READABLE))
 def test_names_for_scripts_are_there(kind: type) -> None:
-    """Each that is listed exists, none is private, and what can be set is checked."""
+    """Each listed name exists and is public, and each that can be set has a check."""
     for name in READABLE[kind] | WRITABLE[kind]:
         assert not name.startswith("_")
         assert hasattr(kind, name), name
@@ -440,7 +440,7 @@ def test_names_for_scripts_are_there(kind: type) -> None:
 
 
 def test_objects_show_themselves() -> None:
-    """In one short line, for whoever looks for a mistake."""
+    """The repr is one short line, for whoever looks for a mistake."""
     request = seen()
     assert repr(request) == "<HookRequest GET /a?b=1>"
     assert repr(seen_reply(reply_of())) == "<HookResponse 200>"
@@ -450,7 +450,7 @@ def test_objects_show_themselves() -> None:
 
 
 def test_engines_are_to_be_written() -> None:
-    """The bases say what is missing."""
+    """The methods of the base classes raise NotImplementedError."""
     engine = Engine(0.05, {}, lambda level, text: None)
     for call in (
         lambda: engine.check("script.a", ""),
@@ -465,8 +465,10 @@ def test_engines_are_to_be_written() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 1024, 8191, 30000])
 def test_what_a_client_sends_is_no_mistake_of_the_hook(size: int) -> None:
-    """A hook that adds to the target, or takes its key from a header, does not fail by it:
-    whoever can make it fail can have it suspended."""
+    """No client can make a hook fail that adds to the target, or takes its key from a header.
+
+    Whoever could make it fail could have it suspended.
+    """
     sent = "x" * min(size, 8190)
     request = seen(target="/" + sent)
     request.path = "/v1" + request.path

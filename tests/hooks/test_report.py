@@ -1,4 +1,4 @@
-"""What processes tell of their hooks, and what it comes to together."""
+"""Reports of processes on their hooks, and their sums."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def script_with(**states: str) -> tuple[ScriptVersions, dict[str, Loaded]]:
 
 
 def test_every_version_is_reported() -> None:
-    """With its state and reason; what stands twice, once."""
+    """Each version is reported once, with its state and the reason."""
     found, versions = script_with(active="active", previous="suspended", canary="failed")
     found.shadow = versions["canary"]
     reports = list(reports_of([found]))
@@ -49,7 +49,7 @@ def test_every_version_is_reported() -> None:
 
 
 def test_reports_travel() -> None:
-    """As JSON, within the bounds that the other side checks; long texts are cut."""
+    """Reports are JSON within the limits that the reader checks, and long texts are cut."""
     found, versions = script_with(active="failed", shadow="active")
     versions["active"].error = "x" * 5000
     found.comparison.note("GET /" + "y" * 500, {"body": "z" * 500}, {"body": "other"})
@@ -63,7 +63,7 @@ def test_reports_travel() -> None:
 
 
 def test_example_that_is_too_long_is_left_out() -> None:
-    """It is an example only."""
+    """A report without the example is still a report."""
     found, _ = script_with(active="active", shadow="active")
     headers = {f"x{n}" * 100: ["y" * 500] * 30 for n in range(30)}
     found.comparison.note("GET /", {"headers": headers}, {})
@@ -72,7 +72,7 @@ def test_example_that_is_too_long_is_left_out() -> None:
 
 
 def test_examples_are_short() -> None:
-    """Texts, lists and tables in them are cut, whatever is in them."""
+    """Texts, lists and tables in an example are cut, whatever is in them."""
     comparison = Comparison()
     deep: Any = {"a": ["x" * 1000] * 100, **{str(n): n for n in range(100)}}
     comparison.note("x" * 1000, {"same": 1, "headers": deep}, {"same": 1, "headers": None})
@@ -84,17 +84,17 @@ def test_examples_are_short() -> None:
 
 
 def report(state: Any = "active", mark: int = 1, calls: int = 1, error: str = "") -> HookReport:
-    """What a worker says of one version."""
+    """A worker's report on one version."""
     return HookReport(PATH, mark, state, error, calls, 1, 1000 * calls, ((40, calls),))
 
 
 def shadow(examples: tuple[str, ...] = (), mark: int = 1) -> ShadowReport:
-    """What a worker says of one shadow."""
+    """A worker's report on one shadow."""
     return ShadowReport(PATH, mark, 4, 2, examples, 3, 1, 3000, ((40, 3),))
 
 
 def test_tally_adds_processes_up() -> None:
-    """The last report of each; the worst of their states, and the first reason."""
+    """The last report of each process counts, with the worst state and the first reason."""
     tally = HookTally()
     tally.take(0, [report(calls=5), report(calls=7)])
     tally.take(1, [report("suspended", calls=3)])
@@ -107,7 +107,7 @@ def test_tally_adds_processes_up() -> None:
 
 
 def test_what_a_worker_counted_stays_counted() -> None:
-    """When it has ended, and another one has its number."""
+    """It stays when the worker has ended, and another has its number."""
     tally = HookTally()
     tally.take(0, [report("suspended", calls=5), shadow()])
     tally.worker_ended(0)
@@ -121,7 +121,7 @@ def test_what_a_worker_counted_stays_counted() -> None:
 
 
 def test_shadows_add_up() -> None:
-    """With the examples of all."""
+    """The totals have the examples of all processes."""
     tally = HookTally()
     tally.take(0, [shadow(('{"a":1}',))])
     tally.take(1, [shadow(('{"b":2}',)), report()])
@@ -132,7 +132,7 @@ def test_shadows_add_up() -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "NaN", "[" * 20000, "1" * 10000, '"\\ud800"'])
 def test_example_that_is_no_json_is_nothing(text: str) -> None:
-    """A worker that was taken over may have sent it; it can be shown as JSON all the same."""
+    """A worker that was taken over may have sent it; the totals can still be shown as JSON."""
     tally = HookTally()
     tally.take(0, [shadow((text,))])
     (found,) = tally.shadow(PATH, 1).examples
@@ -156,7 +156,7 @@ def test_versions_that_are_gone_are_forgotten() -> None:
 
 
 def test_marks_differ() -> None:
-    """By the path, the code and the posting; 0 is for nobody."""
+    """The path, the code and the posting each change a mark; no version has the mark 0."""
     one, again = code("x"), code("x")
     marks = {mark_of("python/script.a", one), mark_of("lua/script.a", one),
              mark_of("python/script.a", again), mark_of("python/script.a", code("y"))}  # fmt: skip
@@ -166,7 +166,8 @@ def test_marks_differ() -> None:
 
 
 def test_modules_that_code_uses() -> None:
-    """Through others too, around in a circle too; what is not in service does not count."""
+    """Modules count if the code uses them through others, even in a circle, and if they are in
+    service."""
     modules = {
         "modules.a": code("modules.b"),
         "modules.b": code("modules.c modules.a"),
@@ -183,7 +184,7 @@ def test_modules_that_code_uses() -> None:
 
 
 def test_versions_of_a_script_show_themselves() -> None:
-    """By its path."""
+    """The repr names the path."""
     assert (
         repr(ScriptVersions(hook("script.a", "x"), "reject")) == "<ScriptVersions python/script.a>"
     )

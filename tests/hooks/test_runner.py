@@ -1,4 +1,4 @@
-"""The hooks of one process: which of them see a request, and what becomes of it."""
+"""Which hooks of a process see a request, and what becomes of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.hooks.kit import Action, FakeEngine, code, hook, hooks, raising, repl
 
 
 class Running:
-    """A runner on engines of the test's, whose clock stands still unless it is moved."""
+    """A runner on engines of the test, whose clock stands still unless the test moves it."""
 
     def __init__(self, on_error: Any = "reject", **actions: Action) -> None:
         self.now = 1000.0
@@ -51,11 +51,11 @@ class Running:
 
     @property
     def engine(self) -> FakeEngine:
-        """Python's."""
+        """The Python engine."""
         return self.engines["python"]
 
     def load(self, *some: Hook) -> bool:
-        """Run these from now on."""
+        """Run these hooks from now on."""
         return self.runner.load(hooks(*some))
 
     def ask(self, request: Request | None = None) -> HookedRequest:
@@ -64,19 +64,19 @@ class Running:
         return HookedRequest() if hooked is None else hooked
 
     def status(self, request: Request | None = None) -> int:
-        """The status that a request is answered with; 0 if it goes on."""
+        """The status with which a request is answered; 0 if it goes on."""
         answer = self.ask(request).answer
         return 0 if answer is None else answer.status
 
     def calls(self) -> list[str]:
-        """The codes that ran since the last look."""
+        """The codes that ran since the last call of this method."""
         found = [code for engine in self.engines.values() for _, code in engine.calls]
         for engine in self.engines.values():
             engine.calls.clear()
         return found
 
     def states(self) -> dict[str, str]:
-        """The state of each version, by its code's mark."""
+        """The state of each version, by the mark of its code."""
         return {
             f"{one.path} {one.mark}": one.state
             for one in self.runner.reports()
@@ -93,7 +93,7 @@ class Running:
         return found
 
     def shadow(self) -> ShadowReport:
-        """The report on the one shadow."""
+        """The report on the only shadow."""
         (found,) = [one for one in self.runner.reports() if isinstance(one, ShadowReport)]
         return found
 
@@ -102,7 +102,7 @@ A = "script.www.a.test"
 
 
 def rejects(status: int) -> Action:
-    """A hook that answers."""
+    """A hook that answers the request."""
     return lambda request, response: request.reject(status)
 
 
@@ -115,7 +115,7 @@ def sets(name: str, value: str) -> Action:
 
 
 def test_no_hooks_no_row() -> None:
-    """Modules alone, and scripts that were only staged, run for nobody."""
+    """Modules alone, and scripts that were only staged, see no request."""
     running = Running()
     assert not running.load()
     assert not running.load(hook("modules.x", "note"), hook(A, staged="note"))
@@ -124,7 +124,7 @@ def test_no_hooks_no_row() -> None:
 
 
 def test_scripts_run_in_their_order() -> None:
-    """Those of every host first, Lua's before Python's, then the host's own."""
+    """The scripts of every host run first, Lua before Python, and then those of the host."""
     running = Running()
     assert running.load(
         hook(A, "python-host"),
@@ -145,7 +145,7 @@ def test_scripts_run_in_their_order() -> None:
 
 
 def test_order_across_languages() -> None:
-    """Each sees what those before it did, whatever they are written in."""
+    """Each script sees what earlier ones did, in whatever language."""
     order: list[str] = []
     actions: dict[str, Action] = {
         name: (lambda request, response, name=name: order.append(name))
@@ -161,7 +161,7 @@ def test_order_across_languages() -> None:
 
 
 def test_other_host_has_no_hooks() -> None:
-    """None is not asked, and nothing is made for its request."""
+    """No hook is asked, and no object is made for its request."""
     running = Running()
     running.load(hook(A, "note"))
     assert running.runner.request(request_of(host="b.test")) is None
@@ -178,7 +178,7 @@ def test_scripts_are_those_of_the_host_asked_for() -> None:
 
 
 def test_next_script_sees_what_was_done() -> None:
-    """Headers, choices and the context; the upstream chosen last counts."""
+    """It sees headers, choices and the context; the upstream chosen last counts."""
     seen: list[Any] = []
 
     def first(request: HookRequest, response: Any) -> None:
@@ -201,7 +201,7 @@ def test_next_script_sees_what_was_done() -> None:
 
 
 def test_answer_ends_the_row() -> None:
-    """Nobody after it sees the request, whose own lines are as they came."""
+    """No later script sees the request, whose own lines are as they came."""
     running = Running(no=rejects(403))
     running.load(hook("script.*", "no"), hook(A, "late"))
     request = request_of()
@@ -213,7 +213,7 @@ def test_answer_ends_the_row() -> None:
 
 
 def test_context_is_a_requests_own() -> None:
-    """The next one begins with an empty one."""
+    """The next request begins with an empty context."""
     seen: list[int] = []
 
     def count(request: HookRequest, response: Any) -> None:
@@ -231,7 +231,7 @@ def test_context_is_a_requests_own() -> None:
 
 
 def test_what_a_hook_keeps_of_a_request_writes_nowhere() -> None:
-    """Not even while the request goes on, or another hook has it."""
+    """Not even while the request goes on, or while another hook has it."""
     running = Running()
     kept: list[Any] = []
 
@@ -252,7 +252,7 @@ def test_what_a_hook_keeps_of_a_request_writes_nowhere() -> None:
 
 
 def test_hook_of_replies_sees_its_request_as_it_left_it() -> None:
-    """Whatever the proxy, or another hook, made of the head since."""
+    """The proxy and other hooks may have changed the head since."""
     running = Running()
     seen: list[Any] = []
     running.actions.update(
@@ -271,7 +271,7 @@ def test_hook_of_replies_sees_its_request_as_it_left_it() -> None:
 
 
 def test_version_that_is_loaded_stays() -> None:
-    """A change of another hook does not touch it, nor does one that changes nothing."""
+    """A change of another hook, or one that changes nothing, does not load it again."""
     running = Running()
     one, other = hook(A, "note"), hook("script.b.test", "note")
     running.load(one, other)
@@ -281,7 +281,7 @@ def test_version_that_is_loaded_stays() -> None:
 
 
 def test_removed_script_runs_no_more() -> None:
-    """And when none is left there is no row."""
+    """When no script is left, no request is shown to hooks."""
     running = Running()
     running.load(hook(A, "note"), hook("script.*", "all"))
     assert running.load(hook("script.*", "all"))
@@ -291,7 +291,7 @@ def test_removed_script_runs_no_more() -> None:
 
 
 def test_request_ends_with_the_version_it_began_with() -> None:
-    """Its reply is seen by the old one, which is closed when nobody can call it any more."""
+    """The old version sees the reply, and is closed when no request needs it any more."""
     running = Running(old=sets("X", "old"))
     running.load(hook(A, "old reply:old"))
     hooked = running.ask()
@@ -310,7 +310,7 @@ def test_request_ends_with_the_version_it_began_with() -> None:
 
 
 def test_request_outlives_all_hooks() -> None:
-    """Also where none is left for the next one."""
+    """The old version sees the reply even if no hook is left."""
     running = Running()
     running.load(hook(A, "reply:old"))
     hooked = running.ask()
@@ -320,7 +320,7 @@ def test_request_outlives_all_hooks() -> None:
 
 
 def test_unloadable_script_does_not_stop_the_others() -> None:
-    """It is shown with its reason, and its requests fare as if it had failed."""
+    """It is shown with its reason, and its requests are treated as if it had failed."""
     running = Running()
     broken = code("unloadable")
     with logged() as events:
@@ -334,7 +334,7 @@ def test_unloadable_script_does_not_stop_the_others() -> None:
 
 
 def test_engines_own_mistake_does_not_stop_the_others() -> None:
-    """It is logged with where it was, and shown as what it is."""
+    """The log tells where the bug is, and the state what it is."""
     running = Running()
     broken = code("breaks-engine")
     with logged() as events:
@@ -345,7 +345,7 @@ def test_engines_own_mistake_does_not_stop_the_others() -> None:
 
 
 def test_engine_that_cannot_be_made_is_a_failed_script() -> None:
-    """A process that lacks a language serves all the same."""
+    """A process that lacks a language still serves requests."""
 
     def no_engine(*_: Any) -> Any:
         raise ConfigError("hooks: expected Lua to be installed")
@@ -362,7 +362,7 @@ def test_engine_that_cannot_be_made_is_a_failed_script() -> None:
 
 
 def test_module_reloads_its_users_only() -> None:
-    """Direct ones, and those that use it through another."""
+    """Scripts are loaded again that use the module, directly or through others."""
     running = Running()
     scripts = [hook(A, "modules.b"), hook("script.b.test", "modules.a"), hook("script.*", "none")]
     middle = hook("modules.b", "modules.a")
@@ -377,7 +377,7 @@ def test_module_reloads_its_users_only() -> None:
 
 
 def test_module_of_the_other_language_is_another() -> None:
-    """The same name may be in both."""
+    """Both languages may have a module of this name."""
     running = Running()
     with logged():
         running.load(hook("lua/modules.a", "one"), hook(A, "modules.a"))
@@ -385,7 +385,7 @@ def test_module_of_the_other_language_is_another() -> None:
 
 
 def test_script_gets_its_chance_when_its_module_comes() -> None:
-    """One that could not be loaded without it."""
+    """A script that could not be loaded without its module is loaded then."""
     running = Running()
     script = hook(A, "modules.a")
     with logged():
@@ -396,7 +396,7 @@ def test_script_gets_its_chance_when_its_module_comes() -> None:
 
 
 def test_counters_go_on_with_another_module() -> None:
-    """It is the same version of the script."""
+    """The version of the script is the same."""
     running = Running()
     version = code("modules.a")
     running.load(hook(A, version), hook("modules.a", "one"))
@@ -414,7 +414,7 @@ def test_counters_go_on_with_another_module() -> None:
 )
 @pytest.mark.parametrize("word", ["raise", "bug", "unloadable"])
 def test_failure_of_a_request(on_error: Any, status: int, word: str) -> None:
-    """What it does is the hook's on_error; the client is not told why."""
+    """on_error says what happens; the client is not told why."""
     running = Running(touch=sets("X-Touched", "1"))
     with logged():
         running.load(hook(A, f"touch {word}", on_error=on_error))
@@ -427,7 +427,7 @@ def test_failure_of_a_request(on_error: Any, status: int, word: str) -> None:
 
 
 def test_settings_say_what_a_failure_does_by_default() -> None:
-    """A hook's own word wins."""
+    """The on_error of a hook wins over the setting."""
     running = Running("continue")
     with logged():
         running.load(hook(A, "raise"), hook("script.b.test", "raise", on_error="reject"))
@@ -436,7 +436,7 @@ def test_settings_say_what_a_failure_does_by_default() -> None:
 
 
 def test_failure_leaves_nothing_behind() -> None:
-    """Of what it did to the request, its choices and the context."""
+    """Nothing of its changes of the request, its choices and the context stays."""
 
     def half(request: HookRequest, response: Any) -> None:
         request.headers["X"] = "1"
@@ -463,7 +463,7 @@ def test_failure_leaves_nothing_behind() -> None:
 
 
 def test_previous_version_stands_in() -> None:
-    """For that request; if it fails as well, the client gets a 500."""
+    """It stands in for this request; if it fails as well, the client gets a 500."""
     running = Running(touch=sets("X-Previous", "1"))
     with logged():
         running.load(hook(A, "raise", previous="touch", on_error="previous"))
@@ -476,14 +476,14 @@ def test_previous_version_stands_in() -> None:
 
 
 def test_previous_version_is_not_loaded_for_nothing() -> None:
-    """Only where it would stand in."""
+    """It is loaded only if on_error lets it stand in."""
     running = Running()
     running.load(hook(A, "note", previous="old"))
     assert [script.code for script in running.engine.loaded] == ["note"]
 
 
 def test_five_failures_in_a_minute_suspend() -> None:
-    """It is not run any more, and its requests fare as if it had failed."""
+    """The hook is not run any more, and its requests are treated as if it had failed."""
     running = Running()
     broken = code("raise")
     with logged() as events:
@@ -503,7 +503,7 @@ def test_five_failures_in_a_minute_suspend() -> None:
 
 
 def test_failures_far_apart_do_not_suspend() -> None:
-    """Five of them within sixty seconds do."""
+    """Only five failures within sixty seconds suspend."""
     running = Running()
     with logged():
         running.load(hook(A, "raise"))
@@ -514,7 +514,7 @@ def test_failures_far_apart_do_not_suspend() -> None:
 
 
 def test_posting_again_ends_a_suspension() -> None:
-    """Also of the very same code: it is another posting."""
+    """Even the same code ends it, since it is another posting."""
     running = Running()
     with logged():
         running.load(hook(A, code("raise")))
@@ -527,7 +527,7 @@ def test_posting_again_ends_a_suspension() -> None:
 
 
 def test_suspension_from_elsewhere() -> None:
-    """The director tells of a version by its mark; others go on."""
+    """The director suspends a version by its mark, and other versions go on."""
     running = Running(no=rejects(403))
     version = code("no")
     running.load(hook(A, version), hook("script.b.test", "no"))
@@ -543,7 +543,7 @@ def test_suspension_from_elsewhere() -> None:
 
 
 def test_suspended_version_is_not_even_loaded() -> None:
-    """A worker may have met its end in that; it is shown as suspended."""
+    """Loading it may have ended a worker; it is shown as suspended."""
     running = Running()
     version = code("note")
     running.runner.suspend(mark_of(f"python/{A}", version))
@@ -554,7 +554,7 @@ def test_suspended_version_is_not_even_loaded() -> None:
 
 
 def test_other_module_of_its_own_ends_that() -> None:
-    """And not one that it does not use, as at the director."""
+    """Another version of a module that the hook does not use ends nothing, as at the director."""
     running = Running()
     version, x = code("modules.x"), hook("modules.x", "ex")
     running.runner.suspend(mark_of(f"python/{A}", version))
@@ -568,7 +568,7 @@ def test_other_module_of_its_own_ends_that() -> None:
 
 
 def test_other_module_ends_a_suspension() -> None:
-    """The script is loaded anew with it, and begins anew."""
+    """The script is loaded anew with the module, and its failures count anew."""
     running = Running()
     version = code("modules.a raise")
     with logged():
@@ -585,7 +585,7 @@ def test_other_module_ends_a_suspension() -> None:
 
 
 def test_suspended_with_previous_goes_to_the_one_before() -> None:
-    """As a failing one does."""
+    """A suspended version is treated like one that fails."""
     running = Running(no=rejects(403))
     with logged():
         running.load(hook(A, "raise", previous="no", on_error="previous"))
@@ -595,7 +595,7 @@ def test_suspended_with_previous_goes_to_the_one_before() -> None:
 
 
 def test_request_under_way_ends_with_its_version_even_if_that_is_suspended() -> None:
-    """What it began it may finish."""
+    """The version may finish what it began."""
     running = Running()
     version = code("reply:note")
     running.load(hook(A, version))
@@ -610,7 +610,7 @@ def test_request_under_way_ends_with_its_version_even_if_that_is_suspended() -> 
 
 
 def test_scripts_see_the_reply_last_first() -> None:
-    """Each what the one before has made of it."""
+    """Each sees the reply as the script before it left it."""
     seen: list[Any] = []
 
     def inner(request: HookRequest, response: Any) -> None:
@@ -636,7 +636,7 @@ def test_scripts_see_the_reply_last_first() -> None:
 
 
 def test_reply_is_answered_instead() -> None:
-    """By the first script that wants that; those before it do not see it."""
+    """The first script that answers wins; the others do not see the reply."""
     running = Running(reply__no=rejects(403), reply__touch=sets("X", "1"))
     running.load(hook("script.*", "reply:touch"), hook(A, "reply:no"))
     instead = running.ask().reply(reply_of())
@@ -650,7 +650,10 @@ def test_reply_is_answered_instead() -> None:
 )
 @pytest.mark.parametrize("word", ["reply:raise", "reply:bug"])
 def test_failure_of_a_reply(on_error: Any, status: int, word: str) -> None:
-    """As for a request; nothing that it did is applied, and the others still see it."""
+    """on_error says what happens.
+
+    Nothing that the script did is applied, and the other scripts still see the reply.
+    """
 
     def touch(request: HookRequest, response: Any) -> None:
         response.headers["X-Touched"] = "1"
@@ -676,7 +679,7 @@ def test_failure_of_a_reply(on_error: Any, status: int, word: str) -> None:
 
 
 def test_canary_gets_its_share() -> None:
-    """Of each hundred requests in a row exactly so many, and about so many of ten."""
+    """The share of a hundred requests in a row is exact, and of ten about right."""
     running = Running()
     running.load(hook(A, "active", staged="canary", canary=30))
     for _ in range(3):
@@ -688,7 +691,7 @@ def test_canary_gets_its_share() -> None:
 
 
 def test_canary_before_anything_is_active() -> None:
-    """The others go on as if there were no hook: there is none for them yet."""
+    """For the other requests there is no hook yet."""
     running = Running(no=rejects(403))
     assert running.load(hook(A, staged="no", canary=10))
     statuses = [running.status() for _ in range(100)]
@@ -696,7 +699,7 @@ def test_canary_before_anything_is_active() -> None:
 
 
 def test_canary_for_all() -> None:
-    """100 of a hundred is no mistake."""
+    """A share of 100 is allowed."""
     running = Running()
     running.load(hook(A, "active", staged="canary", canary=100))
     for _ in range(50):
@@ -705,7 +708,7 @@ def test_canary_for_all() -> None:
 
 
 def test_failing_canary_is_replaced_by_what_is_in_service() -> None:
-    """Whatever on_error says; once it is suspended nobody gets it."""
+    """on_error does not matter; once the canary is suspended no request gets it."""
     running = Running(no=rejects(403))
     canary = code("raise")
     with logged():
@@ -717,7 +720,7 @@ def test_failing_canary_is_replaced_by_what_is_in_service() -> None:
 
 
 def test_failing_canary_alone_is_a_failure() -> None:
-    """There is nothing else for its share."""
+    """No version in service can stand in for its share."""
     running = Running()
     with logged():
         running.load(hook(A, staged="raise", canary=100))
@@ -728,7 +731,7 @@ def test_failing_canary_alone_is_a_failure() -> None:
 
 
 def test_shadow_runs_without_effect() -> None:
-    """On what the version in service saw, and only the comparison is kept."""
+    """It sees what the version in service saw, and only the comparison is kept."""
 
     def shadow(request: HookRequest, response: Any) -> None:
         request.headers["X"] = "shadow"
@@ -768,7 +771,7 @@ def test_shadow_runs_without_effect() -> None:
 
 
 def test_shadow_that_does_the_same_does_not_differ() -> None:
-    """However it does it."""
+    """The way in which it does it does not matter."""
     running = Running(one=rejects(403), other=rejects(403))
     running.load(hook(A, "one", staged="other", shadow=True))
     assert running.status() == 403
@@ -776,7 +779,7 @@ def test_shadow_that_does_the_same_does_not_differ() -> None:
 
 
 def test_failing_shadow_is_its_own_affair() -> None:
-    """It is counted for its report, and suspends nothing."""
+    """The failure counts in its report, and suspends nothing."""
     running = Running(no=rejects(403))
     with logged() as events:
         running.load(hook(A, "no", staged="raise", shadow=True))
@@ -790,7 +793,7 @@ def test_failing_shadow_is_its_own_affair() -> None:
 
 
 def test_shadow_sees_where_the_active_one_fails() -> None:
-    """What it would do instead is worth knowing."""
+    """The report tells what the shadow would do instead."""
     running = Running(no=rejects(403))
     with logged():
         running.load(hook(A, "raise", staged="no", shadow=True))
@@ -801,7 +804,7 @@ def test_shadow_sees_where_the_active_one_fails() -> None:
 
 
 def test_shadow_sees_replies() -> None:
-    """On a copy of each, before the version in service has changed it."""
+    """It sees a copy of each reply, from before the version in service changed it."""
 
     def active(request: HookRequest, response: Any) -> None:
         response.headers["X"] = "active"
@@ -825,7 +828,7 @@ def test_shadow_sees_replies() -> None:
 
 
 def test_shadow_costs_a_bounded_share() -> None:
-    """A hundred requests of a second; each second anew."""
+    """It sees a hundred requests of each second."""
     running = Running()
     running.load(hook(A, "active", staged="shadow", shadow=True))
     for _ in range(150):
@@ -837,7 +840,7 @@ def test_shadow_costs_a_bounded_share() -> None:
 
 
 def test_shadow_that_takes_long_sees_few() -> None:
-    """A tenth of a second of each: two that use up a budget of 50 ms."""
+    """It may take a tenth of each second: two calls that use up a budget of 50 ms."""
     running = Running()
     running.load(hook(A, "active", staged="shadow", shadow=True))
     running.ask()
@@ -851,7 +854,7 @@ def test_shadow_that_takes_long_sees_few() -> None:
 
 
 def test_shadow_without_a_version_in_service_is_compared_with_none() -> None:
-    """What a new rule would do can be seen before it does anything."""
+    """The comparison shows what a new rule would do before it does anything."""
     running = Running(shadow=rejects(403))
     assert running.load(hook(A, staged="shadow", shadow=True))
     assert running.status() == 0
@@ -861,7 +864,7 @@ def test_shadow_without_a_version_in_service_is_compared_with_none() -> None:
 
 
 def test_context_that_cannot_be_copied_is_not_shadowed() -> None:
-    """What is no plain value might lead to the real one."""
+    """A value that is not plain might give access to the real context."""
     running = Running(
         first=lambda request, response: request.context.update(thing=object()),
     )
@@ -871,7 +874,7 @@ def test_context_that_cannot_be_copied_is_not_shadowed() -> None:
 
 
 def test_comparison_survives_changes_of_others() -> None:
-    """And begins anew with another version on either side."""
+    """It begins anew with another version on either side."""
     running = Running()
     watched = hook(A, "active", staged="shadow", shadow=True)
     running.load(watched)
@@ -886,7 +889,7 @@ def test_comparison_survives_changes_of_others() -> None:
 
 
 def test_mark_is_there_while_a_hook_runs() -> None:
-    """For whoever watches from outside; also after failures it is gone."""
+    """Another process reads the mark, which is gone after the call, even after a failure."""
     running = Running()
     running.actions["reply:note"] = running.actions["note"]
     version, broken = code("note reply:note"), code("note raise")
@@ -899,7 +902,7 @@ def test_mark_is_there_while_a_hook_runs() -> None:
 
 
 def test_mark_is_there_while_a_hook_is_loaded() -> None:
-    """It may hang in that, too."""
+    """A hook may hang while it is loaded, too."""
     marks: list[int] = []
 
     class Engine(FakeEngine):
@@ -921,7 +924,7 @@ def test_mark_is_there_while_a_hook_is_loaded() -> None:
 
 
 def test_check_reads_and_loads() -> None:
-    """The latter where modules are given; it leaves nothing loaded."""
+    """The code is loaded if modules are given, and does not stay loaded."""
     running = Running()
     assert running.runner.check("python", A, "modules.a x", None) == ("modules.a",)
     assert running.engine.loaded == []
@@ -937,13 +940,13 @@ def test_check_reads_and_loads() -> None:
     "text", ["modules." + "x" * 300, " ".join(f"modules.m{n}" for n in range(1001))]
 )
 def test_code_names_a_bounded_number_of_modules(text: str) -> None:
-    """It could not be told from process to process."""
+    """A worker could not report more to the director."""
     with pytest.raises(ScriptError, match=f"{A}: expected at most 1000 modules"):
         Running().runner.check("python", A, text, None)
 
 
 def test_engine_is_made_once_with_what_hooks_may_read() -> None:
-    """For all scripts of a language, on the budget of the settings."""
+    """One engine runs all scripts of a language, with the budget of the settings."""
     running = Running()
     running.load(hook(A, "note"), hook("script.b.test", "note"))
     engine = running.engine
@@ -953,7 +956,7 @@ def test_engine_is_made_once_with_what_hooks_may_read() -> None:
 
 
 def test_counters() -> None:
-    """Calls for requests and replies, errors, and time."""
+    """Calls for requests and replies, errors, and time are counted."""
     running = Running()
     version = code("for-requests reply:raise")
     running.load(hook(A, version))
@@ -966,7 +969,7 @@ def test_counters() -> None:
 
 
 def test_log_says_which_hook_failed_and_where() -> None:
-    """One line that its author can do something with."""
+    """The line helps the author of the hook."""
     running = Running(fails=raising(HookFailure("error", "line 3: ValueError: no\r\nfake: line")))
     with logged() as events:
         running.load(hook(A, "fails"))

@@ -1,4 +1,4 @@
-"""What of a request a shadow is given, and what is compared."""
+"""What a shadow is given of a request, and what is compared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.hooks.kit import reply_of, request_of
 
 
 def test_copy_leads_nowhere() -> None:
-    """Plain values, however they are nested."""
+    """A copy shares no value that can be changed, however deep it lies."""
     context: dict[str, Any] = {
         "a": [1, 2.5, None, True, b"x", ("y", {"z": [3]})],
         "s": {1, 2},
@@ -29,13 +29,13 @@ def test_copy_leads_nowhere() -> None:
 
 
 class Text(str):
-    """Looks plain and is not."""
+    """A value that looks like a plain text and is none."""
 
     __slots__ = ()
 
 
 def endless() -> list[Any]:
-    """A list that is in itself."""
+    """A list that contains itself."""
     found: list[Any] = []
     found.append(found)
     return found
@@ -46,12 +46,12 @@ def endless() -> list[Any]:
               list(range(2000)), {"a": [[0] * 400] * 3}, iter([])]
 )  # fmt: skip
 def test_what_is_not_plain_is_not_copied(value: Any) -> None:
-    """Nor what is too much to copy for each request."""
+    """Nor is a context that is too large to copy for each request."""
     assert copied({"x": value}) is None
 
 
 def test_sample() -> None:
-    """So many of each second, and no more than there is time for."""
+    """The number of requests in each second is limited, and so is the time."""
     sampler = Sampler()
     assert [sampler.take(5.1) for _ in range(150)].count(True) == 100
     assert sampler.take(6.0)
@@ -63,7 +63,7 @@ def test_sample() -> None:
 
 
 def test_decision_over_a_request() -> None:
-    """Everything that becomes of it."""
+    """The decision has everything that a hook can decide."""
     seen = seen_request(request_of("X-A: 1"), {})
     before = request_decision(seen)
     for change in (
@@ -86,7 +86,7 @@ def test_decision_over_a_request() -> None:
 
 
 def test_decision_over_a_reply() -> None:
-    """Its status, its headers, or an answer instead."""
+    """The decision has the status and the headers, or an answer instead."""
     request = seen_request(request_of(), {})
     seen = seen_reply(reply_of("X-A: 1"))
     before = response_decision(request, seen)

@@ -352,7 +352,7 @@ def test_chunked_reply_goes_on_as_it_comes(play: Playbook) -> None:
 
 def test_less_is_read_of_tiny_chunks(play: Playbook) -> None:
     """Turns are bounded by time, and bytes that were read are handled at once, so less is read
-    of a body in tiny chunks, and as much as before when chunks are larger. This holds for
+    of a body in tiny chunks, and as much as before when chunks are larger.  This holds for
     clients' bodies, too."""
     play.client_sends(GET)
     play.origin_sends(CHUNKED_OK + b"64\r\n" + b"x" * 100 + b"\r\n")

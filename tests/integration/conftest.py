@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.programs import FileServer, Nginx, Program
 
-#: Takes a program, and gives it back; it is ended with the test.
+#: Takes a program and returns it; the program is ended after the test.
 Start = Callable[[Any], Any]
 
 
@@ -38,7 +38,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileServer]:
 
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    """nginx that answers the same path, and says who asked."""
+    """nginx that answers the same path, and names the client's address."""
     folder = tmp_path_factory.mktemp("nginx") / "nginx"
     server = Nginx(
         folder,

@@ -1,4 +1,4 @@
-"""Hostile and odd replies: what the server sends, and what the client gets for it."""
+"""Hostile and unusual replies: what the server sends, and what the client gets."""
 
 # ruff: noqa: E501 - a table is easier to read with one case a line
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 __all__ = ["POISON", "REPLIES", "Case"]
 
-#: What must never reach anybody.
+#: Bytes that no client may get.
 POISON = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
 
 _OK = b"HTTP/1.1 200 OK\r\n"
@@ -23,12 +23,12 @@ class Case(NamedTuple):
     status: int = 200
     #: The body that the client gets; ``None`` for an error that slardar made.
     body: bytes | None = b""
-    #: Whether the server closes the connection behind what it sends.
+    #: Whether the server closes the connection after its bytes.
     closes: bool = False
-    #: Whether the client can tell that the body is all there.
+    #: Whether the client can tell that the body is complete.
     complete: bool = True
-    #: Set where it matters whether the head had gone out before the fault was seen: in
-    #: pieces, the client gets this status and a body that is not complete.
+    #: Set if it matters whether the head went out before the fault was seen: if the reply
+    #: comes in pieces, the client gets this status and an incomplete body.
     cut_off: int = 0
     verb: bytes = b"GET"
     version: bytes = b"1.1"
@@ -38,7 +38,7 @@ class Case(NamedTuple):
     interim: tuple[int, ...] = ()
     #: Headers of the reply with exactly these values, in this order ...
     has: tuple[tuple[bytes, tuple[bytes, ...]], ...] = ()
-    #: ... and the names of those it has not.
+    #: ... and the names of headers that it must not have.
     lacks: tuple[bytes, ...] = ()
     trailers: tuple[tuple[bytes, bytes], ...] = ()
     #: Whether the client's connection, and the server's, can be used again.
@@ -47,7 +47,7 @@ class Case(NamedTuple):
 
 
 def _bad(name: str, sent: bytes, closes: bool = False) -> Case:
-    """A reply that no client may see: 502 instead, and the connection is not kept."""
+    """A reply that no client may get: a 502 instead, and the connection is not kept."""
     return Case(name, sent, 502, None, closes)
 
 
@@ -60,7 +60,7 @@ def _header(name: str, line: bytes) -> Case:
 
 
 def _chunk(name: str, body: bytes) -> Case:
-    """Chunks that are wrong: 502, or a body cut off if its beginning is on its way."""
+    """Wrong chunks: a 502, or a body that is cut off if its beginning has gone out."""
     return Case(name, _TE + body, 502, None, cut_off=200)
 
 
@@ -173,7 +173,7 @@ REPLIES = (
     Case("no end of trailers", _TE + b"5\r\nhello\r\n0\r\n", 200, None, closes=True, complete=False, open=False),
     Case("cut off for HTTP/1.0", _OK + b"Content-Length: 9\r\n\r\nhello", 200, None, closes=True, complete=False, version=b"1.0", open=False),
     Case("chunk cut off for HTTP/1.0", _TE + b"9\r\nhello", 200, None, closes=True, complete=False, version=b"1.0", open=False),
-    # More than was asked for: nobody gets it, and the connection is not kept.
+    # Bytes beyond the reply: nobody gets them, and the connection is not kept.
     Case("bytes behind it", _OK + b"Content-Length: 5\r\n\r\nhello, world", 200, b"hello"),
     Case("two at once", _OK + b"Content-Length: 5\r\n\r\nhello" + POISON, 200, b"hello"),
     Case("two at once, chunked", _TE + b"5\r\nhello\r\n0\r\n\r\n" + POISON, 200, b"hello"),
@@ -193,7 +193,7 @@ REPLIES = (
     _bad("101 that nobody asked for", b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + POISON),
     Case("101 for h2c", b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n" + POISON, 502, None, asked=b"Connection: Upgrade\r\nUpgrade: h2c\r\n"),
     Case("101 to nothing", b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + POISON, 502, None, asked=b"Connection: Upgrade\r\nUpgrade: websocket\r\n"),
-    # Harmless ones, passed on.
+    # Harmless replies, which are passed on.
     Case("length", _OK + b"Content-Length: 5\r\n\r\nhello", 200, b"hello", kept=True, has=((b"content-length", (b"5",)),), lacks=(b"connection", b"transfer-encoding")),
     Case("length of nothing", _OK + b"Content-Length: 0\r\n\r\n", kept=True, has=((b"content-length", (b"0",)),)),
     Case("length with zeros", _OK + b"Content-Length: 0005\r\n\r\nhello", 200, b"hello", kept=True, has=((b"content-length", (b"5",)),)),

@@ -24,7 +24,7 @@ _C = _P + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 class Refused(NamedTuple):
-    """Sent, and the one status that answers it."""
+    """The bytes of a request, and the only status of its answer."""
 
     name: str
     sent: bytes
@@ -32,7 +32,7 @@ class Refused(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """The same, for a request that fails within its body."""
+    """The bytes of a request that fails within its body, and the status of its answer."""
 
     name: str
     sent: bytes
@@ -40,20 +40,20 @@ class Broken(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """What the server sees of it."""
+    """The requests that the server gets."""
 
     name: str
     sent: bytes
     #: Request line and body of each request that the server gets, in order.
     seen: tuple[tuple[bytes, bytes], ...] = ((b"GET /a HTTP/1.1", b""),)
-    #: Headers of the last of them: those it has with exactly these values ...
+    #: Headers of the last request: those it must have with exactly these values ...
     has: tuple[tuple[bytes, bytes], ...] = ()
-    #: ... and the names of those it has not.
+    #: ... and the names of headers that it must not have.
     lacks: tuple[bytes, ...] = ()
     trailers: tuple[tuple[bytes, bytes], ...] = ()
     #: Whether the connection can be used again afterwards.
     open: bool = True
-    #: The replies' statuses; a 200 for each request seen, if none are given.
+    #: The statuses of the replies; if none are given, a 200 for each request seen.
     statuses: tuple[int, ...] = ()
     #: Whether the client closes its side after sending.
     half_close: bool = False

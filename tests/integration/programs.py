@@ -18,9 +18,9 @@ from typing import Any
 __all__ = ["CHECKOUT", "TWISTD", "FileServer", "Nginx", "Program", "Slardar", "curl"]
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
-#: twistd as its script runs it, so that a test needs no script on the PATH.
+#: twistd without its script, so that a test needs no script on the PATH.
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
-#: Seconds within which a program on a busy machine must have said that it is ready.
+#: Seconds within which a program on a busy machine must be ready.
 PATIENCE = 30.0
 
 
@@ -67,12 +67,12 @@ class Program:
 
     @property
     def output(self) -> str:
-        """All it has said so far."""
+        """All output so far."""
         with self._changed:
             return "".join(self._lines)
 
     def wait_for(self, pattern: str) -> re.Match[str]:
-        """The first match of ``pattern`` in a line of its output, past or to come."""
+        """The first match of ``pattern`` in a line of the output, past or future."""
         expression = re.compile(pattern)
 
         def found() -> re.Match[str] | None:
@@ -87,17 +87,17 @@ class Program:
         return match
 
     def signal(self, number: int) -> None:
-        """Send it a signal."""
+        """Send a signal to the program."""
         self._process.send_signal(number)
 
     def wait(self, timeout: float = PATIENCE) -> int:
-        """Its exit code, once it has ended by itself."""
+        """The exit code, once the program has ended by itself."""
         code = self._process.wait(timeout)
         self._reader.join(timeout)
         return code
 
     def end(self) -> None:
-        """End it if it still runs, by force if asking did not do."""
+        """End the program if it still runs, by force if need be."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -123,7 +123,7 @@ class FileServer(Program):
 
     @property
     def address(self) -> str:
-        """Where it listens, as ``HOST:PORT``."""
+        """Its address, as ``HOST:PORT``."""
         return f"127.0.0.1:{self.port}"
 
 
@@ -139,7 +139,7 @@ http {{
 
 
 class Nginx(Program):
-    """nginx with one server; ``server`` is what stands in its braces."""
+    """nginx with one server; ``server`` is the text within its braces."""
 
     def __init__(self, folder: Path, server: str) -> None:
         path = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
@@ -154,12 +154,12 @@ class Nginx(Program):
 
     @property
     def address(self) -> str:
-        """Where it listens, as ``HOST:PORT``."""
+        """Its address, as ``HOST:PORT``."""
         return f"127.0.0.1:{self.port}"
 
 
 class Slardar(Program):
-    """``twistd -n slardar`` in a folder of its own, on ports of the kernel's choice."""
+    """``twistd -n slardar`` in its own folder, on ports that the kernel chose."""
 
     def __init__(self, folder: Path, *options: str, **environment: str) -> None:
         folder.mkdir(exist_ok=True)
@@ -175,7 +175,7 @@ class Slardar(Program):
         return self
 
     def url(self, path: str = "/") -> str:
-        """The address of something it serves."""
+        """The URL of something that it serves."""
         return f"http://127.0.0.1:{self.port}{path}"
 
     def get(self, host: str, path: str = "/") -> tuple[int, str]:
@@ -191,13 +191,13 @@ class Slardar(Program):
         return status, json.loads(text)
 
     def stop(self) -> int:
-        """Ask it to stop, and give its exit code: twistd ends by the signal it got."""
+        """Ask it to stop; returns its exit code. twistd ends by the signal that it got."""
         self.signal(signal.SIGTERM)
         return self.wait()
 
 
 def curl(url: str, *words: str) -> tuple[int, str]:
-    """Status and body that curl gets."""
+    """The status and body that curl gets."""
     command = ["curl", "--silent", "--show-error", "--max-time", "20", "--noproxy", "*"]
     done = subprocess.run(
         [*command, "--write-out", "\n%{http_code}", *words, url],
@@ -211,7 +211,7 @@ def curl(url: str, *words: str) -> tuple[int, str]:
 
 
 def free_port() -> int:
-    """A port of the loopback address that nothing listens on now."""
+    """A port of the loopback address on which nothing listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -23,7 +23,7 @@ from slardar.model.snapshot import Snapshot
 
 __all__ = ["Client", "Origin", "Reply", "Served", "Wire", "in_thread", "reply", "wait_for"]
 
-#: Seconds within which anything must have happened, on a busy machine too.
+#: Seconds within which a condition must come true, also on a busy machine.
 PATIENCE = 20.0
 
 
@@ -54,7 +54,7 @@ def _waiting(run: Callable[..., Any]) -> Any:
 
 
 class Reply(NamedTuple):
-    """A reply, read whole."""
+    """A whole reply."""
 
     status: int
     headers: dict[str, str]
@@ -68,7 +68,7 @@ def reply(body: bytes = b"ok", status: int = 200, *lines: str) -> bytes:
 
 
 class Wire:
-    """One connection, read by blocking calls; the base of both sides."""
+    """One connection that is read by blocking calls; the base of both sides."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -79,13 +79,13 @@ class Wire:
         self.sock.sendall(data)
 
     def fill(self) -> bool:
-        """Read some more; False at the end."""
+        """Read more bytes; False at the end."""
         data = self.sock.recv(262144)
         self._buffer += data
         return bool(data)
 
     def line_block(self) -> bytes | None:
-        """Up to the next empty line; ``None`` at an end before the first byte."""
+        """The lines up to the next empty one; ``None`` at an end before the first byte."""
         while b"\r\n\r\n" not in self._buffer:
             if not self.fill():
                 assert not self._buffer, f"ended within a head: {self._buffer!r}"
@@ -118,7 +118,7 @@ class Wire:
                 return b"".join(parts)
 
     def rest(self) -> bytes:
-        """All until the end."""
+        """All bytes until the end."""
         parts = [self._buffer]
         self._buffer = b""
         while data := self.sock.recv(262144):
@@ -134,7 +134,7 @@ class Wire:
         return self.rest() if until_close else b""
 
     def is_open(self) -> bool:
-        """Whether the peer has not ended or reset the connection (and says nothing)."""
+        """Whether the peer has sent nothing, and has not ended or reset the connection."""
         if not select.select([self.sock], [], [], 0)[0]:
             return True
         try:
@@ -201,12 +201,12 @@ class Client(Wire):
         return int(first.split(" ")[1]), headers
 
     def reply(self, silent: bool = False) -> Reply:
-        """The next reply, whole; ``silent`` if it has no body."""
+        """The next whole reply; ``silent`` if it has no body."""
         status, headers = self.head()
         return Reply(status, headers, b"" if silent else self.body(headers, True))
 
     def get(self, path: str = "/", host: str = "up", *lines: str) -> Reply:
-        """A whole GET."""
+        """The whole reply to a GET."""
         self.ask(path, host, "GET", *lines)
         return self.reply()
 
@@ -235,7 +235,7 @@ class Connection(Wire):
         return first, headers
 
     def request(self) -> tuple[str, dict[str, str], bytes] | None:
-        """The next request, whole."""
+        """The next whole request."""
         head = self.head()
         return None if head is None else (*head, self.body(head[1], False))
 
@@ -250,7 +250,7 @@ def answer_all(connection: Connection) -> None:
 
 
 class Origin:
-    """A server on a port of the kernel's choice; each connection runs ``script``."""
+    """A server on a port that the kernel chose; each connection runs ``script``."""
 
     def __init__(self, script: Script = answer_all, name: str = "origin", host: str = "127.0.0.1"):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -259,7 +259,7 @@ class Origin:
         self.port: int = self.listener.getsockname()[1]
         self.name = name
         self.script = script
-        #: What raised in a script; a test that leaves one here fails.
+        #: Exceptions of scripts; a test that leaves one here fails.
         self.errors: list[BaseException] = []
         self.connections: list[Connection] = []
         self.paths: list[str] = []
@@ -269,12 +269,12 @@ class Origin:
 
     @property
     def server(self) -> dict[str, Any]:
-        """It as a server of an upstream."""
+        """Its entry in an upstream."""
         return {"host": self.host, "port": self.port}
 
     @property
     def open_connections(self) -> int:
-        """Connections whose script still runs."""
+        """The number of connections whose script still runs."""
         return sum(1 for connection in self.connections if not connection.ended)
 
     def _accept(self) -> None:
@@ -301,7 +301,7 @@ class Origin:
             connection.ended = True
 
     def stop(self) -> None:
-        """Stop listening, cut what is open, and tell of what went wrong."""
+        """Stop listening, close open connections, and raise the first error."""
         try:
             self.listener.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -322,7 +322,7 @@ class Origin:
 
 
 class Served:
-    """A data plane on the reactor, driven from the test's thread."""
+    """A data plane on the reactor, controlled from the test's thread."""
 
     def __init__(self, reactor: Any, limits: Limits, timeouts: Timeouts) -> None:
         self.reactor = reactor
@@ -342,7 +342,7 @@ class Served:
         self.plane.start()
 
     async def end(self) -> None:
-        """Stop now, if the test has not, and close what it left open."""
+        """Stop, if the test has not, and close connections that it left open."""
         for client in self._clients:
             client.close()
         if self._stopping is None:
@@ -350,7 +350,7 @@ class Served:
             await self.plane.stop()
 
     def run(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """Call something in the reactor's thread, from the test's."""
+        """Call a function in the reactor's thread, from the test's thread."""
         return threads.blockingCallFromThread(self.reactor, call, *arguments)
 
     def put(self, name: str = "up", *origins: Origin, **body: Any) -> None:
@@ -362,7 +362,7 @@ class Served:
         self.run(self.plane.apply, self.snapshot, [name])
 
     def remove(self, name: str = "up") -> None:
-        """Serve an upstream no more."""
+        """Remove an upstream."""
         self.snapshot = self.snapshot.without_upstream(name)
         self.run(self.plane.apply, self.snapshot, [name])
 
@@ -393,7 +393,7 @@ class Served:
         return self.live.server(name, origin.host, origin.port)
 
     def held(self) -> int:
-        """Bytes that wait to be sent, on all channels together."""
+        """The bytes that wait to be sent, on all channels together."""
 
         def count() -> int:
             channels = list(self.plane._poller._channels.values())

@@ -1,4 +1,4 @@
-"""Clients that people use, through slardar: requests, WebSockets, a browser, wrk."""
+"""Usual clients, through slardar: requests, WebSockets, a browser, wrk."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from websockets.sync.server import ServerConnection, serve
 from tests.integration.conftest import Start
 from tests.integration.programs import Nginx, Slardar
 
-#: Fetches and talks, and posts what came of it.
+#: A page that fetches, talks over a WebSocket, and posts the result.
 PAGE = """\
 <!doctype html><title>slardar</title>
 <script>
@@ -41,7 +41,7 @@ PAGE = """\
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves the page and its name, and keeps what the page posts."""
+    """Serves the page and its name, and keeps the result that the page posts."""
 
     daemon_threads = True
 
@@ -70,7 +70,7 @@ class _PageRequest(BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
     def log_message(self, *_: object) -> None:
-        """Nothing: it would stand among the output of the tests."""
+        """Log nothing: it would stand among the output of the tests."""
 
 
 def _echo(connection: ServerConnection) -> None:
@@ -80,7 +80,7 @@ def _echo(connection: ServerConnection) -> None:
 
 @pytest.fixture
 def echo_port() -> Iterator[int]:
-    """A WebSocket server that says everything again."""
+    """A WebSocket server that sends every text back."""
     with serve(_echo, "127.0.0.1", 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -102,8 +102,8 @@ def pages() -> Iterator[PageServer]:
 
 @contextmanager
 def chromium(folder: Path, url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A browser that shows ``url``, with a profile and a log in ``folder``; its processes
-    are a group, and end together."""
+    """A browser that shows ``url``, with a profile and a log in ``folder``; its processes are
+    a group, and end together."""
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"]
     command += ["--no-first-run", "--disable-background-networking", "--disable-component-update"]
     command += ["--disable-sync", "--disable-breakpad", "--disable-dev-shm-usage"]
@@ -123,7 +123,7 @@ def chromium(folder: Path, url: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_requests_session_keeps_its_connection(tmp_path: Path, start: Start, nginx: Nginx) -> None:
-    """Replies, errors and uploads come as they should over one kept connection."""
+    """Replies, errors and uploads work over one kept connection."""
     slardar = start(Slardar(tmp_path, "--upstream", f"a={nginx.address}")).ready()
     with requests.Session() as session:
         session.trust_env = False
@@ -133,7 +133,7 @@ def test_requests_session_keeps_its_connection(tmp_path: Path, start: Start, ngi
             assert (reply.status_code, reply.text) == (200, "nginx\n")
         assert session.head(slardar.url("/who"), timeout=20).headers["Content-Length"] == "6"
         assert session.get(slardar.url("/slow"), timeout=20).content == b"x" * 200_000
-        # A body in chunks, of which nginx wants nothing: its 405 gets through.
+        # A body in chunks that nginx does not want: its 405 arrives.
         chunks = (b"x" * 1000 for _ in range(100))
         assert session.put(slardar.url("/slow"), data=chunks, timeout=20).status_code == 405
         unknown = session.get(slardar.url("/who"), headers={"Host": "b"}, timeout=20)
@@ -163,8 +163,8 @@ def test_websocket_lives_through_changes(tmp_path: Path, start: Start, echo_port
 def test_browser_shows_a_page_and_talks(
     tmp_path: Path, start: Start, echo_port: int, pages: PageServer
 ) -> None:
-    """Chromium loads a page, which fetches, holds a WebSocket and posts what it got: paths
-    of one host go to two upstreams by a route."""
+    """Chromium loads a page, which fetches, holds a WebSocket and posts the result; a route
+    sends paths of one host to two upstreams."""
     slardar = start(Slardar(tmp_path)).ready()
     for name, port in (("echo", echo_port), ("pages", pages.server_port)):
         servers = [{"host": "127.0.0.1", "port": port}]
@@ -185,8 +185,8 @@ def test_browser_shows_a_page_and_talks(
 
 
 def test_changes_under_load_fail_no_request(tmp_path: Path, start: Start, nginx: Nginx) -> None:
-    """While wrk runs, servers are added, weighted, drained and removed, and other
-    upstreams come and go: not one request fails."""
+    """While wrk runs, servers are added, weighted, drained and removed, and other upstreams
+    come and go: no request fails."""
     other = start(Nginx(tmp_path / "other", 'location = /who { return 200 "other\\n"; }'))
     slardar = start(Slardar(tmp_path, "--upstream", f"a={nginx.address}")).ready()
     load = subprocess.Popen(

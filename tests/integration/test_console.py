@@ -21,7 +21,7 @@ NAME = f"script.{HOST}"
 
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Nginx]:
-    """nginx that says who the tenant is."""
+    """nginx that answers with the tenant's name."""
     server = Nginx(tmp_path / "nginx", 'location / { return 200 "$http_x_tenant"; }')
     yield server
     server.end()
@@ -44,7 +44,7 @@ def hook(tmp_path: Path) -> Path:
 
 
 def run(slardar: Slardar, *words: str | Path) -> Result:
-    """The command with these words, for this slardar."""
+    """The result of the command with these words, for this slardar."""
     control = f"http://127.0.0.1:{slardar.control}"
     return CliRunner().invoke(
         main, [*map(str, words), "--control", control], catch_exceptions=False
@@ -52,7 +52,7 @@ def run(slardar: Slardar, *words: str | Path) -> Result:
 
 
 def said(slardar: Slardar, *words: str | Path) -> str:
-    """What a command that works prints."""
+    """The output of a command that succeeds."""
     done = run(slardar, *words)
     assert done.exit_code == 0, done.output
     return done.output
@@ -88,7 +88,7 @@ def test_from_a_file_to_service_and_back(slardar: Slardar, hook: Path) -> None:
 
 
 def test_what_is_refused(slardar: Slardar, hook: Path, tmp_path: Path) -> None:
-    """One line, exit code 1 or 2, and nothing has changed."""
+    """The message is one line, the exit code 1 or 2, and nothing has changed."""
     said(slardar, "push", hook, "--as", NAME)
     bad = tmp_path / "bad.py"
     bad.write_text("import os\n")
@@ -132,7 +132,7 @@ def test_refused_push_leaves_nothing(slardar: Slardar, hook: Path, tmp_path: Pat
 
 
 def test_same_name_in_both_languages(slardar: Slardar, hook: Path, tmp_path: Path) -> None:
-    """The command asks which."""
+    """The command asks for the language."""
     lua = tmp_path / "tenant.lua"
     lua.write_text('ngx.req.set_header("X-Tenant", "lua")')
     said(slardar, "push", hook, "--as", NAME)
@@ -143,7 +143,7 @@ def test_same_name_in_both_languages(slardar: Slardar, hook: Path, tmp_path: Pat
 
 
 def test_who_cannot_be_reached(backend: Nginx) -> None:
-    """Nobody there, somebody else, or what is no address."""
+    """Nobody listens, another program listens, or the address is wrong."""
 
     def ask(control: str) -> str:
         done = CliRunner().invoke(main, ["hooks", "--control", control], catch_exceptions=False)
@@ -158,7 +158,7 @@ def test_who_cannot_be_reached(backend: Nginx) -> None:
 
 
 def test_tokens_and_unix_sockets(start: Start, tmp_path: Path, hook: Path) -> None:
-    """The token in the environment, the channel on a unix socket."""
+    """The token is in the environment, the channel on a unix socket."""
     digest = hashlib.sha256(b"secret").hexdigest()
     (tmp_path / "slardar.yaml").write_text(
         "listen: ['tcp:0:interface=127.0.0.1']\nstore: 'memory:'\nworkers: 0\n"

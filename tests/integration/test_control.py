@@ -1,4 +1,4 @@
-"""The control channel of a running slardar, under callers that mean no good."""
+"""The control channel of a running slardar, with hostile callers."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def resident(slardar: Slardar) -> int:
 
 
 def connect(slardar: Slardar, sent: bytes = b"") -> socket.socket:
-    """A connection that has said so much."""
+    """A connection that has sent these bytes."""
     sock = socket.create_connection(("127.0.0.1", slardar.control), timeout=10)
     try:
         sock.sendall(sent)
     except OSError:
-        pass  # it is refused
+        pass  # the connection is refused
     return sock
 
 
 def test_idle_connections_keep_nobody_out(tmp_path: Path, start: Start) -> None:
-    """Three times as many as there may be: silent, in the middle of a head or of a body."""
+    """Three times the limit: silent, in the middle of a head or of a body."""
     slardar = start(Slardar(tmp_path, "--store", "memory:")).ready()
     head = b"PUT /upstream/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n"
     with ExitStack() as opened:
@@ -48,7 +48,7 @@ def test_idle_connections_keep_nobody_out(tmp_path: Path, start: Start) -> None:
 
 
 def test_memory_of_aborted_bodies_returns(tmp_path: Path, start: Start) -> None:
-    """400 MiB in pieces of 4, ten at a time; what all may hold together is 32 MiB."""
+    """400 MiB in pieces of 4, ten at a time; all bodies together may hold 32 MiB."""
     slardar = start(Slardar(tmp_path, "--store", "memory:")).ready()
     before = resident(slardar)
     head = b"PUT /upstream/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (4 * MIB)
@@ -62,14 +62,14 @@ def test_memory_of_aborted_bodies_returns(tmp_path: Path, start: Start) -> None:
 
 
 def test_writers_that_race_lose_nothing(tmp_path: Path, start: Start) -> None:
-    """Eight add one server after the other to the same upstream, each to what it read; who
-    is told 412 reads again. Without the condition most would be lost."""
+    """Eight writers add servers to the same upstream, each to the version that it read; a
+    writer that gets 412 reads again.  Without the condition most servers would be lost."""
     slardar = start(Slardar(tmp_path, "--store", "memory:")).ready()
     first = {"servers": [{"host": "127.0.0.1", "port": 1}]}
     assert slardar.call("PUT", "/upstream/a", first)[0] == 200
 
     def add(ports: range) -> int:
-        """How often it was told to read again."""
+        """How often the writer got 412."""
         connection = http.client.HTTPConnection("127.0.0.1", slardar.control, timeout=30)
         refused = 0
         for port in ports:
@@ -99,7 +99,7 @@ def test_writers_that_race_lose_nothing(tmp_path: Path, start: Start) -> None:
 
 def test_replies_nobody_reads_cost_little(tmp_path: Path, start: Start) -> None:
     """A large configuration is asked for 50 times on each of 40 connections, and not read:
-    once would be 100 MB, and all of it 5 GB. Afterwards the memory is back."""
+    once would be 100 MB, and all together 5 GB. Afterwards the memory is free again."""
     servers = [{"host": "10.0.0.1", "port": port} for port in range(1, 1001)]
     upstreams = {f"u{number}": {"servers": servers} for number in range(15)}
     (tmp_path / "c.yaml").write_text(json.dumps({"upstreams": upstreams}))
@@ -118,7 +118,7 @@ def test_replies_nobody_reads_cost_little(tmp_path: Path, start: Start) -> None:
 
 
 def test_client_that_half_closes_gets_its_reply(tmp_path: Path, start: Start) -> None:
-    """As ``nc -N`` does, byte by byte; a body that is cut short is no call."""
+    """``nc -N`` closes so, here byte by byte; a body that is cut short is no call."""
     slardar = start(Slardar(tmp_path)).ready()
     head = b"PUT /routes HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
     for body, status in ((b"[]", b"HTTP/1.1 200"), (b"[", b"")):

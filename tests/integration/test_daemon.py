@@ -1,4 +1,4 @@
-"""``twistd slardar`` without ``--nodaemon``: its exit code and its terminal tell the truth."""
+"""``twistd slardar`` without ``--nodaemon``: exit code and terminal say whether it serves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.integration.test_workers import is_running, until
 
 
 def twistd(folder: Path, *options: str, workers: int = 0) -> subprocess.CompletedProcess[str]:
-    """Start slardar as a daemon in a folder; it has ended, or has become one."""
+    """Start slardar as a daemon in a folder; returns when the command has ended."""
     command = [*TWISTD, "slardar", "--workers", str(workers), *options]
     return subprocess.run(
         command,
@@ -39,7 +39,7 @@ ENDPOINTS = ("--listen", "unix:requests.sock", "--control", "unix:control.sock")
 
 
 def call(folder: Path, path: str) -> Any:
-    """A question to the control channel, asked once."""
+    """The answer to one GET of the control channel."""
     place = ("--unix-socket", str(folder / "control.sock"))
     status, text = curl(f"http://a{path}", *place)
     assert status == 200
@@ -48,7 +48,7 @@ def call(folder: Path, path: str) -> Any:
 
 @contextmanager
 def ended(folder: Path) -> Iterator[None]:
-    """Whatever was started there ends in the end."""
+    """A folder; every daemon that was started there ends after the test."""
     try:
         yield
     finally:
@@ -129,17 +129,17 @@ def living_pid(folder: Path) -> Iterator[list[str]]:
 def test_start_that_fails_exits_with_1_and_says_why(
     tmp_path: Path, make: Callable[[Path], Any], says: str
 ) -> None:
-    """On the terminal, and not only in the log; once it has exited nothing is left."""
+    """The reason is on the terminal, and not only in the log; after the exit nothing is left."""
     with ended(tmp_path):
         with make(tmp_path) as options:
             done = twistd(tmp_path, *ENDPOINTS, *options)
             assert done.returncode == 1, done.stderr
-            # The folder of a file is told where it is relative.
+            # A relative file is named with its folder.
             assert says in done.stderr.replace(f"{tmp_path}/", "")
             assert "Traceback" not in done.stderr
             if make is not living_pid:
                 assert not (tmp_path / "twistd.pid").exists()
-        # And what was in the way is gone: the same start works.
+        # Without the obstacle the same start works.
         if make in (taken_port, taken_control, store_in_use):
             again = twistd(tmp_path, *ENDPOINTS, *options)
             assert (again.returncode, again.stderr) == (0, "")
@@ -147,8 +147,7 @@ def test_start_that_fails_exits_with_1_and_says_why(
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_success_is_told_once_it_serves(tmp_path: Path, workers: int) -> None:
-    """The first question after the exit is answered, and by a slardar that has all of its
-    workers."""
+    """The first call after the exit is answered, by a slardar with all its workers."""
     with ended(tmp_path):
         done = twistd(tmp_path, *ENDPOINTS, workers=workers)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -158,7 +157,7 @@ def test_success_is_told_once_it_serves(tmp_path: Path, workers: int) -> None:
 
 
 def test_stored_hook_that_cannot_run_stops_no_start(tmp_path: Path) -> None:
-    """It is shown as failed, and requests of other hosts are served."""
+    """It is shown as failed, and requests for other hosts are served."""
     file = SqliteFile(str(tmp_path / "slardar.db"))
     file.open()
     code = {"version": "0" * 32, "time": 1.0, "code": "import os"}
@@ -179,8 +178,7 @@ def test_stored_hook_that_cannot_run_stops_no_start(tmp_path: Path) -> None:
     ],
 )
 def test_end_before_it_serves_is_a_failure(tmp_path: Path, action: str, wanted: str) -> None:
-    """Whatever ends it: the parent does not wait for ever, and does not say that all is
-    well."""
+    """However it ends, the parent does not wait for ever, and does not report success."""
     program = (
         "import os, slardar.service as service\n"
         f"async def start(self): {action}\n"
@@ -202,7 +200,7 @@ def test_end_before_it_serves_is_a_failure(tmp_path: Path, action: str, wanted: 
 
 
 def test_folder_to_run_in_that_is_not_there(tmp_path: Path) -> None:
-    """twistd goes there when it has closed the terminal, so it is looked for before."""
+    """twistd changes to it only after closing the terminal, so it is checked before."""
     command = [*TWISTD, "--rundir", "missing", "slardar", *ENDPOINTS]
     done = subprocess.run(
         command,

@@ -30,8 +30,8 @@ from tests.integration.sockets import (
     wait_for,
 )
 
-#: Bytes that may wait in the process for one slow side: what is held when the mark is
-#: passed, and the one read that passed it.
+#: The most bytes that may wait in the process for one slow side: those below the mark, and
+#: the read that passed it.
 BOUND = HIGH_MARK + BULK_SIZE + 4096
 
 MakeOrigin = Callable[..., Origin]
@@ -70,7 +70,7 @@ async def served() -> AsyncIterator[Served]:
 
 @pytest_twisted.async_yield_fixture
 async def hasty() -> AsyncIterator[Served]:
-    """One whose timeouts are short."""
+    """A data plane with short timeouts."""
     served = await _serving(connect=0.3, read=0.5, send=0.5, client_body=0.5, keepalive=0.5)
     yield served
     await served.end()
@@ -81,7 +81,7 @@ async def hasty() -> AsyncIterator[Served]:
 
 @in_thread
 def test_connection_is_used_again(served: Served, origin: MakeOrigin) -> None:
-    """Requests one after the other take one connection to the server."""
+    """Consecutive requests use one connection to the server."""
     server = origin()
     served.put("up", server)
     with served.client() as client:
@@ -95,8 +95,8 @@ def test_connection_is_used_again(served: Served, origin: MakeOrigin) -> None:
 
 @in_thread
 def test_newest_connection_is_used_and_surplus_closed(served: Served, origin: MakeOrigin) -> None:
-    """Of five connections that a burst needed, ``keepalive`` two stay, and the next
-    request takes the one that was given back last."""
+    """Of five connections of a burst, ``keepalive`` two stay, and the next request takes the
+    one that was given back last."""
     gate = threading.Event()
 
     def gated(connection: Connection) -> None:
@@ -128,8 +128,8 @@ def test_newest_connection_is_used_and_surplus_closed(served: Served, origin: Ma
 def test_connection_that_the_server_has_just_closed(
     served: Served, origin: MakeOrigin, method: str
 ) -> None:
-    """A server that ends idle connections at will costs no request: neither one that
-    may be repeated, whenever the end comes, nor one that must not be, if the end is here."""
+    """A server that ends idle connections at will costs no request: neither one that may be
+    repeated, whenever the end comes, nor one that must not be, if the end has arrived."""
 
     def once_only(connection: Connection) -> None:
         if connection.request() is not None:
@@ -150,8 +150,8 @@ def test_connection_that_the_server_has_just_closed(
 
 @in_thread
 def test_stale_connection_found_by_the_request_itself(served: Served, origin: MakeOrigin) -> None:
-    """The server closes when the next request arrives: the request is sent again on a
-    fresh connection, and nobody is blamed."""
+    """The server closes when the next request arrives: the request is sent again on a new
+    connection, and no failure is counted."""
 
     def closes_on_second(connection: Connection) -> None:
         if connection.request() is not None:
@@ -170,7 +170,7 @@ def test_stale_connection_found_by_the_request_itself(served: Served, origin: Ma
 
 @in_thread
 def test_reply_that_nobody_asked_for(served: Served, origin: MakeOrigin) -> None:
-    """Bytes behind a reply poison the connection; the next client gets its own reply."""
+    """Bytes after a reply poison the connection; the next client gets its own reply."""
 
     def talks_too_much(connection: Connection) -> None:
         while (request := connection.request()) is not None:
@@ -189,7 +189,7 @@ def test_reply_that_nobody_asked_for(served: Served, origin: MakeOrigin) -> None
 def test_bytes_behind_a_body_that_was_not_read(
     served: Served, origin: MakeOrigin, size: int
 ) -> None:
-    """A large body passes in the kernel; what comes behind it poisons all the same."""
+    """A large body passes in the kernel; bytes after it poison the connection, too."""
     body = (bytes(range(251)) * 8000)[:size]
 
     def talks_too_much(connection: Connection) -> None:
@@ -208,7 +208,7 @@ def test_bytes_behind_a_body_that_was_not_read(
 def test_large_bodies_on_one_connection(
     served: Served, origin: MakeOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of every size, one after the other: each is whole, and the connection is kept.  The
+    """Bodies of every size, one after the other, are whole, and the connection is kept.  The
     large ones pass in the kernel."""
     splice = os.splice
     spliced = [0]
@@ -238,7 +238,7 @@ def test_large_bodies_on_one_connection(
 
 @in_thread
 def test_server_that_breaks_off_within_a_large_body(served: Served, origin: MakeOrigin) -> None:
-    """The client can tell that it has not got all of it."""
+    """The client can tell that the body is incomplete."""
 
     def breaks(connection: Connection) -> None:
         connection.request()
@@ -259,7 +259,8 @@ def test_server_that_breaks_off_within_a_large_body(served: Served, origin: Make
 
 @in_thread
 def test_drained_server(served: Served, origin: MakeOrigin) -> None:
-    """Idle connections to it close, the request under way finishes, new ones go elsewhere."""
+    """Its idle connections close, its request under way finishes, and new ones go to other
+    servers."""
     gate = threading.Event()
 
     def slow(connection: Connection) -> None:
@@ -287,7 +288,7 @@ def test_drained_server(served: Served, origin: MakeOrigin) -> None:
 
 @in_thread
 def test_removed_server_and_removed_upstream(served: Served, origin: MakeOrigin) -> None:
-    """The same for a server that is gone; without its upstream the answer is 502, and
+    """A removed server behaves as a drained one; without its upstream the answer is 502, and
     the request under way still finishes."""
     gate = threading.Event()
 
@@ -315,8 +316,8 @@ def test_removed_server_and_removed_upstream(served: Served, origin: MakeOrigin)
 
 @in_thread
 def test_change_touches_no_neighbour(served: Served, origin: MakeOrigin) -> None:
-    """A hundred changes of one upstream: of another one the client's connection, the
-    server's connection and the counters live on."""
+    """After a hundred changes of one upstream, another one's client connection, server
+    connection and counters live on."""
     one, two, extra = origin(name="one"), origin(name="two"), origin(name="extra")
     served.put("one", one)
     served.put("two", two)
@@ -328,7 +329,7 @@ def test_change_touches_no_neighbour(served: Served, origin: MakeOrigin) -> None
             served.put("two", servers=servers)
             if number % 10 == 0:
                 assert client.get("/", "one").body == b"one"
-        # The neighbour within the upstream lives on too.
+        # Another server of the changed upstream lives on, too.
         assert client.get("/", "two").status == 200
     assert len(one.connections) == 1
     assert len(two.connections) == 1
@@ -398,8 +399,8 @@ def test_tunnel_outlives_changes(served: Served, origin: MakeOrigin) -> None:
 
 @in_thread
 def test_slow_client_keeps_memory_bounded(served: Served, origin: MakeOrigin) -> None:
-    """A client that does not read stops the server, not the proxy's memory; in the end
-    it gets every byte."""
+    """A client that does not read stops the server and does not fill the proxy's memory; in
+    the end it gets every byte."""
     size = 30_000_000
     sent = [0]
 
@@ -417,7 +418,7 @@ def test_slow_client_keeps_memory_bounded(served: Served, origin: MakeOrigin) ->
         client.ask()
         status, headers = client.head()
         assert (status, headers["content-length"]) == (200, str(size))
-        # Full: nothing moves for a while.
+        # Wait until all buffers are full and nothing moves.
         before = -1
         while before != sent[0]:
             before = sent[0]
@@ -430,8 +431,8 @@ def test_slow_client_keeps_memory_bounded(served: Served, origin: MakeOrigin) ->
 
 @in_thread
 def test_slow_server_keeps_memory_bounded(served: Served, origin: MakeOrigin) -> None:
-    """The same for an upload of 50 MB to a server that does not read, streamed and
-    whole in the end."""
+    """This also holds for an upload of 50 MB to a server that does not read; in the end it is
+    whole."""
     size = 50_000_000
     gate, got = threading.Event(), [0]
 
@@ -494,7 +495,7 @@ def test_large_chunked_download(served: Served, origin: MakeOrigin) -> None:
 
 @in_thread
 def test_client_that_takes_nothing_is_cut_off(hasty: Served, origin: MakeOrigin) -> None:
-    """After ``timeouts.send`` without a byte taken, both connections are closed."""
+    """Both connections are closed after ``timeouts.send`` without a byte taken."""
 
     def large(connection: Connection) -> None:
         connection.request()
@@ -516,8 +517,8 @@ def test_client_that_takes_nothing_is_cut_off(hasty: Served, origin: MakeOrigin)
 
 @in_thread
 def test_client_that_resets_mid_request(served: Served, origin: MakeOrigin) -> None:
-    """Nobody waits for the reply any more: the server's connection is closed within
-    about a second."""
+    """Nobody waits for the reply any more: the server's connection is closed within about a
+    second."""
     noticed: list[float] = []
 
     def waits(connection: Connection) -> None:
@@ -543,7 +544,7 @@ def test_client_that_resets_mid_request(served: Served, origin: MakeOrigin) -> N
 def test_client_that_resets_while_its_upload_is_held_back(
     served: Served, origin: MakeOrigin
 ) -> None:
-    """A client that is paused because its server is slow is noticed too when it goes."""
+    """A client that is paused because its server is slow is also noticed when it goes."""
     noticed = threading.Event()
 
     def never_reads(connection: Connection) -> None:
@@ -574,8 +575,8 @@ def test_client_that_resets_while_its_upload_is_held_back(
 
 @in_thread
 def test_client_that_closes_mid_request(served: Served, origin: MakeOrigin) -> None:
-    """A client that has simply closed looks like one that has half-closed, and its kernel
-    goes on answering keep-alive probes; it is noticed within about a second all the same."""
+    """A client that has closed looks like one that has half-closed, and its kernel goes on
+    answering keep-alive probes; it is noticed within about a second all the same."""
     noticed: list[float] = []
 
     def waits(connection: Connection) -> None:
@@ -598,8 +599,8 @@ def test_client_that_closes_mid_request(served: Served, origin: MakeOrigin) -> N
 
 @in_thread
 def test_half_closed_client_gets_its_reply(served: Served, origin: MakeOrigin) -> None:
-    """An end behind the request is no good-bye: every byte of the interim reply and of
-    the reply comes, though it has been looked meanwhile whether the client is there."""
+    """The client's end after the request does not end the request: every byte of the interim
+    reply and of the reply arrives, although slardar has probed the client meanwhile."""
     gate = threading.Event()
 
     def slow(connection: Connection) -> None:
@@ -614,7 +615,7 @@ def test_half_closed_client_gets_its_reply(served: Served, origin: MakeOrigin) -
         client.ask()
         client.sock.shutdown(socket.SHUT_WR)
         wait_for(lambda: server.paths)
-        # The first look comes after a second.
+        # The first probing byte comes after a second.
         assert client.exactly(1) == b"H"
         gate.set()
         assert client.line_block() == b"TTP/1.1 103 Early Hints\r\nLink: </x>"
@@ -622,12 +623,12 @@ def test_half_closed_client_gets_its_reply(served: Served, origin: MakeOrigin) -
         assert client.rest() == b""
 
 
-# Where it listens and whom it asks.
+# Endpoints and servers.
 
 
 @pytest_twisted.ensureDeferred
 async def test_unix_socket(tmp_path: Path, origin: MakeOrigin, monkeypatch: Any) -> None:
-    """A client of a unix socket is served; the socket's file goes with the listener."""
+    """A client of a unix socket is served; the socket's file is removed with the listener."""
     monkeypatch.chdir(tmp_path)
     served = await _serving("unix:front.sock")
     server = origin()
@@ -673,7 +674,8 @@ async def test_ipv6(origin: MakeOrigin) -> None:
 @pytest.mark.parametrize("endpoint", ["nonsense", "tcp:x", "ssl:0:privateKey=a", "stdio:"])
 @pytest_twisted.ensureDeferred
 async def test_endpoint_that_is_refused(endpoint: str) -> None:
-    """What is no endpoint, or one whose work would be left out, is refused in one line."""
+    """A string that is no endpoint, or one whose protocol would be lost, is refused in one
+    line."""
     with pytest.raises(ConfigError) as caught:
         await _serving(endpoint)
     assert len(caught.value.problems) == 1
@@ -687,7 +689,7 @@ def test_server_by_name(served: Served, origin: MakeOrigin) -> None:
     served.put("up", servers=[{"host": "localhost", "port": server.port}])
     with served.client() as client:
         assert client.get("/").body == b"origin"
-        # The same name again, and one that no lookup finds beside it.
+        # The same name again, and beside it a name that no lookup finds.
         lost = {"host": "does-not-exist.invalid", "port": 80}
         served.put("up", servers=[{"host": "localhost", "port": server.port, "weight": 3}, lost])
         assert [client.get("/").status for _ in range(8)] == [200] * 8
@@ -697,7 +699,7 @@ def test_server_by_name(served: Served, origin: MakeOrigin) -> None:
 
 @in_thread
 def test_routes_and_default(served: Served, origin: MakeOrigin) -> None:
-    """An upstream that only a route leads to is made ready with its first request."""
+    """An upstream to which only a route leads is made ready with its first request."""
     one, two = origin(name="one"), origin(name="two")
     served.put("one", one)
     served.put("two", two)
@@ -716,8 +718,8 @@ def test_routes_and_default(served: Served, origin: MakeOrigin) -> None:
 
 @in_thread
 def test_server_that_does_not_accept(hasty: Served, origin: MakeOrigin) -> None:
-    """A server whose queue is full is given ``timeout`` seconds; then another one is
-    asked, and without another one the answer is 504."""
+    """A server whose queue is full gets ``timeout`` seconds; then another one is tried, and
+    without another one the answer is 504."""
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(0)
@@ -745,8 +747,8 @@ def test_server_that_does_not_accept(hasty: Served, origin: MakeOrigin) -> None:
 
 @in_thread
 def test_server_that_does_not_reply(hasty: Served, origin: MakeOrigin) -> None:
-    """504 after ``read_timeout``, and its connection is closed; a second server is asked
-    instead if there is one."""
+    """The client gets 504 after ``read_timeout``, and the server's connection is closed; if
+    there is a second server, it is tried instead."""
 
     def mute(connection: Connection) -> None:
         connection.request()
@@ -764,7 +766,7 @@ def test_server_that_does_not_reply(hasty: Served, origin: MakeOrigin) -> None:
 
 @in_thread
 def test_server_that_refuses(served: Served, origin: MakeOrigin) -> None:
-    """The next one is asked at once; with nobody left the answer is 502."""
+    """The next server is tried at once; if there is none, the answer is 502."""
     gone = origin()
     gone.stop()
     good = origin()
@@ -777,7 +779,7 @@ def test_server_that_refuses(served: Served, origin: MakeOrigin) -> None:
 
 @in_thread
 def test_idle_client_is_let_go(hasty: Served, origin: MakeOrigin) -> None:
-    """After ``timeouts.keepalive`` without a request its connection ends in order."""
+    """Its connection ends in order after ``timeouts.keepalive`` without a request."""
     hasty.put("up", origin())
     with hasty.client() as client:
         assert client.get("/").status == 200
@@ -786,8 +788,8 @@ def test_idle_client_is_let_go(hasty: Served, origin: MakeOrigin) -> None:
 
 @in_thread
 def test_http_1_0(served: Served, origin: MakeOrigin) -> None:
-    """A client of HTTP/1.0 gets the reply to the connection's end, without chunks, and
-    may ask to keep the connection."""
+    """A client of HTTP/1.0 gets the reply up to the connection's end, without chunks, and may
+    ask to keep the connection."""
 
     def chunked(connection: Connection) -> None:
         while connection.request() is not None:
@@ -813,8 +815,8 @@ def test_http_1_0(served: Served, origin: MakeOrigin) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_limit_of_connections(origin: MakeOrigin) -> None:
-    """Beyond ``limits.connections`` clients wait in the kernel's queue, and are served
-    as soon as others have left."""
+    """Beyond ``limits.connections`` clients wait in the kernel's queue, and are served as soon
+    as others have left."""
     from twisted.internet.threads import deferToThread
 
     served = await _serving(limits=Limits(connections=3))
@@ -848,8 +850,8 @@ async def test_limit_of_connections(origin: MakeOrigin) -> None:
 @pytest.mark.parametrize(("limit", "status"), [(10, 413), (11, 200), (0, 200)])
 @pytest_twisted.ensureDeferred
 async def test_limit_of_a_body(origin: MakeOrigin, limit: int, status: int) -> None:
-    """A body of more than ``limits.body`` is refused, in one length or in chunks; 0 is
-    no limit."""
+    """A body of more than ``limits.body`` is refused, with a length or in chunks; 0 is no
+    limit."""
     from twisted.internet.threads import deferToThread
 
     served = await _serving(limits=Limits(body=limit))
@@ -874,7 +876,7 @@ async def test_limit_of_a_body(origin: MakeOrigin, limit: int, status: int) -> N
 
 @in_thread
 def test_thousand_connections_at_once(served: Served, origin: MakeOrigin) -> None:
-    """A thousand clients are connected together and each gets its own reply, twice."""
+    """A thousand clients are connected together, and each gets its own reply, twice."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 8192 and hard != resource.RLIM_INFINITY:
         pytest.skip("too few descriptors here")
@@ -888,7 +890,7 @@ def test_thousand_connections_at_once(served: Served, origin: MakeOrigin) -> Non
     clients = [served.client() for _ in range(1000)]
     try:
         wait_for(lambda: served.statistic("connections") == 1000)
-        # In waves, because the server of this test has a thread for each connection.
+        # They come in waves, because the server of this test has a thread for each connection.
         for turn in range(2):
             for start in range(0, 1000, 50):
                 wave = list(enumerate(clients))[start : start + 50]
@@ -908,8 +910,8 @@ def test_thousand_connections_at_once(served: Served, origin: MakeOrigin) -> Non
 
 @in_thread
 def test_stop_finishes_what_is_under_way(served: Served, origin: MakeOrigin) -> None:
-    """A request under way gets its reply, with Connection: close; a client whose reply
-    has begun gets the rest; an idle one is let go; nobody new is accepted."""
+    """A request under way gets its reply, with Connection: close; a client whose reply has
+    begun gets the rest; an idle connection is closed; no new one is accepted."""
     gate = threading.Event()
 
     def slow(connection: Connection) -> None:
@@ -949,8 +951,8 @@ def test_stop_finishes_what_is_under_way(served: Served, origin: MakeOrigin) -> 
 
 @in_thread
 def test_stop_leaves_idle_clients_their_grace(served: Served, origin: MakeOrigin) -> None:
-    """One that asks within it is sent away with its reply; it ends at once when the time
-    is shortened."""
+    """A client that sends a request in this time gets its reply with ``Connection: close``; an
+    idle connection ends at once when the time is shortened."""
     served.put("up", origin())
     asking, idle = served.client(), served.client()
     assert asking.get("/").status == idle.get("/").status == 200
@@ -959,7 +961,7 @@ def test_stop_leaves_idle_clients_their_grace(served: Served, origin: MakeOrigin
         served._stopping = served.plane.stop(100.0, 100.0)
 
     served.run(stop)
-    # Longer than idle clients have otherwise.
+    # Longer than idle clients stay otherwise.
     assert not select.select([asking.sock, idle.sock], [], [], 0.6)[0]
     got = asking.get("/")
     assert (got.status, got.headers["connection"]) == (200, "close")
@@ -973,14 +975,14 @@ def test_stop_leaves_idle_clients_their_grace(served: Served, origin: MakeOrigin
 
 @in_thread
 def test_stop_serves_whoever_the_kernel_has_greeted(served: Served, origin: MakeOrigin) -> None:
-    """Clients in the queue at that moment, with or without their request sent, are
-    neither refused nor reset: each gets its reply."""
+    """Clients in the queue at that moment, with or without their request sent, are neither
+    refused nor reset: each gets its reply."""
     server = origin()
     served.put("up", server)
     clients: list[Client] = []
 
     def rush_and_stop() -> None:
-        # In the reactor's thread, so nobody is accepted meanwhile.
+        # This runs in the reactor's thread, so nobody is accepted meanwhile.
         for number in range(200):
             clients.append(served.client())
             if number % 2:
@@ -1022,7 +1024,7 @@ def test_stop_sends_what_is_written(served: Served, origin: MakeOrigin) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_stop_takes_no_longer_than_it_may(origin: MakeOrigin) -> None:
-    """What has not finished after ``timeouts.drain`` is cut off, tunnels included."""
+    """Requests that have not finished after ``timeouts.drain`` are cut off, tunnels included."""
     from twisted.internet.threads import deferToThread
 
     served = await _serving(drain=0.4)

@@ -1,4 +1,4 @@
-"""How connections end, over real sockets: what was written arrives, whoever ends it and when."""
+"""How connections end, over real sockets: written bytes arrive, whichever side ends first."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.integration.sockets import (
 LARGE = bytes(range(256)) * 1600  # 400 KiB
 MakeOrigin = Callable[..., Origin]
 
-#: What slardar makes of a request for this host: the status, and a piece of the body.
+#: slardar's own answer to a request for this host: the status, and a piece of the body.
 MADE = {"hooked": (403, b"no"), "nobody": (502, b"no upstream")}
 
 
@@ -78,7 +78,7 @@ async def served() -> AsyncIterator[Served]:
 
 @pytest_twisted.async_yield_fixture
 async def hasty() -> AsyncIterator[Served]:
-    """One whose timeouts are short."""
+    """A data plane with short timeouts."""
     served = await _serving(
         Limits(body=1_000_000), linger=0.5, read=1, client_body=20, client_header=20
     )
@@ -90,14 +90,14 @@ async def hasty() -> AsyncIterator[Served]:
 
 
 class Way(NamedTuple):
-    """How a client ends, or lets the connection end."""
+    """How a client ends its connection, or lets it end."""
 
     version: str = "1.1"
     close: bool = True
-    #: What it sends behind its request, and whether it closes its side then.
+    #: The bytes that it sends after its request, and whether it then closes its side.
     behind: bytes = b""
     ends: bool = False
-    #: Whether that comes a moment later, which may be any.
+    #: Whether these bytes come after a random moment.
     later: bool = True
 
 
@@ -136,14 +136,14 @@ def _answering(connection: Connection) -> None:
 
 
 def _moment() -> None:
-    """Up to a millisecond, without the clock's steps."""
+    """Wait for up to a millisecond, without the steps of the clock."""
     end = time.perf_counter() + random.random() * 0.001
     while time.perf_counter() < end:
         pass
 
 
 def _round(served: Served, way: Way, path: str, host: str) -> str:
-    """One connection; answers what was wrong with what came, or nothing."""
+    """Make one connection; returns what was wrong with the replies, or an empty text."""
     with Client(served.address, 8192 if path != "/small" else 0) as client:
         lines = [f"GET {path} HTTP/{way.version}", f"Host: {host}"]
         if way.close:
@@ -158,7 +158,7 @@ def _round(served: Served, way: Way, path: str, host: str) -> str:
             if way.ends:
                 client.sock.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # the end was here first, as it may be; what came before it counts
+            pass  # the end may come first; the bytes before it count
         try:
             got = client.reply()
             rest = client.rest()
@@ -175,7 +175,7 @@ def _round(served: Served, way: Way, path: str, host: str) -> str:
 @pytest.mark.parametrize("way", WAYS)
 @in_thread
 def test_no_reply_is_lost(served: Served, origin: MakeOrigin, way: str) -> None:
-    """However a connection ends: each reply arrives whole, with an end in order behind it."""
+    """However a connection ends, each reply arrives whole, with an end in order after it."""
     served.put("up", origin(_answering))
     wrong: list[str] = []
     rounds = [("/small", "up")] * 100 + [("/large", "up"), ("/chunks", "up")] * 6
@@ -184,14 +184,14 @@ def test_no_reply_is_lost(served: Served, origin: MakeOrigin, way: str) -> None:
         if fault := _round(served, WAYS[way], path, host):
             wrong.append(f"{host}{path}: {fault}")
     assert wrong == []
-    # Nobody stays: all of these clients have closed.
+    # All these clients have closed, so no connection stays.
     wait_for(lambda: served.statistic("connections") == 0)
 
 
 @in_thread
 def test_tunnel_ends_behind_its_bytes(served: Served, origin: MakeOrigin) -> None:
-    """Whichever side ends or breaks, what the other was sent arrives, also where that one
-    goes on speaking meanwhile."""
+    """Whichever side ends or breaks, the bytes for the other side arrive, even if that side
+    goes on sending."""
     heard = threading.Semaphore(0)
     size = 20_000
 
@@ -237,7 +237,7 @@ def _early(connection: Connection) -> None:
 
 
 def _swallowing(connection: Connection) -> None:
-    """Reads until the end, and says nothing."""
+    """Reads until the end, and sends nothing."""
     connection.head()
     connection.rest()
 
@@ -256,7 +256,7 @@ def _serve_refusers(served: Served, origin: MakeOrigin) -> None:
 def test_refused_upload_gets_its_reply(
     served: Served, origin: MakeOrigin, who: str, framing: str
 ) -> None:
-    """A client that reads only when it has written 40 MB gets the reply, and the end."""
+    """A client that reads only after writing 40 MB gets the reply, and the end."""
     _serve_refusers(served, origin)
     host, status = REFUSERS[who]
     if who != "limits.body":
@@ -277,7 +277,7 @@ def test_refused_upload_gets_its_reply(
 @pytest.mark.parametrize("who", REFUSERS)
 @in_thread
 def test_refused_upload_of_a_slow_client(hasty: Served, origin: MakeOrigin, who: str) -> None:
-    """Each piece gives it ``timeouts.linger`` again: longer than that in all."""
+    """Each piece restarts ``timeouts.linger``, so the upload may take longer in all."""
     _serve_refusers(hasty, origin)
     host, status = REFUSERS[who]
     if who != "limits.body":
@@ -289,7 +289,7 @@ def test_refused_upload_of_a_slow_client(hasty: Served, origin: MakeOrigin, who:
             client.send(b"x" * 6000)
         got = client.reply()
         assert got.status == status
-        # It is no longer waited for when it falls silent.
+        # slardar stops waiting when the client is silent.
         assert client.rest() == b""
         wait_for(lambda: hasty.statistic("connections") == 0)
 
@@ -300,7 +300,7 @@ def test_refused_upload_of_a_slow_client(hasty: Served, origin: MakeOrigin, who:
 def test_refused_upload_by_curl(
     served: Served, origin: MakeOrigin, tmp_path: Path, who: str, expect: bool
 ) -> None:
-    """It shows the reply; one that waits for a 100 sends nothing."""
+    """curl shows the reply; a curl that waits for a 100 sends no body."""
     _serve_refusers(served, origin)
     host, status = REFUSERS[who]
     if who != "limits.body":
@@ -329,7 +329,7 @@ def test_refused_upload_by_curl(
 def test_client_that_waited_and_sends_all_the_same(
     served: Served, origin: MakeOrigin, who: str
 ) -> None:
-    """The reply was final, and nothing of the body is taken for a request."""
+    """The reply was final, and no byte of the body is taken for a request."""
     _serve_refusers(served, origin)
     host, status = REFUSERS[who]
     body = b"GET /evil HTTP/1.1\r\nHost: up\r\n\r\n" * 32_000
@@ -342,18 +342,18 @@ def test_client_that_waited_and_sends_all_the_same(
         try:
             client.send(body)
         except OSError:
-            pass  # it may have been noticed
+            pass  # slardar may have closed the connection
         assert client.rest() == b""
 
 
-# A server that is silent, or is none.
+# Servers that are silent, or are no HTTP servers.
 
 
 @in_thread
 def test_silent_server_is_left_though_the_client_waits_for_its_word(
     hasty: Served, origin: MakeOrigin
 ) -> None:
-    """After ``read_timeout`` the next server is asked, whatever ``client_body`` is."""
+    """After ``read_timeout`` the next server is tried, whatever ``client_body`` is."""
 
     def silent(connection: Connection) -> None:
         connection.head()
@@ -386,8 +386,8 @@ def test_silent_server_is_left_though_the_client_waits_for_its_word(
 def test_server_that_speaks_no_http_is_left_at_once(
     served: Served, origin: MakeOrigin, rubbish: bytes
 ) -> None:
-    """502 long before ``read_timeout``, though its connection stays open; and a request
-    that may be sent again gets another server's reply."""
+    """502 comes long before ``read_timeout``, though the server's connection stays open; a
+    request that may be sent again gets another server's reply."""
 
     def other(connection: Connection) -> None:
         if connection.head() is not None:
@@ -411,8 +411,8 @@ def test_server_that_speaks_no_http_is_left_at_once(
 
 @in_thread
 def test_no_reply_is_no_byte(served: Served, origin: MakeOrigin) -> None:
-    """A client that has closed its side and waits for a hook that sees replies is sent
-    nothing meanwhile; a 444 is the end alone."""
+    """A client that has closed its side and waits for a hook that sees replies gets no byte
+    meanwhile; a 444 is only the end."""
     gate = threading.Event()
 
     def slow(connection: Connection) -> None:
@@ -428,7 +428,7 @@ def test_no_reply_is_no_byte(served: Served, origin: MakeOrigin) -> None:
         clients[host] = served.client()
         clients[host].ask("/", host)
         clients[host].sock.shutdown(socket.SHUT_WR)
-    # The other one shows that the time to look has come.
+    # The other client shows that the time for a probing byte has come.
     assert clients["up"].exactly(1) == b"H"
     gate.set()
     assert clients["silent"].rest() == b""
@@ -437,5 +437,5 @@ def test_no_reply_is_no_byte(served: Served, origin: MakeOrigin) -> None:
 
 @pytest.mark.real(False)
 def test_table_is_whole() -> None:
-    """No two ways are the same."""
+    """No two ways are equal."""
     assert all(a != b for a, b in itertools.combinations(WAYS.values(), 2))

@@ -1,4 +1,4 @@
-"""One client, one server or one hook that takes all it can get: the others hardly wait."""
+"""One client, one server or one hook takes all it can get: the others hardly wait."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 
 from tests.integration.programs import PATIENCE, Nginx, Slardar
 
-#: Seconds that a request of another host may wait.
+#: The most seconds that a request for another host may wait.
 WORST = 0.3
-#: Seconds for which all of it goes on: longer than a worker may give no sign of life.
+#: Seconds of the test: longer than a worker may give no sign of life.
 LONG = 3.5
 #: Clients of the hook, and the hook: 15 to 30 ms of CPU time.
 CLIENTS = 24
@@ -30,7 +30,7 @@ TINY = b"1\r\nx\r\n" * 10_000
 
 
 def delayed(pid: int | str) -> float:
-    """Seconds for which a process was ready to run and the machine had no time for it."""
+    """Seconds for which a process was ready to run and had to wait for a processor."""
     try:
         return int(Path(f"/proc/{pid}/schedstat").read_text("ascii").split()[1]) / 1e9
     except (OSError, IndexError, ValueError):
@@ -38,19 +38,19 @@ def delayed(pid: int | str) -> float:
 
 
 class Crowd:
-    """Threads that do something again and again, until it is over."""
+    """Threads that do their work again and again, until the end."""
 
     def __init__(self) -> None:
         self.is_over = threading.Event()
-        #: What went wrong.
+        #: Texts of failures.
         self.failures: list[str] = []
-        #: How much was done, by name.
+        #: The amount of work done, by name.
         self.done: dict[str, int] = {}
         self._threads: list[threading.Thread] = []
         self._listeners: list[socket.socket] = []
 
     def add(self, name: str, work: Callable[[], Any]) -> None:
-        """``work()`` answers how much it has done."""
+        """Run ``work()`` in a thread; it returns how much it has done."""
         self.done[name] = 0
 
         def run() -> None:
@@ -66,7 +66,7 @@ class Crowd:
         thread.start()
 
     def server(self, talk: Callable[[socket.socket], Any]) -> int:
-        """The port of a server that does so on each connection."""
+        """The port of a server that runs ``talk`` on each connection."""
         listener = socket.create_server(("127.0.0.1", 0))
         self._listeners.append(listener)
 
@@ -89,7 +89,7 @@ class Crowd:
         return int(listener.getsockname()[1])
 
     def end(self) -> None:
-        """It is over."""
+        """Stop all threads."""
         self.is_over.set()
         for thread in self._threads:
             thread.join(PATIENCE)
@@ -101,7 +101,7 @@ class Crowd:
 
 @pytest.fixture
 def crowd() -> Iterator[Crowd]:
-    """Ends with the test."""
+    """A crowd that ends with the test."""
     found = Crowd()
     yield found
     found.end()
@@ -116,15 +116,16 @@ def pour(sock: socket.socket) -> None:
 
 
 def swallow(sock: socket.socket) -> None:
-    """Take whatever comes."""
+    """Read all bytes."""
     while sock.recv(65536):
         pass
 
 
 def test_other_hosts_hardly_wait(tmp_path: Path, crowd: Crowd) -> None:
-    """While one uploads chunks of a byte, a server replies with such, and two dozen ask for
-    a host with a slow hook, all in one worker: requests of another host wait 0.3 s at most,
-    none is lost, the worker is not killed, and the hook not suspended."""
+    """One client uploads chunks of a byte, one server replies with such chunks, and two dozen
+    clients ask for a host with a slow hook, all in one worker: requests for another host
+    wait at most 0.3 s, none is lost, the worker is not killed, and the hook is not
+    suspended."""
     nginx = Nginx(tmp_path / "nginx", 'location / { return 200 "yes"; }')
     (tmp_path / "slardar.yaml").write_text("hooks: {budget: 0.2}\n")
     ports = {"up": crowd.server(swallow), "down": crowd.server(pour), "hook": nginx.port}
@@ -167,7 +168,7 @@ def test_other_hosts_hardly_wait(tmp_path: Path, crowd: Crowd) -> None:
             ask = asks("other")
             waits, end = [], time.monotonic() + LONG
             while time.monotonic() < end:
-                # What the machine did not give them is not the worker's doing.
+                # Time that they waited for a processor does not count against the worker.
                 before = sum(map(delayed, (pid, nginx.pid, "thread-self")))
                 began = time.monotonic()
                 ask()
@@ -186,6 +187,6 @@ def test_other_hosts_hardly_wait(tmp_path: Path, crowd: Crowd) -> None:
     assert max(waits) <= WORST, sorted(waits)[-5:]
     assert workers["worker-0"]["pid"] == pid
     assert (hook["state"], hook["errors"]) == ("active", 0)
-    # All of them got on, each of the hook's clients too.
+    # All made progress, also each client of the hook.
     assert min(crowd.done.values()) > 0, crowd.done
     assert "killed" not in slardar.output

@@ -1,4 +1,4 @@
-"""The path that the hash balancers take is the one that a real nginx has as ``$uri``."""
+"""The path that the hash balancers use is a real nginx's ``$uri``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.integration.programs import Nginx
 
 
 def uri_of(nginx: Nginx, target: str) -> bytes:
-    """What nginx makes of a request target; empty if it refuses it."""
+    """nginx's ``$uri`` for a request target; empty if nginx refuses it."""
     with socket.create_connection(("127.0.0.1", nginx.port), timeout=10) as sock:
         sock.sendall(f"GET {target} HTTP/1.0\r\n\r\n".encode("latin-1"))
         reply = b"".join(iter(lambda: sock.recv(65536), b""))
@@ -22,7 +22,7 @@ def uri_of(nginx: Nginx, target: str) -> bytes:
 
 
 def test_paths_are_nginxs(tmp_path: Path, start: Start) -> None:
-    """For every form in the table, and for each byte there is."""
+    """This holds for every form in the table, and for each byte."""
     nginx = start(Nginx(tmp_path / "nginx", 'location / { return 200 "$uri"; }'))
     balancer = UrlHash(make_peers([1]), {})
     targets = [*URIS, *(f"/a%{byte:02x}b" for byte in range(256))]
@@ -33,5 +33,5 @@ def test_paths_are_nginxs(tmp_path: Path, start: Start) -> None:
             key = balancer.key(FakeRequest(target))
             assert key.encode("utf-8", "surrogateescape") == found, target
             compared += 1
-    # It refuses %00 and the last three of the table.
+    # nginx refuses %00 and the last three of the table.
     assert compared == len(targets) - 4

@@ -27,7 +27,7 @@ GOOD = "def on_request(request):\n    request.reject(403)\n"
 
 @pytest.fixture(scope="module")
 def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    """nginx that says yes."""
+    """nginx that answers yes."""
     server = Nginx(tmp_path_factory.mktemp("backend") / "nginx", 'location / { return 200 "yes"; }')
     yield server
     server.end()
@@ -35,7 +35,7 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
 
 @pytest.fixture
 def run(start: Start, tmp_path: Path, backend: Nginx) -> Callable[..., Slardar]:
-    """Starts slardar in front of the backend; the folder, and so the store, stays."""
+    """Starts slardar in front of the backend; the folder, and with it the store, stays."""
 
     def run(*options: str) -> Slardar:
         words = ["--upstream", f"{WHO}={backend.address}", "--amp", "unix:a.sock", *options]
@@ -46,14 +46,14 @@ def run(start: Start, tmp_path: Path, backend: Nginx) -> Callable[..., Slardar]:
 
 
 def workers_of(slardar: Slardar) -> dict[str, Any]:
-    """What is shown of the workers."""
+    """The workers in the status."""
     found: dict[str, Any] = slardar.call("GET", "/status")[1]["workers"]
     return found
 
 
 def test_code_that_hangs_the_compiler_hurts_nobody(run: Callable[..., Slardar]) -> None:
-    """400 after two seconds, in which requests are served, upstreams changed and other
-    hooks posted; no process has ended for it."""
+    """The call gets 400 after two seconds.  Meanwhile requests are served, upstreams changed
+    and other hooks posted; no process ends because of it."""
     slardar = run("--workers", "2", "--store", "memory:")
     pids = {name: about["pid"] for name, about in workers_of(slardar).items()}
     url = f"http://127.0.0.1:{slardar.control}/python/script.{HOST}"
@@ -91,8 +91,7 @@ def test_code_that_hangs_the_compiler_hurts_nobody(run: Callable[..., Slardar]) 
 def test_stored_code_that_hangs_the_compiler_is_left_out(
     run: Callable[..., Slardar], tmp_path: Path
 ) -> None:
-    """Whoever edited the store has asked nobody; slardar starts, says so, and serves the
-    rest."""
+    """Nobody has checked an edit of the store; slardar starts, says so, and serves the rest."""
     store = tmp_path / "state.db"
     slardar = run("--workers", "0", "--store", f"sqlite:{store}")
     for name in (f"script.{HOST}", "script.fine.example.com"):
@@ -104,7 +103,7 @@ def test_stored_code_that_hangs_the_compiler_is_left_out(
         (text,) = database.execute("SELECT value FROM state WHERE kind=? AND name=?", row)
         value = json.loads(text[0])
         value["active"]["code"] = HIDDEN
-        # As a change that was made: what the two tables say must agree.
+        # The two tables must agree, as after a change.
         for table in ("state", "changes"):
             database.execute(
                 f"UPDATE {table} SET value=? WHERE kind=? AND name=?", (json.dumps(value), *row)
@@ -128,12 +127,12 @@ def test_stored_code_that_hangs_the_compiler_is_left_out(
 
 # Memory.
 
-#: MiB that all processes together may have more than when they were idle.
+#: The most MiB that all processes together may have beyond their idle memory.
 TREE = 700
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all that it has started, and these."""
+    """A process and all its descendants."""
     found = [pid]
     for one in found:
         for task in Path(f"/proc/{one}/task").glob("*/children"):
@@ -145,7 +144,7 @@ def tree(pid: int) -> list[int]:
 
 
 def shared_out(pid: int) -> int:
-    """Bytes of memory, where each page counts once, however many processes have it."""
+    """Bytes of memory of a process; each page is divided by the number of its users."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
@@ -154,7 +153,7 @@ def shared_out(pid: int) -> int:
 
 
 class Scales:
-    """Weighs all processes again and again."""
+    """Measures the memory of all processes again and again."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -165,7 +164,7 @@ class Scales:
         self._thread.start()
 
     def now(self) -> int:
-        """MiB."""
+        """The memory now, in MiB."""
         return sum(map(shared_out, tree(self._pid))) >> 20
 
     def _run(self) -> None:
@@ -173,7 +172,7 @@ class Scales:
             self.most = max(self.most, self.now())
 
     def end(self) -> int:
-        """The most that there was more than at the beginning."""
+        """The most growth since the beginning."""
         self._stop.set()
         self._thread.join(PATIENCE)
         return self.most - self.idle
@@ -196,13 +195,13 @@ class Upload:
         return reply.partition(b"\r\n")[0]
 
 
-#: What hoarders do with each request, within their budgets.
+#: The code of hoarders, which runs within their budgets for each request.
 HOARDS = {
     "large texts in a list": (
         "KEPT = []\ndef on_request(r):\n    for _ in range(8):\n"
         "        KEPT.append('x' * 1000000)\n    r.reject(403)\n"
     ),
-    # Each call takes little time, for a turn of the loop has many of them.
+    # Each call takes little time, because a turn of the loop has many of them.
     "small things": (
         "KEPT = []\ndef on_request(r):\n"
         "    KEPT.append([str(i) for i in range(1000, 9000)])\n    r.reject(403)\n"
@@ -215,9 +214,9 @@ HOARDS = {
 
 
 def test_hoarders(run: Callable[..., Slardar]) -> None:
-    """Each is suspended by name, in all workers, with what it holds let go; all processes
+    """Each is suspended by name in all workers, and its memory is freed; all processes
     together stay within their limit, other hosts lose no request, and uploads under way
-    end well."""
+    succeed."""
     slardar = run("--workers", "2", "--store", "memory:")
     uploads = [Upload(slardar.port) for _ in range(4)]
     innocent = "N = []\ndef on_request(r):\n    N.append(1)\n    r.headers['X-Seen'] = 'x'\n"
@@ -247,7 +246,7 @@ def test_hoarders(run: Callable[..., Slardar]) -> None:
 
 
 def hoard(slardar: Slardar, host: str) -> None:
-    """Ask for a host from several clients until it is answered by no hook any more."""
+    """Send requests to a host from several clients until no hook answers any more."""
     done = threading.Event()
 
     def ask() -> None:
@@ -275,7 +274,7 @@ def hoard(slardar: Slardar, host: str) -> None:
 
 
 def test_hoarder_in_the_only_process(run: Callable[..., Slardar]) -> None:
-    """Nothing can be ended there: the hook is suspended, and what it held is let go."""
+    """No process can be ended there: the hook is suspended, and its memory is freed."""
     slardar = run("--workers", "0", "--store", "memory:")
     code = HOARDS["large texts in a list"]
     assert slardar.call("POST", f"/python/script.{HOST}", code) == (200, "ok")
@@ -290,8 +289,7 @@ def test_hoarder_in_the_only_process(run: Callable[..., Slardar]) -> None:
 
 
 def test_worker_without_memory_serves_on(run: Callable[..., Slardar]) -> None:
-    """Each client that there is no room for is lost, and nothing else: with room, the same
-    process serves."""
+    """Only clients without room are lost; with room, the same process serves."""
     slardar = run("--workers", "1", "--store", "memory:")
     assert slardar.get(WHO) == (200, "yes")
     pid = workers_of(slardar)["worker-0"]["pid"]

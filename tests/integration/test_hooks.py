@@ -44,7 +44,7 @@ ENDLESS = "def on_request(request):\n    while True:\n        pass\n"
 
 @pytest.fixture(scope="module")
 def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    """nginx that says what it was asked."""
+    """nginx that answers with the request that it got."""
     server = Nginx(
         tmp_path_factory.mktemp("backend") / "nginx",
         """
@@ -61,7 +61,7 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
 
 @pytest.fixture
 def run(start: Start, tmp_path: Path, backend: Nginx) -> Callable[..., Slardar]:
-    """Starts slardar in front of the backend; the folder, and so the store, stays."""
+    """Starts slardar in front of the backend; the folder, and with it the store, stays."""
 
     def run(*options: str, **environment: str) -> Slardar:
         words = ["--upstream", f"{HOST}={backend.address}", "--amp", "unix:a.sock", *options]
@@ -72,25 +72,25 @@ def run(start: Start, tmp_path: Path, backend: Nginx) -> Callable[..., Slardar]:
 
 
 def put(slardar: Slardar, language: str, name: str, code: str, options: str = "") -> None:
-    """Stage and activate."""
+    """Stage and activate a hook."""
     assert slardar.call("POST", f"/{language}/{name}", code) == (200, "ok")
     assert slardar.call("PUT", f"/{language}/{name}{options}") == (200, "ok")
 
 
 def statuses(slardar: Slardar, count: int, path: str = "/") -> list[int]:
-    """The statuses of requests, each on a connection of its own, so of any worker."""
+    """The statuses of requests, each on its own connection, so of any worker."""
     return [slardar.get(HOST, path)[0] for _ in range(count)]
 
 
 def hook(slardar: Slardar, language: str = "python", name: str = f"script.{HOST}") -> Any:
-    """What is shown of a hook."""
+    """A hook as it is shown."""
     status, about = slardar.call("GET", f"/{language}/{name}")
     assert status == 200, about
     return about
 
 
 def test_tour(run: Callable[..., Slardar]) -> None:
-    """Post, activate, meet it in every worker at once, see it listed, remove it."""
+    """Post, activate, see it run in every worker at once, see it listed, remove it."""
     slardar = run("--workers", "2", "--store", "memory:")
     name = f"/python/script.{HOST}"
     assert slardar.call("POST", name, TENANT) == (200, "ok")
@@ -116,7 +116,7 @@ def test_tour(run: Callable[..., Slardar]) -> None:
 
 
 def test_lua_tour(run: Callable[..., Slardar]) -> None:
-    """The same with Lua, and the error that the original's exit gives."""
+    """The tour with Lua, and with the error that upyun/slardar's exit gives."""
     slardar = run("--workers", "1", "--store", "memory:")
     put(slardar, "lua", "script.*", LUA)
     status, text = curl(slardar.url(), "-i", "-X", "DELETE", "-H", f"Host: {HOST}")
@@ -133,7 +133,7 @@ def test_lua_tour(run: Callable[..., Slardar]) -> None:
 
 
 def test_examples_of_the_original(run: Callable[..., Slardar]) -> None:
-    """Those of the README of upyun/slardar, as they are there."""
+    """The examples of upyun/slardar's README run unchanged."""
     slardar = run("--workers", "1", "--store", "memory:")
     put(slardar, "lua", "modules.test", "local f = {version=10} return f")
     put(
@@ -150,14 +150,14 @@ def test_examples_of_the_original(run: Callable[..., Slardar]) -> None:
     put(slardar, "lua", f"script.{HOST}", code)
     assert slardar.get(HOST)[0] == 200
     slardar.wait_for(r"script\.www\.example\.com: 10$")
-    # What a script may look for that is not there.
+    # Names that a script may look for and that do not exist.
     code = "ngx.say(tostring(slardar.global), tostring(slardar.myargs), ffi, jit, io, package)"
     put(slardar, "lua", f"script.{HOST}", code)
     assert slardar.get(HOST) == (200, "nilnilnilnilnilnil\n")
 
 
 def test_no_argument_suspends_a_hook(run: Callable[..., Slardar]) -> None:
-    """A client that leaves one out, or sends an odd one, is answered like others."""
+    """A client that sends no argument, or an unusual one, gets an answer like others."""
     slardar = run("--workers", "1", "--store", "memory:")
     code = """
 local name = ngx.unescape_uri(ngx.var.arg_name)
@@ -181,8 +181,8 @@ end
 
 
 def test_what_the_client_sent(run: Callable[..., Slardar]) -> None:
-    """Both languages read the connection's own headers, which no server gets, and the
-    original request line, whatever a hook before has rewritten."""
+    """Both languages read the connection's own headers, which no server gets, and the original
+    request line, even after an earlier hook has rewritten it."""
     slardar = run("--workers", "1", "--store", "memory:")
     python = """
 def on_request(request):
@@ -225,7 +225,7 @@ ngx.req.set_header("X-Tenant", form and form.name or "none")
 
 
 def test_form_tokens(run: Callable[..., Slardar], tmp_path: Path) -> None:
-    """A script of every day, with curl, which waits for a 100 where there is much to send."""
+    """A usual script, with curl, which waits for a 100 before a large body."""
     config = tmp_path / "slardar.yaml"
     config.write_text("hooks: {body: 300000}\n")
     sent = tmp_path / "sent"
@@ -246,8 +246,8 @@ def test_form_tokens(run: Callable[..., Slardar], tmp_path: Path) -> None:
 
 
 def test_failures_are_told(run: Callable[..., Slardar]) -> None:
-    """In the log once for each worker that met it, a server that goes out once for all, and
-    to a client of this machine."""
+    """The log has one line for each worker that met the failure, and one line for a server
+    that goes out; a client on this machine sees the reason."""
     slardar = run("--workers", "2", "--store", "memory:")
     servers = [{"host": "127.0.0.1", "port": 1, "max_fails": 1, "fail_timeout": 0.2}]
     body = {"servers": servers, "protected": False}
@@ -270,7 +270,7 @@ def test_failures_are_told(run: Callable[..., Slardar]) -> None:
 
 
 def test_call_that_takes_long_in_one_function_is_stopped(run: Callable[..., Slardar]) -> None:
-    """Through views, iterators and patterns: a failure, and soon, for whoever asks."""
+    """Views, iterators and patterns can take long: each is a failure, and is stopped soon."""
     slardar = run("--workers", "1", "--store", "memory:")
     search = (
         "box = {n: text for text in ['a' * 1048575 + 'c'] for n in range(65536)}\n"
@@ -283,7 +283,7 @@ def test_call_that_takes_long_in_one_function_is_stopped(run: Callable[..., Slar
     assert time.monotonic() - began < PATIENCE
     assert "budget" in json.dumps(hook(slardar)) or "50 ms" in slardar.output
     assert slardar.call("DELETE", f"/python/script.{HOST}") == (200, "ok")
-    # Refused by a message to the script, so the request goes on.
+    # The script gets an error, so the request goes on.
     code = (
         """ngx.req.set_header("X-Tenant", type(select(2, ngx.re.match("a", ('["'):rep(2000)))))"""
     )
@@ -293,7 +293,8 @@ def test_call_that_takes_long_in_one_function_is_stopped(run: Callable[..., Slar
 
 
 def test_general_script_runs_first(run: Callable[..., Slardar]) -> None:
-    """script.* before the host's own; Lua before Python; a changed Host changes the upstream."""
+    """script.* runs before the host's own, Lua before Python; a changed Host changes the
+    upstream."""
     slardar = run("--workers", "0", "--store", "memory:")
     put(slardar, "python", "script.*", 'def on_request(r):\n    r.headers["X-Tenant"] = "a"\n')
     put(
@@ -310,7 +311,8 @@ def test_general_script_runs_first(run: Callable[..., Slardar]) -> None:
 
 
 def test_modules(run: Callable[..., Slardar]) -> None:
-    """A module comes first; its change reaches the scripts that use it; in use, it stays."""
+    """A module is posted first; its change reaches the scripts that use it; while it is in
+    use, it cannot be removed."""
     slardar = run("--workers", "2", "--store", "memory:")
     script = (
         'names = require("modules.names")\n'
@@ -353,7 +355,8 @@ def test_modules(run: Callable[..., Slardar]) -> None:
 def test_all_that_is_staged_is_activated(
     run: Callable[..., Slardar], language: str, script: str, module: str, inner: str
 ) -> None:
-    """In any order posted, script first; one that fails holds all; a restart has them."""
+    """The order of posting does not matter; one that fails holds all; after a restart all are
+    there."""
     slardar = run("--workers", "2")
     assert slardar.call("POST", f"/{language}/script.*", script) == (200, "ok")
     assert slardar.call("POST", f"/{language}/modules.m", module) == (200, "ok")
@@ -386,7 +389,7 @@ def test_all_that_is_staged_is_activated(
 def test_wrong_code_changes_nothing(
     run: Callable[..., Slardar], language: str, code: str, line: str
 ) -> None:
-    """400 with the line and the reason, and what is in service stays."""
+    """The reply is 400 with the line and the reason, and the code in service stays."""
     slardar = run("--workers", "1", "--store", "memory:")
     put(slardar, language, "script.*", TENANT if language == "python" else LUA)
     before = slardar.call("GET", f"/{language}/script.*")[1]["version"]
@@ -399,7 +402,7 @@ def test_wrong_code_changes_nothing(
 
 
 def test_hooks_are_there_after_a_restart(run: Callable[..., Slardar], tmp_path: Path) -> None:
-    """What was active and what was staged; a broken one is shown, and stops nothing."""
+    """Active and staged versions come back; a broken one is shown, and does not stop the start."""
     store = tmp_path / "state.db"
     slardar = run("--workers", "1", "--store", f"sqlite:{store}")
     put(slardar, "python", f"script.{HOST}", TENANT)
@@ -411,7 +414,7 @@ def test_hooks_are_there_after_a_restart(run: Callable[..., Slardar], tmp_path: 
         (text,) = database.execute("SELECT value FROM state WHERE kind=? AND name=?", row)
         value = json.loads(text[0])
         value["active"]["code"] = "this is no Lua"
-        # As a change that was made: what the two tables say must agree.
+        # The two tables must agree, as after a change.
         for table in ("state", "changes"):
             database.execute(
                 f"UPDATE {table} SET value=? WHERE kind=? AND name=?", (json.dumps(value), *row)
@@ -429,14 +432,14 @@ def test_hooks_are_there_after_a_restart(run: Callable[..., Slardar], tmp_path: 
 
 
 def test_five_failures_suspend_in_all_workers(run: Callable[..., Slardar]) -> None:
-    """500 each; then it is not run any more, until it is activated again."""
+    """Each failure is a 500; then the hook does not run until it is activated again."""
     slardar = run("--workers", "2", "--store", "memory:")
     put(slardar, "python", f"script.{HOST}", FAILING)
     assert statuses(slardar, 5) == [500] * 5
     until(lambda: hook(slardar)["state"] == "suspended", "it is suspended")
     until(lambda: hook(slardar)["errors"] >= 5, "the workers have told what they counted")
     assert slardar.call("GET", "/status")[1]["hooks"][0]["state"] == "suspended"
-    # It fares as failures do, and is not run.
+    # Requests are answered as after a failure, and the hook does not run.
     assert statuses(slardar, 4) == [500] * 4
     slardar.wait_for("is suspended everywhere")
     put(slardar, "python", f"script.{HOST}", TENANT)
@@ -445,7 +448,7 @@ def test_five_failures_suspend_in_all_workers(run: Callable[..., Slardar]) -> No
 
 
 def test_what_a_failure_does(run: Callable[..., Slardar]) -> None:
-    """reject, continue, or the version before: nothing of a failed call is applied."""
+    """reject, continue, or the version before: no change of a failed call is applied."""
     slardar = run("--workers", "1", "--store", "memory:")
     half = 'def on_request(r):\n    r.headers["X-Tenant"] = "half"\n    raise ValueError("x")\n'
     put(slardar, "python", f"script.{HOST}", half, "?on_error=continue")
@@ -464,7 +467,7 @@ def test_what_a_failure_does(run: Callable[..., Slardar]) -> None:
 def test_endless_loop_costs_one_request(
     run: Callable[..., Slardar], language: str, code: str
 ) -> None:
-    """It is stopped; the worker and other hosts go on."""
+    """The loop is stopped; the worker and other hosts go on."""
     slardar = run("--workers", "1", "--store", "memory:")
     put(slardar, language, f"script.{HOST}", code)
     pid = slardar.call("GET", "/status")[1]["workers"]["worker-0"]["pid"]
@@ -479,8 +482,8 @@ def test_endless_loop_costs_one_request(
 def test_worker_that_hangs_in_a_hook_is_replaced(
     run: Callable[..., Slardar], tmp_path: Path
 ) -> None:
-    """The last wall, with those before it taken down: the timer of the budget never comes.
-    The hook is suspended everywhere, and the replacement is not caught by it."""
+    """The last barrier, with those before it removed: the timer of the budget never comes.
+    The hook is suspended everywhere, and the replacement does not hang in it."""
     (tmp_path / "sitecustomize.py").write_text(
         "import signal\nsignal.setitimer = lambda *arguments: (0.0, 0.0)\n"
     )
@@ -500,7 +503,7 @@ def test_worker_that_hangs_in_a_hook_is_replaced(
 
 
 def test_shadow_finds_three_in_a_hundred(run: Callable[..., Slardar]) -> None:
-    """And clients notice nothing."""
+    """Clients notice nothing."""
     slardar = run("--workers", "2", "--store", "memory:")
     put(slardar, "python", f"script.{HOST}", TENANT)
     changed = TENANT.replace('request.method == "DELETE"', 'request.path == "/secret"')
@@ -523,7 +526,7 @@ def test_shadow_finds_three_in_a_hundred(run: Callable[..., Slardar]) -> None:
 
 
 def test_canary_and_the_way_back(run: Callable[..., Slardar]) -> None:
-    """Ten of a hundred, then all, then back, and back again."""
+    """Ten requests of a hundred, then all, then back, and back again."""
     slardar = run("--workers", "1", "--store", "memory:")
     name = f"/python/script.{HOST}"
     put(slardar, "python", f"script.{HOST}", TENANT)
@@ -545,7 +548,7 @@ def test_canary_and_the_way_back(run: Callable[..., Slardar]) -> None:
 
 
 def test_changes_under_load_fail_nothing(run: Callable[..., Slardar]) -> None:
-    """Requests go on while a hook is changed again and again; each sees one version whole."""
+    """Requests go on while a hook is changed again and again; each sees one whole version."""
     slardar = run("--workers", "2", "--store", "memory:")
     versions = [
         f'def on_request(r):\n    r.context["v"] = "{version}"\n'
@@ -584,12 +587,12 @@ def test_changes_under_load_fail_nothing(run: Callable[..., Slardar]) -> None:
 
 
 def test_reply_ends_with_the_version_it_began_with(run: Callable[..., Slardar]) -> None:
-    """A request under way is not touched by what is activated meanwhile."""
+    """An activation does not touch a request under way."""
     slardar = run("--workers", "1", "--store", "memory:")
     old = 'def on_response(q, p):\n    p.headers["X-Version"] = "old"\n'
     put(slardar, "python", f"script.{HOST}", old)
     connection = http.client.HTTPConnection("127.0.0.1", slardar.port, timeout=PATIENCE)
-    # Expect: the head is with the server, and its reply waits for the body.
+    # With Expect the server has the head, and its reply waits for the body.
     connection.putrequest("POST", "/", skip_host=True)
     connection.putheader("Host", HOST)
     connection.putheader("Content-Length", "3")
@@ -606,7 +609,8 @@ def test_reply_ends_with_the_version_it_began_with(run: Callable[..., Slardar]) 
 
 
 def test_hooks_survive_an_upgrade(run: Callable[..., Slardar]) -> None:
-    """USR2: the next process runs them from its first request on, from memory too."""
+    """With USR2 the next process runs them from its first request on, also with a store in
+    memory."""
     slardar = run("--workers", "1", "--store", "memory:")
     put(slardar, "python", f"script.{HOST}", TENANT)
     first = slardar.call("GET", "/status")[1]["generations"][0]["pid"]
@@ -625,8 +629,8 @@ def test_hooks_survive_an_upgrade(run: Callable[..., Slardar]) -> None:
 
 
 def test_names_with_a_dot_at_the_end(run: Callable[..., Slardar], backend: Nginx) -> None:
-    """Of an upstream, a wildcard, a route and a hook; one with a port is refused, and a
-    server that two levels share is served."""
+    """An upstream, a wildcard, a route and a hook may have it; a name with a port is refused,
+    and a server that two levels share is served."""
     slardar = run("--workers", "1", "--store", "memory:")
     host, port = backend.address.split(":")
     server = {"host": host, "port": int(port)}
@@ -643,7 +647,7 @@ def test_names_with_a_dot_at_the_end(run: Callable[..., Slardar], backend: Nginx
     status, answer = slardar.call("POST", "/python/script.dot.example:80", TENANT)
     assert status == 400
     assert "expected script.HOST without a port" in answer["msg"]
-    # Changed in one call, and shown wherever it is.
+    # One call changes the server, and every level shows the change.
     path = f"/upstream/dot.example./{backend.address}"
     assert slardar.call("PATCH", path, {"weight": 10**9, "state": "drain"})[0] == 200
 
@@ -664,8 +668,8 @@ def test_names_with_a_dot_at_the_end(run: Callable[..., Slardar], backend: Nginx
 def test_what_hooks_cannot_do_is_told_when_they_are_posted(
     start: Start, tmp_path: Path, backend: Nginx, workers: str
 ) -> None:
-    """Sure failures are refused with the line, others are warned of; an expression that
-    turns up at run time is in the log."""
+    """Certain failures are refused with their line, and possible ones give a warning; a bad
+    expression at run time is logged."""
     words = ("--workers", workers, "--upstream", f"{HOST}={backend.address}", "--store", "memory:")
     slardar: Slardar = start(Slardar(tmp_path / "slardar", *words)).ready()
     for language, code, line in (

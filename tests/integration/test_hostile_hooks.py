@@ -16,9 +16,9 @@ from tests.hooks.python import hostile as python
 from tests.hooks.python.test_hostile import source
 from tests.integration.programs import PATIENCE, Nginx, Slardar
 
-#: Seconds for which the worst hook may hold up requests of other hosts.
+#: The most seconds for which a hook may hold up requests for other hosts.
 WORST = 2.0
-#: Bytes that a worker may have more after all of them than before: it is replaced beyond.
+#: The most bytes by which a worker may grow over all of them; beyond, it would be replaced.
 GROWTH = 256 << 20
 WHO = "www.example.com"
 
@@ -30,7 +30,7 @@ class Burn(NamedTuple):
     code: str
 
 
-#: One in three of them: each is tried alone in the tests of its engine.
+#: One in three of the hostile hooks; the engines' tests run each of them alone.
 BURNS = [
     *(Burn("python", source(one)) for one in python.BURNS[::3]),
     *(Burn("lua", one.code) for one in (*lua.BURNS, *lua.EATERS)[::3]),
@@ -67,14 +67,14 @@ class Probe:
         connection.close()
 
     def end(self) -> None:
-        """Ask no more."""
+        """Stop asking."""
         self._stop.set()
         self._thread.join(PATIENCE)
 
 
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[Nginx]:
-    """nginx that says yes."""
+    """nginx that answers yes."""
     server = Nginx(tmp_path / "nginx", 'location / { return 200 "yes"; }')
     yield server
     server.end()
@@ -87,9 +87,9 @@ def resident(pid: int) -> int:
 
 
 def test_other_hosts_go_on(tmp_path: Path, backend: Nginx) -> None:
-    """Hooks that burn, one after the other in one worker, while somebody asks for another
-    host: no request of that fails, none waits long, the worker lives and is not
-    much larger afterwards."""
+    """Hooks use up CPU and memory one after the other in one worker, while a client asks for
+    another host: none of its requests fails or waits long, and the worker lives and does
+    not grow much."""
     slardar = Slardar(
         tmp_path / "slardar",
         *("--upstream", f"{WHO}={backend.address}", "--amp", "unix:a.sock"),
@@ -115,7 +115,7 @@ def test_other_hosts_go_on(tmp_path: Path, backend: Nginx) -> None:
                     statuses[reply] = statuses.get(reply, 0) + 1
                     assert slardar.call("DELETE", name)[0] == 200
                 if number == 5:
-                    # By now both the engine and its libraries are there.
+                    # By now the engines and their libraries are loaded.
                     before = resident(pid)
         finally:
             probe.end()
@@ -128,5 +128,5 @@ def test_other_hosts_go_on(tmp_path: Path, backend: Nginx) -> None:
     assert probe.answered > 100
     assert probe.worst < WORST
     assert after - before < GROWTH
-    # Most of them failed, and were answered so; the others ended in time.
+    # Most hooks failed, with a 500; the others ended in time.
     assert statuses[500] > len(BURNS) // 2, statuses

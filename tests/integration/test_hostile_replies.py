@@ -32,7 +32,7 @@ async def proxied() -> AsyncIterator[Proxied]:
 
 
 def _answer_with(proxied: Proxied, sent: bytes, closes: bool, pieces: int) -> None:
-    """Let the server answer /case with these bytes, and all else as usual."""
+    """Let the server answer /case with these bytes, and other paths as usual."""
     origin = proxied.origin
     origin.forget()
     if len(sent) < 300 and pieces > 1:
@@ -53,7 +53,7 @@ def _answer_with(proxied: Proxied, sent: bytes, closes: bool, pieces: int) -> No
 @pytest.mark.parametrize("pieces", [1, 100], ids=["whole", "pieces"])
 @pytest_twisted.ensureDeferred
 async def test_reply(proxied: Proxied, case: Case, pieces: int) -> None:
-    """The client gets what the table says, and the next one its own reply."""
+    """The client gets the reply in the table, and the next client its own reply."""
     _answer_with(proxied, case.sent, case.closes, pieces)
     client = await proxied.connect()
     client.verbs = [case.verb]
@@ -70,7 +70,7 @@ async def test_reply(proxied: Proxied, case: Case, pieces: int) -> None:
     *interim, reply = client.replies()
     assert reply.status == status
     assert [each.status for each in interim] == list(case.interim)
-    # The end of the connection is the end of a body for HTTP/1.0: a reset is none.
+    # For HTTP/1.0 the end of the connection ends a body; a reset does not.
     assert (reply.complete and not client.broken) == complete
     if body is not None:
         assert reply.body == body
@@ -105,7 +105,7 @@ async def test_reply(proxied: Proxied, case: Case, pieces: int) -> None:
 
 @pytest.mark.real(False)
 def test_corpus_is_large() -> None:
-    """No case is there twice, and none was lost."""
+    """No case is there twice, and none is missing."""
     names = [case.name for case in REPLIES]
     assert len(names) == len(set(names))
     assert len(names) >= 120
@@ -113,8 +113,8 @@ def test_corpus_is_large() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_reply_before_its_request(proxied: Proxied) -> None:
-    """A reply that comes on an idle connection ends it: the next request, for which it
-    was meant, gets the reply to itself on another one."""
+    """A reply that comes on an idle connection ends this connection: the next request gets its
+    own reply on another one."""
     _answer_with(proxied, b"", False, 1)
     assert (await proxied.get(b"/before")).body == b"/before"
     connection, _ = proxied.origin.requests[-1]
@@ -127,8 +127,8 @@ async def test_reply_before_its_request(proxied: Proxied) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_poison_and_request_at_once(proxied: Proxied) -> None:
-    """A POST looks at an idle connection before it uses it, so that a reply which waits
-    there unread is never taken for its own."""
+    """A POST checks an idle connection before it uses it, so that a reply that waits there
+    unread is never taken for its own."""
     _answer_with(proxied, b"", False, 1)
     assert (await proxied.get(b"/before")).body == b"/before"
     connection, _ = proxied.origin.requests[-1]
@@ -144,7 +144,7 @@ async def test_poison_and_request_at_once(proxied: Proxied) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_upgrade_that_was_asked_for(proxied: Proxied) -> None:
-    """A 101 that was asked for makes a tunnel: bytes pass both ways, the ends too."""
+    """A 101 after an Upgrade makes a tunnel: bytes pass both ways, and so do the ends."""
     _answer_with(
         proxied,
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

@@ -66,7 +66,8 @@ def _check_error(proxied: Proxied, client: RawClient, status: int) -> None:
 @PIECES
 @pytest_twisted.ensureDeferred
 async def test_refused(proxied: Proxied, case: Refused, pieces: int) -> None:
-    """One error, then the end; the server has seen nothing of it, nor of what followed."""
+    """The client gets one error and the end; the server gets no byte of the request, nor of
+    the bytes after it."""
     client = await _send(proxied, case.sent + SMUGGLED, pieces)
     await client.until(lambda: client.ended)
     _check_error(proxied, client, case.status)
@@ -79,7 +80,7 @@ async def test_refused(proxied: Proxied, case: Refused, pieces: int) -> None:
 @PIECES
 @pytest_twisted.ensureDeferred
 async def test_broken_body(proxied: Proxied, case: Broken, pieces: int) -> None:
-    """One error, then the end; the server never gets all of such a request, and its
+    """The client gets one error and the end; the server never gets the whole request, and its
     connection is closed."""
     client = await _send(proxied, case.sent + SMUGGLED, pieces)
     await client.until(lambda: client.ended)
@@ -96,13 +97,13 @@ async def test_broken_body(proxied: Proxied, case: Broken, pieces: int) -> None:
 @PIECES
 @pytest_twisted.ensureDeferred
 async def test_passed(proxied: Proxied, case: Passed, pieces: int) -> None:
-    """The server gets exactly the requests that were meant, with exactly these headers."""
+    """The server gets exactly the intended requests, with exactly these headers."""
     client = await _send(proxied, case.sent, pieces, case.half_close)
     client.verbs = [line.split(b" ")[0] for line, _ in case.seen]
     statuses = list(case.statuses or [200] * len(case.seen))
     if case.open:
         await client.until(lambda: len(client.finals()) == len(statuses))
-        # It is still in step: what comes next is the next request and nothing else.
+        # The connection is still in step: the next bytes are read as the next request.
         await client.send(b"GET /settle-here HTTP/1.1\r\nHost: app\r\n\r\n")
         await client.until(lambda: len(client.finals()) > len(statuses))
         last = client.finals()[-1]
@@ -133,7 +134,7 @@ async def test_passed(proxied: Proxied, case: Passed, pieces: int) -> None:
 
 @pytest.mark.real(False)
 def test_corpus_is_large() -> None:
-    """No case is there twice, and none was lost."""
+    """No case is there twice, and none is missing."""
     names = [case.name for cases in (REFUSED, BROKEN, PASSED) for case in cases]
     assert len(names) == len(set(names))
     assert len(names) >= 200

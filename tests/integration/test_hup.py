@@ -23,7 +23,7 @@ LONG = "/" + "x" * 100
 
 @pytest.fixture
 def silent() -> Iterator[int]:
-    """The port of a server that takes connections and never says anything."""
+    """The port of a server that accepts connections and never sends a byte."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen(64)
@@ -38,7 +38,7 @@ def clients() -> Iterator[ExitStack]:
 
 
 class Site:
-    """slardar with a file that changes."""
+    """slardar with a configuration file that changes."""
 
     def __init__(
         self, folder: Path, start: Start, clients: ExitStack, workers: str, **upstreams: object
@@ -55,7 +55,7 @@ class Site:
         self.path.write_text(json.dumps({"upstreams": self._upstreams, **settings}))
 
     def hup(self, **settings: object) -> None:
-        """Write the file and have it read."""
+        """Write the file, and make slardar read it."""
         self.write(**settings)
         before = self.slardar.output.count("read again: nothing")
         self.slardar.signal(signal.SIGHUP)
@@ -86,8 +86,8 @@ def server(port: int, **keys: object) -> dict[str, object]:
 def test_new_timeouts_and_limits_hold_without_a_restart(
     tmp_path: Path, start: Start, clients: ExitStack, nginx: Nginx, silent: int, workers: str
 ) -> None:
-    """In every process, on new connections and on those that are open; an upstream's own
-    timeouts stay; a wrong file changes nothing."""
+    """They hold in every process, on new and on open connections; an upstream's own timeouts
+    stay; a wrong file changes nothing."""
     site = Site(
         tmp_path,
         start,
@@ -110,17 +110,17 @@ def test_new_timeouts_and_limits_hold_without_a_restart(
     assert status_of(site.connect(), "/", "default") == 504
     assert time.monotonic() - begin < 10
 
-    # A wrong one: all as before.
+    # A wrong file changes nothing.
     site.write(limits={"url": 60, "head": "x"})
     site.slardar.signal(signal.SIGHUP)
     site.slardar.wait_for(r"not read again: .*limits\.head")
     assert status_of(site.connect(), "/" + "y" * 54) == 414
 
-    # Back to the defaults.
+    # The defaults hold again.
     site.hup(timeouts={"drain": 0.4})
     assert {status_of(client, LONG) for client in [site.connect() for _ in range(8)]} == {404}
 
-    # The stop waits as long as the file says now, and no longer.
+    # The stop waits for the new drain time, and no longer.
     waiting = site.connect()
     waiting.request("GET", "/", headers={"Host": "own"})
     until(lambda: site.slardar.call("GET", "/status")[1]["statistics"]["active"] == 1, "it waits")
@@ -133,8 +133,8 @@ def test_new_timeouts_and_limits_hold_without_a_restart(
 def test_new_limit_of_connections(
     tmp_path: Path, start: Start, clients: ExitStack, nginx: Nginx, workers: str
 ) -> None:
-    """Lowered, new clients wait until enough of the old have left, and none of these is
-    sent away; raised, they are accepted at once."""
+    """With a lower limit new clients wait until enough old ones have left, and no old one is
+    closed; with a higher limit new clients are accepted at once."""
     site = Site(tmp_path, start, clients, workers, a=server(nginx.port))
     first, second = site.connect(), site.connect()
     assert (status_of(first, "/who"), status_of(second, "/who")) == (200, 200)
@@ -145,7 +145,7 @@ def test_new_limit_of_connections(
     with pytest.raises(TimeoutError):
         third.sock.recv(1)
     third.sock.settimeout(20)
-    # Those that are connected are served meanwhile.
+    # Connected clients are served meanwhile.
     assert (status_of(first, "/who"), status_of(second, "/who")) == (200, 200)
     site.hup(limits={"connections": 3})
     assert third.getresponse().status == 200
@@ -159,7 +159,7 @@ def test_new_limit_of_connections(
 
 
 def test_replacement_of_a_worker_has_them_too(tmp_path: Path, start: Start, nginx: Nginx) -> None:
-    """It begins with what HUP has brought."""
+    """It begins with the settings of the HUP."""
     _file(tmp_path, nginx)
     team = start(Team(tmp_path, "--config", "slardar.yaml")).ready()
     _file(tmp_path, nginx, limits={"url": 50})

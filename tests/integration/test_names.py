@@ -1,4 +1,4 @@
-"""Names of servers that take long to look up, or are never found: twistd and real sockets."""
+"""Names of servers whose lookup takes long or fails: twistd and real sockets."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from tests.integration.conftest import Start
 from tests.integration.programs import CHECKOUT, Nginx, Slardar
 
-#: Seconds within which a change is answered, whatever it names; the data plane waits for
-#: 0.15 of them.
+#: Seconds within which a change is answered for any name; the data plane waits for a lookup
+#: for at most 0.15 s.
 AT_ONCE = 1.0
-#: What python runs first: names that take long, and one that is there.
+#: Code that Python runs first: slow names, and one that is found.
 NAMES = """
 import socket, time
 
@@ -37,7 +37,7 @@ socket.getaddrinfo = look_up
 
 @pytest.fixture(scope="module")
 def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    """nginx that says yes."""
+    """nginx that answers yes."""
     server = Nginx(tmp_path_factory.mktemp("n") / "nginx", 'location / { return 200 "yes"; }')
     yield server
     server.end()
@@ -45,9 +45,9 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
 
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_names_delay_no_change(tmp_path: Path, start: Start, backend: Nginx, workers: str) -> None:
-    """A change with a name that hangs is answered at once, and the servers that are known
-    serve; a name that is found at once is there for the next request, and a slow one for
-    those that wait for it."""
+    """A change with a name that hangs is answered at once, and the known servers serve; a name
+    that is found at once serves the next request, and a slow name the requests that wait
+    for it."""
     (tmp_path / "sitecustomize.py").write_text(NAMES)
     path = f"{tmp_path}:{CHECKOUT}"
     words = ("--workers", workers, "--store", "memory:", "--amp", "unix:a.sock")
@@ -59,14 +59,14 @@ def test_names_delay_no_change(tmp_path: Path, start: Start, backend: Nginx, wor
         assert slardar.call("PUT", f"/upstream/{name}", {"servers": servers})[0] == 200
         return time.monotonic() - began
 
-    # How long the control channel takes anyway, on this machine and now.
+    # The usual time of a call, on this machine and now.
     usual = max(put("known", "127.0.0.1") for _ in range(3))
     assert put("quick", "quick.example") < AT_ONCE + usual
     assert slardar.get("quick") == (200, "yes")
     assert put("mixed", "hangs.example", "127.0.0.1") < AT_ONCE + usual
     for _ in range(6):
         assert slardar.get("mixed") == (200, "yes")
-    # It was never asked, so it has not failed.
+    # The server got no request, so it has not failed.
     (servers,) = slardar.call("GET", "/status")[1]["cls:mixed"]
     assert [server["fail_num"] for server in servers] == [0, 0]
     assert put("slow", "slow.example") < AT_ONCE + usual
@@ -76,7 +76,7 @@ def test_names_delay_no_change(tmp_path: Path, start: Start, backend: Nginx, wor
     ]
     for thread in threads:
         thread.start()
-    # Others do not wait meanwhile.
+    # Other upstreams do not wait meanwhile.
     assert slardar.get("known") == (200, "yes")
     for thread in threads:
         thread.join()

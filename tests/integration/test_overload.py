@@ -1,5 +1,7 @@
-"""slardar without descriptors: more clients, and more connections to servers, than it
-may have files open.  The limit is a real one, of the processes themselves."""
+"""slardar without descriptors: more clients and servers than it may have open files.
+
+The limit is a real one, of the processes themselves.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from tests.integration.conftest import Start
 from tests.integration.programs import PATIENCE, TWISTD, Nginx, Program, Slardar
 from tests.integration.test_workers import until
 
-#: Files that a process may have open; the director of two workers needs some 25.
+#: The limit of open files of a process; the director of two workers needs some 25.
 LIMIT = 64
 LAUNCHER = """
 import os, resource, sys
@@ -44,13 +46,13 @@ class Cramped(Slardar):
         Program.__init__(self, command, folder)
 
     def processes(self) -> list[int]:
-        """Those that serve requests."""
+        """The processes that serve requests."""
         workers = self.call("GET", "/status")[1]["workers"]
         return [about["pid"] for about in workers.values()]
 
 
 class Crowd:
-    """Many clients, of whom each keeps its connection."""
+    """Many clients, each of which keeps its connection."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -58,7 +60,7 @@ class Crowd:
         self.clients: list[socket.socket] = []
 
     def join(self, count: int) -> list[socket.socket]:
-        """So many more, connected: by the kernel, accepted or not."""
+        """Connect so many more clients, which the kernel may hold in its queue."""
         new = []
         for _ in range(count):
             client = socket.create_connection(("127.0.0.1", self._port), timeout=PATIENCE)
@@ -73,7 +75,7 @@ class Crowd:
 
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
-    """Closes what a test opens."""
+    """Closes the sockets that a test opens."""
     with ExitStack() as found:
         yield found
 
@@ -84,7 +86,7 @@ def ask(client: socket.socket, host: str = "a") -> None:
 
 
 def readable(clients: list[socket.socket]) -> list[socket.socket]:
-    """Those for whom something has come."""
+    """The clients for which bytes have arrived."""
     poll = select.poll()
     by_number = {client.fileno(): client for client in clients}
     for number in by_number:
@@ -93,13 +95,13 @@ def readable(clients: list[socket.socket]) -> list[socket.socket]:
 
 
 def next_of(waiting: list[socket.socket]) -> list[socket.socket]:
-    """Those who are served next."""
+    """The clients that are served next."""
     until(lambda: readable(waiting), "some of those who wait are served")
     return readable(waiting)
 
 
 def status(client: socket.socket) -> int:
-    """The status of the reply that comes; the whole of it is read."""
+    """The status of the next reply, which is read whole."""
     data = b""
     while b"\r\n\r\n" not in data:
         part = client.recv(65536)
@@ -116,13 +118,13 @@ def status(client: socket.socket) -> int:
 
 
 def processor_seconds(pid: int) -> float:
-    """What a process has used of the processor."""
+    """The processor time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def assert_calm(pids: list[int]) -> None:
-    """The processes do not turn in circles: each takes little of a core."""
+    """Assert that the processes do not spin: each uses little of a core."""
     before = [processor_seconds(pid) for pid in pids]
     select.select((), (), (), MEASURED)  # the time that is measured, not a wait
     used = [processor_seconds(pid) - was for pid, was in zip(pids, before, strict=True)]
@@ -130,7 +132,7 @@ def assert_calm(pids: list[int]) -> None:
 
 
 def complaints(slardar: Slardar) -> list[str]:
-    """The seconds at which it said that it could not accept, with who said so."""
+    """The seconds of the log's lines that a process could not accept, with the process."""
     pattern = r"^(\S+T[\d:]+)\S* \[[^]]*\] (\S*: )?cannot accept connections: Too many open files"
     return [match[0] for match in re.finditer(pattern, slardar.output, re.MULTILINE)]
 
@@ -139,9 +141,9 @@ def complaints(slardar: Slardar) -> list[str]:
 def test_more_clients_than_descriptors(
     tmp_path: Path, start: Start, nginx: Nginx, stack: ExitStack, workers: str
 ) -> None:
-    """Those that are accepted are served, again and again, and no one else is accepted at
-    their cost; the others wait, without work for anybody, and are served when these have
-    left.  The log says how many there is room for."""
+    """Accepted clients are served again and again, and no other is accepted at their cost; the
+    others wait without using the processor, and are served when the first have left.  The
+    log says how many clients have room."""
     slardar = start(Cramped(tmp_path, workers, "--upstream", f"a={nginx.address}")).ready()
     found = slardar.wait_for(r"limits\.connections: (\d+) clients at most instead of 10000")
     room = int(found[1]) * max(1, int(workers))
@@ -166,7 +168,7 @@ def test_more_clients_than_descriptors(
             ask(client)
         assert {status(client) for client in inside} == {200}
 
-    # In turns, as many as there is room for.
+    # In turns, as many as have room.
     waiting = [client for client in crowd.clients if client not in inside]
     while waiting:
         for client in inside:
@@ -183,9 +185,9 @@ def test_more_clients_than_descriptors(
 def test_no_descriptor_for_a_connection_to_a_server(
     tmp_path: Path, start: Start, nginx: Nginx, stack: ExitStack, workers: str
 ) -> None:
-    """Idle connections to many servers take all of them: that costs one request, whose
-    client is told so, and no server is blamed.  The idle ones go, and the next request
-    is served."""
+    """Idle connections to many servers use all descriptors.  This costs one request, whose
+    client learns the reason, and no server's failure is counted.  The idle connections are
+    closed, and the next request is served."""
     names = [f"u{number}" for number in range(60)]
     options = [word for name in names for word in ("--upstream", f"{name}={nginx.address}")]
     slardar = start(Cramped(tmp_path, workers, *options)).ready()
@@ -215,9 +217,9 @@ def test_no_descriptor_for_a_connection_to_a_server(
 def test_no_descriptor_for_a_client(
     tmp_path: Path, start: Start, nginx: Nginx, stack: ExitStack
 ) -> None:
-    """Calls of the control channel, in the same process, may take those that clients were
-    promised: these wait.  It is in the log once a second, costs no processor time, and
-    ends with the shortage."""
+    """Calls of the control channel, in the same process, may take the descriptors that were
+    counted for clients, which then wait.  The log has this once a second, it uses no
+    processor time, and it ends with the shortage."""
     slardar = start(Cramped(tmp_path, "0", "--upstream", f"a={nginx.address}")).ready()
     callers = Crowd(slardar.control)
     stack.callback(callers.close)

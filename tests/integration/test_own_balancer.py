@@ -1,4 +1,4 @@
-"""A balancer of one's own as an operator meets it: found, edited, broken."""
+"""A user's own balancer as an operator meets it: found, edited, broken."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_found_edited_and_broken(
     backend: Any,
     workers: str,
 ) -> None:
-    """Found in the rundir by director and workers; a file that is edited is loaded with
-    ``?reload=1``, and one that is wrong is refused; failures are logged and shown."""
+    """Director and workers find it in the rundir; an edited file is loaded with ``?reload=1``,
+    and a wrong one is refused; failures are logged and shown."""
     rundir = tmp_path / "slardar"
     rundir.mkdir()
     own = rundir / "mine.py"
@@ -55,7 +55,7 @@ def test_found_edited_and_broken(
     assert slardar.call("PUT", path, upstream) == (200, {"status": 200})
     assert slardar.get(HOST)[0] == 200
     assert "balancer_errors" not in slardar.call("GET", "/status")[1]
-    # Not loaded before somebody asks for it.
+    # The file is not loaded before a call asks for it.
     own.write_text(BROKEN)
     assert slardar.call("PUT", path, upstream)[0] == 200
     assert slardar.get(HOST)[0] == 200
@@ -75,7 +75,7 @@ def test_found_edited_and_broken(
     assert about["error"] == "IndexError: list index out of range"
     line = f"upstream {HOST}: mine.Mine.pick failed at {own}:9: IndexError"
     said = len(re.findall(re.escape(line), slardar.output))
-    # One a worker, or of those that replaced one on a busy machine; not one a request.
+    # One line for each worker, replacements on a busy machine included; not one a request.
     assert 1 <= said < 6
     for wrong, says in (("def", "SyntaxError"), ("class Mine: pass", "no method pick")):
         own.write_text(wrong)
@@ -95,8 +95,8 @@ EXITS = "import sys\nsys.exit(0)\n"
 
 
 def test_broken_file_costs_its_upstream_only(start: Start, tmp_path: Path, backend: Any) -> None:
-    """A file that was loaded anew and is broken by now keeps no worker from beginning; a
-    module or a balancer that wants to end the process does not."""
+    """A file that was reloaded and is broken by now keeps no worker from beginning; a module
+    or a balancer that wants to end the process does not end it."""
     rundir = tmp_path / "slardar"
     rundir.mkdir()
     own = rundir / "mine.py"
@@ -107,7 +107,7 @@ def test_broken_file_costs_its_upstream_only(start: Start, tmp_path: Path, backe
     assert slardar.call("PUT", "/upstream/other", {"servers": servers})[0] == 200
     mine = {"mode": "mine.Mine", "servers": servers}
     assert slardar.call("PUT", f"/upstream/{HOST}", mine)[0] == 200
-    # Imported with the change, not with the first request.
+    # The change imports the file, not the first request.
     own.write_text("def (")
     assert slardar.get(HOST)[0] == 200
     own.write_text(FIRST)

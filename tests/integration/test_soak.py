@@ -1,4 +1,4 @@
-"""`make soak` in small: each of its parts, with what it counts and without what it times."""
+"""`make soak` in small: all its parts, with their counts and without their times."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_part_meets_its_figures(ground: Ground, part: str) -> None:
-    """Under changes, signals and kills nothing fails that need not."""
+    """Changes, signals and kills cost no request that need not fail."""
     rows = run([part], SHORT, ground)
     assert rows
     assert [row for row in rows if row.met is False] == []
 
 
 def test_part_that_breaks_is_a_row_that_is_missed(ground: Ground) -> None:
-    """It says why, and the parts after it are run."""
+    """The row has the reason, and the later parts run."""
 
     def breaks(*_: object) -> list[object]:
         raise RuntimeError("no more")

@@ -1,4 +1,4 @@
-"""slardar under systemd's protocols, on the real program: what it tells, what it gets."""
+"""slardar under systemd's protocols, with the real program: messages and sockets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.integration.test_workers import is_running, until
 
 
 class Told(Slardar):
-    """slardar that has a service manager to tell things to."""
+    """slardar with a service manager."""
 
     def __init__(self, folder: Path, socket_name: str, *options: str) -> None:
         command = [*TWISTD, "--nodaemon", "slardar", "--config", "slardar.yaml"]
@@ -50,7 +50,7 @@ def hear(manager: socket.socket, wanted: Callable[[str], bool]) -> str:
 
 
 def beginning(words: str) -> Callable[[str], bool]:
-    """Whether a message begins with these words."""
+    """A function that tells whether a message begins with these words."""
     return lambda message: message.startswith(words)
 
 
@@ -58,8 +58,8 @@ def beginning(words: str) -> Callable[[str], bool]:
 def test_manager_is_told(
     tmp_path: Path, start: Start, manager: socket.socket, nginx: Nginx, workers: str
 ) -> None:
-    """When requests are served, at a reload, good or bad, at a change, and at the stop;
-    and that it lives.  Workers know nothing of the manager."""
+    """It is told when requests are served, at a reload, good or bad, at a change, at the stop,
+    and that the director lives.  Workers do not get its variables."""
     path = tmp_path / "slardar.yaml"
     path.write_text(f"upstreams: {{a: {{servers: [{{host: 127.0.0.1, port: {nginx.port}}}]}}}}")
     slardar = start(Told(tmp_path, str(tmp_path / "notify"), "--workers", workers))
@@ -85,7 +85,7 @@ def test_manager_is_told(
             name.startswith((b"NOTIFY_SOCKET=", b"WATCHDOG_"))
             for name in Path(f"/proc/{entry}/environ").read_bytes().split(b"\0")
         )
-    # A spare one may be there already.
+    # The spare worker may be there already.
     assert int(workers) <= len(children(slardar.pid)) <= int(workers) + bool(int(workers))
 
     slardar.signal(signal.SIGTERM)
@@ -102,13 +102,13 @@ def children(pid: int) -> list[int]:
 def test_watchdog_hears_nothing_of_a_director_that_hangs(
     tmp_path: Path, start: Start, manager: socket.socket
 ) -> None:
-    """That is what it is for."""
+    """So the watchdog ends it."""
     (tmp_path / "slardar.yaml").write_text("{}")
     slardar = start(Told(tmp_path, str(tmp_path / "notify"), "--workers", "0"))
     hear(manager, "WATCHDOG=1".__eq__)
     slardar.signal(signal.SIGSTOP)
     manager.settimeout(1.0)
-    # What it had sent before is read first.
+    # Earlier messages are read first.
     with pytest.raises(TimeoutError):
         hear(manager, lambda message: False)
     slardar.signal(signal.SIGCONT)
@@ -116,7 +116,7 @@ def test_watchdog_hears_nothing_of_a_director_that_hangs(
     hear(manager, "WATCHDOG=1".__eq__)
 
 
-#: Does what systemd does between fork and exec.
+#: Code that does what systemd does between fork and exec.
 _PASS = """
 import os, sys
 fd = int(sys.argv[1])
@@ -131,7 +131,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 class Activated(Slardar):
-    """slardar on a socket that it is passed."""
+    """slardar on a socket that is passed to it."""
 
     def __init__(self, folder: Path, passed: socket.socket, workers: str) -> None:
         os.set_inheritable(passed.fileno(), True)
@@ -143,7 +143,7 @@ class Activated(Slardar):
 
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_socket_activation(tmp_path: Path, start: Start, nginx: Nginx, workers: str) -> None:
-    """Who connects before slardar is there is served, and the socket outlives it: a
+    """A client that connects before slardar runs is served, and the socket outlives slardar: a
     client that comes between two runs waits for the next one."""
     with socket.socket() as passed:
         passed.bind(("127.0.0.1", 0))
@@ -163,7 +163,7 @@ def test_socket_activation(tmp_path: Path, start: Start, nginx: Nginx, workers: 
 
 
 class OfUnit(Slardar):
-    """The command of the unit in ``examples``, on ports of the kernel's choice."""
+    """The command of the unit in ``examples``, on ports that the kernel chose."""
 
     def __init__(self, folder: Path, socket_name: str) -> None:
         unit = RawConfigParser(delimiters=("=",), comment_prefixes=("#",))
@@ -183,14 +183,14 @@ class OfUnit(Slardar):
         )
 
     def reload(self, main: int) -> None:
-        """What ``systemctl reload`` does."""
+        """Do what ``systemctl reload`` does."""
         command = shlex.split(self.service["ExecReload"].replace("$MAINPID", str(main)))
         subprocess.run(command, check=True, timeout=PATIENCE)
 
 
 def test_upgrade_of_the_unit(tmp_path: Path, start: Start, manager: socket.socket) -> None:
-    """The new process names itself as the main one when it serves; the reload and the stop
-    of the unit then go to it, and the old one ends by itself."""
+    """The new process announces itself as the main one when it serves; reload and stop of the
+    unit then reach it, and the old one ends by itself."""
 
     def state(message: str) -> bool:
         return message.startswith(("READY", "RELOADING", "STOPPING"))

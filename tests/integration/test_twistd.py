@@ -46,7 +46,7 @@ def test_upstream_added_while_it_runs_is_reached(
 def test_weight_and_drain_are_followed_at_once(
     tmp_path: Path, start: Start, files: FileServer, nginx: Nginx
 ) -> None:
-    """A server's share is its weight's; a draining server gets nothing new."""
+    """A server's share follows its weight; a draining server gets no new requests."""
     slardar = start(Slardar(tmp_path)).ready()
     slardar.call("PUT", "/upstream/a", servers(files, nginx))
     status, _ = slardar.call("PATCH", f"/upstream/a/{nginx.address}", {"weight": 4})
@@ -64,7 +64,7 @@ def test_backend_sees_who_asked(tmp_path: Path, start: Start, nginx: Nginx) -> N
 
 
 def test_restart_serves_what_was_there(tmp_path: Path, start: Start, files: FileServer) -> None:
-    """What was set, and what was removed, is so after a stop and a start."""
+    """Changes and removals hold after a stop and a start."""
     options = ("--upstream", f"given={files.address}")
     first = start(Slardar(tmp_path, *options)).ready()
     assert first.get("given", "/who") == (200, "http.server\n")
@@ -85,8 +85,8 @@ def test_restart_serves_what_was_there(tmp_path: Path, start: Start, files: File
 def test_hup_reads_the_file_again(
     tmp_path: Path, start: Start, files: FileServer, nginx: Nginx, workers: str
 ) -> None:
-    """What the file says of upstreams and routes is served without a restart; what was
-    changed by a call stays; a wrong file changes nothing and says why."""
+    """Upstreams and routes of the file are served without a restart; values that a call has
+    changed stay; a wrong file changes nothing, and the log has the reason."""
     path = tmp_path / "slardar.yaml"
 
     def write(upstreams: dict[str, object], **rest: object) -> None:
@@ -115,7 +115,7 @@ def test_hup_reads_the_file_again(
     assert slardar.get("new", "/who") == (200, "http.server\n")
     assert slardar.get("routed", "/who") == (200, "http.server\n")
     assert slardar.get("called", "/who") == (200, "nginx\n")
-    # Gone from the file, so the default's.
+    # It was removed from the file, so the default upstream serves.
     assert slardar.get("goes", "/who") == (200, "nginx\n")
     _, after = slardar.call("GET", "/status")
     assert after["shd_config_version"] == before["shd_config_version"] + 1
@@ -129,7 +129,7 @@ def test_hup_reads_the_file_again(
     _, last = slardar.call("GET", "/status")
     assert last["fingerprint"] == after["fingerprint"]
 
-    # An edit that a call has put in the shade is said, and the way out of it.
+    # The log names an edit that is not served because of a call, and the way back.
     write({"kept": servers(nginx), "called": {**servers(files), "try": 1}}, default_upstream="o")
     slardar.signal(signal.SIGHUP)
     slardar.wait_for(r"upstreams\.called: the file's edit is not served.*called\?to=file")
@@ -137,7 +137,7 @@ def test_hup_reads_the_file_again(
     assert slardar.call("DELETE", "/upstream/called?to=file")[0] == 200
     assert slardar.get("called", "/who") == (200, "http.server\n")
 
-    # The same file again: a restart serves what HUP did.
+    # With the same file a restart serves the same.
     write({"kept": servers(nginx), "new": servers(files)}, default_upstream="o")
     slardar.signal(signal.SIGHUP)
     slardar.wait_for(r"read again: version 5 is served")
@@ -155,7 +155,7 @@ def test_hup_reads_the_file_again(
 def test_kill_loses_no_answered_change(
     tmp_path: Path, start: Start, files: FileServer, changes: int
 ) -> None:
-    """``kill -9`` while changes stream in: what was answered is there after a start."""
+    """``kill -9`` comes while changes stream in: every answered change is there after a start."""
     first = start(Slardar(tmp_path)).ready()
     answered: list[int] = []
     stopped = threading.Event()
@@ -183,13 +183,13 @@ def test_kill_loses_no_answered_change(
     second = start(Slardar(tmp_path)).ready()
     _, found = second.call("GET", "/upstreams")
     assert {f"u{number}" for number in answered} <= set(found)
-    # The one whose answer was under way may be there, and no other.
+    # The change whose answer was under way may be there, and no other.
     assert len(found) - len(answered) in (0, 1)
     assert second.get("u1", "/who") == (200, "http.server\n")
 
 
 def test_stop_finishes_what_is_under_way(tmp_path: Path, start: Start, nginx: Nginx) -> None:
-    """A reply half sent when TERM comes is sent to its end."""
+    """A reply that is half sent when TERM comes is sent to its end."""
     slardar = start(Slardar(tmp_path, "--upstream", f"a={nginx.address}")).ready()
     with socket.create_connection(("127.0.0.1", slardar.port), timeout=20) as client:
         client.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -251,7 +251,7 @@ def test_store_that_cannot_be_opened_ends_it_with_one_line(tmp_path: Path, start
     ],
 )
 def test_check_starts_nothing(tmp_path: Path, text: str, code: int, answer: str | None) -> None:
-    """``--check`` prints ok or every error, leaves no file, and says so by its code."""
+    """``--check`` prints ok or every error, leaves no file, and has a matching exit code."""
     (tmp_path / "slardar.yaml").write_text(text)
     done = subprocess.run(
         [*TWISTD, "--nodaemon", "slardar", "--config", "slardar.yaml", "--check"],
@@ -297,8 +297,8 @@ def test_daemon_writes_its_pid_and_goes(tmp_path: Path, files: FileServer) -> No
 
 
 def test_keys_without_effect_are_said_once(tmp_path: Path, start: Start, files: FileServer) -> None:
-    """With their places: the option, the file, an upstream of it, and a call; not again at
-    each HUP."""
+    """The option, the file, an upstream of the file, and a call are named with their places;
+    they are not named again at each HUP."""
     path = tmp_path / "slardar.yaml"
     upstream = {**servers(files), "typ": "http", "enable": True}
     path.write_text(json.dumps({"health": {"interval": 3}, "upstreams": {"a": upstream}}))

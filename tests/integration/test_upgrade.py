@@ -26,7 +26,8 @@ from tests.integration.upgrades import Clients, Upgraded
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_no_request_fails(tmp_path: Path, start: Start, nginx: Nginx, workers: int) -> None:
-    """Ten upgrades in turn under load: clients that stay and new ones all get replies."""
+    """Ten upgrades in turn under load: clients with kept and with new connections all get
+    replies."""
     site = start(Upgraded(tmp_path, "--upstream", f"a={nginx.address}", count=workers)).ready()
     pids = [site.pid]
     with Clients(site) as clients:
@@ -42,7 +43,7 @@ def test_no_request_fails(tmp_path: Path, start: Start, nginx: Nginx, workers: i
 
 
 def change(site: Upgraded, name: str, port: int) -> int:
-    """Make an upstream by a call; answers the version that serves it."""
+    """Make an upstream by a call; returns the version that serves it."""
     body = {"servers": [{"host": "127.0.0.1", "port": port}]}
     code, answer = site.call("PUT", f"/upstream/{name}?receipt=1", body)
     assert code == 200, answer
@@ -51,12 +52,12 @@ def change(site: Upgraded, name: str, port: int) -> int:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that one has started."""
+    """The processes that a process has started."""
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def holds_tunnel(connection: Connection) -> None:
-    """A server that switches protocols, and then says everything again."""
+    """A server that switches protocols, and then sends everything back."""
     if connection.head() is not None:
         connection.send(b"HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
         while data := connection.sock.recv(1000):
@@ -80,13 +81,13 @@ def open_tunnel(site: Upgraded) -> Client:
 
 
 def say(client: Client, text: bytes) -> None:
-    """Have something said again."""
+    """Send a text, and assert that it comes back."""
     client.send(text)
     assert client.exactly(len(text)) == text
 
 
 def pids(site: Upgraded) -> list[int]:
-    """The generations that the newest lists."""
+    """The generations in the newest process's status."""
     return [one["pid"] for one in site.status()["generations"]]
 
 
@@ -94,8 +95,8 @@ def pids(site: Upgraded) -> list[int]:
 def test_tunnels_stay_with_the_generation_before(
     tmp_path: Path, start: Start, echo: Origin, workers: int
 ) -> None:
-    """They go on through an upgrade, and their generation is listed as long; the second
-    upgrade after that ends them."""
+    """They go on through an upgrade, and their generation is listed meanwhile; the second
+    upgrade after it ends them."""
     options = ("--upstream", f"echo=127.0.0.1:{echo.port}")
     site = start(Upgraded(tmp_path, *options, count=workers)).ready()
     first = site.current
@@ -119,7 +120,7 @@ def test_tunnels_stay_with_the_generation_before(
 
 
 def test_drain_ends_the_generation_before(tmp_path: Path, start: Start, echo: Origin) -> None:
-    """A tunnel is cut when ``timeouts.drain`` is over."""
+    """A tunnel is cut off when ``timeouts.drain`` is over."""
     (tmp_path / "slardar.yaml").write_text("timeouts: {drain: 1}\n")
     options = ("--config", "slardar.yaml", "--upstream", f"echo=127.0.0.1:{echo.port}")
     site = start(Upgraded(tmp_path, *options)).ready()
@@ -131,13 +132,13 @@ def test_drain_ends_the_generation_before(tmp_path: Path, start: Start, echo: Or
 
 
 def test_stop_ends_all_generations(tmp_path: Path, start: Start, echo: Origin) -> None:
-    """TERM to the newest holds for those before it too, and it waits for them."""
+    """TERM to the newest process also ends those before it, and it waits for them."""
     (tmp_path / "slardar.yaml").write_text("timeouts: {drain: 100}\n")
     options = ("--config", "slardar.yaml", "--upstream", f"echo=127.0.0.1:{echo.port}")
     site = start(Upgraded(tmp_path, *options)).ready()
     first = site.current
     with open_tunnel(site) as tunnel:
-        # What holds at a stop is what the newest has in its file.
+        # At a stop the drain time of the newest process counts.
         (tmp_path / "slardar.yaml").write_text("timeouts: {drain: 1}\n")
         second = site.upgrade()
         os.kill(second, signal.SIGTERM)
@@ -150,7 +151,7 @@ def test_stop_ends_all_generations(tmp_path: Path, start: Start, echo: Origin) -
 def test_death_of_the_new_one_does_not_hurry_the_old(
     tmp_path: Path, start: Start, echo: Origin
 ) -> None:
-    """Killed when it serves, it takes nothing with it of what the old one finishes."""
+    """The new process is killed when it serves; the old one still finishes its requests."""
     options = ("--upstream", f"echo=127.0.0.1:{echo.port}")
     site = start(Upgraded(tmp_path, *options)).ready()
     first = site.current
@@ -165,7 +166,7 @@ def test_death_of_the_new_one_does_not_hurry_the_old(
 
 
 def test_reply_under_way_is_finished(site: Configured) -> None:
-    """By the old process, whose idle clients go with their next request, or soon."""
+    """The old process finishes it; its idle clients leave with their next request, or soon."""
     with Client(("127.0.0.1", site.port)) as client, Client(("127.0.0.1", site.port)) as idle:
         assert idle.get("/who", "a").status == 200
         client.ask("/slow", "a")
@@ -183,7 +184,7 @@ def test_reply_under_way_is_finished(site: Configured) -> None:
 def test_state_is_handed_over(
     tmp_path: Path, start: Start, nginx: Nginx, store: str, workers: int
 ) -> None:
-    """What was set and what was removed stays so, and versions go on from there."""
+    """Changes and removals hold, and versions go on from there."""
     options = ("--store", store, "--upstream", f"gone={nginx.address}")
     site = start(Upgraded(tmp_path, *options, count=workers)).ready()
     assert change(site, "a", nginx.port) == 1
@@ -203,7 +204,7 @@ def test_state_is_handed_over(
 
 
 def test_health_is_handed_over(tmp_path: Path, start: Start, nginx: Nginx) -> None:
-    """A server that requests have put out of service is not tried anew."""
+    """A server that requests have put out of service gets no requests."""
     site = start(Upgraded(tmp_path)).ready()
     dead = {"host": "127.0.0.1", "port": free_port(), "max_fails": 1, "fail_timeout": 600}
     live = {"host": "127.0.0.1", "port": nginx.port}
@@ -229,7 +230,7 @@ def test_health_is_handed_over(tmp_path: Path, start: Start, nginx: Nginx) -> No
 def test_number_of_workers_may_change(
     tmp_path: Path, start: Start, nginx: Nginx, counts: tuple[int, ...]
 ) -> None:
-    """More or less of them, under load: no request fails, and all of them get some."""
+    """There may be more or fewer, under load: no request fails, and all workers get some."""
     path = tmp_path / "slardar.yaml"
 
     def write(count: int) -> None:
@@ -253,8 +254,8 @@ def test_number_of_workers_may_change(
     assert clients.failures == []
 
 
-#: A user's balancer whose module waits, in the director or in workers, while a file is
-#: there, or ends the process.
+#: A user's balancer whose module waits, in the director or in workers, while a file
+#: exists, or ends the process.
 MODULE = """
 import os, select, sys
 
@@ -275,7 +276,7 @@ class Slow:
 
 
 class Configured(Upgraded):
-    """With a file that is changed before an upgrade."""
+    """With a configuration file that is changed before an upgrade."""
 
     def __init__(self, folder: Path, nginx: Nginx, count: int = 2) -> None:
         self.folder, self.nginx = folder, nginx
@@ -283,11 +284,11 @@ class Configured(Upgraded):
         self.write()
         super().__init__(folder, "--config", "slardar.yaml", count=count, listen=False)
 
-    #: The processes of the first generation's workers.
+    #: The process ids of the first generation's workers.
     workers: list[int]
 
     def write(self, mode: str = "wrr", **settings: object) -> None:
-        """Make the file."""
+        """Write the file."""
         servers = [{"host": "127.0.0.1", "port": self.nginx.port}]
         upstreams = {"a": {"servers": servers, "mode": mode}}
         listen = ["tcp:0:interface=127.0.0.1"]
@@ -295,17 +296,17 @@ class Configured(Upgraded):
         (self.folder / "slardar.yaml").write_text(text)
 
     def mark(self, *names: str) -> None:
-        """What the user's module is to do."""
+        """Tell the user's module what to do."""
         for name in names:
             (self.folder / name).touch()
 
     def unmark(self, *names: str) -> None:
-        """What it is to do no more."""
+        """Tell the user's module what to do no longer."""
         for name in names:
             (self.folder / name).unlink()
 
     def goes_on(self, version: int) -> None:
-        """Check that all is as if nothing had happened, with ``version`` by a change."""
+        """Assert that everything works as before the upgrade; a change makes ``version``."""
         until(lambda: self.pid_in_file() == self.current, "the pidfile is back")
         assert not (self.folder / "twistd.pid.old").exists()
         assert change(self, "b", self.nginx.port) == version
@@ -333,7 +334,7 @@ def break_store(site: Configured) -> str:
 
 
 def break_port(site: Configured) -> str:
-    # What it listens on already, by another name.
+    # The endpoint on which it listens already, with another string.
     taken = f"tcp:{site.port}:interface=127.0.0.1"
     site.write(listen=["tcp:0:interface=127.0.0.1", taken])
     return rf"it cannot start: .*127\.0\.0\.1:{site.port}"
@@ -351,8 +352,8 @@ def break_workers(site: Configured) -> str:
 def test_old_one_goes_on_if_the_new_one_cannot_start(
     tmp_path: Path, start: Start, nginx: Nginx, spoil: Callable[[Configured], str]
 ) -> None:
-    """It says why in one line, has lost no request, takes changes again, and can be
-    upgraded once the mistake is mended."""
+    """One line has the reason; the old process has lost no request, takes changes again, and
+    can be upgraded once the mistake is corrected."""
     site = start(Configured(tmp_path, nginx)).ready()
     assert change(site, "b", nginx.port) == 1
     with Clients(site) as clients:
@@ -374,14 +375,14 @@ def test_old_one_goes_on_if_the_new_one_cannot_start(
 
 @pytest.fixture
 def site(tmp_path: Path, start: Start, nginx: Nginx) -> Configured:
-    """Two workers, and a file that can be changed."""
+    """Two workers, and a configuration file that can be changed."""
     found: Configured = start(Configured(tmp_path, nginx)).ready()
     found.workers = children(found.current)
     return found
 
 
 def hang(site: Configured, *marks: str) -> int:
-    """Upgrade to a new process that does not come far; answers which it is.
+    """Upgrade to a new process that hangs; returns its process id.
 
     With the mark ``in-workers`` it has the store by then, and waits for its workers.
     """
@@ -395,13 +396,13 @@ def hang(site: Configured, *marks: str) -> int:
 
 
 def is_worker(pid: int) -> bool:
-    """Whether a process is a worker, a spare one included."""
+    """Whether a process is a worker; the spare counts, too."""
     return b"slardar.workers.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 @pytest.mark.parametrize("marks", [(), ("in-workers",)], ids=["early", "late"])
 def test_old_one_goes_on_if_the_new_one_is_killed(site: Configured, marks: tuple[str, ...]) -> None:
-    """``kill -9`` before it has the store, and after."""
+    """``kill -9`` comes before it has the store, and after."""
     with Clients(site) as clients:
         clients.more(20)
         child = hang(site, *marks)
@@ -418,8 +419,8 @@ def test_old_one_goes_on_if_the_new_one_is_killed(site: Configured, marks: tuple
 
 
 def test_change_during_an_upgrade_waits(site: Configured) -> None:
-    """A call that comes while the store changes hands is answered by who has it then;
-    one on a connection of the old one is told to come again."""
+    """The process that has the store answers a call that comes meanwhile; a call on a
+    connection of the old process is told to come again."""
     kept = http.client.HTTPConnection("127.0.0.1", site.control, timeout=PATIENCE)
     kept.connect()
 
@@ -442,7 +443,7 @@ def test_change_during_an_upgrade_waits(site: Configured) -> None:
 
 @pytest.mark.parametrize("marks", [(), ("in-workers",)], ids=["early", "late"])
 def test_stop_ends_an_upgrade_too(site: Configured, marks: tuple[str, ...]) -> None:
-    """TERM to the old process while the new one starts: nothing is left of either."""
+    """TERM comes to the old process while the new one starts: neither is left."""
     child = hang(site, *marks)
     workers = children(child)
     os.kill(site.current, signal.SIGTERM)
@@ -453,7 +454,7 @@ def test_stop_ends_an_upgrade_too(site: Configured, marks: tuple[str, ...]) -> N
 
 
 def test_daemon_with_unix_sockets(tmp_path: Path, nginx: Nginx) -> None:
-    """twistd's daemon, in a folder that it changes to: names on its command line are found
+    """twistd's daemon changes to another folder: the names on its command line are found
     again, and the sockets' files stay until the last generation removes them."""
     (tmp_path / "run").mkdir()
     upstreams = {"a": {"servers": [{"host": "127.0.0.1", "port": nginx.port}]}}
@@ -493,7 +494,7 @@ def test_daemon_with_unix_sockets(tmp_path: Path, nginx: Nginx) -> None:
         for name, number in zip(("requests", "control"), files, strict=True):
             assert (run / f"{name}.sock").stat().st_ino == number
             assert os.readlink(run / f"{name}.sock.lock") == str(pids[-1])
-        # A mistake that nobody sees on a terminal is in the log.
+        # Without a terminal the mistake is in the log.
         (tmp_path / "slardar.yaml").write_text("speed: 1\n")
         os.kill(pids[-1], signal.SIGUSR2)
         log = tmp_path / "twistd.log"
@@ -512,7 +513,7 @@ def test_daemon_with_unix_sockets(tmp_path: Path, nginx: Nginx) -> None:
     assert not list(run.glob("*.sock*"))
 
 
-#: Does what systemd does for a socket unit, and becomes the program.
+#: Code that does what systemd does for a socket unit, and then becomes the program.
 SYSTEMD = """
 import os, socket, sys
 sock = socket.create_server(("127.0.0.1", 0))
@@ -524,7 +525,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 
 
 def test_socket_of_systemd(tmp_path: Path, start: Start, nginx: Nginx) -> None:
-    """What systemd passed to the first process goes from one to the next."""
+    """The socket that systemd passed to the first process goes from one process to the next."""
     site = Upgraded(
         tmp_path,
         *("--listen", "systemd:domain=INET:index=0", "--upstream", f"a={nginx.address}"),
@@ -541,7 +542,7 @@ def test_socket_of_systemd(tmp_path: Path, start: Start, nginx: Nginx) -> None:
 
 
 def test_endpoints_may_change(site: Configured) -> None:
-    """One that is new is opened, one that is gone is closed with the old generation."""
+    """A new endpoint is opened, and a removed one is closed with the old generation."""
     before = site.port
     listen = ["unix:requests.sock", "unix:other.sock"]
     site.write(listen=["tcp:0:interface=127.0.0.1", *listen])

@@ -19,8 +19,8 @@ def server(program: FileServer | Nginx) -> dict[str, object]:
 def test_upstream_that_is_not_public(
     tmp_path: Path, start: Start, files: FileServer, workers: str
 ) -> None:
-    """Asked for by its name it is not there, whoever has used it before; a route and a hook
-    lead to it. Public again, it is a Host like others."""
+    """By its name it does not exist, whoever has used it before; a route and a hook lead to
+    it.  When it is public again, it is a Host like others."""
     slardar = start(Slardar(tmp_path, "--store", "memory:", "--workers", workers)).ready()
     inner = {"servers": [server(files)], "public": False}
     assert slardar.call("PUT", "/upstream/inner", inner)[0] == 200
@@ -33,7 +33,7 @@ def test_upstream_that_is_not_public(
     for host in ("routed", "hooked"):
         assert slardar.get(host, "/who") == (200, "http.server\n")
     assert slardar.get("inner", "/who")[0] == 502
-    # Without routes a plain Host is looked up in another way.
+    # Without routes a Host is looked up in another way.
     assert slardar.call("PUT", "/routes", [])[0] == 200
     assert slardar.get("hooked", "/who")[0] == 200
     assert slardar.get("inner", "/who")[0] == 502
@@ -44,8 +44,8 @@ def test_upstream_that_is_not_public(
 
 
 def test_502_is_tried_elsewhere(tmp_path: Path, start: Start) -> None:
-    """By default, as the original's nginx.conf does, and for idempotent requests only; with
-    no other server it is passed on as it came."""
+    """This is the default, as in upyun/slardar's nginx.conf, and for idempotent requests only;
+    without another server the client gets the 502."""
     text = 'default_type text/plain; location / {{ return {} "{}"; }}'
     bad = start(Nginx(tmp_path / "bad", text.format(502, "bad")))
     good = start(Nginx(tmp_path / "good", text.format(200, "good")))

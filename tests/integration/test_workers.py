@@ -18,7 +18,7 @@ import pytest
 from tests.integration.conftest import Start
 from tests.integration.programs import PATIENCE, FileServer, Nginx, Program, Slardar, curl
 
-#: A user's balancers that misbehave, but in workers only.
+#: A user's balancers that misbehave in workers only.
 TRAP = """
 import os, sys
 
@@ -52,7 +52,7 @@ class Deadly:
 
 
 def until(is_so: Callable[[], Any], what: str, seconds: float = PATIENCE) -> float:
-    """Wait for something that must happen; answers how long it took."""
+    """Wait until a condition is true; returns how long it took."""
     begin = time.monotonic()
     while not is_so():
         assert time.monotonic() - begin < seconds, f"{what}: not within {seconds} s"
@@ -61,7 +61,7 @@ def until(is_so: Callable[[], Any], what: str, seconds: float = PATIENCE) -> flo
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process exists and is more than a zombie."""
+    """Whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -75,14 +75,14 @@ class Team(Slardar):
         super().__init__(folder, "--workers", str(count), *options)
 
     def status(self) -> dict[str, Any]:
-        """What ``/status`` says."""
+        """The answer to ``GET /status``."""
         code, status = self.call("GET", "/status")
         assert code == 200
         found: dict[str, Any] = status
         return found
 
     def pids(self) -> dict[str, int]:
-        """The workers' processes."""
+        """The process ids of the workers."""
         return {name: about["pid"] for name, about in self.status()["workers"].items()}
 
     def are_alive(self) -> bool:
@@ -97,7 +97,7 @@ class Team(Slardar):
 
 
 def ask(client: http.client.HTTPConnection, path: str = "/who", host: str = "a") -> bytes:
-    """The body of a reply that must be good."""
+    """The body of a reply, which must be good."""
     client.request("GET", path, headers={"Host": host})
     reply = client.getresponse()
     body = reply.read()
@@ -113,7 +113,7 @@ def team(tmp_path: Path, start: Start, nginx: Nginx) -> Team:
 
 
 def test_clients_are_spread_evenly(team: Team) -> None:
-    """Of 256 that keep their connections, no worker has less than half of its share."""
+    """Of 256 clients that keep their connections, every worker has at least half of its share."""
     with ExitStack() as stack:
         for _ in range(256):
             client = team.connect()
@@ -135,7 +135,7 @@ def test_clients_are_spread_evenly(team: Team) -> None:
 def test_answer_to_a_change_means_that_all_workers_serve_it(
     team: Team, files: FileServer, nginx: Nginx
 ) -> None:
-    """Of many new connections right after it, none sees what was before."""
+    """Many new connections right after it all see the change."""
     programs = (nginx, files)
     for turn in range(10):
         program = programs[turn % 2]
@@ -159,7 +159,7 @@ def test_answer_to_a_change_means_that_all_workers_serve_it(
 
 
 def test_configuration_of_many_pieces_arrives(team: Team, files: FileServer) -> None:
-    """An upstream whose message is far beyond AMP's limit of 65,535 bytes."""
+    """The message of this upstream is far beyond AMP's limit of 65,535 bytes."""
     servers = [{"host": "127.0.0.1", "port": files.port, "weight": 1}]
     servers += [
         {"host": f"10.1.{n // 250}.{n % 250}", "port": 80, "weight": 0} for n in range(1500)
@@ -168,7 +168,7 @@ def test_configuration_of_many_pieces_arrives(team: Team, files: FileServer) -> 
     assert (code, answer["workers"]) == (200, {"worker-0": 1, "worker-1": 1})
     for _ in range(10):
         assert team.get("big", "/who") == (200, "http.server\n")
-    # A replacement gets it with its beginning.
+    # A replacement gets it at its beginning.
     os.kill(team.pids()["worker-0"], signal.SIGKILL)
     team.wait_for("worker-0 .* ended")
     until(team.are_alive, "a replacement serves")
@@ -177,7 +177,7 @@ def test_configuration_of_many_pieces_arrives(team: Team, files: FileServer) -> 
 
 
 class Load:
-    """A few clients that ask again and again, on new connections."""
+    """A few clients that send requests again and again, on new connections."""
 
     def __init__(self, team: Team, clients: int) -> None:
         self._team = team
@@ -211,14 +211,14 @@ class Load:
 
 @pytest.fixture
 def load(team: Team) -> Iterator[Load]:
-    """Four clients at the team."""
+    """Four clients of the team."""
     found = Load(team, 4)
     yield found
     found.stop()
 
 
 def test_spare_worker_takes_the_place_at_once(team: Team, load: Load) -> None:
-    """It waits with everything imported, and needs only the configuration."""
+    """It has imported everything, and needs only the configuration."""
 
     def processes() -> set[int]:
         words = Path(f"/proc/{team.pid}/task/{team.pid}/children").read_text().split()
@@ -226,7 +226,7 @@ def test_spare_worker_takes_the_place_at_once(team: Team, load: Load) -> None:
 
     until(lambda: len(processes()) == 3, "a spare worker waits")
     (spare,) = processes() - set(team.pids().values())
-    # It has imported what it needs when it listens to its link.
+    # Its imports are done when it listens to its link.
     until(lambda: _is_asleep(spare), "it has nothing to do")
     os.kill(team.pids()["worker-1"], signal.SIGKILL)
     team.wait_for(r"worker-1 \(pid \d+\) ended by signal 9")
@@ -244,7 +244,8 @@ def _is_asleep(pid: int) -> bool:
 
 
 def test_killed_worker_costs_its_own_requests_and_is_replaced(team: Team, load: Load) -> None:
-    """No connection is refused: those that wait for the dead one wait for the next."""
+    """No connection is refused: connections that wait for the dead worker wait for the next
+    one."""
     until(lambda: load.good > 20, "requests are served")
     victim = team.pids()["worker-0"]
     before = team.status()["statistics"]["requests"]
@@ -257,7 +258,7 @@ def test_killed_worker_costs_its_own_requests_and_is_replaced(team: Team, load: 
     until(lambda: load.good > served + 50, "requests are served")
     load.stop()
     assert load.refused == []
-    # Each client had one request under way, at most.
+    # Each client had at most one request under way.
     assert len(load.broken) <= 4, load.broken
     status = team.status()
     assert status["workers"]["worker-0"]["restarts"] == 1
@@ -266,7 +267,7 @@ def test_killed_worker_costs_its_own_requests_and_is_replaced(team: Team, load: 
 
 
 def test_workers_end_with_a_killed_director(tmp_path: Path, team: Team, nginx: Nginx) -> None:
-    """Within two seconds, whatever they are doing; a new start serves what was set."""
+    """They end within two seconds, whatever they do; a new start serves the changes."""
     body = {"servers": [{"host": "127.0.0.1", "port": nginx.port}]}
     assert team.call("PUT", "/upstream/kept", body)[0] == 200
     workers = list(team.pids().values())
@@ -286,7 +287,7 @@ def test_workers_end_with_a_killed_director(tmp_path: Path, team: Team, nginx: N
 
 
 def test_port_is_free_at_once_after_a_killed_director(tmp_path: Path, team: Team) -> None:
-    """Though its workers may still be finishing requests."""
+    """Its workers may still be finishing requests."""
     with socket.create_connection(("127.0.0.1", team.port), timeout=20) as client:
         client.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
@@ -300,7 +301,7 @@ def test_port_is_free_at_once_after_a_killed_director(tmp_path: Path, team: Team
 
 
 def test_second_start_on_a_port_in_use_fails(tmp_path: Path, team: Team) -> None:
-    """SO_REUSEPORT, which the workers' sockets have, does not let it in."""
+    """SO_REUSEPORT on the workers' sockets does not let it in."""
     second = Team(tmp_path / "second", "--listen", f"tcp:{team.port}:interface=127.0.0.1")
     try:
         assert second.wait() == 1
@@ -313,7 +314,7 @@ def test_second_start_on_a_port_in_use_fails(tmp_path: Path, team: Team) -> None
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stop_finishes_what_is_under_way(team: Team, number: int) -> None:
-    """Also when the signal goes to the whole group, as a terminal's Ctrl-C does."""
+    """This also holds if the signal goes to the whole group, as a terminal's Ctrl-C does."""
     workers = list(team.pids().values())
     with ExitStack() as stack:
         clients = []
@@ -354,13 +355,13 @@ def test_stop_waits_no_longer_than_the_drain(tmp_path: Path, start: Start, nginx
 
 
 def test_unix_socket_is_served_by_all_workers(tmp_path: Path, start: Start, nginx: Nginx) -> None:
-    """There is one socket only; its file goes with the last of them."""
+    """There is one socket only; its file is removed with the last worker."""
     options = ("--listen", "unix:requests.sock", "--upstream", f"a={nginx.address}")
     team = start(Team(tmp_path, *options)).ready()
     path = tmp_path / "requests.sock"
     words = ["--unix-socket", str(path)]
     for name in ("worker-0", "worker-1"):
-        # With one of them stopped, the other one serves.
+        # If one worker is stopped, the other one serves.
         pid = team.pids()[name]
         os.kill(pid, signal.SIGKILL)
         assert curl("http://a/who", *words) == (200, "nginx\n")
@@ -372,7 +373,7 @@ def test_unix_socket_is_served_by_all_workers(tmp_path: Path, start: Start, ngin
 def test_server_that_fails_one_worker_is_out_for_all(
     tmp_path: Path, start: Start, nginx: Nginx
 ) -> None:
-    """Within a second, also in the worker that never asked it, and in a new one."""
+    """It is out within a second, also in a worker that never asked it, and in a new one."""
     team = start(Team(tmp_path)).ready()
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))  # refuses: it does not listen
@@ -382,7 +383,7 @@ def test_server_that_fails_one_worker_is_out_for_all(
         team.call("PUT", "/upstream/a", {"servers": [dead, good]})
         client = team.connect()
         for _ in range(2):
-            assert ask(client) == b"nginx\n"  # by a second attempt, one of them
+            assert ask(client) == b"nginx\n"  # one of them by a second attempt
 
         def told() -> list[str]:
             return [one["status"] for one in team.status()["cls:a"][0]]
@@ -424,7 +425,8 @@ def traps(tmp_path: Path, start: Start, nginx: Nginx) -> Team:
 
 
 def test_worker_that_hangs_is_replaced(traps: Team) -> None:
-    """After two seconds; the log shows where it hung, and the other one serves on."""
+    """It is replaced after two seconds; the log shows where it hung, and the other worker
+    serves on."""
     begin = time.monotonic()
     before = traps.pids()
     with socket.create_connection(("127.0.0.1", traps.port), timeout=20) as client:
@@ -432,8 +434,8 @@ def test_worker_that_hangs_is_replaced(traps: Team) -> None:
         assert client.recv(100) == b""
     assert time.monotonic() - begin < 10
     traps.wait_for("did not answer for 2 s")
-    # CPython may meet its end while it says where it is: in the middle of a call its list
-    # of frames is not always whole.
+    # CPython may crash while it prints where it hangs: in the middle of a call its list of
+    # frames is not always complete.
     traps.wait_for(r"worker-\d: .*traps.py.*pick|ended by signal 11")
     until(traps.are_alive, "a replacement serves")
     assert len({*before.values(), *traps.pids().values()}) == 3
@@ -442,7 +444,7 @@ def test_worker_that_hangs_is_replaced(traps: Team) -> None:
 
 
 def test_change_is_confirmed_though_a_worker_dies(traps: Team) -> None:
-    """Changes go on while workers come and go, and the last one is what all serve."""
+    """Changes go on while workers come and go, and all serve the last one."""
     for turn in range(4):
         client = traps.connect()
         client.request("GET", "/exit", headers={"Host": "a"})
@@ -460,7 +462,7 @@ def test_change_is_confirmed_though_a_worker_dies(traps: Team) -> None:
 
 
 def test_worker_that_cannot_live_does_not_spin(tmp_path: Path, start: Start, nginx: Nginx) -> None:
-    """The start is given up with one line; what the worker said is in the log."""
+    """The start is given up with one line; the worker's output is in the log."""
     (tmp_path / "traps.py").write_text(DEADLY)
     server = f"{{host: 127.0.0.1, port: {nginx.port}}}"
     text = f"upstreams: {{a: {{mode: traps.Deadly, servers: [{server}]}}}}"
@@ -478,8 +480,8 @@ def test_worker_that_cannot_live_does_not_spin(tmp_path: Path, start: Start, ngi
 def test_worker_that_dies_while_serving_is_restarted_ever_more_slowly(
     tmp_path: Path, start: Start, nginx: Nginx
 ) -> None:
-    """A class that ends each worker which loads it does not eat the machine; a change
-    that removes it heals it."""
+    """A class that ends each worker that loads it does not use up the machine; a change that
+    removes it ends this."""
     (tmp_path / "traps.py").write_text(DEADLY)
     team = start(Team(tmp_path, count=1)).ready()
     servers = [{"host": "127.0.0.1", "port": nginx.port}]
@@ -493,7 +495,7 @@ def test_worker_that_dies_while_serving_is_restarted_ever_more_slowly(
     until(lambda: deaths() >= 3, "it dies")
     first, begin = deaths(), time.monotonic()
     until(lambda: deaths() >= first + 2, "it dies")
-    assert time.monotonic() - begin >= 0.5  # the pauses alone
+    assert time.monotonic() - begin >= 0.5  # the sum of the pauses
     team.call("DELETE", "/upstream/bad?wait=0")
     team.call("PUT", "/upstream/a", {"servers": servers})
     until(team.are_alive, "it serves again")
@@ -501,7 +503,7 @@ def test_worker_that_dies_while_serving_is_restarted_ever_more_slowly(
 
 
 def test_descriptors_are_not_what_limits_it(team: Team) -> None:
-    """The soft limit is the hard one, in the director and in each worker."""
+    """The soft limit is the hard limit, in the director and in each worker."""
     for pid in (team.pid, *team.pids().values()):
         text = Path(f"/proc/{pid}/limits").read_text()
         (line,) = [line for line in text.splitlines() if line.startswith("Max open files")]

@@ -1,4 +1,4 @@
-"""slardar through upgrades in place, and clients that count what fails meanwhile."""
+"""slardar through upgrades in place, and clients that count failures meanwhile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Clients", "Upgraded"]
 class Upgraded(Team):
     """slardar, whichever of its generations serves.
 
-    ``count`` None, or ``listen`` false: as its file says.  ``before`` starts it.
+    With ``count`` None, or ``listen`` false, its file decides.  ``before`` starts it.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Upgraded(Team):
         self._generations = [self.current]
 
     def pid_in_file(self) -> int | None:
-        """What the pidfile says."""
+        """The process id in the pidfile."""
         try:
             return int((self.folder / "twistd.pid").read_text() or 0)
         except FileNotFoundError:
@@ -53,7 +53,7 @@ class Upgraded(Team):
         os.kill(self.current, signal.SIGUSR2)
 
     def upgrade(self) -> int:
-        """Upgrade it; answers the new generation's process, which serves."""
+        """Upgrade it; returns the process id of the new generation, which serves."""
         old = self.current
         self.usr2()
         until(lambda: self._newest() not in (None, old), "the new generation serves", 2 * PATIENCE)
@@ -89,7 +89,7 @@ class Upgraded(Team):
 class Clients:
     """Clients in threads of their own; some keep their connections, some never do.
 
-    ``failures`` is what went wrong; ``count`` how many requests were good.
+    ``failures`` has the failures; ``count`` is the number of good requests.
     """
 
     def __init__(self, team: Team, keeping: int = 4, fresh: int = 2, path: str = "/who") -> None:
@@ -115,7 +115,7 @@ class Clients:
 
     def _ask(self, keeps: bool) -> None:
         client = http.client.HTTPConnection("127.0.0.1", self._team.port, timeout=20)
-        # Not all of the machine's time is to be theirs.
+        # The clients must not use all of the machine's time.
         while not self._stopped.wait(0.005):
             try:
                 client.request("GET", self._path, headers={"Host": "a"})

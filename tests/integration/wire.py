@@ -24,10 +24,10 @@ from slardar.model.snapshot import Snapshot
 
 __all__ = ["LIMITS", "Message", "Proxied", "RawClient", "RawOrigin", "take_reply", "take_request"]
 
-#: Small, so that going beyond them needs few bytes.
+#: Small limits, so that few bytes exceed them.
 LIMITS = Limits(head=4096, headers=100, url=1024, body=10000)
 
-#: Seconds within which anything must have happened, on a busy machine too.
+#: Seconds within which a condition must come true, also on a busy machine.
 PATIENCE = 20.0
 
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*")
@@ -95,7 +95,7 @@ def _take_chunks(data: bytes) -> tuple[bytes, list[tuple[bytes, bytes]], bytes] 
 
 
 def _take_body(message: Message, data: bytes) -> tuple[Message, bytes] | None:
-    """The body that Content-Length or chunks delimit; ``None`` if it is not all there."""
+    """The body that Content-Length or chunks delimit; ``None`` if it is incomplete."""
     lengths, codings = message.all(b"content-length"), message.all(b"transfer-encoding")
     assert len(lengths) + len(codings) <= 1, "the end of the body is ambiguous"
     if codings:
@@ -110,7 +110,7 @@ def _take_body(message: Message, data: bytes) -> tuple[Message, bytes] | None:
 
 
 def take_request(data: bytes) -> tuple[Message, bytes] | None:
-    """The first request in ``data`` and what follows it; ``None`` if it is not all there."""
+    """The first request in ``data`` and the bytes after it; ``None`` if it is incomplete."""
     taken = _take_head(data)
     if taken is None:
         return None
@@ -140,7 +140,7 @@ def take_reply(data: bytes, verb: bytes, ended: bool) -> tuple[Message, bytes] |
 
 
 class _Recorder(Protocol):
-    """Keeps what arrives, and lets a test wait for it."""
+    """Keeps received bytes, and lets a test wait for them."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -160,7 +160,7 @@ class _Recorder(Protocol):
         self.look()
 
     def look(self) -> None:
-        """Wake those whose condition has become true."""
+        """Wake the waiters whose condition has become true."""
         waiting, self._waiting = self._waiting, []
         for condition, waiter in waiting:
             if condition():
@@ -182,13 +182,13 @@ class _Recorder(Protocol):
                 ) from None
 
     async def turn(self) -> None:
-        """Let the reactor go round once."""
+        """Let the reactor make one turn."""
         waiter: defer.Deferred[None] = defer.Deferred()
         self._reactor.callLater(0, waiter.callback, None)
         await waiter
 
     async def send(self, data: bytes, pieces: int = 1) -> None:
-        """Send ``data`` in that many pieces, each in a turn of the reactor of its own."""
+        """Send ``data`` in that many pieces, each in its own turn of the reactor."""
         size = max(1, -(-len(data) // pieces))
         for start in range(0, len(data), size):
             if self.ended:
@@ -199,14 +199,14 @@ class _Recorder(Protocol):
 
 
 class RawClient(_Recorder):
-    """A client's connection; ``verbs`` are the methods it sent, in order."""
+    """A client's connection; ``verbs`` are the methods that it sent, in order."""
 
     def __init__(self, reactor: Any) -> None:
         super().__init__(reactor)
         self.verbs: list[bytes] = []
 
     def replies(self) -> list[Message]:
-        """The replies so far; what is no reply behind them is an error once it ended."""
+        """The replies so far; other bytes after them are an error once the connection ended."""
         replies: list[Message] = []
         data, verbs = self.data, iter(self.verbs)
         verb = next(verbs, b"GET")
@@ -222,7 +222,7 @@ class RawClient(_Recorder):
         return replies
 
     def finals(self) -> list[Message]:
-        """The replies that are no interim ones."""
+        """The replies that are not interim."""
         return [reply for reply in self.replies() if reply.status >= 200]
 
 
@@ -232,7 +232,7 @@ class _OriginConnection(_Recorder):
     def __init__(self, origin: RawOrigin) -> None:
         super().__init__(origin.reactor)
         self._origin = origin
-        #: Whole requests, and what has come behind them.
+        #: Whole requests, and the bytes after them.
         self.requests: list[Message] = []
         self.rest = b""
 
@@ -253,7 +253,7 @@ class _OriginConnection(_Recorder):
 
 
 class RawOrigin(Factory):
-    """A server that records every byte and answers what ``answer`` says."""
+    """A server that records every byte and answers as ``answer`` says."""
 
     noisy = False
 
@@ -270,23 +270,23 @@ class RawOrigin(Factory):
         return connection
 
     async def answer_ok(self, connection: _OriginConnection, request: Message) -> None:
-        """200 with the request's target as the body, whatever was asked."""
+        """200 with the request's target as the body, for any request."""
         body = request.first.split(b" ")[1]
         head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
         await connection.send(head if request.first[:5] == b"HEAD " else head + body)
 
     def seen(self) -> list[Message]:
-        """The whole requests but for those of :meth:`Proxied.settle`."""
+        """The whole requests, except those of :meth:`Proxied.settle`."""
         return [
             request for _, request in self.requests if not request.first.startswith(b"GET /settle")
         ]
 
     def unfinished(self) -> list[bytes]:
-        """What came behind the last whole request of each connection."""
+        """The bytes after the last whole request of each connection."""
         return [connection.rest for connection in self.connections if connection.rest]
 
     def forget(self) -> None:
-        """Forget what was recorded, but for the connections that are still open."""
+        """Forget what was recorded, except open connections."""
         self.requests = []
         self.connections = [each for each in self.connections if not each.ended]
 
@@ -302,7 +302,7 @@ class Proxied:
         )
 
     async def start(self) -> None:
-        """Listen, both of them."""
+        """Let both listen."""
         endpoint = TCP4ServerEndpoint(self._reactor, 0, interface="127.0.0.1")
         self._port = await endpoint.listen(self.origin)
         self.origin_port: int = self._port.getHost().port
@@ -330,7 +330,7 @@ class Proxied:
         return client
 
     async def get(self, target: bytes) -> Message:
-        """The reply to a plain request on a connection of its own."""
+        """The reply to a plain request on its own connection."""
         client = await self.connect()
         await client.send(b"GET %b HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n" % target)
         await client.until(lambda: client.ended)

@@ -1,1 +1,1 @@
-"""Laws that hold for any input, tried with inputs that Hypothesis makes up."""
+"""Laws that hold for any input, tested with inputs that Hypothesis makes."""

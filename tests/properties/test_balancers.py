@@ -48,7 +48,7 @@ server_weights = st.lists(st.integers(1, 10), min_size=2, max_size=30)
 
 
 def make(cls: type[Any], servers: list[Peer]) -> Any:
-    """A balancer; what is random in it is the same each time."""
+    """A balancer whose random numbers are the same each time."""
     if cls is Ewma:
         return Ewma(servers, {}, Generator(11).random, partial(next, count(0, 0.01)))
     return cls(servers, {}, Generator(11).random) if cls in DRAWN else cls(servers, {})
@@ -95,7 +95,7 @@ class World:
 @many
 @given(cls=st.sampled_from(ALL), weights=weights, data=st.data())
 def test_picks_one_of_those_passed(cls: type[Any], weights: list[int], data: st.DataObject) -> None:
-    """Whatever is out of service, failed or under way, the pick is one of the list."""
+    """The pick is one of the list, whatever is out of service, failed or under way."""
     servers = make_peers(weights)
     world = World(make(cls, servers), 5)
     for _ in range(15):
@@ -107,7 +107,7 @@ def test_picks_one_of_those_passed(cls: type[Any], weights: list[int], data: st.
 @many
 @given(cls=st.sampled_from(ALL), weights=st.lists(st.integers(1, 9), min_size=2, max_size=5))
 def test_nobody_starves(cls: type[Any], weights: list[int]) -> None:
-    """Every server gets requests, however light it is and after whatever failures."""
+    """Every server gets requests, however small its weight and after any failures."""
     servers = make_peers(weights)
     balancer = make(cls, servers)
     for peer in servers:
@@ -125,7 +125,7 @@ def test_nobody_starves(cls: type[Any], weights: list[int]) -> None:
 @many
 @given(cls=st.sampled_from(ALL), weights=weights)
 def test_a_rebuild_changes_nothing_of_the_neighbours(cls: type[Any], weights: list[int]) -> None:
-    """A balancer made anew with one server more finds and leaves what was known."""
+    """A balancer made anew with one more server keeps the state of the others."""
     servers = make_peers([*weights, 5])
     old, new = servers[:-1], servers
     world = World(make(cls, old), 4)
@@ -143,8 +143,8 @@ def _known(live: ServerLive) -> dict[str, Any]:
 @many
 @given(cls=st.sampled_from(ALL), weights=weights, seed=st.integers(0, 1000))
 def test_never_one_that_is_out(cls: type[Any], weights: list[int], seed: int) -> None:
-    """With the health rules around it, no request goes to a server that is out, and
-    there is always one that is not."""
+    """With the health rules around it, no request goes to a server that is out, and there is
+    always one that is available."""
     servers = [
         Peer(Server(f"10.0.0.{number}", 80, weight, max_fails=2, fail_timeout=5), ServerLive())
         for number, weight in enumerate(weights)
@@ -266,8 +266,8 @@ def test_hash_changed_weight_moves_few(weights: list[int], data: st.DataObject) 
 @many
 @given(weights=weights, turns=st.integers(1, 4))
 def test_wrr_shares_are_exact(weights: list[int], turns: int) -> None:
-    """In a whole turn each server has exactly its weight; at any time before, what it
-    had is off what is due by less than the number of servers."""
+    """In a whole turn each server gets exactly its weight; at any time before, it differs from
+    its share by less than the number of servers."""
     servers = make_peers(weights)
     balancer = WeightedRoundRobin(servers, {})
     common = gcd(*weights)
@@ -303,8 +303,8 @@ def test_wrr_goes_on_over_edits(weights: list[int], data: st.DataObject) -> None
 @many
 @given(before=weights, data=st.data())
 def test_wrr_follows_new_weights(before: list[int], data: st.DataObject) -> None:
-    """After any edit of weights and any failures before it, shares are those of the new
-    weights: over ten turns each server is off by a few requests at most."""
+    """After any edit of weights and any failures before it, shares follow the new weights:
+    over ten turns each server differs by a few requests at most."""
     servers = make_peers(before)
     balancer = WeightedRoundRobin(servers, {})
     for _ in range(data.draw(st.integers(0, 30))):
@@ -314,7 +314,7 @@ def test_wrr_follows_new_weights(before: list[int], data: st.DataObject) -> None
     after = data.draw(st.lists(st.integers(1, 20), min_size=len(before), max_size=len(before)))
     servers = [edited(peer, weight) for peer, weight in zip(servers, after, strict=True)]
     balancer = WeightedRoundRobin(servers, {})
-    shares(balancer, servers, 40)  # what failures lowered climbs back
+    shares(balancer, servers, 40)  # weights that failures lowered recover
     assert all(peer.live.effective_weight is None for peer in servers)
     total = sum(after)
     counted = shares(balancer, servers, 10 * total)
@@ -329,8 +329,8 @@ def test_wrr_follows_new_weights(before: list[int], data: st.DataObject) -> None
     weights=st.lists(st.integers(1, 10), min_size=2, max_size=6),
 )
 def test_shares_follow_weights(cls: type[Any], length: int, weights: list[int]) -> None:
-    """With servers that are equally quick, each one's share is its weight's: idle and
-    with 40 requests under way.  Bound: a sixth of the share and 2 % of all requests."""
+    """With equally quick servers, each share follows the weight, when idle and with 40
+    requests under way.  Bound: a sixth of the share and 2 % of all requests."""
     servers = make_peers(weights)
     balancer = make(cls, servers)
     for peer in servers:
@@ -359,8 +359,8 @@ def test_least_conn_is_balanced(weights: list[int], length: int) -> None:
 @few
 @given(number=st.integers(2, 40), length=st.integers(50, 400))
 def test_two_choices_keep_the_gap_small(number: int, length: int) -> None:
-    """The most loaded server has little more than the mean (log log n), where a purely
-    random choice would leave it several above."""
+    """The most loaded server has little more than the mean (log log n); a purely random choice
+    would leave it several above."""
     servers = make_peers([1] * number)
     balancer = TwoChoices(servers, {}, Generator(number).random)
     for _ in range(length):
@@ -372,7 +372,7 @@ def test_two_choices_keep_the_gap_small(number: int, length: int) -> None:
 
 
 def placed(servers: list[Peer], present: list[Peer], keys: list[str]) -> list[Peer]:
-    """Where each key goes."""
+    """The server of each key."""
     balancer = UrlHash(servers, {})
     return [balancer.pick(present, FakeRequest(key)) for key in keys]
 
@@ -380,7 +380,7 @@ def placed(servers: list[Peer], present: list[Peer], keys: list[str]) -> list[Pe
 @few
 @given(weights=server_weights)
 def test_hash_shares(weights: list[int]) -> None:
-    """Each share is its weight's, within five standard deviations of slots and keys."""
+    """Each share follows the weight, within five standard deviations of slots and keys."""
     servers = make_peers(weights)
     picks = 2500
     counted = Counter(
@@ -395,7 +395,7 @@ def test_hash_shares(weights: list[int]) -> None:
 @few
 @given(weights=server_weights, data=st.data())
 def test_hash_order_is_nothing(weights: list[int], data: st.DataObject) -> None:
-    """Servers listed in another order get the same keys."""
+    """The order of the servers does not matter."""
     servers = make_peers(weights)
     other = data.draw(st.permutations(servers))
     assert placed(servers, servers, KEYS) == placed(other, other, KEYS)
@@ -404,8 +404,8 @@ def test_hash_order_is_nothing(weights: list[int], data: st.DataObject) -> None:
 @few
 @given(weights=server_weights, data=st.data())
 def test_hash_leaving_moves_its_own_keys_only(weights: list[int], data: st.DataObject) -> None:
-    """Whether one of n is out of service or gone for good: exactly its keys move, to the
-    same second choices, about its share of all; and they return with it."""
+    """If one of n servers is out of service or removed, exactly its keys move, to the same
+    second choices, about its share of all; and they return with it."""
     servers = make_peers(weights)
     gone = data.draw(st.sampled_from(servers))
     left = [peer for peer in servers if peer is not gone]
@@ -428,8 +428,7 @@ def test_hash_leaving_moves_its_own_keys_only(weights: list[int], data: st.DataO
 @few
 @given(weights=st.lists(st.integers(1, 10), min_size=3, max_size=20), data=st.data())
 def test_hash_second_choice(weights: list[int], data: st.DataObject) -> None:
-    """A key's next server does not depend on what else is away: whoever is second after
-    the first stays so while a third goes."""
+    """A key's second server stays the same while a third server leaves."""
     servers = make_peers(weights)
     for key in KEYS[:20]:
         (first,) = placed(servers, servers, [key])
@@ -455,7 +454,7 @@ def test_hash_more_weight_only_gains(weights: list[int], data: st.DataObject) ->
 @many
 @given(
     cls=st.sampled_from(HASHES),
-    # As a path it has to stay what it is.
+    # As a path, the key must not change.
     key=st.text(st.characters(exclude_characters="%?/"), min_size=1, max_size=30),
 )
 def test_hashes_agree(cls: type[Any], key: str) -> None:

@@ -1,5 +1,7 @@
-"""Bodies that hooks see: however requests are cut into pieces, each gets what it would get
-alone, and nothing is held when all is said."""
+"""Bodies that hooks see, with requests in any pieces.
+
+Each request gets the result that it would get alone, and no body is held at the end.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ SCRIPTS = {
 
 @pytest.fixture(scope="module")
 def runners() -> Iterator[dict[str, Runner]]:
-    """One of each language."""
+    """One runner of each language."""
     made = {}
     for language, code in SCRIPTS.items():
         made[language] = Runner(Hooks(), lambda: 0.0)
@@ -52,7 +54,7 @@ def runners() -> Iterator[dict[str, Runner]]:
 
 @st.composite
 def requests(draw: Any) -> tuple[bytes, int, bytes | None]:
-    """A request, its status, and the body that the server gets; ``None``: none gets it."""
+    """A request, its status, and the body that the server gets; ``None``: no server gets it."""
     words = st.sampled_from((b"x", b"no", b"up", b"yes\r\n\r\n"))
     body = b"".join(draw(st.lists(words, max_size=9)))
     kind = draw(st.sampled_from(("get", "length", "chunked", "trailers")))
@@ -75,7 +77,7 @@ def requests(draw: Any) -> tuple[bytes, int, bytes | None]:
 
 
 def content(data: bytes) -> bytes:
-    """The body of the one request that a server has got."""
+    """The body of the only request that a server has got."""
     head, _, body = data.partition(b"\r\n\r\n")
     if b"Transfer-Encoding: chunked" not in head:
         declared = (head + b"\r\nContent-Length: 0").split(b"Content-Length: ")[1]
@@ -97,7 +99,8 @@ def content(data: bytes) -> bytes:
 def test_pieces_make_no_difference(
     runners: dict[str, Runner], language: str, asked: list[Any], cuts: list[int]
 ) -> None:
-    """Over lengths, chunks, trailers and limits, one behind the other on one connection."""
+    """This holds for lengths, chunks, trailers and limits, one request after the other on one
+    connection."""
     play = Playbook(hooks=runners[language], hook_body=LIMIT)
     data = b"".join(sent for sent, _, _ in asked)
     at = step = 0
@@ -105,7 +108,7 @@ def test_pieces_make_no_difference(
     arrived: list[bytes] = []
 
     def serve() -> None:
-        """Let the server answer what it has got whole."""
+        """Let the server answer the requests that it has got completely."""
         while play.host.exchanges and play.connection._exchange is not None:
             if not play.connection._exchange.body_ended:
                 return
@@ -113,7 +116,7 @@ def test_pieces_make_no_difference(
             play.origin_sends(OK)
 
     while at < len(data):
-        # Whose reply is waited for can be cancelled.
+        # The connection has its exchange while it waits for a reply.
         assert (play.host.exchanges > 0) is (play.connection._exchange is not None)
         size = cuts[step % len(cuts)]
         play.client_sends(data[at : at + size])

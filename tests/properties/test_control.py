@@ -1,4 +1,4 @@
-"""The control channel's connections under what Hypothesis thinks of."""
+"""The control channel's connections under steps that Hypothesis makes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slardar.control.room import Standing
 from tests.control.fakes import FakePlane, FakeStore, WebClient, make_actions
 from tests.properties.test_model import FIXED
 
-#: Whole requests and pieces of them.
+#: Whole requests and pieces of requests.
 PIECES = [
     b"GET /routes HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"HEAD /routes HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -36,7 +36,7 @@ PIECES = [
 
 
 class Connections(RuleBasedStateMachine):
-    """Any number of them, in any state; the limits are small enough to be met."""
+    """Any number of connections, in any state; the limits are small enough to be reached."""
 
     clients = Bundle("clients")
 
@@ -56,11 +56,11 @@ class Connections(RuleBasedStateMachine):
 
     @rule(target=clients)
     def come(self) -> WebClient:
-        """One more, if it gets a place."""
+        """Make one more connection, if there is room."""
         busy = sum(one.standing is Standing.BUSY for one in self.site.room.guests)
         try:
             client = WebClient(self.actions, site=self.site)
-        except AttributeError:  # no protocol was made
+        except AttributeError:  # the connection was refused
             assert busy == room.MAX_CONNECTIONS
             return self.first
         self.open.append(client)
@@ -68,18 +68,18 @@ class Connections(RuleBasedStateMachine):
 
     @rule(client=clients, piece=st.sampled_from(PIECES), count=st.integers(1, 2))
     def send(self, client: WebClient, piece: bytes, count: int) -> None:
-        """It says something, if it can still say anything."""
+        """Send bytes, if the connection is open."""
         if self._is_open(client):
             client.send(piece * count)
 
     @rule(client=clients)
     def stall(self, client: WebClient) -> None:
-        """It does not read from now on."""
+        """Stop reading."""
         client.transport.stalls = True
 
     @rule(client=clients)
     def read(self, client: WebClient) -> None:
-        """It reads all there is."""
+        """Read all bytes."""
         client.transport.stalls = False
         client.transport.clear()
         if self._is_open(client) and client.transport.producer is not None:
@@ -87,24 +87,24 @@ class Connections(RuleBasedStateMachine):
 
     @rule(client=clients)
     def half_close(self, client: WebClient) -> None:
-        """It says no more."""
+        """Send no more."""
         if self._is_open(client):
             client.channel.readConnectionLost()
 
     @rule(client=clients)
     def go(self, client: WebClient) -> None:
-        """It goes, or is gone."""
+        """Close the connection."""
         if client in self.open:
             self._lose(client)
 
     @rule(seconds=st.sampled_from([1, 5, 11, 61]))
     def wait(self, seconds: int) -> None:
-        """Time goes by."""
+        """Let time pass."""
         self.clock.advance(seconds)
 
     @rule()
     def serve(self) -> None:
-        """The oldest call under way is done."""
+        """Finish the oldest call under way."""
         if self.plane.held:
             self.plane.held.pop(0)()
 
@@ -118,12 +118,12 @@ class Connections(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_unexpected(self) -> None:
-        """No call ends with an error of ours."""
+        """No call ends with a bug."""
         assert self.bugs == []
 
     @invariant()
     def limits_hold(self) -> None:
-        """Of connections, and of bytes of bodies that are not complete."""
+        """The limits of connections, and of bytes of incomplete bodies."""
         found: Any = self.site.room
         assert len(found.guests) <= room.MAX_CONNECTIONS
         assert found._body_bytes == sum(found._bodies.values()) <= room.MAX_BODIES
@@ -137,7 +137,7 @@ class Connections(RuleBasedStateMachine):
         assert kept <= found._body_bytes
 
     def teardown(self) -> None:
-        """When all have gone, nothing is left of them."""
+        """When all connections are closed, nothing of them is left."""
         while self.plane.held:
             self.plane.held.pop(0)()
         for client in list(self.open):
@@ -150,7 +150,7 @@ class Connections(RuleBasedStateMachine):
 
 
 def make_actions_held(plane: FakePlane) -> Any:
-    """Operations whose start is not held back."""
+    """Operations that have started; the plane holds later answers back."""
     held, plane.held = plane.held, None
     actions = make_actions(FakeStore(), plane)
     plane.held = held

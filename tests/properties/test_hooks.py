@@ -1,4 +1,4 @@
-"""Hooks: whatever they write, the head that comes of it is what they meant, and no more."""
+"""Hooks: whatever they write, the head is exactly what they meant."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from slardar.http1.writer import RequestIds, request_head
 
 steady = settings(derandomize=True, deadline=None, max_examples=100, database=None)
 
-#: Texts with everything in them that could end a line.
+#: Texts with every character that could end a line.
 _breaks = st.sampled_from(["\r\n", "\n", "\r", "\0", "\r\nX: y", "\r\n\r\n", "\x0b", "\x85"])
 _any_text = st.text(max_size=12) | st.builds(lambda a, b: a + b, st.text(max_size=4), _breaks)
 _names = st.sampled_from(
@@ -42,7 +42,7 @@ _field_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
 def _done(call: Callable[..., Any], *arguments: Any) -> bool:
-    """Whether a hook was let do that."""
+    """Whether a hook was allowed to do this."""
     try:
         call(*arguments)
     except ValueError:
@@ -53,7 +53,7 @@ def _done(call: Callable[..., Any], *arguments: Any) -> bool:
 @steady
 @given(st.lists(_operation, max_size=12))
 def test_headers_never_hold_a_line_break(operations: list[tuple[Any, ...]]) -> None:
-    """Nor a header that belongs to the connection, nor one that is not name and value."""
+    """They also hold no header of the connection, and nothing but a name and a value."""
     found = Headers([b"", b"Accept: */*", b"x-a: 1"], None,
                     {"host": True, "connection": False, "content-length": False},
                     b"a.test")  # fmt: skip
@@ -72,7 +72,7 @@ def test_headers_never_hold_a_line_break(operations: list[tuple[Any, ...]]) -> N
 @steady
 @given(st.sampled_from(["X", "x-a", "Accept", "New"]), st.lists(_any_text, min_size=1, max_size=3))
 def test_what_is_read_is_what_was_written(name: str, values: list[str]) -> None:
-    """All values in their order, but for the blanks around them."""
+    """All values come back in order, without the blanks around them."""
     found = Headers([b"", b"Accept: */*", b"X-A: 1", b"x: 2"], {}, {})
     before = list(found.lines)
     if _done(found.set, name, values):
@@ -88,7 +88,7 @@ def test_what_is_read_is_what_was_written(name: str, values: list[str]) -> None:
 
 
 def _act(seen: HookRequest, operation: tuple[Any, ...]) -> None:
-    """One thing that a hook does to a request."""
+    """Do one thing to a request, as a hook does."""
     name, *arguments = operation
     if name in ("uri", "path", "query_string", "method", "host"):
         _done(setattr, seen, name, arguments[0])
@@ -121,8 +121,8 @@ _requests = st.sampled_from(
 def test_head_that_is_sent_is_what_the_hook_meant(
     head: bytes, operations: list[tuple[Any, ...]]
 ) -> None:
-    """It is one request, framed as the client's was, with exactly the target, the host and
-    the headers that the hook would read back."""
+    """It is one request, framed as the client's was, with exactly the target, the host and the
+    headers that the hook would read back."""
     request = parse_request(head)
     length, upgrade = request.length, request.upgrade
     seen = seen_request(request, {})
@@ -150,7 +150,7 @@ def test_head_that_is_sent_is_what_the_hook_meant(
 def test_reply_that_is_sent_is_what_the_hook_meant(
     operations: list[tuple[Any, ...]], status: int
 ) -> None:
-    """One head, framed as the server's was."""
+    """It is one head, framed as the server's was."""
     reply = parse_reply(
         b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 5\r\nX-A: 1\r\nx-a: 2\r\n\r\n", b"GET"
     )
@@ -159,7 +159,7 @@ def test_reply_that_is_sent_is_what_the_hook_meant(
         _done(getattr(seen.headers, name), *arguments)
     _done(setattr, seen, "status", status)
     apply_reply(seen, reply)
-    # As a connection writes it.
+    # The head as a connection writes it.
     sent = parse_reply(
         b"\r\n".join((*reply.lines, b"Content-Length: %d" % reply.length, b"", b"")), b"GET"
     )
@@ -171,7 +171,7 @@ def test_reply_that_is_sent_is_what_the_hook_meant(
 @steady
 @given(st.lists(st.tuples(_field_texts, _field_texts | st.integers(0, 99)), max_size=8))
 def test_query_reads_what_it_wrote(fields: list[tuple[str, Any]]) -> None:
-    """Through the URL and back, and as Python's own parser reads it."""
+    """It comes back through the URL, and Python's own parser reads it, too."""
     query = Query("")
     for name, value in fields:
         query.add(name, value)
@@ -186,7 +186,7 @@ def test_query_reads_what_it_wrote(fields: list[tuple[str, Any]]) -> None:
 @steady
 @given(st.text(st.sampled_from("ab=&+%;20Cé\ud800\udcff\r\n"), max_size=20))
 def test_any_query_is_read(text: str) -> None:
-    """As Python's parser reads it; what no field is written to goes on as it came."""
+    """It is read as by Python's parser; a query to which no field is written goes on unchanged."""
     url = quote(text, safe="=&+%;", errors="surrogateescape") if "\ud800" not in text else "a"
     query = Query(url)
     assert query.items() == parse_qsl(url, keep_blank_values=True, errors="surrogateescape")
@@ -197,7 +197,7 @@ def test_any_query_is_read(text: str) -> None:
 @steady
 @given(_any_text, _any_text)
 def test_query_takes_any_text_or_says_no(name: str, value: str) -> None:
-    """And what it took has no line break in the URL."""
+    """A text that it takes puts no line break into the URL."""
     query = Query("a=1")
     if _done(query.set, name, value):
         assert Query(query.text)[name] == value
@@ -223,8 +223,8 @@ _framing = st.sampled_from(
 def test_what_belongs_to_the_connection_is_read_and_not_written(
     lines: list[str], framing: tuple[str, ...], operations: list[tuple[Any, ...]]
 ) -> None:
-    """Each value as it was sent, before and after a hook has tried whatever it likes; and
-    what the server gets of them is what it would get without the hook."""
+    """A hook reads each value as it was sent, before and after it has tried to write; the
+    server gets what it would get without the hook."""
     head = "\r\n".join(["PUT /a HTTP/1.1", "Host: a.test", "X-A: 1", *lines, *framing, "", ""])
     plain, request = parse_request(head.encode()), parse_request(head.encode())
     seen = seen_request(request, None)

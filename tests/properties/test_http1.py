@@ -1,4 +1,4 @@
-"""HTTP/1: what holds for any bytes, any cut into pieces, and any good message."""
+"""HTTP/1: laws for any bytes, any pieces, and any good message."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from slardar.http1.writer import RequestIds, request_head
 
 steady = settings(derandomize=True, deadline=None, max_examples=100, database=None)
 
-# Bytes that look enough like HTTP to get far.
+# Bytes that resemble HTTP, so that parsers read far into them.
 _PARTS = [
     b"GET", b"POST", b"OPTIONS", b"CONNECT", b"PRI", b"FROB", b" ", b"  ", b"\t", b"/", b"/a?b",
     b"*", b"http://", b"app", b"a@", b":80", b":", b"#", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0",
@@ -39,12 +39,12 @@ _reply_heads = st.one_of(_heads, _heads.map(lambda data: b"HTTP/1.1 200 OK\r\n" 
 
 
 def _first_head(data: bytes) -> bytes:
-    """As a connection cuts it out."""
+    """The first head, cut as a connection cuts it."""
     return data[: data.index(b"\r\n\r\n") + 4]
 
 
 def _parsed(parse: Any, *arguments: Any) -> Any:
-    """What ``parse`` gives, or the BadMessage it raises; nothing else may be raised."""
+    """The result of ``parse``, or its BadMessage; no other exception may be raised."""
     try:
         return parse(*arguments)
     except BadMessage as error:
@@ -52,7 +52,7 @@ def _parsed(parse: Any, *arguments: Any) -> Any:
 
 
 def _described(outcome: Any) -> Any:
-    """All that is known of a request, or why it was refused."""
+    """All fields of a request, or the reason of its refusal."""
     if isinstance(outcome, BadMessage):
         return outcome.status, outcome.message
     values = {name: getattr(outcome, name) for name in dir(outcome) if name[0] != "_"}
@@ -71,17 +71,17 @@ _closing = b"GET /a HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"
 @example([b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", _plain])
 @given(st.lists(st.one_of(_request_heads.map(_first_head), st.just(_plain)), max_size=6))
 def test_no_head_is_judged_by_the_one_before(heads: list[bytes]) -> None:
-    """llhttp's parsers are used again; what they have seen before makes no difference."""
+    """llhttp's parsers are used again; earlier heads make no difference."""
     for head in heads:
         used = _described(_parsed(parse_request, head))
         judge._parser = None
         assert used == _described(_parsed(parse_request, head))
-        # The next one comes behind this one again.
+        # The next head is parsed after this one again.
         _parsed(parse_request, head)
 
 
 class _Told:
-    """Keeps what llhttp tells of a head."""
+    """Keeps llhttp's callbacks for a head."""
 
     def __init__(self) -> None:
         self.headers: list[tuple[bytes, bytes]] = []
@@ -118,7 +118,8 @@ def _split(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
 @given(_request_heads)
 @example(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: " + b"0" * 5000 + b"\r\n\r\n")
 def test_any_bytes_as_a_request(data: bytes) -> None:
-    """A request or BadMessage; and what passes is what llhttp saw, in its order."""
+    """They are a request or BadMessage; the lines that pass are those that llhttp saw, in
+    order."""
     head = _first_head(data)
     request = _parsed(parse_request, head)
     if isinstance(request, BadMessage):
@@ -132,7 +133,7 @@ def test_any_bytes_as_a_request(data: bytes) -> None:
     assert not {name.lower() for name, _ in passed} & REQUEST_SPECIAL
     gone = {name.lower() for name, _ in told} - {name.lower() for name, _ in passed}
     assert gone <= REQUEST_SPECIAL | set(request.connection or [])
-    # All of it can be told to balancers and logs, and can be written.
+    # Balancers and logs can read it, and it can be written.
     assert (request.method, request.uri, request.host) != ("", "", "")
     written = request_head(request, RequestIds(), "10.0.0.1:80")
     assert b"\r" not in written.replace(b"\r\n", b"")
@@ -144,7 +145,7 @@ def test_any_bytes_as_a_request(data: bytes) -> None:
 @steady
 @given(_reply_heads, st.sampled_from([b"GET", b"HEAD", b"POST"]))
 def test_any_bytes_as_a_reply(data: bytes, verb: bytes) -> None:
-    """A reply or BadMessage (502); and what passes is what llhttp saw."""
+    """They are a reply or BadMessage (502); the lines that pass are those that llhttp saw."""
     head = _first_head(data)
     reply = _parsed(parse_reply, head, verb)
     if isinstance(reply, BadMessage):
@@ -161,7 +162,7 @@ def test_any_bytes_as_a_reply(data: bytes, verb: bytes) -> None:
 @steady
 @given(st.binary(max_size=60))
 def test_any_bytes_as_a_host(data: bytes) -> None:
-    """A name that is its own normal form, or BadMessage."""
+    """They are a name in its normal form, or BadMessage."""
     try:
         name = normal_host(data)
     except BadMessage:
@@ -202,7 +203,7 @@ def test_round_trip(
     address: str,
 ) -> None:
     """A request that is parsed, written and parsed again is the same request, with the
-    client's address behind those it came with."""
+    client's address after the earlier ones."""
     lines = [b"%b: %b" % field for field in headers]
     head = b"\r\n".join(
         (b"%b %b HTTP/1.1" % (verb, target), b"Host: App:81", *lines, body[0] + b"\r\n")
@@ -226,7 +227,7 @@ def test_round_trip(
 def test_connection_removes_what_it_names(
     named: list[bytes], headers: list[tuple[bytes, bytes]]
 ) -> None:
-    """All of that, nothing else, and never what it may not name."""
+    """It removes all of these headers, no others, and never a protected one."""
     named = [name.lower() for name in named] + [name.lower() for name, _ in headers[::2]]
     lines = [b"", *(b"%b: %b" % field for field in headers)]
     kept = [
@@ -282,7 +283,7 @@ _chunk_parts = st.lists(
 @steady
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.binary(max_size=20), _cuts)
 def test_chunks_equal_the_reference(contents: list[bytes], rest: bytes, cuts: list[int]) -> None:
-    """Content and rest are the reference's, however the bytes are cut."""
+    """Content and rest equal the reference's, in whatever pieces the bytes arrive."""
     data = b"".join(chunk([piece]) for piece in contents) + last_chunk([]) + rest
     found = _feed(data, cuts)
     assert not isinstance(found, BadMessage)
@@ -294,7 +295,8 @@ def test_chunks_equal_the_reference(contents: list[bytes], rest: bytes, cuts: li
 @steady
 @given(st.one_of(_chunk_parts, st.binary(max_size=60)), _cuts)
 def test_any_bytes_as_chunks(data: bytes, cuts: list[int]) -> None:
-    """Content or BadMessage, the same for any cut; what the reference takes, it takes."""
+    """They are content or BadMessage, the same for any pieces; what the reference accepts, the
+    decoder accepts."""
     whole, pieces = _feed(data, []), _feed(data, cuts)
     wanted = _reference(data)
     if isinstance(whole, BadMessage) or isinstance(pieces, BadMessage):
@@ -313,7 +315,7 @@ def test_any_bytes_as_chunks(data: bytes, cuts: list[int]) -> None:
 @steady
 @given(st.lists(st.tuples(_names, _values), max_size=5), _cuts)
 def test_trailers_round_trip(fields: list[tuple[bytes, bytes]], cuts: list[int]) -> None:
-    """Trailers that may be there come out as they went in."""
+    """Permitted trailers come out as they went in."""
     lines = [b"%b: %b" % field for field in fields if field[0].lower() not in REQUEST_SPECIAL]
     found = _feed(last_chunk(lines), cuts)
     assert not isinstance(found, BadMessage)
@@ -322,7 +324,7 @@ def test_trailers_round_trip(fields: list[tuple[bytes, bytes]], cuts: list[int])
 
 
 def test_reference_refuses() -> None:
-    """The reference is no rubber stamp."""
+    """The reference does not accept everything."""
     for data in (b"", b"0\r\n", b"5\r\nhell\r\n0\r\n\r\n", b"g\r\n\r\n", b"0x1\r\na\r\n0\r\n\r\n"):
         assert _reference(data) is None
     with pytest.raises(BadMessage):

@@ -1,4 +1,4 @@
-"""The model under what Hypothesis thinks of."""
+"""The model under values that Hypothesis makes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ routes = st.lists(
     ),
     max_size=2,
 ).map(tuple)
-#: JSON, and what YAML makes besides.
+#: Values of JSON, and other values that YAML makes.
 leaves = (
     st.none()
     | st.booleans()
@@ -90,7 +90,7 @@ anything = st.recursive(
 
 
 class Changes(RuleBasedStateMachine):
-    """Any changes, one after the other, end where building from nothing begins."""
+    """Any changes, one after the other, lead to the snapshot that is built from nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class Changes(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), body=bodies)
     def set(self, name: str, body: Any) -> None:
-        """A POST, which keeps what it leaves out."""
+        """A POST, which keeps the keys that it leaves out."""
         self.written[name] = merge_upstream(self.written.get(name), name, body, name)
         self._take(self.snapshot.with_upstream(self.written[name]))
 
@@ -137,7 +137,7 @@ class Changes(RuleBasedStateMachine):
 
     @invariant()
     def equals_what_is_built_from_nothing(self) -> None:
-        """In any order, and from what GET shows."""
+        """The order does not matter, and answers of GET can be used."""
         again = {
             name: parse_upstream(name, json.loads(json.dumps(upstream.source)), "x")
             for name, upstream in reversed(self.written.items())
@@ -151,7 +151,7 @@ class Changes(RuleBasedStateMachine):
 
     @invariant()
     def what_was_before_has_not_changed(self) -> None:
-        """A snapshot answers for ever as it did."""
+        """A snapshot always answers as before."""
         for snapshot, fingerprint in self.before[-3:]:
             assert snapshot.fingerprint == fingerprint
             again = Snapshot.build(
@@ -165,7 +165,7 @@ TestChanges.settings = settings(FIXED, max_examples=20, stateful_step_count=15)
 
 
 def expected_route(names: set[str], host: str) -> str | None:
-    """The contract's rule, written as slowly as it reads."""
+    """The documented rule, in its simplest form."""
     if host in names:
         return host
     suffixes = [
@@ -184,7 +184,8 @@ labels = st.lists(st.sampled_from(["a", "b", "ab", "a-b"]), min_size=1, max_size
     st.sets(labels | labels.map("*.".__add__), max_size=3),
 )
 def test_routing_is_the_contracts(names: set[str], host: str, hidden: set[str]) -> None:
-    """The exact name, else the longest wildcard; what is not public is as if it were not."""
+    """The exact name wins, else the longest wildcard; upstreams that are not public do not
+    count."""
     one = parse_upstream("u", {"servers": [{"host": "h", "port": 1}]}, "u")
     two = parse_upstream("u", {"servers": [{"host": "h", "port": 1}], "public": False}, "u")
     upstreams = {**dict.fromkeys(names, one), **dict.fromkeys(hidden, two)}
@@ -193,7 +194,7 @@ def test_routing_is_the_contracts(names: set[str], host: str, hidden: set[str]) 
 
 
 def assert_told(error: ConfigError) -> None:
-    """Every line is one line, and no line comes twice."""
+    """Assert that every line is one line, and none comes twice."""
     assert error.problems
     assert all(line and "\n" not in line and "\r" not in line for line in error.problems)
     assert len(set(error.problems)) == len(error.problems)
@@ -202,7 +203,7 @@ def assert_told(error: ConfigError) -> None:
 @FIXED
 @given(anything)
 def test_any_body_is_read_or_refused(body: Any) -> None:
-    """With ConfigError only; the body is left as it was, what is read is plain JSON."""
+    """Only ConfigError is raised; the body does not change, and the result is plain JSON."""
     before = copy.deepcopy(body)
     good = parse_upstream("a", {"servers": [{"host": "h", "port": 1}]}, "x")
     source = json.dumps(good.source)
@@ -228,7 +229,7 @@ def test_any_body_is_read_or_refused(body: Any) -> None:
 @FIXED
 @given(anything)
 def test_any_options_of_a_balancer_are_kept_or_refused(options: Any) -> None:
-    """What is kept is what a store will give back."""
+    """Options that are kept are equal after the way through a store."""
     body = {"servers": [{"host": "h", "port": 1}], "mode_opts": options}
     try:
         found = parse_upstream("a", body, "x")
@@ -242,7 +243,7 @@ def test_any_options_of_a_balancer_are_kept_or_refused(options: Any) -> None:
 @FIXED
 @given(anything)
 def test_any_settings_are_read_or_refused(raw: Any) -> None:
-    """And settings come back in any case."""
+    """Settings are returned in any case."""
     found, lines = read_settings(raw)
     assert isinstance(found, Settings)
     assert all("\n" not in line for line in lines)
@@ -253,7 +254,7 @@ def test_any_settings_are_read_or_refused(raw: Any) -> None:
 @FIXED
 @given(st.text(max_size=30) | st.text("serv 0123456789.:[];=abckupwithdown\n", max_size=60))
 def test_any_text_is_dyups_or_refused(text: str) -> None:
-    """What is understood makes an upstream, or is refused as one."""
+    """A text that is understood makes an upstream, or is refused as an upstream."""
     try:
         parse_upstream("a", parse_dyups(text, "body"), "x")
     except ConfigError as error:
@@ -263,7 +264,7 @@ def test_any_text_is_dyups_or_refused(text: str) -> None:
 @FIXED
 @given(bodies, st.text(max_size=12))
 def test_server_is_found_by_its_key(body: Any, text: str) -> None:
-    """Each server's key leads to it, and to no other; other text leads nowhere."""
+    """Each server's key leads to this server only; other text leads to none."""
     upstream = parse_upstream("a", body, "x")
     for server in upstream.servers:
         found = split_host_port(server.key)

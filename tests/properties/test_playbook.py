@@ -1,4 +1,4 @@
-"""Whole conversations, cut into pieces at random: what goes in comes out, in order."""
+"""Whole conversations in random pieces: messages arrive complete and in order."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ turns = st.builds(
 
 
 def content(size: int, number: int) -> bytes:
-    """A body that looks like a request, for whoever should take it for one."""
+    """A body that looks like a request, in case a parser takes it for one."""
     return (b"GET /%d HTTP/1.1\r\nHost: evil\r\n\r\n" % number * (size // 30 + 1))[:size]
 
 
 def chunks(body: bytes) -> bytes:
-    """``body`` in a few chunks of odd sizes."""
+    """``body`` in a few chunks of different sizes."""
     data, step = b"", max(1, len(body) // 3)
     for start in range(0, len(body), step):
         piece = body[start : start + step]
@@ -95,7 +95,7 @@ def read_message(data: bytes) -> tuple[bytes, bytes, int] | None:
 
 
 class Theatre:
-    """Plays ``plan`` with a client and servers that do things in a random order."""
+    """Plays ``plan`` with a client and servers that act in a random order."""
 
     def __init__(self, plan: list[Turn], seed: int, servers: int) -> None:
         self.plan = plan
@@ -104,7 +104,7 @@ class Theatre:
         self.unsaid = b"".join(turn.request_bytes(n) for n, turn in enumerate(plan))
         self.heard = b""
         self.requests: list[tuple[bytes, bytes]] = []
-        #: For each connection to a server: what it got, and what it has yet to say.
+        #: For each connection to a server: the bytes that it got, and those it has yet to send.
         self.got: dict[RecordingChannel, bytes] = {}
         self.replies: dict[RecordingChannel, bytes] = {}
         self.closing: set[RecordingChannel] = set()
@@ -173,7 +173,7 @@ class Theatre:
             self.play.check()
 
     def run_to_the_end(self) -> None:
-        """Nobody stalls any more: everything must come to its end."""
+        """Nobody waits any more: everything must come to its end."""
         for _ in range(20000):
             for channel in (self.play.client, *self.play.origins):
                 channel.drain()
@@ -198,7 +198,8 @@ steady: Any = settings(derandomize=True, deadline=None, database=None, max_examp
 @steady
 @given(st.lists(turns, min_size=1, max_size=5), st.integers(0, 1 << 32))
 def test_requests_and_replies_keep_their_order_and_content(plan: list[Turn], seed: int) -> None:
-    """However the bytes are cut, whoever is slow: each message arrives once, whole, in order."""
+    """In whatever pieces bytes arrive, and whoever is slow, each message arrives once, whole,
+    in order."""
     theatre = Theatre(plan, seed, servers=1)
     theatre.run(60)
     theatre.run_to_the_end()
@@ -223,8 +224,8 @@ def test_requests_and_replies_keep_their_order_and_content(plan: list[Turn], see
 @steady
 @given(st.lists(turns, min_size=1, max_size=5), st.integers(0, 1 << 32))
 def test_servers_that_break_harm_their_own_request_only(plan: list[Turn], seed: int) -> None:
-    """Each reply is the right one, or slardar's own, or visibly cut off behind which nothing
-    comes; each request reaches a server whole, and a POST only once."""
+    """Each reply is the right one, or slardar's own, or visibly cut off at the end of its
+    connection; each request reaches a server whole, and a POST only once."""
     theatre = Theatre(plan, seed, servers=2)
     theatre.run(80, breaking=True)
     theatre.run_to_the_end()
@@ -254,8 +255,8 @@ def test_servers_that_break_harm_their_own_request_only(plan: list[Turn], seed: 
 @steady
 @given(st.lists(turns, min_size=1, max_size=4), st.integers(0, 1 << 32), st.integers(0, 80))
 def test_nothing_is_left_of_a_client_that_leaves(plan: list[Turn], seed: int, steps: int) -> None:
-    """At whatever moment: every counter and every channel is given back, and what waits
-    for anybody was bounded all the time."""
+    """At any moment, every counter and every channel is given back, and the waiting bytes were
+    always bounded."""
     theatre = Theatre(plan, seed, servers=2)
     theatre.run(steps)
     for channel in (theatre.play.client, *theatre.play.origins):

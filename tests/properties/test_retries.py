@@ -19,10 +19,10 @@ from slardar.testing.playbook import Playbook
 from tests.http1.lines import OK, get, post, reply, statuses
 
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
-#: Interim replies from one server, at most.
+#: The most interim replies from one server.
 MOST = 16
 
-#: What comes behind the interim replies; the kind of failure that it is, if it is one.
+#: What follows the interim replies, and the kind of failure, if it is one.
 KINDS = {
     "refused": "connect",
     "not accepted": "timeout",
@@ -41,7 +41,7 @@ KINDS = {
     "200 in chunks": "",
     "200 cut off": "error",
 }
-#: These need no connection, so they cannot happen on one that is used again.
+#: These happen before there is a connection, so never on one that is used again.
 CONNECTING = ("refused", "not accepted")
 
 
@@ -53,11 +53,11 @@ class Use(NamedTuple):
 
 
 class Case(NamedTuple):
-    """One request and everything that decides what becomes of it."""
+    """One request and everything that decides its outcome."""
 
     verb: str
     has_body: bool
-    #: For each server: its script, and whether there is an idle connection to it.
+    #: For each server, its script and whether there is an idle connection to it.
     servers: list[tuple[Use, Use, bool]]
     tries: int
     try_timeout: float
@@ -96,7 +96,7 @@ cases = st.builds(
 
 
 def expected(case: Case) -> Outcome:
-    """What docs/retries.md says."""
+    """The outcome by docs/retries.md."""
     idempotent = case.verb in ("GET", "PUT", "DELETE")
     got: list[int] = []
     used: list[tuple[int, bool]] = []
@@ -107,7 +107,7 @@ def expected(case: Case) -> Outcome:
         use, reused = first, idle
         used.append((number, reused))
         if reused and not use.interims and use.then in ("closed", "reset") and idempotent:
-            # An idle connection turned out to be closed: the same server, a fresh one.
+            # An idle connection turned out to be closed: the same server, a new connection.
             use, reused = second, False
             used.append((number, reused))
         then = use.then
@@ -156,7 +156,7 @@ class Stage:
         self.uses: list[tuple[int, bool]] = []
 
     def warm_up(self) -> None:
-        """Leave idle connections where the case has some."""
+        """Leave the idle connections of the case."""
         play = self.play
         for number, (_, _, idle) in enumerate(self.case.servers):
             if idle:
@@ -171,7 +171,7 @@ class Stage:
         play.selection.outcomes.clear()
 
     def channel(self) -> RecordingChannel | None:
-        """The connection that the exchange is on."""
+        """The connection that the exchange uses."""
         found = [o for o in self.play.origins if isinstance(o.protocol, Attempt) and not o.closed]
         assert len(found) <= 1
         return found[0] if found else None
@@ -205,7 +205,7 @@ class Stage:
         return int(key.partition(":")[0].rpartition(".")[2]) - 1
 
     def use(self, channel: RecordingChannel, body: bytes) -> None:
-        """Let happen on a connection what the script says."""
+        """Do on a connection what the script says."""
         play = self.play
         number = self.number(channel.name)
         before = [n for n, _ in self.uses].count(number)
@@ -283,8 +283,8 @@ FINE = Use(0, "200")
     )
 )
 def test_retry_table(case: Case) -> None:
-    """Whatever servers do, one after the other: who is asked, how often, who is blamed, and
-    what the client gets is what the page says; every server gets the request whole."""
+    """For any behaviour of servers, the page says which servers are tried, how often, which
+    have failed, and what the client gets; every server gets the request whole."""
     stage = Stage(case)
     outcome = stage.run()
     assert outcome == expected(case)
@@ -293,8 +293,8 @@ def test_retry_table(case: Case) -> None:
 
 @pytest.mark.parametrize("then", sorted(KINDS))
 def test_each_line_of_the_table(then: str) -> None:
-    """Every failure, for every kind of request and connection, with each kind that may be
-    retried alone, all of them, and none."""
+    """Every failure, for every kind of request and connection, with each kind of retry alone,
+    with all, and with none."""
     some = [frozenset((kind,)) for kind in ("connect", "error", "timeout", "status")]
     for verb, has_body, idle, interims, retry_on in itertools.product(
         ("PUT", "POST"),

@@ -31,9 +31,9 @@ Disk = dict[str, Any]
 
 @implementer(IStore)
 class Faultless:
-    """A store on a "disk" that is a dictionary; the others differ by one mistake.
+    """A store on a "disk" that is a dictionary; each other class adds one mistake.
 
-    Its revisions are words that nobody could guess from each other.
+    Its revisions are words that cannot be guessed from each other.
     """
 
     def __init__(self, disk: Disk) -> None:
@@ -198,7 +198,7 @@ class NoStore:
 
 
 def run(make: Callable[[Disk], Any], name: str) -> defer.Deferred[None]:
-    """One test of the contract on stores that share a disk."""
+    """One test of the contract, with stores that share a disk."""
     disk: Disk = {}
 
     class Contract(StoreContract):
@@ -214,7 +214,7 @@ NAMES = sorted(name for name in dir(StoreContract) if name.startswith("test_"))
 
 @pytest.mark.parametrize("name", NAMES)
 def test_store_without_mistake_passes(name: str) -> defer.Deferred[None]:
-    """The contract asks for nothing that a few lines could not do."""
+    """A store of a few lines fulfils the contract."""
     return run(Faultless, name)
 
 
@@ -244,11 +244,11 @@ def test_store_without_mistake_passes(name: str) -> defer.Deferred[None]:
     ],
 )
 def test_mistake_is_found(make: Callable[[Disk], Any], name: str) -> defer.Deferred[None]:
-    """A store with one mistake fails the test that is about it."""
+    """A store with one mistake fails the test for this mistake."""
 
     def check(result: object) -> None:
         assert isinstance(result, Failure), f"{name} found nothing"
-        # The last two: a surprise where the test needed an answer to go on.
+        # The last two come from a step that the test needed to go on.
         assert result.check(AssertionError, ConflictError, MultipleInvalid), result
 
     return run(make, name).addBoth(check)

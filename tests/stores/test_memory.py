@@ -19,7 +19,7 @@ class TestMemoryStore(StoreContract):
 
 @pytest_twisted.ensureDeferred
 async def test_state_is_what_was_committed() -> None:
-    """What it holds can be looked at, as open would give it, until it is closed."""
+    """``state`` is what open would return, until the store is closed."""
     store = MemoryStore()
     await store.open()
     value = {"servers": [{"host": "a"}]}
@@ -35,7 +35,7 @@ async def test_state_is_what_was_committed() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_hooks_are_taken_over() -> None:
-    """With all else that another process's store held, and go on from there."""
+    """They come with the rest of another process's store, and can be changed from there."""
     store = MemoryStore()
     await store.open()
     await store.commit(0, [hook_of("lua/script.a", {"active": "x"})], 1)

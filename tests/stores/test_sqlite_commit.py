@@ -1,4 +1,4 @@
-"""Commits that cannot be made: what is said, and that nothing is lost or half done."""
+"""Commits that fail: the messages, and that no change is lost or half done."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def commit(file: SqliteFile, version: int, value: object, time: float = 0.0) -> 
 
 
 def test_commit_waits_for_the_disk(file: SqliteFile) -> None:
-    """EXTRA (3) is FULL (2) in WAL mode: each commit is synced; less would be none."""
+    """EXTRA (3) is FULL (2) in WAL mode: each commit is synced.  With less it would not be."""
     assert file._connection is not None
     assert file._connection.execute("PRAGMA synchronous").fetchall() == [(3,)]
     assert file._connection.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
@@ -79,7 +79,7 @@ file.close()
 
 @pytest.mark.real
 def test_full_disk_loses_nothing(path: Path) -> None:
-    """A write that the system refuses is a StoreError; with space back, it goes on."""
+    """A refused write is a StoreError; when there is space again, commits work."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", FULL, path],
         cwd=CHECKOUT,
@@ -97,7 +97,7 @@ def test_full_disk_loses_nothing(path: Path) -> None:
 
 
 def test_database_full_is_rolled_back(file: SqliteFile) -> None:
-    """SQLite's own "full" ends the transaction; what was in it is gone, the rest stays."""
+    """SQLite's own "full" ends the transaction; its changes are gone, the rest stays."""
     assert commit(file, 0, "first") == 1
     connection = file._connection
     assert connection is not None
@@ -135,7 +135,8 @@ def test_time_that_is_no_number_is_refused(file: SqliteFile) -> None:
 def test_strange_transaction_is_waited_for(
     path: Path, file: SqliteFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody's open transaction makes the commit fail in the end; it works afterwards."""
+    """Another program's open transaction makes the commit fail after a wait; later commits
+    work."""
     assert sqlite_file._BUSY == 5.0
     assert file._connection is not None
     assert file._connection.execute("PRAGMA busy_timeout").fetchall() == [(5000,)]
@@ -149,8 +150,8 @@ def test_strange_transaction_is_waited_for(
 
 
 def test_strange_change_is_a_conflict(path: Path, file: SqliteFile) -> None:
-    """The revision is the file's: who wrote past slardar is not overwritten, whatever
-    version they gave."""
+    """The revision is the file's, so another program's change is not overwritten, whatever
+    version it has."""
     with closing(sqlite3.connect(path)) as other, other:
         other.execute("INSERT INTO changes VALUES (1, 0, 0, 'me', 'upstream', 'b', '{}')")
     with pytest.raises(ConflictError, match="at revision 1, not 0: somebody else wrote"):
@@ -160,7 +161,7 @@ def test_strange_change_is_a_conflict(path: Path, file: SqliteFile) -> None:
 
 @pytest.mark.parametrize("replaced", [False, True])
 def test_removed_file_takes_no_commit(path: Path, file: SqliteFile, replaced: bool) -> None:
-    """What is written to a file without a name would be gone at the next start."""
+    """A commit to a file without a name would be gone at the next start."""
     assert commit(file, 0, {}) == 1
     path.unlink()
     if replaced:
@@ -170,7 +171,7 @@ def test_removed_file_takes_no_commit(path: Path, file: SqliteFile, replaced: bo
 
 
 def test_closed_file_takes_no_commit(path: Path) -> None:
-    """Nor does one that was never open."""
+    """A file that was never opened takes none either."""
     file = SqliteFile(str(path))
     with pytest.raises(StoreError, match=r"this store is not open$"):
         commit(file, 0, {})

@@ -1,4 +1,4 @@
-"""A damaged file is noticed at the start: never by the first change that meets the damage."""
+"""A damaged file is noticed at the start, never by the first change that meets the damage."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from slardar.stores.written import encode
 from slardar.testing.stores import change_of
 
 PAGE = 4096
-#: What the log says of a value that somebody has edited, or that is damaged.
+#: The log's text about a value that somebody has edited, or that is damaged.
 STANDS = "is not what the last change made of it"
-#: What a refusal may say.  The first three are of a damage that makes the file another one.
+#: The texts of refusals.  The first three are for damage that makes it another kind of file.
 LINES = (
     "expected a store of slardar, not another database",
     "use a newer slardar",
@@ -42,8 +42,8 @@ def commit(file: SqliteFile, version: int, name: str, value: object) -> int:
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, StoredState]:
-    """A store as a long run leaves it, and what it holds: changed and removed upstreams,
-    values of many sizes, pages that are free."""
+    """A store as after a long run, and its state: changed and removed upstreams, values of
+    many sizes, free pages."""
     path = tmp_path_factory.mktemp("sound") / "slardar.db"
     file = SqliteFile(str(path))
     file.open()
@@ -55,7 +55,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, StoredState]
     commit(file, 90, "", [])
     file.close()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        # Makes free pages, which a table of a version to come may leave.
+        # This makes free pages, as a table of a later version may.
         connection.execute("CREATE TABLE filler AS SELECT zeroblob(50000)")
         connection.execute("DROP TABLE filler")
         assert connection.execute("PRAGMA freelist_count").fetchone()[0] > 5
@@ -70,8 +70,8 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, StoredState]
 
 @pytest.fixture
 def check(tmp_path: Path, sound: tuple[bytes, StoredState]) -> Callable[[bytes], bool]:
-    """Opens a file with these bytes.  True if it was refused, with a line that helps; else
-    all is there, and changes are taken."""
+    """Opens a file with these bytes.  Returns True if it was refused with a helpful line; else
+    asserts that the state is complete and changes are taken."""
     path = tmp_path / "slardar.db"
 
     def opened(data: bytes) -> bool:
@@ -108,7 +108,7 @@ def check(tmp_path: Path, sound: tuple[bytes, StoredState]) -> Callable[[bytes],
 def test_sound_file_is_taken(
     sound: tuple[bytes, StoredState], check: Callable[[bytes], bool]
 ) -> None:
-    """The check does not cry wolf."""
+    """The check does not refuse a good file."""
     assert not check(sound[0])
 
 
@@ -116,8 +116,8 @@ def test_sound_file_is_taken(
 def test_overwritten_page(
     sound: tuple[bytes, StoredState], check: Callable[[bytes], bool], filling: int
 ) -> None:
-    """Whichever page it is; only free ones, and old values that nobody serves, may be lost
-    without a refusal."""
+    """Any page may be overwritten; only free pages, and old values that are not served, may be
+    lost without a refusal."""
     data, _ = sound
     starts = range(0, len(data), PAGE)
     refused = sum(
@@ -139,7 +139,7 @@ def test_changed_bytes(
     check: Callable[[bytes], bool],
     places: list[tuple[int, int]],
 ) -> None:
-    """A few bytes anywhere: in a value, in the structure of a page, in the header."""
+    """A few bytes may change anywhere: in a value, in the structure of a page, in the header."""
     data = bytearray(sound[0])
     for place, bits in places:
         data[place % len(data)] ^= bits
@@ -147,8 +147,8 @@ def test_changed_bytes(
 
 
 def test_value_that_nobody_changed(tmp_path: Path) -> None:
-    """A byte within a value leaves every page well-formed.  It may be a person's edit, so the
-    value is served, and the log says that it is not what the last change has made."""
+    """A changed byte within a value leaves every page well-formed.  It may be a person's edit,
+    so the value is served, and the log says that no change has made it."""
     path = tmp_path / "slardar.db"
     file = SqliteFile(str(path))
     file.open()
@@ -167,7 +167,7 @@ def test_value_that_nobody_changed(tmp_path: Path) -> None:
 
 
 def test_log_is_not_passed_over(tmp_path: Path) -> None:
-    """A header that says there is no log beside the file, while there is one."""
+    """The header says that there is no log beside the file, while there is one."""
     path = tmp_path / "slardar.db"
     file = SqliteFile(str(path))
     file.open()
@@ -185,7 +185,7 @@ def test_log_is_not_passed_over(tmp_path: Path) -> None:
 
 
 def test_time_is_bounded(tmp_path: Path) -> None:
-    """A question that would take for ever is given up, and the connection goes on."""
+    """A query that would take for ever is given up, and the connection goes on."""
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n"
     with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as connection:
         assert sqlite_check._within(connection, 0.05, endless) is None
@@ -196,7 +196,7 @@ def test_time_is_bounded(tmp_path: Path) -> None:
 def test_what_could_not_be_looked_at_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The table that is served from is looked at all the same."""
+    """The table from which slardar serves is checked all the same."""
     path = tmp_path / "slardar.db"
     file = SqliteFile(str(path))
     file.open()

@@ -1,4 +1,4 @@
-"""Which files are opened as a store, which are refused, and that those are left alone."""
+"""Which files are opened as a store, which are refused, and that refused files stay unchanged."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def commit(file: SqliteFile, version: int, name: str, value: object) -> int:
 
 
 def refusal(path: Path) -> str:
-    """What is said of a file that is refused: one line, which names it."""
+    """The message for a file that is refused: one line, which names the file."""
     file = SqliteFile(str(path))
     with pytest.raises(StoreError) as caught:
         file.open()
@@ -58,20 +58,20 @@ def refusal(path: Path) -> str:
 
 
 def make(path: Path, **upstreams: object) -> None:
-    """A store with these upstreams, one a version."""
+    """Make a store with these upstreams, one in each version."""
     with opened(path) as (file, state):
         for number, (name, value) in enumerate(upstreams.items()):
             commit(file, state.version + number, name, value)
 
 
 def execute(path: Path, *statements: str) -> list[Any]:
-    """The rows that the last of some SQL statements gives, through a connection of one's own."""
+    """The rows of the last of some SQL statements, through another connection."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         return [connection.execute(statement).fetchall() for statement in statements][-1]
 
 
 def test_new_file_is_private_and_ours(path: Path) -> None:
-    """Made with mode 600 whatever the umask, marked as slardar's, and in WAL mode."""
+    """It has mode 600 whatever the umask, slardar's mark, and is in WAL mode."""
     umask = os.umask(0)
     try:
         with opened(path) as (file, state):
@@ -87,7 +87,7 @@ def test_new_file_is_private_and_ours(path: Path) -> None:
 
 
 def test_closed_store_is_one_file(path: Path) -> None:
-    """Nothing stays beside it, so that it can be copied or moved alone."""
+    """No other file stays beside it, so it can be copied or moved alone."""
     make(path, a={})
     assert os.listdir(path.parent) == ["slardar.db"]
 
@@ -115,7 +115,7 @@ def test_every_change_is_logged(path: Path) -> None:
 
 
 def test_ten_thousand_upstreams_are_opened(path: Path) -> None:
-    """All of them come back (it takes some 30 ms; a second is the most it may)."""
+    """All come back (it takes some 30 ms; at most a second is allowed)."""
     make(path)
     value = '{"servers":[{"host":"10.0.0.1","port":80},{"host":"10.0.0.2","port":80}]}'
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -133,14 +133,14 @@ def test_ten_thousand_upstreams_are_opened(path: Path) -> None:
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
-    """The folder is not made: it is most likely a slip of the pen, or not mounted yet."""
+    """The folder is not made: most likely its name is mistyped, or it is not mounted yet."""
     folder = tmp_path / "missing"
     assert refusal(folder / "slardar.db") == f"the folder {folder} does not exist"
     assert not folder.exists()
 
 
 def test_folder_and_fifo_are_refused(path: Path) -> None:
-    """What is no regular file is refused at once, without waiting for anybody."""
+    """A path that is no regular file is refused at once."""
     path.mkdir()
     assert refusal(path) == "cannot open this store: Is a directory"
     path.rmdir()
@@ -165,7 +165,7 @@ def test_file_that_is_no_database_is_refused(path: Path, size: int) -> None:
     ["CREATE TABLE songs (title)", "PRAGMA user_version = 1", "PRAGMA application_id = 7"],
 )
 def test_database_of_another_program_is_refused(path: Path, statement: str) -> None:
-    """A table, a version or a mark that is not ours: it is not touched."""
+    """A foreign table, version or mark is enough; the file is not changed."""
     execute(path, statement)
     before = path.read_bytes()
     assert refusal(path) == "expected a store of slardar, not another database"
@@ -174,7 +174,7 @@ def test_database_of_another_program_is_refused(path: Path, statement: str) -> N
 
 
 def test_newer_schema_is_refused(path: Path) -> None:
-    """It may hold what this version would not serve; the line says what to do."""
+    """This version could miss parts of its content; the line says what to do."""
     make(path, a={})
     execute(path, "PRAGMA user_version = 2")
     wanted = "has schema version 2, and this slardar knows 1 to 1: use a newer slardar"
@@ -183,7 +183,7 @@ def test_newer_schema_is_refused(path: Path) -> None:
 
 
 def test_file_cut_short_is_refused(path: Path) -> None:
-    """A file that lost its end is damaged, not a smaller store."""
+    """A file without its end is damaged, not a smaller store."""
     make(path, a={"text": "x" * 50000})
     os.truncate(path, 20000)
     assert refusal(path) == (
@@ -192,7 +192,7 @@ def test_file_cut_short_is_refused(path: Path) -> None:
 
 
 def test_damaged_pages_are_refused(path: Path) -> None:
-    """Whichever page is overwritten, nothing but the whole state is ever given."""
+    """Whichever page is overwritten, either the whole state is returned or none."""
     make(path, **{f"u{number}": {"text": "x" * 300} for number in range(200)})
     with opened(path) as (_, whole):
         pass
@@ -201,7 +201,7 @@ def test_damaged_pages_are_refused(path: Path) -> None:
     for start in range(0, len(sound), 4096):
         path.write_bytes(sound[:start] + b"\xa5" * 4096 + sound[start + 4096 :])
         try:
-            # A page that is free holds nothing.
+            # A free page has no content.
             with opened(path) as (_, state):
                 assert state.upstreams == whole.upstreams
         except StoreError:
@@ -211,7 +211,7 @@ def test_damaged_pages_are_refused(path: Path) -> None:
 
 
 def test_damaged_index_is_refused(path: Path) -> None:
-    """Reading the state does not need it, but the next commit would go astray."""
+    """Reading the state does not need it, but the next commit would go wrong."""
     make(path, a={})
     question = "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_state_1'"
     start = (execute(path, question)[0][0] - 1) * 4096
@@ -233,17 +233,17 @@ def test_damaged_index_is_refused(path: Path) -> None:
     ],
 )
 def test_state_that_cannot_be_served_is_refused(path: Path, statement: str, wanted: str) -> None:
-    """What somebody else wrote into the file is not half served."""
+    """A wrong edit by somebody else is not served in part."""
     make(path, a={})
     for table in ("state", "changes"):
-        # What is there, is there in both.
+        # Both tables have the change.
         if table == "state" or "{}" in statement:
             execute(path, statement.format(table))
     assert refusal(path).startswith(wanted)
 
 
 def test_link_into_nowhere_is_named(path: Path) -> None:
-    """The folder that is missing is the one that the link leads to."""
+    """The message names the missing folder to which the link leads."""
     target = path.parent / "unmounted" / "real.db"
     path.symlink_to(target)
     wanted = f"is a link to {target}, and the folder {target.parent} does not exist"
@@ -254,7 +254,7 @@ def test_link_into_nowhere_is_named(path: Path) -> None:
 
 
 def test_folder_that_takes_no_file_is_named() -> None:
-    """It exists, whatever the system's error says."""
+    """The folder exists, whatever the system's error says."""
     assert refusal(Path("/proc/x.db")) == "the folder /proc takes no new file"
 
 
@@ -271,7 +271,7 @@ def test_log_behind_a_link_is_not_thrown_away(path: Path) -> None:
 
 
 def test_empty_file_becomes_a_store(path: Path) -> None:
-    """``touch`` made it, or a start that was cut short; it is made private."""
+    """``touch`` or an interrupted start made it; it is made private."""
     path.touch(0o644)
     make(path, a={})
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -281,9 +281,9 @@ def test_empty_file_becomes_a_store(path: Path) -> None:
 
 @pytest.mark.real
 def test_half_made_file_becomes_a_store(path: Path) -> None:
-    """Of a creation that was cut short SQLite takes back what was written."""
+    """SQLite takes back the writes of an interrupted creation."""
     script = (CHECKOUT / "slardar/stores/schema/sqlite-1.sql").read_text()
-    # A cache of one page forces pages out to the file before the commit that never comes.
+    # A cache of one page writes pages to the file before the commit, which never comes.
     program = (
         "import os, sqlite3, sys\n"
         "connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
@@ -300,7 +300,7 @@ def test_half_made_file_becomes_a_store(path: Path) -> None:
 
 
 def test_log_without_its_file_is_not_thrown_away(path: Path) -> None:
-    """An empty file beside a full log is a loss to be looked at, not a new store."""
+    """An empty file beside a log with content is a loss to look at, not a new store."""
     path.touch()
     log = path.with_name("slardar.db-wal")
     log.write_bytes(b"changes")
@@ -310,7 +310,8 @@ def test_log_without_its_file_is_not_thrown_away(path: Path) -> None:
 
 
 def test_file_is_opened_once_in_a_process(path: Path) -> None:
-    """The second is refused and disturbs nothing; once the first is closed, it may."""
+    """The second opening is refused and disturbs nothing; once the first is closed, it
+    succeeds."""
     with opened(path) as (file, _):
         assert refusal(path) == "in use by another slardar"
         alias = path.with_name("alias.db")
@@ -345,7 +346,7 @@ def test_file_is_opened_once_on_a_machine(path: Path) -> None:
 
 
 def test_running_store_can_be_read_and_backed_up(path: Path) -> None:
-    """An operator's sqlite3 sees what is committed, and does not hinder the next commit."""
+    """An operator's sqlite3 sees committed changes, and does not hinder the next commit."""
     with opened(path) as (file, _):
         commit(file, 0, "a", {})
         with closing(sqlite3.connect(path, isolation_level=None)) as reader:
@@ -360,7 +361,7 @@ def test_running_store_can_be_read_and_backed_up(path: Path) -> None:
 
 
 def test_link_is_followed(path: Path) -> None:
-    """A symbolic link may stand where the store is configured to be."""
+    """The configured path may be a symbolic link."""
     real = path.with_name("real.db")
     path.symlink_to(real)
     make(path, a={})
@@ -370,7 +371,7 @@ def test_link_is_followed(path: Path) -> None:
 
 
 def test_refused_file_can_be_opened_once_it_is_right(path: Path) -> None:
-    """A refusal holds on to nothing: the same object opens what was put in its place."""
+    """A refusal keeps nothing open: the same object opens a good file in its place."""
     path.write_bytes(b"no database")
     file = SqliteFile(str(path))
     with pytest.raises(StoreError):

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.real
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 SEED = 1995
-#: Seconds within which a writer on a busy machine must have said something.
+#: Seconds within which a writer on a busy machine must have written a line.
 PATIENCE = 30.0
 
 
@@ -43,16 +43,16 @@ class Writers:
         self._writer: int | None = None
 
     def killed(self, path: Path, lines: int, seconds: float) -> int:
-        """The last version a writer answered, -1 if it got to none (0: it was open).
+        """The last version that a writer answered; 0: it only opened, -1: not even that.
 
-        It is killed ``seconds`` after it has said so many lines.
+        It is killed ``seconds`` after it has written so many lines.
         """
         assert self._process.stdin is not None
         self._process.stdin.write(f"{path}\n".encode())
         self._process.stdin.flush()
         self._writer = int(self._line().removeprefix("pid "))
         said = [self._line() for _ in range(lines)]
-        # A moment that the writer knows nothing of; whichever it is, the claim holds.
+        # The writer does not know the moment of the kill; the claim holds for any.
         threading.Event().wait(seconds)
         os.kill(self._writer, signal.SIGKILL)
         said += iter(self._line, f"ended {int(signal.SIGKILL)}")
@@ -60,7 +60,7 @@ class Writers:
         return max([-1, *(int(line.removeprefix("open ")) for line in said)])
 
     def _line(self) -> str:
-        """The next line; all but the end by a kill is a line that a test waits for."""
+        """The next line of the writers' process."""
         assert self._process.stdout is not None
         pipe = self._process.stdout.fileno()
         while b"\n" not in self._said:
@@ -75,7 +75,7 @@ class Writers:
         return line.decode()
 
     def end(self) -> None:
-        """End what is still there, which is only this process unless a test has failed."""
+        """End the process, and the writer if a test has failed."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         if self._writer is not None and b"ended" not in self._said:
@@ -94,7 +94,7 @@ def writers() -> Iterator[Writers]:
 
 
 async def check(path: Path, answered: int) -> int:
-    """What is in the file is all that was answered, and at most one change more."""
+    """Assert that the file has every answered change, and at most one more."""
     from twisted.internet import reactor  # noqa: TID251
 
     store = SqliteStore(path, reactor)
@@ -123,7 +123,7 @@ async def check(path: Path, answered: int) -> int:
 
 @pytest_twisted.ensureDeferred
 async def test_killed_writer_loses_no_answered_change(tmp_path: Path, writers: Writers) -> None:
-    """Forty times on one file, at any moment: while opening, committing, cleaning up."""
+    """Forty kills on one file, at any moment: while opening, committing, cleaning up."""
     chance = random.Random(SEED)
     path = tmp_path / "slardar.db"
     version = 0
@@ -135,7 +135,7 @@ async def test_killed_writer_loses_no_answered_change(tmp_path: Path, writers: W
 
 @pytest_twisted.ensureDeferred
 async def test_killed_creation_leaves_nothing_half_made(tmp_path: Path, writers: Writers) -> None:
-    """Ten times on a new file: the next start finds a whole store, or makes one."""
+    """Ten kills on a new file: the next start finds a whole store, or makes one."""
     chance = random.Random(SEED)
     for number in range(10):
         path = tmp_path / f"{number}.db"

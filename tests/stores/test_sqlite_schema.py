@@ -1,4 +1,4 @@
-"""Files of older schema versions are backed up and upgraded, whole or not at all."""
+"""Files of older schema versions are backed up and upgraded, completely or not at all."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ def ask(path: Path, question: str) -> list[tuple[object, ...]]:
 
 
 def test_schema_files_are_complete() -> None:
-    """For the version in use there is a whole schema, and a step from each before it."""
+    """The present version has a whole schema, and a step from each version before it."""
     names = {f"sqlite-{SCHEMA.version}.sql"}
     names |= {f"sqlite-{n}-to-{n + 1}.sql" for n in range(1, SCHEMA.version)}
     assert names <= set(os.listdir(SCHEMA.folder))
-    # What _run does around the file would be undone by a COMMIT in it.
+    # A COMMIT in a file would end the transaction of _run.
     for name in names:
         text = re.sub("--.*", "", (SCHEMA.folder / name).read_text())
         assert not re.search(r"\b(BEGIN|COMMIT|PRAGMA|VACUUM)\b", text, re.IGNORECASE)
 
 
 def test_older_file_is_upgraded_step_by_step(path: Path, schema: Schema) -> None:
-    """Every step is taken once, in order, and what was stored is still there."""
+    """Every step is taken once, in order, and the state is still there."""
     for _ in range(2):
         file = SqliteFile(str(path), schema)
         assert file.open().upstreams == {"a": {"mode": "rr"}}
@@ -73,7 +73,7 @@ def test_older_file_is_upgraded_step_by_step(path: Path, schema: Schema) -> None
 
 
 def test_older_file_is_backed_up(path: Path, schema: Schema) -> None:
-    """Its copy is private, of the old version, and can be put back in place."""
+    """The copy is private, has the old version, and can be put back."""
     file = SqliteFile(str(path), schema)
     file.open()
     file.close()
@@ -87,7 +87,7 @@ def test_older_file_is_backed_up(path: Path, schema: Schema) -> None:
 
 
 def test_failed_upgrade_changes_nothing(path: Path, schema: Schema) -> None:
-    """When a later step fails, the earlier ones are taken back with it."""
+    """If a later step fails, earlier steps are rolled back, too."""
     step = schema.folder / "sqlite-2-to-3.sql"
     for wrong in ("INSERT INTO notes VALUES (1, 'one'); INSERT INTO nowhere VALUES (1);", None):
         if wrong is None:
@@ -106,7 +106,7 @@ def test_failed_upgrade_changes_nothing(path: Path, schema: Schema) -> None:
 
 
 def test_upgrade_without_backup_is_not_made(path: Path, schema: Schema) -> None:
-    """When the copy cannot be written, the file stays as it is."""
+    """If the copy cannot be written, the file does not change."""
     path.with_name("slardar.db-backup-v1.part").mkdir()
     with pytest.raises(StoreError, match=r"cannot open this store: Is a directory$"):
         SqliteFile(str(path), schema).open()
@@ -114,7 +114,7 @@ def test_upgrade_without_backup_is_not_made(path: Path, schema: Schema) -> None:
 
 
 def test_new_file_is_of_the_newest_version(tmp_path: Path, schema: Schema) -> None:
-    """It is made at once, without the steps and without a backup."""
+    """It is made directly, without steps and without a backup."""
     path = tmp_path / "data" / "new.db"
     path.parent.mkdir()
     file = SqliteFile(str(path), schema)
@@ -125,7 +125,7 @@ def test_new_file_is_of_the_newest_version(tmp_path: Path, schema: Schema) -> No
 
 
 def test_failed_creation_leaves_an_empty_file(tmp_path: Path, schema: Schema) -> None:
-    """Of a schema that fails half way nothing is kept, and the next start makes it whole."""
+    """A schema that fails half way leaves nothing, and the next start makes the whole store."""
     whole = (schema.folder / "sqlite-3.sql").read_text()
     (schema.folder / "sqlite-3.sql").write_text(whole + "CREATE TABLE changes (twice);")
     path = tmp_path / "new.db"

@@ -37,7 +37,8 @@ def store_threads() -> list[str]:
 
 @pytest_twisted.ensureDeferred
 async def test_thread_is_the_stores_own_and_ends(tmp_path: Path, reactor: Any) -> None:
-    """One thread while it is open, none once close has fired or open has failed."""
+    """There is one thread while the store is open, and none after close has fired or open has
+    failed."""
     assert store_threads() == []
     store = SqliteStore(tmp_path / "slardar.db", reactor)
     await store.open()
@@ -65,7 +66,7 @@ async def test_failed_open_can_be_tried_again(tmp_path: Path, reactor: Any) -> N
 
 @pytest_twisted.ensureDeferred
 async def test_calls_need_not_wait_for_open(tmp_path: Path, reactor: Any) -> None:
-    """A commit and a close right after open are done after it; if it fails, they say so."""
+    """A commit and a close right after open are done after it; if open fails, they fail, too."""
     store = SqliteStore(tmp_path / "slardar.db", reactor)
     answers = [store.open(), store.commit(0, [change_of("a", {})], 1), store.close()]
     assert [await answer for answer in answers] == [StoredState(0, {}, None), 1, None]
@@ -83,7 +84,7 @@ async def test_calls_need_not_wait_for_open(tmp_path: Path, reactor: Any) -> Non
 async def test_relative_path_starts_at_the_folder_of_open(
     tmp_path: Path, reactor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not the folder of the store's making, nor one that becomes current later."""
+    """It does not start at the folder in which the store object was made, nor at a later one."""
     for name in ("first", "second", "third"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "first")
@@ -117,7 +118,7 @@ async def test_folder_that_is_gone_is_an_error(
 async def test_slow_disk_does_not_hold_the_reactor(
     tmp_path: Path, reactor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a commit waits, the reactor goes on; the commits behind it keep their order."""
+    """While a commit waits, the reactor goes on; later commits keep their order."""
     store = SqliteStore(tmp_path / "slardar.db", reactor)
     await store.open()
     entered, disk = threading.Event(), threading.Event()
@@ -131,7 +132,7 @@ async def test_slow_disk_does_not_hold_the_reactor(
     monkeypatch.setattr(SqliteFile, "commit", slow)
     answers = [store.commit(n, [change_of("a", n)], n + 1) for n in range(5)]
     closing = store.close()
-    # Returns only if the reactor turns while the thread is held.
+    # This loop ends only if the reactor turns while the thread is held.
     while not entered.is_set():
         turn: Deferred[None] = Deferred()
         reactor.callLater(0, turn.callback, None)
@@ -189,11 +190,11 @@ def run(program: str, path: Path) -> str:
 
 @pytest.mark.real
 def test_stopped_reactor_ends_the_thread(tmp_path: Path) -> None:
-    """Without a close, what was queued is committed, the file closed, the thread gone."""
+    """Without a close, queued commits are made, the file is closed, and the thread ends."""
     path = tmp_path / "slardar.db"
     lines = run(STOPPED, path).splitlines()
     said = f"{path}: this store is not open None"
-    # SQLite's other files are gone: it was closed, not cut off by the process's end.
+    # SQLite's other files are gone, so the file was closed before the process ended.
     assert lines == ["['MainThread']", "['slardar.db']", said]
     file = SqliteFile(str(path))
     assert file.open() == StoredState(20, {"a": 19}, revision=20)
@@ -202,13 +203,13 @@ def test_stopped_reactor_ends_the_thread(tmp_path: Path) -> None:
 
 @pytest.mark.real
 def test_reactor_that_never_ran_does_not_hold_the_process(tmp_path: Path) -> None:
-    """The process ends at its end, although nobody could close the store."""
+    """The process ends, although nobody could close the store."""
     assert run(NEVER_RUN, tmp_path / "slardar.db") == ""
 
 
 @pytest_twisted.ensureDeferred
 async def test_failure_in_the_thread_is_the_callers(reactor: Any) -> None:
-    """What a function raises fails its Deferred, and the thread goes on."""
+    """An exception of a function fails its Deferred, and the thread goes on."""
     thread = StoreThread(reactor, "slardar-store", lambda: None)
     with pytest.raises(ZeroDivisionError):
         await thread.run(lambda: 1 // 0)

@@ -22,7 +22,7 @@ NAMES = 20
 
 
 def change_to(version: int) -> Change:
-    """The change that makes this version."""
+    """The change that makes version ``version``."""
     if version % 11 == 0:
         return Change("routes", "", [{"path": f"/{version}", "upstream": "u"}], "writer", version)
     removed = version % 7 == 0
@@ -31,15 +31,15 @@ def change_to(version: int) -> Change:
 
 
 def say(line: str) -> None:
-    """One whole line at once, with no buffer that a kill could take away."""
+    """Write one line at once, without a buffer that a kill could take away."""
     os.write(1, f"{line}\n".encode())
 
 
 async def commit_for_ever(store: Any) -> None:
     version = (await store.open()).version
     say(f"open {version}")
-    # The log is copied into the file every 40 pages instead of 1000, so that kills
-    # happen during that too; a few commits make so many.
+    # The log is copied into the file every 40 pages instead of 1000, which a few commits
+    # fill, so that kills also happen during the copying.
     await store._thread.run(store._file._connection.execute, "PRAGMA wal_autocheckpoint = 40")
     while True:
         await store.commit(version, [change_to(version + 1)], version + 1)
@@ -48,7 +48,7 @@ async def commit_for_ever(store: Any) -> None:
 
 
 def write(path: str) -> None:
-    """What the forked process does; never returns."""
+    """The work of a forked process; never returns."""
     epollreactor.install()
     from twisted.internet import reactor  # noqa: TID251
 

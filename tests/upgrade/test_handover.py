@@ -37,12 +37,12 @@ STATE = messages.State(
 
 
 class Host:
-    """What is upgraded, as :class:`slardar.upgrade.handover.Host`."""
+    """The service that is upgraded, as :class:`slardar.upgrade.handover.Host`."""
 
     def __init__(self, opened: list[tuple[str, Opened]]) -> None:
         self.did: list[Any] = []
         self._opened = opened
-        #: What :meth:`hand_over` waits for, and raises.
+        #: :meth:`hand_over` waits for this, and raises its failure.
         self.slow: defer.Deferred[None] = defer.succeed(None)
 
     def handed(self) -> list[tuple[str, Opened]]:
@@ -108,7 +108,7 @@ class Two:
         self.die(ProcessTerminated(signal=number))
 
     def close_rest(self) -> None:
-        """Have every new process close what it has not taken."""
+        """Make every new process close the sockets that it has not taken."""
         while self._open:
             self._open.pop().close_rest()
 
@@ -116,20 +116,20 @@ class Two:
         deliver(*self.transports)
 
     def new(self, steps: Any) -> defer.Deferred[Any]:
-        """Let the new process do something, as far as it comes."""
+        """Run steps of the new process as far as they come."""
         done = defer.ensureDeferred(steps)
         self.deliver()
         return done
 
     def die(self, reason: Exception) -> None:
-        """The new process ends."""
+        """End the new process."""
         self.transports[1].loseConnection()
         self.successor.processEnded(Failure(reason))
 
 
 @pytest.fixture
 def two(tmp_path: Path) -> Iterator[Two]:
-    """With sockets of two endpoints."""
+    """The two processes, with sockets of two endpoints."""
     endpoint = "tcp:0:interface=127.0.0.1"
     opened = [
         ("listen", open_sockets(endpoint, 2)),
@@ -151,7 +151,8 @@ def lines(events: list[dict[str, Any]]) -> str:
 
 
 def test_store_goes_over_and_the_old_one_leaves(two: Two) -> None:
-    """In order: the new one asks, is given, serves; then there is no way back."""
+    """In order: the new process asks for the store, gets it, and serves; then there is no way
+    back."""
     two.upgrades.upgrade()
     assert not two.pid_file.exists()
     new = two.predecessor
@@ -219,7 +220,7 @@ def die_with_a_traceback(two: Two) -> str:
 
 
 def close_the_link(two: Two) -> str:
-    # As a daemon: the process that was started has ended long ago.
+    # With a daemon, the process that was started ended long ago.
     two.successor.processEnded(Failure(ProcessDone(0)))
     two.transports[1].loseConnection()
     return "it ended with exit code 0"
@@ -228,7 +229,7 @@ def close_the_link(two: Two) -> str:
 def talk_nonsense(two: Two) -> str:
     two.predecessor._link.send(b"{}").addErrback(lambda _: None)
     two.deliver()
-    return "it sent a message that is none"
+    return "it sent what is no message"
 
 
 @pytest.mark.parametrize(
@@ -245,8 +246,8 @@ def talk_nonsense(two: Two) -> str:
     ],
 )
 def test_old_one_goes_on(two: Two, spoil: Callable[[Two], str]) -> None:
-    """Once the new one has gone, by force if need be, all is as it was: one line says why,
-    and another upgrade may be tried."""
+    """When the new process has ended, if need be by a kill, everything is as before: one line
+    has the reason, and another upgrade may be tried."""
     with logged() as events:
         two.upgrades.upgrade()
         reason = spoil(two)
@@ -268,7 +269,7 @@ def test_old_one_goes_on(two: Two, spoil: Callable[[Two], str]) -> None:
 
 
 def test_one_that_fails_while_the_store_is_let_go(two: Two) -> None:
-    """The store is taken back once it has been let go, not before."""
+    """The store is taken back after it has been closed, not before."""
     two.host.slow = defer.Deferred()
     two.upgrades.upgrade()
     two.new(two.predecessor.give_store())
@@ -280,7 +281,7 @@ def test_one_that_fails_while_the_store_is_let_go(two: Two) -> None:
 
 
 def test_second_signal_does_nothing(two: Two) -> None:
-    """While an upgrade is under way."""
+    """An upgrade is under way."""
     two.upgrades.upgrade()
     with logged() as events:
         two.upgrades.upgrade()
@@ -290,7 +291,7 @@ def test_second_signal_does_nothing(two: Two) -> None:
 
 
 def test_new_one_that_serves_too_late_is_refused(two: Two) -> None:
-    """Both of them going on would be two that serve; it is told to end."""
+    """It is told to end, because two processes must not serve."""
     two.upgrades.upgrade()
     two.new(two.predecessor.give_store())
     serving = defer.ensureDeferred(two.predecessor.take_over())
@@ -305,7 +306,7 @@ def test_new_one_that_serves_too_late_is_refused(two: Two) -> None:
 
 
 def test_cancelled_one_is_as_one_that_failed(two: Two) -> None:
-    """When the old process is told to stop meanwhile."""
+    """The old process is told to stop meanwhile."""
     two.upgrades.upgrade()
     two.deliver()
     done = defer.ensureDeferred(two.upgrades.cancel("the old process was told to stop"))
@@ -320,7 +321,7 @@ def test_cancelled_one_is_as_one_that_failed(two: Two) -> None:
 
 @pytest.mark.parametrize("is_late", [False, True])
 def test_new_one_goes_on_if_the_old_one_dies(two: Two, is_late: bool) -> None:
-    """Whether it has the store already or not: somebody has to serve."""
+    """It goes on whether it has the store already or not, because somebody must serve."""
     two.upgrades.upgrade()
     new = two.predecessor
     if is_late:
@@ -337,7 +338,7 @@ def test_new_one_goes_on_if_the_old_one_dies(two: Two, is_late: bool) -> None:
 
 
 def test_message_of_another_version_is_read(two: Two) -> None:
-    """What is new in it is left alone, and what it lacks has a default."""
+    """New keys in it are ignored, and missing keys get defaults."""
     data = b'{"type":"state","new":[1],"health":[]}'
     assert messages.decode_from_predecessor(data) == messages.State()
 
@@ -394,7 +395,7 @@ def test_new_process_takes_the_sockets_of_each_listener() -> None:
 
 @pytest.mark.real(False)
 def test_variable_of_a_stranger_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one line; and nobody who is started from here gets it."""
+    """The message is one line, and no process that is started later gets the variable."""
     monkeypatch.delenv(VARIABLE, raising=False)
     assert find_predecessor() is None
     closed = socket.socket()

@@ -25,7 +25,7 @@ def aside(path: Path) -> Path:
 
 
 def test_it_makes_way_and_twistd_knows(path: Path) -> None:
-    """What twistd removes at its end is the file that is aside."""
+    """At its end twistd removes the renamed file."""
     options = {"pidfile": str(path)}
     PidFile(options).move_aside()
     assert not path.exists()
@@ -34,7 +34,7 @@ def test_it_makes_way_and_twistd_knows(path: Path) -> None:
 
 
 def test_it_comes_back_over_what_the_successor_left(path: Path) -> None:
-    """As often as an upgrade fails."""
+    """It comes back each time an upgrade fails."""
     options = {"pidfile": str(path)}
     file = PidFile(options)
     for _ in range(2):
@@ -47,7 +47,7 @@ def test_it_comes_back_over_what_the_successor_left(path: Path) -> None:
 
 
 def test_it_is_written_anew_if_it_is_gone(path: Path) -> None:
-    """Somebody has removed it before, or while it was aside."""
+    """Somebody has removed it before the upgrade, or during it."""
     options = {"pidfile": str(path)}
     file = PidFile(options)
     path.unlink()
@@ -57,7 +57,7 @@ def test_it_is_written_anew_if_it_is_gone(path: Path) -> None:
 
 
 def test_at_the_end_only_our_own_is_removed(path: Path) -> None:
-    """The next generation may have put its own aside meanwhile; twistd removes nothing."""
+    """The next generation may have renamed its own file meanwhile; twistd removes nothing."""
     for text in (OURS, "1"):
         path.write_text(OURS)
         options = {"pidfile": str(path)}
@@ -70,7 +70,7 @@ def test_at_the_end_only_our_own_is_removed(path: Path) -> None:
 
 
 def test_nothing_is_done_without_a_file_or_an_upgrade(path: Path) -> None:
-    """``--pidfile=`` means none; and a file that is in its place is twistd's to remove."""
+    """``--pidfile=`` means no file; a file in its usual place is removed by twistd."""
     options = {"pidfile": ""}
     file = PidFile(options)
     file.move_aside()

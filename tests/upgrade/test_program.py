@@ -12,7 +12,7 @@ from slardar.upgrade.program import this_program
 
 
 def test_command_is_the_whole_one() -> None:
-    """The interpreter with its own options, and all that follows."""
+    """It has the interpreter, the interpreter's options, and all arguments."""
     command = this_program().command
     assert command[0] == sys.executable
     assert list(command[1:]) == sys.orig_argv[1:]
@@ -21,8 +21,8 @@ def test_command_is_the_whole_one() -> None:
 def test_folder_keeps_the_name_it_was_entered_by(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A link is not replaced by what it leads to now; a name that leads elsewhere is no
-    name of the folder."""
+    """The path of a link is kept, not its present target; a path that leads elsewhere now is
+    not used."""
     (tmp_path / "v1").mkdir()
     (tmp_path / "current").symlink_to("v1")
     monkeypatch.chdir(tmp_path / "v1")
@@ -39,7 +39,7 @@ def test_folder_keeps_the_name_it_was_entered_by(
 
 
 def test_environment_is_that_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without what systemd has said to this process alone."""
+    """The variables that systemd gave to this process alone are missing."""
     program = this_program()
     monkeypatch.setenv("LISTEN_FDS", "1")
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))

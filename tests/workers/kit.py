@@ -1,4 +1,4 @@
-"""What these tests share: links in memory, upstreams, snapshots."""
+"""Shared by these tests: links in memory, upstreams, snapshots."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class MemoryTransport:
-    """Keeps what is written until :func:`deliver` takes it to the other side."""
+    """Keeps written bytes until :func:`deliver` takes them to the other side."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
@@ -56,7 +56,7 @@ class MemoryTransport:
 
 
 def connect(one: Link, other: Link) -> tuple[MemoryTransport, MemoryTransport]:
-    """Give two links transports that lead to each other."""
+    """Give two links transports that are connected to each other."""
     ends = MemoryTransport(), MemoryTransport()
     ends[0].peer, ends[1].peer = ends[1], ends[0]
     for end, link in zip(ends, (one, other), strict=True):
@@ -66,7 +66,7 @@ def connect(one: Link, other: Link) -> tuple[MemoryTransport, MemoryTransport]:
 
 
 def deliver(*transports: MemoryTransport) -> None:
-    """Take everything written to its other side, also what is written meanwhile."""
+    """Take all written bytes to the other side, also those that are written meanwhile."""
     while any(end.written for end in transports):
         for end in transports:
             while end.written:
@@ -77,7 +77,7 @@ def deliver(*transports: MemoryTransport) -> None:
 
 
 def result_of(deferred: Deferred[Any]) -> Any:
-    """What it has fired with; an exception it has failed with is raised."""
+    """The result of a Deferred that has fired; raises the exception if it has failed."""
     results: list[Any] = []
     deferred.addBoth(results.append)
     assert results, "it has not fired"
@@ -87,7 +87,7 @@ def result_of(deferred: Deferred[Any]) -> Any:
 
 
 def failure_of(deferred: Deferred[Any]) -> BaseException:
-    """What it has failed with."""
+    """The exception with which a Deferred has failed."""
     results: list[Any] = []
     deferred.addBoth(results.append)
     assert results, "it has not fired"

@@ -13,7 +13,7 @@ from tests.workers.kit import MemoryTransport, connect, deliver, failure_of, res
 
 
 class Side:
-    """A link that keeps what comes and answers with its length."""
+    """A link that keeps messages and answers with their length."""
 
     def __init__(self, max_message: int | None = None) -> None:
         self.messages: list[bytes] = []
@@ -29,7 +29,7 @@ class Side:
 
 
 def pair(max_message: int | None = None) -> tuple[Side, Side, Any]:
-    """Two sides, and a way to let them exchange what they have written."""
+    """Two sides, and a function that lets them exchange written bytes."""
     one, other = Side(), Side(max_message)
     ends = connect(one.link, other.link)
     return one, other, lambda: deliver(*ends)
@@ -39,7 +39,7 @@ def pair(max_message: int | None = None) -> tuple[Side, Side, Any]:
     "size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 65_535, 65_536, 2 * PIECE, 1_000_003]
 )
 def test_message_of_any_size_comes_whole(size: int) -> None:
-    """AMP's limit of 65,535 bytes is none for a message."""
+    """AMP's limit of 65,535 bytes is no limit for a message."""
     one, other, exchange = pair()
     message = bytes(n % 251 for n in range(size))
     answer = one.link.send(message)
@@ -49,14 +49,14 @@ def test_message_of_any_size_comes_whole(size: int) -> None:
 
 
 def test_amp_itself_takes_no_such_value() -> None:
-    """What the pieces are for."""
+    """This is why messages are sent in pieces."""
     one, _, _ = pair()
     with pytest.raises(amp.TooLong):
         one.link.callRemote(Last, data=b"x" * 65_536)
 
 
 def test_messages_sent_at_once_do_not_mix() -> None:
-    """In both directions, each answered for itself."""
+    """This holds in both directions; each message gets its own answer."""
     one, other, exchange = pair()
     sizes = (200_000, 5, 130_000, 0)
     answers = [one.link.send(bytes([65 + n]) * size) for n, size in enumerate(sizes)]
@@ -83,7 +83,7 @@ def test_answer_may_take_its_time() -> None:
 
 
 def test_lost_link_fails_what_waits_and_what_comes() -> None:
-    """Nobody waits for ever, and the loss is told once."""
+    """No caller waits for ever, and the loss is reported once."""
     one, other, exchange = pair()
     answer = one.link.send(b"x")
     other.link.close()
@@ -97,7 +97,7 @@ def test_lost_link_fails_what_waits_and_what_comes() -> None:
 
 
 def test_finish_sends_what_is_to_be_sent() -> None:
-    """Unlike close."""
+    """``close`` does not."""
     one, other, _ = pair()
     one.link.send(b"last words").addErrback(lambda _lost: None)
     one.link.finish()
@@ -106,7 +106,7 @@ def test_finish_sends_what_is_to_be_sent() -> None:
 
 
 class Hostile:
-    """A side that may write whatever bytes it likes."""
+    """A side that may write any bytes."""
 
     def __init__(self, max_message: int | None = None) -> None:
         self.victim = Side(max_message)
@@ -125,7 +125,7 @@ def box(**keys: bytes) -> bytes:
 
 
 def test_message_without_end_ends_the_link() -> None:
-    """No more than the limit is kept, however it is cut."""
+    """No more than the limit is kept, in whatever pieces it arrives."""
     hostile = Hostile(max_message=100_000)
     piece = box(_command=Piece.commandName, data=b"x" * 60_000)
     hostile.send(piece)
@@ -136,7 +136,7 @@ def test_message_without_end_ends_the_link() -> None:
 
 
 def test_box_without_end_ends_the_link() -> None:
-    """Keys that go on and on are not kept."""
+    """Keys without end are not kept."""
     hostile = Hostile()
     for number in range(100_000):
         hostile.send(b"\x00\x05%05d\x00\x01x" % number)
@@ -158,7 +158,7 @@ def test_box_without_end_ends_the_link() -> None:
     ],
 )
 def test_what_is_no_amp_ends_the_link(data: bytes) -> None:
-    """Without an exception that would reach the reactor."""
+    """No exception reaches the reactor."""
     hostile = Hostile()
     hostile.send(data)
     assert hostile.victim.losses == 1
@@ -166,7 +166,7 @@ def test_what_is_no_amp_ends_the_link(data: bytes) -> None:
 
 @pytest.mark.parametrize("command", [b"StartTLS", b"Sum", b"", b"ProtocolSwitchCommand"])
 def test_commands_of_others_are_not_followed(command: bytes) -> None:
-    """AMP would answer to StartTLS by itself."""
+    """AMP itself would answer StartTLS."""
     hostile = Hostile()
     hostile.send(box(_command=command, _ask=b"1"))
     assert hostile.victim.messages == []

@@ -1,4 +1,4 @@
-"""The director's view of the hooks: counters of all workers, and who may not run any more."""
+"""The director's view of hooks: counters of all workers, and suspensions."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ A = "python/script.a"
 
 @pytest.fixture(autouse=True)
 def log() -> Iterator[list[Any]]:
-    """What was logged; suspensions are."""
+    """The events that were logged, suspensions among them."""
     with logged() as events:
         yield events
 
 
 class Watch(HookWatch):
-    """With a clock of the test's; what is suspended is written down."""
+    """A watch with a clock of the test, which records suspensions."""
 
     def __init__(self, *some: Hook) -> None:
         self.clock = Clock()
@@ -35,25 +35,25 @@ class Watch(HookWatch):
         self.set_hooks(hooks(*some))
 
     def fail(self, mark: int, times: int = 5, apart: float = 1.0) -> None:
-        """It fails so often."""
+        """Report so many failures."""
         for _ in range(times):
             self.failed(mark)
             self.clock.advance(apart)
 
 
 def mark(version: Code, path: str = A) -> int:
-    """Of a version of the script, or of another hook."""
+    """The mark of a version of the script, or of another hook."""
     return mark_of(path, version)
 
 
 def report(version: Code, calls: int = 1, path: str = A, **rest: Any) -> HookReport:
-    """What a worker says."""
+    """The report of a worker."""
     state = rest.pop("state", "active")
     return HookReport(path, rest.pop("mark", mark(version, path)), state, "", calls, 0, calls, ())
 
 
 def test_failures_of_all_workers_suspend(log: list[Any]) -> None:
-    """Five within a minute; everybody is told once."""
+    """Five within a minute suspend it; every worker is told once."""
     version = code("x")
     watch = Watch(hook("script.a", version))
     watch.fail(mark(version), 4)
@@ -66,7 +66,7 @@ def test_failures_of_all_workers_suspend(log: list[Any]) -> None:
 
 
 def test_failures_far_apart_do_not() -> None:
-    """Nor those of several versions together."""
+    """Failures of several versions together do not either."""
     one, other = code("x"), code("y")
     watch = Watch(hook("script.a", one), hook("script.b", other))
     watch.fail(mark(one), 20, apart=15.5)
@@ -78,7 +78,7 @@ def test_failures_far_apart_do_not() -> None:
 
 
 def test_versions_that_there_are_not_do_not_count() -> None:
-    """What a worker invents takes no memory, and suspends nothing."""
+    """A version that a worker invents takes no memory, and suspends nothing."""
     version = code("x")
     watch = Watch(hook("script.a", version))
     for number in range(1000):
@@ -93,7 +93,7 @@ def test_versions_that_there_are_not_do_not_count() -> None:
 
 
 def test_shadows_are_counted_by_their_version() -> None:
-    """Of those that are staged."""
+    """Only staged versions have shadows."""
     active, staged = code("x"), code("y")
     watch = Watch(hook("script.a", active, staged=staged, shadow=True))
     about = ShadowReport(A, mark(staged), 4, 2, (), 4, 0, 4, ())
@@ -103,7 +103,7 @@ def test_shadows_are_counted_by_their_version() -> None:
 
 
 def test_worker_that_hung_or_crashed_in_a_hook_suspends_it(log: list[Any]) -> None:
-    """At once: the next worker would meet its end there, too."""
+    """It is suspended at once, since the next worker would end there, too."""
     version = code("x")
     watch = Watch(hook("script.a", version))
     watch.worker_ended(0, mark(version), True)
@@ -112,7 +112,7 @@ def test_worker_that_hung_or_crashed_in_a_hook_suspends_it(log: list[Any]) -> No
 
 
 def test_worker_that_was_killed_in_a_hook_is_a_failure() -> None:
-    """It may have been by chance; five of them in a minute are none."""
+    """One kill may be by chance; five within a minute are not."""
     version = code("x")
     watch = Watch(hook("script.a", version))
     watch.reported(0, [report(version, 3)])
@@ -128,7 +128,8 @@ def test_worker_that_was_killed_in_a_hook_is_a_failure() -> None:
 
 
 def test_activation_ends_a_suspension() -> None:
-    """Of another posting, of the same code too; what is gone is forgotten."""
+    """This holds for another posting, also of equal code; suspensions of removed hooks are
+    forgotten."""
     version, again = code("x"), code("x")
     watch = Watch(hook("script.a", version))
     watch.fail(mark(version))
@@ -143,7 +144,7 @@ def test_activation_ends_a_suspension() -> None:
 
 
 def test_changes_of_others_do_not() -> None:
-    """Nor that of a module which it does not use."""
+    """A change of a module that the hook does not use does not either."""
     version = code("modules.x")
     script = hook("script.a", version)
     x = hook("modules.x", "ex")
@@ -155,7 +156,7 @@ def test_changes_of_others_do_not() -> None:
 
 
 def test_other_module_ends_it_for_those_that_use_it() -> None:
-    """Directly or through others: the workers load them anew."""
+    """Direct and indirect users count: the workers load them anew."""
     direct, through, alone = code("modules.x"), code("modules.y"), code("alone")
     scripts = [hook("script.a", direct), hook("script.b", through), hook("script.c", alone)]
     marks = [mark(direct), mark(through, "python/script.b"), mark(alone, "python/script.c")]
@@ -173,7 +174,7 @@ def test_other_module_ends_it_for_those_that_use_it() -> None:
 
 
 def test_same_module_posted_again_changes_nothing() -> None:
-    """A version is its code."""
+    """Equal code is the same version."""
     version = code("modules.x")
     script = hook("script.a", version)
     watch = Watch(script, hook("modules.x", "ex"))

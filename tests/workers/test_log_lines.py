@@ -14,7 +14,7 @@ from slardar.workers.log_lines import MAX_LINE, MAX_RATE, LineLog, LineReader
 
 
 class Log:
-    """A reader, and what it has logged: level and text."""
+    """A reader, and the lines that it has logged: level and text."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str]] = []
@@ -28,7 +28,7 @@ class Log:
 
 
 def test_lines_have_their_level_and_the_workers_name() -> None:
-    """However the bytes arrive."""
+    """The pieces in which bytes arrive do not matter."""
     log = Log()
     for byte in b"<3>broken\n<4>odd\nprinted\n<6>all is well\n<9>unknown\n":
         log.reader.data(bytes([byte]))
@@ -62,7 +62,7 @@ def test_last_words_without_newline_are_taken() -> None:
     ],
 )
 def test_nothing_reaches_the_terminal_as_it_is(line: bytes, shown: str) -> None:
-    """Escapes, line ends and bytes that are no text are shown, not done."""
+    """Escapes, line ends and bytes that are not text are shown in a safe form."""
     log = Log()
     log.reader.data(line + b"\n")
     assert log.lines == [("info", f"worker-1: {shown}")]
@@ -79,7 +79,7 @@ def test_line_without_end_is_cut() -> None:
 
 
 def test_lines_without_end_are_left_out() -> None:
-    """So many a second, and a line that says how many more there were."""
+    """So many lines a second are logged, and a line with the number of the others."""
     log = Log()
     log.reader.data(b"again\n" * (MAX_RATE + 20))
     assert len(log.lines) == MAX_RATE
@@ -92,7 +92,7 @@ def test_lines_without_end_are_left_out() -> None:
 
 
 def test_what_a_worker_logs_comes_out_as_it_went_in() -> None:
-    """Levels, tracebacks line by line, text in any script."""
+    """Levels, tracebacks line by line, and text in any script stay."""
     reader, writer = os.pipe()
     try:
         source = Logger("slardar.test", observer=LogPublisher(LineLog(writer)))
@@ -113,7 +113,7 @@ def test_what_a_worker_logs_comes_out_as_it_went_in() -> None:
 
 
 def test_worker_does_not_wait_for_its_log() -> None:
-    """A pipe that nobody empties, and one that nobody holds, cost lines and no time."""
+    """A pipe that nobody reads, or that nobody holds, costs lines and no time."""
     reader, writer = os.pipe()
     log = Logger("slardar.test", observer=LogPublisher(LineLog(writer)))
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""The note which hook a worker is running: written by one process, read by another."""
+"""The note which hook a worker is running: one process writes it, another reads it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slardar.workers.marks import BEATS, CALLS, LARGEST, RUNNING, Mark, Noted, m
 
 
 def test_what_was_written_last_is_read() -> None:
-    """Zero before anything was, and the largest mark there is."""
+    """It is zero before the first write, and may be the largest mark."""
     descriptor = make_mark()
     mark = Mark(os.dup(descriptor))
     assert mark.read() == Noted() == (0, 0, 0)
@@ -23,13 +23,13 @@ def test_what_was_written_last_is_read() -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
     mark.close()
-    # The worker's side lives on without the director's.
+    # The worker's side works without the director's.
     note[0] = 5
 
 
 @pytest.mark.real
 def test_it_is_read_after_the_worker_has_ended() -> None:
-    """However it ended; the descriptor is inherited where that is asked for only."""
+    """This holds for any end; only processes that ask for it inherit the descriptor."""
     descriptor = make_mark()
     assert not os.get_inheritable(descriptor)
     mark = Mark(os.dup(descriptor))
@@ -47,7 +47,7 @@ def test_it_is_read_after_the_worker_has_ended() -> None:
 
 
 def test_file_that_a_worker_made_shorter_reads_as_nothing() -> None:
-    """Mapped, it would end the director with a signal."""
+    """If the file were mapped, a signal would end the director."""
     descriptor = make_mark()
     mark = Mark(os.dup(descriptor))
     os.pwrite(descriptor, b"\xff" * 12, 0)
@@ -61,7 +61,7 @@ def test_file_that_a_worker_made_shorter_reads_as_nothing() -> None:
 
 
 def test_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the file cannot be made long enough."""
+    """The file cannot be made long enough."""
 
     def refused(*_: object) -> None:
         raise OSError(28, "No space left on device")

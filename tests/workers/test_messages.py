@@ -1,4 +1,4 @@
-"""Messages between director and worker: what goes in comes out, and nothing else."""
+"""Messages between director and worker are equal after the way, and nothing else is accepted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REPORT = Report(3, 1, 2, 3, 4, 5, 6, (ServerReport("a", "h", 80, 1, 0, 1, "ok", 
 
 
 def test_upstream_with_every_key_survives() -> None:
-    """A worker serves what was configured, whatever that is."""
+    """A worker serves exactly the configured upstream."""
     body = {
         "cluster": {
             "one": {"servers": [{"host": "::1", "port": 1, "weight": 3, "max_conns": 7}], "try": 2},
@@ -43,7 +43,7 @@ def test_upstream_with_every_key_survives() -> None:
 
 
 def test_change_has_what_changed_and_nothing_else() -> None:
-    """One upstream changed, one gone, routes as before: of 100 others, nothing."""
+    """One upstream changed, one was removed, routes stayed: the 100 others are not in it."""
     upstreams = {f"u{n}": upstream(f"u{n}", 1000 + n) for n in range(100)}
     base = Snapshot.build(5, upstreams, (), None)
     following = base.with_upstream(upstream("u7", 7)).without_upstream("u8")
@@ -57,7 +57,7 @@ def test_change_has_what_changed_and_nothing_else() -> None:
 
 
 def test_routes_travel_when_they_change() -> None:
-    """Also when there are none any more."""
+    """This also holds if all routes are removed."""
     base = snapshot(1, upstream("a", 1))
     routed = base.with_routes(parse_routes([{"host": "x", "upstream": "a"}], "routes"))
     assert messages.delta(base, routed, []).routes == routed.routes
@@ -65,7 +65,7 @@ def test_routes_travel_when_they_change() -> None:
 
 
 def test_settings_of_a_worker_hold_no_secrets() -> None:
-    """Tokens and the store's place are no business of a process that serves requests."""
+    """A process that serves requests needs neither tokens nor the store's place."""
     raw = {
         "control": {"tokens": [{"name": "ops", "sha256": "ab" * 32}]},
         "store": "sqlite:secret.db",
@@ -84,12 +84,12 @@ def test_settings_of_a_worker_hold_no_secrets() -> None:
     "message", [REPORT, Verdict("a", "127.0.0.1", 80, 9.5, "refused"), Verdict("a", "h", 1, 0, "")]
 )
 def test_word_of_a_worker_is_taken(message: Any) -> None:
-    """What workers say is understood as it was meant."""
+    """Each message of a worker is decoded to an equal one."""
     assert messages.decode_from_worker(messages.encode(message)) == message
 
 
 def without(message: Any, /, **changes: Any) -> bytes:
-    """The message as JSON, with some keys changed, or left out where ``None``."""
+    """The message as JSON, with some keys changed, or left out if ``None``."""
     data = {**json.loads(messages.encode(message)), **changes}
     return json.dumps({key: value for key, value in data.items() if value is not None}).encode()
 
@@ -129,7 +129,7 @@ SERVER = ["a", "h", 80, 1, 0, 1, "ok", 0, 1.5, "x"]
 )
 def test_anything_else_of_a_worker_is_refused(data: bytes) -> None:
     """With a ValueError in one line, whatever it is."""
-    with pytest.raises(ValueError, match="a message that is none") as caught:
+    with pytest.raises(ValueError, match="it sent what is no message") as caught:
         messages.decode_from_worker(data)
     assert "\n" not in str(caught.value)
 
@@ -137,7 +137,7 @@ def test_anything_else_of_a_worker_is_refused(data: bytes) -> None:
 @pytest.mark.parametrize("data", [b"", b'{"type":"report"}', b'{"type":"done","version":"1"}'])
 def test_answer_that_is_none_is_refused(data: bytes) -> None:
     """Answers are looked at as closely."""
-    with pytest.raises(ValueError, match="a message that is none"):
+    with pytest.raises(ValueError, match="it sent what is no message"):
         messages.decode_answer(data)
     assert messages.decode_answer(messages.encode(Done(4, stale=True))) == Done(4, stale=True)
 
@@ -150,7 +150,7 @@ SHADOW = ShadowReport("python/script.a", MARK, 5, 1, ('{"request":"x"}',), 5, 0,
 
 
 def decoded(message: Any) -> Any:
-    """A message of the director's, as a worker has it."""
+    """A message of the director as a worker gets it."""
     return messages.decode_to_worker(messages.encode(message))
 
 
@@ -160,7 +160,7 @@ def with_hooks(version: int, *some: Hook) -> Snapshot:
 
 
 def test_hooks_travel_with_the_whole() -> None:
-    """Every version that a request may get, and no others."""
+    """It has every version that a request may get, and no others."""
     plain = hook("script.a", "one", previous="old", staged="two", on_error="previous")
     canary = hook("script.b", "one", staged="two", canary=10)
     shadow = hook("lua/script.c", "modules.x", staged="two", shadow=True)
@@ -175,7 +175,7 @@ def test_hooks_travel_with_the_whole() -> None:
 
 
 def test_change_has_the_hooks_that_changed() -> None:
-    """And the keys of those that are gone."""
+    """It also has the keys of removed hooks."""
     same, old, gone = hook("script.a", "x"), hook("script.b", "x"), hook("lua/script.c", "x")
     base = with_hooks(1, same, old, gone)
     new = hook("script.b", "y")
@@ -185,7 +185,7 @@ def test_change_has_the_hooks_that_changed() -> None:
 
 
 def test_staging_is_nothing_to_a_worker() -> None:
-    """Until a canary or a shadow makes it so; the end of one is."""
+    """Only a canary or a shadow, or the end of one, changes anything for a worker."""
     base = with_hooks(1, hook("script.a", "x"))
     (known,) = base.hooks.values()
     staged = msgspec.structs.replace(known, staged=code("y"))
@@ -207,7 +207,7 @@ def test_staging_is_nothing_to_a_worker() -> None:
     ],
 )
 def test_word_of_the_director_arrives(message: Any) -> None:
-    """As it was."""
+    """Each message of the director is decoded to an equal one."""
     assert decoded(message) == message
 
 
@@ -221,12 +221,12 @@ def test_word_of_the_director_arrives(message: Any) -> None:
     ],
 )
 def test_what_a_worker_says_of_hooks_is_taken(message: Any) -> None:
-    """Failures at once, counters with its report."""
+    """Failures come at once, counters with its report."""
     assert messages.decode_from_worker(messages.encode(message)) == message
 
 
 def about(place: int, value: Any, of: Any = ABOUT) -> bytes:
-    """A report on a hook with one thing wrong."""
+    """A report on a hook with one wrong field."""
     wrong = list(json.loads(messages.encode(of)))
     wrong[place] = value
     return without(REPORT, **{"hooks" if of is ABOUT else "shadows": [wrong]})
@@ -250,5 +250,5 @@ def about(place: int, value: Any, of: Any = ABOUT) -> bytes:
 )  # fmt: skip
 def test_anything_else_on_hooks_is_refused(data: bytes) -> None:
     """A worker that a hook has taken over gets no further than that."""
-    with pytest.raises(ValueError, match="a message that is none"):
+    with pytest.raises(ValueError, match="it sent what is no message"):
         messages.decode_from_worker(data)

@@ -12,7 +12,7 @@ from slardar.config import Control, Hooks, Limits, Settings, Timeouts, Token
 from slardar.workers.messages import Begin, Done, Drain, TakeSettings, lean_settings
 from tests.dataplane.kit import logged
 from tests.workers.kit import result_of, snapshot, upstream
-from tests.workers.test_parent import Team
+from tests.workers.team import Team
 from tests.workers.test_worker import Director
 
 NEW = Settings(
@@ -25,14 +25,14 @@ NEW = Settings(
 
 @pytest.fixture(autouse=True)
 def log() -> Iterator[list[Any]]:
-    """What was logged; deaths are."""
+    """The events that were logged, deaths among them."""
     with logged() as events:
         yield events
 
 
 @pytest.fixture
 def director() -> Iterator[Director]:
-    """With a worker that serves; nothing of it is left behind."""
+    """A director with a worker that serves; nothing of it remains after the test."""
     found = Director()
     found.begin(snapshot(3, upstream("a", 1)))
     yield found
@@ -43,7 +43,7 @@ def director() -> Iterator[Director]:
 
 
 def test_worker_takes_them(director: Director) -> None:
-    """Upstreams in use included; it confirms the version that it goes on serving."""
+    """Upstreams in use get them, too; the worker confirms the version that it still serves."""
     found = director.selection("a")
     assert director.tell(TakeSettings(lean_settings(NEW))) == Done(3)
     assert director.plane.max_url == 13
@@ -52,12 +52,12 @@ def test_worker_takes_them(director: Director) -> None:
 
 
 def test_worker_takes_none_before_it_has_begun() -> None:
-    """It says so, as it does of any other message."""
+    """It refuses them as it refuses any other message."""
     assert Director().tell(TakeSettings(lean_settings(NEW))) == Done(0, "expected begin first")
 
 
 def test_all_workers_are_told_and_waited_for() -> None:
-    """And none is told of secrets."""
+    """No worker gets secrets."""
     team = Team()
     team.start()
     team.processes[1].is_slow = True
@@ -73,7 +73,7 @@ def test_all_workers_are_told_and_waited_for() -> None:
 
 
 def test_worker_that_is_still_starting_is_told_too() -> None:
-    """It has begun with the settings before."""
+    """It has begun with the former settings."""
     team = Team(1, lambda process: setattr(process, "is_slow", True))
     team.apply(snapshot(1))
     team.workers.start()
@@ -85,7 +85,7 @@ def test_worker_that_is_still_starting_is_told_too() -> None:
 
 
 def test_replacement_begins_with_them() -> None:
-    """With the new timeouts and limits; with the rest as all others have it."""
+    """It has the new timeouts and limits, and otherwise the settings of all others."""
     team = Team()
     first = team.start()
     result_of(team.workers.take_settings(NEW))
@@ -98,7 +98,7 @@ def test_replacement_begins_with_them() -> None:
 
 
 def test_worker_that_cannot_take_them_is_replaced() -> None:
-    """The others are not held up by it; nor by one that dies meanwhile."""
+    """The others do not wait for it, nor for one that dies meanwhile."""
     team = Team(3)
     first = team.start()
     first.answers.append(Done(1, "ValueError: no"))
@@ -111,7 +111,7 @@ def test_worker_that_cannot_take_them_is_replaced() -> None:
 
 
 def test_next_stop_uses_the_new_drain() -> None:
-    """It is what the workers are given."""
+    """The workers get the new value."""
     team = Team()
     first = team.start()
     result_of(team.workers.take_settings(NEW))
@@ -120,7 +120,7 @@ def test_next_stop_uses_the_new_drain() -> None:
 
 
 def test_they_may_come_before_the_start() -> None:
-    """Nobody is told then, and all begin with them."""
+    """No worker is told then, and all begin with them."""
     team = Team()
     assert result_of(team.workers.take_settings(NEW)) is None
     first = team.start()

@@ -1,326 +1,49 @@
-"""The workers together; the processes are pretended, time and messages are the test's."""
+"""What workers are told, and what comes of their reports; the processes are pretended."""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from msgspec import structs
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.task import Clock
 from twisted.logger import formatEvent
-from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from slardar.config import Settings, Timeouts
 from slardar.dataplane.balancer_errors import BalancerError
 from slardar.interfaces import IPlane
-from slardar.model.listener import spec_of
 from slardar.model.parse import parse_upstream
-from slardar.model.snapshot import Snapshot
 from slardar.workers import messages
 from slardar.workers.messages import (
     BalancerReport,
     Begin,
     Delta,
     Done,
-    Drain,
     Report,
     ServerReport,
     Verdict,
     Whole,
-    WorkerSocket,
 )
-from slardar.workers.parent import Workers
-from slardar.workers.process import SPARE, WorkerGone
 from slardar.workers.supervisor import WorkerError
 from tests.dataplane.kit import logged
 from tests.workers.kit import failure_of, result_of, snapshot, upstream
-
-TCP = spec_of("tcp:0:interface=127.0.0.1")
-FAILS = {"server": {"max_fails": 1, "fail_timeout": 10}}
-
-
-class FakeProcess:
-    """A worker that does what it is told at once, unless the test wants otherwise."""
-
-    def __init__(
-        self, reactor: Any, number: int, sockets: list[socket.socket], took: Any, ended: Any
-    ) -> None:
-        self.number = number
-        self.name = f"worker-{number}"
-        self.pid = 1000 + number
-        self.born = reactor.seconds()
-        self.ready_at: float | None = None
-        self.sent: Any = None
-        self.sockets = list(sockets)
-        self.inherited = len(self.sockets)
-        self.last_mark = 0
-        self.hung = False
-        self.size = 0
-        self.told: list[Any] = []
-        self.waiting: list[Deferred[Done]] = []
-        self.kills: list[str] = []
-        self.checks: list[bool] = []
-        self.version = 0
-        #: What it answers to the next messages instead of doing them.
-        self.answers: list[Done] = []
-        #: Answers nothing until :meth:`go_on`.
-        self.is_slow = False
-        self._took, self._ended = took, ended
-
-    def tell(self, data: bytes, within: float | None = 0.0) -> Deferred[Done]:
-        message = messages.decode_to_worker(data)
-        self.told.append(message)
-        if self.is_slow:
-            self.waiting.append(Deferred())
-            return self.waiting[-1]
-        return succeed(self._do(message))
-
-    load = tell
-
-    def memory(self) -> int:
-        return self.size
-
-    def _do(self, message: Any) -> Done:
-        if self.answers:
-            return self.answers.pop(0)
-        if isinstance(message, Begin):
-            self.version = messages.decode_whole(message.snapshot).version
-        if isinstance(message, Delta):
-            if message.base != self.version:
-                return Done(self.version, stale=True)
-            self.version = message.version
-        if isinstance(message, Whole):
-            self.version = message.version
-        return Done(self.version)
-
-    def go_on(self) -> None:
-        """Do what was left, in order."""
-        self.is_slow = False
-        first = len(self.told) - len(self.waiting)
-        waiting, self.waiting = self.waiting, []
-        for message, deferred in zip(self.told[first:], waiting, strict=True):
-            deferred.callback(self._do(message))
-
-    def check(self, late: bool) -> None:
-        self.checks.append(late)
-
-    def take_place(self, number: int) -> None:
-        self.number = number
-        self.name = f"worker-{number}"
-
-    def dismiss(self) -> None:
-        self.kills.append("dismissed")
-
-    def kill(self, reason: str) -> None:
-        self.kills.append(reason)
-
-    def die(self, reason: str = "ended by signal 9") -> None:
-        """The process is gone; whoever waits for it is told."""
-        waiting, self.waiting = self.waiting, []
-        for deferred in waiting:
-            deferred.errback(Failure(WorkerGone()))
-        self._ended(self, reason)
-
-    def say(self, message: Any) -> None:
-        """What a worker says by itself."""
-        self._took(self, message)
-
-    def of(self, kind: type) -> list[Any]:
-        """What it was told of one kind."""
-        return [message for message in self.told if isinstance(message, kind)]
-
-
-class Team:
-    """Workers, and the processes they have started so far."""
-
-    def __init__(
-        self,
-        count: int = 2,
-        prepare: Callable[[FakeProcess], Any] | None = None,
-        spare: bool = False,
-    ) -> None:
-        self.clock = Clock()
-        self.processes: list[FakeProcess] = []
-        self.prepare = prepare
-        settings = Settings(timeouts=Timeouts(drain=5))
-        self.workers = Workers(self.clock, settings, count, self._start, spare)
-
-    def _start(self, *arguments: Any) -> Any:
-        process = FakeProcess(*arguments)
-        if self.prepare is not None:
-            self.prepare(process)
-        self.processes.append(process)
-        return process
-
-    def start(self, first: Snapshot | None = None) -> FakeProcess:
-        """Start them on a snapshot; answers the first process."""
-        self.apply(first or snapshot(1, upstream("a", 1, 2, **FAILS)))
-        result_of(self.workers.start())
-        return self.processes[0]
-
-    def apply(self, following: Snapshot, *changed: str) -> Any:
-        """Give them a snapshot, and what comes of it."""
-        return result_of(self.workers.apply(following, list(changed)))
-
-    @property
-    def living(self) -> list[FakeProcess]:
-        """The processes that are in their places."""
-        found: Any = list(self.workers._supervisor.processes())
-        return found
+from tests.workers.team import FAILS, Team
 
 
 @pytest.fixture(autouse=True)
 def log() -> Iterator[list[Any]]:
-    """What was logged; deaths are."""
+    """The events that were logged, deaths among them."""
     with logged() as events:
         yield events
 
 
 def test_workers_are_a_plane() -> None:
-    """They are what the service and the control channel take for one."""
+    """They provide the interface that the service and the control channel use."""
     verifyObject(IPlane, Team().workers)
 
 
-def test_start_is_done_when_all_serve() -> None:
-    """Not when the first one does."""
-    team = Team(2, lambda process: setattr(process, "is_slow", True))
-    assert team.apply(snapshot(4, upstream("a", 1)), "a") == {"workers": {}}
-    started = team.workers.start()
-    first, second = team.processes
-    first.go_on()
-    assert not started.called
-    assert team.workers.statistics()["config_timer"] == {
-        "worker-0": "alive",
-        "worker-1": "starting",
-    }
-    second.go_on()
-    assert result_of(started) is None
-    (begin,) = first.told
-    assert [one.name for one in messages.decode_whole(begin.snapshot).upstreams] == ["a"]
-    assert (first.version, second.version) == (4, 4)
-
-
-def test_start_fails_when_a_worker_cannot() -> None:
-    """After some attempts, with how it ended."""
-    team = Team(2)
-    team.prepare = lambda process: setattr(process, "is_slow", process.number == 1)
-    started = team.workers.start()
-    for _ in range(3):
-        assert not started.called
-        team.clock.advance(1)
-        team.processes[-1].die("ended with exit code 1")
-    error = failure_of(started)
-    assert isinstance(error, WorkerError)
-    assert "worker-1 (pid 1001) ended with exit code 1, 3 times in a row" in str(error)
-
-
-def test_process_that_cannot_be_made_is_tried_again() -> None:
-    """The system may be short of something for a moment."""
-    team = Team(1)
-    team.start()
-    failing = [True, True]
-
-    def prepare(process: FakeProcess) -> None:
-        if failing.pop():
-            raise BlockingIOError("no more processes")
-
-    failing.insert(0, False)
-    team.prepare = prepare
-    team.processes[0].die()
-    team.clock.pump([0.05] * 20)
-    assert [process.number for process in team.living] == [0]
-
-
-@pytest.mark.real
-def test_spare_worker_takes_the_place_of_one_that_died() -> None:
-    """It was started when all served, and has all the sockets; it is told which are its
-    own, and another one is started in its place."""
-    team = Team(2, spare=True)
-    unix = spec_of("unix:\0slardar-test-spare:lockfile=0")
-    result_of(team.workers.listen(TCP))
-    result_of(team.workers.listen(unix))
-    team.start()
-    assert len(team.processes) == 2
-    team.clock.advance(4)
-    spare = team.processes[2]
-    assert (spare.number, spare.told, spare.inherited) == (SPARE, [], 3)
-    assert spare not in team.living
-    team.processes[1].die()
-    team.clock.advance(0)
-    assert team.living == [team.processes[0], spare]
-    assert len(team.processes) == 3
-    (begin,) = spare.told
-    mine = [spare.sockets[one.place] for one in begin.sockets]
-    assert mine == team.processes[1].sockets
-    assert (begin.number, begin.inherited) == (1, 3)
-    assert [(one.listener, one.shared) for one in begin.sockets] == [(TCP, False), (unix, True)]
-    team.clock.advance(4)
-    assert [process.number for process in team.processes] == [0, 1, 1, SPARE]
-    # A change is for those that serve.
-    team.apply(snapshot(2, upstream("a", 1)), "a")
-    assert team.processes[3].told == []
-    team.workers.stop()
-    assert team.processes[3].kills == ["dismissed"]
-
-
-def test_spare_worker_that_dies_is_replaced_after_a_while() -> None:
-    """Nobody is missing meanwhile; a worker that dies then is started as ever."""
-    team = Team(1, spare=True)
-    team.start()
-    team.clock.advance(4)
-    team.processes[1].die()
-    assert len(team.processes) == 2
-    team.processes[0].die()
-    team.clock.advance(0)
-    assert [process.number for process in team.processes] == [0, SPARE, 0]
-    team.clock.advance(4)
-    assert [process.number for process in team.processes] == [0, SPARE, 0, SPARE]
-
-
-def test_worker_that_refuses_to_begin_is_killed() -> None:
-    """It would serve nothing."""
-    team = Team(1, lambda process: process.answers.append(Done(0, "no")))
-    team.workers.start()
-    assert team.processes[0].kills == ["it could not begin: no"]
-
-
-@pytest.mark.real
-def test_sockets_are_spread_over_the_workers() -> None:
-    """One of a TCP port each; the same one of a unix socket, which is said to be shared."""
-    team = Team(2)
-    unix = spec_of("unix:\0slardar-test-parent:lockfile=0")
-    place = result_of(team.workers.listen(TCP))
-    result_of(team.workers.listen(unix))
-    team.start()
-    one, other = team.processes
-    assert len({*one.sockets, *other.sockets}) == 3
-    assert one.sockets[0] is not other.sockets[0]
-    assert one.sockets[1] is other.sockets[1]
-    assert place == f"tcp 127.0.0.1:{one.sockets[0].getsockname()[1]}"
-    assert one.told[0].sockets == (WorkerSocket(0, TCP, False), WorkerSocket(1, unix, True))
-    one.die()
-    team.clock.advance(0)
-    assert team.processes[2].sockets == one.sockets
-    team.workers.stop()
-    assert [sock.fileno() for sock in one.sockets] == [-1, -1]
-
-
-@pytest.mark.real
-def test_one_worker_shares_nothing() -> None:
-    """Also not a unix socket."""
-    team = Team(1)
-    unix = spec_of("unix:\0slardar-test-one:lockfile=0")
-    result_of(team.workers.listen(unix))
-    assert team.start().told[0].sockets == (WorkerSocket(0, unix, False),)
-    team.workers.stop()
-
-
 def test_change_is_confirmed_by_every_worker() -> None:
-    """The answer comes after the last of them."""
+    """The answer comes after the last confirmation."""
     team = Team(2)
     team.start(first := snapshot(1, upstream("a", 1)))
     one, other = team.processes
@@ -337,7 +60,7 @@ def test_change_is_confirmed_by_every_worker() -> None:
 
 
 def test_changes_go_out_without_waiting_for_each_other() -> None:
-    """A later one may be told before an earlier one is confirmed."""
+    """A later change may be sent before an earlier one is confirmed."""
     team = Team(1)
     process = team.start(first := snapshot(1))
     process.is_slow = True
@@ -350,7 +73,7 @@ def test_changes_go_out_without_waiting_for_each_other() -> None:
 
 
 def test_worker_at_another_version_gets_the_whole() -> None:
-    """And confirms that."""
+    """It confirms the whole."""
     team = Team(2)
     team.start(first := snapshot(1, upstream("a", 1)))
     team.processes[0].version = 99
@@ -366,7 +89,8 @@ def test_worker_at_another_version_gets_the_whole() -> None:
 
 
 def test_worker_that_refuses_a_change_fails_it() -> None:
-    """It is named with its reason, and gets the whole with the next change."""
+    """The error names the worker and its reason, and the worker gets the whole with the next
+    change."""
     team = Team(2)
     team.start(first := snapshot(1))
     team.processes[1].answers.append(Done(1, "ConfigError: no such balancer"))
@@ -381,7 +105,7 @@ def test_worker_that_refuses_a_change_fails_it() -> None:
 
 @pytest.mark.parametrize("answer", [Done(1), Done(1, stale=True)])
 def test_worker_that_confirms_something_else_is_killed(answer: Done) -> None:
-    """Its word would make a lie of the answer."""
+    """With its answer, the answer to the caller would be wrong."""
     team = Team(1)
     process = team.start(first := snapshot(1))
     process.answers += [answer, answer]
@@ -390,7 +114,7 @@ def test_worker_that_confirms_something_else_is_killed(answer: Done) -> None:
 
 
 def test_worker_that_dies_meanwhile_is_not_waited_for() -> None:
-    """Its replacement begins with what the change led to."""
+    """Its replacement begins with the changed configuration."""
     team = Team(2)
     team.start(first := snapshot(1))
     team.processes[0].is_slow = True
@@ -402,7 +126,7 @@ def test_worker_that_dies_meanwhile_is_not_waited_for() -> None:
 
 
 def test_worker_that_begins_is_told_of_changes() -> None:
-    """A change that comes while it loads is confirmed by it, too."""
+    """It also confirms a change that comes while it loads."""
     team = Team(1)
     team.start(first := snapshot(1))
     team.prepare = lambda process: setattr(process, "is_slow", True)
@@ -413,59 +137,6 @@ def test_worker_that_begins_is_told_of_changes() -> None:
     assert not answer.called
     replacement.go_on()
     assert result_of(answer) == {"workers": {"worker-0": 2}}
-
-
-def test_dead_worker_is_replaced_at_once() -> None:
-    """Under its number; status says so."""
-    team = Team(2)
-    team.start()
-    team.clock.advance(60)
-    team.processes[1].die()
-    assert team.workers.statistics()["config_timer"]["worker-1"] == "ended"
-    assert team.workers.statistics()["workers"]["worker-1"]["pid"] is None
-    team.clock.advance(0)
-    assert team.processes[2].number == 1
-    shown = team.workers.statistics()
-    assert shown["config_timer"] == {"worker-0": "alive", "worker-1": "alive"}
-    assert shown["workers"]["worker-1"]["restarts"] == 1
-
-
-def test_worker_that_dies_young_again_and_again_is_waited_for() -> None:
-    """At once, then after a time that doubles up to five seconds; one that lived ends it."""
-    team = Team(1)
-    team.start()
-    delays = []
-    for _ in range(10):
-        team.living[0].die()
-        delays.append(team.workers._supervisor.slots[0].pending.getTime() - team.clock.seconds())
-        team.clock.advance(delays[-1])
-    assert delays == pytest.approx([0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5])
-    team.clock.advance(20)
-    team.living[0].die()
-    assert team.workers._supervisor.slots[0].pending.getTime() == team.clock.seconds()
-
-
-def test_death_of_a_process_that_was_replaced_is_nobodys() -> None:
-    """It is told once."""
-    team = Team(1)
-    process = team.start()
-    process.die()
-    team.clock.advance(0)
-    process.die()
-    assert [one is team.processes[1] for one in team.living] == [True]
-    assert len(team.processes) == 2
-
-
-def test_workers_are_looked_after() -> None:
-    """Twice a second; a look that comes late says so."""
-    team = Team(1)
-    process = team.start()
-    team.clock.pump([0.5] * 4)
-    team.clock.advance(30)
-    assert process.checks[:4] == [False] * 4
-    assert process.checks[4] is True
-    team.clock.advance(0.5)
-    assert process.checks[5] is False
 
 
 def report(requests: int, *servers: ServerReport) -> Report:
@@ -479,7 +150,7 @@ def about(name: str, port: int, requests: int) -> ServerReport:
 
 
 def test_status_is_of_all_workers() -> None:
-    """Totals, and each worker's own."""
+    """It has totals, and each worker's own numbers."""
     team = Team(2)
     team.start()
     team.clock.advance(3)
@@ -504,7 +175,7 @@ def test_status_is_of_all_workers() -> None:
 
 
 def test_servers_that_a_worker_invents_are_not_counted() -> None:
-    """What it says takes no memory for servers that there are not."""
+    """Unknown servers in a report take no memory."""
     team = Team(1)
     process = team.start()
     invented = [about(f"x{n}", 1, 1) for n in range(1000)] + [about("a", 3, 1)]
@@ -513,7 +184,7 @@ def test_servers_that_a_worker_invents_are_not_counted() -> None:
 
 
 def test_server_that_was_removed_is_forgotten() -> None:
-    """It begins anew if it is added again; its neighbour's counters stay."""
+    """It begins anew if it is added again; the other servers' counters stay."""
     team = Team(1)
     first = snapshot(1, upstream("a", 1, 2, **FAILS))
     process = team.start(first)
@@ -528,7 +199,7 @@ def test_server_that_was_removed_is_forgotten() -> None:
 
 
 def test_health_reaches_the_other_workers() -> None:
-    """Not the one that said it."""
+    """The worker that reported it does not get it back."""
     team = Team(3)
     team.start()
     one, *others = team.processes
@@ -541,8 +212,8 @@ def test_health_reaches_the_other_workers() -> None:
 
 
 def test_health_is_logged_once() -> None:
-    """Of all workers together, and again only when it has changed; not of a server that is
-    gone or that was known to be out at the start."""
+    """One line for all workers together, and another only when it has changed; none for a
+    removed server or one that was known to be out at the start."""
     team = Team(2)
     team.apply(snapshot(1, upstream("a", 1, 2, **FAILS)), "a")
     team.workers.set_health("a", "127.0.0.1", 2, 4.0, "refused")
@@ -552,7 +223,7 @@ def test_health_is_logged_once() -> None:
         for _ in range(3):
             one.say(Verdict("a", "127.0.0.1", 1, 5.0, "Connection refused"))
             other.say(Verdict("a", "127.0.0.1", 1, 5.0, "timed out"))
-            # It is tried in between.
+            # The server is tried in between.
             team.clock.advance(6)
         one.say(Verdict("a", "127.0.0.1", 2, 5.0, "Connection refused"))
         for process in team.processes:
@@ -572,7 +243,7 @@ def test_health_is_logged_once() -> None:
 
 
 def test_replacement_knows_who_is_out_of_service() -> None:
-    """For as long as that is so."""
+    """It knows while the server is out."""
     team = Team(1)
     process = team.start()
     process.say(Verdict("a", "127.0.0.1", 1, 5.0, "refused"))
@@ -584,7 +255,7 @@ def test_replacement_knows_who_is_out_of_service() -> None:
 
 
 def test_worker_puts_no_server_out_for_longer_than_its_rules() -> None:
-    """Nor one that the rules never put out, nor one that there is not."""
+    """It also cannot put out an unknown server, or one that the rules never put out."""
     team = Team(2)
     team.start(snapshot(1, upstream("a", 1, **FAILS), upstream("never", 2)))
     one, other = team.processes
@@ -596,7 +267,7 @@ def test_worker_puts_no_server_out_for_longer_than_its_rules() -> None:
 
 
 def test_server_in_two_levels_is_out_by_the_stricter_one() -> None:
-    """Whichever of them is the first."""
+    """The order of the levels does not matter."""
     mild = {"host": "127.0.0.1", "port": 1}
     strict = {**mild, "max_fails": 1, "fail_timeout": 30}
     for first, second in ((mild, strict), (strict, mild)):
@@ -609,7 +280,7 @@ def test_server_in_two_levels_is_out_by_the_stricter_one() -> None:
 
 
 def test_failing_balancers_are_shown_until_the_upstream_changes() -> None:
-    """Of all workers together, and of no upstream that a worker invents."""
+    """The numbers are of all workers together; upstreams that a worker invents are not shown."""
     team = Team(2)
     team.start()
     error = BalancerError("mine.Mine", "pick", "/mine.py", 7, "ValueError: x", 2, 1000.0)
@@ -624,108 +295,8 @@ def test_failing_balancers_are_shown_until_the_upstream_changes() -> None:
     assert team.workers.statistics()["balancer_errors"] == {}
 
 
-def test_stop_drains_and_waits() -> None:
-    """Every worker is told for how long; it is over when all have gone."""
-    team = Team(2)
-    team.start()
-    stopped = team.workers.stop()
-    assert [process.of(Drain) for process in team.processes] == [[Drain(5)]] * 2
-    team.processes[0].die("ended with exit code 0")
-    assert not stopped.called
-    team.processes[1].die("ended with exit code 0")
-    assert result_of(stopped) is None
-    assert [process.kills for process in team.processes] == [[], []]
-    assert team.clock.getDelayedCalls() == []
-    assert len(team.processes) == 2
-
-
-def test_worker_that_does_not_end_is_killed() -> None:
-    """A little after the time it had."""
-    team = Team(1)
-    process = team.start()
-    stopped = team.workers.stop()
-    team.clock.advance(5.9)
-    assert process.kills == []
-    team.clock.advance(0.2)
-    assert process.kills == ["it did not end in time"]
-    process.die()
-    assert result_of(stopped) is None
-
-
-def test_stop_does_not_wait_for_a_worker_that_begins() -> None:
-    """Nor for one that is to be started later."""
-    team = Team(2)
-    team.start()
-    team.prepare = lambda process: setattr(process, "is_slow", True)
-    team.processes[0].die()
-    team.clock.advance(0)
-    team.processes[1].die()
-    stopped = team.workers.stop()
-    assert team.processes[2].kills == ["it is not needed any more"]
-    team.processes[2].die()
-    team.clock.advance(10)
-    assert result_of(stopped) is None
-    assert len(team.processes) == 3
-
-
-def test_stop_before_start_is_done() -> None:
-    """A start that failed stops what there is."""
-    assert result_of(Team(2).workers.stop()) is None
-
-
-def sockets_of(team: Team, number: int) -> list[tuple[int, bool]]:
-    """The sockets of a slot by their number, and whether they are shared."""
-    slot = team.workers._supervisor.slots[number]
-    all_sockets = [sock for opened in team.workers.opened for sock in opened.sockets]
-    return [(all_sockets.index(one.sock), one.shared) for one in slot.sockets]
-
-
-@pytest.mark.real
-@pytest.mark.parametrize(
-    ("before", "after", "dealt"),
-    [
-        (2, 2, [[(0, False)], [(1, False)]]),
-        (3, 1, [[(0, False), (1, False), (2, False)]]),
-        (3, 2, [[(0, False), (2, False)], [(1, False)]]),
-        (2, 3, [[(0, False)], [(1, False)], [(2, False)]]),
-        (1, 2, [[(0, True)], [(0, True)]]),
-    ],
-)
-def test_inherited_sockets_are_dealt(
-    before: int, after: int, dealt: list[list[tuple[int, bool]]]
-) -> None:
-    """Each has a worker, and each worker has one; shared only where there is no other way."""
-    old, new = Team(before), Team(after)
-    result_of(old.workers.listen(TCP))
-    (opened,) = old.workers.opened
-    handed = [sock.dup() for sock in opened.sockets]
-    result_of(new.workers.listen(TCP, handed))
-    assert [sockets_of(new, number) for number in range(after)] == dealt
-    for one in (*old.workers.opened, *new.workers.opened):
-        one.close()
-
-
-@pytest.mark.real
-def test_few_inherited_sockets_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where none can be added: by those only that have no other."""
-
-    def refused(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("slardar.dataplane.inherited.bound", refused)
-    old, new = Team(2), Team(3)
-    result_of(old.workers.listen(TCP))
-    (opened,) = old.workers.opened
-    handed = [sock.dup() for sock in opened.sockets]
-    result_of(new.workers.listen(TCP, handed))
-    dealt = [sockets_of(new, number) for number in range(3)]
-    assert dealt == [[(0, True)], [(1, False)], [(0, True)]]
-    for one in (*old.workers.opened, *new.workers.opened):
-        one.close()
-
-
 def test_workers_are_told_when_the_sockets_are_theirs() -> None:
-    """All of them: which of them has one that was added is its own to know."""
+    """All workers are told; each knows whether one of its sockets was added."""
     team = Team(2)
     team.start()
     team.workers.own()
@@ -734,27 +305,9 @@ def test_workers_are_told_when_the_sockets_are_theirs() -> None:
     ] * 2
 
 
-def test_drain_can_be_shortened() -> None:
-    """The workers are told again, and killed the earlier."""
-    team = Team(1)
-    process = team.start()
-    stopped = team.workers.stop(30.0, 4.0)
-    assert process.of(Drain) == [Drain(30.0, 4.0)]
-    team.clock.advance(1.0)
-    team.workers.hurry(2.0)
-    assert process.of(Drain)[1:] == [Drain(2.0)]
-    team.clock.advance(2.9)
-    assert process.kills == []
-    team.clock.advance(0.2)
-    assert process.kills == ["it did not end in time"]
-    process.die()
-    assert result_of(stopped) is None
-    assert team.clock.getDelayedCalls() == []
-
-
 def test_health_is_known_before_the_start() -> None:
-    """What was handed over reaches the workers with their beginning, cut to what their
-    configuration allows; what is not known is left out."""
+    """The workers begin with the health that was handed over, limited by their configuration;
+    unknown servers are left out."""
     team = Team(2)
     team.apply(snapshot(1, upstream("a", 1, 2, **FAILS)), "a")
     team.workers.set_health("a", "127.0.0.1", 1, 4.0, "refused")

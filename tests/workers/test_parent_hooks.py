@@ -28,7 +28,7 @@ from slardar.workers.messages import (
 from tests.dataplane.kit import logged
 from tests.hooks.kit import code, hook, hooks
 from tests.workers.kit import failure_of, result_of, upstream
-from tests.workers.test_parent import FakeProcess, Team
+from tests.workers.team import FakeProcess, Team
 
 A = "python/script.a"
 VERSION = code("x")
@@ -37,7 +37,7 @@ MARK = mark_of(A, VERSION)
 
 @pytest.fixture(autouse=True)
 def log() -> Iterator[list[Any]]:
-    """What was logged; deaths are."""
+    """The events that were logged, deaths among them."""
     with logged() as events:
         yield events
 
@@ -60,7 +60,7 @@ def report(calls: int, mark: int = MARK) -> Report:
 
 
 def results(*some: Result) -> Any:
-    """What the process that looks at code would say."""
+    """The results of the process that checks code."""
 
     async def check(items: Any) -> list[Result]:
         assert len(items) == len(some)
@@ -70,7 +70,7 @@ def results(*some: Result) -> Any:
 
 
 def test_no_worker_checks() -> None:
-    """A process that serves nobody does; its answer is the answer."""
+    """A process that serves nobody checks; its answer is the answer."""
     team = Team(2)
     team.start(FIRST)
     told = [list(process.told) for process in team.processes]
@@ -86,17 +86,17 @@ def test_no_worker_checks() -> None:
 
 
 def test_nobody_there_to_check() -> None:
-    """That is not the code's fault."""
+    """The error does not blame the code."""
     team = Team(1)
     team.start(FIRST)
-    # Its clock starts no process.
+    # The clock of the test starts no process.
     error = failure_of(team.workers.check_hook("python", "script.b", "code", None))
     assert isinstance(error, NotReadyError)
     assert not isinstance(error, ScriptError)
 
 
 def test_stored_hook_that_breaks_a_limit_is_loaded_by_nobody() -> None:
-    """Every worker begins with that."""
+    """Every worker begins with this decision."""
     team = Team(1)
     checker: Any = team.workers._checker
     checker.check = results(Result((), "script.a: too long", True))
@@ -114,7 +114,7 @@ def test_stored_hook_that_breaks_a_limit_is_loaded_by_nobody() -> None:
 
 
 def test_failures_of_all_workers_suspend_everywhere() -> None:
-    """Also in those that have not failed, and in replacements."""
+    """Workers without failures suspend it, too, and so do replacements."""
     team = Team(2)
     team.start(FIRST)
     one, other = team.processes
@@ -129,7 +129,7 @@ def test_failures_of_all_workers_suspend_everywhere() -> None:
 
 
 def test_activation_ends_a_suspension() -> None:
-    """Replacements run it again."""
+    """Replacements run the hook again."""
     team = Team(1)
     team.start(FIRST)
     for _ in range(5):
@@ -142,7 +142,7 @@ def test_activation_ends_a_suspension() -> None:
 
 
 def test_worker_that_hung_in_a_hook_suspends_it() -> None:
-    """Before its replacement begins; the others are told."""
+    """It is suspended before the replacement begins; the others are told."""
     team = Team(2)
     team.start(FIRST)
     one, other = team.processes
@@ -154,7 +154,7 @@ def test_worker_that_hung_in_a_hook_suspends_it() -> None:
 
 
 def test_worker_that_was_killed_in_a_hook_does_not_at_once() -> None:
-    """The fifth in a minute does, whichever worker it was."""
+    """The fifth kill in a minute does, in whichever worker."""
     team = Team(2)
     team.start(FIRST)
     for number in range(5):
@@ -167,7 +167,7 @@ def test_worker_that_was_killed_in_a_hook_does_not_at_once() -> None:
 
 
 def test_worker_that_hung_elsewhere_suspends_nothing() -> None:
-    """Outside of any hook, or in one that there is no more."""
+    """It hung outside of any hook, or in one that was removed."""
     team = Team(2)
     team.start(FIRST)
     for mark in (0, MARK + 1):
@@ -193,7 +193,7 @@ def test_spare_worker_that_dies_suspends_nothing() -> None:
 
 
 def test_counters_of_all_workers() -> None:
-    """Added up; those of one that has ended stay."""
+    """They are summed up; those of a worker that has ended stay."""
     team = Team(2)
     team.start(FIRST)
     one, other = team.processes
@@ -214,7 +214,7 @@ def test_counters_of_all_workers() -> None:
 
 
 def test_hooks_reach_the_workers() -> None:
-    """With the change."""
+    """They come with the change."""
     team = Team(1)
     process = team.start(with_hooks(1))
     script = hook("script.a", VERSION)
@@ -229,8 +229,8 @@ def test_hooks_reach_the_workers() -> None:
 
 @pytest.mark.real
 def test_worker_that_is_too_large_is_replaced() -> None:
-    """Another one begins in its place and with its sockets; the old one finishes what it
-    has under way, and is told nothing more."""
+    """Another worker begins in its place with its sockets; the old one finishes its requests,
+    and gets no more messages."""
     team = Team(2)
     result_of(team.workers.listen(spec_of("tcp:0:interface=127.0.0.1")))
     old = team.start(FIRST)
@@ -247,7 +247,7 @@ def test_worker_that_is_too_large_is_replaced() -> None:
         "workers": {"worker-0": 2, "worker-1": 2}
     }
     assert old.of(Delta) == []
-    # What it counted is kept, and its last words are not counted twice.
+    # Its counters are kept, and its last report is not counted twice.
     old.say(report(9))
     old.say(HookFailed(MARK))
     team.clock.advance(2)
@@ -261,7 +261,7 @@ def test_worker_that_is_too_large_is_replaced() -> None:
 
 
 def test_counters_of_a_replaced_worker_stay() -> None:
-    """With those of the one in its place."""
+    """They stay beside those of its replacement."""
     team = Team(1)
     old = team.start(FIRST)
     old.say(report(5))
@@ -273,7 +273,7 @@ def test_counters_of_a_replaced_worker_stay() -> None:
 
 
 def test_replaced_worker_that_does_not_end_is_killed() -> None:
-    """A little after the time that a drain may take."""
+    """It is killed a little after the time of a drain."""
     team = Team(1)
     old = team.start(FIRST)
     old.say(Grown())
@@ -284,7 +284,7 @@ def test_replaced_worker_that_does_not_end_is_killed() -> None:
 
 
 def test_stop_waits_for_those_that_are_leaving() -> None:
-    """No longer than for the others."""
+    """It waits no longer than for the others."""
     team = Team(1)
     old = team.start(FIRST)
     old.say(Grown())
@@ -300,7 +300,7 @@ def test_stop_waits_for_those_that_are_leaving() -> None:
 
 
 def test_replacement_that_cannot_be_started_is_tried_again() -> None:
-    """The old one has gone by then; there is one worker in the end, and not two."""
+    """The old worker has ended by then; in the end there is one worker, and not two."""
     team = Team(1)
     old = team.start(FIRST)
     failures = 2
@@ -333,8 +333,8 @@ def test_no_worker_is_replaced_while_stopping() -> None:
 
 
 def test_heavy_hook_is_suspended_everywhere() -> None:
-    """At once, by the word of one worker, also of one that is leaving; those that are
-    leaving are told, too, and replacements begin with it."""
+    """One worker's report is enough, also of a leaving worker.  Leaving workers are told, too,
+    and replacements begin with it."""
     team = Team(2)
     old = team.start(FIRST)
     old.say(Grown())
@@ -350,7 +350,7 @@ def test_heavy_hook_is_suspended_everywhere() -> None:
     assert (begin.suspended, begin.reasons, begin.count) == (
         (MARK,), {MARK: "it held too much"}, 2,
     )  # fmt: skip
-    # Once is enough; and what there is no more is nobody's business.
+    # A second report changes nothing, nor does one about a removed hook.
     team.processes[2].say(HookHeavy(MARK, "again"))
     team.processes[2].say(HookHeavy(MARK + 1, "who"))
     assert team.processes[2].of(SuspendHook) == told
@@ -360,8 +360,8 @@ def test_heavy_hook_is_suspended_everywhere() -> None:
 
 
 def test_memory_of_those_that_are_leaving_is_bounded() -> None:
-    """The largest are ended by force, until all workers are within what there may be; one
-    that serves is not."""
+    """The largest are killed until all workers are within the bound; a worker that serves is
+    not."""
     team = Team(3)
     team.start(FIRST)
     leaving = list(team.processes)
@@ -382,7 +382,7 @@ def test_memory_of_those_that_are_leaving_is_bounded() -> None:
 
 
 def test_replaced_worker_cannot_have_another_replaced() -> None:
-    """What it says of itself is known."""
+    """Reports count only for the worker that sent them."""
     team = Team(1)
     old = team.start(FIRST)
     old.say(Grown())

@@ -1,4 +1,4 @@
-"""One worker process as the director sees it; the process is pretended."""
+"""One worker process as the director sees it; the process is a fake."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PING = messages.encode(Ping())
 
 
 class Pretended:
-    """A process that does as the test says: the transport, and the other end of the link."""
+    """A process that does what the test says: the transport, and the other end of the link."""
 
     pid = 4711
 
@@ -66,20 +66,20 @@ class Pretended:
         self.process.processExited(Failure(error))
 
     def look(self, seconds: float, late: bool = False) -> None:
-        """Let time pass, and be looked after."""
+        """Let time pass, and look after the worker."""
         self.clock.advance(seconds)
         self.process.check(late)
 
 
 def ready() -> Pretended:
-    """One that serves."""
+    """A worker that serves."""
     found = Pretended()
     found.process.ready_at = 0.0
     return found
 
 
 def test_answer_comes_to_whoever_asked() -> None:
-    """And no clock runs on."""
+    """No timer runs on."""
     worker = Pretended()
     worker.answer = messages.encode(Done(7))
     answer = worker.process.tell(b"x" * 100_000)
@@ -91,7 +91,7 @@ def test_answer_comes_to_whoever_asked() -> None:
 
 @pytest.mark.parametrize(("ask", "seconds"), [("tell", ANSWER), ("load", START)])
 def test_worker_that_does_not_do_it_in_time_is_killed(ask: str, seconds: float) -> None:
-    """Whoever waits is told when it has gone, not before."""
+    """The caller is told when the worker has ended, not before."""
     worker = Pretended()
     worker.answer = Deferred()
     answer = getattr(worker.process, ask)(b"x")
@@ -110,7 +110,7 @@ def test_worker_that_does_not_do_it_in_time_is_killed(ask: str, seconds: float) 
 
 @pytest.mark.parametrize("answer", [b"", b"null", b'{"type":"done"}', b"\x80\x04K\x01."])
 def test_answer_that_is_none_kills(answer: bytes) -> None:
-    """A worker that talks nonsense is not to be relied on."""
+    """A worker that sends nonsense cannot be relied on."""
     worker = Pretended()
     worker.answer = answer
     asked = worker.process.tell(b"x")
@@ -121,7 +121,7 @@ def test_answer_that_is_none_kills(answer: bytes) -> None:
 
 
 def test_message_that_is_none_kills() -> None:
-    """Before that, what it says is passed on; after it, nothing is."""
+    """Messages before it are passed on; later ones are not."""
     worker = ready()
     health = Verdict("a", "h", 1, 2.0, "x")
     worker.link.send(messages.encode(health))
@@ -137,7 +137,7 @@ def test_message_that_is_none_kills() -> None:
 
 
 def test_worker_that_answers_is_left_alone() -> None:
-    """One question at a time."""
+    """There is one question at a time."""
     worker = ready()
     for _ in range(20):
         worker.look(0.5)
@@ -147,7 +147,7 @@ def test_worker_that_answers_is_left_alone() -> None:
 
 
 def test_worker_that_hangs_is_killed() -> None:
-    """After it has had the time to say where."""
+    """It is killed after it has had the time to log where it hung."""
     worker = ready()
     worker.answer = Deferred()
     worker.look(0)
@@ -166,7 +166,7 @@ def test_worker_that_hangs_is_killed() -> None:
 
 
 def test_directors_own_delay_is_not_the_workers() -> None:
-    """After the director was held up, a worker has its time again."""
+    """After a delay of the director, the worker's time begins anew."""
     worker = ready()
     worker.answer = Deferred()
     worker.look(0)
@@ -179,7 +179,7 @@ def test_directors_own_delay_is_not_the_workers() -> None:
 
 
 def test_worker_that_loads_is_given_time() -> None:
-    """Before it serves, and while it takes a whole configuration."""
+    """It has more time before it serves, and while it takes a whole configuration."""
     worker = Pretended()
     worker.look(20)
     worker.process.ready_at = worker.clock.seconds()
@@ -210,7 +210,7 @@ def test_last_words_are_taken_before_the_end_is_told() -> None:
 
 
 def test_link_that_somebody_else_keeps_open_delays_nobody() -> None:
-    """A process that the worker started may have inherited it."""
+    """A process that the worker started may have inherited the link."""
     worker = ready()
     worker.exit(9)
     worker.clock.advance(0.5)
@@ -218,7 +218,7 @@ def test_link_that_somebody_else_keeps_open_delays_nobody() -> None:
 
 
 def test_worker_that_closes_its_link_is_killed() -> None:
-    """It could not be told anything any more."""
+    """It could not get messages any more."""
     worker = ready()
     with logged():
         worker.link.close()
@@ -241,7 +241,7 @@ def test_end_that_came_first_is_no_killing() -> None:
 
 
 def test_output_is_logged_under_its_name() -> None:
-    """Standard error is worse than standard output."""
+    """Standard error has a higher level than standard output."""
     worker = ready()
     with logged() as events:
         worker.process.childDataReceived(1, b"hello\n")
@@ -256,7 +256,7 @@ def test_output_is_logged_under_its_name() -> None:
 
 
 def test_secrets_stay_with_the_director(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment of a worker has what it needs, and the store's token not."""
+    """A worker's environment has what the worker needs, and not the store's token."""
     from slardar.workers.process import spawn
 
     monkeypatch.setenv("CONSUL_HTTP_TOKEN", "secret")
@@ -272,7 +272,7 @@ def test_secrets_stay_with_the_director(monkeypatch: pytest.MonkeyPatch) -> None
 
     before = len(os.listdir("/proc/self/fd"))
     process = spawn(Reactor(), 0, [], lambda *_: None, lambda *_: None)
-    # One stays, for the note which hook it is running.
+    # One descriptor stays: of the note which hook the worker is running.
     assert len(os.listdir("/proc/self/fd")) == before + 1
     assert process.mark is not None
     process.mark.close()

@@ -1,4 +1,4 @@
-"""A worker process and its hooks: the note of which is running, hanging, and memory."""
+"""A worker process and its hooks: the note which hook is running, hanging, and memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.workers.test_process import Pretended, ready
 
 
 def noted(worker: Pretended, value: int, monkeypatch: pytest.MonkeyPatch | None = None) -> Note:
-    """Let the worker note that a hook is running; what it notes may be changed."""
+    """Let the worker note that a hook is running; the note may change later."""
     descriptor = make_mark()
     worker.process.mark = Mark(os.dup(descriptor))
     note = Note(open_mark(descriptor))
@@ -33,24 +33,24 @@ def noted(worker: Pretended, value: int, monkeypatch: pytest.MonkeyPatch | None 
 
 
 class Note:
-    """What a worker notes, and the CPU time that it has used."""
+    """The note of a worker, and its CPU time."""
 
     def __init__(self, items: memoryview) -> None:
         self.items = items
         self.cpu_time = 5.0
 
     def beat(self) -> None:
-        """Its reactor comes round."""
+        """Show that its reactor turns."""
         self.items[BEATS] += 1
 
     def call(self, running: int) -> None:
-        """It begins another call."""
+        """Begin another call."""
         self.items[CALLS] += 1
         self.items[RUNNING] = running
 
 
 def test_last_note_is_read_when_it_has_ended() -> None:
-    """And its descriptor let go."""
+    """Then the note's descriptor is closed."""
     before = len(os.listdir("/proc/self/fd"))
     worker = ready()
     noted(worker, 4711)
@@ -61,7 +61,7 @@ def test_last_note_is_read_when_it_has_ended() -> None:
 
 
 def test_end_without_a_note() -> None:
-    """One that was never started has none."""
+    """A worker that was never started has no note."""
     worker = ready()
     worker.exit(9)
     assert worker.process.last_mark == 0
@@ -76,7 +76,7 @@ def test_end_without_a_note() -> None:
     ],
 )  # fmt: skip
 def test_crash_is_its_own_doing(number: int | None, hung: bool) -> None:
-    """What somebody else did to it is not."""
+    """A signal from somebody else does not count as a crash of the hook."""
     worker = ready()
     noted(worker, 7)
     worker.exit(number)
@@ -84,7 +84,7 @@ def test_crash_is_its_own_doing(number: int | None, hung: bool) -> None:
 
 
 def silent(worker: Pretended, seconds: float, does: Any = lambda: None) -> list[int]:
-    """Look after one that does not answer; the signals that it gets."""
+    """Look after a worker that does not answer; returns the signals that it gets."""
     worker.answer = Deferred()
     with logged():
         for _ in range(round(seconds / 0.5)):
@@ -98,8 +98,8 @@ def silent(worker: Pretended, seconds: float, does: Any = lambda: None) -> list[
 
 @pytest.mark.parametrize("does", [Note.beat, lambda note: note.call(7), lambda note: note.call(0)])
 def test_worker_that_goes_on_is_alive(does: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If its reactor comes round, or if it is in other calls each time: whether it answers
-    or not, and though a hook is running whenever it is looked at."""
+    """It is alive if its reactor turns, or if each look finds it in another call: whether it
+    answers or not, and though a hook is running at each look."""
     worker = ready()
     note = noted(worker, 7, monkeypatch)
     does(note)
@@ -109,13 +109,13 @@ def test_worker_that_goes_on_is_alive(does: Any, monkeypatch: pytest.MonkeyPatch
         does(note)
 
     assert silent(worker, 60, go_on) == []
-    # It has its time from when it was last seen to go on.
+    # Its time counts from its last sign of life.
     assert silent(worker, SILENCE - 0.5) == []
     assert silent(worker, 1) == [signal.SIGUSR1]
 
 
 def test_worker_hung_in_the_call_that_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One call, which has used more CPU time than it may."""
+    """It has been in one call, which has used more CPU time than allowed."""
     worker = ready()
     note = noted(worker, 0, monkeypatch)
     note.beat()
@@ -129,18 +129,18 @@ def test_worker_hung_in_the_call_that_has_not_ended(monkeypatch: pytest.MonkeyPa
 
 
 def uses_no_cpu(note: Note) -> None:
-    """It was stopped, or others had the processors."""
+    """The process was stopped, or others had the processors."""
     note.cpu_time += 0.09
 
 
 def runs_no_hook(note: Note) -> None:
-    """It hangs elsewhere."""
+    """The worker hangs elsewhere."""
     note.items[RUNNING] = 0
     note.cpu_time += 2
 
 
 def uses_cpu(note: Note) -> None:
-    """Enough for a call that has not ended."""
+    """It uses enough CPU time for a call that has not ended."""
     note.cpu_time += 2
 
 
@@ -149,7 +149,7 @@ def uses_cpu(note: Note) -> None:
     [
         (uses_no_cpu, lambda note: None),
         (runs_no_hook, lambda note: None),
-        # It was about to end, as the next look shows.
+        # The call was about to end, as the next look shows.
         (uses_cpu, lambda note: note.call(7)),
         (uses_cpu, Note.beat),
     ],
@@ -176,7 +176,8 @@ def test_worker_that_hangs_may_not_hang_in_the_hook(
 def test_worker_that_did_not_answer_in_time_hung(
     ask: str, in_a_call: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If it was in one call: one that never comes to its end while it is loaded."""
+    """It hung if it was in one call all the time, for example one that never ends while it is
+    loaded."""
     worker = Pretended()
     note = noted(worker, 7 * in_a_call, monkeypatch)
     worker.answer = Deferred()
@@ -192,7 +193,7 @@ def test_worker_that_did_not_answer_in_time_hung(
 
 
 def test_worker_that_goes_on_has_more_time_to_do_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may be busy; but whoever has asked does not wait for ever."""
+    """It may be busy, but its caller does not wait for ever."""
     worker = ready()
     note = noted(worker, 7, monkeypatch)
     worker.answer = Deferred()
@@ -227,7 +228,7 @@ def test_directors_own_delay_is_not_that_of_who_was_told(monkeypatch: pytest.Mon
 
 
 def test_cpu_time_of_a_process_is_read() -> None:
-    """Of its main thread; of a process that there is not, none."""
+    """It is that of its main thread; a process that does not exist has none."""
     worker = ready()
     worker.process.pid = os.getpid()
     before = worker.process._cpu_time()
@@ -256,7 +257,7 @@ def test_worker_that_talked_nonsense_did_not_hang() -> None:
 
 
 def test_memory_of_a_process_is_read() -> None:
-    """What it has of its own; of a process that there is not, none."""
+    """It is the memory that only this process has; a process that does not exist has none."""
     worker = ready()
     worker.process.pid = os.getpid()
     with open("/proc/self/status", encoding="ascii") as file:

@@ -1,4 +1,4 @@
-"""Counters added up, and health as all workers together know it."""
+"""Counters summed up, and health as all workers together know it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def server(port: int, requests: int, status: str = "ok", **keys: Any) -> ServerR
 
 
 def take(tally: Tally, worker: int, message: Report) -> None:
-    """Count all of a report."""
+    """Count a whole report."""
     tally.take(worker, message, message.servers)
 
 
 def test_totals_are_the_sum_of_all_workers() -> None:
-    """The last report of each counts."""
+    """The last report of each worker counts."""
     tally = Tally(5.0)
     take(tally, 0, report(10, 3))
     take(tally, 0, report(12, 2))
@@ -36,7 +36,7 @@ def test_totals_are_the_sum_of_all_workers() -> None:
 
 
 def test_what_a_dead_worker_counted_stays() -> None:
-    """Totals never go back; what was under way is under way no more."""
+    """Totals never fall; its requests are no longer under way."""
     tally = Tally(5.0)
     take(tally, 0, report(10, 3, server(1, 8, active=2, failures=1)))
     take(tally, 1, report(1, 1, server(1, 1)))
@@ -50,7 +50,7 @@ def test_what_a_dead_worker_counted_stays() -> None:
 
 
 def test_report_leaves_out_what_has_not_changed() -> None:
-    """A server that is not in the last report is as it was in an earlier one."""
+    """A server that is not in the last report is as in an earlier one."""
     tally = Tally(5.0)
     take(tally, 0, report(1, 0, server(1, 1)))
     take(tally, 0, report(1, 0))
@@ -58,7 +58,7 @@ def test_report_leaves_out_what_has_not_changed() -> None:
 
 
 def test_worst_word_about_a_server_is_shown() -> None:
-    """With its reason and time; among equals the latest."""
+    """It has its reason and time; among equal ones the latest is shown."""
     tally = Tally(5.0)
     take(tally, 0, report(0, 0, server(1, 0, "ok", last_modified=9.0)))
     take(tally, 1, report(0, 0, server(1, 0, "err", last_modified=3.0, message="x", fail_num=2)))
@@ -74,13 +74,13 @@ def test_worst_word_about_a_server_is_shown() -> None:
 
 
 def test_server_that_nobody_asked_is_unchecked() -> None:
-    """Since the director began."""
+    """Its time is the director's start."""
     live = Tally(5.0).server("a", "h", 1)
     assert (live.status, live.requests, live.last_modified) == ("unchecked", 0, 5.0)
 
 
 def test_server_that_is_gone_is_forgotten() -> None:
-    """Should it come back, it begins anew."""
+    """If it comes back, it begins anew."""
     tally = Tally(5.0)
     take(tally, 0, report(1, 0, server(1, 1), server(2, 1)))
     tally.forget("a", [("h", 1)])

@@ -1,4 +1,4 @@
-"""What a worker does with what the director says; the link is in memory."""
+"""What a worker does with the director's messages; the link is in memory."""
 
 from __future__ import annotations
 
@@ -59,20 +59,20 @@ class Director:
         return b""
 
     def tell(self, message: Any) -> Done:
-        """Say something, and get the answer."""
+        """Send a message, and return the answer."""
         answer = self.link.send(messages.encode(message))
         deliver(*self.transports)
         return messages.decode_answer(result_of(answer))
 
     def begin(self, first: Snapshot, *sockets: bool, health: tuple[Verdict, ...] = ()) -> Done:
-        """Let it begin."""
+        """Let the worker begin."""
         whole = messages.raw(messages.encode(messages.whole(first)))
         settings = messages.lean_settings(Settings())
         mine = tuple(WorkerSocket(place, LISTENER, shared) for place, shared in enumerate(sockets))
         return self.tell(Begin(0, settings, whole, mine, len(mine), health))
 
     def reports(self, seconds: float = 1.05) -> list[Any]:
-        """What it says within so many seconds."""
+        """The worker's reports within so many seconds."""
         self.said.clear()
         for _ in range(round(seconds / 0.05)):
             self.reactor.advance(0.05)
@@ -84,7 +84,7 @@ class Director:
 
     @property
     def plane(self) -> Any:
-        """Its data plane."""
+        """The worker's data plane."""
         return self.worker._plane
 
     def selection(self, name: str) -> Selection:
@@ -99,7 +99,7 @@ class Director:
 
 @pytest.fixture
 def director() -> Iterator[Director]:
-    """With a worker that has not begun; nothing of it is left behind."""
+    """A director with a worker that has not begun; nothing of it remains after the test."""
     found = Director()
     yield found
     gc.unfreeze()
@@ -110,7 +110,7 @@ def director() -> Iterator[Director]:
 
 
 def test_worker_serves_what_it_begins_with(director: Director) -> None:
-    """And confirms the version of it."""
+    """It confirms the version."""
     assert director.begin(snapshot(7, upstream("a", 1), upstream("b", 2))) == Done(7)
     assert [peer.key for peer in director.peers("b")] == ["127.0.0.1:2"]
     assert director.tell(Ping()) == Done(7)
@@ -118,7 +118,7 @@ def test_worker_serves_what_it_begins_with(director: Director) -> None:
 
 @pytest.mark.real
 def test_worker_accepts_on_the_sockets_it_inherited(director: Director) -> None:
-    """In order of their descriptors; a connection knows its listener."""
+    """They are in the order of their descriptors; a connection knows its listener."""
     with socket.socket() as first:
         first.bind(("127.0.0.1", 0))
         first.listen()
@@ -150,7 +150,7 @@ def test_change_leads_from_its_base_only(director: Director) -> None:
 
 
 def test_whole_configuration_touches_what_differs_only(director: Director) -> None:
-    """The selection of an upstream that stayed the same is still the one in use."""
+    """An upstream that stayed the same keeps its selection."""
     first = snapshot(1, upstream("same", 1), upstream("other", 2))
     director.begin(first)
     same, other = director.selection("same"), director.selection("other")
@@ -162,7 +162,7 @@ def test_whole_configuration_touches_what_differs_only(director: Director) -> No
 
 
 def test_routes_and_default_are_followed(director: Director) -> None:
-    """A change that touches no upstream."""
+    """The change touches no upstream."""
     first = snapshot(1, upstream("a", 1))
     director.begin(first)
     routed = first.with_routes(parse_routes([{"host": "x", "upstream": "a"}], "routes"))
@@ -175,7 +175,7 @@ def test_routes_and_default_are_followed(director: Director) -> None:
 
 
 def test_configuration_that_is_refused_leaves_the_old_one(director: Director) -> None:
-    """The answer says why; the worker is where it was, and knows it."""
+    """The answer has the reason; the worker stays at its version, and knows it."""
     first = snapshot(1, upstream("a", 1))
     director.begin(first)
     director.selection("a")
@@ -189,19 +189,19 @@ def test_configuration_that_is_refused_leaves_the_old_one(director: Director) ->
 
 
 def test_mistake_of_the_director_is_answered(director: Director) -> None:
-    """With what is wrong, and the link goes on."""
+    """The answer names the mistake, and the link goes on."""
     assert director.tell(messages.whole(snapshot(1))).error == "expected begin first"
     with logged() as events:
         answer = director.link.send(b"{}")
         deliver(*director.transports)
     assert events
     del answer
-    # What is no message at all ends it: the director would not send that.
+    # Bytes that are no message end the link: the director would not send them.
     assert director.worker.link.is_lost
 
 
 def test_reports_come_once_a_second(director: Director) -> None:
-    """With the servers that changed since the last one, and no others."""
+    """A report has the servers that changed since the last one, and no others."""
     director.begin(snapshot(3, upstream("a", 1, 2)))
     peer, _ = director.peers("a")
     peer.live.requests, peer.live.active = 5, 1
@@ -219,7 +219,7 @@ def test_reports_come_once_a_second(director: Director) -> None:
 
 
 def test_many_servers_are_reported_in_slices(director: Director) -> None:
-    """No message is of more than a thousand, and requests get their turn in between."""
+    """A message has at most a thousand servers, and requests get their turn in between."""
     many = [upstream(f"u{n}", *range(1, 301)) for n in range(10)]
     director.begin(snapshot(1, *many))
     for one in many:
@@ -244,7 +244,7 @@ def test_server_that_comes_again_is_reported_again(director: Director) -> None:
 
 
 def test_health_that_requests_found_out_is_told(director: Director) -> None:
-    """A server that went out, for how long; and that it is back."""
+    """The worker reports a server that went out, with the time, and its return."""
     director.begin(snapshot(1, upstream("a", 1, 2, **FAILS)))
     selection = director.selection("a")
     peer = selection.peers[0]
@@ -262,7 +262,7 @@ def test_health_that_requests_found_out_is_told(director: Director) -> None:
 
 
 def test_health_that_flaps_is_told_once_in_a_while(director: Director) -> None:
-    """However often it changes: the last word counts."""
+    """Many changes make few reports; the last state counts."""
     keys = {"server": {"max_fails": 1, "fail_timeout": 0}}
     director.begin(snapshot(1, upstream("a", 1, 2, **keys)))
     selection = director.selection("a")
@@ -272,7 +272,7 @@ def test_health_that_flaps_is_told_once_in_a_while(director: Director) -> None:
 
 
 def test_health_that_another_worker_found_out_is_heeded(director: Director) -> None:
-    """The server gets no request until its time is over, or it is said to be back."""
+    """The server gets no request until its time is over, or until it is reported back."""
     director.begin(snapshot(1, upstream("a", 1, 2, **FAILS)))
     selection = director.selection("a")
     director.tell(Verdict("a", "127.0.0.1", 1, 5, "refused"))
@@ -296,7 +296,7 @@ def test_last_server_is_not_put_out_by_others(director: Director) -> None:
 
 
 def test_health_is_heeded_before_the_first_request(director: Director) -> None:
-    """By a worker that has just begun, and for an upstream that nobody asked for."""
+    """This holds for a worker that has just begun, and for an upstream without requests."""
     out = Verdict("a", "127.0.0.1", 1, 5, "refused")
     director.begin(snapshot(1, upstream("a", 1, 2, **FAILS)), health=(out,))
     assert picked(director.selection("a")) == {2}
@@ -315,7 +315,7 @@ def picked(selection: Selection) -> set[int]:
 
 
 def test_drained_worker_ends(director: Director) -> None:
-    """After its last report and the answer."""
+    """It ends after its last report and the answer."""
     director.begin(snapshot(1, upstream("a", 1)))
     director.peers("a")[0].live.requests = 3
     answer = director.link.send(messages.encode(Drain(5)))
@@ -328,7 +328,7 @@ def test_drained_worker_ends(director: Director) -> None:
 
 
 def test_drain_of_a_worker_can_be_shortened(director: Director) -> None:
-    """The first answer comes when it has drained, in the time of the second."""
+    """The first answer comes when the worker has drained, in the time of the second."""
     director.begin(snapshot(1))
     director.plane.exchanges = 1  # a request that does not end
     answer = director.link.send(messages.encode(Drain(100, 50)))
@@ -343,12 +343,13 @@ def test_drain_of_a_worker_can_be_shortened(director: Director) -> None:
 
 @pytest.mark.real
 def test_socket_that_does_not_listen_yet_is_served_later(director: Director) -> None:
-    """When the director says that it does; one that does not still waits on."""
+    """It is served when the director says that it listens; a socket that does not yet still
+    waits."""
     with socket.socket() as first, socket.socket() as second:
         numbers = []
         for sock in (first, second):
             sock.bind(("127.0.0.1", 0))
-        # Two descriptors in a row, as a worker has them, where nobody else has any.
+        # Two descriptors in a row, as in a worker, with numbers that nobody else uses.
         low = fcntl.fcntl(first.fileno(), fcntl.F_DUPFD, 500)
         numbers = [low, fcntl.fcntl(second.fileno(), fcntl.F_DUPFD, low + 1)]
         assert numbers[1] == low + 1
@@ -366,7 +367,7 @@ def test_socket_that_does_not_listen_yet_is_served_later(director: Director) -> 
 
 @pytest.mark.real
 def test_worker_without_director_ends(director: Director) -> None:
-    """It accepts nobody from that moment on, and ends within two seconds."""
+    """It accepts no connection from that moment on, and ends within two seconds."""
     with socket.socket() as first:
         first.bind(("127.0.0.1", 0))
         first.listen()
@@ -395,7 +396,7 @@ def test_worker_without_director_ends(director: Director) -> None:
 def test_want_of_memory_outside_of_connections_ends_the_process(
     monkeypatch: pytest.MonkeyPatch, namespace: str, error: Exception | None, ends: list[int]
 ) -> None:
-    """Nobody knows what was not done; a connection's own want is over with it."""
+    """Nobody knows what was not done; on a connection, only the connection ends."""
     codes: list[int] = []
     monkeypatch.setattr(os, "_exit", codes.append)
     failure = None if error is None else Failure(error)

@@ -24,7 +24,7 @@ A = "script.www.a.test"
 
 
 class HookDirector(Director):
-    """With a worker that runs hooks on an engine of the test's."""
+    """A director with a worker that runs hooks on an engine of the test."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,24 +39,24 @@ class HookDirector(Director):
         worker._make_runner = make_runner
 
     def begin_with(self, first: Snapshot, suspended: tuple[int, ...] = ()) -> Done:
-        """Let it begin."""
+        """Let the worker begin."""
         whole = messages.raw(messages.encode(messages.whole(first)))
         settings = messages.lean_settings(Settings())
         return self.tell(Begin(0, settings, whole, (), 0, (), suspended))
 
     def change(self, base: Snapshot, following: Snapshot) -> Done:
-        """Lead it from one version to another."""
+        """Change the worker from one version to another."""
         return self.tell(messages.delta(base, following, []))
 
     def ask(self, host: str = "www.a.test") -> int:
-        """The status that hooks answer a request with; 0 if it goes on."""
+        """The status with which hooks answer a request; 0 if it goes on."""
         if self.plane.hooks is None:
             return -1
         hooked = self.plane.hooks.request(request_of(host=host))
         return 0 if hooked is None or hooked.answer is None else hooked.answer.status
 
     def loaded(self) -> list[str]:
-        """The codes that were loaded since the last look."""
+        """The codes that were loaded since the last call."""
         found = [script.code for script in self.engine.loaded]
         self.engine.loaded.clear()
         return found
@@ -64,7 +64,7 @@ class HookDirector(Director):
 
 @pytest.fixture
 def director() -> Iterator[HookDirector]:
-    """With a worker that has not begun; nothing of it is left behind."""
+    """A director with a worker that has not begun; nothing of it remains after the test."""
     import gc
 
     found = HookDirector()
@@ -84,14 +84,14 @@ def with_hooks(version: int, *some: Hook) -> Snapshot:
 
 
 def test_worker_without_hooks_has_no_runner(director: HookDirector) -> None:
-    """They cost nothing."""
+    """Hooks cost nothing then."""
     director.begin_with(with_hooks(1))
     assert director.plane.hooks is None
     assert director.plane._plane_hooks.runner is None
 
 
 def test_worker_begins_with_hooks(director: HookDirector) -> None:
-    """A broken one does not stop it."""
+    """A broken hook does not stop it."""
     with logged():
         assert director.begin_with(
             with_hooks(7, hook(A, "fine"), hook("script.b.test", "unloadable"))
@@ -102,7 +102,7 @@ def test_worker_begins_with_hooks(director: HookDirector) -> None:
 
 
 def test_change_of_hooks(director: HookDirector) -> None:
-    """New ones, changed ones, and those that are gone; the others are left alone."""
+    """New, changed and removed hooks are followed; the others are not touched."""
     one, two = hook(A, "one"), hook("script.b.test", "two")
     first = with_hooks(1, one, two)
     director.begin_with(first)
@@ -118,7 +118,7 @@ def test_change_of_hooks(director: HookDirector) -> None:
 
 
 def test_change_of_something_else_leaves_the_hooks(director: HookDirector) -> None:
-    """It is the very same object, and nothing is loaded; so it is with the whole, too."""
+    """The table is the same object, and no hook is loaded; also after a whole configuration."""
     first = with_hooks(1, hook(A, "one"))
     director.begin_with(first)
     runner, known = director.plane.hooks, director.worker._snapshot.hooks
@@ -134,7 +134,7 @@ def test_change_of_something_else_leaves_the_hooks(director: HookDirector) -> No
 
 
 def test_module_is_followed(director: HookDirector) -> None:
-    """By the scripts that use it."""
+    """The scripts that use it are loaded again."""
     x = hook("modules.x", "ex")
     first = with_hooks(1, x, hook(A, "modules.x"), hook("script.b.test", "alone"))
     director.begin_with(first)
@@ -145,7 +145,7 @@ def test_module_is_followed(director: HookDirector) -> None:
 
 
 def test_refused_version_is_not_loaded(director: HookDirector) -> None:
-    """To read it would break a limit; it is shown as failed, and says why."""
+    """Reading it would break a limit; it is shown as failed, with the reason."""
     version = code("fine")
     mark = mark_of(f"python/{A}", version)
     whole = messages.raw(messages.encode(messages.whole(with_hooks(1, hook(A, version)))))
@@ -158,7 +158,7 @@ def test_refused_version_is_not_loaded(director: HookDirector) -> None:
 
 
 def test_reason_of_a_suspension_is_reported(director: HookDirector) -> None:
-    """Told at once, or with the beginning of a replacement."""
+    """It comes at once, or with the beginning of a replacement."""
     version = code("fine")
     mark = mark_of(f"python/{A}", version)
     first = with_hooks(1, hook(A, version))
@@ -177,7 +177,7 @@ def test_reason_of_a_suspension_is_reported(director: HookDirector) -> None:
 
 
 def test_suspended_version_is_not_run(director: HookDirector) -> None:
-    """From the moment on that it is told; nor loaded where it is known before."""
+    """It is not run from the message on, and not loaded if the suspension is known before."""
     version = code("fine")
     mark = mark_of(f"python/{A}", version)
     director.begin_with(with_hooks(1, hook(A, version)))
@@ -189,7 +189,7 @@ def test_suspended_version_is_not_run(director: HookDirector) -> None:
 
 
 def test_worker_begins_with_what_is_suspended(director: HookDirector) -> None:
-    """The one before may have met its end when it was loaded."""
+    """The worker before may have ended when it loaded the hook."""
     version = code("fine")
     mark = mark_of(f"python/{A}", version)
     director.begin_with(with_hooks(1, hook(A, version), hook("script.b.test", "b")), (mark,))
@@ -199,7 +199,8 @@ def test_worker_begins_with_what_is_suspended(director: HookDirector) -> None:
 
 
 def test_failures_are_told_at_once(director: HookDirector) -> None:
-    """Each, for the director counts those of all workers; a shadow's are not."""
+    """Each is reported, because the director counts those of all workers; failures of a shadow
+    are not."""
     version = code("raise")
     director.begin_with(
         with_hooks(1, hook(A, version), hook("script.b.test", "fine", staged="raise", shadow=True))
@@ -213,7 +214,7 @@ def test_failures_are_told_at_once(director: HookDirector) -> None:
 
 
 def test_counters_of_hooks_are_reported_when_they_change(director: HookDirector) -> None:
-    """With the report of each second; a version that comes back is told of anew."""
+    """They come with the report of each second; a version that comes back is reported anew."""
     version = code("fine")
     script = hook(A, version, staged="shadow", shadow=True)
     first = with_hooks(1, script)
@@ -236,19 +237,19 @@ def test_counters_of_hooks_are_reported_when_they_change(director: HookDirector)
 
 
 def test_hook_that_hangs_is_known_by_the_note(director: HookDirector) -> None:
-    """Its number is there while it runs."""
+    """The note has its number while it runs."""
     seen: list[int] = []
     director.engine.actions["look"] = lambda request, response: seen.append(director.mark[0])
     version = code("look")
     director.begin_with(with_hooks(1, hook(A, version)))
     director.ask()
     assert seen == [mark_of(f"python/{A}", version)]
-    # Loaded, and called.
+    # It is noted while it is loaded, and while it is called.
     assert director.mark == [0, 2, 0]
 
 
 def test_real_runner_of_a_worker(director: HookDirector) -> None:
-    """It writes into the worker's note, and tells of failures through its link."""
+    """It writes into the worker's note, and reports failures through the worker's link."""
     from slardar.workers.worker import Worker
 
     note = [0, 0, 0]
@@ -265,7 +266,7 @@ def test_real_runner_of_a_worker(director: HookDirector) -> None:
 
 
 def test_worker_shows_that_it_goes_on(director: HookDirector) -> None:
-    """From when it serves until it has drained, whatever it is asked."""
+    """It does so from the time it serves until it has drained."""
     director.worker._mark = director.mark
     director.reactor.advance(1)
     assert director.mark == [0, 0, 0]

@@ -1,6 +1,6 @@
-"""What Lua asks of the request that a script is called for, and does to it.
+"""The functions of Python that Lua calls to read and change a script's request.
 
-One object serves one runtime; what it knows of the call under way is in a
+One :class:`Api` serves one runtime.  It finds the call under way in a
 :class:`slardar.hooks.lua.script.Call`.
 """
 
@@ -26,38 +26,39 @@ from slardar.hooks.objects import BODY_IS_UNKNOWN, HookAnswer, HookRequest, Hook
 
 __all__ = ["Api"]
 
-#: Bytes of an answer's body, of all that is said together.
+#: The most bytes of an answer's body, which is all that a script says in one call.
 _MAX_BODY: Final = 1 << 20
-#: Lines that one call may log, and characters of each.
+#: The most lines that one call may log, and characters of each.
 _MAX_LINES: Final = 100
 _MAX_LINE: Final = 4096
-#: Variables of its own that a script may set, and characters of each.
+#: The most variables that a script may define itself, and characters of each.
 _MAX_VARIABLES: Final = 50
 _MAX_VALUE: Final = 65536
-#: Bytes of a path, a query or a URL that a script makes, whose characters are looked at one
-#: by one: four times those of one that a client may ask for.
+#: The most bytes of a path, a query or a URL that a script makes, since each character costs
+#: time: four times the default of ``limits.url``.
 _MAX_URL: Final = 32768
 
-#: In a path, beside letters and digits, as nginx writes one anew.
+#: Characters of a path that are not escaped, besides letters and digits, as in nginx.
 _IN_PATH: Final = "/:@!$&'()*+,;=-._~"
 _IN_ARGS: Final = "%/:@!$&'()*+,;=-._~?[]|\"<>\\^`{}"
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f]")
 _OWN_VARIABLE: Final = re.compile(r"x_[a-z0-9_]{1,60}")
-#: Of a reply, what the proxy writes itself, is ignored: scripts for nginx set it.
+#: Headers of a reply that the proxy writes itself.  A script for nginx may set them, which
+#: has no effect here.
 _IGNORED: Final = frozenset(("content-length", "connection", "transfer-encoding", "keep-alive"))
 
-#: Methods that come with a body, be it an empty one.
+#: Methods of requests that have a body, even if it is empty.
 _WITH_BODY: Final = (b"POST", b"PUT", b"PATCH")
 _QUERY: Final = frozenset(("args", "query_string"))
-#: Functions that raise nothing, so that they need no guard.
+#: Functions that raise nothing, so :meth:`Api.functions` does not wrap them.
 _SAFE: Final = frozenset(("clock", "set_header", "variable"))
 
-#: ngx's levels from STDERR to DEBUG.
+#: slardar's level for each level of ngx, from STDERR to DEBUG.
 _LEVELS: Final = ("error", "error", "error", "error", "error", "warn", "info", "info", "debug")
 
 
 class Api:
-    """The functions that Lua has of Python, by :meth:`functions`."""
+    """The functions of Python that Lua calls; :meth:`functions` lists them."""
 
     def __init__(self, call: Call, settings: Mapping[str, Any], log: Log) -> None:
         self.settings = settings
@@ -71,13 +72,13 @@ class Api:
 
     @property
     def _outcome(self) -> Outcome:
-        """What the call has come to so far."""
+        """What the call has led to so far; it is made when it is first needed."""
         outcome = self._call.outcome
         if outcome is None:
             outcome = self._call.outcome = Outcome()
         return outcome
 
-    # What it asks for.
+    # What the request asks for.
 
     @crossing
     def set_method(self, name: str) -> None:
@@ -88,7 +89,7 @@ class Api:
         return "".join(lines)
 
     def set_header(self, name: str, *values: str) -> str | None:
-        # The most frequent of all, so without a decorator.
+        # Scripts call this most often, so it has no decorator.
         headers = self._request.headers
         try:
             if len(values) == 1:
@@ -144,7 +145,8 @@ class Api:
         head = self._request.sent_head
         return head.partition("\r\n")[2] if without_line else head
 
-    # The body, which is there, or too large, or was not waited for, before a script runs.
+    # The body.  Before a script runs, it is clear whether the body is here, is too large, or was
+    # not waited for.
 
     def read_body(self) -> str | None:
         if self._request.body_state == BODY_IS_UNKNOWN:
@@ -162,7 +164,8 @@ class Api:
         return text_of(data) if data else None
 
     def form(self) -> str | bool:
-        """The body to be taken apart; ``False``: it was not read, ``True``: too large."""
+        """The body, for Lua to parse as a form.  ``False`` if the script has not called
+        read_body, ``True`` if the body is too large."""
         if not self._is_body_read():
             return False
         data = self._request.known_body
@@ -176,13 +179,13 @@ class Api:
         self._outcome.body_set = True
 
     def discard_body(self) -> None:
-        # As nginx: what was read stays.
+        # As in nginx, a body that was read stays.
         if not self._is_body_read() and self._request.has_body:
             self._request.body = b""
 
     def _body_variable(self, outcome: Outcome) -> str | None:
         data = self.body_data()
-        # As nginx: one that was sent and is empty is a text, too.
+        # As in nginx, an empty body that was sent is an empty text.
         is_empty = data is None and outcome.body_read and self._request.known_body is not None
         if is_empty and not outcome.body_set and self._request.raw_method in _WITH_BODY:
             return ""
@@ -193,7 +196,7 @@ class Api:
         return outcome is not None and outcome.body_read
 
     def variable(self, name: str) -> str | None:
-        # One of the most frequent, so without a decorator too.
+        # Scripts call this often, so it has no decorator.
         try:
             return self._variable(name)
         except Exception as error:
@@ -205,7 +208,7 @@ class Api:
         if read is not None:
             value = read(self._request)
             if value is None and name in _QUERY:
-                # One that a script has taken away is there, and empty.
+                # A query that the script has emptied is an empty text, and not nil.
                 outcome = self._call.outcome
                 return "" if outcome is not None and outcome.emptied else None
             return value
@@ -274,7 +277,7 @@ class Api:
 
     @crossing
     def set_status(self, status: float) -> None:
-        # A part of a status is left out, as nginx does; 0 is none.
+        # As in nginx, a fraction is cut off, and 0 is no status.
         if not (100 <= status < 1000 or 0 <= status < 1):
             raise ValueError(f"status: expected one from 100 to 999, got {status!r}")
         outcome = self._outcome
@@ -319,7 +322,7 @@ class Api:
     @crossing
     def exit(self, status: float, message: str = "") -> None:
         if status in (0, -5):
-            # The request goes on, unless there is an answer already.
+            # The request goes on, unless the script has said something.
             return
         if status == -1:
             status = 444
@@ -346,7 +349,7 @@ class Api:
         _check_length(url, "redirect: expected a URL")
         if _CONTROLS.search(url.replace("\t", "")):
             raise ValueError("redirect: expected a URL without control characters")
-        # Characters beyond ASCII are bytes here.
+        # The characters of a text from Lua are bytes.
         place = quote_from_bytes(bytes_of(url), _IN_ARGS + "#")
         outcome.answer = HookAnswer(int(status), None, b"", [b"Location: " + place.encode("ascii")])
         outcome.ended = True
@@ -390,16 +393,18 @@ class Api:
         self._log(_LEVELS[int(level)], f"{self._call.owner.name}: {line}")
 
     def regex(self, subject: str, pattern: str, options: str, start: float) -> Any:
-        """One match; that an expression cannot be used is logged.  To the script it is
-        ``nil`` and a message, as in nginx, which looks like "does not match" to one that
-        does not ask for the message."""
+        """Find a match, and log an expression that cannot be used.
+
+        For such an expression the script gets ``nil`` and a message, as in nginx.  To a
+        script that ignores the message this looks like "does not match".
+        """
         found = find_match(subject, pattern, options, start)
         if type(found) is tuple and found[0] is None:
             self._complaints.complain(self._call.owner.name, pattern, found[1], self._log)
         return found
 
     def functions(self) -> dict[str, Any]:
-        """By the names that the Lua files know them by."""
+        """The functions, by the names that the Lua files use."""
         own = (
             "args", "body_data", "choose", "clear_header", "discard_body", "exit", "exit_with",
             "form", "header_lines", "http_version", "log",
@@ -424,12 +429,13 @@ class Api:
         }
 
     def _failed(self, error: Exception) -> None:
-        """A function raised what it must not: a mistake of ours."""
+        """Note that a function raised although it must not, which is a bug of slardar."""
         self._outcome.broken = f"{type(error).__name__}: {said(error)}"
 
 
 def _checked_message(text: str) -> str:
-    """What a script says of its exit; raises ValueError for what is no line."""
+    """The message that a script gives with its exit.  Raises ValueError if it is not one
+    line."""
     return make_errno(0, bytes_of(text).decode("utf-8", "replace")).msg
 
 
@@ -439,7 +445,7 @@ def _check_length(text: str, expected: str) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A setting without the read-only wrappers that it may be kept in."""
+    """A copy of a setting as plain dicts and lists, without read-only wrappers."""
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):

@@ -1,5 +1,5 @@
--- Lua's standard library as scripts have it: no file, no process, no debugger, and no
--- function that takes long or much memory in one call.
+-- Lua's standard library as scripts have it: no file, no process, no debugger, every call
+-- bounded in time and memory.
 
 local core = ...
 
@@ -11,10 +11,10 @@ local tab_concat, tab_insert, tab_remove, tab_maxn, tab_sort =
 local str_sub = string.sub
 local costly = core.costly
 
-local MAX_TEXT = 16384 -- bytes of code that loadstring takes
-local MANY = 1000 -- elements from which a function of C is given its work in pieces
+local MAX_TEXT = 16384 -- the most bytes of code that loadstring takes
+local MANY = 1000 -- the most elements that a function of C gets in one piece
 
--- Errors that say what is missing.
+-- Functions that raise an error, which says what hooks do not have.
 
 local function absent(name)
     return function()
@@ -22,7 +22,7 @@ local function absent(name)
     end
 end
 
--- A library that is not there: any use of it says so.
+-- A library that hooks do not have: any use of it raises such an error.
 local missing = {}
 
 local function absent_library(name)
@@ -55,7 +55,7 @@ end
 
 core.expect = expect
 
--- Addresses would tell scripts about the process; types are enough.
+-- The text of a value.  It shows no address, which would tell scripts about the process.
 local function to_string(value)
     local kind = type(value)
     if kind == "string" then
@@ -89,7 +89,7 @@ end
 
 core.to_string = to_string
 
--- Tables of ours whose metatables are closed have names from here.
+-- The texts for slardar's own tables, whose metatables are closed.
 local texts = setmetatable({}, { __mode = "k" })
 
 function core.name_of(value)
@@ -227,7 +227,7 @@ function tab.concat(t, separator, from, to)
     if type(from) ~= "number" or type(to) ~= "number" or to - from < MANY then
         return tab_concat(t, separator, from, to)
     end
-    -- In pieces, between which the budget is looked at.
+    -- The work is done in pieces, so that there are looks at the budget between them.
     local pieces, n = {}, 0
     for first = from, to, MANY do
         n = n + 1
@@ -237,13 +237,13 @@ function tab.concat(t, separator, from, to)
     return tab.concat(pieces, separator)
 end
 
--- A merge sort: the one of C would let a comparison of the script's run on its stack,
--- and takes quadratic time where its input is made for that.
+-- A merge sort.  The sort of C would run the script's comparison on the C stack, and takes
+-- quadratic time for an input that is made for it.
 local function less(a, b)
     return a < b
 end
 
--- Whether C may do it: for so few numbers its worst is some milliseconds.
+-- Whether C may sort the table: it does so for a few numbers, in some milliseconds at worst.
 local function are_numbers(t, n)
     for index = 1, n do
         if type(t[index]) ~= "number" then
@@ -290,7 +290,7 @@ function tab.sort(t, before)
     else
         expect(before, "function", 2, "sort")
     end
-    -- Short runs by insertion, then merged.
+    -- Sort short runs by insertion, then merge them.
     local RUN = 8
     for low = 1, n, RUN do
         local high = low + RUN - 1
@@ -322,7 +322,7 @@ function tab.sort(t, before)
     end
 end
 
--- LuaJIT's own additions, as far as scripts for ngx_lua require them.
+-- The additions of LuaJIT that scripts for ngx_lua require.
 local function clear(t)
     expect(t, "table", 1, "clear")
     for key in next, t do
@@ -334,7 +334,7 @@ local function new_table()
     return {}
 end
 
--- math: the state of random numbers is everybody's, so nobody sets it.
+-- math.  All scripts share the state of random numbers, so no script may set it.
 
 local mathematics = {}
 for name, value in pairs(math) do
@@ -343,7 +343,7 @@ end
 math.randomseed(core.py.seed())
 function mathematics.randomseed() end
 
--- os: times only.
+-- os, with its functions for times only.
 
 local os_date, os_time = os.date, os.time
 local system = { clock = os.clock, difftime = os.difftime }
@@ -415,11 +415,11 @@ core.libs = {
     table = tab,
 }
 
--- Made for each script that uses them, where a view of ours is not enough.  The libraries
--- ffi, io, jit and package are none: a script that looks whether they are there finds nil.
+-- Functions that make a library for one script, where a view of a shared one is not enough.
+-- There is no ffi, io, jit and package: a script that looks for one of them finds nil.
 core.makers = {}
 
--- By the name that `require` knows.  A text is the name of a global.
+-- What `require` returns, by name.  A text is the name of a global.
 core.modules = {
     bit = "bit",
     coroutine = "coroutine",

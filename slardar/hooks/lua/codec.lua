@@ -1,4 +1,4 @@
--- Digests, encodings, queries and times of ngx: what needs no request.
+-- Digests, encodings, queries and times: the functions of ngx that need no request.
 
 local core = ...
 
@@ -12,7 +12,7 @@ core.ngx = ngx
 
 -- Texts.
 
--- Bytes that are escaped in one call: Python takes a microsecond for twenty.
+-- The most bytes that one call escapes: Python takes a microsecond for twenty bytes.
 local MAX_ESCAPED = 65536
 
 local function short(value, name)
@@ -22,7 +22,7 @@ local function short(value, name)
     return value
 end
 
--- What nginx makes of any value that it wants a text of.
+-- The text that nginx makes of any value.
 local function lenient(value, name)
     if type(value) ~= "string" then
         value = value and to_string(value) or ""
@@ -59,7 +59,7 @@ function ngx.quote_sql_str(value)
     return py.quote_sql_str(value)
 end
 
--- nginx's kinds of escaping are 0 to 6; 2 is for a part of a URI.
+-- The kinds of escaping in nginx are 0 to 6; 2 is for a part of a URI.
 local function kind_of(kind)
     if kind == nil then
         return 2
@@ -132,7 +132,8 @@ local function unescape(value)
         ready()
         return py.unescape_uri(value)
     end
-    -- In pieces, between which the budget is looked at; none ends within an escape.
+    -- The work is done in pieces, so that there are looks at the budget between them.  No
+    -- piece ends within an escape.
     local pieces, at = {}, 1
     while at <= #value do
         local last = at + MAX_ESCAPED - 1
@@ -148,8 +149,8 @@ local function unescape(value)
     return concat(pieces)
 end
 
--- The fields of a query, put into a table; of more than `limit` of them the first ones, and
--- "truncated".  0 is no limit.
+-- Put the fields of a query into the table `fields`, and return the table.  If there are more
+-- than `limit` fields, the rest is left out, and "truncated" is returned, too; 0 is no limit.
 function core.decode_args(query, limit, fields)
     local n, at, size = 0, 1, #query
     while at <= size do
@@ -175,7 +176,7 @@ function core.decode_args(query, limit, fields)
     return fields
 end
 
--- A number that nginx takes as an integer of C; what is none is very small there.
+-- The integer that nginx makes of a number.  Beyond the integers of C, it is the smallest one.
 function core.integer(value)
     if value >= -0x80000000 and value < 0x80000000 then
         return value < 0 and -(-value - -value % 1) or value - value % 1
@@ -236,7 +237,7 @@ function ngx.encode_args(fields)
     return core.encode_args(fields, "encode_args")
 end
 
--- Times.  Nothing is cached, so there is nothing to update.
+-- Times.  Nothing is cached, so ngx.update_time has nothing to do.
 
 for _, name in ipairs({ "now", "time", "today", "localtime", "utctime" }) do
     local read = py[name]

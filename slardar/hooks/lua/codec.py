@@ -23,12 +23,12 @@ _ALL: Final = bytes(range(0x100))
 
 
 def _escapes(unsafe: bytes) -> dict[int, str]:
-    """For ``str.translate``: these bytes as %XX."""
+    """A table for ``str.translate`` that turns these bytes into %XX."""
     return {code: f"%{code:02X}" for code in unsafe}
 
 
-#: What each of nginx's kinds of escaping escapes: that of a URI, of its arguments, of a part
-#: of it, in HTML, in a Refresh, for memcached, for the authentication of mail.
+#: The bytes that each kind of nginx's escaping escapes: for a URI, its arguments, a part of
+#: it, HTML, a Refresh header, memcached, and the authentication of mail.
 _ESCAPES: Final = (
     _escapes(_CONTROLS + b"#%?" + _HIGH),
     _escapes(_CONTROLS + b"#%+?" + _HIGH),
@@ -61,53 +61,53 @@ _HTTP_TIME: Final = re.compile(
     r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (\d\d) (\w{3}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT"
     r"|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day, (\d\d)-(\w{3})-(\d\d) (\d\d):(\d\d):(\d\d) GMT"
 )
-#: Seconds since 1970 that are written as a date: until the year 9999.
+#: The last second since 1970 that can be written as a date: the end of the year 9999.
 _LAST: Final = 253402300799
 
 
 def md5(text: str) -> str:
-    """The digest in hexadecimal."""
+    """The MD5 digest in hexadecimal."""
     return hashlib.md5(bytes_of(text), usedforsecurity=False).hexdigest()
 
 
 def md5_bin(text: str) -> str:
-    """The digest as 16 bytes."""
+    """The MD5 digest as 16 bytes."""
     return text_of(hashlib.md5(bytes_of(text), usedforsecurity=False).digest())
 
 
 def sha1_bin(text: str) -> str:
-    """The digest as 20 bytes."""
+    """The SHA-1 digest as 20 bytes."""
     return text_of(hashlib.sha1(bytes_of(text), usedforsecurity=False).digest())
 
 
 def hmac_sha1(key: str, text: str) -> str:
-    """The code as 20 bytes."""
+    """The HMAC with SHA-1 as 20 bytes."""
     return text_of(hmac.new(bytes_of(key), bytes_of(text), "sha1").digest())
 
 
 def crc32(text: str) -> int:
-    """The checksum as a number."""
+    """The CRC-32 checksum as a number."""
     return binascii.crc32(bytes_of(text))
 
 
 def escape_uri(text: str, kind: float) -> str:
-    """With %XX for what nginx escapes in this kind of text, by its number."""
+    """Escape as nginx does; ``kind`` is the index of the kind in :data:`_ESCAPES`."""
     return text.translate(_ESCAPES[int(kind)])
 
 
 def unescape_uri(text: str) -> str:
-    """Without %XX, and with blanks for +."""
+    """Decode %XX, and turn each + into a blank."""
     return text_of(unquote_to_bytes(bytes_of(text.replace("+", " "))))
 
 
 def encode_base64(text: str, no_padding: bool) -> str:
-    """In base64, RFC 4648 4."""
+    """Encode in base64 (RFC 4648 4)."""
     made = b64encode(bytes_of(text)).decode("ascii")
     return made.rstrip("=") if no_padding else made
 
 
 def decode_base64(text: str) -> str | None:
-    """The bytes of base64 with or without padding; ``None`` if it is none."""
+    """Decode base64 with or without padding; ``None`` if the text is no base64."""
     body = text.rstrip("=")
     if _NOT_BASE64.search(body) or len(body) % 4 == 1 or len(text) - len(body) > 2:
         return None
@@ -115,12 +115,12 @@ def decode_base64(text: str) -> str | None:
 
 
 def quote_sql_str(text: str) -> str:
-    """As a string in MySQL's quotes."""
+    """Quote the text as a string of MySQL."""
     return "'" + text.translate(_SQL_TABLE) + "'"
 
 
 def find(text: str, wanted: str, start: float) -> int | None:
-    """The place of ``wanted`` in ``text`` from ``start`` on, all counted from 1."""
+    """The place of ``wanted`` in ``text`` from ``start`` on; places count from 1."""
     place = text.find(wanted, int(min(start, len(text) + 1)) - 1)
     return None if place < 0 else place + 1
 
@@ -136,35 +136,38 @@ def seconds() -> int:
 
 
 def today() -> str:
-    """The local date."""
+    """The local date, as 2025-12-31."""
     return time.strftime("%Y-%m-%d")
 
 
 def localtime() -> str:
-    """The local time."""
+    """The local date and time, as 2025-12-31 23:59:59."""
     return time.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def utctime() -> str:
-    """The time in UTC."""
+    """The date and time in UTC, as 2025-12-31 23:59:59."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
 
 
 def _moment(number: float) -> int:
-    """Seconds since 1970 as nginx takes a number: what is before is 1970, as is what no
-    ``long`` of C can hold, and what is after the year 9999 is its end."""
+    """The seconds since 1970 that nginx makes of a number.
+
+    A negative number, and one that no ``long`` of C can hold, becomes 0.  A time after the
+    year 9999 becomes the end of that year.
+    """
     return int(min(number, _LAST)) if 0 <= number < 1 << 63 else 0
 
 
 def http_time(moment: float) -> str:
-    """As in headers, RFC 9110 5.6.7."""
+    """A time as headers have it (RFC 9110 5.6.7)."""
     return formatdate(_moment(moment), usegmt=True)
 
 
 def cookie_time(moment: float) -> str:
-    """As in the ``expires`` of a cookie, with nginx's two digits of the year."""
+    """A time as the ``expires`` of a cookie has it, with nginx's two digits of the year."""
     parts = time.gmtime(_moment(moment))
-    # As nginx does: four digits where two would not do any more.
+    # As in nginx, a year after 2037 has four digits.
     year = f"{parts.tm_year % 100:02d}" if parts.tm_year <= 2037 else f"{parts.tm_year:04d}"
     return (
         f"{_DAYS[parts.tm_wday]}, {parts.tm_mday:02d}-{_MONTHS[parts.tm_mon - 1]}-{year}"
@@ -173,7 +176,7 @@ def cookie_time(moment: float) -> str:
 
 
 def parse_http_time(text: str) -> int | None:
-    """Seconds since 1970 of a time as in headers; ``None`` if it is none."""
+    """Seconds since 1970 of a time as headers have it; ``None`` if the text is no time."""
     found = _HTTP_TIME.fullmatch(text.strip())
     if found is None:
         return None
@@ -183,7 +186,7 @@ def parse_http_time(text: str) -> int | None:
     number = int(year)
     if len(year) == 2:
         number += 2000 if number < 70 else 1900
-    # Imported late: calendar is heavy, and few hooks read dates.
+    # calendar takes long to import, and few hooks read dates.
     from calendar import monthrange, timegm
 
     at = _MONTHS.index(month) + 1
@@ -192,7 +195,7 @@ def parse_http_time(text: str) -> int | None:
     return timegm((number, at, int(day), int(hour), int(minute), int(second)))
 
 
-#: By the names that the Lua files know them by.
+#: The functions, by the names that the Lua files use.
 FUNCTIONS: Final[dict[str, Any]] = {
     "cookie_time": cookie_time,
     "crc32_long": crc32,

@@ -1,4 +1,4 @@
-"""Regular expressions that could not be used, told in the log without filling it."""
+"""Logs regular expressions that could not be used, without filling the log."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from slardar.hooks.engine import Log
 
 __all__ = ["Complaints"]
 
-#: Seconds in which the same script and expression are told once.
+#: Seconds in which one expression of one script is logged once.
 _PAUSE: Final = 60.0
-#: Of how many this is known.
+#: The number of expressions that are remembered.
 _KEPT: Final = 256
-#: Lines in these seconds, of all scripts together: an expression may be made of a request.
+#: The most lines in :data:`_PAUSE` seconds for all scripts together, since a script may make
+#: its expressions from requests.
 _MAX_LINES: Final = 20
-#: Characters of an expression that are shown.
+#: The most characters of an expression that are shown.
 _SHOWN: Final = 100
 
 
 class Complaints:
-    """``seconds()`` is a clock that only grows."""
+    """Logs each complaint once in a while.  ``seconds()`` is a monotonic clock."""
 
     def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
         self._seconds = seconds
@@ -31,7 +32,7 @@ class Complaints:
         self._lines = 0
 
     def complain(self, script: str, pattern: str, message: str, log: Log) -> None:
-        """Log it, unless that was done a short while ago."""
+        """Log the expression and what is wrong, unless it was logged a short while ago."""
         now = self._seconds()
         key = (script, pattern[:_SHOWN])
         if now - self._told.get(key, float("-inf")) < _PAUSE:

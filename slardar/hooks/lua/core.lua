@@ -1,9 +1,12 @@
--- How a script is run: its environment, its budget, its end.
+-- Runs scripts: gives each its environment, watches its budget, and ends it.
 --
--- This and the other Lua files here are trusted; scripts get functions and tables of them
--- through an environment of their own.  One runtime serves every script of a worker, so
--- nothing that a script may write is shared: libraries are seen through a table of the
--- script's own (core.lib), and metatables are closed to it.
+-- This file and the other Lua files here are trusted.  Each script has an environment of its
+-- own, through which it gets functions and tables of these files.  One runtime serves every
+-- script of a worker, so scripts share nothing that they may write: a script sees a library
+-- through a table of its own (core.view), and no script can reach the metatables.
+--
+-- This file is long because all its functions share the state of the call that runs, in local
+-- variables: a table would make each look at the budget slower.
 
 local core = ...
 
@@ -15,63 +18,70 @@ local str_byte, str_sub, str_find, str_lower = string.byte, string.sub, string.f
 local clock, began, module_code = core.py.clock, core.py.began, core.py.module
 local budget, room = core.budget, core.room / 1024
 
--- What ends a script without being an error of its own: no script can catch these.
+-- The values that are raised to end a script.  They are no errors of the script, and no
+-- script can catch them.
 local EXIT, BUDGET, MEMORY = {}, {}, {}
 
--- Instructions between two looks, which cost a tenth of a microsecond, and looks between
--- two readings of the clock, which cost one.
+-- A look is a call of `check`, and takes 0.1 us.  CALM is the instructions between two
+-- looks.  SELDOM is the looks between two readings of the clock, which take 1 us each.
 local CALM, SELDOM = 48, 6
 
--- With a string of a mebibyte one instruction can take a millisecond or two, and from a
--- large string one of a mebibyte is made in a few.  So once a script has made, or let go,
--- more than SMALL between two looks, or does what takes long, there is a look after STEP
--- instructions for the rest of the call, and in each call from now on if it has made that.
--- The clock is then read the more often, the larger what there was: at every look from
--- HUGE on, when there is one after CLOSELY instructions.  That is for the slowest there is,
--- to make a number of a text: 3 us for a KiB.  What is let go counts for the next calls
--- from LARGE on, since it may be what others have made.  In KiB.
+-- With a string of 1 MiB, one instruction can take 1 or 2 ms, and a script can make such a
+-- string from a large one in a few instructions.  So looks become more frequent once a script
+-- has made or freed more than SMALL between two looks, or does something that takes long.  A
+-- look then comes after STEP instructions for the rest of the call.  If the script has made
+-- so much, this holds from the beginning of each later call, too.
+--
+-- The more a script has made or freed, the more often a look reads the clock.  From HUGE on,
+-- a look comes after CLOSELY instructions, and each one reads the clock.  The slowest
+-- instruction needs this: to make a number of a text takes 3 us for 1 KiB.  What a script
+-- frees counts for its later calls only from LARGE on, since another script may have made it.
+-- SMALL, LARGE and HUGE are in KiB.
 local STEP, RARELY = 16, 20
 local SMALL, LARGE, HUGE, CLOSELY = 4, 64, 384, 4
 
--- KiB by which what is in use may differ from what it was when Python set the limit.
+-- When a call begins, the KiB in use may differ by SLACK from when Python set the limit.
 local SLACK = core.slack / 1024
 
--- Protected calls inside each other: as many as Lua without a compiler can have.  To
--- unwind more of them takes long.
+-- The most protected calls inside each other: as many as Lua without a compiler can have.
+-- Unwinding more of them takes long.
 local NESTED = 200
 
--- Bytes of headers that wait here for the end of a call, where each header takes EACH
--- besides its own: so there cannot be too many.  Python says when there is less room in
--- the request.
+-- The bytes of headers that wait here for the end of a call.  Each header takes EACH bytes
+-- besides its own, so their number is limited, too.  Python says when the request has less
+-- room.
 local PENDING, EACH = core.pending, core.each
 
 -- The environment of a script that does not run.
 local nothing = {}
 
--- The call that runs.
+-- The call that runs: the script (`nobody` if none runs), when it began (nil until a look
+-- asks), the looks since the clock was read, and whether the budget is used up.
 local nobody = { largest = 0 }
 local script, started, looks, tripped = nobody, nil, 0, false
--- Instructions between two looks in this call, and looks between two readings of the
+-- The instructions between two looks in this call, and the looks between two readings of the
 -- clock.  Between calls they are CALM and SELDOM.
 local step, rarely = CALM, SELDOM
--- KiB in use at the last look, and the least that there were.
+-- The KiB in use at the last look, and the fewest in use at any look of this call.
 local last, floor = 0, 0
--- KiB of the largest that any script has made or has in its code, if that is LARGE: what
--- is there already is not made again, and so not noticed, in another one.
+-- The KiB of the largest value that any script has made or has in its code; 0 below LARGE.
+-- Another script may use a value that is there already, and no look notices that.
 local known = 0
--- Some script has made, or is, larger than SMALL.
+-- Whether some script has made more than SMALL, or has more code than SMALL.
 local alarmed = false
--- KiB that may be in use when a call begins: about what they were when Python set the limit.
+-- A call may begin without a new limit if the KiB in use are between these two.
 local low, high = 0, -1
--- Coroutines, and protected calls, inside each other.
+-- The number of coroutines, and of protected calls, inside each other.
 local depth, nested = 0, 0
 
--- Of the call that runs, what need not cross to Python.  The method, and the environment.
+-- The rest is what the call that runs keeps here, so that it need not ask Python.
+-- The method of the request, and the environment of the script.
 local method, environment = "GET", false
--- What its script keeps for as long as the request lasts, once there is something.
+-- The table that the script keeps for as long as the request lasts; false until it needs one.
 local own = false
--- The headers that are set: name and value of the first, and a line of each of both for
--- the others; and how many more bytes of them may be kept here.
+-- The headers that wait for the end of the call: the name and the value of the first one,
+-- and a line with the name and a line with the value of each other one.  `left` is how many
+-- more bytes of headers may wait.
 local name_set, value_set, more_set, left = false, false, false, 0
 
 local check
@@ -83,7 +93,7 @@ local function trip()
     rawerror(BUDGET, 0)
 end
 
--- From now on there is a look after so many instructions, or fewer.
+-- Let a look come after at most this many instructions from now on.
 local function watch(instructions)
     if step > instructions then
         if step == CALM then
@@ -132,31 +142,32 @@ check = function()
         return
     end
     looks = 0
-    -- When it began is asked for by those calls only that last so long.
+    -- Python is asked when the call began only if the call lasts long enough to come here.
     started = started or began()
     if clock() - started > budget then
-        -- From now on every instruction raises, so that a pcall in a loop ends too.
+        -- From now on every instruction raises, so that a pcall in a loop ends, too.
         tripped = true
         sethook(trip, "", 1)
         rawerror(BUDGET, 0)
     end
 end
 
--- For what takes long in a few instructions: the next look, which is soon, reads the clock.
+-- Called before something that takes long in a few instructions: the next look comes soon,
+-- and reads the clock.
 function core.costly()
     looks = RARELY
     watch(STEP)
 end
 
--- A call into Python may need memory where failing is not possible; it is made only
--- while there is some left.
+-- Called before each call into Python, which may need memory where it cannot fail.  Raises if
+-- there is too little left.
 function core.ready()
     if used() - floor > room then
         rawerror(MEMORY, 0)
     end
 end
 
--- A script that has made larger things is looked at from the beginning.
+-- Let looks be frequent from the beginning of a call if the script has made large values.
 local function beware(largest)
     watch(STEP)
     if HUGE / largest < RARELY then
@@ -175,7 +186,7 @@ local function begin(owner)
     end
 end
 
--- How a call ended: nothing, or the kind of failure and what it says.
+-- End a call.  Returns nil, or the kind of the failure and a message.
 local function finish(ok, err)
     local late = tripped
     if late or step ~= CALM then
@@ -202,7 +213,7 @@ local function finish(ok, err)
     return "error", "(error object is a " .. type(err) .. " value)"
 end
 
--- What was the request's own is nobody's any more.
+-- Let go what a call kept for its request, and return how the call ended.
 local function ended(chunk, kind, message)
     environment, own = false, false
     setfenv(chunk, nothing)
@@ -211,7 +222,7 @@ local function ended(chunk, kind, message)
     end
 end
 
--- The headers that were set, which are nobody's any more.
+-- Take the headers that wait for the end of the call, and let go of them here.
 local function taken()
     local name, value, more = name_set, value_set, more_set
     if name then
@@ -226,7 +237,7 @@ end
 core.taken = taken
 
 local function recover()
-    -- What the call had made is nobody's, least of all the next one's.
+    -- The next call must not get what this one has made.
     taken()
     environment, own = false, false
     return finish(true)
@@ -234,10 +245,10 @@ end
 
 core.outer = { [finish] = true, [recover] = true, [taken] = true }
 
--- For Python, when a call ended in a way that only it saw.
+-- Python calls this if a call ended in a way that only Python saw.
 core.recover = recover
 
--- For Python, when it has set the limit.
+-- Python calls this when it has set the limit.
 function core.limited()
     local now = used()
     low, high = now - SLACK, now + SLACK
@@ -247,18 +258,19 @@ function core.exit()
     rawerror(EXIT, 0)
 end
 
--- The script that runs.
+-- Return the script that runs.
 function core.current()
     return script
 end
 
--- What it keeps for as long as the request lasts.
+-- Return the table that the script keeps for as long as the request lasts.
 function core.own()
     own = own or {}
     return own
 end
 
--- Its environment, which is seen now, and so is its own.
+-- Return the environment of the script.  The script may look at it from now on, so it gets
+-- its own _G.
 function core.environment()
     if environment then
         rawset(environment, "_G", environment)
@@ -266,7 +278,7 @@ function core.environment()
     return environment
 end
 
--- pcall and its kin, for which an end is no error.
+-- pcall and xpcall, which pass on what ends a script.
 
 local function passes(err)
     return err == EXIT or err == BUDGET or err == MEMORY or type(err) == "userdata"
@@ -302,7 +314,7 @@ local function handled(handler, ok, ...)
     return false, handler((...))
 end
 
--- The handler runs after the stack is unwound: within it no hook would fire.
+-- The handler runs after the stack is unwound, because no debug hook would fire in it before.
 function core.xpcall(f, handler, ...)
     enter()
     return handled(handler, rawpcall(f, ...))
@@ -320,12 +332,13 @@ end
 
 -- Headers that wait for the end of the call.
 
--- Names that Python has taken with any value of printable ASCII, and the room that each
+-- The names for which Python accepts any value of printable ASCII, and the bytes that each
 -- takes besides its value.
 local good, names_left = {}, 256
 
 function core.remember(name)
-    -- A host must be one, and those that must not be set are refused.
+    -- The value of Host must be a valid host.  Headers that must not be set never come here,
+    -- since Python refuses them.
     if #name > 64 or good[name] or str_lower(name) == "host" then
         return
     end
@@ -335,7 +348,7 @@ function core.remember(name)
     good[name], names_left = #name + EACH, names_left - 1
 end
 
--- Most are taken here; `core.set_now` is for the others.
+-- Let a header wait if it can; `core.set_now` sets all others at once.
 function core.set_header(name, value)
     if type(value) == "string" then
         local rest = good[name]
@@ -358,7 +371,7 @@ function core.set_header(name, value)
     return core.set_now(name, value)
 end
 
--- Coroutines.  They nest on the C stack, so only to a small depth.
+-- Coroutines.  They nest on the C stack, so their depth is limited.
 local co_create, co_resume = coroutine.create, coroutine.resume
 local MAX_DEPTH = 32
 
@@ -410,7 +423,7 @@ end
 
 core.compile = compile
 
--- Whether code is Lua; answers what is wrong with it.
+-- Return what is wrong with the code, or nil if it is valid Lua.
 function core.check(name, code)
     local chunk, err = compile(name, code)
     if not chunk then
@@ -419,7 +432,7 @@ function core.check(name, code)
     return nil
 end
 
--- A library as a script sees it: reads go to ours, writes stay in its own table.
+-- A library as a script sees it: reads go to the library, writes stay in the script's table.
 local views = setmetatable({}, { __mode = "k" })
 
 local function view(lib)
@@ -433,7 +446,7 @@ end
 
 core.view = view
 
--- What `name` is to this script: made when first asked for.
+-- The global `name` of this script, which is made when it is first asked for.
 local function global(owner, name)
     local value = core.base[name]
     if value ~= nil then
@@ -445,12 +458,12 @@ local function global(owner, name)
     elseif core.libs[name] then
         value = view(core.libs[name])
     end
-    -- That much was made by us, and only once.
+    -- The next look must not blame the script for what was made here, only once.
     last = used()
     return value
 end
 
--- Modules that are always there, by the name that `require` knows them by.
+-- The module that `require` finds under this name in every script, or nil.
 local function builtin(owner, name)
     local known = core.modules[name]
     if known == nil then
@@ -499,7 +512,7 @@ function core.base_require(name)
     return required(owner, name, rawpcall(chunk, name))
 end
 
--- Text compiled by a script, in its own environment.
+-- Compile a text for a script, in the environment of the script.
 function core.compile_text(text, name)
     local chunk, err = compile(name, text)
     if not chunk then
@@ -508,8 +521,8 @@ function core.compile_text(text, name)
     return setfenv(chunk, environment)
 end
 
--- A script: a function that runs it, one that requires a module for it, and one that lets
--- go what its modules keep.
+-- Load a script.  Returns a function that runs it, one that requires a module for it, and one
+-- that lets go what its modules keep.
 function core.load(name, code, sets)
     local chunk, err = compile(name, code)
     if not chunk then
@@ -539,24 +552,24 @@ function core.load(name, code, sets)
         __metatable = false,
     })
     owner.shared = shared
-    -- Globals that a script sets last as long as the request.
+    -- A global that a script sets lasts as long as the request.
     local meta = { __index = shared, __metatable = false }
     owner.meta = meta
 
-    -- The environment while nothing was ever put into it: most scripts have only locals,
-    -- so that one serves for many calls.
+    -- The environment of the last call, if the script has put nothing into it.  Most scripts
+    -- have locals only, so one environment serves many calls.
     local env
 
     local room = sets and PENDING or 0
 
-    -- `verb` is the method of the request, unless it is GET, and `tight` says that there is
-    -- hardly room for another header.  Answers true if the limit must be set first; false
-    -- and how it failed; or the headers that are to be set, if there are some.
+    -- `given` is the method of the request; nil for GET.  `tight` says that the request has no
+    -- room for headers that wait.  Returns true if the limit must be set first; false and how
+    -- the call failed; or the headers that wait, if there are some.
     --
-    -- Every instruction here is one of each request: what is set alone takes fewer of them
-    -- than several values at once.  Where a call ends well, what it has made of depth and
-    -- nested is as it was.
-    local function run(verb, tight)
+    -- Every instruction here is part of each request.  One assignment for each variable takes
+    -- fewer instructions than one for several.  depth and nested need no reset, since a call
+    -- that ends well leaves them as they were.
+    local function run(given, tight)
         local now = used()
         if now > high or now < low then
             return true
@@ -566,7 +579,7 @@ function core.load(name, code, sets)
         looks = 0
         floor = now
         last = now
-        method = verb or "GET"
+        method = given or "GET"
         left = room
         if tight then
             left = 0
@@ -579,7 +592,7 @@ function core.load(name, code, sets)
         end
         local mine = env
         if mine then
-            -- Until the call has ended well.
+            -- It comes back when the call has ended well.
             env = nil
         else
             mine = setmetatable({}, meta)
@@ -588,7 +601,7 @@ function core.load(name, code, sets)
         environment = mine
         local ok, err = rawpcall(chunk)
         if ok and step == CALM and not next(mine) then
-            -- The same as below, for the most.
+            -- The quick way to the end that is below.
             script = nobody
             own = false
             env = mine
@@ -625,6 +638,6 @@ function core.load(name, code, sets)
     return run, prepare, forget
 end
 
--- Nothing is reachable from a hook's closure after this.
+-- `outer` must not keep the functions of scripts that were let go.
 setmetatable(core.outer, { __mode = "k" })
 sethook(check, "", CALM)

@@ -1,9 +1,9 @@
-"""How functions of Python are offered to Lua.
+"""Wraps functions of Python so that Lua may call them.
 
 Lua gets plain values only: texts of ISO-8859-1 (one character a byte), numbers, booleans
-and ``None``.  No exception may get there.  lupa carries one through LuaJIT as an object,
-keeps it, raises it again from a later call of whatever script, and spoils the stack of Lua:
-some of them crash the process.
+and ``None``.  No exception of Python may reach Lua.  lupa would carry the exception through
+LuaJIT as an object, keep it, and raise it again in a later call of any script.  It also
+damages the stack of Lua, so some exceptions crash the process.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ __all__ = ["bytes_of", "contained", "crossing", "said", "text_of"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-#: Characters of a message.
+#: The most characters of a message.
 _MAX_MESSAGE = 500
 
 
 def crossing(function: _F) -> _F:
-    """A function that answers what is wrong with its arguments, and raises nothing.
+    """Wrap a function so that it returns the message of an exception instead of raising it.
 
-    For those that answer ``None`` when all is well.
+    For functions that return ``None`` if all is well.
     """
 
     @wraps(function)
@@ -37,10 +37,10 @@ def crossing(function: _F) -> _F:
 
 
 def contained(function: _F, failed: Callable[[Exception], None]) -> _F:
-    """A function that answers ``None`` where it would raise; ``failed`` is told.
+    """Wrap a function so that it tells ``failed`` of an exception, and returns ``None``.
 
-    For those that answer a value.  They are not meant to raise: what Lua passes is checked
-    before.
+    For functions that return a value.  They should never raise, because Lua passes checked
+    arguments only.
     """
 
     @wraps(function)
@@ -55,7 +55,7 @@ def contained(function: _F, failed: Callable[[Exception], None]) -> _F:
 
 
 def said(error: Exception) -> str:
-    """An error's message as Lua may have it: one line, plain characters."""
+    """The message of an error in a form for Lua: one line of ASCII."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text.encode("ascii", "backslashreplace").decode("ascii")[:_MAX_MESSAGE]
 
@@ -66,5 +66,5 @@ def bytes_of(text: str) -> bytes:
 
 
 def text_of(data: bytes) -> str:
-    """Bytes as Lua gets them."""
+    """Bytes as a text for Lua."""
     return data.decode("latin-1")

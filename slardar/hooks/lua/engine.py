@@ -1,4 +1,4 @@
-"""The Lua engine: upyun/slardar's scripts, one runtime for all of a worker's."""
+"""The Lua engine: runs the scripts of upyun/slardar, with one runtime for all of a worker."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from slardar.hooks.script import HookFailure, Script
 
 __all__ = ["LuaEngine"]
 
-#: Bytes that Lua may use in a worker.
+#: Bytes that Lua may use in a worker, by default.
 MEMORY: Final = 64 << 20
-#: A script that holds this much is told so when memory is short.
+#: When memory is short, the next call of a script that held this many bytes fails.
 _MUCH: Final = 1 << 20
 
-#: A script that may set headers of the reply.
+#: Found in the text of every script that sets headers of the reply.
 _REPLIES: Final = re.compile(r"\bheader\b")
 
 
 class LuaEngine(Engine):
     """Runs scripts in Lua.
 
-    ``memory`` is what Lua may use in this worker, in bytes (64 MiB by default, at least
-    16 MiB), of which one call may take 8 MiB.
+    ``memory`` is the bytes that Lua may use in this worker (64 MiB by default, at least
+    16 MiB).  One call may take 8 MiB.
     """
 
     language = "lua"
@@ -47,9 +47,9 @@ class LuaEngine(Engine):
         self._call = Call()
         functions = Api(self._call, settings, log).functions()
         self.runtime = Runtime(functions, budget, memory, self._make_room)
-        #: Those of the scripts that are not closed.
+        #: The accounts of the scripts that are not closed.
         self._accounts: set[Account] = set()
-        #: The bytes in use before the last call.
+        #: The bytes in use when the script that was called last took over from another one.
         self._before = self.runtime.used
 
     @property
@@ -90,7 +90,7 @@ class LuaEngine(Engine):
             raise ScriptError(located(name, str(error))) from None
         account = Account(name, modules, requires)
         replies = any(map(_REPLIES.search, texts))
-        # There is no body but after this, whatever else is asked for.
+        # A script can see no body before it calls read_body, whatever else it uses.
         reads_body = any("read_body" in text for text in texts)
         script = LuaScript(
             self, account, self._call, self.runtime, functions, replies, sets, reads_body
@@ -109,14 +109,14 @@ class LuaEngine(Engine):
         return script
 
     def closed(self, account: Account) -> None:
-        """A script is not called any more: what its modules keep is let go."""
+        """Let go what the modules of a script keep, which is not called any more."""
         if self._call.owner is account:
             self.count(NOBODY)
         self._accounts.discard(account)
         self.runtime.call(account.forget)
 
     def _refuse_if_full(self, name: str) -> None:
-        """Nothing is loaded where the scripts in service would have to make room for it."""
+        """Refuse to load a script for which the scripts in service would have to make room."""
         runtime = self.runtime
         if runtime.is_full:
             runtime.collect()
@@ -127,7 +127,7 @@ class LuaEngine(Engine):
 
     @staticmethod
     def _text(name: str, code: str) -> str:
-        """Code as Lua gets it: a character for each byte of UTF-8."""
+        """The code as Lua gets it: a character for each byte of UTF-8."""
         try:
             return code.encode("utf-8").decode("latin-1")
         except UnicodeEncodeError:
@@ -135,7 +135,7 @@ class LuaEngine(Engine):
 
     @staticmethod
     def _closure(named: frozenset[str], modules: Mapping[str, str]) -> frozenset[str]:
-        """These modules and those that they name, as far as they are there."""
+        """The modules ``named`` and those that they name, as far as ``modules`` has them."""
         found: set[str] = set()
         waiting = list(named)
         while waiting:
@@ -148,7 +148,7 @@ class LuaEngine(Engine):
     # Failures.
 
     def failure(self, account: Account, answer: RunResult) -> HookFailure:
-        """What a call of a script came to."""
+        """The failure of a call of a script, which ``answer`` tells, or the account's memory."""
         if answer is None or answer[0] is not False:
             held, account.held = account.held, 0
             return HookFailure(
@@ -169,13 +169,17 @@ class LuaEngine(Engine):
     # Memory that is held for good.
 
     def count(self, account: Account) -> None:
-        """Another script is called: what is in use more was the last one's doing."""
+        """Charge what is in use more than before to the script called last.  ``account`` is
+        called next."""
         used = self.runtime.used
         self._call.owner.grown += max(0, used - self._before)
         self._call.owner, self._before = account, used
 
     def _make_room(self) -> None:
-        """Find those that hold much, and let it go: they alone fail for it."""
+        """Let go what modules of scripts keep, until half the memory is free.
+
+        The scripts that grew most come first.  Only those that held much fail once for it.
+        """
         self.count(self._call.owner)
         wanted = self.memory // 2
         used = self.runtime.used
@@ -191,5 +195,5 @@ class LuaEngine(Engine):
             account.grown = 0
 
 
-#: Modules that are always there.
+#: The modules that scripts always have.
 _BUILTIN: Final = frozenset(("modules.errno", "modules.utils"))

@@ -1,7 +1,7 @@
 -- cjson and cjson.safe: JSON as lua-cjson reads and writes it.
 --
--- Numbers are written with 14 digits, an empty table is an object, a table whose keys are
--- integers from 1 is an array unless it is too sparse, null is cjson.null (ngx.null).
+-- A number is written with 14 digits.  An empty table is an object.  A table whose keys are
+-- integers from 1 on is an array, unless it is too sparse.  null is cjson.null (ngx.null).
 
 local core = ...
 
@@ -12,10 +12,10 @@ local byte, sub, find, match, char, gsub, format =
 local concat, floor, huge = table.concat, math.floor, math.huge
 local rawpcall = pcall
 
--- Levels of nesting, both ways (lua-cjson's default), and bytes of a text.
+-- The most levels of nesting, read or written (lua-cjson's default), and bytes of a text.
 local DEEP = 1000
 local MAX = 1048576
--- An array may have holes if it has at most SAFE places, or at least one in RATIO is used.
+-- An array may have holes if it has at most SAFE places, or if one place in RATIO is used.
 local RATIO, SAFE = 2, 10
 
 local null = core.null
@@ -46,7 +46,7 @@ local function number(value)
     return format("%.14g", value)
 end
 
--- How many places a table has as an array, or nil if it is an object.
+-- The number of places that a table has as an array, or nil if it is an object.
 local function places(t)
     local last, used = 0, 0
     for key in next, t do
@@ -322,12 +322,12 @@ end
 
 core.json_decode = decode
 
--- Both libraries.
+-- Parts that both libraries have.
 
 local function settings_of(lib)
     lib.null = null
     lib._NAME, lib._VERSION = "cjson", "2.1"
-    -- The settings are everybody's, so they stay; each answers what it is.
+    -- All scripts share the settings, so none can be changed.  Each function returns its value.
     local fixed = {
         encode_empty_table_as_object = true,
         encode_number_precision = 14,
@@ -356,7 +356,7 @@ end
 
 local strict, safe = settings_of({}), settings_of({})
 
--- Called in the place of its caller, so that 2 is the script.
+-- Called as a tail call, so level 2 is the script.
 local function raised(ok, result)
     if not ok then
         error(result, type(result) == "string" and 2 or 0)
@@ -380,7 +380,7 @@ function safe.encode(value)
     return nil, result
 end
 
--- What is no text is as wrong as a text that is no JSON.
+-- A value that is no text fails like a text that is no JSON.
 local function decode_any(s)
     return decode(core.text(s, 1, "decode"))
 end

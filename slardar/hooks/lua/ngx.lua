@@ -1,5 +1,5 @@
--- ngx, as far as a rewrite phase needs it: constants, the log, answers, and the table that
--- each script has of its own.
+-- ngx, as far as a rewrite phase needs it: constants, the log, answers, and the table `ngx`
+-- that each script has of its own.
 
 local core = ...
 
@@ -13,7 +13,7 @@ local null, view, absent, absent_library =
 local exit, req, own, integer = core.exit, core.req, core.own, core.integer
 local ngx = core.ngx
 
--- What Python says is wrong raises at the script's line.
+-- Raise what Python says is wrong, at the line of the script.
 local function checked(problem)
     if problem then
         error(problem, 3)
@@ -71,7 +71,7 @@ local function joined(name, ...)
     return concat(pieces)
 end
 
--- What ngx.log takes: no functions, and tables that say what their text is.
+-- Check what ngx.log gets: it takes no function, and only tables with a __tostring.
 local function check_loggable(...)
     for position = 1, select("#", ...) do
         local value = (select(position, ...))
@@ -87,7 +87,7 @@ local function check_loggable(...)
     end
 end
 
--- A line of ours, at a level of ngx's.
+-- Log a line of slardar, at a level of ngx.
 function core.say_log(level, line)
     ready()
     py.log(level, line)
@@ -116,7 +116,7 @@ end
 
 -- Answering.
 
--- The last index of a table that has nothing but indices; nil for another one.
+-- The last index of a table whose keys are all indices; nil for another table.
 local function last_index(value)
     local last = 0
     for index in next, value do
@@ -128,7 +128,8 @@ local function last_index(value)
     return last
 end
 
--- What a value adds to what is said.  The script is two levels above the outermost call.
+-- Put the pieces of a value that is said into `out`.  The script is two levels above the
+-- outermost call.
 local function pieces_of(value, out, level)
     local kind = type(value)
     if kind == "table" then
@@ -224,7 +225,7 @@ for _, name in ipairs({ "exec", "get_raw_phases", "on_abort", "run_worker_thread
     ngx[name] = absent("ngx." .. name)
 end
 
--- ngx for each script: its own tables, whose reads go to ours.
+-- ngx for each script: tables of the script, whose reads go to the shared tables.
 
 local libraries = {
     config = { subsystem = "http", debug = false, nginx_version = 0, ngx_lua_version = 0,
@@ -252,7 +253,7 @@ setmetatable(ngx, {
         if key == "status" then
             return py.status()
         elseif key == "ctx" then
-            -- The request's own, made when it is first used.
+            -- The request's own table, which is made when it is first used.
             local mine = own()
             mine.ctx = mine.ctx or {}
             return mine.ctx
@@ -292,7 +293,7 @@ function core.makers.ngx()
     for _, name in ipairs(missing) do
         made[name] = absent_library("ngx." .. name)
     end
-    -- The README of upyun/slardar asks for it here.
+    -- upyun/slardar's README calls the function in this place.
     made.get_method = req.get_method
     return setmetatable(made, meta)
 end

@@ -1,7 +1,8 @@
-"""Uses of what ngx_lua has and hooks have not, in a script's text.
+"""Finds what a script's text uses of ngx_lua that hooks do not have.
 
-A walk over the tokens, which knows blocks and no more of Lua's grammar.  Comments and texts
-are no uses; a script that gives ``ngx`` another meaning is left alone.
+The search walks over the tokens, and knows no more of Lua's grammar than blocks.  A word in
+a comment or a text does not count.  A script that gives ``ngx`` another meaning gets no
+notices.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from slardar.hooks.notices import Notice
 
 __all__ = ["notices"]
 
-#: Tables of ngx that are not there, and why.
+#: The tables of ngx that hooks do not have, and why.
 LIBRARIES: Final[dict[str, str]] = {
     "balancer": "slardar balances; see slardar.set_upstream",
     "location": "hooks do not wait, and there are no other locations",
@@ -29,7 +30,7 @@ LIBRARIES: Final[dict[str, str]] = {
     "timer": "hooks run for a request only",
     "udp": "hooks reach no network",
 }
-#: Functions of ngx that are not there.
+#: The functions of ngx that hooks do not have, and why.
 FUNCTIONS: Final[dict[str, str]] = {
     "exec": "there are no other locations",
     "get_raw_phases": "hooks run in one phase",
@@ -38,9 +39,9 @@ FUNCTIONS: Final[dict[str, str]] = {
     "sleep": "hooks do not wait",
 }
 _PATTERN_FUNCTIONS: Final = frozenset(("find", "gmatch", "gsub", "match", "sub"))
-#: Tokens of a call's arguments that are looked at.
+#: The most tokens of a call's arguments that are looked at.
 _MAX_ARGUMENTS: Final = 2000
-#: What may end a script before its last line, by how a call of it begins.
+#: The names at the beginning of a call that may end a script before its last line.
 _ENDS: Final = frozenset(
     (("ngx", "exit"), ("ngx", "redirect"), ("ngx", "exec"), ("slardar", "exit"), ("error",))
 )
@@ -67,20 +68,23 @@ class _Token(NamedTuple):
 
 
 class _Block:
-    """What ``end`` or ``until`` closes; what is in it is reached for sure only if it is a
-    plain ``do``, or as long as its condition is being read."""
+    """A block, which ``end`` or ``until`` closes.
+
+    A use in the block is certain only if the block is a plain ``do``, or if the use is in the
+    condition of the block.
+    """
 
     __slots__ = ("begun", "is_partial", "kind")
 
     def __init__(self, kind: str, begun: bool, is_partial: bool = False) -> None:
         self.kind = kind
         self.begun = begun
-        #: Of a function: what the expression is that it stands in.
+        #: For a function: ``_Walk._is_partial`` of the expression that the function is in.
         self.is_partial = is_partial
 
 
 def notices(code: str) -> list[Notice]:
-    """What the script uses and hooks do not have.  The code must be well-formed."""
+    """The notices about a script.  The code must be valid Lua."""
     return _Walk(list(_tokens(code))).run()
 
 
@@ -121,22 +125,23 @@ class _Walk:
         self._tokens = tokens
         self._found: list[Notice] = []
         self._blocks: list[_Block] = []
-        #: Something before may have ended the script.
+        #: An earlier statement may have ended the script.
         self._may_have_ended = False
-        #: An "and" or "or" in the expression that is being read.
+        #: The expression that is being read has an "and" or "or", so a part of it may be skipped.
         self._is_partial = False
-        #: Tokens of arguments that may be looked at: calls within calls are read again.
+        #: The number of arguments' tokens that may still be looked at; a call within a call is
+        #: read twice.
         self._left = 500_000
-        #: Brackets that are open.
+        #: The number of open brackets.
         self._depth = 0
-        #: Names of the script's own for functions of ngx.re, and for the table.
+        #: The script's own names for functions of ngx.re, and for ngx.re itself.
         self._aliases: dict[str, str] = {}
         self._tables: set[str] = set()
-        #: What the script has put into ngx itself.
+        #: The names that the script has set in ngx.
         self._own: set[str] = set()
 
     def run(self) -> list[Notice]:
-        """All of them; none where ``ngx`` is not what it was."""
+        """All notices; none if the script gives ``ngx`` another meaning."""
         at = 0
         while at < len(self._tokens):
             token = self._tokens[at]
@@ -150,22 +155,22 @@ class _Walk:
                 elif token.value in ")]}":
                     self._depth -= 1
                 elif token.value in (";", "=") and self._depth <= 0:
-                    # Not the ones of a table, which is a part of an expression.
+                    # A sign within brackets belongs to a table, which is part of an expression.
                     self._is_partial = False
                 at += 1
         return self._found
 
     def _value(self, at: int) -> str:
-        """A sign or word, empty where there is none."""
+        """The sign or word at this index; empty if there is none."""
         if 0 <= at < len(self._tokens) and self._tokens[at].kind in ("sign", "word"):
             return self._tokens[at].value
         return ""
 
     def _binds(self, at: int) -> bool:
-        """Whether ``ngx`` is given another meaning here."""
+        """Whether the ``ngx`` at this index gets another meaning."""
         before, after = self._value(at - 1), self._value(at + 1)
         if before == "for" or (before not in (".", ":") and after == "="):
-            # "local ngx = ngx" keeps it what it is.
+            # "local ngx = ngx" keeps the meaning.
             return not (before == "local" and self._value(at + 2) == "ngx")
         if before == "local":
             return True
@@ -174,7 +179,7 @@ class _Walk:
         return False
 
     def _is_parameter(self, at: int) -> bool:
-        """Whether the list that it is in belongs to ``function``."""
+        """Whether the name at this index is in the parameters of a ``function``."""
         while at >= 0 and (self._tokens[at].kind == "word" or self._value(at) in (",", "...")):
             if self._value(at) in ("for", "local"):
                 return True
@@ -195,7 +200,7 @@ class _Walk:
         return all(block.kind == "do" or not block.begun for block in self._blocks)
 
     def _word(self, at: int) -> int:
-        """Look at a word; answers where to go on."""
+        """Look at a word.  Returns the index to go on at."""
         word = self._tokens[at].value
         if self._value(at - 1) in (".", ":"):
             return at + 1  # a field of something else
@@ -206,7 +211,7 @@ class _Walk:
         elif word in ("local", "elseif", "else"):
             self._is_partial = False
         elif word in ("return", "break", "goto"):
-            # One that is a function's own ends that function.
+            # Within a function, the word ends that function and not the script.
             self._is_partial = False
             if not any(block.kind == "function" for block in self._blocks):
                 self._may_have_ended = True
@@ -235,7 +240,7 @@ class _Walk:
             self._is_partial = block.kind == "function" and block.is_partial
 
     def _names(self, at: int) -> tuple[tuple[str, ...], int]:
-        """``a.b["c"]`` from a word on: its names, and the place behind it."""
+        """Read ``a.b["c"]`` from a word on.  Returns its names, and the index behind it."""
         names = [self._tokens[at].value]
         at += 1
         while len(names) < 10:
@@ -272,7 +277,7 @@ class _Walk:
         if name in LIBRARIES:
             shown = ".".join(names[:3])
             text = f"{shown} is not available in hooks: {LIBRARIES[name]}"
-            # To look at the table itself is no failure yet.
+            # Reading the table itself does not fail yet.
             is_failure = len(names) > 2 or self._value(behind) in ("[", ":")
             self._note(line, text, is_failure)
         elif name in FUNCTIONS:
@@ -282,7 +287,7 @@ class _Walk:
             self._re(names[2:], behind, line)
 
     def _re(self, names: tuple[str, ...], behind: int, line: int) -> None:
-        """``ngx.re``: a call, or a name that is given to it."""
+        """Look at ``ngx.re``: a call of its functions, or a local name for it."""
         if names and names[0] in _PATTERN_FUNCTIONS and self._is_call(behind):
             self._pattern(behind, line)
             return
@@ -293,7 +298,7 @@ class _Walk:
             self._aliases[alias] = names[0]
 
     def _given_name(self, last: int) -> str:
-        """The name in ``local NAME = a.b.c``, where ``last`` is the end of that."""
+        """The name in ``local NAME = a.b.c``; ``last`` is the index of the last token."""
         at = last
         while at > 0 and self._value(at) != "=":
             at -= 1
@@ -319,7 +324,7 @@ class _Walk:
         )
 
     def _pattern(self, at: int, line: int) -> None:
-        """The second argument of a call whose parenthesis is at ``at``, if it is a text."""
+        """Check the second argument, if it is a text, of a call whose parenthesis is at ``at``."""
         arguments = self._arguments(at)
         if len(arguments) < 2 or len(arguments[1]) != 1 or arguments[1][0].kind != "text":
             return
@@ -334,7 +339,7 @@ class _Walk:
             self._note(line, f"this regular expression cannot be used in hooks: {why}", True)
 
     def _arguments(self, at: int) -> list[list[_Token]]:
-        """The tokens of each of the first arguments."""
+        """The tokens of each of the first arguments of the call at this index."""
         found: list[list[_Token]] = [[]]
         depth = 0
         tokens = self._tokens[at : at + min(_MAX_ARGUMENTS, self._left)]

@@ -1,4 +1,4 @@
-"""What a call of a Lua script comes to besides what it does to its request."""
+"""What a call of a Lua script leads to besides the changes of its request."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from slardar.hooks.objects import HookAnswer, HookRequest
 
 __all__ = ["ADDED", "Outcome", "by_name"]
 
-#: Where a request's context has the headers for the server's reply.
+#: The key in a request's context for the headers that are set on the server's reply.
 ADDED: Final = "lua.reply_headers"
 
 
 class Outcome:
-    """One call's; made when a script first does something of that kind."""
+    """What one call leads to.  It is made when the script first does something of the kind."""
 
     __slots__ = (
         "answer",
@@ -33,32 +33,34 @@ class Outcome:
     )
 
     def __init__(self) -> None:
-        #: The status that it has set, or 0; and what an error page says of it.
+        #: The status that the script has set, or 0, and the message for an error page.
         self.status = 0
         self.message = ""
-        #: What it has said, once it has, and its bytes.
+        #: The pieces of the body that the script has said, ``None`` before the first, and
+        #: their bytes.
         self.said: list[bytes] | None = None
         self.size = 0
-        #: Headers for the reply.
+        #: The headers that the script has set for the reply.
         self.reply: Headers | None = None
-        #: It has ended with ``exit`` or the like, and the answer if that is known by then.
+        #: The script has ended with ``exit`` or the like.  ``answer`` is what the client gets,
+        #: if it does not follow from the fields above.
         self.ended = False
         self.answer: HookAnswer | None = None
-        #: It has asked for the body of the request, and so has it.
+        #: The script has called ``read_body``, so it may see the body of the request.
         self.body_read = False
-        #: It has put another one in its place.
+        #: The script has replaced the body of the request.
         self.body_set = False
-        #: What a function of ours raised, which is a mistake of ours: the call fails.
+        #: What a function of slardar raised, which is a bug: the call fails.
         self.broken: str | None = None
-        #: It has written an empty query, which is not the same as none.
+        #: The script has written an empty query, which differs from no query.
         self.emptied = False
-        #: Lines that it has logged.
+        #: The number of lines that the script has logged.
         self.lines = 0
-        #: Variables of its own.
+        #: The variables that the script has defined itself.
         self.own: dict[str, str] = {}
 
     def finish(self, request: HookRequest) -> None:
-        """The call has ended well: its answer, if there is one, becomes the request's."""
+        """End a call that went well: its answer, if it has one, becomes the request's."""
         reply = self.reply
         if not self.ended and self.said is None:
             if reply is not None:
@@ -72,10 +74,10 @@ class Outcome:
         request.answer = answer
 
     def _made(self) -> HookAnswer:
-        """The answer of what was said, or of a status alone."""
+        """Make the answer from what the script said, or from a status alone."""
         status = self.status or 200
         if self.said is None:
-            # As nginx: an error page, and nothing for a status that is none of HTTP's.
+            # As in nginx, an error gets a page, and another status gets no body.
             if 400 <= status < 600:
                 return HookAnswer(status, self.message)
             return HookAnswer(status)
@@ -87,7 +89,7 @@ class Outcome:
 
 def _keep_for_reply(request: HookRequest, headers: Headers) -> None:
     known = request.context.get(ADDED)
-    # The context is everybody's, so anything may be there.
+    # All hooks of the request share the context, so anything may be there.
     if not isinstance(known, Headers):
         request.context[ADDED] = headers
         return
@@ -96,7 +98,7 @@ def _keep_for_reply(request: HookRequest, headers: Headers) -> None:
 
 
 def by_name(headers: Headers) -> dict[str, list[str]]:
-    """The values of each header, by the names as they were written."""
+    """The values of each header, by its name as it was written."""
     found: dict[str, list[str]] = {}
     for name, value in headers.items():
         found.setdefault(name, []).append(value)

@@ -1,20 +1,20 @@
 -- Lua's patterns, matched in Lua.
 --
--- The library's functions are C: within them no budget is looked at, and a pattern such
--- as ("a*"):rep(10) keeps one busy for minutes.  core.cheap says which calls of them take
--- a bounded number of steps at most; the others go through the matcher here, which does
--- the same, slower, and can be stopped.
+-- The functions of Lua's library are C.  There are no looks at the budget within them, and a
+-- pattern such as ("a*"):rep(10) keeps one busy for minutes.  core.cheap says which calls take
+-- a limited number of steps.  All others use the matcher here, which has the same results.  It
+-- is slower, but a look can stop it.
 
 local core = ...
 
 local error, next, setmetatable = error, next, setmetatable
 local byte, sub, find, char = string.byte, string.sub, string.find, string.char
 
--- Steps that a function of C may take at the worst: about 2 ms (measured).
+-- The most steps that a function of C may take: about 2 ms (measured).
 local STEPS = 100000
 local MAX_CAPTURES = 32
 
--- The characters of each class, by its letter: as the library itself sees them.
+-- The characters of each class, by its letter, as Lua's library sees them.
 local classes, any = {}, {}
 for code = 0, 255 do
     any[code] = true
@@ -30,7 +30,7 @@ for letter in ("acdlpsuwxz"):gmatch(".") do
     end
     classes[letter], classes[letter:upper()] = inside, outside
 end
--- %g is not in 5.1, but LuaJIT has it where the library does.
+-- Lua 5.1 has no %g, but some versions of LuaJIT do.
 if find("a", "%g") and not find(" ", "%g") then
     local inside, outside = {}, {}
     for code = 0, 255 do
@@ -52,13 +52,13 @@ local function escaped(code)
     return classes[char(code)] or singles[code]
 end
 
--- The set that begins with the "[" at `at`; answers it and the place behind.
+-- Parse the set that begins with the "[" at `at`.  Returns the set and the place behind it.
 local function parse_set(p, at)
     local i, negated = at + 1, false
     if byte(p, i) == 94 then
         negated, i = true, i + 1
     end
-    -- Its end first: the first character is never the bracket that closes it.
+    -- Find the end first: the first character of the set never closes it.
     local last = i
     repeat
         local code = byte(p, last)
@@ -106,8 +106,8 @@ end
 -- Kinds of nodes.
 local ONE, OPEN, CLOSE, PLACE, BACK, BALANCE, FRONTIER, FINISH, BAD = 1, 2, 3, 4, 5, 6, 7, 8, 9
 
--- The nodes of a pattern from `i` on.  What is wrong with it is a node too: it matters
--- only if a match gets there.
+-- The nodes of a pattern from `i` on.  A mistake in the pattern becomes a node, too: it
+-- matters only if a match gets there.
 local function parse(p, i)
     local nodes, n, size = {}, 0, #p
     local function add(node)
@@ -186,8 +186,9 @@ local function parse(p, i)
     return nodes
 end
 
--- The end of the match of nodes from `k` on at `i`, or nil.  `from` has where captures
--- begin and `length` how long they are: -1 while open, -2 for a place.
+-- Match the nodes from `k` on at the place `i` of `s`.  Returns the place behind the match, or
+-- nil.  `from` gets the beginnings of captures, and `length` their lengths: -1 for a capture
+-- that is open, -2 for a place.
 local function match(s, nodes, from, length, i, k)
     while true do
         local node = nodes[k]
@@ -321,10 +322,10 @@ local function capture(s, from, length, level)
     return sub(s, from[level], from[level] + size - 1)
 end
 
--- A matcher of `p`: called with a subject and where to begin it answers the first and
--- the last place of the first match, or nil; captures are in `from` and `length` then.
+-- A matcher of `p`: a function of a subject and the place to begin at.  It returns the first
+-- and the last place of the first match, or nil; then `from` and `length` have the captures.
 local function matcher(p, anchors)
-    -- A pattern ends at a zero, as 5.1's do; %z stands for one.
+    -- As in Lua 5.1, a zero ends a pattern, and %z stands for a zero in it.
     local zero = find(p, "\0", 1, true)
     if zero then
         p = sub(p, 1, zero - 1)
@@ -332,7 +333,7 @@ local function matcher(p, anchors)
     local anchored = anchors and byte(p, 1) == 94
     local nodes = parse(p, anchored and 2 or 1)
     local from, length = {}, { n = 0 }
-    -- What a match must begin with: places without are passed over at once.
+    -- The set that a match must begin with; all other places are skipped.
     local first = nodes[1]
     local set = first and first[1] == ONE and (not first[3] or first[3] == 43) and first[2]
     return function(s, i)
@@ -351,10 +352,10 @@ end
 
 core.matcher, core.capture = matcher, capture
 
--- The longest subject for which `p` takes at most STEPS steps.  Each quantifier, and
--- having no anchor, is one more place to be chosen: with w of them there are at most
--- (n+w)^w/w! ways.  One at the very end is no choice: the match is complete with it.  A
--- step costs more the longer a set is.
+-- The longest subject for which `p` takes at most STEPS steps, by pattern.  Each quantifier
+-- chooses a place, and so does a pattern without an anchor.  With w choices there are at most
+-- (n+w)^w/w! ways.  A quantifier at the very end does not count, since the match is complete
+-- there.  A step takes longer if a set is longer.
 local longest = setmetatable({}, { __mode = "k" })
 local known = 0
 local ending = { [42] = true, [43] = true, [45] = true, [63] = true }
@@ -397,7 +398,7 @@ local function measure(p)
     return (steps * factor) ^ (1 / ways) - ways
 end
 
--- Whether the library's function may be called for a subject of `size` bytes.
+-- Whether the function of Lua's library may be called for a subject of `size` bytes.
 function core.cheap(p, size)
     local limit = longest[p]
     if not limit then

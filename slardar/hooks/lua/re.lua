@@ -1,7 +1,8 @@
--- ngx.re: regular expressions by RE2, whose time grows with the subject only.
+-- ngx.re: regular expressions by RE2, whose time is linear in the subject.
 --
--- py.regex finds one match: it answers the first place and the one behind the last, for
--- the whole and then for each group (0 and 0 for one that took no part), all from 1.
+-- py.regex finds one match.  For the match, and then for each group, it returns the first
+-- place and the place behind the last; 0 and 0 for a group that took no part.  Places count
+-- from 1.
 
 local core = ...
 
@@ -24,7 +25,7 @@ local function search(s, regex, options, at)
     return py.regex(s, regex, options or "", at)
 end
 
--- The names of the groups, "NUMBER NAME" a line.
+-- Put the named groups into `found`.  py.regex_names returns a line "NUMBER NAME" for each.
 local function put_names(found, regex, options)
     local names, at = py.regex_names(regex, options or ""), 1
     while true do
@@ -42,7 +43,8 @@ local function put_names(found, regex, options)
     end
 end
 
--- Captures as a table: 0 is the whole, false what took no part.
+-- Put the captures into a table: the whole match at 0, and false for a group that took no
+-- part.
 local function collect(into, s, regex, options, ...)
     local n = select("#", ...)
     for index = 1, n, 2 do
@@ -55,10 +57,10 @@ local function collect(into, s, regex, options, ...)
     return into
 end
 
--- What PCRE says of a place that is beyond the subject.
+-- The message of PCRE for a place beyond the subject.
 local BEYOND = "pcre_exec() failed: -24"
 
--- The place where a search begins, as nginx takes it; nil for one beyond the subject.
+-- The place where nginx begins a search; nil if it is beyond the subject.
 local function start(ctx, s)
     if not ctx then
         return 1
@@ -78,7 +80,8 @@ local function start(ctx, s)
     return at < #s + 2 and at - at % 1 or nil
 end
 
--- A subject may be anything, and stands for its text; what there is of flags must be known.
+-- Check the arguments.  A subject may be any value, whose text is taken; the flags must be
+-- known.
 local function arguments(s, regex, options, name)
     if type(s) ~= "string" then
         s = to_string(s)
@@ -103,7 +106,7 @@ local function arguments(s, regex, options, name)
             3
         )
     end
-    -- It changes what a reference to an unset group matches, and there are no references.
+    -- J changes what a reference to an unset group matches, and RE2 has no references.
     return s, regex, (gsub(options, "J", ""))
 end
 
@@ -198,8 +201,8 @@ function lib.gmatch(s, regex, options)
     end
 end
 
--- A replacement with $1, ${1}, $0 and $$ in it as a list of texts and of numbers of groups;
--- nil for one that is wrong.
+-- Parse a replacement with $1, ${1}, $0 and $$ into a list of texts and numbers of groups.
+-- Returns nil if it is malformed.
 local function template(replacement)
     local pieces, n, at = {}, 0, 1
     while true do
@@ -264,7 +267,7 @@ local function substitute(s, regex, replacement, options, all)
         end
         at = behind
         if behind == first then
-            -- Past an empty match, so that the next is another one.
+            -- Go past an empty match, so that the next match is another one.
             put(sub(s, first, first))
             at = first + 1
         end

@@ -1,7 +1,7 @@
-"""ngx.re on RE2: the syntax of PCRE without what needs backtracking.
+"""ngx.re on RE2: the syntax of PCRE, without the parts that need backtracking.
 
-RE2's time is linear in the subject, but the factor is the size of the compiled
-expression, and a call into it cannot be interrupted: so the product of both is bounded.
+The time of RE2 is linear in the subject, but the factor is the size of the compiled
+expression, and a call of RE2 cannot be interrupted.  So the product of both is limited.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from slardar.hooks.lua.crossing import bytes_of
 
 __all__ = ["find_match", "group_names", "why_unusable"]
 
-#: Characters of an expression.
+#: The most characters of an expression.
 _MAX_PATTERN: Final = 4096
-#: Bytes that RE2 may use for one, compiled and with what it learns while matching.
+#: The most bytes that RE2 may use for one compiled expression and its cache for matching.
 _MEMORY: Final = 256 * 1024
-#: What matching may cost: 20 ms.
+#: The most steps of :func:`slardar.hooks.expressions.matching_cost` for a match: 20 ms.
 _COST: Final = 4_000_000
-#: Kept compiled, of all scripts together.
+#: The number of compiled expressions that are kept for all scripts together.
 _KEPT: Final = 128
 
-#: d, j, o and U ask nginx for another way to the same result.
+#: The options that are accepted.  d, j, o and U change in nginx how a match is found, and not
+#: the result.
 _OPTIONS: Final = frozenset("adDijmosuUx")
 
-#: One piece of an expression: an escape, a class, a comment, a group's opening.
+#: One piece of an expression: an escape, a class, a comment, or the beginning of a group.
 _PIECE: Final = re.compile(
     r"\\.|\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\]|\(\?#[^)]*\)|\(\?<(?=[A-Za-z_])|\(\?(?:[=!>|&R0-9+-]"
     r"|<[=!]|P[=>])|\s+|#[^\n]*|.",
@@ -39,11 +40,11 @@ _FLAGS: Final = re.compile(r"\(\?-?[imsU]")
 
 
 class _Unusable(ValueError):
-    """An expression that cannot be used, and why."""
+    """The expression cannot be used; the message says why."""
 
 
 def _translate(pattern: str, extended: bool) -> str:
-    """PCRE's syntax as RE2 has it; raises for what RE2 has not."""
+    """Turn PCRE's syntax into RE2's.  Raises _Unusable for what RE2 cannot do."""
     pieces: list[str] = []
     for found in _PIECE.finditer(pattern):
         piece = found.group()
@@ -54,7 +55,8 @@ def _translate(pattern: str, extended: bool) -> str:
         if piece == "(?<":
             piece = "(?P<"
         elif piece == "[":
-            # No end in sight; and each further one would be looked for up to there.
+            # The class has no end, so RE2 would refuse the expression.  Going on would search
+            # for the end of every further class in vain.
             raise _Unusable(f"missing ]: {pattern[found.start() : found.start() + 60]}")
         elif piece.startswith("(?"):
             if _FLAGS.match(pattern, found.start()) is None:
@@ -73,7 +75,7 @@ def _translate(pattern: str, extended: bool) -> str:
 
 @lru_cache(maxsize=_KEPT)
 def _compiled(pattern: str, options: str) -> Any:
-    """Compiled, or the text that says why not."""
+    """The compiled expression, or a text that says why it cannot be used."""
     if len(pattern) > _MAX_PATTERN:
         return f"expected a regular expression of at most {_MAX_PATTERN} bytes"
     unknown = set(options) - _OPTIONS
@@ -89,7 +91,7 @@ def _compiled(pattern: str, options: str) -> Any:
         text = _translate(pattern, "x" in options)
         if compiling_cost(text, "i" in options, "u" not in options) > MAX_COMPILING:
             raise _Unusable("pattern too large")
-        # The place of a match is where it begins; an anchored one begins at once.
+        # An anchored expression matches only at the place where the search begins.
         prefix = ("(?m)" if "m" in options else "") + ("\\A" if "a" in options else "")
         return re2.compile(bytes_of(f"{prefix}(?:{text})" if prefix else text), made)
     except _Unusable as error:
@@ -101,16 +103,17 @@ def _compiled(pattern: str, options: str) -> Any:
 
 
 def why_unusable(pattern: str, options: str) -> str | None:
-    """Why an expression cannot be used; ``None`` if it can."""
+    """Why an expression cannot be used; ``None`` if it can be used."""
     expression = _compiled(pattern, options)
     return expression if isinstance(expression, str) else None
 
 
 def find_match(subject: str, pattern: str, options: str, start: float) -> Any:
-    """The first match from ``start`` (from 1) on: where it and each group begin, and the
-    places behind them, one after the other.
+    """Find the first match from ``start`` on; places count from 1.
 
-    ``None`` if there is none; ``None`` and a message if the expression cannot be used.
+    Returns two places for the match and for each group, one pair after the other: where it
+    begins, and the place behind it.  ``None`` if there is no match; ``None`` and a message if
+    the expression cannot be used.
     """
     expression = _compiled(pattern, options)
     if isinstance(expression, str):
@@ -134,7 +137,7 @@ def find_match(subject: str, pattern: str, options: str, start: float) -> Any:
 
 
 def group_names(pattern: str, options: str) -> str:
-    """``NUMBER NAME`` for each named group, a line each."""
+    """A line ``NUMBER NAME`` for each named group."""
     expression = _compiled(pattern, options)
     if isinstance(expression, str):
         return ""

@@ -1,4 +1,4 @@
--- What a script reads of the request and writes to it: ngx.req, ngx.var and ngx.header.
+-- ngx.req, ngx.var and ngx.header: how a script reads and changes the request.
 
 local core = ...
 
@@ -11,16 +11,16 @@ local to_string, integer = core.to_string, core.integer
 local decode_args, encode_args, absent = core.decode_args, core.encode_args, core.absent
 local put_field, exit, taken, costly = core.put_field, core.exit, core.taken, core.costly
 
--- What may not be on a line of a head, as nginx writes it then: %XX.
+-- %XX for each character: nginx writes so what must not be on a line of a head.
 local escapes = {}
 for code = 0, 255 do
     escapes[char(code)] = format("%%%02X", code)
 end
 
--- The controls that no value may have.
+-- The control characters that no value may have.
 local CONTROLS = "[%z\1-\8\10-\31\127]"
 
--- Bytes of a name or a value that are escaped: Python refuses what has more.
+-- The most bytes of a name or a value that is escaped.  Python refuses a longer one.
 local LONGEST = 65536
 
 local function value_of(value)
@@ -34,9 +34,10 @@ local function value_of(value)
     return value
 end
 
--- The values of a table as a list of texts.  Empty ones are none.
+-- The most values of one header.
 local MANY = 100
 
+-- The values that a script gives a header, as texts.  Empty ones are left out.
 local function values_of(value, name)
     if type(value) ~= "table" then
         value = value_of(value)
@@ -59,7 +60,7 @@ local function values_of(value, name)
     return unpack(list, 1, n)
 end
 
--- The name of a header.
+-- The name of a header, escaped where nginx escapes it.
 local function name_of(name)
     if type(name) ~= "string" then
         name = to_string(name)
@@ -71,14 +72,14 @@ local function name_of(name)
     return name
 end
 
--- What Python says is wrong raises at the script's line.
+-- Raise what Python says is wrong, at the line of the script.
 local function checked(problem)
     if problem then
         error(problem, 3)
     end
 end
 
--- What waits is done before headers are read, or written otherwise.
+-- Set the headers that wait.  Called before headers are read, or written in another way.
 local function settle()
     local name, value, more = taken()
     if name then
@@ -86,7 +87,7 @@ local function settle()
     end
 end
 
--- Headers of the answer, or of the server's reply.
+-- ngx.header: the headers of the answer, or of the server's reply.
 
 local function no_dashes(name)
     return (gsub(name, "_", "-"))
@@ -120,13 +121,13 @@ core.header_meta = {
     end,
 }
 
--- Variables.
+-- ngx.var.
 
 core.var_meta = {
     __metatable = false,
     __index = function(_, name)
         if type(name) == "number" then
-            -- A group of a location's regular expression, and there are no locations.
+            -- nginx has the groups of a location's regular expression here; hooks have none.
             return nil
         elseif type(name) ~= "string" then
             error("bad variable name: expected a string, got " .. type(name), 2)
@@ -149,7 +150,7 @@ core.var_meta = {
 
 -- ngx.req
 
--- Methods of ngx_lua, by number.
+-- The methods by the numbers of ngx_lua.
 local methods, number = {}, 1
 for name in
     ("GET HEAD POST PUT DELETE MKCOL COPY MOVE OPTIONS PROPFIND PROPPATCH LOCK UNLOCK PATCH TRACE")
@@ -188,7 +189,7 @@ local headers_meta = {
     end,
 }
 
--- How many headers, or fields of a query, are wanted; 0 is all of them.
+-- The number of headers, or of fields of a query, that the script asks for; 0 asks for all.
 local function most(limit, name)
     if not limit then
         return 100
@@ -249,7 +250,7 @@ function req.clear_header(name)
     name = name_of(name)
     ready()
     settle()
-    -- What is no name is the name of no header.
+    -- An invalid name is the name of no header, so what Python says does not matter.
     py.clear_header(name)
 end
 
@@ -349,7 +350,7 @@ function req.discard_body()
     py.discard_body()
 end
 
--- What there is not: using it says so.
+-- Functions that hooks do not have: using one raises an error that says so.
 
 for _, name in ipairs({
     "append_body", "finish_body", "init_body", "set_body_file", "socket",

@@ -1,12 +1,12 @@
-"""One LuaJIT for all scripts of a worker: its memory, and calls into it.
+"""Runs one LuaJIT for all scripts of a worker: its memory, and the calls into it.
 
-The interpreter only: compiled traces would run no hook, so no budget.  What a script may
-do is decided by the Lua files beside this one.
+LuaJIT runs as an interpreter only, because a compiled trace would run no debug hook, and
+the budget relies on one.  The Lua files beside this one decide what a script may do.
 
-Memory: LuaJIT's allocator is given a limit before a call, :data:`ROOM` above what is in
-use then; those of scripts share one until what is in use has changed by :data:`_SLACK`.
-So no call can take the whole, and there is always room for the next one to begin; and
-since one string cannot be larger, no single instruction takes longer than a few
+Before a call, the allocator of LuaJIT gets a limit: what is in use, plus :data:`ROOM`.  The
+calls of scripts share a limit until what is in use has changed by :data:`_SLACK`.  So no
+call can take all the memory, and there is always room for the next call to begin.  The
+limit also bounds the size of a string, so no single instruction takes longer than a few
 milliseconds.
 """
 
@@ -29,35 +29,37 @@ from slardar.hooks.lua.crossing import said
 
 __all__ = ["MIN_MEMORY", "PENDING_BYTES", "PENDING_LINES", "ROOM", "RunResult", "Failed", "Runtime"]
 
-#: Bytes that one call may add to what is in use.
+#: Bytes that one call may add to the memory in use.
 ROOM: Final = 8 << 20
-#: Bytes of them that are left for what Python answers: three of a mebibyte, at most.
+#: The part of :data:`ROOM` that is kept for what functions of Python return to Lua, which is
+#: at most three texts of 1 MiB.
 _SPARE: Final = 4 << 20
-#: Bytes by which what is in use may change until the limit is set anew.
+#: When the memory in use has changed by this many bytes, the limit is set anew.
 _SLACK: Final = 256 << 10
-#: Bytes of a request's headers that may wait in Lua for the end of a call, where each
-#: header takes so many besides its own; and so the most headers.
+#: Bytes of a request's headers that may wait in Lua for the end of a call.  Each header
+#: takes :data:`_EACH` bytes besides its own, which limits the number of headers.
 PENDING_BYTES: Final = 6144
 _EACH: Final = 64
 PENDING_LINES: Final = PENDING_BYTES // _EACH
-#: Bytes of memory that an engine can work with.
+#: The fewest bytes of memory that an engine can work with.
 MIN_MEMORY: Final = 2 * ROOM
 
 _FILES: Final = (
     "core", "base", "patterns", "text", "json", "re", "codec", "request", "ngx", "slardar",
 )  # fmt: skip
 
-#: How a call failed: the kind, and what Lua says of it.
+#: How a call failed: the kind of failure, and the message of Lua.
 Failed = tuple[str, str]
-#: What a call of a script came to: the headers that are to be set (name and value of the
-#: first one, and what :meth:`slardar.hooks.headers.Headers.put_each` takes for the others),
-#: or ``False`` and how it failed.
+#: What a call of a script returned.  ``None``, if it set no headers that wait for the end of
+#: the call.  The headers that wait: name and value of the first one, and the other ones in
+#: the form of :meth:`slardar.hooks.headers.Headers.put_each`.  Or ``False`` and a
+#: :data:`Failed`.
 RunResult = tuple[Any, ...] | None
 
 
-#: Not looked up among the module's names each time, where this is compiled.
+#: Bound here, so that the compiled code does not look the function up each time.
 _now: Final = monotonic
-#: The answer of a call that has taken more than its budget, whatever it came to.
+#: The result of a call that has taken more than its budget, whatever Lua returned.
 _LATE: Final[RunResult] = (False, "budget", "")
 
 
@@ -70,10 +72,11 @@ def _refuse_write(owner: object, name: object, value: object) -> None:
 
 
 class Runtime:
-    """LuaJIT with everything that scripts see, and nothing else.
+    """LuaJIT with everything that scripts may see, and nothing else.
 
-    ``functions`` are those of Python, by name; ``budget`` is in seconds of CPU time.
-    ``on_full`` is called when ``memory`` bytes are nearly used for good.
+    ``functions`` are the functions of Python that Lua calls, by name.  ``budget`` is in
+    seconds of CPU time.  ``memory`` is the bytes that Lua may use; ``on_full`` is called when
+    they are nearly used up although the garbage was collected.
     """
 
     def __init__(
@@ -89,9 +92,9 @@ class Runtime:
         self._full = memory - ROOM
         self._budget = budget
         self._clock = CpuClock()
-        #: From when on the CPU's clock is to be read again.
+        #: A call that begins at this time or later reads the CPU's clock again.
         self._stale = 0.0
-        #: Whether the limit is what Lua thinks that it is.
+        #: Whether the limit for calls of scripts is set, and Lua knows of it.
         self._is_limited = False
         lua = LuaRuntime(
             encoding="latin-1",
@@ -122,7 +125,7 @@ class Runtime:
         for file in _FILES:
             text = Path(__file__).with_name(f"{file}.lua").read_text(encoding="ascii")
             start(text, f"={file}.lua", core)
-        # Nobody needs the globals any more.
+        # The Lua files hold what they need; scripts must not find the globals.
         lua.execute("local all = _G for key in next, all do all[key] = nil end")
         self._load: Any = core["load"]
         self._check: Any = core["check"]
@@ -137,29 +140,31 @@ class Runtime:
 
     @property
     def is_full(self) -> bool:
-        """There is no room for another script, garbage included.
+        """Whether there is no room for another script, while garbage counts as used.
 
-        Said before there is none for a call: requests make small things that last.
+        There is still room for calls then, since requests leave small things behind.
         """
         return self.used > self._full - ROOM // 4
 
     def collect(self) -> int:
-        """Free what nobody holds; answers the bytes in use then."""
+        """Collect the garbage.  Returns the bytes in use then."""
         self._lua.gccollect()
         return self.used
 
     def check(self, name: str, code: str) -> str | None:
-        """What is wrong with a text as Lua."""
+        """Say why ``code`` is no valid Lua; ``None`` if it is valid."""
         answer = self.call(self._check, name, code)
         if isinstance(answer, tuple):
             return f"{name}: {answer[0]}"
         return answer  # type: ignore[no-any-return]
 
     def load(self, name: str, code: str, sets: bool) -> tuple[Any, Any, Any]:
-        """A script's functions: to run it, to require a module for it, to forget all
-        that its modules keep.  ``sets``: headers may wait for the end of a call.
+        """Load a script.
 
-        Raises ValueError with Lua's message.
+        Returns three functions of Lua: the first runs the script, the second requires a
+        module for it, the third forgets everything that its modules keep.  If ``sets``,
+        headers of the request may wait for the end of a call.  Raises ValueError with the
+        message of Lua.
         """
         answer = self.call(self._load, name, code, sets)
         if len(answer) != 3:
@@ -167,9 +172,9 @@ class Runtime:
         return answer  # type: ignore[no-any-return]
 
     def call(self, function: Any, *arguments: Any) -> Any:
-        """What a function of Lua answers, within the memory that a call may take.
+        """Call a function of Lua within the memory that a call may take.
 
-        One that ended as no function of ours does answers as :data:`Failed`.
+        Returns what the function returns, or a :data:`Failed` if it raised.
         """
         self._limit(ROOM)
         self._begin()
@@ -182,20 +187,20 @@ class Runtime:
             raise
 
     def run(self, function: Any, arguments: tuple[Any, ...]) -> RunResult:
-        """The same for a script's function, which says whether the limit must be set.
+        """Call the function that runs a script.  It returns true if the limit must be set.
 
-        One that has taken more than its budget has failed, whatever it answers: no look of
-        Lua's own may have come after the last thing that took long.
+        A call that has taken more than its budget has failed, whatever it returns: Lua may
+        not have looked at the clock after the last thing that took long.
         """
         began = self._begin()
         try:
             answer: Any = function(*arguments) if self._is_limited else True
             while answer is True:
-                # Less by what the next calls may find less in use than there is now.
+                # Later calls share the limit, and may begin with _SLACK less in use.
                 self._limit(ROOM - _SLACK)
                 self._limited()
                 self._is_limited = True
-                # To make room for it was not the script's doing.
+                # The time to set the limit is not the script's.
                 began = self._begin()
                 answer = function(*arguments)
             if _now() - began >= self._budget and self._clock.used(began) >= self._budget:
@@ -208,7 +213,7 @@ class Runtime:
             raise
 
     def _begin(self) -> float:
-        """A call begins now."""
+        """Note that a call begins now.  Returns the time by the monotonic clock."""
         began: float = _now()
         if began >= self._stale:
             self._stale = self._clock.read(began)
@@ -216,7 +221,7 @@ class Runtime:
         return began
 
     def enter(self, function: Any, *arguments: Any) -> Any:
-        """The same, however much is in use."""
+        """Do what :meth:`call` does, and never call ``on_full`` before it."""
         full, self._full = self._full, sys.maxsize
         try:
             return self.call(function, *arguments)
@@ -224,7 +229,7 @@ class Runtime:
             self._full = full
 
     def _limit(self, room: int) -> None:
-        """Let Lua use so many bytes more than now."""
+        """Let Lua use ``room`` bytes more than are in use now."""
         self._is_limited = False
         lua = self._lua
         used = lua.get_memory_used(True)
@@ -237,13 +242,14 @@ class Runtime:
         lua.set_max_memory(used + room, True)
 
     def _failed(self, error: Exception) -> Failed:
-        """How a call failed that raised this."""
+        """Bring Lua into order after a call raised ``error``, and say how the call failed."""
         if isinstance(error, LuaMemoryError):
             return self._rescue("memory", "")
-        # Of Lua's own, or one of Python's that it has carried.
+        # An error of Lua, or an exception of Python that went through Lua.
         return self._rescue("error", said(error).partition("stack traceback:")[0])
 
     def _rescue(self, kind: str, message: str) -> Failed:
+        """Bring Lua into order after a call that raised instead of returning."""
         self._is_limited = False
         lua = self._lua
         lua.gccollect()

@@ -1,4 +1,4 @@
-"""One Lua script that is loaded, and its calls."""
+"""A loaded Lua script, and its calls."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from slardar.hooks.script import HookFailure, Script
 
 __all__ = ["NOBODY", "Account", "Call", "LuaScript"]
 
-#: What there is of a request while no script runs.
+#: The request while no script runs.
 _NO_REQUEST: Final = HookRequest(b"GET", b"/", [b""])
 
 
 class Account:
-    """What is known of a script besides its functions."""
+    """What the engine knows of a script besides its functions."""
 
     def __init__(self, name: str, modules: Mapping[str, str], requires: frozenset[str]) -> None:
         self.name = name
-        #: The code of the modules in service when it was loaded.
+        #: The code of the modules that were in service when the script was loaded, by name.
         self.modules = modules
-        #: Those that it uses, by name, and those that these use.
+        #: The names of the modules that the script uses, directly or through others.
         self.requires = requires
-        #: Lua's function that lets go what its modules keep.
+        #: The function of Lua that lets go what the modules of the script keep.
         self.forget: Any = None
-        #: Bytes that were in use after its calls and not before, since memory was short.
+        #: Bytes that the calls of the script added since memory was last short.
         self.grown = 0
-        #: Bytes that it held for good when memory was short; its next call fails.
+        #: Bytes that the modules of the script held when memory was short, if they were let
+        #: go.  The next call of the script fails then.
         self.held = 0
 
 
@@ -39,28 +40,29 @@ NOBODY: Final = Account("", {}, frozenset())
 
 
 class Call:
-    """The call under way in a runtime; there is never more than one."""
+    """The call under way in a runtime.  There is never more than one."""
 
     def __init__(self) -> None:
-        #: Whose it is, or was when there is none.
+        #: The account of the script that runs, or that ran last.
         self.owner = NOBODY
         self.request = _NO_REQUEST
-        #: What it has come to, once that is something.
+        #: ``None`` until the script does something that an :class:`Outcome` records.
         self.outcome: Outcome | None = None
 
     def begin(self, request: HookRequest) -> None:
-        """A script runs for this request from now on."""
+        """Note that a script runs for ``request`` from now on."""
         self.request = request
         self.outcome = None
 
 
 class LuaScript(Script):
-    """It is run whole for each request.
+    """A script that runs from its first line to its last for each request.
 
-    ``engine`` is told of calls and of failures.  ``functions`` are Lua's: to run it, to
-    require a module for it, and to forget what its modules keep.  ``sets`` says that it
-    may set headers of the request, which wait in Lua for the end of a call where there is
-    room for them in any case; ``reads_body``, that it may read the request's body.
+    ``engine`` is told of calls and of failures.  ``functions`` are the three functions that
+    :meth:`slardar.hooks.lua.runtime.Runtime.load` returns.  ``replies`` says that the script
+    may set headers of the reply.  ``sets`` says that it may set headers of the request, which
+    wait in Lua for the end of the call if the request has room for them in any case.
+    ``reads_body`` says that it may read the body of the request.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class LuaScript(Script):
         if call.owner is not account:
             self._engine.count(account)
         call.begin(request)
-        # Most calls need no argument, which would take a while to be passed.
+        # Most calls pass no argument, since passing one to Lua takes time.
         arguments: tuple[Any, ...] = ()
         if self._sets and not request.headers.has_room(PENDING_LINES, PENDING_BYTES):
             arguments = (request.method, True)
@@ -101,7 +103,7 @@ class LuaScript(Script):
         call.request = _NO_REQUEST
         if account.held or (answer is not None and answer[0] is False):
             raise self._engine.failure(account, answer)
-        # The headers that waited for the end.
+        # Set the headers that waited for the end of the call.
         if answer is not None:
             request.headers.put(answer[0], answer[1])
             if len(answer) == 3:
@@ -113,9 +115,9 @@ class LuaScript(Script):
             outcome.finish(request)
 
     def on_response(self, request: HookRequest, response: HookResponse) -> None:
-        """Set the headers that it asked for while it saw the request."""
+        """Set the headers that the script asked for while it saw the request."""
         added = request.context.get(ADDED)
-        # The context is everybody's, so anything may be there.
+        # All hooks of the request share the context, so anything may be there.
         if not isinstance(added, Headers):
             return
         try:
@@ -125,7 +127,10 @@ class LuaScript(Script):
             raise HookFailure("error", f"{self.name}: {said(error)}") from None
 
     def prepare(self, module: str) -> Any:
-        """Run a module's code, if it has not been run yet; answers how it failed."""
+        """Run the code of a module, if it has not run yet.
+
+        Returns ``None``, or how the code failed.
+        """
         self._engine.count(self._account)
         self._call.begin(_NO_REQUEST)
         failure = self._runtime.call(self._prepare, module)
@@ -135,7 +140,7 @@ class LuaScript(Script):
         return failure
 
     def close(self) -> None:
-        """Let go everything."""
+        """Let go everything that the script keeps."""
         if self._open:
             self._open = False
             self._engine.closed(self._account)

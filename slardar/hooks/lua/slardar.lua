@@ -1,4 +1,4 @@
--- slardar, errno and utils: what upyun/slardar gave its scripts.
+-- slardar, errno and utils: the libraries that upyun/slardar gave its scripts.
 
 local core = ...
 
@@ -33,7 +33,7 @@ for name, code, message in core.errnos:gmatch("(%S+) (%d+) ([^\n]+)\n") do
     names[tonumber(code)], codes[name], messages[name] = name, tonumber(code), message
 end
 
--- A name or a code that is none is a mistake of a script's, which is no reason to fail.
+-- An unknown name or code is a mistake in the script, but no reason for a call to fail.
 local function unknown(errno, what)
     core.say_log(4, "unknown error: " .. sub(core.to_string(what), 1, 100))
     return rawget(errno, "UNKNOWN_ERR")
@@ -48,7 +48,7 @@ core.makers.errno = function()
     end
     function errno.from_code(code)
         local number = tonumber(code)
-        -- Nothing is found by nil, or by what is no number.
+        -- A table cannot be read at NaN, and nil finds nothing.
         local name = number and number == number and names[number]
         return name and rawget(errno, name) or unknown(errno, code)
     end
@@ -60,7 +60,7 @@ end
 local utils = {}
 core.libs.utils = utils
 
--- The pieces between characters of a set, which is what may stand in the brackets of a
+-- Split a text at each character of a set.  The set is written as between the brackets of a
 -- pattern: ",;" or "%s".  Empty pieces are left out.
 function utils.str_split(s, separators)
     s = text(s, 1, "str_split")
@@ -92,7 +92,7 @@ local function last_of(s, wanted)
     return nil
 end
 
--- "/a/b" is "/a/" and "b"; of "/a/" there is one value.
+-- Split "/a/b" into "/a/" and "b"; return "/a/" as one value.
 function utils.basename(path)
     path = text(path, 1, "basename")
     local slash = last_of(path, 47)
@@ -105,7 +105,7 @@ function utils.basename(path)
     return sub(path, 1, slash), sub(path, slash + 1)
 end
 
--- "a.b.txt" is "a.b" and "txt".
+-- Split "a.b.txt" into "a.b" and "txt".
 function utils.filename(name)
     name = text(name, 1, "filename")
     local dot = last_of(name, 46)
@@ -162,7 +162,7 @@ function slardar.exit(err)
     ready()
     local problem
     if code >= 200 and code < 1000 then
-        -- A plain status, without a code of its own.
+        -- The code is a plain status, so the client gets no error code.
         problem = py.exit(code, message)
     else
         problem = py.exit_with(code, message)
@@ -189,7 +189,7 @@ end
 chooses("upstream")
 chooses("hash_key")
 
--- The named cluster to be tried first, or several in order.
+-- Set the cluster to try first, or several in order.
 function slardar.set_cluster_key(...)
     local value = (...)
     local list = type(value) == "table" and value or { value }
@@ -207,7 +207,7 @@ function slardar.set_cluster_key(...)
     end
 end
 
--- Settings are copies that last as long as the request.
+-- A setting is read as a copy, which lasts as long as the request.
 local meta = {
     __metatable = false,
     __index = function(_, key)

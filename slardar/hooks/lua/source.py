@@ -1,4 +1,4 @@
-"""What can be told from a script's text: the modules that it names, and where it is wrong."""
+"""Reads a script's text: the modules that it names, and where an error is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Final
 
 __all__ = ["find_modules", "located"]
 
-#: What may hide the word ``require``, and the word with the text that follows it.
+#: Matches what may hide the word ``require`` (comments and texts), and the word itself with
+#: the text that follows it.
 _TOKEN: Final = re.compile(
     r"""--\[(?P<c>=*)\[.*?\](?P=c)\]
       |--[^\n]*
@@ -20,13 +21,13 @@ _TOKEN: Final = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 
-#: LuaJIT shortens the name of a chunk to this.
+#: LuaJIT shortens the name of a chunk to this many characters.
 _SHOWN: Final = 59
 
 
 def find_modules(code: str) -> dict[str, int]:
-    """The modules that are named in ``require("modules.x")``, in order, each with the line
-    where it is named first."""
+    """The modules that ``require("modules.x")`` names, in order, each with the line where it
+    is named first."""
     lines: dict[str, int] = {}
     for found in _TOKEN.finditer(code):
         name = found["name"]
@@ -36,9 +37,9 @@ def find_modules(code: str) -> dict[str, int]:
 
 
 def located(name: str, message: str, others: frozenset[str] | set[str] = frozenset()) -> str:
-    """A message of Lua's as ``NAME: line N: what``, one line of at most 1,000 characters.
+    """A message of Lua as ``NAME: line N: what``, one line of at most 1,000 characters.
 
-    ``others`` are modules that it may come from.
+    ``others`` are the modules that the message may come from instead.
     """
     text = message.encode("latin-1", "replace").decode("utf-8", "replace")
     text = "".join(one if one.isprintable() else " " for one in text[:1000])

@@ -1,5 +1,5 @@
--- The string library as scripts have it: each call takes a bounded time and makes a
--- string of at most a mebibyte.
+-- The string library as scripts have it: each call takes a limited time, and makes a string
+-- of at most 1 MiB.
 
 local core = ...
 
@@ -14,7 +14,7 @@ local cheap, costly, matcher, capture = core.cheap, core.costly, core.matcher, c
 local rawpcall, py_find = pcall, core.py.find
 local to_string = core.to_string
 
--- Bytes of a string that a function takes or makes.
+-- The most bytes of a string that a function takes or makes.
 local MAX = 1048576
 core.max_text = MAX
 
@@ -26,7 +26,7 @@ local function bad(position, name, wanted, value)
     )
 end
 
--- A string argument; numbers are converted, as everywhere in Lua.
+-- Check a string argument.  A number is converted, as everywhere in Lua.
 local function text(value, position, name)
     local kind = type(value)
     if kind == "number" then
@@ -87,7 +87,7 @@ function lib.format(format, ...)
         local value = (select(position, ...))
         local kind = type(value)
         if kind == "string" then
-            size = size + 4 * #value -- %q may need so much
+            size = size + 4 * #value -- the most that %q makes of it
         elseif kind ~= "number" then
             plain = false
         end
@@ -95,7 +95,7 @@ function lib.format(format, ...)
     if size > MAX * 4 then
         error("format: expected to make at most " .. MAX .. " bytes", 2)
     end
-    -- It would show an address.
+    -- %p would show an address.
     if
         raw_find(format, "%%[-+ #0-9.]*p")
         and raw_find((raw_gsub(format, "%%%%", "")), "%%[-+ #0-9.]*p")
@@ -125,14 +125,14 @@ function lib.format(format, ...)
     return result
 end
 
--- Where a search begins, from an argument that may count from the end.
+-- The place where a search begins; `init` may count from the end.
 local function start(init, size)
     if init == nil then
         return 1
     end
     init = tonumber(init) or error("bad argument #3 to 'find' (number expected)", 3)
     if not (init > -0x80000000 and init < 0x80000000) then
-        -- No integer of C, which is a very small one to LuaJIT.
+        -- LuaJIT turns a number beyond the integers of C into a very small one.
         return 1
     end
     init = init - init % 1
@@ -177,8 +177,8 @@ end
 
 core.slow_find, core.slow_match = slow_find, slow_match
 
--- Errors of a matcher, whose messages have no place yet, get the script's.  This is
--- called in the place of its caller, so that 2 is the script.
+-- Raise an error of a matcher at the line of the script if its message names no line yet.
+-- Called as a tail call, so level 2 is the script.
 local function placed(ok, ...)
     if not ok then
         local err = ...
@@ -191,7 +191,7 @@ end
 function lib.find(s, p, init, plain)
     s, p = text(s, 1, "find"), text(p, 2, "find")
     if plain or not raw_find(p, "[%^%$%*%+%?%.%(%[%%%-]") then
-        -- A search in C compares at every place; Python's is linear.
+        -- The search of C compares at every place, while Python's is linear.
         if #s * #p > 1000000 then
             init = start(init, #s)
             core.ready()
@@ -246,7 +246,7 @@ core.slow_gmatch = slow_gmatch
 
 function lib.gmatch(s, p)
     s, p = text(s, 1, "gmatch"), text(p, 2, "gmatch")
-    -- Without an anchor: "^" is a character here.
+    -- gmatch knows no anchor: "^" is a character.
     local iterate
     if byte(p, 1) ~= 94 and cheap(p, #s) then
         iterate = raw_gmatch(s, p)
@@ -258,7 +258,7 @@ function lib.gmatch(s, p)
     end
 end
 
--- The replacement for a match, from a text with %0 to %9.
+-- Make the replacement for a match from a text with %0 to %9.
 local function expand(replacement, s, from, length, first, last)
     local pieces, n, i = {}, 0, 1
     while true do
@@ -361,14 +361,14 @@ function lib.gsub(s, p, replacement, limit)
     if limit ~= nil then
         limit = tonumber(limit) or bad(4, "gsub", "number", limit)
     end
-    -- A function, or a table's __index, would run on the stack of C.
+    -- A function, or the __index of a table, would run on the C stack.
     if kind == "string" and cheap(p, #s) and (#s + 1) * (#replacement + #s) < 4 * MAX then
         return placed(rawpcall(raw_gsub, s, p, replacement, limit))
     end
     return placed(rawpcall(slow_gsub, s, p, replacement, limit or #s + 1))
 end
 
--- Methods of strings are these too, and nobody sees the metatable.
+-- The methods of strings are these functions, too, and no script sees the metatable.
 local strings = getmetatable("")
 strings.__index = lib
 strings.__metatable = false

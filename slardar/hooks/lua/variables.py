@@ -1,4 +1,4 @@
-"""ngx.var: nginx's variables, read from the request."""
+"""ngx.var: the variables of nginx, read from the request."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from slardar.hooks.objects import HookRequest
 
 __all__ = ["PREFIXES", "VARIABLES", "Reader", "normal_path"]
 
-#: What a variable is for a request; ``None`` where it has no value.
+#: Returns the value of a variable for a request, or ``None`` if it has none.
 Reader = Callable[[HookRequest], str | None]
 
 
 def normal_path(path: str) -> str:
-    """A path decoded, without ``.``, ``..`` and doubled slashes, as nginx's ``$uri``."""
+    """The path as nginx's ``$uri``: decoded, without ``.``, ``..`` and doubled slashes."""
     if "%" in path:
         path = text_of(unquote_to_bytes(bytes_of(path)))
     if "//" not in path and "/." not in path:
@@ -63,14 +63,14 @@ def _request_id(request: HookRequest) -> str:
     known = request.headers.get("x-request-id")
     if known is None:
         known = request.context.get("lua.request_id")
-        # The context is everybody's, so anything may be there.
+        # All hooks of the request share the context, so anything may be there.
         if not isinstance(known, str) or not known.isascii():
             known = request.context["lua.request_id"] = os.urandom(16).hex()
     return known  # type: ignore[no-any-return]
 
 
 def _chosen(value: str | None) -> str | None:
-    """What a hook has chosen: one in Python may have done so in any character."""
+    """A hook's choice as a text for Lua: a hook in Python may choose any characters."""
     return None if value is None else value.encode("utf-8", "replace").decode("latin-1")
 
 
@@ -87,7 +87,7 @@ def _header(name: str) -> Reader:
     return read
 
 
-#: By name.
+#: The variables by name.
 VARIABLES: Final[dict[str, Reader]] = {
     "args": _query,
     "binary_remote_addr": _binary_address,
@@ -110,7 +110,7 @@ VARIABLES: Final[dict[str, Reader]] = {
     "query_string": _query,
     "realip_remote_addr": lambda request: request.client,
     "remote_addr": lambda request: request.client,
-    # These two are the client's, whatever was rewritten.
+    # ``request`` and ``request_uri`` tell what the client sent, even if a hook has changed it.
     "request": lambda request: request.sent_line,
     "request_id": _request_id,
     "request_method": lambda request: request.method,
@@ -126,7 +126,7 @@ VARIABLES: Final[dict[str, Reader]] = {
 
 
 def _argument(request: HookRequest, name: str) -> str | None:
-    """The first field of that name, as sent, without regard to case."""
+    """The value of the first field of the query with this name in any case, as sent."""
     for field in request.query_string.split("&"):
         key, equals, value = field.partition("=")
         if equals and key.lower() == name:
@@ -150,7 +150,8 @@ def _cookie(request: HookRequest, name: str) -> str | None:
     return None
 
 
-#: By what a name begins with: these take the rest of it, in lower case.
+#: The variables whose names begin with one of these.  A function takes the rest of the name,
+#: in lower case.
 PREFIXES: Final[dict[str, Callable[[HookRequest, str], str | None]]] = {
     "arg_": _argument,
     "cookie_": _cookie,

@@ -1,7 +1,7 @@
-"""What a hook may read and set of a value: names by the value's exact type.
+"""The attributes that a hook may read and set, in a table by the exact type of the value.
 
-Nothing is reached by a rule such as "what does not begin with an underscore": a type that
-is not in the table has no attributes, and a name that is not there does not exist.
+No rule such as "every name without an underscore" gives access.  A type that is not in the
+table has no attributes, and a name that is not in the table does not exist.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ from slardar.hooks.python.methods import METHODS, TEXT_METHODS, of_long_text
 
 __all__ = ["GUARDS", "Namespace", "Settings", "register"]
 
-#: By type: a name's function takes the value first; with None it is the value's own.
+#: The readable names of each type.  A name with a function becomes a method, which is the
+#: function with the value as its first argument.  A name with None is the value's attribute.
 _ATTRIBUTES: Final[dict[type, Mapping[str, Callable[..., Any] | None]]] = {
     **METHODS,
     **{kind: dict.fromkeys(names) for kind, names in READABLE.items()},
 }
 _NO_ATTRIBUTES: Final[Mapping[str, None]] = {}
 _SUBSCRIPTED: Final[set[type]] = {str, bytes, list, tuple, dict, range, *READABLE}
-#: What items are asked for by, but for those of dicts.
+#: The types of keys that may ask for an item of anything but a dict.
 _KEYS: Final = frozenset((str, int, bool, slice))
 _TAKES_ITEMS: Final[frozenset[type]] = frozenset((dict, list, Headers, Query))
 ITERABLE.update((Headers, Query))
@@ -53,10 +54,11 @@ def register(
     items: bool = False,
     text: bool = False,
 ) -> None:
-    """Let hooks read these names of a type, take items of it, or make a text of it.
+    """Let hooks read the attributes ``names`` of values of a type.
 
-    ``functions`` stand for methods that must not be called with anything: they take the
-    value first.
+    ``functions`` replace methods that must not get just any argument; they take the value
+    first.  With ``items`` hooks may take items of a value, with ``text`` they may make a text
+    of it.
     """
     _ATTRIBUTES[kind] = {**dict.fromkeys(names.split()), **(functions or {})}
     if items:
@@ -66,9 +68,10 @@ def register(
 
 
 class Namespace:
-    """Names that a hook may read, as ``json.loads`` is one; none of them can be set.
+    """Names that a hook may read but not set, such as ``loads`` of ``json``.
 
-    ``other`` makes the value of a name that is not there; without it that is an error.
+    ``other`` makes the value of a name that is not there.  Without ``other``, reading such a
+    name raises AttributeError.
     """
 
     __slots__ = ("name", "names", "other")
@@ -85,7 +88,7 @@ class Namespace:
 
 
 class Settings:
-    """Part of the configuration's settings, by attribute or by item."""
+    """A part of the settings, which a hook reads by attribute or by item."""
 
     __slots__ = ("data", "name")
 
@@ -94,7 +97,7 @@ class Settings:
         self.name = name
 
     def value(self, key: Any, missing: type[Exception]) -> Any:
-        """One setting; raises ``missing`` if there is none."""
+        """One setting.  Raises ``missing`` if there is no such setting."""
         if type(key) is not str or key not in self.data:
             raise missing(f"expected one of the settings, there is no {self.name}.{_cut(key)}")
         return frozen(self.data[key], f"{self.name}.{key}")
@@ -111,7 +114,7 @@ class Settings:
     def __repr__(self) -> str:
         return f"<{self.name}>"
 
-    # What a hook may call.
+    # Methods that a hook may call.
 
     def get(self, key: Any, default: Any = None) -> Any:
         """One setting, or ``default``."""
@@ -122,16 +125,16 @@ class Settings:
         return list(self)
 
     def values(self) -> list[Any]:
-        """The settings."""
+        """The values of the settings."""
         return [self.value(key, KeyError) for key in self]
 
     def items(self) -> list[tuple[str, Any]]:
-        """Names and settings."""
+        """The name and the value of each setting."""
         return [(key, self.value(key, KeyError)) for key in self]
 
 
 def frozen(value: Any, name: str) -> Any:
-    """A setting as a hook may have it: it must not be able to change it."""
+    """A setting in a form that a hook cannot change."""
     if type(value) in ATOMS:
         return value
     if isinstance(value, Mapping):
@@ -151,7 +154,7 @@ def _cut(value: Any) -> str:
 
 
 def read(value: Any, name: str) -> Any:
-    """``value.name``.  Raises AttributeError for what is not in the table."""
+    """``value.name``.  Raises AttributeError for a name that is not in the table."""
     kind = type(value)
     try:
         function = _ATTRIBUTES[kind][name]
@@ -172,7 +175,7 @@ def _read_other(value: Any, kind: type, name: str) -> Any:
     if kind is Settings:
         return value.value(name, AttributeError)
     if name == "args" and isinstance(value, Exception):
-        # An error that Python raised may hold anything.
+        # An error that Python raised may hold any object.
         return tuple(one if type(one) in ATOMS else text_of(one) for one in value.args[:100])
     if name in ("format", "format_map"):
         raise AttributeError(f"expected an f-string instead of .{name}")
@@ -180,7 +183,7 @@ def _read_other(value: Any, kind: type, name: str) -> Any:
 
 
 def write(value: Any, name: str) -> Any:
-    """What ``value.name = ...`` sets it on.  Raises AttributeError."""
+    """The object on which ``value.name = ...`` sets the attribute.  Raises AttributeError."""
     names = WRITABLE.get(type(value))
     if names is None or name not in names:
         raise AttributeError(f"the attribute {name} of {name_of(value)} cannot be set")
@@ -197,7 +200,7 @@ def read_item(value: Any, key: Any) -> Any:
     if kind not in _SUBSCRIPTED:
         raise TypeError(f"{name_of(value)} has no items in hooks")
     if type(key) not in _KEYS:
-        # It may take for ever to hash.
+        # Hashing any other key may never end.
         raise TypeError(f"expected an integer, a name or a slice, got {name_of(key)}")
     made = value[key]
     if type(key) is slice and len(made) > SMALL and kind is not range:
@@ -206,7 +209,7 @@ def read_item(value: Any, key: Any) -> Any:
 
 
 def write_item(value: Any) -> Any:
-    """What ``value[key] = ...`` sets it on."""
+    """The object on which ``value[key] = ...`` sets the item."""
     kind = type(value)
     if kind not in _TAKES_ITEMS:
         raise TypeError(f"the items of {name_of(value)} cannot be set")
@@ -218,23 +221,23 @@ def write_item(value: Any) -> Any:
 
 
 def change_item(value: Any, key: Any, apply: Callable[[Any, Any], Any], other: Any) -> None:
-    """``value[key] += other`` and its kin."""
+    """``value[key] += other`` and the like; ``apply`` is the operator."""
     made = apply(read_item(value, key), other)
     write_item(value)[key] = made
 
 
 def change(value: Any, name: str, apply: Callable[[Any, Any], Any], other: Any) -> None:
-    """``value.name += other`` and its kin."""
+    """``value.name += other`` and the like; ``apply`` is the operator."""
     made = apply(read(value, name), other)
     setattr(write(value, name), name, made)
 
 
 def check_iterator(items: list[Any]) -> Any:
-    """What a generator expression becomes: it is computed at once."""
+    """A generator expression, whose items were all computed at once."""
     return iter(items)
 
 
-#: By the names that the policy writes.
+#: The guards, by the names that the policy writes into the code.
 GUARDS: Final[dict[str, Callable[..., Any]]] = {
     "_getattr_": read,
     "_write_": write,

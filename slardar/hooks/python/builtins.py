@@ -1,7 +1,7 @@
-"""The builtins that hooks have: Python's, with limits where Python has none.
+"""The builtins that hooks have: those of Python, with limits where Python has none.
 
-What Python computes step by step (``zip``, ``map``, ``enumerate``) is computed at once:
-iterators within iterators, some thousands deep, bring the interpreter down.
+``zip``, ``map`` and ``enumerate`` compute all items at once, while Python's compute them step
+by step: some thousands of iterators within iterators crash the interpreter.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from slardar.hooks.python.operators import OPERATORS, integer, iterated, power
 __all__ = ["BUILTINS", "EXCEPTIONS"]
 
 _NUMBERS: Final = (int, float, bool)
-#: Digits of an integer, or a float, that is read from a text.
+#: The most digits of an integer or a float that is read from a text.
 _MAX_DIGITS: Final = 1233
-#: What ``zip`` goes through at once.
+#: The most things that one ``zip`` takes.
 _MAX_ZIPPED: Final = 1000
 
 
 class Kind:
-    """A type as hooks have it: to be called, and to be asked for by ``isinstance``."""
+    """A type as hooks have it: they can call it, and use it in ``isinstance``."""
 
     __slots__ = ("_make", "kind", "name")
 
@@ -295,8 +295,8 @@ def _no_instance(*arguments: Any, **named: Any) -> Any:
     raise TypeError("expected a hook to use the request and the response that it was given")
 
 
-#: By name; none of them reaches more than a text that a hook has given it.  Of those
-#: that end a call whatever a hook does there is no name.
+#: The exceptions that hooks can name.  None gives access to more than what a hook passes to
+#: it.  Hooks have no name for the exceptions that end a call in any case.
 EXCEPTIONS: Final[dict[str, type[Exception]]] = {
     kind.__name__: kind
     for kind in (
@@ -319,8 +319,8 @@ EXCEPTIONS: Final[dict[str, type[Exception]]] = {
     )
 }
 
-#: What every hook finds, guards included, whose names no hook can write.  One dict for
-#: all hooks, which is why nothing in it may be changed by them.
+#: The builtins of every hook, with the guards, whose names no hook can write.  All hooks
+#: share this dict, so no hook may be able to change anything in it.
 BUILTINS: Final[dict[str, Any]] = {
     **EXCEPTIONS,
     **OPERATORS,

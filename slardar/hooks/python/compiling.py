@@ -1,4 +1,4 @@
-"""From a hook's text to code that can be run, or to one line that says why not."""
+"""Compiles the text of a hook to code that can run, or says in one line why not."""
 
 from __future__ import annotations
 
@@ -15,28 +15,31 @@ from slardar.hooks.python.policy import Policy
 
 __all__ = ["MAX_DEPTH", "MAX_NODES", "Compiled", "compiled"]
 
-#: Levels of the syntax tree, and its nodes.  Python's compiler goes through the levels
-#: on the C stack, and this policy through four frames for each.
+#: The most levels of the syntax tree, and the most nodes.  For each level, Python's compiler
+#: takes space on the C stack, and the policy takes four frames.
 MAX_DEPTH: Final = 120
 MAX_NODES: Final = 50_000
-#: Fields of one f-string: Python before 3.12 compiles 20,000 of them in a second, and
-#: twice as many in four.
+#: The most fields of one f-string.  Python before 3.12 compiles 20,000 fields in 1 s, and
+#: 40,000 in 4 s.
 MAX_FIELDS: Final = 1000
 
-#: An f-string, or what looks like one: good enough to count what is in it.
+#: An f-string, or a text that looks like one; exact enough to count its fields.
 _F_STRING: Final = re.compile(
     r"""\b(?:f|fr|rf)('''|\"\"\"|'|")(.*?)(?<!\\)\1""", re.DOTALL | re.IGNORECASE
 )
 
-#: What hooks may name without having bound it.
+#: The names that hooks may use without binding them.
 _SCOPE: Final = frozenset(
     (*(name for name in BUILTINS if name[0] != "_"), "errno", "log", "require", "settings")
 )
 
 
 class Compiled:
-    """A hook's code, the modules it names with the lines where it does, and whether it may
-    read the body of a request."""
+    """The compiled code of a hook.
+
+    ``requires`` has the modules that the hook names, each with the line.  ``reads_body`` says
+    whether the hook may read the body of a request.
+    """
 
     __slots__ = ("code", "reads_body", "requires")
 
@@ -47,7 +50,7 @@ class Compiled:
 
 
 def compiled(name: str, code: str) -> Compiled:
-    """Compile a hook, running nothing of it.  Raises ScriptError."""
+    """Compile a hook, without running any of it.  Raises ScriptError."""
     if not isinstance(code, str):
         raise ScriptError(f"{name}: line 1: expected text, got {type(code).__name__}")
     if len(code) > MAX_CODE:
@@ -64,7 +67,8 @@ def compiled(name: str, code: str) -> Compiled:
             )
     try:
         with warnings.catch_warnings():
-            # "is" with a constant, or an unknown escape: worth no refusal.
+            # Python warns of "is" with a constant and of an unknown escape.  Neither is a
+            # reason to refuse the code.
             warnings.simplefilter("ignore")
             tree = ast.parse(code, f"<{name}>")
             _check_size(name, tree)
@@ -81,7 +85,7 @@ def compiled(name: str, code: str) -> Compiled:
     except RecursionError:
         raise ScriptError(f"{name}: line 1: expected code that is less deeply nested") from None
     except MemoryError:
-        # Python's parser says so where the nesting is too deep for it, too.
+        # Python's parser raises MemoryError also if the nesting is too deep for it.
         raise ScriptError(
             f"{name}: line 1: expected code that is less deeply nested, or needs less memory"
         ) from None

@@ -1,4 +1,4 @@
-"""Python hooks: code is checked, loaded with modules of its own, and called in a budget."""
+"""The Python engine: checks hooks, loads each with its own modules, and calls it in a budget."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from slardar.hooks.script import HookFailure
 
 __all__ = ["PythonEngine"]
 
-#: Characters of one line that a hook logs.
+#: The most characters of one line that a hook logs.
 _MAX_LINE: Final = 1000
-#: Compiled modules and scripts that are kept for those that use them next.
+#: The number of compiled modules and scripts that are kept for later use.
 _KEPT: Final = 256
-#: The entry points, with their parameters.
+#: The entry points of a script, with their parameters.
 _ENTRIES: Final = {"on_request": ("request",), "on_response": ("request", "response")}
 
 
 class PythonEngine(Engine):
-    """Python, of which :mod:`slardar.hooks.python.policy` has the subset.
+    """Runs hooks in the subset of Python that :mod:`slardar.hooks.python.policy` allows.
 
-    Raises ConfigError outside of the main thread.
+    Raises ConfigError outside the main thread.
     """
 
     language = "python"
@@ -45,7 +45,7 @@ class PythonEngine(Engine):
         super().__init__(budget, settings, log)
         self._budget = Budget(budget)
         self._compiled: OrderedDict[tuple[str, bytes], Compiled] = OrderedDict()
-        #: What all hooks of this engine find; it is nobody's to change.
+        #: The builtins of all hooks of this engine, which no hook can change.
         self._builtins: dict[str, Any] = {
             **BUILTINS,
             "_check_": _check_error,
@@ -100,7 +100,8 @@ class PythonEngine(Engine):
         )
 
     def _code(self, name: str, code: str) -> Compiled:
-        """Compiled once for all that use it: nothing of a hook can change it."""
+        """The compiled code, which all hooks with the same text share, since none can change
+        it."""
         key = (name, sha256(code.encode("utf-8", "surrogatepass")).digest())
         made = self._compiled.get(key)
         if made is None:
@@ -120,9 +121,11 @@ class PythonEngine(Engine):
         path: tuple[str, ...],
         everything: list[dict[str, Any]],
     ) -> dict[str, Any]:
-        """Run the body of a script or a module; answers the names that it has bound.
+        """Run the body of a script or a module, and return the names that it has bound.
 
-        ``everything`` gets what holds its values, and those of its modules.
+        ``loaded`` gets the modules that it uses.  ``path`` has the names of the script and the
+        modules that are being run.  ``everything`` gets each dict that holds values of the
+        script or of a module.
         """
         own: dict[str, Namespace] = {}
         for module, line in made.requires.items():
@@ -160,7 +163,7 @@ class PythonEngine(Engine):
         raise ScriptError(failure.message)
 
     def _errno_of(self, code: Any) -> Errno:
-        """``errno.from_code``: the error with that code, or ``UNKNOWN_ERR``."""
+        """``errno.from_code``: the error with this code, or ``UNKNOWN_ERR``."""
         found = errno_of(code)
         if found is not None:
             return found
@@ -170,28 +173,28 @@ class PythonEngine(Engine):
         )
 
     def _unknown_errno(self, name: str) -> Errno:
-        """``errno.NAME`` for a name that is none, as upyun/slardar has it."""
+        """``errno.NAME`` for an unknown name.  As in upyun/slardar, it is ``UNKNOWN_ERR``."""
         self.log("error", one_line(f"unknown error: {name}", _MAX_LINE))
         check()
         return UNKNOWN
 
     def _logger(self, level: str) -> Callable[..., None]:
         def write(*values: Any) -> None:
-            # No more of each than the line may have, and whether there is more.
+            # One character more than the line may have shows that the text was cut.
             texts = [text_of(one)[: _MAX_LINE + 1] for one in values[:100]]
             self.log(level, one_line(" ".join(texts), _MAX_LINE))
-            # A tick that came while the log was written was not for the log.
+            # A tick that came while the log was written could not raise there.
             check()
 
         return write
 
 
 def _check_error() -> None:
-    """At the beginning of ``except`` and ``finally``: some errors are not a hook's.
+    """Called first in each ``except`` and ``finally``: raises errors that no hook may handle.
 
-    At the limit of recursion the handler of the budget's tick cannot even be called, and
-    what comes out of it is a RecursionError.  So that one ends a call as surely as
-    OutOfBudget does, and so does what Python raises when there is no memory.
+    At the limit of recursion, the handler of a tick cannot be called, and a RecursionError
+    comes out instead of OutOfBudget.  So a RecursionError ends a call, too, and so does a
+    MemoryError.
     """
     check()
     error = exc_info()[1]
@@ -203,13 +206,13 @@ _LEVELS: Final = ("debug", "info", "warn", "error")
 
 
 class _Names(dict[str, Any]):
-    """The names that a module has bound; what the guards live on is not among them."""
+    """The names that a module has bound, without those that the guards need."""
 
     __slots__ = ()
 
 
 def _takes(function: FunctionType, count: int) -> bool:
-    """Whether it is a hook's own, and can be called with so many arguments."""
+    """Whether a function is a hook's own, and can be called with ``count`` arguments."""
     code = function.__code__
     if function.__globals__.get("__name__") != HOOK_NAME:
         return False

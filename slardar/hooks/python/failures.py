@@ -1,4 +1,4 @@
-"""What became of a call that did not end well, in one line for the hook's author."""
+"""Describes a call that did not end well, in one line for the hook's author."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _MAX_MESSAGE: Final = 300
 
 
 def failed(name: str, error: BaseException, seconds: float, line: int = 1) -> HookFailure:
-    """The failure that such an exception is; nothing of the exception is kept.
+    """Make a failure of an exception, and keep nothing of the exception.
 
-    ``line`` is the one to name where the exception tells none: where the function begins
-    that has returned too late.
+    ``name`` is the script's, ``seconds`` its budget.  ``line`` is named if the exception tells
+    no line of the script, as when a function has returned too late.
     """
     places = _places(error.__traceback__)
     if not places or places[0][0] != name:
         places.insert(0, (name, line))
-    # Where the script called a module is as interesting as where that failed.
+    # If a module failed, the line tells where the script called the module, too.
     where = f"{name}: line {places[0][1]}"
     for other, line in reversed(places):
         if other == name:
@@ -50,7 +50,7 @@ def _message(error: BaseException) -> str:
 
 
 def one_line(text: str, limit: int) -> str:
-    """A text as one line of at most ``limit`` characters; controls are shown escaped."""
+    """A text as one line of at most ``limit`` characters, with escaped control characters."""
     cut = text[:limit]
     if not cut.isprintable():
         cut = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in cut)[:limit]
@@ -58,7 +58,7 @@ def one_line(text: str, limit: int) -> str:
 
 
 def _places(traceback: TracebackType | None) -> list[tuple[str, int]]:
-    """The hook's and its modules' own lines on the way to where it was raised."""
+    """The name and the line of each frame of the hook and its modules, the innermost last."""
     places: list[tuple[str, int]] = []
     while traceback is not None:
         frame = traceback.tb_frame

@@ -1,7 +1,7 @@
-"""What an editor and a type checker know of hooks in Python.
+"""The types of Python hooks, for editors and type checkers.
 
-There is no such module at run time, and a hook needs none: code under
-``if TYPE_CHECKING:`` is left out of it, and annotations are not looked at::
+No such module exists at run time, and a hook needs none: slardar removes code under
+``if TYPE_CHECKING:`` and annotations from a hook::
 
     from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ _Default = TypeVar("_Default")
 _Pairs = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
 class HookRequest:
-    """A request on its way in."""
+    """A request on its way to a server."""
 
     @property
     def client(self) -> str:
@@ -29,7 +29,7 @@ class HookRequest:
         """``http`` or ``https``."""
     @property
     def context(self) -> dict[str, Any]:
-        """A dict for as long as the request lasts; replies have it too."""
+        """A dict that the hooks of this request share until its reply is sent."""
     @property
     def headers(self) -> Headers:
         """The headers."""
@@ -38,38 +38,38 @@ class HookRequest:
         """The fields of the query, decoded."""
     @property
     def cookies(self) -> dict[str, str]:
-        """The cookies by name; what is set here goes nowhere."""
+        """The cookies by name, in a new dict: a change of it changes no header."""
     @property
     def method(self) -> str:
-        """As sent: ``GET``."""
+        """The method as the client sent it, such as ``GET``."""
     @method.setter
     def method(self, value: str) -> None: ...
     @property
     def host(self) -> str:
-        """The name asked for, in lower case, without port."""
+        """The name that the client asks for, in lower case and without a port."""
     @host.setter
     def host(self, value: str) -> None: ...
     @property
     def uri(self) -> str:
-        """Path and query, as sent."""
+        """Path and query, as the client sent them."""
     @uri.setter
     def uri(self, value: str) -> None: ...
     @property
     def path(self) -> str:
-        """The path without query, as sent: still percent-encoded."""
+        """The path as the client sent it: percent-encoded, without the query."""
     @path.setter
     def path(self, value: str) -> None: ...
     @property
     def query_string(self) -> str:
-        """What follows the ``?``, as sent."""
+        """What follows the ``?``, as the client sent it."""
     @query_string.setter
     def query_string(self, value: str) -> None: ...
     @property
     def body(self) -> bytes:
-        """The body; empty if there is none.
+        """The body; empty if the request has none.
 
-        To read one that is larger than ``hooks.body`` ends the hook: the client gets 413.
-        What is set, bytes or text, is sent instead, with its length.
+        Reading a body that is larger than ``hooks.body`` ends the hook, and the client gets a
+        413.  Bytes or text that a hook sets here are sent instead, with their length.
         """
     @body.setter
     def body(self, value: bytes | str) -> None: ...
@@ -80,7 +80,7 @@ class HookRequest:
     def upstream(self) -> str | None:
         """The upstream that the request goes to as it is now; None if there is none.
 
-        What is set wins over routes and Host; None leaves it to them.
+        A name that a hook sets wins over routes and Host; None leaves the choice to them.
         """
     @upstream.setter
     def upstream(self, value: str | None) -> None: ...
@@ -91,25 +91,27 @@ class HookRequest:
     def hash_key(self, value: str | None) -> None: ...
     @property
     def cluster_key(self) -> str | tuple[str, ...] | None:
-        """The named cluster to be tried first, or several in order."""
+        """The name of the cluster to try first, or several names in order."""
     @cluster_key.setter
     def cluster_key(self, value: str | list[str] | tuple[str, ...] | None) -> None: ...
     def reject(self, status: int, message: str = "") -> None:
-        """Answer with an error from 400 to 599; 444 closes without a reply."""
+        """Answer with an error, a status from 400 to 599; 444 closes without a reply."""
     def respond(self, status: int, body: str | bytes = "", headers: _Pairs | None = None) -> None:
-        """Answer with this."""
+        """Answer with a status from 200 to 599, a body and headers."""
     def redirect(self, url: str, status: int = 302) -> None:
-        """Send the client elsewhere; ``url`` is a URL or a path."""
+        """Send the client elsewhere.  ``url`` is a URL or a path."""
     def exit(self, errno: Errno | int) -> None:
-        """Answer with one of ``errno``'s errors, or with a status from 200 to 599;
-        ``errno.OK`` lets the request go on."""
+        """Answer with an error of ``errno``, or with a status from 200 to 599.
+
+        ``errno.OK`` lets the request go on.
+        """
 
 class HookResponse:
-    """A reply on its way out, before its first byte."""
+    """A reply on its way to the client, before its first byte is sent."""
 
     @property
     def status(self) -> int:
-        """The status."""
+        """The status that the client gets."""
     @status.setter
     def status(self, value: int) -> None: ...
     @property
@@ -117,37 +119,37 @@ class HookResponse:
         """The headers."""
     @property
     def error(self) -> str | None:
-        """Why slardar has made this reply; None if it is a server's."""
+        """Why slardar made this reply; None if a server made it."""
 
 class Headers:
-    """Headers: a mapping without case, whose names may have several values."""
+    """Headers: a mapping whose names have no case and may have several values."""
 
     @overload
     def get(self, name: str) -> str | None: ...
     @overload
     def get(self, name: str, default: _Default) -> str | _Default: ...
     def get_all(self, name: str) -> list[str]:
-        """Every value, in order."""
+        """Every value of ``name``, in order."""
     def items(self) -> list[tuple[str, str]]:
-        """Names as they were sent and values, a pair for each line."""
+        """The name as it was sent and the value, for each line."""
     def keys(self) -> list[str]:
         """Each name once, in lower case."""
     def values(self) -> list[str]:
-        """Every value."""
+        """Every value of every name."""
     def set(self, name: str, value: str | int | list[str] | tuple[str, ...]) -> None:
-        """Replace every value of ``name`` by one, or by each of a list."""
+        """Replace every value of ``name`` by ``value``, or by each value of a list."""
     def add(self, name: str, value: str | int) -> None:
-        """One more value, behind those that there are."""
+        """Add a value behind those that the header has."""
     def setdefault(self, name: str, value: str | int) -> str:
-        """The value; it is set to ``value`` first if there is none."""
+        """The value of the header, which is set to ``value`` first if it has none."""
     def remove(self, name: str) -> None:
-        """Remove every value, if there is one."""
+        """Remove every value of ``name``, if it has one."""
     @overload
     def pop(self, name: str) -> str | None: ...
     @overload
     def pop(self, name: str, default: _Default) -> str | _Default: ...
     def update(self, pairs: _Pairs) -> None:
-        """Set each header of a mapping or of pairs."""
+        """Set each header of a mapping, or of pairs of name and value."""
     def __getitem__(self, name: str) -> str: ...
     def __setitem__(self, name: str, value: str | int | list[str] | tuple[str, ...]) -> None: ...
     def __delitem__(self, name: str) -> None: ...
@@ -156,26 +158,26 @@ class Headers:
     def __len__(self) -> int: ...
 
 class Query:
-    """The fields of a query, in order; names may have several values."""
+    """The fields of a query, in order.  A name may have several values."""
 
     @overload
     def get(self, name: str) -> str | None: ...
     @overload
     def get(self, name: str, default: _Default) -> str | _Default: ...
     def get_all(self, name: str) -> list[str]:
-        """Every value, in order."""
+        """Every value of ``name``, in order."""
     def items(self) -> list[tuple[str, str]]:
-        """Every field, in order."""
+        """The name and the value of every field, in order."""
     def keys(self) -> list[str]:
         """Each name once."""
     def values(self) -> list[str]:
-        """Every value."""
+        """Every value of every name."""
     def set(self, name: str, value: str | int | list[str] | tuple[str, ...]) -> None:
-        """Replace every value of ``name`` by one, or by each of a list."""
+        """Replace every value of ``name`` by ``value``, or by each value of a list."""
     def add(self, name: str, value: str | int) -> None:
-        """One more value."""
+        """Add a value behind those that the field has."""
     def remove(self, name: str) -> None:
-        """Remove every value, if there is one."""
+        """Remove every value of ``name``, if it has one."""
     def __getitem__(self, name: str) -> str: ...
     def __setitem__(self, name: str, value: str | int | list[str] | tuple[str, ...]) -> None: ...
     def __delitem__(self, name: str) -> None: ...
@@ -184,7 +186,7 @@ class Query:
     def __len__(self) -> int: ...
 
 class Errno:
-    """One error: its first three digits are the HTTP status."""
+    """One error.  The first three digits of its code are the HTTP status."""
 
     @property
     def code(self) -> int:
@@ -212,26 +214,29 @@ class _Errnos:
     EXIT_TRY_CODE: Errno
     UNKNOWN_ERR: Errno
     def from_code(self, code: int) -> Errno:
-        """The error with this code; ``UNKNOWN_ERR`` and a line in the log if there is none."""
+        """The error with this code.
+
+        If there is none, it is ``UNKNOWN_ERR``, and the log gets a line.
+        """
     def make(self, code: int, msg: str) -> Errno:
-        """An error of one's own, such as 40301001."""
+        """Make an error that the hook defines itself, such as 40301001."""
 
 class _Log:
     def debug(self, *values: object) -> None:
-        """One line, of at most 1,000 characters."""
+        """Log one line of at most 1,000 characters."""
     def info(self, *values: object) -> None:
-        """One line, of at most 1,000 characters."""
+        """Log one line of at most 1,000 characters."""
     def warn(self, *values: object) -> None:
-        """One line, of at most 1,000 characters."""
+        """Log one line of at most 1,000 characters."""
     def error(self, *values: object) -> None:
-        """One line, of at most 1,000 characters."""
+        """Log one line of at most 1,000 characters."""
 
 #: The errors that a hook may exit with.
 errno: _Errnos
-#: What a hook has to say.
+#: The log of slardar.
 log: _Log
-#: The dynamic settings, by attribute or by item; read only.
+#: The dynamic settings, which a hook reads by attribute or by item.
 settings: Any
 
 def require(name: str) -> Any:
-    """A module, ``require("modules.x")``; the name must be written out."""
+    """A module, as ``require("modules.x")``.  The name must be written out in the code."""

@@ -1,7 +1,8 @@
-"""How large a hook's values may be, and what a comparison or a text of one may cost.
+"""Limits of the size of a hook's values, and of the cost to compare them or show them.
 
-A tick of the budget is heard between two instructions, not within one function written
-in C.  So whatever one such function works on is bounded, to well below the budget.
+A tick of the budget can stop a hook between two instructions, but not within a function that
+is written in C.  So everything that such a function works on is limited, to a time well below
+the budget.
 """
 
 from __future__ import annotations
@@ -31,48 +32,49 @@ __all__ = [
     "weigh",
 ]
 
-#: Characters of a text, or bytes.
+#: The most characters of a text, and bytes of bytes.
 MAX_TEXT: Final = 1 << 20
-#: Items of a list, a tuple, a dict or a set.
+#: The most items of a list, a tuple, a dict or a set.
 MAX_ITEMS: Final = 1 << 16
-#: Bits of an integer; 1,233 decimal digits.
+#: The most bits of an integer, which are 1,233 decimal digits.
 MAX_BITS: Final = 4096
-#: Items, counted through all levels, of a container that is compared, hashed or shown;
-#: a long text, or an integer of many bits, counts for more than one.
+#: The most items, on all levels, of a container that is compared, hashed or shown.  A long
+#: text, or an integer of many bits, counts as more than one item.
 MAX_WEIGHT: Final = 10_000
-#: Levels of such a container.
+#: The most levels of such a container.
 MAX_DEPTH: Final = 50
-#: What is smaller is not counted when it is made, for most of it is gone with the next
-#: line; it is when it is put where it may stay.
+#: A value with no more characters, bytes, items or bits than this is not charged when it is
+#: made, since most such values are gone with the next line.  It is charged when it is put
+#: into a container, where it may stay.
 SMALL: Final = 256
-#: Bytes of an entry of a dict or a set; and of an item of a list with what it is likely
-#: to hold, a small text or a number of its own.
+#: Bytes charged for an entry of a dict or a set; and for an item of a list, with the small
+#: text or number that it is likely to hold.
 KEPT: Final = 100
 KEPT_ITEM: Final = 64
 
 ATOMS: Final = frozenset((str, int, float, bool, bytes, type(None)))
 CONTAINERS: Final = frozenset((list, tuple, dict, set, frozenset))
-#: Those that compare what they hold by its hash first.
+#: The containers that hash what they hold.
 HASHED: Final = frozenset((dict, set, frozenset))
-#: Views of dicts.
+#: The types of the views of dicts.
 KEYS: Final[type] = type({}.keys())
 ITEMS: Final[type] = type({}.items())
 VIEWS: Final = frozenset((KEYS, ITEMS, type({}.values())))
-#: An integer's hash is itself below this, and can be made to collide above.
+#: Below this, an integer is its own hash.  Above, integers can be chosen to have one hash.
 _MAX_KEY: Final = 1 << 60
 
 
 def bounded(value: Any) -> Any:
-    """A text or a sequence that was just made, if it is not too large.
+    """Return a text or a container that was just made, and charge for it.
 
-    Raises ValueError, or OutOfMemory.
+    Raises ValueError if it is too large, and OutOfMemory.
     """
     size = len(value)
     if size > SMALL:
         if type(value) is str:
             if size > MAX_TEXT:
                 raise ValueError(f"expected a text of at most {MAX_TEXT} characters, got {size}")
-            # A character is one byte, two or four, by the widest of them.
+            # The widest character decides whether each takes one byte, two or four.
             charge(value.__sizeof__())
         elif type(value) is bytes:
             if size > MAX_TEXT:
@@ -85,15 +87,15 @@ def bounded(value: Any) -> Any:
 
 
 def check_size(size: int) -> None:
-    """Raises ValueError for more items than a container may have."""
+    """Raise ValueError if ``size`` is more than a container may have."""
     if size > MAX_ITEMS:
         raise ValueError(f"expected at most {MAX_ITEMS} items, got {size}")
 
 
 def listed(items: Any) -> list[Any]:
-    """The items of anything that can be iterated over, as a new list.
+    """The items of anything that a hook may iterate over, as a new list.
 
-    Raises TypeError, ValueError, or OutOfMemory.
+    Raises TypeError, ValueError or OutOfMemory.
     """
     kind = type(items)
     if kind is range:
@@ -103,16 +105,16 @@ def listed(items: Any) -> list[Any]:
         check_size(len(items))
     elif kind not in ITERABLE:
         raise TypeError(f"expected something to iterate over, got {name_of(items)}")
-    # An iterator does not say how long it is.
+    # An iterator does not tell its length.
     made = list(islice(items, MAX_ITEMS + 1))
     if len(made) > SMALL:
         check_size(len(made))
-        # Each character that is not of Latin-1 becomes a text of its own.
+        # Each character beyond Latin-1 becomes a text object of its own.
         charge(len(made) * (8 if kind is not str or items.isascii() else 84))
     return made
 
 
-#: What may be iterated over; engines add their own types.
+#: The types that may be iterated over.  Other modules add their types.
 ITERABLE: Final[set[type]] = {
     *CONTAINERS,
     *VIEWS,
@@ -133,12 +135,13 @@ ITERABLE: Final[set[type]] = {
 
 
 def weigh(value: Any) -> int:
-    """How many steps it takes to compare, hash or show a value.
+    """The number of steps that it takes to compare, hash or show a value.
 
-    Counts what is there several times as often as it is there, as those do.  Keys that
-    are tuples can be made to collide, so that each is compared with every other one: they
-    count as so many pairs, of which a hundred take as long as an item.  Raises ValueError
-    past the limits, and TypeError for what has no business there.
+    An object that is in the value several times counts each time, since it is compared,
+    hashed or shown each time.  Keys that are tuples can be chosen to have one hash, so that
+    Python compares each key with every other.  Such keys count as pairs, and a hundred pairs
+    take about as long as an item.  Raises ValueError past the limits, and TypeError for a
+    view of a dict.
     """
     weight = 1
     level = [value]
@@ -177,12 +180,12 @@ def weigh(value: Any) -> int:
 
 
 def colliding(keys: Any) -> int:
-    """How many of the keys of a dict, or the items of a set, may have the same hash."""
+    """How many keys of a dict, or items of a set, may have been chosen to have one hash."""
     return sum([type(one) not in ATOMS for one in keys])
 
 
 def check_key(key: Any) -> Any:
-    """A value that is about to be hashed.  Raises ValueError or TypeError."""
+    """Return a value that is about to be hashed.  Raises ValueError or TypeError."""
     kind = type(key)
     if kind is str:
         return key
@@ -192,14 +195,14 @@ def check_key(key: Any) -> Any:
         raise ValueError("expected a key of at most 60 bits")
     if kind is tuple or kind is frozenset:
         weigh(key)
-        # What it holds is hashed as well.
+        # Python hashes what the key holds, too.
         for one in key:
             check_key(one)
     return key
 
 
 def name_of(value: Any) -> str:
-    """What kind of thing it is, for messages."""
+    """The kind of a value, for messages."""
     if value is None:
         return "None"
     name = type(value).__name__
@@ -211,14 +214,15 @@ def name_of(value: Any) -> str:
     }.get(name, f"a {name.strip('_').lower() if name[:1] == '_' else name}")
 
 
-#: Types of which a text may be made, besides those above.
+#: The types of which a text may be made, besides those above.  Other modules add their types.
 SHOWN: Final[set[type]] = {range}
 
 
 def text_of(value: Any, show: Any = str) -> str:
-    """``str`` or ``repr`` of a value, for anything that a hook may have.
+    """``str`` or ``repr`` (``show``) of any value that a hook may have.
 
-    Raises ValueError for what would be too large.
+    Raises ValueError if the text would be too large, and TypeError for a container with
+    values that may not be shown.
     """
     kind = type(value)
     if kind is str and show is str:
@@ -248,8 +252,8 @@ def text_of(value: Any, show: Any = str) -> str:
 
 
 def _text_of_error(error: BaseException) -> str:
-    """The texts of what it was made with, one that was weighed."""
-    # str() of a KeyError is the repr() of its key, which is nobody's wish.
+    """The texts of the arguments of an error, which was weighed before."""
+    # str() of a KeyError would be the repr() of its key, which helps no author.
     texts = [
         _text_of_error(one) if isinstance(one, BaseException) else text_of(one)
         for one in error.args[:10]

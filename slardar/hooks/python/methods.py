@@ -1,7 +1,7 @@
-"""The methods that texts, bytes and containers have in hooks, with limits to their results.
+"""The methods of texts, bytes and containers in hooks, with limits of their results.
 
-A method whose result is never larger than the text it belongs to needs none on a short
-text, so such a one is Python's own there.
+A method whose result is never larger than its text needs no limit for a short text.  For a
+short text hooks get Python's own method then.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from slardar.hooks.python.sets import CHANGES, TESTS, copied
 
 __all__ = ["METHODS", "TEXT_METHODS", "sorted_list"]
 
-#: Items, and characters of all of them together, that one sort takes.
+#: The most items that one sort takes, and the most characters of all items together.
 MAX_SORT: Final = 10_000
 _MAX_SORTED_TEXT: Final = 1 << 18
 _ENCODINGS: Final = frozenset(("utf-8", "utf8", "ascii", "latin-1", "latin1", "iso-8859-1"))
@@ -44,12 +44,12 @@ _ON_ERROR: Final = frozenset(
     ("strict", "ignore", "replace", "backslashreplace", "xmlcharrefreplace", "surrogateescape")
 )
 
-#: Python calls a function for each character or byte that these are for.
+#: With these, Python calls a function for each character or byte that it cannot convert.
 _SLOW: Final = frozenset(("backslashreplace", "xmlcharrefreplace"))
-#: Characters, or bytes, that are worked on at once where each takes long.
+#: The characters, or bytes, of one piece if each of them takes long.
 _PIECE: Final = 1 << 14
 
-#: Of texts and of bytes: the result is at most three times as large ("ß".upper()).
+#: Methods of texts and of bytes whose result is at most three times as large ("ß".upper()).
 _SAME_SIZE: Final = frozenset((
     "capitalize", "casefold", "count", "endswith", "find", "index", "isalnum", "isalpha",
     "isascii", "isdecimal", "isdigit", "isidentifier", "islower", "isnumeric", "isprintable",
@@ -58,19 +58,19 @@ _SAME_SIZE: Final = frozenset((
     "startswith", "strip", "swapcase", "title", "upper",
 ))  # fmt: skip
 _PARTS: Final = frozenset(("split", "rsplit", "splitlines"))
-#: Of these the time goes with the characters' case, far above that of a copy.
+#: These look up the case of each character, which takes much longer than a copy.
 _CASES: Final = frozenset(("capitalize", "casefold", "lower", "swapcase", "title", "upper"))
 _MAX_CASES: Final = 1 << 18
-#: Searches from the end take time by the length of both, unlike those from the start.
+#: A search from the end takes time by the product of both lengths, unlike one from the start.
 _BACKWARDS: Final = frozenset(("rfind", "rindex", "rpartition", "rsplit"))
 _MAX_BACKWARDS: Final = 1 << 26
-#: Each character of a text is looked for among those that are to be stripped.
+#: These look for each character of a text among the characters to strip.
 _STRIPS: Final = frozenset(("lstrip", "rstrip", "strip"))
 _MAX_STRIPPED: Final = 100
 
 
 def of_long_text(value: Any, name: str) -> Callable[..., Any]:
-    """One of ``_SAME_SIZE`` of a text, or bytes, that may be long."""
+    """A method in ``_SAME_SIZE`` of a text, or of bytes, that may be long."""
     method = getattr(value, name)
 
     def call(*arguments: Any, **named: Any) -> Any:
@@ -95,7 +95,7 @@ def of_long_text(value: Any, name: str) -> Callable[..., Any]:
 
 
 def _charge_parts(value: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-    """A list of short texts is much larger than the text it was made of."""
+    """Charge for the result of a split: a list of short texts is much larger than the text."""
     between: Any = arguments[0] if arguments else named.get("sep")
     limit = arguments[1] if len(arguments) > 1 else named.get("maxsplit", -1)
     if type(between) is type(value) and between:
@@ -134,7 +134,7 @@ def _decode(value: bytes, encoding: str = "utf-8", errors: str = "strict") -> st
 
 
 def _in_pieces(value: Any, function: Callable[[Any], Any]) -> Any:
-    """What a function makes of each piece: between them the budget's ticks are heard."""
+    """Apply a function to each piece, so that a tick can end the call between two pieces."""
     pieces = []
     size = 0
     for start in range(0, len(value), _PIECE):
@@ -250,9 +250,9 @@ def _remove(value: list[Any], one: Any) -> None:
 
 
 def sorted_list(items: Any, key: Any = None, reverse: bool = False) -> list[Any]:
-    """A new, sorted list of at most MAX_SORT items.
+    """A new, sorted list of at most :data:`MAX_SORT` items.
 
-    Keys are made first, so that nothing of a hook runs while Python sorts.
+    The keys are made first, so that no function of a hook runs while Python sorts.
     """
     made = listed(items)
     if len(made) > MAX_SORT:
@@ -263,7 +263,7 @@ def sorted_list(items: Any, key: Any = None, reverse: bool = False) -> list[Any]
         if type(one) in (str, bytes):
             size += len(one)
         elif type(one) not in ATOMS:
-            # Each is compared some 14 times.
+            # A sort compares each item about 14 times.
             size += 50 * weigh(one)
     if size > _MAX_SORTED_TEXT:
         raise ValueError("expected fewer items to sort, or shorter ones")
@@ -299,7 +299,7 @@ def _pop(value: Any, *arguments: Any) -> Any:
 
 
 def put_all(value: dict[Any, Any], items: Any = (), named: Any = None) -> None:
-    """Set the items of a dict, of pairs, and of names, one by one."""
+    """Set the items of a dict or of pairs in ``value`` one by one, and then those ``named``."""
     pairs = listed(items.items() if type(items) is dict else items)
     charge(100 * len(pairs))
     for pair in pairs:
@@ -316,7 +316,7 @@ def _update(value: dict[Any, Any], items: Any = (), **named: Any) -> None:
 
 
 def add_all(value: set[Any], items: Any) -> set[Any]:
-    """Add items to a set one by one, so that the budget's ticks are heard between."""
+    """Add items to a set one by one, so that a tick can end the call between two items."""
     made = listed(items)
     charge(100 * len(made))
     for one in made:
@@ -345,14 +345,14 @@ def _update_set(value: set[Any], *others: Any) -> None:
 
 
 def _with_set(name: str) -> Callable[..., Any]:
-    """A method of a set that takes another, or anything to make one of."""
+    """A method of sets that takes other sets, or values that a set can be made of."""
 
     def apply(value: Any, *others: Any) -> Any:
         made = [other if type(other) in (set, frozenset) else add_all(set(), other)
                 for other in others]  # fmt: skip
         check_size(len(value) + sum(map(len, made)))
         if not (len(made) == 1 or (made and name in _OF_SEVERAL)):
-            # None at all, or as many as it does not take: Python knows what to say.
+            # Without other sets, or with a wrong number of them, Python's own method answers.
             return getattr(value, name)(*made)
         if name in CHANGES:
             for other in made:
@@ -367,7 +367,7 @@ def _with_set(name: str) -> Callable[..., Any]:
     return apply
 
 
-#: Methods of sets that take any number of others.
+#: The methods of sets that take any number of other sets.
 _OF_SEVERAL: Final = frozenset(
     ("difference", "difference_update", "intersection", "intersection_update", "union")
 )
@@ -393,7 +393,8 @@ _OF_SETS: Final[dict[str, Callable[..., Any] | None]] = {
     },
 }
 
-#: By type and name: a function that takes the value first, or None for Python's own.
+#: The methods by type and name: a function that takes the value first, or None for Python's
+#: own method.
 METHODS: Final[dict[type, dict[str, Callable[..., Any] | None]]] = {
     str: {
         "encode": _encode,
@@ -447,7 +448,7 @@ METHODS: Final[dict[type, dict[str, Callable[..., Any] | None]]] = {
     range: {"count": _count_in_range, "index": _index_in_range},
 }
 
-#: Methods of texts and of bytes that keep to their size.
+#: The methods in ``_SAME_SIZE`` that texts have, and those that bytes have.
 TEXT_METHODS: Final[dict[type, frozenset[str]]] = {
     kind: frozenset(name for name in _SAME_SIZE if hasattr(kind, name)) for kind in (str, bytes)
 }

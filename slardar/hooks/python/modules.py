@@ -1,4 +1,4 @@
-"""What ``import`` finds in hooks: modules by name, none of them Python's own."""
+"""The modules that hooks may import, by name; none is Python's own module."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _MODULES: Final[dict[str, Namespace]] = {
         "random": RANDOM,
         "re": RE,
         "time": TIME,
-        # Nothing is there at run time but the mark that says so.
+        # At run time, typing has nothing but this name, by which hooks skip imports for editors.
         "typing": {"TYPE_CHECKING": False},
         "urllib": URLLIB,
         "urllib.parse": PARSE,
     }.items()
 }
 
-#: The names that each of them has.
+#: The names that each module has.
 IMPORTABLE: Final[dict[str, frozenset[str]]] = {
     name: frozenset(module.names) for name, module in _MODULES.items()
 }
 
 
 def find(module: str, name: str | None) -> Any:
-    """A module, or something of it; the policy has seen that it is there."""
+    """A module, or a name of it.  The policy has checked that it exists."""
     found = _MODULES[module]
     return found if name is None else found.names[name]

@@ -13,11 +13,11 @@ from slardar.hooks.python.operators import compared
 
 __all__ = ["IPADDRESS", "PARSE", "URLLIB"]
 
-#: Characters of a URL, or of a part of one.
+#: The most characters of a URL, or of a part of a URL.
 MAX_URL: Final = 1 << 16
 _MAX_FIELDS: Final = 1000
 
-# Python code runs for each character of what is quoted, so its budget is heard.
+# urllib.parse quotes each character in Python code, so a tick can end the call meanwhile.
 
 
 def _text(value: Any) -> Any:
@@ -125,7 +125,7 @@ def _urlsplit(url: Any) -> Url:
     return Url(_text(url))
 
 
-#: What ``import urllib.parse`` gives, and ``import urllib``.
+#: The names of ``urllib.parse``, and of ``urllib``.
 PARSE: Final[dict[str, Any]] = {
     "parse_qs": _parse_qs,
     "parse_qsl": _parse_qsl,
@@ -158,5 +158,5 @@ def _ip_network(text: Any, strict: bool = True) -> Any:
     return ipaddress.ip_network(text, strict=bool(strict))
 
 
-#: What ``import ipaddress`` gives.
+#: The names of ``ipaddress``.
 IPADDRESS: Final[dict[str, Any]] = {"ip_address": _ip_address, "ip_network": _ip_network}

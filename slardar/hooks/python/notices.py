@@ -1,5 +1,8 @@
-"""Uses of what Python has and hooks have not, as far as they can be told from the tree:
-patterns that RE2 does not take, and names that a module does not have here."""
+"""Finds what a hook uses of Python that hooks do not have.
+
+The syntax tree shows two such uses: patterns that RE2 does not accept, and names that a
+module does not have in hooks.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _ENDS: Final = (ast.Return, ast.Raise, ast.Break, ast.Continue)
 
 
 def notices(code: str) -> list[Notice]:
-    """What the hook uses and hooks do not have.  The code must have been compiled."""
+    """The notices about a hook.  The code must have been compiled before."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tree = ast.parse(code)
@@ -33,11 +36,11 @@ def notices(code: str) -> list[Notice]:
 
 
 class _Walk:
-    """``certain`` says of each piece whether it runs whenever the hook does."""
+    """Walks over a hook's tree; ``certain`` says whether a node runs whenever the hook does."""
 
     def __init__(self, tree: ast.Module) -> None:
         self.found: list[Notice] = []
-        #: What the hook calls modules, and functions of ``re``.
+        #: Modules, and functions of ``re``, by the names that the hook gives them.
         self._modules: dict[str, str] = {}
         self._functions: dict[str, str] = {}
         bound: set[str] = set()
@@ -54,13 +57,13 @@ class _Walk:
                 bound.add(node.id)
             elif isinstance(node, ast.arg):
                 bound.add(node.arg)
-        # A name that means something else too is left alone.
+        # A name that may also mean something else gets no notices.
         for name in bound:
             self._modules.pop(name, None)
             self._functions.pop(name, None)
 
     def block(self, statements: Iterable[ast.stmt], certain: bool) -> None:
-        """Statements one after the other; behind one that may end it, nothing is certain."""
+        """Look at statements in a row.  After one that may end the block, none is certain."""
         for statement in statements:
             self._visit(statement, certain, top=True)
             certain = certain and not _may_end(statement)
@@ -82,7 +85,7 @@ class _Walk:
             self.block(node.body, False)
             self.block(node.orelse, False)
         elif isinstance(node, ast.Try):
-            # What fails there is caught.
+            # The hook may catch what fails there.
             for block in (node.body, node.orelse, node.finalbody):
                 self.block(block, False)
             for handler in node.handlers:
@@ -150,7 +153,7 @@ def _why_unusable(pattern: str | bytes) -> str | None:
 
 
 def _may_end(node: ast.AST) -> bool:
-    """Whether a statement may end the function that it is in, or the loop."""
+    """Whether a statement may end its function or its loop."""
     if isinstance(node, (ast.FunctionDef, ast.Lambda)):
         return False
     if isinstance(node, _ENDS):

@@ -1,8 +1,8 @@
-"""What a hook's operators become: the same, with a limit to what they may make.
+"""The operators of hooks, with limits of what they make.
 
-The policy turns ``a + b`` into ``_add_(a, b)`` and so on; see
-:mod:`slardar.hooks.python.policy`.  All of them raise TypeError for values that have no
-such operator, ValueError past a limit, and OutOfMemory.
+The policy (:mod:`slardar.hooks.python.policy`) turns ``a + b`` into ``_add_(a, b)`` and so
+on.  Each operator raises TypeError for values that it does not take, ValueError past a limit,
+and OutOfMemory.
 """
 
 from __future__ import annotations
@@ -49,12 +49,13 @@ __all__ = [
 
 _NUMBERS: Final = frozenset((int, float, bool))
 _SETS: Final = frozenset((set, frozenset))
-#: Bytes and characters that one search through a list may compare.
+#: The most bytes and characters that one search through a list may compare.
 _MAX_SEARCH: Final = 1 << 24
 
 
 def integer(value: Any) -> Any:
-    """An integer, or a float, that is not too large."""
+    """Return a number that an operator made, and charge for it.  Raises ValueError if it is
+    too large."""
     if type(value) is int and value.bit_length() > SMALL:
         if value.bit_length() > MAX_BITS:
             raise ValueError(f"expected an integer of at most {MAX_BITS} bits")
@@ -93,7 +94,7 @@ def subtract(left: Any, right: Any) -> Any:
 
 
 def of_sets(name: str, left: Any, right: Any) -> Any:
-    """A new set, of the type of the left one, by the name of a set's method."""
+    """A new set of the type of ``left``; ``name`` is the method of sets that makes it."""
     if is_small(left, right):
         return getattr(left, name)(right)
     if name != "difference":
@@ -103,7 +104,7 @@ def of_sets(name: str, left: Any, right: Any) -> Any:
 
 
 def change_set(name: str, left: set[Any], right: Any) -> None:
-    """Change the left one in place, by the name of a set's method."""
+    """Change the set ``left`` in place; ``name`` is the method of sets that changes it."""
     if is_small(left, right):
         getattr(left, name)(right)
         return
@@ -147,7 +148,7 @@ def shift_left(left: Any, right: Any) -> Any:
 
 
 def remainder(left: Any, right: Any) -> Any:
-    """``%``, of numbers and of a text and what is to be put into it."""
+    """``%``, of numbers, and of a text and the values for its fields."""
     if type(left) in _NUMBERS and type(right) in _NUMBERS:
         return left % right
     if type(left) is str:
@@ -208,7 +209,7 @@ def _bounded_text(text: str) -> str:
 
 
 def _plain(sign: str, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """An operator of numbers only, whose result is no larger than they are."""
+    """An operator of numbers only, whose result is not larger than the numbers."""
 
     def apply(left: Any, right: Any) -> Any:
         if type(left) in _NUMBERS and type(right) in _NUMBERS:
@@ -221,7 +222,7 @@ def _plain(sign: str, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any
 def _of_bits(
     sign: str, function: Callable[[Any, Any], Any], name: str
 ) -> Callable[[Any, Any], Any]:
-    """``&``, ``|`` and ``^``, of integers, of sets and, ``|`` only, of dicts."""
+    """``&``, ``|`` or ``^``, of integers and of sets; ``|`` also of dicts."""
 
     def apply(left: Any, right: Any) -> Any:
         kind = type(left)
@@ -238,11 +239,11 @@ def _of_bits(
 
 
 def extended(left: list[Any], right: Any) -> list[Any]:
-    """A list with more items at its end; the same list."""
+    """Put more items at the end of a list, and return the same list."""
     items = listed(right)
     check_size(len(left) + len(items))
     if len(items) <= SMALL:
-        # More than that has been counted.
+        # ``listed`` has charged for more items.
         charge(KEPT_ITEM * len(items))
     left.extend(items)
     return left
@@ -253,7 +254,7 @@ def _add_to(left: Any, right: Any) -> Any:
 
 
 def _changed(name: str, other: str) -> Callable[[Any, Any], Any]:
-    """``-=``, ``&=`` or ``^=``, which change a set in place: others may hold it too."""
+    """``-=``, ``&=`` or ``^=``, which change a set in place, since others may hold it."""
 
     def apply(left: Any, right: Any) -> Any:
         if type(left) is set and type(right) in _SETS:
@@ -265,7 +266,7 @@ def _changed(name: str, other: str) -> Callable[[Any, Any], Any]:
 
 
 def _join_to(left: Any, right: Any) -> Any:
-    # In place, as Python has it: others may hold the same dict or set.
+    # As in Python, the change is in place: others may hold the same dict or set.
     if type(left) is dict and type(right) is dict:
         check_size(len(left) + len(right))
         charge(100 * len(right))
@@ -277,14 +278,14 @@ def _join_to(left: Any, right: Any) -> Any:
 
 
 def unary(value: Any) -> Any:
-    """What ``-``, ``+`` and ``~`` are applied to."""
+    """Check the operand of ``-``, ``+`` and ``~``."""
     if type(value) in _NUMBERS:
         return value
     raise TypeError(f"expected a number, got {name_of(value)}")
 
 
 def compared(value: Any) -> Any:
-    """One side of a comparison: its weight bounds that of both."""
+    """Weigh one side of a comparison, which limits the work for both sides."""
     kind = type(value)
     if kind not in ATOMS and (kind in CONTAINERS or kind in ITERABLE):
         weigh(value)
@@ -292,7 +293,7 @@ def compared(value: Any) -> Any:
 
 
 def compared_with(value: Any) -> Any:
-    """The other side: a view of a dict would hash what it holds, whatever the first is."""
+    """Check the other side: a view of a dict hashes what it holds, whatever the first side is."""
     if type(value) in VIEWS:
         weigh(value)
     return value
@@ -323,14 +324,17 @@ def within(value: Any, container: Any) -> bool:
 
 
 def _is_among(value: Any, items: Any) -> bool:
-    """Looked for one by one: nobody says how many items there are, or how long."""
+    """Look at the items one by one, since an iterator tells neither their number nor size."""
     if type(value) not in ATOMS:
         weigh(value)
     return any(one is value or one == value for one in items)
 
 
 def as_step(value: Any) -> int | None:
-    """The integer that a value equals: for others a range would be gone through."""
+    """The integer that a value equals, or None.
+
+    For any other value, Python would walk through a whole range.
+    """
     if type(value) is float and value.is_integer():
         return int(value)
     return int(value) if type(value) in (int, bool) else None
@@ -359,11 +363,11 @@ def formatted(value: Any, conversion: str = "", spec: str = "") -> str:
 
 
 def _unpacked(items: Any) -> list[Any]:
-    """What stands behind a ``*``."""
+    """The items behind a ``*``."""
     return listed(items)
 
 
-#: Keys that can be made to collide, in what stands behind a ``*`` or ``**`` of a display.
+#: The most keys behind a ``*`` or ``**`` of a display that can be chosen to have one hash.
 _MAX_COLLIDING: Final = 256
 
 
@@ -376,13 +380,13 @@ def _unpacked_keys(items: Any) -> list[Any]:
 
 
 def _check_colliding(keys: Any) -> None:
-    """Raises ValueError for too many of them: Python puts all of them in at once."""
+    """Raise ValueError for too many keys that may have one hash: Python inserts all at once."""
     if len(keys) > _MAX_COLLIDING and colliding(keys) > _MAX_COLLIDING:
         raise ValueError(f"expected at most {_MAX_COLLIDING} keys that are tuples behind a star")
 
 
 def _unpacked_dict(items: Any) -> dict[Any, Any]:
-    """What stands behind a ``**``."""
+    """The dict behind a ``**``."""
     if type(items) is not dict:
         raise TypeError(f"expected a dict behind **, got {name_of(items)}")
     check_size(len(items))
@@ -392,13 +396,13 @@ def _unpacked_dict(items: Any) -> dict[Any, Any]:
 
 
 def iterated(items: Any) -> Any:
-    """What a loop goes through."""
+    """Check what a loop iterates over."""
     if type(items) in ITERABLE:
         return items
     raise TypeError(f"expected something to iterate over, got {name_of(items)}")
 
 
-#: By the names that the policy writes.
+#: The operators, by the names that the policy writes into the code.
 OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     "_add_": add,
     "_sub_": subtract,

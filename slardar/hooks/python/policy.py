@@ -1,10 +1,13 @@
-"""The subset of Python that hooks are written in, and what becomes of it.
+"""The subset of Python for hooks, and the guards that are written into their code.
 
-RestrictedPython walks through the code as a tree, refuses every construct that nobody has
-said yes to, and lets this class write guards around the others: ``a.b`` becomes
-``_getattr_(a, "b")``.  Names that begin with an underscore are refused wherever a name
-may stand, so no hook can name a guard.  Here the rules are narrower than its own: no
-classes, no generators, no ``with``; and wider: ``match``, annotations, ``d[k] += 1``.
+RestrictedPython walks over the syntax tree of the code.  It refuses every construct that is
+not allowed, and :class:`Policy` writes guards around the allowed ones: ``a.b`` becomes
+``_getattr_(a, "b")``.  A name that begins with an underscore is refused wherever a name may
+stand, so no hook can name a guard.  Some rules are narrower than those of RestrictedPython
+(no classes, no generators, no ``with``), others are wider (``match``, annotations,
+``d[k] += 1``).
+
+This file is long because all rules are methods of one class, one for each construct.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ _BINARY: Final[dict[type[ast.operator], str]] = {
     ast.BitOr: "_or_",
     ast.BitXor: "_xor_",
 }
-#: Operators that change their left side in place where it can be changed.
+#: Operators with ``=``, which change their left side in place if it can be changed.
 _IN_PLACE: Final[dict[type[ast.operator], str]] = {
     **_BINARY,
     ast.Add: "_iadd_",
@@ -47,7 +50,7 @@ _IN_PLACE: Final[dict[type[ast.operator], str]] = {
 _MAX_CONSTANT_BITS: Final = 4096
 _SHORT: Final = 256
 _DEEP: Final = 1 << 60
-#: For constructs that are not offered, what to do instead.
+#: The messages for constructs that are not offered, most of which say what to do instead.
 _INSTEAD: Final[dict[str, str]] = {
     "ClassDef": "expected functions and dicts: classes are not offered",
     "With": "expected try and finally: with is not offered",
@@ -65,11 +68,13 @@ _INSTEAD: Final[dict[str, str]] = {
 
 
 class Policy(RestrictingNodeTransformer):
-    """Takes the tree of one hook apart; ``scope`` has the names that it may use.
+    """Checks and changes the tree of one hook.
 
-    Afterwards ``problems`` holds lines and what is wrong there, ``requires`` the modules
-    that it names, with lines, and ``reads_body`` whether it may read the body of a request:
-    there is no way to an attribute but by its name, written out.
+    ``scope`` has the names that the hook may use without binding them, ``importable`` the
+    names of each module that it may import.  Afterwards ``problems`` has lines with what is
+    wrong there, and ``requires`` the modules that the hook names, with lines.  ``reads_body``
+    says whether the hook may read the body of a request: an attribute can only be read by its
+    name, written out in the code.
     """
 
     def __init__(self, scope: frozenset[str], importable: dict[str, frozenset[str]]) -> None:
@@ -79,12 +84,13 @@ class Policy(RestrictingNodeTransformer):
         self.reads_body = False
         self._scope = scope
         self._importable = importable
-        #: Names that the code reads, with the first line, and those that it binds.
+        #: The names that the code reads, with the first line of each, and the names that it
+        #: binds.
         self._read: dict[str, int] = {}
         self._bound: set[str] = set()
 
     def finish(self) -> None:
-        """Look at what only the whole tells: names that are nowhere."""
+        """Check after the walk that each name that the code reads is bound somewhere."""
         for name, line in self._read.items():
             if name not in self._bound and name not in self._scope:
                 text = f"{name} is not available in hooks"
@@ -95,7 +101,7 @@ class Policy(RestrictingNodeTransformer):
     # Helpers.
 
     def error(self, node: ast.AST, info: str) -> None:
-        """Note a problem; RestrictedPython's own sentences pass through here too."""
+        """Note a problem.  RestrictedPython calls this, too, with sentences of its own."""
         self.problems.append((getattr(node, "lineno", 0) or 0, info))
 
     def not_allowed(self, node: ast.AST) -> None:
@@ -104,7 +110,7 @@ class Policy(RestrictingNodeTransformer):
         self.error(node, _INSTEAD.get(kind, f"{kind} is not offered in hooks"))
 
     def check_name(self, node: Any, name: str | None, allow_magic_methods: bool = False) -> None:
-        """Refuse a name that could be a guard's, or Python's own."""
+        """Refuse a name that could be the name of a guard, or a special name of Python."""
         if name is not None and name.startswith("_") and name != "_":
             self.error(node, f"expected a name that does not begin with _, got {name[:60]}")
 
@@ -124,7 +130,7 @@ class Policy(RestrictingNodeTransformer):
     # Values.
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
-        """Texts, bytes, numbers, and None."""
+        """Allow texts, bytes, numbers, and None."""
         value = node.value
         if type(value) not in (str, bytes, int, float, bool, type(None)):
             self.error(node, f"{type(value).__name__} values are not offered in hooks")
@@ -133,7 +139,7 @@ class Policy(RestrictingNodeTransformer):
         return node
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        """Every name but a guard's."""
+        """Allow every name but those of guards."""
         self.check_name(node, node.id)
         if isinstance(node.ctx, ast.Load):
             self._read.setdefault(node.id, node.lineno)
@@ -144,14 +150,14 @@ class Policy(RestrictingNodeTransformer):
         return node
 
     def visit_Starred(self, node: ast.Starred) -> ast.AST:
-        """``*x`` where it is read: in a call or a display."""
+        """Guard ``*x`` in a call or a display."""
         node = self._visited(node)
         if isinstance(node.ctx, ast.Load):
             node.value = self._call("_star_", [node.value], node)
         return node
 
     def visit_Dict(self, node: ast.Dict) -> ast.AST:
-        """Displays of dicts, whose keys are hashed."""
+        """Guard the keys in a display of a dict, since they are hashed."""
         node = self._visited(node)
         for index, key in enumerate(node.keys):
             if key is None:
@@ -162,7 +168,7 @@ class Policy(RestrictingNodeTransformer):
         return node
 
     def visit_Set(self, node: ast.Set) -> ast.AST:
-        """Displays of sets, whose items are hashed."""
+        """Guard the items in a display of a set, since they are hashed."""
         node = self._visited(node)
         for index, item in enumerate(node.elts):
             if isinstance(item, ast.Starred):
@@ -181,7 +187,7 @@ class Policy(RestrictingNodeTransformer):
         return node if isinstance(node, ast.JoinedStr) else self._call("_key_", [node], node)
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
-        """An f-string: each of its fields is made by a guard, and the whole is measured."""
+        """Let a guard make each field of an f-string, and another one check the whole text."""
         fields = [part for part in node.values if isinstance(part, ast.FormattedValue)]
         for part in fields:
             value = self.visit(part.value)
@@ -195,17 +201,17 @@ class Policy(RestrictingNodeTransformer):
         return self._call("_text_", [node], node) if fields else node
 
     def visit_TemplateStr(self, node: ast.AST) -> None:
-        """Template strings are something else than texts."""
+        """Refuse template strings, which are no texts."""
         self.not_allowed(node)
 
     def visit_Interpolation(self, node: ast.AST) -> None:
-        """Part of one."""
+        """Refuse a field of a template string."""
         self.not_allowed(node)
 
     # Operators.
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
-        """Every operator but ``@``, bounded."""
+        """Guard every operator but ``@``, which is refused."""
         guard = _BINARY.get(type(node.op))
         if guard is None:
             self.error(node, _INSTEAD["MatMult"])
@@ -213,14 +219,14 @@ class Policy(RestrictingNodeTransformer):
         return self._call(guard, [self.visit(node.left), self.visit(node.right)], node)
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
-        """``not``, and signs of numbers."""
+        """Guard the signs ``-``, ``+`` and ``~``; ``not`` needs no guard."""
         node = self._visited(node)
         if not isinstance(node.op, ast.Not) and not isinstance(node.operand, ast.Constant):
             node.operand = self._call("_unary_", [node.operand], node.operand)
         return node
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
-        """Comparisons; of two sides it is enough to weigh one, and none of a constant."""
+        """Weigh one of two sides of a comparison, and neither if one is a short constant."""
         node = self._visited(node)
         sides = [node.left, *node.comparators]
         if len(node.ops) == 1 and isinstance(node.ops[0], ast.In | ast.NotIn):
@@ -246,7 +252,7 @@ class Policy(RestrictingNodeTransformer):
     # Attributes and items.
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        """Attributes are read and set through the table of names."""
+        """Let guards read and set attributes, by a table of names."""
         self._check_attribute(node)
         value = self.visit(node.value)
         if isinstance(node.ctx, ast.Load):
@@ -268,7 +274,7 @@ class Policy(RestrictingNodeTransformer):
             self.error(node, f"expected an f-string instead of .{name}")
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-        """Items are read and set through guards; slices are read or deleted."""
+        """Let guards read and set items.  A slice may be read or deleted."""
         value = self.visit(node.value)
         is_slice = isinstance(node.slice, ast.Slice)
         if isinstance(node.slice, ast.Tuple) and any(
@@ -288,7 +294,7 @@ class Policy(RestrictingNodeTransformer):
     # Calls.
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        """Calls of functions that are safe to call, whatever they are given."""
+        """Allow calls: every function that a hook can reach is safe with any arguments."""
         if isinstance(node.func, ast.Name) and node.func.id == "require":
             return self._required(node)
         return self._visited(node)  # type: ignore[no-any-return]
@@ -302,7 +308,7 @@ class Policy(RestrictingNodeTransformer):
         return self._call("_require_", [one], node)
 
     def visit_keyword(self, node: ast.keyword) -> ast.AST:
-        """``name=value`` and ``**value`` in a call."""
+        """Allow ``name=value`` and guard ``**value`` in a call."""
         self.check_name(node, node.arg)
         node = self._visited(node)
         if node.arg is None:
@@ -312,25 +318,25 @@ class Policy(RestrictingNodeTransformer):
     # Comprehensions.
 
     def visit_GeneratorExp(self, node: ast.GeneratorExp) -> ast.AST:
-        """Is computed at once."""
+        """Compute a generator expression at once, as a list."""
         made = ast.ListComp(self.visit(node.elt), [self.visit(one) for one in node.generators])
         copy_locations(made, node)
         return self._call("_iter_", [made], node)
 
     def visit_SetComp(self, node: ast.SetComp) -> ast.AST:
-        """Its items are hashed."""
+        """Guard the items of a set comprehension, since they are hashed."""
         node = self._visited(node)
         node.elt = self._key(node.elt)
         return node
 
     def visit_DictComp(self, node: ast.DictComp) -> ast.AST:
-        """Its keys are hashed."""
+        """Guard the keys of a dict comprehension, since they are hashed."""
         node = self._visited(node)
         node.key = self._key(node.key)
         return node
 
     def guard_iter(self, node: Any) -> Any:
-        """``for`` in a loop or a comprehension."""
+        """Guard what ``for`` iterates over, in a loop or a comprehension."""
         self._check_target(node.target)
         node = self._visited(node)
         if getattr(node, "is_async", 0):
@@ -339,7 +345,10 @@ class Policy(RestrictingNodeTransformer):
         return node
 
     def _check_target(self, target: ast.AST, top: bool = False) -> None:
-        """A star would copy without a limit; at the top of an assignment it has one."""
+        """Refuse a star in a target, since it copies without a limit.
+
+        At the top of an assignment a guard limits the copy.
+        """
         if isinstance(target, ast.Tuple | ast.List):
             for part in target.elts:
                 if isinstance(part, ast.Starred) and not top:
@@ -349,7 +358,7 @@ class Policy(RestrictingNodeTransformer):
     # Statements.
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
-        """Assignments, also to several names at once."""
+        """Guard assignments to several names at once."""
         starred = False
         several = False
         for target in node.targets:
@@ -367,7 +376,7 @@ class Policy(RestrictingNodeTransformer):
         return node
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
-        """``x += 1``, ``x.y += 1`` and ``x[y] += 1``."""
+        """Guard ``x += 1``, ``x.y += 1`` and ``x[y] += 1``."""
         guard = _IN_PLACE.get(type(node.op))
         if guard is None:
             self.error(node, _INSTEAD["MatMult"])
@@ -394,7 +403,7 @@ class Policy(RestrictingNodeTransformer):
         return made
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
-        """Annotations are for editors; they are not looked at."""
+        """Remove annotations, which are for editors only."""
         if node.value is None:
             made: ast.stmt = ast.Pass()
             copy_locations(made, node)
@@ -408,7 +417,7 @@ class Policy(RestrictingNodeTransformer):
         return self.visit(made)
 
     def visit_If(self, node: ast.If) -> Any:
-        """What is for type checkers only is left out."""
+        """Remove ``if TYPE_CHECKING:``, which is for type checkers only."""
         if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" and not node.orelse:
             made = ast.Pass()
             copy_locations(made, node)
@@ -416,12 +425,12 @@ class Policy(RestrictingNodeTransformer):
         return self._visited(node)
 
     def visit_Try(self, node: ast.Try) -> ast.AST:
-        """Nothing in it can hold up what ends a call that is out of budget."""
+        """Make sure that no ``try`` can stop an error that ends the call."""
         for handler in node.handlers:
             if handler.type is None:
                 self.error(handler, "expected except Exception: a bare except is not offered")
             elif not _is_plain(handler.type):
-                # It is evaluated for an error that ends the call as well.
+                # Python evaluates the expression even for an error that ends the call.
                 self.error(handler, "expected the names of errors behind except")
         for statement in node.finalbody:
             self._check_finally(statement)
@@ -441,7 +450,7 @@ class Policy(RestrictingNodeTransformer):
                 self._check_finally(child)
 
     def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
-        """``except KINDS as name``; what ends the call is raised again."""
+        """Let ``except`` raise again an error that ends the call."""
         self._bind(node, node.name)
         node = self._visited(node)
         check = ast.Expr(self._call("_check_", [], node.body[0]))
@@ -450,19 +459,19 @@ class Policy(RestrictingNodeTransformer):
         return node
 
     def visit_Global(self, node: ast.Global | ast.Nonlocal) -> ast.AST:
-        """Names of the module, or of the function around, may be set."""
+        """Allow ``global``: a hook may set names of its module."""
         for name in node.names:
             self._bind(node, name)
         return node
 
     def visit_Nonlocal(self, node: ast.Nonlocal) -> ast.AST:
-        """The same for the function around."""
+        """Allow ``nonlocal``: a hook may set names of the function around."""
         return self.visit_Global(node)
 
     # Functions.
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        """Functions without decorators."""
+        """Allow functions, but no decorators."""
         self._bind(node, node.name)
         if node.decorator_list:
             self.error(node.decorator_list[0], "expected a call: decorators are not offered")
@@ -472,11 +481,11 @@ class Policy(RestrictingNodeTransformer):
         return self._visited(node)  # type: ignore[no-any-return]
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
-        """Lambdas."""
+        """Allow lambdas."""
         return self._visited(node)  # type: ignore[no-any-return]
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
-        """One parameter."""
+        """Allow a parameter, and remove its annotation."""
         self._bind(node, node.arg)
         node.annotation = None
         return node
@@ -484,12 +493,12 @@ class Policy(RestrictingNodeTransformer):
     # Imports.
 
     def visit_Import(self, node: ast.Import) -> Any:
-        """``import re``, of the modules that there are for hooks."""
+        """Replace ``import re`` by a guard, for the modules that hooks have."""
         made = [self._import(node, alias.name, None, alias.asname) for alias in node.names]
         return [one for one in made if one is not None] or _pass_at(node)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> Any:
-        """``from hashlib import sha256``."""
+        """Replace ``from hashlib import sha256`` by a guard."""
         module = node.module or ""
         if module == "__future__" and not node.level:
             return _pass_at(node)
@@ -512,7 +521,7 @@ class Policy(RestrictingNodeTransformer):
             return None
         target = alias or name or module.partition(".")[0]
         self._bind(node, target)
-        # "import urllib.parse" binds urllib, "import urllib.parse as p" binds the part.
+        # "import urllib.parse" binds urllib; "import urllib.parse as p" binds urllib.parse.
         wanted = module if name is not None or alias is not None else target
         arguments = [ast.Constant(wanted), ast.Constant(name)]
         made = ast.Assign([ast.Name(target, ast.Store())], self._call("_import_", arguments, node))
@@ -522,27 +531,27 @@ class Policy(RestrictingNodeTransformer):
     # Match.
 
     def visit_Match(self, node: ast.Match) -> ast.AST:
-        """``match``, of values, sequences and mappings."""
+        """Allow ``match``, with patterns of values, sequences and mappings."""
         return self._visited(node)  # type: ignore[no-any-return]
 
     def visit_match_case(self, node: ast.match_case) -> ast.AST:
-        """One case."""
+        """Allow a ``case``."""
         return self._visited(node)  # type: ignore[no-any-return]
 
     def visit_MatchSingleton(self, node: ast.MatchSingleton) -> ast.AST:
-        """True, False or None."""
+        """Allow the patterns True, False and None."""
         return node
 
     def visit_MatchSequence(self, node: ast.MatchSequence) -> ast.AST:
-        """A pattern for each item."""
+        """Allow a pattern with a pattern for each item."""
         return self._visited(node)  # type: ignore[no-any-return]
 
     def visit_MatchOr(self, node: ast.MatchOr) -> ast.AST:
-        """One of several patterns."""
+        """Allow several patterns with ``|``."""
         return self._visited(node)  # type: ignore[no-any-return]
 
     def visit_MatchValue(self, node: ast.MatchValue) -> ast.AST:
-        """A constant."""
+        """Allow a short constant as a pattern."""
         value = node.value
         if isinstance(value, ast.UnaryOp):
             value = value.operand
@@ -551,18 +560,18 @@ class Policy(RestrictingNodeTransformer):
         return node
 
     def visit_MatchAs(self, node: ast.MatchAs) -> ast.AST:
-        """A name, or a pattern with one."""
+        """Allow a name as a pattern, and a pattern with a name."""
         self._bind(node, node.name)
         return self._visited(node)  # type: ignore[no-any-return]
 
     def visit_MatchStar(self, node: ast.MatchStar) -> ast.AST:
-        """``*_``: the rest, if nobody wants it."""
+        """Allow ``*_``, which drops the rest; a name would copy it."""
         if node.name is not None:
             self.error(node, "expected *_ in a pattern: a name would be a copy")
         return node
 
     def visit_MatchMapping(self, node: ast.MatchMapping) -> ast.AST:
-        """Keys and patterns."""
+        """Allow a pattern of a mapping, with short constants as keys."""
         if node.rest is not None:
             self.error(node, "expected no ** in a pattern: it would be a copy")
         for key in node.keys:
@@ -574,28 +583,28 @@ class Policy(RestrictingNodeTransformer):
     # What is not offered.
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        """Types are fixed: guards go by them."""
+        """Refuse classes, because guards look at the exact types of values."""
         self.not_allowed(node)
 
     def visit_With(self, node: ast.With) -> None:
-        """There is nothing to be used with it."""
+        """Refuse ``with``, because hooks have no context managers."""
         self.not_allowed(node)
 
     def visit_Yield(self, node: ast.Yield) -> None:
-        """Generators within generators bring the interpreter down."""
+        """Refuse generators, because generators within generators crash the interpreter."""
         self.not_allowed(node)
 
     def visit_YieldFrom(self, node: ast.YieldFrom) -> None:
-        """The same."""
+        """Refuse generators, see :meth:`visit_Yield`."""
         self.not_allowed(node)
 
     def visit_Module(self, node: ast.Module) -> ast.AST:
-        """The whole."""
+        """Walk over the whole code."""
         return self._visited(node)  # type: ignore[no-any-return]
 
 
 def _is_plain(node: ast.expr) -> bool:
-    """Names, names of modules' names, and tuples of these."""
+    """Whether an expression is a name, ``module.name``, or a tuple of these."""
     if isinstance(node, ast.Tuple):
         return all(map(_is_plain, node.elts))
     while isinstance(node, ast.Attribute):
@@ -610,7 +619,7 @@ def _pass_at(node: ast.stmt) -> ast.stmt:
 
 
 def _is_short(node: ast.expr, kinds: tuple[type, ...] = (object,)) -> bool:
-    """A constant, of these types, with which anything is compared in no time."""
+    """Whether a node is a constant of these types that is quick to compare with."""
     if not isinstance(node, ast.Constant) or not isinstance(node.value, kinds):
         return False
     value = node.value

@@ -1,8 +1,8 @@
-"""``re`` for hooks, over RE2, whose time is linear in the text whatever the pattern is.
+"""``re`` for hooks, on RE2, whose time is linear in the text for every pattern.
 
-Python's own ``re`` and others like it take exponential time for some patterns, within one
-call that nothing can stop.  RE2 has no look-around and no back references, and its ``\\d``,
-``\\w`` and ``\\s`` are of ASCII.
+Python's own ``re`` takes exponential time for some patterns, within one call that nothing can
+stop.  RE2 has no look-around and no back references, and its ``\\d``, ``\\w`` and ``\\s``
+match ASCII only.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from slardar.hooks.python.limits import ITERABLE, MAX_ITEMS, MAX_TEXT, bounded, 
 
 __all__ = ["RE"]
 
-#: Characters of a pattern, and of a text to be searched.
+#: The most characters of a pattern, and of a text to search.
 MAX_PATTERN: Final = 1000
 MAX_SUBJECT: Final = 1 << 16
-#: What matching may cost: 5 ms.
+#: The most steps of :func:`slardar.hooks.expressions.matching_cost` for a match: 5 ms.
 _MAX_WORK: Final = 1 << 20
-#: Bytes that RE2 may use for one pattern, and patterns that are kept.
+#: The most bytes that RE2 may use for one pattern, and the number of patterns that are kept.
 _MAX_MEMORY: Final = 1 << 18
 _KEPT: Final = 128
 
@@ -33,7 +33,7 @@ _FLAGS: Final[dict[int, str]] = {2: "i", 8: "m", 16: "s"}
 
 
 class PatternError(Exception):
-    """A pattern that RE2 does not take."""
+    """RE2 does not accept the pattern."""
 
 
 @lru_cache(_KEPT)
@@ -50,7 +50,7 @@ def _compiled(pattern: str | bytes, flags: int) -> Any:
     if isinstance(pattern, bytes):
         options.encoding = re2.Options.Encoding.LATIN1
     try:
-        # Not through its own cache, which is not to be filled by hooks.
+        # re2.compile would keep the pattern in its cache, which hooks must not fill.
         return re2._Regexp(whole, options)
     except re2.error as error:
         text = error.args[0] if error.args else ""
@@ -59,7 +59,7 @@ def _compiled(pattern: str | bytes, flags: int) -> Any:
 
 
 class Pattern:
-    """A pattern that is compiled."""
+    """A compiled pattern."""
 
     __slots__ = ("_regexp", "_size", "flags", "pattern")
 
@@ -109,11 +109,11 @@ class Pattern:
         return found
 
     def finditer(self, text: Any) -> Iterator[Any]:
-        """Every match."""
+        """An iterator of every match."""
         return iter(self._each(text))
 
     def findall(self, text: Any) -> list[Any]:
-        """The texts of every match, or of its groups if there are any."""
+        """The text of every match, or the texts of its groups if the pattern has groups."""
         groups = self._regexp.groups
         empty = text[:0] if type(text) in (str, bytes) else ""
         found: list[Any] = []
@@ -127,7 +127,7 @@ class Pattern:
         return found
 
     def split(self, text: Any, maxsplit: int = 0) -> list[Any]:
-        """What is between the matches, and their groups."""
+        """The texts between the matches, and the groups of each match."""
         pieces: list[Any] = []
         end = 0
         for one in self._each(text, _count(maxsplit)):
@@ -138,7 +138,7 @@ class Pattern:
         return pieces
 
     def subn(self, repl: Any, text: Any, count: int = 0) -> tuple[Any, int]:
-        """The text with each match replaced, and how many there were."""
+        """The text with each match replaced, and the number of matches."""
         pieces: list[Any] = []
         end = size = 0
         found = self._each(text, _count(count))
@@ -166,7 +166,7 @@ class Pattern:
         return bounded(text[:0].join(pieces)), len(found)
 
     def sub(self, repl: Any, text: Any, count: int = 0) -> Any:
-        """The text with each match replaced, by a text or what a function makes of it."""
+        """The text with each match replaced, by a text or by what a function returns for it."""
         return self.subn(repl, text, count)[0]
 
 
@@ -180,7 +180,7 @@ _REFERENCE: Final = re2.compile(r"\\(?:([0-9]{1,2})|g<(\w{1,60})>|(.))", None)
 
 
 def _template(text: Any, regexp: Any) -> list[Any]:
-    r"""Texts and the numbers of groups: of ``\1``, ``\g<1>``, ``\g<name>`` and ``\\``."""
+    r"""Parse ``\1``, ``\g<1>``, ``\g<name>`` and ``\\`` into texts and numbers of groups."""
     parts: list[Any] = []
     shown = text if isinstance(text, str) else text.decode("latin-1")
     if "\\" not in shown:
@@ -243,7 +243,7 @@ register(Pattern, "findall finditer flags fullmatch match pattern search split s
 
 
 def _of_group(name: str) -> Callable[..., Any]:
-    """A method of a match that takes groups, by their numbers or names."""
+    """A method of a match that takes the numbers or names of groups."""
 
     def call(match: Any, *groups: Any) -> Any:
         if len(groups) > 100:
@@ -264,7 +264,7 @@ register(
 )
 ITERABLE.add(type(re2.compile("").finditer("")))
 
-#: What ``import re`` gives.
+#: The names of ``re``.
 RE: Final[dict[str, Any]] = {
     "DOTALL": 16,
     "I": 2,

@@ -1,4 +1,4 @@
-"""One Python hook that is loaded, and its calls."""
+"""A loaded Python hook, and its calls."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["PythonScript"]
 
 
 class PythonScript(Script):
-    """Its entry points, of which there may be only one; see :class:`Script`.
+    """The one or two entry points of a hook; see :class:`Script`.
 
-    ``names`` are the globals of its code and of its modules.
+    ``names`` are the globals of the hook's code and of its modules.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class PythonScript(Script):
         self._request: Any = on_request
         self._response: Any = on_response
         self._budget = budget
-        # Bound once, and not for each call.
+        # Bound here once, and not for each call.
         self._run_with: Any = budget.run_with
         self._names = names or []
         self._is_taken_back = False
@@ -54,7 +54,8 @@ class PythonScript(Script):
             return
         except (Exception, OutOfBudget) as error:
             failure = failed(self.name, error, self._budget.seconds, _line_of(self._request))
-        # Out here it has no context, which would hold on to all that the hook had.
+        # Raised outside the handler, the failure has no __context__, which would keep all that
+        # the hook had alive.
         raise failure
 
     def on_response(self, request: HookRequest, response: HookResponse) -> None:
@@ -76,7 +77,7 @@ class PythonScript(Script):
     def take_back(self) -> None:
         """See :class:`Script`."""
         self._is_taken_back = True
-        # Others may hold its functions still, and so their globals.
+        # Somebody may still hold functions of the hook, and so the globals.
         for names in self._names:
             names.clear()
         self.close()
@@ -91,7 +92,7 @@ class PythonScript(Script):
 
 
 def _too_large() -> HookAnswer:
-    """What a client gets whose body a hook has asked for, and cannot have."""
+    """The answer if a hook asks for a body that is too large for hooks."""
     return HookAnswer(413, "the body of the request is too large")
 
 

@@ -1,8 +1,8 @@
-"""What a hook does to whole sets and dicts, in pieces.
+"""Operations on whole sets and dicts, as loops that a tick of the budget can stop.
 
-Python does such things at once, and for keys whose hashes are the same it compares each
-with all others: two sets of some thousand tuples, made for that, take seconds.  Here it is
-a loop from some size on, between whose turns the budget's ticks are heard.
+Python does such an operation at once.  If keys have one hash, Python compares each with all
+others, and two sets of some thousand tuples that are made for it take seconds.  Here an
+operation on large sets or dicts is a loop, and a tick can end the call between two turns.
 """
 
 from __future__ import annotations
@@ -11,18 +11,21 @@ from typing import Any, Final
 
 __all__ = ["CHANGES", "OPERATIONS", "TESTS", "copied", "is_small", "joined"]
 
-#: Items of both sides together that Python's own functions may work on: a millisecond at
-#: the worst.
+#: The most items of both sides together that Python's own functions may work on: 1 ms at
+#: worst.
 _SMALL: Final = 256
 
 
 def is_small(left: Any, right: Any) -> bool:
-    """Whether Python may do it at once."""
+    """Whether Python's own functions may do an operation on both."""
     return len(left) + len(right) <= _SMALL
 
 
 def copied(value: dict[Any, Any]) -> dict[Any, Any]:
-    """A copy of a dict: of one that items were deleted of, Python compares the keys."""
+    """A copy of a dict.
+
+    Python compares keys when it copies a dict from which items were deleted.
+    """
     if len(value) <= _SMALL:
         return value.copy()
     made = {}
@@ -32,7 +35,7 @@ def copied(value: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def joined(left: dict[Any, Any], right: dict[Any, Any]) -> dict[Any, Any]:
-    """``left``, with the items of ``right``."""
+    """Put the items of ``right`` into ``left``, and return ``left``."""
     if left is right or is_small(left, right):
         left.update(right)
     else:
@@ -42,7 +45,7 @@ def joined(left: dict[Any, Any], right: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _union(left: Any, right: Any) -> set[Any]:
-    # To copy a whole set compares nothing.
+    # Copying a whole set compares no items.
     made = set(left)
     for one in right:
         made.add(one)
@@ -110,8 +113,8 @@ def _is_disjoint(left: Any, right: Any) -> bool:
     return not _intersection(left, right)
 
 
-#: By the names of a set's methods: those that make another set, those that change it, and
-#: those that answer True or False.
+#: The operations by the names of a set's methods: those that make another set, those that
+#: change the set, and those that return True or False.
 OPERATIONS: Final = {
     "difference": _difference,
     "intersection": _intersection,

@@ -1,7 +1,7 @@
 """``json``, ``hashlib``, ``hmac``, ``base64``, ``time``, ``math`` and ``random`` for hooks.
 
-What is here is bounded, or proven to be: each function gets values of a hook's, and is
-called within a budget that is not heard before it returns.
+Each function here limits its work: a hook calls it with any values, and no tick of the
+budget can stop it before it returns.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from slardar.hooks.python.operators import integer
 
 __all__ = ["BASE64", "HASHLIB", "HMAC", "JSON", "MATH", "RANDOM", "TIME"]
 
-#: Characters of JSON that is read.
+#: The most characters of JSON that is read.
 MAX_JSON: Final = 1 << 17
-#: Levels of JSON that is read.
+#: The most levels of JSON that is read.
 MAX_LEVELS: Final = 100
-#: Texts, which may hold brackets, and brackets.
+#: Matches texts, which may hold brackets, and brackets.
 _BRACKETS: Final = re.compile(
     r'"(?:[^"\\]|\\.)*+"|[\[\]{}]'
     if sys.version_info >= (3, 11)
     else r'"(?:[^"\\]|\\.)*"|[\[\]{}]',
     re.DOTALL,
 )
-#: Bytes that are hashed at once, or encoded.
+#: The most bytes that are hashed or encoded in one call.
 MAX_DATA: Final = 1 << 20
 
 # json
 
 
 class JsonError(ValueError):
-    """A text that is no JSON."""
+    """The text is no JSON."""
 
 
 def _loads(text: Any) -> Any:
@@ -62,7 +62,7 @@ def _loads(text: Any) -> Any:
 
 
 def _check_levels(text: str | bytes) -> None:
-    """Raises JsonError for more levels than the parser may have on its stack."""
+    """Raise JsonError for more levels than the parser may have on its stack."""
     shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     if shown.count("[") + shown.count("{") <= MAX_LEVELS:
         return
@@ -102,7 +102,7 @@ def _dumps(
     return bounded(text)  # type: ignore[no-any-return]
 
 
-#: What ``import json`` gives.
+#: The names of ``json``.
 JSON: Final[dict[str, Any]] = {"JSONDecodeError": JsonError, "dumps": _dumps, "loads": _loads}
 
 # hashlib and hmac
@@ -119,7 +119,7 @@ def _data(value: Any, what: str = "bytes") -> bytes:
 
 
 class Digest:
-    """A digest under way."""
+    """A digest that takes bytes step by step."""
 
     __slots__ = ("_hash", "digest_size", "name")
 
@@ -141,7 +141,7 @@ class Digest:
         return self._hash.hexdigest()  # type: ignore[no-any-return]
 
     def copy(self) -> Digest:
-        """The same, to be continued apart."""
+        """A copy that can take further bytes of its own."""
         return Digest(self._hash.copy(), self.name)
 
     def __repr__(self) -> str:
@@ -189,7 +189,7 @@ def _compare_digest(left: Any, right: Any) -> bool:
     return hmac.compare_digest(_data(left), _data(right))
 
 
-#: What ``import hashlib`` and ``import hmac`` give.
+#: The names of ``hashlib``, and of ``hmac``.
 HASHLIB: Final[dict[str, Any]] = {**_HASHES, "new": _new_hash}
 HMAC: Final[dict[str, Any]] = {
     "compare_digest": _compare_digest,
@@ -220,7 +220,7 @@ def _decoder(name: str) -> Callable[[Any], bytes]:
     return decode
 
 
-#: What ``import base64`` gives.
+#: The names of ``base64``.
 BASE64: Final[dict[str, Any]] = {
     **{
         name: _encoder(name)
@@ -243,7 +243,7 @@ register(
 
 
 def _strftime(form: Any, moment: Any = None) -> str:
-    # glibc's own fields may have a width, such as %999999999d.
+    # Fields of glibc may have a width, such as %999999999d, which would make a huge text.
     if type(form) is not str or len(form) > 200 or _FORM.fullmatch(form) is None:
         raise ValueError("expected a format of at most 200 characters such as %Y-%m-%d")
     if moment is not None and type(moment) not in (time.struct_time, tuple):
@@ -262,7 +262,7 @@ def _moment(function: Callable[[float], time.struct_time]) -> Callable[..., time
     return make
 
 
-#: What ``import time`` gives.
+#: The names of ``time``.
 TIME: Final[dict[str, Any]] = {
     "gmtime": _moment(time.gmtime),
     "localtime": _moment(time.localtime),
@@ -294,7 +294,7 @@ _OF_FLOATS: Final = (
     "trunc",
 )  # fmt: skip
 
-#: What ``import math`` gives.
+#: The names of ``math``.
 MATH: Final[dict[str, Any]] = {
     "e": math.e,
     "inf": math.inf,
@@ -306,7 +306,8 @@ MATH: Final[dict[str, Any]] = {
 
 # random
 
-#: Of their own: a hook can neither seed nor foresee what the proxy draws.
+#: Hooks have a generator of their own, so no hook can set or predict the numbers that the
+#: proxy draws.
 _random: Final = random.Random()  # noqa: S311 - not for secrets, and documented so
 
 
@@ -331,7 +332,7 @@ def _uniform(low: Any, high: Any) -> float:
     return _random.uniform(low, high)
 
 
-#: What ``import random`` gives.
+#: The names of ``random``.
 RANDOM: Final[dict[str, Any]] = {
     "choice": _choice,
     "randint": _randint,

@@ -1,7 +1,7 @@
-"""Scripts of a rewrite phase, as people write them for ngx_lua, to be run in both worlds.
+"""Scripts for a rewrite phase, as people write them for ngx_lua, to be run by nginx and slardar.
 
-Each is a name, the code, and where it matters the request's head.  What comes out must be
-the same in nginx and here: the answer, or what the server gets.
+Each case is a name, the code and, where it matters, the head of the request.  The result, an
+answer or what the server gets, must be the same in nginx and in slardar.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One engine for many tests: to be shared is what it is made for."""
+"""One engine for many tests, since engines are made to be shared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the Lua engine share."""
+"""Helpers for the tests of the Lua engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def make_engine(budget: float = 0.05, settings: Any = None, **more: Any) -> Any:
-    """An engine whose ``lines`` has what hooks logged."""
+    """An engine.  Its ``lines`` are the lines that hooks logged."""
     lines: list[tuple[str, str]] = []
     chosen = SETTINGS if settings is None else settings
     engine: Any = LuaEngine(budget, chosen, lambda level, text: lines.append((level, text)), **more)
@@ -42,7 +42,7 @@ def make_request(
 
 
 def run(engine: Any, code: str, request: HookRequest | None = None, **modules: str) -> HookRequest:
-    """The request after a script has run for it; ``m="..."`` is the module modules.m."""
+    """Run a script, and return its request; ``m="..."`` is the module modules.m."""
     if request is None:
         request = make_request()
     named = {f"modules.{name}": text for name, text in modules.items()}
@@ -51,14 +51,14 @@ def run(engine: Any, code: str, request: HookRequest | None = None, **modules: s
 
 
 def said(engine: Any, code: str, request: HookRequest | None = None, **modules: str) -> str:
-    """What a script answers with, as text without the last line's end."""
+    """The text with which a script answers, without the end of the last line."""
     answer = run(engine, code, request, **modules).answer
     assert answer is not None
     return answer.body.decode("latin-1").removesuffix("\n")
 
 
 def failure(engine: Any, code: str, request: HookRequest | None = None, **modules: str) -> Any:
-    """The kind and the message of the failure that a script ends with."""
+    """The kind and the message of the failure with which a script ends."""
     try:
         run(engine, code, request, **modules)
     except HookFailure as error:

@@ -1,8 +1,8 @@
 """Hooks that nobody should write, and what must become of each.
 
-``outcome`` is what must happen: ``error: ``, ``budget`` or ``memory`` for how the call
-fails, the first with a part of its message; ``says: `` and the exact answer; or ``on``
-where the request goes on and nothing has happened to it.
+``outcome`` is what must happen.  ``error: ``, ``budget`` or ``memory`` is the kind of the
+failure, the first with a part of its message.  ``says: `` precedes the exact answer.  ``on``
+means that the request goes on unchanged.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["HOSTILE", "Hostile"]
 
 
 class Hostile(NamedTuple):
-    """One of them."""
+    """One hostile hook."""
 
     name: str
     code: str

@@ -1,4 +1,4 @@
-"""The real nginx with ngx_lua, which runs each of some scripts in its rewrite phase."""
+"""Runs the real nginx with ngx_lua, which runs each script of a test in its rewrite phase."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ SERVER = """
 
 @contextmanager
 def running(folder: Path, scripts: Sequence[str]) -> Iterator[Send]:
-    """Starts one nginx in ``folder`` for all scripts; skips the test where there is none."""
+    """Start one nginx in ``folder`` for all scripts; skip the test if there is no nginx."""
     if not (MODULES / "ngx_http_lua_module.so").exists() or not Path(NGINX).exists():
         pytest.skip("nginx with libnginx-mod-http-lua is not installed")
     servers = []
@@ -107,7 +107,7 @@ def running(folder: Path, scripts: Sequence[str]) -> Iterator[Send]:
 
 
 def dechunked(text: str) -> str:
-    """A chunked body in one piece."""
+    """The data of a chunked body in one piece."""
     body = ""
     while text:
         size, _, text = text.partition("\r\n")

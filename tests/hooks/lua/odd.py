@@ -1,7 +1,7 @@
-"""Odd arguments for every function of ngx: what nginx makes of each, we make of it too.
+"""Odd arguments for every function of ngx, which must do the same with each as in nginx.
 
-A call is an expression with ``V`` in it, which stands for each of the values one after the
-other; all of them are one script, that says a line for each value.
+A call is an expression with ``V`` in it, which stands for each value in turn.  The calls of
+one expression make one script, which says a line for each value.
 """
 
 from __future__ import annotations
@@ -193,13 +193,13 @@ local function case(f) out[#out + 1] = outcome(pcall(f)) end
 
 
 def values_of(call: str) -> list[str]:
-    """The values that a call is made with."""
+    """The values for which a call is made."""
     # Not every place of an expression can be left empty.
     return [name for name in VALUES if name != "none" or "(V" in call or ", V)" in call]
 
 
 def script(call: str) -> str:
-    """The script for a call: a line for each value, its results or that it raises."""
+    """The script for a call.  It says a line for each value: its results, or that it raises."""
     lines = [_BEFORE]
     left_out = call.replace("V, ", "").replace(", V", "").replace("V", "")
     for name in values_of(call):

@@ -1,4 +1,4 @@
-"""No exception of Python's gets into LuaJIT, whatever Lua passes."""
+"""No exception of Python reaches LuaJIT, whatever Lua passes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FUNCTIONS = Api(Call(), {"deep": [[[{}]]], "odd": {1, 2}}, lambda level, text: N
 
 @pytest.mark.parametrize("name", list(FUNCTIONS))
 def test_nothing_raises(name: str) -> None:
-    """Also for values and numbers of them that the Lua files never pass."""
+    """Not even with values, and numbers of values, that the Lua files never pass."""
     function = FUNCTIONS[name]
     if name in ("clock", "seed", "set_header", "variable"):
         # These are always called with what they take.
@@ -44,8 +44,11 @@ def test_nothing_raises(name: str) -> None:
 
 
 def test_mistake_of_ours_fails_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pcall hides it, others go on, and Lua's stack is as it was: a hundred of them
-    crashed the process where Lua got hold of the exceptions."""
+    """A bug in a function fails the call.
+
+    No pcall hides it, other scripts go on, and the stack of Lua is intact: a hundred exceptions
+    crashed the process when they reached Lua.
+    """
 
     def broken(api: Any) -> str:
         raise KeyError("inside")
@@ -60,7 +63,7 @@ def test_mistake_of_ours_fails_the_call(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_mistake_of_ours_while_a_module_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The script is not loaded then."""
+    """A bug while a module is loaded keeps the script from being loaded."""
 
     def broken(api: Any) -> str:
         raise KeyError("inside")

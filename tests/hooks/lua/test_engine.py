@@ -1,4 +1,4 @@
-"""The engine: checking, loading, failing, and going on afterwards."""
+"""The Lua engine: checking and loading scripts, their failures, and that others go on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def refused(engine: Any, code: str, name: str = "script.x", **modules: str) -> s
 
 class TestCheck:
     def test_names_of_modules(self, engine: Any) -> None:
-        """The modules named in require are found, whatever comments and texts say."""
+        """The modules that require names are found, even among comments and texts that mislead."""
         code = """
             -- require("modules.no1")
             --[[ require "modules.no2" ]] local a = require("modules.a")
@@ -58,27 +58,27 @@ class TestCheck:
         engine.check("script.x", " " * MAX_CODE)
 
     def test_long_names(self, engine: Any) -> None:
-        """A name longer than LuaJIT shows is whole in messages."""
+        """A name that is longer than LuaJIT shows is whole in messages."""
         name = "script." + "a" * 200 + ".example.com"
         with pytest.raises(ScriptError) as caught:
             engine.check(name, "\n\nx x")
         assert str(caught.value).startswith(f"{name}: line 3: ")
 
     def test_surrogates(self, engine: Any) -> None:
-        """Text that is no text is refused."""
+        """A text that is no valid Unicode is refused."""
         with pytest.raises(ScriptError, match="UTF-8"):
             engine.check("script.x", "x = '\udc80'")
 
 
 class TestLoad:
     def test_a_script_does_not_run(self, engine: Any) -> None:
-        """A script runs for requests only."""
+        """A script does not run when it is loaded, but for requests only."""
         script = engine.load("script.x", "error('boom')", {})
         with pytest.raises(HookFailure, match="boom"):
             script.on_request(make_request())
 
     def test_a_module_runs_once(self, engine: Any) -> None:
-        """A module's code runs when the script is loaded, and keeps what it has."""
+        """A module's code runs when the script is loaded, and its values last."""
         script = engine.load(
             "script.x",
             "local m = require 'modules.m' m.n = m.n + 1 ngx.say(m.n)",
@@ -91,7 +91,7 @@ class TestLoad:
             assert request.answer.body == wanted
 
     def test_each_script_has_its_own_modules(self, engine: Any) -> None:
-        """What one script writes into a module, another one does not see."""
+        """A script does not see what another script writes into a module."""
         modules = {"modules.m": "return {n = 0}"}
         code = "local m = require 'modules.m' m.n = m.n + 1 ngx.say(m.n)"
         for name in ("script.a", "script.b"):
@@ -101,12 +101,12 @@ class TestLoad:
             assert request.answer.body == b"1\n"
 
     def test_not_active(self, engine: Any) -> None:
-        """A script that needs a module that is not there is refused, with the line."""
+        """A script that needs a module that is not active is refused, with the line."""
         text = refused(engine, "\nlocal m = require('modules.gone')")
         assert text == "script.x: line 2: module modules.gone is not active"
 
     def test_not_active_when_it_runs(self, engine: Any) -> None:
-        """A name that is computed is looked up when it is required."""
+        """A name that a script computes is looked up when it is required."""
         code = "local name = 'modules.' .. 'gone' require(name)"
         assert failure(engine, code) == (
             "error",
@@ -140,7 +140,7 @@ class TestLoad:
         assert text == "script.x: took more than 50 ms of CPU time"
 
     def test_a_module_that_answers(self, engine: Any) -> None:
-        """What a module does while it is loaded reaches no request."""
+        """A module that answers while it is loaded affects no request."""
         request = run(
             engine, "require 'modules.m'", m="ngx.req.set_header('X-A', 'b') ngx.say('x') return {}"
         )
@@ -148,7 +148,7 @@ class TestLoad:
         assert request.headers.get("x-a") is None
 
     def test_a_module_alone(self, engine: Any) -> None:
-        """A module is loaded to see whether that works."""
+        """A module can be loaded alone, which shows whether it works."""
         engine.load("modules.m", "return {}", {})
         assert refused(engine, "local x", "modules.m").endswith("does not return the module")
         assert refused(engine, "return require 'modules.m'", "modules.m").endswith(
@@ -156,7 +156,7 @@ class TestLoad:
         )
 
     def test_requires(self, engine: Any) -> None:
-        """A script knows its modules, and those that these use."""
+        """A script knows the modules that it uses, directly or through others."""
         script = engine.load(
             "script.x",
             "require 'modules.a'",
@@ -188,14 +188,14 @@ class TestFailures:
         assert failure(engine, code) == ("error", message)
 
     def test_stack(self, engine: Any) -> None:
-        """A recursion without an end runs out of stack, and others go on."""
+        """An endless recursion runs out of stack, and other scripts go on."""
         kind, message = failure(engine, "local function f() return 1 + f() end f()")
         assert kind == "error"
         assert message.endswith("stack overflow")
         assert said(engine, "ngx.say(1)") == "1"
 
     def test_long_message(self, engine: Any) -> None:
-        """A message has an end."""
+        """A long message is cut."""
         kind, message = failure(engine, "error(('x'):rep(100000))")
         assert kind == "error"
         assert len(message) < 1100
@@ -213,7 +213,7 @@ class TestFailures:
         assert request.answer is None
 
     def test_memory(self, engine: Any) -> None:
-        """A call that takes too much memory ends, and others go on."""
+        """A call that takes too much memory ends, and other scripts go on."""
         assert failure(engine, "local s = 'x' while true do s = s .. s end") == (
             "memory",
             f"script.x: a call may use at most {ROOM >> 20} MiB of memory",
@@ -221,14 +221,15 @@ class TestFailures:
         assert said(engine, "ngx.say(('x'):rep(100000):len())") == "100000"
 
     def test_garbage_is_no_loss(self, engine: Any) -> None:
-        """Scripts that make much garbage go on for ever."""
+        """Scripts that make much garbage can run for ever."""
         script = engine.load("script.x", "local t = {} for i = 1, 2000 do t[i] = {i} end", {})
         for _ in range(500):
             script.on_request(make_request())
         assert engine.runtime.used < engine.memory
 
     def test_held_for_good(self) -> None:
-        """A script whose module keeps ever more is told so, and no other suffers."""
+        """A script whose module keeps more and more fails with a message, and no other script
+        does."""
         engine = make_engine(memory=24 << 20)
         keeper = engine.load(
             "script.keeper",
@@ -262,7 +263,7 @@ class TestFailures:
         ],
     )
     def test_what_is_the_requests_own_is_not_held(self, code: str) -> None:
-        """Large globals of many scripts are garbage when their requests have ended."""
+        """Large globals of many scripts are garbage once their requests have ended."""
         engine = make_engine(memory=16 << 20)
         scripts = [engine.load("script.x", code, {}) for _ in range(30)]
         before = engine.runtime.collect()
@@ -272,7 +273,7 @@ class TestFailures:
         assert engine.runtime.collect() - before < 1 << 20
 
     def test_too_many_scripts(self) -> None:
-        """A script for which there is no memory is refused, and those there go on."""
+        """A script for which there is no memory is refused, and the loaded ones go on."""
         engine = make_engine(memory=16 << 20)
         first = engine.load("script.first", "ngx.say('x')", {})
         kept: list[Any] = []
@@ -289,12 +290,12 @@ class TestFailures:
             script.on_request(make_request())
 
     def test_too_little_memory(self) -> None:
-        """Memory with which nothing works is refused."""
+        """An engine refuses an amount of memory with which nothing works."""
         with pytest.raises(ValueError, match="at least 16777216 bytes"):
             make_engine(memory=1 << 20)
 
     def test_a_bug_of_ours(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """An exception in Python is a failure of the call, and no script gets hold of it."""
+        """An exception in a function of Python fails the call, and no script gets hold of it."""
 
         def broken(api: Any) -> str:
             raise KeyError("inside")
@@ -308,7 +309,7 @@ class TestFailures:
         assert said(engine, "ngx.say(1)") == "1"
 
     def test_what_others_left_in_the_context(self, engine: Any) -> None:
-        """Whatever a hook in Python put there, ours do not stumble."""
+        """Nothing that a hook in Python puts into the context breaks a Lua script."""
         request = make_request()
         request.context["lua.reply_headers"] = request.context["lua.request_id"] = ["x"]
         request.hash_key = "\u4f60"
@@ -339,12 +340,12 @@ class TestIsolation:
          "coroutine", "bit", "ngx.var", "ngx.header", "slardar", "ngx.shared", "debug"],
     )  # fmt: skip
     def test_libraries(self, engine: Any, place: str) -> None:
-        """What a script writes into a library, another script does not see."""
+        """A script does not see what another script writes into a library."""
         run(engine, f"rawset({place}, 'poison', 'x')")
         assert said(engine, f"ngx.say(tostring(rawget({place}, 'poison')))") == "nil"
 
     def test_functions_replaced(self, engine: Any) -> None:
-        """A function that a script replaces is the old one for others."""
+        """If a script replaces a function, other scripts still have the old one."""
         run(engine, "string.upper = function() return 'bad' end")
         assert said(engine, "ngx.say(string.upper('a'), ('a'):upper())") == "AA"
 

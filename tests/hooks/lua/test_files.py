@@ -1,4 +1,4 @@
-"""The Lua files themselves."""
+"""What must hold for the text of the Lua files."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ end
 
 @pytest.fixture(scope="module")
 def used_globals() -> Any:
-    """The globals that functions in a text use."""
+    """The globals that functions in a Lua text use."""
     return LuaRuntime(encoding="latin-1").execute(GLOBALS)
 
 
 def test_globals_are_found(used_globals: Any) -> None:
-    """The check below sees a global read and one written, and not what is local."""
+    """The check below finds a global that is read and one that is written, but no locals."""
     assert used_globals("local a = x return function() local b = a return pairs(b) end") == "pairs"
     assert used_globals("return function() y = 1 end") == "y"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_no_function_uses_globals(path: Path, used_globals: Any) -> None:
-    """Globals are gone when scripts run, so no function of ours may need one."""
+    """No function of the Lua files uses globals, which are gone when scripts run."""
     assert used_globals(path.read_text(encoding="ascii")) == ""

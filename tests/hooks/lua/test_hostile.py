@@ -1,4 +1,4 @@
-"""Every hostile hook ends as it must, in time, and others go on as if it had not been."""
+"""Every hostile hook ends as it must and in time, and other hooks go on unaffected."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BUDGET = 0.05
 
 
 def make_shared(budget: float) -> Any:
-    """An engine with a script that minds its own business."""
+    """An engine with a harmless script."""
     engine = make_engine(budget)
     engine.bystander = engine.load(
         "script.bystander",
@@ -33,25 +33,25 @@ def make_shared(budget: float) -> Any:
 
 @pytest.fixture(scope="module")
 def shared() -> Any:
-    """One engine for all of them."""
+    """One engine for all hostile hooks."""
     return make_shared(BUDGET)
 
 
 @pytest.fixture(scope="module")
 def patient() -> Any:
-    """One with a larger budget, so that memory ends first, however busy the machine is."""
+    """An engine with a larger budget, so that memory ends first even on a busy machine."""
     return make_shared(40 * BUDGET)
 
 
 def test_enough() -> None:
-    """There are many of them, each with a name of its own."""
+    """There are many hostile hooks, each with a name of its own."""
     assert len(HOSTILE) >= 80
     assert len({case.name for case in HOSTILE}) == len(HOSTILE)
 
 
 @pytest.mark.parametrize("case", HOSTILE, ids=[case.name for case in HOSTILE])
 def test_hostile(case: Hostile, shared: Any, patient: Any) -> None:
-    """It ends as it must, soon, and changes nothing for others."""
+    """The hook ends as it must, soon, and changes nothing for others."""
     engine = patient if case in EATERS else shared
     request = make_request()
     before = repr((request.method, request.uri, request.headers.items()))
@@ -98,14 +98,14 @@ def test_hostile(case: Hostile, shared: Any, patient: Any) -> None:
 
 
 def test_logs_have_one_line_each(shared: Any) -> None:
-    """What hooks log has no control characters, and is bounded."""
+    """Lines that hooks log have no control characters and a limited length."""
     assert shared.lines
     assert all(text.isprintable() and len(text) < 5000 for _, text in shared.lines)
 
 
 @pytest.mark.parametrize("budget", [0.01, 0.2])
 def test_other_budgets(budget: float) -> None:
-    """The budget is the one that is configured."""
+    """The configured budget holds."""
     engine = make_engine(budget)
     script = engine.load(
         "script.x", "while true do pcall(function() while true do end end) end", {}
@@ -117,7 +117,7 @@ def test_other_budgets(budget: float) -> None:
 
 
 def test_again_and_again(shared: Any) -> None:
-    """A script that breaks its budget each time leaves nothing behind."""
+    """A script that breaks its budget in each call leaves nothing behind."""
     script = shared.load("script.x", "local t = {} while true do t[1] = {} end", {})
     for _ in range(5):
         began = time.thread_time()
@@ -127,7 +127,7 @@ def test_again_and_again(shared: Any) -> None:
 
 
 def test_requests_do_not_see_each_other(shared: Any) -> None:
-    """What a script poisons for itself ends with the request, but for modules."""
+    """What a script breaks for itself ends with the request, except in modules."""
     code = "if ngx.ctx.x or y then ngx.say('seen') end ngx.ctx.x, y = 1, 1 ngx.var.x_z = 'z'"
     script = shared.load("script.x", code, {})
     for _ in range(3):
@@ -138,8 +138,10 @@ def test_requests_do_not_see_each_other(shared: Any) -> None:
 
 @pytest.mark.parametrize("kib", [100, 900])
 def test_what_another_has_made_is_as_slow(kib: int) -> None:
-    """A text that is there already is not made again, and so does not show by its memory:
-    to make a number of it takes long all the same."""
+    """A large text that another script has made does not show by its memory.
+
+    To make a number of it takes as long, and must still be stopped in time.
+    """
     engine = make_engine(BUDGET)
     make = (
         "local p = string.rep('1', 1024) local t = {} "
@@ -160,7 +162,7 @@ def test_what_another_has_made_is_as_slow(kib: int) -> None:
 
 
 def test_call_that_returns_too_late_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes long at the very end has no look of Lua's behind it."""
+    """A call fails if it takes long at its very end, after the last look of Lua."""
 
     def slow(text: str) -> str:
         end = time.thread_time() + 1.2 * BUDGET

@@ -1,4 +1,4 @@
-"""The same scripts in nginx with ngx_lua, and here: what comes out must be the same."""
+"""The same scripts in nginx with ngx_lua and in slardar have the same effect."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ CASES: tuple[Case, ...] = (
 
 @pytest.fixture(scope="module")
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Send]:
-    """Sends a request to the nginx that runs the case of that number; answers the reply."""
+    """Send a request to the nginx that runs the case with this number, and return the reply."""
     with running(tmp_path_factory.mktemp("nginx"), [code for _, code, _ in CASES]) as send:
         yield send
 
 
 def of_nginx(reply: str) -> Outcome:
-    """What nginx made of a script."""
+    """The effect of a script in nginx."""
     if not reply:
         return {"status": 444}
     head, _, body = reply.partition("\r\n\r\n")
@@ -55,7 +55,7 @@ def of_nginx(reply: str) -> Outcome:
 
 
 def server_view(head: str) -> Any:
-    """What a server gets, without what each proxy adds in its own way."""
+    """What a server gets, without what nginx and slardar each add in their own way."""
     first, *lines = head.strip().split("\r\n")
     method, target, _ = first.split(" ")
     added = ("Connection:", "Content-Length: 0", "X-Forwarded-", "X-Request-Id:")
@@ -64,7 +64,7 @@ def server_view(head: str) -> Any:
 
 
 def of_slardar(engine: Any, code: str, head: tuple[str, ...]) -> Outcome:
-    """What we make of it."""
+    """The effect of a script in slardar."""
     sent = "\r\n".join((*head, "Connection: close", "", ""))
     request = parse_request(sent.encode("latin-1"))
     request.address = b"192.0.2.1"

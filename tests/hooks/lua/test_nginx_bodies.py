@@ -1,5 +1,7 @@
-"""Scripts that read and change bodies, in nginx with ngx_lua and here, over real sockets:
-what the client gets and what the server gets must be the same."""
+"""Scripts that read and change bodies, in nginx with ngx_lua and in slardar, over real sockets.
+
+The client and the server must get the same from both.
+"""
 
 from __future__ import annotations
 
@@ -151,7 +153,7 @@ CASES = (
 
 
 def echo(connection: Connection) -> None:
-    """Answer with what has come."""
+    """Reply with what has come."""
     while (asked := connection.request()) is not None:
         first, headers, body = asked
         length = headers.get("content-length")
@@ -161,7 +163,7 @@ def echo(connection: Connection) -> None:
 
 @pytest.fixture(scope="module")
 def origin() -> Iterator[Origin]:
-    """The server behind both."""
+    """The server behind both proxies."""
     made = Origin(echo)
     yield made
     made.stop()
@@ -169,7 +171,7 @@ def origin() -> Iterator[Origin]:
 
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory: pytest.TempPathFactory, origin: Origin) -> Iterator[Path]:
-    """The folder with a socket for each case."""
+    """The folder with a socket for each case, on which nginx listens."""
     if not (MODULES / "ngx_http_lua_module.so").exists() or not Path(NGINX).exists():
         pytest.skip("nginx with libnginx-mod-http-lua is not installed")
     folder = tmp_path_factory.mktemp("nginx")
@@ -201,7 +203,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory, origin: Origin) -> Iterator[
 
 @pytest_twisted.async_yield_fixture
 async def served() -> AsyncIterator[Served]:
-    """A data plane that serves."""
+    """A data plane that serves requests."""
     from twisted.internet import reactor  # noqa: TID251 - the one that pytest-twisted runs
 
     served = Served(reactor, Limits(), Timeouts())
@@ -211,7 +213,7 @@ async def served() -> AsyncIterator[Served]:
 
 
 def outcome(client: Client, case: Case) -> tuple[Any, ...]:
-    """Status and body of the reply; nginx's own pages are not ours."""
+    """Status and body of the reply; the body is left out if it is a page of nginx's own."""
     lines = [f"{case.method} /x HTTP/1.1", "Host: up", *case.headers]
     pieces = [case.body]
     if case.chunked:
@@ -235,8 +237,10 @@ def outcome(client: Client, case: Case) -> tuple[Any, ...]:
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[case.name for case in CASES])
 @in_thread
 def test_same_as_nginx(number: int, nginx: Path, origin: Origin, served: Served) -> None:
-    """A script that reads or changes the body has the same effect as in nginx, and where it
-    has read it, the connection goes on."""
+    """A script that reads or changes the body has the same effect as in nginx.
+
+    If the script has read the body, the connection goes on.
+    """
     case = CASES[number]
     served.put("up", origin)
     served.snapshot = served.snapshot.with_hooks(hooks(hook("lua/script.up", SHOW + case.code)))

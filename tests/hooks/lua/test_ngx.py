@@ -1,4 +1,4 @@
-"""ngx, slardar, errno, utils and cjson: what test_nginx.py cannot compare."""
+"""Parts of ngx, slardar, errno, utils and cjson that test_nginx.py cannot compare."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def answer(engine: Any, code: str, request: HookRequest | None = None) -> Any:
 
 class TestAnswers:
     def test_the_readme_of_upyun(self, engine: Any) -> None:
-        """The example of the original's README rejects a DELETE, and nothing else."""
+        """The example in upyun/slardar's README rejects a DELETE, and nothing else."""
         code = "if ngx.get_method() == 'DELETE' then return ngx.exit(403) end"
         assert answer(engine, code, make_request(method="DELETE")).status == 403
         assert run(engine, code).answer is None
@@ -37,7 +37,10 @@ class TestAnswers:
          ("{code = 403, msg = 'no \u4f60'}", "no \u4f60"), ("{code = 403}", "forbidden")],
     )  # fmt: skip
     def test_exit_with_a_plain_status(self, engine: Any, what: str, message: str) -> None:
-        """It is that of ngx.exit: without a code, and with what was said or set before."""
+        """slardar.exit with a plain status does what ngx.exit does.
+
+        The client gets no error code, but what the script has said or set before.
+        """
         made = answer(engine, f"ngx.header['X-A'] = 'b' return slardar.exit({what})")
         assert (made.status, made.code, made.message) == (403, None, message)
         assert made.headers == [b"X-A: b"]
@@ -68,40 +71,40 @@ class TestAnswers:
          ("from_code(true)", "true"), ("from_code(403.5)", "403.5"), ("from_code('')", "")],
     )  # fmt: skip
     def test_unknown_errno(self, what: str, shown: str) -> None:
-        """A name or a code that is none is UNKNOWN_ERR, and a line in the log."""
+        """An unknown name or code is UNKNOWN_ERR, and the log gets a line."""
         engine = make_engine()
         made = answer(engine, f"return slardar.exit(errno.{what})")
         assert (made.status, made.code, made.message) == (503, 50300000, "unknown error")
         assert engine.lines == [("error", f"script.x: unknown error: {shown}")]
 
     def test_close(self, engine: Any) -> None:
-        """444 closes without a reply, whatever was said."""
+        """444 closes without a reply, even if the script has said something."""
         made = answer(engine, "ngx.header['X-A'] = 'b' ngx.say('x') ngx.exit(444)")
         assert (made.status, made.body, made.headers) == (444, b"", [])
         assert answer(engine, "ngx.exit(ngx.ERROR)").status == 444
 
     def test_order_of_headers(self, engine: Any) -> None:
-        """Headers set for an answer go with it, also with an error's and a redirect's."""
+        """Headers that a script sets go with its answer, even with an error or a redirect."""
         for ending in ("ngx.exit(403)", "ngx.redirect('/x')", "slardar.exit(errno.HTTP_NOT_FOUND)"):
             made = answer(engine, f"ngx.header.x_a = 'b' {ending}")
             assert b"x-a: b" in made.headers
 
     def test_headers_of_nginx_itself(self, engine: Any) -> None:
-        """Content-Length is the proxy's, and setting it, as scripts do, does no harm."""
+        """Setting Content-Length, as scripts do, has no effect: the proxy writes it."""
         made = answer(engine, "ngx.header['Content-Length'] = 99 ngx.print('ab')")
         assert made.headers == [b"Content-Type: text/plain"]
 
     def test_redirect_to_utf8(self, engine: Any) -> None:
-        """A place beyond ASCII is percent-encoded once, and its own % stays."""
+        """A place beyond ASCII is percent-encoded once, and a % in it stays."""
         made = answer(engine, "ngx.redirect('/\u00e9%20a?b=%41', 301)")
         assert made.headers == [b"Location: /%C3%A9%20a?b=%41"]
 
     def test_redirect_after_say(self, engine: Any) -> None:
-        """What is under way cannot be redirected."""
+        """After the script has said something it cannot redirect."""
         assert "after sending" in failure(engine, "ngx.say('x') ngx.redirect('/y')")[1]
 
     def test_last_header_wins(self, engine: Any) -> None:
-        """A header set again replaces the first, and after the head it is too late."""
+        """A header that is set again replaces the first value; after the head it is too late."""
         made = answer(engine, "ngx.header.X = 'a' ngx.header.X = 'b' ngx.say() ngx.header.X = 'c'")
         assert b"X: b" in made.headers
         assert made.body == b"\n"
@@ -116,7 +119,8 @@ class TestAnswers:
 
 class TestReplies:
     def test_added(self, engine: Any) -> None:
-        """Headers set while the request goes on replace those of the server's reply."""
+        """Headers that a script sets while the request goes on replace those of the server's
+        reply."""
         script = engine.load(
             "script.x", "ngx.header['X-A'] = {'1', '2'} ngx.header.Server = 'me'", {}
         )
@@ -131,7 +135,7 @@ class TestReplies:
         assert response.headers.get("x-b") == "c"
 
     def test_of_two_scripts(self, engine: Any) -> None:
-        """Two scripts for the same request set both."""
+        """Headers of two scripts for one request are both set."""
         request = make_request()
         for name, value in (("A", "1"), ("B", "2"), ("A", "3")):
             engine.load("script.x", f"ngx.header['{name}'] = '{value}'", {}).on_request(request)
@@ -160,18 +164,18 @@ class TestChoosing:
         assert run(engine, "slardar.set_cluster_key({'a', 'b'})").cluster_key == ("a", "b")
 
     def test_variables(self, engine: Any) -> None:
-        """The same by variables, as configurations of nginx do it."""
+        """A script chooses these by variables, too, as configurations of nginx do."""
         request = run(engine, "ngx.var.upstream = 'u' ngx.var.hash_key = ngx.var.remote_addr")
         assert (request.upstream, request.hash_key) == ("u", "192.0.2.7")
         assert said(engine, "ngx.var.upstream = 'u' ngx.say(ngx.var.upstream)") == "u"
 
     def test_back_to_none(self, engine: Any) -> None:
-        """nil lets routes and Host decide again."""
+        """nil leaves the choice to routes and Host again."""
         request = run(engine, "slardar.set_upstream('u') slardar.set_upstream(nil)")
         assert request.upstream is None
 
     def test_host(self, engine: Any) -> None:
-        """A changed Host is the request's."""
+        """A Host that a script sets is the Host of the request."""
         request = run(engine, "ngx.req.set_header('host', 'other.example.com')")
         assert request.host == "other.example.com"
         assert request.headers_changed
@@ -179,7 +183,7 @@ class TestChoosing:
 
 class TestVariables:
     def test_own(self, engine: Any) -> None:
-        """Variables that begin with x_ are the script's own, as long as the request."""
+        """Variables that begin with x_ belong to the script, and last as long as the request."""
         code = """
             local var = ngx.var
             ngx.print(tostring(var.x_a), var.x_error_code) var.x_a = 5 ngx.say(var.x_a)
@@ -188,11 +192,11 @@ class TestVariables:
             assert said(engine, code) == "nil-5"
 
     def test_error_code_of_the_original(self, engine: Any) -> None:
-        """x_error_code can be set, as upyun/slardar's scripts do."""
+        """A script may set x_error_code, as scripts for upyun/slardar do."""
         assert said(engine, "ngx.var.x_error_code = 403 ngx.say(ngx.var.x_error_code)") == "403"
 
     def test_addresses_and_times(self, engine: Any) -> None:
-        """The client's address, the times and the identity of the request."""
+        """A script reads the client's address, the times and the id of the request."""
         code = """
             ngx.say(ngx.var.remote_addr, " ", #ngx.var.binary_remote_addr, " ",
                 #ngx.var.request_id, " ", ngx.var.request_id == ngx.var.request_id, " ",
@@ -204,7 +208,7 @@ class TestVariables:
         assert said(engine, code) == "192.0.2.7 4 32 true true true 26 true 192.0.2.7"
 
     def test_latin_1(self, engine: Any) -> None:
-        """Every byte of a header arrives, and goes on, as it is."""
+        """Every byte of a header arrives and goes on unchanged."""
         every = "".join(chr(code) for code in (*range(0x20, 0x7F), *range(0x80, 0x100)))
         request = make_request(headers=(f"X-In: x{every}x",))
         run(engine, "ngx.req.set_header('X-Out', ngx.var.http_x_in)", request)
@@ -222,7 +226,7 @@ class TestSettings:
         assert said(engine, code) == "0twotrue\xc3\xa9truenil" + "true"
 
     def test_copies(self, engine: Any) -> None:
-        """What a script writes into them is gone with the request."""
+        """A change of a setting by a script is gone with the request."""
         code = "ngx.say(slardar.myargs.arg0) slardar.myargs.arg0 = 7"
         script = engine.load("script.x", code, {})
         for _ in range(2):
@@ -232,7 +236,7 @@ class TestSettings:
             assert request.answer.body == b"0\n"
 
     def test_current(self) -> None:
-        """A setting that changes is seen by the next request."""
+        """The next request sees a setting that has changed."""
         settings = {"n": 1}
         engine = make_engine(settings=settings)
         assert said(engine, "ngx.say(slardar.n)") == "1"
@@ -258,11 +262,11 @@ class TestUtils:
         ],
     )
     def test_utils(self, engine: Any, expression: str, wanted: str) -> None:
-        """What upyun/slardar's utils did, ours do."""
+        """The functions of utils do what upyun/slardar's did."""
         assert said(engine, f"ngx.say({expression})") == wanted
 
     def test_sorted_pairs(self, engine: Any) -> None:
-        """Pairs come in the order of keys, or in one that is given."""
+        """Pairs come in the order of their keys, or in an order that the script gives."""
         code = """
             local t = {b = 1, a = 3, c = 2}
             for k, v in utils.sorted_pairs(t) do ngx.print(k, v) end
@@ -341,18 +345,18 @@ class TestJson:
         ],
     )
     def test_refused(self, engine: Any, text: str) -> None:
-        """What is no JSON raises, and where the script called it."""
+        """A text that is no JSON raises an error at the line of the script."""
         kind, message = failure(engine, f"cjson.decode([==[{text}]==])")
         assert kind == "error"
         assert message.startswith("script.x: line ")
 
     @pytest.mark.parametrize("value", ["0/0", "1/0", "{[true] = 1}", "print", "{1, [1000] = 2}"])
     def test_not_written(self, engine: Any, value: str) -> None:
-        """What JSON has not raises."""
+        """A value that JSON does not have raises an error."""
         assert "Cannot serialise" in failure(engine, f"cjson.encode({value})")[1]
 
     def test_there_and_back(self, engine: Any) -> None:
-        """A document survives both ways."""
+        """A document stays the same when it is written and read."""
         code = """
             local text = '{"a":[1,2.5,"x",{"b":[[],{"c":true}]}],"d":"e"}'
             local again = cjson.decode(cjson.encode(cjson.decode(text)))
@@ -378,14 +382,14 @@ class TestRegex:
         ],
     )
     def test_not_available(self, engine: Any, pattern: str, part: str) -> None:
-        """What RE2 has not is answered as an error that says so."""
+        """For what RE2 cannot do, a script gets an error that says so."""
         code = f"local m, e = ngx.re.match('aab', '{pattern}') ngx.say(tostring(m), e)"
         text = said(engine, code)
         assert text.startswith("nilregular expression: ")
         assert part in text
 
     def test_every_function(self, engine: Any) -> None:
-        """Each function answers an expression that cannot be used in its own way."""
+        """Each function tells in its own way that an expression cannot be used."""
         code = """
             ngx.say(select(3, ngx.re.find('a', '(')), select(2, ngx.re.gmatch('a', '(')),
                 select(3, ngx.re.sub('a', '(', '')), select(2, ngx.re.match('a', '(')))
@@ -393,7 +397,7 @@ class TestRegex:
         assert said(engine, code) == "regular expression: missing ): (" * 4
 
     def test_extended(self, engine: Any) -> None:
-        """x leaves blanks and comments out, but for those in a class or behind a backslash."""
+        """x leaves out blanks and comments, except in a class and behind a backslash."""
         code = r"""
             local m = ngx.re.match("a b-c", [[ (a) [ ] \w  # a comment
                 (?# another) \- ( c ) ]], "x")
@@ -402,7 +406,7 @@ class TestRegex:
         assert said(engine, code) == "a b-cc"
 
     def test_bytes(self, engine: Any) -> None:
-        """Without u an expression is of bytes, with it of characters."""
+        """Without u an expression matches bytes, with u characters."""
         code = r"""
             ngx.say(#ngx.re.match("é", ".")[0], #ngx.re.match("é", ".", "u")[0],
                 ngx.re.match("\255\0x", "\\x00x")[0] == "\0x")
@@ -458,7 +462,7 @@ class TestLibraries:
         ],
     )
     def test_where(self, engine: Any, code: str) -> None:
-        """What a function of ours raises is said to be at the script's line."""
+        """An error that a function of slardar raises names the line of the script."""
         kind, message = failure(engine, f"local x = 1\n{code} x = 2")
         assert kind == "error"
         assert message.startswith("script.x: line 2: "), message
@@ -513,14 +517,14 @@ class TestLibraries:
         ],
     )
     def test_libraries(self, engine: Any, code: str, wanted: str | None) -> None:
-        """Lua's own libraries do what they do elsewhere."""
+        """Lua's own libraries do what they do in Lua."""
         if wanted is None:
             assert run(engine, code).answer is None
         else:
             assert said(engine, code) == wanted
 
     def test_sort_is_stable(self, engine: Any) -> None:
-        """Sorting keeps the order of equals, of a thousand and one well within the budget."""
+        """Sorting keeps the order of equal items, and sorts a thousand well within the budget."""
         code = """
             local t = {} for i = 1, 1001 do t[i] = {(i * 7919) % 97, i} end
             table.sort(t, function(a, b) return a[1] < b[1] end)
@@ -532,7 +536,7 @@ class TestLibraries:
         assert run(engine, code).answer is None
 
     def test_sort_agrees(self, engine: Any) -> None:
-        """Numbers, texts and more of them than C sorts come out in order."""
+        """Numbers, texts and more items than C sorts come out in order."""
         for made in ("(i * 7919) % 1009", "tostring((i * 7919) % 1009)"):
             for count in (0, 1, 2, 7, 8, 9, 17, 500, 1500):
                 code = f"""
@@ -548,7 +552,7 @@ class TestLibraries:
                 assert run(engine, code).answer is None
 
     def test_log(self) -> None:
-        """Levels of ngx become ours, values are joined, print is a notice."""
+        """Levels of ngx become slardar's, values are joined, and print logs a notice."""
         engine = make_engine()
         run(engine, "ngx.log(ngx.ERR, 'a', nil, 1, true, ngx.null) ngx.log(ngx.WARN, 'w')"
                     " print('p') ngx.log(ngx.DEBUG, 'é')")  # fmt: skip
@@ -560,7 +564,7 @@ class TestLibraries:
         ]
 
     def test_log_has_an_end(self) -> None:
-        """A call logs a hundred lines at most."""
+        """A call logs at most a hundred lines."""
         engine = make_engine()
         run(engine, "for i = 1, 150 do ngx.log(ngx.INFO, i) end")
         assert len(engine.lines) == 100

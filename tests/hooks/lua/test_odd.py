@@ -1,4 +1,4 @@
-"""Every function of ngx with nil, odd numbers, tables and the like, in nginx and here."""
+"""Every function of ngx does the same with nil, odd numbers, tables and the like as in nginx."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture(scope="module")
 def send(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Send]:
-    """Sends a request to the nginx that makes the calls of that number."""
+    """Send a request to the nginx that makes the calls with this number."""
     with running(tmp_path_factory.mktemp("nginx"), [script(call) for call in CALLS]) as send:
         yield send
 
 
 @pytest.fixture(scope="module")
 def patient() -> Any:
-    """An engine that has time for all values at once, however busy the machine is."""
+    """An engine with time for all values at once, even on a busy machine."""
     return make_engine(5.0)
 
 
 def of_slardar(engine: Any, code: str) -> list[str]:
-    """The lines that a script says here."""
+    """The lines that a script says in slardar."""
     sent = "\r\n".join((*GET, "Connection: close", "", ""))
     seen = seen_request(parse_request(sent.encode()), None)
     engine.load("script.x", code, {}).on_request(seen)
@@ -41,7 +41,7 @@ def of_slardar(engine: Any, code: str) -> list[str]:
 
 @pytest.mark.real(False)
 def test_each_difference_is_of_a_call() -> None:
-    """None is left over from another time."""
+    """Each known difference belongs to a call that exists."""
     for call in (*DIFFERENT, *UNCOMPARED):
         assert call in CALLS
     for call, values in DIFFERENT.items():
@@ -50,7 +50,7 @@ def test_each_difference_is_of_a_call() -> None:
 
 @pytest.mark.parametrize("call", CALLS)
 def test_odd_arguments(call: str, send: Send, patient: Any) -> None:
-    """What comes out is the same, or is known to be another thing."""
+    """The result is the same, or the difference is known."""
     head, _, body = send(CALLS.index(call), GET).partition("\r\n\r\n")
     assert "200 OK" in head
     names = values_of(call)

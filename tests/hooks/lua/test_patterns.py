@@ -1,4 +1,4 @@
-"""Patterns: the matcher in Lua does what LuaJIT's own does, and neither takes long."""
+"""The matcher of patterns in Lua does what LuaJIT's does, and neither takes long."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ end
 
 @pytest.fixture(scope="module")
 def compare() -> Any:
-    """Tells how the matcher differs from LuaJIT's for a subject and a pattern."""
+    """How the matcher differs from LuaJIT's for a subject and a pattern."""
     lua: Any = LuaRuntime(encoding="latin-1", source_encoding="latin-1")
     core = lua.execute(
         "local nothing = function() end return {costly = nothing, ready = nothing,"
@@ -101,7 +101,7 @@ def compare() -> Any:
 
 
 def patterns(seed: int, count: int) -> list[str]:
-    """Patterns made at random."""
+    """Random patterns."""
     chance = random.Random(seed)
     made = []
     for _ in range(count):
@@ -136,7 +136,7 @@ def test_same_as_luajit(seed: int, compare: Any) -> None:
     ],
 )
 def test_large_subjects(pattern: str, compare: Any) -> None:
-    """Where the matcher in Lua takes over in earnest it agrees as well."""
+    """The matchers agree for large subjects, too, where the one in Lua is used."""
     chance = random.Random(pattern)
     for _ in range(20):
         subject = "".join(chance.choice("ab=;()0.1 sid") for _ in range(400))
@@ -159,7 +159,7 @@ WORST = [
 @pytest.mark.parametrize("function", ["find(s, p)", "gsub(s, p, '')", "gmatch(s, p)()"])
 @pytest.mark.parametrize(("letter", "pattern"), WORST)
 def test_the_worst_patterns(letter: str, pattern: str, function: str, engine: Any) -> None:
-    """Whatever the subject's size, a script with such a pattern ends in time."""
+    """A script with such a pattern ends in time, however large the subject is."""
     code = (
         f"local p, s = '{pattern}', ('{letter}'):rep(SIZE) for _ = 1, 20 do string.{function} end"
     )
@@ -172,7 +172,7 @@ def test_the_worst_patterns(letter: str, pattern: str, function: str, engine: An
 
 
 def test_plain_texts(engine: Any) -> None:
-    """A search for a text without specials is linear, wherever it begins."""
+    """A search for a text without special characters is linear, wherever it begins."""
     code = """
         local s = ("a"):rep(200000)
         local p = ("a"):rep(100000) .. "b"

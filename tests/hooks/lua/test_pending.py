@@ -1,4 +1,4 @@
-"""What a script sets waits in Lua for its end, and nobody can tell."""
+"""Headers that a script sets wait in Lua for the end of the call, and nobody can tell."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ KNOWN = "ngx.req.set_header('X-A', '0') ngx.req.set_header('X-B', '0') "
 
 
 def pairs(request: Any) -> list[tuple[str, str]]:
-    """The headers that begin with X-."""
+    """The headers whose names begin with X-."""
     return [pair for pair in request.headers.items() if pair[0].lower().startswith("x-")]
 
 
 def test_set_at_the_end(engine: Any) -> None:
-    """What waits is there when the script has ended, the last value of each name."""
+    """When the script has ended, the headers are set, each with its last value."""
     code = KNOWN + "for i = 1, 5 do ngx.req.set_header('X-A', 'v' .. i) end"
     assert pairs(run(engine, code)) == [("X-A", "v5"), ("X-B", "0")]
 
 
 def test_each_way_to_end(engine: Any) -> None:
-    """A script that lets the request go on in the midst has set what it did before."""
+    """A script that ends early, and lets the request go on, has set what it set before."""
     for end in ("return", "ngx.exit(ngx.OK)", "pcall(error) ngx.exit(ngx.DECLINED)"):
         code = f"{KNOWN} ngx.req.set_header('X-B', 'b') do {end} end ngx.req.set_header('X-B', 'c')"
         assert pairs(run(engine, code)) == [("X-A", "0"), ("X-B", "b")]
@@ -39,13 +39,13 @@ def test_each_way_to_end(engine: Any) -> None:
     ],
 )
 def test_reads_see_it(engine: Any, read: str) -> None:
-    """Whoever reads headers sees what was set before."""
+    """Every function that reads headers sees what was set before."""
     code = KNOWN + f"ngx.req.set_header('X-A', 'seen') ngx.say({read})"
     assert said(engine, code) == "seen"
 
 
 def test_order(engine: Any) -> None:
-    """What is set, cleared and set with several values happens in that order."""
+    """Headers are set, cleared, and set with several values in this order."""
     code = KNOWN + (
         "ngx.req.set_header('X-A', '1') ngx.req.clear_header('X-A')"
         " ngx.req.set_header('X-B', '1') ngx.req.set_header('X-B', {'2', '3'})"
@@ -55,8 +55,10 @@ def test_order(engine: Any) -> None:
 
 
 def test_wrong_values(engine: Any) -> None:
-    """A value that needs to be escaped, or removes the header, does so though the name is
-    known; one that may not be set raises where it is."""
+    """A value is escaped, or removes the header, even if the name is known.
+
+    A value that may not be set raises at the line of the script.
+    """
     for value, wanted in (
         (r"'a\nX-C: b'", ("X-A", "a%0AX-C: b")),
         (r"'\0'", ("X-A", "%00")),
@@ -72,7 +74,7 @@ def test_wrong_values(engine: Any) -> None:
 
 
 def test_failure_leaves_nothing(engine: Any) -> None:
-    """What a script that failed has set is neither in its request nor in the next one."""
+    """What a failed script has set reaches neither its request nor the next one."""
     request = make_request()
     script = engine.load(
         "script.x",
@@ -88,7 +90,7 @@ def test_failure_leaves_nothing(engine: Any) -> None:
 
 
 def test_many(engine: Any) -> None:
-    """More than may wait are set as well."""
+    """More headers than may wait are set, too."""
     code = "for k = 1, 2 do for i = 1, 100 do ngx.req.set_header('X-' .. i, k .. 'v' .. i) end end"
     assert pairs(run(engine, code)) == [(f"X-{i}", f"2v{i}") for i in range(1, 101)]
     code = KNOWN + "for i = 1, 9 do ngx.req.set_header('X-A', ('x'):rep(1000) .. i) end"
@@ -96,7 +98,8 @@ def test_many(engine: Any) -> None:
 
 
 def test_no_room(engine: Any) -> None:
-    """Where a request has no room left, the script's line is told, and may be caught."""
+    """If a request has no room left, an error is raised at the script's line, which may catch
+    it."""
     run(engine, KNOWN)
     full = tuple(f"N{number}: 1" for number in range(255))
     code = "ngx.req.set_header('X-A', '1')\nngx.req.set_header('X-B', '1')"
@@ -110,7 +113,7 @@ def test_no_room(engine: Any) -> None:
 
 
 def test_method(engine: Any) -> None:
-    """The method is that of the request, and then what the script has made it."""
+    """The method is the request's, and then what the script has set."""
     code = (
         "ngx.print(ngx.req.get_method()) ngx.req.set_method(ngx.HTTP_PUT) ngx.say(ngx.get_method())"
     )
@@ -119,7 +122,7 @@ def test_method(engine: Any) -> None:
 
 
 def test_environment(engine: Any) -> None:
-    """A call finds no global of another's, however that got there, and _G is its own."""
+    """A call finds no global of another call, and _G is its own."""
     for way in (
         "x = 1",
         "_G.x = 1",
@@ -141,7 +144,7 @@ def test_environment(engine: Any) -> None:
 
 
 def test_limit_follows_use() -> None:
-    """However what is in use grows and shrinks between calls, a call may take its part."""
+    """A call may take its memory, however what is in use has changed between calls."""
     engine = make_engine()
     large = engine.load(
         "script.x", "local s = ('x'):rep(1048576) local t = {s .. 1, s .. 2, s .. 3}", {}
@@ -161,8 +164,10 @@ def test_limit_follows_use() -> None:
 
 
 def test_call_that_only_python_saw_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it had set, and kept, is not the next one's: the budget may end a call when its
-    script has returned already."""
+    """A call may run out of its budget after the script has returned.
+
+    The next call gets nothing of what that call had set or kept.
+    """
     engine = make_engine()
 
     def recovers(api: Any) -> float:

@@ -136,18 +136,18 @@ CALLS: Final = [
 
 
 def names(call: str) -> list[str]:
-    """The texts that a call uses."""
+    """The names of the texts that a call uses."""
     return [name for name in TEXTS if name in call]
 
 
 @pytest.fixture(scope="module")
 def engine() -> Any:
-    """One engine for all of them."""
+    """One engine for all calls."""
     return make_engine(BUDGET)
 
 
 def seconds(engine: Any, call: str) -> float:
-    """How long a call takes, by the CPU.  What it works on is a module's, made before."""
+    """The CPU time of a call.  The values that it works on belong to a module, made before."""
     module = "return {" + ", ".join(f"{name} = {TEXTS[name]}" for name in names(call)) + "}"
     locals_ = " ".join(f"local {name} = made.{name}" for name in names(call))
     code = f"local made = require('modules.made') {locals_} {call}"
@@ -166,7 +166,7 @@ def seconds(engine: Any, call: str) -> float:
 
 @pytest.mark.parametrize("first", range(0, len(CALLS), 100))
 def test_nothing_takes_long(engine: Any, first: int) -> None:
-    """Neither what is done nor what is refused."""
+    """Neither a call that works nor a call that is refused takes long."""
     slow = {}
     for call in CALLS[first : first + 100]:
         # A busy machine may take long for the first, and for no more than that.

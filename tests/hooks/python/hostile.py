@@ -1,18 +1,18 @@
 # ruff: noqa: RUF001 - identifiers that look like others are what it is about
-"""Python hooks that are up to no good, and what must become of each of them.
+"""Hostile Python hooks, and what must become of each.
 
-``code`` is the body of ``on_request(request)`` unless it defines that itself.  What must
-happen is one of:
+``code`` is the body of ``on_request(request)`` unless it defines this function itself.  What
+must happen is one of:
 
 ``check``    the code is refused when it is posted
 ``load``     it fails while it is loaded
-``error``    the call fails: the code raised, or used what it has not got
+``error``    the call fails: the code raised, or used what hooks do not have
 ``budget``   the call is stopped for its CPU time
 ``memory``   the call is stopped for its memory
 ``nothing``  it runs, and has no effect that it should not have
 
-``says`` is part of the message; for ``nothing`` it is what ``request.context["out"]``
-must be in the end, as ``repr()`` shows it.
+``says`` is a part of the message.  For ``nothing`` it is what ``request.context["out"]`` must
+be in the end, as ``repr()`` shows it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["HOSTILE", "Hostile"]
 
 
 class Hostile(NamedTuple):
-    """One hook."""
+    """One hostile hook."""
 
     name: str
     must: str

@@ -1,4 +1,4 @@
-"""What the tests of Python hooks share: an engine, and calls of short hooks."""
+"""Helpers for the tests of Python hooks: an engine, and calls of short hooks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SETTINGS = {"myargs": {"arg0": "zero", "list": [1, {"deep": 2}]}, "number": 5, "
 def request(
     method: str = "GET", target: str = "/a/b?x=1&y=2", client: str = "10.1.2.3"
 ) -> HookRequest:
-    """A request as the data plane hands it to hooks."""
+    """A request as the data plane passes it to hooks."""
     return HookRequest(
         method.encode(),
         target.encode("latin-1"),
@@ -27,7 +27,7 @@ def request(
 
 
 def response(status: int = 200) -> HookResponse:
-    """A reply as the data plane hands it to hooks."""
+    """A reply as the data plane passes it to hooks."""
     return HookResponse(
         status, [b"HTTP/1.1 200 OK", b"Server: nginx", b"Content-Type: text/plain"], {}
     )
@@ -44,12 +44,12 @@ class Hooks:
     def load(
         self, code: str, name: str = "script.x", modules: dict[str, str] | None = None
     ) -> PythonScript:
-        """Load a script; it is closed with the others."""
+        """Load a script, which :meth:`close` closes."""
         self._scripts.append(self.engine.load(name, code, modules or {}))
         return self._scripts[-1]
 
     def result(self, body: str, **modules: str) -> Any:
-        """What a hook leaves in ``context["out"]``; ``body`` are the lines of it."""
+        """What a hook leaves in ``context["out"]``; ``body`` has the hook's lines."""
         lines = "".join(f"    {line}\n" for line in body.split("\n"))
         names = {f"modules.{name}": code for name, code in modules.items()}
         script = self.load(f"def on_request(request):\n{lines}", modules=names)
@@ -58,10 +58,10 @@ class Hooks:
         return asked.context.get("out")
 
     def value(self, expression: str) -> Any:
-        """What an expression of a hook's is."""
+        """The value of an expression in a hook."""
         return self.result(f'request.context["out"] = {expression}')
 
     def close(self) -> None:
-        """Let the timer rest."""
+        """Close the scripts, so that the timer rests."""
         for script in self._scripts:
             script.close()

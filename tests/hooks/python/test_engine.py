@@ -28,7 +28,7 @@ def on_response(request, response):
 
 
 def test_the_contracts_example_works(hooks: Hooks) -> None:
-    """It changes a request, refuses another, and changes a reply."""
+    """The hook changes a request, refuses another, and changes a reply."""
     script = hooks.load(CONTRACT)
     assert script.on_requests
     assert script.on_replies
@@ -46,7 +46,7 @@ def test_the_contracts_example_works(hooks: Hooks) -> None:
 
 
 def test_one_entry_point_is_enough(hooks: Hooks) -> None:
-    """The other call does nothing."""
+    """A call for an entry point that the hook does not have does nothing."""
     script = hooks.load("def on_response(request, response): response.status = 201")
     assert (script.on_requests, script.on_replies) == (False, True)
     script.on_request(request())
@@ -72,7 +72,7 @@ def test_one_entry_point_is_enough(hooks: Hooks) -> None:
     ],
 )
 def test_what_cannot_be_loaded_is_refused(hooks: Hooks, code: str, message: str) -> None:
-    """In one line, which begins with the place."""
+    """The error is one line, which begins with the place."""
     with pytest.raises(ScriptError) as caught:
         hooks.load(code)
     assert str(caught.value).startswith("script.x: line ")
@@ -83,7 +83,7 @@ def test_what_cannot_be_loaded_is_refused(hooks: Hooks, code: str, message: str)
 
 
 def test_check_names_modules_and_runs_nothing(hooks: Hooks) -> None:
-    """Even code that fails at once, or never ends, can be checked."""
+    """Even code that fails at once, or that never ends, can be checked."""
     code = "a = require('modules.a')\ndef on_request(r): require('modules.b')\nwhile True: 1 / 0"
     assert hooks.engine.check("script.x", code) == {"modules.a", "modules.b"}
     assert hooks.engine.check("modules.x", "x = 1") == frozenset()
@@ -113,7 +113,7 @@ def test_check_names_modules_and_runs_nothing(hooks: Hooks) -> None:
     ],
 )
 def test_what_cannot_be_compiled_is_refused(hooks: Hooks, code: str, message: str) -> None:
-    """Nothing but a ScriptError comes out, whatever the text is."""
+    """Checking raises nothing but ScriptError, whatever the text is."""
     with pytest.raises(ScriptError) as caught:
         hooks.engine.check("script.x", code)
     assert message in str(caught.value)
@@ -128,7 +128,7 @@ def test_warnings_of_the_compiler_are_no_refusal(hooks: Hooks) -> None:
 
 
 def test_failure_names_the_line_and_the_error(hooks: Hooks) -> None:
-    """It is one line, and nothing of the hook hangs on it."""
+    """The failure is one line, and keeps nothing of the hook alive."""
     script = hooks.load("def f(x):\n  return 1 / x\n\ndef on_request(request):\n  f(0)\n")
     with pytest.raises(HookFailure) as caught:
         script.on_request(request())
@@ -142,7 +142,7 @@ def test_failure_names_the_line_and_the_error(hooks: Hooks) -> None:
 
 
 def test_failure_in_a_module_names_both_places(hooks: Hooks) -> None:
-    """The line of the script that called, and the module's that failed."""
+    """The failure names the script's line with the call, and the module's line that failed."""
     script = hooks.load(
         "u = require('modules.u')\ndef on_request(request):\n  u.f(request)\n",
         modules={"modules.u": "\n\ndef f(r):\n  raise KeyError('a')\n"},
@@ -166,7 +166,7 @@ def test_failure_in_a_module_names_both_places(hooks: Hooks) -> None:
     ],
 )
 def test_message_of_a_failure_is_one_short_line(hooks: Hooks, raised: str, shown: str) -> None:
-    """Whatever was raised with it."""
+    """The message is one short line, whatever the hook raised the error with."""
     script = hooks.load(f"def on_request(request): raise {raised}")
     with pytest.raises(HookFailure) as caught:
         script.on_request(request())
@@ -174,7 +174,7 @@ def test_message_of_a_failure_is_one_short_line(hooks: Hooks, raised: str, shown
 
 
 def test_endless_call_fails_by_its_budget(hooks: Hooks) -> None:
-    """Its kind says so, and the next call has a budget of its own."""
+    """The kind of the failure tells of the budget, and the next call has a new budget."""
     script = hooks.load(
         "def on_request(request):\n  while request.method == 'GET':\n    pass\n"
         "  request.host = 'done'"
@@ -189,7 +189,7 @@ def test_endless_call_fails_by_its_budget(hooks: Hooks) -> None:
 
 
 def test_too_much_memory_is_a_failure_of_its_own(hooks: Hooks) -> None:
-    """Large values count while they are made, not only while they are kept."""
+    """Large values count when they are made, not only while they are kept."""
     script = hooks.load("def on_request(request):\n  for n in range(100): x = 'a' * 1000000")
     with pytest.raises(HookFailure) as caught:
         script.on_request(request())
@@ -197,14 +197,14 @@ def test_too_much_memory_is_a_failure_of_its_own(hooks: Hooks) -> None:
 
 
 def test_deep_recursion_is_a_failure(hooks: Hooks) -> None:
-    """And nothing worse."""
+    """A recursion that is too deep fails the call, and does no other harm."""
     script = hooks.load("def f(): return f()\ndef on_request(request): f()")
     with pytest.raises(HookFailure, match="RecursionError"):
         script.on_request(request())
 
 
 def test_modules_are_loaded_with_those_that_they_require(hooks: Hooks) -> None:
-    """Once for each script, whoever names them."""
+    """A module is loaded once for each script, however many name it."""
     modules = {
         "modules.a": "b = require('modules.b')\nn = b.n + 1",
         "modules.b": "c = require('modules.c')\nn = c.n + 1\nlog.info('b')",
@@ -224,7 +224,7 @@ def test_modules_are_loaded_with_those_that_they_require(hooks: Hooks) -> None:
 
 
 def test_modules_in_a_circle_are_refused(hooks: Hooks) -> None:
-    """With the circle."""
+    """The error shows the circle."""
     modules = {"modules.a": "require('modules.b')", "modules.b": "\nrequire('modules.a')"}
     with pytest.raises(ScriptError) as caught:
         hooks.load("require('modules.a')", modules=modules)
@@ -235,7 +235,7 @@ def test_modules_in_a_circle_are_refused(hooks: Hooks) -> None:
 
 
 def test_scripts_share_nothing_that_they_can_write(hooks: Hooks) -> None:
-    """Each has its own copy of a module and of what is in it; it lasts between calls."""
+    """Each script has its own copy of a module and its values, which lasts between calls."""
     code = (
         "m = require('modules.m')\n"
         "def on_request(request):\n"
@@ -253,14 +253,14 @@ def test_scripts_share_nothing_that_they_can_write(hooks: Hooks) -> None:
 
 
 def test_module_can_be_loaded_alone(hooks: Hooks) -> None:
-    """That tells whether it would work."""
+    """Loading a module alone tells whether it works."""
     assert not hooks.load("x = 1", "modules.x").on_requests
     with pytest.raises(ScriptError, match=r"modules\.x: line 1: ZeroDivisionError"):
         hooks.load("1 / 0", "modules.x")
 
 
 def test_module_is_read_only(hooks: Hooks) -> None:
-    """Neither the script nor another module can set its names."""
+    """Neither the script nor another module can set the names of a module."""
     for line in ("m.n = 2", "m.n += 1"):
         with pytest.raises(HookFailure, match="cannot be set"):
             hooks.result(f"m = require('modules.m')\n{line}", m="n = 1")
@@ -270,7 +270,7 @@ def test_module_is_read_only(hooks: Hooks) -> None:
 
 
 def test_log_writes_one_line(hooks: Hooks) -> None:
-    """Cut at 1,000 characters, controls escaped, values as texts."""
+    """The line is cut at 1,000 characters, with escaped controls, and values become texts."""
     hooks.result(
         "log.info('a\\nb', 1, None)\nlog.warn('x' * 2000)\nlog.error([1, '2'])\nlog.debug()"
     )
@@ -283,7 +283,7 @@ def test_log_writes_one_line(hooks: Hooks) -> None:
 
 
 def test_settings_are_read_by_attribute_and_by_item(hooks: Hooks) -> None:
-    """All through, and never changed."""
+    """Hooks read settings on all levels, and can change none."""
     assert hooks.value("settings.myargs.arg0") == "zero"
     assert hooks.value("settings['myargs']['arg0']") == "zero"
     assert hooks.value("settings.get('no', 7)") == 7
@@ -301,7 +301,7 @@ def test_settings_are_read_by_attribute_and_by_item(hooks: Hooks) -> None:
 
 
 def test_errno_has_names_and_makes_others(hooks: Hooks) -> None:
-    """A hook exits with one."""
+    """A hook exits with an error of errno, or with one that it makes."""
     script = hooks.load("def on_request(request): request.exit(errno.HTTP_FORBIDDEN)")
     asked = request()
     script.on_request(asked)
@@ -321,7 +321,7 @@ def test_errno_has_names_and_makes_others(hooks: Hooks) -> None:
      ("errno.from_code(1 << 1000)", "int"), ("errno.from_code('x' * 5000)", "x" * 60)],
 )  # fmt: skip
 def test_unknown_errno(hooks: Hooks, code: str, shown: str) -> None:
-    """A name or a code that is none is UNKNOWN_ERR, and a line in the log."""
+    """An unknown name or code is UNKNOWN_ERR, and the log gets a line."""
     assert hooks.value(f"{code} == errno.UNKNOWN_ERR")
     [(level, line)] = hooks.lines
     assert level == "error"
@@ -329,7 +329,7 @@ def test_unknown_errno(hooks: Hooks, code: str, shown: str) -> None:
 
 
 def test_timer_runs_while_a_script_is_loaded(hooks: Hooks) -> None:
-    """A second close does nothing."""
+    """The timer rests once the script is closed; a second close does nothing."""
     script = hooks.load(CONTRACT)
     assert signal.getitimer(signal.ITIMER_VIRTUAL)[1] > 0
     script.close()
@@ -340,7 +340,7 @@ def test_timer_runs_while_a_script_is_loaded(hooks: Hooks) -> None:
 
 
 def test_closed_script_is_freed(hooks: Hooks) -> None:
-    """Also after failures."""
+    """Nothing keeps a closed script alive, even after failures."""
     script = hooks.engine.load("script.x", "def on_request(r): r.no", {})
     with pytest.raises(HookFailure):
         script.on_request(request())
@@ -352,7 +352,7 @@ def test_closed_script_is_freed(hooks: Hooks) -> None:
 
 
 def test_engine_needs_the_main_thread() -> None:
-    """Where no signal is heard, no budget holds."""
+    """In another thread no handler of a signal runs, so no budget would hold."""
     errors: list[str] = []
 
     def make() -> None:
@@ -368,7 +368,7 @@ def test_engine_needs_the_main_thread() -> None:
 
 
 def test_every_mistake_is_told() -> None:
-    """In the order of the lines, each of them once."""
+    """The error names each mistake once, in the order of the lines."""
     code = "import os\nprint(1)\n\n\ndef on_request(request):\n    _x = 1\n    import sys\n"
     with pytest.raises(ScriptError) as caught:
         compiled("script.a", code)

@@ -1,4 +1,4 @@
-"""The corpus of hostile hooks: each ends as it must, in time and within bounds."""
+"""Each hostile hook ends as it must, in time and within its limits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def of(cases: list[Hostile]) -> Any:
 
 
 def outcome(hooks: Hooks, case: Hostile) -> tuple[str, str, Any]:
-    """What became of it, what was said, and the request."""
+    """What became of a hook, the message, and the request."""
     code = source(case)
     asked = new_request()
     try:
@@ -54,13 +54,13 @@ def outcome(hooks: Hooks, case: Hostile) -> tuple[str, str, Any]:
 
 
 def test_corpus_is_as_large_as_it_should_be() -> None:
-    """And no name is there twice."""
+    """There are enough hostile hooks, each with a name of its own."""
     assert len(HOSTILE) >= 300
     assert len({case.name for case in HOSTILE}) == len(HOSTILE)
 
 
 def shared() -> str:
-    """What all hooks have in common, as far as a hook could have changed it."""
+    """Everything that all hooks share, as far as a hook could change it."""
     return repr(
         (
             sorted((name, repr(value)) for name, value in BUILTINS.items()),
@@ -76,7 +76,7 @@ def shared() -> str:
 
 @of([*ESCAPES, *WIRE])
 def test_escape_and_injection(hooks: Hooks, case: Hostile) -> None:
-    """It is refused or fails, and nothing of the request or of what is shared changes."""
+    """The hook is refused or fails, and changes nothing of the request or of what hooks share."""
     if case.name == "except star" and sys.version_info < (3, 11):
         pytest.skip("there is no except* in this Python")
     before, fresh = shared(), new_request()
@@ -102,7 +102,7 @@ def test_escape_and_injection(hooks: Hooks, case: Hostile) -> None:
 
 @of(BURNS)
 def test_burn(case: Hostile, request: pytest.FixtureRequest) -> None:
-    """It ends within twice its budget of CPU time, and without much memory."""
+    """The hook ends within twice its budget of CPU time, and takes little memory."""
     # Elsewhere than for the time itself, a busy machine must not decide what happens.
     budget = BUDGET if case.must == "budget" else 5 * BUDGET
     hooks = Hooks(budget)

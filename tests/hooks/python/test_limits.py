@@ -1,4 +1,4 @@
-"""What a call keeps is counted in bytes: about as many as Python takes for it."""
+"""A call is charged for what it keeps, with about the bytes that Python takes for it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FILLED = [
 
 @pytest.fixture
 def slow() -> Iterator[Hooks]:
-    """An engine with time for what is measured."""
+    """An engine with enough time for a measurement."""
     found = Hooks(20.0)
     yield found
     found.close()
@@ -53,7 +53,7 @@ def slow() -> Iterator[Hooks]:
     "body", [*(f"out = {one}" for one in KEPT), *FILLED], ids=lambda body: body[:60]
 )
 def test_kept_bytes_are_counted(slow: Hooks, body: str) -> None:
-    """At least a third of what Python has allocated for it, and at most 12 times."""
+    """The charge is at least a third, and at most 12 times, of what Python has allocated."""
     lines = "".join(f"    {line}\n" for line in body.split("\n"))
     script = slow.load(f"def on_request(request):\n{lines}    request.context['out'] = out\n")
     asked = request()
@@ -70,7 +70,7 @@ def test_kept_bytes_are_counted(slow: Hooks, body: str) -> None:
 
 
 def test_wide_characters_end_a_call(hooks: Hooks) -> None:
-    """Forty mebibytes of them are too much, though they are ten of characters."""
+    """Ten million characters of four bytes are too much, because their bytes count."""
     body = "request.context['out'] = ['\\U0001f600' * 1000000 for _ in range(10)]"
     with pytest.raises(HookFailure, match="expected less memory"):
         hooks.result(body)
@@ -78,7 +78,7 @@ def test_wide_characters_end_a_call(hooks: Hooks) -> None:
 
 
 def test_what_has_made_much_is_noticed(hooks: Hooks) -> None:
-    """So that the memory is looked at after the call; what makes little is not."""
+    """Much that a call makes asks for a look at the memory after it, and little does not."""
     hooks.result("request.context['out'] = 1")
     budget.NOTICED[0] = False
     hooks.result("request.context['out'] = 'x' * 900000")

@@ -1,4 +1,4 @@
-"""The modules that hooks import: what they compute, and what they refuse."""
+"""What the modules for hooks compute, and what they refuse."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ SAME = [
 
 @pytest.mark.parametrize("expression", SAME)
 def test_means_what_it_means_in_python(hooks: Hooks, expression: str) -> None:
-    """The same values."""
+    """An expression has the same value as in Python."""
     own = {name.__name__: name for name in (base64, hashlib, hmac, json, math, re, time)}
     expected = eval(f"({expression})", {**own, "urllib": urllib})
     assert hooks.result(f"{IMPORTS}request.context['out'] = ({expression})") == expected
@@ -95,13 +95,13 @@ def test_means_what_it_means_in_python(hooks: Hooks, expression: str) -> None:
     ],
 )  # fmt: skip
 def test_computes(hooks: Hooks, expression: str, expected: Any) -> None:
-    """What is a little different from Python's, or depends on chance."""
+    """Functions that differ a little from Python's, or depend on chance, do what they should."""
     body = f"{IMPORTS}u = urllib.parse.urlsplit('http://a:8/b?c=d#e')\n"
     assert hooks.result(f"{body}request.context['out'] = {expression}") == expected
 
 
 def test_digest_takes_more(hooks: Hooks) -> None:
-    """In parts, as Python's does."""
+    """A digest takes bytes in parts, as Python's does."""
     found = hooks.result(
         "import hashlib\nd = hashlib.sha256()\nd.update(b'a')\nd.update(b'b')\n"
         "request.context['out'] = d.hexdigest()"
@@ -149,14 +149,14 @@ def test_digest_takes_more(hooks: Hooks) -> None:
     ],
 )
 def test_what_is_wrong_is_said(hooks: Hooks, expression: str, message: str) -> None:
-    """In words of what was expected."""
+    """The error says what was expected."""
     with pytest.raises(HookFailure) as caught:
         hooks.result(f"{IMPORTS}{expression}")
     assert message in str(caught.value)
 
 
 def test_errors_of_modules_can_be_caught(hooks: Hooks) -> None:
-    """By the names that they have in Python."""
+    """Hooks catch these errors by the names that Python has for them."""
     found = hooks.result(
         "import re, json\nout = []\n"
         "try: re.compile('(')\nexcept re.error as e: out.append('re')\n"

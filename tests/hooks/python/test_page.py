@@ -1,4 +1,4 @@
-"""What the page about Python hooks shows and says is so."""
+"""The examples and the limits on the page about Python hooks are true."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MODULES = {"modules.limits": "def apply(request):\n    request.headers['X-Limit'
 
 
 def test_page_has_examples() -> None:
-    """Else the next test would try nothing."""
+    """The page has examples, or the next test would try nothing."""
     assert len(BLOCKS) >= 6
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_examples_work(hooks: Hooks, block: str) -> None:
-    """Each is a hook, which loads and runs."""
+    """Each example is a hook that can be loaded and run."""
     script = hooks.load(block, modules=MODULES)
     for asked in (request(), request("GET", "/old/x?debug=1"), request("DELETE", "/", "::1")):
         script.on_request(asked)
@@ -54,19 +54,19 @@ def test_examples_work(hooks: Hooks, block: str) -> None:
     ],
 )
 def test_limits_are_those_of_the_code(number: int) -> None:
-    """Each number stands on the page."""
+    """Each limit stands on the page as a number."""
     assert f"{number:,}" in PAGE
 
 
 def test_memory_and_levels_are_those_of_the_code() -> None:
-    """Those that stand there in other words."""
+    """The limits that the page writes in another form are true, too."""
     assert f"{budget.MAX_MEMORY >> 20} MiB" in PAGE
     assert f"{limits.MAX_DEPTH} levels" in PAGE
     assert f"{standard.MAX_LEVELS} levels" in PAGE
 
 
 def test_every_builtin_and_module_is_on_the_page() -> None:
-    """A name that hooks have is one that their authors can find."""
+    """Authors can find every name that hooks have."""
     words = set(re.findall(r"\w+", PAGE))
     facades = {"Errno", "Headers", "HookRequest", "HookResponse", "Query", "Settings"}
     names = {name for name in BUILTINS if name[0] != "_"} - set(EXCEPTIONS) - facades

@@ -1,4 +1,4 @@
-"""What is done in pieces is what Python does at once."""
+"""Operations that work in pieces do what Python does at once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ PAIRS: list[tuple[set[Any], set[Any]]] = [
 @pytest.mark.parametrize(("left", "right"), PAIRS, ids=range(len(PAIRS)))
 @pytest.mark.parametrize("kind", [set, frozenset])
 def test_operators_of_sets(left: set[Any], right: set[Any], kind: Any) -> None:
-    """Values and types, of both sides' types, and also with itself."""
+    """Values and types of results agree, for both types of sets on both sides and for one set
+    twice."""
     for guard, sign in SIGNS.items():
         for one, other in ((kind(left), right), (left, kind(right)), (same := kind(left), same)):
             expected = eval(f"one {sign} other", {"one": one, "other": other})
@@ -57,7 +58,7 @@ def test_operators_of_sets(left: set[Any], right: set[Any], kind: Any) -> None:
 
 @pytest.mark.parametrize(("left", "right"), PAIRS, ids=range(len(PAIRS)))
 def test_methods_of_sets(left: set[Any], right: set[Any]) -> None:
-    """With a set, a list, and itself; those that take several with several."""
+    """The methods agree with a set, a list, and the set itself; some take several."""
     for name in METHOD_NAMES:
         arguments: list[tuple[Any, ...]] = [(right,), (sorted(right),), (frozenset(right),)]
         if name not in ("isdisjoint", "issubset", "issuperset", "symmetric_difference"):
@@ -74,7 +75,7 @@ def test_methods_of_sets(left: set[Any], right: set[Any]) -> None:
 
 
 def test_dicts() -> None:
-    """Order and values; of one that most was deleted of, too."""
+    """Order and values of a copy agree, even if most items of the dict were deleted."""
     left = {n: n for n in range(900)}
     for n in range(0, 900, 2):
         del left[n]
@@ -89,7 +90,7 @@ def test_dicts() -> None:
 @pytest.mark.parametrize("errors", ["backslashreplace", "xmlcharrefreplace", "ignore", "strict"])
 @pytest.mark.parametrize("coding", ["utf-8", "latin1", "ascii"])
 def test_codings(coding: str, errors: str) -> None:
-    """With characters that lie across the pieces, and broken ones."""
+    """The results agree for characters that lie across two pieces, and for broken ones."""
     texts = ["a" * n + "é\u4e00\U0001f600\udc80" * 9000 for n in range(4)]
     for text in [*texts, "a" * 40000]:
         check(
@@ -121,7 +122,7 @@ def check(plain: Any, function: Any, *arguments: Any) -> None:
 
 
 def test_translations() -> None:
-    """Characters that become none, one or several."""
+    """The results agree for characters that become none, one or several."""
     table = {97: "xyz", 98: None, 0x4E00: 99}
     text = "abc\u4e00" * 20000
     assert METHODS[str]["translate"](text, table) == text.translate(table)  # type: ignore[misc]

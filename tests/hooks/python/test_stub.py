@@ -1,4 +1,4 @@
-"""The stub for editors says what hooks have: no more and no less."""
+"""The stub for editors has exactly the names that hooks have."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def functions(name: str) -> list[ast.FunctionDef]:
 
 @pytest.mark.parametrize("kind", list(READABLE), ids=lambda kind: kind.__name__)
 def test_attributes_agree(kind: type) -> None:
-    """Those that can be read, and those that can be set."""
+    """The stub has the attributes that can be read, and those that can be set."""
     found = functions(kind.__name__)
     names = {node.name for node in found if not node.name.startswith("__")}
     assert names == READABLE[kind]
@@ -42,7 +42,7 @@ def test_attributes_agree(kind: type) -> None:
 
 
 def test_parameters_agree() -> None:
-    """A method takes by name what the stub says."""
+    """A method takes by name the parameters that the stub names."""
     for kind in READABLE:
         for node in functions(kind.__name__):
             method = getattr(kind, node.name)
@@ -55,7 +55,7 @@ def test_parameters_agree() -> None:
 
 
 def test_errors_levels_and_names_agree(hooks: Hooks) -> None:
-    """Errors, the levels of the log, and what is in scope."""
+    """The stub has the errors, the levels of the log, and the names in scope."""
     errors = {
         node.target.id
         for node in CLASSES["_Errnos"].body
@@ -74,7 +74,7 @@ def test_errors_levels_and_names_agree(hooks: Hooks) -> None:
 
 
 def test_its_example_is_a_hook(hooks: Hooks) -> None:
-    """It loads, and does what it says."""
+    """The example in the stub can be loaded, and does what it says."""
     text = ast.get_docstring(TREE)
     assert text is not None
     lines = text.partition("::\n")[2].split("\n")

@@ -1,4 +1,4 @@
-"""What hooks compute is what Python computes, within the limits."""
+"""Hooks compute what Python computes, within the limits."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ SAME = [
 
 @pytest.mark.parametrize("expression", SAME)
 def test_means_what_it_means_in_python(hooks: Hooks, expression: str) -> None:
-    """The same value, of the same type."""
+    """An expression has the same value, of the same type, as in Python."""
     expected: Any = eval(f"({expression})")
     found = hooks.value(f"({expression})")
     assert found == expected
@@ -135,7 +135,7 @@ BODIES = [
 
 @pytest.mark.parametrize(("body", "expected"), BODIES)
 def test_statements_work(hooks: Hooks, body: str, expected: Any) -> None:
-    """They leave what they would leave in Python."""
+    """Statements leave the values that they leave in Python."""
     names: dict[str, Any] = {}
     exec(body, names)
     assert names["out"] == expected
@@ -143,7 +143,7 @@ def test_statements_work(hooks: Hooks, body: str, expected: Any) -> None:
 
 
 def test_module_globals_last_between_calls(hooks: Hooks) -> None:
-    """So a hook may count, or keep what it has worked out."""
+    """A hook may count, or keep a result, in a global."""
     script = hooks.load(
         "n = 0\ncache = {}\ndef on_request(request):\n  global n\n  n += 1\n"
         "  cache[request.path] = cache.get(request.path, 0) + 1\n"
@@ -194,14 +194,14 @@ def test_module_globals_last_between_calls(hooks: Hooks) -> None:
     ],
 )
 def test_what_is_wrong_is_said(hooks: Hooks, expression: str, message: str) -> None:
-    """In words of what was expected."""
+    """The error says what was expected."""
     with pytest.raises(HookFailure) as caught:
         hooks.value(expression)
     assert message in str(caught.value)
 
 
 def test_strings_that_grow_stay_within_a_value(hooks: Hooks) -> None:
-    """The largest text there may be can be made, and one more character cannot."""
+    """A hook can make the largest text that is allowed, and no text with one character more."""
     assert hooks.value("len('a' * 1048576)") == 1 << 20
     for expression in ("'a' * 1048577", "'a' * 1048576 + 'a'", "f\"{'a' * 1048576}a\""):
         with pytest.raises(HookFailure, match=r"1048576|shorter"):

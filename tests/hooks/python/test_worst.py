@@ -1,4 +1,4 @@
-"""No single thing that a hook may do takes long, whatever it is done with."""
+"""No single operation of a hook takes long, whatever its values are."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAMES = re.compile(r"\b(?:" + "|".join(VALUES) + r")\b")
 
 
 def value(name: str) -> Any:
-    """One of the values: a fresh copy where a call may change it."""
+    """One of the values, as a fresh copy if a call may change it."""
     made = _made.get(name)
     if made is None:
         made = _made[name] = VALUES[name]()
@@ -32,7 +32,7 @@ def value(name: str) -> Any:
 
 
 def script(calls: list[str]) -> str:
-    """A hook that does the one whose number is in the context."""
+    """A hook that makes the call whose number is in the context."""
     lines = []
     for number, call in enumerate(calls):
         lines.append(f"def call{number}({', '.join(['request', *names(call)])}):")
@@ -48,7 +48,7 @@ def names(call: str) -> list[str]:
 
 
 def seconds(hooks: Hooks, loaded: Any, number: int, call: str) -> float:
-    """How long one call takes, by the CPU."""
+    """The CPU time of one call."""
     asked = request()
     asked.context["number"] = number
     asked.context["values"] = tuple(map(value, names(call)))
@@ -62,7 +62,7 @@ def seconds(hooks: Hooks, loaded: Any, number: int, call: str) -> float:
 
 @pytest.mark.parametrize("first", range(0, len(CALLS), TOGETHER))
 def test_nothing_takes_long(first: int) -> None:
-    """Neither what is done nor what is refused."""
+    """Neither a call that works nor a call that is refused takes long."""
     hooks = Hooks(BUDGET)
     calls = CALLS[first : first + TOGETHER]
     loaded = hooks.load(script(calls))
@@ -80,6 +80,6 @@ def test_nothing_takes_long(first: int) -> None:
 
 
 def test_every_value_is_used() -> None:
-    """The table is what it says."""
+    """The calls use every value in the table."""
     assert {name for call in CALLS for name in names(call)} == set(VALUES)
     assert len(CALLS) > 3000

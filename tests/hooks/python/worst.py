@@ -1,9 +1,9 @@
 # ruff: noqa: E501, UP031 - a table
-"""The worst arguments for everything that hooks in Python are offered.
+"""The worst arguments for everything that Python hooks are offered.
 
-``VALUES`` are as large as a hook can have them, some of them only after many calls, so
-they are made here and not by a hook.  ``CALLS`` has the lines of a hook, each of which
-does one thing with them; most are refused, and none may take long before it is.
+``VALUES`` are as large as the values of a hook can be.  A hook would need many calls for some
+of them, so they are made here.  ``CALLS`` has lines of a hook, each of which does one thing
+with the values.  Most calls are refused, and none may take long before it is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COLLIDING: Final = 2500
 
 
 def _colliding() -> list[tuple[int, int]]:
-    """Tuples of the same hash: CPython's is made of those of the items without a secret."""
+    """Tuples with one hash.  CPython makes the hash of a tuple from its items, without a secret."""
     mask = (1 << 64) - 1
     one, two, five = 11400714785074694791, 14029467366897019727, 2870177450012600261
     inverse, made, first = pow(two, -1, 1 << 64), [], 0
@@ -37,7 +37,8 @@ def _colliding() -> list[tuple[int, int]]:
 
 
 def _nested() -> Any:
-    """A tuple that holds itself twice in each of many levels: of no size, and endless."""
+    """A tuple that holds a tuple twice on each of many levels: it takes little memory, but a
+    walk over it never ends."""
     made: Any = (1, 2)
     for _ in range(60):
         made = (made, made)

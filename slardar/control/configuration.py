@@ -1,0 +1,482 @@
+"""The running configuration: what is served, and the one way in which it changes.
+
+A change is checked, committed to the store, put into the next snapshot and given to the data plane,
+in this order.  If a step fails, the steps after it are not taken.  Changes are made one at a time.
+Every accepted change is a new version, even one that sets what was set already.  So every receipt
+names a version of its own, and it is on record who asked.
+
+A whole desired state is served in the same way, as one change: the file that was read again, a
+state of the store that somebody else has made, or an earlier state.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+from twisted.internet import defer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from slardar.config import Settings
+from slardar.control.audit import describe_change
+from slardar.control.changes import Next, NothingChanged, Prepare, Receipt
+from slardar.control.checks import Checks, NotCheckedError, PrepareChecked, Question, Usage
+from slardar.control.conditions import Condition
+from slardar.control.desired import Desired, differences, read_desired
+from slardar.control.origins import edited
+from slardar.control.status import ignored_keys
+from slardar.errors import ConfigError, ConflictError, SlardarError, StoreError
+from slardar.interfaces import IForgetfulStore, IPlane, IStore, IWatchedStore
+from slardar.model.change import Change, StoredState, Value
+from slardar.model.inert import inert_upstreams
+from slardar.model.parse import CheckMode
+from slardar.model.server import Upstream
+from slardar.model.snapshot import Snapshot
+
+__all__ = ["ApplyError", "Configuration", "MovedError"]
+
+#: How often a change may be prepared again because other changes came while code was checked.
+_ATTEMPTS = 1000
+#: Who the log names for what others have written to the store.
+_OTHERS = "store"
+#: The key under which the status says why a state of the store is not served.
+_STORE = "store"
+
+_log = Logger("slardar.control")
+
+
+class ApplyError(SlardarError):
+    """A change is in the store, but a part of the data plane could not take it."""
+
+
+class MovedError(SlardarError):
+    """Another process takes the changes now."""
+
+
+class Configuration:
+    """The configuration and its store.  Nothing here blocks; changes and ``start`` return
+    Deferreds.
+
+    ``check_mode`` refuses balancers that do not exist (``slardar.plugins``); ``clock``
+    gives epoch seconds.  Who opens the store through ``start`` closes it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: IStore,
+        plane: IPlane,
+        check_mode: CheckMode | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        #: ``on_error`` of hooks that do not set it.  Hooks run with the settings of the start.
+        self.on_error = settings.hooks.on_error
+        self.clock = clock
+        self.check_mode = check_mode
+        self.plane = plane
+        self._store: Any = store
+        self._lock = defer.DeferredLock()
+        self._has_moved = False
+        #: The configuration that is served.
+        self.snapshot = Snapshot.build(0, {}, (), settings.default_upstream)
+        #: What the store holds.
+        self.held = StoredState()
+        #: The parts of the held state that are not in use: why, by key path.
+        self.failed: dict[str, str] = {}
+        #: The newest state that the store has reported, if it has not been looked at yet.
+        self._reported: StoredState | None = None
+        self._is_taking = False
+
+    @property
+    def usage(self) -> Usage:
+        """How the hooks that are served use each other."""
+        return self.usage_in(self.snapshot)
+
+    def usage_in(self, snapshot: Snapshot) -> Usage:
+        """How the hooks of a snapshot use each other."""
+        return Usage(snapshot, self.on_error)
+
+    # The start.
+
+    def start(self) -> defer.Deferred[None]:
+        """Open the store and serve what it and the settings say.
+
+        What the store says of a name wins over the settings.  A part of the store that cannot be
+        read any more is logged and shown in the status, and stays in the store.
+
+        Fails with StoreError, or with what the plane raises.
+        """
+        return defer.ensureDeferred(self._start())
+
+    async def _start(self) -> None:
+        state: StoredState = await self._store.open()
+        desired = read_desired(self.settings, state, self.check_mode)
+        for reason in desired.failed.values():
+            _log.error("stored and left out: {reason}", reason=reason)
+        self.failed = dict(desired.failed)
+        self.held = state
+        self.snapshot = desired.snapshot(state.version)
+        ignored = ignored_keys(self.snapshot)
+        if ignored:
+            _log.warn(
+                "stored and ignored: {line} ({count} such keys: see ignored in /status)",
+                line=ignored[0],
+                count=len(ignored),
+            )
+        _tell_inert(
+            (f"{'store: ' if state.decides(name) else ''}upstreams.{name}", upstream.source)
+            for name, upstream in desired.upstreams.items()
+        )
+        if desired.hooks:
+            await self.plane.check_stored(desired.hooks)
+        await self.plane.apply(self.snapshot, list(desired.upstreams))
+        self._watch()
+
+    # A change of something.
+
+    def change(
+        self,
+        prepare: Prepare,
+        who: str,
+        wait: bool = True,
+        condition: Condition | None = None,
+    ) -> defer.Deferred[Receipt]:
+        """Make a change.  ``prepare`` is called when it is the turn of this change.
+
+        Fires when every worker serves the change; without ``wait``, as soon as the store holds it.
+        Fails with what ``prepare`` raises, with PreconditionError if the ``condition`` does not
+        hold, with StoreError or ConflictError if the store does not take the change: nothing has
+        changed then.  Fails with ApplyError if the change is stored but not served.
+        """
+        return defer.ensureDeferred(self._change(prepare, who, wait, condition))
+
+    async def change_checked(
+        self,
+        prepare: PrepareChecked,
+        who: str,
+        wait: bool = True,
+        condition: Condition | None = None,
+    ) -> Receipt:
+        """The same for a change that needs code to be checked.  Other changes do not wait for the
+        check."""
+        checks = Checks()
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._change(lambda: prepare(checks), who, wait, condition)
+            except NotCheckedError as error:
+                questions = error.questions
+            asked = [defer.ensureDeferred(self._ask(question)) for question in questions]
+            answers = await defer.DeferredList(asked, consumeErrors=True)
+            for question, (_, answer) in zip(questions, answers, strict=True):
+                if isinstance(answer, Failure):
+                    answer.raiseException()
+                checks.note(question, answer)
+        raise ConflictError("what the hook uses was changed again and again meanwhile: ask again")
+
+    async def _ask(self, question: Question) -> Any:
+        """Ask about code.  A refusal is an answer, too."""
+        try:
+            return await self.plane.check_hook(*question)
+        except ConfigError as error:
+            return error
+
+    async def _change(
+        self, prepare: Prepare, who: str, wait: bool, condition: Condition | None
+    ) -> Receipt:
+        # The lock is held until the plane has the snapshot, so that snapshots reach it in order.
+        # The plane may still look up names for one when the next one comes.
+        await self._lock.acquire()
+        try:
+            if self._has_moved:
+                raise MovedError("slardar was upgraded meanwhile: ask again")
+            if condition is not None:
+                condition.check(self.snapshot)
+            following = prepare()
+            version = await self._commit(following, who)
+            applied = defer.maybeDeferred(self.plane.apply, self.snapshot, following.changed)
+        finally:
+            self._lock.release()
+        applied.addErrback(self._not_applied, following, version)
+        if not wait:
+            applied.addErrback(lambda _failure: None)  # it has been logged
+            return Receipt(version)
+        answer = await applied
+        return Receipt(version, answer.get("workers", {}) if answer else {})
+
+    async def _commit(self, following: Next, who: str) -> int:
+        """Store a change and make it the configuration.  Returns the version."""
+        before = self.snapshot
+        what = describe_change(before, following)
+        if following.stored is None:
+            held = await self._store_values(following, who)
+            # What was reported until now is the state that this commit made, or an older one.
+            self._reported = None
+            version = held.version
+        else:
+            held = following.stored
+            version = max(before.version + 1, held.version)
+        self.snapshot = following.snapshot.at_version(version)
+        self.settings = following.settings or self.settings
+        self._hold(held)
+        if following.failed is None:
+            for one in following.values:
+                self.failed.pop(one.path, None)
+        else:
+            self.failed = dict(following.failed)
+        _log.info(
+            "version {version}: {path} {verb} by {who}{what}",
+            version=version,
+            path=following.path,
+            verb=following.verb,
+            who=who,
+            what=f": {what}" if what else "",
+        )
+        # Keys that were there before, with the same value, have been logged already.
+        _tell_inert(
+            (f"upstreams.{name}", _new_keys(before.upstreams.get(name), upstream))
+            for name in following.changed
+            if (upstream := following.snapshot.upstreams.get(name)) is not None
+        )
+        return version
+
+    async def _store_values(self, following: Next, who: str) -> StoredState:
+        """Commit a change.  Returns what the store holds after it."""
+        if _STORE in self.failed:
+            raise ConflictError(
+                "somebody else has written to the store what cannot be served: set it right"
+                f" there: {self.failed[_STORE]}"
+            )
+        now = self.clock()
+        changes = [Change(one.kind, one.name, one.value, who, now) for one in following.values]
+        # Other slardars may have written to the store, and counted.
+        version = max(self.snapshot.version, self.held.version) + 1
+        try:
+            revision = await self._store.commit(self.held.revision, changes, version)
+        except (StoreError, ConflictError) as error:
+            _log.error("{path} is not changed: {error}", path=following.path, error=error)
+            raise
+        return self.held.after(following.values, version, revision)
+
+    def _hold(self, state: StoredState) -> None:
+        """Note that the store holds this state, and that it is the one served."""
+        self.held = state
+        self.failed.pop(_STORE, None)
+
+    def _not_applied(self, failure: Any, following: Next, version: int) -> None:
+        _log.failure(
+            "version {version} of {path} is stored but not served everywhere",
+            failure=failure,
+            version=version,
+            path=following.path,
+        )
+        raise ApplyError(
+            f"{following.path} is stored as version {version}, but is not served everywhere: "
+            + " ".join(str(failure.value).split())
+        )
+
+    # A change to a whole state.
+
+    def take_desired(self, state: StoredState, who: str) -> defer.Deferred[Receipt | None]:
+        """Store and serve ``state`` in the place of the state that the store holds.  All
+        differences are one new version; fires with ``None`` if there are none.
+
+        The version and the revision of ``state`` do not matter.  Fails as other changes do.  If any
+        part that differs cannot be served, it fails with ConfigError and nothing has changed.
+        """
+
+        def prepare(checks: Checks) -> Next:
+            values = differences(self.held, state)
+            if not values:
+                raise NothingChanged
+            return self._change_to(self._desired(self.settings, state), values, checks)
+
+        return _or_none(self.change_checked(prepare, who))
+
+    def take_settings(self, settings: Settings, who: str) -> defer.Deferred[Receipt | None]:
+        """Use other settings: serve their upstreams, routes and default upstream wherever the store
+        does not say something else.
+
+        All differences are one new version; fires with ``None`` if there are none.  Fails as other
+        changes do; nothing has changed then.
+        """
+        return defer.ensureDeferred(self._take_settings(settings, who))
+
+    async def _take_settings(self, settings: Settings, who: str) -> Receipt | None:
+        def prepare(checks: Checks) -> Next:
+            desired = self._desired(settings, self.held)
+            if desired.is_served(self.snapshot):
+                self.settings = settings
+                raise NothingChanged
+            value = Value("file", "", {"upstreams": desired.changed(self.snapshot)})
+            following = self._change_to(desired, [value], checks)
+            following.settings = settings
+            return following
+
+        before = self.settings
+        receipt = await _or_none(self.change_checked(prepare, who))
+        for place in edited(before, settings, self.held, self.snapshot):
+            _log.warn(
+                "{place}: the file's edit is not served, for a change through the control"
+                " channel holds; DELETE /{path}?to=file returns to the file's",
+                place=place,
+                path=place.replace("upstreams.", "upstream/", 1),
+            )
+        return receipt
+
+    def _desired(self, settings: Settings, state: StoredState) -> Desired:
+        """What is to be served for these.  Raises ConfigError if a part of the state cannot be
+        read, unless that part is left out already."""
+        desired = read_desired(
+            settings, state, self.check_mode, self.held, self.snapshot, self.failed
+        )
+        problems = [reason for where, reason in desired.failed.items() if where not in self.failed]
+        if problems:
+            raise ConfigError(problems)
+        return desired
+
+    def _change_to(
+        self,
+        desired: Desired,
+        values: list[Value],
+        checks: Checks,
+    ) -> Next:
+        """The change that leads to ``desired``.  Raises ConfigError if a hook cannot be loaded."""
+        snapshot = desired.snapshot(self.snapshot.version + 1)
+        changed = desired.changed_hooks(self.snapshot)
+        if changed:
+            usage = self.usage_in(snapshot)
+            checks.require_all(usage.questions_about(changed, self.snapshot))
+        names = desired.changed(self.snapshot)
+        return Next(values, snapshot, names, failed=desired.failed)
+
+    # What others write to the store.
+
+    def _watch(self) -> None:
+        if IWatchedStore.providedBy(self._store):
+            self._store.watch(self._others_wrote)
+
+    def _others_wrote(self, state: StoredState) -> None:
+        """Called by the store when it holds another state; see
+        :class:`slardar.interfaces.IWatchedStore`."""
+        self._reported = state
+        if not self._is_taking:
+            self._is_taking = True
+            taken = defer.ensureDeferred(self._take_reported())
+            taken.addErrback(
+                lambda failure: _log.failure("a state of the store is not served", failure=failure)
+            )
+
+    async def _take_reported(self) -> None:
+        """Serve the newest state that was reported, until there is no newer one."""
+        try:
+            while self._reported is not None:
+                await _or_none(self.change_checked(self._next_reported, _OTHERS, False))
+        except MovedError:
+            pass
+        finally:
+            self._is_taking = False
+
+    def _next_reported(self, checks: Checks) -> Next:
+        """The change to the newest state that was reported."""
+        state = self._reported
+        if state is None:
+            raise NothingChanged
+        if state.revision == self.held.revision:
+            # The echo of a change made here.
+            self._hold(state)
+            self._reported = None
+            raise NothingChanged
+        try:
+            desired = self._desired(self.settings, state)
+            values = differences(self.held, state)
+            following = self._change_to(desired, values, checks)
+        except ConfigError as error:
+            self._refuse(error)
+            raise NothingChanged from None
+        self._reported = None
+        if desired.is_served(self.snapshot):
+            self._hold(state)
+            self.failed = dict(desired.failed)
+            raise NothingChanged
+        following.stored = state
+        return following
+
+    def _refuse(self, error: ConfigError) -> None:
+        """Keep what is served.  Changes are refused until the store has been set right."""
+        self._reported = None
+        reason = " ".join(str(error).split())
+        self.failed[_STORE] = reason
+        _log.error("the store's new state is not served: {reason}", reason=reason)
+
+    # The upgrade in place.
+
+    def hand_over(self) -> defer.Deferred[StoredState | None]:
+        """Let go of the store after the change under way.  From then on changes wait until
+        :meth:`take_back` or :meth:`moved` is called.
+
+        Fires with the state of a store that forgets, so that another process can take it over; with
+        ``None`` for other stores.
+        """
+        return defer.ensureDeferred(self._hand_over())
+
+    async def _hand_over(self) -> StoredState | None:
+        await self._lock.acquire()
+        if IForgetfulStore.providedBy(self._store):
+            state: StoredState = self._store.state
+            return state
+        try:
+            await self._store.close()
+        except BaseException:
+            self._lock.release()
+            raise
+        return None
+
+    def take_back(self) -> defer.Deferred[None]:
+        """Open the store again, and go on with the changes that wait.
+
+        Fails with StoreError if it cannot be opened; changes fail then, too.
+        """
+        return defer.ensureDeferred(self._take_back())
+
+    async def _take_back(self) -> None:
+        try:
+            if not IForgetfulStore.providedBy(self._store):
+                state: StoredState = await self._store.open()
+                if state.revision != self.held.revision:
+                    self._others_wrote(state)
+                self._watch()
+        finally:
+            self._lock.release()
+
+    def moved(self) -> None:
+        """Another process has the store for good.  The changes that wait fail with MovedError, and
+        so do all that come later."""
+        self._has_moved = True
+        self._lock.release()
+
+
+def _or_none(change: Awaitable[Receipt]) -> defer.Deferred[Receipt | None]:
+    """The receipt of a change, or ``None`` if there was nothing to be changed."""
+
+    async def receipt() -> Receipt | None:
+        try:
+            return await change
+        except NothingChanged:
+            return None
+
+    return defer.ensureDeferred(receipt())
+
+
+def _tell_inert(sources: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    """Log which keys have no effect."""
+    for line in inert_upstreams(sources):
+        _log.warn("{line}", line=line)
+
+
+def _new_keys(before: Upstream | None, after: Upstream) -> Mapping[str, Any]:
+    """The keys of an upstream, as it was written, that are new or have another value."""
+    known = {} if before is None else before.source
+    return {key: value for key, value in after.source.items() if known.get(key) != value}

@@ -1,0 +1,81 @@
+"""The answers of the HTTP control channel, and the status of each error."""
+
+# twisted.web's functions have no types.
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from twisted.web import http
+
+from slardar.control.auth import RefusedError
+from slardar.control.conditions import PreconditionError
+from slardar.control.configuration import ApplyError, MovedError
+from slardar.errors import (
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    NotReadyError,
+    SlardarError,
+    StoreError,
+)
+
+__all__ = ["JsonReply", "error_reply", "refuse", "to_json"]
+
+_STATUSES: Mapping[type[SlardarError], int] = {
+    ConfigError: 400,
+    NotFoundError: 404,
+    ConflictError: 409,
+    PreconditionError: 412,
+    ApplyError: 500,
+    NotReadyError: 503,
+    StoreError: 503,
+}
+
+
+class JsonReply(Struct):
+    """An answer of the control channel, ready to be sent."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = {}
+
+    def all_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers of every reply, then its own."""
+        common = {
+            "Server": "slardar",
+            "Date": http.datetimeToString().decode(),
+            "Content-Type": "application/json",
+            "Content-Length": str(len(self.body)),
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+        }
+        headers = {**common, **self.headers}
+        return [(name.encode(), value.encode()) for name, value in headers.items()]
+
+
+def to_json(value: Any) -> bytes:
+    """JSON on one line, spaced for a person to read."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=0) + b"\n"
+
+
+def error_reply(status: int, message: str, headers: Mapping[str, str] | None = None) -> JsonReply:
+    """The reply for an error, with its status and one line that says why."""
+    return JsonReply(status, to_json({"status": status, "msg": message}), headers or {})
+
+
+def refuse(error: SlardarError) -> JsonReply:
+    """The reply for an error that a call has raised."""
+    if isinstance(error, RefusedError):
+        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+        return error_reply(error.status, str(error), headers)
+    if isinstance(error, MovedError):
+        return error_reply(503, str(error), {"Retry-After": "1"})
+    for kind in type(error).__mro__:
+        if kind in _STATUSES:
+            return error_reply(_STATUSES[kind], str(error))
+    return error_reply(500, str(error))

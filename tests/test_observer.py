@@ -1,0 +1,153 @@
+"""An observer of requests is one class, and hears of both ways in: listeners and twisted.web."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+
+from slardar.http1.interfaces import Observer
+from slardar.http1.record import RequestRecord
+from slardar.web import ReverseProxyResource, StreamingRequest
+from tests.dataplane.kit import logged
+from tests.embedded import Embedded
+from tests.integration.wire import RawClient
+from tests.test_web import wait
+
+GET = b"GET /%s HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"
+
+
+class Notes(Observer):
+    """Writes down what it is told, and fails where it is told to."""
+
+    def __init__(self) -> None:
+        self.records: list[RequestRecord] = []
+        self.fails = False
+
+    def request_ended(self, record: RequestRecord) -> None:
+        self.records.append(record)
+        if self.fails:
+            raise RuntimeError("a bug of an observer's")
+
+
+class Site:
+    """A site in which slardar is embedded, and that slardar's own listener serves, too."""
+
+    def __init__(self, embedded: Embedded) -> None:
+        self.embedded = embedded
+        self.notes = Notes()
+
+    async def begin(self, factory: Any = None) -> None:
+        self.origin, server = await self.embedded.origin()
+        config = {"upstreams": {"app": {"servers": [server]}}}
+        self.proxy: ReverseProxyResource = self.embedded.proxy(config)
+        self.proxy.plane.observer = self.notes
+        await self.embedded.serve(self.proxy, factory)
+        place = await self.proxy.plane.listen("tcp:0:interface=127.0.0.1")
+        self.port = int(place.rpartition(":")[2])
+
+    async def ask(self, sent: bytes) -> RawClient:
+        """A client of slardar's own listener."""
+        endpoint = TCP4ClientEndpoint(self.embedded.reactor, "127.0.0.1", self.port)
+        client = await connectProtocol(endpoint, RawClient(self.embedded.reactor))
+        await client.send(sent)
+        await client.until(lambda: client.ended)
+        return client
+
+
+@pytest_twisted.async_yield_fixture
+async def site() -> AsyncIterator[Site]:
+    from twisted.internet import reactor  # noqa: TID251 - the one that pytest-twisted runs
+
+    embedded = Embedded(reactor)
+    yield Site(embedded)
+    await embedded.stop()
+
+
+async def silent(*_: Any) -> None:
+    """A server that says nothing."""
+
+
+def told(record: RequestRecord) -> tuple[Any, ...]:
+    """What does not depend on time and ports."""
+    uri = None if record.request is None else record.request.uri
+    return (uri, record.status, record.answered_by, record.upstream, len(record.attempts))
+
+
+@pytest.mark.real
+@pytest_twisted.ensureDeferred
+async def test_both_ways_in_are_told(site: Site) -> None:
+    """Served and refused requests, requests and bytes that are none: one record each."""
+    await site.begin()
+    for ask in (site.ask, site.embedded.ask):
+        site.notes.records.clear()
+        await ask(GET % b"one")
+        await ask((GET % b"two").replace(b"app", b"other"))
+        await ask(b"GET /bad HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n")
+        assert [told(record) for record in site.notes.records] == [
+            ("/one", 200, "server", "app", 1),
+            ("/two", 502, "slardar", "", 0),
+            (None, 400, "slardar", "", 0),
+        ]
+        one, two, bad = site.notes.records
+        assert one.server.startswith("127.0.0.1:")
+        assert one.client == bad.client == b"127.0.0.1"
+        assert one.started <= one.attempts[0].first_byte <= one.ended
+        assert two.error == "no upstream for host 'other'"
+        assert bad.error == "the Host is not a valid host name"
+        assert one.bytes_in == len(GET % b"one") or ask is not site.ask
+        assert one.listener == ("tcp:0:interface=127.0.0.1" if ask == site.ask else "")
+
+
+@pytest.mark.real
+@pytest_twisted.ensureDeferred
+async def test_body_that_streams_is_counted(site: Site) -> None:
+    """The record of a streaming request of twisted.web's has its bytes."""
+    await site.begin(StreamingRequest)
+    body = b"x" * 100000
+    head = b"POST /up HTTP/1.1\r\nHost: app\r\nConnection: close\r\nContent-Length: 100000\r\n\r\n"
+    await site.embedded.ask(head + body)
+    (record,) = site.notes.records
+    assert told(record) == ("/up", 200, "server", "app", 1)
+    assert record.bytes_in > 100000
+
+
+@pytest.mark.real
+@pytest_twisted.ensureDeferred
+async def test_client_that_leaves_is_told(site: Site) -> None:
+    """Whoever is gone before the reply has a record without a status, on both ways."""
+    await site.begin()
+    site.origin.answer = silent
+    for connect in (site.embedded.connect, None):
+        site.notes.records.clear()
+        if connect is not None:
+            client = await connect()
+        else:
+            endpoint = TCP4ClientEndpoint(site.embedded.reactor, "127.0.0.1", site.port)
+            client = await connectProtocol(endpoint, RawClient(site.embedded.reactor))
+        seen = len(site.origin.seen())
+        await client.send(GET % b"slow")
+        await wait(site.embedded, lambda seen=seen: len(site.origin.seen()) > seen)
+        client.transport.abortConnection()
+        await wait(site.embedded, lambda: len(site.notes.records) == 1)
+        (record,) = site.notes.records
+        assert told(record) == ("/slow", 0, "", "app", 1)
+        assert record.error == "the client closed the connection"
+
+
+@pytest.mark.real
+@pytest_twisted.ensureDeferred
+async def test_observer_that_fails_harms_no_request(site: Site) -> None:
+    """What it raises is logged, and the client has its reply."""
+    await site.begin()
+    site.notes.fails = True
+    with logged() as events:
+        for ask in (site.ask, site.embedded.ask):
+            (reply,) = (await ask(GET % b"one")).replies()
+            assert reply.status == 200
+    assert len(site.notes.records) == 2
+    said = [event["log_format"] for event in events]
+    assert said.count("the observer of requests failed") == 1
