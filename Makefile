@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules
 
 # The Python for .venv; empty: the first Python 3.10 or newer that is found.
 PYTHON ?=
-# Extra arguments: make test ARGS="-k balancers -x", make bench ARGS="--help".
+# Extra arguments: make check ARGS="-k balancers -x", make bench ARGS="--help".
 ARGS ?=
 
 VENV := .venv
@@ -23,7 +23,7 @@ TEST_PACKAGES := chromium curl libnginx-mod-http-lua nginx sqlite3 wrk
 SOAK_PACKAGES := nginx wrk
 BENCH_PACKAGES := caddy curl haproxy libnginx-mod-http-lua nginx wrk
 
-.PHONY: help run test lint format bench bench-hooks soak docs clean
+.PHONY: help run check test lint format bench bench-hooks soak docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,8 +31,11 @@ help: ## this list
 run: $(STAMPS)/run ## start slardar with two demo backends; Ctrl-C ends all
 	@scripts/demo $(BIN)
 
-test: $(STAMPS)/test $(STAMPS)/test-packages $(STAMPS)/compiler ## set everything up and pass the tests
-	$(BIN)/python -m pytest $(ARGS)
+check: lint ## in a minute: `make lint`, and the tests without sockets and processes
+	scripts/run_tests $(BIN)/python quick $(ARGS)
+
+test: $(STAMPS)/test $(STAMPS)/test-packages $(STAMPS)/compiler ## in ten minutes: set everything up, and pass all tests
+	scripts/run_tests $(BIN)/python all $(ARGS)
 
 lint: $(STAMPS)/lint $(STAMPS)/test ## style, formatting, types, direction of imports
 	$(BIN)/ruff check .

@@ -163,6 +163,7 @@ TEST = [
     "pytest>=8",
     "pytest-cov>=5",
     "pytest-twisted>=1.14",
+    "pytest-xdist>=3.5",
     # Clients and servers for the tests.
     "requests>=2.31",
     "websockets>=14",

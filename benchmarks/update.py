@@ -69,18 +69,18 @@ def use(plane: Any, name: str) -> None:
 
     :raise RuntimeError: if the plane does not serve the upstream.
     """
+    from slardar.http1.interfaces import Downstream
     from slardar.http1.request import parse_request
 
+    class Nobody(Downstream):
+        """The downstream of the request."""
+
+        def refuse(self, status: int, message: str, hooked: Any = None) -> None:
+            raise RuntimeError(message)
+
     request = parse_request(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % name.encode())
-    exchange = plane.begin(_Nobody(), request)
+    exchange = plane.begin(Nobody(), request)
     exchange.cancel()
-
-
-class _Nobody:
-    """The downstream of the request."""
-
-    def refuse(self, status: int, message: str) -> None:
-        raise RuntimeError(message)
 
 
 def measure_updates() -> UpdateTime:

@@ -131,6 +131,7 @@ def test_comparison_can_fail() -> None:
     assert not agrees('{"a": 1}', '{"a": 1, "b": 2}')
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.name)
 def test_calls_answer_as_shown(page: Path, demo: Demo) -> None:
     """Every call of the page is made, one after the other; without an answer on the page it
@@ -166,6 +167,7 @@ def test_defaults_are_the_defaults() -> None:
         assert list(shown[key]) == list(getattr(defaults, key).__struct_fields__)
 
 
+@pytest.mark.real
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="sqlite3 is not here")
 def test_backup_is_private(tmp_path: Path) -> None:
     """The command on the page about the store makes a copy that only its owner can read, and

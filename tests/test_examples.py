@@ -14,6 +14,8 @@ import pytest
 
 from tests.integration.programs import CHECKOUT, TWISTD, Program, Slardar, curl
 
+pytestmark = pytest.mark.real
+
 EXAMPLES = CHECKOUT / "examples"
 
 
@@ -93,6 +95,7 @@ def test_least_requests(
     assert "mode_opts.x" in answer["msg"]
 
 
+@pytest.mark.real(False)
 def test_every_example_is_listed() -> None:
     """The list of examples names all of them, and nothing else."""
     listed = set(re.findall(r"\((\S+\.py)\)", (EXAMPLES / "README.md").read_text("utf-8")))

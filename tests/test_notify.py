@@ -15,6 +15,8 @@ from twisted.internet.task import Clock
 from slardar.notify import Notifier, watchdog_interval
 from tests.dataplane.kit import logged
 
+pytestmark = pytest.mark.real
+
 
 class Manager:
     """systemd's end of the socket."""
@@ -114,6 +116,7 @@ def test_watchdog_is_fed_at_half_its_interval(manager: Manager, tmp_path: Path) 
     assert manager.heard() == []
 
 
+@pytest.mark.real(False)
 @pytest.mark.parametrize(
     ("environment", "interval"),
     [
@@ -144,6 +147,7 @@ def test_abstract_name() -> None:
         assert manager.heard()[0].startswith("READY=1\n")
 
 
+@pytest.mark.real(False)
 def test_nothing_where_nobody_asked() -> None:
     """There is no socket, no timer and no complaint."""
     with logged() as events:
@@ -184,6 +188,7 @@ def test_manager_that_does_not_read(manager: Manager, tmp_path: Path) -> None:
     told.notifier.close()
 
 
+@pytest.mark.real(False)
 def test_name_that_is_none() -> None:
     """The log has one line about it, and no more."""
     with logged() as events:

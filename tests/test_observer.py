@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import pytest_twisted
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 
@@ -76,6 +77,7 @@ def told(record: RequestRecord) -> tuple[Any, ...]:
     return (uri, record.status, record.answered_by, record.upstream, len(record.attempts))
 
 
+@pytest.mark.real
 @pytest_twisted.ensureDeferred
 async def test_both_ways_in_are_told(site: Site) -> None:
     """Served and refused requests, requests and bytes that are none: one record each."""
@@ -100,6 +102,7 @@ async def test_both_ways_in_are_told(site: Site) -> None:
         assert one.listener == ("tcp:0:interface=127.0.0.1" if ask == site.ask else "")
 
 
+@pytest.mark.real
 @pytest_twisted.ensureDeferred
 async def test_body_that_streams_is_counted(site: Site) -> None:
     """The record of a streaming request of twisted.web's has its bytes."""
@@ -112,6 +115,7 @@ async def test_body_that_streams_is_counted(site: Site) -> None:
     assert record.bytes_in > 100000
 
 
+@pytest.mark.real
 @pytest_twisted.ensureDeferred
 async def test_client_that_leaves_is_told(site: Site) -> None:
     """Whoever is gone before the reply has a record without a status, on both ways."""
@@ -134,6 +138,7 @@ async def test_client_that_leaves_is_told(site: Site) -> None:
         assert record.error == "the client closed the connection"
 
 
+@pytest.mark.real
 @pytest_twisted.ensureDeferred
 async def test_observer_that_fails_harms_no_request(site: Site) -> None:
     """What it raises is logged, and the client has its reply."""

@@ -22,6 +22,8 @@ import pytest
 import slardar
 from slardar.build import describe_build
 
+pytestmark = pytest.mark.real
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 SOURCES = (
     "setup.py",
@@ -207,6 +209,7 @@ def test_build_that_falls_back_says_why(tmp_path: Path) -> None:
     assert len(said) < 300
 
 
+@pytest.mark.real(False)
 def test_version_says_compiled(tmp_path: Path) -> None:
     """It says so if the request path is compiled, whatever other files are there."""
     (tmp_path / "http1").mkdir()
@@ -215,6 +218,7 @@ def test_version_says_compiled(tmp_path: Path) -> None:
     assert describe_build(tmp_path) == "compiled"
 
 
+@pytest.mark.real(False)
 def test_no_page_tells_to_install_the_other_one() -> None:
     """On the index ``slardar`` is another project; every page says ``txslardar``."""
     named = re.compile(

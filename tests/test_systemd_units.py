@@ -56,6 +56,7 @@ def test_command_is_one_that_slardar_takes(
     assert "systemd:domain=INET:index=0" in (EXAMPLES / "slardar.socket").read_text()
 
 
+@pytest.mark.real
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
 def test_systemd_understands_them(tmp_path: Path) -> None:
     """Every key and value is known."""

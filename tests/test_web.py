@@ -27,6 +27,8 @@ from tests.embedded import Embedded
 from tests.integration.programs import free_port
 from tests.integration.wire import RawClient
 
+pytestmark = pytest.mark.real
+
 GET = b"GET /x HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"
 EVIL = b"GET /evil HTTP/1.1\r\nHost: app\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -88,6 +90,7 @@ async def wait(embedded: Embedded, condition: Any) -> None:
 # Configuration.
 
 
+@pytest.mark.real(False)
 def test_is_a_resource() -> None:
     """It is an IResource that takes everything below its path."""
     resource = ReverseProxyResource.from_config(MemoryReactorClock(), {})
@@ -95,6 +98,7 @@ def test_is_a_resource() -> None:
     assert resource.isLeaf
 
 
+@pytest.mark.real(False)
 def test_wrong_configuration_is_refused() -> None:
     """Every mistake has a line with its path, and nothing is added to the reactor."""
     reactor = MemoryReactorClock()
@@ -112,6 +116,7 @@ def test_wrong_configuration_is_refused() -> None:
     assert reactor.getReaders() == []
 
 
+@pytest.mark.real(False)
 def test_plane_stops_with_the_reactor() -> None:
     """The plane drains once, before the reactor shuts down."""
     reactor = MemoryReactorClock()
@@ -144,6 +149,7 @@ def web_request(version: bytes, *headers: tuple[bytes, list[bytes]], uri: bytes 
     )
 
 
+@pytest.mark.real(False)
 def test_http2_head() -> None:
     """A request of HTTP/2 becomes one of HTTP/1.1, its cookies one header."""
     web = web_request(b"HTTP/2", (b"host", [b"app"]), (b"cookie", [b"a=1", b"b=2"]))
@@ -153,6 +159,7 @@ def test_http2_head() -> None:
     assert (request.scheme, request.address) == (b"https", b"::1")
 
 
+@pytest.mark.real(False)
 @pytest.mark.parametrize("value", [b"a\r\nX: y", b"a\ny", b"a\ry", b"a\r\n\r\nGET / HTTP/1.1"])
 def test_line_breaks_in_a_value_are_refused(value: bytes) -> None:
     """A value that would become another header, or another request, is refused."""
@@ -161,6 +168,7 @@ def test_line_breaks_in_a_value_are_refused(value: bytes) -> None:
         read_head(web, 1000, 10, 100)
 
 
+@pytest.mark.real(False)
 def test_head_too_large() -> None:
     """The plane's limits hold."""
     web = web_request(b"HTTP/1.1", (b"host", [b"app"]), (b"x", [b"y" * 1000]))
@@ -169,6 +177,7 @@ def test_head_too_large() -> None:
     assert error.value.status == 431
 
 
+@pytest.mark.real(False)
 @pytest.mark.parametrize(
     ("target", "segments", "left"),
     [
@@ -373,6 +382,7 @@ async def test_interim_replies(embedded: Embedded) -> None:
     assert reply.status == 502
 
 
+@pytest.mark.real(False)
 def test_switch_ends_the_server_connection() -> None:
     """If a server switched all the same, its connection would end, with a 502."""
     ended = []

@@ -15,6 +15,8 @@ from tests.embedded import Embedded
 from tests.hooks.kit import Action, hook, hooks
 from tests.integration.wire import RawClient
 
+pytestmark = pytest.mark.real
+
 GET = b"GET /x HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"
 POST = b"POST /x HTTP/1.1\r\nHost: app\r\nContent-Length: 5\r\n\r\nhello"
 

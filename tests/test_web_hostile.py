@@ -25,6 +25,8 @@ from tests.integration.hostile_requests import (
 )
 from tests.integration.wire import LIMITS, RawClient, RawOrigin
 
+pytestmark = pytest.mark.real
+
 #: Cases that twisted.web makes harmless: folded lines become one (RFC 9112 5.2 allows
 #: this), zeros before a number are ignored, ``*`` is answered by the site, and bytes after
 #: the last chunk are dropped up to an empty line.

@@ -127,6 +127,7 @@ def test_a_known_answer() -> None:
     assert "".join(picked[1]) == "21424432422423441134"
 
 
+@pytest.mark.real
 def test_the_same_in_every_process() -> None:
     """Neither the process nor Python's hash seed matters."""
     program = (

@@ -47,6 +47,7 @@ def test_proxy_gets_a_core_for_itself() -> None:
     assert Cores([5]).load == {5}
 
 
+@pytest.mark.real
 def test_stopped_program_leaves_no_child(tmp_path: Path) -> None:
     """A worker that its parent forgot ends, too: it is in the program's group."""
     script = "import os, time; os.fork(); time.sleep(60)"
@@ -71,6 +72,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.real
 def test_program_that_ends_early_says_why(tmp_path: Path) -> None:
     """The error has its output, for example about its configuration."""
     command = [sys.executable, "-c", "import sys; sys.exit('no such option')"]

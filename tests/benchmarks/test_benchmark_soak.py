@@ -14,6 +14,8 @@ from benchmarks.soak.origins import frame, unmask
 from benchmarks.soak.report import markdown
 from benchmarks.soak.row import FULL, Row, percentile
 
+pytestmark = pytest.mark.real
+
 GOOD = f"HTTP/1.1 200 OK\r\nContent-Length: {len(SMALL_BODY)}\r\n\r\n{SMALL_BODY}".encode()
 #: Gives the reply to a request by connection and request number, or None to close instead.
 Script = Callable[[int, int], "bytes | None"]
@@ -123,6 +125,7 @@ def test_crowd_counts_failures(liar: Callable[[Script], Liar]) -> None:
     assert crowd.kinds["short body"] == crowd.failed
 
 
+@pytest.mark.real(False)
 def test_frames() -> None:
     """A masked text is read back, with any bytes after it; half a frame is not read."""
     data = frame(b"some text", b"\x01\x02\x03\x04")
@@ -131,6 +134,7 @@ def test_frames() -> None:
     assert frame(b"ok") == b"\x81\x02ok"
 
 
+@pytest.mark.real(False)
 def test_percentile() -> None:
     """It is one of the values, and the largest one at the end."""
     values = [float(value) for value in range(1, 301)]
@@ -139,6 +143,7 @@ def test_percentile() -> None:
     assert percentile([7.0], 99) == 7
 
 
+@pytest.mark.real(False)
 def test_scale_leaves_limits_alone() -> None:
     """A scaled run does less, and is equally strict."""
     tenth = FULL.times(0.1)
@@ -146,6 +151,7 @@ def test_scale_leaves_limits_alone() -> None:
     assert (tenth.growth, tenth.call_ms, tenth.back, tenth.tunnels) == (5.0, 20.0, 1.0, 1000)
 
 
+@pytest.mark.real(False)
 def test_report_tells_each_verdict() -> None:
     """The verdicts are met, missed and only reported; figures without a target are not counted."""
     rows = [

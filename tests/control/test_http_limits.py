@@ -571,6 +571,7 @@ def call(connection: http.client.HTTPConnection, *words: Any) -> tuple[int, byte
     return reply.status, reply.read()
 
 
+@pytest.mark.real
 @pytest_twisted.ensureDeferred
 async def test_calls_over_real_sockets(actions: Actions, tmp_path: Path) -> None:
     """TCP and unix connections are kept alive; a client that sends too much can read the

@@ -23,6 +23,8 @@ from tests.integration.sockets import (
     wait_for,
 )
 
+pytestmark = pytest.mark.real
+
 #: A usual hook: it checks JSON and rewrites it.
 SCRIPT = """
 import json
@@ -259,6 +261,7 @@ async def test_site_answers_expect(embedded: Embedded) -> None:
     assert client.data.count(b"100 Continue") == 1
 
 
+@pytest.mark.real(False)
 def test_setting_reaches_the_plane(hand: Any) -> None:
     """``hooks.body`` is in bytes."""
     from slardar.balancers.wrr import WeightedRoundRobin

@@ -18,6 +18,8 @@ from slardar.dataplane.poller import Poller
 from tests.dataplane.conftest import Connect
 from tests.dataplane.kit import Recorder, drain, is_silent, pump, reset, step
 
+pytestmark = pytest.mark.real
+
 BODY = bytes(range(256)) * 4096  # 1 MiB
 
 
@@ -423,6 +425,7 @@ def test_close_is_final(connect: Connect, poller: Poller, unix: bool) -> None:
 # Reading.
 
 
+@pytest.mark.real(False)
 def test_bytes_are_told(poller: Poller, connect: Connect) -> None:
     """The protocol receives what the peer sends, in pieces of READ_SIZE at most."""
     channel, far, protocol = connect(unix=True)
@@ -641,6 +644,7 @@ def test_wait_sets_the_deadline(poller: Poller, connect: Connect) -> None:
     assert channel.deadline == 1002.5
 
 
+@pytest.mark.real(False)
 def test_channel_needs_no_dict() -> None:
     """There may be ten thousand channels, so they have slots."""
     assert "__dict__" not in dir(PlainChannel)

@@ -19,6 +19,8 @@ from tests.dataplane.kit import logged
 from tests.hooks.kit import hook, hooks
 from tests.integration.sockets import Connection, Origin, Served, in_thread, reply, wait_for
 
+pytestmark = pytest.mark.real
+
 
 @pytest_twisted.async_yield_fixture
 async def served() -> AsyncIterator[Served]:
@@ -168,6 +170,7 @@ def test_others_are_told_no_names(served: Served, closed: int, header: str) -> N
 # Bounds.
 
 
+@pytest.mark.real(False)
 def test_a_kind_is_one_line_in_ten_seconds() -> None:
     """Then comes a line with the number of the others, and the ten seconds begin anew."""
     clock = Clock()
@@ -189,6 +192,7 @@ def test_a_kind_is_one_line_in_ten_seconds() -> None:
     assert clock.getDelayedCalls() == []
 
 
+@pytest.mark.real(False)
 def test_kinds_are_bounded() -> None:
     """A thousand servers at once give a hundred lines and one."""
     clock = Clock()
@@ -206,6 +210,7 @@ def test_kinds_are_bounded() -> None:
     )
 
 
+@pytest.mark.real(False)
 def test_lines_about_servers_are_bounded() -> None:
     """At most twenty a second; the next line counts the missing ones."""
     now = [0.0]

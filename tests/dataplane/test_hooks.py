@@ -455,6 +455,7 @@ def run_hooks(served: Served, *some: Hook, **actions: Action) -> FakeEngine:
 POST = b"POST /no HTTP/1.1\r\nHost: up\r\nContent-Length: 5\r\n\r\nhello"
 
 
+@pytest.mark.real
 @in_thread
 def test_answers_over_a_socket(served: Served, origins: list[Origin]) -> None:
     """They are in order with a server's replies on one connection, with bodies."""
@@ -479,6 +480,7 @@ def test_answers_over_a_socket(served: Served, origins: list[Origin]) -> None:
     assert len(origins[0].connections) == 1
 
 
+@pytest.mark.real
 @in_thread
 def test_many_requests_at_once(served: Served, origins: list[Origin]) -> None:
     """Requests that arrive together on several connections each get their own answer, in
@@ -509,6 +511,7 @@ def test_many_requests_at_once(served: Served, origins: list[Origin]) -> None:
     wait_for(lambda: served.statistic("active") == 0)
 
 
+@pytest.mark.real
 @in_thread
 def test_body_that_is_coming_is_read_over(served: Served, origins: list[Origin]) -> None:
     """The client gets the answer and no reset, whatever it still sends."""
@@ -525,6 +528,7 @@ def test_body_that_is_coming_is_read_over(served: Served, origins: list[Origin])
     assert origins[0].connections == []
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("turn", [0.0, 10.0])
 @pytest.mark.parametrize("ending", ["stays", "half-closes", "next"])
 @in_thread
@@ -578,6 +582,7 @@ def test_bodies_wait_for_slow_hooks(
     wait_for(lambda: served.statistic("active") == 0)
 
 
+@pytest.mark.real
 @in_thread
 def test_444_over_a_socket(served: Served, origins: list[Origin]) -> None:
     """No byte is sent."""
@@ -588,6 +593,7 @@ def test_444_over_a_socket(served: Served, origins: list[Origin]) -> None:
         assert client.rest() == b""
 
 
+@pytest.mark.real
 @in_thread
 def test_large_replies_with_hooks(served: Served, origins: list[Origin]) -> None:
     """Large replies go from socket to socket unless a hook needs them: with changed heads,
@@ -634,6 +640,7 @@ def test_large_replies_with_hooks(served: Served, origins: list[Origin]) -> None
     assert len(origins[0].connections) == 1
 
 
+@pytest.mark.real
 @in_thread
 def test_replaced_replies_over_a_socket(served: Served, origins: list[Origin]) -> None:
     """Each costs the server's connection, and changes no counter."""
@@ -662,6 +669,7 @@ def answer_large(connection: Connection) -> None:
             return
 
 
+@pytest.mark.real
 @in_thread
 def test_server_comes_back_by_a_reply_that_is_replaced(
     served: Served, origins: list[Origin]

@@ -12,6 +12,8 @@ import pytest
 from slardar.dataplane.inherited import Inherited, adopt_sockets
 from slardar.dataplane.sockets import Opened, open_sockets
 
+pytestmark = pytest.mark.real
+
 LOCAL = "tcp:0:interface=127.0.0.1"
 
 

@@ -16,6 +16,8 @@ from slardar.dataplane.listener import Listener
 from slardar.dataplane.poller import TICK, Poller
 from tests.dataplane.kit import HandReactor, is_silent, logged, pump
 
+pytestmark = pytest.mark.real
+
 
 class FakeAccept:
     """A listening socket whose accept fails as scripted before it works."""

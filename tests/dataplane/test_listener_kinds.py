@@ -21,6 +21,8 @@ from slardar.model.listener import ListenerSpec
 from slardar.model.live import Live
 from tests.dataplane.kit import PATIENCE, HandReactor, pump
 
+pytestmark = pytest.mark.real
+
 ANYWHERE = "tcp:0:interface=127.0.0.1"
 
 
@@ -154,6 +156,7 @@ def test_connections_of_every_kind_end_with_the_plane(new_place: Callable[..., P
     assert client.recv(1) == b""
 
 
+@pytest.mark.real(False)
 def test_protocol_that_nothing_serves_is_refused(new_place: Callable[..., Place]) -> None:
     """Before a socket is opened, and in a line that names the listener."""
     place = new_place()

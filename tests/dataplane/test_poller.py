@@ -7,6 +7,7 @@ import time
 from select import EPOLLIN
 from typing import Any
 
+import pytest
 import pytest_twisted
 from twisted.internet import defer
 from twisted.internet.interfaces import IReadDescriptor
@@ -18,6 +19,8 @@ from slardar.dataplane.poller import BATCH, TICK, Poller
 from slardar.http1.interfaces import Step
 from tests.dataplane.conftest import Connect
 from tests.dataplane.kit import HandReactor, Recorder, is_silent, logged, pump
+
+pytestmark = pytest.mark.real
 
 
 class Closer(Recorder):
@@ -41,6 +44,7 @@ class Closer(Recorder):
                 self.opened.append(PlainChannel(self.poller, near, Recorder()))
 
 
+@pytest.mark.real(False)
 def test_poller_is_one_reader(hand: HandReactor) -> None:
     """The reactor sees one IReadDescriptor, from start to stop."""
     poller = Poller(hand)
@@ -60,6 +64,7 @@ def test_poller_is_one_reader(hand: HandReactor) -> None:
     far.close()
 
 
+@pytest.mark.real(False)
 @pytest_twisted.ensureDeferred
 async def test_poller_works_under_a_real_reactor(reactor: Any) -> None:
     """The reactor watches the poller's epoll and wakes when a channel has something."""
@@ -83,6 +88,7 @@ async def test_poller_works_under_a_real_reactor(reactor: Any) -> None:
         poller.stop()
 
 
+@pytest.mark.real(False)
 def test_socket_closed_in_a_batch_keeps_its_number_until_the_end(
     poller: Poller, connect: Connect
 ) -> None:
@@ -213,6 +219,7 @@ def test_channel_that_fails_even_at_its_end_is_closed(poller: Poller, connect: C
     assert channel.write(b"nothing more") is False
 
 
+@pytest.mark.real(False)
 def test_batch_is_bounded_and_nobody_is_left_out(poller: Poller, connect: Connect) -> None:
     """One turn takes at most BATCH events; those left over come in the next one."""
     poller.turn = 60.0  # only events count
@@ -226,6 +233,7 @@ def test_batch_is_bounded_and_nobody_is_left_out(poller: Poller, connect: Connec
     assert all(protocol.data == b"x" for _, _, protocol in pairs)
 
 
+@pytest.mark.real(False)
 def test_what_comes_meanwhile_belongs_to_the_turn(poller: Poller, connect: Connect) -> None:
     """Channels that have something by the end of a batch are served in the same turn, until the
     turn has had its events."""
@@ -251,6 +259,7 @@ def test_what_comes_meanwhile_belongs_to_the_turn(poller: Poller, connect: Conne
     assert min(len(protocol.data) for protocol in protocols) == BATCH // 3
 
 
+@pytest.mark.real(False)
 def test_turn_may_be_ended(poller: Poller, connect: Connect) -> None:
     """end_turn leaves further events to the reactor's next turn."""
     channel, far, _ = connect(unix=True)
@@ -285,6 +294,7 @@ def test_sweep_finds_the_late_ones(poller: Poller, connect: Connect, hand: HandR
     assert not any(channel.closed for channel in (late, early, never))
 
 
+@pytest.mark.real(False)
 def test_late_channel_that_closes_another_late_one(
     poller: Poller, connect: Connect, hand: HandReactor
 ) -> None:
@@ -340,6 +350,7 @@ def test_late_that_raises_closes_only_its_channel(
     assert len(events) == 1
 
 
+@pytest.mark.real(False)
 def test_event_of_a_forgotten_descriptor_is_passed_over(poller: Poller) -> None:
     """The kernel may still know a descriptor that no channel has; its events do no harm."""
     near, far = socket.socketpair()

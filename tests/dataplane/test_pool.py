@@ -17,6 +17,8 @@ from slardar.dataplane.pool import IDLE_SECONDS, Pool, is_literal, literal_addre
 from slardar.model.server import Server
 from tests.dataplane.kit import HandReactor, Recorder, is_silent, pump
 
+pytestmark = pytest.mark.real
+
 
 class Origin:
     """A listening server.  The test accepts its connections."""
@@ -252,6 +254,7 @@ def test_idle_pool_is_silent(poller: Poller, pool: Pool, origin: Origin) -> None
     assert channel.closed
 
 
+@pytest.mark.real(False)
 @pytest.mark.parametrize(
     ("host", "address"),
     [

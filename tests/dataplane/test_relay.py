@@ -46,6 +46,7 @@ def sending(far: socket.socket, data: bytes) -> threading.Thread:
     return thread
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
 def test_bytes_go_straight(poller: Poller, connect: Connect, unix: bool) -> None:
     """All bytes arrive in order, and none is received."""
@@ -82,6 +83,7 @@ def test_what_comes_behind_is_noticed(poller: Poller, connect: Connect, size: in
             os.read(poller.pipe.read_end, 1)
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("size", [1000, SPLICE_FROM])
 def test_body_behind_its_head_is_moved_in_the_same_batch(
     poller: Poller, connect: Connect, size: int
@@ -204,6 +206,7 @@ def test_broken_pipe_is_not_used_again(
     assert poller.pipe.write_end == poller.pipe.read_end == -1
 
 
+@pytest.mark.real
 def test_slow_reader_is_waited_for(poller: Poller, connect: Connect) -> None:
     """What left the source and cannot be sent is held, and the source is told to pause."""
     source, far_source, _ = connect(unix=True)
@@ -250,6 +253,7 @@ def test_end_in_the_middle(poller: Poller, connect: Connect) -> None:
     assert drain(far_sink, poller, 1000) == b"x" * 1000
 
 
+@pytest.mark.real
 def test_reset_in_the_middle(poller: Poller, connect: Connect) -> None:
     """``lost`` tells that the source broke."""
     source, far_source, _ = connect()
@@ -262,6 +266,7 @@ def test_reset_in_the_middle(poller: Poller, connect: Connect) -> None:
     pump(poller, lambda: protocol.was_lost)
 
 
+@pytest.mark.real
 def test_sink_that_breaks(
     poller: Poller, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,6 +366,7 @@ def changing(poller: Poller) -> Iterator[tuple[Changing, socket.socket]]:
     far.close()
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("size", [1000, len(BODY)])
 def test_other_kind_gets_what_is_moved_through_write(
     poller: Poller, connect: Connect, changing: tuple[Changing, socket.socket], size: int
@@ -379,6 +385,7 @@ def test_other_kind_gets_what_is_moved_through_write(
     assert poller.pipe.write_end == -1
 
 
+@pytest.mark.real
 def test_other_kind_gets_a_head_and_its_body_through_write(
     poller: Poller, connect: Connect, changing: tuple[Changing, socket.socket]
 ) -> None:
@@ -405,6 +412,7 @@ def test_other_kind_gets_a_head_and_its_body_through_write(
     assert drain(far_sink, poller, len(expected)).translate(Changing.FORM) == expected
 
 
+@pytest.mark.real
 def test_other_kind_moves_nothing_itself(
     connect: Connect, changing: tuple[Changing, socket.socket]
 ) -> None:
@@ -436,6 +444,7 @@ def test_kind_that_says_so_is_spliced_to(poller: Poller, connect: Connect) -> No
     far.close()
 
 
+@pytest.mark.real
 def test_channel_that_is_on_no_poller_is_refused(connect: Connect) -> None:
     """The source's protocol gets the bytes then."""
     source, _, _ = connect()

@@ -12,6 +12,8 @@ from slardar.dataplane.listener import Listener
 from slardar.dataplane.poller import Poller
 from tests.dataplane.kit import HandReactor, pump
 
+pytestmark = pytest.mark.real
+
 
 class Process:
     """A poller and a listener, as a worker has them."""

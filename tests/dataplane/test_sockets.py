@@ -18,6 +18,8 @@ from slardar.dataplane import sockets
 from slardar.dataplane.sockets import Opened, open_sockets
 from slardar.errors import ConfigError
 
+pytestmark = pytest.mark.real
+
 LOCAL = "tcp:0:interface=127.0.0.1"
 
 
@@ -228,6 +230,7 @@ def test_what_systemd_has_not_passed_is_said(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.real(False)
 @pytest.mark.parametrize(
     "endpoint", ["", "tcp", "tcp:x", "nothing:80", "tcp:80:port=81", "fd:3", "ssl:443", "8080"]
 )

@@ -30,7 +30,7 @@ class Named(Step):
 def test_queues_take_turns(connect: Connect) -> None:
     """A key with many steps does not keep another one waiting; the steps of a key stay in
     order, and a key that comes again waits behind the others."""
-    channel, _, _ = connect()
+    channel, _, _ = connect(unix=True)
     queues = StepQueues()
     for key, name in (("a", "a1"), ("a", "a2"), ("a", "a3"), ("b", "b1"), ("c", "c1")):
         queues.put(channel, Named(name), key)
@@ -52,7 +52,7 @@ def test_queues_take_turns(connect: Connect) -> None:
 
 def test_step_for_a_later_turn(poller: Poller, hand: HandReactor, connect: Connect) -> None:
     """Outside of a batch, too: the reactor calls, and both parts are done then."""
-    channel, _, _ = connect()
+    channel, _, _ = connect(unix=True)
     done: list[str] = []
     channel.take_later(Named("one", done), "a")
     assert done == []
@@ -62,7 +62,7 @@ def test_step_for_a_later_turn(poller: Poller, hand: HandReactor, connect: Conne
 
 def test_arrival_is_handled_once(connect: Connect) -> None:
     """In the first part; nothing is left for the second."""
-    channel, _, protocol = connect()
+    channel, _, protocol = connect(unix=True)
     channel.arriving = True
     arrival: Any = Arrival(channel, b"data")
     arrival.look()

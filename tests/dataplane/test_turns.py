@@ -160,6 +160,7 @@ def moving(channel: Channel, far: socket.socket, busy: Busy, connect: Connect) -
 KINDS = [small, large, eager, stepping, queued, ends, breaks, late, moving]
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_turn_ends_in_time(
     poller: Poller, hand: HandReactor, connect: Connect, kind: Callable[..., None]
@@ -268,6 +269,7 @@ def test_step_of_a_channel_that_has_closed_is_left_out(
     assert done == [0, 3]
 
 
+@pytest.mark.real
 def test_what_was_read_keeps_its_channel_busy(poller: Poller, connect: Connect) -> None:
     """Until its bytes are handled, the channel is not read again, is not late, is not quiet,
     and gets no request."""
@@ -326,6 +328,7 @@ def test_events_left_over_find_nobody_in_a_number_that_is_used_again(
     assert all(protocol.data == b"" and not protocol.events for _, _, protocol in fresh)
 
 
+@pytest.mark.real
 def test_listeners_of_a_turn(poller: Poller, hand: HandReactor) -> None:
     """Clients are accepted in turns, too, and no listener is forgotten."""
     accepted: list[socket.socket] = []
@@ -412,6 +415,7 @@ PIECES = st.lists(
 )
 
 
+@pytest.mark.real
 @given(pieces=PIECES, turns=st.lists(st.sampled_from([0.0, 10.0]), min_size=1, max_size=20))
 def test_nothing_is_lost_between_turns(
     pieces: list[tuple[int, bytes, int]], turns: list[float]

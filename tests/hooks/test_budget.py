@@ -268,6 +268,7 @@ def test_memory_is_counted_anew_in_each_call(budget: Budget) -> None:
     budget.run(charge, half)
 
 
+@pytest.mark.real
 def test_process_ends_while_the_timer_ticks() -> None:
     """A tick after Python has removed its handlers must not end the process by a signal."""
     code = (

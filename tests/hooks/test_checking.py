@@ -22,6 +22,8 @@ from slardar.hooks.loaded import mark_of
 from tests.dataplane.kit import logged
 from tests.hooks.kit import code, hook, hooks
 
+pytestmark = pytest.mark.real
+
 HEAD = "def on_request(request):\n"
 GOOD = HEAD + "    pass\n"
 #: What the quick look for large f-strings takes for a text that begins in the line before.

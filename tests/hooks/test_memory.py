@@ -299,6 +299,7 @@ print([one.state for versions in runner._loader.scripts.values() for one in vers
 """
 
 
+@pytest.mark.real
 def test_kernel_lets_nothing_of_a_hook_past_the_wall() -> None:
     """A MemoryError is a failure of the hook, and the fifth one suspends it.
 

@@ -670,6 +670,7 @@ async def test_ipv6(origin: MakeOrigin) -> None:
         await served.end()
 
 
+@pytest.mark.real(False)
 @pytest.mark.parametrize("endpoint", ["nonsense", "tcp:x", "ssl:0:privateKey=a", "stdio:"])
 @pytest_twisted.ensureDeferred
 async def test_endpoint_that_is_refused(endpoint: str) -> None:

@@ -435,6 +435,7 @@ def test_no_reply_is_no_byte(served: Served, origin: MakeOrigin) -> None:
     assert clients["up"].rest().startswith(b"TTP/1.1 200 ")
 
 
+@pytest.mark.real(False)
 def test_table_is_whole() -> None:
     """No two ways are equal."""
     assert all(a != b for a, b in itertools.combinations(WAYS.values(), 2))

@@ -103,6 +103,7 @@ async def test_reply(proxied: Proxied, case: Case, pieces: int) -> None:
     ]
 
 
+@pytest.mark.real(False)
 def test_corpus_is_large() -> None:
     """No case is there twice, and none is missing."""
     names = [case.name for case in REPLIES]

@@ -132,6 +132,7 @@ async def test_passed(proxied: Proxied, case: Passed, pieces: int) -> None:
         assert seen[-1].all(name) != [b""]
 
 
+@pytest.mark.real(False)
 def test_corpus_is_large() -> None:
     """No case is there twice, and none is missing."""
     names = [case.name for cases in (REFUSED, BROKEN, PASSED) for case in cases]

@@ -269,6 +269,7 @@ class SqliteTests(StoreContract, TestCase):
 """
 
 
+@pytest.mark.real
 def test_contract_runs_under_trial(tmp_path: Path) -> None:
     """With trial's TestCase as a second base class, trial runs and waits for each test."""
     (tmp_path / "test_under_trial.py").write_text(TRIAL)

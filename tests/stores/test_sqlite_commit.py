@@ -77,6 +77,7 @@ file.close()
 """
 
 
+@pytest.mark.real
 def test_full_disk_loses_nothing(path: Path) -> None:
     """A refused write is a StoreError; when there is space again, commits work."""
     done = subprocess.run(

@@ -279,6 +279,7 @@ def test_empty_file_becomes_a_store(path: Path) -> None:
         assert state == StoredState(1, {"a": {}}, revision=1)
 
 
+@pytest.mark.real
 def test_half_made_file_becomes_a_store(path: Path) -> None:
     """SQLite takes back the writes of an interrupted creation."""
     script = (CHECKOUT / "slardar/stores/schema/sqlite-1.sql").read_text()
@@ -321,6 +322,7 @@ def test_file_is_opened_once_in_a_process(path: Path) -> None:
         assert state.version == 1
 
 
+@pytest.mark.real
 def test_file_is_opened_once_on_a_machine(path: Path) -> None:
     """Another process that has it open keeps it until it ends, even by a kill."""
     program = (

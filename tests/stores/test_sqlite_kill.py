@@ -20,6 +20,8 @@ import pytest_twisted
 from slardar.stores.sqlite import SqliteStore
 from tests.stores.writer import change_to
 
+pytestmark = pytest.mark.real
+
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 SEED = 1995
 #: Seconds within which a writer on a busy machine must have written a line.

@@ -188,6 +188,7 @@ def run(program: str, path: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.real
 def test_stopped_reactor_ends_the_thread(tmp_path: Path) -> None:
     """Without a close, queued commits are made, the file is closed, and the thread ends."""
     path = tmp_path / "slardar.db"
@@ -200,6 +201,7 @@ def test_stopped_reactor_ends_the_thread(tmp_path: Path) -> None:
     file.close()
 
 
+@pytest.mark.real
 def test_reactor_that_never_ran_does_not_hold_the_process(tmp_path: Path) -> None:
     """The process ends, although nobody could close the store."""
     assert run(NEVER_RUN, tmp_path / "slardar.db") == ""

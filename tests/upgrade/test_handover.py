@@ -29,6 +29,8 @@ from slardar.upgrade.successor import VARIABLE, Successor, start_successor
 from tests.dataplane.kit import logged
 from tests.workers.kit import connect, deliver, result_of
 
+pytestmark = pytest.mark.real
+
 STATE = messages.State(
     StoredState(7, {"a": {"servers": []}, "b": None}, [], {"lua/script.a": {"canary": 10}}),
     (Verdict("a", "h", 1, 2.5, "refused"),),
@@ -369,6 +371,7 @@ def test_sockets_are_handed_over_with_their_listeners(tmp_path: Path) -> None:
         one.close()
 
 
+@pytest.mark.real(False)
 def test_new_process_takes_the_sockets_of_each_listener() -> None:
     """Of any other one of the same endpoint where there is none of its own: a process of a
     version that knew no listeners names none."""
@@ -391,6 +394,7 @@ def test_new_process_takes_the_sockets_of_each_listener() -> None:
     assert msgspec.json.decode(old, type=messages.HandedSockets).listener == ""
 
 
+@pytest.mark.real(False)
 def test_variable_of_a_stranger_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message is one line, and no process that is started later gets the variable."""
     monkeypatch.delenv(VARIABLE, raising=False)

@@ -27,6 +27,7 @@ def test_what_was_written_last_is_read() -> None:
     note[0] = 5
 
 
+@pytest.mark.real
 def test_it_is_read_after_the_worker_has_ended() -> None:
     """This holds for any end; only processes that ask for it inherit the descriptor."""
     descriptor = make_mark()

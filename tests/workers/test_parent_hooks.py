@@ -227,6 +227,7 @@ def test_hooks_reach_the_workers() -> None:
 # Memory.
 
 
+@pytest.mark.real
 def test_worker_that_is_too_large_is_replaced() -> None:
     """Another worker begins in its place with its sockets; the old one finishes its requests,
     and gets no more messages."""

@@ -74,6 +74,7 @@ def test_process_that_cannot_be_made_is_tried_again() -> None:
     assert [process.number for process in team.living] == [0]
 
 
+@pytest.mark.real
 def test_spare_worker_takes_the_place_of_one_that_died() -> None:
     """It was started when all served, and has all the sockets; it is told which are its
     own, and another one is started in its place."""
@@ -126,6 +127,7 @@ def test_worker_that_refuses_to_begin_is_killed() -> None:
     assert team.processes[0].kills == ["it could not begin: no"]
 
 
+@pytest.mark.real
 def test_sockets_are_spread_over_the_workers() -> None:
     """One of a TCP port each; the same one of a unix socket, which is said to be shared."""
     team = Team(2)
@@ -146,6 +148,7 @@ def test_sockets_are_spread_over_the_workers() -> None:
     assert [sock.fileno() for sock in one.sockets] == [-1, -1]
 
 
+@pytest.mark.real
 def test_one_worker_shares_nothing() -> None:
     """Also not a unix socket."""
     team = Team(1)
@@ -264,6 +267,7 @@ def sockets_of(team: Team, number: int) -> list[tuple[int, bool]]:
     return [(all_sockets.index(one.sock), one.shared) for one in slot.sockets]
 
 
+@pytest.mark.real
 @pytest.mark.parametrize(
     ("before", "after", "dealt"),
     [
@@ -288,6 +292,7 @@ def test_inherited_sockets_are_dealt(
         one.close()
 
 
+@pytest.mark.real
 def test_few_inherited_sockets_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where none can be added: by those only that have no other."""
 

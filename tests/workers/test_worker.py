@@ -119,6 +119,7 @@ def test_worker_serves_what_it_begins_with(director: Director) -> None:
     assert director.tell(Ping()) == Done(7)
 
 
+@pytest.mark.real
 def test_worker_accepts_on_the_sockets_it_inherited(director: Director) -> None:
     """They are in the order of their descriptors; a connection knows its listener."""
     with socket.socket() as first:
@@ -425,6 +426,7 @@ def test_drain_of_a_worker_can_be_shortened(director: Director) -> None:
     assert director.ends == 1
 
 
+@pytest.mark.real
 def test_socket_that_does_not_listen_yet_is_served_later(director: Director) -> None:
     """It is served when the director says that it listens; a socket that does not yet still
     waits."""
@@ -448,6 +450,7 @@ def test_socket_that_does_not_listen_yet_is_served_later(director: Director) -> 
         assert [listener.fd for listener in director.plane._clients.listeners] == numbers[::-1]
 
 
+@pytest.mark.real
 def test_worker_without_director_ends(director: Director) -> None:
     """It accepts no connection from that moment on, and ends within two seconds."""
     with socket.socket() as first:

@@ -14,6 +14,8 @@ from slardar.http1.writer import RequestIds, request_head
 from tests.hooks.lua.cases import EXPRESSIONS, GET, SCRIPTS, Case
 from tests.hooks.lua.nginx import Send, dechunked, running
 
+pytestmark = pytest.mark.real
+
 #: What a script's effect is: a status, headers as lines, and a body or the server's view.
 Outcome = dict[str, Any]
 

@@ -18,6 +18,8 @@ from tests.hooks.kit import hook, hooks
 from tests.hooks.lua.nginx import MODULES, NGINX
 from tests.integration.sockets import Client, Connection, Origin, Served, in_thread, reply, wait_for
 
+pytestmark = pytest.mark.real
+
 CONFIG = """
 load_module {modules}/ndk_http_module.so;
 load_module {modules}/ngx_http_lua_module.so;

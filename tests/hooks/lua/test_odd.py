@@ -14,6 +14,8 @@ from tests.hooks.lua.helpers import make_engine
 from tests.hooks.lua.nginx import Send, dechunked, running
 from tests.hooks.lua.odd import CALLS, DIFFERENT, UNCOMPARED, script, values_of
 
+pytestmark = pytest.mark.real
+
 
 @pytest.fixture(scope="module")
 def send(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Send]:
@@ -37,6 +39,7 @@ def of_slardar(engine: Any, code: str) -> list[str]:
     return seen.answer.body.decode("latin-1").split("\n")
 
 
+@pytest.mark.real(False)
 def test_each_difference_is_of_a_call() -> None:
     """Each known difference belongs to a call that exists."""
     for call in (*DIFFERENT, *UNCOMPARED):

@@ -1,0 +1,139 @@
+"""What holds for every test: the marker ``real``, and a heap that is quick to look through.
+
+A test is *real* if it uses a socket with an address, looks up a name or starts a process.
+The marker ``real`` says so, on the test or on its module; everything in ``integration`` is
+real by its place.  ``@pytest.mark.real(False)`` excepts a test.  ``--real=no`` runs the
+tests that are not real, and fails each of them that turns out to be.
+
+A pair of sockets, a pipe and an epoll belong to the test's process alone, and are not real.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+CHECKOUT = TESTS.parent
+#: The audit events of what only real tests may do.
+EVENTS = frozenset(
+    (
+        "os.exec",
+        "os.fork",
+        "os.forkpty",
+        "os.posix_spawn",
+        "os.system",
+        "socket.bind",
+        "socket.connect",
+        "socket.getaddrinfo",
+        "socket.gethostbyaddr",
+        "socket.gethostbyname",
+        "socket.getnameinfo",
+        "socket.sendmsg",
+        "socket.sendto",
+        "subprocess.Popen",
+    )
+)
+
+
+class Watch:
+    """Notes what the test under way does that only real tests may do.
+
+    It lets everything happen: an error out of an audit hook could be caught by the code
+    under test, or let it wait for something that never comes.
+    """
+
+    def __init__(self) -> None:
+        #: Whether a test is under way: its fixtures, its body and what cleans up after it.
+        self.on = False
+        self.notes: list[str] = []
+
+    def hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Python's audit hook; it hears every thread."""
+        if not self.on or event not in EVENTS:
+            return
+        if event == "socket.sendmsg" and arguments[1] is None:
+            return  # to the other end of a pair
+        self.notes.append(f"{event}{self._place()}")
+
+    def _place(self) -> str:
+        """The nearest line of this checkout."""
+        frame = sys._getframe(2)
+        while frame is not None:
+            file = Path(frame.f_code.co_filename)
+            if file.is_relative_to(CHECKOUT) and "site-packages" not in file.parts:
+                return f" in {file.relative_to(CHECKOUT)}:{frame.f_lineno}"
+            frame = frame.f_back  # type: ignore[assignment]
+        return ""
+
+
+WATCH = Watch()
+
+
+def is_real(item: pytest.Item) -> bool:
+    """Whether a test is said to be real: the nearest marker decides, then the folder."""
+    marker = item.get_closest_marker("real")
+    if marker is not None:
+        return marker.args != (False,)
+    return item.path.is_relative_to(TESTS / "integration")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Which tests to run, real ones or others; ``-m`` and ``-k`` may choose among them."""
+    parser.addoption(
+        "--real",
+        choices=("yes", "no", "only"),
+        default="yes",
+        help="whether to run tests that use sockets or start processes",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Listen, where no real test runs."""
+    if config.getoption("real") == "no":
+        sys.addaudithook(WATCH.hear)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what ``--real`` leaves out."""
+    wanted = config.getoption("real")
+    if wanted == "yes":
+        return
+    left_out = [item for item in items if is_real(item) is (wanted == "no")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if is_real(item) is (wanted == "only")]
+
+
+def pytest_collection_finish() -> None:
+    """Hide the tests from the garbage collector.
+
+    With thousands of them, each full collection takes 0.3 s, and some tests ask for many.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Iterator[None]:
+    """Watch a test from the setup of its first fixture to the end of its last one."""
+    WATCH.notes.clear()
+    WATCH.on = True
+    try:
+        return (yield)
+    finally:
+        WATCH.on = False
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """Fail a test that was real without a marker, once its fixtures are gone."""
+    yield
+    if WATCH.notes:
+        pytest.fail(
+            f"not marked real, but it was: {', '.join(dict.fromkeys(WATCH.notes))}", pytrace=False
+        )
