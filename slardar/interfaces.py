@@ -293,6 +293,7 @@ class IPlane(Interface):
 
         Since the start: ``accepted`` clients, ``requests``, and ``refused`` requests.  Now:
         ``connections``, ``active`` requests and ``tunnels``.  The ``version`` that is served,
-        and ``balancer_errors`` by upstream.  By the worker's name: its state
+        and ``balancer_errors`` by upstream.  By server's name: what lookups have found
+        (``names``, of :class:`slardar.resolve.NameState`).  By the worker's name: its state
         (``config_timer``) and its own counters (``workers``).
         """

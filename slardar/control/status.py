@@ -18,6 +18,7 @@ from slardar.model.live import ServerLive
 from slardar.model.reader import is_note, joined
 from slardar.model.server import Server, Upstream
 from slardar.model.snapshot import Snapshot
+from slardar.resolve import NameState
 
 __all__ = ["build_status", "ignored_keys"]
 
@@ -52,6 +53,7 @@ def build_status(
     times = _Times()
     statistics = dict(plane.statistics())
     balancer_errors = statistics.pop("balancer_errors", None)
+    names = statistics.pop("names", {})
     status: dict[str, Any] = {
         "slardar_version": __version__,
         "start_time": times[int(start_time)],
@@ -78,7 +80,7 @@ def build_status(
     if ignored:
         status["ignored"] = ignored
     for name, upstream in sorted(snapshot.upstreams.items()):
-        status[f"cls:{name}"] = _levels(upstream, plane.peers(name), times)
+        status[f"cls:{name}"] = _levels(upstream, plane.peers(name), names, times)
     return status
 
 
@@ -94,17 +96,24 @@ def ignored_keys(snapshot: Snapshot) -> list[str]:
 
 
 def _levels(
-    upstream: Upstream, peers: Mapping[str, ServerLive], times: _Times
+    upstream: Upstream,
+    peers: Mapping[str, ServerLive],
+    names: Mapping[str, NameState],
+    times: _Times,
 ) -> list[list[dict[str, Any]]]:
     name = upstream.name
     return [
-        [_server(name, server, peers, times) for server in level.servers]
+        [_server(name, server, peers, names, times) for server in level.servers]
         for level in upstream.levels
     ]
 
 
 def _server(
-    upstream: str, server: Server, peers: Mapping[str, ServerLive], times: _Times
+    upstream: str,
+    server: Server,
+    peers: Mapping[str, ServerLive],
+    names: Mapping[str, NameState],
+    times: _Times,
 ) -> dict[str, Any]:
     key = server.key
     # A server that is not served yet is shown like one that has had no request.
@@ -126,4 +135,9 @@ def _server(
     }
     if server.state != "up":
         shown["state"] = server.state
+    found = names.get(server.host)
+    if found is not None:
+        shown["addresses"] = [address for _, address in found.addresses]
+        if found.failed_at:
+            shown["lookup"] = {"failing_since": times[int(found.failed_at)], "msg": found.reason}
     return shown

@@ -261,6 +261,7 @@ class DataPlane(Router):
             "balancer_errors": {
                 name: about.shown() for name, about in self.balancer_errors.last.items()
             },
+            "names": self._resolver.shown(),
             "config_timer": {"worker-0": "alive"},
             "workers": {
                 "worker-0": {

@@ -354,6 +354,7 @@ class Workers:
         statistics["balancer_errors"] = {
             name: error.shown() for name, error in self._tally.balancer_errors().items()
         }
+        statistics["names"] = self._names.shown()
         statistics["version"] = self._snapshot.version
         statistics["config_timer"] = {slot.name: slot.state for slot in self._supervisor.slots}
         statistics["workers"] = {
