@@ -42,9 +42,11 @@ class ServerLive:
     """
 
     __slots__ = (
+        "about",
         "active",
         "checked",
         "checked_at",
+        "checked_fails",
         "checked_msg",
         "down_until",
         "effective_weight",
@@ -96,10 +98,13 @@ class ServerLive:
         self.last_modified = time.time()
         self.msg = ""
         #: What heartbeats last said, since when and why, in the same words; it holds until
-        #: they say something else.
+        #: they say something else.  Their failures in a row, and what the server has told
+        #: them of itself.
         self.checked = "unchecked"
         self.checked_at = self.last_modified
         self.checked_msg = ""
+        self.checked_fails = 0
+        self.about: Mapping[str, str | int] = {}
 
     @property
     def current_weight(self) -> int:
