@@ -40,7 +40,7 @@ WORKS = {
     HttpOpts: ("statuses",),
     UpstreamBody: ("servers", "cluster", "protected", "mode", "mode_opts", "tries", "try_timeout",
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
-                   "public"),
+                   "public", "panic"),
 }  # fmt: skip
 #: Keys whose attribute has another name.
 CALLED = {
@@ -74,7 +74,6 @@ LATER = {
     "hedge": {"after": 0.05},
     "hints": True,
     "interval": 5,
-    "panic": 0.3,
     "proxy_protocol": 1,
     "queue": {"size": 5},
     "retry_budget": {"share": 0.2},

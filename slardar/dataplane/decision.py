@@ -49,6 +49,8 @@ class Preview(NamedTuple):
     is_last_resort: bool
     #: Status and reason of the reply if no server can be asked; ``None`` if one can.
     refusal: tuple[int, str] | None
+    #: So few servers are in service that health is ignored (:mod:`slardar.health.panic`).
+    is_panic: bool = False
 
 
 class Decision(NamedTuple):

@@ -16,10 +16,11 @@ from slardar.balancers.base import Balancer
 from slardar.dataplane.decision import Candidate, LevelDecision
 from slardar.health import rules
 from slardar.health.checked import shown
+from slardar.health.panic import panics
 from slardar.model.live import Peer, ServerLive
 from slardar.model.server import Level
 
-__all__ = ["TENTHS", "ServingLevel", "in_units", "is_full", "is_whole"]
+__all__ = ["TENTHS", "Panic", "ServingLevel", "in_units", "is_full", "is_whole"]
 
 #: If a weight is no integer, all weights of its level are given to the balancer in tenths.
 TENTHS: Final = 10
@@ -38,19 +39,23 @@ class ServingLevel:
         "_is_in",
         "_is_known",
         "_is_stale",
+        "_is_wanted",
         "available",
         "balancer",
         "count",
         "full",
+        "ignores_health",
         "is_limited",
         "members",
         "name",
+        "panic",
         "peers",
         "picks_without",
         "positions",
         "recheck",
         "tries",
         "unit",
+        "wanted",
     )
 
     def __init__(self, level: Level, peers: list[Peer], balancer: Any, unit: int) -> None:
@@ -63,14 +68,23 @@ class ServingLevel:
         self.tries = level.tries or len(peers)
         #: What weights are multiplied with for the balancer: 1 or :data:`TENTHS`.
         self.unit = unit
-        #: The servers in service, for the balancer: a list that is never changed, only
-        #: replaced.  ``count`` is how many there are, also while the list is out of date.
+        #: The servers offered to the balancer, which are those in service, as a rule: a list
+        #: that is never changed, only replaced.  ``count`` is how many are in service, also
+        #: while the list is out of date.
         self.available: Sequence[Peer] = ()
         self.count = 0
+        #: How many servers take requests, apart from their health.
+        self.wanted = 0
+        #: Decides for all levels of the upstream; ``None`` if health is never ignored.
+        self.panic: Panic | None = None
+        #: Servers are offered whatever their health is.
+        self.ignores_health = False
         #: When :meth:`refresh` must be called before a pick, in monotonic seconds.
         self.recheck = 0.0
         #: Whether each server is in service (1) or not (0).
         self._is_in = bytearray(len(peers))
+        #: Whether each server takes requests, apart from its health.
+        self._is_wanted = bytearray(len(peers))
         #: Whether any server was looked at, and whether ``available`` is out of date.
         self._is_known = False
         self._is_stale = True
@@ -84,21 +98,32 @@ class ServingLevel:
         self.look_for_full()
 
     def is_in(self, peer: Peer) -> bool:
-        """Whether the peer is a server of this level, and in service."""
+        """Whether the peer is a server of this level, and offered."""
         position = self.positions.get(peer.live)
         return position is not None and peer is self.peers[position] and self.has(position)
 
     def has(self, position: int) -> bool:
+        """Whether the server at this position is offered to the balancer."""
+        return (self._is_wanted if self.ignores_health else self._is_in)[position] != 0
+
+    def is_healthy(self, position: int) -> bool:
         """Whether the server at this position is in service."""
         return self._is_in[position] != 0
 
     def refresh(self, now: float) -> None:
         """Bring ``available`` up to date, and find out until when it holds."""
         self.update(now)
+        if self.panic is not None:
+            self.panic.update(now)
         if self._is_stale:
-            self.available = list(compress(self.peers, self._is_in))
+            offered = self._is_wanted if self.ignores_health else self._is_in
+            self.available = list(compress(self.peers, offered))
             self._is_stale = False
-        self.recheck = self._due[0][0] if self._due else math.inf
+        self.recheck = self.next_look() if self.panic is None else self.panic.next_look()
+
+    def next_look(self) -> float:
+        """When the time of a server is over, in monotonic seconds."""
+        return self._due[0][0] if self._due else math.inf
 
     def update(self, now: float) -> None:
         """Look at the servers whose time is over, or at all servers if none was looked at."""
@@ -117,7 +142,12 @@ class ServingLevel:
     def look(self, position: int, now: float) -> None:
         """Find out whether a server is in service."""
         peer = self.peers[position]
-        is_in = int(_is_available(peer, now))
+        is_wanted = int(_is_wanted(peer))
+        is_in = is_wanted and int(rules.is_available(peer.live, peer.config, now))
+        if is_wanted != self._is_wanted[position]:
+            self._is_wanted[position] = is_wanted
+            self.wanted += 1 if is_wanted else -1
+            self.changed()
         if is_in != self._is_in[position]:
             self._is_in[position] = is_in
             self.count += 1 if is_in else -1
@@ -132,6 +162,15 @@ class ServingLevel:
         """The balancer is to get another list."""
         self._is_stale = True
         self.recheck = 0.0
+        if self.panic is not None:
+            self.panic.changed()
+
+    def ignore_health(self, ignores: bool) -> None:
+        """Offer servers whatever their health is, or not any more."""
+        if ignores is not self.ignores_health:
+            self.ignores_health = ignores
+            self._is_stale = True
+            self.recheck = 0.0
 
     def forget(self) -> None:
         """Look at all servers again, the next time."""
@@ -155,14 +194,7 @@ class ServingLevel:
         """If no server is in service, the servers that only failures keep out."""
         if self.available:
             return []
-        return [
-            peer
-            for peer in self.peers
-            if rules.is_wanted(peer.config)
-            and peer.weight
-            and not (peer.pool and peer.pool.pending)
-            and not is_full(peer)
-        ]
+        return [peer for peer in self.peers if _is_wanted(peer) and not is_full(peer)]
 
     def described(self, serves: bool, may_get: set[Peer], now: float) -> LevelDecision:
         """The level with its servers, each with why it gets no request."""
@@ -180,6 +212,43 @@ class ServingLevel:
                 for peer in self.peers
             ),
         )
+
+
+class Panic:
+    """Whether the levels of one upstream ignore health (:mod:`slardar.health.panic`).
+
+    ``share`` is the upstream's ``panic``.
+    """
+
+    __slots__ = ("is_on", "levels", "share")
+
+    def __init__(self, levels: list[ServingLevel], share: float) -> None:
+        self.levels = levels
+        self.share = share
+        #: Health is ignored, as of the last look.
+        self.is_on = False
+        for level in levels:
+            level.panic = self
+
+    def changed(self) -> None:
+        """Servers of one level have changed: each level must ask again."""
+        for level in self.levels:
+            level.recheck = 0.0
+
+    def update(self, now: float) -> None:
+        """Count the servers of all levels, and tell each level what follows."""
+        available = wanted = 0
+        for level in self.levels:
+            level.update(now)
+            available += level.count
+            wanted += level.wanted
+        self.is_on = panics(available, wanted, self.share)
+        for level in self.levels:
+            level.ignore_health(self.is_on and (level.count > 0 or not available))
+
+    def next_look(self) -> float:
+        """When the time of a server in any level is over, in monotonic seconds."""
+        return min([level.next_look() for level in self.levels])
 
 
 def is_full(peer: Peer) -> bool:
@@ -200,18 +269,15 @@ def in_units(peer: Peer, unit: int) -> int:
     return max(1, round(weight * unit)) if weight > 0 else 0
 
 
-def _is_available(peer: Peer, now: float) -> bool:
-    """Whether the server may be given a request, and has been looked up."""
+def _is_wanted(peer: Peer) -> bool:
+    """Whether the server takes requests apart from its health, and has been looked up."""
     pool = peer.pool
-    return (
-        peer.weight > 0
-        and rules.is_available(peer.live, peer.config, now)
-        and not (pool and pool.pending)
-    )
+    return peer.weight > 0 and rules.is_wanted(peer.config) and not (pool and pool.pending)
 
 
 def _why_not(peer: Peer, now: float) -> str:
-    """Why a server gets no request; the conditions are those of :func:`_is_available`."""
+    """Why a server gets no request; the conditions are those of :func:`_is_wanted` and
+    :func:`slardar.health.rules.is_available`."""
     config, live = peer.config, peer.live
     if config.state != "up":
         return f"its state is {config.state}"

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from slardar.balancers.base import Balancer, Outcome, rest
 from slardar.dataplane.decision import Preview
-from slardar.dataplane.level import TENTHS, ServingLevel, in_units, is_full, is_whole
+from slardar.dataplane.level import TENTHS, Panic, ServingLevel, in_units, is_full, is_whole
 from slardar.health import rules
 from slardar.http1.interfaces import Clock, SelectionBase
 from slardar.http1.request import Request
@@ -44,6 +44,7 @@ class Selection(SelectionBase):
         "_levels",
         "_on_error",
         "_on_health",
+        "_panic",
         "_places",
         "_wants_failed",
         "_wants_finished",
@@ -88,6 +89,7 @@ class Selection(SelectionBase):
             self._levels.append(made)
             for position, peer in enumerate(peers):
                 self._places.setdefault((peer.host, peer.port), []).append((made, position))
+        self._panic = Panic(self._levels, upstream.panic) if upstream.panic else None
         # A server that several levels have is asked once.
         self.tries = upstream.tries or max(1, len(seen))
         self.try_timeout = upstream.try_timeout
@@ -273,6 +275,7 @@ class Selection(SelectionBase):
             None if peer is None else peer.key,
             is_last_resort and serving is not None,
             None if serving is not None else self.refusal(False),
+            self._panic is not None and self._panic.is_on,
         )
 
     def _foresee(self, level: ServingLevel, peers: Sequence[Peer], request: Request) -> Peer | None:
@@ -341,7 +344,7 @@ class Selection(SelectionBase):
         for level in self._levels:
             level.update(now)
             position = level.positions.get(live)
-            if level.count > (position is not None and level.has(position)):
+            if level.count > (position is not None and level.is_healthy(position)):
                 return True
         return False
 

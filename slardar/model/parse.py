@@ -185,6 +185,7 @@ def _upstream(
         keepalive=body.keepalive,
         slow_start=body.slow_start,
         outlier=body.outlier,
+        panic=body.panic,
         retry_on=frozenset(body.retry_on),
         public=body.public,
         unknown=unknown,
