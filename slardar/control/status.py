@@ -127,6 +127,8 @@ def _server(
         "requests": live.requests,
         "failures": live.failures,
     }
+    if live.notes:
+        shown["notes"] = dict(live.notes)
     if server.state != "up":
         shown["state"] = server.state
     return shown

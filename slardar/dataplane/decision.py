@@ -26,6 +26,8 @@ class Candidate(NamedTuple):
     active: int
     #: Why it gets no request now; empty if it may get this one.
     reason: str
+    #: What it gets beyond its health, and why (:mod:`slardar.health.notes`).
+    note: str = ""
 
 
 class LevelDecision(NamedTuple):

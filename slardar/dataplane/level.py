@@ -16,7 +16,9 @@ from slardar.balancers.base import Balancer
 from slardar.dataplane.decision import Candidate, LevelDecision
 from slardar.health import rules
 from slardar.health.checked import shown
+from slardar.health.notes import notes_of
 from slardar.health.panic import panics
+from slardar.health.slow_start import FIRST, share_after, step_of
 from slardar.model.live import Peer, ServerLive
 from slardar.model.server import Level
 
@@ -34,12 +36,14 @@ class ServingLevel:
     """
 
     __slots__ = (
+        "_climbing",
         "_due",
         "_is_due",
         "_is_in",
         "_is_known",
         "_is_stale",
         "_is_wanted",
+        "_next_step",
         "available",
         "balancer",
         "count",
@@ -53,12 +57,15 @@ class ServingLevel:
         "picks_without",
         "positions",
         "recheck",
+        "slow_start",
         "tries",
         "unit",
         "wanted",
     )
 
-    def __init__(self, level: Level, peers: list[Peer], balancer: Any, unit: int) -> None:
+    def __init__(
+        self, level: Level, peers: list[Peer], balancer: Any, unit: int, slow_start: float = 0.0
+    ) -> None:
         self.name = level.name
         self.peers = peers
         self.members = frozenset(peers)
@@ -68,6 +75,11 @@ class ServingLevel:
         self.tries = level.tries or len(peers)
         #: What weights are multiplied with for the balancer: 1 or :data:`TENTHS`.
         self.unit = unit
+        #: Seconds for which the weight of a server climbs; 0: it does not.
+        self.slow_start = slow_start
+        #: The positions of servers that climb, and when they take the next step.
+        self._climbing: set[int] = set()
+        self._next_step = math.inf
         #: The servers offered to the balancer, which are those in service, as a rule: a list
         #: that is never changed, only replaced.  ``count`` is how many are in service, also
         #: while the list is out of date.
@@ -122,8 +134,9 @@ class ServingLevel:
         self.recheck = self.next_look() if self.panic is None else self.panic.next_look()
 
     def next_look(self) -> float:
-        """When the time of a server is over, in monotonic seconds."""
-        return self._due[0][0] if self._due else math.inf
+        """When the time of a server is over, or climbing ones take a step, in monotonic
+        seconds."""
+        return min(self._due[0][0], self._next_step) if self._due else self._next_step
 
     def update(self, now: float) -> None:
         """Look at the servers whose time is over, or at all servers if none was looked at."""
@@ -138,6 +151,8 @@ class ServingLevel:
             position = heappop(due)[1]
             self._is_due.discard(position)
             self.look(position, now)
+        if now >= self._next_step:
+            self._climb(now)
 
     def look(self, position: int, now: float) -> None:
         """Find out whether a server is in service."""
@@ -152,11 +167,53 @@ class ServingLevel:
             self._is_in[position] = is_in
             self.count += 1 if is_in else -1
             self.changed()
+        if self.slow_start:
+            self._look_for_climb(position, peer, is_in != 0, now)
         until = peer.live.down_until
         if until > now and position not in self._is_due:
             self._is_due.add(position)
             heappush(self._due, (until, position))
             self.recheck = min(self.recheck, until)
+
+    def _look_for_climb(self, position: int, peer: Peer, is_in: bool, now: float) -> None:
+        """Let a server climb that has come into service, and others not any more."""
+        turn = peer.turn
+        if not is_in:
+            # Until its name is known, nobody can say that a server was out of service.
+            if not (peer.pool and peer.pool.pending):
+                turn.is_cold = True
+                turn.climbs_from = 0.0
+                self._climbing.discard(position)
+            return
+        if turn.is_cold:
+            turn.is_cold = False
+            turn.climbs_from = now
+            turn.share = FIRST
+            self.refine()
+            self.weigh(peer)
+        if turn.climbs_from and position not in self._climbing:
+            self._climbing.add(position)
+            # Those that climb take their steps together: each step costs a new list.
+            self._next_step = min(self._next_step, now + step_of(self.slow_start))
+            self.recheck = min(self.recheck, self._next_step)
+
+    def _climb(self, now: float) -> None:
+        """The servers that climb take a step."""
+        for position in list(self._climbing):
+            peer = self.peers[position]
+            turn = peer.turn
+            turn.share = share_after(now - turn.climbs_from, self.slow_start)
+            if turn.share >= 1.0:
+                turn.climbs_from = 0.0
+                self._climbing.remove(position)
+            self.weigh(peer)
+        self._next_step = now + step_of(self.slow_start) if self._climbing else math.inf
+
+    def weigh(self, peer: Peer) -> None:
+        """Compute the weight of a server again."""
+        before, peer.weight = peer.weight, in_units(peer, self.unit)
+        if peer.weight != before:
+            self.changed()
 
     def changed(self) -> None:
         """The balancer is to get another list."""
@@ -208,6 +265,7 @@ class ServingLevel:
                     peer.config.weight,
                     peer.live.active,
                     "" if serves and peer in may_get else _why_not(peer, now),
+                    "; ".join(f"{key}: {note}" for key, note in _notes(peer, now).items()),
                 )
                 for peer in self.peers
             ),
@@ -263,10 +321,21 @@ def is_whole(weight: float | None) -> bool:
 
 def in_units(peer: Peer, unit: int) -> int:
     """The weight of a peer, multiplied with ``unit``; at least 1 unless the weight is 0."""
-    weight = peer.live.weight
-    if weight is None or not peer.config.weight:
+    weight, share = peer.live.weight, peer.turn.share
+    if share == 1.0 and (weight is None or not peer.config.weight):
         return peer.config.weight * unit
-    return max(1, round(weight * unit)) if weight > 0 else 0
+    if weight is None or not peer.config.weight:
+        weight = peer.config.weight
+    return max(1, round(weight * share * unit)) if weight > 0 else 0
+
+
+def _notes(peer: Peer, now: float) -> dict[str, str]:
+    """What the server gets in this level beyond its health, and why."""
+    notes = notes_of(peer.live, now)
+    if peer.turn is not peer.live:
+        notes.pop("slow_start", None)
+        notes.update(notes_of(peer.turn, now))
+    return notes
 
 
 def _is_wanted(peer: Peer) -> bool:

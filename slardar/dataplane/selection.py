@@ -70,6 +70,7 @@ class Selection(SelectionBase):
         self._levels: list[ServingLevel] = []
         #: By host and port, the levels that have the server, and its position in each.
         self._places: dict[tuple[str, int], list[tuple[ServingLevel, int]]] = {}
+        new = _new_servers(upstream, live) if upstream.slow_start else ()
         seen: set[ServerLive] = set()
         for index, level in enumerate(upstream.levels):
             peers = []
@@ -80,12 +81,18 @@ class Selection(SelectionBase):
                     label = level.name or str(index)
                     turn = live.turn(upstream.name, server.host, server.port, label)
                 seen.add(known)
+                if new and (server.host, server.port) in new:
+                    turn.is_cold = True
+                if not upstream.slow_start and turn.share < 1:
+                    turn.share = 1.0
+                    turn.climbs_from = 0.0
                 peers.append(Peer(server, known, turn))
-            unit = 1 if all(is_whole(peer.live.weight) for peer in peers) else TENTHS
+            are_whole = all(is_whole(peer.live.weight) and peer.turn.share == 1 for peer in peers)
+            unit = 1 if are_whole else TENTHS
             for peer in peers:
                 peer.weight = in_units(peer, unit)
             balancer = make_balancer(peers, upstream.mode_opts)
-            made = ServingLevel(level, peers, balancer, unit)
+            made = ServingLevel(level, peers, balancer, unit, upstream.slow_start)
             self._levels.append(made)
             for position, peer in enumerate(peers):
                 self._places.setdefault((peer.host, peer.port), []).append((made, position))
@@ -141,9 +148,7 @@ class Selection(SelectionBase):
             peer.live.weight = weight
             if not is_whole(weight):
                 level.refine()
-            before, peer.weight = peer.weight, in_units(peer, level.unit)
-            if peer.weight != before:
-                level.changed()
+            level.weigh(peer)
             level.look(position, self._clock.now)
 
     def pick(self, request: Request, tried: list[Peer]) -> Peer | None:
@@ -370,6 +375,18 @@ class Selection(SelectionBase):
             _log.failure("the balancer of upstream {name} failed", name=self.name)
         else:
             self._on_error(self.name, balancer, method, error)
+
+
+def _new_servers(upstream: Upstream, live: Live) -> set[tuple[str, int]]:
+    """Host and port of the servers that the upstream has not had before.
+
+    None if it has had none of its servers: none of them could take what new ones should
+    not get yet.
+    """
+    places = {(server.host, server.port) for server in upstream.servers}
+    known = live.servers
+    new = {place for place in places if (upstream.name, *place) not in known}
+    return new if len(new) < len(places) else set()
 
 
 def _either(value: float | None, default: float) -> float:

@@ -187,3 +187,16 @@ def test_panic_is_shown(site: Site) -> None:
     assert note.startswith("1 of 3 servers are in service")
     site.out(1, seconds=0)
     assert site.plane.statistics()["panic"] == {}
+
+
+def test_notes_are_shown(site: Site) -> None:
+    """A server that climbs says so, and for as long as it does."""
+    site.serve(1, slow_start=10)
+    site.picked()
+    site.serve(1, 2, slow_start=10)
+    site.picked()
+    assert site.plane.peers("up")["127.0.0.1:1"].notes == {}
+    assert list(site.plane.peers("up")["127.0.0.1:2"].notes) == ["slow_start"]
+    site.plane.clock.now += 10
+    site.picked()
+    assert site.plane.peers("up")["127.0.0.1:2"].notes == {}
