@@ -40,7 +40,7 @@ WORKS = {
     HttpOpts: ("statuses",),
     UpstreamBody: ("servers", "cluster", "protected", "mode", "mode_opts", "tries", "try_timeout",
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
-                   "public"),
+                   "public", "panic", "slow_start"),
 }  # fmt: skip
 #: Keys whose attribute has another name.
 CALLED = {
@@ -67,7 +67,6 @@ INERT_SETTINGS = {"health.interval": 5, "health.enabled": True, "control.amp": "
 
 #: Keys that are refused because their feature does not exist yet, with a good value.
 LATER = {
-    "slow_start": 10,
     "outlier": {"errors": 0.5},
     "tls": True,
     "access_log": False,
@@ -75,7 +74,6 @@ LATER = {
     "dns_service": "_http._tcp.web.example",
     "hedge": {"after": 0.05},
     "hints": True,
-    "panic": 0.3,
     "proxy_protocol": 1,
     "queue": {"size": 5},
     "retry_budget": {"share": 0.2},

@@ -35,6 +35,7 @@ Positive = Annotated[int, Meta(ge=1, le=10**9, description="an integer from 1 to
 Seconds = Annotated[
     float, Meta(ge=0, le=1e9, description="a number of seconds from 0 to 1000000000")
 ]
+Share = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 #: A time-out: 0 would end everything at once.
 Timeout = Annotated[
     float,
@@ -94,7 +95,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
 
     #: Keys of a later version; the refusal says that they are not available yet.
     later: ClassVar[tuple[str, ...]] = (
-        *("access_log", "deadline", "dns_service", "hedge", "hints", "panic"),
+        *("access_log", "deadline", "dns_service", "hedge", "hints"),
         *("proxy_protocol", "queue", "retry_budget"),
     )
 
@@ -122,6 +123,8 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     keepalive: Count = 100
     slow_start: Seconds = 0
     outlier: dict[str, Any] | None = None
+    #: If a smaller share than this of the servers is in service, health is ignored.
+    panic: Share = 0
     #: Kinds of failure after which another server is asked (slardar.http1.retry).
     retry_on: Annotated[tuple[str, ...], Meta(description="a list of strings")] = (
         "connect",
@@ -177,6 +180,7 @@ class Upstream(Struct, frozen=True):
     keepalive: int = 100
     slow_start: float = 0
     outlier: Mapping[str, Any] | None = None
+    panic: float = 0
     retry_on: frozenset[str] = frozenset()
     #: Whether it serves the Host that is its name.
     public: bool = True
