@@ -39,6 +39,7 @@ WORKS = {
     LevelBody: ("servers", "tries"),
     HttpOpts: ("statuses",),
     UpstreamBody: ("servers", "cluster", "protected", "mode", "mode_opts", "tries", "try_timeout",
+                   "deadline",
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
                    "public"),
 }  # fmt: skip
@@ -69,7 +70,6 @@ LATER = {
     "outlier": {"errors": 0.5},
     "tls": True,
     "access_log": False,
-    "deadline": 5,
     "dns_service": "_http._tcp.web.example",
     "hedge": {"after": 0.05},
     "hints": True,

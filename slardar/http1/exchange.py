@@ -17,7 +17,7 @@ from slardar.http1.attempt import Attempt, AttemptOwner
 from slardar.http1.framing import chunk, last_chunk
 from slardar.http1.heads import CHUNKED
 from slardar.http1.interfaces import Downstream, HookedRequest, PlaneBase, SelectionBase
-from slardar.http1.record import BY_SERVER, STALE, AttemptRecord
+from slardar.http1.record import BY_SERVER, DEADLINE, STALE, AttemptRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.http1.retry import CONNECT, STATUS, TIMEOUT, may_retry
@@ -51,6 +51,8 @@ class Exchange(AttemptOwner):
         #: No reply is to be expected any more: it was given, or there is none.
         self._done = False
         self._started = plane.clock.now
+        if selection.deadline:
+            self.ends = self._started + selection.deadline
         plane.exchanges += 1
         record = downstream.record
         if record is not None:
@@ -87,10 +89,16 @@ class Exchange(AttemptOwner):
         self.body_ended = True
         if self.request.length == CHUNKED:
             self._body_bytes(last_chunk(trailers))
-        elif self._attempt is not None:
+            return
+        if self.ends:
+            self.ends = self.plane.clock.now + self.selection.deadline
+        if self._attempt is not None:
             self._attempt.body_complete()
 
     def _body_bytes(self, data: bytes) -> None:
+        if self.ends:
+            # What the client takes its time for is not the servers' to make up for.
+            self.ends = self.plane.clock.now + self.selection.deadline
         replay = self.replay
         if replay is not None:
             replay.append(data)
@@ -316,6 +324,21 @@ class Exchange(AttemptOwner):
             record.error = message
         self.downstream.break_reply()
 
+    def deadline_passed(self, attempt: Attempt) -> None:
+        """See :class:`slardar.http1.attempt.AttemptOwner`: the client gets 504."""
+        seconds = self.selection.deadline
+        message = f"no reply within the {seconds:g} seconds that the request has"
+        # A server that had less of the time than others is not to blame for its end.
+        had = self.plane.clock.now - attempt.started
+        is_to_blame = had >= seconds / 2
+        if attempt.note is not None:
+            attempt.note.failure, attempt.note.error = DEADLINE, message
+        if is_to_blame:
+            self.selection.failed(attempt.peer, message)
+        self._attempt_over(attempt, is_to_blame, 0)
+        self._finish()
+        self.downstream.refuse(504, message)
+
     def _count_failure(self, attempt: Attempt, kind: str, message: str) -> None:
         if attempt.note is not None:
             attempt.note.failure, attempt.note.error = kind, message
@@ -338,5 +361,8 @@ class Exchange(AttemptOwner):
         )
 
     def _is_out_of_time(self) -> bool:
+        now = self.plane.clock.now
+        if self.ends and now >= self.ends:
+            return True
         limit = self.selection.try_timeout
-        return limit > 0 and self.plane.clock.now - self._started >= limit
+        return limit > 0 and now - self._started >= limit

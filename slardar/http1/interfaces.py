@@ -297,6 +297,7 @@ class SelectionBase:
 
     __slots__ = (
         "connect_timeout",
+        "deadline",
         "failed_statuses",
         "name",
         "read_timeout",
@@ -312,6 +313,8 @@ class SelectionBase:
         #: (0: no limit).
         self.tries: int = 1
         self.try_timeout: float = 0.0
+        #: Seconds for a request over all its attempts, until its reply begins (0: no limit).
+        self.deadline: float = 0.0
         #: Seconds.
         self.connect_timeout: float = 3.0
         self.send_timeout: float = 60.0

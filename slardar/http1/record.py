@@ -9,7 +9,15 @@ from typing import Final
 
 from slardar.http1.request import Request
 
-__all__ = ["BY_HOOK", "BY_SERVER", "BY_SLARDAR", "STALE", "AttemptRecord", "RequestRecord"]
+__all__ = [
+    "BY_HOOK",
+    "BY_SERVER",
+    "BY_SLARDAR",
+    "DEADLINE",
+    "STALE",
+    "AttemptRecord",
+    "RequestRecord",
+]
 
 #: Who has answered a request.
 BY_SERVER: Final = "server"
@@ -19,6 +27,8 @@ BY_SLARDAR: Final = "slardar"
 #: The ``failure`` of an attempt on an idle connection that the server had closed before the
 #: request came.  It counts as no failure, and another attempt on the same server follows.
 STALE: Final = "stale"
+#: The ``failure`` of an attempt that was given up because the request's deadline had passed.
+DEADLINE: Final = "deadline"
 
 
 class AttemptRecord:
@@ -46,8 +56,8 @@ class AttemptRecord:
         self.ended: float = 0.0
         #: The status of the server's reply; 0 if none came.
         self.status: int = 0
-        #: The kind of failure (see :mod:`slardar.http1.retry`), or :data:`STALE`; empty if
-        #: the attempt did not fail.
+        #: The kind of failure (see :mod:`slardar.http1.retry`), :data:`STALE` or
+        #: :data:`DEADLINE`; empty if the attempt did not fail.
         self.failure: str = ""
         #: The failure as a text for people.
         self.error: str = ""

@@ -179,6 +179,7 @@ def _upstream(
         mode_opts=_options(body),
         tries=body.tries,
         try_timeout=body.try_timeout,
+        deadline=body.deadline,
         connect_timeout=body.timeout,
         send_timeout=body.send_timeout,
         read_timeout=body.read_timeout,

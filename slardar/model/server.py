@@ -89,7 +89,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
 
     #: Keys of a later version; the refusal says that they are not available yet.
     later: ClassVar[tuple[str, ...]] = (
-        *("access_log", "deadline", "dns_service", "hedge", "hints", "interval", "panic"),
+        *("access_log", "dns_service", "hedge", "hints", "interval", "panic"),
         *("proxy_protocol", "queue", "retry_budget", "rise"),
     )
 
@@ -106,6 +106,8 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     mode_opts: Annotated[dict[str, Any], Meta(description="an object")] = {}
     tries: Positive | None = msgspec.field(default=None, name="try")
     try_timeout: Seconds = 0
+    #: Seconds for a request over all its attempts; 0: no limit.
+    deadline: Seconds = 0
     timeout: Timeout | None = None
     send_timeout: Timeout | None = None
     read_timeout: Timeout | None = None
@@ -159,6 +161,7 @@ class Upstream(Struct, frozen=True):
     mode_opts: Mapping[str, Any] = {}
     tries: int | None = None
     try_timeout: float = 0
+    deadline: float = 0
     connect_timeout: float | None = None
     send_timeout: float | None = None
     read_timeout: float | None = None

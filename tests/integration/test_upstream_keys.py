@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -80,3 +82,20 @@ def test_servers_come_and_go_under_requests(
         assert slardar.call("POST", f"/upstream/a/{files.address}")[0] == 200
         assert slardar.call("DELETE", f"/upstream/a/{nginx.address}")[0] == 200
         assert asked() == {"http.server": 6}
+
+
+def test_deadline_of_a_request(tmp_path: Path, start: Start, files: FileServer) -> None:
+    """Servers that accept and never reply cost the client as much time as it has; a later
+    edit of the upstream gives it more."""
+    slardar = start(Slardar(tmp_path, "--store", "memory:")).ready()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dead = {"host": "127.0.0.1", "port": silent.getsockname()[1]}
+        slardar.call("PUT", "/upstream/a", {"servers": [dead], "deadline": 0.5})
+        began = time.monotonic()
+        status, text = slardar.get("a")
+        took = time.monotonic() - began
+        assert status == 504
+        assert "0.5 seconds" in text
+        assert 0.5 <= took < 10
+        slardar.call("PUT", "/upstream/a", {"servers": [server(files)], "deadline": 0.5})
+        assert slardar.get("a", "/who") == (200, "http.server\n")

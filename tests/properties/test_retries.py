@@ -62,6 +62,7 @@ class Case(NamedTuple):
     tries: int
     try_timeout: float
     retry_on: frozenset[str]
+    deadline: float = 0
 
 
 class Outcome(NamedTuple):
@@ -92,6 +93,7 @@ cases = st.builds(
         st.sampled_from(("connect", "error", "timeout", "status", "http_503", "non_idempotent"))
     )
     | st.just(frozenset(("connect", "error", "timeout", "status"))),
+    st.sampled_from((0.0, 0.0, 2.0, 61.0, 100.0)),
 )
 
 
@@ -119,7 +121,14 @@ def expected(case: Case) -> Outcome:
             got += [103] * min(use.interims, MOST)
             if use.interims > MOST:
                 then, kind = "too many", "error"
-        seconds += {"not accepted": 3, "silent": 60, "silent within the head": 60}.get(then, 0)
+        takes = {"not accepted": 3, "silent": 60, "silent within the head": 60}.get(then, 0)
+        if 0 < case.deadline < seconds + takes:
+            # It passes within this attempt, which is the server's fault if it had half of it.
+            had = case.deadline - seconds
+            to_blame = had >= case.deadline / 2
+            attempts.append((number, to_blame, 0))
+            return Outcome([*got, 504], False, used, failures + [number] * to_blame, attempts)
+        seconds += takes
         if not kind:
             attempts.append((number, False, 200))
             return Outcome([*got, 200], False, used, failures, attempts)
@@ -151,6 +160,7 @@ class Stage:
         selection = play.selection
         selection.tries = case.tries
         selection.try_timeout = case.try_timeout
+        selection.deadline = case.deadline
         selection.retry_on = case.retry_on
         selection.failed_statuses = frozenset((503,))
         self.uses: list[tuple[int, bool]] = []
