@@ -67,6 +67,10 @@ class Exchange(AttemptOwner):
         """Begin the first attempt; may call ``refuse`` before it returns."""
         if not self.body_ended:
             self.replay = []
+        budget = self.selection.budget
+        if self._started >= budget.turns:
+            budget.turn(self._started)
+        budget.requests += 1
         self._try_next(0, "")
 
     def give_body(self, data: bytes, trailers: list[bytes]) -> None:
@@ -149,11 +153,12 @@ class Exchange(AttemptOwner):
 
     # Attempts.
 
-    def _try_next(self, status: int, message: str) -> None:
+    def _try_next(self, status: int, message: str, costs: bool = False) -> None:
         """Pick servers until one takes a connection, or none is left.
 
         ``status`` and ``message`` are what the attempt before met, if there was one: what
-        the client is told if no other server is left.
+        the client is told if no other server is left.  ``costs``: the next attempt is one
+        of those that the retry budget limits.
         """
         selection = self.selection
         while True:
@@ -163,6 +168,9 @@ class Exchange(AttemptOwner):
                 if not status:
                     status, message = selection.refusal(bool(self._tried))
                 break
+            if costs:
+                costs = False
+                selection.budget.spend()
             self._tried.append(peer)
             attempt = Attempt(self, peer)
             if self._start(attempt):
@@ -280,7 +288,7 @@ class Exchange(AttemptOwner):
             return False
         attempt.abandon()
         self._attempt_over(attempt, True, status)
-        self._try_next(502, message)
+        self._try_next(502, message, True)
         return True
 
     def attempt_failed(self, attempt: Attempt, kind: str, message: str, is_stale: bool) -> None:
@@ -313,7 +321,7 @@ class Exchange(AttemptOwner):
         self._attempt_over(attempt, True, 0)
         status = 504 if kind == TIMEOUT else 502
         if may_try_again:
-            self._try_next(status, message)
+            self._try_next(status, message, attempt.sent)
             return
         self._finish()
         if attempt.reply is None:
@@ -350,7 +358,7 @@ class Exchange(AttemptOwner):
             return False
         if self._is_out_of_time():
             return False
-        return may_retry(
+        if not may_retry(
             self.request.raw_method,
             kind,
             selection.retry_on,
@@ -358,7 +366,14 @@ class Exchange(AttemptOwner):
             replayable=self.request.length == 0 or self.replay is not None,
             replied=attempt.reply is not None,
             status=status,
-        )
+        ):
+            return False
+        # A connection that was not made has cost no server anything.
+        if not attempt.sent or selection.affords_retry():
+            return True
+        if self.downstream.record is not None:
+            self.downstream.record.budget_exhausted = True
+        return False
 
     def _is_out_of_time(self) -> bool:
         now = self.plane.clock.now

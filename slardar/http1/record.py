@@ -72,6 +72,7 @@ class RequestRecord:
     __slots__ = (
         "answered_by",
         "attempts",
+        "budget_exhausted",
         "bytes_in",
         "bytes_out",
         "client",
@@ -106,6 +107,8 @@ class RequestRecord:
         self.upstream: str = ""
         #: The attempts, in order.
         self.attempts: list[AttemptRecord] = []
+        #: Another attempt was allowed but for the upstream's retry budget.
+        self.budget_exhausted: bool = False
         #: The status that the client got; 0 if it got none, 444 if a hook wanted none.
         self.status: int = 0
         #: :data:`BY_SERVER`, :data:`BY_HOOK`, :data:`BY_SLARDAR`, or empty for nobody.

@@ -187,6 +187,7 @@ def _upstream(
         slow_start=body.slow_start,
         outlier=body.outlier,
         retry_on=frozenset(body.retry_on),
+        retry_budget=body.retry_budget,
         public=body.public,
         unknown=unknown,
     )

@@ -77,6 +77,16 @@ class HttpOpts(Struct, frozen=True, forbid_unknown_fields=True):
     statuses: dict[str, bool] = {}
 
 
+class RetryBudgetOpts(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many requests may be sent again that a server may have begun."""
+
+    #: Of the requests of the last 10 seconds.
+    share: Annotated[float, Meta(ge=0, le=100, description="a number from 0 to 100")] = 0.2
+    #: Retries a second that are allowed however few requests there are, in all workers
+    #: together.
+    min: Annotated[float, Meta(ge=0, le=1e9, description="a number from 0 to 1000000000")] = 10
+
+
 class LevelBody(Struct, frozen=True, forbid_unknown_fields=True):
     """One level of ``cluster``."""
 
@@ -90,7 +100,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     #: Keys of a later version; the refusal says that they are not available yet.
     later: ClassVar[tuple[str, ...]] = (
         *("access_log", "dns_service", "hedge", "hints", "interval", "panic"),
-        *("proxy_protocol", "queue", "retry_budget", "rise"),
+        *("proxy_protocol", "queue", "rise"),
     )
 
     servers: tuple[Server, ...] = ()
@@ -112,6 +122,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     send_timeout: Timeout | None = None
     read_timeout: Timeout | None = None
     keepalive: Count = 100
+    retry_budget: RetryBudgetOpts | None = RetryBudgetOpts()
     slow_start: Seconds = 0
     outlier: dict[str, Any] | None = None
     #: Kinds of failure after which another server is asked (slardar.http1.retry).
@@ -169,6 +180,8 @@ class Upstream(Struct, frozen=True):
     slow_start: float = 0
     outlier: Mapping[str, Any] | None = None
     retry_on: frozenset[str] = frozenset()
+    #: ``None``: any number of requests may be sent again.
+    retry_budget: RetryBudgetOpts | None = RetryBudgetOpts()
     #: Whether it serves the Host that is its name.
     public: bool = True
     #: Unknown keys of ``source``, with a line for each.

@@ -99,3 +99,36 @@ def test_deadline_of_a_request(tmp_path: Path, start: Start, files: FileServer) 
         assert 0.5 <= took < 10
         slardar.call("PUT", "/upstream/a", {"servers": [server(files)], "deadline": 0.5})
         assert slardar.get("a", "/who") == (200, "http.server\n")
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_retry_budget(tmp_path: Path, start: Start, workers: str) -> None:
+    """Without one, every 502 is tried elsewhere; with none left the client gets it.  An edit
+    does not reset the counters."""
+    text = 'default_type text/plain; location / {{ return {} "{}"; }}'
+    bad = start(Nginx(tmp_path / "bad", text.format(502, "bad")))
+    good = start(Nginx(tmp_path / "good", text.format(200, "good")))
+    slardar = start(
+        Slardar(tmp_path / "slardar", "--store", "memory:", "--workers", workers)
+    ).ready()
+    body = {"servers": [server(bad), {**server(good), "backup": True}]}
+
+    def counted(wanted: dict[str, int]) -> None:
+        ends = time.monotonic() + 10
+        while True:
+            found = slardar.call("GET", "/status")[1].get("upstreams", {}).get("a")
+            if found == wanted:
+                return
+            assert time.monotonic() < ends, found
+            time.sleep(0.05)
+
+    slardar.call("PUT", "/upstream/a", {**body, "retry_budget": None})
+    assert Counter(slardar.get("a") for _ in range(12)) == {(200, "good"): 12}
+    counted({"retries": 12})
+    slardar.call("PUT", "/upstream/a", {**body, "retry_budget": {"share": 0, "min": 0}})
+    assert Counter(slardar.get("a") for _ in range(6)) == {(502, "bad"): 6}
+    counted({"retries": 12, "retry_budget_exhausted": 6})
+    slardar.call("DELETE", "/upstream/a")
+    slardar.call("PUT", "/upstream/a", body)
+    assert slardar.get("a") == (200, "good")
+    counted({"retries": 1})
