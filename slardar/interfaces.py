@@ -307,6 +307,7 @@ class IPlane(Interface):
 
         Since the start: ``accepted`` clients, ``requests``, and ``refused`` requests.  Now:
         ``connections``, ``active`` requests and ``tunnels``.  The ``version`` that is served,
-        and ``balancer_errors`` by upstream.  By the worker's name: its state
+        and ``balancer_errors`` by upstream.  The upstreams that ignore health, with the
+        reason (``panic``).  By the worker's name: its state
         (``config_timer``) and its own counters (``workers``).
         """

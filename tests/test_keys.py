@@ -40,7 +40,7 @@ WORKS = {
     HttpOpts: ("statuses",),
     UpstreamBody: ("servers", "cluster", "protected", "mode", "mode_opts", "tries", "try_timeout",
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
-                   "public"),
+                   "public", "panic", "slow_start"),
 }  # fmt: skip
 #: Keys whose attribute has another name.
 CALLED = {
@@ -55,6 +55,8 @@ INERT: dict[str, Any] = {
     "enable": True,
     "typ": "http",
     "sensibility": 3,
+    "rise": 2,
+    "interval": 5,
     "http_opts.query": "GET / HTTP/1.0\r\n\r\n",
     "name": "shop",
     "user": "monitor",
@@ -65,7 +67,6 @@ INERT_SETTINGS = {"health.interval": 5, "health.enabled": True, "control.amp": "
 
 #: Keys that are refused because their feature does not exist yet, with a good value.
 LATER = {
-    "slow_start": 10,
     "outlier": {"errors": 0.5},
     "tls": True,
     "access_log": False,
@@ -73,12 +74,9 @@ LATER = {
     "dns_service": "_http._tcp.web.example",
     "hedge": {"after": 0.05},
     "hints": True,
-    "interval": 5,
-    "panic": 0.3,
     "proxy_protocol": 1,
     "queue": {"size": 5},
     "retry_budget": {"share": 0.2},
-    "rise": 2,
 }
 LATER_SETTINGS = {
     "health.timeout": 1,

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from slardar.balancers.base import Balancer, Outcome, rest
 from slardar.dataplane.decision import Preview
-from slardar.dataplane.level import TENTHS, ServingLevel, in_units, is_full, is_whole
+from slardar.dataplane.level import TENTHS, Panic, ServingLevel, in_units, is_full, is_whole
 from slardar.health import rules
 from slardar.http1.interfaces import Clock, SelectionBase
 from slardar.http1.request import Request
@@ -44,6 +44,7 @@ class Selection(SelectionBase):
         "_levels",
         "_on_error",
         "_on_health",
+        "_panic",
         "_places",
         "_wants_failed",
         "_wants_finished",
@@ -69,6 +70,7 @@ class Selection(SelectionBase):
         self._levels: list[ServingLevel] = []
         #: By host and port, the levels that have the server, and its position in each.
         self._places: dict[tuple[str, int], list[tuple[ServingLevel, int]]] = {}
+        new = _new_servers(upstream, live) if upstream.slow_start else ()
         seen: set[ServerLive] = set()
         for index, level in enumerate(upstream.levels):
             peers = []
@@ -79,15 +81,22 @@ class Selection(SelectionBase):
                     label = level.name or str(index)
                     turn = live.turn(upstream.name, server.host, server.port, label)
                 seen.add(known)
+                if new and (server.host, server.port) in new:
+                    turn.is_cold = True
+                if not upstream.slow_start and turn.share < 1:
+                    turn.share = 1.0
+                    turn.climbs_from = 0.0
                 peers.append(Peer(server, known, turn))
-            unit = 1 if all(is_whole(peer.live.weight) for peer in peers) else TENTHS
+            are_whole = all(is_whole(peer.live.weight) and peer.turn.share == 1 for peer in peers)
+            unit = 1 if are_whole else TENTHS
             for peer in peers:
                 peer.weight = in_units(peer, unit)
             balancer = make_balancer(peers, upstream.mode_opts)
-            made = ServingLevel(level, peers, balancer, unit)
+            made = ServingLevel(level, peers, balancer, unit, upstream.slow_start)
             self._levels.append(made)
             for position, peer in enumerate(peers):
                 self._places.setdefault((peer.host, peer.port), []).append((made, position))
+        self._panic = Panic(self._levels, upstream.panic) if upstream.panic else None
         # A server that several levels have is asked once.
         self.tries = upstream.tries or max(1, len(seen))
         self.try_timeout = upstream.try_timeout
@@ -139,9 +148,7 @@ class Selection(SelectionBase):
             peer.live.weight = weight
             if not is_whole(weight):
                 level.refine()
-            before, peer.weight = peer.weight, in_units(peer, level.unit)
-            if peer.weight != before:
-                level.changed()
+            level.weigh(peer)
             level.look(position, self._clock.now)
 
     def pick(self, request: Request, tried: list[Peer]) -> Peer | None:
@@ -273,6 +280,7 @@ class Selection(SelectionBase):
             None if peer is None else peer.key,
             is_last_resort and serving is not None,
             None if serving is not None else self.refusal(False),
+            self._panic is not None and self._panic.is_on,
         )
 
     def _foresee(self, level: ServingLevel, peers: Sequence[Peer], request: Request) -> Peer | None:
@@ -341,7 +349,7 @@ class Selection(SelectionBase):
         for level in self._levels:
             level.update(now)
             position = level.positions.get(live)
-            if level.count > (position is not None and level.has(position)):
+            if level.count > (position is not None and level.is_healthy(position)):
                 return True
         return False
 
@@ -367,6 +375,18 @@ class Selection(SelectionBase):
             _log.failure("the balancer of upstream {name} failed", name=self.name)
         else:
             self._on_error(self.name, balancer, method, error)
+
+
+def _new_servers(upstream: Upstream, live: Live) -> set[tuple[str, int]]:
+    """Host and port of the servers that the upstream has not had before.
+
+    None if it has had none of its servers: none of them could take what new ones should
+    not get yet.
+    """
+    places = {(server.host, server.port) for server in upstream.servers}
+    known = live.servers
+    new = {place for place in places if (upstream.name, *place) not in known}
+    return new if len(new) < len(places) else set()
 
 
 def _either(value: float | None, default: float) -> float:

@@ -231,6 +231,8 @@ def _upstream(
         probe=_probe(name, body),
         failed_statuses=_failed_statuses(body),
         sensibility=body.sensibility,
+        rise=body.rise,
+        interval=body.interval,
         protected=body.protected,
         mode=_mode(body),
         mode_opts=_options(body),
@@ -242,6 +244,7 @@ def _upstream(
         keepalive=body.keepalive,
         slow_start=body.slow_start,
         outlier=body.outlier,
+        panic=body.panic,
         retry_on=frozenset(body.retry_on),
         public=body.public,
         unknown=unknown,
@@ -311,10 +314,9 @@ def _check_rest(body: UpstreamBody, where: str, problems: Problems) -> None:
         _find_odd(getattr(body, key), f"{where}.{key}", _DEPTH, problems)
     if body.tls:
         problems.add(f"{where}.tls", "tls to servers is not available yet")
-    # Refused: a user must not believe that they work.
-    for key in ("slow_start", "outlier"):
-        if getattr(body, key):
-            problems.add_first(f"{where}.{key}", f"{key} is not available yet")
+    # Refused: a user must not believe that it works.
+    if body.outlier:
+        problems.add_first(f"{where}.outlier", "outlier is not available yet")
     for index, name in enumerate(body.retry_on):
         if not _RETRY.fullmatch(name):
             problems.add(

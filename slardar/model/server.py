@@ -17,6 +17,7 @@ from slardar.model.reader import UnknownKey
 __all__ = [
     "Count",
     "HttpOpts",
+    "Interval",
     "Level",
     "ProbeOptions",
     "Seconds",
@@ -35,10 +36,15 @@ Positive = Annotated[int, Meta(ge=1, le=10**9, description="an integer from 1 to
 Seconds = Annotated[
     float, Meta(ge=0, le=1e9, description="a number of seconds from 0 to 1000000000")
 ]
+Share = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 #: A time-out: 0 would end everything at once.
 Timeout = Annotated[
     float,
     Meta(gt=0, le=1e9, description="a number of seconds above 0 and up to 1000000000"),
+]
+#: Between two heartbeats: more often would be load.
+Interval = Annotated[
+    float, Meta(ge=0.1, le=1e9, description="a number of seconds from 0.1 to 1000000000")
 ]
 Text = Annotated[str, Meta(description="a string")]
 
@@ -90,8 +96,8 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
 
     #: Keys of a later version; the refusal says that they are not available yet.
     later: ClassVar[tuple[str, ...]] = (
-        *("access_log", "deadline", "dns_service", "hedge", "hints", "interval", "panic"),
-        *("proxy_protocol", "queue", "retry_budget", "rise"),
+        *("access_log", "deadline", "dns_service", "hedge", "hints"),
+        *("proxy_protocol", "queue", "retry_budget"),
     )
 
     servers: tuple[Server, ...] = ()
@@ -101,7 +107,12 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     #: A probe by name, see ``slardar.plugins.find_probe``.
     typ: Text = "general"
     http_opts: HttpOpts = HttpOpts()
+    #: Heartbeats in a row that must fail before the status changes, and good ones in a row
+    #: that bring a server back.
     sensibility: Positive = 1
+    rise: Positive = 1
+    #: Seconds between two heartbeats of a server; ``None``: ``health.interval``.
+    interval: Interval | None = None
     protected: bool = True
     #: ``""`` also means the default.
     mode: Text = "wrr"
@@ -114,6 +125,8 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     keepalive: Count = 100
     slow_start: Seconds = 0
     outlier: dict[str, Any] | None = None
+    #: If a smaller share than this of the servers is in service, health is ignored.
+    panic: Share = 0
     #: Kinds of failure after which another server is asked (slardar.http1.retry).
     retry_on: Annotated[tuple[str, ...], Meta(description="a list of strings")] = (
         "connect",
@@ -174,6 +187,8 @@ class Upstream(Struct, frozen=True):
     #: The statuses that ``http_opts.statuses`` maps to false.
     failed_statuses: frozenset[int] = frozenset()
     sensibility: int = 1
+    rise: int = 1
+    interval: float | None = None
     protected: bool = True
     mode: str = "wrr"
     mode_opts: Mapping[str, Any] = {}
@@ -185,6 +200,7 @@ class Upstream(Struct, frozen=True):
     keepalive: int = 100
     slow_start: float = 0
     outlier: Mapping[str, Any] | None = None
+    panic: float = 0
     retry_on: frozenset[str] = frozenset()
     #: Whether it serves the Host that is its name.
     public: bool = True

@@ -208,6 +208,8 @@ class ServerReport(Struct, array_like=True, frozen=True):
     fail_num: Counter
     last_modified: Epoch
     message: Text
+    #: What the server gets beyond its health (:mod:`slardar.health.notes`).
+    notes: Annotated[dict[Name, Text], Meta(max_length=10)] = {}
 
 
 class BalancerReport(Struct, array_like=True, frozen=True):

@@ -22,6 +22,7 @@ from slardar.dataplane.inherited import open_listener
 from slardar.dataplane.sockets import Opened
 from slardar.errors import NotReadyError
 from slardar.health.checked import note_checked
+from slardar.health.panic import panic_note
 from slardar.health.shared import ServerIndex, strictest
 from slardar.health.verdicts import Heartbeat, Verdict
 from slardar.hooks.checker import Item
@@ -354,6 +355,7 @@ class Workers:
         statistics["balancer_errors"] = {
             name: error.shown() for name, error in self._tally.balancer_errors().items()
         }
+        statistics["panic"] = self._panics()
         statistics["version"] = self._snapshot.version
         statistics["config_timer"] = {slot.name: slot.state for slot in self._supervisor.slots}
         statistics["workers"] = {
@@ -361,6 +363,18 @@ class Workers:
             for slot in self._supervisor.slots
         }
         return statistics
+
+    def _panics(self) -> dict[str, str]:
+        """The upstreams that ignore health now, each with the reason."""
+        out = {key for key, (until, _) in self._down.items() if until > self._reactor.seconds()}
+        out.update(key for key, about in self._checked.items() if about.status == "err")
+
+        def is_in_service(name: str, server: Server) -> bool:
+            return (name, server.host, server.port) not in out
+
+        upstreams = self._snapshot.upstreams.values()
+        notes = {up.name: panic_note(up, is_in_service) for up in upstreams if up.panic}
+        return {name: note for name, note in notes.items() if note}
 
     def _forget(self, name: str, old: Snapshot, new: Snapshot) -> None:
         before, after = old.upstreams.get(name), new.upstreams.get(name)

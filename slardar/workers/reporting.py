@@ -9,6 +9,7 @@ from twisted.internet.task import LoopingCall
 
 from slardar.dataplane.balancer_errors import BalancerError
 from slardar.dataplane.proxy import DataPlane
+from slardar.health.notes import notes_of
 from slardar.health.verdicts import MAX_TEXT, Verdict
 from slardar.hooks.loaded import Loaded
 from slardar.hooks.report import HookReport, ShadowReport
@@ -142,7 +143,7 @@ class Reporter:
             for key in keys[start : start + _SLICE]:
                 live = self._live.servers.get(key)
                 if live is not None:
-                    about = _about(key, live)
+                    about = _about(key, live, self._plane.clock.now)
                     if self._reported.get(key) != about:
                         self._reported[key] = about
                         servers.append(about)
@@ -185,7 +186,7 @@ class Reporter:
         )
 
 
-def _about(key: _Key, live: ServerLive) -> ServerReport:
+def _about(key: _Key, live: ServerLive, now: float) -> ServerReport:
     return ServerReport(
         *key,
         live.requests,
@@ -195,4 +196,5 @@ def _about(key: _Key, live: ServerLive) -> ServerReport:
         live.fail_num,
         live.last_modified,
         live.msg[:MAX_TEXT],
+        notes_of(live, now),
     )
