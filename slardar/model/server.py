@@ -19,6 +19,7 @@ __all__ = [
     "HttpOpts",
     "Interval",
     "Level",
+    "ProbeOptions",
     "Seconds",
     "Server",
     "Timeout",
@@ -102,7 +103,8 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     #: Instead of ``servers``: a list of levels, or an object of named clusters.
     cluster: Any = None
     enable: bool = True
-    typ: Literal["general", "http", "redis", "mysql"] = "general"
+    #: A probe by name, see ``slardar.plugins.find_probe``.
+    typ: Text = "general"
     http_opts: HttpOpts = HttpOpts()
     #: Heartbeats in a row that must fail before the status changes, and good ones in a row
     #: that bring a server back.
@@ -133,7 +135,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     tls: bool | dict[str, Any] = False
     #: Whether a Host leads to it; if not, only routes and hooks do.
     public: bool = True
-    #: For heartbeats of ``typ`` mysql: the database, the user and the password.
+    #: For heartbeats: the database, the user and the password.
     name: Text | None = None
     user: Text | None = None
     password: Text | None = msgspec.field(default=None, name="pass")
@@ -145,6 +147,24 @@ class Level(Struct, frozen=True):
     name: str | None
     servers: tuple[Server, ...]
     tries: int | None = None
+
+
+class ProbeOptions(Struct, frozen=True):
+    """The parts of an upstream that the probes of heartbeats may read."""
+
+    #: The name of the probe.
+    typ: str = "general"
+    #: The name of the upstream.
+    host: str = ""
+    #: ``http_opts.query``: a whole request, sent as it is.
+    http_query: bytes | None = None
+    #: The statuses that ``http_opts.statuses`` maps to false.
+    failed_statuses: frozenset[int] = frozenset()
+    #: The upstream's key ``name``: a database.
+    name: str | None = None
+    user: str | None = None
+    #: The upstream's key ``pass``.
+    password: str | None = None
 
 
 class Upstream(Struct, frozen=True):
@@ -159,8 +179,8 @@ class Upstream(Struct, frozen=True):
     #: Whether ``cluster`` was an object of named clusters.
     named: bool = False
     enable: bool = True
-    typ: str = "general"
-    http_opts: HttpOpts = HttpOpts()
+    #: How heartbeats ask a server.
+    probe: ProbeOptions = ProbeOptions()
     #: The statuses that ``http_opts.statuses`` maps to false.
     failed_statuses: frozenset[int] = frozenset()
     sensibility: int = 1

@@ -25,14 +25,15 @@ from slardar.interfaces import IPlane, IStore
 from slardar.model.change import Change, Revision, StoredState
 from slardar.model.live import ServerLive
 from slardar.model.snapshot import Snapshot
+from tests.fake_plugins import FakePlugins
 
 __all__ = [
     "NOW",
+    "PLUGINS",
     "FakePlane",
     "FakeStore",
     "Reply",
     "WebClient",
-    "check_mode",
     "error_of",
     "make_actions",
     "result_of",
@@ -66,6 +67,10 @@ def check_mode(mode: str, mode_opts: Mapping[str, Any], where: str) -> None:
     """Accepts two balancers without options, and no others."""
     if mode not in ("wrr", "hash"):
         raise ConfigError(f"{where}.mode: no balancer {mode}")
+
+
+#: The plugins of the configurations here.
+PLUGINS = FakePlugins(check_mode)
 
 
 def upstream(*ports: int, **rest: Any) -> dict[str, Any]:
@@ -221,7 +226,7 @@ class FakePlane:
 
 def make_actions(store: Any, plane: FakePlane, **settings: Any) -> Actions:
     """Operations that have been started, with these settings of the file."""
-    actions = Actions(parse_settings(settings), store, plane, check_mode, lambda: NOW)
+    actions = Actions(parse_settings(settings), store, plane, PLUGINS, lambda: NOW)
     result_of(actions.start())
     return actions
 
