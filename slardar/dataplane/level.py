@@ -152,7 +152,7 @@ class ServingLevel:
             self.changed()
 
     def last_ones(self) -> list[Peer]:
-        """If no server is in service, the servers that only failures keep out."""
+        """If no server is in service, the servers that only failed requests keep out."""
         if self.available:
             return []
         return [
@@ -160,6 +160,7 @@ class ServingLevel:
             for peer in self.peers
             if rules.is_wanted(peer.config)
             and peer.weight
+            and peer.live.checked != "err"
             and not (peer.pool and peer.pool.pending)
             and not is_full(peer)
         ]
@@ -220,7 +221,7 @@ def _why_not(peer: Peer, now: float) -> str:
     if peer.pool and peer.pool.pending:
         return "its name is being looked up"
     if live.checked == "err":
-        return "its heartbeats fail"
+        return f"its heartbeats fail: {live.checked_msg}"
     if live.down_until > now:
         return f"requests failed: {live.msg}"
     if not peer.weight:

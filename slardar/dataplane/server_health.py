@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from slardar.dataplane.failurelog import HealthLog
-from slardar.health.checked import note_checked
+from slardar.health.checked import take_verdict
 from slardar.health.rules import is_available
 from slardar.health.shared import Place, ServerIndex, note_back, note_out, strictest
 from slardar.health.verdicts import MAX_TEXT, Heartbeat, Verdict
@@ -84,11 +84,14 @@ class ServerHealth:
                 self._log.know(upstream.name, *place)
         return changed
 
-    def check(self, upstream: Upstream, verdicts: Iterable[Heartbeat]) -> list[Place]:
+    def check(
+        self, upstream: Upstream, verdicts: Iterable[Heartbeat], is_logged: bool = False
+    ) -> list[Place]:
         """Take what heartbeats say of servers of one upstream, as ``IPlane.set_checked``
         describes it.
 
-        Returns the servers that it put out of service or may have brought back.
+        ``is_logged``: another process has logged it before.  Returns the servers that it put
+        out of service or may have brought back.
         """
         index = self._index.of(upstream)
         changed = []
@@ -96,8 +99,10 @@ class ServerHealth:
             place = (verdict.host, verdict.port)
             if place in index:
                 live = self._live.server(upstream.name, *place)
-                if note_checked(live, verdict.status, verdict.since, verdict.message):
+                if take_verdict(live, verdict):
                     changed.append(place)
+                if self._log is not None:
+                    (self._log.know_checked if is_logged else self._log.checked)(verdict)
         return changed
 
     def known(self) -> Iterator[Verdict]:
@@ -120,6 +125,8 @@ class ServerHealth:
                     live.checked,  # type: ignore[arg-type]
                     live.checked_at,
                     live.checked_msg[:MAX_TEXT],
+                    live.checked_fails,
+                    dict(live.about),
                 )
 
     def peers(self, upstream: Upstream) -> Mapping[str, ServerLive]:
