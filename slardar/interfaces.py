@@ -235,7 +235,7 @@ class IPlane(Interface):
         """
 
     def take_settings(settings: Settings) -> Deferred[None]:
-        """Use ``timeouts`` and ``limits`` of these settings from now on.
+        """Use ``timeouts``, ``limits`` and ``health`` of these settings from now on.
 
         They hold for everything that begins after the Deferred has fired.  All other
         settings are taken at the start only.  Never fails.
@@ -260,7 +260,8 @@ class IPlane(Interface):
 
         ``verdicts`` are :class:`slardar.health.verdicts.Heartbeat`.  Each holds until the
         next one of its server.  Unknown servers are ignored.  Call this after
-        :meth:`apply`, at any time.
+        :meth:`apply`, at any time.  A plane that sends heartbeats itself goes on with what
+        it was given before :meth:`start`.
         """
 
     def known_checked() -> Iterator[Any]:
@@ -313,6 +314,8 @@ class IPlane(Interface):
         Since the start: ``accepted`` clients, ``requests``, and ``refused`` requests.  Now:
         ``connections``, ``active`` requests and ``tunnels``.  The ``version`` that is served,
         and ``balancer_errors`` by upstream.  The upstreams that ignore health, with the
-        reason (``panic``).  By the worker's name: its state
+        reason (``panic``).  Whether heartbeats are sent (``checkup_timer_alive``), and when
+        the last one has ended (``last_check``, in epoch seconds, ``None`` if none has).  By
+        the worker's name: its state
         (``config_timer``) and its own counters (``workers``).
         """

@@ -53,14 +53,14 @@ def build_status(
     statistics = dict(plane.statistics())
     balancer_errors = statistics.pop("balancer_errors", None)
     panics = statistics.pop("panic", None)
+    last_check = statistics.pop("last_check", None)
     status: dict[str, Any] = {
         "slardar_version": __version__,
         "start_time": times[int(start_time)],
         "conf_hash": settings.conf_hash,
         "shd_config_version": snapshot.version,
-        # There are no active heartbeats yet.
-        "checkup_timer_alive": False,
-        "last_check_time": None,
+        "checkup_timer_alive": statistics.pop("checkup_timer_alive", False),
+        "last_check_time": None if last_check is None else times[int(last_check)],
         "config_timer": statistics.pop("config_timer", {}),
         "workers": statistics.pop("workers", {}),
         "generations": list(generations),
@@ -123,7 +123,7 @@ def _server(
         "weight": server.weight,
         "max_fails": server.max_fails,
         "fail_timeout": int(timeout) if timeout == int(timeout) else timeout,
-        "fail_num": live.fail_num,
+        "fail_num": health.fail_num,
         "lastmodified": times[int(health.since)],
         "msg": health.message,
         "active": live.active,
@@ -132,6 +132,8 @@ def _server(
     }
     if live.notes:
         shown["notes"] = dict(live.notes)
+    if live.about:
+        shown["about"] = dict(live.about)
     if server.state != "up":
         shown["state"] = server.state
     return shown

@@ -248,10 +248,14 @@ class ServingLevel:
             self.changed()
 
     def last_ones(self) -> list[Peer]:
-        """If no server is in service, the servers that only failures keep out."""
+        """If no server is in service, the servers that only failed requests keep out."""
         if self.available:
             return []
-        return [peer for peer in self.peers if _is_wanted(peer) and not is_full(peer)]
+        return [
+            peer
+            for peer in self.peers
+            if _is_wanted(peer) and peer.live.checked != "err" and not is_full(peer)
+        ]
 
     def described(self, serves: bool, may_get: set[Peer], now: float) -> LevelDecision:
         """The level with its servers, each with why it gets no request."""
@@ -355,7 +359,7 @@ def _why_not(peer: Peer, now: float) -> str:
     if peer.pool and peer.pool.pending:
         return "its name is being looked up"
     if live.checked == "err":
-        return "its heartbeats fail"
+        return f"its heartbeats fail: {live.checked_msg}"
     if live.down_until > now:
         return f"requests failed: {live.msg}"
     if not peer.weight:

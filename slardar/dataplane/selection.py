@@ -321,7 +321,7 @@ class Selection(SelectionBase):
         """Status and reason where :meth:`pick` found nothing."""
         if not tried and any(level.available for level in self._levels):
             return 503, f"every server of upstream {self.name} has its limit of connections"
-        return 502, f"no server of upstream {self.name} is available"
+        return 502, f"no servers available in upstream {self.name}"
 
     def affords_retry(self) -> bool:
         """See :meth:`SelectionBase.affords_retry`."""

@@ -107,7 +107,7 @@ class FakeSelection(SelectionBase):
 
     def refusal(self, tried: bool) -> tuple[int, str]:
         """Status and message for a client if there is no server."""
-        return 502, "no server of upstream fake is available"
+        return 502, "no servers available in upstream fake"
 
 
 class FakeHost(PlaneBase):
