@@ -141,6 +141,13 @@ class Names:
         """What the status shows of the names that are looked up here."""
         return {}
 
+    def addresses(self, name: str) -> Addresses | None:
+        """What is known of a name that somebody follows; ``None`` before the first answer."""
+        known = self._names.get(name)
+        if known is None or any(not deferred.called for deferred in known.waiting):
+            return None
+        return known.addresses
+
     def stop(self) -> None:
         """Tell followers nothing more, and let nobody wait for a first answer."""
         names, self._names = self._names, {}
