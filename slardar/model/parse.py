@@ -188,6 +188,7 @@ def _upstream(
         outlier=body.outlier,
         retry_on=frozenset(body.retry_on),
         retry_budget=body.retry_budget,
+        hedge=body.hedge,
         public=body.public,
         unknown=unknown,
     )

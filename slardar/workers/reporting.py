@@ -21,8 +21,8 @@ from slardar.workers.messages import (
     HookHeavy,
     Report,
     ServerReport,
-    Verdicts,
     UpstreamReport,
+    Verdicts,
 )
 
 __all__ = ["Reporter"]
