@@ -305,8 +305,8 @@ class IPlane(Interface):
 
     def counts(upstream: str) -> Mapping[str, int]:
         """The counters of one upstream that are not 0, for the status: ``retries`` that the
-        retry budget counts and ``retry_budget_exhausted``, the retries that it did not
-        allow.  Empty for an unknown upstream."""
+        retry budget counts ``retry_budget_exhausted``, the retries that it did not
+        allow, and ``hedged`` requests.  Empty for an unknown upstream."""
 
     def statistics() -> Mapping[str, Any]:
         """Counters, for the status.

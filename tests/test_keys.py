@@ -19,7 +19,14 @@ from slardar.config import Control, Health, Hooks, Limits, Settings, Timeouts, p
 from slardar.errors import ConfigError
 from slardar.model.inert import inert_upstreams
 from slardar.model.parse import parse_upstream
-from slardar.model.server import HttpOpts, LevelBody, RetryBudgetOpts, Server, UpstreamBody
+from slardar.model.server import (
+    HedgeOpts,
+    HttpOpts,
+    LevelBody,
+    RetryBudgetOpts,
+    Server,
+    UpstreamBody,
+)
 from slardar.options import Options
 from tests.control.fakes import FakePlane, FakeStore, make_actions, result_of
 
@@ -40,8 +47,9 @@ WORKS = {
     LevelBody: ("servers", "tries"),
     HttpOpts: ("http_query", "statuses"),
     RetryBudgetOpts: ("share", "min"),
+    HedgeOpts: ("after",),
     UpstreamBody: ("servers", "cluster", "protected", "mode", "mode_opts", "tries", "try_timeout",
-                   "deadline", "retry_budget",
+                   "deadline", "retry_budget", "hedge",
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
                    "public", "panic", "slow_start", "enable", "typ", "sensibility", "rise",
                    "interval", "name", "user", "password"),
@@ -65,7 +73,6 @@ LATER = {
     "tls": True,
     "access_log": False,
     "dns_service": "_http._tcp.web.example",
-    "hedge": {"after": 0.05},
     "hints": True,
     "proxy_protocol": 1,
     "queue": {"size": 5},

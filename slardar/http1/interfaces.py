@@ -26,7 +26,7 @@ from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.http1.writer import RequestIds
 from slardar.model.budget import RetryBudget
-from slardar.model.live import Peer
+from slardar.model.live import Peer, UpstreamLive
 
 __all__ = [
     "Bytes",
@@ -40,6 +40,7 @@ __all__ = [
     "Observer",
     "PlaneBase",
     "PoolBase",
+    "Reminder",
     "SelectionBase",
     "Step",
     "TunnelBase",
@@ -261,6 +262,17 @@ class Step:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
+class Reminder:
+    """Is called some time later; see :meth:`PlaneBase.remind`."""
+
+    __slots__ = ()
+
+    def due(self) -> None:
+        """The time has come."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PoolBase(ChannelProtocol):
     """The connections to one server."""
 
@@ -299,10 +311,12 @@ class SelectionBase:
     """
 
     __slots__ = (
+        "about",
         "budget",
         "connect_timeout",
         "deadline",
         "failed_statuses",
+        "hedge_after",
         "name",
         "read_timeout",
         "retry_on",
@@ -319,8 +333,13 @@ class SelectionBase:
         self.try_timeout: float = 0.0
         #: Seconds for a request over all its attempts, until its reply begins (0: no limit).
         self.deadline: float = 0.0
-        #: Counts the requests and the retries.
-        self.budget: RetryBudget = RetryBudget()
+        #: Seconds without a reply after which an idempotent request is sent to a second
+        #: server too (0: never).
+        self.hedge_after: float = 0.0
+        #: What is known of the upstream; and the counts of its requests and retries, which
+        #: each request looks at.
+        self.about: UpstreamLive = UpstreamLive()
+        self.budget: RetryBudget = self.about.budget
         #: Seconds.
         self.connect_timeout: float = 3.0
         self.send_timeout: float = 60.0
@@ -646,6 +665,10 @@ class PlaneBase:
 
     def refused(self, status: int) -> None:
         """A request was answered without a server."""
+        raise NotImplementedError
+
+    def remind(self, reminder: Reminder, seconds: float) -> None:
+        """Call it in so many seconds, to the millisecond or a few."""
         raise NotImplementedError
 
     def own_reply(
