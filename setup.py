@@ -28,7 +28,9 @@ def read_version() -> str:
 #: sources run interpreted, at about half the speed.
 REQUEST_PATH = (
     "balancers/base",
+    "balancers/bound",
     "balancers/least_conn",
+    "balancers/rendezvous",
     "balancers/turns",
     "balancers/wrr",
     "dataplane/channel",
