@@ -30,6 +30,7 @@ REQUEST_PATH = (
     "balancers/base",
     "balancers/bound",
     "balancers/least_conn",
+    "balancers/maglev_table",
     "balancers/rendezvous",
     "balancers/turns",
     "balancers/wrr",

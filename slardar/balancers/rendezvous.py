@@ -1,4 +1,4 @@
-"""The one consistent hash behind every hash balancer: weighted rendezvous over slots.
+"""The consistent hash behind the hash balancers: weighted rendezvous over slots.
 
 A key falls into one of 65,536 slots.  In each slot every server has a score, and the
 server with the highest score gets the keys of the slot::
@@ -49,7 +49,7 @@ from slardar.balancers.bound import Bound
 from slardar.interfaces import IRequest
 from slardar.model.live import Peer
 
-__all__ = ["ConsistentHash", "seed_of"]
+__all__ = ["PROBES", "ConsistentHash", "next_hash", "seed_of"]
 
 # 2**16 slots, in rows of 2**8.
 _ROWS: Final = 256
@@ -67,7 +67,7 @@ _MIX_2: Final = 0xC4CEB9FE1A85EC53
 #: Servers of a key that are asked for room before all servers are looked at one by one.  With
 #: the bound 1.25, four servers of five are full at the most, so one key of a thousand comes
 #: so far.
-_PROBES: Final = 32
+PROBES: Final = 32
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -173,8 +173,8 @@ class ConsistentHash(Balancer):
         The next ones are the servers of other hashes, which follow from the key's: so they
         are always the same, and a busy server's keys do not all go to one other server.
         """
-        for _ in range(_PROBES):
-            hashed = (hashed * _MIX_1 + _GOLDEN) & _MASK
+        for _ in range(PROBES):
+            hashed = next_hash(hashed)
             peer = self.first(hashed)
             if bound.has_room(peer) and peer not in left_out:
                 return peer
@@ -186,6 +186,14 @@ class ConsistentHash(Balancer):
 
     def _learn(self, servers: Sequence[Peer]) -> None:
         """Take a new sequence: other servers are in service, or they have other weights."""
+        self._servers = servers
+        self._present = frozenset(servers)
+        self.learn(servers)
+        if self._bound is not None:
+            self._bound.learn(servers, self._present)
+
+    def learn(self, servers: Sequence[Peer]) -> None:
+        """Get ready for :meth:`first` among these servers."""
         if self._winners is None:
             self._possible = [
                 peer for peer in self._all if peer.config.weight and peer.config.state == "up"
@@ -193,11 +201,7 @@ class ConsistentHash(Balancer):
             self._winners = _Winners(self._possible)
         else:
             self._winners.take_weights([peer.weight for peer in self._possible])
-        self._servers = servers
-        self._present = frozenset(servers)
         self._winners_present = None
-        if self._bound is not None:
-            self._bound.learn(servers, self._present)
 
     def _among_present(self) -> _Winners:
         if self._winners_present is None:
@@ -205,6 +209,11 @@ class ConsistentHash(Balancer):
             self._winners_present = self._winners if all_are_here else _Winners(self._servers)
         assert self._winners_present is not None
         return self._winners_present
+
+
+def next_hash(hashed: int) -> int:
+    """The hash with which a key looks for its next server."""
+    return (hashed * _MIX_1 + _GOLDEN) & _MASK
 
 
 class _Winners:
