@@ -72,6 +72,7 @@ REQUEST_PATH = (
     "http1/interfaces",
     "http1/tunnel",
     "http1/writer",
+    "model/budget",
     "model/live",
 )
 

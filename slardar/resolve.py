@@ -131,6 +131,13 @@ class Names:
             del self._names[name]
             _release(known)
 
+    def addresses(self, name: str) -> Addresses | None:
+        """What is known of a name that somebody follows; ``None`` before the first answer."""
+        known = self._names.get(name)
+        if known is None or any(not deferred.called for deferred in known.waiting):
+            return None
+        return known.addresses
+
     def stop(self) -> None:
         """Tell followers nothing more, and let nobody wait for a first answer."""
         names, self._names = self._names, {}

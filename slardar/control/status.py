@@ -52,14 +52,15 @@ def build_status(
     times = _Times()
     statistics = dict(plane.statistics())
     balancer_errors = statistics.pop("balancer_errors", None)
+    panics = statistics.pop("panic", None)
+    last_check = statistics.pop("last_check", None)
     status: dict[str, Any] = {
         "slardar_version": __version__,
         "start_time": times[int(start_time)],
         "conf_hash": settings.conf_hash,
         "shd_config_version": snapshot.version,
-        # There are no active heartbeats yet.
-        "checkup_timer_alive": False,
-        "last_check_time": None,
+        "checkup_timer_alive": statistics.pop("checkup_timer_alive", False),
+        "last_check_time": None if last_check is None else times[int(last_check)],
         "config_timer": statistics.pop("config_timer", {}),
         "workers": statistics.pop("workers", {}),
         "generations": list(generations),
@@ -72,11 +73,16 @@ def build_status(
         status["hooks"] = list(hooks)
     if balancer_errors:
         status["balancer_errors"] = balancer_errors
+    if panics:
+        status["panic"] = panics
     if failed:
         status["failed"] = dict(failed)
     ignored = ignored_keys(snapshot)
     if ignored:
         status["ignored"] = ignored
+    counts = {name: found for name in sorted(snapshot.upstreams) if (found := plane.counts(name))}
+    if counts:
+        status["upstreams"] = counts
     for name, upstream in sorted(snapshot.upstreams.items()):
         status[f"cls:{name}"] = _levels(upstream, plane.peers(name), times)
     return status
@@ -117,13 +123,17 @@ def _server(
         "weight": server.weight,
         "max_fails": server.max_fails,
         "fail_timeout": int(timeout) if timeout == int(timeout) else timeout,
-        "fail_num": live.fail_num,
+        "fail_num": health.fail_num,
         "lastmodified": times[int(health.since)],
         "msg": health.message,
         "active": live.active,
         "requests": live.requests,
         "failures": live.failures,
     }
+    if live.notes:
+        shown["notes"] = dict(live.notes)
+    if live.about:
+        shown["about"] = dict(live.about)
     if server.state != "up":
         shown["state"] = server.state
     return shown

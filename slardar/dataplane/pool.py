@@ -12,7 +12,7 @@ from slardar.dataplane.plain_channel import ChannelFactory, PlainChannel
 from slardar.dataplane.poller import Poller
 from slardar.http1.interfaces import Bytes, ChannelBase, ChannelProtocol, PoolBase
 
-__all__ = ["Pool", "is_literal"]
+__all__ = ["Pool", "begin_connect", "is_literal", "is_shortage", "literal_address"]
 
 #: Seconds an idle connection is kept; nginx's keepalive_timeout for upstreams.
 IDLE_SECONDS: Final = 60.0
@@ -149,27 +149,15 @@ class Pool(PoolBase):
             return None
         family, address = self.addresses[self._turn % len(self.addresses)]
         try:
-            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            sock = begin_connect(family, address, self.port)
         except OSError as error:
-            self._look_whether_short(error.errno)
-            return None
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            result = sock.connect_ex((address, self.port))
-        except OSError as error:
-            result = error.errno or errno.EIO
-        if result not in _PENDING:
-            sock.close()
-            self._look_whether_short(result)
+            if is_shortage(error):
+                self.shortage = os.strerror(error.errno or 0)
             return None
         channel = self._make_channel(self._poller, sock, protocol, True)
         channel.generation = self._generation
         channel.bulk = True
         return channel
-
-    def _look_whether_short(self, number: int | None) -> None:
-        if number in _EXHAUSTED:
-            self.shortage = os.strerror(number or 0)
 
     # From an idle channel.
 
@@ -195,6 +183,27 @@ class Pool(PoolBase):
         except ValueError:
             pass
         channel.close()
+
+
+def begin_connect(family: int, address: str, port: int) -> socket.socket:
+    """A socket that is being connected.  Raises OSError if that has failed already."""
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        result = sock.connect_ex((address, port))
+    except BaseException:
+        sock.close()
+        raise
+    if result not in _PENDING:
+        sock.close()
+        raise OSError(result, os.strerror(result))
+    return sock
+
+
+def is_shortage(error: OSError) -> bool:
+    """Whether a connection could not be made for want of something here, and not because of
+    the server."""
+    return error.errno in _EXHAUSTED
 
 
 def is_literal(host: str) -> bool:

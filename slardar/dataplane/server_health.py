@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from slardar.dataplane.failurelog import HealthLog
-from slardar.health.checked import note_checked
+from slardar.health.checked import take_verdict
+from slardar.health.notes import notes_of
+from slardar.health.panic import panic_note
 from slardar.health.rules import is_available
 from slardar.health.shared import Place, ServerIndex, note_back, note_out, strictest
 from slardar.health.verdicts import MAX_TEXT, Heartbeat, Verdict
@@ -84,11 +86,14 @@ class ServerHealth:
                 self._log.know(upstream.name, *place)
         return changed
 
-    def check(self, upstream: Upstream, verdicts: Iterable[Heartbeat]) -> list[Place]:
+    def check(
+        self, upstream: Upstream, verdicts: Iterable[Heartbeat], is_logged: bool = False
+    ) -> list[Place]:
         """Take what heartbeats say of servers of one upstream, as ``IPlane.set_checked``
         describes it.
 
-        Returns the servers that it put out of service or may have brought back.
+        ``is_logged``: another process has logged it before.  Returns the servers that it put
+        out of service or may have brought back.
         """
         index = self._index.of(upstream)
         changed = []
@@ -96,8 +101,10 @@ class ServerHealth:
             place = (verdict.host, verdict.port)
             if place in index:
                 live = self._live.server(upstream.name, *place)
-                if note_checked(live, verdict.status, verdict.since, verdict.message):
+                if take_verdict(live, verdict):
                     changed.append(place)
+                if self._log is not None:
+                    (self._log.know_checked if is_logged else self._log.checked)(verdict)
         return changed
 
     def known(self) -> Iterator[Verdict]:
@@ -120,14 +127,27 @@ class ServerHealth:
                     live.checked,  # type: ignore[arg-type]
                     live.checked_at,
                     live.checked_msg[:MAX_TEXT],
+                    live.checked_fails,
+                    dict(live.about),
                 )
 
     def peers(self, upstream: Upstream) -> Mapping[str, ServerLive]:
         """``{"host:port": ServerLive}`` of one upstream."""
-        live, name = self._live, upstream.name
-        return {
-            server.key: live.server(name, server.host, server.port) for server in upstream.servers
-        }
+        found = {}
+        for server in upstream.servers:
+            live = found[server.key] = self._live.server(upstream.name, server.host, server.port)
+            live.notes = notes_of(live, self._clock.now)
+        return found
+
+    def panics(self, upstreams: Iterable[Upstream]) -> dict[str, str]:
+        """The upstreams that ignore health now, each with the reason."""
+        now, live = self._clock.now, self._live
+
+        def is_in_service(name: str, server: Server) -> bool:
+            return is_available(live.server(name, server.host, server.port), server, now)
+
+        notes = {up.name: panic_note(up, is_in_service) for up in upstreams if up.panic}
+        return {name: note for name, note in notes.items() if note}
 
     def forget(self, upstream: str, gone: Collection[Place]) -> None:
         """Drop what is known of servers that an upstream, which has changed, no longer has."""

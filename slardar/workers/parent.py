@@ -18,10 +18,13 @@ from zope.interface import implementer
 
 from slardar.config import Settings
 from slardar.dataplane.failurelog import HealthLog
+from slardar.dataplane.heartbeats import Heartbeats, ProbeFinder
 from slardar.dataplane.inherited import open_listener
+from slardar.dataplane.poller import Poller
 from slardar.dataplane.sockets import Opened
 from slardar.errors import NotReadyError
-from slardar.health.checked import note_checked
+from slardar.health.checked import take_verdict
+from slardar.health.panic import panic_note
 from slardar.health.shared import ServerIndex, strictest
 from slardar.health.verdicts import Heartbeat, Verdict
 from slardar.hooks.checker import Item
@@ -67,7 +70,8 @@ class Workers:
 
     ``start_process`` and ``spare`` are the supervisor's
     (:class:`slardar.workers.supervisor.Supervisor`).  ``resolver`` looks up the servers'
-    names, which no worker does.
+    names, which no worker does.  With ``find_probe`` (``slardar.plugins.find_probe``)
+    heartbeats are sent, as ``settings.health`` says; workers send none.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Workers:
         start_process: Callable[..., WorkerProcess] = spawn,
         spare: bool = False,
         resolver: Resolver | None = None,
+        find_probe: ProbeFinder | None = None,
     ) -> None:
         self._reactor = reactor
         #: The settings that workers begin with.
@@ -97,6 +102,18 @@ class Workers:
         self._index = ServerIndex()
         self._health_log = HealthLog(reactor.seconds)
         self._names = NameWatch(reactor, self._tell_addresses, resolver)
+        self._poller: Poller | None = None
+        self._heartbeats: Heartbeats | None = None
+        if find_probe is not None:
+            self._poller = Poller(reactor)
+            self._heartbeats = Heartbeats(
+                reactor,
+                self._poller,
+                settings.health,
+                find_probe,
+                lambda name: self._names.found.get(name),
+                self.set_checked,
+            )
 
     # Life.
 
@@ -133,6 +150,9 @@ class Workers:
     def start(self) -> defer.Deferred[None]:
         """Start the workers; fires when all of them serve, and fails with WorkerError
         if one of them cannot be started."""
+        if self._poller is not None and self._heartbeats is not None:
+            self._poller.start()
+            self._heartbeats.start(tuple(self._checked.values()))
         return self._supervisor.start()
 
     def stop(self, within: float | None = None, grace: float | None = None) -> defer.Deferred[None]:
@@ -143,6 +163,9 @@ class Workers:
         """
         if not self._supervisor.is_stopping:
             self._checker.stop()
+            if self._poller is not None and self._heartbeats is not None:
+                self._heartbeats.stop()
+                self._poller.stop()
         drain = float(self.settings.timeouts.drain) if within is None else within
         return self._supervisor.stop(drain, grace).addCallback(self._stopped)
 
@@ -208,20 +231,27 @@ class Workers:
         self._names.follow(base, snapshot, changed)
         if snapshot.hooks is not base.hooks:
             self._hooks.set_hooks(snapshot.hooks)
+        if self._heartbeats is not None and not self._supervisor.is_stopping:
+            self._heartbeats.apply(snapshot.upstreams, changed)
         if not self._supervisor.is_running:
             return defer.succeed({"workers": {}})
         return defer.ensureDeferred(self._apply(base, snapshot, changed))
 
     def take_settings(self, settings: Settings) -> defer.Deferred[None]:
-        """Use other ``timeouts`` and ``limits``; see :class:`slardar.interfaces.IPlane`.
+        """Use other settings of these, as :class:`slardar.interfaces.IPlane` describes it.
 
         A worker that cannot take them, or does not confirm them in time, is replaced by a
         worker that begins with them; nobody waits for the replacement.  Never fails.
         """
         # All other settings stay as they are in every worker, replacements included.
         self.settings = structs.replace(
-            self.settings, timeouts=settings.timeouts, limits=settings.limits
+            self.settings,
+            timeouts=settings.timeouts,
+            limits=settings.limits,
+            health=settings.health,
         )
+        if self._heartbeats is not None:
+            self._heartbeats.take_settings(settings.health)
         return defer.ensureDeferred(self._take_settings())
 
     async def _take_settings(self) -> None:
@@ -345,8 +375,12 @@ class Workers:
             live = peers[server.key] = self._tally.server(*key)
             checked = self._checked.get(key)
             if checked is not None:
-                note_checked(live, checked.status, checked.since, checked.message)
+                take_verdict(live, checked)
         return peers
+
+    def counts(self, upstream: str) -> Mapping[str, int]:
+        """The counters of one upstream in all workers together."""
+        return self._tally.upstream(upstream)
 
     def statistics(self) -> Mapping[str, Any]:
         """The counters of all workers together and of each, from their last reports."""
@@ -354,6 +388,10 @@ class Workers:
         statistics["balancer_errors"] = {
             name: error.shown() for name, error in self._tally.balancer_errors().items()
         }
+        statistics["panic"] = self._panics()
+        heartbeats = self._heartbeats
+        statistics["checkup_timer_alive"] = heartbeats is not None and heartbeats.is_alive
+        statistics["last_check"] = None if heartbeats is None else heartbeats.last_check
         statistics["version"] = self._snapshot.version
         statistics["config_timer"] = {slot.name: slot.state for slot in self._supervisor.slots}
         statistics["workers"] = {
@@ -361,6 +399,18 @@ class Workers:
             for slot in self._supervisor.slots
         }
         return statistics
+
+    def _panics(self) -> dict[str, str]:
+        """The upstreams that ignore health now, each with the reason."""
+        out = {key for key, (until, _) in self._down.items() if until > self._reactor.seconds()}
+        out.update(key for key, about in self._checked.items() if about.status == "err")
+
+        def is_in_service(name: str, server: Server) -> bool:
+            return (name, server.host, server.port) not in out
+
+        upstreams = self._snapshot.upstreams.values()
+        notes = {up.name: panic_note(up, is_in_service) for up in upstreams if up.panic}
+        return {name: note for name, note in notes.items() if note}
 
     def _forget(self, name: str, old: Snapshot, new: Snapshot) -> None:
         before, after = old.upstreams.get(name), new.upstreams.get(name)
@@ -393,11 +443,28 @@ class Workers:
     def set_checked(self, verdicts: Iterable[Heartbeat]) -> None:
         """Take what heartbeats say, and tell the workers; see
         :class:`slardar.interfaces.IPlane`."""
-        known = [verdict for verdict in verdicts if self._servers(verdict)]
-        for verdict in known:
-            self._checked[verdict.upstream, verdict.host, verdict.port] = verdict
-        if known:
-            data = messages.encode(messages.Verdicts(heartbeats=tuple(known)))
+        told = []
+        for verdict in verdicts:
+            if not self._servers(verdict):
+                continue
+            key = (verdict.upstream, verdict.host, verdict.port)
+            before = self._checked.get(key)
+            if verdict.status == "unchecked":
+                self._checked.pop(key, None)
+            else:
+                self._checked[key] = verdict
+            # Workers need no counts: the status is shown here.
+            if before is None or (before.status, before.message) != (
+                verdict.status,
+                verdict.message,
+            ):
+                told.append(verdict)
+            if self._supervisor.is_running:
+                self._health_log.checked(verdict)
+            else:
+                self._health_log.know_checked(verdict)
+        if told:
+            data = messages.encode(messages.Verdicts(heartbeats=tuple(told)))
             self._supervisor.tell_all(data)
             self._supervisor.tell_leaving(data)
 
@@ -422,6 +489,9 @@ class Workers:
             upstreams = self._snapshot.upstreams
             errors = [error for error in message.balancers if error.upstream in upstreams]
             self._tally.take_balancers(process.number, message.version, errors)
+            self._tally.take_upstreams(
+                process.number, [one for one in message.upstreams if one.upstream in upstreams]
+            )
             self._hooks.reported(process.number, (*message.hooks, *message.shadows))
         elif isinstance(message, HookFailed):
             self._hooks.failed(message.mark)

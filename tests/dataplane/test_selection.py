@@ -362,13 +362,19 @@ def test_failures_leave_one_that_heartbeats_count_on(make: Make) -> None:
     assert peer_of(selection, 1).live.status == "unstable"
 
 
-def test_last_resort_asks_those_that_heartbeats_keep_out(make: Make) -> None:
-    """Asking one is better than refusing for sure; not so without protection."""
-    for protected in (True, False):
-        selection = make(servers=[server(1), server(2, state="down")], protected=protected)
-        note_checked(peer_of(selection, 1).live, "err", 1.0, "no answer")
-        selection.refresh()
-        assert pick(selection) == (1 if protected else None)
+def test_last_resort_leaves_out_those_that_heartbeats_keep_out(make: Make) -> None:
+    """Heartbeats ask again and again, so they know; requests know only what was."""
+    servers = [server(1, max_fails=1), server(2, max_fails=1), server(3)]
+    selection = make(servers=servers)
+    for port in (1, 2):
+        selection.failed(peer_of(selection, port), "refused")
+    note_checked(peer_of(selection, 1).live, "err", 1.0, "no answer")
+    note_checked(peer_of(selection, 3).live, "err", 1.0, "no answer")
+    selection.refresh()
+    assert {pick(selection) for _ in range(9)} == {2}
+    note_checked(peer_of(selection, 2).live, "err", 1.0, "no answer")
+    assert pick(selection) is None
+    assert selection.refusal(False) == (502, "no servers available in upstream up")
 
 
 def test_health_is_looked_at_server_by_server() -> None:
