@@ -119,7 +119,11 @@ class Selection(SelectionBase):
             int(name[5:]) for name in self.retry_on if name.startswith("http_")
         }
         # A method that a balancer did not write is a call that need not be made.
-        balancers = [type(level.balancer) for level in self._levels]
+        balancers = [
+            type(level.balancer)
+            for level in self._levels
+            if getattr(level.balancer, "is_told", True)
+        ]
         self._wants_started = _overridden(balancers, "started")
         self._wants_finished = _overridden(balancers, "finished")
         self._wants_failed = _overridden(balancers, "failed")
