@@ -162,4 +162,4 @@ def test_slow_server_is_hedged(
                 and (second["requests"], second["failures"], second["active"]) == (3, 0, 0)
             )
 
-        until(is_counted, "the counters")
+        wait_for(is_counted, "the counters")
