@@ -302,6 +302,11 @@ class IPlane(Interface):
         """``{"host:port": ServerLive}`` of one upstream, for the status; empty for an unknown
         upstream."""
 
+    def counts(upstream: str) -> Mapping[str, int]:
+        """The counters of one upstream that are not 0, for the status: ``retries`` that the
+        retry budget counts and ``retry_budget_exhausted``, the retries that it did not
+        allow.  Empty for an unknown upstream."""
+
     def statistics() -> Mapping[str, Any]:
         """Counters, for the status.
 

@@ -238,6 +238,7 @@ def _upstream(
         mode_opts=_options(body),
         tries=body.tries,
         try_timeout=body.try_timeout,
+        deadline=body.deadline,
         connect_timeout=body.timeout,
         send_timeout=body.send_timeout,
         read_timeout=body.read_timeout,
@@ -246,6 +247,7 @@ def _upstream(
         outlier=body.outlier,
         panic=body.panic,
         retry_on=frozenset(body.retry_on),
+        retry_budget=body.retry_budget,
         public=body.public,
         unknown=unknown,
     )

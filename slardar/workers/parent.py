@@ -349,6 +349,10 @@ class Workers:
                 note_checked(live, checked.status, checked.since, checked.message)
         return peers
 
+    def counts(self, upstream: str) -> Mapping[str, int]:
+        """The counters of one upstream in all workers together."""
+        return self._tally.upstream(upstream)
+
     def statistics(self) -> Mapping[str, Any]:
         """The counters of all workers together and of each, from their last reports."""
         statistics: dict[str, Any] = dict(self._tally.totals())
@@ -436,6 +440,9 @@ class Workers:
             upstreams = self._snapshot.upstreams
             errors = [error for error in message.balancers if error.upstream in upstreams]
             self._tally.take_balancers(process.number, message.version, errors)
+            self._tally.take_upstreams(
+                process.number, [one for one in message.upstreams if one.upstream in upstreams]
+            )
             self._hooks.reported(process.number, (*message.hooks, *message.shadows))
         elif isinstance(message, HookFailed):
             self._hooks.failed(message.mark)

@@ -808,3 +808,20 @@ def test_all_wrong_routes_are_listed() -> None:
         "routes[1].upstream",
         "routes[3].upstream",
     ]
+
+
+def test_retry_budget() -> None:
+    """Its keys have defaults of their own, and null is no limit; mistakes have their places."""
+
+    def parsed(**keys: Any) -> Any:
+        return parse_upstream("a", {"servers": [S], **keys}, "upstreams.a").retry_budget
+
+    assert (parsed().share, parsed().min) == (0.2, 10)
+    assert parsed(retry_budget={"min": 3, "x_why": "few"}) == parsed(retry_budget={"min": 3})
+    assert parsed(retry_budget=None) is None
+    assert wrong(retry_budget={"share": -1, "most": 3}) == [
+        "upstreams.a.retry_budget.share: expected a number from 0 to 100, got -1",
+        "upstreams.a.retry_budget.most: unknown key",
+    ]
+    (line,) = wrong(retry_budget=5)
+    assert line == "upstreams.a.retry_budget: expected an object, got 5"
