@@ -303,13 +303,19 @@ class IPlane(Interface):
         """``{"host:port": ServerLive}`` of one upstream, for the status; empty for an unknown
         upstream."""
 
+    def counts(upstream: str) -> Mapping[str, int]:
+        """The counters of one upstream that are not 0, for the status: ``retries`` that the
+        retry budget counts and ``retry_budget_exhausted``, the retries that it did not
+        allow.  Empty for an unknown upstream."""
+
     def statistics() -> Mapping[str, Any]:
         """Counters, for the status.
 
         Since the start: ``accepted`` clients, ``requests``, and ``refused`` requests.  Now:
         ``connections``, ``active`` requests and ``tunnels``.  The ``version`` that is served,
-        and ``balancer_errors`` by upstream; whether heartbeats are sent
-        (``checkup_timer_alive``), and when the last one has ended (``last_check``, in epoch
-        seconds, ``None`` if none has).  By the worker's name: its state
+        and ``balancer_errors`` by upstream.  The upstreams that ignore health, with the
+        reason (``panic``).  Whether heartbeats are sent (``checkup_timer_alive``), and when
+        the last one has ended (``last_check``, in epoch seconds, ``None`` if none has).  By
+        the worker's name: its state
         (``config_timer``) and its own counters (``workers``).
         """

@@ -19,7 +19,7 @@ from slardar.config import Control, Health, Hooks, Limits, Settings, Timeouts, p
 from slardar.errors import ConfigError
 from slardar.model.inert import inert_upstreams
 from slardar.model.parse import parse_upstream
-from slardar.model.server import HttpOpts, LevelBody, Server, UpstreamBody
+from slardar.model.server import HttpOpts, LevelBody, RetryBudgetOpts, Server, UpstreamBody
 from slardar.options import Options
 from tests.control.fakes import FakePlane, FakeStore, make_actions, result_of
 
@@ -39,10 +39,12 @@ WORKS = {
              "max_conns"),
     LevelBody: ("servers", "tries"),
     HttpOpts: ("http_query", "statuses"),
+    RetryBudgetOpts: ("share", "min"),
     UpstreamBody: ("servers", "cluster", "protected", "mode", "mode_opts", "tries", "try_timeout",
+                   "deadline", "retry_budget",
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
-                   "public", "enable", "typ", "sensibility", "rise", "interval", "name", "user",
-                   "password"),
+                   "public", "panic", "slow_start", "enable", "typ", "sensibility", "rise",
+                   "interval", "name", "user", "password"),
 }  # fmt: skip
 #: Keys whose attribute has another name.
 CALLED = {
@@ -59,18 +61,14 @@ INERT_SETTINGS = {"control.amp": "unix:a.sock"}
 
 #: Keys that are refused because their feature does not exist yet, with a good value.
 LATER = {
-    "slow_start": 10,
     "outlier": {"errors": 0.5},
     "tls": True,
     "access_log": False,
-    "deadline": 5,
     "dns_service": "_http._tcp.web.example",
     "hedge": {"after": 0.05},
     "hints": True,
-    "panic": 0.3,
     "proxy_protocol": 1,
     "queue": {"size": 5},
-    "retry_budget": {"share": 0.2},
 }
 LATER_SETTINGS = {
     "access_log": {"to": "stdout"},

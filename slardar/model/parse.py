@@ -238,13 +238,16 @@ def _upstream(
         mode_opts=_options(body),
         tries=body.tries,
         try_timeout=body.try_timeout,
+        deadline=body.deadline,
         connect_timeout=body.timeout,
         send_timeout=body.send_timeout,
         read_timeout=body.read_timeout,
         keepalive=body.keepalive,
         slow_start=body.slow_start,
         outlier=body.outlier,
+        panic=body.panic,
         retry_on=frozenset(body.retry_on),
+        retry_budget=body.retry_budget,
         public=body.public,
         unknown=unknown,
     )
@@ -313,10 +316,9 @@ def _check_rest(body: UpstreamBody, where: str, problems: Problems) -> None:
         _find_odd(getattr(body, key), f"{where}.{key}", _DEPTH, problems)
     if body.tls:
         problems.add(f"{where}.tls", "tls to servers is not available yet")
-    # Refused: a user must not believe that they work.
-    for key in ("slow_start", "outlier"):
-        if getattr(body, key):
-            problems.add_first(f"{where}.{key}", f"{key} is not available yet")
+    # Refused: a user must not believe that it works.
+    if body.outlier:
+        problems.add_first(f"{where}.outlier", "outlier is not available yet")
     for index, name in enumerate(body.retry_on):
         if not _RETRY.fullmatch(name):
             problems.add(

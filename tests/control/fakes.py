@@ -132,6 +132,7 @@ class FakePlane:
         #: The hooks that it was asked to check: names, and the modules to load each with.
         self.checked: list[tuple[str, Mapping[str, str] | None]] = []
         self.tally = HookTally()
+        self.upstream_counts: dict[str, dict[str, int]] = {}
         #: The control channel uses no listener of the plane.
         self.opened: list[Any] = []
         #: The stored hooks that it was asked to check.
@@ -211,6 +212,9 @@ class FakePlane:
 
     def hook_tally(self) -> HookTally:
         return self.tally
+
+    def counts(self, upstream: str) -> Mapping[str, int]:
+        return self.upstream_counts.get(upstream, {})
 
     def peers(self, upstream: str) -> Mapping[str, ServerLive]:
         return self.live.get(upstream, {})

@@ -143,7 +143,6 @@ def test_statuses_may_be_numbers_as_in_yaml() -> None:
         ({"retry_on": ["connect", 5]}, ".retry_on[1]: expected a string, got 5"),
         ({"retry_on": ["http_999"]}, ".retry_on[0]: expected connect, error, timeout, status"),
         ({"tls": True}, ".tls: tls to servers is not available yet"),
-        ({"slow_start": 5}, ".slow_start: slow_start is not available yet"),
         ({"outlier": {"x": 1}}, ".outlier: outlier is not available yet"),
         ({"tls": 5}, ".tls: expected true or false or an object, got 5"),
         ({"keepaliv": 5}, '.keepaliv: unknown key (did you mean "keepalive"?)'),
@@ -273,7 +272,7 @@ MISTAKES = {
     "x.typ": _set("typ", 5),
     "x.typo": _set("typo", 1),
     "x.retry_on[0]": _set("retry_on", ["http_700"]),
-    "x.slow_start": _set("slow_start", 5),
+    "x.slow_start": _set("slow_start", -5),
     "x.tls": _set("tls", True),
     "x.mode": _set("mode", 5),
     "x.mode_opts": _set("mode_opts", []),
@@ -809,3 +808,20 @@ def test_all_wrong_routes_are_listed() -> None:
         "routes[1].upstream",
         "routes[3].upstream",
     ]
+
+
+def test_retry_budget() -> None:
+    """Its keys have defaults of their own, and null is no limit; mistakes have their places."""
+
+    def parsed(**keys: Any) -> Any:
+        return parse_upstream("a", {"servers": [S], **keys}, "upstreams.a").retry_budget
+
+    assert (parsed().share, parsed().min) == (0.2, 10)
+    assert parsed(retry_budget={"min": 3, "x_why": "few"}) == parsed(retry_budget={"min": 3})
+    assert parsed(retry_budget=None) is None
+    assert wrong(retry_budget={"share": -1, "most": 3}) == [
+        "upstreams.a.retry_budget.share: expected a number from 0 to 100, got -1",
+        "upstreams.a.retry_budget.most: unknown key",
+    ]
+    (line,) = wrong(retry_budget=5)
+    assert line == "upstreams.a.retry_budget: expected an object, got 5"
