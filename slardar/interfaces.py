@@ -315,7 +315,8 @@ class IPlane(Interface):
         ``connections``, ``active`` requests and ``tunnels``.  The ``version`` that is served,
         and ``balancer_errors`` by upstream.  The upstreams that ignore health, with the
         reason (``panic``).  Whether heartbeats are sent (``checkup_timer_alive``), and when
-        the last one has ended (``last_check``, in epoch seconds, ``None`` if none has).  By
-        the worker's name: its state
+        the last one has ended (``last_check``, in epoch seconds, ``None`` if none has).  By a
+        server's name: what lookups have found (``names``, of
+        :class:`slardar.resolve.NameState`).  By the worker's name: its state
         (``config_timer``) and its own counters (``workers``).
         """

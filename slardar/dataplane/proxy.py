@@ -298,6 +298,7 @@ class DataPlane(Router):
             "balancer_errors": {
                 name: about.shown() for name, about in self.balancer_errors.last.items()
             },
+            "names": self._resolver.shown(),
             "panic": self._health.panics(self._snapshot.upstreams.values()),
             "config_timer": {"worker-0": "alive"},
             "workers": {

@@ -400,7 +400,7 @@ class Exchange(AttemptOwner):
         if kind == CONNECT or (kind == TIMEOUT and attempt.connecting):
             # A name with several addresses is one server: all of them are its.
             addresses += 1
-            again = peer.pool.other_address(addresses) and not self._is_out_of_time()
+            again = peer.pool.other_address(addresses, attempt.mark) and not self._is_out_of_time()
         if again:
             # The server is still being tried.  (A stale connection is nobody's failure, and
             # the most common reason for a stray 502.)

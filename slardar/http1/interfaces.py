@@ -112,7 +112,7 @@ class ChannelBase:
         "connecting",
         "deadline",
         "eager",
-        "generation",
+        "mark",
         "protocol",
         "queue",
         "send_timeout",
@@ -145,8 +145,8 @@ class ChannelBase:
         #: The protocol may take long over what comes next, so it is told in a step with
         #: this key (see :meth:`put_off`).  Empty: it is told at once.
         self.queue: str = ""
-        #: How often its pool had changed addresses when the channel was made.
-        self.generation: int = 0
+        #: The number that its pool gave the address to which the channel leads.
+        self.mark: int = 0
 
     def wait(self, seconds: float) -> None:
         """Let the deadline pass in ``seconds`` from now."""
@@ -297,8 +297,9 @@ class PoolBase(ChannelProtocol):
         """Take a channel back whose request and reply are complete."""
         raise NotImplementedError
 
-    def other_address(self, tried: int) -> bool:
-        """Move on to the server's next address; False once all were tried."""
+    def other_address(self, tried: int, mark: int) -> bool:
+        """Prefer other addresses of the server to the one with the number ``mark``, to which a
+        channel could not connect; False once all were ``tried``."""
         raise NotImplementedError
 
 
