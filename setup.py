@@ -32,6 +32,7 @@ REQUEST_PATH = (
     "balancers/turns",
     "balancers/wrr",
     "dataplane/channel",
+    "dataplane/level",
     "dataplane/router",
     "dataplane/listener",
     "dataplane/pipe",

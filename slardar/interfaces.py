@@ -6,7 +6,7 @@ and ``verifyObject`` can check them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from zope.interface import Attribute, Interface
@@ -229,20 +229,29 @@ class IPlane(Interface):
 
     # Health.
 
-    def set_health(upstream: str, host: str, port: int, down_for: float, message: str) -> None:
-        """Take over a server's health from another process.
+    def set_health(verdicts: Iterable[Any]) -> None:
+        """Take over the health of servers from another process.
 
-        The server is out of service for ``down_for`` more seconds, for the reason
-        ``message``; or it is back in service (0).  An unknown server is ignored.  Call this
-        after :meth:`apply`, and before :meth:`start` if workers serve, which begin with it.
+        ``verdicts`` are :class:`slardar.health.verdicts.Verdict`.  Unknown servers are
+        ignored.  Call this after :meth:`apply`, and before :meth:`start` if workers serve,
+        which begin with it.
         """
 
-    def known_health() -> Iterator[tuple[str, str, int, float, str]]:
-        """The servers that requests have put out of service.
+    def known_health() -> Iterator[Any]:
+        """The servers that requests have put out of service, for :meth:`set_health` of
+        another process."""
 
-        Each has the arguments of :meth:`set_health` in another process: the upstream's
-        name, host, port, the seconds that are left, the reason.
+    def set_checked(verdicts: Iterable[Any]) -> None:
+        """Take what heartbeats say of servers.
+
+        ``verdicts`` are :class:`slardar.health.verdicts.Heartbeat`.  Each holds until the
+        next one of its server.  Unknown servers are ignored.  Call this after
+        :meth:`apply`, at any time.
         """
+
+    def known_checked() -> Iterator[Any]:
+        """What heartbeats have said of servers, for :meth:`set_checked` of another
+        process."""
 
     # Hooks.
 

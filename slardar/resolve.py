@@ -1,15 +1,17 @@
 """Names of servers to addresses, again and again, without blocking.
 
-The system's resolver is used (``/etc/hosts``, ``nsswitch.conf`` and search domains
-hold, as the operator expects); it gives no TTL, so a name in use is looked up anew
-every :data:`REFRESH` seconds.  A lookup that fails changes nothing: the addresses
-last known stay in use.
+The system's resolver is used, with ``/etc/hosts``, ``nsswitch.conf`` and search domains,
+as operators expect.  It gives no TTL, so a name in use is looked up again every
+:data:`REFRESH` seconds.  If a lookup fails, the last known addresses stay in use.
+
+Where there are workers, the director looks names up (:class:`Resolver`) and tells the
+workers what it has found (:class:`ToldNames`).
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet import defer
@@ -19,7 +21,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-__all__ = ["REFRESH", "Resolver"]
+__all__ = ["REFRESH", "Addresses", "Names", "Resolver", "ToldNames"]
 
 #: Seconds between two lookups of a name; the TTL of most service names is 5 to 60.
 REFRESH = 10.0
@@ -27,8 +29,8 @@ REFRESH = 10.0
 #: Seconds that requests wait for the first lookup of a name.
 FIRST = 3.0
 
-#: Seconds after which a lookup is taken for lost and begun anew; glibc gives up after
-#: 5 seconds, twice, for each server of names.
+#: Seconds after which a lookup counts as lost, so that a new one may begin; glibc gives up
+#: after 5 seconds, twice, for each name server.
 LOST = 60.0
 
 Addresses = list[tuple[int, str]]
@@ -75,35 +77,29 @@ class _Name:
         self.asked: float | None = None
         #: Whether the last lookup found nothing.
         self.fails = False
-        #: Those who wait for the first answer.
+        #: The callers of ``follow`` that wait for the first answer.
         self.waiting: list[defer.Deferred[None]] = []
 
 
-class Resolver:
-    """Keeps followers told of the addresses of the names they follow.
-
-    A name has one lookup under way at a time, however many follow it.
-    """
+class Names:
+    """Tells followers the addresses of the names that they follow.  A subclass says where the
+    addresses come from."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._names: dict[str, _Name] = {}
-        self._refresh = LoopingCall(self._look_again)
-        self._refresh.clock = reactor
 
     def follow(self, name: str, follower: Follower) -> defer.Deferred[None]:
         """Tell ``follower`` the addresses of ``name`` now and when they change.
 
         Fires after the first answer, or after :data:`FIRST` seconds without one; never
-        fails.  Addresses are IPv4 first and in order, so that the order in which a
-        server of names gives them is no change.
+        fails.  Addresses are sorted, IPv4 first, so that a name server that gives them in
+        another order changes nothing.
         """
         known = self._names.get(name)
         if known is None:
             known = self._names[name] = _Name()
         known.followers.append(follower)
-        if not self._refresh.running:
-            self._refresh.start(REFRESH, now=False)
         if known.addresses:
             _tell(name, known.addresses, [follower])
             return defer.succeed(None)
@@ -111,8 +107,19 @@ class Resolver:
         known.waiting.append(waiting)
         waiting.addTimeout(FIRST, self._reactor)
         waiting.addErrback(lambda failure: None)
-        self._look_up(name, known)
+        self._ask(name, known)
         return waiting
+
+    def _ask(self, name: str, known: _Name) -> None:
+        """A follower waits for the first answer about a name."""
+        raise NotImplementedError
+
+    def _answer(self, name: str, known: _Name, addresses: Addresses) -> None:
+        """Take an answer about a name; if it has no address, the last ones stay in use."""
+        if addresses and addresses != known.addresses:
+            known.addresses = addresses
+            _tell(name, addresses, list(known.followers))
+        _release(known)
 
     def unfollow(self, name: str, follower: Follower) -> None:
         """Tell ``follower`` no more."""
@@ -123,22 +130,48 @@ class Resolver:
         if not known.followers:
             del self._names[name]
             _release(known)
-            if not self._names:
-                self._refresh.stop()
 
     def stop(self) -> None:
-        """Look nothing up any more; who waits for a first answer waits no longer."""
-        if self._refresh.running:
-            self._refresh.stop()
+        """Tell followers nothing more, and let nobody wait for a first answer."""
         names, self._names = self._names, {}
         for known in names.values():
             _release(known)
 
+
+class Resolver(Names):
+    """Looks names up, again and again.
+
+    A name has one lookup under way at a time, however many follow it.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor)
+        self._refresh = LoopingCall(self._look_again)
+        self._refresh.clock = reactor
+
+    def follow(self, name: str, follower: Follower) -> defer.Deferred[None]:
+        """See :meth:`Names.follow`."""
+        if not self._refresh.running:
+            self._refresh.start(REFRESH, now=False)
+        return super().follow(name, follower)
+
+    def unfollow(self, name: str, follower: Follower) -> None:
+        """See :meth:`Names.unfollow`."""
+        super().unfollow(name, follower)
+        if not self._names and self._refresh.running:
+            self._refresh.stop()
+
+    def stop(self) -> None:
+        """See :meth:`Names.stop`; look nothing up any more."""
+        if self._refresh.running:
+            self._refresh.stop()
+        super().stop()
+
     def _look_again(self) -> None:
         for name, known in list(self._names.items()):
-            self._look_up(name, known)
+            self._ask(name, known)
 
-    def _look_up(self, name: str, known: _Name) -> None:
+    def _ask(self, name: str, known: _Name) -> None:
         now = self._reactor.seconds()
         if known.asked is not None and now - known.asked < LOST:
             return
@@ -152,24 +185,52 @@ class Resolver:
         try:
             self._reactor.nameResolver.resolveHostName(_Receiver(done), name)
         except Exception:
-            # One name that the resolver chokes on must not end the refresh of the others.
+            # If the resolver fails on one name, the others must be looked up all the same.
             _log.failure("looking up server name {name} failed", name=name)
             done([])
 
     def _found(self, name: str, known: _Name, addresses: Addresses) -> None:
         if not addresses:
-            # Said once, not every ten seconds.
+            # Logged once, not every ten seconds.
             if not known.fails:
                 _log.warn("no address found for server name {name}", name=name)
-            known.fails = True
-        else:
-            if known.fails:
-                _log.info("server name {name} has an address again", name=name)
-            known.fails = False
-            if addresses != known.addresses:
-                known.addresses = addresses
-                _tell(name, addresses, list(known.followers))
-        _release(known)
+        elif known.fails:
+            _log.info("server name {name} has an address again", name=name)
+        known.fails = not addresses
+        self._answer(name, known, addresses)
+
+
+class ToldNames(Names):
+    """Names that another process looks up, which tells what it has found."""
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor)
+        #: The addresses that were told, also of names without a follower.
+        self._told: dict[str, Addresses] = {}
+
+    def learn(self, found: Mapping[str, Sequence[tuple[int, str]]], again: Iterable[str]) -> None:
+        """Take the addresses of names, which are empty if none was found.
+
+        Names in ``again`` are being looked up anew: followers wait for the next answer.
+        """
+        for name in again:
+            self._told.pop(name, None)
+        for name, some in found.items():
+            addresses = self._told[name] = list(some)
+            known = self._names.get(name)
+            if known is not None:
+                self._answer(name, known, addresses)
+
+    def unfollow(self, name: str, follower: Follower) -> None:
+        """See :meth:`Names.unfollow`."""
+        super().unfollow(name, follower)
+        if name not in self._names:
+            self._told.pop(name, None)
+
+    def _ask(self, name: str, known: _Name) -> None:
+        told = self._told.get(name)
+        if told is not None:
+            self._answer(name, known, told)
 
 
 def _tell(name: str, addresses: Addresses, followers: list[Follower]) -> None:
@@ -181,7 +242,7 @@ def _tell(name: str, addresses: Addresses, followers: list[Follower]) -> None:
 
 
 def _release(known: _Name) -> None:
-    """Let those go who wait for the first answer."""
+    """Nobody waits for the first answer any longer."""
     waiting, known.waiting = known.waiting, []
     for deferred in waiting:
         if not deferred.called:

@@ -40,7 +40,7 @@ from slardar.options import Options
 from slardar.plugins import balancer_factory, check_mode, open_store
 from slardar.terminal import Terminal
 from slardar.upgrade.handover import Upgrades
-from slardar.upgrade.messages import State, Verdict
+from slardar.upgrade.messages import State
 from slardar.upgrade.predecessor import Predecessor, find_predecessor
 from slardar.upgrade.program import this_program
 from slardar.upgrade.successor import UpgradeError
@@ -236,10 +236,9 @@ class SlardarService(Service):
             else:
                 _log.warn("what the store before held is not in this one, which is another")
         await self.actions.start()
-        for health in state.health if state is not None else ():
-            self._plane.set_health(
-                health.upstream, health.host, health.port, health.down_for, health.message
-            )
+        if state is not None:
+            self._plane.set_health(state.health)
+            self._plane.set_checked(state.checked)
         await self._plane.start()
         await before.take_over()
         # There is no way back from here, so errors are only logged.
@@ -292,8 +291,8 @@ class SlardarService(Service):
         self._control.pause()
         stored = await self.actions.hand_over()
         self._holds_store = False
-        health = tuple(Verdict(*one) for one in self._plane.known_health())
-        return State(stored, health)
+        plane = self._plane
+        return State(stored, tuple(plane.known_health()), tuple(plane.known_checked()))
 
     async def take_back(self) -> None:
         """The upgrade has failed: go on."""

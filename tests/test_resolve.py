@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 from zope.interface.verify import verifyObject
 
-from slardar.resolve import FIRST, LOST, REFRESH, Resolver
+from slardar.resolve import FIRST, LOST, REFRESH, Resolver, ToldNames
 
 
 class Lookup:
@@ -263,3 +263,60 @@ def test_followers_cannot_change_what_is_known(reactor: Reactor) -> None:
     told: list[Any] = []
     resolver.follow("a", told.append)
     assert told == [[(V4, "10.0.0.1")]]
+
+
+# Names that another process looks up.
+
+
+def test_told_before_it_is_followed(reactor: Reactor) -> None:
+    """Nobody waits for what is known, also that there is no address; and nothing is asked."""
+    names = ToldNames(reactor)
+    told: list[Any] = []
+    names.learn({"a": ((V4, "10.0.0.1"),), "b": ()}, ())
+    assert names.follow("a", told.append).called
+    assert names.follow("b", told.append).called
+    assert told == [[(V4, "10.0.0.1")]]
+    assert reactor.lookups == []
+    assert reactor.getDelayedCalls() == []
+
+
+def test_told_while_somebody_waits(reactor: Reactor) -> None:
+    """The first word about a name is the answer; later ones are told if they differ, and
+    one without an address changes nothing."""
+    names = ToldNames(reactor)
+    told: list[Any] = []
+    waiting = [names.follow(name, told.append) for name in ("a", "b")]
+    names.learn({"b": ()}, ())
+    assert [one.called for one in waiting] == [False, True]
+    names.learn({"a": ((V4, "10.0.0.1"),)}, ())
+    assert waiting[0].called
+    names.learn({"a": ((V4, "10.0.0.1"),), "b": ()}, ())
+    names.learn({"a": (), "b": ((V6, "::1"),)}, ())
+    assert told == [[(V4, "10.0.0.1")], [(V6, "::1")]]
+    assert names.follow("a", told.append).called
+    assert told[2:] == [[(V4, "10.0.0.1")]]
+
+
+def test_name_that_is_looked_up_again_is_waited_for(reactor: Reactor) -> None:
+    """What was said of it before is no answer any more; the wait has an end."""
+    names = ToldNames(reactor)
+    names.learn({"a": ()}, ())
+    names.learn({}, ("a", "b"))
+    waiting = names.follow("a", [].append)
+    assert not waiting.called
+    reactor.advance(FIRST)
+    assert waiting.called
+
+
+def test_told_name_is_forgotten_with_its_last_follower(reactor: Reactor) -> None:
+    """Else those of years would be kept."""
+    names = ToldNames(reactor)
+    told: list[Any] = []
+    names.learn({"a": ((V4, "10.0.0.1"),)}, ())
+    names.follow("a", told.append)
+    names.unfollow("a", told.append)
+    assert names._told == {}
+    waiting = names.follow("a", told.append)
+    assert not waiting.called
+    names.stop()
+    assert waiting.called

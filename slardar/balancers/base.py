@@ -1,8 +1,8 @@
-"""What every balancer starts from.
+"""The base class of every balancer, and what balancers share.
 
 A balancer is one file: a class that derives from :class:`Balancer` and says in
-``modes`` what it is called.  It picks one of the servers it is given, keeps what small
-state it needs, and never writes to the configuration.
+``modes`` how users name it.  It picks one of the servers that it is given.  It may keep
+state of its own, and never writes to the configuration.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = ["Balancer", "Outcome", "bad_option", "refuse_unknown_options", "rest"
 
 
 class Outcome(NamedTuple):
-    """What became of one attempt on one server."""
+    """The result of one attempt on one server."""
 
-    #: No reply, or one that counts as a failure.
+    #: Whether there was no reply, or a reply that counts as a failure.
     failed: bool
     #: Seconds from the attempt's start to the end of the reply, or to the failure.
     seconds: float
-    #: The reply's status; 0 where there was no reply.
+    #: The status of the reply; 0 if there was none.
     status: int
 
 
@@ -38,45 +38,46 @@ class Balancer:
 
     ``servers`` are all peers of the level, available or not, in the configured
     order; ``options`` is the upstream's ``mode_opts``.  A wrong option raises
-    :class:`ConfigError`, and the upstream is refused.  Nothing here may block: all
-    of it runs on the request path.
+    :class:`ConfigError`, and the upstream is refused.  All methods run on the request
+    path, so none of them may block.
 
-    A subclass writes :meth:`pick`, and of the others only those it needs: a method
-    that is not overridden is never called.
+    A subclass overrides :meth:`pick`, and those of the other methods that it needs: a
+    method that is not overridden is never called.
 
-    A peer's ``weight`` is the one to go by.  It may change while the balancer lives; then
-    another sequence of servers is passed to :meth:`pick`, so what was worked out from
-    weights may be kept as long as the same sequence object comes.
+    Balancers use the ``weight`` of a peer, which may change while the balancer lives.
+    :meth:`pick` then gets another sequence object.  So a balancer may keep what it has
+    computed from weights for as long as it gets the same sequence object.
     """
 
-    #: What ``mode`` calls it, for a balancer in ``slardar/balancers``.
+    #: The values of ``mode`` that mean this class, for a balancer in ``slardar/balancers``.
     modes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
         refuse_unknown_options(options, ())
 
     def pick(self, servers: Sequence[Peer], request: IRequest) -> Peer:
-        """One of ``servers``: those in service that this request has not tried yet."""
+        """One of ``servers``, which are in service and not yet tried by this request."""
         raise NotImplementedError
 
     def pick_without(
         self, servers: Sequence[Peer], left_out: Sequence[Peer], request: IRequest
     ) -> Peer:
-        """One of ``servers`` that is none of ``left_out``; not all of them are.
+        """One of ``servers`` that is not in ``left_out``.
 
-        ``servers`` are the sequence that :meth:`pick` gets, and ``left_out`` are some of
-        it: those that this request has tried already, or that have their limit of requests.
-        A balancer writes this one where it can do better than to look at each server,
-        which is what happens otherwise: :meth:`pick` is given the rest as a list.
+        ``servers`` is the sequence object that :meth:`pick` gets.  ``left_out`` has some of
+        these servers, never all: those that this request has tried, and those that have
+        their limit of requests.  Without this method :meth:`pick` gets a new list of the
+        other servers.  A balancer overrides it, beside :meth:`pick`, if it need not look at
+        each server.
         """
         return self.pick(rest(servers, left_out), request)
 
     def preview(self, servers: Sequence[Peer], request: IRequest) -> Peer | None:
-        """The server that :meth:`pick` would give for ``request`` now; ``None`` if that is
-        up to chance, or cannot be told.
+        """The server that :meth:`pick` would give for ``request`` now; ``None`` if the
+        choice is random or cannot be foreseen.
 
-        It is what operators are shown who ask where a request would go.  It changes
-        nothing: no server's turn, no counter, no random number.
+        Operators who ask where a request would go are shown this server.  The method
+        changes nothing: no server's turn, no counter, no random number.
         """
         return None
 
@@ -84,14 +85,14 @@ class Balancer:
         """A request is on its way to ``server``."""
 
     def finished(self, server: Peer, outcome: Outcome) -> None:
-        """The attempt that ``started`` told of is over."""
+        """An attempt that :meth:`started` announced is over."""
 
     def failed(self, server: Peer) -> None:
-        """The attempt failed; ``finished`` follows."""
+        """An attempt on ``server`` failed; :meth:`finished` follows."""
 
 
 def rest(servers: Sequence[Peer], left_out: Sequence[Peer]) -> list[Peer]:
-    """Those of ``servers`` that are none of ``left_out``."""
+    """The servers that are not in ``left_out``, in order."""
     out = set(left_out)
     return [peer for peer in servers if peer not in out]
 
@@ -101,7 +102,7 @@ classImplements(Balancer, IBalancer)
 
 
 def refuse_unknown_options(options: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Raise ConfigError, a line for each key of ``mode_opts`` that is not ``known``."""
+    """Raise ConfigError if a key of ``mode_opts`` is not ``known``, with a line for each."""
     names = sorted(known)
     expected = f"expected {', '.join(names)}" if names else "this balancer takes no options"
     unknown = [key for key in options if key not in names]

@@ -1,7 +1,7 @@
 """Drawing servers by lot, each with the chance that its weight gives it.
 
-Shared by the balancers that choose at random.  What follows from the weights is kept
-as long as the same sequence of servers is passed, which is what selection does.
+The balancers that choose at random share it.  The sums of the weights are kept for as
+long as the same sequence object of servers is passed.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from slardar.model.live import Peer
 
 __all__ = ["Lots"]
 
-
-#: Draws after which it is quicker to look who is left.
+#: Draws after which it is quicker to make a list of the servers that are left.
 _DRAWS = 8
 
 
 class Lots:
     """A lottery among servers.
 
-    ``random`` returns a float from 0 up to and without 1; tests pass their own.
+    ``random`` returns a float from 0 up to but not including 1; tests pass their own.
     """
 
     __slots__ = ("_ends", "_random", "_servers", "mean_weight")
@@ -31,14 +30,14 @@ class Lots:
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
         self._servers: Sequence[Peer] | None = None
-        #: Where each server's stretch of the sum of weights ends; ``None`` if all
-        #: weights are equal.
+        #: The sum of the weights up to and with each server; ``None`` if all weights are
+        #: equal.
         self._ends: list[float] | None = None
         #: The mean weight of the servers last drawn from.
         self.mean_weight = 1.0
 
     def one(self, servers: Sequence[Peer]) -> Peer:
-        """A server; its chance is its share of the sum of weights."""
+        """One server; the chance of each is its share of the sum of weights."""
         if servers is not self._servers:
             self._learn(servers)
         ends = self._ends
@@ -47,8 +46,8 @@ class Lots:
         return servers[bisect_right(ends, self._random() * ends[-1])]
 
     def two(self, servers: Sequence[Peer]) -> tuple[Peer, Peer]:
-        """Two different servers of at least two: one as in :meth:`one`, and another
-        one drawn likewise from the rest."""
+        """Two different servers: one as in :meth:`one`, and a second one drawn in the same
+        way from the others.  There must be two servers at least."""
         if servers is not self._servers:
             self._learn(servers)
         ends = self._ends
@@ -61,34 +60,34 @@ class Lots:
         first = bisect_right(ends, self._random() * total)
         start = ends[first - 1] if first else 0.0
         weight = ends[first] - start
-        # As if the first one's stretch were cut out.
+        # Draw as if the part of the first server were cut out of the sum.
         place = self._random() * (total - weight)
         if place >= start:
             place += weight
         return servers[first], servers[bisect_right(ends, place)]
 
     def one_without(self, servers: Sequence[Peer], left_out: Sequence[Peer]) -> Peer:
-        """As :meth:`one`, of those that are none of ``left_out``; not all of them are."""
+        """As :meth:`one`, among the servers that are not in ``left_out``; there must be one."""
         for _ in range(_DRAWS):
-            # Drawn until it fits: exactly by lot among the others.
+            # To draw until the server fits is the same as to draw among the others.
             peer = self.one(servers)
             if peer not in left_out:
                 return peer
-        # Those that are left out have most of the weight.
+        # The servers that are left out have most of the weight.
         left = rest(servers, left_out)
         ends = list(accumulate(float(peer.weight or 1) for peer in left))
         return left[bisect_right(ends, self._random() * ends[-1])]
 
     def two_without(self, servers: Sequence[Peer], left_out: Sequence[Peer]) -> tuple[Peer, Peer]:
-        """As :meth:`two`, of those that are none of ``left_out``; twice the same one if
-        there is only one."""
+        """As :meth:`two`, among the servers that are not in ``left_out``; twice the same
+        server if there is only one."""
         first = self.one_without(servers, left_out)
         if len(servers) == len(left_out) + 1:
             return first, first
         return first, self.one_without(servers, [*left_out, first])
 
     def _learn(self, servers: Sequence[Peer]) -> None:
-        # Weight 0 is never in service; if it were passed it must still be a server.
+        # A server of weight 0 is never in service.  If one were passed, it must not break this.
         weights = [peer.weight or 1 for peer in servers]
         ends = [float(end) for end in accumulate(weights)]
         self._ends = None if len(set(weights)) == 1 else ends

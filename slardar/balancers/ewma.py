@@ -1,20 +1,21 @@
 """``ewma``: the quicker of two, by what their last replies took.
 
-Two servers are drawn by lot, weighted; the first one drawn gets the request, unless the
-other promises to be done sooner by more than a tenth.  (Less is noise; so servers that
-are equally quick share by their weights.)  What they promise is::
+Two servers are drawn by lot, by weight.  The first one drawn gets the request, unless the
+cost of the second is lower by more than a tenth.  (A smaller difference is noise; so
+servers that are equally quick share by their weights.)  The cost is::
 
     cost = average * (1 + active / (weight / mean weight))
 
-``average`` is a peak-sensitive moving average of reply times: a reply that took longer
-sets it at once, a quicker one draws it down in proportion to the time since the last
-(``exp(-elapsed / decay)``), and without any reply it sinks towards 0 at the same rate,
-so a server that was slow once is asked again.  (Finagle's and Linkerd's "peak EWMA".)
+``average`` is a moving average of reply times that is sensitive to peaks.  A slower reply
+sets it at once.  A quicker reply lowers it by the factor ``exp(-elapsed / decay)``,
+``elapsed`` being the time since the last reply.  Without any reply it sinks towards 0 at
+the same rate, so a server that was slow once is asked again.  (Finagle and Linkerd call
+this "peak EWMA".)
 
-- A server that has answered nothing yet costs 0 and is tried at once, but with one
-  request only: while that one is under way it costs more than any other.
-- A failure is never a quick reply: it at least doubles the average, up to 10 s (a
-  longer failure counts for what it took).
+- A server without any reply yet costs 0, so it gets a request at once; but only one.
+  While this request is under way, the server costs more than any other.
+- A failure never counts as a quick reply: it at least doubles the average, up to 10 s.
+  A failure that took longer than 10 s counts with the time that it took.
 """
 
 from __future__ import annotations
@@ -32,21 +33,22 @@ from slardar.model.live import Peer
 
 __all__ = ["Ewma"]
 
-#: Seconds; the same as Finagle's default and ingress-nginx'.
+#: Seconds; the default of Finagle and of ingress-nginx.
 _DECAY = 10.0
 #: Seconds to which failures alone can raise an average.
 _MOST = 10.0
-#: How many times lower the second one's cost must be to be preferred.
+#: The cost of the first server must be this many times the cost of the second, for the
+#: second to be picked.
 _WORTH = 1.1
-#: The cost of a server that owes its first reply: above what any reply can take.
+#: The cost of a server that owes its first reply: more than any reply can cost.
 _UNKNOWN = 1e12
 
 
 class Ewma(Balancer):
     """Peak EWMA of reply times over two random choices.
 
-    Option ``decay``: seconds in which an old reply's part sinks to 1/e; more than 0,
-    default 10.  ``clock`` returns monotonic seconds.
+    Option ``decay``: the seconds in which the part of an old reply sinks to 1/e; more
+    than 0, default 10.  ``clock`` returns monotonic seconds.
     """
 
     modes = ("ewma",)
@@ -92,7 +94,7 @@ class Ewma(Balancer):
         return sunk * (1.0 + active * self._lots.mean_weight / (peer.weight or 1))
 
     def finished(self, server: Peer, outcome: Outcome) -> None:
-        """Take the reply's time into the average."""
+        """Add the time that the attempt took to the average."""
         live, now = server.live, self._clock()
         seconds = outcome.seconds
         average = live.ewma

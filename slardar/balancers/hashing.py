@@ -1,4 +1,4 @@
-"""The hash balancers: the same key goes to the same server.  They differ in the key.
+"""The hash balancers: requests with the same key go to the same server.  They differ in the key.
 
 ``hash``         what a hook set as ``hash_key``, else the path
 ``url_hash``     the path
@@ -7,9 +7,9 @@
                  names; without it (or if it is empty) the path
 ``host_hash``    the Host, lower case, without port
 
-The path is upyun/slardar's: nginx's ``$uri``, so decoded and without its query.  With
-the option ``query`` the query belongs to it.  How a key finds its server is in
-``slardar.balancers.rendezvous``.
+The path is that of upyun/slardar, nginx's ``$uri``: decoded and without its query.  With
+the option ``query`` the query is part of the key.  ``slardar.balancers.rendezvous`` says
+how a key finds its server.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 def _normal(path: str) -> str:
     """A path decoded, without ``.``, ``..`` and doubled slashes, as nginx's ``$uri``."""
     if "%" in path:
-        # What is no UTF-8 stays what it is, byte for byte.
+        # Bytes that are not UTF-8 stay as they are.
         path = unquote_to_bytes(path).decode("utf-8", "surrogateescape")
     if ("//" not in path and "/." not in path) or path[:1] != "/":
         return path
@@ -49,12 +49,12 @@ def _normal(path: str) -> str:
 
 
 class PathHash(ConsistentHash):
-    """By the path, where a subclass finds no other key.
+    """By the path, unless a subclass finds another key.
 
-    Option ``query``: whether the query, as it was sent, belongs to it; default false.
+    Option ``query``: whether the query, as it was sent, is part of the key; default false.
     """
 
-    #: The options that a subclass takes besides.
+    #: Further options that a subclass takes.
     also: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
@@ -71,7 +71,7 @@ class PathHash(ConsistentHash):
 
 
 class Hash(PathHash):
-    """By the key that a hook gave, else by the path."""
+    """By the key that a hook set, else by the path."""
 
     modes = ("hash",)
 
@@ -87,7 +87,7 @@ class UrlHash(PathHash):
 
 
 class IpHash(ConsistentHash):
-    """By the client's address (all of it; nginx takes three of IPv4's four bytes)."""
+    """By the client's whole address (nginx uses three of the four bytes of an IPv4 address)."""
 
     modes = ("ip_hash",)
 
@@ -97,7 +97,7 @@ class IpHash(ConsistentHash):
 
 
 class HostHash(ConsistentHash):
-    """By the host asked for."""
+    """By the requested host."""
 
     modes = ("host_hash",)
 
@@ -107,7 +107,7 @@ class HostHash(ConsistentHash):
 
 
 class HeaderHash(PathHash):
-    """By a header's first value, else by the path.
+    """By the first value of a header, else by the path.
 
     Option ``header``: its name, any case; default ``X-Hash-Key``.
     """

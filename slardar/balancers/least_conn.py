@@ -1,12 +1,11 @@
 """``least_conn``: the server with the fewest requests under way for its weight.
 
-The least ``active / weight`` wins, as in nginx.  Several that have the same (on a quiet
-machine that is all of them, with none) take turns as in ``wrr``.  It suits requests of
-very different length.  What it counts is what this process sent.
+The server with the least ``active / weight`` wins, as in nginx.  Servers with the same
+load take turns as in ``wrr``; on a quiet machine these are all servers, with no request.
+It suits requests of very different length.  It counts the requests of this process only.
 
-With few servers each pick looks at each of them.  With many, servers of the same load
-stand together, each load with a turn of its own (:class:`_Loads`), and a pick costs
-``O(log servers)``.
+With few servers, each pick looks at each of them.  With many, the servers of one load form
+a group with a turn of its own (:class:`_Loads`), and a pick costs ``O(log servers)``.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from slardar.model.live import Peer, ServerLive, TurnKeeper
 
 __all__ = ["LeastConnections"]
 
-#: Servers that each pick looks at besides those that it knows to have changed: requests
-#: that began before an edit of the upstream end without a word to this balancer.
+#: Servers whose load each pick checks, beside those whose load is known to have changed.
+#: Requests that began before an edit of the upstream end without a call of this balancer.
 _LOOKS: Final = 2
 
 
 class _Loads(TurnKeeper):
-    """Servers by their load; a server's number is its place in ``servers``."""
+    """Groups of servers by their load.  The number of a server is its index in ``servers``."""
 
     def __init__(self, servers: Sequence[Peer]) -> None:
         self._lives: list[ServerLive] = [peer.live for peer in servers]
@@ -41,7 +40,7 @@ class _Loads(TurnKeeper):
             if turn.keeper is not None:
                 turn.keeper.settle()
         by_load: dict[float, list[int]] = {}
-        #: The load of each server, as last looked at.
+        #: The load of each server when it was last checked.
         self._loads: list[float] = []
         for number, turn in enumerate(self._turns):
             turn.keeper = self
@@ -49,22 +48,23 @@ class _Loads(TurnKeeper):
             load = self._load(number)
             self._loads.append(load)
             by_load.setdefault(load, []).append(number)
-        #: For each load the turn of the servers that have it; and the loads as a heap and as
-        #: a set, some of which no server has any more.
+        #: For each load, the turn of the servers that have it.
         self._buckets: dict[float, Turns] = {}
         for load, numbers in by_load.items():
             bucket = self._buckets[load] = Turns(self._turns, self._weights)
             bucket.fill(numbers)
+        #: The loads as a heap and as a set; some of them may be no server's any more.
         self._order: list[float] = list(by_load)
         heapify(self._order)
         self._ordered: set[float] = set(self._order)
-        #: Those whose load may have changed since the last pick.
+        #: The servers whose load may have changed since the last pick.
         self._changed: dict[int, None] = {}
         self._next_look = 0
         self.is_over = False
 
     def _load(self, number: int) -> float:
-        # Equal fractions are equal floats, and others are not, up to 2**53.
+        # Division is exact to the last bit: equal fractions are equal floats, and different
+        # fractions are different floats as long as active * weight is below 2**53.
         return self._lives[number].active / (self._weights[number] or 1e-9)
 
     def settle(self) -> None:
@@ -78,11 +78,11 @@ class _Loads(TurnKeeper):
         self._buckets[self._loads[number]].lower(number)
 
     def changed(self, number: int) -> None:
-        """A request has begun or ended on a server."""
+        """A request has begun or ended on the server."""
         self._changed[number] = None
 
     def pick(self) -> int:
-        """The number of the least loaded server whose turn it is."""
+        """The number of the server that is to get the next request."""
         self._look()
         return self._take()
 
@@ -92,13 +92,13 @@ class _Loads(TurnKeeper):
         while bucket is None:
             self._ordered.discard(heappop(order))
             bucket = self._buckets.get(order[0])
-        # As with a list of one: nobody to take turns with.
+        # A single server takes no turn: its place and weight stay as they are.
         number = bucket.only() if len(bucket) == 1 else bucket.pick()
         self._changed[number] = None
         return number
 
     def pick_without(self, numbers: list[int]) -> int:
-        """The same without some, which stay at their places."""
+        """As :meth:`pick`, without some servers, which keep their places."""
         self._look()
         for number in numbers:
             self._remove(number)
@@ -108,7 +108,7 @@ class _Loads(TurnKeeper):
         return picked
 
     def _look(self) -> None:
-        """Bring the loads up to date of those that have changed, and of a few others."""
+        """Check the load of the servers that may have changed, and of a few others."""
         if self._changed:
             for number in self._changed:
                 self._update(number)
@@ -155,7 +155,7 @@ class LeastConnections(WeightedRoundRobin):
 
     def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
         super().__init__(servers, options)
-        #: The sequence last picked from, and its loads once it came twice.
+        #: The sequence last picked from, and its loads once the sequence came twice.
         self._asked: Sequence[Peer] | None = None
         self._loads: _Loads | None = None
 
@@ -188,12 +188,12 @@ class LeastConnections(WeightedRoundRobin):
         return least
 
     def finished(self, server: Peer, outcome: Outcome) -> None:
-        """A request less is under way on the server."""
+        """One request fewer is under way on ``server``."""
         _note_change(server)
 
 
 def _note_change(peer: Peer) -> None:
-    """A request begins or has ended on a server, whichever balancer sent it there."""
+    """A request begins or has ended on a server, whichever balancer picked the server."""
     keeper = peer.turn.keeper
     if isinstance(keeper, _Loads):
         keeper.changed(peer.turn.number)
@@ -205,7 +205,7 @@ def _least_loaded(servers: Sequence[Peer]) -> list[Peer]:
     active, weight = least.live.active, least.weight
     equal = [least]
     for peer in servers[1:]:
-        # Fractions compared without dividing: exact, and no weight divides by 0.
+        # Fractions are compared without a division: exact, also for a weight of 0.
         difference = peer.live.active * weight - active * peer.weight
         if difference < 0:
             active, weight = peer.live.active, peer.weight

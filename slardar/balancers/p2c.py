@@ -1,10 +1,10 @@
 """``p2c``: the power of two choices.
 
-Two servers are drawn by lot, weighted, and the one with fewer requests under way for
-its weight (``active / weight``) gets the request; the first one drawn if they are
-equal, so that shares follow the weights also where nothing is under way.  It costs the
-same with any number of servers, and processes that know nothing of each other do not
-all run to the same least loaded one, which is what ``least_conn`` makes them do.
+Two servers are drawn by lot, by weight.  The one with fewer requests under way for its
+weight (``active / weight``) gets the request; if they are equal, the first one drawn, so
+that shares follow the weights also without load.  A pick costs the same with any number of
+servers.  With ``least_conn``, several processes that do not know of each other send their
+requests to the same least loaded server; with ``p2c`` they do not.
 (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001.)
 """
 

@@ -1,32 +1,34 @@
 """The one consistent hash behind every hash balancer: weighted rendezvous over slots.
 
-A key falls into one of 16,384 slots; in each slot every server has a score, and the
-highest one takes it::
+A key falls into one of 16,384 slots.  In each slot every server has a score, and the
+server with the highest score gets the keys of the slot::
 
     slot  = crc32(key) * golden ratio, 14 bits of it
     u     = (mix(slot) * seed) mod 2**64 / 2**64, with seed = blake2b("host:port")
     score = ln(u) / weight
 
-It follows that (each of them exactly, slot by slot):
+It follows (exactly, for each slot):
 
-- it is the same on every node, in every process and after every restart, in whatever
-  order servers are listed: nothing but keys, ``host:port`` and weights goes in;
-- a server that leaves gives up its own keys and no others move, one that comes takes
-  its part from all others, one whose weight grows only gains;
-- a key's second choice is always the same, and the key returns with its server;
-- shares follow weights.  Slots make those of n servers uneven by ``sqrt(n / 16384)``
-  (standard deviation): 2.5 % with 10 servers, 8 % with 100.  A ring with the usual
-  160 points a server has 8 % with any number, and weights only by the point.
+- The result is the same on every node, in every process and after every restart, in
+  whatever order servers are listed: it depends on keys, ``host:port`` and weights only.
+- A server that leaves gives up its own keys, and no other key moves.  A server that comes
+  takes its part from all others.  A server whose weight grows only gains keys.
+- The second choice of a key is always the same, and the key returns with its server.
+- Shares follow weights.  The slots make the shares of n servers uneven by
+  ``sqrt(n / 16384)`` (standard deviation): 2.5 % with 10 servers, 8 % with 100.  A ring
+  with the usual 160 points a server has 8 % with any number of servers, and its weights
+  are as coarse as its points.
 
-Cost: the winner of a slot is worked out when the slot is first asked for (2 us and
-0.1 us a server, 0.3 if weights differ) and remembered, one byte a slot, 256 at a time.
-So a pick takes about 1 us with any number of servers, an upstream that got no request
-takes nothing, and the busiest one 22 kB.  Winners among the servers in service are
-remembered too, for the keys whose own server is not in service or was tried in vain.
+Cost: the winner of a slot is computed when the slot is first asked for (2 us and 0.1 us
+for each server, 0.3 us if weights differ).  It is kept in one byte (two from 256 servers
+on), in rows of 256 slots.  So a pick takes about 1 us with any number of servers; an
+upstream without requests takes no memory, and the busiest one 22 kB.  The winners among
+the servers in service are kept in the same way, for keys whose own server is out of
+service or was tried in vain.
 
-When a weight changes, what is remembered of a slot is compared with the servers whose
-weight has grown since, when the slot is next asked for; it is worked out anew only if its
-winner's weight has shrunk.
+After a change of weights, a slot is brought up to date when it is next asked for: its
+winner is compared with the servers whose weight has grown, and computed anew only if the
+weight of the winner has shrunk.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ _ROWS = 64
 _ROW = 256
 _MASK = 2**64 - 1
 _TO_UNIT = 2.0**-64
-# Odd multipliers whose product spreads each bit of a factor over the high half:
+# Odd multipliers, which spread each bit of a factor over the high half of the product:
 # Knuth's 2**64 over the golden ratio, and the two of MurmurHash3's fmix64.
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX_1 = 0xFF51AFD7ED558CCD
@@ -63,11 +65,11 @@ class ConsistentHash(Balancer):
     def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
         super().__init__(servers, options)
         self._all = servers
-        # Made on the first request: the servers that can be in service at all, and who of
+        # Made on the first request: the servers that can be in service at all, and which of
         # them wins a slot.
         self._possible: Sequence[Peer] = ()
         self._winners: _Winners | None = None
-        # The sequence last picked from, and who of it wins a slot, made when that is asked.
+        # The sequence last picked from, and which of it wins a slot (made when needed).
         self._servers: Sequence[Peer] = ()
         self._present: frozenset[Peer] = frozenset()
         self._winners_present: _Winners | None = None
@@ -82,11 +84,16 @@ class ConsistentHash(Balancer):
         if servers is not self._servers:
             self._learn(servers)
         slot = self._slot(request)
-        assert self._winners is not None
-        peer = self._possible[self._winners.first(slot)]
+        winners = self._winners
+        assert winners is not None
+        row = winners.rows[slot >> 8]
+        number = row[slot & 255] if row is not None else 0
+        if not number or winners.known_at is not None:
+            number = winners.first(slot) + 1
+        peer = self._possible[number - 1]
         if peer in self._present:
             return peer
-        # The winner among all is away; the best of those that are here is the next.
+        # The winner of all servers is out of service: take the best that is in service.
         return servers[self._among_present().first(slot)]
 
     def pick_without(
@@ -102,7 +109,7 @@ class ConsistentHash(Balancer):
         if peer in left_out:
             gone = set(left_out)
             out = {number for number, peer in enumerate(servers) if peer in gone}
-            peer = servers[winners.work_out(slot, out)]
+            peer = servers[winners.compute(slot, out)]
         return peer
 
     def preview(self, servers: Sequence[Peer], request: IRequest) -> Peer | None:
@@ -110,12 +117,12 @@ class ConsistentHash(Balancer):
         return self.pick(servers, request)
 
     def _slot(self, request: IRequest) -> int:
-        # A hook's key may be any string: half a surrogate pair must not raise.
+        # The key of a hook may be any string; half a surrogate pair must not raise.
         crc = crc32(self.key(request).encode("utf-8", "surrogatepass"))
         return (crc * _GOLDEN & _MASK) >> 50
 
     def _learn(self, servers: Sequence[Peer]) -> None:
-        """Another sequence of servers is in service than before, or with other weights."""
+        """Take a new sequence: other servers are in service, or they have other weights."""
         if self._winners is None:
             self._possible = [
                 peer for peer in self._all if peer.config.weight and peer.config.state == "up"
@@ -136,32 +143,33 @@ class ConsistentHash(Balancer):
 
 
 class _Winners:
-    """Some servers, and who of them has the highest scores in a slot, by number."""
+    """The servers with the highest scores in each slot, by number: their index in ``peers``."""
 
     __slots__ = (
         "_epoch",
         "_grown",
         "_inverse_weights",
-        "_known_at",
-        "_rows",
         "_second_rows",
         "_seeds",
         "_shrunk",
         "_typecode",
         "_weights",
+        "known_at",
+        "rows",
     )
 
     def __init__(self, peers: Sequence[Peer]) -> None:
         self._seeds = [_seed(peer.key) for peer in peers]
         count = len(peers)
         self._typecode = "B" if count < 2**8 else "H" if count < 2**16 else "L"
-        #: The first and the second by row and slot, plus 1 (0: not yet worked out).
-        self._rows: list[array[int] | None] = [None] * _ROWS
+        #: The number of the first and of the second by row and slot, plus 1 (0: not known).
+        self.rows: list[array[int] | None] = [None] * _ROWS
         self._second_rows: list[array[int] | None] | None = None
-        #: How often weights have changed; for each slot, as of which change its winner is
-        #: known, if there was one; and which servers' weights grew and shrank last when.
+        #: How often weights have changed; the change up to which the winner of each slot is
+        #: right (``None``: there was no change); and by server, the last change at which its
+        #: weight grew or shrank.
         self._epoch = 0
-        self._known_at: array[int] | None = None
+        self.known_at: array[int] | None = None
         self._grown: dict[int, int] = {}
         self._shrunk: dict[int, int] = {}
         self._set_weights([peer.weight for peer in peers])
@@ -171,19 +179,19 @@ class _Winners:
         self._inverse_weights: list[float] | None = None
         # With equal weights the order of the scores is that of their u.
         if len(set(weights)) > 1:
-            # Weight 0 is never in service; among others it would lose every slot.
+            # A server of weight 0 is never in service; it would lose every slot to the others.
             self._inverse_weights = [1.0 / (weight or 1e-9) for weight in weights]
 
     def take_weights(self, weights: list[int]) -> None:
-        """The servers have these weights from now on."""
+        """Use these weights from now on."""
         before = self._weights
         if weights == before:
             return
         self._set_weights(weights)
         self._second_rows = None
         self._epoch += 1
-        if self._known_at is None:
-            self._known_at = array("I", [0]) * (_ROWS * _ROW)
+        if self.known_at is None:
+            self.known_at = array("I", [0]) * (_ROWS * _ROW)
         for number, (old, new) in enumerate(zip(before, weights, strict=True)):
             if new > old:
                 self._grown[number] = self._epoch
@@ -191,25 +199,25 @@ class _Winners:
                 self._shrunk[number] = self._epoch
 
     def first(self, slot: int) -> int:
-        """Who takes the slot."""
-        row = self._rows[slot >> 8]
+        """The server that wins the slot."""
+        row = self.rows[slot >> 8]
         number = row[slot & 255] if row is not None else 0
-        if number and (self._known_at is None or self._known_at[slot] == self._epoch):
+        if number and (self.known_at is None or self.known_at[slot] == self._epoch):
             return number - 1
         if row is None:
-            row = self._rows[slot >> 8] = array(self._typecode, [0]) * _ROW
-        winner = self._again(slot, number - 1) if number else self.work_out(slot, ())
+            row = self.rows[slot >> 8] = array(self._typecode, [0]) * _ROW
+        winner = self._again(slot, number - 1) if number else self.compute(slot, ())
         row[slot & 255] = winner + 1
-        if self._known_at is not None:
-            self._known_at[slot] = self._epoch
+        if self.known_at is not None:
+            self.known_at[slot] = self._epoch
         return winner
 
     def _again(self, slot: int, winner: int) -> int:
-        """Who takes a slot that ``winner`` took before weights changed."""
-        assert self._known_at is not None
-        known_at = self._known_at[slot]
+        """The server that wins a slot that ``winner`` won before weights changed."""
+        assert self.known_at is not None
+        known_at = self.known_at[slot]
         if self._shrunk.get(winner, 0) > known_at:
-            return self.work_out(slot, ())
+            return self.compute(slot, ())
         rivals = [number for number, epoch in self._grown.items() if epoch > known_at]
         if not rivals:
             return winner
@@ -217,7 +225,7 @@ class _Winners:
         return self._best(slot, sorted(set(rivals)))
 
     def second(self, slot: int) -> int:
-        """Who takes the slot if the first does not."""
+        """The server that wins the slot without the first."""
         if self._second_rows is None:
             self._second_rows = [None] * _ROWS
         row = self._second_rows[slot >> 8]
@@ -225,18 +233,18 @@ class _Winners:
             row = self._second_rows[slot >> 8] = array(self._typecode, [0]) * _ROW
         number = row[slot & 255]
         if not number:
-            number = row[slot & 255] = self.work_out(slot, (self.first(slot),)) + 1
+            number = row[slot & 255] = self.compute(slot, (self.first(slot),)) + 1
         return number - 1
 
-    def work_out(self, slot: int, without: Collection[int]) -> int:
-        """Who takes the slot without some of the servers."""
+    def compute(self, slot: int, without: Collection[int]) -> int:
+        """The server that wins the slot without some of the servers; computed anew."""
         if not without:
             return self._best(slot, None)
         return self._best(slot, [n for n in range(len(self._seeds)) if n not in without])
 
     def _best(self, slot: int, numbers: list[int] | None) -> int:
-        """The one with the highest score, the first one of those that are equal;
-        ``None``: of all."""
+        """The server with the highest score among ``numbers`` (``None``: among all); of
+        equal scores, the one listed first."""
         mixed = (slot + 1) * _GOLDEN & _MASK
         mixed = (mixed ^ mixed >> 33) * _MIX_1 & _MASK
         mixed = (mixed ^ mixed >> 33) * _MIX_2 & _MASK
@@ -260,6 +268,9 @@ class _Winners:
 
 @lru_cache(maxsize=2**16)
 def _seed(key: str) -> int:
-    """A server's number: odd, so that multiplying by it loses nothing.  Kept, for a change
-    of the configuration makes the balancer of thousands of servers anew."""
+    """The seed of a server: odd, so that a multiplication by it loses nothing.
+
+    It is cached, since each change of an upstream makes its balancer anew, perhaps with
+    thousands of servers.
+    """
     return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big") | 1

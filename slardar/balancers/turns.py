@@ -1,14 +1,15 @@
 """The turn of smooth weighted round robin among many servers, without looking at all of them.
 
-The rule is that of :mod:`slardar.balancers.wrr`: with each pick every place grows by its
-server's weight, and the highest place is picked and falls by the sum of the weights.
-Servers of one weight grow alike, so their order among each other changes only by a pick.
-They stand in one heap, with the place that they had before the first pick, and a pick
-compares the heaps' heads: it costs ``O(weights + log servers)``, where ``weights`` is the
-number of different ones.  The picks are exactly those of the rule, one by one.
+The rule is that of :mod:`slardar.balancers.wrr`: with each pick, the place of every server
+grows by its weight; the server with the highest place is picked, and its place falls by the
+sum of the weights.  The places of servers of one weight grow alike, so their order changes
+only when one of them is picked.  These servers stand in one heap, ordered by the place
+without the growth, and a pick compares the heads of the heaps.  It costs
+``O(weights + log servers)``, where ``weights`` is the number of different weights.  The
+picks are exactly those of the rule.
 
-Servers whose weight a failure has lowered stand outside the heaps until they have
-recovered, and cost a look at each pick, as every server does by the rule.
+A server whose weight a failure has lowered stands outside the heaps until its weight has
+recovered.  Each pick looks at each of these servers.
 """
 
 from __future__ import annotations
@@ -21,18 +22,19 @@ from slardar.model.live import ServerLive, TurnKeeper
 
 __all__ = ["Turns"]
 
-#: Servers that one turn can have: an entry of a heap is a place and a server's number in
-#: one integer, ``-place << 20 | number``, so that the smallest is the one to be picked.
+#: An entry of a heap has a place and the number of a server in one integer,
+#: ``-place << 20 | number``: the smallest entry is picked.  So a turn has 2**20 servers
+#: at most.
 _BITS: Final = 20
 _NUMBER: Final = (1 << _BITS) - 1
 #: Further from 0 than any place in the turn.
 _FAR: Final = 1 << 60
-#: Entries of a heap that are out of date, beyond as many as those that hold.
+#: A heap is cleaned when it has this many entries more than twice those that hold.
 _WASTE: Final = 64
 
 
 class _Group:
-    """The servers of one weight: their heap, and how many entries of it hold."""
+    """The servers of one weight: how many they are, and their heap."""
 
     def __init__(self, weight: int) -> None:
         self.weight = weight
@@ -41,21 +43,23 @@ class _Group:
 
 
 class Turns(TurnKeeper):
-    """The places of some servers, each with a number: the place in ``turns`` and ``weights``.
+    """The places of some servers, its members.
 
-    ``turns`` is where places are kept between one balancer and the next, and where the
-    lowered weights are.  It has no members until :meth:`fill` or :meth:`add`.
+    The number of a server is its index in ``turns`` and ``weights``.  ``turns`` has the
+    lowered weights, and gets the places of servers that are members no more.  There are no
+    members until :meth:`fill` or :meth:`add` is called.
     """
 
     def __init__(self, turns: list[ServerLive], weights: list[int]) -> None:
         self._turns = turns
         self._weights = weights
         self._groups: dict[int, _Group] = {}
-        #: The entry of each member that stands in a heap; any other entry is out of date.
+        #: The entry of each member that stands in a heap.  Another entry of the same member
+        #: in the heap is out of date.
         self._entries: dict[int, int] = {}
         #: The members outside the heaps, whose places are in ``turns``.
         self._lowered: dict[int, None] = {}
-        #: The weights of those in heaps.
+        #: The sum of the weights of the members in heaps.
         self._total = 0
         self._picks = 0
 
@@ -63,7 +67,7 @@ class Turns(TurnKeeper):
         return len(self._entries) + len(self._lowered)
 
     def fill(self, numbers: Iterable[int]) -> None:
-        """Add many at once; quicker than one by one."""
+        """Add many members at once, which is quicker than one by one."""
         for number in numbers:
             turn = self._turns[number]
             if turn.effective_weight is not None:
@@ -79,7 +83,7 @@ class Turns(TurnKeeper):
             heapify(group.heap)
 
     def add(self, number: int) -> None:
-        """A server takes part from now on, at its place in ``turns``."""
+        """Make a server a member, at its place in ``turns``."""
         turn = self._turns[number]
         if turn.effective_weight is not None:
             self._lowered[number] = None
@@ -95,7 +99,7 @@ class Turns(TurnKeeper):
             self._tidy(group)
 
     def remove(self, number: int) -> None:
-        """A member takes no part any more; its place is in ``turns``."""
+        """A server is a member no more; its place is written into ``turns``."""
         if number in self._lowered:
             del self._lowered[number]
             return
@@ -108,13 +112,13 @@ class Turns(TurnKeeper):
             del self._groups[group.weight]
 
     def lower(self, number: int) -> None:
-        """The weight of a member has been lowered, in ``turns``."""
+        """The effective weight of a member has been lowered, in ``turns``."""
         if number in self._entries:
             self.remove(number)
             self._lowered[number] = None
 
     def settle(self) -> None:
-        """Write every place into ``turns``; there are no members any more."""
+        """Write all places into ``turns``; then there are no members any more."""
         picks = self._picks
         for number, entry in self._entries.items():
             turn = self._turns[number]
@@ -128,13 +132,13 @@ class Turns(TurnKeeper):
         self._total = 0
 
     def only(self) -> int:
-        """The number of the one member."""
+        """The number of the only member."""
         for number in self._lowered or self._entries:
             return number
         raise IndexError("no member")
 
     def pick(self) -> int:
-        """The number of the member whose turn it is; there must be one."""
+        """The number of the member whose turn it is; there must be a member."""
         self._picks = picks = self._picks + 1
         entries = self._entries
         best = -1
@@ -160,7 +164,7 @@ class Turns(TurnKeeper):
         return best
 
     def _pick_lowered(self, best: int, highest: int, chosen: _Group | None) -> int:
-        """The rest of a pick, where some weights are lowered: by the rule."""
+        """The second half of a pick, if some weights are lowered."""
         total = self._total
         recovered = []
         for number in self._lowered:
@@ -189,7 +193,7 @@ class Turns(TurnKeeper):
         return best
 
     def _fall(self, group: _Group, number: int, place: int) -> None:
-        """The head of a group has been picked and has this place now."""
+        """The head of a group has been picked, and has this place now."""
         entry = (group.weight * self._picks - place) << _BITS | number
         self._entries[number] = entry
         heapreplace(group.heap, entry)
@@ -201,7 +205,7 @@ class Turns(TurnKeeper):
         return group
 
     def _tidy(self, group: _Group) -> None:
-        """Let go of the entries that are out of date."""
+        """Drop the entries of a heap that are out of date."""
         entries = self._entries
         group.heap = [e for e in set(group.heap) if entries.get(e & _NUMBER) == e]
         heapify(group.heap)

@@ -1,16 +1,17 @@
 """``wrr``, also ``rr``: smooth weighted round robin, as nginx and lua-resty-checkups do it.
 
-Each pick adds to every server's place in the turn its weight, takes the server with the
-highest place, the first of those that are equal, and lowers its place by the sum of all
-weights.  Over any sum-of-weights picks each server gets exactly its weight, spread evenly:
-A1 B4 C3 E6 gives ``EBCEBEACEBECBE``.
+Each server has a place in the turn, a number.  A pick adds to each place the weight of the
+server, takes the server with the highest place (of equal places, the one listed first), and
+lowers its place by the sum of all weights.  In as many picks as the sum of the weights,
+each server gets exactly as many as its weight, spread evenly: A1 B4 C3 E6 gives
+``EBCEBEACEBECBE``.
 
-A failure halves the weight that a server takes part with (its effective weight, at
-least 1); each pick that finds it lowered raises it by one, up to the server's weight, and
-by a 65,536th of the effective weight more.
+A failure halves the effective weight of a server, with which it takes part in picks, down
+to 1.  Each pick raises a lowered effective weight by one and by a 65,536th of the weight,
+up to the weight.
 
-Place and effective weight live in ``peer.turn``: an edit of one server resets nothing of
-the others.  With few servers each pick looks at each of them; with many,
+The place and the effective weight are in ``peer.turn``, so an edit of one server resets
+nothing of the others.  With few servers, each pick looks at each of them; with many,
 :mod:`slardar.balancers.turns` keeps their places and gives the same order.
 """
 
@@ -30,9 +31,9 @@ __all__ = ["FEW_OUT", "MANY", "WeightedRoundRobin"]
 
 #: Further from 0 than any place in the turn.
 _FAR: Final = 1 << 60
-#: Servers from which on it is cheaper not to look at each of them (measured).
+#: With this many servers or more it is cheaper not to look at each of them (measured).
 MANY: Final = 24
-#: How many times as many servers there must be as are left out, to go by them instead.
+#: Servers are left out of the kept turn only if there are this many times as many servers.
 FEW_OUT: Final = 8
 
 
@@ -44,12 +45,11 @@ class WeightedRoundRobin(Balancer):
 
     def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
         super().__init__(servers, options)
-        #: The sequence last picked from, and its places once it came twice.
+        #: The sequence last picked from, and its turn once the sequence came twice.
         self._servers: Sequence[Peer] | None = None
         self._turns: Turns | None = None
-        # A place in the turn is never further from 0 than the sum of weights.  After an
-        # edit from weights of 1000 to weights of 1 it may be, and would keep its server
-        # waiting for a thousand picks.
+        # A place is never further from 0 than the sum of weights, except after an edit: with
+        # weights of 1 in place of 1000, it would keep its server waiting for 1000 picks.
         total = sum(peer.weight for peer in servers)
         for peer in servers:
             turn = peer.turn
@@ -59,7 +59,7 @@ class WeightedRoundRobin(Balancer):
         if len(servers) < MANY:
             return self._pick_by_looking(servers)
         if servers is not self._servers:
-            # It may never come again: a request that has tried some has its own.
+            # The sequence may never come again: retries may have sequences of their own.
             self._servers = servers
             self._turns = None
             return self._pick_by_looking(servers)
@@ -74,7 +74,7 @@ class WeightedRoundRobin(Balancer):
         turns = self._turns if servers is self._servers else None
         if turns is None or not len(turns) or len(servers) < FEW_OUT * (len(left_out) + 1):
             return self._pick_by_looking(rest(servers, left_out))
-        # Who is left out stays at its place.
+        # The servers that are left out keep their places.
         numbers = [peer.turn.number for peer in left_out]
         for number in numbers:
             turns.remove(number)
@@ -97,9 +97,9 @@ class WeightedRoundRobin(Balancer):
             weight = peer.weight
             lowered = turn.effective_weight
             if lowered is not None:
-                # The server's weight may have been changed since the failure.
+                # The weight may have been changed since the failure.
                 if lowered < weight:
-                    # A large one is back in no more picks than one of 65,535.
+                    # A large weight recovers in no more picks than one of 65,535.
                     turn.effective_weight = lowered + 1 + (weight >> 16)
                     weight = lowered
                 else:
@@ -127,7 +127,7 @@ class WeightedRoundRobin(Balancer):
         return best
 
     def _take_turns(self, servers: Sequence[Peer]) -> Turns:
-        """Keep the places of these servers from now on."""
+        """Keep the turn of these servers from now on."""
         turns = [peer.turn for peer in servers]
         kept = Turns(turns, [peer.weight for peer in servers])
         for turn in turns:
@@ -141,11 +141,11 @@ class WeightedRoundRobin(Balancer):
         return kept
 
     def failed(self, server: Peer) -> None:
-        """Halve the server's part in the turn."""
+        """Halve the effective weight of the server."""
         turn = server.turn
         lowered = turn.effective_weight
         weight = server.weight if lowered is None else min(lowered, server.weight)
-        # Rounded up: lua-resty-checkups' rule, and nobody's part becomes nothing.
+        # Rounded up, as in lua-resty-checkups: never 0.
         half = (weight + 1) // 2
         turn.effective_weight = half if half < server.weight else None
         if turn.keeper is not None and turn.effective_weight is not None:

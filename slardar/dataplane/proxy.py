@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from twisted.internet import defer
@@ -31,6 +31,7 @@ from slardar.dataplane.selection import Selection
 from slardar.dataplane.server_health import ServerHealth
 from slardar.dataplane.sockets import Opened
 from slardar.dataplane.upstreams import Upstreams
+from slardar.health.verdicts import Heartbeat, Verdict, by_upstream
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
 from slardar.hooks.runner import Runner
 from slardar.http1.interfaces import (
@@ -46,7 +47,7 @@ from slardar.model.hook import Hook, HookKey
 from slardar.model.listener import ListenerSpec, spec_of
 from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.snapshot import Choice, Snapshot
-from slardar.resolve import Resolver
+from slardar.resolve import Names, Resolver
 
 __all__ = ["DataPlane"]
 
@@ -79,7 +80,7 @@ class DataPlane(Router):
         settings: Settings,
         live: Live,
         make_balancer: Callable[[str], Callable[..., Any]],
-        resolver: Resolver | None = None,
+        resolver: Names | None = None,
         on_health: Callable[[str, Peer], None] | None = None,
         make_runner: Callable[[Hooks], Runner] | None = None,
         hook_memory: HookMemory | None = None,
@@ -91,7 +92,7 @@ class DataPlane(Router):
         super().__init__(poller.clock)
         self._snapshot = Snapshot.build(0, {}, (), None)
         self._refusals = RefusalLog(reactor.callLater)
-        self._resolver = resolver or Resolver(reactor)
+        self._resolver: Names = resolver or Resolver(reactor)
         self._health = ServerHealth(live, poller.clock, reactor.seconds, on_health)
         self._upstreams = Upstreams(
             reactor,
@@ -275,18 +276,27 @@ class DataPlane(Router):
 
     # Health.
 
-    def set_health(
-        self, upstream: str, host: str, port: int, down_for: float, message: str
-    ) -> None:
-        """Take another process's verdict on a server; see
-        :class:`slardar.interfaces.IPlane`."""
-        found = self._snapshot.upstreams.get(upstream)
-        if found is not None and self._health.learn(found, host, port, down_for, message):
-            self._upstreams.refresh(upstream)
+    def set_health(self, verdicts: Iterable[Verdict]) -> None:
+        """Take another process's verdicts; see :class:`slardar.interfaces.IPlane`."""
+        for name, some in by_upstream(verdicts).items():
+            upstream = self._snapshot.upstreams.get(name)
+            if upstream is not None:
+                self._upstreams.look(name, self._health.learn(upstream, some))
 
-    def known_health(self) -> Iterator[tuple[str, str, int, float, str]]:
+    def known_health(self) -> Iterator[Verdict]:
         """The servers out of service; see :class:`slardar.interfaces.IPlane`."""
         return self._health.known()
+
+    def set_checked(self, verdicts: Iterable[Heartbeat]) -> None:
+        """Take what heartbeats say; see :class:`slardar.interfaces.IPlane`."""
+        for name, some in by_upstream(verdicts).items():
+            upstream = self._snapshot.upstreams.get(name)
+            if upstream is not None:
+                self._upstreams.look(name, self._health.check(upstream, some))
+
+    def known_checked(self) -> Iterator[Heartbeat]:
+        """What heartbeats have said; see :class:`slardar.interfaces.IPlane`."""
+        return self._health.known_checked()
 
     # Hooks.
 

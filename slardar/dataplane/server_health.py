@@ -1,21 +1,22 @@
-"""Which servers requests have put out of service: learnt from other processes, and told to them.
+"""The health of servers by name: learnt from other processes, and told to them.
 
-The rules for the outcome of a request are in :mod:`slardar.health.rules`.  Here is what a
-data plane does about servers by name: it takes the verdicts of other processes, gives
-its own ones to a successor, and logs them where nobody else does.
+The rules for the outcome of a request are in :mod:`slardar.health.rules`.  Here a data plane
+takes the verdicts of other processes on servers, many at a time, gives its own verdicts to
+a successor, and logs them if no other process does.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from slardar.dataplane.failurelog import HealthLog
-from slardar.health import shared
+from slardar.health.checked import note_checked
 from slardar.health.rules import is_available
+from slardar.health.shared import Place, ServerIndex, note_back, note_out, strictest
+from slardar.health.verdicts import MAX_TEXT, Heartbeat, Verdict
 from slardar.http1.interfaces import Clock
 from slardar.model.live import Live, Peer, ServerLive
-from slardar.model.server import Upstream
+from slardar.model.server import Server, Upstream
 
 __all__ = ["ServerHealth"]
 
@@ -38,6 +39,7 @@ class ServerHealth:
         self._live = live
         self._clock = clock
         self._log = HealthLog(seconds) if on_health is None else None
+        self._index = ServerIndex()
         #: Called with an upstream's name and a peer when requests have changed its health.
         self.changed = self._log_change if on_health is None else on_health
 
@@ -46,38 +48,79 @@ class ServerHealth:
             down_for = max(0.0, peer.live.down_until - self._clock.now)
             self._log.took(upstream, peer.host, peer.port, down_for, peer.live.msg)
 
-    def learn(
-        self, upstream: Upstream, host: str, port: int, down_for: float, message: str
-    ) -> bool:
-        """Take another process's verdict on a server, as ``IPlane.set_health`` describes it.
+    def learn(self, upstream: Upstream, verdicts: Iterable[Verdict]) -> list[Place]:
+        """Take another process's verdicts on servers of one upstream, as
+        ``IPlane.set_health`` describes it.
 
-        True if the verdict changes which servers of the upstream are in service.
+        Returns the servers that they put out of service or brought back.
         """
-        live, now = self._live, self._clock.now
-        others, known = False, None
-        for server in upstream.servers:
-            if (server.host, server.port) == (host, port):
-                known = server if known is None else shared.stricter(known, server)
-            elif not others:
-                about = live.server(upstream.name, server.host, server.port)
-                others = is_available(about, server, now)
-        if known is None:
-            return False
-        about = live.server(upstream.name, host, port)
-        if down_for <= 0:
-            return shared.note_back(about)
-        changed = shared.note_out(about, known, now, down_for, others, message)
-        if self._log is not None:
-            self._log.know(upstream.name, host, port)
+        index, now = self._index.of(upstream), self._clock.now
+        available: set[Place] | None = None
+        changed = []
+        for verdict in verdicts:
+            place = (verdict.host, verdict.port)
+            servers = index.get(place)
+            if servers is None:
+                continue
+            live = self._live.server(upstream.name, *place)
+            if verdict.down_for <= 0:
+                if note_back(live):
+                    changed.append(place)
+                if available is not None and _is_available(live, servers, now):
+                    available.add(place)
+                continue
+            if available is None:
+                # Computed once for all verdicts, and then kept up to date.
+                available = {
+                    other
+                    for other, some in index.items()
+                    if _is_available(self._live.server(upstream.name, *other), some, now)
+                }
+            others = len(available) > (place in available)
+            if note_out(live, strictest(servers), now, verdict.down_for, others, verdict.message):
+                changed.append(place)
+                available.discard(place)
+            if self._log is not None:
+                self._log.know(upstream.name, *place)
         return changed
 
-    def known(self) -> Iterator[tuple[str, str, int, float, str]]:
+    def check(self, upstream: Upstream, verdicts: Iterable[Heartbeat]) -> list[Place]:
+        """Take what heartbeats say of servers of one upstream, as ``IPlane.set_checked``
+        describes it.
+
+        Returns the servers that it put out of service or may have brought back.
+        """
+        index = self._index.of(upstream)
+        changed = []
+        for verdict in verdicts:
+            place = (verdict.host, verdict.port)
+            if place in index:
+                live = self._live.server(upstream.name, *place)
+                if note_checked(live, verdict.status, verdict.since, verdict.message):
+                    changed.append(place)
+        return changed
+
+    def known(self) -> Iterator[Verdict]:
         """The servers that requests have put out of service, as ``IPlane.known_health``
         gives them."""
         now = self._clock.now
         for (upstream, host, port), live in self._live.servers.items():
-            if now < live.down_until < math.inf:
-                yield upstream, host, port, live.down_until - now, live.msg
+            if now < live.down_until:
+                down_for = min(live.down_until - now, 1e9)
+                yield Verdict(upstream, host, port, down_for, live.msg[:MAX_TEXT])
+
+    def known_checked(self) -> Iterator[Heartbeat]:
+        """What heartbeats have said of servers, as ``IPlane.known_checked`` gives it."""
+        for (upstream, host, port), live in self._live.servers.items():
+            if live.checked != "unchecked":
+                yield Heartbeat(
+                    upstream,
+                    host,
+                    port,
+                    live.checked,  # type: ignore[arg-type]
+                    live.checked_at,
+                    live.checked_msg[:MAX_TEXT],
+                )
 
     def peers(self, upstream: Upstream) -> Mapping[str, ServerLive]:
         """``{"host:port": ServerLive}`` of one upstream."""
@@ -86,8 +129,16 @@ class ServerHealth:
             server.key: live.server(name, server.host, server.port) for server in upstream.servers
         }
 
-    def forget(self, upstream: str, gone: Collection[tuple[str, int]]) -> None:
-        """Drop what is known of servers, by host and port, that an upstream no longer has."""
+    def forget(self, upstream: str, gone: Collection[Place]) -> None:
+        """Drop what is known of servers that an upstream, which has changed, no longer has."""
         self._live.forget(upstream, gone)
+        self._index.forget([upstream])
         if self._log is not None:
             self._log.forget(upstream, gone)
+
+
+def _is_available(live: ServerLive, servers: Sequence[Server], now: float) -> bool:
+    """Whether one server takes requests in any of its levels."""
+    if len(servers) == 1:
+        return is_available(live, servers[0], now)
+    return any(is_available(live, server, now) for server in servers)

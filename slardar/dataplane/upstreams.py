@@ -8,7 +8,7 @@ look up is the exception: its names are followed from the beginning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from twisted.internet import defer
@@ -23,9 +23,9 @@ from slardar.dataplane.selection import Defaults, Selection
 from slardar.dataplane.server_health import ServerHealth
 from slardar.http1.interfaces import ChannelBase, Downstream, HookedRequest, Step
 from slardar.http1.request import Request
-from slardar.model.live import Live
+from slardar.model.live import Live, Peer
 from slardar.model.server import Upstream, servers_gone
-from slardar.resolve import Resolver
+from slardar.resolve import Names
 
 __all__ = ["Upstreams"]
 
@@ -99,7 +99,7 @@ class Upstreams:
         poller: Poller,
         live: Live,
         make_balancer: Callable[[str], Callable[..., Any]],
-        resolver: Resolver,
+        resolver: Names,
         health: ServerHealth,
         timeouts: Timeouts,
     ) -> None:
@@ -217,13 +217,21 @@ class Upstreams:
         except BaseException:  # as in first_use, which logs it
             return None
 
-    def refresh(self, name: str) -> None:
-        """The health of a server of this upstream has changed from outside."""
+    def look(self, name: str, servers: Iterable[tuple[str, int]]) -> None:
+        """The health of servers of this upstream, by host and port, has changed from
+        outside."""
         selection, waiting = self._selections.get(name), self._waiting.get(name)
-        if selection is not None:
-            selection.refresh()
-        if waiting is not None:
-            waiting.selection.refresh()
+        for host, port in servers:
+            if selection is not None:
+                selection.look(host, port)
+            if waiting is not None:
+                waiting.selection.look(host, port)
+
+    def _health_changed(self, name: str, peer: Peer) -> None:
+        """Requests have changed the health of a server: perhaps requests of a selection
+        that is not in use any more."""
+        self.look(name, [(peer.host, peer.port)])
+        self._health.changed(name, peer)
 
     def close(self) -> None:
         """Close every connection to a server."""
@@ -239,7 +247,7 @@ class Upstreams:
             make_balancer,
             self._defaults,
             self._router.clock,
-            self._health.changed,
+            self._health_changed,
             self.balancer_errors.note,
         )
 
@@ -261,7 +269,7 @@ class Upstreams:
                 if not pool.addresses:
                     lookup = self._resolver.follow(peer.host, pool.set_addresses)
                     pool.pending = not lookup.called
-                    lookup.addCallback(self._looked_up, name, pool)
+                    lookup.addCallback(self._looked_up, name, key, pool)
             peer.pool = pool
             # Draining: requests under way finish, no connection is kept.
             pool.set_limit(upstream.keepalive if key in up else 0)
@@ -318,14 +326,13 @@ class Upstreams:
         waiting.held.append((channel, step))
         return True
 
-    def _looked_up(self, _: Any, name: str, pool: Pool) -> None:
+    def _looked_up(self, _: Any, name: str, server: tuple[str, int], pool: Pool) -> None:
         """The first lookup of a server's name has ended, or was given up."""
         pool.pending = False
-        waiting, selection = self._waiting.get(name), self._selections.get(name)
+        self.look(name, [server])
+        waiting = self._waiting.get(name)
         if waiting is not None:
             self._use_if_known(waiting)
-        elif selection is not None:
-            selection.refresh()
 
     def _use_if_known(self, waiting: _Waiting) -> None:
         """Use a selection if all its names have been looked up, or if it is due and one

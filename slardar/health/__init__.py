@@ -1,1 +1,1 @@
-"""Which servers are in service, judged by what requests and heartbeats meet."""
+"""Which servers are in service, judged by the results of requests and heartbeats."""

@@ -1,49 +1,67 @@
 """What heartbeats say of a server, beside what requests say; and both together.
 
-Heartbeats and requests are two witnesses.  Each writes its own fields of the server's
-``live``; a server is in service while neither keeps it out
-(:func:`slardar.health.rules.is_available`).  A verdict of heartbeats has no end: it holds
-until the next one.  Pure, as the rules are; nothing here blocks.
+Heartbeats and requests write different fields of a server's ``live``.  A server is in
+service if neither of them keeps it out (:func:`slardar.health.rules.is_available`).  The
+result of heartbeats holds until the next one.  Pure, as the rules are; no function blocks.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from slardar.model.live import ServerLive
 
 __all__ = ["Shown", "note_checked", "shown"]
 
-#: What is shown of two witnesses that do not agree: the worst, since each has its reason.
+#: If requests and heartbeats do not agree, the worse status is shown.
 _WORST = ("unchecked", "ok", "unstable", "err")
+#: What a server says of itself if it says nothing.
+NOTHING: Final[Mapping[str, str | int]] = MappingProxyType({})
 
 
 class Shown(NamedTuple):
-    """What is known of a server, for a person."""
+    """The health of a server, for a person."""
 
     #: ``unchecked``, ``ok``, ``err`` or ``unstable``.
     status: str
     #: Since when, in epoch seconds.
     since: float
     message: str
+    #: Failures in a row.
+    fail_num: int
 
 
-def note_checked(live: ServerLive, status: str, since: float, message: str) -> bool:
+def note_checked(
+    live: ServerLive,
+    status: str,
+    since: float,
+    message: str,
+    fail_num: int = 0,
+    about: Mapping[str, str | int] = NOTHING,
+) -> bool:
     """Heartbeats say this of the server; ``since`` is in epoch seconds.
 
-    With ``err`` the server gets no requests.  ``unstable`` is for one that fails and stays
-    in service, as the last one of a protected upstream.  Returns whether the server went
-    out of service by this or may be back.
+    ``fail_num`` is how many in a row have failed, ``about`` what the server says of itself.
+
+    With ``err`` the server gets no requests.  ``unstable`` is for a server that fails and
+    stays in service, such as the last one of a protected upstream.  Returns whether this
+    put the server out of service, or may have brought it back.
     """
     changed = (status == "err") is not (live.checked == "err")
     live.checked = status
     live.checked_at = since
     live.checked_msg = message
+    live.checked_fails = fail_num
+    live.about = about
     return changed
 
 
 def shown(live: ServerLive) -> Shown:
-    """What requests and heartbeats say together: the worse of the two."""
-    if _WORST.index(live.checked) > _WORST.index(live.status):
-        return Shown(live.checked, live.checked_at, live.checked_msg)
-    return Shown(live.status, live.last_modified, live.msg)
+    """The worse of what requests and heartbeats say; of the same status, that with more
+    failures."""
+    checked = (_WORST.index(live.checked), live.checked_fails)
+    if checked > (_WORST.index(live.status), live.fail_num):
+        return Shown(live.checked, live.checked_at, live.checked_msg, live.checked_fails)
+    return Shown(live.status, live.last_modified, live.msg, live.fail_num)

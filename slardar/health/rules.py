@@ -1,27 +1,28 @@
 """Passive health: what the outcome of requests says about a server.
 
-The rules are nginx's (``max_fails``, ``fail_timeout``), with lua-resty-checkups'
-protection of the last good server.  They are pure: the monotonic time is an argument,
-and all they know is in the server's ``live``.
+The rules are those of nginx (``max_fails``, ``fail_timeout``), with the protection of the
+last good server of lua-resty-checkups.  They are pure: the monotonic time is an argument,
+and their state is in the server's ``live``.
 
 - A server is **available** while its state is ``up``, its weight is not 0,
   ``down_until <= now``, and heartbeats do not say ``err`` (:mod:`slardar.health.checked`).
 - **Counting.**  ``fails`` counts failures since ``first_fail``.  While
-  ``fails < max_fails``, what happens more than ``fail_timeout`` seconds after
-  ``first_fail`` begins a new count; a success within that time leaves the count.
-- **Out.**  When ``fails >= max_fails > 0``, ``down_until = now + fail_timeout`` and the
-  status is ``err``.  If no other server is available it stays in service instead,
-  with status ``unstable``.
-- **Probation.**  From ``down_until`` on the server takes requests again, but ``fails``
-  stays: the next failure puts it out at once for another ``fail_timeout``, the next
-  success clears the count and the status is ``ok``.  So it is for an ``unstable`` one.
-- What ends while a server is out was sent before: a failure prolongs the time, as in
-  nginx; a success proves nothing and is passed over.
+  ``fails < max_fails``, a failure more than ``fail_timeout`` seconds after ``first_fail``
+  begins a new count, and a success after this time clears the count.  A success within
+  this time does not change the count.
+- **Out.**  When ``fails >= max_fails > 0``, the server is out until ``down_until``, which is
+  ``now + fail_timeout``, and its status is ``err``.  If no other server is available, it
+  stays in service, with status ``unstable``.
+- **Probation.**  From ``down_until`` on, the server gets requests again, but ``fails`` stays.
+  The next failure puts it out at once, for another ``fail_timeout``.  The next success
+  clears the count, and the status is ``ok``.  An ``unstable`` server is treated alike.
+- A request that ends while its server is out was sent before.  Its failure prolongs the
+  time, as in nginx; its success changes nothing.
 
-With ``max_fails`` 0 a server is never put out; its failures in a row are shown in
-``fail_num``, as everyone's are.  What heartbeats say is kept apart; nothing here changes it.
+With ``max_fails`` 0 a server is never put out.  ``fail_num`` shows the failures in a row of
+every server.  Heartbeats have fields of their own, which nothing here changes.
 
-Nothing here blocks; all of it may be called on the request path.
+No function here blocks; the request path may call all of them.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def note_failure(
 ) -> bool:
     """A request failed on the server; ``message`` says how, for a person.
 
-    ``others_available``: whether any other server could take its requests; without
-    one it is not put out.  Returns whether the server went out of service by this.
+    ``others_available``: whether another server could take its requests; without one,
+    the server is not put out.  Returns whether this put the server out of service.
     """
     limit = config.max_fails
     if live.fails < limit and now - live.first_fail > config.fail_timeout:
@@ -74,8 +75,8 @@ def note_failure(
 def note_success(live: ServerLive, config: Server, now: float) -> bool:
     """The server gave a good reply.
 
-    It need not be told of if ``fails`` is 0 and the status ``ok``: it would change
-    nothing.  Returns whether this ended the server's probation.
+    The call changes nothing, and may be left out, if ``fails`` is 0 and the status is
+    ``ok``.  Returns whether this ended the server's probation.
     """
     if live.down_until > now:
         return False

@@ -1,23 +1,59 @@
-"""What one worker has seen of a server's health, as another one takes it.
+"""What one process has learnt of servers' health, as another one takes it.
 
-Each worker counts failures on its own (:mod:`slardar.health.rules`).  When that puts a
-server out of service, or brings it back, the others are told, so that they need not
-lose requests of their own to find out.  Pure, as the rules are; nothing here blocks.
+Each worker counts failures on its own (:mod:`slardar.health.rules`).  When it puts a
+server out of service, or brings it back, the other workers are told, so that they do not
+lose requests to find out.  Pure, as the rules are; no function blocks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
+
 from slardar.health.rules import set_status
 from slardar.model.live import ServerLive
-from slardar.model.server import Server
+from slardar.model.server import Server, Upstream
 
-__all__ = ["note_back", "note_out", "stricter"]
+__all__ = ["Place", "ServerIndex", "note_back", "note_out", "strictest"]
+
+#: A server's host and port.
+Place = tuple[str, int]
 
 
-def stricter(one: Server, other: Server) -> Server:
-    """Of one server in two levels, the one whose settings put it out of service for longer:
-    its health is the same in both."""
-    return max(one, other, key=lambda server: (server.max_fails > 0, server.fail_timeout))
+class ServerIndex:
+    """Finds servers of upstreams by host and port, without looking at all of them.
+
+    The index of an upstream is made when it is first needed.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Upstream, Mapping[Place, tuple[Server, ...]]]] = {}
+
+    def of(self, upstream: Upstream) -> Mapping[Place, tuple[Server, ...]]:
+        """The servers of an upstream by host and port, with one entry for each level that has
+        the server."""
+        known = self._known.get(upstream.name)
+        if known is not None and known[0] is upstream:
+            return known[1]
+        index: dict[Place, tuple[Server, ...]] = {}
+        for server in upstream.servers:
+            place = (server.host, server.port)
+            known_too = index.get(place)
+            index[place] = (server,) if known_too is None else (*known_too, server)
+        self._known[upstream.name] = (upstream, index)
+        return index
+
+    def forget(self, names: Collection[str]) -> None:
+        """Drop the indexes of upstreams that have changed or are gone."""
+        for name in names:
+            self._known.pop(name, None)
+
+
+def strictest(servers: Sequence[Server]) -> Server:
+    """Of one server in several levels, the entry whose settings put it out of service for
+    longest: the server's health is the same in all levels."""
+    if len(servers) == 1:
+        return servers[0]
+    return max(servers, key=lambda server: (server.max_fails > 0, server.fail_timeout))
 
 
 def note_out(
@@ -28,11 +64,11 @@ def note_out(
     others_available: bool,
     message: str,
 ) -> bool:
-    """Another worker takes the server for out of service, for ``seconds`` more.
+    """Another worker has put the server out of service, for ``seconds`` more.
 
-    It is then on probation here as there.  Without ``others_available`` it stays in
-    service as ``unstable``: what one worker saw must not leave another with no server.
-    Returns whether this changed which servers are in service.
+    The server is then on probation in both processes.  Without ``others_available`` it
+    stays in service as ``unstable``: the findings of one worker must not leave another one
+    without a server.  Returns whether this changed which servers are in service.
     """
     until = now + seconds
     if until <= live.down_until:
@@ -46,12 +82,12 @@ def note_out(
         return False
     live.down_until = until
     set_status(live, "err", message)
-    # One that was out is looked at when its time is over; that has moved.
+    # True also for a server that was out: the time until it is looked at again is longer.
     return True
 
 
 def note_back(live: ServerLive) -> bool:
-    """Another worker got a good reply from a server that had been out of service.
+    """Another worker got a good reply from the server, which had been out of service.
 
     Returns whether this changed which servers are in service.
     """

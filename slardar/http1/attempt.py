@@ -11,6 +11,9 @@ The life of an attempt::
                                               |                  connection to the pool
                                               v                             |
                                        attempt_failed                attempt_succeeded
+
+(Longer than 500 lines: these states are one machine, and every event of the channel may
+meet each of them.)
 """
 
 from __future__ import annotations

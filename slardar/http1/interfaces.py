@@ -9,6 +9,8 @@ limits, and the way from a request to its exchange.
 These are classes and no ``typing.Protocol``: where mypyc compiles the request path, a
 call or an attribute costs a tenth through a class of what it costs by name.  Whoever
 implements one derives from it, compiled or not.
+
+(Longer than 500 lines: nothing here does anything, and each border is read as a whole.)
 """
 
 from __future__ import annotations

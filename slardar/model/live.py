@@ -1,7 +1,7 @@
 """What is known of a server while it runs, apart from how it is configured.
 
-Configuration is immutable and replaced as a whole; counters, weights in flight
-and health must not be reset by that.  They are therefore kept here, keyed by
+The configuration is immutable, and a change replaces it as a whole.  A change must not
+reset counters, health, or a server's place in the turn.  So they are kept here, keyed by
 ``(upstream, host, port)``, and outlive every snapshot that names the server.
 """
 
@@ -18,16 +18,16 @@ __all__ = ["Live", "Peer", "ServerLive", "TurnKeeper"]
 
 
 class TurnKeeper:
-    """Keeps the places of some servers in the turn, so that not each of them need be
-    written to at each pick."""
+    """Keeps the places in the turn of some servers, so that a pick need not write to each of
+    them."""
 
     def settle(self) -> None:
-        """Write the places where they belong (``ServerLive.place``) and keep them no more."""
+        """Write the places to ``ServerLive.place``, and keep them no more."""
         raise NotImplementedError
 
     def lower(self, number: int) -> None:
-        """The effective weight of a server has been lowered; ``number`` is its
-        ``ServerLive.number``."""
+        """The effective weight of the server with this ``ServerLive.number`` has been
+        lowered."""
         raise NotImplementedError
 
 
@@ -42,9 +42,11 @@ class ServerLive:
     """
 
     __slots__ = (
+        "about",
         "active",
         "checked",
         "checked_at",
+        "checked_fails",
         "checked_msg",
         "down_until",
         "effective_weight",
@@ -67,24 +69,25 @@ class ServerLive:
     def __init__(self) -> None:
         #: Requests under way on this server.
         self.active = 0
-        #: Requests ever sent to it, and those of them that failed.
+        #: Requests sent to it so far, and how many of them failed.
         self.requests = 0
         self.failures = 0
-        #: Smooth weighted round robin: the place in the turn, unless there is a
-        #: ``keeper`` that has it (as its ``number``); and the weight that failures have
-        #: lowered (``None``: it is not).
+        #: Smooth weighted round robin: the place in the turn, which is out of date while
+        #: there is a ``keeper`` (which knows the server by ``number``); and the weight
+        #: that failures have lowered (``None``: they have not).
         self.place: int = 0
         self.keeper: TurnKeeper | None = None
         self.number: int = 0
         self.effective_weight: int | None = None
-        #: Another weight than the configured one, in the same unit (``None``: there is none).
+        #: A weight to be used instead of the configured one, in the same unit (``None``: use
+        #: the configured one).
         self.weight: float | None = None
         #: Moving average of the reply time in seconds (``None``: no reply yet).
         self.ewma: float | None = None
-        #: When that was last brought up to date, in monotonic seconds.
+        #: When the average was last updated, in monotonic seconds.
         self.ewma_at = 0.0
-        #: Passive health: failures since ``first_fail`` (monotonic seconds), and
-        #: the monotonic time until which the server takes no request (0: none).
+        #: Passive health: the failures since ``first_fail`` (monotonic seconds), and the
+        #: monotonic time until which the server gets no request (0: it gets requests).
         self.fails = 0
         self.first_fail = 0.0
         self.down_until = 0.0
@@ -94,15 +97,18 @@ class ServerLive:
         self.fail_num = 0
         self.last_modified = time.time()
         self.msg = ""
-        #: What heartbeats last said, in the same words.  It has no end: it holds until
-        #: they say something else.
+        #: What heartbeats last said, since when and why, in the same words; it holds until
+        #: they say something else.  Their failures in a row, and what the server has told
+        #: them of itself.
         self.checked = "unchecked"
         self.checked_at = self.last_modified
         self.checked_msg = ""
+        self.checked_fails = 0
+        self.about: Mapping[str, str | int] = {}
 
     @property
     def current_weight(self) -> int:
-        """The place in the turn, whoever keeps it."""
+        """The place in the turn, brought up to date."""
         if self.keeper is not None:
             self.keeper.settle()
         return self.place
@@ -112,11 +118,11 @@ class ServerLive:
 
 
 class Peer:
-    """One server as a balancer sees it: what is configured and what is live.
+    """One server as a balancer sees it: its configuration and its live state.
 
     A peer belongs to one upstream of one snapshot; its ``live`` is shared with the peers
-    of the same server in other snapshots.  Only the selection changes it: ``weight``, and
-    then it gives the balancer another sequence of peers.
+    of the same server in other snapshots.  Only the selection changes a peer, and only its
+    ``weight``; it then gives the balancer another sequence of peers.
     """
 
     __slots__ = ("config", "host", "key", "live", "pool", "port", "turn", "weight")
@@ -130,8 +136,8 @@ class Peer:
         #: ``host:port``, stable across processes and restarts: what hashes use.
         self.key = config.key
         self.live = live
-        #: Where its place in the turn and its ``effective_weight`` are: a server that
-        #: several levels have takes its turn in each of them.
+        #: Has its place in the turn and its ``effective_weight``, which are apart for each
+        #: level that has the server; in the first of these levels it is ``live``.
         self.turn = live if turn is None else turn
         #: The data plane's connections to this server; not for balancers.
         self.pool: Any = None
@@ -145,11 +151,11 @@ class Live:
 
     def __init__(self) -> None:
         self._servers: dict[tuple[str, str, int], ServerLive] = {}
-        #: The turns of a server in other levels than the first that has it, by level.
+        #: The turns of a server in further levels than the first that has it, by level.
         self._turns: dict[tuple[str, str, int], dict[str, ServerLive]] = {}
 
     def server(self, upstream: str, host: str, port: int) -> ServerLive:
-        """The state of one server, made on first sight."""
+        """The state of one server, made when it is first asked for."""
         key = (upstream, host, port)
         found = self._servers.get(key)
         if found is None:
@@ -157,7 +163,7 @@ class Live:
         return found
 
     def turn(self, upstream: str, host: str, port: int, level: str) -> ServerLive:
-        """Where a server's turn in one more level is kept, made on first sight."""
+        """The turn of a server in one more level, made when it is first asked for."""
         turns = self._turns.setdefault((upstream, host, port), {})
         found = turns.get(level)
         if found is None:
@@ -166,7 +172,7 @@ class Live:
 
     @property
     def servers(self) -> Mapping[tuple[str, str, int], ServerLive]:
-        """All of them, by upstream, host and port; read-only."""
+        """The state of all servers, by upstream, host and port; read-only."""
         return MappingProxyType(self._servers)
 
     def forget(self, upstream: str, servers: Iterable[tuple[str, int]]) -> None:

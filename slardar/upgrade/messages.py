@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from slardar.health.verdicts import Heartbeat, Verdict
 from slardar.model.change import StoredState
 
 __all__ = [
@@ -92,23 +93,14 @@ class End(Struct, tag="end", frozen=True):
     seconds: float
 
 
-class Verdict(Struct, frozen=True):
-    """A server that failing requests have put out of service."""
-
-    upstream: str
-    host: str
-    port: int
-    #: Seconds for which it takes no request.
-    down_for: float
-    message: str
-
-
 class State(Struct, tag="state", frozen=True):
     """The predecessor has let go of the store."""
 
     #: What the store held, if its content ends with the process; else ``None``.
     stored: StoredState | None = None
+    #: The servers that requests have put out of service, and what heartbeats say of servers.
     health: tuple[Verdict, ...] = ()
+    checked: tuple[Heartbeat, ...] = ()
 
 
 class Generation(Struct, frozen=True):

@@ -12,13 +12,14 @@ the upstreams in 0.35 s, and parse their sources in 2 s.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct, structs
 
 from slardar.config import Control, Settings
 from slardar.dataplane.balancer_errors import BalancerError
+from slardar.health.verdicts import Epoch, Heartbeat, Name, Port, Status, Text, Verdict
 from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.hook import Hook
 from slardar.model.listener import ListenerSpec
@@ -27,6 +28,7 @@ from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
 
 __all__ = [
+    "Addresses",
     "BalancerReport",
     "Begin",
     "Delta",
@@ -43,7 +45,7 @@ __all__ = [
     "SuspendHook",
     "TakeSettings",
     "ToWorker",
-    "Verdict",
+    "Verdicts",
     "Whole",
     "WorkerSocket",
     "decode_answer",
@@ -60,24 +62,24 @@ __all__ = [
 #: At most the largest integer that a double holds exactly; no counter comes near it.
 Counter = Annotated[int, Meta(ge=0, le=2**53)]
 Version = Annotated[int, Meta(ge=0, le=2**53)]
-#: A DNS name has 253 characters at most, an upstream's name no more than 255.
-Name = Annotated[str, Meta(max_length=255)]
-#: A reason, for a person; longer texts are cut before they are sent.
-Text = Annotated[str, Meta(max_length=1000)]
-Port = Annotated[int, Meta(ge=1, le=65535)]
-Seconds = Annotated[float, Meta(ge=0, le=1e9)]
-Status = Literal["unchecked", "ok", "err", "unstable"]
+#: The addresses of names, each with its family, IPv4 first; none: none was found.
+Found = dict[str, tuple[tuple[int, str], ...]]
 
 
-class Verdict(Struct, tag="verdict", frozen=True):
-    """Requests have put a server out of service, or brought it back; both ways."""
+class Verdicts(Struct, tag="verdicts", frozen=True):
+    """What is new of servers' health: by requests, both ways; and by heartbeats, which
+    only the director knows."""
 
-    upstream: Name
-    host: Name
-    port: Port
-    #: Seconds for which it takes no request; 0: it is back.
-    down_for: Seconds
-    message: Text
+    requests: tuple[Verdict, ...] = ()
+    heartbeats: tuple[Heartbeat, ...] = ()
+
+
+class Addresses(Struct, tag="addresses", frozen=True):
+    """What the director has found for names of servers that are new or changed, and which
+    names it is looking up again."""
+
+    found: Found
+    again: tuple[str, ...] = ()
 
 
 class Whole(Struct, tag="whole", frozen=True):
@@ -115,8 +117,9 @@ class Begin(Struct, tag="begin", frozen=True):
     #: How many sockets the process was started with; it closes those that are not in
     #: ``sockets``.
     inherited: int
-    #: The servers that are out of service now.
-    health: tuple[Verdict, ...] = ()
+    #: What is known of servers' health now, and the addresses of servers' names.
+    health: Verdicts = Verdicts()
+    addresses: Found = {}
     #: The versions of hooks that are suspended, by their marks
     #: (:func:`slardar.hooks.loaded.mark_of`), and for some of them the reason.
     suspended: tuple[int, ...] = ()
@@ -203,8 +206,7 @@ class ServerReport(Struct, array_like=True, frozen=True):
     active: Counter
     status: Status
     fail_num: Counter
-    #: Epoch seconds.
-    last_modified: Annotated[float, Meta(ge=0, le=1e11)]
+    last_modified: Epoch
     message: Text
 
 
@@ -249,8 +251,19 @@ class Grown(Struct, tag="grown", frozen=True):
     """The worker has taken much more memory than its hooks hold: it must be replaced."""
 
 
-ToWorker = Begin | Whole | Delta | SuspendHook | TakeSettings | Verdict | Ping | Drain | Listening
-FromWorker = Report | Verdict | HookFailed | HookHeavy | Grown
+ToWorker = (
+    Begin
+    | Whole
+    | Delta
+    | SuspendHook
+    | TakeSettings
+    | Verdicts
+    | Addresses
+    | Ping
+    | Drain
+    | Listening
+)
+FromWorker = Report | Verdicts | HookFailed | HookHeavy | Grown
 
 _to_worker: Any = msgspec.json.Decoder(ToWorker)
 _whole = msgspec.json.Decoder(Whole)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import structs
@@ -21,7 +21,9 @@ from slardar.dataplane.failurelog import HealthLog
 from slardar.dataplane.inherited import open_listener
 from slardar.dataplane.sockets import Opened
 from slardar.errors import NotReadyError
-from slardar.health import shared
+from slardar.health.checked import note_checked
+from slardar.health.shared import ServerIndex, strictest
+from slardar.health.verdicts import Heartbeat, Verdict
 from slardar.hooks.checker import Item
 from slardar.hooks.checking import Checker, NoCheckError
 from slardar.hooks.report import HookTally
@@ -31,6 +33,7 @@ from slardar.model.listener import ListenerSpec
 from slardar.model.live import ServerLive
 from slardar.model.server import Server, servers_gone
 from slardar.model.snapshot import Snapshot
+from slardar.resolve import Resolver
 from slardar.workers import messages
 from slardar.workers.hook_watch import HookWatch
 from slardar.workers.messages import (
@@ -41,8 +44,8 @@ from slardar.workers.messages import (
     HookHeavy,
     Report,
     ServerReport,
-    Verdict,
 )
+from slardar.workers.names import NameWatch
 from slardar.workers.process import ANSWER, START, WorkerGone, WorkerProcess, spawn
 from slardar.workers.slot import Slot
 from slardar.workers.supervisor import Supervisor, WorkerError
@@ -63,7 +66,8 @@ class Workers:
     """Serves requests in ``count`` processes; used as a ``DataPlane`` is.
 
     ``start_process`` and ``spare`` are the supervisor's
-    (:class:`slardar.workers.supervisor.Supervisor`).
+    (:class:`slardar.workers.supervisor.Supervisor`).  ``resolver`` looks up the servers'
+    names, which no worker does.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Workers:
         count: int,
         start_process: Callable[..., WorkerProcess] = spawn,
         spare: bool = False,
+        resolver: Resolver | None = None,
     ) -> None:
         self._reactor = reactor
         #: The settings that workers begin with.
@@ -87,7 +92,11 @@ class Workers:
         #: The servers that workers have put out of service: until when (the reactor's
         #: seconds), and why.
         self._down: dict[tuple[str, str, int], tuple[float, str]] = {}
+        #: What heartbeats have said of servers.
+        self._checked: dict[tuple[str, str, int], Heartbeat] = {}
+        self._index = ServerIndex()
         self._health_log = HealthLog(reactor.seconds)
+        self._names = NameWatch(reactor, self._tell_addresses, resolver)
 
     # Life.
 
@@ -135,7 +144,10 @@ class Workers:
         if not self._supervisor.is_stopping:
             self._checker.stop()
         drain = float(self.settings.timeouts.drain) if within is None else within
-        return self._supervisor.stop(drain, grace)
+        return self._supervisor.stop(drain, grace).addCallback(self._stopped)
+
+    def _stopped(self, _: None) -> None:
+        self._names.stop()
 
     def hurry(self, within: float) -> None:
         """While it is stopping: take no more than ``within`` seconds from now."""
@@ -161,9 +173,8 @@ class Workers:
                     for place, one in zip(places, slot.sockets, strict=True)
                 ),
                 inherited=process.inherited,
-                health=tuple(
-                    Verdict(*key, until - now, text) for key, (until, text) in self._down.items()
-                ),
+                health=messages.Verdicts(tuple(self.known_health()), tuple(self._checked.values())),
+                addresses=self._names.found,
                 suspended=self._hooks.suspended,
                 reasons=self._hooks.reasons,
                 refused=self._hooks.refused,
@@ -193,6 +204,8 @@ class Workers:
         base, self._snapshot = self._snapshot, snapshot
         for name in changed:
             self._forget(name, base, snapshot)
+        # Before the change, so that workers know the addresses that are known already.
+        self._names.follow(base, snapshot, changed)
         if snapshot.hooks is not base.hooks:
             self._hooks.set_hooks(snapshot.hooks)
         if not self._supervisor.is_running:
@@ -316,15 +329,24 @@ class Workers:
         self._supervisor.tell_all(data)
         self._supervisor.tell_leaving(data)
 
+    def _tell_addresses(self, addresses: messages.Addresses) -> None:
+        data = messages.encode(addresses)
+        self._supervisor.tell_all(data)
+        self._supervisor.tell_leaving(data)
+
     def peers(self, upstream: str) -> Mapping[str, ServerLive]:
         """``{"host:port": ServerLive}`` of one upstream, for all workers together."""
         found = self._snapshot.upstreams.get(upstream)
         if found is None:
             return {}
-        return {
-            server.key: self._tally.server(upstream, server.host, server.port)
-            for server in found.servers
-        }
+        peers = {}
+        for server in found.servers:
+            key = (upstream, server.host, server.port)
+            live = peers[server.key] = self._tally.server(*key)
+            checked = self._checked.get(key)
+            if checked is not None:
+                note_checked(live, checked.status, checked.since, checked.message)
+        return peers
 
     def statistics(self) -> Mapping[str, Any]:
         """The counters of all workers together and of each, from their last reports."""
@@ -346,27 +368,42 @@ class Workers:
         self._tally.forget(name, gone)
         self._health_log.forget(name, gone)
         self._tally.upstream_changed(name, new.version, after is not None)
+        self._index.forget([name])
         for host, port in gone:
             self._down.pop((name, host, port), None)
+            self._checked.pop((name, host, port), None)
 
-    def known_health(self) -> Iterator[tuple[str, str, int, float, str]]:
-        """As :meth:`slardar.dataplane.proxy.DataPlane.known_health`."""
+    def set_health(self, verdicts: Iterable[Verdict]) -> None:
+        """What requests of another process have shown of servers; see
+        :class:`slardar.interfaces.IPlane`."""
+        for verdict in self._bounded(verdicts):
+            if verdict.down_for > 0:
+                until = self._reactor.seconds() + verdict.down_for
+                key = (verdict.upstream, verdict.host, verdict.port)
+                self._down[key] = (until, verdict.message)
+                self._health_log.know(*key)
+
+    def known_health(self) -> Iterator[Verdict]:
+        """The servers out of service; see :class:`slardar.interfaces.IPlane`."""
         now = self._reactor.seconds()
         for key, (until, text) in self._down.items():
             if until > now:
-                yield *key, until - now, text
+                yield Verdict(*key, until - now, text)
 
-    def set_health(
-        self, upstream: str, host: str, port: int, down_for: float, message: str
-    ) -> None:
-        """As :meth:`slardar.dataplane.proxy.DataPlane.set_health`; to be called before
-        :meth:`start`, for the workers begin with it."""
-        health = Verdict(upstream, host, port, down_for, message)
-        server = self._server(health)
-        if server is not None and server.max_fails:
-            until = self._reactor.seconds() + min(down_for, server.fail_timeout)
-            self._down[upstream, host, port] = (until, message)
-            self._health_log.know(upstream, host, port)
+    def set_checked(self, verdicts: Iterable[Heartbeat]) -> None:
+        """Take what heartbeats say, and tell the workers; see
+        :class:`slardar.interfaces.IPlane`."""
+        known = [verdict for verdict in verdicts if self._servers(verdict)]
+        for verdict in known:
+            self._checked[verdict.upstream, verdict.host, verdict.port] = verdict
+        if known:
+            data = messages.encode(messages.Verdicts(heartbeats=tuple(known)))
+            self._supervisor.tell_all(data)
+            self._supervisor.tell_leaving(data)
+
+    def known_checked(self) -> Iterator[Heartbeat]:
+        """What heartbeats have said; see :class:`slardar.interfaces.IPlane`."""
+        return iter(self._checked.values())
 
     # What workers report.  Reports on servers that do not exist are ignored.
 
@@ -389,43 +426,39 @@ class Workers:
         elif isinstance(message, HookFailed):
             self._hooks.failed(message.mark)
         else:
-            self._health(process, message)
+            self._take_health(process, message.requests)
 
-    def _known(self, servers: Collection[ServerReport]) -> Iterator[ServerReport]:
-        """The reports on servers that exist.  An upstream may have a thousand servers, all of
-        them reported, so its servers are looked up as a set."""
-        known: dict[str, set[tuple[str, int]]] = {}
-        for about in servers:
-            places = known.get(about.upstream)
-            if places is None:
-                found = self._snapshot.upstreams.get(about.upstream)
-                places = (
-                    {(server.host, server.port) for server in found.servers} if found else set()
-                )
-                known[about.upstream] = places
-            if (about.host, about.port) in places:
-                yield about
+    def _known(self, servers: Iterable[ServerReport]) -> Iterator[ServerReport]:
+        """The reports on servers that exist."""
+        return (about for about in servers if self._servers(about))
 
-    def _server(self, health: Verdict) -> Server | None:
-        upstream = self._snapshot.upstreams.get(health.upstream)
-        found = None
-        for server in upstream.servers if upstream is not None else ():
-            if server.port == health.port and server.host == health.host:
-                found = server if found is None else shared.stricter(found, server)
-        return found
+    def _servers(self, about: ServerReport | Verdict | Heartbeat) -> tuple[Server, ...]:
+        """The server that something is about, once for each level that has it."""
+        upstream = self._snapshot.upstreams.get(about.upstream)
+        if upstream is None:
+            return ()
+        return self._index.of(upstream).get((about.host, about.port), ())
 
-    def _health(self, process: WorkerProcess, health: Verdict) -> None:
-        """What one worker has learnt of a server, the others need not lose requests for."""
-        server = self._server(health)
-        if server is None:
-            return
-        # Requests put no server out for longer.
-        down_for = min(health.down_for, server.fail_timeout) if server.max_fails else 0.0
-        key = (health.upstream, health.host, health.port)
-        if down_for > 0:
-            self._down[key] = (self._reactor.seconds() + down_for, health.message)
-        else:
-            self._down.pop(key, None)
-        self._health_log.took(*key, down_for, health.message)
-        data = messages.encode(Verdict(*key, down_for, health.message))
-        self._supervisor.tell_all(data, but=process)
+    def _bounded(self, verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
+        """The verdicts on servers that there are: requests put a server out of service for
+        no longer than its rules say, and not at all if they never do."""
+        for verdict in verdicts:
+            servers = self._servers(verdict)
+            if servers:
+                server = strictest(servers)
+                most = server.fail_timeout if server.max_fails else 0.0
+                yield structs.replace(verdict, down_for=min(verdict.down_for, most))
+
+    def _take_health(self, process: WorkerProcess, verdicts: Iterable[Verdict]) -> None:
+        """What one worker has learnt of servers, the others need not lose requests for."""
+        told = tuple(self._bounded(verdicts))
+        now = self._reactor.seconds()
+        for verdict in told:
+            key = (verdict.upstream, verdict.host, verdict.port)
+            if verdict.down_for > 0:
+                self._down[key] = (now + verdict.down_for, verdict.message)
+            else:
+                self._down.pop(key, None)
+            self._health_log.took(*key, verdict.down_for, verdict.message)
+        if told:
+            self._supervisor.tell_all(messages.encode(messages.Verdicts(told)), but=process)

@@ -9,6 +9,7 @@ from twisted.internet.task import LoopingCall
 
 from slardar.dataplane.balancer_errors import BalancerError
 from slardar.dataplane.proxy import DataPlane
+from slardar.health.verdicts import MAX_TEXT, Verdict
 from slardar.hooks.loaded import Loaded
 from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.live import Live, Peer, ServerLive
@@ -20,7 +21,7 @@ from slardar.workers.messages import (
     HookHeavy,
     Report,
     ServerReport,
-    Verdict,
+    Verdicts,
 )
 
 __all__ = ["Reporter"]
@@ -30,8 +31,6 @@ _REPORT = 1.0
 _HEALTH = 0.1
 #: Servers looked at before requests get their turn again: about 2 ms.
 _SLICE = 1000
-#: Characters of a server's message that travel.
-_MAX_TEXT = 300
 
 _Key = tuple[str, str, int]
 
@@ -43,7 +42,7 @@ class Reporter:
         self,
         reactor: Any,
         live: Live,
-        send: Callable[[Report | Verdict | HookFailed | HookHeavy | Grown], None],
+        send: Callable[[Report | Verdicts | HookFailed | HookHeavy | Grown], None],
     ) -> None:
         self._reactor = reactor
         self._live = live
@@ -103,11 +102,17 @@ class Reporter:
         self._send(Grown())
 
     def _tell_health(self) -> None:
+        """Tell all that has changed in one message."""
+        if not self._changed:
+            return
         changed, self._changed = self._changed, {}
+        now = self._plane.clock.now
+        verdicts = []
         for (upstream, host, port), peer in changed.items():
-            down_for = max(0.0, peer.live.down_until - self._plane.clock.now)
-            if down_for <= 1e9:  # more is not by requests
-                self._send(Verdict(upstream, host, port, down_for, peer.live.msg[:_MAX_TEXT]))
+            down_for = min(max(0.0, peer.live.down_until - now), 1e9)
+            text = peer.live.msg[:MAX_TEXT]
+            verdicts.append(Verdict(upstream, host, port, down_for, text))
+        self._send(Verdicts(tuple(verdicts)))
 
     def _report(self) -> None:
         """Send the counters.  Servers are sent in slices, and requests are served between
@@ -189,5 +194,5 @@ def _about(key: _Key, live: ServerLive) -> ServerReport:
         live.status,  # type: ignore[arg-type]
         live.fail_num,
         live.last_modified,
-        live.msg[:_MAX_TEXT],
+        live.msg[:MAX_TEXT],
     )

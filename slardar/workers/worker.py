@@ -44,6 +44,7 @@ from slardar.model.live import Live
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
 from slardar.plugins import balancer_factory, load_again
+from slardar.resolve import ToldNames
 from slardar.workers import messages
 from slardar.workers.commands import FIRST_SOCKET, LINK, MARK, Link, OneLink
 from slardar.workers.log_lines import LineLog
@@ -96,6 +97,7 @@ class Worker:
         self._beats = LoopingCall(self._beat)
         self._beats.clock = reactor
         self._is_alone = is_alone
+        self._names = ToldNames(reactor)
         self._reporter = Reporter(reactor, self._live, self._send)
 
     # What the director says.
@@ -127,10 +129,11 @@ class Worker:
         if isinstance(message, messages.SuspendHook):
             self._plane.suspend_hook(message.mark, message.reason)
             return self._done()
-        if isinstance(message, messages.Verdict):
-            self._plane.set_health(
-                message.upstream, message.host, message.port, message.down_for, message.message
-            )
+        if isinstance(message, messages.Verdicts):
+            self._take_health(message)
+            return self._done()
+        if isinstance(message, messages.Addresses):
+            self._names.learn(message.found, message.again)
             return self._done()
         if isinstance(message, messages.Listening):
             self._serve_silent()
@@ -139,6 +142,11 @@ class Worker:
             self._plane.hurry(message.seconds)
             return self._done()
         return self._stop(message.seconds, message.grace).addCallback(lambda _: self._done())
+
+    def _take_health(self, verdicts: messages.Verdicts) -> None:
+        assert self._plane is not None
+        self._plane.set_health(verdicts.requests)
+        self._plane.set_checked(verdicts.heartbeats)
 
     def _done(self) -> Done:
         return Done(self._snapshot.version)
@@ -163,6 +171,7 @@ class Worker:
             message.settings,
             self._live,
             balancer_factory,
+            self._names,
             on_health=self._reporter.health_changed,
             make_runner=self._make_runner,
             hook_memory=HookMemory(
@@ -184,11 +193,9 @@ class Worker:
             plane.suspend_hook(mark, message.reasons.get(mark, ""))
         if message.refused:
             plane.refuse_hooks(message.refused)
+        self._names.learn(message.addresses, ())
         await self._apply(snapshot, list(snapshot.upstreams), begins=True)
-        for health in message.health:
-            plane.set_health(
-                health.upstream, health.host, health.port, health.down_for, health.message
-            )
+        self._take_health(message.health)
         gc.collect()
         gc.freeze()
         gc.enable()

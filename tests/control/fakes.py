@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -17,6 +17,7 @@ from slardar.config import Settings, parse_settings
 from slardar.control.actions import Actions
 from slardar.control.http import make_site
 from slardar.errors import ConfigError, ConflictError
+from slardar.health.verdicts import Heartbeat, Verdict
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.notices import Checked
 from slardar.hooks.report import HookTally
@@ -151,12 +152,16 @@ class FakePlane:
     def hurry(self, within: float) -> None:
         """Nothing is under way."""
 
-    def set_health(
-        self, upstream: str, host: str, port: int, down_for: float, message: str
-    ) -> None:
+    def set_health(self, verdicts: Iterable[Verdict]) -> None:
         """No server is ever out of service."""
 
-    def known_health(self) -> Iterator[tuple[str, str, int, float, str]]:
+    def known_health(self) -> Iterator[Verdict]:
+        return iter(())
+
+    def set_checked(self, verdicts: Iterable[Heartbeat]) -> None:
+        """Nor do heartbeats say so."""
+
+    def known_checked(self) -> Iterator[Heartbeat]:
         return iter(())
 
     def apply(self, snapshot: Snapshot, changed: Collection[str]) -> defer.Deferred[Any]:

@@ -17,11 +17,14 @@ from tests.integration.programs import CHECKOUT, Nginx, Slardar
 AT_ONCE = 1.0
 #: Code that Python runs first: slow names, and one that is found.
 NAMES = """
-import socket, time
+import os, socket, time
 
 real = socket.getaddrinfo
 
 def look_up(host, *arguments, **options):
+    if host.endswith(".example"):
+        with open("lookups", "a") as file:
+            file.write(f"{os.getpid()} {host}\\n")
     if host == "hangs.example":
         time.sleep(2)
         raise socket.gaierror(socket.EAI_AGAIN, "no answer")
@@ -43,7 +46,7 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     server.end()
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("workers", ["0", "2"])
 def test_names_delay_no_change(tmp_path: Path, start: Start, backend: Nginx, workers: str) -> None:
     """A change with a name that hangs is answered at once, and the known servers serve; a name
     that is found at once serves the next request, and a slow name the requests that wait
@@ -83,3 +86,6 @@ def test_names_delay_no_change(tmp_path: Path, start: Start, backend: Nginx, wor
     assert replies == [(200, "yes")] * 5
     assert put("gone", "hangs.example") < AT_ONCE + usual
     assert slardar.get("gone")[0] == 502
+    # One process asks, whoever serves.
+    lookups = (tmp_path / "slardar" / "lookups").read_text().split("\n")[:-1]
+    assert {line.split()[0] for line in lookups} == {str(slardar.pid)}

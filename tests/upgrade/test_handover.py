@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from slardar.dataplane.inherited import open_listener
 from slardar.dataplane.sockets import Opened, open_sockets
 from slardar.errors import ConfigError
+from slardar.health.verdicts import Verdict
 from slardar.model.change import StoredState
 from slardar.model.listener import specs_of
 from slardar.upgrade import handover, messages
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.real
 
 STATE = messages.State(
     StoredState(7, {"a": {"servers": []}, "b": None}, [], {"lua/script.a": {"canary": 10}}),
-    (messages.Verdict("a", "h", 1, 2.5, "refused"),),
+    (Verdict("a", "h", 1, 2.5, "refused"),),
 )
 
 

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from slardar.config import Settings, Timeouts
 from slardar.model.listener import spec_of
 from slardar.model.snapshot import Snapshot
+from slardar.resolve import Resolver
 from slardar.workers import messages
 from slardar.workers.messages import Begin, Delta, Done, Whole
 from slardar.workers.parent import Workers
@@ -23,6 +24,22 @@ __all__ = ["FAILS", "TCP", "FakeProcess", "Team"]
 
 TCP = spec_of("tcp:0:interface=127.0.0.1")
 FAILS = {"server": {"max_fails": 1, "fail_timeout": 10}}
+
+
+class HandResolver(Resolver):
+    """Looks names up when the test says so."""
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__(clock)
+        self.asked: list[str] = []
+
+    def _ask(self, name: str, known: Any) -> None:
+        self.asked.append(name)
+
+    def answer(self, name: str, *addresses: str) -> None:
+        """A lookup has found these addresses."""
+        found = [(socket.AF_INET, address) for address in addresses]
+        self._found(name, self._names[name], found)
 
 
 class FakeProcess:
@@ -129,7 +146,8 @@ class Team:
         self.processes: list[FakeProcess] = []
         self.prepare = prepare
         settings = Settings(timeouts=Timeouts(drain=5))
-        self.workers = Workers(self.clock, settings, count, self._start, spare)
+        self.resolver = HandResolver(self.clock)
+        self.workers = Workers(self.clock, settings, count, self._start, spare, self.resolver)
 
     def _start(self, *arguments: Any) -> Any:
         process = FakeProcess(*arguments)
@@ -140,7 +158,8 @@ class Team:
 
     def start(self, first: Snapshot | None = None) -> FakeProcess:
         """Start them on a snapshot; answers the first process."""
-        self.apply(first or snapshot(1, upstream("a", 1, 2, **FAILS)))
+        first = first or snapshot(1, upstream("a", 1, 2, **FAILS))
+        self.apply(first, *first.upstreams)
         result_of(self.workers.start())
         return self.processes[0]
 

@@ -9,13 +9,14 @@ import msgspec
 import pytest
 
 from slardar.config import parse_settings
+from slardar.health.verdicts import Verdict
 from slardar.hooks.loaded import mark_of
 from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.hook import Hook
 from slardar.model.parse import parse_routes, parse_upstream
 from slardar.model.snapshot import Snapshot
 from slardar.workers import messages
-from slardar.workers.messages import Done, Report, ServerReport, Verdict
+from slardar.workers.messages import Done, Report, ServerReport, Verdicts
 from tests.hooks.kit import code, hook, hooks
 from tests.workers.kit import snapshot, upstream
 
@@ -81,7 +82,12 @@ def test_settings_of_a_worker_hold_no_secrets() -> None:
 
 
 @pytest.mark.parametrize(
-    "message", [REPORT, Verdict("a", "127.0.0.1", 80, 9.5, "refused"), Verdict("a", "h", 1, 0, "")]
+    "message",
+    [
+        REPORT,
+        Verdicts(),
+        Verdicts((Verdict("a", "127.0.0.1", 80, 9.5, "refused"), Verdict("a", "h", 1, 0, ""))),
+    ],
 )
 def test_word_of_a_worker_is_taken(message: Any) -> None:
     """Each message of a worker is decoded to an equal one."""
@@ -94,7 +100,13 @@ def without(message: Any, /, **changes: Any) -> bytes:
     return json.dumps({key: value for key, value in data.items() if value is not None}).encode()
 
 
-VERDICT = Verdict("a", "h", 80, 1, "")
+def verdict(**changes: Any) -> bytes:
+    """One verdict as a worker tells it, likewise."""
+    about = {key: value for key, value in {**VERDICT, **changes}.items() if value is not None}
+    return json.dumps({"type": "verdicts", "requests": [about]}).encode()
+
+
+VERDICT = {"upstream": "a", "host": "h", "port": 80, "down_for": 1, "message": ""}
 SERVER = ["a", "h", 80, 1, 0, 1, "ok", 0, 1.5, "x"]
 
 
@@ -110,14 +122,14 @@ SERVER = ["a", "h", 80, 1, 0, 1, "ok", 0, 1.5, "x"]
         b'{"type":"nothing"}',
         b"[" * 100_000,
         b"\x80\x04\x95",  # the beginning of a pickle
-        without(VERDICT, port=0),
-        without(VERDICT, port="80"),
-        without(VERDICT, down_for=-1),
-        b'{"type":"verdict","upstream":"a","host":"h","port":80,"down_for":1e999,"message":""}',
-        b'{"type":"verdict","upstream":"a","host":"h","port":80,"down_for":NaN,"message":""}',
-        without(VERDICT, message="x" * 1001),
-        without(VERDICT, upstream="x" * 256),
-        without(VERDICT, host=None),
+        verdict(port=0),
+        verdict(port="80"),
+        verdict(down_for=-1),
+        verdict(down_for=1).replace(b": 1,", b": 1e999,"),
+        verdict(down_for=1).replace(b": 1,", b": NaN,"),
+        verdict(message="x" * 1001),
+        verdict(upstream="x" * 256),
+        verdict(host=None),
         without(REPORT, requests=-1),
         without(REPORT, requests=2**60),
         without(REPORT, requests=1.5),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from sys import setprofile
 from typing import Any
 
 import pytest
@@ -11,17 +13,21 @@ from twisted.logger import formatEvent
 from zope.interface.verify import verifyObject
 
 from slardar.dataplane.balancer_errors import BalancerError
+from slardar.health.checked import shown
+from slardar.health.verdicts import Heartbeat, Verdict
 from slardar.interfaces import IPlane
 from slardar.model.parse import parse_upstream
+from slardar.model.server import Upstream
 from slardar.workers import messages
 from slardar.workers.messages import (
+    Addresses,
     BalancerReport,
     Begin,
     Delta,
     Done,
     Report,
     ServerReport,
-    Verdict,
+    Verdicts,
     Whole,
 )
 from slardar.workers.supervisor import WorkerError
@@ -189,7 +195,7 @@ def test_server_that_was_removed_is_forgotten() -> None:
     first = snapshot(1, upstream("a", 1, 2, **FAILS))
     process = team.start(first)
     process.say(report(1, about("a", 1, 7), about("a", 2, 8)))
-    process.say(Verdict("a", "127.0.0.1", 2, 5, "refused"))
+    process.say(Verdicts((Verdict("a", "127.0.0.1", 2, 5, "refused"),)))
     second = first.with_upstream(upstream("a", 1, **FAILS))
     team.apply(second, "a")
     team.apply(second.with_upstream(upstream("a", 1, 2, **FAILS)), "a")
@@ -204,11 +210,11 @@ def test_health_reaches_the_other_workers() -> None:
     team.start()
     one, *others = team.processes
     out = Verdict("a", "127.0.0.1", 1, 5.0, "refused")
-    one.say(out)
+    one.say(Verdicts((out,)))
     back = Verdict("a", "127.0.0.1", 1, 0.0, "")
-    one.say(back)
-    assert one.of(Verdict) == []
-    assert [other.of(Verdict) for other in others] == [[out, back]] * 2
+    one.say(Verdicts((back,)))
+    assert one.of(Verdicts) == []
+    assert [other.of(Verdicts) for other in others] == [[Verdicts((out,)), Verdicts((back,))]] * 2
 
 
 def test_health_is_logged_once() -> None:
@@ -216,23 +222,23 @@ def test_health_is_logged_once() -> None:
     removed server or one that was known to be out at the start."""
     team = Team(2)
     team.apply(snapshot(1, upstream("a", 1, 2, **FAILS)), "a")
-    team.workers.set_health("a", "127.0.0.1", 2, 4.0, "refused")
+    team.workers.set_health([Verdict("a", "127.0.0.1", 2, 4.0, "refused")])
     with logged() as events:
         result_of(team.workers.start())
         one, other = team.processes
         for _ in range(3):
-            one.say(Verdict("a", "127.0.0.1", 1, 5.0, "Connection refused"))
-            other.say(Verdict("a", "127.0.0.1", 1, 5.0, "timed out"))
+            one.say(Verdicts((Verdict("a", "127.0.0.1", 1, 5.0, "Connection refused"),)))
+            other.say(Verdicts((Verdict("a", "127.0.0.1", 1, 5.0, "timed out"),)))
             # The server is tried in between.
             team.clock.advance(6)
-        one.say(Verdict("a", "127.0.0.1", 2, 5.0, "Connection refused"))
+        one.say(Verdicts((Verdict("a", "127.0.0.1", 2, 5.0, "Connection refused"),)))
         for process in team.processes:
-            process.say(Verdict("a", "127.0.0.1", 1, 0.0, ""))
-            process.say(Verdict("a", "127.0.0.1", 2, 0.0, ""))
-        one.say(Verdict("a", "127.0.0.1", 1, 5.0, "Connection refused"))
+            process.say(Verdicts((Verdict("a", "127.0.0.1", 1, 0.0, ""),)))
+            process.say(Verdicts((Verdict("a", "127.0.0.1", 2, 0.0, ""),)))
+        one.say(Verdicts((Verdict("a", "127.0.0.1", 1, 5.0, "Connection refused"),)))
         team.apply(snapshot(2, upstream("a", 2, **FAILS)), "a")
         team.apply(snapshot(3, upstream("a", 1, 2, **FAILS)), "a")
-        one.say(Verdict("a", "127.0.0.1", 1, 0.0, ""))
+        one.say(Verdicts((Verdict("a", "127.0.0.1", 1, 0.0, ""),)))
     lines = [formatEvent(event) for event in events]
     assert [line for line in lines if line.startswith("upstream ")] == [
         "upstream a: server 127.0.0.1:1 is out of service: Connection refused",
@@ -246,12 +252,14 @@ def test_replacement_knows_who_is_out_of_service() -> None:
     """It knows while the server is out."""
     team = Team(1)
     process = team.start()
-    process.say(Verdict("a", "127.0.0.1", 1, 5.0, "refused"))
-    process.say(Verdict("a", "127.0.0.1", 2, 1.0, "refused"))
+    process.say(Verdicts((Verdict("a", "127.0.0.1", 1, 5.0, "refused"),)))
+    process.say(Verdicts((Verdict("a", "127.0.0.1", 2, 1.0, "refused"),)))
     team.clock.advance(2)
     process.die()
     team.clock.advance(0)
-    assert team.processes[1].told[0].health == (Verdict("a", "127.0.0.1", 1, 3.0, "refused"),)
+    assert team.processes[1].told[0].health == Verdicts(
+        (Verdict("a", "127.0.0.1", 1, 3.0, "refused"),)
+    )
 
 
 def test_worker_puts_no_server_out_for_longer_than_its_rules() -> None:
@@ -259,11 +267,179 @@ def test_worker_puts_no_server_out_for_longer_than_its_rules() -> None:
     team = Team(2)
     team.start(snapshot(1, upstream("a", 1, **FAILS), upstream("never", 2)))
     one, other = team.processes
-    one.say(Verdict("a", "127.0.0.1", 1, 1e6, "x"))
-    one.say(Verdict("never", "127.0.0.1", 2, 5.0, "x"))
-    one.say(Verdict("a", "127.0.0.1", 77, 5.0, "x"))
-    one.say(Verdict("nobody", "127.0.0.1", 1, 5.0, "x"))
-    assert [health.down_for for health in other.of(Verdict)] == [10, 0]
+    one.say(Verdicts((Verdict("a", "127.0.0.1", 1, 1e6, "x"),)))
+    one.say(Verdicts((Verdict("never", "127.0.0.1", 2, 5.0, "x"),)))
+    one.say(Verdicts((Verdict("a", "127.0.0.1", 77, 5.0, "x"),)))
+    one.say(Verdicts((Verdict("nobody", "127.0.0.1", 1, 5.0, "x"),)))
+    assert [health.down_for for told in other.of(Verdicts) for health in told.requests] == [10, 0]
+
+
+def test_health_of_many_is_told_on_in_one_message() -> None:
+    """A worker's heartbeats, which it cannot have, are nobody's."""
+    team = Team(3)
+    team.start(snapshot(1, upstream("a", *range(1, 301), **FAILS)))
+    one, *others = team.processes
+    found = tuple(Verdict("a", "127.0.0.1", port, 5.0, "refused") for port in range(1, 400))
+    invented = Heartbeat("a", "127.0.0.1", 1, "err", 1.0, "x")
+    one.say(Verdicts(found, (invented,)))
+    assert [other.of(Verdicts) for other in others] == [[Verdicts(found[:300])]] * 2
+    one.say(Verdicts((), (invented,)))
+    assert [len(other.of(Verdicts)) for other in others] == [1, 1]
+    assert list(team.workers.known_checked()) == []
+
+
+def test_thousands_of_verdicts_cost_no_more_each() -> None:
+    """Ten times as many verdicts on ten times as many servers cost about ten times as much
+    in the director."""
+
+    def cost(count: int) -> int:
+        team = Team(2)
+        team.start(snapshot(1, upstream("a", *range(1, count + 1), **FAILS)))
+        out, back, checked = [
+            tuple(kind("a", "127.0.0.1", port, *rest) for port in range(1, count + 1))
+            for kind, rest in (
+                (Verdict, (5.0, "refused")),
+                (Verdict, (0.0, "")),
+                (Heartbeat, ("err", 1.0, "x")),
+            )
+        ]
+        calls = 0
+
+        def note(frame: Any, event: str, argument: Any) -> None:
+            nonlocal calls
+            calls += 1
+
+        setprofile(note)
+        for verdicts in (out, out, back):
+            team.processes[0].say(Verdicts(verdicts))
+        team.workers.set_checked(checked)
+        team.workers.peers("a")
+        setprofile(None)
+        return calls
+
+    assert cost(3000) < 13 * cost(300)
+
+
+def test_heartbeats_reach_every_worker() -> None:
+    """Those that serve and those that begin later; the status shows them; they end with
+    their server."""
+    team = Team(2)
+    first = snapshot(1, upstream("a", 1, 2, **FAILS))
+    team.start(first)
+    out = Heartbeat("a", "127.0.0.1", 1, "err", 1000.0, "no answer")
+    fine = Heartbeat("a", "127.0.0.1", 2, "ok", 1000.0, "")
+    nobody = (
+        Heartbeat("a", "127.0.0.1", 3, "err", 1.0, ""),
+        Heartbeat("b", "h", 1, "err", 1.0, ""),
+    )
+    team.workers.set_checked([out, fine, *nobody])
+    team.workers.set_checked(nobody)
+    for process in team.processes:
+        assert process.of(Verdicts) == [Verdicts(heartbeats=(out, fine))]
+    team.processes[0].say(report(1, about("a", 1, 7)))
+    peers = team.workers.peers("a")
+    assert [shown(peer)[::2] for peer in peers.values()] == [("err", "no answer"), ("ok", "")]
+    team.processes[0].die()
+    team.clock.advance(0)
+    assert team.processes[2].of(Begin)[0].health == Verdicts(heartbeats=(out, fine))
+    team.apply(first.with_upstream(upstream("a", 2, **FAILS)), "a")
+    assert list(team.workers.known_checked()) == [fine]
+
+
+# Servers' names.
+
+
+def named(name: str, *hosts: str) -> Upstream:
+    """An upstream of servers with these names."""
+    return parse_upstream(name, {"servers": [{"host": host, "port": 80} for host in hosts]}, name)
+
+
+def found(**addresses: str) -> Addresses:
+    """The message that tells of one address for each name under ``example``."""
+    return Addresses({f"{name}.example": ((socket.AF_INET, a),) for name, a in addresses.items()})
+
+
+def test_names_are_looked_up_once_for_all_workers() -> None:
+    """However many upstreams and workers have them; what is found reaches all of them, and
+    those that begin later, with one message for all that comes at once."""
+    team = Team(2)
+    resolver = team.resolver
+    one = named("a", "x.example", "127.0.0.1", "y.example")
+    first = snapshot(1, one, named("b", "x.example"), upstream("c", 1))
+    team.start(first)
+    assert sorted(resolver.asked) == ["x.example", "y.example"]
+    resolver.answer("x.example", "10.0.0.1")
+    resolver.answer("y.example", "10.0.0.2")
+    team.clock.advance(0)
+    for process in team.processes:
+        assert process.of(Addresses) == [found(x="10.0.0.1", y="10.0.0.2")]
+    resolver.answer("x.example", "10.0.0.1")
+    resolver.answer("y.example", "10.0.0.3")
+    resolver.answer("x.example")
+    team.clock.advance(0)
+    assert team.processes[0].of(Addresses)[1:] == [found(y="10.0.0.3")]
+    team.processes[1].die()
+    team.clock.advance(0)
+    (begin,) = team.processes[2].of(Begin)
+    assert begin.addresses == found(x="10.0.0.1", y="10.0.0.3").found
+
+
+def test_name_is_followed_as_long_as_an_upstream_has_it() -> None:
+    """An edit that leaves it asks nothing; without its last upstream it is forgotten, and
+    asked for anew when it comes again."""
+    team = Team(1)
+    resolver = team.resolver
+    first = snapshot(1, named("a", "x.example"), named("b", "x.example"))
+    process = team.start(first)
+    resolver.answer("x.example", "10.0.0.1")
+    second = first.with_upstream(named("a", "x.example", "127.0.0.1")).at_version(2)
+    team.apply(second, "a")
+    third = second.without_upstream("b").at_version(3)
+    team.apply(third, "b")
+    assert resolver.asked == ["x.example"]
+    fourth = third.with_upstream(upstream("a", 1)).at_version(4)
+    team.apply(fourth, "a")
+    assert resolver._names == {}
+    team.apply(fourth.with_upstream(named("a", "x.example")).at_version(5), "a")
+    assert resolver.asked == ["x.example"] * 2
+    team.clock.advance(0)
+    assert process.of(Addresses) == []
+    resolver.answer("x.example", "10.0.0.1")
+    team.clock.advance(0)
+    assert process.of(Addresses) == [found(x="10.0.0.1")]
+
+
+def test_name_without_address_is_told_and_asked_again_for_who_needs_it() -> None:
+    """Nobody waits for a name that has none; a change that uses it may have been made
+    because it has one now."""
+    team = Team(1)
+    resolver = team.resolver
+    first = snapshot(1, named("a", "x.example"))
+    process = team.start(first)
+    resolver.answer("x.example")
+    team.clock.advance(0)
+    assert process.of(Addresses) == [Addresses({"x.example": ()})]
+    team.apply(first.with_upstream(named("b", "x.example")).at_version(2), "b")
+    assert process.of(Addresses)[1:] == [Addresses({}, ("x.example",))]
+    assert [type(one) for one in process.told[-2:]] == [Addresses, Delta]
+    assert resolver.asked == ["x.example"] * 2
+    resolver.answer("x.example", "10.0.0.1")
+    team.clock.advance(0)
+    assert process.of(Addresses)[2:] == [found(x="10.0.0.1")]
+
+
+def test_names_are_let_go_at_the_end() -> None:
+    """When the last worker has gone, nothing is looked up any more, also for a change that
+    comes after it."""
+    team = Team(1)
+    first = snapshot(1, named("a", "x.example"))
+    process = team.start(first)
+    stopped = team.workers.stop(5)
+    process.die()
+    assert result_of(stopped) is None
+    team.apply(first.with_upstream(named("a", "y.example")).at_version(2), "a")
+    assert team.resolver.asked == ["x.example"]
+    assert team.clock.getDelayedCalls() == []
 
 
 def test_server_in_two_levels_is_out_by_the_stricter_one() -> None:
@@ -275,8 +451,8 @@ def test_server_in_two_levels_is_out_by_the_stricter_one() -> None:
         team = Team(2)
         team.start(snapshot(1, parse_upstream("a", levels, "a")))
         one, other = team.processes
-        one.say(Verdict("a", "127.0.0.1", 1, 20.0, "x"))
-        assert [health.down_for for health in other.of(Verdict)] == [20]
+        one.say(Verdicts((Verdict("a", "127.0.0.1", 1, 20.0, "x"),)))
+        assert [health.down_for for told in other.of(Verdicts) for health in told.requests] == [20]
 
 
 def test_failing_balancers_are_shown_until_the_upstream_changes() -> None:
@@ -310,12 +486,15 @@ def test_health_is_known_before_the_start() -> None:
     unknown servers are left out."""
     team = Team(2)
     team.apply(snapshot(1, upstream("a", 1, 2, **FAILS)), "a")
-    team.workers.set_health("a", "127.0.0.1", 1, 4.0, "refused")
-    team.workers.set_health("a", "127.0.0.1", 2, 99.0, "refused")
-    team.workers.set_health("a", "127.0.0.1", 3, 4.0, "refused")
-    team.workers.set_health("b", "127.0.0.1", 1, 4.0, "refused")
+    team.workers.set_health([Verdict("a", "127.0.0.1", 1, 4.0, "refused")])
+    team.workers.set_health([Verdict("a", "127.0.0.1", 2, 99.0, "refused")])
+    team.workers.set_health([Verdict("a", "127.0.0.1", 3, 4.0, "refused")])
+    team.workers.set_health([Verdict("b", "127.0.0.1", 1, 4.0, "refused")])
     result_of(team.workers.start())
     (begin,) = team.processes[1].of(Begin)
-    assert [(health.port, health.down_for) for health in begin.health] == [(1, 4.0), (2, 10.0)]
+    assert [(health.port, health.down_for) for health in begin.health.requests] == [
+        (1, 4.0),
+        (2, 10.0),
+    ]
     team.clock.advance(5.0)
-    assert list(team.workers.known_health()) == [("a", "127.0.0.1", 2, 5.0, "refused")]
+    assert list(team.workers.known_health()) == [Verdict("a", "127.0.0.1", 2, 5.0, "refused")]

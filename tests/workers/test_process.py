@@ -12,9 +12,10 @@ from twisted.internet.error import ProcessDone, ProcessExitedAlready, ProcessTer
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from slardar.health.verdicts import Verdict
 from slardar.workers import messages
 from slardar.workers.commands import Link
-from slardar.workers.messages import Done, Ping, Verdict
+from slardar.workers.messages import Done, Ping, Verdicts
 from slardar.workers.process import ANSWER, SILENCE, START, WorkerGone, WorkerProcess
 from tests.dataplane.kit import logged
 from tests.workers.kit import MemoryTransport, connect, deliver, failure_of, result_of
@@ -123,7 +124,7 @@ def test_answer_that_is_none_kills(answer: bytes) -> None:
 def test_message_that_is_none_kills() -> None:
     """Messages before it are passed on; later ones are not."""
     worker = ready()
-    health = Verdict("a", "h", 1, 2.0, "x")
+    health = Verdicts((Verdict("a", "h", 1, 2.0, "x"),))
     worker.link.send(messages.encode(health))
     worker.exchange()
     assert worker.took == [health]
@@ -200,7 +201,9 @@ def test_worker_that_loads_is_given_time() -> None:
 def test_last_words_are_taken_before_the_end_is_told() -> None:
     """The process has been reaped, and its last report is still on the way."""
     worker = ready()
-    worker.link.send(messages.encode(Verdict("a", "h", 1, 0, ""))).addErrback(lambda _lost: None)
+    worker.link.send(messages.encode(Verdicts((Verdict("a", "h", 1, 0, ""),)))).addErrback(
+        lambda _lost: None
+    )
     worker.exit()
     assert worker.ends == []
     worker.exchange()

@@ -13,14 +13,17 @@ from twisted.python.failure import Failure
 
 from slardar.config import Settings
 from slardar.dataplane.selection import Selection
+from slardar.health.verdicts import Heartbeat, Verdict
 from slardar.http1.request import Request
 from slardar.model.listener import ListenerSpec
 from slardar.model.live import Peer
-from slardar.model.parse import parse_routes
+from slardar.model.parse import parse_routes, parse_upstream
+from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
 from slardar.workers import messages
 from slardar.workers.commands import Link
 from slardar.workers.messages import (
+    Addresses,
     Begin,
     Delta,
     Done,
@@ -28,7 +31,7 @@ from slardar.workers.messages import (
     Listening,
     Ping,
     Report,
-    Verdict,
+    Verdicts,
     WorkerSocket,
 )
 from slardar.workers.worker import Worker, end_without_memory
@@ -63,12 +66,12 @@ class Director:
         deliver(*self.transports)
         return messages.decode_answer(result_of(answer))
 
-    def begin(self, first: Snapshot, *sockets: bool, health: tuple[Verdict, ...] = ()) -> Done:
+    def begin(self, first: Snapshot, *sockets: bool, **known: Any) -> Done:
         """Let the worker begin."""
         whole = messages.raw(messages.encode(messages.whole(first)))
         settings = messages.lean_settings(Settings())
         mine = tuple(WorkerSocket(place, LISTENER, shared) for place, shared in enumerate(sockets))
-        return self.tell(Begin(0, settings, whole, mine, len(mine), health))
+        return self.tell(Begin(0, settings, whole, mine, len(mine), **known))
 
     def reports(self, seconds: float = 1.05) -> list[Any]:
         """The worker's reports within so many seconds."""
@@ -247,16 +250,16 @@ def test_health_that_requests_found_out_is_told(director: Director) -> None:
     selection = director.selection("a")
     peer = selection.peers[0]
     selection.failed(peer, "connection refused")
-    (told,) = [one for one in director.reports(0.3) if isinstance(one, Verdict)]
+    (told,) = verdicts(director, 0.3)
     assert (told.upstream, told.host, told.port) == ("a", "127.0.0.1", 1)
     assert 9 < told.down_for <= 10
     assert told.message == "connection refused"
     director.plane._poller.clock.now += 20
     peer.live.active = 1
     selection.succeeded(peer, 0.1, 200)
-    (told,) = [one for one in director.reports(0.3) if isinstance(one, Verdict)]
+    (told,) = verdicts(director, 0.3)
     assert told.down_for == 0
-    assert [one for one in director.reports(0.3) if isinstance(one, Verdict)] == []
+    assert verdicts(director, 0.3) == []
 
 
 def test_health_that_flaps_is_told_once_in_a_while(director: Director) -> None:
@@ -266,29 +269,29 @@ def test_health_that_flaps_is_told_once_in_a_while(director: Director) -> None:
     selection = director.selection("a")
     for _ in range(1000):
         selection.failed(selection.peers[0], "refused")
-    assert len([one for one in director.reports(0.1) if isinstance(one, Verdict)]) <= 1
+    assert len(verdicts(director, 0.1)) <= 1
 
 
 def test_health_that_another_worker_found_out_is_heeded(director: Director) -> None:
     """The server gets no request until its time is over, or until it is reported back."""
     director.begin(snapshot(1, upstream("a", 1, 2, **FAILS)))
     selection = director.selection("a")
-    director.tell(Verdict("a", "127.0.0.1", 1, 5, "refused"))
+    director.tell(Verdicts((Verdict("a", "127.0.0.1", 1, 5, "refused"),)))
     assert picked(selection) == {2}
-    director.tell(Verdict("a", "127.0.0.1", 1, 0, ""))
+    director.tell(Verdicts((Verdict("a", "127.0.0.1", 1, 0, ""),)))
     assert picked(selection) == {1, 2}
-    director.tell(Verdict("a", "127.0.0.1", 1, 5, "refused"))
+    director.tell(Verdicts((Verdict("a", "127.0.0.1", 1, 5, "refused"),)))
     director.plane._poller.clock.now += 6
     assert picked(selection) == {1, 2}
-    assert [one for one in director.reports(0.3) if isinstance(one, Verdict)] == []
+    assert verdicts(director, 0.3) == []
 
 
 def test_last_server_is_not_put_out_by_others(director: Director) -> None:
     """It is shown as unstable, and serves."""
     director.begin(snapshot(1, upstream("a", 1, 2, **FAILS)))
     selection = director.selection("a")
-    director.tell(Verdict("a", "127.0.0.1", 1, 5, "refused"))
-    director.tell(Verdict("a", "127.0.0.1", 2, 5, "refused"))
+    director.tell(Verdicts((Verdict("a", "127.0.0.1", 1, 5, "refused"),)))
+    director.tell(Verdicts((Verdict("a", "127.0.0.1", 2, 5, "refused"),)))
     assert picked(selection) == {2}
     assert selection.peers[1].live.status == "unstable"
 
@@ -296,10 +299,92 @@ def test_last_server_is_not_put_out_by_others(director: Director) -> None:
 def test_health_is_heeded_before_the_first_request(director: Director) -> None:
     """This holds for a worker that has just begun, and for an upstream without requests."""
     out = Verdict("a", "127.0.0.1", 1, 5, "refused")
-    director.begin(snapshot(1, upstream("a", 1, 2, **FAILS)), health=(out,))
+    director.begin(snapshot(1, upstream("a", 1, 2, **FAILS)), health=Verdicts((out,)))
     assert picked(director.selection("a")) == {2}
-    assert director.tell(Verdict("gone", "127.0.0.1", 1, 5, "")) == Done(1)
-    assert director.tell(Verdict("a", "127.0.0.1", 9, 5, "")) == Done(1)
+    assert director.tell(Verdicts((Verdict("gone", "127.0.0.1", 1, 5, ""),))) == Done(1)
+    assert director.tell(Verdicts((Verdict("a", "127.0.0.1", 9, 5, ""),))) == Done(1)
+
+
+def test_health_of_many_is_told_in_one_message(director: Director) -> None:
+    """Of upstreams and servers alike, and told so once."""
+    many = [upstream(f"u{n}", *range(1, 401), **FAILS) for n in range(3)]
+    director.begin(snapshot(1, *many))
+    for one in many:
+        selection = director.selection(one.name)
+        for peer in selection.peers[:-1]:
+            selection.failed(peer, "refused")
+    told = [one for one in director.reports(0.3) if isinstance(one, Verdicts)]
+    assert [len(message.requests) for message in told] == [3 * 399]
+
+
+def test_heartbeats_are_heeded(director: Director) -> None:
+    """Until they say otherwise, at the beginning and later, and requests change nothing."""
+    out = Heartbeat("a", "127.0.0.1", 1, "err", 1000.0, "no answer")
+    first = snapshot(1, upstream("a", 1, 2, **FAILS))
+    director.begin(first, health=Verdicts(heartbeats=(out,)))
+    selection = director.selection("a")
+    assert picked(selection) == {2}
+    director.tell(Verdicts((Verdict("a", "127.0.0.1", 1, 0, ""),)))
+    director.plane._poller.clock.now += 1e6
+    assert picked(selection) == {2}
+    edited = first.with_upstream(upstream("a", 1, 2, 3, **FAILS))
+    director.tell(messages.delta(first, edited, ["a"]))
+    assert picked(director.selection("a")) == {2, 3}
+    back = Heartbeat("a", "127.0.0.1", 1, "ok", 1001.0, "")
+    nobody = (
+        Heartbeat("a", "127.0.0.1", 9, "err", 1.0, ""),
+        Heartbeat("b", "h", 1, "err", 1.0, ""),
+    )
+    assert director.tell(Verdicts(heartbeats=(back, *nobody))).error == ""
+    assert picked(director.selection("a")) == {1, 2, 3}
+
+
+def test_worker_looks_up_no_name(director: Director) -> None:
+    """The director tells it the addresses: with the beginning, before a change, and when
+    they have changed.  (A lookup would fail, for this reactor has no resolver.)"""
+
+    def named(*names: str) -> Upstream:
+        servers = [{"host": name, "port": 80} for name in names]
+        return parse_upstream("a", {"servers": servers}, "a")
+
+    def addresses() -> list[list[str]]:
+        return [[text for _, text in peer.pool.addresses] for peer in director.peers("a")]
+
+    first = snapshot(1, named("one.example"))
+    director.begin(first, addresses={"one.example": ((2, "10.0.0.1"), (10, "::1"))})
+    assert addresses() == [["10.0.0.1", "::1"]]
+    director.tell(Addresses({"one.example": ((2, "10.0.0.2"),), "two.example": ((2, "10.0.0.3"),)}))
+    second = first.with_upstream(named("one.example", "two.example")).at_version(2)
+    assert director.tell(messages.delta(first, second, ["a"])) == Done(2)
+    assert addresses() == [["10.0.0.2"], ["10.0.0.3"]]
+    assert not hasattr(director.reactor, "nameResolver")
+
+
+def test_change_waits_for_what_the_director_finds(director: Director) -> None:
+    """For a moment; a name without address is an answer too."""
+    first = snapshot(1)
+    director.begin(first)
+    body = {"servers": [{"host": name, "port": 80} for name in ("x.example", "y.example")]}
+    second = first.with_upstream(parse_upstream("a", body, "a")).at_version(2)
+    answer = director.link.send(messages.encode(messages.delta(first, second, ["a"])))
+    deliver(*director.transports)
+    assert not answer.called
+    director.tell(Addresses({"x.example": ()}))
+    assert not answer.called
+    director.tell(Addresses({"y.example": ((2, "10.0.0.1"),)}))
+    deliver(*director.transports)
+    assert messages.decode_answer(result_of(answer)) == Done(2)
+    assert [bool(peer.pool.addresses) for peer in director.peers("a")] == [False, True]
+
+
+def verdicts(director: Director, seconds: float) -> list[Verdict]:
+    """What the worker says of servers within so many seconds; each message says something."""
+    found = []
+    for message in director.reports(seconds):
+        if isinstance(message, Verdicts):
+            assert message.requests
+            found += message.requests
+    return found
 
 
 def picked(selection: Selection) -> set[int]:

@@ -42,7 +42,7 @@ class HookDirector(Director):
         """Let the worker begin."""
         whole = messages.raw(messages.encode(messages.whole(first)))
         settings = messages.lean_settings(Settings())
-        return self.tell(Begin(0, settings, whole, (), 0, (), suspended))
+        return self.tell(Begin(0, settings, whole, (), 0, suspended=suspended))
 
     def change(self, base: Snapshot, following: Snapshot) -> Done:
         """Change the worker from one version to another."""
@@ -167,7 +167,8 @@ def test_reason_of_a_suspension_is_reported(director: HookDirector) -> None:
     other = HookDirector()
     whole = messages.raw(messages.encode(messages.whole(first)))
     settings = messages.lean_settings(Settings())
-    other.tell(Begin(0, settings, whole, (), 0, (), (mark,), {mark: "it took too much"}))
+    reasons = {mark: "it took too much"}
+    other.tell(Begin(0, settings, whole, (), 0, suspended=(mark,), reasons=reasons))
     (report,) = [about for one in other.reports() for about in getattr(one, "hooks", ())]
     assert (report.state, report.error) == ("suspended", "it took too much")
     other.plane.stop(0)

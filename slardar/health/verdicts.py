@@ -1,0 +1,76 @@
+"""Verdicts on servers' health, as processes tell them to each other: many at a time.
+
+A worker sends them to the director, which tells the other workers; and a process that is
+replaced gives them to its successor.  Every value that a worker sends is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Literal, TypeVar
+
+from msgspec import Meta, Struct
+
+__all__ = [
+    "MAX_TEXT",
+    "Epoch",
+    "Heartbeat",
+    "Name",
+    "Port",
+    "Status",
+    "Text",
+    "Verdict",
+    "by_upstream",
+]
+
+#: A DNS name has 253 characters at most, an upstream's name no more than 255.
+Name = Annotated[str, Meta(max_length=255)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+#: Why a server failed, for a person.
+Text = Annotated[str, Meta(max_length=1000)]
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+#: Seconds since 1970.
+Epoch = Annotated[float, Meta(ge=0, le=1e11)]
+Status = Literal["unchecked", "ok", "err", "unstable"]
+
+#: Characters of a text that are sent; the rest is cut off.
+MAX_TEXT = 300
+
+
+class Verdict(Struct, frozen=True):
+    """Requests have put a server out of service, or brought it back."""
+
+    upstream: Name
+    host: Name
+    port: Port
+    #: Seconds for which it gets no request; 0: it is back.
+    down_for: Seconds
+    message: Text
+
+
+class Heartbeat(Struct, frozen=True):
+    """What heartbeats say of a server, until they say something else."""
+
+    upstream: Name
+    host: Name
+    port: Port
+    #: A server that is ``err`` gets no request.
+    status: Status
+    #: Since when.
+    since: Epoch
+    message: Text
+    #: Heartbeats in a row that were not good.
+    fail_num: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    #: What the server says of itself, such as its version and role.
+    about: dict[str, str | int] = {}
+
+
+AVerdict = TypeVar("AVerdict", Verdict, Heartbeat)
+
+
+def by_upstream(verdicts: Iterable[AVerdict]) -> dict[str, list[AVerdict]]:
+    """The verdicts on servers of each upstream, in their order."""
+    grouped: dict[str, list[AVerdict]] = {}
+    for verdict in verdicts:
+        grouped.setdefault(verdict.upstream, []).append(verdict)
+    return grouped

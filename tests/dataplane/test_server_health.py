@@ -1,0 +1,177 @@
+"""Verdicts of other processes on servers, many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from sys import setprofile
+from typing import Any
+
+import pytest
+
+from slardar.config import Settings
+from slardar.dataplane.proxy import DataPlane
+from slardar.health.verdicts import Heartbeat, Verdict
+from slardar.http1.request import Request
+from slardar.model.live import Live
+from slardar.model.parse import parse_upstream
+from slardar.model.snapshot import Snapshot
+from slardar.plugins import balancer_factory
+from tests.dataplane.kit import HandReactor
+
+
+class Site:
+    """A data plane that listens nowhere and serves ``up``."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+        self.plane = DataPlane(
+            HandReactor(), Settings(), Live(), balancer_factory, on_health=self._on_health
+        )
+        self.version = 0
+
+    def _on_health(self, upstream: str, peer: Any) -> None:
+        self.told.append((upstream, peer.port))
+
+    def serve(self, *ports: int, **keys: Any) -> None:
+        """Have these servers from now on."""
+        server = {"host": "127.0.0.1", "max_fails": 1, "fail_timeout": 10}
+        body = {"servers": [{**server, "port": port} for port in ports], **keys}
+        self.version += 1
+        up = parse_upstream("up", body, "up")
+        self.plane.apply(Snapshot.build(self.version, {"up": up}, (), None), ["up"])
+
+    @property
+    def selection(self) -> Any:
+        """What serves now."""
+        return self.plane.selections.get("up") or self.plane.first_use("up")
+
+    def picked(self) -> set[int]:
+        """The servers that get requests."""
+        peers = (self.selection.pick(Request(b"GET", b"/", [b""]), []) for _ in range(20))
+        return {peer.port for peer in peers}
+
+    def out(self, *ports: int, seconds: float = 5.0) -> None:
+        """Requests of another process have put these out of service, or (0) brought them
+        back; it says so at once."""
+        self.plane.set_health(
+            [Verdict("up", "127.0.0.1", port, seconds, "refused") for port in ports]
+        )
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    found = Site()
+    yield found
+    found.plane.stop(0)
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+def test_verdicts_together_are_as_one_by_one(site: Site, is_used: bool) -> None:
+    """The last server stays in service, also if it is not known yet when the first of them
+    comes; servers and upstreams that there are not are passed over."""
+    site.serve(1, 2, 3)
+    if is_used:
+        assert site.picked() == {1, 2, 3}
+    site.out(1, 9)
+    assert site.picked() == {2, 3}
+    site.out(1, 2, 3)
+    assert site.picked() == {3}
+    assert [peer.live.status for peer in site.selection.peers] == ["err", "err", "unstable"]
+    site.out(1, 2, 3, seconds=0)
+    site.plane.set_health([Verdict("nobody", "127.0.0.1", 1, 5.0, "")])
+    assert site.picked() == {1, 2, 3}
+    # One comes back and another one goes, in one breath.
+    site.out(1, 2)
+    site.plane.set_health(
+        [
+            Verdict("up", "127.0.0.1", port, down, "x")
+            for port, down in ((3, 5.0), (2, 0.0), (3, 5.0))
+        ]
+    )
+    assert site.picked() == {2}
+    assert site.told == []
+
+
+def test_server_in_two_levels_is_one_server(site: Site) -> None:
+    """It is no other server for itself, and it is out in both."""
+    site.serve(1, 2)
+    servers = [{"host": "127.0.0.1", "port": port, "max_fails": 1} for port in (1, 2)]
+    levels = {"cluster": [{"servers": servers[:1]}, {"servers": servers}]}
+    up = parse_upstream("up", levels, "up")
+    site.plane.apply(Snapshot.build(9, {"up": up}, (), None), ["up"])
+    assert site.picked() == {1}
+    site.out(1)
+    assert site.picked() == {2}
+    site.out(2)
+    assert site.picked() == {2}
+
+
+def test_known_health_is_what_another_process_needs(site: Site) -> None:
+    """Both kinds, of all upstreams, to be given to a successor as it is."""
+    site.serve(1, 2, 3)
+    site.out(1)
+    heartbeats = [
+        Heartbeat("up", "127.0.0.1", 2, "err", 1000.0, "no answer"),
+        Heartbeat("up", "127.0.0.1", 3, "ok", 1001.0, ""),
+    ]
+    site.plane.set_checked([*heartbeats, Heartbeat("up", "127.0.0.1", 9, "err", 1.0, "")])
+    assert site.picked() == {3}
+    assert list(site.plane.known_checked()) == heartbeats
+    successor = Site()
+    successor.serve(1, 2, 3)
+    successor.plane.set_health(site.plane.known_health())
+    successor.plane.set_checked(site.plane.known_checked())
+    assert successor.picked() == {3}
+    assert [one.down_for for one in successor.plane.known_health()] == [5.0]
+    successor.plane.stop(0)
+
+
+def test_requests_of_a_former_version_tell_the_one_in_use(site: Site) -> None:
+    """A request that began before an edit and fails after it puts the server out for all."""
+    site.serve(1, 2)
+    former = site.selection
+    site.serve(1, 2, 3)
+    assert site.picked() == {1, 2, 3}
+    former.failed(former.peers[0], "refused")
+    assert site.picked() == {2, 3}
+    assert site.told == [("up", 1)]
+
+
+def calls(action: Callable[[], None]) -> int:
+    """How many functions are called by it."""
+    count = 0
+
+    def note(frame: Any, event: str, argument: Any) -> None:
+        nonlocal count
+        count += 1
+
+    setprofile(note)
+    action()
+    setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+def test_thousands_of_verdicts_cost_no_more_each(is_used: bool) -> None:
+    """Ten times as many verdicts on ten times as many servers cost about ten times as
+    much: out, out again, back, and by heartbeats."""
+
+    def cost(count: int) -> int:
+        site = Site()
+        ports = range(1, count + 1)
+        site.serve(*ports)
+        if is_used:
+            site.picked()
+        heartbeats = [Heartbeat("up", "127.0.0.1", port, "err", 1.0, "x") for port in ports]
+
+        def act() -> None:
+            site.out(*ports)
+            site.out(*ports, seconds=6.0)
+            site.out(*ports, seconds=0)
+            site.plane.set_checked(heartbeats)
+
+        found = calls(act)
+        site.plane.stop(0)
+        return found
+
+    assert cost(3000) < 13 * cost(300)
