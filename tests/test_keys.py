@@ -20,7 +20,7 @@ from slardar.config import Control, Health, Hooks, Limits, Settings, Timeouts, p
 from slardar.errors import ConfigError
 from slardar.model.inert import inert_upstreams
 from slardar.model.parse import parse_upstream
-from slardar.model.server import HttpOpts, LevelBody, Server, UpstreamBody
+from slardar.model.server import HttpOpts, LevelBody, RetryBudgetOpts, Server, UpstreamBody
 from slardar.options import Options
 from tests.control.fakes import FakePlane, FakeStore, make_actions, result_of
 
@@ -39,9 +39,11 @@ WORKS = {
              "max_conns"),
     LevelBody: ("servers", "tries"),
     HttpOpts: ("statuses",),
+    RetryBudgetOpts: ("share", "min"),
     UpstreamBody: ("servers", "cluster", "protected", "mode", "mode_opts", "tries", "try_timeout",
+                   "deadline", "retry_budget",
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
-                   "public"),
+                   "public", "panic", "slow_start"),
 }  # fmt: skip
 #: Keys whose attribute has another name.
 CALLED = {
@@ -68,18 +70,14 @@ INERT_SETTINGS = {"health.interval": 5, "health.enabled": True, "control.amp": "
 
 #: Keys that are refused because their feature does not exist yet, with a good value.
 LATER = {
-    "slow_start": 10,
     "outlier": {"errors": 0.5},
     "tls": True,
     "access_log": False,
-    "deadline": 5,
     "dns_service": "_http._tcp.web.example",
     "hedge": {"after": 0.05},
     "hints": True,
-    "panic": 0.3,
     "proxy_protocol": 1,
     "queue": {"size": 5},
-    "retry_budget": {"share": 0.2},
 }
 LATER_SETTINGS = {
     "health.timeout": 1,

@@ -52,6 +52,7 @@ def build_status(
     times = _Times()
     statistics = dict(plane.statistics())
     balancer_errors = statistics.pop("balancer_errors", None)
+    panics = statistics.pop("panic", None)
     status: dict[str, Any] = {
         "slardar_version": __version__,
         "start_time": times[int(start_time)],
@@ -72,11 +73,16 @@ def build_status(
         status["hooks"] = list(hooks)
     if balancer_errors:
         status["balancer_errors"] = balancer_errors
+    if panics:
+        status["panic"] = panics
     if failed:
         status["failed"] = dict(failed)
     ignored = ignored_keys(snapshot)
     if ignored:
         status["ignored"] = ignored
+    counts = {name: found for name in sorted(snapshot.upstreams) if (found := plane.counts(name))}
+    if counts:
+        status["upstreams"] = counts
     for name, upstream in sorted(snapshot.upstreams.items()):
         status[f"cls:{name}"] = _levels(upstream, plane.peers(name), times)
     return status
@@ -124,6 +130,8 @@ def _server(
         "requests": live.requests,
         "failures": live.failures,
     }
+    if live.notes:
+        shown["notes"] = dict(live.notes)
     if server.state != "up":
         shown["state"] = server.state
     return shown

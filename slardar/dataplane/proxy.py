@@ -87,6 +87,7 @@ class DataPlane(Router):
         kinds: Mapping[str, ListenerKind] = LISTENER_KINDS,
     ) -> None:
         self._reactor = reactor
+        self._live = live
         self._began = reactor.seconds()
         self._poller = poller = Poller(reactor)
         super().__init__(poller.clock)
@@ -247,6 +248,11 @@ class DataPlane(Router):
         found = self._snapshot.upstreams.get(upstream)
         return {} if found is None else self._health.peers(found)
 
+    def counts(self, upstream: str) -> Mapping[str, int]:
+        """The counters of one upstream that are not 0, for status."""
+        found = self._live.upstreams.get(upstream)
+        return {} if found is None else found.counts()
+
     def statistics(self) -> Mapping[str, Any]:
         """Counters of this process, for status."""
         connections = len(self._clients)
@@ -261,6 +267,7 @@ class DataPlane(Router):
             "balancer_errors": {
                 name: about.shown() for name, about in self.balancer_errors.last.items()
             },
+            "panic": self._health.panics(self._snapshot.upstreams.values()),
             "config_timer": {"worker-0": "alive"},
             "workers": {
                 "worker-0": {

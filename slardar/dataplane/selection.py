@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from slardar.balancers.base import Balancer, Outcome, rest
 from slardar.dataplane.decision import Preview
-from slardar.dataplane.level import TENTHS, ServingLevel, in_units, is_full, is_whole
+from slardar.dataplane.level import TENTHS, Panic, ServingLevel, in_units, is_full, is_whole
 from slardar.health import rules
 from slardar.http1.interfaces import Clock, SelectionBase
 from slardar.http1.request import Request
@@ -41,10 +41,14 @@ class Selection(SelectionBase):
 
     __slots__ = (
         "_clock",
+        "_is_limited",
+        "_least",
         "_levels",
         "_on_error",
         "_on_health",
+        "_panic",
         "_places",
+        "_share",
         "_wants_failed",
         "_wants_finished",
         "_wants_started",
@@ -69,6 +73,7 @@ class Selection(SelectionBase):
         self._levels: list[ServingLevel] = []
         #: By host and port, the levels that have the server, and its position in each.
         self._places: dict[tuple[str, int], list[tuple[ServingLevel, int]]] = {}
+        new = _new_servers(upstream, live) if upstream.slow_start else ()
         seen: set[ServerLive] = set()
         for index, level in enumerate(upstream.levels):
             peers = []
@@ -79,22 +84,36 @@ class Selection(SelectionBase):
                     label = level.name or str(index)
                     turn = live.turn(upstream.name, server.host, server.port, label)
                 seen.add(known)
+                if new and (server.host, server.port) in new:
+                    turn.is_cold = True
+                if not upstream.slow_start and turn.share < 1:
+                    turn.share = 1.0
+                    turn.climbs_from = 0.0
                 peers.append(Peer(server, known, turn))
-            unit = 1 if all(is_whole(peer.live.weight) for peer in peers) else TENTHS
+            are_whole = all(is_whole(peer.live.weight) and peer.turn.share == 1 for peer in peers)
+            unit = 1 if are_whole else TENTHS
             for peer in peers:
                 peer.weight = in_units(peer, unit)
             balancer = make_balancer(peers, upstream.mode_opts)
-            made = ServingLevel(level, peers, balancer, unit)
+            made = ServingLevel(level, peers, balancer, unit, upstream.slow_start)
             self._levels.append(made)
             for position, peer in enumerate(peers):
                 self._places.setdefault((peer.host, peer.port), []).append((made, position))
+        self._panic = Panic(self._levels, upstream.panic) if upstream.panic else None
         # A server that several levels have is asked once.
         self.tries = upstream.tries or max(1, len(seen))
         self.try_timeout = upstream.try_timeout
+        self.deadline = float(upstream.deadline)
         self.connect_timeout = _either(upstream.connect_timeout, defaults.connect)
         self.send_timeout = _either(upstream.send_timeout, defaults.send)
         self.read_timeout = _either(upstream.read_timeout, defaults.read)
         self.retry_on = frozenset(upstream.retry_on)
+        about = live.upstream(upstream.name)
+        self.budget = about.budget
+        limit = upstream.retry_budget
+        self._is_limited = limit is not None
+        self._share = 0.0 if limit is None else float(limit.share)
+        self._least = 0.0 if limit is None else limit.min / live.processes
         self.failed_statuses = upstream.failed_statuses | {
             int(name[5:]) for name in self.retry_on if name.startswith("http_")
         }
@@ -139,9 +158,7 @@ class Selection(SelectionBase):
             peer.live.weight = weight
             if not is_whole(weight):
                 level.refine()
-            before, peer.weight = peer.weight, in_units(peer, level.unit)
-            if peer.weight != before:
-                level.changed()
+            level.weigh(peer)
             level.look(position, self._clock.now)
 
     def pick(self, request: Request, tried: list[Peer]) -> Peer | None:
@@ -273,6 +290,7 @@ class Selection(SelectionBase):
             None if peer is None else peer.key,
             is_last_resort and serving is not None,
             None if serving is not None else self.refusal(False),
+            self._panic is not None and self._panic.is_on,
         )
 
     def _foresee(self, level: ServingLevel, peers: Sequence[Peer], request: Request) -> Peer | None:
@@ -304,6 +322,10 @@ class Selection(SelectionBase):
         if not tried and any(level.available for level in self._levels):
             return 503, f"every server of upstream {self.name} has its limit of connections"
         return 502, f"no server of upstream {self.name} is available"
+
+    def affords_retry(self) -> bool:
+        """See :meth:`SelectionBase.affords_retry`."""
+        return not self._is_limited or self.budget.allows(self._clock.now, self._share, self._least)
 
     # What became of an attempt.
 
@@ -341,7 +363,7 @@ class Selection(SelectionBase):
         for level in self._levels:
             level.update(now)
             position = level.positions.get(live)
-            if level.count > (position is not None and level.has(position)):
+            if level.count > (position is not None and level.is_healthy(position)):
                 return True
         return False
 
@@ -367,6 +389,18 @@ class Selection(SelectionBase):
             _log.failure("the balancer of upstream {name} failed", name=self.name)
         else:
             self._on_error(self.name, balancer, method, error)
+
+
+def _new_servers(upstream: Upstream, live: Live) -> set[tuple[str, int]]:
+    """Host and port of the servers that the upstream has not had before.
+
+    None if it has had none of its servers: none of them could take what new ones should
+    not get yet.
+    """
+    places = {(server.host, server.port) for server in upstream.servers}
+    known = live.servers
+    new = {place for place in places if (upstream.name, *place) not in known}
+    return new if len(new) < len(places) else set()
 
 
 def _either(value: float | None, default: float) -> float:

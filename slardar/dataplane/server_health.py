@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 
 from slardar.dataplane.failurelog import HealthLog
 from slardar.health.checked import note_checked
+from slardar.health.notes import notes_of
+from slardar.health.panic import panic_note
 from slardar.health.rules import is_available
 from slardar.health.shared import Place, ServerIndex, note_back, note_out, strictest
 from slardar.health.verdicts import MAX_TEXT, Heartbeat, Verdict
@@ -124,10 +126,21 @@ class ServerHealth:
 
     def peers(self, upstream: Upstream) -> Mapping[str, ServerLive]:
         """``{"host:port": ServerLive}`` of one upstream."""
-        live, name = self._live, upstream.name
-        return {
-            server.key: live.server(name, server.host, server.port) for server in upstream.servers
-        }
+        found = {}
+        for server in upstream.servers:
+            live = found[server.key] = self._live.server(upstream.name, server.host, server.port)
+            live.notes = notes_of(live, self._clock.now)
+        return found
+
+    def panics(self, upstreams: Iterable[Upstream]) -> dict[str, str]:
+        """The upstreams that ignore health now, each with the reason."""
+        now, live = self._clock.now, self._live
+
+        def is_in_service(name: str, server: Server) -> bool:
+            return is_available(live.server(name, server.host, server.port), server, now)
+
+        notes = {up.name: panic_note(up, is_in_service) for up in upstreams if up.panic}
+        return {name: note for name, note in notes.items() if note}
 
     def forget(self, upstream: str, gone: Collection[Place]) -> None:
         """Drop what is known of servers that an upstream, which has changed, no longer has."""

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from slardar.model.budget import RetryBudget
 from slardar.model.server import Server
 
-__all__ = ["Live", "Peer", "ServerLive", "TurnKeeper"]
+__all__ = ["Live", "Peer", "ServerLive", "TurnKeeper", "UpstreamLive"]
 
 
 class TurnKeeper:
@@ -35,7 +36,8 @@ class ServerLive:
     """The mutable state of one server of one upstream in this process.
 
     Owner: the registry :class:`Live`.  Writers: the upstream's selection counts ``active``,
-    ``requests`` and ``failures``, and keeps ``weight``.  The rules of ``slardar.health``
+    ``requests`` and ``failures``, and keeps ``weight`` and the fields of the slow start.
+    The rules of ``slardar.health``
     write the health fields, those of requests and those of heartbeats apart.  The
     upstream's balancer writes ``place``, ``keeper``, ``number``, ``effective_weight``,
     ``ewma`` and ``ewma_at``.
@@ -48,6 +50,7 @@ class ServerLive:
         "checked_at",
         "checked_fails",
         "checked_msg",
+        "climbs_from",
         "down_until",
         "effective_weight",
         "ewma",
@@ -56,12 +59,15 @@ class ServerLive:
         "fails",
         "failures",
         "first_fail",
+        "is_cold",
         "keeper",
         "last_modified",
         "msg",
+        "notes",
         "number",
         "place",
         "requests",
+        "share",
         "status",
         "weight",
     )
@@ -82,6 +88,12 @@ class ServerLive:
         #: A weight to be used instead of the configured one, in the same unit (``None``: use
         #: the configured one).
         self.weight: float | None = None
+        #: Slow start, apart for each level: the part of its weight that the server has; when
+        #: it began to climb (monotonic seconds, 0: it does not); and whether it is to climb
+        #: when it gets requests, because it is out of service or new.
+        self.share = 1.0
+        self.climbs_from = 0.0
+        self.is_cold = False
         #: Moving average of the reply time in seconds (``None``: no reply yet).
         self.ewma: float | None = None
         #: When the average was last updated, in monotonic seconds.
@@ -105,6 +117,9 @@ class ServerLive:
         self.checked_msg = ""
         self.checked_fails = 0
         self.about: Mapping[str, str | int] = {}
+        #: For the status, filled in when it is asked for: what the server gets beyond its
+        #: health, and why (:mod:`slardar.health.notes`).
+        self.notes: dict[str, str] = {}
 
     @property
     def current_weight(self) -> int:
@@ -136,8 +151,8 @@ class Peer:
         #: ``host:port``, stable across processes and restarts: what hashes use.
         self.key = config.key
         self.live = live
-        #: Has its place in the turn and its ``effective_weight``, which are apart for each
-        #: level that has the server; in the first of these levels it is ``live``.
+        #: Has its place in the turn, its ``effective_weight`` and its slow start, which are
+        #: apart for each level that has the server; in the first of these levels it is ``live``.
         self.turn = live if turn is None else turn
         #: The data plane's connections to this server; not for balancers.
         self.pool: Any = None
@@ -146,13 +161,57 @@ class Peer:
         return f"<Peer {self.key} weight={self.weight} {self.live!r}>"
 
 
-class Live:
-    """The registry of :class:`ServerLive`, keyed by upstream and server."""
+class UpstreamLive:
+    """The mutable state of one upstream in this process.
+
+    Owner: the registry :class:`Live`.  Writers: the selections and the exchanges of the
+    upstream.
+    """
+
+    __slots__ = ("budget",)
 
     def __init__(self) -> None:
+        self.budget = RetryBudget()
+
+    def is_counted(self) -> bool:
+        """Whether any of its counters is not 0."""
+        return self.budget.retries > 0 or self.budget.exhausted > 0
+
+    def counts(self) -> dict[str, int]:
+        """What ``/status`` shows of it, but for zeros."""
+        budget = self.budget
+        counts = {"retries": budget.retries, "retry_budget_exhausted": budget.exhausted}
+        return {name: count for name, count in counts.items() if count}
+
+
+class Live:
+    """The registry of :class:`ServerLive`, keyed by upstream and server, and of
+    :class:`UpstreamLive`, by upstream."""
+
+    def __init__(self) -> None:
+        #: In how many processes the upstreams are served: what is limited for all of them
+        #: together is limited to this part in each.
+        self.processes = 1
+        self._upstreams: dict[str, UpstreamLive] = {}
         self._servers: dict[tuple[str, str, int], ServerLive] = {}
         #: The turns of a server in further levels than the first that has it, by level.
         self._turns: dict[tuple[str, str, int], dict[str, ServerLive]] = {}
+
+    def upstream(self, name: str) -> UpstreamLive:
+        """The state of one upstream, made when it is first asked for."""
+        found = self._upstreams.get(name)
+        if found is None:
+            found = self._upstreams[name] = UpstreamLive()
+        return found
+
+    @property
+    def upstreams(self) -> Mapping[str, UpstreamLive]:
+        """The state of all upstreams that were asked for, by name; read-only."""
+        return MappingProxyType(self._upstreams)
+
+    def forget_upstream(self, name: str) -> None:
+        """Drop the state of an upstream that is gone."""
+        self._upstreams.pop(name, None)
 
     def server(self, upstream: str, host: str, port: int) -> ServerLive:
         """The state of one server, made when it is first asked for."""

@@ -169,6 +169,8 @@ _PLAIN_KEY = re.compile(r"[-*.\w]{1,255}", re.ASCII)
 
 def _value(kind: Any, value: object, path: str, problems: Problems) -> Any:
     """One value of a field: a structure, a list or an object of values, or a leaf."""
+    if value is not None:
+        kind = _without_none(kind)
     if _is_struct(kind):
         return read(kind, value, path, problems)
     try:
@@ -205,6 +207,12 @@ def _look_inside(kind: Any, value: object, path: str, problems: Problems) -> Any
         }
         return rest if len(rest) < len(value) else None
     return None
+
+
+def _without_none(kind: Any) -> Any:
+    """The structure that ``kind`` is if it is not ``None``; else ``kind`` itself."""
+    arguments = [one for one in typing.get_args(kind) if one is not type(None)]
+    return arguments[0] if len(arguments) == 1 and _is_struct(arguments[0]) else kind
 
 
 def _is_struct(kind: Any) -> bool:

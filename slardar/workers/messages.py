@@ -45,6 +45,7 @@ __all__ = [
     "SuspendHook",
     "TakeSettings",
     "ToWorker",
+    "UpstreamReport",
     "Verdicts",
     "Whole",
     "WorkerSocket",
@@ -61,6 +62,8 @@ __all__ = [
 
 #: At most the largest integer that a double holds exactly; no counter comes near it.
 Counter = Annotated[int, Meta(ge=0, le=2**53)]
+#: The counters of an upstream by name (:meth:`slardar.model.live.UpstreamLive.counts`).
+Counts = Annotated[dict[Annotated[str, Meta(max_length=40)], Counter], Meta(max_length=20)]
 Version = Annotated[int, Meta(ge=0, le=2**53)]
 #: The addresses of names, each with its family, IPv4 first; none: none was found.
 Found = dict[str, tuple[tuple[int, str], ...]]
@@ -208,6 +211,8 @@ class ServerReport(Struct, array_like=True, frozen=True):
     fail_num: Counter
     last_modified: Epoch
     message: Text
+    #: What the server gets beyond its health (:mod:`slardar.health.notes`).
+    notes: Annotated[dict[Name, Text], Meta(max_length=10)] = {}
 
 
 class BalancerReport(Struct, array_like=True, frozen=True):
@@ -215,6 +220,13 @@ class BalancerReport(Struct, array_like=True, frozen=True):
 
     upstream: Name
     about: BalancerError
+
+
+class UpstreamReport(Struct, array_like=True, frozen=True):
+    """The counters of an upstream in a worker, since the worker began."""
+
+    upstream: Name
+    counts: Counts
 
 
 class Report(Struct, tag="report", frozen=True):
@@ -232,6 +244,8 @@ class Report(Struct, tag="report", frozen=True):
     shadows: tuple[ShadowReport, ...] = ()
     #: The upstreams whose balancers have failed since the report before.
     balancers: tuple[BalancerReport, ...] = ()
+    #: The upstreams whose counters have changed since the report before.
+    upstreams: tuple[UpstreamReport, ...] = ()
 
 
 class HookFailed(Struct, tag="failed", frozen=True):

@@ -22,6 +22,7 @@ from slardar.dataplane.inherited import open_listener
 from slardar.dataplane.sockets import Opened
 from slardar.errors import NotReadyError
 from slardar.health.checked import note_checked
+from slardar.health.panic import panic_note
 from slardar.health.shared import ServerIndex, strictest
 from slardar.health.verdicts import Heartbeat, Verdict
 from slardar.hooks.checker import Item
@@ -348,12 +349,17 @@ class Workers:
                 note_checked(live, checked.status, checked.since, checked.message)
         return peers
 
+    def counts(self, upstream: str) -> Mapping[str, int]:
+        """The counters of one upstream in all workers together."""
+        return self._tally.upstream(upstream)
+
     def statistics(self) -> Mapping[str, Any]:
         """The counters of all workers together and of each, from their last reports."""
         statistics: dict[str, Any] = dict(self._tally.totals())
         statistics["balancer_errors"] = {
             name: error.shown() for name, error in self._tally.balancer_errors().items()
         }
+        statistics["panic"] = self._panics()
         statistics["version"] = self._snapshot.version
         statistics["config_timer"] = {slot.name: slot.state for slot in self._supervisor.slots}
         statistics["workers"] = {
@@ -361,6 +367,18 @@ class Workers:
             for slot in self._supervisor.slots
         }
         return statistics
+
+    def _panics(self) -> dict[str, str]:
+        """The upstreams that ignore health now, each with the reason."""
+        out = {key for key, (until, _) in self._down.items() if until > self._reactor.seconds()}
+        out.update(key for key, about in self._checked.items() if about.status == "err")
+
+        def is_in_service(name: str, server: Server) -> bool:
+            return (name, server.host, server.port) not in out
+
+        upstreams = self._snapshot.upstreams.values()
+        notes = {up.name: panic_note(up, is_in_service) for up in upstreams if up.panic}
+        return {name: note for name, note in notes.items() if note}
 
     def _forget(self, name: str, old: Snapshot, new: Snapshot) -> None:
         before, after = old.upstreams.get(name), new.upstreams.get(name)
@@ -422,6 +440,9 @@ class Workers:
             upstreams = self._snapshot.upstreams
             errors = [error for error in message.balancers if error.upstream in upstreams]
             self._tally.take_balancers(process.number, message.version, errors)
+            self._tally.take_upstreams(
+                process.number, [one for one in message.upstreams if one.upstream in upstreams]
+            )
             self._hooks.reported(process.number, (*message.hooks, *message.shadows))
         elif isinstance(message, HookFailed):
             self._hooks.failed(message.mark)

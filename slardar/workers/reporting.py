@@ -9,6 +9,7 @@ from twisted.internet.task import LoopingCall
 
 from slardar.dataplane.balancer_errors import BalancerError
 from slardar.dataplane.proxy import DataPlane
+from slardar.health.notes import notes_of
 from slardar.health.verdicts import MAX_TEXT, Verdict
 from slardar.hooks.loaded import Loaded
 from slardar.hooks.report import HookReport, ShadowReport
@@ -21,6 +22,7 @@ from slardar.workers.messages import (
     HookHeavy,
     Report,
     ServerReport,
+    UpstreamReport,
     Verdicts,
 )
 
@@ -52,6 +54,8 @@ class Reporter:
         self._changed: dict[_Key, Peer] = {}
         #: What was last reported of each server.
         self._reported: dict[_Key, ServerReport] = {}
+        #: What was last reported of each upstream.
+        self._reported_upstreams: dict[str, dict[str, int]] = {}
         #: What was last reported of each hook.
         self._reported_hooks: dict[tuple[type, int], HookReport | ShadowReport] = {}
         #: What was last reported of each upstream's balancer.
@@ -74,7 +78,7 @@ class Reporter:
             self._telling.stop()
             for servers in self._slices():
                 self._send_counters(servers)
-            self._send_counters(())
+            self._send_counters((), self._upstreams())
 
     def forget(self, upstream: Upstream | None) -> None:
         """Report all servers of an upstream once more, because the upstream has changed: the
@@ -131,7 +135,7 @@ class Reporter:
                 self._send_counters(servers)
             self._reactor.callLater(0, go_on)
 
-        self._send_counters(())
+        self._send_counters((), self._upstreams())
         go_on()
 
     def _slices(self) -> Iterator[tuple[ServerReport, ...]]:
@@ -142,13 +146,26 @@ class Reporter:
             for key in keys[start : start + _SLICE]:
                 live = self._live.servers.get(key)
                 if live is not None:
-                    about = _about(key, live)
+                    about = _about(key, live, self._plane.clock.now)
                     if self._reported.get(key) != about:
                         self._reported[key] = about
                         servers.append(about)
             yield tuple(servers)
 
-    def _send_counters(self, servers: tuple[ServerReport, ...]) -> None:
+    def _upstreams(self) -> tuple[UpstreamReport, ...]:
+        """The reports of upstreams that have changed."""
+        reported, self._reported_upstreams = self._reported_upstreams, {}
+        changed = []
+        for name, live in self._live.upstreams.items():
+            if live.is_counted():
+                counts = self._reported_upstreams[name] = live.counts()
+                if reported.get(name) != counts:
+                    changed.append(UpstreamReport(name, counts))
+        return tuple(changed)
+
+    def _send_counters(
+        self, servers: tuple[ServerReport, ...], upstreams: tuple[UpstreamReport, ...] = ()
+    ) -> None:
         counters = self._plane.statistics()
         hooks: list[HookReport] = []
         shadows: list[ShadowReport] = []
@@ -181,11 +198,12 @@ class Reporter:
                 hooks=tuple(hooks),
                 shadows=tuple(shadows),
                 balancers=tuple(balancers),
+                upstreams=upstreams,
             )
         )
 
 
-def _about(key: _Key, live: ServerLive) -> ServerReport:
+def _about(key: _Key, live: ServerLive, now: float) -> ServerReport:
     return ServerReport(
         *key,
         live.requests,
@@ -195,4 +213,5 @@ def _about(key: _Key, live: ServerLive) -> ServerReport:
         live.fail_num,
         live.last_modified,
         live.msg[:MAX_TEXT],
+        notes_of(live, now),
     )

@@ -47,6 +47,7 @@ def test_servers_are_shown_level_by_level() -> None:
     live.status, live.msg, live.fail_num = "err", "refused", 3
     live.active, live.requests, live.failures = 1, 20, 4
     live.last_modified = NOW + 0.9
+    live.notes = {"slow_start": "it climbs"}
     plane.live["a"] = {"127.0.0.1:1": live}
     first = {"host": "127.0.0.1", "port": 1, "weight": 5, "max_fails": 2, "fail_timeout": 2.5}
     second = {"host": "::1", "port": 2, "state": "drain"}
@@ -65,7 +66,20 @@ def test_servers_are_shown_level_by_level() -> None:
         "active": 1,
         "requests": 20,
         "failures": 4,
+        "notes": {"slow_start": "it climbs"},
     }
+    assert "notes" not in other
     assert (other["server"], other["status"]) == ("a:[::1]:2", "unchecked")
     assert other["state"] == "drain"
     assert isinstance(other["fail_timeout"], int)
+
+
+def test_counters_of_upstreams() -> None:
+    """Those that have any are shown, under their names."""
+    plane = FakePlane()
+    one = {"servers": [{"host": "127.0.0.1", "port": 1}]}
+    upstreams = {"a": one, "b": one}
+    actions = make_actions(FakeStore(), plane, upstreams=upstreams)
+    assert "upstreams" not in actions.status()
+    plane.upstream_counts = {"b": {"retries": 3}, "gone": {"retries": 4}}
+    assert actions.status()["upstreams"] == {"b": {"retries": 3}}

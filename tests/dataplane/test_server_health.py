@@ -175,3 +175,28 @@ def test_thousands_of_verdicts_cost_no_more_each(is_used: bool) -> None:
         return found
 
     assert cost(3000) < 13 * cost(300)
+
+
+def test_panic_is_shown(site: Site) -> None:
+    """With the reason, as long as health is ignored; other upstreams are not named."""
+    site.serve(1, 2, 3)
+    site.out(1, 2)
+    assert site.plane.statistics()["panic"] == {}
+    site.serve(1, 2, 3, panic=0.5)
+    (note,) = site.plane.statistics()["panic"].values()
+    assert note.startswith("1 of 3 servers are in service")
+    site.out(1, seconds=0)
+    assert site.plane.statistics()["panic"] == {}
+
+
+def test_notes_are_shown(site: Site) -> None:
+    """A server that climbs says so, and for as long as it does."""
+    site.serve(1, slow_start=10)
+    site.picked()
+    site.serve(1, 2, slow_start=10)
+    site.picked()
+    assert site.plane.peers("up")["127.0.0.1:1"].notes == {}
+    assert list(site.plane.peers("up")["127.0.0.1:2"].notes) == ["slow_start"]
+    site.plane.clock.now += 10
+    site.picked()
+    assert site.plane.peers("up")["127.0.0.1:2"].notes == {}

@@ -498,3 +498,15 @@ def test_health_is_known_before_the_start() -> None:
     ]
     team.clock.advance(5.0)
     assert list(team.workers.known_health()) == [Verdict("a", "127.0.0.1", 2, 5.0, "refused")]
+
+
+def test_panic_is_shown_for_all_workers() -> None:
+    """It counts what requests and heartbeats have put out of service anywhere."""
+    team = Team(2)
+    team.apply(snapshot(1, upstream("a", 1, 2, 3, **FAILS, panic=0.5)), "a")
+    assert team.workers.statistics()["panic"] == {}
+    team.workers.set_health([Verdict("a", "127.0.0.1", 1, 4.0, "refused")])
+    team.workers.set_checked([Heartbeat("a", "127.0.0.1", 2, "err", 0.0, "refused")])
+    assert list(team.workers.statistics()["panic"]) == ["a"]
+    team.clock.advance(4.0)
+    assert team.workers.statistics()["panic"] == {}

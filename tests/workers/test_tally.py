@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slardar.workers.messages import Report, ServerReport
+from slardar.workers.messages import Report, ServerReport, UpstreamReport
 from slardar.workers.tally import Tally
 
 
@@ -86,3 +86,30 @@ def test_server_that_is_gone_is_forgotten() -> None:
     tally.forget("a", [("h", 1)])
     assert tally.server("a", "h", 1).requests == 0
     assert tally.server("a", "h", 2).requests == 1
+
+
+def test_notes_of_all_workers_are_shown() -> None:
+    """What one worker does with a server beyond its health, and another does not."""
+    tally = Tally(5.0)
+    take(tally, 0, report(1, 0, server(1, 1, notes={"slow_start": "it climbs"})))
+    take(tally, 1, report(1, 0, server(1, 1, notes={})))
+    assert tally.server("a", "h", 1).notes == {"slow_start": "it climbs"}
+    take(tally, 0, report(1, 0, server(1, 1, notes={})))
+    assert tally.server("a", "h", 1).notes == {}
+
+
+def test_counters_of_upstreams_are_summed() -> None:
+    """Those of a worker that has ended stay; those of an upstream that is gone do not."""
+    tally = Tally(5.0)
+    tally.take_upstreams(0, [UpstreamReport("a", {"retries": 3}), UpstreamReport("b", {"x": 1})])
+    tally.take_upstreams(1, [UpstreamReport("a", {"retries": 2, "x": 1})])
+    tally.take_upstreams(0, [UpstreamReport("a", {"retries": 4})])
+    assert tally.upstream("a") == {"retries": 6, "x": 1}
+    tally.worker_ended(0)
+    tally.take_upstreams(0, [UpstreamReport("a", {"retries": 1})])
+    tally.worker_ended(1)
+    assert tally.upstream("a") == {"retries": 7, "x": 1}
+    tally.upstream_changed("a", 2, True)
+    assert tally.upstream("a") == {"retries": 7, "x": 1}
+    tally.upstream_changed("a", 3, False)
+    assert tally.upstream("a") == {}
