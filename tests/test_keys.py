@@ -19,7 +19,7 @@ from slardar.config import Control, Health, Hooks, Limits, Settings, Timeouts, p
 from slardar.errors import ConfigError
 from slardar.model.inert import inert_upstreams
 from slardar.model.parse import parse_upstream
-from slardar.model.server import HttpOpts, LevelBody, Server, UpstreamBody
+from slardar.model.server import HttpOpts, LevelBody, Outlier, Server, UpstreamBody
 from slardar.options import Options
 from tests.control.fakes import FakePlane, FakeStore, make_actions, result_of
 
@@ -40,7 +40,8 @@ WORKS = {
     HttpOpts: ("statuses",),
     UpstreamBody: ("servers", "cluster", "protected", "mode", "mode_opts", "tries", "try_timeout",
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
-                   "public", "panic", "slow_start"),
+                   "public", "panic", "slow_start", "outlier"),
+    Outlier: ("errors", "latency", "min_requests", "window", "eject", "max_share"),
 }  # fmt: skip
 #: Keys whose attribute has another name.
 CALLED = {
@@ -65,7 +66,6 @@ INERT_SETTINGS = {"health.interval": 5, "health.enabled": True, "control.amp": "
 
 #: Keys that are refused because their feature does not exist yet, with a good value.
 LATER = {
-    "outlier": {"errors": 0.5},
     "tls": True,
     "access_log": False,
     "deadline": 5,

@@ -17,6 +17,7 @@ from slardar.dataplane.decision import Candidate, LevelDecision
 from slardar.health import rules
 from slardar.health.checked import shown
 from slardar.health.notes import notes_of
+from slardar.health.outliers import settle
 from slardar.health.panic import panics
 from slardar.health.slow_start import FIRST, share_after, step_of
 from slardar.model.live import Peer, ServerLive
@@ -169,7 +170,8 @@ class ServingLevel:
             self.changed()
         if self.slow_start:
             self._look_for_climb(position, peer, is_in != 0, now)
-        until = peer.live.down_until
+        settle(peer.live, now)
+        until = max(peer.live.down_until, peer.live.ejected_until)
         if until > now and position not in self._is_due:
             self._is_due.add(position)
             heappush(self._due, (until, position))
@@ -358,6 +360,8 @@ def _why_not(peer: Peer, now: float) -> str:
         return "its heartbeats fail"
     if live.down_until > now:
         return f"requests failed: {live.msg}"
+    if live.ejected_until > now:
+        return live.ejected_msg
     if not peer.weight:
         return "it has no part in the turn at the moment"
     if is_full(peer):

@@ -15,6 +15,7 @@ from slardar.balancers.base import Balancer, Outcome, rest
 from slardar.dataplane.decision import Preview
 from slardar.dataplane.level import TENTHS, Panic, ServingLevel, in_units, is_full, is_whole
 from slardar.health import rules
+from slardar.health.outliers import Outliers, count_wanted, ejection_length, note_ejected
 from slardar.http1.interfaces import Clock, SelectionBase
 from slardar.http1.request import Request
 from slardar.model.live import Live, Peer, ServerLive
@@ -42,8 +43,10 @@ class Selection(SelectionBase):
     __slots__ = (
         "_clock",
         "_levels",
+        "_on_ejected",
         "_on_error",
         "_on_health",
+        "_outliers",
         "_panic",
         "_places",
         "_wants_failed",
@@ -61,8 +64,10 @@ class Selection(SelectionBase):
         clock: Clock,
         on_health: Callable[[str, Peer], None] | None = None,
         on_error: Callable[[str, Any, str, BaseException], None] | None = None,
+        on_ejected: Callable[[str, Peer], None] | None = None,
     ) -> None:
         super().__init__(upstream.name)
+        self._on_ejected = on_ejected
         self._on_error = on_error
         self.upstream = upstream
         self._clock = clock
@@ -83,6 +88,8 @@ class Selection(SelectionBase):
                 seen.add(known)
                 if new and (server.host, server.port) in new:
                     turn.is_cold = True
+                if upstream.outlier is None and known.ejected_until:
+                    note_ejected(known, clock.now, 0, 0, "")
                 if not upstream.slow_start and turn.share < 1:
                     turn.share = 1.0
                     turn.climbs_from = 0.0
@@ -97,6 +104,10 @@ class Selection(SelectionBase):
             for position, peer in enumerate(peers):
                 self._places.setdefault((peer.host, peer.port), []).append((made, position))
         self._panic = Panic(self._levels, upstream.panic) if upstream.panic else None
+        self._outliers: Outliers | None = None
+        if upstream.outlier is not None:
+            peers_of = [level.peers for level in self._levels]
+            self._outliers = Outliers(upstream.outlier, peers_of, count_wanted(upstream), clock.now)
         # A server that several levels have is asked once.
         self.tries = upstream.tries or max(1, len(seen))
         self.try_timeout = upstream.try_timeout
@@ -132,8 +143,12 @@ class Selection(SelectionBase):
         Without effect if the upstream does not have the server.
         """
         now = self._clock.now
-        for level, position in self._places.get((host, port), ()):
+        places = self._places.get((host, port), ())
+        for level, position in places:
             level.look(position, now)
+        if self._outliers is not None and places:
+            level, position = places[0]
+            self._outliers.look(level.peers[position].live, now)
 
     def set_weight(self, host: str, port: int, weight: float | None) -> None:
         """Use another weight than the configured one for a server.
@@ -335,14 +350,38 @@ class Selection(SelectionBase):
             live, peer.config, self._clock.now
         ):
             self._health_changed(peer)
+        if self._outliers is not None:
+            self._note_outcome(self._outliers, peer, status >= 500, seconds)
         if self._wants_finished:
             self._tell(peer, "finished", peer, Outcome(False, seconds, status))
 
     def finished(self, peer: Peer, failed: bool, seconds: float, status: int) -> None:
         """The attempt is over, without a good reply."""
         peer.live.active -= 1
+        if failed and self._outliers is not None:
+            self._note_outcome(self._outliers, peer, True, seconds)
         if self._wants_finished:
             self._tell(peer, "finished", peer, Outcome(failed, seconds, status))
+
+    def _note_outcome(self, outliers: Outliers, peer: Peer, failed: bool, seconds: float) -> None:
+        """Count an attempt, and eject servers that are outliers by now."""
+        now = self._clock.now
+        if outliers.note(peer.live, now, failed, seconds) and outliers.may_eject(now):
+            self._eject(outliers, peer, outliers.errors(peer.live))
+        if outliers.is_due(now):
+            for slow, message in outliers.slow(now):
+                if outliers.may_eject(now):
+                    self._eject(outliers, slow, message)
+
+    def _eject(self, outliers: Outliers, peer: Peer, message: str) -> None:
+        """Eject a server, if another one is in service."""
+        live, now = peer.live, self._clock.now
+        if self._has_others(live, now):
+            seconds, times = ejection_length(live, outliers.settings.eject, now)
+            note_ejected(live, now, seconds, times, message)
+            self.look(peer.host, peer.port)
+            if self._on_ejected is not None:
+                self._on_ejected(self.name, peer)
 
     def _has_others(self, live: ServerLive, now: float) -> bool:
         """Whether another server than this one is in service, in any level."""

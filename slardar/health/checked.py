@@ -42,7 +42,9 @@ def note_checked(live: ServerLive, status: str, since: float, message: str) -> b
 
 
 def shown(live: ServerLive) -> Shown:
-    """The worse of what requests and heartbeats say."""
+    """The worse of what requests and heartbeats say; an ejected server fails."""
+    if live.ejected_until:
+        return Shown("err", live.ejected_at, live.ejected_msg)
     if _WORST.index(live.checked) > _WORST.index(live.status):
         return Shown(live.checked, live.checked_at, live.checked_msg)
     return Shown(live.status, live.last_modified, live.msg)

@@ -5,7 +5,8 @@ last good server of lua-resty-checkups.  They are pure: the monotonic time is an
 and their state is in the server's ``live``.
 
 - A server is **available** while its state is ``up``, its weight is not 0,
-  ``down_until <= now``, and heartbeats do not say ``err`` (:mod:`slardar.health.checked`).
+  ``down_until <= now``, heartbeats do not say ``err`` (:mod:`slardar.health.checked`), and it
+  is not ejected (:mod:`slardar.health.outliers`).
 - **Counting.**  ``fails`` counts failures since ``first_fail``.  While
   ``fails < max_fails``, a failure more than ``fail_timeout`` seconds after ``first_fail``
   begins a new count, and a success after this time clears the count.  A success within
@@ -37,7 +38,12 @@ __all__ = ["is_available", "is_wanted", "note_failure", "note_success", "set_sta
 
 def is_available(live: ServerLive, config: Server, now: float) -> bool:
     """Whether the server may be given a request at ``now`` (monotonic seconds)."""
-    return live.down_until <= now and live.checked != "err" and is_wanted(config)
+    return (
+        live.down_until <= now
+        and live.checked != "err"
+        and live.ejected_until <= now
+        and is_wanted(config)
+    )
 
 
 def is_wanted(config: Server) -> bool:

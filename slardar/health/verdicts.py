@@ -7,13 +7,15 @@ replaced gives them to its successor.  Every value that a worker sends is checke
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from msgspec import Meta, Struct
 
 __all__ = [
     "MAX_TEXT",
+    "Ejection",
     "Epoch",
+    "Extra",
     "Heartbeat",
     "Name",
     "Port",
@@ -61,7 +63,24 @@ class Heartbeat(Struct, frozen=True):
     message: Text
 
 
-AVerdict = TypeVar("AVerdict", Verdict, Heartbeat)
+class Ejection(Struct, frozen=True, tag="ejection"):
+    """A server is ejected as an outlier (:mod:`slardar.health.outliers`), or is back before
+    its time."""
+
+    upstream: Name
+    host: Name
+    port: Port
+    #: Seconds for which it gets no request; 0: it is back.
+    seconds: Seconds
+    #: How often it was ejected, without the times that are forgotten.
+    times: Annotated[int, Meta(ge=0, le=1000)]
+    message: Text
+
+
+#: What keeps a server from requests beside its health.
+Extra: TypeAlias = Ejection
+
+AVerdict = TypeVar("AVerdict", Verdict, Heartbeat, Extra)
 
 
 def by_upstream(verdicts: Iterable[AVerdict]) -> dict[str, list[AVerdict]]:

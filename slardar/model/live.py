@@ -44,12 +44,17 @@ class ServerLive:
 
     __slots__ = (
         "active",
+        "calm_from",
         "checked",
         "checked_at",
         "checked_msg",
         "climbs_from",
         "down_until",
         "effective_weight",
+        "ejected_at",
+        "ejected_msg",
+        "ejected_until",
+        "ejections",
         "ewma",
         "ewma_at",
         "fail_num",
@@ -62,6 +67,7 @@ class ServerLive:
         "msg",
         "notes",
         "number",
+        "outcomes",
         "place",
         "requests",
         "share",
@@ -111,6 +117,17 @@ class ServerLive:
         self.checked = "unchecked"
         self.checked_at = self.last_modified
         self.checked_msg = ""
+        #: Ejection as an outlier: the monotonic time until which the server gets no request
+        #: (0: it is not ejected), since when (epoch seconds), and why; how often, without the
+        #: times that are forgotten; and when it was back, in monotonic seconds.
+        self.ejected_until = 0.0
+        self.ejected_at = 0.0
+        self.ejected_msg = ""
+        self.ejections = 0
+        self.calm_from = 0.0
+        #: What became of its last attempts (:class:`slardar.health.outliers.Outcomes`);
+        #: ``None`` if nobody counts them.
+        self.outcomes: Any = None
         #: For the status, filled in when it is asked for: what the server gets beyond its
         #: health, and why (:mod:`slardar.health.notes`).
         self.notes: dict[str, str] = {}

@@ -169,6 +169,9 @@ _PLAIN_KEY = re.compile(r"[-*.\w]{1,255}", re.ASCII)
 
 def _value(kind: Any, value: object, path: str, problems: Problems) -> Any:
     """One value of a field: a structure, a list or an object of values, or a leaf."""
+    struct = _optional_struct(kind)
+    if struct is not None:
+        return None if value is None else read(struct, value, path, problems)
     if _is_struct(kind):
         return read(kind, value, path, problems)
     try:
@@ -204,6 +207,14 @@ def _look_inside(kind: Any, value: object, path: str, problems: Problems) -> Any
             if not is_note(key)
         }
         return rest if len(rest) < len(value) else None
+    return None
+
+
+def _optional_struct(kind: Any) -> Any:
+    """The structure of a field that may be ``None`` instead; ``None`` for other fields."""
+    arguments = typing.get_args(kind)
+    if len(arguments) == 2 and arguments[1] is type(None) and _is_struct(arguments[0]):
+        return arguments[0]
     return None
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "Count",
     "HttpOpts",
     "Level",
+    "Outlier",
     "Seconds",
     "Server",
     "Timeout",
@@ -35,6 +36,7 @@ Seconds = Annotated[
     float, Meta(ge=0, le=1e9, description="a number of seconds from 0 to 1000000000")
 ]
 Share = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
+Times = Annotated[float, Meta(ge=0, le=1e9, description="a number from 0 to 1000000000")]
 #: A time-out: 0 would end everything at once.
 Timeout = Annotated[
     float,
@@ -78,6 +80,24 @@ class HttpOpts(Struct, frozen=True, forbid_unknown_fields=True):
     statuses: dict[str, bool] = {}
 
 
+class Outlier(Struct, frozen=True, forbid_unknown_fields=True):
+    """When a server is ejected (:mod:`slardar.health.outliers`)."""
+
+    #: Its share of failures is over this; a reply with 5xx is a failure.
+    errors: Share = 0.5
+    #: Its mean time of a reply is over so many times the median of its peers; 0: not looked
+    #: at.
+    latency: Times = 3
+    #: Fewer requests in the window say nothing.
+    min_requests: Positive = 20
+    #: Seconds whose requests count.
+    window: Timeout = 10
+    #: Seconds for which it is ejected the first time.
+    eject: Timeout = 30
+    #: The largest share of the upstream's servers that is ejected.
+    max_share: Share = 0.3
+
+
 class LevelBody(Struct, frozen=True, forbid_unknown_fields=True):
     """One level of ``cluster``."""
 
@@ -112,7 +132,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     read_timeout: Timeout | None = None
     keepalive: Count = 100
     slow_start: Seconds = 0
-    outlier: dict[str, Any] | None = None
+    outlier: Outlier | None = None
     #: If a smaller share than this of the servers is in service, health is ignored.
     panic: Share = 0
     #: Kinds of failure after which another server is asked (slardar.http1.retry).
@@ -167,7 +187,7 @@ class Upstream(Struct, frozen=True):
     read_timeout: float | None = None
     keepalive: int = 100
     slow_start: float = 0
-    outlier: Mapping[str, Any] | None = None
+    outlier: Outlier | None = None
     panic: float = 0
     retry_on: frozenset[str] = frozenset()
     #: Whether it serves the Host that is its name.

@@ -24,7 +24,7 @@ from slardar.errors import NotReadyError
 from slardar.health.checked import note_checked
 from slardar.health.panic import panic_note
 from slardar.health.shared import ServerIndex, strictest
-from slardar.health.verdicts import Heartbeat, Verdict
+from slardar.health.verdicts import Extra, Heartbeat, Verdict, by_upstream
 from slardar.hooks.checker import Item
 from slardar.hooks.checking import Checker, NoCheckError
 from slardar.hooks.report import HookTally
@@ -36,6 +36,7 @@ from slardar.model.server import Server, servers_gone
 from slardar.model.snapshot import Snapshot
 from slardar.resolve import Resolver
 from slardar.workers import messages
+from slardar.workers.extras import Extras
 from slardar.workers.hook_watch import HookWatch
 from slardar.workers.messages import (
     Done,
@@ -95,6 +96,7 @@ class Workers:
         self._down: dict[tuple[str, str, int], tuple[float, str]] = {}
         #: What heartbeats have said of servers.
         self._checked: dict[tuple[str, str, int], Heartbeat] = {}
+        self._extras = Extras()
         self._index = ServerIndex()
         self._health_log = HealthLog(reactor.seconds)
         self._names = NameWatch(reactor, self._tell_addresses, resolver)
@@ -174,7 +176,11 @@ class Workers:
                     for place, one in zip(places, slot.sockets, strict=True)
                 ),
                 inherited=process.inherited,
-                health=messages.Verdicts(tuple(self.known_health()), tuple(self._checked.values())),
+                health=messages.Verdicts(
+                    tuple(self.known_health()),
+                    tuple(self._checked.values()),
+                    tuple(self.known_extras()),
+                ),
                 addresses=self._names.found,
                 suspended=self._hooks.suspended,
                 reasons=self._hooks.reasons,
@@ -341,12 +347,14 @@ class Workers:
         if found is None:
             return {}
         peers = {}
+        now = self._reactor.seconds()
         for server in found.servers:
             key = (upstream, server.host, server.port)
             live = peers[server.key] = self._tally.server(*key)
             checked = self._checked.get(key)
             if checked is not None:
                 note_checked(live, checked.status, checked.since, checked.message)
+            self._extras.show(upstream, (server.host, server.port), live, now)
         return peers
 
     def statistics(self) -> Mapping[str, Any]:
@@ -368,6 +376,7 @@ class Workers:
         """The upstreams that ignore health now, each with the reason."""
         out = {key for key, (until, _) in self._down.items() if until > self._reactor.seconds()}
         out.update(key for key, about in self._checked.items() if about.status == "err")
+        out.update((one.upstream, one.host, one.port) for one in self.known_extras())
 
         def is_in_service(name: str, server: Server) -> bool:
             return (name, server.host, server.port) not in out
@@ -386,6 +395,7 @@ class Workers:
         for host, port in gone:
             self._down.pop((name, host, port), None)
             self._checked.pop((name, host, port), None)
+        self._extras.forget(name, gone, after)
 
     def set_health(self, verdicts: Iterable[Verdict]) -> None:
         """What requests of another process have shown of servers; see
@@ -419,6 +429,30 @@ class Workers:
         """What heartbeats have said; see :class:`slardar.interfaces.IPlane`."""
         return iter(self._checked.values())
 
+    def set_extras(self, extras: Iterable[Extra]) -> None:
+        """Take what keeps servers from requests beside their health; see
+        :class:`slardar.interfaces.IPlane`."""
+        self._keep(extras)
+
+    def known_extras(self) -> Iterator[Extra]:
+        """What keeps servers from requests beside their health; see
+        :class:`slardar.interfaces.IPlane`."""
+        return self._extras.known(self._reactor.seconds())
+
+    def _keep(self, extras: Iterable[Extra]) -> tuple[list[Extra], list[Extra]]:
+        """Keep what is said of servers that there are; returns what was taken, and what
+        takes the rest back."""
+        taken: list[Extra] = []
+        refused: list[Extra] = []
+        for name, some in by_upstream(extras).items():
+            upstream = self._snapshot.upstreams.get(name)
+            if upstream is not None:
+                known = [extra for extra in some if self._servers(extra)]
+                found = self._extras.take(upstream, known, self._reactor.seconds())
+                taken += found[0]
+                refused += found[1]
+        return taken, refused
+
     # What workers report.  Reports on servers that do not exist are ignored.
 
     def worker_said(self, process: WorkerProcess, message: FromWorker) -> None:
@@ -441,12 +475,13 @@ class Workers:
             self._hooks.failed(message.mark)
         else:
             self._take_health(process, message.requests)
+            self._take_extras(process, message.extras)
 
     def _known(self, servers: Iterable[ServerReport]) -> Iterator[ServerReport]:
         """The reports on servers that exist."""
         return (about for about in servers if self._servers(about))
 
-    def _servers(self, about: ServerReport | Verdict | Heartbeat) -> tuple[Server, ...]:
+    def _servers(self, about: ServerReport | Verdict | Heartbeat | Extra) -> tuple[Server, ...]:
         """The server that something is about, once for each level that has it."""
         upstream = self._snapshot.upstreams.get(about.upstream)
         if upstream is None:
@@ -476,3 +511,16 @@ class Workers:
             self._health_log.took(*key, verdict.down_for, verdict.message)
         if told:
             self._supervisor.tell_all(messages.encode(messages.Verdicts(told)), but=process)
+
+    def _take_extras(self, process: WorkerProcess, extras: Iterable[Extra]) -> None:
+        """Tell the other workers which servers one of them has ejected, or that worker that
+        it must not: several workers at once could eject too many."""
+        taken, refused = self._keep(extras)
+        for extra in taken:
+            self._health_log.ejected(extra)
+        if taken:
+            message = messages.encode(messages.Verdicts(extras=tuple(taken)))
+            self._supervisor.tell_all(message, but=process)
+        if refused:
+            message = messages.encode(messages.Verdicts(extras=tuple(refused)))
+            process.tell(message, None).addErrback(lambda _gone: None)

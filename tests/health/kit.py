@@ -23,6 +23,7 @@ class Served:
     def __init__(self, **body: Any) -> None:
         self.clock = FakeClock()
         self.live = Live()
+        #: The servers that were ejected.
         self.told: list[int] = []
         self.edit(**body)
 
@@ -31,10 +32,15 @@ class Served:
         upstream = parse_upstream("up", body, "up")
         make: Any = balancer_factory(upstream.mode)
         self.selection = Selection(
-            upstream, self.live, make, Defaults(1, 1, 1), self.clock, self._on_health
+            upstream,
+            self.live,
+            make,
+            Defaults(1, 1, 1),
+            self.clock,
+            on_ejected=self._on_ejected,
         )
 
-    def _on_health(self, name: str, peer: Peer) -> None:
+    def _on_ejected(self, name: str, peer: Peer) -> None:
         self.told.append(peer.port)
 
     def peer(self, port: int) -> Peer:
