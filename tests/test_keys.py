@@ -56,6 +56,8 @@ INERT: dict[str, Any] = {
     "enable": True,
     "typ": "http",
     "sensibility": 3,
+    "rise": 2,
+    "interval": 5,
     "http_opts.query": "GET / HTTP/1.0\r\n\r\n",
     "name": "shop",
     "user": "monitor",
@@ -72,11 +74,9 @@ LATER = {
     "dns_service": "_http._tcp.web.example",
     "hedge": {"after": 0.05},
     "hints": True,
-    "interval": 5,
     "proxy_protocol": 1,
     "queue": {"size": 5},
     "retry_budget": {"share": 0.2},
-    "rise": 2,
 }
 LATER_SETTINGS = {
     "health.timeout": 1,

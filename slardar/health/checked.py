@@ -7,7 +7,9 @@ result of heartbeats holds until the next one.  Pure, as the rules are; no funct
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from slardar.model.live import ServerLive
 
@@ -15,6 +17,8 @@ __all__ = ["Shown", "note_checked", "shown"]
 
 #: If requests and heartbeats do not agree, the worse status is shown.
 _WORST = ("unchecked", "ok", "unstable", "err")
+#: What a server says of itself if it says nothing.
+NOTHING: Final[Mapping[str, str | int]] = MappingProxyType({})
 
 
 class Shown(NamedTuple):
@@ -25,10 +29,21 @@ class Shown(NamedTuple):
     #: Since when, in epoch seconds.
     since: float
     message: str
+    #: Failures in a row.
+    fail_num: int
 
 
-def note_checked(live: ServerLive, status: str, since: float, message: str) -> bool:
+def note_checked(
+    live: ServerLive,
+    status: str,
+    since: float,
+    message: str,
+    fail_num: int = 0,
+    about: Mapping[str, str | int] = NOTHING,
+) -> bool:
     """Heartbeats say this of the server; ``since`` is in epoch seconds.
+
+    ``fail_num`` is how many in a row have failed, ``about`` what the server says of itself.
 
     With ``err`` the server gets no requests.  ``unstable`` is for a server that fails and
     stays in service, such as the last one of a protected upstream.  Returns whether this
@@ -38,13 +53,17 @@ def note_checked(live: ServerLive, status: str, since: float, message: str) -> b
     live.checked = status
     live.checked_at = since
     live.checked_msg = message
+    live.checked_fails = fail_num
+    live.about = about
     return changed
 
 
 def shown(live: ServerLive) -> Shown:
-    """The worse of what requests and heartbeats say; an ejected server fails."""
+    """The worse of what requests and heartbeats say; of the same status, that with more
+    failures.  An ejected server fails."""
     if live.ejected_until:
-        return Shown("err", live.ejected_at, live.ejected_msg)
-    if _WORST.index(live.checked) > _WORST.index(live.status):
-        return Shown(live.checked, live.checked_at, live.checked_msg)
-    return Shown(live.status, live.last_modified, live.msg)
+        return Shown("err", live.ejected_at, live.ejected_msg, live.fail_num)
+    checked = (_WORST.index(live.checked), live.checked_fails)
+    if checked > (_WORST.index(live.status), live.fail_num):
+        return Shown(live.checked, live.checked_at, live.checked_msg, live.checked_fails)
+    return Shown(live.status, live.last_modified, live.msg, live.fail_num)

@@ -61,6 +61,10 @@ class Heartbeat(Struct, frozen=True):
     #: Since when.
     since: Epoch
     message: Text
+    #: Heartbeats in a row that were not good.
+    fail_num: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    #: What the server says of itself, such as its version and role.
+    about: dict[str, str | int] = {}
 
 
 class Ejection(Struct, frozen=True, tag="ejection"):

@@ -16,7 +16,7 @@ _AMP = "the AMP channel comes with a later version"
 _BACKUP = "in a cluster the order of its levels decides"
 
 #: The keys of an upstream that concern heartbeats.
-_UPSTREAM = ("enable", "typ", "sensibility", "name", "user", "pass")
+_UPSTREAM = ("enable", "typ", "sensibility", "rise", "interval", "name", "user", "pass")
 
 
 def inert_upstream(source: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

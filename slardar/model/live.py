@@ -43,10 +43,12 @@ class ServerLive:
     """
 
     __slots__ = (
+        "about",
         "active",
         "calm_from",
         "checked",
         "checked_at",
+        "checked_fails",
         "checked_msg",
         "climbs_from",
         "down_until",
@@ -113,10 +115,13 @@ class ServerLive:
         self.last_modified = time.time()
         self.msg = ""
         #: What heartbeats last said, since when and why, in the same words; it holds until
-        #: they say something else.
+        #: they say something else.  Their failures in a row, and what the server has told
+        #: them of itself.
         self.checked = "unchecked"
         self.checked_at = self.last_modified
         self.checked_msg = ""
+        self.checked_fails = 0
+        self.about: Mapping[str, str | int] = {}
         #: Ejection as an outlier: the monotonic time until which the server gets no request
         #: (0: it is not ejected), since when (epoch seconds), and why; how often, without the
         #: times that are forgotten; and when it was back, in monotonic seconds.

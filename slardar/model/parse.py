@@ -174,6 +174,8 @@ def _upstream(
             int(status) for status, good in body.http_opts.statuses.items() if not good
         ),
         sensibility=body.sensibility,
+        rise=body.rise,
+        interval=body.interval,
         protected=body.protected,
         mode=_mode(body),
         mode_opts=_options(body),

@@ -17,6 +17,7 @@ from slardar.model.reader import UnknownKey
 __all__ = [
     "Count",
     "HttpOpts",
+    "Interval",
     "Level",
     "Outlier",
     "Seconds",
@@ -41,6 +42,10 @@ Times = Annotated[float, Meta(ge=0, le=1e9, description="a number from 0 to 1000
 Timeout = Annotated[
     float,
     Meta(gt=0, le=1e9, description="a number of seconds above 0 and up to 1000000000"),
+]
+#: Between two heartbeats: more often would be load.
+Interval = Annotated[
+    float, Meta(ge=0.1, le=1e9, description="a number of seconds from 0.1 to 1000000000")
 ]
 Text = Annotated[str, Meta(description="a string")]
 
@@ -110,8 +115,8 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
 
     #: Keys of a later version; the refusal says that they are not available yet.
     later: ClassVar[tuple[str, ...]] = (
-        *("access_log", "deadline", "dns_service", "hedge", "hints", "interval"),
-        *("proxy_protocol", "queue", "retry_budget", "rise"),
+        *("access_log", "deadline", "dns_service", "hedge", "hints"),
+        *("proxy_protocol", "queue", "retry_budget"),
     )
 
     servers: tuple[Server, ...] = ()
@@ -120,7 +125,12 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     enable: bool = True
     typ: Literal["general", "http", "redis", "mysql"] = "general"
     http_opts: HttpOpts = HttpOpts()
+    #: Heartbeats in a row that must fail before the status changes, and good ones in a row
+    #: that bring a server back.
     sensibility: Positive = 1
+    rise: Positive = 1
+    #: Seconds between two heartbeats of a server; ``None``: ``health.interval``.
+    interval: Interval | None = None
     protected: bool = True
     #: ``""`` also means the default.
     mode: Text = "wrr"
@@ -177,6 +187,8 @@ class Upstream(Struct, frozen=True):
     #: The statuses that ``http_opts.statuses`` maps to false.
     failed_statuses: frozenset[int] = frozenset()
     sensibility: int = 1
+    rise: int = 1
+    interval: float | None = None
     protected: bool = True
     mode: str = "wrr"
     mode_opts: Mapping[str, Any] = {}
