@@ -255,6 +255,18 @@ class ServingLevel:
             return []
         return [peer for peer in self.peers if _is_wanted(peer) and not is_full(peer)]
 
+    def held(self, now: float) -> list[Peer]:
+        """The servers that would be in service if nobody was held back for going out too
+        often."""
+        return [
+            peer
+            for peer in self.peers
+            if rules.is_held(peer.live, now)
+            and rules.is_fit_otherwise(peer.live, now)
+            and _is_wanted(peer)
+            and not is_full(peer)
+        ]
+
     def described(self, serves: bool, may_get: set[Peer], now: float) -> LevelDecision:
         """The level with its servers, each with why it gets no request."""
         return LevelDecision(

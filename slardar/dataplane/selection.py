@@ -25,6 +25,9 @@ __all__ = ["Defaults", "Selection"]
 
 _log = Logger("slardar.selection")
 
+#: Seconds between two looks for servers that are held back.
+_RELEASE = 1.0
+
 
 class Defaults:
     """What an upstream leaves to the settings: timeouts in seconds."""
@@ -43,6 +46,7 @@ class Selection(SelectionBase):
     __slots__ = (
         "_clock",
         "_levels",
+        "_next_release",
         "_on_ejected",
         "_on_error",
         "_on_health",
@@ -73,6 +77,8 @@ class Selection(SelectionBase):
         self._clock = clock
         self._on_health = on_health
         self._levels: list[ServingLevel] = []
+        #: When servers that are held back may be looked for again.
+        self._next_release = 0.0
         #: By host and port, the levels that have the server, and its position in each.
         self._places: dict[tuple[str, int], list[tuple[ServingLevel, int]]] = {}
         new = _new_servers(upstream, live) if upstream.slow_start else ()
@@ -183,9 +189,11 @@ class Selection(SelectionBase):
                     return self._begin(level, peer)
             elif peers:
                 return self._begin(level, self._choose(level, peers, (), request, False))
-        if not tried and self.upstream.protected:
-            return self._last_resort(request)
-        return None
+        if tried:
+            return None
+        if self._release_held(now):
+            return self.pick(request, tried)
+        return self._last_resort(request) if self.upstream.protected else None
 
     def _choose_left(
         self, level: ServingLevel, peers: Sequence[Peer], request: Request, tried: list[Peer]
@@ -281,6 +289,12 @@ class Selection(SelectionBase):
                 left = [peer for peer in level.available if not is_full(peer)]
                 offered = left if full else level.available
                 serving = level if offered else None
+        if serving is None and now >= self._next_release:
+            for level in levels:
+                offered = level.held(now)
+                if offered:
+                    serving = level
+                    break
         is_last_resort = serving is None and self.upstream.protected
         if is_last_resort:
             for level in levels:
@@ -335,10 +349,13 @@ class Selection(SelectionBase):
         if its rules say so."""
         live, now = peer.live, self._clock.now
         live.failures += 1
+        has_others = self._has_others(live, now)
         # A server that is not protected may be put out even if it is the last one.
-        others = not self.upstream.protected or self._has_others(live, now)
+        others = has_others or not self.upstream.protected
         if rules.note_failure(live, peer.config, now, others, message):
             self._health_changed(peer)
+        if not has_others:
+            self._release_held(now)
         if self._wants_failed:
             self._tell(peer, "failed", peer)
 
@@ -391,6 +408,20 @@ class Selection(SelectionBase):
             if level.count > (position is not None and level.is_healthy(position)):
                 return True
         return False
+
+    def _release_held(self, now: float) -> bool:
+        """No server is in service, or none but one that fails: use those that are only held
+        back because they went out too often.  Returns whether there are any."""
+        if now < self._next_release:
+            return False
+        # Not for each request: there may be thousands of servers.
+        self._next_release = now + _RELEASE
+        found = False
+        for peer in self.peers:
+            if rules.release(peer.live, now):
+                found = True
+                self.look(peer.host, peer.port)
+        return found
 
     def _health_changed(self, peer: Peer) -> None:
         """Requests put a server out of service, or brought it back."""

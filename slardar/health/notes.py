@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from slardar.health.flaps import held_for, penalty_at
 from slardar.model.live import ServerLive
 
 __all__ = ["notes_of"]
@@ -13,6 +14,12 @@ def notes_of(live: ServerLive, now: float) -> dict[str, str]:
     notes = {}
     if live.ejected_until > now:
         notes["outlier"] = f"ejected for {live.ejected_until - now:.0f} s more: {live.ejected_msg}"
+    penalty = penalty_at(live.penalty, live.flapped_at, now)
+    if live.down_until > now and held_for(penalty, 1.0):
+        notes["max_fails"] = (
+            f"held back for {live.down_until - now:.0f} s more, since it goes out of service"
+            " again and again"
+        )
     if live.share < 1:
         notes["slow_start"] = f"it has {live.share:.2f} of its weight, and climbs"
     return notes

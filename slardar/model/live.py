@@ -63,6 +63,8 @@ class ServerLive:
         "fails",
         "failures",
         "first_fail",
+        "flapped_at",
+        "held_from",
         "is_cold",
         "keeper",
         "last_modified",
@@ -70,6 +72,7 @@ class ServerLive:
         "notes",
         "number",
         "outcomes",
+        "penalty",
         "place",
         "requests",
         "share",
@@ -108,6 +111,12 @@ class ServerLive:
         self.fails = 0
         self.first_fail = 0.0
         self.down_until = 0.0
+        #: The penalty for going out of service again and again, as it was when the server did
+        #: so last, at ``flapped_at`` (monotonic seconds; :mod:`slardar.health.flaps`).
+        self.penalty = 0.0
+        self.flapped_at = 0.0
+        #: From when on only this penalty keeps the server out, in monotonic seconds.
+        self.held_from = 0.0
         #: What requests last said: ``unchecked``, ``ok``, ``err`` or ``unstable``, since
         #: when (epoch seconds), and why; and the failures in a row.
         self.status = "unchecked"

@@ -22,6 +22,7 @@ from slardar.dataplane.inherited import open_listener
 from slardar.dataplane.sockets import Opened
 from slardar.errors import NotReadyError
 from slardar.health.checked import note_checked
+from slardar.health.flaps import longest_hold
 from slardar.health.panic import panic_note
 from slardar.health.shared import ServerIndex, strictest
 from slardar.health.verdicts import Extra, Heartbeat, Verdict, by_upstream
@@ -495,7 +496,7 @@ class Workers:
             servers = self._servers(verdict)
             if servers:
                 server = strictest(servers)
-                most = server.fail_timeout if server.max_fails else 0.0
+                most = longest_hold(server.fail_timeout) if server.max_fails else 0.0
                 yield structs.replace(verdict, down_for=min(verdict.down_for, most))
 
     def _take_health(self, process: WorkerProcess, verdicts: Iterable[Verdict]) -> None:

@@ -86,6 +86,12 @@ class Served:
         levels = self.selection.preview(request()).levels
         return {one.server: one.reason for level in levels for one in level.candidates}
 
+    def note(self, port: int) -> str:
+        """What the server gets beyond its health, as an operator is told."""
+        levels = self.selection.preview(request()).levels
+        notes = {one.server: one.note for level in levels for one in level.candidates}
+        return notes[f"127.0.0.1:{port}"]
+
 
 def request(number: int = 0) -> Request:
     """A request; those with other numbers have other keys for the hashes."""
