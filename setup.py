@@ -70,6 +70,7 @@ REQUEST_PATH = (
     "http1/interfaces",
     "http1/tunnel",
     "http1/writer",
+    "model/budget",
     "model/live",
 )
 

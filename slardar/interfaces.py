@@ -1,4 +1,4 @@
-"""The extension points: the interfaces of balancers, stores and the data plane.
+"""The extension points: the interfaces of balancers, probes, stores and the data plane.
 
 They are zope interfaces, so that ``twisted.plugin`` can find implementations
 and ``verifyObject`` can check them.
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from slardar.model.hook import Hook, HookKey
     from slardar.model.listener import ListenerSpec
     from slardar.model.live import ServerLive
+    from slardar.model.server import ProbeOptions
     from slardar.model.snapshot import Snapshot
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "IBalancerFactory",
     "IForgetfulStore",
     "IPlane",
+    "IProbeFactory",
     "IRequest",
     "IStore",
     "IWatchedStore",
@@ -88,6 +90,18 @@ class IBalancerFactory(Interface):
         """A new IBalancer for one level; ``servers`` are all its peers.
 
         :raise slardar.errors.ConfigError: if ``options`` (``mode_opts``) is wrong.
+        """
+
+
+class IProbeFactory(Interface):
+    """A third party's probe of heartbeats, found through ``twisted.plugin``."""
+
+    name = Attribute("str: its name as the ``typ`` of an upstream")
+
+    def __call__(options: ProbeOptions):
+        """A new :class:`slardar.health.probes.base.Probe` for one upstream.
+
+        :raise slardar.errors.ConfigError: if the upstream's keys are wrong for it.
         """
 
 
@@ -298,6 +312,11 @@ class IPlane(Interface):
     def peers(upstream: str) -> Mapping[str, ServerLive]:
         """``{"host:port": ServerLive}`` of one upstream, for the status; empty for an unknown
         upstream."""
+
+    def counts(upstream: str) -> Mapping[str, int]:
+        """The counters of one upstream that are not 0, for the status: ``retries`` that the
+        retry budget counts and ``retry_budget_exhausted``, the retries that it did not
+        allow.  Empty for an unknown upstream."""
 
     def statistics() -> Mapping[str, Any]:
         """Counters, for the status.

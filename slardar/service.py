@@ -24,7 +24,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from slardar import __version__
+from slardar import __version__, plugins
 from slardar.build import describe_build
 from slardar.config import Settings
 from slardar.control.actions import Actions
@@ -37,7 +37,7 @@ from slardar.interfaces import IForgetfulStore, IPlane
 from slardar.model.live import Live
 from slardar.notify import Notifier
 from slardar.options import Options
-from slardar.plugins import balancer_factory, check_mode, open_store
+from slardar.plugins import balancer_factory, open_store
 from slardar.terminal import Terminal
 from slardar.upgrade.handover import Upgrades
 from slardar.upgrade.messages import State
@@ -119,7 +119,7 @@ class SlardarService(Service):
         self._reloading = defer.DeferredLock()
         self._plane = make_plane(reactor, settings)
         self._store = open_store(settings.store, reactor)
-        self.actions = Actions(settings, self._store, self._plane, check_mode)
+        self.actions = Actions(settings, self._store, self._plane, plugins)
         self._control = ControlPort(reactor, settings.control, self.actions)
         self._places: list[str] = []
         self._bound = False

@@ -29,13 +29,14 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from slardar import plugins
 from slardar.config import Settings, parse_settings
 from slardar.dataplane.proxy import DataPlane
 from slardar.dataplane.web_request import WebRequest
 from slardar.errors import ConfigError
 from slardar.model.live import Live
 from slardar.model.snapshot import Snapshot
-from slardar.plugins import balancer_factory, check_mode
+from slardar.plugins import balancer_factory
 
 # Most of twisted.web has no types.
 # mypy: disable-error-code="no-untyped-call,union-attr,attr-defined"
@@ -78,9 +79,10 @@ def make_plane(reactor: Any, config: Settings | Mapping[str, Any]) -> DataPlane:
 
 def _settings(config: Settings | Mapping[str, Any]) -> Settings:
     if not isinstance(config, Settings):
-        return parse_settings(config, check_mode=check_mode)
+        return parse_settings(config, plugins=plugins)
     for name, upstream in config.first_upstreams.items():
-        check_mode(upstream.mode, upstream.mode_opts, f"upstreams.{name}")
+        plugins.check_mode(upstream.mode, upstream.mode_opts, f"upstreams.{name}")
+        plugins.check_probe(upstream.probe, f"upstreams.{name}")
     return config
 
 

@@ -15,6 +15,7 @@ from slardar.config import Settings, load_file, parse_settings, read_settings
 from slardar.errors import ConfigError
 from slardar.model import yaml_file
 from slardar.model.snapshot import Route
+from tests.fake_plugins import FakePlugins
 
 SHA = "0" * 64
 #: A file with every setting and its default.
@@ -238,7 +239,9 @@ def test_balancers_of_a_file_are_checked() -> None:
         raise ConfigError(f"{where}.mode: no {mode}")
 
     raw = {"upstreams": {"a": {"servers": [{"host": "a", "port": 1}], "mode": "m"}}}
-    assert problems(parse_settings, raw, "f", check_mode) == ["f: upstreams.a.mode: no m"]
+    assert problems(parse_settings, raw, "f", FakePlugins(check_mode)) == [
+        "f: upstreams.a.mode: no m"
+    ]
 
 
 # YAML.

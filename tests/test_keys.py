@@ -19,7 +19,14 @@ from slardar.config import Control, Health, Hooks, Limits, Settings, Timeouts, p
 from slardar.errors import ConfigError
 from slardar.model.inert import inert_upstreams
 from slardar.model.parse import parse_upstream
-from slardar.model.server import HttpOpts, LevelBody, Outlier, Server, UpstreamBody
+from slardar.model.server import (
+    HttpOpts,
+    LevelBody,
+    Outlier,
+    RetryBudgetOpts,
+    Server,
+    UpstreamBody,
+)
 from slardar.options import Options
 from tests.control.fakes import FakePlane, FakeStore, make_actions, result_of
 
@@ -38,7 +45,9 @@ WORKS = {
              "max_conns"),
     LevelBody: ("servers", "tries"),
     HttpOpts: ("statuses",),
+    RetryBudgetOpts: ("share", "min"),
     UpstreamBody: ("servers", "cluster", "protected", "mode", "mode_opts", "tries", "try_timeout",
+                   "deadline", "retry_budget",
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
                    "public", "panic", "slow_start", "outlier"),
     Outlier: ("errors", "latency", "min_requests", "window", "eject", "max_share"),
@@ -70,13 +79,11 @@ INERT_SETTINGS = {"health.interval": 5, "health.enabled": True, "control.amp": "
 LATER = {
     "tls": True,
     "access_log": False,
-    "deadline": 5,
     "dns_service": "_http._tcp.web.example",
     "hedge": {"after": 0.05},
     "hints": True,
     "proxy_protocol": 1,
     "queue": {"size": 5},
-    "retry_budget": {"share": 0.2},
 }
 LATER_SETTINGS = {
     "health.timeout": 1,

@@ -80,6 +80,9 @@ def build_status(
     ignored = ignored_keys(snapshot)
     if ignored:
         status["ignored"] = ignored
+    counts = {name: found for name in sorted(snapshot.upstreams) if (found := plane.counts(name))}
+    if counts:
+        status["upstreams"] = counts
     for name, upstream in sorted(snapshot.upstreams.items()):
         status[f"cls:{name}"] = _levels(upstream, plane.peers(name), times)
     return status

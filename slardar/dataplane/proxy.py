@@ -89,6 +89,7 @@ class DataPlane(Router):
         on_extra: Callable[[Extra], None] | None = None,
     ) -> None:
         self._reactor = reactor
+        self._live = live
         self._began = reactor.seconds()
         self._poller = poller = Poller(reactor)
         super().__init__(poller.clock)
@@ -248,6 +249,11 @@ class DataPlane(Router):
         """``{"host:port": ServerLive}`` of one upstream, for status."""
         found = self._snapshot.upstreams.get(upstream)
         return {} if found is None else self._health.peers(found)
+
+    def counts(self, upstream: str) -> Mapping[str, int]:
+        """The counters of one upstream that are not 0, for status."""
+        found = self._live.upstreams.get(upstream)
+        return {} if found is None else found.counts()
 
     def statistics(self) -> Mapping[str, Any]:
         """Counters of this process, for status."""

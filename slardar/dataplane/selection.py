@@ -45,6 +45,8 @@ class Selection(SelectionBase):
 
     __slots__ = (
         "_clock",
+        "_is_limited",
+        "_least",
         "_levels",
         "_next_release",
         "_on_ejected",
@@ -53,6 +55,7 @@ class Selection(SelectionBase):
         "_outliers",
         "_panic",
         "_places",
+        "_share",
         "_wants_failed",
         "_wants_finished",
         "_wants_started",
@@ -117,10 +120,17 @@ class Selection(SelectionBase):
         # A server that several levels have is asked once.
         self.tries = upstream.tries or max(1, len(seen))
         self.try_timeout = upstream.try_timeout
+        self.deadline = float(upstream.deadline)
         self.connect_timeout = _either(upstream.connect_timeout, defaults.connect)
         self.send_timeout = _either(upstream.send_timeout, defaults.send)
         self.read_timeout = _either(upstream.read_timeout, defaults.read)
         self.retry_on = frozenset(upstream.retry_on)
+        about = live.upstream(upstream.name)
+        self.budget = about.budget
+        limit = upstream.retry_budget
+        self._is_limited = limit is not None
+        self._share = 0.0 if limit is None else float(limit.share)
+        self._least = 0.0 if limit is None else limit.min / live.processes
         self.failed_statuses = upstream.failed_statuses | {
             int(name[5:]) for name in self.retry_on if name.startswith("http_")
         }
@@ -341,6 +351,10 @@ class Selection(SelectionBase):
         if not tried and any(level.available for level in self._levels):
             return 503, f"every server of upstream {self.name} has its limit of connections"
         return 502, f"no server of upstream {self.name} is available"
+
+    def affords_retry(self) -> bool:
+        """See :meth:`SelectionBase.affords_retry`."""
+        return not self._is_limited or self.budget.allows(self._clock.now, self._share, self._least)
 
     # What became of an attempt.
 

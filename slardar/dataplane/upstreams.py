@@ -305,6 +305,7 @@ class Upstreams:
             self._no_longer_waiting(name)
             self._close_pools(name, ())
             self.pools.pop(name, None)
+            self._live.forget_upstream(name)
         self._health.forget(name, servers_gone(old, new))
 
     def _close_pools(self, name: str, kept: Collection[tuple[str, int]]) -> None:

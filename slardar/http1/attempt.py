@@ -55,7 +55,7 @@ _DONE: Final = 4
 class AttemptOwner(ExchangeBase):
     """An exchange, as its attempts see it."""
 
-    __slots__ = ("continued", "downstream", "head", "plane", "replay", "replay_size")
+    __slots__ = ("continued", "downstream", "ends", "head", "plane", "replay", "replay_size")
 
     def __init__(
         self,
@@ -75,6 +75,9 @@ class AttemptOwner(ExchangeBase):
         self.replay_size: int = 0
         #: Some server has told the client to send the body.
         self.continued: bool = False
+        #: When the request's deadline passes, unless a reply has begun by then: monotonic
+        #: seconds, 0 for never.
+        self.ends: float = 0.0
 
     def reply_arrived(self, attempt: Attempt, reply: Reply) -> bool:
         """The head of the final reply is here; False if the client does not get it, and
@@ -91,6 +94,10 @@ class AttemptOwner(ExchangeBase):
         ``is_stale``: the server had closed an idle connection while the request was on its
         way, which is nobody's failure.
         """
+        raise NotImplementedError
+
+    def deadline_passed(self, attempt: Attempt) -> None:
+        """The deadline of the request has passed before its reply began."""
         raise NotImplementedError
 
     def switched(self, attempt: Attempt) -> None:
@@ -115,6 +122,7 @@ class Attempt(ChannelProtocol):
         "_remaining",
         "_reused",
         "_state",
+        "_until",
         "addresses",
         "channel",
         "connecting",
@@ -149,6 +157,8 @@ class Attempt(ChannelProtocol):
         self._remaining = 0
         self._decoder: ChunkedDecoder | None = None
         self._interims = 0
+        #: Where the request has a deadline: when the server must have moved by without it.
+        self._until = 0.0
         self.started = owner.plane.clock.now
         #: What is told of this attempt; ``None`` where nobody observes.
         self.note: AttemptRecord | None = None
@@ -178,6 +188,9 @@ class Attempt(ChannelProtocol):
             self.connecting = True
             self._reused = False
             channel.wait(owner.selection.connect_timeout)
+            if owner.ends:
+                self._until = channel.deadline
+                channel.deadline = min(self._until, owner.ends)
         else:
             self._send_request(channel)
         return True
@@ -268,13 +281,21 @@ class Attempt(ChannelProtocol):
         While it takes what we write, that is ``send_timeout``; while it owes us
         something, ``read_timeout``.  It owes nothing (0) while the client's body is still
         coming or the client takes no more: the client has a deadline of its own.
+
+        The request's deadline may come first, until the reply begins.
         """
         owner = self._owner
         if channel.congested:
-            return owner.plane.clock.now + owner.selection.send_timeout
-        if not self._paused and (owner.body_ended or self._is_owed()):
-            return owner.plane.clock.now + owner.selection.read_timeout
-        return 0.0
+            seconds = owner.selection.send_timeout
+        elif not self._paused and (owner.body_ended or self._is_owed()):
+            seconds = owner.selection.read_timeout
+        else:
+            return 0.0
+        until = owner.plane.clock.now + seconds
+        if owner.ends and self.reply is None:
+            self._until = until
+            return min(until, owner.ends)
+        return until
 
     def _is_owed(self) -> bool:
         """Whether the server owes something before the request is complete: the rest of a
@@ -307,6 +328,8 @@ class Attempt(ChannelProtocol):
                 # A channel that is not eager reads bytes.
                 assert isinstance(data, bytes)
                 self._head_arrived(channel, data)
+                if owner.ends and self._state != _DONE:
+                    channel.deadline = self._deadline(channel)
             elif state == _LENGTH:
                 self._length_arrived(channel, data)
             elif state == _CHUNKED:
@@ -331,6 +354,17 @@ class Attempt(ChannelProtocol):
 
     def late(self, channel: ChannelBase) -> None:
         """The channel's deadline has passed."""
+        owner = self._owner
+        if owner.ends and self.reply is None:
+            now = owner.plane.clock.now
+            if now >= owner.ends:
+                self.abandon()
+                owner.deadline_passed(self)
+                return
+            if now < self._until:
+                # The client has sent more of the body, and so has put the deadline off.
+                channel.deadline = min(self._until, owner.ends)
+                return
         if self.connecting:
             self._fail(TIMEOUT, "the server did not accept the connection in time")
         elif channel.congested:

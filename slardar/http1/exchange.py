@@ -17,7 +17,7 @@ from slardar.http1.attempt import Attempt, AttemptOwner
 from slardar.http1.framing import chunk, last_chunk
 from slardar.http1.heads import CHUNKED
 from slardar.http1.interfaces import Downstream, HookedRequest, PlaneBase, SelectionBase
-from slardar.http1.record import BY_SERVER, STALE, AttemptRecord
+from slardar.http1.record import BY_SERVER, DEADLINE, STALE, AttemptRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.http1.retry import CONNECT, STATUS, TIMEOUT, may_retry
@@ -51,6 +51,8 @@ class Exchange(AttemptOwner):
         #: No reply is to be expected any more: it was given, or there is none.
         self._done = False
         self._started = plane.clock.now
+        if selection.deadline:
+            self.ends = self._started + selection.deadline
         plane.exchanges += 1
         record = downstream.record
         if record is not None:
@@ -65,6 +67,10 @@ class Exchange(AttemptOwner):
         """Begin the first attempt; may call ``refuse`` before it returns."""
         if not self.body_ended:
             self.replay = []
+        budget = self.selection.budget
+        if self._started >= budget.turns:
+            budget.turn(self._started)
+        budget.requests += 1
         self._try_next(0, "")
 
     def give_body(self, data: bytes, trailers: list[bytes]) -> None:
@@ -87,10 +93,16 @@ class Exchange(AttemptOwner):
         self.body_ended = True
         if self.request.length == CHUNKED:
             self._body_bytes(last_chunk(trailers))
-        elif self._attempt is not None:
+            return
+        if self.ends:
+            self.ends = self.plane.clock.now + self.selection.deadline
+        if self._attempt is not None:
             self._attempt.body_complete()
 
     def _body_bytes(self, data: bytes) -> None:
+        if self.ends:
+            # What the client takes its time for is not the servers' to make up for.
+            self.ends = self.plane.clock.now + self.selection.deadline
         replay = self.replay
         if replay is not None:
             replay.append(data)
@@ -141,11 +153,12 @@ class Exchange(AttemptOwner):
 
     # Attempts.
 
-    def _try_next(self, status: int, message: str) -> None:
+    def _try_next(self, status: int, message: str, costs: bool = False) -> None:
         """Pick servers until one takes a connection, or none is left.
 
         ``status`` and ``message`` are what the attempt before met, if there was one: what
-        the client is told if no other server is left.
+        the client is told if no other server is left.  ``costs``: the next attempt is one
+        of those that the retry budget limits.
         """
         selection = self.selection
         while True:
@@ -155,6 +168,9 @@ class Exchange(AttemptOwner):
                 if not status:
                     status, message = selection.refusal(bool(self._tried))
                 break
+            if costs:
+                costs = False
+                selection.budget.spend()
             self._tried.append(peer)
             attempt = Attempt(self, peer)
             if self._start(attempt):
@@ -272,7 +288,7 @@ class Exchange(AttemptOwner):
             return False
         attempt.abandon()
         self._attempt_over(attempt, True, status)
-        self._try_next(502, message)
+        self._try_next(502, message, True)
         return True
 
     def attempt_failed(self, attempt: Attempt, kind: str, message: str, is_stale: bool) -> None:
@@ -305,7 +321,7 @@ class Exchange(AttemptOwner):
         self._attempt_over(attempt, True, 0)
         status = 504 if kind == TIMEOUT else 502
         if may_try_again:
-            self._try_next(status, message)
+            self._try_next(status, message, attempt.sent)
             return
         self._finish()
         if attempt.reply is None:
@@ -315,6 +331,21 @@ class Exchange(AttemptOwner):
         if record is not None:
             record.error = message
         self.downstream.break_reply()
+
+    def deadline_passed(self, attempt: Attempt) -> None:
+        """See :class:`slardar.http1.attempt.AttemptOwner`: the client gets 504."""
+        seconds = self.selection.deadline
+        message = f"no reply within the {seconds:g} seconds that the request has"
+        # A server that had less of the time than others is not to blame for its end.
+        had = self.plane.clock.now - attempt.started
+        is_to_blame = had >= seconds / 2
+        if attempt.note is not None:
+            attempt.note.failure, attempt.note.error = DEADLINE, message
+        if is_to_blame:
+            self.selection.failed(attempt.peer, message)
+        self._attempt_over(attempt, is_to_blame, 0)
+        self._finish()
+        self.downstream.refuse(504, message)
 
     def _count_failure(self, attempt: Attempt, kind: str, message: str) -> None:
         if attempt.note is not None:
@@ -327,7 +358,7 @@ class Exchange(AttemptOwner):
             return False
         if self._is_out_of_time():
             return False
-        return may_retry(
+        if not may_retry(
             self.request.raw_method,
             kind,
             selection.retry_on,
@@ -335,8 +366,18 @@ class Exchange(AttemptOwner):
             replayable=self.request.length == 0 or self.replay is not None,
             replied=attempt.reply is not None,
             status=status,
-        )
+        ):
+            return False
+        # A connection that was not made has cost no server anything.
+        if not attempt.sent or selection.affords_retry():
+            return True
+        if self.downstream.record is not None:
+            self.downstream.record.budget_exhausted = True
+        return False
 
     def _is_out_of_time(self) -> bool:
+        now = self.plane.clock.now
+        if self.ends and now >= self.ends:
+            return True
         limit = self.selection.try_timeout
-        return limit > 0 and self.plane.clock.now - self._started >= limit
+        return limit > 0 and now - self._started >= limit

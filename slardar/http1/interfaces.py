@@ -25,6 +25,7 @@ from slardar.http1.record import BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.http1.writer import RequestIds
+from slardar.model.budget import RetryBudget
 from slardar.model.live import Peer
 
 __all__ = [
@@ -298,7 +299,9 @@ class SelectionBase:
     """
 
     __slots__ = (
+        "budget",
         "connect_timeout",
+        "deadline",
         "failed_statuses",
         "name",
         "read_timeout",
@@ -314,6 +317,10 @@ class SelectionBase:
         #: (0: no limit).
         self.tries: int = 1
         self.try_timeout: float = 0.0
+        #: Seconds for a request over all its attempts, until its reply begins (0: no limit).
+        self.deadline: float = 0.0
+        #: Counts the requests and the retries.
+        self.budget: RetryBudget = RetryBudget()
         #: Seconds.
         self.connect_timeout: float = 3.0
         self.send_timeout: float = 60.0
@@ -338,6 +345,11 @@ class SelectionBase:
 
     def finished(self, peer: Peer, failed: bool, seconds: float, status: int) -> None:
         """The attempt is over, without a good reply."""
+        raise NotImplementedError
+
+    def affords_retry(self) -> bool:
+        """Whether the retry budget has room for an attempt that a server may have begun
+        elsewhere; ``budget.spend`` follows if the attempt begins."""
         raise NotImplementedError
 
     def refusal(self, tried: bool) -> tuple[int, str]:

@@ -9,7 +9,15 @@ from typing import Final
 
 from slardar.http1.request import Request
 
-__all__ = ["BY_HOOK", "BY_SERVER", "BY_SLARDAR", "STALE", "AttemptRecord", "RequestRecord"]
+__all__ = [
+    "BY_HOOK",
+    "BY_SERVER",
+    "BY_SLARDAR",
+    "DEADLINE",
+    "STALE",
+    "AttemptRecord",
+    "RequestRecord",
+]
 
 #: Who has answered a request.
 BY_SERVER: Final = "server"
@@ -19,6 +27,8 @@ BY_SLARDAR: Final = "slardar"
 #: The ``failure`` of an attempt on an idle connection that the server had closed before the
 #: request came.  It counts as no failure, and another attempt on the same server follows.
 STALE: Final = "stale"
+#: The ``failure`` of an attempt that was given up because the request's deadline had passed.
+DEADLINE: Final = "deadline"
 
 
 class AttemptRecord:
@@ -46,8 +56,8 @@ class AttemptRecord:
         self.ended: float = 0.0
         #: The status of the server's reply; 0 if none came.
         self.status: int = 0
-        #: The kind of failure (see :mod:`slardar.http1.retry`), or :data:`STALE`; empty if
-        #: the attempt did not fail.
+        #: The kind of failure (see :mod:`slardar.http1.retry`), :data:`STALE` or
+        #: :data:`DEADLINE`; empty if the attempt did not fail.
         self.failure: str = ""
         #: The failure as a text for people.
         self.error: str = ""
@@ -62,6 +72,7 @@ class RequestRecord:
     __slots__ = (
         "answered_by",
         "attempts",
+        "budget_exhausted",
         "bytes_in",
         "bytes_out",
         "client",
@@ -96,6 +107,8 @@ class RequestRecord:
         self.upstream: str = ""
         #: The attempts, in order.
         self.attempts: list[AttemptRecord] = []
+        #: Another attempt was allowed but for the upstream's retry budget.
+        self.budget_exhausted: bool = False
         #: The status that the client got; 0 if it got none, 444 if a hook wanted none.
         self.status: int = 0
         #: :data:`BY_SERVER`, :data:`BY_HOOK`, :data:`BY_SLARDAR`, or empty for nobody.

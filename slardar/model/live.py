@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from slardar.model.budget import RetryBudget
 from slardar.model.server import Server
 
-__all__ = ["Live", "Peer", "ServerLive", "TurnKeeper"]
+__all__ = ["Live", "Peer", "ServerLive", "TurnKeeper", "UpstreamLive"]
 
 
 class TurnKeeper:
@@ -186,13 +187,57 @@ class Peer:
         return f"<Peer {self.key} weight={self.weight} {self.live!r}>"
 
 
-class Live:
-    """The registry of :class:`ServerLive`, keyed by upstream and server."""
+class UpstreamLive:
+    """The mutable state of one upstream in this process.
+
+    Owner: the registry :class:`Live`.  Writers: the selections and the exchanges of the
+    upstream.
+    """
+
+    __slots__ = ("budget",)
 
     def __init__(self) -> None:
+        self.budget = RetryBudget()
+
+    def is_counted(self) -> bool:
+        """Whether any of its counters is not 0."""
+        return self.budget.retries > 0 or self.budget.exhausted > 0
+
+    def counts(self) -> dict[str, int]:
+        """What ``/status`` shows of it, but for zeros."""
+        budget = self.budget
+        counts = {"retries": budget.retries, "retry_budget_exhausted": budget.exhausted}
+        return {name: count for name, count in counts.items() if count}
+
+
+class Live:
+    """The registry of :class:`ServerLive`, keyed by upstream and server, and of
+    :class:`UpstreamLive`, by upstream."""
+
+    def __init__(self) -> None:
+        #: In how many processes the upstreams are served: what is limited for all of them
+        #: together is limited to this part in each.
+        self.processes = 1
+        self._upstreams: dict[str, UpstreamLive] = {}
         self._servers: dict[tuple[str, str, int], ServerLive] = {}
         #: The turns of a server in further levels than the first that has it, by level.
         self._turns: dict[tuple[str, str, int], dict[str, ServerLive]] = {}
+
+    def upstream(self, name: str) -> UpstreamLive:
+        """The state of one upstream, made when it is first asked for."""
+        found = self._upstreams.get(name)
+        if found is None:
+            found = self._upstreams[name] = UpstreamLive()
+        return found
+
+    @property
+    def upstreams(self) -> Mapping[str, UpstreamLive]:
+        """The state of all upstreams that were asked for, by name; read-only."""
+        return MappingProxyType(self._upstreams)
+
+    def forget_upstream(self, name: str) -> None:
+        """Drop the state of an upstream that is gone."""
+        self._upstreams.pop(name, None)
 
     def server(self, upstream: str, host: str, port: int) -> ServerLive:
         """The state of one server, made when it is first asked for."""

@@ -169,9 +169,8 @@ _PLAIN_KEY = re.compile(r"[-*.\w]{1,255}", re.ASCII)
 
 def _value(kind: Any, value: object, path: str, problems: Problems) -> Any:
     """One value of a field: a structure, a list or an object of values, or a leaf."""
-    struct = _optional_struct(kind)
-    if struct is not None:
-        return None if value is None else read(struct, value, path, problems)
+    if value is not None:
+        kind = _without_none(kind)
     if _is_struct(kind):
         return read(kind, value, path, problems)
     try:
@@ -210,12 +209,10 @@ def _look_inside(kind: Any, value: object, path: str, problems: Problems) -> Any
     return None
 
 
-def _optional_struct(kind: Any) -> Any:
-    """The structure of a field that may be ``None`` instead; ``None`` for other fields."""
-    arguments = typing.get_args(kind)
-    if len(arguments) == 2 and arguments[1] is type(None) and _is_struct(arguments[0]):
-        return arguments[0]
-    return None
+def _without_none(kind: Any) -> Any:
+    """The structure that ``kind`` is if it is not ``None``; else ``kind`` itself."""
+    arguments = [one for one in typing.get_args(kind) if one is not type(None)]
+    return arguments[0] if len(arguments) == 1 and _is_struct(arguments[0]) else kind
 
 
 def _is_struct(kind: Any) -> bool:

@@ -20,6 +20,7 @@ __all__ = [
     "Interval",
     "Level",
     "Outlier",
+    "ProbeOptions",
     "Seconds",
     "Server",
     "Timeout",
@@ -103,6 +104,16 @@ class Outlier(Struct, frozen=True, forbid_unknown_fields=True):
     max_share: Share = 0.3
 
 
+class RetryBudgetOpts(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many requests may be sent again that a server may have begun."""
+
+    #: Of the requests of the last 10 seconds.
+    share: Annotated[float, Meta(ge=0, le=100, description="a number from 0 to 100")] = 0.2
+    #: Retries a second that are allowed however few requests there are, in all workers
+    #: together.
+    min: Annotated[float, Meta(ge=0, le=1e9, description="a number from 0 to 1000000000")] = 10
+
+
 class LevelBody(Struct, frozen=True, forbid_unknown_fields=True):
     """One level of ``cluster``."""
 
@@ -115,15 +126,15 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
 
     #: Keys of a later version; the refusal says that they are not available yet.
     later: ClassVar[tuple[str, ...]] = (
-        *("access_log", "deadline", "dns_service", "hedge", "hints"),
-        *("proxy_protocol", "queue", "retry_budget"),
+        *("access_log", "dns_service", "hedge", "hints", "proxy_protocol", "queue"),
     )
 
     servers: tuple[Server, ...] = ()
     #: Instead of ``servers``: a list of levels, or an object of named clusters.
     cluster: Any = None
     enable: bool = True
-    typ: Literal["general", "http", "redis", "mysql"] = "general"
+    #: A probe by name, see ``slardar.plugins.find_probe``.
+    typ: Text = "general"
     http_opts: HttpOpts = HttpOpts()
     #: Heartbeats in a row that must fail before the status changes, and good ones in a row
     #: that bring a server back.
@@ -137,10 +148,13 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     mode_opts: Annotated[dict[str, Any], Meta(description="an object")] = {}
     tries: Positive | None = msgspec.field(default=None, name="try")
     try_timeout: Seconds = 0
+    #: Seconds for a request over all its attempts; 0: no limit.
+    deadline: Seconds = 0
     timeout: Timeout | None = None
     send_timeout: Timeout | None = None
     read_timeout: Timeout | None = None
     keepalive: Count = 100
+    retry_budget: RetryBudgetOpts | None = RetryBudgetOpts()
     slow_start: Seconds = 0
     outlier: Outlier | None = None
     #: If a smaller share than this of the servers is in service, health is ignored.
@@ -156,7 +170,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     tls: bool | dict[str, Any] = False
     #: Whether a Host leads to it; if not, only routes and hooks do.
     public: bool = True
-    #: For heartbeats of ``typ`` mysql: the database, the user and the password.
+    #: For heartbeats: the database, the user and the password.
     name: Text | None = None
     user: Text | None = None
     password: Text | None = msgspec.field(default=None, name="pass")
@@ -168,6 +182,24 @@ class Level(Struct, frozen=True):
     name: str | None
     servers: tuple[Server, ...]
     tries: int | None = None
+
+
+class ProbeOptions(Struct, frozen=True):
+    """The parts of an upstream that the probes of heartbeats may read."""
+
+    #: The name of the probe.
+    typ: str = "general"
+    #: The name of the upstream.
+    host: str = ""
+    #: ``http_opts.query``: a whole request, sent as it is.
+    http_query: bytes | None = None
+    #: The statuses that ``http_opts.statuses`` maps to false.
+    failed_statuses: frozenset[int] = frozenset()
+    #: The upstream's key ``name``: a database.
+    name: str | None = None
+    user: str | None = None
+    #: The upstream's key ``pass``.
+    password: str | None = None
 
 
 class Upstream(Struct, frozen=True):
@@ -182,8 +214,8 @@ class Upstream(Struct, frozen=True):
     #: Whether ``cluster`` was an object of named clusters.
     named: bool = False
     enable: bool = True
-    typ: str = "general"
-    http_opts: HttpOpts = HttpOpts()
+    #: How heartbeats ask a server.
+    probe: ProbeOptions = ProbeOptions()
     #: The statuses that ``http_opts.statuses`` maps to false.
     failed_statuses: frozenset[int] = frozenset()
     sensibility: int = 1
@@ -194,6 +226,7 @@ class Upstream(Struct, frozen=True):
     mode_opts: Mapping[str, Any] = {}
     tries: int | None = None
     try_timeout: float = 0
+    deadline: float = 0
     connect_timeout: float | None = None
     send_timeout: float | None = None
     read_timeout: float | None = None
@@ -202,6 +235,8 @@ class Upstream(Struct, frozen=True):
     outlier: Outlier | None = None
     panic: float = 0
     retry_on: frozenset[str] = frozenset()
+    #: ``None``: any number of requests may be sent again.
+    retry_budget: RetryBudgetOpts | None = RetryBudgetOpts()
     #: Whether it serves the Host that is its name.
     public: bool = True
     #: Unknown keys of ``source``, with a line for each.

@@ -60,6 +60,7 @@ class FakeSelection(SelectionBase):
 
     def __init__(self, clock: FakeClock, servers: int = 1) -> None:
         super().__init__("fake")
+        self._clock = clock
         self.tries = max(1, servers)
         self.retry_on = frozenset(("connect", "error", "timeout", "status"))
         self.peers: list[Peer] = []
@@ -67,6 +68,8 @@ class FakeSelection(SelectionBase):
             peer = Peer(Server(host=f"10.0.0.{number}", port=80), ServerLive())
             peer.pool = FakePool(clock, peer.key)
             self.peers.append(peer)
+        #: The retry budget, with the defaults of an upstream.
+        self.share, self.least = 0.2, 10.0
         #: Servers that are out of service.
         self.out: set[Peer] = set()
         #: What the exchange reported: ``(server, message)`` of failures, and
@@ -97,6 +100,10 @@ class FakeSelection(SelectionBase):
         peer.live.active -= 1
         assert peer.live.active >= 0, f"{peer.key} has finished more than it began"
         self.outcomes.append((peer.key, failed, status))
+
+    def affords_retry(self) -> bool:
+        """Whether the budget has room."""
+        return self.budget.allows(self._clock.now, self.share, self.least)
 
     def refusal(self, tried: bool) -> tuple[int, str]:
         """Status and message for a client if there is no server."""

@@ -45,6 +45,7 @@ __all__ = [
     "SuspendHook",
     "TakeSettings",
     "ToWorker",
+    "UpstreamReport",
     "Verdicts",
     "Whole",
     "WorkerSocket",
@@ -61,6 +62,8 @@ __all__ = [
 
 #: At most the largest integer that a double holds exactly; no counter comes near it.
 Counter = Annotated[int, Meta(ge=0, le=2**53)]
+#: The counters of an upstream by name (:meth:`slardar.model.live.UpstreamLive.counts`).
+Counts = Annotated[dict[Annotated[str, Meta(max_length=40)], Counter], Meta(max_length=20)]
 Version = Annotated[int, Meta(ge=0, le=2**53)]
 #: The addresses of names, each with its family, IPv4 first; none: none was found.
 Found = dict[str, tuple[tuple[int, str], ...]]
@@ -221,6 +224,13 @@ class BalancerReport(Struct, array_like=True, frozen=True):
     about: BalancerError
 
 
+class UpstreamReport(Struct, array_like=True, frozen=True):
+    """The counters of an upstream in a worker, since the worker began."""
+
+    upstream: Name
+    counts: Counts
+
+
 class Report(Struct, tag="report", frozen=True):
     """A worker's counters, once a second; of servers and hooks, those that have changed."""
 
@@ -236,6 +246,8 @@ class Report(Struct, tag="report", frozen=True):
     shadows: tuple[ShadowReport, ...] = ()
     #: The upstreams whose balancers have failed since the report before.
     balancers: tuple[BalancerReport, ...] = ()
+    #: The upstreams whose counters have changed since the report before.
+    upstreams: tuple[UpstreamReport, ...] = ()
 
 
 class HookFailed(Struct, tag="failed", frozen=True):

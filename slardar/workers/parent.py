@@ -358,6 +358,10 @@ class Workers:
             self._extras.show(upstream, (server.host, server.port), live, now)
         return peers
 
+    def counts(self, upstream: str) -> Mapping[str, int]:
+        """The counters of one upstream in all workers together."""
+        return self._tally.upstream(upstream)
+
     def statistics(self) -> Mapping[str, Any]:
         """The counters of all workers together and of each, from their last reports."""
         statistics: dict[str, Any] = dict(self._tally.totals())
@@ -471,6 +475,9 @@ class Workers:
             upstreams = self._snapshot.upstreams
             errors = [error for error in message.balancers if error.upstream in upstreams]
             self._tally.take_balancers(process.number, message.version, errors)
+            self._tally.take_upstreams(
+                process.number, [one for one in message.upstreams if one.upstream in upstreams]
+            )
             self._hooks.reported(process.number, (*message.hooks, *message.shadows))
         elif isinstance(message, HookFailed):
             self._hooks.failed(message.mark)

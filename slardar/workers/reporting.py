@@ -22,6 +22,7 @@ from slardar.workers.messages import (
     HookHeavy,
     Report,
     ServerReport,
+    UpstreamReport,
     Verdicts,
 )
 
@@ -55,6 +56,8 @@ class Reporter:
         self._extras: dict[tuple[type, _Key], Extra] = {}
         #: What was last reported of each server.
         self._reported: dict[_Key, ServerReport] = {}
+        #: What was last reported of each upstream.
+        self._reported_upstreams: dict[str, dict[str, int]] = {}
         #: What was last reported of each hook.
         self._reported_hooks: dict[tuple[type, int], HookReport | ShadowReport] = {}
         #: What was last reported of each upstream's balancer.
@@ -77,7 +80,7 @@ class Reporter:
             self._telling.stop()
             for servers in self._slices():
                 self._send_counters(servers)
-            self._send_counters(())
+            self._send_counters((), self._upstreams())
 
     def forget(self, upstream: Upstream | None) -> None:
         """Report all servers of an upstream once more, because the upstream has changed: the
@@ -139,7 +142,7 @@ class Reporter:
                 self._send_counters(servers)
             self._reactor.callLater(0, go_on)
 
-        self._send_counters(())
+        self._send_counters((), self._upstreams())
         go_on()
 
     def _slices(self) -> Iterator[tuple[ServerReport, ...]]:
@@ -156,7 +159,20 @@ class Reporter:
                         servers.append(about)
             yield tuple(servers)
 
-    def _send_counters(self, servers: tuple[ServerReport, ...]) -> None:
+    def _upstreams(self) -> tuple[UpstreamReport, ...]:
+        """The reports of upstreams that have changed."""
+        reported, self._reported_upstreams = self._reported_upstreams, {}
+        changed = []
+        for name, live in self._live.upstreams.items():
+            if live.is_counted():
+                counts = self._reported_upstreams[name] = live.counts()
+                if reported.get(name) != counts:
+                    changed.append(UpstreamReport(name, counts))
+        return tuple(changed)
+
+    def _send_counters(
+        self, servers: tuple[ServerReport, ...], upstreams: tuple[UpstreamReport, ...] = ()
+    ) -> None:
         counters = self._plane.statistics()
         hooks: list[HookReport] = []
         shadows: list[ShadowReport] = []
@@ -189,6 +205,7 @@ class Reporter:
                 hooks=tuple(hooks),
                 shadows=tuple(shadows),
                 balancers=tuple(balancers),
+                upstreams=upstreams,
             )
         )
 

@@ -5,13 +5,13 @@ Nothing here does I/O: :class:`slardar.workers.parent.Workers` hands the reports
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec import structs
 
 from slardar.dataplane.balancer_errors import BalancerError
 from slardar.model.live import ServerLive
-from slardar.workers.messages import BalancerReport, Report, ServerReport
+from slardar.workers.messages import BalancerReport, Report, ServerReport, UpstreamReport
 
 __all__ = ["COUNTERS", "Tally"]
 
@@ -53,6 +53,8 @@ class Tally:
         #: The last errors of balancers, by upstream and worker; the errors of all workers
         #: that have ended are under -1.
         self._balancers: dict[str, dict[int, BalancerError]] = {}
+        #: The counters of each upstream by worker; those of workers that have ended under -1.
+        self._upstreams: dict[str, dict[int, dict[str, int]]] = {}
         #: The version in which each upstream was last changed.
         self._changed: dict[str, int] = {}
 
@@ -76,6 +78,15 @@ class Tally:
             if version >= self._changed.get(error.upstream, 0):
                 self._balancers.setdefault(error.upstream, {})[worker] = error.about
 
+    def take_upstreams(self, worker: int, reports: Iterable[UpstreamReport]) -> None:
+        """Take the counters of upstreams that there are."""
+        for about in reports:
+            self._upstreams.setdefault(about.upstream, {})[worker] = about.counts
+
+    def upstream(self, name: str) -> dict[str, int]:
+        """The counters of one upstream in all workers together, but for zeros."""
+        return _summed(self._upstreams.get(name, {}).values())
+
     def upstream_changed(self, name: str, version: int, is_there: bool) -> None:
         """An upstream has a new balancer since this version, or is gone."""
         self._balancers.pop(name, None)
@@ -83,6 +94,7 @@ class Tally:
             self._changed[name] = version
         else:
             self._changed.pop(name, None)
+            self._upstreams.pop(name, None)
 
     def balancer_errors(self) -> dict[str, BalancerError]:
         """The last error of each upstream's balancer, with the count of all workers."""
@@ -103,6 +115,11 @@ class Tally:
             error = errors.pop(worker, None)
             if error is not None:
                 errors[-1] = _together(error, *filter(None, [errors.get(-1)]))
+
+        for workers in self._upstreams.values():
+            counts = workers.pop(worker, None)
+            if counts is not None:
+                workers[-1] = _summed([counts, workers.get(-1, {})])
 
     def forget(self, upstream: str, servers: Iterable[tuple[str, int]]) -> None:
         """Drop servers that an upstream has lost."""
@@ -149,6 +166,14 @@ class Tally:
 def _together(*errors: BalancerError) -> BalancerError:
     last = max(errors, key=lambda error: error.last)
     return structs.replace(last, count=sum(error.count for error in errors))
+
+
+def _summed(some: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for counts in some:
+        for name, count in counts.items():
+            total[name] = total.get(name, 0) + count
+    return total
 
 
 def _rank(about: ServerReport) -> tuple[int, float]:

@@ -167,6 +167,7 @@ class Worker:
         # What is loaded now stays.  A look of the garbage collector through many upstreams
         # takes a tenth of a second, and would find nothing.
         gc.disable()
+        self._live.processes = message.count
         plane = self._plane = DataPlane(
             self._reactor,
             message.settings,

@@ -25,14 +25,15 @@ from slardar.interfaces import IPlane, IStore
 from slardar.model.change import Change, Revision, StoredState
 from slardar.model.live import ServerLive
 from slardar.model.snapshot import Snapshot
+from tests.fake_plugins import FakePlugins
 
 __all__ = [
     "NOW",
+    "PLUGINS",
     "FakePlane",
     "FakeStore",
     "Reply",
     "WebClient",
-    "check_mode",
     "error_of",
     "make_actions",
     "result_of",
@@ -66,6 +67,10 @@ def check_mode(mode: str, mode_opts: Mapping[str, Any], where: str) -> None:
     """Accepts two balancers without options, and no others."""
     if mode not in ("wrr", "hash"):
         raise ConfigError(f"{where}.mode: no balancer {mode}")
+
+
+#: The plugins of the configurations here.
+PLUGINS = FakePlugins(check_mode)
 
 
 def upstream(*ports: int, **rest: Any) -> dict[str, Any]:
@@ -127,6 +132,7 @@ class FakePlane:
         #: The hooks that it was asked to check: names, and the modules to load each with.
         self.checked: list[tuple[str, Mapping[str, str] | None]] = []
         self.tally = HookTally()
+        self.upstream_counts: dict[str, dict[str, int]] = {}
         #: The control channel uses no listener of the plane.
         self.opened: list[Any] = []
         #: The stored hooks that it was asked to check.
@@ -214,6 +220,9 @@ class FakePlane:
     def hook_tally(self) -> HookTally:
         return self.tally
 
+    def counts(self, upstream: str) -> Mapping[str, int]:
+        return self.upstream_counts.get(upstream, {})
+
     def peers(self, upstream: str) -> Mapping[str, ServerLive]:
         return self.live.get(upstream, {})
 
@@ -228,7 +237,7 @@ class FakePlane:
 
 def make_actions(store: Any, plane: FakePlane, **settings: Any) -> Actions:
     """Operations that have been started, with these settings of the file."""
-    actions = Actions(parse_settings(settings), store, plane, check_mode, lambda: NOW)
+    actions = Actions(parse_settings(settings), store, plane, PLUGINS, lambda: NOW)
     result_of(actions.start())
     return actions
 

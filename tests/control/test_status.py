@@ -72,3 +72,14 @@ def test_servers_are_shown_level_by_level() -> None:
     assert (other["server"], other["status"]) == ("a:[::1]:2", "unchecked")
     assert other["state"] == "drain"
     assert isinstance(other["fail_timeout"], int)
+
+
+def test_counters_of_upstreams() -> None:
+    """Those that have any are shown, under their names."""
+    plane = FakePlane()
+    one = {"servers": [{"host": "127.0.0.1", "port": 1}]}
+    upstreams = {"a": one, "b": one}
+    actions = make_actions(FakeStore(), plane, upstreams=upstreams)
+    assert "upstreams" not in actions.status()
+    plane.upstream_counts = {"b": {"retries": 3}, "gone": {"retries": 4}}
+    assert actions.status()["upstreams"] == {"b": {"retries": 3}}

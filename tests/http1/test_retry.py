@@ -553,3 +553,84 @@ def test_machine_without_descriptors_blames_no_server(play: Playbook) -> None:
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b"Too many open files" in answer
     assert play.selection.peers[0].live.failures == 0
+
+
+# The retry budget.
+
+
+def test_retry_that_the_budget_does_not_allow(new_play: NewPlay) -> None:
+    """The client gets the failure, as without retries; the record and the counter say so."""
+    play = new_play(2)
+    play.selection.share, play.selection.least = 0.0, 1.0
+    for status in (200, 502):
+        play.client_sends(GET)
+        play.origin_ends()
+        if status == 200:
+            play.origin_sends(OK)
+            play.selection.peers[1].pool.idle.clear()
+            play.origins[-1].close()
+        assert statuses(play.client_gets()) == [status]
+    assert [record.budget_exhausted for record in play.records] == [False, True]
+    assert (play.selection.budget.retries, play.selection.budget.exhausted) == (1, 1)
+    play.pass_time(1.25)
+    play.client_sends(GET)
+    play.origin_ends()
+    play.origin_sends(OK)
+    assert statuses(play.client_gets()) == [200]
+
+
+@pytest.mark.parametrize("fails", ["refused", "not begun", "not accepted", "stale"])
+def test_what_no_server_has_begun_needs_no_budget(new_play: NewPlay, fails: str) -> None:
+    """Connections that are not made, and idle ones that turn out to be closed."""
+    play = new_play(2)
+    play.selection.share = play.selection.least = 0.0
+    if fails == "stale":
+        play.client_sends(GET)
+        play.origin_sends(OK)
+        play.client_gets()
+    play.accepting = fails == "stale"
+    play.selection.peers[0].pool.exhausted = fails == "not begun"
+    play.client_sends(GET)
+    if fails == "refused":
+        play.origin.lose("Connection refused")
+    elif fails == "not accepted":
+        play.pass_time(3.5)
+    elif fails == "stale":
+        play.origin_ends(0)
+    play.accepting = True
+    play.settle()
+    play.origin_sends(OK)
+    assert play.client_gets() == OK
+    assert play.selection.budget.retries == play.selection.budget.exhausted == 0
+
+
+def test_reply_that_is_kept_for_want_of_budget(new_play: NewPlay) -> None:
+    """A failing status goes to the client if it may not be tried elsewhere."""
+    play = new_play(2)
+    play.selection.failed_statuses = frozenset((503,))
+    play.selection.share = play.selection.least = 0.0
+    play.client_sends(GET)
+    play.origin_sends(reply(b"no", status="503 Service Unavailable"))
+    assert statuses(play.client_gets()) == [503]
+    assert len(play.origins) == 1
+    assert play.selection.budget.exhausted == 1
+
+
+def test_no_server_that_is_left_costs_no_budget(new_play: NewPlay) -> None:
+    """Only a retry that begins counts."""
+    play = new_play(2)
+    play.selection.out.add(play.selection.peers[1])
+    play.client_sends(GET)
+    play.origin_ends()
+    assert statuses(play.client_gets()) == [502]
+    assert play.selection.budget.retries == 0
+
+
+def test_each_request_counts_once(new_play: NewPlay) -> None:
+    """A share of all requests may be retried; retries are no requests."""
+    play = new_play(2)
+    play.selection.share, play.selection.least = 1.0, 0.0
+    for _ in range(5):
+        play.client_sends(GET)
+        play.origin_sends(reply(b"", status="200 OK"))
+    assert play.selection.budget.recent(play.clock.now) == 5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.integration.programs import FileServer, Nginx, Slardar, curl
+from tests.integration.sockets import wait_for
 
 
 def server(program: FileServer | Nginx) -> dict[str, object]:
@@ -80,3 +83,51 @@ def test_servers_come_and_go_under_requests(
         assert slardar.call("POST", f"/upstream/a/{files.address}")[0] == 200
         assert slardar.call("DELETE", f"/upstream/a/{nginx.address}")[0] == 200
         assert asked() == {"http.server": 6}
+
+
+def test_deadline_of_a_request(tmp_path: Path, start: Start, files: FileServer) -> None:
+    """Servers that accept and never reply cost the client as much time as it has; a later
+    edit of the upstream gives it more."""
+    slardar = start(Slardar(tmp_path, "--store", "memory:")).ready()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dead = {"host": "127.0.0.1", "port": silent.getsockname()[1]}
+        slardar.call("PUT", "/upstream/a", {"servers": [dead], "deadline": 0.5})
+        began = time.monotonic()
+        status, text = slardar.get("a")
+        took = time.monotonic() - began
+        assert status == 504
+        assert "0.5 seconds" in text
+        assert 0.5 <= took < 10
+        slardar.call("PUT", "/upstream/a", {"servers": [server(files)], "deadline": 0.5})
+        assert slardar.get("a", "/who") == (200, "http.server\n")
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_retry_budget(tmp_path: Path, start: Start, workers: str) -> None:
+    """Without one, every 502 is tried elsewhere; with none left the client gets it.  An edit
+    does not reset the counters."""
+    text = 'default_type text/plain; location / {{ return {} "{}"; }}'
+    bad = start(Nginx(tmp_path / "bad", text.format(502, "bad")))
+    good = start(Nginx(tmp_path / "good", text.format(200, "good")))
+    slardar = start(
+        Slardar(tmp_path / "slardar", "--store", "memory:", "--workers", workers)
+    ).ready()
+    body = {"servers": [server(bad), {**server(good), "backup": True}]}
+
+    def counted(wanted: dict[str, int]) -> None:
+        def shown() -> bool:
+            status = slardar.call("GET", "/status")[1]
+            return bool(status.get("upstreams", {}).get("a") == wanted)
+
+        wait_for(shown, f"{wanted} in /status")
+
+    slardar.call("PUT", "/upstream/a", {**body, "retry_budget": None})
+    assert Counter(slardar.get("a") for _ in range(12)) == {(200, "good"): 12}
+    counted({"retries": 12})
+    slardar.call("PUT", "/upstream/a", {**body, "retry_budget": {"share": 0, "min": 0}})
+    assert Counter(slardar.get("a") for _ in range(6)) == {(502, "bad"): 6}
+    counted({"retries": 12, "retry_budget_exhausted": 6})
+    slardar.call("DELETE", "/upstream/a")
+    slardar.call("PUT", "/upstream/a", body)
+    assert slardar.get("a") == (200, "good")
+    counted({"retries": 1})

@@ -62,6 +62,9 @@ class Case(NamedTuple):
     tries: int
     try_timeout: float
     retry_on: frozenset[str]
+    deadline: float = 0
+    #: Retries at once that the budget allows.
+    budget: int = 10
 
 
 class Outcome(NamedTuple):
@@ -92,6 +95,8 @@ cases = st.builds(
         st.sampled_from(("connect", "error", "timeout", "status", "http_503", "non_idempotent"))
     )
     | st.just(frozenset(("connect", "error", "timeout", "status"))),
+    st.sampled_from((0.0, 0.0, 2.0, 61.0, 100.0)),
+    st.sampled_from((0, 1, 2, 10, 10)),
 )
 
 
@@ -103,6 +108,7 @@ def expected(case: Case) -> Outcome:
     failures: list[int] = []
     attempts: list[tuple[int, bool, int]] = []
     seconds = 0.0
+    left = case.budget
     for number, (first, second, idle) in enumerate(case.servers):
         use, reused = first, idle
         used.append((number, reused))
@@ -119,7 +125,17 @@ def expected(case: Case) -> Outcome:
             got += [103] * min(use.interims, MOST)
             if use.interims > MOST:
                 then, kind = "too many", "error"
-        seconds += {"not accepted": 3, "silent": 60, "silent within the head": 60}.get(then, 0)
+        takes = {"not accepted": 3, "silent": 60, "silent within the head": 60}.get(then, 0)
+        if 0 < case.deadline < seconds + takes:
+            # It passes within this attempt, which is the server's fault if it had half of it.
+            had = case.deadline - seconds
+            to_blame = had >= case.deadline / 2
+            attempts.append((number, to_blame, 0))
+            return Outcome([*got, 504], False, used, failures + [number] * to_blame, attempts)
+        seconds += takes
+        if takes:
+            # Time fills the budget again.
+            left = case.budget
         if not kind:
             attempts.append((number, False, 200))
             return Outcome([*got, 200], False, used, failures, attempts)
@@ -134,6 +150,9 @@ def expected(case: Case) -> Outcome:
             and number + 1 < len(case.servers)
             and not 0 < case.try_timeout <= seconds
         )
+        if again and sent:
+            again = left > 0
+            left -= 1
         if not again:
             status = {"status": 503, "timeout": 504}.get(kind, 502)
             return Outcome([*got, status], False, used, failures, attempts)
@@ -151,6 +170,8 @@ class Stage:
         selection = play.selection
         selection.tries = case.tries
         selection.try_timeout = case.try_timeout
+        selection.deadline = case.deadline
+        selection.share, selection.least = 0.0, case.budget
         selection.retry_on = case.retry_on
         selection.failed_statuses = frozenset((503,))
         self.uses: list[tuple[int, bool]] = []

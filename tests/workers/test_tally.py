@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slardar.workers.messages import Report, ServerReport
+from slardar.workers.messages import Report, ServerReport, UpstreamReport
 from slardar.workers.tally import Tally
 
 
@@ -96,3 +96,20 @@ def test_notes_of_all_workers_are_shown() -> None:
     assert tally.server("a", "h", 1).notes == {"slow_start": "it climbs"}
     take(tally, 0, report(1, 0, server(1, 1, notes={})))
     assert tally.server("a", "h", 1).notes == {}
+
+
+def test_counters_of_upstreams_are_summed() -> None:
+    """Those of a worker that has ended stay; those of an upstream that is gone do not."""
+    tally = Tally(5.0)
+    tally.take_upstreams(0, [UpstreamReport("a", {"retries": 3}), UpstreamReport("b", {"x": 1})])
+    tally.take_upstreams(1, [UpstreamReport("a", {"retries": 2, "x": 1})])
+    tally.take_upstreams(0, [UpstreamReport("a", {"retries": 4})])
+    assert tally.upstream("a") == {"retries": 6, "x": 1}
+    tally.worker_ended(0)
+    tally.take_upstreams(0, [UpstreamReport("a", {"retries": 1})])
+    tally.worker_ended(1)
+    assert tally.upstream("a") == {"retries": 7, "x": 1}
+    tally.upstream_changed("a", 2, True)
+    assert tally.upstream("a") == {"retries": 7, "x": 1}
+    tally.upstream_changed("a", 3, False)
+    assert tally.upstream("a") == {}

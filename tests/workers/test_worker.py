@@ -507,3 +507,23 @@ def test_want_of_memory_outside_of_connections_ends_the_process(
     failure = None if error is None else Failure(error)
     end_without_memory({"log_namespace": namespace, "log_failure": failure})
     assert codes == ends
+
+
+def test_counters_of_upstreams_are_reported_when_they_change(director: Director) -> None:
+    """The limit that holds for all workers together is divided among them."""
+    director.begin(snapshot(1, upstream("a", 1), upstream("b", 2)), count=5)
+    selection = director.selection("a")
+    director.selection("b")
+    assert sum(selection.affords_retry() and not selection.budget.spend() for _ in range(9)) == 2
+    director.selection("b").budget.spend()
+    counts = [one.counts for report in director.reports() for one in report.upstreams]
+    assert counts == [{"retries": 2, "retry_budget_exhausted": 7}, {"retries": 1}]
+    assert [one for report in director.reports() for one in report.upstreams] == []
+    # An edit leaves them as they are, and what is gone is not reported.
+    edited = {"servers": [{"host": "127.0.0.1", "port": 3}], "retry_budget": None}
+    change = parse_upstream("a", edited, "a")
+    director.tell(Delta(1, 2, (change,), ("b",), None, None))
+    assert director.selection("a").affords_retry()
+    director.selection("a").budget.spend()
+    counts = [one.counts for report in director.reports() for one in report.upstreams]
+    assert counts == [{"retries": 3, "retry_budget_exhausted": 7}]

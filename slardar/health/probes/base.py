@@ -23,6 +23,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal, NamedTuple
 
+from slardar.model.server import ProbeOptions
+
 __all__ = ["OK", "Check", "Probe", "ProbeOptions", "Result", "failed", "readable"]
 
 #: Characters of a server's text that a message or ``about`` keeps.
@@ -45,25 +47,6 @@ class Result(NamedTuple):
 
 #: The result of a heartbeat that has nothing to add.
 OK = Result("ok")
-
-
-class ProbeOptions(NamedTuple):
-    """The parts of an upstream that probes may read."""
-
-    #: The name of the probe, as the upstream has it.
-    typ: str = "general"
-    #: The name of the upstream.
-    host: str = ""
-    #: ``http_opts.query``: a whole request, sent as it is.
-    http_query: bytes | None = None
-    #: The statuses that ``http_opts.statuses`` maps to false.
-    failed_statuses: frozenset[int] = frozenset()
-    #: The upstream's ``name``: a database.
-    name: str | None = None
-    #: The upstream's ``user``.
-    user: str | None = None
-    #: The upstream's ``pass``.
-    password: str | None = None
 
 
 class Check:
