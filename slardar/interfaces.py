@@ -274,6 +274,12 @@ class IPlane(Interface):
         Call this when :meth:`set_health` is called.
         """
 
+    def hint(upstream: str, host: str, port: int, value: str) -> None:
+        """A heartbeat of this server brought this value of ``X-Slardar-Hint``.
+
+        Without effect if the upstream does not believe hints, or does not have the server.
+        """
+
     def known_extras() -> Iterator[Any]:
         """What keeps servers from requests beside their health, for :meth:`set_extras` of
         another process."""

@@ -49,7 +49,7 @@ WORKS = {
     UpstreamBody: ("servers", "cluster", "protected", "mode", "mode_opts", "tries", "try_timeout",
                    "deadline", "retry_budget",
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
-                   "public", "panic", "slow_start", "outlier"),
+                   "public", "panic", "slow_start", "outlier", "hints"),
     Outlier: ("errors", "latency", "min_requests", "window", "eject", "max_share"),
 }  # fmt: skip
 #: Keys whose attribute has another name.
@@ -81,7 +81,6 @@ LATER = {
     "access_log": False,
     "dns_service": "_http._tcp.web.example",
     "hedge": {"after": 0.05},
-    "hints": True,
     "proxy_protocol": 1,
     "queue": {"size": 5},
 }

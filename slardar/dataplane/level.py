@@ -158,7 +158,7 @@ class ServingLevel:
     def look(self, position: int, now: float) -> None:
         """Find out whether a server is in service."""
         peer = self.peers[position]
-        is_wanted = int(_is_wanted(peer))
+        is_wanted = int(_is_wanted(peer, now))
         is_in = is_wanted and int(rules.is_available(peer.live, peer.config, now))
         if is_wanted != self._is_wanted[position]:
             self._is_wanted[position] = is_wanted
@@ -171,7 +171,8 @@ class ServingLevel:
         if self.slow_start:
             self._look_for_climb(position, peer, is_in != 0, now)
         settle(peer.live, now)
-        until = max(peer.live.down_until, peer.live.ejected_until)
+        live = peer.live
+        until = max(live.down_until, live.ejected_until, live.full_until)
         if until > now and position not in self._is_due:
             self._is_due.add(position)
             heappush(self._due, (until, position))
@@ -181,8 +182,9 @@ class ServingLevel:
         """Let a server climb that has come into service, and others not any more."""
         turn = peer.turn
         if not is_in:
-            # Until its name is known, nobody can say that a server was out of service.
-            if not (peer.pool and peer.pool.pending):
+            # Until its name is known, nobody can say that a server was out of service; and
+            # one that is full is not cold.
+            if not (peer.pool and peer.pool.pending) and peer.live.full_until <= now:
                 turn.is_cold = True
                 turn.climbs_from = 0.0
                 self._climbing.discard(position)
@@ -213,6 +215,8 @@ class ServingLevel:
 
     def weigh(self, peer: Peer) -> None:
         """Compute the weight of a server again."""
+        if not is_whole(peer.live.weight):
+            self.refine()
         before, peer.weight = peer.weight, in_units(peer, self.unit)
         if peer.weight != before:
             self.changed()
@@ -249,11 +253,11 @@ class ServingLevel:
                 peer.weight = in_units(peer, self.unit)
             self.changed()
 
-    def last_ones(self) -> list[Peer]:
+    def last_ones(self, now: float) -> list[Peer]:
         """If no server is in service, the servers that only failures keep out."""
         if self.available:
             return []
-        return [peer for peer in self.peers if _is_wanted(peer) and not is_full(peer)]
+        return [peer for peer in self.peers if _is_wanted(peer, now) and not is_full(peer)]
 
     def held(self, now: float) -> list[Peer]:
         """The servers that would be in service if nobody was held back for going out too
@@ -263,7 +267,7 @@ class ServingLevel:
             for peer in self.peers
             if rules.is_held(peer.live, now)
             and rules.is_fit_otherwise(peer.live, now)
-            and _is_wanted(peer)
+            and _is_wanted(peer, now)
             and not is_full(peer)
         ]
 
@@ -352,10 +356,16 @@ def _notes(peer: Peer, now: float) -> dict[str, str]:
     return notes
 
 
-def _is_wanted(peer: Peer) -> bool:
+def _is_wanted(peer: Peer, now: float) -> bool:
     """Whether the server takes requests apart from its health, and has been looked up."""
-    pool = peer.pool
-    return peer.weight > 0 and rules.is_wanted(peer.config) and not (pool and pool.pending)
+    live, pool = peer.live, peer.pool
+    return (
+        peer.weight > 0
+        and rules.is_wanted(peer.config)
+        and not (pool and pool.pending)
+        and not live.drains
+        and live.full_until <= now
+    )
 
 
 def _why_not(peer: Peer, now: float) -> str:
@@ -368,6 +378,10 @@ def _why_not(peer: Peer, now: float) -> str:
         return "its weight is 0"
     if peer.pool and peer.pool.pending:
         return "its name is being looked up"
+    if live.drains:
+        return "it has said that it wants no requests"
+    if live.full_until > now:
+        return "it has said that it is full"
     if live.checked == "err":
         return "its heartbeats fail"
     if live.down_until > now:

@@ -315,6 +315,12 @@ class DataPlane(Router):
             if upstream is not None:
                 self._upstreams.look(name, self._health.learn_extras(upstream, some))
 
+    def hint(self, upstream: str, host: str, port: int, value: str) -> None:
+        """A heartbeat brought a hint; see :class:`slardar.interfaces.IPlane`."""
+        found = self._snapshot.upstreams.get(upstream)
+        if found is not None and self._health.hint(found, (host, port), value):
+            self._upstreams.look(upstream, [(host, port)])
+
     def known_extras(self) -> Iterator[Extra]:
         """What keeps servers from requests beside their health; see
         :class:`slardar.interfaces.IPlane`."""

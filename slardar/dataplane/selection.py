@@ -15,8 +15,10 @@ from slardar.balancers.base import Balancer, Outcome, rest
 from slardar.dataplane.decision import Preview
 from slardar.dataplane.level import TENTHS, Panic, ServingLevel, in_units, is_full, is_whole
 from slardar.health import rules
+from slardar.health.hints import HEADER, forget_hints, note_hint
 from slardar.health.outliers import Outliers, count_wanted, ejection_length, note_ejected
 from slardar.http1.interfaces import Clock, SelectionBase
+from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.server import Upstream
@@ -52,6 +54,7 @@ class Selection(SelectionBase):
         "_on_ejected",
         "_on_error",
         "_on_health",
+        "_on_hint",
         "_outliers",
         "_panic",
         "_places",
@@ -72,8 +75,10 @@ class Selection(SelectionBase):
         on_health: Callable[[str, Peer], None] | None = None,
         on_error: Callable[[str, Any, str, BaseException], None] | None = None,
         on_ejected: Callable[[str, Peer], None] | None = None,
+        on_hint: Callable[[str, Peer], None] | None = None,
     ) -> None:
         super().__init__(upstream.name)
+        self._on_hint = on_hint
         self._on_ejected = on_ejected
         self._on_error = on_error
         self.upstream = upstream
@@ -102,6 +107,8 @@ class Selection(SelectionBase):
                 if not upstream.slow_start and turn.share < 1:
                     turn.share = 1.0
                     turn.climbs_from = 0.0
+                if not upstream.hints:
+                    forget_hints(known)
                 peers.append(Peer(server, known, turn))
             are_whole = all(is_whole(peer.live.weight) and peer.turn.share == 1 for peer in peers)
             unit = 1 if are_whole else TENTHS
@@ -120,6 +127,7 @@ class Selection(SelectionBase):
         # A server that several levels have is asked once.
         self.tries = upstream.tries or max(1, len(seen))
         self.try_timeout = upstream.try_timeout
+        self.believes_hints = upstream.hints
         self.deadline = float(upstream.deadline)
         self.connect_timeout = _either(upstream.connect_timeout, defaults.connect)
         self.send_timeout = _either(upstream.send_timeout, defaults.send)
@@ -154,13 +162,15 @@ class Selection(SelectionBase):
             level.forget()
 
     def look(self, host: str, port: int) -> None:
-        """Look at the health of one server again, which something outside has changed.
+        """Look at the health and weight of one server again, which something outside has
+        changed.
 
         Without effect if the upstream does not have the server.
         """
         now = self._clock.now
         places = self._places.get((host, port), ())
         for level, position in places:
+            level.weigh(level.peers[position])
             level.look(position, now)
         if self._outliers is not None and places:
             level, position = places[0]
@@ -175,12 +185,8 @@ class Selection(SelectionBase):
         if the upstream does not have the server.
         """
         for level, position in self._places.get((host, port), ()):
-            peer = level.peers[position]
-            peer.live.weight = weight
-            if not is_whole(weight):
-                level.refine()
-            level.weigh(peer)
-            level.look(position, self._clock.now)
+            level.peers[position].live.weight = weight
+        self.look(host, port)
 
     def pick(self, request: Request, tried: list[Peer]) -> Peer | None:
         """See :meth:`SelectionBase.pick`.
@@ -277,8 +283,9 @@ class Selection(SelectionBase):
         The rules never put the last one out; but it may be drained or removed while the
         others are out.  Asking one of those is better than refusing for sure.
         """
+        now = self._clock.now
         for level in self._levels if request.cluster_key is None else self._order(request):
-            peers = level.last_ones()
+            peers = level.last_ones(now)
             if peers:
                 return self._begin(level, self._choose(level, peers, (), request, False))
         return None
@@ -308,7 +315,7 @@ class Selection(SelectionBase):
         is_last_resort = serving is None and self.upstream.protected
         if is_last_resort:
             for level in levels:
-                offered = level.last_ones()
+                offered = level.last_ones(now)
                 if offered:
                     serving = level
                     break
@@ -348,6 +355,9 @@ class Selection(SelectionBase):
 
     def refusal(self, tried: bool) -> tuple[int, str]:
         """Status and reason where :meth:`pick` found nothing."""
+        now = self._clock.now
+        if not tried and any(peer.live.full_until > now for peer in self.peers):
+            return 503, f"the servers of upstream {self.name} say that they are full"
         if not tried and any(level.available for level in self._levels):
             return 503, f"every server of upstream {self.name} has its limit of connections"
         return 502, f"no server of upstream {self.name} is available"
@@ -355,6 +365,19 @@ class Selection(SelectionBase):
     def affords_retry(self) -> bool:
         """See :meth:`SelectionBase.affords_retry`."""
         return not self._is_limited or self.budget.allows(self._clock.now, self._share, self._least)
+
+    def hinted(self, peer: Peer, reply: Reply) -> None:
+        """See :meth:`SelectionBase.hinted`."""
+        value = reply.get_header(HEADER)
+        if value is None:
+            return
+        lines = reply.head_lines()
+        start = HEADER.encode() + b":"
+        reply.replace_head_lines([line for line in lines if line[: len(start)].lower() != start])
+        if note_hint(peer.live, value, self._clock.now):
+            self.look(peer.host, peer.port)
+            if self._on_hint is not None:
+                self._on_hint(self.name, peer)
 
     # What became of an attempt.
 

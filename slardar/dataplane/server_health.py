@@ -11,12 +11,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 
 from slardar.dataplane.failurelog import HealthLog
 from slardar.health.checked import note_checked
+from slardar.health.hints import note_hint, set_hints
 from slardar.health.notes import notes_of
 from slardar.health.outliers import note_ejected, settle
 from slardar.health.panic import panic_note
 from slardar.health.rules import is_available
 from slardar.health.shared import Place, ServerIndex, note_back, note_out, strictest
-from slardar.health.verdicts import MAX_TEXT, Ejection, Extra, Heartbeat, Verdict
+from slardar.health.verdicts import MAX_TEXT, Ejection, Extra, Heartbeat, Hint, Verdict, hint_of
 from slardar.http1.interfaces import Clock
 from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.server import Server, Upstream
@@ -119,6 +120,20 @@ class ServerHealth:
                     changed.append(place)
         return changed
 
+    def hinted(self, upstream: str, peer: Peer) -> None:
+        """A server has said something of itself here."""
+        if self._on_extra is not None:
+            self._on_extra(hint_of(upstream, peer.host, peer.port, peer.live, self._clock.now))
+
+    def hint(self, upstream: Upstream, place: Place, value: str) -> bool:
+        """A server has said this in a heartbeat, as ``IPlane.hint`` describes it.
+
+        Returns whether it gets other requests from now on.
+        """
+        if not upstream.hints or place not in self._index.of(upstream):
+            return False
+        return note_hint(self._live.server(upstream.name, *place), value, self._clock.now)
+
     def learn_extras(self, upstream: Upstream, extras: Iterable[Extra]) -> list[Place]:
         """Take what other processes say of servers of one upstream, as ``IPlane.set_extras``
         describes it.
@@ -129,18 +144,28 @@ class ServerHealth:
         changed = []
         for extra in extras:
             place = (extra.host, extra.port)
-            if place in index and upstream.outlier is not None:
-                live = self._live.server(upstream.name, *place)
-                if note_ejected(live, now, extra.seconds, extra.times, extra.message):
+            if place not in index:
+                continue
+            live = self._live.server(upstream.name, *place)
+            if isinstance(extra, Hint):
+                if upstream.hints:
+                    set_hints(live, extra.full_for, extra.drains, extra.weight, now)
                     changed.append(place)
+            elif upstream.outlier is not None and note_ejected(
+                live, now, extra.seconds, extra.times, extra.message
+            ):
+                changed.append(place)
         return changed
 
     def known_extras(self) -> Iterator[Extra]:
         """What keeps servers from requests beside their health, as ``IPlane.known_extras``
         gives it."""
+        now = self._clock.now
         for (upstream, host, port), live in self._live.servers.items():
-            if live.ejected_until > self._clock.now:
+            if live.ejected_until > now:
                 yield self._ejection(upstream, host, port, live)
+            if live.drains or live.full_until > now or live.has_hinted_weight:
+                yield hint_of(upstream, host, port, live, now)
 
     def known(self) -> Iterator[Verdict]:
         """The servers that requests have put out of service, as ``IPlane.known_health``

@@ -238,6 +238,12 @@ class Upstreams:
         self.look(name, [(peer.host, peer.port)])
         self._health.ejected(name, peer)
 
+    def _hinted(self, name: str, peer: Peer) -> None:
+        """A server has said something of itself, perhaps to a selection that is not in use
+        any more."""
+        self.look(name, [(peer.host, peer.port)])
+        self._health.hinted(name, peer)
+
     def close(self) -> None:
         """Close every connection to a server."""
         for name in list(self.pools):
@@ -255,6 +261,7 @@ class Upstreams:
             self._health_changed,
             self.balancer_errors.note,
             self._ejected,
+            self._hinted,
         )
 
     def _install(self, selection: Selection) -> _Waiting | None:

@@ -20,6 +20,15 @@ def notes_of(live: ServerLive, now: float) -> dict[str, str]:
             f"held back for {live.down_until - now:.0f} s more, since it goes out of service"
             " again and again"
         )
+    hints = []
+    if live.drains:
+        hints.append("drain")
+    if live.full_until > now:
+        hints.append("full")
+    if live.has_hinted_weight:
+        hints.append(f"weight={live.weight:g}")
+    if hints:
+        notes["hints"] = f"the server has said: {', '.join(hints)}"
     if live.share < 1:
         notes["slow_start"] = f"it has {live.share:.2f} of its weight, and climbs"
     return notes

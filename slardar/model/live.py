@@ -53,6 +53,7 @@ class ServerLive:
         "checked_msg",
         "climbs_from",
         "down_until",
+        "drains",
         "effective_weight",
         "ejected_at",
         "ejected_msg",
@@ -65,6 +66,8 @@ class ServerLive:
         "failures",
         "first_fail",
         "flapped_at",
+        "full_until",
+        "has_hinted_weight",
         "held_from",
         "is_cold",
         "keeper",
@@ -143,6 +146,11 @@ class ServerLive:
         #: What became of its last attempts (:class:`slardar.health.outliers.Outcomes`);
         #: ``None`` if nobody counts them.
         self.outcomes: Any = None
+        #: Hints of the server itself (:mod:`slardar.health.hints`): the monotonic time until
+        #: which it is full, whether it wants no requests, and whether ``weight`` is its.
+        self.full_until = 0.0
+        self.drains = False
+        self.has_hinted_weight = False
         #: For the status, filled in when it is asked for: what the server gets beyond its
         #: health, and why (:mod:`slardar.health.notes`).
         self.notes: dict[str, str] = {}

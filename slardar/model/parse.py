@@ -246,6 +246,7 @@ def _upstream(
         slow_start=body.slow_start,
         outlier=body.outlier,
         panic=body.panic,
+        hints=body.hints,
         retry_on=frozenset(body.retry_on),
         retry_budget=body.retry_budget,
         public=body.public,

@@ -126,7 +126,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
 
     #: Keys of a later version; the refusal says that they are not available yet.
     later: ClassVar[tuple[str, ...]] = (
-        *("access_log", "dns_service", "hedge", "hints", "proxy_protocol", "queue"),
+        *("access_log", "dns_service", "hedge", "proxy_protocol", "queue"),
     )
 
     servers: tuple[Server, ...] = ()
@@ -159,6 +159,8 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     outlier: Outlier | None = None
     #: If a smaller share than this of the servers is in service, health is ignored.
     panic: Share = 0
+    #: Whether servers are believed what they say in ``X-Slardar-Hint``.
+    hints: bool = False
     #: Kinds of failure after which another server is asked (slardar.http1.retry).
     retry_on: Annotated[tuple[str, ...], Meta(description="a list of strings")] = (
         "connect",
@@ -234,6 +236,7 @@ class Upstream(Struct, frozen=True):
     slow_start: float = 0
     outlier: Outlier | None = None
     panic: float = 0
+    hints: bool = False
     retry_on: frozenset[str] = frozenset()
     #: ``None``: any number of requests may be sent again.
     retry_budget: RetryBudgetOpts | None = RetryBudgetOpts()

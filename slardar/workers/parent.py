@@ -25,7 +25,7 @@ from slardar.health.checked import note_checked
 from slardar.health.flaps import longest_hold
 from slardar.health.panic import panic_note
 from slardar.health.shared import ServerIndex, strictest
-from slardar.health.verdicts import Extra, Heartbeat, Verdict, by_upstream
+from slardar.health.verdicts import Ejection, Extra, Heartbeat, Verdict, by_upstream
 from slardar.hooks.checker import Item
 from slardar.hooks.checking import Checker, NoCheckError
 from slardar.hooks.report import HookTally
@@ -381,7 +381,11 @@ class Workers:
         """The upstreams that ignore health now, each with the reason."""
         out = {key for key, (until, _) in self._down.items() if until > self._reactor.seconds()}
         out.update(key for key, about in self._checked.items() if about.status == "err")
-        out.update((one.upstream, one.host, one.port) for one in self.known_extras())
+        out.update(
+            (one.upstream, one.host, one.port)
+            for one in self.known_extras()
+            if isinstance(one, Ejection)
+        )
 
         def is_in_service(name: str, server: Server) -> bool:
             return (name, server.host, server.port) not in out
@@ -438,6 +442,18 @@ class Workers:
         """Take what keeps servers from requests beside their health; see
         :class:`slardar.interfaces.IPlane`."""
         self._keep(extras)
+
+    def hint(self, upstream: str, host: str, port: int, value: str) -> None:
+        """A heartbeat brought a hint: tell the workers; see
+        :class:`slardar.interfaces.IPlane`."""
+        found = self._snapshot.upstreams.get(upstream)
+        if found is None or (host, port) not in self._index.of(found):
+            return
+        hint = self._extras.hint(found, (host, port), value, self._reactor.seconds())
+        if hint is not None:
+            data = messages.encode(messages.Verdicts(extras=(hint,)))
+            self._supervisor.tell_all(data)
+            self._supervisor.tell_leaving(data)
 
     def known_extras(self) -> Iterator[Extra]:
         """What keeps servers from requests beside their health; see
@@ -525,7 +541,8 @@ class Workers:
         it must not: several workers at once could eject too many."""
         taken, refused = self._keep(extras)
         for extra in taken:
-            self._health_log.ejected(extra)
+            if isinstance(extra, Ejection):
+                self._health_log.ejected(extra)
         if taken:
             message = messages.encode(messages.Verdicts(extras=tuple(taken)))
             self._supervisor.tell_all(message, but=process)

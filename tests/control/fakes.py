@@ -170,6 +170,9 @@ class FakePlane:
     def set_extras(self, extras: Iterable[Extra]) -> None:
         """No server is ejected here."""
 
+    def hint(self, upstream: str, host: str, port: int, value: str) -> None:
+        """Nobody is believed here."""
+
     def known_extras(self) -> Iterator[Extra]:
         """None is."""
         return iter(())

@@ -13,7 +13,8 @@ from twisted.logger import formatEvent
 from slardar.config import Settings
 from slardar.dataplane.proxy import DataPlane
 from slardar.health import checked
-from slardar.health.verdicts import Ejection, Heartbeat, Verdict
+from slardar.health.verdicts import Ejection, Heartbeat, Hint, Verdict
+from slardar.http1.reply import parse_reply
 from slardar.http1.request import Request
 from slardar.model.live import Live
 from slardar.model.parse import parse_upstream
@@ -290,3 +291,30 @@ def test_ejection_is_logged() -> None:
     assert [formatEvent(event) for event in events] == [
         "upstream up: server 127.0.0.1:1 is ejected for 30 s: 2 of 2 requests failed in 10 s"
     ]
+
+
+def test_hints_are_what_another_process_needs(site: Site) -> None:
+    """Those of replies are told, those of heartbeats come from there; a successor knows both."""
+    site.serve(1, 2, 3, hints=True)
+    head = b"HTTP/1.1 200 OK\r\nX-Slardar-Hint: drain, weight=5\r\n\r\n"
+    site.selection.hinted(site.selection.peers[0], parse_reply(head, b"GET"))
+    assert site.picked() == {2, 3}
+    assert site.extras == [Hint("up", "127.0.0.1", 1, 0.0, True, 5.0)]
+    site.plane.hint("up", "127.0.0.1", 2, "full")
+    site.plane.hint("up", "127.0.0.1", 9, "full")
+    site.plane.hint("nobody", "127.0.0.1", 2, "full")
+    assert site.picked() == {3}
+    assert len(site.extras) == 1
+    successor = Site()
+    successor.serve(1, 2, 3, hints=True)
+    successor.plane.set_extras(site.plane.known_extras())
+    assert successor.picked() == {3}
+    successor.plane.clock.now += 1
+    assert successor.picked() == {2, 3}
+    successor.plane.hint("up", "127.0.0.1", 1, "up")
+    assert successor.picked() == {1, 2, 3}
+    assert [peer.weight for peer in successor.selection.peers] == [1, 1, 1]
+    successor.serve(1, 2, 3)
+    successor.plane.set_extras(site.plane.known_extras())
+    successor.plane.hint("up", "127.0.0.1", 1, "drain")
+    assert successor.picked() == {1, 2, 3}

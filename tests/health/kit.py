@@ -25,6 +25,8 @@ class Served:
         self.live = Live()
         #: The servers that were ejected.
         self.told: list[int] = []
+        #: The servers that have said something new.
+        self.hinted: list[int] = []
         self.edit(**body)
 
     def edit(self, **body: Any) -> None:
@@ -38,7 +40,11 @@ class Served:
             Defaults(1, 1, 1),
             self.clock,
             on_ejected=self._on_ejected,
+            on_hint=self._on_hint,
         )
+
+    def _on_hint(self, name: str, peer: Peer) -> None:
+        self.hinted.append(peer.port)
 
     def _on_ejected(self, name: str, peer: Peer) -> None:
         self.told.append(peer.port)

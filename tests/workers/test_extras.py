@@ -1,4 +1,5 @@
-"""Servers that workers eject: told on, kept for later workers, and never too many."""
+"""Ejections and hints of workers: told on, kept for later workers; and never too many
+ejected."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from msgspec import structs
 from twisted.logger import formatEvent
 
 from slardar.health.checked import shown
-from slardar.health.verdicts import Ejection
+from slardar.health.verdicts import Ejection, Hint
 from slardar.workers.messages import Begin, Verdicts
 from tests.dataplane.kit import logged
 from tests.workers.kit import result_of, snapshot, upstream
@@ -114,3 +115,58 @@ def test_many_at_once_cost_no_more_each() -> None:
         return calls
 
     assert cost(3000) < 13 * cost(300)
+
+
+HINTS = {"hints": True}
+
+
+def said(port: int, **keys: Any) -> Hint:
+    """A server of ``a`` has said this of itself."""
+    return structs.replace(Hint("a", "127.0.0.1", port, 0.0, False, None), **keys)
+
+
+def test_hints_reach_the_others() -> None:
+    """What one worker has heard, others and later ones know; the last word holds."""
+    team = Team(2)
+    team.start(snapshot(1, upstream("a", 1, 2, **HINTS), upstream("never", 1)))
+    one, other = team.processes
+    hints = (said(1, drains=True), said(2, weight=5.0), said(2, full_for=0.9, weight=5.0))
+    one.say(Verdicts(extras=hints))
+    one.say(Verdicts(extras=(said(9, drains=True), said(1, upstream="never", drains=True))))
+    assert (one.of(Verdicts), other.of(Verdicts)) == ([], [Verdicts(extras=hints)])
+    team.clock.advance(1)
+    other.die()
+    team.clock.advance(0)
+    known = (said(1, drains=True), said(2, weight=5.0))
+    assert team.processes[2].of(Begin)[0].health == Verdicts(extras=known)
+    one.say(Verdicts(extras=(said(1),)))
+    assert list(team.workers.known_extras()) == [said(2, weight=5.0)]
+
+
+def test_hints_of_heartbeats_reach_every_worker() -> None:
+    """If they are news; what was heard in replies is known."""
+    team = Team(2)
+    team.start(snapshot(1, upstream("a", 1, 2, **HINTS), upstream("never", 1)))
+    one, other = team.processes
+    one.say(Verdicts(extras=(said(1, drains=True),)))
+    team.workers.hint("a", "127.0.0.1", 1, "drain")
+    team.workers.hint("a", "127.0.0.1", 9, "drain")
+    team.workers.hint("never", "127.0.0.1", 1, "drain")
+    team.workers.hint("nobody", "127.0.0.1", 1, "drain")
+    assert one.of(Verdicts) == []
+    team.workers.hint("a", "127.0.0.1", 1, "up, weight=2")
+    assert one.of(Verdicts) == [Verdicts(extras=(said(1, weight=2.0),))]
+    assert other.of(Verdicts)[1:] == one.of(Verdicts)
+
+
+def test_hints_end_with_the_server_and_with_the_key() -> None:
+    """The others stay."""
+    team = Team(1)
+    first = snapshot(1, upstream("a", 1, 2, **HINTS))
+    team.apply(first, "a")
+    team.workers.set_extras([said(1, drains=True), said(2, drains=True)])
+    result_of(team.workers.start())
+    team.apply(snapshot(2, upstream("a", 2, **HINTS)), "a")
+    assert list(team.workers.known_extras()) == [said(2, drains=True)]
+    team.apply(snapshot(3, upstream("a", 2)), "a")
+    assert list(team.workers.known_extras()) == []
