@@ -18,7 +18,7 @@ from slardar.model.listener import ListenerSpec, specs_of
 from slardar.model.parse import Plugins, check_name, parse_routes, parse_upstream
 from slardar.model.reader import Problems, joined, read_partly, shown
 from slardar.model.routes import Route
-from slardar.model.server import Seconds, Timeout, Upstream
+from slardar.model.server import Interval, Seconds, Timeout, Upstream
 
 __all__ = [
     "Control",
@@ -76,12 +76,11 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Health(Struct, frozen=True, forbid_unknown_fields=True):
-    """Active heartbeats: seconds between two of them, and whether there are any."""
+    """Active heartbeats: seconds between two of them, seconds for one of them from the
+    connection to the answer, and whether there are any."""
 
-    #: Keys of a later version; the refusal says that they are not available yet.
-    later: ClassVar[tuple[str, ...]] = ("timeout",)
-
-    interval: Timeout = 5
+    interval: Interval = 5
+    timeout: Timeout = 1
     enabled: bool = True
 
 

@@ -235,7 +235,7 @@ class IPlane(Interface):
         """
 
     def take_settings(settings: Settings) -> Deferred[None]:
-        """Use ``timeouts`` and ``limits`` of these settings from now on.
+        """Use ``timeouts``, ``limits`` and ``health`` of these settings from now on.
 
         They hold for everything that begins after the Deferred has fired.  All other
         settings are taken at the start only.  Never fails.
@@ -260,7 +260,8 @@ class IPlane(Interface):
 
         ``verdicts`` are :class:`slardar.health.verdicts.Heartbeat`.  Each holds until the
         next one of its server.  Unknown servers are ignored.  Call this after
-        :meth:`apply`, at any time.
+        :meth:`apply`, at any time.  A plane that sends heartbeats itself goes on with what
+        it was given before :meth:`start`.
         """
 
     def known_checked() -> Iterator[Any]:
@@ -321,8 +322,8 @@ class IPlane(Interface):
 
     def counts(upstream: str) -> Mapping[str, int]:
         """The counters of one upstream that are not 0, for the status: ``retries`` that the
-        retry budget counts and ``retry_budget_exhausted``, the retries that it did not
-        allow.  Empty for an unknown upstream."""
+        retry budget counts ``retry_budget_exhausted``, the retries that it did not
+        allow, and ``hedged`` requests.  Empty for an unknown upstream."""
 
     def statistics() -> Mapping[str, Any]:
         """Counters, for the status.
@@ -330,6 +331,9 @@ class IPlane(Interface):
         Since the start: ``accepted`` clients, ``requests``, and ``refused`` requests.  Now:
         ``connections``, ``active`` requests and ``tunnels``.  The ``version`` that is served,
         and ``balancer_errors`` by upstream.  The upstreams that ignore health, with the
-        reason (``panic``).  By the worker's name: its state
+        reason (``panic``).  Whether heartbeats are sent (``checkup_timer_alive``), and when
+        the last one has ended (``last_check``, in epoch seconds, ``None`` if none has).  By a
+        server's name: what lookups have found (``names``, of
+        :class:`slardar.resolve.NameState`).  By the worker's name: its state
         (``config_timer``) and its own counters (``workers``).
         """

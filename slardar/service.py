@@ -37,7 +37,7 @@ from slardar.interfaces import IForgetfulStore, IPlane
 from slardar.model.live import Live
 from slardar.notify import Notifier
 from slardar.options import Options
-from slardar.plugins import balancer_factory, open_store
+from slardar.plugins import balancer_factory, find_probe, open_store
 from slardar.terminal import Terminal
 from slardar.upgrade.handover import Upgrades
 from slardar.upgrade.messages import State
@@ -49,9 +49,9 @@ from slardar.workers.parent import Workers, usable_cores
 __all__ = ["Options", "SlardarService", "makeService"]
 
 #: Settings that a process takes at its start only.
-_AT_START = ("listen", "control", "workers", "store", "health", "hooks")
+_AT_START = ("listen", "control", "workers", "store", "hooks")
 #: Settings of the data plane that a process also takes with HUP.
-_WITH_HUP = ("timeouts", "limits")
+_WITH_HUP = ("timeouts", "limits", "health")
 
 #: Seconds that idle connections stay open in a process that was upgraded.  Most clients
 #: send a request in that time, and the reply closes the connection.  A client whose
@@ -89,8 +89,8 @@ def make_plane(reactor: Any, settings: Settings) -> IPlane:
     """The plane for these settings: workers, or a data plane here for ``workers`` 0."""
     count = usable_cores() if settings.workers == "auto" else settings.workers
     if count:
-        return Workers(reactor, settings, count, spare=True)
-    return DataPlane(reactor, settings, Live(), balancer_factory)
+        return Workers(reactor, settings, count, spare=True, find_probe=find_probe)
+    return DataPlane(reactor, settings, Live(), balancer_factory, find_probe=find_probe)
 
 
 class SlardarService(Service):

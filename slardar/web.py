@@ -36,7 +36,7 @@ from slardar.dataplane.web_request import WebRequest
 from slardar.errors import ConfigError
 from slardar.model.live import Live
 from slardar.model.snapshot import Snapshot
-from slardar.plugins import balancer_factory
+from slardar.plugins import balancer_factory, find_probe
 
 # Most of twisted.web has no types.
 # mypy: disable-error-code="no-untyped-call,union-attr,attr-defined"
@@ -55,8 +55,9 @@ def make_plane(reactor: Any, config: Settings | Mapping[str, Any]) -> DataPlane:
     """A data plane without listeners that serves ``config`` until the reactor stops.
 
     ``config`` is the content of a ``slardar.yaml``, as an object or as ``Settings``
-    (:func:`slardar.config.load_file`); ``listen``, ``control``, ``store``, ``workers``
-    and ``health`` are for twistd and have no effect here.  When the reactor shuts
+    (:func:`slardar.config.load_file`); ``listen``, ``control``, ``store`` and ``workers``
+    are for twistd and have no effect here.  Servers get heartbeats unless
+    ``health.enabled`` is false.  When the reactor shuts
     down, requests under way are finished first, for at most ``timeouts.drain``
     seconds.  Servers given by name are looked up from now on; until their addresses are
     known, requests for them get a 502.
@@ -66,7 +67,7 @@ def make_plane(reactor: Any, config: Settings | Mapping[str, Any]) -> DataPlane:
     settings = _settings(config)
     upstreams = settings.first_upstreams
     snapshot = Snapshot.build(1, upstreams, settings.first_routes, settings.default_upstream)
-    plane = DataPlane(reactor, settings, Live(), balancer_factory)
+    plane = DataPlane(reactor, settings, Live(), balancer_factory, find_probe=find_probe)
     plane.apply(snapshot, list(upstreams)).addErrback(
         lambda failure: _log.failure("the upstreams could not all be served", failure)
     )

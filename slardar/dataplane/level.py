@@ -254,10 +254,14 @@ class ServingLevel:
             self.changed()
 
     def last_ones(self, now: float) -> list[Peer]:
-        """If no server is in service, the servers that only failures keep out."""
+        """If no server is in service, the servers that only failed requests keep out."""
         if self.available:
             return []
-        return [peer for peer in self.peers if _is_wanted(peer, now) and not is_full(peer)]
+        return [
+            peer
+            for peer in self.peers
+            if _is_wanted(peer, now) and peer.live.checked != "err" and not is_full(peer)
+        ]
 
     def held(self, now: float) -> list[Peer]:
         """The servers that would be in service if nobody was held back for going out too
@@ -383,7 +387,7 @@ def _why_not(peer: Peer, now: float) -> str:
     if live.full_until > now:
         return "it has said that it is full"
     if live.checked == "err":
-        return "its heartbeats fail"
+        return f"its heartbeats fail: {live.checked_msg}"
     if live.down_until > now:
         return f"requests failed: {live.msg}"
     if live.ejected_until > now:

@@ -23,9 +23,11 @@ from slardar.config import Hooks, Settings
 from slardar.dataplane.clients import DRAIN_GRACE, Clients
 from slardar.dataplane.decision import Decision
 from slardar.dataplane.failurelog import RefusalLog
+from slardar.dataplane.heartbeats import Heartbeats, ProbeFinder, connections_at_most
 from slardar.dataplane.listener_kinds import LISTENER_KINDS, ListenerKind
 from slardar.dataplane.plane_hooks import HookMemory, PlaneHooks
 from slardar.dataplane.poller import Poller
+from slardar.dataplane.reminders import Reminders
 from slardar.dataplane.router import Router
 from slardar.dataplane.selection import Selection
 from slardar.dataplane.server_health import ServerHealth
@@ -39,6 +41,7 @@ from slardar.http1.interfaces import (
     ChannelProtocol,
     Downstream,
     HookedRequest,
+    Reminder,
     TunnelBase,
 )
 from slardar.http1.request import Request
@@ -72,7 +75,9 @@ class DataPlane(Router):
     requests have put a server out of service or brought it back; it must not block.
     Without it the log says so.  ``on_extra(extra)`` is called with what other processes are
     to know of servers beside that.  ``make_runner`` and ``hook_memory`` are for a worker.
-    ``kinds`` are the kinds of listeners, by their protocols.
+    ``kinds`` are the kinds of listeners, by their protocols.  With ``find_probe``
+    (``slardar.plugins.find_probe``) the plane sends heartbeats, as ``settings.health`` says;
+    without it another process does, or none.
     """
 
     def __init__(
@@ -87,12 +92,14 @@ class DataPlane(Router):
         hook_memory: HookMemory | None = None,
         kinds: Mapping[str, ListenerKind] = LISTENER_KINDS,
         on_extra: Callable[[Extra], None] | None = None,
+        find_probe: ProbeFinder | None = None,
     ) -> None:
         self._reactor = reactor
         self._live = live
         self._began = reactor.seconds()
         self._poller = poller = Poller(reactor)
         super().__init__(poller.clock)
+        self._reminders = Reminders(reactor, poller.clock)
         self._snapshot = Snapshot.build(0, {}, (), None)
         self._refusals = RefusalLog(reactor.callLater)
         self._resolver: Names = resolver or Resolver(reactor)
@@ -111,6 +118,17 @@ class DataPlane(Router):
         self._clients = Clients(
             reactor, self, poller, kinds, settings.limits.connections, self._upstreams.make_room
         )
+        self._heartbeats: Heartbeats | None = None
+        if find_probe is not None:
+            self._heartbeats = Heartbeats(
+                reactor,
+                poller,
+                settings.health,
+                find_probe,
+                self._resolver.addresses,
+                self.set_checked,
+            )
+        self._is_started = False
         self._plane_hooks = PlaneHooks(
             reactor,
             poller,
@@ -129,8 +147,11 @@ class DataPlane(Router):
 
     def start(self) -> defer.Deferred[None]:
         """Join the reactor: clients are accepted from its next turn on."""
-        self._clients.count_descriptors()
+        self._clients.count_descriptors(0 if self._heartbeats is None else connections_at_most())
         self._poller.start()
+        self._is_started = True
+        if self._heartbeats is not None:
+            self._heartbeats.start(self.known_checked())
         return defer.succeed(None)
 
     @property
@@ -178,12 +199,15 @@ class DataPlane(Router):
 
     async def _stop(self) -> None:
         self.draining = True
+        if self._heartbeats is not None:
+            self._heartbeats.stop()
         self._plane_hooks.stop_checking()
         self._clients.stop_accepting()
         await self._clients.drain()
         self._upstreams.close()
         await self._clients.flush()
         self._resolver.stop()
+        self._reminders.stop()
         self._poller.stop()
         self._refusals.flush()
         self._plane_hooks.stop()
@@ -191,7 +215,7 @@ class DataPlane(Router):
     # The configuration.
 
     def take_settings(self, settings: Settings) -> defer.Deferred[None]:
-        """Use other ``timeouts`` and ``limits``; see :class:`slardar.interfaces.IPlane`.
+        """Use other settings of these, as :class:`slardar.interfaces.IPlane` describes it.
 
         Clients that are connected keep what they are waiting for now, and get the new
         values with the next thing they do.  Beyond a lowered ``limits.connections``
@@ -199,6 +223,8 @@ class DataPlane(Router):
         """
         self._take_numbers(settings)
         self._upstreams.take_timeouts(settings.timeouts)
+        if self._heartbeats is not None:
+            self._heartbeats.take_settings(settings.health)
         self._clients.allow(settings.limits.connections)
         return defer.succeed(None)
 
@@ -240,6 +266,8 @@ class DataPlane(Router):
         self.has_routes = not snapshot.host_is_name
         if snapshot.hooks is not before.hooks:
             self.hooks = self._plane_hooks.take(snapshot.hooks)
+        if self._heartbeats is not None and not self.draining:
+            self._heartbeats.apply(upstreams, changed)
         await self._upstreams.use(upstreams, changed, made)
         return {"workers": {"worker-0": snapshot.version}}
 
@@ -258,7 +286,10 @@ class DataPlane(Router):
     def statistics(self) -> Mapping[str, Any]:
         """Counters of this process, for status."""
         connections = len(self._clients)
+        heartbeats = self._heartbeats
         return {
+            "checkup_timer_alive": heartbeats is not None and heartbeats.is_alive,
+            "last_check": None if heartbeats is None else heartbeats.last_check,
             "accepted": self._clients.accepts,
             "requests": self.requests,
             "refused": self.refusals,
@@ -269,6 +300,7 @@ class DataPlane(Router):
             "balancer_errors": {
                 name: about.shown() for name, about in self.balancer_errors.last.items()
             },
+            "names": self._resolver.shown(),
             "panic": self._health.panics(self._snapshot.upstreams.values()),
             "config_timer": {"worker-0": "alive"},
             "workers": {
@@ -301,7 +333,8 @@ class DataPlane(Router):
         for name, some in by_upstream(verdicts).items():
             upstream = self._snapshot.upstreams.get(name)
             if upstream is not None:
-                self._upstreams.look(name, self._health.check(upstream, some))
+                changed = self._health.check(upstream, some, not self._is_started)
+                self._upstreams.look(name, changed)
 
     def known_checked(self) -> Iterator[Heartbeat]:
         """What heartbeats have said; see :class:`slardar.interfaces.IPlane`."""
@@ -419,6 +452,10 @@ class DataPlane(Router):
     ) -> bool:
         """See :meth:`slardar.dataplane.router.Router.hold`."""
         return self._upstreams.hold(selection, downstream, request, channel, hooked)
+
+    def remind(self, reminder: Reminder, seconds: float) -> None:
+        """See :meth:`slardar.http1.interfaces.PlaneBase.remind`."""
+        self._reminders.put(reminder, seconds)
 
     def refused(self, status: int) -> None:
         """A request was answered by slardar itself, perhaps for want of a descriptor."""

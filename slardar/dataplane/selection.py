@@ -133,8 +133,9 @@ class Selection(SelectionBase):
         self.send_timeout = _either(upstream.send_timeout, defaults.send)
         self.read_timeout = _either(upstream.read_timeout, defaults.read)
         self.retry_on = frozenset(upstream.retry_on)
-        about = live.upstream(upstream.name)
-        self.budget = about.budget
+        self.hedge_after = 0.0 if upstream.hedge is None else float(upstream.hedge.after)
+        self.about = live.upstream(upstream.name)
+        self.budget = self.about.budget
         limit = upstream.retry_budget
         self._is_limited = limit is not None
         self._share = 0.0 if limit is None else float(limit.share)
@@ -143,7 +144,11 @@ class Selection(SelectionBase):
             int(name[5:]) for name in self.retry_on if name.startswith("http_")
         }
         # A method that a balancer did not write is a call that need not be made.
-        balancers = [type(level.balancer) for level in self._levels]
+        balancers = [
+            type(level.balancer)
+            for level in self._levels
+            if getattr(level.balancer, "is_told", True)
+        ]
         self._wants_started = _overridden(balancers, "started")
         self._wants_finished = _overridden(balancers, "finished")
         self._wants_failed = _overridden(balancers, "failed")
@@ -360,7 +365,7 @@ class Selection(SelectionBase):
             return 503, f"the servers of upstream {self.name} say that they are full"
         if not tried and any(level.available for level in self._levels):
             return 503, f"every server of upstream {self.name} has its limit of connections"
-        return 502, f"no server of upstream {self.name} is available"
+        return 502, f"no servers available in upstream {self.name}"
 
     def affords_retry(self) -> bool:
         """See :meth:`SelectionBase.affords_retry`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from slardar.dataplane.failurelog import HealthLog
-from slardar.health.checked import note_checked
+from slardar.health.checked import take_verdict
 from slardar.health.hints import note_hint, set_hints
 from slardar.health.notes import notes_of
 from slardar.health.outliers import note_ejected, settle
@@ -104,11 +104,14 @@ class ServerHealth:
                 self._log.know(upstream.name, *place)
         return changed
 
-    def check(self, upstream: Upstream, verdicts: Iterable[Heartbeat]) -> list[Place]:
+    def check(
+        self, upstream: Upstream, verdicts: Iterable[Heartbeat], is_logged: bool = False
+    ) -> list[Place]:
         """Take what heartbeats say of servers of one upstream, as ``IPlane.set_checked``
         describes it.
 
-        Returns the servers that it put out of service or may have brought back.
+        ``is_logged``: another process has logged it before.  Returns the servers that it put
+        out of service or may have brought back.
         """
         index = self._index.of(upstream)
         changed = []
@@ -116,8 +119,10 @@ class ServerHealth:
             place = (verdict.host, verdict.port)
             if place in index:
                 live = self._live.server(upstream.name, *place)
-                if note_checked(live, verdict.status, verdict.since, verdict.message):
+                if take_verdict(live, verdict):
                     changed.append(place)
+                if self._log is not None:
+                    (self._log.know_checked if is_logged else self._log.checked)(verdict)
         return changed
 
     def hinted(self, upstream: str, peer: Peer) -> None:
@@ -187,6 +192,8 @@ class ServerHealth:
                     live.checked,  # type: ignore[arg-type]
                     live.checked_at,
                     live.checked_msg[:MAX_TEXT],
+                    live.checked_fails,
+                    dict(live.about),
                 )
 
     def peers(self, upstream: Upstream) -> Mapping[str, ServerLive]:

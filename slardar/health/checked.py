@@ -7,18 +7,15 @@ result of heartbeats holds until the next one.  Pure, as the rules are; no funct
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from slardar.health.verdicts import Heartbeat
 from slardar.model.live import ServerLive
 
-__all__ = ["Shown", "note_checked", "shown"]
+__all__ = ["Shown", "note_checked", "shown", "take_verdict"]
 
 #: If requests and heartbeats do not agree, the worse status is shown.
 _WORST = ("unchecked", "ok", "unstable", "err")
-#: What a server says of itself if it says nothing.
-NOTHING: Final[Mapping[str, str | int]] = MappingProxyType({})
 
 
 class Shown(NamedTuple):
@@ -33,17 +30,15 @@ class Shown(NamedTuple):
     fail_num: int
 
 
-def note_checked(
-    live: ServerLive,
-    status: str,
-    since: float,
-    message: str,
-    fail_num: int = 0,
-    about: Mapping[str, str | int] = NOTHING,
-) -> bool:
-    """Heartbeats say this of the server; ``since`` is in epoch seconds.
+def take_verdict(live: ServerLive, verdict: Heartbeat) -> bool:
+    """Heartbeats say this of the server; see :func:`note_checked`."""
+    live.checked_fails = verdict.fail_num
+    live.about = verdict.about
+    return note_checked(live, verdict.status, verdict.since, verdict.message)
 
-    ``fail_num`` is how many in a row have failed, ``about`` what the server says of itself.
+
+def note_checked(live: ServerLive, status: str, since: float, message: str) -> bool:
+    """Heartbeats say this of the server; ``since`` is in epoch seconds.
 
     With ``err`` the server gets no requests.  ``unstable`` is for a server that fails and
     stays in service, such as the last one of a protected upstream.  Returns whether this
@@ -53,8 +48,6 @@ def note_checked(
     live.checked = status
     live.checked_at = since
     live.checked_msg = message
-    live.checked_fails = fail_num
-    live.about = about
     return changed
 
 

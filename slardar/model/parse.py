@@ -249,6 +249,7 @@ def _upstream(
         hints=body.hints,
         retry_on=frozenset(body.retry_on),
         retry_budget=body.retry_budget,
+        hedge=body.hedge,
         public=body.public,
         unknown=unknown,
     )

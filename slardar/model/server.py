@@ -114,6 +114,13 @@ class RetryBudgetOpts(Struct, frozen=True, forbid_unknown_fields=True):
     min: Annotated[float, Meta(ge=0, le=1e9, description="a number from 0 to 1000000000")] = 10
 
 
+class HedgeOpts(Struct, frozen=True, forbid_unknown_fields=True):
+    """When a request is sent to a second server too."""
+
+    #: Seconds without a reply.
+    after: Timeout
+
+
 class LevelBody(Struct, frozen=True, forbid_unknown_fields=True):
     """One level of ``cluster``."""
 
@@ -125,9 +132,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     """An upstream as it is written; the defaults are lua-resty-checkups'."""
 
     #: Keys of a later version; the refusal says that they are not available yet.
-    later: ClassVar[tuple[str, ...]] = (
-        *("access_log", "dns_service", "hedge", "proxy_protocol", "queue"),
-    )
+    later: ClassVar[tuple[str, ...]] = (*("access_log", "dns_service", "proxy_protocol", "queue"),)
 
     servers: tuple[Server, ...] = ()
     #: Instead of ``servers``: a list of levels, or an object of named clusters.
@@ -155,6 +160,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     read_timeout: Timeout | None = None
     keepalive: Count = 100
     retry_budget: RetryBudgetOpts | None = RetryBudgetOpts()
+    hedge: HedgeOpts | None = None
     slow_start: Seconds = 0
     outlier: Outlier | None = None
     #: If a smaller share than this of the servers is in service, health is ignored.
@@ -240,6 +246,7 @@ class Upstream(Struct, frozen=True):
     retry_on: frozenset[str] = frozenset()
     #: ``None``: any number of requests may be sent again.
     retry_budget: RetryBudgetOpts | None = RetryBudgetOpts()
+    hedge: HedgeOpts | None = None
     #: Whether it serves the Host that is its name.
     public: bool = True
     #: Unknown keys of ``source``, with a line for each.

@@ -18,10 +18,12 @@ from zope.interface import implementer
 
 from slardar.config import Settings
 from slardar.dataplane.failurelog import HealthLog
+from slardar.dataplane.heartbeats import Heartbeats, ProbeFinder
 from slardar.dataplane.inherited import open_listener
+from slardar.dataplane.poller import Poller
 from slardar.dataplane.sockets import Opened
 from slardar.errors import NotReadyError
-from slardar.health.checked import note_checked
+from slardar.health.checked import take_verdict
 from slardar.health.flaps import longest_hold
 from slardar.health.panic import panic_note
 from slardar.health.shared import ServerIndex, strictest
@@ -70,7 +72,8 @@ class Workers:
 
     ``start_process`` and ``spare`` are the supervisor's
     (:class:`slardar.workers.supervisor.Supervisor`).  ``resolver`` looks up the servers'
-    names, which no worker does.
+    names, which no worker does.  With ``find_probe`` (``slardar.plugins.find_probe``)
+    heartbeats are sent, as ``settings.health`` says; workers send none.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Workers:
         start_process: Callable[..., WorkerProcess] = spawn,
         spare: bool = False,
         resolver: Resolver | None = None,
+        find_probe: ProbeFinder | None = None,
     ) -> None:
         self._reactor = reactor
         #: The settings that workers begin with.
@@ -101,6 +105,18 @@ class Workers:
         self._index = ServerIndex()
         self._health_log = HealthLog(reactor.seconds)
         self._names = NameWatch(reactor, self._tell_addresses, resolver)
+        self._poller: Poller | None = None
+        self._heartbeats: Heartbeats | None = None
+        if find_probe is not None:
+            self._poller = Poller(reactor)
+            self._heartbeats = Heartbeats(
+                reactor,
+                self._poller,
+                settings.health,
+                find_probe,
+                lambda name: self._names.found.get(name),
+                self.set_checked,
+            )
 
     # Life.
 
@@ -137,6 +153,9 @@ class Workers:
     def start(self) -> defer.Deferred[None]:
         """Start the workers; fires when all of them serve, and fails with WorkerError
         if one of them cannot be started."""
+        if self._poller is not None and self._heartbeats is not None:
+            self._poller.start()
+            self._heartbeats.start(tuple(self._checked.values()))
         return self._supervisor.start()
 
     def stop(self, within: float | None = None, grace: float | None = None) -> defer.Deferred[None]:
@@ -147,6 +166,9 @@ class Workers:
         """
         if not self._supervisor.is_stopping:
             self._checker.stop()
+            if self._poller is not None and self._heartbeats is not None:
+                self._heartbeats.stop()
+                self._poller.stop()
         drain = float(self.settings.timeouts.drain) if within is None else within
         return self._supervisor.stop(drain, grace).addCallback(self._stopped)
 
@@ -216,20 +238,27 @@ class Workers:
         self._names.follow(base, snapshot, changed)
         if snapshot.hooks is not base.hooks:
             self._hooks.set_hooks(snapshot.hooks)
+        if self._heartbeats is not None and not self._supervisor.is_stopping:
+            self._heartbeats.apply(snapshot.upstreams, changed)
         if not self._supervisor.is_running:
             return defer.succeed({"workers": {}})
         return defer.ensureDeferred(self._apply(base, snapshot, changed))
 
     def take_settings(self, settings: Settings) -> defer.Deferred[None]:
-        """Use other ``timeouts`` and ``limits``; see :class:`slardar.interfaces.IPlane`.
+        """Use other settings of these, as :class:`slardar.interfaces.IPlane` describes it.
 
         A worker that cannot take them, or does not confirm them in time, is replaced by a
         worker that begins with them; nobody waits for the replacement.  Never fails.
         """
         # All other settings stay as they are in every worker, replacements included.
         self.settings = structs.replace(
-            self.settings, timeouts=settings.timeouts, limits=settings.limits
+            self.settings,
+            timeouts=settings.timeouts,
+            limits=settings.limits,
+            health=settings.health,
         )
+        if self._heartbeats is not None:
+            self._heartbeats.take_settings(settings.health)
         return defer.ensureDeferred(self._take_settings())
 
     async def _take_settings(self) -> None:
@@ -354,7 +383,7 @@ class Workers:
             live = peers[server.key] = self._tally.server(*key)
             checked = self._checked.get(key)
             if checked is not None:
-                note_checked(live, checked.status, checked.since, checked.message)
+                take_verdict(live, checked)
             self._extras.show(upstream, (server.host, server.port), live, now)
         return peers
 
@@ -368,7 +397,11 @@ class Workers:
         statistics["balancer_errors"] = {
             name: error.shown() for name, error in self._tally.balancer_errors().items()
         }
+        statistics["names"] = self._names.shown()
         statistics["panic"] = self._panics()
+        heartbeats = self._heartbeats
+        statistics["checkup_timer_alive"] = heartbeats is not None and heartbeats.is_alive
+        statistics["last_check"] = None if heartbeats is None else heartbeats.last_check
         statistics["version"] = self._snapshot.version
         statistics["config_timer"] = {slot.name: slot.state for slot in self._supervisor.slots}
         statistics["workers"] = {
@@ -426,11 +459,28 @@ class Workers:
     def set_checked(self, verdicts: Iterable[Heartbeat]) -> None:
         """Take what heartbeats say, and tell the workers; see
         :class:`slardar.interfaces.IPlane`."""
-        known = [verdict for verdict in verdicts if self._servers(verdict)]
-        for verdict in known:
-            self._checked[verdict.upstream, verdict.host, verdict.port] = verdict
-        if known:
-            data = messages.encode(messages.Verdicts(heartbeats=tuple(known)))
+        told = []
+        for verdict in verdicts:
+            if not self._servers(verdict):
+                continue
+            key = (verdict.upstream, verdict.host, verdict.port)
+            before = self._checked.get(key)
+            if verdict.status == "unchecked":
+                self._checked.pop(key, None)
+            else:
+                self._checked[key] = verdict
+            # Workers need no counts: the status is shown here.
+            if before is None or (before.status, before.message) != (
+                verdict.status,
+                verdict.message,
+            ):
+                told.append(verdict)
+            if self._supervisor.is_running:
+                self._health_log.checked(verdict)
+            else:
+                self._health_log.know_checked(verdict)
+        if told:
+            data = messages.encode(messages.Verdicts(heartbeats=tuple(told)))
             self._supervisor.tell_all(data)
             self._supervisor.tell_leaving(data)
 
