@@ -313,6 +313,7 @@ class SelectionBase:
 
     __slots__ = (
         "about",
+        "believes_hints",
         "budget",
         "connect_timeout",
         "deadline",
@@ -349,10 +350,16 @@ class SelectionBase:
         self.retry_on: frozenset[str] = frozenset()
         #: Statuses of replies that count as failures.
         self.failed_statuses: frozenset[int] = frozenset()
+        #: Each reply is to be given to :meth:`hinted`.
+        self.believes_hints: bool = False
 
     def pick(self, request: Request, tried: list[Peer]) -> Peer | None:
         """The server for an attempt, which begins with this call; ``None`` if no server
         is left."""
+        raise NotImplementedError
+
+    def hinted(self, peer: Peer, reply: Reply) -> None:
+        """Heed what ``peer`` says of itself in a reply, and take it out of the reply."""
         raise NotImplementedError
 
     def failed(self, peer: Peer, message: str) -> None:
