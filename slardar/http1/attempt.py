@@ -96,6 +96,10 @@ class AttemptOwner(ExchangeBase):
         """
         raise NotImplementedError
 
+    def interim_arrived(self, attempt: Attempt, reply: Reply) -> None:
+        """A 1xx reply other than 101 is here."""
+        raise NotImplementedError
+
     def deadline_passed(self, attempt: Attempt) -> None:
         """The deadline of the request has passed before its reply began."""
         raise NotImplementedError
@@ -205,7 +209,7 @@ class Attempt(ChannelProtocol):
         if channel is None:
             return
         self.sent = channel.write(data) or self.sent
-        if channel.congested or not self._has_begun():
+        if channel.congested or not self.has_begun():
             # A reply that has begun is not given more time by what the client sends.
             channel.deadline = self._deadline(channel)
         if channel.congested and not owner.body_ended:
@@ -304,12 +308,12 @@ class Attempt(ChannelProtocol):
     def _is_owed(self) -> bool:
         """Whether the server owes something before the request is complete: the rest of a
         reply that has begun, or a word to a client that waits for it to send the body."""
-        if self._has_begun():
+        if self.has_begun():
             return True
         owner = self._owner
         return owner.request.expects and not owner.continued and not owner.replay_size
 
-    def _has_begun(self) -> bool:
+    def has_begun(self) -> bool:
         """Whether some of the final reply has come."""
         return self.reply is not None or self._buffer is not None
 
@@ -479,7 +483,7 @@ class Attempt(ChannelProtocol):
         self._buffer = self._check = None
         if reply.status == 100:
             owner.continued = True
-        owner.downstream.interim_reply(reply)
+        owner.interim_arrived(self, reply)
         if self._state != _HEAD:
             return
         if rest:
