@@ -72,4 +72,5 @@ def _text(report: dict[str, Any]) -> str:
         for change in report["health"]
     ]
     lines += [f"{count} x {reason}" for reason, count in report["reasons"].items()]
+    lines += [f"balancer: {count} x {one}" for one, count in report["balancer_errors"].items()]
     return "\n".join(lines)

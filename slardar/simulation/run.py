@@ -11,7 +11,13 @@ from slardar.config import Timeouts
 from slardar.dataplane.selection import Defaults, Selection
 from slardar.http1.exchange import Exchange
 from slardar.http1.heads import BadMessage
-from slardar.http1.interfaces import Downstream, ExchangeBase, HookedRequest, PlaneBase
+from slardar.http1.interfaces import (
+    Downstream,
+    ExchangeBase,
+    HookedRequest,
+    PlaneBase,
+    Reminder,
+)
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
 from slardar.model.live import Live, Peer
@@ -64,6 +70,8 @@ class Simulation(PlaneBase):
             Defaults(timeouts.connect, timeouts.send, timeouts.read),
             engine.clock,
             self._health_changed,
+            self._balancer_failed,
+            self._ejected,
         )
         self._servers: dict[str, SimulatedServer] = {}
         pools: dict[str, SimulatedPool] = {}
@@ -85,6 +93,8 @@ class Simulation(PlaneBase):
         self.seconds: list[float] = []
         #: When servers went out of service by their failures, and came back.
         self.health: list[dict[str, Any]] = []
+        #: What the balancer has raised, and how often.
+        self.balancer_errors: dict[str, int] = {}
 
     def run(self, arrivals: Iterable[Arrival]) -> dict[str, Any]:
         """Let the requests come and everything happen; answers the report."""
@@ -128,15 +138,26 @@ class Simulation(PlaneBase):
         self.reasons[message] = self.reasons.get(message, 0) + 1
         self.replied(status, self.clock.now if began is None else began)
 
+    def remind(self, reminder: Reminder, seconds: float) -> None:
+        """See the base."""
+        self.engine.after(seconds, reminder.due)
+
     def _health_changed(self, _upstream: str, peer: Peer) -> None:
         is_out = peer.live.down_until > self.clock.now
-        change = {
-            "at": round(self.engine.elapsed, 3),
-            "server": peer.key,
-            "status": "out" if is_out else "in",
-            "msg": peer.live.msg,
-        }
-        self.health.append(change)
+        self._note(peer, "out" if is_out else "in", peer.live.msg)
+
+    def _ejected(self, _upstream: str, peer: Peer) -> None:
+        self._note(peer, "ejected", peer.live.ejected_msg)
+
+    def _note(self, peer: Peer, status: str, message: str) -> None:
+        at = round(self.engine.elapsed, 3)
+        self.health.append({"at": at, "server": peer.key, "status": status, "msg": message})
+
+    def _balancer_failed(
+        self, _upstream: str, _balancer: Any, method: str, error: BaseException
+    ) -> None:
+        text = f"{method}: {type(error).__name__}: {error}"
+        self.balancer_errors[text] = self.balancer_errors.get(text, 0) + 1
 
     # The report.
 
@@ -159,6 +180,7 @@ class Simulation(PlaneBase):
             for peer in peers.values()
             if peer.config.weight and attempts
         ]
+        hedged = self._selection.about.hedged
         failed = sum(count for status, count in self.statuses.items() if status >= 500)
         asked = self.requests - sum(
             count for status, count in self.statuses.items() if 400 <= status < 500
@@ -170,11 +192,13 @@ class Simulation(PlaneBase):
             "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
             "reasons": self.reasons,
             "attempts": attempts,
-            "retries": max(0, attempts - asked),
+            "retries": max(0, attempts - asked - hedged),
+            "hedged": hedged,
             "max_over_mean": round(max(loads, default=0.0), 4),
             "seconds": _quantiles(self.seconds),
             "servers": servers,
             "health": self.health,
+            "balancer_errors": self.balancer_errors,
         }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from slardar.balancers.base import Balancer
 from slardar.errors import ConfigError
 from slardar.model.live import Peer, ServerLive
 from slardar.model.server import Server
@@ -148,6 +149,45 @@ def test_no_server_is_left(tmp_path: Path) -> None:
     report = simulate(scenario(tmp_path, 2, failures=failures), evenly(10))
     assert report["statuses"] == {"502": 10}
     assert report["attempts"] == 20
+
+
+def test_hedging_bounds_the_wait(tmp_path: Path) -> None:
+    """A slow server costs no more than the time until the second one is asked; this is no
+    retry."""
+    servers = {"*": {"time": 0.01, "spread": "constant"}, "10.0.0.1:80": {"time": 1}}
+    plain = simulate(scenario(tmp_path, servers=servers), evenly(400))
+    assert (plain["seconds"]["max"] > 0.9, plain["hedged"]) == (True, 0)
+    keys = {"hedge": {"after": 0.05}, "retry_budget": {"share": 1.0, "min": 1000}}
+    hedged = simulate(scenario(tmp_path, servers=servers, upstream=keys), evenly(400))
+    assert hedged["seconds"]["max"] < 0.1
+    assert hedged["hedged"] == hedged["attempts"] - 400 > 50
+    assert hedged["retries"] == 0
+
+
+def test_outlier_is_ejected(tmp_path: Path) -> None:
+    """The server that errs gets no more requests."""
+    servers = {"*": {"time": 0.001}, "10.0.0.1:80": {"time": 0.001, "errors": 1.0}}
+    keys = {"outlier": {"errors": 0.5, "eject": 300}}
+    report = simulate(scenario(tmp_path, servers=servers, upstream=keys), evenly(2000))
+    assert ("10.0.0.1:80", "ejected") in [
+        (one["server"], one["status"]) for one in report["health"]
+    ]
+    assert report["failed"] < 100
+
+
+class Broken(Balancer):
+    """A balancer of somebody's own that does not work."""
+
+    def pick(self, servers: Any, request: Any) -> Any:
+        raise RuntimeError("no")
+
+
+def test_balancer_that_fails(tmp_path: Path) -> None:
+    """The report says so; requests go on, as they do where it serves."""
+    mode = f"{Broken.__module__}.Broken"
+    report = simulate(scenario(tmp_path, upstream={"mode": mode}), evenly(10))
+    assert report["statuses"] == {"200": 10}
+    assert report["balancer_errors"] == {"pick: RuntimeError: no": 10}
 
 
 def test_seed_decides(tmp_path: Path) -> None:
