@@ -228,10 +228,11 @@ class Resolver(Names):
     def _looked_up(
         self, found: Found | None, name: str, known: _Name, lookup: defer.Deferred[Found]
     ) -> None:
-        # Else it was cancelled, and perhaps nobody follows the name any more.
-        if found is not None and known.lookup is lookup:
+        # Else it was ended here, and perhaps nobody follows the name any more.
+        if known.lookup is lookup:
             known.lookup = None
-            self._found(name, known, found)
+            # Of two names that ask the same question, one may be ended with the other.
+            self._found(name, known, found or Found(reason="the lookup was given up"))
 
     def _found(self, name: str, known: _Name, found: Found) -> None:
         addresses = list(found.addresses)

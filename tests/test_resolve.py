@@ -371,6 +371,17 @@ def test_lookup_that_raises_ends_nothing(reactor: Reactor, log: list[str]) -> No
     assert log.count("looking up server name a failed") == 2
 
 
+def test_lookup_that_somebody_else_cancels(reactor: Reactor, log: list[str]) -> None:
+    """It has failed, and the next one comes."""
+    told: list[Any] = []
+    resolver_of(reactor).follow("a", told.append)
+    reactor.lookups.pop().cancel()
+    assert log == ["no address found for server name a: the lookup was given up"]
+    reactor.advance(AGAIN)
+    reactor.lookups.pop().answer("10.0.0.1")
+    assert len(told) == 1
+
+
 def test_follower_that_raises_harms_no_other(reactor: Reactor, log: list[str]) -> None:
     """The error is logged, and the others are told."""
     told: list[Any] = []
