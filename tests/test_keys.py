@@ -23,6 +23,7 @@ from slardar.model.server import (
     HedgeOpts,
     HttpOpts,
     LevelBody,
+    QueueOpts,
     RetryBudgetOpts,
     Server,
     UpstreamBody,
@@ -47,8 +48,9 @@ WORKS = {
     HttpOpts: ("statuses",),
     RetryBudgetOpts: ("share", "min"),
     HedgeOpts: ("after",),
+    QueueOpts: ("size", "timeout"),
     UpstreamBody: ("servers", "cluster", "protected", "mode", "mode_opts", "tries", "try_timeout",
-                   "deadline", "retry_budget", "hedge",
+                   "deadline", "retry_budget", "hedge", "queue",
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
                    "public"),
 }  # fmt: skip
@@ -84,7 +86,6 @@ LATER = {
     "interval": 5,
     "panic": 0.3,
     "proxy_protocol": 1,
-    "queue": {"size": 5},
     "rise": 2,
 }
 LATER_SETTINGS = {

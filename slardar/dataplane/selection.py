@@ -14,8 +14,9 @@ from twisted.logger import Logger
 from slardar.balancers.base import Balancer, Outcome, rest
 from slardar.dataplane.decision import Preview
 from slardar.dataplane.level import TENTHS, ServingLevel, in_units, is_full, is_whole
+from slardar.dataplane.request_queue import RequestQueue
 from slardar.health import rules
-from slardar.http1.interfaces import Clock, SelectionBase
+from slardar.http1.interfaces import Clock, SelectionBase, Step
 from slardar.http1.request import Request
 from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.server import Upstream
@@ -63,6 +64,7 @@ class Selection(SelectionBase):
         clock: Clock,
         on_health: Callable[[str, Peer], None] | None = None,
         on_error: Callable[[str, Any, str, BaseException], None] | None = None,
+        soon: Callable[[Step], None] | None = None,
     ) -> None:
         super().__init__(upstream.name)
         self._on_error = on_error
@@ -102,6 +104,12 @@ class Selection(SelectionBase):
         self.hedge_after = 0.0 if upstream.hedge is None else float(upstream.hedge.after)
         self.about = live.upstream(upstream.name)
         self.budget = self.about.budget
+        self.queue_size = upstream.queue.size
+        self.queue_timeout = float(upstream.queue.timeout)
+        if self.queue_size and soon is not None:
+            found = self.about.queue
+            self.queue = found if isinstance(found, RequestQueue) else RequestQueue(soon)
+            self.about.queue = self.queue
         limit = upstream.retry_budget
         self._is_limited = limit is not None
         self._share = 0.0 if limit is None else float(limit.share)
@@ -123,6 +131,12 @@ class Selection(SelectionBase):
         """Every server, level by level."""
         return [peer for level in self._levels for peer in level.peers]
 
+    def serve(self) -> None:
+        """It is in service from now on: requests that wait on its predecessor wait on it."""
+        queue = self.about.queue
+        if isinstance(queue, RequestQueue):
+            queue.serve(self)
+
     def refresh(self) -> None:
         """Look at the health of every server again."""
         for level in self._levels:
@@ -136,6 +150,8 @@ class Selection(SelectionBase):
         now = self._clock.now
         for level, position in self._places.get((host, port), ()):
             level.look(position, now)
+        if self.about.queue is not None:
+            self.about.queue.room()
 
     def set_weight(self, host: str, port: int, weight: float | None) -> None:
         """Use another weight than the configured one for a server.
@@ -154,6 +170,8 @@ class Selection(SelectionBase):
             if peer.weight != before:
                 level.changed()
             level.look(position, self._clock.now)
+        if self.about.queue is not None:
+            self.about.queue.room()
 
     def pick(self, request: Request, tried: list[Peer]) -> Peer | None:
         """See :meth:`SelectionBase.pick`.
@@ -344,12 +362,16 @@ class Selection(SelectionBase):
             self._health_changed(peer)
         if self._wants_finished:
             self._tell(peer, "finished", peer, Outcome(False, seconds, status))
+        if self.about.queue is not None:
+            self.about.queue.room()
 
     def finished(self, peer: Peer, failed: bool, seconds: float, status: int) -> None:
         """The attempt is over, without a good reply."""
         peer.live.active -= 1
         if self._wants_finished:
             self._tell(peer, "finished", peer, Outcome(failed, seconds, status))
+        if self.about.queue is not None:
+            self.about.queue.room()
 
     def _has_others(self, live: ServerLive, now: float) -> bool:
         """Whether another server than this one is in service, in any level."""

@@ -249,6 +249,7 @@ class Upstreams:
             self._router.clock,
             self._health_changed,
             self.balancer_errors.note,
+            self._poller.take_soon,
         )
 
     def _install(self, selection: Selection) -> _Waiting | None:
@@ -289,6 +290,7 @@ class Upstreams:
     def _use(self, selection: Selection) -> None:
         name = selection.name
         self._selections[name] = selection
+        selection.serve()
         self._no_longer_waiting(name)
         self._close_pools(name, {(peer.host, peer.port) for peer in selection.peers})
 

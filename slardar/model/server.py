@@ -94,6 +94,15 @@ class HedgeOpts(Struct, frozen=True, forbid_unknown_fields=True):
     after: Timeout
 
 
+class QueueOpts(Struct, frozen=True, forbid_unknown_fields=True):
+    """Requests that wait while every server has its ``max_conns``."""
+
+    #: How many, in each process; 0 is none.
+    size: Count = 0
+    #: Seconds for which each may wait.
+    timeout: Timeout = 1
+
+
 class LevelBody(Struct, frozen=True, forbid_unknown_fields=True):
     """One level of ``cluster``."""
 
@@ -107,7 +116,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     #: Keys of a later version; the refusal says that they are not available yet.
     later: ClassVar[tuple[str, ...]] = (
         *("access_log", "dns_service", "hints", "interval", "panic"),
-        *("proxy_protocol", "queue", "rise"),
+        *("proxy_protocol", "rise"),
     )
 
     servers: tuple[Server, ...] = ()
@@ -131,6 +140,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     keepalive: Count = 100
     retry_budget: RetryBudgetOpts | None = RetryBudgetOpts()
     hedge: HedgeOpts | None = None
+    queue: QueueOpts = QueueOpts()
     slow_start: Seconds = 0
     outlier: dict[str, Any] | None = None
     #: Kinds of failure after which another server is asked (slardar.http1.retry).
@@ -191,6 +201,7 @@ class Upstream(Struct, frozen=True):
     #: ``None``: any number of requests may be sent again.
     retry_budget: RetryBudgetOpts | None = RetryBudgetOpts()
     hedge: HedgeOpts | None = None
+    queue: QueueOpts = QueueOpts()
     #: Whether it serves the Host that is its name.
     public: bool = True
     #: Unknown keys of ``source``, with a line for each.
