@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PACKAGING := setup.py pyproject.toml
 
-TEST_PACKAGES := chromium curl libnginx-mod-http-lua nginx sqlite3 wrk
+TEST_PACKAGES := chromium curl libnginx-mod-http-lua mariadb-server nginx redis-server sqlite3 wrk
 SOAK_PACKAGES := nginx wrk
 BENCH_PACKAGES := caddy curl haproxy libnginx-mod-http-lua nginx wrk
 

@@ -15,10 +15,10 @@ from slardar.errors import ConfigError, PartlyReadError
 from slardar.model.hook import OnError
 from slardar.model.inert import inert_settings
 from slardar.model.listener import ListenerSpec, specs_of
-from slardar.model.parse import CheckMode, check_name, parse_routes, parse_upstream
+from slardar.model.parse import Plugins, check_name, parse_routes, parse_upstream
 from slardar.model.reader import Problems, joined, read_partly, shown
 from slardar.model.routes import Route
-from slardar.model.server import Seconds, Timeout, Upstream
+from slardar.model.server import Interval, Seconds, Timeout, Upstream
 
 __all__ = [
     "Control",
@@ -76,12 +76,11 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Health(Struct, frozen=True, forbid_unknown_fields=True):
-    """Active heartbeats: seconds between two of them, and whether there are any."""
+    """Active heartbeats: seconds between two of them, seconds for one of them from the
+    connection to the answer, and whether there are any."""
 
-    #: Keys of a later version; the refusal says that they are not available yet.
-    later: ClassVar[tuple[str, ...]] = ("timeout",)
-
-    interval: Timeout = 5
+    interval: Interval = 5
+    timeout: Timeout = 1
     enabled: bool = True
 
 
@@ -172,20 +171,20 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 _SECTIONS = ("control", "timeouts", "limits", "health", "hooks", "upstreams", "routes")
 
 
-def parse_settings(raw: object, where: str = "", check_mode: CheckMode | None = None) -> Settings:
+def parse_settings(raw: object, where: str = "", plugins: Plugins | None = None) -> Settings:
     """The settings that ``raw`` describes; an empty file means all defaults.
 
     ``where`` names the file in front of every path.  Raises ConfigError with every
     mistake.
     """
-    settings, problems = read_settings(raw, where, check_mode)
+    settings, problems = read_settings(raw, where, plugins)
     if problems:
         raise ConfigError(problems)
     return settings
 
 
 def read_settings(
-    raw: object, where: str = "", check_mode: CheckMode | None = None
+    raw: object, where: str = "", plugins: Plugins | None = None
 ) -> tuple[Settings, list[str]]:
     """The correct parts of ``raw``, with defaults for the rest, and a line for each mistake.
 
@@ -204,7 +203,7 @@ def read_settings(
     upstreams: dict[str, Upstream] = {}
     routes: tuple[Route, ...] = ()
     if isinstance(raw, Mapping):
-        upstreams = _upstreams(raw.get("upstreams", {}), problems, check_mode)
+        upstreams = _upstreams(raw.get("upstreams", {}), problems, plugins)
         try:
             routes = parse_routes(raw.get("routes", ()), "routes")
         except ConfigError as error:
@@ -220,9 +219,7 @@ def read_settings(
     return msgspec.structs.replace(settings, upstreams=upstreams, routes=routes), lines
 
 
-def _upstreams(
-    raw: object, problems: Problems, check_mode: CheckMode | None
-) -> dict[str, Upstream]:
+def _upstreams(raw: object, problems: Problems, plugins: Plugins | None) -> dict[str, Upstream]:
     if not isinstance(raw, Mapping):
         problems.add("upstreams", "expected an object of upstreams by name")
         return {}
@@ -233,7 +230,7 @@ def _upstreams(
             continue
         try:
             place = joined("upstreams", str(name))
-            upstreams[str(name)] = parse_upstream(str(name), body, place, check_mode)
+            upstreams[str(name)] = parse_upstream(str(name), body, place, plugins)
         except ConfigError as error:
             problems.lines += error.problems
     return upstreams
@@ -257,16 +254,16 @@ def _check(settings: Settings, problems: Problems) -> None:
         seen |= {token.name, digest}
 
 
-def load_file(path: str, check_mode: CheckMode | None = None) -> Settings:
+def load_file(path: str, plugins: Plugins | None = None) -> Settings:
     """The settings in a YAML file.  Reads the file, so it blocks: for the start only."""
-    settings, problems, _ = read_config_file(path, check_mode)
+    settings, problems, _ = read_config_file(path, plugins)
     if problems:
         raise ConfigError(problems)
     return settings
 
 
 def read_config_file(
-    path: str, check_mode: CheckMode | None = None
+    path: str, plugins: Plugins | None = None
 ) -> tuple[Settings, list[str], list[str]]:
     """The settings in a YAML file, a line for each mistake, and a line for each key without
     effect (:mod:`slardar.model.inert`).
@@ -283,5 +280,5 @@ def read_config_file(
     except PartlyReadError as error:
         raw = error.value
         problems += error.problems
-    settings, more = read_settings(raw, path, check_mode)
+    settings, more = read_settings(raw, path, plugins)
     return settings, problems + more, [f"{path}: {line}" for line in inert_settings(raw)]

@@ -1,4 +1,4 @@
-"""The extension points: the interfaces of balancers, stores and the data plane.
+"""The extension points: the interfaces of balancers, probes, stores and the data plane.
 
 They are zope interfaces, so that ``twisted.plugin`` can find implementations
 and ``verifyObject`` can check them.
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from slardar.model.hook import Hook, HookKey
     from slardar.model.listener import ListenerSpec
     from slardar.model.live import ServerLive
+    from slardar.model.server import ProbeOptions
     from slardar.model.snapshot import Snapshot
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "IBalancerFactory",
     "IForgetfulStore",
     "IPlane",
+    "IProbeFactory",
     "IRequest",
     "IStore",
     "IWatchedStore",
@@ -88,6 +90,18 @@ class IBalancerFactory(Interface):
         """A new IBalancer for one level; ``servers`` are all its peers.
 
         :raise slardar.errors.ConfigError: if ``options`` (``mode_opts``) is wrong.
+        """
+
+
+class IProbeFactory(Interface):
+    """A third party's probe of heartbeats, found through ``twisted.plugin``."""
+
+    name = Attribute("str: its name as the ``typ`` of an upstream")
+
+    def __call__(options: ProbeOptions):
+        """A new :class:`slardar.health.probes.base.Probe` for one upstream.
+
+        :raise slardar.errors.ConfigError: if the upstream's keys are wrong for it.
         """
 
 
@@ -221,7 +235,7 @@ class IPlane(Interface):
         """
 
     def take_settings(settings: Settings) -> Deferred[None]:
-        """Use ``timeouts`` and ``limits`` of these settings from now on.
+        """Use ``timeouts``, ``limits`` and ``health`` of these settings from now on.
 
         They hold for everything that begins after the Deferred has fired.  All other
         settings are taken at the start only.  Never fails.
@@ -246,12 +260,30 @@ class IPlane(Interface):
 
         ``verdicts`` are :class:`slardar.health.verdicts.Heartbeat`.  Each holds until the
         next one of its server.  Unknown servers are ignored.  Call this after
-        :meth:`apply`, at any time.
+        :meth:`apply`, at any time.  A plane that sends heartbeats itself goes on with what
+        it was given before :meth:`start`.
         """
 
     def known_checked() -> Iterator[Any]:
         """What heartbeats have said of servers, for :meth:`set_checked` of another
         process."""
+
+    def set_extras(extras: Iterable[Any]) -> None:
+        """Take what keeps servers from requests beside their health, such as ejections.
+
+        ``extras`` are :data:`slardar.health.verdicts.Extra`.  Unknown servers are ignored.
+        Call this when :meth:`set_health` is called.
+        """
+
+    def hint(upstream: str, host: str, port: int, value: str) -> None:
+        """A heartbeat of this server brought this value of ``X-Slardar-Hint``.
+
+        Without effect if the upstream does not believe hints, or does not have the server.
+        """
+
+    def known_extras() -> Iterator[Any]:
+        """What keeps servers from requests beside their health, for :meth:`set_extras` of
+        another process."""
 
     # Hooks.
 
@@ -300,6 +332,10 @@ class IPlane(Interface):
 
         Since the start: ``accepted`` clients, ``requests``, and ``refused`` requests.  Now:
         ``connections``, ``active`` requests and ``tunnels``.  The ``version`` that is served,
-        and ``balancer_errors`` by upstream.  By the worker's name: its state
+        and ``balancer_errors`` by upstream.  The upstreams that ignore health, with the
+        reason (``panic``).  Whether heartbeats are sent (``checkup_timer_alive``), and when
+        the last one has ended (``last_check``, in epoch seconds, ``None`` if none has).  By a
+        server's name: what lookups have found (``names``, of
+        :class:`slardar.resolve.NameState`).  By the worker's name: its state
         (``config_timer``) and its own counters (``workers``).
         """

@@ -17,7 +17,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
 from twisted.python import usage
 
-from slardar import __version__
+from slardar import __version__, plugins
 from slardar.build import describe_build
 from slardar.config import Settings, Workers, read_config_file
 from slardar.control.auth import check_endpoint
@@ -28,7 +28,7 @@ from slardar.model.inert import inert_settings, inert_upstreams
 from slardar.model.parse import parse_upstream, split_host_port
 from slardar.model.reader import shown
 from slardar.model.server import Upstream
-from slardar.plugins import check_mode, check_store, peek_store
+from slardar.plugins import check_store, peek_store
 
 __all__ = ["Options", "check_listen"]
 
@@ -185,7 +185,7 @@ class Options(usage.Options):
         notes: list[str] = []
         if path is not None:
             try:
-                settings, problems, notes = read_config_file(path, check_mode)
+                settings, problems, notes = read_config_file(path, plugins)
                 # With the path as it was given, so that HUP logs the same line again.
                 notes = [self._given + line.removeprefix(path) for line in notes]
             except ConfigError as error:
@@ -291,7 +291,7 @@ def _add_upstream(upstreams: dict[str, Upstream], text: str, given: set[str]) ->
             servers.append({"host": found[0], "port": found[1]})
     if problems:
         raise ConfigError(problems)
-    upstreams[name] = parse_upstream(name, {"servers": servers}, "--upstream", check_mode)
+    upstreams[name] = parse_upstream(name, {"servers": servers}, "--upstream", plugins)
 
 
 def _check_store(url: str, where: str) -> None:

@@ -1,8 +1,9 @@
-"""Finds the balancer for a ``mode``, and the store for a URL.
+"""Finds the balancer for a ``mode``, the probe for a ``typ``, and the store for a URL.
 
 Names are resolved when a configuration is read, never on the request path.  The
-folders ``slardar/balancers`` and ``slardar/stores`` are open: a file there needs no entry
-in a list, and may come with another package that has the same folders.
+folders ``slardar/balancers``, ``slardar/health/probes`` and ``slardar/stores`` are open: a
+file there needs no entry in a list, and may come with another package that has the same
+folders.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib.abc import SourceLoader
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.plugin import getPlugins
 
 from slardar import balancers
 from slardar.balancers.base import Balancer
 from slardar.errors import ConfigError
-from slardar.interfaces import IBalancerFactory, IStore
+from slardar.health import probes
+from slardar.health.probes.base import Probe, ProbeOptions
+from slardar.interfaces import IBalancerFactory, IProbeFactory, IStore
 from slardar.model.change import StoredState
 from slardar.model.live import Peer, ServerLive
 from slardar.model.reader import shown
@@ -36,7 +39,9 @@ from slardar.model.server import Server
 __all__ = [
     "balancer_factory",
     "check_mode",
+    "check_probe",
     "check_store",
+    "find_probe",
     "load_again",
     "open_store",
     "peek_store",
@@ -46,6 +51,9 @@ __all__ = [
 #: A function that makes the balancer of one level from its peers and ``mode_opts``.
 BalancerFactory = Callable[[Sequence[Peer], Mapping[str, Any]], Any]
 
+#: A function that makes the probe of one upstream.
+ProbeFactory = Callable[[ProbeOptions], Any]
+
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+", re.ASCII)
 _STORE = re.compile(r"([a-z][a-z0-9]*):(.*)", re.DOTALL)
 
@@ -53,13 +61,40 @@ _STORE = re.compile(r"([a-z][a-z0-9]*):(.*)", re.DOTALL)
 @lru_cache(maxsize=1)
 def _own_balancers() -> Mapping[str, BalancerFactory]:
     """The balancers in ``slardar/balancers``, by the names in their ``modes``."""
-    found: dict[str, BalancerFactory] = {}
-    for module in pkgutil.iter_modules(balancers.__path__, "slardar.balancers."):
+    return _own_classes(balancers, Balancer, "modes")
+
+
+@lru_cache(maxsize=1)
+def _own_probes() -> Mapping[str, ProbeFactory]:
+    """The probes in ``slardar/health/probes``, by the names in their ``types``."""
+    return _own_classes(probes, Probe, "types")
+
+
+def _own_classes(package: ModuleType, base: type, attribute: str) -> dict[str, Any]:
+    """The subclasses of ``base`` in a folder, by the names in an attribute of each class."""
+    found: dict[str, Any] = {}
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         for thing in vars(importlib.import_module(module.name)).values():
-            if isinstance(thing, type) and issubclass(thing, Balancer):
+            if isinstance(thing, type) and issubclass(thing, base):
                 # Only the class's own names: a subclass must not take its parent's.
-                found.update(dict.fromkeys(vars(thing).get("modes", ()), thing))
+                found.update(dict.fromkeys(vars(thing).get(attribute, ()), thing))
     return found
+
+
+class _Kind(NamedTuple):
+    """A kind of plugin that a key of an upstream names."""
+
+    #: What a plugin is, for a person.
+    noun: str
+    base: type
+    #: The method that a plugin of this kind must have, and how it is written.
+    method: str
+    signature: str
+    interface: Any
+
+
+_BALANCERS = _Kind("balancer", Balancer, "pick", "pick(servers, request)", IBalancerFactory)
+_PROBES = _Kind("probe", Probe, "begin", "begin()", IProbeFactory)
 
 
 @lru_cache(maxsize=256)
@@ -71,23 +106,37 @@ def balancer_factory(mode: str) -> BalancerFactory:
     unknown name.  It imports the module that ``mode`` names, so it may block: never call it
     on the request path.
     """
-    own = _own_balancers()
-    if mode in own:
-        return own[mode]
-    if _DOTTED.fullmatch(mode):
-        return _named_class(mode)
-    for plugin in getPlugins(IBalancerFactory):
-        if plugin.name == mode:
+    return _find(mode, _own_balancers(), _BALANCERS)  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=256)
+def find_probe(typ: str) -> ProbeFactory:
+    """The factory that ``typ`` names: a class, or a function that makes a :class:`Probe`.
+
+    It is one of slardar's probes, a class by its dotted name, or an :class:`IProbeFactory`
+    that ``twisted.plugin`` finds.  Raises ConfigError for an unknown name.  It imports the
+    module that ``typ`` names, so it may block.
+    """
+    return _find(typ, _own_probes(), _PROBES)  # type: ignore[no-any-return]
+
+
+def _find(name: str, own: Mapping[str, Any], kind: _Kind) -> Any:
+    if name in own:
+        return own[name]
+    if _DOTTED.fullmatch(name):
+        return _named_class(name, kind)
+    for plugin in getPlugins(kind.interface):
+        if plugin.name == name:
             return plugin
-    close = difflib.get_close_matches(mode, own, n=1)
+    close = difflib.get_close_matches(name, own, n=1)
     hint = f' (did you mean "{close[0]}"?)' if close else ""
     raise ConfigError(
-        f"expected one of {', '.join(sorted(own))} or package.module.Class, got {shown(mode)}{hint}"
+        f"expected one of {', '.join(sorted(own))} or package.module.Class, got {shown(name)}{hint}"
     )
 
 
-def _named_class(mode: str) -> BalancerFactory:
-    module_name, _, class_name = mode.rpartition(".")
+def _named_class(name: str, kind: _Kind) -> type:
+    module_name, _, class_name = name.rpartition(".")
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit, CancelledError) as error:
@@ -96,9 +145,9 @@ def _named_class(mode: str) -> BalancerFactory:
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
         raise ConfigError(f"{module_name} has no class {class_name}")
-    pick = getattr(found, "pick", None)
-    if not callable(pick) or pick is Balancer.pick:
-        raise ConfigError(f"{mode} is no balancer: it has no method pick(servers, request)")
+    method = getattr(found, kind.method, None)
+    if not callable(method) or method is getattr(kind.base, kind.method):
+        raise ConfigError(f"{name} is no {kind.noun}: it has no method {kind.signature}")
     return found
 
 
@@ -198,6 +247,26 @@ def check_mode(mode: str, options: Mapping[str, Any], where: str) -> None:
         raise ConfigError([f"{where}.mode_opts.{line}" for line in error.problems]) from error
     except (Exception, SystemExit, CancelledError) as error:
         raise ConfigError(f"{where}.mode: {mode} cannot be made: {_one_line(error)}") from error
+
+
+def check_probe(options: ProbeOptions, where: str) -> None:
+    """Raises ConfigError for a probe that does not exist, or options it does not take.
+
+    ``where`` is the upstream's path.  The error has a line for each mistake.
+    """
+    typ = options.typ
+    try:
+        factory = find_probe(typ)
+    except ConfigError as error:
+        raise ConfigError([f"{where}.typ: {line}" for line in error.problems]) from error
+    try:
+        made = factory(options)
+    except ConfigError as error:
+        raise ConfigError([f"{where}.{line}" for line in error.problems]) from error
+    except (Exception, SystemExit, CancelledError) as error:
+        raise ConfigError(f"{where}.typ: {typ} cannot be made: {_one_line(error)}") from error
+    if not callable(getattr(made, "begin", None)):
+        raise ConfigError(f"{where}.typ: {typ}: expected a probe with a method begin()")
 
 
 def _one_line(error: BaseException) -> str:

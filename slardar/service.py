@@ -24,7 +24,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from slardar import __version__
+from slardar import __version__, plugins
 from slardar.build import describe_build
 from slardar.config import Settings
 from slardar.control.actions import Actions
@@ -37,7 +37,7 @@ from slardar.interfaces import IForgetfulStore, IPlane
 from slardar.model.live import Live
 from slardar.notify import Notifier
 from slardar.options import Options
-from slardar.plugins import balancer_factory, check_mode, open_store
+from slardar.plugins import balancer_factory, find_probe, open_store
 from slardar.terminal import Terminal
 from slardar.upgrade.handover import Upgrades
 from slardar.upgrade.messages import State
@@ -49,9 +49,9 @@ from slardar.workers.parent import Workers, usable_cores
 __all__ = ["Options", "SlardarService", "makeService"]
 
 #: Settings that a process takes at its start only.
-_AT_START = ("listen", "control", "workers", "store", "health", "hooks")
+_AT_START = ("listen", "control", "workers", "store", "hooks")
 #: Settings of the data plane that a process also takes with HUP.
-_WITH_HUP = ("timeouts", "limits")
+_WITH_HUP = ("timeouts", "limits", "health")
 
 #: Seconds that idle connections stay open in a process that was upgraded.  Most clients
 #: send a request in that time, and the reply closes the connection.  A client whose
@@ -89,8 +89,8 @@ def make_plane(reactor: Any, settings: Settings) -> IPlane:
     """The plane for these settings: workers, or a data plane here for ``workers`` 0."""
     count = usable_cores() if settings.workers == "auto" else settings.workers
     if count:
-        return Workers(reactor, settings, count, spare=True)
-    return DataPlane(reactor, settings, Live(), balancer_factory)
+        return Workers(reactor, settings, count, spare=True, find_probe=find_probe)
+    return DataPlane(reactor, settings, Live(), balancer_factory, find_probe=find_probe)
 
 
 class SlardarService(Service):
@@ -119,7 +119,7 @@ class SlardarService(Service):
         self._reloading = defer.DeferredLock()
         self._plane = make_plane(reactor, settings)
         self._store = open_store(settings.store, reactor)
-        self.actions = Actions(settings, self._store, self._plane, check_mode)
+        self.actions = Actions(settings, self._store, self._plane, plugins)
         self._control = ControlPort(reactor, settings.control, self.actions)
         self._places: list[str] = []
         self._bound = False
@@ -239,6 +239,7 @@ class SlardarService(Service):
         if state is not None:
             self._plane.set_health(state.health)
             self._plane.set_checked(state.checked)
+            self._plane.set_extras(state.extras)
         await self._plane.start()
         await before.take_over()
         # There is no way back from here, so errors are only logged.
@@ -292,7 +293,12 @@ class SlardarService(Service):
         stored = await self.actions.hand_over()
         self._holds_store = False
         plane = self._plane
-        return State(stored, tuple(plane.known_health()), tuple(plane.known_checked()))
+        return State(
+            stored,
+            tuple(plane.known_health()),
+            tuple(plane.known_checked()),
+            tuple(plane.known_extras()),
+        )
 
     async def take_back(self) -> None:
         """The upgrade has failed: go on."""

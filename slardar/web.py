@@ -29,13 +29,14 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from slardar import plugins
 from slardar.config import Settings, parse_settings
 from slardar.dataplane.proxy import DataPlane
 from slardar.dataplane.web_request import WebRequest
 from slardar.errors import ConfigError
 from slardar.model.live import Live
 from slardar.model.snapshot import Snapshot
-from slardar.plugins import balancer_factory, check_mode
+from slardar.plugins import balancer_factory, find_probe
 
 # Most of twisted.web has no types.
 # mypy: disable-error-code="no-untyped-call,union-attr,attr-defined"
@@ -54,8 +55,9 @@ def make_plane(reactor: Any, config: Settings | Mapping[str, Any]) -> DataPlane:
     """A data plane without listeners that serves ``config`` until the reactor stops.
 
     ``config`` is the content of a ``slardar.yaml``, as an object or as ``Settings``
-    (:func:`slardar.config.load_file`); ``listen``, ``control``, ``store``, ``workers``
-    and ``health`` are for twistd and have no effect here.  When the reactor shuts
+    (:func:`slardar.config.load_file`); ``listen``, ``control``, ``store`` and ``workers``
+    are for twistd and have no effect here.  Servers get heartbeats unless
+    ``health.enabled`` is false.  When the reactor shuts
     down, requests under way are finished first, for at most ``timeouts.drain``
     seconds.  Servers given by name are looked up from now on; until their addresses are
     known, requests for them get a 502.
@@ -65,7 +67,7 @@ def make_plane(reactor: Any, config: Settings | Mapping[str, Any]) -> DataPlane:
     settings = _settings(config)
     upstreams = settings.first_upstreams
     snapshot = Snapshot.build(1, upstreams, settings.first_routes, settings.default_upstream)
-    plane = DataPlane(reactor, settings, Live(), balancer_factory)
+    plane = DataPlane(reactor, settings, Live(), balancer_factory, find_probe=find_probe)
     plane.apply(snapshot, list(upstreams)).addErrback(
         lambda failure: _log.failure("the upstreams could not all be served", failure)
     )
@@ -78,9 +80,10 @@ def make_plane(reactor: Any, config: Settings | Mapping[str, Any]) -> DataPlane:
 
 def _settings(config: Settings | Mapping[str, Any]) -> Settings:
     if not isinstance(config, Settings):
-        return parse_settings(config, check_mode=check_mode)
+        return parse_settings(config, plugins=plugins)
     for name, upstream in config.first_upstreams.items():
-        check_mode(upstream.mode, upstream.mode_opts, f"upstreams.{name}")
+        plugins.check_mode(upstream.mode, upstream.mode_opts, f"upstreams.{name}")
+        plugins.check_probe(upstream.probe, f"upstreams.{name}")
     return config
 
 

@@ -36,7 +36,8 @@ class Embedded:
     def proxy(
         self, config: Mapping[str, Any], upstream: str | None = None, **options: Any
     ) -> ReverseProxyResource:
-        """A proxy with its own plane."""
+        """A proxy with its own plane, which sends no heartbeats: its servers expect requests."""
+        config = {"health": {"enabled": False}, **config}
         proxy = ReverseProxyResource.from_config(self.reactor, config, upstream, **options)
         self._proxies.append(proxy)
         return proxy

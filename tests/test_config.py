@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from slardar.config import Settings, load_file, parse_settings, read_settings
+from slardar.config import Health, Settings, load_file, parse_settings, read_settings
 from slardar.errors import ConfigError
 from slardar.model import yaml_file
 from slardar.model.snapshot import Route
+from tests.fake_plugins import FakePlugins
 
 SHA = "0" * 64
 #: A file with every setting and its default.
@@ -27,7 +28,7 @@ timeouts:            # seconds
   {client_header: 10, client_body: 60, keepalive: 75, connect: 3, send: 60, read: 60, drain: 30}
 limits:
   {head: 32768, headers: 100, url: 8192, body: 1073741824, connections: 10000, retry_buffer: 65536}
-health: {interval: 5, enabled: true}
+health: {interval: 5, timeout: 1, enabled: true}
 conf_hash: null      # shown in /status
 default_upstream: null
 upstreams: {}        # NAME: an upstream (section 3)
@@ -87,7 +88,7 @@ workers: 3
 store: "memory:"
 timeouts: {{client_header: 1, client_body: 2, keepalive: 0, connect: 0.5, drain: 0}}
 limits: {{head: 1, headers: 2, url: 3, body: 0, connections: 4, retry_buffer: 0}}
-health: {{interval: 0.5, enabled: false}}
+health: {{interval: 0.5, timeout: 0.2, enabled: false}}
 hooks: {{on_error: continue}}
 conf_hash: abc
 default_upstream: a
@@ -105,7 +106,7 @@ routes: [{{host: a, path: /x, upstream: a}}]
     assert (found.workers, found.store) == (3, "memory:")
     assert (found.timeouts.connect, found.timeouts.drain, found.timeouts.keepalive) == (0.5, 0, 0)
     assert (found.limits.head, found.limits.body, found.limits.connections) == (1, 0, 4)
-    assert (found.health.interval, found.health.enabled) == (0.5, False)
+    assert found.health == Health(interval=0.5, timeout=0.2, enabled=False)
     assert found.hooks.on_error == "continue"
     assert (found.conf_hash, found.default_upstream) == ("abc", "a")
     assert list(found.first_upstreams) == ["a", "80", "*.b"]
@@ -148,7 +149,8 @@ routes: [{{host: a, path: /x, upstream: a}}]
         ("limits: {head: 0}", "limits.head: expected an integer from 1 to 1099511627776, got 0"),
         ("limits: {body: 1.5}", "limits.body: expected an integer from 0 to 1099511627776"),
         ("limits: {body: yes}", "limits.body: expected an integer from 0 to 1099511627776"),
-        ("health: {interval: 0}", "health.interval: expected a number of seconds above 0"),
+        ("health: {interval: 0}", "health.interval: expected a number of seconds from 0.1"),
+        ("health: {timeout: 0}", "health.timeout: expected a number of seconds above 0"),
         ("health: {enabled: 1}", "health.enabled: expected true or false, got 1"),
         ("hooks: {on_error: stop}", "hooks.on_error: expected one of continue, previous, reject"),
         ("conf_hash: 5", "conf_hash: expected a string or null, got 5"),
@@ -238,7 +240,9 @@ def test_balancers_of_a_file_are_checked() -> None:
         raise ConfigError(f"{where}.mode: no {mode}")
 
     raw = {"upstreams": {"a": {"servers": [{"host": "a", "port": 1}], "mode": "m"}}}
-    assert problems(parse_settings, raw, "f", check_mode) == ["f: upstreams.a.mode: no m"]
+    assert problems(parse_settings, raw, "f", FakePlugins(check_mode)) == [
+        "f: upstreams.a.mode: no m"
+    ]
 
 
 # YAML.

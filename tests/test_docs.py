@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from slardar import plugins
 from slardar.config import Settings, parse_settings
 from slardar.model.parse import parse_upstream
-from slardar.plugins import check_mode
 from slardar.stores.sqlite_file import SqliteFile
 from slardar.stores.written import encode
 from slardar.testing.stores import change_of
@@ -149,9 +149,9 @@ def test_files_are_read(page: Path) -> None:
     """Every YAML block is a configuration, every JSON block an upstream, and every Python
     block compiles."""
     for text in blocks(page, "yaml"):
-        parse_settings(yaml.safe_load(text), page.name, check_mode)
+        parse_settings(yaml.safe_load(text), page.name, plugins)
     for text in blocks(page, "json"):
-        parse_upstream("shown", json.loads(text), page.name, check_mode)
+        parse_upstream("shown", json.loads(text), page.name, plugins)
     for text in blocks(page, "python"):
         compile(text, str(page), "exec")
 

@@ -25,7 +25,7 @@ from slardar.interfaces import IPlane, IStore
 from slardar.model.change import TO_FILE, Value
 from slardar.model.membership import ANYWHERE, Place, add_server, remove_server
 from slardar.model.parse import (
-    CheckMode,
+    Plugins,
     check_name,
     merge_upstream,
     parse_routes,
@@ -49,10 +49,10 @@ class Actions(Configuration):
         settings: Settings,
         store: IStore,
         plane: IPlane,
-        check_mode: CheckMode | None = None,
+        plugins: Plugins | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(settings, store, plane, check_mode, clock)
+        super().__init__(settings, store, plane, plugins, clock)
         self._start_time = clock()
         #: What ``/status`` shows of the generations before this process; newest first.
         self.older_generations: Callable[[], list[dict[str, Any]]] = list
@@ -130,14 +130,14 @@ class Actions(Configuration):
         """The upstream that :meth:`set_upstream` would make.  Raises ConfigError."""
         check_name(name, "name")
         known = self.snapshot.upstreams.get(name)
-        return merge_upstream(known, name, body, f"upstreams.{name}", self.check_mode)
+        return merge_upstream(known, name, body, f"upstreams.{name}", self.plugins)
 
     def check_server(self, name: str, server: str, body: object) -> Upstream:
         """The upstream that :meth:`patch_server` would make.  Raises ConfigError or
         NotFoundError."""
         host, port = parse_server_key(server, "server")
         where = f"upstreams.{name}.{server}"
-        return patch_server(self._known(name), host, port, body, where, self.check_mode)
+        return patch_server(self._known(name), host, port, body, where, self.plugins)
 
     def check_routes(self, body: object) -> tuple[Route, ...]:
         """The routes that :meth:`set_routes` would make.  Raises ConfigError."""
@@ -213,7 +213,7 @@ class Actions(Configuration):
             host, port = parse_server_key(server, "server")
             where = f"upstreams.{name}.{server}"
             known = self._known(name)
-            upstream = add_server(known, host, port, body, where, place, self.check_mode)
+            upstream = add_server(known, host, port, body, where, place, self.plugins)
             return self._next(name, upstream)
 
         return self.change(prepare, who, wait, condition)
@@ -236,7 +236,7 @@ class Actions(Configuration):
 
         def prepare() -> Next:
             host, port = parse_server_key(server, "server")
-            upstream = remove_server(self._known(name), host, port, place, self.check_mode)
+            upstream = remove_server(self._known(name), host, port, place, self.plugins)
             return self._next(name, upstream)
 
         return self.change(prepare, who, wait, condition)

@@ -31,7 +31,7 @@ from slardar.errors import ConfigError, ConflictError, SlardarError, StoreError
 from slardar.interfaces import IForgetfulStore, IPlane, IStore, IWatchedStore
 from slardar.model.change import Change, StoredState, Value
 from slardar.model.inert import inert_upstreams
-from slardar.model.parse import CheckMode
+from slardar.model.parse import Plugins
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
 
@@ -59,7 +59,7 @@ class Configuration:
     """The configuration and its store.  Nothing here blocks; changes and ``start`` return
     Deferreds.
 
-    ``check_mode`` refuses balancers that do not exist (``slardar.plugins``); ``clock``
+    ``plugins`` refuses balancers that do not exist (``slardar.plugins``); ``clock``
     gives epoch seconds.  Who opens the store through ``start`` closes it.
     """
 
@@ -68,14 +68,14 @@ class Configuration:
         settings: Settings,
         store: IStore,
         plane: IPlane,
-        check_mode: CheckMode | None = None,
+        plugins: Plugins | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
         #: ``on_error`` of hooks that do not set it.  Hooks run with the settings of the start.
         self.on_error = settings.hooks.on_error
         self.clock = clock
-        self.check_mode = check_mode
+        self.plugins = plugins
         self.plane = plane
         self._store: Any = store
         self._lock = defer.DeferredLock()
@@ -113,7 +113,7 @@ class Configuration:
 
     async def _start(self) -> None:
         state: StoredState = await self._store.open()
-        desired = read_desired(self.settings, state, self.check_mode)
+        desired = read_desired(self.settings, state, self.plugins)
         for reason in desired.failed.values():
             _log.error("stored and left out: {reason}", reason=reason)
         self.failed = dict(desired.failed)
@@ -329,9 +329,7 @@ class Configuration:
     def _desired(self, settings: Settings, state: StoredState) -> Desired:
         """What is to be served for these.  Raises ConfigError if a part of the state cannot be
         read, unless that part is left out already."""
-        desired = read_desired(
-            settings, state, self.check_mode, self.held, self.snapshot, self.failed
-        )
+        desired = read_desired(settings, state, self.plugins, self.held, self.snapshot, self.failed)
         problems = [reason for where, reason in desired.failed.items() if where not in self.failed]
         if problems:
             raise ConfigError(problems)

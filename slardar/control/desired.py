@@ -18,7 +18,7 @@ from slardar.config import Settings
 from slardar.errors import ConfigError
 from slardar.model.change import TO_FILE, StoredState, Value
 from slardar.model.hook import Hook, HookKey, parse_hook
-from slardar.model.parse import CheckMode, parse_routes, parse_upstream
+from slardar.model.parse import Plugins, parse_routes, parse_upstream
 from slardar.model.reader import ANY_KEY
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Route, Snapshot
@@ -78,7 +78,7 @@ class Desired(Struct, frozen=True):
 def read_desired(
     settings: Settings,
     state: StoredState,
-    check_mode: CheckMode | None = None,
+    plugins: Plugins | None = None,
     held: StoredState | None = None,
     served: Snapshot = _NOTHING,
     failed: Mapping[str, str] | None = None,
@@ -93,7 +93,7 @@ def read_desired(
     ``served`` is the present configuration, ``held`` the state that it was made from, and
     ``failed`` the parts of that state that were left out.
     """
-    reader = _StateReader(held or StoredState(), served, failed or {}, check_mode)
+    reader = _StateReader(held or StoredState(), served, failed or {}, plugins)
     upstreams = {
         name: reader.kept_upstream(upstream)
         for name, upstream in settings.first_upstreams.items()
@@ -121,12 +121,12 @@ class _StateReader:
         held: StoredState,
         served: Snapshot,
         known_failed: Mapping[str, str],
-        check_mode: CheckMode | None,
+        plugins: Plugins | None,
     ) -> None:
         self._held = held
         self._served = served
         self._known_failed = known_failed
-        self._check_mode = check_mode
+        self._plugins = plugins
         self.failed: dict[str, str] = {}
 
     def read_upstream(self, name: str, value: object) -> Upstream | None:
@@ -138,7 +138,7 @@ class _StateReader:
 
     def _parse_upstream(self, name: str, where: str, value: object) -> Upstream:
         # Somebody else who writes to the store may know more keys than this version.
-        return self.kept_upstream(parse_upstream(name, value, where, self._check_mode, ANY_KEY))
+        return self.kept_upstream(parse_upstream(name, value, where, self._plugins, ANY_KEY))
 
     def kept_upstream(self, upstream: Upstream) -> Upstream:
         """The upstream that is served, if it is equal; else this one."""

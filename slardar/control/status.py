@@ -18,6 +18,7 @@ from slardar.model.live import ServerLive
 from slardar.model.reader import is_note, joined
 from slardar.model.server import Server, Upstream
 from slardar.model.snapshot import Snapshot
+from slardar.resolve import NameState
 
 __all__ = ["build_status", "ignored_keys"]
 
@@ -52,14 +53,16 @@ def build_status(
     times = _Times()
     statistics = dict(plane.statistics())
     balancer_errors = statistics.pop("balancer_errors", None)
+    names = statistics.pop("names", {})
+    panics = statistics.pop("panic", None)
+    last_check = statistics.pop("last_check", None)
     status: dict[str, Any] = {
         "slardar_version": __version__,
         "start_time": times[int(start_time)],
         "conf_hash": settings.conf_hash,
         "shd_config_version": snapshot.version,
-        # There are no active heartbeats yet.
-        "checkup_timer_alive": False,
-        "last_check_time": None,
+        "checkup_timer_alive": statistics.pop("checkup_timer_alive", False),
+        "last_check_time": None if last_check is None else times[int(last_check)],
         "config_timer": statistics.pop("config_timer", {}),
         "workers": statistics.pop("workers", {}),
         "generations": list(generations),
@@ -72,6 +75,8 @@ def build_status(
         status["hooks"] = list(hooks)
     if balancer_errors:
         status["balancer_errors"] = balancer_errors
+    if panics:
+        status["panic"] = panics
     if failed:
         status["failed"] = dict(failed)
     ignored = ignored_keys(snapshot)
@@ -81,7 +86,7 @@ def build_status(
     if counts:
         status["upstreams"] = counts
     for name, upstream in sorted(snapshot.upstreams.items()):
-        status[f"cls:{name}"] = _levels(upstream, plane.peers(name), times)
+        status[f"cls:{name}"] = _levels(upstream, plane.peers(name), names, times)
     return status
 
 
@@ -97,17 +102,24 @@ def ignored_keys(snapshot: Snapshot) -> list[str]:
 
 
 def _levels(
-    upstream: Upstream, peers: Mapping[str, ServerLive], times: _Times
+    upstream: Upstream,
+    peers: Mapping[str, ServerLive],
+    names: Mapping[str, NameState],
+    times: _Times,
 ) -> list[list[dict[str, Any]]]:
     name = upstream.name
     return [
-        [_server(name, server, peers, times) for server in level.servers]
+        [_server(name, server, peers, names, times) for server in level.servers]
         for level in upstream.levels
     ]
 
 
 def _server(
-    upstream: str, server: Server, peers: Mapping[str, ServerLive], times: _Times
+    upstream: str,
+    server: Server,
+    peers: Mapping[str, ServerLive],
+    names: Mapping[str, NameState],
+    times: _Times,
 ) -> dict[str, Any]:
     key = server.key
     # A server that is not served yet is shown like one that has had no request.
@@ -120,13 +132,22 @@ def _server(
         "weight": server.weight,
         "max_fails": server.max_fails,
         "fail_timeout": int(timeout) if timeout == int(timeout) else timeout,
-        "fail_num": live.fail_num,
+        "fail_num": health.fail_num,
         "lastmodified": times[int(health.since)],
         "msg": health.message,
         "active": live.active,
         "requests": live.requests,
         "failures": live.failures,
     }
+    if live.notes:
+        shown["notes"] = dict(live.notes)
+    if live.about:
+        shown["about"] = dict(live.about)
     if server.state != "up":
         shown["state"] = server.state
+    found = names.get(server.host)
+    if found is not None:
+        shown["addresses"] = [address for _, address in found.addresses]
+        if found.failed_at:
+            shown["lookup"] = {"failing_since": times[int(found.failed_at)], "msg": found.reason}
     return shown

@@ -142,9 +142,10 @@ class Clients:
 
     # How many there may be.
 
-    def count_descriptors(self) -> None:
-        """Find out how many clients there are descriptors for, before there are any."""
-        self._room = clients_at_most()
+    def count_descriptors(self, reserved: int = 0) -> None:
+        """Find out how many clients there are descriptors for, before there are any, if
+        ``reserved`` descriptors are for others."""
+        self._room = clients_at_most(reserved)
         self.allow(self._wanted)
 
     def allow(self, connections: int) -> None:

@@ -26,6 +26,8 @@ class Candidate(NamedTuple):
     active: int
     #: Why it gets no request now; empty if it may get this one.
     reason: str
+    #: What it gets beyond its health, and why (:mod:`slardar.health.notes`).
+    note: str = ""
 
 
 class LevelDecision(NamedTuple):
@@ -49,6 +51,8 @@ class Preview(NamedTuple):
     is_last_resort: bool
     #: Status and reason of the reply if no server can be asked; ``None`` if one can.
     refusal: tuple[int, str] | None
+    #: So few servers are in service that health is ignored (:mod:`slardar.health.panic`).
+    is_panic: bool = False
 
 
 class Decision(NamedTuple):

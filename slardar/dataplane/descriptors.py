@@ -38,12 +38,13 @@ def descriptor_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def clients_at_most() -> int:
+def clients_at_most(reserved: int = 0) -> int:
     """How many clients this process has descriptors for, by the limit that holds now.
 
     A client needs two, one for its own connection and one for the connection to a server,
     as HAProxy counts for its ``maxconn``.  One client more would take a descriptor with
-    which another one could be served.  The answer is at least 1.
+    which another one could be served.  ``reserved`` more are for others.  The answer is at
+    least 1.
 
     To be asked before there are clients: the files that are open now are taken for those
     that are always open.
@@ -55,4 +56,4 @@ def clients_at_most() -> int:
         in_use = len(os.listdir("/proc/self/fd"))
     except OSError:
         in_use = _SPARE
-    return max(1, (limit - in_use - _SPARE) // 2)
+    return max(1, (limit - in_use - _SPARE - reserved) // 2)

@@ -12,6 +12,8 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from slardar.health.verdicts import Ejection, Heartbeat
+
 __all__ = ["HealthLog", "RefusalLog"]
 
 #: Seconds of one period: the first refusal of each kind is logged at once, and the number
@@ -21,6 +23,9 @@ _PERIOD = 10.0
 _MAX_KINDS = 100
 #: Lines about servers in a second, at most.
 _MAX_LINES = 20
+#: What keeps servers out of service.
+_REQUESTS = "requests"
+_HEARTBEATS = "heartbeats"
 
 _log = Logger("slardar.dataplane")
 
@@ -100,50 +105,67 @@ def _where(upstream: str, server: str) -> str:
     return f"upstream {upstream}, server {server}: " if server else f"upstream {upstream}: "
 
 
+def _key(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class HealthLog:
     """Logs that a server has gone out of service, and that it is back.
 
     Each of the two is logged once, however often the server is tried in between, and
-    however many processes tell of it.  ``seconds()`` is a monotonic clock.
+    however many processes tell of it.  A server that both requests and heartbeats have put
+    out is back when neither keeps it out.  ``seconds()`` is a monotonic clock.
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
-        #: The servers that the log calls out of service.
-        self._out: set[tuple[str, str, int]] = set()
+        #: The servers that the log calls out of service, with what keeps them out.
+        self._out: dict[tuple[str, str, int], set[str]] = {}
         #: The second of the last line, how many lines it has had, and how many were left
         #: out because there were too many.
         self._second = -1
         self._lines = 0
         self._left_out = 0
 
-    def know(self, upstream: str, host: str, port: int) -> None:
+    def know(self, upstream: str, host: str, port: int, cause: str = _REQUESTS) -> None:
         """A server is out of service; another process has logged it before."""
-        self._out.add((upstream, host, port))
+        self._out.setdefault((upstream, host, port), set()).add(cause)
+
+    def know_checked(self, verdict: Heartbeat) -> None:
+        """Heartbeats say this of a server; another process has logged it before."""
+        if verdict.status == "err":
+            self.know(verdict.upstream, verdict.host, verdict.port, _HEARTBEATS)
 
     def took(self, upstream: str, host: str, port: int, down_for: float, message: str) -> None:
         """Requests have put a server out of service for ``down_for`` seconds, or brought it
         back (0)."""
-        key = (upstream, host, port)
-        if (down_for > 0) is (key in self._out):
-            return
-        if down_for > 0:
-            self._out.add(key)
+        self._note((upstream, host, port), _REQUESTS, down_for > 0, message)
+
+    def checked(self, verdict: Heartbeat) -> None:
+        """Heartbeats say this of a server."""
+        key = (verdict.upstream, verdict.host, verdict.port)
+        self._note(key, _HEARTBEATS, verdict.status == "err", f"heartbeats: {verdict.message}")
+
+    def _note(self, key: tuple[str, str, int], cause: str, is_out: bool, message: str) -> None:
+        """A server is out of service for this cause, or no longer for this cause."""
+        causes = self._out.get(key)
+        if is_out:
+            if causes is not None:
+                causes.add(cause)
+                return
+            self._out[key] = {cause}
         else:
-            self._out.remove(key)
-        second = int(self._seconds())
-        if second != self._second:
-            if self._left_out:
-                _log.warn(
-                    "{count} more servers went out of service or came back", count=self._left_out
-                )
-            self._second, self._lines, self._left_out = second, 0, 0
-        self._lines += 1
-        if self._lines > _MAX_LINES:
-            self._left_out += 1
+            if causes is None or cause not in causes:
+                return
+            causes.remove(cause)
+            if causes:
+                return
+            del self._out[key]
+        upstream, host, port = key
+        if not self._has_line():
             return
-        server = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        if down_for > 0:
+        server = _key(host, port)
+        if is_out:
             _log.warn(
                 "upstream {upstream}: server {server} is out of service: {message}",
                 upstream=upstream,
@@ -157,7 +179,33 @@ class HealthLog:
                 server=server,
             )
 
+    def ejected(self, extra: Ejection) -> None:
+        """A server is ejected; it comes back by itself, which is not logged."""
+        if self._has_line():
+            _log.warn(
+                "upstream {upstream}: server {server} is ejected for {seconds:.0f} s: {message}",
+                upstream=extra.upstream,
+                server=_key(extra.host, extra.port),
+                seconds=extra.seconds,
+                message=extra.message,
+            )
+
+    def _has_line(self) -> bool:
+        """Whether this second has a line left; else it is counted for the next one."""
+        second = int(self._seconds())
+        if second != self._second:
+            if self._left_out:
+                _log.warn(
+                    "{count} more servers went out of service or came back", count=self._left_out
+                )
+            self._second, self._lines, self._left_out = second, 0, 0
+        self._lines += 1
+        if self._lines > _MAX_LINES:
+            self._left_out += 1
+            return False
+        return True
+
     def forget(self, upstream: str, gone: Collection[tuple[str, int]]) -> None:
         """Forget servers, by host and port, that the upstream no longer has."""
         for host, port in gone:
-            self._out.discard((upstream, host, port))
+            self._out.pop((upstream, host, port), None)

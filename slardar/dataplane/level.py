@@ -16,10 +16,14 @@ from slardar.balancers.base import Balancer
 from slardar.dataplane.decision import Candidate, LevelDecision
 from slardar.health import rules
 from slardar.health.checked import shown
+from slardar.health.notes import notes_of
+from slardar.health.outliers import settle
+from slardar.health.panic import panics
+from slardar.health.slow_start import FIRST, share_after, step_of
 from slardar.model.live import Peer, ServerLive
 from slardar.model.server import Level
 
-__all__ = ["TENTHS", "ServingLevel", "in_units", "is_full", "is_whole"]
+__all__ = ["TENTHS", "Panic", "ServingLevel", "in_units", "is_full", "is_whole"]
 
 #: If a weight is no integer, all weights of its level are given to the balancer in tenths.
 TENTHS: Final = 10
@@ -33,27 +37,36 @@ class ServingLevel:
     """
 
     __slots__ = (
+        "_climbing",
         "_due",
         "_is_due",
         "_is_in",
         "_is_known",
         "_is_stale",
+        "_is_wanted",
+        "_next_step",
         "available",
         "balancer",
         "count",
         "full",
+        "ignores_health",
         "is_limited",
         "members",
         "name",
+        "panic",
         "peers",
         "picks_without",
         "positions",
         "recheck",
+        "slow_start",
         "tries",
         "unit",
+        "wanted",
     )
 
-    def __init__(self, level: Level, peers: list[Peer], balancer: Any, unit: int) -> None:
+    def __init__(
+        self, level: Level, peers: list[Peer], balancer: Any, unit: int, slow_start: float = 0.0
+    ) -> None:
         self.name = level.name
         self.peers = peers
         self.members = frozenset(peers)
@@ -63,14 +76,28 @@ class ServingLevel:
         self.tries = level.tries or len(peers)
         #: What weights are multiplied with for the balancer: 1 or :data:`TENTHS`.
         self.unit = unit
-        #: The servers in service, for the balancer: a list that is never changed, only
-        #: replaced.  ``count`` is how many there are, also while the list is out of date.
+        #: Seconds for which the weight of a server climbs; 0: it does not.
+        self.slow_start = slow_start
+        #: The positions of servers that climb, and when they take the next step.
+        self._climbing: set[int] = set()
+        self._next_step = math.inf
+        #: The servers offered to the balancer, which are those in service, as a rule: a list
+        #: that is never changed, only replaced.  ``count`` is how many are in service, also
+        #: while the list is out of date.
         self.available: Sequence[Peer] = ()
         self.count = 0
+        #: How many servers take requests, apart from their health.
+        self.wanted = 0
+        #: Decides for all levels of the upstream; ``None`` if health is never ignored.
+        self.panic: Panic | None = None
+        #: Servers are offered whatever their health is.
+        self.ignores_health = False
         #: When :meth:`refresh` must be called before a pick, in monotonic seconds.
         self.recheck = 0.0
         #: Whether each server is in service (1) or not (0).
         self._is_in = bytearray(len(peers))
+        #: Whether each server takes requests, apart from its health.
+        self._is_wanted = bytearray(len(peers))
         #: Whether any server was looked at, and whether ``available`` is out of date.
         self._is_known = False
         self._is_stale = True
@@ -84,21 +111,33 @@ class ServingLevel:
         self.look_for_full()
 
     def is_in(self, peer: Peer) -> bool:
-        """Whether the peer is a server of this level, and in service."""
+        """Whether the peer is a server of this level, and offered."""
         position = self.positions.get(peer.live)
         return position is not None and peer is self.peers[position] and self.has(position)
 
     def has(self, position: int) -> bool:
+        """Whether the server at this position is offered to the balancer."""
+        return (self._is_wanted if self.ignores_health else self._is_in)[position] != 0
+
+    def is_healthy(self, position: int) -> bool:
         """Whether the server at this position is in service."""
         return self._is_in[position] != 0
 
     def refresh(self, now: float) -> None:
         """Bring ``available`` up to date, and find out until when it holds."""
         self.update(now)
+        if self.panic is not None:
+            self.panic.update(now)
         if self._is_stale:
-            self.available = list(compress(self.peers, self._is_in))
+            offered = self._is_wanted if self.ignores_health else self._is_in
+            self.available = list(compress(self.peers, offered))
             self._is_stale = False
-        self.recheck = self._due[0][0] if self._due else math.inf
+        self.recheck = self.next_look() if self.panic is None else self.panic.next_look()
+
+    def next_look(self) -> float:
+        """When the time of a server is over, or climbing ones take a step, in monotonic
+        seconds."""
+        return min(self._due[0][0], self._next_step) if self._due else self._next_step
 
     def update(self, now: float) -> None:
         """Look at the servers whose time is over, or at all servers if none was looked at."""
@@ -113,25 +152,88 @@ class ServingLevel:
             position = heappop(due)[1]
             self._is_due.discard(position)
             self.look(position, now)
+        if now >= self._next_step:
+            self._climb(now)
 
     def look(self, position: int, now: float) -> None:
         """Find out whether a server is in service."""
         peer = self.peers[position]
-        is_in = int(_is_available(peer, now))
+        is_wanted = int(_is_wanted(peer, now))
+        is_in = is_wanted and int(rules.is_available(peer.live, peer.config, now))
+        if is_wanted != self._is_wanted[position]:
+            self._is_wanted[position] = is_wanted
+            self.wanted += 1 if is_wanted else -1
+            self.changed()
         if is_in != self._is_in[position]:
             self._is_in[position] = is_in
             self.count += 1 if is_in else -1
             self.changed()
-        until = peer.live.down_until
+        if self.slow_start:
+            self._look_for_climb(position, peer, is_in != 0, now)
+        settle(peer.live, now)
+        live = peer.live
+        until = max(live.down_until, live.ejected_until, live.full_until)
         if until > now and position not in self._is_due:
             self._is_due.add(position)
             heappush(self._due, (until, position))
             self.recheck = min(self.recheck, until)
 
+    def _look_for_climb(self, position: int, peer: Peer, is_in: bool, now: float) -> None:
+        """Let a server climb that has come into service, and others not any more."""
+        turn = peer.turn
+        if not is_in:
+            # Until its name is known, nobody can say that a server was out of service; and
+            # one that is full is not cold.
+            if not (peer.pool and peer.pool.pending) and peer.live.full_until <= now:
+                turn.is_cold = True
+                turn.climbs_from = 0.0
+                self._climbing.discard(position)
+            return
+        if turn.is_cold:
+            turn.is_cold = False
+            turn.climbs_from = now
+            turn.share = FIRST
+            self.refine()
+            self.weigh(peer)
+        if turn.climbs_from and position not in self._climbing:
+            self._climbing.add(position)
+            # Those that climb take their steps together: each step costs a new list.
+            self._next_step = min(self._next_step, now + step_of(self.slow_start))
+            self.recheck = min(self.recheck, self._next_step)
+
+    def _climb(self, now: float) -> None:
+        """The servers that climb take a step."""
+        for position in list(self._climbing):
+            peer = self.peers[position]
+            turn = peer.turn
+            turn.share = share_after(now - turn.climbs_from, self.slow_start)
+            if turn.share >= 1.0:
+                turn.climbs_from = 0.0
+                self._climbing.remove(position)
+            self.weigh(peer)
+        self._next_step = now + step_of(self.slow_start) if self._climbing else math.inf
+
+    def weigh(self, peer: Peer) -> None:
+        """Compute the weight of a server again."""
+        if not is_whole(peer.live.weight):
+            self.refine()
+        before, peer.weight = peer.weight, in_units(peer, self.unit)
+        if peer.weight != before:
+            self.changed()
+
     def changed(self) -> None:
         """The balancer is to get another list."""
         self._is_stale = True
         self.recheck = 0.0
+        if self.panic is not None:
+            self.panic.changed()
+
+    def ignore_health(self, ignores: bool) -> None:
+        """Offer servers whatever their health is, or not any more."""
+        if ignores is not self.ignores_health:
+            self.ignores_health = ignores
+            self._is_stale = True
+            self.recheck = 0.0
 
     def forget(self) -> None:
         """Look at all servers again, the next time."""
@@ -151,16 +253,25 @@ class ServingLevel:
                 peer.weight = in_units(peer, self.unit)
             self.changed()
 
-    def last_ones(self) -> list[Peer]:
-        """If no server is in service, the servers that only failures keep out."""
+    def last_ones(self, now: float) -> list[Peer]:
+        """If no server is in service, the servers that only failed requests keep out."""
         if self.available:
             return []
         return [
             peer
             for peer in self.peers
-            if rules.is_wanted(peer.config)
-            and peer.weight
-            and not (peer.pool and peer.pool.pending)
+            if _is_wanted(peer, now) and peer.live.checked != "err" and not is_full(peer)
+        ]
+
+    def held(self, now: float) -> list[Peer]:
+        """The servers that would be in service if nobody was held back for going out too
+        often."""
+        return [
+            peer
+            for peer in self.peers
+            if rules.is_held(peer.live, now)
+            and rules.is_fit_otherwise(peer.live, now)
+            and _is_wanted(peer, now)
             and not is_full(peer)
         ]
 
@@ -176,10 +287,48 @@ class ServingLevel:
                     peer.config.weight,
                     peer.live.active,
                     "" if serves and peer in may_get else _why_not(peer, now),
+                    "; ".join(f"{key}: {note}" for key, note in _notes(peer, now).items()),
                 )
                 for peer in self.peers
             ),
         )
+
+
+class Panic:
+    """Whether the levels of one upstream ignore health (:mod:`slardar.health.panic`).
+
+    ``share`` is the upstream's ``panic``.
+    """
+
+    __slots__ = ("is_on", "levels", "share")
+
+    def __init__(self, levels: list[ServingLevel], share: float) -> None:
+        self.levels = levels
+        self.share = share
+        #: Health is ignored, as of the last look.
+        self.is_on = False
+        for level in levels:
+            level.panic = self
+
+    def changed(self) -> None:
+        """Servers of one level have changed: each level must ask again."""
+        for level in self.levels:
+            level.recheck = 0.0
+
+    def update(self, now: float) -> None:
+        """Count the servers of all levels, and tell each level what follows."""
+        available = wanted = 0
+        for level in self.levels:
+            level.update(now)
+            available += level.count
+            wanted += level.wanted
+        self.is_on = panics(available, wanted, self.share)
+        for level in self.levels:
+            level.ignore_health(self.is_on and (level.count > 0 or not available))
+
+    def next_look(self) -> float:
+        """When the time of a server in any level is over, in monotonic seconds."""
+        return min([level.next_look() for level in self.levels])
 
 
 def is_full(peer: Peer) -> bool:
@@ -194,24 +343,38 @@ def is_whole(weight: float | None) -> bool:
 
 def in_units(peer: Peer, unit: int) -> int:
     """The weight of a peer, multiplied with ``unit``; at least 1 unless the weight is 0."""
-    weight = peer.live.weight
-    if weight is None or not peer.config.weight:
+    weight, share = peer.live.weight, peer.turn.share
+    if share == 1.0 and (weight is None or not peer.config.weight):
         return peer.config.weight * unit
-    return max(1, round(weight * unit)) if weight > 0 else 0
+    if weight is None or not peer.config.weight:
+        weight = peer.config.weight
+    return max(1, round(weight * share * unit)) if weight > 0 else 0
 
 
-def _is_available(peer: Peer, now: float) -> bool:
-    """Whether the server may be given a request, and has been looked up."""
-    pool = peer.pool
+def _notes(peer: Peer, now: float) -> dict[str, str]:
+    """What the server gets in this level beyond its health, and why."""
+    notes = notes_of(peer.live, now)
+    if peer.turn is not peer.live:
+        notes.pop("slow_start", None)
+        notes.update(notes_of(peer.turn, now))
+    return notes
+
+
+def _is_wanted(peer: Peer, now: float) -> bool:
+    """Whether the server takes requests apart from its health, and has been looked up."""
+    live, pool = peer.live, peer.pool
     return (
         peer.weight > 0
-        and rules.is_available(peer.live, peer.config, now)
+        and rules.is_wanted(peer.config)
         and not (pool and pool.pending)
+        and not live.drains
+        and live.full_until <= now
     )
 
 
 def _why_not(peer: Peer, now: float) -> str:
-    """Why a server gets no request; the conditions are those of :func:`_is_available`."""
+    """Why a server gets no request; the conditions are those of :func:`_is_wanted` and
+    :func:`slardar.health.rules.is_available`."""
     config, live = peer.config, peer.live
     if config.state != "up":
         return f"its state is {config.state}"
@@ -219,10 +382,16 @@ def _why_not(peer: Peer, now: float) -> str:
         return "its weight is 0"
     if peer.pool and peer.pool.pending:
         return "its name is being looked up"
+    if live.drains:
+        return "it has said that it wants no requests"
+    if live.full_until > now:
+        return "it has said that it is full"
     if live.checked == "err":
-        return "its heartbeats fail"
+        return f"its heartbeats fail: {live.checked_msg}"
     if live.down_until > now:
         return f"requests failed: {live.msg}"
+    if live.ejected_until > now:
+        return live.ejected_msg
     if not peer.weight:
         return "it has no part in the turn at the moment"
     if is_full(peer):

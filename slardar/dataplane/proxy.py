@@ -23,6 +23,7 @@ from slardar.config import Hooks, Settings
 from slardar.dataplane.clients import DRAIN_GRACE, Clients
 from slardar.dataplane.decision import Decision
 from slardar.dataplane.failurelog import RefusalLog
+from slardar.dataplane.heartbeats import Heartbeats, ProbeFinder, connections_at_most
 from slardar.dataplane.listener_kinds import LISTENER_KINDS, ListenerKind
 from slardar.dataplane.plane_hooks import HookMemory, PlaneHooks
 from slardar.dataplane.poller import Poller
@@ -32,7 +33,7 @@ from slardar.dataplane.selection import Selection
 from slardar.dataplane.server_health import ServerHealth
 from slardar.dataplane.sockets import Opened
 from slardar.dataplane.upstreams import Upstreams
-from slardar.health.verdicts import Heartbeat, Verdict, by_upstream
+from slardar.health.verdicts import Extra, Heartbeat, Verdict, by_upstream
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
 from slardar.hooks.runner import Runner
 from slardar.http1.interfaces import (
@@ -72,8 +73,11 @@ class DataPlane(Router):
     ``make_balancer(mode)`` gives the factory of a balancer by its name (normally
     ``slardar.plugins.balancer_factory``).  ``on_health(upstream, peer)`` is called when
     requests have put a server out of service or brought it back; it must not block.
-    Without it the log says so.  ``make_runner`` and ``hook_memory`` are for a worker.
-    ``kinds`` are the kinds of listeners, by their protocols.
+    Without it the log says so.  ``on_extra(extra)`` is called with what other processes are
+    to know of servers beside that.  ``make_runner`` and ``hook_memory`` are for a worker.
+    ``kinds`` are the kinds of listeners, by their protocols.  With ``find_probe``
+    (``slardar.plugins.find_probe``) the plane sends heartbeats, as ``settings.health`` says;
+    without it another process does, or none.
     """
 
     def __init__(
@@ -87,6 +91,8 @@ class DataPlane(Router):
         make_runner: Callable[[Hooks], Runner] | None = None,
         hook_memory: HookMemory | None = None,
         kinds: Mapping[str, ListenerKind] = LISTENER_KINDS,
+        on_extra: Callable[[Extra], None] | None = None,
+        find_probe: ProbeFinder | None = None,
     ) -> None:
         self._reactor = reactor
         self._live = live
@@ -97,7 +103,7 @@ class DataPlane(Router):
         self._snapshot = Snapshot.build(0, {}, (), None)
         self._refusals = RefusalLog(reactor.callLater)
         self._resolver: Names = resolver or Resolver(reactor)
-        self._health = ServerHealth(live, poller.clock, reactor.seconds, on_health)
+        self._health = ServerHealth(live, poller.clock, reactor.seconds, on_health, on_extra)
         self._upstreams = Upstreams(
             reactor,
             self,
@@ -112,6 +118,17 @@ class DataPlane(Router):
         self._clients = Clients(
             reactor, self, poller, kinds, settings.limits.connections, self._upstreams.make_room
         )
+        self._heartbeats: Heartbeats | None = None
+        if find_probe is not None:
+            self._heartbeats = Heartbeats(
+                reactor,
+                poller,
+                settings.health,
+                find_probe,
+                self._resolver.addresses,
+                self.set_checked,
+            )
+        self._is_started = False
         self._plane_hooks = PlaneHooks(
             reactor,
             poller,
@@ -130,8 +147,11 @@ class DataPlane(Router):
 
     def start(self) -> defer.Deferred[None]:
         """Join the reactor: clients are accepted from its next turn on."""
-        self._clients.count_descriptors()
+        self._clients.count_descriptors(0 if self._heartbeats is None else connections_at_most())
         self._poller.start()
+        self._is_started = True
+        if self._heartbeats is not None:
+            self._heartbeats.start(self.known_checked())
         return defer.succeed(None)
 
     @property
@@ -179,6 +199,8 @@ class DataPlane(Router):
 
     async def _stop(self) -> None:
         self.draining = True
+        if self._heartbeats is not None:
+            self._heartbeats.stop()
         self._plane_hooks.stop_checking()
         self._clients.stop_accepting()
         await self._clients.drain()
@@ -193,7 +215,7 @@ class DataPlane(Router):
     # The configuration.
 
     def take_settings(self, settings: Settings) -> defer.Deferred[None]:
-        """Use other ``timeouts`` and ``limits``; see :class:`slardar.interfaces.IPlane`.
+        """Use other settings of these, as :class:`slardar.interfaces.IPlane` describes it.
 
         Clients that are connected keep what they are waiting for now, and get the new
         values with the next thing they do.  Beyond a lowered ``limits.connections``
@@ -201,6 +223,8 @@ class DataPlane(Router):
         """
         self._take_numbers(settings)
         self._upstreams.take_timeouts(settings.timeouts)
+        if self._heartbeats is not None:
+            self._heartbeats.take_settings(settings.health)
         self._clients.allow(settings.limits.connections)
         return defer.succeed(None)
 
@@ -242,6 +266,8 @@ class DataPlane(Router):
         self.has_routes = not snapshot.host_is_name
         if snapshot.hooks is not before.hooks:
             self.hooks = self._plane_hooks.take(snapshot.hooks)
+        if self._heartbeats is not None and not self.draining:
+            self._heartbeats.apply(upstreams, changed)
         await self._upstreams.use(upstreams, changed, made)
         return {"workers": {"worker-0": snapshot.version}}
 
@@ -260,7 +286,10 @@ class DataPlane(Router):
     def statistics(self) -> Mapping[str, Any]:
         """Counters of this process, for status."""
         connections = len(self._clients)
+        heartbeats = self._heartbeats
         return {
+            "checkup_timer_alive": heartbeats is not None and heartbeats.is_alive,
+            "last_check": None if heartbeats is None else heartbeats.last_check,
             "accepted": self._clients.accepts,
             "requests": self.requests,
             "refused": self.refusals,
@@ -271,6 +300,8 @@ class DataPlane(Router):
             "balancer_errors": {
                 name: about.shown() for name, about in self.balancer_errors.last.items()
             },
+            "names": self._resolver.shown(),
+            "panic": self._health.panics(self._snapshot.upstreams.values()),
             "config_timer": {"worker-0": "alive"},
             "workers": {
                 "worker-0": {
@@ -302,11 +333,31 @@ class DataPlane(Router):
         for name, some in by_upstream(verdicts).items():
             upstream = self._snapshot.upstreams.get(name)
             if upstream is not None:
-                self._upstreams.look(name, self._health.check(upstream, some))
+                changed = self._health.check(upstream, some, not self._is_started)
+                self._upstreams.look(name, changed)
 
     def known_checked(self) -> Iterator[Heartbeat]:
         """What heartbeats have said; see :class:`slardar.interfaces.IPlane`."""
         return self._health.known_checked()
+
+    def set_extras(self, extras: Iterable[Extra]) -> None:
+        """Take what keeps servers from requests beside their health; see
+        :class:`slardar.interfaces.IPlane`."""
+        for name, some in by_upstream(extras).items():
+            upstream = self._snapshot.upstreams.get(name)
+            if upstream is not None:
+                self._upstreams.look(name, self._health.learn_extras(upstream, some))
+
+    def hint(self, upstream: str, host: str, port: int, value: str) -> None:
+        """A heartbeat brought a hint; see :class:`slardar.interfaces.IPlane`."""
+        found = self._snapshot.upstreams.get(upstream)
+        if found is not None and self._health.hint(found, (host, port), value):
+            self._upstreams.look(upstream, [(host, port)])
+
+    def known_extras(self) -> Iterator[Extra]:
+        """What keeps servers from requests beside their health; see
+        :class:`slardar.interfaces.IPlane`."""
+        return self._health.known_extras()
 
     # Hooks.
 

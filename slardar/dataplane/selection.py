@@ -13,10 +13,13 @@ from twisted.logger import Logger
 
 from slardar.balancers.base import Balancer, Outcome, rest
 from slardar.dataplane.decision import Preview
-from slardar.dataplane.level import TENTHS, ServingLevel, in_units, is_full, is_whole
+from slardar.dataplane.level import TENTHS, Panic, ServingLevel, in_units, is_full, is_whole
 from slardar.dataplane.request_queue import RequestQueue
 from slardar.health import rules
+from slardar.health.hints import HEADER, forget_hints, note_hint
+from slardar.health.outliers import Outliers, count_wanted, ejection_length, note_ejected
 from slardar.http1.interfaces import Clock, SelectionBase, Step
+from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.server import Upstream
@@ -24,6 +27,9 @@ from slardar.model.server import Upstream
 __all__ = ["Defaults", "Selection"]
 
 _log = Logger("slardar.selection")
+
+#: Seconds between two looks for servers that are held back.
+_RELEASE = 1.0
 
 
 class Defaults:
@@ -45,8 +51,13 @@ class Selection(SelectionBase):
         "_is_limited",
         "_least",
         "_levels",
+        "_next_release",
+        "_on_ejected",
         "_on_error",
         "_on_health",
+        "_on_hint",
+        "_outliers",
+        "_panic",
         "_places",
         "_share",
         "_wants_failed",
@@ -64,16 +75,23 @@ class Selection(SelectionBase):
         clock: Clock,
         on_health: Callable[[str, Peer], None] | None = None,
         on_error: Callable[[str, Any, str, BaseException], None] | None = None,
+        on_ejected: Callable[[str, Peer], None] | None = None,
+        on_hint: Callable[[str, Peer], None] | None = None,
         soon: Callable[[Step], None] | None = None,
     ) -> None:
         super().__init__(upstream.name)
+        self._on_hint = on_hint
+        self._on_ejected = on_ejected
         self._on_error = on_error
         self.upstream = upstream
         self._clock = clock
         self._on_health = on_health
         self._levels: list[ServingLevel] = []
+        #: When servers that are held back may be looked for again.
+        self._next_release = 0.0
         #: By host and port, the levels that have the server, and its position in each.
         self._places: dict[tuple[str, int], list[tuple[ServingLevel, int]]] = {}
+        new = _new_servers(upstream, live) if upstream.slow_start else ()
         seen: set[ServerLive] = set()
         for index, level in enumerate(upstream.levels):
             peers = []
@@ -84,18 +102,34 @@ class Selection(SelectionBase):
                     label = level.name or str(index)
                     turn = live.turn(upstream.name, server.host, server.port, label)
                 seen.add(known)
+                if new and (server.host, server.port) in new:
+                    turn.is_cold = True
+                if upstream.outlier is None and known.ejected_until:
+                    note_ejected(known, clock.now, 0, 0, "")
+                if not upstream.slow_start and turn.share < 1:
+                    turn.share = 1.0
+                    turn.climbs_from = 0.0
+                if not upstream.hints:
+                    forget_hints(known)
                 peers.append(Peer(server, known, turn))
-            unit = 1 if all(is_whole(peer.live.weight) for peer in peers) else TENTHS
+            are_whole = all(is_whole(peer.live.weight) and peer.turn.share == 1 for peer in peers)
+            unit = 1 if are_whole else TENTHS
             for peer in peers:
                 peer.weight = in_units(peer, unit)
             balancer = make_balancer(peers, upstream.mode_opts)
-            made = ServingLevel(level, peers, balancer, unit)
+            made = ServingLevel(level, peers, balancer, unit, upstream.slow_start)
             self._levels.append(made)
             for position, peer in enumerate(peers):
                 self._places.setdefault((peer.host, peer.port), []).append((made, position))
+        self._panic = Panic(self._levels, upstream.panic) if upstream.panic else None
+        self._outliers: Outliers | None = None
+        if upstream.outlier is not None:
+            peers_of = [level.peers for level in self._levels]
+            self._outliers = Outliers(upstream.outlier, peers_of, count_wanted(upstream), clock.now)
         # A server that several levels have is asked once.
         self.tries = upstream.tries or max(1, len(seen))
         self.try_timeout = upstream.try_timeout
+        self.believes_hints = upstream.hints
         self.deadline = float(upstream.deadline)
         self.connect_timeout = _either(upstream.connect_timeout, defaults.connect)
         self.send_timeout = _either(upstream.send_timeout, defaults.send)
@@ -118,7 +152,11 @@ class Selection(SelectionBase):
             int(name[5:]) for name in self.retry_on if name.startswith("http_")
         }
         # A method that a balancer did not write is a call that need not be made.
-        balancers = [type(level.balancer) for level in self._levels]
+        balancers = [
+            type(level.balancer)
+            for level in self._levels
+            if getattr(level.balancer, "is_told", True)
+        ]
         self._wants_started = _overridden(balancers, "started")
         self._wants_finished = _overridden(balancers, "finished")
         self._wants_failed = _overridden(balancers, "failed")
@@ -143,13 +181,19 @@ class Selection(SelectionBase):
             level.forget()
 
     def look(self, host: str, port: int) -> None:
-        """Look at the health of one server again, which something outside has changed.
+        """Look at the health and weight of one server again, which something outside has
+        changed.
 
         Without effect if the upstream does not have the server.
         """
         now = self._clock.now
-        for level, position in self._places.get((host, port), ()):
+        places = self._places.get((host, port), ())
+        for level, position in places:
+            level.weigh(level.peers[position])
             level.look(position, now)
+        if self._outliers is not None and places:
+            level, position = places[0]
+            self._outliers.look(level.peers[position].live, now)
         if self.about.queue is not None:
             self.about.queue.room()
 
@@ -162,16 +206,8 @@ class Selection(SelectionBase):
         if the upstream does not have the server.
         """
         for level, position in self._places.get((host, port), ()):
-            peer = level.peers[position]
-            peer.live.weight = weight
-            if not is_whole(weight):
-                level.refine()
-            before, peer.weight = peer.weight, in_units(peer, level.unit)
-            if peer.weight != before:
-                level.changed()
-            level.look(position, self._clock.now)
-        if self.about.queue is not None:
-            self.about.queue.room()
+            level.peers[position].live.weight = weight
+        self.look(host, port)
 
     def pick(self, request: Request, tried: list[Peer]) -> Peer | None:
         """See :meth:`SelectionBase.pick`.
@@ -190,9 +226,11 @@ class Selection(SelectionBase):
                     return self._begin(level, peer)
             elif peers:
                 return self._begin(level, self._choose(level, peers, (), request, False))
-        if not tried and self.upstream.protected:
-            return self._last_resort(request)
-        return None
+        if tried:
+            return None
+        if self._release_held(now):
+            return self.pick(request, tried)
+        return self._last_resort(request) if self.upstream.protected else None
 
     def _choose_left(
         self, level: ServingLevel, peers: Sequence[Peer], request: Request, tried: list[Peer]
@@ -266,8 +304,9 @@ class Selection(SelectionBase):
         The rules never put the last one out; but it may be drained or removed while the
         others are out.  Asking one of those is better than refusing for sure.
         """
+        now = self._clock.now
         for level in self._levels if request.cluster_key is None else self._order(request):
-            peers = level.last_ones()
+            peers = level.last_ones(now)
             if peers:
                 return self._begin(level, self._choose(level, peers, (), request, False))
         return None
@@ -288,10 +327,16 @@ class Selection(SelectionBase):
                 left = [peer for peer in level.available if not is_full(peer)]
                 offered = left if full else level.available
                 serving = level if offered else None
+        if serving is None and now >= self._next_release:
+            for level in levels:
+                offered = level.held(now)
+                if offered:
+                    serving = level
+                    break
         is_last_resort = serving is None and self.upstream.protected
         if is_last_resort:
             for level in levels:
-                offered = level.last_ones()
+                offered = level.last_ones(now)
                 if offered:
                     serving = level
                     break
@@ -302,6 +347,7 @@ class Selection(SelectionBase):
             None if peer is None else peer.key,
             is_last_resort and serving is not None,
             None if serving is not None else self.refusal(False),
+            self._panic is not None and self._panic.is_on,
         )
 
     def _foresee(self, level: ServingLevel, peers: Sequence[Peer], request: Request) -> Peer | None:
@@ -330,13 +376,29 @@ class Selection(SelectionBase):
 
     def refusal(self, tried: bool) -> tuple[int, str]:
         """Status and reason where :meth:`pick` found nothing."""
+        now = self._clock.now
+        if not tried and any(peer.live.full_until > now for peer in self.peers):
+            return 503, f"the servers of upstream {self.name} say that they are full"
         if not tried and any(level.available for level in self._levels):
             return 503, f"every server of upstream {self.name} has its limit of connections"
-        return 502, f"no server of upstream {self.name} is available"
+        return 502, f"no servers available in upstream {self.name}"
 
     def affords_retry(self) -> bool:
         """See :meth:`SelectionBase.affords_retry`."""
         return not self._is_limited or self.budget.allows(self._clock.now, self._share, self._least)
+
+    def hinted(self, peer: Peer, reply: Reply) -> None:
+        """See :meth:`SelectionBase.hinted`."""
+        value = reply.get_header(HEADER)
+        if value is None:
+            return
+        lines = reply.head_lines()
+        start = HEADER.encode() + b":"
+        reply.replace_head_lines([line for line in lines if line[: len(start)].lower() != start])
+        if note_hint(peer.live, value, self._clock.now):
+            self.look(peer.host, peer.port)
+            if self._on_hint is not None:
+                self._on_hint(self.name, peer)
 
     # What became of an attempt.
 
@@ -345,10 +407,13 @@ class Selection(SelectionBase):
         if its rules say so."""
         live, now = peer.live, self._clock.now
         live.failures += 1
+        has_others = self._has_others(live, now)
         # A server that is not protected may be put out even if it is the last one.
-        others = not self.upstream.protected or self._has_others(live, now)
+        others = has_others or not self.upstream.protected
         if rules.note_failure(live, peer.config, now, others, message):
             self._health_changed(peer)
+        if not has_others:
+            self._release_held(now)
         if self._wants_failed:
             self._tell(peer, "failed", peer)
 
@@ -360,6 +425,8 @@ class Selection(SelectionBase):
             live, peer.config, self._clock.now
         ):
             self._health_changed(peer)
+        if self._outliers is not None:
+            self._note_outcome(self._outliers, peer, status >= 500, seconds)
         if self._wants_finished:
             self._tell(peer, "finished", peer, Outcome(False, seconds, status))
         if self.about.queue is not None:
@@ -368,19 +435,55 @@ class Selection(SelectionBase):
     def finished(self, peer: Peer, failed: bool, seconds: float, status: int) -> None:
         """The attempt is over, without a good reply."""
         peer.live.active -= 1
+        if failed and self._outliers is not None:
+            self._note_outcome(self._outliers, peer, True, seconds)
         if self._wants_finished:
             self._tell(peer, "finished", peer, Outcome(failed, seconds, status))
         if self.about.queue is not None:
             self.about.queue.room()
+
+    def _note_outcome(self, outliers: Outliers, peer: Peer, failed: bool, seconds: float) -> None:
+        """Count an attempt, and eject servers that are outliers by now."""
+        now = self._clock.now
+        if outliers.note(peer.live, now, failed, seconds) and outliers.may_eject(now):
+            self._eject(outliers, peer, outliers.errors(peer.live))
+        if outliers.is_due(now):
+            for slow, message in outliers.slow(now):
+                if outliers.may_eject(now):
+                    self._eject(outliers, slow, message)
+
+    def _eject(self, outliers: Outliers, peer: Peer, message: str) -> None:
+        """Eject a server, if another one is in service."""
+        live, now = peer.live, self._clock.now
+        if self._has_others(live, now):
+            seconds, times = ejection_length(live, outliers.settings.eject, now)
+            note_ejected(live, now, seconds, times, message)
+            self.look(peer.host, peer.port)
+            if self._on_ejected is not None:
+                self._on_ejected(self.name, peer)
 
     def _has_others(self, live: ServerLive, now: float) -> bool:
         """Whether another server than this one is in service, in any level."""
         for level in self._levels:
             level.update(now)
             position = level.positions.get(live)
-            if level.count > (position is not None and level.has(position)):
+            if level.count > (position is not None and level.is_healthy(position)):
                 return True
         return False
+
+    def _release_held(self, now: float) -> bool:
+        """No server is in service, or none but one that fails: use those that are only held
+        back because they went out too often.  Returns whether there are any."""
+        if now < self._next_release:
+            return False
+        # Not for each request: there may be thousands of servers.
+        self._next_release = now + _RELEASE
+        found = False
+        for peer in self.peers:
+            if rules.release(peer.live, now):
+                found = True
+                self.look(peer.host, peer.port)
+        return found
 
     def _health_changed(self, peer: Peer) -> None:
         """Requests put a server out of service, or brought it back."""
@@ -404,6 +507,18 @@ class Selection(SelectionBase):
             _log.failure("the balancer of upstream {name} failed", name=self.name)
         else:
             self._on_error(self.name, balancer, method, error)
+
+
+def _new_servers(upstream: Upstream, live: Live) -> set[tuple[str, int]]:
+    """Host and port of the servers that the upstream has not had before.
+
+    None if it has had none of its servers: none of them could take what new ones should
+    not get yet.
+    """
+    places = {(server.host, server.port) for server in upstream.servers}
+    known = live.servers
+    new = {place for place in places if (upstream.name, *place) not in known}
+    return new if len(new) < len(places) else set()
 
 
 def _either(value: float | None, default: float) -> float:

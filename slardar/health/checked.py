@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from slardar.health.verdicts import Heartbeat
 from slardar.model.live import ServerLive
 
-__all__ = ["Shown", "note_checked", "shown"]
+__all__ = ["Shown", "note_checked", "shown", "take_verdict"]
 
 #: If requests and heartbeats do not agree, the worse status is shown.
 _WORST = ("unchecked", "ok", "unstable", "err")
@@ -25,6 +26,15 @@ class Shown(NamedTuple):
     #: Since when, in epoch seconds.
     since: float
     message: str
+    #: Failures in a row.
+    fail_num: int
+
+
+def take_verdict(live: ServerLive, verdict: Heartbeat) -> bool:
+    """Heartbeats say this of the server; see :func:`note_checked`."""
+    live.checked_fails = verdict.fail_num
+    live.about = verdict.about
+    return note_checked(live, verdict.status, verdict.since, verdict.message)
 
 
 def note_checked(live: ServerLive, status: str, since: float, message: str) -> bool:
@@ -42,7 +52,11 @@ def note_checked(live: ServerLive, status: str, since: float, message: str) -> b
 
 
 def shown(live: ServerLive) -> Shown:
-    """The worse of what requests and heartbeats say."""
-    if _WORST.index(live.checked) > _WORST.index(live.status):
-        return Shown(live.checked, live.checked_at, live.checked_msg)
-    return Shown(live.status, live.last_modified, live.msg)
+    """The worse of what requests and heartbeats say; of the same status, that with more
+    failures.  An ejected server fails."""
+    if live.ejected_until:
+        return Shown("err", live.ejected_at, live.ejected_msg, live.fail_num)
+    checked = (_WORST.index(live.checked), live.checked_fails)
+    if checked > (_WORST.index(live.status), live.fail_num):
+        return Shown(live.checked, live.checked_at, live.checked_msg, live.checked_fails)
+    return Shown(live.status, live.last_modified, live.msg, live.fail_num)

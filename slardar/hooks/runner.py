@@ -5,6 +5,9 @@ well.  A hook that fails half-way leaves nothing behind; its ``on_error`` says w
 of the request.  After five failures in a minute a hook is suspended: it does not run any
 more, and each of its requests is treated as if the hook had failed.  So a rule that
 protects something does not let requests pass because it is broken.
+
+This file is long because a request, its reply and their shadows run hooks by the same
+rules for time, memory and failures.
 """
 
 from __future__ import annotations

@@ -11,6 +11,9 @@ The life of an attempt::
                                               |                  connection to the pool
                                               v                             |
                                        attempt_failed                attempt_succeeded
+
+(Longer than 500 lines: these states are one machine, and every event of the channel may
+meet each of them.)
 """
 
 from __future__ import annotations
@@ -127,6 +130,7 @@ class Attempt(ChannelProtocol):
         "addresses",
         "channel",
         "connecting",
+        "mark",
         "note",
         "peer",
         "reply",
@@ -143,6 +147,8 @@ class Attempt(ChannelProtocol):
         self.channel: ChannelBase | None = None
         #: The connection is being made.
         self.connecting = False
+        #: The ``mark`` of the channel, if it had to connect first.
+        self.mark = 0
         #: The connection carried another request before; never with ``fresh``.
         self._reused = not fresh
         #: A byte of the request was handed to the kernel.
@@ -187,6 +193,7 @@ class Attempt(ChannelProtocol):
         channel.send_timeout = owner.selection.send_timeout
         if channel.connecting:
             self.connecting = True
+            self.mark = channel.mark
             self._reused = False
             channel.wait(owner.selection.connect_timeout)
             if owner.ends:

@@ -410,6 +410,8 @@ class Exchange(AttemptOwner):
     def reply_arrived(self, attempt: Attempt, reply: Reply) -> bool:
         """See :class:`slardar.http1.attempt.AttemptOwner`."""
         selection = self.selection
+        if selection.believes_hints:
+            selection.hinted(attempt.peer, reply)
         if (
             selection.failed_statuses
             and reply.status in selection.failed_statuses
@@ -498,7 +500,7 @@ class Exchange(AttemptOwner):
         if kind == CONNECT or (kind == TIMEOUT and attempt.connecting):
             # A name with several addresses is one server: all of them are its.
             addresses += 1
-            again = peer.pool.other_address(addresses) and not self._is_out_of_time()
+            again = peer.pool.other_address(addresses, attempt.mark) and not self._is_out_of_time()
         if again:
             # The server is still being tried.  (A stale connection is nobody's failure, and
             # the most common reason for a stray 502.)

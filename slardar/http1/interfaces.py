@@ -9,6 +9,8 @@ limits, and the way from a request to its exchange.
 These are classes and no ``typing.Protocol``: where mypyc compiles the request path, a
 call or an attribute costs a tenth through a class of what it costs by name.  Whoever
 implements one derives from it, compiled or not.
+
+(Longer than 500 lines: nothing here does anything, and each border is read as a whole.)
 """
 
 from __future__ import annotations
@@ -112,7 +114,7 @@ class ChannelBase:
         "connecting",
         "deadline",
         "eager",
-        "generation",
+        "mark",
         "protocol",
         "queue",
         "send_timeout",
@@ -145,8 +147,8 @@ class ChannelBase:
         #: The protocol may take long over what comes next, so it is told in a step with
         #: this key (see :meth:`put_off`).  Empty: it is told at once.
         self.queue: str = ""
-        #: How often its pool had changed addresses when the channel was made.
-        self.generation: int = 0
+        #: The number that its pool gave the address to which the channel leads.
+        self.mark: int = 0
 
     def wait(self, seconds: float) -> None:
         """Let the deadline pass in ``seconds`` from now."""
@@ -297,8 +299,9 @@ class PoolBase(ChannelProtocol):
         """Take a channel back whose request and reply are complete."""
         raise NotImplementedError
 
-    def other_address(self, tried: int) -> bool:
-        """Move on to the server's next address; False once all were tried."""
+    def other_address(self, tried: int, mark: int) -> bool:
+        """Prefer other addresses of the server to the one with the number ``mark``, to which a
+        channel could not connect; False once all were ``tried``."""
         raise NotImplementedError
 
 
@@ -312,6 +315,7 @@ class SelectionBase:
 
     __slots__ = (
         "about",
+        "believes_hints",
         "budget",
         "connect_timeout",
         "deadline",
@@ -356,10 +360,16 @@ class SelectionBase:
         self.retry_on: frozenset[str] = frozenset()
         #: Statuses of replies that count as failures.
         self.failed_statuses: frozenset[int] = frozenset()
+        #: Each reply is to be given to :meth:`hinted`.
+        self.believes_hints: bool = False
 
     def pick(self, request: Request, tried: list[Peer]) -> Peer | None:
         """The server for an attempt, which begins with this call; ``None`` if no server
         is left."""
+        raise NotImplementedError
+
+    def hinted(self, peer: Peer, reply: Reply) -> None:
+        """Heed what ``peer`` says of itself in a reply, and take it out of the reply."""
         raise NotImplementedError
 
     def failed(self, peer: Peer, message: str) -> None:

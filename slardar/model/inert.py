@@ -11,21 +11,12 @@ from typing import Any
 
 __all__ = ["inert_settings", "inert_upstream", "inert_upstreams"]
 
-_HEARTBEATS = "heartbeats come with a later version"
 _AMP = "the AMP channel comes with a later version"
 _BACKUP = "in a cluster the order of its levels decides"
-
-#: The keys of an upstream that concern heartbeats.
-_UPSTREAM = ("enable", "typ", "sensibility", "name", "user", "pass")
 
 
 def inert_upstream(source: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Each key without effect in an upstream as it was written, and the reason."""
-    for key in _UPSTREAM:
-        if key in source:
-            yield key, _HEARTBEATS
-    if "query" in (source.get("http_opts") or ()):
-        yield "http_opts.query", _HEARTBEATS
     cluster = source.get("cluster")
     if cluster:
         levels = cluster.values() if isinstance(cluster, Mapping) else cluster
@@ -55,9 +46,6 @@ def inert_settings(raw: object, amp: str | None = None) -> list[str]:
     for the option ``--amp``."""
     lines = []
     if isinstance(raw, Mapping):
-        health = raw.get("health")
-        if isinstance(health, Mapping):
-            lines += [_line(f"health.{key}", _HEARTBEATS) for key in health]
         control = raw.get("control")
         if isinstance(control, Mapping) and "amp" in control and amp is None:
             lines.append(_line("control.amp", _AMP))

@@ -36,31 +36,50 @@ class ServerLive:
     """The mutable state of one server of one upstream in this process.
 
     Owner: the registry :class:`Live`.  Writers: the upstream's selection counts ``active``,
-    ``requests`` and ``failures``, and keeps ``weight``.  The rules of ``slardar.health``
+    ``requests`` and ``failures``, and keeps ``weight`` and the fields of the slow start.
+    The rules of ``slardar.health``
     write the health fields, those of requests and those of heartbeats apart.  The
     upstream's balancer writes ``place``, ``keeper``, ``number``, ``effective_weight``,
     ``ewma`` and ``ewma_at``.
     """
 
     __slots__ = (
+        "about",
         "active",
+        "calm_from",
         "checked",
         "checked_at",
+        "checked_fails",
         "checked_msg",
+        "climbs_from",
         "down_until",
+        "drains",
         "effective_weight",
+        "ejected_at",
+        "ejected_msg",
+        "ejected_until",
+        "ejections",
         "ewma",
         "ewma_at",
         "fail_num",
         "fails",
         "failures",
         "first_fail",
+        "flapped_at",
+        "full_until",
+        "has_hinted_weight",
+        "held_from",
+        "is_cold",
         "keeper",
         "last_modified",
         "msg",
+        "notes",
         "number",
+        "outcomes",
+        "penalty",
         "place",
         "requests",
+        "share",
         "status",
         "weight",
     )
@@ -81,6 +100,12 @@ class ServerLive:
         #: A weight to be used instead of the configured one, in the same unit (``None``: use
         #: the configured one).
         self.weight: float | None = None
+        #: Slow start, apart for each level: the part of its weight that the server has; when
+        #: it began to climb (monotonic seconds, 0: it does not); and whether it is to climb
+        #: when it gets requests, because it is out of service or new.
+        self.share = 1.0
+        self.climbs_from = 0.0
+        self.is_cold = False
         #: Moving average of the reply time in seconds (``None``: no reply yet).
         self.ewma: float | None = None
         #: When the average was last updated, in monotonic seconds.
@@ -90,6 +115,12 @@ class ServerLive:
         self.fails = 0
         self.first_fail = 0.0
         self.down_until = 0.0
+        #: The penalty for going out of service again and again, as it was when the server did
+        #: so last, at ``flapped_at`` (monotonic seconds; :mod:`slardar.health.flaps`).
+        self.penalty = 0.0
+        self.flapped_at = 0.0
+        #: From when on only this penalty keeps the server out, in monotonic seconds.
+        self.held_from = 0.0
         #: What requests last said: ``unchecked``, ``ok``, ``err`` or ``unstable``, since
         #: when (epoch seconds), and why; and the failures in a row.
         self.status = "unchecked"
@@ -97,10 +128,32 @@ class ServerLive:
         self.last_modified = time.time()
         self.msg = ""
         #: What heartbeats last said, since when and why, in the same words; it holds until
-        #: they say something else.
+        #: they say something else.  Their failures in a row, and what the server has told
+        #: them of itself.
         self.checked = "unchecked"
         self.checked_at = self.last_modified
         self.checked_msg = ""
+        self.checked_fails = 0
+        self.about: Mapping[str, str | int] = {}
+        #: Ejection as an outlier: the monotonic time until which the server gets no request
+        #: (0: it is not ejected), since when (epoch seconds), and why; how often, without the
+        #: times that are forgotten; and when it was back, in monotonic seconds.
+        self.ejected_until = 0.0
+        self.ejected_at = 0.0
+        self.ejected_msg = ""
+        self.ejections = 0
+        self.calm_from = 0.0
+        #: What became of its last attempts (:class:`slardar.health.outliers.Outcomes`);
+        #: ``None`` if nobody counts them.
+        self.outcomes: Any = None
+        #: Hints of the server itself (:mod:`slardar.health.hints`): the monotonic time until
+        #: which it is full, whether it wants no requests, and whether ``weight`` is its.
+        self.full_until = 0.0
+        self.drains = False
+        self.has_hinted_weight = False
+        #: For the status, filled in when it is asked for: what the server gets beyond its
+        #: health, and why (:mod:`slardar.health.notes`).
+        self.notes: dict[str, str] = {}
 
     @property
     def current_weight(self) -> int:
@@ -132,8 +185,8 @@ class Peer:
         #: ``host:port``, stable across processes and restarts: what hashes use.
         self.key = config.key
         self.live = live
-        #: Has its place in the turn and its ``effective_weight``, which are apart for each
-        #: level that has the server; in the first of these levels it is ``live``.
+        #: Has its place in the turn, its ``effective_weight`` and its slow start, which are
+        #: apart for each level that has the server; in the first of these levels it is ``live``.
         self.turn = live if turn is None else turn
         #: The data plane's connections to this server; not for balancers.
         self.pool: Any = None

@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from slardar.errors import ConfigError, ConflictError, NotFoundError
-from slardar.model.parse import CheckMode, copied, known_odd, parse_upstream
+from slardar.model.parse import Plugins, copied, known_odd, parse_upstream
 from slardar.model.reader import Problems, joined, read, shown
 from slardar.model.server import Server, Upstream
 
@@ -47,7 +47,7 @@ def add_server(
     body: object,
     where: str,
     place: Place = ANYWHERE,
-    check_mode: CheckMode | None = None,
+    plugins: Plugins | None = None,
 ) -> Upstream:
     """The upstream with one more server, at the end of its list.
 
@@ -77,7 +77,7 @@ def add_server(
             "PATCH changes it"
         )
     part.servers.append(server)
-    return _parsed(current, source, check_mode)
+    return _parsed(current, source, plugins)
 
 
 def remove_server(
@@ -85,7 +85,7 @@ def remove_server(
     host: str,
     port: int,
     place: Place = ANYWHERE,
-    check_mode: CheckMode | None = None,
+    plugins: Plugins | None = None,
 ) -> Upstream:
     """The upstream without one server, which is removed from ``place``: one list or all.
 
@@ -107,7 +107,7 @@ def remove_server(
         del part.servers[index]
     if not found:
         raise NotFoundError(f"upstream {current.name} has no server {_key(host, port)} there")
-    return _parsed(current, source, check_mode)
+    return _parsed(current, source, plugins)
 
 
 def _parts(current: Upstream, source: Mapping[str, Any], place: Place) -> list[_Part]:
@@ -143,6 +143,6 @@ def _key(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _parsed(current: Upstream, source: Any, check_mode: CheckMode | None) -> Upstream:
+def _parsed(current: Upstream, source: Any, plugins: Plugins | None) -> Upstream:
     where = f"upstreams.{current.name}"
-    return parse_upstream(current.name, source, where, check_mode, known_odd(current))
+    return parse_upstream(current.name, source, where, plugins, known_odd(current))

@@ -10,8 +10,8 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Container, Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 import msgspec
 
@@ -29,11 +29,18 @@ from slardar.model.reader import (
     shown,
 )
 from slardar.model.routes import parse_routes
-from slardar.model.server import Level, LevelBody, Server, Upstream, UpstreamBody
+from slardar.model.server import (
+    Level,
+    LevelBody,
+    ProbeOptions,
+    Server,
+    Upstream,
+    UpstreamBody,
+)
 from slardar.model.shown import HIDDEN, unshown
 
 __all__ = [
-    "CheckMode",
+    "Plugins",
     "check_name",
     "copied",
     "known_odd",
@@ -46,10 +53,23 @@ __all__ = [
     "split_host_port",
 ]
 
-#: A function of mode, mode_opts and the path.  It raises ConfigError for a balancer that
-#: does not exist, or for options that the balancer does not take.
-CheckMode = Callable[[str, Mapping[str, Any], str], None]
 
+class Plugins(Protocol):
+    """What refuses names of plugins that do not exist; the module ``slardar.plugins`` does.
+
+    ``where`` is the upstream's path, with which every line of a ConfigError begins.
+    """
+
+    def check_mode(self, mode: str, options: Mapping[str, Any], where: str) -> None:
+        """Raises ConfigError for a balancer that does not exist, or for options
+        (``mode_opts``) that it does not take."""
+
+    def check_probe(self, options: ProbeOptions, where: str) -> None:
+        """Raises ConfigError for a probe that does not exist, or for options that it does
+        not take."""
+
+
+_STATUS = re.compile("[1-5][0-9]{2}")
 _RETRY = re.compile(r"connect|error|timeout|status|non_idempotent|http_[1-5][0-9]{2}")
 #: The most objects and lists within each other; a person writes five or six.
 _DEPTH = 32
@@ -61,7 +81,7 @@ def parse_upstream(
     name: str,
     body: object,
     where: str,
-    check_mode: CheckMode | None = None,
+    plugins: Plugins | None = None,
     passes: Container[UnknownKey] = (),
 ) -> Upstream:
     """The upstream ``name`` that ``body`` describes; ``where`` begins every path.
@@ -79,10 +99,10 @@ def parse_upstream(
     except (TypeError, ValueError, RecursionError):
         # JSON cannot hold the body (NaN, a date, a list in itself): find the places, and
         # all other mistakes.
-        _read(body, where, problems, check_mode)
+        _read(name, body, where, problems, plugins)
         _find_odd(body, where, _DEPTH + 1, problems)
         raise ConfigError(problems.lines or f"{where}: expected what JSON can hold") from None
-    parsed, levels = _read(plain, where, problems, check_mode)
+    parsed, levels = _read(name, plain, where, problems, plugins)
     problems.raise_if_any()
     assert parsed is not None
     assert isinstance(plain, dict)
@@ -90,7 +110,7 @@ def parse_upstream(
 
 
 def _read(
-    body: object, where: str, problems: Problems, check_mode: CheckMode | None
+    name: str, body: object, where: str, problems: Problems, plugins: Plugins | None
 ) -> tuple[UpstreamBody | None, list[Level]]:
     """The correct parts of an upstream; every mistake is added to ``problems``."""
     parsed = read(UpstreamBody, body, where, problems)
@@ -109,13 +129,30 @@ def _read(
             _check_servers(servers, f"{where}.servers", problems)
             levels = _flat_levels(servers)
     _check_rest(found, where, problems)
-    # If ``mode`` is not even a string, ``read`` has said so.
-    if check_mode is not None and ("mode" not in body or found.mode == body["mode"]):
+    if plugins is not None:
+        _check_plugins(name, found, body, where, problems, plugins)
+    return parsed, levels
+
+
+def _check_plugins(
+    name: str,
+    found: UpstreamBody,
+    body: Mapping[Any, Any],
+    where: str,
+    problems: Problems,
+    plugins: Plugins,
+) -> None:
+    # If ``mode`` or ``typ`` is not even a string, ``read`` has said so.
+    if "mode" not in body or found.mode == body["mode"]:
         try:
-            check_mode(_mode(found), _options(found), where)
+            plugins.check_mode(_mode(found), _options(found), where)
         except ConfigError as error:
             problems.lines += error.problems
-    return parsed, levels
+    if "typ" not in body or found.typ == body["typ"]:
+        try:
+            plugins.check_probe(_probe(name, found), where)
+        except ConfigError as error:
+            problems.lines += error.problems
 
 
 def _salvaged(raw: object) -> tuple[Server, ...] | None:
@@ -143,6 +180,29 @@ def _options(body: UpstreamBody) -> dict[str, Any]:
     return {key: value for key, value in body.mode_opts.items() if not is_note(key)}
 
 
+def _failed_statuses(body: UpstreamBody) -> frozenset[int]:
+    """The statuses that ``http_opts.statuses`` maps to false."""
+    return frozenset(
+        int(status)
+        for status, good in body.http_opts.statuses.items()
+        if not good and _STATUS.fullmatch(status)
+    )
+
+
+def _probe(name: str, body: UpstreamBody) -> ProbeOptions:
+    """The options that the probe gets."""
+    query = body.http_opts.query
+    return ProbeOptions(
+        typ=body.typ,
+        host=name,
+        http_query=None if query is None else query.encode("utf-8", "replace"),
+        failed_statuses=_failed_statuses(body),
+        name=body.name,
+        user=body.user,
+        password=body.password,
+    )
+
+
 def _upstream(
     name: str,
     body: UpstreamBody,
@@ -168,12 +228,11 @@ def _upstream(
         digest=int.from_bytes(hashlib.sha256(canonical.encode()).digest(), "big"),
         named=named,
         enable=body.enable,
-        typ=body.typ,
-        http_opts=body.http_opts,
-        failed_statuses=frozenset(
-            int(status) for status, good in body.http_opts.statuses.items() if not good
-        ),
+        probe=_probe(name, body),
+        failed_statuses=_failed_statuses(body),
         sensibility=body.sensibility,
+        rise=body.rise,
+        interval=body.interval,
         protected=body.protected,
         mode=_mode(body),
         mode_opts=_options(body),
@@ -186,6 +245,8 @@ def _upstream(
         keepalive=body.keepalive,
         slow_start=body.slow_start,
         outlier=body.outlier,
+        panic=body.panic,
+        hints=body.hints,
         retry_on=frozenset(body.retry_on),
         retry_budget=body.retry_budget,
         hedge=body.hedge,
@@ -253,15 +314,14 @@ def _check_servers(servers: tuple[Server, ...], path: str, problems: Problems) -
 
 
 def _check_rest(body: UpstreamBody, where: str, problems: Problems) -> None:
-    # The types of these two keys allow any depth.
-    for key in ("mode_opts", "outlier"):
-        _find_odd(getattr(body, key), f"{where}.{key}", _DEPTH, problems)
+    # Its type allows any depth.
+    _find_odd(body.mode_opts, f"{where}.mode_opts", _DEPTH, problems)
     if body.tls:
         problems.add(f"{where}.tls", "tls to servers is not available yet")
-    # Refused: a user must not believe that they work.
-    for key in ("slow_start", "outlier"):
-        if getattr(body, key):
-            problems.add_first(f"{where}.{key}", f"{key} is not available yet")
+    if body.outlier is not None and 0 < body.outlier.latency <= 1:
+        problems.add(
+            f"{where}.outlier.latency", f"expected 0 or more than 1, got {body.outlier.latency:g}"
+        )
     for index, name in enumerate(body.retry_on):
         if not _RETRY.fullmatch(name):
             problems.add(
@@ -272,7 +332,7 @@ def _check_rest(body: UpstreamBody, where: str, problems: Problems) -> None:
     if body.password == HIDDEN:
         problems.add(f"{where}.pass", "expected the password, got what stands for one in answers")
     for status in body.http_opts.statuses:
-        if not re.fullmatch("[1-5][0-9]{2}", str(status), re.ASCII):
+        if not _STATUS.fullmatch(status):
             problems.add(
                 f"{where}.http_opts.statuses", f"expected an HTTP status, got {shown(status)}"
             )
@@ -351,7 +411,7 @@ def merge_upstream(
     name: str,
     body: object,
     where: str,
-    check_mode: CheckMode | None = None,
+    plugins: Plugins | None = None,
 ) -> Upstream:
     """The upstream after a POST of ``body``.
 
@@ -368,7 +428,7 @@ def merge_upstream(
             if "servers" in body:
                 kept.pop("cluster", None)
             body = {**kept, **body}
-    return parse_upstream(name, body, where, check_mode, known_odd(current))
+    return parse_upstream(name, body, where, plugins, known_odd(current))
 
 
 def known_odd(current: Upstream | None) -> Container[UnknownKey]:
@@ -382,7 +442,7 @@ def patch_server(
     port: int,
     body: object,
     where: str,
-    check_mode: CheckMode | None = None,
+    plugins: Plugins | None = None,
 ) -> Upstream:
     """The upstream with some keys of one server changed, in each level that has it.
 
@@ -411,4 +471,4 @@ def patch_server(
     for server in same:
         server.update(body)
     place = f"upstreams.{current.name}"
-    return parse_upstream(current.name, source, place, check_mode, passes)
+    return parse_upstream(current.name, source, place, plugins, passes)

@@ -17,7 +17,10 @@ from slardar.model.reader import UnknownKey
 __all__ = [
     "Count",
     "HttpOpts",
+    "Interval",
     "Level",
+    "Outlier",
+    "ProbeOptions",
     "Seconds",
     "Server",
     "Timeout",
@@ -34,10 +37,16 @@ Positive = Annotated[int, Meta(ge=1, le=10**9, description="an integer from 1 to
 Seconds = Annotated[
     float, Meta(ge=0, le=1e9, description="a number of seconds from 0 to 1000000000")
 ]
+Share = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
+Times = Annotated[float, Meta(ge=0, le=1e9, description="a number from 0 to 1000000000")]
 #: A time-out: 0 would end everything at once.
 Timeout = Annotated[
     float,
     Meta(gt=0, le=1e9, description="a number of seconds above 0 and up to 1000000000"),
+]
+#: Between two heartbeats: more often would be load.
+Interval = Annotated[
+    float, Meta(ge=0.1, le=1e9, description="a number of seconds from 0.1 to 1000000000")
 ]
 Text = Annotated[str, Meta(description="a string")]
 
@@ -77,6 +86,24 @@ class HttpOpts(Struct, frozen=True, forbid_unknown_fields=True):
     statuses: dict[str, bool] = {}
 
 
+class Outlier(Struct, frozen=True, forbid_unknown_fields=True):
+    """When a server is ejected (:mod:`slardar.health.outliers`)."""
+
+    #: Its share of failures is over this; a reply with 5xx is a failure.
+    errors: Share = 0.5
+    #: Its mean time of a reply is over so many times the median of its peers; 0: not looked
+    #: at.
+    latency: Times = 3
+    #: Fewer requests in the window say nothing.
+    min_requests: Positive = 20
+    #: Seconds whose requests count.
+    window: Timeout = 10
+    #: Seconds for which it is ejected the first time.
+    eject: Timeout = 30
+    #: The largest share of the upstream's servers that is ejected.
+    max_share: Share = 0.3
+
+
 class RetryBudgetOpts(Struct, frozen=True, forbid_unknown_fields=True):
     """How many requests may be sent again that a server may have begun."""
 
@@ -114,18 +141,21 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     """An upstream as it is written; the defaults are lua-resty-checkups'."""
 
     #: Keys of a later version; the refusal says that they are not available yet.
-    later: ClassVar[tuple[str, ...]] = (
-        *("access_log", "dns_service", "hints", "interval", "panic"),
-        *("proxy_protocol", "rise"),
-    )
+    later: ClassVar[tuple[str, ...]] = ("access_log", "dns_service", "proxy_protocol")
 
     servers: tuple[Server, ...] = ()
     #: Instead of ``servers``: a list of levels, or an object of named clusters.
     cluster: Any = None
     enable: bool = True
-    typ: Literal["general", "http", "redis", "mysql"] = "general"
+    #: A probe by name, see ``slardar.plugins.find_probe``.
+    typ: Text = "general"
     http_opts: HttpOpts = HttpOpts()
+    #: Heartbeats in a row that must fail before the status changes, and good ones in a row
+    #: that bring a server back.
     sensibility: Positive = 1
+    rise: Positive = 1
+    #: Seconds between two heartbeats of a server; ``None``: ``health.interval``.
+    interval: Interval | None = None
     protected: bool = True
     #: ``""`` also means the default.
     mode: Text = "wrr"
@@ -142,7 +172,11 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     hedge: HedgeOpts | None = None
     queue: QueueOpts = QueueOpts()
     slow_start: Seconds = 0
-    outlier: dict[str, Any] | None = None
+    outlier: Outlier | None = None
+    #: If a smaller share than this of the servers is in service, health is ignored.
+    panic: Share = 0
+    #: Whether servers are believed what they say in ``X-Slardar-Hint``.
+    hints: bool = False
     #: Kinds of failure after which another server is asked (slardar.http1.retry).
     retry_on: Annotated[tuple[str, ...], Meta(description="a list of strings")] = (
         "connect",
@@ -154,7 +188,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     tls: bool | dict[str, Any] = False
     #: Whether a Host leads to it; if not, only routes and hooks do.
     public: bool = True
-    #: For heartbeats of ``typ`` mysql: the database, the user and the password.
+    #: For heartbeats: the database, the user and the password.
     name: Text | None = None
     user: Text | None = None
     password: Text | None = msgspec.field(default=None, name="pass")
@@ -166,6 +200,24 @@ class Level(Struct, frozen=True):
     name: str | None
     servers: tuple[Server, ...]
     tries: int | None = None
+
+
+class ProbeOptions(Struct, frozen=True):
+    """The parts of an upstream that the probes of heartbeats may read."""
+
+    #: The name of the probe.
+    typ: str = "general"
+    #: The name of the upstream.
+    host: str = ""
+    #: ``http_opts.query``: a whole request, sent as it is.
+    http_query: bytes | None = None
+    #: The statuses that ``http_opts.statuses`` maps to false.
+    failed_statuses: frozenset[int] = frozenset()
+    #: The upstream's key ``name``: a database.
+    name: str | None = None
+    user: str | None = None
+    #: The upstream's key ``pass``.
+    password: str | None = None
 
 
 class Upstream(Struct, frozen=True):
@@ -180,11 +232,13 @@ class Upstream(Struct, frozen=True):
     #: Whether ``cluster`` was an object of named clusters.
     named: bool = False
     enable: bool = True
-    typ: str = "general"
-    http_opts: HttpOpts = HttpOpts()
+    #: How heartbeats ask a server.
+    probe: ProbeOptions = ProbeOptions()
     #: The statuses that ``http_opts.statuses`` maps to false.
     failed_statuses: frozenset[int] = frozenset()
     sensibility: int = 1
+    rise: int = 1
+    interval: float | None = None
     protected: bool = True
     mode: str = "wrr"
     mode_opts: Mapping[str, Any] = {}
@@ -196,7 +250,9 @@ class Upstream(Struct, frozen=True):
     read_timeout: float | None = None
     keepalive: int = 100
     slow_start: float = 0
-    outlier: Mapping[str, Any] | None = None
+    outlier: Outlier | None = None
+    panic: float = 0
+    hints: bool = False
     retry_on: frozenset[str] = frozenset()
     #: ``None``: any number of requests may be sent again.
     retry_budget: RetryBudgetOpts | None = RetryBudgetOpts()

@@ -128,7 +128,7 @@ class FakeSelection(SelectionBase):
         """Status and message for a client if there is no server."""
         if not tried and len(self.out) < len(self.peers):
             return 503, "every server of upstream fake has its limit of connections"
-        return 502, "no server of upstream fake is available"
+        return 502, "no servers available in upstream fake"
 
 
 class FakeHost(PlaneBase):

@@ -18,12 +18,16 @@ from zope.interface import implementer
 
 from slardar.config import Settings
 from slardar.dataplane.failurelog import HealthLog
+from slardar.dataplane.heartbeats import Heartbeats, ProbeFinder
 from slardar.dataplane.inherited import open_listener
+from slardar.dataplane.poller import Poller
 from slardar.dataplane.sockets import Opened
 from slardar.errors import NotReadyError
-from slardar.health.checked import note_checked
+from slardar.health.checked import take_verdict
+from slardar.health.flaps import longest_hold
+from slardar.health.panic import panic_note
 from slardar.health.shared import ServerIndex, strictest
-from slardar.health.verdicts import Heartbeat, Verdict
+from slardar.health.verdicts import Ejection, Extra, Heartbeat, Verdict, by_upstream
 from slardar.hooks.checker import Item
 from slardar.hooks.checking import Checker, NoCheckError
 from slardar.hooks.report import HookTally
@@ -35,6 +39,7 @@ from slardar.model.server import Server, servers_gone
 from slardar.model.snapshot import Snapshot
 from slardar.resolve import Resolver
 from slardar.workers import messages
+from slardar.workers.extras import Extras
 from slardar.workers.hook_watch import HookWatch
 from slardar.workers.messages import (
     Done,
@@ -67,7 +72,8 @@ class Workers:
 
     ``start_process`` and ``spare`` are the supervisor's
     (:class:`slardar.workers.supervisor.Supervisor`).  ``resolver`` looks up the servers'
-    names, which no worker does.
+    names, which no worker does.  With ``find_probe`` (``slardar.plugins.find_probe``)
+    heartbeats are sent, as ``settings.health`` says; workers send none.
     """
 
     def __init__(
@@ -78,6 +84,7 @@ class Workers:
         start_process: Callable[..., WorkerProcess] = spawn,
         spare: bool = False,
         resolver: Resolver | None = None,
+        find_probe: ProbeFinder | None = None,
     ) -> None:
         self._reactor = reactor
         #: The settings that workers begin with.
@@ -94,9 +101,22 @@ class Workers:
         self._down: dict[tuple[str, str, int], tuple[float, str]] = {}
         #: What heartbeats have said of servers.
         self._checked: dict[tuple[str, str, int], Heartbeat] = {}
+        self._extras = Extras()
         self._index = ServerIndex()
         self._health_log = HealthLog(reactor.seconds)
         self._names = NameWatch(reactor, self._tell_addresses, resolver)
+        self._poller: Poller | None = None
+        self._heartbeats: Heartbeats | None = None
+        if find_probe is not None:
+            self._poller = Poller(reactor)
+            self._heartbeats = Heartbeats(
+                reactor,
+                self._poller,
+                settings.health,
+                find_probe,
+                lambda name: self._names.found.get(name),
+                self.set_checked,
+            )
 
     # Life.
 
@@ -133,6 +153,9 @@ class Workers:
     def start(self) -> defer.Deferred[None]:
         """Start the workers; fires when all of them serve, and fails with WorkerError
         if one of them cannot be started."""
+        if self._poller is not None and self._heartbeats is not None:
+            self._poller.start()
+            self._heartbeats.start(tuple(self._checked.values()))
         return self._supervisor.start()
 
     def stop(self, within: float | None = None, grace: float | None = None) -> defer.Deferred[None]:
@@ -143,6 +166,9 @@ class Workers:
         """
         if not self._supervisor.is_stopping:
             self._checker.stop()
+            if self._poller is not None and self._heartbeats is not None:
+                self._heartbeats.stop()
+                self._poller.stop()
         drain = float(self.settings.timeouts.drain) if within is None else within
         return self._supervisor.stop(drain, grace).addCallback(self._stopped)
 
@@ -173,7 +199,11 @@ class Workers:
                     for place, one in zip(places, slot.sockets, strict=True)
                 ),
                 inherited=process.inherited,
-                health=messages.Verdicts(tuple(self.known_health()), tuple(self._checked.values())),
+                health=messages.Verdicts(
+                    tuple(self.known_health()),
+                    tuple(self._checked.values()),
+                    tuple(self.known_extras()),
+                ),
                 addresses=self._names.found,
                 suspended=self._hooks.suspended,
                 reasons=self._hooks.reasons,
@@ -208,20 +238,27 @@ class Workers:
         self._names.follow(base, snapshot, changed)
         if snapshot.hooks is not base.hooks:
             self._hooks.set_hooks(snapshot.hooks)
+        if self._heartbeats is not None and not self._supervisor.is_stopping:
+            self._heartbeats.apply(snapshot.upstreams, changed)
         if not self._supervisor.is_running:
             return defer.succeed({"workers": {}})
         return defer.ensureDeferred(self._apply(base, snapshot, changed))
 
     def take_settings(self, settings: Settings) -> defer.Deferred[None]:
-        """Use other ``timeouts`` and ``limits``; see :class:`slardar.interfaces.IPlane`.
+        """Use other settings of these, as :class:`slardar.interfaces.IPlane` describes it.
 
         A worker that cannot take them, or does not confirm them in time, is replaced by a
         worker that begins with them; nobody waits for the replacement.  Never fails.
         """
         # All other settings stay as they are in every worker, replacements included.
         self.settings = structs.replace(
-            self.settings, timeouts=settings.timeouts, limits=settings.limits
+            self.settings,
+            timeouts=settings.timeouts,
+            limits=settings.limits,
+            health=settings.health,
         )
+        if self._heartbeats is not None:
+            self._heartbeats.take_settings(settings.health)
         return defer.ensureDeferred(self._take_settings())
 
     async def _take_settings(self) -> None:
@@ -340,12 +377,14 @@ class Workers:
         if found is None:
             return {}
         peers = {}
+        now = self._reactor.seconds()
         for server in found.servers:
             key = (upstream, server.host, server.port)
             live = peers[server.key] = self._tally.server(*key)
             checked = self._checked.get(key)
             if checked is not None:
-                note_checked(live, checked.status, checked.since, checked.message)
+                take_verdict(live, checked)
+            self._extras.show(upstream, (server.host, server.port), live, now)
         return peers
 
     def counts(self, upstream: str) -> Mapping[str, int]:
@@ -358,6 +397,11 @@ class Workers:
         statistics["balancer_errors"] = {
             name: error.shown() for name, error in self._tally.balancer_errors().items()
         }
+        statistics["names"] = self._names.shown()
+        statistics["panic"] = self._panics()
+        heartbeats = self._heartbeats
+        statistics["checkup_timer_alive"] = heartbeats is not None and heartbeats.is_alive
+        statistics["last_check"] = None if heartbeats is None else heartbeats.last_check
         statistics["version"] = self._snapshot.version
         statistics["config_timer"] = {slot.name: slot.state for slot in self._supervisor.slots}
         statistics["workers"] = {
@@ -365,6 +409,23 @@ class Workers:
             for slot in self._supervisor.slots
         }
         return statistics
+
+    def _panics(self) -> dict[str, str]:
+        """The upstreams that ignore health now, each with the reason."""
+        out = {key for key, (until, _) in self._down.items() if until > self._reactor.seconds()}
+        out.update(key for key, about in self._checked.items() if about.status == "err")
+        out.update(
+            (one.upstream, one.host, one.port)
+            for one in self.known_extras()
+            if isinstance(one, Ejection)
+        )
+
+        def is_in_service(name: str, server: Server) -> bool:
+            return (name, server.host, server.port) not in out
+
+        upstreams = self._snapshot.upstreams.values()
+        notes = {up.name: panic_note(up, is_in_service) for up in upstreams if up.panic}
+        return {name: note for name, note in notes.items() if note}
 
     def _forget(self, name: str, old: Snapshot, new: Snapshot) -> None:
         before, after = old.upstreams.get(name), new.upstreams.get(name)
@@ -376,6 +437,7 @@ class Workers:
         for host, port in gone:
             self._down.pop((name, host, port), None)
             self._checked.pop((name, host, port), None)
+        self._extras.forget(name, gone, after)
 
     def set_health(self, verdicts: Iterable[Verdict]) -> None:
         """What requests of another process have shown of servers; see
@@ -397,17 +459,70 @@ class Workers:
     def set_checked(self, verdicts: Iterable[Heartbeat]) -> None:
         """Take what heartbeats say, and tell the workers; see
         :class:`slardar.interfaces.IPlane`."""
-        known = [verdict for verdict in verdicts if self._servers(verdict)]
-        for verdict in known:
-            self._checked[verdict.upstream, verdict.host, verdict.port] = verdict
-        if known:
-            data = messages.encode(messages.Verdicts(heartbeats=tuple(known)))
+        told = []
+        for verdict in verdicts:
+            if not self._servers(verdict):
+                continue
+            key = (verdict.upstream, verdict.host, verdict.port)
+            before = self._checked.get(key)
+            if verdict.status == "unchecked":
+                self._checked.pop(key, None)
+            else:
+                self._checked[key] = verdict
+            # Workers need no counts: the status is shown here.
+            if before is None or (before.status, before.message) != (
+                verdict.status,
+                verdict.message,
+            ):
+                told.append(verdict)
+            if self._supervisor.is_running:
+                self._health_log.checked(verdict)
+            else:
+                self._health_log.know_checked(verdict)
+        if told:
+            data = messages.encode(messages.Verdicts(heartbeats=tuple(told)))
             self._supervisor.tell_all(data)
             self._supervisor.tell_leaving(data)
 
     def known_checked(self) -> Iterator[Heartbeat]:
         """What heartbeats have said; see :class:`slardar.interfaces.IPlane`."""
         return iter(self._checked.values())
+
+    def set_extras(self, extras: Iterable[Extra]) -> None:
+        """Take what keeps servers from requests beside their health; see
+        :class:`slardar.interfaces.IPlane`."""
+        self._keep(extras)
+
+    def hint(self, upstream: str, host: str, port: int, value: str) -> None:
+        """A heartbeat brought a hint: tell the workers; see
+        :class:`slardar.interfaces.IPlane`."""
+        found = self._snapshot.upstreams.get(upstream)
+        if found is None or (host, port) not in self._index.of(found):
+            return
+        hint = self._extras.hint(found, (host, port), value, self._reactor.seconds())
+        if hint is not None:
+            data = messages.encode(messages.Verdicts(extras=(hint,)))
+            self._supervisor.tell_all(data)
+            self._supervisor.tell_leaving(data)
+
+    def known_extras(self) -> Iterator[Extra]:
+        """What keeps servers from requests beside their health; see
+        :class:`slardar.interfaces.IPlane`."""
+        return self._extras.known(self._reactor.seconds())
+
+    def _keep(self, extras: Iterable[Extra]) -> tuple[list[Extra], list[Extra]]:
+        """Keep what is said of servers that there are; returns what was taken, and what
+        takes the rest back."""
+        taken: list[Extra] = []
+        refused: list[Extra] = []
+        for name, some in by_upstream(extras).items():
+            upstream = self._snapshot.upstreams.get(name)
+            if upstream is not None:
+                known = [extra for extra in some if self._servers(extra)]
+                found = self._extras.take(upstream, known, self._reactor.seconds())
+                taken += found[0]
+                refused += found[1]
+        return taken, refused
 
     # What workers report.  Reports on servers that do not exist are ignored.
 
@@ -434,12 +549,13 @@ class Workers:
             self._hooks.failed(message.mark)
         else:
             self._take_health(process, message.requests)
+            self._take_extras(process, message.extras)
 
     def _known(self, servers: Iterable[ServerReport]) -> Iterator[ServerReport]:
         """The reports on servers that exist."""
         return (about for about in servers if self._servers(about))
 
-    def _servers(self, about: ServerReport | Verdict | Heartbeat) -> tuple[Server, ...]:
+    def _servers(self, about: ServerReport | Verdict | Heartbeat | Extra) -> tuple[Server, ...]:
         """The server that something is about, once for each level that has it."""
         upstream = self._snapshot.upstreams.get(about.upstream)
         if upstream is None:
@@ -453,7 +569,7 @@ class Workers:
             servers = self._servers(verdict)
             if servers:
                 server = strictest(servers)
-                most = server.fail_timeout if server.max_fails else 0.0
+                most = longest_hold(server.fail_timeout) if server.max_fails else 0.0
                 yield structs.replace(verdict, down_for=min(verdict.down_for, most))
 
     def _take_health(self, process: WorkerProcess, verdicts: Iterable[Verdict]) -> None:
@@ -469,3 +585,17 @@ class Workers:
             self._health_log.took(*key, verdict.down_for, verdict.message)
         if told:
             self._supervisor.tell_all(messages.encode(messages.Verdicts(told)), but=process)
+
+    def _take_extras(self, process: WorkerProcess, extras: Iterable[Extra]) -> None:
+        """Tell the other workers which servers one of them has ejected, or that worker that
+        it must not: several workers at once could eject too many."""
+        taken, refused = self._keep(extras)
+        for extra in taken:
+            if isinstance(extra, Ejection):
+                self._health_log.ejected(extra)
+        if taken:
+            message = messages.encode(messages.Verdicts(extras=tuple(taken)))
+            self._supervisor.tell_all(message, but=process)
+        if refused:
+            message = messages.encode(messages.Verdicts(extras=tuple(refused)))
+            process.tell(message, None).addErrback(lambda _gone: None)

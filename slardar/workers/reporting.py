@@ -9,7 +9,8 @@ from twisted.internet.task import LoopingCall
 
 from slardar.dataplane.balancer_errors import BalancerError
 from slardar.dataplane.proxy import DataPlane
-from slardar.health.verdicts import MAX_TEXT, Verdict
+from slardar.health.notes import notes_of
+from slardar.health.verdicts import MAX_TEXT, Extra, Verdict
 from slardar.hooks.loaded import Loaded
 from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.live import Live, Peer, ServerLive
@@ -51,6 +52,8 @@ class Reporter:
         self._plane: Any = None
         #: Servers whose health has changed since the director was told.
         self._changed: dict[_Key, Peer] = {}
+        #: What the director is to know beside that, by its kind and its server.
+        self._extras: dict[tuple[type, _Key], Extra] = {}
         #: What was last reported of each server.
         self._reported: dict[_Key, ServerReport] = {}
         #: What was last reported of each upstream.
@@ -90,6 +93,10 @@ class Reporter:
         """Called on the request path: told with the next look, once however often."""
         self._changed[upstream, peer.host, peer.port] = peer
 
+    def extra_changed(self, extra: Extra) -> None:
+        """Called on the request path: told with the next look."""
+        self._extras[type(extra), (extra.upstream, extra.host, extra.port)] = extra
+
     def hook_failed(self, loaded: Loaded) -> None:
         """Tell at once that a hook has failed: the director counts the failures in all
         workers."""
@@ -106,16 +113,17 @@ class Reporter:
 
     def _tell_health(self) -> None:
         """Tell all that has changed in one message."""
-        if not self._changed:
+        if not self._changed and not self._extras:
             return
         changed, self._changed = self._changed, {}
+        extras, self._extras = self._extras, {}
         now = self._plane.clock.now
         verdicts = []
         for (upstream, host, port), peer in changed.items():
             down_for = min(max(0.0, peer.live.down_until - now), 1e9)
             text = peer.live.msg[:MAX_TEXT]
             verdicts.append(Verdict(upstream, host, port, down_for, text))
-        self._send(Verdicts(tuple(verdicts)))
+        self._send(Verdicts(tuple(verdicts), extras=tuple(extras.values())))
 
     def _report(self) -> None:
         """Send the counters.  Servers are sent in slices, and requests are served between
@@ -145,7 +153,7 @@ class Reporter:
             for key in keys[start : start + _SLICE]:
                 live = self._live.servers.get(key)
                 if live is not None:
-                    about = _about(key, live)
+                    about = _about(key, live, self._plane.clock.now)
                     if self._reported.get(key) != about:
                         self._reported[key] = about
                         servers.append(about)
@@ -202,7 +210,7 @@ class Reporter:
         )
 
 
-def _about(key: _Key, live: ServerLive) -> ServerReport:
+def _about(key: _Key, live: ServerLive, now: float) -> ServerReport:
     return ServerReport(
         *key,
         live.requests,
@@ -212,4 +220,5 @@ def _about(key: _Key, live: ServerLive) -> ServerReport:
         live.fail_num,
         live.last_modified,
         live.msg[:MAX_TEXT],
+        notes_of(live, now),
     )

@@ -153,6 +153,7 @@ class Tally:
             live.requests += about.requests
             live.failures += about.failures
             live.active += about.active
+            live.notes.update(about.notes)
             if shown is None or _rank(about) > _rank(shown):
                 shown = about
         if shown is not None:

@@ -17,7 +17,7 @@ from slardar.config import Settings, parse_settings
 from slardar.control.actions import Actions
 from slardar.control.http import make_site
 from slardar.errors import ConfigError, ConflictError
-from slardar.health.verdicts import Heartbeat, Verdict
+from slardar.health.verdicts import Extra, Heartbeat, Verdict
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.notices import Checked
 from slardar.hooks.report import HookTally
@@ -25,14 +25,15 @@ from slardar.interfaces import IPlane, IStore
 from slardar.model.change import Change, Revision, StoredState
 from slardar.model.live import ServerLive
 from slardar.model.snapshot import Snapshot
+from tests.fake_plugins import FakePlugins
 
 __all__ = [
     "NOW",
+    "PLUGINS",
     "FakePlane",
     "FakeStore",
     "Reply",
     "WebClient",
-    "check_mode",
     "error_of",
     "make_actions",
     "result_of",
@@ -66,6 +67,10 @@ def check_mode(mode: str, mode_opts: Mapping[str, Any], where: str) -> None:
     """Accepts two balancers without options, and no others."""
     if mode not in ("wrr", "hash"):
         raise ConfigError(f"{where}.mode: no balancer {mode}")
+
+
+#: The plugins of the configurations here.
+PLUGINS = FakePlugins(check_mode)
 
 
 def upstream(*ports: int, **rest: Any) -> dict[str, Any]:
@@ -122,6 +127,7 @@ class FakePlane:
         self.applied: list[tuple[Snapshot, list[str]]] = []
         self.settings: list[Settings] = []
         self.live: dict[str, dict[str, ServerLive]] = {}
+        self.names: dict[str, Any] = {}
         self.error: Exception | None = None
         self.held: list[Any] | None = None
         #: The hooks that it was asked to check: names, and the modules to load each with.
@@ -161,6 +167,16 @@ class FakePlane:
 
     def set_checked(self, verdicts: Iterable[Heartbeat]) -> None:
         """Nor do heartbeats say so."""
+
+    def set_extras(self, extras: Iterable[Extra]) -> None:
+        """No server is ejected here."""
+
+    def hint(self, upstream: str, host: str, port: int, value: str) -> None:
+        """Nobody is believed here."""
+
+    def known_extras(self) -> Iterator[Extra]:
+        """None is."""
+        return iter(())
 
     def known_checked(self) -> Iterator[Heartbeat]:
         return iter(())
@@ -220,12 +236,13 @@ class FakePlane:
             "connections": 2,
             "config_timer": {"worker-0": "alive"},
             "workers": {"worker-0": {"pid": 5}},
+            "names": self.names,
         }
 
 
 def make_actions(store: Any, plane: FakePlane, **settings: Any) -> Actions:
     """Operations that have been started, with these settings of the file."""
-    actions = Actions(parse_settings(settings), store, plane, check_mode, lambda: NOW)
+    actions = Actions(parse_settings(settings), store, plane, PLUGINS, lambda: NOW)
     result_of(actions.start())
     return actions
 

@@ -15,9 +15,9 @@ from slardar.model.change import StoredState
 from slardar.stores.memory import MemoryStore
 from tests.control.fakes import (
     NOW,
+    PLUGINS,
     FakePlane,
     FakeStore,
-    check_mode,
     error_of,
     make_actions,
     result_of,
@@ -135,7 +135,7 @@ def test_unusable_upstream_can_be_replaced_or_removed(plane: FakePlane) -> None:
 def test_store_that_cannot_be_opened_fails_the_start(store: FakeStore, plane: FakePlane) -> None:
     """The plane serves nothing then."""
     store.error = StoreError("sqlite: no such folder")
-    actions = Actions(Settings(), store, plane, check_mode)
+    actions = Actions(Settings(), store, plane, PLUGINS)
     assert error_of(actions.start(), StoreError) == "sqlite: no such folder"
     assert plane.applied == []
 

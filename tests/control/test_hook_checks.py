@@ -14,7 +14,7 @@ from slardar.errors import ConflictError
 from slardar.model.change import StoredState, Value
 from slardar.model.hook import Code, Hook, written
 from tests.control.board import Board, BoardStore
-from tests.control.fakes import NOW, FakePlane, check_mode, error_of, result_of, upstream
+from tests.control.fakes import NOW, PLUGINS, FakePlane, error_of, result_of, upstream
 
 A = "script.a.test"
 HOOK = Hook("python", A, Code.of("now", NOW), Code.of("before", NOW), Code.of("next", NOW))
@@ -88,7 +88,7 @@ def actions(plane: SlowPlane) -> Actions:
     """With a hook of three versions."""
     board = Board()
     board.write([Value("hook", HOOK.path, written(HOOK))])
-    actions = Actions(parse_settings({}), BoardStore(board), plane, check_mode, lambda: NOW)
+    actions = Actions(parse_settings({}), BoardStore(board), plane, PLUGINS, lambda: NOW)
     started = actions.start()
     assert not started.called
     plane.answer()

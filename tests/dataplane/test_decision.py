@@ -14,6 +14,7 @@ from slardar.config import Settings
 from slardar.dataplane.decision import Candidate
 from slardar.dataplane.proxy import DataPlane
 from slardar.dataplane.selection import Defaults, Selection
+from slardar.health.checked import note_checked
 from slardar.http1.request import Request, parse_request
 from slardar.model.live import Live
 from slardar.model.parse import parse_upstream
@@ -153,14 +154,14 @@ def test_reasons_of_what_is_known() -> None:
     selection.failed(first, "no reply")
     selection.finished(first, True, 1.0, 0)
     second.live.active = 1
-    third.live.checked = "err"
+    note_checked(third.live, "err", 1.0, "no answer")
     selection.set_weight("127.0.0.1", 4, 0)
     selection.refresh()
     (level,) = selection.preview(request()).levels
     assert [candidate.reason for candidate in level.candidates] == [
         "requests failed: no reply",
         "it has its limit of 1 requests",
-        "its heartbeats fail",
+        "its heartbeats fail: no answer",
         "it has no part in the turn at the moment",
         "",
     ]

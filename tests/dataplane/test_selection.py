@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from random import Random
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from slardar.balancers.base import Balancer, Outcome, rest
+from slardar.balancers.hashing import HostHash
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.dataplane.selection import Defaults, Selection
 from slardar.health.checked import note_checked
@@ -361,13 +363,19 @@ def test_failures_leave_one_that_heartbeats_count_on(make: Make) -> None:
     assert peer_of(selection, 1).live.status == "unstable"
 
 
-def test_last_resort_asks_those_that_heartbeats_keep_out(make: Make) -> None:
-    """Asking one is better than refusing for sure; not so without protection."""
-    for protected in (True, False):
-        selection = make(servers=[server(1), server(2, state="down")], protected=protected)
-        note_checked(peer_of(selection, 1).live, "err", 1.0, "no answer")
-        selection.refresh()
-        assert pick(selection) == (1 if protected else None)
+def test_last_resort_leaves_out_those_that_heartbeats_keep_out(make: Make) -> None:
+    """Heartbeats ask again and again, so they know; requests know only what was."""
+    servers = [server(1, max_fails=1), server(2, max_fails=1), server(3)]
+    selection = make(servers=servers)
+    for port in (1, 2):
+        selection.failed(peer_of(selection, port), "refused")
+    note_checked(peer_of(selection, 1).live, "err", 1.0, "no answer")
+    note_checked(peer_of(selection, 3).live, "err", 1.0, "no answer")
+    selection.refresh()
+    assert {pick(selection) for _ in range(9)} == {2}
+    note_checked(peer_of(selection, 2).live, "err", 1.0, "no answer")
+    assert pick(selection) is None
+    assert selection.refusal(False) == (502, "no servers available in upstream up")
 
 
 def test_health_is_looked_at_server_by_server() -> None:
@@ -660,6 +668,19 @@ def test_silent_balancer_is_not_called(make: Make) -> None:
     succeed(selection, 1)
     selection = make(First, servers=[server(1)])
     assert selection._wants_started
+
+
+def test_hash_is_told_of_requests_for_a_bound_only(make: Make) -> None:
+    """Without ``bound`` a hash needs no call; with it, the requests under way hold the bound."""
+    servers = [server(port) for port in (1, 2, 3, 4)]
+    assert not make(HostHash, servers=servers)._wants_started
+    selection = make(HostHash, servers=servers, mode_opts={"bound": 1.5})
+    picked = [selection.pick(request(), []) for _ in range(8)]
+    assert max(Counter(picked).values()) == 3
+    for peer in picked:
+        assert peer is not None
+        selection.succeeded(peer, 0.1, 200)
+    assert selection.pick(request(), []) is picked[0]
 
 
 # Settings.

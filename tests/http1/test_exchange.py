@@ -810,7 +810,7 @@ def test_no_server_at_all(play: Playbook) -> None:
     """The client gets 502 with the upstream's reason."""
     play.selection.out.update(play.selection.peers)
     play.client_sends(GET)
-    assert b"no server of upstream fake is available" in play.client_gets()
+    assert b"no servers available in upstream fake" in play.client_gets()
     assert play.host.exchanges == 0
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.integration.programs import FileServer, Nginx, Slardar, curl
-from tests.integration.test_workers import until
+from tests.integration.sockets import wait_for
 
 
 def server(program: FileServer | Nginx) -> dict[str, object]:
@@ -116,10 +116,11 @@ def test_retry_budget(tmp_path: Path, start: Start, workers: str) -> None:
     body = {"servers": [server(bad), {**server(good), "backup": True}]}
 
     def counted(wanted: dict[str, int]) -> None:
-        until(
-            lambda: slardar.call("GET", "/status")[1].get("upstreams", {}).get("a") == wanted,
-            str(wanted),
-        )
+        def shown() -> bool:
+            status = slardar.call("GET", "/status")[1]
+            return bool(status.get("upstreams", {}).get("a") == wanted)
+
+        wait_for(shown, f"{wanted} in /status")
 
     slardar.call("PUT", "/upstream/a", {**body, "retry_budget": None})
     assert Counter(slardar.get("a") for _ in range(12)) == {(200, "good"): 12}
@@ -162,7 +163,7 @@ def test_slow_server_is_hedged(
                 and (second["requests"], second["failures"], second["active"]) == (3, 0, 0)
             )
 
-        until(is_counted, "the counters")
+        wait_for(is_counted, "the counters")
 
 
 def test_requests_wait_for_room(tmp_path: Path, start: Start) -> None:
@@ -182,7 +183,7 @@ def test_requests_wait_for_room(tmp_path: Path, start: Start) -> None:
                 found = slardar.call("GET", "/status")[1].get("upstreams", {}).get("a", {})
                 return {name: found.get(name, 0) for name in wanted} == wanted
 
-            until(are, str(wanted))
+            wait_for(are, str(wanted))
 
         def taken(path: str) -> socket.socket:
             connection = server.accept()[0]

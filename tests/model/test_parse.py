@@ -22,6 +22,8 @@ from slardar.model.parse import (
     patch_server,
 )
 from slardar.model.routes import Route
+from slardar.model.server import ProbeOptions
+from tests.fake_plugins import FakePlugins
 
 S = {"host": "127.0.0.1", "port": 80}
 
@@ -47,12 +49,12 @@ def test_defaults_are_the_contracts() -> None:
     assert (server.host, server.port, server.key) == ("127.0.0.1", 80, "127.0.0.1:80")
     assert (server.weight, server.max_fails, server.fail_timeout) == (1, 0, 10)
     assert (server.backup, server.state, server.max_conns, server.tls) == (False, "up", 0, False)
-    assert (upstream.enable, upstream.typ, upstream.sensibility) == (True, "general", 1)
+    assert (upstream.enable, upstream.probe.typ, upstream.sensibility) == (True, "general", 1)
     assert (upstream.protected, upstream.mode, upstream.mode_opts) == (True, "wrr", {})
     assert (upstream.tries, upstream.try_timeout) == (None, 0)
     assert upstream.connect_timeout is upstream.send_timeout is upstream.read_timeout is None
     assert (upstream.keepalive, upstream.failed_statuses) == (100, frozenset())
-    assert upstream.http_opts.query is None
+    assert upstream.probe.http_query is None
     assert upstream.retry_on == {"connect", "error", "timeout", "status", "http_502"}
     assert not upstream.named
 
@@ -84,8 +86,8 @@ def test_every_key_is_taken() -> None:
     (read,) = upstream.servers
     assert (read.weight, read.max_fails, read.fail_timeout) == (0, 2, 0.5)
     assert (read.state, read.max_conns) == ("drain", 7)
-    assert (upstream.enable, upstream.typ, upstream.sensibility) == (False, "http", 3)
-    assert upstream.http_opts.query == "GET / HTTP/1.0\r\n\r\n"
+    assert (upstream.enable, upstream.probe.typ, upstream.sensibility) == (False, "http", 3)
+    assert upstream.probe.http_query == b"GET / HTTP/1.0\r\n\r\n"
     assert upstream.failed_statuses == {502}
     assert (upstream.protected, upstream.mode) == (False, "hash")
     assert upstream.mode_opts == {"x": [1, {"y": None}]}
@@ -121,7 +123,7 @@ def test_statuses_may_be_numbers_as_in_yaml() -> None:
         ({"timeout": 10**30}, ".timeout: expected a number of seconds above 0"),
         ({"enable": 1}, ".enable: expected true or false, got 1"),
         ({"protected": "yes"}, '.protected: expected true or false, got "yes"'),
-        ({"typ": "tcp"}, '.typ: expected one of general, http, redis, mysql, got "tcp"'),
+        ({"typ": 5}, ".typ: expected a string, got 5"),
         ({"mode": 3}, ".mode: expected a string, got 3"),
         ({"mode_opts": []}, ".mode_opts: expected an object, got []"),
         ({"mode_opts": None}, ".mode_opts: expected an object, got null"),
@@ -141,8 +143,13 @@ def test_statuses_may_be_numbers_as_in_yaml() -> None:
         ({"retry_on": ["connect", 5]}, ".retry_on[1]: expected a string, got 5"),
         ({"retry_on": ["http_999"]}, ".retry_on[0]: expected connect, error, timeout, status"),
         ({"tls": True}, ".tls: tls to servers is not available yet"),
-        ({"slow_start": 5}, ".slow_start: slow_start is not available yet"),
-        ({"outlier": {"x": 1}}, ".outlier: outlier is not available yet"),
+        ({"outlier": {"x": 1}}, ".outlier.x: unknown key"),
+        ({"outlier": True}, ".outlier: expected an object, got true"),
+        ({"outlier": {"errors": 2}}, ".outlier.errors: expected a number from 0 to 1, got 2"),
+        ({"outlier": {"latency": 0.5}}, ".outlier.latency: expected 0 or more than 1, got 0.5"),
+        ({"outlier": {"min_requests": 0}}, ".outlier.min_requests: expected an integer from 1"),
+        ({"outlier": {"window": 0}}, ".outlier.window: expected a number of seconds above 0"),
+        ({"outlier": {"eject": 0}}, ".outlier.eject: expected a number of seconds above 0"),
         ({"tls": 5}, ".tls: expected true or false or an object, got 5"),
         ({"keepaliv": 5}, '.keepaliv: unknown key (did you mean "keepalive"?)'),
         ({"trys": 5}, '.trys: unknown key (did you mean "try"?)'),
@@ -211,10 +218,13 @@ def test_wrong_server_is_refused_in_a_list_and_in_levels(server: Any, line: list
 
 
 def test_all_mistakes_are_listed_at_once() -> None:
-    """Nine mistakes of all kinds give nine lines."""
+    """Ten mistakes of all kinds give ten lines."""
 
     def check_mode(mode: str, options: Mapping[str, Any], where: str) -> None:
         raise ConfigError(f"{where}.mode: expected another")
+
+    def check_probe(options: ProbeOptions, where: str) -> None:
+        raise ConfigError(f"{where}.typ: expected another")
 
     body = {
         "servers": [{"host": "a", "port": 0, "weight": -1}, {"host": "b"}, S],
@@ -223,7 +233,7 @@ def test_all_mistakes_are_listed_at_once() -> None:
         "mode_opts": {"x": float("inf")},
         "sensibility": False,
     }
-    found = problems(parse_upstream, "a b", body, "x", check_mode)
+    found = problems(parse_upstream, "a b", body, "x", FakePlugins(check_mode, check_probe))
     places = [line.partition(": ")[0] for line in found]
     assert sorted(places) == [
         "x",
@@ -235,9 +245,10 @@ def test_all_mistakes_are_listed_at_once() -> None:
         "x.servers[0].weight",
         "x.servers[1].port",
         "x.try",
+        "x.typ",
     ]
     good = {"servers": [S], "try_timeout": 5}
-    assert problems(parse_upstream, "a b", good, "x", check_mode)[1:] == [
+    assert problems(parse_upstream, "a b", good, "x", FakePlugins(check_mode))[1:] == [
         "x.mode: expected another"
     ]
 
@@ -264,10 +275,10 @@ MISTAKES = {
     "x.servers[3].weight": _set("servers", 3, "weight", "heavy"),
     "x.servers[4]": _set("servers", 4, {"host": "EQUAL.example", "port": 7}),
     "x.servers[6]": _set("servers", 6, "10.0.0.1:80"),
-    "x.typ": _set("typ", "ping"),
+    "x.typ": _set("typ", 5),
     "x.typo": _set("typo", 1),
     "x.retry_on[0]": _set("retry_on", ["http_700"]),
-    "x.slow_start": _set("slow_start", 5),
+    "x.slow_start": _set("slow_start", -5),
     "x.tls": _set("tls", True),
     "x.mode": _set("mode", 5),
     "x.mode_opts": _set("mode_opts", []),
@@ -319,13 +330,46 @@ def test_no_mistake_of_a_route_hides_another() -> None:
 def test_balancer_is_asked_with_mode_options_and_path() -> None:
     """``check_mode`` gets the values with which the upstream will be served."""
     asked: list[Any] = []
-    parse_upstream(
-        "a",
-        {"servers": [S], "mode": "hash", "mode_opts": {"k": 1}},
-        "x",
-        lambda *arguments: asked.append(arguments),
-    )
+    plugins = FakePlugins(lambda *arguments: asked.append(arguments))
+    body = {"servers": [S], "mode": "hash", "mode_opts": {"k": 1}}
+    parse_upstream("a", body, "x", plugins)
     assert asked == [("hash", {"k": 1}, "x")]
+
+
+def test_probe_is_asked_with_what_it_may_read() -> None:
+    """``check_probe`` gets the value that heartbeats will use."""
+    asked: list[Any] = []
+    plugins = FakePlugins(check_probe=lambda *arguments: asked.append(arguments))
+    body = {
+        "servers": [S],
+        "typ": "mysql",
+        "http_opts": {"query": "GET / HTTP/1.0\r\n\r\n", "statuses": {"502": False, "200": True}},
+        "name": "shop",
+        "user": "monitor",
+        "pass": "secret",
+    }
+    upstream = parse_upstream("a", body, "x", plugins)
+    options = ProbeOptions(
+        typ="mysql",
+        host="a",
+        http_query=b"GET / HTTP/1.0\r\n\r\n",
+        failed_statuses=frozenset({502}),
+        name="shop",
+        user="monitor",
+        password="secret",
+    )
+    assert asked == [(options, "x")]
+    assert upstream.probe == options
+
+
+@pytest.mark.parametrize(("key", "asked"), [("typ", ["mode"]), ("mode", ["probe"])])
+def test_name_that_is_no_string_is_not_looked_for(key: str, asked: list[str]) -> None:
+    """It gets one line, and the other plugin is checked all the same."""
+    found: list[str] = []
+    plugins = FakePlugins(lambda *_: found.append("mode"), lambda *_: found.append("probe"))
+    (line,) = problems(parse_upstream, "a", {"servers": [S], key: 5}, "x", plugins)
+    assert line.startswith(f"x.{key}: expected ")
+    assert found == asked
 
 
 @pytest.mark.parametrize("body", [None, [], "x", 5, True])

@@ -12,6 +12,7 @@ from slardar.errors import ConfigError
 from slardar.model.parse import merge_upstream, parse_routes, parse_upstream, patch_server
 from slardar.model.reader import ANY_KEY
 from slardar.model.routes import written_routes
+from tests.fake_plugins import FakePlugins
 
 S = {"host": "127.0.0.1", "port": 80}
 
@@ -75,7 +76,7 @@ def test_notes_in_options_and_statuses() -> None:
         "mode_opts": {"x_why": 1, "header": "X"},
         "http_opts": {"statuses": {"502": False, "x_note": "gateway"}},
     }
-    upstream = parse_upstream("a", body, "x", check_mode)
+    upstream = parse_upstream("a", body, "x", FakePlugins(check_mode))
     assert asked == [("header_hash", {"header": "X"})]
     assert upstream.mode_opts == {"header": "X"}
     assert upstream.failed_statuses == {502}
@@ -199,9 +200,8 @@ def test_unknown_key_of_a_route() -> None:
 def test_empty_mode_is_the_default() -> None:
     """Tools of upyun/slardar write it so."""
     asked: list[str] = []
-    upstream = parse_upstream(
-        "a", {"servers": [S], "mode": ""}, "x", lambda mode, *_: asked.append(mode)
-    )
+    plugins = FakePlugins(lambda mode, *_: asked.append(mode))
+    upstream = parse_upstream("a", {"servers": [S], "mode": ""}, "x", plugins)
     assert (upstream.mode, asked, upstream.source["mode"]) == ("wrr", ["wrr"], "")
 
 

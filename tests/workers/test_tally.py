@@ -88,6 +88,16 @@ def test_server_that_is_gone_is_forgotten() -> None:
     assert tally.server("a", "h", 2).requests == 1
 
 
+def test_notes_of_all_workers_are_shown() -> None:
+    """What one worker does with a server beyond its health, and another does not."""
+    tally = Tally(5.0)
+    take(tally, 0, report(1, 0, server(1, 1, notes={"slow_start": "it climbs"})))
+    take(tally, 1, report(1, 0, server(1, 1, notes={})))
+    assert tally.server("a", "h", 1).notes == {"slow_start": "it climbs"}
+    take(tally, 0, report(1, 0, server(1, 1, notes={})))
+    assert tally.server("a", "h", 1).notes == {}
+
+
 def test_counters_of_upstreams_are_summed() -> None:
     """Those of a worker that has ended stay; those of an upstream that is gone do not."""
     tally = Tally(5.0)

@@ -1,0 +1,183 @@
+"""One heartbeat of one server: connections to its addresses, and what a probe makes of them.
+
+The probe knows no socket (:mod:`slardar.health.probes.base`); here its bytes are sent and
+received.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from slardar.dataplane.plain_channel import PlainChannel
+from slardar.dataplane.poller import Poller
+from slardar.dataplane.pool import begin_connect, is_shortage
+from slardar.health.probes.base import Check, Probe, Result, failed
+from slardar.http1.interfaces import Bytes, ChannelBase, ChannelProtocol
+
+__all__ = ["Connect", "Contact", "HeartbeatRun", "Shortage", "connector"]
+
+#: Makes a channel that is being connected: from family, address, port and protocol.  Raises
+#: OSError if that has failed already.
+Connect = Callable[[int, str, int, ChannelProtocol], ChannelBase]
+#: Gives the result of a heartbeat whose probe has raised an exception.
+Broken = Callable[[Exception], Result]
+
+#: Results, the best first: a server with several addresses is as good as the best of them.
+_BEST = ("ok", "unstable", "err")
+
+
+def connector(poller: Poller) -> Connect:
+    """Makes channels on this poller."""
+
+    def connect(family: int, address: str, port: int, protocol: ChannelProtocol) -> ChannelBase:
+        return PlainChannel(poller, begin_connect(family, address, port), protocol, True)
+
+    return connect
+
+
+class Shortage(Exception):
+    """This process or machine has no descriptor or port left for a heartbeat."""
+
+
+class Contact(ChannelProtocol):
+    """A connection to one address of a server, on which a probe asks.
+
+    ``done(contact, result)`` is called once, when the connection is closed already.
+    ``broken(error)`` gives the result if the probe raises an exception.
+    """
+
+    __slots__ = ("_broken", "_check", "_done", "channel")
+
+    def __init__(
+        self, check: Check, done: Callable[[Contact, Result], None], broken: Broken
+    ) -> None:
+        self._check = check
+        self._done = done
+        self._broken = broken
+        #: ``None`` before the connection is begun.
+        self.channel: ChannelBase | None = None
+
+    def give_up(self, seconds: float) -> None:
+        """There was no result for so long."""
+        channel = self.channel
+        is_there = channel is not None and not channel.connecting
+        what = "answer" if is_there else "connection"
+        self._end(failed(f"no {what} within {seconds:g} s"))
+
+    def close(self) -> None:
+        """Close the connection without a result."""
+        if self.channel is not None:
+            self.channel.close()
+
+    # From the channel.
+
+    def connected(self, channel: ChannelBase) -> None:
+        self._go_on(channel, self._check.connected)
+
+    def received(self, channel: ChannelBase, data: Bytes) -> None:
+        self._go_on(channel, self._check.received, bytes(data))
+
+    def ended(self, channel: ChannelBase) -> None:
+        self._go_on(channel, self._check.ended)
+
+    def lost(self, channel: ChannelBase, message: str) -> None:
+        if channel.connecting:
+            self._end(failed(message))
+        else:
+            self._go_on(channel, self._check.ended)
+
+    def late(self, channel: ChannelBase) -> None:
+        """No deadline is set: whoever sends heartbeats watches the time."""
+
+    def drained(self, channel: ChannelBase) -> None:
+        """Nothing else waits to be sent."""
+
+    def _go_on(
+        self, channel: ChannelBase, step: Callable[..., Result | bytes | None], *data: bytes
+    ) -> None:
+        try:
+            found = step(*data)
+        except Exception as error:
+            found = self._broken(error)
+        if isinstance(found, Result):
+            self._end(found)
+        elif found:
+            channel.write(found)
+
+    def _end(self, result: Result) -> None:
+        self.close()
+        self._done(self, result)
+
+
+class HeartbeatRun:
+    """One heartbeat of one server, on all its addresses at the same time.
+
+    ``done(result)`` is called once, with the best result.  It may be called before
+    :meth:`begin` returns.  ``broken`` is as for :class:`Contact`.
+    """
+
+    __slots__ = ("_broken", "_done", "_open", "_results", "size")
+
+    def __init__(self, done: Callable[[Result], None], broken: Broken) -> None:
+        self._done = done
+        self._broken = broken
+        self._open: list[Contact] = []
+        self._results: list[Result] = []
+        #: How many connections it has made.
+        self.size = 0
+
+    def begin(
+        self, connect: Connect, probe: Probe, addresses: Sequence[tuple[int, str]], port: int
+    ) -> None:
+        """Connect to ``addresses``: at least one, each with its family.
+
+        Raises Shortage if a connection could not be made for want of something here, and
+        what the probe raises; there is no connection then.
+        """
+        contacts: list[Contact] = []
+        try:
+            for family, address in addresses:
+                contact = Contact(probe.begin(), self._ended, self._broken)
+                try:
+                    contact.channel = connect(family, address, port, contact)
+                except OSError as error:
+                    if is_shortage(error):
+                        raise Shortage from None
+                    self._results.append(failed(os.strerror(error.errno or 0)))
+                else:
+                    contacts.append(contact)
+        except BaseException:
+            for contact in contacts:
+                contact.close()
+            raise
+        self.size = len(contacts)
+        self._open = contacts
+        if not contacts:
+            self._done(best(self._results))
+
+    def give_up(self, seconds: float) -> None:
+        """The time for it is over."""
+        for contact in list(self._open):
+            contact.give_up(seconds)
+
+    def close(self) -> None:
+        """Nobody wants to know any more."""
+        contacts, self._open = self._open, []
+        for contact in contacts:
+            contact.close()
+
+    def _ended(self, contact: Contact, result: Result) -> None:
+        if contact not in self._open:
+            return
+        self._open.remove(contact)
+        self._results.append(result)
+        if result.status == "ok":
+            self.close()
+        if not self._open:
+            self._done(best(self._results))
+
+
+def best(results: Sequence[Result]) -> Result:
+    """The best of some results; of equal ones the first."""
+    return min(results, key=lambda result: _BEST.index(result.status))

@@ -1,0 +1,1 @@
+"""What the probes of heartbeats send, and what they make of the answers."""
