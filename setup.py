@@ -28,7 +28,10 @@ def read_version() -> str:
 #: sources run interpreted, at about half the speed.
 REQUEST_PATH = (
     "balancers/base",
+    "balancers/bound",
     "balancers/least_conn",
+    "balancers/maglev_table",
+    "balancers/rendezvous",
     "balancers/turns",
     "balancers/wrr",
     "dataplane/channel",
@@ -42,6 +45,7 @@ REQUEST_PATH = (
     "dataplane/pool",
     "dataplane/selection",
     "dataplane/steps",
+    "health/outliers",
     "health/rules",
     "hooks/cputime",
     "hooks/effects",

@@ -52,6 +52,10 @@ class Balancer:
     #: The values of ``mode`` that mean this class, for a balancer in ``slardar/balancers``.
     modes: ClassVar[tuple[str, ...]] = ()
 
+    #: Whether :meth:`started`, :meth:`finished` and :meth:`failed` are to be called.  A class
+    #: that overrides them says no in an instance whose options do not need the calls.
+    is_told: bool = True
+
     def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
         refuse_unknown_options(options, ())
 

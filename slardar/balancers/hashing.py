@@ -9,7 +9,7 @@
 
 The path is that of upyun/slardar, nginx's ``$uri``: decoded and without its query.  With
 the option ``query`` the query is part of the key.  ``slardar.balancers.rendezvous`` says
-how a key finds its server.
+how a key finds its server, and what the option ``bound`` does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import unquote_to_bytes
 
-from slardar.balancers.base import bad_option, refuse_unknown_options
+from slardar.balancers.base import bad_option
 from slardar.balancers.rendezvous import ConsistentHash
 from slardar.interfaces import IRequest
 from slardar.model.live import Peer
@@ -54,12 +54,10 @@ class PathHash(ConsistentHash):
     Option ``query``: whether the query, as it was sent, is part of the key; default false.
     """
 
-    #: Further options that a subclass takes.
-    also: ClassVar[tuple[str, ...]] = ()
+    takes: ClassVar[tuple[str, ...]] = ("bound", "query")
 
     def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
-        refuse_unknown_options(options, ("query", *self.also))
-        super().__init__(servers, {})
+        super().__init__(servers, options)
         self._with_query = options.get("query", False)
         if not isinstance(self._with_query, bool):
             raise bad_option("query", "true or false", self._with_query)
@@ -113,7 +111,7 @@ class HeaderHash(PathHash):
     """
 
     modes = ("header_hash",)
-    also = ("header",)
+    takes = ("bound", "header", "query")
 
     def __init__(self, servers: Sequence[Peer], options: Mapping[str, Any]) -> None:
         super().__init__(servers, options)

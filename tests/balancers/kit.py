@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from zope.interface import implementer
@@ -11,6 +12,7 @@ from zope.interface import implementer
 from slardar.balancers.ewma import Ewma
 from slardar.balancers.hashing import Hash, HeaderHash, HostHash, IpHash, UrlHash
 from slardar.balancers.least_conn import LeastConnections
+from slardar.balancers.maglev import Maglev
 from slardar.balancers.p2c import TwoChoices
 from slardar.balancers.random_choice import Random
 from slardar.balancers.wrr import WeightedRoundRobin
@@ -72,6 +74,21 @@ def edited(peer: Peer, weight: int) -> Peer:
 def shares(balancer: Any, servers: Sequence[Peer], picks: int) -> Counter[str]:
     """How often each server is picked, one request after the other."""
     return Counter(balancer.pick(servers, ANY).key for _ in range(picks))
+
+
+def ready_maglev(
+    servers: Sequence[Peer],
+    offered: Sequence[Peer] | None = None,
+    balancer: Maglev | None = None,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Maglev:
+    """A ``maglev`` of ``servers`` whose table is complete, by picks among those ``offered``."""
+    balancer = balancer or Maglev(servers, options)
+    for _ in range(1000):
+        balancer.pick(offered or servers, ANY)
+        if balancer._coming is None:
+            break
+    return balancer
 
 
 def scripted(*numbers: float) -> Callable[[], float]:

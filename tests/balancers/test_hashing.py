@@ -123,8 +123,8 @@ def test_a_known_answer() -> None:
         for servers in (equal, weighted)
         for balancer in [UrlHash(servers, {})]
     ]
-    assert "".join(picked[0]) == "21124131422523441114"
-    assert "".join(picked[1]) == "21424432422423441134"
+    assert "".join(picked[0]) == "14514152432544411533"
+    assert "".join(picked[1]) == "24344144442444411343"
 
 
 @pytest.mark.real
@@ -174,16 +174,17 @@ def test_keys_that_are_alike(keys: list[str]) -> None:
 
 
 def test_a_hundred_servers_share_evenly() -> None:
-    """Each of 100 equal servers has a hundredth, give or take 40 % (five standard deviations),
-    and the mean deviation is as the module says."""
+    """Each of 100 equal servers has a hundredth, give or take 28 % (five standard deviations
+    of slots and of this few keys), and the mean deviation is as the module says.  With a
+    million keys the most loaded server has 1.10 times the mean."""
     servers = make_peers([1] * 100)
     balancer = UrlHash(servers, {})
     counted = dict.fromkeys(servers, 0)
     for number in range(60000):
         counted[balancer.pick(servers, FakeRequest(f"/{number}"))] += 1
     deviations = [count / 600 - 1 for count in counted.values()]
-    assert max(map(abs, deviations)) < 0.40
-    assert (sum(d * d for d in deviations) / 100) ** 0.5 < 0.11
+    assert max(map(abs, deviations)) < 0.28
+    assert (sum(d * d for d in deviations) / 100) ** 0.5 < 0.07
 
 
 def test_a_key_with_half_a_surrogate() -> None:
@@ -243,7 +244,7 @@ def test_drained_servers_take_no_slots() -> None:
 
 def test_memory() -> None:
     """Ten servers cost nothing before the first request, little for a few keys, and never more
-    than 24 kB."""
+    than 88 kB."""
     servers = make_peers([1] * 10)
     requests = [FakeRequest(f"/{number}") for number in range(40000)]
     UrlHash(servers, {}).pick(servers, ANY)  # make the objects that are made once
@@ -262,4 +263,4 @@ def test_memory() -> None:
         tracemalloc.stop()
     assert (made - before) / 100 < 1000
     assert (first - made) / 100 < 5000
-    assert full - first < 24000
+    assert full - first < 88000

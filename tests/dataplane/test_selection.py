@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from random import Random
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from slardar.balancers.base import Balancer, Outcome, rest
+from slardar.balancers.hashing import HostHash
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.dataplane.selection import Defaults, Selection
 from slardar.health.checked import note_checked
@@ -665,6 +667,19 @@ def test_silent_balancer_is_not_called(make: Make) -> None:
     succeed(selection, 1)
     selection = make(First, servers=[server(1)])
     assert selection._wants_started
+
+
+def test_hash_is_told_of_requests_for_a_bound_only(make: Make) -> None:
+    """Without ``bound`` a hash needs no call; with it, the requests under way hold the bound."""
+    servers = [server(port) for port in (1, 2, 3, 4)]
+    assert not make(HostHash, servers=servers)._wants_started
+    selection = make(HostHash, servers=servers, mode_opts={"bound": 1.5})
+    picked = [selection.pick(request(), []) for _ in range(8)]
+    assert max(Counter(picked).values()) == 3
+    for peer in picked:
+        assert peer is not None
+        selection.succeeded(peer, 0.1, 200)
+    assert selection.pick(request(), []) is picked[0]
 
 
 # Settings.

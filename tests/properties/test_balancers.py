@@ -388,7 +388,7 @@ def test_hash_shares(weights: list[int]) -> None:
     )
     for peer in servers:
         share = peer.weight / sum(weights)
-        deviation = sqrt(share * (1 - share) * (1 / picks + 1 / 16384))
+        deviation = sqrt(share * (1 - share) * (1 / picks + 1 / 65536))
         assert abs(counted[peer.key] / picks - share) < 5 * deviation
 
 
