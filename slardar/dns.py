@@ -1,18 +1,22 @@
 """Asks name servers for the addresses of names, and how long the addresses may be used.
 
-The queries are ``twisted.names``'s: UDP from a random port, and TCP for answers that are
-too long.  Here is what is asked of whom, and what is believed.
+The questions and answers are ``twisted.names``'s, by UDP from a random port, and by TCP if
+an answer is too long.  Here is what is asked of whom, and what is believed.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from twisted.internet import defer
+from twisted.internet.interfaces import IReadDescriptor
 from twisted.names import client, dns, error
+from zope.interface import implementer
 
 from slardar.resolvconf import Addresses, ResolvConf, candidates
 
@@ -24,6 +28,9 @@ _MAX_RECORDS: Final = 1000
 _MAX_ALIASES: Final = 16
 #: Queries for one name, if the name server does not follow aliases itself.
 _MAX_QUERIES: Final = 4
+#: Bytes of a datagram, and datagrams that are read at a time.
+_MAX_DATAGRAM: Final = 65535
+_MAX_DATAGRAMS: Final = 20
 #: A time to live with the highest bit set means 0 (RFC 2181, 8).
 _TOO_LONG: Final = 1 << 31
 
@@ -83,6 +90,20 @@ def _seconds(ttl: Any) -> int:
 class _Resolver(client.Resolver):
     """Asks one name server."""
 
+    def queryUDP(self, queries: Any, timeout: Any = None) -> Any:
+        """Ask by UDP; ``timeout`` has one number of seconds."""
+        protocol: Any = dns.DNSDatagramProtocol
+        protocol = protocol(self, reactor=self._reactor)
+        try:
+            port = _Port(self._reactor, self.servers[0], protocol)
+        except OSError:
+            return defer.fail()
+        asked = protocol.query(self.servers[0], queries, timeout[0])
+        return asked.addBoth(port.close)
+
+    def messageReceived(self, message: Any, protocol: Any, address: Any = None) -> None:
+        """An answer to what was not asked: dropped, and not logged, as there may be many."""
+
     def filterAnswers(self, message: Any) -> Any:
         """The records of an answer; one that was cut is asked for once more, over TCP."""
         if not message.trunc:
@@ -94,6 +115,76 @@ class _Resolver(client.Resolver):
         # An answer that says once more that it was cut must not be asked for for ever.
         message.trunc = 0
         return self.filterAnswers(message)
+
+
+@implementer(IReadDescriptor)
+class _Port:
+    """A socket for one question by UDP, from a port that the kernel draws.
+
+    ``reactor.listenUDP`` would log two lines for each question, and not learn at once that
+    nobody listens at the name server.
+    """
+
+    def __init__(self, reactor: Any, server: tuple[str, int], protocol: Any) -> None:
+        family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
+        self._reactor, self._server, self._protocol = reactor, server, protocol
+        self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            self._socket.connect(server)
+        except OSError:
+            self._socket.close()
+            raise
+        protocol.noisy = False
+        protocol.makeConnection(self)
+        reactor.addReader(self)
+
+    def write(self, data: bytes, _address: object) -> None:
+        """Send a question; called by the protocol."""
+        self._socket.send(data)
+
+    def close(self, result: Any) -> Any:
+        """There is an answer, or nobody waits for one."""
+        self._reactor.removeReader(self)
+        self._socket.close()
+        return result
+
+    # For the reactor.
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        return "dns"
+
+    def doRead(self) -> None:
+        """Datagrams have come: some, so that nobody who sends many keeps the reactor busy."""
+        for _ in range(_MAX_DATAGRAMS):
+            if self._socket.fileno() < 0:
+                return
+            try:
+                data = self._socket.recv(_MAX_DATAGRAM)
+            except BlockingIOError:
+                return
+            except OSError as problem:
+                self._fail(problem)
+                return
+            # The kernel drops what others than the name server send.
+            self._protocol.datagramReceived(data, self._server)
+
+    def connectionLost(self, reason: Any) -> None:
+        """The kernel has an error for the socket, or the reactor ends."""
+        number = errno.ECONNABORTED
+        if self._socket.fileno() >= 0:
+            number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or number
+        self._fail(OSError(number, os.strerror(number)))
+
+    def _fail(self, reason: OSError) -> None:
+        """No answer can come, mostly because nobody listens there."""
+        questions = list(self._protocol.liveMessages.values())
+        self._protocol.liveMessages.clear()
+        for asked, timer in questions:
+            timer.cancel()
+            asked.errback(reason)
 
 
 class _UnansweredError(Exception):
@@ -228,4 +319,6 @@ _WORDS: Final[dict[type[Exception], str]] = {
 def _words(problem: Exception) -> str:
     if isinstance(problem, defer.TimeoutError):
         return "gave no answer"
+    if isinstance(problem, OSError):
+        return f"cannot be asked ({problem.strerror})"
     return _WORDS.get(type(problem), f"failed: {type(problem).__name__}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, ensureDeferred
 from twisted.internet.task import deferLater
+from twisted.logger import globalLogPublisher
 from twisted.names import dns
 
 from slardar.dns import NameServers, Reply, read_records
@@ -269,3 +271,39 @@ async def test_lookup_can_be_cancelled(site: Site) -> None:
         await asked
     await deferLater(site.reactor, 0.3)
     assert site.two.asked == []
+
+
+@real
+@pytest_twisted.ensureDeferred
+async def test_nobody_listens(site: Site) -> None:
+    """That is learnt at once, however long a name server may take."""
+    site.client.stop()
+    site.client = NameServers(site.reactor, site.conf(timeout=60))
+    site.three.zone["web.example"] = [address("web.example", "10.0.0.1")]
+    for server in site.servers[:2]:
+        await server.stop()
+    assert (await site.ask("web.example")).addresses == [(V4, "10.0.0.1")]
+    await site.three.stop()
+    assert "127.0.0.1 cannot be asked (Connection refused)" in (await site.ask("a")).reason
+    site.servers.clear()
+
+
+@real
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_logged_or_left(site: Site) -> None:
+    """There are thousands of questions in an hour."""
+    site.one.wrong_ids = [1, 2]
+    site.one.zone["web.example"] = [address("web.example", f"10.0.0.{n}") for n in range(30)]
+    site.two.zone["silent.example"] = site.one.zone["silent.example"] = SILENT
+    before = len(os.listdir("/proc/self/fd"))
+    lines: list[Any] = []
+    globalLogPublisher.addObserver(lines.append)
+    try:
+        for name in ("web.example", "silent.example", "none.example") * 3:
+            await site.ask(name)
+    finally:
+        globalLogPublisher.removeObserver(lines.append)
+    assert lines == []
+    site.client.stop()
+    while len(os.listdir("/proc/self/fd")) > before:
+        await deferLater(site.reactor, 0.01)

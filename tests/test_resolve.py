@@ -451,3 +451,15 @@ def test_told_name_is_forgotten_with_its_last_follower(reactor: Reactor) -> None
     assert not waiting.called
     names.stop()
     assert waiting.called
+
+
+def test_addresses_that_are_known(reactor: Reactor) -> None:
+    """None before the first answer or after the time for it; empty where there is none."""
+    resolver = Resolver(reactor)
+    assert resolver.addresses("web") is None
+    resolver.follow("web", lambda found: None)
+    assert resolver.addresses("web") is None
+    reactor.advance(FIRST)
+    assert resolver.addresses("web") == []
+    reactor.lookups[0].answer("10.0.0.1")
+    assert resolver.addresses("web") == [(socket.AF_INET, "10.0.0.1")]

@@ -8,6 +8,8 @@ import socket
 import time
 
 from slardar import __version__
+from slardar.health.checked import take_verdict
+from slardar.health.verdicts import Heartbeat
 from slardar.model.live import ServerLive
 from slardar.resolve import NameState
 from tests.control.fakes import NOW, FakePlane, FakeStore, make_actions, result_of, upstream
@@ -71,6 +73,7 @@ def test_servers_are_shown_level_by_level() -> None:
         "notes": {"slow_start": "it climbs"},
     }
     assert "notes" not in other
+    assert "about" not in other
     assert (other["server"], other["status"]) == ("a:[::1]:2", "unchecked")
     assert other["state"] == "drain"
     assert isinstance(other["fail_timeout"], int)
@@ -95,6 +98,35 @@ def test_names_are_shown_with_their_servers() -> None:
         ([], {"failing_since": since, "msg": "gave no answer"}),
         (None, None),
     ]
+
+
+def test_heartbeats_are_shown() -> None:
+    """The worse of requests and heartbeats, whole; and what the server says of itself."""
+    plane = FakePlane()
+    live = ServerLive()
+    live.status, live.requests = "ok", 20
+    about: dict[str, str | int] = {"role": "slave"}
+    take_verdict(live, Heartbeat("a", "127.0.0.1", 1, "err", NOW + 5.5, "no answer", 3, about))
+    plane.live["a"] = {"127.0.0.1:1": live}
+    counted = plane.statistics()
+    plane.statistics = lambda: {  # type: ignore[method-assign]
+        **counted,
+        "checkup_timer_alive": True,
+        "last_check": NOW + 7.9,
+    }
+    actions = make_actions(FakeStore(), plane, upstreams={"a": upstream(1)})
+    status = actions.status()
+    assert status["checkup_timer_alive"] is True
+    assert status["last_check_time"] == local(NOW + 7)
+    assert "last_check" not in status["statistics"]
+    [[shown]] = status["cls:a"]
+    keys = ("status", "msg", "fail_num", "lastmodified", "about", "requests")
+    assert [shown[key] for key in keys] == ["err", "no answer", 3, local(NOW + 5), about, 20]
+
+
+def local(seconds: float) -> str:
+    """A time as it is shown."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def test_counters_of_upstreams() -> None:
