@@ -295,6 +295,33 @@ def test_each_server_comes_back_in_its_own_time(make: Make, clock: FakeClock) ->
     assert ports(selection) == [1, 2, 3]
 
 
+def test_times_of_several_reasons(make: Make, clock: FakeClock, live: Live) -> None:
+    """A long time that was called off delays nothing, and each reason ends in its own time."""
+    selection = make(servers=[server(1), server(2)])
+    state = live.server("up", "127.0.0.1", 1)
+
+    def keep_out(**until: float) -> None:
+        for name, seconds in until.items():
+            setattr(state, name, clock.now + seconds)
+        selection.look("127.0.0.1", 1)
+
+    assert pick(selection) == 1
+    keep_out(down_until=300)
+    assert pick(selection) == 2
+    keep_out(down_until=0)
+    assert pick(selection) == 1
+    keep_out(full_until=1)
+    assert pick(selection) == 2
+    clock.advance(1)
+    assert pick(selection) == 1
+    keep_out(full_until=1, ejected_until=30, down_until=10)
+    for seconds, port in ((1, 2), (9, 2), (19.9, 2), (0.1, 1)):
+        clock.advance(seconds)
+        assert pick(selection) == port
+    clock.advance(1000)
+    assert pick(selection) == 1
+
+
 def test_last_good_server_stays(make: Make, clock: FakeClock) -> None:
     """One server stays in service, whatever fails, marked unstable; also across levels."""
     selection = make(
