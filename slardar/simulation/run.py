@@ -17,6 +17,7 @@ from slardar.http1.interfaces import (
     HookedRequest,
     PlaneBase,
     Reminder,
+    Step,
 )
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
@@ -72,7 +73,9 @@ class Simulation(PlaneBase):
             self._health_changed,
             self._balancer_failed,
             self._ejected,
+            soon=self._take_soon,
         )
+        self._selection.serve()
         self._servers: dict[str, SimulatedServer] = {}
         pools: dict[str, SimulatedPool] = {}
         for peer in self._selection.peers:
@@ -142,6 +145,9 @@ class Simulation(PlaneBase):
         """See the base."""
         self.engine.after(seconds, reminder.due)
 
+    def _take_soon(self, step: Step) -> None:
+        self.engine.after(0.0, step.go_on)
+
     def _health_changed(self, _upstream: str, peer: Peer) -> None:
         is_out = peer.live.down_until > self.clock.now
         self._note(peer, "out" if is_out else "in", peer.live.msg)
@@ -194,6 +200,7 @@ class Simulation(PlaneBase):
             "attempts": attempts,
             "retries": max(0, attempts - asked - hedged),
             "hedged": hedged,
+            "queued": self._selection.about.queued,
             "max_over_mean": round(max(loads, default=0.0), 4),
             "seconds": _quantiles(self.seconds),
             "servers": servers,
