@@ -16,6 +16,7 @@ from slardar.dataplane.decision import Preview
 from slardar.dataplane.level import TENTHS, Panic, ServingLevel, in_units, is_full, is_whole
 from slardar.health import rules
 from slardar.http1.interfaces import Clock, SelectionBase
+from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.server import Upstream
@@ -117,6 +118,9 @@ class Selection(SelectionBase):
         self.failed_statuses = upstream.failed_statuses | {
             int(name[5:]) for name in self.retry_on if name.startswith("http_")
         }
+        self.adds_headers = _overridden(
+            [type(level.balancer) for level in self._levels], "reply_headers"
+        )
         # A method that a balancer did not write is a call that need not be made.
         balancers = [
             type(level.balancer)
@@ -331,6 +335,21 @@ class Selection(SelectionBase):
         """See :meth:`SelectionBase.affords_retry`."""
         return not self._is_limited or self.budget.allows(self._clock.now, self._share, self._least)
 
+    def add_headers(self, peer: Peer, request: Request, reply: Reply) -> None:
+        """See :meth:`SelectionBase.add_headers`."""
+        for level in self._levels:
+            if peer in level.members and hasattr(level.balancer, "reply_headers"):
+                try:
+                    lines = [
+                        _header_line(name, value)
+                        for name, value in level.balancer.reply_headers(peer, request)
+                    ]
+                except BaseException as error:  # as in _choose
+                    self._broken(level.balancer, "reply_headers", error)
+                else:
+                    reply.add_header_lines(lines)
+                return
+
     # What became of an attempt.
 
     def failed(self, peer: Peer, message: str) -> None:
@@ -409,6 +428,13 @@ def _new_servers(upstream: Upstream, live: Live) -> set[tuple[str, int]]:
 
 def _either(value: float | None, default: float) -> float:
     return default if value is None else value
+
+
+def _header_line(name: bytes, value: bytes) -> bytes:
+    line = b"%b: %b" % (name, value)
+    if b"\r" in line or b"\n" in line or b"\0" in line:
+        raise ValueError(f"{line!r} is no header line")
+    return line
 
 
 def _overridden(classes: list[type], method: str) -> bool:

@@ -232,6 +232,8 @@ class Exchange(AttemptOwner):
             and self._give_up_reply(attempt, reply.status)
         ):
             return False
+        if selection.adds_headers:
+            selection.add_headers(attempt.peer, self.request, reply)
         hooked = self.hooked
         if hooked is not None and self._replaced_by_hook(attempt, hooked, reply):
             return False

@@ -299,6 +299,7 @@ class SelectionBase:
     """
 
     __slots__ = (
+        "adds_headers",
         "budget",
         "connect_timeout",
         "deadline",
@@ -329,10 +330,16 @@ class SelectionBase:
         self.retry_on: frozenset[str] = frozenset()
         #: Statuses of replies that count as failures.
         self.failed_statuses: frozenset[int] = frozenset()
+        #: Whether :meth:`add_headers` is to be called.
+        self.adds_headers: bool = False
 
     def pick(self, request: Request, tried: list[Peer]) -> Peer | None:
         """The server for an attempt, which begins with this call; ``None`` if no server
         is left."""
+        raise NotImplementedError
+
+    def add_headers(self, peer: Peer, request: Request, reply: Reply) -> None:
+        """Add the header lines that the balancer has for the reply of ``peer``."""
         raise NotImplementedError
 
     def failed(self, peer: Peer, message: str) -> None:
