@@ -305,8 +305,8 @@ class IPlane(Interface):
 
     def counts(upstream: str) -> Mapping[str, int]:
         """The counters of one upstream that are not 0, for the status: ``retries`` that the
-        retry budget counts and ``retry_budget_exhausted``, the retries that it did not
-        allow.  Empty for an unknown upstream."""
+        retry budget counts ``retry_budget_exhausted``, the retries that it did not
+        allow, and ``hedged`` requests.  Empty for an unknown upstream."""
 
     def statistics() -> Mapping[str, Any]:
         """Counters, for the status.
@@ -315,7 +315,8 @@ class IPlane(Interface):
         ``connections``, ``active`` requests and ``tunnels``.  The ``version`` that is served,
         and ``balancer_errors`` by upstream.  The upstreams that ignore health, with the
         reason (``panic``).  Whether heartbeats are sent (``checkup_timer_alive``), and when
-        the last one has ended (``last_check``, in epoch seconds, ``None`` if none has).  By
-        the worker's name: its state
+        the last one has ended (``last_check``, in epoch seconds, ``None`` if none has).  By a
+        server's name: what lookups have found (``names``, of
+        :class:`slardar.resolve.NameState`).  By the worker's name: its state
         (``config_timer``) and its own counters (``workers``).
         """

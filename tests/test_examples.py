@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+import runpy
 import signal
+import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from slardar.model.server import ProbeOptions
+from tests.health.probes.real import beat
 from tests.integration.programs import CHECKOUT, TWISTD, Program, Slardar, curl
 
 pytestmark = pytest.mark.real
@@ -93,6 +98,38 @@ def test_least_requests(
     status, answer = slardar.call("PUT", path, {**upstream, "mode_opts": {"x": 1}})
     assert status == 400
     assert "mode_opts.x" in answer["msg"]
+
+
+def test_smtp_probe(start: Callable[[Program], Any], tmp_path: Path) -> None:
+    """The probe is found by its name, and the server's greeting decides."""
+    slardar = start(SlardarWithExamples(tmp_path)).ready()
+    upstream = {"typ": "smtp_probe.Smtp", "servers": [{"host": "127.0.0.1", "port": 25}]}
+    assert slardar.call("PUT", "/upstream/mail", upstream) == (200, {"status": 200})
+    status, answer = slardar.call("PUT", "/upstream/mail", {**upstream, "typ": "smtp_probe.Pop"})
+    assert status == 400
+    assert "upstreams.mail.typ: smtp_probe has no class Pop" in answer["msg"]
+    probe = runpy.run_path(str(EXAMPLES / "smtp_probe.py"))["Smtp"](ProbeOptions())
+    greeted = [
+        (b"220 mail.example.com ESMTP\r\n", ""),
+        (b"554 no service\r\n", "554 no service"),
+        (b"", "the server closed the connection without a greeting"),
+    ]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        for data, message in greeted:
+            with ThreadPoolExecutor(1) as pool:
+                result = pool.submit(beat, probe, port)
+                with server.accept()[0] as client:
+                    client.sendall(data)
+                assert result.result().message == message
+
+
+@pytest.mark.real(False)
+def test_smtp_probe_is_the_one_of_the_page() -> None:
+    """The page on health shows its code."""
+    code = (EXAMPLES / "smtp_probe.py").read_text("utf-8").partition("annotations\n\n")[2]
+    page = (CHECKOUT / "docs" / "health.md").read_text("utf-8")
+    assert f"```python\n{code}```\n" in page
 
 
 @pytest.mark.real(False)

@@ -1,50 +1,73 @@
-"""Names of servers, looked up repeatedly with a clock of the test."""
+"""Names of servers, looked up repeatedly with a clock and answers of the test."""
 
 from __future__ import annotations
 
 import socket
+import time
 from typing import Any
 
 import pytest
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.interfaces import IResolutionReceiver
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
-from zope.interface.verify import verifyObject
 
-from slardar.resolve import FIRST, LOST, REFRESH, Resolver, ToldNames
+from slardar.lookup import Found
+from slardar.resolve import (
+    AGAIN,
+    AGAIN_MOST,
+    FILES,
+    FIRST,
+    LONGEST,
+    MOST_ADDRESSES,
+    SHORTEST,
+    Resolver,
+    ToldNames,
+)
+
+#: Seconds for which the answers of the test are good.
+TTL = 20.0
 
 
-class Lookup:
+class Asked(Deferred[Found]):
     """A lookup that the test answers."""
 
-    def __init__(self, receiver: Any, name: str) -> None:
-        verifyObject(IResolutionReceiver, receiver)
-        self.receiver = receiver
+    def __init__(self, name: str) -> None:
+        super().__init__()
         self.name = name
-        receiver.resolutionBegan(self)
 
-    def answer(self, *hosts: str) -> None:
+    def answer(self, *hosts: str, ttl: float = TTL, unknown: tuple[int, ...] = ()) -> None:
         """Answer with these addresses, in this order."""
-        for host in hosts:
-            kind = IPv6Address if ":" in host else IPv4Address
-            self.receiver.addressResolved(kind("TCP", host, 0))
-        self.receiver.resolutionComplete()
+        found = [(V6 if ":" in host else V4, host) for host in hosts]
+        self.callback(Found(found, ttl, "" if found else "no such name", unknown))
 
 
 class Reactor(Clock):
-    """A clock with a resolver of names that only records lookups."""
+    """A clock with lookups that the test answers."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.nameResolver = self
-        self.lookups: list[Lookup] = []
+        self.lookups: list[Asked] = []
         self.broken = False
+        self.files_change = False
+        self.stopped = 0
 
-    def resolveHostName(self, receiver: Any, name: str) -> None:
+    def look_up(self, name: str) -> Asked:
         if self.broken:
             raise UnicodeError("label too long")
-        self.lookups.append(Lookup(receiver, name))
+        self.lookups.append(Asked(name))
+        return self.lookups[-1]
+
+    def has_changed(self) -> bool:
+        changed, self.files_change = self.files_change, False
+        return changed
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+
+def resolver_of(reactor: Reactor, drawn: float = 0.0) -> Resolver:
+    """A resolver with the lookups of the test."""
+    return Resolver(reactor, reactor, lambda: drawn)
 
 
 @pytest.fixture
@@ -72,28 +95,42 @@ V4, V6 = socket.AF_INET, socket.AF_INET6
 def test_follower_is_told_the_first_answer(reactor: Reactor) -> None:
     """IPv4 comes first, and each address once; only then does ``follow`` fire."""
     told: list[Any] = []
-    resolver = Resolver(reactor)
-    done = resolver.follow("a", told.append)
+    done = resolver_of(reactor).follow("a", told.append)
     (lookup,) = reactor.lookups
     assert lookup.name == "a"
     assert not done.called
-    lookup.receiver.addressResolved(UNIXAddress("odd"))
     lookup.answer("::1", "10.0.0.2", "10.0.0.1", "10.0.0.2")
     assert told == [[(V4, "10.0.0.1"), (V4, "10.0.0.2"), (V6, "::1")]]
     assert done.called
 
 
-def test_change_is_told_at_the_next_look(reactor: Reactor) -> None:
-    """A lookup comes every REFRESH seconds; the same addresses in another order are no change."""
+@pytest.mark.parametrize(
+    ("ttl", "drawn", "seconds"),
+    [
+        (20.0, 0.0, 20.0),
+        (20.0, 1.0, 18.0),
+        (0.0, 1.0, SHORTEST),
+        (1.0, 1.0, SHORTEST),
+        (86400.0, 0.0, LONGEST),
+        (float("inf"), 1.0, LONGEST * 0.9),
+    ],
+)
+def test_name_is_looked_up_when_its_time_is_over(
+    reactor: Reactor, ttl: float, drawn: float, seconds: float
+) -> None:
+    """Somewhat earlier by lot, and within the bounds whatever a name server says; the same
+    addresses in another order are no change."""
     told: list[Any] = []
-    Resolver(reactor).follow("a", told.append)
-    reactor.lookups.pop().answer("10.0.0.1", "10.0.0.2")
-    reactor.advance(REFRESH - 0.1)
-    assert reactor.lookups == []
-    reactor.advance(0.1)
+    resolver_of(reactor, drawn).follow("a", told.append)
+    for _ in range(3):
+        reactor.lookups.pop().answer("10.0.0.1", "10.0.0.2", ttl=ttl)
+        reactor.advance(seconds - 0.1)
+        assert reactor.lookups == []
+        reactor.advance(0.1)
+        assert len(reactor.lookups) == 1
     reactor.lookups.pop().answer("10.0.0.2", "10.0.0.1")
     assert len(told) == 1
-    reactor.advance(REFRESH)
+    reactor.advance(TTL)
     reactor.lookups.pop().answer("10.0.0.3")
     assert told[1:] == [[(V4, "10.0.0.3")]]
 
@@ -102,23 +139,114 @@ def test_failure_changes_nothing(reactor: Reactor) -> None:
     """The last known addresses stay in use, also for later followers."""
     told: list[Any] = []
     later: list[Any] = []
-    resolver = Resolver(reactor)
+    resolver = resolver_of(reactor)
     resolver.follow("a", told.append)
     reactor.lookups.pop().answer("10.0.0.1")
-    reactor.advance(REFRESH)
+    reactor.advance(TTL)
     reactor.lookups.pop().answer()
     assert len(told) == 1
     assert resolver.follow("a", later.append).called
     assert later == told
-    reactor.advance(REFRESH)
+    reactor.advance(AGAIN)
     reactor.lookups.pop().answer("10.0.0.2")
     assert told[1:] == later[1:] == [[(V4, "10.0.0.2")]]
+
+
+def test_lookup_that_fails_is_made_again_soon(reactor: Reactor) -> None:
+    """At first after a second, then after twice as long, up to a limit; an answer begins anew."""
+    resolver_of(reactor).follow("a", [].append)
+
+    def pauses(count: int) -> list[float]:
+        found = []
+        for _ in range(count):
+            began = reactor.seconds()
+            reactor.lookups.pop().answer()
+            while not reactor.lookups:
+                reactor.advance(0.5)
+            found.append(reactor.seconds() - began)
+        return found
+
+    assert pauses(6) == [AGAIN, 2.0, 4.0, 8.0, AGAIN_MOST, AGAIN_MOST]
+    reactor.lookups.pop().answer("10.0.0.1")
+    reactor.advance(TTL)
+    assert pauses(1) == [AGAIN]
+
+
+def test_status_of_names(reactor: Reactor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the addresses in use, and while lookups fail, since when and why."""
+    resolver = resolver_of(reactor)
+    resolver.follow("a", [].append)
+    monkeypatch.setattr(time, "time", lambda: 1000.0 + reactor.seconds())
+
+    def shown() -> tuple[Any, ...]:
+        state = resolver.shown()["a"]
+        return [address for _, address in state.addresses], state.failed_at, state.reason
+
+    assert shown() == ([], 0.0, "")
+    reactor.lookups.pop().answer("10.0.0.1")
+    assert shown() == (["10.0.0.1"], 0.0, "")
+    reactor.advance(TTL)
+    for _ in range(3):
+        reactor.lookups.pop().answer()
+        assert shown() == (["10.0.0.1"], 1000.0 + TTL, "no such name")
+        reactor.advance(AGAIN_MOST)
+    reactor.lookups.pop().answer("10.0.0.2")
+    assert shown() == (["10.0.0.2"], 0.0, "")
+
+
+def test_kind_of_address_that_is_not_known_stays(reactor: Reactor) -> None:
+    """A name server that fails on one kind takes no address of this kind away."""
+    told: list[Any] = []
+    resolver_of(reactor).follow("a", told.append)
+    reactor.lookups.pop().answer("10.0.0.1", "::1")
+    reactor.advance(TTL)
+    reactor.lookups.pop().answer("10.0.0.2", unknown=(V6,))
+    reactor.advance(TTL)
+    reactor.lookups.pop().answer("10.0.0.2")
+    assert told[1:] == [[(V4, "10.0.0.2"), (V6, "::1")], [(V4, "10.0.0.2")]]
+
+
+def test_thousands_of_addresses(reactor: Reactor) -> None:
+    """Only some are used, and always the same ones, whatever their order."""
+    told: list[Any] = []
+    hosts = [f"10.0.{number // 250}.{number % 250}" for number in range(4000)]
+    resolver_of(reactor).follow("a", told.append)
+    reactor.lookups.pop().answer(*hosts)
+    reactor.advance(TTL)
+    reactor.lookups.pop().answer(*reversed(hosts))
+    assert [len(addresses) for addresses in told] == [MOST_ADDRESSES]
+
+
+def test_files_that_change_end_all_waiting(reactor: Reactor) -> None:
+    """All names are looked up at once, also those whose lookup is under way."""
+    told: list[Any] = []
+    resolver = resolver_of(reactor)
+    for name in ("a", "b"):
+        resolver.follow(name, told.append)
+    lost, known = reactor.lookups
+    known.answer("10.0.0.1", ttl=50.0)
+    reactor.lookups.clear()
+    reactor.advance(FILES)
+    assert reactor.lookups == []
+    reactor.files_change = True
+    reactor.advance(FILES)
+    assert [lookup.name for lookup in reactor.lookups] == ["a", "b"]
+    assert lost.called
+    for lookup in reactor.lookups:
+        lookup.answer("10.0.0.2", ttl=50.0)
+    assert told == [[(V4, "10.0.0.1")], [(V4, "10.0.0.2")], [(V4, "10.0.0.2")]]
+    reactor.lookups.clear()
+    # The former time of b is not kept any more.
+    reactor.advance(48.0)
+    assert reactor.lookups == []
+    reactor.advance(2.0)
+    assert len(reactor.lookups) == 2
 
 
 def test_answer_is_not_waited_for_longer_than_first(reactor: Reactor) -> None:
     """A slow lookup does not hold up a change of configuration; its answer counts all the same."""
     told: list[Any] = []
-    done = Resolver(reactor).follow("a", told.append)
+    done = resolver_of(reactor).follow("a", told.append)
     reactor.advance(FIRST - 0.1)
     assert not done.called
     reactor.advance(0.1)
@@ -131,38 +259,32 @@ def test_answer_is_not_waited_for_longer_than_first(reactor: Reactor) -> None:
 def test_failed_first_lookup_is_an_answer(reactor: Reactor) -> None:
     """No follower is told, none waits, and the next lookup may succeed."""
     told: list[Any] = []
-    done = Resolver(reactor).follow("a", told.append)
+    done = resolver_of(reactor).follow("a", told.append)
     reactor.lookups.pop().answer()
     assert done.called
     assert told == []
-    reactor.advance(REFRESH)
+    reactor.advance(AGAIN)
     reactor.lookups.pop().answer("10.0.0.1")
     assert len(told) == 1
 
 
 def test_name_has_one_lookup_at_a_time(reactor: Reactor) -> None:
-    """This holds for any number of followers and any duration, up to LOST seconds."""
+    """This holds for any number of followers and any duration."""
     told: list[Any] = []
-    resolver = Resolver(reactor)
+    resolver = resolver_of(reactor)
     waiting = [resolver.follow("a", told.append) for _ in range(50)]
-    for _ in range(int(LOST / REFRESH) - 1):
-        reactor.advance(REFRESH)
-    assert len(reactor.lookups) == 1
-    reactor.advance(REFRESH)
-    assert len(reactor.lookups) == 2
-    reactor.lookups[1].answer("10.0.0.1")
+    reactor.advance(LONGEST * 2)
+    (lookup,) = reactor.lookups
+    lookup.answer("10.0.0.1")
     assert len(told) == 50
     assert all(done.called for done in waiting)
-    # A late answer of the lost lookup does no harm.
-    reactor.lookups[0].answer("10.0.0.1")
-    assert len(told) == 50
 
 
 def test_unfollowed_name_is_looked_up_no_more(reactor: Reactor) -> None:
     """A name is forgotten with its last follower; other names go on."""
     told: list[Any] = []
     one, two = told.append, [].append
-    resolver = Resolver(reactor)
+    resolver = resolver_of(reactor)
     for follower in (one, two):
         resolver.follow("a", follower)
     resolver.follow("b", two)
@@ -170,22 +292,24 @@ def test_unfollowed_name_is_looked_up_no_more(reactor: Reactor) -> None:
     resolver.unfollow("a", one)
     resolver.unfollow("a", one)
     resolver.unfollow("never", one)
-    reactor.lookups.clear()
-    reactor.advance(REFRESH)
+    under_way = reactor.lookups.pop()
+    reactor.advance(TTL)
     assert [lookup.name for lookup in reactor.lookups] == ["a"]  # that of b is under way
     reactor.lookups.pop().answer("10.0.0.2")
     assert told == [[(V4, "10.0.0.1")]]
     resolver.unfollow("a", two)
-    reactor.advance(LOST)
-    assert {lookup.name for lookup in reactor.lookups} == {"b"}
+    reactor.advance(LONGEST)
+    assert reactor.lookups == []
     resolver.unfollow("b", two)
+    assert under_way.called
     assert reactor.getDelayedCalls() == []
+    assert resolver.shown() == {}
 
 
 def test_answer_that_comes_after_unfollow_is_dropped(reactor: Reactor) -> None:
     """This also holds if the name is followed again, with a new lookup."""
     told: list[Any] = []
-    resolver = Resolver(reactor)
+    resolver = resolver_of(reactor)
     waiting = resolver.follow("a", told.append)
     resolver.unfollow("a", told.append)
     assert waiting.called
@@ -197,47 +321,54 @@ def test_answer_that_comes_after_unfollow_is_dropped(reactor: Reactor) -> None:
     assert told == [[(V4, "10.0.0.2")]]
 
 
-def test_stop_leaves_nothing_behind(reactor: Reactor) -> None:
+def test_stop_leaves_nothing_behind(reactor: Reactor, log: list[str]) -> None:
     """No timer stays, nobody waits, and a late answer reaches nobody."""
     told: list[Any] = []
-    resolver = Resolver(reactor)
+    resolver = resolver_of(reactor)
     waiting = resolver.follow("a", told.append)
+    resolver.follow("b", told.append)
+    reactor.lookups.pop().answer("10.0.0.1")
     resolver.stop()
     resolver.stop()
     assert waiting.called
+    assert reactor.stopped
     assert reactor.getDelayedCalls() == []
     reactor.lookups.pop().answer("10.0.0.1")
-    assert told == []
+    assert len(told) == 1
+    assert log == []
 
 
 def test_name_without_address_is_logged_once(reactor: Reactor, log: list[str]) -> None:
-    """It is not logged every ten seconds; another line comes when it has an address again."""
-    Resolver(reactor).follow("a", [].append)
+    """It is not logged with every lookup; another line comes when it has an address again."""
+    failed = "no address found for server name a: no such name"
+    resolver_of(reactor).follow("a", [].append)
     for _ in range(5):
         reactor.lookups.pop().answer()
-        reactor.advance(REFRESH)
-    assert log == ["no address found for server name a"]
+        reactor.advance(AGAIN_MOST)
+    assert log == [failed]
     reactor.lookups.pop().answer("10.0.0.1")
-    reactor.advance(REFRESH)
+    reactor.advance(TTL)
     reactor.lookups.pop().answer("10.0.0.1")
-    reactor.advance(REFRESH)
+    reactor.advance(TTL)
     assert log[1:] == ["server name a has an address again"]
     reactor.lookups.pop().answer()
-    assert log[2:] == ["no address found for server name a"]
+    assert log[2:] == [failed]
 
 
 def test_lookup_that_raises_ends_nothing(reactor: Reactor, log: list[str]) -> None:
     """It counts as failed, and the next lookup is made all the same."""
     told: list[Any] = []
-    resolver = Resolver(reactor)
+    resolver = resolver_of(reactor)
     reactor.broken = True
     assert resolver.follow("a", told.append).called
-    reactor.advance(REFRESH)
+    assert resolver.shown()["a"].reason == "UnicodeError: label too long"
     reactor.broken = False
-    reactor.advance(REFRESH)
+    reactor.advance(AGAIN)
+    reactor.lookups.pop().errback(RuntimeError("no"))
+    reactor.advance(2 * AGAIN)
     reactor.lookups.pop().answer("10.0.0.1")
     assert len(told) == 1
-    assert log[0] == "looking up server name a failed"
+    assert log.count("looking up server name a failed") == 2
 
 
 def test_follower_that_raises_harms_no_other(reactor: Reactor, log: list[str]) -> None:
@@ -247,7 +378,7 @@ def test_follower_that_raises_harms_no_other(reactor: Reactor, log: list[str]) -
     def broken(addresses: Any) -> None:
         raise RuntimeError("no")
 
-    resolver = Resolver(reactor)
+    resolver = resolver_of(reactor)
     resolver.follow("a", broken)
     resolver.follow("a", told.append)
     reactor.lookups.pop().answer("10.0.0.1")
@@ -257,7 +388,7 @@ def test_follower_that_raises_harms_no_other(reactor: Reactor, log: list[str]) -
 
 def test_followers_cannot_change_what_is_known(reactor: Reactor) -> None:
     """Each gets its own list."""
-    resolver = Resolver(reactor)
+    resolver = resolver_of(reactor)
     resolver.follow("a", lambda addresses: addresses.clear())
     reactor.lookups.pop().answer("10.0.0.1")
     told: list[Any] = []
@@ -320,3 +451,15 @@ def test_told_name_is_forgotten_with_its_last_follower(reactor: Reactor) -> None
     assert not waiting.called
     names.stop()
     assert waiting.called
+
+
+def test_addresses_that_are_known(reactor: Reactor) -> None:
+    """None before the first answer or after the time for it; empty where there is none."""
+    resolver = Resolver(reactor)
+    assert resolver.addresses("web") is None
+    resolver.follow("web", lambda found: None)
+    assert resolver.addresses("web") is None
+    reactor.advance(FIRST)
+    assert resolver.addresses("web") == []
+    reactor.lookups[0].answer("10.0.0.1")
+    assert resolver.addresses("web") == [(socket.AF_INET, "10.0.0.1")]

@@ -975,3 +975,24 @@ async def test_stop_cuts_what_lasts_too_long(embedded: Embedded) -> None:
     assert silent.replies()[0].status == 503
     assert not begun.replies()[0].complete
     assert proxy.plane.statistics()["active"] == 0
+
+
+# Heartbeats.
+
+
+async def test_servers_get_heartbeats(embedded: Embedded) -> None:
+    """From the one process, unless the settings say otherwise; a server that is gone is out
+    before any request asks it."""
+    _, good = await embedded.origin()
+    gone = {"host": "127.0.0.1", "port": free_port()}
+    upstreams = {"app": {"servers": [good, gone]}}
+    quiet = embedded.proxy({"upstreams": upstreams}).plane
+    plane = embedded.proxy({"upstreams": upstreams, "health": {"interval": 0.1}}).plane
+
+    def statuses(found: Any) -> list[str]:
+        return [live.checked for live in found.peers("app").values()]
+
+    await wait(embedded, lambda: statuses(plane) == ["ok", "err"])
+    assert plane.statistics()["checkup_timer_alive"] is True
+    assert quiet.statistics()["checkup_timer_alive"] is False
+    assert statuses(quiet) == ["unchecked", "unchecked"]

@@ -18,6 +18,7 @@ from slardar.model.live import ServerLive
 from slardar.model.reader import is_note, joined
 from slardar.model.server import Server, Upstream
 from slardar.model.snapshot import Snapshot
+from slardar.resolve import NameState
 
 __all__ = ["build_status", "ignored_keys"]
 
@@ -52,6 +53,7 @@ def build_status(
     times = _Times()
     statistics = dict(plane.statistics())
     balancer_errors = statistics.pop("balancer_errors", None)
+    names = statistics.pop("names", {})
     panics = statistics.pop("panic", None)
     last_check = statistics.pop("last_check", None)
     status: dict[str, Any] = {
@@ -84,7 +86,7 @@ def build_status(
     if counts:
         status["upstreams"] = counts
     for name, upstream in sorted(snapshot.upstreams.items()):
-        status[f"cls:{name}"] = _levels(upstream, plane.peers(name), times)
+        status[f"cls:{name}"] = _levels(upstream, plane.peers(name), names, times)
     return status
 
 
@@ -100,17 +102,24 @@ def ignored_keys(snapshot: Snapshot) -> list[str]:
 
 
 def _levels(
-    upstream: Upstream, peers: Mapping[str, ServerLive], times: _Times
+    upstream: Upstream,
+    peers: Mapping[str, ServerLive],
+    names: Mapping[str, NameState],
+    times: _Times,
 ) -> list[list[dict[str, Any]]]:
     name = upstream.name
     return [
-        [_server(name, server, peers, times) for server in level.servers]
+        [_server(name, server, peers, names, times) for server in level.servers]
         for level in upstream.levels
     ]
 
 
 def _server(
-    upstream: str, server: Server, peers: Mapping[str, ServerLive], times: _Times
+    upstream: str,
+    server: Server,
+    peers: Mapping[str, ServerLive],
+    names: Mapping[str, NameState],
+    times: _Times,
 ) -> dict[str, Any]:
     key = server.key
     # A server that is not served yet is shown like one that has had no request.
@@ -136,4 +145,9 @@ def _server(
         shown["about"] = dict(live.about)
     if server.state != "up":
         shown["state"] = server.state
+    found = names.get(server.host)
+    if found is not None:
+        shown["addresses"] = [address for _, address in found.addresses]
+        if found.failed_at:
+            shown["lookup"] = {"failing_since": times[int(found.failed_at)], "msg": found.reason}
     return shown

@@ -53,14 +53,16 @@ _FEW = 8
 _AGAIN = 0.25
 #: Connections at the same time, at most: 2,000 servers a second with two seconds each.
 _MOST = 4096
+#: So many are allowed in any case.
+_FEWEST = 16
 
 _log = Logger("slardar.heartbeats")
 
 
 def connections_at_most() -> int:
-    """How many connections heartbeats have at the same time, at most: a quarter of the
-    descriptors of the process."""
-    return max(16, min(_MOST, descriptor_limit() // 4))
+    """How many connections heartbeats have at the same time, at most: an eighth of the
+    descriptors of the process, by the limit that holds now."""
+    return max(_FEWEST, min(_MOST, descriptor_limit() // 8))
 
 
 class _Watch:
@@ -145,7 +147,7 @@ class Heartbeats:
         self._not_before = 0.0
         #: Connections now and at most, and the servers that wait for one.
         self._open = 0
-        self._most = connections_at_most()
+        self._most = _FEWEST
         self._queue: deque[tuple[int, _Watch]] = deque()
         #: The servers of which there is something new, and the call that will tell it.
         self._new: dict[tuple[str, Place], None] = {}
@@ -173,6 +175,7 @@ class Heartbeats:
         heartbeats here is told to be void.
         """
         self._runs = True
+        self._most = connections_at_most()
         seen: set[tuple[str, Place]] = set()
         for name, verdicts in by_upstream(known).items():
             group = self._groups.get(name)

@@ -16,6 +16,9 @@ __all__ = ["Pool", "begin_connect", "is_literal", "is_shortage", "literal_addres
 
 #: Seconds an idle connection is kept; nginx's keepalive_timeout for upstreams.
 IDLE_SECONDS: Final = 60.0
+#: Seconds for which the other addresses of a name are preferred to one to which no connection
+#: could be made.
+AVOID_SECONDS: Final = 10.0
 
 _PENDING: Final = (0, errno.EINPROGRESS)
 #: This process or machine has used up its descriptors, memory or local ports.
@@ -35,13 +38,21 @@ class Pool(PoolBase):
     under less load the older ones time out.  The pool is also the protocol of its idle
     channels: it closes one on which anything comes, because no request asked for it.
 
+    A server whose name has several addresses is used at all of them in turn: at those of
+    IPv4, and at those of IPv6 while no connection can be made to any of IPv4.
+
     ``make_channel`` makes the channels of new connections.
     """
 
     __slots__ = (
-        "_generation",
+        "_avoided",
+        "_kept",
         "_make_channel",
+        "_mark",
+        "_marks",
         "_poller",
+        "_preferred",
+        "_several",
         "_turn",
         "addresses",
         "closed",
@@ -65,10 +76,18 @@ class Pool(PoolBase):
         #: Addresses of the server, as ``(family, address)``; empty until its name is
         #: resolved.
         self.addresses: list[tuple[int, str]] = literal_address(host)
-        #: The next connection is made to the address with this number, modulo their count.
-        self._turn = 0
-        #: How often the addresses have changed; a channel keeps the number of its making.
-        self._generation = 0
+        self._several: bool = False
+        #: How many requests have taken their turn at several addresses.
+        self._turn: int = 0
+        #: A number for each address: its channels have it as their ``mark``.  An address that
+        #: has left and comes back gets another number.  ``_mark`` was given last.
+        self._mark: int = 0
+        self._marks: dict[tuple[int, str], int] = dict.fromkeys(self.addresses, 0)
+        self._kept: set[int] = set(self._marks.values())
+        #: The addresses of the preferred family.
+        self._preferred: list[tuple[int, str]] = self.addresses
+        #: Until when, in monotonic seconds, other addresses are preferred to these.
+        self._avoided: dict[tuple[int, str], float] = {}
         self.idle: list[ChannelBase] = []
         #: The most idle connections that are kept; the upstream's ``keepalive``.
         self.limit = limit
@@ -79,6 +98,8 @@ class Pool(PoolBase):
 
     def acquire(self, protocol: ChannelProtocol, fresh: bool, check: bool) -> ChannelBase | None:
         """See the base."""
+        if self._several:
+            return self._acquire_in_turn(protocol, fresh, check)
         if not fresh:
             idle = self.idle
             while idle:
@@ -89,7 +110,50 @@ class Pool(PoolBase):
                     continue
                 channel.protocol = protocol
                 return channel
-        return self._connect(protocol)
+        self.shortage = ""
+        return self._connect(protocol, self.addresses[0]) if self.addresses else None
+
+    def _acquire_in_turn(
+        self, protocol: ChannelProtocol, fresh: bool, check: bool
+    ) -> ChannelBase | None:
+        """A channel to the address whose turn it is."""
+        self.shortage = ""
+        for _ in range(len(self.addresses)):
+            address = self._next_address()
+            if not fresh:
+                mark = self._marks[address]
+                # From the newest on.
+                for channel in self.idle[::-1]:
+                    if channel.mark != mark:
+                        continue
+                    self.idle.remove(channel)
+                    if channel.arriving or (check and not channel.is_quiet()):
+                        channel.close()
+                        continue
+                    channel.protocol = protocol
+                    return channel
+            made = self._connect(protocol, address)
+            if made is not None or self.shortage:
+                return made
+            # Such as an IPv6 address on a machine without IPv6.
+            self._avoid(address)
+        return None
+
+    def _next_address(self) -> tuple[int, str]:
+        """The address whose turn it is."""
+        turn = self._turn
+        self._turn = turn + 1
+        some = self._preferred
+        if self._avoided:
+            now = self._poller.clock.now
+            for address in [one for one, until in self._avoided.items() if until <= now]:
+                del self._avoided[address]
+            good = [one for one in self.addresses if one not in self._avoided]
+            some = _of_first_family(good) or self.addresses
+        return some[turn % len(some)]
+
+    def _avoid(self, address: tuple[int, str]) -> None:
+        self._avoided[address] = self._poller.clock.now + AVOID_SECONDS
 
     def release(self, channel: ChannelBase) -> None:
         """See the base.  It is closed if it cannot be used again."""
@@ -97,7 +161,7 @@ class Pool(PoolBase):
             self.closed
             or len(self.idle) >= self.limit
             or channel.at_end
-            or channel.generation != self._generation
+            or channel.mark not in self._kept
         ):
             channel.close()
             return
@@ -107,21 +171,40 @@ class Pool(PoolBase):
         channel.resume()
         self.idle.append(channel)
 
-    def other_address(self, tried: int) -> bool:
+    def other_address(self, tried: int, mark: int) -> bool:
         """See the base."""
-        self._turn += 1
+        if self._several:
+            for address, own in self._marks.items():
+                if own == mark:
+                    self._avoid(address)
         return tried < len(self.addresses)
 
     def set_addresses(self, addresses: list[tuple[int, str]]) -> None:
         """The server's name has these addresses now.
 
-        Connections made before are not used again, not even those that are busy now.
+        An address that is not among them drains: its idle connections are closed now, and
+        busy ones once they are released.
         """
-        if addresses != self.addresses:
-            self.addresses = addresses
-            self._turn = 0
-            self._generation += 1
-            self.drop_idle()
+        if addresses == self.addresses:
+            return
+        marks: dict[tuple[int, str], int] = {}
+        for address in addresses:
+            mark = self._marks.get(address)
+            if mark is None:
+                mark = self._mark = self._mark + 1
+            marks[address] = mark
+        self.addresses, self._marks = addresses, marks
+        self._several = len(addresses) > 1
+        self._preferred = _of_first_family(addresses)
+        self._turn = 0
+        for address in [one for one in self._avoided if one not in marks]:
+            del self._avoided[address]
+        kept = self._kept = set(marks.values())
+        idle = self.idle
+        self.idle = [channel for channel in idle if channel.mark in kept]
+        for channel in idle:
+            if channel.mark not in kept:
+                channel.close()
 
     def set_limit(self, limit: int) -> None:
         """Keep ``limit`` idle connections at most.  If there are more, close the oldest."""
@@ -143,11 +226,8 @@ class Pool(PoolBase):
         self.closed = True
         self.drop_idle()
 
-    def _connect(self, protocol: ChannelProtocol) -> ChannelBase | None:
-        self.shortage = ""
-        if not self.addresses:
-            return None
-        family, address = self.addresses[self._turn % len(self.addresses)]
+    def _connect(self, protocol: ChannelProtocol, to: tuple[int, str]) -> ChannelBase | None:
+        family, address = to
         try:
             sock = begin_connect(family, address, self.port)
         except OSError as error:
@@ -155,7 +235,7 @@ class Pool(PoolBase):
                 self.shortage = os.strerror(error.errno or 0)
             return None
         channel = self._make_channel(self._poller, sock, protocol, True)
-        channel.generation = self._generation
+        channel.mark = self._marks[to]
         channel.bulk = True
         return channel
 
@@ -183,6 +263,11 @@ class Pool(PoolBase):
         except ValueError:
             pass
         channel.close()
+
+
+def _of_first_family(addresses: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """The addresses that are of the family of the first one."""
+    return [address for address in addresses if address[0] == addresses[0][0]]
 
 
 def begin_connect(family: int, address: str, port: int) -> socket.socket:

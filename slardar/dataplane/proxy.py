@@ -27,6 +27,7 @@ from slardar.dataplane.heartbeats import Heartbeats, ProbeFinder, connections_at
 from slardar.dataplane.listener_kinds import LISTENER_KINDS, ListenerKind
 from slardar.dataplane.plane_hooks import HookMemory, PlaneHooks
 from slardar.dataplane.poller import Poller
+from slardar.dataplane.reminders import Reminders
 from slardar.dataplane.router import Router
 from slardar.dataplane.selection import Selection
 from slardar.dataplane.server_health import ServerHealth
@@ -40,6 +41,7 @@ from slardar.http1.interfaces import (
     ChannelProtocol,
     Downstream,
     HookedRequest,
+    Reminder,
     TunnelBase,
 )
 from slardar.http1.request import Request
@@ -95,6 +97,7 @@ class DataPlane(Router):
         self._began = reactor.seconds()
         self._poller = poller = Poller(reactor)
         super().__init__(poller.clock)
+        self._reminders = Reminders(reactor, poller.clock)
         self._snapshot = Snapshot.build(0, {}, (), None)
         self._refusals = RefusalLog(reactor.callLater)
         self._resolver: Names = resolver or Resolver(reactor)
@@ -202,6 +205,7 @@ class DataPlane(Router):
         self._upstreams.close()
         await self._clients.flush()
         self._resolver.stop()
+        self._reminders.stop()
         self._poller.stop()
         self._refusals.flush()
         self._plane_hooks.stop()
@@ -294,6 +298,7 @@ class DataPlane(Router):
             "balancer_errors": {
                 name: about.shown() for name, about in self.balancer_errors.last.items()
             },
+            "names": self._resolver.shown(),
             "panic": self._health.panics(self._snapshot.upstreams.values()),
             "config_timer": {"worker-0": "alive"},
             "workers": {
@@ -426,6 +431,10 @@ class DataPlane(Router):
     ) -> bool:
         """See :meth:`slardar.dataplane.router.Router.hold`."""
         return self._upstreams.hold(selection, downstream, request, channel, hooked)
+
+    def remind(self, reminder: Reminder, seconds: float) -> None:
+        """See :meth:`slardar.http1.interfaces.PlaneBase.remind`."""
+        self._reminders.put(reminder, seconds)
 
     def refused(self, status: int) -> None:
         """A request was answered by slardar itself, perhaps for want of a descriptor."""

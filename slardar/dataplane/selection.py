@@ -109,8 +109,9 @@ class Selection(SelectionBase):
         self.send_timeout = _either(upstream.send_timeout, defaults.send)
         self.read_timeout = _either(upstream.read_timeout, defaults.read)
         self.retry_on = frozenset(upstream.retry_on)
-        about = live.upstream(upstream.name)
-        self.budget = about.budget
+        self.hedge_after = 0.0 if upstream.hedge is None else float(upstream.hedge.after)
+        self.about = live.upstream(upstream.name)
+        self.budget = self.about.budget
         limit = upstream.retry_budget
         self._is_limited = limit is not None
         self._share = 0.0 if limit is None else float(limit.share)

@@ -96,6 +96,10 @@ class AttemptOwner(ExchangeBase):
         """
         raise NotImplementedError
 
+    def interim_arrived(self, attempt: Attempt, reply: Reply) -> None:
+        """A 1xx reply other than 101 is here."""
+        raise NotImplementedError
+
     def deadline_passed(self, attempt: Attempt) -> None:
         """The deadline of the request has passed before its reply began."""
         raise NotImplementedError
@@ -126,6 +130,7 @@ class Attempt(ChannelProtocol):
         "addresses",
         "channel",
         "connecting",
+        "mark",
         "note",
         "peer",
         "reply",
@@ -142,6 +147,8 @@ class Attempt(ChannelProtocol):
         self.channel: ChannelBase | None = None
         #: The connection is being made.
         self.connecting = False
+        #: The ``mark`` of the channel, if it had to connect first.
+        self.mark = 0
         #: The connection carried another request before; never with ``fresh``.
         self._reused = not fresh
         #: A byte of the request was handed to the kernel.
@@ -186,6 +193,7 @@ class Attempt(ChannelProtocol):
         channel.send_timeout = owner.selection.send_timeout
         if channel.connecting:
             self.connecting = True
+            self.mark = channel.mark
             self._reused = False
             channel.wait(owner.selection.connect_timeout)
             if owner.ends:
@@ -201,7 +209,7 @@ class Attempt(ChannelProtocol):
         if channel is None:
             return
         self.sent = channel.write(data) or self.sent
-        if channel.congested or not self._has_begun():
+        if channel.congested or not self.has_begun():
             # A reply that has begun is not given more time by what the client sends.
             channel.deadline = self._deadline(channel)
         if channel.congested and not owner.body_ended:
@@ -300,12 +308,12 @@ class Attempt(ChannelProtocol):
     def _is_owed(self) -> bool:
         """Whether the server owes something before the request is complete: the rest of a
         reply that has begun, or a word to a client that waits for it to send the body."""
-        if self._has_begun():
+        if self.has_begun():
             return True
         owner = self._owner
         return owner.request.expects and not owner.continued and not owner.replay_size
 
-    def _has_begun(self) -> bool:
+    def has_begun(self) -> bool:
         """Whether some of the final reply has come."""
         return self.reply is not None or self._buffer is not None
 
@@ -475,7 +483,7 @@ class Attempt(ChannelProtocol):
         self._buffer = self._check = None
         if reply.status == 100:
             owner.continued = True
-        owner.downstream.interim_reply(reply)
+        owner.interim_arrived(self, reply)
         if self._state != _HEAD:
             return
         if rest:

@@ -9,22 +9,36 @@ end::
     pick a server -> attempt -> success -> the reply has gone downstream
          ^              |
          +--- retry? <--+--- failure -> no: downstream gets a refusal
+
+Where the upstream hedges, a second attempt may begin while the first has no reply; see
+:meth:`Exchange.hedge`.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 from slardar.http1.attempt import Attempt, AttemptOwner
 from slardar.http1.framing import chunk, last_chunk
 from slardar.http1.heads import CHUNKED
-from slardar.http1.interfaces import Downstream, HookedRequest, PlaneBase, SelectionBase
-from slardar.http1.record import BY_SERVER, DEADLINE, STALE, AttemptRecord
+from slardar.http1.interfaces import (
+    Downstream,
+    HookedRequest,
+    PlaneBase,
+    Reminder,
+    SelectionBase,
+)
+from slardar.http1.record import BY_SERVER, DEADLINE, HEDGED, STALE, AttemptRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
-from slardar.http1.retry import CONNECT, STATUS, TIMEOUT, may_retry
+from slardar.http1.retry import CONNECT, IDEMPOTENT, STATUS, TIMEOUT, may_retry
 from slardar.http1.writer import request_head
 from slardar.model.live import Peer
 
 __all__ = ["Exchange"]
+
+#: Seconds that a reminder may come too early.
+_MOMENT: Final = 0.0005
 
 
 class Exchange(AttemptOwner):
@@ -33,7 +47,7 @@ class Exchange(AttemptOwner):
     It counts itself in ``plane.exchanges`` from its making to its end.
     """
 
-    __slots__ = ("_attempt", "_done", "_next", "_started", "_tried")
+    __slots__ = ("_attempt", "_done", "_hedge", "_next", "_rival", "_started", "_tried")
 
     def __init__(
         self,
@@ -45,6 +59,9 @@ class Exchange(AttemptOwner):
         super().__init__(plane, downstream, request, selection)
         #: The attempt under way, or the one that became a tunnel.
         self._attempt: Attempt | None = None
+        #: A second one beside it, of which nothing goes downstream before it has won.
+        self._rival: Attempt | None = None
+        self._hedge: _Hedge | None = None
         self._tried: list[Peer] = []
         #: The server of the next attempt, where it had to be known beforehand.
         self._next: Peer | None = None
@@ -72,6 +89,8 @@ class Exchange(AttemptOwner):
             budget.turn(self._started)
         budget.requests += 1
         self._try_next(0, "")
+        if self.selection.hedge_after:
+            self._plan_hedge()
 
     def give_body(self, data: bytes, trailers: list[bytes]) -> None:
         """See :class:`slardar.http1.interfaces.ExchangeBase`."""
@@ -123,8 +142,7 @@ class Exchange(AttemptOwner):
     def cancel(self) -> None:
         """The client has left: so does the request."""
         if not self._done:
-            attempt = self._attempt
-            if attempt is not None:
+            while (attempt := self._attempt) is not None:
                 attempt.abandon()
                 self._attempt_over(attempt, False, 0)
             self._finish()
@@ -172,7 +190,7 @@ class Exchange(AttemptOwner):
                 costs = False
                 selection.budget.spend()
             self._tried.append(peer)
-            attempt = Attempt(self, peer)
+            attempt = self._attempt = Attempt(self, peer)
             if self._start(attempt):
                 return
             if peer.pool.shortage:
@@ -192,7 +210,6 @@ class Exchange(AttemptOwner):
         peer = attempt.peer
         if not self.head:
             self.head = request_head(self.request, self.plane.new_id, peer.key)
-        self._attempt = attempt
         record = self.downstream.record
         if record is not None:
             attempt.note = AttemptRecord(peer.key, attempt.started)
@@ -209,8 +226,10 @@ class Exchange(AttemptOwner):
         return 503, message
 
     def _attempt_over(self, attempt: Attempt, failed: bool, status: int) -> None:
-        """The attempt has ended without a good reply."""
-        self._attempt = None
+        """The attempt has ended without a good reply; a second one takes its place."""
+        if attempt is not self._rival:
+            self._attempt = self._rival
+        self._rival = None
         now = self.plane.clock.now
         self.selection.finished(attempt.peer, failed, now - attempt.started, status)
         if attempt.note is not None:
@@ -219,7 +238,74 @@ class Exchange(AttemptOwner):
     def _finish(self) -> None:
         """The request is over, for this exchange."""
         self._done = True
+        self._forget_hedge()
         self.plane.exchanges -= 1
+
+    # A second attempt beside the first.
+
+    def _plan_hedge(self) -> None:
+        request, selection = self.request, self.selection
+        if (
+            not self._done
+            and request.length == 0
+            and request.upgrade is None
+            and request.raw_method in IDEMPOTENT
+            and selection.tries > 1
+        ):
+            self._hedge = _Hedge(self)
+            self.plane.remind(self._hedge, selection.hedge_after)
+
+    def _forget_hedge(self) -> None:
+        if self._hedge is not None:
+            # It may be kept for a while yet, and is not to keep the request.
+            self._hedge.exchange = None
+            self._hedge = None
+
+    def hedge(self) -> None:
+        """Send the request to a second server too, if the first has had its time and no reply
+        has begun.
+
+        The first reply wins.  If one attempt fails, the other one goes on.  If both have
+        failed, it is decided as always whether there is a next one; it has no second one
+        beside it.
+        """
+        first, selection, now = self._attempt, self.selection, self.plane.clock.now
+        assert self._hedge is not None
+        if first is None:
+            return
+        left = first.started + selection.hedge_after - now
+        if left > _MOMENT:
+            # The first server has failed, and another one has had less time.
+            self.plane.remind(self._hedge, left)
+            return
+        self._forget_hedge()
+        if first.has_begun() or len(self._tried) >= selection.tries or self._is_out_of_time():
+            return
+        if not self._affords_another():
+            return
+        peer = selection.pick(self.request, self._tried)
+        if peer is None:
+            return
+        selection.budget.spend()
+        selection.about.hedged += 1
+        self._tried.append(peer)
+        rival = self._rival = Attempt(self, peer)
+        if self._start(rival):
+            return
+        if peer.pool.shortage:
+            self._out_of_resources(rival)
+            return
+        self._count_failure(rival, CONNECT, "no connection could be opened")
+        self._attempt_over(rival, True, 0)
+
+    def _cancel_other(self, winner: Attempt) -> None:
+        """Close the connection of the attempt that was slower."""
+        loser = self._attempt if winner is self._rival else self._rival
+        assert loser is not None
+        loser.abandon()
+        if loser.note is not None:
+            loser.note.failure, loser.note.error = HEDGED, "another server replied first"
+        self._attempt_over(loser, False, 0)
 
     # From the attempt.
 
@@ -232,6 +318,8 @@ class Exchange(AttemptOwner):
             and self._give_up_reply(attempt, reply.status)
         ):
             return False
+        if self._rival is not None:
+            self._cancel_other(attempt)
         if selection.adds_headers:
             selection.add_headers(attempt.peer, self.request, reply)
         hooked = self.hooked
@@ -260,6 +348,8 @@ class Exchange(AttemptOwner):
         """See :class:`slardar.http1.attempt.AttemptOwner`."""
         self._attempt = None
         self._done = True
+        if self._hedge is not None:
+            self._forget_hedge()
         plane, selection = self.plane, self.selection
         plane.exchanges -= 1
         now = plane.clock.now
@@ -269,6 +359,11 @@ class Exchange(AttemptOwner):
             selection.succeeded(attempt.peer, now - attempt.started, status)
         if attempt.note is not None:
             attempt.note.ended, attempt.note.status = now, status
+
+    def interim_arrived(self, attempt: Attempt, reply: Reply) -> None:
+        """See :class:`slardar.http1.attempt.AttemptOwner`."""
+        if attempt is not self._rival:
+            self.downstream.interim_reply(reply)
 
     def switched(self, attempt: Attempt) -> None:
         """See :class:`slardar.http1.attempt.AttemptOwner`."""
@@ -282,6 +377,12 @@ class Exchange(AttemptOwner):
     def _give_up_reply(self, attempt: Attempt, status: int) -> bool:
         """Count a reply whose status is a failure; drop it if another server may do."""
         message = f"the server replied {status}"
+        if self._rival is not None:
+            # The other attempt may still get a better one.
+            self._count_failure(attempt, STATUS, message)
+            attempt.abandon()
+            self._attempt_over(attempt, True, status)
+            return True
         if self._may_try_again(attempt, STATUS, status):
             # A reply is only worth dropping while there is a server to ask instead.
             self._next = self.selection.pick(self.request, self._tried)
@@ -301,7 +402,7 @@ class Exchange(AttemptOwner):
         if kind == CONNECT or (kind == TIMEOUT and attempt.connecting):
             # A name with several addresses is one server: all of them are its.
             addresses += 1
-            again = peer.pool.other_address(addresses) and not self._is_out_of_time()
+            again = peer.pool.other_address(addresses, attempt.mark) and not self._is_out_of_time()
         if again:
             # The server is still being tried.  (A stale connection is nobody's failure, and
             # the most common reason for a stray 502.)
@@ -309,16 +410,27 @@ class Exchange(AttemptOwner):
                 attempt.note.failure = STALE if is_stale else kind
                 attempt.note.error = message
                 attempt.note.ended = self.plane.clock.now
-            attempt = Attempt(self, peer, True, addresses)
+            again_on = Attempt(self, peer, True, addresses)
+            if attempt is self._rival:
+                self._rival = again_on
+            else:
+                self._attempt = again_on
+            attempt = again_on
             if self._start(attempt):
                 return
             if peer.pool.shortage:
                 refusal = self._out_of_resources(attempt)
+                if self._attempt is not None:
+                    return
                 self._finish()
                 self.downstream.refuse(*refusal)
                 return
             kind, message = CONNECT, "no connection could be opened"
         self._count_failure(attempt, kind, message)
+        if self._rival is not None:
+            # The other attempt goes on.
+            self._attempt_over(attempt, True, 0)
+            return
         may_try_again = self._may_try_again(attempt, kind)
         self._attempt_over(attempt, True, 0)
         status = 504 if kind == TIMEOUT else 502
@@ -338,14 +450,17 @@ class Exchange(AttemptOwner):
         """See :class:`slardar.http1.attempt.AttemptOwner`: the client gets 504."""
         seconds = self.selection.deadline
         message = f"no reply within the {seconds:g} seconds that the request has"
-        # A server that had less of the time than others is not to blame for its end.
-        had = self.plane.clock.now - attempt.started
-        is_to_blame = had >= seconds / 2
-        if attempt.note is not None:
-            attempt.note.failure, attempt.note.error = DEADLINE, message
-        if is_to_blame:
-            self.selection.failed(attempt.peer, message)
-        self._attempt_over(attempt, is_to_blame, 0)
+        last: Attempt | None = attempt
+        while last is not None:
+            last.abandon()
+            if last.note is not None:
+                last.note.failure, last.note.error = DEADLINE, message
+            # A server that had less of the time than others is not to blame for its end.
+            is_to_blame = self.plane.clock.now - last.started >= seconds / 2
+            if is_to_blame:
+                self.selection.failed(last.peer, message)
+            self._attempt_over(last, is_to_blame, 0)
+            last = self._attempt
         self._finish()
         self.downstream.refuse(504, message)
 
@@ -371,7 +486,10 @@ class Exchange(AttemptOwner):
         ):
             return False
         # A connection that was not made has cost no server anything.
-        if not attempt.sent or selection.affords_retry():
+        return not attempt.sent or self._affords_another()
+
+    def _affords_another(self) -> bool:
+        if self.selection.affords_retry():
             return True
         if self.downstream.record is not None:
             self.downstream.record.budget_exhausted = True
@@ -383,3 +501,16 @@ class Exchange(AttemptOwner):
             return True
         limit = self.selection.try_timeout
         return limit > 0 and now - self._started >= limit
+
+
+class _Hedge(Reminder):
+    """Reminds an exchange that its first attempt has no reply yet."""
+
+    __slots__ = ("exchange",)
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange: Exchange | None = exchange
+
+    def due(self) -> None:
+        if self.exchange is not None:
+            self.exchange.hedge()

@@ -26,7 +26,7 @@ from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.http1.writer import RequestIds
 from slardar.model.budget import RetryBudget
-from slardar.model.live import Peer
+from slardar.model.live import Peer, UpstreamLive
 
 __all__ = [
     "Bytes",
@@ -40,6 +40,7 @@ __all__ = [
     "Observer",
     "PlaneBase",
     "PoolBase",
+    "Reminder",
     "SelectionBase",
     "Step",
     "TunnelBase",
@@ -111,7 +112,7 @@ class ChannelBase:
         "connecting",
         "deadline",
         "eager",
-        "generation",
+        "mark",
         "protocol",
         "queue",
         "send_timeout",
@@ -144,8 +145,8 @@ class ChannelBase:
         #: The protocol may take long over what comes next, so it is told in a step with
         #: this key (see :meth:`put_off`).  Empty: it is told at once.
         self.queue: str = ""
-        #: How often its pool had changed addresses when the channel was made.
-        self.generation: int = 0
+        #: The number that its pool gave the address to which the channel leads.
+        self.mark: int = 0
 
     def wait(self, seconds: float) -> None:
         """Let the deadline pass in ``seconds`` from now."""
@@ -261,6 +262,17 @@ class Step:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
+class Reminder:
+    """Is called some time later; see :meth:`PlaneBase.remind`."""
+
+    __slots__ = ()
+
+    def due(self) -> None:
+        """The time has come."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PoolBase(ChannelProtocol):
     """The connections to one server."""
 
@@ -285,8 +297,9 @@ class PoolBase(ChannelProtocol):
         """Take a channel back whose request and reply are complete."""
         raise NotImplementedError
 
-    def other_address(self, tried: int) -> bool:
-        """Move on to the server's next address; False once all were tried."""
+    def other_address(self, tried: int, mark: int) -> bool:
+        """Prefer other addresses of the server to the one with the number ``mark``, to which a
+        channel could not connect; False once all were ``tried``."""
         raise NotImplementedError
 
 
@@ -299,11 +312,13 @@ class SelectionBase:
     """
 
     __slots__ = (
+        "about",
         "adds_headers",
         "budget",
         "connect_timeout",
         "deadline",
         "failed_statuses",
+        "hedge_after",
         "name",
         "read_timeout",
         "retry_on",
@@ -320,8 +335,13 @@ class SelectionBase:
         self.try_timeout: float = 0.0
         #: Seconds for a request over all its attempts, until its reply begins (0: no limit).
         self.deadline: float = 0.0
-        #: Counts the requests and the retries.
-        self.budget: RetryBudget = RetryBudget()
+        #: Seconds without a reply after which an idempotent request is sent to a second
+        #: server too (0: never).
+        self.hedge_after: float = 0.0
+        #: What is known of the upstream; and the counts of its requests and retries, which
+        #: each request looks at.
+        self.about: UpstreamLive = UpstreamLive()
+        self.budget: RetryBudget = self.about.budget
         #: Seconds.
         self.connect_timeout: float = 3.0
         self.send_timeout: float = 60.0
@@ -653,6 +673,10 @@ class PlaneBase:
 
     def refused(self, status: int) -> None:
         """A request was answered without a server."""
+        raise NotImplementedError
+
+    def remind(self, reminder: Reminder, seconds: float) -> None:
+        """Call it in so many seconds, to the millisecond or a few."""
         raise NotImplementedError
 
     def own_reply(

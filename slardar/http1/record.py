@@ -14,6 +14,7 @@ __all__ = [
     "BY_SERVER",
     "BY_SLARDAR",
     "DEADLINE",
+    "HEDGED",
     "STALE",
     "AttemptRecord",
     "RequestRecord",
@@ -29,6 +30,8 @@ BY_SLARDAR: Final = "slardar"
 STALE: Final = "stale"
 #: The ``failure`` of an attempt that was given up because the request's deadline had passed.
 DEADLINE: Final = "deadline"
+#: The ``failure`` of an attempt that was given up because another server had replied first.
+HEDGED: Final = "hedged"
 
 
 class AttemptRecord:
@@ -56,8 +59,8 @@ class AttemptRecord:
         self.ended: float = 0.0
         #: The status of the server's reply; 0 if none came.
         self.status: int = 0
-        #: The kind of failure (see :mod:`slardar.http1.retry`), :data:`STALE` or
-        #: :data:`DEADLINE`; empty if the attempt did not fail.
+        #: The kind of failure (see :mod:`slardar.http1.retry`), :data:`STALE`,
+        #: :data:`DEADLINE` or :data:`HEDGED`; empty if the attempt did not fail.
         self.failure: str = ""
         #: The failure as a text for people.
         self.error: str = ""
@@ -118,8 +121,12 @@ class RequestRecord:
 
     @property
     def server(self) -> str:
-        """The server that was tried last; empty for none."""
-        return self.attempts[-1].server if self.attempts else ""
+        """The server that was tried last, and that no other one has forestalled; empty for
+        none."""
+        for attempt in reversed(self.attempts):
+            if attempt.failure != HEDGED:
+                return attempt.server
+        return ""
 
     def __repr__(self) -> str:
         return f"<RequestRecord {self.request!r} {self.status} {self.error}>"

@@ -168,10 +168,12 @@ class UpstreamLive:
     upstream.
     """
 
-    __slots__ = ("budget",)
+    __slots__ = ("budget", "hedged")
 
     def __init__(self) -> None:
         self.budget = RetryBudget()
+        #: Requests that were sent to a second server while the first one had not replied.
+        self.hedged = 0
 
     def is_counted(self) -> bool:
         """Whether any of its counters is not 0."""
@@ -180,7 +182,11 @@ class UpstreamLive:
     def counts(self) -> dict[str, int]:
         """What ``/status`` shows of it, but for zeros."""
         budget = self.budget
-        counts = {"retries": budget.retries, "retry_budget_exhausted": budget.exhausted}
+        counts = {
+            "retries": budget.retries,
+            "retry_budget_exhausted": budget.exhausted,
+            "hedged": self.hedged,
+        }
         return {name: count for name, count in counts.items() if count}
 
 

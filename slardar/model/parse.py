@@ -248,6 +248,7 @@ def _upstream(
         panic=body.panic,
         retry_on=frozenset(body.retry_on),
         retry_budget=body.retry_budget,
+        hedge=body.hedge,
         public=body.public,
         unknown=unknown,
     )

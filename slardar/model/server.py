@@ -94,6 +94,13 @@ class RetryBudgetOpts(Struct, frozen=True, forbid_unknown_fields=True):
     min: Annotated[float, Meta(ge=0, le=1e9, description="a number from 0 to 1000000000")] = 10
 
 
+class HedgeOpts(Struct, frozen=True, forbid_unknown_fields=True):
+    """When a request is sent to a second server too."""
+
+    #: Seconds without a reply.
+    after: Timeout
+
+
 class LevelBody(Struct, frozen=True, forbid_unknown_fields=True):
     """One level of ``cluster``."""
 
@@ -106,7 +113,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
 
     #: Keys of a later version; the refusal says that they are not available yet.
     later: ClassVar[tuple[str, ...]] = (
-        *("access_log", "dns_service", "hedge", "hints", "proxy_protocol", "queue"),
+        *("access_log", "dns_service", "hints", "proxy_protocol", "queue"),
     )
 
     servers: tuple[Server, ...] = ()
@@ -135,6 +142,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     read_timeout: Timeout | None = None
     keepalive: Count = 100
     retry_budget: RetryBudgetOpts | None = RetryBudgetOpts()
+    hedge: HedgeOpts | None = None
     slow_start: Seconds = 0
     outlier: dict[str, Any] | None = None
     #: If a smaller share than this of the servers is in service, health is ignored.
@@ -217,6 +225,7 @@ class Upstream(Struct, frozen=True):
     retry_on: frozenset[str] = frozenset()
     #: ``None``: any number of requests may be sent again.
     retry_budget: RetryBudgetOpts | None = RetryBudgetOpts()
+    hedge: HedgeOpts | None = None
     #: Whether it serves the Host that is its name.
     public: bool = True
     #: Unknown keys of ``source``, with a line for each.

@@ -317,7 +317,7 @@ class FakePool(PoolBase):
         channel.resume()
         self.idle.append(channel)
 
-    def other_address(self, tried: int) -> bool:
+    def other_address(self, tried: int, mark: int) -> bool:
         """Whether the name has an address that was not tried."""
         return tried < self.addresses
 

@@ -29,6 +29,7 @@ from slardar.http1.interfaces import (
     HooksBase,
     Observer,
     PlaneBase,
+    Reminder,
     SelectionBase,
     TunnelBase,
 )
@@ -127,6 +128,8 @@ class FakeHost(PlaneBase):
         self.answers = 0
         #: How often a connection reported its end.
         self.ends = 0
+        #: What waits for its time, with the time.
+        self.reminders: list[tuple[float, Reminder]] = []
 
     def begin(
         self, downstream: Downstream, request: Request, channel: ChannelBase | None = None
@@ -178,6 +181,17 @@ class FakeHost(PlaneBase):
                 exchange.hooked = hooked
                 hooked.upstream = self.selection.name
         return exchange
+
+    def remind(self, reminder: Reminder, seconds: float) -> None:
+        """Keep it until time has passed."""
+        self.reminders.append((self.clock.now + seconds, reminder))
+
+    def call_reminders(self) -> None:
+        """Call those whose time has come."""
+        due = [one for one in self.reminders if one[0] <= self.clock.now]
+        for one in sorted(due, key=lambda one: one[0]):
+            self.reminders.remove(one)
+            one[1].due()
 
     def own_reply(
         self,
@@ -257,10 +271,13 @@ class Playbook:
                 moved = origin.pump() or moved
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass; deadlines are checked every quarter of a second."""
+        """Let time pass; deadlines are checked every quarter of a second, and reminders come
+        when they are due."""
         end = self.clock.now + seconds
         while self.clock.now < end:
-            self.clock.advance(min(0.25, end - self.clock.now))
+            until = min([end, self.clock.now + 0.25, *(when for when, _ in self.host.reminders)])
+            self.clock.advance(max(0.0, until - self.clock.now))
+            self.host.call_reminders()
             for channel in (self.client, *self.origins):
                 channel.look_at_clock()
             self.settle()
@@ -332,7 +349,8 @@ class Playbook:
     def check(self) -> None:
         """Assert what holds at every moment: counters agree with the requests under way."""
         active = sum(peer.live.active for peer in self.selection.peers)
-        assert self.host.exchanges >= active >= 0
+        most = self.host.exchanges * (2 if self.selection.hedge_after else 1)
+        assert most >= active >= 0
         if self.connection.is_idle:
             assert not active
             assert not self.client.paused, "an idle client is not read from"
@@ -346,6 +364,8 @@ class Playbook:
         # Time for bytes that are still sent, or read and dropped.
         self.pass_time(2 * self.host.send_timeout + 1)
         assert self.host.exchanges == 0, "an exchange was not counted out"
+        for _, reminder in self.host.reminders:
+            raise AssertionError(f"{reminder!r} was not called")
         for peer in self.selection.peers:
             assert peer.live.active == 0, f"{peer.key} counts a request that is over"
         ended = [record.request for record in self.records]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
 from slardar.dataplane.pool import is_literal
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
-from slardar.resolve import Resolver
+from slardar.resolve import NameState, Resolver
 from slardar.workers.messages import Addresses, Found
 
 __all__ = ["NameWatch"]
@@ -68,6 +68,10 @@ class NameWatch:
                 follower = self._followers[name] = partial(self._take, name)
                 looked_up = self._resolver.follow(name, follower)
                 looked_up.addCallback(self._looked_up, name, follower)
+
+    def shown(self) -> Mapping[str, NameState]:
+        """What the status shows of the names."""
+        return self._resolver.shown()
 
     def stop(self) -> None:
         """Look nothing up any more, and tell nothing, whatever is applied later."""

@@ -388,6 +388,7 @@ class Workers:
         statistics["balancer_errors"] = {
             name: error.shown() for name, error in self._tally.balancer_errors().items()
         }
+        statistics["names"] = self._names.shown()
         statistics["panic"] = self._panics()
         heartbeats = self._heartbeats
         statistics["checkup_timer_alive"] = heartbeats is not None and heartbeats.is_alive

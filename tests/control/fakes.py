@@ -127,6 +127,7 @@ class FakePlane:
         self.applied: list[tuple[Snapshot, list[str]]] = []
         self.settings: list[Settings] = []
         self.live: dict[str, dict[str, ServerLive]] = {}
+        self.names: dict[str, Any] = {}
         self.error: Exception | None = None
         self.held: list[Any] | None = None
         #: The hooks that it was asked to check: names, and the modules to load each with.
@@ -225,6 +226,7 @@ class FakePlane:
             "connections": 2,
             "config_timer": {"worker-0": "alive"},
             "workers": {"worker-0": {"pid": 5}},
+            "names": self.names,
         }
 
 

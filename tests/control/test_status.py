@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 
 from slardar import __version__
+from slardar.health.checked import take_verdict
+from slardar.health.verdicts import Heartbeat
 from slardar.model.live import ServerLive
+from slardar.resolve import NameState
 from tests.control.fakes import NOW, FakePlane, FakeStore, make_actions, result_of, upstream
 
 
@@ -69,9 +73,60 @@ def test_servers_are_shown_level_by_level() -> None:
         "notes": {"slow_start": "it climbs"},
     }
     assert "notes" not in other
+    assert "about" not in other
     assert (other["server"], other["status"]) == ("a:[::1]:2", "unchecked")
     assert other["state"] == "drain"
     assert isinstance(other["fail_timeout"], int)
+
+
+def test_names_are_shown_with_their_servers() -> None:
+    """A name has the addresses in use, and while lookups fail, since when and why; an address
+    has neither."""
+    plane = FakePlane()
+    plane.names = {
+        "a.example": NameState([(socket.AF_INET, "10.0.0.1"), (socket.AF_INET6, "::1")], 0.0, ""),
+        "b.example": NameState([], NOW, "gave no answer"),
+    }
+    servers = [{"host": host, "port": 1} for host in ("a.example", "b.example", "127.0.0.1")]
+    actions = make_actions(FakeStore(), plane, upstreams={"a": {"servers": servers}})
+    status = actions.status()
+    json.dumps(status)
+    [shown] = status["cls:a"]
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(NOW))
+    assert [(server.get("addresses"), server.get("lookup")) for server in shown] == [
+        (["10.0.0.1", "::1"], None),
+        ([], {"failing_since": since, "msg": "gave no answer"}),
+        (None, None),
+    ]
+
+
+def test_heartbeats_are_shown() -> None:
+    """The worse of requests and heartbeats, whole; and what the server says of itself."""
+    plane = FakePlane()
+    live = ServerLive()
+    live.status, live.requests = "ok", 20
+    about: dict[str, str | int] = {"role": "slave"}
+    take_verdict(live, Heartbeat("a", "127.0.0.1", 1, "err", NOW + 5.5, "no answer", 3, about))
+    plane.live["a"] = {"127.0.0.1:1": live}
+    counted = plane.statistics()
+    plane.statistics = lambda: {  # type: ignore[method-assign]
+        **counted,
+        "checkup_timer_alive": True,
+        "last_check": NOW + 7.9,
+    }
+    actions = make_actions(FakeStore(), plane, upstreams={"a": upstream(1)})
+    status = actions.status()
+    assert status["checkup_timer_alive"] is True
+    assert status["last_check_time"] == local(NOW + 7)
+    assert "last_check" not in status["statistics"]
+    [[shown]] = status["cls:a"]
+    keys = ("status", "msg", "fail_num", "lastmodified", "about", "requests")
+    assert [shown[key] for key in keys] == ["err", "no answer", 3, local(NOW + 5), about, 20]
+
+
+def local(seconds: float) -> str:
+    """A time as it is shown."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def test_counters_of_upstreams() -> None:

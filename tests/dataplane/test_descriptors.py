@@ -13,6 +13,7 @@ from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.config import Limits, Settings
 from slardar.dataplane import descriptors
 from slardar.dataplane.descriptors import clients_at_most, raise_descriptor_limit
+from slardar.dataplane.heartbeats import connections_at_most
 from slardar.dataplane.proxy import DataPlane
 from slardar.model.live import Live
 from tests.dataplane.kit import HandReactor, logged
@@ -96,6 +97,16 @@ def test_room_is_known_without_proc(limit: Limit, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(os, "listdir", missing)
     assert clients_at_most() == (1024 - 16 - 16) // 2
+
+
+def test_heartbeats_have_an_eighth(limit: Limit) -> None:
+    """In a process that serves clients too, the clients get none of these."""
+    assert connections_at_most() == 128
+    assert clients_at_most(connections_at_most()) == (1024 - 20 - 16 - 128) // 2
+    limit.soft = 30
+    assert connections_at_most() == 16
+    limit.soft = 1 << 20
+    assert connections_at_most() == 4096
 
 
 def test_room_limits_the_clients(plane: DataPlane, limit: Limit) -> None:

@@ -14,6 +14,7 @@ from twisted.logger import formatEvent
 
 from slardar.config import Limits, Timeouts
 from slardar.dataplane.failurelog import HealthLog, RefusalLog
+from slardar.health.verdicts import Heartbeat, Status
 from slardar.model.parse import parse_routes
 from tests.dataplane.kit import logged
 from tests.hooks.kit import hook, hooks
@@ -226,6 +227,46 @@ def test_lines_about_servers_are_bounded() -> None:
     assert lines[-2:] == [
         "980 more servers went out of service or came back",
         "upstream a: server [::1]:5 is back in service",
+    ]
+
+
+def test_requests_and_heartbeats_together() -> None:
+    """A server goes out with the first of them, and is back with the last."""
+    log = HealthLog(lambda: 0.0)
+
+    def heartbeat(status: Status, port: int = 1) -> Heartbeat:
+        return Heartbeat("a", "h", port, status, 1.0, "no answer")
+
+    with logged() as events:
+        log.checked(heartbeat("ok"))
+        log.checked(heartbeat("unstable"))
+        log.checked(heartbeat("err"))
+        log.checked(heartbeat("err"))
+        log.took("a", "h", 1, 5.0, "refused")
+        log.checked(heartbeat("ok"))
+        log.took("a", "h", 1, 5.0, "refused")
+        log.took("a", "h", 1, 0.0, "")
+        log.checked(heartbeat("ok"))
+        log.took("a", "h", 1, 5.0, "refused")
+        log.checked(heartbeat("err"))
+        log.took("a", "h", 1, 0.0, "")
+        log.checked(heartbeat("unchecked"))
+        # What another process has logged is not logged here.
+        log.know_checked(heartbeat("err", 2))
+        log.know_checked(heartbeat("ok", 3))
+        log.checked(heartbeat("err", 2))
+        log.checked(heartbeat("ok", 2))
+        log.checked(heartbeat("ok", 3))
+        log.checked(heartbeat("err", 4))
+        log.forget("a", [("h", 4)])
+        log.checked(heartbeat("ok", 4))
+    assert lines_of(events) == [
+        "upstream a: server h:1 is out of service: heartbeats: no answer",
+        "upstream a: server h:1 is back in service",
+        "upstream a: server h:1 is out of service: refused",
+        "upstream a: server h:1 is back in service",
+        "upstream a: server h:2 is back in service",
+        "upstream a: server h:4 is out of service: heartbeats: no answer",
     ]
 
 

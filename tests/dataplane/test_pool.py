@@ -13,7 +13,7 @@ import pytest
 from slardar.dataplane.channel import Channel
 from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import TICK, Poller
-from slardar.dataplane.pool import IDLE_SECONDS, Pool, is_literal, literal_address
+from slardar.dataplane.pool import AVOID_SECONDS, IDLE_SECONDS, Pool, is_literal, literal_address
 from slardar.model.server import Server
 from tests.dataplane.kit import HandReactor, Recorder, is_silent, pump
 
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.real
 class Origin:
     """A listening server.  The test accepts its connections."""
 
-    def __init__(self, stack: ExitStack) -> None:
-        self.sock = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    def __init__(self, stack: ExitStack, host: str = "127.0.0.1") -> None:
+        self.sock = stack.enter_context(socket.create_server((host, 0)))
         self.sock.settimeout(10)
         self.port: int = self.sock.getsockname()[1]
         self._stack = stack
@@ -190,39 +190,148 @@ def test_closed_pool_lets_busy_ones_finish(poller: Poller, pool: Pool, origin: O
     assert busy.closed
 
 
-def test_new_addresses(poller: Poller, pool: Pool, origin: Origin) -> None:
-    """Connections to former addresses are not used again, not even busy ones.  To set the same
-    addresses again changes nothing."""
-    idle, _ = opened(poller, pool, origin)
-    busy, _ = opened(poller, pool, origin)
-    pool.release(idle)
-    pool.set_addresses([(socket.AF_INET, "127.0.0.1")])
-    assert pool.idle == [idle]
-    pool.set_addresses([(socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "127.0.0.2")])
-    assert idle.closed
-    assert not busy.closed
-    pool.release(busy)
-    assert busy.closed
-    again, _ = opened(poller, pool, origin)
-    pool.release(again)
-    assert pool.idle == [again]
+V4, V6 = socket.AF_INET, socket.AF_INET6
+
+
+@pytest.fixture
+def wide() -> Iterator[Origin]:
+    """A server at every IPv4 address of this machine."""
+    with ExitStack() as stack:
+        yield Origin(stack, "0.0.0.0")
+
+
+@pytest.fixture
+def named(poller: Poller, wide: Origin) -> Pool:
+    """A pool for a server that has three addresses; it keeps 10 connections idle."""
+    pool = Pool(poller, "server.example", wide.port, 10)
+    pool.set_addresses([(V4, f"127.0.0.{last}") for last in (1, 2, 3)])
+    return pool
+
+
+def led_to(far: socket.socket) -> str:
+    """The last number of the address to which a connection was made."""
+    name: str = far.getsockname()[0]
+    return name.rpartition(".")[2]
+
+
+def used(poller: Poller, pool: Pool, origin: Origin, ends: dict[Any, str]) -> str:
+    """The address that a request gets, idle connections first; ``ends`` keeps who is where."""
+    protocol = Recorder()
+    channel = pool.acquire(protocol, False, True)
+    assert channel is not None
+    if channel.connecting:
+        pump(poller, lambda: protocol.events == ["connected"])
+        ends[channel] = led_to(origin.accept())
+    pool.release(channel)
+    return ends[channel]
+
+
+def test_addresses_are_used_in_turn(poller: Poller, named: Pool, wide: Origin) -> None:
+    """This also holds for connections that wait for work: each address gets its share, and
+    no more connections are made than there are addresses."""
+    ends: dict[Any, str] = {}
+    assert [used(poller, named, wide, ends) for _ in range(9)] == ["1", "2", "3"] * 3
+    assert len(ends) == 3
+
+
+def test_address_that_leaves_drains(poller: Poller, named: Pool, wide: Origin) -> None:
+    """Its idle connections are closed now and busy ones once they are released; those of
+    other addresses stay.  To set the same addresses again changes nothing."""
+    idle = [opened(poller, named, wide) for _ in range(3)]
+    busy = [opened(poller, named, wide) for _ in range(3)]
+    for channel, _ in idle:
+        named.release(channel)
+    named.set_addresses(list(named.addresses))
+    assert named.idle == [channel for channel, _ in idle]
+    named.set_addresses([(V4, "127.0.0.1"), (V4, "127.0.0.2"), (V4, "127.0.0.4")])
+    assert [led_to(far) for channel, far in idle if channel.closed] == ["3"]
+    assert not any(channel.closed for channel, _ in busy)
+    busy[2][0].write(b"still")
+    assert busy[2][1].recv(10) == b"still"
+    for channel, _ in busy:
+        named.release(channel)
+    assert [led_to(far) for channel, far in busy if channel.closed] == ["3"]
+
+
+def test_address_that_comes_back_is_new(poller: Poller, named: Pool, wide: Origin) -> None:
+    """A connection from before, and one to the address that came last, is not kept once its
+    address has left."""
+    (one, _), (two, _), (three, _) = [opened(poller, named, wide) for _ in range(3)]
+    named.set_addresses([(V4, "127.0.0.2")])
+    named.release(three)
+    assert three.closed
+    named.set_addresses([(V4, "127.0.0.1"), (V4, "127.0.0.2")])
+    named.release(one)
+    assert one.closed
+    named.release(two)
+    assert named.idle == [two]
 
 
 def test_every_address_is_tried_once(poller: Poller, origin: Origin) -> None:
     """A name with three addresses gets three attempts, one for each."""
     pool = Pool(poller, "server.example", origin.port, 2)
     assert pool.acquire(Recorder(), True, False) is None
-    pool.set_addresses([(socket.AF_INET, f"127.0.0.{last}") for last in (3, 2, 1)])
-    lost = []
-    for attempt in (1, 2):
+    pool.set_addresses([(V4, f"127.0.0.{last}") for last in (2, 3, 4)])
+    marks = []
+    for attempt in (1, 2, 3):
         protocol = Recorder()
-        assert pool.acquire(protocol, True, False) is not None
+        channel = pool.acquire(protocol, True, False)
+        assert channel is not None
         pump(poller, lambda protocol=protocol: protocol.events)  # type: ignore[misc]
-        lost.append(protocol.was_lost)
-        assert pool.other_address(attempt)
-    assert lost == [True, True]
-    opened(poller, pool, origin)
-    assert not pool.other_address(3)
+        assert protocol.was_lost
+        marks.append(channel.mark)
+        assert pool.other_address(attempt, channel.mark) is (attempt < 3)
+    assert len(set(marks)) == 3
+
+
+def test_dead_address_is_avoided_for_a_while(
+    poller: Poller, hand: HandReactor, named: Pool, wide: Origin
+) -> None:
+    """The others share its turns; if all are dead, they are used in turn all the same."""
+    marks = {led_to(far): channel.mark for channel, far in (
+        opened(poller, named, wide) for _ in range(3)
+    )}  # fmt: skip
+
+    def next_six() -> list[str]:
+        found = []
+        for _ in range(6):
+            channel, far = opened(poller, named, wide)
+            found.append(led_to(far))
+            channel.close()
+        return sorted(found)
+
+    named.other_address(1, marks["2"])
+    assert next_six() == ["1"] * 3 + ["3"] * 3
+    for mark in marks.values():
+        named.other_address(1, mark)
+    assert next_six() == ["1", "1", "2", "2", "3", "3"]
+    poller.clock.now += AVOID_SECONDS + 1
+    assert next_six() == ["1", "1", "2", "2", "3", "3"]
+    assert named._avoided == {}
+
+
+def test_ipv6_is_used_while_ipv4_cannot_be(poller: Poller, wide: Origin) -> None:
+    """The two are mostly the same servers, which mostly listen on IPv4."""
+    pool = Pool(poller, "server.example", wide.port, 2)
+    pool.set_addresses([(V4, "127.0.0.1"), (V4, "127.0.0.2"), (V6, "::1")])
+    marks = {}
+    for _ in range(4):
+        channel, far = opened(poller, pool, wide)
+        marks[led_to(far)] = channel.mark
+    assert sorted(marks) == ["1", "2"]
+    for mark in marks.values():
+        pool.other_address(1, mark)
+    assert pool._next_address() == (V6, "::1")
+
+
+def test_address_that_cannot_be_connected_to_at_all(poller: Poller, wide: Origin) -> None:
+    """The next one is taken at once, without a failure; the name of none has no channel."""
+    pool = Pool(poller, "server.example", wide.port, 2)
+    pool.set_addresses([(V4, "255.255.255.255"), (V4, "127.0.0.1")])
+    for _ in range(3):
+        assert led_to(opened(poller, pool, wide)[1]) == "1"
+    pool.set_addresses([(V4, "255.255.255.255"), (V4, "no address")])
+    assert pool.acquire(Recorder(), True, False) is None
 
 
 def test_socket_that_cannot_be_made(

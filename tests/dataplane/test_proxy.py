@@ -64,6 +64,9 @@ class HandResolver:
         for waiting in self.waiting.pop(name, []):
             waiting.callback(None)
 
+    def shown(self) -> dict[str, Any]:
+        return {}
+
     def stop(self) -> None:
         self.stopped = True
 

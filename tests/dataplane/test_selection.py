@@ -689,13 +689,11 @@ def test_headers_of_a_balancer(make: Make) -> None:
 
     class Adding(First):
         def reply_headers(self, server: Peer, request: Any) -> Any:
-            return [(b"X-Port", b"%d" % server.port), *self.more[server.port]]
+            return [(b"X-Port", b"%d" % server.port), *more[server.port]]
 
-        more = {1: [], 2: [(b"X-More", b"yes")], 3: [(b"X", b"a\r\nY: b")], 4: 5}
-
-    selection = make(
-        Adding, cluster=[{"servers": [server(1), server(2)]}, {"servers": [server(3), server(4)]}]
-    )
+    more: Any = {1: [], 2: [(b"X-More", b"yes")], 3: [(b"X", b"a\r\nY: b")], 4: 5}
+    levels = [{"servers": [server(1), server(2)]}, {"servers": [server(3), server(4)]}]
+    selection = make(Adding, cluster=levels)
     assert selection.adds_headers
     added = []
     for port in (1, 2, 3, 4):

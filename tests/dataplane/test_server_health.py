@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from slardar.config import Settings
+from slardar.config import Health, Settings
 from slardar.dataplane.proxy import DataPlane
 from slardar.health.verdicts import Heartbeat, Verdict
 from slardar.http1.request import Request
 from slardar.model.live import Live
 from slardar.model.parse import parse_upstream
 from slardar.model.snapshot import Snapshot
-from slardar.plugins import balancer_factory
-from tests.dataplane.kit import HandReactor
+from slardar.plugins import balancer_factory, find_probe
+from tests.dataplane.kit import HandReactor, logged
 
 
 class Site:
@@ -200,3 +200,37 @@ def test_notes_are_shown(site: Site) -> None:
     site.plane.clock.now += 10
     site.picked()
     assert site.plane.peers("up")["127.0.0.1:2"].notes == {}
+
+
+def test_heartbeats_are_known_to_a_successor(site: Site) -> None:
+    """Whole; the plane that takes them over before its start begins with them."""
+    site.serve(1, 2, 3)
+    told = [
+        Heartbeat("up", "127.0.0.1", 1, "err", 5.0, "no answer", 3),
+        Heartbeat("up", "127.0.0.1", 2, "ok", 6.0, "", 0, {"version": "7.0"}),
+    ]
+    site.plane.set_checked(told)
+    assert list(site.plane.known_checked()) == told
+    assert site.picked() == {2, 3}
+    hand = HandReactor()
+    plane = DataPlane(hand, Settings(), Live(), balancer_factory, find_probe=find_probe)
+    plane.apply(site.plane._snapshot, ["up"])
+    plane.set_checked(list(site.plane.known_checked()))
+    with logged() as events:
+        plane.start()
+    # It is logged already.
+    assert not [event for event in events if "out of service" in str(event)]
+    assert list(plane.known_checked()) == told
+    assert plane.statistics()["checkup_timer_alive"] is True
+    plane.take_settings(Settings(health=Health(enabled=False)))
+    assert plane.statistics()["checkup_timer_alive"] is False
+    assert list(plane.known_checked()) == []
+    plane.stop(0)
+
+
+def test_a_plane_without_probes_sends_no_heartbeats(site: Site) -> None:
+    """As that of a worker."""
+    site.serve(1)
+    site.plane.start()
+    statistics = site.plane.statistics()
+    assert (statistics["checkup_timer_alive"], statistics["last_check"]) == (False, None)

@@ -810,3 +810,25 @@ def test_half_closed_client_gets_its_answer(new_play: NewPlay) -> None:
     assert got.startswith(b"HTTP/1.1 200 OK\r\n")
     assert body_of(got) == b"sorry"
     assert play.client.closed
+
+
+def test_hooks_see_the_reply_that_won(new_play: NewPlay) -> None:
+    """Of two attempts on one request, they see one reply, and may replace it."""
+    seen: list[int] = []
+
+    def action(_: Any, response: Any) -> None:
+        seen.append(response.status)
+        if response.status == 201:
+            response.status = 202
+
+    play = new_play(2, hooks=runner(None, action))
+    play.selection.hedge_after = 0.05
+    for number, status in ((0, 202), (1, 200)):
+        play.client_sends(GET)
+        play.pass_time(0.06)
+        answer = "201 Created" if status == 202 else "200 OK"
+        live = [origin for origin in play.origins if not origin.closed]
+        live[number].deliver(reply(b"x", status=answer))
+        play.settle()
+        assert statuses(play.client_gets()) == [status]
+    assert seen == [201, 200]

@@ -250,7 +250,7 @@ def test_failures_are_told(run: Callable[..., Slardar]) -> None:
     that goes out; a client on this machine sees the reason."""
     slardar = run("--workers", "2", "--store", "memory:")
     servers = [{"host": "127.0.0.1", "port": 1, "max_fails": 1, "fail_timeout": 0.2}]
-    body = {"servers": servers, "protected": False}
+    body = {"servers": servers, "protected": False, "enable": False}
     assert slardar.call("PUT", "/upstream/broken.test", body)[0] == 200
     refused = 0
     for _ in range(40):

@@ -131,3 +131,35 @@ def test_retry_budget(tmp_path: Path, start: Start, workers: str) -> None:
     slardar.call("PUT", "/upstream/a", body)
     assert slardar.get("a") == (200, "good")
     counted({"retries": 1})
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_slow_server_is_hedged(
+    tmp_path: Path, start: Start, files: FileServer, workers: str
+) -> None:
+    """A server that accepts and never replies costs milliseconds, and has not failed."""
+    slardar = start(Slardar(tmp_path, "--store", "memory:", "--workers", workers)).ready()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        slow = {"host": "127.0.0.1", "port": silent.getsockname()[1]}
+        fast = {**server(files), "backup": True}
+        slardar.call("PUT", "/upstream/a", {"servers": [slow, fast], "hedge": {"after": 0.05}})
+        for _ in range(3):
+            began = time.monotonic()
+            assert slardar.get("a", "/who") == (200, "http.server\n")
+            assert time.monotonic() - began < 3
+            accepted = silent.accept()[0]
+            accepted.settimeout(10)
+            while accepted.recv(4096):
+                """The request, and then the end of its connection."""
+            accepted.close()
+
+        def is_counted() -> bool:
+            status = slardar.call("GET", "/status")[1]
+            first, second = (level[0] for level in status["cls:a"])
+            return (
+                status.get("upstreams") == {"a": {"retries": 3, "hedged": 3}}
+                and (first["requests"], first["failures"], first["active"]) == (3, 0, 0)
+                and (second["requests"], second["failures"], second["active"]) == (3, 0, 0)
+            )
+
+        wait_for(is_counted, "the counters")

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from slardar.config import Settings, Timeouts
+from slardar.lookup import Found
 from slardar.model.listener import spec_of
 from slardar.model.snapshot import Snapshot
 from slardar.resolve import Resolver
@@ -38,7 +39,7 @@ class HandResolver(Resolver):
 
     def answer(self, name: str, *addresses: str) -> None:
         """A lookup has found these addresses."""
-        found = [(socket.AF_INET, address) for address in addresses]
+        found = Found([(socket.AF_INET, address) for address in addresses])
         self._found(name, self._names[name], found)
 
 

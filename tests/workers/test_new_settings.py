@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,12 +30,11 @@ def log() -> Iterator[list[Any]]:
 
 
 @pytest.fixture
-def director() -> Iterator[Director]:
+def director(_hidden_heap: None) -> Iterator[Director]:
     """A director with a worker that serves; nothing of it remains after the test."""
     found = Director()
     found.begin(snapshot(3, upstream("a", 1)))
     yield found
-    gc.unfreeze()
     found.plane.stop(0)
     for _ in range(50):
         found.reactor.advance(0.05)

@@ -12,12 +12,14 @@ from msgspec import structs
 from twisted.logger import formatEvent
 from zope.interface.verify import verifyObject
 
+from slardar.config import Health
 from slardar.dataplane.balancer_errors import BalancerError
 from slardar.health.checked import shown
 from slardar.health.verdicts import Heartbeat, Verdict
 from slardar.interfaces import IPlane
 from slardar.model.parse import parse_upstream
 from slardar.model.server import Upstream
+from slardar.plugins import find_probe
 from slardar.workers import messages
 from slardar.workers.messages import (
     Addresses,
@@ -30,8 +32,9 @@ from slardar.workers.messages import (
     Verdicts,
     Whole,
 )
+from slardar.workers.parent import Workers
 from slardar.workers.supervisor import WorkerError
-from tests.dataplane.kit import logged
+from tests.dataplane.kit import HandReactor, logged
 from tests.workers.kit import failure_of, result_of, snapshot, upstream
 from tests.workers.team import FAILS, Team
 
@@ -344,6 +347,54 @@ def test_heartbeats_reach_every_worker() -> None:
     assert team.processes[2].of(Begin)[0].health == Verdicts(heartbeats=(out, fine))
     team.apply(first.with_upstream(upstream("a", 2, **FAILS)), "a")
     assert list(team.workers.known_checked()) == [fine]
+
+
+def test_workers_are_told_what_concerns_requests() -> None:
+    """Not how often a server fails while it is out; the status knows that.  A server that is
+    not checked any more is in service again, and nobody is told later what was."""
+    team = Team(2)
+    first = team.start()
+    out = Heartbeat("a", "127.0.0.1", 1, "err", 1000.0, "no answer", 1)
+    again = Heartbeat("a", "127.0.0.1", 1, "err", 1000.0, "no answer", 2, {"role": "slave"})
+    void = Heartbeat("a", "127.0.0.1", 1, "unchecked", 1001.0, "")
+    with logged() as logs:
+        for verdict in (out, again):
+            team.workers.set_checked([verdict])
+        (peer,) = [one for key, one in team.workers.peers("a").items() if key.endswith(":1")]
+        assert (shown(peer).fail_num, peer.about) == (2, {"role": "slave"})
+        team.workers.set_checked([void])
+    assert first.of(Verdicts) == [Verdicts(heartbeats=(out,)), Verdicts(heartbeats=(void,))]
+    assert list(team.workers.known_checked()) == []
+    assert [formatEvent(event) for event in logs] == [
+        "upstream a: server 127.0.0.1:1 is out of service: heartbeats: no answer",
+        "upstream a: server 127.0.0.1:1 is back in service",
+    ]
+
+
+def test_the_director_sends_heartbeats() -> None:
+    """From the start to the stop, with the settings of the moment; what was known before the
+    start is not logged again."""
+    team = Team(2)
+    team.workers = Workers(
+        HandReactor(), team.workers.settings, 2, team._start, False, None, find_probe
+    )
+    workers: Any = team.workers
+    team.apply(snapshot(1, upstream("a", 1, 2, **FAILS)), "a")
+    out = Heartbeat("a", "127.0.0.1", 1, "err", 1000.0, "no answer", 1)
+    with logged() as logs:
+        workers.set_checked([out])
+        result_of(workers.start())
+    assert not any("out of service" in (formatEvent(event) or "") for event in logs)
+    assert workers.statistics()["checkup_timer_alive"] is True
+    assert workers.statistics()["last_check"] is None
+    off = structs.replace(workers.settings, health=Health(enabled=False))
+    result_of(workers.take_settings(off))
+    assert workers.statistics()["checkup_timer_alive"] is False
+    assert workers.settings.health == Health(enabled=False)
+    assert list(workers.known_checked()) == []
+    workers.stop()
+    assert workers._poller is not None
+    assert workers._reactor.readers == []
 
 
 # Servers' names.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import gc
 import os
 import socket
 from collections.abc import Iterator
@@ -101,11 +100,10 @@ class Director:
 
 
 @pytest.fixture
-def director() -> Iterator[Director]:
+def director(_hidden_heap: None) -> Iterator[Director]:
     """A director with a worker that has not begun; nothing of it remains after the test."""
     found = Director()
     yield found
-    gc.unfreeze()
     if found.plane is not None and not found.worker._stopping:
         found.plane.stop(0)
         for _ in range(50):

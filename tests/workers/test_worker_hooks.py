@@ -63,13 +63,10 @@ class HookDirector(Director):
 
 
 @pytest.fixture
-def director() -> Iterator[HookDirector]:
+def director(_hidden_heap: None) -> Iterator[HookDirector]:
     """A director with a worker that has not begun; nothing of it remains after the test."""
-    import gc
-
     found = HookDirector()
     yield found
-    gc.unfreeze()
     if found.plane is not None and not found.worker._stopping:
         found.plane.stop(0)
         for _ in range(50):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from slardar.errors import ConfigError
-from slardar.health.probes.base import Check, Probe, ProbeOptions, Result, failed, readable
+from slardar.health.probes.base import OK, Check, Probe, ProbeOptions, Result, failed, readable
 from slardar.health.probes.general import CONNECTED
 from slardar.http1.heads import BadMessage, find_header
 from slardar.http1.reply import Reply, ReplyCheck, parse_reply
@@ -31,14 +31,16 @@ _END = b"\r\n\r\n"
 class Exchanged(Check):
     """A heartbeat that waits for the head of the final reply."""
 
-    __slots__ = ("_check", "_checked", "_data", "_probe", "_scanned")
+    __slots__ = ("_check", "_checked", "_data", "_passed", "_probe")
 
     def __init__(self, probe: Http) -> None:
         self._probe = probe
+        #: The beginning of a head.
         self._data = b""
-        #: Bytes of heads that came before the one that ``_data`` begins with.
-        self._scanned = 0
-        self._check = ReplyCheck()
+        #: Bytes of 1xx replies that were passed over.
+        self._passed = 0
+        #: Refuses a head that is wrong before it is whole.
+        self._check: ReplyCheck | None = None
         #: Bytes of ``_data`` that ``_check`` has seen.
         self._checked = 0
 
@@ -46,41 +48,48 @@ class Exchanged(Check):
         return self._probe.query
 
     def received(self, data: bytes) -> Result | None:
-        self._data += data[: MAX_HEADS - self._scanned - len(self._data)]
+        self._data += data[: MAX_HEADS - self._passed - len(self._data)]
         try:
-            while True:
-                end = self._data.find(_END)
-                # The last bytes may begin the end of the head, which must not be checked.
-                checkable = end + 2 if end >= 0 else len(self._data) - 3
-                if checkable > self._checked:
-                    self._check.feed(self._data[self._checked : checkable])
-                    self._checked = checkable
-                if end < 0:
-                    break
+            while (end := self._data.find(_END)) >= 0:
                 end += 4
-                reply = parse_reply(self._data[:end], self._probe.method)
+                try:
+                    reply = parse_reply(self._data[:end], self._probe.method)
+                except BadMessage:
+                    # The message must not depend on how the head was cut.
+                    self._feed(end - 2)
+                    raise
                 if reply.status >= 200 or reply.status == 101:
                     return self._judged(reply)
                 self._data = self._data[end:]
-                self._scanned += end
-                self._check = ReplyCheck()
+                self._passed += end
+                self._check = None
                 self._checked = 0
+            # The last bytes may begin the end of the head, which must not be fed.
+            self._feed(len(self._data) - 3)
         except BadMessage as error:
             return failed(error.message)
-        if self._scanned + len(self._data) >= MAX_HEADS:
+        if self._passed + len(self._data) >= MAX_HEADS:
             return failed(f"the head of the server's reply has more than {MAX_HEADS} bytes")
         return None
 
+    def _feed(self, end: int) -> None:
+        """Check the head up to ``end``."""
+        if end > self._checked:
+            if self._check is None:
+                self._check = ReplyCheck()
+            self._check.feed(self._data[self._checked : end])
+            self._checked = end
+
     def _judged(self, reply: Reply) -> Result:
         # A line that does not pass to clients is no less a hint.
-        value = find_header(reply.head.split(b"\r\n"), "X-Slardar-Hint") or ""
-        hint = readable(value.encode("latin-1"))
+        value = find_header(reply.head.split(b"\r\n"), "X-Slardar-Hint")
+        hint = readable(value.encode("latin-1")) if value else ""
         if reply.status in self._probe.failed_statuses:
             return Result("err", f"HTTP status {reply.status}", {}, hint)
-        return Result("ok", "", {}, hint)
+        return Result("ok", "", {}, hint) if hint else OK
 
     def ended(self) -> Result:
-        if self._scanned or self._data:
+        if self._passed or self._data:
             return failed("the server closed the connection in the middle of its reply")
         return failed("the server closed the connection without a reply")
 

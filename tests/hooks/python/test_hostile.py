@@ -100,6 +100,7 @@ def test_escape_and_injection(hooks: Hooks, case: Hostile) -> None:
         assert not {0, 10, 13} & set(line)
 
 
+@pytest.mark.usefixtures("_hidden_heap")
 @of(BURNS)
 def test_burn(case: Hostile, request: pytest.FixtureRequest) -> None:
     """The hook ends within twice its budget of CPU time, and takes little memory."""
