@@ -12,6 +12,9 @@ end::
 
 Where the upstream hedges, a second attempt may begin while the first has no reply; see
 :meth:`Exchange.hedge`.
+
+(Longer than 500 lines: retries, hedges, the deadline and the queue decide on one state, and
+each of them may be overtaken by any other.)
 """
 
 from __future__ import annotations
@@ -420,6 +423,8 @@ class Exchange(AttemptOwner):
             return False
         if self._rival is not None:
             self._cancel_other(attempt)
+        if selection.adds_headers:
+            selection.add_headers(attempt.peer, self.request, reply)
         hooked = self.hooked
         if hooked is not None and self._replaced_by_hook(attempt, hooked, reply):
             return False

@@ -17,6 +17,7 @@ from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.dataplane.selection import Defaults, Selection
 from slardar.health.checked import note_checked
 from slardar.http1.interfaces import WaitingExchange
+from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
 from slardar.model.live import Live, Peer
 from slardar.model.parse import parse_upstream
@@ -708,6 +709,27 @@ def test_hash_is_told_of_requests_for_a_bound_only(make: Make) -> None:
         assert peer is not None
         selection.succeeded(peer, 0.1, 200)
     assert selection.pick(request(), []) is picked[0]
+
+
+def test_headers_of_a_balancer(make: Make) -> None:
+    """The balancer of the server's level adds lines to the reply; one that fails, or whose line
+    would be more than one, adds none, and the reply stays good."""
+
+    class Adding(First):
+        def reply_headers(self, server: Peer, request: Any) -> Any:
+            return [(b"X-Port", b"%d" % server.port), *more[server.port]]
+
+    more: Any = {1: [], 2: [(b"X-More", b"yes")], 3: [(b"X", b"a\r\nY: b")], 4: 5}
+    levels = [{"servers": [server(1), server(2)]}, {"servers": [server(3), server(4)]}]
+    selection = make(Adding, cluster=levels)
+    assert selection.adds_headers
+    added = []
+    for port in (1, 2, 3, 4):
+        reply = Reply(200, [b"HTTP/1.1 200 OK"])
+        selection.add_headers(peer_of(selection, port), request(), reply)
+        added.append(reply.lines[1:])
+    assert added == [[b"X-Port: 1"], [b"X-Port: 2", b"X-More: yes"], [], []]
+    assert not make(First, servers=[server(1)]).adds_headers
 
 
 # Settings.
