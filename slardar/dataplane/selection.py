@@ -151,6 +151,9 @@ class Selection(SelectionBase):
         self.failed_statuses = upstream.failed_statuses | {
             int(name[5:]) for name in self.retry_on if name.startswith("http_")
         }
+        self.adds_headers = _overridden(
+            [type(level.balancer) for level in self._levels], "reply_headers"
+        )
         # A method that a balancer did not write is a call that need not be made.
         balancers = [
             type(level.balancer)
@@ -400,6 +403,21 @@ class Selection(SelectionBase):
             if self._on_hint is not None:
                 self._on_hint(self.name, peer)
 
+    def add_headers(self, peer: Peer, request: Request, reply: Reply) -> None:
+        """See :meth:`SelectionBase.add_headers`."""
+        for level in self._levels:
+            if peer in level.members and hasattr(level.balancer, "reply_headers"):
+                try:
+                    lines = [
+                        _header_line(name, value)
+                        for name, value in level.balancer.reply_headers(peer, request)
+                    ]
+                except BaseException as error:  # as in _choose
+                    self._broken(level.balancer, "reply_headers", error)
+                else:
+                    reply.add_header_lines(lines)
+                return
+
     # What became of an attempt.
 
     def failed(self, peer: Peer, message: str) -> None:
@@ -523,6 +541,13 @@ def _new_servers(upstream: Upstream, live: Live) -> set[tuple[str, int]]:
 
 def _either(value: float | None, default: float) -> float:
     return default if value is None else value
+
+
+def _header_line(name: bytes, value: bytes) -> bytes:
+    line = b"%b: %b" % (name, value)
+    if b"\r" in line or b"\n" in line or b"\0" in line:
+        raise ValueError(f"{line!r} is no header line")
+    return line
 
 
 def _overridden(classes: list[type], method: str) -> bool:

@@ -420,6 +420,8 @@ class Exchange(AttemptOwner):
             return False
         if self._rival is not None:
             self._cancel_other(attempt)
+        if selection.adds_headers:
+            selection.add_headers(attempt.peer, self.request, reply)
         hooked = self.hooked
         if hooked is not None and self._replaced_by_hook(attempt, hooked, reply):
             return False

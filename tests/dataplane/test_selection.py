@@ -17,6 +17,7 @@ from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.dataplane.selection import Defaults, Selection
 from slardar.health.checked import note_checked
 from slardar.http1.interfaces import WaitingExchange
+from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
 from slardar.model.live import Live, Peer
 from slardar.model.parse import parse_upstream
@@ -293,6 +294,33 @@ def test_each_server_comes_back_in_its_own_time(make: Make, clock: FakeClock) ->
     assert ports(selection) == [1, 3]
     clock.now += 3.0
     assert ports(selection) == [1, 2, 3]
+
+
+def test_times_of_several_reasons(make: Make, clock: FakeClock, live: Live) -> None:
+    """A long time that was called off delays nothing, and each reason ends in its own time."""
+    selection = make(servers=[server(1), server(2)])
+    state = live.server("up", "127.0.0.1", 1)
+
+    def keep_out(**until: float) -> None:
+        for name, seconds in until.items():
+            setattr(state, name, clock.now + seconds)
+        selection.look("127.0.0.1", 1)
+
+    assert pick(selection) == 1
+    keep_out(down_until=300)
+    assert pick(selection) == 2
+    keep_out(down_until=0)
+    assert pick(selection) == 1
+    keep_out(full_until=1)
+    assert pick(selection) == 2
+    clock.advance(1)
+    assert pick(selection) == 1
+    keep_out(full_until=1, ejected_until=30, down_until=10)
+    for seconds, port in ((1, 2), (9, 2), (19.9, 2), (0.1, 1)):
+        clock.advance(seconds)
+        assert pick(selection) == port
+    clock.advance(1000)
+    assert pick(selection) == 1
 
 
 def test_last_good_server_stays(make: Make, clock: FakeClock) -> None:
@@ -681,6 +709,27 @@ def test_hash_is_told_of_requests_for_a_bound_only(make: Make) -> None:
         assert peer is not None
         selection.succeeded(peer, 0.1, 200)
     assert selection.pick(request(), []) is picked[0]
+
+
+def test_headers_of_a_balancer(make: Make) -> None:
+    """The balancer of the server's level adds lines to the reply; one that fails, or whose line
+    would be more than one, adds none, and the reply stays good."""
+
+    class Adding(First):
+        def reply_headers(self, server: Peer, request: Any) -> Any:
+            return [(b"X-Port", b"%d" % server.port), *more[server.port]]
+
+    more: Any = {1: [], 2: [(b"X-More", b"yes")], 3: [(b"X", b"a\r\nY: b")], 4: 5}
+    levels = [{"servers": [server(1), server(2)]}, {"servers": [server(3), server(4)]}]
+    selection = make(Adding, cluster=levels)
+    assert selection.adds_headers
+    added = []
+    for port in (1, 2, 3, 4):
+        reply = Reply(200, [b"HTTP/1.1 200 OK"])
+        selection.add_headers(peer_of(selection, port), request(), reply)
+        added.append(reply.lines[1:])
+    assert added == [[b"X-Port: 1"], [b"X-Port: 2", b"X-More: yes"], [], []]
+    assert not make(First, servers=[server(1)]).adds_headers
 
 
 # Settings.
