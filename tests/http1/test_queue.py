@@ -140,6 +140,15 @@ def test_room_that_nobody_told_of(crowd: Crowd) -> None:
     assert b"/b" in crowd.play.origin_gets(1)
 
 
+def test_time_may_make_room(crowd: Crowd) -> None:
+    """A server comes back when its time is over, and no event tells of it."""
+    crowd.ask("a", "b")
+    crowd.play.selection.max_conns = 2
+    assert len(crowd.play.origins) == 1
+    crowd.play.pass_time(0.5)
+    assert b"/b" in crowd.play.origin_gets(1)
+
+
 def test_server_that_fails_makes_room(crowd: Crowd) -> None:
     """The failure is the first request's alone."""
     crowd.ask("a", "b")
