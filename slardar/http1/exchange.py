@@ -314,6 +314,9 @@ class Exchange(AttemptOwner):
             self.downstream.refuse(status, message)
             return True
         self._wait_no_more()
+        if not selection.deadline:
+            # An edit has taken it away meanwhile.
+            self.ends = 0.0
         # Of the time for attempts nothing has been used yet.
         self._started = self.plane.clock.now
         self._next = peer

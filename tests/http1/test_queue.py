@@ -268,6 +268,20 @@ def test_deadline_passes_while_waiting(crowd: Crowd) -> None:
     assert crowd.play.selection.failures == []
 
 
+def test_edit_takes_the_deadline_away(crowd: Crowd) -> None:
+    """A request that has waited begins as the upstream is now."""
+    crowd.play.selection.deadline = 0.9
+    crowd.ask("a")
+    crowd.play.pass_time(0.5)
+    crowd.ask("b")
+    crowd.play.selection.deadline = 0.0
+    crowd.play.origin_sends(OK)
+    crowd.play.pass_time(30)
+    assert b"/b" in crowd.play.origin_gets()
+    crowd.play.origin_sends(OK)
+    assert crowd.gets("b") == [200]
+
+
 def test_time_for_attempts_begins_with_the_first(new_play: NewPlay) -> None:
     """``try_timeout`` does not count what was waited."""
     play = new_play(2)
