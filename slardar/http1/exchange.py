@@ -14,8 +14,8 @@ Where the upstream hedges, a second attempt may begin while the first has no rep
 :meth:`Exchange.hedge`.  A request for which no server has room may wait before its first
 attempt (:mod:`slardar.dataplane.request_queue`).
 
-(Longer than 500 lines: all of this is one decision, what becomes of a request next, and each
-part of it looks at the same state.)
+(Longer than 500 lines: retries, hedges, the deadline and the queue decide on one state, and
+each of them may be overtaken by any other.)
 """
 
 from __future__ import annotations
