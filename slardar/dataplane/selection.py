@@ -352,9 +352,15 @@ class Selection(SelectionBase):
             tuple(level.described(level is serving, may_get, now) for level in levels),
             None if peer is None else peer.key,
             is_last_resort and serving is not None,
-            None if serving is not None else self.refusal(False),
+            None if serving is not None else self._foreseen_refusal(),
             self._panic is not None and self._panic.is_on,
         )
+
+    def _foreseen_refusal(self) -> tuple[int, str]:
+        status, reason = self.refusal(False)
+        if status == 503 and self.queue is not None and self.queue.waiting < self.queue_size:
+            reason += f", so the request waits up to {self.queue_timeout:g} seconds for one"
+        return status, reason
 
     def _foresee(self, level: ServingLevel, peers: Sequence[Peer], request: Request) -> Peer | None:
         """The balancer's choice, if it can tell."""

@@ -11,7 +11,8 @@ end::
          +--- retry? <--+--- failure -> no: downstream gets a refusal
 
 Where the upstream hedges, a second attempt may begin while the first has no reply; see
-:meth:`Exchange.hedge`.
+:meth:`Exchange.hedge`.  A request for which no server has room may wait before its first
+attempt (:mod:`slardar.dataplane.request_queue`).
 
 (Longer than 500 lines: retries, hedges, the deadline and the queue decide on one state, and
 each of them may be overtaken by any other.)
@@ -41,6 +42,8 @@ from slardar.model.live import Peer
 
 __all__ = ["Exchange"]
 
+#: Seconds between two looks of a request that waits for room.
+_WAIT_LOOK: Final = 0.25
 #: Seconds that a reminder may come too early.
 _MOMENT: Final = 0.0005
 
@@ -284,10 +287,11 @@ class Exchange(AttemptOwner):
         self._remind_of_wait(self._waits)
 
     def _remind_of_wait(self, waits: _Wait) -> None:
-        until = waits.since + self.selection.queue_timeout
+        now = self.plane.clock.now
+        until = min(waits.since + self.selection.queue_timeout, now + _WAIT_LOOK)
         if self.ends:
             until = min(until, self.ends)
-        self.plane.remind(waits, until - self.plane.clock.now)
+        self.plane.remind(waits, until - now)
 
     def _wait_no_more(self) -> None:
         waits = self._waits
@@ -310,6 +314,9 @@ class Exchange(AttemptOwner):
             self.downstream.refuse(status, message)
             return True
         self._wait_no_more()
+        if not selection.deadline:
+            # An edit has taken it away meanwhile.
+            self.ends = 0.0
         # Of the time for attempts nothing has been used yet.
         self._started = self.plane.clock.now
         self._next = peer
@@ -319,7 +326,7 @@ class Exchange(AttemptOwner):
         return True
 
     def look_at_wait(self) -> None:
-        """It has waited as long as it may, unless more of the body has put its deadline off."""
+        """It may have waited as long as it may."""
         waits, now = self._waits, self.plane.clock.now + _MOMENT
         assert waits is not None
         selection = self.selection
@@ -332,6 +339,8 @@ class Exchange(AttemptOwner):
                 f"{selection.queue_timeout:g} seconds"
             )
         else:
+            # Time alone makes room, too: a server comes back that was out for a while.
+            waits.queue.room()
             self._remind_of_wait(waits)
             return
         selection.about.queue_refused += 1
@@ -619,7 +628,7 @@ class _Hedge(Reminder):
 
 
 class _Wait(Reminder):
-    """Reminds an exchange that it has waited for room as long as it may."""
+    """Reminds an exchange that it waits for room."""
 
     __slots__ = ("exchange", "queue", "since")
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from mypy_extensions import mypyc_attr
+
 from slardar.model.budget import RetryBudget
 from slardar.model.server import Server
 
@@ -195,6 +197,7 @@ class Peer:
         return f"<Peer {self.key} weight={self.weight} {self.live!r}>"
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Waiters:
     """Requests of one upstream that wait until one of its servers has room."""
 

@@ -916,6 +916,13 @@ def test_whatever_makes_room_is_told_to_those_who_wait(live: Live, clock: FakeCl
     selection.serve()
     assert selection.queue is not None
     assert before.queue is None
+    full = build(queue={"size": 1, "timeout": 0.5})
+    peer = full.pick(request(), [])
+    assert peer is not None
+    foreseen = full.preview(request()).refusal
+    assert foreseen is not None
+    assert foreseen[1].endswith("so the request waits up to 0.5 seconds for one")
+    full.finished(peer, False, 0.1, 0)
     exchange = Waiting(selection)
     assert selection.queue.enter(exchange, 1)
     assert not selection.queue.enter(Waiting(selection), 1)

@@ -140,6 +140,15 @@ def test_room_that_nobody_told_of(crowd: Crowd) -> None:
     assert b"/b" in crowd.play.origin_gets(1)
 
 
+def test_time_may_make_room(crowd: Crowd) -> None:
+    """A server comes back when its time is over, and no event tells of it."""
+    crowd.ask("a", "b")
+    crowd.play.selection.max_conns = 2
+    assert len(crowd.play.origins) == 1
+    crowd.play.pass_time(0.5)
+    assert b"/b" in crowd.play.origin_gets(1)
+
+
 def test_server_that_fails_makes_room(crowd: Crowd) -> None:
     """The failure is the first request's alone."""
     crowd.ask("a", "b")
@@ -257,6 +266,20 @@ def test_deadline_passes_while_waiting(crowd: Crowd) -> None:
     crowd.play.pass_time(0.25)
     assert crowd.gets("b") == [503]
     assert crowd.play.selection.failures == []
+
+
+def test_edit_takes_the_deadline_away(crowd: Crowd) -> None:
+    """A request that has waited begins as the upstream is now."""
+    crowd.play.selection.deadline = 0.9
+    crowd.ask("a")
+    crowd.play.pass_time(0.5)
+    crowd.ask("b")
+    crowd.play.selection.deadline = 0.0
+    crowd.play.origin_sends(OK)
+    crowd.play.pass_time(30)
+    assert b"/b" in crowd.play.origin_gets()
+    crowd.play.origin_sends(OK)
+    assert crowd.gets("b") == [200]
 
 
 def test_time_for_attempts_begins_with_the_first(new_play: NewPlay) -> None:
