@@ -5,9 +5,9 @@ well.  So its replies of the last seconds are counted, a 5xx among the failures:
 
 - **Errors.**  With at least ``min_requests`` in the window, a server is ejected when the share
   of failures is over ``errors``.
-- **Latency.**  Its mean time of a good reply is compared with those of the other servers of
-  its level, where both have ``min_requests`` good replies in the window.  Over ``latency``
-  times their median, it is ejected.
+- **Latency.**  Its mean time of a good reply, without the slowest one, is compared with those
+  of the other servers of its level, where both have ``min_requests`` good replies in the
+  window.  Over ``latency`` times their median, it is ejected.
 - **How long.**  ``eject`` seconds, twice as long each time that it follows, at most
   :data:`LONGEST` times ``eject``.  For each ``eject`` seconds that a server is back and not
   ejected, one time is forgotten.
@@ -50,7 +50,17 @@ _MOST: Final = 8
 class Outcomes:
     """What became of the attempts on one server in the last ``window`` seconds."""
 
-    __slots__ = ("_counts", "_failed", "_part", "_seconds", "count", "failed", "seconds", "window")
+    __slots__ = (
+        "_counts",
+        "_failed",
+        "_part",
+        "_seconds",
+        "_slowest",
+        "count",
+        "failed",
+        "seconds",
+        "window",
+    )
 
     def __init__(self, window: float) -> None:
         self.window = window
@@ -62,6 +72,8 @@ class Outcomes:
         self._counts = [0] * _PARTS
         self._failed = [0] * _PARTS
         self._seconds = [0.0] * _PARTS
+        #: The slowest good reply of each part.
+        self._slowest = [0.0] * _PARTS
         #: The number of the newest part.
         self._part = 0
 
@@ -77,6 +89,8 @@ class Outcomes:
         else:
             self._seconds[place] += seconds
             self.seconds += seconds
+            if seconds > self._slowest[place]:
+                self._slowest[place] = seconds
 
     def forget(self, now: float) -> None:
         """Drop the parts that are too old by ``now``."""
@@ -86,7 +100,7 @@ class Outcomes:
         for number in range(max(self._part, part - _PARTS) + 1, part + 1):
             place = number % _PARTS
             self._counts[place] = self._failed[place] = 0
-            self._seconds[place] = 0.0
+            self._seconds[place] = self._slowest[place] = 0.0
         self._part = part
         self.count, self.failed = sum(self._counts), sum(self._failed)
         # Added up anew, so that no error of rounding stays.
@@ -96,6 +110,12 @@ class Outcomes:
     def good(self) -> int:
         """Attempts that did not fail."""
         return self.count - self.failed
+
+    @property
+    def mean(self) -> float:
+        """The mean time of the good replies without the slowest one: a single reply says
+        nothing of a server."""
+        return max(0.0, self.seconds - max(self._slowest)) / max(1, self.good - 1)
 
 
 class Outliers:
@@ -172,7 +192,7 @@ class Outliers:
                 if outcomes is not None and peer.live.ejected_until <= now:
                     outcomes.forget(now)
                     if outcomes.good >= settings.min_requests:
-                        means.append((outcomes.seconds / outcomes.good, position))
+                        means.append((outcomes.mean, position))
             means.sort()
             for place in range(len(means) - 1, 0, -1):
                 mean, position = means[place]

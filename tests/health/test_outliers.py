@@ -220,6 +220,19 @@ def test_slow_server_is_ejected() -> None:
     assert reason.endswith(" ms, those of its peers 100 ms")
 
 
+def test_single_reply_says_nothing() -> None:
+    """However slow it is."""
+    up = Served(servers=servers(4), outlier={**RULES, "latency": 3})
+    replies(up, {1: 0.1, 2: 0.1, 3: 0.1})
+    for seconds in (*[0.1] * 19, 60.0):
+        up.reply(4, 200, seconds)
+    replies(up, {1: 0.1})
+    assert ejected(up) == set()
+    up.reply(4, 200, 60.0)
+    replies(up, {1: 0.1})
+    assert ejected(up) == {4}
+
+
 def test_slowest_goes_first() -> None:
     """Where the cap has room for one only."""
     up = Served(servers=servers(7), outlier={**RULES, "latency": 3})
