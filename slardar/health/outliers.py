@@ -5,9 +5,9 @@ well.  So its replies of the last seconds are counted, a 5xx among the failures:
 
 - **Errors.**  With at least ``min_requests`` in the window, a server is ejected when the share
   of failures is over ``errors``.
-- **Latency.**  Its mean time of a good reply, without the slowest one, is compared with those
-  of the other servers of its level, where both have ``min_requests`` good replies in the
-  window.  Over ``latency`` times their median, it is ejected.
+- **Latency.**  Its mean time of a good reply is compared with those of the other servers of
+  its level, without the tenth of the window in which its replies took longest, where both have
+  ``min_requests`` good replies in the rest.  Over ``latency`` times their median, it is ejected.
 - **How long.**  ``eject`` seconds, twice as long each time that it follows, at most
   :data:`LONGEST` times ``eject``.  For each ``eject`` seconds that a server is back and not
   ejected, one time is forgotten.
@@ -55,7 +55,6 @@ class Outcomes:
         "_failed",
         "_part",
         "_seconds",
-        "_slowest",
         "count",
         "failed",
         "seconds",
@@ -72,8 +71,6 @@ class Outcomes:
         self._counts = [0] * _PARTS
         self._failed = [0] * _PARTS
         self._seconds = [0.0] * _PARTS
-        #: The slowest good reply of each part.
-        self._slowest = [0.0] * _PARTS
         #: The number of the newest part.
         self._part = 0
 
@@ -89,8 +86,6 @@ class Outcomes:
         else:
             self._seconds[place] += seconds
             self.seconds += seconds
-            if seconds > self._slowest[place]:
-                self._slowest[place] = seconds
 
     def forget(self, now: float) -> None:
         """Drop the parts that are too old by ``now``."""
@@ -100,7 +95,7 @@ class Outcomes:
         for number in range(max(self._part, part - _PARTS) + 1, part + 1):
             place = number % _PARTS
             self._counts[place] = self._failed[place] = 0
-            self._seconds[place] = self._slowest[place] = 0.0
+            self._seconds[place] = 0.0
         self._part = part
         self.count, self.failed = sum(self._counts), sum(self._failed)
         # Added up anew, so that no error of rounding stays.
@@ -111,11 +106,16 @@ class Outcomes:
         """Attempts that did not fail."""
         return self.count - self.failed
 
-    @property
-    def mean(self) -> float:
-        """The mean time of the good replies without the slowest one: a single reply says
-        nothing of a server."""
-        return max(0.0, self.seconds - max(self._slowest)) / max(1, self.good - 1)
+    def mean(self, least: int) -> float:
+        """The mean time of the good replies, without the part of the window in which they
+        took longest: a moment in which something stalled says nothing of a server.
+
+        -1 if that leaves fewer than ``least`` replies.
+        """
+        longest = max(self._seconds)
+        place = self._seconds.index(longest)
+        count = self.good - (self._counts[place] - self._failed[place])
+        return max(0.0, self.seconds - longest) / count if count >= least else -1.0
 
 
 class Outliers:
@@ -191,8 +191,9 @@ class Outliers:
                 outcomes: Outcomes | None = peer.live.outcomes
                 if outcomes is not None and peer.live.ejected_until <= now:
                     outcomes.forget(now)
-                    if outcomes.good >= settings.min_requests:
-                        means.append((outcomes.mean, position))
+                    mean = outcomes.mean(settings.min_requests)
+                    if mean >= 0:
+                        means.append((mean, position))
             means.sort()
             for place in range(len(means) - 1, 0, -1):
                 mean, position = means[place]
