@@ -266,6 +266,9 @@ def note_ejected(live: ServerLive, now: float, seconds: float, times: int, messa
             return False
         live.ejected_until = live.calm_from = now
         live.ejections = max(0, live.ejections - 1)
+        if live.share == 1:
+            # It was out for a moment only, so it need not climb.
+            live.is_cold = False
         settle(live, now)
         return True
     until = now + seconds

@@ -319,6 +319,27 @@ def test_never_more_than_the_share(
         up.clock.advance(pause)
 
 
+def test_what_is_taken_back_does_not_climb() -> None:
+    """Neither does a server whose ejection is over keep its place in a former climb."""
+    up = Served(servers=servers(4), outlier=RULES, slow_start=10)
+    up.pick()
+    mixed(up, 1)
+    note_ejected(up.peer(1).live, up.clock.now, 0, 0, "")
+    up.selection.look("127.0.0.1", 1)
+    assert up.shares(100) == {1: 25, 2: 25, 3: 25, 4: 25}
+    mixed(up, 1)
+    up.clock.advance(30)
+    up.pick()
+    assert up.peer(1).live.share < 0.2
+    mixed(up, 1)
+    note_ejected(up.peer(1).live, up.clock.now, 0, 0, "")
+    up.selection.look("127.0.0.1", 1)
+    up.pick()
+    up.clock.advance(10)
+    up.pick()
+    assert up.shares(100) == {1: 25, 2: 25, 3: 25, 4: 25}
+
+
 # What is shown.
 
 
