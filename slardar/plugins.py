@@ -12,7 +12,6 @@ import difflib
 import importlib
 import importlib.util
 import os
-import pkgutil
 import re
 import sys
 import time
@@ -25,13 +24,14 @@ from typing import Any, NamedTuple
 
 from twisted.plugin import getPlugins
 
-from slardar import balancers
 from slardar.balancers.base import Balancer
+from slardar.balancers.own import own_balancers
 from slardar.errors import ConfigError
 from slardar.health import probes
 from slardar.health.probes.base import Probe, ProbeOptions
 from slardar.interfaces import IBalancerFactory, IProbeFactory, IStore
 from slardar.model.change import StoredState
+from slardar.model.folders import classes_in
 from slardar.model.live import Peer, ServerLive
 from slardar.model.reader import shown
 from slardar.model.server import Server
@@ -59,26 +59,9 @@ _STORE = re.compile(r"([a-z][a-z0-9]*):(.*)", re.DOTALL)
 
 
 @lru_cache(maxsize=1)
-def _own_balancers() -> Mapping[str, BalancerFactory]:
-    """The balancers in ``slardar/balancers``, by the names in their ``modes``."""
-    return _own_classes(balancers, Balancer, "modes")
-
-
-@lru_cache(maxsize=1)
 def _own_probes() -> Mapping[str, ProbeFactory]:
     """The probes in ``slardar/health/probes``, by the names in their ``types``."""
-    return _own_classes(probes, Probe, "types")
-
-
-def _own_classes(package: ModuleType, base: type, attribute: str) -> dict[str, Any]:
-    """The subclasses of ``base`` in a folder, by the names in an attribute of each class."""
-    found: dict[str, Any] = {}
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        for thing in vars(importlib.import_module(module.name)).values():
-            if isinstance(thing, type) and issubclass(thing, base):
-                # Only the class's own names: a subclass must not take its parent's.
-                found.update(dict.fromkeys(vars(thing).get(attribute, ()), thing))
-    return found
+    return classes_in(probes, Probe, "types")
 
 
 class _Kind(NamedTuple):
@@ -106,7 +89,7 @@ def balancer_factory(mode: str) -> BalancerFactory:
     unknown name.  It imports the module that ``mode`` names, so it may block: never call it
     on the request path.
     """
-    return _find(mode, _own_balancers(), _BALANCERS)  # type: ignore[no-any-return]
+    return _find(mode, own_balancers(), _BALANCERS)  # type: ignore[no-any-return]
 
 
 @lru_cache(maxsize=256)
@@ -167,7 +150,7 @@ def reload_balancer(mode: str, options: Mapping[str, Any], where: str) -> int:
     The modules that this module imports are not reloaded.  Balancers in service keep the
     code that they were made with.
     """
-    if mode in _own_balancers() or not _DOTTED.fullmatch(mode):
+    if mode in own_balancers() or not _DOTTED.fullmatch(mode):
         raise ConfigError(
             f"reload: expected a mode such as package.module.Class, got {shown(mode)}"
         )

@@ -198,6 +198,20 @@ def test_without_prefix(target: bytes, segments: int, left: bytes) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_balancer_adds_headers(embedded: Embedded) -> None:
+    """The cookie of ``sticky`` gets into the server's reply, and not if the client has it."""
+    options = {"mode": "sticky", "mode_opts": {"secret": "x" * 16}}
+    await single(embedded, upstream=options)
+    (reply,) = (await embedded.ask(GET)).replies()
+    (cookie,) = reply.all(b"set-cookie")
+    assert cookie.endswith(b"; Path=/; HttpOnly; SameSite=Lax")
+    pair = cookie.partition(b";")[0]
+    again = GET.replace(b"Connection", b"Cookie: a=b; %b\r\nConnection" % pair)
+    (reply,) = (await embedded.ask(again)).replies()
+    assert (reply.status, reply.all(b"set-cookie")) == (200, [])
+
+
+@pytest_twisted.ensureDeferred
 async def test_headers_both_ways(embedded: Embedded) -> None:
     """Headers follow the rules of a listener; of twisted.web's own headers only the date is
     added."""

@@ -85,6 +85,14 @@ class Balancer:
         """
         return None
 
+    def reply_headers(self, server: Peer, request: IRequest) -> Sequence[tuple[bytes, bytes]]:
+        """Names and values of header lines that the reply of ``server`` to ``request`` gets.
+
+        It is called before the reply goes to hooks and to the client.  Replies of slardar's
+        own get no such lines.
+        """
+        return ()
+
     def started(self, server: Peer) -> None:
         """A request is on its way to ``server``."""
 

@@ -339,6 +339,8 @@ class Heartbeats:
         self._call = None
         now = self._reactor.seconds()
         ends = now + _TURN
+        # For calls that are planned meanwhile, too.
+        self._not_before = now + _PAUSE
         plan, few = self._plan, _FEW
         while plan and plan[0][0] <= now:
             _, ticket, watch = heappop(plan)

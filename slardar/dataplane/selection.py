@@ -14,10 +14,11 @@ from twisted.logger import Logger
 from slardar.balancers.base import Balancer, Outcome, rest
 from slardar.dataplane.decision import Preview
 from slardar.dataplane.level import TENTHS, Panic, ServingLevel, in_units, is_full, is_whole
+from slardar.dataplane.request_queue import RequestQueue
 from slardar.health import rules
 from slardar.health.hints import HEADER, forget_hints, note_hint
 from slardar.health.outliers import Outliers, count_wanted, ejection_length, note_ejected
-from slardar.http1.interfaces import Clock, SelectionBase
+from slardar.http1.interfaces import Clock, SelectionBase, Step
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.model.live import Live, Peer, ServerLive
@@ -76,6 +77,7 @@ class Selection(SelectionBase):
         on_error: Callable[[str, Any, str, BaseException], None] | None = None,
         on_ejected: Callable[[str, Peer], None] | None = None,
         on_hint: Callable[[str, Peer], None] | None = None,
+        soon: Callable[[Step], None] | None = None,
     ) -> None:
         super().__init__(upstream.name)
         self._on_hint = on_hint
@@ -136,6 +138,12 @@ class Selection(SelectionBase):
         self.hedge_after = 0.0 if upstream.hedge is None else float(upstream.hedge.after)
         self.about = live.upstream(upstream.name)
         self.budget = self.about.budget
+        self.queue_size = upstream.queue.size
+        self.queue_timeout = float(upstream.queue.timeout)
+        if self.queue_size and soon is not None:
+            found = self.about.queue
+            self.queue = found if isinstance(found, RequestQueue) else RequestQueue(soon)
+            self.about.queue = self.queue
         limit = upstream.retry_budget
         self._is_limited = limit is not None
         self._share = 0.0 if limit is None else float(limit.share)
@@ -143,6 +151,9 @@ class Selection(SelectionBase):
         self.failed_statuses = upstream.failed_statuses | {
             int(name[5:]) for name in self.retry_on if name.startswith("http_")
         }
+        self.adds_headers = _overridden(
+            [type(level.balancer) for level in self._levels], "reply_headers"
+        )
         # A method that a balancer did not write is a call that need not be made.
         balancers = [
             type(level.balancer)
@@ -160,6 +171,12 @@ class Selection(SelectionBase):
     def peers(self) -> list[Peer]:
         """Every server, level by level."""
         return [peer for level in self._levels for peer in level.peers]
+
+    def serve(self) -> None:
+        """It is in service from now on: requests that wait on its predecessor wait on it."""
+        queue = self.about.queue
+        if isinstance(queue, RequestQueue):
+            queue.serve(self)
 
     def refresh(self) -> None:
         """Look at the health of every server again."""
@@ -180,6 +197,8 @@ class Selection(SelectionBase):
         if self._outliers is not None and places:
             level, position = places[0]
             self._outliers.look(level.peers[position].live, now)
+        if self.about.queue is not None:
+            self.about.queue.room()
 
     def set_weight(self, host: str, port: int, weight: float | None) -> None:
         """Use another weight than the configured one for a server.
@@ -384,6 +403,21 @@ class Selection(SelectionBase):
             if self._on_hint is not None:
                 self._on_hint(self.name, peer)
 
+    def add_headers(self, peer: Peer, request: Request, reply: Reply) -> None:
+        """See :meth:`SelectionBase.add_headers`."""
+        for level in self._levels:
+            if peer in level.members and hasattr(level.balancer, "reply_headers"):
+                try:
+                    lines = [
+                        _header_line(name, value)
+                        for name, value in level.balancer.reply_headers(peer, request)
+                    ]
+                except BaseException as error:  # as in _choose
+                    self._broken(level.balancer, "reply_headers", error)
+                else:
+                    reply.add_header_lines(lines)
+                return
+
     # What became of an attempt.
 
     def failed(self, peer: Peer, message: str) -> None:
@@ -413,6 +447,8 @@ class Selection(SelectionBase):
             self._note_outcome(self._outliers, peer, status >= 500, seconds)
         if self._wants_finished:
             self._tell(peer, "finished", peer, Outcome(False, seconds, status))
+        if self.about.queue is not None:
+            self.about.queue.room()
 
     def finished(self, peer: Peer, failed: bool, seconds: float, status: int) -> None:
         """The attempt is over, without a good reply."""
@@ -421,6 +457,8 @@ class Selection(SelectionBase):
             self._note_outcome(self._outliers, peer, True, seconds)
         if self._wants_finished:
             self._tell(peer, "finished", peer, Outcome(failed, seconds, status))
+        if self.about.queue is not None:
+            self.about.queue.room()
 
     def _note_outcome(self, outliers: Outliers, peer: Peer, failed: bool, seconds: float) -> None:
         """Count an attempt, and eject servers that are outliers by now."""
@@ -503,6 +541,13 @@ def _new_servers(upstream: Upstream, live: Live) -> set[tuple[str, int]]:
 
 def _either(value: float | None, default: float) -> float:
     return default if value is None else value
+
+
+def _header_line(name: bytes, value: bytes) -> bytes:
+    line = b"%b: %b" % (name, value)
+    if b"\r" in line or b"\n" in line or b"\0" in line:
+        raise ValueError(f"{line!r} is no header line")
+    return line
 
 
 def _overridden(classes: list[type], method: str) -> bool:

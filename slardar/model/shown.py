@@ -1,8 +1,9 @@
 """An upstream as answers of the control channel show it, and back.
 
 Tools of upyun/slardar read the servers at ``cluster[0].servers``, so an upstream that was
-written with ``servers`` shows them in both places.  A password is not shown.  An answer
-can be sent back as it is, or edited in one of the two places: it means the same upstream.
+written with ``servers`` shows them in both places.  A password and a secret are not shown.
+An answer can be sent back as it is, or edited in one of the two places: it means the same
+upstream.
 """
 
 from __future__ import annotations
@@ -20,9 +21,15 @@ HIDDEN = "********"
 
 
 def without_password(upstream: Upstream) -> Mapping[str, Any]:
-    """An upstream as it was written, with :data:`HIDDEN` for its password."""
+    """An upstream as it was written, with :data:`HIDDEN` for its password and for the
+    ``secret`` of its balancer."""
     source = upstream.source
-    return source if source.get("pass") is None else {**source, "pass": HIDDEN}
+    if source.get("pass") is not None:
+        source = {**source, "pass": HIDDEN}
+    options = source.get("mode_opts")
+    if options and options.get("secret") is not None:
+        source = {**source, "mode_opts": {**options, "secret": HIDDEN}}
+    return source
 
 
 def with_cluster(written: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,7 +54,7 @@ def unshown(current: Upstream | None, body: Mapping[str, Any], where: str) -> di
 
     If it has ``servers`` and ``cluster``, the one that was edited stays, or ``servers`` if
     neither was; both stay if both were edited, for the parser to refuse.  Raises
-    ConfigError if it has :data:`HIDDEN` for a password that is not known.
+    ConfigError if it has :data:`HIDDEN` for a password or a secret that is not known.
     """
     body = dict(body)
     if "servers" in body and "cluster" in body:
@@ -65,6 +72,14 @@ def unshown(current: Upstream | None, body: Mapping[str, Any], where: str) -> di
                 f"{where}.pass: expected the password, got what stands for one in answers"
             )
         body["pass"] = source["pass"]
+    options = body.get("mode_opts")
+    if isinstance(options, dict) and options.get("secret") == HIDDEN:
+        secret = None if current is None else current.mode_opts.get("secret")
+        if secret is None:
+            raise ConfigError(
+                f"{where}.mode_opts.secret: expected the secret, got what stands for one in answers"
+            )
+        body["mode_opts"] = {**options, "secret": secret}
     return body
 
 

@@ -16,6 +16,8 @@ from slardar.balancers.hashing import HostHash
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.dataplane.selection import Defaults, Selection
 from slardar.health.checked import note_checked
+from slardar.http1.interfaces import WaitingExchange
+from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
 from slardar.model.live import Live, Peer
 from slardar.model.parse import parse_upstream
@@ -709,6 +711,27 @@ def test_hash_is_told_of_requests_for_a_bound_only(make: Make) -> None:
     assert selection.pick(request(), []) is picked[0]
 
 
+def test_headers_of_a_balancer(make: Make) -> None:
+    """The balancer of the server's level adds lines to the reply; one that fails, or whose line
+    would be more than one, adds none, and the reply stays good."""
+
+    class Adding(First):
+        def reply_headers(self, server: Peer, request: Any) -> Any:
+            return [(b"X-Port", b"%d" % server.port), *more[server.port]]
+
+    more: Any = {1: [], 2: [(b"X-More", b"yes")], 3: [(b"X", b"a\r\nY: b")], 4: 5}
+    levels = [{"servers": [server(1), server(2)]}, {"servers": [server(3), server(4)]}]
+    selection = make(Adding, cluster=levels)
+    assert selection.adds_headers
+    added = []
+    for port in (1, 2, 3, 4):
+        reply = Reply(200, [b"HTTP/1.1 200 OK"])
+        selection.add_headers(peer_of(selection, port), request(), reply)
+        added.append(reply.lines[1:])
+    assert added == [[b"X-Port: 1"], [b"X-Port: 2", b"X-More: yes"], [], []]
+    assert not make(First, servers=[server(1)]).adds_headers
+
+
 # Settings.
 
 
@@ -834,3 +857,88 @@ def test_turn_outlives_an_edit_and_goes_with_the_server(make: Make, live: Live) 
     assert one.peers[1].turn is two.peers[1].turn is not two.peers[1].live
     live.forget("up", [("127.0.0.1", 1)])
     assert make(cluster=body).peers[1].turn is not one.peers[1].turn
+
+
+# The retry budget and the queue.
+
+
+def test_retry_budget_outlives_an_edit(make: Make, live: Live, clock: FakeClock) -> None:
+    """It holds for all processes together; ``null`` is no limit, and fills nothing."""
+    live.processes = 5
+    servers = [server(1)]
+    selection = make(servers=servers)
+
+    def retries(selection: Selection) -> int:
+        made = 0
+        while made < 50 and selection.affords_retry():
+            selection.budget.spend()
+            made += 1
+        return made
+
+    assert retries(selection) == 2
+    assert retries(make(servers=[*servers, server(2)])) == 0
+    assert retries(make(servers=servers, retry_budget=None)) == 50
+    assert retries(make(servers=servers, retry_budget={"min": 20})) == 0
+    clock.advance(1.0)
+    assert retries(make(servers=servers, retry_budget={"min": 20})) == 4
+    assert live.upstream("up").counts() == {"retries": 56, "retry_budget_exhausted": 4}
+    live.forget_upstream("up")
+    assert live.upstreams == {}
+
+
+def test_whatever_makes_room_is_told_to_those_who_wait(live: Live, clock: FakeClock) -> None:
+    """The end of a request on any selection of the upstream, health, weights, and an edit."""
+    steps: list[Any] = []
+
+    def build(**body: Any) -> Selection:
+        upstream = parse_upstream("up", {"servers": [server(1, max_conns=1)], **body}, "up")
+        return Selection(upstream, live, First, DEFAULTS, clock, soon=steps.append)
+
+    def is_told() -> bool:
+        told = bool(steps)
+        while steps:
+            steps.pop().go_on()
+        return told
+
+    class Waiting(WaitingExchange):
+        """Notes the selections that it was offered."""
+
+        def __init__(self, selection: Selection) -> None:
+            super().__init__(request(), selection)
+            self.offers: list[Any] = []
+
+        def begin_waiting(self, selection: Any) -> bool:
+            self.offers.append(selection)
+            return False
+
+    before = build()
+    selection = build(queue={"size": 1})
+    selection.serve()
+    assert selection.queue is not None
+    assert before.queue is None
+    exchange = Waiting(selection)
+    assert selection.queue.enter(exchange, 1)
+    assert not selection.queue.enter(Waiting(selection), 1)
+    for _ in range(2):
+        peer = before.pick(request(), [])
+        assert peer is not None
+        assert before.pick(request(), []) is None
+        before.succeeded(peer, 0.1, 200)
+        assert is_told()
+        before.pick(request(), [])
+        before.finished(peer, False, 0.1, 0)
+        assert is_told()
+    selection.look("127.0.0.1", 1)
+    assert is_told()
+    selection.set_weight("127.0.0.1", 1, 2)
+    assert is_told()
+    assert {*exchange.offers} == {selection}
+    after = build()
+    assert not is_told()
+    after.serve()
+    assert is_told()
+    assert exchange.offers[-1] is after
+    selection.queue.leave(exchange)
+    selection.queue.leave(exchange)
+    selection.look("127.0.0.1", 1)
+    assert not is_told()

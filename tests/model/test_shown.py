@@ -147,3 +147,17 @@ def test_mask_is_no_password(known: dict[str, Any] | None) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_upstream("a", {"servers": [server(1)], "pass": HIDDEN}, "x")
     assert caught.value.problems == (line,)
+
+
+def test_secret_of_a_balancer_is_kept_and_not_shown() -> None:
+    """As for a password: the mask stands for ``mode_opts.secret`` when it comes back."""
+    secret = "0123456789abcdef"
+    body = {"servers": [server(1)], "mode": "sticky", "mode_opts": {"secret": secret}}
+    upstream = merged(None, body)
+    shown = answer(upstream)
+    assert shown["mode_opts"] == {"secret": HIDDEN}
+    assert merged(upstream, shown).mode_opts == {"secret": secret}
+    options = {"secret": HIDDEN, "cookie": "c"}
+    assert merged(upstream, {"mode_opts": options}).mode_opts == {"secret": secret, "cookie": "c"}
+    with pytest.raises(ConfigError, match=r"x\.mode_opts\.secret: expected the secret, got what"):
+        merged(None, {"servers": [server(1)], "mode_opts": options})

@@ -1,4 +1,7 @@
-"""Laws that every balancer keeps, over weights and servers that Hypothesis makes up.
+"""What each balancer does, over weights and servers that Hypothesis makes up.
+
+The laws of all balancers are in ``slardar.testing.laws``, and their tests in
+``tests/balancers/test_laws.py``.
 
 The runs are the same each time (``derandomize``); what is random in a balancer comes
 from a generator with a fixed seed, so that a bound either holds or does not.
@@ -9,7 +12,7 @@ Hypothesis anew for each of its parameters, and the second one fails.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from functools import partial
 from itertools import count
 from math import gcd, sqrt
@@ -19,7 +22,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slardar.balancers.base import Balancer, Outcome
+from slardar.balancers.base import Outcome
 from slardar.balancers.ewma import Ewma
 from slardar.balancers.hashing import UrlHash
 from slardar.balancers.least_conn import LeastConnections
@@ -28,6 +31,7 @@ from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.health.rules import is_available, note_failure, note_success
 from slardar.model.live import Peer, ServerLive
 from slardar.model.server import Server
+from slardar.testing.laws import Traffic
 from tests.balancers.kit import (
     ALL,
     ANY,
@@ -54,72 +58,7 @@ def make(cls: type[Any], servers: list[Peer]) -> Any:
     return cls(servers, {}, Generator(11).random) if cls in DRAWN else cls(servers, {})
 
 
-class Plain(Balancer):
-    """A balancer of a user's, which writes ``pick`` only."""
-
-    def pick(self, servers: Any, request: Any) -> Peer:
-        chosen: Peer = servers[-1]
-        return chosen
-
-
-class World:
-    """Requests that come one after the other and take a while.
-
-    ``length`` requests are under way at a time; the oldest ends when a new one comes.
-    """
-
-    def __init__(self, balancer: Any, length: int) -> None:
-        self.balancer = balancer
-        self.length = length
-        self.under_way: deque[Peer] = deque()
-
-    def request(
-        self, servers: list[Peer], request: FakeRequest = ANY, failed: bool = False
-    ) -> Peer:
-        peer: Peer = self.balancer.pick(servers, request)
-        self.balancer.started(peer)
-        peer.live.active += 1
-        self.under_way.append(peer)
-        if failed:
-            self.balancer.failed(peer)
-        while len(self.under_way) > self.length:
-            done = self.under_way.popleft()
-            done.live.active -= 1
-            self.balancer.finished(done, Outcome(False, 0.05, 200))
-        return peer
-
-
 # All of them.
-
-
-@many
-@given(cls=st.sampled_from(ALL), weights=weights, data=st.data())
-def test_picks_one_of_those_passed(cls: type[Any], weights: list[int], data: st.DataObject) -> None:
-    """The pick is one of the list, whatever is out of service, failed or under way."""
-    servers = make_peers(weights)
-    world = World(make(cls, servers), 5)
-    for _ in range(15):
-        present = data.draw(st.lists(st.sampled_from(servers), min_size=1, unique=True))
-        key, failed = data.draw(st.text(max_size=5)), data.draw(st.booleans())
-        assert world.request(present, same_everywhere(key), failed) in present
-
-
-@many
-@given(cls=st.sampled_from(ALL), weights=st.lists(st.integers(1, 9), min_size=2, max_size=5))
-def test_nobody_starves(cls: type[Any], weights: list[int]) -> None:
-    """Every server gets requests, however small its weight and after any failures."""
-    servers = make_peers(weights)
-    balancer = make(cls, servers)
-    for peer in servers:
-        for _ in range(10):
-            balancer.failed(peer)
-    world = World(balancer, 3)
-    waiting = set(servers)
-    for number in range(1500):
-        waiting.discard(world.request(servers, same_everywhere(f"key {number}")))
-        if not waiting:
-            break
-    assert not waiting
 
 
 @many
@@ -128,9 +67,9 @@ def test_a_rebuild_changes_nothing_of_the_neighbours(cls: type[Any], weights: li
     """A balancer made anew with one more server keeps the state of the others."""
     servers = make_peers([*weights, 5])
     old, new = servers[:-1], servers
-    world = World(make(cls, old), 4)
+    traffic = Traffic(make(cls, old), 4)
     for number in range(30):
-        world.request(old, same_everywhere(str(number)), failed=number % 7 == 0)
+        traffic.request(old, same_everywhere(str(number)), failed=number % 7 == 0)
     before = [_known(peer.live) for peer in old]
     make(cls, new)
     assert before == [_known(peer.live) for peer in old]
@@ -162,26 +101,6 @@ def test_never_one_that_is_out(cls: type[Any], weights: list[int], seed: int) ->
             balancer.failed(peer)
         else:
             note_success(peer.live, peer.config, now)
-
-
-@many
-@given(
-    cls=st.sampled_from([*ALL, Plain]),
-    weights=st.lists(st.integers(1, 20), min_size=2, max_size=40),
-    data=st.data(),
-)
-def test_none_of_those_left_out(cls: type[Any], weights: list[int], data: st.DataObject) -> None:
-    """A request that has tried some gets one of the others, also if one only is left; the
-    sequence stays the same between."""
-    servers = make_peers(weights)
-    world = World(make(cls, servers), 5)
-    for _ in range(6):
-        world.request(servers, same_everywhere(data.draw(st.text(max_size=5))))
-        out = data.draw(st.lists(st.sampled_from(servers), min_size=1, unique=True))
-        left = [peer for peer in servers if peer not in out]
-        if left:
-            key = data.draw(st.text(max_size=5))
-            assert world.balancer.pick_without(servers, out, same_everywhere(key)) in left
 
 
 @few
@@ -323,27 +242,6 @@ def test_wrr_follows_new_weights(before: list[int], data: st.DataObject) -> None
 
 
 @many
-@given(
-    cls=st.sampled_from([LeastConnections, *DRAWN]),
-    length=st.sampled_from([0, 40]),
-    weights=st.lists(st.integers(1, 10), min_size=2, max_size=6),
-)
-def test_shares_follow_weights(cls: type[Any], length: int, weights: list[int]) -> None:
-    """With equally quick servers, each share follows the weight, when idle and with 40
-    requests under way.  Bound: a sixth of the share and 2 % of all requests."""
-    servers = make_peers(weights)
-    balancer = make(cls, servers)
-    for peer in servers:
-        balancer.finished(peer, Outcome(False, 0.05, 200))
-    world = World(balancer, length)
-    picks = 1500
-    counted = Counter(world.request(servers).key for _ in range(picks))
-    for peer in servers:
-        share = peer.weight / sum(weights)
-        assert abs(counted[peer.key] / picks - share) < share / 6 + 0.02
-
-
-@many
 @given(weights=weights, length=st.integers(1, 60))
 def test_least_conn_is_balanced(weights: list[int], length: int) -> None:
     """It never gives a request to a server whose load is above another's."""
@@ -390,15 +288,6 @@ def test_hash_shares(weights: list[int]) -> None:
         share = peer.weight / sum(weights)
         deviation = sqrt(share * (1 - share) * (1 / picks + 1 / 65536))
         assert abs(counted[peer.key] / picks - share) < 5 * deviation
-
-
-@few
-@given(weights=server_weights, data=st.data())
-def test_hash_order_is_nothing(weights: list[int], data: st.DataObject) -> None:
-    """The order of the servers does not matter."""
-    servers = make_peers(weights)
-    other = data.draw(st.permutations(servers))
-    assert placed(servers, servers, KEYS) == placed(other, other, KEYS)
 
 
 @few
