@@ -2,6 +2,9 @@
 
 A selection joins what is configured (the upstream), what is live (counters and health,
 which outlive it) and the balancers, one for each level (:mod:`slardar.dataplane.level`).
+
+(Longer than 500 lines: it is the one face that exchanges see of health, balancers, hints
+and outliers, whose rules are files of their own.)
 """
 
 from __future__ import annotations
