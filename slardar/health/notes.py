@@ -29,6 +29,6 @@ def notes_of(live: ServerLive, now: float) -> dict[str, str]:
         hints.append(f"weight={live.weight:g}")
     if hints:
         notes["hints"] = f"the server has said: {', '.join(hints)}"
-    if live.share < 1:
+    if live.climbs_from:
         notes["slow_start"] = f"it has {live.share:.2f} of its weight, and climbs"
     return notes

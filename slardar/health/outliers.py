@@ -6,8 +6,8 @@ well.  So its replies of the last seconds are counted, a 5xx among the failures:
 - **Errors.**  With at least ``min_requests`` in the window, a server is ejected when the share
   of failures is over ``errors``.
 - **Latency.**  Its mean time of a good reply is compared with those of the other servers of
-  its level, where both have ``min_requests`` good replies in the window.  Over ``latency``
-  times their median, it is ejected.
+  its level, without the tenth of the window in which its replies took longest, where both have
+  ``min_requests`` good replies in the rest.  Over ``latency`` times their median, it is ejected.
 - **How long.**  ``eject`` seconds, twice as long each time that it follows, at most
   :data:`LONGEST` times ``eject``.  For each ``eject`` seconds that a server is back and not
   ejected, one time is forgotten.
@@ -50,7 +50,16 @@ _MOST: Final = 8
 class Outcomes:
     """What became of the attempts on one server in the last ``window`` seconds."""
 
-    __slots__ = ("_counts", "_failed", "_part", "_seconds", "count", "failed", "seconds", "window")
+    __slots__ = (
+        "_counts",
+        "_failed",
+        "_part",
+        "_seconds",
+        "count",
+        "failed",
+        "seconds",
+        "window",
+    )
 
     def __init__(self, window: float) -> None:
         self.window = window
@@ -96,6 +105,17 @@ class Outcomes:
     def good(self) -> int:
         """Attempts that did not fail."""
         return self.count - self.failed
+
+    def mean(self, least: int) -> float:
+        """The mean time of the good replies, without the part of the window in which they
+        took longest: a moment in which something stalled says nothing of a server.
+
+        -1 if that leaves fewer than ``least`` replies.
+        """
+        longest = max(self._seconds)
+        place = self._seconds.index(longest)
+        count = self.good - (self._counts[place] - self._failed[place])
+        return max(0.0, self.seconds - longest) / count if count >= least else -1.0
 
 
 class Outliers:
@@ -171,8 +191,9 @@ class Outliers:
                 outcomes: Outcomes | None = peer.live.outcomes
                 if outcomes is not None and peer.live.ejected_until <= now:
                     outcomes.forget(now)
-                    if outcomes.good >= settings.min_requests:
-                        means.append((outcomes.seconds / outcomes.good, position))
+                    mean = outcomes.mean(settings.min_requests)
+                    if mean >= 0:
+                        means.append((mean, position))
             means.sort()
             for place in range(len(means) - 1, 0, -1):
                 mean, position = means[place]
@@ -245,6 +266,9 @@ def note_ejected(live: ServerLive, now: float, seconds: float, times: int, messa
             return False
         live.ejected_until = live.calm_from = now
         live.ejections = max(0, live.ejections - 1)
+        if live.share == 1:
+            # It was out for a moment only, so it need not climb.
+            live.is_cold = False
         settle(live, now)
         return True
     until = now + seconds

@@ -200,11 +200,13 @@ def test_edit_keeps_ejections() -> None:
 
 
 def replies(up: Served, times: dict[int, float], count: int = 20) -> None:
-    """So many replies of each server, which take so long; then a second passes."""
-    for _ in range(count):
-        for port, seconds in times.items():
-            up.reply(port, 200, seconds)
-    up.clock.advance(1.1)
+    """So many replies of each server, which take so long, in two moments; then a second
+    passes."""
+    for _ in range(2):
+        for _ in range(count):
+            for port, seconds in times.items():
+                up.reply(port, 200, seconds)
+        up.clock.advance(1.1)
     up.reply(min(times), 200, times[min(times)])
 
 
@@ -216,8 +218,23 @@ def test_slow_server_is_ejected() -> None:
     replies(up, {1: 0.1, 2: 0.1, 3: 0.2, 4: 1.0})
     assert ejected(up) == {4}
     reason = up.reasons()["127.0.0.1:4"]
-    assert reason.startswith("its replies took 6")
+    assert reason.startswith("its replies took 5")
     assert reason.endswith(" ms, those of its peers 100 ms")
+
+
+def test_single_moment_says_nothing() -> None:
+    """However slow its replies were: something may have stalled."""
+    up = Served(servers=servers(4), outlier={**RULES, "latency": 3})
+    replies(up, {1: 0.1, 2: 0.1, 3: 0.1, 4: 0.1})
+    for _ in range(20):
+        up.reply(4, 200, 60.0)
+    up.clock.advance(1.1)
+    up.reply(1)
+    assert ejected(up) == set()
+    up.reply(4, 200, 60.0)
+    up.clock.advance(1.1)
+    up.reply(1)
+    assert ejected(up) == {4}
 
 
 def test_slowest_goes_first() -> None:
@@ -300,6 +317,27 @@ def test_never_more_than_the_share(
         assert len(ejected(up)) <= count * max_share + 1e-9
         assert up.pick() is not None
         up.clock.advance(pause)
+
+
+def test_what_is_taken_back_does_not_climb() -> None:
+    """Neither does a server whose ejection is over keep its place in a former climb."""
+    up = Served(servers=servers(4), outlier=RULES, slow_start=10)
+    up.pick()
+    mixed(up, 1)
+    note_ejected(up.peer(1).live, up.clock.now, 0, 0, "")
+    up.selection.look("127.0.0.1", 1)
+    assert up.shares(100) == {1: 25, 2: 25, 3: 25, 4: 25}
+    mixed(up, 1)
+    up.clock.advance(30)
+    up.pick()
+    assert up.peer(1).live.share < 0.2
+    mixed(up, 1)
+    note_ejected(up.peer(1).live, up.clock.now, 0, 0, "")
+    up.selection.look("127.0.0.1", 1)
+    up.pick()
+    up.clock.advance(10)
+    up.pick()
+    assert up.shares(100) == {1: 25, 2: 25, 3: 25, 4: 25}
 
 
 # What is shown.

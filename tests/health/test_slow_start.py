@@ -182,6 +182,11 @@ def test_it_is_shown() -> None:
         "",
         "slow_start: it has 0.10 of its weight, and climbs",
     ]
+    up.check(2, "err")
+    assert up.note(2) == ""
+    up.check(2, "ok")
+    up.clock.advance(11)
+    up.pick()
     up.clock.advance(11)
     (level,) = up.selection.preview(request()).levels
     assert [one.note for one in level.candidates] == ["", ""]
