@@ -45,6 +45,7 @@ REQUEST_PATH = (
     "dataplane/pool",
     "dataplane/selection",
     "dataplane/steps",
+    "health/outliers",
     "health/rules",
     "hooks/cputime",
     "hooks/effects",

@@ -268,6 +268,23 @@ class IPlane(Interface):
         """What heartbeats have said of servers, for :meth:`set_checked` of another
         process."""
 
+    def set_extras(extras: Iterable[Any]) -> None:
+        """Take what keeps servers from requests beside their health, such as ejections.
+
+        ``extras`` are :data:`slardar.health.verdicts.Extra`.  Unknown servers are ignored.
+        Call this when :meth:`set_health` is called.
+        """
+
+    def hint(upstream: str, host: str, port: int, value: str) -> None:
+        """A heartbeat of this server brought this value of ``X-Slardar-Hint``.
+
+        Without effect if the upstream does not believe hints, or does not have the server.
+        """
+
+    def known_extras() -> Iterator[Any]:
+        """What keeps servers from requests beside their health, for :meth:`set_extras` of
+        another process."""
+
     # Hooks.
 
     def check_hook(

@@ -239,6 +239,7 @@ class SlardarService(Service):
         if state is not None:
             self._plane.set_health(state.health)
             self._plane.set_checked(state.checked)
+            self._plane.set_extras(state.extras)
         await self._plane.start()
         await before.take_over()
         # There is no way back from here, so errors are only logged.
@@ -292,7 +293,12 @@ class SlardarService(Service):
         stored = await self.actions.hand_over()
         self._holds_store = False
         plane = self._plane
-        return State(stored, tuple(plane.known_health()), tuple(plane.known_checked()))
+        return State(
+            stored,
+            tuple(plane.known_health()),
+            tuple(plane.known_checked()),
+            tuple(plane.known_extras()),
+        )
 
     async def take_back(self) -> None:
         """The upgrade has failed: go on."""

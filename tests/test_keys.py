@@ -24,6 +24,7 @@ from slardar.model.server import (
     HedgeOpts,
     HttpOpts,
     LevelBody,
+    Outlier,
     RetryBudgetOpts,
     Server,
     UpstreamBody,
@@ -53,7 +54,8 @@ WORKS = {
                    "deadline", "retry_budget", "hedge",
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
                    "public", "panic", "slow_start", "enable", "typ", "sensibility", "rise",
-                   "interval", "name", "user", "password"),
+                   "interval", "name", "user", "password", "outlier", "hints"),
+    Outlier: ("errors", "latency", "min_requests", "window", "eject", "max_share"),
 }  # fmt: skip
 #: Keys whose attribute has another name.
 CALLED = {
@@ -70,11 +72,9 @@ INERT_SETTINGS = {"control.amp": "unix:a.sock"}
 
 #: Keys that are refused because their feature does not exist yet, with a good value.
 LATER = {
-    "outlier": {"errors": 0.5},
     "tls": True,
     "access_log": False,
     "dns_service": "_http._tcp.web.example",
-    "hints": True,
     "proxy_protocol": 1,
     "queue": {"size": 5},
 }

@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from slardar.health.verdicts import Heartbeat
+from slardar.health.verdicts import Ejection, Heartbeat
 
 __all__ = ["HealthLog", "RefusalLog"]
 
@@ -105,6 +105,10 @@ def _where(upstream: str, server: str) -> str:
     return f"upstream {upstream}, server {server}: " if server else f"upstream {upstream}: "
 
 
+def _key(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class HealthLog:
     """Logs that a server has gone out of service, and that it is back.
 
@@ -158,18 +162,9 @@ class HealthLog:
                 return
             del self._out[key]
         upstream, host, port = key
-        second = int(self._seconds())
-        if second != self._second:
-            if self._left_out:
-                _log.warn(
-                    "{count} more servers went out of service or came back", count=self._left_out
-                )
-            self._second, self._lines, self._left_out = second, 0, 0
-        self._lines += 1
-        if self._lines > _MAX_LINES:
-            self._left_out += 1
+        if not self._has_line():
             return
-        server = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        server = _key(host, port)
         if is_out:
             _log.warn(
                 "upstream {upstream}: server {server} is out of service: {message}",
@@ -183,6 +178,32 @@ class HealthLog:
                 upstream=upstream,
                 server=server,
             )
+
+    def ejected(self, extra: Ejection) -> None:
+        """A server is ejected; it comes back by itself, which is not logged."""
+        if self._has_line():
+            _log.warn(
+                "upstream {upstream}: server {server} is ejected for {seconds:.0f} s: {message}",
+                upstream=extra.upstream,
+                server=_key(extra.host, extra.port),
+                seconds=extra.seconds,
+                message=extra.message,
+            )
+
+    def _has_line(self) -> bool:
+        """Whether this second has a line left; else it is counted for the next one."""
+        second = int(self._seconds())
+        if second != self._second:
+            if self._left_out:
+                _log.warn(
+                    "{count} more servers went out of service or came back", count=self._left_out
+                )
+            self._second, self._lines, self._left_out = second, 0, 0
+        self._lines += 1
+        if self._lines > _MAX_LINES:
+            self._left_out += 1
+            return False
+        return True
 
     def forget(self, upstream: str, gone: Collection[tuple[str, int]]) -> None:
         """Forget servers, by host and port, that the upstream no longer has."""

@@ -17,6 +17,7 @@ from slardar.dataplane.decision import Candidate, LevelDecision
 from slardar.health import rules
 from slardar.health.checked import shown
 from slardar.health.notes import notes_of
+from slardar.health.outliers import settle
 from slardar.health.panic import panics
 from slardar.health.slow_start import FIRST, share_after, step_of
 from slardar.model.live import Peer, ServerLive
@@ -157,7 +158,7 @@ class ServingLevel:
     def look(self, position: int, now: float) -> None:
         """Find out whether a server is in service."""
         peer = self.peers[position]
-        is_wanted = int(_is_wanted(peer))
+        is_wanted = int(_is_wanted(peer, now))
         is_in = is_wanted and int(rules.is_available(peer.live, peer.config, now))
         if is_wanted != self._is_wanted[position]:
             self._is_wanted[position] = is_wanted
@@ -169,7 +170,9 @@ class ServingLevel:
             self.changed()
         if self.slow_start:
             self._look_for_climb(position, peer, is_in != 0, now)
-        until = peer.live.down_until
+        settle(peer.live, now)
+        live = peer.live
+        until = max(live.down_until, live.ejected_until, live.full_until)
         if until > now and position not in self._is_due:
             self._is_due.add(position)
             heappush(self._due, (until, position))
@@ -179,8 +182,9 @@ class ServingLevel:
         """Let a server climb that has come into service, and others not any more."""
         turn = peer.turn
         if not is_in:
-            # Until its name is known, nobody can say that a server was out of service.
-            if not (peer.pool and peer.pool.pending):
+            # Until its name is known, nobody can say that a server was out of service; and
+            # one that is full is not cold.
+            if not (peer.pool and peer.pool.pending) and peer.live.full_until <= now:
                 turn.is_cold = True
                 turn.climbs_from = 0.0
                 self._climbing.discard(position)
@@ -211,6 +215,8 @@ class ServingLevel:
 
     def weigh(self, peer: Peer) -> None:
         """Compute the weight of a server again."""
+        if not is_whole(peer.live.weight):
+            self.refine()
         before, peer.weight = peer.weight, in_units(peer, self.unit)
         if peer.weight != before:
             self.changed()
@@ -247,14 +253,26 @@ class ServingLevel:
                 peer.weight = in_units(peer, self.unit)
             self.changed()
 
-    def last_ones(self) -> list[Peer]:
+    def last_ones(self, now: float) -> list[Peer]:
         """If no server is in service, the servers that only failed requests keep out."""
         if self.available:
             return []
         return [
             peer
             for peer in self.peers
-            if _is_wanted(peer) and peer.live.checked != "err" and not is_full(peer)
+            if _is_wanted(peer, now) and peer.live.checked != "err" and not is_full(peer)
+        ]
+
+    def held(self, now: float) -> list[Peer]:
+        """The servers that would be in service if nobody was held back for going out too
+        often."""
+        return [
+            peer
+            for peer in self.peers
+            if rules.is_held(peer.live, now)
+            and rules.is_fit_otherwise(peer.live, now)
+            and _is_wanted(peer, now)
+            and not is_full(peer)
         ]
 
     def described(self, serves: bool, may_get: set[Peer], now: float) -> LevelDecision:
@@ -342,10 +360,16 @@ def _notes(peer: Peer, now: float) -> dict[str, str]:
     return notes
 
 
-def _is_wanted(peer: Peer) -> bool:
+def _is_wanted(peer: Peer, now: float) -> bool:
     """Whether the server takes requests apart from its health, and has been looked up."""
-    pool = peer.pool
-    return peer.weight > 0 and rules.is_wanted(peer.config) and not (pool and pool.pending)
+    live, pool = peer.live, peer.pool
+    return (
+        peer.weight > 0
+        and rules.is_wanted(peer.config)
+        and not (pool and pool.pending)
+        and not live.drains
+        and live.full_until <= now
+    )
 
 
 def _why_not(peer: Peer, now: float) -> str:
@@ -358,10 +382,16 @@ def _why_not(peer: Peer, now: float) -> str:
         return "its weight is 0"
     if peer.pool and peer.pool.pending:
         return "its name is being looked up"
+    if live.drains:
+        return "it has said that it wants no requests"
+    if live.full_until > now:
+        return "it has said that it is full"
     if live.checked == "err":
         return f"its heartbeats fail: {live.checked_msg}"
     if live.down_until > now:
         return f"requests failed: {live.msg}"
+    if live.ejected_until > now:
+        return live.ejected_msg
     if not peer.weight:
         return "it has no part in the turn at the moment"
     if is_full(peer):

@@ -33,7 +33,7 @@ from slardar.dataplane.selection import Selection
 from slardar.dataplane.server_health import ServerHealth
 from slardar.dataplane.sockets import Opened
 from slardar.dataplane.upstreams import Upstreams
-from slardar.health.verdicts import Heartbeat, Verdict, by_upstream
+from slardar.health.verdicts import Extra, Heartbeat, Verdict, by_upstream
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
 from slardar.hooks.runner import Runner
 from slardar.http1.interfaces import (
@@ -73,7 +73,8 @@ class DataPlane(Router):
     ``make_balancer(mode)`` gives the factory of a balancer by its name (normally
     ``slardar.plugins.balancer_factory``).  ``on_health(upstream, peer)`` is called when
     requests have put a server out of service or brought it back; it must not block.
-    Without it the log says so.  ``make_runner`` and ``hook_memory`` are for a worker.
+    Without it the log says so.  ``on_extra(extra)`` is called with what other processes are
+    to know of servers beside that.  ``make_runner`` and ``hook_memory`` are for a worker.
     ``kinds`` are the kinds of listeners, by their protocols.  With ``find_probe``
     (``slardar.plugins.find_probe``) the plane sends heartbeats, as ``settings.health`` says;
     without it another process does, or none.
@@ -90,6 +91,7 @@ class DataPlane(Router):
         make_runner: Callable[[Hooks], Runner] | None = None,
         hook_memory: HookMemory | None = None,
         kinds: Mapping[str, ListenerKind] = LISTENER_KINDS,
+        on_extra: Callable[[Extra], None] | None = None,
         find_probe: ProbeFinder | None = None,
     ) -> None:
         self._reactor = reactor
@@ -101,7 +103,7 @@ class DataPlane(Router):
         self._snapshot = Snapshot.build(0, {}, (), None)
         self._refusals = RefusalLog(reactor.callLater)
         self._resolver: Names = resolver or Resolver(reactor)
-        self._health = ServerHealth(live, poller.clock, reactor.seconds, on_health)
+        self._health = ServerHealth(live, poller.clock, reactor.seconds, on_health, on_extra)
         self._upstreams = Upstreams(
             reactor,
             self,
@@ -337,6 +339,25 @@ class DataPlane(Router):
     def known_checked(self) -> Iterator[Heartbeat]:
         """What heartbeats have said; see :class:`slardar.interfaces.IPlane`."""
         return self._health.known_checked()
+
+    def set_extras(self, extras: Iterable[Extra]) -> None:
+        """Take what keeps servers from requests beside their health; see
+        :class:`slardar.interfaces.IPlane`."""
+        for name, some in by_upstream(extras).items():
+            upstream = self._snapshot.upstreams.get(name)
+            if upstream is not None:
+                self._upstreams.look(name, self._health.learn_extras(upstream, some))
+
+    def hint(self, upstream: str, host: str, port: int, value: str) -> None:
+        """A heartbeat brought a hint; see :class:`slardar.interfaces.IPlane`."""
+        found = self._snapshot.upstreams.get(upstream)
+        if found is not None and self._health.hint(found, (host, port), value):
+            self._upstreams.look(upstream, [(host, port)])
+
+    def known_extras(self) -> Iterator[Extra]:
+        """What keeps servers from requests beside their health; see
+        :class:`slardar.interfaces.IPlane`."""
+        return self._health.known_extras()
 
     # Hooks.
 

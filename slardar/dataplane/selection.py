@@ -15,6 +15,8 @@ from slardar.balancers.base import Balancer, Outcome, rest
 from slardar.dataplane.decision import Preview
 from slardar.dataplane.level import TENTHS, Panic, ServingLevel, in_units, is_full, is_whole
 from slardar.health import rules
+from slardar.health.hints import HEADER, forget_hints, note_hint
+from slardar.health.outliers import Outliers, count_wanted, ejection_length, note_ejected
 from slardar.http1.interfaces import Clock, SelectionBase
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
@@ -24,6 +26,9 @@ from slardar.model.server import Upstream
 __all__ = ["Defaults", "Selection"]
 
 _log = Logger("slardar.selection")
+
+#: Seconds between two looks for servers that are held back.
+_RELEASE = 1.0
 
 
 class Defaults:
@@ -45,8 +50,12 @@ class Selection(SelectionBase):
         "_is_limited",
         "_least",
         "_levels",
+        "_next_release",
+        "_on_ejected",
         "_on_error",
         "_on_health",
+        "_on_hint",
+        "_outliers",
         "_panic",
         "_places",
         "_share",
@@ -65,13 +74,19 @@ class Selection(SelectionBase):
         clock: Clock,
         on_health: Callable[[str, Peer], None] | None = None,
         on_error: Callable[[str, Any, str, BaseException], None] | None = None,
+        on_ejected: Callable[[str, Peer], None] | None = None,
+        on_hint: Callable[[str, Peer], None] | None = None,
     ) -> None:
         super().__init__(upstream.name)
+        self._on_hint = on_hint
+        self._on_ejected = on_ejected
         self._on_error = on_error
         self.upstream = upstream
         self._clock = clock
         self._on_health = on_health
         self._levels: list[ServingLevel] = []
+        #: When servers that are held back may be looked for again.
+        self._next_release = 0.0
         #: By host and port, the levels that have the server, and its position in each.
         self._places: dict[tuple[str, int], list[tuple[ServingLevel, int]]] = {}
         new = _new_servers(upstream, live) if upstream.slow_start else ()
@@ -87,9 +102,13 @@ class Selection(SelectionBase):
                 seen.add(known)
                 if new and (server.host, server.port) in new:
                     turn.is_cold = True
+                if upstream.outlier is None and known.ejected_until:
+                    note_ejected(known, clock.now, 0, 0, "")
                 if not upstream.slow_start and turn.share < 1:
                     turn.share = 1.0
                     turn.climbs_from = 0.0
+                if not upstream.hints:
+                    forget_hints(known)
                 peers.append(Peer(server, known, turn))
             are_whole = all(is_whole(peer.live.weight) and peer.turn.share == 1 for peer in peers)
             unit = 1 if are_whole else TENTHS
@@ -101,9 +120,14 @@ class Selection(SelectionBase):
             for position, peer in enumerate(peers):
                 self._places.setdefault((peer.host, peer.port), []).append((made, position))
         self._panic = Panic(self._levels, upstream.panic) if upstream.panic else None
+        self._outliers: Outliers | None = None
+        if upstream.outlier is not None:
+            peers_of = [level.peers for level in self._levels]
+            self._outliers = Outliers(upstream.outlier, peers_of, count_wanted(upstream), clock.now)
         # A server that several levels have is asked once.
         self.tries = upstream.tries or max(1, len(seen))
         self.try_timeout = upstream.try_timeout
+        self.believes_hints = upstream.hints
         self.deadline = float(upstream.deadline)
         self.connect_timeout = _either(upstream.connect_timeout, defaults.connect)
         self.send_timeout = _either(upstream.send_timeout, defaults.send)
@@ -146,13 +170,19 @@ class Selection(SelectionBase):
             level.forget()
 
     def look(self, host: str, port: int) -> None:
-        """Look at the health of one server again, which something outside has changed.
+        """Look at the health and weight of one server again, which something outside has
+        changed.
 
         Without effect if the upstream does not have the server.
         """
         now = self._clock.now
-        for level, position in self._places.get((host, port), ()):
+        places = self._places.get((host, port), ())
+        for level, position in places:
+            level.weigh(level.peers[position])
             level.look(position, now)
+        if self._outliers is not None and places:
+            level, position = places[0]
+            self._outliers.look(level.peers[position].live, now)
 
     def set_weight(self, host: str, port: int, weight: float | None) -> None:
         """Use another weight than the configured one for a server.
@@ -163,12 +193,8 @@ class Selection(SelectionBase):
         if the upstream does not have the server.
         """
         for level, position in self._places.get((host, port), ()):
-            peer = level.peers[position]
-            peer.live.weight = weight
-            if not is_whole(weight):
-                level.refine()
-            level.weigh(peer)
-            level.look(position, self._clock.now)
+            level.peers[position].live.weight = weight
+        self.look(host, port)
 
     def pick(self, request: Request, tried: list[Peer]) -> Peer | None:
         """See :meth:`SelectionBase.pick`.
@@ -187,9 +213,11 @@ class Selection(SelectionBase):
                     return self._begin(level, peer)
             elif peers:
                 return self._begin(level, self._choose(level, peers, (), request, False))
-        if not tried and self.upstream.protected:
-            return self._last_resort(request)
-        return None
+        if tried:
+            return None
+        if self._release_held(now):
+            return self.pick(request, tried)
+        return self._last_resort(request) if self.upstream.protected else None
 
     def _choose_left(
         self, level: ServingLevel, peers: Sequence[Peer], request: Request, tried: list[Peer]
@@ -263,8 +291,9 @@ class Selection(SelectionBase):
         The rules never put the last one out; but it may be drained or removed while the
         others are out.  Asking one of those is better than refusing for sure.
         """
+        now = self._clock.now
         for level in self._levels if request.cluster_key is None else self._order(request):
-            peers = level.last_ones()
+            peers = level.last_ones(now)
             if peers:
                 return self._begin(level, self._choose(level, peers, (), request, False))
         return None
@@ -285,10 +314,16 @@ class Selection(SelectionBase):
                 left = [peer for peer in level.available if not is_full(peer)]
                 offered = left if full else level.available
                 serving = level if offered else None
+        if serving is None and now >= self._next_release:
+            for level in levels:
+                offered = level.held(now)
+                if offered:
+                    serving = level
+                    break
         is_last_resort = serving is None and self.upstream.protected
         if is_last_resort:
             for level in levels:
-                offered = level.last_ones()
+                offered = level.last_ones(now)
                 if offered:
                     serving = level
                     break
@@ -328,6 +363,9 @@ class Selection(SelectionBase):
 
     def refusal(self, tried: bool) -> tuple[int, str]:
         """Status and reason where :meth:`pick` found nothing."""
+        now = self._clock.now
+        if not tried and any(peer.live.full_until > now for peer in self.peers):
+            return 503, f"the servers of upstream {self.name} say that they are full"
         if not tried and any(level.available for level in self._levels):
             return 503, f"every server of upstream {self.name} has its limit of connections"
         return 502, f"no servers available in upstream {self.name}"
@@ -351,6 +389,19 @@ class Selection(SelectionBase):
                     reply.add_header_lines(lines)
                 return
 
+    def hinted(self, peer: Peer, reply: Reply) -> None:
+        """See :meth:`SelectionBase.hinted`."""
+        value = reply.get_header(HEADER)
+        if value is None:
+            return
+        lines = reply.head_lines()
+        start = HEADER.encode() + b":"
+        reply.replace_head_lines([line for line in lines if line[: len(start)].lower() != start])
+        if note_hint(peer.live, value, self._clock.now):
+            self.look(peer.host, peer.port)
+            if self._on_hint is not None:
+                self._on_hint(self.name, peer)
+
     # What became of an attempt.
 
     def failed(self, peer: Peer, message: str) -> None:
@@ -358,10 +409,13 @@ class Selection(SelectionBase):
         if its rules say so."""
         live, now = peer.live, self._clock.now
         live.failures += 1
+        has_others = self._has_others(live, now)
         # A server that is not protected may be put out even if it is the last one.
-        others = not self.upstream.protected or self._has_others(live, now)
+        others = has_others or not self.upstream.protected
         if rules.note_failure(live, peer.config, now, others, message):
             self._health_changed(peer)
+        if not has_others:
+            self._release_held(now)
         if self._wants_failed:
             self._tell(peer, "failed", peer)
 
@@ -373,14 +427,38 @@ class Selection(SelectionBase):
             live, peer.config, self._clock.now
         ):
             self._health_changed(peer)
+        if self._outliers is not None:
+            self._note_outcome(self._outliers, peer, status >= 500, seconds)
         if self._wants_finished:
             self._tell(peer, "finished", peer, Outcome(False, seconds, status))
 
     def finished(self, peer: Peer, failed: bool, seconds: float, status: int) -> None:
         """The attempt is over, without a good reply."""
         peer.live.active -= 1
+        if failed and self._outliers is not None:
+            self._note_outcome(self._outliers, peer, True, seconds)
         if self._wants_finished:
             self._tell(peer, "finished", peer, Outcome(failed, seconds, status))
+
+    def _note_outcome(self, outliers: Outliers, peer: Peer, failed: bool, seconds: float) -> None:
+        """Count an attempt, and eject servers that are outliers by now."""
+        now = self._clock.now
+        if outliers.note(peer.live, now, failed, seconds) and outliers.may_eject(now):
+            self._eject(outliers, peer, outliers.errors(peer.live))
+        if outliers.is_due(now):
+            for slow, message in outliers.slow(now):
+                if outliers.may_eject(now):
+                    self._eject(outliers, slow, message)
+
+    def _eject(self, outliers: Outliers, peer: Peer, message: str) -> None:
+        """Eject a server, if another one is in service."""
+        live, now = peer.live, self._clock.now
+        if self._has_others(live, now):
+            seconds, times = ejection_length(live, outliers.settings.eject, now)
+            note_ejected(live, now, seconds, times, message)
+            self.look(peer.host, peer.port)
+            if self._on_ejected is not None:
+                self._on_ejected(self.name, peer)
 
     def _has_others(self, live: ServerLive, now: float) -> bool:
         """Whether another server than this one is in service, in any level."""
@@ -390,6 +468,20 @@ class Selection(SelectionBase):
             if level.count > (position is not None and level.is_healthy(position)):
                 return True
         return False
+
+    def _release_held(self, now: float) -> bool:
+        """No server is in service, or none but one that fails: use those that are only held
+        back because they went out too often.  Returns whether there are any."""
+        if now < self._next_release:
+            return False
+        # Not for each request: there may be thousands of servers.
+        self._next_release = now + _RELEASE
+        found = False
+        for peer in self.peers:
+            if rules.release(peer.live, now):
+                found = True
+                self.look(peer.host, peer.port)
+        return found
 
     def _health_changed(self, peer: Peer) -> None:
         """Requests put a server out of service, or brought it back."""

@@ -11,11 +11,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 
 from slardar.dataplane.failurelog import HealthLog
 from slardar.health.checked import take_verdict
+from slardar.health.hints import note_hint, set_hints
 from slardar.health.notes import notes_of
+from slardar.health.outliers import note_ejected, settle
 from slardar.health.panic import panic_note
 from slardar.health.rules import is_available
 from slardar.health.shared import Place, ServerIndex, note_back, note_out, strictest
-from slardar.health.verdicts import MAX_TEXT, Heartbeat, Verdict
+from slardar.health.verdicts import MAX_TEXT, Ejection, Extra, Heartbeat, Hint, Verdict, hint_of
 from slardar.http1.interfaces import Clock
 from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.server import Server, Upstream
@@ -27,8 +29,9 @@ class ServerHealth:
     """The health of the servers that one data plane serves.
 
     ``clock`` is the poller's, in monotonic seconds.  ``on_health(upstream, peer)`` is
-    called when requests have put a server out of service or brought it back; without it
-    the log says so, for which ``seconds()`` gives the time.
+    called when requests have put a server out of service or brought it back, and
+    ``on_extra(extra)`` with what other processes are to know beside that; without
+    ``on_health`` the log says so, for which ``seconds()`` gives the time.
     """
 
     def __init__(
@@ -37,7 +40,9 @@ class ServerHealth:
         clock: Clock,
         seconds: Callable[[], float],
         on_health: Callable[[str, Peer], None] | None = None,
+        on_extra: Callable[[Extra], None] | None = None,
     ) -> None:
+        self._on_extra = on_extra
         self._live = live
         self._clock = clock
         self._log = HealthLog(seconds) if on_health is None else None
@@ -49,6 +54,19 @@ class ServerHealth:
         if self._log is not None:
             down_for = max(0.0, peer.live.down_until - self._clock.now)
             self._log.took(upstream, peer.host, peer.port, down_for, peer.live.msg)
+
+    def ejected(self, upstream: str, peer: Peer) -> None:
+        """A server was ejected here."""
+        extra = self._ejection(upstream, peer.host, peer.port, peer.live)
+        if self._log is not None:
+            self._log.ejected(extra)
+        if self._on_extra is not None:
+            self._on_extra(extra)
+
+    def _ejection(self, upstream: str, host: str, port: int, live: ServerLive) -> Ejection:
+        seconds = min(max(0.0, live.ejected_until - self._clock.now), 1e9)
+        message = live.ejected_msg[:MAX_TEXT]
+        return Ejection(upstream, host, port, seconds, live.ejections, message)
 
     def learn(self, upstream: Upstream, verdicts: Iterable[Verdict]) -> list[Place]:
         """Take another process's verdicts on servers of one upstream, as
@@ -107,6 +125,53 @@ class ServerHealth:
                     (self._log.know_checked if is_logged else self._log.checked)(verdict)
         return changed
 
+    def hinted(self, upstream: str, peer: Peer) -> None:
+        """A server has said something of itself here."""
+        if self._on_extra is not None:
+            self._on_extra(hint_of(upstream, peer.host, peer.port, peer.live, self._clock.now))
+
+    def hint(self, upstream: Upstream, place: Place, value: str) -> bool:
+        """A server has said this in a heartbeat, as ``IPlane.hint`` describes it.
+
+        Returns whether it gets other requests from now on.
+        """
+        if not upstream.hints or place not in self._index.of(upstream):
+            return False
+        return note_hint(self._live.server(upstream.name, *place), value, self._clock.now)
+
+    def learn_extras(self, upstream: Upstream, extras: Iterable[Extra]) -> list[Place]:
+        """Take what other processes say of servers of one upstream, as ``IPlane.set_extras``
+        describes it.
+
+        Returns the servers that get other requests from now on.
+        """
+        index, now = self._index.of(upstream), self._clock.now
+        changed = []
+        for extra in extras:
+            place = (extra.host, extra.port)
+            if place not in index:
+                continue
+            live = self._live.server(upstream.name, *place)
+            if isinstance(extra, Hint):
+                if upstream.hints:
+                    set_hints(live, extra.full_for, extra.drains, extra.weight, now)
+                    changed.append(place)
+            elif upstream.outlier is not None and note_ejected(
+                live, now, extra.seconds, extra.times, extra.message
+            ):
+                changed.append(place)
+        return changed
+
+    def known_extras(self) -> Iterator[Extra]:
+        """What keeps servers from requests beside their health, as ``IPlane.known_extras``
+        gives it."""
+        now = self._clock.now
+        for (upstream, host, port), live in self._live.servers.items():
+            if live.ejected_until > now:
+                yield self._ejection(upstream, host, port, live)
+            if live.drains or live.full_until > now or live.has_hinted_weight:
+                yield hint_of(upstream, host, port, live, now)
+
     def known(self) -> Iterator[Verdict]:
         """The servers that requests have put out of service, as ``IPlane.known_health``
         gives them."""
@@ -136,6 +201,7 @@ class ServerHealth:
         found = {}
         for server in upstream.servers:
             live = found[server.key] = self._live.server(upstream.name, server.host, server.port)
+            settle(live, self._clock.now)
             live.notes = notes_of(live, self._clock.now)
         return found
 

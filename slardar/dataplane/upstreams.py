@@ -233,6 +233,17 @@ class Upstreams:
         self.look(name, [(peer.host, peer.port)])
         self._health.changed(name, peer)
 
+    def _ejected(self, name: str, peer: Peer) -> None:
+        """A server was ejected, perhaps by a selection that is not in use any more."""
+        self.look(name, [(peer.host, peer.port)])
+        self._health.ejected(name, peer)
+
+    def _hinted(self, name: str, peer: Peer) -> None:
+        """A server has said something of itself, perhaps to a selection that is not in use
+        any more."""
+        self.look(name, [(peer.host, peer.port)])
+        self._health.hinted(name, peer)
+
     def close(self) -> None:
         """Close every connection to a server."""
         for name in list(self.pools):
@@ -249,6 +260,8 @@ class Upstreams:
             self._router.clock,
             self._health_changed,
             self.balancer_errors.note,
+            self._ejected,
+            self._hinted,
         )
 
     def _install(self, selection: Selection) -> _Waiting | None:

@@ -53,7 +53,9 @@ def note_checked(live: ServerLive, status: str, since: float, message: str) -> b
 
 def shown(live: ServerLive) -> Shown:
     """The worse of what requests and heartbeats say; of the same status, that with more
-    failures."""
+    failures.  An ejected server fails."""
+    if live.ejected_until:
+        return Shown("err", live.ejected_at, live.ejected_msg, live.fail_num)
     checked = (_WORST.index(live.checked), live.checked_fails)
     if checked > (_WORST.index(live.status), live.fail_num):
         return Shown(live.checked, live.checked_at, live.checked_msg, live.checked_fails)

@@ -8,6 +8,9 @@ the order in which they came; the results and their order decide everything.
   ``sensibility`` of them, the status becomes that of the last result.  Fewer change nothing.
 - **Failed.**  A server whose status became ``err`` has failed.  It gets no requests until
   ``rise`` results in a row are no ``err``; then its status is that of the last result.
+- **Flapping.**  A server that fails again and again, and comes back in between, is brought back
+  later from the third time on (:mod:`slardar.health.flaps`); at once if no wanted server of
+  the upstream is left.
 - **Unstable.**  A server that a probe calls ``unstable`` answers, so it stays in service.
 - **Protected.**  If all wanted servers of an upstream have failed, levels and named clusters
   included, the one that failed last stays in service as ``unstable``.  When another server
@@ -21,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from slardar.health.flaps import held_for, penalty_after
 from slardar.health.probes.base import Result
 from slardar.health.rules import is_wanted
 from slardar.health.shared import Place
@@ -36,11 +40,15 @@ class Beat:
     __slots__ = (
         "about",
         "fail_num",
+        "fail_timeout",
         "failed_at",
+        "flapped_at",
         "goods",
         "has_failed",
+        "held_until",
         "host",
         "message",
+        "penalty",
         "port",
         "since",
         "status",
@@ -65,6 +73,12 @@ class Beat:
         self.has_failed = False
         self.failed_at = 0
         self.wanted = True
+        #: Flap damping (:mod:`slardar.health.flaps`), in epoch seconds: the penalty when it
+        #: failed last, at ``flapped_at``; and until when good results do not bring it back.
+        self.fail_timeout = 0.0
+        self.penalty = 0.0
+        self.flapped_at = 0.0
+        self.held_until = 0.0
 
     def __repr__(self) -> str:
         return f"<Beat {self.host}:{self.port} {self.status} fail_num={self.fail_num}>"
@@ -81,6 +95,10 @@ class Beat:
             self.fail_num,
             dict(self.about),
         )
+
+    def is_back(self, rise: int) -> bool:
+        """Whether its results are good enough to bring it back."""
+        return self.has_failed and self.goods >= rise
 
     def set_status(self, status: Status, now: float) -> None:
         if status != self.status:
@@ -116,9 +134,14 @@ class Beats:
         self._protected = upstream.protected
         before = self.servers
         self.servers = {}
+        timeouts: dict[Place, float] = {}
+        for server in upstream.servers:
+            place = (server.host, server.port)
+            timeouts[place] = max(timeouts.get(place, 0.0), server.fail_timeout)
         for place, wanted in places_to_check(upstream).items():
             beat = self.servers[place] = before.get(place) or Beat(*place, now)
             beat.wanted = wanted
+            beat.fail_timeout = timeouts[place]
         return self._settle(now)
 
     def know(self, verdict: Heartbeat) -> None:
@@ -167,27 +190,49 @@ class Beats:
             beat.message = result.message
         if status == "err":
             if beat.fail_num >= self._sensibility and not beat.has_failed:
-                self._failed(beat, now)
+                return self._failed(beat, now)
             return []
         if beat.has_failed:
-            return self._came_back(beat, status, now) if beat.goods >= self._rise else []
+            if not beat.is_back(self._rise):
+                return []
+            if now < beat.held_until and self._serving:
+                beat.message = "it fails again and again: held back, though it answers now"
+                return []
+            return self._came_back(beat, status, now)
         if status == "ok":
             beat.message = ""
         if status == "ok" or beat.fail_num >= self._sensibility:
             beat.set_status(status, now)
         return []
 
-    def _failed(self, beat: Beat, now: float) -> None:
+    def _failed(self, beat: Beat, now: float) -> list[Beat]:
+        """The server goes out of service; returns the other servers that this has changed."""
         self._failures += 1
+        beat.penalty = penalty_after(beat.penalty, beat.flapped_at, now)
+        beat.flapped_at = now
+        beat.held_until = now + held_for(beat.penalty, beat.fail_timeout)
         beat.has_failed = True
         beat.failed_at = self._failures
         if beat.wanted:
             self._serving -= 1
+            back = None if self._serving else self._held_back()
+            if back is not None:
+                self._came_back(back, "ok", now)
+                beat.set_status("err", now)
+                return [back]
             if self._protected and not self._serving:
                 self._kept = beat
                 beat.set_status("unstable", now)
-                return
+                return []
         beat.set_status("err", now)
+        return []
+
+    def _held_back(self) -> Beat | None:
+        """A wanted server that answers and is held back only because it failed too often."""
+        for beat in self.servers.values():
+            if beat.wanted and beat.is_back(self._rise):
+                return beat
+        return None
 
     def _came_back(self, beat: Beat, status: Status, now: float) -> list[Beat]:
         beat.has_failed = False

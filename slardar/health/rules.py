@@ -5,7 +5,8 @@ last good server of lua-resty-checkups.  They are pure: the monotonic time is an
 and their state is in the server's ``live``.
 
 - A server is **available** while its state is ``up``, its weight is not 0,
-  ``down_until <= now``, and heartbeats do not say ``err`` (:mod:`slardar.health.checked`).
+  ``down_until <= now``, heartbeats do not say ``err`` (:mod:`slardar.health.checked`), and it
+  is not ejected (:mod:`slardar.health.outliers`).
 - **Counting.**  ``fails`` counts failures since ``first_fail``.  While
   ``fails < max_fails``, a failure more than ``fail_timeout`` seconds after ``first_fail``
   begins a new count, and a success after this time clears the count.  A success within
@@ -16,6 +17,9 @@ and their state is in the server's ``live``.
 - **Probation.**  From ``down_until`` on, the server gets requests again, but ``fails`` stays.
   The next failure puts it out at once, for another ``fail_timeout``.  The next success
   clears the count, and the status is ``ok``.  An ``unstable`` server is treated alike.
+- **Flapping.**  A server that goes out again and again, and comes back in between, is out for
+  longer than ``fail_timeout`` from the third time on (:mod:`slardar.health.flaps`), or until no
+  other server is in service.
 - A request that ends while its server is out was sent before.  Its failure prolongs the
   time, as in nginx; its success changes nothing.
 
@@ -29,15 +33,31 @@ from __future__ import annotations
 
 import time
 
+from slardar.health.flaps import held_for, penalty_after, penalty_at
 from slardar.model.live import ServerLive
 from slardar.model.server import Server
 
-__all__ = ["is_available", "is_wanted", "note_failure", "note_success", "set_status"]
+__all__ = [
+    "is_available",
+    "is_fit_otherwise",
+    "is_held",
+    "is_wanted",
+    "note_failure",
+    "note_flap",
+    "note_success",
+    "release",
+    "set_status",
+]
 
 
 def is_available(live: ServerLive, config: Server, now: float) -> bool:
     """Whether the server may be given a request at ``now`` (monotonic seconds)."""
-    return live.down_until <= now and live.checked != "err" and is_wanted(config)
+    return live.down_until <= now and is_fit_otherwise(live, now) and is_wanted(config)
+
+
+def is_fit_otherwise(live: ServerLive, now: float) -> bool:
+    """Whether nothing but failed requests keeps the server out of service."""
+    return live.checked != "err" and live.ejected_until <= now
 
 
 def is_wanted(config: Server) -> bool:
@@ -67,9 +87,42 @@ def note_failure(
     if not others_available:
         set_status(live, "err" if was_out else "unstable", message)
         return False
-    live.down_until = max(live.down_until, now + config.fail_timeout)
+    note_flap(live, now)
+    live.held_from = now + config.fail_timeout
+    live.down_until = max(live.down_until, now + _out_for(live, config.fail_timeout, now))
     set_status(live, "err", message)
     return not was_out
+
+
+def note_flap(live: ServerLive, now: float) -> None:
+    """The server goes out of service, unless it has not been back since the last time."""
+    if not live.down_until:
+        live.penalty = penalty_after(live.penalty, live.flapped_at, now)
+        live.flapped_at = now
+
+
+def is_held(live: ServerLive, now: float) -> bool:
+    """Whether only its penalty keeps the server out, as far as requests go."""
+    return 0 < live.held_from <= now < live.down_until
+
+
+def release(live: ServerLive, now: float) -> bool:
+    """Put a server on probation that only its penalty keeps out: no other one is in service.
+
+    Returns whether it was one.
+    """
+    if not is_held(live, now):
+        return False
+    live.down_until = now
+    return True
+
+
+def _out_for(live: ServerLive, fail_timeout: float, now: float) -> float:
+    """For how many seconds a failure puts the server out."""
+    if not live.penalty:
+        return fail_timeout
+    penalty = penalty_at(live.penalty, live.flapped_at, now)
+    return max(fail_timeout, held_for(penalty, fail_timeout))
 
 
 def note_success(live: ServerLive, config: Server, now: float) -> bool:

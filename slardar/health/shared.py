@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from slardar.health.rules import set_status
+from slardar.health.rules import note_flap, set_status
 from slardar.model.live import ServerLive
 from slardar.model.server import Server, Upstream
 
@@ -80,6 +80,8 @@ def note_out(
     if not others_available and not was_out:
         set_status(live, "unstable", message)
         return False
+    note_flap(live, now)
+    live.held_from = now + config.fail_timeout
     live.down_until = until
     set_status(live, "err", message)
     # True also for a server that was out: the time until it is looked at again is longer.

@@ -7,20 +7,26 @@ replaced gives them to its successor.  Every value that a worker sends is checke
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from msgspec import Meta, Struct
 
+from slardar.model.live import ServerLive
+
 __all__ = [
     "MAX_TEXT",
+    "Ejection",
     "Epoch",
+    "Extra",
     "Heartbeat",
+    "Hint",
     "Name",
     "Port",
     "Status",
     "Text",
     "Verdict",
     "by_upstream",
+    "hint_of",
 ]
 
 #: A DNS name has 253 characters at most, an upstream's name no more than 255.
@@ -65,7 +71,44 @@ class Heartbeat(Struct, frozen=True):
     about: dict[str, str | int] = {}
 
 
-AVerdict = TypeVar("AVerdict", Verdict, Heartbeat)
+class Ejection(Struct, frozen=True, tag="ejection"):
+    """A server is ejected as an outlier (:mod:`slardar.health.outliers`), or is back before
+    its time."""
+
+    upstream: Name
+    host: Name
+    port: Port
+    #: Seconds for which it gets no request; 0: it is back.
+    seconds: Seconds
+    #: How often it was ejected, without the times that are forgotten.
+    times: Annotated[int, Meta(ge=0, le=1000)]
+    message: Text
+
+
+class Hint(Struct, frozen=True, tag="hint"):
+    """Everything that a server has said of itself and that holds
+    (:mod:`slardar.health.hints`)."""
+
+    upstream: Name
+    host: Name
+    port: Port
+    #: Seconds for which it is full, and whether it wants no requests.
+    full_for: Seconds
+    drains: bool
+    #: Its weight instead of the configured one.
+    weight: Annotated[float, Meta(ge=0, le=1e9)] | None
+
+
+def hint_of(upstream: str, host: str, port: int, live: ServerLive, now: float) -> Hint:
+    """What holds of the hints in ``live`` at ``now``."""
+    weight = live.weight if live.has_hinted_weight else None
+    return Hint(upstream, host, port, max(0.0, live.full_until - now), live.drains, weight)
+
+
+#: What keeps a server from requests, or changes its weight, beside its health.
+Extra: TypeAlias = Ejection | Hint
+
+AVerdict = TypeVar("AVerdict", Verdict, Heartbeat, Extra)
 
 
 def by_upstream(verdicts: Iterable[AVerdict]) -> dict[str, list[AVerdict]]:

@@ -312,6 +312,8 @@ class Exchange(AttemptOwner):
     def reply_arrived(self, attempt: Attempt, reply: Reply) -> bool:
         """See :class:`slardar.http1.attempt.AttemptOwner`."""
         selection = self.selection
+        if selection.believes_hints:
+            selection.hinted(attempt.peer, reply)
         if (
             selection.failed_statuses
             and reply.status in selection.failed_statuses

@@ -314,6 +314,7 @@ class SelectionBase:
     __slots__ = (
         "about",
         "adds_headers",
+        "believes_hints",
         "budget",
         "connect_timeout",
         "deadline",
@@ -352,6 +353,8 @@ class SelectionBase:
         self.failed_statuses: frozenset[int] = frozenset()
         #: Whether :meth:`add_headers` is to be called.
         self.adds_headers: bool = False
+        #: Each reply is to be given to :meth:`hinted`.
+        self.believes_hints: bool = False
 
     def pick(self, request: Request, tried: list[Peer]) -> Peer | None:
         """The server for an attempt, which begins with this call; ``None`` if no server
@@ -360,6 +363,10 @@ class SelectionBase:
 
     def add_headers(self, peer: Peer, request: Request, reply: Reply) -> None:
         """Add the header lines that the balancer has for the reply of ``peer``."""
+        raise NotImplementedError
+
+    def hinted(self, peer: Peer, reply: Reply) -> None:
+        """Heed what ``peer`` says of itself in a reply, and take it out of the reply."""
         raise NotImplementedError
 
     def failed(self, peer: Peer, message: str) -> None:

@@ -46,25 +46,37 @@ class ServerLive:
     __slots__ = (
         "about",
         "active",
+        "calm_from",
         "checked",
         "checked_at",
         "checked_fails",
         "checked_msg",
         "climbs_from",
         "down_until",
+        "drains",
         "effective_weight",
+        "ejected_at",
+        "ejected_msg",
+        "ejected_until",
+        "ejections",
         "ewma",
         "ewma_at",
         "fail_num",
         "fails",
         "failures",
         "first_fail",
+        "flapped_at",
+        "full_until",
+        "has_hinted_weight",
+        "held_from",
         "is_cold",
         "keeper",
         "last_modified",
         "msg",
         "notes",
         "number",
+        "outcomes",
+        "penalty",
         "place",
         "requests",
         "share",
@@ -103,6 +115,12 @@ class ServerLive:
         self.fails = 0
         self.first_fail = 0.0
         self.down_until = 0.0
+        #: The penalty for going out of service again and again, as it was when the server did
+        #: so last, at ``flapped_at`` (monotonic seconds; :mod:`slardar.health.flaps`).
+        self.penalty = 0.0
+        self.flapped_at = 0.0
+        #: From when on only this penalty keeps the server out, in monotonic seconds.
+        self.held_from = 0.0
         #: What requests last said: ``unchecked``, ``ok``, ``err`` or ``unstable``, since
         #: when (epoch seconds), and why; and the failures in a row.
         self.status = "unchecked"
@@ -117,6 +135,22 @@ class ServerLive:
         self.checked_msg = ""
         self.checked_fails = 0
         self.about: Mapping[str, str | int] = {}
+        #: Ejection as an outlier: the monotonic time until which the server gets no request
+        #: (0: it is not ejected), since when (epoch seconds), and why; how often, without the
+        #: times that are forgotten; and when it was back, in monotonic seconds.
+        self.ejected_until = 0.0
+        self.ejected_at = 0.0
+        self.ejected_msg = ""
+        self.ejections = 0
+        self.calm_from = 0.0
+        #: What became of its last attempts (:class:`slardar.health.outliers.Outcomes`);
+        #: ``None`` if nobody counts them.
+        self.outcomes: Any = None
+        #: Hints of the server itself (:mod:`slardar.health.hints`): the monotonic time until
+        #: which it is full, whether it wants no requests, and whether ``weight`` is its.
+        self.full_until = 0.0
+        self.drains = False
+        self.has_hinted_weight = False
         #: For the status, filled in when it is asked for: what the server gets beyond its
         #: health, and why (:mod:`slardar.health.notes`).
         self.notes: dict[str, str] = {}

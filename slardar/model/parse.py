@@ -246,6 +246,7 @@ def _upstream(
         slow_start=body.slow_start,
         outlier=body.outlier,
         panic=body.panic,
+        hints=body.hints,
         retry_on=frozenset(body.retry_on),
         retry_budget=body.retry_budget,
         hedge=body.hedge,
@@ -312,14 +313,14 @@ def _check_servers(servers: tuple[Server, ...], path: str, problems: Problems) -
 
 
 def _check_rest(body: UpstreamBody, where: str, problems: Problems) -> None:
-    # The types of these two keys allow any depth.
-    for key in ("mode_opts", "outlier"):
-        _find_odd(getattr(body, key), f"{where}.{key}", _DEPTH, problems)
+    # Its type allows any depth.
+    _find_odd(body.mode_opts, f"{where}.mode_opts", _DEPTH, problems)
     if body.tls:
         problems.add(f"{where}.tls", "tls to servers is not available yet")
-    # Refused: a user must not believe that it works.
-    if body.outlier:
-        problems.add_first(f"{where}.outlier", "outlier is not available yet")
+    if body.outlier is not None and 0 < body.outlier.latency <= 1:
+        problems.add(
+            f"{where}.outlier.latency", f"expected 0 or more than 1, got {body.outlier.latency:g}"
+        )
     for index, name in enumerate(body.retry_on):
         if not _RETRY.fullmatch(name):
             problems.add(

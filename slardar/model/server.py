@@ -19,6 +19,7 @@ __all__ = [
     "HttpOpts",
     "Interval",
     "Level",
+    "Outlier",
     "ProbeOptions",
     "Seconds",
     "Server",
@@ -37,6 +38,7 @@ Seconds = Annotated[
     float, Meta(ge=0, le=1e9, description="a number of seconds from 0 to 1000000000")
 ]
 Share = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
+Times = Annotated[float, Meta(ge=0, le=1e9, description="a number from 0 to 1000000000")]
 #: A time-out: 0 would end everything at once.
 Timeout = Annotated[
     float,
@@ -84,6 +86,24 @@ class HttpOpts(Struct, frozen=True, forbid_unknown_fields=True):
     statuses: dict[str, bool] = {}
 
 
+class Outlier(Struct, frozen=True, forbid_unknown_fields=True):
+    """When a server is ejected (:mod:`slardar.health.outliers`)."""
+
+    #: Its share of failures is over this; a reply with 5xx is a failure.
+    errors: Share = 0.5
+    #: Its mean time of a reply is over so many times the median of its peers; 0: not looked
+    #: at.
+    latency: Times = 3
+    #: Fewer requests in the window say nothing.
+    min_requests: Positive = 20
+    #: Seconds whose requests count.
+    window: Timeout = 10
+    #: Seconds for which it is ejected the first time.
+    eject: Timeout = 30
+    #: The largest share of the upstream's servers that is ejected.
+    max_share: Share = 0.3
+
+
 class RetryBudgetOpts(Struct, frozen=True, forbid_unknown_fields=True):
     """How many requests may be sent again that a server may have begun."""
 
@@ -112,9 +132,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     """An upstream as it is written; the defaults are lua-resty-checkups'."""
 
     #: Keys of a later version; the refusal says that they are not available yet.
-    later: ClassVar[tuple[str, ...]] = (
-        *("access_log", "dns_service", "hints", "proxy_protocol", "queue"),
-    )
+    later: ClassVar[tuple[str, ...]] = (*("access_log", "dns_service", "proxy_protocol", "queue"),)
 
     servers: tuple[Server, ...] = ()
     #: Instead of ``servers``: a list of levels, or an object of named clusters.
@@ -144,9 +162,11 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     retry_budget: RetryBudgetOpts | None = RetryBudgetOpts()
     hedge: HedgeOpts | None = None
     slow_start: Seconds = 0
-    outlier: dict[str, Any] | None = None
+    outlier: Outlier | None = None
     #: If a smaller share than this of the servers is in service, health is ignored.
     panic: Share = 0
+    #: Whether servers are believed what they say in ``X-Slardar-Hint``.
+    hints: bool = False
     #: Kinds of failure after which another server is asked (slardar.http1.retry).
     retry_on: Annotated[tuple[str, ...], Meta(description="a list of strings")] = (
         "connect",
@@ -220,8 +240,9 @@ class Upstream(Struct, frozen=True):
     read_timeout: float | None = None
     keepalive: int = 100
     slow_start: float = 0
-    outlier: Mapping[str, Any] | None = None
+    outlier: Outlier | None = None
     panic: float = 0
+    hints: bool = False
     retry_on: frozenset[str] = frozenset()
     #: ``None``: any number of requests may be sent again.
     retry_budget: RetryBudgetOpts | None = RetryBudgetOpts()

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from slardar.health.verdicts import Heartbeat, Verdict
+from slardar.health.verdicts import Extra, Heartbeat, Verdict
 from slardar.model.change import StoredState
 
 __all__ = [
@@ -101,6 +101,8 @@ class State(Struct, tag="state", frozen=True):
     #: The servers that requests have put out of service, and what heartbeats say of servers.
     health: tuple[Verdict, ...] = ()
     checked: tuple[Heartbeat, ...] = ()
+    #: What keeps servers from requests beside that.
+    extras: tuple[Extra, ...] = ()
 
 
 class Generation(Struct, frozen=True):

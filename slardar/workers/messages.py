@@ -19,7 +19,7 @@ from msgspec import Meta, Struct, structs
 
 from slardar.config import Control, Settings
 from slardar.dataplane.balancer_errors import BalancerError
-from slardar.health.verdicts import Epoch, Heartbeat, Name, Port, Status, Text, Verdict
+from slardar.health.verdicts import Epoch, Extra, Heartbeat, Name, Port, Status, Text, Verdict
 from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.hook import Hook
 from slardar.model.listener import ListenerSpec
@@ -75,6 +75,8 @@ class Verdicts(Struct, tag="verdicts", frozen=True):
 
     requests: tuple[Verdict, ...] = ()
     heartbeats: tuple[Heartbeat, ...] = ()
+    #: What keeps servers from requests beside that, both ways.
+    extras: tuple[Extra, ...] = ()
 
 
 class Addresses(Struct, tag="addresses", frozen=True):

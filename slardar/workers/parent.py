@@ -24,9 +24,10 @@ from slardar.dataplane.poller import Poller
 from slardar.dataplane.sockets import Opened
 from slardar.errors import NotReadyError
 from slardar.health.checked import take_verdict
+from slardar.health.flaps import longest_hold
 from slardar.health.panic import panic_note
 from slardar.health.shared import ServerIndex, strictest
-from slardar.health.verdicts import Heartbeat, Verdict
+from slardar.health.verdicts import Ejection, Extra, Heartbeat, Verdict, by_upstream
 from slardar.hooks.checker import Item
 from slardar.hooks.checking import Checker, NoCheckError
 from slardar.hooks.report import HookTally
@@ -38,6 +39,7 @@ from slardar.model.server import Server, servers_gone
 from slardar.model.snapshot import Snapshot
 from slardar.resolve import Resolver
 from slardar.workers import messages
+from slardar.workers.extras import Extras
 from slardar.workers.hook_watch import HookWatch
 from slardar.workers.messages import (
     Done,
@@ -99,6 +101,7 @@ class Workers:
         self._down: dict[tuple[str, str, int], tuple[float, str]] = {}
         #: What heartbeats have said of servers.
         self._checked: dict[tuple[str, str, int], Heartbeat] = {}
+        self._extras = Extras()
         self._index = ServerIndex()
         self._health_log = HealthLog(reactor.seconds)
         self._names = NameWatch(reactor, self._tell_addresses, resolver)
@@ -196,7 +199,11 @@ class Workers:
                     for place, one in zip(places, slot.sockets, strict=True)
                 ),
                 inherited=process.inherited,
-                health=messages.Verdicts(tuple(self.known_health()), tuple(self._checked.values())),
+                health=messages.Verdicts(
+                    tuple(self.known_health()),
+                    tuple(self._checked.values()),
+                    tuple(self.known_extras()),
+                ),
                 addresses=self._names.found,
                 suspended=self._hooks.suspended,
                 reasons=self._hooks.reasons,
@@ -370,12 +377,14 @@ class Workers:
         if found is None:
             return {}
         peers = {}
+        now = self._reactor.seconds()
         for server in found.servers:
             key = (upstream, server.host, server.port)
             live = peers[server.key] = self._tally.server(*key)
             checked = self._checked.get(key)
             if checked is not None:
                 take_verdict(live, checked)
+            self._extras.show(upstream, (server.host, server.port), live, now)
         return peers
 
     def counts(self, upstream: str) -> Mapping[str, int]:
@@ -405,6 +414,11 @@ class Workers:
         """The upstreams that ignore health now, each with the reason."""
         out = {key for key, (until, _) in self._down.items() if until > self._reactor.seconds()}
         out.update(key for key, about in self._checked.items() if about.status == "err")
+        out.update(
+            (one.upstream, one.host, one.port)
+            for one in self.known_extras()
+            if isinstance(one, Ejection)
+        )
 
         def is_in_service(name: str, server: Server) -> bool:
             return (name, server.host, server.port) not in out
@@ -423,6 +437,7 @@ class Workers:
         for host, port in gone:
             self._down.pop((name, host, port), None)
             self._checked.pop((name, host, port), None)
+        self._extras.forget(name, gone, after)
 
     def set_health(self, verdicts: Iterable[Verdict]) -> None:
         """What requests of another process have shown of servers; see
@@ -473,6 +488,42 @@ class Workers:
         """What heartbeats have said; see :class:`slardar.interfaces.IPlane`."""
         return iter(self._checked.values())
 
+    def set_extras(self, extras: Iterable[Extra]) -> None:
+        """Take what keeps servers from requests beside their health; see
+        :class:`slardar.interfaces.IPlane`."""
+        self._keep(extras)
+
+    def hint(self, upstream: str, host: str, port: int, value: str) -> None:
+        """A heartbeat brought a hint: tell the workers; see
+        :class:`slardar.interfaces.IPlane`."""
+        found = self._snapshot.upstreams.get(upstream)
+        if found is None or (host, port) not in self._index.of(found):
+            return
+        hint = self._extras.hint(found, (host, port), value, self._reactor.seconds())
+        if hint is not None:
+            data = messages.encode(messages.Verdicts(extras=(hint,)))
+            self._supervisor.tell_all(data)
+            self._supervisor.tell_leaving(data)
+
+    def known_extras(self) -> Iterator[Extra]:
+        """What keeps servers from requests beside their health; see
+        :class:`slardar.interfaces.IPlane`."""
+        return self._extras.known(self._reactor.seconds())
+
+    def _keep(self, extras: Iterable[Extra]) -> tuple[list[Extra], list[Extra]]:
+        """Keep what is said of servers that there are; returns what was taken, and what
+        takes the rest back."""
+        taken: list[Extra] = []
+        refused: list[Extra] = []
+        for name, some in by_upstream(extras).items():
+            upstream = self._snapshot.upstreams.get(name)
+            if upstream is not None:
+                known = [extra for extra in some if self._servers(extra)]
+                found = self._extras.take(upstream, known, self._reactor.seconds())
+                taken += found[0]
+                refused += found[1]
+        return taken, refused
+
     # What workers report.  Reports on servers that do not exist are ignored.
 
     def worker_said(self, process: WorkerProcess, message: FromWorker) -> None:
@@ -498,12 +549,13 @@ class Workers:
             self._hooks.failed(message.mark)
         else:
             self._take_health(process, message.requests)
+            self._take_extras(process, message.extras)
 
     def _known(self, servers: Iterable[ServerReport]) -> Iterator[ServerReport]:
         """The reports on servers that exist."""
         return (about for about in servers if self._servers(about))
 
-    def _servers(self, about: ServerReport | Verdict | Heartbeat) -> tuple[Server, ...]:
+    def _servers(self, about: ServerReport | Verdict | Heartbeat | Extra) -> tuple[Server, ...]:
         """The server that something is about, once for each level that has it."""
         upstream = self._snapshot.upstreams.get(about.upstream)
         if upstream is None:
@@ -517,7 +569,7 @@ class Workers:
             servers = self._servers(verdict)
             if servers:
                 server = strictest(servers)
-                most = server.fail_timeout if server.max_fails else 0.0
+                most = longest_hold(server.fail_timeout) if server.max_fails else 0.0
                 yield structs.replace(verdict, down_for=min(verdict.down_for, most))
 
     def _take_health(self, process: WorkerProcess, verdicts: Iterable[Verdict]) -> None:
@@ -533,3 +585,17 @@ class Workers:
             self._health_log.took(*key, verdict.down_for, verdict.message)
         if told:
             self._supervisor.tell_all(messages.encode(messages.Verdicts(told)), but=process)
+
+    def _take_extras(self, process: WorkerProcess, extras: Iterable[Extra]) -> None:
+        """Tell the other workers which servers one of them has ejected, or that worker that
+        it must not: several workers at once could eject too many."""
+        taken, refused = self._keep(extras)
+        for extra in taken:
+            if isinstance(extra, Ejection):
+                self._health_log.ejected(extra)
+        if taken:
+            message = messages.encode(messages.Verdicts(extras=tuple(taken)))
+            self._supervisor.tell_all(message, but=process)
+        if refused:
+            message = messages.encode(messages.Verdicts(extras=tuple(refused)))
+            process.tell(message, None).addErrback(lambda _gone: None)

@@ -10,7 +10,7 @@ from twisted.internet.task import LoopingCall
 from slardar.dataplane.balancer_errors import BalancerError
 from slardar.dataplane.proxy import DataPlane
 from slardar.health.notes import notes_of
-from slardar.health.verdicts import MAX_TEXT, Verdict
+from slardar.health.verdicts import MAX_TEXT, Extra, Verdict
 from slardar.hooks.loaded import Loaded
 from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.live import Live, Peer, ServerLive
@@ -52,6 +52,8 @@ class Reporter:
         self._plane: Any = None
         #: Servers whose health has changed since the director was told.
         self._changed: dict[_Key, Peer] = {}
+        #: What the director is to know beside that, by its kind and its server.
+        self._extras: dict[tuple[type, _Key], Extra] = {}
         #: What was last reported of each server.
         self._reported: dict[_Key, ServerReport] = {}
         #: What was last reported of each upstream.
@@ -91,6 +93,10 @@ class Reporter:
         """Called on the request path: told with the next look, once however often."""
         self._changed[upstream, peer.host, peer.port] = peer
 
+    def extra_changed(self, extra: Extra) -> None:
+        """Called on the request path: told with the next look."""
+        self._extras[type(extra), (extra.upstream, extra.host, extra.port)] = extra
+
     def hook_failed(self, loaded: Loaded) -> None:
         """Tell at once that a hook has failed: the director counts the failures in all
         workers."""
@@ -107,16 +113,17 @@ class Reporter:
 
     def _tell_health(self) -> None:
         """Tell all that has changed in one message."""
-        if not self._changed:
+        if not self._changed and not self._extras:
             return
         changed, self._changed = self._changed, {}
+        extras, self._extras = self._extras, {}
         now = self._plane.clock.now
         verdicts = []
         for (upstream, host, port), peer in changed.items():
             down_for = min(max(0.0, peer.live.down_until - now), 1e9)
             text = peer.live.msg[:MAX_TEXT]
             verdicts.append(Verdict(upstream, host, port, down_for, text))
-        self._send(Verdicts(tuple(verdicts)))
+        self._send(Verdicts(tuple(verdicts), extras=tuple(extras.values())))
 
     def _report(self) -> None:
         """Send the counters.  Servers are sent in slices, and requests are served between

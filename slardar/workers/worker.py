@@ -147,6 +147,7 @@ class Worker:
         assert self._plane is not None
         self._plane.set_health(verdicts.requests)
         self._plane.set_checked(verdicts.heartbeats)
+        self._plane.set_extras(verdicts.extras)
 
     def _done(self) -> Done:
         return Done(self._snapshot.version)
@@ -174,6 +175,7 @@ class Worker:
             balancer_factory,
             self._names,
             on_health=self._reporter.health_changed,
+            on_extra=self._reporter.extra_changed,
             make_runner=self._make_runner,
             hook_memory=HookMemory(
                 limits_of(message.count),

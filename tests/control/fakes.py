@@ -17,7 +17,7 @@ from slardar.config import Settings, parse_settings
 from slardar.control.actions import Actions
 from slardar.control.http import make_site
 from slardar.errors import ConfigError, ConflictError
-from slardar.health.verdicts import Heartbeat, Verdict
+from slardar.health.verdicts import Extra, Heartbeat, Verdict
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.notices import Checked
 from slardar.hooks.report import HookTally
@@ -167,6 +167,16 @@ class FakePlane:
 
     def set_checked(self, verdicts: Iterable[Heartbeat]) -> None:
         """Nor do heartbeats say so."""
+
+    def set_extras(self, extras: Iterable[Extra]) -> None:
+        """No server is ejected here."""
+
+    def hint(self, upstream: str, host: str, port: int, value: str) -> None:
+        """Nobody is believed here."""
+
+    def known_extras(self) -> Iterator[Extra]:
+        """None is."""
+        return iter(())
 
     def known_checked(self) -> Iterator[Heartbeat]:
         return iter(())

@@ -7,10 +7,14 @@ from sys import setprofile
 from typing import Any
 
 import pytest
+from msgspec import structs
+from twisted.logger import formatEvent
 
 from slardar.config import Health, Settings
 from slardar.dataplane.proxy import DataPlane
-from slardar.health.verdicts import Heartbeat, Verdict
+from slardar.health import checked
+from slardar.health.verdicts import Ejection, Heartbeat, Hint, Verdict
+from slardar.http1.reply import parse_reply
 from slardar.http1.request import Request
 from slardar.model.live import Live
 from slardar.model.parse import parse_upstream
@@ -24,8 +28,15 @@ class Site:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, int]] = []
+        #: What other processes are to know besides.
+        self.extras: list[Any] = []
         self.plane = DataPlane(
-            HandReactor(), Settings(), Live(), balancer_factory, on_health=self._on_health
+            HandReactor(),
+            Settings(),
+            Live(),
+            balancer_factory,
+            on_health=self._on_health,
+            on_extra=self.extras.append,
         )
         self.version = 0
 
@@ -234,3 +245,110 @@ def test_a_plane_without_probes_sends_no_heartbeats(site: Site) -> None:
     site.plane.start()
     statistics = site.plane.statistics()
     assert (statistics["checkup_timer_alive"], statistics["last_check"]) == (False, None)
+
+
+OUTLIER = {"errors": 0.5, "min_requests": 2, "eject": 30, "max_share": 0.5}
+
+
+def ejects(site: Site, port: int) -> None:
+    """The server gives two replies with 500."""
+    peer = next(peer for peer in site.selection.peers if peer.port == port)
+    for _ in range(2):
+        peer.live.active += 1
+        site.selection.succeeded(peer, 0.1, 500)
+
+
+def test_ejection_is_what_another_process_needs(site: Site) -> None:
+    """Whoever takes it over ejects the server for the rest of the time, and counts on."""
+    site.serve(1, 2, 3, 4, outlier=OUTLIER)
+    ejects(site, 1)
+    assert site.picked() == {2, 3, 4}
+    (extra,) = site.extras
+    assert extra == Ejection("up", "127.0.0.1", 1, 30, 1, "2 of 2 requests failed in 10 s")
+    assert list(site.plane.known_extras()) == site.extras
+    site.plane.clock.now += 10
+    successor = Site()
+    successor.serve(1, 2, 3, 4, outlier=OUTLIER)
+    successor.plane.set_extras([*site.plane.known_extras(), structs.replace(extra, port=9)])
+    successor.plane.set_extras([structs.replace(extra, upstream="nobody")])
+    assert successor.picked() == {2, 3, 4}
+    assert [one.seconds for one in successor.plane.known_extras()] == [20]
+    shown = successor.plane.peers("up")["127.0.0.1:1"]
+    assert checked.shown(shown).status == "err"
+    assert list(shown.notes) == ["outlier"]
+    successor.plane.clock.now += 20
+    assert successor.picked() == {1, 2, 3, 4}
+    assert successor.extras == [], "it did not eject"
+    ejects(successor, 1)
+    assert [one.seconds for one in successor.extras] == [60]
+
+
+def test_ejection_is_taken_back(site: Site) -> None:
+    """By a process that knows of more ejections."""
+    site.serve(1, 2, 3, 4, outlier=OUTLIER)
+    ejects(site, 1)
+    site.plane.set_extras([structs.replace(site.extras[0], seconds=0)])
+    assert site.picked() == {1, 2, 3, 4}
+
+
+def test_edit_ends_and_keeps_ejections(site: Site) -> None:
+    """One of another server keeps them; without the key nobody is ejected; and nothing is
+    known of a server that was removed."""
+    site.serve(1, 2, 3, 4, outlier=OUTLIER)
+    ejects(site, 1)
+    site.serve(1, 2, 3, outlier=OUTLIER)
+    assert site.picked() == {2, 3}
+    site.serve(2, 3, outlier=OUTLIER)
+    assert list(site.plane.known_extras()) == []
+    site.serve(1, 2, 3, outlier=OUTLIER)
+    assert site.picked() == {1, 2, 3}
+    ejects(site, 1)
+    site.serve(1, 2, 3)
+    assert site.picked() == {1, 2, 3}
+    site.plane.set_extras(site.extras)
+    assert site.picked() == {1, 2, 3}
+
+
+def test_ejection_is_logged() -> None:
+    """Where no other process logs it."""
+    plane = DataPlane(HandReactor(), Settings(), Live(), balancer_factory)
+    body = {"servers": [{"host": "127.0.0.1", "port": port} for port in (1, 2)]}
+    up = parse_upstream("up", {**body, "outlier": OUTLIER}, "up")
+    plane.apply(Snapshot.build(1, {"up": up}, (), None), ["up"])
+    selection = plane.first_use("up")
+    assert selection is not None
+    with logged() as events:
+        for _ in range(3):
+            peer = selection.peers[0]
+            peer.live.active += 1
+            selection.succeeded(peer, 0.1, 503)
+    assert [formatEvent(event) for event in events] == [
+        "upstream up: server 127.0.0.1:1 is ejected for 30 s: 2 of 2 requests failed in 10 s"
+    ]
+
+
+def test_hints_are_what_another_process_needs(site: Site) -> None:
+    """Those of replies are told, those of heartbeats come from there; a successor knows both."""
+    site.serve(1, 2, 3, hints=True)
+    head = b"HTTP/1.1 200 OK\r\nX-Slardar-Hint: drain, weight=5\r\n\r\n"
+    site.selection.hinted(site.selection.peers[0], parse_reply(head, b"GET"))
+    assert site.picked() == {2, 3}
+    assert site.extras == [Hint("up", "127.0.0.1", 1, 0.0, True, 5.0)]
+    site.plane.hint("up", "127.0.0.1", 2, "full")
+    site.plane.hint("up", "127.0.0.1", 9, "full")
+    site.plane.hint("nobody", "127.0.0.1", 2, "full")
+    assert site.picked() == {3}
+    assert len(site.extras) == 1
+    successor = Site()
+    successor.serve(1, 2, 3, hints=True)
+    successor.plane.set_extras(site.plane.known_extras())
+    assert successor.picked() == {3}
+    successor.plane.clock.now += 1
+    assert successor.picked() == {2, 3}
+    successor.plane.hint("up", "127.0.0.1", 1, "up")
+    assert successor.picked() == {1, 2, 3}
+    assert [peer.weight for peer in successor.selection.peers] == [1, 1, 1]
+    successor.serve(1, 2, 3)
+    successor.plane.set_extras(site.plane.known_extras())
+    successor.plane.hint("up", "127.0.0.1", 1, "drain")
+    assert successor.picked() == {1, 2, 3}

@@ -23,7 +23,10 @@ class Served:
     def __init__(self, **body: Any) -> None:
         self.clock = FakeClock()
         self.live = Live()
+        #: The servers that were ejected.
         self.told: list[int] = []
+        #: The servers that have said something new.
+        self.hinted: list[int] = []
         self.edit(**body)
 
     def edit(self, **body: Any) -> None:
@@ -31,10 +34,19 @@ class Served:
         upstream = parse_upstream("up", body, "up")
         make: Any = balancer_factory(upstream.mode)
         self.selection = Selection(
-            upstream, self.live, make, Defaults(1, 1, 1), self.clock, self._on_health
+            upstream,
+            self.live,
+            make,
+            Defaults(1, 1, 1),
+            self.clock,
+            on_ejected=self._on_ejected,
+            on_hint=self._on_hint,
         )
 
-    def _on_health(self, name: str, peer: Peer) -> None:
+    def _on_hint(self, name: str, peer: Peer) -> None:
+        self.hinted.append(peer.port)
+
+    def _on_ejected(self, name: str, peer: Peer) -> None:
         self.told.append(peer.port)
 
     def peer(self, port: int) -> Peer:
@@ -79,6 +91,12 @@ class Served:
         """Why servers get no request, by ``host:port``, as an operator is told."""
         levels = self.selection.preview(request()).levels
         return {one.server: one.reason for level in levels for one in level.candidates}
+
+    def note(self, port: int) -> str:
+        """What the server gets beyond its health, as an operator is told."""
+        levels = self.selection.preview(request()).levels
+        notes = {one.server: one.note for level in levels for one in level.candidates}
+        return notes[f"127.0.0.1:{port}"]
 
 
 def request(number: int = 0) -> Request:

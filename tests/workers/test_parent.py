@@ -274,7 +274,7 @@ def test_worker_puts_no_server_out_for_longer_than_its_rules() -> None:
     one.say(Verdicts((Verdict("never", "127.0.0.1", 2, 5.0, "x"),)))
     one.say(Verdicts((Verdict("a", "127.0.0.1", 77, 5.0, "x"),)))
     one.say(Verdicts((Verdict("nobody", "127.0.0.1", 1, 5.0, "x"),)))
-    assert [health.down_for for told in other.of(Verdicts) for health in told.requests] == [10, 0]
+    assert [health.down_for for told in other.of(Verdicts) for health in told.requests] == [300, 0]
 
 
 def test_health_of_many_is_told_on_in_one_message() -> None:
@@ -538,17 +538,17 @@ def test_health_is_known_before_the_start() -> None:
     team = Team(2)
     team.apply(snapshot(1, upstream("a", 1, 2, **FAILS)), "a")
     team.workers.set_health([Verdict("a", "127.0.0.1", 1, 4.0, "refused")])
-    team.workers.set_health([Verdict("a", "127.0.0.1", 2, 99.0, "refused")])
+    team.workers.set_health([Verdict("a", "127.0.0.1", 2, 999.0, "refused")])
     team.workers.set_health([Verdict("a", "127.0.0.1", 3, 4.0, "refused")])
     team.workers.set_health([Verdict("b", "127.0.0.1", 1, 4.0, "refused")])
     result_of(team.workers.start())
     (begin,) = team.processes[1].of(Begin)
     assert [(health.port, health.down_for) for health in begin.health.requests] == [
         (1, 4.0),
-        (2, 10.0),
+        (2, 300.0),
     ]
     team.clock.advance(5.0)
-    assert list(team.workers.known_health()) == [Verdict("a", "127.0.0.1", 2, 5.0, "refused")]
+    assert list(team.workers.known_health()) == [Verdict("a", "127.0.0.1", 2, 295.0, "refused")]
 
 
 def test_panic_is_shown_for_all_workers() -> None:

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from msgspec import structs
 from twisted.python.failure import Failure
 
 from slardar.config import Settings
 from slardar.dataplane.selection import Selection
-from slardar.health.verdicts import Heartbeat, Verdict
+from slardar.health.verdicts import Ejection, Heartbeat, Verdict
 from slardar.http1.request import Request
 from slardar.model.listener import ListenerSpec
 from slardar.model.live import Peer
@@ -337,6 +338,25 @@ def test_heartbeats_are_heeded(director: Director) -> None:
     )
     assert director.tell(Verdicts(heartbeats=(back, *nobody))).error == ""
     assert picked(director.selection("a")) == {1, 2, 3}
+
+
+def test_ejections_are_told_and_heeded(director: Director) -> None:
+    """Its own within a tenth of a second, those of others from the beginning on."""
+    outlier = {"outlier": {"min_requests": 2, "max_share": 0.5}}
+    out = Ejection("a", "127.0.0.1", 1, 5.0, 1, "slow")
+    first = snapshot(1, upstream("a", 1, 2, 3, 4, **outlier))
+    director.begin(first, health=Verdicts(extras=(out,)))
+    selection = director.selection("a")
+    assert picked(selection) == {2, 3, 4}
+    assert director.reports(0.15) == []
+    for _ in range(2):
+        selection.peers[1].live.active += 1
+        selection.succeeded(selection.peers[1], 0.1, 500)
+    assert picked(selection) == {3, 4}
+    ((told,),) = [one.extras for one in director.reports(0.15) if isinstance(one, Verdicts)]
+    assert (told.port, told.seconds, told.times) == (2, 30.0, 1)
+    director.tell(Verdicts(extras=(structs.replace(told, seconds=0.0),)))
+    assert picked(selection) == {2, 3, 4}
 
 
 def test_worker_looks_up_no_name(director: Director) -> None:

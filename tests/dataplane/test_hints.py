@@ -1,0 +1,54 @@
+"""Hints on the wire: a reply's, and what the client gets of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_twisted
+
+from slardar.config import Limits, Timeouts
+from tests.integration.sockets import Connection, Origin, Served, in_thread
+
+pytestmark = pytest.mark.real
+
+
+@pytest_twisted.async_yield_fixture
+async def served() -> AsyncIterator[Served]:
+    """A data plane that serves."""
+    from twisted.internet import reactor  # noqa: TID251 - the one that pytest-twisted runs
+
+    served = Served(reactor, Limits(), Timeouts())
+    await served.begin("tcp:0:interface=127.0.0.1")
+    yield served
+    await served.end()
+
+
+def drains(connection: Connection) -> None:
+    """A server that wants no more requests."""
+    head = b"HTTP/1.1 200 OK\r\nX-Slardar-Hint: drain\r\nContent-Length: 5\r\n\r\n"
+    while connection.request() is not None:
+        connection.send(head + b"drain")
+
+
+@pytest.fixture
+def origins() -> Iterator[tuple[Origin, Origin]]:
+    """A server that drains, and one that says nothing."""
+    made = (Origin(drains), Origin())
+    yield made
+    for origin in made:
+        origin.stop()
+
+
+@in_thread
+def test_hint_of_a_reply(served: Served, origins: tuple[Origin, Origin]) -> None:
+    """With the key it is heeded and taken out; without it the header is one like others."""
+    servers = [origin.server for origin in origins]
+    served.put("up", servers=servers)
+    with served.client() as client:
+        got = [client.get("/") for _ in range(4)]
+        assert ["x-slardar-hint" in one.headers for one in got] == [True, False, True, False]
+        served.put("up", servers=servers, hints=True)
+        got = [client.get("/") for _ in range(5)]
+        assert not any("x-slardar-hint" in one.headers for one in got)
+        assert sum(one.body == b"drain" for one in got) == 1
