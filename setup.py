@@ -36,6 +36,7 @@ REQUEST_PATH = (
     "balancers/wrr",
     "dataplane/channel",
     "dataplane/level",
+    "dataplane/request_queue",
     "dataplane/router",
     "dataplane/listener",
     "dataplane/pipe",

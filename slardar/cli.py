@@ -7,6 +7,7 @@ import click
 from slardar import __version__
 from slardar.build import describe_build
 from slardar.console.hooks import hooks, push, try_hook
+from slardar.console.simulate import simulate_command
 
 __all__ = ["main"]
 
@@ -22,5 +23,5 @@ def main() -> None:
     """
 
 
-for _command in (hooks, push, try_hook):
+for _command in (hooks, push, try_hook, simulate_command):
     main.add_command(_command)

@@ -322,8 +322,10 @@ class IPlane(Interface):
 
     def counts(upstream: str) -> Mapping[str, int]:
         """The counters of one upstream that are not 0, for the status: ``retries`` that the
-        retry budget counts ``retry_budget_exhausted``, the retries that it did not
-        allow, and ``hedged`` requests.  Empty for an unknown upstream."""
+        retry budget counts; ``retry_budget_exhausted``, the retries that it did not
+        allow; ``hedged`` requests; ``waiting``, the requests that wait in its queue now,
+        ``queued``, those that have waited, and ``queue_refused``.  Empty for an unknown
+        upstream."""
 
     def statistics() -> Mapping[str, Any]:
         """Counters, for the status.

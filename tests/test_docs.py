@@ -24,6 +24,8 @@ import yaml
 from slardar import plugins
 from slardar.config import Settings, parse_settings
 from slardar.model.parse import parse_upstream
+from slardar.simulation.run import simulate
+from slardar.simulation.scenario import read_scenario
 from slardar.stores.sqlite_file import SqliteFile
 from slardar.stores.written import encode
 from slardar.testing.stores import change_of
@@ -145,10 +147,14 @@ def test_calls_answer_as_shown(page: Path, demo: Demo) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_files_are_read(page: Path) -> None:
-    """Every YAML block is a configuration, every JSON block an upstream, and every Python
-    block compiles."""
+def test_files_are_read(page: Path, tmp_path: Path) -> None:
+    """Every YAML block is a configuration, or a scenario that can be simulated; every JSON
+    block is an upstream, and every Python block compiles."""
     for text in blocks(page, "yaml"):
+        if text.startswith("# scenario.yaml"):
+            (tmp_path / "scenario.yaml").write_text(text)
+            assert simulate(read_scenario(str(tmp_path / "scenario.yaml")), [])["requests"] == 0
+            continue
         parse_settings(yaml.safe_load(text), page.name, plugins)
     for text in blocks(page, "json"):
         parse_upstream("shown", json.loads(text), page.name, plugins)

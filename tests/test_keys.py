@@ -25,6 +25,7 @@ from slardar.model.server import (
     HttpOpts,
     LevelBody,
     Outlier,
+    QueueOpts,
     RetryBudgetOpts,
     Server,
     UpstreamBody,
@@ -50,8 +51,9 @@ WORKS = {
     HttpOpts: ("http_query", "statuses"),
     RetryBudgetOpts: ("share", "min"),
     HedgeOpts: ("after",),
+    QueueOpts: ("size", "timeout"),
     UpstreamBody: ("servers", "cluster", "protected", "mode", "mode_opts", "tries", "try_timeout",
-                   "deadline", "retry_budget", "hedge",
+                   "deadline", "retry_budget", "hedge", "queue",
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
                    "public", "panic", "slow_start", "enable", "typ", "sensibility", "rise",
                    "interval", "name", "user", "password", "outlier", "hints"),
@@ -76,7 +78,6 @@ LATER = {
     "access_log": False,
     "dns_service": "_http._tcp.web.example",
     "proxy_protocol": 1,
-    "queue": {"size": 5},
 }
 LATER_SETTINGS = {
     "access_log": {"to": "stdout"},

@@ -455,7 +455,7 @@ def test_told_name_is_forgotten_with_its_last_follower(reactor: Reactor) -> None
 
 def test_addresses_that_are_known(reactor: Reactor) -> None:
     """None before the first answer or after the time for it; empty where there is none."""
-    resolver = Resolver(reactor)
+    resolver = resolver_of(reactor)
     assert resolver.addresses("web") is None
     resolver.follow("web", lambda found: None)
     assert resolver.addresses("web") is None

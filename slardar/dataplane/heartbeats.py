@@ -114,7 +114,8 @@ class Heartbeats:
     ``addresses(name)`` gives the addresses of a server's name.  ``tell(verdicts)`` is called
     with :class:`slardar.health.verdicts.Heartbeat` objects when there is something new of
     servers; those of one turn come together.  ``connect`` makes connections, on ``poller``
-    by default.  ``wall`` gives epoch seconds.
+    by default.  ``wall`` gives epoch seconds.  ``hint(upstream, host, port, value)`` is
+    called with what a server has said in ``X-Slardar-Hint``.
     """
 
     def __init__(
@@ -127,8 +128,10 @@ class Heartbeats:
         tell: Callable[[list[Heartbeat]], None],
         connect: Connect | None = None,
         wall: Callable[[], float] = time.time,
+        hint: Callable[[str, str, int, str], None] | None = None,
     ) -> None:
         self._reactor = reactor
+        self._hint = hint
         self._settings = settings
         self._find_probe = find_probe
         self._addresses = addresses
@@ -336,6 +339,8 @@ class Heartbeats:
         self._call = None
         now = self._reactor.seconds()
         ends = now + _TURN
+        # For calls that are planned meanwhile, too.
+        self._not_before = now + _PAUSE
         plan, few = self._plan, _FEW
         while plan and plan[0][0] <= now:
             _, ticket, watch = heappop(plan)
@@ -397,6 +402,8 @@ class Heartbeats:
         group = watch.group
         now = self.last_check = self._wall()
         self._put(watch, self._next_due(watch))
+        if result.hint and self._hint is not None:
+            self._hint(group.name, *watch.place, result.hint)
         for beat in group.beats.note(watch.place, result, now):
             self._note_new(group.name, (beat.host, beat.port))
         self._begin_waiting()

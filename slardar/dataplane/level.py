@@ -39,7 +39,7 @@ class ServingLevel:
     __slots__ = (
         "_climbing",
         "_due",
-        "_is_due",
+        "_due_at",
         "_is_in",
         "_is_known",
         "_is_stale",
@@ -102,9 +102,9 @@ class ServingLevel:
         self._is_known = False
         self._is_stale = True
         #: The times at which servers are to be looked at again, with their positions; and
-        #: the positions that have a time.
+        #: by position the one that counts: others of the same server are out of date.
         self._due: list[tuple[float, int]] = []
-        self._is_due: set[int] = set()
+        self._due_at: dict[int, float] = {}
         self.is_limited = any(peer.config.max_conns for peer in peers)
         #: The servers that had their limit of requests when they were last looked at.
         self.full: dict[Peer, None] = {}
@@ -144,14 +144,15 @@ class ServingLevel:
         if not self._is_known:
             self._is_known = True
             self._due.clear()
-            self._is_due.clear()
+            self._due_at.clear()
             for position in range(len(self.peers)):
                 self.look(position, now)
         due = self._due
         while due and due[0][0] <= now:
-            position = heappop(due)[1]
-            self._is_due.discard(position)
-            self.look(position, now)
+            time, position = heappop(due)
+            if self._due_at.get(position) == time:
+                del self._due_at[position]
+                self.look(position, now)
         if now >= self._next_step:
             self._climb(now)
 
@@ -172,9 +173,10 @@ class ServingLevel:
             self._look_for_climb(position, peer, is_in != 0, now)
         settle(peer.live, now)
         live = peer.live
-        until = max(live.down_until, live.ejected_until, live.full_until)
-        if until > now and position not in self._is_due:
-            self._is_due.add(position)
+        until = _next_end(live, now)
+        known = self._due_at.get(position)
+        if until > now and (known is None or until < known):
+            self._due_at[position] = until
             heappush(self._due, (until, position))
             self.recheck = min(self.recheck, until)
 
@@ -370,6 +372,18 @@ def _is_wanted(peer: Peer, now: float) -> bool:
         and not live.drains
         and live.full_until <= now
     )
+
+
+def _next_end(live: ServerLive, now: float) -> float:
+    """When the next of the reasons ends that keep a server out for a time; 0 if none does."""
+    found = 0.0
+    if live.down_until > now:
+        found = live.down_until
+    if now < live.ejected_until and (not found or live.ejected_until < found):
+        found = live.ejected_until
+    if now < live.full_until and (not found or live.full_until < found):
+        found = live.full_until
+    return found
 
 
 def _why_not(peer: Peer, now: float) -> str:

@@ -24,6 +24,7 @@ import select
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -88,6 +89,8 @@ class Poller:
         self.unsent: list[Batched] = []
         self.moving: list[Batched] = []
         self.moved: list[tuple[Batched, int]] = []
+        #: Steps that belong to no channel.
+        self._soon: deque[Step] = deque()
         #: Steps and events that turns left over.
         self._queued = StepQueues()
         self._held: list[tuple[Pollable, int]] = []
@@ -147,6 +150,13 @@ class Poller:
         """Take a step in a later turn; may be called outside of a batch."""
         self._queued.put(channel, step, key)
         self._go_on_later()
+
+    def take_soon(self, step: Step) -> None:
+        """Take a step that belongs to no channel at the end of the batch under way, or in the
+        next turn; may be called outside of a batch."""
+        self._soon.append(step)
+        if not self._in_batch:
+            self._go_on_later()
 
     def add(self, channel: Pollable, events: int) -> None:
         """Register ``channel`` and watch it for ``events`` (level-triggered)."""
@@ -216,7 +226,7 @@ class Poller:
                 pass
         except MemoryError:
             self._abandon()
-        if self.arrived or self._held or self.moving or self._queued.keys:
+        if self.arrived or self._held or self.moving or self._queued.keys or self._soon:
             self._go_on_later()
 
     def begin_turn(self) -> None:
@@ -261,7 +271,7 @@ class Poller:
             events = self._poll(0, self.left)
             if events:
                 self.left -= len(events)
-            elif not self.moving and not self._queued.keys:
+            elif not self.moving and not self._queued.keys and not self._soon:
                 return False
         now = self.clock.now = time.monotonic()
         if self._ends == 0.0:
@@ -280,6 +290,9 @@ class Poller:
                 self._tell_held()
                 self._handle_arrived()
         self._flush()
+        if self._soon:
+            self._take_soon()
+            self._flush()
         if self.moving:
             self._move()
             self._flush()
@@ -415,6 +428,18 @@ class Poller:
                 step.go_on()
             except BaseException:
                 self._channel_failed(channel)
+
+    def _take_soon(self) -> None:
+        """Take a step that belongs to no channel, and more while there is time."""
+        while self._soon:
+            step = self._soon.popleft()
+            try:
+                step.look()
+                step.go_on()
+            except BaseException:
+                _log.failure("error in {step!r}", step=step)
+            if self._is_over():
+                return
 
     def _take_queued(self) -> None:
         """Take a queued step, and more while there is time."""

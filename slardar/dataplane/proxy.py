@@ -127,6 +127,7 @@ class DataPlane(Router):
                 find_probe,
                 self._resolver.addresses,
                 self.set_checked,
+                hint=self.hint,
             )
         self._is_started = False
         self._plane_hooks = PlaneHooks(

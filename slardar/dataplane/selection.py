@@ -14,10 +14,11 @@ from twisted.logger import Logger
 from slardar.balancers.base import Balancer, Outcome, rest
 from slardar.dataplane.decision import Preview
 from slardar.dataplane.level import TENTHS, Panic, ServingLevel, in_units, is_full, is_whole
+from slardar.dataplane.request_queue import RequestQueue
 from slardar.health import rules
 from slardar.health.hints import HEADER, forget_hints, note_hint
 from slardar.health.outliers import Outliers, count_wanted, ejection_length, note_ejected
-from slardar.http1.interfaces import Clock, SelectionBase
+from slardar.http1.interfaces import Clock, SelectionBase, Step
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.model.live import Live, Peer, ServerLive
@@ -76,6 +77,7 @@ class Selection(SelectionBase):
         on_error: Callable[[str, Any, str, BaseException], None] | None = None,
         on_ejected: Callable[[str, Peer], None] | None = None,
         on_hint: Callable[[str, Peer], None] | None = None,
+        soon: Callable[[Step], None] | None = None,
     ) -> None:
         super().__init__(upstream.name)
         self._on_hint = on_hint
@@ -136,6 +138,12 @@ class Selection(SelectionBase):
         self.hedge_after = 0.0 if upstream.hedge is None else float(upstream.hedge.after)
         self.about = live.upstream(upstream.name)
         self.budget = self.about.budget
+        self.queue_size = upstream.queue.size
+        self.queue_timeout = float(upstream.queue.timeout)
+        if self.queue_size and soon is not None:
+            found = self.about.queue
+            self.queue = found if isinstance(found, RequestQueue) else RequestQueue(soon)
+            self.about.queue = self.queue
         limit = upstream.retry_budget
         self._is_limited = limit is not None
         self._share = 0.0 if limit is None else float(limit.share)
@@ -164,6 +172,12 @@ class Selection(SelectionBase):
         """Every server, level by level."""
         return [peer for level in self._levels for peer in level.peers]
 
+    def serve(self) -> None:
+        """It is in service from now on: requests that wait on its predecessor wait on it."""
+        queue = self.about.queue
+        if isinstance(queue, RequestQueue):
+            queue.serve(self)
+
     def refresh(self) -> None:
         """Look at the health of every server again."""
         for level in self._levels:
@@ -183,6 +197,8 @@ class Selection(SelectionBase):
         if self._outliers is not None and places:
             level, position = places[0]
             self._outliers.look(level.peers[position].live, now)
+        if self.about.queue is not None:
+            self.about.queue.room()
 
     def set_weight(self, host: str, port: int, weight: float | None) -> None:
         """Use another weight than the configured one for a server.
@@ -431,6 +447,8 @@ class Selection(SelectionBase):
             self._note_outcome(self._outliers, peer, status >= 500, seconds)
         if self._wants_finished:
             self._tell(peer, "finished", peer, Outcome(False, seconds, status))
+        if self.about.queue is not None:
+            self.about.queue.room()
 
     def finished(self, peer: Peer, failed: bool, seconds: float, status: int) -> None:
         """The attempt is over, without a good reply."""
@@ -439,6 +457,8 @@ class Selection(SelectionBase):
             self._note_outcome(self._outliers, peer, True, seconds)
         if self._wants_finished:
             self._tell(peer, "finished", peer, Outcome(failed, seconds, status))
+        if self.about.queue is not None:
+            self.about.queue.room()
 
     def _note_outcome(self, outliers: Outliers, peer: Peer, failed: bool, seconds: float) -> None:
         """Count an attempt, and eject servers that are outliers by now."""

@@ -262,6 +262,7 @@ class Upstreams:
             self.balancer_errors.note,
             self._ejected,
             self._hinted,
+            self._poller.take_soon,
         )
 
     def _install(self, selection: Selection) -> _Waiting | None:
@@ -302,6 +303,7 @@ class Upstreams:
     def _use(self, selection: Selection) -> None:
         name = selection.name
         self._selections[name] = selection
+        selection.serve()
         self._no_longer_waiting(name)
         self._close_pools(name, {(peer.host, peer.port) for peer in selection.peers})
 

@@ -27,10 +27,10 @@ from slardar.http1.interfaces import (
     ChannelBase,
     ChannelProtocol,
     Downstream,
-    ExchangeBase,
     PlaneBase,
     PoolBase,
     SelectionBase,
+    WaitingExchange,
 )
 from slardar.http1.record import AttemptRecord
 from slardar.http1.reply import Reply, ReplyCheck, parse_reply
@@ -52,7 +52,7 @@ _CLOSE: Final = 3
 _DONE: Final = 4
 
 
-class AttemptOwner(ExchangeBase):
+class AttemptOwner(WaitingExchange):
     """An exchange, as its attempts see it."""
 
     __slots__ = ("continued", "downstream", "ends", "head", "plane", "replay", "replay_size")

@@ -25,6 +25,7 @@ from slardar.http1.interfaces import (
     Downstream,
     HookedRequest,
     PlaneBase,
+    QueueBase,
     Reminder,
     SelectionBase,
 )
@@ -47,7 +48,16 @@ class Exchange(AttemptOwner):
     It counts itself in ``plane.exchanges`` from its making to its end.
     """
 
-    __slots__ = ("_attempt", "_done", "_hedge", "_next", "_rival", "_started", "_tried")
+    __slots__ = (
+        "_attempt",
+        "_done",
+        "_hedge",
+        "_next",
+        "_rival",
+        "_started",
+        "_tried",
+        "_waits",
+    )
 
     def __init__(
         self,
@@ -62,6 +72,8 @@ class Exchange(AttemptOwner):
         #: A second one beside it, of which nothing goes downstream before it has won.
         self._rival: Attempt | None = None
         self._hedge: _Hedge | None = None
+        #: It waits until a server has room.
+        self._waits: _Wait | None = None
         self._tried: list[Peer] = []
         #: The server of the next attempt, where it had to be known beforehand.
         self._next: Peer | None = None
@@ -88,6 +100,12 @@ class Exchange(AttemptOwner):
         if self._started >= budget.turns:
             budget.turn(self._started)
         budget.requests += 1
+        queue = self.selection.queue
+        if queue is not None and queue.waiting:
+            # Those who came before begin before.
+            self._wait_or_refuse(queue)
+            queue.room()
+            return
         self._try_next(0, "")
         if self.selection.hedge_after:
             self._plan_hedge()
@@ -129,6 +147,8 @@ class Exchange(AttemptOwner):
         full = self.replay_size > self.plane.retry_buffer
         attempt = self._attempt
         if attempt is None or attempt.channel is None:
+            if full and self._waits is not None:
+                self.downstream.pause_body()
             return
         if attempt.connecting:
             # Held until the connection is there; past the limit the client waits.
@@ -185,6 +205,10 @@ class Exchange(AttemptOwner):
             if peer is None:
                 if not status:
                     status, message = selection.refusal(bool(self._tried))
+                    queue = selection.queue
+                    if queue is not None and status == 503 and not self._tried:
+                        self._wait_or_refuse(queue)
+                        return
                 break
             if costs:
                 costs = False
@@ -239,7 +263,80 @@ class Exchange(AttemptOwner):
         """The request is over, for this exchange."""
         self._done = True
         self._forget_hedge()
+        self._wait_no_more()
         self.plane.exchanges -= 1
+
+    # Waiting until a server has room.
+
+    def _wait_or_refuse(self, queue: QueueBase) -> None:
+        selection = self.selection
+        if not queue.enter(self, selection.queue_size):
+            selection.about.queue_refused += 1
+            message = f"as many requests wait for upstream {selection.name} as may wait"
+            self._finish()
+            self.downstream.refuse(503, message)
+            return
+        selection.about.queued += 1
+        self._waits = _Wait(self, queue, self.plane.clock.now)
+        self._remind_of_wait(self._waits)
+
+    def _remind_of_wait(self, waits: _Wait) -> None:
+        until = waits.since + self.selection.queue_timeout
+        if self.ends:
+            until = min(until, self.ends)
+        self.plane.remind(waits, until - self.plane.clock.now)
+
+    def _wait_no_more(self) -> None:
+        waits = self._waits
+        if waits is not None:
+            self._waits = waits.exchange = None
+            waits.queue.leave(self)
+            if self.downstream.record is not None:
+                self.downstream.record.queued = self.plane.clock.now - waits.since
+
+    def begin_waiting(self, selection: SelectionBase) -> bool:
+        """See :class:`slardar.http1.interfaces.WaitingExchange`."""
+        self.selection = selection
+        peer = selection.pick(self.request, self._tried)
+        if peer is None:
+            status, message = selection.refusal(False)
+            if status == 503:
+                return False
+            # There is no server any more whose room could be waited for.
+            self._finish()
+            self.downstream.refuse(status, message)
+            return True
+        self._wait_no_more()
+        # Of the time for attempts nothing has been used yet.
+        self._started = self.plane.clock.now
+        self._next = peer
+        self._try_next(0, "")
+        if selection.hedge_after:
+            self._plan_hedge()
+        return True
+
+    def look_at_wait(self) -> None:
+        """It has waited as long as it may, unless more of the body has put its deadline off."""
+        waits, now = self._waits, self.plane.clock.now + _MOMENT
+        assert waits is not None
+        selection = self.selection
+        if self.ends and now >= self.ends:
+            status, message = 504, self._past_deadline()
+        elif now >= waits.since + selection.queue_timeout:
+            status = 503
+            message = (
+                f"no server of upstream {selection.name} had room for the request within "
+                f"{selection.queue_timeout:g} seconds"
+            )
+        else:
+            self._remind_of_wait(waits)
+            return
+        selection.about.queue_refused += 1
+        self._finish()
+        self.downstream.refuse(status, message)
+
+    def _past_deadline(self) -> str:
+        return f"no reply within the {self.selection.deadline:g} seconds that the request has"
 
     # A second attempt beside the first.
 
@@ -247,6 +344,7 @@ class Exchange(AttemptOwner):
         request, selection = self.request, self.selection
         if (
             not self._done
+            and self._waits is None
             and request.length == 0
             and request.upgrade is None
             and request.raw_method in IDEMPOTENT
@@ -450,8 +548,7 @@ class Exchange(AttemptOwner):
 
     def deadline_passed(self, attempt: Attempt) -> None:
         """See :class:`slardar.http1.attempt.AttemptOwner`: the client gets 504."""
-        seconds = self.selection.deadline
-        message = f"no reply within the {seconds:g} seconds that the request has"
+        seconds, message = self.selection.deadline, self._past_deadline()
         last: Attempt | None = attempt
         while last is not None:
             last.abandon()
@@ -516,3 +613,19 @@ class _Hedge(Reminder):
     def due(self) -> None:
         if self.exchange is not None:
             self.exchange.hedge()
+
+
+class _Wait(Reminder):
+    """Reminds an exchange that it has waited for room as long as it may."""
+
+    __slots__ = ("exchange", "queue", "since")
+
+    def __init__(self, exchange: Exchange, queue: QueueBase, since: float) -> None:
+        self.exchange: Exchange | None = exchange
+        self.queue = queue
+        #: When it began to wait, in monotonic seconds.
+        self.since = since
+
+    def due(self) -> None:
+        if self.exchange is not None:
+            self.exchange.look_at_wait()

@@ -26,7 +26,7 @@ from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.http1.writer import RequestIds
 from slardar.model.budget import RetryBudget
-from slardar.model.live import Peer, UpstreamLive
+from slardar.model.live import Peer, UpstreamLive, Waiters
 
 __all__ = [
     "Bytes",
@@ -40,10 +40,12 @@ __all__ = [
     "Observer",
     "PlaneBase",
     "PoolBase",
+    "QueueBase",
     "Reminder",
     "SelectionBase",
     "Step",
     "TunnelBase",
+    "WaitingExchange",
 ]
 
 
@@ -321,6 +323,9 @@ class SelectionBase:
         "failed_statuses",
         "hedge_after",
         "name",
+        "queue",
+        "queue_size",
+        "queue_timeout",
         "read_timeout",
         "retry_on",
         "send_timeout",
@@ -339,6 +344,11 @@ class SelectionBase:
         #: Seconds without a reply after which an idempotent request is sent to a second
         #: server too (0: never).
         self.hedge_after: float = 0.0
+        #: Where requests wait while every server has as many as it may (``None``: they are
+        #: refused), how many, and for how many seconds.
+        self.queue: QueueBase | None = None
+        self.queue_size: int = 0
+        self.queue_timeout: float = 1.0
         #: What is known of the upstream; and the counts of its requests and retries, which
         #: each request looks at.
         self.about: UpstreamLive = UpstreamLive()
@@ -509,6 +519,32 @@ class ExchangeBase:
 
     def tunnel_ended(self) -> None:
         """The tunnel that this exchange became is closed."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class WaitingExchange(ExchangeBase):
+    """An exchange that can wait until a server has room."""
+
+    __slots__ = ()
+
+    def begin_waiting(self, selection: SelectionBase) -> bool:
+        """Begin on ``selection`` and leave the queue; False if it has no room."""
+        raise NotImplementedError
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class QueueBase(Waiters):
+    """Where the requests of one upstream wait."""
+
+    __slots__ = ()
+
+    def enter(self, exchange: WaitingExchange, size: int) -> bool:
+        """Wait behind all others; False if so many wait already."""
+        raise NotImplementedError
+
+    def leave(self, exchange: WaitingExchange) -> None:
+        """Wait no more; without effect on one that does not."""
         raise NotImplementedError
 
 

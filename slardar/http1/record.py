@@ -82,6 +82,7 @@ class RequestRecord:
         "ended",
         "error",
         "listener",
+        "queued",
         "request",
         "started",
         "status",
@@ -110,6 +111,8 @@ class RequestRecord:
         self.upstream: str = ""
         #: The attempts, in order.
         self.attempts: list[AttemptRecord] = []
+        #: Seconds for which it waited until a server had room.
+        self.queued: float = 0.0
         #: Another attempt was allowed but for the upstream's retry budget.
         self.budget_exhausted: bool = False
         #: The status that the client got; 0 if it got none, 444 if a hook wanted none.

@@ -15,7 +15,7 @@ from typing import Any
 from slardar.model.budget import RetryBudget
 from slardar.model.server import Server
 
-__all__ = ["Live", "Peer", "ServerLive", "TurnKeeper", "UpstreamLive"]
+__all__ = ["Live", "Peer", "ServerLive", "TurnKeeper", "UpstreamLive", "Waiters"]
 
 
 class TurnKeeper:
@@ -195,6 +195,20 @@ class Peer:
         return f"<Peer {self.key} weight={self.weight} {self.live!r}>"
 
 
+class Waiters:
+    """Requests of one upstream that wait until one of its servers has room."""
+
+    __slots__ = ("waiting",)
+
+    def __init__(self) -> None:
+        #: How many there are.
+        self.waiting: int = 0
+
+    def room(self) -> None:
+        """A server may have room."""
+        raise NotImplementedError
+
+
 class UpstreamLive:
     """The mutable state of one upstream in this process.
 
@@ -202,16 +216,22 @@ class UpstreamLive:
     upstream.
     """
 
-    __slots__ = ("budget", "hedged")
+    __slots__ = ("budget", "hedged", "queue", "queue_refused", "queued")
 
     def __init__(self) -> None:
         self.budget = RetryBudget()
         #: Requests that were sent to a second server while the first one had not replied.
         self.hedged = 0
+        #: Where requests wait for room; ``None`` if they never had to.
+        self.queue: Waiters | None = None
+        #: Requests that have waited, and those that waited too long or found the queue full.
+        self.queued = 0
+        self.queue_refused = 0
 
     def is_counted(self) -> bool:
         """Whether any of its counters is not 0."""
-        return self.budget.retries > 0 or self.budget.exhausted > 0
+        budget = self.budget
+        return budget.retries + budget.exhausted + self.hedged + self.queued > 0
 
     def counts(self) -> dict[str, int]:
         """What ``/status`` shows of it, but for zeros."""
@@ -220,6 +240,9 @@ class UpstreamLive:
             "retries": budget.retries,
             "retry_budget_exhausted": budget.exhausted,
             "hedged": self.hedged,
+            "waiting": 0 if self.queue is None else self.queue.waiting,
+            "queued": self.queued,
+            "queue_refused": self.queue_refused,
         }
         return {name: count for name, count in counts.items() if count}
 

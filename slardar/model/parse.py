@@ -250,6 +250,7 @@ def _upstream(
         retry_on=frozenset(body.retry_on),
         retry_budget=body.retry_budget,
         hedge=body.hedge,
+        queue=body.queue,
         public=body.public,
         unknown=unknown,
     )

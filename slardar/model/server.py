@@ -121,6 +121,15 @@ class HedgeOpts(Struct, frozen=True, forbid_unknown_fields=True):
     after: Timeout
 
 
+class QueueOpts(Struct, frozen=True, forbid_unknown_fields=True):
+    """Requests that wait while every server has its ``max_conns``."""
+
+    #: How many, in each process; 0 is none.
+    size: Count = 0
+    #: Seconds for which each may wait.
+    timeout: Timeout = 1
+
+
 class LevelBody(Struct, frozen=True, forbid_unknown_fields=True):
     """One level of ``cluster``."""
 
@@ -132,7 +141,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     """An upstream as it is written; the defaults are lua-resty-checkups'."""
 
     #: Keys of a later version; the refusal says that they are not available yet.
-    later: ClassVar[tuple[str, ...]] = (*("access_log", "dns_service", "proxy_protocol", "queue"),)
+    later: ClassVar[tuple[str, ...]] = ("access_log", "dns_service", "proxy_protocol")
 
     servers: tuple[Server, ...] = ()
     #: Instead of ``servers``: a list of levels, or an object of named clusters.
@@ -161,6 +170,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     keepalive: Count = 100
     retry_budget: RetryBudgetOpts | None = RetryBudgetOpts()
     hedge: HedgeOpts | None = None
+    queue: QueueOpts = QueueOpts()
     slow_start: Seconds = 0
     outlier: Outlier | None = None
     #: If a smaller share than this of the servers is in service, health is ignored.
@@ -247,6 +257,7 @@ class Upstream(Struct, frozen=True):
     #: ``None``: any number of requests may be sent again.
     retry_budget: RetryBudgetOpts | None = RetryBudgetOpts()
     hedge: HedgeOpts | None = None
+    queue: QueueOpts = QueueOpts()
     #: Whether it serves the Host that is its name.
     public: bool = True
     #: Unknown keys of ``source``, with a line for each.

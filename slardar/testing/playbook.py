@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from slardar.dataplane.request_queue import RequestQueue
 from slardar.http1.bodies import BodyOwner, SeenBody, WaitingBody
 from slardar.http1.client import ClientConnection
 from slardar.http1.exchange import Exchange
@@ -31,6 +32,7 @@ from slardar.http1.interfaces import (
     PlaneBase,
     Reminder,
     SelectionBase,
+    Step,
     TunnelBase,
 )
 from slardar.http1.record import RequestRecord
@@ -71,6 +73,10 @@ class FakeSelection(SelectionBase):
             self.peers.append(peer)
         #: The retry budget, with the defaults of an upstream.
         self.share, self.least = 0.2, 10.0
+        #: The most requests under way on each server; 0 is no limit.
+        self.max_conns = 0
+        #: What is to be taken soon: the queue's next step.
+        self.steps: list[Step] = []
         #: Servers that are out of service.
         self.out: set[Peer] = set()
         #: What the exchange reported: ``(server, message)`` of failures, and
@@ -81,11 +87,21 @@ class FakeSelection(SelectionBase):
     def pick(self, request: Request, tried: list[Peer]) -> Peer | None:
         """The first server that is in service and not tried."""
         gone = self.out.union(tried)
-        found = next((peer for peer in self.peers if peer not in gone), None)
+        found = next((p for p in self.peers if p not in gone and not self.is_full(p)), None)
         if found is not None:
             found.live.active += 1
             found.live.requests += 1
         return found
+
+    def is_full(self, peer: Peer) -> bool:
+        """Whether a server has its limit of requests."""
+        return 0 < self.max_conns <= peer.live.active
+
+    def use_queue(self, size: int, timeout: float = 1.0) -> None:
+        """Let requests wait while every server is full."""
+        self.queue_size, self.queue_timeout = size, timeout
+        self.queue = self.about.queue = RequestQueue(self.steps.append)
+        self.queue.serve(self)
 
     def failed(self, peer: Peer, message: str) -> None:
         """Note a failed attempt."""
@@ -101,6 +117,8 @@ class FakeSelection(SelectionBase):
         peer.live.active -= 1
         assert peer.live.active >= 0, f"{peer.key} has finished more than it began"
         self.outcomes.append((peer.key, failed, status))
+        if self.about.queue is not None:
+            self.about.queue.room()
 
     def affords_retry(self) -> bool:
         """Whether the budget has room."""
@@ -108,6 +126,8 @@ class FakeSelection(SelectionBase):
 
     def refusal(self, tried: bool) -> tuple[int, str]:
         """Status and message for a client if there is no server."""
+        if not tried and len(self.out) < len(self.peers):
+            return 503, "every server of upstream fake has its limit of connections"
         return 502, "no servers available in upstream fake"
 
 
@@ -269,6 +289,9 @@ class Playbook:
                     origin.connect()
                     moved = True
                 moved = origin.pump() or moved
+            while self.selection.steps:
+                self.selection.steps.pop(0).go_on()
+                moved = True
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass; deadlines are checked every quarter of a second, and reminders come
@@ -366,6 +389,8 @@ class Playbook:
         assert self.host.exchanges == 0, "an exchange was not counted out"
         for _, reminder in self.host.reminders:
             raise AssertionError(f"{reminder!r} was not called")
+        if self.selection.queue is not None:
+            assert self.selection.queue.waiting == 0, "a request still waits for room"
         for peer in self.selection.peers:
             assert peer.live.active == 0, f"{peer.key} counts a request that is over"
         ended = [record.request for record in self.records]

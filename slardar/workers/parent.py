@@ -116,6 +116,7 @@ class Workers:
                 find_probe,
                 lambda name: self._names.found.get(name),
                 self.set_checked,
+                hint=self.hint,
             )
 
     # Life.

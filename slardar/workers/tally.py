@@ -119,7 +119,8 @@ class Tally:
         for workers in self._upstreams.values():
             counts = workers.pop(worker, None)
             if counts is not None:
-                workers[-1] = _summed([counts, workers.get(-1, {})])
+                kept = {name: count for name, count in counts.items() if name != "waiting"}
+                workers[-1] = _summed([kept, workers.get(-1, {})])
 
     def forget(self, upstream: str, servers: Iterable[tuple[str, int]]) -> None:
         """Drop servers that an upstream has lost."""

@@ -69,6 +69,8 @@ class Talk(Check):
             return b"ping again"
         if data == b"weak":
             return Result("unstable", "weak", {"role": "slave"})
+        if data == b"full":
+            return Result("ok", hint="full")
         return OK if data == b"pong" else None
 
     def ended(self) -> Result:
@@ -100,6 +102,8 @@ class Site:
         self.clock.advance(1000.0)
         self.channels: list[FakeChannel] = []
         self.told: list[Heartbeat] = []
+        #: What servers have said of themselves.
+        self.hints: list[Any] = []
         self.names: dict[str, list[tuple[int, str]]] = {}
         self.upstreams: dict[str, Upstream] = {}
         #: What the next connection fails with at once.
@@ -117,7 +121,11 @@ class Site:
             self.told.extend,
             self._connect,
             self.clock.seconds,
+            self._hinted,
         )
+
+    def _hinted(self, *hint: Any) -> None:
+        self.hints.append(hint)
 
     def _connect(self, family: int, address: str, port: int, protocol: Any) -> FakeChannel:
         if self.error:
@@ -250,6 +258,20 @@ def test_results_of_a_probe_and_of_the_connection(site: Site) -> None:
     ]
     assert told[3].about == {"role": "slave"}
     assert all(channel.closed for channel in site.channels)
+
+
+def test_hints_are_handed_on(site: Site) -> None:
+    """Of the servers that have any, with each heartbeat."""
+
+    def answer(channel: FakeChannel) -> None:
+        channel.connect()
+        channel.reply(b"full" if channel.port == 1 else b"pong")
+
+    site.put("a", 1, 2, typ="http")
+    site.pass_time(0.02, answer)
+    assert site.hints == [("a", "10.0.0.1", 1, "full")]
+    site.pass_time(9.9, answer)
+    assert site.hints in ([("a", "10.0.0.1", 1, "full")] * 2, [("a", "10.0.0.1", 1, "full")] * 3)
 
 
 def test_an_error_at_once_is_a_result(site: Site) -> None:

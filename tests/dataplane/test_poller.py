@@ -524,3 +524,63 @@ def test_outside_of_a_batch_nothing_is_put_off(poller: Poller, connect: Connect)
     channel.write_soon(b"now")
     assert not channel.unsent
     assert far.recv(100) == b"now"
+
+
+class Counted(Step):
+    """A step that belongs to no channel; it may take time, fail, and be followed by others."""
+
+    def __init__(self, poller: Poller, seconds: float = 0.0, more: int = 0) -> None:
+        self.poller, self.seconds, self.more, self.taken = poller, seconds, more, 0
+
+    def look(self) -> None:
+        """Nothing."""
+
+    def go_on(self) -> None:
+        self.taken += 1
+        ends = time.monotonic() + self.seconds
+        while time.monotonic() < ends:
+            """The step is slow."""
+        if self.more < 0:
+            raise ValueError("broken")
+        if self.taken <= self.more:
+            self.poller.take_soon(self)
+
+
+def test_step_without_a_channel(poller: Poller, connect: Connect, hand: HandReactor) -> None:
+    """It is taken in the batch under way, or else in the next turn; one that fails is logged."""
+    made: list[Counted] = []
+
+    class Calls(Recorder):
+        def received(self, channel: Any, data: Any) -> None:
+            super().received(channel, data)
+            made.append(Counted(poller, more=3))
+            poller.take_soon(made[0])
+
+    calls = Calls()
+    channel, far, _ = connect(calls)
+    far.send(b"x")
+    pump(poller, lambda: calls.data)
+    assert made[0].taken == 4
+    other = Counted(poller)
+    broken = Counted(poller, more=-1)
+    poller.take_soon(broken)
+    poller.take_soon(other)
+    assert (broken.taken, other.taken) == (0, 0)
+    with logged() as events:
+        hand.turn()
+    assert (broken.taken, other.taken) == (1, 1)
+    assert len(events) == 1
+    assert not channel.closed
+
+
+@pytest.mark.real(False)
+def test_steps_without_a_channel_end_a_turn(poller: Poller, hand: HandReactor) -> None:
+    """However many follow one another, the reactor gets its turn; all are taken."""
+    steps = Counted(poller, 0.002, more=19)
+    poller.take_soon(steps)
+    turns = 0
+    while steps.taken < 20:
+        hand.turn()
+        turns += 1
+        assert turns <= 20
+    assert turns > 1

@@ -16,6 +16,7 @@ from slardar.balancers.hashing import HostHash
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.dataplane.selection import Defaults, Selection
 from slardar.health.checked import note_checked
+from slardar.http1.interfaces import WaitingExchange
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
 from slardar.model.live import Live, Peer
@@ -293,6 +294,33 @@ def test_each_server_comes_back_in_its_own_time(make: Make, clock: FakeClock) ->
     assert ports(selection) == [1, 3]
     clock.now += 3.0
     assert ports(selection) == [1, 2, 3]
+
+
+def test_times_of_several_reasons(make: Make, clock: FakeClock, live: Live) -> None:
+    """A long time that was called off delays nothing, and each reason ends in its own time."""
+    selection = make(servers=[server(1), server(2)])
+    state = live.server("up", "127.0.0.1", 1)
+
+    def keep_out(**until: float) -> None:
+        for name, seconds in until.items():
+            setattr(state, name, clock.now + seconds)
+        selection.look("127.0.0.1", 1)
+
+    assert pick(selection) == 1
+    keep_out(down_until=300)
+    assert pick(selection) == 2
+    keep_out(down_until=0)
+    assert pick(selection) == 1
+    keep_out(full_until=1)
+    assert pick(selection) == 2
+    clock.advance(1)
+    assert pick(selection) == 1
+    keep_out(full_until=1, ejected_until=30, down_until=10)
+    for seconds, port in ((1, 2), (9, 2), (19.9, 2), (0.1, 1)):
+        clock.advance(seconds)
+        assert pick(selection) == port
+    clock.advance(1000)
+    assert pick(selection) == 1
 
 
 def test_last_good_server_stays(make: Make, clock: FakeClock) -> None:
@@ -829,3 +857,88 @@ def test_turn_outlives_an_edit_and_goes_with_the_server(make: Make, live: Live) 
     assert one.peers[1].turn is two.peers[1].turn is not two.peers[1].live
     live.forget("up", [("127.0.0.1", 1)])
     assert make(cluster=body).peers[1].turn is not one.peers[1].turn
+
+
+# The retry budget and the queue.
+
+
+def test_retry_budget_outlives_an_edit(make: Make, live: Live, clock: FakeClock) -> None:
+    """It holds for all processes together; ``null`` is no limit, and fills nothing."""
+    live.processes = 5
+    servers = [server(1)]
+    selection = make(servers=servers)
+
+    def retries(selection: Selection) -> int:
+        made = 0
+        while made < 50 and selection.affords_retry():
+            selection.budget.spend()
+            made += 1
+        return made
+
+    assert retries(selection) == 2
+    assert retries(make(servers=[*servers, server(2)])) == 0
+    assert retries(make(servers=servers, retry_budget=None)) == 50
+    assert retries(make(servers=servers, retry_budget={"min": 20})) == 0
+    clock.advance(1.0)
+    assert retries(make(servers=servers, retry_budget={"min": 20})) == 4
+    assert live.upstream("up").counts() == {"retries": 56, "retry_budget_exhausted": 4}
+    live.forget_upstream("up")
+    assert live.upstreams == {}
+
+
+def test_whatever_makes_room_is_told_to_those_who_wait(live: Live, clock: FakeClock) -> None:
+    """The end of a request on any selection of the upstream, health, weights, and an edit."""
+    steps: list[Any] = []
+
+    def build(**body: Any) -> Selection:
+        upstream = parse_upstream("up", {"servers": [server(1, max_conns=1)], **body}, "up")
+        return Selection(upstream, live, First, DEFAULTS, clock, soon=steps.append)
+
+    def is_told() -> bool:
+        told = bool(steps)
+        while steps:
+            steps.pop().go_on()
+        return told
+
+    class Waiting(WaitingExchange):
+        """Notes the selections that it was offered."""
+
+        def __init__(self, selection: Selection) -> None:
+            super().__init__(request(), selection)
+            self.offers: list[Any] = []
+
+        def begin_waiting(self, selection: Any) -> bool:
+            self.offers.append(selection)
+            return False
+
+    before = build()
+    selection = build(queue={"size": 1})
+    selection.serve()
+    assert selection.queue is not None
+    assert before.queue is None
+    exchange = Waiting(selection)
+    assert selection.queue.enter(exchange, 1)
+    assert not selection.queue.enter(Waiting(selection), 1)
+    for _ in range(2):
+        peer = before.pick(request(), [])
+        assert peer is not None
+        assert before.pick(request(), []) is None
+        before.succeeded(peer, 0.1, 200)
+        assert is_told()
+        before.pick(request(), [])
+        before.finished(peer, False, 0.1, 0)
+        assert is_told()
+    selection.look("127.0.0.1", 1)
+    assert is_told()
+    selection.set_weight("127.0.0.1", 1, 2)
+    assert is_told()
+    assert {*exchange.offers} == {selection}
+    after = build()
+    assert not is_told()
+    after.serve()
+    assert is_told()
+    assert exchange.offers[-1] is after
+    selection.queue.leave(exchange)
+    selection.queue.leave(exchange)
+    selection.look("127.0.0.1", 1)
+    assert not is_told()

@@ -208,7 +208,9 @@ def test_health_is_handed_over(tmp_path: Path, start: Start, nginx: Nginx) -> No
     site = start(Upgraded(tmp_path)).ready()
     dead = {"host": "127.0.0.1", "port": free_port(), "max_fails": 1, "fail_timeout": 600}
     live = {"host": "127.0.0.1", "port": nginx.port}
-    assert site.call("PUT", "/upstream/a", {"servers": [dead, live]})[0] == 200
+    # Without heartbeats, which would find it out first.
+    body = {"servers": [dead, live], "enable": False}
+    assert site.call("PUT", "/upstream/a", body)[0] == 200
 
     def server() -> dict[str, Any]:
         found: dict[str, Any] = site.status()["cls:a"][0][0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,60 @@ def test_slow_server_is_hedged(
             )
 
         wait_for(is_counted, "the counters")
+
+
+def test_requests_wait_for_room(tmp_path: Path, start: Start) -> None:
+    """The oldest begins when a request ends, and when an edit makes room; a client that
+    leaves waits no more; one that finds no place gets 503."""
+    slardar = start(Slardar(tmp_path, "--store", "memory:")).ready()
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(4) as threads:
+        server.settimeout(20)
+        body = {"queue": {"size": 2, "timeout": 20}, "keepalive": 0}
+
+        def put(limit: int) -> None:
+            one = {"host": "127.0.0.1", "port": server.getsockname()[1], "max_conns": limit}
+            assert slardar.call("PUT", "/upstream/a", {**body, "servers": [one]})[0] == 200
+
+        def counts(**wanted: int) -> None:
+            def are() -> bool:
+                found = slardar.call("GET", "/status")[1].get("upstreams", {}).get("a", {})
+                return {name: found.get(name, 0) for name in wanted} == wanted
+
+            wait_for(are, str(wanted))
+
+        def taken(path: str) -> socket.socket:
+            connection = server.accept()[0]
+            connection.settimeout(20)
+            assert connection.recv(4096).startswith(f"GET {path} ".encode())
+            return connection
+
+        def reply(connection: socket.socket, text: str) -> None:
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\n\r\n"
+            connection.sendall((head + text).encode())
+            connection.close()
+
+        put(1)
+        first = threads.submit(slardar.get, "a", "/1")
+        one = taken("/1")
+        leaving = socket.create_connection(("127.0.0.1", int(slardar.url().split(":")[2][:-1])))
+        leaving.sendall(b"GET /left HTTP/1.1\r\nHost: a\r\n\r\n")
+        counts(waiting=1)
+        second = threads.submit(slardar.get, "a", "/2")
+        counts(waiting=2)
+        assert slardar.get("a", "/none")[0] == 503
+        leaving.close()
+        counts(waiting=1)
+        third = threads.submit(slardar.get, "a", "/3")
+        counts(waiting=2)
+        reply(one, "one")
+        two = taken("/2")
+        put(2)
+        three = taken("/3")
+        reply(three, "three")
+        reply(two, "two")
+        assert [one.result(20) for one in (first, second, third)] == [
+            (200, "one"),
+            (200, "two"),
+            (200, "three"),
+        ]
+        counts(waiting=0, queued=3, queue_refused=1)

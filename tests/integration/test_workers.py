@@ -380,7 +380,8 @@ def test_server_that_fails_one_worker_is_out_for_all(
         dead = {"host": "127.0.0.1", "port": deaf.getsockname()[1]}
         dead.update({"max_fails": 1, "fail_timeout": 60})
         good = {"host": "127.0.0.1", "port": nginx.port}
-        team.call("PUT", "/upstream/a", {"servers": [dead, good]})
+        # Without heartbeats, which would find it out first.
+        team.call("PUT", "/upstream/a", {"servers": [dead, good], "enable": False})
         client = team.connect()
         for _ in range(2):
             assert ask(client) == b"nginx\n"  # one of them by a second attempt

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from slardar.dataplane.inherited import open_listener
 from slardar.dataplane.sockets import Opened, open_sockets
 from slardar.errors import ConfigError
-from slardar.health.verdicts import Verdict
+from slardar.health.verdicts import Ejection, Heartbeat, Hint, Verdict
 from slardar.model.change import StoredState
 from slardar.model.listener import specs_of
 from slardar.upgrade import handover, messages
@@ -34,6 +34,8 @@ pytestmark = pytest.mark.real
 STATE = messages.State(
     StoredState(7, {"a": {"servers": []}, "b": None}, [], {"lua/script.a": {"canary": 10}}),
     (Verdict("a", "h", 1, 2.5, "refused"),),
+    (Heartbeat("a", "h", 2, "err", 1000.0, "refused"),),
+    (Ejection("a", "h", 3, 2.5, 1, "slow"), Hint("a", "h", 4, 0.5, True, 2.5)),
 )
 
 
