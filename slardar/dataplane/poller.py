@@ -16,6 +16,9 @@ A turn of the reactor ends after :data:`TURN` seconds, whatever it consists of. 
 is done in the next turns, in order: first what was read, then what is to be read.  Steps are
 the exception.  One of them may take as long as a turn, so those that a turn leaves over wait
 in queues (see :mod:`slardar.dataplane.steps`), and requests that need no step overtake them.
+
+(Longer than 500 lines: the parts of a batch share its lists and its clock, and each line of
+them is on the path of every request.)
 """
 
 from __future__ import annotations

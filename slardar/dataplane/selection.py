@@ -2,6 +2,9 @@
 
 A selection joins what is configured (the upstream), what is live (counters and health,
 which outlive it) and the balancers, one for each level (:mod:`slardar.dataplane.level`).
+
+(Longer than 500 lines: it is the one face that exchanges see of health, balancers, hints
+and outliers, whose rules are files of their own.)
 """
 
 from __future__ import annotations
@@ -390,6 +393,19 @@ class Selection(SelectionBase):
         """See :meth:`SelectionBase.affords_retry`."""
         return not self._is_limited or self.budget.allows(self._clock.now, self._share, self._least)
 
+    def hinted(self, peer: Peer, reply: Reply) -> None:
+        """See :meth:`SelectionBase.hinted`."""
+        value = reply.get_header(HEADER)
+        if value is None:
+            return
+        lines = reply.head_lines()
+        start = HEADER.encode() + b":"
+        reply.replace_head_lines([line for line in lines if line[: len(start)].lower() != start])
+        if note_hint(peer.live, value, self._clock.now):
+            self.look(peer.host, peer.port)
+            if self._on_hint is not None:
+                self._on_hint(self.name, peer)
+
     def add_headers(self, peer: Peer, request: Request, reply: Reply) -> None:
         """See :meth:`SelectionBase.add_headers`."""
         for level in self._levels:
@@ -404,19 +420,6 @@ class Selection(SelectionBase):
                 else:
                     reply.add_header_lines(lines)
                 return
-
-    def hinted(self, peer: Peer, reply: Reply) -> None:
-        """See :meth:`SelectionBase.hinted`."""
-        value = reply.get_header(HEADER)
-        if value is None:
-            return
-        lines = reply.head_lines()
-        start = HEADER.encode() + b":"
-        reply.replace_head_lines([line for line in lines if line[: len(start)].lower() != start])
-        if note_hint(peer.live, value, self._clock.now):
-            self.look(peer.host, peer.port)
-            if self._on_hint is not None:
-                self._on_hint(self.name, peer)
 
     # What became of an attempt.
 

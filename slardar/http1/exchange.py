@@ -12,6 +12,9 @@ end::
 
 Where the upstream hedges, a second attempt may begin while the first has no reply; see
 :meth:`Exchange.hedge`.
+
+(Longer than 500 lines: retries, hedges, the deadline and the queue decide on one state, and
+each of them may be overtaken by any other.)
 """
 
 from __future__ import annotations

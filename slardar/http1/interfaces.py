@@ -361,22 +361,22 @@ class SelectionBase:
         self.retry_on: frozenset[str] = frozenset()
         #: Statuses of replies that count as failures.
         self.failed_statuses: frozenset[int] = frozenset()
-        #: Whether :meth:`add_headers` is to be called.
-        self.adds_headers: bool = False
         #: Each reply is to be given to :meth:`hinted`.
         self.believes_hints: bool = False
+        #: Whether :meth:`add_headers` is to be called.
+        self.adds_headers: bool = False
 
     def pick(self, request: Request, tried: list[Peer]) -> Peer | None:
         """The server for an attempt, which begins with this call; ``None`` if no server
         is left."""
         raise NotImplementedError
 
-    def add_headers(self, peer: Peer, request: Request, reply: Reply) -> None:
-        """Add the header lines that the balancer has for the reply of ``peer``."""
-        raise NotImplementedError
-
     def hinted(self, peer: Peer, reply: Reply) -> None:
         """Heed what ``peer`` says of itself in a reply, and take it out of the reply."""
+        raise NotImplementedError
+
+    def add_headers(self, peer: Peer, request: Request, reply: Reply) -> None:
+        """Add the header lines that the balancer has for the reply of ``peer``."""
         raise NotImplementedError
 
     def failed(self, peer: Peer, message: str) -> None:

@@ -1,6 +1,8 @@
 """The workers together, as one data plane: what they are told to serve, what they report.
 
 The processes themselves are :mod:`slardar.workers.supervisor`'s.
+
+(Longer than 500 lines: most of it is the face that ``IPlane`` demands, a few lines each.)
 """
 
 from __future__ import annotations
