@@ -18,7 +18,7 @@ from slardar.interfaces import IBalancer, IRequest
 from slardar.model.live import Peer
 from slardar.model.reader import shown
 
-__all__ = ["Balancer", "Outcome", "bad_option", "refuse_unknown_options", "rest"]
+__all__ = ["Balancer", "Outcome", "bad_option", "hears_more", "refuse_unknown_options", "rest"]
 
 
 class Outcome(NamedTuple):
@@ -107,6 +107,14 @@ def rest(servers: Sequence[Peer], left_out: Sequence[Peer]) -> list[Peer]:
     """The servers that are not in ``left_out``, in order."""
     out = set(left_out)
     return [peer for peer in servers if peer not in out]
+
+
+def hears_more(balancer: Balancer, base: type[Balancer]) -> bool:
+    """Whether the class of ``balancer`` overrides how ``base`` hears of requests."""
+    kind = type(balancer)
+    return any(
+        getattr(kind, name) is not getattr(base, name) for name in ("started", "finished", "failed")
+    )
 
 
 # Not as a decorator: mypyc compiles no class that has one.

@@ -44,7 +44,7 @@ from zlib import crc32
 
 from mypy_extensions import mypyc_attr
 
-from slardar.balancers.base import Balancer, Outcome, refuse_unknown_options
+from slardar.balancers.base import Balancer, Outcome, hears_more, refuse_unknown_options
 from slardar.balancers.bound import Bound
 from slardar.interfaces import IRequest
 from slardar.model.live import Peer
@@ -86,7 +86,7 @@ class ConsistentHash(Balancer):
         super().__init__(servers, {})
         self._all = servers
         self._bound: Bound | None = Bound(options["bound"]) if "bound" in options else None
-        self.is_told = self._bound is not None
+        self.is_told = self._bound is not None or hears_more(self, ConsistentHash)
         # Made on the first request: the servers that can be in service at all, and which of
         # them wins a slot.
         self._possible: Sequence[Peer] = ()

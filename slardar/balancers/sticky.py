@@ -20,7 +20,13 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from slardar.balancers.base import Balancer, Outcome, bad_option, refuse_unknown_options
+from slardar.balancers.base import (
+    Balancer,
+    Outcome,
+    bad_option,
+    hears_more,
+    refuse_unknown_options,
+)
 from slardar.balancers.own import own_balancers
 from slardar.errors import ConfigError
 from slardar.interfaces import IRequest
@@ -63,7 +69,7 @@ class Sticky(Balancer):
         self._secret = _secret(options)
         self._cookie, self._attributes = _attributes(options)
         self._fallback = _fallback(servers, options)
-        self.is_told = self._fallback.is_told
+        self.is_told = self._fallback.is_told or hears_more(self, Sticky)
         # By the first characters of its value, each server with its value; made when needed.
         self._by_value: dict[str, tuple[Peer, bytes]] = {}
         self._servers: Sequence[Peer] = ()

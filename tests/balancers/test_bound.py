@@ -10,6 +10,7 @@ import pytest
 
 from slardar.balancers.base import Outcome
 from slardar.balancers.hashing import Hash, HostHash, UrlHash
+from slardar.balancers.sticky import Sticky
 from slardar.errors import ConfigError
 from slardar.model.live import Peer
 from tests.balancers.kit import HASHES, FakeRequest, make_peers, same_everywhere
@@ -156,3 +157,15 @@ def test_calls_only_if_needed() -> None:
     servers = make_peers([1, 1])
     assert not HostHash(servers, {}).is_told
     assert HostHash(servers, {"bound": 2}).is_told
+
+
+@pytest.mark.parametrize("method", ["started", "finished", "failed"])
+@pytest.mark.parametrize(
+    ("base", "options"),
+    [(HostHash, {}), (Sticky, {"secret": "0123456789abcdef", "fallback": "hash"})],
+)
+def test_subclass_hears_of_requests(base: type[Any], options: dict[str, Any], method: str) -> None:
+    """A user's subclass that overrides a method gets its calls, with any options."""
+    servers = make_peers([1, 1])
+    assert not base(servers, options).is_told
+    assert type("Mine", (base,), {method: print})(servers, options).is_told
