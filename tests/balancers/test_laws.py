@@ -49,6 +49,7 @@ KEEPERS: list[tuple[type[Balancer], Make, dict[str, Any], bool]] = [
 ]
 
 
+@pytest.mark.real  # the same keys are asked of another process
 @pytest.mark.parametrize(
     ("make", "options", "by_key"),
     [row[1:] for row in KEEPERS],
@@ -238,6 +239,7 @@ def test_who_breaks_a_law_is_found(cls: type[Plain], law: str) -> None:
         check_balancer(cls)
 
 
+@pytest.mark.real  # the same keys are asked of another process
 @pytest.mark.parametrize(
     ("cls", "law"),
     [
