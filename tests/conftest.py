@@ -1,6 +1,7 @@
 """What holds for every test: the marker ``real``, and a heap that is quick to look through.
 
-A test is *real* if it uses a socket with an address, looks up a name or starts a process.
+A test is *real* if it uses a socket with an address, looks up a name or starts a process,
+or if it measures CPU time, which tests beside it would stretch.
 The marker ``real`` says so, on the test or on its module; everything in ``integration`` is
 real by its place.  ``@pytest.mark.real(False)`` excepts a test.  ``--real=no`` runs the
 tests that are not real, and fails each of them that turns out to be.

@@ -12,6 +12,9 @@ from slardar.hooks.script import HookFailure
 from tests.hooks.python.loading import Hooks, request
 from tests.hooks.python.worst import CALLS, VALUES
 
+#: Other tests on the same cores stretch the CPU time that these measure.
+pytestmark = pytest.mark.real
+
 #: So short that what can be stopped is stopped, and what is left cannot be.
 BUDGET = 0.005
 #: Seconds of CPU time that one function written in C may take, with the above.
