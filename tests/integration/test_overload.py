@@ -147,7 +147,8 @@ def test_more_clients_than_descriptors(
     slardar = start(Cramped(tmp_path, workers, "--upstream", f"a={nginx.address}")).ready()
     found = slardar.wait_for(r"limits\.connections: (\d+) clients at most instead of 10000")
     room = int(found[1]) * max(1, int(workers))
-    assert 10 < int(found[1]) <= LIMIT // 2
+    # Heartbeats have an eighth of them in the one process that there is.
+    assert 5 < int(found[1]) <= LIMIT // 2
     pids = slardar.processes()
     crowd = Crowd(slardar.port)
     stack.callback(crowd.close)
@@ -226,7 +227,8 @@ def test_no_descriptor_for_a_client(
     callers.join(LIMIT)
     crowd = Crowd(slardar.port)
     stack.callback(crowd.close)
-    until(lambda: len(os.listdir(f"/proc/{slardar.pid}/fd")) >= LIMIT, "all are taken")
+    # Twisted keeps one, to accept callers with whom it has to send away.
+    until(lambda: len(os.listdir(f"/proc/{slardar.pid}/fd")) >= LIMIT - 1, "all are taken")
     clients = crowd.join(5)
     for client in clients:
         ask(client)
@@ -235,6 +237,10 @@ def test_no_descriptor_for_a_client(
     said = complaints(slardar)
     until(lambda: len(complaints(slardar)) > len(said), "it is said again")
     callers.close()
+    # A client may be accepted a moment before there is a descriptor for its server.
+    assert {status(client) for client in clients} <= {200, 503}
+    for client in clients:
+        ask(client)
     assert {status(client) for client in clients} == {200}
     said = complaints(slardar)
     assert 2 <= len(said) == len(set(said)), said

@@ -172,7 +172,8 @@ def test_requests_wait_for_room(tmp_path: Path, start: Start) -> None:
     slardar = start(Slardar(tmp_path, "--store", "memory:")).ready()
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(4) as threads:
         server.settimeout(20)
-        body = {"queue": {"size": 2, "timeout": 20}, "keepalive": 0}
+        # Heartbeats would be connections that the test must accept, too.
+        body = {"queue": {"size": 2, "timeout": 20}, "keepalive": 0, "enable": False}
 
         def put(limit: int) -> None:
             one = {"host": "127.0.0.1", "port": server.getsockname()[1], "max_conns": limit}
