@@ -56,6 +56,7 @@ def outcome(hooks: Hooks, case: Hostile) -> tuple[str, str, Any]:
     return "nothing", repr(asked.context.get("out")), asked
 
 
+@pytest.mark.real(False)
 def test_corpus_is_as_large_as_it_should_be() -> None:
     """There are enough hostile hooks, each with a name of its own."""
     assert len(HOSTILE) >= 300
@@ -77,6 +78,7 @@ def shared() -> str:
     )
 
 
+@pytest.mark.real(False)
 @of([*ESCAPES, *WIRE])
 def test_escape_and_injection(hooks: Hooks, case: Hostile) -> None:
     """The hook is refused or fails, and changes nothing of the request or of what hooks share."""
