@@ -228,8 +228,14 @@ def test_damaged_index_is_refused(path: Path) -> None:
         ("UPDATE {} SET kind = 'lua'", "holds lua 'a', which this version cannot serve"),
         ("UPDATE {} SET name = x'61'", "holds upstream b'a', which this version"),
         ("UPDATE {} SET value = CAST(x'ff' AS TEXT)", "upstreams.a: expected JSON: "),
-        ("DROP TABLE state", "cannot open this store: no such table: state"),
-        ("DROP TABLE changes", "cannot open this store: no such table: changes"),
+        (
+            "DROP TABLE state",
+            "damaged or altered (its tables are not those of slardar): restore it",
+        ),
+        (
+            "DROP TABLE changes",
+            "damaged or altered (its tables are not those of slardar): restore it",
+        ),
     ],
 )
 def test_state_that_cannot_be_served_is_refused(path: Path, statement: str, wanted: str) -> None:

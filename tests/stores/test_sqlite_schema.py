@@ -40,6 +40,8 @@ def schema(tmp_path: Path) -> Schema:
     folder = tmp_path / "schema"
     folder.mkdir()
     first = (SCHEMA.folder / "sqlite-1.sql").read_text()
+    (folder / "sqlite-1.sql").write_text(first)
+    (folder / "sqlite-2.sql").write_text(first + ADD_NOTES)
     (folder / "sqlite-3.sql").write_text(first + ADD_NOTES)
     (folder / "sqlite-1-to-2.sql").write_text(ADD_NOTES)
     (folder / "sqlite-2-to-3.sql").write_text(FILL_NOTES)
@@ -52,8 +54,8 @@ def ask(path: Path, question: str) -> list[tuple[object, ...]]:
 
 
 def test_schema_files_are_complete() -> None:
-    """The present version has a whole schema, and a step from each version before it."""
-    names = {f"sqlite-{SCHEMA.version}.sql"}
+    """Each version has a whole schema, and there is a step from each to the next."""
+    names = {f"sqlite-{n}.sql" for n in range(1, SCHEMA.version + 1)}
     names |= {f"sqlite-{n}-to-{n + 1}.sql" for n in range(1, SCHEMA.version)}
     assert names <= set(os.listdir(SCHEMA.folder))
     # A COMMIT in a file would end the transaction of _run.
@@ -137,3 +139,60 @@ def test_failed_creation_leaves_an_empty_file(tmp_path: Path, schema: Schema) ->
     file.open()
     file.close()
     assert ask(path, "PRAGMA user_version") == [(3,)]
+
+
+def test_upgraded_file_may_be_described_otherwise(path: Path, schema: Schema) -> None:
+    """A step that alters a table leaves another text than the whole schema of the newest version
+    has.  A file of either is taken, again and again."""
+    (schema.folder / "sqlite-2-to-3.sql").write_text("ALTER TABLE notes ADD more TEXT;")
+    whole = schema.folder / "sqlite-3.sql"
+    whole.write_text(
+        whole.read_text().replace("note TEXT", "note TEXT, more TEXT -- of any kind\n")
+    )
+    for place in (path, path.with_name("new.db")):
+        for _ in range(2):
+            file = SqliteFile(str(place), schema)
+            file.open()
+            file.close()
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_other_schema_is_refused(path: Path, schema: Schema, version: int) -> None:
+    """SQLite would take this description, and every change fail.  The file is not touched, not
+    even by an upgrade."""
+    if version == 3:
+        file = SqliteFile(str(path), schema)
+        file.open()
+        file.close()
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PRIMARY KEY,\n    v")] ^= 1
+    path.write_bytes(data)
+    files = sorted(os.listdir(path.parent))
+    with pytest.raises(
+        StoreError, match=r"damaged or altered \(its tables .*: restore it from a backup$"
+    ):
+        SqliteFile(str(path), schema).open()
+    assert path.read_bytes() == data
+    assert sorted(os.listdir(path.parent)) == files
+
+
+def test_comments_of_a_schema_may_change(path: Path, tmp_path: Path) -> None:
+    """A file made by a slardar whose schema had other comments is taken."""
+    folder = tmp_path / "same"
+    folder.mkdir()
+    text = (SCHEMA.folder / "sqlite-1.sql").read_text()
+    (folder / "sqlite-1.sql").write_text(text.replace("epoch seconds", "since 1970"))
+    assert "since 1970" in (folder / "sqlite-1.sql").read_text()
+    file = SqliteFile(str(path), Schema(folder, 1))
+    assert file.open().upstreams == {"a": {"mode": "rr"}}
+    file.close()
+
+
+def test_what_others_have_added_is_left_alone(path: Path) -> None:
+    """ANALYZE makes a table, and an operator may have one more index."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("CREATE INDEX by_who ON changes (who); ANALYZE;")
+    file = SqliteFile(str(path))
+    assert file.open().upstreams == {"a": {"mode": "rr"}}
+    file.close()
+    assert ask(path, "SELECT name FROM sqlite_master WHERE name = 'by_who'") == [("by_who",)]
