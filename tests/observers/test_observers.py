@@ -24,8 +24,7 @@ class Notes(Observer):
 
 def test_every_observer_is_told_in_order() -> None:
     """One that raises keeps no other from its record, and the log says so once a minute."""
-    clock = Clock()
-    clock.now = 1000.0
+    clock = Clock(1000.0)
     observers = Observers(clock)
     said: list[tuple[str, RequestRecord]] = []
     for name, fails in (("one", False), ("two", True), ("three", False)):
