@@ -18,6 +18,7 @@ from slardar.http1.interfaces import (
     HookedRequest,
     HooksBase,
     PlaneBase,
+    SelectionBase,
     Step,
 )
 from slardar.http1.own_replies import error_reply
@@ -70,6 +71,7 @@ class Router(PlaneBase):
                 return None
             hooked = self.hooks.request(request)
             return self._begin_hooked(hooked, None, downstream, request, channel)
+        selection: SelectionBase | None
         selection = None if self.has_routes else self.selections.get(request.host)
         if selection is None:
             choice = self.choose(request)
@@ -124,7 +126,7 @@ class Router(PlaneBase):
         hooked: HookedRequest | None = None,
     ) -> ExchangeBase | None:
         """The same for a request that was counted, and that hooks have seen."""
-        selection = self.selections.get(upstream)
+        selection: SelectionBase | None = self.selections.get(upstream)
         if selection is None:
             selection = self.first_use(upstream)
             if selection is None:
@@ -152,6 +154,7 @@ class Router(PlaneBase):
             upstream = hooked.upstream or upstream
         if upstream is not None:
             return self.begin_named(upstream, downstream, request, channel, hooked)
+        selection: SelectionBase | None
         selection = None if self.has_routes else self.selections.get(request.host)
         if selection is None:
             choice = self.choose(request)
@@ -163,7 +166,7 @@ class Router(PlaneBase):
 
     def _begin_on(
         self,
-        selection: Selection,
+        selection: SelectionBase,
         downstream: Downstream,
         request: Request,
         channel: ChannelBase | None,
@@ -235,7 +238,7 @@ class Router(PlaneBase):
     def note_refusal(self, status: int, reason: str, upstream: str, server: str) -> None:
         """A request got 502, 503 or 504, which is to be logged."""
 
-    def _selection_of(self, choice: Choice) -> Selection | None:
+    def _selection_of(self, choice: Choice) -> SelectionBase | None:
         name = choice.upstream
         return None if name is None else self.selections.get(name) or self.first_use(name)
 
@@ -248,13 +251,13 @@ class Router(PlaneBase):
         """Why no upstream can serve a request, for a person."""
         return f"no upstream for host {request.host!r}"
 
-    def first_use(self, name: str) -> Selection | None:
+    def first_use(self, name: str) -> SelectionBase | None:
         """The selection of an upstream that was not asked for before."""
         raise NotImplementedError
 
     def hold(
         self,
-        selection: Selection,
+        selection: SelectionBase,
         downstream: Downstream,
         request: Request,
         channel: ChannelBase | None,
