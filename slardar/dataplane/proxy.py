@@ -42,6 +42,7 @@ from slardar.http1.interfaces import (
     Downstream,
     HookedRequest,
     Reminder,
+    SelectionBase,
     TunnelBase,
 )
 from slardar.http1.request import Request
@@ -450,7 +451,7 @@ class DataPlane(Router):
 
     def hold(
         self,
-        selection: Selection,
+        selection: SelectionBase,
         downstream: Downstream,
         request: Request,
         channel: ChannelBase | None,

@@ -17,6 +17,7 @@ from slardar.http1.interfaces import (
     HookedRequest,
     HooksBase,
     PlaneBase,
+    SelectionBase,
     Step,
 )
 from slardar.http1.own_replies import error_reply
@@ -62,6 +63,7 @@ class Router(PlaneBase):
                 return None
             hooked = self.hooks.request(request)
             return self._begin_hooked(hooked, None, downstream, request, channel)
+        selection: SelectionBase | None
         selection = None if self.has_routes else self.selections.get(request.host)
         if selection is None:
             choice = self.choose(request)
@@ -116,7 +118,7 @@ class Router(PlaneBase):
         hooked: HookedRequest | None = None,
     ) -> ExchangeBase | None:
         """The same for a request that was counted, and that hooks have seen."""
-        selection = self.selections.get(upstream)
+        selection: SelectionBase | None = self.selections.get(upstream)
         if selection is None:
             selection = self.first_use(upstream)
             if selection is None:
@@ -144,6 +146,7 @@ class Router(PlaneBase):
             upstream = hooked.upstream or upstream
         if upstream is not None:
             return self.begin_named(upstream, downstream, request, channel, hooked)
+        selection: SelectionBase | None
         selection = None if self.has_routes else self.selections.get(request.host)
         if selection is None:
             choice = self.choose(request)
@@ -155,7 +158,7 @@ class Router(PlaneBase):
 
     def _begin_on(
         self,
-        selection: Selection,
+        selection: SelectionBase,
         downstream: Downstream,
         request: Request,
         channel: ChannelBase | None,
@@ -218,7 +221,7 @@ class Router(PlaneBase):
     def note_refusal(self, status: int, reason: str, upstream: str, server: str) -> None:
         """A request got 502, 503 or 504, which is to be logged."""
 
-    def _selection_of(self, choice: Choice) -> Selection | None:
+    def _selection_of(self, choice: Choice) -> SelectionBase | None:
         name = choice.upstream
         return None if name is None else self.selections.get(name) or self.first_use(name)
 
@@ -231,13 +234,13 @@ class Router(PlaneBase):
         """Why no upstream can serve a request, for a person."""
         return f"no upstream for host {request.host!r}"
 
-    def first_use(self, name: str) -> Selection | None:
+    def first_use(self, name: str) -> SelectionBase | None:
         """The selection of an upstream that was not asked for before."""
         raise NotImplementedError
 
     def hold(
         self,
-        selection: Selection,
+        selection: SelectionBase,
         downstream: Downstream,
         request: Request,
         channel: ChannelBase | None,
