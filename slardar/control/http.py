@@ -10,7 +10,6 @@ goes away.  The limits on all callers together are in :mod:`slardar.control.room
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
@@ -33,7 +32,7 @@ from slardar.control.calls import (
     split_path,
 )
 from slardar.control.conditions import Condition, etag
-from slardar.control.operations import CallResult, ControlCall
+from slardar.control.operations import ControlCall, carry_out
 from slardar.control.refusals import Refusals
 from slardar.control.replies import JsonReply, error_reply, refuse, to_json
 from slardar.control.room import MAX_BODIES, Room, Standing
@@ -226,14 +225,10 @@ class ControlRequest(http.Request):
             condition=condition,
             names=self._caller.names,
         )
-        actions = self.channel.factory.actions
-        found = operation.run(actions, call)
-        version = actions.snapshot.version
-        if inspect.isawaitable(found):
-            found = await found
-        result = found if isinstance(found, CallResult) else CallResult(found)
-        tag = etag(version if result.version is None else result.version)
-        return JsonReply(200, to_json(result.value), {**result.headers, "ETag": tag})
+        result = await carry_out(operation, self.channel.factory.actions, call)
+        assert result.version is not None
+        headers = {**result.headers, "ETag": etag(result.version)}
+        return JsonReply(200, to_json(result.value), headers)
 
     def _send(self, reply: JsonReply) -> None:
         if self._is_gone:
