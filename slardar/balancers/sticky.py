@@ -91,6 +91,14 @@ class Sticky(Balancer):
         named = self._named(servers, request)
         return self._fallback.preview(servers, request) if named is None else named
 
+    def preview_without(
+        self, servers: Sequence[Peer], left_out: Sequence[Peer], request: IRequest
+    ) -> Peer | None:
+        named = self._named(servers, request)
+        if named is None or named in left_out:
+            return self._fallback.preview_without(servers, left_out, request)
+        return named
+
     def reply_headers(self, server: Peer, request: IRequest) -> Sequence[tuple[bytes, bytes]]:
         if self._server_of(request) is server:
             return ()
