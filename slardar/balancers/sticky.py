@@ -208,4 +208,5 @@ def _fallback(servers: Sequence[Peer], options: Mapping[str, Any]) -> Balancer:
     names = sorted(name for name, kind in own.items() if not issubclass(kind, Sticky))
     if mode not in names:
         raise bad_option("fallback", f"one of {', '.join(names)}", mode)
-    return own[mode](servers, {})
+    made: Balancer = own[mode](servers, {})
+    return made
