@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from mypy_extensions import mypyc_attr
-from twisted.logger import Logger
 
 from slardar.dataplane.selection import Selection
 from slardar.http1.bodies import BodyOwner, SeenBody, WaitingBody
@@ -22,17 +21,12 @@ from slardar.http1.interfaces import (
     Step,
 )
 from slardar.http1.own_replies import error_reply
-from slardar.http1.record import BY_SLARDAR, RequestRecord
+from slardar.http1.record import BY_SLARDAR
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.model.snapshot import Choice
 
 __all__ = ["Router"]
-
-#: Seconds between two lines of the log about an observer that fails.
-_COMPLAINT_PAUSE: Final = 60.0
-
-_log: Final = Logger("slardar.dataplane")
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -57,8 +51,6 @@ class Router(PlaneBase):
         #: Requests that came, and those answered without a server.
         self.requests: int = 0
         self.refusals: int = 0
-        #: When the log may say again that the observer fails, in monotonic seconds.
-        self._next_complaint: float = 0.0
 
     def begin(
         self, downstream: Downstream, request: Request, channel: ChannelBase | None = None
@@ -186,15 +178,6 @@ class Router(PlaneBase):
 
     def refused(self, status: int) -> None:
         self.refusals += 1
-
-    def request_ended(self, record: RequestRecord) -> None:
-        # An observer that is broken costs its knowledge, not the connection.
-        try:
-            super().request_ended(record)
-        except Exception:
-            if self.clock.now >= self._next_complaint:
-                self._next_complaint = self.clock.now + _COMPLAINT_PAUSE
-                _log.failure("the observer of requests failed")
 
     def own_reply(
         self,
