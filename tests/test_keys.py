@@ -39,7 +39,7 @@ SERVER = {"host": "127.0.0.1", "port": 80}
 WORKS = {
     Settings: ("listen", "control", "workers", "store", "timeouts", "limits", "health",
                "hooks", "conf_hash", "default_upstream", "first_upstreams", "first_routes"),
-    Control: ("http", "tokens"),
+    Control: ("http", "tokens", "networks"),
     Timeouts: ("client_header", "client_body", "keepalive", "connect", "send", "read", "linger",
                "drain"),
     Limits: ("head", "headers", "url", "body", "connections", "retry_buffer", "linger"),
@@ -62,6 +62,7 @@ WORKS = {
 #: Keys whose attribute has another name.
 CALLED = {
     "first_upstreams": "upstreams",
+    "networks": "allow",
     "first_routes": "routes",
     "tries": "try",
     "connect_timeout": "timeout",
