@@ -21,6 +21,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet import defer, threads
 from twisted.internet.error import CannotListenError
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -52,8 +53,8 @@ __all__ = ["Options", "SlardarService", "makeService"]
 
 #: Settings that a process takes at its start only.
 _AT_START = ("listen", "control", "workers", "store", "hooks")
-#: Settings of the data plane that a process also takes with HUP.
-_WITH_HUP = ("timeouts", "limits", "health")
+#: Settings that a process also takes with HUP.
+_WITH_HUP = ("timeouts", "limits", "health", "history")
 
 #: Seconds that idle connections stay open in a process that was upgraded.  Most clients
 #: send a request in that time, and the reply closes the connection.  A client whose
@@ -121,6 +122,7 @@ class SlardarService(Service):
         self._plane = make_plane(reactor, settings)
         self._store = open_store(settings.store, reactor)
         self.actions = Actions(settings, self._store, self._plane, plugins)
+        self.actions.history.turn = lambda: deferLater(reactor, 0)
         self._controls = _control_ports(reactor, settings.control, self.actions)
         self._places: list[str] = []
         self._bound = False
@@ -234,9 +236,10 @@ class SlardarService(Service):
         await self._plane.start()
         await before.take_over()
         # There is no way back from here, so errors are only logged.
-        for part in (self._plane, *self._controls):
+        owns: list[Callable[[], None]] = [self._plane.own, *(port.own for port in self._controls)]
+        for own in owns:
             try:
-                part.own()
+                own()
             except OSError as error:
                 _log.error("a socket is not all ours: {error}", error=error)
         for port in self._controls:

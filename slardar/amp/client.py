@@ -14,6 +14,7 @@ from twisted.internet import defer
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 
 from slardar.amp import commands
 from slardar.amp.protocol import QuietAmp
@@ -93,9 +94,20 @@ class Client:
 
     def connected(self, attempts: int | None = None) -> defer.Deferred[Any]:
         """Fires when there is a connection, and fails after so many attempts without one."""
-        waiting = self._service.whenConnected(failAfterFailures=attempts)
-        waiting.addTimeout(self._timeout, self._reactor)
-        return waiting
+        return defer.ensureDeferred(self._connected(attempts))
+
+    async def _connected(self, attempts: int | None) -> Any:
+        while True:
+            waiting = self._service.whenConnected(failAfterFailures=attempts)
+            waiting.addTimeout(self._timeout, self._reactor)
+            try:
+                protocol: Any = await waiting
+            finally:
+                # Within a call of the service, the service cannot be stopped, and it does not know
+                # yet of a connection that is just being lost.
+                await deferLater(self._reactor, 0)
+            if not protocol.is_lost:
+                return protocol
 
     def close(self) -> defer.Deferred[Any]:
         """End the connection, and make no other.  Fires when it has ended."""
@@ -167,7 +179,21 @@ class Client:
         """One hook."""
         return self._ask(commands.GetHook, {}, name=name, language=language)
 
+    def get_history(self, **parameters: Any) -> defer.Deferred[list[Any]]:
+        """Who has changed what, newest first; ``limit`` and ``before`` as in HTTP."""
+        return self._ask(commands.GetHistory, parameters)
+
+    def get_version(self, version: int) -> defer.Deferred[dict[str, Any]]:
+        """The whole configuration of a version."""
+        return self._ask(commands.GetVersion, {}, version=str(version))
+
     # Changes.
+
+    def rollback(
+        self, version: int, *, if_version: int | None = None, **parameters: Any
+    ) -> defer.Deferred[int]:
+        """Go back to the configuration of a version, as a new version."""
+        return self._change(commands.Rollback, parameters, if_version, version=str(version))
 
     def update_upstream(
         self,

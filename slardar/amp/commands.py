@@ -111,6 +111,7 @@ class OperationCommand(amp.Command):
 _NAME = (b"name", Text())
 _SERVER = (b"server", Text())
 _LANGUAGE = (b"language", Text())
+_VERSION = (b"version", Text())
 _BODY = (b"body", Bytes())
 _MAYBE_BODY = (b"body", Bytes(optional=True))
 _PARAMETERS = (b"parameters", Json(optional=True))
@@ -192,6 +193,27 @@ class ReturnRoutes(OperationCommand):
 
     operation = "return-routes"
     arguments: ClassVar = [*_OF_CHANGES]
+
+
+class GetHistory(OperationCommand):
+    """Who has changed what, newest first."""
+
+    operation = "history"
+    arguments: ClassVar = [_PARAMETERS]
+
+
+class GetVersion(OperationCommand):
+    """The whole configuration of a version."""
+
+    operation = "version"
+    arguments: ClassVar = [_VERSION, _PARAMETERS]
+
+
+class Rollback(OperationCommand):
+    """Go back to the configuration of a version, as a new version."""
+
+    operation = "rollback"
+    arguments: ClassVar = [_VERSION, *_OF_CHANGES]
 
 
 class GetHooks(OperationCommand):

@@ -55,6 +55,7 @@ from slardar.errors import (
     SlardarError,
     StoreError,
 )
+from slardar.model.change import Author
 
 __all__ = ["AmpChannel", "AmpSite"]
 
@@ -112,7 +113,7 @@ class AmpChannel(QuietAmp, TimeoutMixin):
     def connectionMade(self) -> None:
         super().connectionMade()
         transport: Any = self.transport
-        self.callLater = self._site.reactor.callLater
+        self.callLater = self._site.reactor.callLater  # type: ignore[method-assign]
         self._peer = _peer_of(transport)
         self._stand(Standing.STRANGER)
         self._site.room.enter(self)
@@ -208,6 +209,9 @@ class AmpChannel(QuietAmp, TimeoutMixin):
 
     def pauseProducing(self) -> None:
         """The caller does not read its answers: do not read its commands."""
+        if self._caller is None:
+            self.close()
+            return
         self._is_full = True
         self.setTimeout(_READ)
         self._read_or_not()
@@ -215,7 +219,7 @@ class AmpChannel(QuietAmp, TimeoutMixin):
     def resumeProducing(self) -> None:
         """The caller has read everything."""
         self._is_full = False
-        self.setTimeout(None if self._caller is not None else _LOGIN)
+        self.setTimeout(_COMMAND if self._since_box else None)
         self._read_or_not()
         self._go_on()
 
@@ -309,7 +313,7 @@ class AmpChannel(QuietAmp, TimeoutMixin):
             body=arguments.get("body") or b"",
             # Else a body without a brace would be read as dyups' text.
             content_type="application/json",
-            who=caller.name,
+            who=Author(caller.name, self._peer or "unix"),
             condition=condition,
             names=caller.names,
         )
@@ -318,11 +322,11 @@ class AmpChannel(QuietAmp, TimeoutMixin):
     def _note(self, status: int, reason: str, call: str) -> None:
         """Leave an audit line of a refusal."""
         who = "" if self._caller is None else self._caller.name
-        self._site.refusals.note(status, reason, call.encode(), who, self._peer or "a unix socket")
+        self._site.refusals.note(status, reason, call.encode(), who, self._peer or "unix")
 
 
 #: The arguments of commands that name things.
-_WORDS = ("language", "name", "server")
+_WORDS = ("language", "name", "server", "version")
 
 
 def _arguments(command: Any, box: Any, channel: Any) -> dict[str, Any]:

@@ -193,9 +193,8 @@ def check_endpoint(
     """Refuse a control endpoint that others can reach while there are no tokens.
 
     ``endpoint`` is a Twisted server endpoint string.  It is not checked whether the string is
-    valid.  An endpoint of an unknown kind counts as one that others can reach.  So does, for AMP, one
-    of the loopback interface: AMP has nothing by which to tell the users of a machine apart, and
-    browsers from them.
+    valid.  An endpoint of an unknown kind counts as one that others can reach.  With ``is_amp``, so
+    does one of the loopback interface: a unix socket tells who calls, and serves as well.
     """
     if tokens:
         return

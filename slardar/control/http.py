@@ -37,6 +37,7 @@ from slardar.control.refusals import Refusals
 from slardar.control.replies import JsonReply, error_reply, refuse, to_json
 from slardar.control.room import MAX_BODIES, Room, Standing
 from slardar.errors import SlardarError
+from slardar.model.change import Author
 
 __all__ = ["MAX_BODY", "ControlSite", "make_site"]
 
@@ -111,7 +112,7 @@ class ControlRequest(http.Request):
     @property
     def _peer(self) -> str | None:
         """The caller's address; ``None`` over a unix socket."""
-        return None if isinstance(self.host, UNIXAddress) else self.client.host
+        return None if isinstance(self.host, UNIXAddress) else str(self.client.host)
 
     def _note(self, status: int, reason: str, method: bytes, uri: bytes) -> None:
         """Leave an audit line of a refusal.  The query is left out: it says nothing of who did
@@ -121,7 +122,7 @@ class ControlRequest(http.Request):
             reason,
             b"%s %s" % (method, uri.partition(b"?")[0]),
             "" if self._caller is None else self._caller.name,
-            self._peer or "a unix socket",
+            self._peer or "unix",
         )
 
     def _header(self, name: str) -> Sequence[str]:
@@ -221,7 +222,7 @@ class ControlRequest(http.Request):
             parameters=parameters,
             body=body,
             content_type="".join(self._header("Content-Type")[:1]),
-            who=self._caller.name,
+            who=Author(self._caller.name, self._peer or "unix"),
             condition=condition,
             names=self._caller.names,
         )
