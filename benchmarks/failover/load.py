@@ -6,6 +6,7 @@ stands still makes all requests late that came meanwhile, and not only the one t
 
 from __future__ import annotations
 
+import random
 import selectors
 import socket
 import threading
@@ -20,8 +21,8 @@ __all__ = ["Answer", "Load", "Sample", "read_answer"]
 
 #: Seconds after which a client gives up.
 TIMEOUT = 5.0
-#: Every so many requests one is a POST.
-POST_EVERY = 10
+#: The share of POSTs.
+POST_SHARE = 0.1
 #: By these words requests are told from heartbeats.
 GET = "GET /work/{number} HTTP/1.1\r\nHost: {host}\r\n\r\n"
 POST = "POST /work/{number} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 6\r\n\r\nhello\n"
@@ -108,6 +109,7 @@ class Load:
 
     def __post_init__(self) -> None:
         self._selector = selectors.DefaultSelector()
+        self._lot = random.Random(1)
         self._idle: list[_Client] = []
         #: Requests under way, the oldest first.
         self._under_way: deque[tuple[_Request, _Client]] = deque()
@@ -142,7 +144,8 @@ class Load:
         self._selector.close()
 
     def _begin(self, number: int, due: float) -> None:
-        is_get = number % POST_EVERY != POST_EVERY - 1
+        # By lot: every tenth one would go to the same servers always.
+        is_get = self._lot.random() >= POST_SHARE
         data = (GET if is_get else POST).format(number=number, host=HOST).encode()
         request = _Request(due, data, is_get)
         client = self._idle.pop() if self._idle else self._connect()
