@@ -26,11 +26,11 @@ _COLUMNS = (
 )
 _METHOD = """\
 Each proxy has {servers} equal servers behind it, which take {reply:g} ms for a reply, and a core
-to itself. Clients begin {rate:g} requests a second, whatever becomes of the ones before; {share:.0%}
-of them are POSTs. A time is measured from the moment at which the request should have begun. After
-{patience:g} s without a whole reply a client gives up; this request has failed, and so has one
-whose status is not 200. For each line the proxy is started anew, and gets the load for {warm:g} s
-before the fault begins.
+to itself. Clients begin {rate:g} requests a second, whatever becomes of the ones before; a share of
+{share:g} are POSTs. A time is measured from the moment at which the request should have begun.
+After {patience:g} s without a whole reply a client gives up; this request has failed, and so has
+one whose status is not 200. For each line the proxy is started anew, and gets the load for
+{warm:g} s before the fault begins.
 
 - **No more requests after**: from the fault's begin to the last request before a gap of {gap:g} s,
   read from the packets on the way to the server. `never`: there was no gap while the fault lasted.
