@@ -70,7 +70,7 @@ def _measure(
 ) -> Outcome:
     """One proxy under one fault.
 
-    :raise RuntimeError: if the proxy does not start or does not use every server.
+    :raise RuntimeError: if the proxy does not start, ends, or does not use every server.
     """
     running = Running.start(proxy, folder, cores.proxy, servers.places)
     namespace = servers.victim.namespace
@@ -95,6 +95,9 @@ def _measure(
         load.stop()
         sent = None if watch is None else watch.stop()
         running.stop()
+    broken = load.error or (watch and watch.error)
+    if broken:
+        raise RuntimeError(f"the benchmark broke: {broken!r}") from broken
     return outcome(proxy.name, fault.name, VICTIM, load.samples, sent, span)
 
 

@@ -116,6 +116,9 @@ class Load:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
+        #: What has ended the thread, if it is not :meth:`stop`.
+        self.error: BaseException | None = None
+
     def start(self) -> None:
         """Begin."""
         self._thread.start()
@@ -126,6 +129,13 @@ class Load:
         self._thread.join(2 * TIMEOUT)
 
     def _run(self) -> None:
+        try:
+            self._send_all()
+        except BaseException as error:
+            # A load that has ended unseen would look like one without failures.
+            self.error = error
+
+    def _send_all(self) -> None:
         began = time.monotonic()
         number = 0
         while not self._stopped.is_set() or self._under_way:

@@ -311,6 +311,16 @@ def test_the_load_says_why_requests_fail() -> None:
     assert {one.failure for one in load.samples} == {"refused"}
 
 
+def test_a_load_that_breaks_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its requests have not failed; there are none."""
+    monkeypatch.setattr("benchmarks.failover.load.POST_SHARE", None)
+    load = Load(1, 100.0)
+    load.start()
+    load.stop()
+    assert isinstance(load.error, TypeError)
+    assert load.samples == []
+
+
 def ask(server: Server, path: str) -> bytes:
     """What a server answers on a new connection."""
     with socket.create_connection((server.host, server.port), 0.5) as sock:
