@@ -223,12 +223,14 @@ def check_mode(mode: str, options: Mapping[str, Any], where: str) -> None:
     sample = Peer(Server(host="127.0.0.1", port=1), ServerLive())
     try:
         made = factory([sample], options)
-        if not callable(getattr(made, "pick", None)):
-            raise ConfigError(f"{mode}: expected a balancer with a method pick(servers, request)")
     except ConfigError as error:
         raise ConfigError([f"{where}.mode_opts.{line}" for line in error.problems]) from error
     except (Exception, SystemExit, CancelledError) as error:
         raise ConfigError(f"{where}.mode: {mode} cannot be made: {_one_line(error)}") from error
+    if not callable(getattr(made, "pick", None)):
+        raise ConfigError(
+            f"{where}.mode: {mode}: expected a balancer with a method pick(servers, request)"
+        )
 
 
 def check_probe(options: ProbeOptions, where: str) -> None:
