@@ -24,6 +24,7 @@ from slardar.model.server import Interval, Seconds, Timeout, Upstream
 __all__ = [
     "Control",
     "Health",
+    "History",
     "Hooks",
     "Limits",
     "Network",
@@ -106,6 +107,14 @@ class Hooks(Struct, frozen=True, forbid_unknown_fields=True):
     body: Annotated[int, Meta(ge=1, le=2**20, description="an integer from 1 to 1048576")] = 65536
 
 
+class History(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many versions of the configuration can be looked at and gone back to."""
+
+    versions: Annotated[int, Meta(ge=1, le=1000000, description="an integer from 1 to 1000000")] = (
+        1000
+    )
+
+
 class Token(Struct, frozen=True, forbid_unknown_fields=True):
     """A token of the control channel; the file holds only its SHA-256."""
 
@@ -158,6 +167,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     health: Health = Health()
     hooks: Hooks = Hooks()
+    history: History = History()
     #: Shown in ``GET /status``, for tools that generate the file.
     conf_hash: str | None = None
     default_upstream: str | None = None
@@ -181,7 +191,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 #: Keys of Settings that may be empty in a file.
-_SECTIONS = ("control", "timeouts", "limits", "health", "hooks", "upstreams", "routes")
+_SECTIONS = ("control", "timeouts", "limits", "health", "hooks", "history", "upstreams", "routes")
 
 
 def parse_settings(raw: object, where: str = "", plugins: Plugins | None = None) -> Settings:

@@ -14,9 +14,16 @@ from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 from twisted.names import dns
 
-from slardar.dns import NameServers, Reply, read_records
+from slardar.dns import (
+    NameServers,
+    Reply,
+    ServiceRecord,
+    ServiceReply,
+    read_records,
+    read_services,
+)
 from slardar.resolvconf import ResolvConf
-from tests.nameserver import SILENT, NameServer, address, alias
+from tests.nameserver import SILENT, NameServer, address, alias, service
 
 #: Seconds within which a condition must come true, also on a busy machine.
 PATIENCE = 20.0
@@ -68,6 +75,28 @@ def test_time_to_live_that_is_too_long() -> None:
         record = address("a", "10.0.0.1")
         record.ttl = ttl
         assert read_records([record], "a", dns.A)[1] == seconds
+
+
+def test_records_of_services() -> None:
+    """An alias may lead to them, their least time to live counts, and the root as a target is no
+    name; other records are not believed."""
+    records = [
+        alias("_http._tcp.web.example", "_http._tcp.b.example", 50),
+        service("_http._tcp.b.example", "One.example", 8001, 1, 20, ttl=40),
+        service("_HTTP._tcp.b.example", "two.example", 8002, 2, 30, ttl=30),
+        service("_http._tcp.b.example", "", 0),
+        service("_http._tcp.c.example", "three.example", 8003, ttl=1),
+        address("_http._tcp.b.example", "10.0.0.1", 1),
+    ]
+    assert read_services(records, "_http._tcp.web.example") == (
+        [
+            ServiceRecord(1, 20, 8001, "one.example"),
+            ServiceRecord(2, 30, 8002, "two.example"),
+            ServiceRecord(0, 0, 0, ""),
+        ],
+        30,
+        "_http._tcp.b.example",
+    )
 
 
 # Name servers.
@@ -210,6 +239,37 @@ async def test_aliases_are_followed(site: Site) -> None:
     site.one.asked.clear()
     assert (await site.ask("circle.example")).addresses == []
     assert len(site.one.asked) < 20
+
+
+@real
+@pytest_twisted.ensureDeferred
+async def test_services(site: Site) -> None:
+    """Their records come, over TCP if there are many; a name server that fails is told apart from
+    one that knows of none, and only the latter leads to the next search domain."""
+    name = "_http._tcp.web.example"
+    site.client.stop()
+    site.client = NameServers(site.reactor, site.conf(search=("a.example",)))
+
+    async def ask() -> ServiceReply:
+        return await site.client.look_up_service(name)
+
+    records = [service(name, f"s{port}.example", port, ttl=7) for port in range(1, 31)]
+    site.one.zone[name] = records
+    found = await ask()
+    assert [record.port for record in found.records] == list(range(1, 31))
+    assert (found.ttl, found.reason) == (7, "")
+    assert (name, "SRV", "tcp") in site.one.asked
+    site.one.zone = {f"{name}.a.example": [service(f"{name}.a.example", "s.example", 80)]}
+    assert (await ask()).records == [ServiceRecord(0, 0, 80, "s.example")]
+    for said in (dns.ENAME, [], [address(name, "10.0.0.1")]):
+        site.one.zone = {name: said}
+        assert await ask() == ServiceReply()
+    for server in site.servers:
+        server.zone = {name: dns.ESERVER}
+    site.one.zone[f"{name}.a.example"] = [service(f"{name}.a.example", "s.example", 80)]
+    found = await ask()
+    assert found.records == []
+    assert found.reason.startswith("name servers: 127.0.0.1 could not answer (SERVFAIL)")
 
 
 @real

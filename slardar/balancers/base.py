@@ -85,6 +85,15 @@ class Balancer:
         """
         return None
 
+    def bound_to(self, request: IRequest) -> Peer | None:
+        """The server to which ``request`` is bound, in service or not; ``None`` if to none.
+
+        A server whose state is ``drain`` is not offered to :meth:`pick`.  It still gets the
+        requests that are bound to it, while it is healthy and has room.  The method is called
+        only while a server of the level drains; it changes nothing.
+        """
+        return None
+
     def preview_without(
         self, servers: Sequence[Peer], left_out: Sequence[Peer], request: IRequest
     ) -> Peer | None:

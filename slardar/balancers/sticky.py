@@ -2,8 +2,8 @@
 
 The first request of a client goes where another balancer sends it (option ``fallback``).
 The reply gets a cookie that names the server, and later requests with this cookie go to
-this server.  If the server is out of service, or an attempt on it fails, the request goes to
-another one, and the reply gets that server's cookie.
+this server, also while its state is ``drain``.  If the server is out of service, or an attempt on
+it fails, the request goes to another one, and the reply gets that server's cookie.
 
 The cookie's value is HMAC-SHA256 of the server's ``host:port``, 24 bytes of it, with the
 option ``secret`` as the key.  So nothing is stored: the cookie is good after a restart, and on
@@ -90,6 +90,9 @@ class Sticky(Balancer):
     def preview(self, servers: Sequence[Peer], request: IRequest) -> Peer | None:
         named = self._named(servers, request)
         return self._fallback.preview(servers, request) if named is None else named
+
+    def bound_to(self, request: IRequest) -> Peer | None:
+        return self._server_of(request)
 
     def preview_without(
         self, servers: Sequence[Peer], left_out: Sequence[Peer], request: IRequest

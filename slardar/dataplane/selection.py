@@ -228,6 +228,10 @@ class Selection(SelectionBase):
         for level in self._levels if request.cluster_key is None else self._order(request):
             if now >= level.recheck:
                 level.refresh(now)
+            if level.binds:
+                bound = self._bound(level, request, tried, now)
+                if bound is not None:
+                    return self._begin(level, bound)
             peers = level.available
             if tried or level.is_limited:
                 peer = self._choose_left(level, peers, request, tried)
@@ -240,6 +244,25 @@ class Selection(SelectionBase):
         if self._release_held(now):
             return self.pick(request, tried)
         return self._last_resort(request) if self.upstream.protected else None
+
+    def _bound(
+        self, level: ServingLevel, request: Request, tried: Sequence[Peer], now: float
+    ) -> Peer | None:
+        """The server that drains and to which the balancer has bound the request, if it may
+        get the request."""
+        try:
+            peer: Any = level.balancer.bound_to(request)
+            if peer is None:
+                return None
+            if type(peer) is not Peer or peer not in level.members:
+                raise ValueError(f"bound to {peer!r}, which is none of the servers")
+        except BaseException as error:  # as in _choose
+            self._broken(level.balancer, "bound_to", error)
+            return None
+        if not level.keeps(peer, now) or any(one.live is peer.live for one in tried):
+            return None
+        bound: Peer = peer
+        return bound
 
     def _choose_left(
         self, level: ServingLevel, peers: Sequence[Peer], request: Request, tried: list[Peer]
@@ -330,8 +353,16 @@ class Selection(SelectionBase):
         for level in levels:
             level.refresh(now)
             level.look_for_full()
+        bound: Peer | None = None
         left_out: Sequence[Peer] = ()
-        serving, offered = _first_of([(level, level.with_room()) for level in levels])
+        serving: ServingLevel | None = None
+        offered: Sequence[Peer] = ()
+        for level in levels:
+            bound = self._bound(level, request, (), now) if level.binds else None
+            offered = level.with_room()
+            if bound is not None or offered:
+                serving = level
+                break
         if serving is not None and len(offered) < len(serving.available):
             left_out = rest(serving.available, offered)
         if serving is None and now >= self._next_release:
@@ -339,8 +370,12 @@ class Selection(SelectionBase):
         is_last_resort = serving is None and self.upstream.protected
         if is_last_resort:
             serving, offered = _first_of([(level, level.last_ones(now)) for level in levels])
-        peer = None if serving is None else self._foresee(serving, offered, left_out, request)
         may_get = set(offered)
+        if bound is not None:
+            may_get.add(bound)
+        peer = bound
+        if peer is None and serving is not None:
+            peer = self._foresee(serving, offered, left_out, request)
         return Preview(
             tuple(level.described(level is serving, may_get, now) for level in levels),
             None if peer is None else peer.key,
