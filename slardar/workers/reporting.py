@@ -28,9 +28,11 @@ from slardar.workers.messages import (
 
 __all__ = ["Reporter"]
 
-#: Seconds between two reports, and between two looks whether health has changed.
+#: Seconds between two reports.
 _REPORT = 1.0
-_HEALTH = 0.1
+#: Seconds after a message about health until the next one: what many requests find out in this
+#: time comes together.
+_GATHER = 0.02
 #: Servers looked at before requests get their turn again: about 2 ms.
 _SLICE = 1000
 
@@ -64,20 +66,24 @@ class Reporter:
         self._reported_balancers: dict[str, BalancerError] = {}
         self._under_way = False
         self._reports = LoopingCall(self._report)
-        self._telling = LoopingCall(self._tell_health)
-        self._reports.clock = self._telling.clock = reactor
+        self._reports.clock = reactor
+        #: The call that tells what has changed; ``None`` if nothing has changed lately.
+        self._telling: Any = None
 
     def start(self, plane: DataPlane) -> None:
         """Report on ``plane`` from now on."""
         self._plane = plane
         self._reports.start(_REPORT, now=False)
-        self._telling.start(_HEALTH, now=False)
+        if self._changed or self._extras:
+            self._tell_soon()
 
     def stop(self) -> None:
         """Report everything at once, for the last time."""
         if self._reports.running:
             self._reports.stop()
-            self._telling.stop()
+            if self._telling is not None:
+                self._telling.cancel()
+                self._telling = None
             for servers in self._slices():
                 self._send_counters(servers)
             self._send_counters((), self._upstreams())
@@ -90,12 +96,15 @@ class Reporter:
                 self._reported.pop((upstream.name, server.host, server.port), None)
 
     def health_changed(self, upstream: str, peer: Peer) -> None:
-        """Called on the request path: told with the next look, once however often."""
+        """Called on the request path: told after this turn of the reactor, or with what
+        changes in the next :data:`_GATHER` seconds; once however often."""
         self._changed[upstream, peer.host, peer.port] = peer
+        self._tell_soon()
 
     def extra_changed(self, extra: Extra) -> None:
-        """Called on the request path: told with the next look."""
+        """Called on the request path: told when :meth:`health_changed` is."""
         self._extras[type(extra), (extra.upstream, extra.host, extra.port)] = extra
+        self._tell_soon()
 
     def hook_failed(self, loaded: Loaded) -> None:
         """Tell at once that a hook has failed: the director counts the failures in all
@@ -111,10 +120,17 @@ class Reporter:
         """Tell that this process has grown too large, and that no hook is the reason."""
         self._send(Grown())
 
+    def _tell_soon(self) -> None:
+        if self._telling is None and self._reports.running:
+            # Not at once: requests of this turn do not wait for the message.
+            self._telling = self._reactor.callLater(0, self._tell_health)
+
     def _tell_health(self) -> None:
-        """Tell all that has changed in one message."""
+        """Tell all that has changed in one message, and look again a little later."""
+        self._telling = None
         if not self._changed and not self._extras:
             return
+        self._telling = self._reactor.callLater(_GATHER, self._tell_health)
         changed, self._changed = self._changed, {}
         extras, self._extras = self._extras, {}
         now = self._plane.clock.now
