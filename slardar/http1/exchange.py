@@ -447,11 +447,12 @@ class Exchange(AttemptOwner):
         assert channel is not None
         channel.queue = ""
         instead = hooked.reply(reply)
+        record = self.downstream.record
+        if record is not None:
+            record.error, record.hook = hooked.error, hooked.hook
         if instead is None:
             return False
         attempt.replace_reply(reply)
-        if self.downstream.record is not None:
-            self.downstream.record.error = hooked.error
         self.downstream.answer(*instead)
         return True
 
