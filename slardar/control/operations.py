@@ -206,6 +206,26 @@ def _whole(read: Callable[[], Any], check: Callable[[Any], object]) -> Any:
         raise ConfigError(problems) from None
 
 
+def _services(actions: Actions, call: ControlCall) -> Any:
+    return actions.services.all()
+
+
+def _service(actions: Actions, call: ControlCall) -> Any:
+    return actions.services.one(call.arguments["name"])
+
+
+async def _set_service(actions: Actions, call: ControlCall) -> Any:
+    name = call.arguments["name"]
+    body = _whole(lambda: read_json(call.body), lambda value: actions.services.check(name, value))
+    return await _done(call, actions.services.set(name, body, *call.by))
+
+
+async def _remove_service(actions: Actions, call: ControlCall) -> Any:
+    services = actions.services
+    remove = services.give_back if call.parameters["to"] else services.remove
+    return await _done(call, remove(call.arguments["name"], *call.by))
+
+
 def _routes(actions: Actions, call: ControlCall) -> Any:
     return actions.routes()
 
@@ -397,6 +417,10 @@ OPERATIONS: tuple[Operation, ...] = (
     _change("change-server", "PATCH", "/upstream/NAME/SERVER", _patch_server),
     _change("add-server", "POST", "/upstream/NAME/SERVER", _add_server, _LEVEL, _CLUSTER),
     _change("remove-server", "DELETE", "/upstream/NAME/SERVER", _remove_server, _LEVEL, _CLUSTER),
+    _question("services", "/services", _services),
+    _question("service", "/service/NAME", _service),
+    _change("set-service", "PUT", "/service/NAME", _set_service),
+    _change("remove-service", "DELETE", "/service/NAME", _remove_service, _TO),
     _question("routes", "/routes", _routes),
     _change("set-routes", "PUT", "/routes", _set_routes),
     _change("return-routes", "DELETE", "/routes", _return_routes, _TO),

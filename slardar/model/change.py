@@ -18,23 +18,23 @@ from msgspec import Struct, field
 __all__ = ["TO_FILE", "Change", "Kind", "Revision", "StoredState", "Value"]
 
 #: ``file``: the configuration file was read again and its content taken over.
-Kind = Literal["upstream", "routes", "file", "hook"]
+Kind = Literal["upstream", "service", "routes", "file", "hook"]
 
 #: A store's name for a state.  Revisions can only be compared for equality: one store may
 #: use a counter that jumps, another a hash.
 Revision = int | str
 
-#: The value of an upstream, or of the routes, for which the configuration file counts
-#: again.  (``None`` means that the upstream or the routes are removed.)
+#: The value of an upstream, a service, or the routes, for which the configuration file counts
+#: again.  (``None`` means that the upstream, the service or the routes are removed.)
 TO_FILE: Final = "file"
 
 
 class Value(Struct, frozen=True):
-    """The whole new value of an upstream, the routes, a hook, or the file."""
+    """The whole new value of an upstream, a service, the routes, a hook, or the file."""
 
     kind: Kind
-    #: The upstream's name, or the hook's language and name (``lua/script.example.com``);
-    #: empty for ``routes`` and ``file``, of which there is one.
+    #: The name of the upstream or the service, or the hook's language and name
+    #: (``lua/script.example.com``); empty for ``routes`` and ``file``, of which there is one.
     name: str
     #: ``None`` removes the old value.  For a file it records only what changed: the file
     #: itself holds its content.
@@ -70,6 +70,8 @@ class StoredState(Struct, frozen=True):
     hooks: Mapping[str, Any] = field(default_factory=dict)
     #: The store's own name for this state.
     revision: Revision = 0
+    #: Services as written, by name, with the meaning that values of ``upstreams`` have.
+    services: Mapping[str, Any] = field(default_factory=dict)
 
     def decides(self, name: str) -> bool:
         """Whether the store's value of this upstream counts, a removal included.
@@ -77,6 +79,10 @@ class StoredState(Struct, frozen=True):
         If it does, the file's value does not count.
         """
         return bool(self.upstreams.get(name, TO_FILE) != TO_FILE)
+
+    def decides_service(self, name: str) -> bool:
+        """The same for the service of this name."""
+        return bool(self.services.get(name, TO_FILE) != TO_FILE)
 
     @property
     def decides_routes(self) -> bool:
@@ -86,13 +92,16 @@ class StoredState(Struct, frozen=True):
     def after(self, values: Iterable[Value], version: int, revision: Revision) -> StoredState:
         """The state after these values, with a new version and revision."""
         upstreams, routes, hooks = self.upstreams, self.routes, self.hooks
+        services = self.services
         for one in values:
             if one.kind == "upstream":
                 upstreams = {**upstreams, one.name: one.value}
+            elif one.kind == "service":
+                services = {**services, one.name: one.value}
             elif one.kind == "routes":
                 routes = one.value
             elif one.kind == "hook":
                 hooks = {name: value for name, value in hooks.items() if name != one.name}
                 if one.value is not None:
                     hooks[one.name] = one.value
-        return StoredState(version, upstreams, routes, hooks, revision)
+        return StoredState(version, upstreams, routes, hooks, revision, services)

@@ -20,10 +20,9 @@ __all__ = ["HIDDEN", "unshown", "with_cluster", "without_password"]
 HIDDEN = "********"
 
 
-def without_password(upstream: Upstream) -> Mapping[str, Any]:
-    """An upstream as it was written, with :data:`HIDDEN` for its password and for the
-    ``secret`` of its balancer."""
-    source = upstream.source
+def without_password(source: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An upstream or a service as it was written, with :data:`HIDDEN` for its password and for
+    the ``secret`` of its balancer."""
     if source.get("pass") is not None:
         source = {**source, "pass": HIDDEN}
     options = source.get("mode_opts")

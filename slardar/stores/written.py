@@ -14,7 +14,7 @@ __all__ = ["conflict", "encode", "stored_state"]
 
 _KINDS: tuple[str, ...] = get_args(Kind)
 #: The kinds of which there are many things, each with a name.
-_NAMED = ("upstream", "hook")
+_NAMED = ("upstream", "service", "hook")
 
 
 def encode(change: Change) -> str | None:
@@ -44,6 +44,7 @@ def stored_state(
     wrong to serve only the rest, and for text that is not JSON.
     """
     upstreams: dict[str, Any] = {}
+    services: dict[str, Any] = {}
     hooks: dict[str, Any] = {}
     routes: Any = None
     for kind, name, text in rows:
@@ -58,9 +59,11 @@ def stored_state(
             routes = value
         elif kind == "upstream":
             upstreams[name] = value
+        elif kind == "service":
+            services[name] = value
         elif kind == "hook" and value is not None:
             hooks[name] = value
-    return StoredState(version, upstreams, routes, hooks, revision)
+    return StoredState(version, upstreams, routes, hooks, revision, services)
 
 
 def conflict(found: Revision, expected: Revision) -> ConflictError:

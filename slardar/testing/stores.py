@@ -44,6 +44,11 @@ def hook_of(name: str, value: object) -> Change:
     return Change("hook", name, value, "test", 1700000000.25)
 
 
+def service_of(name: str, value: object) -> Change:
+    """A change of the service ``name``."""
+    return Change("service", name, value, "test", 1700000000.25)
+
+
 def _deferred(test: Callable[[S], Coroutine[Any, Any, None]]) -> Callable[[S], Deferred[None]]:
     """A test that any runner can wait for.  Its stores are closed after it."""
 
@@ -242,6 +247,22 @@ class StoreContract:
             await self._holds(writer, {name: None}, None, {name: hook, "python/modules.gone": 1})
 
     @_deferred
+    async def test_services_are_apart_from_upstreams(self) -> None:
+        """They are set, replaced and removed by name; a removed one leaves a mark, for a file may
+        name it."""
+        writer = await self._opened()
+        service = {"dns_service": "_http._tcp.web.example"}
+        await writer.commit(change_of("a", {"servers": []}))
+        await writer.commit(service_of("a", {"dns_service": "x"}))
+        await writer.commit(service_of("a", service), service_of("b", None))
+        upstreams: Mapping[str, Any] = {"a": {"servers": []}}
+        services: Mapping[str, Any] = {"a": service, "b": None}
+        writer = await self._holds(writer, upstreams, services=services)
+        if self.durable:
+            await writer.commit(service_of("a", "file"), service_of("b", service))
+            await self._holds(writer, upstreams, services={"a": "file", "b": service})
+
+    @_deferred
     async def test_several_changes_are_one_commit(self) -> None:
         """All of them or none: one that cannot be stored leaves the others out; of two of
         the same thing the later one counts."""
@@ -348,6 +369,7 @@ class StoreContract:
         upstreams: Mapping[str, Any],
         routes: Any = None,
         hooks: Mapping[str, Any] | None = None,
+        services: Mapping[str, Any] | None = None,
     ) -> _Writer:
         """Close the store, open another at its place and return it.  It holds this, at the version
         and the revision of the last commit."""
@@ -355,7 +377,10 @@ class StoreContract:
         again = self._make()
         state = await again.open()
         if self.durable:
-            _expect_state(state, StoredState(writer.version, upstreams, routes, hooks or {}))
+            wanted = StoredState(
+                writer.version, upstreams, routes, hooks or {}, services=services or {}
+            )
+            _expect_state(state, wanted)
             _expect(state.revision, writer.revision)
         else:
             _expect_state(state, StoredState())
