@@ -25,6 +25,7 @@ from slardar.model.service import Service, parse_service
 __all__ = [
     "Control",
     "Health",
+    "History",
     "Hooks",
     "Limits",
     "Network",
@@ -108,6 +109,14 @@ class Hooks(Struct, frozen=True, forbid_unknown_fields=True):
     body: Annotated[int, Meta(ge=1, le=2**20, description="an integer from 1 to 1048576")] = 65536
 
 
+class History(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many versions of the configuration can be looked at and gone back to."""
+
+    versions: Annotated[int, Meta(ge=1, le=1000000, description="an integer from 1 to 1000000")] = (
+        1000
+    )
+
+
 class Token(Struct, frozen=True, forbid_unknown_fields=True):
     """A token of the control channel; the file holds only its SHA-256."""
 
@@ -160,6 +169,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     health: Health = Health()
     hooks: Hooks = Hooks()
+    history: History = History()
     #: Shown in ``GET /status``, for tools that generate the file.
     conf_hash: str | None = None
     default_upstream: str | None = None
@@ -191,7 +201,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 #: Keys of Settings that may be empty in a file.
 _SECTIONS = (
-    *("control", "timeouts", "limits", "health", "hooks"),
+    *("control", "timeouts", "limits", "health", "hooks", "history"),
     *("upstreams", "services", "routes"),
 )
 

@@ -199,7 +199,16 @@ class _Port:
         """There is an answer, or nobody waits for one."""
         self._reactor.removeReader(self)
         self._socket.close()
+        self._take_questions()
         return result
+
+    def _take_questions(self) -> list[Any]:
+        """The questions without an answer; their time is measured no more."""
+        questions = list(self._protocol.liveMessages.values())
+        self._protocol.liveMessages.clear()
+        for _, timer in questions:
+            timer.cancel()
+        return [asked for asked, _ in questions]
 
     # For the reactor.
 
@@ -233,10 +242,7 @@ class _Port:
 
     def _fail(self, reason: OSError) -> None:
         """No answer can come, mostly because nobody listens there."""
-        questions = list(self._protocol.liveMessages.values())
-        self._protocol.liveMessages.clear()
-        for asked, timer in questions:
-            timer.cancel()
+        for asked in self._take_questions():
             asked.errback(reason)
 
 

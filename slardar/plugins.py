@@ -31,7 +31,7 @@ from slardar.health import probes
 from slardar.health.probes.base import Probe, ProbeOptions
 from slardar.interfaces import IBalancerFactory, IProbeFactory, IStore
 from slardar.model.change import StoredState
-from slardar.model.folders import classes_in
+from slardar.model.folders import Found, classes_in
 from slardar.model.live import Peer, ServerLive
 from slardar.model.reader import shown
 from slardar.model.server import Server
@@ -59,7 +59,7 @@ _STORE = re.compile(r"([a-z][a-z0-9]*):(.*)", re.DOTALL)
 
 
 @lru_cache(maxsize=1)
-def _own_probes() -> Mapping[str, ProbeFactory]:
+def _own_probes() -> Found:
     """The probes in ``slardar/health/probes``, by the names in their ``types``."""
     return classes_in(probes, Probe, "types")
 
@@ -103,7 +103,7 @@ def find_probe(typ: str) -> ProbeFactory:
     return _find(typ, _own_probes(), _PROBES)  # type: ignore[no-any-return]
 
 
-def _find(name: str, own: Mapping[str, Any], kind: _Kind) -> Any:
+def _find(name: str, own: Found, kind: _Kind) -> Any:
     if name in own:
         return own[name]
     if _DOTTED.fullmatch(name):
@@ -113,9 +113,8 @@ def _find(name: str, own: Mapping[str, Any], kind: _Kind) -> Any:
             return plugin
     close = difflib.get_close_matches(name, own, n=1)
     hint = f' (did you mean "{close[0]}"?)' if close else ""
-    raise ConfigError(
-        f"expected one of {', '.join(sorted(own))} or package.module.Class, got {shown(name)}{hint}"
-    )
+    expected = f"expected one of {', '.join(sorted(own))} or package.module.Class"
+    raise ConfigError("; ".join([f"{expected}, got {shown(name)}{hint}", *own.broken]))
 
 
 def _named_class(name: str, kind: _Kind) -> type:
@@ -264,10 +263,13 @@ def open_store(url: str, reactor: Any) -> IStore:
     """
     match = _STORE.fullmatch(url)
     if match is not None:
+        name = f"slardar.stores.{match[1]}"
+        module = None
         try:
-            module = importlib.import_module(f"slardar.stores.{match[1]}")
-        except ImportError:
-            module = None
+            module = importlib.import_module(name)
+        except (Exception, SystemExit, CancelledError) as error:
+            if not isinstance(error, ModuleNotFoundError) or error.name != name:
+                raise ConfigError(f"store: cannot import {name}: {_one_line(error)}") from error
         make = getattr(module, "from_place", None)
         if make is not None:
             try:

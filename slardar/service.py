@@ -21,6 +21,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet import defer, threads
 from twisted.internet.error import CannotListenError
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -52,8 +53,8 @@ __all__ = ["Options", "SlardarService", "makeService"]
 
 #: Settings that a process takes at its start only.
 _AT_START = ("listen", "control", "workers", "store", "hooks")
-#: Settings of the data plane that a process also takes with HUP.
-_WITH_HUP = ("timeouts", "limits", "health")
+#: Settings that a process also takes with HUP.
+_WITH_HUP = ("timeouts", "limits", "health", "history")
 
 #: Seconds that idle connections stay open in a process that was upgraded.  Most clients
 #: send a request in that time, and the reply closes the connection.  A client whose
@@ -125,6 +126,7 @@ class SlardarService(Service):
         self.actions = Actions(
             settings, self._store, self._plane, plugins, service_watch=self._services
         )
+        self.actions.history.turn = lambda: deferLater(reactor, 0)
         self._control = ControlPort(reactor, settings.control, self.actions)
         self._places: list[str] = []
         self._bound = False

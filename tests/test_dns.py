@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -25,6 +25,8 @@ from slardar.dns import (
 from slardar.resolvconf import ResolvConf
 from tests.nameserver import SILENT, NameServer, address, alias, service
 
+#: Seconds within which a condition must come true, also on a busy machine.
+PATIENCE = 20.0
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
 # Records.
@@ -116,6 +118,17 @@ class Site:
 
     def ask(self, name: str) -> Any:
         return ensureDeferred(self.client.look_up(name))
+
+    def waiting(self) -> int:
+        """What could make the reactor ask once more: sockets and delayed calls."""
+        return len(self.reactor.getReaders()) + len(self.reactor.getDelayedCalls())
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Let the reactor run until ``condition()`` is true."""
+        end = self.reactor.seconds() + PATIENCE
+        while not condition():
+            assert self.reactor.seconds() < end, "it did not happen in time"
+            await deferLater(self.reactor, 0.005)
 
     def stop(self) -> None:
         self.client.stop()
@@ -323,13 +336,14 @@ async def test_lookup_can_be_cancelled(site: Site) -> None:
     """No other name server is asked then."""
     for server in site.servers:
         server.zone["web.example"] = SILENT
+    before = site.waiting()
     asked = site.ask("web.example")
-    while not site.one.asked:
-        await deferLater(site.reactor, 0.01)
+    await site.until(lambda: len(site.one.asked) == 2)
+    assert site.waiting() > before
     asked.cancel()
     with pytest.raises(CancelledError):
         await asked
-    await deferLater(site.reactor, 0.3)
+    assert site.waiting() == before
     assert site.two.asked == []
 
 
@@ -365,5 +379,4 @@ async def test_nothing_is_logged_or_left(site: Site) -> None:
         globalLogPublisher.removeObserver(lines.append)
     assert lines == []
     site.client.stop()
-    while len(os.listdir("/proc/self/fd")) > before:
-        await deferLater(site.reactor, 0.01)
+    await site.until(lambda: len(os.listdir("/proc/self/fd")) <= before)

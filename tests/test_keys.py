@@ -16,7 +16,16 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.python import usage
 
 import slardar
-from slardar.config import Control, Health, Hooks, Limits, Settings, Timeouts, parse_settings
+from slardar.config import (
+    Control,
+    Health,
+    History,
+    Hooks,
+    Limits,
+    Settings,
+    Timeouts,
+    parse_settings,
+)
 from slardar.errors import ConfigError
 from slardar.model.inert import inert_upstreams
 from slardar.model.parse import parse_upstream
@@ -39,13 +48,15 @@ SERVER = {"host": "127.0.0.1", "port": 80}
 #: Keys that work, by the attribute that slardar's code reads.
 WORKS = {
     Settings: ("listen", "control", "workers", "store", "timeouts", "limits", "health",
-               "hooks", "conf_hash", "default_upstream", "first_upstreams", "first_services",
+               "hooks", "history", "conf_hash", "default_upstream", "first_upstreams",
+               "first_services",
                "first_routes"),
     Control: ("http", "tokens", "networks"),
     Timeouts: ("client_header", "client_body", "keepalive", "connect", "send", "read", "linger",
                "drain"),
     Limits: ("head", "headers", "url", "body", "connections", "retry_buffer", "linger"),
     Health: ("interval", "timeout", "enabled"),
+    History: ("versions",),
     Hooks: ("on_error", "budget", "lua_memory", "body"),
     Server: ("host", "port", "weight", "max_fails", "fail_timeout", "backup", "state",
              "max_conns"),

@@ -18,6 +18,7 @@ from slardar.config import Settings
 from slardar.control.changes import Next, Receipt
 from slardar.control.conditions import Condition
 from slardar.control.configuration import ApplyError, Configuration, MovedError
+from slardar.control.history import HistoryActions
 from slardar.control.hooks import HookActions
 from slardar.control.origins import shadowed
 from slardar.control.services import ServiceActions
@@ -63,17 +64,19 @@ class Actions(Configuration):
         self.hooks = HookActions(self)
         #: The operations on services.
         self.services = ServiceActions(self)
+        #: The operations on the history.
+        self.history = HistoryActions(self)
 
     # Questions.
 
     def upstreams(self) -> dict[str, Any]:
         """Every upstream as it was written, by name; without passwords."""
         found = sorted(self.snapshot.upstreams.items())
-        return {name: without_password(upstream.source) for name, upstream in found}
+        return {name: without_password(upstream) for name, upstream in found}
 
     def upstream(self, name: str) -> Mapping[str, Any]:
         """One upstream as it was written, without its password.  Raises NotFoundError."""
-        return without_password(self._known(name).source)
+        return without_password(self._known(name))
 
     def origin(self, name: str) -> str:
         """Where the value of an upstream comes from: ``file`` (options included), ``control`` for

@@ -38,6 +38,7 @@ from slardar.control.refusals import Refusals
 from slardar.control.replies import JsonReply, error_reply, refuse, to_json
 from slardar.control.room import MAX_BODIES, Room, Standing
 from slardar.errors import SlardarError
+from slardar.model.change import Author
 
 __all__ = ["MAX_BODY", "ControlSite", "make_site"]
 
@@ -222,7 +223,7 @@ class ControlRequest(http.Request):
             parameters=parameters,
             body=body,
             content_type="".join(self._header("Content-Type")[:1]),
-            who=self._caller.name,
+            who=Author(self._caller.name, self._place()),
             condition=condition,
             names=self._caller.names,
         )
@@ -234,6 +235,13 @@ class ControlRequest(http.Request):
         result = found if isinstance(found, CallResult) else CallResult(found)
         tag = etag(version if result.version is None else result.version)
         return JsonReply(200, to_json(result.value), {**result.headers, "ETag": tag})
+
+    def _place(self) -> str:
+        """From where the call comes."""
+        peer = self.getClientAddress()
+        if isinstance(peer, UNIXAddress):
+            return "unix"
+        return str(getattr(peer, "host", ""))
 
     def _send(self, reply: JsonReply) -> None:
         if self._is_gone:

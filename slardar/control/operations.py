@@ -37,13 +37,18 @@ Role = Literal["read", "admin"]
 
 #: Characters of a header's value, at most.
 _MAX_HEADER = 1000
+#: Digits of a version, at most: a store keeps it in 64 bits.
+_MAX_DIGITS = 18
+#: Changes in one answer of the history: at most, and without ``limit``.
+_MAX_LIMIT = 1000
+_LIMIT = 100
 
 
 class ControlCall(Struct, frozen=True):
     """One call of a control channel, as far as an operation cares."""
 
-    #: The things that the call names: ``name``, ``server``, ``language``; those that the operation
-    #: has.
+    #: The things that the call names: ``name``, ``server``, ``language``, ``version``; those that
+    #: the operation has.
     arguments: Mapping[str, str]
     #: The value of every parameter of the operation.
     parameters: Mapping[str, Any]
@@ -336,6 +341,25 @@ async def _remove_hook(actions: Actions, call: ControlCall) -> Any:
     return await _ok(call, actions.hooks.remove(language, name, *call.by))
 
 
+async def _history(actions: Actions, call: ControlCall) -> Any:
+    return await actions.history.page(call.parameters["before"], call.parameters["limit"])
+
+
+async def _version(actions: Actions, call: ControlCall) -> Any:
+    return await actions.history.version(_read_version("version", call.arguments["version"]))
+
+
+async def _roll_back(actions: Actions, call: ControlCall) -> Any:
+    version = _read_version("version", call.arguments["version"])
+    done = await actions.history.roll_back(version, *call.by)
+    answer: dict[str, Any] = {"status": 200, "version": done.receipt.version}
+    if done.file:
+        answer["file"] = done.file
+    if call.parameters["receipt"]:
+        answer["workers"] = dict(done.receipt.workers)
+    return CallResult(answer, version=done.receipt.version)
+
+
 async def _ok(call: ControlCall, change: Awaitable[Receipt]) -> CallResult:
     """The answer of upyun/slardar to a change of a hook; an object if a receipt is asked for."""
     changed = await _done(call, change)
@@ -359,6 +383,18 @@ def _read_flag(name: str, text: str) -> bool:
 def _read_percent(name: str, text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 3 or int(text) > 100:
         raise ConfigError(f"{name}: expected a number from 0 to 100, got {shown(text)}")
+    return int(text)
+
+
+def _read_version(name: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > _MAX_DIGITS:
+        raise ConfigError(f"{name}: expected the number of a version, got {shown(text)}")
+    return int(text)
+
+
+def _read_limit(name: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:5]) <= _MAX_LIMIT:
+        raise ConfigError(f"{name}: expected a number from 1 to {_MAX_LIMIT}, got {shown(text)}")
     return int(text)
 
 
@@ -390,10 +426,10 @@ def _question(
     name: str,
     path: str,
     run: Callable[[Actions, ControlCall], Any],
-    *,
+    *parameters: Parameter,
     is_filtered: bool = False,
 ) -> Operation:
-    return Operation(name, "read", run, ("GET",), path, is_filtered=is_filtered)
+    return Operation(name, "read", run, ("GET",), path, parameters, is_filtered)
 
 
 def _change(
@@ -424,6 +460,14 @@ OPERATIONS: tuple[Operation, ...] = (
     _question("routes", "/routes", _routes),
     _change("set-routes", "PUT", "/routes", _set_routes),
     _change("return-routes", "DELETE", "/routes", _return_routes, _TO),
+    _question(
+        "history",
+        "/history",
+        _history,
+        *(Parameter("before", _read_version), Parameter("limit", _read_limit, _LIMIT)),
+    ),
+    _question("version", "/history/VERSION", _version),
+    _change("rollback", "POST", "/rollback/VERSION", _roll_back),
     _question("hooks", "/LANGUAGE", _hooks, is_filtered=True),
     _change("activate-hooks", "PUT", "/LANGUAGE", _activate_hooks),
     _question("code-version", "/LANGUAGE/version", _commit_version),

@@ -14,7 +14,7 @@ from slardar.errors import ConflictError, NotFoundError
 from slardar.model.change import TO_FILE, Value
 from slardar.model.parse import check_name
 from slardar.model.service import Service, merge_service
-from slardar.model.shown import without_password
+from slardar.model.shown import hidden
 
 __all__ = ["ServiceActions"]
 
@@ -30,7 +30,7 @@ class ServiceActions:
     def all(self) -> dict[str, Any]:
         """Every service as it was written, by name; without passwords."""
         found = sorted(self._configuration.snapshot.services.items())
-        return {name: without_password(service.source) for name, service in found}
+        return {name: hidden(service.source) for name, service in found}
 
     def one(self, name: str) -> Mapping[str, Any]:
         """One service as it was written, without its password.  Raises NotFoundError."""
@@ -39,7 +39,8 @@ class ServiceActions:
             reason = self._configuration.failed.get(f"services.{name}")
             unused = "" if reason is None else f" in use: {reason}"
             raise NotFoundError(f"no service {name}{unused}")
-        return without_password(found.source)
+        shown: Mapping[str, Any] = hidden(found.source)
+        return shown
 
     def origins(self) -> dict[str, str]:
         """Where each service comes from: ``file``, or ``control`` for what was set through a

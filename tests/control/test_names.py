@@ -70,7 +70,7 @@ def path_of(operation: Operation, host: str) -> str:
     """The path of a call about ``host``."""
     name = f"script.{host}" if "LANGUAGE" in operation.path else host
     path = operation.path.replace("NAME", name).replace("LANGUAGE", "lua")
-    return path.replace("SERVER", "127.0.0.1:8001")
+    return path.replace("SERVER", "127.0.0.1:8001").replace("VERSION", "1")
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)

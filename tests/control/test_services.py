@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
@@ -256,6 +257,41 @@ def test_state_of_before_has_its_services() -> None:
     assert site.actions.services.all() == {"web": WEB}
     site.lists("web", 2)
     assert site.levels("web") == one_level(2)
+
+
+def test_history_of_services() -> None:
+    """It tells what operators changed and not what the catalogue did; the way back is that of all
+    changes, and what the file said is told apart."""
+    file = {**WEB, "user": "u", "pass": "word"}
+    site = Site(MemoryStore(), services={"f": file})
+    actions = site.actions
+    site.set("mine", {"dns_service": "mine"}, 1)
+    site.lists("mine", 2)
+    result_of(actions.services.remove("f", "ops"))
+    result_of(actions.services.give_back("f", "ops"))
+    told = result_of(ensureDeferred(actions.history.page(None, 100)))
+    changes = [(one["version"], one["kind"], one["name"], one["diff"]) for one in told]
+    assert [one[:3] for one in changes] == [
+        (4, "service", "f"),
+        (3, "service", "f"),
+        (1, "file", "services.f"),
+        (1, "service", "mine"),
+    ]
+    assert changes[0][3].startswith("returned to the file's")
+    assert "word" not in repr(told)
+    then = result_of(ensureDeferred(actions.history.version(3)))
+    assert (then["services"], then["origins"]["services"]) == (
+        {"mine": {"dns_service": "mine"}},
+        {"mine": "control"},
+    )
+    then = result_of(ensureDeferred(actions.history.version(1)))
+    assert then["origins"]["services"] == {"f": "file", "mine": "control"}
+    assert then["services"]["f"] == {**file, "pass": "********"}
+    settings = parse_settings({"services": {"f": WEB}})
+    result_of(actions.take_settings(settings, "HUP"))
+    rolled = result_of(ensureDeferred(actions.history.roll_back(1, "ops")))
+    assert rolled.file == ["services.f"]
+    assert site.levels("mine") == one_level(2)
 
 
 def test_others_write_services() -> None:

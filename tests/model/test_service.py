@@ -10,7 +10,7 @@ from slardar.errors import ConfigError
 from slardar.model.parse import parse_upstream
 from slardar.model.reader import ANY_KEY
 from slardar.model.service import Listed, levels_of, merge_service, parse_service
-from slardar.model.shown import HIDDEN, without_password
+from slardar.model.shown import HIDDEN, hidden
 from tests.fake_plugins import FakePlugins
 
 NAME = "_http._tcp.web.example"
@@ -131,7 +131,7 @@ def test_change_replaces_the_whole() -> None:
     """Except what an answer hides, and unknown keys that the store has."""
     secret = {"mode": "sticky", "mode_opts": {"secret": "s" * 32}, "pass": "word", "user": "u"}
     known = parse_service("web", body(**secret, odd=1), WHERE, None, ANY_KEY)
-    shown = without_password(known.source)
+    shown = hidden(known.source)
     assert (shown["pass"], shown["mode_opts"]) == (HIDDEN, {"secret": HIDDEN})
     assert merge_service(known, "web", shown, WHERE).source == known.source
     assert merge_service(known, "web", body(), WHERE).source == body()

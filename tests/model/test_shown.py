@@ -21,7 +21,7 @@ def server(port: int, **rest: Any) -> dict[str, Any]:
 
 def answer(upstream: Upstream) -> dict[str, Any]:
     """The answer that a client reads."""
-    found: dict[str, Any] = json.loads(json.dumps(with_cluster(without_password(upstream.source))))
+    found: dict[str, Any] = json.loads(json.dumps(with_cluster(without_password(upstream))))
     return found
 
 

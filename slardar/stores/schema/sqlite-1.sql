@@ -8,7 +8,7 @@ CREATE TABLE changes (
     version INTEGER NOT NULL,
     time    REAL NOT NULL,    -- epoch seconds
     who     TEXT NOT NULL,    -- a token's name, or the channel it came through
-    kind    TEXT NOT NULL,    -- 'upstream', 'service', 'routes', 'hook' or 'file'
+    kind    TEXT NOT NULL,    -- 'upstream', 'routes', 'hook' or 'file'
     name    TEXT NOT NULL,    -- the upstream's or the hook's; '' for others
     value   TEXT              -- JSON as written; NULL: removed
 );
