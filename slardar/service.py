@@ -27,6 +27,8 @@ from twisted.python.failure import Failure
 
 from slardar import __version__, plugins
 from slardar.build import describe_build
+from slardar.catalogues.dns import DnsCatalogue
+from slardar.catalogues.watch import ServiceWatch
 from slardar.config import Control, Settings
 from slardar.control.actions import Actions
 from slardar.control.amp_channel import AmpSite
@@ -121,7 +123,10 @@ class SlardarService(Service):
         self._reloading = defer.DeferredLock()
         self._plane = make_plane(reactor, settings)
         self._store = open_store(settings.store, reactor)
-        self.actions = Actions(settings, self._store, self._plane, plugins)
+        self._services = ServiceWatch(reactor, {"dns_service": DnsCatalogue(reactor)})
+        self.actions = Actions(
+            settings, self._store, self._plane, plugins, service_watch=self._services
+        )
         self.actions.history.turn = lambda: deferLater(reactor, 0)
         self._controls = _control_ports(reactor, settings.control, self.actions)
         self._places: list[str] = []
@@ -228,6 +233,9 @@ class SlardarService(Service):
                 self._store.take_over(stored)
             else:
                 _log.warn("what the store before held is not in this one, which is another")
+        if state is not None:
+            self._services.learn(state.services)
+            self.actions.least_version = state.version
         await self.actions.start()
         if state is not None:
             self._plane.set_health(state.health)
@@ -301,6 +309,8 @@ class SlardarService(Service):
             tuple(plane.known_health()),
             tuple(plane.known_checked()),
             tuple(plane.known_extras()),
+            tuple(self._services.known()),
+            self.actions.snapshot.version,
         )
 
     async def take_back(self) -> None:
@@ -424,6 +434,7 @@ class SlardarService(Service):
 
     async def _stop(self) -> None:
         served = self._serves
+        self._services.stop()
         await defer.maybeDeferred(super().stopService)
         if self.upgrades is not None:
             await self.upgrades.cancel("the old process was told to stop")

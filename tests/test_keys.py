@@ -39,6 +39,7 @@ from slardar.model.server import (
     Server,
     UpstreamBody,
 )
+from slardar.model.service import EachServer, ServiceKeys, parse_service
 from slardar.options import Options
 from tests.control.fakes import FakePlane, FakeStore, make_actions, result_of
 
@@ -48,6 +49,7 @@ SERVER = {"host": "127.0.0.1", "port": 80}
 WORKS = {
     Settings: ("listen", "control", "workers", "store", "timeouts", "limits", "health",
                "hooks", "history", "conf_hash", "default_upstream", "first_upstreams",
+               "first_services",
                "first_routes"),
     Control: ("http", "amp", "tokens", "networks"),
     Timeouts: ("client_header", "client_body", "keepalive", "connect", "send", "read", "linger",
@@ -68,13 +70,18 @@ WORKS = {
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
                    "public", "panic", "slow_start", "enable", "typ", "sensibility", "rise",
                    "interval", "name", "user", "password", "outlier", "hints"),
+    ServiceKeys: ("origin", "each_server", "empty_grace"),
+    EachServer: ("max_fails", "fail_timeout", "max_conns"),
     Outlier: ("errors", "latency", "min_requests", "window", "eject", "max_share"),
 }  # fmt: skip
 #: Keys whose attribute has another name.
 CALLED = {
     "first_upstreams": "upstreams",
     "networks": "allow",
+    "first_services": "services",
     "first_routes": "routes",
+    "origin": "dns_service",
+    "each_server": "server",
     "tries": "try",
     "connect_timeout": "timeout",
     "http_query": "query",
@@ -86,7 +93,6 @@ CALLED = {
 LATER = {
     "tls": True,
     "access_log": False,
-    "dns_service": "_http._tcp.web.example",
     "proxy_protocol": 1,
 }
 LATER_SETTINGS = {
@@ -94,7 +100,6 @@ LATER_SETTINGS = {
     "tls": {},
     "trusted": ["10.0.0.0/8"],
     "streams": {},
-    "services": {},
 }
 
 
@@ -185,6 +190,15 @@ def test_key_of_a_later_version_is_refused(key: str) -> None:
     (line,) = caught.value.problems
     assert line.startswith(f"upstreams.a.{key}: ")
     assert line.endswith("is not available yet")
+
+
+def test_catalogue_of_a_later_version_is_refused() -> None:
+    """The message is one line, whatever belongs to the key."""
+    body = {"consul_service": "web", "tag": "v2", "passing": True}
+    with pytest.raises(ConfigError) as caught:
+        parse_service("a", body, "services.a")
+    (line,) = caught.value.problems
+    assert line == "services.a.consul_service: consul_service is not available yet"
 
 
 @pytest.mark.parametrize("key", LATER_SETTINGS)

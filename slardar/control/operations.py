@@ -187,6 +187,8 @@ async def _set_upstream(actions: Actions, call: ControlCall) -> Any:
 def _check_classes(body: Any, reload: bool) -> None:
     """Refuse classes by their dotted names: these make slardar import a module, which may do
     anything to the upstreams of others."""
+    if not isinstance(body, Mapping):
+        return  # it is refused later
     options = body.get("mode_opts")
     names = [body.get("mode"), body.get("typ")]
     names += [options.get("fallback")] if isinstance(options, Mapping) else []
@@ -236,6 +238,28 @@ def _whole(read: Callable[[], Any], check: Callable[[Any], object]) -> Any:
         except SlardarError:
             pass  # there is no such upstream, and the body is wrong all the same
         raise ConfigError(problems) from None
+
+
+def _services(actions: Actions, call: ControlCall) -> Any:
+    return {name: one for name, one in actions.services.all().items() if name in call.names}
+
+
+def _service(actions: Actions, call: ControlCall) -> Any:
+    return actions.services.one(call.arguments["name"])
+
+
+async def _set_service(actions: Actions, call: ControlCall) -> Any:
+    name = call.arguments["name"]
+    body = _whole(lambda: read_json(call.body), lambda value: actions.services.check(name, value))
+    if not call.names.is_everything:
+        _check_classes(body, reload=False)
+    return await _done(call, actions.services.set(name, body, *call.by))
+
+
+async def _remove_service(actions: Actions, call: ControlCall) -> Any:
+    services = actions.services
+    remove = services.give_back if call.parameters["to"] else services.remove
+    return await _done(call, remove(call.arguments["name"], *call.by))
 
 
 def _routes(actions: Actions, call: ControlCall) -> Any:
@@ -460,6 +484,10 @@ OPERATIONS: tuple[Operation, ...] = (
     _change("change-server", "PATCH", "/upstream/NAME/SERVER", _patch_server),
     _change("add-server", "POST", "/upstream/NAME/SERVER", _add_server, _LEVEL, _CLUSTER),
     _change("remove-server", "DELETE", "/upstream/NAME/SERVER", _remove_server, _LEVEL, _CLUSTER),
+    _question("services", "/services", _services, is_filtered=True),
+    _question("service", "/service/NAME", _service),
+    _change("set-service", "PUT", "/service/NAME", _set_service),
+    _change("remove-service", "DELETE", "/service/NAME", _remove_service, _TO),
     _question("routes", "/routes", _routes),
     _change("set-routes", "PUT", "/routes", _set_routes),
     _change("return-routes", "DELETE", "/routes", _return_routes, _TO),
