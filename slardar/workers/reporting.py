@@ -10,7 +10,7 @@ from twisted.internet.task import LoopingCall
 from slardar.dataplane.balancer_errors import BalancerError
 from slardar.dataplane.proxy import DataPlane
 from slardar.health.notes import notes_of
-from slardar.health.verdicts import MAX_TEXT, Extra, Verdict
+from slardar.health.verdicts import MAX_TEXT, Climb, Extra, Verdict
 from slardar.hooks.loaded import Loaded
 from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.live import Live, Peer, ServerLive
@@ -55,7 +55,7 @@ class Reporter:
         #: Servers whose health has changed since the director was told.
         self._changed: dict[_Key, Peer] = {}
         #: What the director is to know beside that, by its kind and its server.
-        self._extras: dict[tuple[type, _Key], Extra] = {}
+        self._extras: dict[tuple[type, _Key, str], Extra] = {}
         #: What was last reported of each server.
         self._reported: dict[_Key, ServerReport] = {}
         #: What was last reported of each upstream.
@@ -103,7 +103,8 @@ class Reporter:
 
     def extra_changed(self, extra: Extra) -> None:
         """Called on the request path: told when :meth:`health_changed` is."""
-        self._extras[type(extra), (extra.upstream, extra.host, extra.port)] = extra
+        level = extra.level if isinstance(extra, Climb) else ""
+        self._extras[type(extra), (extra.upstream, extra.host, extra.port), level] = extra
         self._tell_soon()
 
     def hook_failed(self, loaded: Loaded) -> None:
@@ -138,7 +139,7 @@ class Reporter:
         for (upstream, host, port), peer in changed.items():
             down_for = min(max(0.0, peer.live.down_until - now), 1e9)
             text = peer.live.msg[:MAX_TEXT]
-            verdicts.append(Verdict(upstream, host, port, down_for, text))
+            verdicts.append(Verdict(upstream, host, port, down_for, text, peer.live.fail_num))
         self._send(Verdicts(tuple(verdicts), extras=tuple(extras.values())))
 
     def _report(self) -> None:
