@@ -94,6 +94,14 @@ class Sticky(Balancer):
     def bound_to(self, request: IRequest) -> Peer | None:
         return self._server_of(request)
 
+    def preview_without(
+        self, servers: Sequence[Peer], left_out: Sequence[Peer], request: IRequest
+    ) -> Peer | None:
+        named = self._named(servers, request)
+        if named is None or named in left_out:
+            return self._fallback.preview_without(servers, left_out, request)
+        return named
+
     def reply_headers(self, server: Peer, request: IRequest) -> Sequence[tuple[bytes, bytes]]:
         if self._server_of(request) is server:
             return ()
@@ -203,4 +211,5 @@ def _fallback(servers: Sequence[Peer], options: Mapping[str, Any]) -> Balancer:
     names = sorted(name for name, kind in own.items() if not issubclass(kind, Sticky))
     if mode not in names:
         raise bad_option("fallback", f"one of {', '.join(names)}", mode)
-    return own[mode](servers, {})
+    made: Balancer = own[mode](servers, {})
+    return made

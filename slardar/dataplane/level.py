@@ -285,6 +285,14 @@ class ServingLevel:
             and not is_full(peer)
         )
 
+    def with_room(self) -> Sequence[Peer]:
+        """The servers that may get a request now; of those that are offered, the ones with
+        room."""
+        if not self.is_limited:
+            return self.available
+        left = [peer for peer in self.available if not is_full(peer)]
+        return left if len(left) < len(self.available) else self.available
+
     def last_ones(self, now: float) -> list[Peer]:
         """If no server is in service, the servers that only failed requests keep out."""
         if self.available:
