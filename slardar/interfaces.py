@@ -273,7 +273,7 @@ class IPlane(Interface):
     # Health.
 
     def set_health(verdicts: Iterable[Any]) -> None:
-        """Take over the health of servers from another process.
+        """Take over from another process which servers requests have put out of service.
 
         ``verdicts`` are :class:`slardar.health.verdicts.Verdict`.  Unknown servers are
         ignored.  Call this after :meth:`apply`, and before :meth:`start` if workers serve,
@@ -281,8 +281,8 @@ class IPlane(Interface):
         """
 
     def known_health() -> Iterator[Any]:
-        """The servers that requests have put out of service, for :meth:`set_health` of
-        another process."""
+        """The servers that requests have put out of service, those on probation included, for
+        :meth:`set_health` of another process."""
 
     def set_checked(verdicts: Iterable[Any]) -> None:
         """Take what heartbeats say of servers.
@@ -298,10 +298,11 @@ class IPlane(Interface):
         process."""
 
     def set_extras(extras: Iterable[Any]) -> None:
-        """Take what keeps servers from requests beside their health, such as ejections.
+        """Take what keeps servers from requests beside their health, such as ejections, or
+        changes their weights; and the penalties of flap damping.
 
         ``extras`` are :data:`slardar.health.verdicts.Extra`.  Unknown servers are ignored.
-        Call this when :meth:`set_health` is called.
+        Call this when :meth:`set_health` is called, after it.
         """
 
     def hint(upstream: str, host: str, port: int, value: str) -> None:
@@ -311,8 +312,8 @@ class IPlane(Interface):
         """
 
     def known_extras() -> Iterator[Any]:
-        """What keeps servers from requests beside their health, for :meth:`set_extras` of
-        another process."""
+        """What keeps servers from requests beside their health, or will when they fail again,
+        for :meth:`set_extras` of another process."""
 
     # Hooks.
 

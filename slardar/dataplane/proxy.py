@@ -364,7 +364,7 @@ class DataPlane(Router):
     def known_extras(self) -> Iterator[Extra]:
         """What keeps servers from requests beside their health; see
         :class:`slardar.interfaces.IPlane`."""
-        return self._health.known_extras()
+        return self._health.known_extras(self._snapshot.upstreams)
 
     # Hooks.
 

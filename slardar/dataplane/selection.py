@@ -55,6 +55,7 @@ class Selection(SelectionBase):
         "_least",
         "_levels",
         "_next_release",
+        "_on_climb",
         "_on_ejected",
         "_on_error",
         "_on_health",
@@ -81,8 +82,10 @@ class Selection(SelectionBase):
         on_ejected: Callable[[str, Peer], None] | None = None,
         on_hint: Callable[[str, Peer], None] | None = None,
         soon: Callable[[Step], None] | None = None,
+        on_climb: Callable[[str, Peer, str], None] | None = None,
     ) -> None:
         super().__init__(upstream.name)
+        self._on_climb = on_climb
         self._on_hint = on_hint
         self._on_ejected = on_ejected
         self._on_error = on_error
@@ -96,13 +99,12 @@ class Selection(SelectionBase):
         self._places: dict[tuple[str, int], list[tuple[ServingLevel, int]]] = {}
         new = _new_servers(upstream, live) if upstream.slow_start else ()
         seen: set[ServerLive] = set()
-        for index, level in enumerate(upstream.levels):
+        for label, level in zip(upstream.labels, upstream.levels, strict=True):
             peers = []
             for server in level.servers:
                 known = live.server(upstream.name, server.host, server.port)
                 turn = known
                 if known in seen:
-                    label = level.name or str(index)
                     turn = live.turn(upstream.name, server.host, server.port, label)
                 seen.add(known)
                 if new and (server.host, server.port) in new:
@@ -120,7 +122,9 @@ class Selection(SelectionBase):
             for peer in peers:
                 peer.weight = in_units(peer, unit)
             balancer = make_balancer(peers, upstream.mode_opts)
-            made = ServingLevel(level, peers, balancer, unit, upstream.slow_start)
+            made = ServingLevel(
+                level, peers, balancer, unit, upstream.slow_start, label, self._climbs
+            )
             self._levels.append(made)
             for position, peer in enumerate(peers):
                 self._places.setdefault((peer.host, peer.port), []).append((made, position))
@@ -551,6 +555,11 @@ class Selection(SelectionBase):
                 found = True
                 self.look(peer.host, peer.port)
         return found
+
+    def _climbs(self, peer: Peer, label: str) -> None:
+        """A server begins to climb in a level."""
+        if self._on_climb is not None:
+            self._on_climb(self.name, peer, label)
 
     def _health_changed(self, peer: Peer) -> None:
         """Requests put a server out of service, or brought it back."""
