@@ -23,7 +23,7 @@ TEST_PACKAGES := chromium curl libnginx-mod-http-lua mariadb-server nginx redis-
 SOAK_PACKAGES := nginx wrk
 BENCH_PACKAGES := caddy curl haproxy libnginx-mod-http-lua nginx wrk
 
-.PHONY: help run check test lint format bench bench-hooks soak docs clean
+.PHONY: help run check test lint format bench bench-balance bench-hooks soak docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/compile
 
 bench-hooks: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/compiled ## measure what hooks cost
 	$(BIN)/python -m benchmarks.hooks $(ARGS)
+
+bench-balance: $(STAMPS)/test $(STAMPS)/compiled ## measure and simulate balancers
+	$(BIN)/python -m benchmarks.balance $(ARGS)
 
 soak: $(STAMPS)/test $(STAMPS)/soak-packages ## change and break it under load; fails if a request does
 	$(BIN)/python -m benchmarks.soak $(ARGS)
