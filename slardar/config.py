@@ -5,6 +5,7 @@ A settings object is frozen; the command line's options make a changed copy.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,7 +14,6 @@ from msgspec import Meta, Struct
 
 from slardar.errors import ConfigError, PartlyReadError
 from slardar.model.hook import OnError
-from slardar.model.inert import inert_settings
 from slardar.model.listener import ListenerSpec, specs_of
 from slardar.model.parse import Plugins, check_name, parse_routes, parse_upstream
 from slardar.model.reader import Problems, joined, read_partly, shown
@@ -23,8 +23,10 @@ from slardar.model.server import Interval, Seconds, Timeout, Upstream
 __all__ = [
     "Control",
     "Health",
+    "History",
     "Hooks",
     "Limits",
+    "Network",
     "Settings",
     "Timeouts",
     "Token",
@@ -34,6 +36,8 @@ __all__ = [
     "read_config_file",
     "read_settings",
 ]
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: Up to a tebibyte, which is more than any body or head.
 Count = Annotated[int, Meta(ge=0, le=2**40, description="an integer from 0 to 1099511627776")]
@@ -102,6 +106,14 @@ class Hooks(Struct, frozen=True, forbid_unknown_fields=True):
     body: Annotated[int, Meta(ge=1, le=2**20, description="an integer from 1 to 1048576")] = 65536
 
 
+class History(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many versions of the configuration can be looked at and gone back to."""
+
+    versions: Annotated[int, Meta(ge=1, le=1000000, description="an integer from 1 to 1000000")] = (
+        1000
+    )
+
+
 class Token(Struct, frozen=True, forbid_unknown_fields=True):
     """A token of the control channel; the file holds only its SHA-256."""
 
@@ -113,6 +125,8 @@ class Token(Struct, frozen=True, forbid_unknown_fields=True):
         str, Meta(pattern=r"\A[0-9a-fA-F]{64}\Z", description="64 hexadecimal digits (a SHA-256)")
     ]
     role: Literal["read", "admin"] = "read"
+    #: The names that the caller may see and change; without any, all of them.
+    names: tuple[str, ...] = ()
 
 
 class Control(Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,6 +135,13 @@ class Control(Struct, frozen=True, forbid_unknown_fields=True):
     http: str = "tcp:1995:interface=127.0.0.1"
     amp: str = "unix:slardar.sock:mode=600"
     tokens: tuple[Token, ...] = ()
+    #: Networks from which the channels may be called over TCP; without any, all of them.
+    allow: tuple[str, ...] = ()
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """The networks of ``allow``."""
+        return tuple(ipaddress.ip_network(text) for text in self.allow)
 
 
 Workers = Annotated[
@@ -145,6 +166,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     health: Health = Health()
     hooks: Hooks = Hooks()
+    history: History = History()
     #: Shown in ``GET /status``, for tools that generate the file.
     conf_hash: str | None = None
     default_upstream: str | None = None
@@ -168,7 +190,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 #: Keys of Settings that may be empty in a file.
-_SECTIONS = ("control", "timeouts", "limits", "health", "hooks", "upstreams", "routes")
+_SECTIONS = ("control", "timeouts", "limits", "health", "hooks", "history", "upstreams", "routes")
 
 
 def parse_settings(raw: object, where: str = "", plugins: Plugins | None = None) -> Settings:
@@ -252,21 +274,32 @@ def _check(settings: Settings, problems: Problems) -> None:
         if digest in seen:
             problems.add(f"control.tokens[{index}].sha256", "the same token is given twice")
         seen |= {token.name, digest}
+        for place, name in enumerate(token.names):
+            try:
+                check_name(name, f"control.tokens[{index}].names[{place}]")
+            except ConfigError as error:
+                problems.lines += error.problems
+    for index, text in enumerate(settings.control.allow):
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            problems.add(
+                f"control.allow[{index}]",
+                f"expected a network such as 10.0.0.0/8, without bits beyond its length, got"
+                f" {shown(text)}",
+            )
 
 
 def load_file(path: str, plugins: Plugins | None = None) -> Settings:
     """The settings in a YAML file.  Reads the file, so it blocks: for the start only."""
-    settings, problems, _ = read_config_file(path, plugins)
+    settings, problems = read_config_file(path, plugins)
     if problems:
         raise ConfigError(problems)
     return settings
 
 
-def read_config_file(
-    path: str, plugins: Plugins | None = None
-) -> tuple[Settings, list[str], list[str]]:
-    """The settings in a YAML file, a line for each mistake, and a line for each key without
-    effect (:mod:`slardar.model.inert`).
+def read_config_file(path: str, plugins: Plugins | None = None) -> tuple[Settings, list[str]]:
+    """The settings in a YAML file, and a line for each mistake.
 
     The settings are as :func:`read_settings` returns them.  Reads the file, so it blocks.
     Raises ConfigError for a file that is no YAML.
@@ -281,4 +314,4 @@ def read_config_file(
         raw = error.value
         problems += error.problems
     settings, more = read_settings(raw, path, plugins)
-    return settings, problems + more, [f"{path}: {line}" for line in inert_settings(raw)]
+    return settings, problems + more

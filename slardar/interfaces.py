@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from slardar.config import Settings
     from slardar.dataplane.sockets import Opened
     from slardar.hooks.report import HookTally
-    from slardar.model.change import Revision, StoredState
+    from slardar.model.change import Recorded, Revision, StoredState
     from slardar.model.hook import Hook, HookKey
     from slardar.model.listener import ListenerSpec
     from slardar.model.live import ServerLive
@@ -132,8 +132,36 @@ class IStore(Interface):
         :raise slardar.errors.StoreError: if it could not be written.
         """
 
+    def keep_history(versions: int) -> None:
+        """Keep what the newest ``versions`` versions (at least 1) have changed; more may be kept.
+
+        Called before ``open``, and again when the settings say another number.  What is older is
+        forgotten by the commits to come, each of which takes a bounded time for it.  The state does
+        not change by that.
+        """
+
+    def history(before: int | None, limit: int) -> Deferred[list[Recorded]]:
+        """The changes of the versions below ``before`` (``None``: of all), newest version first.
+
+        The changes of one version come together, in the order in which they were committed.  There
+        are about ``limit`` (1 to 1,000) of them, or a version more; fewer if they are large.  Of a
+        version with very many changes the last one says in ``more`` how many are left out.  Empty
+        if there are no older ones.  A change to the oldest state that is known is not among them.
+
+        :raise slardar.errors.StoreError: if it cannot be read.
+        """
+
+    def state_at(version: int) -> Deferred[StoredState]:
+        """The whole state as the commit of ``version`` left it; 0 is the empty one before the
+        first.  Its revision has no meaning.
+
+        :raise slardar.errors.NotFoundError: if the history does not have this version; the
+            message says which it has.
+        :raise slardar.errors.StoreError: if it cannot be read.
+        """
+
     def close() -> Deferred[None]:
-        """Finish the commits under way and release the store."""
+        """Finish the calls under way and release the store."""
 
 
 class IForgetfulStore(IStore):
@@ -142,7 +170,8 @@ class IForgetfulStore(IStore):
     state = Attribute("StoredState: its present content")
 
     def take_over(state: Any):
-        """Begin with ``state`` as the content; called before ``open``."""
+        """Begin with ``state`` as the content; called before ``open``.  The history begins with
+        it, too."""
 
 
 class IWatchedStore(IStore):

@@ -17,6 +17,7 @@ from slardar.config import Settings
 from slardar.control.changes import Next, Receipt
 from slardar.control.conditions import Condition
 from slardar.control.configuration import ApplyError, Configuration, MovedError
+from slardar.control.history import HistoryActions
 from slardar.control.hooks import HookActions
 from slardar.control.origins import shadowed
 from slardar.control.status import build_status
@@ -58,6 +59,8 @@ class Actions(Configuration):
         self.older_generations: Callable[[], list[dict[str, Any]]] = list
         #: The operations on hooks.
         self.hooks = HookActions(self)
+        #: The operations on the history.
+        self.history = HistoryActions(self)
 
     # Questions.
 

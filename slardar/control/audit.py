@@ -12,6 +12,7 @@ from typing import Any
 
 from slardar.control.changes import Next, shortened
 from slardar.model.hook import Hook
+from slardar.model.names import host_port
 from slardar.model.reader import shown
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
@@ -87,11 +88,7 @@ def _servers(upstream: Upstream) -> Mapping[str, Mapping[str, Any]]:
         cluster = source["cluster"]
         levels = cluster.values() if isinstance(cluster, Mapping) else cluster
         written = [server for level in levels for server in level["servers"]]
-    return {_key(server["host"], server["port"]): server for server in written}
-
-
-def _key(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return {host_port(server["host"], server["port"]): server for server in written}
 
 
 def _keys(before: Mapping[str, Any], after: Mapping[str, Any], but: Iterable[str]) -> str:

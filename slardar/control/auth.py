@@ -13,11 +13,14 @@ import hashlib
 import hmac
 import ipaddress
 import re
+import time
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from slardar.config import Token
+from slardar.config import Network, Token
+from slardar.control.guesses import Guesses
+from slardar.control.names import EVERYTHING, Names
 from slardar.errors import ConfigError, SlardarError
 
 __all__ = ["Caller", "Gate", "RefusedError", "check_endpoint"]
@@ -25,14 +28,20 @@ __all__ = ["Caller", "Gate", "RefusedError", "check_endpoint"]
 #: The place of the interface among an endpoint's words, for an interface that is not given by name.
 #: Taken from the signatures in twisted.internet.endpoints.
 _INTERFACE = {"tcp": 2, "tcp6": 2, "ssl": 5}
+_EXPECTED_HTTP = (
+    "an endpoint of the loopback interface or a unix socket, such as tcp:1995:interface=127.0.0.1"
+)
+_EXPECTED_AMP = "a unix socket, such as unix:slardar.sock:mode=600"
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class RefusedError(SlardarError):
     """A call is turned away before anyone looks at what it wants."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, wait: float = 0.0) -> None:
         self.status = status
+        #: Seconds after which the call may be made again; 0 if waiting does not help.
+        self.wait = wait
         super().__init__(message)
 
 
@@ -42,26 +51,44 @@ class Caller(Struct, frozen=True):
     name: str
     #: Whether the caller may make changes, or may only ask.
     is_admin: bool
+    #: The names that the caller may see and change.
+    names: Names = EVERYTHING
 
 
 class Gate:
-    """Admits callers by the head of their request, before a byte of its body."""
+    """Admits callers by the head of their request, before a byte of its body.
 
-    def __init__(self, tokens: Sequence[Token]) -> None:
+    ``allow`` are the networks that may call; all may, if there are none.  ``seconds`` gives the
+    time, for callers that guess tokens.
+    """
+
+    def __init__(
+        self,
+        tokens: Sequence[Token],
+        allow: Sequence[Network] = (),
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._known = tuple(
-            (bytes.fromhex(token.sha256), Caller(token.name, token.role == "admin"))
+            (
+                bytes.fromhex(token.sha256),
+                Caller(token.name, token.role == "admin", Names(token.names)),
+            )
             for token in tokens
         )
+        self._allow = tuple(allow)
+        self._guesses = Guesses(seconds)
 
-    def admit(self, header: Callable[[str], Sequence[str]], is_unix: bool) -> Caller:
+    def admit(self, header: Callable[[str], Sequence[str]], peer: str | None) -> Caller:
         """The caller of a request.
 
-        ``header(name)`` gives every value of a header; ``is_unix`` says that the
-        request came over a unix socket, which no browser does.  Does not block.
+        ``header(name)`` gives every value of a header; ``peer`` is the caller's address, ``None``
+        over a unix socket, which no browser uses.  Does not block.
 
-        :raise RefusedError: 400 for two Hosts, 401 without a valid token, 403 for
-            what a browser was made to send.
+        :raise RefusedError: 400 for two Hosts, 401 without a valid token, 403 for an address
+            outside of ``allow`` and for what a browser was made to send, 429 after many wrong
+            tokens from the caller's address.
         """
+        self.check_peer(peer)
         hosts = header("Host")
         if len(hosts) > 1:
             raise RefusedError(400, "expected one Host header")
@@ -69,33 +96,64 @@ class Gate:
         _check_site(header("Origin"), header("Sec-Fetch-Site"), host)
         if not self._known:
             # HTTP/1.0 without Host is no browser either.
-            if hosts and not is_unix and not _is_own_name(host):
+            if hosts and peer is not None and not _is_own_name(host):
                 raise RefusedError(
                     403,
                     "expected an address or localhost as Host; other names are taken "
                     "only with control.tokens",
                 )
             return Caller("http", True)
-        caller = self._find(header("Authorization"))
+        return self.caller_of(_bearer(header("Authorization")), peer)
+
+    def caller_of(self, token: str | None, peer: str | None) -> Caller:
+        """The caller with this token; ``None`` is a caller without one.
+
+        :raise RefusedError: 401 for a token that is not known, 429 after many of them.
+        """
+        wait = self._guesses.wait(peer or "")
+        if wait:
+            raise RefusedError(429, "too many wrong tokens from this address: wait", wait)
+        caller = None
+        if token is not None:
+            caller = self._find(token)
+            if caller is None:
+                self._guesses.note(peer or "")
         if caller is None:
             raise RefusedError(
                 401, "expected Authorization: Bearer TOKEN, with a token that is known"
             )
         return caller
 
-    def _find(self, authorization: Sequence[str]) -> Caller | None:
+    def check_peer(self, peer: str | None) -> None:
+        """Refuse an address outside of the networks that may call; ``None`` is a unix socket.
+
+        :raise RefusedError: 403.
+        """
+        if not self._allow or peer is None:
+            return
+        address = _address(peer)
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        if address is None or not any(address in network for network in self._allow):
+            raise RefusedError(403, "this address is not in control.allow")
+
+    def _find(self, token: str) -> Caller | None:
         """The caller who has this token.  Every wrong token takes as long to refuse."""
-        if len(authorization) != 1:
-            return None
-        scheme, _, token = authorization[0].strip().partition(" ")
-        if scheme.lower() != "bearer":
-            return None
-        digest = hashlib.sha256(token.strip().encode("latin-1", "replace")).digest()
+        digest = hashlib.sha256(token.encode("latin-1", "replace")).digest()
         found = None
         for known, caller in self._known:
             if hmac.compare_digest(digest, known):
                 found = caller
         return found
+
+
+def _bearer(authorization: Sequence[str]) -> str | None:
+    """The token in the headers ``Authorization``; an empty one, which nobody has, if they hold
+    something else."""
+    if not authorization:
+        return None
+    scheme, _, token = authorization[0].strip().partition(" ")
+    return token.strip() if len(authorization) == 1 and scheme.lower() == "bearer" else ""
 
 
 def _check_site(origins: Sequence[str], fetch_sites: Sequence[str], host: str) -> None:
@@ -129,11 +187,14 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def check_endpoint(endpoint: str, tokens: Sequence[Token], where: str = "control.http") -> None:
+def check_endpoint(
+    endpoint: str, tokens: Sequence[Token], where: str = "control.http", is_amp: bool = False
+) -> None:
     """Refuse a control endpoint that others can reach while there are no tokens.
 
     ``endpoint`` is a Twisted server endpoint string.  It is not checked whether the string is
-    valid.  An endpoint of an unknown kind counts as one that others can reach.
+    valid.  An endpoint of an unknown kind counts as one that others can reach.  With ``is_amp``, so
+    does one of the loopback interface: a unix socket tells who calls, and serves as well.
     """
     if tokens:
         return
@@ -143,14 +204,14 @@ def check_endpoint(endpoint: str, tokens: Sequence[Token], where: str = "control
         return
     if kind == "systemd" and (options.get("domain") or _word(words, 1)).upper() == "UNIX":
         return
-    if kind in _INTERFACE:
+    if kind in _INTERFACE and not is_amp:
         interface = options.get("interface") or _word(words, _INTERFACE[kind])
         address = _address(interface)
         if interface == "localhost" or (address is not None and address.is_loopback):
             return
     raise ConfigError(
-        f"{where}: expected an endpoint of the loopback interface or a unix socket, such as "
-        f"tcp:1995:interface=127.0.0.1, because control.tokens is empty; got {endpoint}"
+        f"{where}: expected {_EXPECTED_AMP if is_amp else _EXPECTED_HTTP}, because control.tokens"
+        f" is empty; got {endpoint}"
     )
 
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from slardar.control.operations import OPERATIONS, Operation, Role
-from slardar.errors import ConfigError, NotFoundError
+from slardar.control.auth import Caller
+from slardar.control.operations import OPERATIONS, Operation, check_role
+from slardar.errors import NotFoundError
 from slardar.model.reader import shown
 
-__all__ = ["find_operations", "needed_role", "read_arguments", "read_parameters", "split_path"]
+__all__ = ["check_call", "find_operations", "read_arguments", "read_parameters", "split_path"]
 
 #: The words that an argument may be.  Other arguments may be any text.
 _WORDS: Mapping[str, tuple[str, ...]] = {"LANGUAGE": ("lua", "python")}
@@ -70,30 +71,24 @@ def read_arguments(operation: Operation, parts: Sequence[str]) -> Mapping[str, s
 
 
 def read_parameters(query: bytes, operation: Operation) -> Mapping[str, Any]:
-    """The value of each parameter of an operation.
+    """The value of each parameter of an operation.  Raises ConfigError for a wrong one."""
+    return operation.read_parameters(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
 
-    Raises ConfigError for a parameter that the operation does not have: a misspelt one would be
-    ignored in silence otherwise.
+
+def check_call(caller: Caller, method: str, uri: bytes) -> None:
+    """Refuse a call that the caller's token does not allow, before its body comes.
+
+    A ``GET`` of an unknown path needs the role ``read``, any other unknown call ``admin``.
+
+    :raise RefusedError: 403, with the reason.
     """
-    known = {parameter.name: parameter for parameter in operation.parameters}
-    found = {parameter.name: parameter.default for parameter in operation.parameters}
-    for name, text in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if name not in known:
-            raise ConfigError(f"unknown parameter {shown(name)}")
-        found[name] = known[name].read(name, text)
-    return found
-
-
-def needed_role(method: str, uri: bytes) -> Role:
-    """The role that a caller needs.  A ``GET`` of an unknown path needs ``read``, any other unknown
-    call ``admin``: who may not change anything is refused before the body comes."""
     asks = method in ("GET", "HEAD")
     try:
-        operation = find_operations(split_path(uri.partition(b"?")[0])).get(
-            "GET" if asks else method
-        )
+        parts = split_path(uri.partition(b"?")[0])
+        operation = find_operations(parts).get("GET" if asks else method)
     except NotFoundError:
         operation = None
-    if operation is not None:
-        return operation.role
-    return "read" if asks else "admin"
+    if operation is None:
+        check_role(caller, "read" if asks else "admin")
+    else:
+        operation.check(caller, read_arguments(operation, parts))

@@ -48,7 +48,7 @@ class Next(Struct):
     @property
     def path(self) -> str:
         """The key paths of what changes: the first five, and how many more there are."""
-        return shortened(value.path for value in self.values)
+        return shortened(dict.fromkeys(value.path for value in self.values))
 
     @property
     def verb(self) -> str:

@@ -12,7 +12,7 @@ state of the store that somebody else has made, or an earlier state.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from twisted.internet import defer
@@ -24,12 +24,18 @@ from slardar.control.audit import describe_change
 from slardar.control.changes import Next, NothingChanged, Prepare, Receipt
 from slardar.control.checks import Checks, NotCheckedError, PrepareChecked, Question, Usage
 from slardar.control.conditions import Condition
-from slardar.control.desired import Desired, differences, read_desired
+from slardar.control.desired import (
+    Desired,
+    differences,
+    file_differences,
+    read_desired,
+    what_file_says,
+)
 from slardar.control.origins import edited
 from slardar.control.status import ignored_keys
 from slardar.errors import ConfigError, ConflictError, SlardarError, StoreError
 from slardar.interfaces import IForgetfulStore, IPlane, IStore, IWatchedStore
-from slardar.model.change import Change, StoredState, Value
+from slardar.model.change import Author, Change, StoredState, Value
 from slardar.model.inert import inert_upstreams
 from slardar.model.parse import Plugins
 from slardar.model.server import Upstream
@@ -41,6 +47,8 @@ __all__ = ["ApplyError", "Configuration", "MovedError"]
 _ATTEMPTS = 1000
 #: Who the log names for what others have written to the store.
 _OTHERS = "store"
+#: Who has changed what the file says, in the history.
+_FILE = "file"
 #: The key under which the status says why a state of the store is not served.
 _STORE = "store"
 
@@ -77,7 +85,7 @@ class Configuration:
         self.clock = clock
         self.plugins = plugins
         self.plane = plane
-        self._store: Any = store
+        self.store: Any = store
         self._lock = defer.DeferredLock()
         self._has_moved = False
         #: The configuration that is served.
@@ -89,6 +97,9 @@ class Configuration:
         #: The newest state that the store has reported, if it has not been looked at yet.
         self._reported: StoredState | None = None
         self._is_taking = False
+        #: The settings that the store has on record, and when the present ones came.
+        self._on_record: Settings | None = None
+        self._read_at = clock()
 
     @property
     def usage(self) -> Usage:
@@ -112,7 +123,8 @@ class Configuration:
         return defer.ensureDeferred(self._start())
 
     async def _start(self) -> None:
-        state: StoredState = await self._store.open()
+        self.store.keep_history(self.settings.history.versions)
+        state: StoredState = await self.store.open()
         desired = read_desired(self.settings, state, self.plugins)
         for reason in desired.failed.values():
             _log.error("stored and left out: {reason}", reason=reason)
@@ -249,16 +261,28 @@ class Configuration:
                 "somebody else has written to the store what cannot be served: set it right"
                 f" there: {self.failed[_STORE]}"
             )
-        now = self.clock()
-        changes = [Change(one.kind, one.name, one.value, who, now) for one in following.values]
+        settings = following.settings or self.settings
+        said = self._not_on_record(settings)
+        changes = [
+            *(Change(one.kind, one.name, one.value, _FILE, self._read_at) for one in said),
+            *_made_by(following.values, who, self.clock()),
+        ]
         # Other slardars may have written to the store, and counted.
         version = max(self.snapshot.version, self.held.version) + 1
         try:
-            revision = await self._store.commit(self.held.revision, changes, version)
+            revision = await self.store.commit(self.held.revision, changes, version)
         except (StoreError, ConflictError) as error:
             _log.error("{path} is not changed: {error}", path=following.path, error=error)
             raise
-        return self.held.after(following.values, version, revision)
+        self._on_record = settings
+        return self.held.after(changes, version, revision)
+
+    def _not_on_record(self, settings: Settings) -> list[Value]:
+        """What the file says and the store does not have on record: with the changes to come, one
+        can tell what was served at any version."""
+        if settings is self._on_record:
+            return []
+        return file_differences(self.held.file, what_file_says(settings))
 
     def _hold(self, state: StoredState) -> None:
         """Note that the store holds this state, and that it is the one served."""
@@ -279,21 +303,32 @@ class Configuration:
 
     # A change to a whole state.
 
-    def take_desired(self, state: StoredState, who: str) -> defer.Deferred[Receipt | None]:
+    def take_desired(
+        self,
+        state: StoredState,
+        who: str,
+        wait: bool = True,
+        condition: Condition | None = None,
+        reason: Value | None = None,
+    ) -> defer.Deferred[Receipt | None]:
         """Store and serve ``state`` in the place of the state that the store holds.  All
         differences are one new version; fires with ``None`` if there are none.
 
-        The version and the revision of ``state`` do not matter.  Fails as other changes do.  If any
-        part that differs cannot be served, it fails with ConfigError and nothing has changed.
+        The version and the revision of ``state`` do not matter, nor what it has of the file.
+        ``reason`` is stored with the differences, and then there is a new version even without any.
+        Fails as other changes do.  If any part that differs cannot be served, it fails with
+        ConfigError and nothing has changed.
         """
 
         def prepare(checks: Checks) -> Next:
             values = differences(self.held, state)
+            if reason is not None:
+                values.insert(0, reason)
             if not values:
                 raise NothingChanged
             return self._change_to(self._desired(self.settings, state), values, checks)
 
-        return _or_none(self.change_checked(prepare, who))
+        return _or_none(self.change_checked(prepare, who, wait, condition))
 
     def take_settings(self, settings: Settings, who: str) -> defer.Deferred[Receipt | None]:
         """Use other settings: serve their upstreams, routes and default upstream wherever the store
@@ -307,6 +342,7 @@ class Configuration:
     async def _take_settings(self, settings: Settings, who: str) -> Receipt | None:
         def prepare(checks: Checks) -> Next:
             desired = self._desired(settings, self.held)
+            self._read_at = self.clock()
             if desired.is_served(self.snapshot):
                 self.settings = settings
                 raise NothingChanged
@@ -317,6 +353,7 @@ class Configuration:
 
         before = self.settings
         receipt = await _or_none(self.change_checked(prepare, who))
+        self.store.keep_history(settings.history.versions)
         for place in edited(before, settings, self.held, self.snapshot):
             _log.warn(
                 "{place}: the file's edit is not served, for a change through the control"
@@ -353,8 +390,8 @@ class Configuration:
     # What others write to the store.
 
     def _watch(self) -> None:
-        if IWatchedStore.providedBy(self._store):
-            self._store.watch(self._others_wrote)
+        if IWatchedStore.providedBy(self.store):
+            self.store.watch(self._others_wrote)
 
     def _others_wrote(self, state: StoredState) -> None:
         """Called by the store when it holds another state; see
@@ -422,11 +459,11 @@ class Configuration:
 
     async def _hand_over(self) -> StoredState | None:
         await self._lock.acquire()
-        if IForgetfulStore.providedBy(self._store):
-            state: StoredState = self._store.state
+        if IForgetfulStore.providedBy(self.store):
+            state: StoredState = self.store.state
             return state
         try:
-            await self._store.close()
+            await self.store.close()
         except BaseException:
             self._lock.release()
             raise
@@ -441,8 +478,8 @@ class Configuration:
 
     async def _take_back(self) -> None:
         try:
-            if not IForgetfulStore.providedBy(self._store):
-                state: StoredState = await self._store.open()
+            if not IForgetfulStore.providedBy(self.store):
+                state: StoredState = await self.store.open()
                 if state.revision != self.held.revision:
                     self._others_wrote(state)
                 self._watch()
@@ -454,6 +491,13 @@ class Configuration:
         so do all that come later."""
         self._has_moved = True
         self._lock.release()
+
+
+def _made_by(values: Iterable[Value], who: str, now: float) -> Iterator[Change]:
+    """The changes to these values that somebody makes now."""
+    name, place = str(who), who.place if isinstance(who, Author) else ""
+    for one in values:
+        yield Change(one.kind, one.name, one.value, name, now, place)
 
 
 def _or_none(change: Awaitable[Receipt]) -> defer.Deferred[Receipt | None]:

@@ -20,10 +20,19 @@ from slardar.model.change import TO_FILE, StoredState, Value
 from slardar.model.hook import Hook, HookKey, parse_hook
 from slardar.model.parse import Plugins, parse_routes, parse_upstream
 from slardar.model.reader import ANY_KEY
+from slardar.model.routes import written_routes
 from slardar.model.server import Upstream
+from slardar.model.shown import without_password
 from slardar.model.snapshot import Route, Snapshot
 
-__all__ = ["COMMIT_VERSION", "Desired", "differences", "read_desired"]
+__all__ = [
+    "COMMIT_VERSION",
+    "Desired",
+    "differences",
+    "file_differences",
+    "read_desired",
+    "what_file_says",
+]
 
 #: The name under which a store keeps what operators call the code of a language, beside the names
 #: of hooks.  It is the one in upyun/slardar's stores.
@@ -210,6 +219,29 @@ def differences(held: StoredState, state: StoredState) -> list[Value]:
         if not _is_same(value, held.hooks.get(name)):
             values.append(Value("hook", name, value))
     return values
+
+
+def what_file_says(settings: Settings) -> dict[str, Any]:
+    """The file's part of the configuration, without passwords: the values that
+    :attr:`StoredState.file` has."""
+    said: dict[str, Any] = {
+        f"upstreams.{name}": without_password(upstream)
+        for name, upstream in settings.first_upstreams.items()
+    }
+    if settings.first_routes:
+        said["routes"] = written_routes(settings.first_routes)
+    if settings.default_upstream is not None:
+        said["default_upstream"] = settings.default_upstream
+    return said
+
+
+def file_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Value]:
+    """The values that lead from what a file said to what it says."""
+    return [
+        Value("file", name, after.get(name))
+        for name in sorted({*before, *after})
+        if not _is_same(before.get(name), after.get(name))
+    ]
 
 
 def _is_same(value: object, other: object) -> bool:

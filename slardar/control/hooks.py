@@ -23,7 +23,7 @@ from slardar.model.hook import Code, Hook, OnError, check_new_hook_name, written
 from slardar.model.reader import shown
 from slardar.model.snapshot import Snapshot
 
-__all__ = ["HookActions"]
+__all__ = ["HookActions", "local_time"]
 
 _log = Logger("slardar.control")
 #: Characters of the name that operators give their code, at most.
@@ -427,7 +427,7 @@ def _counters(hook: Hook, code: Code, tally: HookTally) -> dict[str, Any]:
 
 
 def _version(code: Code) -> dict[str, Any]:
-    about: dict[str, Any] = {"version": code.version, "time": _local(code.time)}
+    about: dict[str, Any] = {"version": code.version, "time": local_time(code.time)}
     if code.warnings:
         about["warnings"] = list(code.warnings)
     return about
@@ -456,5 +456,5 @@ def _checked_on_error(value: str | None) -> OnError | None:
     return found
 
 
-def _local(seconds: float) -> str:
+def local_time(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -7,33 +7,50 @@ table.  To add an operation, add a function and a row.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct, structs
 
 from slardar.control.actions import Actions, Receipt
+from slardar.control.auth import Caller, RefusedError
 from slardar.control.body import read_json, read_text, read_upstream
 from slardar.control.conditions import Condition
+from slardar.control.names import EVERYTHING, Names
 from slardar.errors import ConfigError, PartlyReadError, SlardarError
 from slardar.model.membership import Place
 from slardar.model.reader import shown
 from slardar.model.shown import with_cluster
 
-__all__ = ["OPERATIONS", "CallResult", "ControlCall", "Operation", "Parameter", "Role"]
+__all__ = [
+    "OPERATIONS",
+    "CallResult",
+    "ControlCall",
+    "Operation",
+    "Parameter",
+    "Role",
+    "carry_out",
+    "check_role",
+]
 
 #: ``read`` may ask, ``admin`` may change.
 Role = Literal["read", "admin"]
 
 #: Characters of a header's value, at most.
 _MAX_HEADER = 1000
+#: Digits of a version, at most: a store keeps it in 64 bits.
+_MAX_DIGITS = 18
+#: Changes in one answer of the history: at most, and without ``limit``.
+_MAX_LIMIT = 1000
+_LIMIT = 100
 
 
 class ControlCall(Struct, frozen=True):
     """One call of a control channel, as far as an operation cares."""
 
-    #: The things that the call names: ``name``, ``server``, ``language``; those that the operation
-    #: has.
+    #: The things that the call names: ``name``, ``server``, ``language``, ``version``; those that
+    #: the operation has.
     arguments: Mapping[str, str]
     #: The value of every parameter of the operation.
     parameters: Mapping[str, Any]
@@ -43,6 +60,8 @@ class ControlCall(Struct, frozen=True):
     who: str
     #: The condition on which a change is made.
     condition: Condition | None = None
+    #: The names that the caller may see and change.
+    names: Names = EVERYTHING
 
     @property
     def by(self) -> tuple[str, bool, Condition | None]:
@@ -85,14 +104,66 @@ class Operation(Struct, frozen=True):
     methods: tuple[str, ...]
     path: str
     parameters: tuple[Parameter, ...] = ()
+    #: Whether an operation without a name leaves out what ``ControlCall.names`` does not have.
+    #: Others without a name are refused to a token that has only some names.
+    is_filtered: bool = False
+
+    def read_parameters(self, given: Iterable[tuple[str, str]]) -> Mapping[str, Any]:
+        """The value of each parameter, from texts.
+
+        Raises ConfigError for a parameter that the operation does not have: a misspelt one would be
+        ignored in silence otherwise.
+        """
+        known = {parameter.name: parameter for parameter in self.parameters}
+        found = {parameter.name: parameter.default for parameter in self.parameters}
+        for name, text in given:
+            if name not in known:
+                raise ConfigError(f"unknown parameter {shown(name)}")
+            found[name] = known[name].read(name, text)
+        return found
+
+    def check(self, caller: Caller, arguments: Mapping[str, str]) -> None:
+        """Refuse the call if the caller's token does not allow it; ``arguments`` are its names.
+
+        :raise RefusedError: 403, with the reason.
+        """
+        check_role(caller, self.role)
+        if caller.names.is_everything or self.is_filtered:
+            return
+        name = arguments.get("name")
+        if name is None:
+            raise RefusedError(403, "expected a token without names: this call is about all names")
+        has = caller.names.has_hook if "language" in arguments else caller.names.__contains__
+        if not has(name):
+            raise RefusedError(403, f"expected a token for the name {shown(name)}")
+
+
+async def carry_out(operation: Operation, actions: Actions, call: ControlCall) -> CallResult:
+    """Carry out a call.  The result has a version: the one that the change has made, else the one
+    at the time of the call.  Raises what the operation raises."""
+    version = actions.snapshot.version
+    found = operation.run(actions, call)
+    if inspect.isawaitable(found):
+        found = await found
+    result = found if isinstance(found, CallResult) else CallResult(found)
+    return result if result.version is not None else structs.replace(result, version=version)
+
+
+def check_role(caller: Caller, role: Role) -> None:
+    """Refuse what only another role may do.  Raises RefusedError (403)."""
+    if role == "admin" and not caller.is_admin:
+        raise RefusedError(403, "expected a token with the role admin for this call")
 
 
 def _status(actions: Actions, call: ControlCall) -> Any:
-    return actions.status()
+    status = actions.status()
+    return status if call.names.is_everything else call.names.in_status(status)
 
 
 def _upstreams(actions: Actions, call: ControlCall) -> Any:
-    return {name: with_cluster(one) for name, one in actions.upstreams().items()}
+    return {
+        name: with_cluster(one) for name, one in actions.upstreams().items() if name in call.names
+    }
 
 
 def _upstream(actions: Actions, call: ControlCall) -> Any:
@@ -108,7 +179,19 @@ async def _set_upstream(actions: Actions, call: ControlCall) -> Any:
         lambda: read_upstream(call.body, call.content_type),
         lambda value: actions.check_upstream(name, value),
     )
+    if not call.names.is_everything:
+        _check_classes(body, call.parameters["reload"])
     return await _done(call, actions.set_upstream(name, body, *call.by, call.parameters["reload"]))
+
+
+def _check_classes(body: Any, reload: bool) -> None:
+    """Refuse classes by their dotted names: these make slardar import a module, which may do
+    anything to the upstreams of others."""
+    options = body.get("mode_opts")
+    names = [body.get("mode"), body.get("typ")]
+    names += [options.get("fallback")] if isinstance(options, Mapping) else []
+    if reload or any("." in name for name in names if isinstance(name, str)):
+        raise RefusedError(403, "expected a token without names, to load classes of your own")
 
 
 async def _remove_upstream(actions: Actions, call: ControlCall) -> Any:
@@ -171,7 +254,10 @@ async def _return_routes(actions: Actions, call: ControlCall) -> Any:
 
 
 def _hooks(actions: Actions, call: ControlCall) -> Any:
-    return actions.hooks.all(call.arguments["language"])
+    found = actions.hooks.all(call.arguments["language"])
+    for key in ("modules", "staged"):
+        found[key] = [hook for hook in found[key] if call.names.has_hook(hook["name"])]
+    return found
 
 
 def _hook(actions: Actions, call: ControlCall) -> Any:
@@ -262,6 +348,25 @@ async def _remove_hook(actions: Actions, call: ControlCall) -> Any:
     return await _ok(call, actions.hooks.remove(language, name, *call.by))
 
 
+async def _history(actions: Actions, call: ControlCall) -> Any:
+    return await actions.history.page(call.parameters["before"], call.parameters["limit"])
+
+
+async def _version(actions: Actions, call: ControlCall) -> Any:
+    return await actions.history.version(_read_version("version", call.arguments["version"]))
+
+
+async def _roll_back(actions: Actions, call: ControlCall) -> Any:
+    version = _read_version("version", call.arguments["version"])
+    done = await actions.history.roll_back(version, *call.by)
+    answer: dict[str, Any] = {"status": 200, "version": done.receipt.version}
+    if done.file:
+        answer["file"] = done.file
+    if call.parameters["receipt"]:
+        answer["workers"] = dict(done.receipt.workers)
+    return CallResult(answer, version=done.receipt.version)
+
+
 async def _ok(call: ControlCall, change: Awaitable[Receipt]) -> CallResult:
     """The answer of upyun/slardar to a change of a hook; an object if a receipt is asked for."""
     changed = await _done(call, change)
@@ -285,6 +390,18 @@ def _read_flag(name: str, text: str) -> bool:
 def _read_percent(name: str, text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 3 or int(text) > 100:
         raise ConfigError(f"{name}: expected a number from 0 to 100, got {shown(text)}")
+    return int(text)
+
+
+def _read_version(name: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > _MAX_DIGITS:
+        raise ConfigError(f"{name}: expected the number of a version, got {shown(text)}")
+    return int(text)
+
+
+def _read_limit(name: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:5]) <= _MAX_LIMIT:
+        raise ConfigError(f"{name}: expected a number from 1 to {_MAX_LIMIT}, got {shown(text)}")
     return int(text)
 
 
@@ -312,8 +429,14 @@ _CANARY = Parameter("canary", _read_percent)
 _ON_ERROR = Parameter("on_error", _read_text)
 
 
-def _question(name: str, path: str, run: Callable[[Actions, ControlCall], Any]) -> Operation:
-    return Operation(name, "read", run, ("GET",), path)
+def _question(
+    name: str,
+    path: str,
+    run: Callable[[Actions, ControlCall], Any],
+    *parameters: Parameter,
+    is_filtered: bool = False,
+) -> Operation:
+    return Operation(name, "read", run, ("GET",), path, parameters, is_filtered)
 
 
 def _change(
@@ -329,8 +452,8 @@ def _change(
 
 #: The table.  If two paths fit a call, the first one counts.
 OPERATIONS: tuple[Operation, ...] = (
-    _question("status", "/status", _status),
-    _question("upstreams", "/upstreams", _upstreams),
+    _question("status", "/status", _status, is_filtered=True),
+    _question("upstreams", "/upstreams", _upstreams, is_filtered=True),
     _question("upstream", "/upstream/NAME", _upstream),
     _change("set-upstream", "POST PUT", "/upstream/NAME", _set_upstream, _flag("reload")),
     _change("remove-upstream", "DELETE", "/upstream/NAME", _remove_upstream, _TO),
@@ -340,7 +463,15 @@ OPERATIONS: tuple[Operation, ...] = (
     _question("routes", "/routes", _routes),
     _change("set-routes", "PUT", "/routes", _set_routes),
     _change("return-routes", "DELETE", "/routes", _return_routes, _TO),
-    _question("hooks", "/LANGUAGE", _hooks),
+    _question(
+        "history",
+        "/history",
+        _history,
+        *(Parameter("before", _read_version), Parameter("limit", _read_limit, _LIMIT)),
+    ),
+    _question("version", "/history/VERSION", _version),
+    _change("rollback", "POST", "/rollback/VERSION", _roll_back),
+    _question("hooks", "/LANGUAGE", _hooks, is_filtered=True),
     _change("activate-hooks", "PUT", "/LANGUAGE", _activate_hooks),
     _question("code-version", "/LANGUAGE/version", _commit_version),
     _change("set-code-version", "POST PUT", "/LANGUAGE/version", _set_commit_version),

@@ -15,6 +15,7 @@ __all__ = [
     "BY_SLARDAR",
     "DEADLINE",
     "HEDGED",
+    "MAX_SPARES",
     "STALE",
     "AttemptRecord",
     "RequestRecord",
@@ -33,6 +34,10 @@ DEADLINE: Final = "deadline"
 #: The ``failure`` of an attempt that was given up because another server had replied first.
 HEDGED: Final = "hedged"
 
+#: Records that a plane holds for the next requests, at most: some more than the requests of
+#: one batch.
+MAX_SPARES: Final = 512
+
 
 class AttemptRecord:
     """One attempt on one server.  Times are monotonic seconds; 0 if it never happened."""
@@ -49,12 +54,18 @@ class AttemptRecord:
     )
 
     def __init__(self, server: str, started: float) -> None:
+        self.begin(server, started)
+
+    def begin(self, server: str, started: float) -> None:
+        """The attempt begins; whatever was known of a former one is forgotten."""
         #: ``host:port``, as the configuration names the server.
         self.server: str = server
+        #: When the server was chosen.  Until then, and from ``ended`` on, the time is
+        #: slardar's own.
         self.started: float = started
         #: When a new connection was made; 0 on a connection that was used before.
         self.connected: float = 0.0
-        #: When the first byte of the reply arrived.
+        #: When the first byte of the reply arrived, and when the last one did.
         self.first_byte: float = 0.0
         self.ended: float = 0.0
         #: The status of the server's reply; 0 if none came.
@@ -70,28 +81,40 @@ class AttemptRecord:
 
 
 class RequestRecord:
-    """One request from its head to its end.  Times are monotonic seconds."""
+    """One request from its head to its end.  Times are monotonic seconds.
+
+    To make an object for each request would cost more than to fill it in, so a record is
+    used again: see :meth:`spare`.
+    """
 
     __slots__ = (
+        "_first",
+        "_more",
         "answered_by",
-        "attempts",
         "budget_exhausted",
         "bytes_in",
         "bytes_out",
         "client",
         "ended",
         "error",
+        "kept",
         "listener",
         "queued",
         "request",
         "started",
         "status",
+        "tries",
         "upstream",
     )
 
     def __init__(
         self, client: bytes, request: Request | None, started: float, listener: str = ""
     ) -> None:
+        self._first: AttemptRecord = AttemptRecord("", 0.0)
+        self.begin(client, request, started, listener)
+
+    def begin(self, client: bytes, request: Request | None, started: float, listener: str) -> None:
+        """The request begins; whatever was known of a former one is forgotten."""
         #: The client's address, from the listener.
         self.client: bytes = client
         #: The request, as hooks have left it; ``None`` for bytes that are no request.
@@ -109,8 +132,9 @@ class RequestRecord:
         self.bytes_out: int = 0
         #: The upstream of the request; empty if it reached none.
         self.upstream: str = ""
-        #: The attempts, in order.
-        self.attempts: list[AttemptRecord] = []
+        #: How many attempts there were, and those after the first.
+        self.tries: int = 0
+        self._more: list[AttemptRecord] | None = None
         #: Seconds for which it waited until a server had room.
         self.queued: float = 0.0
         #: Another attempt was allowed but for the upstream's retry budget.
@@ -121,6 +145,34 @@ class RequestRecord:
         self.answered_by: str = ""
         #: The reason of slardar's own answer, or of a broken reply; empty without a failure.
         self.error: str = ""
+        #: An observer keeps the record: it is not used for another request.
+        self.kept: bool = False
+
+    def attempt(self, server: str, started: float) -> AttemptRecord:
+        """The record of one more attempt."""
+        self.tries += 1
+        if self.tries == 1:
+            first = self._first
+            first.begin(server, started)
+            return first
+        more = self._more
+        if more is None:
+            more = self._more = []
+        made = AttemptRecord(server, started)
+        more.append(made)
+        return made
+
+    @property
+    def first(self) -> AttemptRecord:
+        """The first attempt, if there was one: :attr:`attempts` without the list."""
+        return self._first
+
+    @property
+    def attempts(self) -> list[AttemptRecord]:
+        """The attempts, in order."""
+        if not self.tries:
+            return []
+        return [self._first] if self._more is None else [self._first, *self._more]
 
     @property
     def server(self) -> str:
@@ -130,6 +182,15 @@ class RequestRecord:
             if attempt.failure != HEDGED:
                 return attempt.server
         return ""
+
+    def spare(self, spares: list[RequestRecord]) -> None:
+        """The reply is complete and was told: let another request use this record.
+
+        Not if there were several attempts, for some part of a hedged one may still end.
+        """
+        if not self.kept and self.tries <= 1 and len(spares) < MAX_SPARES:
+            self.request = None
+            spares.append(self)
 
     def __repr__(self) -> str:
         return f"<RequestRecord {self.request!r} {self.status} {self.error}>"

@@ -15,10 +15,11 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct, field
 
-__all__ = ["TO_FILE", "Change", "Kind", "Revision", "StoredState", "Value"]
+__all__ = ["TO_FILE", "Author", "Change", "Kind", "Recorded", "Revision", "StoredState", "Value"]
 
-#: ``file``: the configuration file was read again and its content taken over.
-Kind = Literal["upstream", "routes", "file", "hook"]
+#: ``file``: what the configuration file says, for the record.  ``rollback``: the changes beside
+#: it lead back to an earlier version.
+Kind = Literal["upstream", "routes", "file", "hook", "rollback"]
 
 #: A store's name for a state.  Revisions can only be compared for equality: one store may
 #: use a counter that jumps, another a hash.
@@ -29,21 +30,38 @@ Revision = int | str
 TO_FILE: Final = "file"
 
 
+class Author(str):
+    """The name of who asks for a change.  It also knows from where the call came."""
+
+    #: The address of the peer, ``unix`` for a unix socket, empty if no call was made.
+    place: str
+
+    def __new__(cls, name: str, place: str = "") -> Author:
+        """``name`` is a token's name, or the channel."""
+        author = super().__new__(cls, name)
+        author.place = place
+        return author
+
+
 class Value(Struct, frozen=True):
-    """The whole new value of an upstream, the routes, a hook, or the file."""
+    """The whole new value of an upstream, the routes, a hook, or a part of the file."""
 
     kind: Kind
-    #: The upstream's name, or the hook's language and name (``lua/script.example.com``);
-    #: empty for ``routes`` and ``file``, of which there is one.
+    #: The upstream's name, or the hook's language and name (``lua/script.example.com``); empty for
+    #: ``routes`` and ``rollback``, of which there is one.  Of the file: ``upstreams.NAME``,
+    #: ``routes`` or ``default_upstream`` for what the file says of one of them, and empty for the
+    #: names of the upstreams in service that an edit has changed.
     name: str
-    #: ``None`` removes the old value.  For a file it records only what changed: the file
-    #: itself holds its content.
+    #: ``None`` removes the old value.  What the file says is kept without passwords.  Of a
+    #: ``rollback`` it is the version that the changes lead back to.
     value: Any
 
     @property
     def path(self) -> str:
         """The key path, such as ``upstreams.www.example.com``."""
-        return f"{self.kind}s.{self.name}" if self.name else self.kind
+        if self.kind == "file" or not self.name:
+            return self.kind
+        return f"{self.kind}s.{self.name}"
 
 
 class Change(Value, frozen=True):
@@ -53,6 +71,24 @@ class Change(Value, frozen=True):
     who: str
     #: Epoch seconds.
     time: float
+    #: From where the call came: see :class:`Author`.
+    place: str = ""
+
+
+class Recorded(Struct, frozen=True):
+    """A change that a store has kept, with what was before it."""
+
+    #: The version that the change has made, perhaps with others.
+    version: int
+    change: Change
+    #: The value before: ``None`` if there was none.  Of an upstream or the routes
+    #: :data:`TO_FILE` if the file's counted.
+    old: Any
+    #: What the file said of this upstream, or of the routes, when the change was made; ``None`` if
+    #: that is nothing, or not on record.
+    in_file: Any = None
+    #: How many more changes of this version were left out, because they are too many.
+    more: int = 0
 
 
 class StoredState(Struct, frozen=True):
@@ -70,6 +106,9 @@ class StoredState(Struct, frozen=True):
     hooks: Mapping[str, Any] = field(default_factory=dict)
     #: The store's own name for this state.
     revision: Revision = 0
+    #: What the file said when the last change was made, without passwords: a value for
+    #: ``upstreams.NAME``, ``routes`` and ``default_upstream``, without those that it did not have.
+    file: Mapping[str, Any] = field(default_factory=dict)
 
     def decides(self, name: str) -> bool:
         """Whether the store's value of this upstream counts, a removal included.
@@ -85,14 +124,26 @@ class StoredState(Struct, frozen=True):
 
     def after(self, values: Iterable[Value], version: int, revision: Revision) -> StoredState:
         """The state after these values, with a new version and revision."""
-        upstreams, routes, hooks = self.upstreams, self.routes, self.hooks
+        routes = self.routes
+        # Copied once, however many values there are.
+        named: dict[str, dict[str, Any]] = {}
+        of_kind = {"upstream": self.upstreams, "hook": self.hooks, "file": self.file}
         for one in values:
-            if one.kind == "upstream":
-                upstreams = {**upstreams, one.name: one.value}
-            elif one.kind == "routes":
+            if one.kind == "routes":
                 routes = one.value
-            elif one.kind == "hook":
-                hooks = {name: value for name, value in hooks.items() if name != one.name}
-                if one.value is not None:
-                    hooks[one.name] = one.value
-        return StoredState(version, upstreams, routes, hooks, revision)
+            elif one.kind in of_kind and one.name:
+                if one.kind not in named:
+                    named[one.kind] = dict(of_kind[one.kind])
+                things = named[one.kind]
+                if one.value is None and one.kind != "upstream":
+                    things.pop(one.name, None)
+                else:
+                    things[one.name] = one.value
+        return StoredState(
+            version,
+            named.get("upstream", self.upstreams),
+            routes,
+            named.get("hook", self.hooks),
+            revision,
+            named.get("file", self.file),
+        )

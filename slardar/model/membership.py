@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from slardar.errors import ConfigError, ConflictError, NotFoundError
+from slardar.model.names import host_port
 from slardar.model.parse import Plugins, copied, known_odd, parse_upstream
 from slardar.model.reader import Problems, joined, read, shown
 from slardar.model.server import Server, Upstream
@@ -73,8 +74,8 @@ def add_server(
     (part,) = parts
     if _index(part, host, port) is not None:
         raise ConflictError(
-            f"{part.title} of upstream {current.name} has the server {_key(host, port)} already: "
-            "PATCH changes it"
+            f"{part.title} of upstream {current.name} has the server {host_port(host, port)}"
+            " already: PATCH changes it"
         )
     part.servers.append(server)
     return _parsed(current, source, plugins)
@@ -101,12 +102,12 @@ def remove_server(
         found = True
         if len(part.servers) == 1:
             raise ConflictError(
-                f"{_key(host, port)} is the last server of {part.title} of upstream "
+                f"{host_port(host, port)} is the last server of {part.title} of upstream "
                 f"{current.name}, which cannot be empty"
             )
         del part.servers[index]
     if not found:
-        raise NotFoundError(f"upstream {current.name} has no server {_key(host, port)} there")
+        raise NotFoundError(f"upstream {current.name} has no server {host_port(host, port)} there")
     return _parsed(current, source, plugins)
 
 
@@ -137,10 +138,6 @@ def _index(part: _Part, host: str, port: int) -> int | None:
         if (server["host"], server["port"]) == (host, port):
             return index
     return None
-
-
-def _key(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _parsed(current: Upstream, source: Any, plugins: Plugins | None) -> Upstream:

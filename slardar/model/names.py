@@ -10,6 +10,7 @@ from slardar.model.reader import shown
 
 __all__ = [
     "check_name",
+    "host_port",
     "normal_host",
     "parse_server_key",
     "requested_host",
@@ -89,6 +90,11 @@ def normal_host(host: str) -> str | None:
     if len(text) > 253 or not all(map(_LABEL.fullmatch, labels)) or _NUMBER.fullmatch(labels[-1]):
         return None
     return text.lower()
+
+
+def host_port(host: str, port: object) -> str:
+    """``HOST:PORT``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def split_host_port(text: str) -> tuple[str, int] | None:

@@ -14,22 +14,41 @@ from typing import Any
 from slardar.errors import ConfigError
 from slardar.model.server import Upstream
 
-__all__ = ["HIDDEN", "unshown", "with_cluster", "without_password"]
+__all__ = ["HIDDEN", "hidden", "secrets", "unshown", "with_cluster", "without_password"]
 
 #: Stands for a password in answers.
 HIDDEN = "********"
 
 
+#: The key paths of what is not shown: a password, and the ``secret`` of a balancer.
+_SECRETS = (("pass",), ("mode_opts", "secret"))
+
+
+def secrets(written: object) -> dict[tuple[str, ...], Any]:
+    """What is not shown of a value that may be an upstream, by key path."""
+    found: dict[tuple[str, ...], Any] = {}
+    for path in _SECRETS:
+        value: Any = written
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is not None:
+            found[path] = value
+    return found
+
+
 def without_password(upstream: Upstream) -> Mapping[str, Any]:
     """An upstream as it was written, with :data:`HIDDEN` for its password and for the
     ``secret`` of its balancer."""
-    source = upstream.source
-    if source.get("pass") is not None:
-        source = {**source, "pass": HIDDEN}
-    options = source.get("mode_opts")
-    if options and options.get("secret") is not None:
-        source = {**source, "mode_opts": {**options, "secret": HIDDEN}}
-    return source
+    shown: Mapping[str, Any] = hidden(upstream.source)
+    return shown
+
+
+def hidden(written: Any) -> Any:
+    """The same for a value of which nobody knows whether it is an upstream."""
+    for first, *rest in secrets(written):
+        value = {**written[first], rest[0]: HIDDEN} if rest else HIDDEN
+        written = {**written, first: value}
+    return written
 
 
 def with_cluster(written: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
-from math import floor
 from typing import Any
 
 from slardar.config import Health
@@ -20,7 +19,7 @@ from slardar.simulation.engine import Engine
 from slardar.simulation.servers import SimulatedChannel, SimulatedServer
 from slardar.simulation.worker import Note, Worker
 from slardar.workers.extras import Extras
-from slardar.workers.news import LOOK
+from slardar.workers.messages import Verdicts
 
 __all__ = ["Director"]
 
@@ -28,8 +27,7 @@ __all__ = ["Director"]
 class Director:
     """The director of some workers, for one upstream, whose servers are found by ``servers``.
 
-    Messages take no time, but a worker looks for news only every :data:`LOOK` seconds, as in
-    a running slardar.
+    Messages take no time, but a worker gathers its news as in a running slardar.
     """
 
     def __init__(
@@ -49,8 +47,6 @@ class Director:
         self._extras = Extras()
         #: What heartbeats have last said of each server.
         self._checked: dict[Place, str] = {}
-        #: Workers that look at their news with their next look.
-        self._looking: set[Worker] = set()
         no_poller: Any = None
         self._heartbeats = Heartbeats(
             engine,
@@ -98,19 +94,9 @@ class Director:
 
     # What workers have learnt.
 
-    def look_soon(self, worker: Worker) -> None:
-        """A worker has news: they are taken with its next look."""
-        if worker not in self._looking:
-            self._looking.add(worker)
-            looks = floor(self._engine.elapsed / LOOK) + 1
-            self._engine.at(looks * LOOK, self._take_news, worker)
-
-    def _take_news(self, worker: Worker) -> None:
-        self._looking.remove(worker)
+    def take_news(self, worker: Worker, news: Verdicts) -> None:
+        """Take a worker's news, and tell the others."""
         now = self._engine.clock.now
-        news = worker.news.taken(now)
-        if news is None:
-            return
         others = [other for other in self.workers if other is not worker]
         taken, refused = self._extras.take(self._upstream, news.extras, now)
         for other in others:

@@ -50,7 +50,7 @@ class Simulation(Sender):
                     self._servers,
                     self._note,
                     self._count_balancer_error,
-                    self._director.look_soon,
+                    self._director.take_news,
                 )
             )
         self._has_cookies = any(worker.selection.adds_headers for worker in self._workers)

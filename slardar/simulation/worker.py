@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from slardar.config import Timeouts
@@ -16,6 +17,7 @@ from slardar.model.server import Upstream
 from slardar.plugins import balancer_factory
 from slardar.simulation.engine import Engine
 from slardar.simulation.servers import SimulatedPool, SimulatedServer
+from slardar.workers.messages import Verdicts
 from slardar.workers.news import HealthNews
 
 __all__ = ["Note", "Worker"]
@@ -27,7 +29,7 @@ Note = Callable[[str, str, str], None]
 class Worker(PlaneBase):
     """One of ``count`` workers.
 
-    ``soon()`` is called when there is something in :attr:`news`.
+    ``tell(worker, news)`` is called with what the worker has learnt.
     ``balancer_failed(description)`` is called when the balancer has raised an exception.
     """
 
@@ -39,15 +41,15 @@ class Worker(PlaneBase):
         servers: Mapping[str, SimulatedServer],
         note: Note,
         balancer_failed: Callable[[str], None],
-        soon: Callable[[Worker], None],
+        tell: Callable[[Worker, Verdicts], None],
     ) -> None:
         super().__init__(engine.clock)
         self._engine = engine
         self._upstream = upstream
         self._note = note
         self._count_error = balancer_failed
-        self._soon = soon
-        self.news = HealthNews()
+        self._news = HealthNews(engine, partial(tell, self))
+        self._news.start(engine.clock)
         live = Live()
         live.processes = count
         self._health = ServerHealth(
@@ -104,8 +106,7 @@ class Worker(PlaneBase):
     def _health_changed(self, upstream: str, peer: Peer) -> None:
         is_out = peer.live.down_until > self.clock.now
         self._note(peer.key, "out" if is_out else "in", peer.live.msg)
-        self.news.health_changed(upstream, peer)
-        self._soon(self)
+        self._news.health_changed(upstream, peer)
 
     def _extra_changed(self, extra: Extra) -> None:
         key = next(
@@ -120,8 +121,7 @@ class Worker(PlaneBase):
             said += ["drain"] if extra.drains else []
             said += [] if extra.weight is None else [f"weight={extra.weight:g}"]
             self._note(key, "hint", ", ".join(said) or "up")
-        self.news.extra_changed(extra)
-        self._soon(self)
+        self._news.extra_changed(extra)
 
     def _balancer_failed(
         self, _upstream: str, _balancer: Any, method: str, error: BaseException

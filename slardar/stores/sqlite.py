@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from slardar.errors import ConfigError, StoreError
 from slardar.interfaces import IStore
-from slardar.model.change import Change, Revision, StoredState
+from slardar.model.change import Change, Recorded, Revision, StoredState
 from slardar.stores.sqlite_file import SqliteFile, peek
 from slardar.stores.thread import StoreThread
 from slardar.stores.written import encode
@@ -44,6 +44,7 @@ class SqliteStore:
         self._file: SqliteFile | None = None
         #: Whether commits are taken: from the call of open to the call of close.
         self._accepts = False
+        self._kept = 1000
 
     def open(self) -> defer.Deferred[StoredState]:
         """Open the file, and make it if it is missing.  Fires with what it holds.
@@ -61,6 +62,7 @@ class SqliteStore:
             )
         thread = StoreThread(self._reactor, "slardar-store", file.close)
         self._file, self._thread, self._accepts = file, thread, True
+        file.keep = self._kept
 
         def failed(failure: T) -> T:
             self._accepts = False
@@ -77,14 +79,43 @@ class SqliteStore:
         A commit that fails has changed nothing.  Calls need not wait for each other.  Cancelling
         the Deferred does not stop the commit.
         """
-        thread, file = self._thread, self._file
-        if thread is None or file is None or thread.ended or not self._accepts:
-            return defer.fail(StoreError(f"{self._path}: this store is not open"))
         try:
+            thread, file = self._in_use()
             rows = [(one, encode(one)) for one in changes]
         except StoreError as error:
             return defer.fail(error)
         return thread.run(file.commit, expected, rows, version)
+
+    def keep_history(self, versions: int) -> None:
+        """Keep so many versions; see :class:`slardar.interfaces.IStore`."""
+        self._kept = versions
+        if self._file is not None:
+            self._file.keep = versions
+
+    def history(self, before: int | None, limit: int) -> defer.Deferred[list[Recorded]]:
+        """Changes of the past, newest version first; see :class:`slardar.interfaces.IStore`.
+
+        The commits that are called after it wait for it, some 0.05 s at most.
+        """
+        try:
+            thread, file = self._in_use()
+        except StoreError as error:
+            return defer.fail(error)
+        return thread.run(file.history, before, limit)
+
+    def state_at(self, version: int) -> defer.Deferred[StoredState]:
+        """The state that ``version`` left; see :class:`slardar.interfaces.IStore`."""
+        try:
+            thread, file = self._in_use()
+        except StoreError as error:
+            return defer.fail(error)
+        return thread.run(file.state_at, version)
+
+    def _in_use(self) -> tuple[StoreThread, SqliteFile]:
+        thread, file = self._thread, self._file
+        if thread is None or file is None or thread.ended or not self._accepts:
+            raise StoreError(f"{self._path}: this store is not open")
+        return thread, file
 
     def close(self) -> defer.Deferred[None]:
         """Finish the commits under way, let go of the file and end the thread."""

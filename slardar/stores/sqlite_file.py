@@ -27,7 +27,8 @@ from contextlib import contextmanager
 from urllib.parse import quote
 
 from slardar.errors import StoreError
-from slardar.model.change import Change, Revision, StoredState
+from slardar.model.change import Change, Recorded, Revision, StoredState
+from slardar.stores import sqlite_history
 from slardar.stores.sqlite_check import ADVICE, check_agreement, check_pages
 from slardar.stores.sqlite_schema import SCHEMA, Schema
 from slardar.stores.written import conflict, stored_state
@@ -52,6 +53,8 @@ class SqliteFile:
         #: closing any descriptor of a file drops the process's POSIX locks on it.
         self._lock: int | None = None
         self._connection: sqlite3.Connection | None = None
+        #: How many versions the history keeps.
+        self.keep = 1000
 
     def open(self) -> StoredState:
         """Open the file, and make it first if it is missing or empty.  Returns what it holds.
@@ -87,9 +90,7 @@ class SqliteFile:
 
         Raises ConflictError or StoreError; nothing is written then.
         """
-        connection = self._connection
-        if connection is None:
-            raise StoreError(f"{self.path}: this store is not open")
+        connection = self._opened()
         with self._errors("cannot write"):
             self._check_in_place()
             connection.execute("BEGIN IMMEDIATE")
@@ -99,9 +100,9 @@ class SqliteFile:
                     raise conflict(found, expected)
                 for one, text in rows:
                     connection.execute(
-                        "INSERT INTO changes (version, time, who, kind, name, value)"
-                        " VALUES (?, ?, ?, ?, ?, ?)",
-                        (version, one.time, one.who, one.kind, one.name, text),
+                        "INSERT INTO changes (version, time, who, place, kind, name, value)"
+                        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                        (version, one.time, one.who, one.place, one.kind, one.name, text),
                     )
                     connection.execute(
                         "INSERT INTO state (kind, name, value) VALUES (?, ?, ?)"
@@ -109,6 +110,7 @@ class SqliteFile:
                         (one.kind, one.name, text),
                     )
                 _, revision = _last(connection)
+                sqlite_history.prune(connection, version - self.keep)
                 connection.execute("COMMIT")
             except BaseException:
                 # On some errors SQLite ends the transaction by itself.
@@ -116,6 +118,21 @@ class SqliteFile:
                     connection.execute("ROLLBACK")
                 raise
         return revision
+
+    def history(self, before: int | None, limit: int) -> list[Recorded]:
+        """See :meth:`slardar.interfaces.IStore.history`."""
+        with self._errors("cannot read"):
+            return sqlite_history.page(self._opened(), before, limit)
+
+    def state_at(self, version: int) -> StoredState:
+        """See :meth:`slardar.interfaces.IStore.state_at`."""
+        with self._errors("cannot read"):
+            return sqlite_history.state_at(self._opened(), version)
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise StoreError(f"{self.path}: this store is not open")
+        return self._connection
 
     def close(self) -> None:
         """Let go of the file, in any state; a second call does nothing."""

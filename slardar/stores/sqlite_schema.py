@@ -141,4 +141,4 @@ def _sync_folder(path: str) -> None:
 
 
 #: The schema that this version of slardar reads and writes.
-SCHEMA = Schema(Path(__file__).with_name("schema"), 1)
+SCHEMA = Schema(Path(__file__).with_name("schema"), 2)

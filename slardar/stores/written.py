@@ -6,15 +6,42 @@ from collections.abc import Iterable
 from typing import Any, get_args
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
-from slardar.errors import ConflictError, StoreError
-from slardar.model.change import Change, Kind, Revision, StoredState, Value
+from slardar.errors import ConflictError, NotFoundError, StoreError
+from slardar.model.change import (
+    TO_FILE,
+    Change,
+    Kind,
+    Recorded,
+    Revision,
+    StoredState,
+    Value,
+)
 
-__all__ = ["conflict", "encode", "stored_state"]
+__all__ = [
+    "MAX_PAGE",
+    "MAX_ROWS",
+    "PRUNED_AT_ONCE",
+    "Row",
+    "conflict",
+    "encode",
+    "no_such_version",
+    "place_in_file",
+    "stored_state",
+]
+
+#: Bytes of JSON in a page of the history, at most; the first change of a page may be larger.
+MAX_PAGE = 1024 * 1024
+#: Changes of one version in a page of the history, at most.
+MAX_ROWS = 100
+#: Old changes that a commit looks at, at most, to forget them.
+PRUNED_AT_ONCE = 500
 
 _KINDS: tuple[str, ...] = get_args(Kind)
 #: The kinds of which there are many things, each with a name.
-_NAMED = ("upstream", "hook")
+_NAMED = ("upstream", "hook", "file")
 
 
 def encode(change: Change) -> str | None:
@@ -45,6 +72,7 @@ def stored_state(
     """
     upstreams: dict[str, Any] = {}
     hooks: dict[str, Any] = {}
+    file: dict[str, Any] = {}
     routes: Any = None
     for kind, name, text in rows:
         if kind not in _KINDS or not isinstance(name, str):
@@ -60,7 +88,54 @@ def stored_state(
             upstreams[name] = value
         elif kind == "hook" and value is not None:
             hooks[name] = value
-    return StoredState(version, upstreams, routes, hooks, revision)
+        elif kind == "file" and name and value is not None:
+            file[name] = value
+    return StoredState(version, upstreams, routes, hooks, revision, file)
+
+
+class Row(Struct, frozen=True):
+    """A change of the history as a store has it, its values as JSON texts."""
+
+    version: int
+    #: The change without its value.
+    change: Change
+    text: str | None
+    #: The value before; and whether there was a change of the thing before.
+    old: str | None
+    was_set: bool
+    #: What the file said of the thing.
+    in_file: str | None
+
+    @property
+    def size(self) -> int:
+        """The characters of its values."""
+        return sum(len(one) for one in (self.text, self.old, self.in_file) if one is not None)
+
+    def read(self) -> Recorded:
+        """The change with its values.  Raises StoreError for a text that is not JSON."""
+        text, old, said = (self._value(one) for one in (self.text, self.old, self.in_file))
+        if not self.was_set and self.change.kind in ("upstream", "routes"):
+            old = TO_FILE
+        return Recorded(self.version, replace(self.change, value=text), old, said)
+
+    def _value(self, text: str | None) -> Any:
+        try:
+            return None if text is None else msgspec.json.decode(text)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise StoreError(f"{self.change.path}: expected JSON: {error}") from None
+
+
+def place_in_file(kind: str, name: str) -> str:
+    """The name under which the file's value of a thing is on record; empty if the file has no
+    such things."""
+    if kind == "upstream":
+        return f"upstreams.{name}"
+    return "routes" if kind == "routes" else ""
+
+
+def no_such_version(version: int, oldest: int, newest: int) -> NotFoundError:
+    """The error for a version that is not in the history."""
+    return NotFoundError(f"no version {version} in the history, which has {oldest} to {newest}")
 
 
 def conflict(found: Revision, expected: Revision) -> ConflictError:

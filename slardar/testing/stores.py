@@ -25,23 +25,28 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred, gatherResults
 from zope.interface.verify import verifyObject
 
-from slardar.errors import ConflictError, StoreError
+from slardar.errors import ConflictError, NotFoundError, StoreError
 from slardar.interfaces import IStore
-from slardar.model.change import Change, StoredState
+from slardar.model.change import TO_FILE, Change, Recorded, StoredState
 
-__all__ = ["StoreContract", "change_of", "hook_of"]
+__all__ = ["StoreContract", "change_of", "file_of", "hook_of"]
 
 S = TypeVar("S", bound="StoreContract")
 
 
-def change_of(name: str, value: object, who: str = "test") -> Change:
+def change_of(name: str, value: object, who: str = "test", place: str = "") -> Change:
     """A change of the upstream ``name``, or of the routes if that is empty."""
-    return Change("upstream" if name else "routes", name, value, who, 1700000000.25)
+    return Change("upstream" if name else "routes", name, value, who, 1700000000.25, place)
 
 
 def hook_of(name: str, value: object) -> Change:
     """A change of the hook ``name``: language and name with a slash between."""
     return Change("hook", name, value, "test", 1700000000.25)
+
+
+def file_of(name: str, value: object) -> Change:
+    """A record of what the file says of ``name``."""
+    return Change("file", name, value, "test", 1700000000.25)
 
 
 def _deferred(test: Callable[[S], Coroutine[Any, Any, None]]) -> Callable[[S], Deferred[None]]:
@@ -242,6 +247,131 @@ class StoreContract:
             await self._holds(writer, {name: None}, None, {name: hook, "python/modules.gone": 1})
 
     @_deferred
+    async def test_file_is_apart_from_what_was_set(self) -> None:
+        """What the file said is kept by the name of the thing; of what it says no more, nothing is
+        left.  A record without a name, and one of a rollback, is only for the history."""
+        writer = await self._opened()
+        await writer.commit(file_of("upstreams.a", {"servers": [1]}), change_of("a", None))
+        await writer.commit(file_of("routes", []), file_of("upstreams.b", 1), change_of("b", 2))
+        await writer.commit(file_of("upstreams.b", None), file_of("", {"upstreams": ["b"]}))
+        await writer.commit(Change("rollback", "", 1, "test", 0.0))
+        file = {"upstreams.a": {"servers": [1]}, "routes": []}
+        await self._holds(writer, {"a": None, "b": 2}, file=file)
+
+    @_deferred
+    async def test_history_tells_what_was_changed(self) -> None:
+        """Newest version first, with author, time and place, the value and the one before: the
+        file's if there was none.  Changes of one version come in their order."""
+        writer = await self._opened()
+        of_file, added = {"servers": ["file"]}, {"servers": ["set"]}
+        first = [file_of("upstreams.a", of_file), change_of("a", added, "ops", "192.0.2.1")]
+        await writer.commit(*first)
+        second = [change_of("", []), change_of("a", None), change_of("a", "file")]
+        await writer.commit(*second)
+        third = [hook_of("lua/script.a", {"active": 1})]
+        await writer.commit(*third)
+        fourth = [hook_of("lua/script.a", None), file_of("upstreams.a", None)]
+        await writer.commit(*fourth, version=9)
+        wanted = [
+            Recorded(9, fourth[0], {"active": 1}),
+            Recorded(9, fourth[1], of_file),
+            Recorded(3, third[0], None),
+            Recorded(2, second[0], TO_FILE),
+            Recorded(2, second[1], added, of_file),
+            Recorded(2, second[2], None, of_file),
+            Recorded(1, first[0], None),
+            Recorded(1, first[1], TO_FILE, of_file),
+        ]
+        for again in range(2 if self.durable else 1):
+            if again:
+                await writer.store.close()
+                await writer.store.open()
+            _expect(await writer.store.history(None, 100), wanted)
+            _expect(await writer.store.history(3, 100), wanted[3:])
+            _expect(await writer.store.history(1, 100), [])
+            # Versions are whole.
+            _expect(await writer.store.history(None, 3), wanted[:3])
+            _expect(await writer.store.history(None, 4), wanted[:6])
+            _expect(await writer.store.history(9, 1), wanted[2:3])
+
+    @_deferred
+    async def test_history_is_told_in_pages(self) -> None:
+        """A page ends after some changes, or when it gets too large.  Of a version with very many
+        changes the first are told, and how many more there are."""
+        writer = await self._opened()
+        await writer.commit(*(change_of(f"u{number}", number) for number in range(1000)))
+        for number in range(9):
+            await writer.commit(change_of("large", "x" * 1_000_000), change_of("b", number))
+        before, seen, rows = None, [], []
+        while found := await writer.store.history(before, 1000):
+            before = found[-1].version
+            seen += list(dict.fromkeys(one.version for one in found))
+            if sum(len(str(one.change.value)) for one in found) > 4_000_000:
+                raise AssertionError(f"expected smaller pages, got one of {len(found)} changes")
+            rows = found
+        _expect(seen, list(range(10, 0, -1)))
+        rows = [one for one in rows if one.version == 1]
+        if not 0 < len(rows) < 1000 or len(rows) + rows[-1].more != 1000:
+            raise AssertionError(f"expected 1000 changes in all, got {_short(rows[-1])}")
+        _expect([one.change.name for one in rows], [f"u{n}" for n in range(len(rows))])
+
+    @_deferred
+    async def test_state_of_every_version_is_known(self) -> None:
+        """That before the first change, too; a version that was never made is not found."""
+        writer = await self._opened()
+        states = {0: StoredState()}
+        for number in range(1, 30):
+            changes = [
+                change_of(f"u{number % 3}", [None, {"n": number}, "file"][number % 4 % 3]),
+                hook_of("lua/script.a", {"n": number} if number % 5 else None),
+                file_of(f"upstreams.u{number % 2}", number if number % 3 else None),
+                change_of("", [number] if number % 7 else None),
+            ][: 1 + number % 4]
+            await writer.commit(*changes, version=number + number // 20)
+            states[writer.version] = states[max(states)].after(changes, writer.version, 0)
+        for again in range(2 if self.durable else 1):
+            if again:
+                await writer.store.close()
+                await writer.store.open()
+            for version, state in states.items():
+                _expect_state(await writer.store.state_at(version), state)
+            for version in (20, 31, 2**40, -1):
+                await _fails(NotFoundError, writer.store.state_at(version))
+
+    @_deferred
+    async def test_history_is_limited(self) -> None:
+        """With the oldest version go its changes, but not what they add up to."""
+        store = self._make()
+        store.keep_history(3)
+        writer = _Writer(store, await store.open())
+        await writer.commit(change_of("old", 1), hook_of("lua/script.a", 1), change_of("a", 1))
+        for number in range(2, 11):
+            await writer.commit(change_of("a", number))
+        told = [one.version for one in await store.history(None, 100)]
+        _expect(told[:3], [10, 9, 8])
+        if 1 in told:
+            raise AssertionError(f"expected no version 1 any more, got {told}")
+        await _fails(NotFoundError, store.state_at(1))
+        await _fails(NotFoundError, store.state_at(0))
+        for version in (7, 8, 9, 10):
+            state = StoredState(version, {"old": 1, "a": version}, None, {"lua/script.a": 1})
+            _expect_state(await store.state_at(version), state)
+        (last,) = await store.history(told[-1] + 1, 1)
+        _expect(last.old, last.version - 1)
+        await self._holds(writer, {"old": 1, "a": 10}, None, {"lua/script.a": 1})
+
+    @_deferred
+    async def test_closed_store_tells_nothing(self) -> None:
+        """Its history can be asked for while it is open."""
+        store = self._make()
+        for _ in range(2):
+            await _fails(StoreError, store.history(None, 1))
+            await _fails(StoreError, store.state_at(0))
+            await store.open()
+            _expect(await store.history(None, 1), [])
+            await store.close()
+
+    @_deferred
     async def test_several_changes_are_one_commit(self) -> None:
         """All of them or none: one that cannot be stored leaves the others out; of two of
         the same thing the later one counts."""
@@ -348,6 +478,7 @@ class StoreContract:
         upstreams: Mapping[str, Any],
         routes: Any = None,
         hooks: Mapping[str, Any] | None = None,
+        file: Mapping[str, Any] | None = None,
     ) -> _Writer:
         """Close the store, open another at its place and return it.  It holds this, at the version
         and the revision of the last commit."""
@@ -355,7 +486,8 @@ class StoreContract:
         again = self._make()
         state = await again.open()
         if self.durable:
-            _expect_state(state, StoredState(writer.version, upstreams, routes, hooks or {}))
+            wanted = StoredState(writer.version, upstreams, routes, hooks or {}, file=file or {})
+            _expect_state(state, wanted)
             _expect(state.revision, writer.revision)
         else:
             _expect_state(state, StoredState())

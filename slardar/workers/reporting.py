@@ -25,7 +25,7 @@ from slardar.workers.messages import (
     UpstreamReport,
     Verdicts,
 )
-from slardar.workers.news import LOOK, HealthNews
+from slardar.workers.news import HealthNews
 
 __all__ = ["Reporter"]
 
@@ -37,7 +37,7 @@ _SLICE = 1000
 _Key = tuple[str, str, int]
 
 
-class Reporter(HealthNews):
+class Reporter:
     """Sends reports on a data plane to the director; ``send(message)`` sends one."""
 
     def __init__(
@@ -46,10 +46,11 @@ class Reporter(HealthNews):
         live: Live,
         send: Callable[[Report | Verdicts | HookFailed | HookHeavy | Grown], None],
     ) -> None:
-        super().__init__()
         self._reactor = reactor
         self._live = live
         self._send = send
+        #: What is told of servers' health as soon as it is known.
+        self.news = HealthNews(reactor, send)
         self._plane: Any = None
         #: What was last reported of each server.
         self._reported: dict[_Key, ServerReport] = {}
@@ -61,20 +62,19 @@ class Reporter(HealthNews):
         self._reported_balancers: dict[str, BalancerError] = {}
         self._under_way = False
         self._reports = LoopingCall(self._report)
-        self._telling = LoopingCall(self._tell_health)
-        self._reports.clock = self._telling.clock = reactor
+        self._reports.clock = reactor
 
     def start(self, plane: DataPlane) -> None:
         """Report on ``plane`` from now on."""
         self._plane = plane
         self._reports.start(_REPORT, now=False)
-        self._telling.start(LOOK, now=False)
+        self.news.start(plane.clock)
 
     def stop(self) -> None:
         """Report everything at once, for the last time."""
         if self._reports.running:
             self._reports.stop()
-            self._telling.stop()
+            self.news.stop()
             for servers in self._slices():
                 self._send_counters(servers)
             self._send_counters((), self._upstreams())
@@ -99,11 +99,6 @@ class Reporter(HealthNews):
     def grown(self) -> None:
         """Tell that this process has grown too large, and that no hook is the reason."""
         self._send(Grown())
-
-    def _tell_health(self) -> None:
-        news = self.taken(self._plane.clock.now)
-        if news is not None:
-            self._send(news)
 
     def _report(self) -> None:
         """Send the counters.  Servers are sent in slices, and requests are served between

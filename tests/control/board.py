@@ -14,7 +14,8 @@ from zope.interface import implementer
 
 from slardar.errors import StoreError
 from slardar.interfaces import IWatchedStore
-from slardar.model.change import Change, Revision, StoredState, Value
+from slardar.model.change import Change, Recorded, Revision, StoredState, Value
+from slardar.stores.history import History
 from slardar.stores.written import conflict, encode, stored_state
 
 __all__ = ["Board", "BoardStore", "from_place"]
@@ -28,6 +29,7 @@ class Board:
     def __init__(self) -> None:
         self.texts: dict[tuple[str, str], str | None] = {}
         self.version = self.writes = 0
+        self.past = History()
         self.stores: list[BoardStore] = []
 
     @property
@@ -85,6 +87,7 @@ class BoardStore:
         if expected != self.board.revision:
             return defer.fail(conflict(self.board.revision, expected))
         self.board.write(changes)
+        self.board.past.add(version, [(one, encode(one)) for one in changes])
         self.board.version = version
         answer: defer.Deferred[Revision] = defer.Deferred()
         revision = self.board.revision
@@ -93,6 +96,20 @@ class BoardStore:
         else:
             self.held.append(lambda: answer.callback(revision))
         return answer
+
+    def keep_history(self, versions: int) -> None:
+        self.board.past.keep = versions
+
+    def history(self, before: int | None, limit: int) -> defer.Deferred[list[Recorded]]:
+        return self._when_open(self.board.past.page, before, limit)
+
+    def state_at(self, version: int) -> defer.Deferred[StoredState]:
+        return self._when_open(self.board.past.state_at, version)
+
+    def _when_open(self, ask: Callable[..., Any], *arguments: Any) -> defer.Deferred[Any]:
+        if not self.is_open:
+            return defer.fail(StoreError("board: not open"))
+        return defer.execute(ask, *arguments)
 
     def watch(self, changed: Callable[[StoredState], None]) -> None:
         self.changed = changed

@@ -22,9 +22,11 @@ from slardar.hooks.engine import ScriptError
 from slardar.hooks.notices import Checked
 from slardar.hooks.report import HookTally
 from slardar.interfaces import IPlane, IStore
-from slardar.model.change import Change, Revision, StoredState
+from slardar.model.change import Change, Recorded, Revision, StoredState
 from slardar.model.live import ServerLive
 from slardar.model.snapshot import Snapshot
+from slardar.stores.history import History
+from slardar.stores.written import encode
 from tests.fake_plugins import FakePlugins
 
 __all__ = [
@@ -86,7 +88,10 @@ class FakeStore:
         #: Its revision is a word that grows by a character with each commit, so that no test
         #: can take it for the version.
         self.state = replace(state or StoredState(), revision="r")
+        #: What was committed; what the file says is apart.
         self.changes: list[Change] = []
+        self.said: list[Change] = []
+        self.past = History(self.state.version)
         self.error: Exception | None = None
         #: If this is a list, commits wait in it until a test calls one.
         self.held: list[Any] | None = None
@@ -105,7 +110,10 @@ class FakeStore:
             elif expected != self.state.revision:
                 done.errback(ConflictError(f"the store is at revision {self.state.revision}"))
             else:
-                self.changes += changes
+                of_file = [one for one in changes if one.kind == "file" and one.name]
+                self.said += of_file
+                self.changes += [one for one in changes if one not in of_file]
+                self.past.add(version, [(one, encode(one)) for one in changes])
                 self.state = self.state.after(changes, version, f"{self.state.revision}+")
                 done.callback(self.state.revision)
 
@@ -114,6 +122,17 @@ class FakeStore:
         else:
             self.held.append(write)
         return done
+
+    def keep_history(self, versions: int) -> None:
+        self.past.keep = versions
+
+    def history(self, before: int | None, limit: int) -> defer.Deferred[list[Recorded]]:
+        return (
+            defer.fail(self.error) if self.error else defer.execute(self.past.page, before, limit)
+        )
+
+    def state_at(self, version: int) -> defer.Deferred[StoredState]:
+        return defer.fail(self.error) if self.error else defer.execute(self.past.state_at, version)
 
     def close(self) -> defer.Deferred[None]:
         return defer.succeed(None)
@@ -286,7 +305,8 @@ class WebClient:
         self.clock = Clock()
         settings = parse_settings({"control": control})
         self.site = site or make_site(actions, settings.control, self.clock)
-        self.transport = Transport(host or IPv4Address("TCP", "127.0.0.1", 1995))
+        host = host or IPv4Address("TCP", "127.0.0.1", 1995)
+        self.transport = Transport(host, host)
         self.channel = self.site.buildProtocol(None)
         self.channel.makeConnection(self.transport)
 

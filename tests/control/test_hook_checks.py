@@ -50,7 +50,7 @@ class SlowPlane(FakePlane):
 
 def told(actions: Actions) -> None:
     """Somebody else writes a hook to the store."""
-    board = actions._store.board
+    board = actions.store.board
     board.write([Value("hook", NEW.path, written(NEW))])
     board.tell()
 
@@ -58,7 +58,7 @@ def told(actions: Actions) -> None:
 def taken_back(actions: Actions) -> None:
     """The same while the store was let go for an upgrade that did not come about."""
     result_of(actions.hand_over())
-    actions._store.board.write([Value("hook", NEW.path, written(NEW))])
+    actions.store.board.write([Value("hook", NEW.path, written(NEW))])
     result_of(actions.take_back())
 
 

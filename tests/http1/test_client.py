@@ -136,9 +136,7 @@ def test_paused_client_is_read_again_though_nothing_is_left_of_it(play: Playbook
     play.origin_sends(OK)
     assert not play.client.paused
     play.origin_sends(OK)
-    play.client_sends(GET)
-    play.origin_sends(OK)
-    assert statuses(play.client_gets()) == [200, 200, 200]
+    assert statuses(play.exchange(GET, OK)) == [200, 200, 200]
 
 
 def test_paused_client_is_read_again_behind_refusals(play: Playbook) -> None:
@@ -163,10 +161,10 @@ def test_client_that_takes_no_replies_gets_no_further_ones(new_play: NewPlay, se
             play.origin_sends(reply(b"x" * 1000))
     assert play.client.paused
     assert 65536 < play.client.most_unsent < 70000
-    begun = len(play.host.requests)
+    begun = len(play.host.began)
     assert begun < 500
     play.client_drains()
-    assert len(play.host.requests) == (begun + 1 if servers else 5000)
+    assert len(play.host.began) == (begun + 1 if servers else 5000)
 
 
 def test_large_reply_to_a_client_that_pipelines_and_does_not_read(play: Playbook) -> None:
@@ -192,9 +190,7 @@ def test_blank_lines_before_a_request_are_skipped(play: Playbook) -> None:
     play.origin_sends(OK)
     play.client_sends(b"\r\n")
     assert play.connection.is_idle
-    play.client_sends(b"\r\n" + GET)
-    play.origin_sends(OK)
-    assert play.client_gets() == OK + OK
+    assert play.exchange(b"\r\n" + GET, OK) == OK + OK
 
 
 # How connections end.
@@ -202,9 +198,7 @@ def test_blank_lines_before_a_request_are_skipped(play: Playbook) -> None:
 
 def test_close_is_answered_and_the_connection_closed(play: Playbook) -> None:
     """``Connection: close`` ends the connection after the reply."""
-    play.client_sends(get("/", "Connection: close"))
-    play.origin_sends(OK)
-    assert b"\r\nConnection: close\r\n" in play.client_gets()
+    assert b"\r\nConnection: close\r\n" in play.exchange(get("/", "Connection: close"), OK)
     assert play.client.closed
 
 
@@ -218,27 +212,21 @@ def test_bytes_behind_a_last_request_are_dropped(play: Playbook) -> None:
     assert not play.client.closed
     play.client_sends(get("/never"))
     assert play.origin_gets() == b""
-    assert len(play.host.requests) == 1
+    assert len(play.host.began) == 1
     play.client_ends()
     assert play.client.closed
 
 
 def test_http_1_0_closes_unless_asked(play: Playbook) -> None:
     """Silence means close in 1.0; a kept connection is confirmed."""
-    play.client_sends(GET_10_KEPT)
-    play.origin_sends(OK)
-    assert b"\r\nConnection: keep-alive\r\n" in play.client_gets()
-    play.client_sends(GET_10)
-    play.origin_sends(OK)
-    assert b"\r\nConnection: close\r\n" in play.client_gets()
+    assert b"\r\nConnection: keep-alive\r\n" in play.exchange(GET_10_KEPT, OK)
+    assert b"\r\nConnection: close\r\n" in play.exchange(GET_10, OK)
     assert play.client.closed
 
 
 def test_idle_connection_is_closed_without_a_word(play: Playbook) -> None:
     """It is closed after ``timeouts.keepalive``, and not before."""
-    play.client_sends(GET)
-    play.origin_sends(OK)
-    play.client_gets()
+    play.exchange(GET, OK)
     play.pass_time(74)
     assert not play.client.closed
     play.pass_time(2)
@@ -487,27 +475,23 @@ def test_too_large_body_is_refused_before_it_is_sent(new_play: NewPlay) -> None:
     play = new_play(max_body=10)
     play.client_sends(post(b"x" * 11) + GET)
     assert statuses(play.client_gets()) == [413]
-    assert play.host.requests == []
+    assert play.host.began == []
     assert play.client.finished
     play.client_sends(GET)
-    assert play.host.requests == []
+    assert play.host.began == []
 
 
 def test_too_large_pipelined_body(new_play: NewPlay) -> None:
     """A request before it gets its reply, then comes the 413 and the end."""
     play = new_play(max_body=10)
-    play.client_sends(GET + post(b"x" * 11) + GET)
-    play.origin_sends(OK)
-    assert statuses(play.client_gets()) == [200, 413]
-    assert len(play.host.requests) == 1
+    assert statuses(play.exchange(GET + post(b"x" * 11) + GET, OK)) == [200, 413]
+    assert len(play.host.began) == 1
 
 
 def test_body_of_the_largest_size_passes(new_play: NewPlay) -> None:
     """The limit itself is allowed."""
     play = new_play(max_body=10)
-    play.client_sends(post(b"x" * 10))
-    play.origin_sends(OK)
-    assert statuses(play.client_gets()) == [200]
+    assert statuses(play.exchange(post(b"x" * 10), OK)) == [200]
 
 
 def test_lingering_ends(new_play: NewPlay) -> None:
@@ -622,13 +606,13 @@ def test_error_is_json_or_html(new_play: NewPlay) -> None:
     play.client_sends(GET)
     got = play.client_gets()
     assert b"\r\nContent-Type: application/json\r\n" in got
-    assert body_of(got).startswith(b'{"status": 502, "msg": "no upstream for host')
+    assert body_of(got) == b'{"status": 502, "msg": "the request could not be passed on"}\n'
     play.client_sends(get("/", "Accept: text/html,*/*"))
     got = play.client_gets()
     assert b"\r\nContent-Type: text/html" in got
     assert b"<h1>502 Bad Gateway</h1>" in got
     assert not play.client.closed
-    assert play.host.refusals == [502, 502]
+    assert play.host.refused_with == [502, 502]
 
 
 def test_error_to_head_has_no_body(new_play: NewPlay) -> None:
@@ -649,7 +633,7 @@ def test_refused_request_with_a_body_ends_the_connection(new_play: NewPlay) -> N
     assert b"\r\nConnection: close\r\n" in got
     play.client_sends(GET)
     assert play.client_gets() == b""
-    assert len(play.host.requests) == 1
+    assert len(play.host.began) == 1
 
 
 def test_draining_says_close(play: Playbook) -> None:

@@ -19,7 +19,8 @@ from zope.interface.exceptions import MultipleInvalid
 
 from slardar.errors import ConflictError, StoreError
 from slardar.interfaces import IStore
-from slardar.model.change import Change, Revision, StoredState
+from slardar.model.change import Change, Recorded, Revision, StoredState
+from slardar.stores.history import History
 from slardar.stores.written import conflict, encode, stored_state
 from slardar.testing.stores import StoreContract
 
@@ -42,6 +43,7 @@ class Faultless:
         disk.setdefault("texts", {})
         disk.setdefault("version", 0)
         disk.setdefault("commits", 0)
+        disk.setdefault("history", History())
 
     @property
     def revision(self) -> Revision:
@@ -64,6 +66,19 @@ class Faultless:
             return defer.fail()
         return defer.succeed(self.revision)
 
+    def keep_history(self, versions: int) -> None:
+        self.disk["history"].keep = versions
+
+    def history(self, before: int | None, limit: int) -> defer.Deferred[list[Recorded]]:
+        if not self.opened:
+            return defer.fail(StoreError("not open"))
+        return defer.succeed(self.disk["history"].page(before, limit))
+
+    def state_at(self, version: int) -> defer.Deferred[StoredState]:
+        if not self.opened:
+            return defer.fail(StoreError("not open"))
+        return defer.execute(self.disk["history"].state_at, version)
+
     def close(self) -> defer.Deferred[None]:
         self.opened = False
         return defer.succeed(None)
@@ -74,10 +89,11 @@ class Faultless:
         return stored_state(self.disk["version"], self.revision, rows)
 
     def write(self, expected: Revision, changes: Sequence[Change], version: int) -> None:
-        texts = [((one.kind, one.name), encode(one)) for one in changes]
+        rows = [(one, encode(one)) for one in changes]
         if self.revision != expected:
             raise conflict(self.revision, expected)
-        self.disk["texts"].update(texts)
+        self.disk["texts"].update(((one.kind, one.name), text) for one, text in rows)
+        self.disk["history"].add(version, rows)
         self.disk["version"] = version
         self.disk["commits"] += 1
 
@@ -188,6 +204,59 @@ class OpensTwice(Faultless):
         return defer.succeed(self.found())
 
 
+class LosesTheFile(Faultless):
+    def found(self) -> StoredState:
+        return replace(super().found(), file={})
+
+
+class TellsOldestFirst(Faultless):
+    def history(self, before: int | None, limit: int) -> defer.Deferred[list[Recorded]]:
+        return super().history(before, limit).addCallback(lambda found: found[::-1])
+
+
+class TellsAll(Faultless):
+    def history(self, before: int | None, limit: int) -> defer.Deferred[list[Recorded]]:
+        return super().history(None, limit)
+
+
+class TellsTooMuch(Faultless):
+    def history(self, before: int | None, limit: int) -> defer.Deferred[list[Recorded]]:
+        every: list[Recorded] = []
+        while found := self.disk["history"].page(before, limit):
+            every += found
+            before = found[-1].version
+        return defer.succeed(every) if self.opened else defer.fail(StoreError("not open"))
+
+
+class ForgetsThePlace(Faultless):
+    def commit(
+        self, expected: Revision, changes: Sequence[Change], version: int
+    ) -> defer.Deferred[Revision]:
+        return super().commit(expected, [replace(one, place="") for one in changes], version)
+
+
+class GuessesStates(Faultless):
+    def state_at(self, version: int) -> defer.Deferred[StoredState]:
+        return defer.succeed(self.found()) if self.opened else defer.fail(StoreError("not open"))
+
+
+class NeverForgets(Faultless):
+    def keep_history(self, versions: int) -> None: ...
+
+
+class ForgetsTooMuch(Faultless):
+    def write(self, expected: Revision, changes: Sequence[Change], version: int) -> None:
+        super().write(expected, changes, version)
+        if version == 10:
+            history = self.disk["history"]
+            history._first.pop(("upstream", "old"))
+
+
+class TellsAfterClose(Faultless):
+    def close(self) -> defer.Deferred[None]:
+        return defer.succeed(None)
+
+
 class NoStore:
     """Has none of the methods."""
 
@@ -239,6 +308,15 @@ def test_store_without_mistake_passes(name: str) -> defer.Deferred[None]:
         (CommitsEach, "test_several_changes_are_one_commit"),
         (EncodesLate, "test_value_is_taken_at_the_call"),
         (EncodesLate, "test_close_finishes_what_is_under_way"),
+        (LosesTheFile, "test_file_is_apart_from_what_was_set"),
+        (TellsOldestFirst, "test_history_tells_what_was_changed"),
+        (TellsAll, "test_history_tells_what_was_changed"),
+        (TellsTooMuch, "test_history_is_told_in_pages"),
+        (ForgetsThePlace, "test_history_tells_what_was_changed"),
+        (GuessesStates, "test_state_of_every_version_is_known"),
+        (NeverForgets, "test_history_is_limited"),
+        (ForgetsTooMuch, "test_history_is_limited"),
+        (TellsAfterClose, "test_closed_store_tells_nothing"),
         (WritesAfterClose, "test_closed_store_takes_no_commits"),
         (OpensTwice, "test_store_is_opened_once"),
     ],

@@ -153,7 +153,7 @@ def test_strange_change_is_a_conflict(path: Path, file: SqliteFile) -> None:
     """The revision is the file's, so another program's change is not overwritten, whatever
     version it has."""
     with closing(sqlite3.connect(path)) as other, other:
-        other.execute("INSERT INTO changes VALUES (1, 0, 0, 'me', 'upstream', 'b', '{}')")
+        other.execute("INSERT INTO changes VALUES (1, 0, 0, 'me', 'upstream', 'b', '{}', '')")
     with pytest.raises(ConflictError, match="at revision 1, not 0: somebody else wrote"):
         commit(file, 0, {})
     assert commit(file, 1, {}) == 2

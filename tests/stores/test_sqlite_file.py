@@ -17,7 +17,7 @@ import pytest
 from slardar.errors import StoreError
 from slardar.model.change import StoredState
 from slardar.stores.sqlite_file import SqliteFile
-from slardar.stores.sqlite_schema import APPLICATION
+from slardar.stores.sqlite_schema import APPLICATION, SCHEMA
 from slardar.stores.written import encode
 from slardar.testing.stores import change_of
 
@@ -82,7 +82,7 @@ def test_new_file_is_private_and_ours(path: Path) -> None:
     finally:
         os.umask(umask)
     assert execute(path, "PRAGMA application_id") == [(APPLICATION,)]
-    assert execute(path, "PRAGMA user_version") == [(1,)]
+    assert execute(path, "PRAGMA user_version") == [(SCHEMA.version,)]
     assert execute(path, "PRAGMA journal_mode") == [("wal",)]
 
 
@@ -176,10 +176,11 @@ def test_database_of_another_program_is_refused(path: Path, statement: str) -> N
 def test_newer_schema_is_refused(path: Path) -> None:
     """This version could miss parts of its content; the line says what to do."""
     make(path, a={})
-    execute(path, "PRAGMA user_version = 2")
-    wanted = "has schema version 2, and this slardar knows 1 to 1: use a newer slardar"
+    known, newer = SCHEMA.version, SCHEMA.version + 1
+    execute(path, f"PRAGMA user_version = {newer}")
+    wanted = f"has schema version {newer}, and this slardar knows 1 to {known}: use a newer slardar"
     assert refusal(path) == wanted
-    assert execute(path, "PRAGMA user_version") == [(2,)]
+    assert execute(path, "PRAGMA user_version") == [(newer,)]
 
 
 def test_file_cut_short_is_refused(path: Path) -> None:

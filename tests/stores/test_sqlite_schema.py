@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sqlite3
 import stat
 from contextlib import closing
@@ -11,19 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from slardar.errors import StoreError
+from slardar.errors import NotFoundError, StoreError
 from slardar.stores.sqlite_file import SqliteFile
-from slardar.stores.sqlite_schema import SCHEMA, Schema
-from slardar.stores.written import encode
+from slardar.stores.sqlite_schema import APPLICATION, SCHEMA, Schema
+from slardar.stores.written import PRUNED_AT_ONCE, encode
 from slardar.testing.stores import change_of
 
 ADD_NOTES = "CREATE TABLE notes (version INTEGER, note TEXT);"
 FILL_NOTES = "INSERT INTO notes SELECT version, who FROM changes;"
 
 
+#: The schema of this version, and those of the tests: one and two steps ahead.
+NOW, NEXT, LAST = SCHEMA.version, SCHEMA.version + 1, SCHEMA.version + 2
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A store of version 1 with one upstream."""
+    """A store of this version with one upstream."""
     path = tmp_path / "data" / "slardar.db"
     path.parent.mkdir()
     file = SqliteFile(str(path), SCHEMA)
@@ -36,16 +41,15 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def schema(tmp_path: Path) -> Schema:
-    """A schema of version 3: two steps ahead."""
+    """A schema that is two steps ahead."""
     folder = tmp_path / "schema"
-    folder.mkdir()
-    first = (SCHEMA.folder / "sqlite-1.sql").read_text()
-    (folder / "sqlite-1.sql").write_text(first)
-    (folder / "sqlite-2.sql").write_text(first + ADD_NOTES)
-    (folder / "sqlite-3.sql").write_text(first + ADD_NOTES)
-    (folder / "sqlite-1-to-2.sql").write_text(ADD_NOTES)
-    (folder / "sqlite-2-to-3.sql").write_text(FILL_NOTES)
-    return Schema(folder, 3)
+    shutil.copytree(SCHEMA.folder, folder)
+    now = (SCHEMA.folder / f"sqlite-{NOW}.sql").read_text()
+    (folder / f"sqlite-{NEXT}.sql").write_text(now + ADD_NOTES)
+    (folder / f"sqlite-{LAST}.sql").write_text(now + ADD_NOTES)
+    (folder / f"sqlite-{NOW}-to-{NEXT}.sql").write_text(ADD_NOTES)
+    (folder / f"sqlite-{NEXT}-to-{LAST}.sql").write_text(FILL_NOTES)
+    return Schema(folder, LAST)
 
 
 def ask(path: Path, question: str) -> list[tuple[object, ...]]:
@@ -71,7 +75,7 @@ def test_older_file_is_upgraded_step_by_step(path: Path, schema: Schema) -> None
         assert file.open().upstreams == {"a": {"mode": "rr"}}
         file.close()
     assert ask(path, "SELECT * FROM notes") == [(1, "test")]
-    assert ask(path, "PRAGMA user_version") == [(3,)]
+    assert ask(path, "PRAGMA user_version") == [(LAST,)]
 
 
 def test_older_file_is_backed_up(path: Path, schema: Schema) -> None:
@@ -79,8 +83,8 @@ def test_older_file_is_backed_up(path: Path, schema: Schema) -> None:
     file = SqliteFile(str(path), schema)
     file.open()
     file.close()
-    backup = path.with_name("slardar.db-backup-v1")
-    assert sorted(os.listdir(path.parent)) == ["slardar.db", "slardar.db-backup-v1"]
+    backup = path.with_name(f"slardar.db-backup-v{NOW}")
+    assert sorted(os.listdir(path.parent)) == ["slardar.db", f"slardar.db-backup-v{NOW}"]
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     os.replace(backup, path)
     file = SqliteFile(str(path))
@@ -90,7 +94,7 @@ def test_older_file_is_backed_up(path: Path, schema: Schema) -> None:
 
 def test_failed_upgrade_changes_nothing(path: Path, schema: Schema) -> None:
     """If a later step fails, earlier steps are rolled back, too."""
-    step = schema.folder / "sqlite-2-to-3.sql"
+    step = schema.folder / f"sqlite-{NEXT}-to-{LAST}.sql"
     for wrong in ("INSERT INTO notes VALUES (1, 'one'); INSERT INTO nowhere VALUES (1);", None):
         if wrong is None:
             step.unlink()
@@ -98,7 +102,7 @@ def test_failed_upgrade_changes_nothing(path: Path, schema: Schema) -> None:
             step.write_text(wrong)
         with pytest.raises(StoreError, match=f"^{re.escape(str(path))}: cannot open this store: "):
             SqliteFile(str(path), schema).open()
-        assert ask(path, "PRAGMA user_version") == [(1,)]
+        assert ask(path, "PRAGMA user_version") == [(NOW,)]
         assert ask(path, "SELECT name FROM sqlite_master WHERE name = 'notes'") == []
     step.write_text(FILL_NOTES)
     file = SqliteFile(str(path), schema)
@@ -109,10 +113,10 @@ def test_failed_upgrade_changes_nothing(path: Path, schema: Schema) -> None:
 
 def test_upgrade_without_backup_is_not_made(path: Path, schema: Schema) -> None:
     """If the copy cannot be written, the file does not change."""
-    path.with_name("slardar.db-backup-v1.part").mkdir()
+    path.with_name(f"slardar.db-backup-v{NOW}.part").mkdir()
     with pytest.raises(StoreError, match=r"cannot open this store: Is a directory$"):
         SqliteFile(str(path), schema).open()
-    assert ask(path, "PRAGMA user_version") == [(1,)]
+    assert ask(path, "PRAGMA user_version") == [(NOW,)]
 
 
 def test_new_file_is_of_the_newest_version(tmp_path: Path, schema: Schema) -> None:
@@ -122,30 +126,30 @@ def test_new_file_is_of_the_newest_version(tmp_path: Path, schema: Schema) -> No
     file = SqliteFile(str(path), schema)
     file.open()
     file.close()
-    assert ask(path, "PRAGMA user_version") == [(3,)]
+    assert ask(path, "PRAGMA user_version") == [(LAST,)]
     assert os.listdir(path.parent) == ["new.db"]
 
 
 def test_failed_creation_leaves_an_empty_file(tmp_path: Path, schema: Schema) -> None:
     """A schema that fails half way leaves nothing, and the next start makes the whole store."""
-    whole = (schema.folder / "sqlite-3.sql").read_text()
-    (schema.folder / "sqlite-3.sql").write_text(whole + "CREATE TABLE changes (twice);")
+    whole = (schema.folder / f"sqlite-{LAST}.sql").read_text()
+    (schema.folder / f"sqlite-{LAST}.sql").write_text(whole + "CREATE TABLE changes (twice);")
     path = tmp_path / "new.db"
     with pytest.raises(StoreError, match=r"cannot open this store: table changes already exists$"):
         SqliteFile(str(path), schema).open()
     assert path.stat().st_size == 0
-    (schema.folder / "sqlite-3.sql").write_text(whole)
+    (schema.folder / f"sqlite-{LAST}.sql").write_text(whole)
     file = SqliteFile(str(path), schema)
     file.open()
     file.close()
-    assert ask(path, "PRAGMA user_version") == [(3,)]
+    assert ask(path, "PRAGMA user_version") == [(LAST,)]
 
 
 def test_upgraded_file_may_be_described_otherwise(path: Path, schema: Schema) -> None:
     """A step that alters a table leaves another text than the whole schema of the newest version
     has.  A file of either is taken, again and again."""
-    (schema.folder / "sqlite-2-to-3.sql").write_text("ALTER TABLE notes ADD more TEXT;")
-    whole = schema.folder / "sqlite-3.sql"
+    (schema.folder / f"sqlite-{NEXT}-to-{LAST}.sql").write_text("ALTER TABLE notes ADD more TEXT;")
+    whole = schema.folder / f"sqlite-{LAST}.sql"
     whole.write_text(
         whole.read_text().replace("note TEXT", "note TEXT, more TEXT -- of any kind\n")
     )
@@ -156,11 +160,11 @@ def test_upgraded_file_may_be_described_otherwise(path: Path, schema: Schema) ->
             file.close()
 
 
-@pytest.mark.parametrize("version", [1, 3])
+@pytest.mark.parametrize("version", [NOW, LAST])
 def test_other_schema_is_refused(path: Path, schema: Schema, version: int) -> None:
     """SQLite would take this description, and every change fail.  The file is not touched, not
     even by an upgrade."""
-    if version == 3:
+    if version == LAST:
         file = SqliteFile(str(path), schema)
         file.open()
         file.close()
@@ -179,11 +183,11 @@ def test_other_schema_is_refused(path: Path, schema: Schema, version: int) -> No
 def test_comments_of_a_schema_may_change(path: Path, tmp_path: Path) -> None:
     """A file made by a slardar whose schema had other comments is taken."""
     folder = tmp_path / "same"
-    folder.mkdir()
-    text = (SCHEMA.folder / "sqlite-1.sql").read_text()
-    (folder / "sqlite-1.sql").write_text(text.replace("epoch seconds", "since 1970"))
-    assert "since 1970" in (folder / "sqlite-1.sql").read_text()
-    file = SqliteFile(str(path), Schema(folder, 1))
+    shutil.copytree(SCHEMA.folder, folder)
+    for text in folder.iterdir():
+        text.write_text(text.read_text().replace("epoch seconds", "since 1970"))
+    assert "since 1970" in (folder / f"sqlite-{NOW}.sql").read_text()
+    file = SqliteFile(str(path), Schema(folder, NOW))
     assert file.open().upstreams == {"a": {"mode": "rr"}}
     file.close()
 
@@ -196,3 +200,40 @@ def test_what_others_have_added_is_left_alone(path: Path) -> None:
     assert file.open().upstreams == {"a": {"mode": "rr"}}
     file.close()
     assert ask(path, "SELECT name FROM sqlite_master WHERE name = 'by_who'") == [("by_who",)]
+
+
+def test_first_version_is_upgraded(tmp_path: Path) -> None:
+    """Its changes are the history, without the places from which they came; and they go when they
+    are older than the history's limit, a bounded number at a time."""
+    path = tmp_path / "slardar.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((SCHEMA.folder / "sqlite-1.sql").read_text())
+        for number in range(1, 3 * PRUNED_AT_ONCE + 1):
+            row = (number, number, 1.5, "ops", "upstream", f"u{number % 3}", f"[{number}]")
+            connection.execute("INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+            connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", row[4:])
+        connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+    file = SqliteFile(str(path))
+    state = file.open()
+    last = 3 * PRUNED_AT_ONCE
+    assert state.upstreams == {"u0": [last], "u1": [last - 2], "u2": [last - 1]}
+    (found,) = file.history(None, 1)
+    assert (found.version, found.old, found.change.place) == (last, [last - 3], "")
+    assert file.state_at(2).upstreams == {"u1": [1], "u2": [2]}
+    file.keep = 5
+    change = change_of("u0", "new")
+    counts = []
+    for number in range(1, 5):
+        file.commit(last + number - 1, [(change, encode(change))], last + number)
+        counts += ask(path, "SELECT count(*) FROM changes")[0]
+    # Three things have a change before the oldest version.
+    assert counts == [2 * PRUNED_AT_ONCE + 4, PRUNED_AT_ONCE + 5, 8, 8]
+    assert file.state_at(last - 1).upstreams == {**state.upstreams, "u0": [last - 3]}
+    with pytest.raises(NotFoundError, match=rf"^no version 7 .*, which has {last - 1} to "):
+        file.state_at(7)
+    file.close()
+    file = SqliteFile(str(path))
+    assert file.open().upstreams == {**state.upstreams, "u0": "new"}
+    file.close()

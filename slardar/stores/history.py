@@ -1,0 +1,100 @@
+"""The history of a store that has it in memory only."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from msgspec import structs
+
+from slardar.model.change import Change, Recorded, StoredState
+from slardar.stores.written import (
+    MAX_PAGE,
+    MAX_ROWS,
+    PRUNED_AT_ONCE,
+    Row,
+    no_such_version,
+    place_in_file,
+    stored_state,
+)
+
+__all__ = ["History"]
+
+Texts = dict[tuple[str, str], str | None]
+
+
+class History:
+    """The changes since a state.  ``texts`` is the JSON of each thing in it.
+
+    It serves stores that forget, and stores whose service keeps no history.  Reading it takes a
+    time that grows with the number of changes.
+    """
+
+    def __init__(
+        self,
+        version: int = 0,
+        texts: Mapping[tuple[str, str], str | None] | None = None,
+        keep: int = 1000,
+    ) -> None:
+        #: How many versions are kept.
+        self.keep = keep
+        self._oldest = version
+        self._newest = version
+        #: The texts as the oldest version left them.
+        self._first: Texts = dict(texts or {})
+        #: Each change since, without its value, and the value's text.
+        self._rows: deque[tuple[int, Change, str | None]] = deque()
+
+    def add(self, version: int, rows: Iterable[tuple[Change, str | None]]) -> None:
+        """Note the changes that made ``version``, and forget some that are too old."""
+        for change, text in rows:
+            self._rows.append((version, structs.replace(change, value=None), text))
+        self._newest = version
+        for _ in range(PRUNED_AT_ONCE):
+            if self._rows[0][0] > version - self.keep:
+                break
+            self._oldest, change, text = self._rows.popleft()
+            self._first[change.kind, change.name] = text
+
+    def page(self, before: int | None, limit: int) -> list[Recorded]:
+        """See :meth:`slardar.interfaces.IStore.history`."""
+        versions: list[list[Row]] = []
+        texts = dict(self._first)
+        for version, change, text in self._rows:
+            if before is not None and version >= before:
+                break
+            key = (change.kind, change.name)
+            if version != self._oldest:
+                said = texts.get(("file", place_in_file(*key)))
+                if not versions or versions[-1][0].version != version:
+                    versions.append([])
+                versions[-1].append(Row(version, change, text, texts.get(key), key in texts, said))
+            texts[key] = text
+        found: list[Recorded] = []
+        size = 0
+        for rows in reversed(versions):
+            if len(found) >= limit:
+                break
+            for number, row in enumerate(rows):
+                size += row.size
+                if number and (number == MAX_ROWS or size > MAX_PAGE):
+                    found[-1] = structs.replace(found[-1], more=len(rows) - number)
+                    break
+                if found and size > MAX_PAGE:
+                    return found
+                found.append(row.read())
+        return found
+
+    def state_at(self, version: int) -> StoredState:
+        """See :meth:`slardar.interfaces.IStore.state_at`."""
+        texts = dict(self._first)
+        is_there = version == self._oldest
+        for made, change, text in self._rows:
+            if made > version:
+                break
+            is_there = is_there or made == version
+            texts[change.kind, change.name] = text
+        if not is_there:
+            raise no_such_version(version, self._oldest, self._newest)
+        rows = ((kind, name, text) for (kind, name), text in texts.items())
+        return stored_state(version, 0, rows)
