@@ -14,7 +14,6 @@ from msgspec import Meta, Struct
 
 from slardar.errors import ConfigError, PartlyReadError
 from slardar.model.hook import OnError
-from slardar.model.inert import inert_settings
 from slardar.model.listener import ListenerSpec, specs_of
 from slardar.model.parse import Plugins, check_name, parse_routes, parse_upstream
 from slardar.model.reader import Problems, joined, read_partly, shown
@@ -320,17 +319,14 @@ def _check(settings: Settings, problems: Problems) -> None:
 
 def load_file(path: str, plugins: Plugins | None = None) -> Settings:
     """The settings in a YAML file.  Reads the file, so it blocks: for the start only."""
-    settings, problems, _ = read_config_file(path, plugins)
+    settings, problems = read_config_file(path, plugins)
     if problems:
         raise ConfigError(problems)
     return settings
 
 
-def read_config_file(
-    path: str, plugins: Plugins | None = None
-) -> tuple[Settings, list[str], list[str]]:
-    """The settings in a YAML file, a line for each mistake, and a line for each key without
-    effect (:mod:`slardar.model.inert`).
+def read_config_file(path: str, plugins: Plugins | None = None) -> tuple[Settings, list[str]]:
+    """The settings in a YAML file, and a line for each mistake.
 
     The settings are as :func:`read_settings` returns them.  Reads the file, so it blocks.
     Raises ConfigError for a file that is no YAML.
@@ -345,4 +341,4 @@ def read_config_file(
         raw = error.value
         problems += error.problems
     settings, more = read_settings(raw, path, plugins)
-    return settings, problems + more, [f"{path}: {line}" for line in inert_settings(raw)]
+    return settings, problems + more

@@ -51,7 +51,7 @@ WORKS = {
                "hooks", "history", "conf_hash", "default_upstream", "first_upstreams",
                "first_services",
                "first_routes"),
-    Control: ("http", "tokens", "networks"),
+    Control: ("http", "amp", "tokens", "networks"),
     Timeouts: ("client_header", "client_body", "keepalive", "connect", "send", "read", "linger",
                "drain"),
     Limits: ("head", "headers", "url", "body", "connections", "retry_buffer", "linger"),
@@ -88,8 +88,6 @@ CALLED = {
     "password": "pass",
 }
 
-#: Settings that are taken and have no effect, with a value.
-INERT_SETTINGS = {"control.amp": "unix:a.sock"}
 
 #: Keys that are refused because their feature does not exist yet, with a good value.
 LATER = {
@@ -137,8 +135,6 @@ def test_no_key_is_missing_here() -> None:
         if cls is UpstreamBody:
             keys |= {"http_opts"} | {*LATER}
             keys -= {*UpstreamBody.later}
-        elif cls is Control:
-            keys |= {"amp"}
         elif cls is Server:
             keys |= {"tls"}
         assert keys == declared, cls.__name__
@@ -184,21 +180,6 @@ def test_ten_thousand_upstreams_make_one_line_a_key() -> None:
     assert line.startswith(
         "upstreams.u0.cluster.servers.backup (and in 9999 more): taken, but without effect: "
     )
-
-
-@pytest.mark.parametrize("key", INERT_SETTINGS)
-def test_setting_without_effect_is_noted(key: str, tmp_path: Path) -> None:
-    """The line has the file, or the option's name if the option is given."""
-    file = tmp_path / "slardar.yaml"
-    file.write_text(repr(nested(key, INERT_SETTINGS[key])))
-    options = Options()
-    options.parseOptions(["--config", str(file)])
-    (line,) = options.notes
-    assert line.startswith(f"{file}: {key}: taken, but without effect: ")
-    options = Options()
-    options.parseOptions(["--config", str(file), "--amp", "unix:b.sock"])
-    assert any(line.startswith("--amp: taken, but without effect: ") for line in options.notes)
-    assert not any("control.amp" in line for line in options.notes)
 
 
 @pytest.mark.parametrize("key", LATER)

@@ -7,7 +7,8 @@ table.  To add an operation, add a function and a row.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct, structs
@@ -29,6 +30,7 @@ __all__ = [
     "Operation",
     "Parameter",
     "Role",
+    "carry_out",
     "check_role",
 ]
 
@@ -106,6 +108,20 @@ class Operation(Struct, frozen=True):
     #: Others without a name are refused to a token that has only some names.
     is_filtered: bool = False
 
+    def read_parameters(self, given: Iterable[tuple[str, str]]) -> Mapping[str, Any]:
+        """The value of each parameter, from texts.
+
+        Raises ConfigError for a parameter that the operation does not have: a misspelt one would be
+        ignored in silence otherwise.
+        """
+        known = {parameter.name: parameter for parameter in self.parameters}
+        found = {parameter.name: parameter.default for parameter in self.parameters}
+        for name, text in given:
+            if name not in known:
+                raise ConfigError(f"unknown parameter {shown(name)}")
+            found[name] = known[name].read(name, text)
+        return found
+
     def check(self, caller: Caller, arguments: Mapping[str, str]) -> None:
         """Refuse the call if the caller's token does not allow it; ``arguments`` are its names.
 
@@ -120,6 +136,17 @@ class Operation(Struct, frozen=True):
         has = caller.names.has_hook if "language" in arguments else caller.names.__contains__
         if not has(name):
             raise RefusedError(403, f"expected a token for the name {shown(name)}")
+
+
+async def carry_out(operation: Operation, actions: Actions, call: ControlCall) -> CallResult:
+    """Carry out a call.  The result has a version: the one that the change has made, else the one
+    at the time of the call.  Raises what the operation raises."""
+    version = actions.snapshot.version
+    found = operation.run(actions, call)
+    if inspect.isawaitable(found):
+        found = await found
+    result = found if isinstance(found, CallResult) else CallResult(found)
+    return result if result.version is not None else structs.replace(result, version=version)
 
 
 def check_role(caller: Caller, role: Role) -> None:
