@@ -54,6 +54,7 @@ class FakeObserver(Observer):
     def request_ended(self, record: RequestRecord) -> None:
         """Keep one record."""
         assert record not in self.records, f"{record!r} has ended twice"
+        record.kept = True
         self.records.append(record)
 
 
