@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from slardar.errors import ConfigError, PartlyReadError
+from slardar.model.access_log import AccessLog, parse_access_logs
 from slardar.model.hook import OnError
 from slardar.model.inert import inert_settings
 from slardar.model.listener import ListenerSpec, specs_of
@@ -155,7 +156,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """The settings of a process, from its file and its options."""
 
     #: Keys of a later version; the refusal says that they are not available yet.
-    later: ClassVar[tuple[str, ...]] = ("access_log", "services", "streams", "tls", "trusted")
+    later: ClassVar[tuple[str, ...]] = ("services", "streams", "tls", "trusted")
 
     listen: Annotated[tuple[str, ...], Meta(description="a list of endpoint strings")] = (
         "tcp:8080",
@@ -168,6 +169,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     health: Health = Health()
     hooks: Hooks = Hooks()
     history: History = History()
+    #: Written as null, an object or a list of objects.
+    access_log: tuple[AccessLog, ...] = ()
     #: Shown in ``GET /status``, for tools that generate the file.
     conf_hash: str | None = None
     default_upstream: str | None = None
@@ -222,6 +225,10 @@ def read_settings(
         raw = {
             key: value for key, value in raw.items() if value is not None or key not in _SECTIONS
         }
+    access_log: tuple[AccessLog, ...] = ()
+    if isinstance(raw, Mapping):
+        access_log = parse_access_logs(raw.get("access_log"), "access_log", problems)
+        raw = {key: value for key, value in raw.items() if key != "access_log"}
     settings = read_partly(Settings, raw, "", problems)
     upstreams: dict[str, Upstream] = {}
     routes: tuple[Route, ...] = ()
@@ -239,7 +246,10 @@ def read_settings(
         )
     prefix = f"{where}: " if where else ""
     lines = [prefix + line for line in problems.lines]
-    return msgspec.structs.replace(settings, upstreams=upstreams, routes=routes), lines
+    settings = msgspec.structs.replace(
+        settings, upstreams=upstreams, routes=routes, access_log=access_log
+    )
+    return settings, lines
 
 
 def _upstreams(raw: object, problems: Problems, plugins: Plugins | None) -> dict[str, Upstream]:
