@@ -76,6 +76,8 @@ REQUEST_PATH = (
     "http1/writer",
     "model/budget",
     "model/live",
+    "observers/access_log",
+    "observers/lines",
     "observers/observers",
 )
 

@@ -116,6 +116,7 @@ class ReverseProxyResource(Resource):
         self.upstream = upstream
         self.strip_prefix = strip_prefix
         self._requests: set[WebRequest] = set()
+        plane.web_requests.append(self._requests)
 
     @classmethod
     def from_config(
