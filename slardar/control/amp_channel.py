@@ -361,7 +361,7 @@ def _kind(error: SlardarError, operation: Operation) -> type[SlardarAmpError]:
     for kind in type(error).__mro__:
         if kind in _ERRORS:
             found = _ERRORS[kind]
-            if found is Invalid and operation.path.startswith("/upstream/"):
+            if found is Invalid and operation.path.startswith(("/upstream/", "/service/")):
                 return InvalidUpstream
             return found
     return Failed
