@@ -76,6 +76,7 @@ REQUEST_PATH = (
     "http1/writer",
     "model/budget",
     "model/live",
+    "observers/observers",
 )
 
 

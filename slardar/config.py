@@ -5,6 +5,7 @@ A settings object is frozen; the command line's options make a changed copy.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -26,6 +27,7 @@ __all__ = [
     "History",
     "Hooks",
     "Limits",
+    "Network",
     "Settings",
     "Timeouts",
     "Token",
@@ -35,6 +37,8 @@ __all__ = [
     "read_config_file",
     "read_settings",
 ]
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: Up to a tebibyte, which is more than any body or head.
 Count = Annotated[int, Meta(ge=0, le=2**40, description="an integer from 0 to 1099511627776")]
@@ -122,6 +126,8 @@ class Token(Struct, frozen=True, forbid_unknown_fields=True):
         str, Meta(pattern=r"\A[0-9a-fA-F]{64}\Z", description="64 hexadecimal digits (a SHA-256)")
     ]
     role: Literal["read", "admin"] = "read"
+    #: The names that the caller may see and change; without any, all of them.
+    names: tuple[str, ...] = ()
 
 
 class Control(Struct, frozen=True, forbid_unknown_fields=True):
@@ -130,6 +136,13 @@ class Control(Struct, frozen=True, forbid_unknown_fields=True):
     http: str = "tcp:1995:interface=127.0.0.1"
     amp: str = "unix:slardar.sock:mode=600"
     tokens: tuple[Token, ...] = ()
+    #: Networks from which the channels may be called over TCP; without any, all of them.
+    allow: tuple[str, ...] = ()
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """The networks of ``allow``."""
+        return tuple(ipaddress.ip_network(text) for text in self.allow)
 
 
 Workers = Annotated[
@@ -262,6 +275,20 @@ def _check(settings: Settings, problems: Problems) -> None:
         if digest in seen:
             problems.add(f"control.tokens[{index}].sha256", "the same token is given twice")
         seen |= {token.name, digest}
+        for place, name in enumerate(token.names):
+            try:
+                check_name(name, f"control.tokens[{index}].names[{place}]")
+            except ConfigError as error:
+                problems.lines += error.problems
+    for index, text in enumerate(settings.control.allow):
+        try:
+            ipaddress.ip_network(text)
+        except ValueError:
+            problems.add(
+                f"control.allow[{index}]",
+                f"expected a network such as 10.0.0.0/8, without bits beyond its length, got"
+                f" {shown(text)}",
+            )
 
 
 def load_file(path: str, plugins: Plugins | None = None) -> Settings:

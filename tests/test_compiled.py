@@ -41,6 +41,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "tests/http1": (),
     "tests/balancers": (),
     "tests/health": (),
+    "tests/observers": (),
     "tests/test_web.py": (),
     "tests/test_web_hooks.py": (),
     "tests/test_cookbook.py": (),

@@ -131,6 +131,16 @@ routes: [{{host: a, path: /x, upstream: a}}]
         ("control: {htp: x}", 'control.htp: unknown key (did you mean "http"?)'),
         ("control: {tokens: {}}", "control.tokens: expected a list, got {}"),
         ("control: {tokens: [{}]}", "control.tokens[0].name: is missing"),
+        (
+            "control: {allow: [10.0.0.1/8]}",
+            "control.allow[0]: expected a network such as 10.0.0.0/8, without bits beyond its"
+            ' length, got "10.0.0.1/8"',
+        ),
+        ("control: {allow: [home]}", "control.allow[0]: expected a network such as 10.0.0.0/8"),
+        (
+            f"control: {{tokens: [{{name: a, sha256: {'ab' * 32}, names: [a b]}}]}}",
+            "control.tokens[0].names[0]: expected a name of letters, digits, '-', '_' and '.'",
+        ),
         ("control: {tokens: [x]}", 'control.tokens[0]: expected an object, got "x"'),
         ("workers: -1", 'workers: expected "auto" or a number of processes from 0 to 256, got -1'),
         ("workers: 257", 'workers: expected "auto" or a number of processes from 0 to 256'),

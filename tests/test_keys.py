@@ -49,7 +49,7 @@ WORKS = {
     Settings: ("listen", "control", "workers", "store", "timeouts", "limits", "health",
                "hooks", "history", "conf_hash", "default_upstream", "first_upstreams",
                "first_routes"),
-    Control: ("http", "tokens"),
+    Control: ("http", "tokens", "networks"),
     Timeouts: ("client_header", "client_body", "keepalive", "connect", "send", "read", "linger",
                "drain"),
     Limits: ("head", "headers", "url", "body", "connections", "retry_buffer", "linger"),
@@ -73,6 +73,7 @@ WORKS = {
 #: Keys whose attribute has another name.
 CALLED = {
     "first_upstreams": "upstreams",
+    "networks": "allow",
     "first_routes": "routes",
     "tries": "try",
     "connect_timeout": "timeout",

@@ -13,11 +13,14 @@ import hashlib
 import hmac
 import ipaddress
 import re
+import time
 from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from slardar.config import Token
+from slardar.config import Network, Token
+from slardar.control.guesses import Guesses
+from slardar.control.names import EVERYTHING, Names
 from slardar.errors import ConfigError, SlardarError
 
 __all__ = ["Caller", "Gate", "RefusedError", "check_endpoint"]
@@ -31,8 +34,10 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 class RefusedError(SlardarError):
     """A call is turned away before anyone looks at what it wants."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, wait: float = 0.0) -> None:
         self.status = status
+        #: Seconds after which the call may be made again; 0 if waiting does not help.
+        self.wait = wait
         super().__init__(message)
 
 
@@ -42,26 +47,44 @@ class Caller(Struct, frozen=True):
     name: str
     #: Whether the caller may make changes, or may only ask.
     is_admin: bool
+    #: The names that the caller may see and change.
+    names: Names = EVERYTHING
 
 
 class Gate:
-    """Admits callers by the head of their request, before a byte of its body."""
+    """Admits callers by the head of their request, before a byte of its body.
 
-    def __init__(self, tokens: Sequence[Token]) -> None:
+    ``allow`` are the networks that may call; all may, if there are none.  ``seconds`` gives the
+    time, for callers that guess tokens.
+    """
+
+    def __init__(
+        self,
+        tokens: Sequence[Token],
+        allow: Sequence[Network] = (),
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._known = tuple(
-            (bytes.fromhex(token.sha256), Caller(token.name, token.role == "admin"))
+            (
+                bytes.fromhex(token.sha256),
+                Caller(token.name, token.role == "admin", Names(token.names)),
+            )
             for token in tokens
         )
+        self._allow = tuple(allow)
+        self._guesses = Guesses(seconds)
 
-    def admit(self, header: Callable[[str], Sequence[str]], is_unix: bool) -> Caller:
+    def admit(self, header: Callable[[str], Sequence[str]], peer: str | None) -> Caller:
         """The caller of a request.
 
-        ``header(name)`` gives every value of a header; ``is_unix`` says that the
-        request came over a unix socket, which no browser does.  Does not block.
+        ``header(name)`` gives every value of a header; ``peer`` is the caller's address, ``None``
+        over a unix socket, which no browser uses.  Does not block.
 
-        :raise RefusedError: 400 for two Hosts, 401 without a valid token, 403 for
-            what a browser was made to send.
+        :raise RefusedError: 400 for two Hosts, 401 without a valid token, 403 for an address
+            outside of ``allow`` and for what a browser was made to send, 429 after many wrong
+            tokens from the caller's address.
         """
+        self._check_peer(peer)
         hosts = header("Host")
         if len(hosts) > 1:
             raise RefusedError(400, "expected one Host header")
@@ -69,19 +92,35 @@ class Gate:
         _check_site(header("Origin"), header("Sec-Fetch-Site"), host)
         if not self._known:
             # HTTP/1.0 without Host is no browser either.
-            if hosts and not is_unix and not _is_own_name(host):
+            if hosts and peer is not None and not _is_own_name(host):
                 raise RefusedError(
                     403,
                     "expected an address or localhost as Host; other names are taken "
                     "only with control.tokens",
                 )
             return Caller("http", True)
-        caller = self._find(header("Authorization"))
+        given = header("Authorization")
+        wait = self._guesses.wait(peer or "")
+        if wait:
+            raise RefusedError(429, "too many wrong tokens from this address: wait", wait)
+        caller = self._find(given)
         if caller is None:
+            if given:
+                self._guesses.note(peer or "")
             raise RefusedError(
                 401, "expected Authorization: Bearer TOKEN, with a token that is known"
             )
         return caller
+
+    def _check_peer(self, peer: str | None) -> None:
+        """Refuse an address outside of the networks that may call."""
+        if not self._allow or peer is None:
+            return
+        address = _address(peer)
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        if address is None or not any(address in network for network in self._allow):
+            raise RefusedError(403, "this address is not in control.allow")
 
     def _find(self, authorization: Sequence[str]) -> Caller | None:
         """The caller who has this token.  Every wrong token takes as long to refuse."""

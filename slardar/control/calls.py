@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from slardar.control.operations import OPERATIONS, Operation, Role
+from slardar.control.auth import Caller
+from slardar.control.operations import OPERATIONS, Operation, check_role
 from slardar.errors import ConfigError, NotFoundError
 from slardar.model.reader import shown
 
-__all__ = ["find_operations", "needed_role", "read_arguments", "read_parameters", "split_path"]
+__all__ = ["check_call", "find_operations", "read_arguments", "read_parameters", "split_path"]
 
 #: The words that an argument may be.  Other arguments may be any text.
 _WORDS: Mapping[str, tuple[str, ...]] = {"LANGUAGE": ("lua", "python")}
@@ -84,16 +85,20 @@ def read_parameters(query: bytes, operation: Operation) -> Mapping[str, Any]:
     return found
 
 
-def needed_role(method: str, uri: bytes) -> Role:
-    """The role that a caller needs.  A ``GET`` of an unknown path needs ``read``, any other unknown
-    call ``admin``: who may not change anything is refused before the body comes."""
+def check_call(caller: Caller, method: str, uri: bytes) -> None:
+    """Refuse a call that the caller's token does not allow, before its body comes.
+
+    A ``GET`` of an unknown path needs the role ``read``, any other unknown call ``admin``.
+
+    :raise RefusedError: 403, with the reason.
+    """
     asks = method in ("GET", "HEAD")
     try:
-        operation = find_operations(split_path(uri.partition(b"?")[0])).get(
-            "GET" if asks else method
-        )
+        parts = split_path(uri.partition(b"?")[0])
+        operation = find_operations(parts).get("GET" if asks else method)
     except NotFoundError:
         operation = None
-    if operation is not None:
-        return operation.role
-    return "read" if asks else "admin"
+    if operation is None:
+        check_role(caller, "read" if asks else "admin")
+    else:
+        operation.check(caller, read_arguments(operation, parts))

@@ -26,14 +26,15 @@ from slardar.config import Control
 from slardar.control.actions import Actions
 from slardar.control.auth import Caller, Gate, RefusedError
 from slardar.control.calls import (
+    check_call,
     find_operations,
-    needed_role,
     read_arguments,
     read_parameters,
     split_path,
 )
 from slardar.control.conditions import Condition, etag
 from slardar.control.operations import CallResult, ControlCall
+from slardar.control.refusals import Refusals
 from slardar.control.replies import JsonReply, error_reply, refuse, to_json
 from slardar.control.room import MAX_BODIES, Room, Standing
 from slardar.errors import SlardarError
@@ -62,7 +63,7 @@ _log = Logger("slardar.control")
 
 def make_site(actions: Actions, control: Control, reactor: Any = None) -> ControlSite:
     """The factory to listen with on ``control.http``; ``reactor`` gives the time."""
-    return ControlSite(actions, Gate(control.tokens), reactor)
+    return ControlSite(actions, control, reactor)
 
 
 class ControlRequest(http.Request):
@@ -90,18 +91,15 @@ class ControlRequest(http.Request):
         # it can close.
         self.content = BytesIO()
         try:
-            caller = self.channel.factory.gate.admit(
-                self._header, isinstance(self.host, UNIXAddress)
-            )
+            caller = self.channel.factory.gate.admit(self._header, self._peer)
             self._caller = caller
             self.channel.admitted(length != 0)
             if length is not None and length > MAX_BODY:
                 raise _TOO_LARGE
-            role = needed_role(self.channel.method.decode("latin-1"), self.channel.uri)
-            if role == "admin" and not caller.is_admin:
-                raise RefusedError(403, "expected a token with the role admin for this call")
+            check_call(caller, self.channel.method.decode("latin-1"), self.channel.uri)
         except RefusedError as error:
             self._refusal = refuse(error)
+            self._note(error.status, str(error), self.channel.method, self.channel.uri)
             if length != 0:
                 self._refuse_now(goes_on=self._may_go_on(length))
 
@@ -111,6 +109,22 @@ class ControlRequest(http.Request):
         if self._caller is None or length is None or self._header("Expect"):
             return False
         return length <= _SMALL
+
+    @property
+    def _peer(self) -> str | None:
+        """The caller's address; ``None`` over a unix socket."""
+        return None if isinstance(self.host, UNIXAddress) else self.client.host
+
+    def _note(self, status: int, reason: str, method: bytes, uri: bytes) -> None:
+        """Leave an audit line of a refusal.  The query is left out: it says nothing of who did
+        what, and may be long."""
+        self._guest.factory.refusals.note(
+            status,
+            reason,
+            b"%s %s" % (method, uri.partition(b"?")[0]),
+            "" if self._caller is None else self._caller.name,
+            self._peer or "a unix socket",
+        )
 
     def _header(self, name: str) -> Sequence[str]:
         values = self.requestHeaders.getRawHeaders(name.encode(), [])
@@ -171,6 +185,8 @@ class ControlRequest(http.Request):
             reply = await self._call()
         except SlardarError as error:
             reply = refuse(error)
+            if self.method not in (b"GET", b"HEAD"):
+                self._note(reply.status, str(error), self.method, self.path)
         except Exception:
             _log.failure(
                 "a control call failed: {method} {path}", method=self.method, path=self.path
@@ -207,8 +223,9 @@ class ControlRequest(http.Request):
             parameters=parameters,
             body=body,
             content_type="".join(self._header("Content-Type")[:1]),
-            who=Author(self._caller.name, self._place()),
+            who=Author(self._caller.name, self._peer or "unix"),
             condition=condition,
+            names=self._caller.names,
         )
         actions = self.channel.factory.actions
         found = operation.run(actions, call)
@@ -218,13 +235,6 @@ class ControlRequest(http.Request):
         result = found if isinstance(found, CallResult) else CallResult(found)
         tag = etag(version if result.version is None else result.version)
         return JsonReply(200, to_json(result.value), {**result.headers, "ETag": tag})
-
-    def _place(self) -> str:
-        """From where the call comes."""
-        peer = self.getClientAddress()
-        if isinstance(peer, UNIXAddress):
-            return "unix"
-        return str(getattr(peer, "host", ""))
 
     def _send(self, reply: JsonReply) -> None:
         if self._is_gone:
@@ -443,10 +453,11 @@ class ControlSite(http.HTTPFactory):
     protocol = ControlChannel  # type: ignore[assignment]
     noisy = False
 
-    def __init__(self, actions: Actions, gate: Gate, reactor: Any = None) -> None:
+    def __init__(self, actions: Actions, control: Control, reactor: Any = None) -> None:
         super().__init__(timeout=_HEAD, reactor=reactor)
         self.actions = actions
-        self.gate = gate
+        self.gate = Gate(control.tokens, control.networks, self.reactor.seconds)
+        self.refusals = Refusals(self.reactor.seconds)
         self.room = Room()
 
     def buildProtocol(self, addr: Any) -> Any:

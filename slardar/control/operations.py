@@ -13,14 +13,24 @@ from typing import Any, Literal
 from msgspec import Struct, structs
 
 from slardar.control.actions import Actions, Receipt
+from slardar.control.auth import Caller, RefusedError
 from slardar.control.body import read_json, read_text, read_upstream
 from slardar.control.conditions import Condition
+from slardar.control.names import EVERYTHING, Names
 from slardar.errors import ConfigError, PartlyReadError, SlardarError
 from slardar.model.membership import Place
 from slardar.model.reader import shown
 from slardar.model.shown import with_cluster
 
-__all__ = ["OPERATIONS", "CallResult", "ControlCall", "Operation", "Parameter", "Role"]
+__all__ = [
+    "OPERATIONS",
+    "CallResult",
+    "ControlCall",
+    "Operation",
+    "Parameter",
+    "Role",
+    "check_role",
+]
 
 #: ``read`` may ask, ``admin`` may change.
 Role = Literal["read", "admin"]
@@ -48,6 +58,8 @@ class ControlCall(Struct, frozen=True):
     who: str
     #: The condition on which a change is made.
     condition: Condition | None = None
+    #: The names that the caller may see and change.
+    names: Names = EVERYTHING
 
     @property
     def by(self) -> tuple[str, bool, Condition | None]:
@@ -90,14 +102,41 @@ class Operation(Struct, frozen=True):
     methods: tuple[str, ...]
     path: str
     parameters: tuple[Parameter, ...] = ()
+    #: Whether an operation without a name leaves out what ``ControlCall.names`` does not have.
+    #: Others without a name are refused to a token that has only some names.
+    is_filtered: bool = False
+
+    def check(self, caller: Caller, arguments: Mapping[str, str]) -> None:
+        """Refuse the call if the caller's token does not allow it; ``arguments`` are its names.
+
+        :raise RefusedError: 403, with the reason.
+        """
+        check_role(caller, self.role)
+        if caller.names.is_everything or self.is_filtered:
+            return
+        name = arguments.get("name")
+        if name is None:
+            raise RefusedError(403, "expected a token without names: this call is about all names")
+        has = caller.names.has_hook if "language" in arguments else caller.names.__contains__
+        if not has(name):
+            raise RefusedError(403, f"expected a token for the name {shown(name)}")
+
+
+def check_role(caller: Caller, role: Role) -> None:
+    """Refuse what only another role may do.  Raises RefusedError (403)."""
+    if role == "admin" and not caller.is_admin:
+        raise RefusedError(403, "expected a token with the role admin for this call")
 
 
 def _status(actions: Actions, call: ControlCall) -> Any:
-    return actions.status()
+    status = actions.status()
+    return status if call.names.is_everything else call.names.in_status(status)
 
 
 def _upstreams(actions: Actions, call: ControlCall) -> Any:
-    return {name: with_cluster(one) for name, one in actions.upstreams().items()}
+    return {
+        name: with_cluster(one) for name, one in actions.upstreams().items() if name in call.names
+    }
 
 
 def _upstream(actions: Actions, call: ControlCall) -> Any:
@@ -113,7 +152,19 @@ async def _set_upstream(actions: Actions, call: ControlCall) -> Any:
         lambda: read_upstream(call.body, call.content_type),
         lambda value: actions.check_upstream(name, value),
     )
+    if not call.names.is_everything:
+        _check_classes(body, call.parameters["reload"])
     return await _done(call, actions.set_upstream(name, body, *call.by, call.parameters["reload"]))
+
+
+def _check_classes(body: Any, reload: bool) -> None:
+    """Refuse classes by their dotted names: these make slardar import a module, which may do
+    anything to the upstreams of others."""
+    options = body.get("mode_opts")
+    names = [body.get("mode"), body.get("typ")]
+    names += [options.get("fallback")] if isinstance(options, Mapping) else []
+    if reload or any("." in name for name in names if isinstance(name, str)):
+        raise RefusedError(403, "expected a token without names, to load classes of your own")
 
 
 async def _remove_upstream(actions: Actions, call: ControlCall) -> Any:
@@ -176,7 +227,10 @@ async def _return_routes(actions: Actions, call: ControlCall) -> Any:
 
 
 def _hooks(actions: Actions, call: ControlCall) -> Any:
-    return actions.hooks.all(call.arguments["language"])
+    found = actions.hooks.all(call.arguments["language"])
+    for key in ("modules", "staged"):
+        found[key] = [hook for hook in found[key] if call.names.has_hook(hook["name"])]
+    return found
 
 
 def _hook(actions: Actions, call: ControlCall) -> Any:
@@ -353,8 +407,9 @@ def _question(
     path: str,
     run: Callable[[Actions, ControlCall], Any],
     *parameters: Parameter,
+    is_filtered: bool = False,
 ) -> Operation:
-    return Operation(name, "read", run, ("GET",), path, parameters)
+    return Operation(name, "read", run, ("GET",), path, parameters, is_filtered=is_filtered)
 
 
 def _change(
@@ -370,8 +425,8 @@ def _change(
 
 #: The table.  If two paths fit a call, the first one counts.
 OPERATIONS: tuple[Operation, ...] = (
-    _question("status", "/status", _status),
-    _question("upstreams", "/upstreams", _upstreams),
+    _question("status", "/status", _status, is_filtered=True),
+    _question("upstreams", "/upstreams", _upstreams, is_filtered=True),
     _question("upstream", "/upstream/NAME", _upstream),
     _change("set-upstream", "POST PUT", "/upstream/NAME", _set_upstream, _flag("reload")),
     _change("remove-upstream", "DELETE", "/upstream/NAME", _remove_upstream, _TO),
@@ -389,7 +444,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _question("version", "/history/VERSION", _version),
     _change("rollback", "POST", "/rollback/VERSION", _roll_back),
-    _question("hooks", "/LANGUAGE", _hooks),
+    _question("hooks", "/LANGUAGE", _hooks, is_filtered=True),
     _change("activate-hooks", "PUT", "/LANGUAGE", _activate_hooks),
     _question("code-version", "/LANGUAGE/version", _commit_version),
     _change("set-code-version", "POST PUT", "/LANGUAGE/version", _set_commit_version),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,6 +73,8 @@ def refuse(error: SlardarError) -> JsonReply:
     """The reply for an error that a call has raised."""
     if isinstance(error, RefusedError):
         headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+        if error.wait:
+            headers["Retry-After"] = str(math.ceil(error.wait))
         return error_reply(error.status, str(error), headers)
     if isinstance(error, MovedError):
         return error_reply(503, str(error), {"Retry-After": "1"})

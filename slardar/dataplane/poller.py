@@ -129,18 +129,19 @@ class Poller:
         self._sweep.start(TICK, now=False)
 
     def stop(self) -> None:
-        """Leave the reactor, and close what is still registered."""
+        """Leave the reactor if it was joined, and close what is still registered.  A second
+        call does no harm."""
         if self._sweep.running:
             self._sweep.stop()
-        for call in (self._next, self._next_sweep):
-            if call is not None:
-                call.cancel()
-        self._next = self._next_sweep = None
-        self._reactor.removeReader(self)
+            self._reactor.removeReader(self)
         for channel in list(self._channels.values()):
             channel.close()
         self._epoll.close()
         self.pipe.close()
+        for call in (self._next, self._next_sweep):
+            if call is not None:
+                call.cancel()
+        self._next = self._next_sweep = None
 
     # For what is registered.
 
@@ -239,7 +240,7 @@ class Poller:
         self._over = self._stepped = False
 
     def _go_on_later(self) -> None:
-        if self._next is None:
+        if self._next is None and not self._epoll.closed:
             self._next = self._reactor.callLater(0, self._go_on)
 
     def _go_on(self) -> None:

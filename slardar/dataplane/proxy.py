@@ -42,6 +42,7 @@ from slardar.http1.interfaces import (
     Downstream,
     HookedRequest,
     Reminder,
+    SelectionBase,
     TunnelBase,
 )
 from slardar.http1.request import Request
@@ -50,6 +51,7 @@ from slardar.model.hook import Hook, HookKey
 from slardar.model.listener import ListenerSpec, spec_of
 from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.snapshot import Choice, Snapshot
+from slardar.observers.plane_observers import PlaneObservers
 from slardar.resolve import Names, Resolver
 
 __all__ = ["DataPlane"]
@@ -140,6 +142,8 @@ class DataPlane(Router):
             make_runner,
             hook_memory,
         )
+        self.observers = PlaneObservers(reactor, poller.clock, settings)
+        self.observer = self.observers.observer
         self.max_reply_head = _MAX_REPLY_HEAD
         self.hook_body = settings.hooks.body
         self._take_numbers(settings)
@@ -212,6 +216,7 @@ class DataPlane(Router):
         self._poller.stop()
         self._refusals.flush()
         self._plane_hooks.stop()
+        self.observers.stop()
 
     # The configuration.
 
@@ -224,6 +229,7 @@ class DataPlane(Router):
         """
         self._take_numbers(settings)
         self._upstreams.take_timeouts(settings.timeouts)
+        self.observers.take_settings(settings)
         if self._heartbeats is not None:
             self._heartbeats.take_settings(settings.health)
         self._clients.allow(settings.limits.connections)
@@ -445,7 +451,7 @@ class DataPlane(Router):
 
     def hold(
         self,
-        selection: Selection,
+        selection: SelectionBase,
         downstream: Downstream,
         request: Request,
         channel: ChannelBase | None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from mypy_extensions import mypyc_attr
-from twisted.logger import Logger
 
 from slardar.dataplane.selection import Selection
 from slardar.http1.bodies import BodyOwner, SeenBody, WaitingBody
@@ -18,20 +17,16 @@ from slardar.http1.interfaces import (
     HookedRequest,
     HooksBase,
     PlaneBase,
+    SelectionBase,
     Step,
 )
 from slardar.http1.own_replies import error_reply
-from slardar.http1.record import BY_SLARDAR, RequestRecord
+from slardar.http1.record import BY_SLARDAR
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.model.snapshot import Choice
 
 __all__ = ["Router"]
-
-#: Seconds between two lines of the log about an observer that fails.
-_COMPLAINT_PAUSE: Final = 60.0
-
-_log: Final = Logger("slardar.dataplane")
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -56,8 +51,6 @@ class Router(PlaneBase):
         #: Requests that came, and those answered without a server.
         self.requests: int = 0
         self.refusals: int = 0
-        #: When the log may say again that the observer fails, in monotonic seconds.
-        self._next_complaint: float = 0.0
 
     def begin(
         self, downstream: Downstream, request: Request, channel: ChannelBase | None = None
@@ -70,6 +63,7 @@ class Router(PlaneBase):
                 return None
             hooked = self.hooks.request(request)
             return self._begin_hooked(hooked, None, downstream, request, channel)
+        selection: SelectionBase | None
         selection = None if self.has_routes else self.selections.get(request.host)
         if selection is None:
             choice = self.choose(request)
@@ -124,7 +118,7 @@ class Router(PlaneBase):
         hooked: HookedRequest | None = None,
     ) -> ExchangeBase | None:
         """The same for a request that was counted, and that hooks have seen."""
-        selection = self.selections.get(upstream)
+        selection: SelectionBase | None = self.selections.get(upstream)
         if selection is None:
             selection = self.first_use(upstream)
             if selection is None:
@@ -152,6 +146,7 @@ class Router(PlaneBase):
             upstream = hooked.upstream or upstream
         if upstream is not None:
             return self.begin_named(upstream, downstream, request, channel, hooked)
+        selection: SelectionBase | None
         selection = None if self.has_routes else self.selections.get(request.host)
         if selection is None:
             choice = self.choose(request)
@@ -163,7 +158,7 @@ class Router(PlaneBase):
 
     def _begin_on(
         self,
-        selection: Selection,
+        selection: SelectionBase,
         downstream: Downstream,
         request: Request,
         channel: ChannelBase | None,
@@ -183,15 +178,6 @@ class Router(PlaneBase):
 
     def refused(self, status: int) -> None:
         self.refusals += 1
-
-    def request_ended(self, record: RequestRecord) -> None:
-        # An observer that is broken costs its knowledge, not the connection.
-        try:
-            super().request_ended(record)
-        except Exception:
-            if self.clock.now >= self._next_complaint:
-                self._next_complaint = self.clock.now + _COMPLAINT_PAUSE
-                _log.failure("the observer of requests failed")
 
     def own_reply(
         self,
@@ -235,7 +221,7 @@ class Router(PlaneBase):
     def note_refusal(self, status: int, reason: str, upstream: str, server: str) -> None:
         """A request got 502, 503 or 504, which is to be logged."""
 
-    def _selection_of(self, choice: Choice) -> Selection | None:
+    def _selection_of(self, choice: Choice) -> SelectionBase | None:
         name = choice.upstream
         return None if name is None else self.selections.get(name) or self.first_use(name)
 
@@ -248,13 +234,13 @@ class Router(PlaneBase):
         """Why no upstream can serve a request, for a person."""
         return f"no upstream for host {request.host!r}"
 
-    def first_use(self, name: str) -> Selection | None:
+    def first_use(self, name: str) -> SelectionBase | None:
         """The selection of an upstream that was not asked for before."""
         raise NotImplementedError
 
     def hold(
         self,
-        selection: Selection,
+        selection: SelectionBase,
         downstream: Downstream,
         request: Request,
         channel: ChannelBase | None,

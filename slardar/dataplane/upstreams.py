@@ -21,7 +21,7 @@ from slardar.dataplane.pool import Pool, is_literal
 from slardar.dataplane.router import Router
 from slardar.dataplane.selection import Defaults, Selection
 from slardar.dataplane.server_health import ServerHealth
-from slardar.http1.interfaces import ChannelBase, Downstream, HookedRequest, Step
+from slardar.http1.interfaces import ChannelBase, Downstream, HookedRequest, SelectionBase, Step
 from slardar.http1.request import Request
 from slardar.model.live import Live, Peer
 from slardar.model.server import Upstream, servers_gone
@@ -328,7 +328,7 @@ class Upstreams:
 
     def hold(
         self,
-        selection: Selection,
+        selection: SelectionBase,
         downstream: Downstream,
         request: Request,
         channel: ChannelBase | None,

@@ -650,8 +650,9 @@ class Observer:
     def request_ended(self, record: RequestRecord) -> None:
         """A request has ended, refused ones included.
 
-        Called on the request path, so it must not block.  The record is the observer's
-        from now on.
+        Called on the request path, so it must not block.  Nothing writes to the record any
+        more; an observer may keep it, and must not change it, for other observers get the
+        same one.
         """
         raise NotImplementedError
 

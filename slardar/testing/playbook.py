@@ -18,29 +18,26 @@ from __future__ import annotations
 from typing import Any
 
 from slardar.dataplane.request_queue import RequestQueue
-from slardar.http1.bodies import BodyOwner, SeenBody, WaitingBody
+from slardar.dataplane.router import Router
+from slardar.http1.bodies import SeenBody
 from slardar.http1.client import ClientConnection
-from slardar.http1.exchange import Exchange
 from slardar.http1.interfaces import (
     ChannelBase,
     ChannelProtocol,
     Downstream,
     ExchangeBase,
-    HookedRequest,
-    HooksBase,
     Observer,
-    PlaneBase,
     Reminder,
     SelectionBase,
     Step,
     TunnelBase,
 )
 from slardar.http1.record import RequestRecord
-from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.http1.writer import RequestIds
 from slardar.model.live import Peer, ServerLive
 from slardar.model.server import Server
+from slardar.model.snapshot import Choice
 from slardar.testing.channels import FakeClock, FakePool, RecordingChannel
 
 __all__ = ["FakeHost", "FakeObserver", "FakeSelection", "Playbook"]
@@ -131,21 +128,18 @@ class FakeSelection(SelectionBase):
         return 502, "no servers available in upstream fake"
 
 
-class FakeHost(PlaneBase):
-    """The data plane around a connection and its exchanges, with the default settings."""
+class FakeHost(Router):
+    """The data plane around a connection and its exchanges, with the default settings: every
+    name leads to ``selection``, if there is one."""
 
     def __init__(self, clock: FakeClock, selection: FakeSelection | None) -> None:
         super().__init__(clock)
         self.selection = selection
         self.new_id = RequestIds(b"id")
-        #: The hooks that see each request before it goes to a server, and its reply.
-        self.hooks: HooksBase | None = None
         #: The requests that began, and the statuses of replies that slardar made.
-        self.requests: list[Request] = []
-        self.refusals: list[int] = []
+        self.began: list[Request] = []
+        self.refused_with: list[int] = []
         self.tunnels: set[TunnelBase] = set()
-        #: How many requests hooks have answered.
-        self.answers = 0
         #: How often a connection reported its end.
         self.ends = 0
         #: What waits for its time, with the time.
@@ -154,15 +148,9 @@ class FakeHost(PlaneBase):
     def begin(
         self, downstream: Downstream, request: Request, channel: ChannelBase | None = None
     ) -> ExchangeBase | None:
-        """The exchange of ``request``; without a selection it is refused."""
-        hooked = None if self.hooks is None else self.hooks.request(request)
-        return self._begin(downstream, request, hooked)
-
-    def wait_for_body(self, owner: BodyOwner, request: Request) -> WaitingBody | None:
-        """A body to gather, if the hooks read the body of ``request``."""
-        if self.hooks is None or not self.hooks.reads_body(request):
-            return None
-        return WaitingBody(self.bodies, owner, self.hook_body, request.length)
+        """Note that the request begins."""
+        self.began.append(request)
+        return super().begin(downstream, request, channel)
 
     def begin_with(
         self,
@@ -171,36 +159,17 @@ class FakeHost(PlaneBase):
         body: SeenBody,
         channel: ChannelBase | None = None,
     ) -> ExchangeBase | None:
-        """The exchange of ``request``, whose body the hooks have waited for."""
-        hooks = self.hooks
-        hooked = None if hooks is None else hooks.request_with(request, body, None)
-        return self._begin(downstream, request, hooked)
+        """Note that the request begins."""
+        self.began.append(request)
+        return super().begin_with(downstream, request, body, channel)
 
-    def _begin(
-        self, downstream: Downstream, request: Request, hooked: HookedRequest | None
-    ) -> ExchangeBase | None:
-        self.requests.append(request)
-        if hooked is not None and hooked.answer is not None:
-            self.answers += 1
-            if downstream.record is not None:
-                downstream.record.error = hooked.error
-            downstream.answer(hooked.answer, hooked.body)
-            return None
-        if self.selection is None:
-            message = f"no upstream for host {request.host!r}"
-            if hooked is not None and hooked.sees_reply:
-                downstream.refuse(502, message, hooked)
-            else:
-                downstream.refuse(502, message)
-            return None
-        exchange = Exchange(self, downstream, request, self.selection)
-        if hooked is not None:
-            if hooked.new_body is not None:
-                exchange.give_body(hooked.new_body, [])
-            if hooked.sees_reply:
-                exchange.hooked = hooked
-                hooked.upstream = self.selection.name
-        return exchange
+    def choose(self, request: Request) -> Choice:
+        """The one upstream, if there is one."""
+        return Choice(None if self.selection is None else self.selection.name)
+
+    def first_use(self, name: str) -> SelectionBase | None:
+        """The one selection, whatever the name."""
+        return self.selection
 
     def remind(self, reminder: Reminder, seconds: float) -> None:
         """Keep it until time has passed."""
@@ -213,24 +182,10 @@ class FakeHost(PlaneBase):
             self.reminders.remove(one)
             one[1].due()
 
-    def own_reply(
-        self,
-        downstream: Downstream,
-        request: Request,
-        status: int,
-        reason: str,
-        exchange: ExchangeBase | None,
-        hooked: HookedRequest | None,
-    ) -> tuple[Reply, bytes]:
-        """slardar's own reply with the reason for every client; hooks may replace it."""
-        reply, body = super().own_reply(downstream, request, status, reason, exchange, hooked)
-        hooked = hooked if exchange is None else exchange.hooked
-        instead = None if hooked is None else hooked.own_reply(reply, reason)
-        return (reply, body) if instead is None else instead
-
     def refused(self, status: int) -> None:
         """A request was answered by slardar itself."""
-        self.refusals.append(status)
+        super().refused(status)
+        self.refused_with.append(status)
 
     def tunnel(self, tunnel: TunnelBase) -> None:
         """A connection became a tunnel."""
@@ -394,7 +349,7 @@ class Playbook:
         for peer in self.selection.peers:
             assert peer.live.active == 0, f"{peer.key} counts a request that is over"
         ended = [record.request for record in self.records]
-        for request in self.host.requests if self.host.observer is not None else ():
+        for request in self.host.began if self.host.observer is not None else ():
             assert ended.count(request) == 1, f"{request!r} ended {ended.count(request)} times"
         assert self.client.closed
         assert self.host.ends == 1, f"the connection ended {self.host.ends} times"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from collections.abc import Sequence
 
 import pytest
+from twisted.internet.task import Clock
 
 from slardar.config import Token
 from slardar.control.auth import Gate, RefusedError, check_endpoint
+from slardar.control.guesses import MAX_WRONG, WAIT
 from slardar.errors import ConfigError
 
 
@@ -28,7 +31,7 @@ def refusal(gate: Gate, is_unix: bool = False, **headers: list[str]) -> tuple[in
     """The status and message with which a request with these headers is refused."""
     head = Head({name.replace("_", "-"): values for name, values in headers.items()})
     with pytest.raises(RefusedError) as caught:
-        gate.admit(head, is_unix)
+        gate.admit(head, None if is_unix else "127.0.0.1")
     return caught.value.status, str(caught.value)
 
 
@@ -48,7 +51,7 @@ def refusal(gate: Gate, is_unix: bool = False, **headers: list[str]) -> tuple[in
 )
 def test_names_of_this_machine_are_taken_without_tokens(host: str) -> None:
     """An address or localhost can only mean this machine."""
-    caller = Gate(()).admit(Head(Host=[host]), False)
+    caller = Gate(()).admit(Head(Host=[host]), "127.0.0.1")
     assert (caller.name, caller.is_admin) == ("http", True)
 
 
@@ -65,14 +68,14 @@ def test_rebound_names_are_refused_without_tokens(host: str) -> None:
 
 def test_any_host_is_taken_over_a_unix_socket_and_with_tokens() -> None:
     """No browser reaches a unix socket; no website knows a token."""
-    assert Gate(()).admit(Head(Host=["slardar"]), True).is_admin
+    assert Gate(()).admit(Head(Host=["slardar"]), None).is_admin
     head = Head(Host=["control.example.com"], Authorization=["Bearer s3cret"])
-    assert Gate([token("s3cret")]).admit(head, False).name == "ops"
+    assert Gate([token("s3cret")]).admit(head, "127.0.0.1").name == "ops"
 
 
 def test_request_without_host_is_no_browser() -> None:
     """HTTP/1.0 has no Host."""
-    assert Gate(()).admit(Head(), False).is_admin
+    assert Gate(()).admit(Head(), "127.0.0.1").is_admin
 
 
 def test_two_hosts_are_refused() -> None:
@@ -91,7 +94,7 @@ def test_cross_site_requests_are_refused(site: str, is_unix: bool) -> None:
 def test_own_pages_and_typed_addresses_are_admitted(site: str) -> None:
     """Browsers send ``none`` for an address that a person typed."""
     head = Head({"Host": ["localhost"], "Sec-Fetch-Site": [site]})
-    assert Gate(()).admit(head, False).is_admin
+    assert Gate(()).admit(head, "127.0.0.1").is_admin
 
 
 @pytest.mark.parametrize(
@@ -124,7 +127,7 @@ def test_other_origins_are_refused(origin: str) -> None:
 )
 def test_own_origin_is_admitted(origin: str, host: str) -> None:
     """The dashboard's own calls have it; a default port may be left out."""
-    assert Gate(()).admit(Head(Host=[host], Origin=[origin]), False).is_admin
+    assert Gate(()).admit(Head(Host=[host], Origin=[origin]), "127.0.0.1").is_admin
 
 
 def test_tokens_do_not_excuse_another_origin() -> None:
@@ -167,7 +170,7 @@ def test_each_token_has_its_name_and_role() -> None:
     second = token("b", "second", "read")
     upper = Token(second.name, second.sha256.upper(), second.role)
     gate = Gate([token("a", "first"), upper, token("c", "third")])
-    callers = [gate.admit(Head(Authorization=[f"bearer {text}"]), False) for text in "abc"]
+    callers = [gate.admit(Head(Authorization=[f"bearer {text}"]), "127.0.0.1") for text in "abc"]
     assert [caller.name for caller in callers] == ["first", "second", "third"]
     assert [caller.is_admin for caller in callers] == [True, False, True]
 
@@ -223,3 +226,49 @@ def test_public_endpoints_need_a_token(endpoint: str) -> None:
     assert line.startswith("control.http: expected an endpoint of the loopback interface")
     assert line.endswith(endpoint)
     check_endpoint(endpoint, [token("s3cret")])
+
+
+@pytest.mark.parametrize(
+    ("peer", "admitted"),
+    [
+        ("10.1.2.3", True),
+        ("::ffff:10.1.2.3", True),
+        ("2001:db8::5", True),
+        (None, True),
+        ("11.1.2.3", False),
+        ("127.0.0.1", False),
+        ("2001:db9::5", False),
+        ("fe80::1%eth0", False),
+        ("nonsense", False),
+    ],
+)
+def test_only_networks_of_allow_may_call(peer: str | None, admitted: bool) -> None:
+    """``None`` is a unix socket, which has no network: its mode says who may call."""
+    networks = [ipaddress.ip_network(text) for text in ("10.0.0.0/8", "2001:db8::/32")]
+    for tokens in ((), (token("right"),)):
+        gate = Gate(tokens, networks)
+        head = Head(Host=["localhost"], Authorization=["Bearer right"])
+        if admitted:
+            assert gate.admit(head, peer).is_admin
+        else:
+            with pytest.raises(RefusedError, match=r"control\.allow") as caught:
+                gate.admit(head, peer)
+            assert caught.value.status == 403
+
+
+def test_who_guesses_tokens_has_to_wait() -> None:
+    """Even the right token is refused then: else a guesser would learn that it is right."""
+    clock = Clock()
+    gate = Gate([token("right")], (), clock.seconds)
+    for _ in range(MAX_WRONG):
+        for values in ([], ["Bearer wrong"]):  # without a token, nothing is guessed
+            with pytest.raises(RefusedError) as caught:
+                gate.admit(Head(Authorization=values), "10.0.0.1")
+            assert (caught.value.status, caught.value.wait) == (401, 0)
+    right = Head(Authorization=["Bearer right"])
+    with pytest.raises(RefusedError) as caught:
+        gate.admit(right, "10.0.0.1")
+    assert (caught.value.status, caught.value.wait) == (429, WAIT)
+    assert gate.admit(right, "10.0.0.2").is_admin
+    clock.advance(WAIT)
+    assert gate.admit(right, "10.0.0.1").is_admin

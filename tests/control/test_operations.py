@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from slardar.control.calls import find_operations, needed_role, read_arguments, read_parameters
+from slardar.control.auth import Caller, RefusedError
+from slardar.control.calls import check_call, find_operations, read_arguments, read_parameters
 from slardar.control.operations import OPERATIONS, Operation
 from slardar.errors import ConfigError, NotFoundError
 from tests.control.fakes import FakePlane, FakeStore, WebClient, make_actions
@@ -47,7 +48,13 @@ def test_call_leads_to_its_operation(operation: Operation) -> None:
     found = find_operations(parts)
     for method in operation.methods:
         assert found[method] is operation
-        assert needed_role(method, f"/{'/'.join(parts)}?x=1".encode()) == operation.role
+        uri = f"/{'/'.join(parts)}?x=1".encode()
+        check_call(Caller("ops", True), method, uri)
+        if operation.role == "admin":
+            with pytest.raises(RefusedError, match="role admin"):
+                check_call(Caller("guest", False), method, uri)
+        else:
+            check_call(Caller("guest", False), method, uri)
     words = re.findall("[A-Z]+", operation.path)
     assert sorted(read_arguments(operation, parts)) == sorted(word.lower() for word in words)
     parameters = read_parameters(b"", operation)

@@ -65,6 +65,27 @@ def test_poller_is_one_reader(hand: HandReactor) -> None:
 
 
 @pytest.mark.real(False)
+@pytest.mark.parametrize("starts", [True, False])
+def test_stop_is_the_end(hand: HandReactor, starts: bool) -> None:
+    """A poller can be stopped whether it was started or not, and twice.  Nothing that is asked
+    for by then, or later, is left in the reactor."""
+    poller = Poller(hand)
+    if starts:
+        poller.start()
+    near, far = socket.socketpair()
+    channel = PlainChannel(poller, near, Recorder())
+    poller.take_soon(Step())
+    poller.stop()
+    poller.stop()
+    assert channel.closed
+    assert far.recv(1) == b""
+    poller.take_soon(Step())
+    assert not hand.readers
+    assert not hand.getDelayedCalls()
+    far.close()
+
+
+@pytest.mark.real(False)
 @pytest_twisted.ensureDeferred
 async def test_poller_works_under_a_real_reactor(reactor: Any) -> None:
     """The reactor watches the poller's epoll and wakes when a channel has something."""

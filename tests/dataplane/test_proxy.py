@@ -520,10 +520,13 @@ def _renamed(upstream: Upstream, name: str, **changes: Any) -> Upstream:
 # The end.
 
 
-def test_stop_of_an_idle_plane_is_immediate(hand: HandReactor) -> None:
-    """With nobody connected there is nothing to wait for."""
+@pytest.mark.parametrize("starts", [True, False])
+def test_stop_of_an_idle_plane_is_immediate(hand: HandReactor, starts: bool) -> None:
+    """With nobody connected there is nothing to wait for, even if the plane was never
+    started."""
     site = Site(hand)
-    site.plane.start()
+    if starts:
+        site.plane.start()
     site.put(upstream("a", "10.0.0.1"))
     pool = site.selection("a").peers[0].pool
     site.plane.exchanges = 0

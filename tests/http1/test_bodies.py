@@ -560,7 +560,7 @@ def test_client_that_stops(run: Callable[..., Playbook], end: str, status: int |
         getattr(play, end)()
         assert statuses(play.client_gets()) == ([status] if status else [])
         assert play.host.bodies.free == bodies.ROOM
-        assert play.host.requests == []
+        assert play.host.began == []
 
 
 def test_malformed_and_endless_bodies(run: Callable[..., Playbook]) -> None:

@@ -139,7 +139,7 @@ def test_final_status_instead_of_continue(play: Playbook) -> None:
     assert play.origin.closed
     play.client_sends(b"GET ")
     assert play.client_gets() == b""
-    assert len(play.host.requests) == 1
+    assert len(play.host.began) == 1
 
 
 def expecting(method: str = "PUT") -> bytes:
@@ -609,7 +609,7 @@ def test_early_reply_ends_both_connections(play: Playbook) -> None:
     assert play.origin.closed
     assert play.client.finished
     play.client_sends(b"x" * 50 + GET)
-    assert len(play.host.requests) == 1
+    assert len(play.host.began) == 1
     play.client_ends()
     assert play.client.closed
 
@@ -624,7 +624,7 @@ def test_early_reply_while_the_body_goes_on(play: Playbook) -> None:
     assert play.origin_gets() == b"x" * 50
     play.origin_sends(b"0\r\n\r\n")
     assert body_of(play.client_gets()) == b"1\r\na\r\n0\r\n\r\n"
-    assert len(play.host.requests) == 1
+    assert len(play.host.began) == 1
     assert play.client.finished
 
 
@@ -807,10 +807,11 @@ def test_request_is_told_apart(play: Playbook) -> None:
 
 
 def test_no_server_at_all(play: Playbook) -> None:
-    """The client gets 502 with the upstream's reason."""
+    """The client gets 502, and the record has the upstream's reason."""
     play.selection.out.update(play.selection.peers)
     play.client_sends(GET)
-    assert b"no servers available in upstream fake" in play.client_gets()
+    assert statuses(play.client_gets()) == [502]
+    assert play.records[-1].error == "no servers available in upstream fake"
     assert play.host.exchanges == 0
 
 

@@ -78,7 +78,7 @@ def test_answer_keeps_the_connection(new_play: NewPlay) -> None:
     play.client_sends(get("/yes"))
     play.origin_sends(OK)
     assert statuses(play.client_gets()) == [200]
-    assert play.host.answers == 1
+    assert play.host.refusals == 1
 
 
 def test_answers_in_a_pipeline_are_in_order(new_play: NewPlay) -> None:
@@ -147,7 +147,7 @@ def test_answer_to_a_body_that_is_coming_ends_the_connection(
     play.client_sends(b"y" + GET)
     assert play.client_gets() == b""
     assert play.client.finished
-    assert len(play.host.requests) == 1
+    assert len(play.host.began) == 1
     play.pass_time(6)
     assert play.client.closed
 
@@ -166,7 +166,7 @@ def test_body_that_is_too_large_is_refused_before_hooks_see_it(new_play: NewPlay
     play = new_play(hooks=rejecting(), max_body=3)
     play.client_sends(post(b"body"))
     assert statuses(play.client_gets()) == [413]
-    assert play.host.requests == []
+    assert play.host.began == []
 
 
 def test_answer_to_a_client_that_wants_to_go(new_play: NewPlay) -> None:
@@ -234,7 +234,7 @@ def test_big_answer_to_a_client_that_takes_nothing(new_play: NewPlay) -> None:
     play = new_play(hooks=runner(lambda request, _: request.respond(200, b"x" * 200_000)))
     play.client.stall()
     play.client_sends(GET * 5)
-    assert len(play.host.requests) == 1
+    assert len(play.host.began) == 1
     play.client_drains()
     assert statuses(play.client_gets()) == [200] * 5
 
@@ -265,7 +265,7 @@ def test_444_closes_without_a_reply(new_play: NewPlay) -> None:
     play.origin_sends(OK)
     assert statuses(play.client_gets()) == [200]
     assert play.client.closed
-    assert len(play.host.requests) == 2
+    assert len(play.host.began) == 2
 
 
 @pytest.mark.parametrize("request_of", [post(b"body"), post(b"body")[:-1], post_chunked(), GET_10])
@@ -562,7 +562,7 @@ def test_hooks_see_errors_of_ours(new_play: NewPlay, servers: int) -> None:
         assert json.loads(body_of(got))["status"] == 502
     reason = "Connection reset by peer" if servers else "no upstream for host 'a.test'"
     assert seen == [(502, reason, "fake" if servers else None)] * 2
-    assert play.host.refusals == [502, 502]
+    assert play.host.refused_with == [502, 502]
 
 
 def test_servers_replies_have_no_error(new_play: NewPlay) -> None:
@@ -713,7 +713,7 @@ def test_reply_replaced_while_the_body_is_coming(new_play: NewPlay) -> None:
     assert b"Connection: close" in got
     play.client_sends(b"dy\r\n\r\n" + GET)
     assert play.client_gets() == b""
-    assert len(play.host.requests) == 1
+    assert len(play.host.began) == 1
     assert play.origin.closed
 
 

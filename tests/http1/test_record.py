@@ -103,7 +103,7 @@ def status_retried(play: Playbook) -> None:
 def stale(play: Playbook) -> None:
     served(play)
     play.records.clear()
-    play.host.requests.clear()
+    play.host.began.clear()
     play.client_sends(GET)
     play.origin_ends()
     play.origin_sends(OK)

@@ -1,0 +1,38 @@
+"""Several observers are told as one."""
+
+from __future__ import annotations
+
+from slardar.http1.interfaces import Clock, Observer
+from slardar.http1.record import RequestRecord
+from slardar.observers.observers import Observers
+from tests.dataplane.kit import logged
+
+
+class Notes(Observer):
+    """Writes into a list that several of them share."""
+
+    def __init__(self, name: str, said: list[tuple[str, RequestRecord]], fails: bool) -> None:
+        self.name = name
+        self.said = said
+        self.fails = fails
+
+    def request_ended(self, record: RequestRecord) -> None:
+        self.said.append((self.name, record))
+        if self.fails:
+            raise RuntimeError("a bug of an observer's")
+
+
+def test_every_observer_is_told_in_order() -> None:
+    """One that raises keeps no other from its record, and the log says so once a minute."""
+    clock = Clock(1000.0)
+    observers = Observers(clock)
+    said: list[tuple[str, RequestRecord]] = []
+    for name, fails in (("one", False), ("two", True), ("three", False)):
+        observers.add(Notes(name, said, fails))
+    records = [RequestRecord(b"127.0.0.1", None, 1.0) for _ in range(3)]
+    with logged() as events:
+        for record, seconds in zip(records, (0.0, 59.0, 1.0), strict=True):
+            clock.now += seconds
+            observers.request_ended(record)
+    assert said == [(name, record) for record in records for name in ("one", "two", "three")]
+    assert [event["log_format"] for event in events] == ["an observer of requests failed"] * 2
