@@ -22,6 +22,7 @@ from slardar.control.hooks import HookActions
 from slardar.control.origins import shadowed
 from slardar.control.status import build_status
 from slardar.errors import NotFoundError
+from slardar.events import EventLog
 from slardar.interfaces import IPlane, IStore
 from slardar.model.change import TO_FILE, Value
 from slardar.model.membership import ANYWHERE, Place, add_server, remove_server
@@ -59,6 +60,8 @@ class Actions(Configuration):
         self.older_generations: Callable[[], list[dict[str, Any]]] = list
         #: The operations on hooks.
         self.hooks = HookActions(self)
+        #: What has happened, for those who ask; ``None`` if nobody can.
+        self.events: EventLog | None = None
         #: The operations on the history.
         self.history = HistoryActions(self)
 

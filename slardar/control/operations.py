@@ -16,8 +16,10 @@ from slardar.control.actions import Actions, Receipt
 from slardar.control.auth import Caller, RefusedError
 from slardar.control.body import read_json, read_text, read_upstream
 from slardar.control.conditions import Condition
+from slardar.control.event_stream import EventsAsked
 from slardar.control.names import EVERYTHING, Names
-from slardar.errors import ConfigError, PartlyReadError, SlardarError
+from slardar.errors import ConfigError, NotReadyError, PartlyReadError, SlardarError
+from slardar.events import KINDS, Event, Gap, More, kind_of
 from slardar.model.membership import Place
 from slardar.model.reader import shown
 from slardar.model.shown import with_cluster
@@ -35,6 +37,8 @@ __all__ = [
 #: ``read`` may ask, ``admin`` may change.
 Role = Literal["read", "admin"]
 
+#: Events that a reader gets whatever the kinds that it asks for: some are missing.
+_ALWAYS = (Gap, More)
 #: Characters of a header's value, at most.
 _MAX_HEADER = 1000
 #: Digits of a version, at most: a store keeps it in 64 bits.
@@ -60,6 +64,8 @@ class ControlCall(Struct, frozen=True):
     condition: Condition | None = None
     #: The names that the caller may see and change.
     names: Names = EVERYTHING
+    #: The id of the last event that the caller has seen; empty for none.
+    last_event: str = ""
 
     @property
     def by(self) -> tuple[str, bool, Condition | None]:
@@ -340,6 +346,20 @@ async def _roll_back(actions: Actions, call: ControlCall) -> Any:
     return CallResult(answer, version=done.receipt.version)
 
 
+def _events(actions: Actions, call: ControlCall) -> Any:
+    if actions.events is None:
+        raise NotReadyError("there are no events here")
+    kinds: frozenset[str] = call.parameters["kind"]
+    names = call.names
+
+    def accepts(event: Event) -> bool:
+        return (not kinds or kind_of(event) in kinds or isinstance(event, _ALWAYS)) and (
+            names.has_event(event)
+        )
+
+    return EventsAsked(actions.events, accepts, call.last_event or call.parameters["after"])
+
+
 async def _ok(call: ControlCall, change: Awaitable[Receipt]) -> CallResult:
     """The answer of upyun/slardar to a change of a hook; an object if a receipt is asked for."""
     changed = await _done(call, change)
@@ -376,6 +396,14 @@ def _read_limit(name: str, text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:5]) <= _MAX_LIMIT:
         raise ConfigError(f"{name}: expected a number from 1 to {_MAX_LIMIT}, got {shown(text)}")
     return int(text)
+
+
+def _read_kinds(name: str, text: str) -> frozenset[str]:
+    kinds = frozenset(text.split(","))
+    if not kinds <= KINDS:
+        wanted = ", ".join(sorted(KINDS))
+        raise ConfigError(f"{name}: expected some of {wanted}, with commas, got {shown(text)}")
+    return kinds
 
 
 def _read_text(name: str, text: str) -> str:
@@ -443,6 +471,13 @@ OPERATIONS: tuple[Operation, ...] = (
         *(Parameter("before", _read_version), Parameter("limit", _read_limit, _LIMIT)),
     ),
     _question("version", "/history/VERSION", _version),
+    _question(
+        "events",
+        "/events",
+        _events,
+        *(Parameter("kind", _read_kinds, frozenset()), Parameter("after", _read_text, "")),
+        is_filtered=True,
+    ),
     _change("rollback", "POST", "/rollback/VERSION", _roll_back),
     _question("hooks", "/LANGUAGE", _hooks, is_filtered=True),
     _change("activate-hooks", "PUT", "/LANGUAGE", _activate_hooks),

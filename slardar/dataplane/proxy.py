@@ -33,6 +33,7 @@ from slardar.dataplane.selection import Selection
 from slardar.dataplane.server_health import ServerHealth
 from slardar.dataplane.sockets import Opened
 from slardar.dataplane.upstreams import Upstreams
+from slardar.events import Publish, ignore
 from slardar.health.verdicts import Extra, Heartbeat, Verdict, by_upstream
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
 from slardar.hooks.runner import Runner
@@ -79,7 +80,8 @@ class DataPlane(Router):
     to know of servers beside that.  ``make_runner`` and ``hook_memory`` are for a worker.
     ``kinds`` are the kinds of listeners, by their protocols.  With ``find_probe``
     (``slardar.plugins.find_probe``) the plane sends heartbeats, as ``settings.health`` says;
-    without it another process does, or none.
+    without it another process does, or none.  ``publish`` is told what changes in the health of
+    servers and hooks; in a worker the director tells it.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class DataPlane(Router):
         kinds: Mapping[str, ListenerKind] = LISTENER_KINDS,
         on_extra: Callable[[Extra], None] | None = None,
         find_probe: ProbeFinder | None = None,
+        publish: Publish = ignore,
     ) -> None:
         self._reactor = reactor
         self._live = live
@@ -105,7 +108,9 @@ class DataPlane(Router):
         self._snapshot = Snapshot.build(0, {}, (), None)
         self._refusals = RefusalLog(reactor.callLater)
         self._resolver: Names = resolver or Resolver(reactor)
-        self._health = ServerHealth(live, poller.clock, reactor.seconds, on_health, on_extra)
+        self._health = ServerHealth(
+            live, poller.clock, reactor.seconds, on_health, on_extra, publish
+        )
         self._upstreams = Upstreams(
             reactor,
             self,
@@ -141,6 +146,7 @@ class DataPlane(Router):
             self._expected_memory,
             make_runner,
             hook_memory,
+            publish,
         )
         self.observers = PlaneObservers(reactor, poller.clock, settings)
         self.observer = self.observers.observer
