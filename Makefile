@@ -19,11 +19,11 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PACKAGING := setup.py pyproject.toml
 
-TEST_PACKAGES := chromium curl libnginx-mod-http-lua mariadb-server nginx redis-server sqlite3 wrk
+TEST_PACKAGES := chromium curl iproute2 libnginx-mod-http-lua mariadb-server nftables nginx redis-server sqlite3 wrk
 SOAK_PACKAGES := nginx wrk
-BENCH_PACKAGES := caddy curl haproxy libnginx-mod-http-lua nginx wrk
+BENCH_PACKAGES := caddy curl haproxy iproute2 libnginx-mod-http-lua nftables nginx wrk
 
-.PHONY: help run check test lint format bench bench-hooks soak docs clean
+.PHONY: help run check test lint format bench bench-failover bench-hooks soak docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ format: $(STAMPS)/lint ## rewrite the sources the way `make lint` wants them
 
 bench: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/compiled ## measure against other proxies
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-failover: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/compiled ## break a server behind each proxy
+	$(BIN)/python -m benchmarks.failover $(ARGS)
 
 bench-hooks: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/compiled ## measure what hooks cost
 	$(BIN)/python -m benchmarks.hooks $(ARGS)

@@ -39,7 +39,8 @@ DOWNLOAD_SECONDS = 8.0
 PARTS = (*SERIES, "memory", "download", "update")
 
 
-def _names(text: str, allowed: Sequence[str]) -> list[str]:
+def names_of(text: str, allowed: Sequence[str]) -> list[str]:
+    """The names in ``text``, each of which must be allowed."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in allowed:
@@ -67,13 +68,13 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=_whole, default=3, help="a run, default 3")
     parser.add_argument(
         "--only",
-        type=lambda text: _names(text, PARTS),
+        type=lambda text: names_of(text, PARTS),
         default=list(PARTS),
         help=f"of {','.join(PARTS)}; default all",
     )
     parser.add_argument(
         "--proxies",
-        type=lambda text: _names(text, list(PROXIES)),
+        type=lambda text: names_of(text, list(PROXIES)),
         default=list(PROXIES),
         help=f"of {','.join(PROXIES)}; default all",
     )
@@ -117,7 +118,7 @@ def _measure_memory(
     """Measure each proxy alone and freshly started: its memory holds nothing from before."""
     for proxy in proxies:
         try:
-            running = Running.start(proxy, folder, cores.proxy, backends.ports)
+            running = Running.start(proxy, folder, cores.proxy, backends.places)
             try:
                 wait_until_ready(running)
                 use = idle_clients(running) if kind == "memory" else download(running, seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.folder import fill
@@ -36,11 +37,7 @@ class Backends:
             (files / f"{name}.bin").write_bytes(bytes(range(256)) * (size // 256))
         with (files / f"{DOWNLOAD[0]}.bin").open("wb") as stream:
             stream.truncate(DOWNLOAD[1])
-        values = {
-            "backend_a": self.ports[0],
-            "backend_b": self.ports[1],
-            "small_body": SMALL_BODY,
-        }
+        values = {**self.places, "small_body": SMALL_BODY}
         fill(("backends.conf", "pages.conf"), folder, values)
         command = (program, "-e", "stderr", "-c", str(folder / "backends.conf"))
         self.program = Program("backends", command, cores, folder)
@@ -50,6 +47,11 @@ class Backends:
         except BaseException:
             self.program.stop()
             raise
+
+    @property
+    def places(self) -> Mapping[str, object]:
+        """Where they are, for the proxies' configurations."""
+        return {"backend_a": self.ports[0], "backend_b": self.ports[1]}
 
     def stop(self) -> None:
         self.program.stop()

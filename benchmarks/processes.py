@@ -123,7 +123,7 @@ class Program:
         self._process.kill()
         self._process.wait()
 
-    def wait_for_port(self, port: int, seconds: float = 20.0) -> None:
+    def wait_for_port(self, port: int, seconds: float = 20.0, host: str = LOOPBACK) -> None:
         """Wait until somebody accepts connections on ``port``.
 
         :raise RuntimeError: if it takes longer than ``seconds``, or the program ends.
@@ -131,7 +131,7 @@ class Program:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
-                socket.create_connection((LOOPBACK, port), 1).close()
+                socket.create_connection((host, port), 1).close()
             except OSError:
                 self.pause(0.05)
             else:

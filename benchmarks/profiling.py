@@ -71,7 +71,7 @@ def profile(
     cores = Cores()
     backends = Backends(folder, cores.load)
     try:
-        running = Running.start(proxy, folder, cores.proxy, backends.ports)
+        running = Running.start(proxy, folder, cores.proxy, backends.places)
         try:
             wait_until_ready(running)
             run_wrk(series, running.port, 1, cores.load)

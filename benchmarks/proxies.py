@@ -143,8 +143,10 @@ class Running:
     control: int
 
     @classmethod
-    def start(cls, proxy: Proxy, folder: Path, core: int, backends: tuple[int, int]) -> Running:
-        """Start a proxy on one core, in front of two local ports; wait until it listens.
+    def start(cls, proxy: Proxy, folder: Path, core: int, places: Mapping[str, object]) -> Running:
+        """Start a proxy on one core, in front of the servers at ``places``; wait until it listens.
+
+        ``places``: what the texts say of the servers, by name.
 
         :raise RuntimeError: if it is not installed, ends or does not listen.
         """
@@ -155,8 +157,7 @@ class Running:
             "folder": folder,
             "port": free_port(),
             "control": free_port(),
-            "backend_a": backends[0],
-            "backend_b": backends[1],
+            **places,
         }
         fill(proxy.configs, folder, values)
         command = [program, *(fill_text(word, values) for word in proxy.command[1:])]

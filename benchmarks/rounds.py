@@ -57,7 +57,7 @@ class Field:
     def enter(self, proxy: Proxy) -> None:
         """Start a proxy; if it does not work, name it in ``problems`` and leave it out."""
         try:
-            started = Running.start(proxy, self._folder, self.cores.proxy, self._backends.ports)
+            started = Running.start(proxy, self._folder, self.cores.proxy, self._backends.places)
         except RuntimeError as error:
             self.problem(f"{proxy.title} is left out: {error}")
             return

@@ -1,4 +1,5 @@
-"""Asks name servers for the addresses of names, and how long the addresses may be used.
+"""Asks name servers for the addresses of names and for the servers of services, and how long
+the answers may be used.
 
 The questions and answers are ``twisted.names``'s, by UDP from a random port, and by TCP if
 an answer is too long.  Here is what is asked of whom, and what is believed.
@@ -9,9 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
 
 from twisted.internet import defer
 from twisted.internet.interfaces import IReadDescriptor
@@ -20,7 +22,9 @@ from zope.interface import implementer
 
 from slardar.resolvconf import Addresses, ResolvConf, candidates
 
-__all__ = ["NameServers", "Reply", "read_records"]
+__all__ = ["NameServers", "Reply", "ServiceRecord", "ServiceReply", "read_records", "read_services"]
+
+T = TypeVar("T")
 
 #: Records of one answer that are read; an answer over TCP may have some 4,000.
 _MAX_RECORDS: Final = 1000
@@ -35,6 +39,12 @@ _MAX_DATAGRAMS: Final = 20
 _TOO_LONG: Final = 1 << 31
 
 _KINDS: Final = ((dns.A, socket.AF_INET), (dns.AAAA, socket.AF_INET6))
+#: The methods of twisted's resolver that ask for records, by the records' type.
+_QUERIES: Final = {
+    dns.A: "lookupAddress",
+    dns.AAAA: "lookupIPV6Address",
+    dns.SRV: "lookupService",
+}
 
 
 @dataclass
@@ -50,6 +60,31 @@ class Reply:
     unknown: tuple[int, ...] = ()
 
 
+class ServiceRecord(NamedTuple):
+    """One server of a service, as an SRV record names it (RFC 2782)."""
+
+    #: A server with a higher number is asked only if none with a lower number can be reached.
+    priority: int
+    #: The server's share among those of its priority.
+    weight: int
+    port: int
+    #: The server's name, absolute, in lower case and without the dot at its end; empty for
+    #: the root, which says that there is no server.
+    target: str
+
+
+@dataclass
+class ServiceReply:
+    """What name servers say of one service."""
+
+    #: Empty if there is no such service, or nobody can say.
+    records: list[ServiceRecord] = field(default_factory=list)
+    #: Seconds for which the records may be used; without a record it means nothing.
+    ttl: float = float("inf")
+    #: Why nobody can say; empty if there is an answer.
+    reason: str = ""
+
+
 def read_records(records: Iterable[Any], name: str, kind: int) -> tuple[list[str], float, str]:
     """The addresses of one kind (``dns.A`` or ``dns.AAAA``) that an answer has for ``name``,
     their time to live in seconds, and the name at which the aliases end.
@@ -57,16 +92,34 @@ def read_records(records: Iterable[Any], name: str, kind: int) -> tuple[list[str
     An alias that is used lowers the time to live of all.  Records of other names are not
     believed.
     """
+    family = socket.AF_INET if kind == dns.A else socket.AF_INET6
+    return _read(records, name, kind, lambda about: socket.inet_ntop(family, about.address))
+
+
+def read_services(records: Iterable[Any], name: str) -> tuple[list[ServiceRecord], float, str]:
+    """The same for SRV records."""
+    return _read(
+        records,
+        name,
+        dns.SRV,
+        lambda about: ServiceRecord(
+            about.priority, about.weight, about.port, _text(about.target).removesuffix(".")
+        ),
+    )
+
+
+def _read(
+    records: Iterable[Any], name: str, kind: int, value_of: Callable[[Any], T]
+) -> tuple[list[T], float, str]:
     aliases: dict[str, tuple[str, int]] = {}
-    found: dict[str, list[tuple[str, int]]] = {}
+    found: dict[str, list[tuple[T, int]]] = {}
     for record in list(records)[:_MAX_RECORDS]:
         owner = _text(record.name)
         if record.type == dns.CNAME:
             aliases[owner] = (_text(record.payload.name), _seconds(record.ttl))
         elif record.type == kind:
-            family = socket.AF_INET if kind == dns.A else socket.AF_INET6
-            address = socket.inet_ntop(family, record.payload.address)
-            found.setdefault(owner, []).append((address, _seconds(record.ttl)))
+            value = value_of(record.payload)
+            found.setdefault(owner, []).append((value, _seconds(record.ttl)))
     current, ttl = name.lower(), float("inf")
     for _ in range(_MAX_ALIASES):
         alias = aliases.get(current)
@@ -74,7 +127,7 @@ def read_records(records: Iterable[Any], name: str, kind: int) -> tuple[list[str
             break
         current, ttl = alias[0], min(ttl, alias[1])
     some = found.get(current, [])
-    return [address for address, _ in some], min([ttl, *(own for _, own in some)]), current
+    return [value for value, _ in some], min([ttl, *(own for _, own in some)]), current
 
 
 def _text(name: Any) -> str:
@@ -146,7 +199,16 @@ class _Port:
         """There is an answer, or nobody waits for one."""
         self._reactor.removeReader(self)
         self._socket.close()
+        self._take_questions()
         return result
+
+    def _take_questions(self) -> list[Any]:
+        """The questions without an answer; their time is measured no more."""
+        questions = list(self._protocol.liveMessages.values())
+        self._protocol.liveMessages.clear()
+        for _, timer in questions:
+            timer.cancel()
+        return [asked for asked, _ in questions]
 
     # For the reactor.
 
@@ -180,10 +242,7 @@ class _Port:
 
     def _fail(self, reason: OSError) -> None:
         """No answer can come, mostly because nobody listens there."""
-        questions = list(self._protocol.liveMessages.values())
-        self._protocol.liveMessages.clear()
-        for asked, timer in questions:
-            timer.cancel()
+        for asked in self._take_questions():
             asked.errback(reason)
 
 
@@ -221,13 +280,28 @@ class NameServers:
                 break
         return reply
 
+    async def look_up_service(self, name: str) -> ServiceReply:
+        """What the name servers say of a service and its search domains; never fails."""
+        for candidate in candidates(name, self._conf):
+            try:
+                records, ttl = await self._ask(candidate, dns.SRV, read_services)
+            except _UnansweredError as error:
+                # As for addresses: the next name must not take the place of this one.
+                return ServiceReply(reason=str(error))
+            if records:
+                return ServiceReply(records, ttl)
+        return ServiceReply()
+
     def stop(self) -> None:
         """Close the connections to the name servers."""
         for resolver in self._resolvers:
             _hang_up(resolver)
 
     async def _ask_all_kinds(self, name: str) -> Reply:
-        asked = [defer.ensureDeferred(self._ask(name, kind)) for kind, _ in _KINDS]
+        asked = [
+            defer.ensureDeferred(self._ask(name, kind, partial(read_records, kind=kind)))
+            for kind, _ in _KINDS
+        ]
         reply, reasons = Reply(), []
         for (is_known, result), (_, family) in zip(await _all(asked), _KINDS, strict=True):
             if not is_known:
@@ -243,15 +317,18 @@ class NameServers:
             reply.reason = reasons[0] if reasons else "the name servers know no address of it"
         return reply
 
-    async def _ask(self, name: str, kind: int) -> tuple[list[str], float]:
-        """Addresses of one kind, and their time to live; none if there is none."""
+    async def _ask(
+        self, name: str, kind: int, read: Callable[[list[Any], str], tuple[list[T], float, str]]
+    ) -> tuple[list[T], float]:
+        """What ``read`` finds in the records of one kind, and their time to live; nothing if
+        there is none."""
         ttl = float("inf")
         for _ in range(_MAX_QUERIES):
             records = await self._ask_each(name, kind)
-            addresses, own, last = read_records(records, name, kind)
+            found, own, last = read(records, name)
             ttl = min(ttl, own)
-            if addresses or last == name.lower():
-                return addresses, ttl
+            if found or last == name.lower():
+                return found, ttl
             name = last
         return [], ttl
 
@@ -263,7 +340,7 @@ class NameServers:
         for attempt in range(self._conf.attempts * count):
             number = (first + attempt) % count
             resolver = self._resolvers[number]
-            query = resolver.lookupAddress if kind == dns.A else resolver.lookupIPV6Address
+            query = getattr(resolver, _QUERIES[kind])
             # ``seconds`` is twisted's time for UDP; an answer over TCP gets twice as much again.
             asked = query(name, (seconds,)).addTimeout(3 * seconds, self._reactor)
             try:

@@ -24,6 +24,7 @@ __all__ = [
     "Entry",
     "Event",
     "EventLog",
+    "EventsAsked",
     "Gap",
     "Health",
     "HookState",
@@ -55,7 +56,8 @@ class Changed(Struct, frozen=True):
 
     #: As in the history.
     kind: Kind
-    #: The upstream's name, or the hook's language and name; empty for what there is one of.
+    #: The name of the upstream or the service, or the hook's language and name; empty for what
+    #: there is one of.
     name: str
     version: int
     who: str
@@ -258,6 +260,22 @@ class EventLog:
 
     def _leave(self, reader: Subscription) -> None:
         self._readers.pop(reader, None)
+
+
+class EventsAsked:
+    """What somebody wants to read, before there is a way to tell the reader.
+
+    It is the answer of an operation; the control channel makes a reader of it.
+    """
+
+    def __init__(self, log: EventLog, accepts: Callable[[Event], bool], after: str) -> None:
+        self._log = log
+        self._accepts = accepts
+        self._after = after
+
+    def subscribe(self, wake: Callable[[], None]) -> Subscription:
+        """Begin to read; see :meth:`EventLog.subscribe`."""
+        return self._log.subscribe(wake, self._accepts, self._after)
 
 
 class Subscription:

@@ -1,4 +1,5 @@
-"""One lookup of a name, as this machine looks names up: hosts file, DNS, system's resolver.
+"""One lookup of a name, as this machine looks names up: hosts file, DNS, system's resolver; and
+one of a service, which only DNS knows.
 
 DNS is asked by ``twisted.names``, because it says for how long an address is good; what DNS
 does not find, the system's resolver is asked for, which knows the other sources of
@@ -8,8 +9,9 @@ does not find, the system's resolver is asked for, which knows the other sources
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet import defer
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -18,6 +20,9 @@ from zope.interface import implementer
 
 from slardar import resolvconf
 from slardar.resolvconf import Addresses, WatchedFile
+
+if TYPE_CHECKING:
+    from slardar.dns import ServiceReply
 
 __all__ = ["UNTIMED", "Found", "Lookup", "SystemLookup"]
 
@@ -92,6 +97,11 @@ class SystemLookup:
             return defer.succeed(Found(list(_LOOPBACK)))
         return defer.ensureDeferred(self._look_up(name))
 
+    def look_up_service(self, name: str) -> defer.Deferred[ServiceReply]:
+        """What SRV records say of a service such as ``_http._tcp.web.example``.  It may be
+        cancelled."""
+        return defer.ensureDeferred(self._look_up_service(name))
+
     def has_changed(self) -> bool:
         """See :class:`Lookup`: whether a file has changed."""
         self._conf.read()
@@ -108,7 +118,7 @@ class SystemLookup:
         servers = self._name_servers()
         reason, unknown = "", ()
         if servers is not None:
-            reply = await self._room.run(_start, servers, name)
+            reply = await self._room.run(_start, servers.look_up, name)
             if reply.addresses:
                 return Found(reply.addresses, reply.ttl, "", reply.unknown)
             reason, unknown = reply.reason, reply.unknown
@@ -116,6 +126,15 @@ class SystemLookup:
         if addresses:
             return Found(addresses)
         return Found([], UNTIMED, reason or "the system's resolver found no address", unknown)
+
+    async def _look_up_service(self, name: str) -> ServiceReply:
+        servers = self._name_servers()
+        if servers is None:
+            from slardar.dns import ServiceReply
+
+            return ServiceReply(reason="resolv.conf names no name server")
+        reply: ServiceReply = await self._room.run(_start, servers.look_up_service, name)
+        return reply
 
     def _name_servers(self) -> Any:
         """The name servers that ``resolv.conf`` names now; ``None`` if it names none."""
@@ -140,8 +159,8 @@ class SystemLookup:
             return []
 
 
-def _start(servers: Any, name: str) -> defer.Deferred[Any]:
-    return defer.ensureDeferred(servers.look_up(name))
+def _start(ask: Callable[[str], Coroutine[Any, Any, Any]], name: str) -> defer.Deferred[Any]:
+    return defer.ensureDeferred(ask(name))
 
 
 @implementer(IResolutionReceiver)

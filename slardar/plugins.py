@@ -26,12 +26,12 @@ from twisted.plugin import getPlugins
 
 from slardar.balancers.base import Balancer
 from slardar.balancers.own import own_balancers
-from slardar.errors import ConfigError
+from slardar.errors import ConfigError, one_line
 from slardar.health import probes
 from slardar.health.probes.base import Probe, ProbeOptions
 from slardar.interfaces import IBalancerFactory, IProbeFactory, IStore
 from slardar.model.change import StoredState
-from slardar.model.folders import classes_in
+from slardar.model.folders import Found, classes_in
 from slardar.model.live import Peer, ServerLive
 from slardar.model.reader import shown
 from slardar.model.server import Server
@@ -59,7 +59,7 @@ _STORE = re.compile(r"([a-z][a-z0-9]*):(.*)", re.DOTALL)
 
 
 @lru_cache(maxsize=1)
-def _own_probes() -> Mapping[str, ProbeFactory]:
+def _own_probes() -> Found:
     """The probes in ``slardar/health/probes``, by the names in their ``types``."""
     return classes_in(probes, Probe, "types")
 
@@ -103,7 +103,7 @@ def find_probe(typ: str) -> ProbeFactory:
     return _find(typ, _own_probes(), _PROBES)  # type: ignore[no-any-return]
 
 
-def _find(name: str, own: Mapping[str, Any], kind: _Kind) -> Any:
+def _find(name: str, own: Found, kind: _Kind) -> Any:
     if name in own:
         return own[name]
     if _DOTTED.fullmatch(name):
@@ -113,9 +113,8 @@ def _find(name: str, own: Mapping[str, Any], kind: _Kind) -> Any:
             return plugin
     close = difflib.get_close_matches(name, own, n=1)
     hint = f' (did you mean "{close[0]}"?)' if close else ""
-    raise ConfigError(
-        f"expected one of {', '.join(sorted(own))} or package.module.Class, got {shown(name)}{hint}"
-    )
+    expected = f"expected one of {', '.join(sorted(own))} or package.module.Class"
+    raise ConfigError("; ".join([f"{expected}, got {shown(name)}{hint}", *own.broken]))
 
 
 def _named_class(name: str, kind: _Kind) -> type:
@@ -124,7 +123,7 @@ def _named_class(name: str, kind: _Kind) -> type:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit, CancelledError) as error:
         # Whatever the import of a user's module raises, it costs only one upstream.
-        raise ConfigError(f"cannot import {module_name}: {_one_line(error)}") from error
+        raise ConfigError(f"cannot import {module_name}: {one_line(error)}") from error
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
         raise ConfigError(f"{module_name} has no class {class_name}")
@@ -179,7 +178,7 @@ def _load(mode: str, when: int, check: Callable[[], object], where: str) -> None
                 _run_file(module)
             except (Exception, SystemExit, CancelledError) as error:
                 place = f"{where}.mode: " if where else ""
-                raise ConfigError(f"{place}cannot load {name}: {_one_line(error)}") from error
+                raise ConfigError(f"{place}cannot load {name}: {one_line(error)}") from error
             balancer_factory.cache_clear()
             check()
         except BaseException:
@@ -224,12 +223,14 @@ def check_mode(mode: str, options: Mapping[str, Any], where: str) -> None:
     sample = Peer(Server(host="127.0.0.1", port=1), ServerLive())
     try:
         made = factory([sample], options)
-        if not callable(getattr(made, "pick", None)):
-            raise ConfigError(f"{mode}: expected a balancer with a method pick(servers, request)")
     except ConfigError as error:
         raise ConfigError([f"{where}.mode_opts.{line}" for line in error.problems]) from error
     except (Exception, SystemExit, CancelledError) as error:
-        raise ConfigError(f"{where}.mode: {mode} cannot be made: {_one_line(error)}") from error
+        raise ConfigError(f"{where}.mode: {mode} cannot be made: {one_line(error)}") from error
+    if not callable(getattr(made, "pick", None)):
+        raise ConfigError(
+            f"{where}.mode: {mode}: expected a balancer with a method pick(servers, request)"
+        )
 
 
 def check_probe(options: ProbeOptions, where: str) -> None:
@@ -247,13 +248,9 @@ def check_probe(options: ProbeOptions, where: str) -> None:
     except ConfigError as error:
         raise ConfigError([f"{where}.{line}" for line in error.problems]) from error
     except (Exception, SystemExit, CancelledError) as error:
-        raise ConfigError(f"{where}.typ: {typ} cannot be made: {_one_line(error)}") from error
+        raise ConfigError(f"{where}.typ: {typ} cannot be made: {one_line(error)}") from error
     if not callable(getattr(made, "begin", None)):
         raise ConfigError(f"{where}.typ: {typ}: expected a probe with a method begin()")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def open_store(url: str, reactor: Any) -> IStore:
@@ -264,10 +261,13 @@ def open_store(url: str, reactor: Any) -> IStore:
     """
     match = _STORE.fullmatch(url)
     if match is not None:
+        name = f"slardar.stores.{match[1]}"
+        module = None
         try:
-            module = importlib.import_module(f"slardar.stores.{match[1]}")
-        except ImportError:
-            module = None
+            module = importlib.import_module(name)
+        except (Exception, SystemExit, CancelledError) as error:
+            if not isinstance(error, ModuleNotFoundError) or error.name != name:
+                raise ConfigError(f"store: cannot import {name}: {one_line(error)}") from error
         make = getattr(module, "from_place", None)
         if make is not None:
             try:

@@ -6,36 +6,26 @@ last known addresses stay in use, and the status shows why.
 
 Where there are workers, the director looks names up (:class:`Resolver`) and tells the
 workers what it has found (:class:`ToldNames`).  How one lookup is made is
-:mod:`slardar.lookup`'s.
+:mod:`slardar.lookup`'s, and when the next one is :mod:`slardar.repeated`'s.
 """
 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet import defer
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from slardar.lookup import Found, Lookup, SystemLookup
+from slardar.repeated import Lookups, Schedule
 from slardar.resolvconf import Addresses
 
 __all__ = ["Addresses", "NameState", "Names", "Resolver", "ToldNames"]
 
 #: Seconds that requests wait for the first lookup of a name.
 FIRST = 3.0
-#: Seconds between two lookups of a name, whatever a name server says: one that says 0 is
-#: not asked all the time, and a server that has moved is found within a minute.
-SHORTEST = 1.0
-LONGEST = 60.0
-#: Seconds until a lookup that has failed is made again: this, then twice as long each time.
-AGAIN = 1.0
-AGAIN_MOST = 10.0
-#: Seconds between two looks at the files of this machine.
-FILES = 5.0
 #: Addresses of a name that are used; a name server may send thousands.
 MOST_ADDRESSES = 64
 
@@ -60,29 +50,14 @@ class NameState:
 class _Name:
     """A name that is followed."""
 
-    __slots__ = (
-        "addresses",
-        "failed_at",
-        "followers",
-        "lookup",
-        "next",
-        "pause",
-        "reason",
-        "waiting",
-    )
+    __slots__ = ("addresses", "followers", "schedule", "waiting")
 
     def __init__(self) -> None:
         self.followers: list[Follower] = []
         #: What the last good lookup found; empty before the first.
         self.addresses: Addresses = []
-        #: The lookup under way, and the call that will begin the next one.
-        self.lookup: defer.Deferred[Found] | None = None
-        self.next: Any = None
-        #: Since when lookups fail (epoch seconds; 0: the last one has not), and why.
-        self.failed_at = 0.0
-        self.reason = ""
-        #: Seconds until the next lookup, if one more fails.
-        self.pause = AGAIN
+        #: Of lookups that are made here.
+        self.schedule = Schedule()
         #: The callers of ``follow`` that wait for the first answer.
         self.waiting: list[defer.Deferred[None]] = []
 
@@ -171,111 +146,58 @@ class Resolver(Names):
         super().__init__(reactor)
         self._lookup = lookup or SystemLookup(reactor)
         self._draw = draw
-        self._files = LoopingCall(self._look_at_files)
-        self._files.clock = reactor
-
-    def follow(self, name: str, follower: Follower) -> defer.Deferred[None]:
-        """See :meth:`Names.follow`."""
-        if not self._files.running:
-            self._files.start(FILES)
-        return super().follow(name, follower)
+        self._lookups = Lookups(
+            reactor,
+            self._lookup.look_up,
+            self._found,
+            lambda reason: Found(reason=reason),
+            self._lookup.has_changed,
+        )
 
     def unfollow(self, name: str, follower: Follower) -> None:
         """See :meth:`Names.unfollow`."""
-        known = self._names.get(name)
         super().unfollow(name, follower)
-        if known is not None and name not in self._names:
-            _end(known)
-        if not self._names and self._files.running:
-            self._files.stop()
+        if name not in self._names:
+            self._lookups.end(name)
 
     def shown(self) -> Mapping[str, NameState]:
         """See :meth:`Names.shown`."""
         return {
-            name: NameState(known.addresses, known.failed_at, known.reason)
+            name: NameState(known.addresses, known.schedule.failed_at, known.schedule.reason)
             for name, known in self._names.items()
         }
 
     def stop(self) -> None:
         """See :meth:`Names.stop`; look nothing up any more."""
-        if self._files.running:
-            self._files.stop()
-        for known in self._names.values():
-            _end(known)
+        self._lookups.stop()
         self._lookup.stop()
         super().stop()
 
-    def _look_at_files(self) -> None:
-        if self._lookup.has_changed():
-            for name, known in list(self._names.items()):
-                # A lookup under way may have asked a name server that is no longer meant.
-                _end(known)
-                self._ask(name, known)
-
     def _ask(self, name: str, known: _Name) -> None:
-        if known.lookup is not None:
-            return
-        if known.next is not None and known.next.active():
-            known.next.cancel()
-        try:
-            lookup = self._lookup.look_up(name)
-        except Exception:
-            lookup = defer.fail()
-        known.lookup = lookup
-        lookup.addErrback(_failed, name)
-        lookup.addCallback(self._looked_up, name, known, lookup)
+        self._lookups.begin(name)
 
-    def _looked_up(
-        self, found: Found | None, name: str, known: _Name, lookup: defer.Deferred[Found]
-    ) -> None:
-        # Else it was ended here, and perhaps nobody follows the name any more.
-        if known.lookup is lookup:
-            known.lookup = None
-            # Of two names that ask the same question, one may be ended with the other.
-            self._found(name, known, found or Found(reason="the lookup was given up"))
-
-    def _found(self, name: str, known: _Name, found: Found) -> None:
+    def _found(self, name: str, found: Found) -> float:
+        """Take what a lookup has found.  Returns the seconds until the next one."""
+        known = self._names[name]
+        schedule, failed_at = known.schedule, known.schedule.failed_at
         addresses = list(found.addresses)
         if addresses:
             # The kind of addresses that nobody could say anything of stays as it was.
             addresses += [one for one in known.addresses if one[0] in found.unknown]
-            if known.failed_at:
+            if failed_at:
                 _log.info("server name {name} has an address again", name=name)
-            known.failed_at, known.reason, known.pause = 0.0, "", AGAIN
-            # Somewhat earlier, so that names that were found together are not always
-            # looked up together.
-            delay = min(found.ttl, LONGEST) * (1.0 - 0.1 * self._draw())
+            delay = schedule.good(found.ttl, self._draw())
         else:
-            if not known.failed_at:
-                known.failed_at = time.time()
+            if not failed_at:
                 # Logged once, not with every lookup.
                 _log.warn(
                     "no address found for server name {name}: {reason}",
                     name=name,
                     reason=found.reason,
                 )
-            known.reason = found.reason
-            delay, known.pause = known.pause, min(2 * known.pause, AGAIN_MOST)
-        known.next = self._reactor.callLater(max(delay, SHORTEST), self._ask, name, known)
+            delay = schedule.bad(found.reason)
         self._answer(name, known, sorted(set(addresses))[:MOST_ADDRESSES])
-
-
-def _failed(failure: Any, name: str) -> Found | None:
-    """A lookup that was cancelled has found nothing; any other failure is a bug."""
-    if failure.check(defer.CancelledError):
-        return None
-    # The other names must be looked up all the same.
-    _log.failure("looking up server name {name} failed", failure=failure, name=name)
-    return Found(reason=f"{failure.type.__name__}: {failure.value}")
-
-
-def _end(known: _Name) -> None:
-    """Look a name up no more."""
-    lookup, known.lookup = known.lookup, None
-    if lookup is not None:
-        lookup.cancel()
-    if known.next is not None and known.next.active():
-        known.next.cancel()
+        return delay
 
 
 class ToldNames(Names):

@@ -8,7 +8,7 @@ from twisted.internet.defer import DeferredList
 from twisted.internet.error import CannotListenError
 from twisted.names import dns, server
 
-__all__ = ["SILENT", "NameServer", "address", "alias"]
+__all__ = ["SILENT", "NameServer", "address", "alias", "service"]
 
 #: The answer of a name server that does not answer.
 SILENT = -1
@@ -23,6 +23,14 @@ def address(owner: str, host: str, ttl: int = 60) -> Any:
 def alias(owner: str, target: str, ttl: int = 60) -> Any:
     """A record that says that a name means another one."""
     return dns.RRHeader(owner, dns.CNAME, ttl=ttl, payload=dns.Record_CNAME(target, ttl))
+
+
+def service(
+    owner: str, target: str, port: int, priority: int = 0, weight: int = 0, ttl: int = 60
+) -> Any:
+    """A record of one server of a service; an empty ``target`` is the root."""
+    payload = dns.Record_SRV(priority, weight, port, target, ttl)
+    return dns.RRHeader(owner, dns.SRV, ttl=ttl, payload=payload)
 
 
 class NameServer(server.DNSServerFactory):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,10 +14,19 @@ from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 from twisted.names import dns
 
-from slardar.dns import NameServers, Reply, read_records
+from slardar.dns import (
+    NameServers,
+    Reply,
+    ServiceRecord,
+    ServiceReply,
+    read_records,
+    read_services,
+)
 from slardar.resolvconf import ResolvConf
-from tests.nameserver import SILENT, NameServer, address, alias
+from tests.nameserver import SILENT, NameServer, address, alias, service
 
+#: Seconds within which a condition must come true, also on a busy machine.
+PATIENCE = 20.0
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
 # Records.
@@ -68,6 +77,28 @@ def test_time_to_live_that_is_too_long() -> None:
         assert read_records([record], "a", dns.A)[1] == seconds
 
 
+def test_records_of_services() -> None:
+    """An alias may lead to them, their least time to live counts, and the root as a target is no
+    name; other records are not believed."""
+    records = [
+        alias("_http._tcp.web.example", "_http._tcp.b.example", 50),
+        service("_http._tcp.b.example", "One.example", 8001, 1, 20, ttl=40),
+        service("_HTTP._tcp.b.example", "two.example", 8002, 2, 30, ttl=30),
+        service("_http._tcp.b.example", "", 0),
+        service("_http._tcp.c.example", "three.example", 8003, ttl=1),
+        address("_http._tcp.b.example", "10.0.0.1", 1),
+    ]
+    assert read_services(records, "_http._tcp.web.example") == (
+        [
+            ServiceRecord(1, 20, 8001, "one.example"),
+            ServiceRecord(2, 30, 8002, "two.example"),
+            ServiceRecord(0, 0, 0, ""),
+        ],
+        30,
+        "_http._tcp.b.example",
+    )
+
+
 # Name servers.
 
 
@@ -87,6 +118,17 @@ class Site:
 
     def ask(self, name: str) -> Any:
         return ensureDeferred(self.client.look_up(name))
+
+    def waiting(self) -> int:
+        """What could make the reactor ask once more: sockets and delayed calls."""
+        return len(self.reactor.getReaders()) + len(self.reactor.getDelayedCalls())
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Let the reactor run until ``condition()`` is true."""
+        end = self.reactor.seconds() + PATIENCE
+        while not condition():
+            assert self.reactor.seconds() < end, "it did not happen in time"
+            await deferLater(self.reactor, 0.005)
 
     def stop(self) -> None:
         self.client.stop()
@@ -201,6 +243,37 @@ async def test_aliases_are_followed(site: Site) -> None:
 
 @real
 @pytest_twisted.ensureDeferred
+async def test_services(site: Site) -> None:
+    """Their records come, over TCP if there are many; a name server that fails is told apart from
+    one that knows of none, and only the latter leads to the next search domain."""
+    name = "_http._tcp.web.example"
+    site.client.stop()
+    site.client = NameServers(site.reactor, site.conf(search=("a.example",)))
+
+    async def ask() -> ServiceReply:
+        return await site.client.look_up_service(name)
+
+    records = [service(name, f"s{port}.example", port, ttl=7) for port in range(1, 31)]
+    site.one.zone[name] = records
+    found = await ask()
+    assert [record.port for record in found.records] == list(range(1, 31))
+    assert (found.ttl, found.reason) == (7, "")
+    assert (name, "SRV", "tcp") in site.one.asked
+    site.one.zone = {f"{name}.a.example": [service(f"{name}.a.example", "s.example", 80)]}
+    assert (await ask()).records == [ServiceRecord(0, 0, 80, "s.example")]
+    for said in (dns.ENAME, [], [address(name, "10.0.0.1")]):
+        site.one.zone = {name: said}
+        assert await ask() == ServiceReply()
+    for server in site.servers:
+        server.zone = {name: dns.ESERVER}
+    site.one.zone[f"{name}.a.example"] = [service(f"{name}.a.example", "s.example", 80)]
+    found = await ask()
+    assert found.records == []
+    assert found.reason.startswith("name servers: 127.0.0.1 could not answer (SERVFAIL)")
+
+
+@real
+@pytest_twisted.ensureDeferred
 async def test_long_answer_comes_over_tcp(site: Site) -> None:
     """From the name server whose answer was cut."""
     site.one.zone["web.example"] = [address("web.example", f"10.0.0.{n}") for n in range(200)]
@@ -263,13 +336,14 @@ async def test_lookup_can_be_cancelled(site: Site) -> None:
     """No other name server is asked then."""
     for server in site.servers:
         server.zone["web.example"] = SILENT
+    before = site.waiting()
     asked = site.ask("web.example")
-    while not site.one.asked:
-        await deferLater(site.reactor, 0.01)
+    await site.until(lambda: len(site.one.asked) == 2)
+    assert site.waiting() > before
     asked.cancel()
     with pytest.raises(CancelledError):
         await asked
-    await deferLater(site.reactor, 0.3)
+    assert site.waiting() == before
     assert site.two.asked == []
 
 
@@ -305,5 +379,4 @@ async def test_nothing_is_logged_or_left(site: Site) -> None:
         globalLogPublisher.removeObserver(lines.append)
     assert lines == []
     site.client.stop()
-    while len(os.listdir("/proc/self/fd")) > before:
-        await deferLater(site.reactor, 0.01)
+    await site.until(lambda: len(os.listdir("/proc/self/fd")) <= before)

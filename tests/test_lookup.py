@@ -17,7 +17,7 @@ from zope.interface.verify import verifyObject
 
 from slardar import lookup
 from slardar.lookup import LOST, UNTIMED, Found, SystemLookup
-from tests.nameserver import SILENT, NameServer, address
+from tests.nameserver import SILENT, NameServer, address, service
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 real = pytest.mark.real
@@ -126,6 +126,21 @@ async def test_what_name_servers_do_not_find(
     found = await machine.lookup.look_up("web.example")
     assert found.addresses == []
     assert "name servers" in found.reason
+
+
+@real
+@pytest_twisted.ensureDeferred
+async def test_services_are_asked_for_in_dns_alone(machine: Machine, server: NameServer) -> None:
+    """Neither the hosts file nor the system's resolver knows ports."""
+    name = "_http._tcp.web.example"
+    machine.hosts.write_text(f"10.0.0.1 {name}\n")
+    server.zone[name] = [service(name, "one.example", 80, ttl=7)]
+    found = await machine.lookup.look_up_service(name)
+    assert ([record.target for record in found.records], found.ttl) == (["one.example"], 7)
+    machine.resolv_conf.write_text("")
+    found = await machine.lookup.look_up_service(name)
+    assert found.reason == "resolv.conf names no name server"
+    assert machine.asked == []
 
 
 @pytest.mark.parametrize("text", [None, "", "search example\n"])

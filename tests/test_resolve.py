@@ -12,17 +12,8 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 
 from slardar.lookup import Found
-from slardar.resolve import (
-    AGAIN,
-    AGAIN_MOST,
-    FILES,
-    FIRST,
-    LONGEST,
-    MOST_ADDRESSES,
-    SHORTEST,
-    Resolver,
-    ToldNames,
-)
+from slardar.repeated import AGAIN, AGAIN_MOST, FILES, LONGEST, SHORTEST
+from slardar.resolve import FIRST, MOST_ADDRESSES, Resolver, ToldNames
 
 #: Seconds for which the answers of the test are good.
 TTL = 20.0

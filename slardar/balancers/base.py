@@ -85,6 +85,26 @@ class Balancer:
         """
         return None
 
+    def bound_to(self, request: IRequest) -> Peer | None:
+        """The server to which ``request`` is bound, in service or not; ``None`` if to none.
+
+        A server whose state is ``drain`` is not offered to :meth:`pick`.  It still gets the
+        requests that are bound to it, while it is healthy and has room.  The method is called
+        only while a server of the level drains; it changes nothing.
+        """
+        return None
+
+    def preview_without(
+        self, servers: Sequence[Peer], left_out: Sequence[Peer], request: IRequest
+    ) -> Peer | None:
+        """The server that :meth:`pick_without` would give for ``request`` now, as
+        :meth:`preview`.
+
+        A balancer whose :meth:`pick_without` looks at the servers that are left out, too,
+        overrides it.
+        """
+        return self.preview(rest(servers, left_out), request)
+
     def reply_headers(self, server: Peer, request: IRequest) -> Sequence[tuple[bytes, bytes]]:
         """Names and values of header lines that the reply of ``server`` to ``request`` gets.
 

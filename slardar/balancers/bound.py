@@ -6,7 +6,7 @@ So some server always has room, and none has more than ``ceil(bound * mean)``.  
 Thorup and Zadimoghaddam, "Consistent Hashing with Bounded Loads", 2018.)
 
 The sum of the requests under way is kept from call to call.  It is counted anew after as
-many picks as there are servers, since requests may begin and end without a call: those that
+many requests as there are servers, since requests may begin and end without a call: those that
 began before an edit of the upstream, and those of another level that has the same server.
 """
 
@@ -42,9 +42,9 @@ class Bound:
         self._present: frozenset[Peer] = frozenset()
         #: ``bound`` over the sum of the weights.
         self._by_weight = 0.0
-        #: Requests under way on the servers, and the picks until they are counted anew.
+        #: Requests under way on the servers, and how many may begin until they are counted anew.
         self._total = 0
-        self._picks_left = 0
+        self._starts_left = 0
 
     def learn(self, servers: Sequence[Peer], present: frozenset[Peer]) -> None:
         """Take a new sequence of servers, or the same servers with new weights."""
@@ -57,13 +57,10 @@ class Bound:
 
     def _count(self) -> None:
         self._total = sum([peer.live.active for peer in self._servers])
-        self._picks_left = len(self._servers)
+        self._starts_left = len(self._servers)
 
     def has_room(self, peer: Peer) -> bool:
         """Whether the server may get the next request."""
-        self._picks_left -= 1
-        if self._picks_left < 0:
-            self._count()
         # Without rounding up: a whole number is below a fraction if it is below the next
         # whole number.
         return peer.live.active < self._by_weight * (self._total + 1) * peer.weight
@@ -92,6 +89,9 @@ class Bound:
 
     def started(self, peer: Peer) -> None:
         """A request begins on the server."""
+        self._starts_left -= 1
+        if self._starts_left < 0:
+            self._count()
         if peer in self._present:
             self._total += 1
 

@@ -1,11 +1,12 @@
 """``least_conn``: the server with the fewest requests under way for its weight.
 
-The server with the least ``active / weight`` wins, as in nginx.  Servers with the same
-load take turns as in ``wrr``; on a quiet machine these are all servers, with no request.
-It suits requests of very different length.  It counts the requests of this process only.
+The server with the least ``active / weight`` wins, as in nginx.  ``active`` is the number of
+requests that this process has under way on the server.  Servers with equal values take turns
+as in ``wrr``.  (If there are few requests, most servers have none, so most picks are turns.)
+The balancer suits requests that take very different times.
 
-With few servers, each pick looks at each of them.  With many, the servers of one load form
-a group with a turn of its own (:class:`_Loads`), and a pick costs ``O(log servers)``.
+With few servers, a pick looks at each of them.  With many, the servers of equal load form a
+group that has a turn of its own (:class:`_Loads`), and a pick costs ``O(log servers)``.
 """
 
 from __future__ import annotations

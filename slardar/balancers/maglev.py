@@ -97,26 +97,25 @@ class Maglev(Hash):
         self._coming, self._coming_listed = None, ()
 
     def first(self, hashed: int) -> Peer:
-        places, present = self._places, self._present
+        places = self._places
         if places is not None:
-            listed, size = self._listed, self._size
-            peer = listed[places[(hashed >> 32) % size]]
-            if peer in present:
+            # As a rule.
+            peer = self._listed[places[(hashed >> 32) % self._size]]
+            if peer in self._present:
                 return peer
-            for _ in range(PROBES):
-                hashed = next_hash(hashed)
-                peer = listed[places[(hashed >> 32) % size]]
-                if peer in present:
-                    return peer
-        return self._servers[(hashed >> 32) % len(self._servers)]
+        return self.first_without(hashed, ())
 
     def first_without(self, hashed: int, left_out: Sequence[Peer]) -> Peer:
-        for _ in range(PROBES):
-            peer = self.first(hashed)
-            if peer not in left_out:
-                return peer
-            hashed = next_hash(hashed)
-        left = rest(self._servers, left_out)
+        places = self._places
+        if places is not None:
+            listed, size, present = self._listed, self._size, self._present
+            for _ in range(PROBES):
+                peer = listed[places[(hashed >> 32) % size]]
+                if peer in present and peer not in left_out:
+                    return peer
+                hashed = next_hash(hashed)
+        # What is left is what a caller could have offered in the first place.
+        left = rest(self._servers, left_out) if left_out else self._servers
         return left[(hashed >> 32) % len(left)]
 
 

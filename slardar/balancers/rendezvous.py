@@ -125,8 +125,13 @@ class ConsistentHash(Balancer):
         return self._with_room(bound, hashed, left_out)
 
     def preview(self, servers: Sequence[Peer], request: IRequest) -> Peer | None:
-        # What is remembered of slots is no state: a pick would work out the same.
+        # What is remembered of slots and of loads is no state: a pick would work out the same.
         return self.pick(servers, request)
+
+    def preview_without(
+        self, servers: Sequence[Peer], left_out: Sequence[Peer], request: IRequest
+    ) -> Peer | None:
+        return self.pick_without(servers, left_out, request)
 
     def started(self, server: Peer) -> None:
         """One more request is under way on ``server``."""

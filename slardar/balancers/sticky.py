@@ -2,8 +2,8 @@
 
 The first request of a client goes where another balancer sends it (option ``fallback``).
 The reply gets a cookie that names the server, and later requests with this cookie go to
-this server.  If the server is out of service, or an attempt on it fails, the request goes to
-another one, and the reply gets that server's cookie.
+this server, also while its state is ``drain``.  If the server is out of service, or an attempt on
+it fails, the request goes to another one, and the reply gets that server's cookie.
 
 The cookie's value is HMAC-SHA256 of the server's ``host:port``, 24 bytes of it, with the
 option ``secret`` as the key.  So nothing is stored: the cookie is good after a restart, and on
@@ -90,6 +90,17 @@ class Sticky(Balancer):
     def preview(self, servers: Sequence[Peer], request: IRequest) -> Peer | None:
         named = self._named(servers, request)
         return self._fallback.preview(servers, request) if named is None else named
+
+    def bound_to(self, request: IRequest) -> Peer | None:
+        return self._server_of(request)
+
+    def preview_without(
+        self, servers: Sequence[Peer], left_out: Sequence[Peer], request: IRequest
+    ) -> Peer | None:
+        named = self._named(servers, request)
+        if named is None or named in left_out:
+            return self._fallback.preview_without(servers, left_out, request)
+        return named
 
     def reply_headers(self, server: Peer, request: IRequest) -> Sequence[tuple[bytes, bytes]]:
         if self._server_of(request) is server:
@@ -200,4 +211,5 @@ def _fallback(servers: Sequence[Peer], options: Mapping[str, Any]) -> Balancer:
     names = sorted(name for name, kind in own.items() if not issubclass(kind, Sticky))
     if mode not in names:
         raise bad_option("fallback", f"one of {', '.join(names)}", mode)
-    return own[mode](servers, {})
+    made: Balancer = own[mode](servers, {})
+    return made

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from slardar.events import Entry, Event, EventLog, LostError, Subscription
+from slardar.events import Entry, EventsAsked, LostError
 
-__all__ = ["EventStream", "EventsAsked"]
+__all__ = ["EventStream"]
 
 #: Seconds between two signs of life, with which both sides see that the other one is there.
 HEARTBEAT = 15.0
@@ -20,15 +20,6 @@ HEARTBEAT = 15.0
 PATIENCE = 10.0
 #: Milliseconds after which a client that has lost its stream comes back.
 _RETRY = 1000
-
-
-class EventsAsked:
-    """The answer to a call that asks for events: not yet a stream."""
-
-    def __init__(self, log: EventLog, accepts: Callable[[Event], bool], after: str) -> None:
-        self.subscribe: Callable[[Callable[[], None]], Subscription] = lambda wake: log.subscribe(
-            wake, accepts, after
-        )
 
 
 class EventStream:

@@ -10,7 +10,6 @@ goes away.  The limits on all callers together are in :mod:`slardar.control.room
 
 from __future__ import annotations
 
-import inspect
 import socket
 from collections.abc import Callable, Sequence
 from io import BytesIO
@@ -34,12 +33,13 @@ from slardar.control.calls import (
     split_path,
 )
 from slardar.control.conditions import Condition, etag
-from slardar.control.event_stream import EventsAsked, EventStream
-from slardar.control.operations import CallResult, ControlCall
+from slardar.control.event_stream import EventStream
+from slardar.control.operations import ControlCall, carry_out
 from slardar.control.refusals import Refusals
 from slardar.control.replies import JsonReply, error_reply, refuse, to_json
 from slardar.control.room import MAX_BODIES, MAX_STREAMS, Room, Standing
 from slardar.errors import SlardarError
+from slardar.events import EventsAsked
 from slardar.model.change import Author
 
 __all__ = ["MAX_BODY", "ControlSite", "make_site"]
@@ -119,7 +119,7 @@ class ControlRequest(http.Request):
     @property
     def _peer(self) -> str | None:
         """The caller's address; ``None`` over a unix socket."""
-        return None if isinstance(self.host, UNIXAddress) else self.client.host
+        return None if isinstance(self.host, UNIXAddress) else str(self.client.host)
 
     def _note(self, status: int, reason: str, method: bytes, uri: bytes) -> None:
         """Leave an audit line of a refusal.  The query is left out: it says nothing of who did
@@ -129,7 +129,7 @@ class ControlRequest(http.Request):
             reason,
             b"%s %s" % (method, uri.partition(b"?")[0]),
             "" if self._caller is None else self._caller.name,
-            self._peer or "a unix socket",
+            self._peer or "unix",
         )
 
     def _header(self, name: str) -> Sequence[str]:
@@ -238,16 +238,12 @@ class ControlRequest(http.Request):
             names=self._caller.names,
             last_event="".join(self._header("Last-Event-ID")[:1]),
         )
-        actions = self.channel.factory.actions
-        found = operation.run(actions, call)
-        version = actions.snapshot.version
-        if inspect.isawaitable(found):
-            found = await found
-        if isinstance(found, EventsAsked):
-            return found
-        result = found if isinstance(found, CallResult) else CallResult(found)
-        tag = etag(version if result.version is None else result.version)
-        return JsonReply(200, to_json(result.value), {**result.headers, "ETag": tag})
+        result = await carry_out(operation, self.channel.factory.actions, call)
+        if isinstance(result.value, EventsAsked):
+            return result.value
+        assert result.version is not None
+        headers = {**result.headers, "ETag": etag(result.version)}
+        return JsonReply(200, to_json(result.value), headers)
 
     def _send(self, reply: JsonReply) -> None:
         if self._is_gone:

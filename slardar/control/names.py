@@ -23,7 +23,7 @@ _ABOUT_PROCESS = frozenset(
     )
 )
 #: The keys of the status whose values are by upstream.
-_BY_NAME = frozenset(("upstreams", "balancer_errors", "panic"))
+_BY_NAME = frozenset(("upstreams", "services", "balancer_errors", "panic"))
 
 
 class Names:
@@ -58,7 +58,7 @@ class Names:
             return event.upstream in self
         if isinstance(event, HookState) or (isinstance(event, Changed) and event.kind == "hook"):
             return self.has_hook(event.name.partition("/")[2])
-        if isinstance(event, Changed) and event.kind == "upstream":
+        if isinstance(event, Changed) and event.kind in ("upstream", "service"):
             return event.name in self
         return self.is_everything or isinstance(event, (Gap, More))
 

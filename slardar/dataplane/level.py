@@ -47,6 +47,7 @@ class ServingLevel:
         "_next_step",
         "available",
         "balancer",
+        "binds",
         "count",
         "full",
         "ignores_health",
@@ -73,6 +74,8 @@ class ServingLevel:
         self.positions: dict[ServerLive, int] = {peer.live: n for n, peer in enumerate(peers)}
         self.balancer = balancer
         self.picks_without = _picks_without(type(balancer))
+        #: Servers that drain get requests that the balancer has bound to them.
+        self.binds = _binds(type(balancer)) and any(peer.config.state == "drain" for peer in peers)
         self.tries = level.tries or len(peers)
         #: What weights are multiplied with for the balancer: 1 or :data:`TENTHS`.
         self.unit = unit
@@ -255,6 +258,26 @@ class ServingLevel:
                 peer.weight = in_units(peer, self.unit)
             self.changed()
 
+    def keeps(self, peer: Peer, now: float) -> bool:
+        """Whether a server that drains takes a request that is bound to it."""
+        live = peer.live
+        return (
+            peer in self.members
+            and peer.config.state == "drain"
+            and live.down_until <= now
+            and rules.is_fit_otherwise(live, now)
+            and _is_open(peer, now)
+            and not is_full(peer)
+        )
+
+    def with_room(self) -> Sequence[Peer]:
+        """The servers that may get a request now; of those that are offered, the ones with
+        room."""
+        if not self.is_limited:
+            return self.available
+        left = [peer for peer in self.available if not is_full(peer)]
+        return left if len(left) < len(self.available) else self.available
+
     def last_ones(self, now: float) -> list[Peer]:
         """If no server is in service, the servers that only failed requests keep out."""
         if self.available:
@@ -364,14 +387,13 @@ def _notes(peer: Peer, now: float) -> dict[str, str]:
 
 def _is_wanted(peer: Peer, now: float) -> bool:
     """Whether the server takes requests apart from its health, and has been looked up."""
+    return peer.weight > 0 and rules.is_wanted(peer.config) and _is_open(peer, now)
+
+
+def _is_open(peer: Peer, now: float) -> bool:
+    """Whether the server has been looked up, and has not said that it wants no requests."""
     live, pool = peer.live, peer.pool
-    return (
-        peer.weight > 0
-        and rules.is_wanted(peer.config)
-        and not (pool and pool.pending)
-        and not live.drains
-        and live.full_until <= now
-    )
+    return not (pool and pool.pending) and not live.drains and live.full_until <= now
 
 
 def _next_end(live: ServerLive, now: float) -> float:
@@ -411,6 +433,11 @@ def _why_not(peer: Peer, now: float) -> str:
     if is_full(peer):
         return f"it has its limit of {config.max_conns} requests"
     return "another level serves"
+
+
+def _binds(balancer: type) -> bool:
+    """Whether a balancer may bind requests to servers."""
+    return getattr(balancer, "bound_to", Balancer.bound_to) is not Balancer.bound_to
 
 
 def _picks_without(balancer: type) -> bool:

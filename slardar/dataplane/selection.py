@@ -212,7 +212,10 @@ class Selection(SelectionBase):
         if the upstream does not have the server.
         """
         for level, position in self._places.get((host, port), ()):
-            level.peers[position].live.weight = weight
+            live = level.peers[position].live
+            live.weight = weight
+            # What the server itself has said holds no more.
+            live.has_hinted_weight = False
         self.look(host, port)
 
     def pick(self, request: Request, tried: list[Peer]) -> Peer | None:
@@ -225,6 +228,10 @@ class Selection(SelectionBase):
         for level in self._levels if request.cluster_key is None else self._order(request):
             if now >= level.recheck:
                 level.refresh(now)
+            if level.binds:
+                bound = self._bound(level, request, tried, now)
+                if bound is not None:
+                    return self._begin(level, bound)
             peers = level.available
             if tried or level.is_limited:
                 peer = self._choose_left(level, peers, request, tried)
@@ -237,6 +244,25 @@ class Selection(SelectionBase):
         if self._release_held(now):
             return self.pick(request, tried)
         return self._last_resort(request) if self.upstream.protected else None
+
+    def _bound(
+        self, level: ServingLevel, request: Request, tried: Sequence[Peer], now: float
+    ) -> Peer | None:
+        """The server that drains and to which the balancer has bound the request, if it may
+        get the request."""
+        try:
+            peer: Any = level.balancer.bound_to(request)
+            if peer is None:
+                return None
+            if type(peer) is not Peer or peer not in level.members:
+                raise ValueError(f"bound to {peer!r}, which is none of the servers")
+        except BaseException as error:  # as in _choose
+            self._broken(level.balancer, "bound_to", error)
+            return None
+        if not level.keeps(peer, now) or any(one.live is peer.live for one in tried):
+            return None
+        bound: Peer = peer
+        return bound
 
     def _choose_left(
         self, level: ServingLevel, peers: Sequence[Peer], request: Request, tried: list[Peer]
@@ -324,30 +350,32 @@ class Selection(SelectionBase):
         """
         now = self._clock.now
         levels = self._levels if request.cluster_key is None else self._order(request)
+        for level in levels:
+            level.refresh(now)
+            level.look_for_full()
+        bound: Peer | None = None
+        left_out: Sequence[Peer] = ()
         serving: ServingLevel | None = None
         offered: Sequence[Peer] = ()
         for level in levels:
-            level.refresh(now)
-            if serving is None:
-                full = any(is_full(peer) for peer in level.available)
-                left = [peer for peer in level.available if not is_full(peer)]
-                offered = left if full else level.available
-                serving = level if offered else None
+            bound = self._bound(level, request, (), now) if level.binds else None
+            offered = level.with_room()
+            if bound is not None or offered:
+                serving = level
+                break
+        if serving is not None and len(offered) < len(serving.available):
+            left_out = rest(serving.available, offered)
         if serving is None and now >= self._next_release:
-            for level in levels:
-                offered = level.held(now)
-                if offered:
-                    serving = level
-                    break
+            serving, offered = _first_of([(level, level.held(now)) for level in levels])
         is_last_resort = serving is None and self.upstream.protected
         if is_last_resort:
-            for level in levels:
-                offered = level.last_ones(now)
-                if offered:
-                    serving = level
-                    break
-        peer = None if serving is None else self._foresee(serving, offered, request)
+            serving, offered = _first_of([(level, level.last_ones(now)) for level in levels])
         may_get = set(offered)
+        if bound is not None:
+            may_get.add(bound)
+        peer = bound
+        if peer is None and serving is not None:
+            peer = self._foresee(serving, offered, left_out, request)
         return Preview(
             tuple(level.described(level is serving, may_get, now) for level in levels),
             None if peer is None else peer.key,
@@ -362,13 +390,25 @@ class Selection(SelectionBase):
             reason += f", so the request waits up to {self.queue_timeout:g} seconds for one"
         return status, reason
 
-    def _foresee(self, level: ServingLevel, peers: Sequence[Peer], request: Request) -> Peer | None:
-        """The balancer's choice, if it can tell."""
+    def _foresee(
+        self,
+        level: ServingLevel,
+        peers: Sequence[Peer],
+        left_out: Sequence[Peer],
+        request: Request,
+    ) -> Peer | None:
+        """The balancer's choice among ``peers``, if it can tell: those that are offered without
+        the ones ``left_out``."""
         if len(peers) == 1:
             return peers[0]
-        foresee = getattr(level.balancer, "preview", None)
+        balancer = level.balancer
         try:
-            peer = None if foresee is None else foresee(peers, request)
+            if not hasattr(balancer, "preview"):
+                peer = None
+            elif left_out and level.picks_without and hasattr(balancer, "preview_without"):
+                peer = balancer.preview_without(level.available, left_out, request)
+            else:
+                peer = balancer.preview(peers, request)
         except BaseException as error:  # as in _choose
             self._broken(level.balancer, "preview", error)
             return None
@@ -546,6 +586,16 @@ def _new_servers(upstream: Upstream, live: Live) -> set[tuple[str, int]]:
     known = live.servers
     new = {place for place in places if (upstream.name, *place) not in known}
     return new if len(new) < len(places) else set()
+
+
+def _first_of(
+    found: list[tuple[ServingLevel, Sequence[Peer]]],
+) -> tuple[ServingLevel | None, Sequence[Peer]]:
+    """The first level for which servers were found, and these servers."""
+    for level, peers in found:
+        if peers:
+            return level, peers
+    return None, ()
 
 
 def _either(value: float | None, default: float) -> float:

@@ -46,6 +46,7 @@ __all__ = [
     "Step",
     "TunnelBase",
     "WaitingExchange",
+    "request_ended",
 ]
 
 
@@ -57,10 +58,16 @@ Bytes: TypeAlias = bytes | bytearray | memoryview
 class Clock:
     """Monotonic seconds, as of the batch of events under way."""
 
-    __slots__ = ("now",)
+    __slots__ = ("looked", "now")
 
     def __init__(self, now: float) -> None:
         self.now: float = now
+        #: When somebody looked last within the batch.
+        self.looked: float = 0.0
+
+    def late(self) -> float:
+        """The time as of the last look: later than ``now`` in a batch that takes long."""
+        return self.looked if self.looked > self.now else self.now
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -405,7 +412,7 @@ class SelectionBase:
 class HookedRequest:
     """What hooks have made of a request; it is changed already."""
 
-    __slots__ = ("answer", "body", "error", "new_body", "sees_reply", "upstream")
+    __slots__ = ("answer", "body", "error", "hook", "new_body", "sees_reply", "upstream")
 
     def __init__(self) -> None:
         #: What the client gets instead of a server's reply, and its body.  One with the
@@ -415,6 +422,9 @@ class HookedRequest:
         #: Why the reply is an error of slardar's: a hook has failed.  Empty for a reply
         #: that a hook wanted.
         self.error: str = ""
+        #: The hook that has answered, or has failed, last: ``lua/script.HOST``; empty for
+        #: none.
+        self.hook: str = ""
         #: The upstream that a hook has chosen.
         self.upstream: str | None = None
         #: The body that a hook has given the request; its length is the request's already.
@@ -634,7 +644,11 @@ class Downstream(ChannelProtocol):
 class TunnelBase(ChannelProtocol):
     """Two channels joined, as the plane sees them."""
 
-    __slots__ = ()
+    __slots__ = ("record",)
+
+    def __init__(self, record: RequestRecord | None = None) -> None:
+        #: What is known of the request that became a tunnel; ``None`` where nobody observes.
+        self.record: RequestRecord | None = record
 
     def close(self) -> None:
         """End both sides, each behind what is on its way to it."""
@@ -647,12 +661,18 @@ class Observer:
 
     __slots__ = ()
 
+    def tunnel_began(self, record: RequestRecord) -> None:
+        """A request has become a tunnel, which has not ended.
+
+        As with :meth:`request_ended`; the plane still writes to the record.
+        """
+
     def request_ended(self, record: RequestRecord) -> None:
         """A request has ended, refused ones included.
 
-        Called on the request path, so it must not block.  Nothing writes to the record any
-        more; an observer may keep it, and must not change it, for other observers get the
-        same one.
+        Called on the request path, so it must not block.  Other observers get the same
+        record, so it must not be changed.  After the call it becomes the record of another
+        request, unless an observer has set ``record.kept``.
         """
         raise NotImplementedError
 
@@ -667,6 +687,8 @@ class PlaneBase:
         self.new_id: RequestIds = RequestIds()
         #: Who is told of the end of every request.
         self.observer: Observer | None = None
+        #: Records that were used before, for the next requests.
+        self.spare_records: list[RequestRecord] = []
         #: No more requests than those under way are wanted from the clients there are.
         self.draining: bool = False
         #: Requests under way.  An exchange counts itself, in and out.
@@ -755,9 +777,13 @@ class PlaneBase:
         """A connection has ended."""
         raise NotImplementedError
 
-    def request_ended(self, record: RequestRecord) -> None:
-        """The one place where every observed request ends."""
-        record.ended = self.clock.now
-        observer = self.observer
-        if observer is not None:
-            observer.request_ended(record)
+
+def request_ended(plane: PlaneBase, record: RequestRecord) -> None:
+    """The one place where every observed request ends.
+
+    No method, because planes are not compiled: a call of one takes longer than the rest.
+    """
+    record.ended = plane.clock.late()
+    observer = plane.observer
+    if observer is not None:
+        observer.request_ended(record)

@@ -1,8 +1,8 @@
 """The stores, one file each: they keep the changes that are made at run time.
 
-Third parties may ship files for this folder in packages of their own.
+Other distributions may ship files for this folder, see :mod:`slardar.model.folders`.
 """
 
-from pkgutil import extend_path
+from slardar.model.folders import opened
 
-__path__ = extend_path(__path__, __name__)
+__path__ = opened(__path__, __name__)

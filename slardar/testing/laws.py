@@ -30,6 +30,10 @@ The laws of all balancers:
 ``the preview is the next pick``
     What ``preview`` says, ``pick`` does; a preview changes nothing.
 
+``a bound request has its server``
+    The server that ``bound_to`` names for a request is one of the balancer's, and is picked
+    where it is offered; the question changes nothing.
+
 The laws of balancers that go by a key (``by_key=True``):
 
 ``a key has one server``
@@ -109,9 +113,10 @@ class FakeRequest:
         return self._headers.get(name.lower())
 
 
-def same_everywhere(key: str) -> FakeRequest:
+def same_everywhere(key: str, cookies: str = "") -> FakeRequest:
     """A request in which everything that may be a balancer's key is ``key``."""
-    return FakeRequest(key, host=key, client=key, hash_key=key, headers={"X-Hash-Key": key})
+    headers = {"X-Hash-Key": key, **({"Cookie": cookies} if cookies else {})}
+    return FakeRequest(key, host=key, client=key, hash_key=key, headers=headers)
 
 
 def make_peers(weights: Iterable[int], **config: Any) -> list[Peer]:
@@ -195,6 +200,7 @@ def check_balancer(
         laws.none_of_those_left_out(weights)
         laws.nothing_else_is_changed(weights)
         laws.the_preview_is_the_next_pick(weights)
+        laws.a_bound_request_has_its_server(weights)
         if tolerance is not None:
             laws.nobody_starves(weights)
             laws.shares_follow_weights(weights, tolerance)
@@ -312,6 +318,26 @@ class _Laws:
             picked = traffic.request(servers, request, chance.random() < 0.2)
             _law(foreseen is None or picked is foreseen, law, picked, foreseen)
 
+    def a_bound_request_has_its_server(self, weights: Sequence[int]) -> None:
+        servers, chance = make_peers(weights), _chance(7)
+        balancer = self.make(servers, self.options)
+        if getattr(type(balancer), "bound_to", Balancer.bound_to) is Balancer.bound_to:
+            return
+        traffic, law = Traffic(balancer, 5), "a bound request has its server"
+        for _ in range(100):
+            key = f"/{chance.getrandbits(40)}"
+            for offered in (servers, _some(chance, servers)):
+                request = same_everywhere(key)
+                first = traffic.request(offered, request)
+                # A client that keeps its cookies, for balancers that bind by these.
+                request = same_everywhere(key, _cookies(balancer, first, request))
+                bound = balancer.bound_to(request)
+                _law(bound is None or bound in servers, law, bound, "one of its servers")
+                again = balancer.bound_to(request)
+                _law(again is bound, law, again, f"{bound} again")
+                picked = traffic.request(offered, request)
+                _law(bound not in offered or picked is bound, law, picked, bound)
+
     def a_key_has_one_server(self, weights: Sequence[int]) -> None:
         servers = make_peers(weights)
         known = self._placed(servers, servers)
@@ -399,6 +425,16 @@ def _chance(seed: int) -> Generator:
 def _keyed(chance: Generator) -> FakeRequest:
     """A request with any key."""
     return same_everywhere(f"/{chance.getrandbits(40)}")
+
+
+def _cookies(balancer: Any, server: Peer, request: FakeRequest) -> str:
+    """What a client sends back after a reply of ``server``."""
+    given = getattr(balancer, "reply_headers", lambda _server, _request: ())(server, request)
+    return "; ".join(
+        value.decode("latin-1").partition(";")[0]
+        for name, value in given
+        if name.lower() == b"set-cookie"
+    )
 
 
 def _some(chance: Generator, servers: Sequence[Peer]) -> list[Peer]:

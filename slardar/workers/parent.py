@@ -368,13 +368,19 @@ class Workers:
 
     def _suspend_hook(self, mark: int) -> None:
         reason = self._hooks.reasons.get(mark, "")
-        data = messages.encode(messages.SuspendHook(mark, reason))
-        self._supervisor.tell_all(data)
-        self._supervisor.tell_leaving(data)
+        self._spread(messages.SuspendHook(mark, reason))
 
     def _tell_addresses(self, addresses: messages.Addresses) -> None:
-        data = messages.encode(addresses)
-        self._supervisor.tell_all(data)
+        self._spread(addresses)
+
+    def _spread(
+        self,
+        message: messages.Addresses | messages.SuspendHook | messages.Verdicts,
+        but: WorkerProcess | None = None,
+    ) -> None:
+        """Tell every worker except ``but``, those that finish their last requests included."""
+        data = messages.encode(message)
+        self._supervisor.tell_all(data, but)
         self._supervisor.tell_leaving(data)
 
     def peers(self, upstream: str) -> Mapping[str, ServerLive]:
@@ -486,9 +492,7 @@ class Workers:
             else:
                 self._health_log.know_checked(verdict)
         if told:
-            data = messages.encode(messages.Verdicts(heartbeats=tuple(told)))
-            self._supervisor.tell_all(data)
-            self._supervisor.tell_leaving(data)
+            self._spread(messages.Verdicts(heartbeats=tuple(told)))
 
     def known_checked(self) -> Iterator[Heartbeat]:
         """What heartbeats have said; see :class:`slardar.interfaces.IPlane`."""
@@ -507,9 +511,7 @@ class Workers:
             return
         hint = self._extras.hint(found, (host, port), value, self._reactor.seconds())
         if hint is not None:
-            data = messages.encode(messages.Verdicts(extras=(hint,)))
-            self._supervisor.tell_all(data)
-            self._supervisor.tell_leaving(data)
+            self._spread(messages.Verdicts(extras=(hint,)))
 
     def known_extras(self) -> Iterator[Extra]:
         """What keeps servers from requests beside their health; see
@@ -590,7 +592,7 @@ class Workers:
                 self._down.pop(key, None)
             self._health_log.took(*key, verdict.down_for, verdict.message)
         if told:
-            self._supervisor.tell_all(messages.encode(messages.Verdicts(told)), but=process)
+            self._spread(messages.Verdicts(told), but=process)
 
     def _take_extras(self, process: WorkerProcess, extras: Iterable[Extra]) -> None:
         """Tell the other workers which servers one of them has ejected, or that worker that
@@ -600,8 +602,7 @@ class Workers:
             if isinstance(extra, Ejection):
                 self._health_log.ejected(extra)
         if taken:
-            message = messages.encode(messages.Verdicts(extras=tuple(taken)))
-            self._supervisor.tell_all(message, but=process)
+            self._spread(messages.Verdicts(extras=tuple(taken)), but=process)
         if refused:
             message = messages.encode(messages.Verdicts(extras=tuple(refused)))
             process.tell(message, None).addErrback(lambda _gone: None)

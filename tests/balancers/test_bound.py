@@ -129,7 +129,7 @@ def test_retries_keep_the_bound() -> None:
 
 def test_requests_of_which_it_is_not_told() -> None:
     """Requests that began before an edit of the upstream, and end after it, are counted: the
-    bound holds again after as many picks as there are servers."""
+    bound holds again after as many requests as there are servers."""
     servers = make_peers([1] * 5)
     for peer in servers:
         peer.live.active = 1000
@@ -138,7 +138,9 @@ def test_requests_of_which_it_is_not_told() -> None:
     for peer in servers:
         peer.live.active = 0
     for _ in range(6):
-        balancer.pick(servers, FakeRequest("/a"))
+        peer = balancer.pick(servers, FakeRequest("/a"))
+        begin(balancer, peer)
+        end(balancer, peer)
     for _ in range(20):
         peer = balancer.pick(servers, FakeRequest("/a"))
         begin(balancer, peer)

@@ -191,6 +191,20 @@ class Turning(Plain):
         return next(peer for peer in self.turn if peer in servers)
 
 
+class Unbound(Plain):
+    """Says that a request is bound, and sends it elsewhere."""
+
+    def bound_to(self, request: Any) -> Any:
+        return self.servers[len(request.path) % len(self.servers)]
+
+
+class Elsewhere(Plain):
+    """Binds requests to a server that it does not have."""
+
+    def bound_to(self, request: Any) -> Any:
+        return request.host
+
+
 class ByOrder(Plain):
     """By a key, and by the order of the servers."""
 
@@ -231,6 +245,8 @@ class ByLot(Plain):
         (OldWeights, "shares follow weights"),
         (Guessing, "the preview is the next pick"),
         (Turning, "the preview is the next pick"),
+        (Unbound, "a bound request has its server"),
+        (Elsewhere, "a bound request has its server"),
     ],
 )
 def test_who_breaks_a_law_is_found(cls: type[Plain], law: str) -> None:

@@ -308,7 +308,8 @@ class WebClient:
         self.clock = Clock()
         settings = parse_settings({"control": control})
         self.site = site or make_site(actions, settings.control, self.clock)
-        self.transport = Transport(host or IPv4Address("TCP", "127.0.0.1", 1995), host)
+        host = host or IPv4Address("TCP", "127.0.0.1", 1995)
+        self.transport = Transport(host, host)
         self.channel = self.site.buildProtocol(None)
         self.channel.makeConnection(self.transport)
 

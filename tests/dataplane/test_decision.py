@@ -11,12 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slardar.config import Settings
-from slardar.dataplane.decision import Candidate
+from slardar.dataplane.decision import Candidate, Preview
 from slardar.dataplane.proxy import DataPlane
 from slardar.dataplane.selection import Defaults, Selection
 from slardar.health.checked import note_checked
+from slardar.health.outliers import note_ejected
+from slardar.http1.interfaces import WaitingExchange
+from slardar.http1.reply import parse_reply
 from slardar.http1.request import Request, parse_request
-from slardar.model.live import Live
+from slardar.model.live import Live, Peer
 from slardar.model.parse import parse_upstream
 from slardar.model.routes import Route
 from slardar.model.snapshot import Choice, Snapshot
@@ -25,7 +28,8 @@ from slardar.testing.channels import FakeClock
 from tests.dataplane.kit import HandReactor
 
 #: The modes whose next choice can be told.
-FORESEEN = ("wrr", "least_conn", "hash", "url_hash", "ip_hash", "host_hash", "header_hash")
+HASHES = ("hash", "url_hash", "ip_hash", "host_hash", "header_hash", "maglev")
+FORESEEN = ("wrr", "least_conn", *HASHES)
 #: Those that draw lots.
 DRAWN = ("p2c", "ewma", "random")
 
@@ -40,68 +44,147 @@ def request(path: str = "/", host: str = "up") -> Request:
 def selection_of(body: dict[str, Any], clock: FakeClock, live: Live | None = None) -> Selection:
     upstream = parse_upstream("up", body, "up")
     make: Any = balancer_factory(upstream.mode)
-    return Selection(upstream, live or Live(), make, Defaults(1, 1, 1), clock)
+    made = Selection(
+        upstream, live or Live(), make, Defaults(1, 1, 1), clock, soon=lambda step: None
+    )
+    made.serve()
+    return made
 
 
 steady: Any = settings(derandomize=True, deadline=None, database=None, max_examples=150)
 
 
+#: Whatever servers may be configured with; ``up`` more often than the rest.
+servers_of_a_level: Any = st.lists(
+    st.fixed_dictionaries(
+        {
+            "weight": st.integers(0, 5),
+            "max_conns": st.integers(0, 2),
+            "max_fails": st.integers(0, 2),
+            "state": st.sampled_from(["up", "up", "up", "drain", "down"]),
+        }
+    ),
+    min_size=1,
+    max_size=6,
+)
+#: Whatever else decides which server gets a request.
+rules_of_an_upstream: Any = st.fixed_dictionaries(
+    {
+        "protected": st.booleans(),
+        "panic": st.sampled_from([0, 0, 0.5, 1]),
+        "hints": st.booleans(),
+        "slow_start": st.sampled_from([0, 0, 5]),
+        "outlier": st.sampled_from([None, {"min_requests": 1, "max_share": 1, "window": 10}]),
+        "queue": st.sampled_from([{"size": 0}, {"size": 1}, {"size": 3}]),
+        "retry_on": st.just(["error"]),
+        "mode_opts": st.sampled_from([{}, {"bound": 1.25}]),
+    }
+)
+
+
+class Waiting(WaitingExchange):
+    """A request in the queue."""
+
+    def begin_waiting(self, selection: Any) -> bool:
+        return False
+
+
+def ask(chance: random.Random, clusters: list[str]) -> Request:
+    """A request, perhaps with the keys that hooks choose."""
+    asked = request(f"/{chance.randrange(50)}")
+    if chance.random() < 0.3:
+        asked.hash_key = str(chance.randrange(10))
+    if chance.random() < 0.3:
+        asked.cluster_key = chance.choice([*clusters, "unknown", clusters[::-1]])
+    return asked
+
+
+def meet(selection: Selection, chance: random.Random, clock: FakeClock) -> None:
+    """Something changes what is known of a server."""
+    peer = chance.choice(selection.peers)
+    place = (peer.host, peer.port)
+    what = chance.randrange(4)
+    if what == 0:
+        note_checked(peer.live, chance.choice(["ok", "err"]), 1.0, "heartbeats say so")
+    elif what == 1 and selection.believes_hints:
+        said = chance.choice([b"full", b"drain", b"weight=3", b"weight=0", b"up"])
+        reply = parse_reply(b"HTTP/1.1 200 OK\r\nX-Slardar-Hint: %b\r\n\r\n" % said, b"GET")
+        selection.hinted(peer, reply)
+    elif what == 2:
+        selection.set_weight(*place, chance.choice([None, 0, 0.5, 4]))
+    elif selection.upstream.outlier is not None:
+        note_ejected(peer.live, clock.now, chance.choice([0.0, 7.0]), 1, "it was slow")
+    selection.look(*place)
+
+
+def check_foresight(before: Preview, picked: Peer | None, selection: Selection) -> None:
+    """What was foreseen has happened, and who has a reason got nothing."""
+    assert (picked and picked.key) == before.server
+    assert (before.refusal is None) is (picked is not None)
+    for level in before.levels:
+        for one in level.candidates:
+            assert level.serves or one.reason
+    if picked is not None:
+        (serving,) = [level for level in before.levels if level.serves]
+        (candidate,) = [one for one in serving.candidates if one.server == picked.key]
+        assert candidate.reason == ""
+        return
+    assert not any(level.serves for level in before.levels)
+    assert before.refusal is not None
+    status, reason = selection.refusal(False)
+    queue = selection.queue
+    waits = status == 503 and queue is not None and queue.waiting < selection.queue_size
+    assert before.refusal[0] == status
+    assert before.refusal[1].startswith(reason)
+    assert (", so the request waits" in before.refusal[1]) is waits
+
+
 @steady
 @given(
     st.sampled_from(FORESEEN),
-    st.lists(
-        st.fixed_dictionaries(
-            {
-                "weight": st.integers(0, 5),
-                "max_conns": st.integers(0, 2),
-                "max_fails": st.integers(0, 2),
-                "state": st.sampled_from(["up", "up", "up", "drain", "down"]),
-                "backup": st.booleans(),
-            }
-        ),
-        min_size=1,
-        max_size=6,
-    ),
-    st.booleans(),
+    st.dictionaries(st.sampled_from(["a", "b"]), servers_of_a_level, min_size=1),
+    rules_of_an_upstream,
     st.integers(0, 1 << 32),
     st.sampled_from([1, 1, 8]),
 )
 def test_what_is_foreseen_happens(
-    mode: str, servers: list[dict[str, Any]], protected: bool, seed: int, times: int
+    mode: str, clusters: dict[str, list[dict[str, Any]]], rules: Any, seed: int, times: int
 ) -> None:
-    """Whatever requests have met before: the server that is foreseen is picked, from the
-    level that serves; and who has a reason is not."""
+    """Whatever requests have met before, whatever heartbeats, hints and ejections say, and
+    whatever a hook asks for: the server that is foreseen is picked, from the level that
+    serves; and who has a reason is not.  A request that is tried again is no exception for
+    the next one."""
+    if mode not in HASHES:
+        rules = {**rules, "mode_opts": {}}
     chance = random.Random(seed)
     clock = FakeClock()
-    # So many that balancers keep the turn in another way.
-    body = {
-        "mode": mode,
-        "protected": protected,
-        "servers": [
-            {"host": "127.0.0.1", "port": 1 + number, **servers[number % len(servers)]}
-            for number in range(len(servers) * times)
-        ],
+    # So many that balancers keep the turn in another way; some are in both clusters.
+    levels = {
+        name: {
+            "servers": [
+                {"host": "127.0.0.1", "port": 1 + number, **servers[number % len(servers)]}
+                for number in range(len(servers) * times)
+            ]
+        }
+        for name, servers in clusters.items()
     }
-    selection = selection_of(body, clock)
+    selection = selection_of({"mode": mode, "cluster": levels, **rules}, clock)
     under_way = []
-    for number in range(30):
-        asked = request(f"/{chance.randrange(50)}")
+    for _ in range(30):
+        asked = ask(chance, list(clusters))
         before = selection.preview(asked)
         assert selection.preview(asked) == before, "asking changes the answer"
         picked = selection.pick(asked, [])
-        assert (picked and picked.key) == before.server, number
-        assert (before.refusal is None) is (picked is not None)
+        check_foresight(before, picked, selection)
         if picked is None:
-            assert before.refusal == selection.refusal(False)
-            assert not any(level.serves for level in before.levels)
+            if selection.queue is not None and chance.random() < 0.5:
+                selection.queue.enter(Waiting(asked, selection), selection.queue_size)
         else:
-            (serving,) = [level for level in before.levels if level.serves]
-            (candidate,) = [one for one in serving.candidates if one.server == picked.key]
-            assert candidate.reason == ""
             under_way.append(picked)
-        for level in before.levels:
-            for one in level.candidates:
-                assert level.serves or one.reason
+            again = selection.pick(asked, [picked]) if chance.random() < 0.3 else None
+            if again is not None:
+                assert again.live is not picked.live
+                under_way.append(again)
         while under_way and chance.random() < 0.5:
             peer = under_way.pop(chance.randrange(len(under_way)))
             if chance.random() < 0.4:
@@ -109,6 +192,8 @@ def test_what_is_foreseen_happens(
                 selection.finished(peer, True, 0.1, 0)
             else:
                 selection.succeeded(peer, 0.1, 200)
+        if chance.random() < 0.3:
+            meet(selection, chance, clock)
         clock.now += chance.choice((0.0, 0.1, 6.0))
 
 

@@ -16,10 +16,12 @@ from slardar.balancers.hashing import HostHash
 from slardar.balancers.wrr import WeightedRoundRobin
 from slardar.dataplane.selection import Defaults, Selection
 from slardar.health.checked import note_checked
+from slardar.health.hints import note_hint
+from slardar.health.outliers import note_ejected
 from slardar.http1.interfaces import WaitingExchange
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
-from slardar.model.live import Live, Peer
+from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.parse import parse_upstream
 from slardar.plugins import balancer_factory
 from slardar.testing.channels import FakeClock
@@ -99,6 +101,27 @@ def ports(selection: Selection, key: Any = None) -> list[int]:
         tried.append(peer)
         assert len(tried) < 100
     return [peer.port for peer in tried]
+
+
+@pytest.mark.parametrize("mode", [*MODES, "maglev", "sticky"])
+def test_upstream_without_servers(clock: FakeClock, live: Live, mode: str) -> None:
+    """A service may have none: a request is refused, whatever the upstream's keys are, and gets a
+    server once there is one."""
+    keys = {"mode": mode, "slow_start": 5, "panic": 0.5, "outlier": {}, "hints": True}
+    keys |= {"queue": {"size": 5}, "mode_opts": {"secret": "s" * 32} if mode == "sticky" else {}}
+
+    def build(*servers: Any) -> Selection:
+        body = {"servers": list(servers), **keys}
+        upstream = parse_upstream("up", body, "up", may_be_empty=True)
+        return Selection(upstream, live, balancer_factory(mode), DEFAULTS, clock)
+
+    for _ in range(2):
+        empty = build()
+        empty.serve()
+        assert (ports(empty), empty.peers, empty.refusal(False)[0]) == ([], [], 502)
+        assert empty.preview(request()).server is None
+        empty.look("127.0.0.1", 1)
+        assert ports(build(server(1))) == [1]
 
 
 def picked(selection: Selection, number: int = 0) -> int:
@@ -836,6 +859,111 @@ def test_shared_server_takes_its_turn_in_each_level(make: Make) -> None:
         met[key].append(peer.port)
     assert met["x"] == [1, 2, 1] * 6
     assert met["y"] == [1, 3, 1] * 6
+
+
+class Bound(First):
+    """Binds requests to the server whose port is their ``X-Port``, also to one that it has not."""
+
+    def __init__(self, servers: Any, options: Any) -> None:
+        super().__init__(servers, options)
+        self.servers = {str(peer.port): peer for peer in servers}
+
+    def bound_to(self, request: Any) -> Any:
+        wanted = request.get_header("X-Port")
+        if wanted == "broken":
+            raise SystemExit
+        return self.servers.get(wanted, wanted)
+
+
+def bound(port: object) -> Request:
+    """A request that is bound to a server."""
+    return parse_request(b"GET / HTTP/1.1\r\nHost: up\r\nX-Port: %b\r\n\r\n" % str(port).encode())
+
+
+def test_bound_request_goes_to_a_server_that_drains(make: Make) -> None:
+    """No other request does, and the retry goes elsewhere; a server that is up gets only what
+    the balancer picks for it."""
+    servers = [server(1), server(2, state="drain"), server(3), server(4, backup=True)]
+    selection = make(Bound, servers=servers)
+    peer = selection.pick(bound(2), [])
+    assert peer is not None
+    assert (peer.port, peer.live.active, peer.live.requests) == (2, 1, 1)
+    again = selection.pick(bound(2), [peer])
+    assert again is not None
+    assert again.port == 1
+    for other in (1, 3, 4, "nobody", "broken", ""):
+        found = selection.pick(bound(other), [])
+        assert found is not None
+        assert found.port == 1
+    assert ports(selection) == [1, 3, 4]
+
+
+STATES: list[tuple[str, Callable[[ServerLive, FakeClock], Any], dict[str, Any], bool]] = [
+    ("healthy", lambda live, clock: None, {}, True),
+    ("weight 0", lambda live, clock: None, {"weight": 0}, True),
+    ("heartbeats fail", lambda live, clock: note_checked(live, "err", 1.0, ""), {}, False),
+    ("unstable", lambda live, clock: note_checked(live, "unstable", 1.0, ""), {}, True),
+    ("out", lambda live, clock: setattr(live, "down_until", clock.now + 1), {}, False),
+    ("probation", lambda live, clock: setattr(live, "down_until", clock.now), {}, True),
+    ("ejected", lambda live, clock: note_ejected(live, clock.now, 9, 1, ""), {}, False),
+    ("says drain", lambda live, clock: note_hint(live, "drain", clock.now), {}, False),
+    ("says full", lambda live, clock: note_hint(live, "full", clock.now), {}, False),
+    ("has its limit", lambda live, clock: setattr(live, "active", 1), {"max_conns": 1}, False),
+    ("has room", lambda live, clock: None, {"max_conns": 1}, True),
+    ("down", lambda live, clock: None, {"state": "down"}, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "keys", "keeps"), [row[1:] for row in STATES], ids=[row[0] for row in STATES]
+)
+def test_which_servers_keep_what_is_bound_to_them(
+    make: Make, clock: FakeClock, change: Any, keys: dict[str, Any], keeps: bool
+) -> None:
+    """Those that are healthy and have room, as far as they have not said that they want none; the
+    preview knows it."""
+    clock.now = 100.0
+    keys = {"state": "drain", **keys}
+    selection = make(Bound, servers=[server(1), server(2, **keys), server(3, state="drain")])
+    change(peer_of(selection, 2).live, clock)
+    selection.refresh()
+    preview = selection.preview(bound(2))
+    peer = selection.pick(bound(2), [])
+    assert peer is not None
+    assert peer.port == (2 if keeps else 1)
+    (level,) = preview.levels
+    assert (level.candidates[1].reason == "") is keeps
+    if keeps:
+        assert preview.server == peer.key
+
+
+def test_bound_requests_are_served_when_all_servers_drain(make: Make) -> None:
+    """Others get the next level, or a refusal."""
+    servers = [server(1, state="drain"), server(2, state="drain")]
+    selection = make(Bound, servers=servers)
+    peer = selection.pick(bound(2), [])
+    assert peer is not None
+    assert peer.port == 2
+    assert selection.preview(bound(2)).server == peer.key
+    assert selection.pick(bound(9), []) is None
+    assert selection.preview(bound(9)).refusal is not None
+    backed = make(Bound, servers=[*servers, server(3, backup=True)])
+    assert [getattr(backed.pick(bound(port), []), "port", None) for port in (1, 9)] == [1, 3]
+
+
+def test_balancer_is_not_asked_while_no_server_drains(make: Make) -> None:
+    """Then it makes no difference."""
+    asked: list[Any] = []
+
+    class Asked(Bound):
+        def bound_to(self, request: Any) -> Any:
+            asked.append(request)
+
+    for state in ("up", "down", "drain"):
+        assert asked == []
+        selection = make(Asked, servers=[server(1), server(2, state=state)])
+        assert selection.pick(bound(2), []) is selection.peers[0]
+    assert len(asked) == 1
 
 
 def test_drained_in_one_level_serves_in_the_other(make: Make) -> None:

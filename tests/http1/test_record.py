@@ -10,7 +10,7 @@ import pytest
 
 from slardar.hooks.script import HookFailure
 from slardar.http1.record import RequestRecord
-from slardar.testing.playbook import Playbook
+from slardar.testing.playbook import FakeObserver, Playbook
 from tests.http1.lines import (
     CHUNKED_OK,
     CONTINUE,
@@ -44,6 +44,8 @@ class Ending:
     settings: dict[str, Any] = field(default_factory=dict)
     servers: int = 1
     hooks: Callable[[], Any] | None = None
+    #: Whether a hook answered or failed.
+    by_hook: bool = False
 
 
 def served(play: Playbook) -> None:
@@ -202,17 +204,18 @@ ENDINGS = [
     Ending("the client stalls", client_stalls, 200, "server",
            "the client did not take the reply in time", attempts=[0]),
     Ending("slardar stops", closed, 0, "", "slardar closed the connection", attempts=[0]),
-    Ending("a hook answers", says(get("/no")), 403, "hook", upstream="", hooks=rejecting),
+    Ending("a hook answers", says(get("/no")), 403, "hook", upstream="", by_hook=True,
+           hooks=rejecting),
     Ending("a hook fails", says(get("/no")), 500, "hook", "a hook failed", upstream="",
-           hooks=lambda: runner(fails)),
+           by_hook=True, hooks=lambda: runner(fails)),
     Ending("a hook fails for the reply", served, 500, "hook", "a hook failed", attempts=[200],
-           hooks=lambda: runner(response=fails)),
+           by_hook=True, hooks=lambda: runner(response=fails)),
     Ending("a hook changes the status", served, 201, "server", attempts=[200],
            hooks=lambda: runner(response=lambda _, response: setattr(response, "status", 201))),
     Ending("a hook wants no reply", says(get("/no")), 444, "hook", upstream="",
-           hooks=lambda: rejecting(status=444)),
+           by_hook=True, hooks=lambda: rejecting(status=444)),
     Ending("a hook replaces the reply", served, 418, "hook", attempts=[200],
-           hooks=lambda: runner(response=lambda request, _: request.reject(418))),
+           by_hook=True, hooks=lambda: runner(response=lambda request, _: request.reject(418))),
 ]  # fmt: skip
 
 
@@ -233,9 +236,32 @@ def test_each_ending_is_told_once(ending: Ending) -> None:
     assert [attempt.failure or attempt.status for attempt in record.attempts] == ending.attempts
     assert record.server == (f"10.0.0.{ending.servers}:80" if ending.attempts else "")
     assert record.client == b"192.0.2.7"
+    assert record.hook == ("python/script.*" if ending.by_hook else "")
     assert record.started <= record.ended <= play.clock.now
     play.finish()
     assert play.records == [record]
+
+
+def test_record_has_what_the_client_sent() -> None:
+    """Method, target, Host and headers stay as they came, whatever hooks make of them."""
+
+    def change(request: Any, _: Any) -> None:
+        request.method = "PUT"
+        request.path = "/changed"
+        request.headers["Host"] = "b.test"
+        request.headers["User-Agent"] = "a hook"
+
+    play = Playbook()
+    play.host.hooks = runner(change)
+    play.client_sends(b"GET /first?x HTTP/1.1\r\nHost: A.test\r\nUser-Agent: a client\r\n\r\n")
+    assert play.origin_gets().startswith(b"PUT /changed?x HTTP/1.1\r\nHost: b.test\r\n")
+    play.origin_sends(OK)
+    record = of_one(play)
+    assert (record.method, record.uri, record.host) == (b"GET", b"/first?x", "a.test")
+    assert b"User-Agent: a client" in record.lines
+    assert b"User-Agent: a hook" not in record.lines
+    assert record.request is not None
+    assert record.request.uri == "/changed?x"
 
 
 def of_one(play: Playbook) -> RequestRecord:
@@ -323,3 +349,50 @@ def test_observer_comes_while_requests_are_under_way() -> None:
     assert play.records == []
     served(play)
     assert len(play.records) == 1
+
+
+class Glances(FakeObserver):
+    """Keeps no record, only what can be seen of it during the call."""
+
+    def __init__(self, keeps: bool) -> None:
+        super().__init__()
+        self.keeps = keeps
+        self.seen: list[tuple[int, str, int, list[str | int]]] = []
+        self.objects: set[int] = set()
+
+    def request_ended(self, record: RequestRecord) -> None:
+        outcomes: list[str | int] = [one.failure or one.status for one in record.attempts]
+        self.seen.append((record.status, record.error, record.bytes_out, outcomes))
+        self.objects.add(id(record))
+        record.kept = self.keeps
+        if self.keeps:
+            self.records.append(record)
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_record_is_used_again_unless_it_is_kept(keeps: bool) -> None:
+    """Nothing of one request is left in the record of the next, whatever the endings."""
+    play = Playbook(observed=False, servers=2)
+    glances = play.host.observer = Glances(keeps)
+    expected = []
+    for _ in range(3):
+        served(play)
+        expected.append((200, "", len(play.client_gets()), [200]))
+        # No server takes the second request, so slardar answers it.
+        play.client_sends(GET)
+        while len(glances.seen) == len(expected):
+            for origin in play.origins:
+                if not origin.closed:
+                    origin.lose()
+            play.settle()
+        answer = play.client_gets()
+        (status, error, size, outcomes) = glances.seen[-1]
+        assert (status, size, outcomes[-1]) == (502, len(answer), "error")
+        assert error
+        expected.append(glances.seen[-1])
+    assert glances.seen == expected
+    if keeps:
+        assert [record.status for record in glances.records] == [200, 502] * 3
+    else:
+        assert len(glances.objects) < 6
+        assert all(spare.request is None for spare in play.host.spare_records)

@@ -68,6 +68,14 @@ def test_session(start: Start, tmp_path: Path) -> None:
         assert {browser.ask(first) for _ in range(3)} == {home}
         assert browser.given is None
 
+    # While its server drains, a browser stays; no new one comes.
+    place = f"{path}/{servers[0]['host']}:{servers[0]['port']}"
+    assert first.call("PATCH", place, {"state": "drain"})[0] == 200
+    for browser, home in zip(browsers, homes, strict=True):
+        assert (browser.ask(first), browser.given) == (home, None)
+    assert {Browser().ask(first) for _ in range(9)} == {"1", "2"}
+    assert first.call("PATCH", place, {"state": "up"})[0] == 200
+
     first.stop()
     again = node(start, tmp_path / "first")
     second = node(start, tmp_path / "second")

@@ -41,7 +41,7 @@ class HandResolver(Resolver):
     def answer(self, name: str, *addresses: str) -> None:
         """A lookup has found these addresses."""
         found = Found([(socket.AF_INET, address) for address in addresses])
-        self._found(name, self._names[name], found)
+        self._found(name, found)
 
 
 class FakeProcess:

@@ -27,6 +27,7 @@ from slardar.workers.messages import (
     Begin,
     Delta,
     Done,
+    Grown,
     Report,
     ServerReport,
     Verdicts,
@@ -218,6 +219,18 @@ def test_health_reaches_the_other_workers() -> None:
     one.say(Verdicts((back,)))
     assert one.of(Verdicts) == []
     assert [other.of(Verdicts) for other in others] == [[Verdicts((out,)), Verdicts((back,))]] * 2
+
+
+def test_health_reaches_a_worker_that_is_leaving() -> None:
+    """It still has requests to finish."""
+    team = Team(2)
+    team.start()
+    one, grown = team.processes
+    grown.say(Grown())
+    out = Verdict("a", "127.0.0.1", 1, 5.0, "refused")
+    one.say(Verdicts((out,)))
+    assert grown in team.workers._supervisor.leaving
+    assert grown.of(Verdicts) == [Verdicts((out,))]
 
 
 def test_health_is_logged_once() -> None:

@@ -318,6 +318,36 @@ def test_health_of_many_is_told_in_one_message(director: Director) -> None:
     assert [len(message.requests) for message in told] == [3 * 399]
 
 
+def test_first_change_is_told_in_the_same_turn(director: Director) -> None:
+    """What follows within 20 ms comes in one message, and then nothing more is planned."""
+    director.begin(snapshot(1, upstream("a", *range(1, 9), **FAILS)))
+    selection = director.selection("a")
+    peers = selection.peers
+
+    def told_after(seconds: float, *failing: int) -> list[list[int]]:
+        director.said.clear()
+        for number in failing:
+            selection.failed(peers[number], "refused")
+        director.reactor.advance(seconds)
+        deliver(*director.transports)
+        return [
+            [one.port for one in message.requests]
+            for message in director.said
+            if isinstance(message, Verdicts)
+        ]
+
+    assert told_after(0, 0) == [[1]]
+    assert told_after(0.01, 1) == []
+    assert told_after(0.005, 2, 3) == []
+    assert told_after(0.006) == [[2, 3, 4]]
+    assert told_after(0.1) == []
+    assert told_after(0, 4) == [[5]]
+    assert director.worker._reporter.news._telling is not None
+    director.tell(Drain(0))
+    director.reactor.advance(1)
+    assert director.worker._reporter.news._telling is None
+
+
 def test_heartbeats_are_heeded(director: Director) -> None:
     """Until they say otherwise, at the beginning and later, and requests change nothing."""
     out = Heartbeat("a", "127.0.0.1", 1, "err", 1000.0, "no answer")
@@ -341,7 +371,7 @@ def test_heartbeats_are_heeded(director: Director) -> None:
 
 
 def test_ejections_are_told_and_heeded(director: Director) -> None:
-    """Its own within a tenth of a second, those of others from the beginning on."""
+    """Its own in the same turn, those of others from the beginning on."""
     outlier = {"outlier": {"min_requests": 2, "max_share": 0.5}}
     out = Ejection("a", "127.0.0.1", 1, 5.0, 1, "slow")
     first = snapshot(1, upstream("a", 1, 2, 3, 4, **outlier))

@@ -1,0 +1,1 @@
+"""What clients notice of a server's fault, through slardar and through other proxies."""
