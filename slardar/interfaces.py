@@ -264,10 +264,17 @@ class IPlane(Interface):
         """
 
     def take_settings(settings: Settings) -> Deferred[None]:
-        """Use ``timeouts``, ``limits`` and ``health`` of these settings from now on.
+        """Use ``timeouts``, ``limits``, ``health`` and ``access_log`` of these settings from
+        now on.
 
         They hold for everything that begins after the Deferred has fired.  All other
         settings are taken at the start only.  Never fails.
+        """
+
+    def reopen_logs() -> None:
+        """Open the files of access logs anew, for they were moved away.
+
+        Lines that were logged before may still go to the old files, and none is lost.
         """
 
     # Health.
@@ -360,7 +367,8 @@ class IPlane(Interface):
     def statistics() -> Mapping[str, Any]:
         """Counters, for the status.
 
-        Since the start: ``accepted`` clients, ``requests``, and ``refused`` requests.  Now:
+        Since the start: ``accepted`` clients, ``requests``, ``refused`` requests, and lines
+        of access logs that were dropped (``access_log_dropped``).  Now:
         ``connections``, ``active`` requests and ``tunnels``.  The ``version`` that is served,
         and ``balancer_errors`` by upstream.  The upstreams that ignore health, with the
         reason (``panic``).  Whether heartbeats are sent (``checkup_timer_alive``), and when

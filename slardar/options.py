@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -195,7 +195,7 @@ class Options(usage.Options):
         upstreams = dict(settings.first_upstreams)
         given: set[str] = set()
         for text in self["upstream"]:
-            _collect(problems, _add_upstream, upstreams, text, given)
+            _collect(problems, _add_upstream, upstreams, text, given, settings.first_services)
         if problems:
             raise ConfigError(problems)
         return msgspec.structs.replace(settings, upstreams=upstreams, **changes)
@@ -262,8 +262,10 @@ def _workers(text: str) -> Workers:
     )
 
 
-def _add_upstream(upstreams: dict[str, Upstream], text: str, given: set[str]) -> None:
-    """Add the upstream of ``NAME=HOST:PORT[,HOST:PORT...]``; it replaces the file's."""
+def _add_upstream(
+    upstreams: dict[str, Upstream], text: str, given: set[str], services: Container[str]
+) -> None:
+    """Add the upstream of ``NAME=HOST:PORT[,HOST:PORT...]``; it replaces the file's upstream."""
     name, equals, places = text.partition("=")
     expected = "--upstream: expected NAME=HOST:PORT[,HOST:PORT...]"
     if not equals or not name:
@@ -281,6 +283,8 @@ def _add_upstream(upstreams: dict[str, Upstream], text: str, given: set[str]) ->
             servers.append({"host": found[0], "port": found[1]})
     if problems:
         raise ConfigError(problems)
+    if name in services:
+        raise ConfigError(f"--upstream: {name} is a service of the file")
     upstreams[name] = parse_upstream(name, {"servers": servers}, "--upstream", plugins)
 
 

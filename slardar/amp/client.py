@@ -167,6 +167,10 @@ class Client:
         """One upstream."""
         return self._ask(commands.GetUpstream, {}, name=name)
 
+    def get_services(self) -> defer.Deferred[dict[str, Any]]:
+        """Every service, by name."""
+        return self._ask(commands.GetServices, {})
+
     def get_routes(self) -> defer.Deferred[list[Any]]:
         """The routes."""
         return self._ask(commands.GetRoutes, {})
@@ -248,6 +252,24 @@ class Client:
     ) -> defer.Deferred[int]:
         """Remove one server (``host:port``) from an upstream."""
         return self._change(commands.RemoveServer, parameters, if_version, name=name, server=server)
+
+    def set_service(
+        self,
+        name: str,
+        service: Mapping[str, Any],
+        *,
+        if_version: int | None = None,
+        **parameters: Any,
+    ) -> defer.Deferred[int]:
+        """Make or change an upstream that follows a catalogue."""
+        body = msgspec.json.encode(service)
+        return self._change(commands.SetService, parameters, if_version, name=name, body=body)
+
+    def delete_service(
+        self, name: str, *, if_version: int | None = None, **parameters: Any
+    ) -> defer.Deferred[int]:
+        """Remove a service."""
+        return self._change(commands.DeleteService, parameters, if_version, name=name)
 
     def set_routes(
         self, routes: list[Any], *, if_version: int | None = None, **parameters: Any

@@ -125,6 +125,13 @@ class Status(OperationCommand):
     arguments: ClassVar = [_PARAMETERS]
 
 
+class GetOpenApi(OperationCommand):
+    """The description of the HTTP control channel."""
+
+    operation = "openapi"
+    arguments: ClassVar = [_PARAMETERS]
+
+
 class GetUpstreams(OperationCommand):
     """Every upstream, by name."""
 
@@ -172,6 +179,34 @@ class RemoveServer(OperationCommand):
 
     operation = "remove-server"
     arguments: ClassVar = [_NAME, _SERVER, *_OF_CHANGES]
+
+
+class GetServices(OperationCommand):
+    """Every service, by name."""
+
+    operation = "services"
+    arguments: ClassVar = [_PARAMETERS]
+
+
+class GetService(OperationCommand):
+    """One service."""
+
+    operation = "service"
+    arguments: ClassVar = [_NAME, _PARAMETERS]
+
+
+class SetService(OperationCommand):
+    """Make or change an upstream that follows a catalogue; ``body`` is JSON."""
+
+    operation = "set-service"
+    arguments: ClassVar = [_NAME, _BODY, *_OF_CHANGES]
+
+
+class DeleteService(OperationCommand):
+    """Remove a service."""
+
+    operation = "remove-service"
+    arguments: ClassVar = [_NAME, *_OF_CHANGES]
 
 
 class GetRoutes(OperationCommand):

@@ -44,7 +44,8 @@ from slardar.control.actions import Actions
 from slardar.control.auth import Caller, Gate, RefusedError
 from slardar.control.conditions import Condition, PreconditionError, etag
 from slardar.control.http import MAX_BODY
-from slardar.control.operations import OPERATIONS, ControlCall, Operation, carry_out
+from slardar.control.operation import ControlCall, Operation, carry_out
+from slardar.control.operations import OPERATIONS
 from slardar.control.refusals import Refusals
 from slardar.control.room import Room, Standing
 from slardar.errors import (
@@ -361,7 +362,7 @@ def _kind(error: SlardarError, operation: Operation) -> type[SlardarAmpError]:
     for kind in type(error).__mro__:
         if kind in _ERRORS:
             found = _ERRORS[kind]
-            if found is Invalid and operation.path.startswith("/upstream/"):
+            if found is Invalid and operation.path.startswith(("/upstream/", "/service/")):
                 return InvalidUpstream
             return found
     return Failed

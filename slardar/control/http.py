@@ -32,7 +32,7 @@ from slardar.control.calls import (
     split_path,
 )
 from slardar.control.conditions import Condition, etag
-from slardar.control.operations import ControlCall, carry_out
+from slardar.control.operation import ControlCall, carry_out
 from slardar.control.refusals import Refusals
 from slardar.control.replies import JsonReply, error_reply, refuse, to_json
 from slardar.control.room import MAX_BODIES, Room, Standing

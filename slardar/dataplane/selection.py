@@ -384,12 +384,12 @@ class Selection(SelectionBase):
             tuple(level.described(level is serving, may_get, now) for level in levels),
             None if peer is None else peer.key,
             is_last_resort and serving is not None,
-            None if serving is not None else self._foreseen_refusal(),
+            None if serving is not None else self._foreseen_refusal(request),
             self._panic is not None and self._panic.is_on,
         )
 
-    def _foreseen_refusal(self) -> tuple[int, str]:
-        status, reason = self.refusal(False)
+    def _foreseen_refusal(self, request: Request) -> tuple[int, str]:
+        status, reason = self.refusal(request, False)
         if status == 503 and self.queue is not None and self.queue.waiting < self.queue_size:
             reason += f", so the request waits up to {self.queue_timeout:g} seconds for one"
         return status, reason
@@ -430,12 +430,14 @@ class Selection(SelectionBase):
         chosen = [level for name in names for level in self._levels if level.name == name]
         return chosen or self._levels
 
-    def refusal(self, tried: bool) -> tuple[int, str]:
-        """Status and reason where :meth:`pick` found nothing."""
+    def refusal(self, request: Request, tried: bool) -> tuple[int, str]:
+        """Status and reason where :meth:`pick` found nothing for ``request``."""
         now = self._clock.now
-        if not tried and any(peer.live.full_until > now for peer in self.peers):
+        levels = self._levels if request.cluster_key is None else self._order(request)
+        peers = [peer for level in levels for peer in level.peers]
+        if not tried and any(peer.live.full_until > now for peer in peers):
             return 503, f"the servers of upstream {self.name} say that they are full"
-        if not tried and any(level.available for level in self._levels):
+        if not tried and any(level.available for level in levels):
             return 503, f"every server of upstream {self.name} has its limit of connections"
         return 502, f"no servers available in upstream {self.name}"
 

@@ -257,10 +257,17 @@ class Workers:
             timeouts=settings.timeouts,
             limits=settings.limits,
             health=settings.health,
+            access_log=settings.access_log,
         )
         if self._heartbeats is not None:
             self._heartbeats.take_settings(settings.health)
         return defer.ensureDeferred(self._take_settings())
+
+    def reopen_logs(self) -> None:
+        """Open the files of access logs anew; see :class:`slardar.interfaces.IPlane`."""
+        data = messages.encode(messages.Reopen())
+        self._supervisor.tell_all(data)
+        self._supervisor.tell_leaving(data)
 
     async def _take_settings(self) -> None:
         lean = messages.lean_settings(self.settings)
