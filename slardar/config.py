@@ -6,8 +6,8 @@ A settings object is frozen; the command line's options make a changed copy.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -15,12 +15,12 @@ from msgspec import Meta, Struct
 from slardar.errors import ConfigError, PartlyReadError
 from slardar.model.access_log import AccessLog, parse_access_logs
 from slardar.model.hook import OnError
-from slardar.model.inert import inert_settings
 from slardar.model.listener import ListenerSpec, specs_of
 from slardar.model.parse import Plugins, check_name, parse_routes, parse_upstream
 from slardar.model.reader import Problems, joined, read_partly, shown
 from slardar.model.routes import Route
 from slardar.model.server import Interval, Seconds, Timeout, Upstream
+from slardar.model.service import Service, parse_service
 
 __all__ = [
     "Control",
@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+T = TypeVar("T")
 
 #: Up to a tebibyte, which is more than any body or head.
 Count = Annotated[int, Meta(ge=0, le=2**40, description="an integer from 0 to 1099511627776")]
@@ -156,7 +157,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """The settings of a process, from its file and its options."""
 
     #: Keys of a later version; the refusal says that they are not available yet.
-    later: ClassVar[tuple[str, ...]] = ("services", "streams", "tls", "trusted")
+    later: ClassVar[tuple[str, ...]] = ("streams", "tls", "trusted")
 
     listen: Annotated[tuple[str, ...], Meta(description="a list of endpoint strings")] = (
         "tcp:8080",
@@ -175,6 +176,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     conf_hash: str | None = None
     default_upstream: str | None = None
     upstreams: Any = msgspec.field(default_factory=dict)
+    #: Upstreams whose servers a catalogue lists.
+    services: Any = msgspec.field(default_factory=dict)
     routes: Any = ()
 
     @property
@@ -188,13 +191,21 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         return self.upstreams  # type: ignore[no-any-return]
 
     @property
+    def first_services(self) -> Mapping[str, Service]:
+        """The services of the file, by name."""
+        return self.services  # type: ignore[no-any-return]
+
+    @property
     def first_routes(self) -> tuple[Route, ...]:
         """The routes of the file."""
         return self.routes  # type: ignore[no-any-return]
 
 
 #: Keys of Settings that may be empty in a file.
-_SECTIONS = ("control", "timeouts", "limits", "health", "hooks", "history", "upstreams", "routes")
+_SECTIONS = (
+    *("control", "timeouts", "limits", "health", "hooks", "history"),
+    *("upstreams", "services", "routes"),
+)
 
 
 def parse_settings(raw: object, where: str = "", plugins: Plugins | None = None) -> Settings:
@@ -231,42 +242,56 @@ def read_settings(
         raw = {key: value for key, value in raw.items() if key != "access_log"}
     settings = read_partly(Settings, raw, "", problems)
     upstreams: dict[str, Upstream] = {}
+    services: dict[str, Service] = {}
     routes: tuple[Route, ...] = ()
     if isinstance(raw, Mapping):
-        upstreams = _upstreams(raw.get("upstreams", {}), problems, plugins)
+        upstreams = _named("upstreams", raw.get("upstreams", {}), parse_upstream, problems, plugins)
+        services = _named("services", raw.get("services", {}), parse_service, problems, plugins)
         try:
             routes = parse_routes(raw.get("routes", ()), "routes")
         except ConfigError as error:
             problems.lines += error.problems
     _check(settings, problems)
+    for name in services:
+        if name in upstreams:
+            problems.add(joined("services", name), f"{shown(name)} is an upstream, too")
     default = upstreams.get(settings.default_upstream or "")
+    if default is None and settings.default_upstream in services:
+        default = services[settings.default_upstream].upstream(())
     if default is not None and not default.public:
         problems.add(
             "default_upstream", f"expected an upstream that is public, {default.name} is not"
         )
     prefix = f"{where}: " if where else ""
     lines = [prefix + line for line in problems.lines]
-    settings = msgspec.structs.replace(
-        settings, upstreams=upstreams, routes=routes, access_log=access_log
+    found = msgspec.structs.replace(
+        settings, upstreams=upstreams, services=services, routes=routes, access_log=access_log
     )
-    return settings, lines
+    return found, lines
 
 
-def _upstreams(raw: object, problems: Problems, plugins: Plugins | None) -> dict[str, Upstream]:
+def _named(
+    section: str,
+    raw: object,
+    parse: Callable[[str, object, str, Plugins | None], T],
+    problems: Problems,
+    plugins: Plugins | None,
+) -> dict[str, T]:
+    """What ``parse`` makes of each value of a section, by name."""
     if not isinstance(raw, Mapping):
-        problems.add("upstreams", "expected an object of upstreams by name")
+        problems.add(section, f"expected an object of {section} by name")
         return {}
-    upstreams: dict[str, Upstream] = {}
+    values: dict[str, T] = {}
     for name, body in raw.items():
         if not isinstance(name, str) and type(name) is not int:
-            problems.add(f"upstreams[{shown(name)}]", "expected a name; put it in quotes")
+            problems.add(f"{section}[{shown(name)}]", "expected a name; put it in quotes")
             continue
         try:
-            place = joined("upstreams", str(name))
-            upstreams[str(name)] = parse_upstream(str(name), body, place, plugins)
+            place = joined(section, str(name))
+            values[str(name)] = parse(str(name), body, place, plugins)
         except ConfigError as error:
             problems.lines += error.problems
-    return upstreams
+    return values
 
 
 def _check(settings: Settings, problems: Problems) -> None:
@@ -303,17 +328,14 @@ def _check(settings: Settings, problems: Problems) -> None:
 
 def load_file(path: str, plugins: Plugins | None = None) -> Settings:
     """The settings in a YAML file.  Reads the file, so it blocks: for the start only."""
-    settings, problems, _ = read_config_file(path, plugins)
+    settings, problems = read_config_file(path, plugins)
     if problems:
         raise ConfigError(problems)
     return settings
 
 
-def read_config_file(
-    path: str, plugins: Plugins | None = None
-) -> tuple[Settings, list[str], list[str]]:
-    """The settings in a YAML file, a line for each mistake, and a line for each key without
-    effect (:mod:`slardar.model.inert`).
+def read_config_file(path: str, plugins: Plugins | None = None) -> tuple[Settings, list[str]]:
+    """The settings in a YAML file, and a line for each mistake.
 
     The settings are as :func:`read_settings` returns them.  Reads the file, so it blocks.
     Raises ConfigError for a file that is no YAML.
@@ -328,4 +350,4 @@ def read_config_file(
         raw = error.value
         problems += error.problems
     settings, more = read_settings(raw, path, plugins)
-    return settings, problems + more, [f"{path}: {line}" for line in inert_settings(raw)]
+    return settings, problems + more

@@ -20,7 +20,13 @@ __all__ = [
     "PartlyReadError",
     "SlardarError",
     "StoreError",
+    "one_line",
 ]
+
+
+def one_line(error: BaseException) -> str:
+    """The class and the message of any exception, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 class SlardarError(Exception):

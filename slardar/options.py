@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -24,7 +24,7 @@ from slardar.control.auth import check_endpoint
 from slardar.control.origins import shadowed_by
 from slardar.dataplane.sockets import EndpointNote
 from slardar.errors import ConfigError, StoreError
-from slardar.model.inert import inert_settings, inert_upstreams
+from slardar.model.inert import inert_upstreams
 from slardar.model.parse import parse_upstream, split_host_port
 from slardar.model.reader import shown
 from slardar.model.server import Upstream
@@ -86,8 +86,6 @@ class Options(usage.Options):
 
     #: The configuration, once the options have been parsed.
     settings: Settings
-    #: A line for each key that has no effect, which is no mistake.
-    notes: list[str]
     #: The file's name as the user gave it.
     _given = ""
 
@@ -142,7 +140,7 @@ class Options(usage.Options):
             sys.stdout.write("".join(f"{line}\n" for line in error.problems))
             raise SystemExit(1) from None
         if self["check"]:
-            for line in [*self.notes, *_inert(self.settings), *self._shadowed()]:
+            for line in [*_inert(self.settings), *self._shadowed()]:
                 sys.stderr.write(f"slardar: {line}\n")
             sys.stdout.write("ok\n")
             raise SystemExit(0)
@@ -182,12 +180,9 @@ class Options(usage.Options):
         problems: list[str] = []
         path = self["config"]
         settings = Settings()
-        notes: list[str] = []
         if path is not None:
             try:
-                settings, problems, notes = read_config_file(path, plugins)
-                # With the path as it was given, so that HUP logs the same line again.
-                notes = [self._given + line.removeprefix(path) for line in notes]
+                settings, problems = read_config_file(path, plugins)
             except ConfigError as error:
                 problems = list(error.problems)
         settings = self._with_endpoints(settings, path, problems)
@@ -200,14 +195,9 @@ class Options(usage.Options):
         upstreams = dict(settings.first_upstreams)
         given: set[str] = set()
         for text in self["upstream"]:
-            _collect(problems, _add_upstream, upstreams, text, given)
+            _collect(problems, _add_upstream, upstreams, text, given, settings.first_services)
         if problems:
             raise ConfigError(problems)
-        amp = self["amp"]
-        if amp is not None:
-            # The option replaces the file's key.
-            notes = [line for line in notes if ": control.amp: " not in line]
-        self.notes = [*notes, *inert_settings(None, amp)]
         return msgspec.structs.replace(settings, upstreams=upstreams, **changes)
 
     def _with_endpoints(
@@ -235,7 +225,7 @@ class Options(usage.Options):
             before = len(problems)
             _collect(problems, check_listen, endpoint, where)
             if len(problems) == before and is_known:
-                _collect(problems, check_endpoint, endpoint, control.tokens, where)
+                _collect(problems, check_endpoint, endpoint, control.tokens, where, key == "amp")
         settings = msgspec.structs.replace(settings, control=control)
 
         where = f"{file}store"
@@ -272,8 +262,10 @@ def _workers(text: str) -> Workers:
     )
 
 
-def _add_upstream(upstreams: dict[str, Upstream], text: str, given: set[str]) -> None:
-    """Add the upstream of ``NAME=HOST:PORT[,HOST:PORT...]``; it replaces the file's."""
+def _add_upstream(
+    upstreams: dict[str, Upstream], text: str, given: set[str], services: Container[str]
+) -> None:
+    """Add the upstream of ``NAME=HOST:PORT[,HOST:PORT...]``; it replaces the file's upstream."""
     name, equals, places = text.partition("=")
     expected = "--upstream: expected NAME=HOST:PORT[,HOST:PORT...]"
     if not equals or not name:
@@ -291,6 +283,8 @@ def _add_upstream(upstreams: dict[str, Upstream], text: str, given: set[str]) ->
             servers.append({"host": found[0], "port": found[1]})
     if problems:
         raise ConfigError(problems)
+    if name in services:
+        raise ConfigError(f"--upstream: {name} is a service of the file")
     upstreams[name] = parse_upstream(name, {"servers": servers}, "--upstream", plugins)
 
 

@@ -26,7 +26,7 @@ from twisted.plugin import getPlugins
 
 from slardar.balancers.base import Balancer
 from slardar.balancers.own import own_balancers
-from slardar.errors import ConfigError
+from slardar.errors import ConfigError, one_line
 from slardar.health import probes
 from slardar.health.probes.base import Probe, ProbeOptions
 from slardar.interfaces import IBalancerFactory, IProbeFactory, IStore
@@ -123,7 +123,7 @@ def _named_class(name: str, kind: _Kind) -> type:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit, CancelledError) as error:
         # Whatever the import of a user's module raises, it costs only one upstream.
-        raise ConfigError(f"cannot import {module_name}: {_one_line(error)}") from error
+        raise ConfigError(f"cannot import {module_name}: {one_line(error)}") from error
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
         raise ConfigError(f"{module_name} has no class {class_name}")
@@ -178,7 +178,7 @@ def _load(mode: str, when: int, check: Callable[[], object], where: str) -> None
                 _run_file(module)
             except (Exception, SystemExit, CancelledError) as error:
                 place = f"{where}.mode: " if where else ""
-                raise ConfigError(f"{place}cannot load {name}: {_one_line(error)}") from error
+                raise ConfigError(f"{place}cannot load {name}: {one_line(error)}") from error
             balancer_factory.cache_clear()
             check()
         except BaseException:
@@ -223,12 +223,14 @@ def check_mode(mode: str, options: Mapping[str, Any], where: str) -> None:
     sample = Peer(Server(host="127.0.0.1", port=1), ServerLive())
     try:
         made = factory([sample], options)
-        if not callable(getattr(made, "pick", None)):
-            raise ConfigError(f"{mode}: expected a balancer with a method pick(servers, request)")
     except ConfigError as error:
         raise ConfigError([f"{where}.mode_opts.{line}" for line in error.problems]) from error
     except (Exception, SystemExit, CancelledError) as error:
-        raise ConfigError(f"{where}.mode: {mode} cannot be made: {_one_line(error)}") from error
+        raise ConfigError(f"{where}.mode: {mode} cannot be made: {one_line(error)}") from error
+    if not callable(getattr(made, "pick", None)):
+        raise ConfigError(
+            f"{where}.mode: {mode}: expected a balancer with a method pick(servers, request)"
+        )
 
 
 def check_probe(options: ProbeOptions, where: str) -> None:
@@ -246,13 +248,9 @@ def check_probe(options: ProbeOptions, where: str) -> None:
     except ConfigError as error:
         raise ConfigError([f"{where}.{line}" for line in error.problems]) from error
     except (Exception, SystemExit, CancelledError) as error:
-        raise ConfigError(f"{where}.typ: {typ} cannot be made: {_one_line(error)}") from error
+        raise ConfigError(f"{where}.typ: {typ} cannot be made: {one_line(error)}") from error
     if not callable(getattr(made, "begin", None)):
         raise ConfigError(f"{where}.typ: {typ}: expected a probe with a method begin()")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def open_store(url: str, reactor: Any) -> IStore:
@@ -269,7 +267,7 @@ def open_store(url: str, reactor: Any) -> IStore:
             module = importlib.import_module(name)
         except (Exception, SystemExit, CancelledError) as error:
             if not isinstance(error, ModuleNotFoundError) or error.name != name:
-                raise ConfigError(f"store: cannot import {name}: {_one_line(error)}") from error
+                raise ConfigError(f"store: cannot import {name}: {one_line(error)}") from error
         make = getattr(module, "from_place", None)
         if make is not None:
             try:

@@ -27,8 +27,12 @@ from twisted.python.failure import Failure
 
 from slardar import __version__, plugins
 from slardar.build import describe_build
-from slardar.config import Settings
+from slardar.catalogues.dns import DnsCatalogue
+from slardar.catalogues.watch import ServiceWatch
+from slardar.config import Control, Settings
 from slardar.control.actions import Actions
+from slardar.control.amp_channel import AmpSite
+from slardar.control.http import make_site
 from slardar.control.port import ControlPort
 from slardar.dataplane.descriptors import raise_descriptor_limit
 from slardar.dataplane.proxy import DataPlane
@@ -78,7 +82,6 @@ def makeService(options: Options) -> SlardarService:
     except ConfigError as error:
         raise SystemExit(f"slardar: {error}") from None
     service = SlardarService(reactor, options.settings, options.read_again, predecessor)
-    service.notes = lambda: options.notes
     if options.parent is not None:
         # Until startService sets a handler, the signal would end the process.
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
@@ -121,9 +124,12 @@ class SlardarService(Service):
         self._reloading = defer.DeferredLock()
         self._plane = make_plane(reactor, settings)
         self._store = open_store(settings.store, reactor)
-        self.actions = Actions(settings, self._store, self._plane, plugins)
+        self._services = ServiceWatch(reactor, {"dns_service": DnsCatalogue(reactor)})
+        self.actions = Actions(
+            settings, self._store, self._plane, plugins, service_watch=self._services
+        )
         self.actions.history.turn = lambda: deferLater(reactor, 0)
-        self._control = ControlPort(reactor, settings.control, self.actions)
+        self._controls = _control_ports(reactor, settings.control, self.actions)
         self._places: list[str] = []
         self._bound = False
         self._predecessor = predecessor
@@ -133,9 +139,6 @@ class SlardarService(Service):
         self.terminal: Terminal | None = None
         #: What the signal USR1 did before: twistd moves its own log file.
         self._rotate: Callable[..., Any] | None = None
-        #: Lines about keys without effect in the settings that were read last.
-        self.notes: Callable[[], list[str]] = list
-        self._noted: set[str] = set()
         #: ``_has_left``: a successor serves, and this process ends.
         self._serves = self._has_left = False
         self._holds_store = True
@@ -187,7 +190,8 @@ class SlardarService(Service):
                 sockets = before.take("listen", listener.endpoint, listener.id)
             self._places.append(await self._plane.listen(listener, sockets))
         if before is not None:
-            self._control.take(before.take("control", self._settings.control.http))
+            for port in self._controls:
+                port.take(before.take(port.purpose, port.endpoint))
             before.close_rest()
 
     async def _start(self) -> None:
@@ -199,29 +203,21 @@ class SlardarService(Service):
         if before is None:
             await self.actions.start()
             await self._plane.start()
-            self._control.open()
-            self._control.start()
+            self._open_controls()
         else:
             await self._take_over(before)
         self._serves = True
         _log.info(
             "slardar {version} is running ({build})", version=__version__, build=describe_build()
         )
-        self._note()
         for place in self._places:
             _log.info("requests on {place}", place=place)
-        _log.info("control on {place}", place=self._control.place)
+        for port in self._controls:
+            _log.info("{name} on {place}", name=port.purpose, place=port.place)
         # The objects loaded so far stay, so garbage collections need not look at them.
         gc.collect()
         gc.freeze()
         self._tell_ready()
-
-    def _note(self) -> None:
-        """Log the lines about the settings, each line once."""
-        for line in self.notes():
-            if line not in self._noted:
-                self._noted.add(line)
-                _log.warn("{line}", line=line)
 
     def _tell_ready(self) -> None:
         """Requests are served: tell systemd, the terminal and ``ready``.  The one place."""
@@ -234,9 +230,9 @@ class SlardarService(Service):
     async def _take_over(self, before: Predecessor) -> None:
         """Start with the predecessor's sockets and state, until it begins to drain."""
         # The last step that can fail and does not need the store.
-        self._control.open()
-        self._control.start()
-        self._control.pause()
+        self._open_controls()
+        for port in self._controls:
+            port.pause()
         state = await before.give_store()
         stored = None if state is None else state.stored
         if stored is not None:
@@ -244,6 +240,9 @@ class SlardarService(Service):
                 self._store.take_over(stored)
             else:
                 _log.warn("what the store before held is not in this one, which is another")
+        if state is not None:
+            self._services.learn(state.services)
+            self.actions.least_version = state.version
         await self.actions.start()
         if state is not None:
             self._plane.set_health(state.health)
@@ -252,12 +251,21 @@ class SlardarService(Service):
         await self._plane.start()
         await before.take_over()
         # There is no way back from here, so errors are only logged.
-        for part in (self._plane, self._control):
+        owns: list[Callable[[], None]] = [self._plane.own, *(port.own for port in self._controls)]
+        for own in owns:
             try:
-                part.own()
+                own()
             except OSError as error:
                 _log.error("a socket is not all ours: {error}", error=error)
-        self._control.resume()
+        for port in self._controls:
+            port.resume()
+
+    def _open_controls(self) -> None:
+        """Open the control channels.  If one of them cannot be opened, none takes calls."""
+        for port in self._controls:
+            port.open()
+        for port in self._controls:
+            port.start()
 
     def _given_up(self, reason: str) -> None:
         self._cannot_start(Failure(UpgradeError(f"the old process goes on: {reason}")))
@@ -294,9 +302,9 @@ class SlardarService(Service):
 
     def handed(self) -> list[tuple[str, Opened]]:
         """The listening sockets, each with the key that names it in the settings."""
-        control = self._control.opened
         handed = [("listen", opened) for opened in self._plane.opened]
-        return handed if control is None else [*handed, ("control", control)]
+        controls = ((port.purpose, port.opened) for port in self._controls)
+        return [*handed, *((purpose, opened) for purpose, opened in controls if opened is not None)]
 
     async def hand_over(self) -> State:
         """Close the store and return the state.
@@ -304,7 +312,8 @@ class SlardarService(Service):
         Calls of the control channel wait from now on, until this process or its successor
         serves them.
         """
-        self._control.pause()
+        for port in self._controls:
+            port.pause()
         stored = await self.actions.hand_over()
         self._holds_store = False
         plane = self._plane
@@ -313,6 +322,8 @@ class SlardarService(Service):
             tuple(plane.known_health()),
             tuple(plane.known_checked()),
             tuple(plane.known_extras()),
+            tuple(self._services.known()),
+            self.actions.snapshot.version,
         )
 
     async def take_back(self) -> None:
@@ -323,7 +334,8 @@ class SlardarService(Service):
                 await self.actions.take_back()
             except SlardarError as error:
                 _log.critical("no change can be made any more: {error}", error=error)
-        self._control.resume()
+        for port in self._controls:
+            port.resume()
 
     def leave(self, taken: Sequence[Opened]) -> None:
         """The successor serves: finish the requests under way, and end."""
@@ -388,7 +400,6 @@ class SlardarService(Service):
         except Exception:
             _log.failure("the configuration was not read again")
             return
-        self._note()
         before, self._settings = self._settings, settings
 
         def changed(keys: tuple[str, ...]) -> list[str]:
@@ -438,12 +449,13 @@ class SlardarService(Service):
 
     async def _stop(self) -> None:
         served = self._serves
+        self._services.stop()
         await defer.maybeDeferred(super().stopService)
         if self.upgrades is not None:
             await self.upgrades.cancel("the old process was told to stop")
         before = self._predecessor
         if self._has_left:
-            await self._control.stop()
+            await self._stop_controls()
             await self._plane.stop(None, _IDLE)
         elif served:
             self._notifier.stopping()
@@ -452,7 +464,7 @@ class SlardarService(Service):
             if before is not None:
                 before.end(drain)
             await self._plane.stop()
-            await self._control.stop()
+            await self._stop_controls()
             await self._store.close()
             if before is not None:
                 late = self._reactor.callLater(_MARGIN, before.stop_waiting)
@@ -462,7 +474,7 @@ class SlardarService(Service):
         else:
             # The store first: the predecessor may wait for it.
             await self._store.close()
-            await self._control.stop()
+            await self._stop_controls()
             await self._plane.stop(_AT_ONCE)
             if before is not None and self.ready.called:
                 await before.told
@@ -470,6 +482,20 @@ class SlardarService(Service):
             self.upgrades.stop_reports()
             self.upgrades.pid_file.release()
         self._notifier.close()
+
+    async def _stop_controls(self) -> None:
+        for port in self._controls:
+            await port.stop()
+
+
+def _control_ports(reactor: Any, control: Control, actions: Actions) -> tuple[ControlPort, ...]:
+    """The control channels: HTTP and AMP."""
+    http = make_site(actions, control, reactor)
+    amp = AmpSite(actions, control, reactor)
+    return (
+        ControlPort(reactor, "control", "control.http", control.http, http),
+        ControlPort(reactor, "amp", "control.amp", control.amp, amp),
+    )
 
 
 def _one_line(error: BaseException) -> str:

@@ -40,6 +40,7 @@ from slardar.model.server import (
     Server,
     UpstreamBody,
 )
+from slardar.model.service import EachServer, ServiceKeys, parse_service
 from slardar.options import Options
 from tests.control.fakes import FakePlane, FakeStore, make_actions, result_of
 
@@ -49,9 +50,9 @@ SERVER = {"host": "127.0.0.1", "port": 80}
 WORKS = {
     Settings: ("listen", "control", "workers", "store", "timeouts", "limits", "health",
                "hooks", "history", "access_log", "conf_hash", "default_upstream",
-               "first_upstreams", "first_routes"),
+               "first_upstreams", "first_services", "first_routes"),
     AccessLog: ("to", "format", "sample", "interval", "syslog"),
-    Control: ("http", "tokens", "networks"),
+    Control: ("http", "amp", "tokens", "networks"),
     Timeouts: ("client_header", "client_body", "keepalive", "connect", "send", "read", "linger",
                "drain"),
     Limits: ("head", "headers", "url", "body", "connections", "retry_buffer", "linger"),
@@ -70,33 +71,34 @@ WORKS = {
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
                    "public", "panic", "slow_start", "enable", "typ", "sensibility", "rise",
                    "interval", "name", "user", "password", "outlier", "hints", "access_log"),
+    ServiceKeys: ("origin", "each_server", "empty_grace"),
+    EachServer: ("max_fails", "fail_timeout", "max_conns"),
     Outlier: ("errors", "latency", "min_requests", "window", "eject", "max_share"),
 }  # fmt: skip
 #: Keys whose attribute has another name.
 CALLED = {
     "first_upstreams": "upstreams",
     "networks": "allow",
+    "first_services": "services",
     "first_routes": "routes",
+    "origin": "dns_service",
+    "each_server": "server",
     "tries": "try",
     "connect_timeout": "timeout",
     "http_query": "query",
     "password": "pass",
 }
 
-#: Settings that are taken and have no effect, with a value.
-INERT_SETTINGS = {"control.amp": "unix:a.sock"}
 
 #: Keys that are refused because their feature does not exist yet, with a good value.
 LATER = {
     "tls": True,
-    "dns_service": "_http._tcp.web.example",
     "proxy_protocol": 1,
 }
 LATER_SETTINGS = {
     "tls": {},
     "trusted": ["10.0.0.0/8"],
     "streams": {},
-    "services": {},
 }
 
 
@@ -132,8 +134,6 @@ def test_no_key_is_missing_here() -> None:
         if cls is UpstreamBody:
             keys |= {"http_opts"} | {*LATER}
             keys -= {*UpstreamBody.later}
-        elif cls is Control:
-            keys |= {"amp"}
         elif cls is Server:
             keys |= {"tls"}
         assert keys == declared, cls.__name__
@@ -181,21 +181,6 @@ def test_ten_thousand_upstreams_make_one_line_a_key() -> None:
     )
 
 
-@pytest.mark.parametrize("key", INERT_SETTINGS)
-def test_setting_without_effect_is_noted(key: str, tmp_path: Path) -> None:
-    """The line has the file, or the option's name if the option is given."""
-    file = tmp_path / "slardar.yaml"
-    file.write_text(repr(nested(key, INERT_SETTINGS[key])))
-    options = Options()
-    options.parseOptions(["--config", str(file)])
-    (line,) = options.notes
-    assert line.startswith(f"{file}: {key}: taken, but without effect: ")
-    options = Options()
-    options.parseOptions(["--config", str(file), "--amp", "unix:b.sock"])
-    assert any(line.startswith("--amp: taken, but without effect: ") for line in options.notes)
-    assert not any("control.amp" in line for line in options.notes)
-
-
 @pytest.mark.parametrize("key", LATER)
 def test_key_of_a_later_version_is_refused(key: str) -> None:
     """The message does not call it a typing mistake."""
@@ -204,6 +189,15 @@ def test_key_of_a_later_version_is_refused(key: str) -> None:
     (line,) = caught.value.problems
     assert line.startswith(f"upstreams.a.{key}: ")
     assert line.endswith("is not available yet")
+
+
+def test_catalogue_of_a_later_version_is_refused() -> None:
+    """The message is one line, whatever belongs to the key."""
+    body = {"consul_service": "web", "tag": "v2", "passing": True}
+    with pytest.raises(ConfigError) as caught:
+        parse_service("a", body, "services.a")
+    (line,) = caught.value.problems
+    assert line == "services.a.consul_service: consul_service is not available yet"
 
 
 @pytest.mark.parametrize("key", LATER_SETTINGS)

@@ -29,6 +29,7 @@ class Notes(Observer):
         self.fails = False
 
     def request_ended(self, record: RequestRecord) -> None:
+        record.kept = True
         self.records.append(record)
         if self.fails:
             raise RuntimeError("a bug of an observer's")

@@ -1,21 +1,22 @@
-"""Names of balancers and stores: what they mean, and the messages about unknown ones."""
+"""Names of balancers, probes and stores: what they mean, and the messages about unknown ones."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from zope.interface import implementer
-from zope.interface.verify import verifyClass
+from zope.interface.verify import verifyClass, verifyObject
 
 from slardar import plugins
 from slardar.balancers.base import Balancer
 from slardar.errors import ConfigError
-from slardar.interfaces import IBalancer, IBalancerFactory
-from slardar.plugins import balancer_factory, check_mode, check_store
+from slardar.health.probes.base import OK, Check, Probe, ProbeOptions
+from slardar.interfaces import IBalancer, IBalancerFactory, IProbeFactory
+from slardar.plugins import balancer_factory, check_mode, check_probe, check_store, find_probe
 
 CONTRACT = (
     "wrr", "rr", "hash", "url_hash", "ip_hash", "header_hash", "host_hash", "least_conn", "p2c",
@@ -26,9 +27,11 @@ CONTRACT = (
 @pytest.fixture(autouse=True)
 def forget() -> Iterator[None]:
     """Names are cached for the life of a process; the cache is cleared after a test."""
-    balancer_factory.cache_clear()
+    for find in (balancer_factory, find_probe):
+        find.cache_clear()
     yield
-    balancer_factory.cache_clear()
+    for find in (balancer_factory, find_probe):
+        find.cache_clear()
 
 
 @pytest.fixture
@@ -77,30 +80,42 @@ def test_class_of_a_user_is_found_by_its_dotted_name(module: Path) -> None:
     assert balancer.pick(["one", "two"], None) == "one"
 
 
-@pytest.mark.parametrize(
-    ("text", "mode", "reason"),
-    [
-        ("", "missing.Class", "cannot import missing: ModuleNotFoundError"),
-        ("1/0\n", "mine.Class", "cannot import mine: ZeroDivisionError: division by zero"),
-        ("", "mine.Class", "mine has no class Class"),
-        ("Class = 3\n", "mine.Class", "mine has no class Class"),
-        ("class Class: pass\n", "mine.Class", r"is no balancer: it has no method pick"),
-        (
-            "class Class:\n    def __init__(self): pass\n    def pick(self, s, r): pass\n",
-            "mine.Class",
-            "mine.Class cannot be made: TypeError",
-        ),
-    ],
-)
-def test_class_that_is_no_balancer_is_refused(
-    module: Path, text: str, mode: str, reason: str
-) -> None:
+#: A class that is refused as a balancer and as a probe, and why.
+REFUSED = [
+    ("1/0\n", "cannot import mine: ZeroDivisionError: division by zero"),
+    ("", "mine has no class Mine"),
+    ("Mine = len\n", "mine has no class Mine"),
+    ("class Mine: pass\n", "mine.Mine is no {noun}: it has no method {method}"),
+    (
+        "from {base.__module__} import {base.__name__}\nclass Mine({base.__name__}): pass\n",
+        "mine.Mine is no {noun}: it has no method {method}",
+    ),
+    (
+        "class Mine:\n    def __init__(self): pass\n    def {name}(self, *args): pass\n",
+        "mine.Mine cannot be made: TypeError",
+    ),
+    (
+        "class Mine:\n    def __new__(cls, *args): return 5\n    def {name}(self): pass\n",
+        "mine.Mine: expected a {noun} with a method {method}",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "reason"), REFUSED)
+@pytest.mark.parametrize("key", ["mode", "typ"])
+def test_class_that_is_no_plugin_is_refused(module: Path, key: str, text: str, reason: str) -> None:
     """Any mistake of a user's class gives one line and no crash."""
-    module.write_text(text)
-    with pytest.raises(ConfigError, match=reason) as caught:
-        check_mode(mode, {}, "upstreams.a")
+    kind = {"mode": plugins._BALANCERS, "typ": plugins._PROBES}[key]
+    known = {"noun": kind.noun, "method": kind.signature, "name": kind.method, "base": kind.base}
+    module.write_text(text.format(**known))
+    checks: dict[str, Callable[[], None]] = {
+        "mode": lambda: check_mode("mine.Mine", {}, "upstreams.a"),
+        "typ": lambda: check_probe(ProbeOptions("mine.Mine"), "upstreams.a"),
+    }
+    with pytest.raises(ConfigError) as caught:
+        checks[key]()
     (line,) = caught.value.problems
-    assert line.startswith("upstreams.a.mode: ")
+    assert line.startswith(f"upstreams.a.{key}: {reason.format(**known)}")
     assert "\n" not in line
 
 
@@ -119,6 +134,79 @@ def test_balancer_of_a_third_party_is_found_through_twisted_plugin(
     factory = Factory()
     monkeypatch.setattr(plugins, "getPlugins", lambda interface: iter([factory]))
     assert balancer_factory("theirs") is factory
+
+
+# Probes.
+
+
+@pytest.mark.parametrize("typ", ["general", "http", "redis", "mysql"])
+def test_every_probe_of_the_contract_is_there(typ: str) -> None:
+    """Each documented name means a class that needs no options."""
+    factory = find_probe(typ)
+    assert isinstance(factory, type)
+    assert issubclass(factory, Probe)
+    check_probe(ProbeOptions(typ), "upstreams.a")
+
+
+def test_unknown_probe_is_refused_with_what_there_is() -> None:
+    """The line has the path, the choices and the most similar one."""
+    with pytest.raises(ConfigError) as caught:
+        check_probe(ProbeOptions("redi"), "upstreams.a")
+    (line,) = caught.value.problems
+    assert line == (
+        "upstreams.a.typ: expected one of general, http, mysql, redis or package.module.Class, "
+        'got "redi" (did you mean "redis"?)'
+    )
+
+
+def test_wrong_option_of_a_probe_is_refused_with_its_path() -> None:
+    """The probe names the key, the check names the upstream."""
+    with pytest.raises(ConfigError, match=r"^upstreams\.a\.http_opts\.query: expected a whole"):
+        check_probe(ProbeOptions("http", http_query=b"/status"), "upstreams.a")
+
+
+def test_probe_of_a_user_is_found_by_its_dotted_name(module: Path) -> None:
+    """It is made with what probes may read of an upstream."""
+    module.write_text(
+        "from slardar.health.probes.base import Probe\n"
+        "class Mine(Probe):\n"
+        "    def __init__(self, options):\n"
+        "        self.host = options.host\n"
+        "    def begin(self):\n"
+        "        return self.host\n"
+    )
+    check_probe(ProbeOptions("mine.Mine", host="a"), "upstreams.a")
+    assert find_probe("mine.Mine")(ProbeOptions("mine.Mine", host="a")).begin() == "a"
+
+
+def test_probe_of_a_third_party_is_found_through_twisted_plugin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A plugin's ``name`` is a ``typ``."""
+
+    class Quick(Check):
+        def connected(self) -> object:  # type: ignore[override]
+            return OK
+
+    class Theirs(Probe):
+        def begin(self) -> Check:
+            return Quick()
+
+    @implementer(IProbeFactory)
+    class Factory:
+        name = "theirs"
+
+        def __call__(self, options: ProbeOptions) -> Probe:
+            return Theirs(options)
+
+    factory = Factory()
+    assert verifyObject(IProbeFactory, factory)
+    monkeypatch.setattr(plugins, "getPlugins", lambda interface: iter([factory]))
+    assert find_probe("theirs") is factory
+    check_probe(ProbeOptions("theirs"), "upstreams.a")
+
+
+# Stores.
 
 
 @pytest.mark.parametrize("url", ["sqlite:slardar.db", "sqlite:/var/lib/x.db", "memory:"])
@@ -146,13 +234,6 @@ class Mine(Balancer):
         return {}
 """
 MODE = "mine.Mine"
-
-
-def test_class_without_a_pick_of_its_own_is_refused(module: Path) -> None:
-    """This also holds if it has the base class's, or if another function makes the balancer."""
-    module.write_text("from slardar.balancers.base import Balancer\nclass Mine(Balancer): pass\n")
-    with pytest.raises(ConfigError, match=r"x\.mode: mine\.Mine is no balancer: it has no method"):
-        check_mode(MODE, {}, "x")
 
 
 def test_file_is_loaded_as_it_is_now(module: Path) -> None:

@@ -45,7 +45,7 @@ class Plan:
     scale: float = 1.0
     warm_up: float = 1.5
     #: How long it is waited for the server's return, and how long the load then goes on.
-    patience: float = 15.0
+    patience: float = 40.0
     after: float = 1.0
 
 
@@ -58,7 +58,8 @@ class Measured:
     """What a run has found."""
 
     outcomes: list[Outcome] = field(default_factory=list)
-    #: What could not be measured, one line each.
+    #: What this machine does not allow or have, and what went wrong, one line each.
+    left_out: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     #: The shares of the cores that others used, just before each measurement.
     others: list[float] = field(default_factory=list)
@@ -69,7 +70,7 @@ def _measure(
 ) -> Outcome:
     """One proxy under one fault.
 
-    :raise RuntimeError: if the proxy does not start or does not use every server.
+    :raise RuntimeError: if the proxy does not start, ends, or does not use every server.
     """
     running = Running.start(proxy, folder, cores.proxy, servers.places)
     namespace = servers.victim.namespace
@@ -94,6 +95,9 @@ def _measure(
         load.stop()
         sent = None if watch is None else watch.stop()
         running.stop()
+    broken = load.error or (watch and watch.error)
+    if broken:
+        raise RuntimeError(f"the benchmark broke: {broken!r}") from broken
     return outcome(proxy.name, fault.name, VICTIM, load.samples, sent, span)
 
 
@@ -105,7 +109,7 @@ def _measure_all(
     try:
         namespace = Namespace()
     except NotAllowed as error:
-        measured.problems.append(
+        measured.left_out.append(
             "What the server is sent, and so when it gets no more requests: this machine allows "
             f"no network namespace ({error})."
         )
@@ -115,11 +119,11 @@ def _measure_all(
                 namespace.drop()
                 namespace.drop_no_more()
             except NotAllowed as error:
-                measured.problems.append(f"No rule can drop packets ({error}).")
+                measured.left_out.append(f"No rule can drop packets ({error}).")
                 faults = [fault for fault in faults if not fault.needs_network]
         for fault in faults:
             if fault.needs_network and namespace is None:
-                measured.problems.append(f"{fault.title}: it needs a network namespace.")
+                measured.left_out.append(f"{fault.title}: it needs a network namespace.")
                 continue
             for proxy in proxies:
                 # Servers of their own, so that nothing of the fault before is left.
@@ -181,7 +185,7 @@ def _arguments() -> argparse.ArgumentParser:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; 0 if everything was measured and slardar missed no target."""
+    """Run the command; 0 if nothing went wrong and slardar missed no target."""
     arguments = _arguments().parse_args(words)
     # A SIGTERM must end the started programs and remove the namespace, too.
     signal.signal(signal.SIGTERM, lambda _signum, _frame: sys.exit(143))
@@ -194,11 +198,12 @@ def main(words: Sequence[str] | None = None) -> int:
     present = [proxy for proxy in proxies if proxy.find() is not None]
     with tempfile.TemporaryDirectory(prefix="slardar-failover-") as name:
         measured = _measure_all(present, faults, Path(name), cores, plan)
-    measured.problems += [
+    measured.left_out += [
         f"{proxy.title} is not installed." for proxy in proxies if proxy not in present
     ]
-    for problem in measured.problems:
-        say(problem)
+    not_measured = [*measured.left_out, *measured.problems]
+    for line in not_measured:
+        say(line)
     missed = [
         fault.name for fault in faults if judge(fault.name, SUBJECT, measured.outcomes)[1] is False
     ]
@@ -211,7 +216,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         facts = _facts(proxies, cores, measured.others)
-        text = markdown(measured.outcomes, facts, plan.rate, plan.warm_up, measured.problems)
+        text = markdown(measured.outcomes, facts, plan.rate, plan.warm_up, not_measured)
         (output / REPORT.name).write_text(text)
         say(f"written: {output / REPORT.name}")
     return 1 if missed or measured.problems else 0

@@ -30,13 +30,14 @@ class Outcome:
     again: float | None
     #: Requests that the server was sent during the fault; None if this could not be seen.
     sent: int | None
-    #: The requests from the fault's begin to the end of the load, and those that failed.
+    #: The requests that were under way when the fault began or begin later, and those that
+    #: failed.
     requests: int
     gets_failed: int
     posts_failed: int
     #: Why they failed.
     reasons: Mapping[str, int]
-    #: The times of the requests that began during the fault, failed ones included.
+    #: The times of those of them that began before the fault's end, failed ones included.
     p50_ms: float
     p99_ms: float
 
@@ -77,7 +78,7 @@ def outcome(
 ) -> Outcome:
     """The outcome of a fault that lasted over ``span``."""
     begin, end = span
-    counted = [sample for sample in samples if sample.begun >= begin]
+    counted = [sample for sample in samples if sample.begun + sample.seconds >= begin]
     failed = [sample for sample in counted if sample.failure]
     meanwhile = [sample.seconds * 1000 for sample in counted if sample.begun <= end]
     return Outcome(

@@ -6,6 +6,7 @@ stands still makes all requests late that came meanwhile, and not only the one t
 
 from __future__ import annotations
 
+import random
 import selectors
 import socket
 import threading
@@ -20,8 +21,8 @@ __all__ = ["Answer", "Load", "Sample", "read_answer"]
 
 #: Seconds after which a client gives up.
 TIMEOUT = 5.0
-#: Every so many requests one is a POST.
-POST_EVERY = 10
+#: The share of POSTs.
+POST_SHARE = 0.1
 #: By these words requests are told from heartbeats.
 GET = "GET /work/{number} HTTP/1.1\r\nHost: {host}\r\n\r\n"
 POST = "POST /work/{number} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 6\r\n\r\nhello\n"
@@ -108,11 +109,15 @@ class Load:
 
     def __post_init__(self) -> None:
         self._selector = selectors.DefaultSelector()
+        self._lot = random.Random(1)
         self._idle: list[_Client] = []
         #: Requests under way, the oldest first.
         self._under_way: deque[tuple[_Request, _Client]] = deque()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
+
+        #: What has ended the thread, if it is not :meth:`stop`.
+        self.error: BaseException | None = None
 
     def start(self) -> None:
         """Begin."""
@@ -124,6 +129,13 @@ class Load:
         self._thread.join(2 * TIMEOUT)
 
     def _run(self) -> None:
+        try:
+            self._send_all()
+        except BaseException as error:
+            # A load that has ended unseen would look like one without failures.
+            self.error = error
+
+    def _send_all(self) -> None:
         began = time.monotonic()
         number = 0
         while not self._stopped.is_set() or self._under_way:
@@ -142,7 +154,8 @@ class Load:
         self._selector.close()
 
     def _begin(self, number: int, due: float) -> None:
-        is_get = number % POST_EVERY != POST_EVERY - 1
+        # By lot: every tenth one would go to the same servers always.
+        is_get = self._lot.random() >= POST_SHARE
         data = (GET if is_get else POST).format(number=number, host=HOST).encode()
         request = _Request(due, data, is_get)
         client = self._idle.pop() if self._idle else self._connect()

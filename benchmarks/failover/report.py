@@ -8,7 +8,7 @@ from benchmarks.failover.contenders import CONTENDERS, SETTINGS
 from benchmarks.failover.faults import FAULTS
 from benchmarks.failover.figures import GAP, Outcome, judge
 from benchmarks.failover.ground import NAMES, REPLY_SECONDS
-from benchmarks.failover.load import POST_EVERY, TIMEOUT
+from benchmarks.failover.load import POST_SHARE, TIMEOUT
 from benchmarks.proxies import SUBJECT
 from benchmarks.report import NOTHING, number, table
 
@@ -25,19 +25,19 @@ _COLUMNS = (
     "p99 ms",
 )
 _METHOD = """\
-Each proxy has {servers} equal servers behind it, which take {reply:g} ms for a reply, and a core to
-itself. Clients begin {rate:g} requests a second, whatever becomes of the ones before, and one of
-{every} is a POST. A time is measured from the moment at which the request should have begun. After
-{patience:g} s without a whole reply a client gives up; this request has failed, and so has one
-whose status is not 200. For each line the proxy is started anew, and gets the load for {warm:g} s
-before the fault begins.
+Each proxy has {servers} equal servers behind it, which take {reply:g} ms for a reply, and a core
+to itself. Clients begin {rate:g} requests a second, whatever becomes of the ones before; a share of
+{share:g} are POSTs. A time is measured from the moment at which the request should have begun.
+After {patience:g} s without a whole reply a client gives up; this request has failed, and so has
+one whose status is not 200. For each line the proxy is started anew, and gets the load for
+{warm:g} s before the fault begins.
 
 - **No more requests after**: from the fault's begin to the last request before a gap of {gap:g} s,
   read from the packets on the way to the server. `never`: there was no gap while the fault lasted.
 - **Used again after**: from the fault's end to the first request that the server answers well.
-- **Failed**: from the fault's begin to the end of the load. GET is idempotent and may be sent
-  again, POST may not. A POST that is on its way to a server when the server dies fails through
-  every proxy, so these counts differ by chance.
+- **Failed**: of the requests that were under way when the fault began or began later, until the
+  server is used again. GET is idempotent and may be sent again, POST may not. A POST that a server
+  has when it dies fails through every proxy, so these counts differ by chance.
 - **Requests sent to it**, **p50**, **p99**: while the fault lasts.
 """
 _COMMON = """\
@@ -112,7 +112,7 @@ def markdown(
         servers=len(NAMES),
         reply=REPLY_SECONDS * 1000,
         rate=rate,
-        every=POST_EVERY,
+        share=POST_SHARE,
         patience=TIMEOUT,
         warm=warm_up,
         gap=GAP,

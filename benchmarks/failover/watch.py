@@ -103,11 +103,20 @@ class Watch:
         self.packets = Packets(namespace.host)
         self._sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
         self._sock.bind((namespace.link, 0))
+        #: What has ended the thread, if it is not :meth:`stop`.
+        self.error: BaseException | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
+        try:
+            self._read_all()
+        except BaseException as error:
+            # A watch that has ended unseen would say that nothing was sent.
+            self.error = error
+
+    def _read_all(self) -> None:
         while not self._stopped.is_set():
             if select.select([self._sock], [], [], 0.1)[0]:
                 frame = self._sock.recv(65536)

@@ -29,8 +29,8 @@ def simulate_command(
 ) -> None:
     """Simulate the upstream, the servers and the failures in FILE.
 
-    The balancer, the rules of health and the retries are those that serve; time and servers
-    are computed, so that an hour takes seconds.  No running slardar is needed.
+    The balancer, the rules of health, the heartbeats and the retries are those that serve; time,
+    clients and servers are computed, so that an hour takes seconds.  No running slardar is needed.
     """
     # A balancer of the user's own is mostly beside the file.
     sys.path.insert(0, "")
@@ -57,6 +57,7 @@ def _text(report: dict[str, Any]) -> str:
         "replies: " + ", ".join(f"{count} x {one}" for one, count in report["statuses"].items()),
         "seconds: " + ", ".join(f"{name} {value:.3f}" for name, value in seconds.items()),
         f"load of the busiest server over the mean, by weight: {report['max_over_mean']}",
+        f"clients sent to another server than before: {report['clients_moved']} times",
         "",
         f"{'server':<24} {'requests':>9} {'share':>7} {'failures':>9} {'most':>6} {'waited':>8}",
     ]

@@ -28,6 +28,10 @@ __all__ = ["Caller", "Gate", "RefusedError", "check_endpoint"]
 #: The place of the interface among an endpoint's words, for an interface that is not given by name.
 #: Taken from the signatures in twisted.internet.endpoints.
 _INTERFACE = {"tcp": 2, "tcp6": 2, "ssl": 5}
+_EXPECTED_HTTP = (
+    "an endpoint of the loopback interface or a unix socket, such as tcp:1995:interface=127.0.0.1"
+)
+_EXPECTED_AMP = "a unix socket, such as unix:slardar.sock:mode=600"
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -84,7 +88,7 @@ class Gate:
             outside of ``allow`` and for what a browser was made to send, 429 after many wrong
             tokens from the caller's address.
         """
-        self._check_peer(peer)
+        self.check_peer(peer)
         hosts = header("Host")
         if len(hosts) > 1:
             raise RefusedError(400, "expected one Host header")
@@ -99,21 +103,32 @@ class Gate:
                     "only with control.tokens",
                 )
             return Caller("http", True)
-        given = header("Authorization")
+        return self.caller_of(_bearer(header("Authorization")), peer)
+
+    def caller_of(self, token: str | None, peer: str | None) -> Caller:
+        """The caller with this token; ``None`` is a caller without one.
+
+        :raise RefusedError: 401 for a token that is not known, 429 after many of them.
+        """
         wait = self._guesses.wait(peer or "")
         if wait:
             raise RefusedError(429, "too many wrong tokens from this address: wait", wait)
-        caller = self._find(given)
-        if caller is None:
-            if given:
+        caller = None
+        if token is not None:
+            caller = self._find(token)
+            if caller is None:
                 self._guesses.note(peer or "")
+        if caller is None:
             raise RefusedError(
                 401, "expected Authorization: Bearer TOKEN, with a token that is known"
             )
         return caller
 
-    def _check_peer(self, peer: str | None) -> None:
-        """Refuse an address outside of the networks that may call."""
+    def check_peer(self, peer: str | None) -> None:
+        """Refuse an address outside of the networks that may call; ``None`` is a unix socket.
+
+        :raise RefusedError: 403.
+        """
         if not self._allow or peer is None:
             return
         address = _address(peer)
@@ -122,19 +137,23 @@ class Gate:
         if address is None or not any(address in network for network in self._allow):
             raise RefusedError(403, "this address is not in control.allow")
 
-    def _find(self, authorization: Sequence[str]) -> Caller | None:
+    def _find(self, token: str) -> Caller | None:
         """The caller who has this token.  Every wrong token takes as long to refuse."""
-        if len(authorization) != 1:
-            return None
-        scheme, _, token = authorization[0].strip().partition(" ")
-        if scheme.lower() != "bearer":
-            return None
-        digest = hashlib.sha256(token.strip().encode("latin-1", "replace")).digest()
+        digest = hashlib.sha256(token.encode("latin-1", "replace")).digest()
         found = None
         for known, caller in self._known:
             if hmac.compare_digest(digest, known):
                 found = caller
         return found
+
+
+def _bearer(authorization: Sequence[str]) -> str | None:
+    """The token in the headers ``Authorization``; an empty one, which nobody has, if they hold
+    something else."""
+    if not authorization:
+        return None
+    scheme, _, token = authorization[0].strip().partition(" ")
+    return token.strip() if len(authorization) == 1 and scheme.lower() == "bearer" else ""
 
 
 def _check_site(origins: Sequence[str], fetch_sites: Sequence[str], host: str) -> None:
@@ -168,11 +187,14 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def check_endpoint(endpoint: str, tokens: Sequence[Token], where: str = "control.http") -> None:
+def check_endpoint(
+    endpoint: str, tokens: Sequence[Token], where: str = "control.http", is_amp: bool = False
+) -> None:
     """Refuse a control endpoint that others can reach while there are no tokens.
 
     ``endpoint`` is a Twisted server endpoint string.  It is not checked whether the string is
-    valid.  An endpoint of an unknown kind counts as one that others can reach.
+    valid.  An endpoint of an unknown kind counts as one that others can reach.  With ``is_amp``, so
+    does one of the loopback interface: a unix socket tells who calls, and serves as well.
     """
     if tokens:
         return
@@ -182,14 +204,14 @@ def check_endpoint(endpoint: str, tokens: Sequence[Token], where: str = "control
         return
     if kind == "systemd" and (options.get("domain") or _word(words, 1)).upper() == "UNIX":
         return
-    if kind in _INTERFACE:
+    if kind in _INTERFACE and not is_amp:
         interface = options.get("interface") or _word(words, _INTERFACE[kind])
         address = _address(interface)
         if interface == "localhost" or (address is not None and address.is_loopback):
             return
     raise ConfigError(
-        f"{where}: expected an endpoint of the loopback interface or a unix socket, such as "
-        f"tcp:1995:interface=127.0.0.1, because control.tokens is empty; got {endpoint}"
+        f"{where}: expected {_EXPECTED_AMP if is_amp else _EXPECTED_HTTP}, because control.tokens"
+        f" is empty; got {endpoint}"
     )
 
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from slardar.control.auth import Caller
 from slardar.control.operations import OPERATIONS, Operation, check_role
-from slardar.errors import ConfigError, NotFoundError
+from slardar.errors import NotFoundError
 from slardar.model.reader import shown
 
 __all__ = ["check_call", "find_operations", "read_arguments", "read_parameters", "split_path"]
@@ -71,18 +71,8 @@ def read_arguments(operation: Operation, parts: Sequence[str]) -> Mapping[str, s
 
 
 def read_parameters(query: bytes, operation: Operation) -> Mapping[str, Any]:
-    """The value of each parameter of an operation.
-
-    Raises ConfigError for a parameter that the operation does not have: a misspelt one would be
-    ignored in silence otherwise.
-    """
-    known = {parameter.name: parameter for parameter in operation.parameters}
-    found = {parameter.name: parameter.default for parameter in operation.parameters}
-    for name, text in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
-        if name not in known:
-            raise ConfigError(f"unknown parameter {shown(name)}")
-        found[name] = known[name].read(name, text)
-    return found
+    """The value of each parameter of an operation.  Raises ConfigError for a wrong one."""
+    return operation.read_parameters(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
 
 
 def check_call(caller: Caller, method: str, uri: bytes) -> None:

@@ -10,7 +10,6 @@ goes away.  The limits on all callers together are in :mod:`slardar.control.room
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
@@ -33,7 +32,7 @@ from slardar.control.calls import (
     split_path,
 )
 from slardar.control.conditions import Condition, etag
-from slardar.control.operations import CallResult, ControlCall
+from slardar.control.operations import ControlCall, carry_out
 from slardar.control.refusals import Refusals
 from slardar.control.replies import JsonReply, error_reply, refuse, to_json
 from slardar.control.room import MAX_BODIES, Room, Standing
@@ -113,7 +112,7 @@ class ControlRequest(http.Request):
     @property
     def _peer(self) -> str | None:
         """The caller's address; ``None`` over a unix socket."""
-        return None if isinstance(self.host, UNIXAddress) else self.client.host
+        return None if isinstance(self.host, UNIXAddress) else str(self.client.host)
 
     def _note(self, status: int, reason: str, method: bytes, uri: bytes) -> None:
         """Leave an audit line of a refusal.  The query is left out: it says nothing of who did
@@ -123,7 +122,7 @@ class ControlRequest(http.Request):
             reason,
             b"%s %s" % (method, uri.partition(b"?")[0]),
             "" if self._caller is None else self._caller.name,
-            self._peer or "a unix socket",
+            self._peer or "unix",
         )
 
     def _header(self, name: str) -> Sequence[str]:
@@ -223,25 +222,14 @@ class ControlRequest(http.Request):
             parameters=parameters,
             body=body,
             content_type="".join(self._header("Content-Type")[:1]),
-            who=Author(self._caller.name, self._place()),
+            who=Author(self._caller.name, self._peer or "unix"),
             condition=condition,
             names=self._caller.names,
         )
-        actions = self.channel.factory.actions
-        found = operation.run(actions, call)
-        version = actions.snapshot.version
-        if inspect.isawaitable(found):
-            found = await found
-        result = found if isinstance(found, CallResult) else CallResult(found)
-        tag = etag(version if result.version is None else result.version)
-        return JsonReply(200, to_json(result.value), {**result.headers, "ETag": tag})
-
-    def _place(self) -> str:
-        """From where the call comes."""
-        peer = self.getClientAddress()
-        if isinstance(peer, UNIXAddress):
-            return "unix"
-        return str(getattr(peer, "host", ""))
+        result = await carry_out(operation, self.channel.factory.actions, call)
+        assert result.version is not None
+        headers = {**result.headers, "ETag": etag(result.version)}
+        return JsonReply(200, to_json(result.value), headers)
 
     def _send(self, reply: JsonReply) -> None:
         if self._is_gone:

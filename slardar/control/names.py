@@ -22,7 +22,7 @@ _ABOUT_PROCESS = frozenset(
     )
 )
 #: The keys of the status whose values are by upstream.
-_BY_NAME = frozenset(("upstreams", "balancer_errors", "panic"))
+_BY_NAME = frozenset(("upstreams", "services", "balancer_errors", "panic"))
 
 
 class Names:

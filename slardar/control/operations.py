@@ -7,7 +7,8 @@ table.  To add an operation, add a function and a row.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct, structs
@@ -29,6 +30,7 @@ __all__ = [
     "Operation",
     "Parameter",
     "Role",
+    "carry_out",
     "check_role",
 ]
 
@@ -106,6 +108,20 @@ class Operation(Struct, frozen=True):
     #: Others without a name are refused to a token that has only some names.
     is_filtered: bool = False
 
+    def read_parameters(self, given: Iterable[tuple[str, str]]) -> Mapping[str, Any]:
+        """The value of each parameter, from texts.
+
+        Raises ConfigError for a parameter that the operation does not have: a misspelt one would be
+        ignored in silence otherwise.
+        """
+        known = {parameter.name: parameter for parameter in self.parameters}
+        found = {parameter.name: parameter.default for parameter in self.parameters}
+        for name, text in given:
+            if name not in known:
+                raise ConfigError(f"unknown parameter {shown(name)}")
+            found[name] = known[name].read(name, text)
+        return found
+
     def check(self, caller: Caller, arguments: Mapping[str, str]) -> None:
         """Refuse the call if the caller's token does not allow it; ``arguments`` are its names.
 
@@ -120,6 +136,17 @@ class Operation(Struct, frozen=True):
         has = caller.names.has_hook if "language" in arguments else caller.names.__contains__
         if not has(name):
             raise RefusedError(403, f"expected a token for the name {shown(name)}")
+
+
+async def carry_out(operation: Operation, actions: Actions, call: ControlCall) -> CallResult:
+    """Carry out a call.  The result has a version: the one that the change has made, else the one
+    at the time of the call.  Raises what the operation raises."""
+    version = actions.snapshot.version
+    found = operation.run(actions, call)
+    if inspect.isawaitable(found):
+        found = await found
+    result = found if isinstance(found, CallResult) else CallResult(found)
+    return result if result.version is not None else structs.replace(result, version=version)
 
 
 def check_role(caller: Caller, role: Role) -> None:
@@ -160,6 +187,8 @@ async def _set_upstream(actions: Actions, call: ControlCall) -> Any:
 def _check_classes(body: Any, reload: bool) -> None:
     """Refuse classes by their dotted names: these make slardar import a module, which may do
     anything to the upstreams of others."""
+    if not isinstance(body, Mapping):
+        return  # it is refused later
     options = body.get("mode_opts")
     names = [body.get("mode"), body.get("typ")]
     names += [options.get("fallback")] if isinstance(options, Mapping) else []
@@ -209,6 +238,28 @@ def _whole(read: Callable[[], Any], check: Callable[[Any], object]) -> Any:
         except SlardarError:
             pass  # there is no such upstream, and the body is wrong all the same
         raise ConfigError(problems) from None
+
+
+def _services(actions: Actions, call: ControlCall) -> Any:
+    return {name: one for name, one in actions.services.all().items() if name in call.names}
+
+
+def _service(actions: Actions, call: ControlCall) -> Any:
+    return actions.services.one(call.arguments["name"])
+
+
+async def _set_service(actions: Actions, call: ControlCall) -> Any:
+    name = call.arguments["name"]
+    body = _whole(lambda: read_json(call.body), lambda value: actions.services.check(name, value))
+    if not call.names.is_everything:
+        _check_classes(body, reload=False)
+    return await _done(call, actions.services.set(name, body, *call.by))
+
+
+async def _remove_service(actions: Actions, call: ControlCall) -> Any:
+    services = actions.services
+    remove = services.give_back if call.parameters["to"] else services.remove
+    return await _done(call, remove(call.arguments["name"], *call.by))
 
 
 def _routes(actions: Actions, call: ControlCall) -> Any:
@@ -433,6 +484,10 @@ OPERATIONS: tuple[Operation, ...] = (
     _change("change-server", "PATCH", "/upstream/NAME/SERVER", _patch_server),
     _change("add-server", "POST", "/upstream/NAME/SERVER", _add_server, _LEVEL, _CLUSTER),
     _change("remove-server", "DELETE", "/upstream/NAME/SERVER", _remove_server, _LEVEL, _CLUSTER),
+    _question("services", "/services", _services, is_filtered=True),
+    _question("service", "/service/NAME", _service),
+    _change("set-service", "PUT", "/service/NAME", _set_service),
+    _change("remove-service", "DELETE", "/service/NAME", _remove_service, _TO),
     _question("routes", "/routes", _routes),
     _change("set-routes", "PUT", "/routes", _set_routes),
     _change("return-routes", "DELETE", "/routes", _return_routes, _TO),

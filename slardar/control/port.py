@@ -1,4 +1,4 @@
-"""Where the HTTP control channel listens: opened, or taken over, and handed over."""
+"""Where a control channel listens: opened, or taken over, and handed over."""
 
 # Twisted's ports have no types.
 # mypy: disable-error-code="no-untyped-call"
@@ -11,9 +11,6 @@ from typing import Any
 
 from twisted.internet import defer
 
-from slardar.config import Control
-from slardar.control.actions import Actions
-from slardar.control.http import make_site
 from slardar.dataplane.inherited import adopt_sockets
 from slardar.dataplane.sockets import Opened, open_sockets
 from slardar.errors import ConfigError
@@ -22,12 +19,18 @@ __all__ = ["ControlPort"]
 
 
 class ControlPort:
-    """The listening socket of ``control.http``, and Twisted's port on it."""
+    """The listening socket of a control channel, and Twisted's port on it.
 
-    def __init__(self, reactor: Any, control: Control, actions: Actions) -> None:
+    ``purpose`` names the socket when it is handed over; ``key`` is the endpoint's place in the
+    settings, such as ``control.http``; ``site`` makes the connections.
+    """
+
+    def __init__(self, reactor: Any, purpose: str, key: str, endpoint: str, site: Any) -> None:
         self._reactor = reactor
-        self._endpoint = control.http
-        self._site = make_site(actions, control, reactor)
+        self.purpose = purpose
+        self.endpoint = endpoint
+        self._key = key
+        self._site = site
         self._port: Any = None
         #: The socket; ``None`` before it is open.
         self.opened: Opened | None = None
@@ -40,7 +43,7 @@ class ControlPort:
     def take(self, sockets: Sequence[socket.socket]) -> None:
         """Use the socket that another process has handed over, if there is one."""
         if sockets:
-            self.opened = adopt_sockets(self._endpoint, sockets, 1)
+            self.opened = adopt_sockets(self.endpoint, sockets, 1)
 
     def open(self) -> None:
         """Listen, if there is no socket yet.  No connection is accepted before :meth:`start`.
@@ -49,9 +52,9 @@ class ControlPort:
         """
         if self.opened is None:
             try:
-                self.opened = open_sockets(self._endpoint)
+                self.opened = open_sockets(self.endpoint)
             except ConfigError as error:
-                lines = [f"control.http:{line.removeprefix('listen:')}" for line in error.problems]
+                lines = [f"{self._key}:{line.removeprefix('listen:')}" for line in error.problems]
                 raise ConfigError(lines) from None
 
     def start(self) -> None:

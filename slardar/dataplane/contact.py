@@ -20,8 +20,8 @@ __all__ = ["Connect", "Contact", "HeartbeatRun", "Shortage", "connector"]
 #: Makes a channel that is being connected: from family, address, port and protocol.  Raises
 #: OSError if that has failed already.
 Connect = Callable[[int, str, int, ChannelProtocol], ChannelBase]
-#: Gives the result of a heartbeat whose probe has raised an exception.
-Broken = Callable[[Exception], Result]
+#: Gives the result of a heartbeat whose probe has raised an exception, or should have.
+Broken = Callable[[BaseException], Result]
 
 #: Results, the best first: a server with several addresses is as good as the best of them.
 _BEST = ("ok", "unstable", "err")
@@ -73,19 +73,19 @@ class Contact(ChannelProtocol):
     # From the channel.
 
     def connected(self, channel: ChannelBase) -> None:
-        self._go_on(channel, self._check.connected)
+        self._go_on(channel, "connected")
 
     def received(self, channel: ChannelBase, data: Bytes) -> None:
-        self._go_on(channel, self._check.received, bytes(data))
+        self._go_on(channel, "received", bytes(data))
 
     def ended(self, channel: ChannelBase) -> None:
-        self._go_on(channel, self._check.ended)
+        self._go_on(channel, "ended")
 
     def lost(self, channel: ChannelBase, message: str) -> None:
         if channel.connecting:
             self._end(failed(message))
         else:
-            self._go_on(channel, self._check.ended)
+            self._go_on(channel, "ended")
 
     def late(self, channel: ChannelBase) -> None:
         """No deadline is set: whoever sends heartbeats watches the time."""
@@ -93,12 +93,12 @@ class Contact(ChannelProtocol):
     def drained(self, channel: ChannelBase) -> None:
         """Nothing else waits to be sent."""
 
-    def _go_on(
-        self, channel: ChannelBase, step: Callable[..., Result | bytes | None], *data: bytes
-    ) -> None:
+    def _go_on(self, channel: ChannelBase, step: str, *data: bytes) -> None:
+        """Let the probe take a step: the method of its check with this name."""
+        found: Result | bytes | None
         try:
-            found = step(*data)
-        except Exception as error:
+            found = _checked(getattr(self._check, step)(*data))
+        except BaseException as error:  # SystemExit, CancelledError
             found = self._broken(error)
         if isinstance(found, Result):
             self._end(found)
@@ -176,6 +176,24 @@ class HeartbeatRun:
             self.close()
         if not self._open:
             self._done(best(self._results))
+
+
+def _checked(found: object) -> Result | bytes | None:
+    """What a probe has returned; raises TypeError for what it may not return.  Results go to
+    other processes, which take nothing else."""
+    if found is None or isinstance(found, bytes):
+        return found
+    if not isinstance(found, Result):
+        raise TypeError(f"expected a Result, bytes or None, got {type(found).__name__}")
+    if found.status not in _BEST:
+        raise TypeError(f"expected the status ok, unstable or err, got {str(found.status)[:20]!r}")
+    if not isinstance(found.message, str) or not isinstance(found.hint, str):
+        raise TypeError("expected strings as message and hint")
+    if not all(
+        isinstance(key, str) and type(found.about[key]) in (str, int) for key in found.about
+    ):
+        raise TypeError("expected strings and integers in about")
+    return found
 
 
 def best(results: Sequence[Result]) -> Result:

@@ -25,6 +25,7 @@ from slardar.dataplane.contact import Connect, HeartbeatRun, Shortage, connector
 from slardar.dataplane.descriptors import descriptor_limit
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.pool import literal_address
+from slardar.errors import one_line
 from slardar.health.heartbeats import Beats, places_to_check
 from slardar.health.probes.base import Probe, Result, failed
 from slardar.health.shared import Place
@@ -99,13 +100,13 @@ class _Group:
         #: The log has said that this probe raises exceptions.
         self.is_logged = False
 
-    def broken(self, error: Exception) -> Result:
-        """The result of a heartbeat whose probe has raised ``error``."""
+    def broken(self, error: BaseException) -> Result:
+        """The result of a heartbeat whose probe has raised ``error``, SystemExit included."""
         if not self.is_logged:
             self.is_logged = True
             failure = Failure(error)  # type: ignore[no-untyped-call]
             _log.failure("the probe of upstream {name} failed", failure, name=self.name)
-        return failed(f"the probe failed: {type(error).__name__}: {error}")
+        return failed(f"the probe failed: {one_line(error)}")
 
 
 class Heartbeats:
@@ -248,7 +249,7 @@ class Heartbeats:
         if places and upstream is not None:
             try:
                 probe = self._find_probe(upstream.probe.typ)(upstream.probe)
-            except Exception:
+            except BaseException:  # SystemExit, CancelledError
                 # It could be made when the configuration was checked.
                 _log.failure("upstream {name} gets no heartbeats", name=name)
                 places = {}
@@ -342,23 +343,26 @@ class Heartbeats:
         # For calls that are planned meanwhile, too.
         self._not_before = now + _PAUSE
         plan, few = self._plan, _FEW
-        while plan and plan[0][0] <= now:
-            _, ticket, watch = heappop(plan)
-            if ticket != watch.ticket:
-                continue
-            if watch.run is not None:
-                watch.run.give_up(self._settings.timeout)
-            elif self._open < self._most:
-                self._begin(watch)
-            else:
-                self._queue.append((ticket, watch))
-            few -= 1
-            if not few:
-                few = _FEW
-                if self._reactor.seconds() >= ends:
-                    break
-        self._not_before = self._reactor.seconds() + _PAUSE
-        self._plan_turn()
+        try:
+            while plan and plan[0][0] <= now:
+                _, ticket, watch = heappop(plan)
+                if ticket != watch.ticket:
+                    continue
+                if watch.run is not None:
+                    watch.run.give_up(self._settings.timeout)
+                elif self._open < self._most:
+                    self._begin(watch)
+                else:
+                    self._queue.append((ticket, watch))
+                few -= 1
+                if not few:
+                    few = _FEW
+                    if self._reactor.seconds() >= ends:
+                        break
+        finally:
+            # A bug that is met with one server must not end the heartbeats of all.
+            self._not_before = self._reactor.seconds() + _PAUSE
+            self._plan_turn()
 
     def _begin(self, watch: _Watch) -> None:
         group = watch.group
@@ -383,7 +387,7 @@ class Heartbeats:
             watch.run = None
             self._put(watch, self._reactor.seconds() + _AGAIN)
             return
-        except Exception as error:
+        except BaseException as error:  # SystemExit, CancelledError
             watch.run = None
             self._ended(watch, group.broken(error))
             return

@@ -323,7 +323,8 @@ class Poller:
     def _is_over(self) -> bool:
         """Look at the clock: whether this turn has had its time."""
         self.much = False
-        if time.monotonic() >= self._ends:
+        self.clock.looked = time.monotonic()
+        if self.clock.looked >= self._ends:
             self._over = True
         return self._over
 

@@ -18,7 +18,14 @@ from slardar.dataplane.router import Router
 from slardar.dataplane.webheads import client_address, read_head, without_prefix, write_head
 from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
 from slardar.http1.heads import CHUNKED, BadMessage
-from slardar.http1.interfaces import Bytes, ChannelBase, Downstream, ExchangeBase, HookedRequest
+from slardar.http1.interfaces import (
+    Bytes,
+    ChannelBase,
+    Downstream,
+    ExchangeBase,
+    HookedRequest,
+    request_ended,
+)
 from slardar.http1.own_replies import NO_REPLY, error_reply
 from slardar.http1.record import BY_HOOK, BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
@@ -471,7 +478,7 @@ class WebRequest(Downstream):
         if record is not None:
             record.error = record.error or error
             self._plane.clock.now = time.monotonic()
-            self._plane.request_ended(record)
+            request_ended(self._plane, record)
         self._content = None
         self._stop_waiting()
         self._send_pieces()

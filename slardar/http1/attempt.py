@@ -261,7 +261,7 @@ class Attempt(ChannelProtocol):
     def connected(self, channel: ChannelBase) -> None:
         """The new connection is there."""
         if self.note is not None:
-            self.note.connected = self._owner.plane.clock.now
+            self.note.connected = self._owner.plane.clock.late()
         self._send_request(channel)
 
     def _send_request(self, channel: ChannelBase) -> None:

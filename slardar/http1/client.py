@@ -34,6 +34,7 @@ from slardar.http1.interfaces import (
     HookedRequest,
     PlaneBase,
     Step,
+    request_ended,
 )
 from slardar.http1.own_replies import NO_REPLY, error_reply
 from slardar.http1.record import BY_HOOK, BY_SLARDAR, RequestRecord
@@ -403,7 +404,12 @@ class ClientConnection(Downstream):
         request.scheme = self._scheme
         self._request = request
         if host.observer is not None:
-            self.record = RequestRecord(self.client, request, host.clock.now, self.listener.id)
+            spares = host.spare_records
+            if spares:
+                record = self.record = spares.pop()
+                record.begin(self.client, request, host.clock.now, self.listener.id)
+            else:
+                self.record = RequestRecord(self.client, request, host.clock.now, self.listener.id)
         self._keep_alive = request.keep_alive
         self._head_only = request.raw_method == b"HEAD"
         self._replied = self._chunking = self._silent = False
@@ -858,12 +864,14 @@ class ClientConnection(Downstream):
         record, self.record = self.record, None
         if record is not None:
             record.error = record.error or error
-            self._host.request_ended(record)
+            request_ended(self._host, record)
 
     def _reply_finished(self) -> None:
         self._exchange = None
-        if self.record is not None:
+        record = self.record
+        if record is not None:
             self._request_over()
+            record.spare(self._host.spare_records)
         if not self._keep_alive:
             if self._state == _WAIT and not self._buffer and not self._host.draining:
                 # The client asked for the end, so it has nothing more to say, usually.

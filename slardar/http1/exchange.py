@@ -33,7 +33,7 @@ from slardar.http1.interfaces import (
     Reminder,
     SelectionBase,
 )
-from slardar.http1.record import BY_SERVER, DEADLINE, HEDGED, STALE, AttemptRecord
+from slardar.http1.record import BY_SERVER, DEADLINE, HEDGED, STALE
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.http1.retry import CONNECT, IDEMPOTENT, STATUS, TIMEOUT, may_retry
@@ -242,8 +242,7 @@ class Exchange(AttemptOwner):
             self.head = request_head(self.request, self.plane.new_id, peer.key)
         record = self.downstream.record
         if record is not None:
-            attempt.note = AttemptRecord(peer.key, attempt.started)
-            record.attempts.append(attempt.note)
+            attempt.note = record.attempt(peer.key, self.plane.clock.late())
         return attempt.start()
 
     def _out_of_resources(self, attempt: Attempt) -> tuple[int, str]:
@@ -263,7 +262,7 @@ class Exchange(AttemptOwner):
         now = self.plane.clock.now
         self.selection.finished(attempt.peer, failed, now - attempt.started, status)
         if attempt.note is not None:
-            attempt.note.ended, attempt.note.status = now, status
+            attempt.note.ended, attempt.note.status = self.plane.clock.late(), status
 
     def _finish(self) -> None:
         """The request is over, for this exchange."""
@@ -522,7 +521,7 @@ class Exchange(AttemptOwner):
             if attempt.note is not None:
                 attempt.note.failure = STALE if is_stale else kind
                 attempt.note.error = message
-                attempt.note.ended = self.plane.clock.now
+                attempt.note.ended = self.plane.clock.late()
             again_on = Attempt(self, peer, True, addresses)
             if attempt is self._rival:
                 self._rival = again_on

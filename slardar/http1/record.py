@@ -15,6 +15,7 @@ __all__ = [
     "BY_SLARDAR",
     "DEADLINE",
     "HEDGED",
+    "MAX_SPARES",
     "STALE",
     "AttemptRecord",
     "RequestRecord",
@@ -33,6 +34,14 @@ DEADLINE: Final = "deadline"
 #: The ``failure`` of an attempt that was given up because another server had replied first.
 HEDGED: Final = "hedged"
 
+#: Records that a plane holds for the next requests, at most: some more than the requests of
+#: one batch.
+MAX_SPARES: Final = 512
+
+
+#: The header lines of bytes that are no request.
+_NO_LINES: Final[list[bytes]] = []
+
 
 class AttemptRecord:
     """One attempt on one server.  Times are monotonic seconds; 0 if it never happened."""
@@ -49,12 +58,18 @@ class AttemptRecord:
     )
 
     def __init__(self, server: str, started: float) -> None:
+        self.begin(server, started)
+
+    def begin(self, server: str, started: float) -> None:
+        """The attempt begins; whatever was known of a former one is forgotten."""
         #: ``host:port``, as the configuration names the server.
         self.server: str = server
+        #: When the server was chosen.  Until then, and from ``ended`` on, the time is
+        #: slardar's own.
         self.started: float = started
         #: When a new connection was made; 0 on a connection that was used before.
         self.connected: float = 0.0
-        #: When the first byte of the reply arrived.
+        #: When the first byte of the reply arrived, and when the last one did.
         self.first_byte: float = 0.0
         self.ended: float = 0.0
         #: The status of the server's reply; 0 if none came.
@@ -70,11 +85,16 @@ class AttemptRecord:
 
 
 class RequestRecord:
-    """One request from its head to its end.  Times are monotonic seconds."""
+    """One request from its head to its end.  Times are monotonic seconds.
+
+    To make an object for each request would cost more than to fill it in, so a record is
+    used again: see :meth:`spare`.
+    """
 
     __slots__ = (
+        "_first",
+        "_more",
         "answered_by",
-        "attempts",
         "budget_exhausted",
         "bytes_in",
         "bytes_out",
@@ -83,6 +103,7 @@ class RequestRecord:
         "error",
         "hook",
         "host",
+        "kept",
         "lines",
         "listener",
         "method",
@@ -90,6 +111,7 @@ class RequestRecord:
         "request",
         "started",
         "status",
+        "tries",
         "upstream",
         "uri",
     )
@@ -97,6 +119,11 @@ class RequestRecord:
     def __init__(
         self, client: bytes, request: Request | None, started: float, listener: str = ""
     ) -> None:
+        self._first: AttemptRecord = AttemptRecord("", 0.0)
+        self.begin(client, request, started, listener)
+
+    def begin(self, client: bytes, request: Request | None, started: float, listener: str) -> None:
+        """The request begins; whatever was known of a former one is forgotten."""
         #: The client's address, from the listener.
         self.client: bytes = client
         #: The request, as hooks have left it; ``None`` for bytes that are no request.
@@ -106,7 +133,7 @@ class RequestRecord:
         self.method: bytes = b""
         self.uri: bytes = b""
         self.host: str = ""
-        self.lines: list[bytes] = []
+        self.lines: list[bytes] = _NO_LINES
         #: The id of the listener that accepted the client; empty within ``slardar.web``.
         self.listener: str = listener
         #: When the head was complete; ``ended``: when the whole reply was handed to the
@@ -120,8 +147,9 @@ class RequestRecord:
         self.bytes_out: int = 0
         #: The upstream of the request; empty if it reached none.
         self.upstream: str = ""
-        #: The attempts, in order.
-        self.attempts: list[AttemptRecord] = []
+        #: How many attempts there were, and those after the first.
+        self.tries: int = 0
+        self._more: list[AttemptRecord] | None = None
         #: Seconds for which it waited until a server had room.
         self.queued: float = 0.0
         #: Another attempt was allowed but for the upstream's retry budget.
@@ -134,6 +162,8 @@ class RequestRecord:
         self.error: str = ""
         #: The hook that answered, or that failed: ``lua/script.HOST``; empty for none.
         self.hook: str = ""
+        #: An observer keeps the record: it is not used for another request.
+        self.kept: bool = False
         if request is not None:
             self.take(request)
 
@@ -146,6 +176,32 @@ class RequestRecord:
         self.lines = request.lines
         self.bytes_in = len(request.head)
 
+    def attempt(self, server: str, started: float) -> AttemptRecord:
+        """The record of one more attempt."""
+        self.tries += 1
+        if self.tries == 1:
+            first = self._first
+            first.begin(server, started)
+            return first
+        more = self._more
+        if more is None:
+            more = self._more = []
+        made = AttemptRecord(server, started)
+        more.append(made)
+        return made
+
+    @property
+    def first(self) -> AttemptRecord:
+        """The first attempt, if there was one: :attr:`attempts` without the list."""
+        return self._first
+
+    @property
+    def attempts(self) -> list[AttemptRecord]:
+        """The attempts, in order."""
+        if not self.tries:
+            return []
+        return [self._first] if self._more is None else [self._first, *self._more]
+
     @property
     def server(self) -> str:
         """The server that was tried last, and that no other one has forestalled; empty for
@@ -154,6 +210,16 @@ class RequestRecord:
             if attempt.failure != HEDGED:
                 return attempt.server
         return ""
+
+    def spare(self, spares: list[RequestRecord]) -> None:
+        """The reply is complete and was told: let another request use this record.
+
+        Not if there were several attempts, for some part of a hedged one may still end.
+        """
+        if not self.kept and self.tries <= 1 and len(spares) < MAX_SPARES:
+            self.request = None
+            self.lines = _NO_LINES
+            spares.append(self)
 
     def __repr__(self) -> str:
         return f"<RequestRecord {self.request!r} {self.status} {self.error}>"

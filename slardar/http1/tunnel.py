@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from slardar.http1.interfaces import Bytes, ChannelBase, ExchangeBase, PlaneBase, TunnelBase
+from slardar.http1.interfaces import (
+    Bytes,
+    ChannelBase,
+    ExchangeBase,
+    PlaneBase,
+    TunnelBase,
+    request_ended,
+)
 from slardar.http1.record import RequestRecord
 
 __all__ = ["Tunnel"]
@@ -136,7 +143,7 @@ class Tunnel(TunnelBase):
             exchange.tunnel_ended()
             self._plane.tunnel_closed(self)
             if self.record is not None:
-                self._plane.request_ended(self.record)
+                request_ended(self._plane, self.record)
 
     def _wait_for(self, channel: ChannelBase) -> None:
         """``channel`` is congested: read no more from the other side until it has drained."""

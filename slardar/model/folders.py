@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
+from slardar.errors import one_line
+
 __all__ = ["Found", "classes_in", "opened"]
 
 
@@ -64,8 +66,7 @@ def classes_in(package: ModuleType, base: type, attribute: str) -> Found:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit, CancelledError
-            text = f"cannot import {module.name}: {type(error).__name__}: {error}"
-            found.broken.append(" ".join(text.split()))
+            found.broken.append(f"cannot import {module.name}: {one_line(error)}")
             continue
         for thing in things.values():
             if isinstance(thing, type) and issubclass(thing, base):

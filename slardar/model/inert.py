@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["inert_settings", "inert_upstream", "inert_upstreams"]
+__all__ = ["inert_upstream", "inert_upstreams"]
 
-_AMP = "the AMP channel comes with a later version"
 _BACKUP = "in a cluster the order of its levels decides"
 
 
@@ -38,19 +37,6 @@ def inert_upstreams(sources: Iterable[tuple[str, Mapping[str, Any]]]) -> list[st
     for (key, reason), places in found.items():
         more = f" (and in {len(places) - 1} more)" if len(places) > 1 else ""
         lines.append(_line(f"{places[0]}.{key}{more}", reason))
-    return lines
-
-
-def inert_settings(raw: object, amp: str | None = None) -> list[str]:
-    """A line for each key without effect in the plain data of a configuration file, and one
-    for the option ``--amp``."""
-    lines = []
-    if isinstance(raw, Mapping):
-        control = raw.get("control")
-        if isinstance(control, Mapping) and "amp" in control and amp is None:
-            lines.append(_line("control.amp", _AMP))
-    if amp is not None:
-        lines.append(_line("--amp", _AMP))
     return lines
 
 

@@ -141,7 +141,12 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     """An upstream as it is written; the defaults are lua-resty-checkups'."""
 
     #: Keys of a later version; the refusal says that they are not available yet.
-    later: ClassVar[tuple[str, ...]] = ("dns_service", "proxy_protocol")
+    later: ClassVar[tuple[str, ...]] = ("proxy_protocol",)
+    #: Keys that belong to something else; the refusal says where they belong.
+    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("consul_service", "dns_service"),
+        "belongs to a service (services in the file, or PUT /service/NAME)",
+    )
 
     servers: tuple[Server, ...] = ()
     #: Instead of ``servers``: a list of levels, or an object of named clusters.

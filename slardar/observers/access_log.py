@@ -1,6 +1,6 @@
 """Access logs: a line for every request that has ended, and some for those that take long.
 
-The lines of several requests are made at once, which takes half the time.  Writing them is
+The lines of several requests are encoded at once, which takes half the time.  Writing them is
 the work of threads (:mod:`slardar.observers.outlets`).
 """
 
@@ -24,7 +24,7 @@ from slardar.observers.sinks import Sink, sink_for
 
 __all__ = ["AccessLogs", "Log"]
 
-#: Requests whose lines are made at once.
+#: Lines that are encoded at once.
 _BATCH: Final = 32
 #: Seconds that a line waits for others at most.
 _TICK: Final = 0.1
@@ -53,8 +53,8 @@ class Log:
         self._share: float = float(settings.sample)
         #: 0: nothing is told of requests under way.
         self.interval: float = float(settings.interval) if lines.has_events else 0.0
-        #: Requests whose lines are not made yet.
-        self._pending: list[RequestRecord] = []
+        #: The values of lines that are not made yet.
+        self._pending: list[Any] = []
         #: The tunnels and long requests under way, and when they were told of last;
         #: negative: lots have decided against them.
         self._long: dict[RequestRecord, float] = {}
@@ -71,7 +71,7 @@ class Log:
         if not self._is_drawn():
             return
         pending = self._pending
-        pending.append(record)
+        pending.append(self._lines.values(record, record.ended))
         if len(pending) >= _BATCH:
             self.make_lines()
 
@@ -107,7 +107,7 @@ class Log:
         self.outlet.put(self._lines.event(record, event, now), 1)
 
     def make_lines(self) -> None:
-        """Make the lines of the requests that have ended."""
+        """Make the lines of requests that have ended."""
         pending = self._pending
         if pending:
             self._pending = []

@@ -1,192 +1,175 @@
-"""One simulation: the classes that serve, between requests and servers that are computed."""
+"""One simulation: the classes that serve, between clients and servers that are computed."""
 
 from __future__ import annotations
 
 import random as shared_random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from random import Random
 from typing import Any
+from zlib import crc32
 
-from slardar.config import Timeouts
-from slardar.dataplane.selection import Defaults, Selection
-from slardar.http1.exchange import Exchange
-from slardar.http1.heads import BadMessage
-from slardar.http1.interfaces import (
-    Downstream,
-    ExchangeBase,
-    HookedRequest,
-    PlaneBase,
-    Reminder,
-    Step,
-)
 from slardar.http1.reply import Reply
-from slardar.http1.request import Request, parse_request
-from slardar.model.live import Live, Peer
-from slardar.plugins import balancer_factory
+from slardar.model.live import Peer
+from slardar.simulation.clients import Cookies, Sender, Visit
+from slardar.simulation.director import Director
 from slardar.simulation.engine import Engine
 from slardar.simulation.load import Arrival
 from slardar.simulation.scenario import Change, Scenario
-from slardar.simulation.servers import SimulatedPool, SimulatedServer
+from slardar.simulation.servers import SimulatedServer
+from slardar.simulation.worker import Worker
 
 __all__ = ["Simulation", "simulate"]
 
 
-class _Client(Downstream):
-    """Waits for one reply."""
-
-    def __init__(self, simulation: Simulation) -> None:
-        super().__init__()
-        self._simulation = simulation
-        self._began = simulation.engine.clock.now
-
-    def start_reply(self, reply: Reply, data: bytes | memoryview, done: bool) -> None:
-        """A server has replied; a simulated reply is complete at once."""
-        self._simulation.replied(reply.status, self._began)
-
-    def refuse(self, status: int, message: str, hooked: HookedRequest | None = None) -> None:
-        """slardar replies, because no server did."""
-        self._simulation.refused(status, message, self._began)
-
-    def pause_body(self) -> None:
-        """There is no body."""
-
-    def resume_body(self) -> None:
-        """There is no body."""
-
-
-class Simulation(PlaneBase):
-    """A data plane with one upstream, in virtual time; :meth:`run` it once."""
+class Simulation(Sender):
+    """One upstream in virtual time; :meth:`run` it once."""
 
     def __init__(self, scenario: Scenario, seed: int = 0) -> None:
         self.engine = engine = Engine()
-        super().__init__(engine.clock)
         self._scenario = scenario
-        self.random = Random(seed)  # noqa: S311
-        upstream, timeouts = scenario.upstream, Timeouts()
-        self.live = Live()
-        self._selection = Selection(
-            upstream,
-            self.live,
-            balancer_factory(upstream.mode),
-            Defaults(timeouts.connect, timeouts.send, timeouts.read),
-            engine.clock,
-            self._health_changed,
-            self._balancer_failed,
-            self._ejected,
-            soon=self._take_soon,
-        )
-        self._selection.serve()
+        self._random = Random(seed)  # noqa: S311
+        upstream = scenario.upstream
         self._servers: dict[str, SimulatedServer] = {}
-        pools: dict[str, SimulatedPool] = {}
-        for peer in self._selection.peers:
-            key = peer.key
-            if key not in pools:
-                behaviour = scenario.behaviour(key)
+        for server in upstream.servers:
+            if server.key not in self._servers:
                 # Each server draws from numbers of its own, so that a change of the balancer
                 # does not change what the servers do.
-                own = Random(f"{seed} {key}")  # noqa: S311
-                server = SimulatedServer(engine, behaviour, own, scenario.connect)
-                self._servers[key] = server
-                pools[key] = SimulatedPool(engine, server, upstream.keepalive)
-            peer.pool = pools[key]
+                own = Random(f"{seed} {server.key}")  # noqa: S311
+                self._servers[server.key] = SimulatedServer(
+                    engine, scenario.behaviour(server.key), own, scenario.connect
+                )
+        places = {(one.host, one.port): self._servers[one.key] for one in upstream.servers}
+        self._director = Director(engine, upstream, scenario.health, places, self._note)
+        self._workers = self._director.workers
+        for _ in range(scenario.workers):
+            self._workers.append(
+                Worker(
+                    engine,
+                    upstream,
+                    scenario.workers,
+                    self._servers,
+                    self._note,
+                    self._count_balancer_error,
+                    self._director.take_news,
+                )
+            )
+        self._has_cookies = any(worker.selection.adds_headers for worker in self._workers)
+        self._cookies = Cookies()
+        #: The server that each client was sent to the last time, and how often it was another
+        #: one than before.
+        self._last_servers: dict[str, str] = {}
+        self._moves = 0
+        #: Whether all requests have come, and the changes that are still to be made.
+        self._all_came = False
+        self._changes_left = len(scenario.changes)
         #: What became of the requests.
         self.requests = 0
         self.statuses: dict[int, int] = {}
         self.reasons: dict[str, int] = {}
         self.seconds: list[float] = []
-        #: When servers went out of service by their failures, and came back.
+        #: When what is known of servers' health has changed.
         self.health: list[dict[str, Any]] = []
         #: What the balancer has raised, and how often.
         self.balancer_errors: dict[str, int] = {}
 
     def run(self, arrivals: Iterable[Arrival]) -> dict[str, Any]:
-        """Let the requests come and everything happen; answers the report."""
+        """Let the requests come and everything happen; answers the report.
+
+        It is over when every request has its reply, and every change was made.
+        """
         # Balancers draw from the numbers that all share.
-        shared_random.seed(self.random.random())
+        shared_random.seed(self._random.random())
         for change in self._scenario.changes:
             self.engine.at(change.at, self._change, change)
+        self._director.start()
         self._next_arrival(iter(arrivals))
         self.engine.run()
         return self._report()
 
     def _change(self, change: Change) -> None:
         self._servers[change.server].change(change)
+        self._changes_left -= 1
+        self._look_whether_over()
 
-    def _next_arrival(self, arrivals: Any) -> None:
+    def _next_arrival(self, arrivals: Iterator[Arrival]) -> None:
         arrival = next(arrivals, None)
         if arrival is not None:
             self.engine.at(arrival.at, self._arrive, arrival, arrivals)
+        else:
+            self._all_came = True
+            self._look_whether_over()
 
-    def _arrive(self, arrival: Arrival, arrivals: Any) -> None:
-        self._next_arrival(arrivals)
+    def _look_whether_over(self) -> None:
+        if self._all_came and not self._changes_left and len(self.seconds) == self.requests:
+            self.engine.stop()
+
+    def _arrive(self, arrival: Arrival, arrivals: Iterator[Arrival]) -> None:
         self.requests += 1
-        client = _Client(self)
-        try:
-            request = _request(arrival)
-        except BadMessage as error:
-            client.refuse(error.status, error.message)
-            return
-        exchange: ExchangeBase = Exchange(self, client, request, self._selection)
-        exchange.start()
+        # As if each client kept one connection, which one of the workers has accepted.
+        number = crc32(arrival.client.encode("utf-8", "replace")) % len(self._workers)
+        worker = self._workers[number]
+        now = self.engine.clock.now
+        cookies = self._cookies.header(arrival.client, now) if self._has_cookies else ""
+        visit = Visit(self, arrival, self._scenario.load.body, now)
+        visit.begin(worker, worker.selection, cookies)
+        self._next_arrival(arrivals)
 
-    # From the classes that serve.
+    # From the clients.
 
-    def replied(self, status: int, began: float) -> None:
-        """A request has got a server's reply."""
-        self.statuses[status] = self.statuses.get(status, 0) + 1
-        self.seconds.append(self.clock.now - began)
-
-    def refused(self, status: int, message: str = "", began: float | None = None) -> None:
-        """A request has got no server's reply."""
-        self.reasons[message] = self.reasons.get(message, 0) + 1
-        self.replied(status, self.clock.now if began is None else began)
-
-    def remind(self, reminder: Reminder, seconds: float) -> None:
+    def replied(self, visit: Visit, reply: Reply) -> None:
         """See the base."""
-        self.engine.after(seconds, reminder.due)
+        client = visit.arrival.client
+        if self._has_cookies:
+            self._cookies.take(client, reply, self.engine.clock.now)
+        server = visit.server
+        if self._last_servers.setdefault(client, server) != server:
+            self._last_servers[client] = server
+            self._moves += 1
+        self._ended(visit, reply.status)
 
-    def _take_soon(self, step: Step) -> None:
-        self.engine.after(0.0, step.go_on)
+    def refused(self, visit: Visit, status: int, message: str) -> None:
+        """See the base."""
+        self.reasons[message] = self.reasons.get(message, 0) + 1
+        self._ended(visit, status)
 
-    def _health_changed(self, _upstream: str, peer: Peer) -> None:
-        is_out = peer.live.down_until > self.clock.now
-        self._note(peer, "out" if is_out else "in", peer.live.msg)
+    def _ended(self, visit: Visit, status: int) -> None:
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+        self.seconds.append(self.engine.clock.now - visit.began)
+        self._look_whether_over()
 
-    def _ejected(self, _upstream: str, peer: Peer) -> None:
-        self._note(peer, "ejected", peer.live.ejected_msg)
+    # From workers and director.
 
-    def _note(self, peer: Peer, status: str, message: str) -> None:
+    def _note(self, key: str, status: str, message: str) -> None:
         at = round(self.engine.elapsed, 3)
-        self.health.append({"at": at, "server": peer.key, "status": status, "msg": message})
+        self.health.append({"at": at, "server": key, "status": status, "msg": message})
 
-    def _balancer_failed(
-        self, _upstream: str, _balancer: Any, method: str, error: BaseException
-    ) -> None:
-        text = f"{method}: {type(error).__name__}: {error}"
+    def _count_balancer_error(self, text: str) -> None:
         self.balancer_errors[text] = self.balancer_errors.get(text, 0) + 1
 
     # The report.
 
     def _report(self) -> dict[str, Any]:
-        peers = {peer.key: peer for peer in self._selection.peers}
-        attempts = sum(peer.live.requests for peer in peers.values())
-        weights = sum(peer.config.weight for peer in peers.values())
+        workers = [{peer.key: peer for peer in worker.selection.peers} for worker in self._workers]
+        requests = {key: _sum(workers, key, "requests") for key in self._servers}
+        attempts = sum(requests.values())
+        weights = {key: peer.config.weight for key, peer in workers[0].items()}
+        all_weights = sum(weights.values())
         servers = {}
-        for key, peer in peers.items():
-            live, server = peer.live, self._servers[key]
+        for key, server in self._servers.items():
             servers[key] = {
-                "requests": live.requests,
-                "share": _ratio(live.requests, attempts),
-                "failures": live.failures,
+                "requests": requests[key],
+                "share": _ratio(requests[key], attempts),
+                "failures": _sum(workers, key, "failures"),
+                "heartbeats": server.heartbeats,
                 "most_at_a_time": server.most,
-                "waited": round(server.waited / max(1, live.requests), 6),
+                "waited": round(server.waited / max(1, server.taken), 6),
             }
         loads = [
-            peer.live.requests * weights / (attempts * peer.config.weight)
-            for peer in peers.values()
-            if peer.config.weight and attempts
+            requests[key] * all_weights / (attempts * weight)
+            for key, weight in weights.items()
+            if weight and attempts
         ]
-        hedged = self._selection.about.hedged
+        hedged = sum(worker.selection.about.hedged for worker in self._workers)
         failed = sum(count for status, count in self.statuses.items() if status >= 500)
         asked = self.requests - sum(
             count for status, count in self.statuses.items() if 400 <= status < 500
@@ -200,7 +183,8 @@ class Simulation(PlaneBase):
             "attempts": attempts,
             "retries": max(0, attempts - asked - hedged),
             "hedged": hedged,
-            "queued": self._selection.about.queued,
+            "queued": sum(worker.selection.about.queued for worker in self._workers),
+            "clients_moved": self._moves,
             "max_over_mean": round(max(loads, default=0.0), 4),
             "seconds": _quantiles(self.seconds),
             "servers": servers,
@@ -217,12 +201,8 @@ def simulate(scenario: Scenario, arrivals: Iterable[Arrival], seed: int = 0) -> 
     return Simulation(scenario, seed).run(arrivals)
 
 
-def _request(arrival: Arrival) -> Request:
-    length = "Content-Length: 0\r\n" if arrival.method in ("POST", "PUT", "PATCH") else ""
-    head = f"{arrival.method} {arrival.uri} HTTP/1.1\r\nHost: simulated\r\n{length}\r\n"
-    request = parse_request(head.encode("utf-8", "replace"))
-    request.address = arrival.client.encode("ascii", "replace")
-    return request
+def _sum(workers: Iterable[dict[str, Peer]], key: str, counter: str) -> int:
+    return sum(getattr(peers[key].live, counter) for peers in workers)
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from slardar import plugins
+from slardar.config import Health
 from slardar.errors import ConfigError
 from slardar.model.parse import parse_upstream
 from slardar.model.server import Upstream
@@ -17,6 +18,8 @@ __all__ = ["Behaviour", "Change", "Load", "Scenario", "read_scenario"]
 
 Seconds = Annotated[float, Meta(ge=0, le=1e6)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+#: A value of the header: no other could be sent.
+Hint = Annotated[str, Meta(pattern=r"^[!-~ ]*$", max_length=200)]
 #: The name of the server that stands for all that are not named.
 ALL = "*"
 
@@ -32,6 +35,14 @@ class Behaviour(Struct, forbid_unknown_fields=True, frozen=True):
     capacity: Annotated[int, Meta(ge=0)] = 0
     #: The share of its replies that are 500.
     errors: Share = 0.0
+    #: What it says in ``X-Slardar-Hint``, in each reply.
+    hint: Hint = ""
+    #: With so many requests in it, it says ``full`` in its replies.  0: it never does.
+    full_at: Annotated[int, Meta(ge=0)] = 0
+    #: After it was ``dead``, it takes so many times as long for a request at first, and falls
+    #: evenly to ``time`` within ``warm_up`` seconds.
+    cold: Annotated[float, Meta(ge=1, le=1e6)] = 1.0
+    warm_up: Seconds = 0.0
 
 
 class Change(Struct, forbid_unknown_fields=True, frozen=True):
@@ -39,7 +50,7 @@ class Change(Struct, forbid_unknown_fields=True, frozen=True):
 
     ``dead`` refuses connections and breaks those that are open.  ``silent`` takes requests, and
     accepts no connection, without a word.  ``up`` is neither.  A change of ``slow`` (a factor
-    of its time) or ``errors`` leaves the rest as it is.
+    of its time), ``errors`` or ``hint`` leaves the rest as it is.
     """
 
     at: Seconds
@@ -47,6 +58,7 @@ class Change(Struct, forbid_unknown_fields=True, frozen=True):
     state: Literal["up", "dead", "silent"] | None = None
     slow: Annotated[float, Meta(gt=0, le=1e6)] | None = None
     errors: Share | None = None
+    hint: Hint | None = None
 
 
 class Load(Struct, forbid_unknown_fields=True, frozen=True):
@@ -57,7 +69,9 @@ class Load(Struct, forbid_unknown_fields=True, frozen=True):
     #: How many paths and clients there are; each is as likely as any other.
     paths: Annotated[int, Meta(ge=1)] = 10000
     clients: Annotated[int, Meta(ge=1)] = 1000
-    method: Literal["GET", "POST"] = "GET"
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    #: Bytes of the body of each ``POST``, ``PUT`` and ``PATCH``, those of an access log too.
+    body: Annotated[int, Meta(ge=0, le=10**9)] = 0
 
 
 class _File(Struct, forbid_unknown_fields=True):
@@ -65,6 +79,10 @@ class _File(Struct, forbid_unknown_fields=True):
     servers: dict[str, Behaviour] = {}
     load: Load = Load()
     failures: list[Change] = []
+    #: The settings of heartbeats.
+    health: Health = Health()
+    #: Workers, which tell each other what they learn of servers.
+    workers: Annotated[int, Meta(ge=1, le=256)] = 1
     #: Seconds that a connection takes to be made.
     connect: Seconds = 0.001
 
@@ -76,6 +94,8 @@ class Scenario:
         self.upstream = upstream
         self.load = file.load
         self.connect = file.connect
+        self.health = file.health
+        self.workers = file.workers
         self.changes = file.failures
         self._behaviours = file.servers
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from slardar.errors import ConflictError, NotFoundError, StoreError
 from slardar.model.change import (
+    IN_FILE,
     TO_FILE,
     Change,
     Kind,
@@ -41,7 +42,7 @@ PRUNED_AT_ONCE = 500
 
 _KINDS: tuple[str, ...] = get_args(Kind)
 #: The kinds of which there are many things, each with a name.
-_NAMED = ("upstream", "hook", "file")
+_NAMED = ("upstream", "service", "hook", "file")
 
 
 def encode(change: Change) -> str | None:
@@ -71,6 +72,7 @@ def stored_state(
     wrong to serve only the rest, and for text that is not JSON.
     """
     upstreams: dict[str, Any] = {}
+    services: dict[str, Any] = {}
     hooks: dict[str, Any] = {}
     file: dict[str, Any] = {}
     routes: Any = None
@@ -86,11 +88,13 @@ def stored_state(
             routes = value
         elif kind == "upstream":
             upstreams[name] = value
+        elif kind == "service":
+            services[name] = value
         elif kind == "hook" and value is not None:
             hooks[name] = value
         elif kind == "file" and name and value is not None:
             file[name] = value
-    return StoredState(version, upstreams, routes, hooks, revision, file)
+    return StoredState(version, upstreams, routes, hooks, revision, file, services)
 
 
 class Row(Struct, frozen=True):
@@ -114,7 +118,7 @@ class Row(Struct, frozen=True):
     def read(self) -> Recorded:
         """The change with its values.  Raises StoreError for a text that is not JSON."""
         text, old, said = (self._value(one) for one in (self.text, self.old, self.in_file))
-        if not self.was_set and self.change.kind in ("upstream", "routes"):
+        if not self.was_set and self.change.kind in IN_FILE:
             old = TO_FILE
         return Recorded(self.version, replace(self.change, value=text), old, said)
 
@@ -128,9 +132,9 @@ class Row(Struct, frozen=True):
 def place_in_file(kind: str, name: str) -> str:
     """The name under which the file's value of a thing is on record; empty if the file has no
     such things."""
-    if kind == "upstream":
-        return f"upstreams.{name}"
-    return "routes" if kind == "routes" else ""
+    if kind not in IN_FILE:
+        return ""
+    return f"{kind}s.{name}" if name else kind
 
 
 def no_such_version(version: int, oldest: int, newest: int) -> NotFoundError:

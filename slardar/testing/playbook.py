@@ -9,6 +9,8 @@ A test lets the client and the servers send bytes, and looks at the bytes that t
     assert play.client_gets().endswith(b"hi")
     play.finish()
 
+``play.exchange(request, reply)`` is all of this in one call.
+
 It needs no socket, no reactor and no time: the real connection and the real exchange
 write to a :class:`~slardar.testing.channels.RecordingChannel`.
 """
@@ -52,6 +54,7 @@ class FakeObserver(Observer):
     def request_ended(self, record: RequestRecord) -> None:
         """Keep one record."""
         assert record not in self.records, f"{record!r} has ended twice"
+        record.kept = True
         self.records.append(record)
 
 
@@ -321,6 +324,15 @@ class Playbook:
         """A server takes waiting bytes."""
         self.origins[number].drain(size)
         self.settle()
+
+    # Both.
+
+    def exchange(self, request: bytes, reply: bytes) -> bytes:
+        """The client sends ``request``, and the newest connection to a server gets ``reply``;
+        answers what the client has got since it was last asked for."""
+        self.client_sends(request)
+        self.origin_sends(reply)
+        return self.client_gets()
 
     # The end.
 

@@ -23,6 +23,8 @@ from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
+from slardar.amp.protocol import QuietAmp
+
 __all__ = ["FIRST_SOCKET", "LINK", "MARK", "OUTPUT", "PIECE", "Last", "Link", "OneLink", "Piece"]
 
 #: The descriptors of a worker: of the link, of the memory where it notes which hook runs
@@ -35,9 +37,6 @@ FIRST_SOCKET = 6
 
 #: Bytes of a message in one piece.
 PIECE = 60_000
-#: Bytes that may come without completing a box of AMP.  A box of a link holds one piece and
-#: a few names.  Without a limit a box could have any number of keys.
-_MAX_BOX = 3 * 65_536
 
 _log = Logger("slardar.workers")
 
@@ -56,7 +55,7 @@ class Last(amp.Command):
     response: ClassVar = [(b"data", amp.String())]
 
 
-class Link(amp.AMP):
+class Link(QuietAmp):
     """One end of the link.
 
     ``received(message)`` is called with each message, and returns the answer, at most
@@ -76,9 +75,6 @@ class Link(amp.AMP):
         self._max_message = max_message
         self._pieces: list[bytes] = []
         self._size = 0
-        self._since_box = 0
-        #: The link has ended: nothing can be sent.
-        self.is_lost = False
 
     def send(self, message: bytes) -> defer.Deferred[bytes]:
         """Send a message; fires with its answer, and fails if the link is lost."""
@@ -94,16 +90,6 @@ class Link(amp.AMP):
             lambda box: answer.callback(box["data"]), answer.errback
         )
         return answer
-
-    def close(self) -> None:
-        """End the link at once; bytes that wait to be sent are dropped."""
-        if not self.is_lost and self.transport is not None:
-            self.transport.abortConnection()  # type: ignore[attr-defined]
-
-    def finish(self) -> None:
-        """End the link when everything has been sent."""
-        if not self.is_lost and self.transport is not None:
-            self.transport.loseConnection()
 
     @Piece.responder
     def piece_came(self, data: bytes) -> dict[str, Any]:
@@ -134,37 +120,13 @@ class Link(amp.AMP):
             return None
         return super().locateResponder(name)
 
-    def makeConnection(self, transport: Any) -> None:
-        # AMP's own would log each connection, as would its connectionLost.
-        amp.BinaryBoxProtocol.makeConnection(self, transport)
-
-    def dataReceived(self, data: bytes) -> None:
-        self._since_box += len(data)
-        if self._since_box > _MAX_BOX:
-            self.close()
-            return
-        try:
-            super().dataReceived(data)
-        except Exception as error:
-            # Bytes that are not AMP, or an answer to a question that nobody asked.
-            self._broken(error)
-
-    def ampBoxReceived(self, box: Any) -> None:
-        self._since_box = 0
-        super().ampBoxReceived(box)
-
-    def unhandledError(self, failure: Any) -> None:
-        self._broken(failure.value)
-
-    def _broken(self, error: BaseException) -> None:
+    def broken(self, error: BaseException) -> None:
         if not self.is_lost:
             _log.error("a link between two processes broke: {error!r}", error=error)
-            self.close()
+        super().broken(error)
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
-        self.is_lost = True
-        amp.BinaryBoxProtocol.connectionLost(self, reason)
-        self.transport = None
+        super().connectionLost(reason)
         self._lost()
 
 

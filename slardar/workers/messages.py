@@ -337,10 +337,12 @@ def _decoded(decoder: Any, data: bytes) -> Any:
 def lean_settings(settings: Settings) -> Settings:
     """The settings that a worker needs.
 
-    Upstreams and routes are left out, because they come in the snapshot; tokens and the
-    store's URL are left out, because they are secrets.
+    Upstreams and routes are left out, because they come in the snapshot; services, because the
+    director follows them; tokens and the store's URL, because they are secrets.
     """
-    return structs.replace(settings, upstreams={}, routes=(), store="", control=Control())
+    return structs.replace(
+        settings, upstreams={}, services={}, routes=(), store="", control=Control()
+    )
 
 
 def whole(snapshot: Snapshot) -> Whole:

@@ -10,10 +10,10 @@ from twisted.internet.task import LoopingCall
 from slardar.dataplane.balancer_errors import BalancerError
 from slardar.dataplane.proxy import DataPlane
 from slardar.health.notes import notes_of
-from slardar.health.verdicts import MAX_TEXT, Extra, Verdict
+from slardar.health.verdicts import MAX_TEXT
 from slardar.hooks.loaded import Loaded
 from slardar.hooks.report import HookReport, ShadowReport
-from slardar.model.live import Live, Peer, ServerLive
+from slardar.model.live import Live, ServerLive
 from slardar.model.server import Upstream
 from slardar.workers.messages import (
     BalancerReport,
@@ -25,14 +25,12 @@ from slardar.workers.messages import (
     UpstreamReport,
     Verdicts,
 )
+from slardar.workers.news import HealthNews
 
 __all__ = ["Reporter"]
 
 #: Seconds between two reports.
 _REPORT = 1.0
-#: Seconds after a message about health until the next one: what many requests find out in this
-#: time comes together.
-_GATHER = 0.02
 #: Servers looked at before requests get their turn again: about 2 ms.
 _SLICE = 1000
 
@@ -51,11 +49,9 @@ class Reporter:
         self._reactor = reactor
         self._live = live
         self._send = send
+        #: What is told of servers' health as soon as it is known.
+        self.news = HealthNews(reactor, send)
         self._plane: Any = None
-        #: Servers whose health has changed since the director was told.
-        self._changed: dict[_Key, Peer] = {}
-        #: What the director is to know beside that, by its kind and its server.
-        self._extras: dict[tuple[type, _Key], Extra] = {}
         #: What was last reported of each server.
         self._reported: dict[_Key, ServerReport] = {}
         #: What was last reported of each upstream.
@@ -67,23 +63,18 @@ class Reporter:
         self._under_way = False
         self._reports = LoopingCall(self._report)
         self._reports.clock = reactor
-        #: The call that tells what has changed; ``None`` if nothing has changed lately.
-        self._telling: Any = None
 
     def start(self, plane: DataPlane) -> None:
         """Report on ``plane`` from now on."""
         self._plane = plane
         self._reports.start(_REPORT, now=False)
-        if self._changed or self._extras:
-            self._tell_soon()
+        self.news.start(plane.clock)
 
     def stop(self) -> None:
         """Report everything at once, for the last time."""
         if self._reports.running:
             self._reports.stop()
-            if self._telling is not None:
-                self._telling.cancel()
-                self._telling = None
+            self.news.stop()
             for servers in self._slices():
                 self._send_counters(servers)
             self._send_counters((), self._upstreams())
@@ -94,17 +85,6 @@ class Reporter:
         if upstream is not None:
             for server in upstream.servers:
                 self._reported.pop((upstream.name, server.host, server.port), None)
-
-    def health_changed(self, upstream: str, peer: Peer) -> None:
-        """Called on the request path: told after this turn of the reactor, or with what
-        changes in the next :data:`_GATHER` seconds; once however often."""
-        self._changed[upstream, peer.host, peer.port] = peer
-        self._tell_soon()
-
-    def extra_changed(self, extra: Extra) -> None:
-        """Called on the request path: told when :meth:`health_changed` is."""
-        self._extras[type(extra), (extra.upstream, extra.host, extra.port)] = extra
-        self._tell_soon()
 
     def hook_failed(self, loaded: Loaded) -> None:
         """Tell at once that a hook has failed: the director counts the failures in all
@@ -119,27 +99,6 @@ class Reporter:
     def grown(self) -> None:
         """Tell that this process has grown too large, and that no hook is the reason."""
         self._send(Grown())
-
-    def _tell_soon(self) -> None:
-        if self._telling is None and self._reports.running:
-            # Not at once: requests of this turn do not wait for the message.
-            self._telling = self._reactor.callLater(0, self._tell_health)
-
-    def _tell_health(self) -> None:
-        """Tell all that has changed in one message, and look again a little later."""
-        self._telling = None
-        if not self._changed and not self._extras:
-            return
-        self._telling = self._reactor.callLater(_GATHER, self._tell_health)
-        changed, self._changed = self._changed, {}
-        extras, self._extras = self._extras, {}
-        now = self._plane.clock.now
-        verdicts = []
-        for (upstream, host, port), peer in changed.items():
-            down_for = min(max(0.0, peer.live.down_until - now), 1e9)
-            text = peer.live.msg[:MAX_TEXT]
-            verdicts.append(Verdict(upstream, host, port, down_for, text))
-        self._send(Verdicts(tuple(verdicts), extras=tuple(extras.values())))
 
     def _report(self) -> None:
         """Send the counters.  Servers are sent in slices, and requests are served between

@@ -178,8 +178,8 @@ class Worker:
             self._live,
             balancer_factory,
             self._names,
-            on_health=self._reporter.health_changed,
-            on_extra=self._reporter.extra_changed,
+            on_health=self._reporter.news.health_changed,
+            on_extra=self._reporter.news.extra_changed,
             make_runner=self._make_runner,
             hook_memory=HookMemory(
                 limits_of(message.count),

@@ -116,10 +116,11 @@ def test_a_server_is_used_again_at_its_first_good_reply() -> None:
     assert again_after(samples[:3], "a", 2.0) is None
 
 
-def test_an_outcome_counts_from_the_begin_of_the_fault() -> None:
+def test_an_outcome_counts_what_the_fault_has_met() -> None:
+    """Also what was under way when it began: a server that is killed has such requests."""
     samples = [
         sample(0.5, failure="status 503"),
-        sample(1.1, failure="reset"),
+        sample(0.95, failure="reset"),
         sample(1.2, failure="reset", is_get=False),
         Sample(1.3, 0.4, True, "b", ""),
         sample(2.4, failure="closed"),
@@ -293,7 +294,7 @@ def test_a_proxy_that_stands_still_makes_all_requests_late_that_came_meanwhile()
     begun = sorted(one.begun for one in load.samples)
     gaps = [later - earlier for earlier, later in pairwise(begun)]
     assert gaps == pytest.approx([0.01] * len(gaps))
-    assert sum(not one.is_get for one in load.samples) == len(load.samples) // 10
+    assert 1 <= sum(not one.is_get for one in load.samples) <= len(load.samples) // 4
 
 
 @pytest.mark.real
@@ -308,6 +309,16 @@ def test_the_load_says_why_requests_fail() -> None:
     finally:
         load.stop()
     assert {one.failure for one in load.samples} == {"refused"}
+
+
+def test_a_load_that_breaks_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its requests have not failed; there are none."""
+    monkeypatch.setattr("benchmarks.failover.load.POST_SHARE", None)
+    load = Load(1, 100.0)
+    load.start()
+    load.stop()
+    assert isinstance(load.error, TypeError)
+    assert load.samples == []
 
 
 def ask(server: Server, path: str) -> bytes:

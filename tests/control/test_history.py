@@ -154,7 +154,12 @@ def test_whole_configuration_of_then(actions: Actions) -> None:
     assert list(then["upstreams"]) == ["a", "file"]
     assert then["upstreams"]["file"]["pass"] == "********"
     assert then["routes"] == [{"path": "/x", "upstream": "a"}]
-    assert then["origins"] == {"upstreams": {"a": "control", "file": "file"}, "routes": "control"}
+    assert then["services"] == {}
+    assert then["origins"] == {
+        "upstreams": {"a": "control", "file": "file"},
+        "services": {},
+        "routes": "control",
+    }
     assert (then["version"], then["default_upstream"], then["hooks"]) == (2, None, {})
     assert [one["kind"] for one in then["changes"]] == ["routes"]
     assert list(wait(actions.history.version(3))["upstreams"]) == ["a"]

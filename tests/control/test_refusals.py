@@ -48,7 +48,7 @@ def test_every_refusal_has_a_line(actions: Actions, lines: list[str]) -> None:
     assert lines[1].startswith("refused with 403: PUT /upstream/a by guest from 127.0.0.1: ")
     web = WebClient(actions, UNIXAddress("slardar.sock"))
     web.call("PUT", "/upstream/a", {"servers": 5})
-    assert lines[2].startswith("refused with 400: PUT /upstream/a by http from a unix socket: ")
+    assert lines[2].startswith("refused with 400: PUT /upstream/a by http from unix: ")
     assert "upstreams.a.servers" in lines[2]
 
 

@@ -260,6 +260,77 @@ def test_results_of_a_probe_and_of_the_connection(site: Site) -> None:
     assert all(channel.closed for channel in site.channels)
 
 
+class Faulty(Probe):
+    """A user's probe with a fault: ``begins`` and ``answers`` are what its methods do."""
+
+    def __init__(self, begins: Any, answers: Any) -> None:
+        self.begins = begins
+        self.answers = answers
+
+    def begin(self) -> Any:
+        if self.begins is not None:
+            return self.begins()
+        check = Takes()
+        check.connected = self.answers  # type: ignore[method-assign]
+        return check
+
+
+def leaves(*_: Any) -> Any:
+    raise SystemExit("no\nlicence")
+
+
+@pytest.mark.parametrize(
+    ("begins", "answers", "message"),
+    [
+        (leaves, None, "SystemExit: no licence"),
+        (lambda: 1 / 0, None, "ZeroDivisionError: division by zero"),
+        (object, None, "AttributeError: 'object' object has no attribute 'connected'"),
+        (None, leaves, "SystemExit: no licence"),
+        (None, lambda: "ping", "TypeError: expected a Result, bytes or None, got str"),
+        (
+            None,
+            lambda: Result("good"),  # type: ignore[arg-type]
+            "TypeError: expected the status ok, unstable or err, got 'good'",
+        ),
+        (
+            None,
+            lambda: Result([], "x"),  # type: ignore[arg-type]
+            "TypeError: expected the status ok, unstable or err, got '[]'",
+        ),
+        (None, lambda: Result("err", 7), "TypeError: expected strings as message and hint"),  # type: ignore[arg-type]
+        (
+            None,
+            lambda: Result("ok", hint=b"full"),  # type: ignore[arg-type]
+            "TypeError: expected strings as message and hint",
+        ),
+        (
+            None,
+            lambda: Result("ok", about={"load": 1.5}),  # type: ignore[dict-item]
+            "TypeError: expected strings and integers in about",
+        ),
+        (None, lambda: Result("ok", about=5), "TypeError: 'int' object is not iterable"),  # type: ignore[arg-type]
+    ],
+)
+def test_probe_that_is_broken(site: Site, begins: Any, answers: Any, message: str) -> None:
+    """Whatever a user's probe raises or returns is a failure of its servers, logged once; the
+    heartbeats of others go on."""
+    site.heartbeats._find_probe = lambda typ: (
+        FakeProbe if typ == "general" else lambda _: Faulty(begins, answers)
+    )
+    with logged() as events:
+        site.put("a", 1, typ="redis", protected=False)
+        site.put("b", 2)
+        site.pass_time(11, lambda channel: channel.connect())
+    assert [formatEvent(event) for event in events] == ["the probe of upstream a failed"]
+    failures = [one for one in site.told if one.port == 1]
+    assert {(one.status, one.message) for one in failures} == {
+        ("err", f"the probe failed: {message}")
+    }
+    assert failures[-1].fail_num >= 2
+    assert site.heartbeats.connections == 0
+    assert sum(channel.port == 2 for channel in site.channels) >= 2
+
+
 def test_hints_are_handed_on(site: Site) -> None:
     """Of the servers that have any, with each heartbeat."""
 

@@ -103,6 +103,27 @@ def ports(selection: Selection, key: Any = None) -> list[int]:
     return [peer.port for peer in tried]
 
 
+@pytest.mark.parametrize("mode", [*MODES, "maglev", "sticky"])
+def test_upstream_without_servers(clock: FakeClock, live: Live, mode: str) -> None:
+    """A service may have none: a request is refused, whatever the upstream's keys are, and gets a
+    server once there is one."""
+    keys = {"mode": mode, "slow_start": 5, "panic": 0.5, "outlier": {}, "hints": True}
+    keys |= {"queue": {"size": 5}, "mode_opts": {"secret": "s" * 32} if mode == "sticky" else {}}
+
+    def build(*servers: Any) -> Selection:
+        body = {"servers": list(servers), **keys}
+        upstream = parse_upstream("up", body, "up", may_be_empty=True)
+        return Selection(upstream, live, balancer_factory(mode), DEFAULTS, clock)
+
+    for _ in range(2):
+        empty = build()
+        empty.serve()
+        assert (ports(empty), empty.peers, empty.refusal(False)[0]) == ([], [], 502)
+        assert empty.preview(request()).server is None
+        empty.look("127.0.0.1", 1)
+        assert ports(build(server(1))) == [1]
+
+
 def picked(selection: Selection, number: int = 0) -> int:
     """The port of the server for one of several requests, which is over at once."""
     path = f"/{number}".encode()

@@ -136,9 +136,7 @@ def test_paused_client_is_read_again_though_nothing_is_left_of_it(play: Playbook
     play.origin_sends(OK)
     assert not play.client.paused
     play.origin_sends(OK)
-    play.client_sends(GET)
-    play.origin_sends(OK)
-    assert statuses(play.client_gets()) == [200, 200, 200]
+    assert statuses(play.exchange(GET, OK)) == [200, 200, 200]
 
 
 def test_paused_client_is_read_again_behind_refusals(play: Playbook) -> None:
@@ -192,9 +190,7 @@ def test_blank_lines_before_a_request_are_skipped(play: Playbook) -> None:
     play.origin_sends(OK)
     play.client_sends(b"\r\n")
     assert play.connection.is_idle
-    play.client_sends(b"\r\n" + GET)
-    play.origin_sends(OK)
-    assert play.client_gets() == OK + OK
+    assert play.exchange(b"\r\n" + GET, OK) == OK + OK
 
 
 # How connections end.
@@ -202,9 +198,7 @@ def test_blank_lines_before_a_request_are_skipped(play: Playbook) -> None:
 
 def test_close_is_answered_and_the_connection_closed(play: Playbook) -> None:
     """``Connection: close`` ends the connection after the reply."""
-    play.client_sends(get("/", "Connection: close"))
-    play.origin_sends(OK)
-    assert b"\r\nConnection: close\r\n" in play.client_gets()
+    assert b"\r\nConnection: close\r\n" in play.exchange(get("/", "Connection: close"), OK)
     assert play.client.closed
 
 
@@ -225,20 +219,14 @@ def test_bytes_behind_a_last_request_are_dropped(play: Playbook) -> None:
 
 def test_http_1_0_closes_unless_asked(play: Playbook) -> None:
     """Silence means close in 1.0; a kept connection is confirmed."""
-    play.client_sends(GET_10_KEPT)
-    play.origin_sends(OK)
-    assert b"\r\nConnection: keep-alive\r\n" in play.client_gets()
-    play.client_sends(GET_10)
-    play.origin_sends(OK)
-    assert b"\r\nConnection: close\r\n" in play.client_gets()
+    assert b"\r\nConnection: keep-alive\r\n" in play.exchange(GET_10_KEPT, OK)
+    assert b"\r\nConnection: close\r\n" in play.exchange(GET_10, OK)
     assert play.client.closed
 
 
 def test_idle_connection_is_closed_without_a_word(play: Playbook) -> None:
     """It is closed after ``timeouts.keepalive``, and not before."""
-    play.client_sends(GET)
-    play.origin_sends(OK)
-    play.client_gets()
+    play.exchange(GET, OK)
     play.pass_time(74)
     assert not play.client.closed
     play.pass_time(2)
@@ -496,18 +484,14 @@ def test_too_large_body_is_refused_before_it_is_sent(new_play: NewPlay) -> None:
 def test_too_large_pipelined_body(new_play: NewPlay) -> None:
     """A request before it gets its reply, then comes the 413 and the end."""
     play = new_play(max_body=10)
-    play.client_sends(GET + post(b"x" * 11) + GET)
-    play.origin_sends(OK)
-    assert statuses(play.client_gets()) == [200, 413]
+    assert statuses(play.exchange(GET + post(b"x" * 11) + GET, OK)) == [200, 413]
     assert len(play.host.began) == 1
 
 
 def test_body_of_the_largest_size_passes(new_play: NewPlay) -> None:
     """The limit itself is allowed."""
     play = new_play(max_body=10)
-    play.client_sends(post(b"x" * 10))
-    play.origin_sends(OK)
-    assert statuses(play.client_gets()) == [200]
+    assert statuses(play.exchange(post(b"x" * 10), OK)) == [200]
 
 
 def test_lingering_ends(new_play: NewPlay) -> None:

@@ -39,9 +39,7 @@ def test_no_reply_in_time_is_504(play: Playbook, begun: bytes) -> None:
     assert "2 seconds" in record.error
     assert [note.failure for note in record.attempts] == [DEADLINE]
     # The connection of the client goes on.
-    play.client_sends(GET)
-    play.origin_sends(OK)
-    assert play.client_gets() == OK
+    assert play.exchange(GET, OK) == OK
 
 
 def test_all_attempts_share_the_time(play: Playbook) -> None:
@@ -178,9 +176,7 @@ def test_client_that_was_asked_for_the_body(play: Playbook) -> None:
     play.origin_sends(CONTINUE)
     play.pass_time(30.0)
     assert statuses(play.client_gets()) == [100]
-    play.client_sends(data[-10:])
-    play.origin_sends(OK)
-    assert play.client_gets() == OK
+    assert play.exchange(data[-10:], OK) == OK
 
 
 def test_half_of_a_head_and_then_the_body(play: Playbook) -> None:

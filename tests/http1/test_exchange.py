@@ -277,9 +277,7 @@ def test_early_hints_are_passed_on(play: Playbook) -> None:
 
 def test_endless_interim_replies_are_a_failure(play: Playbook) -> None:
     """Sixteen interim replies are the most."""
-    play.client_sends(GET)
-    play.origin_sends(CONTINUE * 17)
-    assert statuses(play.client_gets()) == [100] * 16 + [502]
+    assert statuses(play.exchange(GET, CONTINUE * 17)) == [100] * 16 + [502]
     assert play.origin.closed
 
 
@@ -298,9 +296,7 @@ def test_reply_to_head(play: Playbook) -> None:
     play.client_sends(HEAD)
     play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
     assert play.client_gets() == b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
-    play.client_sends(HEAD)
-    play.origin_sends(CHUNKED_OK)
-    assert body_of(play.client_gets()) == b""
+    assert body_of(play.exchange(HEAD, CHUNKED_OK)) == b""
     assert len(play.origins) == 1
 
 
@@ -313,9 +309,7 @@ def test_reply_without_a_body(play: Playbook, status: str) -> None:
     play.client_sends(GET)
     play.origin_sends(f"HTTP/1.1 {status}\r\nContent-Length: 5\r\n\r\n".encode())
     assert body_of(play.client_gets()) == b""
-    play.client_sends(GET)
-    play.origin_sends(OK)
-    assert play.client_gets() == OK
+    assert play.exchange(GET, OK) == OK
     assert len(play.origins) == 1
 
 
@@ -330,17 +324,13 @@ def test_reply_in_pieces(play: Playbook) -> None:
 def test_large_reply_passes_whole(play: Playbook) -> None:
     """A reply that ends in the shared buffer passes whole, too."""
     body = bytes(range(256)) * 4096
-    play.client_sends(GET)
-    play.origin_sends(reply(body))
-    assert body_of(play.client_gets()) == body
+    assert body_of(play.exchange(GET, reply(body))) == body
     assert play.origin in play.selection.peers[0].pool.idle
 
 
 def test_chunked_reply_goes_on_as_it_comes(play: Playbook) -> None:
     """It is written in slardar's own chunks, with the trailers that may pass."""
-    play.client_sends(GET)
-    play.origin_sends(CHUNKED_OK + b"3\r\nabc\r\n")
-    got = play.client_gets()
+    got = play.exchange(GET, CHUNKED_OK + b"3\r\nabc\r\n")
     assert b"\r\nTransfer-Encoding: chunked\r\n" in got
     assert body_of(got) == b"3\r\nabc\r\n"
     play.origin_sends(b"2\r\nde\r\n1\r\nf\r\n")
@@ -376,9 +366,7 @@ def test_less_is_read_of_tiny_chunks(play: Playbook) -> None:
 
 def test_whole_chunked_reply_gets_a_length(play: Playbook) -> None:
     """If the whole reply is there at once and has no trailers, one write is enough."""
-    play.client_sends(GET)
-    play.origin_sends(CHUNKED_OK + b"2\r\nhi\r\n0\r\n\r\n")
-    assert play.client_gets() == OK
+    assert play.exchange(GET, CHUNKED_OK + b"2\r\nhi\r\n0\r\n\r\n") == OK
     play.client_sends(GET)
     play.origin_sends(CHUNKED_OK + b"2\r\nhi\r\n0\r\nX-Sum: 2\r\n\r\n")
     assert body_of(play.client_gets()) == b"2\r\nhi\r\n0\r\nX-Sum: 2\r\n\r\n"
@@ -392,13 +380,9 @@ def test_chunked_reply_to_http_1_0(new_play: NewPlay) -> None:
     """HTTP/1.0 has no chunks: the reply has a length if it is known, else it ends with the
     connection."""
     play = new_play()
-    play.client_sends(GET_10_KEPT)
-    play.origin_sends(CHUNKED_OK + b"2\r\nhi\r\n0\r\n\r\n")
-    got = play.client_gets()
+    got = play.exchange(GET_10_KEPT, CHUNKED_OK + b"2\r\nhi\r\n0\r\n\r\n")
     assert b"\r\nContent-Length: 2\r\nConnection: keep-alive\r\n" in got
-    play.client_sends(GET_10_KEPT)
-    play.origin_sends(CHUNKED_OK + b"2\r\nhi\r\n")
-    got = play.client_gets()
+    got = play.exchange(GET_10_KEPT, CHUNKED_OK + b"2\r\nhi\r\n")
     assert b"\r\nConnection: close\r\n" in got
     assert b"chunked" not in got
     play.origin_sends(b"1\r\n!\r\n0\r\nX-Sum: 3\r\n\r\n")
@@ -426,9 +410,7 @@ def test_reply_that_ends_with_the_connection(new_play: NewPlay) -> None:
 
 def test_server_of_http_1_0(play: Playbook) -> None:
     """Its connection is used again only if its reply allows it."""
-    play.client_sends(GET)
-    play.origin_sends(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi")
-    assert play.client_gets() == OK
+    assert play.exchange(GET, b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi") == OK
     assert play.origin.closed
     play.client_sends(GET)
     play.origin_sends(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nhi")
@@ -438,13 +420,9 @@ def test_server_of_http_1_0(play: Playbook) -> None:
 
 def test_server_that_closes_keeps_the_clients_connection(play: Playbook) -> None:
     """``Connection: close`` concerns one connection only."""
-    play.client_sends(GET)
-    play.origin_sends(reply(b"hi", "Connection: close"))
-    assert play.client_gets() == OK
+    assert play.exchange(GET, reply(b"hi", "Connection: close")) == OK
     assert play.origin.closed
-    play.client_sends(GET)
-    play.origin_sends(OK)
-    assert play.client_gets() == OK
+    assert play.exchange(GET, OK) == OK
     assert len(play.origins) == 2
 
 
@@ -465,9 +443,7 @@ def test_bytes_behind_a_reply_poison_the_connection(play: Playbook, whole: bytes
     play.origin_sends(whole + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
     assert b"poison" not in play.client_gets()
     assert play.origin.closed
-    play.client_sends(GET)
-    play.origin_sends(OK)
-    assert play.client_gets() == OK
+    assert play.exchange(GET, OK) == OK
 
 
 def test_bytes_behind_chunks_that_came_later_poison_too(play: Playbook) -> None:
@@ -528,9 +504,7 @@ def test_late_body_of_a_request_does_not_end_its_reply(play: Playbook) -> None:
 
 def test_malformed_chunk_of_a_reply(play: Playbook) -> None:
     """The client gets 502 if no byte went out yet; else the reply is broken off."""
-    play.client_sends(GET)
-    play.origin_sends(CHUNKED_OK + b"zz\r\n")
-    assert statuses(play.client_gets()) == [502]
+    assert statuses(play.exchange(GET, CHUNKED_OK + b"zz\r\n")) == [502]
     play.client_sends(GET)
     play.origin_sends(CHUNKED_OK + b"1\r\na\r\n")
     play.origin_sends(b"zz\r\n")
@@ -550,9 +524,7 @@ def test_malformed_chunk_of_a_reply(play: Playbook) -> None:
 )
 def test_reply_that_is_no_http(play: Playbook, data: bytes) -> None:
     """502, and the connection is closed."""
-    play.client_sends(GET)
-    play.origin_sends(data)
-    assert statuses(play.client_gets()) == [502]
+    assert statuses(play.exchange(GET, data)) == [502]
     assert play.origin.closed
     assert play.connection.is_idle
 
@@ -601,9 +573,7 @@ def test_long_head_that_comes_bytewise_is_looked_at_once(play: Playbook) -> None
 
 def test_early_reply_ends_both_connections(play: Playbook) -> None:
     """The rest of the body is dropped, and never taken for a request."""
-    play.client_sends(post(b"x" * 100)[:-50])
-    play.origin_sends(OK)
-    got = play.client_gets()
+    got = play.exchange(post(b"x" * 100)[:-50], OK)
     assert statuses(got) == [200]
     assert b"\r\nConnection: close\r\n" in got
     assert play.origin.closed
@@ -817,9 +787,7 @@ def test_no_server_at_all(play: Playbook) -> None:
 
 def test_switch_to_what_was_asked_of_another_request(play: Playbook) -> None:
     """A complete 101 is refused if this request asked for no upgrade."""
-    play.client_sends(GET)
-    play.origin_sends(SWITCHING)
-    got = play.client_gets()
+    got = play.exchange(GET, SWITCHING)
     assert statuses(got) == [502]
     assert play.origin.closed
 

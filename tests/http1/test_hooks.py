@@ -75,9 +75,7 @@ def test_answer_keeps_the_connection(new_play: NewPlay) -> None:
     assert b"Connection:" not in got
     assert json.loads(body_of(got)) == {"status": 403, "msg": "Forbidden"}
     assert play.origins == []
-    play.client_sends(get("/yes"))
-    play.origin_sends(OK)
-    assert statuses(play.client_gets()) == [200]
+    assert statuses(play.exchange(get("/yes"), OK)) == [200]
     assert play.host.refusals == 1
 
 
@@ -261,9 +259,7 @@ def test_broken_hook_is_a_500(new_play: NewPlay) -> None:
 def test_444_closes_without_a_reply(new_play: NewPlay) -> None:
     """Replies before it are still sent."""
     play = new_play(hooks=rejecting(status=444))
-    play.client_sends(get("/1") + get("/no") + get("/2"))
-    play.origin_sends(OK)
-    assert statuses(play.client_gets()) == [200]
+    assert statuses(play.exchange(get("/1") + get("/no") + get("/2"), OK)) == [200]
     assert play.client.closed
     assert len(play.host.began) == 2
 
@@ -293,9 +289,7 @@ def test_444_behind_a_reply_that_is_not_taken(new_play: NewPlay) -> None:
 def test_444_instead_of_a_reply(new_play: NewPlay) -> None:
     """This also works when a server has sent a reply already."""
     play = new_play(hooks=runner(None, lambda request, response: request.reject(444)))
-    play.client_sends(GET)
-    play.origin_sends(OK)
-    assert play.client_gets() == b""
+    assert play.exchange(GET, OK) == b""
     assert play.client.closed
     assert play.origin.closed
 
@@ -394,9 +388,7 @@ def test_client_that_asked_for_a_head_gets_no_body(
     assert b"Connection: close" not in got
     if b"Content-Length" in sent:
         assert b"\r\nContent-Length: %d\r\n" % len(body) in got
-    play.client_sends(GET)
-    play.origin_sends(OK)
-    assert play.client_gets().endswith(b"\r\n\r\nhi")
+    assert play.exchange(GET, OK).endswith(b"\r\n\r\nhi")
     assert all(peer.live.active == 0 for peer in play.selection.peers)
 
 
@@ -413,9 +405,7 @@ def test_client_that_asked_for_all_gets_an_empty_body(
     got = play.client_gets()
     assert b"\r\nContent-Length: 0\r\n" in got
     assert got.count(b"Content-Length") == 1
-    play.client_sends(GET)
-    play.origin_sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    got = play.client_gets()
+    got = play.exchange(GET, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
     assert b"\r\nContent-Length: 0\r\n" in got
     assert b"Transfer-Encoding" not in got
     assert len(play.origins) == 1, "the server's connection is kept"
@@ -446,18 +436,14 @@ def test_upgrade_that_is_refused_by_a_hook(new_play: NewPlay) -> None:
     play = new_play(hooks=rejecting("/chat", 401))
     play.client_sends(UPGRADE)
     assert statuses(play.client_gets()) == [401]
-    play.client_sends(GET)
-    play.origin_sends(OK)
-    assert statuses(play.client_gets()) == [200]
+    assert statuses(play.exchange(GET, OK)) == [200]
 
 
 def test_interim_replies_pass_by_the_hooks(new_play: NewPlay) -> None:
     """Hooks see the final reply only."""
     seen: list[int] = []
     play = new_play(hooks=runner(None, lambda request, response: seen.append(response.status)))
-    play.client_sends(post(b"body", "Expect: 100-continue")[:-4])
-    play.origin_sends(CONTINUE)
-    assert play.client_gets() == CONTINUE
+    assert play.exchange(post(b"body", "Expect: 100-continue")[:-4], CONTINUE) == CONTINUE
     play.client_sends(b"body")
     play.origin_sends(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK)
     assert statuses(play.client_gets()) == [103, 200]
@@ -523,9 +509,7 @@ def test_reply_in_pieces_is_seen_once(new_play: NewPlay) -> None:
 def test_reply_to_head_is_changed(new_play: NewPlay) -> None:
     """Its length stays as the server declared it."""
     play = new_play(hooks=runner(None, touched))
-    play.client_sends(HEAD)
-    play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
-    got = play.client_gets()
+    got = play.exchange(HEAD, b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
     assert statuses(got) == [418]
     assert b"\r\nContent-Length: 5\r\n" in got
 
@@ -533,9 +517,7 @@ def test_reply_to_head_is_changed(new_play: NewPlay) -> None:
 def test_304_that_becomes_204_has_no_length(new_play: NewPlay) -> None:
     """RFC 9110 8.6."""
     play = new_play(hooks=runner(None, lambda request, response: setattr(response, "status", 204)))
-    play.client_sends(GET)
-    play.origin_sends(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n")
-    got = play.client_gets()
+    got = play.exchange(GET, b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n")
     assert statuses(got) == [204]
     assert b"Content-Length" not in got
 
@@ -660,9 +642,7 @@ def test_replaced_reply(new_play: NewPlay, sent: bytes) -> None:
     """The client gets the other reply whole, and its connection goes on; the server's
     connection is not used again, because it holds the rest of the first reply."""
     play = new_play(hooks=runner(None, replacing))
-    play.client_sends(get("/no"))
-    play.origin_sends(sent)
-    got = play.client_gets()
+    got = play.exchange(get("/no"), sent)
     assert statuses(got) == [200]
     assert b"\r\nX-Was: 200\r\n" in got
     assert b"\r\nContent-Length: 5\r\n" in got
@@ -694,9 +674,7 @@ def test_replaced_failure_is_a_failure(new_play: NewPlay) -> None:
     """The server is judged by its own reply, whatever the client gets."""
     play = new_play(hooks=runner(None, replacing))
     play.selection.failed_statuses = frozenset((503,))
-    play.client_sends(GET)
-    play.origin_sends(reply(b"no", status="503 Service Unavailable"))
-    assert body_of(play.client_gets()) == b"sorry"
+    assert body_of(play.exchange(GET, reply(b"no", status="503 Service Unavailable"))) == b"sorry"
     assert play.selection.outcomes == [("10.0.0.1:80", True, 503)]
     assert len(play.selection.failures) == 1
 
@@ -706,9 +684,7 @@ def test_reply_replaced_while_the_body_is_coming(new_play: NewPlay) -> None:
     play = new_play(
         hooks=runner(None, lambda request, response: request.reject(403)),
     )
-    play.client_sends(post(b"body" * 100)[:-7])
-    play.origin_sends(OK)
-    got = play.client_gets()
+    got = play.exchange(post(b"body" * 100)[:-7], OK)
     assert statuses(got) == [403]
     assert b"Connection: close" in got
     play.client_sends(b"dy\r\n\r\n" + GET)
@@ -742,9 +718,7 @@ def test_broken_reply_hook_is_a_500(new_play: NewPlay) -> None:
     with logged():
         for on_error, status in (("reject", 500), ("continue", 200)):
             play = new_play(hooks=runner(None, fails, on_error=on_error))
-            play.client_sends(GET)
-            play.origin_sends(OK)
-            got = play.client_gets()
+            got = play.exchange(GET, OK)
             assert statuses(got) == [status]
             assert b"X-Half" not in got
 

@@ -10,7 +10,7 @@ import pytest
 
 from slardar.hooks.script import HookFailure
 from slardar.http1.record import RequestRecord
-from slardar.testing.playbook import Playbook
+from slardar.testing.playbook import FakeObserver, Playbook
 from tests.http1.lines import (
     CHUNKED_OK,
     CONTINUE,
@@ -349,3 +349,50 @@ def test_observer_comes_while_requests_are_under_way() -> None:
     assert play.records == []
     served(play)
     assert len(play.records) == 1
+
+
+class Glances(FakeObserver):
+    """Keeps no record, only what can be seen of it during the call."""
+
+    def __init__(self, keeps: bool) -> None:
+        super().__init__()
+        self.keeps = keeps
+        self.seen: list[tuple[int, str, int, list[str | int]]] = []
+        self.objects: set[int] = set()
+
+    def request_ended(self, record: RequestRecord) -> None:
+        outcomes: list[str | int] = [one.failure or one.status for one in record.attempts]
+        self.seen.append((record.status, record.error, record.bytes_out, outcomes))
+        self.objects.add(id(record))
+        record.kept = self.keeps
+        if self.keeps:
+            self.records.append(record)
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_record_is_used_again_unless_it_is_kept(keeps: bool) -> None:
+    """Nothing of one request is left in the record of the next, whatever the endings."""
+    play = Playbook(observed=False, servers=2)
+    glances = play.host.observer = Glances(keeps)
+    expected = []
+    for _ in range(3):
+        served(play)
+        expected.append((200, "", len(play.client_gets()), [200]))
+        # No server takes the second request, so slardar answers it.
+        play.client_sends(GET)
+        while len(glances.seen) == len(expected):
+            for origin in play.origins:
+                if not origin.closed:
+                    origin.lose()
+            play.settle()
+        answer = play.client_gets()
+        (status, error, size, outcomes) = glances.seen[-1]
+        assert (status, size, outcomes[-1]) == (502, len(answer), "error")
+        assert error
+        expected.append(glances.seen[-1])
+    assert glances.seen == expected
+    if keeps:
+        assert [record.status for record in glances.records] == [200, 502] * 3
+    else:
+        assert len(glances.objects) < 6
+        assert all(spare.request is None for spare in play.host.spare_records)

@@ -110,9 +110,7 @@ def test_some_server_can_be_connected(new_play: NewPlay) -> None:
     play = new_play(3)
     for peer in play.selection.peers[:2]:
         peer.pool.exhausted = True
-    play.client_sends(post(b"body"))
-    play.origin_sends(OK)
-    assert play.client_gets() == OK
+    assert play.exchange(post(b"body"), OK) == OK
 
 
 def test_tries_bound_the_attempts(new_play: NewPlay) -> None:
@@ -301,9 +299,7 @@ def test_body_larger_than_the_buffer_is_not_sent_again(new_play: NewPlay) -> Non
 def test_lost_body_is_not_forgotten_where_writing_fails(new_play: NewPlay) -> None:
     """A connection that broke before it took a byte does not make a request without its body."""
     play = new_play(2, retry_buffer=1000)
-    play.client_sends(GET)
-    play.origin_sends(OK)
-    play.client_gets()
+    play.exchange(GET, OK)
     play.origins[0].broken = True
     play.origins[0].pump = lambda: False  # type: ignore[method-assign]
     play.client_sends(post(b"x" * 3000, method="PUT")[:-1500])
@@ -322,9 +318,7 @@ def test_failed_status_moves_on(new_play: NewPlay) -> None:
     tried."""
     play = new_play(2)
     play.selection.failed_statuses = frozenset((503,))
-    play.client_sends(GET)
-    play.origin_sends(reply(b"sorry", status="503 Service Unavailable"))
-    assert play.client_gets() == b""
+    assert play.exchange(GET, reply(b"sorry", status="503 Service Unavailable")) == b""
     assert play.origins[0].closed
     play.origin_sends(OK)
     assert play.client_gets() == OK
@@ -351,9 +345,7 @@ def test_failed_status_of_the_last_server_is_passed_on(new_play: NewPlay) -> Non
 def test_other_statuses_are_no_failures(play: Playbook) -> None:
     """A 500 that is not named passes, and counts as a reply."""
     play.selection.failed_statuses = frozenset((503,))
-    play.client_sends(GET)
-    play.origin_sends(reply(b"", status="500 Internal Server Error"))
-    assert statuses(play.client_gets()) == [500]
+    assert statuses(play.exchange(GET, reply(b"", status="500 Internal Server Error"))) == [500]
     assert play.selection.failures == []
 
 
@@ -362,9 +354,7 @@ def test_other_statuses_are_no_failures(play: Playbook) -> None:
 
 def use_once(play: Playbook) -> None:
     """Make one request, which leaves an idle connection."""
-    play.client_sends(GET)
-    play.origin_sends(OK)
-    assert play.client_gets() == OK
+    assert play.exchange(GET, OK) == OK
 
 
 @pytest.mark.parametrize("way", ["ends", "breaks", "broken"])
@@ -583,9 +573,7 @@ def test_what_no_server_has_begun_needs_no_budget(new_play: NewPlay, fails: str)
     play = new_play(2)
     play.selection.share = play.selection.least = 0.0
     if fails == "stale":
-        play.client_sends(GET)
-        play.origin_sends(OK)
-        play.client_gets()
+        play.exchange(GET, OK)
     play.accepting = fails == "stale"
     play.selection.peers[0].pool.exhausted = fails == "not begun"
     play.client_sends(GET)
@@ -607,9 +595,7 @@ def test_reply_that_is_kept_for_want_of_budget(new_play: NewPlay) -> None:
     play = new_play(2)
     play.selection.failed_statuses = frozenset((503,))
     play.selection.share = play.selection.least = 0.0
-    play.client_sends(GET)
-    play.origin_sends(reply(b"no", status="503 Service Unavailable"))
-    assert statuses(play.client_gets()) == [503]
+    assert statuses(play.exchange(GET, reply(b"no", status="503 Service Unavailable"))) == [503]
     assert len(play.origins) == 1
     assert play.selection.budget.exhausted == 1
 

@@ -10,9 +10,7 @@ from tests.http1.lines import GET, OK, SWITCHING, UPGRADE, body_of, get, reply, 
 
 def opened(play: Playbook) -> Playbook:
     """Open a tunnel, and check the bytes that opened it."""
-    play.client_sends(UPGRADE)
-    play.origin_sends(SWITCHING)
-    assert statuses(play.client_gets()) == [101]
+    assert statuses(play.exchange(UPGRADE, SWITCHING)) == [101]
     play.origin_gets()
     return play
 
@@ -45,9 +43,7 @@ def test_bytes_behind_the_request_and_behind_the_101(play: Playbook) -> None:
 
 def test_server_that_does_not_switch(play: Playbook) -> None:
     """Its reply is a normal reply, and the client's next bytes are a request."""
-    play.client_sends(UPGRADE + GET)
-    play.origin_sends(OK)
-    assert play.client_gets() == OK
+    assert play.exchange(UPGRADE + GET, OK) == OK
     assert play.origin_gets().endswith(b"\r\n\r\n")
     play.origin_sends(OK)
     assert play.client_gets() == OK

@@ -16,29 +16,49 @@ from slardar.simulation.run import simulate
 from slardar.simulation.scenario import read_scenario
 from tests.integration.conftest import Start
 from tests.integration.programs import Nginx, Slardar, free_port
+from tests.integration.test_workers import until
 
-#: Requests of the trace.
+#: Requests of the trace, and the clients who send them in turn.
 COUNT = 400
+CLIENTS = 21
 
 
-@pytest.mark.parametrize("mode", ["wrr", "url_hash"])
-def test_simulation_foretells(tmp_path: Path, start: Start, mode: str) -> None:
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"mode": "wrr", "enable": False},
+        {"mode": "url_hash", "enable": False},
+        {"mode": "sticky", "mode_opts": {"secret": "0123456789abcdef"}, "enable": False},
+        {"mode": "wrr", "interval": 1},
+    ],
+    ids=["wrr", "url_hash", "sticky", "heartbeats"],
+)
+def test_simulation_foretells(tmp_path: Path, start: Start, keys: dict[str, Any]) -> None:
     """Requests and failures of each server are the real ones within 5 %, with one that is
-    dead from the beginning; no request fails."""
+    dead from the beginning; no request fails.  Clients keep their cookies."""
     ports = [start(Nginx(tmp_path / f"n{n}", "location / { return 200; }")).port for n in (1, 2)]
     servers: list[dict[str, Any]] = [
         {"host": "127.0.0.1", "port": port, "max_fails": 2, "fail_timeout": 300, "weight": weight}
         for port, weight in zip([*ports, free_port()], (1, 2, 1), strict=True)
     ]
-    # Heartbeats are not simulated: they would put the dead one out before the first request.
-    upstream = {"mode": mode, "servers": servers, "enable": False}
+    upstream = {**keys, "servers": servers}
 
     slardar = start(Slardar(tmp_path / "slardar", "--store", "memory:")).ready()
     assert slardar.call("PUT", "/upstream/web", upstream)[0] == 200
+    if "enable" not in keys:
+        until(
+            lambda: slardar.call("GET", "/status")[1]["cls:web"][0][2]["status"] == "err",
+            "the dead server is known",
+        )
+    cookies: dict[int, str] = {}
     connection = http.client.HTTPConnection("127.0.0.1", slardar.port, timeout=20)
     for number in range(COUNT):
-        connection.request("GET", f"/{number}", headers={"Host": "web"})
+        headers = {"Host": "web", "Cookie": cookies.get(number % CLIENTS, "none=0")}
+        connection.request("GET", f"/{number}", headers=headers)
         reply = connection.getresponse()
+        given = reply.headers.get("Set-Cookie", "").partition(";")[0]
+        if given:
+            cookies[number % CLIENTS] = given
         reply.read()
         assert reply.status == 200
     connection.close()
@@ -49,13 +69,19 @@ def test_simulation_foretells(tmp_path: Path, start: Start, mode: str) -> None:
     scenario = {"upstream": upstream, "failures": [{"at": 0, "server": dead, "state": "dead"}]}
     path = tmp_path / "scenario.yaml"
     path.write_text(yaml.safe_dump(scenario))
-    entry = {"method": "GET", "client": "127.0.0.1"}
     log = [
-        json.dumps(entry | {"uri": f"/{n}", "time": f"2026-01-01T00:{n // 60:02}:{n % 60:02}.5Z"})
+        json.dumps(
+            {
+                "method": "GET",
+                "client": f"10.0.0.{n % CLIENTS}",
+                "uri": f"/{n}",
+                "time": f"2026-01-01T00:{n // 60:02}:{n % 60:02}.5Z",
+            }
+        )
         for n in range(COUNT)
     ]
-    # A request each hundredth of a second, about as they came.
-    arrivals = [one._replace(at=one.at / 100) for one in read_log(log, Random(0))]
+    # A request each hundredth of a second, about as they came, behind the first heartbeats.
+    arrivals = [one._replace(at=1 + one.at / 100) for one in read_log(log, Random(0))]
     report = simulate(read_scenario(str(path)), arrivals)
     simulated = [(server["requests"], server["failures"]) for server in report["servers"].values()]
     assert report["failed"] == 0

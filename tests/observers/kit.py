@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from slardar.http1.record import AttemptRecord, RequestRecord
+from slardar.http1.record import RequestRecord
 from slardar.http1.request import parse_request
 
 __all__ = ["record_of"]
@@ -24,9 +24,8 @@ def record_of(
     record.upstream = upstream
     record.status = 200
     record.bytes_out = 300
-    attempt = AttemptRecord("10.0.0.1:80", record.started)
+    attempt = record.attempt("10.0.0.1:80", record.started)
     attempt.connected = record.started + 0.001
     attempt.first_byte = record.started + 0.2
-    record.attempts.append(attempt)
     record.ended = ended
     return record

@@ -14,8 +14,9 @@ from slardar.errors import ConfigError
 from slardar.model.live import Peer, ServerLive
 from slardar.model.server import Server
 from slardar.plugins import balancer_factory
+from slardar.simulation.clients import request_of
 from slardar.simulation.load import Arrival, made_by_lot
-from slardar.simulation.run import _request, simulate
+from slardar.simulation.run import simulate
 from slardar.simulation.scenario import Load, Scenario, read_scenario
 
 
@@ -23,7 +24,7 @@ def scenario(
     tmp_path: Path, count: int = 4, weights: tuple[int, ...] = (), **rest: Any
 ) -> Scenario:
     """A scenario of ``count`` servers, 10.0.0.1:80 and so on, that serve at once unless the
-    rest says something else."""
+    rest says something else, and that get no heartbeats."""
     keys = rest.pop("upstream", {})
     each = rest.pop("each", {})
     servers = [
@@ -31,7 +32,7 @@ def scenario(
         for n in range(1, count + 1)
     ]
     body = {"servers": {"*": {"time": 0.001, "spread": "constant"}}, "load": {"rate": 100}} | rest
-    body["upstream"] = {"servers": servers, **keys}
+    body["upstream"] = {"servers": servers, "enable": False, **keys}
     path = tmp_path / "scenario.yaml"
     path.write_text(yaml.safe_dump(body))
     return read_scenario(str(path))
@@ -63,7 +64,7 @@ def test_hash_sends_each_path_where_the_balancer_says(tmp_path: Path) -> None:
     balancer: Any = balancer_factory("url_hash")(peers, {})
     expected = dict.fromkeys((peer.key for peer in peers), 0)
     for arrival in arrivals:
-        expected[balancer.pick(peers, _request(arrival)).key] += 1
+        expected[balancer.pick(peers, request_of(arrival)).key] += 1
     assert counts(report) == list(expected.values())
 
 
@@ -236,3 +237,61 @@ def test_mistakes_are_named(tmp_path: Path, change: dict[str, Any], place: str) 
     with pytest.raises(ConfigError) as caught:
         scenario(tmp_path, **change)
     assert place in str(caught.value)
+
+
+STICKY = {"mode": "sticky", "mode_opts": {"secret": "0123456789abcdef", "max_age": 60}}
+
+
+def visits(rate: float, seconds: float) -> list[Arrival]:
+    """Forty-one clients, one after the other, again and again."""
+    count = int(rate * seconds)
+    return [Arrival(n / rate, "GET", "/", f"10.9.0.{n % 41}") for n in range(count)]
+
+
+def test_sticky_clients_keep_their_cookies(tmp_path: Path) -> None:
+    """They stay where they were while the server is in service, and go to another one for
+    good if it is not."""
+    made = scenario(tmp_path, upstream=STICKY)
+    report = simulate(made, visits(81, 50))
+    assert report["clients_moved"] == 0
+    # So they would not with the balancer alone.
+    assert simulate(scenario(tmp_path, upstream={"mode": "wrr"}), visits(81, 50))["clients_moved"]
+    failures = [
+        {"at": 10, "server": "10.0.0.2:80", "state": "dead"},
+        {"at": 20, "server": "10.0.0.2:80", "state": "up"},
+    ]
+    each = {"max_fails": 1, "fail_timeout": 5}
+    made = scenario(tmp_path, upstream=STICKY, each=each, failures=failures)
+    report = simulate(made, visits(81, 50))
+    assert report["clients_moved"] == 10
+    # When the cookie is over, every client is a new one: the turn goes to other servers.
+    assert simulate(scenario(tmp_path, 3, upstream=STICKY), visits(1, 200))["clients_moved"]
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "retried"),
+    [("PUT", 1000, True), ("PUT", 200_000, False), ("GET", 200_000, True), ("POST", 1000, False)],
+)
+def test_body_decides_about_retries(tmp_path: Path, method: str, body: int, retried: bool) -> None:
+    """A request is sent again if it may be, and if its body is still there."""
+    failures = [{"at": 0.5, "server": "10.0.0.1:80", "state": "silent"}]
+    load = {"rate": 100, "body": body}
+    keys = {"read_timeout": 0.5, "timeout": 0.5, "keepalive": 100}
+    made = scenario(tmp_path, 2, upstream=keys, load=load, failures=failures)
+    # One after the other, so that there is one connection to each server before it falls
+    # silent: a request that is not on its way yet may always go elsewhere.
+    load_of = [Arrival(at, method, "/", "a") for at in (0.1, 0.2, 1.0, 1.1)]
+    report = simulate(made, load_of)
+    assert report["servers"]["10.0.0.1:80"]["failures"] == 1
+    assert (report["retries"], report["failed"]) == ((1, 0) if retried else (0, 1))
+
+
+def test_request_with_a_body_is_not_hedged(tmp_path: Path) -> None:
+    """The same requests without one are."""
+    servers = {"*": {"time": 1.0, "spread": "constant"}}
+    keys = {"hedge": {"after": 0.05}}
+    hedged = []
+    for body in (0, 100):
+        made = scenario(tmp_path, servers=servers, upstream=keys, load={"rate": 1, "body": body})
+        hedged.append(simulate(made, evenly(10, 1, "PUT"))["hedged"])
+    assert hedged == [10, 0]

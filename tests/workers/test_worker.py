@@ -342,10 +342,10 @@ def test_first_change_is_told_in_the_same_turn(director: Director) -> None:
     assert told_after(0.006) == [[2, 3, 4]]
     assert told_after(0.1) == []
     assert told_after(0, 4) == [[5]]
-    assert director.worker._reporter._telling is not None
+    assert director.worker._reporter.news._telling is not None
     director.tell(Drain(0))
     director.reactor.advance(1)
-    assert director.worker._reporter._telling is None
+    assert director.worker._reporter.news._telling is None
 
 
 def test_heartbeats_are_heeded(director: Director) -> None:

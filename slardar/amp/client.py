@@ -1,0 +1,320 @@
+"""A client of the AMP control channel, for programs on Twisted."""
+
+# Twisted's AMP and endpoints have no types.
+# mypy: disable-error-code="no-untyped-call,misc"
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from twisted.application.internet import ClientService
+from twisted.internet import defer
+from twisted.internet.endpoints import clientFromString
+from twisted.internet.error import ConnectionClosed
+from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
+
+from slardar.amp import commands
+from slardar.amp.protocol import QuietAmp
+
+__all__ = ["Client", "connect"]
+
+#: Seconds for a connection, and for the answer to a call.
+_TIMEOUT = 60.0
+
+
+def connect(
+    reactor: Any, endpoint: str, token: str | None = None, timeout: float = _TIMEOUT
+) -> defer.Deferred[Client]:
+    """Connect to the AMP control channel of a slardar.
+
+    ``endpoint`` is a Twisted client endpoint, such as ``unix:slardar.sock`` or
+    ``tcp:lb.example.com:1996``.  ``token`` is needed over TCP, and over a unix socket for everybody
+    but slardar's own user and root.  ``timeout`` are the seconds for a connection and for a call.
+
+    Does not block.  Fires with a :class:`Client` when it is connected, and fails if it cannot
+    connect: with Unauthorized for a wrong token, with what the endpoint raises otherwise.
+    """
+    client = Client(reactor, endpoint, token, timeout)
+    connected = client.connected(1)
+    connected.addCallback(lambda _protocol: client)
+
+    def give_up(failure: Any) -> Any:
+        return client.close().addCallback(lambda _none: failure)
+
+    return connected.addErrback(give_up)
+
+
+class _Protocol(QuietAmp):
+    #: An answer may be as long as a configuration is.
+    max_box = 2**30
+
+    def locateResponder(self, name: bytes) -> Any:
+        # slardar asks nothing of its clients.
+        return None
+
+
+class Client:
+    """Calls of a slardar; every method returns a Deferred, and none blocks.
+
+    A lost connection is made anew, with growing pauses.  A question that was under way is asked
+    once more; a change that was under way fails with ConnectionLost, because it may have been made.
+
+    Questions fire with what the HTTP call answers.  Changes fire with the version that they have
+    made, once every worker serves it.  Both fail with the errors of :mod:`slardar.amp`, or with
+    Twisted's TimeoutError.  ``parameters`` are those of the HTTP calls (``wait=False``).  With
+    ``if_version`` a change is made only if that is still the version of the configuration; it fails
+    with Conflict otherwise.
+    """
+
+    def __init__(self, reactor: Any, endpoint: str, token: str | None, timeout: float) -> None:
+        self._reactor = reactor
+        self._endpoint = endpoint
+        self._token = token
+        self._timeout = timeout
+        self._service = ClientService(
+            clientFromString(reactor, endpoint),
+            Factory.forProtocol(_Protocol),
+            prepareConnection=self._log_in,
+            clock=reactor,
+        )
+        self._service.startService()
+
+    def _log_in(self, protocol: Any) -> Any:
+        if self._token is None:
+            return None
+        logged_in = protocol.callRemote(commands.Login, token=self._token)
+        return logged_in.addErrback(self._not_admitted, protocol)
+
+    def _not_admitted(self, failure: Any, protocol: Any) -> Any:
+        protocol.close()
+        return failure
+
+    def connected(self, attempts: int | None = None) -> defer.Deferred[Any]:
+        """Fires when there is a connection, and fails after so many attempts without one."""
+        return defer.ensureDeferred(self._connected(attempts))
+
+    async def _connected(self, attempts: int | None) -> Any:
+        while True:
+            waiting = self._service.whenConnected(failAfterFailures=attempts)
+            waiting.addTimeout(self._timeout, self._reactor)
+            try:
+                protocol: Any = await waiting
+            finally:
+                # Within a call of the service, the service cannot be stopped, and it does not know
+                # yet of a connection that is just being lost.
+                await deferLater(self._reactor, 0)
+            if not protocol.is_lost:
+                return protocol
+
+    def close(self) -> defer.Deferred[Any]:
+        """End the connection, and make no other.  Fires when it has ended."""
+        return defer.maybeDeferred(self._service.stopService)
+
+    def call(
+        self, command: type[commands.OperationCommand], **arguments: Any
+    ) -> defer.Deferred[dict[str, Any]]:
+        """Call any command of :mod:`slardar.amp.commands`; fires with its whole answer."""
+        return defer.ensureDeferred(self._call(command, arguments))
+
+    async def _call(
+        self, command: type[commands.OperationCommand], arguments: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        given = {name: value for name, value in arguments.items() if value is not None}
+        asks = "if_version" not in {name.decode() for name, _ in command.arguments}
+        for is_last in (not asks, True):
+            protocol = await self.connected()
+            answered = protocol.callRemote(command, **given)
+            answered.addTimeout(self._timeout, self._reactor)
+            try:
+                return dict(await answered)
+            except ConnectionClosed:
+                if is_last:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def _ask(
+        self, command: Any, parameters: Mapping[str, Any], **arguments: Any
+    ) -> defer.Deferred[Any]:
+        answered = self.call(command, parameters=dict(parameters), **arguments)
+        return answered.addCallback(lambda answer: answer["value"])
+
+    def _change(
+        self,
+        command: Any,
+        parameters: Mapping[str, Any],
+        if_version: int | None,
+        **arguments: Any,
+    ) -> defer.Deferred[int]:
+        changed = self.call(
+            command, parameters=dict(parameters), if_version=if_version, **arguments
+        )
+        return changed.addCallback(lambda answer: int(answer["version"]))
+
+    # Questions.
+
+    def status(self) -> defer.Deferred[dict[str, Any]]:
+        """What slardar does and knows, as ``GET /status``."""
+        return self._ask(commands.Status, {})
+
+    def get_upstreams(self) -> defer.Deferred[dict[str, Any]]:
+        """Every upstream, by name."""
+        return self._ask(commands.GetUpstreams, {})
+
+    def get_upstream(self, name: str) -> defer.Deferred[dict[str, Any]]:
+        """One upstream."""
+        return self._ask(commands.GetUpstream, {}, name=name)
+
+    def get_services(self) -> defer.Deferred[dict[str, Any]]:
+        """Every service, by name."""
+        return self._ask(commands.GetServices, {})
+
+    def get_routes(self) -> defer.Deferred[list[Any]]:
+        """The routes."""
+        return self._ask(commands.GetRoutes, {})
+
+    def get_hooks(self, language: str = "python") -> defer.Deferred[dict[str, Any]]:
+        """The hooks of a language, ``python`` or ``lua``."""
+        return self._ask(commands.GetHooks, {}, language=language)
+
+    def get_hook(self, name: str, language: str = "python") -> defer.Deferred[dict[str, Any]]:
+        """One hook."""
+        return self._ask(commands.GetHook, {}, name=name, language=language)
+
+    def get_history(self, **parameters: Any) -> defer.Deferred[list[Any]]:
+        """Who has changed what, newest first; ``limit`` and ``before`` as in HTTP."""
+        return self._ask(commands.GetHistory, parameters)
+
+    def get_version(self, version: int) -> defer.Deferred[dict[str, Any]]:
+        """The whole configuration of a version."""
+        return self._ask(commands.GetVersion, {}, version=str(version))
+
+    # Changes.
+
+    def rollback(
+        self, version: int, *, if_version: int | None = None, **parameters: Any
+    ) -> defer.Deferred[int]:
+        """Go back to the configuration of a version, as a new version."""
+        return self._change(commands.Rollback, parameters, if_version, version=str(version))
+
+    def update_upstream(
+        self,
+        name: str,
+        upstream: Mapping[str, Any],
+        *,
+        if_version: int | None = None,
+        **parameters: Any,
+    ) -> defer.Deferred[int]:
+        """Make or change an upstream.  Fails with InvalidUpstream for a wrong one."""
+        body = msgspec.json.encode(upstream)
+        return self._change(commands.UpdateUpstream, parameters, if_version, name=name, body=body)
+
+    def delete_upstream(
+        self, name: str, *, if_version: int | None = None, **parameters: Any
+    ) -> defer.Deferred[int]:
+        """Remove an upstream."""
+        return self._change(commands.DeleteUpstream, parameters, if_version, name=name)
+
+    def patch_server(
+        self,
+        name: str,
+        server: str,
+        changes: Mapping[str, Any],
+        *,
+        if_version: int | None = None,
+        **parameters: Any,
+    ) -> defer.Deferred[int]:
+        """Change one server (``host:port``), such as ``{"state": "drain"}``."""
+        body = msgspec.json.encode(changes)
+        return self._change(
+            commands.PatchServer, parameters, if_version, name=name, server=server, body=body
+        )
+
+    def add_server(
+        self,
+        name: str,
+        server: str,
+        values: Mapping[str, Any] | None = None,
+        *,
+        if_version: int | None = None,
+        **parameters: Any,
+    ) -> defer.Deferred[int]:
+        """Add one server (``host:port``) to an upstream."""
+        body = msgspec.json.encode(values or {})
+        return self._change(
+            commands.AddServer, parameters, if_version, name=name, server=server, body=body
+        )
+
+    def remove_server(
+        self, name: str, server: str, *, if_version: int | None = None, **parameters: Any
+    ) -> defer.Deferred[int]:
+        """Remove one server (``host:port``) from an upstream."""
+        return self._change(commands.RemoveServer, parameters, if_version, name=name, server=server)
+
+    def set_service(
+        self,
+        name: str,
+        service: Mapping[str, Any],
+        *,
+        if_version: int | None = None,
+        **parameters: Any,
+    ) -> defer.Deferred[int]:
+        """Make or change an upstream that follows a catalogue."""
+        body = msgspec.json.encode(service)
+        return self._change(commands.SetService, parameters, if_version, name=name, body=body)
+
+    def delete_service(
+        self, name: str, *, if_version: int | None = None, **parameters: Any
+    ) -> defer.Deferred[int]:
+        """Remove a service."""
+        return self._change(commands.DeleteService, parameters, if_version, name=name)
+
+    def set_routes(
+        self, routes: list[Any], *, if_version: int | None = None, **parameters: Any
+    ) -> defer.Deferred[int]:
+        """Replace the routes."""
+        body = msgspec.json.encode(routes)
+        return self._change(commands.SetRoutes, parameters, if_version, body=body)
+
+    def stage_hook(
+        self,
+        name: str,
+        code: str,
+        language: str = "python",
+        *,
+        if_version: int | None = None,
+        **parameters: Any,
+    ) -> defer.Deferred[int]:
+        """Stage a hook's code; with ``activate=True`` it is put into service, too."""
+        body = code.encode()
+        return self._change(
+            commands.StageHook, parameters, if_version, name=name, language=language, body=body
+        )
+
+    def activate_hook(
+        self,
+        name: str,
+        language: str = "python",
+        *,
+        if_version: int | None = None,
+        **parameters: Any,
+    ) -> defer.Deferred[int]:
+        """Put what was staged under a name into service."""
+        return self._change(
+            commands.ActivateHook, parameters, if_version, name=name, language=language
+        )
+
+    def delete_hook(
+        self,
+        name: str,
+        language: str = "python",
+        *,
+        if_version: int | None = None,
+        **parameters: Any,
+    ) -> defer.Deferred[int]:
+        """Remove a hook."""
+        return self._change(
+            commands.DeleteHook, parameters, if_version, name=name, language=language
+        )
