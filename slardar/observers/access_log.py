@@ -11,7 +11,6 @@ from random import random
 from time import monotonic
 from typing import Any, Final
 
-from mypy_extensions import mypyc_attr
 from twisted.internet import defer
 from twisted.logger import Logger
 
@@ -114,7 +113,6 @@ class Log:
             self.outlet.put(self._lines.lines(pending), len(pending))
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class AccessLogs(Observer):
     """The access logs of one data plane.
 

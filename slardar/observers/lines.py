@@ -12,12 +12,11 @@ from time import gmtime, localtime, strftime, time
 from typing import Any, Final
 
 import msgspec
-from mypy_extensions import mypyc_attr
 
 from slardar.http1.record import HEDGED, AttemptRecord, RequestRecord
 from slardar.model.access_log import COMBINED, FIELDS, template_parts
 
-__all__ = ["BEGIN", "END", "PROGRESS", "JsonLines", "Lines", "TextLines", "lines_for"]
+__all__ = ["BEGIN", "END", "PROGRESS", "JsonLines", "Lines", "TextLines", "lines_for", "safe_json"]
 
 #: What a line about a tunnel or a long request is about.
 BEGIN: Final = "begin"
@@ -42,7 +41,6 @@ _RISKY_IN_TEXT: Final = re.compile(r"[^ !#-\[\]-~]")
 _CUTS: Final = (4096, 1024, 256, 64, 16)
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Lines:
     """Makes lines of records.
 
@@ -171,9 +169,7 @@ class JsonLines(Lines):
             for one in values:
                 _clean(one)
             data = _json.encode_lines(values)
-        if data.isascii() and b"\x7f" not in data:
-            return data
-        return _RISKY_IN_JSON.sub(_json_escape, data.decode()).encode()
+        return safe_json(data)
 
 
 class TextLines(Lines):
@@ -218,6 +214,14 @@ class CombinedLines(TextLines):
         data = super()._encode(values)
         # A request without a usable head.
         return data.replace(b' "- - -" ', b' "-" ')
+
+
+def safe_json(data: bytes) -> bytes:
+    """JSON in which characters are escaped that JSON itself lets pass, and that may end a
+    line, or do something to a terminal or to the eyes of a person."""
+    if data.isascii() and b"\x7f" not in data:
+        return data
+    return _RISKY_IN_JSON.sub(_json_escape, data.decode()).encode()
 
 
 def lines_for(format_: str, worker: str, max_line: int) -> Lines:
