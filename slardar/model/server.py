@@ -279,6 +279,11 @@ class Upstream(Struct, frozen=True):
         """Every server, level by level."""
         return tuple(server for level in self.levels for server in level.servers)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """For each level what tells it from the others: its name, or its place in the list."""
+        return tuple(level.name or str(index) for index, level in enumerate(self.levels))
+
     def following(self, known: Upstream | None) -> Upstream:
         """This upstream as the successor of ``known``.
 

@@ -148,6 +148,7 @@ ROUTES = [{"host": "b", "upstream": "a"}]
 CASES = [
     Case("status"),
     Case("upstreams"),
+    Case("openapi"),
     Case("upstream", A),
     Case("upstream", {"name": "none"}),
     Case("set-upstream", {"name": "b"}, body(upstream(1, 2))),
@@ -242,10 +243,10 @@ def comparable(value: Any) -> Any:
 
 def test_every_operation_is_a_command() -> None:
     """Every row of the table has its command, and its case in the comparison."""
-    names = {operation.name for operation in OPERATIONS}
+    names = {operation.name for operation in OPERATIONS if not operation.is_stream}
     assert set(BY_OPERATION) == names
     assert {case.operation for case in CASES} == names
-    for operation in OPERATIONS:
+    for operation in (one for one in OPERATIONS if one.name in names):
         command = BY_OPERATION[operation.name]
         words = {name.decode() for name, _ in command.arguments}
         assert ("if_version" in words) == (operation.role == "admin"), operation.name

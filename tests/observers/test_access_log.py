@@ -353,3 +353,13 @@ def test_many_requests_under_way_are_looked_at_in_turns(
     assert turns == [0, 0, 0.1, 15]
     plane.stop()
     assert [line["event"] for line in plane.got()] == ["begin"]
+
+
+def test_record_that_waits_for_its_line_is_kept(plane: Plane) -> None:
+    """The data plane would use the record for another request meanwhile."""
+    plane.logs.take([LOG])
+    record = record_of()
+    plane.logs.request_ended(record)
+    spares: list[RequestRecord] = []
+    record.spare(spares)
+    assert spares == []
