@@ -125,6 +125,13 @@ class Status(OperationCommand):
     arguments: ClassVar = [_PARAMETERS]
 
 
+class GetOpenApi(OperationCommand):
+    """The description of the HTTP control channel."""
+
+    operation = "openapi"
+    arguments: ClassVar = [_PARAMETERS]
+
+
 class GetUpstreams(OperationCommand):
     """Every upstream, by name."""
 

@@ -44,7 +44,8 @@ from slardar.control.actions import Actions
 from slardar.control.auth import Caller, Gate, RefusedError
 from slardar.control.conditions import Condition, PreconditionError, etag
 from slardar.control.http import MAX_BODY
-from slardar.control.operations import OPERATIONS, ControlCall, Operation, carry_out
+from slardar.control.operation import ControlCall, Operation, carry_out
+from slardar.control.operations import OPERATIONS
 from slardar.control.refusals import Refusals
 from slardar.control.room import Room, Standing
 from slardar.errors import (

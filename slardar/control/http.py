@@ -34,7 +34,7 @@ from slardar.control.calls import (
 )
 from slardar.control.conditions import Condition, etag
 from slardar.control.event_stream import EventStream
-from slardar.control.operations import ControlCall, carry_out
+from slardar.control.operation import ControlCall, carry_out
 from slardar.control.refusals import Refusals
 from slardar.control.replies import JsonReply, error_reply, refuse, to_json
 from slardar.control.room import MAX_BODIES, MAX_STREAMS, Room, Standing

@@ -148,6 +148,7 @@ ROUTES = [{"host": "b", "upstream": "a"}]
 CASES = [
     Case("status"),
     Case("upstreams"),
+    Case("openapi"),
     Case("upstream", A),
     Case("upstream", {"name": "none"}),
     Case("set-upstream", {"name": "b"}, body(upstream(1, 2))),
