@@ -76,6 +76,8 @@ REQUEST_PATH = (
     "http1/writer",
     "model/budget",
     "model/live",
+    "observers/access_log",
+    "observers/lines",
     "observers/observers",
 )
 
@@ -173,6 +175,8 @@ TEST = [
     "pytest-xdist>=3.5",
     # Clients and servers for the tests.
     "requests>=2.31",
+    # Calls the control channel by its description.
+    "schemathesis>=4",
     "websockets>=14",
     # Builds the wheel that the packaging tests install; older versions need `wheel` too.
     "setuptools>=70.1",

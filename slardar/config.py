@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from slardar.errors import ConfigError, PartlyReadError
+from slardar.model.access_log import AccessLog, parse_access_logs
 from slardar.model.hook import OnError
 from slardar.model.listener import ListenerSpec, specs_of
 from slardar.model.parse import Plugins, check_name, parse_routes, parse_upstream
@@ -156,7 +157,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """The settings of a process, from its file and its options."""
 
     #: Keys of a later version; the refusal says that they are not available yet.
-    later: ClassVar[tuple[str, ...]] = ("access_log", "streams", "tls", "trusted")
+    later: ClassVar[tuple[str, ...]] = ("streams", "tls", "trusted")
 
     listen: Annotated[tuple[str, ...], Meta(description="a list of endpoint strings")] = (
         "tcp:8080",
@@ -169,6 +170,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     health: Health = Health()
     hooks: Hooks = Hooks()
     history: History = History()
+    #: Written as null, an object or a list of objects.
+    access_log: tuple[AccessLog, ...] = ()
     #: Shown in ``GET /status``, for tools that generate the file.
     conf_hash: str | None = None
     default_upstream: str | None = None
@@ -233,6 +236,10 @@ def read_settings(
         raw = {
             key: value for key, value in raw.items() if value is not None or key not in _SECTIONS
         }
+    access_log: tuple[AccessLog, ...] = ()
+    if isinstance(raw, Mapping):
+        access_log = parse_access_logs(raw.get("access_log"), "access_log", problems)
+        raw = {key: value for key, value in raw.items() if key != "access_log"}
     settings = read_partly(Settings, raw, "", problems)
     upstreams: dict[str, Upstream] = {}
     services: dict[str, Service] = {}
@@ -257,7 +264,9 @@ def read_settings(
         )
     prefix = f"{where}: " if where else ""
     lines = [prefix + line for line in problems.lines]
-    found = msgspec.structs.replace(settings, upstreams=upstreams, services=services, routes=routes)
+    found = msgspec.structs.replace(
+        settings, upstreams=upstreams, services=services, routes=routes, access_log=access_log
+    )
     return found, lines
 
 

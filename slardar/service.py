@@ -38,9 +38,11 @@ from slardar.dataplane.descriptors import raise_descriptor_limit
 from slardar.dataplane.proxy import DataPlane
 from slardar.dataplane.sockets import Opened
 from slardar.errors import ConfigError, SlardarError
+from slardar.events import EventLog, Publish, ignore
 from slardar.interfaces import IForgetfulStore, IPlane
 from slardar.model.live import Live
 from slardar.notify import Notifier
+from slardar.observers.sinks import check_files
 from slardar.options import Options
 from slardar.plugins import balancer_factory, find_probe, open_store
 from slardar.terminal import Terminal
@@ -56,7 +58,7 @@ __all__ = ["Options", "SlardarService", "makeService"]
 #: Settings that a process takes at its start only.
 _AT_START = ("listen", "control", "workers", "store", "hooks")
 #: Settings that a process also takes with HUP.
-_WITH_HUP = ("timeouts", "limits", "health", "history")
+_WITH_HUP = ("timeouts", "limits", "health", "history", "access_log")
 
 #: Seconds that idle connections stay open in a process that was upgraded.  Most clients
 #: send a request in that time, and the reply closes the connection.  A client whose
@@ -89,12 +91,14 @@ def makeService(options: Options) -> SlardarService:
     return service
 
 
-def make_plane(reactor: Any, settings: Settings) -> IPlane:
+def make_plane(reactor: Any, settings: Settings, publish: Publish = ignore) -> IPlane:
     """The plane for these settings: workers, or a data plane here for ``workers`` 0."""
     count = usable_cores() if settings.workers == "auto" else settings.workers
     if count:
-        return Workers(reactor, settings, count, spare=True, find_probe=find_probe)
-    return DataPlane(reactor, settings, Live(), balancer_factory, find_probe=find_probe)
+        return Workers(reactor, settings, count, spare=True, find_probe=find_probe, publish=publish)
+    return DataPlane(
+        reactor, settings, Live(), balancer_factory, find_probe=find_probe, publish=publish
+    )
 
 
 class SlardarService(Service):
@@ -121,12 +125,15 @@ class SlardarService(Service):
         self._settings = settings
         self._read_again = read_again
         self._reloading = defer.DeferredLock()
-        self._plane = make_plane(reactor, settings)
+        #: What has happened; every part publishes to it.
+        self.events = EventLog(reactor)
+        self._plane = make_plane(reactor, settings, self.events.publish)
         self._store = open_store(settings.store, reactor)
         self._services = ServiceWatch(reactor, {"dns_service": DnsCatalogue(reactor)})
         self.actions = Actions(
             settings, self._store, self._plane, plugins, service_watch=self._services
         )
+        self.actions.events, self.actions.publish = self.events, self.events.publish
         self.actions.history.turn = lambda: deferLater(reactor, 0)
         self._controls = _control_ports(reactor, settings.control, self.actions)
         self._places: list[str] = []
@@ -136,6 +143,8 @@ class SlardarService(Service):
         self.upgrades: Upgrades | None = None
         #: The terminal from which twistd was started; ``None`` without twistd.
         self.terminal: Terminal | None = None
+        #: What the signal USR1 did before: twistd moves its own log file.
+        self._rotate: Callable[..., Any] | None = None
         #: ``_has_left``: a successor serves, and this process ends.
         self._serves = self._has_left = False
         self._holds_store = True
@@ -163,6 +172,9 @@ class SlardarService(Service):
             # Without handlers these signals would end the process.
             signal.signal(signal.SIGHUP, self._hung_up)
             signal.signal(signal.SIGUSR2, self._asked_to_upgrade)
+            before = signal.getsignal(signal.SIGUSR1)
+            self._rotate = before if callable(before) else None
+            signal.signal(signal.SIGUSR1, self._asked_to_reopen)
         if self.terminal is not None:
             self.terminal.hold()
         self._run(self._start())
@@ -192,6 +204,7 @@ class SlardarService(Service):
         await self._bind()
         if self.ready.called:
             return  # binding has failed
+        check_files(self._settings.access_log)
         before = self._predecessor
         if before is None:
             await self.actions.start()
@@ -275,6 +288,12 @@ class SlardarService(Service):
     def _asked_to_upgrade(self, *_: Any) -> None:
         self._reactor.callFromThread(self._upgrade)
 
+    def _asked_to_reopen(self, *arguments: Any) -> None:
+        """USR1 came, from logrotate for example."""
+        if self._rotate is not None:
+            self._rotate(*arguments)
+        self._reactor.callFromThread(self._plane.reopen_logs)
+
     def _upgrade(self) -> None:
         if self.upgrades is None:
             _log.warn("USR2: only a process that twistd has started can be upgraded")
@@ -352,7 +371,8 @@ class SlardarService(Service):
     # HUP.
 
     def reload(self) -> defer.Deferred[None]:
-        """Read the settings again, and use their upstreams, routes, timeouts and limits.
+        """Read the settings again, and use their upstreams, routes, timeouts, limits and
+        access logs.  Files of access logs are opened anew.
 
         Mistakes in the settings are logged, and change nothing.  Never fails.
         """
@@ -364,6 +384,7 @@ class SlardarService(Service):
         if self._has_left:
             return
         self._notifier.reloading()
+        self._plane.reopen_logs()
         try:
             await self._take_settings(self._read_again)
         finally:
@@ -372,7 +393,7 @@ class SlardarService(Service):
     async def _take_settings(self, read_again: Callable[[], Settings]) -> None:
         try:
             settings = await threads.deferToThreadPool(
-                self._reactor, self._reactor.getThreadPool(), read_again
+                self._reactor, self._reactor.getThreadPool(), _read_and_check, read_again
             )
             receipt = await self.actions.take_settings(settings, "HUP")
         except ConfigError as error:
@@ -485,6 +506,12 @@ def _control_ports(reactor: Any, control: Control, actions: Actions) -> tuple[Co
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
+
+
+def _read_and_check(read_again: Callable[[], Settings]) -> Settings:
+    settings = read_again()
+    check_files(settings.access_log)
+    return settings
 
 
 def _stop_reactor(reactor: Any) -> None:

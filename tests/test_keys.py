@@ -27,6 +27,7 @@ from slardar.config import (
     parse_settings,
 )
 from slardar.errors import ConfigError
+from slardar.model.access_log import AccessLog
 from slardar.model.inert import inert_upstreams
 from slardar.model.parse import parse_upstream
 from slardar.model.server import (
@@ -48,9 +49,9 @@ SERVER = {"host": "127.0.0.1", "port": 80}
 #: Keys that work, by the attribute that slardar's code reads.
 WORKS = {
     Settings: ("listen", "control", "workers", "store", "timeouts", "limits", "health",
-               "hooks", "history", "conf_hash", "default_upstream", "first_upstreams",
-               "first_services",
-               "first_routes"),
+               "hooks", "history", "access_log", "conf_hash", "default_upstream",
+               "first_upstreams", "first_services", "first_routes"),
+    AccessLog: ("to", "format", "sample", "interval", "syslog"),
     Control: ("http", "amp", "tokens", "networks"),
     Timeouts: ("client_header", "client_body", "keepalive", "connect", "send", "read", "linger",
                "drain"),
@@ -69,7 +70,7 @@ WORKS = {
                    "deadline", "retry_budget", "hedge", "queue",
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
                    "public", "panic", "slow_start", "enable", "typ", "sensibility", "rise",
-                   "interval", "name", "user", "password", "outlier", "hints"),
+                   "interval", "name", "user", "password", "outlier", "hints", "access_log"),
     ServiceKeys: ("origin", "each_server", "empty_grace"),
     EachServer: ("max_fails", "fail_timeout", "max_conns"),
     Outlier: ("errors", "latency", "min_requests", "window", "eject", "max_share"),
@@ -92,11 +93,9 @@ CALLED = {
 #: Keys that are refused because their feature does not exist yet, with a good value.
 LATER = {
     "tls": True,
-    "access_log": False,
     "proxy_protocol": 1,
 }
 LATER_SETTINGS = {
-    "access_log": {"to": "stdout"},
     "tls": {},
     "trusted": ["10.0.0.0/8"],
     "streams": {},

@@ -115,6 +115,15 @@ def test_wrong_upstream(text: str, line: str) -> None:
     assert found.startswith(line)
 
 
+def test_upstream_of_the_name_of_a_service(tmp_path: Path) -> None:
+    """The option replaces an upstream of the file, and no service."""
+    file = tmp_path / "slardar.yaml"
+    file.write_text("services: {a: {dns_service: _a._tcp.example}}")
+    assert mistakes("--config", str(file), "--upstream", "a=b:1") == [
+        "--upstream: a is a service of the file"
+    ]
+
+
 def test_upstream_given_twice() -> None:
     """It is not clear which of the two is meant."""
     assert mistakes("--upstream", "a=b:1", "--upstream", "a=b:2") == [

@@ -35,6 +35,8 @@ class KnownService(Struct, frozen=True):
 
     origin: Origin
     levels: Levels
+    #: Seconds for which it has listed no server; ``None``: it lists these.
+    empty_for: float | None = None
 
 
 class ServiceState(Struct, frozen=True):
@@ -85,7 +87,7 @@ class ServiceWatch:
         self._services: Mapping[str, Service] = {}
         self._followed: dict[Origin, _Followed] = {}
         #: What another process has known.
-        self._learnt: dict[Origin, Levels] = {}
+        self._learnt: dict[Origin, KnownService] = {}
         #: The services to be told of, and the call that will tell.
         self._new: set[str] = set()
         self._call: Any = None
@@ -152,8 +154,13 @@ class ServiceWatch:
             return
         followed = self._followed[service.origin] = _Followed()
         followed.users[user] = service
-        followed.levels = self._learnt.pop(service.origin, None)
-        followed.is_told = followed.levels is not None
+        learnt = self._learnt.pop(service.origin, None)
+        if learnt is not None:
+            followed.levels, followed.is_told = learnt.levels, True
+            if learnt.empty_for is not None:
+                followed.empty_from = self._reactor.seconds() - learnt.empty_for
+                followed.state = ServiceState(empty_at=time.time() - learnt.empty_for)
+                self._plan_graces(followed)
         catalogue.follow(service.origin, partial(self._told, service.origin, followed))
 
     def _release(self, user: Hashable, service: Service) -> None:
@@ -183,7 +190,7 @@ class ServiceWatch:
                 _log.info("{place}: is answered again", place=place)
             is_empty = not report.levels
             if is_empty and not before.empty_at:
-                _log.warn("{place}: lists no server any more", place=place)
+                _log.warn("{place}: lists no server", place=place)
             empty_at = (before.empty_at or now) if is_empty else 0.0
             followed.state = ServiceState(now, empty_at=empty_at, note=report.note)
             known = followed.levels, followed.empty_from
@@ -245,14 +252,20 @@ class ServiceWatch:
     def known(self) -> list[KnownService]:
         """What the catalogues have listed last, for :meth:`learn` of another process."""
         return [
-            KnownService(origin, followed.levels)
+            KnownService(
+                origin,
+                followed.levels,
+                None
+                if followed.empty_from is None
+                else self._reactor.seconds() - followed.empty_from,
+            )
             for origin, followed in self._followed.items()
             if followed.levels is not None
         ]
 
     def learn(self, known: Iterable[KnownService]) -> None:
         """Begin with what another process has known.  To be called before :meth:`follow`."""
-        self._learnt = {one.origin: one.levels for one in known}
+        self._learnt = {one.origin: one for one in known}
 
 
 def _end_graces(followed: _Followed) -> None:

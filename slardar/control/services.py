@@ -72,7 +72,7 @@ class ServiceActions:
         wait: bool = True,
         condition: Condition | None = None,
     ) -> defer.Deferred[Receipt]:
-        """Make a service, or replace one.  Its catalogue is asked first, for at most
+        """Make a service, or replace one.  With ``wait`` its catalogue is asked first, for at most
         :data:`slardar.resolve.FIRST` seconds; the change is made whatever it says.
 
         Fails with ConfigError for a wrong body, with ConflictError for the name of an upstream, and
@@ -87,7 +87,8 @@ class ServiceActions:
         service = self.check(name, body)
         release = configuration.service_watch.hold(service)
         try:
-            await configuration.service_watch.first([service])
+            if wait:
+                await configuration.service_watch.first([service])
 
             def prepare() -> Next:
                 service = self.check(name, body)

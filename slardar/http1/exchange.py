@@ -210,7 +210,7 @@ class Exchange(AttemptOwner):
             self._next = None
             if peer is None:
                 if not status:
-                    status, message = selection.refusal(bool(self._tried))
+                    status, message = selection.refusal(self.request, bool(self._tried))
                     queue = selection.queue
                     if queue is not None and status == 503 and not self._tried:
                         self._wait_or_refuse(queue)
@@ -305,7 +305,7 @@ class Exchange(AttemptOwner):
         self.selection = selection
         peer = selection.pick(self.request, self._tried)
         if peer is None:
-            status, message = selection.refusal(False)
+            status, message = selection.refusal(self.request, False)
             if status == 503:
                 return False
             # There is no server any more whose room could be waited for.

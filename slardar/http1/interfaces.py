@@ -403,8 +403,8 @@ class SelectionBase:
         elsewhere; ``budget.spend`` follows if the attempt begins."""
         raise NotImplementedError
 
-    def refusal(self, tried: bool) -> tuple[int, str]:
-        """Status and reason where :meth:`pick` found nothing."""
+    def refusal(self, request: Request, tried: bool) -> tuple[int, str]:
+        """Status and reason where :meth:`pick` found nothing for ``request``."""
         raise NotImplementedError
 
 

@@ -259,6 +259,7 @@ def _upstream(
         hedge=body.hedge,
         queue=body.queue,
         public=body.public,
+        access_log=body.access_log,
         unknown=unknown,
     )
 

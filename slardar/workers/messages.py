@@ -40,6 +40,7 @@ __all__ = [
     "HookHeavy",
     "Listening",
     "Ping",
+    "Reopen",
     "Report",
     "ServerReport",
     "SuspendHook",
@@ -164,9 +165,13 @@ class SuspendHook(Struct, tag="suspend", frozen=True):
 
 
 class TakeSettings(Struct, tag="settings", frozen=True):
-    """Use ``timeouts`` and ``limits`` of these settings from now on."""
+    """Use ``timeouts``, ``limits`` and ``access_log`` of these settings from now on."""
 
     settings: Settings
+
+
+class Reopen(Struct, tag="reopen", frozen=True):
+    """Open the files of access logs anew."""
 
 
 class Ping(Struct, tag="ping", frozen=True):
@@ -248,6 +253,7 @@ class Report(Struct, tag="report", frozen=True):
     balancers: tuple[BalancerReport, ...] = ()
     #: The upstreams whose counters have changed since the report before.
     upstreams: tuple[UpstreamReport, ...] = ()
+    access_log_dropped: Counter = 0
 
 
 class HookFailed(Struct, tag="failed", frozen=True):
@@ -273,6 +279,7 @@ ToWorker = (
     | Delta
     | SuspendHook
     | TakeSettings
+    | Reopen
     | Verdicts
     | Addresses
     | Ping

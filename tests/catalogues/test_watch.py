@@ -252,6 +252,26 @@ def test_what_one_process_knows_another_begins_with(watch: Watched) -> None:
     assert (heir.told(), heir.levels(A)) == ([["a"]], one_level(2))
 
 
+def test_grace_goes_on_in_another_process(watch: Watched) -> None:
+    """It does not begin anew, and servers that were gone stay away."""
+    watch.follows(A, B)
+    for name in ("a", "b"):
+        watch.catalogue.lists(name, 1)
+    watch.catalogue.lists("a")
+    watch.clock.advance(GRACE - 1)
+    watch.catalogue.lists("b")
+    watch.clock.advance(1)
+    heir = Watched()
+    heir.learn(watch.known())
+    heir.follows(A, B)
+    assert (heir.levels(A), heir.levels(B)) == ((), one_level(1))
+    assert heir.shown()["a"].empty_at > 0
+    for name in ("a", "b"):
+        heir.catalogue.lists(name)
+    heir.clock.advance(GRACE - 1)
+    assert (heir.told(), heir.levels(B)) == ([["b"]], ())
+
+
 def test_stop_leaves_nothing_behind(watch: Watched) -> None:
     """No timer stays, nobody waits, and nothing more is followed."""
     watch.follows(A, B)

@@ -145,6 +145,7 @@ class FakePlane:
     def __init__(self) -> None:
         self.applied: list[tuple[Snapshot, list[str]]] = []
         self.settings: list[Settings] = []
+        self.reopened = 0
         self.live: dict[str, dict[str, ServerLive]] = {}
         self.names: dict[str, Any] = {}
         self.error: Exception | None = None
@@ -215,6 +216,9 @@ class FakePlane:
     def take_settings(self, settings: Settings) -> defer.Deferred[None]:
         self.settings.append(settings)
         return defer.succeed(None)
+
+    def reopen_logs(self) -> None:
+        self.reopened += 1
 
     def check_hook(
         self, language: str, name: str, code: str, modules: Mapping[str, str] | None
@@ -290,6 +294,9 @@ class Transport(StringTransport):
         super().write(data)
         if self.stalls and self.producer is not None:
             self.producer.pauseProducing()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
 
     def abortConnection(self) -> None:
         self.aborted = True

@@ -378,6 +378,14 @@ def test_service_is_made_without_an_answer() -> None:
     assert (site.version, site.levels("web")) == (2, one_level(1))
 
 
+def test_call_that_does_not_wait() -> None:
+    """It does not wait for the catalogue, either."""
+    site = Site()
+    assert result_of(site.actions.services.set("web", WEB, "ops", wait=False)).version == 1
+    site.lists("web", 1)
+    assert (site.version, site.levels("web")) == (2, one_level(1))
+
+
 def test_change_that_is_refused_follows_nothing() -> None:
     """Whatever refuses it."""
     site = Site()

@@ -83,14 +83,15 @@ def test_traffic_follows_records(
     one, other = (server.server_address[0] for server in two)
     load = Load(slardar, 3)
     try:
-        # The first request after the call already found a server.
-        assert load.seen() == {one}
+        # The first request after the call already finds a server.
+        assert slardar.get("web") == (200, one)
         version = site.version()
         site.lists((2, port, 1))
+        # One worker may take the change a moment before the other.
         wait_for(lambda: load.seen() == {other}, "the new server")
         assert site.version() == version + 1
         site.lists((1, port, 1), (2, port, 7))
-        wait_for(lambda: load.seen() == {one}, "the lower number")
+        wait_for(lambda: slardar.get("web") == (200, one), "the lower number")
         assert slardar.call("GET", "/services")[1] == {"web": BODY}
         levels = slardar.call("GET", "/upstreams")[1]["web"]["cluster"]
         hosts = [[server["host"] for server in level["servers"]] for level in levels]
@@ -99,7 +100,7 @@ def test_traffic_follows_records(
         assert (code, "web is a service" in answer["msg"]) == (409, True)
         two[0].shutdown()
         two[0].server_close()
-        wait_for(lambda: load.seen() == {other}, "the second level")
+        wait_for(lambda: slardar.get("web") == (200, other), "the second level")
     finally:
         load.stop()
     assert load.wrong == []
@@ -112,9 +113,10 @@ def test_traffic_follows_records(
     site.on_reactor(site.names.stop)
     wait_for(lambda: "lookup" in site.shown(), "the failure")
     assert "127.0.0.1 cannot be asked" in site.shown()["lookup"]["msg"]
-    version = site.version()
-    slardar.upgrade()
+    if workers:
+        version = site.version()
+        slardar.upgrade()
+        assert (site.version(), site.shown()["servers"]) == (version, 1)
     assert slardar.get("web") == (200, other)
-    assert (site.version(), site.shown()["servers"]) == (version, 1)
     assert slardar.call("DELETE", "/service/web")[0] == 200
     assert slardar.get("web")[0] == 502
