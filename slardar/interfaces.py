@@ -133,7 +133,7 @@ class IStore(Interface):
         """
 
     def keep_history(versions: int) -> None:
-        """Keep what the newest ``versions`` versions (at least 1) have changed; more may be kept.
+        """Keep what the newest ``versions`` commits (at least 1) have changed; more may be kept.
 
         Called before ``open``, and again when the settings say another number.  What is older is
         forgotten by the commits to come, each of which takes a bounded time for it.  The state does
@@ -152,8 +152,9 @@ class IStore(Interface):
         """
 
     def state_at(version: int) -> Deferred[StoredState]:
-        """The whole state as the commit of ``version`` left it; 0 is the empty one before the
-        first.  Its revision has no meaning.
+        """The whole state as ``version`` had it: as the last commit left it whose version is not
+        greater.  (A version between may have changed nothing that a store keeps.)  0 is the empty
+        state before the first commit.  The revision of the result has no meaning.
 
         :raise slardar.errors.NotFoundError: if the history does not have this version; the
             message says which it has.

@@ -39,6 +39,7 @@ from slardar.dataplane.descriptors import raise_descriptor_limit
 from slardar.dataplane.proxy import DataPlane
 from slardar.dataplane.sockets import Opened
 from slardar.errors import ConfigError, SlardarError
+from slardar.events import EventLog, Publish, ignore
 from slardar.interfaces import IForgetfulStore, IPlane
 from slardar.model.live import Live
 from slardar.notify import Notifier
@@ -91,12 +92,14 @@ def makeService(options: Options) -> SlardarService:
     return service
 
 
-def make_plane(reactor: Any, settings: Settings) -> IPlane:
+def make_plane(reactor: Any, settings: Settings, publish: Publish = ignore) -> IPlane:
     """The plane for these settings: workers, or a data plane here for ``workers`` 0."""
     count = usable_cores() if settings.workers == "auto" else settings.workers
     if count:
-        return Workers(reactor, settings, count, spare=True, find_probe=find_probe)
-    return DataPlane(reactor, settings, Live(), balancer_factory, find_probe=find_probe)
+        return Workers(reactor, settings, count, spare=True, find_probe=find_probe, publish=publish)
+    return DataPlane(
+        reactor, settings, Live(), balancer_factory, find_probe=find_probe, publish=publish
+    )
 
 
 class SlardarService(Service):
@@ -123,12 +126,15 @@ class SlardarService(Service):
         self._settings = settings
         self._read_again = read_again
         self._reloading = defer.DeferredLock()
-        self._plane = make_plane(reactor, settings)
+        #: What has happened; every part publishes to it.
+        self.events = EventLog(reactor)
+        self._plane = make_plane(reactor, settings, self.events.publish)
         self._store = open_store(settings.store, reactor)
         self._services = ServiceWatch(reactor, {"dns_service": DnsCatalogue(reactor)})
         self.actions = Actions(
             settings, self._store, self._plane, plugins, service_watch=self._services
         )
+        self.actions.events, self.actions.publish = self.events, self.events.publish
         self.actions.history.turn = lambda: deferLater(reactor, 0)
         self._controls = _control_ports(reactor, settings.control, self.actions)
         self._places: list[str] = []

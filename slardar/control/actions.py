@@ -24,6 +24,7 @@ from slardar.control.origins import shadowed
 from slardar.control.services import ServiceActions
 from slardar.control.status import build_status
 from slardar.errors import NotFoundError
+from slardar.events import EventLog
 from slardar.interfaces import IPlane, IStore
 from slardar.model.change import TO_FILE, Value
 from slardar.model.membership import ANYWHERE, Place, add_server, remove_server
@@ -62,6 +63,8 @@ class Actions(Configuration):
         self.older_generations: Callable[[], list[dict[str, Any]]] = list
         #: The operations on hooks.
         self.hooks = HookActions(self)
+        #: What has happened, for those who ask; ``None`` if nobody can.
+        self.events: EventLog | None = None
         #: The operations on services.
         self.services = ServiceActions(self)
         #: The operations on the history.

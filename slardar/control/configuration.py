@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any
+from itertools import islice
+from typing import Any, Literal
 
 from twisted.internet import defer
 from twisted.logger import Logger
@@ -36,6 +37,7 @@ from slardar.control.desired import (
 from slardar.control.origins import edited
 from slardar.control.status import ignored_keys
 from slardar.errors import ConfigError, ConflictError, SlardarError, StoreError
+from slardar.events import Changed, Event, More, Publish, Store, ignore
 from slardar.interfaces import IForgetfulStore, IPlane, IStore, IWatchedStore
 from slardar.model.change import Author, Change, StoredState, Value
 from slardar.model.inert import inert_upstreams
@@ -48,6 +50,8 @@ __all__ = ["ApplyError", "Configuration", "MovedError"]
 
 #: How often a change may be prepared again because other changes came while code was checked.
 _ATTEMPTS = 1000
+#: Things of which one change tells in events of their own, at most.
+_MAX_EVENTS = 100
 #: Who the log names for what others have written to the store.
 _OTHERS = "store"
 #: Who the log names for the servers that catalogues list.
@@ -114,6 +118,10 @@ class Configuration:
         #: The settings that the store has on record, and when the present ones came.
         self._on_record: Settings | None = None
         self._read_at = clock()
+        #: Tells of changes, and of the store.
+        self.publish: Publish = ignore
+        #: What was last told of the store.
+        self._told_of_store: tuple[str, str] | None = None
 
     @property
     def usage(self) -> Usage:
@@ -273,6 +281,8 @@ class Configuration:
             who=who,
             what=f": {what}" if what else "",
         )
+        for event in _events(following, version, who):
+            self.publish(event)
         # Keys that were there before, with the same value, have been logged already.
         _tell_inert(
             (f"upstreams.{name}", _new_keys(before.upstreams.get(name), upstream))
@@ -300,6 +310,8 @@ class Configuration:
             revision = await self.store.commit(self.held.revision, changes, version)
         except (StoreError, ConflictError) as error:
             _log.error("{path} is not changed: {error}", path=following.path, error=error)
+            if isinstance(error, StoreError):
+                self._tell_store("error", str(error))
             raise
         self._on_record = settings
         return self.held.after(changes, version, revision)
@@ -315,6 +327,15 @@ class Configuration:
         """Note that the store holds this state, and that it is the one served."""
         self.held = state
         self.failed.pop(_STORE, None)
+        if self._told_of_store is not None:
+            self._told_of_store = None
+            self.publish(Store("back"))
+
+    def _tell_store(self, status: Literal["error", "stale"], reason: str) -> None:
+        """Tell what is wrong with the store, once."""
+        if self._told_of_store != (status, reason):
+            self._told_of_store = (status, reason)
+            self.publish(Store(status, reason))
 
     def _not_applied(self, failure: Any, following: Next, version: int) -> None:
         _log.failure(
@@ -488,6 +509,7 @@ class Configuration:
         reason = " ".join(str(error).split())
         self.failed[_STORE] = reason
         _log.error("the store's new state is not served: {reason}", reason=reason)
+        self._tell_store("stale", reason)
 
     # The servers of services.
 
@@ -594,6 +616,21 @@ def _made_by(values: Iterable[Value], who: str, now: float) -> Iterator[Change]:
     name, place = str(who), who.place if isinstance(who, Author) else ""
     for one in values:
         yield Change(one.kind, one.name, one.value, name, now, place)
+
+
+def _events(following: Next, version: int, who: str) -> Iterator[Event]:
+    """What a change is told as: an event for each upstream that is served otherwise, and for each
+    other thing that was set."""
+    things = dict.fromkeys(
+        [
+            *(("upstream", name) for name in following.changed),
+            *((one.kind, one.name) for one in following.values),
+        ]
+    )
+    for kind, name in islice(things, _MAX_EVENTS):
+        yield Changed(kind, name, version, str(who))
+    if len(things) > _MAX_EVENTS:
+        yield More(version, len(things) - _MAX_EVENTS)
 
 
 def _or_none(change: Awaitable[Receipt]) -> defer.Deferred[Receipt | None]:

@@ -66,7 +66,7 @@ class HistoryActions:
         Raises NotFoundError if it is not known any more, or StoreError.
         """
         store = self._configuration.store
-        state: StoredState = await store.state_at(version)
+        state: StoredState = await store.state_at(self._committed(version))
         records = await store.history(version + 1, 1)
         changes = [one for one in records if one.version == version]
         upstreams = _things(state, "upstreams", state.upstreams, state.decides)
@@ -98,6 +98,14 @@ class HistoryActions:
                 until = time.monotonic() + _PIECE
         return found
 
+    def _committed(self, version: int) -> int:
+        """The version by which the store knows this one: the newest ones may be of catalogues
+        only, and the store holds nothing new since."""
+        configuration = self._configuration
+        if configuration.held.version < version <= configuration.snapshot.version:
+            return configuration.held.version
+        return version
+
     # The way back.
 
     async def roll_back(
@@ -115,7 +123,7 @@ class HistoryActions:
         then.
         """
         configuration = self._configuration
-        state: StoredState = await configuration.store.state_at(version)
+        state: StoredState = await configuration.store.state_at(self._committed(version))
         reason = Value("rollback", "", version)
         receipt = await configuration.take_desired(state, who, wait, condition, reason)
         assert receipt is not None  # the reason alone is a change

@@ -45,6 +45,8 @@ class ControlCall(Struct, frozen=True):
     condition: Condition | None = None
     #: The names that the caller may see and change.
     names: Names = EVERYTHING
+    #: The id of the last event that the caller has seen; empty for none.
+    last_event: str = ""
 
     @property
     def by(self) -> tuple[str, bool, Condition | None]:
@@ -93,6 +95,9 @@ class Operation(Struct, frozen=True):
     #: Whether an operation without a name leaves out what ``ControlCall.names`` does not have.
     #: Others without a name are refused to a token that has only some names.
     is_filtered: bool = False
+    #: Whether the value is a :class:`slardar.events.EventsAsked`, which a channel answers with
+    #: events as they come.
+    is_stream: bool = False
     #: What it does, in a line; and the names in :mod:`slardar.control.schemas` of what its body and
     #: its answer hold: one, or several with spaces between.  ``""``: it has no body.
     about: str = ""

@@ -17,13 +17,16 @@ from slardar.control.auth import RefusedError
 from slardar.control.body import read_json, read_text, read_upstream
 from slardar.control.openapi import describe
 from slardar.control.operation import CallResult, ControlCall, Operation, Parameter
-from slardar.errors import ConfigError, PartlyReadError, SlardarError
+from slardar.errors import ConfigError, NotReadyError, PartlyReadError, SlardarError
+from slardar.events import KINDS, Event, EventsAsked, Gap, More, kind_of
 from slardar.model.membership import Place
 from slardar.model.reader import shown
 from slardar.model.shown import with_cluster
 
 __all__ = ["OPERATIONS"]
 
+#: Events that a reader gets whatever the kinds that it asks for: some are missing.
+_ALWAYS = (Gap, More)
 #: Characters of a header's value, at most.
 _MAX_HEADER = 1000
 #: Digits of a version, at most: a store keeps it in 64 bits.
@@ -269,6 +272,20 @@ async def _roll_back(actions: Actions, call: ControlCall) -> Any:
     return CallResult(answer, version=done.receipt.version)
 
 
+def _events(actions: Actions, call: ControlCall) -> Any:
+    if actions.events is None:
+        raise NotReadyError("there are no events here")
+    kinds: frozenset[str] = call.parameters["kind"]
+    names = call.names
+
+    def accepts(event: Event) -> bool:
+        return (not kinds or kind_of(event) in kinds or isinstance(event, _ALWAYS)) and (
+            names.has_event(event)
+        )
+
+    return EventsAsked(actions.events, accepts, call.last_event or call.parameters["after"])
+
+
 async def _ok(call: ControlCall, change: Awaitable[Receipt]) -> CallResult:
     """The answer of upyun/slardar to a change of a hook; an object if a receipt is asked for."""
     changed = await _done(call, change)
@@ -305,6 +322,14 @@ def _read_limit(name: str, text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:5]) <= _MAX_LIMIT:
         raise ConfigError(f"{name}: expected a number from 1 to {_MAX_LIMIT}, got {shown(text)}")
     return int(text)
+
+
+def _read_kinds(name: str, text: str) -> frozenset[str]:
+    kinds = frozenset(text.split(","))
+    if not kinds <= KINDS:
+        wanted = ", ".join(sorted(KINDS))
+        raise ConfigError(f"{name}: expected some of {wanted}, with commas, got {shown(text)}")
+    return kinds
 
 
 def _read_text(name: str, text: str) -> str:
@@ -346,6 +371,10 @@ _ON_ERROR = Parameter(
     schema={"type": "string", "enum": ["continue", "reject", "previous"]},
 )
 _BEFORE = Parameter("before", _read_version, about="Only versions before this one.", schema=_NUMBER)
+_KIND = Parameter(
+    "kind", _read_kinds, frozenset(), "Only events of these kinds, with commas between."
+)
+_AFTER = Parameter("after", _read_text, "", "Events after the one with this id.")
 _LIMITED = Parameter(
     "limit", _read_limit, _LIMIT, f"At most so many entries, up to {_MAX_LIMIT}.", _NUMBER
 )
@@ -359,9 +388,19 @@ def _question(
     *parameters: Parameter,
     answer: str = "Object",
     is_filtered: bool = False,
+    is_stream: bool = False,
 ) -> Operation:
     return Operation(
-        name, "read", run, ("GET",), path, parameters, is_filtered, about, answer=answer
+        name,
+        "read",
+        run,
+        ("GET",),
+        path,
+        parameters,
+        is_filtered,
+        is_stream,
+        about,
+        answer=answer,
     )
 
 
@@ -489,6 +528,16 @@ OPERATIONS: tuple[Operation, ...] = (
         answer="History",
     ),
     _question("version", "/history/VERSION", _version, "The whole configuration of a version."),
+    _question(
+        "events",
+        "/events",
+        _events,
+        "What happens, as server-sent events.",
+        *(_KIND, _AFTER),
+        answer="Events",
+        is_filtered=True,
+        is_stream=True,
+    ),
     _change(
         "rollback",
         "POST",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet import defer
+from twisted.internet.task import deferLater
 
 from slardar.dataplane.inherited import adopt_sockets
 from slardar.dataplane.sockets import Opened, open_sockets
@@ -89,5 +90,7 @@ class ControlPort:
                 self._site.stopFactory()
             else:
                 await defer.maybeDeferred(port.stopListening)
+            # What was written last goes out: streams of events have just ended.
+            await deferLater(self._reactor, 0)
         if self.opened is not None:
             self.opened.close()

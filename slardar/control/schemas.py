@@ -44,6 +44,7 @@ _OTHERS: Mapping[str, Mapping[str, Any]] = {
     "Any": {},
     "Object": {"type": "object"},
     "Text": _TEXT,
+    "Events": _TEXT,
     "Error": _object(status={"type": "integer", "minimum": 400, "maximum": 599}, msg=_TEXT),
     "Done": _object(status={"const": 200}),
     "Ok": {"oneOf": [{"const": "ok"}, _ref("Done")]},
@@ -72,7 +73,7 @@ _OTHERS: Mapping[str, Mapping[str, Any]] = {
     ),
 }
 #: The media type of what is no JSON.
-MEDIA_TYPES: Mapping[str, str] = {"Text": "text/plain"}
+MEDIA_TYPES: Mapping[str, str] = {"Text": "text/plain", "Events": "text/event-stream"}
 
 
 def schemas() -> dict[str, Any]:

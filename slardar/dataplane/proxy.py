@@ -33,6 +33,7 @@ from slardar.dataplane.selection import Selection
 from slardar.dataplane.server_health import ServerHealth
 from slardar.dataplane.sockets import Opened
 from slardar.dataplane.upstreams import Upstreams
+from slardar.events import Publish, ignore
 from slardar.health.verdicts import Extra, Heartbeat, Verdict, by_upstream
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
 from slardar.hooks.runner import Runner
@@ -82,6 +83,8 @@ class DataPlane(Router):
     (``slardar.plugins.find_probe``) the plane sends heartbeats, as ``settings.health`` says;
     without it another process does, or none.  ``worker`` is the name of this process in
     access logs, and ``stdout`` the descriptor for one that goes to standard output.
+    ``publish`` is told what changes in the health of servers and hooks; in a worker the
+    director tells it.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class DataPlane(Router):
         find_probe: ProbeFinder | None = None,
         worker: str = "worker-0",
         stdout: int = 1,
+        publish: Publish = ignore,
     ) -> None:
         self._reactor = reactor
         self._live = live
@@ -109,7 +113,9 @@ class DataPlane(Router):
         self._snapshot = Snapshot.build(0, {}, (), None)
         self._refusals = RefusalLog(reactor.callLater)
         self._resolver: Names = resolver or Resolver(reactor)
-        self._health = ServerHealth(live, poller.clock, reactor.seconds, on_health, on_extra)
+        self._health = ServerHealth(
+            live, poller.clock, reactor.seconds, on_health, on_extra, publish
+        )
         self._upstreams = Upstreams(
             reactor,
             self,
@@ -145,6 +151,7 @@ class DataPlane(Router):
             self._expected_memory,
             make_runner,
             hook_memory,
+            publish,
         )
         #: Requests within ``slardar.web``, for each resource.
         self.web_requests: list[Collection[Downstream]] = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from slardar.dataplane.failurelog import HealthLog
+from slardar.events import Publish, ignore
 from slardar.health.checked import take_verdict
 from slardar.health.hints import note_hint, set_hints
 from slardar.health.notes import notes_of
@@ -51,7 +52,8 @@ class ServerHealth:
     ``clock`` is the poller's, in monotonic seconds.  ``on_health(upstream, peer)`` is
     called when requests have put a server out of service or brought it back, and
     ``on_extra(extra)`` with what other processes are to know beside that; without
-    ``on_health`` the log says so, for which ``seconds()`` gives the time.
+    ``on_health`` the log says so, for which ``seconds()`` gives the time, and ``publish`` is
+    told of changes.
     """
 
     def __init__(
@@ -61,11 +63,12 @@ class ServerHealth:
         seconds: Callable[[], float],
         on_health: Callable[[str, Peer], None] | None = None,
         on_extra: Callable[[Extra], None] | None = None,
+        publish: Publish = ignore,
     ) -> None:
         self._on_extra = on_extra
         self._live = live
         self._clock = clock
-        self._log = HealthLog(seconds) if on_health is None else None
+        self._log = HealthLog(seconds, publish) if on_health is None else None
         self._index = ServerIndex()
         #: Called with an upstream's name and a peer when requests have changed its health.
         self.changed = self._log_change if on_health is None else on_health

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
 import msgspec
@@ -28,9 +29,11 @@ __all__ = [
     "Row",
     "conflict",
     "encode",
+    "forget",
     "no_such_version",
     "place_in_file",
     "stored_state",
+    "wanted_oldest",
 ]
 
 #: Bytes of JSON in a page of the history, at most; the first change of a page may be larger.
@@ -135,6 +138,18 @@ def place_in_file(kind: str, name: str) -> str:
     if kind not in IN_FILE:
         return ""
     return f"{kind}s.{name}" if name else kind
+
+
+def wanted_oldest(versions: Sequence[int], keep: int) -> int | None:
+    """The version whose state should be the oldest that is known, if the changes of the newest
+    ``keep`` of ``versions`` are kept; ``None`` if there are no more."""
+    return versions[len(versions) - keep - 1] if len(versions) > keep else None
+
+
+def forget(versions: deque[int], oldest: int) -> None:
+    """Take those away that are not told of any more."""
+    while versions and versions[0] <= oldest:
+        versions.popleft()
 
 
 def no_such_version(version: int, oldest: int, newest: int) -> NotFoundError:

@@ -338,7 +338,8 @@ class StoreContract:
 
     @_deferred
     async def test_state_of_every_version_is_known(self) -> None:
-        """That before the first change, too; a version that was never made is not found."""
+        """That before the first change, too, and those between two commits; a version that was
+        never made is not found."""
         writer = await self._opened()
         states = {0: StoredState()}
         for number in range(1, 30):
@@ -357,7 +358,9 @@ class StoreContract:
                 await writer.store.open()
             for version, state in states.items():
                 _expect_state(await writer.store.state_at(version), state)
-            for version in (20, 31, 2**40, -1):
+            # A version that made no commit has changed nothing.
+            _expect_state(await writer.store.state_at(20), replace(states[19], version=20))
+            for version in (31, 2**40, -1):
                 await _fails(NotFoundError, writer.store.state_at(version))
 
     @_deferred
@@ -368,18 +371,19 @@ class StoreContract:
         writer = _Writer(store, await store.open())
         await writer.commit(change_of("old", 1), hook_of("lua/script.a", 1), change_of("a", 1))
         for number in range(2, 11):
-            await writer.commit(change_of("a", number))
+            await writer.commit(change_of("a", number), version=10 * number)
         told = [one.version for one in await store.history(None, 100)]
-        _expect(told[:3], [10, 9, 8])
+        _expect(told[:3], [100, 90, 80])
         if 1 in told:
             raise AssertionError(f"expected no version 1 any more, got {told}")
         await _fails(NotFoundError, store.state_at(1))
         await _fails(NotFoundError, store.state_at(0))
-        for version in (7, 8, 9, 10):
-            state = StoredState(version, {"old": 1, "a": version}, None, {"lua/script.a": 1})
+        for version in (70, 75, 80, 99, 100):
+            upstreams = {"old": 1, "a": version // 10}
+            state = StoredState(version, upstreams, None, {"lua/script.a": 1})
             _expect_state(await store.state_at(version), state)
         (last,) = await store.history(told[-1] + 1, 1)
-        _expect(last.old, last.version - 1)
+        _expect(last.old, last.version // 10 - 1)
         await self._holds(writer, {"old": 1, "a": 10}, None, {"lua/script.a": 1})
 
     @_deferred

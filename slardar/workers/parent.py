@@ -25,6 +25,7 @@ from slardar.dataplane.inherited import open_listener
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.sockets import Opened
 from slardar.errors import NotReadyError
+from slardar.events import Publish, ignore
 from slardar.health.checked import take_verdict
 from slardar.health.flaps import longest_hold
 from slardar.health.panic import panic_note
@@ -75,7 +76,8 @@ class Workers:
     ``start_process`` and ``spare`` are the supervisor's
     (:class:`slardar.workers.supervisor.Supervisor`).  ``resolver`` looks up the servers'
     names, which no worker does.  With ``find_probe`` (``slardar.plugins.find_probe``)
-    heartbeats are sent, as ``settings.health`` says; workers send none.
+    heartbeats are sent, as ``settings.health`` says; workers send none.  ``publish`` is told
+    what becomes of workers, and what changes in the health of servers and hooks.
     """
 
     def __init__(
@@ -87,16 +89,17 @@ class Workers:
         spare: bool = False,
         resolver: Resolver | None = None,
         find_probe: ProbeFinder | None = None,
+        publish: Publish = ignore,
     ) -> None:
         self._reactor = reactor
         #: The settings that workers begin with.
         self.settings = settings
-        self._supervisor = Supervisor(reactor, count, self, start_process, spare)
+        self._supervisor = Supervisor(reactor, count, self, start_process, spare, publish)
         self._snapshot = Snapshot.build(0, {}, (), None)
         #: A snapshot and its encoded form, kept while workers begin.
         self._encoded: tuple[Snapshot, bytes] | None = None
         self._tally = Tally(time.time())
-        self._hooks = HookWatch(reactor.seconds, self._suspend_hook)
+        self._hooks = HookWatch(reactor.seconds, self._suspend_hook, publish)
         self._checker = Checker(reactor, settings.hooks)
         #: The servers that workers have put out of service and not brought back: until when (the
         #: reactor's seconds), and why.
@@ -105,7 +108,7 @@ class Workers:
         self._checked: dict[tuple[str, str, int], Heartbeat] = {}
         self._extras = Extras()
         self._index = ServerIndex()
-        self._health_log = HealthLog(reactor.seconds)
+        self._health_log = HealthLog(reactor.seconds, publish)
         self._names = NameWatch(reactor, self._tell_addresses, resolver)
         self._poller: Poller | None = None
         self._heartbeats: Heartbeats | None = None

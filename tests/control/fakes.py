@@ -295,6 +295,9 @@ class Transport(StringTransport):
         if self.stalls and self.producer is not None:
             self.producer.pauseProducing()
 
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
+
     def abortConnection(self) -> None:
         self.aborted = True
         super().abortConnection()
