@@ -185,8 +185,12 @@ class Options(usage.Options):
     def read_again(self) -> Settings:
         """The file's present settings, with the same options laid over them.
 
-        Raises ConfigError with every mistake.  Reads the file, so it blocks.
+        Raises ConfigError with every mistake, and if the file is a pipe or a device by now:
+        what came from one the first time does not come again.  Reads the file, so it blocks.
         """
+        path = self["config"]
+        if path and os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise ConfigError(f"{path}: expected a file that can be read again")
         return self._settings()
 
     def _settings(self) -> Settings:

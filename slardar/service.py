@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet import defer, threads
+from twisted.internet import defer
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -34,6 +34,7 @@ from slardar.control.actions import Actions
 from slardar.control.amp_channel import AmpSite
 from slardar.control.http import make_site
 from slardar.control.port import ControlPort
+from slardar.daemon import call_in_daemon
 from slardar.dataplane.descriptors import raise_descriptor_limit
 from slardar.dataplane.proxy import DataPlane
 from slardar.dataplane.sockets import Opened
@@ -394,9 +395,7 @@ class SlardarService(Service):
 
     async def _take_settings(self, read_again: Callable[[], Settings]) -> None:
         try:
-            settings = await threads.deferToThreadPool(
-                self._reactor, self._reactor.getThreadPool(), _read_and_check, read_again
-            )
+            settings = await call_in_daemon(self._reactor, _read_and_check, read_again)
             receipt = await self.actions.take_settings(settings, "HUP")
         except ConfigError as error:
             for line in error.problems:
