@@ -24,6 +24,7 @@ from slardar.control.auth import check_endpoint
 from slardar.control.origins import shadowed_by
 from slardar.dataplane.sockets import EndpointNote
 from slardar.errors import ConfigError, StoreError
+from slardar.json_log import use_json
 from slardar.model.inert import inert_upstreams
 from slardar.model.parse import parse_upstream, split_host_port
 from slardar.model.reader import shown
@@ -71,6 +72,12 @@ class Options(usage.Options):
             None,
             None,
             "Where changes made at run time are kept. [default: sqlite:slardar.db]",
+        ],
+        [
+            "log-format",
+            None,
+            "text",
+            "How slardar's own log is written: text, or json, an object a line.",
         ],
         [
             "workers",
@@ -132,6 +139,7 @@ class Options(usage.Options):
                 raise usage.UsageError(f"--rundir: expected a folder, got {rundir}")
             if rundir not in sys.path:
                 sys.path.append(rundir)
+        self._use_log_format(self["log-format"])
         try:
             self.settings = self._settings()
         except ConfigError as error:
@@ -147,6 +155,15 @@ class Options(usage.Options):
         if self["config"] is not None:
             # twistd may change the folder before the file is read again.
             self["config"] = os.path.abspath(self["config"])
+
+    def _use_log_format(self, name: str) -> None:
+        try:
+            if name not in ("text", "json"):
+                raise ValueError(f"expected text or json, got {shown(name)}")
+            if name == "json" and self.parent is not None and not self["check"]:
+                use_json(self.parent)
+        except ValueError as error:
+            raise usage.UsageError(f"--log-format: {error}") from None
 
     def _shadowed(self) -> list[str]:
         """A line for each upstream, and one for the routes, whose value in the store would
