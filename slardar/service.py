@@ -430,9 +430,7 @@ class SlardarService(Service):
         if self._tls is None:
             return
         try:
-            await threads.deferToThreadPool(
-                self._reactor, self._reactor.getThreadPool(), self._tls.reload
-            )
+            await call_in_daemon(self._reactor, self._tls.reload)
         except ConfigError as error:
             _log.error("not read again: {error}", error=error)
 
