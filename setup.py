@@ -76,6 +76,7 @@ REQUEST_PATH = (
     "http1/writer",
     "model/budget",
     "model/live",
+    "observers/counts",
     "observers/observers",
 )
 
@@ -171,6 +172,8 @@ TEST = [
     "pytest-cov>=5",
     "pytest-twisted>=1.14",
     "pytest-xdist>=3.5",
+    # Its parser reads what slardar's metrics say.
+    "prometheus-client>=0.19",
     # Clients and servers for the tests.
     "requests>=2.31",
     "websockets>=14",

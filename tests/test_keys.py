@@ -22,6 +22,7 @@ from slardar.config import (
     History,
     Hooks,
     Limits,
+    Metrics,
     Settings,
     Timeouts,
     parse_settings,
@@ -47,7 +48,7 @@ SERVER = {"host": "127.0.0.1", "port": 80}
 #: Keys that work, by the attribute that slardar's code reads.
 WORKS = {
     Settings: ("listen", "control", "workers", "store", "timeouts", "limits", "health",
-               "hooks", "history", "conf_hash", "default_upstream", "first_upstreams",
+               "hooks", "history", "metrics", "conf_hash", "default_upstream", "first_upstreams",
                "first_routes"),
     Control: ("http", "amp", "tokens", "networks"),
     Timeouts: ("client_header", "client_body", "keepalive", "connect", "send", "read", "linger",
@@ -56,6 +57,7 @@ WORKS = {
     Health: ("interval", "timeout", "enabled"),
     History: ("versions",),
     Hooks: ("on_error", "budget", "lua_memory", "body"),
+    Metrics: ("buckets", "added_buckets"),
     Server: ("host", "port", "weight", "max_fails", "fail_timeout", "backup", "state",
              "max_conns"),
     LevelBody: ("servers", "tries"),

@@ -33,8 +33,9 @@ from slardar.control.calls import (
 )
 from slardar.control.conditions import Condition, etag
 from slardar.control.operations import ControlCall, carry_out
+from slardar.control.pieces import in_pieces
 from slardar.control.refusals import Refusals
-from slardar.control.replies import JsonReply, error_reply, refuse, to_json
+from slardar.control.replies import JsonReply, error_reply, refuse, takes_gzip, to_json, zipped
 from slardar.control.room import MAX_BODIES, Room, Standing
 from slardar.errors import SlardarError
 from slardar.model.change import Author
@@ -226,10 +227,18 @@ class ControlRequest(http.Request):
             condition=condition,
             names=self._caller.names,
         )
-        result = await carry_out(operation, self.channel.factory.actions, call)
+        actions = self.channel.factory.actions
+        result = await carry_out(operation, actions, call)
         assert result.version is not None
         headers = {**result.headers, "ETag": etag(result.version)}
-        return JsonReply(200, to_json(result.value), headers)
+        if not result.media:
+            return JsonReply(200, to_json(result.value), headers)
+        headers |= {"Content-Type": result.media, "Vary": "Accept-Encoding"}
+        body = result.value.encode()
+        if takes_gzip(self._header("Accept-Encoding")):
+            headers["Content-Encoding"] = "gzip"
+            body = b"".join(await in_pieces(zipped(body), actions.history.turn))
+        return JsonReply(200, body, headers)
 
     def _send(self, reply: JsonReply) -> None:
         if self._is_gone:

@@ -18,10 +18,12 @@ from slardar.control.auth import Caller, RefusedError
 from slardar.control.body import read_json, read_text, read_upstream
 from slardar.control.conditions import Condition
 from slardar.control.names import EVERYTHING, Names
+from slardar.control.pieces import in_pieces
 from slardar.errors import ConfigError, PartlyReadError, SlardarError
 from slardar.model.membership import Place
 from slardar.model.reader import shown
 from slardar.model.shown import with_cluster
+from slardar.observers.exposition import CONTENT_TYPE
 
 __all__ = [
     "OPERATIONS",
@@ -72,10 +74,11 @@ class ControlCall(Struct, frozen=True):
 class CallResult(Struct, frozen=True):
     """The answer to a call, where that is more than a value."""
 
-    #: The value for JSON.
+    #: The value for JSON; with a ``media``, a text of this type, which HTTP sends as it is.
     value: Any
     #: Headers that go with the value.
     headers: Mapping[str, str] = {}
+    media: str = ""
     #: The version that a change has made; ``None``: the version at the time of the call.
     version: int | None = None
 
@@ -158,6 +161,11 @@ def check_role(caller: Caller, role: Role) -> None:
 def _status(actions: Actions, call: ControlCall) -> Any:
     status = actions.status()
     return status if call.names.is_everything else call.names.in_status(status)
+
+
+async def _metrics(actions: Actions, call: ControlCall) -> Any:
+    text = await in_pieces(actions.metrics(), actions.history.turn)
+    return CallResult("".join(text), media=CONTENT_TYPE)
 
 
 def _upstreams(actions: Actions, call: ControlCall) -> Any:
@@ -453,6 +461,7 @@ def _change(
 #: The table.  If two paths fit a call, the first one counts.
 OPERATIONS: tuple[Operation, ...] = (
     _question("status", "/status", _status, is_filtered=True),
+    _question("metrics", "/metrics", _metrics),
     _question("upstreams", "/upstreams", _upstreams, is_filtered=True),
     _question("upstream", "/upstream/NAME", _upstream),
     _change("set-upstream", "POST PUT", "/upstream/NAME", _set_upstream, _flag("reload")),

@@ -563,9 +563,11 @@ class Downstream(ChannelProtocol):
     compiled class has one base.)
     """
 
-    __slots__ = ("record",)
+    __slots__ = ("listener_id", "record")
 
-    def __init__(self) -> None:
+    def __init__(self, listener_id: str = "") -> None:
+        #: The id of the listener that accepted the client; empty within ``slardar.web``.
+        self.listener_id: str = listener_id
         #: What is known of the request under way; ``None`` where nobody observes.
         self.record: RequestRecord | None = None
 
@@ -641,7 +643,11 @@ class Downstream(ChannelProtocol):
 class TunnelBase(ChannelProtocol):
     """Two channels joined, as the plane sees them."""
 
-    __slots__ = ()
+    __slots__ = ("record",)
+
+    def __init__(self, record: RequestRecord | None = None) -> None:
+        #: What is known of the request that became a tunnel; ``None`` where nobody observes.
+        self.record: RequestRecord | None = record
 
     def close(self) -> None:
         """End both sides, each behind what is on its way to it."""

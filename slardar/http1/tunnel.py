@@ -43,7 +43,6 @@ class Tunnel(TunnelBase):
         "_exchange",
         "_origin",
         "_plane",
-        "_record",
     )
 
     def __init__(
@@ -54,12 +53,12 @@ class Tunnel(TunnelBase):
         exchange: ExchangeBase,
         record: RequestRecord | None = None,
     ) -> None:
+        super().__init__(record)
         self._client = client
         self._origin = origin
         self._plane = plane
         #: ``None`` once the tunnel is over.
         self._exchange: ExchangeBase | None = exchange
-        self._record = record
         #: The tunnel passes nothing on any more; bytes written before are still sent.
         self._closing = False
         self._ended: list[ChannelBase] = []
@@ -81,7 +80,7 @@ class Tunnel(TunnelBase):
         """Pass bytes from one side to the other."""
         if self._closing:
             return
-        record = self._record
+        record = self.record
         if record is not None:
             if channel is self._client:
                 record.bytes_in += len(data)
@@ -143,8 +142,8 @@ class Tunnel(TunnelBase):
             self._exchange = None
             exchange.tunnel_ended()
             self._plane.tunnel_closed(self)
-            if self._record is not None:
-                request_ended(self._plane, self._record)
+            if self.record is not None:
+                request_ended(self._plane, self.record)
 
     def _wait_for(self, channel: ChannelBase) -> None:
         """``channel`` is congested: read no more from the other side until it has drained."""

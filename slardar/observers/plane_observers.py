@@ -6,6 +6,7 @@ from typing import Any
 
 from slardar.config import Settings
 from slardar.http1.interfaces import Clock, Observer
+from slardar.observers.counts import Counting
 from slardar.observers.observers import Observers
 
 __all__ = ["PlaneObservers"]
@@ -21,6 +22,10 @@ class PlaneObservers:
     def __init__(self, reactor: Any, clock: Clock, settings: Settings) -> None:
         self._reactor = reactor
         self._all = Observers(clock)
+        metrics = settings.metrics
+        #: Counts for the metrics, which are always on.
+        self.counting = Counting(metrics.buckets, metrics.added_buckets)
+        self._all.add(self.counting)
 
     @property
     def observer(self) -> Observer:

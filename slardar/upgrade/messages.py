@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from slardar.health.verdicts import Extra, Heartbeat, Verdict
 from slardar.model.change import StoredState
+from slardar.observers.counted import Counted
 
 __all__ = [
     "REFUSED",
@@ -103,6 +104,8 @@ class State(Struct, tag="state", frozen=True):
     checked: tuple[Heartbeat, ...] = ()
     #: What keeps servers from requests beside that.
     extras: tuple[Extra, ...] = ()
+    #: What was counted so far.
+    counted: Counted | None = None
 
 
 class Generation(Struct, frozen=True):
@@ -117,6 +120,8 @@ class Generations(Struct, tag="generations", frozen=True):
     """The predecessor and the processes before it, newest first; sent once a second."""
 
     generations: tuple[Generation, ...]
+    #: What the predecessor has counted since it told the last time.
+    counted: Counted | None = None
 
 
 class GiveUp(Struct, tag="give-up", frozen=True):
