@@ -23,6 +23,7 @@ from slardar.config import (
     History,
     Hooks,
     Limits,
+    Metrics,
     Settings,
     Timeouts,
     parse_settings,
@@ -50,7 +51,7 @@ SERVER = {"host": "127.0.0.1", "port": 80}
 #: Keys that work, by the attribute that slardar's code reads.
 WORKS = {
     Settings: ("listen", "control", "workers", "store", "timeouts", "limits", "health",
-               "hooks", "history", "access_log", "conf_hash", "default_upstream",
+               "hooks", "history", "metrics", "access_log", "conf_hash", "default_upstream",
                "first_upstreams", "first_services", "first_routes"),
     AccessLog: ("to", "format", "sample", "interval", "syslog"),
     Control: ("http", "amp", "tokens", "networks", "tls"),
@@ -61,6 +62,7 @@ WORKS = {
     Health: ("interval", "timeout", "enabled"),
     History: ("versions",),
     Hooks: ("on_error", "budget", "lua_memory", "body"),
+    Metrics: ("buckets", "added_buckets"),
     Server: ("host", "port", "weight", "max_fails", "fail_timeout", "backup", "state",
              "max_conns"),
     LevelBody: ("servers", "tries"),
