@@ -24,7 +24,7 @@ TEST_PACKAGES := chromium curl iproute2 libnginx-mod-http-lua logrotate mariadb-
 SOAK_PACKAGES := nginx wrk
 BENCH_PACKAGES := caddy curl haproxy iproute2 libnginx-mod-http-lua nftables nginx wrk
 
-.PHONY: help run check test lint format bench bench-balance bench-failover bench-hooks soak docs clean
+.PHONY: help run check test lint format bench bench-balance bench-failover bench-health bench-hooks soak docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ bench: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/compile
 
 bench-failover: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/compiled ## break a server behind each proxy
 	$(BIN)/python -m benchmarks.failover $(ARGS)
+
+bench-health: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/compiled ## measure what health costs
+	$(BIN)/python -m benchmarks.health
+	$(BIN)/python -m benchmarks.heartbeats
 
 bench-hooks: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/compiled ## measure what hooks cost
 	$(BIN)/python -m benchmarks.hooks $(ARGS)

@@ -228,8 +228,10 @@ setup(
         "lupa>=2.2",
         "msgspec>=0.18.6",
         "mypy_extensions>=1",
+        # Keys of cryptography are taken as they are.
+        "pyopenssl>=25.1",
         "pyyaml>=6",
-        "twisted>=24.3",
+        "twisted[tls]>=24.3",
         "zope.interface>=5",
     ],
     extras_require={

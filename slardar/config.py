@@ -24,6 +24,7 @@ from slardar.model.service import Service, parse_service
 
 __all__ = [
     "Control",
+    "ControlTls",
     "Health",
     "History",
     "Hooks",
@@ -132,6 +133,16 @@ class Token(Struct, frozen=True, forbid_unknown_fields=True):
     names: tuple[str, ...] = ()
 
 
+class ControlTls(Struct, frozen=True, forbid_unknown_fields=True):
+    """TLS on the control channels: files in PEM."""
+
+    #: The certificate, and after it those that lead to its CA.
+    cert: str
+    key: str
+    #: If given, only callers with a certificate of this CA are let in.
+    client_ca: str | None = None
+
+
 class Control(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the control channels listen, and the tokens that may call them."""
 
@@ -140,6 +151,8 @@ class Control(Struct, frozen=True, forbid_unknown_fields=True):
     tokens: tuple[Token, ...] = ()
     #: Networks from which the channels may be called over TCP; without any, all of them.
     allow: tuple[str, ...] = ()
+    #: TLS on the channels that listen over TCP.
+    tls: ControlTls | None = None
 
     @property
     def networks(self) -> tuple[Network, ...]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet import defer, threads
+from twisted.internet import defer
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -34,6 +34,7 @@ from slardar.control.actions import Actions
 from slardar.control.amp_channel import AmpSite
 from slardar.control.http import make_site
 from slardar.control.port import ControlPort
+from slardar.daemon import call_in_daemon
 from slardar.dataplane.descriptors import raise_descriptor_limit
 from slardar.dataplane.proxy import DataPlane
 from slardar.dataplane.sockets import Opened
@@ -135,7 +136,9 @@ class SlardarService(Service):
         )
         self.actions.events, self.actions.publish = self.events, self.events.publish
         self.actions.history.turn = lambda: deferLater(reactor, 0)
-        self._controls = _control_ports(reactor, settings.control, self.actions)
+        #: The certificate of the control channels.
+        self._tls = _control_tls(settings.control)
+        self._controls = _control_ports(reactor, settings.control, self.actions, self._tls)
         self._places: list[str] = []
         self._bound = False
         self._predecessor = predecessor
@@ -392,9 +395,7 @@ class SlardarService(Service):
 
     async def _take_settings(self, read_again: Callable[[], Settings]) -> None:
         try:
-            settings = await threads.deferToThreadPool(
-                self._reactor, self._reactor.getThreadPool(), _read_and_check, read_again
-            )
+            settings = await call_in_daemon(self._reactor, _read_and_check, read_again)
             receipt = await self.actions.take_settings(settings, "HUP")
         except ConfigError as error:
             for line in error.problems:
@@ -417,10 +418,21 @@ class SlardarService(Service):
             _log.info("read again: {keys} hold from now on", keys=", ".join(taken))
         if waiting:
             _log.warn("{keys}: changed, but taken with USR2 or a start", keys=", ".join(waiting))
+        await self._reload_tls()
         if receipt is None:
             _log.info("read again: nothing of upstreams and routes has changed")
         else:
             _log.info("read again: version {version} is served", version=receipt.version)
+
+    async def _reload_tls(self) -> None:
+        """Read the certificate of the control channels again; what cannot be read changes
+        nothing."""
+        if self._tls is None:
+            return
+        try:
+            await call_in_daemon(self._reactor, self._tls.reload)
+        except ConfigError as error:
+            _log.error("not read again: {error}", error=error)
 
     def _cannot_start(self, failure: Any) -> None:
         """The first failure ends the process.
@@ -494,13 +506,26 @@ class SlardarService(Service):
             await port.stop()
 
 
-def _control_ports(reactor: Any, control: Control, actions: Actions) -> tuple[ControlPort, ...]:
+def _control_tls(control: Control) -> Any:
+    """What gives the control channels TLS; ``None`` without ``control.tls``."""
+    if control.tls is None:
+        return None
+    # Imported here: a process without TLS does not pay for OpenSSL.
+    from slardar.control.tls import ServerTls
+
+    return ServerTls(control.tls)
+
+
+def _control_ports(
+    reactor: Any, control: Control, actions: Actions, tls: Any
+) -> tuple[ControlPort, ...]:
     """The control channels: HTTP and AMP."""
+    wrap = None if tls is None else lambda site: tls.wrap(site, reactor)
     http = make_site(actions, control, reactor)
     amp = AmpSite(actions, control, reactor)
     return (
-        ControlPort(reactor, "control", "control.http", control.http, http),
-        ControlPort(reactor, "amp", "control.amp", control.amp, amp),
+        ControlPort(reactor, "control", "control.http", control.http, http, wrap),
+        ControlPort(reactor, "amp", "control.amp", control.amp, amp, wrap),
     )
 
 

@@ -18,6 +18,7 @@ from twisted.python import usage
 import slardar
 from slardar.config import (
     Control,
+    ControlTls,
     Health,
     History,
     Hooks,
@@ -52,7 +53,8 @@ WORKS = {
                "hooks", "history", "access_log", "conf_hash", "default_upstream",
                "first_upstreams", "first_services", "first_routes"),
     AccessLog: ("to", "format", "sample", "interval", "syslog"),
-    Control: ("http", "amp", "tokens", "networks"),
+    Control: ("http", "amp", "tokens", "networks", "tls"),
+    ControlTls: ("cert", "key", "client_ca"),
     Timeouts: ("client_header", "client_body", "keepalive", "connect", "send", "read", "linger",
                "drain"),
     Limits: ("head", "headers", "url", "body", "connections", "retry_buffer", "linger"),

@@ -20,6 +20,7 @@ __all__ = [
     "COMMANDS",
     "ERRORS",
     "Conflict",
+    "Event",
     "Failed",
     "Invalid",
     "InvalidUpstream",
@@ -28,6 +29,7 @@ __all__ = [
     "OperationCommand",
     "SlardarAmpError",
     "StoreUnavailable",
+    "Subscribe",
     "Unauthorized",
 ]
 
@@ -326,6 +328,27 @@ class RemoveCodeVersion(OperationCommand):
 
     operation = "remove-code-version"
     arguments: ClassVar = [_LANGUAGE, *_OF_CHANGES]
+
+
+class Subscribe(OperationCommand):
+    """Get what happens from now on, each as an :class:`Event`.
+
+    The parameters are ``kind`` and ``after``, the id of the last event that the caller has seen.
+    The value is ``{"id": ...}``, the place from which events come.  A connection has one
+    subscription; a second one takes the place of the first.
+    """
+
+    operation = "events"
+    arguments: ClassVar = [_PARAMETERS]
+
+
+class Event(amp.Command):
+    """slardar tells a subscriber what has happened.  A client that does not read in time loses the
+    connection."""
+
+    #: The id is empty for an event that only this subscriber gets.
+    arguments: ClassVar = [(b"id", Text()), (b"event", Bytes())]
+    requiresAnswer = False  # noqa: N815 Twisted's name
 
 
 def _commands(cls: Any) -> dict[bytes, type[OperationCommand]]:

@@ -16,7 +16,7 @@ __all__ = ["EventStream"]
 
 #: Seconds between two signs of life, with which both sides see that the other one is there.
 HEARTBEAT = 15.0
-#: Seconds for which a client may read nothing although something waits for it.
+#: Seconds within which a client has to read all that waits for it.
 PATIENCE = 10.0
 #: Milliseconds after which a client that has lost its stream comes back.
 _RETRY = 1000

@@ -1,5 +1,5 @@
-"""What the log says of failures: requests that slardar itself had to answer, and servers
-that go out of service and come back.
+"""What the log says of failures: requests that slardar itself had to answer, servers that
+go out of service and come back, and bugs that requests meet.
 
 The number of lines is bounded: a site whose servers are gone refuses thousands of requests
 a second, and the line about the first one says all there is to say.
@@ -7,6 +7,7 @@ a second, and the line about the first one says all there is to say.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -16,13 +17,15 @@ from slardar.events import Health, Publish, ignore
 from slardar.health.verdicts import Ejection, Heartbeat, Status
 from slardar.model.names import host_port
 
-__all__ = ["HealthLog", "RefusalLog"]
+__all__ = ["BugLog", "HealthLog", "RefusalLog"]
 
 #: Seconds of one period: the first refusal of each kind is logged at once, and the number
 #: of the others when the period ends.
 _PERIOD = 10.0
 #: Kinds of refusals that are told apart in one period; the others are counted together.
 _MAX_KINDS = 100
+#: Seconds between two lines about one bug.
+_SELDOM = 60.0
 #: Lines about servers in a second, at most.
 _MAX_LINES = 20
 #: What keeps servers out of service.
@@ -73,6 +76,8 @@ class RefusalLog:
             status=status,
             where=_where(upstream, server),
             reason=reason,
+            upstream=upstream,
+            server=server,
         )
 
     def flush(self) -> None:
@@ -91,6 +96,8 @@ class RefusalLog:
                     seconds=_PERIOD,
                     where=_where(upstream, server),
                     reason=reason or "no upstream",
+                    upstream=upstream,
+                    server=server,
                 )
         if others:
             _log.warn(
@@ -99,6 +106,45 @@ class RefusalLog:
                 count=others,
                 seconds=_PERIOD,
             )
+
+
+class BugLog:
+    """Logs exceptions that are bugs, with their tracebacks.
+
+    A bug that every request meets is logged once a minute, with the number of times since.
+    Bugs are told apart by the text, the exception's class and the place that raised it.
+    """
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        #: When each bug may be logged again, and how often it was met since it was.
+        self._known: dict[tuple[str, str, str, int], tuple[float, int]] = {}
+
+    def note(self, text: str, **about: Any) -> None:
+        """Log the exception that is being handled; ``about`` are the values in ``text``."""
+        error = sys.exc_info()[1]
+        kind = (text, type(error).__qualname__, *_place(error))
+        now = self._seconds()
+        when, unsaid = self._known.get(kind, (0.0, 0))
+        if kind in self._known and now < when:
+            self._known[kind] = (when, unsaid + 1)
+            return
+        if kind not in self._known and len(self._known) >= _MAX_KINDS:
+            self._known.clear()
+        self._known[kind] = (now + _SELDOM, 0)
+        if unsaid:
+            text, about = text + " ({count} more since the last time)", {**about, "count": unsaid}
+        _log.failure(text, **about)
+
+
+def _place(error: BaseException | None) -> tuple[str, int]:
+    """File and line that raised it."""
+    trace = None if error is None else error.__traceback__
+    if trace is None:
+        return "", 0
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame.f_code.co_filename, trace.tb_lineno
 
 
 def _where(upstream: str, server: str) -> str:

@@ -1,6 +1,6 @@
 """Access logs: a line for every request that has ended, and some for those that take long.
 
-The lines of several requests are made at once, which takes half the time.  Writing them is
+The lines of several requests are encoded at once, which takes half the time.  Writing them is
 the work of threads (:mod:`slardar.observers.outlets`).
 """
 
@@ -11,7 +11,6 @@ from random import random
 from time import monotonic
 from typing import Any, Final
 
-from mypy_extensions import mypyc_attr
 from twisted.internet import defer
 from twisted.logger import Logger
 
@@ -24,7 +23,7 @@ from slardar.observers.sinks import Sink, sink_for
 
 __all__ = ["AccessLogs", "Log"]
 
-#: Requests whose lines are made at once.
+#: Lines that are encoded at once.
 _BATCH: Final = 32
 #: Seconds that a line waits for others at most.
 _TICK: Final = 0.1
@@ -53,8 +52,8 @@ class Log:
         self._share: float = float(settings.sample)
         #: 0: nothing is told of requests under way.
         self.interval: float = float(settings.interval) if lines.has_events else 0.0
-        #: Requests whose lines are not made yet.
-        self._pending: list[RequestRecord] = []
+        #: The values of lines that are not made yet.
+        self._pending: list[Any] = []
         #: The tunnels and long requests under way, and when they were told of last;
         #: negative: lots have decided against them.
         self._long: dict[RequestRecord, float] = {}
@@ -70,9 +69,8 @@ class Log:
                 return
         if not self._is_drawn():
             return
-        record.kept = True
         pending = self._pending
-        pending.append(record)
+        pending.append(self._lines.values(record, record.ended))
         if len(pending) >= _BATCH:
             self.make_lines()
 
@@ -103,19 +101,23 @@ class Log:
         """Whether lots have decided that a request is logged."""
         return self._share >= 1.0 or random() < self._share  # noqa: S311 - a sample
 
+    def forget(self, record: RequestRecord) -> None:
+        """A request has ended that is in the log no more."""
+        if self._long:
+            self._long.pop(record, None)
+
     def _tell(self, record: RequestRecord, event: str, now: float) -> None:
         self.make_lines()
         self.outlet.put(self._lines.event(record, event, now), 1)
 
     def make_lines(self) -> None:
-        """Make the lines of the requests that have ended."""
+        """Make the lines of requests that have ended."""
         pending = self._pending
         if pending:
             self._pending = []
             self.outlet.put(self._lines.lines(pending), len(pending))
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class AccessLogs(Observer):
     """The access logs of one data plane.
 
@@ -160,7 +162,11 @@ class AccessLogs(Observer):
 
     def request_ended(self, record: RequestRecord) -> None:
         """A request has ended."""
-        if not self._logs or (self._silent and record.upstream in self._silent):
+        if not self._logs:
+            return
+        if self._silent and record.upstream in self._silent:
+            for log in self._logs:
+                log.forget(record)
             return
         for log in self._logs:
             log.request_ended(record)

@@ -8,16 +8,15 @@ both.
 from __future__ import annotations
 
 import re
-from time import gmtime, localtime, monotonic, strftime, time
+from time import gmtime, localtime, strftime, time
 from typing import Any, Final
 
 import msgspec
-from mypy_extensions import mypyc_attr
 
 from slardar.http1.record import HEDGED, AttemptRecord, RequestRecord
 from slardar.model.access_log import COMBINED, FIELDS, template_parts
 
-__all__ = ["BEGIN", "END", "PROGRESS", "JsonLines", "Lines", "TextLines", "lines_for"]
+__all__ = ["BEGIN", "END", "PROGRESS", "JsonLines", "Lines", "TextLines", "lines_for", "safe_json"]
 
 #: What a line about a tunnel or a long request is about.
 BEGIN: Final = "begin"
@@ -42,7 +41,6 @@ _RISKY_IN_TEXT: Final = re.compile(r"[^ !#-\[\]-~]")
 _CUTS: Final = (4096, 1024, 256, 64, 16)
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Lines:
     """Makes lines of records.
 
@@ -58,30 +56,24 @@ class Lines:
         #: Whether a line can say that it is about an event.
         self.has_events: bool = True
 
-    def lines(self, records: list[RequestRecord]) -> bytes:
-        """The lines of requests that have ended, each with its line end."""
-        offset = time() - monotonic()
-        values: list[Any] = []
-        for record in records:
-            values.append(self._values(record, record.ended, offset))
-        return self._bounded(self._encode(values), values)
+    def lines(self, values: list[Any]) -> bytes:
+        """The lines that have these :meth:`values`, each with its line end."""
+        data = self._encode(values)
+        return data if len(data) <= self._max_line else self._bounded(data, values)
 
     def event(self, record: RequestRecord, event: str, now: float) -> bytes:
-        """The line of a tunnel or a long request, of which ``event`` tells.
+        """The line of a tunnel or a long request, of which ``event`` tells now.
 
         ``now`` is in monotonic seconds.
         """
-        values = self._values(record, now, time() - monotonic())
-        about = [_Event(*[getattr(values, name) for name in _NAMES], event)]
-        return self._bounded(self._encode(about), about)
+        values = self.values(record, now)
+        return self.lines([_Event(*[getattr(values, name) for name in _NAMES], event)])
 
     def _encode(self, values: list[Any]) -> bytes:
         raise NotImplementedError
 
     def _bounded(self, data: bytes, values: list[Any]) -> bytes:
         """``data``, the lines of ``values``, without lines that are too long."""
-        if len(data) <= self._max_line:
-            return data
         lines = data.splitlines(True)
         for index, line in enumerate(lines):
             if len(line) > self._max_line:
@@ -99,17 +91,18 @@ class Lines:
                 return line
         return b""
 
-    def _values(self, record: RequestRecord, ended: float, offset: float) -> Any:
-        """The values of a line, in the order of :data:`FIELDS`."""
+    def values(self, record: RequestRecord, now: float) -> Any:
+        """The values of a line about a request that ends now, or that goes on.
+
+        ``now`` is in monotonic seconds.  Nothing of the record is needed any more.
+        """
         request = record.request
         server: str | None = None
         connect: float | None = None
         first_byte: float | None = None
-        attempts = record.attempts
-        if attempts:
-            attempt = attempts[len(attempts) - 1]
-            if attempt.failure == HEDGED:
-                attempt = _not_forestalled(attempts)
+        tries = record.tries
+        if tries:
+            attempt = record.first if tries == 1 else _last_attempt(record.attempts)
             server = attempt.server
             if attempt.connected:
                 connect = _seconds(attempt.connected - attempt.started)
@@ -133,7 +126,7 @@ class Lines:
             elif first == 114 and referer is None and line[:8].lower() == b"referer:":  # r
                 referer = _text(line[8:].strip())
         return _Line(
-            self._time(ended + offset),
+            self._time(time()),
             _text(record.client),
             _text(record.method) if record.method else None,
             record.host or None,
@@ -142,10 +135,10 @@ class Lines:
             record.status,
             record.bytes_in,
             record.bytes_out,
-            _seconds(ended - record.started),
+            _seconds(now - record.started),
             record.upstream or None,
             server,
-            len(attempts),
+            tries,
             connect,
             first_byte,
             request_id,
@@ -176,9 +169,7 @@ class JsonLines(Lines):
             for one in values:
                 _clean(one)
             data = _json.encode_lines(values)
-        if data.isascii() and b"\x7f" not in data:
-            return data
-        return _RISKY_IN_JSON.sub(_json_escape, data.decode()).encode()
+        return safe_json(data)
 
 
 class TextLines(Lines):
@@ -225,6 +216,14 @@ class CombinedLines(TextLines):
         return data.replace(b' "- - -" ', b' "-" ')
 
 
+def safe_json(data: bytes) -> bytes:
+    """JSON in which characters are escaped that JSON itself lets pass, and that may end a
+    line, or do something to a terminal or to the eyes of a person."""
+    if data.isascii() and b"\x7f" not in data:
+        return data
+    return _RISKY_IN_JSON.sub(_json_escape, data.decode()).encode()
+
+
 def lines_for(format_: str, worker: str, max_line: int) -> Lines:
     """What makes lines of the format of an access log."""
     if format_ == "json":
@@ -234,8 +233,8 @@ def lines_for(format_: str, worker: str, max_line: int) -> Lines:
     return TextLines(worker, max_line, format_)
 
 
-def _not_forestalled(attempts: list[AttemptRecord]) -> AttemptRecord:
-    """The last attempt that no other one has forestalled."""
+def _last_attempt(attempts: list[AttemptRecord]) -> AttemptRecord:
+    """The last one that no other one has forestalled, if there is one."""
     for index in range(len(attempts) - 1, -1, -1):
         if attempts[index].failure != HEDGED:
             return attempts[index]

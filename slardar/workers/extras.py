@@ -175,7 +175,7 @@ class Extras:
                     yield flap
             for ((host, port), level), (since, seconds) in servers.climbs.items():
                 if now < since + seconds:
-                    yield Climb(upstream, host, port, now - since, level)
+                    yield Climb(upstream, host, port, max(0.0, now - since), level)
 
     def show(self, upstream: str, place: Place, live: ServerLive, now: float) -> None:
         """Write what is known of a server into ``live``, which is made for the status."""

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.logger import formatEvent
 
 from slardar.config import Limits, Timeouts
-from slardar.dataplane.failurelog import HealthLog, RefusalLog
+from slardar.dataplane.failurelog import BugLog, HealthLog, RefusalLog
 from slardar.events import Event, Health
 from slardar.health.verdicts import Ejection, Heartbeat, Status
 from slardar.model.parse import parse_routes
@@ -437,3 +437,40 @@ def test_hook_reads_where_a_request_goes(served: Served) -> None:
             got = client.get("/", "none")
         assert (got.status, got.headers["x-went"]) == (502, "None")
     origin.stop()
+
+
+def meet(bugs: BugLog, error: Exception, times: int, text: str = "error on {channel}") -> None:
+    """Requests meet a bug."""
+    for _ in range(times):
+        try:
+            raise error
+        except Exception:
+            bugs.note(text, channel=7)
+
+
+def test_bug_that_every_request_meets_is_logged_once_a_minute() -> None:
+    """With the number of times since; another bug has lines of its own."""
+    clock = Clock()
+    bugs = BugLog(clock.seconds)
+    with logged() as events:
+        meet(bugs, ValueError("a"), 1000)
+        meet(bugs, KeyError("b"), 1000)
+        meet(bugs, KeyError("b"), 10, "another text")
+        clock.advance(61)
+        meet(bugs, ValueError("a"), 10)
+    assert [formatEvent(event) for event in events] == [
+        "error on 7",
+        "error on 7",
+        "another text",
+        "error on 7 (999 more since the last time)",
+    ]
+    assert all(event["log_failure"] is not None for event in events)
+
+
+def test_bugs_without_end_take_no_memory_without_end() -> None:
+    """However many texts there are."""
+    bugs = BugLog(Clock().seconds)
+    with logged():
+        for number in range(300):
+            meet(bugs, ValueError(), 1, f"text {number}")
+    assert len(bugs._known) <= 100

@@ -106,6 +106,33 @@ def test_workers_write_to_the_standard_output_of_twistd(
         team.wait_for(rf"^line: /who\?{number} 200\.$")
 
 
+def test_own_log_as_json(tmp_path: Path, start: Start, nginx: Nginx) -> None:
+    """Every line of both processes is an object, from the start to the end."""
+    options = configured(tmp_path, nginx, {"to": "file:a.log"})
+    command = [*TWISTD, "--nodaemon", "--logfile=own.log", "slardar", "--log-format=json", *options]
+    command += ["--workers=1", "--listen=tcp:0:interface=127.0.0.1"]
+    command += [f"--control=tcp:{free_port()}:interface=127.0.0.1"]
+    slardar = start(Program(command, tmp_path))
+    own = tmp_path / "own.log"
+    until(lambda: own.exists() and "requests on" in own.read_text("utf-8"), "it serves")
+    (tmp_path / "a.log").rename(tmp_path / "a.log.1")
+    slardar.signal(signal.SIGUSR1)
+    until((tmp_path / "a.log").exists, "the access log is opened anew")
+    until((tmp_path / "own.log.1").exists, "the own log is moved, as twistd does it")
+    slardar.signal(signal.SIGTERM)
+    assert slardar.wait() == -signal.SIGTERM
+    lines = [
+        json.loads(line)
+        for path in (tmp_path / "own.log.1", own)
+        for line in path.read_text("utf-8").splitlines()
+    ]
+    assert {"twistd", "slardar"} <= {line["message"].partition(" ")[0] for line in lines}
+    (serves,) = [line for line in lines if line["message"].endswith(" serves")]
+    assert serves["fields"]["worker"] == "worker-0"
+    assert any(line["namespace"] == "slardar.service" for line in lines)
+    assert slardar.output == ""
+
+
 def test_file_that_cannot_be_written_stops_the_start(
     tmp_path: Path, start: Start, nginx: Nginx
 ) -> None:
@@ -178,25 +205,6 @@ def test_upgrade_loses_no_line(tmp_path: Path, start: Start, nginx: Nginx) -> No
         clients.more(50)
     assert clients.failures == []
     until(lambda: len(rotated(tmp_path)) == clients.count, "all lines are there")
-
-
-def test_twistd_moves_its_own_log_as_before(tmp_path: Path, start: Start, nginx: Nginx) -> None:
-    """USR1 did that already."""
-    options = configured(tmp_path, nginx, {"to": "file:a.log"})
-    command = [*TWISTD, "--nodaemon", "--logfile=own.log", "slardar", "--workers", "0", *options]
-    command += [
-        "--listen",
-        "tcp:0:interface=127.0.0.1",
-        "--control",
-        f"tcp:{free_port()}:interface=127.0.0.1",
-    ]
-    slardar = start(Program(command, tmp_path))
-    own = tmp_path / "own.log"
-    until(lambda: own.exists() and "is running" in own.read_text(), "it runs")
-    (tmp_path / "a.log").rename(tmp_path / "a.log.1")
-    slardar.signal(signal.SIGUSR1)
-    until((tmp_path / "a.log").exists, "the access log is opened anew")
-    until((tmp_path / "own.log.1").exists, "the own log is moved")
 
 
 def test_worker_that_is_killed_loses_a_tenth_of_a_second(

@@ -293,6 +293,21 @@ def test_long_request_is_told_from_its_first_interval_on(
     ]
 
 
+def test_upstream_that_is_left_out_while_a_request_takes_long(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record may be that of another request later, which is told as any other."""
+    plane.logs.take([LOG])
+    record = under_way(plane, target=b"/long")
+    passes(plane, monkeypatch, 80)
+    plane.logs.take_silent("a.test", True)
+    ends(plane, record)
+    plane.logs.take_silent("a.test", False)
+    plane.logs.request_ended(record)
+    plane.stop()
+    assert [line.get("event") for line in plane.got()] == ["begin", None]
+
+
 @pytest.mark.parametrize(
     "log", [AccessLog("file:b", "combined"), AccessLog("file:b", "{uri}", interval=1),
             AccessLog("file:b", interval=0)]
@@ -355,11 +370,14 @@ def test_many_requests_under_way_are_looked_at_in_turns(
     assert [line["event"] for line in plane.got()] == ["begin"]
 
 
-def test_record_that_waits_for_its_line_is_kept(plane: Plane) -> None:
-    """The data plane would use the record for another request meanwhile."""
+def test_record_may_be_used_for_another_request_at_once(plane: Plane) -> None:
+    """The line waits for others, and says what the record said."""
     plane.logs.take([LOG])
-    record = record_of()
+    record, other = record_of(b"/one"), record_of(b"/two")
     plane.logs.request_ended(record)
     spares: list[RequestRecord] = []
     record.spare(spares)
-    assert spares == []
+    assert spares == [record]
+    record.begin(b"192.0.2.9", other.request, 0.0, "")
+    plane.stop()
+    assert [(line["uri"], line["client"]) for line in plane.got()] == [("/one", "192.0.2.7")]
