@@ -28,7 +28,7 @@ _LONGEST_PAUSE = 5.0
 _COMPLAINTS = 60.0
 #: Bytes of the thread's stack: the kernel counts all of them as memory of a worker with
 #: hooks.
-_STACK = 262144
+_STACK = 524288
 
 
 class Outlet:
