@@ -19,11 +19,12 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PACKAGING := setup.py pyproject.toml
 
-TEST_PACKAGES := chromium curl iproute2 libnginx-mod-http-lua mariadb-server nftables nginx redis-server sqlite3 wrk
+TEST_PACKAGES := chromium curl iproute2 libnginx-mod-http-lua logrotate mariadb-server nftables nginx redis-server \
+	rsyslog sqlite3 wrk
 SOAK_PACKAGES := nginx wrk
 BENCH_PACKAGES := caddy curl haproxy iproute2 libnginx-mod-http-lua nftables nginx wrk
 
-.PHONY: help run check test lint format bench bench-failover bench-hooks soak docs clean
+.PHONY: help run check test lint format bench bench-balance bench-failover bench-health bench-hooks soak docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,8 +54,15 @@ bench: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/compile
 bench-failover: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/compiled ## break a server behind each proxy
 	$(BIN)/python -m benchmarks.failover $(ARGS)
 
+bench-health: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/compiled ## measure what health costs
+	$(BIN)/python -m benchmarks.health
+	$(BIN)/python -m benchmarks.heartbeats
+
 bench-hooks: $(STAMPS)/bench $(STAMPS)/test $(STAMPS)/bench-packages $(STAMPS)/compiled ## measure what hooks cost
 	$(BIN)/python -m benchmarks.hooks $(ARGS)
+
+bench-balance: $(STAMPS)/test $(STAMPS)/compiled ## measure and simulate balancers
+	$(BIN)/python -m benchmarks.balance $(ARGS)
 
 soak: $(STAMPS)/test $(STAMPS)/soak-packages ## change and break it under load; fails if a request does
 	$(BIN)/python -m benchmarks.soak $(ARGS)

@@ -76,7 +76,9 @@ REQUEST_PATH = (
     "http1/writer",
     "model/budget",
     "model/live",
+    "observers/access_log",
     "observers/counts",
+    "observers/lines",
     "observers/observers",
 )
 
@@ -176,6 +178,8 @@ TEST = [
     "prometheus-client>=0.19",
     # Clients and servers for the tests.
     "requests>=2.31",
+    # Calls the control channel by its description.
+    "schemathesis>=4",
     "websockets>=14",
     # Builds the wheel that the packaging tests install; older versions need `wheel` too.
     "setuptools>=70.1",
@@ -227,8 +231,10 @@ setup(
         "lupa>=2.2",
         "msgspec>=0.18.6",
         "mypy_extensions>=1",
+        # Keys of cryptography are taken as they are.
+        "pyopenssl>=25.1",
         "pyyaml>=6",
-        "twisted>=24.3",
+        "twisted[tls]>=24.3",
         "zope.interface>=5",
     ],
     extras_require={

@@ -26,7 +26,7 @@ from benchmarks.memory import download, idle_clients
 from benchmarks.picture import draw
 from benchmarks.processes import Cores, raise_file_limit
 from benchmarks.profiling import profile
-from benchmarks.proxies import PROXIES, SUBJECT, Proxy, Running
+from benchmarks.proxies import LOGGED, PROXIES, SUBJECT, Proxy, Running
 from benchmarks.report import brief, markdown
 from benchmarks.results import Results
 from benchmarks.rounds import Field, Plan, run_rounds
@@ -34,6 +34,8 @@ from benchmarks.update import measure_updates
 
 HERE = Path(__file__).parent
 PICTURE = "results.svg"
+#: The proxies that are compared unless others are asked for.
+USUAL = [name for name in PROXIES if name not in LOGGED]
 #: Long enough to fill every buffer between server and client.
 DOWNLOAD_SECONDS = 8.0
 PARTS = (*SERIES, "memory", "download", "update")
@@ -75,8 +77,8 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--proxies",
         type=lambda text: names_of(text, list(PROXIES)),
-        default=list(PROXIES),
-        help=f"of {','.join(PROXIES)}; default all",
+        default=USUAL,
+        help=f"of {','.join(PROXIES)}; default all but {','.join(LOGGED)}",
     )
     parser.add_argument(
         "--quick", action="store_true", help="two rounds of one second: a hint, not a result"
@@ -205,7 +207,7 @@ def main(words: Sequence[str] | None = None) -> int:
             print(f"benchmarks: {error}", file=sys.stderr)
             return 1
     whole = not arguments.quick and set(arguments.only) == set(PARTS)
-    if arguments.output or (whole and set(arguments.proxies) == set(PROXIES)):
+    if arguments.output or (whole and set(arguments.proxies) == set(USUAL)):
         _write(results, arguments.output or HERE)
     else:
         say(brief(results))

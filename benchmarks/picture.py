@@ -16,7 +16,7 @@ from benchmarks.figures import FIGURES, Spread
 from benchmarks.proxies import PROXIES, REFERENCE, SUBJECT
 from benchmarks.results import Results
 
-__all__ = ["Panel", "Row", "draw", "svg"]
+__all__ = ["MARGIN", "WIDTH", "Panel", "Row", "draw", "line", "sheet", "svg", "text_at"]
 
 STYLE = """\
 svg { color-scheme: light dark; }
@@ -126,11 +126,13 @@ class _Scale:
         return round(self._left + share * self._width, 1)
 
 
-def _text(x: float, y: float, text: str, style: str = "", anchor: str = "start") -> str:
+def text_at(x: float, y: float, text: str, style: str = "", anchor: str = "start") -> str:
+    """A text at a place; ``style`` is a class of :data:`STYLE`."""
     return f'<text x="{x:g}" y="{y:g}" class="{style}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
+def line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
+    """A straight line."""
     return f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}" class="{style}"/>'
 
 
@@ -143,24 +145,24 @@ def _draw_panel(
 ) -> Iterator[str]:
     scale = _Scale(ticks, x + NAME_WIDTH, width - NAME_WIDTH - VALUE_WIDTH)
     top, bottom = y + PANEL_HEAD - 8, y + _height(panel)
-    yield _text(x, y + 14, panel.title, "panel")
+    yield text_at(x, y + 14, panel.title, "panel")
     for tick in ticks:
-        yield _line(scale(tick), top, scale(tick), bottom, "one" if tick == 1 else "grid")
+        yield line(scale(tick), top, scale(tick), bottom, "one" if tick == 1 else "grid")
         label = f"{tick:g}" if tick >= 1 else f"1/{1 / tick:g}"
-        yield _text(scale(tick), top - 6, label, "quiet", "middle")
+        yield text_at(scale(tick), top - 6, label, "quiet", "middle")
     if panel.target is not None:
         place = scale(panel.target)
-        yield _line(place, top, place, bottom, "target")
-        yield _text(x + width, y + 14, f"slardar's target {panel.target:g}", "targettext", "end")
+        yield line(place, top, place, bottom, "target")
+        yield text_at(x + width, y + 14, f"slardar's target {panel.target:g}", "targettext", "end")
     for index, row in enumerate(panel.rows):
         middle = y + PANEL_HEAD + ROW_HEIGHT * index + ROW_HEIGHT / 2
         yield '<g class="subject">' if row.name == SUBJECT else "<g>"
-        yield _text(x, middle + 4.5, row.title)
+        yield text_at(x, middle + 4.5, row.title)
         if row.name != REFERENCE:
-            yield _line(scale(row.value.low), middle, scale(row.value.high), middle, "span")
+            yield line(scale(row.value.low), middle, scale(row.value.high), middle, "span")
         yield f'<circle cx="{scale(row.value.median):g}" cy="{middle:g}" r="5" class="dot"/>'
         value = row.value.median
-        yield _text(
+        yield text_at(
             x + width, middle + 4.5, f"{value:.2f}" if value < 10 else f"{value:.1f}", "", "end"
         )
         yield "</g>"
@@ -181,12 +183,20 @@ def svg(panels: Sequence[Panel]) -> str:
     height = y + MARGIN / 2
     title = "slardar and other proxies on one core: smaller is better"
     note = "ratio to nginx+Lua in the same round: the median, and the range over the rounds"
+    return sheet(parts, height, title, note)
+
+
+def sheet(parts: Sequence[str], height: float, title: str, note: str, style: str = "") -> str:
+    """The whole picture: a page with a title and a note at its top, :data:`WIDTH` wide.
+
+    ``style`` comes behind :data:`STYLE`.
+    """
     head = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}"'
         f' width="{WIDTH}" height="{height:g}" role="img" aria-label="{title}">',
-        f"<style>{STYLE}</style>",
+        f"<style>{STYLE}{style}</style>",
         f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1:g}" rx="8" class="page"/>',
-        _text(MARGIN, 34, title, "title"),
-        _text(MARGIN, 54, note, "quiet"),
+        text_at(MARGIN, 34, title, "title"),
+        text_at(MARGIN, 54, note, "quiet"),
     ]
     return "\n".join([*head, *parts, "</svg>", ""])

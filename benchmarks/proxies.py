@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.folder import fill, fill_text
 from benchmarks.processes import Program, find_program, free_port
 
-__all__ = ["PROXIES", "REFERENCE", "SUBJECT", "Proxy", "Running", "version_of"]
+__all__ = ["LOGGED", "PROXIES", "REFERENCE", "SUBJECT", "Proxy", "Running", "version_of"]
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Where `make bench` installs this checkout as `pip install .` does, compiled.
@@ -22,6 +22,9 @@ SUBJECT = "slardar"
 #: slardar as it is without a compiler.
 PLAIN = "slardar-plain"
 REFERENCE = "nginx-lua"
+#: The two of them with an access log in JSON to a file.  They are measured where they are
+#: asked for.
+LOGGED = ("slardar-log", "nginx-lua-log")
 #: Twisted's own proxy; the project promises to be many times cheaper.
 TWISTED = "twisted"
 
@@ -36,6 +39,8 @@ class Proxy:
     version: tuple[str, ...]
     configs: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    #: Of texts of its own in its configuration, by their names.
+    values: Mapping[str, str] = field(default_factory=dict)
     #: Whether it keeps connections to servers for the next request.
     keeps_upstream: bool = True
     #: Whether it sends the client's address to the server.
@@ -80,7 +85,31 @@ PROXIES: Mapping[str, Proxy] = {
             _VERSION,
             environment={"PYTHONPATH": str(ROOT)},
         ),
-        Proxy(REFERENCE, "nginx + balancer_by_lua", _NGINX, ("nginx", "-v"), ("nginx-lua.conf",)),
+        Proxy(
+            REFERENCE,
+            "nginx + balancer_by_lua",
+            _NGINX,
+            ("nginx", "-v"),
+            ("nginx-lua.conf",),
+            values={"log": "off"},
+        ),
+        Proxy(
+            LOGGED[0],
+            "slardar, access log",
+            (*_SLARDAR.split(), "--config", "@{folder}/slardar-log.yaml"),
+            _VERSION,
+            ("slardar-log.yaml",),
+            {"PYTHONPATH": str(COMPILED if COMPILED.is_dir() else ROOT)},
+        ),
+        Proxy(
+            LOGGED[1],
+            "nginx + balancer_by_lua, access log",
+            _NGINX,
+            ("nginx", "-v"),
+            ("nginx-lua.conf",),
+            # Written as slardar writes: many lines at once, and none waits long.
+            values={"log": "@{folder}/nginx-access.log json buffer=64k flush=100ms"},
+        ),
         Proxy(
             "haproxy",
             "HAProxy",
@@ -159,6 +188,7 @@ class Running:
             "control": free_port(),
             **places,
         }
+        values.update((key, fill_text(text, values)) for key, text in proxy.values.items())
         fill(proxy.configs, folder, values)
         command = [program, *(fill_text(word, values) for word in proxy.command[1:])]
         environment = {key: fill_text(text, values) for key, text in proxy.environment.items()}

@@ -6,22 +6,25 @@ A settings object is frozen; the command line's options make a changed copy.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
 from slardar.errors import ConfigError, PartlyReadError
+from slardar.model.access_log import AccessLog, parse_access_logs
 from slardar.model.hook import OnError
 from slardar.model.listener import ListenerSpec, specs_of
 from slardar.model.parse import Plugins, check_name, parse_routes, parse_upstream
 from slardar.model.reader import Problems, joined, read_partly, shown
 from slardar.model.routes import Route
 from slardar.model.server import Interval, Seconds, Timeout, Upstream
+from slardar.model.service import Service, parse_service
 
 __all__ = [
     "Control",
+    "ControlTls",
     "Health",
     "History",
     "Hooks",
@@ -39,6 +42,7 @@ __all__ = [
 ]
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+T = TypeVar("T")
 
 #: Up to a tebibyte, which is more than any body or head.
 Count = Annotated[int, Meta(ge=0, le=2**40, description="an integer from 0 to 1099511627776")]
@@ -149,6 +153,16 @@ class Token(Struct, frozen=True, forbid_unknown_fields=True):
     names: tuple[str, ...] = ()
 
 
+class ControlTls(Struct, frozen=True, forbid_unknown_fields=True):
+    """TLS on the control channels: files in PEM."""
+
+    #: The certificate, and after it those that lead to its CA.
+    cert: str
+    key: str
+    #: If given, only callers with a certificate of this CA are let in.
+    client_ca: str | None = None
+
+
 class Control(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the control channels listen, and the tokens that may call them."""
 
@@ -157,6 +171,8 @@ class Control(Struct, frozen=True, forbid_unknown_fields=True):
     tokens: tuple[Token, ...] = ()
     #: Networks from which the channels may be called over TCP; without any, all of them.
     allow: tuple[str, ...] = ()
+    #: TLS on the channels that listen over TCP.
+    tls: ControlTls | None = None
 
     @property
     def networks(self) -> tuple[Network, ...]:
@@ -174,7 +190,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """The settings of a process, from its file and its options."""
 
     #: Keys of a later version; the refusal says that they are not available yet.
-    later: ClassVar[tuple[str, ...]] = ("access_log", "services", "streams", "tls", "trusted")
+    later: ClassVar[tuple[str, ...]] = ("streams", "tls", "trusted")
 
     listen: Annotated[tuple[str, ...], Meta(description="a list of endpoint strings")] = (
         "tcp:8080",
@@ -188,10 +204,14 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     hooks: Hooks = Hooks()
     history: History = History()
     metrics: Metrics = Metrics()
+    #: Written as null, an object or a list of objects.
+    access_log: tuple[AccessLog, ...] = ()
     #: Shown in ``GET /status``, for tools that generate the file.
     conf_hash: str | None = None
     default_upstream: str | None = None
     upstreams: Any = msgspec.field(default_factory=dict)
+    #: Upstreams whose servers a catalogue lists.
+    services: Any = msgspec.field(default_factory=dict)
     routes: Any = ()
 
     @property
@@ -205,6 +225,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         return self.upstreams  # type: ignore[no-any-return]
 
     @property
+    def first_services(self) -> Mapping[str, Service]:
+        """The services of the file, by name."""
+        return self.services  # type: ignore[no-any-return]
+
+    @property
     def first_routes(self) -> tuple[Route, ...]:
         """The routes of the file."""
         return self.routes  # type: ignore[no-any-return]
@@ -212,15 +237,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 #: Keys of Settings that may be empty in a file.
 _SECTIONS = (
-    "control",
-    "timeouts",
-    "limits",
-    "health",
-    "hooks",
-    "metrics",
-    "history",
-    "upstreams",
-    "routes",
+    *("control", "timeouts", "limits", "health", "hooks", "history", "metrics"),
+    *("upstreams", "services", "routes"),
 )
 
 
@@ -252,41 +270,62 @@ def read_settings(
         raw = {
             key: value for key, value in raw.items() if value is not None or key not in _SECTIONS
         }
+    access_log: tuple[AccessLog, ...] = ()
+    if isinstance(raw, Mapping):
+        access_log = parse_access_logs(raw.get("access_log"), "access_log", problems)
+        raw = {key: value for key, value in raw.items() if key != "access_log"}
     settings = read_partly(Settings, raw, "", problems)
     upstreams: dict[str, Upstream] = {}
+    services: dict[str, Service] = {}
     routes: tuple[Route, ...] = ()
     if isinstance(raw, Mapping):
-        upstreams = _upstreams(raw.get("upstreams", {}), problems, plugins)
+        upstreams = _named("upstreams", raw.get("upstreams", {}), parse_upstream, problems, plugins)
+        services = _named("services", raw.get("services", {}), parse_service, problems, plugins)
         try:
             routes = parse_routes(raw.get("routes", ()), "routes")
         except ConfigError as error:
             problems.lines += error.problems
     _check(settings, problems)
+    for name in services:
+        if name in upstreams:
+            problems.add(joined("services", name), f"{shown(name)} is an upstream, too")
     default = upstreams.get(settings.default_upstream or "")
+    if default is None and settings.default_upstream in services:
+        default = services[settings.default_upstream].upstream(())
     if default is not None and not default.public:
         problems.add(
             "default_upstream", f"expected an upstream that is public, {default.name} is not"
         )
     prefix = f"{where}: " if where else ""
     lines = [prefix + line for line in problems.lines]
-    return msgspec.structs.replace(settings, upstreams=upstreams, routes=routes), lines
+    found = msgspec.structs.replace(
+        settings, upstreams=upstreams, services=services, routes=routes, access_log=access_log
+    )
+    return found, lines
 
 
-def _upstreams(raw: object, problems: Problems, plugins: Plugins | None) -> dict[str, Upstream]:
+def _named(
+    section: str,
+    raw: object,
+    parse: Callable[[str, object, str, Plugins | None], T],
+    problems: Problems,
+    plugins: Plugins | None,
+) -> dict[str, T]:
+    """What ``parse`` makes of each value of a section, by name."""
     if not isinstance(raw, Mapping):
-        problems.add("upstreams", "expected an object of upstreams by name")
+        problems.add(section, f"expected an object of {section} by name")
         return {}
-    upstreams: dict[str, Upstream] = {}
+    values: dict[str, T] = {}
     for name, body in raw.items():
         if not isinstance(name, str) and type(name) is not int:
-            problems.add(f"upstreams[{shown(name)}]", "expected a name; put it in quotes")
+            problems.add(f"{section}[{shown(name)}]", "expected a name; put it in quotes")
             continue
         try:
-            place = joined("upstreams", str(name))
-            upstreams[str(name)] = parse_upstream(str(name), body, place, plugins)
+            place = joined(section, str(name))
+            values[str(name)] = parse(str(name), body, place, plugins)
         except ConfigError as error:
             problems.lines += error.problems
-    return upstreams
+    return values
 
 
 def _check(settings: Settings, problems: Problems) -> None:

@@ -135,7 +135,7 @@ class IStore(Interface):
         """
 
     def keep_history(versions: int) -> None:
-        """Keep what the newest ``versions`` versions (at least 1) have changed; more may be kept.
+        """Keep what the newest ``versions`` commits (at least 1) have changed; more may be kept.
 
         Called before ``open``, and again when the settings say another number.  What is older is
         forgotten by the commits to come, each of which takes a bounded time for it.  The state does
@@ -154,8 +154,9 @@ class IStore(Interface):
         """
 
     def state_at(version: int) -> Deferred[StoredState]:
-        """The whole state as the commit of ``version`` left it; 0 is the empty one before the
-        first.  Its revision has no meaning.
+        """The whole state as ``version`` had it: as the last commit left it whose version is not
+        greater.  (A version between may have changed nothing that a store keeps.)  0 is the empty
+        state before the first commit.  The revision of the result has no meaning.
 
         :raise slardar.errors.NotFoundError: if the history does not have this version; the
             message says which it has.
@@ -266,16 +267,23 @@ class IPlane(Interface):
         """
 
     def take_settings(settings: Settings) -> Deferred[None]:
-        """Use ``timeouts``, ``limits`` and ``health`` of these settings from now on.
+        """Use ``timeouts``, ``limits``, ``health`` and ``access_log`` of these settings from
+        now on.
 
         They hold for everything that begins after the Deferred has fired.  All other
         settings are taken at the start only.  Never fails.
         """
 
+    def reopen_logs() -> None:
+        """Open the files of access logs anew, for they were moved away.
+
+        Lines that were logged before may still go to the old files, and none is lost.
+        """
+
     # Health.
 
     def set_health(verdicts: Iterable[Any]) -> None:
-        """Take over the health of servers from another process.
+        """Take over from another process which servers requests have put out of service.
 
         ``verdicts`` are :class:`slardar.health.verdicts.Verdict`.  Unknown servers are
         ignored.  Call this after :meth:`apply`, and before :meth:`start` if workers serve,
@@ -283,8 +291,8 @@ class IPlane(Interface):
         """
 
     def known_health() -> Iterator[Any]:
-        """The servers that requests have put out of service, for :meth:`set_health` of
-        another process."""
+        """The servers that requests have put out of service, those on probation included, for
+        :meth:`set_health` of another process."""
 
     def set_checked(verdicts: Iterable[Any]) -> None:
         """Take what heartbeats say of servers.
@@ -300,10 +308,11 @@ class IPlane(Interface):
         process."""
 
     def set_extras(extras: Iterable[Any]) -> None:
-        """Take what keeps servers from requests beside their health, such as ejections.
+        """Take what keeps servers from requests beside their health, such as ejections, or
+        changes their weights; and the penalties of flap damping.
 
         ``extras`` are :data:`slardar.health.verdicts.Extra`.  Unknown servers are ignored.
-        Call this when :meth:`set_health` is called.
+        Call this when :meth:`set_health` is called, after it.
         """
 
     def hint(upstream: str, host: str, port: int, value: str) -> None:
@@ -313,8 +322,8 @@ class IPlane(Interface):
         """
 
     def known_extras() -> Iterator[Any]:
-        """What keeps servers from requests beside their health, for :meth:`set_extras` of
-        another process."""
+        """What keeps servers from requests beside their health, or will when they fail again,
+        for :meth:`set_extras` of another process."""
 
     # Hooks.
 
@@ -376,7 +385,8 @@ class IPlane(Interface):
     def statistics() -> Mapping[str, Any]:
         """Counters, for the status.
 
-        Since the start: ``accepted`` clients, ``requests``, and ``refused`` requests.  Now:
+        Since the start: ``accepted`` clients, ``requests``, ``refused`` requests, and lines
+        of access logs that were dropped (``access_log_dropped``).  Now:
         ``connections``, ``active`` requests and ``tunnels``.  The ``version`` that is served,
         and ``balancer_errors`` by upstream.  The upstreams that ignore health, with the
         reason (``panic``).  Whether heartbeats are sent (``checkup_timer_alive``), and when

@@ -14,12 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet import defer
-from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IResolutionReceiver
-from zope.interface import implementer
 
 from slardar import resolvconf
 from slardar.resolvconf import Addresses, WatchedFile
+from slardar.system_resolver import SystemResolver
 
 if TYPE_CHECKING:
     from slardar.dns import ServiceReply
@@ -69,13 +67,19 @@ class Lookup(Protocol):
 class SystemLookup:
     """Looks names up as this machine does.
 
-    ``resolv_conf`` and ``hosts`` are the paths of its files.
+    ``resolv_conf`` and ``hosts`` are the paths of its files; ``system(name)`` asks the system's
+    resolver.
     """
 
     def __init__(
-        self, reactor: Any, resolv_conf: str | None = None, hosts: str | None = None
+        self,
+        reactor: Any,
+        resolv_conf: str | None = None,
+        hosts: str | None = None,
+        system: Callable[[str], defer.Deferred[Addresses]] | None = None,
     ) -> None:
         self._reactor = reactor
+        self._system = system or SystemResolver(reactor).ask
         self._conf = WatchedFile(
             resolv_conf or resolvconf.RESOLV_CONF, resolvconf.parse_resolv_conf
         )
@@ -151,35 +155,11 @@ class SystemLookup:
         return self._servers
 
     async def _ask_system(self, name: str) -> Addresses:
-        asked: defer.Deferred[Addresses] = defer.Deferred()
-        self._reactor.nameResolver.resolveHostName(_Receiver(asked), name)
         try:
-            return await asked.addTimeout(LOST, self._reactor)
+            return await self._system(name).addTimeout(LOST, self._reactor)
         except defer.TimeoutError:
             return []
 
 
 def _start(ask: Callable[[str], Coroutine[Any, Any, Any]], name: str) -> defer.Deferred[Any]:
     return defer.ensureDeferred(ask(name))
-
-
-@implementer(IResolutionReceiver)
-class _Receiver:
-    """Collects the addresses of one lookup by the system's resolver."""
-
-    def __init__(self, done: defer.Deferred[Addresses]) -> None:
-        self._done = done
-        self._found: Addresses = []
-
-    def resolutionBegan(self, resolution: Any) -> None:
-        """Nothing to do: the lookup cannot be stopped."""
-
-    def addressResolved(self, address: Any) -> None:
-        if isinstance(address, IPv4Address):
-            self._found.append((socket.AF_INET, address.host))
-        elif isinstance(address, IPv6Address):
-            self._found.append((socket.AF_INET6, address.host))
-
-    def resolutionComplete(self) -> None:
-        if not self._done.called:
-            self._done.callback(self._found)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -19,11 +19,12 @@ from twisted.python import usage
 
 from slardar import __version__, plugins
 from slardar.build import describe_build
-from slardar.config import Settings, Workers, read_config_file
+from slardar.config import ControlTls, Settings, Workers, read_config_file
 from slardar.control.auth import check_endpoint
 from slardar.control.origins import shadowed_by
 from slardar.dataplane.sockets import EndpointNote
 from slardar.errors import ConfigError, StoreError
+from slardar.json_log import use_json
 from slardar.model.inert import inert_upstreams
 from slardar.model.parse import parse_upstream, split_host_port
 from slardar.model.reader import shown
@@ -71,6 +72,12 @@ class Options(usage.Options):
             None,
             None,
             "Where changes made at run time are kept. [default: sqlite:slardar.db]",
+        ],
+        [
+            "log-format",
+            None,
+            "text",
+            "How slardar's own log is written: text, or json, an object a line.",
         ],
         [
             "workers",
@@ -132,6 +139,7 @@ class Options(usage.Options):
                 raise usage.UsageError(f"--rundir: expected a folder, got {rundir}")
             if rundir not in sys.path:
                 sys.path.append(rundir)
+        self._use_log_format(self["log-format"])
         try:
             self.settings = self._settings()
         except ConfigError as error:
@@ -147,6 +155,15 @@ class Options(usage.Options):
         if self["config"] is not None:
             # twistd may change the folder before the file is read again.
             self["config"] = os.path.abspath(self["config"])
+
+    def _use_log_format(self, name: str) -> None:
+        try:
+            if name not in ("text", "json"):
+                raise ValueError(f"expected text or json, got {shown(name)}")
+            if name == "json" and self.parent is not None and not self["check"]:
+                use_json(self.parent)
+        except ValueError as error:
+            raise usage.UsageError(f"--log-format: {error}") from None
 
     def _shadowed(self) -> list[str]:
         """A line for each upstream, and one for the routes, whose value in the store would
@@ -168,8 +185,12 @@ class Options(usage.Options):
     def read_again(self) -> Settings:
         """The file's present settings, with the same options laid over them.
 
-        Raises ConfigError with every mistake.  Reads the file, so it blocks.
+        Raises ConfigError with every mistake, and if the file is a pipe or a device by now:
+        what came from one the first time does not come again.  Reads the file, so it blocks.
         """
+        path = self["config"]
+        if path and os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise ConfigError(f"{path}: expected a file that can be read again")
         return self._settings()
 
     def _settings(self) -> Settings:
@@ -195,7 +216,7 @@ class Options(usage.Options):
         upstreams = dict(settings.first_upstreams)
         given: set[str] = set()
         for text in self["upstream"]:
-            _collect(problems, _add_upstream, upstreams, text, given)
+            _collect(problems, _add_upstream, upstreams, text, given, settings.first_services)
         if problems:
             raise ConfigError(problems)
         return msgspec.structs.replace(settings, upstreams=upstreams, **changes)
@@ -227,6 +248,8 @@ class Options(usage.Options):
             if len(problems) == before and is_known:
                 _collect(problems, check_endpoint, endpoint, control.tokens, where, key == "amp")
         settings = msgspec.structs.replace(settings, control=control)
+        if control.tls is not None:
+            _collect(problems, _check_tls, control.tls, file)
 
         where = f"{file}store"
         if self["store"] is not None:
@@ -234,6 +257,16 @@ class Options(usage.Options):
             settings = msgspec.structs.replace(settings, store=self["store"])
         _collect(problems, _check_store, settings.store, where)
         return settings
+
+
+def _check_tls(tls: ControlTls, file: str) -> None:
+    # Imported here: a process without TLS does not pay for OpenSSL.
+    from slardar.control.tls import ServerTls
+
+    try:
+        ServerTls(tls)
+    except ConfigError as error:
+        raise ConfigError([file + line for line in error.problems]) from None
 
 
 def _inert(settings: Settings) -> list[str]:
@@ -262,8 +295,10 @@ def _workers(text: str) -> Workers:
     )
 
 
-def _add_upstream(upstreams: dict[str, Upstream], text: str, given: set[str]) -> None:
-    """Add the upstream of ``NAME=HOST:PORT[,HOST:PORT...]``; it replaces the file's."""
+def _add_upstream(
+    upstreams: dict[str, Upstream], text: str, given: set[str], services: Container[str]
+) -> None:
+    """Add the upstream of ``NAME=HOST:PORT[,HOST:PORT...]``; it replaces the file's upstream."""
     name, equals, places = text.partition("=")
     expected = "--upstream: expected NAME=HOST:PORT[,HOST:PORT...]"
     if not equals or not name:
@@ -281,6 +316,8 @@ def _add_upstream(upstreams: dict[str, Upstream], text: str, given: set[str]) ->
             servers.append({"host": found[0], "port": found[1]})
     if problems:
         raise ConfigError(problems)
+    if name in services:
+        raise ConfigError(f"--upstream: {name} is a service of the file")
     upstreams[name] = parse_upstream(name, {"servers": servers}, "--upstream", plugins)
 
 

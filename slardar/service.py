@@ -27,19 +27,24 @@ from twisted.python.failure import Failure
 
 from slardar import __version__, plugins
 from slardar.build import describe_build
+from slardar.catalogues.dns import DnsCatalogue
+from slardar.catalogues.watch import ServiceWatch
 from slardar.config import Control, Settings
 from slardar.control.actions import Actions
 from slardar.control.amp_channel import AmpSite
 from slardar.control.http import make_site
 from slardar.control.port import ControlPort
+from slardar.daemon import call_in_daemon
 from slardar.dataplane.descriptors import raise_descriptor_limit
 from slardar.dataplane.proxy import DataPlane
 from slardar.dataplane.sockets import Opened
 from slardar.errors import ConfigError, SlardarError
+from slardar.events import EventLog, Publish, ignore
 from slardar.interfaces import IForgetfulStore, IPlane
 from slardar.model.live import Live
 from slardar.notify import Notifier
 from slardar.observers.counted import Counted
+from slardar.observers.sinks import check_files
 from slardar.options import Options
 from slardar.plugins import balancer_factory, find_probe, open_store
 from slardar.terminal import Terminal
@@ -55,7 +60,7 @@ __all__ = ["Options", "SlardarService", "makeService"]
 #: Settings that a process takes at its start only.
 _AT_START = ("listen", "control", "workers", "store", "hooks", "metrics")
 #: Settings that a process also takes with HUP.
-_WITH_HUP = ("timeouts", "limits", "health", "history")
+_WITH_HUP = ("timeouts", "limits", "health", "history", "access_log")
 
 #: Seconds that idle connections stay open in a process that was upgraded.  Most clients
 #: send a request in that time, and the reply closes the connection.  A client whose
@@ -88,12 +93,14 @@ def makeService(options: Options) -> SlardarService:
     return service
 
 
-def make_plane(reactor: Any, settings: Settings) -> IPlane:
+def make_plane(reactor: Any, settings: Settings, publish: Publish = ignore) -> IPlane:
     """The plane for these settings: workers, or a data plane here for ``workers`` 0."""
     count = usable_cores() if settings.workers == "auto" else settings.workers
     if count:
-        return Workers(reactor, settings, count, spare=True, find_probe=find_probe)
-    return DataPlane(reactor, settings, Live(), balancer_factory, find_probe=find_probe)
+        return Workers(reactor, settings, count, spare=True, find_probe=find_probe, publish=publish)
+    return DataPlane(
+        reactor, settings, Live(), balancer_factory, find_probe=find_probe, publish=publish
+    )
 
 
 class SlardarService(Service):
@@ -120,11 +127,19 @@ class SlardarService(Service):
         self._settings = settings
         self._read_again = read_again
         self._reloading = defer.DeferredLock()
-        self._plane = make_plane(reactor, settings)
+        #: What has happened; every part publishes to it.
+        self.events = EventLog(reactor)
+        self._plane = make_plane(reactor, settings, self.events.publish)
         self._store = open_store(settings.store, reactor)
-        self.actions = Actions(settings, self._store, self._plane, plugins)
+        self._services = ServiceWatch(reactor, {"dns_service": DnsCatalogue(reactor)})
+        self.actions = Actions(
+            settings, self._store, self._plane, plugins, service_watch=self._services
+        )
+        self.actions.events, self.actions.publish = self.events, self.events.publish
         self.actions.history.turn = lambda: deferLater(reactor, 0)
-        self._controls = _control_ports(reactor, settings.control, self.actions)
+        #: The certificate of the control channels.
+        self._tls = _control_tls(settings.control)
+        self._controls = _control_ports(reactor, settings.control, self.actions, self._tls)
         self._places: list[str] = []
         self._bound = False
         self._predecessor = predecessor
@@ -132,6 +147,8 @@ class SlardarService(Service):
         self.upgrades: Upgrades | None = None
         #: The terminal from which twistd was started; ``None`` without twistd.
         self.terminal: Terminal | None = None
+        #: What the signal USR1 did before: twistd moves its own log file.
+        self._rotate: Callable[..., Any] | None = None
         #: ``_has_left``: a successor serves, and this process ends.
         self._serves = self._has_left = False
         self._holds_store = True
@@ -161,6 +178,9 @@ class SlardarService(Service):
             # Without handlers these signals would end the process.
             signal.signal(signal.SIGHUP, self._hung_up)
             signal.signal(signal.SIGUSR2, self._asked_to_upgrade)
+            before = signal.getsignal(signal.SIGUSR1)
+            self._rotate = before if callable(before) else None
+            signal.signal(signal.SIGUSR1, self._asked_to_reopen)
         if self.terminal is not None:
             self.terminal.hold()
         self._run(self._start())
@@ -190,6 +210,7 @@ class SlardarService(Service):
         await self._bind()
         if self.ready.called:
             return  # binding has failed
+        check_files(self._settings.access_log)
         before = self._predecessor
         if before is None:
             await self.actions.start()
@@ -231,6 +252,9 @@ class SlardarService(Service):
                 self._store.take_over(stored)
             else:
                 _log.warn("what the store before held is not in this one, which is another")
+        if state is not None:
+            self._services.learn(state.services)
+            self.actions.least_version = state.version
         await self.actions.start()
         if state is not None:
             self._plane.set_health(state.health)
@@ -273,6 +297,12 @@ class SlardarService(Service):
     def _asked_to_upgrade(self, *_: Any) -> None:
         self._reactor.callFromThread(self._upgrade)
 
+    def _asked_to_reopen(self, *arguments: Any) -> None:
+        """USR1 came, from logrotate for example."""
+        if self._rotate is not None:
+            self._rotate(*arguments)
+        self._reactor.callFromThread(self._plane.reopen_logs)
+
     def _upgrade(self) -> None:
         if self.upgrades is None:
             _log.warn("USR2: only a process that twistd has started can be upgraded")
@@ -308,6 +338,8 @@ class SlardarService(Service):
             tuple(plane.known_health()),
             tuple(plane.known_checked()),
             tuple(plane.known_extras()),
+            tuple(self._services.known()),
+            self.actions.snapshot.version,
             counted,
         )
 
@@ -329,7 +361,8 @@ class SlardarService(Service):
         """What was counted since the last call."""
         for _ in self._plane.collect():
             pass
-        return self._plane.totals.hand_over(self._plane.facts().restarts)  # type: ignore[no-any-return]
+        facts = self._plane.facts()
+        return self._plane.totals.hand_over(facts.restarts, facts.dropped)  # type: ignore[no-any-return]
 
     def leave(self, taken: Sequence[Opened]) -> None:
         """The successor serves: finish the requests under way, and end."""
@@ -359,7 +392,8 @@ class SlardarService(Service):
     # HUP.
 
     def reload(self) -> defer.Deferred[None]:
-        """Read the settings again, and use their upstreams, routes, timeouts and limits.
+        """Read the settings again, and use their upstreams, routes, timeouts, limits and
+        access logs.  Files of access logs are opened anew.
 
         Mistakes in the settings are logged, and change nothing.  Never fails.
         """
@@ -371,6 +405,7 @@ class SlardarService(Service):
         if self._has_left:
             return
         self._notifier.reloading()
+        self._plane.reopen_logs()
         try:
             await self._take_settings(self._read_again)
         finally:
@@ -378,9 +413,7 @@ class SlardarService(Service):
 
     async def _take_settings(self, read_again: Callable[[], Settings]) -> None:
         try:
-            settings = await threads.deferToThreadPool(
-                self._reactor, self._reactor.getThreadPool(), read_again
-            )
+            settings = await call_in_daemon(self._reactor, _read_and_check, read_again)
             receipt = await self.actions.take_settings(settings, "HUP")
         except ConfigError as error:
             for line in error.problems:
@@ -403,10 +436,23 @@ class SlardarService(Service):
             _log.info("read again: {keys} hold from now on", keys=", ".join(taken))
         if waiting:
             _log.warn("{keys}: changed, but taken with USR2 or a start", keys=", ".join(waiting))
+        await self._reload_tls()
         if receipt is None:
             _log.info("read again: nothing of upstreams and routes has changed")
         else:
             _log.info("read again: version {version} is served", version=receipt.version)
+
+    async def _reload_tls(self) -> None:
+        """Read the certificate of the control channels again; what cannot be read changes
+        nothing."""
+        if self._tls is None:
+            return
+        try:
+            await threads.deferToThreadPool(
+                self._reactor, self._reactor.getThreadPool(), self._tls.reload
+            )
+        except ConfigError as error:
+            _log.error("not read again: {error}", error=error)
 
     def _cannot_start(self, failure: Any) -> None:
         """The first failure ends the process.
@@ -441,6 +487,7 @@ class SlardarService(Service):
 
     async def _stop(self) -> None:
         served = self._serves
+        self._services.stop()
         await defer.maybeDeferred(super().stopService)
         if self.upgrades is not None:
             await self.upgrades.cancel("the old process was told to stop")
@@ -481,18 +528,37 @@ class SlardarService(Service):
             await port.stop()
 
 
-def _control_ports(reactor: Any, control: Control, actions: Actions) -> tuple[ControlPort, ...]:
+def _control_tls(control: Control) -> Any:
+    """What gives the control channels TLS; ``None`` without ``control.tls``."""
+    if control.tls is None:
+        return None
+    # Imported here: a process without TLS does not pay for OpenSSL.
+    from slardar.control.tls import ServerTls
+
+    return ServerTls(control.tls)
+
+
+def _control_ports(
+    reactor: Any, control: Control, actions: Actions, tls: Any
+) -> tuple[ControlPort, ...]:
     """The control channels: HTTP and AMP."""
+    wrap = None if tls is None else lambda site: tls.wrap(site, reactor)
     http = make_site(actions, control, reactor)
     amp = AmpSite(actions, control, reactor)
     return (
-        ControlPort(reactor, "control", "control.http", control.http, http),
-        ControlPort(reactor, "amp", "control.amp", control.amp, amp),
+        ControlPort(reactor, "control", "control.http", control.http, http, wrap),
+        ControlPort(reactor, "amp", "control.amp", control.amp, amp, wrap),
     )
 
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
+
+
+def _read_and_check(read_again: Callable[[], Settings]) -> Settings:
+    settings = read_again()
+    check_files(settings.access_log)
+    return settings
 
 
 def _stop_reactor(reactor: Any) -> None:

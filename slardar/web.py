@@ -56,15 +56,16 @@ def make_plane(reactor: Any, config: Settings | Mapping[str, Any]) -> DataPlane:
 
     ``config`` is the content of a ``slardar.yaml``, as an object or as ``Settings``
     (:func:`slardar.config.load_file`); ``listen``, ``control``, ``store`` and ``workers``
-    are for twistd and have no effect here.  Servers get heartbeats unless
-    ``health.enabled`` is false.  When the reactor shuts
-    down, requests under way are finished first, for at most ``timeouts.drain``
-    seconds.  Servers given by name are looked up from now on; until their addresses are
-    known, requests for them get a 502.
+    are for twistd and have no effect here, and ``services`` are refused.  Servers get
+    heartbeats unless ``health.enabled`` is false.  When the reactor shuts down, requests under
+    way are finished first, for at most ``timeouts.drain`` seconds.  Servers given by name are
+    looked up from now on; until their addresses are known, requests for them get a 502.
 
     Raises ConfigError with a line for each mistake; it has then started nothing.
     """
     settings = _settings(config)
+    if settings.first_services:
+        raise ConfigError("services: expected none in another program: only twistd follows them")
     upstreams = settings.first_upstreams
     snapshot = Snapshot.build(1, upstreams, settings.first_routes, settings.default_upstream)
     plane = DataPlane(reactor, settings, Live(), balancer_factory, find_probe=find_probe)
@@ -115,6 +116,7 @@ class ReverseProxyResource(Resource):
         self.upstream = upstream
         self.strip_prefix = strip_prefix
         self._requests: set[WebRequest] = set()
+        plane.web_requests.append(self._requests)
 
     @classmethod
     def from_config(

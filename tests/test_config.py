@@ -125,7 +125,6 @@ routes: [{{host: a, path: /x, upstream: a}}]
         ("listen: [80]", "listen[0]: expected a string, got 80"),
         ("listen: []", "listen: expected at least one endpoint"),
         ("lisen: []", 'lisen: unknown key (did you mean "listen"?)'),
-        ("services: {}", "services: services is not available yet"),
         ("5: 1", "[5]: unknown key"),
         ("control: []", "control: expected an object, got []"),
         ("control: {htp: x}", 'control.htp: unknown key (did you mean "http"?)'),
@@ -171,6 +170,18 @@ routes: [{{host: a, path: /x, upstream: a}}]
         ("upstreams: {1.10: {}}", "upstreams[1.1]: expected a name; put it in quotes"),
         ("upstreams: {on: {}}", "upstreams[true]: expected a name; put it in quotes"),
         ("upstreams: {a: 5}", "upstreams.a: expected an object, got 5"),
+        ("services: []", "services: expected an object of services by name"),
+        ("services: {a: 5}", "services.a: expected an object such as"),
+        ("services: {1.10: {}}", "services[1.1]: expected a name; put it in quotes"),
+        (
+            "services: {a: {dns_service: _a._tcp.b}}\n"
+            "upstreams: {a: {servers: [{host: a, port: 1}]}}",
+            'services.a: "a" is an upstream, too',
+        ),
+        (
+            "{services: {a: {dns_service: _a._tcp.b, public: false}}, default_upstream: a}",
+            "default_upstream: expected an upstream that is public, a is not",
+        ),
         ("routes: {}", "routes: expected a list of routes, got {}"),
         ("routes: [{upstream: a, path: x}]", "routes[0].path: expected a path that begins with /"),
     ],

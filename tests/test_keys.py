@@ -18,6 +18,7 @@ from twisted.python import usage
 import slardar
 from slardar.config import (
     Control,
+    ControlTls,
     Health,
     History,
     Hooks,
@@ -28,6 +29,7 @@ from slardar.config import (
     parse_settings,
 )
 from slardar.errors import ConfigError
+from slardar.model.access_log import AccessLog
 from slardar.model.inert import inert_upstreams
 from slardar.model.parse import parse_upstream
 from slardar.model.server import (
@@ -40,6 +42,7 @@ from slardar.model.server import (
     Server,
     UpstreamBody,
 )
+from slardar.model.service import EachServer, ServiceKeys, parse_service
 from slardar.options import Options
 from tests.control.fakes import FakePlane, FakeStore, make_actions, result_of
 
@@ -48,9 +51,11 @@ SERVER = {"host": "127.0.0.1", "port": 80}
 #: Keys that work, by the attribute that slardar's code reads.
 WORKS = {
     Settings: ("listen", "control", "workers", "store", "timeouts", "limits", "health",
-               "hooks", "history", "metrics", "conf_hash", "default_upstream", "first_upstreams",
-               "first_routes"),
-    Control: ("http", "amp", "tokens", "networks"),
+               "hooks", "history", "access_log", "metrics", "conf_hash", "default_upstream",
+               "first_upstreams", "first_services", "first_routes"),
+    AccessLog: ("to", "format", "sample", "interval", "syslog"),
+    Control: ("http", "amp", "tokens", "networks", "tls"),
+    ControlTls: ("cert", "key", "client_ca"),
     Timeouts: ("client_header", "client_body", "keepalive", "connect", "send", "read", "linger",
                "drain"),
     Limits: ("head", "headers", "url", "body", "connections", "retry_buffer", "linger"),
@@ -69,14 +74,19 @@ WORKS = {
                    "deadline", "retry_budget", "hedge", "queue",
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
                    "public", "panic", "slow_start", "enable", "typ", "sensibility", "rise",
-                   "interval", "name", "user", "password", "outlier", "hints"),
+                   "interval", "name", "user", "password", "outlier", "hints", "access_log"),
+    ServiceKeys: ("origin", "each_server", "empty_grace"),
+    EachServer: ("max_fails", "fail_timeout", "max_conns"),
     Outlier: ("errors", "latency", "min_requests", "window", "eject", "max_share"),
 }  # fmt: skip
 #: Keys whose attribute has another name.
 CALLED = {
     "first_upstreams": "upstreams",
     "networks": "allow",
+    "first_services": "services",
     "first_routes": "routes",
+    "origin": "dns_service",
+    "each_server": "server",
     "tries": "try",
     "connect_timeout": "timeout",
     "http_query": "query",
@@ -87,16 +97,12 @@ CALLED = {
 #: Keys that are refused because their feature does not exist yet, with a good value.
 LATER = {
     "tls": True,
-    "access_log": False,
-    "dns_service": "_http._tcp.web.example",
     "proxy_protocol": 1,
 }
 LATER_SETTINGS = {
-    "access_log": {"to": "stdout"},
     "tls": {},
     "trusted": ["10.0.0.0/8"],
     "streams": {},
-    "services": {},
 }
 
 
@@ -187,6 +193,15 @@ def test_key_of_a_later_version_is_refused(key: str) -> None:
     (line,) = caught.value.problems
     assert line.startswith(f"upstreams.a.{key}: ")
     assert line.endswith("is not available yet")
+
+
+def test_catalogue_of_a_later_version_is_refused() -> None:
+    """The message is one line, whatever belongs to the key."""
+    body = {"consul_service": "web", "tag": "v2", "passing": True}
+    with pytest.raises(ConfigError) as caught:
+        parse_service("a", body, "services.a")
+    (line,) = caught.value.problems
+    assert line == "services.a.consul_service: consul_service is not available yet"
 
 
 @pytest.mark.parametrize("key", LATER_SETTINGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,9 +42,9 @@ class Site:
         self.embedded = embedded
         self.notes = Notes()
 
-    async def begin(self, factory: Any = None) -> None:
+    async def begin(self, factory: Any = None, **settings: Any) -> None:
         self.origin, server = await self.embedded.origin()
-        config = {"upstreams": {"app": {"servers": [server]}}}
+        config = {"upstreams": {"app": {"servers": [server]}}, **settings}
         self.proxy: ReverseProxyResource = self.embedded.proxy(config)
         self.proxy.plane.observers.add(self.notes)
         await self.embedded.serve(self.proxy, factory)
@@ -137,6 +138,27 @@ async def test_client_that_leaves_is_told(site: Site) -> None:
         (record,) = site.notes.records
         assert told(record) == ("/slow", 0, "", "app", 1)
         assert record.error == "the client closed the connection"
+
+
+@pytest.mark.real
+@pytest_twisted.ensureDeferred
+async def test_access_log_of_a_site(site: Site, tmp_path: Path) -> None:
+    """It has the requests of both ways in, and is written when the plane stops."""
+    log = {"to": f"file:{tmp_path}/a.log", "format": "{uri} {status} {upstream} {event}"}
+    await site.begin(access_log={**log, "interval": 0.1})
+    for ask in (site.ask, site.embedded.ask):
+        await ask(GET % b"one")
+    # A request within the site that takes long is told of while it is under way.
+    site.origin.answer = silent
+    client = await site.embedded.connect()
+    await client.send(GET % b"long")
+    path = tmp_path / "a.log"
+    await wait(site.embedded, lambda: path.exists() and b"begin" in path.read_bytes())
+    client.transport.abortConnection()
+    await site.proxy.stop()
+    lines = path.read_text().splitlines()
+    assert lines[:3] == ["/one 200 app -", "/one 200 app -", "/long 0 app begin"]
+    assert lines[-1] == "/long 0 app end"
 
 
 @pytest.mark.real

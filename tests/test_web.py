@@ -113,6 +113,8 @@ def test_wrong_configuration_is_refused() -> None:
     )
     with pytest.raises(ConfigError, match=r"upstreams\.app\.mode: expected"):
         make_plane(reactor, settings)
+    with pytest.raises(ConfigError, match="services: expected none"):
+        make_plane(reactor, {"services": {"app": {"dns_service": "app.example"}}})
     assert reactor.getReaders() == []
 
 

@@ -21,13 +21,13 @@ def activate(port: int, language: str, name: str, code: str) -> None:
     _call(port, "PUT", f"/{language}/{name}")
 
 
-def set_upstream(port: int, name: str, servers: Sequence[int]) -> None:
-    """Set an upstream of servers on these local ports.
+def set_upstream(port: int, name: str, servers: Sequence[int], **keys: object) -> None:
+    """Set an upstream of servers on these local ports, with other keys of an upstream.
 
     :raise OSError: if the call is refused.
     """
-    text = "".join(f"server {LOOPBACK}:{server};" for server in servers)
-    _call(port, "PUT", f"/upstream/{name}", text.encode())
+    body = {"servers": [{"host": LOOPBACK, "port": server} for server in servers], **keys}
+    _call(port, "PUT", f"/upstream/{name}", json.dumps(body).encode())
 
 
 def requests_of(port: int) -> int:

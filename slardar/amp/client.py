@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,6 +16,8 @@ from twisted.internet.endpoints import clientFromString
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.protocols import amp
 
 from slardar.amp import commands
 from slardar.amp.protocol import QuietAmp
@@ -23,6 +26,8 @@ __all__ = ["Client", "connect"]
 
 #: Seconds for a connection, and for the answer to a call.
 _TIMEOUT = 60.0
+
+_log = Logger("slardar.amp")
 
 
 def connect(
@@ -51,9 +56,18 @@ class _Protocol(QuietAmp):
     #: An answer may be as long as a configuration is.
     max_box = 2**30
 
+    def __init__(self, tell: Callable[[str, Any], None]) -> None:
+        super().__init__()
+        self._tell = tell
+
     def locateResponder(self, name: bytes) -> Any:
-        # slardar asks nothing of its clients.
-        return None
+        # slardar asks nothing of its clients, and tells of events only.
+        return self._happened if name == commands.Event.commandName else None
+
+    def _happened(self, box: Any) -> Any:
+        event = commands.Event.parseArguments(box, self)
+        self._tell(event["id"], msgspec.json.decode(event["event"]))
+        return amp.AmpBox()
 
 
 class Client:
@@ -74,23 +88,45 @@ class Client:
         self._endpoint = endpoint
         self._token = token
         self._timeout = timeout
+        #: Who is told of events, of which kinds, and the id of the last one.
+        self._reader: Callable[[Any], None] | None = None
+        self._kinds = ""
+        self._last_event = ""
         self._service = ClientService(
             clientFromString(reactor, endpoint),
-            Factory.forProtocol(_Protocol),
-            prepareConnection=self._log_in,
+            Factory.forProtocol(partial(_Protocol, self._happened)),
+            prepareConnection=self._prepare,
             clock=reactor,
         )
         self._service.startService()
 
-    def _log_in(self, protocol: Any) -> Any:
-        if self._token is None:
-            return None
-        logged_in = protocol.callRemote(commands.Login, token=self._token)
-        return logged_in.addErrback(self._not_admitted, protocol)
+    def _prepare(self, protocol: Any) -> defer.Deferred[None]:
+        return defer.ensureDeferred(self._begin(protocol))
 
-    def _not_admitted(self, failure: Any, protocol: Any) -> Any:
-        protocol.close()
-        return failure
+    async def _begin(self, protocol: Any) -> None:
+        """Log in on a new connection, and go on with events where the last one ended."""
+        try:
+            if self._token is not None:
+                await protocol.callRemote(commands.Login, token=self._token)
+            if self._reader is not None:
+                await self._subscribe(protocol)
+        except BaseException:
+            protocol.close()
+            raise
+
+    async def _subscribe(self, protocol: Any) -> None:
+        parameters = {"kind": self._kinds, "after": self._last_event}
+        given = {name: value for name, value in parameters.items() if value}
+        answer = await protocol.callRemote(commands.Subscribe, parameters=given)
+        self._last_event = answer["value"]["id"]
+
+    def _happened(self, place: str, event: Any) -> None:
+        self._last_event = place or self._last_event
+        if self._reader is not None:
+            try:
+                self._reader(event)
+            except Exception:
+                _log.failure("a reader of events failed")
 
     def connected(self, attempts: int | None = None) -> defer.Deferred[Any]:
         """Fires when there is a connection, and fails after so many attempts without one."""
@@ -153,6 +189,24 @@ class Client:
         )
         return changed.addCallback(lambda answer: int(answer["version"]))
 
+    # Events.
+
+    def subscribe(
+        self, reader: Callable[[dict[str, Any]], None], kinds: Iterable[str] = (), after: str = ""
+    ) -> defer.Deferred[None]:
+        """Call ``reader(event)`` with each event from now on, or from the one after the id
+        ``after``; only with those of some ``kinds``, if there are any.
+
+        After a lost connection the events go on where they ended; ``{"kind": "gap"}`` says that
+        some are missing.  Fires when slardar has the subscription.  A second one takes the place of
+        the first.
+        """
+        self._reader, self._kinds, self._last_event = reader, ",".join(kinds), after
+        return defer.ensureDeferred(self._subscribe_now())
+
+    async def _subscribe_now(self) -> None:
+        await self._subscribe(await self.connected())
+
     # Questions.
 
     def status(self) -> defer.Deferred[dict[str, Any]]:
@@ -170,6 +224,10 @@ class Client:
     def get_upstream(self, name: str) -> defer.Deferred[dict[str, Any]]:
         """One upstream."""
         return self._ask(commands.GetUpstream, {}, name=name)
+
+    def get_services(self) -> defer.Deferred[dict[str, Any]]:
+        """Every service, by name."""
+        return self._ask(commands.GetServices, {})
 
     def get_routes(self) -> defer.Deferred[list[Any]]:
         """The routes."""
@@ -252,6 +310,24 @@ class Client:
     ) -> defer.Deferred[int]:
         """Remove one server (``host:port``) from an upstream."""
         return self._change(commands.RemoveServer, parameters, if_version, name=name, server=server)
+
+    def set_service(
+        self,
+        name: str,
+        service: Mapping[str, Any],
+        *,
+        if_version: int | None = None,
+        **parameters: Any,
+    ) -> defer.Deferred[int]:
+        """Make or change an upstream that follows a catalogue."""
+        body = msgspec.json.encode(service)
+        return self._change(commands.SetService, parameters, if_version, name=name, body=body)
+
+    def delete_service(
+        self, name: str, *, if_version: int | None = None, **parameters: Any
+    ) -> defer.Deferred[int]:
+        """Remove a service."""
+        return self._change(commands.DeleteService, parameters, if_version, name=name)
 
     def set_routes(
         self, routes: list[Any], *, if_version: int | None = None, **parameters: Any

@@ -20,6 +20,7 @@ __all__ = [
     "COMMANDS",
     "ERRORS",
     "Conflict",
+    "Event",
     "Failed",
     "Invalid",
     "InvalidUpstream",
@@ -28,6 +29,7 @@ __all__ = [
     "OperationCommand",
     "SlardarAmpError",
     "StoreUnavailable",
+    "Subscribe",
     "Unauthorized",
 ]
 
@@ -132,6 +134,13 @@ class Metrics(OperationCommand):
     arguments: ClassVar = [_PARAMETERS]
 
 
+class GetOpenApi(OperationCommand):
+    """The description of the HTTP control channel."""
+
+    operation = "openapi"
+    arguments: ClassVar = [_PARAMETERS]
+
+
 class GetUpstreams(OperationCommand):
     """Every upstream, by name."""
 
@@ -179,6 +188,34 @@ class RemoveServer(OperationCommand):
 
     operation = "remove-server"
     arguments: ClassVar = [_NAME, _SERVER, *_OF_CHANGES]
+
+
+class GetServices(OperationCommand):
+    """Every service, by name."""
+
+    operation = "services"
+    arguments: ClassVar = [_PARAMETERS]
+
+
+class GetService(OperationCommand):
+    """One service."""
+
+    operation = "service"
+    arguments: ClassVar = [_NAME, _PARAMETERS]
+
+
+class SetService(OperationCommand):
+    """Make or change an upstream that follows a catalogue; ``body`` is JSON."""
+
+    operation = "set-service"
+    arguments: ClassVar = [_NAME, _BODY, *_OF_CHANGES]
+
+
+class DeleteService(OperationCommand):
+    """Remove a service."""
+
+    operation = "remove-service"
+    arguments: ClassVar = [_NAME, *_OF_CHANGES]
 
 
 class GetRoutes(OperationCommand):
@@ -298,6 +335,27 @@ class RemoveCodeVersion(OperationCommand):
 
     operation = "remove-code-version"
     arguments: ClassVar = [_LANGUAGE, *_OF_CHANGES]
+
+
+class Subscribe(OperationCommand):
+    """Get what happens from now on, each as an :class:`Event`.
+
+    The parameters are ``kind`` and ``after``, the id of the last event that the caller has seen.
+    The value is ``{"id": ...}``, the place from which events come.  A connection has one
+    subscription; a second one takes the place of the first.
+    """
+
+    operation = "events"
+    arguments: ClassVar = [_PARAMETERS]
+
+
+class Event(amp.Command):
+    """slardar tells a subscriber what has happened.  A client that does not read in time loses the
+    connection."""
+
+    #: The id is empty for an event that only this subscriber gets.
+    arguments: ClassVar = [(b"id", Text()), (b"event", Bytes())]
+    requiresAnswer = False  # noqa: N815 Twisted's name
 
 
 def _commands(cls: Any) -> dict[bytes, type[OperationCommand]]:

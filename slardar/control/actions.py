@@ -14,6 +14,7 @@ import msgspec
 from twisted.internet import defer
 
 from slardar import __version__
+from slardar.catalogues.watch import ServiceWatch
 from slardar.config import Settings
 from slardar.control.changes import Next, Receipt
 from slardar.control.conditions import Condition
@@ -21,8 +22,10 @@ from slardar.control.configuration import ApplyError, Configuration, MovedError
 from slardar.control.history import HistoryActions
 from slardar.control.hooks import HookActions
 from slardar.control.origins import shadowed
+from slardar.control.services import ServiceActions
 from slardar.control.status import build_status
 from slardar.errors import NotFoundError
+from slardar.events import EventLog
 from slardar.interfaces import IPlane, IStore
 from slardar.model.change import TO_FILE, Value
 from slardar.model.membership import ANYWHERE, Place, add_server, remove_server
@@ -54,13 +57,18 @@ class Actions(Configuration):
         plane: IPlane,
         plugins: Plugins | None = None,
         clock: Callable[[], float] = time.time,
+        service_watch: ServiceWatch | None = None,
     ) -> None:
-        super().__init__(settings, store, plane, plugins, clock)
+        super().__init__(settings, store, plane, plugins, clock, service_watch)
         self._start_time = clock()
         #: What ``/status`` shows of the generations before this process; newest first.
         self.older_generations: Callable[[], list[dict[str, Any]]] = list
         #: The operations on hooks.
         self.hooks = HookActions(self)
+        #: What has happened, for those who ask; ``None`` if nobody can.
+        self.events: EventLog | None = None
+        #: The operations on services.
+        self.services = ServiceActions(self)
         #: The operations on the history.
         self.history = HistoryActions(self)
 
@@ -76,8 +84,10 @@ class Actions(Configuration):
         return without_password(self._known(name))
 
     def origin(self, name: str) -> str:
-        """Where the value of an upstream comes from: ``file`` (options included), or
-        ``control`` for what was set through a control channel, which the store keeps."""
+        """Where the value of an upstream comes from: ``file`` (options included), ``control`` for
+        what was set through a control channel, which the store keeps, or ``service``."""
+        if name in self.snapshot.services:
+            return "service"
         return "control" if self.held.decides(name) else "file"
 
     def origins(self) -> dict[str, Any]:
@@ -85,6 +95,7 @@ class Actions(Configuration):
         paths for which the file says something else than what is served."""
         return {
             "upstreams": {name: self.origin(name) for name in sorted(self.snapshot.upstreams)},
+            "services": self.services.origins(),
             "routes": "control" if self.held.decides_routes else "file",
             "shadowed": shadowed(self.settings, self.held, self.snapshot),
         }
@@ -104,6 +115,7 @@ class Actions(Configuration):
             [self.generation(), *self.older_generations()],
             self.hooks.summary(),
             self.origins(),
+            self.service_watch.shown(),
         )
 
     def metrics(self) -> Iterator[str]:
@@ -142,14 +154,17 @@ class Actions(Configuration):
     # What a change would lead to.  Nothing is changed.
 
     def check_upstream(self, name: str, body: object) -> Upstream:
-        """The upstream that :meth:`set_upstream` would make.  Raises ConfigError."""
+        """The upstream that :meth:`set_upstream` would make.  Raises ConfigError, or ConflictError
+        for the name of a service."""
         check_name(name, "name")
+        self.services.refuse(name)
         known = self.snapshot.upstreams.get(name)
         return merge_upstream(known, name, body, f"upstreams.{name}", self.plugins)
 
     def check_server(self, name: str, server: str, body: object) -> Upstream:
-        """The upstream that :meth:`patch_server` would make.  Raises ConfigError or
-        NotFoundError."""
+        """The upstream that :meth:`patch_server` would make.  Raises ConfigError, NotFoundError,
+        or ConflictError for the name of a service."""
+        self.services.refuse(name)
         host, port = parse_server_key(server, "server")
         where = f"upstreams.{name}.{server}"
         return patch_server(self._known(name), host, port, body, where, self.plugins)
@@ -180,6 +195,7 @@ class Actions(Configuration):
             if not reload:
                 return self._next(name, self.check_upstream(name, body))
             check_name(name, "name")
+            self.services.refuse(name)
             where = f"upstreams.{name}"
             # All other mistakes are found before anything is loaded.
             upstream = merge_upstream(self.snapshot.upstreams.get(name), name, body, where)
@@ -225,6 +241,7 @@ class Actions(Configuration):
         """
 
         def prepare() -> Next:
+            self.services.refuse(name)
             host, port = parse_server_key(server, "server")
             where = f"upstreams.{name}.{server}"
             known = self._known(name)
@@ -250,6 +267,7 @@ class Actions(Configuration):
         """
 
         def prepare() -> Next:
+            self.services.refuse(name)
             host, port = parse_server_key(server, "server")
             upstream = remove_server(self._known(name), host, port, place, self.plugins)
             return self._next(name, upstream)
@@ -265,12 +283,14 @@ class Actions(Configuration):
         """
 
         def prepare() -> Next:
+            self.services.refuse(name)
             snapshot = self.snapshot
             if name in snapshot.upstreams:
                 snapshot = snapshot.without_upstream(name)
             elif f"upstreams.{name}" not in self.failed:
                 raise NotFoundError(f"no upstream {name}")
-            return Next([Value("upstream", name, None)], snapshot, [name])
+            value = Value("upstream", name, None)
+            return self.services.instead(value) or Next([value], snapshot, [name])
 
         return self.change(prepare, who, wait, condition)
 
@@ -281,6 +301,7 @@ class Actions(Configuration):
         count again.  Fails with NotFoundError if neither the file nor the store knows the name."""
 
         def prepare() -> Next:
+            self.services.refuse(name)
             snapshot = self.snapshot
             given = self.settings.first_upstreams.get(name)
             if given is not None:
@@ -289,7 +310,8 @@ class Actions(Configuration):
                 snapshot = snapshot.without_upstream(name)
             elif not self.held.decides(name):
                 raise NotFoundError(f"no upstream {name}")
-            return Next([Value("upstream", name, TO_FILE)], snapshot, [name])
+            value = Value("upstream", name, TO_FILE)
+            return self.services.instead(value) or Next([value], snapshot, [name])
 
         return self.change(prepare, who, wait, condition)
 

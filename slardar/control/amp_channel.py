@@ -28,6 +28,7 @@ from slardar.amp.commands import (
     COMMANDS,
     ERRORS,
     Conflict,
+    Event,
     Failed,
     Invalid,
     InvalidUpstream,
@@ -44,9 +45,10 @@ from slardar.control.actions import Actions
 from slardar.control.auth import Caller, Gate, RefusedError
 from slardar.control.conditions import Condition, PreconditionError, etag
 from slardar.control.http import MAX_BODY
-from slardar.control.operations import OPERATIONS, ControlCall, Operation, carry_out
+from slardar.control.operation import ControlCall, Operation, carry_out
+from slardar.control.operations import OPERATIONS
 from slardar.control.refusals import Refusals
-from slardar.control.room import Room, Standing
+from slardar.control.room import MAX_STREAMS, Room, Standing
 from slardar.errors import (
     ConfigError,
     ConflictError,
@@ -55,6 +57,7 @@ from slardar.errors import (
     SlardarError,
     StoreError,
 )
+from slardar.events import EventsAsked, LostError, Subscription
 from slardar.model.change import Author
 
 __all__ = ["AmpChannel", "AmpSite"]
@@ -107,6 +110,8 @@ class AmpChannel(QuietAmp, TimeoutMixin):
         #: Why nothing is read from the connection.
         self._is_full = self._is_busy = False
         self._ends = False
+        #: The events that the caller gets.
+        self._events: Subscription | None = None
 
     # The life of a connection.
 
@@ -144,6 +149,7 @@ class AmpChannel(QuietAmp, TimeoutMixin):
         self._site.room.release_body(self)
         self._site.room.leave(self)
         self._waiting.clear()
+        self._unsubscribe()
         super().connectionLost(reason)
 
     def timeoutConnection(self) -> None:
@@ -222,6 +228,7 @@ class AmpChannel(QuietAmp, TimeoutMixin):
         self.setTimeout(_COMMAND if self._since_box else None)
         self._read_or_not()
         self._go_on()
+        self._tell_events()
 
     def stopProducing(self) -> None:
         """The connection is lost."""
@@ -270,7 +277,7 @@ class AmpChannel(QuietAmp, TimeoutMixin):
         self._under_way -= 1
         if not self._under_way and not self._waiting and not self.is_lost:
             self._site.room.release_body(self)
-            self._stand(Standing.IDLE)
+            self._stand(Standing.IDLE if self._events is None else Standing.STREAMING)
         self._site.reactor.callLater(0, self._go_on)
         if self._ends and not self._under_way:
             self._site.reactor.callLater(0, super().finish)
@@ -283,8 +290,9 @@ class AmpChannel(QuietAmp, TimeoutMixin):
             arguments = _arguments(command, box, self)
             name = " ".join([name, *(arguments[key] for key in _WORDS if arguments.get(key))])
             result = await self._call(operation, arguments)
+            value = self._subscribe(result.value) if operation.is_stream else result.value
             answer = {
-                "value": result.value,
+                "value": value,
                 "version": result.version,
                 "headers": dict(result.headers),
             }
@@ -318,6 +326,34 @@ class AmpChannel(QuietAmp, TimeoutMixin):
             names=caller.names,
         )
         return await carry_out(operation, self._site.actions, call)
+
+    # Events.
+
+    def _subscribe(self, asked: EventsAsked) -> Any:
+        self._unsubscribe()
+        if not self._site.room.has_streams_left:
+            raise NotReadyError(f"expected at most {MAX_STREAMS} subscriptions at one time")
+        self._events = asked.subscribe(self._tell_events)
+        # Behind the answer.
+        self._site.reactor.callLater(0, self._tell_events)
+        return {"id": self._events.id}
+
+    def _unsubscribe(self) -> None:
+        events, self._events = self._events, None
+        if events is not None:
+            events.close()
+
+    def _tell_events(self) -> None:
+        """Tell the caller what has happened, as far as the caller reads."""
+        while self._events is not None and not self._is_full and self._events.is_behind:
+            try:
+                entries = self._events.take()
+            except LostError:
+                # The caller comes back and says where it was.
+                self.close()
+                return
+            for entry in entries:
+                self.callRemote(Event, id=entry.id, event=entry.data)
 
     def _note(self, status: int, reason: str, call: str) -> None:
         """Leave an audit line of a refusal."""
@@ -361,7 +397,7 @@ def _kind(error: SlardarError, operation: Operation) -> type[SlardarAmpError]:
     for kind in type(error).__mro__:
         if kind in _ERRORS:
             found = _ERRORS[kind]
-            if found is Invalid and operation.path.startswith("/upstream/"):
+            if found is Invalid and operation.path.startswith(("/upstream/", "/service/")):
                 return InvalidUpstream
             return found
     return Failed

@@ -46,6 +46,8 @@ def describe_change(before: Snapshot, following: Next) -> str:
         )
     elif kinds == {"upstream"} and len(following.values) == 1:
         text = _upstream(before.upstreams.get(first.name), after.upstreams.get(first.name))
+    elif kinds == {"service"} and len(following.values) == 1:
+        text = _service(before, after, first.name)
     else:
         text = _whole(before, after)
     return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 3] + "..."
@@ -53,9 +55,9 @@ def describe_change(before: Snapshot, following: Next) -> str:
 
 def _upstream(before: Upstream | None, after: Upstream | None) -> str:
     if after is None:
-        return "" if before is None else f"it had {shortened(_servers(before))}"
+        return "" if before is None else f"it had {shortened(_servers(before)) or 'no server'}"
     if before is None:
-        return f"new, with {shortened(_servers(after))}"
+        return f"new, with {shortened(_servers(after)) or 'no server'}"
     known, found = _servers(before), _servers(after)
     parts = []
     for sign, names in (
@@ -77,6 +79,15 @@ def _upstream(before: Upstream | None, after: Upstream | None) -> str:
     if not parts and before.digest != after.digest:
         parts.append("the order or the levels of its servers")
     return "; ".join(parts)
+
+
+def _service(before: Snapshot, after: Snapshot, name: str) -> str:
+    """The words for one service: its keys and its servers."""
+    parts = [_upstream(before.upstreams.get(name), after.upstreams.get(name))]
+    known, found = before.services.get(name), after.services.get(name)
+    if found is not None and (known is None or known.origin != found.origin):
+        parts.append(f"from {' '.join(found.origin)}")
+    return "; ".join(part for part in parts if part)
 
 
 def _servers(upstream: Upstream) -> Mapping[str, Mapping[str, Any]]:

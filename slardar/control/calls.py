@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from slardar.control.auth import Caller
-from slardar.control.operations import OPERATIONS, Operation, check_role
+from slardar.control.operation import Operation, check_role
+from slardar.control.operations import OPERATIONS
 from slardar.errors import NotFoundError
 from slardar.model.reader import shown
 

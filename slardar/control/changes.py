@@ -37,7 +37,7 @@ class Next(Struct):
     snapshot: Snapshot
     #: The names of the upstreams that differ.
     changed: Sequence[str] = ()
-    #: The state of the store, if the store holds the change already.
+    #: The state of the store, if the store holds the change already, or is not to be told of it.
     stored: StoredState | None = None
     #: The parts of the store's state that are not in use after the change: why, by key path.
     #: ``None``: those that were not in use before, without those that the change sets.

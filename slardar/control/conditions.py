@@ -99,6 +99,8 @@ def _is_there(parts: Sequence[str], snapshot: Snapshot) -> bool:
     match parts:
         case ["upstream", name]:
             return name in snapshot.upstreams
+        case ["service", name]:
+            return name in snapshot.services
         case ["upstream", name, server]:
             upstream = snapshot.upstreams.get(name)
             found = split_host_port(server)

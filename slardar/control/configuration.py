@@ -6,19 +6,22 @@ Every accepted change is a new version, even one that sets what was set already.
 names a version of its own, and it is on record who asked.
 
 A whole desired state is served in the same way, as one change: the file that was read again, a
-state of the store that somebody else has made, or an earlier state.
+state of the store that somebody else has made, or an earlier state.  So are the servers that a
+catalogue lists for services; only the store is not told of them, for each node follows by itself.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, Literal
 
 from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from slardar.catalogues.watch import ServiceWatch
 from slardar.config import Settings
 from slardar.control.audit import describe_change
 from slardar.control.changes import Next, NothingChanged, Prepare, Receipt
@@ -34,19 +37,25 @@ from slardar.control.desired import (
 from slardar.control.origins import edited
 from slardar.control.status import ignored_keys
 from slardar.errors import ConfigError, ConflictError, SlardarError, StoreError
+from slardar.events import Changed, Event, More, Publish, Store, ignore
 from slardar.interfaces import IForgetfulStore, IPlane, IStore, IWatchedStore
 from slardar.model.change import Author, Change, StoredState, Value
 from slardar.model.inert import inert_upstreams
 from slardar.model.parse import Plugins
 from slardar.model.server import Upstream
+from slardar.model.service import Service, levels_of
 from slardar.model.snapshot import Snapshot
 
 __all__ = ["ApplyError", "Configuration", "MovedError"]
 
 #: How often a change may be prepared again because other changes came while code was checked.
 _ATTEMPTS = 1000
+#: Things of which one change tells in events of their own, at most.
+_MAX_EVENTS = 100
 #: Who the log names for what others have written to the store.
 _OTHERS = "store"
+#: Who the log names for the servers that catalogues list.
+_CATALOGUE = "the catalogue"
 #: Who has changed what the file says, in the history.
 _FILE = "file"
 #: The key under which the status says why a state of the store is not served.
@@ -68,7 +77,8 @@ class Configuration:
     Deferreds.
 
     ``plugins`` refuses balancers that do not exist (``slardar.plugins``); ``clock``
-    gives epoch seconds.  Who opens the store through ``start`` closes it.
+    gives epoch seconds.  Who opens the store through ``start`` closes it.  ``service_watch``
+    follows the services; who makes it stops it.
     """
 
     def __init__(
@@ -78,6 +88,7 @@ class Configuration:
         plane: IPlane,
         plugins: Plugins | None = None,
         clock: Callable[[], float] = time.time,
+        service_watch: ServiceWatch | None = None,
     ) -> None:
         self.settings = settings
         #: ``on_error`` of hooks that do not set it.  Hooks run with the settings of the start.
@@ -97,9 +108,20 @@ class Configuration:
         #: The newest state that the store has reported, if it has not been looked at yet.
         self._reported: StoredState | None = None
         self._is_taking = False
+        self.service_watch = service_watch or ServiceWatch(None, {})
+        self.service_watch.changed = self._servers_changed
+        #: The version from which to count on, if it is ahead of the store's.
+        self.least_version = 0
+        #: The services whose servers may have changed, if they have not been looked at yet.
+        self._moved_services: set[str] = set()
+        self._is_following = False
         #: The settings that the store has on record, and when the present ones came.
         self._on_record: Settings | None = None
         self._read_at = clock()
+        #: Tells of changes, and of the store.
+        self.publish: Publish = ignore
+        #: What was last told of the store.
+        self._told_of_store: tuple[str, str] | None = None
 
     @property
     def usage(self) -> Usage:
@@ -123,6 +145,14 @@ class Configuration:
         return defer.ensureDeferred(self._start())
 
     async def _start(self) -> None:
+        # A catalogue may list servers meanwhile.
+        await self._lock.acquire()
+        try:
+            await self._serve_state()
+        finally:
+            self._lock.release()
+
+    async def _serve_state(self) -> None:
         self.store.keep_history(self.settings.history.versions)
         state: StoredState = await self.store.open()
         desired = read_desired(self.settings, state, self.plugins)
@@ -130,7 +160,10 @@ class Configuration:
             _log.error("stored and left out: {reason}", reason=reason)
         self.failed = dict(desired.failed)
         self.held = state
-        self.snapshot = desired.snapshot(state.version)
+        self.service_watch.follow(desired.services)
+        await self.service_watch.first(desired.services.values())
+        desired = desired.with_upstreams(map(self.followed, desired.services.values()))
+        self.snapshot = desired.snapshot(max(state.version, self.least_version))
         ignored = ignored_keys(self.snapshot)
         if ignored:
             _log.warn(
@@ -232,7 +265,9 @@ class Configuration:
             version = max(before.version + 1, held.version)
         self.snapshot = following.snapshot.at_version(version)
         self.settings = following.settings or self.settings
-        self._hold(held)
+        if held is not self.held:
+            self._hold(held)
+        self.service_watch.follow(self.snapshot.services)
         if following.failed is None:
             for one in following.values:
                 self.failed.pop(one.path, None)
@@ -246,6 +281,8 @@ class Configuration:
             who=who,
             what=f": {what}" if what else "",
         )
+        for event in _events(following, version, who):
+            self.publish(event)
         # Keys that were there before, with the same value, have been logged already.
         _tell_inert(
             (f"upstreams.{name}", _new_keys(before.upstreams.get(name), upstream))
@@ -273,6 +310,8 @@ class Configuration:
             revision = await self.store.commit(self.held.revision, changes, version)
         except (StoreError, ConflictError) as error:
             _log.error("{path} is not changed: {error}", path=following.path, error=error)
+            if isinstance(error, StoreError):
+                self._tell_store("error", str(error))
             raise
         self._on_record = settings
         return self.held.after(changes, version, revision)
@@ -288,6 +327,15 @@ class Configuration:
         """Note that the store holds this state, and that it is the one served."""
         self.held = state
         self.failed.pop(_STORE, None)
+        if self._told_of_store is not None:
+            self._told_of_store = None
+            self.publish(Store("back"))
+
+    def _tell_store(self, status: Literal["error", "stale"], reason: str) -> None:
+        """Tell what is wrong with the store, once."""
+        if self._told_of_store != (status, reason):
+            self._told_of_store = (status, reason)
+            self.publish(Store(status, reason))
 
     def _not_applied(self, failure: Any, following: Next, version: int) -> None:
         _log.failure(
@@ -359,18 +407,34 @@ class Configuration:
                 "{place}: the file's edit is not served, for a change through the control"
                 " channel holds; DELETE /{path}?to=file returns to the file's",
                 place=place,
-                path=place.replace("upstreams.", "upstream/", 1),
+                path=place.replace("s.", "/", 1),
             )
         return receipt
 
     def _desired(self, settings: Settings, state: StoredState) -> Desired:
         """What is to be served for these.  Raises ConfigError if a part of the state cannot be
         read, unless that part is left out already."""
-        desired = read_desired(settings, state, self.plugins, self.held, self.snapshot, self.failed)
+        desired = read_desired(
+            settings,
+            state,
+            self.plugins,
+            self.held,
+            self.snapshot,
+            self.failed,
+            self.followed,
+        )
         problems = [reason for where, reason in desired.failed.items() if where not in self.failed]
         if problems:
             raise ConfigError(problems)
         return desired
+
+    def settled(self, value: Value) -> Next:
+        """The change to this value, with whatever is in use after it, as after a start: a name that
+        an upstream has left may be that of a service."""
+        state = self.held.after([value], self.held.version, self.held.revision)
+        desired = self._desired(self.settings, state)
+        snapshot = desired.snapshot(self.snapshot.version + 1)
+        return Next([value], snapshot, desired.changed(self.snapshot), failed=desired.failed)
 
     def _change_to(
         self,
@@ -445,6 +509,59 @@ class Configuration:
         reason = " ".join(str(error).split())
         self.failed[_STORE] = reason
         _log.error("the store's new state is not served: {reason}", reason=reason)
+        self._tell_store("stale", reason)
+
+    # The servers of services.
+
+    def followed(self, service: Service) -> Upstream:
+        """The upstream of a service, with the servers that it has now."""
+        known = None
+        if service.name in self.snapshot.services:
+            known = self.snapshot.upstreams[service.name]
+        levels = self.service_watch.levels(service)
+        if levels is None:
+            levels = () if known is None else levels_of(known)
+        upstream = service.upstream(levels)
+        return upstream if known is None or known.digest != upstream.digest else known
+
+    def _servers_changed(self, names: Collection[str]) -> None:
+        """Called when these services may have other servers."""
+        self._moved_services.update(names)
+        if not self._is_following:
+            self._is_following = True
+            taken = defer.ensureDeferred(self._follow_services())
+            taken.addErrback(
+                lambda failure: _log.failure("servers of services are not served", failure=failure)
+            )
+
+    async def _follow_services(self) -> None:
+        """Serve the servers that services have now, until none has other ones."""
+        try:
+            while self._moved_services:
+                try:
+                    await _or_none(self.change(self._next_followed, _CATALOGUE))
+                except ApplyError:
+                    pass  # it has been logged
+        except MovedError:
+            pass
+        finally:
+            self._is_following = False
+
+    def _next_followed(self) -> Next:
+        """The change to the servers that services have now."""
+        names, self._moved_services = self._moved_services, set()
+        before = snapshot = self.snapshot
+        for name in sorted(names):
+            service = before.services.get(name)
+            if service is not None:
+                upstream = self.followed(service)
+                if upstream is not before.upstreams[name]:
+                    snapshot = snapshot.with_upstream(upstream)
+        changed = [name for name in sorted(names) if _differs(name, before, snapshot)]
+        if not changed:
+            raise NothingChanged
+        values = [Value("service", name, before.services[name].source) for name in changed]
+        return Next(values, snapshot, changed, stored=self.held)
 
     # The upgrade in place.
 
@@ -490,6 +607,7 @@ class Configuration:
         """Another process has the store for good.  The changes that wait fail with MovedError, and
         so do all that come later."""
         self._has_moved = True
+        self.service_watch.stop()
         self._lock.release()
 
 
@@ -498,6 +616,21 @@ def _made_by(values: Iterable[Value], who: str, now: float) -> Iterator[Change]:
     name, place = str(who), who.place if isinstance(who, Author) else ""
     for one in values:
         yield Change(one.kind, one.name, one.value, name, now, place)
+
+
+def _events(following: Next, version: int, who: str) -> Iterator[Event]:
+    """What a change is told as: an event for each upstream that is served otherwise, and for each
+    other thing that was set."""
+    things = dict.fromkeys(
+        [
+            *(("upstream", name) for name in following.changed),
+            *((one.kind, one.name) for one in following.values),
+        ]
+    )
+    for kind, name in islice(things, _MAX_EVENTS):
+        yield Changed(kind, name, version, str(who))
+    if len(things) > _MAX_EVENTS:
+        yield More(version, len(things) - _MAX_EVENTS)
 
 
 def _or_none(change: Awaitable[Receipt]) -> defer.Deferred[Receipt | None]:
@@ -510,6 +643,10 @@ def _or_none(change: Awaitable[Receipt]) -> defer.Deferred[Receipt | None]:
             return None
 
     return defer.ensureDeferred(receipt())
+
+
+def _differs(name: str, before: Snapshot, after: Snapshot) -> bool:
+    return before.upstreams.get(name) is not after.upstreams.get(name)
 
 
 def _tell_inert(sources: Iterable[tuple[str, Mapping[str, Any]]]) -> None:

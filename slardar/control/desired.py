@@ -7,12 +7,12 @@ nothing else.  For 10,000 upstreams, one of which differs, that takes 0.06 s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from slardar.config import Settings
 from slardar.errors import ConfigError
@@ -22,7 +22,8 @@ from slardar.model.parse import Plugins, parse_routes, parse_upstream
 from slardar.model.reader import ANY_KEY
 from slardar.model.routes import written_routes
 from slardar.model.server import Upstream
-from slardar.model.shown import without_password
+from slardar.model.service import Service, parse_service
+from slardar.model.shown import hidden, without_password
 from slardar.model.snapshot import Route, Snapshot
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
 #: of hooks.  It is the one in upyun/slardar's stores.
 COMMIT_VERSION = "version"
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 _NOTHING = Snapshot.build(0, {}, (), None)
@@ -46,7 +48,9 @@ _NOTHING = Snapshot.build(0, {}, (), None)
 class Desired(Struct, frozen=True):
     """What is to be served."""
 
+    #: Those of the services, too.
     upstreams: Mapping[str, Upstream]
+    services: Mapping[str, Service]
     routes: tuple[Route, ...]
     default_upstream: str | None
     hooks: Mapping[HookKey, Hook]
@@ -56,8 +60,18 @@ class Desired(Struct, frozen=True):
     def snapshot(self, version: int) -> Snapshot:
         """The configuration that serves all of this."""
         return Snapshot.build(
-            version, self.upstreams, self.routes, self.default_upstream, self.hooks
+            version,
+            self.upstreams,
+            self.routes,
+            self.default_upstream,
+            self.hooks,
+            self.services,
         )
+
+    def with_upstreams(self, upstreams: Iterable[Upstream]) -> Desired:
+        """The same with other upstreams of these names."""
+        found = {upstream.name: upstream for upstream in upstreams}
+        return structs.replace(self, upstreams={**self.upstreams, **found}) if found else self
 
     def changed(self, served: Snapshot) -> list[str]:
         """The names of the upstreams that differ from those served."""
@@ -78,6 +92,7 @@ class Desired(Struct, frozen=True):
         """Whether there is no difference at all."""
         return not (
             self.changed(served)
+            or self.services is not served.services
             or self.routes is not served.routes
             or self.default_upstream != served.default_upstream
             or self.hooks is not served.hooks
@@ -91,6 +106,7 @@ def read_desired(
     held: StoredState | None = None,
     served: Snapshot = _NOTHING,
     failed: Mapping[str, str] | None = None,
+    followed: Callable[[Service], Upstream] = lambda service: service.upstream(()),
 ) -> Desired:
     """What is to be served for ``settings`` and ``state``.  Never fails: a part of the state that
     cannot be read is left out, and ``failed`` of the result says why.
@@ -99,8 +115,12 @@ def read_desired(
     read (its balancer's class is gone, say) is not served at all, because nobody knows
     whether the settings' older one would be right.
 
+    A name cannot be an upstream and a service.  If the state has one of them and the settings have
+    the other, the state's counts; if the state has both, the upstream does.
+
     ``served`` is the present configuration, ``held`` the state that it was made from, and
-    ``failed`` the parts of that state that were left out.
+    ``failed`` the parts of that state that were left out.  ``followed`` makes the upstream of a
+    service.
     """
     reader = _StateReader(held or StoredState(), served, failed or {}, plugins)
     upstreams = {
@@ -113,13 +133,43 @@ def read_desired(
             upstream = reader.read_upstream(name, value)
             if upstream is not None:
                 upstreams[name] = upstream
+    services = reader.read_services(settings, state)
+    for name in [name for name in services if name in upstreams or _is_stored(state, name)]:
+        if state.decides_service(name) and not _is_stored(state, name):
+            del upstreams[name]
+            reader.leave_out("upstreams", name, "a service")
+        else:
+            del services[name]
+            reader.leave_out("services", name, "an upstream")
+    for name, service in services.items():
+        upstreams[name] = reader.kept_upstream(followed(service))
     routes = settings.first_routes
     if state.decides_routes:
         routes = reader.read_routes(state.routes)
     if routes == served.routes:
         routes = served.routes
     hooks = reader.read_hooks(state)
-    return Desired(upstreams, routes, settings.default_upstream, hooks, reader.failed)
+    return Desired(
+        upstreams,
+        _same_or(served.services, services),
+        routes,
+        settings.default_upstream,
+        hooks,
+        reader.failed,
+    )
+
+
+def _is_stored(state: StoredState, name: str) -> bool:
+    """Whether a state has an upstream of this name, even one that cannot be read."""
+    return state.decides(name) and state.upstreams[name] is not None
+
+
+def _same_or(known: Mapping[K, T], found: Mapping[K, T]) -> Mapping[K, T]:
+    """``known`` if both have the same objects, else ``found``."""
+    is_same = len(found) == len(known) and all(
+        known.get(key) is value for key, value in found.items()
+    )
+    return known if is_same else found
 
 
 class _StateReader:
@@ -174,10 +224,40 @@ class _StateReader:
             hook = self._read(f"hooks.{path}", value, held, served, partial(parse_hook, path))
             if hook is not None:
                 hooks[hook.key] = hook if served is None or served != hook else served
-        same = len(hooks) == len(known) and all(
-            known.get(key) is hook for key, hook in hooks.items()
+        return _same_or(known, hooks)
+
+    def read_services(self, settings: Settings, state: StoredState) -> dict[str, Service]:
+        """The services of the settings and of a state."""
+        services = {
+            name: self._kept_service(service)
+            for name, service in settings.first_services.items()
+            if not state.decides_service(name)
+        }
+        for name, value in state.services.items():
+            if value is not None and state.decides_service(name):
+                where = f"services.{name}"
+                known = self._served.services.get(name)
+                # One that is not served may only have been left out: it is read again.
+                held = None if known is None else self._held.services.get(name)
+                parse = partial(self._parse_service, name, where)
+                service = self._read(where, value, held, known, parse)
+                if service is not None:
+                    services[name] = service
+        return services
+
+    def _parse_service(self, name: str, where: str, value: object) -> Service:
+        return self._kept_service(parse_service(name, value, where, self._plugins, ANY_KEY))
+
+    def _kept_service(self, service: Service) -> Service:
+        """The service that is known, if it is equal; else this one."""
+        known = self._served.services.get(service.name)
+        return service if known is None or known.digest != service.digest else known
+
+    def leave_out(self, section: str, name: str, other: str) -> None:
+        """Note that a name cannot have its value in this section, for it is something else."""
+        self.failed[f"{section}.{name}"] = (
+            f"{section}.{name}: left out, for {name} is {other}, set through the control channel"
         )
-        return known if same else hooks
 
     def _read(
         self,
@@ -210,6 +290,10 @@ def differences(held: StoredState, state: StoredState) -> list[Value]:
         value = state.upstreams.get(name, TO_FILE)
         if not _is_same(value, held.upstreams.get(name, TO_FILE)):
             values.append(Value("upstream", name, value))
+    for name in sorted({*held.services, *state.services}):
+        value = state.services.get(name, TO_FILE)
+        if not _is_same(value, held.services.get(name, TO_FILE)):
+            values.append(Value("service", name, value))
     # Routes that were never set and routes that were given back to the file mean the same.
     before, after = (TO_FILE if one.routes is None else one.routes for one in (held, state))
     if not _is_same(after, before):
@@ -228,6 +312,10 @@ def what_file_says(settings: Settings) -> dict[str, Any]:
         f"upstreams.{name}": without_password(upstream)
         for name, upstream in settings.first_upstreams.items()
     }
+    said.update(
+        (f"services.{name}", hidden(service.source))
+        for name, service in settings.first_services.items()
+    )
     if settings.first_routes:
         said["routes"] = written_routes(settings.first_routes)
     if settings.default_upstream is not None:

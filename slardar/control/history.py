@@ -18,7 +18,7 @@ from slardar.control.desired import what_file_says
 from slardar.control.diff import diff
 from slardar.control.hooks import local_time
 from slardar.control.pieces import Turn, in_pieces
-from slardar.model.change import TO_FILE, Recorded, StoredState, Value
+from slardar.model.change import IN_FILE, TO_FILE, Recorded, StoredState, Value
 from slardar.model.shown import hidden
 
 __all__ = ["HistoryActions", "RolledBack"]
@@ -64,24 +64,23 @@ class HistoryActions:
         Raises NotFoundError if it is not known any more, or StoreError.
         """
         store = self._configuration.store
-        state: StoredState = await store.state_at(version)
+        state: StoredState = await store.state_at(self._committed(version))
         records = await store.history(version + 1, 1)
         changes = [one for one in records if one.version == version]
-        origins: dict[str, str] = {}
-        upstreams: dict[str, Any] = {}
-        for name, value in _upstreams(state).items():
-            origins[name] = "control" if state.decides(name) else "file"
-            upstreams[name] = value
-        shown = await self._each(upstreams.values(), hidden)
+        upstreams = _things(state, "upstreams", state.upstreams, state.decides)
+        services = _things(state, "services", state.services, state.decides_service)
+        shown = await self._each((*upstreams.values(), *services.values()), hidden)
         return {
             "version": version,
             "changes": await self._each(changes, _shown),
-            "upstreams": dict(zip(upstreams, shown, strict=True)),
+            "upstreams": dict(zip(upstreams, shown, strict=False)),
+            "services": dict(zip(services, shown[len(upstreams) :], strict=True)),
             "routes": state.routes if state.decides_routes else state.file.get("routes", []),
             "default_upstream": state.file.get("default_upstream"),
             "hooks": state.hooks,
             "origins": {
-                "upstreams": origins,
+                "upstreams": _origins(upstreams, state.decides),
+                "services": _origins(services, state.decides_service),
                 "routes": "control" if state.decides_routes else "file",
             },
         }
@@ -89,6 +88,14 @@ class HistoryActions:
     async def _each(self, items: Iterable[T], show: Callable[[T], U]) -> list[U]:
         """What ``show`` makes of each item, in pieces."""
         return await in_pieces(map(show, items), self.turn)
+
+    def _committed(self, version: int) -> int:
+        """The version by which the store knows this one: the newest ones may be of catalogues
+        only, and the store holds nothing new since."""
+        configuration = self._configuration
+        if configuration.held.version < version <= configuration.snapshot.version:
+            return configuration.held.version
+        return version
 
     # The way back.
 
@@ -107,7 +114,7 @@ class HistoryActions:
         then.
         """
         configuration = self._configuration
-        state: StoredState = await configuration.store.state_at(version)
+        state: StoredState = await configuration.store.state_at(self._committed(version))
         reason = Value("rollback", "", version)
         receipt = await configuration.take_desired(state, who, wait, condition, reason)
         assert receipt is not None  # the reason alone is a change
@@ -121,32 +128,40 @@ class HistoryActions:
         found = []
         for place in sorted({*then, *now}):
             kind, _, name = place.partition(".")
-            is_set = state.decides(name) if kind == "upstreams" else False
-            if kind == "routes":
-                is_set = state.decides_routes
+            is_set = (
+                (kind == "upstreams" and state.decides(name))
+                or (kind == "services" and state.decides_service(name))
+                or (kind == "routes" and state.decides_routes)
+            )
             if not is_set and then.get(place) != now.get(place):
                 found.append(place)
         return found[:_MAX_NAMED]
 
 
-def _upstreams(state: StoredState) -> Mapping[str, Any]:
-    """The upstreams of a state and of the file then, by name."""
+def _things(
+    state: StoredState, section: str, stored: Mapping[str, Any], decides: Callable[[str], bool]
+) -> Mapping[str, Any]:
+    """The upstreams or the services of a state and of the file then, by name."""
     found = {}
     for place, value in state.file.items():
         kind, _, name = place.partition(".")
-        if kind == "upstreams" and not state.decides(name):
+        if kind == section and not decides(name):
             found[name] = value
-    for name, value in state.upstreams.items():
-        if value is not None and state.decides(name):
+    for name, value in stored.items():
+        if value is not None and decides(name):
             found[name] = value
     return dict(sorted(found.items()))
+
+
+def _origins(names: Iterable[str], decides: Callable[[str], bool]) -> dict[str, str]:
+    return {name: "control" if decides(name) else "file" for name in names}
 
 
 def _shown(record: Recorded) -> dict[str, Any]:
     """A change as an answer shows it."""
     change = record.change
     old, new = record.old, change.value
-    if change.kind in ("upstream", "routes"):
+    if change.kind in IN_FILE:
         old, new = (record.in_file if one == TO_FILE else one for one in (old, new))
     if change.kind == "rollback":
         old, text = None, f"back to version {new}"
@@ -161,7 +176,7 @@ def _shown(record: Recorded) -> dict[str, Any]:
         )
     else:
         text = diff(old, new)
-    if change.value == TO_FILE and change.kind in ("upstream", "routes"):
+    if change.value == TO_FILE and change.kind in IN_FILE:
         text = "\n".join(["returned to the file's", *([text] if text else [])])
     shown: dict[str, Any] = {
         "version": record.version,

@@ -10,6 +10,7 @@ goes away.  The limits on all callers together are in :mod:`slardar.control.room
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
@@ -32,12 +33,14 @@ from slardar.control.calls import (
     split_path,
 )
 from slardar.control.conditions import Condition, etag
-from slardar.control.operations import ControlCall, carry_out
+from slardar.control.event_stream import EventStream
+from slardar.control.operation import ControlCall, carry_out
 from slardar.control.pieces import in_pieces
 from slardar.control.refusals import Refusals
 from slardar.control.replies import JsonReply, error_reply, refuse, takes_gzip, to_json, zipped
-from slardar.control.room import MAX_BODIES, Room, Standing
+from slardar.control.room import MAX_BODIES, MAX_STREAMS, Room, Standing
 from slardar.errors import SlardarError
+from slardar.events import EventsAsked
 from slardar.model.change import Author
 
 __all__ = ["MAX_BODY", "ControlSite", "make_site"]
@@ -57,6 +60,8 @@ _BODY = 60
 #: Seconds for which a refused client may go on sending, and for which a client may read while its
 #: connection is closed: nginx's lingering_timeout.
 _LINGER = 5
+#: Milliseconds within which what is sent on a stream of events must be acknowledged.
+_ACKNOWLEDGED = 30_000
 
 _log = Logger("slardar.control")
 
@@ -78,6 +83,8 @@ class ControlRequest(http.Request):
     _is_gone = False
     _is_begun = False
     _query = b""
+    #: The events that this request is answered with, while they are sent.
+    _stream: EventStream | None = None
 
     def __init__(self, channel: Any, queued: Any = False) -> None:
         super().__init__(channel, queued)
@@ -181,6 +188,7 @@ class ControlRequest(http.Request):
         self._guest.room.release_body(self._guest)
 
     async def _answer(self) -> None:
+        reply: JsonReply | EventsAsked
         try:
             reply = await self._call()
         except SlardarError as error:
@@ -193,13 +201,16 @@ class ControlRequest(http.Request):
             )
             reply = error_reply(500, "internal error; the log says more")
         self._let_go()
+        if isinstance(reply, EventsAsked):
+            self._begin_stream(reply)
+            return
         if "ETag" not in reply.headers and self.method not in (b"GET", b"HEAD"):
             # A call that has failed: it has changed nothing, or not everybody serves the change.
             version = self._guest.factory.actions.snapshot.version
             reply.headers = {**reply.headers, "ETag": etag(version)}
         self._send(reply)
 
-    async def _call(self) -> JsonReply:
+    async def _call(self) -> JsonReply | EventsAsked:
         """Carry out the call."""
         assert self._caller is not None
         method = self.method.decode("latin-1")
@@ -226,9 +237,12 @@ class ControlRequest(http.Request):
             who=Author(self._caller.name, self._peer or "unix"),
             condition=condition,
             names=self._caller.names,
+            last_event="".join(self._header("Last-Event-ID")[:1]),
         )
         actions = self.channel.factory.actions
         result = await carry_out(operation, actions, call)
+        if isinstance(result.value, EventsAsked):
+            return result.value
         assert result.version is not None
         headers = {**result.headers, "ETag": etag(result.version)}
         if not result.media:
@@ -249,9 +263,45 @@ class ControlRequest(http.Request):
         self.write(reply.body)  # twisted.web leaves it out for HEAD
         self.finish()
 
+    def _begin_stream(self, asked: EventsAsked) -> None:
+        """Answer with events, until one of both sides closes the connection."""
+        if self._is_gone:
+            return
+        if not self.channel.room.has_streams_left:
+            message = f"expected at most {MAX_STREAMS} streams of events at one time: ask again"
+            self._send(error_reply(503, message, {"Retry-After": "5"}))
+            return
+        self.setResponseCode(200)
+        for name, value in (
+            (b"Server", b"slardar"),
+            (b"Content-Type", b"text/event-stream"),
+            (b"Cache-Control", b"no-store"),
+            (b"X-Content-Type-Options", b"nosniff"),
+            # For a proxy in between: do not wait for more.
+            (b"X-Accel-Buffering", b"no"),
+        ):
+            self.responseHeaders.setRawHeaders(name, [value])
+        if self.method == b"HEAD":
+            self.finish()
+            return
+        channel = self.channel
+        channel.begin_stream()
+        self._stream = EventStream(channel.factory.reactor, asked, self.write, channel.give_way)
+        self.registerProducer(self._stream, True)
+        self._stream.start()
+
+    def end_stream(self) -> None:
+        """Send no more events, if this request is answered with events."""
+        if self._stream is not None and not self._is_gone:
+            self._stream.close()
+            self.unregisterProducer()
+            self.finish()
+
     def connectionLost(self, reason: Any) -> None:
         """The client is gone; the call goes on, if it was begun."""
         self._is_gone = True
+        if self._stream is not None:
+            self._stream.close()
         if not self._is_begun:
             # The request and the channel refer to each other, so the body would stay in memory
             # until the garbage collector runs, and no limit would count it.
@@ -379,6 +429,15 @@ class ControlChannel(http.HTTPChannel):
         if self._is_half_closed and not self.requests:
             self.loseConnection()
 
+    def begin_stream(self) -> None:
+        """Events are sent from now on."""
+        self._stand(Standing.STREAMING)
+        sock = _socket_of(self.transport)
+        if sock is not None and sock.family != socket.AF_UNIX:
+            # Bytes that nobody acknowledges end the connection; else that takes a quarter of an
+            # hour after a client's machine is gone.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _ACKNOWLEDGED)
+
     def give_way(self) -> None:
         """Close at once: somebody else needs the place."""
         self.transport.abortConnection()
@@ -449,6 +508,18 @@ class ControlChannel(http.HTTPChannel):
         self.persistent = 0
         if not self.requests:
             self.loseConnection()
+        elif self.standing is Standing.STREAMING:
+            self.requests[0].end_stream()
+
+
+def _socket_of(transport: Any) -> socket.socket | None:
+    """The socket under a connection, which may be wrapped in TLS."""
+    while transport is not None:
+        handle = transport.getHandle() if hasattr(transport, "getHandle") else None
+        if isinstance(handle, socket.socket):
+            return handle
+        transport = getattr(transport, "transport", None)
+    return None
 
 
 class ControlSite(http.HTTPFactory):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from slardar.events import Changed, Event, Gap, Health, HookState, More
 from slardar.model.names import requested_host
 
 __all__ = ["EVERYTHING", "Names"]
@@ -22,7 +23,7 @@ _ABOUT_PROCESS = frozenset(
     )
 )
 #: The keys of the status whose values are by upstream.
-_BY_NAME = frozenset(("upstreams", "balancer_errors", "panic"))
+_BY_NAME = frozenset(("upstreams", "services", "balancer_errors", "panic"))
 
 
 class Names:
@@ -50,6 +51,16 @@ class Names:
         """Whether a hook is for a host with one of these names.  A module may be used by hooks of
         all hosts, and is for none of them."""
         return self.is_everything or (name.startswith(_SCRIPT) and name[len(_SCRIPT) :] in self)
+
+    def has_event(self, event: Event) -> bool:
+        """Whether an event is about one of these names, or says that some events are missing."""
+        if isinstance(event, Health):
+            return event.upstream in self
+        if isinstance(event, HookState) or (isinstance(event, Changed) and event.kind == "hook"):
+            return self.has_hook(event.name.partition("/")[2])
+        if isinstance(event, Changed) and event.kind in ("upstream", "service"):
+            return event.name in self
+        return self.is_everything or isinstance(event, (Gap, More))
 
     def in_status(self, status: Mapping[str, Any]) -> dict[str, Any]:
         """The part of ``GET /status`` that is about these names, or about the process itself."""

@@ -7,38 +7,28 @@ table.  To add an operation, add a function and a row.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from slardar.control.actions import Actions, Receipt
-from slardar.control.auth import Caller, RefusedError
+from slardar.control.auth import RefusedError
 from slardar.control.body import read_json, read_text, read_upstream
-from slardar.control.conditions import Condition
-from slardar.control.names import EVERYTHING, Names
+from slardar.control.openapi import describe
+from slardar.control.operation import CallResult, ControlCall, Operation, Parameter
 from slardar.control.pieces import in_pieces
-from slardar.errors import ConfigError, PartlyReadError, SlardarError
+from slardar.errors import ConfigError, NotReadyError, PartlyReadError, SlardarError
+from slardar.events import KINDS, Event, EventsAsked, Gap, More, kind_of
 from slardar.model.membership import Place
 from slardar.model.reader import shown
 from slardar.model.shown import with_cluster
 from slardar.observers.exposition import CONTENT_TYPE
 
-__all__ = [
-    "OPERATIONS",
-    "CallResult",
-    "ControlCall",
-    "Operation",
-    "Parameter",
-    "Role",
-    "carry_out",
-    "check_role",
-]
+__all__ = ["OPERATIONS"]
 
-#: ``read`` may ask, ``admin`` may change.
-Role = Literal["read", "admin"]
-
+#: Events that a reader gets whatever the kinds that it asks for: some are missing.
+_ALWAYS = (Gap, More)
 #: Characters of a header's value, at most.
 _MAX_HEADER = 1000
 #: Digits of a version, at most: a store keeps it in 64 bits.
@@ -46,116 +36,6 @@ _MAX_DIGITS = 18
 #: Changes in one answer of the history: at most, and without ``limit``.
 _MAX_LIMIT = 1000
 _LIMIT = 100
-
-
-class ControlCall(Struct, frozen=True):
-    """One call of a control channel, as far as an operation cares."""
-
-    #: The things that the call names: ``name``, ``server``, ``language``, ``version``; those that
-    #: the operation has.
-    arguments: Mapping[str, str]
-    #: The value of every parameter of the operation.
-    parameters: Mapping[str, Any]
-    body: bytes
-    content_type: str
-    #: Who asks, for the store's record.
-    who: str
-    #: The condition on which a change is made.
-    condition: Condition | None = None
-    #: The names that the caller may see and change.
-    names: Names = EVERYTHING
-
-    @property
-    def by(self) -> tuple[str, bool, Condition | None]:
-        """The last arguments of every change: who, wait and condition."""
-        return self.who, self.parameters["wait"], self.condition
-
-
-class CallResult(Struct, frozen=True):
-    """The answer to a call, where that is more than a value."""
-
-    #: The value for JSON; with a ``media``, a text of this type, which HTTP sends as it is.
-    value: Any
-    #: Headers that go with the value.
-    headers: Mapping[str, str] = {}
-    media: str = ""
-    #: The version that a change has made; ``None``: the version at the time of the call.
-    version: int | None = None
-
-
-class Parameter(Struct, frozen=True):
-    """An option of an operation.  ``read`` gets its name and its text, and returns the value.
-
-    ``read`` raises ConfigError for a wrong text.
-    """
-
-    name: str
-    read: Callable[[str, str], Any]
-    #: The value if the option is not given.
-    default: Any = None
-
-
-class Operation(Struct, frozen=True):
-    """One row of the table."""
-
-    #: Its name in channels that have no paths.
-    name: str
-    role: Role
-    #: Returns a value for JSON or a CallResult, or an awaitable of either.
-    run: Callable[[Actions, ControlCall], Any]
-    #: Its methods and path in HTTP.  Words in capitals stand for the arguments.
-    methods: tuple[str, ...]
-    path: str
-    parameters: tuple[Parameter, ...] = ()
-    #: Whether an operation without a name leaves out what ``ControlCall.names`` does not have.
-    #: Others without a name are refused to a token that has only some names.
-    is_filtered: bool = False
-
-    def read_parameters(self, given: Iterable[tuple[str, str]]) -> Mapping[str, Any]:
-        """The value of each parameter, from texts.
-
-        Raises ConfigError for a parameter that the operation does not have: a misspelt one would be
-        ignored in silence otherwise.
-        """
-        known = {parameter.name: parameter for parameter in self.parameters}
-        found = {parameter.name: parameter.default for parameter in self.parameters}
-        for name, text in given:
-            if name not in known:
-                raise ConfigError(f"unknown parameter {shown(name)}")
-            found[name] = known[name].read(name, text)
-        return found
-
-    def check(self, caller: Caller, arguments: Mapping[str, str]) -> None:
-        """Refuse the call if the caller's token does not allow it; ``arguments`` are its names.
-
-        :raise RefusedError: 403, with the reason.
-        """
-        check_role(caller, self.role)
-        if caller.names.is_everything or self.is_filtered:
-            return
-        name = arguments.get("name")
-        if name is None:
-            raise RefusedError(403, "expected a token without names: this call is about all names")
-        has = caller.names.has_hook if "language" in arguments else caller.names.__contains__
-        if not has(name):
-            raise RefusedError(403, f"expected a token for the name {shown(name)}")
-
-
-async def carry_out(operation: Operation, actions: Actions, call: ControlCall) -> CallResult:
-    """Carry out a call.  The result has a version: the one that the change has made, else the one
-    at the time of the call.  Raises what the operation raises."""
-    version = actions.snapshot.version
-    found = operation.run(actions, call)
-    if inspect.isawaitable(found):
-        found = await found
-    result = found if isinstance(found, CallResult) else CallResult(found)
-    return result if result.version is not None else structs.replace(result, version=version)
-
-
-def check_role(caller: Caller, role: Role) -> None:
-    """Refuse what only another role may do.  Raises RefusedError (403)."""
-    if role == "admin" and not caller.is_admin:
-        raise RefusedError(403, "expected a token with the role admin for this call")
 
 
 def _status(actions: Actions, call: ControlCall) -> Any:
@@ -195,6 +75,8 @@ async def _set_upstream(actions: Actions, call: ControlCall) -> Any:
 def _check_classes(body: Any, reload: bool) -> None:
     """Refuse classes by their dotted names: these make slardar import a module, which may do
     anything to the upstreams of others."""
+    if not isinstance(body, Mapping):
+        return  # it is refused later
     options = body.get("mode_opts")
     names = [body.get("mode"), body.get("typ")]
     names += [options.get("fallback")] if isinstance(options, Mapping) else []
@@ -244,6 +126,28 @@ def _whole(read: Callable[[], Any], check: Callable[[Any], object]) -> Any:
         except SlardarError:
             pass  # there is no such upstream, and the body is wrong all the same
         raise ConfigError(problems) from None
+
+
+def _services(actions: Actions, call: ControlCall) -> Any:
+    return {name: one for name, one in actions.services.all().items() if name in call.names}
+
+
+def _service(actions: Actions, call: ControlCall) -> Any:
+    return actions.services.one(call.arguments["name"])
+
+
+async def _set_service(actions: Actions, call: ControlCall) -> Any:
+    name = call.arguments["name"]
+    body = _whole(lambda: read_json(call.body), lambda value: actions.services.check(name, value))
+    if not call.names.is_everything:
+        _check_classes(body, reload=False)
+    return await _done(call, actions.services.set(name, body, *call.by))
+
+
+async def _remove_service(actions: Actions, call: ControlCall) -> Any:
+    services = actions.services
+    remove = services.give_back if call.parameters["to"] else services.remove
+    return await _done(call, remove(call.arguments["name"], *call.by))
 
 
 def _routes(actions: Actions, call: ControlCall) -> Any:
@@ -375,6 +279,20 @@ async def _roll_back(actions: Actions, call: ControlCall) -> Any:
     return CallResult(answer, version=done.receipt.version)
 
 
+def _events(actions: Actions, call: ControlCall) -> Any:
+    if actions.events is None:
+        raise NotReadyError("there are no events here")
+    kinds: frozenset[str] = call.parameters["kind"]
+    names = call.names
+
+    def accepts(event: Event) -> bool:
+        return (not kinds or kind_of(event) in kinds or isinstance(event, _ALWAYS)) and (
+            names.has_event(event)
+        )
+
+    return EventsAsked(actions.events, accepts, call.last_event or call.parameters["after"])
+
+
 async def _ok(call: ControlCall, change: Awaitable[Receipt]) -> CallResult:
     """The answer of upyun/slardar to a change of a hook; an object if a receipt is asked for."""
     changed = await _done(call, change)
@@ -413,6 +331,14 @@ def _read_limit(name: str, text: str) -> int:
     return int(text)
 
 
+def _read_kinds(name: str, text: str) -> frozenset[str]:
+    kinds = frozenset(text.split(","))
+    if not kinds <= KINDS:
+        wanted = ", ".join(sorted(KINDS))
+        raise ConfigError(f"{name}: expected some of {wanted}, with commas, got {shown(text)}")
+    return kinds
+
+
 def _read_text(name: str, text: str) -> str:
     return text
 
@@ -423,28 +349,66 @@ def _read_to(name: str, text: str) -> bool:
     return True
 
 
-def _flag(name: str, default: bool = False) -> Parameter:
-    return Parameter(name, _read_flag, default)
+def _flag(name: str, about: str, default: bool = False) -> Parameter:
+    return Parameter(name, _read_flag, default, about, _FLAG)
 
 
-#: The parameters of every change.  ``wait``: answer when the change is served, not when it is
-#: stored.  ``receipt``: answer the version, and what each worker has confirmed.
-_OF_CHANGES = (_flag("wait", True), _flag("receipt"))
-#: ``to=file``: return to what the file says.
-_TO = Parameter("to", _read_to, False)
-_LEVEL, _CLUSTER = Parameter("level", _read_text), Parameter("cluster", _read_text)
-_CANARY = Parameter("canary", _read_percent)
-_ON_ERROR = Parameter("on_error", _read_text)
+_FLAG = {"type": "string", "enum": ["0", "1"]}
+_NUMBER = {"type": "string", "pattern": "^[0-9]{1,15}$"}
+#: The parameters of every change.
+_OF_CHANGES = (
+    _flag("wait", "Answer when every worker serves the change, not when it is stored.", True),
+    _flag("receipt", "Answer the version, and what each worker has confirmed."),
+)
+_TO = Parameter(
+    "to", _read_to, False, "Return to what the file says.", {"type": "string", "enum": ["file"]}
+)
+_LEVEL = Parameter("level", _read_text, about="The level of the cluster, counted from 0.")
+_CLUSTER = Parameter("cluster", _read_text, about="The name of the cluster.")
+_CANARY = Parameter(
+    "canary",
+    _read_percent,
+    about="Percent of the requests that the new version sees.",
+    schema={"type": "string", "pattern": "^([0-9]{1,2}|100)$"},
+)
+_ON_ERROR = Parameter(
+    "on_error",
+    _read_text,
+    about="What happens to a request whose hook fails.",
+    schema={"type": "string", "enum": ["continue", "reject", "previous"]},
+)
+_BEFORE = Parameter("before", _read_version, about="Only versions before this one.", schema=_NUMBER)
+_KIND = Parameter(
+    "kind", _read_kinds, frozenset(), "Only events of these kinds, with commas between."
+)
+_AFTER = Parameter("after", _read_text, "", "Events after the one with this id.")
+_LIMITED = Parameter(
+    "limit", _read_limit, _LIMIT, f"At most so many entries, up to {_MAX_LIMIT}.", _NUMBER
+)
 
 
 def _question(
     name: str,
     path: str,
     run: Callable[[Actions, ControlCall], Any],
+    about: str,
     *parameters: Parameter,
+    answer: str = "Object",
     is_filtered: bool = False,
+    is_stream: bool = False,
 ) -> Operation:
-    return Operation(name, "read", run, ("GET",), path, parameters, is_filtered)
+    return Operation(
+        name,
+        "read",
+        run,
+        ("GET",),
+        path,
+        parameters,
+        is_filtered,
+        is_stream,
+        about,
+        answer=answer,
+    )
 
 
 def _change(
@@ -452,55 +416,215 @@ def _change(
     methods: str,
     path: str,
     run: Callable[[Actions, ControlCall], Any],
+    about: str,
     *parameters: Parameter,
+    body: str = "",
+    answer: str = "Done",
 ) -> Operation:
     words = tuple(methods.split())
-    return Operation(name, "admin", run, words, path, (*_OF_CHANGES, *parameters))
+    return Operation(
+        name,
+        "admin",
+        run,
+        words,
+        path,
+        (*_OF_CHANGES, *parameters),
+        about=about,
+        body=body,
+        answer=answer,
+    )
+
+
+def _openapi(actions: Actions, call: ControlCall) -> Any:
+    return describe(OPERATIONS)
 
 
 #: The table.  If two paths fit a call, the first one counts.
 OPERATIONS: tuple[Operation, ...] = (
-    _question("status", "/status", _status, is_filtered=True),
-    _question("metrics", "/metrics", _metrics),
-    _question("upstreams", "/upstreams", _upstreams, is_filtered=True),
-    _question("upstream", "/upstream/NAME", _upstream),
-    _change("set-upstream", "POST PUT", "/upstream/NAME", _set_upstream, _flag("reload")),
-    _change("remove-upstream", "DELETE", "/upstream/NAME", _remove_upstream, _TO),
-    _change("change-server", "PATCH", "/upstream/NAME/SERVER", _patch_server),
-    _change("add-server", "POST", "/upstream/NAME/SERVER", _add_server, _LEVEL, _CLUSTER),
-    _change("remove-server", "DELETE", "/upstream/NAME/SERVER", _remove_server, _LEVEL, _CLUSTER),
-    _question("routes", "/routes", _routes),
-    _change("set-routes", "PUT", "/routes", _set_routes),
-    _change("return-routes", "DELETE", "/routes", _return_routes, _TO),
+    _question(
+        "status",
+        "/status",
+        _status,
+        "What slardar does and knows.",
+        answer="Status",
+        is_filtered=True,
+    ),
+    _question("metrics", "/metrics", _metrics, "What was counted, for Prometheus.", answer="Text"),
+    _question(
+        "upstreams",
+        "/upstreams",
+        _upstreams,
+        "Every upstream, by name.",
+        answer="Upstreams",
+        is_filtered=True,
+    ),
+    _question(
+        "openapi", "/openapi.json", _openapi, "This description of the calls.", is_filtered=True
+    ),
+    _question("upstream", "/upstream/NAME", _upstream, "One upstream."),
+    _change(
+        "set-upstream",
+        "POST PUT",
+        "/upstream/NAME",
+        _set_upstream,
+        "Make or change an upstream.",
+        _flag("reload", "Load the module of the balancer's class anew."),
+        body="Upstream Text",
+    ),
+    _change(
+        "remove-upstream", "DELETE", "/upstream/NAME", _remove_upstream, "Remove an upstream.", _TO
+    ),
+    _change(
+        "change-server",
+        "PATCH",
+        "/upstream/NAME/SERVER",
+        _patch_server,
+        "Change one server.",
+        body="ServerKeys",
+    ),
+    _change(
+        "add-server",
+        "POST",
+        "/upstream/NAME/SERVER",
+        _add_server,
+        "Add one server.",
+        *(_LEVEL, _CLUSTER),
+        body="ServerKeys",
+    ),
+    _change(
+        "remove-server",
+        "DELETE",
+        "/upstream/NAME/SERVER",
+        _remove_server,
+        "Remove one server.",
+        *(_LEVEL, _CLUSTER),
+    ),
+    _question(
+        "services",
+        "/services",
+        _services,
+        "Every service, by name.",
+        answer="Services",
+        is_filtered=True,
+    ),
+    _question("service", "/service/NAME", _service, "One service."),
+    _change(
+        "set-service",
+        "PUT",
+        "/service/NAME",
+        _set_service,
+        "Make or change an upstream that follows a catalogue.",
+        body="Object",
+    ),
+    _change("remove-service", "DELETE", "/service/NAME", _remove_service, "Remove a service.", _TO),
+    _question("routes", "/routes", _routes, "The routes.", answer="Routes"),
+    _change("set-routes", "PUT", "/routes", _set_routes, "Replace the routes.", body="Routes"),
+    _change(
+        "return-routes",
+        "DELETE",
+        "/routes",
+        _return_routes,
+        "Return to the routes of the file.",
+        _TO,
+    ),
     _question(
         "history",
         "/history",
         _history,
-        *(Parameter("before", _read_version), Parameter("limit", _read_limit, _LIMIT)),
+        "Who has changed what, newest first.",
+        *(_BEFORE, _LIMITED),
+        answer="History",
     ),
-    _question("version", "/history/VERSION", _version),
-    _change("rollback", "POST", "/rollback/VERSION", _roll_back),
-    _question("hooks", "/LANGUAGE", _hooks, is_filtered=True),
-    _change("activate-hooks", "PUT", "/LANGUAGE", _activate_hooks),
-    _question("code-version", "/LANGUAGE/version", _commit_version),
-    _change("set-code-version", "POST PUT", "/LANGUAGE/version", _set_commit_version),
-    _change("remove-code-version", "DELETE", "/LANGUAGE/version", _remove_commit_version),
-    _question("hook", "/LANGUAGE/NAME", _hook),
+    _question("version", "/history/VERSION", _version, "The whole configuration of a version."),
+    _question(
+        "events",
+        "/events",
+        _events,
+        "What happens, as server-sent events.",
+        *(_KIND, _AFTER),
+        answer="Events",
+        is_filtered=True,
+        is_stream=True,
+    ),
+    _change(
+        "rollback",
+        "POST",
+        "/rollback/VERSION",
+        _roll_back,
+        "Go back to the configuration of a version, as a new version.",
+    ),
+    _question(
+        "hooks", "/LANGUAGE", _hooks, "The hooks of a language.", answer="Hooks", is_filtered=True
+    ),
+    _change(
+        "activate-hooks",
+        "PUT",
+        "/LANGUAGE",
+        _activate_hooks,
+        "Put all that was staged into service.",
+        answer="Ok",
+    ),
+    _question(
+        "code-version",
+        "/LANGUAGE/version",
+        _commit_version,
+        "What operators call the code of a language.",
+    ),
+    _change(
+        "set-code-version",
+        "POST PUT",
+        "/LANGUAGE/version",
+        _set_commit_version,
+        "Say what the code of a language is called.",
+        body="Text",
+        answer="Ok",
+    ),
+    _change(
+        "remove-code-version",
+        "DELETE",
+        "/LANGUAGE/version",
+        _remove_commit_version,
+        "Forget what the code of a language is called.",
+        answer="Ok",
+    ),
+    _question("hook", "/LANGUAGE/NAME", _hook, "One hook."),
     _change(
         "stage-hook",
         "POST",
         "/LANGUAGE/NAME",
         _stage_hook,
-        *(_flag("shadow"), _ON_ERROR, _flag("activate"), _CANARY),
+        "Stage a hook's code.",
+        _flag("shadow", "Run it beside the one in service, without effect."),
+        _ON_ERROR,
+        _flag("activate", "Put it into service, too."),
+        _CANARY,
+        body="Text",
+        answer="Ok",
     ),
     _change(
         "activate-hook",
         "PUT",
         "/LANGUAGE/NAME",
         _activate_hook,
-        *(_CANARY, _flag("rollback"), _ON_ERROR),
+        "Put what was staged under a name into service.",
+        _CANARY,
+        _flag("rollback", "Go back to the version before."),
+        _ON_ERROR,
+        answer="Ok",
     ),
-    _change("remove-hook", "DELETE", "/LANGUAGE/NAME", _remove_hook),
-    _question("hook-shadow", "/LANGUAGE/NAME/shadow", _hook_shadow),
-    _question("hook-code", "/LANGUAGE/NAME/code", _hook_code),
+    _change("remove-hook", "DELETE", "/LANGUAGE/NAME", _remove_hook, "Remove a hook.", answer="Ok"),
+    _question(
+        "hook-shadow",
+        "/LANGUAGE/NAME/shadow",
+        _hook_shadow,
+        "What a hook in the shadow would have done otherwise.",
+        answer="Any",
+    ),
+    _question(
+        "hook-code",
+        "/LANGUAGE/NAME/code",
+        _hook_code,
+        "The code of a hook's versions.",
+        answer="Any",
+    ),
 )

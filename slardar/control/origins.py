@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+
 from slardar.config import Settings
 from slardar.control.desired import read_desired
 from slardar.model.change import StoredState
+from slardar.model.server import Upstream
+from slardar.model.service import Service
 from slardar.model.snapshot import Snapshot
 
 __all__ = ["edited", "shadowed", "shadowed_by"]
@@ -13,11 +17,17 @@ __all__ = ["edited", "shadowed", "shadowed_by"]
 def shadowed(settings: Settings, state: StoredState, snapshot: Snapshot) -> list[str]:
     """Key paths of what the settings give and the store, which holds ``state``, overrides."""
     found = []
-    for name in sorted(settings.first_upstreams):
-        if state.decides(name):
-            served = snapshot.upstreams.get(name)
-            if served is None or served.digest != settings.first_upstreams[name].digest:
-                found.append(f"upstreams.{name}")
+    given: Mapping[str, Upstream | Service]
+    served: Mapping[str, Upstream | Service]
+    for section, given, served in (
+        ("upstreams", settings.first_upstreams, snapshot.upstreams),
+        ("services", settings.first_services, snapshot.services),
+    ):
+        for name in sorted(given):
+            # A stored service takes the place of an upstream, too, and the other way round.
+            is_decided = state.decides(name) or state.decides_service(name)
+            if is_decided and _digest(served, name) != given[name].digest:
+                found.append(f"{section}.{name}")
     if state.decides_routes and settings.first_routes not in ((), snapshot.routes):
         found.append("routes")
     return found
@@ -25,17 +35,41 @@ def shadowed(settings: Settings, state: StoredState, snapshot: Snapshot) -> list
 
 def edited(before: Settings, after: Settings, state: StoredState, snapshot: Snapshot) -> list[str]:
     """Key paths of what an edit of the file has changed and the store overrides."""
-    old, new = before.first_upstreams, after.first_upstreams
-    found = []
-    for name in sorted({*old, *new}):
-        if state.decides(name):
-            was, now, served = old.get(name), new.get(name), snapshot.upstreams.get(name)
-            digest = now and now.digest
-            if (was and was.digest) != digest != (served and served.digest):
-                found.append(f"upstreams.{name}")
+    found = [
+        *_edited(
+            "upstreams",
+            (before.first_upstreams, after.first_upstreams, snapshot.upstreams),
+            state.decides,
+        ),
+        *_edited(
+            "services",
+            (before.first_services, after.first_services, snapshot.services),
+            state.decides_service,
+        ),
+    ]
     if state.decides_routes and before.first_routes != after.first_routes != snapshot.routes:
         found.append("routes")
     return found
+
+
+def _edited(
+    section: str,
+    values: tuple[Mapping[str, Upstream | Service], ...],
+    decides: Callable[[str], bool],
+) -> Iterator[str]:
+    """The key paths in one section, whose values are those of the file before and after the edit,
+    and those served."""
+    old, new, _ = values
+    for name in sorted({*old, *new}):
+        if decides(name):
+            was, now, served = (_digest(some, name) for some in values)
+            if was != now != served:
+                yield f"{section}.{name}"
+
+
+def _digest(values: Mapping[str, Upstream | Service], name: str) -> int | None:
+    found = values.get(name)
+    return None if found is None else found.digest
 
 
 def shadowed_by(settings: Settings, state: StoredState) -> list[str]:

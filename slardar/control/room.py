@@ -10,10 +10,20 @@ from __future__ import annotations
 import enum
 from typing import Protocol
 
-__all__ = ["MAX_BODIES", "MAX_CONNECTIONS", "MAX_REPLIES", "Guest", "Room", "Standing"]
+__all__ = [
+    "MAX_BODIES",
+    "MAX_CONNECTIONS",
+    "MAX_REPLIES",
+    "MAX_STREAMS",
+    "Guest",
+    "Room",
+    "Standing",
+]
 
 #: Connections at one time.
 MAX_CONNECTIONS = 256
+#: Streams of events at one time: the other half of the connections is for calls.
+MAX_STREAMS = 128
 #: Bytes of bodies at one time, those of calls under way included: eight of the longest.
 MAX_BODIES = 32 * 1024 * 1024
 #: Bytes of replies that their callers have not read yet.  A reply alone may be longer.
@@ -27,12 +37,14 @@ class Standing(enum.IntEnum):
     STRANGER = 0
     #: Between two calls.
     IDLE = 1
+    #: Events are sent as they come; the caller can come back and miss none.
+    STREAMING = 2
     #: The body of a call is coming in.
-    SENDING = 2
+    SENDING = 3
     #: The reply waits for the caller to read it.
-    READING = 3
+    READING = 4
     #: A call is under way: such a connection never has to go.
-    BUSY = 4
+    BUSY = 5
 
 
 class Guest(Protocol):
@@ -67,6 +79,11 @@ class Room:
     def guests(self) -> frozenset[Guest]:
         """The connections that are open."""
         return frozenset(self._guests)
+
+    @property
+    def has_streams_left(self) -> bool:
+        """Whether there is a place for one more stream of events."""
+        return sum(one.standing is Standing.STREAMING for one in self._guests) < MAX_STREAMS
 
     def make_room(self) -> bool:
         """Whether there is a place for one more connection.  Another one may be closed for it."""

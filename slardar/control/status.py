@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slardar import __version__
+from slardar.catalogues.watch import ServiceState
 from slardar.config import Settings
 from slardar.health import checked
 from slardar.interfaces import IPlane
 from slardar.model.live import ServerLive
 from slardar.model.reader import is_note, joined
 from slardar.model.server import Server, Upstream
+from slardar.model.service import Service
 from slardar.model.snapshot import Snapshot
 from slardar.resolve import NameState
 
@@ -41,6 +43,7 @@ def build_status(
     generations: Sequence[Mapping[str, Any]] = (),
     hooks: Sequence[Mapping[str, Any]] = (),
     origins: Mapping[str, Any] | None = None,
+    services: Mapping[str, ServiceState] | None = None,
 ) -> dict[str, Any]:
     """The whole object, ready for JSON.
 
@@ -48,7 +51,7 @@ def build_status(
     ``failed`` says, by key path, what of the stored state could not be used, and why;
     ``generations`` are the processes that serve, this one first and then those that an
     upgrade has replaced; ``hooks`` are the hooks with their states; ``origins`` says where
-    upstreams and routes come from.
+    upstreams, services and routes come from; ``services`` what their catalogues have said.
     """
     times = _Times()
     statistics = dict(plane.statistics())
@@ -71,6 +74,12 @@ def build_status(
     }
     if origins is not None:
         status["origins"] = dict(origins)
+    if services:
+        status["services"] = {
+            name: _service(snapshot.services[name], snapshot.upstreams[name], state, times)
+            for name, state in sorted(services.items())
+            if name in snapshot.services
+        }
     if hooks:
         status["hooks"] = list(hooks)
     if balancer_errors:
@@ -99,6 +108,23 @@ def ignored_keys(snapshot: Snapshot) -> list[str]:
             odd = (key for key in route.notes if not is_note(key))
             lines += (f"{joined(f'routes[{index}]', key)}: unknown key" for key in odd)
     return lines
+
+
+def _service(
+    service: Service, upstream: Upstream, state: ServiceState, times: _Times
+) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        service.origin[0]: service.source[service.origin[0]],
+        "servers": len(upstream.servers),
+        "looked_up": times[int(state.looked_up_at)] if state.looked_up_at else None,
+    }
+    if state.empty_at:
+        shown["empty_since"] = times[int(state.empty_at)]
+    if state.note:
+        shown["note"] = state.note
+    if state.failed_at:
+        shown["lookup"] = {"failing_since": times[int(state.failed_at)], "msg": state.reason}
+    return shown
 
 
 def _levels(

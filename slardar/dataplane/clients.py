@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from slardar.dataplane.listener_kinds import Connection, ListenerKind, find_kind
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.sockets import Opened
 from slardar.http1.interfaces import ChannelProtocol, PlaneBase, TunnelBase
+from slardar.http1.record import RequestRecord
 from slardar.model.listener import ListenerSpec
 
 __all__ = ["DRAIN_GRACE", "Clients"]
@@ -142,6 +143,16 @@ class Clients:
         self.tunnels.discard(tunnel)
         if self._full:
             self._look_whether_full()
+
+    def records(self) -> Iterator[RequestRecord]:
+        """The records of the requests under way, tunnels included, where somebody observes."""
+        for connection in self.connected:
+            record = connection.record
+            if record is not None:
+                yield record
+        for tunnel in self.tunnels:
+            if tunnel.record is not None:
+                yield tunnel.record
 
     # How many there may be.
 

@@ -1,5 +1,5 @@
-"""What the log says of failures: requests that slardar itself had to answer, and servers
-that go out of service and come back.
+"""What the log says of failures: requests that slardar itself had to answer, servers that
+go out of service and come back, and bugs that requests meet.
 
 The number of lines is bounded: a site whose servers are gone refuses thousands of requests
 a second, and the line about the first one says all there is to say.
@@ -7,20 +7,25 @@ a second, and the line about the first one says all there is to say.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection
 from typing import Any
 
 from twisted.logger import Logger
 
-from slardar.health.verdicts import Ejection, Heartbeat
+from slardar.events import Health, Publish, ignore
+from slardar.health.verdicts import Ejection, Heartbeat, Status
+from slardar.model.names import host_port
 
-__all__ = ["HealthLog", "RefusalLog"]
+__all__ = ["BugLog", "HealthLog", "RefusalLog"]
 
 #: Seconds of one period: the first refusal of each kind is logged at once, and the number
 #: of the others when the period ends.
 _PERIOD = 10.0
 #: Kinds of refusals that are told apart in one period; the others are counted together.
 _MAX_KINDS = 100
+#: Seconds between two lines about one bug.
+_SELDOM = 60.0
 #: Lines about servers in a second, at most.
 _MAX_LINES = 20
 #: What keeps servers out of service.
@@ -71,6 +76,8 @@ class RefusalLog:
             status=status,
             where=_where(upstream, server),
             reason=reason,
+            upstream=upstream,
+            server=server,
         )
 
     def flush(self) -> None:
@@ -89,6 +96,8 @@ class RefusalLog:
                     seconds=_PERIOD,
                     where=_where(upstream, server),
                     reason=reason or "no upstream",
+                    upstream=upstream,
+                    server=server,
                 )
         if others:
             _log.warn(
@@ -99,26 +108,68 @@ class RefusalLog:
             )
 
 
+class BugLog:
+    """Logs exceptions that are bugs, with their tracebacks.
+
+    A bug that every request meets is logged once a minute, with the number of times since.
+    Bugs are told apart by the text, the exception's class and the place that raised it.
+    """
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        #: When each bug may be logged again, and how often it was met since it was.
+        self._known: dict[tuple[str, str, str, int], tuple[float, int]] = {}
+
+    def note(self, text: str, **about: Any) -> None:
+        """Log the exception that is being handled; ``about`` are the values in ``text``."""
+        error = sys.exc_info()[1]
+        kind = (text, type(error).__qualname__, *_place(error))
+        now = self._seconds()
+        when, unsaid = self._known.get(kind, (0.0, 0))
+        if kind in self._known and now < when:
+            self._known[kind] = (when, unsaid + 1)
+            return
+        if kind not in self._known and len(self._known) >= _MAX_KINDS:
+            self._known.clear()
+        self._known[kind] = (now + _SELDOM, 0)
+        if unsaid:
+            text, about = text + " ({count} more since the last time)", {**about, "count": unsaid}
+        _log.failure(text, **about)
+
+
+def _place(error: BaseException | None) -> tuple[str, int]:
+    """File and line that raised it."""
+    trace = None if error is None else error.__traceback__
+    if trace is None:
+        return "", 0
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace.tb_frame.f_code.co_filename, trace.tb_lineno
+
+
 def _where(upstream: str, server: str) -> str:
     if not upstream:
         return ""
     return f"upstream {upstream}, server {server}: " if server else f"upstream {upstream}: "
 
 
-def _key(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 class HealthLog:
-    """Logs that a server has gone out of service, and that it is back.
+    """Logs that a server has gone out of service, and that it is back; and publishes each change
+    of its status.
 
-    Each of the two is logged once, however often the server is tried in between, and
+    Each of them is told once, however often the server is tried in between, and
     however many processes tell of it.  A server that both requests and heartbeats have put
-    out is back when neither keeps it out.  ``seconds()`` is a monotonic clock.
+    out is back when neither keeps it out.  ``seconds()`` is a monotonic clock.  The number of
+    lines is limited, and the number of events is not.
     """
 
-    def __init__(self, seconds: Callable[[], float]) -> None:
+    def __init__(self, seconds: Callable[[], float], publish: Publish = ignore) -> None:
         self._seconds = seconds
+        self._publish = publish
+        #: The status that heartbeats give each server, and the one that was told last; without
+        #: those that are ``unchecked``.
+        self._checked: dict[tuple[str, str, int], Status] = {}
+        self._told: dict[tuple[str, str, int], Status] = {}
         #: The servers that the log calls out of service, with what keeps them out.
         self._out: dict[tuple[str, str, int], set[str]] = {}
         #: The second of the last line, how many lines it has had, and how many were left
@@ -129,22 +180,44 @@ class HealthLog:
 
     def know(self, upstream: str, host: str, port: int, cause: str = _REQUESTS) -> None:
         """A server is out of service; another process has logged it before."""
-        self._out.setdefault((upstream, host, port), set()).add(cause)
+        key = (upstream, host, port)
+        self._out.setdefault(key, set()).add(cause)
+        self._told[key] = "err"
 
     def know_checked(self, verdict: Heartbeat) -> None:
         """Heartbeats say this of a server; another process has logged it before."""
+        key = (verdict.upstream, verdict.host, verdict.port)
+        self._checked[key] = verdict.status
         if verdict.status == "err":
-            self.know(verdict.upstream, verdict.host, verdict.port, _HEARTBEATS)
+            self.know(*key, _HEARTBEATS)
+        else:
+            self._told[key] = verdict.status
 
     def took(self, upstream: str, host: str, port: int, down_for: float, message: str) -> None:
         """Requests have put a server out of service for ``down_for`` seconds, or brought it
         back (0)."""
-        self._note((upstream, host, port), _REQUESTS, down_for > 0, message)
+        key = (upstream, host, port)
+        self._note(key, _REQUESTS, down_for > 0, message)
+        self._tell(key, message)
 
     def checked(self, verdict: Heartbeat) -> None:
         """Heartbeats say this of a server."""
         key = (verdict.upstream, verdict.host, verdict.port)
-        self._note(key, _HEARTBEATS, verdict.status == "err", f"heartbeats: {verdict.message}")
+        message = f"heartbeats: {verdict.message}"
+        self._note(key, _HEARTBEATS, verdict.status == "err", message)
+        self._checked[key] = verdict.status
+        self._tell(key, message)
+
+    def _tell(self, key: tuple[str, str, int], message: str) -> None:
+        """Publish the status of a server if it is another one than before: the worse of what
+        requests and heartbeats say."""
+        status: Status = "err" if key in self._out else self._checked.get(key, "ok")
+        if status == self._told.get(key, "unchecked"):
+            return
+        self._told[key] = status
+        upstream, host, port = key
+        reason = message if status in ("err", "unstable") else ""
+        self._publish(Health(upstream, host_port(host, port), status, reason))
 
     def _note(self, key: tuple[str, str, int], cause: str, is_out: bool, message: str) -> None:
         """A server is out of service for this cause, or no longer for this cause."""
@@ -164,7 +237,7 @@ class HealthLog:
         upstream, host, port = key
         if not self._has_line():
             return
-        server = _key(host, port)
+        server = host_port(host, port)
         if is_out:
             _log.warn(
                 "upstream {upstream}: server {server} is out of service: {message}",
@@ -180,12 +253,14 @@ class HealthLog:
             )
 
     def ejected(self, extra: Ejection) -> None:
-        """A server is ejected; it comes back by itself, which is not logged."""
+        """A server is ejected; it comes back by itself, which is not told."""
+        server = host_port(extra.host, extra.port)
+        self._publish(Health(extra.upstream, server, "err", extra.message, extra.seconds))
         if self._has_line():
             _log.warn(
                 "upstream {upstream}: server {server} is ejected for {seconds:.0f} s: {message}",
                 upstream=extra.upstream,
-                server=_key(extra.host, extra.port),
+                server=server,
                 seconds=extra.seconds,
                 message=extra.message,
             )
@@ -208,4 +283,5 @@ class HealthLog:
     def forget(self, upstream: str, gone: Collection[tuple[str, int]]) -> None:
         """Forget servers, by host and port, that the upstream no longer has."""
         for host, port in gone:
-            self._out.pop((upstream, host, port), None)
+            for known in (self._out, self._checked, self._told):
+                known.pop((upstream, host, port), None)

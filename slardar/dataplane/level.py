@@ -7,7 +7,7 @@ for the balancer is made anew only after a change.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from itertools import compress
 from typing import Any, Final
@@ -52,8 +52,10 @@ class ServingLevel:
         "full",
         "ignores_health",
         "is_limited",
+        "label",
         "members",
         "name",
+        "on_climb",
         "panic",
         "peers",
         "picks_without",
@@ -66,9 +68,21 @@ class ServingLevel:
     )
 
     def __init__(
-        self, level: Level, peers: list[Peer], balancer: Any, unit: int, slow_start: float = 0.0
+        self,
+        level: Level,
+        peers: list[Peer],
+        balancer: Any,
+        unit: int,
+        slow_start: float = 0.0,
+        label: str = "",
+        on_climb: Callable[[Peer, str], None] | None = None,
     ) -> None:
         self.name = level.name
+        #: What tells the level from the others of its upstream; and what is called with a server
+        #: that begins to climb, and with this label unless this is the first level that has
+        #: the server.
+        self.label = label
+        self.on_climb = on_climb
         self.peers = peers
         self.members = frozenset(peers)
         self.positions: dict[ServerLive, int] = {peer.live: n for n, peer in enumerate(peers)}
@@ -198,8 +212,9 @@ class ServingLevel:
             turn.is_cold = False
             turn.climbs_from = now
             turn.share = FIRST
-            self.refine()
             self.weigh(peer)
+            if self.on_climb is not None:
+                self.on_climb(peer, "" if turn is peer.live else self.label)
         if turn.climbs_from and position not in self._climbing:
             self._climbing.add(position)
             # Those that climb take their steps together: each step costs a new list.
@@ -220,7 +235,7 @@ class ServingLevel:
 
     def weigh(self, peer: Peer) -> None:
         """Compute the weight of a server again."""
-        if not is_whole(peer.live.weight):
+        if not is_whole(peer.live.weight) or peer.turn.share != 1.0:
             self.refine()
         before, peer.weight = peer.weight, in_units(peer, self.unit)
         if peer.weight != before:

@@ -16,6 +16,7 @@ from slardar.dataplane.poller import Poller
 from slardar.errors import ConfigError
 from slardar.http1.client import ClientConnection
 from slardar.http1.interfaces import ChannelBase, ChannelProtocol, PlaneBase
+from slardar.http1.record import RequestRecord
 from slardar.model.listener import HTTP, ListenerSpec
 
 __all__ = ["LISTENER_KINDS", "Connection", "ListenerKind", "find_kind", "plain_channel"]
@@ -29,6 +30,8 @@ class Connection(Protocol):
     """
 
     channel: ChannelBase
+    #: What is known of the request under way; ``None`` without one, or where nobody observes.
+    record: RequestRecord | None
 
     @property
     def is_idle(self) -> bool:

@@ -12,11 +12,14 @@ from twisted.logger import Logger
 from slardar.config import Hooks
 from slardar.dataplane.poller import Poller
 from slardar.errors import NotReadyError
+from slardar.events import Publish, ignore
 from slardar.hooks.checker import Item
 from slardar.hooks.checking import Checker, NoCheckError
+from slardar.hooks.loaded import Loaded
 from slardar.hooks.memory import LOOK, Limits, MemoryWatch, limits_of
 from slardar.hooks.report import HookReport, ShadowReport
 from slardar.hooks.runner import Runner
+from slardar.hooks.states import HookStates
 from slardar.model.hook import Hook, HookKey
 
 __all__ = ["HookMemory", "PlaneHooks"]
@@ -41,7 +44,8 @@ class PlaneHooks:
     ``buffered()`` gives the bytes in the buffers of connections, which takes long to find
     out; ``expected()`` the bytes that connections without their buffers, requests and the
     configuration account for.  ``make_runner`` is for a process with engines of its own;
-    without it a process that serves nobody looks at code.
+    without it a process that serves nobody looks at code, and ``publish`` is told of failures
+    and suspensions.
     """
 
     def __init__(
@@ -54,7 +58,9 @@ class PlaneHooks:
         expected: Callable[[], int],
         make_runner: Callable[[Hooks], Runner] | None = None,
         memory: HookMemory | None = None,
+        publish: Publish = ignore,
     ) -> None:
+        self._states = HookStates(publish)
         self._reactor = reactor
         self._poller = poller
         self._settings = settings
@@ -92,7 +98,18 @@ class PlaneHooks:
                 self._watch_memory(runner)
             except OSError as error:
                 _log.warn("what hooks hold is not limited: {error}", error=error)
-        return runner if runner.load(hooks) else None
+        has_scripts = runner.load(hooks)
+        if self.make_runner is None:
+            reports = list(runner.reports())
+            self._states.keep({one.mark for one in reports})
+            self._states.reported(reports)
+        return runner if has_scripts else None
+
+    def _call_failed(self, loaded: Loaded) -> None:
+        """A call of a hook of this process has failed."""
+        self._states.call_failed(loaded.path)
+        if loaded.suspended:
+            self._states.suspended(loaded.mark, loaded.path, loaded.error)
 
     def get_runner(self) -> Runner:
         """What runs hooks, made when it is first needed.
@@ -103,7 +120,7 @@ class PlaneHooks:
             if self.make_runner is not None:
                 self.runner = self.make_runner(self._settings)
             else:
-                self.runner = Runner(self._settings, self._reactor.seconds)
+                self.runner = Runner(self._settings, self._reactor.seconds, self._call_failed)
             self.runner.route = self._route
         return self.runner
 
@@ -167,7 +184,7 @@ class PlaneHooks:
         self._buffers = self._buffered()
         if known is None:
             # This process is another program's, or there is none to replace it.
-            memory = MemoryWatch(limits_of(1), self._expected_memory, runner.suspend)
+            memory = MemoryWatch(limits_of(1), self._expected_memory, self._suspend_heavy)
         else:
             memory = MemoryWatch(
                 known.limits,
@@ -181,6 +198,11 @@ class PlaneHooks:
         runner.watch(memory)
         self._poller.out_of_memory = memory.ran_out
         self._looks.start(LOOK)
+
+    def _suspend_heavy(self, mark: int, reason: str = "") -> None:
+        """A version holds too much."""
+        self.get_runner().suspend(mark, reason)
+        self._states.reported(self.reports())
 
     def _look_at_memory(self) -> None:
         assert self._memory is not None

@@ -34,10 +34,10 @@ from typing import Any, Final
 from twisted.internet.base import DelayedCall
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
+from slardar.dataplane.failurelog import BugLog
 from slardar.dataplane.pipe import Pipe
 from slardar.dataplane.pollable import Batched, Pollable
 from slardar.dataplane.steps import StepQueues
@@ -61,8 +61,6 @@ FEW: Final = 8
 TICK: Final = 0.25
 
 _NONE: Final[list[tuple[int, int]]] = []
-
-_log: Final = Logger("slardar.dataplane")
 
 
 class Poller:
@@ -114,6 +112,7 @@ class Poller:
         #: This is the part of a batch in which work may be put off.
         self.gathering = False
         self.pipe = Pipe()
+        self._bugs = BugLog(time.monotonic)
         self._sweep = LoopingCall(self._find_late)
         self._sweep.clock = reactor
         #: The call that goes on with a sweep that took too long.
@@ -442,7 +441,7 @@ class Poller:
                 step.look()
                 step.go_on()
             except BaseException:
-                _log.failure("error in {step!r}", step=step)
+                self._bugs.note("error in {step!r}", step=step)
             if self._is_over():
                 return
 
@@ -518,11 +517,11 @@ class Poller:
         try:
             if isinstance(sys.exc_info()[1], MemoryError) and self.out_of_memory is not None:
                 self.out_of_memory()
-            _log.failure("error on {channel!r}", channel=channel)
+            self._bugs.note("error on {channel!r}", channel=channel)
             channel.failed()
         except Exception:
             channel.close()
-            _log.failure("error while closing {channel!r}", channel=channel)
+            self._bugs.note("error while closing {channel!r}", channel=channel)
 
 
 # Not as a decorator: mypyc compiles no class that has one.

@@ -33,6 +33,7 @@ from slardar.dataplane.selection import Selection
 from slardar.dataplane.server_health import ServerHealth
 from slardar.dataplane.sockets import Opened
 from slardar.dataplane.upstreams import Upstreams
+from slardar.events import Publish, ignore
 from slardar.health.verdicts import Ejection, Extra, Heartbeat, Verdict, by_upstream
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
 from slardar.hooks.runner import Runner
@@ -45,6 +46,7 @@ from slardar.http1.interfaces import (
     SelectionBase,
     TunnelBase,
 )
+from slardar.http1.record import RequestRecord
 from slardar.http1.request import Request
 from slardar.interfaces import IPlane
 from slardar.model.hook import Hook, HookKey
@@ -85,7 +87,10 @@ class DataPlane(Router):
     to know of servers beside that.  ``make_runner`` and ``hook_memory`` are for a worker.
     ``kinds`` are the kinds of listeners, by their protocols.  With ``find_probe``
     (``slardar.plugins.find_probe``) the plane sends heartbeats, as ``settings.health`` says;
-    without it another process does, or none.
+    without it another process does, or none.  ``worker`` is the name of this process in
+    access logs, and ``stdout`` the descriptor for one that goes to standard output.
+    ``publish`` is told what changes in the health of servers and hooks; in a worker the
+    director tells it.
     """
 
     def __init__(
@@ -101,6 +106,9 @@ class DataPlane(Router):
         kinds: Mapping[str, ListenerKind] = LISTENER_KINDS,
         on_extra: Callable[[Extra], None] | None = None,
         find_probe: ProbeFinder | None = None,
+        worker: str = "worker-0",
+        stdout: int = 1,
+        publish: Publish = ignore,
     ) -> None:
         self._reactor = reactor
         self._live = live
@@ -115,7 +123,7 @@ class DataPlane(Router):
         #: What was counted, as far as no director keeps it.
         self.totals = Totals(metrics.buckets, metrics.added_buckets)
         self._health = ServerHealth(
-            live, poller.clock, reactor.seconds, on_health, on_extra or self._note_extra
+            live, poller.clock, reactor.seconds, on_health, on_extra or self._note_extra, publish
         )
         self._upstreams = Upstreams(
             reactor,
@@ -152,8 +160,13 @@ class DataPlane(Router):
             self._expected_memory,
             make_runner,
             hook_memory,
+            publish,
         )
-        self.observers = PlaneObservers(reactor, poller.clock, settings)
+        #: Requests within ``slardar.web``, for each resource.
+        self.web_requests: list[Collection[Downstream]] = []
+        self.observers = PlaneObservers(
+            reactor, poller.clock, settings, worker, stdout, self._under_way
+        )
         self.observer = self.observers.observer
         self.max_reply_head = _MAX_REPLY_HEAD
         self.hook_body = settings.hooks.body
@@ -215,6 +228,7 @@ class DataPlane(Router):
 
     async def _stop(self) -> None:
         self.draining = True
+        self.observers.drain()
         if self._heartbeats is not None:
             self._heartbeats.stop()
         self._plane_hooks.stop_checking()
@@ -227,7 +241,7 @@ class DataPlane(Router):
         self._poller.stop()
         self._refusals.flush()
         self._plane_hooks.stop()
-        self.observers.stop()
+        await self.observers.stop()
 
     # The configuration.
 
@@ -287,6 +301,7 @@ class DataPlane(Router):
             self.hooks = self._plane_hooks.take(snapshot.hooks)
         if self._heartbeats is not None and not self.draining:
             self._heartbeats.apply(upstreams, changed)
+        self.observers.apply(upstreams, changed)
         await self._upstreams.use(upstreams, changed, made)
         return {"workers": {"worker-0": snapshot.version}}
 
@@ -321,6 +336,7 @@ class DataPlane(Router):
             },
             "names": self._resolver.shown(),
             "panic": self._health.panics(self._snapshot.upstreams.values()),
+            **self.observers.statistics(),
             "config_timer": {"worker-0": "alive"},
             "workers": {
                 "worker-0": {
@@ -356,7 +372,8 @@ class DataPlane(Router):
 
     def facts(self) -> Facts:
         """What the metrics show of the present; see :class:`slardar.interfaces.IPlane`."""
-        return Facts(*self.present(), {"alive": 1}, 0, self._health.present)
+        dropped = self.observers.statistics()["access_log_dropped"]
+        return Facts(*self.present(), {"alive": 1}, 0, dropped, self._health.present)
 
     def _note_extra(self, extra: Extra) -> None:
         """There is no director that would count ejections."""
@@ -405,7 +422,7 @@ class DataPlane(Router):
     def known_extras(self) -> Iterator[Extra]:
         """What keeps servers from requests beside their health; see
         :class:`slardar.interfaces.IPlane`."""
-        return self._health.known_extras()
+        return self._health.known_extras(self._snapshot.upstreams)
 
     # Hooks.
 
@@ -451,6 +468,20 @@ class DataPlane(Router):
             + len(self._snapshot.upstreams) * _UPSTREAM
             + len(self.selections) * _SELECTION
         )
+
+    # Observers.
+
+    def reopen_logs(self) -> None:
+        """Open the files of access logs anew; see :class:`slardar.interfaces.IPlane`."""
+        self.observers.reopen()
+
+    def _under_way(self) -> Iterator[RequestRecord]:
+        """The records of the requests under way."""
+        yield from self._clients.records()
+        for requests in self.web_requests:
+            for one in requests:
+                if one.record is not None:
+                    yield one.record
 
     # For the router.
 
@@ -520,6 +551,8 @@ class DataPlane(Router):
     def tunnel(self, tunnel: TunnelBase) -> None:
         """A connection became a tunnel."""
         self._clients.add_tunnel(tunnel)
+        if tunnel.record is not None and self.observer is not None:
+            self.observer.tunnel_began(tunnel.record)
 
     def tunnel_closed(self, tunnel: TunnelBase) -> None:
         """A tunnel is closed."""

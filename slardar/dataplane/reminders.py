@@ -8,8 +8,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Final
 
-from twisted.logger import Logger
-
+from slardar.dataplane.failurelog import BugLog
 from slardar.http1.interfaces import Clock, Reminder
 
 __all__ = ["Reminders"]
@@ -19,8 +18,6 @@ __all__ = ["Reminders"]
 GRAIN: Final = 0.002
 #: Seconds for one look; the rest comes after the reactor's other work.
 TURN: Final = 0.01
-
-_log = Logger("slardar.dataplane")
 
 
 class Reminders:
@@ -38,6 +35,7 @@ class Reminders:
         #: By time; the number keeps the order of those of one time.
         self._heap: list[tuple[float, int, Reminder]] = []
         self._numbers = count()
+        self._bugs = BugLog(seconds)
         #: The call for the earliest of them, and when it comes, by the clock.
         self._call: Any = None
         self._when = 0.0
@@ -75,7 +73,7 @@ class Reminders:
             try:
                 reminder.due()
             except Exception:
-                _log.failure("a reminder failed: {reminder!r}", reminder=reminder)
+                self._bugs.note("a reminder failed: {reminder!r}", reminder=reminder)
             if self._seconds() >= ends:
                 break
         if heap and self._call is None:

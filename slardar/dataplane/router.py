@@ -137,10 +137,11 @@ class Router(PlaneBase):
         """The same when hooks have seen the request; the upstream that one of them chooses
         wins."""
         if hooked is not None:
+            record = downstream.record
+            if record is not None:
+                record.error, record.hook = hooked.error, hooked.hook
             if hooked.answer is not None:
                 self.refusals += 1
-                if downstream.record is not None:
-                    downstream.record.error = hooked.error
                 downstream.answer(hooked.answer, hooked.body)
                 return None
             upstream = hooked.upstream or upstream
@@ -214,6 +215,8 @@ class Router(PlaneBase):
                 reply, body = error_reply(status, reason, accept)
         if hooked is not None:
             instead = hooked.own_reply(reply, reason)
+            if record is not None:
+                record.hook = hooked.hook
             if instead is not None:
                 return instead
         return reply, body

@@ -55,6 +55,7 @@ class Selection(SelectionBase):
         "_least",
         "_levels",
         "_next_release",
+        "_on_climb",
         "_on_ejected",
         "_on_error",
         "_on_health",
@@ -81,8 +82,10 @@ class Selection(SelectionBase):
         on_ejected: Callable[[str, Peer], None] | None = None,
         on_hint: Callable[[str, Peer], None] | None = None,
         soon: Callable[[Step], None] | None = None,
+        on_climb: Callable[[str, Peer, str], None] | None = None,
     ) -> None:
         super().__init__(upstream.name)
+        self._on_climb = on_climb
         self._on_hint = on_hint
         self._on_ejected = on_ejected
         self._on_error = on_error
@@ -96,13 +99,12 @@ class Selection(SelectionBase):
         self._places: dict[tuple[str, int], list[tuple[ServingLevel, int]]] = {}
         new = _new_servers(upstream, live) if upstream.slow_start else ()
         seen: set[ServerLive] = set()
-        for index, level in enumerate(upstream.levels):
+        for label, level in zip(upstream.labels, upstream.levels, strict=True):
             peers = []
             for server in level.servers:
                 known = live.server(upstream.name, server.host, server.port)
                 turn = known
                 if known in seen:
-                    label = level.name or str(index)
                     turn = live.turn(upstream.name, server.host, server.port, label)
                 seen.add(known)
                 if new and (server.host, server.port) in new:
@@ -120,7 +122,9 @@ class Selection(SelectionBase):
             for peer in peers:
                 peer.weight = in_units(peer, unit)
             balancer = make_balancer(peers, upstream.mode_opts)
-            made = ServingLevel(level, peers, balancer, unit, upstream.slow_start)
+            made = ServingLevel(
+                level, peers, balancer, unit, upstream.slow_start, label, self._climbs
+            )
             self._levels.append(made)
             for position, peer in enumerate(peers):
                 self._places.setdefault((peer.host, peer.port), []).append((made, position))
@@ -380,12 +384,12 @@ class Selection(SelectionBase):
             tuple(level.described(level is serving, may_get, now) for level in levels),
             None if peer is None else peer.key,
             is_last_resort and serving is not None,
-            None if serving is not None else self._foreseen_refusal(),
+            None if serving is not None else self._foreseen_refusal(request),
             self._panic is not None and self._panic.is_on,
         )
 
-    def _foreseen_refusal(self) -> tuple[int, str]:
-        status, reason = self.refusal(False)
+    def _foreseen_refusal(self, request: Request) -> tuple[int, str]:
+        status, reason = self.refusal(request, False)
         if status == 503 and self.queue is not None and self.queue.waiting < self.queue_size:
             reason += f", so the request waits up to {self.queue_timeout:g} seconds for one"
         return status, reason
@@ -426,12 +430,14 @@ class Selection(SelectionBase):
         chosen = [level for name in names for level in self._levels if level.name == name]
         return chosen or self._levels
 
-    def refusal(self, tried: bool) -> tuple[int, str]:
-        """Status and reason where :meth:`pick` found nothing."""
+    def refusal(self, request: Request, tried: bool) -> tuple[int, str]:
+        """Status and reason where :meth:`pick` found nothing for ``request``."""
         now = self._clock.now
-        if not tried and any(peer.live.full_until > now for peer in self.peers):
+        levels = self._levels if request.cluster_key is None else self._order(request)
+        peers = [peer for level in levels for peer in level.peers]
+        if not tried and any(peer.live.full_until > now for peer in peers):
             return 503, f"the servers of upstream {self.name} say that they are full"
-        if not tried and any(level.available for level in self._levels):
+        if not tried and any(level.available for level in levels):
             return 503, f"every server of upstream {self.name} has its limit of connections"
         return 502, f"no servers available in upstream {self.name}"
 
@@ -551,6 +557,11 @@ class Selection(SelectionBase):
                 found = True
                 self.look(peer.host, peer.port)
         return found
+
+    def _climbs(self, peer: Peer, label: str) -> None:
+        """A server begins to climb in a level."""
+        if self._on_climb is not None:
+            self._on_climb(self.name, peer, label)
 
     def _health_changed(self, peer: Peer) -> None:
         """Requests put a server out of service, or brought it back."""

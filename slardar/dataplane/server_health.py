@@ -10,14 +10,35 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from slardar.dataplane.failurelog import HealthLog
+from slardar.events import Publish, ignore
 from slardar.health.checked import take_verdict
 from slardar.health.hints import note_hint, set_hints
 from slardar.health.notes import notes_of
-from slardar.health.outliers import note_ejected, settle
+from slardar.health.outliers import is_forgotten, note_calm, note_ejected, settle
 from slardar.health.panic import panic_note
 from slardar.health.rules import is_available
-from slardar.health.shared import Place, ServerIndex, note_back, note_out, strictest
-from slardar.health.verdicts import MAX_TEXT, Ejection, Extra, Heartbeat, Hint, Verdict, hint_of
+from slardar.health.shared import (
+    Place,
+    ServerIndex,
+    note_back,
+    note_out,
+    note_penalty,
+    strictest,
+)
+from slardar.health.slow_start import share_after
+from slardar.health.verdicts import (
+    MAX_TEXT,
+    NO_HISTORY,
+    Climb,
+    Ejection,
+    Extra,
+    Flap,
+    Heartbeat,
+    Hint,
+    Verdict,
+    flap_of,
+    hint_of,
+)
 from slardar.http1.interfaces import Clock
 from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.server import Server, Upstream
@@ -31,7 +52,8 @@ class ServerHealth:
     ``clock`` is the poller's, in monotonic seconds.  ``on_health(upstream, peer)`` is
     called when requests have put a server out of service or brought it back, and
     ``on_extra(extra)`` with what other processes are to know beside that; without
-    ``on_health`` the log says so, for which ``seconds()`` gives the time.
+    ``on_health`` the log says so, for which ``seconds()`` gives the time, and ``publish`` is
+    told of changes.
     """
 
     def __init__(
@@ -41,11 +63,12 @@ class ServerHealth:
         seconds: Callable[[], float],
         on_health: Callable[[str, Peer], None] | None = None,
         on_extra: Callable[[Extra], None] | None = None,
+        publish: Publish = ignore,
     ) -> None:
         self._on_extra = on_extra
         self._live = live
         self._clock = clock
-        self._log = HealthLog(seconds) if on_health is None else None
+        self._log = HealthLog(seconds, publish) if on_health is None else None
         self._index = ServerIndex()
         #: Called with an upstream's name and a peer when requests have changed its health.
         self.changed = self._log_change if on_health is None else on_health
@@ -83,7 +106,7 @@ class ServerHealth:
             if servers is None:
                 continue
             live = self._live.server(upstream.name, *place)
-            if verdict.down_for <= 0:
+            if verdict.down_for <= 0 and not verdict.on_probation:
                 if note_back(live):
                     changed.append(place)
                 if available is not None and _is_available(live, servers, now):
@@ -97,9 +120,13 @@ class ServerHealth:
                     if _is_available(self._live.server(upstream.name, *other), some, now)
                 }
             others = len(available) > (place in available)
-            if note_out(live, strictest(servers), now, verdict.down_for, others, verdict.message):
+            config = strictest(servers)
+            if note_out(
+                live, config, now, verdict.down_for, others, verdict.message, verdict.fail_num
+            ):
                 changed.append(place)
-                available.discard(place)
+                if not _is_available(live, servers, now):
+                    available.discard(place)
             if self._log is not None:
                 self._log.know(upstream.name, *place)
         return changed
@@ -130,6 +157,11 @@ class ServerHealth:
         if self._on_extra is not None:
             self._on_extra(hint_of(upstream, peer.host, peer.port, peer.live, self._clock.now))
 
+    def climbs(self, upstream: str, peer: Peer, label: str) -> None:
+        """The weight of a server begins to climb here, in the level ``label``."""
+        if self._on_extra is not None:
+            self._on_extra(Climb(upstream, peer.host, peer.port, 0.0, label))
+
     def hint(self, upstream: Upstream, place: Place, value: str) -> bool:
         """A server has said this in a heartbeat, as ``IPlane.hint`` describes it.
 
@@ -156,19 +188,52 @@ class ServerHealth:
                 if upstream.hints:
                     set_hints(live, extra.full_for, extra.drains, extra.weight, now)
                     changed.append(place)
+            elif isinstance(extra, Flap):
+                note_penalty(live, extra.penalty, now)
+            elif isinstance(extra, Climb):
+                if self._climb(upstream, extra, now):
+                    changed.append(place)
+            elif extra.calm is not None:
+                note_calm(live, now, extra.calm, extra.times)
             elif upstream.outlier is not None and note_ejected(
                 live, now, extra.seconds, extra.times, extra.message
             ):
                 changed.append(place)
         return changed
 
-    def known_extras(self) -> Iterator[Extra]:
+    def _climb(self, upstream: Upstream, climb: Climb, now: float) -> bool:
+        """Let a server go on climbing; returns whether it does."""
+        turn = self._live.server(upstream.name, climb.host, climb.port)
+        if climb.level:
+            if climb.level not in upstream.labels:
+                return False
+            turn = self._live.turn(upstream.name, climb.host, climb.port, climb.level)
+        if climb.seconds >= upstream.slow_start:
+            return False
+        turn.is_cold = False
+        turn.climbs_from = now - climb.seconds
+        turn.share = share_after(climb.seconds, upstream.slow_start)
+        return True
+
+    def known_extras(self, upstreams: Mapping[str, Upstream]) -> Iterator[Extra]:
         """What keeps servers from requests beside their health, as ``IPlane.known_extras``
-        gives it."""
-        now = self._clock.now
-        for (upstream, host, port), live in self._live.servers.items():
+        gives it; ``upstreams`` are those that are served."""
+        now, turns = self._clock.now, self._live.turns
+        for key, live in self._live.servers.items():
+            upstream, host, port = key
+            outlier = upstreams[upstream].outlier if upstream in upstreams else None
             if live.ejected_until > now:
                 yield self._ejection(upstream, host, port, live)
+            elif outlier is not None and live.ejections:
+                calm = now - live.calm_from
+                if not is_forgotten(live.ejections, calm, outlier.eject):
+                    yield Ejection(upstream, host, port, 0.0, live.ejections, "", calm)
+            flap = flap_of(upstream, host, port, live.penalty, live.flapped_at, now)
+            if flap is not None:
+                yield flap
+            for level, turn in {"": live, **turns.get(key, {})}.items():
+                if turn.climbs_from:
+                    yield Climb(upstream, host, port, now - turn.climbs_from, level)
             if live.drains or live.full_until > now or live.has_hinted_weight:
                 yield hint_of(upstream, host, port, live, now)
 
@@ -177,9 +242,10 @@ class ServerHealth:
         gives them."""
         now = self._clock.now
         for (upstream, host, port), live in self._live.servers.items():
-            if now < live.down_until:
-                down_for = min(live.down_until - now, 1e9)
-                yield Verdict(upstream, host, port, down_for, live.msg[:MAX_TEXT])
+            if live.down_until:
+                down_for = min(max(0.0, live.down_until - now), 1e9)
+                text = live.msg[:MAX_TEXT]
+                yield Verdict(upstream, host, port, down_for, text, live.fail_num, down_for <= 0)
 
     def known_checked(self) -> Iterator[Heartbeat]:
         """What heartbeats have said of servers, as ``IPlane.known_checked`` gives it."""
@@ -194,6 +260,7 @@ class ServerHealth:
                     live.checked_msg[:MAX_TEXT],
                     live.checked_fails,
                     dict(live.about),
+                    live.history or NO_HISTORY,
                 )
 
     def peers(self, upstream: Upstream) -> Mapping[str, ServerLive]:

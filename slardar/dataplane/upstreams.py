@@ -263,6 +263,7 @@ class Upstreams:
             self._ejected,
             self._hinted,
             self._poller.take_soon,
+            self._health.climbs,
         )
 
     def _install(self, selection: Selection) -> _Waiting | None:

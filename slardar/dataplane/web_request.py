@@ -102,8 +102,8 @@ class WebRequest(Downstream):
             self.refuse(error.status, error.message)
             return
         if self.record is not None:
-            self.record.request = request
-            self.record.bytes_in = len(request.head) + self._remaining
+            self.record.take(request)
+            self.record.bytes_in += self._remaining
         if web.clientproto == b"HTTP/1.1":
             # twisted.web finds "close" only where nothing else is named.
             self._keep_alive = request.keep_alive

@@ -34,6 +34,7 @@ def take_verdict(live: ServerLive, verdict: Heartbeat) -> bool:
     """Heartbeats say this of the server; see :func:`note_checked`."""
     live.checked_fails = verdict.fail_num
     live.about = verdict.about
+    live.history = verdict.history
     return note_checked(live, verdict.status, verdict.since, verdict.message)
 
 

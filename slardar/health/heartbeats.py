@@ -28,7 +28,7 @@ from slardar.health.flaps import held_for, penalty_after
 from slardar.health.probes.base import Result
 from slardar.health.rules import is_wanted
 from slardar.health.shared import Place
-from slardar.health.verdicts import MAX_TEXT, Heartbeat, Status
+from slardar.health.verdicts import MAX_TEXT, NO_HISTORY, Heartbeat, History, Status
 from slardar.model.server import Upstream
 
 __all__ = ["Beat", "Beats", "places_to_check"]
@@ -94,7 +94,20 @@ class Beat:
             self.message[:MAX_TEXT],
             self.fail_num,
             dict(self.about),
+            self._history() if self.penalty else NO_HISTORY,
         )
+
+    def _history(self) -> History:
+        goods = self.goods if self.has_failed else 0
+        return History(self.has_failed, goods, self.penalty, self.flapped_at, self.held_until)
+
+    def remember(self, history: History) -> None:
+        """Go on with what another process remembers."""
+        self.has_failed = self.status == "err" or history.has_failed
+        self.goods = history.goods
+        self.penalty = history.penalty
+        self.flapped_at = history.flapped_at
+        self.held_until = history.held_until
 
     def is_back(self, rise: int) -> bool:
         """Whether its results are good enough to bring it back."""
@@ -154,7 +167,9 @@ class Beats:
             beat.message = verdict.message
             beat.about = verdict.about
             beat.fail_num = verdict.fail_num
-            beat.has_failed = verdict.status == "err"
+            beat.remember(verdict.history)
+            if beat.has_failed and beat.status == "unstable":
+                self._kept = beat
 
     def settle(self, now: float) -> list[Beat]:
         """Look at all servers anew.  Returns those whose status this has changed."""
@@ -168,11 +183,16 @@ class Beats:
         beat = self.servers.get(place)
         if beat is None:
             return []
-        before = (beat.status, beat.fail_num, beat.message, beat.about)
+        before = self._told(beat)
         others = self._count(beat, result, now)
-        if (beat.status, beat.fail_num, beat.message, beat.about) != before:
+        if self._told(beat) != before:
             others.append(beat)
         return others
+
+    def _told(self, beat: Beat) -> tuple[object, ...]:
+        """What is something new when it changes."""
+        goods = min(beat.goods, self._rise) if beat.has_failed else 0
+        return beat.status, beat.fail_num, beat.message, beat.about, goods
 
     def _count(self, beat: Beat, result: Result, now: float) -> list[Beat]:
         """Take a result; returns the other servers that it has changed."""

@@ -34,7 +34,9 @@ __all__ = [
     "Outliers",
     "count_wanted",
     "ejection_length",
+    "is_forgotten",
     "is_over",
+    "note_calm",
     "note_ejected",
     "settle",
 ]
@@ -246,12 +248,22 @@ def is_over(ejected: int, wanted: int, max_share: float) -> bool:
     return ejected > wanted * max_share + 1e-9
 
 
+def is_forgotten(times: int, calm: float, eject: float) -> bool:
+    """Whether an ejection that was over ``calm`` seconds ago makes the next one no longer."""
+    return _remembered(times, calm, eject) <= 0
+
+
+def _remembered(times: int, calm: float, eject: float) -> int:
+    """The times that are not forgotten after ``calm`` seconds."""
+    return times - int(min(calm / eject, float(_MOST)))
+
+
 def ejection_length(live: ServerLive, eject: float, now: float) -> tuple[float, int]:
     """For how many seconds a server is ejected that is ejected now, and how many times this
     is, without those that are forgotten."""
     times = live.ejections
     if live.ejected_until <= now:
-        times -= int(min((now - live.calm_from) / eject, float(_MOST)))
+        times = _remembered(times, now - live.calm_from, eject)
     times = min(max(times, 0), _MOST) + 1
     return eject * min(2 ** (times - 1), LONGEST), times
 
@@ -281,6 +293,13 @@ def note_ejected(live: ServerLive, now: float, seconds: float, times: int, messa
     # What it did before must not eject it again when it is back.
     live.outcomes = None
     return True
+
+
+def note_calm(live: ServerLive, now: float, calm: float, times: int) -> None:
+    """Another process knows an ejection that was over ``calm`` seconds ago."""
+    if live.ejected_until <= now:
+        live.ejections = times
+        live.calm_from = now - calm
 
 
 def settle(live: ServerLive, now: float) -> None:

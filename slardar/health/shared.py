@@ -13,7 +13,7 @@ from slardar.health.rules import note_flap, set_status
 from slardar.model.live import ServerLive
 from slardar.model.server import Server, Upstream
 
-__all__ = ["Place", "ServerIndex", "note_back", "note_out", "strictest"]
+__all__ = ["Place", "ServerIndex", "note_back", "note_out", "note_penalty", "strictest"]
 
 #: A server's host and port.
 Place = tuple[str, int]
@@ -63,8 +63,10 @@ def note_out(
     seconds: float,
     others_available: bool,
     message: str,
+    fail_num: int = 0,
 ) -> bool:
-    """Another worker has put the server out of service, for ``seconds`` more.
+    """Another worker has put the server out of service, for ``seconds`` more; with 0 its time is
+    over.  ``fail_num``: its failures in a row there.
 
     The server is then on probation in both processes.  Without ``others_available`` it
     stays in service as ``unstable``: the findings of one worker must not leave another one
@@ -75,7 +77,7 @@ def note_out(
         return False
     live.fails = max(live.fails, config.max_fails)
     live.first_fail = now
-    live.fail_num = max(live.fail_num, live.fails)
+    live.fail_num = max(live.fail_num, live.fails, fail_num)
     was_out = live.down_until > now
     if not others_available and not was_out:
         set_status(live, "unstable", message)
@@ -86,6 +88,12 @@ def note_out(
     set_status(live, "err", message)
     # True also for a server that was out: the time until it is looked at again is longer.
     return True
+
+
+def note_penalty(live: ServerLive, penalty: float, now: float) -> None:
+    """Another process knows this penalty of the server (:mod:`slardar.health.flaps`)."""
+    live.penalty = penalty
+    live.flapped_at = now
 
 
 def note_back(live: ServerLive) -> bool:

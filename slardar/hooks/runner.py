@@ -189,6 +189,7 @@ class Runner(HooksBase):
             and hooked.upstream is None
             and hooked.new_body is None
             and not hooked.sees_reply
+            and not hooked.hook
         ):
             # The caller need not know more, so the object serves the next request.
             hooked.context = None
@@ -242,11 +243,13 @@ class Runner(HooksBase):
         if context is not None:
             shaded = self._compare(versions, request, hooked, context, seen)
         if seen is None or loaded is None:
+            hooked.hook = versions.path
             if versions.on_error == "continue":
                 return False
             hooked.error = _BROKEN
             return self._answer(HookAnswer(500, _BROKEN), request, hooked)
         if seen.answer is not None:
+            hooked.hook = versions.path
             return self._answer(seen.answer, request, hooked)
         apply_request(seen, request)
         if "upstream" in seen.written:
@@ -374,11 +377,13 @@ class Runner(HooksBase):
             if shaded is not None:
                 self._compare_reply(versions, shaded, request, seen, reply, reason)
             if seen is None:
+                hooked.hook = versions.path
                 if versions.on_error == "continue":
                     continue
                 hooked.error = _BROKEN
                 return make_reply(HookAnswer(500, _BROKEN), request.headers.get("accept"))
             if request.answer is not None:
+                hooked.hook = versions.path
                 return make_reply(request.answer, request.headers.get("accept"))
             apply_reply(seen, reply)
         return None

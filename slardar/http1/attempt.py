@@ -468,6 +468,8 @@ class Attempt(ChannelProtocol):
 
     def _interim_arrived(self, channel: ChannelBase, reply: Reply, rest: bytes) -> None:
         owner = self._owner
+        if owner.selection.believes_hints:
+            owner.selection.hinted(self.peer, reply)
         if reply.status == 101:
             if owner.request.upgrade is None:
                 raise BadMessage(502, "the server switched protocols without being asked")

@@ -210,7 +210,7 @@ class Exchange(AttemptOwner):
             self._next = None
             if peer is None:
                 if not status:
-                    status, message = selection.refusal(bool(self._tried))
+                    status, message = selection.refusal(self.request, bool(self._tried))
                     queue = selection.queue
                     if queue is not None and status == 503 and not self._tried:
                         self._wait_or_refuse(queue)
@@ -305,7 +305,7 @@ class Exchange(AttemptOwner):
         self.selection = selection
         peer = selection.pick(self.request, self._tried)
         if peer is None:
-            status, message = selection.refusal(False)
+            status, message = selection.refusal(self.request, False)
             if status == 503:
                 return False
             # There is no server any more whose room could be waited for.
@@ -447,11 +447,12 @@ class Exchange(AttemptOwner):
         assert channel is not None
         channel.queue = ""
         instead = hooked.reply(reply)
+        record = self.downstream.record
+        if record is not None:
+            record.error, record.hook = hooked.error, hooked.hook
         if instead is None:
             return False
         attempt.replace_reply(reply)
-        if self.downstream.record is not None:
-            self.downstream.record.error = hooked.error
         self.downstream.answer(*instead)
         return True
 

@@ -403,8 +403,8 @@ class SelectionBase:
         elsewhere; ``budget.spend`` follows if the attempt begins."""
         raise NotImplementedError
 
-    def refusal(self, tried: bool) -> tuple[int, str]:
-        """Status and reason where :meth:`pick` found nothing."""
+    def refusal(self, request: Request, tried: bool) -> tuple[int, str]:
+        """Status and reason where :meth:`pick` found nothing for ``request``."""
         raise NotImplementedError
 
 
@@ -412,7 +412,7 @@ class SelectionBase:
 class HookedRequest:
     """What hooks have made of a request; it is changed already."""
 
-    __slots__ = ("answer", "body", "error", "new_body", "sees_reply", "upstream")
+    __slots__ = ("answer", "body", "error", "hook", "new_body", "sees_reply", "upstream")
 
     def __init__(self) -> None:
         #: What the client gets instead of a server's reply, and its body.  One with the
@@ -422,6 +422,9 @@ class HookedRequest:
         #: Why the reply is an error of slardar's: a hook has failed.  Empty for a reply
         #: that a hook wanted.
         self.error: str = ""
+        #: The hook that has answered, or has failed, last: ``lua/script.HOST``; empty for
+        #: none.
+        self.hook: str = ""
         #: The upstream that a hook has chosen.
         self.upstream: str | None = None
         #: The body that a hook has given the request; its length is the request's already.
@@ -659,6 +662,12 @@ class Observer:
     """Is told of every request once, when it has ended; see ``PlaneBase.observer``."""
 
     __slots__ = ()
+
+    def tunnel_began(self, record: RequestRecord) -> None:
+        """A request has become a tunnel, which has not ended.
+
+        As with :meth:`request_ended`; the plane still writes to the record.
+        """
 
     def request_ended(self, record: RequestRecord) -> None:
         """A request has ended, refused ones included.

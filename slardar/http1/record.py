@@ -39,6 +39,10 @@ HEDGED: Final = "hedged"
 MAX_SPARES: Final = 512
 
 
+#: The header lines of bytes that are no request.
+_NO_LINES: Final[list[bytes]] = []
+
+
 class AttemptRecord:
     """One attempt on one server.  Times are monotonic seconds; 0 if it never happened."""
 
@@ -99,14 +103,19 @@ class RequestRecord:
         "counted_out",
         "ended",
         "error",
+        "hook",
+        "host",
         "kept",
+        "lines",
         "listener",
+        "method",
         "queued",
         "request",
         "started",
         "status",
         "tries",
         "upstream",
+        "uri",
     )
 
     def __init__(
@@ -120,7 +129,13 @@ class RequestRecord:
         #: The client's address, from the listener.
         self.client: bytes = client
         #: The request, as hooks have left it; ``None`` for bytes that are no request.
-        self.request: Request | None = request
+        self.request: Request | None = None
+        #: Of the request as the client sent it: method, target, the name in its Host, and
+        #: its header lines (see ``Request.lines``).
+        self.method: bytes = b""
+        self.uri: bytes = b""
+        self.host: str = ""
+        self.lines: list[bytes] = _NO_LINES
         #: The id of the listener that accepted the client; empty within ``slardar.web``.
         self.listener: str = listener
         #: When the head was complete; ``ended``: when the whole reply was handed to the
@@ -128,7 +143,7 @@ class RequestRecord:
         self.started: float = started
         self.ended: float = 0.0
         #: Bytes of the request's head and of its body's content that have arrived.
-        self.bytes_in: int = 0 if request is None else len(request.head)
+        self.bytes_in: int = 0
         #: Bytes of the replies, interim ones included, that were handed to the channel;
         #: within ``slardar.web``, where twisted.web writes the heads, of the body alone.
         self.bytes_out: int = 0
@@ -150,8 +165,21 @@ class RequestRecord:
         self.answered_by: str = ""
         #: The reason of slardar's own answer, or of a broken reply; empty without a failure.
         self.error: str = ""
+        #: The hook that answered, or that failed: ``lua/script.HOST``; empty for none.
+        self.hook: str = ""
         #: An observer keeps the record: it is not used for another request.
         self.kept: bool = False
+        if request is not None:
+            self.take(request)
+
+    def take(self, request: Request) -> None:
+        """The head of the request is known.  No hook has seen it yet."""
+        self.request = request
+        self.method = request.raw_method
+        self.uri = request.raw_uri
+        self.host = request.host
+        self.lines = request.lines
+        self.bytes_in = len(request.head)
 
     def attempt(self, server: str, started: float) -> AttemptRecord:
         """The record of one more attempt."""
@@ -195,6 +223,7 @@ class RequestRecord:
         """
         if not self.kept and self.tries <= 1 and len(spares) < MAX_SPARES:
             self.request = None
+            self.lines = _NO_LINES
             spares.append(self)
 
     def __repr__(self) -> str:

@@ -26,7 +26,7 @@ class RetryBudget:
     little because every request pays for it.
     """
 
-    __slots__ = ("_at", "_before", "_tokens", "exhausted", "requests", "retries", "turns")
+    __slots__ = ("_at", "_before", "_since", "_tokens", "exhausted", "requests", "retries", "turns")
 
     def __init__(self) -> None:
         #: Requests since the second under way began.
@@ -35,6 +35,8 @@ class RetryBudget:
         self.turns: float = 0.0
         #: Requests of each second before it, the oldest first.
         self._before: list[int] = [0] * SECONDS
+        #: When the first second began; negative before.
+        self._since: float = -1.0
         #: Retries that may be made at once, as of a time.
         self._tokens: float = 0.0
         self._at: float = -1e9
@@ -47,6 +49,8 @@ class RetryBudget:
 
     def turn(self, now: float) -> None:
         """Begin the second that ``now`` is in."""
+        if self._since < 0.0:
+            self._since = now
         passed = int(now - self.turns) + 1
         if passed > SECONDS:
             self._before = [0] * SECONDS
@@ -69,7 +73,10 @@ class RetryBudget:
 
         ``share`` of the requests may be sent again, and at least ``least`` a second.
         """
-        rate = max(least, share * self.recent(now) / SECONDS)
+        recent = self.recent(now)
+        # Requests before a process began are unknown, which does not mean that none came.
+        seconds = min(float(SECONDS), max(1.0, now - self._since))
+        rate = max(least, share * recent / seconds)
         most = max(1.0, rate) if rate > 0.0 else 0.0
         self._tokens = min(most, self._tokens + rate * (now - self._at))
         self._at = now

@@ -15,19 +15,32 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct, field
 
-__all__ = ["TO_FILE", "Author", "Change", "Kind", "Recorded", "Revision", "StoredState", "Value"]
+__all__ = [
+    "IN_FILE",
+    "TO_FILE",
+    "Author",
+    "Change",
+    "Kind",
+    "Recorded",
+    "Revision",
+    "StoredState",
+    "Value",
+]
 
 #: ``file``: what the configuration file says, for the record.  ``rollback``: the changes beside
 #: it lead back to an earlier version.
-Kind = Literal["upstream", "routes", "file", "hook", "rollback"]
+Kind = Literal["upstream", "service", "routes", "file", "hook", "rollback"]
 
 #: A store's name for a state.  Revisions can only be compared for equality: one store may
 #: use a counter that jumps, another a hash.
 Revision = int | str
 
-#: The value of an upstream, or of the routes, for which the configuration file counts
-#: again.  (``None`` means that the upstream or the routes are removed.)
+#: The value of an upstream, a service, or the routes, for which the configuration file counts
+#: again.  (``None`` means that the upstream, the service or the routes are removed.)
 TO_FILE: Final = "file"
+
+#: The kinds of the things that the configuration file may have, too.
+IN_FILE: Final = ("upstream", "service", "routes")
 
 
 class Author(str):
@@ -44,13 +57,14 @@ class Author(str):
 
 
 class Value(Struct, frozen=True):
-    """The whole new value of an upstream, the routes, a hook, or a part of the file."""
+    """The whole new value of an upstream, a service, the routes, a hook, or a part of the file."""
 
     kind: Kind
-    #: The upstream's name, or the hook's language and name (``lua/script.example.com``); empty for
-    #: ``routes`` and ``rollback``, of which there is one.  Of the file: ``upstreams.NAME``,
-    #: ``routes`` or ``default_upstream`` for what the file says of one of them, and empty for the
-    #: names of the upstreams in service that an edit has changed.
+    #: The name of the upstream or the service, or the hook's language and name
+    #: (``lua/script.example.com``); empty for ``routes`` and ``rollback``, of which there is one.
+    #: Of the file: ``upstreams.NAME``, ``services.NAME``, ``routes`` or ``default_upstream`` for
+    #: what the file says of one of them, and empty for the names of the upstreams in service that
+    #: an edit has changed.
     name: str
     #: ``None`` removes the old value.  What the file says is kept without passwords.  Of a
     #: ``rollback`` it is the version that the changes lead back to.
@@ -81,11 +95,11 @@ class Recorded(Struct, frozen=True):
     #: The version that the change has made, perhaps with others.
     version: int
     change: Change
-    #: The value before: ``None`` if there was none.  Of an upstream or the routes
+    #: The value before: ``None`` if there was none.  Of an upstream, a service or the routes
     #: :data:`TO_FILE` if the file's counted.
     old: Any
-    #: What the file said of this upstream, or of the routes, when the change was made; ``None`` if
-    #: that is nothing, or not on record.
+    #: What the file said of this upstream or service, or of the routes, when the change was made;
+    #: ``None`` if that is nothing, or not on record.
     in_file: Any = None
     #: How many more changes of this version were left out, because they are too many.
     more: int = 0
@@ -107,8 +121,11 @@ class StoredState(Struct, frozen=True):
     #: The store's own name for this state.
     revision: Revision = 0
     #: What the file said when the last change was made, without passwords: a value for
-    #: ``upstreams.NAME``, ``routes`` and ``default_upstream``, without those that it did not have.
+    #: ``upstreams.NAME``, ``services.NAME``, ``routes`` and ``default_upstream``, without those
+    #: that it did not have.
     file: Mapping[str, Any] = field(default_factory=dict)
+    #: Services as written, by name, with the meaning that values of ``upstreams`` have.
+    services: Mapping[str, Any] = field(default_factory=dict)
 
     def decides(self, name: str) -> bool:
         """Whether the store's value of this upstream counts, a removal included.
@@ -116,6 +133,10 @@ class StoredState(Struct, frozen=True):
         If it does, the file's value does not count.
         """
         return bool(self.upstreams.get(name, TO_FILE) != TO_FILE)
+
+    def decides_service(self, name: str) -> bool:
+        """The same for the service of this name."""
+        return bool(self.services.get(name, TO_FILE) != TO_FILE)
 
     @property
     def decides_routes(self) -> bool:
@@ -127,7 +148,12 @@ class StoredState(Struct, frozen=True):
         routes = self.routes
         # Copied once, however many values there are.
         named: dict[str, dict[str, Any]] = {}
-        of_kind = {"upstream": self.upstreams, "hook": self.hooks, "file": self.file}
+        of_kind = {
+            "upstream": self.upstreams,
+            "service": self.services,
+            "hook": self.hooks,
+            "file": self.file,
+        }
         for one in values:
             if one.kind == "routes":
                 routes = one.value
@@ -135,7 +161,7 @@ class StoredState(Struct, frozen=True):
                 if one.kind not in named:
                     named[one.kind] = dict(of_kind[one.kind])
                 things = named[one.kind]
-                if one.value is None and one.kind != "upstream":
+                if one.value is None and one.kind not in IN_FILE:
                     things.pop(one.name, None)
                 else:
                     things[one.name] = one.value
@@ -146,4 +172,5 @@ class StoredState(Struct, frozen=True):
             named.get("hook", self.hooks),
             revision,
             named.get("file", self.file),
+            named.get("service", self.services),
         )

@@ -71,6 +71,7 @@ class ServerLive:
         "full_until",
         "has_hinted_weight",
         "held_from",
+        "history",
         "is_cold",
         "keeper",
         "last_modified",
@@ -137,6 +138,9 @@ class ServerLive:
         self.checked_msg = ""
         self.checked_fails = 0
         self.about: Mapping[str, str | int] = {}
+        #: What heartbeats remember beside that (:class:`slardar.health.verdicts.History`);
+        #: ``None`` before they have said anything.
+        self.history: Any = None
         #: Ejection as an outlier: the monotonic time until which the server gets no request
         #: (0: it is not ejected), since when (epoch seconds), and why; how often, without the
         #: times that are forgotten; and when it was back, in monotonic seconds.
@@ -294,6 +298,12 @@ class Live:
         if found is None:
             found = turns[level] = ServerLive()
         return found
+
+    @property
+    def turns(self) -> Mapping[tuple[str, str, int], Mapping[str, ServerLive]]:
+        """The turns of servers in further levels than the first that has them, by upstream, host
+        and port, then by level; read-only."""
+        return MappingProxyType(self._turns)
 
     @property
     def servers(self) -> Mapping[tuple[str, str, int], ServerLive]:

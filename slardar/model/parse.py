@@ -83,11 +83,13 @@ def parse_upstream(
     where: str,
     plugins: Plugins | None = None,
     passes: Container[UnknownKey] = (),
+    may_be_empty: bool = False,
 ) -> Upstream:
     """The upstream ``name`` that ``body`` describes; ``where`` begins every path.
 
     ``body`` is copied.  Unknown keys in ``passes`` and keys that begin with ``x_`` are kept
-    and mean nothing.
+    and mean nothing.  With ``may_be_empty`` the list ``servers`` may have no server: the
+    upstream then has no level.
     """
     problems = Problems(passes)
     try:
@@ -99,10 +101,10 @@ def parse_upstream(
     except (TypeError, ValueError, RecursionError):
         # JSON cannot hold the body (NaN, a date, a list in itself): find the places, and
         # all other mistakes.
-        _read(name, body, where, problems, plugins)
+        _read(name, body, where, problems, plugins, may_be_empty)
         _find_odd(body, where, _DEPTH + 1, problems)
         raise ConfigError(problems.lines or f"{where}: expected what JSON can hold") from None
-    parsed, levels = _read(name, plain, where, problems, plugins)
+    parsed, levels = _read(name, plain, where, problems, plugins, may_be_empty)
     problems.raise_if_any()
     assert parsed is not None
     assert isinstance(plain, dict)
@@ -110,7 +112,12 @@ def parse_upstream(
 
 
 def _read(
-    name: str, body: object, where: str, problems: Problems, plugins: Plugins | None
+    name: str,
+    body: object,
+    where: str,
+    problems: Problems,
+    plugins: Plugins | None,
+    may_be_empty: bool,
 ) -> tuple[UpstreamBody | None, list[Level]]:
     """The correct parts of an upstream; every mistake is added to ``problems``."""
     parsed = read(UpstreamBody, body, where, problems)
@@ -125,7 +132,7 @@ def _read(
         levels = _cluster(body["cluster"], f"{where}.cluster", problems)
     elif "servers" in body:
         servers = found.servers or _salvaged(body["servers"])
-        if servers is not None:
+        if servers or (servers is not None and not may_be_empty):
             _check_servers(servers, f"{where}.servers", problems)
             levels = _flat_levels(servers)
     _check_rest(found, where, problems)
@@ -252,6 +259,7 @@ def _upstream(
         hedge=body.hedge,
         queue=body.queue,
         public=body.public,
+        access_log=body.access_log,
         unknown=unknown,
     )
 

@@ -144,6 +144,8 @@ def _walk(cls: Any, raw: object, path: str, problems: Problems) -> dict[str, Any
             hint = "unknown key" + _hint(key, fields)
             if key in getattr(cls, "later", ()):
                 hint = f"{key} is not available yet"
+            elif key in getattr(cls, "elsewhere", ()):
+                hint = cls.elsewhere[key]
             problems.unknown(cls.__name__, key, joined(path, key), hint)
             continue
         attribute, kind, _ = known

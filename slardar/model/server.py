@@ -147,7 +147,12 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     """An upstream as it is written; the defaults are lua-resty-checkups'."""
 
     #: Keys of a later version; the refusal says that they are not available yet.
-    later: ClassVar[tuple[str, ...]] = ("access_log", "dns_service", "proxy_protocol")
+    later: ClassVar[tuple[str, ...]] = ("proxy_protocol",)
+    #: Keys that belong to something else; the refusal says where they belong.
+    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("consul_service", "dns_service"),
+        "belongs to a service (services in the file, or PUT /service/NAME)",
+    )
 
     servers: tuple[Server, ...] = ()
     #: Instead of ``servers``: a list of levels, or an object of named clusters.
@@ -194,6 +199,8 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     tls: bool | dict[str, Any] = False
     #: Whether a Host leads to it; if not, only routes and hooks do.
     public: bool = True
+    #: Whether its requests are in the access logs.
+    access_log: bool = True
     #: For heartbeats: the database, the user and the password.
     name: Text | None = None
     user: Text | None = None
@@ -266,6 +273,7 @@ class Upstream(Struct, frozen=True):
     queue: QueueOpts = QueueOpts()
     #: Whether it serves the Host that is its name.
     public: bool = True
+    access_log: bool = True
     #: Unknown keys of ``source``, with a line for each.
     unknown: tuple[tuple[UnknownKey, str], ...] = ()
     #: When a user asked to reload the module of its balancer (epoch nanoseconds); 0: never.
@@ -276,6 +284,11 @@ class Upstream(Struct, frozen=True):
     def servers(self) -> tuple[Server, ...]:
         """Every server, level by level."""
         return tuple(server for level in self.levels for server in level.servers)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """For each level what tells it from the others: its name, or its place in the list."""
+        return tuple(level.name or str(index) for index, level in enumerate(self.levels))
 
     def following(self, known: Upstream | None) -> Upstream:
         """This upstream as the successor of ``known``.

@@ -25,7 +25,7 @@ _SECRETS = (("pass",), ("mode_opts", "secret"))
 
 
 def secrets(written: object) -> dict[tuple[str, ...], Any]:
-    """What is not shown of a value that may be an upstream, by key path."""
+    """What is not shown of a value that may be an upstream or a service, by key path."""
     found: dict[tuple[str, ...], Any] = {}
     for path in _SECRETS:
         value: Any = written
@@ -44,7 +44,7 @@ def without_password(upstream: Upstream) -> Mapping[str, Any]:
 
 
 def hidden(written: Any) -> Any:
-    """The same for a value of which nobody knows whether it is an upstream."""
+    """The same for a value of which nobody knows whether it is one of them."""
     for first, *rest in secrets(written):
         value = {**written[first], rest[0]: HIDDEN} if rest else HIDDEN
         written = {**written, first: value}

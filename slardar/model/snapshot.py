@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -20,11 +20,15 @@ from slardar.model.hook import Hook, HookKey
 from slardar.model.names import requested_host
 from slardar.model.routes import Route
 from slardar.model.server import Upstream
+from slardar.model.service import Service
 
 __all__ = ["Choice", "Route", "Snapshot"]
 
 
 _MODULUS = 1 << 256
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 _Matcher = tuple[Callable[[str, str], bool], "Choice"]
 
@@ -44,7 +48,7 @@ _NOWHERE: Final = Choice(None)
 
 
 class Snapshot(msgspec.Struct, frozen=True, eq=False):
-    """Upstreams, routes, the default upstream and hooks, as of ``version``.
+    """Upstreams, services, routes, the default upstream and hooks, as of ``version``.
 
     :meth:`build` makes one, or a method of another snapshot; no attribute can be assigned.
     """
@@ -54,6 +58,9 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
     default_upstream: str | None
     #: By language and name, read-only; the same object as long as no hook has changed.
     hooks: Mapping[HookKey, Hook]
+    #: The services by name, read-only; the same object as long as none has changed.  The upstream
+    #: of each is one of ``upstreams``.  Workers need no services, and have none.
+    services: Mapping[str, Service]
     _upstreams: dict[str, Upstream]
     #: The sum of the upstreams' digests, for :attr:`fingerprint`.
     _sum: int
@@ -74,10 +81,12 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
         routes: tuple[Route, ...],
         default_upstream: str | None,
         hooks: Mapping[HookKey, Hook] | None = None,
+        services: Mapping[str, Service] | None = None,
     ) -> Snapshot:
         """A snapshot made without an older one.
 
-        The ``hooks`` of another snapshot are not copied, so both share one object.
+        The ``hooks`` and ``services`` of another snapshot are not copied, so both share one
+        object.  The upstream of each service must be one of ``upstreams``.
         """
         hidden = frozenset(name for name, one in upstreams.items() if not one.public)
         folded, wildcards = _indexes(upstreams, hidden)
@@ -86,6 +95,7 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
             routes,
             default_upstream,
             _read_only({} if hooks is None else hooks),
+            _read_only({} if services is None else services),
             dict(upstreams),
             sum(upstream.digest for upstream in upstreams.values()) % _MODULUS,
             _matchers(routes),
@@ -109,13 +119,16 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
         """A hash of the whole configuration: 64 hexadecimal digits.
 
         Equal configurations have equal fingerprints, whatever the order of the changes
-        before: it hashes the sums of the upstreams' and of the hooks' hashes, with the
-        routes and the default upstream.
+        before: it hashes the sums of the upstreams', the hooks' and the services' hashes,
+        with the routes and the default upstream.
         """
         rest: list[Any] = [msgspec.to_builtins(self.routes), self.default_upstream]
         if self.hooks:
             total = sum(hook.digest for hook in self.hooks.values()) % _MODULUS
             rest.append(f"{total:064x}")
+        if self.services:
+            total = sum(service.digest for service in self.services.values()) % _MODULUS
+            rest.append({"services": f"{total:064x}"})
         data = self._sum.to_bytes(32, "big") + json.dumps(rest, sort_keys=True).encode()
         return hashlib.sha256(data).hexdigest()
 
@@ -163,6 +176,18 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
             _wildcards=wildcards,
             _hidden=hidden,
         )
+
+    def with_service(self, service: Service, upstream: Upstream) -> Snapshot:
+        """The next version, in which ``service``, with its ``upstream``, is new or changed."""
+        services = {**self.services, service.name: service}
+        return replace(self.with_upstream(upstream), services=_read_only(services))
+
+    def without_service(self, name: str) -> Snapshot:
+        """The next version, without the service ``name`` and its upstream (KeyError if there is
+        none)."""
+        services = dict(self.services)
+        del services[name]
+        return replace(self.without_upstream(name), services=_read_only(services))
 
     def with_routes(self, routes: tuple[Route, ...]) -> Snapshot:
         """The next version, with other routes."""
@@ -221,9 +246,9 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
         return f"<Snapshot {self.version} of {len(self._upstreams)} upstreams>"
 
 
-def _read_only(hooks: Mapping[HookKey, Hook]) -> Mapping[HookKey, Hook]:
-    """``hooks`` as a read-only table, copied unless it comes from another snapshot."""
-    return hooks if isinstance(hooks, MappingProxyType) else MappingProxyType(dict(hooks))
+def _read_only(table: Mapping[_Key, _Value]) -> Mapping[_Key, _Value]:
+    """``table``, which cannot be written to, copied unless it comes from another snapshot."""
+    return table if isinstance(table, MappingProxyType) else MappingProxyType(dict(table))
 
 
 def _matchers(routes: tuple[Route, ...]) -> tuple[_Matcher, ...]:

@@ -43,6 +43,13 @@ class Observers(Observer):
             except Exception:
                 self._complain()
 
+    def tunnel_began(self, record: RequestRecord) -> None:
+        for observer in self._observers:
+            try:
+                observer.tunnel_began(record)
+            except Exception:
+                self._complain()
+
     def _complain(self) -> None:
         if self._clock.now >= self._next_complaint:
             self._next_complaint = self._clock.now + _COMPLAINT_PAUSE

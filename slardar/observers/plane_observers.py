@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
+
+from twisted.internet import defer
 
 from slardar.config import Settings
 from slardar.http1.interfaces import Clock, Observer
+from slardar.http1.record import RequestRecord
+from slardar.model.server import Upstream
+from slardar.observers.access_log import AccessLogs
 from slardar.observers.counts import Counting
 from slardar.observers.observers import Observers
 
@@ -16,16 +22,28 @@ class PlaneObservers:
     """Makes the observers that ``settings`` ask for, in a worker as in the one process and
     in ``slardar.web``.
 
-    ``reactor`` is for observers that write; ``clock`` is the plane's.
+    ``reactor`` is for observers that write; ``clock`` is the plane's.  ``worker`` is the
+    name of the worker, ``stdout`` the descriptor of standard output, and ``under_way()``
+    gives the records of the requests under way.
     """
 
-    def __init__(self, reactor: Any, clock: Clock, settings: Settings) -> None:
-        self._reactor = reactor
+    def __init__(
+        self,
+        reactor: Any,
+        clock: Clock,
+        settings: Settings,
+        worker: str,
+        stdout: int,
+        under_way: Callable[[], Iterable[RequestRecord]],
+    ) -> None:
         self._all = Observers(clock)
         metrics = settings.metrics
         #: Counts for the metrics, which are always on.
         self.counting = Counting(metrics.buckets, metrics.added_buckets)
         self._all.add(self.counting)
+        self._logs = AccessLogs(reactor, clock, worker, stdout, under_way)
+        self._logs.take(settings.access_log)
+        self._all.add(self._logs)
 
     @property
     def observer(self) -> Observer:
@@ -38,6 +56,26 @@ class PlaneObservers:
 
     def take_settings(self, settings: Settings) -> None:
         """Use other settings from now on, as far as they can change while requests run."""
+        self._logs.take(settings.access_log)
 
-    def stop(self) -> None:
+    def apply(self, upstreams: Mapping[str, Upstream], changed: Collection[str]) -> None:
+        """These upstreams are served from now on; ``changed`` names those that differ."""
+        for name in changed:
+            upstream = upstreams.get(name)
+            self._logs.take_silent(name, upstream is not None and not upstream.access_log)
+
+    def reopen(self) -> None:
+        """Open the files of access logs anew."""
+        self._logs.reopen()
+
+    def statistics(self) -> dict[str, int]:
+        """Counters, for the status."""
+        return {"access_log_dropped": self._logs.dropped}
+
+    def drain(self) -> None:
+        """The plane takes no more clients, and ends soon."""
+        self._logs.watch()
+
+    def stop(self) -> defer.Deferred[None]:
         """The last request has ended: write what is not written yet."""
+        return self._logs.stop()

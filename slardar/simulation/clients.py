@@ -59,7 +59,7 @@ class Cookies:
             ends = 0.0
             for attribute in attributes:
                 key, _, seconds = attribute.strip().partition("=")
-                if key.lower() == "max-age":
+                if key.lower() == "max-age" and seconds.isdecimal():
                     ends = now + float(seconds)
             self._kept.setdefault(client, {})[name] = (given, ends)
 

@@ -148,10 +148,19 @@ class Simulation(Sender):
 
     # The report.
 
+    @property
+    def attempts(self) -> int:
+        """The requests that were sent to servers so far, retries among them."""
+        return sum(_sum(self._peers(), key, "requests") for key in self._servers)
+
+    def _peers(self) -> list[dict[str, Peer]]:
+        """The servers by their names, as each worker sees them."""
+        return [{peer.key: peer for peer in worker.selection.peers} for worker in self._workers]
+
     def _report(self) -> dict[str, Any]:
         workers = [{peer.key: peer for peer in worker.selection.peers} for worker in self._workers]
         requests = {key: _sum(workers, key, "requests") for key in self._servers}
-        attempts = sum(requests.values())
+        attempts = self.attempts
         weights = {key: peer.config.weight for key, peer in workers[0].items()}
         all_weights = sum(weights.values())
         servers = {}

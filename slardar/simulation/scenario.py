@@ -19,7 +19,7 @@ __all__ = ["Behaviour", "Change", "Load", "Scenario", "read_scenario"]
 Seconds = Annotated[float, Meta(ge=0, le=1e6)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 #: A value of the header: no other could be sent.
-Hint = Annotated[str, Meta(pattern=r"^[!-~ ]*$", max_length=200)]
+Hint = Annotated[str, Meta(pattern=r"^[!-~ ]*\Z", max_length=200)]
 #: The name of the server that stands for all that are not named.
 ALL = "*"
 

@@ -10,7 +10,7 @@ from slardar.config import Timeouts
 from slardar.dataplane.selection import Defaults, Selection
 from slardar.dataplane.server_health import ServerHealth
 from slardar.health.shared import Place
-from slardar.health.verdicts import Ejection, Extra, Heartbeat, Verdict
+from slardar.health.verdicts import Ejection, Extra, Heartbeat, Hint, Verdict
 from slardar.http1.interfaces import PlaneBase, Reminder, Step
 from slardar.model.live import Live, Peer
 from slardar.model.server import Upstream
@@ -116,7 +116,7 @@ class Worker(PlaneBase):
         )
         if isinstance(extra, Ejection):
             self._note(key, "ejected", extra.message)
-        else:
+        elif isinstance(extra, Hint):
             said = ["full"] if extra.full_for else []
             said += ["drain"] if extra.drains else []
             said += [] if extra.weight is None else [f"weight={extra.weight:g}"]

@@ -13,9 +13,11 @@ from slardar.stores.written import (
     MAX_ROWS,
     PRUNED_AT_ONCE,
     Row,
+    forget,
     no_such_version,
     place_in_file,
     stored_state,
+    wanted_oldest,
 )
 
 __all__ = ["History"]
@@ -39,7 +41,8 @@ class History:
         #: How many versions are kept.
         self.keep = keep
         self._oldest = version
-        self._newest = version
+        #: The versions since, in order.
+        self._versions: deque[int] = deque()
         #: The texts as the oldest version left them.
         self._first: Texts = dict(texts or {})
         #: Each change since, without its value, and the value's text.
@@ -49,12 +52,14 @@ class History:
         """Note the changes that made ``version``, and forget some that are too old."""
         for change, text in rows:
             self._rows.append((version, structs.replace(change, value=None), text))
-        self._newest = version
+        self._versions.append(version)
+        oldest = wanted_oldest(self._versions, self.keep)
         for _ in range(PRUNED_AT_ONCE):
-            if self._rows[0][0] > version - self.keep:
+            if oldest is None or self._rows[0][0] > oldest:
                 break
             self._oldest, change, text = self._rows.popleft()
             self._first[change.kind, change.name] = text
+        forget(self._versions, self._oldest)
 
     def page(self, before: int | None, limit: int) -> list[Recorded]:
         """See :meth:`slardar.interfaces.IStore.history`."""
@@ -87,14 +92,13 @@ class History:
 
     def state_at(self, version: int) -> StoredState:
         """See :meth:`slardar.interfaces.IStore.state_at`."""
+        newest = self._versions[-1] if self._versions else self._oldest
+        if not self._oldest <= version <= newest:
+            raise no_such_version(version, self._oldest, newest)
         texts = dict(self._first)
-        is_there = version == self._oldest
         for made, change, text in self._rows:
             if made > version:
                 break
-            is_there = is_there or made == version
             texts[change.kind, change.name] = text
-        if not is_there:
-            raise no_such_version(version, self._oldest, self._newest)
         rows = ((kind, name, text) for (kind, name), text in texts.items())
         return stored_state(version, 0, rows)

@@ -45,8 +45,9 @@ class MemoryStore:
         """Hold the state that another process's store held.  To be called before :meth:`open`."""
         self._version = state.version
         self._texts = {
-            ("upstream", name): None if value is None else msgspec.json.encode(value).decode()
-            for name, value in state.upstreams.items()
+            (kind, name): None if value is None else msgspec.json.encode(value).decode()
+            for kind, values in (("upstream", state.upstreams), ("service", state.services))
+            for name, value in values.items()
         }
         for kind, things in (("hook", state.hooks), ("file", state.file)):
             for name, value in things.items():

@@ -22,6 +22,7 @@ import shutil
 import sqlite3
 import stat
 import tempfile
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import quote
@@ -31,7 +32,7 @@ from slardar.model.change import Change, Recorded, Revision, StoredState
 from slardar.stores import sqlite_history
 from slardar.stores.sqlite_check import ADVICE, check_agreement, check_pages
 from slardar.stores.sqlite_schema import SCHEMA, Schema
-from slardar.stores.written import conflict, stored_state
+from slardar.stores.written import conflict, forget, stored_state, wanted_oldest
 
 __all__ = ["SqliteFile", "peek"]
 
@@ -53,8 +54,9 @@ class SqliteFile:
         #: closing any descriptor of a file drops the process's POSIX locks on it.
         self._lock: int | None = None
         self._connection: sqlite3.Connection | None = None
-        #: How many versions the history keeps.
+        #: How many versions the history keeps, and those that it has; ``None`` before a commit.
         self.keep = 1000
+        self._versions: deque[int] | None = None
 
     def open(self) -> StoredState:
         """Open the file, and make it first if it is missing or empty.  Returns what it holds.
@@ -95,6 +97,8 @@ class SqliteFile:
             self._check_in_place()
             connection.execute("BEGIN IMMEDIATE")
             try:
+                if self._versions is None:
+                    self._versions = sqlite_history.versions(connection)
                 _, found = _last(connection)
                 if found != expected:
                     raise conflict(found, expected)
@@ -110,13 +114,19 @@ class SqliteFile:
                         (one.kind, one.name, text),
                     )
                 _, revision = _last(connection)
-                sqlite_history.prune(connection, version - self.keep)
+                versions = self._versions
+                versions.append(version)
+                wanted = wanted_oldest(versions, self.keep)
+                oldest = None if wanted is None else sqlite_history.prune(connection, wanted)
                 connection.execute("COMMIT")
             except BaseException:
                 # On some errors SQLite ends the transaction by itself.
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+                self._versions = None
                 raise
+        if oldest is not None:
+            forget(versions, oldest)
         return revision
 
     def history(self, before: int | None, limit: int) -> list[Recorded]:

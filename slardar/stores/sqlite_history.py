@@ -8,6 +8,7 @@ thing.  ``pruned`` is the row up to which the changes are kept in this way.
 from __future__ import annotations
 
 import sqlite3
+from collections import deque
 
 from msgspec import structs
 
@@ -22,18 +23,30 @@ from slardar.stores.written import (
     stored_state,
 )
 
-__all__ = ["page", "prune", "state_at"]
+__all__ = ["page", "prune", "state_at", "versions"]
 
 _OLD = "SELECT value FROM changes WHERE kind = ? AND name = ? AND id < ? ORDER BY id DESC LIMIT 1"
 
 
-def prune(connection: sqlite3.Connection, oldest: int) -> None:
-    """Forget what is before the version ``oldest``, in part if it is much.  Part of a commit."""
-    pruned, _ = _limits(connection)
+def versions(connection: sqlite3.Connection) -> deque[int]:
+    """The versions that can be told of, in order."""
+    _, oldest = _limits(connection)
+    rows = connection.execute(
+        "SELECT DISTINCT version FROM changes WHERE version > ? ORDER BY version", (oldest,)
+    )
+    return deque(version for (version,) in rows)
+
+
+def prune(connection: sqlite3.Connection, wanted: int) -> int:
+    """Forget what is before the version ``wanted``, in part if it is much.  Part of a commit.
+
+    Returns the oldest version whose state is known now.
+    """
+    pruned, oldest = _limits(connection)
     rows = connection.execute(
         "SELECT id, version, kind, name FROM changes WHERE id > ? AND version <= ?"
         " ORDER BY id LIMIT ?",
-        (pruned, oldest, PRUNED_AT_ONCE),
+        (pruned, wanted, PRUNED_AT_ONCE),
     ).fetchall()
     for row, version, kind, name in rows:
         # Of what is before this row, only the last change of each thing is left.
@@ -43,6 +56,7 @@ def prune(connection: sqlite3.Connection, oldest: int) -> None:
         pruned, oldest = row, version
     if rows:
         connection.execute("UPDATE history SET pruned = ?, oldest = ?", (pruned, oldest))
+    return oldest
 
 
 def _limits(connection: sqlite3.Connection) -> tuple[int, int]:
@@ -117,13 +131,16 @@ def _row(
 def state_at(connection: sqlite3.Connection, version: int) -> StoredState:
     """See :meth:`slardar.interfaces.IStore.state_at`."""
     _, oldest = _limits(connection)
-    newest, last = connection.execute(
-        "SELECT (SELECT max(version) FROM changes),"
-        " (SELECT max(id) FROM changes WHERE version = ?)",
-        (version,),
-    ).fetchone()
-    if version < oldest or (last is None and version != oldest):
+    (newest,) = connection.execute("SELECT max(version) FROM changes").fetchone()
+    if not oldest <= version <= (newest or 0):
         raise no_such_version(version, oldest, newest or 0)
+    # The version of the last commit that counts: an index has the order of versions, not of rows.
+    (made,) = connection.execute(
+        "SELECT max(version) FROM changes WHERE version <= ?", (version,)
+    ).fetchone()
+    (last,) = connection.execute(
+        "SELECT max(id) FROM changes WHERE version = ?", (made,)
+    ).fetchone()
     rows = connection.execute(
         "SELECT kind, name, value FROM changes WHERE id IN"
         " (SELECT max(id) FROM changes WHERE id <= ? GROUP BY kind, name)",

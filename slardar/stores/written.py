@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
 import msgspec
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 
 from slardar.errors import ConflictError, NotFoundError, StoreError
 from slardar.model.change import (
+    IN_FILE,
     TO_FILE,
     Change,
     Kind,
@@ -27,9 +29,11 @@ __all__ = [
     "Row",
     "conflict",
     "encode",
+    "forget",
     "no_such_version",
     "place_in_file",
     "stored_state",
+    "wanted_oldest",
 ]
 
 #: Bytes of JSON in a page of the history, at most; the first change of a page may be larger.
@@ -41,7 +45,7 @@ PRUNED_AT_ONCE = 500
 
 _KINDS: tuple[str, ...] = get_args(Kind)
 #: The kinds of which there are many things, each with a name.
-_NAMED = ("upstream", "hook", "file")
+_NAMED = ("upstream", "service", "hook", "file")
 
 
 def encode(change: Change) -> str | None:
@@ -71,6 +75,7 @@ def stored_state(
     wrong to serve only the rest, and for text that is not JSON.
     """
     upstreams: dict[str, Any] = {}
+    services: dict[str, Any] = {}
     hooks: dict[str, Any] = {}
     file: dict[str, Any] = {}
     routes: Any = None
@@ -86,11 +91,13 @@ def stored_state(
             routes = value
         elif kind == "upstream":
             upstreams[name] = value
+        elif kind == "service":
+            services[name] = value
         elif kind == "hook" and value is not None:
             hooks[name] = value
         elif kind == "file" and name and value is not None:
             file[name] = value
-    return StoredState(version, upstreams, routes, hooks, revision, file)
+    return StoredState(version, upstreams, routes, hooks, revision, file, services)
 
 
 class Row(Struct, frozen=True):
@@ -114,7 +121,7 @@ class Row(Struct, frozen=True):
     def read(self) -> Recorded:
         """The change with its values.  Raises StoreError for a text that is not JSON."""
         text, old, said = (self._value(one) for one in (self.text, self.old, self.in_file))
-        if not self.was_set and self.change.kind in ("upstream", "routes"):
+        if not self.was_set and self.change.kind in IN_FILE:
             old = TO_FILE
         return Recorded(self.version, replace(self.change, value=text), old, said)
 
@@ -128,9 +135,21 @@ class Row(Struct, frozen=True):
 def place_in_file(kind: str, name: str) -> str:
     """The name under which the file's value of a thing is on record; empty if the file has no
     such things."""
-    if kind == "upstream":
-        return f"upstreams.{name}"
-    return "routes" if kind == "routes" else ""
+    if kind not in IN_FILE:
+        return ""
+    return f"{kind}s.{name}" if name else kind
+
+
+def wanted_oldest(versions: Sequence[int], keep: int) -> int | None:
+    """The version whose state should be the oldest that is known, if the changes of the newest
+    ``keep`` of ``versions`` are kept; ``None`` if there are no more."""
+    return versions[len(versions) - keep - 1] if len(versions) > keep else None
+
+
+def forget(versions: deque[int], oldest: int) -> None:
+    """Take those away that are not told of any more."""
+    while versions and versions[0] <= oldest:
+        versions.popleft()
 
 
 def no_such_version(version: int, oldest: int, newest: int) -> NotFoundError:

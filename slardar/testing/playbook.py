@@ -124,7 +124,7 @@ class FakeSelection(SelectionBase):
         """Whether the budget has room."""
         return self.budget.allows(self._clock.now, self.share, self.least)
 
-    def refusal(self, tried: bool) -> tuple[int, str]:
+    def refusal(self, request: Request, tried: bool) -> tuple[int, str]:
         """Status and message for a client if there is no server."""
         if not tried and len(self.out) < len(self.peers):
             return 503, "every server of upstream fake has its limit of connections"

@@ -44,6 +44,11 @@ def hook_of(name: str, value: object) -> Change:
     return Change("hook", name, value, "test", 1700000000.25)
 
 
+def service_of(name: str, value: object) -> Change:
+    """A change of the service ``name``."""
+    return Change("service", name, value, "test", 1700000000.25)
+
+
 def file_of(name: str, value: object) -> Change:
     """A record of what the file says of ``name``."""
     return Change("file", name, value, "test", 1700000000.25)
@@ -247,6 +252,22 @@ class StoreContract:
             await self._holds(writer, {name: None}, None, {name: hook, "python/modules.gone": 1})
 
     @_deferred
+    async def test_services_are_apart_from_upstreams(self) -> None:
+        """They are set, replaced and removed by name; a removed one leaves a mark, for a file may
+        name it."""
+        writer = await self._opened()
+        service = {"dns_service": "_http._tcp.web.example"}
+        await writer.commit(change_of("a", {"servers": []}))
+        await writer.commit(service_of("a", {"dns_service": "x"}))
+        await writer.commit(service_of("a", service), service_of("b", None))
+        upstreams: Mapping[str, Any] = {"a": {"servers": []}}
+        services: Mapping[str, Any] = {"a": service, "b": None}
+        writer = await self._holds(writer, upstreams, services=services)
+        if self.durable:
+            await writer.commit(service_of("a", "file"), service_of("b", service))
+            await self._holds(writer, upstreams, services={"a": "file", "b": service})
+
+    @_deferred
     async def test_file_is_apart_from_what_was_set(self) -> None:
         """What the file said is kept by the name of the thing; of what it says no more, nothing is
         left.  A record without a name, and one of a rollback, is only for the history."""
@@ -317,7 +338,8 @@ class StoreContract:
 
     @_deferred
     async def test_state_of_every_version_is_known(self) -> None:
-        """That before the first change, too; a version that was never made is not found."""
+        """That before the first change, too, and those between two commits; a version that was
+        never made is not found."""
         writer = await self._opened()
         states = {0: StoredState()}
         for number in range(1, 30):
@@ -326,7 +348,8 @@ class StoreContract:
                 hook_of("lua/script.a", {"n": number} if number % 5 else None),
                 file_of(f"upstreams.u{number % 2}", number if number % 3 else None),
                 change_of("", [number] if number % 7 else None),
-            ][: 1 + number % 4]
+                service_of(f"s{number % 2}", [None, {"n": number}, "file"][number % 3]),
+            ][: 1 + number % 5]
             await writer.commit(*changes, version=number + number // 20)
             states[writer.version] = states[max(states)].after(changes, writer.version, 0)
         for again in range(2 if self.durable else 1):
@@ -335,7 +358,9 @@ class StoreContract:
                 await writer.store.open()
             for version, state in states.items():
                 _expect_state(await writer.store.state_at(version), state)
-            for version in (20, 31, 2**40, -1):
+            # A version that made no commit has changed nothing.
+            _expect_state(await writer.store.state_at(20), replace(states[19], version=20))
+            for version in (31, 2**40, -1):
                 await _fails(NotFoundError, writer.store.state_at(version))
 
     @_deferred
@@ -346,18 +371,19 @@ class StoreContract:
         writer = _Writer(store, await store.open())
         await writer.commit(change_of("old", 1), hook_of("lua/script.a", 1), change_of("a", 1))
         for number in range(2, 11):
-            await writer.commit(change_of("a", number))
+            await writer.commit(change_of("a", number), version=10 * number)
         told = [one.version for one in await store.history(None, 100)]
-        _expect(told[:3], [10, 9, 8])
+        _expect(told[:3], [100, 90, 80])
         if 1 in told:
             raise AssertionError(f"expected no version 1 any more, got {told}")
         await _fails(NotFoundError, store.state_at(1))
         await _fails(NotFoundError, store.state_at(0))
-        for version in (7, 8, 9, 10):
-            state = StoredState(version, {"old": 1, "a": version}, None, {"lua/script.a": 1})
+        for version in (70, 75, 80, 99, 100):
+            upstreams = {"old": 1, "a": version // 10}
+            state = StoredState(version, upstreams, None, {"lua/script.a": 1})
             _expect_state(await store.state_at(version), state)
         (last,) = await store.history(told[-1] + 1, 1)
-        _expect(last.old, last.version - 1)
+        _expect(last.old, last.version // 10 - 1)
         await self._holds(writer, {"old": 1, "a": 10}, None, {"lua/script.a": 1})
 
     @_deferred
@@ -479,6 +505,7 @@ class StoreContract:
         routes: Any = None,
         hooks: Mapping[str, Any] | None = None,
         file: Mapping[str, Any] | None = None,
+        services: Mapping[str, Any] | None = None,
     ) -> _Writer:
         """Close the store, open another at its place and return it.  It holds this, at the version
         and the revision of the last commit."""
@@ -486,7 +513,14 @@ class StoreContract:
         again = self._make()
         state = await again.open()
         if self.durable:
-            wanted = StoredState(writer.version, upstreams, routes, hooks or {}, file=file or {})
+            wanted = StoredState(
+                writer.version,
+                upstreams,
+                routes,
+                hooks or {},
+                file=file or {},
+                services=services or {},
+            )
             _expect_state(state, wanted)
             _expect(state.revision, writer.revision)
         else:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from slardar.catalogues.watch import KnownService
 from slardar.health.verdicts import Extra, Heartbeat, Verdict
 from slardar.model.change import StoredState
 from slardar.observers.counted import Counted
@@ -104,6 +105,10 @@ class State(Struct, tag="state", frozen=True):
     checked: tuple[Heartbeat, ...] = ()
     #: What keeps servers from requests beside that.
     extras: tuple[Extra, ...] = ()
+    #: What catalogues have listed for services.
+    services: tuple[KnownService, ...] = ()
+    #: The version of the configuration: what a catalogue has changed is not counted in the store.
+    version: int = 0
     #: What was counted so far.
     counted: Counted | None = None
 

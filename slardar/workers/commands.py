@@ -25,13 +25,15 @@ from twisted.python.failure import Failure
 
 from slardar.amp.protocol import QuietAmp
 
-__all__ = ["FIRST_SOCKET", "LINK", "MARK", "PIECE", "Last", "Link", "OneLink", "Piece"]
+__all__ = ["FIRST_SOCKET", "LINK", "MARK", "OUTPUT", "PIECE", "Last", "Link", "OneLink", "Piece"]
 
 #: The descriptors of a worker: of the link, of the memory where it notes which hook runs
-#: (:mod:`slardar.workers.marks`), and of the first listening socket.
+#: (:mod:`slardar.workers.marks`), of the director's standard output, and of the first
+#: listening socket.
 LINK = 3
 MARK = 4
-FIRST_SOCKET = 5
+OUTPUT = 5
+FIRST_SOCKET = 6
 
 #: Bytes of a message in one piece.
 PIECE = 60_000

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 from twisted.logger import Logger
 
+from slardar.events import Publish, ignore
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
+from slardar.hooks.states import HookStates
 from slardar.hooks.suspensions import Suspensions
 from slardar.model.hook import Hook, HookKey
 
@@ -19,11 +21,17 @@ class HookWatch:
     """Adds up what the workers report of hooks, and decides which versions are suspended.
 
     ``suspend(mark)`` tells every worker to stop running a version;
-    ``seconds()`` is a monotonic clock.
+    ``seconds()`` is a monotonic clock; ``publish`` is told of failures and suspensions.
     """
 
-    def __init__(self, seconds: Callable[[], float], suspend: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        seconds: Callable[[], float],
+        suspend: Callable[[int], None],
+        publish: Publish = ignore,
+    ) -> None:
         self._seconds = seconds
+        self._states = HookStates(publish)
         self._suspend = suspend
         self._suspensions = Suspensions()
         self.tally = HookTally()
@@ -53,17 +61,23 @@ class HookWatch:
     def set_hooks(self, hooks: Mapping[HookKey, Hook]) -> None:
         """Replace the hooks; what is known of hooks that are gone is forgotten."""
         self._suspensions.set_hooks(hooks)
+        self._states.keep(self._suspensions.marks)
         self.tally.keep({(path, mark) for mark, path in self._suspensions.paths.items()})
 
     def reported(self, worker: int, reports: Iterable[HookReport | ShadowReport]) -> None:
         """A worker has reported; reports on versions that do not exist are ignored."""
         paths = self._suspensions.paths
-        self.tally.take(worker, [one for one in reports if paths.get(one.mark) == one.path])
+        known = [one for one in reports if paths.get(one.mark) == one.path]
+        self.tally.take(worker, known)
+        self._states.reported(known)
 
     def failed(self, mark: int) -> None:
         """A version has failed in a worker."""
-        known = mark in self._suspensions.paths
-        if known and self._suspensions.failed(mark, self._seconds()):
+        path = self._suspensions.paths.get(mark)
+        if path is None:
+            return
+        self._states.call_failed(path)
+        if self._suspensions.failed(mark, self._seconds()):
             self._suspend_everywhere(mark, "it failed too often")
 
     def heavy(self, mark: int, reason: str) -> None:
@@ -94,4 +108,5 @@ class HookWatch:
             suspensions.marks.add(mark)
             path = suspensions.paths[mark]
             _log.error("{path} is suspended everywhere: {reason}", path=path, reason=reason)
+            self._states.suspended(mark, path, reason)
             self._suspend(mark)

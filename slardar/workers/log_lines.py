@@ -4,6 +4,10 @@ A worker writes its log to standard error.  Each line begins with ``<N>``, where
 syslog's severity (systemd's convention).  The director logs the line at that level, with
 the worker's name in front.  Lines without ``<N>``, which a user's code has printed, are
 logged, too.
+
+Behind ``<N>`` a worker writes a mark and the whole event in JSON (:mod:`slardar.json_log`),
+so that the director can log its parts.  An event that is too long for that is written as
+text.
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ from typing import Any
 
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent
 from zope.interface import implementer
+
+from slardar.json_log import PACKED, packed, unpacked
 
 __all__ = ["MAX_LINE", "LineLog", "LineReader"]
 
@@ -34,6 +40,8 @@ _SEVERITY = {
     LogLevel.critical: b"<2>",
 }
 _LEVELS = {mark: level for level, mark in _SEVERITY.items()}
+#: What the JSON of an event begins with: the separator of records (RFC 7464).
+_JSON = b"\x1e"
 
 
 @implementer(ILogObserver)
@@ -49,12 +57,15 @@ class LineLog:
         self._poll.register(fd, select.POLLOUT)
 
     def __call__(self, event: LogEvent) -> None:
+        mark = _SEVERITY.get(event.get("log_level", LogLevel.info), b"<6>")
+        data = mark + _JSON + packed(event)
+        if len(data) <= MAX_LINE:
+            self._write(data + b"\n")
+            return
         text = formatEvent(event)
         failure = event.get("log_failure")
         if failure is not None:
             text += f"\n{failure.getTraceback()}"
-        level = event.get("log_level", LogLevel.info)
-        mark = _SEVERITY.get(level, b"<6>")
         for line in text.splitlines():
             self._write(mark + line.encode("utf-8", "backslashreplace")[: _ATOMIC - 4] + b"\n")
 
@@ -108,6 +119,26 @@ class LineReader:
         self._tell_left_out()
 
     def _line(self, line: bytes) -> None:
+        level = _LEVELS.get(line[:3])
+        if level is None:
+            self._log_line(self._level, line)
+            return
+        line = line[3:]
+        if line.startswith(_JSON):
+            try:
+                about = unpacked(line[1:])
+            except ValueError:
+                pass
+            else:
+                texts = [*about.message.splitlines(), *(about.traceback or "").splitlines()]
+                for index, text in enumerate(texts):
+                    # The first line has the event, and the others are parts of it.
+                    more = {PACKED: None if index else about}
+                    self._log_line(level, text.encode(), **more)
+                return
+        self._log_line(level, line)
+
+    def _log_line(self, level: Any, line: bytes, **more: Any) -> None:
         second = int(self._clock())
         if second != self._second:
             self._tell_left_out()
@@ -116,12 +147,7 @@ class LineReader:
         if self._count > MAX_RATE:
             self._left_out += 1
             return
-        level = _LEVELS.get(line[:3])
-        if level is None:
-            level = self._level
-        else:
-            line = line[3:]
-        self._log.emit(level, "{worker}: {line}", worker=self._name, line=_shown(line))
+        self._log.emit(level, "{worker}: {line}", worker=self._name, line=_shown(line), **more)
 
     def _tell_left_out(self) -> None:
         if self._left_out:

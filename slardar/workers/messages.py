@@ -41,6 +41,7 @@ __all__ = [
     "HookHeavy",
     "Listening",
     "Ping",
+    "Reopen",
     "Report",
     "ServerReport",
     "SuspendHook",
@@ -165,9 +166,13 @@ class SuspendHook(Struct, tag="suspend", frozen=True):
 
 
 class TakeSettings(Struct, tag="settings", frozen=True):
-    """Use ``timeouts`` and ``limits`` of these settings from now on."""
+    """Use ``timeouts``, ``limits`` and ``access_log`` of these settings from now on."""
 
     settings: Settings
+
+
+class Reopen(Struct, tag="reopen", frozen=True):
+    """Open the files of access logs anew."""
 
 
 class Ping(Struct, tag="ping", frozen=True):
@@ -249,6 +254,7 @@ class Report(Struct, tag="report", frozen=True):
     balancers: tuple[BalancerReport, ...] = ()
     #: The upstreams whose counters have changed since the report before.
     upstreams: tuple[UpstreamReport, ...] = ()
+    access_log_dropped: Counter = 0
 
 
 class HookFailed(Struct, tag="failed", frozen=True):
@@ -274,6 +280,7 @@ ToWorker = (
     | Delta
     | SuspendHook
     | TakeSettings
+    | Reopen
     | Verdicts
     | Addresses
     | Ping
@@ -331,10 +338,12 @@ def _decoded(decoder: Any, data: bytes) -> Any:
 def lean_settings(settings: Settings) -> Settings:
     """The settings that a worker needs.
 
-    Upstreams and routes are left out, because they come in the snapshot; tokens and the
-    store's URL are left out, because they are secrets.
+    Upstreams and routes are left out, because they come in the snapshot; services, because the
+    director follows them; tokens and the store's URL, because they are secrets.
     """
-    return structs.replace(settings, upstreams={}, routes=(), store="", control=Control())
+    return structs.replace(
+        settings, upstreams={}, services={}, routes=(), store="", control=Control()
+    )
 
 
 def whole(snapshot: Snapshot) -> Whole:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from slardar.health.verdicts import MAX_TEXT, Extra, Verdict
+from slardar.health.verdicts import MAX_TEXT, Climb, Extra, Verdict
 from slardar.http1.interfaces import Clock
 from slardar.model.live import Peer
 from slardar.workers.messages import Verdicts
@@ -31,8 +31,9 @@ class HealthNews:
         #: Servers whose health has changed since the director was told, by upstream, host and
         #: port.
         self._changed: dict[tuple[str, str, int], Peer] = {}
-        #: What the director is to know beside that, by its kind and its server.
-        self._extras: dict[tuple[type, str, str, int], Extra] = {}
+        #: What the director is to know beside that, by its kind, its server and its level, if it
+        #: is about one.
+        self._extras: dict[tuple[type, str, str, int, str], Extra] = {}
         #: The call that tells what is new; ``None`` if nothing was new lately.
         self._telling: Any = None
 
@@ -55,8 +56,9 @@ class HealthNews:
         self._tell_soon()
 
     def extra_changed(self, extra: Extra) -> None:
-        """A server was ejected, or has hinted.  Called on the request path."""
-        self._extras[type(extra), extra.upstream, extra.host, extra.port] = extra
+        """A server was ejected, has hinted, or begins to climb.  Called on the request path."""
+        level = extra.level if isinstance(extra, Climb) else ""
+        self._extras[type(extra), extra.upstream, extra.host, extra.port, level] = extra
         self._tell_soon()
 
     def _tell_soon(self) -> None:
@@ -76,5 +78,5 @@ class HealthNews:
         for (upstream, host, port), peer in changed.items():
             down_for = min(max(0.0, peer.live.down_until - self._clock.now), 1e9)
             text = peer.live.msg[:MAX_TEXT]
-            verdicts.append(Verdict(upstream, host, port, down_for, text))
+            verdicts.append(Verdict(upstream, host, port, down_for, text, peer.live.fail_num))
         self._tell(Verdicts(tuple(verdicts), extras=tuple(extras.values())))

@@ -26,6 +26,7 @@ from slardar.dataplane.inherited import open_listener
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.sockets import Opened
 from slardar.errors import NotReadyError
+from slardar.events import Publish, ignore
 from slardar.health.checked import take_verdict
 from slardar.health.flaps import longest_hold
 from slardar.health.panic import panic_note
@@ -38,7 +39,7 @@ from slardar.interfaces import IPlane
 from slardar.model.hook import Hook, HookKey
 from slardar.model.listener import ListenerSpec
 from slardar.model.live import ServerLive
-from slardar.model.server import Server, server_key, servers_gone
+from slardar.model.server import Server, Upstream, server_key, servers_gone
 from slardar.model.snapshot import Snapshot
 from slardar.observers.counted import Counted, Present
 from slardar.observers.exposition import Facts
@@ -79,7 +80,8 @@ class Workers:
     ``start_process`` and ``spare`` are the supervisor's
     (:class:`slardar.workers.supervisor.Supervisor`).  ``resolver`` looks up the servers'
     names, which no worker does.  With ``find_probe`` (``slardar.plugins.find_probe``)
-    heartbeats are sent, as ``settings.health`` says; workers send none.
+    heartbeats are sent, as ``settings.health`` says; workers send none.  ``publish`` is told
+    what becomes of workers, and what changes in the health of servers and hooks.
     """
 
     def __init__(
@@ -91,11 +93,12 @@ class Workers:
         spare: bool = False,
         resolver: Resolver | None = None,
         find_probe: ProbeFinder | None = None,
+        publish: Publish = ignore,
     ) -> None:
         self._reactor = reactor
         #: The settings that workers begin with.
         self.settings = settings
-        self._supervisor = Supervisor(reactor, count, self, start_process, spare)
+        self._supervisor = Supervisor(reactor, count, self, start_process, spare, publish)
         self._snapshot = Snapshot.build(0, {}, (), None)
         #: A snapshot and its encoded form, kept while workers begin.
         self._encoded: tuple[Snapshot, bytes] | None = None
@@ -105,16 +108,16 @@ class Workers:
         self.totals = Totals(metrics.buckets, metrics.added_buckets)
         #: What there is in each worker, by its number.
         self._present: dict[int, Present] = {}
-        self._hooks = HookWatch(reactor.seconds, self._suspend_hook)
+        self._hooks = HookWatch(reactor.seconds, self._suspend_hook, publish)
         self._checker = Checker(reactor, settings.hooks)
-        #: The servers that workers have put out of service: until when (the reactor's
-        #: seconds), and why.
-        self._down: dict[tuple[str, str, int], tuple[float, str]] = {}
+        #: The servers that workers have put out of service and not brought back: until when (the
+        #: reactor's seconds), and why.
+        self._down: dict[tuple[str, str, int], tuple[float, Verdict]] = {}
         #: What heartbeats have said of servers.
         self._checked: dict[tuple[str, str, int], Heartbeat] = {}
         self._extras = Extras()
         self._index = ServerIndex()
-        self._health_log = HealthLog(reactor.seconds)
+        self._health_log = HealthLog(reactor.seconds, publish)
         self._names = NameWatch(reactor, self._tell_addresses, resolver)
         self._poller: Poller | None = None
         self._heartbeats: Heartbeats | None = None
@@ -199,8 +202,6 @@ class Workers:
         if self._encoded is None or self._encoded[0] is not self._snapshot:
             data = messages.encode(messages.whole(self._snapshot))
             self._encoded = (self._snapshot, data)
-        now = self._reactor.seconds()
-        self._down = {key: value for key, value in self._down.items() if value[0] > now}
         return messages.encode(
             messages.Begin(
                 number=slot.number,
@@ -270,10 +271,17 @@ class Workers:
             timeouts=settings.timeouts,
             limits=settings.limits,
             health=settings.health,
+            access_log=settings.access_log,
         )
         if self._heartbeats is not None:
             self._heartbeats.take_settings(settings.health)
         return defer.ensureDeferred(self._take_settings())
+
+    def reopen_logs(self) -> None:
+        """Open the files of access logs anew; see :class:`slardar.interfaces.IPlane`."""
+        data = messages.encode(messages.Reopen())
+        self._supervisor.tell_all(data)
+        self._supervisor.tell_leaving(data)
 
     async def _take_settings(self) -> None:
         lean = messages.lean_settings(self.settings)
@@ -414,7 +422,9 @@ class Workers:
             return (upstream, host, port) not in out, active(upstream, host, port)
 
         restarts = sum(slot.restarts for slot in slots)
-        return Facts(connections, tunnels, Counter(slot.state for slot in slots), restarts, server)
+        states = Counter(slot.state for slot in slots)
+        dropped = self._tally.totals()["access_log_dropped"]
+        return Facts(connections, tunnels, states, restarts, dropped, server)
 
     def _out(self) -> set[tuple[str, str, int]]:
         """The servers whose health lets them have no requests."""
@@ -424,7 +434,7 @@ class Workers:
         out.update(
             (one.upstream, one.host, one.port)
             for one in self.known_extras()
-            if isinstance(one, Ejection)
+            if isinstance(one, Ejection) and one.seconds > 0
         )
         return out
 
@@ -494,18 +504,18 @@ class Workers:
         """What requests of another process have shown of servers; see
         :class:`slardar.interfaces.IPlane`."""
         for verdict in self._bounded(verdicts):
-            if verdict.down_for > 0:
+            if verdict.down_for > 0 or verdict.on_probation:
                 until = self._reactor.seconds() + verdict.down_for
                 key = (verdict.upstream, verdict.host, verdict.port)
-                self._down[key] = (until, verdict.message)
+                self._down[key] = (until, verdict)
                 self._health_log.know(*key)
 
     def known_health(self) -> Iterator[Verdict]:
         """The servers out of service; see :class:`slardar.interfaces.IPlane`."""
         now = self._reactor.seconds()
-        for key, (until, text) in self._down.items():
-            if until > now:
-                yield Verdict(*key, until - now, text)
+        for until, verdict in self._down.values():
+            down_for = max(0.0, until - now)
+            yield structs.replace(verdict, down_for=down_for, on_probation=down_for <= 0)
 
     def set_checked(self, verdicts: Iterable[Heartbeat]) -> None:
         """Take what heartbeats say, and tell the workers; see
@@ -540,7 +550,9 @@ class Workers:
     def set_extras(self, extras: Iterable[Extra]) -> None:
         """Take what keeps servers from requests beside their health; see
         :class:`slardar.interfaces.IPlane`."""
-        self._keep(extras)
+        now = self._reactor.seconds()
+        for upstream, some in self._existing(extras):
+            self._extras.know(upstream, some, now)
 
     def hint(self, upstream: str, host: str, port: int, value: str) -> None:
         """A heartbeat brought a hint: tell the workers; see
@@ -557,19 +569,12 @@ class Workers:
         :class:`slardar.interfaces.IPlane`."""
         return self._extras.known(self._reactor.seconds())
 
-    def _keep(self, extras: Iterable[Extra]) -> tuple[list[Extra], list[Extra]]:
-        """Keep what is said of servers that there are; returns what was taken, and what
-        takes the rest back."""
-        taken: list[Extra] = []
-        refused: list[Extra] = []
+    def _existing(self, extras: Iterable[Extra]) -> Iterator[tuple[Upstream, list[Extra]]]:
+        """What is said of servers that there are, by upstream."""
         for name, some in by_upstream(extras).items():
             upstream = self._snapshot.upstreams.get(name)
             if upstream is not None:
-                known = [extra for extra in some if self._servers(extra)]
-                found = self._extras.take(upstream, known, self._reactor.seconds())
-                taken += found[0]
-                refused += found[1]
-        return taken, refused
+                yield upstream, [extra for extra in some if self._servers(extra)]
 
     # What workers report.  Reports on servers that do not exist are ignored.
 
@@ -623,16 +628,25 @@ class Workers:
             if servers:
                 server = strictest(servers)
                 most = longest_hold(server.fail_timeout) if server.max_fails else 0.0
-                yield structs.replace(verdict, down_for=min(verdict.down_for, most))
+                yield structs.replace(
+                    verdict,
+                    down_for=min(verdict.down_for, most),
+                    on_probation=verdict.on_probation and server.max_fails > 0,
+                )
 
     def _take_health(self, process: WorkerProcess, verdicts: Iterable[Verdict]) -> None:
         """What one worker has learnt of servers, the others need not lose requests for."""
-        told = tuple(self._bounded(verdicts))
+        # Whether a server is on probation follows from what all workers say.
+        told = tuple(
+            structs.replace(verdict, on_probation=False) for verdict in self._bounded(verdicts)
+        )
         now = self._reactor.seconds()
         for verdict in told:
             key = (verdict.upstream, verdict.host, verdict.port)
             if verdict.down_for > 0:
-                self._down[key] = (now + verdict.down_for, verdict.message)
+                if key not in self._down:
+                    self._extras.flapped(*key, now)
+                self._down[key] = (now + verdict.down_for, verdict)
             else:
                 self._down.pop(key, None)
             self._health_log.took(*key, verdict.down_for, verdict.message)
@@ -642,7 +656,12 @@ class Workers:
     def _take_extras(self, process: WorkerProcess, extras: Iterable[Extra]) -> None:
         """Tell the other workers which servers one of them has ejected, or that worker that
         it must not: several workers at once could eject too many."""
-        taken, refused = self._keep(extras)
+        taken: list[Extra] = []
+        refused: list[Extra] = []
+        for upstream, some in self._existing(extras):
+            found = self._extras.take(upstream, some, self._reactor.seconds())
+            taken += found[0]
+            refused += found[1]
         for extra in taken:
             if isinstance(extra, Ejection):
                 self._health_log.ejected(extra)

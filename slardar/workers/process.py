@@ -20,7 +20,7 @@ from twisted.logger import Logger, LogLevel
 
 from slardar.notify import PRIVATE
 from slardar.workers import messages
-from slardar.workers.commands import FIRST_SOCKET, LINK, MARK, Link, OneLink
+from slardar.workers.commands import FIRST_SOCKET, LINK, MARK, OUTPUT, Link, OneLink
 from slardar.workers.log_lines import LineReader
 from slardar.workers.marks import Mark, Noted, make_mark
 from slardar.workers.messages import Done, FromWorker
@@ -52,6 +52,8 @@ _MAX_MESSAGE = 16 * 2**20
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
 #: Environment variables that a process that serves requests must not have.
 _SECRET = ("CONSUL_HTTP_TOKEN", *PRIVATE)
+
+_STDOUT = 1
 
 _PING = messages.encode(messages.Ping())
 
@@ -356,7 +358,7 @@ def spawn(
     environment["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     environment["PYTHONSAFEPATH"] = "1"
     ours, theirs = socket.socketpair()
-    nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
         mark = make_mark()
         process.mark = Mark(mark)
@@ -367,6 +369,7 @@ def spawn(
             2: "r",
             LINK: theirs.fileno(),
             MARK: mark,
+            OUTPUT: _STDOUT if _is_open(_STDOUT) else nothing,
         }
         for offset, sock in enumerate(sockets):
             descriptors[FIRST_SOCKET + offset] = sock.fileno()
@@ -387,3 +390,11 @@ def spawn(
         theirs.close()
         os.close(nothing)
     return process
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True

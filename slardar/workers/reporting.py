@@ -195,6 +195,7 @@ class Reporter:
                 connections=counters["connections"],
                 active=counters["active"],
                 tunnels=counters["tunnels"],
+                access_log_dropped=counters["access_log_dropped"],
                 servers=servers,
                 hooks=tuple(hooks),
                 shadows=tuple(shadows),

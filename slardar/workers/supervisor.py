@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from slardar.config import Settings
 from slardar.dataplane.sockets import Opened
 from slardar.errors import SlardarError
+from slardar.events import Publish, Worker, ignore
 from slardar.model.listener import ListenerSpec
 from slardar.workers import messages
 from slardar.workers.messages import Done, FromWorker
@@ -80,6 +81,8 @@ class Supervisor:
     With ``spare`` one more is started than there are places: it has imported everything and
     waits.  Python needs half a second of a core for the imports.  On busy cores these are
     two seconds, in which a worker that died would be missing.
+
+    ``publish`` is told of workers that serve, end or are replaced.
     """
 
     def __init__(
@@ -89,7 +92,9 @@ class Supervisor:
         distribution: Distribution,
         start_process: Callable[..., WorkerProcess],
         spare: bool,
+        publish: Publish = ignore,
     ) -> None:
+        self._publish = publish
         self._reactor = reactor
         self._distribution = distribution
         self._start_process = start_process
@@ -236,6 +241,9 @@ class Supervisor:
             worker=slot.name,
             pid=process.pid,
         )
+        self._publish(
+            Worker(slot.name, "replaced", process.pid, "its hooks have taken far more memory")
+        )
         self._distribution.worker_ended(slot.number, 0, False)
         self.leaving.add(process)
         slot.restarts += 1
@@ -255,7 +263,9 @@ class Supervisor:
             try:
                 process = self._spawn(slot.number, [one.sock for one in slot.sockets])
             except OSError as error:
-                self._died(slot, None, f"could not be started: {error}")
+                how = f"could not be started: {error}"
+                self._publish(Worker(slot.name, "ended", None, how))
+                self._died(slot, None, how)
                 return
             places = tuple(range(len(slot.sockets)))
         slot.process = process
@@ -290,6 +300,7 @@ class Supervisor:
         process.ready_at = self._reactor.seconds()
         slot.has_served = True
         _log.info("{worker} (pid {pid}) serves", worker=slot.name, pid=process.pid)
+        self._publish(Worker(slot.name, "started", process.pid))
         if all(slot.process is None or slot.process.ready_at is not None for slot in self.slots):
             self._distribution.all_serve()
             self._plan_spare()
@@ -313,6 +324,7 @@ class Supervisor:
         if self.is_stopping:
             self._look_whether_gone()
             return
+        self._publish(Worker(slot.name, "ended", process.pid, reason))
         self._died(slot, process.ready_at, f"(pid {process.pid}) {reason}")
 
     def _died(self, slot: Slot, ready_at: float | None, how: str) -> None:

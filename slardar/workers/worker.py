@@ -2,7 +2,8 @@
 
 :mod:`slardar.workers.process` starts it as ``python -m slardar.workers.worker``, with
 these descriptors: 1 and 2 lead to the director's log, 3 is the link to the director, 4 the
-memory of :mod:`slardar.workers.marks`, 5 and the following ones are listening sockets.
+memory of :mod:`slardar.workers.marks`, 5 the director's standard output, 6 and the following
+ones are listening sockets.
 
 When the link ends, the worker takes no new connections, and ends within :data:`LAST`
 seconds, whatever it is doing.
@@ -46,7 +47,7 @@ from slardar.model.snapshot import Snapshot
 from slardar.plugins import balancer_factory, load_again
 from slardar.resolve import ToldNames
 from slardar.workers import messages
-from slardar.workers.commands import FIRST_SOCKET, LINK, MARK, Link, OneLink
+from slardar.workers.commands import FIRST_SOCKET, LINK, MARK, OUTPUT, Link, OneLink
 from slardar.workers.log_lines import LineLog
 from slardar.workers.marks import BEATS, LARGEST, open_mark
 from slardar.workers.messages import Done, FromWorker, WorkerSocket
@@ -126,6 +127,9 @@ class Worker:
         if isinstance(message, messages.TakeSettings):
             taken = self._plane.take_settings(message.settings)
             return taken.addCallback(lambda _: self._done())
+        if isinstance(message, messages.Reopen):
+            self._plane.reopen_logs()
+            return self._done()
         if isinstance(message, messages.SuspendHook):
             self._plane.suspend_hook(message.mark, message.reason)
             return self._done()
@@ -183,6 +187,8 @@ class Worker:
                 self._reporter.grown,
                 self._is_alone,
             ),
+            worker=f"worker-{message.number}",
+            stdout=OUTPUT if self._is_alone else 1,
         )
         snapshot = _snapshot(messages.decode_whole(message.snapshot))
         for mode in {"wrr", *(upstream.mode for upstream in snapshot.upstreams.values())}:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import turns
 from benchmarks.hooks import turns as module
 from benchmarks.hooks.contenders import LUA, NGINX, NGINX_LUA, PLAIN, PYTHON
 from benchmarks.hooks.report import markdown, rows
@@ -74,11 +75,11 @@ class Machine:
         self.running: Any = SimpleNamespace(
             control=1, program=SimpleNamespace(pids=list), proxy=SimpleNamespace(title="it")
         )
-        monkeypatch.setattr(module, "_wrk", self.load)
+        monkeypatch.setattr(turns, "_wrk", self.load)
         monkeypatch.setattr(module, "activate", self.activate)
         monkeypatch.setattr(module, "set_upstream", self.set_upstream)
-        monkeypatch.setattr(module, "requests_of", lambda port: self.requests)
-        monkeypatch.setattr(module, "cpu_of", lambda pids: SimpleNamespace(run=self.cpu))
+        monkeypatch.setattr(turns, "requests_of", lambda port: self.requests)
+        monkeypatch.setattr(turns, "cpu_of", lambda pids: SimpleNamespace(run=self.cpu))
 
     def load(self, running: Any, series: Any, state: str, *_: Any) -> Load:
         """Begin a load."""

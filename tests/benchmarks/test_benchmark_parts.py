@@ -107,8 +107,9 @@ def test_every_template_of_every_proxy_can_be_filled() -> None:
     for proxy in PROXIES.values():
         texts = [*proxy.command, *proxy.environment.values()]
         texts += [(CONFIGS / name).read_text() for name in proxy.configs]
+        own = {key: fill_text(text, values) for key, text in proxy.values.items()}
         for text in texts:
-            assert "@{" not in fill_text(text, values)
+            assert "@{" not in fill_text(text, {**values, **own})
 
 
 def test_shares_count_own_and_called_time() -> None:

@@ -148,6 +148,7 @@ class FakePlane:
     def __init__(self) -> None:
         self.applied: list[tuple[Snapshot, list[str]]] = []
         self.settings: list[Settings] = []
+        self.reopened = 0
         self.live: dict[str, dict[str, ServerLive]] = {}
         self.names: dict[str, Any] = {}
         self.error: Exception | None = None
@@ -196,7 +197,7 @@ class FakePlane:
         self.totals.take(counted, self.snapshot)
 
     def facts(self) -> Facts:
-        return Facts({"tcp:8080": 1}, {}, {"alive": 1}, 0, lambda *_: (True, 0))
+        return Facts({"tcp:8080": 1}, {}, {"alive": 1}, 0, 0, lambda *_: (True, 0))
 
     def set_checked(self, verdicts: Iterable[Heartbeat]) -> None:
         """Nor do heartbeats say so."""
@@ -229,6 +230,9 @@ class FakePlane:
     def take_settings(self, settings: Settings) -> defer.Deferred[None]:
         self.settings.append(settings)
         return defer.succeed(None)
+
+    def reopen_logs(self) -> None:
+        self.reopened += 1
 
     def check_hook(
         self, language: str, name: str, code: str, modules: Mapping[str, str] | None
@@ -304,6 +308,9 @@ class Transport(StringTransport):
         super().write(data)
         if self.stalls and self.producer is not None:
             self.producer.pauseProducing()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
 
     def abortConnection(self) -> None:
         self.aborted = True

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import pytest
 from twisted.internet import defer
 from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.protocols import amp
+from twisted.python.failure import Failure
 
 import slardar.amp
 from slardar.amp import commands
@@ -23,6 +25,7 @@ from slardar.control.actions import Actions
 from slardar.control.amp_channel import AmpSite
 from slardar.control.operations import OPERATIONS
 from slardar.control.room import MAX_CONNECTIONS
+from slardar.events import Changed, EventLog, Health
 from tests.control.fakes import (
     FakePlane,
     FakeStore,
@@ -149,6 +152,7 @@ CASES = [
     Case("status"),
     Case("metrics"),
     Case("upstreams"),
+    Case("openapi"),
     Case("upstream", A),
     Case("upstream", {"name": "none"}),
     Case("set-upstream", {"name": "b"}, body(upstream(1, 2))),
@@ -166,6 +170,11 @@ CASES = [
     Case("remove-server", {"name": "a", "server": "127.0.0.1:9"}),
     Case("remove-upstream", {"name": "b"}),
     Case("remove-upstream", {"name": "b"}, None, {"to": "nowhere"}),
+    Case("set-service", {"name": "s"}, body({"dns_service": "_http._tcp.s.example"})),
+    Case("set-service", {"name": "s"}, body({"dns_service": 5})),
+    Case("services"),
+    Case("service", {"name": "s"}),
+    Case("remove-service", {"name": "s"}),
     Case("routes"),
     Case("set-routes", {}, body(ROUTES)),
     Case("set-routes", {}, body([{"upstream": 1}])),
@@ -242,7 +251,7 @@ def test_every_operation_is_a_command() -> None:
     """Every row of the table has its command, and its case in the comparison."""
     names = {operation.name for operation in OPERATIONS}
     assert set(BY_OPERATION) == names
-    assert {case.operation for case in CASES} == names
+    assert {case.operation for case in CASES} == names - {"events"}
     for operation in OPERATIONS:
         command = BY_OPERATION[operation.name]
         words = {name.decode() for name, _ in command.arguments}
@@ -503,3 +512,92 @@ def test_bug_is_one_error(client: AmpClient, monkeypatch: pytest.MonkeyPatch) ->
 def test_limits_fit_together() -> None:
     """The largest body of HTTP fits into a command."""
     assert amp_channel._LARGE > amp_channel.MAX_BODY
+
+
+# Events.
+
+
+class Subscriber(AmpClient):
+    """A caller that keeps the events that it gets."""
+
+    def __init__(self, actions: Actions, uid: int | None = None, **more: Any) -> None:
+        super().__init__(actions, os.geteuid() if uid is None else uid, **more)
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.client.locateResponder = lambda name: self._happened
+
+    def _happened(self, box: Any) -> Any:
+        event = commands.Event.parseArguments(box, self.client)
+        self.events.append((event["id"], json.loads(event["event"])))
+        return amp.AmpBox()
+
+    def kinds(self) -> list[str]:
+        self.pump()
+        return [event["kind"] for _, event in self.events]
+
+
+@pytest.fixture
+def told(actions: Actions) -> EventLog:
+    """Events of these actions; what is published comes with the next pump."""
+    clock = Clock()
+    log = EventLog(clock, clock.seconds, size=8)
+    actions.events, actions.publish = log, log.publish
+    return log
+
+
+def test_subscriber_is_told_what_happens(actions: Actions, told: EventLog) -> None:
+    """In order, with ids by which it can go on; only what happens after it has subscribed."""
+    told.publish(Changed("upstream", "before", 0, "x"))
+    client = Subscriber(actions)
+    first = client.call(commands.Subscribe)["value"]["id"]
+    assert client.kinds() == []
+    told.publish(Changed("upstream", "a", 1, "x"))
+    told.publish(Health("a", "h:1", "err", "refused"))
+    told._reactor.advance(1)
+    assert client.kinds() == ["upstream", "health"]
+    assert client.events[1][1]["reason"] == "refused"
+    again = Subscriber(actions)
+    assert again.call(commands.Subscribe, parameters={"after": first, "kind": "health"})
+    assert [event["kind"] for _, event in again.events] == ["health"]
+    assert [id for id, _ in again.events] == [client.events[1][0]]
+    with pytest.raises(commands.Invalid, match="kind"):
+        client.call(commands.Subscribe, parameters={"kind": "nonsense"})
+
+
+def test_second_subscription_takes_the_place_of_the_first(actions: Actions, told: EventLog) -> None:
+    client = Subscriber(actions)
+    client.call(commands.Subscribe)
+    client.call(commands.Subscribe, parameters={"kind": "health"})
+    assert told.readers == 1
+    told.publish(Changed("upstream", "a", 1, "x"))
+    told.publish(Health("a", "h:1", "ok"))
+    told._reactor.advance(1)
+    assert client.kinds() == ["health"]
+    client.channel.connectionLost(Failure(ConnectionDone()))
+    assert told.readers == 0
+
+
+def test_slow_subscriber_is_dropped(actions: Actions, told: EventLog) -> None:
+    """The ring overtakes a subscriber that does not read; nobody waits for it."""
+    slow, quick = Subscriber(actions), Subscriber(actions)
+    for one in (slow, quick):
+        one.call(commands.Subscribe)
+    slow.channel.pauseProducing()
+    for number in range(20):
+        told.publish(Changed("upstream", "a", number, "x"))
+        told._reactor.advance(1)
+        quick.pump()
+    assert len(quick.events) == 20
+    slow.channel.resumeProducing()
+    assert slow.transport.aborted
+    assert slow.events == []
+
+
+def test_subscriber_sees_its_names_only(actions: Actions, told: EventLog) -> None:
+    client = Subscriber(actions, 12345, tokens=tokens(names=["b"]))
+    client.call(commands.Login, token="guest")
+    client.call(commands.Subscribe)
+    for name in ("a", "b"):
+        told.publish(Changed("upstream", name, 1, "x"))
+    told._reactor.advance(1)
+    client.pump()
+    assert [event["name"] for _, event in client.events] == ["b"]

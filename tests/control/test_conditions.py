@@ -43,6 +43,8 @@ WRITES: list[tuple[str, str, Any]] = [
     ("POST", "/upstream/a", {"mode": "hash"}),
     ("PATCH", "/upstream/a/127.0.0.1:1", {"weight": 2}),
     ("PUT", "/routes", []),
+    ("PUT", "/service/s", {"dns_service": "x"}),
+    ("DELETE", "/service/s", None),
     ("POST", "/lua/script.a", b"code"),
     ("PUT", "/lua/script.a", None),
     ("POST", "/lua/script.a", b"other"),
@@ -187,6 +189,7 @@ ANY: list[tuple[str, str, Any, bool]] = [
     ("PUT", "/upstream/new", upstream(1), False),
     ("PATCH", "/upstream/file/127.0.0.1:8001", {"weight": 2}, True),
     ("PUT", "/routes", [], True),
+    ("PUT", "/service/new", {"dns_service": "x"}, False),
     ("POST", "/python/script.a", b"code", False),
 ]
 

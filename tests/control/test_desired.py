@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from slardar.control.actions import Receipt
@@ -25,6 +25,7 @@ from tests.control.fakes import (
 )
 
 FILE = {"f": upstream(9), "g": upstream(8)}
+SERVICES = {"s": {"dns_service": "_s._tcp.example"}}
 
 
 def hook(name: str, code: str, **keys: Any) -> dict[str, Any]:
@@ -37,8 +38,12 @@ ROUTES = [{"path": "/x", "upstream": "f"}]
 states = st.builds(
     StoredState,
     upstreams=st.dictionaries(
-        st.sampled_from("abfg"),
+        st.sampled_from("abfgs"),
         st.sampled_from([None, TO_FILE, upstream(1), upstream(2), upstream(9)]),
+    ),
+    services=st.dictionaries(
+        st.sampled_from("abfgs"),
+        st.sampled_from([None, TO_FILE, SERVICES["s"], {"dns_service": "x", "mode": "hash"}]),
     ),
     routes=st.sampled_from([None, TO_FILE, [], ROUTES]),
     hooks=st.dictionaries(
@@ -51,17 +56,37 @@ states = st.builds(
 )
 
 
+def has_names_twice(state: StoredState) -> bool:
+    """Whether a name is an upstream and a service, by the state and the file."""
+
+    def is_there(name: str, values: Any, file: Any) -> bool:
+        return values.get(name, TO_FILE) is not None and (
+            values.get(name, TO_FILE) != TO_FILE or name in file
+        )
+
+    return any(
+        is_there(name, state.upstreams, FILE) and is_there(name, state.services, SERVICES)
+        for name in "abfgs"
+    )
+
+
 @given(states, states)
 def test_state_is_served_as_a_start_would_serve_it(first: StoredState, then: StoredState) -> None:
     """From whatever to whatever: one version if anything differs, none if not; and the store
-    holds what a restart makes the same of."""
+    holds what a restart makes the same of.  A state with a name that is two things is refused,
+    unless it is so already."""
+    assume(not has_names_twice(first))
     store = MemoryStore()
     store.take_over(first)
     plane = FakePlane()
-    actions = make_actions(store, plane, upstreams=FILE)
+    actions = make_actions(store, plane, upstreams=FILE, services=SERVICES)
+    if has_names_twice(then):
+        assert "left out" in error_of(actions.take_desired(then, "x"), ConfigError)
+        assert differences(store.state, first) == []
+        return
     before = actions.snapshot
     receipt = result_of(actions.take_desired(then, "x"))
-    wanted = make_actions(FakeStore(then), FakePlane(), upstreams=FILE)
+    wanted = make_actions(FakeStore(then), FakePlane(), upstreams=FILE, services=SERVICES)
     snapshot = actions.snapshot
     assert snapshot.fingerprint == wanted.snapshot.fingerprint
     assert actions.origins() == wanted.origins()
@@ -81,9 +106,13 @@ def test_state_is_served_as_a_start_would_serve_it(first: StoredState, then: Sto
 def test_what_stays_is_the_same_object() -> None:
     """Workers are told of the rest only, and nothing of it is read again."""
     state = StoredState(
-        5, {"a": upstream(1), "b": upstream(2)}, ROUTES, {"python/script.a": hook("script.a", "x")}
+        5,
+        {"a": upstream(1), "b": upstream(2)},
+        ROUTES,
+        {"python/script.a": hook("script.a", "x")},
+        services={"c": SERVICES["s"]},
     )
-    actions = make_actions(FakeStore(state), FakePlane(), upstreams=FILE)
+    actions = make_actions(FakeStore(state), FakePlane(), upstreams=FILE, services=SERVICES)
     held, served = actions.held, actions.snapshot
 
     def refuse(*_: Any) -> None:
@@ -92,7 +121,13 @@ def test_what_stays_is_the_same_object() -> None:
     desired = read_desired(actions.settings, held, refuse, held, served)
     assert desired.is_served(served)
     other = held.after([], 6, "r")
-    other = StoredState(6, {**other.upstreams, "a": upstream(1)}, list(ROUTES), dict(other.hooks))
+    other = StoredState(
+        6,
+        {**other.upstreams, "a": upstream(1)},
+        list(ROUTES),
+        dict(other.hooks),
+        services={"c": dict(SERVICES["s"])},
+    )
     desired = read_desired(actions.settings, other, None, held, served)
     assert desired.is_served(served)
     for name, found in desired.upstreams.items():

@@ -11,6 +11,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from slardar.config import parse_settings
 from slardar.control.actions import Actions
+from slardar.control.changes import Next
 from slardar.control.hooks import local_time
 from slardar.errors import ConfigError, NotFoundError, StoreError
 from slardar.model.change import Author, Value
@@ -154,7 +155,12 @@ def test_whole_configuration_of_then(actions: Actions) -> None:
     assert list(then["upstreams"]) == ["a", "file"]
     assert then["upstreams"]["file"]["pass"] == "********"
     assert then["routes"] == [{"path": "/x", "upstream": "a"}]
-    assert then["origins"] == {"upstreams": {"a": "control", "file": "file"}, "routes": "control"}
+    assert then["services"] == {}
+    assert then["origins"] == {
+        "upstreams": {"a": "control", "file": "file"},
+        "services": {},
+        "routes": "control",
+    }
     assert (then["version"], then["default_upstream"], then["hooks"]) == (2, None, {})
     assert [one["kind"] for one in then["changes"]] == ["routes"]
     assert list(wait(actions.history.version(3))["upstreams"]) == ["a"]
@@ -364,3 +370,24 @@ def test_reason_alone_is_a_change(actions: Actions) -> None:
     assert result_of(actions.take_desired(actions.held, "ops")) is None
     reason = Value("rollback", "", 0)
     assert result_of(actions.take_desired(actions.held, "ops", reason=reason)).version == 1
+
+
+def test_version_that_committed_nothing_can_be_gone_back_to(actions: Actions) -> None:
+    """A catalogue has made it, say.  It is not told of, and counts for no limit."""
+
+    def follow() -> None:
+        following = Next([Value("service", "s", {})], actions.snapshot, stored=actions.held)
+        result_of(actions.change(lambda: following, "the catalogue"))
+
+    actions.store.keep_history(2)
+    result_of(actions.set_upstream("a", upstream(1), "ops"))
+    for _ in range(5):
+        follow()
+    result_of(actions.set_upstream("a", upstream(2), "ops"))
+    follow()
+    assert [one["version"] for one in entries(actions)] == [7, 1]
+    assert wait(actions.history.version(8))["upstreams"]["a"]["servers"][0]["port"] == 2
+    assert wait(actions.history.version(8))["changes"] == []
+    error_of(ensureDeferred(actions.history.roll_back(9, "ops")), NotFoundError)
+    assert wait(actions.history.roll_back(4, "ops")).receipt.version == 9
+    assert actions.upstream("a")["servers"][0]["port"] == 1

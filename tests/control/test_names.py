@@ -51,7 +51,13 @@ def store() -> FakeStore:
 @pytest.fixture
 def actions(store: FakeStore) -> Actions:
     names = ("www.team-a.example", "www.team-b.example")
-    return make_actions(store, FakePlane(), upstreams={name: upstream(8001) for name in names})
+    services = ("dns.team-a.example", "dns.team-b.example")
+    return make_actions(
+        store,
+        FakePlane(),
+        upstreams={name: upstream(8001) for name in names},
+        services={name: {"dns_service": name} for name in services},
+    )
 
 
 def client(actions: Actions, *names: str) -> WebClient:
@@ -88,7 +94,8 @@ def test_every_operation_knows_names(operation: Operation, actions: Actions) -> 
             assert own.status != 403
         elif operation.is_filtered:
             reply = call(web, method, path_of(operation, ""))
-            assert reply.status == 200
+            # A stream is no answer: see test_event_stream.
+            assert reply.status == (503 if operation.is_stream else 200)
             assert "team-b" not in reply.body.decode()
         else:
             reply = call(web, method, path_of(operation, ""), b"{}")
@@ -99,12 +106,15 @@ def test_every_operation_knows_names(operation: Operation, actions: Actions) -> 
 def test_own_names_are_shown(actions: Actions) -> None:
     """The status and the lists are as without a limit, but for the names of others."""
     web = client(actions, TEAM)
-    assert list(call(web, "GET", "/upstreams").json) == ["www.team-a.example"]
+    both = ["dns.team-a.example", "www.team-a.example"]
+    assert list(call(web, "GET", "/upstreams").json) == both
+    assert list(call(web, "GET", "/services").json) == ["dns.team-a.example"]
     status = call(web, "GET", "/status").json
     whole = actions.status()
     assert status["cls:www.team-a.example"] == whole["cls:www.team-a.example"]
     assert "cls:www.team-b.example" in whole
     assert "cls:www.team-b.example" not in status
+    assert list(status["services"]) == ["dns.team-a.example"]
     assert status["fingerprint"] == whole["fingerprint"]
     for key in ("failed", "ignored", "origins", "statistics", "workers"):
         assert key not in status
@@ -134,6 +144,11 @@ def test_classes_of_ones_own_are_for_all_names(
     assert (reply.status, "classes of your own" in reply.json["msg"]) == (403, True)
     reply = call(web, "PUT", "/upstream/www.team-a.example?reload=1", upstream(1))
     assert reply.status == 403
+    service = {"dns_service": "a.example", **more}
+    reply = call(web, "PUT", "/service/dns.team-a.example", service)
+    assert (reply.status, "classes of your own" in reply.json["msg"]) == (403, True)
+    for path in ("/service/dns.team-a.example", "/upstream/www.team-a.example"):
+        assert call(web, "PUT", path, []).status == 400
     assert store.changes == []
     assert call(web, "PUT", "/upstream/www.team-a.example", upstream(1)).status == 200
     assert store.changes[0].who == "team"

@@ -15,7 +15,8 @@ from slardar.errors import ConfigError, NotFoundError
 from tests.control.fakes import FakePlane, FakeStore, WebClient, make_actions
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
-PAGES = [(DOCS / name).read_text("utf-8") for name in ("control.md", "hooks.md", "history.md")]
+NAMES = ("control.md", "hooks.md", "history.md", "events.md")
+PAGES = [(DOCS / name).read_text("utf-8") for name in NAMES]
 METHODS = "GET|POST|PUT|PATCH|DELETE"
 #: What the pages write in the place of an argument.
 WRITTEN = {"SERVER": "HOST:PORT", "LANGUAGE": "python"}

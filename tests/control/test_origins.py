@@ -50,6 +50,7 @@ def test_answer_says_where_a_value_comes_from() -> None:
     client.call("PUT", "/upstream/a", upstream(2))
     assert actions.origins() == {
         "upstreams": {"a": "control"},
+        "services": {},
         "routes": "file",
         "shadowed": ["upstreams.a"],
     }

@@ -37,6 +37,7 @@ def test_status_is_the_contracts() -> None:
         "statistics": {"requests": 7, "connections": 2},
         "origins": {
             "upstreams": {"a": "file", "b": "control"},
+            "services": {},
             "routes": "file",
             "shadowed": [],
         },

@@ -117,7 +117,9 @@ def meet(selection: Selection, chance: random.Random, clock: FakeClock) -> None:
     selection.look(*place)
 
 
-def check_foresight(before: Preview, picked: Peer | None, selection: Selection) -> None:
+def check_foresight(
+    asked: Request, before: Preview, picked: Peer | None, selection: Selection
+) -> None:
     """What was foreseen has happened, and who has a reason got nothing."""
     assert (picked and picked.key) == before.server
     assert (before.refusal is None) is (picked is not None)
@@ -131,7 +133,7 @@ def check_foresight(before: Preview, picked: Peer | None, selection: Selection) 
         return
     assert not any(level.serves for level in before.levels)
     assert before.refusal is not None
-    status, reason = selection.refusal(False)
+    status, reason = selection.refusal(asked, False)
     queue = selection.queue
     waits = status == 503 and queue is not None and queue.waiting < selection.queue_size
     assert before.refusal[0] == status
@@ -175,7 +177,7 @@ def test_what_is_foreseen_happens(
         before = selection.preview(asked)
         assert selection.preview(asked) == before, "asking changes the answer"
         picked = selection.pick(asked, [])
-        check_foresight(before, picked, selection)
+        check_foresight(asked, before, picked, selection)
         if picked is None:
             if selection.queue is not None and chance.random() < 0.5:
                 selection.queue.enter(Waiting(asked, selection), selection.queue_size)

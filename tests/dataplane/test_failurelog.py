@@ -13,8 +13,9 @@ from twisted.internet.task import Clock
 from twisted.logger import formatEvent
 
 from slardar.config import Limits, Timeouts
-from slardar.dataplane.failurelog import HealthLog, RefusalLog
-from slardar.health.verdicts import Heartbeat, Status
+from slardar.dataplane.failurelog import BugLog, HealthLog, RefusalLog
+from slardar.events import Event, Health
+from slardar.health.verdicts import Ejection, Heartbeat, Status
 from slardar.model.parse import parse_routes
 from tests.dataplane.kit import logged
 from tests.hooks.kit import hook, hooks
@@ -270,6 +271,60 @@ def test_requests_and_heartbeats_together() -> None:
     ]
 
 
+def test_changes_of_a_status_are_published() -> None:
+    """Each once: the worse of what requests and heartbeats say.  No line of the log is needed for
+    it, so there is no limit to them."""
+    events: list[Event] = []
+    log = HealthLog(lambda: 0.0, events.append)
+
+    def heartbeat(status: Status, port: int = 1) -> None:
+        log.checked(Heartbeat("a", "::1", port, status, 1.0, "no answer"))
+
+    def told() -> list[tuple[Any, ...]]:
+        found = [(one.server, one.status, one.reason) for one in events if isinstance(one, Health)]
+        events.clear()
+        return found
+
+    for _ in range(2):
+        heartbeat("ok")
+        heartbeat("unstable")
+        heartbeat("err")
+        log.took("a", "::1", 1, 5.0, "refused")
+        heartbeat("ok")
+    where = "[::1]:1"
+    no_answer = "heartbeats: no answer"
+    assert told() == [
+        (where, "ok", ""),
+        (where, "unstable", no_answer),
+        (where, "err", no_answer),
+    ]
+    log.took("a", "::1", 1, 0.0, "")
+    heartbeat("unchecked")
+    log.took("a", "::1", 1, 5.0, "refused")
+    log.took("a", "::1", 1, 0.0, "")
+    assert told() == [
+        (where, "ok", ""),
+        (where, "unchecked", ""),
+        (where, "err", "refused"),
+        (where, "unchecked", ""),
+    ]
+    log.know("a", "::1", 2)
+    log.know_checked(Heartbeat("a", "::1", 3, "ok", 1.0, ""))
+    log.took("a", "::1", 2, 5.0, "refused")
+    heartbeat("ok", 3)
+    assert told() == []
+    log.took("a", "::1", 2, 0.0, "")
+    log.forget("a", [("::1", 3)])
+    heartbeat("ok", 3)
+    assert told() == [("[::1]:2", "ok", ""), ("[::1]:3", "ok", "")]
+    log.ejected(Ejection("a", "::1", 3, 30.0, 1, "5 of 9 requests failed"))
+    assert events == [Health("a", "[::1]:3", "err", "5 of 9 requests failed", 30.0)]
+    events.clear()
+    for port in range(1, 1000):
+        log.took("b", "h", port, 5.0, "refused")
+    assert len(events) == 999
+
+
 # Servers.
 
 
@@ -382,3 +437,40 @@ def test_hook_reads_where_a_request_goes(served: Served) -> None:
             got = client.get("/", "none")
         assert (got.status, got.headers["x-went"]) == (502, "None")
     origin.stop()
+
+
+def meet(bugs: BugLog, error: Exception, times: int, text: str = "error on {channel}") -> None:
+    """Requests meet a bug."""
+    for _ in range(times):
+        try:
+            raise error
+        except Exception:
+            bugs.note(text, channel=7)
+
+
+def test_bug_that_every_request_meets_is_logged_once_a_minute() -> None:
+    """With the number of times since; another bug has lines of its own."""
+    clock = Clock()
+    bugs = BugLog(clock.seconds)
+    with logged() as events:
+        meet(bugs, ValueError("a"), 1000)
+        meet(bugs, KeyError("b"), 1000)
+        meet(bugs, KeyError("b"), 10, "another text")
+        clock.advance(61)
+        meet(bugs, ValueError("a"), 10)
+    assert [formatEvent(event) for event in events] == [
+        "error on 7",
+        "error on 7",
+        "another text",
+        "error on 7 (999 more since the last time)",
+    ]
+    assert all(event["log_failure"] is not None for event in events)
+
+
+def test_bugs_without_end_take_no_memory_without_end() -> None:
+    """However many texts there are."""
+    bugs = BugLog(Clock().seconds)
+    with logged():
+        for number in range(300):
+            meet(bugs, ValueError(), 1, f"text {number}")
+    assert len(bugs._known) <= 100

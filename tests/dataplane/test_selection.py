@@ -103,6 +103,27 @@ def ports(selection: Selection, key: Any = None) -> list[int]:
     return [peer.port for peer in tried]
 
 
+@pytest.mark.parametrize("mode", [*MODES, "maglev", "sticky"])
+def test_upstream_without_servers(clock: FakeClock, live: Live, mode: str) -> None:
+    """A service may have none: a request is refused, whatever the upstream's keys are, and gets a
+    server once there is one."""
+    keys = {"mode": mode, "slow_start": 5, "panic": 0.5, "outlier": {}, "hints": True}
+    keys |= {"queue": {"size": 5}, "mode_opts": {"secret": "s" * 32} if mode == "sticky" else {}}
+
+    def build(*servers: Any) -> Selection:
+        body = {"servers": list(servers), **keys}
+        upstream = parse_upstream("up", body, "up", may_be_empty=True)
+        return Selection(upstream, live, balancer_factory(mode), DEFAULTS, clock)
+
+    for _ in range(2):
+        empty = build()
+        empty.serve()
+        assert (ports(empty), empty.peers, empty.refusal(False)[0]) == ([], [], 502)
+        assert empty.preview(request()).server is None
+        empty.look("127.0.0.1", 1)
+        assert ports(build(server(1))) == [1]
+
+
 def picked(selection: Selection, number: int = 0) -> int:
     """The port of the server for one of several requests, which is over at once."""
     path = f"/{number}".encode()
@@ -208,6 +229,22 @@ def test_named_clusters_follow_the_key(make: Make, key: Any, expected: list[int]
     assert ports(selection, key=key) == expected
 
 
+def test_refusal_concerns_the_clusters_of_the_key(make: Make) -> None:
+    """Servers of other clusters are nothing to wait for: 502 where all of its own are out, 503
+    where they are full."""
+    selection = make(
+        cluster={
+            "down": {"servers": [server(1, state="down")]},
+            "full": {"servers": [server(2, max_conns=1)]},
+        }
+    )
+    assert selection.pick(request("full"), []) is not None
+    for key, status in (("down", 502), ("full", 503), (["down", "full"], 503)):
+        assert selection.pick(request(key), []) is None
+        assert selection.refusal(request(key), False)[0] == status
+        assert selection.preview(request(key)).refusal == selection.refusal(request(key), False)
+
+
 def test_key_means_nothing_to_unnamed_levels(make: Make) -> None:
     """A list of levels has its own order."""
     selection = make(cluster=[{"servers": [server(1)]}, {"servers": [server(2)]}])
@@ -229,7 +266,7 @@ def test_nobody_in_service(make: Make) -> None:
     """The answer is 502 and names the upstream."""
     selection = make(servers=[server(1, state="down")])
     assert pick(selection) is None
-    status, message = selection.refusal(tried=False)
+    status, message = selection.refusal(request(), tried=False)
     assert status == 502
     assert "up" in message
 
@@ -245,8 +282,8 @@ def test_limit_of_connections(make: Make) -> None:
     assert ports(selection) == [2]
     second.live.active = 1
     assert pick(selection) is None
-    assert selection.refusal(tried=False)[0] == 503
-    assert selection.refusal(tried=True)[0] == 502
+    assert selection.refusal(request(), tried=False)[0] == 503
+    assert selection.refusal(request(), tried=True)[0] == 502
     first.live.active = 1
     assert pick(selection) == 1
 
@@ -405,7 +442,7 @@ def test_last_resort_leaves_out_those_that_heartbeats_keep_out(make: Make) -> No
     assert {pick(selection) for _ in range(9)} == {2}
     note_checked(peer_of(selection, 2).live, "err", 1.0, "no answer")
     assert pick(selection) is None
-    assert selection.refusal(False) == (502, "no servers available in upstream up")
+    assert selection.refusal(request(), False) == (502, "no servers available in upstream up")
 
 
 def test_health_is_looked_at_server_by_server() -> None:
@@ -598,7 +635,7 @@ def test_every_balancer_honours_limits(make: Make, mode: str) -> None:
             if peer is None:
                 refusals += 1
                 assert len(under_way) == 8
-                assert selection.refusal(False)[0] == 503
+                assert selection.refusal(request(), False)[0] == 503
             else:
                 under_way.append(peer)
         elif under_way:
@@ -767,7 +804,7 @@ def test_unprotected_last_server_goes_too(make: Make) -> None:
     selection = make(servers=[server(1, max_fails=1)], protected=False)
     fail(selection, 1)
     assert ports(selection) == []
-    assert selection.refusal(False)[0] == 502
+    assert selection.refusal(request(), False)[0] == 502
 
 
 def test_failed_server_is_better_than_none(make: Make, live: Live) -> None:

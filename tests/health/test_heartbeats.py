@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec import structs
 
-from slardar.health.heartbeats import Beats
+from slardar.health.heartbeats import Beat, Beats
 from slardar.health.probes.base import OK, Result, failed
 from slardar.health.verdicts import Heartbeat
 from slardar.model.parse import parse_upstream
@@ -243,6 +246,46 @@ def test_a_successor_goes_on() -> None:
     assert after.statuses == ["err", "err", "unstable"]
     after.note(2, OK)
     assert after.statuses == ["err", "ok", "err"]
+
+
+def _known(beat: Beat, rise: int) -> Any:
+    """All that is known of a server.  Good results beyond ``rise`` make no difference."""
+    verdict = beat.verdict("a")
+    history = structs.replace(verdict.history, goods=min(verdict.history.goods, rise))
+    return structs.replace(verdict, history=history)
+
+
+@pytest.mark.parametrize("keys", [{}, {"protected": False}, {"rise": 3, "sensibility": 2}])
+def test_a_successor_judges_as_its_predecessor(keys: dict[str, Any]) -> None:
+    """With what it was told last of each server it says the same of all that follows: counts in
+    a row, penalties, and which one stays in service."""
+    chance = Random(9)
+    ports = (1, 2, 3)
+    old = Beats(upstream(*ports, **keys), 0.0)
+    now, held, rise = 0.0, 0, keys.get("rise", 1)
+    for _ in range(150):
+        told = {beat.port: beat.verdict("a") for beat in old}
+        for _ in range(chance.randrange(30)):
+            now += chance.choice((1, 5, 30))
+            result = chance.choice((OK, OK, REFUSED, REFUSED, WEAK))
+            for beat in old.note(("10.0.0.1", chance.choice(ports)), result, now):
+                told[beat.port] = beat.verdict("a")
+        new = Beats(upstream(*ports, **keys), now)
+        for verdict in told.values():
+            new.know(msgspec.json.decode(msgspec.json.encode(verdict), type=Heartbeat))
+        assert new.settle(now) == []
+        for _ in range(20):
+            now += chance.choice((1, 5, 30))
+            port, result = chance.choice(ports), chance.choice((OK, REFUSED, WEAK))
+            said = [
+                sorted(beat.verdict("a").port for beat in one.note(("10.0.0.1", port), result, now))
+                for one in (old, new)
+            ]
+            assert said[0] == said[1]
+            known = [[_known(beat, rise) for beat in one] for one in (old, new)]
+            assert known[0] == known[1]
+            held += any("again and again" in beat.message for beat in old)
+    assert held or rise > 1, "some were held back"
 
 
 def test_a_successor_protects_what_its_predecessor_did_not() -> None:

@@ -123,13 +123,16 @@ def test_everybody_is_full() -> None:
     hint(up, 1, "full")
     hint(up, 2, "full")
     assert up.pick() is None
-    assert up.selection.refusal(False) == (503, "the servers of upstream up say that they are full")
-    assert up.selection.preview(request()).refusal == up.selection.refusal(False)
+    assert up.selection.refusal(request(), False) == (
+        503,
+        "the servers of upstream up say that they are full",
+    )
+    assert up.selection.preview(request()).refusal == up.selection.refusal(request(), False)
     up.clock.advance(1)
     hint(up, 1, "drain")
     hint(up, 2, "drain")
     assert up.pick() is None
-    assert up.selection.refusal(False)[0] == 502
+    assert up.selection.refusal(request(), False)[0] == 502
 
 
 def test_panic_asks_nobody_who_drains() -> None:

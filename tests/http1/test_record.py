@@ -44,6 +44,8 @@ class Ending:
     settings: dict[str, Any] = field(default_factory=dict)
     servers: int = 1
     hooks: Callable[[], Any] | None = None
+    #: Whether a hook answered or failed.
+    by_hook: bool = False
 
 
 def served(play: Playbook) -> None:
@@ -202,17 +204,18 @@ ENDINGS = [
     Ending("the client stalls", client_stalls, 200, "server",
            "the client did not take the reply in time", attempts=[0]),
     Ending("slardar stops", closed, 0, "", "slardar closed the connection", attempts=[0]),
-    Ending("a hook answers", says(get("/no")), 403, "hook", upstream="", hooks=rejecting),
+    Ending("a hook answers", says(get("/no")), 403, "hook", upstream="", by_hook=True,
+           hooks=rejecting),
     Ending("a hook fails", says(get("/no")), 500, "hook", "a hook failed", upstream="",
-           hooks=lambda: runner(fails)),
+           by_hook=True, hooks=lambda: runner(fails)),
     Ending("a hook fails for the reply", served, 500, "hook", "a hook failed", attempts=[200],
-           hooks=lambda: runner(response=fails)),
+           by_hook=True, hooks=lambda: runner(response=fails)),
     Ending("a hook changes the status", served, 201, "server", attempts=[200],
            hooks=lambda: runner(response=lambda _, response: setattr(response, "status", 201))),
     Ending("a hook wants no reply", says(get("/no")), 444, "hook", upstream="",
-           hooks=lambda: rejecting(status=444)),
+           by_hook=True, hooks=lambda: rejecting(status=444)),
     Ending("a hook replaces the reply", served, 418, "hook", attempts=[200],
-           hooks=lambda: runner(response=lambda request, _: request.reject(418))),
+           by_hook=True, hooks=lambda: runner(response=lambda request, _: request.reject(418))),
 ]  # fmt: skip
 
 
@@ -233,9 +236,32 @@ def test_each_ending_is_told_once(ending: Ending) -> None:
     assert [attempt.failure or attempt.status for attempt in record.attempts] == ending.attempts
     assert record.server == (f"10.0.0.{ending.servers}:80" if ending.attempts else "")
     assert record.client == b"192.0.2.7"
+    assert record.hook == ("python/script.*" if ending.by_hook else "")
     assert record.started <= record.ended <= play.clock.now
     play.finish()
     assert play.records == [record]
+
+
+def test_record_has_what_the_client_sent() -> None:
+    """Method, target, Host and headers stay as they came, whatever hooks make of them."""
+
+    def change(request: Any, _: Any) -> None:
+        request.method = "PUT"
+        request.path = "/changed"
+        request.headers["Host"] = "b.test"
+        request.headers["User-Agent"] = "a hook"
+
+    play = Playbook()
+    play.host.hooks = runner(change)
+    play.client_sends(b"GET /first?x HTTP/1.1\r\nHost: A.test\r\nUser-Agent: a client\r\n\r\n")
+    assert play.origin_gets().startswith(b"PUT /changed?x HTTP/1.1\r\nHost: b.test\r\n")
+    play.origin_sends(OK)
+    record = of_one(play)
+    assert (record.method, record.uri, record.host) == (b"GET", b"/first?x", "a.test")
+    assert b"User-Agent: a client" in record.lines
+    assert b"User-Agent: a hook" not in record.lines
+    assert record.request is not None
+    assert record.request.uri == "/changed?x"
 
 
 def of_one(play: Playbook) -> RequestRecord:

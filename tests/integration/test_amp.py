@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -16,6 +17,7 @@ import slardar.amp
 from tests.control.fakes import upstream
 from tests.integration.conftest import Start
 from tests.integration.programs import CHECKOUT, FileServer, Slardar
+from tests.integration.test_workers import until
 from tests.integration.upgrades import Upgraded
 
 TOKEN = "s3cret"
@@ -42,6 +44,8 @@ async def test_client_lives_through_an_upgrade(
             "www", {"servers": [{"host": host, "port": int(port)}]}
         )
         assert version == 1
+        happened: list[dict[str, Any]] = []
+        await client.subscribe(happened.append, ["upstream"])
         status, body = await threads.deferToThread(site.get, "www", "/who")
         assert (status, body) == (200, "http.server\n")
         with pytest.raises(slardar.amp.InvalidUpstream, match=r"upstreams\.www\.servers"):
@@ -55,6 +59,10 @@ async def test_client_lives_through_an_upgrade(
         assert await client.rollback(1) == 3
         found = await client.get_upstream("www")
         assert found["servers"][0].get("weight", 1) == 1
+        # The ids of the old process mean nothing to the new one, which tells all that it keeps.
+        expected = [("gap", None), ("upstream", 2), ("upstream", 3)]
+        await threads.deferToThread(until, lambda: len(happened) >= 3, "the events have come")
+        assert [(one["kind"], one.get("version")) for one in happened] == expected
     finally:
         await client.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -39,6 +40,8 @@ def look_up(host, *arguments, **options):
     if host.endswith(".example"):
         with open("lookups", "a") as file:
             file.write(f"{os.getpid()} {host}\\n")
+    if host.endswith(".stuck.example"):
+        time.sleep(60)
     if host == "hangs.example":
         time.sleep(2)
         raise socket.gaierror(socket.EAI_AGAIN, "no answer")
@@ -109,6 +112,22 @@ def test_names_delay_no_change(tmp_path: Path, start: Start, backend: Nginx, wor
     # One process asks, whoever serves.
     lookups = (tmp_path / "slardar" / "lookups").read_text().split("\n")[:-1]
     assert {line.split()[0] for line in lookups} == {str(slardar.pid)}
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_names_delay_no_stop(tmp_path: Path, start: Start, backend: Nginx, workers: str) -> None:
+    """slardar ends although the system's resolver hangs with some names and others wait for it."""
+    path = machine(tmp_path, NAMES)
+    words = ("--workers", workers, "--store", "memory:", "--amp", "unix:a.sock")
+    slardar: Slardar = start(Slardar(tmp_path / "slardar", *words, PYTHONPATH=path)).ready()
+    hosts = [f"n{number}.stuck.example" for number in range(40)]
+    servers = [{"host": host, "port": backend.port} for host in ("127.0.0.1", *hosts)]
+    assert slardar.call("PUT", "/upstream/web", {"servers": servers})[0] == 200
+    lookups = tmp_path / "slardar" / "lookups"
+    wait_for(lambda: lookups.exists() and lookups.read_text().count("stuck") >= 10)
+    assert slardar.get("web") == (200, "yes")
+    slardar.signal(signal.SIGTERM)
+    assert slardar.wait(20) == -signal.SIGTERM
 
 
 class Backend(http.server.ThreadingHTTPServer):

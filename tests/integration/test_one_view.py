@@ -7,7 +7,9 @@ which servers it was offered, and when: all processes read the same monotonic cl
 from __future__ import annotations
 
 import http.client
+import os
 import queue
+import signal
 import socketserver
 import subprocess
 import sys
@@ -21,6 +23,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.integration.test_workers import Team, until
+from tests.integration.upgrades import Upgraded
 
 WORKERS = 3
 #: Servers that are put out by each of the three: requests, ejection, heartbeats.
@@ -283,3 +286,63 @@ def _seconds(
 
 def all_heeded(key: str, views: list[View]) -> Callable[[], bool]:
     return lambda: all(key in view.out for view in views)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_penalties_and_slow_starts_outlive_workers_and_upgrades(
+    tmp_path: Path, start: Start, listeners: list[Listener], count: int
+) -> None:
+    """A server that went out of service twice is held back the third time, and goes on climbing
+    meanwhile, though the worker was killed and the process was upgraded."""
+    team: Upgraded = start(Upgraded(tmp_path, count=count))
+    team.ready()
+    shaky, good = listeners[:2]
+    body = {
+        "servers": [
+            {"host": "127.0.0.1", "port": shaky.port, "max_fails": 1, "fail_timeout": 0.2},
+            {"host": "127.0.0.1", "port": good.port},
+        ],
+        "enable": False,
+        "slow_start": 300,
+        "retry_budget": None,
+    }
+    assert team.call("PUT", "/upstream/a", body) == (200, {"status": 200})
+
+    def ask(**headers: str) -> None:
+        client = team.connect()
+        client.request("GET", "/", headers={"Host": "a", **headers})
+        assert client.getresponse().status == 200
+        client.close()
+
+    def says(what: str, **headers: str) -> None:
+        """Ask until the log says once more that the server is so."""
+        line = f"server {shaky.key} is {what} service"
+        before = team.output.count(line)
+
+        def is_said() -> bool:
+            ask(**headers)
+            return team.output.count(line) > before
+
+        until(is_said, line)
+
+    def notes() -> dict[str, str]:
+        (level,) = team.status()["cls:a"]
+        return dict(level[0].get("notes", {}))
+
+    close = {"X-Server": shaky.key, "X-Do": "close"}
+    for _ in range(2):
+        says("out of", **close)
+        says("back in")
+    for pid in team.pids().values() if count else ():
+        os.kill(pid, signal.SIGKILL)
+    until(team.are_alive, "workers serve")
+    team.upgrade()
+    assert team.call("PATCH", f"/upstream/a/{shaky.key}", {"fail_timeout": 30})[0] == 200
+
+    def climbs() -> bool:
+        ask()
+        return "climbs" in notes().get("slow_start", "")
+
+    until(climbs, "it climbs")
+    says("out of", **close)
+    until(lambda: "again and again" in notes().get("max_fails", ""), "it is held back")

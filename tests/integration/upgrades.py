@@ -29,6 +29,7 @@ class Upgraded(Team):
         count: int | None = 2,
         listen: bool = True,
         before: Sequence[str] = (),
+        **environment: str,
     ) -> None:
         command = [*before, *TWISTD[1 if before else 0 :], "--nodaemon", "slardar", *options]
         command += ["--control", "tcp:0:interface=127.0.0.1"]
@@ -36,7 +37,7 @@ class Upgraded(Team):
             command += ["--listen", "tcp:0:interface=127.0.0.1"]
         if count is not None:
             command += ["--workers", str(count)]
-        Program.__init__(self, command, folder)
+        Program.__init__(self, command, folder, **environment)
         self.folder = folder
         self.current = self.pid
         self._generations = [self.current]

@@ -60,6 +60,26 @@ def test_share_of_the_requests(requests: int, share: float) -> None:
     assert made == pytest.approx(20 * requests * share, rel=0.06)
 
 
+@pytest.mark.parametrize("now", [0.0, 3.0, 5000.3])
+@pytest.mark.parametrize("age", [1, 2, 5, 12])
+def test_share_of_the_requests_of_a_new_process(age: int, now: float) -> None:
+    """It has the whole share after a second, and not a tenth of it; at first, what a second
+    brings has gathered, too."""
+    play = Play(0.2, 1.0, now)
+    play.seconds(age, 1000, 0)
+    assert play.seconds(1, 1000, 1000) == pytest.approx(200 * 2, rel=0.1)
+    assert play.seconds(3, 1000, 1000) == pytest.approx(200 * 3, rel=0.1)
+
+
+def test_a_rest_is_no_new_beginning() -> None:
+    """While nothing comes, it is known that nothing comes."""
+    play = Play(0.2, 1.0)
+    play.seconds(20, 1000, 0)
+    play.now += 60
+    play.seconds(1, 1000, 0)
+    assert play.seconds(1, 1000, 1000) == pytest.approx(40, rel=0.5)
+
+
 def test_requests_of_ten_seconds_count() -> None:
     """Not one that came before, and each of the others once."""
     play = Play()

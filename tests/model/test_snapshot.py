@@ -9,6 +9,7 @@ import pytest
 from slardar.model.hook import Code, Hook
 from slardar.model.parse import parse_routes, parse_upstream
 from slardar.model.server import Upstream
+from slardar.model.service import parse_service
 from slardar.model.snapshot import Route, Snapshot
 
 
@@ -312,3 +313,29 @@ def test_fingerprint_knows_the_hooks() -> None:
                 bare.with_hooks({one.key: one}).fingerprint,
                 there.with_hooks({one.key: hook("script.a", "z")}).fingerprint}) == 4  # fmt: skip
     assert there.with_hooks({one.key: None, two.key: None}).fingerprint == bare.fingerprint
+
+
+def test_services_and_their_upstreams_come_and_go_together() -> None:
+    """Equal services make equal fingerprints, whatever their order; without services it is the
+    former fingerprint."""
+    one, two = (
+        parse_service(name, {"dns_service": "s.example"}, f"services.{name}") for name in "ab"
+    )
+    bare = snapshot("c")
+    found = bare.with_service(one, upstream("a")).with_service(two, upstream("b"))
+    assert (found.version, list(found.upstreams)) == (3, ["c", "a", "b"])
+    assert (found.services, bare.services) == ({"a": one, "b": two}, {})
+    assert found.with_routes(()).services is found.services
+    other = bare.with_service(two, upstream("b")).with_service(one, upstream("a"))
+    assert other.fingerprint == found.fingerprint
+    plain = bare.with_upstream(upstream("a")).with_upstream(upstream("b"))
+    moved = parse_service("b", {"dns_service": "t.example"}, "services.b")
+    others = [
+        plain,
+        bare.with_service(one, upstream("a")),
+        found.with_service(moved, upstream("b")),
+    ]
+    assert len({found.fingerprint, *(one.fingerprint for one in others)}) == 4
+    gone = found.without_service("a").without_service("b")
+    assert (gone.upstreams, gone.services) == (bare.upstreams, {})
+    assert gone.fingerprint == bare.fingerprint

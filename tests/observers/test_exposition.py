@@ -14,7 +14,7 @@ from slardar.observers.counted import Counted, ServerCounted, UpstreamCounted
 from slardar.observers.exposition import Exposition, escaped
 from slardar.observers.families import FAMILIES, PREFIX
 from slardar.observers.totals import HookTotals
-from tests.observers.kit import FACTS, lines_of, snapshot, text_of, totals
+from tests.observers.totals_kit import FACTS, lines_of, snapshot, text_of, totals
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 
@@ -76,6 +76,7 @@ def test_values() -> None:
         "slardar_config_version 7",
         'slardar_workers{state="alive"} 2',
         "slardar_worker_restarts_total 1",
+        "slardar_access_log_dropped_total 5",
         'slardar_build_info{version="1.2.3"} 1',
     ):
         assert line in text.splitlines(), line

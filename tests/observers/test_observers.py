@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from slardar.http1.interfaces import Clock, Observer
 from slardar.http1.record import RequestRecord
 from slardar.observers.observers import Observers
@@ -21,8 +23,12 @@ class Notes(Observer):
         if self.fails:
             raise RuntimeError("a bug of an observer's")
 
+    def tunnel_began(self, record: RequestRecord) -> None:
+        self.request_ended(record)
 
-def test_every_observer_is_told_in_order() -> None:
+
+@pytest.mark.parametrize("told", ["request_ended", "tunnel_began"])
+def test_every_observer_is_told_in_order(told: str) -> None:
     """One that raises keeps no other from its record, and the log says so once a minute."""
     clock = Clock(1000.0)
     observers = Observers(clock)
@@ -33,6 +39,6 @@ def test_every_observer_is_told_in_order() -> None:
     with logged() as events:
         for record, seconds in zip(records, (0.0, 59.0, 1.0), strict=True):
             clock.now += seconds
-            observers.request_ended(record)
+            getattr(observers, told)(record)
     assert said == [(name, record) for record in records for name in ("one", "two", "three")]
     assert [event["log_format"] for event in events] == ["an observer of requests failed"] * 2

@@ -17,7 +17,7 @@ def test_cookies_are_kept_for_each_client_as_long_as_they_say() -> None:
         cookies.take(client, parse_reply(head, b"GET"), now)
 
     give("a", 0, "one=1; Path=/; Max-Age=10; HttpOnly", "two=x=y")
-    give("b", 0, "one=2")
+    give("b", 0, "one=2; Max-Age=soon")
     assert cookies.header("a", 9.9) == "one=1; two=x=y"
     assert cookies.header("a", 10) == "two=x=y"
     assert cookies.header("b", 1e6) == "one=2"

@@ -125,8 +125,8 @@ def test_full_server_gets_fewer_requests(tmp_path: Path) -> None:
 
 
 def test_workers_tell_each_other_of_a_dead_server(tmp_path: Path) -> None:
-    """One of them needs ``max_fails`` failures, and the others learn it within a tenth of a
-    second."""
+    """One of them needs ``max_fails`` failures, and the others hear of it at
+    once."""
     made: dict[str, Any] = {
         "upstream": {"mode": "random"},
         "each": {"max_fails": 4, "fail_timeout": 60},

@@ -247,7 +247,7 @@ class NeverForgets(Faultless):
 class ForgetsTooMuch(Faultless):
     def write(self, expected: Revision, changes: Sequence[Change], version: int) -> None:
         super().write(expected, changes, version)
-        if version == 10:
+        if version == 100:
             history = self.disk["history"]
             history._first.pop(("upstream", "old"))
 

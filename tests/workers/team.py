@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from slardar.config import Settings, Timeouts
+from slardar.events import Event
 from slardar.lookup import Found
 from slardar.model.listener import spec_of
 from slardar.model.snapshot import Snapshot
@@ -148,7 +149,17 @@ class Team:
         self.prepare = prepare
         settings = Settings(timeouts=Timeouts(drain=5))
         self.resolver = HandResolver(self.clock)
-        self.workers = Workers(self.clock, settings, count, self._start, spare, self.resolver)
+        #: What was published.
+        self.events: list[Event] = []
+        self.workers = Workers(
+            self.clock,
+            settings,
+            count,
+            self._start,
+            spare,
+            self.resolver,
+            publish=self.events.append,
+        )
 
     def _start(self, *arguments: Any) -> Any:
         process = FakeProcess(*arguments)

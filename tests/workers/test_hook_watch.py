@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
+from slardar.events import Event, HookState
 from slardar.hooks.loaded import mark_of
 from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.hook import Code, Hook
@@ -31,7 +32,8 @@ class Watch(HookWatch):
     def __init__(self, *some: Hook) -> None:
         self.clock = Clock()
         self.told: list[int] = []
-        super().__init__(self.clock.seconds, self.told.append)
+        self.events: list[Event] = []
+        super().__init__(self.clock.seconds, self.told.append, self.events.append)
         self.set_hooks(hooks(*some))
 
     def fail(self, mark: int, times: int = 5, apart: float = 1.0) -> None:
@@ -181,3 +183,27 @@ def test_same_module_posted_again_changes_nothing() -> None:
     watch.fail(mark(version))
     watch.set_hooks(hooks(script, hook("modules.x", "ex")))
     assert watch.suspended == (mark(version),)
+
+
+def test_failures_and_suspensions_are_published() -> None:
+    """A suspension once, whoever tells of it; a version that cannot be loaded, too."""
+    version, other = code("x"), code("y")
+    watch = Watch(hook("script.a", version), hook("script.b", other))
+    watch.fail(mark(version), 6)
+    watch.reported(0, [report(version, state="suspended")])
+    failed = report(other, path="python/script.b", state="failed")
+    for worker in (0, 1):
+        watch.reported(worker, [failed])
+    a_call = HookState(A, "failed", "a call has failed: the log says more")
+    assert watch.events == [
+        *[a_call] * 5,
+        HookState(A, "suspended", "it failed too often"),
+        a_call,
+        HookState("python/script.b", "failed", ""),
+    ]
+    # The same version, loaded anew, is told of anew.
+    watch.set_hooks(hooks(hook("script.a", version), hook("script.b", other)))
+    watch.reported(0, [report(version, state="suspended"), failed])
+    assert watch.events[8:] == [HookState("python/script.b", "failed", "")]
+    watch.heavy(mark(other, "python/script.b"), "it holds too much")
+    assert watch.events[9:] == [HookState("python/script.b", "suspended", "it holds too much")]

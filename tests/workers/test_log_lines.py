@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel, LogPublisher, formatEvent
 from twisted.python.failure import Failure
 
+from slardar.json_log import JsonLog
 from slardar.workers.log_lines import MAX_LINE, MAX_RATE, LineLog, LineReader
 
 
@@ -18,12 +22,15 @@ class Log:
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str]] = []
+        self.out = io.StringIO()
+        self.json = JsonLog(self.out)
         self.clock = Clock()
         publisher = LogPublisher(self.observe)
         log = Logger("test", observer=publisher)
         self.reader = LineReader("worker-1", LogLevel.info, self.clock.seconds, log)
 
     def observe(self, event: Any) -> None:
+        self.json(event)
         self.lines.append((event["log_level"].name, formatEvent(event)))
 
 
@@ -110,6 +117,55 @@ def test_what_a_worker_logs_comes_out_as_it_went_in() -> None:
     assert log.lines[1] == ("critical", "worker-1: it failed")
     assert ("critical", "worker-1: builtins.RuntimeError: broken") in log.lines
     assert {level for level, _ in log.lines[1:]} == {"critical"}
+
+
+def through_a_pipe(log: Log, write: Callable[[Logger], None]) -> None:
+    """What a worker writes to its log, read by the director."""
+    reader, writer = os.pipe()
+    try:
+        write(Logger("slardar.test", observer=LogPublisher(LineLog(writer))))
+        log.reader.data(os.read(reader, 65536))
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_event_of_a_worker_is_one_object_in_json() -> None:
+    """With its own namespace and values, and the name of the worker."""
+
+    def write(log: Logger) -> None:
+        log.warn("upstream {upstream}\nis odd", upstream="a", count=3)
+        try:
+            raise RuntimeError("broken")
+        except RuntimeError:
+            log.failure("it failed")
+
+    log = Log()
+    through_a_pipe(log, write)
+    first, second = map(json.loads, log.out.getvalue().splitlines())
+    assert (first["level"], first["namespace"]) == ("warn", "slardar.test")
+    assert first["message"] == "upstream a\nis odd"
+    assert first["fields"] == {"worker": "worker-1", "upstream": "a", "count": 3}
+    assert second["message"] == "it failed"
+    assert "RuntimeError: broken" in second["traceback"]
+    # As text it is what it was.
+    assert log.lines[:2] == [("warn", "worker-1: upstream a"), ("warn", "worker-1: is odd")]
+
+
+def test_event_that_is_too_long_comes_as_text() -> None:
+    """A line each; the pipe takes no more at once."""
+    log = Log()
+    through_a_pipe(log, lambda source: source.info("x" * 3000 + "\n" + "y" * 3000))
+    assert [text for _, text in log.lines] == ["worker-1: " + "x" * 3000, "worker-1: " + "y" * 3000]
+    assert len(log.out.getvalue().splitlines()) == 2
+
+
+@pytest.mark.parametrize("data", [b"{}", b"[1]", b'["a"'])
+def test_worker_that_packs_nonsense_is_shown(data: bytes) -> None:
+    """As a line of text, without what a terminal would act on."""
+    log = Log()
+    log.reader.data(b"<4>\x1e" + data + b"\n")
+    assert log.lines == [("warn", "worker-1: \\x1e" + data.decode())]
 
 
 def test_worker_does_not_wait_for_its_log() -> None:

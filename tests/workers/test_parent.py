@@ -265,7 +265,7 @@ def test_health_is_logged_once() -> None:
 
 
 def test_replacement_knows_who_is_out_of_service() -> None:
-    """It knows while the server is out."""
+    """It knows while the server is out, and then that no request has succeeded since."""
     team = Team(1)
     process = team.start()
     process.say(Verdicts((Verdict("a", "127.0.0.1", 1, 5.0, "refused"),)))
@@ -273,9 +273,13 @@ def test_replacement_knows_who_is_out_of_service() -> None:
     team.clock.advance(2)
     process.die()
     team.clock.advance(0)
-    assert team.processes[1].told[0].health == Verdicts(
-        (Verdict("a", "127.0.0.1", 1, 3.0, "refused"),)
+    health = team.processes[1].told[0].health
+    assert health.requests == (
+        Verdict("a", "127.0.0.1", 1, 3.0, "refused"),
+        Verdict("a", "127.0.0.1", 2, 0.0, "refused", on_probation=True),
     )
+    team.processes[1].say(Verdicts((Verdict("a", "127.0.0.1", 2, 0.0, ""),)))
+    assert [verdict.port for verdict in team.workers.known_health()] == [1]
 
 
 def test_worker_puts_no_server_out_for_longer_than_its_rules() -> None:
@@ -561,7 +565,10 @@ def test_health_is_known_before_the_start() -> None:
         (2, 300.0),
     ]
     team.clock.advance(5.0)
-    assert list(team.workers.known_health()) == [Verdict("a", "127.0.0.1", 2, 295.0, "refused")]
+    assert list(team.workers.known_health()) == [
+        Verdict("a", "127.0.0.1", 1, 0.0, "refused", on_probation=True),
+        Verdict("a", "127.0.0.1", 2, 295.0, "refused"),
+    ]
 
 
 def test_panic_is_shown_for_all_workers() -> None:

@@ -283,4 +283,4 @@ def test_secrets_stay_with_the_director(monkeypatch: pytest.MonkeyPatch) -> None
     (keys,) = calls
     assert keys["env"]["LANG_OF_TEST"] == "x"
     assert "CONSUL_HTTP_TOKEN" not in keys["env"]
-    assert sorted(keys["childFDs"]) == [0, 1, 2, 3, 4]
+    assert sorted(keys["childFDs"]) == [0, 1, 2, 3, 4, 5]

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from slardar.events import Worker
 from slardar.model.listener import spec_of
 from slardar.workers import messages
-from slardar.workers.messages import Done, Drain, WorkerSocket
+from slardar.workers.messages import Done, Drain, Grown, WorkerSocket
 from slardar.workers.process import SPARE
 from slardar.workers.supervisor import WorkerError
 from tests.dataplane.kit import logged
@@ -327,3 +328,35 @@ def test_drain_can_be_shortened() -> None:
     process.die()
     assert result_of(stopped) is None
     assert team.clock.getDelayedCalls() == []
+
+
+# Events.
+
+
+def test_lives_of_workers_are_told() -> None:
+    """That one serves, has ended by itself, cannot be made, or is replaced; not that it is told to
+    end."""
+    team = Team(1)
+    team.start()
+    team.processes[0].die("ended by signal 9")
+    team.prepare = failing
+    team.clock.advance(0)
+    team.prepare = None
+    team.clock.advance(10)
+    team.processes[-1].say(Grown())
+    team.clock.advance(0)
+    assert team.events == [
+        Worker("worker-0", "started", 1000),
+        Worker("worker-0", "ended", 1000, "ended by signal 9"),
+        Worker("worker-0", "ended", None, "could not be started: no more processes"),
+        Worker("worker-0", "started", 1000),
+        Worker("worker-0", "replaced", 1000, "its hooks have taken far more memory"),
+        Worker("worker-0", "started", 1000),
+    ]
+    team.workers.stop()
+    team.processes[-1].die()
+    assert len(team.events) == 6
+
+
+def failing(process: FakeProcess) -> None:
+    raise BlockingIOError("no more processes")

@@ -407,7 +407,6 @@ def test_worker_looks_up_no_name(director: Director) -> None:
     second = first.with_upstream(named("one.example", "two.example")).at_version(2)
     assert director.tell(messages.delta(first, second, ["a"])) == Done(2)
     assert addresses() == [["10.0.0.2"], ["10.0.0.3"]]
-    assert not hasattr(director.reactor, "nameResolver")
 
 
 def test_change_waits_for_what_the_director_finds(director: Director) -> None:

@@ -1,0 +1,1 @@
+"""Service catalogues, one file each: they list the servers of services; see `base`."""

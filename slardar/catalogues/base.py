@@ -1,0 +1,56 @@
+"""What a service catalogue is, and what it says of a service.
+
+To add one: a file here with a subclass of :class:`Catalogue`, its key in
+:mod:`slardar.model.service`, and its row in :mod:`slardar.service`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from slardar.model.service import Levels, Origin
+
+__all__ = ["Catalogue", "Failed", "Listing", "Report"]
+
+
+class Listing(Struct, frozen=True):
+    """What a catalogue lists for a service now."""
+
+    #: Sorted, so that the same servers in another order are no change.  Empty: no server is listed,
+    #: which may be an accident; the last servers stay for a while.
+    levels: Levels
+    #: Whether it is no accident that no server is listed.
+    is_meant: bool = False
+    #: What of the answer could not be used, for a person; empty if all could.
+    note: str = ""
+
+
+class Failed(Struct, frozen=True):
+    """A catalogue could not be asked, or its answer could not be read: the last one holds."""
+
+    reason: str
+
+
+Report = Listing | Failed
+
+
+class Catalogue:
+    """Follows services in one catalogue.  Nothing here blocks."""
+
+    def follow(self, origin: Origin, told: Callable[[Report], None]) -> None:
+        """Call ``told`` with what is listed under ``origin``: soon, and from then on whenever the
+        catalogue was asked or has something new.  ``told`` never raises.
+
+        An origin is followed once at a time.
+        """
+        raise NotImplementedError
+
+    def unfollow(self, origin: Origin) -> None:
+        """Tell no more of it."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Tell no more, and ask nobody."""
+        raise NotImplementedError

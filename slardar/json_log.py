@@ -1,0 +1,186 @@
+"""slardar's own log as JSON: one object a line, for programs that read logs.
+
+An object has ``time``, ``level``, ``namespace`` and ``message``, then the values in the
+message by their names (``fields``), and a ``traceback`` where there is one.
+
+A worker sends its log to the director (:mod:`slardar.workers.log_lines`), so an event of a
+worker's is written down twice: by :func:`packed` on its way, and by :class:`JsonLog`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import MutableMapping
+from datetime import datetime, timezone
+from typing import Annotated, Any, TextIO
+
+import msgspec
+from msgspec import Meta, Struct
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
+from twisted.python.logfile import LogFile
+from zope.interface import implementer
+
+from slardar.observers.lines import safe_json
+
+__all__ = ["PACKED", "JsonLog", "Packed", "packed", "twistds_observer", "unpacked", "use_json"]
+
+#: The key under which the event of a worker's line has what the worker has packed.  A line
+#: with ``None`` there is a part of the event before.
+PACKED = "slardar_packed"
+
+#: Characters of a value at most.  (A value that a person can read is far shorter.)
+_MAX_VALUE = 1000
+#: Keys that Twisted adds to events, which are no fields.
+_TWISTEDS = frozenset((PACKED, "time", "system", "isError", "format", "failure", "why"))
+_Field = str | int | float | bool | None
+
+
+class Packed(Struct, array_like=True, frozen=True):
+    """An event on its way from a worker, which is not trusted."""
+
+    namespace: Annotated[str, Meta(max_length=200)]
+    message: Annotated[str, Meta(max_length=4096)]
+    fields: Annotated[dict[Annotated[str, Meta(max_length=100)], _Field], Meta(max_length=50)]
+    traceback: Annotated[str, Meta(max_length=4096)] | None = None
+
+
+class _Line(Struct, omit_defaults=True):
+    time: str
+    level: str
+    namespace: str
+    message: str
+    fields: dict[str, Any] = {}
+    traceback: str | None = None
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Packed)
+
+
+def packed(event: LogEvent) -> bytes:
+    """The event as :func:`unpacked` reads it, in one line without its end."""
+    about = Packed(_namespace(event), _message(event), _fields(event), _traceback(event))
+    return safe_json(_encoder.encode(about))
+
+
+def unpacked(data: bytes) -> Packed:
+    """What :func:`packed` has made.  Raises ValueError for anything else."""
+    try:
+        return _decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+
+
+@implementer(ILogObserver)
+class JsonLog:
+    """Writes events to ``out`` as they come."""
+
+    def __init__(self, out: Any) -> None:
+        self._out = out
+
+    def __call__(self, event: LogEvent) -> None:
+        about = event.get(PACKED, self)
+        if about is None:
+            return
+        moment = datetime.fromtimestamp(event.get("log_time", 0.0), timezone.utc)
+        level = event.get("log_level") or LogLevel.info
+        when = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        if isinstance(about, Packed):
+            fields = {"worker": str(event.get("worker", "")), **about.fields}
+            line = _Line(when, level.name, about.namespace, about.message, fields, about.traceback)
+        else:
+            line = _Line(
+                when, level.name, _namespace(event), _message(event), _fields(event),
+                _traceback(event),
+            )  # fmt: skip
+        self._out.write(safe_json(_encoder.encode(line) + b"\n").decode())
+        self._out.flush()
+
+
+def _namespace(event: LogEvent) -> str:
+    name = _text(event.get("log_namespace", "-"))
+    # Twisted's name for messages of its older interface.
+    return "twisted" if name == "log_legacy" else name
+
+
+def _message(event: LogEvent) -> str:
+    return _text(formatEvent(event))
+
+
+def _traceback(event: LogEvent) -> str | None:
+    failure = event.get("log_failure")
+    return None if failure is None else _text(failure.getTraceback())
+
+
+def _fields(event: LogEvent) -> dict[str, Any]:
+    return {
+        _text(key): _field(value)
+        for key, value in event.items()
+        if not key.startswith("log_") and key not in _TWISTEDS
+        # Twisted's own "message" is a tuple.
+        if not isinstance(value, tuple)
+    }
+
+
+def _field(value: object) -> _Field:
+    """A value as JSON has it; others as the message shows them."""
+    if value is None or isinstance(value, (bool, float)):
+        return value
+    if isinstance(value, int) and abs(value) <= 2**53:
+        return value
+    try:
+        return _text(str(value))[:_MAX_VALUE]
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
+def _text(value: object) -> str:
+    """A text that UTF-8 can hold."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def use_json(options: MutableMapping[str, Any]) -> None:
+    """Let twistd write its log as JSON; ``options`` are twistd's, which has not begun to log.
+
+    Raises ValueError if twistd is to log in another way.
+    """
+    for name in ("logger", "syslog"):
+        if options.get(name):
+            raise ValueError(f"expected text with twistd's option --{name}")
+    # twistd takes a name, and makes the observer after it has read all options.
+    options["logger"] = f"{__name__}.{twistds_observer.__name__}"
+    _options.append(options)
+
+
+#: twistd's options, for :func:`twistds_observer`.
+_options: list[MutableMapping[str, Any]] = []
+
+
+def twistds_observer() -> JsonLog:
+    """The observer of twistd's log, which :func:`use_json` has asked for."""
+    return JsonLog(_open(_options[-1]))
+
+
+def _open(options: MutableMapping[str, Any]) -> TextIO | LogFile:
+    """Where twistd would write its log.
+
+    With an observer that is not its own, twistd neither opens the file nor moves it at
+    USR1.
+    """
+    name = options.get("logfile")
+    if name == "-" and not options.get("nodaemon"):
+        raise SystemExit("Daemons cannot log to stdout, exiting!")
+    if name == "-" or (options.get("nodaemon") and not name):
+        return sys.stdout
+    file = LogFile.fromFullPath(os.path.abspath(name or "twistd.log"))  # type: ignore[no-untyped-call]
+
+    def rotate(*_: Any) -> None:
+        from twisted.internet import reactor  # noqa: TID251 - as twistd does it
+
+        reactor.callFromThread(file.rotate)  # type: ignore[attr-defined]
+
+    if not signal.getsignal(signal.SIGUSR1):
+        signal.signal(signal.SIGUSR1, rotate)
+    return file  # type: ignore[no-any-return]

@@ -1,0 +1,209 @@
+"""A service: an upstream whose servers are those that a service catalogue lists.
+
+The operator writes where the servers come from and every other key of the upstream.  Of both
+and of what the catalogue says, :meth:`Service.upstream` makes the upstream that is served.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Container, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from slardar.errors import ConfigError
+from slardar.model.names import normal_host
+from slardar.model.parse import Plugins, copied, known_odd, parse_upstream
+from slardar.model.reader import ANY_KEY, Problems, UnknownKey, is_note, joined, read, shown
+from slardar.model.server import Count, Seconds, Text, Upstream
+from slardar.model.shown import unshown
+
+__all__ = [
+    "EachServer",
+    "Levels",
+    "Listed",
+    "Origin",
+    "Service",
+    "ServiceKeys",
+    "levels_of",
+    "merge_service",
+    "parse_service",
+]
+
+#: Stands for the servers when the other keys of a service are checked.
+_ANY_SERVER = [{"host": "127.0.0.1", "port": 1}]
+
+
+class Listed(Struct, frozen=True, order=True):
+    """One server, as a catalogue lists it."""
+
+    host: str
+    port: int
+    weight: int = 1
+
+
+#: The servers of a service, in levels as those of ``cluster``: a lower level is used only when
+#: no server of the levels above is available.
+Levels = tuple[tuple[Listed, ...], ...]
+#: Where the servers of a service come from: the key that names the catalogue, and what the
+#: catalogue is asked for.
+Origin = tuple[str, ...]
+
+
+class EachServer(Struct, frozen=True, forbid_unknown_fields=True):
+    """``server``: the keys that every server of the service has."""
+
+    max_fails: Count | None = None
+    fail_timeout: Seconds | None = None
+    max_conns: Count | None = None
+
+
+class ServiceKeys(Struct, frozen=True):
+    """The keys of a service that an upstream does not have."""
+
+    #: A name with SRV records, such as ``_http._tcp.web.example``.
+    dns_service: Text | None = None
+    server: EachServer = EachServer()
+    #: Seconds for which the last servers stay when the catalogue lists none any more; 0 takes
+    #: them away at once.
+    empty_grace: Seconds = 30
+
+
+#: The keys that say where the servers come from; a service has one of them.
+_ORIGINS = ("dns_service",)
+#: Such keys of a later version, and the keys that belong to them.
+_LATER = {"consul_service": ("tag", "passing")}
+#: Keys of an upstream that a service does not have.
+_NOT_HERE = ("servers", "cluster")
+
+
+class Service(Struct, frozen=True):
+    """A service, ready for use.  Never changed; a change makes a new one."""
+
+    name: str
+    origin: Origin
+    #: What the user wrote.
+    source: Mapping[str, Any]
+    #: SHA-256 over name and source, as a number, for the snapshot's fingerprint.
+    digest: int
+    empty_grace: float
+    #: The keys of the upstream, without its servers.
+    keys: Mapping[str, Any]
+    #: The keys that every server has.
+    each_server: Mapping[str, Any]
+
+    def upstream(self, levels: Levels) -> Upstream:
+        """The upstream with these servers, of which there may be none.
+
+        Plugins and unknown keys are not looked at again: the service was checked when it was
+        made.
+        """
+        written = [
+            [
+                {"host": one.host, "port": one.port, "weight": one.weight, **self.each_server}
+                for one in level
+            ]
+            for level in levels
+        ]
+        servers: dict[str, Any]
+        if len(written) > 1:
+            servers = {"cluster": [{"servers": level} for level in written]}
+        else:
+            servers = {"servers": written[0] if written else []}
+        body = {**servers, **self.keys}
+        where = f"services.{self.name}"
+        return parse_upstream(self.name, body, where, None, ANY_KEY, may_be_empty=True)
+
+
+def parse_service(
+    name: str,
+    body: object,
+    where: str,
+    plugins: Plugins | None = None,
+    passes: Container[UnknownKey] = (),
+) -> Service:
+    """The service ``name`` that ``body`` describes; ``where`` begins every path.
+
+    ``body`` is copied.  Raises ConfigError with every mistake.  Unknown keys in ``passes`` and keys
+    that begin with ``x_`` are kept and mean nothing.
+    """
+    if not isinstance(body, Mapping):
+        raise ConfigError(
+            f'{where}: expected an object such as {{"dns_service": "_http._tcp.web.example"}}, '
+            f"got {shown(body)}"
+        )
+    problems = Problems(passes)
+    ours = {"dns_service", "server", "empty_grace"}
+    found = read(ServiceKeys, {key: body[key] for key in ours if key in body}, where, problems)
+    origins = [key for key in (*_ORIGINS, *_LATER) if body.get(key) is not None]
+    left_out = {*ours, *_NOT_HERE}
+    if not origins:
+        problems.add(where, 'expected "dns_service", which says where the servers come from')
+    elif len(origins) > 1:
+        problems.add(where, f"expected one of {' and '.join(origins)}, and not both")
+    for key, more in _LATER.items():
+        if key in body:
+            problems.add(joined(where, key), f"{key} is not available yet")
+            left_out |= {key, *more}
+    for key in _NOT_HERE:
+        if key in body:
+            problems.add(joined(where, key), "expected nothing: a service's servers are looked up")
+    if isinstance(body.get("dns_service"), str):
+        _check_dns_name(body["dns_service"], joined(where, "dns_service"), problems)
+    rest = {key: value for key, value in body.items() if key not in left_out}
+    try:
+        parse_upstream(name, {"servers": _ANY_SERVER, **rest}, where, plugins, passes)
+    except ConfigError as error:
+        problems.lines += error.problems
+    problems.raise_if_any()
+    assert found is not None
+    assert found.dns_service is not None
+    try:
+        source: dict[str, Any] = copied(body)
+    except (TypeError, ValueError, RecursionError):
+        # All but a note in ``server`` has been checked.
+        raise ConfigError(f"{where}.server: expected what JSON can hold") from None
+    canonical = json.dumps([name, source], sort_keys=True, separators=(",", ":"))
+    return Service(
+        name=name,
+        origin=("dns_service", found.dns_service.lower()),
+        source=source,
+        digest=int.from_bytes(hashlib.sha256(canonical.encode()).digest(), "big"),
+        empty_grace=found.empty_grace,
+        keys={key: value for key, value in source.items() if key not in left_out},
+        each_server={
+            key: value
+            for key, value in source.get("server", {}).items()
+            if value is not None and not is_note(key)
+        },
+    )
+
+
+def levels_of(upstream: Upstream) -> Levels:
+    """The servers of a service's upstream."""
+    return tuple(
+        tuple(Listed(server.host, server.port, server.weight) for server in level.servers)
+        for level in upstream.levels
+    )
+
+
+def _check_dns_name(text: str, path: str, problems: Problems) -> None:
+    host = normal_host(text)
+    if host is None or ":" in host or host.replace(".", "").isdigit():
+        problems.add(path, f"expected a DNS name such as _http._tcp.web.example, got {shown(text)}")
+
+
+def merge_service(
+    current: Service | None, name: str, body: object, where: str, plugins: Plugins | None = None
+) -> Service:
+    """The service after a PUT of ``body``, which replaces the whole.
+
+    The body may be an answer sent back, with what stands for a password or a secret.  An unknown
+    key that the service has already is no mistake.
+    """
+    known = None if current is None else current.upstream(())
+    if isinstance(body, Mapping):
+        body = unshown(known, body, where)
+    return parse_service(name, body, where, plugins, known_odd(known))

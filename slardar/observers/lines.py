@@ -1,0 +1,279 @@
+"""Lines of access logs: what the record of a request says, as JSON or as text.
+
+No value can forge a line, end a field or reach a terminal: JSON escapes by its own rules,
+text escapes as nginx does (``\\xHH``).  Bytes that are no UTF-8 are shown as ``\\xHH`` in
+both.
+"""
+
+from __future__ import annotations
+
+import re
+from time import gmtime, localtime, strftime, time
+from typing import Any, Final
+
+import msgspec
+
+from slardar.http1.record import HEDGED, AttemptRecord, RequestRecord
+from slardar.model.access_log import COMBINED, FIELDS, template_parts
+
+__all__ = ["BEGIN", "END", "PROGRESS", "JsonLines", "Lines", "TextLines", "lines_for", "safe_json"]
+
+#: What a line about a tunnel or a long request is about.
+BEGIN: Final = "begin"
+PROGRESS: Final = "progress"
+END: Final = "end"
+
+_NAMES: Final[list[str]] = [name for name in FIELDS if name != "event"]
+#: The fields of a line, and those of a line that is about an event.
+_Line: Final[Any] = msgspec.defstruct("Line", [(name, object) for name in _NAMES], gc=False)
+_Event: Final[Any] = msgspec.defstruct("Event", [(name, object) for name in FIELDS], gc=False)
+
+_json: Final[Any] = msgspec.json.Encoder()
+_MILLISECONDS: Final[list[str]] = [f"{number:03d}Z" for number in range(1000)]
+#: Characters beyond JSON's own escapes that end a line for some readers, that terminals
+#: act on, or that hide or turn round what stands beside them.
+_RISKY_IN_JSON: Final = re.compile(
+    "[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
+_RISKY_IN_TEXT: Final = re.compile(r"[^ !#-\[\]-~]")
+#: Characters of a value in a line that would be too long: the first number with which it
+#: is not.
+_CUTS: Final = (4096, 1024, 256, 64, 16)
+
+
+class Lines:
+    """Makes lines of records.
+
+    ``worker`` is the name of the worker, ``max_line`` the bytes of a line at most, with its
+    end: longer ones have their longest values cut, which ends them with ``...``.
+    """
+
+    def __init__(self, worker: str, max_line: int) -> None:
+        self._worker: str = worker
+        self._max_line: int = max_line
+        self._second: int = -1
+        self._date: str = ""
+        #: Whether a line can say that it is about an event.
+        self.has_events: bool = True
+
+    def lines(self, values: list[Any]) -> bytes:
+        """The lines that have these :meth:`values`, each with its line end."""
+        data = self._encode(values)
+        return data if len(data) <= self._max_line else self._bounded(data, values)
+
+    def event(self, record: RequestRecord, event: str, now: float) -> bytes:
+        """The line of a tunnel or a long request, of which ``event`` tells now.
+
+        ``now`` is in monotonic seconds.
+        """
+        values = self.values(record, now)
+        return self.lines([_Event(*[getattr(values, name) for name in _NAMES], event)])
+
+    def _encode(self, values: list[Any]) -> bytes:
+        raise NotImplementedError
+
+    def _bounded(self, data: bytes, values: list[Any]) -> bytes:
+        """``data``, the lines of ``values``, without lines that are too long."""
+        lines = data.splitlines(True)
+        for index, line in enumerate(lines):
+            if len(line) > self._max_line:
+                lines[index] = self._shorter(values[index])
+        return b"".join(lines)
+
+    def _shorter(self, values: Any) -> bytes:
+        for cut in _CUTS:
+            for name in values.__struct_fields__:
+                value = getattr(values, name)
+                if isinstance(value, str) and len(value) > cut:
+                    setattr(values, name, value[: cut - 3] + "...")
+            line = self._encode([values])
+            if len(line) <= self._max_line:
+                return line
+        return b""
+
+    def values(self, record: RequestRecord, now: float) -> Any:
+        """The values of a line about a request that ends now, or that goes on.
+
+        ``now`` is in monotonic seconds.  Nothing of the record is needed any more.
+        """
+        request = record.request
+        server: str | None = None
+        connect: float | None = None
+        first_byte: float | None = None
+        tries = record.tries
+        if tries:
+            attempt = record.first if tries == 1 else _last_attempt(record.attempts)
+            server = attempt.server
+            if attempt.connected:
+                connect = _seconds(attempt.connected - attempt.started)
+            if attempt.first_byte:
+                first_byte = _seconds(attempt.first_byte - record.started)
+        protocol: str | None = None
+        request_id: str | None = None
+        if request is not None:
+            protocol = "HTTP/1.1" if request.minor else "HTTP/1.0"
+            if request.request_id is not None:
+                request_id = _text(request.request_id)
+        user_agent: str | None = None
+        referer: str | None = None
+        for line in record.lines:
+            if not line:
+                continue
+            first = line[0] | 32
+            if first == 117:  # u
+                if user_agent is None and line[:11].lower() == b"user-agent:":
+                    user_agent = _text(line[11:].strip())
+            elif first == 114 and referer is None and line[:8].lower() == b"referer:":  # r
+                referer = _text(line[8:].strip())
+        return _Line(
+            self._time(time()),
+            _text(record.client),
+            _text(record.method) if record.method else None,
+            record.host or None,
+            _text(record.uri) if record.uri else None,
+            protocol,
+            record.status,
+            record.bytes_in,
+            record.bytes_out,
+            _seconds(now - record.started),
+            record.upstream or None,
+            server,
+            tries,
+            connect,
+            first_byte,
+            request_id,
+            None,
+            record.hook or None,
+            record.error or None,
+            user_agent,
+            referer,
+            None,
+            self._worker,
+        )
+
+    def _time(self, epoch: float) -> str:
+        second = int(epoch)
+        if second != self._second:
+            self._second = second
+            self._date = strftime("%Y-%m-%dT%H:%M:%S.", gmtime(second))
+        return self._date + _MILLISECONDS[int((epoch - second) * 1000.0)]
+
+
+class JsonLines(Lines):
+    """One JSON object a line, with every field in its order; null for what there is not."""
+
+    def _encode(self, values: list[Any]) -> bytes:
+        try:
+            data: bytes = _json.encode_lines(values)
+        except UnicodeEncodeError:
+            for one in values:
+                _clean(one)
+            data = _json.encode_lines(values)
+        return safe_json(data)
+
+
+class TextLines(Lines):
+    """Lines by a template with ``{field}``; ``-`` for what there is not."""
+
+    def __init__(self, worker: str, max_line: int, template: str) -> None:
+        super().__init__(worker, max_line)
+        self._parts: list[tuple[str, str]] = template_parts(template)
+        self.has_events = any(name == "event" for _, name in self._parts)
+
+    def _encode(self, values: list[Any]) -> bytes:
+        pieces: list[str] = []
+        for one in values:
+            for literal, name in self._parts:
+                pieces.append(literal)
+                if name:
+                    pieces.append(_plain(getattr(one, name, None)))
+            pieces.append("\n")
+        return "".join(pieces).encode()
+
+
+class CombinedLines(TextLines):
+    """Apache's combined format, with the time in the machine's zone as Apache has it."""
+
+    def __init__(self, worker: str, max_line: int) -> None:
+        super().__init__(
+            worker,
+            max_line,
+            '{client} - - {time} "{method} {uri} {protocol}" {status} {bytes_out} '
+            '"{referer}" "{user_agent}"',
+        )
+
+    def _time(self, epoch: float) -> str:
+        second = int(epoch)
+        if second != self._second:
+            self._second = second
+            # The names of months are English in the C locale, which Python starts with.
+            self._date = strftime("[%d/%b/%Y:%H:%M:%S %z]", localtime(second))
+        return self._date
+
+    def _encode(self, values: list[Any]) -> bytes:
+        data = super()._encode(values)
+        # A request without a usable head.
+        return data.replace(b' "- - -" ', b' "-" ')
+
+
+def safe_json(data: bytes) -> bytes:
+    """JSON in which characters are escaped that JSON itself lets pass, and that may end a
+    line, or do something to a terminal or to the eyes of a person."""
+    if data.isascii() and b"\x7f" not in data:
+        return data
+    return _RISKY_IN_JSON.sub(_json_escape, data.decode()).encode()
+
+
+def lines_for(format_: str, worker: str, max_line: int) -> Lines:
+    """What makes lines of the format of an access log."""
+    if format_ == "json":
+        return JsonLines(worker, max_line)
+    if format_ == COMBINED:
+        return CombinedLines(worker, max_line)
+    return TextLines(worker, max_line, format_)
+
+
+def _last_attempt(attempts: list[AttemptRecord]) -> AttemptRecord:
+    """The last one that no other one has forestalled, if there is one."""
+    for index in range(len(attempts) - 1, -1, -1):
+        if attempts[index].failure != HEDGED:
+            return attempts[index]
+    return attempts[len(attempts) - 1]
+
+
+def _seconds(seconds: float) -> float:
+    """Microseconds are enough, and have fewer digits."""
+    return int(seconds * 1000000.0 + 0.5) / 1000000.0
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
+
+
+def _clean(values: Any) -> None:
+    """Show halves of surrogates, which UTF-8 has not."""
+    for name in values.__struct_fields__:
+        value = getattr(values, name)
+        if isinstance(value, str):
+            setattr(values, name, value.encode("utf-8", "backslashreplace").decode())
+
+
+def _plain(value: Any) -> str:
+    """A value in a line of text."""
+    if value is None:
+        return "-"
+    if isinstance(value, str):
+        if value.isascii() and value.isprintable() and '"' not in value and "\\" not in value:
+            return value
+        return _RISKY_IN_TEXT.sub(_text_escape, value)
+    if isinstance(value, float):
+        return f"{value:.6f}"
+    return str(value)
+
+
+def _text_escape(found: re.Match[str]) -> str:
+    return "".join([f"\\x{byte:02X}" for byte in found[0].encode("utf-8", "backslashreplace")])
