@@ -77,8 +77,8 @@ REQUEST_PATH = (
     "model/budget",
     "model/live",
     "observers/access_log",
-    "observers/counts",
     "observers/lines",
+    "observers/counts",
     "observers/observers",
 )
 

@@ -203,9 +203,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     health: Health = Health()
     hooks: Hooks = Hooks()
     history: History = History()
-    metrics: Metrics = Metrics()
     #: Written as null, an object or a list of objects.
     access_log: tuple[AccessLog, ...] = ()
+    metrics: Metrics = Metrics()
     #: Shown in ``GET /status``, for tools that generate the file.
     conf_hash: str | None = None
     default_upstream: str | None = None
@@ -237,7 +237,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 #: Keys of Settings that may be empty in a file.
 _SECTIONS = (
-    *("control", "timeouts", "limits", "health", "hooks", "history", "metrics"),
+    *("control", "timeouts", "limits", "health", "hooks", "metrics", "history"),
     *("upstreams", "services", "routes"),
 )
 

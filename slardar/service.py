@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet import defer, threads
+from twisted.internet import defer
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -448,9 +448,7 @@ class SlardarService(Service):
         if self._tls is None:
             return
         try:
-            await threads.deferToThreadPool(
-                self._reactor, self._reactor.getThreadPool(), self._tls.reload
-            )
+            await call_in_daemon(self._reactor, self._tls.reload)
         except ConfigError as error:
             _log.error("not read again: {error}", error=error)
 

@@ -127,17 +127,17 @@ class Status(OperationCommand):
     arguments: ClassVar = [_PARAMETERS]
 
 
-class Metrics(OperationCommand):
-    """What slardar has counted, in Prometheus' text format."""
-
-    operation = "metrics"
-    arguments: ClassVar = [_PARAMETERS]
-
-
 class GetOpenApi(OperationCommand):
     """The description of the HTTP control channel."""
 
     operation = "openapi"
+    arguments: ClassVar = [_PARAMETERS]
+
+
+class Metrics(OperationCommand):
+    """What slardar has counted, in Prometheus' text format."""
+
+    operation = "metrics"
     arguments: ClassVar = [_PARAMETERS]
 
 

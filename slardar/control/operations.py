@@ -449,7 +449,13 @@ OPERATIONS: tuple[Operation, ...] = (
         answer="Status",
         is_filtered=True,
     ),
-    _question("metrics", "/metrics", _metrics, "What was counted, for Prometheus.", answer="Text"),
+    _question(
+        "metrics",
+        "/metrics",
+        _metrics,
+        "What slardar has counted, in Prometheus' text format.",
+        answer="Text",
+    ),
     _question(
         "upstreams",
         "/upstreams",

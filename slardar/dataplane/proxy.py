@@ -377,7 +377,7 @@ class DataPlane(Router):
 
     def _note_extra(self, extra: Extra) -> None:
         """There is no director that would count ejections."""
-        if isinstance(extra, Ejection):
+        if isinstance(extra, Ejection) and extra.seconds > 0:
             self.totals.ejected(extra.upstream, server_key(extra.host, extra.port))
 
     # Health.

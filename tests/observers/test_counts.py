@@ -10,7 +10,7 @@ from slardar.observers.counted import Counted, UpstreamCounted, counted_in
 from slardar.observers.counts import REASONS, Counting
 from slardar.testing.playbook import Playbook
 from tests.http1.lines import GET, OK, SWITCHING, UPGRADE, post, reply
-from tests.observers.totals_kit import snapshot, totals
+from tests.observers.kit import snapshot, totals
 
 
 def counting() -> Counting:

@@ -14,7 +14,7 @@ from slardar.observers.counted import Counted, ServerCounted, UpstreamCounted
 from slardar.observers.exposition import Exposition, escaped
 from slardar.observers.families import FAMILIES, PREFIX
 from slardar.observers.totals import HookTotals
-from tests.observers.totals_kit import FACTS, lines_of, snapshot, text_of, totals
+from tests.observers.kit import FACTS, lines_of, snapshot, text_of, totals
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 

@@ -9,7 +9,7 @@ import pytest
 
 from slardar.hooks.report import HookReport, HookTally
 from slardar.observers.counted import Counted, ServerCounted, UpstreamCounted
-from tests.observers.totals_kit import lines_of, snapshot, text_of, totals
+from tests.observers.kit import lines_of, snapshot, text_of, totals
 
 
 def counted(name: str, *servers: str, code: int = 200) -> Counted:
