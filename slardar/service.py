@@ -361,7 +361,8 @@ class SlardarService(Service):
         """What was counted since the last call."""
         for _ in self._plane.collect():
             pass
-        return self._plane.totals.hand_over(self._plane.facts().restarts)  # type: ignore[no-any-return]
+        facts = self._plane.facts()
+        return self._plane.totals.hand_over(facts.restarts, facts.dropped)  # type: ignore[no-any-return]
 
     def leave(self, taken: Sequence[Opened]) -> None:
         """The successor serves: finish the requests under way, and end."""

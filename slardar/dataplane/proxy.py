@@ -372,7 +372,8 @@ class DataPlane(Router):
 
     def facts(self) -> Facts:
         """What the metrics show of the present; see :class:`slardar.interfaces.IPlane`."""
-        return Facts(*self.present(), {"alive": 1}, 0, self._health.present)
+        dropped = self.observers.statistics()["access_log_dropped"]
+        return Facts(*self.present(), {"alive": 1}, 0, dropped, self._health.present)
 
     def _note_extra(self, extra: Extra) -> None:
         """There is no director that would count ejections."""

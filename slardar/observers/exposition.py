@@ -28,9 +28,10 @@ class Facts(NamedTuple):
     #: Connections of clients by listener, and tunnels by upstream.
     connections: Mapping[str, int]
     tunnels: Mapping[str, int]
-    #: Workers by state, and how many were replaced.
+    #: Workers by state, how many were replaced, and lines of access logs that were dropped.
     workers: Mapping[str, int]
     restarts: int
+    dropped: int
     #: Of an upstream's server (host and port): whether its health lets it have requests, and
     #: the requests under way on it.
     server: Callable[[str, str, int], tuple[bool, int]]
@@ -204,6 +205,9 @@ class Exposition:
 
     def _worker_restarts_total(self, name: str) -> Iterator[str]:
         yield f"{name} {self._totals.restarts + self._facts.restarts}\n"
+
+    def _access_log_dropped_total(self, name: str) -> Iterator[str]:
+        yield f"{name} {self._totals.dropped + self._facts.dropped}\n"
 
     def _build_info(self, name: str) -> Iterator[str]:
         yield f'{name}{{version="{escaped(self._version)}"}} 1\n'

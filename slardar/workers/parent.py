@@ -422,7 +422,9 @@ class Workers:
             return (upstream, host, port) not in out, active(upstream, host, port)
 
         restarts = sum(slot.restarts for slot in slots)
-        return Facts(connections, tunnels, Counter(slot.state for slot in slots), restarts, server)
+        states = Counter(slot.state for slot in slots)
+        dropped = self._tally.totals()["access_log_dropped"]
+        return Facts(connections, tunnels, states, restarts, dropped, server)
 
     def _out(self) -> set[tuple[str, str, int]]:
         """The servers whose health lets them have no requests."""
