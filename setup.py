@@ -78,6 +78,7 @@ REQUEST_PATH = (
     "model/live",
     "observers/access_log",
     "observers/lines",
+    "observers/counts",
     "observers/observers",
 )
 
@@ -173,6 +174,8 @@ TEST = [
     "pytest-cov>=5",
     "pytest-twisted>=1.14",
     "pytest-xdist>=3.5",
+    # Its parser reads what slardar's metrics say.
+    "prometheus-client>=0.19",
     # Clients and servers for the tests.
     "requests>=2.31",
     # Calls the control channel by its description.
@@ -228,8 +231,10 @@ setup(
         "lupa>=2.2",
         "msgspec>=0.18.6",
         "mypy_extensions>=1",
+        # Keys of cryptography are taken as they are.
+        "pyopenssl>=25.1",
         "pyyaml>=6",
-        "twisted>=24.3",
+        "twisted[tls]>=24.3",
         "zope.interface>=5",
     ],
     extras_require={

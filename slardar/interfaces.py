@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from slardar.model.live import ServerLive
     from slardar.model.server import ProbeOptions
     from slardar.model.snapshot import Snapshot
+    from slardar.observers.counted import Counted
+    from slardar.observers.exposition import Facts
 
 __all__ = [
     "IBalancer",
@@ -374,6 +376,21 @@ class IPlane(Interface):
 
     def hook_tally() -> HookTally:
         """The counters of all hooks."""
+
+    totals = Attribute(
+        "slardar.observers.totals.Totals: what was counted since the first process began; up"
+        " to date after collect."
+    )
+
+    def collect() -> Iterator[None]:
+        """Bring ``totals`` up to date, a little with each step, so that others get their
+        turn between two steps."""
+
+    def take_counted(counted: Counted) -> None:
+        """Add what another process has counted, after :meth:`apply`."""
+
+    def facts() -> Facts:
+        """What the metrics show of the present."""
 
     def peers(upstream: str) -> Mapping[str, ServerLive]:
         """``{"host:port": ServerLive}`` of one upstream, for the status; empty for an unknown

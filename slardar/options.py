@@ -19,7 +19,7 @@ from twisted.python import usage
 
 from slardar import __version__, plugins
 from slardar.build import describe_build
-from slardar.config import Settings, Workers, read_config_file
+from slardar.config import ControlTls, Settings, Workers, read_config_file
 from slardar.control.auth import check_endpoint
 from slardar.control.origins import shadowed_by
 from slardar.dataplane.sockets import EndpointNote
@@ -185,8 +185,12 @@ class Options(usage.Options):
     def read_again(self) -> Settings:
         """The file's present settings, with the same options laid over them.
 
-        Raises ConfigError with every mistake.  Reads the file, so it blocks.
+        Raises ConfigError with every mistake, and if the file is a pipe or a device by now:
+        what came from one the first time does not come again.  Reads the file, so it blocks.
         """
+        path = self["config"]
+        if path and os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise ConfigError(f"{path}: expected a file that can be read again")
         return self._settings()
 
     def _settings(self) -> Settings:
@@ -244,6 +248,8 @@ class Options(usage.Options):
             if len(problems) == before and is_known:
                 _collect(problems, check_endpoint, endpoint, control.tokens, where, key == "amp")
         settings = msgspec.structs.replace(settings, control=control)
+        if control.tls is not None:
+            _collect(problems, _check_tls, control.tls, file)
 
         where = f"{file}store"
         if self["store"] is not None:
@@ -251,6 +257,16 @@ class Options(usage.Options):
             settings = msgspec.structs.replace(settings, store=self["store"])
         _collect(problems, _check_store, settings.store, where)
         return settings
+
+
+def _check_tls(tls: ControlTls, file: str) -> None:
+    # Imported here: a process without TLS does not pay for OpenSSL.
+    from slardar.control.tls import ServerTls
+
+    try:
+        ServerTls(tls)
+    except ConfigError as error:
+        raise ConfigError([file + line for line in error.problems]) from None
 
 
 def _inert(settings: Settings) -> list[str]:

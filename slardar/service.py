@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet import defer, threads
+from twisted.internet import defer
 from twisted.internet.error import CannotListenError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -34,6 +34,7 @@ from slardar.control.actions import Actions
 from slardar.control.amp_channel import AmpSite
 from slardar.control.http import make_site
 from slardar.control.port import ControlPort
+from slardar.daemon import call_in_daemon
 from slardar.dataplane.descriptors import raise_descriptor_limit
 from slardar.dataplane.proxy import DataPlane
 from slardar.dataplane.sockets import Opened
@@ -42,6 +43,7 @@ from slardar.events import EventLog, Publish, ignore
 from slardar.interfaces import IForgetfulStore, IPlane
 from slardar.model.live import Live
 from slardar.notify import Notifier
+from slardar.observers.counted import Counted
 from slardar.observers.sinks import check_files
 from slardar.options import Options
 from slardar.plugins import balancer_factory, find_probe, open_store
@@ -56,7 +58,7 @@ from slardar.workers.parent import Workers, usable_cores
 __all__ = ["Options", "SlardarService", "makeService"]
 
 #: Settings that a process takes at its start only.
-_AT_START = ("listen", "control", "workers", "store", "hooks")
+_AT_START = ("listen", "control", "workers", "store", "hooks", "metrics")
 #: Settings that a process also takes with HUP.
 _WITH_HUP = ("timeouts", "limits", "health", "history", "access_log")
 
@@ -135,7 +137,9 @@ class SlardarService(Service):
         )
         self.actions.events, self.actions.publish = self.events, self.events.publish
         self.actions.history.turn = lambda: deferLater(reactor, 0)
-        self._controls = _control_ports(reactor, settings.control, self.actions)
+        #: The certificate of the control channels.
+        self._tls = _control_tls(settings.control)
+        self._controls = _control_ports(reactor, settings.control, self.actions, self._tls)
         self._places: list[str] = []
         self._bound = False
         self._predecessor = predecessor
@@ -148,6 +152,8 @@ class SlardarService(Service):
         #: ``_has_left``: a successor serves, and this process ends.
         self._serves = self._has_left = False
         self._holds_store = True
+        #: What was counted before a successor asked for it.
+        self._handed_counts: Counted | None = None
         if predecessor is not None:
             self.actions.older_generations = predecessor.generations
         # Inside another program, systemd's variables are for that program.
@@ -254,6 +260,9 @@ class SlardarService(Service):
             self._plane.set_health(state.health)
             self._plane.set_checked(state.checked)
             self._plane.set_extras(state.extras)
+            if state.counted is not None:
+                self._plane.take_counted(state.counted)
+            before.counted = self._plane.take_counted
         await self._plane.start()
         await before.take_over()
         # There is no way back from here, so errors are only logged.
@@ -323,6 +332,7 @@ class SlardarService(Service):
         stored = await self.actions.hand_over()
         self._holds_store = False
         plane = self._plane
+        counted = self._handed_counts = self.counted()
         return State(
             stored,
             tuple(plane.known_health()),
@@ -330,10 +340,14 @@ class SlardarService(Service):
             tuple(plane.known_extras()),
             tuple(self._services.known()),
             self.actions.snapshot.version,
+            counted,
         )
 
     async def take_back(self) -> None:
         """The upgrade has failed: go on."""
+        if self._handed_counts is not None:
+            self._plane.take_counted(self._handed_counts)
+            self._handed_counts = None
         if not self._holds_store:
             self._holds_store = True
             try:
@@ -342,6 +356,12 @@ class SlardarService(Service):
                 _log.critical("no change can be made any more: {error}", error=error)
         for port in self._controls:
             port.resume()
+
+    def counted(self) -> Counted:
+        """What was counted since the last call."""
+        for _ in self._plane.collect():
+            pass
+        return self._plane.totals.hand_over(self._plane.facts().restarts)  # type: ignore[no-any-return]
 
     def leave(self, taken: Sequence[Opened]) -> None:
         """The successor serves: finish the requests under way, and end."""
@@ -392,9 +412,7 @@ class SlardarService(Service):
 
     async def _take_settings(self, read_again: Callable[[], Settings]) -> None:
         try:
-            settings = await threads.deferToThreadPool(
-                self._reactor, self._reactor.getThreadPool(), _read_and_check, read_again
-            )
+            settings = await call_in_daemon(self._reactor, _read_and_check, read_again)
             receipt = await self.actions.take_settings(settings, "HUP")
         except ConfigError as error:
             for line in error.problems:
@@ -417,10 +435,21 @@ class SlardarService(Service):
             _log.info("read again: {keys} hold from now on", keys=", ".join(taken))
         if waiting:
             _log.warn("{keys}: changed, but taken with USR2 or a start", keys=", ".join(waiting))
+        await self._reload_tls()
         if receipt is None:
             _log.info("read again: nothing of upstreams and routes has changed")
         else:
             _log.info("read again: version {version} is served", version=receipt.version)
+
+    async def _reload_tls(self) -> None:
+        """Read the certificate of the control channels again; what cannot be read changes
+        nothing."""
+        if self._tls is None:
+            return
+        try:
+            await call_in_daemon(self._reactor, self._tls.reload)
+        except ConfigError as error:
+            _log.error("not read again: {error}", error=error)
 
     def _cannot_start(self, failure: Any) -> None:
         """The first failure ends the process.
@@ -463,6 +492,8 @@ class SlardarService(Service):
         if self._has_left:
             await self._stop_controls()
             await self._plane.stop(None, _IDLE)
+            if self.upgrades is not None:
+                await self.upgrades.report()
         elif served:
             self._notifier.stopping()
             _log.info("stopping: requests under way are finished first")
@@ -494,13 +525,26 @@ class SlardarService(Service):
             await port.stop()
 
 
-def _control_ports(reactor: Any, control: Control, actions: Actions) -> tuple[ControlPort, ...]:
+def _control_tls(control: Control) -> Any:
+    """What gives the control channels TLS; ``None`` without ``control.tls``."""
+    if control.tls is None:
+        return None
+    # Imported here: a process without TLS does not pay for OpenSSL.
+    from slardar.control.tls import ServerTls
+
+    return ServerTls(control.tls)
+
+
+def _control_ports(
+    reactor: Any, control: Control, actions: Actions, tls: Any
+) -> tuple[ControlPort, ...]:
     """The control channels: HTTP and AMP."""
+    wrap = None if tls is None else lambda site: tls.wrap(site, reactor)
     http = make_site(actions, control, reactor)
     amp = AmpSite(actions, control, reactor)
     return (
-        ControlPort(reactor, "control", "control.http", control.http, http),
-        ControlPort(reactor, "amp", "control.amp", control.amp, amp),
+        ControlPort(reactor, "control", "control.http", control.http, http, wrap),
+        ControlPort(reactor, "amp", "control.amp", control.amp, amp, wrap),
     )
 
 

@@ -1,19 +1,17 @@
 """The system's resolver (getaddrinfo), asked in threads of its own.
 
 A call of it cannot be stopped, and takes minutes where the name servers of the machine are
-away.  The reactor's threads are no place for that: other work would wait for them, and a
-reactor that ends waits for everything that was handed to them.
+away.
 """
 
 from __future__ import annotations
 
 import socket
-import threading
-from functools import partial
 from typing import Any, Final
 
 from twisted.internet import defer
 
+from slardar.daemon import call_in_daemon
 from slardar.resolvconf import Addresses
 
 __all__ = ["MOST", "SystemResolver"]
@@ -51,34 +49,31 @@ class SystemResolver:
         while self._waiting and self._running < MOST:
             asked = next(iter(self._waiting))
             name = self._waiting.pop(asked)
-            # The end of the process does not wait for a daemon.
-            thread = threading.Thread(target=self._call, args=(asked, name), daemon=True)
             try:
-                thread.start()
+                call = call_in_daemon(self._reactor, _addresses_of, name)
             except RuntimeError:
                 # The machine has no thread left; the name is asked for again later.
                 asked.callback([])
             else:
                 self._running += 1
+                call.addBoth(self._ended, asked)
 
-    def _call(self, asked: defer.Deferred[Addresses], name: str) -> None:
-        """Ask for one name, in a thread."""
-        addresses: Addresses = []
-        try:
-            for family, _, _, _, place in socket.getaddrinfo(name, 0, 0, socket.SOCK_STREAM):
-                if family in (socket.AF_INET, socket.AF_INET6):
-                    addresses.append((family, str(place[0])))
-        except (OSError, UnicodeError):
-            # There is no such name, or it is none at all.
-            pass
-        try:
-            self._reactor.callFromThread(partial(self._ended, asked, addresses))
-        except OSError:
-            # The reactor has ended meanwhile: nobody wants to know.
-            pass
-
-    def _ended(self, asked: defer.Deferred[Addresses], addresses: Addresses) -> None:
+    def _ended(self, result: Any, asked: defer.Deferred[Addresses]) -> None:
         self._running -= 1
         if not asked.called:
-            asked.callback(addresses)
+            asked.callback(result)
         self._begin()
+
+
+def _addresses_of(name: str) -> Addresses:
+    """What the system's resolver says of one name; may hang."""
+    try:
+        found = socket.getaddrinfo(name, 0, 0, socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        # There is no such name, or it is none at all.
+        return []
+    return [
+        (family, str(place[0]))
+        for family, _, _, _, place in found
+        if family in (socket.AF_INET, socket.AF_INET6)
+    ]

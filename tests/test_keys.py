@@ -18,10 +18,12 @@ from twisted.python import usage
 import slardar
 from slardar.config import (
     Control,
+    ControlTls,
     Health,
     History,
     Hooks,
     Limits,
+    Metrics,
     Settings,
     Timeouts,
     parse_settings,
@@ -49,16 +51,18 @@ SERVER = {"host": "127.0.0.1", "port": 80}
 #: Keys that work, by the attribute that slardar's code reads.
 WORKS = {
     Settings: ("listen", "control", "workers", "store", "timeouts", "limits", "health",
-               "hooks", "history", "access_log", "conf_hash", "default_upstream",
+               "hooks", "history", "metrics", "access_log", "conf_hash", "default_upstream",
                "first_upstreams", "first_services", "first_routes"),
     AccessLog: ("to", "format", "sample", "interval", "syslog"),
-    Control: ("http", "amp", "tokens", "networks"),
+    Control: ("http", "amp", "tokens", "networks", "tls"),
+    ControlTls: ("cert", "key", "client_ca"),
     Timeouts: ("client_header", "client_body", "keepalive", "connect", "send", "read", "linger",
                "drain"),
     Limits: ("head", "headers", "url", "body", "connections", "retry_buffer", "linger"),
     Health: ("interval", "timeout", "enabled"),
     History: ("versions",),
     Hooks: ("on_error", "budget", "lua_memory", "body"),
+    Metrics: ("buckets", "added_buckets"),
     Server: ("host", "port", "weight", "max_fails", "fail_timeout", "backup", "state",
              "max_conns"),
     LevelBody: ("servers", "tries"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -360,3 +361,18 @@ def test_help_names_every_option_of_the_contract() -> None:
 def test_what_is_no_option_is_refused(words: list[str]) -> None:
     """The cases are a stray word, a mistyped option, and an option without its value."""
     assert len(mistakes(*words)) == 1
+
+
+def test_only_a_file_is_read_again(folder: Path) -> None:
+    """A pipe would wait for somebody who writes, or be empty, which would remove everything."""
+    options = Options()
+    options.parseOptions(("--config", "f.yaml"))
+    assert options.read_again().timeouts.drain == 7
+    path = folder / "f.yaml"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match=r"f\.yaml: expected a file that can be read again$"):
+        options.read_again()
+    path.unlink()
+    with pytest.raises(ConfigError, match=r"f\.yaml: No such file or directory$"):
+        options.read_again()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -43,9 +44,9 @@ class System:
             (socket.AF_UNIX, 1, 6, "", "odd"),
         ]
 
-    def callFromThread(self, call: Callable[[], None]) -> None:
+    def callFromThread(self, call: Callable[..., None], *arguments: Any) -> None:
         with self._changed:
-            self._calls.append(call)
+            self._calls.append(partial(call, *arguments))
             self._changed.notify_all()
 
     def begun(self, *names: str) -> None:

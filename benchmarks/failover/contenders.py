@@ -52,8 +52,8 @@ CONTENDERS: Mapping[str, Proxy] = {
 
 #: What each proxy is told beside what is common to all, for the report.
 SETTINGS: Mapping[str, str] = {
-    SUBJECT: "`outlier: {eject: 10}`, else its defaults; `retry_on` names 500, 502, 503 and 504, "
-    "`retry_budget: null`",
+    SUBJECT: "`outlier: {eject: 10}`; `retry_on` names 500, 502, 503 and 504; else its defaults, "
+    "so that `retry_budget` lets at most a fifth of the requests be sent again",
     "haproxy": "`observe layer7` with its defaults (after 10 errors in a row the server waits for "
     "its next good heartbeat), `retry-on all-retryable-errors`, `option redispatch 1`, "
     "`disable-l7-retry` for POST",
@@ -61,7 +61,8 @@ SETTINGS: Mapping[str, str] = {
     "defaults; `proxy_next_upstream` names errors, timeouts, 500, 502, 503 and 504",
     "envoy": "`outlier_detection` with its defaults (5 errors in a row), except an `interval` of "
     "1 s and a `base_ejection_time` of 10 s; `retry_on: 5xx,reset` for GET and "
-    "`connect-failure` for POST, `previous_hosts`; circuit breakers out of the way",
+    "`connect-failure` for POST, `previous_hosts`; circuit breakers out of the way (by default, "
+    "3 retries at a time)",
     "traefik": "`passiveHealthCheck` with `failureWindow: 10s, maxFailedAttempts: 3`; `retry` "
     "with `status: 500-599`",
 }

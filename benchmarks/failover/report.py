@@ -43,9 +43,9 @@ one whose status is not 200. For each line the proxy is started anew, and gets t
 _COMMON = """\
 Common to all: a heartbeat every second, `GET /health`, which has 1 s and counts at once, in both
 directions; 1 s to connect, 2 s to reply; up to 4 attempts, on other servers, of a GET that failed
-or was answered with 500, 502, 503 or 504, and of a POST for which no connection could be made; no
-limit to the share of requests that are sent again; round robin; one process with one thread; kept
-connections.
+or was answered with 500, 502, 503 or 504, and of a POST for which no connection could be made;
+round robin; one process with one thread; kept connections. Only slardar limits the share of
+requests that are sent again.
 """
 
 
@@ -84,7 +84,9 @@ def _goals(outcomes: Sequence[Outcome]) -> Iterator[str]:
     for fault in FAULTS.values():
         target, met = judge(fault.name, SUBJECT, outcomes)
         own = [found for found in outcomes if (found.fault, found.proxy) == (fault.name, SUBJECT)]
-        measured = f"{own[0].gets_failed} of {own[0].requests:,}" if own else "not measured"
+        measured = "not measured"
+        if own:
+            measured = f"{own[0].gets_failed} in {own[0].requests:,} requests"
         rows.append((fault.title, target, measured, _verdict(met)))
     yield from table(("GETs that fail through slardar", "must be", "measured", ""), rows)
 

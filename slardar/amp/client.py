@@ -213,6 +213,10 @@ class Client:
         """What slardar does and knows, as ``GET /status``."""
         return self._ask(commands.Status, {})
 
+    def metrics(self) -> defer.Deferred[str]:
+        """What slardar has counted, in Prometheus' text format."""
+        return self._ask(commands.Metrics, {})
+
     def get_upstreams(self) -> defer.Deferred[dict[str, Any]]:
         """Every upstream, by name."""
         return self._ask(commands.GetUpstreams, {})

@@ -135,6 +135,13 @@ class GetOpenApi(OperationCommand):
     arguments: ClassVar = [_PARAMETERS]
 
 
+class Metrics(OperationCommand):
+    """What slardar has counted, in Prometheus' text format."""
+
+    operation = "metrics"
+    arguments: ClassVar = [_PARAMETERS]
+
+
 class GetUpstreams(OperationCommand):
     """Every upstream, by name."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import ssl
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -24,13 +25,22 @@ _MAX_ANSWER = 64 << 20
 class Client:
     """Calls the control channel at ``place``: a URL, or ``unix:PATH``.
 
+    For ``https``, ``cacert`` is a file with the CAs that are trusted in the place of the system's,
+    and ``cert`` one with a certificate and its key, which the channel may ask for.
     Every method raises ``click.ClickException`` with one line: the channel's refusal, or
     the reason why the call could not be made.
     """
 
-    def __init__(self, place: str, token: str | None = None) -> None:
+    def __init__(
+        self,
+        place: str,
+        token: str | None = None,
+        cacert: str | None = None,
+        cert: str | None = None,
+    ) -> None:
         self._place = place
         self._token = token
+        self._tls: ssl.SSLContext | None = None
         if place.startswith("unix:"):
             return
         parts = urlsplit(place)
@@ -38,11 +48,14 @@ class Client:
             port = parts.port
         except ValueError:
             port = 0
-        if parts.scheme != "http" or not parts.hostname or port == 0 or parts.path not in ("", "/"):
+        is_url = parts.scheme in ("http", "https") and parts.hostname and parts.path in ("", "/")
+        if not is_url or port == 0:
             raise click.ClickException(
-                f"--control: expected http://HOST:PORT or unix:PATH, got {place}"
+                f"--control: expected http://HOST:PORT, https://HOST:PORT or unix:PATH, got {place}"
             )
-        self._address = (parts.hostname, port or 80)
+        if parts.scheme == "https":
+            self._tls = _trust(cacert, cert)
+        self._address = (parts.hostname or "", port or (443 if self._tls else 80))
 
     def get(self, *parts: str) -> Any:
         """The answer to a GET of the path that ``parts`` make."""
@@ -86,7 +99,22 @@ class Client:
     def _connection(self) -> http.client.HTTPConnection:
         if self._place.startswith("unix:"):
             return _UnixConnection(self._place[len("unix:") :])
+        if self._tls is not None:
+            return http.client.HTTPSConnection(*self._address, timeout=_TIMEOUT, context=self._tls)
         return http.client.HTTPConnection(*self._address, timeout=_TIMEOUT)
+
+
+def _trust(cacert: str | None, cert: str | None) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=cacert)
+    except OSError as error:
+        raise click.ClickException(f"--cacert: cannot read {cacert}: {_reason(error)}") from None
+    if cert is not None:
+        try:
+            context.load_cert_chain(cert)
+        except OSError as error:
+            raise click.ClickException(f"--cert: cannot read {cert}: {_reason(error)}") from None
+    return context
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -20,8 +21,28 @@ _LANGUAGES = {".lua": "lua", ".py": "python"}
 
 
 def control_options(command: Any) -> Any:
-    """The options of every command that talks to a running slardar."""
+    """The options of every command that talks to a running slardar, which gets a ``client``."""
+
+    @functools.wraps(command)
+    def run(
+        *, control: str, token: str | None, cacert: str | None, cert: str | None, **more: Any
+    ) -> Any:
+        return command(client=Client(control, token, cacert, cert), **more)
+
+    found: Any = run
     for option in (
+        click.option(
+            "--cert",
+            envvar="SLARDAR_CERT",
+            metavar="FILE",
+            help="With https: a certificate and its key, for a channel that wants one.",
+        ),
+        click.option(
+            "--cacert",
+            envvar="SLARDAR_CACERT",
+            metavar="FILE",
+            help="With https: the CAs to trust in the place of the system's.",
+        ),
         click.option(
             "--token",
             envvar="SLARDAR_TOKEN",
@@ -33,11 +54,11 @@ def control_options(command: Any) -> Any:
             default=DEFAULT,
             show_default=True,
             metavar="URL",
-            help="The control channel: http://HOST:PORT or unix:PATH.",
+            help="The control channel: http://HOST:PORT, https://HOST:PORT or unix:PATH.",
         ),
     ):
-        command = option(command)
-    return command
+        found = option(found)
+    return found
 
 
 def _language(file: str, language: str | None) -> str:
@@ -94,8 +115,7 @@ def push(
     shadow: bool,
     canary: int | None,
     on_error: str | None,
-    control: str,
-    token: str | None,
+    client: Client,
 ) -> None:
     """Post FILE as a hook, and put it into service.
 
@@ -106,7 +126,6 @@ def push(
     _checked_name(language, name)
     if sum((stage, shadow, canary is not None)) > 1:
         raise click.UsageError("expected one of --stage, --shadow and --canary")
-    client = Client(control, token)
     parameters = {} if on_error is None else {"on_error": on_error}
     if shadow:
         parameters["shadow"] = "1"
@@ -153,11 +172,9 @@ def hooks(
     remove: str | None,
     language: str | None,
     as_json: bool,
-    control: str,
-    token: str | None,
+    client: Client,
 ) -> None:
     """Show the hooks, or do something with one of them."""
-    client = Client(control, token)
     chosen = [name for name in (shadow, activate, rollback, remove) if name is not None]
     if len(chosen) > 1:
         raise click.UsageError("expected one of --shadow, --activate, --rollback and --rm")

@@ -57,10 +57,11 @@ class ControlCall(Struct, frozen=True):
 class CallResult(Struct, frozen=True):
     """The answer to a call, where that is more than a value."""
 
-    #: The value for JSON.
+    #: The value for JSON; with a ``media``, a text of this type, which HTTP sends as it is.
     value: Any
     #: Headers that go with the value.
     headers: Mapping[str, str] = {}
+    media: str = ""
     #: The version that a change has made; ``None``: the version at the time of the call.
     version: int | None = None
 

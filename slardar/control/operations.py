@@ -24,11 +24,13 @@ from slardar.control.explain import (
 )
 from slardar.control.openapi import describe
 from slardar.control.operation import CallResult, ControlCall, Operation, Parameter
+from slardar.control.pieces import in_pieces
 from slardar.errors import ConfigError, NotReadyError, PartlyReadError, SlardarError
 from slardar.events import KINDS, Event, EventsAsked, Gap, More, kind_of
 from slardar.model.membership import Place
 from slardar.model.reader import shown
 from slardar.model.shown import with_cluster
+from slardar.observers.exposition import CONTENT_TYPE
 
 __all__ = ["OPERATIONS"]
 
@@ -46,6 +48,11 @@ _LIMIT = 100
 def _status(actions: Actions, call: ControlCall) -> Any:
     status = actions.status()
     return status if call.names.is_everything else call.names.in_status(status)
+
+
+async def _metrics(actions: Actions, call: ControlCall) -> Any:
+    text = await in_pieces(actions.metrics(), actions.history.turn)
+    return CallResult("".join(text), media=CONTENT_TYPE)
 
 
 def _upstreams(actions: Actions, call: ControlCall) -> Any:
@@ -471,6 +478,13 @@ OPERATIONS: tuple[Operation, ...] = (
         "What slardar does and knows.",
         answer="Status",
         is_filtered=True,
+    ),
+    _question(
+        "metrics",
+        "/metrics",
+        _metrics,
+        "What slardar has counted, in Prometheus' text format.",
+        answer="Text",
     ),
     _question(
         "upstreams",

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet import defer
@@ -23,10 +23,20 @@ class ControlPort:
     """The listening socket of a control channel, and Twisted's port on it.
 
     ``purpose`` names the socket when it is handed over; ``key`` is the endpoint's place in the
-    settings, such as ``control.http``; ``site`` makes the connections.
+    settings, such as ``control.http``; ``site`` makes the connections.  Over TCP, ``tls`` makes of
+    ``site`` the factory of connections with TLS.
     """
 
-    def __init__(self, reactor: Any, purpose: str, key: str, endpoint: str, site: Any) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        purpose: str,
+        key: str,
+        endpoint: str,
+        site: Any,
+        tls: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self._tls = tls
         self._reactor = reactor
         self.purpose = purpose
         self.endpoint = endpoint
@@ -62,7 +72,10 @@ class ControlPort:
         """Take calls from now on."""
         assert self.opened is not None
         sock = self.opened.sockets[0]
-        self._port = self._reactor.adoptStreamPort(sock.fileno(), sock.family, self._site)
+        site = self._site
+        if self._tls is not None and sock.family != socket.AF_UNIX:
+            site = self._tls(site)
+        self._port = self._reactor.adoptStreamPort(sock.fileno(), sock.family, site)
 
     def own(self) -> None:
         """The process that handed the socket over does not use it any more."""

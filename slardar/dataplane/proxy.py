@@ -40,7 +40,7 @@ from slardar.dataplane.sockets import Opened
 from slardar.dataplane.upstreams import Upstreams
 from slardar.errors import ConfigError
 from slardar.events import Publish, ignore
-from slardar.health.verdicts import Extra, Heartbeat, Verdict, by_upstream
+from slardar.health.verdicts import Ejection, Extra, Heartbeat, Verdict, by_upstream
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
 from slardar.hooks.runner import Runner
 from slardar.http1.heads import BadMessage
@@ -59,8 +59,12 @@ from slardar.interfaces import IPlane
 from slardar.model.hook import Hook, HookKey
 from slardar.model.listener import ListenerSpec, spec_of
 from slardar.model.live import Live, Peer, ServerLive
+from slardar.model.server import server_key
 from slardar.model.snapshot import Choice, Snapshot
+from slardar.observers.counted import Counted, counted_in
+from slardar.observers.exposition import Facts
 from slardar.observers.plane_observers import PlaneObservers
+from slardar.observers.totals import Totals
 from slardar.resolve import Names, Resolver
 
 __all__ = ["DataPlane"]
@@ -73,6 +77,8 @@ _MAX_REPLY_HEAD = 65536
 _CHANNEL = 8 << 10
 _UPSTREAM = 8 << 10
 _SELECTION = 16 << 10
+#: Servers whose counts are added up in one go: about a millisecond.
+_COUNTED = 500
 #: Bytes of ``limits.retry_buffer`` that a request is likely to use, at most.
 _MAX_REPLAY = 256 << 10
 
@@ -120,8 +126,11 @@ class DataPlane(Router):
         self._snapshot = Snapshot.build(0, {}, (), None)
         self._refusals = RefusalLog(reactor.callLater)
         self._resolver: Names = resolver or Resolver(reactor)
+        metrics = settings.metrics
+        #: What was counted, as far as no director keeps it.
+        self.totals = Totals(metrics.buckets, metrics.added_buckets)
         self._health = ServerHealth(
-            live, poller.clock, reactor.seconds, on_health, on_extra, publish
+            live, poller.clock, reactor.seconds, on_health, on_extra or self._note_extra, publish
         )
         self._upstreams = Upstreams(
             reactor,
@@ -303,6 +312,7 @@ class DataPlane(Router):
         upstreams = snapshot.upstreams
         made = self._upstreams.make(upstreams, changed)
         before, self._snapshot = self._snapshot, snapshot
+        self.totals.changed(changed, snapshot)
         self.has_routes = not snapshot.host_is_name
         if snapshot.hooks is not before.hooks:
             self.hooks = self._plane_hooks.take(snapshot.hooks)
@@ -356,6 +366,35 @@ class DataPlane(Router):
                 }
             },
         }
+
+    # Metrics.
+
+    def collect(self) -> Iterator[None]:
+        """Bring ``totals`` up to date; see :class:`slardar.interfaces.IPlane`."""
+        for counted in counted_in(self.observers.counting, _COUNTED):
+            self.take_counted(counted)
+            yield
+
+    def take_counted(self, counted: Counted) -> None:
+        """Add what was counted; see :class:`slardar.interfaces.IPlane`."""
+        self.totals.take(counted, self._snapshot)
+
+    def present(self) -> tuple[dict[str, int], dict[str, int]]:
+        """How many connections there are by listener, tunnels included, and tunnels by
+        upstream.  Counts the bytes so far of what is under way for long."""
+        found, tunnels = self.observers.counting.look(
+            self._clients.connected, self._clients.tunnels
+        )
+        return {**dict.fromkeys(self._clients.listener_ids, 0), **found}, tunnels
+
+    def facts(self) -> Facts:
+        """What the metrics show of the present; see :class:`slardar.interfaces.IPlane`."""
+        return Facts(*self.present(), {"alive": 1}, 0, self._health.present)
+
+    def _note_extra(self, extra: Extra) -> None:
+        """There is no director that would count ejections."""
+        if isinstance(extra, Ejection) and extra.seconds > 0:
+            self.totals.ejected(extra.upstream, server_key(extra.host, extra.port))
 
     # Health.
 

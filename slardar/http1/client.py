@@ -111,7 +111,7 @@ class ClientConnection(Downstream):
     )
 
     def __init__(self, host: PlaneBase, client: bytes, listener: ListenerSpec = UNNAMED) -> None:
-        super().__init__()
+        super().__init__(listener.id)
         self._host = host
         self.client = client
         #: What has accepted it.
@@ -407,9 +407,9 @@ class ClientConnection(Downstream):
             spares = host.spare_records
             if spares:
                 record = self.record = spares.pop()
-                record.begin(self.client, request, host.clock.now, self.listener.id)
+                record.begin(self.client, request, host.clock.now, self.listener_id)
             else:
-                self.record = RequestRecord(self.client, request, host.clock.now, self.listener.id)
+                self.record = RequestRecord(self.client, request, host.clock.now, self.listener_id)
             if request.explain is not None and self.record is not None:
                 host.ask_decision(self.record, request.explain)
         self._keep_alive = request.keep_alive
@@ -845,7 +845,7 @@ class ClientConnection(Downstream):
         self.channel.write(data)
         if host.observer is not None:
             record = self.record = RequestRecord(
-                self.client, None, host.clock.now, self.listener.id
+                self.client, None, host.clock.now, self.listener_id
             )
             record.status, record.answered_by, record.error = status, BY_SLARDAR, message
             record.bytes_out = len(data)

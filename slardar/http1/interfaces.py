@@ -569,9 +569,11 @@ class Downstream(ChannelProtocol):
     compiled class has one base.)
     """
 
-    __slots__ = ("record",)
+    __slots__ = ("listener_id", "record")
 
-    def __init__(self) -> None:
+    def __init__(self, listener_id: str = "") -> None:
+        #: The id of the listener that accepted the client; empty within ``slardar.web``.
+        self.listener_id: str = listener_id
         #: What is known of the request under way; ``None`` where nobody observes.
         self.record: RequestRecord | None = None
 

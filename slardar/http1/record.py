@@ -112,6 +112,8 @@ class RequestRecord:
         "bytes_in",
         "bytes_out",
         "client",
+        "counted_in",
+        "counted_out",
         "decision",
         "ended",
         "error",
@@ -159,6 +161,9 @@ class RequestRecord:
         #: Bytes of the replies, interim ones included, that were handed to the channel;
         #: within ``slardar.web``, where twisted.web writes the heads, of the body alone.
         self.bytes_out: int = 0
+        #: What of them was counted before the end.
+        self.counted_in: int = 0
+        self.counted_out: int = 0
         #: The upstream of the request; empty if it reached none.
         self.upstream: str = ""
         #: How many attempts there were, and those after the first.

@@ -28,8 +28,10 @@ def opened(path: Iterable[str], name: str) -> list[str]:
     """
     found = list(path)
     for entry in sys.path:
+        if _is_here(entry):
+            continue
         folder = os.path.join(os.path.abspath(entry), *name.split("."))
-        if folder in found or not os.path.isdir(folder) or _is_here(entry):
+        if folder in found or not os.path.isdir(folder):
             continue
         # With an ``__init__.py`` it would be another slardar.
         if not os.path.exists(os.path.join(folder, "__init__.py")):
@@ -41,7 +43,9 @@ def _is_here(entry: str) -> bool:
     try:
         return not entry or os.path.samefile(entry, os.curdir)
     except OSError:
-        return False
+        # It is not there.  The current folder may be gone, too, and with it the place that a
+        # relative path begins at.
+        return not os.path.isabs(entry)
 
 
 class Found(dict[str, Any]):

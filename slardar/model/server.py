@@ -26,6 +26,7 @@ __all__ = [
     "Timeout",
     "Upstream",
     "UpstreamBody",
+    "server_key",
     "servers_gone",
 ]
 
@@ -75,7 +76,12 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     @property
     def key(self) -> str:
         """``host:port``, with brackets around an IPv6 address."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return server_key(self.host, self.port)
+
+
+def server_key(host: str, port: int) -> str:
+    """``host:port``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class HttpOpts(Struct, frozen=True, forbid_unknown_fields=True):

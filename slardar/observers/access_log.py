@@ -101,6 +101,11 @@ class Log:
         """Whether lots have decided that a request is logged."""
         return self._share >= 1.0 or random() < self._share  # noqa: S311 - a sample
 
+    def forget(self, record: RequestRecord) -> None:
+        """A request has ended that is in the log no more."""
+        if self._long:
+            self._long.pop(record, None)
+
     def _tell(self, record: RequestRecord, event: str, now: float) -> None:
         self.make_lines()
         self.outlet.put(self._lines.event(record, event, now), 1)
@@ -157,7 +162,11 @@ class AccessLogs(Observer):
 
     def request_ended(self, record: RequestRecord) -> None:
         """A request has ended."""
-        if not self._logs or (self._silent and record.upstream in self._silent):
+        if not self._logs:
+            return
+        if self._silent and record.upstream in self._silent:
+            for log in self._logs:
+                log.forget(record)
             return
         for log in self._logs:
             log.request_ended(record)

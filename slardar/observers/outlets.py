@@ -28,7 +28,7 @@ _LONGEST_PAUSE = 5.0
 _COMPLAINTS = 60.0
 #: Bytes of the thread's stack: the kernel counts all of them as memory of a worker with
 #: hooks.
-_STACK = 262144
+_STACK = 524288
 
 
 class Outlet:
@@ -171,7 +171,8 @@ class Outlet:
                 done = self._sink.write(data if len(data) <= self._sink.most else self._cut(data))
             except TimeoutError as error:
                 self._note_blocked(error)
-            except OSError as error:
+            except Exception as error:
+                # A bug must not end the thread, and with it the log.
                 self._complain(error)
                 is_early = self._wait(pause)
                 pause = self._first_pause if is_early else min(2 * pause, _LONGEST_PAUSE)
@@ -204,7 +205,7 @@ class Outlet:
     def _reopen(self) -> None:
         try:
             self._sink.reopen()
-        except OSError as error:
+        except Exception as error:
             self._complain(error)
 
     def _wait(self, seconds: float) -> bool:
@@ -223,12 +224,13 @@ class Outlet:
         self._done = self._came
         self._say_lost()
 
-    def _complain(self, error: OSError) -> None:
+    def _complain(self, error: Exception) -> None:
         """Tell once that lines cannot be written, and at most once a minute if that comes and
         goes."""
         if not self._fails:
             self._fails = True
-            self._say(f"cannot be written: {error.strerror or error}; lines wait for it")
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            self._say(f"cannot be written: {reason}; lines wait for it")
 
     def _note_blocked(self, error: TimeoutError) -> None:
         if self.dropped > self._told_lost:

@@ -27,6 +27,7 @@ from slardar.model.listener import ListenerSpec
 from slardar.model.routes import Route
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
+from slardar.observers.counted import Counted, Present
 
 __all__ = [
     "Addresses",
@@ -320,7 +321,7 @@ ToWorker = (
     | Drain
     | Listening
 )
-FromWorker = Report | Verdicts | HookFailed | HookHeavy | Grown | Told
+FromWorker = Report | Verdicts | HookFailed | HookHeavy | Grown | Counted | Present | Told
 
 _to_worker: Any = msgspec.json.Decoder(ToWorker)
 _whole = msgspec.json.Decoder(Whole)

@@ -167,7 +167,7 @@ def test_slardar_is_judged_by_the_best_of_the_others(
 def test_the_report_has_every_line_and_says_what_is_left_out() -> None:
     outcomes = [ended("slardar", "kill", 0), ended("nginx", "kill", 4, sent=None)]
     text = markdown(outcomes, {"Kernel": "6.1"}, 240, 1.5, ["Packets to it dropped: not allowed."])
-    assert "| Killed with SIGKILL | 0 | 0 of 2,000 | met |" in text
+    assert "| Killed with SIGKILL | 0 | 0 in 2,000 requests | met |" in text
     assert "| Half of its replies 500 | the fewest of the others | not measured |" in text
     assert "| **slardar** | never | 1.0 | 0 | 0 | 7 | 20.0 | 30.0 |" in text
     assert "| nginx | - | 1.0 | 4 | 0 | - | 20.0 | 30.0 |" in text

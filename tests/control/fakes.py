@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from zope.interface import implementer
 
-from slardar.config import Settings, parse_settings
+from slardar.config import Metrics, Settings, parse_settings
 from slardar.control.actions import Actions
 from slardar.control.http import make_site
 from slardar.dataplane.decision import Candidate, Decision, LevelDecision, Preview
@@ -28,6 +28,9 @@ from slardar.interfaces import IPlane, IStore
 from slardar.model.change import Change, Recorded, Revision, StoredState
 from slardar.model.live import ServerLive
 from slardar.model.snapshot import Snapshot
+from slardar.observers.counted import Counted
+from slardar.observers.exposition import Facts
+from slardar.observers.totals import Totals
 from slardar.stores.history import History
 from slardar.stores.written import encode
 from tests.fake_plugins import FakePlugins
@@ -159,6 +162,8 @@ class FakePlane:
         self.upstream_counts: dict[str, dict[str, int]] = {}
         #: The control channel uses no listener of the plane.
         self.opened: list[Any] = []
+        metrics = Metrics()
+        self.totals = Totals(metrics.buckets, metrics.added_buckets)
         #: What it was asked to explain, and what it knows of decisions.
         self.questions: list[tuple[bytes, str]] = []
         self.decisions: dict[str, DecisionTold] = {}
@@ -190,6 +195,15 @@ class FakePlane:
 
     def known_health(self) -> Iterator[Verdict]:
         return iter(())
+
+    def collect(self) -> Iterator[None]:
+        return iter(())
+
+    def take_counted(self, counted: Counted) -> None:
+        self.totals.take(counted, self.snapshot)
+
+    def facts(self) -> Facts:
+        return Facts({"tcp:8080": 1}, {}, {"alive": 1}, 0, lambda *_: (True, 0))
 
     def set_checked(self, verdicts: Iterable[Heartbeat]) -> None:
         """Nor do heartbeats say so."""

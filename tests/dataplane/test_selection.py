@@ -118,7 +118,7 @@ def test_upstream_without_servers(clock: FakeClock, live: Live, mode: str) -> No
     for _ in range(2):
         empty = build()
         empty.serve()
-        assert (ports(empty), empty.peers, empty.refusal(False)[0]) == ([], [], 502)
+        assert (ports(empty), empty.peers, empty.refusal(request(), False)[0]) == ([], [], 502)
         assert empty.preview(request()).server is None
         empty.look("127.0.0.1", 1)
         assert ports(build(server(1))) == [1]

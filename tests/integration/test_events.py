@@ -14,6 +14,7 @@ import pytest
 
 from tests.integration.conftest import Start
 from tests.integration.programs import FileServer, Slardar, free_port
+from tests.integration.upgrades import Upgraded
 
 HOOK = "def on_request(request):\n    request.headers['X-A'] = str(1 // len(request.method[9:]))\n"
 
@@ -104,3 +105,17 @@ def test_what_happens_is_told(
     slardar = start(Slardar(tmp_path, *words)).ready()
     with Stream(slardar, "?kind=routes", stream.last) as back:
         assert back.next()["kind"] == "gap"
+
+
+def test_stream_ends_with_an_upgrade(tmp_path: Path, start: Start) -> None:
+    """Whole, so that the client comes back at once: to the new process, which has other events."""
+    site = start(Upgraded(tmp_path, "--store", "memory:", count=0)).ready()
+    with Stream(site) as stream:
+        assert site.call("PUT", "/routes", [])[0] == 200
+        place = stream.next() and stream.last
+        site.upgrade()
+        assert stream.rest() == b"\n"
+    with Stream(site, after=place) as back:
+        assert back.next()["kind"] == "gap"
+        assert site.call("PUT", "/routes", [])[0] == 200
+        assert back.next()["version"] == 2

@@ -87,3 +87,15 @@ def test_where_files_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         str(tmp_path / "b" / "slardar" / "stores"),
         str(tmp_path / "a" / "slardar" / "stores"),
     ]
+
+
+def test_current_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative paths mean nothing then; the others are searched."""
+    place = tmp_path / "a" / "slardar" / "stores"
+    place.mkdir(parents=True)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(sys, "path", ["", ".", "lib", str(tmp_path / "a")])
+    assert opened(["own"], "slardar.stores") == ["own", str(place)]

@@ -293,6 +293,21 @@ def test_long_request_is_told_from_its_first_interval_on(
     ]
 
 
+def test_upstream_that_is_left_out_while_a_request_takes_long(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record may be that of another request later, which is told as any other."""
+    plane.logs.take([LOG])
+    record = under_way(plane, target=b"/long")
+    passes(plane, monkeypatch, 80)
+    plane.logs.take_silent("a.test", True)
+    ends(plane, record)
+    plane.logs.take_silent("a.test", False)
+    plane.logs.request_ended(record)
+    plane.stop()
+    assert [line.get("event") for line in plane.got()] == ["begin", None]
+
+
 @pytest.mark.parametrize(
     "log", [AccessLog("file:b", "combined"), AccessLog("file:b", "{uri}", interval=1),
             AccessLog("file:b", interval=0)]

@@ -22,7 +22,7 @@ class FakeSink(Sink):
         self.writes: list[bytes] = []
         self.done: list[str] = []
         #: Raised by the next writes, one each; what each takes else: bytes, of whole lines.
-        self.errors: list[OSError] = []
+        self.errors: list[Exception] = []
         self.takes: int | None = None
         self.is_open = threading.Event()
         self.is_open.set()
@@ -172,6 +172,15 @@ def test_failure_that_comes_and_goes_is_told_once_a_minute(under: Under) -> None
         under.outlet.hurry()
         under.until(lambda: under.outlet.waiting == 0)
     assert len(under.said) == 1
+
+
+def test_bug_does_not_end_the_log(under: Under) -> None:
+    """It is told like a failure, and the lines are tried again."""
+    under.sink.errors = [ValueError("a\nbug")]
+    under.outlet.put(LINES[0], 1)
+    under.outlet.hurry()
+    under.until(lambda: under.sink.got == LINES[0])
+    assert under.said == ["access log file:a.log: cannot be written: a bug; lines wait for it"]
 
 
 def test_time_out_is_no_failure(under: Under) -> None:

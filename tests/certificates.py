@@ -1,0 +1,61 @@
+"""Certificates for tests: a CA, and certificates that it signs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+__all__ = ["Authority"]
+
+
+class Authority:
+    """A CA, whose certificate is ``folder/ca.pem``."""
+
+    def __init__(self, folder: Path, name: str = "ca") -> None:
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"test {name}")])
+        made = self._made(self._name, self._key.public_key())
+        made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        self.file = folder / f"{name}.pem"
+        signed = made.sign(self._key, hashes.SHA256())
+        self.file.write_bytes(signed.public_bytes(Encoding.PEM))
+
+    def issue(self, file: str, names: Sequence[str] = ("127.0.0.1",)) -> tuple[Path, Path]:
+        """A certificate for some names and addresses: its file and the file of its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+        made = self._made(subject, key.public_key())
+        made = made.add_extension(x509.SubjectAlternativeName(map(_general, names)), critical=False)
+        signed = made.sign(self._key, hashes.SHA256())
+        paths = self._folder / f"{file}.pem", self._folder / f"{file}.key"
+        paths[0].write_bytes(signed.public_bytes(Encoding.PEM))
+        paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return paths
+
+    def _made(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        now = datetime.now(timezone.utc)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(days=1))
+        )
+
+
+def _general(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
