@@ -78,6 +78,7 @@ REQUEST_PATH = (
     "model/live",
     "observers/access_log",
     "observers/lines",
+    "observers/counts",
     "observers/observers",
 )
 
@@ -173,6 +174,8 @@ TEST = [
     "pytest-cov>=5",
     "pytest-twisted>=1.14",
     "pytest-xdist>=3.5",
+    # Its parser reads what slardar's metrics say.
+    "prometheus-client>=0.19",
     # Clients and servers for the tests.
     "requests>=2.31",
     # Calls the control channel by its description.

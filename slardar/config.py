@@ -29,6 +29,7 @@ __all__ = [
     "History",
     "Hooks",
     "Limits",
+    "Metrics",
     "Network",
     "Settings",
     "Timeouts",
@@ -118,6 +119,25 @@ class History(Struct, frozen=True, forbid_unknown_fields=True):
     )
 
 
+#: Upper ends of buckets in seconds.  Prometheus asks for one that has no end; it is added.
+Bounds = Annotated[
+    tuple[Annotated[float, Meta(gt=0, le=3600)], ...],
+    Meta(min_length=1, max_length=100, description="a list of 1 to 100 numbers of seconds"),
+]
+
+
+class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
+    """The buckets of the histograms: of the time of requests, and of what slardar has added to
+    it.
+
+    The bounds are Prometheus' own, from 1 ms to 10 s; slardar itself takes less than that.
+    """
+
+    buckets: Bounds = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+    added_buckets: Bounds = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
+                             0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # fmt: skip
+
+
 class Token(Struct, frozen=True, forbid_unknown_fields=True):
     """A token of the control channel; the file holds only its SHA-256."""
 
@@ -185,6 +205,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     history: History = History()
     #: Written as null, an object or a list of objects.
     access_log: tuple[AccessLog, ...] = ()
+    metrics: Metrics = Metrics()
     #: Shown in ``GET /status``, for tools that generate the file.
     conf_hash: str | None = None
     default_upstream: str | None = None
@@ -216,7 +237,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 #: Keys of Settings that may be empty in a file.
 _SECTIONS = (
-    *("control", "timeouts", "limits", "health", "hooks", "history"),
+    *("control", "timeouts", "limits", "health", "hooks", "metrics", "history"),
     *("upstreams", "services", "routes"),
 )
 
@@ -315,6 +336,10 @@ def _check(settings: Settings, problems: Problems) -> None:
             check_name(settings.default_upstream, "default_upstream")
         except ConfigError as error:
             problems.lines += error.problems
+    for key in ("buckets", "added_buckets"):
+        bounds = getattr(settings.metrics, key)
+        if list(bounds) != sorted(set(bounds)):
+            problems.add(f"metrics.{key}", "expected ascending numbers")
     seen: set[str] = set()
     for index, token in enumerate(settings.control.tokens):
         digest = token.sha256.lower()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from slardar.config import Settings
+    from slardar.dataplane.explanation import DecisionTold, Explanation
     from slardar.dataplane.sockets import Opened
     from slardar.hooks.report import HookTally
     from slardar.model.change import Recorded, Revision, StoredState
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from slardar.model.live import ServerLive
     from slardar.model.server import ProbeOptions
     from slardar.model.snapshot import Snapshot
+    from slardar.observers.counted import Counted
+    from slardar.observers.exposition import Facts
 
 __all__ = [
     "IBalancer",
@@ -349,10 +352,45 @@ class IPlane(Interface):
         ``failed``, with the reason.  The Deferred never fails.
         """
 
+    # Decisions.
+
+    def explain(head: bytes, client: str) -> Deferred[Explanation]:
+        """Tell where a request with this head, from this address, would go now, and why.
+
+        Nothing that is counted, kept or configured changes by it: hooks see the request in
+        copies of their own.  It takes time in proportion to the servers of the upstream, and
+        some milliseconds where there are hooks for the host.
+
+        :raise slardar.errors.ConfigError: if the head is not that of a request.
+        :raise slardar.errors.NotReadyError: if no worker answers.
+        """
+
+    def decision(decision_id: str) -> Deferred[DecisionTold | None]:
+        """Tell what was decided for the request that has this id in ``X-Decision-Id``, and what
+        became of it; ``None`` if that is not known, or not any more.
+
+        :raise slardar.errors.NotReadyError: if the worker that knows does not answer.
+        """
+
     # Questions.
 
     def hook_tally() -> HookTally:
         """The counters of all hooks."""
+
+    totals = Attribute(
+        "slardar.observers.totals.Totals: what was counted since the first process began; up"
+        " to date after collect."
+    )
+
+    def collect() -> Iterator[None]:
+        """Bring ``totals`` up to date, a little with each step, so that others get their
+        turn between two steps."""
+
+    def take_counted(counted: Counted) -> None:
+        """Add what another process has counted, after :meth:`apply`."""
+
+    def facts() -> Facts:
+        """What the metrics show of the present."""
 
     def peers(upstream: str) -> Mapping[str, ServerLive]:
         """``{"host:port": ServerLive}`` of one upstream, for the status; empty for an unknown

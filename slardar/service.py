@@ -43,6 +43,7 @@ from slardar.events import EventLog, Publish, ignore
 from slardar.interfaces import IForgetfulStore, IPlane
 from slardar.model.live import Live
 from slardar.notify import Notifier
+from slardar.observers.counted import Counted
 from slardar.observers.sinks import check_files
 from slardar.options import Options
 from slardar.plugins import balancer_factory, find_probe, open_store
@@ -57,7 +58,7 @@ from slardar.workers.parent import Workers, usable_cores
 __all__ = ["Options", "SlardarService", "makeService"]
 
 #: Settings that a process takes at its start only.
-_AT_START = ("listen", "control", "workers", "store", "hooks")
+_AT_START = ("listen", "control", "workers", "store", "hooks", "metrics")
 #: Settings that a process also takes with HUP.
 _WITH_HUP = ("timeouts", "limits", "health", "history", "access_log")
 
@@ -151,6 +152,8 @@ class SlardarService(Service):
         #: ``_has_left``: a successor serves, and this process ends.
         self._serves = self._has_left = False
         self._holds_store = True
+        #: What was counted before a successor asked for it.
+        self._handed_counts: Counted | None = None
         if predecessor is not None:
             self.actions.older_generations = predecessor.generations
         # Inside another program, systemd's variables are for that program.
@@ -257,6 +260,9 @@ class SlardarService(Service):
             self._plane.set_health(state.health)
             self._plane.set_checked(state.checked)
             self._plane.set_extras(state.extras)
+            if state.counted is not None:
+                self._plane.take_counted(state.counted)
+            before.counted = self._plane.take_counted
         await self._plane.start()
         await before.take_over()
         # There is no way back from here, so errors are only logged.
@@ -326,6 +332,7 @@ class SlardarService(Service):
         stored = await self.actions.hand_over()
         self._holds_store = False
         plane = self._plane
+        counted = self._handed_counts = self.counted()
         return State(
             stored,
             tuple(plane.known_health()),
@@ -333,10 +340,14 @@ class SlardarService(Service):
             tuple(plane.known_extras()),
             tuple(self._services.known()),
             self.actions.snapshot.version,
+            counted,
         )
 
     async def take_back(self) -> None:
         """The upgrade has failed: go on."""
+        if self._handed_counts is not None:
+            self._plane.take_counted(self._handed_counts)
+            self._handed_counts = None
         if not self._holds_store:
             self._holds_store = True
             try:
@@ -345,6 +356,13 @@ class SlardarService(Service):
                 _log.critical("no change can be made any more: {error}", error=error)
         for port in self._controls:
             port.resume()
+
+    def counted(self) -> Counted:
+        """What was counted since the last call."""
+        for _ in self._plane.collect():
+            pass
+        facts = self._plane.facts()
+        return self._plane.totals.hand_over(facts.restarts, facts.dropped)  # type: ignore[no-any-return]
 
     def leave(self, taken: Sequence[Opened]) -> None:
         """The successor serves: finish the requests under way, and end."""
@@ -475,6 +493,8 @@ class SlardarService(Service):
         if self._has_left:
             await self._stop_controls()
             await self._plane.stop(None, _IDLE)
+            if self.upgrades is not None:
+                await self.upgrades.report()
         elif served:
             self._notifier.stopping()
             _log.info("stopping: requests under way are finished first")

@@ -169,7 +169,7 @@ def test_defaults_are_the_defaults() -> None:
     assert parse_settings(shown) == Settings()
     defaults = Settings()
     assert list(shown) == list(Settings.__struct_fields__)
-    for key in ("control", "timeouts", "limits", "health", "hooks", "history"):
+    for key in ("control", "timeouts", "limits", "health", "hooks", "history", "metrics"):
         assert list(shown[key]) == list(getattr(defaults, key).__struct_fields__)
 
 

@@ -145,6 +145,10 @@ def _lines(panel: Lines, x: float, y: float, width: float) -> Iterator[str]:
         yield f'<polyline points="{points}" class="s{number} curve"/>'
 
 
+def _short(name: str) -> str:
+    return name.partition(",")[0] + (" *" if "table" in name else "")
+
+
 def _panels(found: Mapping[str, Any]) -> Iterator[Dots | Lines]:
     crowd, slow, ejected = found["crowd"], found["slow"], found["slow_outlier"]
     yield Dots(
@@ -166,13 +170,13 @@ def _panels(found: Mapping[str, Any]) -> Iterator[Dots | Lines]:
         for count, moved in by_count.items():
             rows.append(
                 (
-                    f"{name.replace('maglev, ', '')}, n = {int(count):,}",
+                    f"{_short(name)}, n = {int(count):,}",
                     (moved["removed"], moved["out"]),
                 )
             )
     yield Dots(
         "Keys moved when one of n servers goes",
-        "as multiples of 1/n",
+        "as multiples of 1/n; * a table of 655,373",
         ("removed by an edit", "out of service"),
         rows,
         (1, 1.5, 2, 4, 8),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.balancing.modes import BOUND
+from benchmarks.balancing.scenes import BACK
 from benchmarks.report import table
 from benchmarks.soak.row import Row, number
 
@@ -217,7 +218,7 @@ def _herd(found: Mapping[str, Any]) -> Iterator[str]:
         " each 0.2 s. For ten seconds they are slow: twice at first. The first one back"
         " gets the load of all. Each request has three tries of a second; a server works"
         " on although nobody waits any more. Heartbeats come each second; the balancer is"
-        " `wrr`."
+        " `wrr`. Attempts count from the return of the first one on."
     )
     yield ""
     cells = []
@@ -227,7 +228,7 @@ def _herd(found: Mapping[str, Any]) -> Iterator[str]:
             (
                 f"`{name}`" if "_" in name else name,
                 f"{about['failed']:.1%}",
-                f"{max(about['attempts']):.2f}",
+                f"{max(about['attempts'][BACK:]):.2f}",
                 "never" if after is None else f"{after} s",
             )
         )
@@ -235,7 +236,7 @@ def _herd(found: Mapping[str, Any]) -> Iterator[str]:
     yield (
         "Without a budget the retries keep the servers busy with requests that nobody"
         " waits for, and nothing is served though all are back. `slow_start` alone cannot"
-        " help, as every server is new. With the budget, which is on by default, it helps"
+        " help, since all climb together. With the budget, which is on by default, it helps"
         " the later ones."
     )
     yield ""

@@ -213,6 +213,10 @@ class Client:
         """What slardar does and knows, as ``GET /status``."""
         return self._ask(commands.Status, {})
 
+    def metrics(self) -> defer.Deferred[str]:
+        """What slardar has counted, in Prometheus' text format."""
+        return self._ask(commands.Metrics, {})
+
     def get_upstreams(self) -> defer.Deferred[dict[str, Any]]:
         """Every upstream, by name."""
         return self._ask(commands.GetUpstreams, {})
@@ -236,6 +240,17 @@ class Client:
     def get_hook(self, name: str, language: str = "python") -> defer.Deferred[dict[str, Any]]:
         """One hook."""
         return self._ask(commands.GetHook, {}, name=name, language=language)
+
+    def explain(self, **parameters: Any) -> defer.Deferred[dict[str, Any]]:
+        """Where a request would go, and why: ``explain(host="www.example.com", path="/a")``.
+
+        The parameters are those of ``GET /explain``; ``header`` is a line, or a list of lines.
+        """
+        return self._ask(commands.Explain, parameters)
+
+    def get_decision(self, decision_id: str) -> defer.Deferred[dict[str, Any]]:
+        """What was decided for the request whose reply has this ``X-Decision-Id``."""
+        return self._ask(commands.GetDecision, {}, id=decision_id)
 
     def get_history(self, **parameters: Any) -> defer.Deferred[list[Any]]:
         """Who has changed what, newest first; ``limit`` and ``before`` as in HTTP."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 from twisted.internet import defer
 
+from slardar import __version__
 from slardar.catalogues.watch import ServiceWatch
 from slardar.config import Settings
 from slardar.control.changes import Next, Receipt
@@ -40,6 +41,7 @@ from slardar.model.routes import odd_keys, written_routes
 from slardar.model.server import Upstream
 from slardar.model.shown import without_password
 from slardar.model.snapshot import Route
+from slardar.observers.exposition import Exposition
 from slardar.plugins import reload_balancer
 
 __all__ = ["Actions", "ApplyError", "MovedError", "Receipt"]
@@ -115,6 +117,16 @@ class Actions(Configuration):
             self.origins(),
             self.service_watch.shown(),
         )
+
+    def metrics(self) -> Iterator[str]:
+        """Prometheus' text, in pieces (:class:`slardar.observers.exposition.Exposition`)."""
+        plane = self.plane
+        for _ in plane.collect():
+            yield ""
+        versions = plane.totals.take_hooks(plane.hook_tally())
+        yield from Exposition(
+            self.snapshot, plane.totals, plane.facts(), versions, __version__
+        ).pieces()
 
     def generation(self) -> dict[str, Any]:
         """What the status says of this process under ``generations``."""

@@ -6,8 +6,7 @@ to show, so it is done in pieces: the reactor has its turn in between.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -18,13 +17,12 @@ from slardar.control.configuration import Configuration
 from slardar.control.desired import what_file_says
 from slardar.control.diff import diff
 from slardar.control.hooks import local_time
+from slardar.control.pieces import Turn, in_pieces
 from slardar.model.change import IN_FILE, TO_FILE, Recorded, StoredState, Value
 from slardar.model.shown import hidden
 
 __all__ = ["HistoryActions", "RolledBack"]
 
-#: Seconds of work in one piece.
-_PIECE = 0.005
 #: Key paths that the answer to a rollback names, at most.
 _MAX_NAMED = 100
 
@@ -48,7 +46,7 @@ class HistoryActions:
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
-        self.turn: Callable[[], Awaitable[Any]] | None = None
+        self.turn: Turn = None
 
     # Questions.
 
@@ -89,14 +87,7 @@ class HistoryActions:
 
     async def _each(self, items: Iterable[T], show: Callable[[T], U]) -> list[U]:
         """What ``show`` makes of each item, in pieces."""
-        found = []
-        until = time.monotonic() + _PIECE
-        for item in items:
-            found.append(show(item))
-            if self.turn is not None and time.monotonic() > until:
-                await self.turn()
-                until = time.monotonic() + _PIECE
-        return found
+        return await in_pieces(map(show, items), self.turn)
 
     def _committed(self, version: int) -> int:
         """The version by which the store knows this one: the newest ones may be of catalogues

@@ -35,8 +35,9 @@ from slardar.control.calls import (
 from slardar.control.conditions import Condition, etag
 from slardar.control.event_stream import EventStream
 from slardar.control.operation import ControlCall, carry_out
+from slardar.control.pieces import in_pieces
 from slardar.control.refusals import Refusals
-from slardar.control.replies import JsonReply, error_reply, refuse, to_json
+from slardar.control.replies import JsonReply, error_reply, refuse, takes_gzip, to_json, zipped
 from slardar.control.room import MAX_BODIES, MAX_STREAMS, Room, Standing
 from slardar.errors import SlardarError
 from slardar.events import EventsAsked
@@ -238,12 +239,20 @@ class ControlRequest(http.Request):
             names=self._caller.names,
             last_event="".join(self._header("Last-Event-ID")[:1]),
         )
-        result = await carry_out(operation, self.channel.factory.actions, call)
+        actions = self.channel.factory.actions
+        result = await carry_out(operation, actions, call)
         if isinstance(result.value, EventsAsked):
             return result.value
         assert result.version is not None
         headers = {**result.headers, "ETag": etag(result.version)}
-        return JsonReply(200, to_json(result.value), headers)
+        if not result.media:
+            return JsonReply(200, to_json(result.value), headers)
+        headers |= {"Content-Type": result.media, "Vary": "Accept-Encoding"}
+        body = result.value.encode()
+        if takes_gzip(self._header("Accept-Encoding")):
+            headers["Content-Encoding"] = "gzip"
+            body = b"".join(await in_pieces(zipped(body), actions.history.turn))
+        return JsonReply(200, body, headers)
 
     def _send(self, reply: JsonReply) -> None:
         if self._is_gone:

@@ -57,10 +57,11 @@ class ControlCall(Struct, frozen=True):
 class CallResult(Struct, frozen=True):
     """The answer to a call, where that is more than a value."""
 
-    #: The value for JSON.
+    #: The value for JSON; with a ``media``, a text of this type, which HTTP sends as it is.
     value: Any
     #: Headers that go with the value.
     headers: Mapping[str, str] = {}
+    media: str = ""
     #: The version that a change has made; ``None``: the version at the time of the call.
     version: int | None = None
 
@@ -78,6 +79,8 @@ class Parameter(Struct, frozen=True):
     #: What it is for, and its texts as a JSON schema, for the description of the API.
     about: str = ""
     schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+    #: Whether it may be given several times; its value is a tuple then.
+    is_list: bool = False
 
 
 class Operation(Struct, frozen=True):
@@ -115,7 +118,8 @@ class Operation(Struct, frozen=True):
         for name, text in given:
             if name not in known:
                 raise ConfigError(f"unknown parameter {shown(name)}")
-            found[name] = known[name].read(name, text)
+            value = known[name].read(name, text)
+            found[name] = (*found[name], value) if known[name].is_list else value
         return found
 
     def check(self, caller: Caller, arguments: Mapping[str, str]) -> None:

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -25,7 +27,7 @@ from slardar.errors import (
     StoreError,
 )
 
-__all__ = ["JsonReply", "error_reply", "refuse", "to_json"]
+__all__ = ["JsonReply", "error_reply", "refuse", "takes_gzip", "to_json", "zipped"]
 
 _STATUSES: Mapping[type[SlardarError], int] = {
     ConfigError: 400,
@@ -36,6 +38,11 @@ _STATUSES: Mapping[type[SlardarError], int] = {
     NotReadyError: 503,
     StoreError: 503,
 }
+
+#: Bytes that are compressed in one step.
+_ZIPPED = 1 << 17
+#: Level 1 takes a third of the time of 6, the default, and leaves a third more.
+_LEVEL = 1
 
 
 class JsonReply(Struct):
@@ -62,6 +69,23 @@ class JsonReply(Struct):
 def to_json(value: Any) -> bytes:
     """JSON on one line, spaced for a person to read."""
     return msgspec.json.format(msgspec.json.encode(value), indent=0) + b"\n"
+
+
+def takes_gzip(accepted: Iterable[str]) -> bool:
+    """Whether the values of ``Accept-Encoding`` name gzip, and not with the weight 0."""
+    for one in ",".join(accepted).split(","):
+        name, _, weight = one.partition(";")
+        if name.strip().lower() == "gzip":
+            return not re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", weight, re.IGNORECASE)
+    return False
+
+
+def zipped(body: bytes) -> Iterator[bytes]:
+    """A body in the format of gzip, with about a millisecond of work in each step."""
+    packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, 31)
+    for start in range(0, len(body), _ZIPPED):
+        yield packer.compress(body[start : start + _ZIPPED])
+    yield packer.flush()
 
 
 def error_reply(status: int, message: str, headers: Mapping[str, str] | None = None) -> JsonReply:

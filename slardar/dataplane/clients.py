@@ -54,6 +54,8 @@ class Clients:
         self._kinds = kinds
         self._exhausted = exhausted
         self.listeners: list[Listener] = []
+        #: The ids of all listeners that there were.
+        self.listener_ids: set[str] = set()
         #: The sockets that were opened here, or handed over by another process.
         self.opened: list[Opened] = []
         self.connected: set[Connection] = set()
@@ -97,6 +99,7 @@ class Clients:
         ``exclusive``: other processes accept on the socket too.  Raises ConfigError if
         there is no such protocol.
         """
+        self.listener_ids.add(listener.id)
         accepted = partial(self.accepted, find_kind(self._kinds, listener), listener)
         self.listeners.append(Listener(self._poller, sock, accepted, exclusive, self._exhausted))
 

@@ -272,6 +272,15 @@ class ServerHealth:
             live.notes = notes_of(live, self._clock.now)
         return found
 
+    def present(self, upstream: str, host: str, port: int) -> tuple[bool, int]:
+        """Whether one server's health lets it have requests, and the requests under way."""
+        live = self._live.servers.get((upstream, host, port))
+        if live is None:
+            return True, 0
+        now = self._clock.now
+        is_out = live.down_until > now or live.ejected_until > now or live.checked == "err"
+        return not is_out, live.active
+
     def panics(self, upstreams: Iterable[Upstream]) -> dict[str, str]:
         """The upstreams that ignore health now, each with the reason."""
         now, live = self._clock.now, self._live

@@ -163,6 +163,11 @@ class HookTally:
             for key in [key for key in table if key not in keys]:
                 del table[key]
 
+    def calls(self) -> Iterator[tuple[str, int, CallStats]]:
+        """The path and the mark of every version, with its counters in all processes."""
+        for path, mark in {**self._ended, **self._reports}:
+            yield path, mark, self.totals(path, mark).stats
+
     def totals(self, path: str, mark: int) -> HookTotals:
         """The totals of one version in all processes."""
         totals = HookTotals()

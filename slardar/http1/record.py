@@ -18,6 +18,7 @@ __all__ = [
     "MAX_SPARES",
     "STALE",
     "AttemptRecord",
+    "DecisionNote",
     "RequestRecord",
 ]
 
@@ -80,6 +81,18 @@ class AttemptRecord:
         return f"<AttemptRecord {self.server} {self.failure or self.status}>"
 
 
+class DecisionNote:
+    """Where a request has gone, and why: noted when that was decided."""
+
+    __slots__ = ("id", "told")
+
+    def __init__(self, decision_id: str) -> None:
+        #: What leads to it; letters, digits and ``-`` only.
+        self.id: str = decision_id
+        #: The explanation; ``None`` if the request has reached no upstream.
+        self.told: object = None
+
+
 class RequestRecord:
     """One request from its head to its end.  Times are monotonic seconds.
 
@@ -95,6 +108,9 @@ class RequestRecord:
         "bytes_in",
         "bytes_out",
         "client",
+        "counted_in",
+        "counted_out",
+        "decision",
         "ended",
         "error",
         "hook",
@@ -139,6 +155,9 @@ class RequestRecord:
         #: Bytes of the replies, interim ones included, that were handed to the channel;
         #: within ``slardar.web``, where twisted.web writes the heads, of the body alone.
         self.bytes_out: int = 0
+        #: What of them was counted before the end.
+        self.counted_in: int = 0
+        self.counted_out: int = 0
         #: The upstream of the request; empty if it reached none.
         self.upstream: str = ""
         #: How many attempts there were, and those after the first.
@@ -156,6 +175,8 @@ class RequestRecord:
         self.error: str = ""
         #: The hook that answered, or that failed: ``lua/script.HOST``; empty for none.
         self.hook: str = ""
+        #: The decision that is kept of the request; ``None`` where nobody asks.
+        self.decision: DecisionNote | None = None
         #: An observer keeps the record: it is not used for another request.
         self.kept: bool = False
         if request is not None:

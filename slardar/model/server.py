@@ -26,6 +26,7 @@ __all__ = [
     "Timeout",
     "Upstream",
     "UpstreamBody",
+    "server_key",
     "servers_gone",
 ]
 
@@ -75,7 +76,12 @@ class Server(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     @property
     def key(self) -> str:
         """``host:port``, with brackets around an IPv6 address."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return server_key(self.host, self.port)
+
+
+def server_key(host: str, port: int) -> str:
+    """``host:port``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class HttpOpts(Struct, frozen=True, forbid_unknown_fields=True):
@@ -195,6 +201,8 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     public: bool = True
     #: Whether its requests are in the access logs.
     access_log: bool = True
+    #: Whether what is decided for each of its requests is kept for a while.
+    decisions: bool = False
     #: For heartbeats: the database, the user and the password.
     name: Text | None = None
     user: Text | None = None
@@ -268,6 +276,7 @@ class Upstream(Struct, frozen=True):
     #: Whether it serves the Host that is its name.
     public: bool = True
     access_log: bool = True
+    decisions: bool = False
     #: Unknown keys of ``source``, with a line for each.
     unknown: tuple[tuple[UnknownKey, str], ...] = ()
     #: When a user asked to reload the module of its balancer (epoch nanoseconds); 0: never.

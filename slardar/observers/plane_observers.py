@@ -12,6 +12,7 @@ from slardar.http1.interfaces import Clock, Observer
 from slardar.http1.record import RequestRecord
 from slardar.model.server import Upstream
 from slardar.observers.access_log import AccessLogs
+from slardar.observers.counts import Counting
 from slardar.observers.observers import Observers
 
 __all__ = ["PlaneObservers"]
@@ -36,6 +37,10 @@ class PlaneObservers:
         under_way: Callable[[], Iterable[RequestRecord]],
     ) -> None:
         self._all = Observers(clock)
+        metrics = settings.metrics
+        #: Counts for the metrics, which are always on.
+        self.counting = Counting(metrics.buckets, metrics.added_buckets)
+        self._all.add(self.counting)
         self._logs = AccessLogs(reactor, clock, worker, stdout, under_way)
         self._logs.take(settings.access_log)
         self._all.add(self._logs)

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 
 from slardar.dataplane.sockets import Opened
 from slardar.errors import SlardarError
+from slardar.observers.counted import Counted
 from slardar.upgrade import messages
 from slardar.upgrade.pidfile import PidFile
 from slardar.upgrade.program import Program
@@ -58,6 +59,9 @@ class Host(Protocol):
     def generations(self) -> list[dict[str, Any]]:
         """This process and the processes before it, as status shows them."""
 
+    def counted(self) -> Counted:
+        """What was counted since the call before, or since :meth:`hand_over`."""
+
 
 class Upgrades:
     """Upgrades ``host`` by starting ``program`` again.
@@ -82,7 +86,7 @@ class Upgrades:
         self.successor_pid: int | None = None
         self._successor: Successor | None = None
         self._under_way: defer.Deferred[None] | None = None
-        self._reports = LoopingCall(self._report)
+        self._reports = LoopingCall(self.report)
         self._reports.clock = reactor
 
     def upgrade(self) -> None:
@@ -148,13 +152,14 @@ class Upgrades:
         except OSError as error:
             _log.error("the pidfile cannot be put back: {error}", error=error)
 
-    def _report(self) -> None:
+    def report(self) -> defer.Deferred[Any]:
+        """Tell the successor what there is to know; fires when it knows, or has ended."""
         assert self._successor is not None
         generations = tuple(
             messages.Generation(one["pid"], one["age"], one["connections"])
             for one in self._host.generations()
         )
-        self._successor.tell(messages.Generations(generations))
+        return self._successor.tell(messages.Generations(generations, self._host.counted()))
 
     def stop_reports(self) -> None:
         """Stop the reports to the successor: it has ended, or this process ends."""

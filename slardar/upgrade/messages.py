@@ -14,6 +14,7 @@ from msgspec import Struct
 from slardar.catalogues.watch import KnownService
 from slardar.health.verdicts import Extra, Heartbeat, Verdict
 from slardar.model.change import StoredState
+from slardar.observers.counted import Counted
 
 __all__ = [
     "REFUSED",
@@ -108,6 +109,8 @@ class State(Struct, tag="state", frozen=True):
     services: tuple[KnownService, ...] = ()
     #: The version of the configuration: what a catalogue has changed is not counted in the store.
     version: int = 0
+    #: What was counted so far.
+    counted: Counted | None = None
 
 
 class Generation(Struct, frozen=True):
@@ -122,6 +125,8 @@ class Generations(Struct, tag="generations", frozen=True):
     """The predecessor and the processes before it, newest first; sent once a second."""
 
     generations: tuple[Generation, ...]
+    #: What the predecessor has counted since it told the last time.
+    counted: Counted | None = None
 
 
 class GiveUp(Struct, tag="give-up", frozen=True):

@@ -13,6 +13,7 @@ from twisted.internet import defer
 from twisted.logger import Logger
 
 from slardar.errors import ConfigError
+from slardar.observers.counted import Counted
 from slardar.upgrade import messages
 from slardar.upgrade.successor import VARIABLE
 from slardar.workers.commands import Link, OneLink
@@ -41,6 +42,8 @@ class Predecessor:
         #: See :meth:`failed`.
         self.told: defer.Deferred[None] = defer.Deferred()
         self._generations: tuple[messages.Generation, ...] = ()
+        #: Is told what the predecessor counts while it drains.
+        self.counted: Callable[[Counted], None] = lambda _counted: None
         self._is_waiting = False
         self._reactor: Any = None
 
@@ -143,6 +146,8 @@ class Predecessor:
                 self._state.callback(message)
         elif isinstance(message, messages.Generations):
             self._generations = message.generations
+            if message.counted is not None:
+                self.counted(message.counted)
         else:
             self._has_given_up = True
             self._gave_up(message.reason)

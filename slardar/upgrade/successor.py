@@ -94,9 +94,10 @@ class Successor(ProcessProtocol):
             if late.active():
                 late.cancel()
 
-    def tell(self, message: Any) -> None:
-        """Send a message; without effect if the successor has ended."""
-        self.link.send(messages.encode(message)).addErrback(lambda _failure: None)
+    def tell(self, message: Any) -> defer.Deferred[Any]:
+        """Send a message; without effect if the successor has ended.  Fires when it was read,
+        or never will be."""
+        return self.link.send(messages.encode(message)).addErrback(lambda _failure: None)
 
     def fail(self, reason: str) -> None:
         """Let :meth:`wait` raise an UpgradeError with this reason, now or later."""

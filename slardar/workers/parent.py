@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from slardar.config import Settings
+from slardar.dataplane.decisions import worker_of
+from slardar.dataplane.explanation import DecisionTold, Explanation
 from slardar.dataplane.failurelog import HealthLog
 from slardar.dataplane.heartbeats import Heartbeats, ProbeFinder
 from slardar.dataplane.inherited import open_listener
@@ -38,8 +41,11 @@ from slardar.interfaces import IPlane
 from slardar.model.hook import Hook, HookKey
 from slardar.model.listener import ListenerSpec
 from slardar.model.live import ServerLive
-from slardar.model.server import Server, Upstream, servers_gone
+from slardar.model.server import Server, Upstream, server_key, servers_gone
 from slardar.model.snapshot import Snapshot
+from slardar.observers.counted import Counted, Present
+from slardar.observers.exposition import Facts
+from slardar.observers.totals import Totals
 from slardar.resolve import Resolver
 from slardar.workers import messages
 from slardar.workers.extras import Extras
@@ -52,9 +58,11 @@ from slardar.workers.messages import (
     HookHeavy,
     Report,
     ServerReport,
+    Told,
 )
 from slardar.workers.names import NameWatch
 from slardar.workers.process import ANSWER, START, WorkerGone, WorkerProcess, spawn
+from slardar.workers.questions import Questions
 from slardar.workers.slot import Slot
 from slardar.workers.supervisor import Supervisor, WorkerError
 from slardar.workers.tally import Tally
@@ -99,6 +107,11 @@ class Workers:
         #: A snapshot and its encoded form, kept while workers begin.
         self._encoded: tuple[Snapshot, bytes] | None = None
         self._tally = Tally(time.time())
+        metrics = settings.metrics
+        #: What was counted, also in processes before this one.
+        self.totals = Totals(metrics.buckets, metrics.added_buckets)
+        #: What there is in each worker, by its number.
+        self._present: dict[int, Present] = {}
         self._hooks = HookWatch(reactor.seconds, self._suspend_hook, publish)
         self._checker = Checker(reactor, settings.hooks)
         #: The servers that workers have put out of service and not brought back: until when (the
@@ -108,6 +121,7 @@ class Workers:
         self._checked: dict[tuple[str, str, int], Heartbeat] = {}
         self._extras = Extras()
         self._index = ServerIndex()
+        self._questions = Questions(reactor)
         self._health_log = HealthLog(reactor.seconds, publish)
         self._names = NameWatch(reactor, self._tell_addresses, resolver)
         self._poller: Poller | None = None
@@ -223,6 +237,7 @@ class Workers:
     def worker_ended(self, number: int, last_mark: int, hung: bool) -> None:
         """A worker has ended, or is replaced."""
         self._tally.worker_ended(number)
+        self._present.pop(number, None)
         self._hooks.worker_ended(number, last_mark, hung)
 
     # IPlane.
@@ -238,6 +253,7 @@ class Workers:
         base, self._snapshot = self._snapshot, snapshot
         for name in changed:
             self._forget(name, base, snapshot)
+        self.totals.changed(changed, snapshot)
         # Before the change, so that workers know the addresses that are known already.
         self._names.follow(base, snapshot, changed)
         if snapshot.hooks is not base.hooks:
@@ -388,6 +404,80 @@ class Workers:
         self._supervisor.tell_all(data, but)
         self._supervisor.tell_leaving(data)
 
+    # Decisions.
+
+    def explain(self, head: bytes, client: str) -> defer.Deferred[Explanation]:
+        """Where a request would go now, and why; see :class:`slardar.interfaces.IPlane`.
+
+        One of the workers tells it; another one if that does not answer in time.
+        """
+        return defer.ensureDeferred(self._explain(head, client))
+
+    async def _explain(self, head: bytes, client: str) -> Explanation:
+        told = await self._questions.ask(
+            self._supervisor.serving(), lambda number: messages.Explain(number, head, client)
+        )
+        if told.explanation is None:
+            raise NotReadyError("the worker gave no explanation")
+        return told.explanation
+
+    def decision(self, decision_id: str) -> defer.Deferred[DecisionTold | None]:
+        """What was decided for a request; see :class:`slardar.interfaces.IPlane`.
+
+        The worker that has made the decision tells it.
+        """
+        return defer.ensureDeferred(self._decision(decision_id))
+
+    async def _decision(self, decision_id: str) -> DecisionTold | None:
+        number = worker_of(decision_id)
+        workers = [one for one in self._supervisor.serving() if one.number == number]
+        if not workers:
+            # Its records have gone with it.
+            return None
+        told = await self._questions.ask(
+            workers, lambda number: messages.FindDecision(number, decision_id)
+        )
+        return told.decision
+
+    # Metrics.
+
+    def collect(self) -> Iterator[None]:
+        """Nothing to do: workers tell what they count."""
+        return iter(())
+
+    def take_counted(self, counted: Counted) -> None:
+        """Add what was counted; see :class:`slardar.interfaces.IPlane`."""
+        self.totals.take(counted, self._snapshot)
+
+    def facts(self) -> Facts:
+        """What the metrics show of the present; see :class:`slardar.interfaces.IPlane`."""
+        connections: Counter[str] = Counter()
+        tunnels: Counter[str] = Counter()
+        for present in self._present.values():
+            connections.update(present.connections)
+            tunnels.update(present.tunnels)
+        slots, out, active = self._supervisor.slots, self._out(), self._tally.active
+
+        def server(upstream: str, host: str, port: int) -> tuple[bool, int]:
+            return (upstream, host, port) not in out, active(upstream, host, port)
+
+        restarts = sum(slot.restarts for slot in slots)
+        states = Counter(slot.state for slot in slots)
+        dropped = self._tally.totals()["access_log_dropped"]
+        return Facts(connections, tunnels, states, restarts, dropped, server)
+
+    def _out(self) -> set[tuple[str, str, int]]:
+        """The servers whose health lets them have no requests."""
+        now = self._reactor.seconds()
+        out = {key for key, (until, _) in self._down.items() if until > now}
+        out.update(key for key, about in self._checked.items() if about.status == "err")
+        out.update(
+            (one.upstream, one.host, one.port)
+            for one in self.known_extras()
+            if isinstance(one, Ejection) and one.seconds > 0
+        )
+        return out
+
     def peers(self, upstream: str) -> Mapping[str, ServerLive]:
         """``{"host:port": ServerLive}`` of one upstream, for all workers together."""
         found = self._snapshot.upstreams.get(upstream)
@@ -429,13 +519,7 @@ class Workers:
 
     def _panics(self) -> dict[str, str]:
         """The upstreams that ignore health now, each with the reason."""
-        out = {key for key, (until, _) in self._down.items() if until > self._reactor.seconds()}
-        out.update(key for key, about in self._checked.items() if about.status == "err")
-        out.update(
-            (one.upstream, one.host, one.port)
-            for one in self.known_extras()
-            if isinstance(one, Ejection) and one.seconds > 0
-        )
+        out = self._out()
 
         def is_in_service(name: str, server: Server) -> bool:
             return (name, server.host, server.port) not in out
@@ -540,6 +624,13 @@ class Workers:
             # Also from a worker that is leaving: other workers run the same hook.
             self._hooks.heavy(message.mark, message.reason)
             return
+        if isinstance(message, Counted):
+            # Also what a worker has counted that is leaving.
+            self.take_counted(message)
+            return
+        if isinstance(message, Told):
+            self._questions.told(process, message)
+            return
         if process in self._supervisor.leaving:
             return
         if isinstance(message, Grown):
@@ -555,6 +646,8 @@ class Workers:
             self._hooks.reported(process.number, (*message.hooks, *message.shadows))
         elif isinstance(message, HookFailed):
             self._hooks.failed(message.mark)
+        elif isinstance(message, Present):
+            self._present[process.number] = message
         else:
             self._take_health(process, message.requests)
             self._take_extras(process, message.extras)
@@ -615,6 +708,7 @@ class Workers:
         for extra in taken:
             if isinstance(extra, Ejection):
                 self._health_log.ejected(extra)
+                self.totals.ejected(extra.upstream, server_key(extra.host, extra.port))
         if taken:
             self._spread(messages.Verdicts(extras=tuple(taken)), but=process)
         if refused:

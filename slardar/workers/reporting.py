@@ -15,15 +15,16 @@ from slardar.hooks.loaded import Loaded
 from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.live import Live, ServerLive
 from slardar.model.server import Upstream
+from slardar.observers.counted import Present, counted_in
 from slardar.workers.messages import (
     BalancerReport,
+    FromWorker,
     Grown,
     HookFailed,
     HookHeavy,
     Report,
     ServerReport,
     UpstreamReport,
-    Verdicts,
 )
 from slardar.workers.news import HealthNews
 
@@ -33,6 +34,8 @@ __all__ = ["Reporter"]
 _REPORT = 1.0
 #: Servers looked at before requests get their turn again: about 2 ms.
 _SLICE = 1000
+#: Servers whose counts are told in one message: about a millisecond.
+_COUNTED = 500
 
 _Key = tuple[str, str, int]
 
@@ -44,7 +47,7 @@ class Reporter:
         self,
         reactor: Any,
         live: Live,
-        send: Callable[[Report | Verdicts | HookFailed | HookHeavy | Grown], None],
+        send: Callable[[FromWorker], None],
     ) -> None:
         self._reactor = reactor
         self._live = live
@@ -60,7 +63,11 @@ class Reporter:
         self._reported_hooks: dict[tuple[type, int], HookReport | ShadowReport] = {}
         #: What was last reported of each upstream's balancer.
         self._reported_balancers: dict[str, BalancerError] = {}
+        #: What was last reported of connections.
+        self._reported_present = Present()
         self._under_way = False
+        #: What is left of the report under way.
+        self._steps: Iterator[None] = iter(())
         self._reports = LoopingCall(self._report)
         self._reports.clock = reactor
 
@@ -75,9 +82,11 @@ class Reporter:
         if self._reports.running:
             self._reports.stop()
             self.news.stop()
-            for servers in self._slices():
-                self._send_counters(servers)
-            self._send_counters((), self._upstreams())
+            # What the report under way has taken is not to be lost.
+            for _ in self._steps:
+                pass
+            for _ in self._report_in_steps():
+                pass
 
     def forget(self, upstream: Upstream | None) -> None:
         """Report all servers of an upstream once more, because the upstream has changed: the
@@ -106,19 +115,29 @@ class Reporter:
         if self._under_way:
             return
         self._under_way = True
-        slices = self._slices()
+        steps = self._steps = self._report_in_steps()
 
         def go_on() -> None:
-            servers = next(slices, None)
-            if servers is None or not self._reports.running:
+            if not self._reports.running or next(steps, steps) is steps:
                 self._under_way = False
-                return
+            else:
+                self._reactor.callLater(0, go_on)
+
+        go_on()
+
+    def _report_in_steps(self) -> Iterator[None]:
+        self._send_counters((), self._upstreams())
+        present = Present(*self._plane.present())
+        if present != self._reported_present:
+            self._reported_present = present
+            self._send(present)
+        for servers in self._slices():
             if servers:
                 self._send_counters(servers)
-            self._reactor.callLater(0, go_on)
-
-        self._send_counters((), self._upstreams())
-        go_on()
+            yield
+        for counted in counted_in(self._plane.observers.counting, _COUNTED):
+            self._send(counted)
+            yield
 
     def _slices(self) -> Iterator[tuple[ServerReport, ...]]:
         """For each slice of the servers, the reports that have changed."""

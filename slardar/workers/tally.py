@@ -140,6 +140,11 @@ class Tally:
                 totals[name] += getattr(report, name)
         return totals
 
+    def active(self, upstream: str, host: str, port: int) -> int:
+        """The requests under way on one server."""
+        found = self._servers.get((upstream, host, port))
+        return 0 if found is None else sum(one.active for one in found.reports.values())
+
     def server(self, upstream: str, host: str, port: int) -> ServerLive:
         """One server as all workers together know it, for status."""
         live = ServerLive()

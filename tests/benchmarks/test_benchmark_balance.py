@@ -177,8 +177,8 @@ def test_report_has_every_balancer() -> None:
     """In each of its tables, and links to what explains it."""
     text = markdown(sample(), "balance.svg")
     assert text.count("\n| p2c |") == 4
-    assert "| neither | 20.0% | 1.00 | never |" in text
-    assert "| both | 20.0% | 1.00 | 14 s |" in text
+    assert "| neither | 20.0% | 0.50 | never |" in text
+    assert "| both | 20.0% | 0.50 | 14 s |" in text
     assert "../docs/benchmarks.md#balancers" in text
     assert "](balance.svg)" in text
 

@@ -150,6 +150,7 @@ ROUTES = [{"host": "b", "upstream": "a"}]
 #: Calls in the order in which they are made, good ones and bad ones.
 CASES = [
     Case("status"),
+    Case("metrics"),
     Case("upstreams"),
     Case("openapi"),
     Case("upstream", A),
@@ -201,6 +202,11 @@ CASES = [
     Case("version", {"version": "x"}),
     Case("rollback", {"version": "1"}),
     Case("rollback", {"version": "1000"}),
+    Case("explain", {}, None, {"host": "a", "path": "/x", "header": "X-A:b"}),
+    Case("explain", {}, None, {"host": "none"}),
+    Case("explain"),
+    Case("explain", {}, None, {"host": "a", "client": "nobody"}),
+    Case("decision", {"id": "0-" + "0" * 32}),
 ]
 
 
@@ -216,7 +222,9 @@ def over_http(web: WebClient, case: Case) -> tuple[int, Any]:
     }
     query = "&".join(f"{name}={value}" for name, value in texts.items())
     reply = web.call(operation.methods[0], f"{path}?{query}" if query else path, case.body)
-    return reply.status, reply.json
+    # What is no JSON is a text, which a command's answer has as a string.
+    is_json = reply.headers["Content-Type"] == "application/json"
+    return reply.status, reply.json if is_json else reply.body.decode()
 
 
 def over_amp(client: AmpClient, case: Case) -> tuple[int, Any]:

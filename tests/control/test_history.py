@@ -262,14 +262,14 @@ def test_much_to_show_is_shown_in_pieces(actions: Actions, monkeypatch: pytest.M
         return turns[-1]
 
     actions.history.turn = turn
-    monkeypatch.setattr("slardar.control.history._PIECE", -1.0)
+    monkeypatch.setattr("slardar.control.pieces._PIECE", -1.0)
     answer = ensureDeferred(actions.history.page(None, 100))
     while not answer.called:
         turns[-1].callback(None)
     assert len(turns) == 21
     assert len(result_of(answer)) == 21
     actions.history.turn = lambda: succeed(None)
-    monkeypatch.setattr("slardar.control.history._PIECE", 5.0)
+    monkeypatch.setattr("slardar.control.pieces._PIECE", 5.0)
     assert len(entries(actions)) == 20
 
 

@@ -222,7 +222,7 @@ def test_head_is_get_without_a_body(client: WebClient) -> None:
     [
         ("GET", "/", None, 404, "no such path"),
         ("GET", "/nothing", None, 404, 'no such path: "/nothing"'),
-        ("GET", "/metrics", None, 404, "no such path"),
+        ("GET", "/metric", None, 404, "no such path"),
         ("GET", "/upstream", None, 404, "no such path"),
         ("PUT", "/upstream/", upstream(1), 404, "no such path"),
         ("GET", "/upstream/%ff", None, 404, "no such path"),

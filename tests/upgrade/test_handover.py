@@ -21,6 +21,7 @@ from slardar.errors import ConfigError
 from slardar.health.verdicts import Ejection, Heartbeat, Hint, Verdict
 from slardar.model.change import StoredState
 from slardar.model.listener import specs_of
+from slardar.observers.counted import Counted
 from slardar.upgrade import handover, messages
 from slardar.upgrade.handover import Upgrades
 from slardar.upgrade.predecessor import Predecessor, find_predecessor
@@ -67,6 +68,9 @@ class Host:
 
     def generations(self) -> list[dict[str, Any]]:
         return [{"pid": 5, "age": 1.5, "connections": 2}]
+
+    def counted(self) -> Counted:
+        return Counted(restarts=3)
 
 
 class Two:
@@ -159,6 +163,8 @@ def test_store_goes_over_and_the_old_one_leaves(two: Two) -> None:
     two.upgrades.upgrade()
     assert not two.pid_file.exists()
     new = two.predecessor
+    told: list[Counted] = []
+    new.counted = told.append
     first = new.take("listen", "tcp:0:interface=127.0.0.1")
     control = new.take("control", "tcp:0:interface=127.0.0.1")
     assert (len(first), len(control)) == (2, 1)
@@ -173,6 +179,7 @@ def test_store_goes_over_and_the_old_one_leaves(two: Two) -> None:
     assert two.upgrades.successor_pid == 77
     two.deliver()
     assert new.generations() == [{"pid": 5, "age": 1.5, "connections": 2}]
+    assert told == [Counted(restarts=3)]
     new.end(3.0)
     two.deliver()
     assert two.host.did[-1] == ("end", 3.0)

@@ -1,0 +1,220 @@
+"""Plain counters of requests, as the request path adds to them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from slardar.http1.interfaces import Downstream, Observer, TunnelBase
+from slardar.http1.record import BY_HOOK, HEDGED, STALE, AttemptRecord, RequestRecord
+
+__all__ = ["REASONS", "Counting", "ServerCounts", "UpstreamCounts"]
+
+#: Why a request has reached no upstream, by the status of slardar's answer.
+REASONS: Final = {
+    0: "client_left",
+    400: "bad_request",
+    408: "timeout",
+    413: "body_too_large",
+    414: "target_too_long",
+    431: "head_too_large",
+    501: "not_implemented",
+    502: "no_upstream",
+    503: "unavailable",
+}
+#: Any other status, and the answer of a hook.
+_OTHER: Final = "other"
+_HOOK: Final = "hook"
+#: Bytes that a request must have moved to be counted before its end.
+_LARGE: Final = 1 << 20
+
+
+class ServerCounts:
+    """The attempts on one server: ``good`` with the status 200, by far the most common one,
+    ``codes`` with others (0: no reply), and ``failures`` by their kinds."""
+
+    __slots__ = ("codes", "failures", "good")
+
+    def __init__(self) -> None:
+        self.good: int = 0
+        self.codes: dict[int, int] = {}
+        self.failures: dict[str, int] = {}
+
+
+class UpstreamCounts:
+    """The requests of one upstream.
+
+    ``good`` and ``codes`` are as in :class:`ServerCounts`, of what clients got.  ``buckets``
+    has for each bound the requests that took no longer, and longer than the bound before;
+    the last one has those that took longer than every bound.
+    """
+
+    __slots__ = (
+        "buckets",
+        "bytes_in",
+        "bytes_out",
+        "codes",
+        "exhausted",
+        "good",
+        "retries",
+        "seconds",
+        "servers",
+    )
+
+    def __init__(self, size: int) -> None:
+        self.good: int = 0
+        self.codes: dict[int, int] = {}
+        self.buckets: list[int] = [0] * size
+        #: The seconds of all requests in ``buckets`` together.
+        self.seconds: float = 0.0
+        self.bytes_in: int = 0
+        self.bytes_out: int = 0
+        #: Attempts that followed a failed one, and those that the retry budget forbade.
+        self.retries: int = 0
+        self.exhausted: int = 0
+        #: By ``host:port``.
+        self.servers: dict[str, ServerCounts] = {}
+
+
+class Counting(Observer):
+    """Counts requests until somebody takes the counts.
+
+    ``bounds`` and ``added_bounds`` are the upper ends of the buckets in seconds, ascending:
+    of the time of a request, and of the part of it in which no server had the request.
+    """
+
+    __slots__ = (
+        "added",
+        "added_bounds",
+        "added_seconds",
+        "bounds",
+        "refused",
+        "upstreams",
+    )
+
+    def __init__(self, bounds: tuple[float, ...], added_bounds: tuple[float, ...]) -> None:
+        self.bounds: list[float] = list(bounds)
+        self.added_bounds: list[float] = list(added_bounds)
+        #: What was counted since the counts were taken last: only what was used is there.
+        self.upstreams: dict[str, UpstreamCounts] = {}
+        #: Requests that reached no upstream, by the reason.
+        self.refused: dict[str, int] = {}
+        self.added: list[int] = [0] * (len(added_bounds) + 1)
+        self.added_seconds: float = 0.0
+
+    def request_ended(self, record: RequestRecord) -> None:
+        name = record.upstream
+        status = record.status
+        if not name:
+            reason = _HOOK if record.answered_by == BY_HOOK else REASONS.get(status, _OTHER)
+            self.refused[reason] = self.refused.get(reason, 0) + 1
+            return
+        counts = self.upstreams.get(name)
+        if counts is None:
+            counts = self._new(name)
+        counts.bytes_in += record.bytes_in - record.counted_in
+        counts.bytes_out += record.bytes_out - record.counted_out
+        if status == 200:
+            counts.good += 1
+        else:
+            counts.codes[status] = counts.codes.get(status, 0) + 1
+        if record.budget_exhausted:
+            counts.exhausted += 1
+        held = 0.0
+        if record.tries == 1:
+            first = record.first
+            _count_attempt(counts, first)
+            held = first.ended - first.started
+        elif record.tries:
+            held = _count_attempts(counts, record)
+        if status == 101:
+            # How long a tunnel lasts says nothing of how quickly requests are served.
+            return
+        seconds = record.ended - record.started
+        counts.seconds += seconds
+        counts.buckets[_bucket(self.bounds, seconds)] += 1
+        seconds -= held
+        if seconds < 0.0:
+            seconds = 0.0
+        self.added_seconds += seconds
+        self.added[_bucket(self.added_bounds, seconds)] += 1
+
+    def _new(self, name: str) -> UpstreamCounts:
+        counts = self.upstreams[name] = UpstreamCounts(len(self.bounds) + 1)
+        return counts
+
+    def look(
+        self, connections: Collection[object], tunnels: Collection[TunnelBase]
+    ) -> tuple[dict[str, int], dict[str, int]]:
+        """Count the bytes so far of what is under way: a download or a tunnel may last for
+        hours.
+
+        Returns how many connections there are by listener, tunnels included, and tunnels by
+        upstream.
+        """
+        by_listener: dict[str, int] = {}
+        by_upstream: dict[str, int] = {}
+        for connection in connections:
+            if isinstance(connection, Downstream):
+                listener = connection.listener_id
+                by_listener[listener] = by_listener.get(listener, 0) + 1
+                record = connection.record
+                if record is not None and record.bytes_in + record.bytes_out > _LARGE:
+                    self._count_bytes(record)
+        for tunnel in tunnels:
+            record = tunnel.record
+            if record is not None:
+                listener, upstream = record.listener, record.upstream
+                by_listener[listener] = by_listener.get(listener, 0) + 1
+                by_upstream[upstream] = by_upstream.get(upstream, 0) + 1
+                self._count_bytes(record)
+        return by_listener, by_upstream
+
+    def _count_bytes(self, record: RequestRecord) -> None:
+        name = record.upstream
+        if not name:
+            return
+        counts = self.upstreams.get(name)
+        if counts is None:
+            counts = self._new(name)
+        counts.bytes_in += record.bytes_in - record.counted_in
+        counts.bytes_out += record.bytes_out - record.counted_out
+        record.counted_in, record.counted_out = record.bytes_in, record.bytes_out
+
+
+def _count_attempts(counts: UpstreamCounts, record: RequestRecord) -> float:
+    """Count several attempts; returns the seconds in which a server had the request."""
+    held = until = 0.0
+    failed = False
+    for attempt in record.attempts:
+        _count_attempt(counts, attempt)
+        if attempt.started >= until and failed:
+            counts.retries += 1
+        # Where hedged, two attempts go on at a time.
+        held += max(0.0, attempt.ended - max(attempt.started, until))
+        until = max(until, attempt.ended)
+        failed = attempt.failure != STALE
+    return held
+
+
+def _count_attempt(counts: UpstreamCounts, attempt: AttemptRecord) -> None:
+    server = counts.servers.get(attempt.server)
+    if server is None:
+        server = counts.servers[attempt.server] = ServerCounts()
+    status = attempt.status
+    failure = attempt.failure
+    if status == 200:
+        server.good += 1
+    else:
+        server.codes[status] = server.codes.get(status, 0) + 1
+    if failure and failure != STALE and failure != HEDGED:
+        server.failures[failure] = server.failures.get(failure, 0) + 1
+
+
+def _bucket(bounds: list[float], seconds: float) -> int:
+    index = 0
+    for bound in bounds:
+        if seconds <= bound:
+            return index
+        index += 1
+    return index
