@@ -206,16 +206,20 @@ class Upstreams:
         upstream = self._known.get(name)
         if upstream is None:
             return None
-        waiting = self._waiting.get(name)
-        if waiting is not None:
-            return waiting.selection
         found = self._selections.get(name)
         if found is not None:
             return found
+        waiting = self._waiting.get(name)
+        if waiting is not None:
+            return waiting.selection
         try:
             return self._make(upstream)
         except BaseException:  # as in first_use, which logs it
             return None
+
+    def waits(self, name: str) -> bool:
+        """Whether the requests to an upstream wait until one of its servers is looked up."""
+        return name in self._waiting and name not in self._selections
 
     def look(self, name: str, servers: Iterable[tuple[str, int]]) -> None:
         """The health of servers of this upstream, by host and port, has changed from

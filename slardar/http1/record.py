@@ -18,6 +18,7 @@ __all__ = [
     "MAX_SPARES",
     "STALE",
     "AttemptRecord",
+    "DecisionNote",
     "RequestRecord",
 ]
 
@@ -84,6 +85,18 @@ class AttemptRecord:
         return f"<AttemptRecord {self.server} {self.failure or self.status}>"
 
 
+class DecisionNote:
+    """Where a request has gone, and why: noted when that was decided."""
+
+    __slots__ = ("id", "told")
+
+    def __init__(self, decision_id: str) -> None:
+        #: What leads to it; letters, digits and ``-`` only.
+        self.id: str = decision_id
+        #: The explanation; ``None`` if the request has reached no upstream.
+        self.told: object = None
+
+
 class RequestRecord:
     """One request from its head to its end.  Times are monotonic seconds.
 
@@ -101,6 +114,7 @@ class RequestRecord:
         "client",
         "counted_in",
         "counted_out",
+        "decision",
         "ended",
         "error",
         "hook",
@@ -167,6 +181,8 @@ class RequestRecord:
         self.error: str = ""
         #: The hook that answered, or that failed: ``lua/script.HOST``; empty for none.
         self.hook: str = ""
+        #: The decision that is kept of the request; ``None`` where nobody asks.
+        self.decision: DecisionNote | None = None
         #: An observer keeps the record: it is not used for another request.
         self.kept: bool = False
         if request is not None:

@@ -142,7 +142,7 @@ class Lines:
             connect,
             first_byte,
             request_id,
-            None,
+            None if record.decision is None else record.decision.id,
             record.hook or None,
             record.error or None,
             user_agent,
