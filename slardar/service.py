@@ -494,7 +494,8 @@ class SlardarService(Service):
             await self._stop_controls()
             await self._plane.stop(None, _IDLE)
             if self.upgrades is not None:
-                await self.upgrades.report()
+                told = self.upgrades.report()
+                await told.addTimeout(_AT_ONCE, self._reactor, lambda *_: None)
         elif served:
             self._notifier.stopping()
             _log.info("stopping: requests under way are finished first")
