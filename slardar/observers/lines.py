@@ -35,8 +35,9 @@ _MILLISECONDS: Final[list[str]] = [f"{number:03d}Z" for number in range(1000)]
 _RISKY_IN_JSON: Final = re.compile(
     "[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
-#: What :func:`_text` makes of bytes that are no UTF-8.
-_BYTES: Final = re.compile("[\udc80-\udcff]")
+#: What :func:`_text` makes of bytes that are no UTF-8.  (mypyc takes no such characters in
+#: text.)
+_BYTES: Final = re.compile(f"[{chr(0xDC80)}-{chr(0xDCFF)}]")
 _RISKY_IN_TEXT: Final = re.compile(r"[^ !#-\[\]-~]")
 #: Characters of a value in a line that would be too long: the first number with which it
 #: is not.
@@ -285,5 +286,5 @@ def _plain(value: Any) -> str:
 
 def _text_escape(found: re.Match[str]) -> str:
     char = found[0]
-    errors = "surrogateescape" if "\udc80" <= char <= "\udcff" else "backslashreplace"
+    errors = "surrogateescape" if _BYTES.match(char) else "backslashreplace"
     return "".join([f"\\x{byte:02X}" for byte in char.encode("utf-8", errors)])
