@@ -57,7 +57,7 @@ def test_json_has_every_field_in_its_order() -> None:
         "connect_seconds": 0.001,
         "first_byte_seconds": 0.2,
         "request_id": "id-1",
-        "decision_id": None,
+        "decision_id": "0-ab",
         "hook": "lua/script.a.test",
         "error": "broken",
         "user_agent": "curl/8",
