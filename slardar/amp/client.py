@@ -248,6 +248,17 @@ class Client:
         """One hook."""
         return self._ask(commands.GetHook, {}, name=name, language=language)
 
+    def explain(self, **parameters: Any) -> defer.Deferred[dict[str, Any]]:
+        """Where a request would go, and why: ``explain(host="www.example.com", path="/a")``.
+
+        The parameters are those of ``GET /explain``; ``header`` is a line, or a list of lines.
+        """
+        return self._ask(commands.Explain, parameters)
+
+    def get_decision(self, decision_id: str) -> defer.Deferred[dict[str, Any]]:
+        """What was decided for the request whose reply has this ``X-Decision-Id``."""
+        return self._ask(commands.GetDecision, {}, id=decision_id)
+
     def get_history(self, **parameters: Any) -> defer.Deferred[list[Any]]:
         """Who has changed what, newest first; ``limit`` and ``before`` as in HTTP."""
         return self._ask(commands.GetHistory, parameters)

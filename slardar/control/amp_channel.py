@@ -362,7 +362,7 @@ class AmpChannel(QuietAmp, TimeoutMixin):
 
 
 #: The arguments of commands that name things.
-_WORDS = ("language", "name", "server", "version")
+_WORDS = ("id", "language", "name", "server", "version")
 
 
 def _arguments(command: Any, box: Any, channel: Any) -> dict[str, Any]:
@@ -385,12 +385,13 @@ def _parameters(operation: Operation, given: Any) -> Mapping[str, Any]:
         given = {}
     if not isinstance(given, dict):
         raise ConfigError("parameters: expected an object")
-    texts = {
-        name: str(int(value)) if isinstance(value, bool) else str(value)
+    texts = [
+        (name, str(int(one)) if isinstance(one, bool) else str(one))
         for name, value in given.items()
-        if value is not None
-    }
-    return operation.read_parameters(texts.items())
+        for one in (value if isinstance(value, list) else [value])
+        if one is not None
+    ]
+    return operation.read_parameters(texts)
 
 
 def _kind(error: SlardarError, operation: Operation) -> type[SlardarAmpError]:

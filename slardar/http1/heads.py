@@ -131,6 +131,7 @@ FORWARDED_FOR: Final = 8
 FORWARDED_HOST: Final = 9
 FORWARDED_PROTO: Final = 10
 REQUEST_ID: Final = 11
+EXPLAIN: Final = 12
 
 _MEANINGS: Final[dict[bytes, int]] = {
     b"host": HOST_NAME,
@@ -144,6 +145,7 @@ _MEANINGS: Final[dict[bytes, int]] = {
     b"x-forwarded-host": FORWARDED_HOST,
     b"x-forwarded-proto": FORWARDED_PROTO,
     b"x-request-id": REQUEST_ID,
+    b"x-slardar-explain": EXPLAIN,
 }
 
 

@@ -202,6 +202,11 @@ CASES = [
     Case("version", {"version": "x"}),
     Case("rollback", {"version": "1"}),
     Case("rollback", {"version": "1000"}),
+    Case("explain", {}, None, {"host": "a", "path": "/x", "header": "X-A:b"}),
+    Case("explain", {}, None, {"host": "none"}),
+    Case("explain"),
+    Case("explain", {}, None, {"host": "a", "client": "nobody"}),
+    Case("decision", {"id": "0-" + "0" * 32}),
 ]
 
 
