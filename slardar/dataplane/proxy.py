@@ -168,6 +168,7 @@ class DataPlane(Router):
             reactor, poller.clock, settings, worker, stdout, self._under_way
         )
         self.observer = self.observers.observer
+        self.tracer = self.observers.tracer
         self.max_reply_head = _MAX_REPLY_HEAD
         self.hook_body = settings.hooks.body
         self._take_numbers(settings)

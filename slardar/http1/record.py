@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from slardar.http1.request import Request
+from slardar.http1.tracing import TraceContext
 
 __all__ = [
     "BY_HOOK",
@@ -113,6 +114,7 @@ class RequestRecord:
         "request",
         "started",
         "status",
+        "trace",
         "tries",
         "upstream",
         "uri",
@@ -167,6 +169,8 @@ class RequestRecord:
         self.error: str = ""
         #: The hook that answered, or that failed: ``lua/script.HOST``; empty for none.
         self.hook: str = ""
+        #: Its place in its trace; ``None`` where nothing is traced.
+        self.trace: TraceContext | None = None
         #: An observer keeps the record: it is not used for another request.
         self.kept: bool = False
         if request is not None:
