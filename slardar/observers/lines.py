@@ -35,6 +35,9 @@ _MILLISECONDS: Final[list[str]] = [f"{number:03d}Z" for number in range(1000)]
 _RISKY_IN_JSON: Final = re.compile(
     "[\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
+#: What :func:`_text` makes of bytes that are no UTF-8.  (mypyc takes no such characters in
+#: text.)
+_BYTES: Final = re.compile(f"[{chr(0xDC80)}-{chr(0xDCFF)}]")
 _RISKY_IN_TEXT: Final = re.compile(r"[^ !#-\[\]-~]")
 #: Characters of a value in a line that would be too long: the first number with which it
 #: is not.
@@ -129,6 +132,12 @@ class Lines:
                 referer = _text(line[8:].strip())
                 if user_agent is not None:
                     break
+        trace = record.trace
+        trace_id: str | None = None
+        span_id: str | None = None
+        if trace is not None:
+            trace_id = trace.trace_id.decode("ascii")
+            span_id = trace.span_id.decode("ascii")
         return _Line(
             self._time(time()),
             _text(record.client),
@@ -146,6 +155,8 @@ class Lines:
             connect,
             first_byte,
             request_id,
+            trace_id,
+            span_id,
             None if record.decision is None else record.decision.id,
             record.hook or None,
             record.error or None,
@@ -251,10 +262,11 @@ def _seconds(seconds: float) -> float:
 
 
 def _text(raw: bytes) -> str:
+    """The text of bytes from a client; those that are no UTF-8 become halves of surrogates."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
-        return raw.decode("utf-8", "backslashreplace")
+        return raw.decode("utf-8", "surrogateescape")
 
 
 def _json_escape(found: re.Match[str]) -> str:
@@ -262,11 +274,16 @@ def _json_escape(found: re.Match[str]) -> str:
 
 
 def _clean(values: Any) -> None:
-    """Show halves of surrogates, which UTF-8 has not."""
+    """Show halves of surrogates, which UTF-8 has not: those that stand for a byte as the byte."""
     for name in values.__struct_fields__:
         value = getattr(values, name)
         if isinstance(value, str):
+            value = _BYTES.sub(_byte, value)
             setattr(values, name, value.encode("utf-8", "backslashreplace").decode())
+
+
+def _byte(found: re.Match[str]) -> str:
+    return f"\\x{ord(found[0]) - 0xDC00:02x}"
 
 
 def _plain(value: Any) -> str:
@@ -283,4 +300,6 @@ def _plain(value: Any) -> str:
 
 
 def _text_escape(found: re.Match[str]) -> str:
-    return "".join([f"\\x{byte:02X}" for byte in found[0].encode("utf-8", "backslashreplace")])
+    char = found[0]
+    errors = "surrogateescape" if _BYTES.match(char) else "backslashreplace"
+    return "".join([f"\\x{byte:02X}" for byte in char.encode("utf-8", errors)])
