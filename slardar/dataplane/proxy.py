@@ -151,7 +151,6 @@ class DataPlane(Router):
         if find_probe is not None:
             self._heartbeats = Heartbeats(
                 reactor,
-                poller,
                 settings.health,
                 find_probe,
                 self._resolver.addresses,

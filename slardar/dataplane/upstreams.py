@@ -212,8 +212,16 @@ class Upstreams:
         waiting = self._waiting.get(name)
         if waiting is not None:
             return waiting.selection
+        servers = [(server.host, server.port) for server in upstream.servers]
         try:
-            return self._make(upstream)
+            return Selection(
+                upstream,
+                self._live.borrowed(name, servers),
+                self._make_balancer(upstream.mode),
+                self._defaults,
+                self._router.clock,
+                on_error=_ignore,
+            )
         except BaseException:  # as in first_use, which logs it
             return None
 
@@ -430,6 +438,10 @@ class Upstreams:
             for pool in pools.values():
                 pool.drop_idle()
                 pool.shortage = ""
+
+
+def _ignore(*_: Any) -> None:
+    """What a balancer raises where nothing is served is nobody's error."""
 
 
 def _defaults(timeouts: Timeouts) -> Defaults:

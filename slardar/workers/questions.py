@@ -9,7 +9,7 @@ from twisted.internet import defer
 
 from slardar.errors import ConfigError, NotReadyError
 from slardar.workers import messages
-from slardar.workers.messages import Explain, FindDecision, Told
+from slardar.workers.messages import Done, Explain, FindDecision, Told
 from slardar.workers.process import WorkerGone, WorkerProcess
 
 __all__ = ["Questions"]
@@ -41,8 +41,12 @@ class Questions:
             self._number += 1
             number = self._number
             self._asked[number] = (process, None)
-            # No limit that the worker would be killed for: its pings tell whether it hangs.
-            answer = process.tell(messages.encode(make(number)), None)
+            # No limit that the worker would be killed for: its pings tell whether it hangs.  And a
+            # Deferred of its own, for a cancelled answer would pass for an error of the worker's.
+            answer: defer.Deferred[Done] = defer.Deferred()
+            process.tell(messages.encode(make(number)), None).addCallbacks(
+                answer.callback, answer.errback
+            )
             try:
                 done = await answer.addTimeout(_WITHIN, self._reactor)
             except WorkerGone:
