@@ -24,6 +24,8 @@ __all__ = ["HookEffect", "Lines", "Rehearsal", "lines_of", "plain"]
 #: Lines that are told of one hook, of its log and of its changes; and characters of a line.
 _MAX_LINES = 100
 _MAX_LINE = 1000
+#: The largest integer that every reader of JSON reads exactly.
+_LARGEST = 2**53
 
 Line = Annotated[str, Meta(max_length=_MAX_LINE)]
 Lines = Annotated[tuple[Line, ...], Meta(max_length=_MAX_LINES)]
@@ -129,7 +131,7 @@ def _cut(text: str) -> str:
 
 def plain(value: Any, depth: int = 0) -> Any:
     """A value that a hook has chosen, as a value for JSON of a bounded size."""
-    if value is None or isinstance(value, (bool, int, float)):
+    if value is None or (isinstance(value, (int, float)) and abs(value) <= _LARGEST):
         return value
     if depth < 3:
         if isinstance(value, dict):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from slardar.http1.record import HEDGED, RequestRecord
+from slardar.http1.record import HEDGED, DecisionNote, RequestRecord
 from slardar.model.access_log import FIELDS
 from slardar.observers.lines import BEGIN, Lines, lines_for
 from tests.integration.programs import CHECKOUT
@@ -36,6 +36,7 @@ def test_json_has_every_field_in_its_order() -> None:
     """The values of a request that a server has answered."""
     record = record_of()
     record.hook, record.error = "lua/script.a.test", "broken"
+    record.decision = DecisionNote("0-ab")
     found = parsed(record)
     assert list(found) == [name for name in FIELDS if name != "event"]
     when = datetime.fromisoformat(found.pop("time").replace("Z", "+00:00"))
