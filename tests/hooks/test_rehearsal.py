@@ -142,5 +142,6 @@ def test_values_are_bounded() -> None:
     assert len(plain("x" * 5000)) == 1000
     assert len(plain(list(range(5000)))) == 100
     assert isinstance(plain(b"x"), str)
+    assert plain("\ud800") == "\\ud800"
     assert plain(2**80) == str(2**80)
     assert plain(float("nan")) == "nan"
