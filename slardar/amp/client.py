@@ -52,6 +52,10 @@ def connect(
     return connected.addErrback(give_up)
 
 
+def _ignore(_reason: Any) -> None:
+    """The connection is lost, and nobody is told."""
+
+
 class _Protocol(QuietAmp):
     #: An answer may be as long as a configuration is.
     max_box = 2**30
@@ -111,6 +115,9 @@ class Client:
             if self._reader is not None:
                 await self._subscribe(protocol)
         except BaseException:
+            # For Twisted's service the connection ends with this failure.  When it is told that
+            # the connection is lost, it logs an error, for it expects no second end.
+            protocol._lostNotification = _ignore
             protocol.close()
             raise
 

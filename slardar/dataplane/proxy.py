@@ -22,6 +22,7 @@ from typing import Any
 from twisted.internet import defer
 from zope.interface import implementer
 
+from slardar import __version__
 from slardar.config import Hooks, Settings
 from slardar.dataplane.clients import DRAIN_GRACE, Clients
 from slardar.dataplane.decision import Decision
@@ -62,7 +63,7 @@ from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.server import server_key
 from slardar.model.snapshot import Choice, Snapshot
 from slardar.observers.counted import Counted, counted_in
-from slardar.observers.exposition import Facts
+from slardar.observers.exposition import Facts, scrape
 from slardar.observers.plane_observers import PlaneObservers
 from slardar.observers.totals import Totals
 from slardar.resolve import Names, Resolver
@@ -150,7 +151,6 @@ class DataPlane(Router):
         if find_probe is not None:
             self._heartbeats = Heartbeats(
                 reactor,
-                poller,
                 settings.health,
                 find_probe,
                 self._resolver.addresses,
@@ -389,7 +389,12 @@ class DataPlane(Router):
 
     def facts(self) -> Facts:
         """What the metrics show of the present; see :class:`slardar.interfaces.IPlane`."""
-        return Facts(*self.present(), {"alive": 1}, 0, self._health.present)
+        dropped = self.observers.statistics()["access_log_dropped"]
+        return Facts(*self.present(), {"alive": 1}, 0, dropped, self._health.present)
+
+    def metrics(self) -> Iterator[str]:
+        """What this process alone has counted (:func:`slardar.observers.exposition.scrape`)."""
+        return scrape(self, self._snapshot, __version__)
 
     def _note_extra(self, extra: Extra) -> None:
         """There is no director that would count ejections."""

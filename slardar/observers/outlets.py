@@ -19,7 +19,7 @@ __all__ = ["Outlet"]
 #: Bytes of lines that wait at most: a second of a busy worker.
 MOST = 8 << 20
 #: Bytes with which the thread is woken at once; fewer wait for :meth:`Outlet.hurry`.
-_FULL = 49152
+_FULL = 262144
 #: Seconds before lines that could not be written are tried again: the first time, and at
 #: most.
 _PAUSE = 0.1

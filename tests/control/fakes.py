@@ -203,7 +203,7 @@ class FakePlane:
         self.totals.take(counted, self.snapshot)
 
     def facts(self) -> Facts:
-        return Facts({"tcp:8080": 1}, {}, {"alive": 1}, 0, lambda *_: (True, 0))
+        return Facts({"tcp:8080": 1}, {}, {"alive": 1}, 0, 0, lambda *_: (True, 0))
 
     def set_checked(self, verdicts: Iterable[Heartbeat]) -> None:
         """Nor do heartbeats say so."""

@@ -182,6 +182,22 @@ def test_hostile_headers_forge_nothing(value: bytes, format_: str) -> None:
         assert len(re.findall(r'(?<!\\)"', text)) == (12 if format_ == "combined" else 8)
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (b"\xff\xc3", r"\xFF\xC3"),
+        (b"\xc3\xa9", r"\xC3\xA9"),
+        (rb"\xff", r"\x5Cxff"),
+        (b'"\tx', r"\x22\x09x"),
+    ],
+)
+def test_text_shows_bytes_as_nginx_does(value: bytes, shown: str) -> None:
+    """Each byte that is escaped is ``\\xHH`` once, and a backslash of the client's is none of
+    them."""
+    record = record_of(headers=b"User-Agent: %b\r\n" % value)
+    assert written(lines_for("{user_agent}", "w", 65536), record).decode() == shown + "\n"
+
+
 #: Control characters and escapes of terminals: no client can send them, but a hook, an
 #: error or a request of twisted.web's may have them.
 CONTROL = "".join(map(chr, range(32))) + "\x7f\x1b[31m\r\n\ud800"
