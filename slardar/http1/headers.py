@@ -40,14 +40,16 @@ _TAKEN: Final = _HOP_BY_HOP | {
     b"x-forwarded-host",
     b"x-forwarded-proto",
     b"x-request-id",
+    b"x-slardar-explain",
 }
 
 #: Headers of a request that do not pass unchanged: the parser takes them out, and they
 #: are written anew or dropped.  ``http2-settings`` belongs to an upgrade to h2c, which
 #: is never offered; ``proxy`` is no header of HTTP but becomes ``HTTP_PROXY`` in
-#: CGI programs (CVE-2016-5385); ``proxy-authorization`` is meant for slardar.  CGI and
-#: WSGI programs cannot tell ``X_Forwarded_For`` from ``X-Forwarded-For``, so these
-#: names are dropped when spelled with ``_`` (nginx drops every name with ``_``).
+#: CGI programs (CVE-2016-5385); ``proxy-authorization`` and ``x-slardar-explain``, which
+#: holds a token of the control channel, are meant for slardar.  CGI and WSGI programs
+#: cannot tell ``X_Forwarded_For`` from ``X-Forwarded-For``, so these names are dropped
+#: when spelled with ``_`` (nginx drops every name with ``_``).
 REQUEST_SPECIAL: Final = _TAKEN | {name.replace(b"-", b"_") for name in _TAKEN}
 
 #: Headers of a reply that do not pass unchanged.
@@ -75,7 +77,7 @@ KEPT: Final = frozenset(
 )
 
 #: Fields that are never passed on in a trailer (RFC 9110 6.5.1): they concern framing,
-#: routing, authentication, or how to read the content.
+#: routing, authentication, tracing, or how to read the content.
 FORBIDDEN_TRAILERS: Final = (
     _HOP_BY_HOP
     | REQUEST_SPECIAL
@@ -102,6 +104,8 @@ FORBIDDEN_TRAILERS: Final = (
             b"range",
             b"retry-after",
             b"set-cookie",
+            b"traceparent",
+            b"tracestate",
             b"trailer",
             b"vary",
             b"www-authenticate",
