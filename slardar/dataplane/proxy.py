@@ -151,7 +151,6 @@ class DataPlane(Router):
         if find_probe is not None:
             self._heartbeats = Heartbeats(
                 reactor,
-                poller,
                 settings.health,
                 find_probe,
                 self._resolver.addresses,
@@ -186,6 +185,7 @@ class DataPlane(Router):
             lambda: self._snapshot.version,
             self._under_way,
         )
+        self.tracer = self.observers.tracer
         self.max_reply_head = _MAX_REPLY_HEAD
         self.hook_body = settings.hooks.body
         self._take_numbers(settings)

@@ -146,6 +146,8 @@ _MEANINGS: Final[dict[bytes, int]] = {
     b"x-forwarded-proto": FORWARDED_PROTO,
     b"x-request-id": REQUEST_ID,
     b"x-slardar-explain": EXPLAIN,
+    # Read and not only dropped, for it holds a token whatever its spelling is.
+    b"x_slardar_explain": EXPLAIN,
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from slardar.http1.request import Request
+from slardar.http1.tracing import TraceContext
 
 __all__ = [
     "BY_HOOK",
@@ -122,6 +123,7 @@ class RequestRecord:
         "request",
         "started",
         "status",
+        "trace",
         "tries",
         "upstream",
         "uri",
@@ -177,6 +179,8 @@ class RequestRecord:
         self.hook: str = ""
         #: The decision that is kept of the request; ``None`` where nobody asks.
         self.decision: DecisionNote | None = None
+        #: Its place in its trace; ``None`` where nothing is traced.
+        self.trace: TraceContext | None = None
         #: An observer keeps the record: it is not used for another request.
         self.kept: bool = False
         if request is not None:

@@ -122,6 +122,12 @@ class Lines:
             protocol = "HTTP/1.1" if request.minor else "HTTP/1.0"
             if request.request_id is not None:
                 request_id = _text(request.request_id)
+        trace = record.trace
+        trace_id: str | None = None
+        span_id: str | None = None
+        if trace is not None:
+            trace_id = trace.trace_id.decode("ascii")
+            span_id = trace.span_id.decode("ascii")
         return _Line(
             self._time(time()),
             _text(record.client),
@@ -139,6 +145,8 @@ class Lines:
             connect,
             first_byte,
             request_id,
+            trace_id,
+            span_id,
             None if record.decision is None else record.decision.id,
             record.hook or None,
             record.error or None,

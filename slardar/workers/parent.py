@@ -25,7 +25,6 @@ from slardar.dataplane.explanation import DecisionTold, Explanation
 from slardar.dataplane.failurelog import HealthLog
 from slardar.dataplane.heartbeats import Heartbeats, ProbeFinder
 from slardar.dataplane.inherited import open_listener
-from slardar.dataplane.poller import Poller
 from slardar.dataplane.sockets import Opened
 from slardar.errors import NotReadyError
 from slardar.events import Publish, ignore
@@ -124,13 +123,10 @@ class Workers:
         self._questions = Questions(reactor)
         self._health_log = HealthLog(reactor.seconds, publish)
         self._names = NameWatch(reactor, self._tell_addresses, resolver)
-        self._poller: Poller | None = None
         self._heartbeats: Heartbeats | None = None
         if find_probe is not None:
-            self._poller = Poller(reactor)
             self._heartbeats = Heartbeats(
                 reactor,
-                self._poller,
                 settings.health,
                 find_probe,
                 lambda name: self._names.found.get(name),
@@ -173,8 +169,7 @@ class Workers:
     def start(self) -> defer.Deferred[None]:
         """Start the workers; fires when all of them serve, and fails with WorkerError
         if one of them cannot be started."""
-        if self._poller is not None and self._heartbeats is not None:
-            self._poller.start()
+        if self._heartbeats is not None:
             self._heartbeats.start(tuple(self._checked.values()))
         return self._supervisor.start()
 
@@ -186,9 +181,8 @@ class Workers:
         """
         if not self._supervisor.is_stopping:
             self._checker.stop()
-            if self._poller is not None and self._heartbeats is not None:
+            if self._heartbeats is not None:
                 self._heartbeats.stop()
-                self._poller.stop()
         drain = float(self.settings.timeouts.drain) if within is None else within
         return self._supervisor.stop(drain, grace).addCallback(self._stopped)
 
