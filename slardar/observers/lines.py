@@ -117,12 +117,6 @@ class Lines:
             protocol = "HTTP/1.1" if request.minor else "HTTP/1.0"
             if request.request_id is not None:
                 request_id = _text(request.request_id)
-        trace = record.trace
-        trace_id: str | None = None
-        span_id: str | None = None
-        if trace is not None:
-            trace_id = trace.trace_id.decode("ascii")
-            span_id = trace.span_id.decode("ascii")
         user_agent: str | None = None
         referer: str | None = None
         for line in record.lines:
@@ -138,6 +132,12 @@ class Lines:
                 referer = _text(line[8:].strip())
                 if user_agent is not None:
                     break
+        trace = record.trace
+        trace_id: str | None = None
+        span_id: str | None = None
+        if trace is not None:
+            trace_id = trace.trace_id.decode("ascii")
+            span_id = trace.span_id.decode("ascii")
         return _Line(
             self._time(time()),
             _text(record.client),
@@ -263,7 +263,10 @@ def _seconds(seconds: float) -> float:
 
 def _text(raw: bytes) -> str:
     """The text of bytes from a client; those that are no UTF-8 become halves of surrogates."""
-    return raw.decode("utf-8", "surrogateescape")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("utf-8", "surrogateescape")
 
 
 def _json_escape(found: re.Match[str]) -> str:
