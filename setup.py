@@ -78,6 +78,7 @@ REQUEST_PATH = (
     "http1/reply",
     "http1/request",
     "http1/retry",
+    "http1/tracing",
     "http1/interfaces",
     "http1/tunnel",
     "http1/writer",

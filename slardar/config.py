@@ -17,7 +17,7 @@ from slardar.model.access_log import AccessLog, parse_access_logs
 from slardar.model.hook import OnError
 from slardar.model.listener import ListenerSpec, specs_of
 from slardar.model.parse import Plugins, check_name, parse_routes, parse_upstream
-from slardar.model.reader import Problems, joined, read_partly, shown
+from slardar.model.reader import Problems, joined, read, read_partly, shown
 from slardar.model.routes import Route
 from slardar.model.server import Interval, Seconds, Timeout, Upstream
 from slardar.model.service import Service, parse_service
@@ -34,6 +34,7 @@ __all__ = [
     "Settings",
     "Timeouts",
     "Token",
+    "Tracing",
     "Workers",
     "load_file",
     "parse_settings",
@@ -138,6 +139,13 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
                              0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # fmt: skip
 
 
+class Tracing(Struct, frozen=True, forbid_unknown_fields=True):
+    """Trace contexts for servers."""
+
+    #: The share of the requests that are sampled, drawn by lot.
+    sample: Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")] = 1
+
+
 class Token(Struct, frozen=True, forbid_unknown_fields=True):
     """A token of the control channel; the file holds only its SHA-256."""
 
@@ -206,6 +214,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     #: Written as null, an object or a list of objects.
     access_log: tuple[AccessLog, ...] = ()
     metrics: Metrics = Metrics()
+    #: Written as false, true (every default) or an object.
+    tracing: Tracing | None = None
     #: Shown in ``GET /status``, for tools that generate the file.
     conf_hash: str | None = None
     default_upstream: str | None = None
@@ -271,9 +281,12 @@ def read_settings(
             key: value for key, value in raw.items() if value is not None or key not in _SECTIONS
         }
     access_log: tuple[AccessLog, ...] = ()
+    tracing: Tracing | None = None
     if isinstance(raw, Mapping):
         access_log = parse_access_logs(raw.get("access_log"), "access_log", problems)
-        raw = {key: value for key, value in raw.items() if key != "access_log"}
+        tracing = _parse_tracing(raw.get("tracing"), problems)
+        own = ("access_log", "tracing")
+        raw = {key: value for key, value in raw.items() if key not in own}
     settings = read_partly(Settings, raw, "", problems)
     upstreams: dict[str, Upstream] = {}
     services: dict[str, Service] = {}
@@ -299,7 +312,12 @@ def read_settings(
     prefix = f"{where}: " if where else ""
     lines = [prefix + line for line in problems.lines]
     found = msgspec.structs.replace(
-        settings, upstreams=upstreams, services=services, routes=routes, access_log=access_log
+        settings,
+        upstreams=upstreams,
+        services=services,
+        routes=routes,
+        access_log=access_log,
+        tracing=tracing,
     )
     return found, lines
 
@@ -326,6 +344,18 @@ def _named(
         except ConfigError as error:
             problems.lines += error.problems
     return values
+
+
+def _parse_tracing(raw: object, problems: Problems) -> Tracing | None:
+    """The tracing of the setting: none for false and null."""
+    if raw is None or raw is False:
+        return None
+    if raw is True:
+        return Tracing()
+    if not isinstance(raw, Mapping):
+        problems.add("tracing", f"expected true, false or an object, got {shown(raw)}")
+        return None
+    return read(Tracing, raw, "tracing", problems)
 
 
 def _check(settings: Settings, problems: Problems) -> None:

@@ -58,7 +58,7 @@ from slardar.workers.parent import Workers, usable_cores
 __all__ = ["Options", "SlardarService", "makeService"]
 
 #: Settings that a process takes at its start only.
-_AT_START = ("listen", "control", "workers", "store", "hooks", "metrics")
+_AT_START = ("listen", "control", "workers", "store", "hooks", "metrics", "tracing")
 #: Settings that a process also takes with HUP.
 _WITH_HUP = ("timeouts", "limits", "health", "history", "access_log")
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from slardar.config import Health, Settings, load_file, parse_settings, read_settings
+from slardar.config import Health, Settings, Tracing, load_file, parse_settings, read_settings
 from slardar.errors import ConfigError
 from slardar.model import yaml_file
 from slardar.model.snapshot import Route
@@ -116,6 +116,22 @@ routes: [{{host: a, path: /x, upstream: a}}]
 
 
 @pytest.mark.parametrize(
+    ("text", "tracing"),
+    [
+        ("", None),
+        ("tracing:", None),
+        ("tracing: false", None),
+        ("tracing: true", Tracing()),
+        ("tracing: {}", Tracing()),
+        ("tracing: {sample: 0.5}", Tracing(sample=0.5)),
+    ],
+)
+def test_tracing_is_a_switch_or_an_object(load: Load, text: str, tracing: Tracing | None) -> None:
+    """On means every default."""
+    assert load(text).tracing == tracing
+
+
+@pytest.mark.parametrize(
     ("text", "line"),
     [
         ("[]", "expected an object, got []"),
@@ -162,6 +178,10 @@ routes: [{{host: a, path: /x, upstream: a}}]
         ("health: {timeout: 0}", "health.timeout: expected a number of seconds above 0"),
         ("health: {enabled: 1}", "health.enabled: expected true or false, got 1"),
         ("hooks: {on_error: stop}", "hooks.on_error: expected one of continue, previous, reject"),
+        ("tracing: 1", "tracing: expected true, false or an object, got 1"),
+        ("tracing: always", 'tracing: expected true, false or an object, got "always"'),
+        ("tracing: {sample: 2}", "tracing.sample: expected a number from 0 to 1, got 2"),
+        ("tracing: {sampel: 1}", 'tracing.sampel: unknown key (did you mean "sample"?)'),
         ("conf_hash: 5", "conf_hash: expected a string or null, got 5"),
         ("conf_hash: 2024-01-01", "conf_hash: expected a string or null, got date"),
         ("default_upstream: a b", "default_upstream: expected a name of letters"),

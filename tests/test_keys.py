@@ -26,6 +26,7 @@ from slardar.config import (
     Metrics,
     Settings,
     Timeouts,
+    Tracing,
     parse_settings,
 )
 from slardar.errors import ConfigError
@@ -51,8 +52,8 @@ SERVER = {"host": "127.0.0.1", "port": 80}
 #: Keys that work, by the attribute that slardar's code reads.
 WORKS = {
     Settings: ("listen", "control", "workers", "store", "timeouts", "limits", "health",
-               "hooks", "history", "metrics", "access_log", "conf_hash", "default_upstream",
-               "first_upstreams", "first_services", "first_routes"),
+               "hooks", "history", "metrics", "access_log", "tracing", "conf_hash",
+               "default_upstream", "first_upstreams", "first_services", "first_routes"),
     AccessLog: ("to", "format", "sample", "interval", "syslog"),
     Control: ("http", "amp", "tokens", "networks", "tls"),
     ControlTls: ("cert", "key", "client_ca"),
@@ -63,6 +64,7 @@ WORKS = {
     History: ("versions",),
     Hooks: ("on_error", "budget", "lua_memory", "body"),
     Metrics: ("buckets", "added_buckets"),
+    Tracing: ("sample",),
     Server: ("host", "port", "weight", "max_fails", "fail_timeout", "backup", "state",
              "max_conns"),
     LevelBody: ("servers", "tries"),

@@ -184,6 +184,39 @@ async def test_access_log_of_a_site(site: Site, tmp_path: Path) -> None:
 
 @pytest.mark.real
 @pytest_twisted.ensureDeferred
+async def test_trace_contexts_of_both_ways(site: Site, tmp_path: Path) -> None:
+    """A server gets slardar's span, and the access log names it; a request that reaches no
+    server is part of a trace, too, and bytes that are no request are not."""
+    log = {"to": f"file:{tmp_path}/a.log", "format": "{uri} {trace_id} {span_id}"}
+    await site.begin(access_log=log, tracing=True)
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    header = f"traceparent: 00-{trace_id}-00f067aa0ba902b7-00\r\n\r\n".encode()
+    sent = [
+        (GET % b"one")[:-2] + header,
+        (GET % b"two").replace(b"app", b"other")[:-2] + header,
+        GET % b"three",
+        b"GET / HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n" + header,
+    ]
+    for ask in (site.ask, site.embedded.ask):
+        for request in sent:
+            await ask(request)
+    await site.proxy.stop()
+    lines = [line.split(" ") for line in (tmp_path / "a.log").read_text().splitlines()]
+    assert [uri for uri, _, _ in lines] == ["/one", "/two", "/three", "-"] * 2
+    for one, two, three, bad in (lines[:4], lines[4:]):
+        assert one[1] == two[1] == trace_id != three[1]
+        assert len({one[2], two[2], three[2]}) == 3
+        assert bad[1:] == ["-", "-"]
+    got = [request.all(b"traceparent") for request in site.origin.seen()]
+    assert got == [
+        [f"00-{trace_id}-{span_id}-01".encode()]
+        for uri, trace_id, span_id in lines
+        if uri in ("/one", "/three")
+    ]
+
+
+@pytest.mark.real
+@pytest_twisted.ensureDeferred
 async def test_observer_that_fails_harms_no_request(site: Site) -> None:
     """What it raises is logged, and the client has its reply."""
     await site.begin()

@@ -185,6 +185,7 @@ class DataPlane(Router):
             lambda: self._snapshot.version,
             self._under_way,
         )
+        self.tracer = self.observers.tracer
         self.max_reply_head = _MAX_REPLY_HEAD
         self.hook_body = settings.hooks.body
         self._take_numbers(settings)

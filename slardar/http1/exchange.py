@@ -240,9 +240,15 @@ class Exchange(AttemptOwner):
     def _start(self, attempt: Attempt) -> bool:
         """Send the request; False if no connection could be opened at all."""
         peer = attempt.peer
-        if not self.head:
-            self.head = request_head(self.request, self.plane.new_id, peer.key)
         record = self.downstream.record
+        if not self.head:
+            tracer = self.plane.tracer
+            if tracer is not None:
+                # After every hook: a server gets one traceparent, whatever hooks do.
+                trace = tracer.follow(self.request.lines)
+                if record is not None:
+                    record.trace = trace
+            self.head = request_head(self.request, self.plane.new_id, peer.key)
         if record is not None:
             attempt.note = record.attempt(peer.key, self.plane.clock.late())
         return attempt.start()

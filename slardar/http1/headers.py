@@ -77,7 +77,7 @@ KEPT: Final = frozenset(
 )
 
 #: Fields that are never passed on in a trailer (RFC 9110 6.5.1): they concern framing,
-#: routing, authentication, or how to read the content.
+#: routing, authentication, tracing, or how to read the content.
 FORBIDDEN_TRAILERS: Final = (
     _HOP_BY_HOP
     | REQUEST_SPECIAL
@@ -104,6 +104,8 @@ FORBIDDEN_TRAILERS: Final = (
             b"range",
             b"retry-after",
             b"set-cookie",
+            b"traceparent",
+            b"tracestate",
             b"trailer",
             b"vary",
             b"www-authenticate",

@@ -24,6 +24,7 @@ from slardar.http1.own_replies import error_reply
 from slardar.http1.record import BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
+from slardar.http1.tracing import Tracer
 from slardar.http1.writer import RequestIds
 from slardar.model.budget import RetryBudget
 from slardar.model.live import Peer, UpstreamLive, Waiters
@@ -690,6 +691,8 @@ class PlaneBase:
     def __init__(self, clock: Clock) -> None:
         self.clock: Clock = clock
         self.new_id: RequestIds = RequestIds()
+        #: Makes the trace contexts of requests; ``None`` where nothing is traced.
+        self.tracer: Tracer | None = None
         #: Who is told of the end of every request.
         self.observer: Observer | None = None
         #: Records that were used before, for the next requests.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from slardar.http1.request import Request
+from slardar.http1.tracing import TraceContext
 
 __all__ = [
     "BY_HOOK",
@@ -38,6 +39,10 @@ HEDGED: Final = "hedged"
 #: Records that a plane holds for the next requests, at most: some more than the requests of
 #: one batch.
 MAX_SPARES: Final = 512
+
+
+#: The header lines of bytes that are no request.
+_NO_LINES: Final[list[bytes]] = []
 
 
 class AttemptRecord:
@@ -116,12 +121,14 @@ class RequestRecord:
         "hook",
         "host",
         "kept",
+        "lines",
         "listener",
         "method",
         "queued",
         "request",
         "started",
         "status",
+        "trace",
         "tries",
         "upstream",
         "uri",
@@ -137,13 +144,14 @@ class RequestRecord:
         """The request begins; whatever was known of a former one is forgotten."""
         #: The client's address, from the listener.
         self.client: bytes = client
-        #: The request, as hooks have left it but for its ``head``; ``None`` for bytes that are
-        #: no request.
+        #: The request, as hooks have left it; ``None`` for bytes that are no request.
         self.request: Request | None = None
-        #: Of the request as the client sent it: method, target, the name in its Host.
+        #: Of the request as the client sent it: method, target, the name in its Host, and
+        #: its header lines (see ``Request.lines``).
         self.method: bytes = b""
         self.uri: bytes = b""
         self.host: str = ""
+        self.lines: list[bytes] = _NO_LINES
         #: The id of the listener that accepted the client; empty within ``slardar.web``.
         self.listener: str = listener
         #: When the head was complete; ``ended``: when the whole reply was handed to the
@@ -177,6 +185,8 @@ class RequestRecord:
         self.hook: str = ""
         #: The decision that is kept of the request; ``None`` where nobody asks.
         self.decision: DecisionNote | None = None
+        #: Its place in its trace; ``None`` where nothing is traced.
+        self.trace: TraceContext | None = None
         #: An observer keeps the record: it is not used for another request.
         self.kept: bool = False
         if request is not None:
@@ -188,6 +198,7 @@ class RequestRecord:
         self.method = request.raw_method
         self.uri = request.raw_uri
         self.host = request.host
+        self.lines = request.lines
         self.bytes_in = len(request.head)
 
     def attempt(self, server: str, started: float) -> AttemptRecord:
@@ -232,6 +243,7 @@ class RequestRecord:
         """
         if not self.kept and self.tries <= 1 and len(spares) < MAX_SPARES:
             self.request = None
+            self.lines = _NO_LINES
             spares.append(self)
 
     def __repr__(self) -> str:

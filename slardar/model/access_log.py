@@ -44,6 +44,8 @@ FIELDS: Final = {
     "first_byte_seconds": "from the end of the request's head to the first byte of the reply, "
     "earlier attempts included",
     "request_id": "`X-Request-Id`, the client's or our own; none without an attempt",
+    "trace_id": "the id of [the trace](tracing.md), where requests are traced",
+    "span_id": "the id of the request's own span in it",
     "decision_id": "the id of the decision, where there is one",
     "hook": "the hook that answered, or that failed",
     "error": "why slardar itself answered, or what broke",

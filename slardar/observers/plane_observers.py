@@ -10,10 +10,12 @@ from twisted.internet import defer
 from slardar.config import Settings
 from slardar.http1.interfaces import Clock, Observer
 from slardar.http1.record import RequestRecord
+from slardar.http1.tracing import Tracer
 from slardar.model.server import Upstream
 from slardar.observers.access_log import AccessLogs
 from slardar.observers.counts import Counting
 from slardar.observers.observers import Observers
+from slardar.observers.traces import Traces
 
 __all__ = ["PlaneObservers"]
 
@@ -37,6 +39,12 @@ class PlaneObservers:
         under_way: Callable[[], Iterable[RequestRecord]],
     ) -> None:
         self._all = Observers(clock)
+        #: Makes the trace contexts of requests; ``None`` where nothing is traced.
+        self.tracer: Tracer | None = None
+        if settings.tracing is not None:
+            self.tracer = Tracer(float(settings.tracing.sample))
+            # Before those that read the context.
+            self._all.add(Traces(self.tracer))
         metrics = settings.metrics
         #: Counts for the metrics, which are always on.
         self.counting = Counting(metrics.buckets, metrics.added_buckets)

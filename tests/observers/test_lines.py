@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from slardar.http1.record import HEDGED, DecisionNote, RequestRecord
+from slardar.http1.tracing import TraceContext
 from slardar.model.access_log import FIELDS
 from slardar.observers.lines import BEGIN, Lines, lines_for
 from tests.integration.programs import CHECKOUT
@@ -58,6 +59,8 @@ def test_json_has_every_field_in_its_order() -> None:
         "connect_seconds": 0.001,
         "first_byte_seconds": 0.2,
         "request_id": "id-1",
+        "trace_id": None,
+        "span_id": None,
         "decision_id": "0-ab",
         "hook": "lua/script.a.test",
         "error": "broken",
@@ -66,6 +69,14 @@ def test_json_has_every_field_in_its_order() -> None:
         "tls": None,
         "worker": "worker-0",
     }
+
+
+def test_trace_is_told() -> None:
+    """Its id, and that of the request's own span."""
+    record = record_of()
+    record.trace = TraceContext(b"a" * 32, b"b" * 16, b"", True)
+    found = parsed(record)
+    assert (found["trace_id"], found["span_id"]) == ("a" * 32, "b" * 16)
 
 
 def test_time_is_that_of_the_end() -> None:
@@ -86,7 +97,7 @@ def test_bytes_that_are_no_request() -> None:
     assert nothing == {
         *("method", "host", "uri", "protocol", "upstream", "server", "connect_seconds"),
         *("first_byte_seconds", "request_id", "decision_id", "hook", "user_agent", "referer"),
-        "tls",
+        *("trace_id", "span_id", "tls"),
     }  # fmt: skip
     assert (found["client"], found["status"], found["attempts"]) == ("192.0.2.7", 400, 0)
     assert found["error"] == "the request is malformed"
