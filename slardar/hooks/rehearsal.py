@@ -73,8 +73,11 @@ class Rehearsal:
         self.effects: list[HookEffect] = []
 
     def run(self) -> HookedRequest:
-        """Let the hooks see and change the request."""
-        return self._runner.rehearse(self._request, self._seen_by)
+        """Let the hooks see and change the request; to be called once."""
+        runner = self._runner
+        # The copies go with the request: in a circle of references they would stay for a while.
+        del self._runner
+        return runner.rehearse(self._request, self._seen_by)
 
     def _log(self, level: str, text: str) -> None:
         self._lines.append((level, text))

@@ -32,6 +32,7 @@ from tests.dataplane.test_decision import (
     servers_of_a_level,
 )
 from tests.dataplane.test_hooks import Answered, chooses
+from tests.dataplane.test_proxy import HandResolver
 from tests.hooks.kit import FakeEngine, hook, hooks, raising
 
 steady: Any = settings(derandomize=True, deadline=None, database=None, max_examples=80)
@@ -96,9 +97,11 @@ hooks_of_a_plane: Any = st.dictionaries(
 )
 
 
-def plane_of(made: dict[str, Any], routes: Any, scripts: dict[str, Any], default: Any) -> DataPlane:
+def plane_of(
+    made: dict[str, Any], routes: Any, scripts: dict[str, Any], default: Any, resolver: Any = None
+) -> DataPlane:
     """A plane with these upstreams, routes and hooks, on an engine of the test."""
-    plane = DataPlane(HandReactor(), Settings(), Live(), balancer_factory)
+    plane = DataPlane(HandReactor(), Settings(), Live(), balancer_factory, resolver)
     engine = FakeEngine(actions=ACTIONS)
 
     def make_runner(of: Hooks) -> Runner:
@@ -216,11 +219,11 @@ def test_explained_server_gets_the_request(
 # Single answers.
 
 
-def simple(scripts: Any = None, routes: Any = (), **keys: Any) -> DataPlane:
+def simple(scripts: Any = None, routes: Any = (), resolver: Any = None, **keys: Any) -> DataPlane:
     servers = [{"host": "127.0.0.1", "port": port} for port in (1, 2)]
     names = ("app", "other")
     made = {name: parse_upstream(name, {"servers": servers, **keys}, name) for name in names}
-    return plane_of(made, list(routes), scripts or {}, None)
+    return plane_of(made, list(routes), scripts or {}, None, resolver)
 
 
 def test_effects_of_hooks() -> None:
@@ -286,10 +289,7 @@ def test_headers_and_address_count() -> None:
 
 def test_upstream_that_waits_for_names() -> None:
     """The request is held; the predecessor that serves meanwhile is the one that is explained."""
-    plane = simple()
-    plane._resolver.follow = lambda name, follower: __import__(  # type: ignore[method-assign]
-        "twisted.internet.defer"
-    ).internet.defer.Deferred()
+    plane = simple(resolver=HandResolver())
     named = parse_upstream("new", {"servers": [{"host": "a.example", "port": 1}]}, "new")
     later = parse_upstream("app", {"servers": [{"host": "a.example", "port": 1}]}, "app")
     plane.first_use("app")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -66,6 +68,26 @@ def test_copies_keep_and_log_for_themselves(language: str) -> None:
     assert seen() == "3"
     (report,) = runner.reports()
     assert (report.calls, report.errors) == (3, 0)
+
+
+@pytest.mark.parametrize("language", ["python", "lua"])
+def test_copies_go_with_the_request(language: str) -> None:
+    """What runs them is held by nothing once they have run, nor by a circle of references."""
+    some = [hook(f"{language}/script.{HOST}", KEEPS[language])]
+    if language == "lua":
+        some.append(hook("lua/modules.kept", "return {seen = 0}"))
+    runner = Runner(Hooks(), time.monotonic)
+    runner.load(hooks(*some))
+    gc.disable()
+    try:
+        found = Rehearsal(runner, some, request_of(host=HOST))
+        copies = weakref.ref(found._runner)
+        found.run()
+        assert [one.outcome for one in found.effects] == ["continues"]
+        del found
+        assert copies() is None
+    finally:
+        gc.enable()
 
 
 def test_budget_holds() -> None:
