@@ -81,6 +81,7 @@ REQUEST_PATH = (
     "observers/lines",
     "observers/counts",
     "observers/observers",
+    "observers/traces",
 )
 
 
@@ -179,6 +180,8 @@ TEST = [
     "prometheus-client>=0.19",
     # Clients and servers for the tests.
     "requests>=2.31",
+    # Writes and reads spans.
+    "opentelemetry-proto>=1.20",
     # Calls the control channel by its description.
     "schemathesis>=4",
     "websockets>=14",
@@ -192,6 +195,8 @@ LINT = [
     "ruff>=0.6",
     "types-PyYAML",
 ]
+#: Spans for a collector.
+TRACING = ["opentelemetry-proto>=1.20"]
 DOCS = [
     "furo",
     "myst-parser>=3",
@@ -243,6 +248,7 @@ setup(
         "lint": LINT,
         "docs": DOCS,
         "bench": BENCH,
+        "tracing": TRACING,
     },
     ext_modules=compiled(),
     cmdclass={"build_ext": BuildExtensions, "build_py": BuildSources},
