@@ -55,7 +55,7 @@ _NGINX = ("nginx", "-e", "stderr", "-c", "@{folder}/nginx-lua.conf")
 _SLARDAR = (
     "twistd -n --pidfile= slardar --workers 0 --store memory: "
     "--listen tcp:@{port}:interface=127.0.0.1:backlog=4096 "
-    "--control tcp:@{control}:interface=127.0.0.1 "
+    "--control tcp:@{control}:interface=127.0.0.1 --amp unix:@{port}.sock:mode=600 "
     "--upstream bench.example.com=127.0.0.1:@{backend_a},127.0.0.1:@{backend_b}"
 )
 _RESOURCE = "python -m benchmarks.twisted_resource @{port} @{backend_a} @{backend_b}"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from slardar.config import Settings
+    from slardar.dataplane.explanation import DecisionTold, Explanation
     from slardar.dataplane.sockets import Opened
     from slardar.hooks.report import HookTally
     from slardar.model.change import Recorded, Revision, StoredState
@@ -349,6 +350,26 @@ class IPlane(Interface):
 
         A hook whose code breaks a limit when it is read is not loaded: its state is
         ``failed``, with the reason.  The Deferred never fails.
+        """
+
+    # Decisions.
+
+    def explain(head: bytes, client: str) -> Deferred[Explanation]:
+        """Tell where a request with this head, from this address, would go now, and why.
+
+        Nothing that is counted, kept or configured changes by it: hooks see the request in
+        copies of their own.  It takes time in proportion to the servers of the upstream, and
+        some milliseconds where there are hooks for the host.
+
+        :raise slardar.errors.ConfigError: if the head is not that of a request.
+        :raise slardar.errors.NotReadyError: if no worker answers.
+        """
+
+    def decision(decision_id: str) -> Deferred[DecisionTold | None]:
+        """Tell what was decided for the request that has this id in ``X-Decision-Id``, and what
+        became of it; ``None`` if that is not known, or not any more.
+
+        :raise slardar.errors.NotReadyError: if the worker that knows does not answer.
         """
 
     # Questions.

@@ -9,22 +9,17 @@ worker's is written down twice: by :func:`packed` on its way, and by :class:`Jso
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-from collections.abc import MutableMapping
 from datetime import datetime, timezone
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent
-from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
 from slardar.observers.lines import safe_json
 
-__all__ = ["PACKED", "JsonLog", "Packed", "packed", "twistds_observer", "unpacked", "use_json"]
+__all__ = ["PACKED", "JsonLog", "Packed", "packed", "unpacked"]
 
 #: The key under which the event of a worker's line has what the worker has packed.  A line
 #: with ``None`` there is a part of the event before.
@@ -139,48 +134,3 @@ def _field(value: object) -> _Field:
 def _text(value: object) -> str:
     """A text that UTF-8 can hold."""
     return str(value).encode("utf-8", "backslashreplace").decode()
-
-
-def use_json(options: MutableMapping[str, Any]) -> None:
-    """Let twistd write its log as JSON; ``options`` are twistd's, which has not begun to log.
-
-    Raises ValueError if twistd is to log in another way.
-    """
-    for name in ("logger", "syslog"):
-        if options.get(name):
-            raise ValueError(f"expected text with twistd's option --{name}")
-    # twistd takes a name, and makes the observer after it has read all options.
-    options["logger"] = f"{__name__}.{twistds_observer.__name__}"
-    _options.append(options)
-
-
-#: twistd's options, for :func:`twistds_observer`.
-_options: list[MutableMapping[str, Any]] = []
-
-
-def twistds_observer() -> JsonLog:
-    """The observer of twistd's log, which :func:`use_json` has asked for."""
-    return JsonLog(_open(_options[-1]))
-
-
-def _open(options: MutableMapping[str, Any]) -> TextIO | LogFile:
-    """Where twistd would write its log.
-
-    With an observer that is not its own, twistd neither opens the file nor moves it at
-    USR1.
-    """
-    name = options.get("logfile")
-    if name == "-" and not options.get("nodaemon"):
-        raise SystemExit("Daemons cannot log to stdout, exiting!")
-    if name == "-" or (options.get("nodaemon") and not name):
-        return sys.stdout
-    file = LogFile.fromFullPath(os.path.abspath(name or "twistd.log"))  # type: ignore[no-untyped-call]
-
-    def rotate(*_: Any) -> None:
-        from twisted.internet import reactor  # noqa: TID251 - as twistd does it
-
-        reactor.callFromThread(file.rotate)  # type: ignore[attr-defined]
-
-    if not signal.getsignal(signal.SIGUSR1):
-        signal.signal(signal.SIGUSR1, rotate)
-    return file  # type: ignore[no-any-return]

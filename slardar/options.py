@@ -24,11 +24,11 @@ from slardar.control.auth import check_endpoint
 from slardar.control.origins import shadowed_by
 from slardar.dataplane.sockets import EndpointNote
 from slardar.errors import ConfigError, StoreError
-from slardar.json_log import use_json
 from slardar.model.inert import inert_upstreams
 from slardar.model.parse import parse_upstream, split_host_port
 from slardar.model.reader import shown
 from slardar.model.server import Upstream
+from slardar.own_log import use_format
 from slardar.plugins import check_store, peek_store
 
 __all__ = ["Options", "check_listen"]
@@ -160,8 +160,8 @@ class Options(usage.Options):
         try:
             if name not in ("text", "json"):
                 raise ValueError(f"expected text or json, got {shown(name)}")
-            if name == "json" and self.parent is not None and not self["check"]:
-                use_json(self.parent)
+            if self.parent is not None and not self["check"]:
+                use_format(self.parent, name)
         except ValueError as error:
             raise usage.UsageError(f"--log-format: {error}") from None
 

@@ -361,7 +361,8 @@ class SlardarService(Service):
         """What was counted since the last call."""
         for _ in self._plane.collect():
             pass
-        return self._plane.totals.hand_over(self._plane.facts().restarts)  # type: ignore[no-any-return]
+        facts = self._plane.facts()
+        return self._plane.totals.hand_over(facts.restarts, facts.dropped)  # type: ignore[no-any-return]
 
     def leave(self, taken: Sequence[Opened]) -> None:
         """The successor serves: finish the requests under way, and end."""
@@ -493,7 +494,8 @@ class SlardarService(Service):
             await self._stop_controls()
             await self._plane.stop(None, _IDLE)
             if self.upgrades is not None:
-                await self.upgrades.report()
+                told = self.upgrades.report()
+                await told.addTimeout(_AT_ONCE, self._reactor, lambda *_: None)
         elif served:
             self._notifier.stopping()
             _log.info("stopping: requests under way are finished first")

@@ -19,12 +19,13 @@ arrives, at the pace at which the server reads it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet import defer
+from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
@@ -36,12 +37,13 @@ from slardar.dataplane.web_request import WebRequest
 from slardar.errors import ConfigError
 from slardar.model.live import Live
 from slardar.model.snapshot import Snapshot
+from slardar.observers.exposition import CONTENT_TYPE
 from slardar.plugins import balancer_factory, find_probe
 
 # Most of twisted.web has no types.
 # mypy: disable-error-code="no-untyped-call,union-attr,attr-defined"
 
-__all__ = ["ReverseProxyResource", "StreamingRequest", "make_plane"]
+__all__ = ["MetricsResource", "ReverseProxyResource", "StreamingRequest", "make_plane"]
 
 #: Reading and dropping the rest of a body may take so many times ``timeouts.linger`` in
 #: all, and a second more for so many bytes of it, as on a listener's connection.
@@ -166,6 +168,41 @@ class ReverseProxyResource(Resource):
         web_request = WebRequest(self.plane, request, self._requests, streaming)
         web_request.begin(self.upstream, self.strip_prefix)
         return web_request
+
+
+class MetricsResource(Resource):
+    """Answers with what a plane has counted, in Prometheus' text format.
+
+    ``root.putChild(b"metrics", MetricsResource(reactor, plane))``.  It is for whoever may know
+    the names of upstreams and servers.  The text is written in pieces, between which the
+    reactor has its turn.
+    """
+
+    isLeaf = True  # noqa: N815 Twisted's name
+
+    def __init__(self, reactor: Any, plane: DataPlane) -> None:
+        super().__init__()
+        self.plane = plane
+        self._cooperator = Cooperator(scheduler=lambda call: reactor.callLater(0, call))
+
+    def render_GET(self, request: Request) -> int:
+        """Answer as the control channel's ``GET /metrics``."""
+        request.setHeader(b"Content-Type", CONTENT_TYPE.encode())
+        writing = self._cooperator.cooperate(self._write(request))
+
+        def gone(_: Any) -> None:
+            if not request.finished:
+                writing.stop()
+
+        request.notifyFinish().addErrback(gone)
+        return NOT_DONE_YET
+
+    def _write(self, request: Request) -> Iterator[None]:
+        for piece in self.plane.metrics():
+            if piece:
+                request.write(piece.encode())
+            yield
+        request.finish()
 
 
 class StreamingRequest(Request):

@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 from twisted.logger import Logger, LogPublisher
-from twisted.python import usage
 
-from slardar.json_log import JsonLog, packed, unpacked, use_json
-from slardar.options import Options
+from slardar.json_log import JsonLog, packed, unpacked
 
 
 def logged(*, namespace: str = "slardar.test") -> tuple[Logger, io.StringIO]:
@@ -112,50 +110,3 @@ def test_worker_is_not_trusted(data: bytes) -> None:
     """Anything else is refused, which shows as text."""
     with pytest.raises(ValueError, match=r"."):
         unpacked(data)
-
-
-class Parent(dict[str, Any]):
-    """twistd's options."""
-
-
-def options(*words: str, **twistds: Any) -> Options:
-    found = Options()
-    found.parent = Parent({"rundir": ".", **twistds})  # type: ignore[assignment]
-    found.parseOptions(list(words))
-    return found
-
-
-def test_option_asks_twistd_for_the_observer() -> None:
-    """Which it makes by its name, once it has read all options."""
-    found = options("--log-format", "json", nodaemon=True)
-    assert found.parent is not None
-    assert found.parent["logger"] == "slardar.json_log.twistds_observer"
-    assert "logger" not in (options().parent or {})
-    assert "logger" not in (options("--log-format", "text").parent or {})
-
-
-@pytest.mark.parametrize(
-    ("name", "twistds", "says"),
-    [
-        ("xml", {}, 'expected text or json, got "xml"'),
-        ("json", {"syslog": True}, "expected text with twistd's option --syslog"),
-        ("json", {"logger": "a.b"}, "expected text with twistd's option --logger"),
-    ],
-)
-def test_wrong_format_is_refused(
-    name: str, twistds: Any, says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """With one line that names the option."""
-    with pytest.raises(SystemExit):
-        options("--log-format", name, **twistds)
-    assert capsys.readouterr().err == f"slardar: --log-format: {says}\n"
-    with pytest.raises(usage.UsageError, match="--log-format"):
-        Options().parseOptions(["--log-format", "xml"])
-
-
-def test_twistd_that_has_another_log_is_left_alone() -> None:
-    """Nothing is changed."""
-    twistds = {"logger": "a.b"}
-    with pytest.raises(ValueError, match="--logger"):
-        use_json(twistds)
-    assert twistds == {"logger": "a.b"}

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.web.resource import Resource
 
 from slardar.http1.interfaces import Observer
 from slardar.http1.record import RequestRecord
-from slardar.web import ReverseProxyResource, StreamingRequest
+from slardar.web import MetricsResource, ReverseProxyResource, StreamingRequest
 from tests.dataplane.kit import logged
 from tests.embedded import Embedded
 from tests.integration.wire import RawClient
@@ -207,3 +208,25 @@ async def test_observer_that_fails_harms_no_request(site: Site) -> None:
     assert len(site.notes.records) == 2
     said = [event["log_format"] for event in events]
     assert said.count("an observer of requests failed") == 1
+
+
+@pytest.mark.real
+@pytest_twisted.ensureDeferred
+async def test_site_shows_what_was_counted(site: Site) -> None:
+    """Requests of both ways in, once each; a client that leaves meanwhile harms nothing."""
+    await site.begin()
+    for ask in (site.ask, site.embedded.ask):
+        await ask(GET % b"one")
+    root = Resource()
+    root.putChild(b"metrics", MetricsResource(site.embedded.reactor, site.proxy.plane))
+    await site.embedded.serve(root)
+    ask_metrics = b"GET /metrics HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"
+    for _ in range(2):
+        (reply,) = (await site.embedded.ask(ask_metrics)).replies()
+        assert reply.status == 200
+        lines = reply.body.decode().splitlines()
+        assert 'slardar_requests_total{upstream="app",code="200"} 2' in lines
+        assert lines[-1].startswith("slardar_build_info")
+        client = await site.embedded.connect()
+        await client.send(ask_metrics)
+        client.transport.abortConnection()

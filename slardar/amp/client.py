@@ -52,6 +52,10 @@ def connect(
     return connected.addErrback(give_up)
 
 
+def _ignore(_reason: Any) -> None:
+    """The connection is lost, and nobody is told."""
+
+
 class _Protocol(QuietAmp):
     #: An answer may be as long as a configuration is.
     max_box = 2**30
@@ -111,6 +115,9 @@ class Client:
             if self._reader is not None:
                 await self._subscribe(protocol)
         except BaseException:
+            # For Twisted's service the connection ends with this failure.  When it is told that
+            # the connection is lost, it logs an error, for it expects no second end.
+            protocol._lostNotification = _ignore
             protocol.close()
             raise
 
@@ -240,6 +247,17 @@ class Client:
     def get_hook(self, name: str, language: str = "python") -> defer.Deferred[dict[str, Any]]:
         """One hook."""
         return self._ask(commands.GetHook, {}, name=name, language=language)
+
+    def explain(self, **parameters: Any) -> defer.Deferred[dict[str, Any]]:
+        """Where a request would go, and why: ``explain(host="www.example.com", path="/a")``.
+
+        The parameters are those of ``GET /explain``; ``header`` is a line, or a list of lines.
+        """
+        return self._ask(commands.Explain, parameters)
+
+    def get_decision(self, decision_id: str) -> defer.Deferred[dict[str, Any]]:
+        """What was decided for the request whose reply has this ``X-Decision-Id``."""
+        return self._ask(commands.GetDecision, {}, id=decision_id)
 
     def get_history(self, **parameters: Any) -> defer.Deferred[list[Any]]:
         """Who has changed what, newest first; ``limit`` and ``before`` as in HTTP."""

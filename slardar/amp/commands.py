@@ -114,6 +114,7 @@ _NAME = (b"name", Text())
 _SERVER = (b"server", Text())
 _LANGUAGE = (b"language", Text())
 _VERSION = (b"version", Text())
+_ID = (b"id", Text())
 _BODY = (b"body", Bytes())
 _MAYBE_BODY = (b"body", Bytes(optional=True))
 _PARAMETERS = (b"parameters", Json(optional=True))
@@ -335,6 +336,20 @@ class RemoveCodeVersion(OperationCommand):
 
     operation = "remove-code-version"
     arguments: ClassVar = [_LANGUAGE, *_OF_CHANGES]
+
+
+class Explain(OperationCommand):
+    """Where a request would go, and why; the parameters describe the request."""
+
+    operation = "explain"
+    arguments: ClassVar = [_PARAMETERS]
+
+
+class GetDecision(OperationCommand):
+    """What was decided for a request, and what became of it."""
+
+    operation = "decision"
+    arguments: ClassVar = [_ID, _PARAMETERS]
 
 
 class Subscribe(OperationCommand):

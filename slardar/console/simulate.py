@@ -69,7 +69,8 @@ def _text(report: dict[str, Any]) -> str:
     if report["health"]:
         lines.append("")
     lines += [
-        f"{change['at']:>9.3f} s  {change['server']} {change['status']}: {change['msg']}"
+        f"{change['at']:>9.3f} s  {change['server']} "
+        + ": ".join(word for word in (change["status"], change["msg"]) if word)
         for change in report["health"]
     ]
     lines += [f"{count} x {reason}" for reason, count in report["reasons"].items()]

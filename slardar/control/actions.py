@@ -41,7 +41,7 @@ from slardar.model.routes import odd_keys, written_routes
 from slardar.model.server import Upstream
 from slardar.model.shown import without_password
 from slardar.model.snapshot import Route
-from slardar.observers.exposition import Exposition
+from slardar.observers.exposition import scrape
 from slardar.plugins import reload_balancer
 
 __all__ = ["Actions", "ApplyError", "MovedError", "Receipt"]
@@ -119,14 +119,8 @@ class Actions(Configuration):
         )
 
     def metrics(self) -> Iterator[str]:
-        """Prometheus' text, in pieces (:class:`slardar.observers.exposition.Exposition`)."""
-        plane = self.plane
-        for _ in plane.collect():
-            yield ""
-        versions = plane.totals.take_hooks(plane.hook_tally())
-        yield from Exposition(
-            self.snapshot, plane.totals, plane.facts(), versions, __version__
-        ).pieces()
+        """Prometheus' text, in pieces (:func:`slardar.observers.exposition.scrape`)."""
+        return scrape(self.plane, self.snapshot, __version__)
 
     def generation(self) -> dict[str, Any]:
         """What the status says of this process under ``generations``."""

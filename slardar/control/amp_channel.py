@@ -41,7 +41,7 @@ from slardar.amp.commands import (
 )
 from slardar.amp.protocol import QuietAmp
 from slardar.config import Control
-from slardar.control.actions import Actions
+from slardar.control.actions import Actions, MovedError
 from slardar.control.auth import Caller, Gate, RefusedError
 from slardar.control.conditions import Condition, PreconditionError, etag
 from slardar.control.http import MAX_BODY
@@ -85,6 +85,7 @@ _ERRORS: Mapping[type[SlardarError], type[SlardarAmpError]] = {
     ConflictError: Conflict,
     PreconditionError: Conflict,
     RefusedError: Unauthorized,
+    MovedError: StoreUnavailable,
     NotReadyError: StoreUnavailable,
     StoreError: StoreUnavailable,
 }
@@ -167,8 +168,13 @@ class AmpChannel(QuietAmp, TimeoutMixin):
     def finish(self) -> None:
         """Close when the calls under way are answered."""
         self._ends = True
-        if not self._under_way:
+        if self._is_idle:
             super().finish()
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether no call is under way, and none waits."""
+        return not self._under_way and not self._waiting
 
     # What comes in.
 
@@ -186,6 +192,8 @@ class AmpChannel(QuietAmp, TimeoutMixin):
         if self._caller is not None:
             self.setTimeout(_READ if self._is_full else None)
         super().ampBoxReceived(box)
+        if self._caller is not None and self._is_idle and not self.is_lost:
+            self._rest()  # the box was no call
 
     def locateResponder(self, name: bytes) -> Any:
         # AMP itself would answer to StartTLS.
@@ -275,13 +283,17 @@ class AmpChannel(QuietAmp, TimeoutMixin):
 
     def _ended(self, result: Any) -> Any:
         self._under_way -= 1
-        if not self._under_way and not self._waiting and not self.is_lost:
-            self._site.room.release_body(self)
-            self._stand(Standing.IDLE if self._events is None else Standing.STREAMING)
+        if self._is_idle and not self.is_lost:
+            self._rest()
         self._site.reactor.callLater(0, self._go_on)
-        if self._ends and not self._under_way:
+        if self._ends and self._is_idle:
             self._site.reactor.callLater(0, super().finish)
         return result
+
+    def _rest(self) -> None:
+        """Nobody needs what has come in any more."""
+        self._site.room.release_body(self)
+        self._stand(Standing.IDLE if self._events is None else Standing.STREAMING)
 
     async def _answer(self, command: type[OperationCommand], box: Any) -> Any:
         operation = _BY_NAME[command.operation]
@@ -362,7 +374,7 @@ class AmpChannel(QuietAmp, TimeoutMixin):
 
 
 #: The arguments of commands that name things.
-_WORDS = ("language", "name", "server", "version")
+_WORDS = ("id", "language", "name", "server", "version")
 
 
 def _arguments(command: Any, box: Any, channel: Any) -> dict[str, Any]:
@@ -385,12 +397,13 @@ def _parameters(operation: Operation, given: Any) -> Mapping[str, Any]:
         given = {}
     if not isinstance(given, dict):
         raise ConfigError("parameters: expected an object")
-    texts = {
-        name: str(int(value)) if isinstance(value, bool) else str(value)
+    texts = [
+        (name, str(int(one)) if isinstance(one, bool) else str(one))
         for name, value in given.items()
-        if value is not None
-    }
-    return operation.read_parameters(texts.items())
+        for one in (value if isinstance(value, list) else [value])
+        if one is not None
+    ]
+    return operation.read_parameters(texts)
 
 
 def _kind(error: SlardarError, operation: Operation) -> type[SlardarAmpError]:

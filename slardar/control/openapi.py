@@ -34,6 +34,7 @@ _WORDS: Mapping[str, Mapping[str, Any]] = {
     "NAME": {"type": "string", "minLength": 1, "examples": ["www.example.com"]},
     "SERVER": {"type": "string", "minLength": 1, "examples": ["127.0.0.1:8001"]},
     "LANGUAGE": {"type": "string", "enum": ["lua", "python"]},
+    "ID": {"type": "string", "minLength": 1},
     "VERSION": {"type": "string", "pattern": "^[0-9]{1,18}$"},
 }
 

@@ -79,6 +79,8 @@ class Parameter(Struct, frozen=True):
     #: What it is for, and its texts as a JSON schema, for the description of the API.
     about: str = ""
     schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+    #: Whether it may be given several times; its value is a tuple then.
+    is_list: bool = False
 
 
 class Operation(Struct, frozen=True):
@@ -116,7 +118,8 @@ class Operation(Struct, frozen=True):
         for name, text in given:
             if name not in known:
                 raise ConfigError(f"unknown parameter {shown(name)}")
-            found[name] = known[name].read(name, text)
+            value = known[name].read(name, text)
+            found[name] = (*found[name], value) if known[name].is_list else value
         return found
 
     def check(self, caller: Caller, arguments: Mapping[str, str]) -> None:

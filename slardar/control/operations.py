@@ -15,6 +15,13 @@ from msgspec import structs
 from slardar.control.actions import Actions, Receipt
 from slardar.control.auth import RefusedError
 from slardar.control.body import read_json, read_text, read_upstream
+from slardar.control.explain import (
+    explain,
+    find_decision,
+    read_client,
+    read_header,
+    read_line,
+)
 from slardar.control.openapi import describe
 from slardar.control.operation import CallResult, ControlCall, Operation, Parameter
 from slardar.control.pieces import in_pieces
@@ -385,6 +392,21 @@ _AFTER = Parameter("after", _read_text, "", "Events after the one with this id."
 _LIMITED = Parameter(
     "limit", _read_limit, _LIMIT, f"At most so many entries, up to {_MAX_LIMIT}.", _NUMBER
 )
+#: What describes a request.
+_OF_REQUEST = (
+    Parameter("host", read_line, about="The Host that the client asks for; needed."),
+    Parameter("path", read_line, "/", "The path, with the query if there is one."),
+    Parameter("method", read_line, "GET", "The method."),
+    Parameter("client", read_client, "127.0.0.1", "The client's address."),
+    Parameter(
+        "header",
+        read_header,
+        (),
+        "A header line, such as X-Tenant: a; may be given several times.",
+        {"type": "array", "items": {"type": "string"}},
+        is_list=True,
+    ),
+)
 
 
 def _question(
@@ -433,6 +455,14 @@ def _change(
         body=body,
         answer=answer,
     )
+
+
+async def _explain(actions: Actions, call: ControlCall) -> Any:
+    return await explain(actions.plane, call.parameters, call.names)
+
+
+async def _decision(actions: Actions, call: ControlCall) -> Any:
+    return await find_decision(actions.plane, call.arguments["id"], call.names)
 
 
 def _openapi(actions: Actions, call: ControlCall) -> Any:
@@ -558,6 +588,23 @@ OPERATIONS: tuple[Operation, ...] = (
         "/rollback/VERSION",
         _roll_back,
         "Go back to the configuration of a version, as a new version.",
+    ),
+    _question(
+        "explain",
+        "/explain",
+        _explain,
+        "Where a request would go, and why.",
+        *_OF_REQUEST,
+        answer="Explanation",
+        is_filtered=True,
+    ),
+    _question(
+        "decision",
+        "/decision/ID",
+        _decision,
+        "What was decided for a request, and what became of it.",
+        answer="Decision",
+        is_filtered=True,
     ),
     _question(
         "hooks", "/LANGUAGE", _hooks, "The hooks of a language.", answer="Hooks", is_filtered=True

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from slardar.dataplane.explanation import DecisionTold, Explanation
 from slardar.model.server import Server, UpstreamBody
 
 __all__ = ["MEDIA_TYPES", "schemas"]
@@ -79,8 +80,9 @@ MEDIA_TYPES: Mapping[str, str] = {"Text": "text/plain", "Events": "text/event-st
 def schemas() -> dict[str, Any]:
     """Every schema by name, for ``components.schemas`` of OpenAPI 3.1."""
     _, made = msgspec.json.schema_components(
-        [UpstreamBody, Server], ref_template=_PREFIX + "{name}"
+        [UpstreamBody, Server, Explanation, DecisionTold], ref_template=_PREFIX + "{name}"
     )
+    made["Decision"] = made.pop("DecisionTold")
     found = {**made, **{name: dict(schema) for name, schema in _OTHERS.items()}}
     for name in made:
         if found[name].get("additionalProperties") is False:

@@ -28,7 +28,7 @@ from slardar.dataplane.poller import Poller
 from slardar.dataplane.steps import Arrival
 from slardar.http1.interfaces import Bytes, ChannelBase, ChannelProtocol, Step
 
-__all__ = ["Channel"]
+__all__ = ["Channel", "reset_when_closed"]
 
 #: Bytes read at once.  A head and a small body fit many times over.
 READ_SIZE: Final = 65536
@@ -265,7 +265,7 @@ class Channel(ChannelBase, Batched):
         take what it has for the whole, nor wait for the rest."""
         if not self.closed:
             if self._out or self._gathered:
-                self._set_reset()
+                reset_when_closed(self.sock)
             self._gathered = None
             self.closed = True
             self._out = bytearray()
@@ -274,14 +274,8 @@ class Channel(ChannelBase, Batched):
     def abort(self) -> None:
         """See the base."""
         if not self.closed:
-            self._set_reset()
+            reset_when_closed(self.sock)
             self.close()
-
-    def _set_reset(self) -> None:
-        try:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        except OSError:
-            pass  # the connection is reset already
 
     def _shut_down(self) -> bool:
         """End our side.  True if the channel is to close, and closing it now loses nothing
@@ -497,3 +491,11 @@ class Channel(ChannelBase, Batched):
         """A bug was met while an event was handled: the protocol cleans up."""
         self.protocol.lost(self, "internal error")
         self.close()
+
+
+def reset_when_closed(sock: socket.socket) -> None:
+    """Let closing the socket reset its connection."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    except OSError:
+        pass  # the connection is reset already

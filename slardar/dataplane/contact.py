@@ -8,54 +8,53 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Any, Final
 
-from slardar.dataplane.plain_channel import PlainChannel
-from slardar.dataplane.poller import Poller
-from slardar.dataplane.pool import begin_connect, is_shortage
-from slardar.health.probes.base import Check, Probe, Result, failed
+from slardar.dataplane.pool import is_shortage
+from slardar.health.probes.base import Probe, Result, failed
 from slardar.http1.interfaces import Bytes, ChannelBase, ChannelProtocol
 
-__all__ = ["Connect", "Contact", "HeartbeatRun", "Shortage", "connector"]
+__all__ = ["Connect", "Contact", "HeartbeatOwner", "HeartbeatRun", "Shortage"]
 
 #: Makes a channel that is being connected: from family, address, port and protocol.  Raises
 #: OSError if that has failed already.
 Connect = Callable[[int, str, int, ChannelProtocol], ChannelBase]
-#: Gives the result of a heartbeat whose probe has raised an exception, or should have.
-Broken = Callable[[BaseException], Result]
 
 #: Results, the best first: a server with several addresses is as good as the best of them.
-_BEST = ("ok", "unstable", "err")
-
-
-def connector(poller: Poller) -> Connect:
-    """Makes channels on this poller."""
-
-    def connect(family: int, address: str, port: int, protocol: ChannelProtocol) -> ChannelBase:
-        return PlainChannel(poller, begin_connect(family, address, port), protocol, True)
-
-    return connect
+_BEST: Final = ("ok", "unstable", "err")
 
 
 class Shortage(Exception):
     """This process or machine has no descriptor or port left for a heartbeat."""
 
 
+class HeartbeatOwner:
+    """Whose heartbeat it is."""
+
+    __slots__ = ()
+
+    def ended(self, run: HeartbeatRun, result: Result) -> None:
+        """The heartbeat has a result, the best one of all addresses.
+
+        Called once; it may be called before :meth:`HeartbeatRun.begin` returns.
+        """
+        raise NotImplementedError
+
+    def broken(self, error: BaseException) -> Result:
+        """The result of a heartbeat whose probe has raised ``error``, or should have."""
+        raise NotImplementedError
+
+
 class Contact(ChannelProtocol):
-    """A connection to one address of a server, on which a probe asks.
+    """A connection to one address of a server, on which a probe asks."""
 
-    ``done(contact, result)`` is called once, when the connection is closed already.
-    ``broken(error)`` gives the result if the probe raises an exception.
-    """
+    __slots__ = ("_check", "_run", "channel")
 
-    __slots__ = ("_broken", "_check", "_done", "channel")
-
-    def __init__(
-        self, check: Check, done: Callable[[Contact, Result], None], broken: Broken
-    ) -> None:
+    def __init__(self, run: HeartbeatRun, check: Any) -> None:
+        self._run = run
+        #: A :class:`slardar.health.probes.base.Check`, unless a user's probe is wrong.
         self._check = check
-        self._done = done
-        self._broken = broken
-        #: ``None`` before the connection is begun.
+        #: ``None`` before the connection is begun, and after its end.
         self.channel: ChannelBase | None = None
 
     def give_up(self, seconds: float) -> None:
@@ -67,8 +66,11 @@ class Contact(ChannelProtocol):
 
     def close(self) -> None:
         """Close the connection without a result."""
-        if self.channel is not None:
-            self.channel.close()
+        # The channel has this contact: together they would be garbage that only the
+        # collector finds.
+        channel, self.channel = self.channel, None
+        if channel is not None:
+            channel.close()
 
     # From the channel.
 
@@ -93,35 +95,32 @@ class Contact(ChannelProtocol):
     def drained(self, channel: ChannelBase) -> None:
         """Nothing else waits to be sent."""
 
-    def _go_on(self, channel: ChannelBase, step: str, *data: bytes) -> None:
+    def _go_on(self, channel: ChannelBase, step: str, data: bytes = b"") -> None:
         """Let the probe take a step: the method of its check with this name."""
         found: Result | bytes | None
         try:
-            found = _checked(getattr(self._check, step)(*data))
+            method = getattr(self._check, step)
+            found = _checked(method(data) if data else method())
         except BaseException as error:  # SystemExit, CancelledError
-            found = self._broken(error)
-        if isinstance(found, Result):
+            found = self._run.owner.broken(error)
+        if isinstance(found, bytes):
+            if found:
+                channel.write(found)
+        elif found is not None:
             self._end(found)
-        elif found:
-            channel.write(found)
 
     def _end(self, result: Result) -> None:
         self.close()
-        self._done(self, result)
+        self._run.contact_ended(self, result)
 
 
 class HeartbeatRun:
-    """One heartbeat of one server, on all its addresses at the same time.
+    """One heartbeat of one server, on all its addresses at the same time."""
 
-    ``done(result)`` is called once, with the best result.  It may be called before
-    :meth:`begin` returns.  ``broken`` is as for :class:`Contact`.
-    """
+    __slots__ = ("_open", "_results", "owner", "size")
 
-    __slots__ = ("_broken", "_done", "_open", "_results", "size")
-
-    def __init__(self, done: Callable[[Result], None], broken: Broken) -> None:
-        self._done = done
-        self._broken = broken
+    def __init__(self, owner: HeartbeatOwner) -> None:
+        self.owner = owner
         self._open: list[Contact] = []
         self._results: list[Result] = []
         #: How many connections it has made.
@@ -138,7 +137,7 @@ class HeartbeatRun:
         contacts: list[Contact] = []
         try:
             for family, address in addresses:
-                contact = Contact(probe.begin(), self._ended, self._broken)
+                contact = Contact(self, probe.begin())
                 try:
                     contact.channel = connect(family, address, port, contact)
                 except OSError as error:
@@ -154,7 +153,7 @@ class HeartbeatRun:
         self.size = len(contacts)
         self._open = contacts
         if not contacts:
-            self._done(best(self._results))
+            self.owner.ended(self, best(self._results))
 
     def give_up(self, seconds: float) -> None:
         """The time for it is over."""
@@ -167,7 +166,8 @@ class HeartbeatRun:
         for contact in contacts:
             contact.close()
 
-    def _ended(self, contact: Contact, result: Result) -> None:
+    def contact_ended(self, contact: Contact, result: Result) -> None:
+        """One of its connections has a result, and is closed already."""
         if contact not in self._open:
             return
         self._open.remove(contact)
@@ -175,7 +175,7 @@ class HeartbeatRun:
         if result.status == "ok":
             self.close()
         if not self._open:
-            self._done(best(self._results))
+            self.owner.ended(self, best(self._results))
 
 
 def _checked(found: object) -> Result | bytes | None:
@@ -198,4 +198,6 @@ def _checked(found: object) -> Result | bytes | None:
 
 def best(results: Sequence[Result]) -> Result:
     """The best of some results; of equal ones the first."""
+    if len(results) == 1:
+        return results[0]
     return min(results, key=lambda result: _BEST.index(result.status))

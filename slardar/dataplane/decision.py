@@ -38,6 +38,8 @@ class LevelDecision(NamedTuple):
     #: The request gets one of this level's candidates without a reason.
     serves: bool
     candidates: tuple[Candidate, ...]
+    #: Its name, or its place in the list of levels.
+    label: str = ""
 
 
 class Preview(NamedTuple):
@@ -64,3 +66,5 @@ class Decision(NamedTuple):
     #: ``None`` if no upstream can serve; ``reason`` says why then.
     preview: Preview | None
     reason: str
+    #: The request waits until one of the upstream's servers is looked up.
+    waits: bool = False

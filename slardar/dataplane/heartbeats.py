@@ -3,7 +3,7 @@
 Each server has its own place in the interval, by a hash of its name: so heartbeats do not
 come in bursts, nor all processes' heartbeats at the same time, and a restart changes
 nothing.  A server whose answer is slow delays no other: each heartbeat is a connection of
-its own on the data plane's poller.
+its own (:mod:`slardar.dataplane.probe_channel`).
 
 What results mean is decided in :mod:`slardar.health.heartbeats`.
 """
@@ -21,10 +21,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from slardar.config import Health
-from slardar.dataplane.contact import Connect, HeartbeatRun, Shortage, connector
+from slardar.dataplane.contact import Connect, HeartbeatOwner, HeartbeatRun, Shortage
 from slardar.dataplane.descriptors import descriptor_limit
-from slardar.dataplane.poller import Poller
 from slardar.dataplane.pool import literal_address
+from slardar.dataplane.probe_channel import ProbePoller
 from slardar.errors import one_line
 from slardar.health.heartbeats import Beats, places_to_check
 from slardar.health.probes.base import Probe, Result, failed
@@ -66,7 +66,7 @@ def connections_at_most() -> int:
     return max(_FEWEST, min(_MOST, descriptor_limit() // 8))
 
 
-class _Watch:
+class _Watch(HeartbeatOwner):
     """One server of one upstream that gets heartbeats."""
 
     __slots__ = ("group", "literal", "part", "place", "run", "ticket")
@@ -84,13 +84,31 @@ class _Watch:
         #: Which of its entries in the plan is valid.
         self.ticket = 0
 
+    def ended(self, run: HeartbeatRun, result: Result) -> None:
+        """See the base."""
+        self.group.heartbeats.run_ended(self, run, result)
+
+    def broken(self, error: BaseException) -> Result:
+        """See the base."""
+        return self.group.broken(error)
+
 
 class _Group:
     """An upstream whose servers get heartbeats."""
 
-    __slots__ = ("beats", "interval", "is_logged", "name", "options", "probe", "watches")
+    __slots__ = (
+        "beats",
+        "heartbeats",
+        "interval",
+        "is_logged",
+        "name",
+        "options",
+        "probe",
+        "watches",
+    )
 
-    def __init__(self, upstream: Upstream, beats: Beats) -> None:
+    def __init__(self, heartbeats: Heartbeats, upstream: Upstream, beats: Beats) -> None:
+        self.heartbeats = heartbeats
         self.name = upstream.name
         self.beats = beats
         self.interval = 0.0
@@ -114,15 +132,14 @@ class Heartbeats:
 
     ``addresses(name)`` gives the addresses of a server's name.  ``tell(verdicts)`` is called
     with :class:`slardar.health.verdicts.Heartbeat` objects when there is something new of
-    servers; those of one turn come together.  ``connect`` makes connections, on ``poller``
-    by default.  ``wall`` gives epoch seconds.  ``hint(upstream, host, port, value)`` is
+    servers; those of one turn come together.  ``connect`` makes connections, on a poller of
+    its own by default.  ``wall`` gives epoch seconds.  ``hint(upstream, host, port, value)`` is
     called with what a server has said in ``X-Slardar-Hint``.
     """
 
     def __init__(
         self,
         reactor: Any,
-        poller: Poller,
         settings: Health,
         find_probe: ProbeFinder,
         addresses: FindAddresses,
@@ -137,7 +154,8 @@ class Heartbeats:
         self._find_probe = find_probe
         self._addresses = addresses
         self._tell = tell
-        self._connect = connect or connector(poller)
+        self._poller = ProbePoller(reactor)
+        self._connect: Connect = connect or self._poller.connect
         self._wall = wall
         self._upstreams: Mapping[str, Upstream] = {}
         self._groups: dict[str, _Group] = {}
@@ -216,6 +234,7 @@ class Heartbeats:
             if call is not None:
                 call.cancel()
         self._call = self._telling = None
+        self._poller.stop()
 
     # Changes.
 
@@ -269,7 +288,7 @@ class Heartbeats:
             return []
         now = self._wall()
         if group is None:
-            group = self._groups[name] = _Group(upstream, Beats(upstream, now))
+            group = self._groups[name] = _Group(self, upstream, Beats(upstream, now))
         else:
             for beat in group.beats.take(upstream, now):
                 self._note_new(name, (beat.host, beat.port))
@@ -375,10 +394,7 @@ class Heartbeats:
             if not addresses:
                 self._ended(watch, failed("its name has no address"))
                 return
-        run: HeartbeatRun
-        run = watch.run = HeartbeatRun(
-            lambda result: self._run_ended(watch, run, result), group.broken
-        )
+        run = watch.run = HeartbeatRun(watch)
         assert group.probe is not None
         try:
             run.begin(self._connect, group.probe, addresses, watch.place[1])
@@ -395,7 +411,8 @@ class Heartbeats:
             self._open += run.size
             self._put(watch, self._reactor.seconds() + self._settings.timeout)
 
-    def _run_ended(self, watch: _Watch, run: HeartbeatRun, result: Result) -> None:
+    def run_ended(self, watch: _Watch, run: HeartbeatRun, result: Result) -> None:
+        """The heartbeat of a server has ended."""
         if watch.run is run:
             watch.run = None
             self._open -= run.size

@@ -331,6 +331,7 @@ class ServingLevel:
                 )
                 for peer in self.peers
             ),
+            self.label,
         )
 
 

@@ -17,9 +17,11 @@ from slardar.hooks.checker import Item
 from slardar.hooks.checking import Checker, NoCheckError
 from slardar.hooks.loaded import Loaded
 from slardar.hooks.memory import LOOK, Limits, MemoryWatch, limits_of
+from slardar.hooks.rehearsal import Rehearsal
 from slardar.hooks.report import HookReport, ShadowReport
 from slardar.hooks.runner import Runner
 from slardar.hooks.states import HookStates
+from slardar.http1.request import Request
 from slardar.model.hook import Hook, HookKey
 
 __all__ = ["HookMemory", "PlaneHooks"]
@@ -138,6 +140,17 @@ class PlaneHooks:
     def reports(self) -> Iterator[HookReport | ShadowReport]:
         """The counters of every script there is."""
         return iter(()) if self.runner is None else self.runner.reports()
+
+    def rehearsal(self, hooks: Mapping[HookKey, Hook], request: Request) -> Rehearsal | None:
+        """Copies of those of ``hooks`` that see ``request``; ``None`` if none does."""
+        runner = self.runner
+        if runner is None or not runner.sees(request):
+            return None
+        return Rehearsal(runner, hooks.values(), request)
+
+    def seen_by(self, host: str) -> list[str]:
+        """The paths of the scripts that see the requests for a host, in their order."""
+        return [] if self.runner is None else self.runner.paths(host)
 
     # Their code.
 

@@ -6,6 +6,8 @@ keep one thing: :mod:`~slardar.dataplane.upstreams` selections and connections t
 :mod:`~slardar.dataplane.plane_hooks` hooks, :mod:`~slardar.dataplane.server_health` what
 is known of servers.  A change of configuration swaps references: requests under way
 finish on the selection they started with, and only the upstreams that changed are touched.
+
+(Longer than 500 lines: most of it is the face that ``IPlane`` demands, a few lines each.)
 """
 
 from __future__ import annotations
@@ -13,15 +15,19 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from twisted.internet import defer
 from zope.interface import implementer
 
+from slardar import __version__
 from slardar.config import Hooks, Settings
 from slardar.dataplane.clients import DRAIN_GRACE, Clients
 from slardar.dataplane.decision import Decision
+from slardar.dataplane.decisions import Decisions
+from slardar.dataplane.explanation import DecisionTold, Explanation, explanation_of
 from slardar.dataplane.failurelog import RefusalLog
 from slardar.dataplane.heartbeats import Heartbeats, ProbeFinder, connections_at_most
 from slardar.dataplane.listener_kinds import LISTENER_KINDS, ListenerKind
@@ -33,10 +39,12 @@ from slardar.dataplane.selection import Selection
 from slardar.dataplane.server_health import ServerHealth
 from slardar.dataplane.sockets import Opened
 from slardar.dataplane.upstreams import Upstreams
+from slardar.errors import ConfigError
 from slardar.events import Publish, ignore
 from slardar.health.verdicts import Ejection, Extra, Heartbeat, Verdict, by_upstream
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
 from slardar.hooks.runner import Runner
+from slardar.http1.heads import BadMessage
 from slardar.http1.interfaces import (
     ChannelBase,
     ChannelProtocol,
@@ -47,7 +55,7 @@ from slardar.http1.interfaces import (
     TunnelBase,
 )
 from slardar.http1.record import RequestRecord
-from slardar.http1.request import Request
+from slardar.http1.request import Request, parse_request
 from slardar.interfaces import IPlane
 from slardar.model.hook import Hook, HookKey
 from slardar.model.listener import ListenerSpec, spec_of
@@ -55,7 +63,7 @@ from slardar.model.live import Live, Peer, ServerLive
 from slardar.model.server import server_key
 from slardar.model.snapshot import Choice, Snapshot
 from slardar.observers.counted import Counted, counted_in
-from slardar.observers.exposition import Facts
+from slardar.observers.exposition import Facts, scrape
 from slardar.observers.plane_observers import PlaneObservers
 from slardar.observers.span_batches import SpanTarget
 from slardar.observers.totals import Totals
@@ -146,7 +154,6 @@ class DataPlane(Router):
         if find_probe is not None:
             self._heartbeats = Heartbeats(
                 reactor,
-                poller,
                 settings.health,
                 find_probe,
                 self._resolver.addresses,
@@ -171,6 +178,16 @@ class DataPlane(Router):
             reactor, poller.clock, settings, worker, stdout, self._under_way, spans
         )
         self.observer = self.observers.observer
+        self._worker = worker
+        self._decisions = Decisions(
+            poller.clock,
+            settings.control.tokens,
+            worker,
+            self._plane_hooks,
+            self.choose,
+            lambda: self._snapshot.version,
+            self._under_way,
+        )
         self.tracer = self.observers.tracer
         self.max_reply_head = _MAX_REPLY_HEAD
         self.hook_body = settings.hooks.body
@@ -376,7 +393,12 @@ class DataPlane(Router):
 
     def facts(self) -> Facts:
         """What the metrics show of the present; see :class:`slardar.interfaces.IPlane`."""
-        return Facts(*self.present(), {"alive": 1}, 0, self._health.present)
+        dropped = self.observers.statistics()["access_log_dropped"]
+        return Facts(*self.present(), {"alive": 1}, 0, dropped, self._health.present)
+
+    def metrics(self) -> Iterator[str]:
+        """What this process alone has counted (:func:`slardar.observers.exposition.scrape`)."""
+        return scrape(self, self._snapshot, __version__)
 
     def _note_extra(self, extra: Extra) -> None:
         """There is no director that would count ejections."""
@@ -486,6 +508,52 @@ class DataPlane(Router):
                 if one.record is not None:
                     yield one.record
 
+    # Decisions.
+
+    def explain(self, head: bytes, client: str) -> defer.Deferred[Explanation]:
+        """Where a request would go now, and why; see :class:`slardar.interfaces.IPlane`."""
+        return defer.maybeDeferred(self._explain, head, client)
+
+    def _explain(self, head: bytes, client: str) -> Explanation:
+        # The plane's clock stands still between its own batches.
+        self.clock.now = time.monotonic()
+        try:
+            request = parse_request(head, self.max_headers, self.max_url)
+            before = parse_request(head, self.max_headers, self.max_url)
+        except BadMessage as error:
+            raise ConfigError(error.message) from None
+        request.address = before.address = client.encode("ascii")
+        rehearsal = self._plane_hooks.rehearsal(self._snapshot.hooks, request)
+        hooked = None if rehearsal is None else rehearsal.run()
+        answer = None if hooked is None else hooked.answer
+        if answer is not None:
+            decision = Decision(Choice(None), "", None, "")
+        else:
+            decision = self.decide(request, None if hooked is None else hooked.upstream, "hook")
+        effects = () if rehearsal is None else rehearsal.effects
+        version = self._snapshot.version
+        return explanation_of(decision, request, effects, answer, version, self._worker, before)
+
+    def decision(self, decision_id: str) -> defer.Deferred[DecisionTold | None]:
+        """What was decided for a request; see :class:`slardar.interfaces.IPlane`."""
+        self.clock.now = time.monotonic()
+        return defer.succeed(self._decisions.find(decision_id))
+
+    def ask_decision(self, record: RequestRecord, token: bytes) -> None:
+        """See :meth:`slardar.http1.interfaces.PlaneBase.ask_decision`."""
+        self._decisions.ask(record, token)
+
+    def note_decision(
+        self, record: RequestRecord, request: Request, selection: SelectionBase
+    ) -> None:
+        """See :meth:`slardar.http1.interfaces.PlaneBase.note_decision`."""
+        if isinstance(selection, Selection):
+            self._decisions.note(record, request, selection)
+
+    def keep_decision(self, record: RequestRecord) -> None:
+        """See :meth:`slardar.http1.interfaces.PlaneBase.keep_decision`."""
+        self._decisions.keep(record)
+
     # For the router.
 
     def _route_name(self, host: str, path: str) -> str | None:
@@ -503,22 +571,26 @@ class DataPlane(Router):
             return super().missing(request, choice)
         if name in self._snapshot.upstreams:
             return f"upstream {name!r} cannot be served: the log says why"
-        if choice.by == "resource":
+        if choice.by in ("resource", "hook"):
             return f"no upstream {name!r}"
         return f"no upstream {name!r}, to which a route or default_upstream leads"
 
-    def decide(self, request: Request, upstream: str | None = None) -> Decision:
+    def decide(
+        self, request: Request, upstream: str | None = None, by: str = "resource"
+    ) -> Decision:
         """Where ``request`` would go now if no hook saw it, and why; changes nothing.
 
-        ``upstream`` is the one that a mounted resource names, if any.  Does not block, and
-        takes time in proportion to the servers of the upstream.
+        ``upstream`` is the one that a mounted resource names, or that a hook has chosen, if any,
+        and ``by`` says which of the two.  Does not block, and takes time in proportion to the
+        servers of the upstream.
         """
-        choice = self.choose(request) if upstream is None else Choice(upstream, "resource")
+        choice = self.choose(request) if upstream is None else Choice(upstream, by)
         name = choice.upstream
         selection = None if name is None else self._upstreams.peek(name)
-        if selection is None:
+        if selection is None or name is None:
             return Decision(choice, "", None, self.missing(request, choice))
-        return Decision(choice, selection.upstream.mode, selection.preview(request), "")
+        mode, waits = selection.upstream.mode, self._upstreams.waits(name)
+        return Decision(choice, mode, selection.preview(request), "", waits)
 
     def first_use(self, name: str) -> Selection | None:
         """See :meth:`slardar.dataplane.router.Router.first_use`."""

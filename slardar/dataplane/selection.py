@@ -137,6 +137,7 @@ class Selection(SelectionBase):
         self.tries = upstream.tries or max(1, len(seen))
         self.try_timeout = upstream.try_timeout
         self.believes_hints = upstream.hints
+        self.decides = upstream.decisions
         self.deadline = float(upstream.deadline)
         self.connect_timeout = _either(upstream.connect_timeout, defaults.connect)
         self.send_timeout = _either(upstream.send_timeout, defaults.send)

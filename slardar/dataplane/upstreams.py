@@ -206,16 +206,28 @@ class Upstreams:
         upstream = self._known.get(name)
         if upstream is None:
             return None
-        waiting = self._waiting.get(name)
-        if waiting is not None:
-            return waiting.selection
         found = self._selections.get(name)
         if found is not None:
             return found
+        waiting = self._waiting.get(name)
+        if waiting is not None:
+            return waiting.selection
+        servers = [(server.host, server.port) for server in upstream.servers]
         try:
-            return self._make(upstream)
+            return Selection(
+                upstream,
+                self._live.borrowed(name, servers),
+                self._make_balancer(upstream.mode),
+                self._defaults,
+                self._router.clock,
+                on_error=_ignore,
+            )
         except BaseException:  # as in first_use, which logs it
             return None
+
+    def waits(self, name: str) -> bool:
+        """Whether the requests to an upstream wait until one of its servers is looked up."""
+        return name in self._waiting and name not in self._selections
 
     def look(self, name: str, servers: Iterable[tuple[str, int]]) -> None:
         """The health of servers of this upstream, by host and port, has changed from
@@ -426,6 +438,10 @@ class Upstreams:
             for pool in pools.values():
                 pool.drop_idle()
                 pool.shortage = ""
+
+
+def _ignore(*_: Any) -> None:
+    """What a balancer raises where nothing is served is nobody's error."""
 
 
 def _defaults(timeouts: Timeouts) -> Defaults:

@@ -104,6 +104,8 @@ class WebRequest(Downstream):
         if self.record is not None:
             self.record.take(request)
             self.record.bytes_in += self._remaining
+            if request.explain is not None:
+                plane.ask_decision(self.record, request.explain)
         if web.clientproto == b"HTTP/1.1":
             # twisted.web finds "close" only where nothing else is named.
             self._keep_alive = request.keep_alive
@@ -303,6 +305,8 @@ class WebRequest(Downstream):
             self.record.bytes_out += len(data)
         write_head(web, reply)
         headers = web.responseHeaders
+        if self.record is not None and self.record.decision is not None:
+            headers.setRawHeaders(b"X-Decision-Id", [self.record.decision.id.encode("ascii")])
         length = -1
         if web.method == b"HEAD" or reply.status == 304:
             length = reply.declared

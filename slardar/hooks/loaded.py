@@ -125,6 +125,10 @@ class ScriptVersions:
             return canary
         return self.active
 
+    def take_turn_of(self, other: ScriptVersions) -> None:
+        """Choose for the next request as ``other`` would, which is of the same script."""
+        self._turn = other._turn
+
     def all(self) -> list[Loaded]:
         """Every version there is, each once."""
         found = (self.active, self.previous, self.canary, self.shadow)

@@ -12,10 +12,11 @@ rules for time, memory and failures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableSequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence
 from time import perf_counter_ns
 from typing import Any, Final
 
+from msgspec.structs import replace
 from twisted.logger import Logger
 
 from slardar.config import Hooks
@@ -28,7 +29,7 @@ from slardar.hooks.effects import (
     seen_reply,
     seen_request,
 )
-from slardar.hooks.engine import Engine
+from slardar.hooks.engine import Engine, Log
 from slardar.hooks.engines import MakeEngine, make_engine
 from slardar.hooks.loaded import Loaded, Pressure, ScriptVersions
 from slardar.hooks.loading import Loader
@@ -70,7 +71,8 @@ class Runner(HooksBase):
     ``seconds()`` is a monotonic clock.  ``failed(loaded)`` is called after each failure of a
     hook.  ``mark`` tells another process what runs: its first item is the mark of the version
     that is running (:func:`slardar.hooks.loaded.mark_of`), or 0 while none is; its second
-    item counts calls.
+    item counts calls.  ``log(level, text)`` writes a line that a hook logs, or that is about a
+    failed call; by default it goes to slardar's log.
     """
 
     def __init__(
@@ -80,13 +82,16 @@ class Runner(HooksBase):
         failed: Callable[[Loaded], None] | None = None,
         mark: MutableSequence[int] | None = None,
         engines: MakeEngine = make_engine,
+        log: Log | None = None,
     ) -> None:
+        self._settings = hooks
+        self._engines = engines
         self._seconds = seconds
         self._tell = failed
         self._mark: MutableSequence[int] = [0, 0] if mark is None else mark
-        self._log = HookLog(seconds)
+        self._write: Log = HookLog(seconds).write if log is None else log
         self._suspensions = Suspensions()
-        self._loader = Loader(hooks, self._suspensions, self._mark, engines, self._log.write)
+        self._loader = Loader(hooks, self._suspensions, self._mark, engines, self._write)
         #: The scripts for each host that has some of its own, in the order in which they run.
         self._by_host: dict[str, tuple[ScriptVersions, ...]] = {}
         #: The scripts for the hosts that have none of their own.
@@ -171,6 +176,10 @@ class Runner(HooksBase):
         """See :class:`slardar.http1.interfaces.HooksBase`."""
         return bool(self._others) or request.host in self._by_host
 
+    def paths(self, host: str) -> list[str]:
+        """The paths of the scripts that see the requests for a host, in their order."""
+        return [versions.path for versions in self._by_host.get(host, self._others)]
+
     def request(self, request: Request) -> HookedRequest | None:
         """See :class:`slardar.http1.interfaces.HooksBase`."""
         scripts = self._by_host.get(request.host, self._others)
@@ -212,6 +221,41 @@ class Runner(HooksBase):
         hooked.upstream = upstream
         for versions in self._by_host.get(request.host, self._others):
             if self._show_request(versions, request, hooked):
+                break
+        return hooked
+
+    def understudy(self, hooks: Iterable[Hook], log: Log) -> Runner:
+        """Another runner, which does with the next request what this one would do.
+
+        It loads copies of these ``hooks`` (those in service here, or some of them).  What the
+        copies keep, count and log is their own, and ``log`` gets their lines.  A version that is
+        suspended or not loaded here is so there, too.  There are no shadows, which change nothing.
+        """
+        made = Runner(self._settings, self._seconds, None, self._mark, self._engines, log)
+        made.route = self.route
+        copied = {hook.key: replace(hook, shadow=False) for hook in hooks}
+        for versions in self._loader.scripts.values():
+            for loaded in versions.all():
+                if loaded.suspended:
+                    made.suspend(loaded.mark, loaded.error)
+                elif loaded.script is None:
+                    made.refuse({loaded.mark: loaded.error})
+        made.load(copied)
+        for path, versions in made._loader.scripts.items():
+            known = self._loader.scripts.get(path)
+            if known is not None:
+                versions.take_turn_of(known)
+        return made
+
+    def rehearse(
+        self, request: Request, seen_by: Callable[[ScriptVersions, HookedRequest], None]
+    ) -> HookedRequest:
+        """As :meth:`request_with`, for a request without a body; tells who has seen it."""
+        hooked = Hooked(self)
+        for versions in self._by_host.get(request.host, self._others):
+            is_answered = self._show_request(versions, request, hooked)
+            seen_by(versions, hooked)
+            if is_answered:
                 break
         return hooked
 
@@ -482,7 +526,7 @@ class Runner(HooksBase):
         if stats is not loaded.stats:
             # The failure of a shadow shows in its report only.
             return
-        self._log.write("error", f"{loaded.path}: {failure.message}")
+        self._write("error", f"{loaded.path}: {failure.message}")
         if self._suspensions.failed(loaded.mark, self._seconds()):
             self.suspend(loaded.mark)
         if self._tell is not None:

@@ -26,7 +26,7 @@ from slardar.http1.reply import Reply, parse_reply
 from slardar.http1.request import Request, parse_request
 from slardar.model.hook import Code, Hook
 
-__all__ = ["Trial", "read_body", "read_reply", "read_request"]
+__all__ = ["Trial", "changes_of", "read_body", "read_reply", "read_request", "shown_request"]
 
 #: The most bytes of a body that are shown.
 _MAX_SHOWN = 2000
@@ -147,7 +147,7 @@ class Trial:
                     hash_key=request.hash_key,
                     cluster_key=request.cluster_key,
                     request=after,
-                    changes=_changes(before, after),
+                    changes=changes_of(before, after),
                 )
                 if hooked is not None and hooked.new_body is not None:
                     outcome["body"] = hooked.new_body[:_MAX_SHOWN].decode("utf-8", "replace")
@@ -171,7 +171,7 @@ class Trial:
         if instead is not None:
             return _answered(*instead)
         after = shown_reply(reply)
-        return {"reply": after, "reply_changes": _changes(before, after)}
+        return {"reply": after, "reply_changes": changes_of(before, after)}
 
     def _observe(self, event: LogEvent) -> None:
         if event.get("log_namespace") == "slardar.hooks":
@@ -209,7 +209,7 @@ def shown_reply(reply: Reply) -> str:
     return "\n".join(line.decode("latin-1") for line in reply.head_lines())
 
 
-def _changes(before: str, after: str) -> list[str]:
+def changes_of(before: str, after: str) -> list[str]:
     """The lines that are gone (``-``) and the lines that are new (``+``)."""
     return [
         line for line in difflib.ndiff(before.splitlines(), after.splitlines()) if line[:1] in "+-"

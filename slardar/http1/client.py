@@ -41,7 +41,7 @@ from slardar.http1.record import BY_HOOK, BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
 from slardar.http1.tunnel import Tunnel
-from slardar.http1.writer import interim_head
+from slardar.http1.writer import decision_lines, interim_head
 from slardar.model.listener import UNNAMED, ListenerSpec
 
 __all__ = ["ClientConnection"]
@@ -410,6 +410,8 @@ class ClientConnection(Downstream):
                 record.begin(self.client, request, host.clock.now, self.listener_id)
             else:
                 self.record = RequestRecord(self.client, request, host.clock.now, self.listener_id)
+            if request.explain is not None and self.record is not None:
+                host.ask_decision(self.record, request.explain)
         self._keep_alive = request.keep_alive
         self._head_only = request.raw_method == b"HEAD"
         self._replied = self._chunking = self._silent = False
@@ -666,6 +668,8 @@ class ClientConnection(Downstream):
         record = self.record
         if record is not None:
             record.status = reply.client_status()
+            if record.decision is not None:
+                lines[1:] = decision_lines(lines, record.decision)
         if self._begun:
             lines[0] = lines[0][self._begun :]
             self._begun = 0
@@ -758,6 +762,8 @@ class ClientConnection(Downstream):
         assert exchange is not None
         channel, rest, host = self.channel, self._buffer, self._host
         self._state = _CLOSED
+        if self.record is not None and self.record.decision is not None:
+            reply.lines[1:] = decision_lines(reply.lines, self.record.decision)
         sent = (interim_head(reply) + data)[self._begun :]
         channel.write(sent)
         if rest:

@@ -92,6 +92,8 @@ class Exchange(AttemptOwner):
         record = downstream.record
         if record is not None:
             record.upstream = selection.name
+            if selection.decides or record.decision is not None:
+                plane.note_decision(record, request, selection)
 
     def __repr__(self) -> str:
         return f"<Exchange {self.request!r} {self._attempt!r}>"

@@ -40,14 +40,16 @@ _TAKEN: Final = _HOP_BY_HOP | {
     b"x-forwarded-host",
     b"x-forwarded-proto",
     b"x-request-id",
+    b"x-slardar-explain",
 }
 
 #: Headers of a request that do not pass unchanged: the parser takes them out, and they
 #: are written anew or dropped.  ``http2-settings`` belongs to an upgrade to h2c, which
 #: is never offered; ``proxy`` is no header of HTTP but becomes ``HTTP_PROXY`` in
-#: CGI programs (CVE-2016-5385); ``proxy-authorization`` is meant for slardar.  CGI and
-#: WSGI programs cannot tell ``X_Forwarded_For`` from ``X-Forwarded-For``, so these
-#: names are dropped when spelled with ``_`` (nginx drops every name with ``_``).
+#: CGI programs (CVE-2016-5385); ``proxy-authorization`` and ``x-slardar-explain``, which
+#: holds a token of the control channel, are meant for slardar.  CGI and WSGI programs
+#: cannot tell ``X_Forwarded_For`` from ``X-Forwarded-For``, so these names are dropped
+#: when spelled with ``_`` (nginx drops every name with ``_``).
 REQUEST_SPECIAL: Final = _TAKEN | {name.replace(b"-", b"_") for name in _TAKEN}
 
 #: Headers of a reply that do not pass unchanged.

@@ -131,6 +131,7 @@ FORWARDED_FOR: Final = 8
 FORWARDED_HOST: Final = 9
 FORWARDED_PROTO: Final = 10
 REQUEST_ID: Final = 11
+EXPLAIN: Final = 12
 
 _MEANINGS: Final[dict[bytes, int]] = {
     b"host": HOST_NAME,
@@ -144,6 +145,9 @@ _MEANINGS: Final[dict[bytes, int]] = {
     b"x-forwarded-host": FORWARDED_HOST,
     b"x-forwarded-proto": FORWARDED_PROTO,
     b"x-request-id": REQUEST_ID,
+    b"x-slardar-explain": EXPLAIN,
+    # Read and not only dropped, for it holds a token whatever its spelling is.
+    b"x_slardar_explain": EXPLAIN,
 }
 
 

@@ -328,6 +328,7 @@ class SelectionBase:
         "budget",
         "connect_timeout",
         "deadline",
+        "decides",
         "failed_statuses",
         "hedge_after",
         "name",
@@ -371,6 +372,8 @@ class SelectionBase:
         self.failed_statuses: frozenset[int] = frozenset()
         #: Each reply is to be given to :meth:`hinted`.
         self.believes_hints: bool = False
+        #: What is decided for each request is kept.
+        self.decides: bool = False
         #: Whether :meth:`add_headers` is to be called.
         self.adds_headers: bool = False
 
@@ -770,6 +773,21 @@ class PlaneBase:
             record.answered_by, record.error = BY_SLARDAR, reason
         return error_reply(status, reason, request.get_header("accept"))
 
+    def ask_decision(self, record: RequestRecord, token: bytes) -> None:
+        """A request brings a token, so that what is decided for it is kept: set
+        ``record.decision``, if the token is one that is known."""
+
+    def note_decision(
+        self, record: RequestRecord, request: Request, selection: SelectionBase
+    ) -> None:
+        """A request has reached an upstream; its first server is about to be picked.
+
+        Called if ``selection.decides``, or if ``record.decision`` is set.
+        """
+
+    def keep_decision(self, record: RequestRecord) -> None:
+        """A request with ``record.decision`` has ended."""
+
     def tunnel(self, tunnel: TunnelBase) -> None:
         """A connection became a tunnel."""
         raise NotImplementedError
@@ -789,6 +807,8 @@ def request_ended(plane: PlaneBase, record: RequestRecord) -> None:
     No method, because planes are not compiled: a call of one takes longer than the rest.
     """
     record.ended = plane.clock.late()
+    if record.decision is not None:
+        plane.keep_decision(record)
     observer = plane.observer
     if observer is not None:
         observer.request_ended(record)

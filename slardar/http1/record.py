@@ -19,6 +19,7 @@ __all__ = [
     "MAX_SPARES",
     "STALE",
     "AttemptRecord",
+    "DecisionNote",
     "RequestRecord",
 ]
 
@@ -38,10 +39,6 @@ HEDGED: Final = "hedged"
 #: Records that a plane holds for the next requests, at most: some more than the requests of
 #: one batch.
 MAX_SPARES: Final = 512
-
-
-#: The header lines of bytes that are no request.
-_NO_LINES: Final[list[bytes]] = []
 
 
 class AttemptRecord:
@@ -85,6 +82,18 @@ class AttemptRecord:
         return f"<AttemptRecord {self.server} {self.failure or self.status}>"
 
 
+class DecisionNote:
+    """Where a request has gone, and why: noted when that was decided."""
+
+    __slots__ = ("id", "told")
+
+    def __init__(self, decision_id: str) -> None:
+        #: What leads to it; letters, digits and ``-`` only.
+        self.id: str = decision_id
+        #: The explanation; ``None`` if the request has reached no upstream.
+        self.told: object = None
+
+
 class RequestRecord:
     """One request from its head to its end.  Times are monotonic seconds.
 
@@ -102,12 +111,12 @@ class RequestRecord:
         "client",
         "counted_in",
         "counted_out",
+        "decision",
         "ended",
         "error",
         "hook",
         "host",
         "kept",
-        "lines",
         "listener",
         "method",
         "queued",
@@ -130,14 +139,13 @@ class RequestRecord:
         """The request begins; whatever was known of a former one is forgotten."""
         #: The client's address, from the listener.
         self.client: bytes = client
-        #: The request, as hooks have left it; ``None`` for bytes that are no request.
+        #: The request, as hooks have left it but for its ``head``; ``None`` for bytes that are
+        #: no request.
         self.request: Request | None = None
-        #: Of the request as the client sent it: method, target, the name in its Host, and
-        #: its header lines (see ``Request.lines``).
+        #: Of the request as the client sent it: method, target, the name in its Host.
         self.method: bytes = b""
         self.uri: bytes = b""
         self.host: str = ""
-        self.lines: list[bytes] = _NO_LINES
         #: The id of the listener that accepted the client; empty within ``slardar.web``.
         self.listener: str = listener
         #: When the head was complete; ``ended``: when the whole reply was handed to the
@@ -169,6 +177,8 @@ class RequestRecord:
         self.error: str = ""
         #: The hook that answered, or that failed: ``lua/script.HOST``; empty for none.
         self.hook: str = ""
+        #: The decision that is kept of the request; ``None`` where nobody asks.
+        self.decision: DecisionNote | None = None
         #: Its place in its trace; ``None`` where nothing is traced.
         self.trace: TraceContext | None = None
         #: An observer keeps the record: it is not used for another request.
@@ -182,7 +192,6 @@ class RequestRecord:
         self.method = request.raw_method
         self.uri = request.raw_uri
         self.host = request.host
-        self.lines = request.lines
         self.bytes_in = len(request.head)
 
     def attempt(self, server: str, started: float) -> AttemptRecord:
@@ -227,7 +236,6 @@ class RequestRecord:
         """
         if not self.kept and self.tries <= 1 and len(spares) < MAX_SPARES:
             self.request = None
-            self.lines = _NO_LINES
             spares.append(self)
 
     def __repr__(self) -> str:

@@ -19,6 +19,7 @@ from slardar.http1.heads import (
     CONTENT_LENGTH,
     DROPPED,
     EXPECT,
+    EXPLAIN,
     FORWARDED_FOR,
     FORWARDED_HOST,
     FORWARDED_PROTO,
@@ -45,6 +46,7 @@ __all__ = ["Request", "normal_host", "parse_request"]
 _HOST: Final = re.compile(
     rb"(?:(?P<name>[A-Za-z0-9._~-]{1,255})|\[(?P<v6>[0-9A-Fa-f:.]{2,45})\])(?::(?P<port>[0-9]{0,5}))?"
 )
+_EXPLAIN_LINE: Final = re.compile(rb"(?i)(?<=\n)x[-_]slardar[-_]explain:[^\n]*\n")
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PROTOCOL: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:/[!#$%&'*+.^_`|~0-9A-Za-z-]+)?")
 # A member of Transfer-Encoding: a name, with parameters or without (RFC 9112 7).
@@ -93,6 +95,7 @@ class Request:
         "cluster_key",
         "connection",
         "expects",
+        "explain",
         "forwarded_for",
         "forwarded_host",
         "forwarded_proto",
@@ -123,7 +126,8 @@ class Request:
         #: Minor version of HTTP/1.
         self.minor = 1
         self.lines = lines
-        #: The head as the client sent it, up to and with its empty line.
+        #: The head as the client sent it, up to and with its empty line; but for
+        #: X-Slardar-Explain, which is for slardar alone.
         self.head = head
         #: Bytes of body that follow, or :data:`CHUNKED`.
         self.length = 0
@@ -139,6 +143,8 @@ class Request:
         self.forwarded_proto: bytes | None = None
         self.forwarded_host: bytes | None = None
         self.request_id: bytes | None = None
+        #: The value of X-Slardar-Explain, ``None`` without one.
+        self.explain: bytes | None = None
         #: The client's address and scheme, set by whoever accepted it.
         self.address = b""
         self.scheme = b"http"
@@ -274,6 +280,10 @@ def _take(request: Request, meaning: int, value: bytes) -> None:
         request.forwarded_proto = joined(request.forwarded_proto, value)
     elif meaning == REQUEST_ID:
         request.request_id = joined(request.request_id, value)
+    elif meaning == EXPLAIN:
+        # Two of them are no token.
+        request.explain = joined(request.explain, value)
+        request.head = _EXPLAIN_LINE.sub(b"", request.head)
     elif meaning == CODING:
         if request.minor == 0 or request.length == CHUNKED:
             raise BadMessage(400, "Transfer-Encoding is not allowed here")

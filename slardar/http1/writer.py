@@ -1,4 +1,4 @@
-"""Writes the heads of requests to servers, and of interim replies to clients.
+"""Writes the heads of requests to servers, of interim replies to clients, and decisions' ids.
 
 A head is built from its parsed form, so that the server parses what slardar parsed.
 The lines that pass unchanged are in a list already; the writer fills in the first
@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from slardar.http1.record import DecisionNote
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 
-__all__ = ["RequestIds", "interim_head", "request_head"]
+__all__ = ["RequestIds", "decision_lines", "interim_head", "request_head"]
 
 
 class RequestIds:
@@ -73,6 +74,12 @@ _WITH_CONTENT: Final = frozenset((b"POST", b"PUT", b"PATCH"))
 
 #: Joined after the last header, these make the empty line.
 _END: Final = (b"", b"")
+
+
+def decision_lines(lines: list[bytes], note: DecisionNote) -> list[bytes]:
+    """The header lines of a reply's ``lines``, with the id of its decision and no other one."""
+    kept = [line for line in lines[1:] if line[:14].lower() != b"x-decision-id:"]
+    return [*kept, b"X-Decision-Id: " + note.id.encode("ascii")]
 
 
 def interim_head(reply: Reply) -> bytes:

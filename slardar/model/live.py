@@ -299,6 +299,23 @@ class Live:
             found = turns[level] = ServerLive()
         return found
 
+    def borrowed(self, upstream: str, servers: Iterable[tuple[str, int]]) -> Live:
+        """Another registry with what is known here of one upstream and these servers of it.
+
+        Whoever uses it adds nothing to this one.
+        """
+        other = Live()
+        other.processes = self.processes
+        if upstream in self._upstreams:
+            other._upstreams[upstream] = self._upstreams[upstream]
+        for host, port in servers:
+            key = (upstream, host, port)
+            if key in self._servers:
+                other._servers[key] = self._servers[key]
+            if key in self._turns:
+                other._turns[key] = self._turns[key].copy()
+        return other
+
     @property
     def turns(self) -> Mapping[tuple[str, str, int], Mapping[str, ServerLive]]:
         """The turns of servers in further levels than the first that has them, by upstream, host

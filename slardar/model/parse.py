@@ -260,6 +260,7 @@ def _upstream(
         queue=body.queue,
         public=body.public,
         access_log=body.access_log,
+        decisions=body.decisions,
         unknown=unknown,
     )
 

@@ -201,6 +201,8 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     public: bool = True
     #: Whether its requests are in the access logs.
     access_log: bool = True
+    #: Whether what is decided for each of its requests is kept for a while.
+    decisions: bool = False
     #: For heartbeats: the database, the user and the password.
     name: Text | None = None
     user: Text | None = None
@@ -274,6 +276,7 @@ class Upstream(Struct, frozen=True):
     #: Whether it serves the Host that is its name.
     public: bool = True
     access_log: bool = True
+    decisions: bool = False
     #: Unknown keys of ``source``, with a line for each.
     unknown: tuple[tuple[UnknownKey, str], ...] = ()
     #: When a user asked to reload the module of its balancer (epoch nanoseconds); 0: never.

@@ -39,7 +39,8 @@ class Choice(NamedTuple):
     #: The upstream's name; ``None`` if they lead nowhere.
     upstream: str | None
     #: The reason: ``route``, ``host`` (the upstream's exact name), ``wildcard``, ``default``
-    #: (the default upstream), ``resource`` (a mounted resource names it), or empty.
+    #: (the default upstream), ``hook`` (a hook has chosen it), ``resource`` (a mounted
+    #: resource names it), or empty.
     by: str = ""
     route: Route | None = None
 

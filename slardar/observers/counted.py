@@ -72,6 +72,7 @@ class Counted(Struct, tag="counted", frozen=True):
     #: What a process that is replaced tells beside that.
     hooks: dict[Label, HookCounted] = {}
     restarts: Counter = 0
+    dropped: Counter = 0
     #: The bounds of the buckets, if they may be other ones than the taker's.
     bounds: tuple[float, ...] | None = None
     added_bounds: tuple[float, ...] | None = None

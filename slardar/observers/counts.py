@@ -124,7 +124,7 @@ class Counting(Observer):
         if record.tries == 1:
             first = record.first
             _count_attempt(counts, first)
-            held = first.ended - first.started
+            held = (first.ended or record.ended) - first.started
         elif record.tries:
             held = _count_attempts(counts, record)
         if status == 101:
@@ -191,8 +191,9 @@ def _count_attempts(counts: UpstreamCounts, record: RequestRecord) -> float:
         if attempt.started >= until and failed:
             counts.retries += 1
         # Where hedged, two attempts go on at a time.
-        held += max(0.0, attempt.ended - max(attempt.started, until))
-        until = max(until, attempt.ended)
+        ended = attempt.ended or record.ended
+        held += max(0.0, ended - max(attempt.started, until))
+        until = max(until, ended)
         failed = attempt.failure != STALE
     return held
 

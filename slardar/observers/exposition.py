@@ -7,14 +7,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from slardar.hooks.report import HookTally
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
 from slardar.observers.families import FAMILIES, PREFIX
 from slardar.observers.totals import Totals, UpstreamTotals
 
-__all__ = ["CONTENT_TYPE", "Exposition", "Facts", "escaped"]
+__all__ = ["CONTENT_TYPE", "Exposition", "Facts", "escaped", "scrape"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -28,12 +29,39 @@ class Facts(NamedTuple):
     #: Connections of clients by listener, and tunnels by upstream.
     connections: Mapping[str, int]
     tunnels: Mapping[str, int]
-    #: Workers by state, and how many were replaced.
+    #: Workers by state, how many were replaced, and lines of access logs that were dropped.
     workers: Mapping[str, int]
     restarts: int
+    dropped: int
     #: Of an upstream's server (host and port): whether its health lets it have requests, and
     #: the requests under way on it.
     server: Callable[[str, str, int], tuple[bool, int]]
+
+
+class CountingPlane(Protocol):
+    """A data plane that counts (:class:`slardar.interfaces.IPlane`)."""
+
+    totals: Totals
+
+    def collect(self) -> Iterator[None]:
+        """Bring ``totals`` up to date, a little with each step."""
+
+    def facts(self) -> Facts:
+        """What there is at present."""
+
+    def hook_tally(self) -> HookTally:
+        """The counters of the hooks."""
+
+
+def scrape(plane: CountingPlane, snapshot: Snapshot, version: str) -> Iterator[str]:
+    """The text about ``plane``, which serves ``snapshot``, in pieces; some of them are empty.
+
+    Between two pieces others may have their turn.  ``version`` is slardar's.
+    """
+    for _ in plane.collect():
+        yield ""
+    hooks = plane.totals.take_hooks(plane.hook_tally())
+    yield from Exposition(snapshot, plane.totals, plane.facts(), hooks, version).pieces()
 
 
 class Exposition:
@@ -204,6 +232,9 @@ class Exposition:
 
     def _worker_restarts_total(self, name: str) -> Iterator[str]:
         yield f"{name} {self._totals.restarts + self._facts.restarts}\n"
+
+    def _access_log_dropped_total(self, name: str) -> Iterator[str]:
+        yield f"{name} {self._totals.dropped + self._facts.dropped}\n"
 
     def _build_info(self, name: str) -> Iterator[str]:
         yield f'{name}{{version="{escaped(self._version)}"}} 1\n'

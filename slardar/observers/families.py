@@ -165,5 +165,12 @@ FAMILIES: tuple[Family, ...] = (
         "Workers that have ended and were replaced.",
         "it rises: the log says why",
     ),
+    Family(
+        "access_log_dropped_total",
+        "counter",
+        (),
+        "Lines of access logs that were dropped, for nobody took them in time.",
+        "it rises: a disk or a collector is too slow",
+    ),
     Family("build_info", "gauge", ("version",), "Always 1; the version of slardar."),
 )

@@ -19,7 +19,7 @@ __all__ = ["Outlet"]
 #: Bytes of lines that wait at most: a second of a busy worker.
 MOST = 8 << 20
 #: Bytes with which the thread is woken at once; fewer wait for :meth:`Outlet.hurry`.
-_FULL = 49152
+_FULL = 262144
 #: Seconds before lines that could not be written are tried again: the first time, and at
 #: most.
 _PAUSE = 0.1
@@ -171,7 +171,8 @@ class Outlet:
                 done = self._sink.write(data if len(data) <= self._sink.most else self._cut(data))
             except TimeoutError as error:
                 self._note_blocked(error)
-            except OSError as error:
+            except Exception as error:
+                # A bug must not end the thread, and with it the log.
                 self._complain(error)
                 is_early = self._wait(pause)
                 pause = self._first_pause if is_early else min(2 * pause, _LONGEST_PAUSE)
@@ -204,7 +205,7 @@ class Outlet:
     def _reopen(self) -> None:
         try:
             self._sink.reopen()
-        except OSError as error:
+        except Exception as error:
             self._complain(error)
 
     def _wait(self, seconds: float) -> bool:
@@ -223,12 +224,13 @@ class Outlet:
         self._done = self._came
         self._say_lost()
 
-    def _complain(self, error: OSError) -> None:
+    def _complain(self, error: Exception) -> None:
         """Tell once that lines cannot be written, and at most once a minute if that comes and
         goes."""
         if not self._fails:
             self._fails = True
-            self._say(f"cannot be written: {error.strerror or error}; lines wait for it")
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            self._say(f"cannot be written: {reason}; lines wait for it")
 
     def _note_blocked(self, error: TimeoutError) -> None:
         if self.dropped > self._told_lost:

@@ -103,7 +103,7 @@ class FileSink(Sink):
         done = self._mend(fd)
         try:
             while done < len(data):
-                done += os.write(fd, data[done:] if done else data)
+                done += self._write(fd, data[done:] if done else data)
         except OSError:
             whole = data.rfind(b"\n", 0, done) + 1
             if done > whole:
@@ -112,6 +112,17 @@ class FileSink(Sink):
                 raise
             return whole
         return done
+
+    def _write(self, fd: int, data: bytes) -> int:
+        try:
+            return os.write(fd, data)
+        except BlockingIOError:
+            # Somebody has made standard output non-blocking.
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            if not poll.poll(_SEND * 1000):
+                raise TimeoutError("its reader takes nothing") from None
+            return 0
 
     def _mend(self, fd: int) -> int:
         """Bytes of the first line that are in the file already."""

@@ -77,9 +77,11 @@ class Totals:
         self.added_seconds = 0.0
         #: By the hook's language and name, ``lua/script.a.example``.
         self.hooks: dict[str, HookTotals] = {}
-        #: Workers that were replaced in processes before this one, and those of this one that
-        #: a successor knows of.
-        self.restarts = self._told_restarts = 0
+        #: Workers that were replaced in processes before this one, and lines of access logs
+        #: that were dropped there.
+        self.restarts = self.dropped = 0
+        #: Those of this process that a successor knows of.
+        self._told = (0, 0)
         #: Upstreams and servers (``host:port``, else empty) that are gone, oldest first.
         self._gone: dict[tuple[str, str], None] = {}
         #: Of each version of a hook: calls, errors, nanoseconds and timed calls so far.
@@ -104,6 +106,7 @@ class Totals:
             hook.errors += about.errors
             hook.seconds += about.seconds
         self.restarts += counted.restarts
+        self.dropped += counted.dropped
 
     def _take_upstream(self, about: UpstreamCounted, snapshot: Snapshot, same: bool) -> None:
         name = about.upstream
@@ -227,9 +230,9 @@ class Totals:
 
     # For a successor.
 
-    def hand_over(self, restarts: int) -> Counted:
-        """All of it since the call before, for a process that takes over; ``restarts`` are
-        those of this process so far.  What is handed over is here no more."""
+    def hand_over(self, restarts: int, dropped: int = 0) -> Counted:
+        """All of it since the call before, for a process that takes over; ``restarts`` and
+        ``dropped`` are those of this process so far.  What is handed over is here no more."""
         told = Counted(
             tuple(_told_upstream(name, totals) for name, totals in self.upstreams.items()),
             self.refused,
@@ -239,13 +242,15 @@ class Totals:
                 path: HookCounted(hook.calls, hook.errors, hook.seconds)
                 for path, hook in self.hooks.items()
             },
-            self.restarts + restarts - self._told_restarts,
+            self.restarts + restarts - self._told[0],
+            self.dropped + dropped - self._told[1],
             self.bounds,
             self.added_bounds,
         )
         self.upstreams, self.refused, self.hooks, self._gone = {}, {}, {}, {}
         self.added, self.added_seconds = [0] * len(self.added), 0.0
-        self.restarts, self._told_restarts = 0, restarts
+        self.restarts = self.dropped = 0
+        self._told = (restarts, dropped)
         return told
 
 

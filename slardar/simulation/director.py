@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from slardar.config import Health
 from slardar.dataplane.heartbeats import Heartbeats
@@ -47,10 +46,8 @@ class Director:
         self._extras = Extras()
         #: What heartbeats have last said of each server.
         self._checked: dict[Place, str] = {}
-        no_poller: Any = None
         self._heartbeats = Heartbeats(
             engine,
-            no_poller,
             health,
             _probe,
             lambda name: [(socket.AF_INET, name)],

@@ -42,7 +42,7 @@ def made_by_lot(load: Load, random: Random) -> Iterator[Arrival]:
 
 def read_log(lines: Iterable[str], random: Random) -> list[Arrival]:
     """The requests of an access log, by their times: JSON with ``time``, ``method``, ``uri`` and
-    ``client``, or Apache's combined format.
+    ``client``, as slardar writes it, or Apache's combined format.
 
     Requests whose time is a whole second come at any time within the second.  Lines of other
     forms are left out; raises ConfigError if all are.
@@ -64,8 +64,12 @@ def _from_json(line: str) -> Arrival | None:
     try:
         entry: dict[str, Any] = json.loads(line)
         at = datetime.datetime.fromisoformat(str(entry["time"]).replace("Z", "+00:00"))
-        arrival = Arrival(at.timestamp(), entry["method"], entry["uri"], entry["client"])
-    except (KeyError, TypeError, ValueError):
+        if entry.get("event") in ("begin", "progress"):
+            return None  # slardar's line about a request that another line is about, too
+        # slardar's time is that of the end.
+        began = at.timestamp() - float(entry.get("seconds") or 0.0)
+        arrival = Arrival(began, entry["method"], entry["uri"], entry["client"])
+    except (KeyError, TypeError, ValueError, AttributeError):
         return None
     return arrival if all(isinstance(text, str) for text in arrival[1:]) else None
 

@@ -19,6 +19,7 @@ from msgspec import Meta, Struct, structs
 
 from slardar.config import Control, Settings
 from slardar.dataplane.balancer_errors import BalancerError
+from slardar.dataplane.explanation import DecisionTold, Explanation
 from slardar.health.verdicts import Epoch, Extra, Heartbeat, Name, Port, Status, Text, Verdict
 from slardar.hooks.report import HookReport, ShadowReport
 from slardar.model.hook import Hook
@@ -36,6 +37,8 @@ __all__ = [
     "Delta",
     "Done",
     "Drain",
+    "Explain",
+    "FindDecision",
     "FromWorker",
     "Grown",
     "HookFailed",
@@ -48,6 +51,7 @@ __all__ = [
     "SuspendHook",
     "TakeSettings",
     "ToWorker",
+    "Told",
     "UpstreamReport",
     "Verdicts",
     "Whole",
@@ -176,6 +180,23 @@ class Reopen(Struct, tag="reopen", frozen=True):
     """Open the files of access logs anew."""
 
 
+class Explain(Struct, tag="explain", frozen=True):
+    """Explain where a request would go: a :class:`Told` comes before the answer."""
+
+    #: Tells this question from others.
+    number: int
+    #: The head of the request, and the client's address.
+    head: bytes
+    client: str
+
+
+class FindDecision(Struct, tag="decision", frozen=True):
+    """Tell what was decided for a request: a :class:`Told` comes before the answer."""
+
+    number: int
+    id: str
+
+
 class Ping(Struct, tag="ping", frozen=True):
     """A worker whose reactor runs answers at once."""
 
@@ -277,6 +298,17 @@ class Grown(Struct, tag="grown", frozen=True):
     """The worker has taken much more memory than its hooks hold: it must be replaced."""
 
 
+class Told(Struct, tag="told", frozen=True):
+    """What a worker was asked for; neither of the two, if it does not know.
+
+    A message of its own, because an answer has a limit of 64 KiB.
+    """
+
+    number: Annotated[int, Meta(ge=0, le=2**53)]
+    explanation: Explanation | None = None
+    decision: DecisionTold | None = None
+
+
 ToWorker = (
     Begin
     | Whole
@@ -286,11 +318,13 @@ ToWorker = (
     | Reopen
     | Verdicts
     | Addresses
+    | Explain
+    | FindDecision
     | Ping
     | Drain
     | Listening
 )
-FromWorker = Report | Verdicts | HookFailed | HookHeavy | Grown | Counted | Present | Spans
+FromWorker = Report | Verdicts | HookFailed | HookHeavy | Grown | Counted | Present | Told | Spans
 
 _to_worker: Any = msgspec.json.Decoder(ToWorker)
 _whole = msgspec.json.Decoder(Whole)
@@ -342,10 +376,17 @@ def lean_settings(settings: Settings) -> Settings:
     """The settings that a worker needs.
 
     Upstreams and routes are left out, because they come in the snapshot; services, because the
-    director follows them; tokens and the store's URL, because they are secrets.
+    director follows them; the store's URL, because it is a secret.  Of the tokens, the hashes of
+    admins' stay, without names: requests may bring one of these tokens.
     """
+    tokens = tuple(
+        structs.replace(one, name="admin", names=())
+        for one in settings.control.tokens
+        if one.role == "admin"
+    )
+    control = Control(tokens=tokens)
     return structs.replace(
-        settings, upstreams={}, services={}, routes=(), store="", control=Control()
+        settings, upstreams={}, services={}, routes=(), store="", control=control
     )
 
 

@@ -20,10 +20,11 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from slardar.config import Settings
+from slardar.dataplane.decisions import worker_of
+from slardar.dataplane.explanation import DecisionTold, Explanation
 from slardar.dataplane.failurelog import HealthLog
 from slardar.dataplane.heartbeats import Heartbeats, ProbeFinder
 from slardar.dataplane.inherited import open_listener
-from slardar.dataplane.poller import Poller
 from slardar.dataplane.sockets import Opened
 from slardar.errors import NotReadyError
 from slardar.events import Publish, ignore
@@ -58,9 +59,11 @@ from slardar.workers.messages import (
     HookHeavy,
     Report,
     ServerReport,
+    Told,
 )
 from slardar.workers.names import NameWatch
 from slardar.workers.process import ANSWER, START, WorkerGone, WorkerProcess, spawn
+from slardar.workers.questions import Questions
 from slardar.workers.slot import Slot
 from slardar.workers.supervisor import Supervisor, WorkerError
 from slardar.workers.tally import Tally
@@ -121,15 +124,13 @@ class Workers:
         #: Posts the spans that workers send.
         self._exporter = exporter_for(reactor, settings.tracing)
         self._index = ServerIndex()
+        self._questions = Questions(reactor)
         self._health_log = HealthLog(reactor.seconds, publish)
         self._names = NameWatch(reactor, self._tell_addresses, resolver)
-        self._poller: Poller | None = None
         self._heartbeats: Heartbeats | None = None
         if find_probe is not None:
-            self._poller = Poller(reactor)
             self._heartbeats = Heartbeats(
                 reactor,
-                self._poller,
                 settings.health,
                 find_probe,
                 lambda name: self._names.found.get(name),
@@ -172,8 +173,7 @@ class Workers:
     def start(self) -> defer.Deferred[None]:
         """Start the workers; fires when all of them serve, and fails with WorkerError
         if one of them cannot be started."""
-        if self._poller is not None and self._heartbeats is not None:
-            self._poller.start()
+        if self._heartbeats is not None:
             self._heartbeats.start(tuple(self._checked.values()))
         return self._supervisor.start()
 
@@ -185,9 +185,8 @@ class Workers:
         """
         if not self._supervisor.is_stopping:
             self._checker.stop()
-            if self._poller is not None and self._heartbeats is not None:
+            if self._heartbeats is not None:
                 self._heartbeats.stop()
-                self._poller.stop()
         drain = float(self.settings.timeouts.drain) if within is None else within
         return self._supervisor.stop(drain, grace).addCallback(self._stopped)
 
@@ -405,6 +404,41 @@ class Workers:
         self._supervisor.tell_all(data, but)
         self._supervisor.tell_leaving(data)
 
+    # Decisions.
+
+    def explain(self, head: bytes, client: str) -> defer.Deferred[Explanation]:
+        """Where a request would go now, and why; see :class:`slardar.interfaces.IPlane`.
+
+        One of the workers tells it; another one if that does not answer in time.
+        """
+        return defer.ensureDeferred(self._explain(head, client))
+
+    async def _explain(self, head: bytes, client: str) -> Explanation:
+        told = await self._questions.ask(
+            self._supervisor.serving(), lambda number: messages.Explain(number, head, client)
+        )
+        if told.explanation is None:
+            raise NotReadyError("the worker gave no explanation")
+        return told.explanation
+
+    def decision(self, decision_id: str) -> defer.Deferred[DecisionTold | None]:
+        """What was decided for a request; see :class:`slardar.interfaces.IPlane`.
+
+        The worker that has made the decision tells it.
+        """
+        return defer.ensureDeferred(self._decision(decision_id))
+
+    async def _decision(self, decision_id: str) -> DecisionTold | None:
+        number = worker_of(decision_id)
+        workers = [one for one in self._supervisor.serving() if one.number == number]
+        if not workers:
+            # Its records have gone with it.
+            return None
+        told = await self._questions.ask(
+            workers, lambda number: messages.FindDecision(number, decision_id)
+        )
+        return told.decision
+
     # Metrics.
 
     def collect(self) -> Iterator[None]:
@@ -428,7 +462,9 @@ class Workers:
             return (upstream, host, port) not in out, active(upstream, host, port)
 
         restarts = sum(slot.restarts for slot in slots)
-        return Facts(connections, tunnels, Counter(slot.state for slot in slots), restarts, server)
+        states = Counter(slot.state for slot in slots)
+        dropped = self._tally.totals()["access_log_dropped"]
+        return Facts(connections, tunnels, states, restarts, dropped, server)
 
     def _out(self) -> set[tuple[str, str, int]]:
         """The servers whose health lets them have no requests."""
@@ -601,6 +637,9 @@ class Workers:
             if self._exporter is not None:
                 for span in message.requests:
                     self._exporter.put(span)
+            return
+        if isinstance(message, Told):
+            self._questions.told(process, message)
             return
         if process in self._supervisor.leaving:
             return

@@ -218,6 +218,10 @@ class Supervisor:
             if slot.process is not None:
                 yield slot.process
 
+    def serving(self) -> Iterator[WorkerProcess]:
+        """The workers that have a place and serve."""
+        return (process for process in self.processes() if process.ready_at is not None)
+
     def tell_all(self, data: bytes, but: WorkerProcess | None = None) -> None:
         """Send a message to every worker that has a place, except ``but``.  Nobody waits
         for the answers."""

@@ -132,6 +132,16 @@ class Worker:
         if isinstance(message, messages.Reopen):
             self._plane.reopen_logs()
             return self._done()
+        if isinstance(message, messages.Explain):
+            explained = self._plane.explain(message.head, message.client)
+            return explained.addCallback(
+                lambda found: self._tell(messages.Told(message.number, explanation=found))
+            )
+        if isinstance(message, messages.FindDecision):
+            told = self._plane.decision(message.id)
+            return told.addCallback(
+                lambda found: self._tell(messages.Told(message.number, decision=found))
+            )
         if isinstance(message, messages.SuspendHook):
             self._plane.suspend_hook(message.mark, message.reason)
             return self._done()
@@ -148,6 +158,10 @@ class Worker:
             self._plane.hurry(message.seconds)
             return self._done()
         return self._stop(message.seconds, message.grace).addCallback(lambda _: self._done())
+
+    def _tell(self, told: messages.Told) -> Done:
+        self._send(told)
+        return self._done()
 
     def _take_health(self, verdicts: messages.Verdicts) -> None:
         assert self._plane is not None

@@ -17,9 +17,10 @@ upstream:
   servers:
     - {host: 10.0.0.1, port: 80, max_fails: 1}
     - {host: 10.0.0.2, port: 80, max_fails: 1}
-load: {rate: 50, seconds: 10}
+load: {rate: 50, seconds: 20}
 failures:
   - {at: 5, server: "10.0.0.1:80", state: dead}
+  - {at: 6, server: "10.0.0.1:80", state: up}
 """
 OWN = """
 from slardar.balancers.base import Balancer
@@ -56,6 +57,9 @@ def test_report_for_people_and_for_programs() -> None:
     text = run("scenario.yaml").output
     assert f"wrr: {report['requests']} requests, 0 failed, {report['retries']} retries" in text
     assert "10.0.0.1:80 out: " in text
+    # A server that is back has no reason, and no colon before none.
+    assert " 10.0.0.1:80 in\n" in f"{text}\n"
+    assert ": \n" not in text
 
 
 def test_balancer_of_ones_own_on_an_access_log() -> None:

@@ -16,11 +16,14 @@ from zope.interface import implementer
 from slardar.config import Metrics, Settings, parse_settings
 from slardar.control.actions import Actions
 from slardar.control.http import make_site
+from slardar.dataplane.decision import Candidate, Decision, LevelDecision, Preview
+from slardar.dataplane.explanation import DecisionTold, Explanation, explanation_of
 from slardar.errors import ConfigError, ConflictError
 from slardar.health.verdicts import Extra, Heartbeat, Verdict
 from slardar.hooks.engine import ScriptError
 from slardar.hooks.notices import Checked
 from slardar.hooks.report import HookTally
+from slardar.http1.request import parse_request
 from slardar.interfaces import IPlane, IStore
 from slardar.model.change import Change, Recorded, Revision, StoredState
 from slardar.model.live import ServerLive
@@ -161,6 +164,9 @@ class FakePlane:
         self.opened: list[Any] = []
         metrics = Metrics()
         self.totals = Totals(metrics.buckets, metrics.added_buckets)
+        #: What it was asked to explain, and what it knows of decisions.
+        self.questions: list[tuple[bytes, str]] = []
+        self.decisions: dict[str, DecisionTold] = {}
         #: The stored hooks that it was asked to check.
         self.stored: dict[Any, Any] = {}
 
@@ -197,7 +203,7 @@ class FakePlane:
         self.totals.take(counted, self.snapshot)
 
     def facts(self) -> Facts:
-        return Facts({"tcp:8080": 1}, {}, {"alive": 1}, 0, lambda *_: (True, 0))
+        return Facts({"tcp:8080": 1}, {}, {"alive": 1}, 0, 0, lambda *_: (True, 0))
 
     def set_checked(self, verdicts: Iterable[Heartbeat]) -> None:
         """Nor do heartbeats say so."""
@@ -257,6 +263,23 @@ class FakePlane:
     def check_stored(self, hooks: Mapping[Any, Any]) -> defer.Deferred[None]:
         self.stored = dict(hooks)
         return defer.succeed(None)
+
+    def explain(self, head: bytes, client: str) -> defer.Deferred[Explanation]:
+        """As a plane without hooks and balancers: the upstream, and its first server."""
+        self.questions.append((head, client))
+        request = parse_request(head)
+        choice = self.snapshot.choose(request.host, request.path)
+        upstream = None if choice.upstream is None else self.snapshot.upstreams.get(choice.upstream)
+        preview = None
+        if upstream is not None:
+            server = upstream.servers[0]
+            one = Candidate(server.key, "ok", server.weight, 0, "")
+            preview = Preview((LevelDecision("", True, (one,), "0"),), server.key, False, None)
+        decision = Decision(choice, "wrr", preview, "" if preview else "no upstream")
+        return defer.succeed(explanation_of(decision, request, (), None, 0, "worker-0", None))
+
+    def decision(self, decision_id: str) -> defer.Deferred[DecisionTold | None]:
+        return defer.succeed(self.decisions.get(decision_id))
 
     def hook_tally(self) -> HookTally:
         return self.tally

@@ -24,7 +24,7 @@ from slardar.control import amp_channel
 from slardar.control.actions import Actions
 from slardar.control.amp_channel import AmpSite
 from slardar.control.operations import OPERATIONS
-from slardar.control.room import MAX_CONNECTIONS
+from slardar.control.room import MAX_CONNECTIONS, Standing
 from slardar.events import Changed, EventLog, Health
 from tests.control.fakes import (
     FakePlane,
@@ -202,6 +202,11 @@ CASES = [
     Case("version", {"version": "x"}),
     Case("rollback", {"version": "1"}),
     Case("rollback", {"version": "1000"}),
+    Case("explain", {}, None, {"host": "a", "path": "/x", "header": "X-A:b"}),
+    Case("explain", {}, None, {"host": "none"}),
+    Case("explain"),
+    Case("explain", {}, None, {"host": "a", "client": "nobody"}),
+    Case("decision", {"id": "0-" + "0" * 32}),
 ]
 
 
@@ -488,17 +493,39 @@ def test_who_does_not_read_is_not_answered_further(client: AmpClient) -> None:
     assert asked
 
 
-def test_end_waits_for_calls_under_way(client: AmpClient, actions: Actions) -> None:
-    """At the end of slardar, what was begun is answered."""
-    plane: Any = actions.plane
-    asked = client.ask(commands.UpdateUpstream, name="b", body=body(upstream(1)))
-    plane.holds = True
-    client.pump()
+def test_end_waits_for_calls_that_have_come(client: AmpClient, actions: Actions) -> None:
+    """At the end of slardar they are answered, those that wait for others included."""
+    asked = [
+        client.ask(commands.UpdateUpstream, name=f"b{number}", body=body(upstream(1)))
+        for number in range(20)
+    ]
+    client.channel.dataReceived(client.outgoing.value())
+    client.outgoing.clear()
     client.site.stopFactory()
-    client.clock.advance(0)
+    assert not client.transport.disconnecting
     client.pump()
-    assert result_of(asked)["version"] == 1
+    assert [result_of(one)["version"] for one in asked] == list(range(1, 21))
     assert client.transport.disconnecting
+
+
+def test_change_during_an_upgrade_is_to_be_asked_again(client: AmpClient, actions: Actions) -> None:
+    """The successor makes the changes; nothing is lost, and nothing is half made."""
+    result_of(actions.hand_over())
+    asked = client.ask(commands.DeleteUpstream, name="a")
+    client.pump()
+    actions.moved()
+    client.pump()
+    with pytest.raises(commands.StoreUnavailable, match="ask again"):
+        result_of(asked)
+
+
+def test_bytes_of_what_is_no_call_are_let_go(client: AmpClient) -> None:
+    """Else they would count as a body that has not come whole."""
+    box = amp.AmpBox({b"_command": b"Nonsense", b"_ask": b"7", b"x": b"y" * 60000})
+    for _ in range(10):
+        client.channel.dataReceived(box.serialize())
+    assert client.site.room._body_bytes == 0
+    assert client.channel.standing is Standing.IDLE
 
 
 def test_bug_is_one_error(client: AmpClient, monkeypatch: pytest.MonkeyPatch) -> None:

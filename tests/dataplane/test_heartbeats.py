@@ -111,10 +111,8 @@ class Site:
         self.heartbeats = self._made(Health(**settings))
 
     def _made(self, settings: Health) -> Heartbeats:
-        nobody: Any = None
         return Heartbeats(
             self.clock,
-            nobody,
             settings,
             lambda typ: FakeProbe,
             lambda name: self.names.get(name),

@@ -346,4 +346,4 @@ def test_hooks_know_heads_by_their_methods() -> None:
             looked_at.add(path.name)
             names = {node.attr for node in tree if isinstance(node, ast.Attribute)}
             assert "lines" not in names, path
-    assert looked_at == {"effects.py", "runner.py", "trial.py"}
+    assert looked_at == {"effects.py", "rehearsal.py", "runner.py", "trial.py"}

@@ -15,7 +15,7 @@ import pytest_twisted
 from twisted.internet import threads
 
 from slardar.balancers.wrr import WeightedRoundRobin
-from slardar.config import Limits, Settings, Timeouts
+from slardar.config import Control, Limits, Settings, Timeouts
 from slardar.dataplane.proxy import DataPlane
 from slardar.model.live import Live, ServerLive
 from slardar.model.parse import parse_upstream
@@ -324,10 +324,12 @@ class Origin:
 class Served:
     """A data plane on the reactor, controlled from the test's thread."""
 
-    def __init__(self, reactor: Any, limits: Limits, timeouts: Timeouts) -> None:
+    def __init__(
+        self, reactor: Any, limits: Limits, timeouts: Timeouts, control: Control | None = None
+    ) -> None:
         self.reactor = reactor
         self.live = Live()
-        settings = Settings(limits=limits, timeouts=timeouts)
+        settings = Settings(limits=limits, timeouts=timeouts, control=control or Control())
         self.plane = DataPlane(reactor, settings, self.live, lambda mode: WeightedRoundRobin)
         self.snapshot = Snapshot.build(0, {}, (), None)
         self.address: Any = None

@@ -158,6 +158,9 @@ def test_hup_changes_the_logs(tmp_path: Path, start: Start, nginx: Nginx) -> Non
     team.wait_for(r"not read again: access_log: file:no/b\.log: No such file or directory")
     assert team.get("a", "/two")[0] == 404
     until(lambda: len(lines_of(tmp_path / "a.log")) == 2, "the log goes on")
+    assert team.get("a", "/last")[0] == 404
+    assert team.stop() == -signal.SIGTERM
+    assert [line["uri"] for line in lines_of(tmp_path / "a.log")] == ["/one", "/two", "/last"]
 
 
 def rotated(folder: Path) -> list[dict[str, Any]]:

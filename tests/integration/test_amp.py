@@ -5,13 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet import threads
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectionClosed
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 
 import slardar.amp
 from tests.control.fakes import upstream
@@ -22,6 +25,20 @@ from tests.integration.upgrades import Upgraded
 
 TOKEN = "s3cret"
 DIGEST = "1ec1c26b50d5d3c58d9583181af8076655fe00756bf7285940ba3670f99fcba0"
+
+
+@pytest.fixture
+def errors() -> Iterator[list[LogEvent]]:
+    """What this process logs as an error."""
+    found: list[LogEvent] = []
+
+    def look(event: LogEvent) -> None:
+        if event["log_level"] in (LogLevel.error, LogLevel.critical):
+            found.append(event)
+
+    globalLogPublisher.addObserver(look)
+    yield found
+    globalLogPublisher.removeObserver(look)
 
 
 async def connected(endpoint: str, token: str | None = None) -> slardar.amp.Client:
@@ -68,7 +85,7 @@ async def test_client_lives_through_an_upgrade(
 
 
 @pytest_twisted.ensureDeferred
-async def test_over_tcp_with_a_token(tmp_path: Path, start: Start) -> None:
+async def test_over_tcp_with_a_token(tmp_path: Path, start: Start, errors: list[LogEvent]) -> None:
     """A wrong token is told at once; the right one is used again after each reconnection."""
     (tmp_path / "slardar.yaml").write_text(
         f"control: {{tokens: [{{name: ops, role: admin, sha256: {DIGEST}}}]}}\n"
@@ -90,6 +107,29 @@ async def test_over_tcp_with_a_token(tmp_path: Path, start: Start) -> None:
             await without.status()
     finally:
         await without.close()
+    assert errors == []
+
+
+class HangingUp(Protocol):
+    """A slardar that ends just when somebody logs in."""
+
+    def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+
+@pytest_twisted.ensureDeferred
+async def test_connection_that_ends_during_the_login(errors: list[LogEvent]) -> None:
+    """The attempt has failed, which is no bug that is logged."""
+    from twisted.internet import reactor  # noqa: TID251 - the one that pytest-twisted runs
+
+    port = reactor.listenTCP(0, Factory.forProtocol(HangingUp), interface="127.0.0.1")  # type: ignore[attr-defined]
+    try:
+        with pytest.raises(ConnectionClosed):
+            await connected(f"tcp:127.0.0.1:{port.getHost().port}", TOKEN)
+    finally:
+        await port.stopListening()
+    assert errors == []
 
 
 @pytest_twisted.ensureDeferred

@@ -6,6 +6,7 @@ import errno
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -513,6 +514,10 @@ def test_daemon_with_unix_sockets(tmp_path: Path, nginx: Nginx) -> None:
                 os.kill(pid, signal.SIGKILL)
     assert not list(tmp_path.glob("*.pid*"))
     assert not list(run.glob("*.sock*"))
+    # Two processes have written to the log at a time, and no line over the other's.
+    text = log.read_text()
+    assert text.count(" starting up.") >= len(pids)
+    assert all(re.match(r"\d{4}-\d\d-\d\dT", line) for line in text.splitlines())
 
 
 #: Code that does what systemd does for a socket unit, and then becomes the program.

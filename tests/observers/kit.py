@@ -13,7 +13,7 @@ from slardar.model.snapshot import Snapshot
 from slardar.observers.exposition import Exposition, Facts
 from slardar.observers.totals import Totals
 
-FACTS = Facts({"tcp:8080": 3}, {"a": 1}, {"alive": 2}, 1, lambda *_: (True, 2))
+FACTS = Facts({"tcp:8080": 3}, {"a": 1}, {"alive": 2}, 1, 5, lambda *_: (True, 2))
 
 
 def totals(**buckets: Any) -> Totals:

@@ -69,6 +69,19 @@ def test_time_of_servers_is_not_added_time() -> None:
     assert about.buckets == (0, 0, 0, 1)
 
 
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_attempt_that_has_not_ended_is_not_added_time(attempts: int) -> None:
+    """The server had the request to the end."""
+    found = counting()
+    record = RequestRecord(b"", None, 10.0)
+    record.upstream = "fake"
+    for _ in range(attempts):
+        record.attempt("a:1", 10.25)
+    record.ended = 11.0
+    found.request_ended(record)
+    assert told(found).added_seconds == pytest.approx(0.25)
+
+
 def test_attempts_and_failures() -> None:
     """Each attempt counts for its server, each failure by its kind; the next attempt is a
     retry."""

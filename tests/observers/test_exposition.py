@@ -76,6 +76,7 @@ def test_values() -> None:
         "slardar_config_version 7",
         'slardar_workers{state="alive"} 2',
         "slardar_worker_restarts_total 1",
+        "slardar_access_log_dropped_total 5",
         'slardar_build_info{version="1.2.3"} 1',
     ):
         assert line in text.splitlines(), line

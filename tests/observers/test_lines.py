@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from slardar.http1.record import HEDGED, RequestRecord
+from slardar.http1.record import HEDGED, DecisionNote, RequestRecord
 from slardar.http1.tracing import TraceContext
 from slardar.model.access_log import FIELDS
 from slardar.observers.lines import BEGIN, Lines, lines_for
@@ -37,6 +37,7 @@ def test_json_has_every_field_in_its_order() -> None:
     """The values of a request that a server has answered."""
     record = record_of()
     record.hook, record.error = "lua/script.a.test", "broken"
+    record.decision = DecisionNote("0-ab")
     found = parsed(record)
     assert list(found) == [name for name in FIELDS if name != "event"]
     when = datetime.fromisoformat(found.pop("time").replace("Z", "+00:00"))
@@ -60,7 +61,7 @@ def test_json_has_every_field_in_its_order() -> None:
         "request_id": "id-1",
         "trace_id": None,
         "span_id": None,
-        "decision_id": None,
+        "decision_id": "0-ab",
         "hook": "lua/script.a.test",
         "error": "broken",
         "user_agent": "curl/8",
@@ -190,6 +191,22 @@ def test_hostile_headers_forge_nothing(value: bytes, format_: str) -> None:
     else:
         assert text.isascii()
         assert len(re.findall(r'(?<!\\)"', text)) == (12 if format_ == "combined" else 8)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (b"\xff\xc3", r"\xFF\xC3"),
+        (b"\xc3\xa9", r"\xC3\xA9"),
+        (rb"\xff", r"\x5Cxff"),
+        (b'"\tx', r"\x22\x09x"),
+    ],
+)
+def test_text_shows_bytes_as_nginx_does(value: bytes, shown: str) -> None:
+    """Each byte that is escaped is ``\\xHH`` once, and a backslash of the client's is none of
+    them."""
+    record = record_of(headers=b"User-Agent: %b\r\n" % value)
+    assert written(lines_for("{user_agent}", "w", 65536), record).decode() == shown + "\n"
 
 
 #: Control characters and escapes of terminals: no client can send them, but a hook, an

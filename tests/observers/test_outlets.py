@@ -22,7 +22,7 @@ class FakeSink(Sink):
         self.writes: list[bytes] = []
         self.done: list[str] = []
         #: Raised by the next writes, one each; what each takes else: bytes, of whole lines.
-        self.errors: list[OSError] = []
+        self.errors: list[Exception] = []
         self.takes: int | None = None
         self.is_open = threading.Event()
         self.is_open.set()
@@ -100,7 +100,7 @@ def test_many_lines_are_written_at_once() -> None:
     outlet = Outlet("x", sink, print, most=1 << 20)
     outlet.start()
     line = b"x" * 999 + b"\n"
-    for _ in range(60):
+    for _ in range(300):
         outlet.put(line, 1)
     for _ in range(2000):
         if sink.got:
@@ -109,7 +109,7 @@ def test_many_lines_are_written_at_once() -> None:
     assert sink.got
     outlet.stop(5, over.set)
     assert over.wait(20)
-    assert sink.got == line * 60
+    assert sink.got == line * 300
 
 
 def test_chunk_that_is_too_large_for_a_write_is_cut_between_lines(under: Under) -> None:
@@ -172,6 +172,15 @@ def test_failure_that_comes_and_goes_is_told_once_a_minute(under: Under) -> None
         under.outlet.hurry()
         under.until(lambda: under.outlet.waiting == 0)
     assert len(under.said) == 1
+
+
+def test_bug_does_not_end_the_log(under: Under) -> None:
+    """It is told like a failure, and the lines are tried again."""
+    under.sink.errors = [ValueError("a\nbug")]
+    under.outlet.put(LINES[0], 1)
+    under.outlet.hurry()
+    under.until(lambda: under.sink.got == LINES[0])
+    assert under.said == ["access log file:a.log: cannot be written: a bug; lines wait for it"]
 
 
 def test_time_out_is_no_failure(under: Under) -> None:

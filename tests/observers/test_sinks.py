@@ -194,6 +194,27 @@ def test_lines_into_a_pipe_are_small_enough_not_to_mix(tmp_path: Path) -> None:
     named.close()
 
 
+def test_pipe_that_does_not_block_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line is cut or lost while its reader does not read."""
+    monkeypatch.setattr(sinks, "_SEND", 0.01)
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    try:
+        out = StdoutSink(theirs)
+        sent = write_until_full(out, LINES)
+        got = os.read(ours, 1 << 20)
+        rest = LINES
+        while rest:
+            rest = rest[out.write(rest) :]
+        os.close(theirs)
+        while data := os.read(ours, 1 << 20):
+            got += data
+        # A write of so few bytes is taken as a whole or not at all.
+        assert got == LINES * (sent // len(LINES) + 1)
+    finally:
+        os.close(ours)
+
+
 def test_files_are_looked_at_before_the_start(tmp_path: Path) -> None:
     """A file that is not there is made; every mistake is named."""
     good = AccessLog(f"file:{tmp_path}/a.log")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from random import Random
 
 import pytest
@@ -31,6 +32,29 @@ def test_access_log_in_json() -> None:
     assert read_log(lines, Random(1)) == [
         Arrival(0.0, "GET", "/1", "10.0.0.1"),
         Arrival(1.25, "GET", "/2", "10.0.0.1"),
+    ]
+
+
+def test_access_log_of_slardars() -> None:
+    """Its time is that of the end, and a tunnel has several lines."""
+    about = {"method": "GET", "client": "10.0.0.1", "status": 200, "worker": "worker-0"}
+    lines = [
+        {
+            "time": "2026-01-01T00:00:09.500Z",
+            "uri": "/long",
+            "seconds": 9.25,
+            "event": event,
+            **about,
+        }
+        for event in ("begin", "progress", "end")
+    ]
+    lines += [
+        {"time": "2026-01-01T00:00:02.500Z", "uri": "/short", "seconds": 0.25, **about},
+        {"time": "2026-01-01T00:00:02.500Z", "uri": None, "seconds": 0.0, **about, "method": None},
+    ]
+    assert read_log(map(json.dumps, lines), Random(1)) == [
+        Arrival(0.0, "GET", "/long", "10.0.0.1"),
+        Arrival(2.0, "GET", "/short", "10.0.0.1"),
     ]
 
 

@@ -66,9 +66,14 @@ def test_routes_travel_when_they_change() -> None:
 
 
 def test_settings_of_a_worker_hold_no_secrets() -> None:
-    """A process that serves requests needs neither tokens nor the store's place."""
+    """A process that serves requests needs neither the store's place nor tokens, but for the hashes
+    of those that a request may bring."""
+    boss = {"name": "boss", "sha256": "cd" * 32, "role": "admin", "names": ["*.team.example"]}
     raw = {
-        "control": {"tokens": [{"name": "ops", "sha256": "ab" * 32}]},
+        "control": {
+            "tokens": [{"name": "ops", "sha256": "ab" * 32}, boss],
+            "allow": ["10.0.0.0/8"],
+        },
         "store": "sqlite:secret.db",
         "timeouts": {"read": 5},
         "upstreams": {"a": {"servers": [{"host": "127.0.0.1", "port": 1}]}},
@@ -77,8 +82,9 @@ def test_settings_of_a_worker_hold_no_secrets() -> None:
     lean = messages.lean_settings(parse_settings(raw))
     text = messages.encode(lean).decode()
     assert lean.timeouts.read == 5
-    assert "abab" not in text
-    assert "secret" not in text
+    assert [one.sha256 for one in lean.control.tokens] == ["cd" * 32]
+    for secret in ("abab", "secret", "boss", "team.example", "10.0.0.0"):
+        assert secret not in text
 
 
 @pytest.mark.parametrize(

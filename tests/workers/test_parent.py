@@ -409,8 +409,10 @@ def test_the_director_sends_heartbeats() -> None:
     assert workers.statistics()["checkup_timer_alive"] is False
     assert workers.settings.health == Health(enabled=False)
     assert list(workers.known_checked()) == []
+    result_of(workers.take_settings(structs.replace(off, health=Health())))
+    workers._reactor.advance(1)
+    assert workers._reactor.readers
     workers.stop()
-    assert workers._poller is not None
     assert workers._reactor.readers == []
 
 

@@ -23,6 +23,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal, NamedTuple
 
+from mypy_extensions import mypyc_attr
+
 from slardar.model.server import ProbeOptions
 
 __all__ = ["OK", "Check", "Probe", "ProbeOptions", "Result", "failed", "readable"]
@@ -49,6 +51,7 @@ class Result(NamedTuple):
 OK = Result("ok")
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Check:
     """One heartbeat of one server, over one connection.
 
@@ -75,6 +78,7 @@ class Check:
         raise NotImplementedError
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Probe:
     """Makes the heartbeats of one upstream.
 
