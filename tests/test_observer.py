@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,25 @@ async def test_both_ways_in_are_told(site: Site) -> None:
         assert bad.error == "the Host is not a valid host name"
         assert one.bytes_in == len(GET % b"one") or ask is not site.ask
         assert one.listener == ("tcp:0:interface=127.0.0.1" if ask == site.ask else "")
+
+
+@pytest.mark.real
+@pytest_twisted.ensureDeferred
+async def test_decisions_are_kept_of_both_ways(site: Site) -> None:
+    """The reply has the id, for a request that brings an admin's token."""
+    token = {"name": "t", "role": "admin", "sha256": hashlib.sha256(b"boss").hexdigest()}
+    await site.begin(control={"tokens": [token]})
+    for ask in (site.ask, site.embedded.ask):
+        for value, count in ((b"boss", 1), (b"nobody", 0)):
+            head = (GET % b"one").replace(b"app", b"app\r\nX-Slardar-Explain: " + value)
+            (reply,) = (await ask(head)).replies()
+            ids = reply.all(b"x-decision-id")
+            assert len(ids) == count
+    record = site.notes.records[0]
+    assert record.decision is not None
+    found = await site.proxy.plane.decision(record.decision.id)
+    assert found is not None
+    assert (found.decision.upstream, found.status) == ("app", 200)
 
 
 @pytest.mark.real

@@ -41,6 +41,7 @@ from slardar.control.replies import JsonReply, error_reply, refuse, takes_gzip, 
 from slardar.control.room import MAX_BODIES, MAX_STREAMS, Room, Standing
 from slardar.errors import SlardarError
 from slardar.events import EventsAsked
+from slardar.http1.own_replies import phrase
 from slardar.model.change import Author
 
 __all__ = ["MAX_BODY", "ControlSite", "make_site"]
@@ -257,7 +258,8 @@ class ControlRequest(http.Request):
     def _send(self, reply: JsonReply) -> None:
         if self._is_gone:
             return
-        self.setResponseCode(reply.status)
+        # twisted.web does not know the phrases of 429 and 431.
+        self.setResponseCode(reply.status, phrase(reply.status).encode())
         for name, value in reply.all_headers():
             self.responseHeaders.setRawHeaders(name, [value])
         self.write(reply.body)  # twisted.web leaves it out for HEAD
@@ -458,7 +460,7 @@ class ControlChannel(http.HTTPChannel):
             self._stand(Standing.STRANGER)
             headers.append((b"Connection", b"close"))
             self.setTimeout(_LINGER)
-        reason = http.RESPONSES.get(reply.status, b"")
+        reason = phrase(reply.status).encode()
         self.writeHeaders(b"HTTP/1.1", str(reply.status).encode(), reason, headers)
         self.write(reply.body)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from slardar.dataplane.pool import is_shortage
-from slardar.health.probes.base import Probe, Result, failed
+from slardar.health.probes.base import Result, failed
 from slardar.http1.interfaces import Bytes, ChannelBase, ChannelProtocol
 
 __all__ = ["Connect", "Contact", "HeartbeatOwner", "HeartbeatRun", "Shortage"]
@@ -127,9 +127,11 @@ class HeartbeatRun:
         self.size = 0
 
     def begin(
-        self, connect: Connect, probe: Probe, addresses: Sequence[tuple[int, str]], port: int
+        self, connect: Connect, probe: Any, addresses: Sequence[tuple[int, str]], port: int
     ) -> None:
         """Connect to ``addresses``: at least one, each with its family.
+
+        ``probe`` is a :class:`slardar.health.probes.base.Probe`, unless a user's probe is wrong.
 
         Raises Shortage if a connection could not be made for want of something here, and
         what the probe raises; there is no connection then.
@@ -185,13 +187,14 @@ def _checked(found: object) -> Result | bytes | None:
         return found
     if not isinstance(found, Result):
         raise TypeError(f"expected a Result, bytes or None, got {type(found).__name__}")
-    if found.status not in _BEST:
-        raise TypeError(f"expected the status ok, unstable or err, got {str(found.status)[:20]!r}")
-    if not isinstance(found.message, str) or not isinstance(found.hint, str):
+    # Compiled code would believe that the values have the types of Result.
+    result: Any = found
+    if result.status not in _BEST:
+        raise TypeError(f"expected the status ok, unstable or err, got {str(result.status)[:20]!r}")
+    if not isinstance(result.message, str) or not isinstance(result.hint, str):
         raise TypeError("expected strings as message and hint")
-    if not all(
-        isinstance(key, str) and type(found.about[key]) in (str, int) for key in found.about
-    ):
+    about = result.about
+    if not all(isinstance(key, str) and type(about[key]) in (str, int) for key in about):
         raise TypeError("expected strings and integers in about")
     return found
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
+from twisted.logger import Logger
 
 from slardar.config import Token
 from slardar.dataplane.decision import Decision
@@ -25,11 +26,10 @@ from slardar.dataplane.explanation import (
     Explanation,
     Refusal,
     explanation_of,
-    short,
 )
 from slardar.dataplane.plane_hooks import PlaneHooks
 from slardar.dataplane.selection import Selection
-from slardar.hooks.rehearsal import HookEffect
+from slardar.hooks.rehearsal import HookEffect, short
 from slardar.http1.heads import BadMessage
 from slardar.http1.interfaces import Clock
 from slardar.http1.record import BY_HOOK, AttemptRecord, DecisionNote, RequestRecord
@@ -46,6 +46,11 @@ MAX_AGE = 600.0
 #: And bytes of one.
 MAX_GUESSES = 10
 _MAX_TOKEN = 1024
+
+#: Seconds between two lines of the log about decisions that could not be kept.
+_COMPLAINT_PAUSE = 60.0
+
+_log = Logger("slardar.dataplane")
 
 _ID = re.compile(r"(0|[1-9][0-9]{0,3})-[0-9a-f]{32}")
 
@@ -94,6 +99,8 @@ class Decisions:
         #: By id, the oldest first.
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._size = 0
+        #: When the log may say again that one could not be kept, in monotonic seconds.
+        self._next_complaint = 0.0
         self._second = 0
         self._guesses = 0
 
@@ -133,12 +140,26 @@ class Decisions:
         note = record.decision
         if note is None:
             note = record.decision = self._begin()
+        try:
+            note.told = self._of_upstream(record, request, selection)
+        except Exception:
+            self._complain()
+
+    def _of_upstream(
+        self, record: RequestRecord, request: Request, selection: Selection
+    ) -> Explanation:
         choice = self._choose(request)
         if choice.upstream != selection.name:
             effects = self._hooks.seen_by(record.host)
             choice = Choice(selection.name, "hook" if effects else "resource")
         decision = Decision(choice, selection.upstream.mode, selection.preview(request), "")
-        note.told = self._explained(record, request, decision)
+        return self._explained(record, request, decision)
+
+    def _complain(self) -> None:
+        """Nothing that is only told may cost a request."""
+        if self._clock.now >= self._next_complaint:
+            self._next_complaint = self._clock.now + _COMPLAINT_PAUSE
+            _log.failure("a decision could not be kept")
 
     def _explained(
         self, record: RequestRecord, request: Request, decision: Decision
@@ -174,7 +195,11 @@ class Decisions:
         if note is None:
             return
         now = self._clock.now
-        data = msgspec.json.encode(self._told(note, record, record.ended))
+        try:
+            data = msgspec.json.encode(self._told(note, record, record.ended))
+        except Exception:
+            self._complain()
+            return
         kept = self._kept
         kept[note.id] = _Kept(data, now + MAX_AGE)
         self._size += len(data)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from slardar.dataplane.decision import Decision, LevelDecision
-from slardar.hooks.rehearsal import HookEffect, Lines, lines_of, plain
+from slardar.hooks.rehearsal import HookEffect, Lines, lines_of, plain, short
 from slardar.hooks.trial import changes_of, shown_request
 from slardar.http1.own_replies import NO_REPLY
 from slardar.http1.reply import Reply
@@ -26,7 +26,6 @@ __all__ = [
     "Explanation",
     "Refusal",
     "explanation_of",
-    "short",
 ]
 
 #: Characters of a text, and candidates in a record that is kept.
@@ -147,13 +146,6 @@ class DecisionTold(Struct, frozen=True):
     is_over: bool
 
 
-def short(text: str) -> str:
-    """A text within the limit, in which halves of surrogates are escaped."""
-    if not text.isascii():
-        text = text.encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 3] + "..."
-
-
 def explanation_of(
     decision: Decision,
     request: Request,
@@ -219,7 +211,7 @@ def explanation_of(
         None if serving is None else short(serving.label),
         short(decision.balancer),
         server,
-        note or "",
+        short(note or ""),
         tuple(candidates),
         preview is not None and preview.is_panic,
         preview is not None and preview.is_last_resort,

@@ -84,6 +84,11 @@ class _Watch(HeartbeatOwner):
         #: Which of its entries in the plan is valid.
         self.ticket = 0
 
+    def has(self, run: HeartbeatRun) -> bool:
+        """Whether this is the heartbeat under way.  Asked anew where it may have ended: a
+        compiled caller believes that its own attribute is still what it was."""
+        return self.run is run
+
     def ended(self, run: HeartbeatRun, result: Result) -> None:
         """See the base."""
         self.group.heartbeats.run_ended(self, run, result)
@@ -113,7 +118,8 @@ class _Group:
         self.beats = beats
         self.interval = 0.0
         self.options: ProbeOptions | None = None
-        self.probe: Probe | None = None
+        #: A :class:`slardar.health.probes.base.Probe`, or a user's object with its methods.
+        self.probe: Any = None
         self.watches: dict[Place, _Watch] = {}
         #: The log has said that this probe raises exceptions.
         self.is_logged = False
@@ -262,12 +268,14 @@ class Heartbeats:
     def _take(self, name: str, upstream: Upstream | None) -> list[_Watch]:
         """Follow one change of an upstream; returns the servers that are new."""
         places: Mapping[Place, bool] = {}
-        probe: Probe | None = None
+        # Compiled code would refuse a user's probe that is no Probe.
+        probe: Any = None
+        find: Any = self._find_probe
         if upstream is not None and self._settings.enabled:
             places = places_to_check(upstream)
         if places and upstream is not None:
             try:
-                probe = self._find_probe(upstream.probe.typ)(upstream.probe)
+                probe = find(upstream.probe.typ)(upstream.probe)
             except BaseException:  # SystemExit, CancelledError
                 # It could be made when the configuration was checked.
                 _log.failure("upstream {name} gets no heartbeats", name=name)
@@ -395,7 +403,6 @@ class Heartbeats:
                 self._ended(watch, failed("its name has no address"))
                 return
         run = watch.run = HeartbeatRun(watch)
-        assert group.probe is not None
         try:
             run.begin(self._connect, group.probe, addresses, watch.place[1])
         except Shortage:
@@ -407,13 +414,13 @@ class Heartbeats:
             watch.run = None
             self._ended(watch, group.broken(error))
             return
-        if watch.run is run:
+        if watch.has(run):
             self._open += run.size
             self._put(watch, self._reactor.seconds() + self._settings.timeout)
 
     def run_ended(self, watch: _Watch, run: HeartbeatRun, result: Result) -> None:
         """The heartbeat of a server has ended."""
-        if watch.run is run:
+        if watch.has(run):
             watch.run = None
             self._open -= run.size
             self._ended(watch, result)

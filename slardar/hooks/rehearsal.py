@@ -19,11 +19,13 @@ from slardar.http1.own_replies import NO_REPLY
 from slardar.http1.request import Request
 from slardar.model.hook import Hook
 
-__all__ = ["HookEffect", "Lines", "Rehearsal", "lines_of", "plain"]
+__all__ = ["HookEffect", "Lines", "Rehearsal", "lines_of", "plain", "short"]
 
 #: Lines that are told of one hook, of its log and of its changes; and characters of a line.
 _MAX_LINES = 100
 _MAX_LINE = 1000
+#: The largest integer that every reader of JSON reads exactly.
+_LARGEST = 2**53
 
 Line = Annotated[str, Meta(max_length=_MAX_LINE)]
 Lines = Annotated[tuple[Line, ...], Meta(max_length=_MAX_LINES)]
@@ -104,11 +106,11 @@ class Rehearsal:
                 outcome,
                 tried[0].code.version if tried else "",
                 status,
-                chosen[0],
-                None if chosen[1] is None else _cut(chosen[1]),
+                None if chosen[0] is None else short(chosen[0]),
+                None if chosen[1] is None else short(chosen[1]),
                 plain(chosen[2]),
                 lines_of(changes),
-                _cut(error),
+                short(error),
                 lines_of([f"{level}: {text}" for level, text in lines]),
             )
         )
@@ -120,20 +122,23 @@ def _state(loaded: Any) -> str:
 
 def lines_of(lines: Sequence[str]) -> tuple[str, ...]:
     """Some lines, within the limits of :data:`Lines`."""
-    return tuple(_cut(line) for line in lines[:_MAX_LINES])
+    return tuple(short(line) for line in lines[:_MAX_LINES])
 
 
-def _cut(text: str) -> str:
+def short(text: str) -> str:
+    """A text within the limit, in which halves of surrogates are escaped, which UTF-8 has not."""
+    if not text.isascii():
+        text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= _MAX_LINE else text[: _MAX_LINE - 3] + "..."
 
 
 def plain(value: Any, depth: int = 0) -> Any:
     """A value that a hook has chosen, as a value for JSON of a bounded size."""
-    if value is None or isinstance(value, (bool, int, float)):
+    if value is None or (isinstance(value, (int, float)) and abs(value) <= _LARGEST):
         return value
     if depth < 3:
         if isinstance(value, dict):
-            return {_cut(str(k)): plain(v, depth + 1) for k, v in list(value.items())[:_MAX_LINES]}
+            return {short(str(k)): plain(v, depth + 1) for k, v in list(value.items())[:_MAX_LINES]}
         if isinstance(value, (list, tuple)):
             return [plain(item, depth + 1) for item in value[:_MAX_LINES]]
-    return _cut(str(value))
+    return short(str(value))

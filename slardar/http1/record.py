@@ -41,6 +41,10 @@ HEDGED: Final = "hedged"
 MAX_SPARES: Final = 512
 
 
+#: The header lines of bytes that are no request.
+_NO_LINES: Final[list[bytes]] = []
+
+
 class AttemptRecord:
     """One attempt on one server.  Times are monotonic seconds; 0 if it never happened."""
 
@@ -117,6 +121,7 @@ class RequestRecord:
         "hook",
         "host",
         "kept",
+        "lines",
         "listener",
         "method",
         "queued",
@@ -139,13 +144,14 @@ class RequestRecord:
         """The request begins; whatever was known of a former one is forgotten."""
         #: The client's address, from the listener.
         self.client: bytes = client
-        #: The request, as hooks have left it but for its ``head``; ``None`` for bytes that are
-        #: no request.
+        #: The request, as hooks have left it; ``None`` for bytes that are no request.
         self.request: Request | None = None
-        #: Of the request as the client sent it: method, target, the name in its Host.
+        #: Of the request as the client sent it: method, target, the name in its Host, and
+        #: its header lines (see ``Request.lines``).
         self.method: bytes = b""
         self.uri: bytes = b""
         self.host: str = ""
+        self.lines: list[bytes] = _NO_LINES
         #: The id of the listener that accepted the client; empty within ``slardar.web``.
         self.listener: str = listener
         #: When the head was complete; ``ended``: when the whole reply was handed to the
@@ -192,6 +198,7 @@ class RequestRecord:
         self.method = request.raw_method
         self.uri = request.raw_uri
         self.host = request.host
+        self.lines = request.lines
         self.bytes_in = len(request.head)
 
     def attempt(self, server: str, started: float) -> AttemptRecord:
@@ -236,6 +243,7 @@ class RequestRecord:
         """
         if not self.kept and self.tries <= 1 and len(spares) < MAX_SPARES:
             self.request = None
+            self.lines = _NO_LINES
             spares.append(self)
 
     def __repr__(self) -> str:

@@ -113,12 +113,7 @@ class Lines:
                 first_byte = _seconds(attempt.first_byte - record.started)
         protocol: str | None = None
         request_id: str | None = None
-        user_agent: str | None = None
-        referer: str | None = None
         if request is not None:
-            head = request.head
-            user_agent = _header(head, b"\nU", b"\nu", b"user-agent:")
-            referer = _header(head, b"\nR", b"\nr", b"referer:")
             protocol = "HTTP/1.1" if request.minor else "HTTP/1.0"
             if request.request_id is not None:
                 request_id = _text(request.request_id)
@@ -128,6 +123,21 @@ class Lines:
         if trace is not None:
             trace_id = trace.trace_id.decode("ascii")
             span_id = trace.span_id.decode("ascii")
+        user_agent: str | None = None
+        referer: str | None = None
+        for line in record.lines:
+            if not line:
+                continue
+            first = line[0] | 32
+            if first == 117:  # u
+                if user_agent is None and line[:11].lower() == b"user-agent:":
+                    user_agent = _text(line[11:].strip())
+                    if referer is not None:
+                        break
+            elif first == 114 and referer is None and line[:8].lower() == b"referer:":  # r
+                referer = _text(line[8:].strip())
+                if user_agent is not None:
+                    break
         return _Line(
             self._time(time()),
             _text(record.client),
@@ -236,27 +246,6 @@ def lines_for(format_: str, worker: str, max_line: int) -> Lines:
     if format_ == COMBINED:
         return CombinedLines(worker, max_line)
     return TextLines(worker, max_line, format_)
-
-
-def _header(head: bytes, upper: bytes, lower: bytes, name: bytes) -> str | None:
-    """The first value of a header in a head as the client sent it.
-
-    ``upper`` and ``lower`` are what its line may begin with.  (The head is one piece of
-    memory; to look at each of its lines takes three times as long.)
-    """
-    found = -1
-    for begins in (upper, lower):
-        at = head.find(begins)
-        while at >= 0:
-            if head[at + 1 : at + 1 + len(name)].lower() == name:
-                if found < 0 or at < found:
-                    found = at
-                break
-            at = head.find(begins, at + 1)
-    if found < 0:
-        return None
-    found += 1 + len(name)
-    return _text(head[found : head.find(b"\r", found)].strip())
 
 
 def _last_attempt(attempts: list[AttemptRecord]) -> AttemptRecord:

@@ -23,6 +23,7 @@ from slardar.config import Control
 from slardar.control import http as control_http
 from slardar.control import room
 from slardar.control.actions import Actions
+from slardar.control.guesses import MAX_WRONG
 from slardar.control.http import MAX_BODY, make_site
 from tests.control.fakes import FakePlane, FakeStore, WebClient, make_actions, upstream
 
@@ -138,6 +139,18 @@ def test_malformed_head_is_refused_in_json(client: WebClient, data: bytes, statu
     assert (reply.status, reply.json["status"]) == (status, status)
     assert client.transport.disconnecting
     assert client.received() is None
+
+
+def test_statuses_have_their_phrases(actions: Actions) -> None:
+    """Also those that twisted.web does not know."""
+    client = WebClient(actions, tokens=[{"name": "a", "sha256": "0" * 64, "role": "admin"}])
+    for _ in range(MAX_WRONG):
+        assert client.call("GET", "/status", Authorization="Bearer wrong").status == 401
+    client.request("GET", "/status", Authorization="Bearer wrong")
+    assert client.transport.value().startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
+    other = WebClient(actions)
+    other.send(b"GET /" + b"a" * 20000)
+    assert other.transport.value().startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
 
 
 def test_malformed_chunk_is_refused(client: WebClient) -> None:

@@ -23,7 +23,7 @@ from slardar.model.snapshot import Snapshot
 from slardar.plugins import balancer_factory
 from slardar.testing.channels import FakeClock
 from tests.control.fakes import result_of
-from tests.dataplane.kit import HandReactor
+from tests.dataplane.kit import HandReactor, logged
 from tests.dataplane.test_hooks import Answered, run_hooks
 from tests.hooks.kit import hook
 from tests.integration.sockets import Connection, Origin, Served, in_thread, reply, wait_for
@@ -346,4 +346,16 @@ def test_large_upstream_is_cut() -> None:
 def test_nothing_is_kept_unasked() -> None:
     plane = plane_of(decisions=False)
     assert begun(plane).decision is None
+    assert len(plane._decisions) == 0
+
+
+def test_mistake_costs_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log says so, once a minute."""
+    plane = plane_of()
+    monkeypatch.setattr(decisions, "explanation_of", None)
+    with logged() as lines:
+        for _ in range(3):
+            record = begun(plane)
+            plane.keep_decision(record)
+    assert len([one for one in lines if "log_failure" in one]) == 1
     assert len(plane._decisions) == 0

@@ -38,7 +38,7 @@ steady: Any = settings(derandomize=True, deadline=None, database=None, max_examp
 
 CLIENT = "10.1.2.3"
 UPSTREAMS = ("app", "other", "*.wild")
-HOSTS = ("app", "other", "x.wild", "none")
+HOSTS = ("app", "app", "other", "x.wild", "none")
 
 
 def rejects(request: Any, _: Any) -> None:
@@ -60,6 +60,7 @@ ACTIONS: dict[str, Any] = {
     "rejects": rejects,
     "header": keeps_count,
     "fails": raising(HookFailure("error", "line 1: it fails")),
+    "breaks": raising(HookFailure("budget", "it does not end")),
 }
 
 upstreams_of_a_plane: Any = st.dictionaries(
@@ -69,11 +70,11 @@ upstreams_of_a_plane: Any = st.dictionaries(
         st.dictionaries(st.sampled_from(["a", "b"]), servers_of_a_level, min_size=1),
         rules_of_an_upstream,
     ),
-    min_size=1,
+    min_size=2,
 )
 routes_of_a_plane: Any = st.lists(
     st.fixed_dictionaries(
-        {"upstream": st.sampled_from([*UPSTREAMS, "gone"])},
+        {"upstream": st.sampled_from([*UPSTREAMS, *UPSTREAMS, "gone"])},
         optional={
             "host": st.sampled_from([*HOSTS, "*.wild"]),
             "path": st.sampled_from(["/in/", "/1"]),
@@ -82,7 +83,7 @@ routes_of_a_plane: Any = st.lists(
     max_size=2,
 )
 hooks_of_a_plane: Any = st.dictionaries(
-    st.sampled_from(["script.*", "script.app", "script.x.wild", "lua/script.app"]),
+    st.sampled_from(["script.app", "script.*", "script.x.wild", "lua/script.app"]),
     st.fixed_dictionaries(
         {"active": st.lists(st.sampled_from(sorted(ACTIONS)), min_size=1, max_size=2)},
         optional={

@@ -388,6 +388,7 @@ def test_workers_are_told_what_concerns_requests() -> None:
     ]
 
 
+@pytest.mark.real
 def test_the_director_sends_heartbeats() -> None:
     """From the start to the stop, with the settings of the moment; what was known before the
     start is not logged again."""

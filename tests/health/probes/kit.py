@@ -42,7 +42,8 @@ def talk(check: Check, pieces: Iterable[bytes] = ()) -> Talk:
 
 def kept(check: Check) -> int:
     """How many bytes a check keeps in its own attributes."""
-    values = [getattr(check, name) for name in type(check).__slots__]
+    # A compiled class has no __slots__.
+    values = [getattr(check, name) for name in dir(check) if not name.startswith("__")]
     known = [value for value in values if isinstance(value, bytes)]
     about = [value for value in values if isinstance(value, dict)]
     return sum(map(len, known)) + sum(len(str(value)) for value in about)
