@@ -88,6 +88,7 @@ REQUEST_PATH = (
     "observers/lines",
     "observers/counts",
     "observers/observers",
+    "observers/traces",
 )
 
 
@@ -186,6 +187,8 @@ TEST = [
     "prometheus-client>=0.19",
     # Clients and servers for the tests.
     "requests>=2.31",
+    # Writes and reads spans.
+    "opentelemetry-proto>=1.20",
     # Calls the control channel by its description.
     "schemathesis>=4",
     "websockets>=14",
@@ -199,6 +202,8 @@ LINT = [
     "ruff>=0.6",
     "types-PyYAML",
 ]
+#: Spans for a collector.
+TRACING = ["opentelemetry-proto>=1.20"]
 DOCS = [
     "furo",
     "myst-parser>=3",
@@ -250,6 +255,7 @@ setup(
         "lint": LINT,
         "docs": DOCS,
         "bench": BENCH,
+        "tracing": TRACING,
     },
     ext_modules=compiled(),
     cmdclass={"build_ext": BuildExtensions, "build_py": BuildSources},

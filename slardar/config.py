@@ -16,6 +16,7 @@ from slardar.errors import ConfigError, PartlyReadError
 from slardar.model.access_log import AccessLog, parse_access_logs
 from slardar.model.hook import OnError
 from slardar.model.listener import ListenerSpec, specs_of
+from slardar.model.otlp import problem_of_otlp
 from slardar.model.parse import Plugins, check_name, parse_routes, parse_upstream
 from slardar.model.reader import Problems, joined, read, read_partly, shown
 from slardar.model.routes import Route
@@ -140,10 +141,17 @@ class Metrics(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Tracing(Struct, frozen=True, forbid_unknown_fields=True):
-    """Trace contexts for servers."""
+    """Trace contexts for servers, and where spans go."""
 
+    #: Where spans go: the URL of a collector that takes OTLP over HTTP; ``None``: nowhere.
+    otlp: str | None = None
     #: The share of the requests that are sampled, drawn by lot.
     sample: Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")] = 1
+    #: ``service.name`` of the spans.
+    service: Annotated[
+        str,
+        Meta(pattern=r"\A[^\x00-\x1f\x7f]{1,255}\Z", description="1 to 255 printable characters"),
+    ] = "slardar"
 
 
 class Token(Struct, frozen=True, forbid_unknown_fields=True):
@@ -355,7 +363,13 @@ def _parse_tracing(raw: object, problems: Problems) -> Tracing | None:
     if not isinstance(raw, Mapping):
         problems.add("tracing", f"expected true, false or an object, got {shown(raw)}")
         return None
-    return read(Tracing, raw, "tracing", problems)
+    tracing = read(Tracing, raw, "tracing", problems)
+    if tracing is None or tracing.otlp is None:
+        return tracing
+    problem = problem_of_otlp(tracing.otlp)
+    if problem:
+        problems.add("tracing.otlp", problem)
+    return tracing
 
 
 def _check(settings: Settings, problems: Problems) -> None:

@@ -407,12 +407,13 @@ class IPlane(Interface):
         """Counters, for the status.
 
         Since the start: ``accepted`` clients, ``requests``, ``refused`` requests, and lines
-        of access logs that were dropped (``access_log_dropped``).  Now:
-        ``connections``, ``active`` requests and ``tunnels``.  The ``version`` that is served,
-        and ``balancer_errors`` by upstream.  The upstreams that ignore health, with the
-        reason (``panic``).  Whether heartbeats are sent (``checkup_timer_alive``), and when
-        the last one has ended (``last_check``, in epoch seconds, ``None`` if none has).  By a
-        server's name: what lookups have found (``names``, of
-        :class:`slardar.resolve.NameState`).  By the worker's name: its state
+        of access logs that were dropped (``access_log_dropped``).  Where spans are
+        exported: requests whose spans were (``spans_exported``) or were not
+        (``spans_dropped``).  Now: ``connections``, ``active`` requests and ``tunnels``.  The
+        ``version`` that is served, and ``balancer_errors`` by upstream.  The upstreams that
+        ignore health, with the reason (``panic``).  Whether heartbeats are sent
+        (``checkup_timer_alive``), and when the last one has ended (``last_check``, in epoch
+        seconds, ``None`` if none has).  By a server's name: what lookups have found
+        (``names``, of :class:`slardar.resolve.NameState`).  By the worker's name: its state
         (``config_timer``) and its own counters (``workers``).
         """

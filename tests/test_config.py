@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,11 +125,24 @@ routes: [{{host: a, path: /x, upstream: a}}]
         ("tracing: true", Tracing()),
         ("tracing: {}", Tracing()),
         ("tracing: {sample: 0.5}", Tracing(sample=0.5)),
+        ("tracing: {otlp: 'http://c:4318', service: x}", Tracing("http://c:4318", 1, "x")),
+        ("tracing: {otlp: 'http://[::1]:4318/a/'}", Tracing("http://[::1]:4318/a/")),
     ],
 )
 def test_tracing_is_a_switch_or_an_object(load: Load, text: str, tracing: Tracing | None) -> None:
     """On means every default."""
     assert load(text).tracing == tracing
+
+
+def test_export_needs_a_package(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one line says which, and how to get it; nothing else of tracing needs it."""
+    messages = "opentelemetry.proto.collector.trace.v1.trace_service_pb2"
+    monkeypatch.setitem(sys.modules, messages, None)
+    assert problems(load, "tracing: {otlp: 'http://c:4318'}") == [
+        "f.yaml: tracing.otlp: this needs the package opentelemetry-proto: "
+        "pip install 'txslardar[tracing]'"
+    ]
+    assert load("tracing: {sample: 0.5}").tracing == Tracing(sample=0.5)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +196,18 @@ def test_tracing_is_a_switch_or_an_object(load: Load, text: str, tracing: Tracin
         ("tracing: always", 'tracing: expected true, false or an object, got "always"'),
         ("tracing: {sample: 2}", "tracing.sample: expected a number from 0 to 1, got 2"),
         ("tracing: {sampel: 1}", 'tracing.sampel: unknown key (did you mean "sample"?)'),
+        ("tracing: {service: ''}", "tracing.service: expected 1 to 255 printable characters"),
+        ("tracing: {otlp: ''}", 'tracing.otlp: expected http://HOST:PORT, got ""'),
+        ("tracing: {otlp: 'c:4318'}", 'tracing.otlp: expected http://HOST:PORT, got "c:4318"'),
+        ("tracing: {otlp: 'grpc://c:1'}", "tracing.otlp: expected http://HOST:PORT"),
+        ("tracing: {otlp: 'http://:4318'}", "tracing.otlp: expected http://HOST:PORT"),
+        ("tracing: {otlp: 'http://c:x'}", "tracing.otlp: expected http://HOST:PORT"),
+        ("tracing: {otlp: 'http://c:99999'}", "tracing.otlp: expected http://HOST:PORT"),
+        ("tracing: {otlp: 'http://u:p@c:1'}", "tracing.otlp: expected http://HOST:PORT"),
+        ("tracing: {otlp: 'http://c:1/?a'}", "tracing.otlp: expected http://HOST:PORT"),
+        ("tracing: {otlp: 'http://c:1/ a'}", "tracing.otlp: expected http://HOST:PORT"),
+        ("tracing: {otlp: 'http://c:1/\u00e9'}", "tracing.otlp: expected http://HOST:PORT"),
+        ("tracing: {otlp: 5}", "tracing.otlp: expected a string or null, got 5"),
         ("conf_hash: 5", "conf_hash: expected a string or null, got 5"),
         ("conf_hash: 2024-01-01", "conf_hash: expected a string or null, got date"),
         ("default_upstream: a b", "default_upstream: expected a name of letters"),

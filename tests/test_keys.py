@@ -64,7 +64,7 @@ WORKS = {
     History: ("versions",),
     Hooks: ("on_error", "budget", "lua_memory", "body"),
     Metrics: ("buckets", "added_buckets"),
-    Tracing: ("sample",),
+    Tracing: ("otlp", "sample", "service"),
     Server: ("host", "port", "weight", "max_fails", "fail_timeout", "backup", "state",
              "max_conns"),
     LevelBody: ("servers", "tries"),

@@ -65,6 +65,7 @@ from slardar.model.snapshot import Choice, Snapshot
 from slardar.observers.counted import Counted, counted_in
 from slardar.observers.exposition import Facts, scrape
 from slardar.observers.plane_observers import PlaneObservers
+from slardar.observers.span_batches import SpanTarget
 from slardar.observers.totals import Totals
 from slardar.resolve import Names, Resolver
 
@@ -97,6 +98,7 @@ class DataPlane(Router):
     (``slardar.plugins.find_probe``) the plane sends heartbeats, as ``settings.health`` says;
     without it another process does, or none.  ``worker`` is the name of this process in
     access logs, and ``stdout`` the descriptor for one that goes to standard output.
+    ``spans`` takes the spans of sampled requests; without it they are exported from here.
     ``publish`` is told what changes in the health of servers and hooks; in a worker the
     director tells it.
     """
@@ -117,6 +119,7 @@ class DataPlane(Router):
         worker: str = "worker-0",
         stdout: int = 1,
         publish: Publish = ignore,
+        spans: SpanTarget | None = None,
     ) -> None:
         self._reactor = reactor
         self._live = live
@@ -172,7 +175,7 @@ class DataPlane(Router):
         #: Requests within ``slardar.web``, for each resource.
         self.web_requests: list[Collection[Downstream]] = []
         self.observers = PlaneObservers(
-            reactor, poller.clock, settings, worker, stdout, self._under_way
+            reactor, poller.clock, settings, worker, stdout, self._under_way, spans
         )
         self.observer = self.observers.observer
         self._worker = worker

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet import defer
 
-from slardar.config import Settings
+from slardar.config import Settings, Tracing
 from slardar.http1.interfaces import Clock, Observer
 from slardar.http1.record import RequestRecord
 from slardar.http1.tracing import Tracer
@@ -15,6 +15,8 @@ from slardar.model.server import Upstream
 from slardar.observers.access_log import AccessLogs
 from slardar.observers.counts import Counting
 from slardar.observers.observers import Observers
+from slardar.observers.span_batches import SpanTarget
+from slardar.observers.spans import span_of
 from slardar.observers.traces import Traces
 
 __all__ = ["PlaneObservers"]
@@ -26,7 +28,8 @@ class PlaneObservers:
 
     ``reactor`` is for observers that write; ``clock`` is the plane's.  ``worker`` is the
     name of the worker, ``stdout`` the descriptor of standard output, and ``under_way()``
-    gives the records of the requests under way.
+    gives the records of the requests under way.  ``spans`` takes spans, where another process
+    exports them; without it they are exported from here.
     """
 
     def __init__(
@@ -37,14 +40,21 @@ class PlaneObservers:
         worker: str,
         stdout: int,
         under_way: Callable[[], Iterable[RequestRecord]],
+        spans: SpanTarget | None = None,
     ) -> None:
         self._all = Observers(clock)
         #: Makes the trace contexts of requests; ``None`` where nothing is traced.
         self.tracer: Tracer | None = None
+        self._worker = worker
+        #: Where spans go; ``None``: nowhere.
+        self._spans: SpanTarget | None = None
         if settings.tracing is not None:
             self.tracer = Tracer(float(settings.tracing.sample))
+            if settings.tracing.otlp is not None:
+                self._spans = spans or _exporter(reactor, settings.tracing)
             # Before those that read the context.
-            self._all.add(Traces(self.tracer))
+            tell = None if self._spans is None else self._tell_span
+            self._all.add(Traces(self.tracer, tell))
         metrics = settings.metrics
         #: Counts for the metrics, which are always on.
         self.counting = Counting(metrics.buckets, metrics.added_buckets)
@@ -78,7 +88,11 @@ class PlaneObservers:
 
     def statistics(self) -> dict[str, int]:
         """Counters, for the status."""
-        return {"access_log_dropped": self._logs.dropped}
+        counts = {"access_log_dropped": self._logs.dropped}
+        if self._spans is not None:
+            counts["spans_exported"] = self._spans.exported
+            counts["spans_dropped"] = self._spans.dropped
+        return counts
 
     def drain(self) -> None:
         """The plane takes no more clients, and ends soon."""
@@ -86,4 +100,21 @@ class PlaneObservers:
 
     def stop(self) -> defer.Deferred[None]:
         """The last request has ended: write what is not written yet."""
-        return self._logs.stop()
+        ends = [self._logs.stop()]
+        if self._spans is not None:
+            ends.append(self._spans.stop())
+        done: Any = defer.DeferredList(ends)
+        return done.addCallback(lambda _: None)  # type: ignore[no-any-return]
+
+    def _tell_span(self, record: RequestRecord) -> None:
+        """A request that is sampled has ended."""
+        span = span_of(record, self._worker)
+        if span is not None and self._spans is not None:
+            self._spans.put(span)
+
+
+def _exporter(reactor: Any, tracing: Tracing) -> SpanTarget | None:
+    # Imported here: no worker exports.
+    from slardar.observers.exporter import exporter_for
+
+    return exporter_for(reactor, tracing)

@@ -28,6 +28,7 @@ from slardar.model.routes import Route
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
 from slardar.observers.counted import Counted, Present
+from slardar.observers.spans import Spans
 
 __all__ = [
     "Addresses",
@@ -276,6 +277,8 @@ class Report(Struct, tag="report", frozen=True):
     #: The upstreams whose counters have changed since the report before.
     upstreams: tuple[UpstreamReport, ...] = ()
     access_log_dropped: Counter = 0
+    #: Requests whose spans found no room on their way to the director.
+    spans_dropped: Counter = 0
 
 
 class HookFailed(Struct, tag="failed", frozen=True):
@@ -321,7 +324,7 @@ ToWorker = (
     | Drain
     | Listening
 )
-FromWorker = Report | Verdicts | HookFailed | HookHeavy | Grown | Counted | Present | Told
+FromWorker = Report | Verdicts | HookFailed | HookHeavy | Grown | Counted | Present | Told | Spans
 
 _to_worker: Any = msgspec.json.Decoder(ToWorker)
 _whole = msgspec.json.Decoder(Whole)

@@ -43,7 +43,9 @@ from slardar.model.live import ServerLive
 from slardar.model.server import Server, Upstream, server_key, servers_gone
 from slardar.model.snapshot import Snapshot
 from slardar.observers.counted import Counted, Present
+from slardar.observers.exporter import exporter_for
 from slardar.observers.exposition import Facts
+from slardar.observers.spans import Spans
 from slardar.observers.totals import Totals
 from slardar.resolve import Resolver
 from slardar.workers import messages
@@ -119,6 +121,8 @@ class Workers:
         #: What heartbeats have said of servers.
         self._checked: dict[tuple[str, str, int], Heartbeat] = {}
         self._extras = Extras()
+        #: Posts the spans that workers send.
+        self._exporter = exporter_for(reactor, settings.tracing)
         self._index = ServerIndex()
         self._questions = Questions(reactor)
         self._health_log = HealthLog(reactor.seconds, publish)
@@ -186,8 +190,10 @@ class Workers:
         drain = float(self.settings.timeouts.drain) if within is None else within
         return self._supervisor.stop(drain, grace).addCallback(self._stopped)
 
-    def _stopped(self, _: None) -> None:
+    def _stopped(self, _: None) -> defer.Deferred[None] | None:
         self._names.stop()
+        # No worker sends spans any more.
+        return None if self._exporter is None else self._exporter.stop()
 
     def hurry(self, within: float) -> None:
         """While it is stopping: take no more than ``within`` seconds from now."""
@@ -495,6 +501,11 @@ class Workers:
     def statistics(self) -> Mapping[str, Any]:
         """The counters of all workers together and of each, from their last reports."""
         statistics: dict[str, Any] = dict(self._tally.totals())
+        if self._exporter is None:
+            del statistics["spans_dropped"]
+        else:
+            statistics["spans_exported"] = self._exporter.exported
+            statistics["spans_dropped"] += self._exporter.dropped
         statistics["balancer_errors"] = {
             name: error.shown() for name, error in self._tally.balancer_errors().items()
         }
@@ -621,6 +632,11 @@ class Workers:
         if isinstance(message, Counted):
             # Also what a worker has counted that is leaving.
             self.take_counted(message)
+            return
+        if isinstance(message, Spans):
+            if self._exporter is not None:
+                for span in message.requests:
+                    self._exporter.put(span)
             return
         if isinstance(message, Told):
             self._questions.told(process, message)

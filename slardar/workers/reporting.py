@@ -196,6 +196,7 @@ class Reporter:
                 active=counters["active"],
                 tunnels=counters["tunnels"],
                 access_log_dropped=counters["access_log_dropped"],
+                spans_dropped=counters.get("spans_dropped", 0),
                 servers=servers,
                 hooks=tuple(hooks),
                 shadows=tuple(shadows),

@@ -16,7 +16,7 @@ from slardar.workers.messages import BalancerReport, Report, ServerReport, Upstr
 __all__ = ["COUNTERS", "Tally"]
 
 #: Counters that only grow, and outlive the worker that counted.
-COUNTERS = ("accepted", "requests", "refused", "access_log_dropped")
+COUNTERS = ("accepted", "requests", "refused", "access_log_dropped", "spans_dropped")
 #: Counters of what is there now, which ends with the worker.
 _GAUGES = ("connections", "active", "tunnels")
 

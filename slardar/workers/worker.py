@@ -44,6 +44,8 @@ from slardar.model.hook import Hook, HookKey
 from slardar.model.live import Live
 from slardar.model.server import Upstream
 from slardar.model.snapshot import Snapshot
+from slardar.observers.span_batches import SpanBatches
+from slardar.observers.spans import Spans
 from slardar.plugins import balancer_factory, load_again
 from slardar.resolve import ToldNames
 from slardar.workers import messages
@@ -203,6 +205,7 @@ class Worker:
             ),
             worker=f"worker-{message.number}",
             stdout=OUTPUT if self._is_alone else 1,
+            spans=SpanBatches(self._reactor, self._send_spans),
         )
         snapshot = _snapshot(messages.decode_whole(message.snapshot))
         for mode in {"wrr", *(upstream.mode for upstream in snapshot.upstreams.values())}:
@@ -305,6 +308,9 @@ class Worker:
     def _send(self, message: FromWorker) -> None:
         # If it cannot be sent, the link has ended, and this worker is about to end.
         self.link.send(messages.encode(message)).addErrback(lambda _failure: None)
+
+    def _send_spans(self, message: Spans) -> defer.Deferred[bytes]:
+        return self.link.send(messages.encode(message))
 
     # The end.
 
