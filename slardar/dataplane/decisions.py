@@ -89,7 +89,10 @@ class Decisions:
         under_way: Callable[[], Iterator[RequestRecord]],
     ) -> None:
         self._clock = clock
-        self._digests = [bytes.fromhex(one.sha256) for one in tokens if one.role == "admin"]
+        # A token for some names has no say over requests for others.
+        self._digests = [
+            bytes.fromhex(one.sha256) for one in tokens if one.role == "admin" and not one.names
+        ]
         self._worker = worker
         self._number = worker.rpartition("-")[2]
         self._hooks = hooks

@@ -377,12 +377,12 @@ def lean_settings(settings: Settings) -> Settings:
 
     Upstreams and routes are left out, because they come in the snapshot; services, because the
     director follows them; the store's URL, because it is a secret.  Of the tokens, the hashes of
-    admins' stay, without names: requests may bring one of these tokens.
+    admins' stay, without who has them: requests may bring one of these tokens.
     """
     tokens = tuple(
-        structs.replace(one, name="admin", names=())
+        structs.replace(one, name="admin")
         for one in settings.control.tokens
-        if one.role == "admin"
+        if one.role == "admin" and not one.names
     )
     control = Control(tokens=tokens)
     return structs.replace(

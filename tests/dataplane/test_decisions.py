@@ -33,6 +33,8 @@ TOKENS = tuple(
     Token(name, hashlib.sha256(name.encode()).hexdigest(), role)  # type: ignore[arg-type]
     for name, role in (("boss", "admin"), ("guest", "read"), ("team", "admin"))
 )
+#: An admin's token that is for some names only.
+LIMITED = Token("limited", hashlib.sha256(b"limited").hexdigest(), "admin", ("up",))
 
 
 @pytest_twisted.async_yield_fixture
@@ -289,7 +291,7 @@ def test_guesses_are_bounded() -> None:
     """A worker looks at so many wrong tokens a second; the right ones of others count again in
     the next second."""
     clock = FakeClock()
-    made = kept(clock, 0, TOKENS)
+    made = kept(clock, 0, (*TOKENS, LIMITED))
 
     def asks(token: bytes) -> bool:
         record = RequestRecord(b"", None, clock.now)
@@ -297,7 +299,8 @@ def test_guesses_are_bounded() -> None:
         return record.decision is not None
 
     assert asks(b"boss")
-    for number in range(decisions.MAX_GUESSES):
+    assert not asks(b"limited")
+    for number in range(decisions.MAX_GUESSES - 1):
         assert not asks(b"%d" % number)
     assert not asks(b"boss")
     clock.now += 1

@@ -68,10 +68,11 @@ def test_routes_travel_when_they_change() -> None:
 def test_settings_of_a_worker_hold_no_secrets() -> None:
     """A process that serves requests needs neither the store's place nor tokens, but for the hashes
     of those that a request may bring."""
-    boss = {"name": "boss", "sha256": "cd" * 32, "role": "admin", "names": ["*.team.example"]}
+    boss = {"name": "boss", "sha256": "cd" * 32, "role": "admin"}
+    team = {"name": "a", "sha256": "ef" * 32, "role": "admin", "names": ["*.team.example"]}
     raw = {
         "control": {
-            "tokens": [{"name": "ops", "sha256": "ab" * 32}, boss],
+            "tokens": [{"name": "ops", "sha256": "ab" * 32}, boss, team],
             "allow": ["10.0.0.0/8"],
         },
         "store": "sqlite:secret.db",
@@ -83,7 +84,7 @@ def test_settings_of_a_worker_hold_no_secrets() -> None:
     text = messages.encode(lean).decode()
     assert lean.timeouts.read == 5
     assert [one.sha256 for one in lean.control.tokens] == ["cd" * 32]
-    for secret in ("abab", "secret", "boss", "team.example", "10.0.0.0"):
+    for secret in ("abab", "efef", "secret", "boss", "team.example", "10.0.0.0"):
         assert secret not in text
 
 
