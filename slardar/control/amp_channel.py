@@ -19,10 +19,12 @@ from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.address import UNIXAddress
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
 from twisted.protocols import amp
 from twisted.protocols.policies import TimeoutMixin
+from zope.interface import implementer
 
 from slardar.amp.commands import (
     COMMANDS,
@@ -93,6 +95,7 @@ _ERRORS: Mapping[type[SlardarError], type[SlardarAmpError]] = {
 _log = Logger("slardar.control")
 
 
+@implementer(IHalfCloseableProtocol)
 class AmpChannel(QuietAmp, TimeoutMixin):
     """One connection: calls begin in order, some at a time, and are answered as they end."""
 
@@ -156,6 +159,13 @@ class AmpChannel(QuietAmp, TimeoutMixin):
     def timeoutConnection(self) -> None:
         """The caller has not logged in, or not sent the rest of a command, or not read."""
         self.close()
+
+    def readConnectionLost(self) -> None:
+        """The caller has closed its side.  The calls that have come are answered."""
+        self.finish()
+
+    def writeConnectionLost(self) -> None:
+        """Nothing to do: this side never closes one half only."""
 
     def give_way(self) -> None:
         """Somebody else needs the place."""

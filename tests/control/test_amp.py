@@ -12,6 +12,7 @@ import pytest
 from twisted.internet import defer
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.task import Clock
 from twisted.protocols import amp
 from twisted.python.failure import Failure
@@ -493,15 +494,20 @@ def test_who_does_not_read_is_not_answered_further(client: AmpClient) -> None:
     assert asked
 
 
-def test_end_waits_for_calls_that_have_come(client: AmpClient, actions: Actions) -> None:
-    """At the end of slardar they are answered, those that wait for others included."""
+@pytest.mark.parametrize("who", ["slardar ends", "the caller closes its side"])
+def test_end_waits_for_calls_that_have_come(client: AmpClient, who: str) -> None:
+    """They are answered, those that wait for others included."""
     asked = [
         client.ask(commands.UpdateUpstream, name=f"b{number}", body=body(upstream(1)))
         for number in range(20)
     ]
     client.channel.dataReceived(client.outgoing.value())
     client.outgoing.clear()
-    client.site.stopFactory()
+    if who == "slardar ends":
+        client.site.stopFactory()
+    else:
+        assert IHalfCloseableProtocol.providedBy(client.channel)
+        client.channel.readConnectionLost()
     assert not client.transport.disconnecting
     client.pump()
     assert [result_of(one)["version"] for one in asked] == list(range(1, 21))
