@@ -152,8 +152,8 @@ def test_who_cannot_be_reached(backend: Nginx) -> None:
 
     assert "is slardar running?" in ask("http://127.0.0.1:1")
     assert "expected slardar's control channel" in ask(f"http://{backend.address}")
-    assert "expected http://HOST:PORT or unix:PATH" in ask("ftp://x")
-    assert "expected http://HOST:PORT or unix:PATH" in ask("http://x:99999")
+    assert "expected http://HOST:PORT, https://HOST:PORT or unix:PATH" in ask("ftp://x")
+    assert "expected http://HOST:PORT, https://HOST:PORT or unix:PATH" in ask("http://x:99999")
     assert "unix:/none: No such file" in ask("unix:/none")
 
 
