@@ -24,8 +24,8 @@ TIMEOUT = 5.0
 #: The share of POSTs.
 POST_SHARE = 0.1
 #: By these words requests are told from heartbeats.
-GET = "GET /work/{number} HTTP/1.1\r\nHost: {host}\r\n\r\n"
-POST = "POST /work/{number} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 6\r\n\r\nhello\n"
+GET = "GET /job/{number} HTTP/1.1\r\nHost: {host}\r\n\r\n"
+POST = "POST /job/{number} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 6\r\n\r\nhello\n"
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ _SYN = 0x02
 _RST = 0x04
 _ACK = 0x10
 #: How requests begin on the wire; heartbeats have another path.
-_REQUESTS = (b"GET /work/", b"POST /work/")
+_REQUESTS = (b"GET /job/", b"POST /job/")
 #: A connection that fails says not what it was for.  Heartbeats come one by one, requests
 #: closer together than so many seconds.
 NEAR = 0.2

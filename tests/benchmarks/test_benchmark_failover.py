@@ -65,11 +65,11 @@ def test_requests_are_counted_and_heartbeats_are_not() -> None:
     wire = Wire()
     wire.opens(1.0, 5000)
     wire.accepts(5000)
-    wire.sends(1.0, 5000, "GET /work/1 HTTP/1.1\r\n")
-    wire.sends(1.3, 5000, "GET /work/1 HTTP/1.1\r\n")
-    wire.sends(1.5, 5000, "POST /work/2 HTTP/1.1\r\n", 50)
+    wire.sends(1.0, 5000, "GET /job/1 HTTP/1.1\r\n")
+    wire.sends(1.3, 5000, "GET /job/1 HTTP/1.1\r\n")
+    wire.sends(1.5, 5000, "POST /job/2 HTTP/1.1\r\n", 50)
     wire.sends(1.6, 5000, "GET /health HTTP/1.1\r\n", 100)
-    wire.packets.note(frame(THERE, HERE, (80, 5000), PSH | ACK, 1, b"GET /work/"), 1.7)
+    wire.packets.note(frame(THERE, HERE, (80, 5000), PSH | ACK, 1, b"GET /job/"), 1.7)
     wire.packets.note(b"\0" * 12 + b"\x86\xdd" + b"\0" * 60, 1.8)
     assert requests_among(wire.packets) == [1.0, 1.5]
 
@@ -333,24 +333,24 @@ def test_servers_break_and_recover_as_they_are_told(tmp_path: Path) -> None:
     servers = Servers(tmp_path, Cores().load, None)
     try:
         victim = servers.victim
-        assert b"X-Served-By: a\r\n" in ask(victim, "/work/1")
+        assert b"X-Served-By: a\r\n" in ask(victim, "/job/1")
         victim.be_wrong()
-        statuses = {ask(victim, "/work/1").split()[1] for _ in range(20)}
+        statuses = {ask(victim, "/job/1").split()[1] for _ in range(20)}
         assert statuses == {b"200", b"500"}
         assert {ask(victim, "/health").split()[1] for _ in range(20)} == {b"200"}
         victim.be_slow()
         begin = time.monotonic()
-        assert b" 200 " in ask(victim, "/work/1")
+        assert b" 200 " in ask(victim, "/job/1")
         assert time.monotonic() - begin >= 0.2
         victim.kill()
         with pytest.raises(ConnectionRefusedError):
-            ask(victim, "/work/1")
+            ask(victim, "/job/1")
         victim.start()
         victim.freeze()
         with pytest.raises(TimeoutError):
-            ask(victim, "/work/1")
+            ask(victim, "/job/1")
         victim.thaw()
-        assert b" 200 " in ask(victim, "/work/1")
+        assert b" 200 " in ask(victim, "/job/1")
     finally:
         servers.stop()
 
@@ -365,17 +365,17 @@ def test_a_server_in_a_network_of_its_own_can_be_cut_off_and_is_watched(tmp_path
         server = Server("a", tmp_path, Cores().load, namespace)
         watch = Watch(namespace)
         try:
-            assert b"X-Served-By: a\r\n" in ask(server, "/work/1")
+            assert b"X-Served-By: a\r\n" in ask(server, "/job/1")
             ask(server, "/health")
             server.vanish()
             with pytest.raises(TimeoutError):
-                ask(server, "/work/1")
+                ask(server, "/job/1")
             server.appear()
-            assert b" 200 " in ask(server, "/work/2")
+            assert b" 200 " in ask(server, "/job/2")
             server.kill()
             for _ in range(2):
                 with pytest.raises(ConnectionRefusedError):
-                    ask(server, "/work/3")
+                    ask(server, "/job/3")
             until(lambda: len(watch.packets.failed_connections) == 3, "all packets are read")
         finally:
             watch.stop()
