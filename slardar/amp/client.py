@@ -185,15 +185,10 @@ class Client:
         return answered.addCallback(lambda answer: answer["value"])
 
     def _change(
-        self,
-        command: Any,
-        parameters: Mapping[str, Any],
-        if_version: int | None,
-        **arguments: Any,
+        self, command: Any, parameters: dict[str, Any], **arguments: Any
     ) -> defer.Deferred[int]:
-        changed = self.call(
-            command, parameters=dict(parameters), if_version=if_version, **arguments
-        )
+        if_version = parameters.pop("if_version", None)
+        changed = self.call(command, parameters=parameters, if_version=if_version, **arguments)
         return changed.addCallback(lambda answer: int(answer["version"]))
 
     # Events.
@@ -269,128 +264,94 @@ class Client:
 
     # Changes.
 
-    def rollback(
-        self, version: int, *, if_version: int | None = None, **parameters: Any
-    ) -> defer.Deferred[int]:
+    def rollback(self, version: int, **parameters: Any) -> defer.Deferred[int]:
         """Go back to the configuration of a version, as a new version."""
-        return self._change(commands.Rollback, parameters, if_version, version=str(version))
+        return self._change(commands.Rollback, parameters, version=str(version))
 
     def update_upstream(
         self,
         name: str,
         upstream: Mapping[str, Any],
-        *,
-        if_version: int | None = None,
         **parameters: Any,
     ) -> defer.Deferred[int]:
         """Make or change an upstream.  Fails with InvalidUpstream for a wrong one."""
         body = msgspec.json.encode(upstream)
-        return self._change(commands.UpdateUpstream, parameters, if_version, name=name, body=body)
+        return self._change(commands.UpdateUpstream, parameters, name=name, body=body)
 
-    def delete_upstream(
-        self, name: str, *, if_version: int | None = None, **parameters: Any
-    ) -> defer.Deferred[int]:
+    def delete_upstream(self, name: str, **parameters: Any) -> defer.Deferred[int]:
         """Remove an upstream."""
-        return self._change(commands.DeleteUpstream, parameters, if_version, name=name)
+        return self._change(commands.DeleteUpstream, parameters, name=name)
 
     def patch_server(
         self,
         name: str,
         server: str,
         changes: Mapping[str, Any],
-        *,
-        if_version: int | None = None,
         **parameters: Any,
     ) -> defer.Deferred[int]:
         """Change one server (``host:port``), such as ``{"state": "drain"}``."""
         body = msgspec.json.encode(changes)
-        return self._change(
-            commands.PatchServer, parameters, if_version, name=name, server=server, body=body
-        )
+        return self._change(commands.PatchServer, parameters, name=name, server=server, body=body)
 
     def add_server(
         self,
         name: str,
         server: str,
         values: Mapping[str, Any] | None = None,
-        *,
-        if_version: int | None = None,
         **parameters: Any,
     ) -> defer.Deferred[int]:
         """Add one server (``host:port``) to an upstream."""
         body = msgspec.json.encode(values or {})
-        return self._change(
-            commands.AddServer, parameters, if_version, name=name, server=server, body=body
-        )
+        return self._change(commands.AddServer, parameters, name=name, server=server, body=body)
 
-    def remove_server(
-        self, name: str, server: str, *, if_version: int | None = None, **parameters: Any
-    ) -> defer.Deferred[int]:
+    def remove_server(self, name: str, server: str, **parameters: Any) -> defer.Deferred[int]:
         """Remove one server (``host:port``) from an upstream."""
-        return self._change(commands.RemoveServer, parameters, if_version, name=name, server=server)
+        return self._change(commands.RemoveServer, parameters, name=name, server=server)
 
     def set_service(
         self,
         name: str,
         service: Mapping[str, Any],
-        *,
-        if_version: int | None = None,
         **parameters: Any,
     ) -> defer.Deferred[int]:
         """Make or change an upstream that follows a catalogue."""
         body = msgspec.json.encode(service)
-        return self._change(commands.SetService, parameters, if_version, name=name, body=body)
+        return self._change(commands.SetService, parameters, name=name, body=body)
 
-    def delete_service(
-        self, name: str, *, if_version: int | None = None, **parameters: Any
-    ) -> defer.Deferred[int]:
+    def delete_service(self, name: str, **parameters: Any) -> defer.Deferred[int]:
         """Remove a service."""
-        return self._change(commands.DeleteService, parameters, if_version, name=name)
+        return self._change(commands.DeleteService, parameters, name=name)
 
-    def set_routes(
-        self, routes: list[Any], *, if_version: int | None = None, **parameters: Any
-    ) -> defer.Deferred[int]:
+    def set_routes(self, routes: list[Any], **parameters: Any) -> defer.Deferred[int]:
         """Replace the routes."""
         body = msgspec.json.encode(routes)
-        return self._change(commands.SetRoutes, parameters, if_version, body=body)
+        return self._change(commands.SetRoutes, parameters, body=body)
 
     def stage_hook(
         self,
         name: str,
         code: str,
         language: str = "python",
-        *,
-        if_version: int | None = None,
         **parameters: Any,
     ) -> defer.Deferred[int]:
         """Stage a hook's code; with ``activate=True`` it is put into service, too."""
         body = code.encode()
-        return self._change(
-            commands.StageHook, parameters, if_version, name=name, language=language, body=body
-        )
+        return self._change(commands.StageHook, parameters, name=name, language=language, body=body)
 
     def activate_hook(
         self,
         name: str,
         language: str = "python",
-        *,
-        if_version: int | None = None,
         **parameters: Any,
     ) -> defer.Deferred[int]:
         """Put what was staged under a name into service."""
-        return self._change(
-            commands.ActivateHook, parameters, if_version, name=name, language=language
-        )
+        return self._change(commands.ActivateHook, parameters, name=name, language=language)
 
     def delete_hook(
         self,
         name: str,
         language: str = "python",
-        *,
-        if_version: int | None = None,
         **parameters: Any,
     ) -> defer.Deferred[int]:
         """Remove a hook."""
-        return self._change(
-            commands.DeleteHook, parameters, if_version, name=name, language=language
-        )
+        return self._change(commands.DeleteHook, parameters, name=name, language=language)
