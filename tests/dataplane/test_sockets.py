@@ -137,7 +137,7 @@ def test_unix_socket_in_use_is_left_alone(tmp_path: Path, opened: list[Opened], 
         opened[0].sockets[0].accept()[0].close()
 
 
-@pytest.mark.parametrize("holder", [2**22 - 3, os.getpid()])
+@pytest.mark.parametrize("holder", [2**22 - 3, os.getpid()], ids=["nobody", "itself"])
 def test_unix_socket_left_behind_is_replaced(
     tmp_path: Path, opened: list[Opened], holder: int
 ) -> None:
