@@ -1,4 +1,4 @@
-"""The one reader that Twisted knows: readable when any data-plane socket is.
+"""The reader that Twisted knows for all requests: readable when a socket of the data plane is.
 
 A batch of events has these parts:
 

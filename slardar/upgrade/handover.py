@@ -86,6 +86,8 @@ class Upgrades:
         self.successor_pid: int | None = None
         self._successor: Successor | None = None
         self._under_way: defer.Deferred[None] | None = None
+        #: This process ends, too, and does not go on.
+        self._is_cancelled = False
         self._reports = LoopingCall(self.report)
         self._reports.clock = reactor
 
@@ -105,6 +107,7 @@ class Upgrades:
     async def cancel(self, reason: str) -> None:
         """Give up an upgrade that is under way; returns when all is as it was before."""
         if self._under_way is not None and self._successor is not None:
+            self._is_cancelled = True
             self._successor.fail(reason)
             waiting: defer.Deferred[None] = defer.Deferred()
             self._under_way.addBoth(waiting.callback)
@@ -139,7 +142,10 @@ class Upgrades:
 
     async def _go_on(self, successor: Successor, error: Exception) -> None:
         text = " ".join(str(error).split()) or repr(error)
-        _log.error("not upgraded: {error}; pid {pid} goes on", error=text, pid=os.getpid())
+        if self._is_cancelled:
+            _log.error("not upgraded: {error}", error=text)
+        else:
+            _log.error("not upgraded: {error}; pid {pid} goes on", error=text, pid=os.getpid())
         await successor.give_up(text)
         # The successor has ended: it holds the store no more, and will not remove the pidfile.
         await self._host.take_back()
