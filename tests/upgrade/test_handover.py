@@ -319,8 +319,11 @@ def test_cancelled_one_is_as_one_that_failed(two: Two) -> None:
     """The old process is told to stop meanwhile."""
     two.upgrades.upgrade()
     two.deliver()
-    done = defer.ensureDeferred(two.upgrades.cancel("the old process was told to stop"))
-    two.deliver()
+    with logged() as events:
+        done = defer.ensureDeferred(two.upgrades.cancel("the old process was told to stop"))
+        two.deliver()
+    assert "not upgraded: the old process was told to stop" in lines(events)
+    assert "goes on" not in lines(events)
     assert two.gave_up == ["the old process was told to stop"]
     assert not done.called
     two.die(ProcessTerminated(exitCode=1))
