@@ -35,7 +35,7 @@ run: $(STAMPS)/run ## start slardar with two demo backends; Ctrl-C ends all
 check: lint ## in a minute: `make lint`, and the tests without sockets and processes
 	scripts/run_tests $(BIN)/python quick $(ARGS)
 
-test: $(STAMPS)/test $(STAMPS)/test-packages $(STAMPS)/compiler ## in ten minutes: set everything up, and pass all tests
+test: $(STAMPS)/test $(STAMPS)/test-packages $(STAMPS)/compiler ## in a quarter of an hour: set everything up, and pass all tests
 	scripts/run_tests $(BIN)/python all $(ARGS)
 
 lint: $(STAMPS)/lint $(STAMPS)/test ## style, formatting, types, direction of imports

@@ -6,6 +6,9 @@ The marker ``real`` says so, on the test or on its module; everything in ``integ
 real by its place.  ``@pytest.mark.real(False)`` excepts a test.  ``--real=no`` runs the
 tests that are not real, and fails each of them that turns out to be.
 
+A real test that another one beside it would disturb, since it compares times, has the marker
+``alone``.
+
 A pair of sockets, a pipe and an epoll belong to the test's process alone, and are not real.
 """
 
@@ -89,13 +92,22 @@ def is_real(item: pytest.Item) -> bool:
     return item.path.is_relative_to(TESTS / "integration")
 
 
+def is_wanted(item: pytest.Item, wanted: str) -> bool:
+    """Whether ``--real`` asks for a test."""
+    if wanted == "no" or not is_real(item):
+        return wanted == "no" and not is_real(item)
+    is_alone = item.get_closest_marker("alone") is not None
+    return wanted == "only" or is_alone == (wanted == "alone")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Which tests to run, real ones or others; ``-m`` and ``-k`` may choose among them."""
     parser.addoption(
         "--real",
-        choices=("yes", "no", "only"),
+        choices=("yes", "no", "only", "beside", "alone"),
         default="yes",
-        help="whether to run tests that use sockets or start processes",
+        help="whether to run tests that use sockets or start processes; of these, those that may"
+        " run beside each other, or those that run alone",
     )
 
 
@@ -112,9 +124,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     kinds: dict[bool, list[pytest.Item]] = {True: [], False: []}
     for item in items:
-        kinds[is_real(item)].append(item)
-    items[:] = kinds[wanted == "only"]
-    config.hook.pytest_deselected(items=kinds[wanted == "no"])
+        kinds[is_wanted(item, wanted)].append(item)
+    items[:] = kinds[True]
+    config.hook.pytest_deselected(items=kinds[False])
 
 
 def hide_heap() -> None:

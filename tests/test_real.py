@@ -88,9 +88,10 @@ def write(folder: Path) -> None:
     text.append("@pytest.mark.real\ndef test_marked():\n    connect()\n")
     text.append("class TestMarked:\n    pytestmark = pytest.mark.real\n")
     text.append("    def test_third(self):\n        connect()\n")
+    text.append("    @pytest.mark.alone\n    def test_timed(self):\n        connect()\n")
     text.append("    @pytest.mark.real(False)\n    def test_excepted(self):\n        pass\n")
     (folder / "test_it.py").write_text("\n".join(text), encoding="utf-8")
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers = real\n", encoding="utf-8")
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers = real\n  alone\n", encoding="utf-8")
 
 
 def run(folder: Path, *arguments: str) -> str:
@@ -126,12 +127,21 @@ def test_real_without_a_marker_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "kept"), [("only", {"marked", "third"}), ("yes", {"marked", "excepted", "bind"})]
+    ("wanted", "kept"),
+    [
+        ("only", {"marked", "third", "timed"}),
+        ("beside", {"marked", "third"}),
+        ("alone", {"timed"}),
+        ("yes", {"marked", "excepted", "bind", "timed"}),
+    ],
 )
 def test_choice(tmp_path: Path, wanted: str, kept: set[str]) -> None:
-    """Those that are marked alone, or all; nothing is an error then."""
+    """The real ones, those of them that run beside each other or alone, or all; nothing is an error
+    then."""
     write(tmp_path)
-    names = " or ".join(f"test_{name}" for name in kept)
+    names = " or ".join(("test_marked", "test_third", "test_excepted", "test_bind", "test_timed"))
+    if wanted == "yes":
+        names = " or ".join(f"test_{name}" for name in kept)
     said = run(tmp_path, f"--real={wanted}", "-W", "ignore", "-k", names)
     assert outcomes(said, "PASSED") == kept, said
     assert outcomes(said, "ERROR") == set()

@@ -21,32 +21,39 @@ done
 """
 
 
-@pytest.mark.parametrize(
-    ("quick", "real", "outcome", "said"),
-    [
-        (0, 0, 0, ["quick tests: passed", "real tests: passed"]),
-        (1, 0, 1, ["quick tests: FAILED", "real tests: passed"]),
-        (0, 1, 1, ["quick tests: passed", "real tests: FAILED"]),
-        (1, 1, 1, ["quick tests: FAILED", "real tests: FAILED"]),
-        (5, 0, 0, ["quick tests: none selected", "real tests: passed"]),
-        (0, 5, 0, ["quick tests: passed", "real tests: none selected"]),
-        (1, 5, 1, ["quick tests: FAILED", "real tests: none selected"]),
-        (5, 1, 1, ["quick tests: none selected", "real tests: FAILED"]),
-        (5, 5, 5, ["quick tests: none selected", "real tests: none selected"]),
-        (2, 0, 2, []),
-        (4, 0, 4, []),
-        (0, 2, 2, []),
-    ],
-)
+#: The exit codes of the quick, the real and the timed tests, and that of all together.
+ENDS = [
+    (0, 0, 0, 0),
+    (1, 0, 0, 1),
+    (0, 1, 0, 1),
+    (0, 0, 1, 1),
+    (1, 1, 1, 1),
+    (5, 0, 5, 0),
+    (0, 5, 0, 0),
+    (1, 5, 5, 1),
+    (5, 1, 0, 1),
+    (5, 5, 0, 0),
+    (5, 5, 5, 5),
+    # Interrupted, or used wrongly: what comes after does not run.
+    (2, 0, 0, 2),
+    (4, 0, 0, 4),
+    (0, 2, 0, 2),
+    (0, 0, 2, 2),
+]
+SAID = {0: "passed", 1: "FAILED", 5: "none selected"}
+
+
+@pytest.mark.parametrize(("quick", "real", "timed", "outcome"), ENDS)
 @pytest.mark.parametrize("wanted", ["all", "quick"])
 def test_outcomes_are_added_up(
-    tmp_path: Path, wanted: str, quick: int, real: int, outcome: int, said: list[str]
+    tmp_path: Path, wanted: str, quick: int, real: int, timed: int, outcome: int
 ) -> None:
-    """A failure in either run fails; nothing selected in one is none; other ends end it."""
+    """A failure in any run fails; nothing selected in one is none; other ends end it."""
     (tmp_path / "python").write_text(PYTHON)
     (tmp_path / "python").chmod(0o755)
     (tmp_path / "no").write_text(str(quick))
-    (tmp_path / "only").write_text(str(real))
+    (tmp_path / "beside").write_text(str(real))
+    (tmp_path / "alone").write_text(str(timed))
     command = [CHECKOUT / "scripts" / "run_tests", "./python", wanted, "-k", "a b", "tests/x.py"]
     done = subprocess.run(
         command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=60
@@ -59,5 +66,8 @@ def test_outcomes_are_added_up(
         assert done.stdout == ""
     else:
         assert done.returncode == outcome
-        assert len(ran) == (1 if quick in {2, 4} else 2)
+        ends = {"quick": quick, "real": real, "timed": timed}
+        broken = next((place for place, end in enumerate(ends.values(), 1) if end in {2, 4}), 0)
+        assert len(ran) == (broken or 3)
+        said = [] if broken else [f"{name} tests: {SAID[end]}" for name, end in ends.items()]
         assert done.stdout.splitlines() == said

@@ -14,6 +14,8 @@ import pytest
 
 from tests.integration.programs import PATIENCE, Nginx, Slardar
 
+pytestmark = pytest.mark.alone
+
 #: The most seconds that a request for another host may wait.
 WORST = 0.3
 #: Seconds of the test: longer than a worker may give no sign of life.

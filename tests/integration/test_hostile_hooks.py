@@ -16,6 +16,8 @@ from tests.hooks.python import hostile as python
 from tests.hooks.python.test_hostile import source
 from tests.integration.programs import PATIENCE, Nginx, Slardar
 
+pytestmark = pytest.mark.alone
+
 #: The most seconds for which a hook may hold up requests for other hosts.
 WORST = 2.0
 #: The most bytes by which a worker may grow over all of them; beyond, it would be replaced.

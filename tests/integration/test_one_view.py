@@ -58,6 +58,8 @@ class Telling(Balancer):
 #: Says when it woke up, and how much too late.
 SLEEPER = """
 import time
+
+pytestmark = pytest.mark.alone
 while True:
     wanted = time.monotonic() + 0.002
     time.sleep(0.002)

@@ -12,6 +12,8 @@ from benchmarks.soak.__main__ import PARTS, run
 from benchmarks.soak.row import SHORT
 from benchmarks.soak.site import Ground
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
