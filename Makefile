@@ -19,8 +19,8 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PACKAGING := setup.py pyproject.toml
 
-TEST_PACKAGES := chromium curl iproute2 libnginx-mod-http-lua logrotate mariadb-server nftables nginx prometheus \
-	redis-server rsyslog sqlite3 wrk
+TEST_PACKAGES := chromium curl etcd-server iproute2 libnginx-mod-http-lua logrotate mariadb-server nftables nginx \
+	prometheus redis-server rsyslog sqlite3 wrk zookeeper
 SOAK_PACKAGES := nginx wrk
 BENCH_PACKAGES := caddy curl haproxy iproute2 libnginx-mod-http-lua nftables nginx wrk
 

@@ -177,6 +177,7 @@ def compiled() -> list[Any]:
 TEST = [
     "coverage>=7.4",
     "hypothesis>=6.100",
+    "kazoo>=2.10",
     # Compiles the request path, which is tested compiled and interpreted.
     "mypy>=1.16",
     "pytest>=8",
@@ -204,6 +205,7 @@ LINT = [
 ]
 #: Spans for a collector.
 TRACING = ["opentelemetry-proto>=1.20"]
+ZOOKEEPER = ["kazoo>=2.10"]
 DOCS = [
     "furo",
     "myst-parser>=3",
@@ -244,9 +246,11 @@ setup(
         "lupa>=2.2",
         "msgspec>=0.18.6",
         "mypy_extensions>=1",
+        "py-consul>=1.6",
         # Keys of cryptography are taken as they are.
         "pyopenssl>=25.1",
         "pyyaml>=6",
+        "treq>=24.9",
         "twisted[tls]>=24.3",
         "zope.interface>=5",
     ],
@@ -256,6 +260,7 @@ setup(
         "docs": DOCS,
         "bench": BENCH,
         "tracing": TRACING,
+        "zookeeper": ZOOKEEPER,
     },
     ext_modules=compiled(),
     cmdclass={"build_ext": BuildExtensions, "build_py": BuildSources},

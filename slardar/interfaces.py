@@ -181,14 +181,18 @@ class IForgetfulStore(IStore):
 class IWatchedStore(IStore):
     """A store in which others may write as well: it tells of what they have written."""
 
-    def watch(changed: Callable[[StoredState], None]) -> None:
+    def watch(changed: Callable[[StoredState], None], failed: Callable[[str], None]) -> None:
         """Call ``changed`` with the whole new state whenever the store holds another one.
+
+        ``failed`` is called with the reason, in one line, when the store cannot be reached, once
+        or again and again.  The store tries again by itself, and calls ``changed`` as soon as it
+        can be reached, even if its state is the one that was told last.
 
         Called once after each ``open``, and good until ``close`` is called.  What has changed
         since that ``open`` is told at once, or soon.
 
-        - *Threads*: ``changed`` is called in the reactor's thread only.  It returns at once,
-          never raises, and may be called from within ``watch`` and ``commit``.
+        - *Threads*: both are called in the reactor's thread only.  They return at once,
+          never raise, and may be called from within ``watch`` and ``commit``.
         - *Order*: states come in the order in which the store was in them, and so do they
           and the answers to ``commit``: what is told before an answer is no newer than the
           state that the answer names, and what is told after it is no older.  A store that

@@ -455,7 +455,11 @@ class Configuration:
 
     def _watch(self) -> None:
         if IWatchedStore.providedBy(self.store):
-            self.store.watch(self._others_wrote)
+            self.store.watch(self._others_wrote, self._store_away)
+
+    def _store_away(self, reason: str) -> None:
+        """Called by the store when it cannot be reached."""
+        self._tell_store("stale", reason)
 
     def _others_wrote(self, state: StoredState) -> None:
         """Called by the store when it holds another state; see

@@ -302,6 +302,10 @@ def differences(held: StoredState, state: StoredState) -> list[Value]:
         value = state.hooks.get(name)
         if not _is_same(value, held.hooks.get(name)):
             values.append(Value("hook", name, value))
+    for name in sorted({*held.settings, *state.settings}):
+        value = state.settings.get(name)
+        if not _is_same(value, held.settings.get(name)):
+            values.append(Value("setting", name, value))
     return values
 
 

@@ -28,8 +28,9 @@ __all__ = [
 ]
 
 #: ``file``: what the configuration file says, for the record.  ``rollback``: the changes beside
-#: it lead back to an earlier version.
-Kind = Literal["upstream", "service", "routes", "file", "hook", "rollback"]
+#: it lead back to an earlier version.  ``setting``: what hooks read as ``slardar.NAME`` and
+#: ``settings["NAME"]``.
+Kind = Literal["upstream", "service", "routes", "file", "hook", "setting", "rollback"]
 
 #: A store's name for a state.  Revisions can only be compared for equality: one store may
 #: use a counter that jumps, another a hash.
@@ -57,11 +58,13 @@ class Author(str):
 
 
 class Value(Struct, frozen=True):
-    """The whole new value of an upstream, a service, the routes, a hook, or a part of the file."""
+    """The whole new value of an upstream, a service, the routes, a hook, a setting, or a part of
+    the file."""
 
     kind: Kind
     #: The name of the upstream or the service, or the hook's language and name
-    #: (``lua/script.example.com``); empty for ``routes`` and ``rollback``, of which there is one.
+    #: (``lua/script.example.com``), or the setting's.  Empty for ``routes`` and ``rollback``, of
+    #: which there is one.
     #: Of the file: ``upstreams.NAME``, ``services.NAME``, ``routes`` or ``default_upstream`` for
     #: what the file says of one of them, and empty for the names of the upstreams in service that
     #: an edit has changed.
@@ -126,6 +129,12 @@ class StoredState(Struct, frozen=True):
     file: Mapping[str, Any] = field(default_factory=dict)
     #: Services as written, by name, with the meaning that values of ``upstreams`` have.
     services: Mapping[str, Any] = field(default_factory=dict)
+    #: What hooks read as settings, by name, without the removed ones: JSON, or the text where a
+    #: value in a store is no JSON.  A slash in a name leads into a setting.
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    #: What the store holds and nobody can read (no JSON, say): the reason in one line, by key path,
+    #: such as ``upstreams.www.example.com``.  Whatever is served under this path stays.
+    broken: Mapping[str, str] = field(default_factory=dict)
 
     def decides(self, name: str) -> bool:
         """Whether the store's value of this upstream counts, a removal included.
@@ -153,6 +162,7 @@ class StoredState(Struct, frozen=True):
             "service": self.services,
             "hook": self.hooks,
             "file": self.file,
+            "setting": self.settings,
         }
         for one in values:
             if one.kind == "routes":
@@ -173,4 +183,6 @@ class StoredState(Struct, frozen=True):
             revision,
             named.get("file", self.file),
             named.get("service", self.services),
+            named.get("setting", self.settings),
+            self.broken,
         )

@@ -49,7 +49,11 @@ class MemoryStore:
             for kind, values in (("upstream", state.upstreams), ("service", state.services))
             for name, value in values.items()
         }
-        for kind, things in (("hook", state.hooks), ("file", state.file)):
+        for kind, things in (
+            ("hook", state.hooks),
+            ("file", state.file),
+            ("setting", state.settings),
+        ):
             for name, value in things.items():
                 self._texts[kind, name] = msgspec.json.encode(value).decode()
         if state.routes is not None:

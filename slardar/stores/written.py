@@ -45,7 +45,7 @@ PRUNED_AT_ONCE = 500
 
 _KINDS: tuple[str, ...] = get_args(Kind)
 #: The kinds of which there are many things, each with a name.
-_NAMED = ("upstream", "service", "hook", "file")
+_NAMED = ("upstream", "service", "hook", "setting", "file")
 
 
 def encode(change: Change) -> str | None:
@@ -78,6 +78,7 @@ def stored_state(
     services: dict[str, Any] = {}
     hooks: dict[str, Any] = {}
     file: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     routes: Any = None
     for kind, name, text in rows:
         if kind not in _KINDS or not isinstance(name, str):
@@ -97,7 +98,9 @@ def stored_state(
             hooks[name] = value
         elif kind == "file" and name and value is not None:
             file[name] = value
-    return StoredState(version, upstreams, routes, hooks, revision, file, services)
+        elif kind == "setting" and value is not None:
+            settings[name] = value
+    return StoredState(version, upstreams, routes, hooks, revision, file, services, settings)
 
 
 class Row(Struct, frozen=True):

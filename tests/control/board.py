@@ -64,6 +64,7 @@ class BoardStore:
         self.board = board
         self.is_open = False
         self.changed: Callable[[StoredState], None] | None = None
+        self.failed: Callable[[str], None] = lambda reason: None
         #: If a list: the answers to commits wait here, with the changes made.
         self.held: list[Callable[[], None]] | None = None
 
@@ -111,8 +112,8 @@ class BoardStore:
             return defer.fail(StoreError("board: not open"))
         return defer.execute(ask, *arguments)
 
-    def watch(self, changed: Callable[[StoredState], None]) -> None:
-        self.changed = changed
+    def watch(self, changed: Callable[[StoredState], None], failed: Callable[[str], None]) -> None:
+        self.changed, self.failed = changed, failed
 
     def close(self) -> defer.Deferred[None]:
         if self.is_open:
