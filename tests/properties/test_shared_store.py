@@ -46,8 +46,11 @@ _change = st.one_of(
 )
 _changes = st.lists(_change, min_size=1, max_size=8)
 _key = st.sampled_from(
-    "upstreams/a upstreams/b upstreams/ upstreams services/s routes lua/script.a lua/version"
-    " python/modules.m lua arg x/y 50% .slardar/marks/upstreams/a .slardar/hooks/lua/script.a".split()
+    [
+        *("upstreams/a", "upstreams/b", "upstreams/", "upstreams", "services/s", "routes"),
+        *("lua/script.a", "lua/version", "python/modules.m", "lua", "arg", "x/y", "50%"),
+        *(".slardar/marks/upstreams/a", ".slardar/hooks/lua/script.a"),
+    ]
 )
 _value = st.sampled_from(
     [b'{"servers": []}', b"broken", b"\xff", b"", b'"file"', b"null", b"5", b"return", None]
