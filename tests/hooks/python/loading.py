@@ -39,9 +39,8 @@ class Hooks:
 
     def __init__(self, budget: float = 0.05) -> None:
         self.lines: list[tuple[str, str]] = []
-        self.engine = PythonEngine(
-            budget, settings_of(SETTINGS), lambda *line: self.lines.append(line)
-        )
+        self.settings = settings_of(SETTINGS)
+        self.engine = PythonEngine(budget, self.settings, lambda *line: self.lines.append(line))
         self._scripts: list[PythonScript] = []
 
     def load(
