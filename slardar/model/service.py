@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Container, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -17,7 +17,7 @@ from slardar.errors import ConfigError
 from slardar.model.names import normal_host
 from slardar.model.parse import Plugins, copied, known_odd, parse_upstream
 from slardar.model.reader import ANY_KEY, Problems, UnknownKey, is_note, joined, read, shown
-from slardar.model.server import Count, Seconds, Text, Upstream
+from slardar.model.server import Count, Seconds, Server, Text, Upstream
 from slardar.model.shown import unshown
 
 __all__ = [
@@ -32,16 +32,47 @@ __all__ = [
     "parse_service",
 ]
 
+#: The keys of a server that a catalogue may leave out.
+_LEFT_OUT = ("max_fails", "fail_timeout", "max_conns")
+_DEFAULTS = {"max_fails": 0, "fail_timeout": 10, "max_conns": 0}
+_NOTHING: Mapping[str, Any] = {}
 #: Stands for the servers when the other keys of a service are checked.
 _ANY_SERVER = [{"host": "127.0.0.1", "port": 1}]
 
 
-class Listed(Struct, frozen=True, order=True):
-    """One server, as a catalogue lists it."""
+class Listed(Struct, frozen=True):
+    """One server, as a catalogue lists it.
+
+    The catalogue may leave out the keys that are ``None`` here: they are those of
+    :attr:`Service.each_server`, or an upstream's defaults.
+    """
 
     host: str
     port: int
     weight: int = 1
+    state: Literal["up", "drain"] = "up"
+    backup: bool = False
+    max_fails: int | None = None
+    fail_timeout: float | None = None
+    max_conns: int | None = None
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port, which name a server in its level."""
+        return self.host, self.port
+
+    def written(self) -> dict[str, Any]:
+        """The server as an upstream has it, without the keys that are left out."""
+        found: dict[str, Any] = {"host": self.host, "port": self.port, "weight": self.weight}
+        if self.state != "up":
+            found["state"] = self.state
+        if self.backup:
+            found["backup"] = True
+        for key in _LEFT_OUT:
+            value = getattr(self, key)
+            if value is not None:
+                found[key] = value
+        return found
 
 
 #: The servers of a service, in levels as those of ``cluster``: a lower level is used only when
@@ -100,13 +131,7 @@ class Service(Struct, frozen=True):
         Plugins and unknown keys are not looked at again: the service was checked when it was
         made.
         """
-        written = [
-            [
-                {"host": one.host, "port": one.port, "weight": one.weight, **self.each_server}
-                for one in level
-            ]
-            for level in levels
-        ]
+        written = [[{**self.each_server, **one.written()} for one in level] for level in levels]
         servers: dict[str, Any]
         if len(written) > 1:
             servers = {"cluster": [{"servers": level} for level in written]}
@@ -181,12 +206,22 @@ def parse_service(
     )
 
 
-def levels_of(upstream: Upstream) -> Levels:
-    """The servers of a service's upstream."""
+def levels_of(upstream: Upstream, each_server: Mapping[str, Any] = _NOTHING) -> Levels:
+    """The servers of a service's upstream.  ``each_server`` is what its service has of every
+    server; what differs from it is what the catalogue has said."""
     return tuple(
-        tuple(Listed(server.host, server.port, server.weight) for server in level.servers)
-        for level in upstream.levels
+        tuple(_listed(server, each_server) for server in level.servers) for level in upstream.levels
     )
+
+
+def _listed(server: Server, each_server: Mapping[str, Any]) -> Listed:
+    said = {}
+    for key in _LEFT_OUT:
+        value = getattr(server, key)
+        if value != each_server.get(key, _DEFAULTS[key]):
+            said[key] = value
+    state: Literal["up", "drain"] = "up" if server.state == "up" else "drain"
+    return Listed(server.host, server.port, server.weight, state, server.backup, **said)
 
 
 def _check_dns_name(text: str, path: str, problems: Problems) -> None:
