@@ -35,6 +35,7 @@ from slardar.control.desired import (
     what_file_says,
 )
 from slardar.control.origins import edited
+from slardar.control.others import loadable, values_at
 from slardar.control.status import ignored_keys
 from slardar.errors import ConfigError, ConflictError, SlardarError, StoreError
 from slardar.events import Changed, Event, More, Publish, Store, ignore
@@ -59,8 +60,6 @@ _OTHERS = "store"
 _CATALOGUE = "the catalogue"
 #: Who has changed what the file says, in the history.
 _FILE = "file"
-#: The key under which the status says why a state of the store is not served.
-_STORE = "store"
 
 _log = Logger("slardar.control")
 
@@ -292,11 +291,6 @@ class Configuration:
 
     async def _store_values(self, following: Next, who: str) -> StoredState:
         """Commit a change.  Returns what the store holds after it."""
-        if _STORE in self.failed:
-            raise ConflictError(
-                "somebody else has written to the store what cannot be served: set it right"
-                f" there: {self.failed[_STORE]}"
-            )
         settings = following.settings or self.settings
         said = self._not_on_record(settings)
         changes = [
@@ -332,7 +326,6 @@ class Configuration:
     def _hold(self, state: StoredState) -> None:
         """Note that the store holds this state, and that it is the one served."""
         self.held = state
-        self.failed.pop(_STORE, None)
         if self._told_of_store is not None:
             self._told_of_store = None
             self.publish(Store("back"))
@@ -421,15 +414,7 @@ class Configuration:
     def _desired(self, settings: Settings, state: StoredState) -> Desired:
         """What is to be served for these.  Raises ConfigError if a part of the state cannot be
         read, unless that part is left out already, or is a setting of hooks."""
-        desired = read_desired(
-            settings,
-            state,
-            self.plugins,
-            self.held,
-            self.snapshot,
-            self.failed,
-            self.followed,
-        )
+        desired = self._read_desired(settings, state)
         problems = [
             reason
             for where, reason in desired.failed.items()
@@ -438,6 +423,18 @@ class Configuration:
         if problems:
             raise ConfigError(problems)
         return desired
+
+    def _read_desired(self, settings: Settings, state: StoredState) -> Desired:
+        """What is to be served for these.  Of a part that cannot be read, what is served stays."""
+        return read_desired(
+            settings,
+            state,
+            self.plugins,
+            self.held,
+            self.snapshot,
+            self.failed,
+            self.followed,
+        )
 
     def settled(self, value: Value) -> Next:
         """The change to this value, with whatever is in use after it, as after a start: a name that
@@ -503,28 +500,22 @@ class Configuration:
             self._hold(state)
             self._reported = None
             raise NothingChanged
-        try:
-            desired = self._desired(self.settings, state)
-            values = differences(self.held, state)
-            following = self._change_to(desired, values, checks)
-        except ConfigError as error:
-            self._refuse(error)
-            raise NothingChanged from None
+        desired = self._read_desired(self.settings, state)
+        desired = loadable(desired, self.snapshot, self.on_error, checks)
         self._reported = None
         if desired.is_served(self.snapshot):
             self._hold(state)
             self._leave_out(desired.failed)
             raise NothingChanged
-        following.stored = state
-        return following
-
-    def _refuse(self, error: ConfigError) -> None:
-        """Keep what is served.  Changes are refused until the store has been set right."""
-        self._reported = None
-        reason = " ".join(str(error).split())
-        self.failed[_STORE] = reason
-        _log.error("the store's new state is not served: {reason}", reason=reason)
-        self._tell_store("stale", reason)
+        values = [one for one in differences(self.held, state) if one.path not in desired.failed]
+        mended = self.failed.keys() - desired.failed.keys()
+        return Next(
+            values or list(values_at(mended, state)) or [Value("file", "", None)],
+            desired.snapshot(self.snapshot.version + 1),
+            desired.changed(self.snapshot),
+            stored=state,
+            failed=desired.failed,
+        )
 
     # The servers of services.
 
