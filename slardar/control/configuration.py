@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from itertools import islice
 from typing import Any, Literal
 
+from msgspec import structs
 from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -108,6 +109,8 @@ class Configuration:
         #: The newest state that the store has reported, if it has not been looked at yet.
         self._reported: StoredState | None = None
         self._is_taking = False
+        #: Hooks that others wrote and that could not be loaded may be good with a change made here.
+        self._tries_hooks = False
         self.service_watch = service_watch or ServiceWatch(None, {})
         self.service_watch.changed = self._servers_changed
         #: The version from which to count on, if it is ahead of the store's.
@@ -281,6 +284,8 @@ class Configuration:
         )
         for event in _events(following, version, who):
             self.publish(event)
+        if following.stored is None and any(one.kind == "hook" for one in following.values):
+            self._try_hooks()
         # Keys that were there before, with the same value, have been logged already.
         _tell_inert(
             (f"upstreams.{name}", _new_keys(before.upstreams.get(name), upstream))
@@ -424,13 +429,15 @@ class Configuration:
             raise ConfigError(problems)
         return desired
 
-    def _read_desired(self, settings: Settings, state: StoredState) -> Desired:
+    def _read_desired(
+        self, settings: Settings, state: StoredState, held: StoredState | None = None
+    ) -> Desired:
         """What is to be served for these.  Of a part that cannot be read, what is served stays."""
         return read_desired(
             settings,
             state,
             self.plugins,
-            self.held,
+            held or self.held,
             self.snapshot,
             self.failed,
             self.followed,
@@ -473,6 +480,15 @@ class Configuration:
         """Called by the store when it holds another state; see
         :class:`slardar.interfaces.IWatchedStore`."""
         self._reported = state
+        self._take()
+
+    def _try_hooks(self) -> None:
+        """Look again at the hooks that others wrote and that could not be loaded."""
+        if any(where.startswith("hooks.") for where in self.failed):
+            self._tries_hooks = True
+            self._take()
+
+    def _take(self) -> None:
         if not self._is_taking:
             self._is_taking = True
             taken = defer.ensureDeferred(self._take_reported())
@@ -483,7 +499,7 @@ class Configuration:
     async def _take_reported(self) -> None:
         """Serve the newest state that was reported, until there is no newer one."""
         try:
-            while self._reported is not None:
+            while self._reported is not None or self._tries_hooks:
                 await _or_none(self.change_checked(self._next_reported, _OTHERS, False))
         except MovedError:
             pass
@@ -492,17 +508,17 @@ class Configuration:
 
     def _next_reported(self, checks: Checks) -> Next:
         """The change to the newest state that was reported."""
-        state = self._reported
-        if state is None:
-            raise NothingChanged
-        if state.revision == self.held.revision:
+        state, held = self._reported or self.held, self.held
+        if self._tries_hooks:
+            held = structs.replace(held, hooks={})
+        elif state.revision == held.revision:
             # The echo of a change made here.
             self._hold(state)
             self._reported = None
             raise NothingChanged
-        desired = self._read_desired(self.settings, state)
+        desired = self._read_desired(self.settings, state, held)
         desired = loadable(desired, self.snapshot, self.on_error, checks)
-        self._reported = None
+        self._reported, self._tries_hooks = None, False
         if desired.is_served(self.snapshot):
             self._hold(state)
             self._leave_out(desired.failed)

@@ -368,6 +368,14 @@ def test_hooks_that_do_not_load_together_stay_as_they_are(board: Board) -> None:
     board.tell()
     assert codes() == {m: "3", a: f"other use {m}", b: "without"}
     assert node.actions.failed == {}
+    # What is missing may come through the control channel of this node.
+    board.write([script(b, f"use {n}", n)])
+    board.tell()
+    assert list(node.actions.failed) == [f"hooks.python/{b}"]
+    posted = node.actions.hooks.stage("python", n, b"4", "x", activate=True)
+    result_of(defer.ensureDeferred(posted))
+    assert codes() == {m: "3", n: "4", a: f"other use {m}", b: f"use {n}"}
+    assert node.actions.failed == {}
 
 
 def test_part_that_was_left_out_at_the_start_is_in_nobodys_way(board: Board) -> None:
