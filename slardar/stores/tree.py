@@ -59,9 +59,9 @@ class Tree:
     never a token or a password.
     """
 
-    #: Bytes that a value may have.
+    #: Bytes that a value may have, if its key is written alone.
     max_value: int
-    #: Keys that one :meth:`write` may write, and bytes of all their keys and values.
+    #: Keys that one :meth:`write` may write, and bytes of all their keys and values together.
     max_writes: int
     max_bytes: int
 
