@@ -412,6 +412,7 @@ def test_state_that_was_on_its_way_is_not_told(server: MemoryServer) -> None:
     snapshot = server.content
     node.commit(up("b"))
     revision = node.held.revision
+    node.clock.advance(0)
     server.restore(snapshot)
     assert node.told == []
     node.clock.advance(1)
