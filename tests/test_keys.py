@@ -218,7 +218,6 @@ def test_setting_of_a_later_version_is_refused(key: str) -> None:
         (["--listen", "haproxy:tcp:8080"], "haproxy: is not available yet"),
         (["--store", "consul:http://127.0.0.1:8500/config/slardar/"], "expected sqlite:FILE"),
         (["--store", "etcd:http://127.0.0.1:2379/slardar/"], "expected sqlite:FILE"),
-        (["--store", "zookeeper:127.0.0.1:2181/slardar"], "expected sqlite:FILE"),
         (["--upstream", "a"], "expected NAME=HOST:PORT"),
         (["--workers", "many"], 'expected "auto"'),
         (["--control", "tcp:1995"], "--control"),
