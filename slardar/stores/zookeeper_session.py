@@ -184,7 +184,7 @@ class Session:
             try:
                 live.end()
             except Exception as error:
-                self.post(self.said, one_line(error))
+                self.post(self._log_line, one_line(error))
             self.post(thread.join)
             self.post(self.has_ended, timers)
 
@@ -279,6 +279,10 @@ class Session:
 
     def said(self, text: str) -> None:
         """kazoo has something for the log."""
+        if not self._ending:  # What it says of an end that is wanted misleads.
+            self._log_line(text)
+
+    def _log_line(self, text: str) -> None:
         now = self._reactor.seconds()
         if now > self._minute + 60:
             self._minute, self._lines = now, 0
