@@ -16,6 +16,7 @@ from slardar.control.actions import Actions
 from slardar.errors import ConfigError, ConflictError, NotFoundError
 from slardar.events import Changed, Event
 from slardar.model.change import StoredState, Value
+from slardar.model.hook import Code, Hook, written
 from slardar.model.setting import MAX_SETTING
 from slardar.stores.memory import MemoryStore
 from tests.control.board import Board, BoardStore
@@ -256,6 +257,36 @@ def test_others_may_write_what_is_wrong(log: list[str]) -> None:
     board.write([Value("setting", "a", 5)])
     board.tell()
     assert (served(one), one.failed) == ({"a": 5, "b": 3}, {})
+
+
+def hook_of(code: str) -> Any:
+    return written(Hook("python", "script.a", active=Code.of(code, NOW)))
+
+
+def test_hook_may_come_with_the_setting_that_it_needs() -> None:
+    """Its code is looked at with the settings that it will have: what others have written is served
+    at once, and so is a version that is gone back to."""
+    board = Board()
+    actions = actions_of(BoardStore(board))
+    board.write([Value("hook", "python/script.a", hook_of("reads-x")), Value("setting", "x", 1)])
+    board.tell()
+    assert (list(actions.snapshot.hooks), served(actions)) == ([("python", "script.a")], {"x": 1})
+    version = actions.snapshot.version
+    ensure(actions.history.roll_back(0, "ops"))
+    assert (dict(actions.snapshot.hooks), served(actions)) == ({}, {})
+    ensure(actions.history.roll_back(version, "ops"))
+    assert (list(actions.snapshot.hooks), served(actions)) == ([("python", "script.a")], {"x": 1})
+
+
+def test_posted_hook_is_looked_at_with_the_present_settings(actions: Actions) -> None:
+    """Whether it is put into service or into the shadow."""
+    client = WebClient(actions)
+    for query in ("activate=1", "shadow=1"):
+        reply = client.call("POST", f"/python/script.a?{query}", b"reads-x")
+        assert (reply.status, "no such setting" in reply.json["msg"]) == (400, True)
+    put(actions, "x", 1)
+    for query in ("activate=1", "shadow=1"):
+        assert client.call("POST", f"/python/script.a?{query}", b"reads-x").status == 200
 
 
 # The history.

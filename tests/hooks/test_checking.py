@@ -105,14 +105,11 @@ async def test_code_may_read_settings_while_it_is_loaded(
     checker: Checker, language: str, text: str
 ) -> None:
     """As it would where it is to run: without the setting it cannot be loaded."""
-    item = Item(language, "script.a", text, {"modules.m": "return slardar.x.y + 1"})
-    with pytest.raises(ScriptError, match=r"settings\.x|nil value"):
-        await checker.check_one(item)
-    checker.values = {"x": '{"y":1}'}
-    try:
-        await checker.check_one(item)
-    finally:
-        checker.values = {}
+    modules = {"modules.m": "return slardar.x.y + 1"}
+    for settings in ({}, {"y": "1"}):
+        with pytest.raises(ScriptError, match=r"settings\.x|nil value"):
+            await checker.check_one(Item(language, "script.a", text, modules, settings))
+    await checker.check_one(Item(language, "script.a", text, modules, {"x": '{"y":1}'}))
 
 
 @pytest_twisted.ensureDeferred
