@@ -271,10 +271,10 @@ def test_hook_may_come_with_the_setting_that_it_needs() -> None:
     board.write([Value("hook", "python/script.a", hook_of("reads-x")), Value("setting", "x", 1)])
     board.tell()
     assert (list(actions.snapshot.hooks), served(actions)) == ([("python", "script.a")], {"x": 1})
-    version = actions.snapshot.version
+    state = actions.held
     ensure(actions.history.roll_back(0, "ops"))
     assert (dict(actions.snapshot.hooks), served(actions)) == ({}, {})
-    ensure(actions.history.roll_back(version, "ops"))
+    ensure(actions.take_desired(state, "ops"))
     assert (list(actions.snapshot.hooks), served(actions)) == ([("python", "script.a")], {"x": 1})
 
 
