@@ -530,13 +530,13 @@ class Configuration:
 
     def followed(self, service: Service) -> Upstream:
         """The upstream of a service, with the servers that it has now."""
-        known = None
-        if service.name in self.snapshot.services:
+        known, levels = None, self.service_watch.levels(service)
+        before = self.snapshot.services.get(service.name)
+        if before is not None:
             known = self.snapshot.upstreams[service.name]
-        levels = self.service_watch.levels(service)
-        if levels is None:
-            levels = () if known is None else levels_of(known)
-        upstream = service.upstream(levels)
+            if levels is None:
+                levels = levels_of(known, before.each_server)
+        upstream = service.upstream(levels or ())
         return upstream if known is None or known.digest != upstream.digest else known
 
     def _servers_changed(self, names: Collection[str]) -> None:

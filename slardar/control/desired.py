@@ -17,7 +17,7 @@ from msgspec import Struct, structs
 from slardar.config import Settings
 from slardar.errors import ConfigError
 from slardar.model.change import TO_FILE, StoredState, Value
-from slardar.model.hook import Hook, HookKey, parse_hook
+from slardar.model.hook import COMMIT_VERSION, Hook, HookKey, parse_hook
 from slardar.model.parse import Plugins, parse_routes, parse_upstream
 from slardar.model.reader import ANY_KEY
 from slardar.model.routes import written_routes
@@ -28,17 +28,12 @@ from slardar.model.shown import HIDDEN, hidden, without_password
 from slardar.model.snapshot import Route, Snapshot
 
 __all__ = [
-    "COMMIT_VERSION",
     "Desired",
     "differences",
     "file_differences",
     "read_desired",
     "what_file_says",
 ]
-
-#: The name under which a store keeps what operators call the code of a language, beside the names
-#: of hooks.  It is the one in upyun/slardar's stores.
-COMMIT_VERSION = "version"
 
 K = TypeVar("K")
 T = TypeVar("T")
