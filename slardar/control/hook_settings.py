@@ -111,7 +111,9 @@ class HookSettingActions:
         if failed.get(value.path) == held.broken.get(value.path):
             # What nobody could read is overwritten.
             failed.pop(value.path, None)
-        problems = [reason for where, reason in failed.items() if where not in known]
+        problems = [
+            reason for where, reason in failed.items() if where not in known or where == value.path
+        ]
         if problems and value.value is not None:
             raise ConfigError(problems)
         return Next([value], configuration.snapshot.with_settings(settings), failed=failed)

@@ -221,12 +221,32 @@ def test_what_a_store_has_too_much_is_left_out(log: list[str]) -> None:
     assert actions.status()["failed"] == {"settings.bad": reason}
     assert log == [f"stored and left out: {reason}"]
     assert error_of_one(actions, "bad") == f"no setting bad in use: {reason}"
-    # A good value sets it right, and so does its removal.
+    # A value that cannot be used either is refused.  A good one sets it right, and so does its
+    # removal.
+    error_of(actions.hook_settings.set("bad", "y" * (1 << 20), "ops"), ConfigError)
     put(actions, "bad", 2)
     assert "failed" not in actions.status()
     actions = actions_of(FakeStore(state))
     result_of(actions.hook_settings.remove("bad", "ops"))
     assert "failed" not in actions.status()
+
+
+def test_name_that_is_left_out_is_refused_again() -> None:
+    """Until there is an object above it."""
+    actions = actions_of(FakeStore(StoredState(1, settings={"a": 5, "a/b": 1})))
+    assert (served(actions), list(actions.failed)) == ({"a": 5}, ["settings.a/b"])
+    error_of(actions.hook_settings.set("a/b", 2, "ops"), ConfigError)
+    put(actions, "a", {})
+    assert (served(actions), actions.failed) == ({"a": {}, "a/b": 1}, {})
+
+
+def test_what_nobody_can_read_is_overwritten() -> None:
+    """A store may hold bytes that are neither JSON nor text."""
+    broken = {"settings.a": "a: expected UTF-8"}
+    actions = actions_of(FakeStore(StoredState(1, settings={"b": 1}, broken=broken)))
+    put(actions, "a", 1)
+    assert served(actions) == {"a": 1, "b": 1}
+    assert "settings.a" not in actions.failed
 
 
 def test_others_may_write_what_is_wrong(log: list[str]) -> None:
