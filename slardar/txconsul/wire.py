@@ -256,12 +256,12 @@ class _Endpoints:
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         host = uri.host.decode()
         # For an address, HostnameEndpoint would wait 0.3 s before it says that nobody listens.
-        make = HostnameEndpoint
+        make: Any = HostnameEndpoint
         if isIPAddress(host):
             make = TCP4ClientEndpoint
         elif isIPv6Address(host):
             make = TCP6ClientEndpoint
-        endpoint: Any = make(self._reactor, host, uri.port, self._timeout)
+        endpoint = make(self._reactor, host, uri.port, self._timeout)
         if uri.scheme == b"https":
             assert self._creator is not None
             endpoint = wrapClientTLS(self._creator(host), endpoint)
