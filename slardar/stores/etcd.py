@@ -11,7 +11,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from OpenSSL.SSL import Error as SslError
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from twisted.internet import ssl
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
@@ -162,10 +164,8 @@ def tree_at(place: str, reactor: Any) -> EtcdTree:
     if not prefix:
         raise ConfigError("expected a path for the keys, such as /slardar/")
     options = _options(query or "")
-    trust, certificate = _tls(options, scheme == "https", reactor is not None)
-    gateway = Gateway(
-        members, reactor, _credentials(options), _timeout(options), trust, certificate
-    )
+    tls = _tls(options, scheme == "https", reactor is not None)
+    gateway = Gateway(members, reactor, _credentials(options), _timeout(options), tls)
     return EtcdTree(gateway, b"/" + prefix + b"/", reactor)
 
 
@@ -213,40 +213,38 @@ def _credentials(options: Mapping[str, str]) -> Credentials | None:
     return Credentials(user, password) if user else None
 
 
-def _tls(options: Mapping[str, str], secure: bool, read: bool) -> tuple[Any, Any]:
-    """What to trust and which certificate to show; ``None`` for what the system trusts, and for
-    none.  Files are only looked at if they are to be used."""
+def _tls(options: Mapping[str, str], secure: bool, read: bool) -> dict[str, Any]:
+    """What Twisted's ``optionsForClientTLS`` wants to know: whom to trust, and which certificate to
+    show.  Files are only looked at if they are to be used."""
     given = [key for key in ("ca", "cert", "key") if key in options]
     if given and not secure:
         raise ConfigError(f"option {given[0]}: expected https, got http")
     if ("cert" in options) != ("key" in options):
         raise ConfigError("expected both options cert and key, or none")
-    if not read:
-        return None, None
-    trust = certificate = None
-    if "ca" in options:
-        found = re.findall(
-            b"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", _text(options, "ca"), re.S
-        )
-        trust = ssl.trustRootFromCertificates(
-            [_loaded("ca", ssl.Certificate.loadPEM, one) for one in found or [b""]]
-        )
-    if "cert" in options:
-        text = _text(options, "key") + b"\n" + _text(options, "cert")
-        certificate = _loaded("cert", ssl.PrivateCertificate.loadPEM, text)
-    return trust, certificate
+    tls: dict[str, Any] = {}
+    if read and "ca" in options:
+        found = _loaded(options, "ca", x509.load_pem_x509_certificates)
+        texts = [one.public_bytes(Encoding.PEM) for one in found]
+        tls["trustRoot"] = ssl.trustRootFromCertificates(map(ssl.Certificate.loadPEM, texts))
+    if read and "cert" in options:
+        first, *others = _loaded(options, "cert", x509.load_pem_x509_certificates)
+        key = _loaded(options, "key", lambda text: load_pem_private_key(text, None))
+        if first.public_key() != key.public_key():
+            raise ConfigError("option key: expected the key of the certificate in option cert")
+        # Twisted's own certificates are of a kind that OpenSSL's bindings give up.
+        shown = {"certificate": first, "privateKey": key, "extraCertChain": others}
+        tls["extraCertificateOptions"] = shown
+    return tls
 
 
-def _text(options: Mapping[str, str], key: str) -> bytes:
+def _loaded(options: Mapping[str, str], key: str, load: Callable[[bytes], T]) -> T:
+    """What a PEM file holds, which is read."""
+    path = options[key]
     try:
-        with open(options[key], "rb") as file:
-            return file.read(1 << 20)
+        with open(path, "rb") as file:
+            return load(file.read(1 << 20))
     except OSError as error:
-        raise ConfigError(f"option {key}: {options[key]}: {error.strerror}") from None
-
-
-def _loaded(key: str, load: Callable[[bytes], Any], text: bytes) -> Any:
-    try:
-        return load(text)
-    except (SslError, ValueError):
-        raise ConfigError(f"option {key}: expected PEM") from None
+        raise ConfigError(f"option {key}: {path}: {error.strerror}") from None
+    except (TypeError, ValueError, UnsupportedAlgorithm):
+        # The error may quote the file.
+        raise ConfigError(f"option {key}: {path}: expected PEM without a password") from None

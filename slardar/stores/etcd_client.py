@@ -12,7 +12,7 @@ connection was made, and no call is lost on an idle connection that a proxy has 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -74,8 +74,8 @@ class Credentials(NamedTuple):
 class Gateway:
     """Asks the members of one etcd, in turn where one cannot be asked.
 
-    ``connect`` gives the endpoint of a member; ``trust`` and ``certificate`` are Twisted's, for
-    https.  ``timeout`` is in seconds, for a connection and an answer.
+    ``timeout`` is in seconds, for a connection and an answer.  ``tls`` are options for Twisted's
+    ``optionsForClientTLS``.  ``connect`` gives the endpoint of a member, for tests.
     """
 
     def __init__(
@@ -84,16 +84,14 @@ class Gateway:
         reactor: Any,
         credentials: Credentials | None = None,
         timeout: float = 5.0,
-        trust: Any = None,
-        certificate: Any = None,
+        tls: Mapping[str, Any] | None = None,
         connect: Callable[[Member], Any] | None = None,
     ) -> None:
         self._members = list(members)
         self._reactor = reactor
         self._credentials = credentials
         self._timeout = timeout
-        self._trust = trust
-        self._certificate = certificate
+        self._tls = tls or {}
         self._connect = connect or self._endpoint
         #: The member that is asked first.
         self._at = 0
@@ -292,10 +290,7 @@ class Gateway:
     def _endpoint(self, member: Member) -> Any:
         endpoint: Any = HostnameEndpoint(self._reactor, member.host, member.port, self._timeout)
         if member.secure:
-            options = optionsForClientTLS(
-                member.host, trustRoot=self._trust, clientCertificate=self._certificate
-            )
-            endpoint = wrapClientTLS(options, endpoint)
+            endpoint = wrapClientTLS(optionsForClientTLS(member.host, **self._tls), endpoint)
         return endpoint
 
 
