@@ -70,6 +70,11 @@ class EtcdTree(Tree):
         #: What is under way; once it is cancelled, with what fires when it is over.
         self._running: dict[Deferred[Any], Deferred[None] | None] = {}
 
+    @property
+    def name(self) -> str:
+        """What messages call etcd: the member that is asked next."""
+        return self._gateway.name
+
     def read(self) -> Deferred[Content]:
         """All keys, read in pages of one revision."""
         return self._start(self._keys.read({}))
@@ -79,7 +84,7 @@ class EtcdTree(Tree):
         return self._start(self._write(writes))
 
     async def _write(self, writes: Sequence[Write]) -> int:
-        name = self._gateway.name
+        name = self.name
         if len(writes) > self.max_writes:
             raise StoreError(f"{name}: {len(writes)} keys at a time are too many")
         compare: list[dict[str, str]] = []
@@ -135,7 +140,7 @@ class EtcdTree(Tree):
             return result
         gone.callback(None)
         if isinstance(result, Failure):
-            raise StoreError(f"{self._gateway.name}: closed")
+            raise StoreError(f"{self.name}: closed")
         return result
 
 

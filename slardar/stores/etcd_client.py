@@ -26,7 +26,7 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
 from slardar.errors import StoreError
-from slardar.stores.etcd_exchange import Body, Connection, Deadline, Member, explained
+from slardar.stores.etcd_exchange import Body, Bytes, Connection, Deadline, Member, explained
 from slardar.stores.etcd_messages import (
     AwayError,
     RangeAnswer,
@@ -278,7 +278,7 @@ class Gateway:
         headers.addRawHeader("Grpc-Metadata-Hasleader", "true")
         if self._token is not None and call != "auth/authenticate":
             headers.addRawHeader("Authorization", self._token)
-        return HTTPClient(agent, cookies).post(
+        return HTTPClient(agent, cookies, Bytes).post(
             f"{self.member.url}/v3/{call}",
             data=body,
             headers=headers,

@@ -9,18 +9,18 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
-from twisted.web.iweb import IAgentEndpointFactory
+from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer
 from zope.interface import implementer
 
 from slardar.errors import StoreError
 from slardar.stores.etcd_messages import AwayError, TooLargeError, printable
 
-__all__ = ["Body", "Connection", "Deadline", "Member", "explained", "reason_of"]
+__all__ = ["Body", "Bytes", "Connection", "Deadline", "Member", "explained", "reason_of"]
 
 T = TypeVar("T")
 
@@ -73,6 +73,29 @@ class Connection:
         """End the connection, without waiting for the other side."""
         if self._transport is not None:
             self._transport.abortConnection()
+
+
+@implementer(IBodyProducer)
+class Bytes:
+    """A body that is written at once, without a turn of the reactor for each piece."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.length = len(body)
+
+    def startProducing(self, consumer: Any) -> Deferred[None]:
+        """Write the body."""
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """Nothing is left to be paused."""
+
+    def resumeProducing(self) -> None:
+        """Nothing is left to be resumed."""
+
+    def stopProducing(self) -> None:
+        """Nothing is left to be stopped."""
 
 
 class Deadline:

@@ -9,6 +9,9 @@
   users of etcd may compact theirs.
 """
 
+# Twisted's failures have no types.
+# mypy: disable-error-code="no-untyped-call"
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -18,11 +21,11 @@ from typing import Any, Final
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from slardar.errors import StoreError, one_line
 from slardar.stores.etcd_keys import COMPACTED, Keys
 from slardar.stores.etcd_messages import RangeAnswer, RefusedError, WatchResult
-from slardar.stores.etcd_stream import Stream
 from slardar.stores.tree import Content, Entry
 
 __all__ = ["CHECK", "Watch"]
@@ -131,7 +134,8 @@ class Watch:
         }
         self._heard = self._reactor.seconds()
         stream = await self._gateway.open(request, self._took)
-        checks = Deferred.fromCoroutine(self._check_often(stream))
+        checks = Deferred.fromCoroutine(self._check_often())
+        checks.addCallbacks(stream.end, _cancelled)
         try:
             await stream.ended
         finally:
@@ -161,21 +165,19 @@ class Watch:
         self._content = Content(self._known, entries)
         self._changed(self._content)
 
-    async def _check_often(self, stream: Stream) -> None:
-        """Ends the stream when it has missed something, or when etcd cannot be asked."""
+    async def _check_often(self) -> StoreError | None:
+        """Returns when the watch must end, with what is wrong: it has missed something, or etcd
+        cannot be asked; or with nothing if it has been silent for too long."""
         try:
             if self._resumed:
                 await self._check()
-            while True:
+            while self._reactor.seconds() - self._heard < SILENCE:
                 least, most = self._check_every
                 await self._sleep(least + random() * (most - least))  # noqa: S311 - no secret
                 await self._check()
-                if self._reactor.seconds() - self._heard > SILENCE:
-                    stream.end()
         except StoreError as error:
-            stream.end(error)
-        except CancelledError:
-            pass
+            return error
+        return None
 
     async def _check(self) -> None:
         known = self._known
@@ -202,3 +204,8 @@ class Watch:
 
     async def _sleep(self, seconds: float) -> None:
         await deferLater(self._reactor, seconds, lambda: None)
+
+
+def _cancelled(failure: Failure) -> None:
+    """The checks end with their watch."""
+    failure.trap(CancelledError)
