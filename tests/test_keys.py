@@ -43,7 +43,7 @@ from slardar.model.server import (
     Server,
     UpstreamBody,
 )
-from slardar.model.service import EachServer, ServiceKeys, parse_service
+from slardar.model.service import EachServer, ServiceKeys
 from slardar.options import Options
 from tests.control.fakes import FakePlane, FakeStore, make_actions, result_of
 
@@ -78,7 +78,8 @@ WORKS = {
                    "public", "panic", "slow_start", "enable", "typ", "sensibility", "rise",
                    "interval", "name", "user", "password", "outlier", "hints", "access_log",
                    "decisions"),
-    ServiceKeys: ("origin", "each_server", "empty_grace"),
+    ServiceKeys: ("origin", "each_server", "empty_grace", "consul_service", "tag", "passing", "dc",
+                  "near", "consul"),
     EachServer: ("max_fails", "fail_timeout", "max_conns"),
     Outlier: ("errors", "latency", "min_requests", "window", "eject", "max_share"),
 }  # fmt: skip
@@ -196,15 +197,6 @@ def test_key_of_a_later_version_is_refused(key: str) -> None:
     (line,) = caught.value.problems
     assert line.startswith(f"upstreams.a.{key}: ")
     assert line.endswith("is not available yet")
-
-
-def test_catalogue_of_a_later_version_is_refused() -> None:
-    """The message is one line, whatever belongs to the key."""
-    body = {"consul_service": "web", "tag": "v2", "passing": True}
-    with pytest.raises(ConfigError) as caught:
-        parse_service("a", body, "services.a")
-    (line,) = caught.value.problems
-    assert line == "services.a.consul_service: consul_service is not available yet"
 
 
 @pytest.mark.parametrize("key", LATER_SETTINGS)
