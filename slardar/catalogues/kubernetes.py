@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from msgspec import Raw, Struct
 from twisted.internet import defer, ssl
@@ -24,6 +24,7 @@ from twisted.web.client import Agent, BrowserLikePolicyForHTTPS
 from slardar.catalogues.base import Catalogue, Failed, Report
 from slardar.catalogues.endpoint_slices import Meta, Slice, SliceList, listing_of
 from slardar.catalogues.http import TIMEOUT, AskError, Ended, Source, decoded
+from slardar.model.kubernetes_query import KubernetesQuery
 from slardar.model.names import host_port
 from slardar.model.service import Origin
 from slardar.repeated import Lookups, Schedule
@@ -64,8 +65,7 @@ class _Followed:
     """What is known of one service."""
 
     def __init__(self, origin: Origin, told: Callable[[Report], None]) -> None:
-        keys = dict(word.partition("=")[::2] for word in origin[2:])
-        self.name, self.port, self.url = origin[1], keys.get("port", ""), keys.get("url", "")
+        self.query = KubernetesQuery.of(origin)
         self.told = told
         self.schedule = Schedule()
         self.slices: dict[str, Slice] = {}
@@ -76,7 +76,7 @@ class _Followed:
 
     def tell(self) -> None:
         """Tell what is known."""
-        self.told(listing_of(self.slices.values(), self.port))
+        self.told(listing_of(self.slices.values(), self.query.port))
 
     def take(self, line: bytes) -> None:
         """Take a line of a watch.  Raises AskError."""
@@ -158,7 +158,7 @@ class KubernetesCatalogue(Catalogue):
             if error.status == _GONE and self._has_lasted(followed.listed_at):
                 followed.version = ""
                 return ""
-            return f"{followed.name}: {error}"
+            return f"{followed.query.service}: {error}"
         return ""
 
     async def _watch(
@@ -194,7 +194,7 @@ class KubernetesCatalogue(Catalogue):
 
     def _find(self, followed: _Followed) -> tuple[Source, str, dict[str, str]]:
         """What asks the cluster, the URL of the slices, and headers.  Raises AskError."""
-        base, headers, trusted = followed.url, {}, None
+        base, headers, trusted = followed.query.url, {}, None
         if not base:
             host = self._environ.get("KUBERNETES_SERVICE_HOST")
             if not host:
@@ -209,8 +209,8 @@ class KubernetesCatalogue(Catalogue):
             trusted = _trust(self._read("ca.crt"))
         policy = BrowserLikePolicyForHTTPS(trusted)
         agent = Agent(self._reactor, policy, connectTimeout=TIMEOUT)
-        namespace, _, name = followed.name.partition("/")
-        place = f"{base}/apis/discovery.k8s.io/v1/namespaces/{quote(namespace)}/endpointslices"
+        namespace, _, name = followed.query.service.partition("/")
+        place = f"{base}/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
         selector = urlencode({"labelSelector": f"kubernetes.io/service-name={name}"})
         return Source(self._reactor, agent), f"{place}?{selector}", headers
 

@@ -14,6 +14,7 @@ from slardar import repeated
 from slardar.catalogues import kubernetes
 from slardar.catalogues.base import Failed, Listing, Report
 from slardar.catalogues.kubernetes import KubernetesCatalogue
+from slardar.model.kubernetes_query import KubernetesQuery
 from slardar.model.service import Listed, Origin
 from tests.certificates import Authority
 from tests.stand_ins import Cluster, endpoint, eventually, slice_of
@@ -73,8 +74,7 @@ def follow(catalogue: KubernetesCatalogue) -> Follow:
 
 def origin_of(place: str, name: str = "default/web", port: str = "") -> Origin:
     """What the model makes of these keys."""
-    more = [f"{key}={value}" for key, value in (("port", port), ("url", place)) if value]
-    return ("kubernetes_service", name, *more)
+    return KubernetesQuery(name, port, place).origin
 
 
 def lists(*hosts: str, state: Any = "up", port: int = 8080) -> Listing:
