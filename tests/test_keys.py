@@ -53,7 +53,8 @@ SERVER = {"host": "127.0.0.1", "port": 80}
 WORKS = {
     Settings: ("listen", "control", "workers", "store", "timeouts", "limits", "health",
                "hooks", "history", "metrics", "access_log", "tracing", "conf_hash",
-               "default_upstream", "first_upstreams", "first_services", "first_routes"),
+               "default_upstream", "first_upstreams", "first_services", "first_routes",
+               "first_settings"),
     AccessLog: ("to", "format", "sample", "interval", "syslog"),
     Control: ("http", "amp", "tokens", "networks", "tls"),
     ControlTls: ("cert", "key", "client_ca"),
@@ -89,6 +90,7 @@ CALLED = {
     "networks": "allow",
     "first_services": "services",
     "first_routes": "routes",
+    "first_settings": "settings",
     "origin": "dns_service",
     "each_server": "server",
     "tries": "try",

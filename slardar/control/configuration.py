@@ -44,6 +44,7 @@ from slardar.model.inert import inert_upstreams
 from slardar.model.parse import Plugins
 from slardar.model.server import Upstream
 from slardar.model.service import Service, levels_of
+from slardar.model.setting import is_of_settings
 from slardar.model.snapshot import Snapshot
 
 __all__ = ["ApplyError", "Configuration", "MovedError"]
@@ -156,9 +157,7 @@ class Configuration:
         self.store.keep_history(self.settings.history.versions)
         state: StoredState = await self.store.open()
         desired = read_desired(self.settings, state, self.plugins)
-        for reason in desired.failed.values():
-            _log.error("stored and left out: {reason}", reason=reason)
-        self.failed = dict(desired.failed)
+        self._leave_out(desired.failed)
         self.held = state
         self.service_watch.follow(desired.services)
         await self.service_watch.first(desired.services.values())
@@ -272,7 +271,7 @@ class Configuration:
             for one in following.values:
                 self.failed.pop(one.path, None)
         else:
-            self.failed = dict(following.failed)
+            self._leave_out(following.failed)
         _log.info(
             "version {version}: {path} {verb} by {who}{what}",
             version=version,
@@ -322,6 +321,13 @@ class Configuration:
         if settings is self._on_record:
             return []
         return file_differences(self.held.file, what_file_says(settings))
+
+    def _leave_out(self, failed: Mapping[str, str]) -> None:
+        """Note the parts of the held state that are not in use, and log those that are new."""
+        for where, reason in failed.items():
+            if self.failed.get(where) != reason:
+                _log.error("stored and left out: {reason}", reason=reason)
+        self.failed = dict(failed)
 
     def _hold(self, state: StoredState) -> None:
         """Note that the store holds this state, and that it is the one served."""
@@ -393,6 +399,7 @@ class Configuration:
             self._read_at = self.clock()
             if desired.is_served(self.snapshot):
                 self.settings = settings
+                self._leave_out(desired.failed)
                 raise NothingChanged
             value = Value("file", "", {"upstreams": desired.changed(self.snapshot)})
             following = self._change_to(desired, [value], checks)
@@ -405,15 +412,15 @@ class Configuration:
         for place in edited(before, settings, self.held, self.snapshot):
             _log.warn(
                 "{place}: the file's edit is not served, for a change through the control"
-                " channel holds; DELETE /{path}?to=file returns to the file's",
+                " channel holds; DELETE /{path} returns to the file's",
                 place=place,
-                path=place.replace("s.", "/", 1),
+                path=place.replace("s.", "/", 1) + ("" if is_of_settings(place) else "?to=file"),
             )
         return receipt
 
     def _desired(self, settings: Settings, state: StoredState) -> Desired:
         """What is to be served for these.  Raises ConfigError if a part of the state cannot be
-        read, unless that part is left out already."""
+        read, unless that part is left out already, or is a setting of hooks."""
         desired = read_desired(
             settings,
             state,
@@ -423,7 +430,11 @@ class Configuration:
             self.failed,
             self.followed,
         )
-        problems = [reason for where, reason in desired.failed.items() if where not in self.failed]
+        problems = [
+            reason
+            for where, reason in desired.failed.items()
+            if where not in self.failed and not is_of_settings(where)
+        ]
         if problems:
             raise ConfigError(problems)
         return desired
@@ -502,7 +513,7 @@ class Configuration:
         self._reported = None
         if desired.is_served(self.snapshot):
             self._hold(state)
-            self.failed = dict(desired.failed)
+            self._leave_out(desired.failed)
             raise NothingChanged
         following.stored = state
         return following

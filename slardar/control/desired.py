@@ -1,8 +1,8 @@
 """What is to be served, read from the settings and from a state of the store.
 
-The start uses this, and so does every change to a whole state.  Upstreams, routes and hooks that
-stay the same remain the same objects: only what differs is parsed again, and workers are told of
-nothing else.  For 10,000 upstreams, one of which differs, that takes 0.06 s.
+The start uses this, and so does every change to a whole state.  Upstreams, routes, hooks and
+settings that stay the same remain the same objects: only what differs is parsed again, and workers
+are told of nothing else.  For 10,000 upstreams, one of which differs, that takes 0.06 s.
 """
 
 from __future__ import annotations
@@ -17,27 +17,23 @@ from msgspec import Struct, structs
 from slardar.config import Settings
 from slardar.errors import ConfigError
 from slardar.model.change import TO_FILE, StoredState, Value
-from slardar.model.hook import Hook, HookKey, parse_hook
+from slardar.model.hook import COMMIT_VERSION, Hook, HookKey, parse_hook
 from slardar.model.parse import Plugins, parse_routes, parse_upstream
 from slardar.model.reader import ANY_KEY
 from slardar.model.routes import written_routes
 from slardar.model.server import Upstream
 from slardar.model.service import Service, parse_service
-from slardar.model.shown import hidden, without_password
+from slardar.model.setting import settings_in_use
+from slardar.model.shown import HIDDEN, hidden, without_password
 from slardar.model.snapshot import Route, Snapshot
 
 __all__ = [
-    "COMMIT_VERSION",
     "Desired",
     "differences",
     "file_differences",
     "read_desired",
     "what_file_says",
 ]
-
-#: The name under which a store keeps what operators call the code of a language, beside the names
-#: of hooks.  It is the one in upyun/slardar's stores.
-COMMIT_VERSION = "version"
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -54,6 +50,8 @@ class Desired(Struct, frozen=True):
     routes: tuple[Route, ...]
     default_upstream: str | None
     hooks: Mapping[HookKey, Hook]
+    #: As :attr:`Snapshot.settings` has them.
+    settings: Mapping[str, str]
     #: The parts of the state that cannot be read: why, in one line, by key path.
     failed: Mapping[str, str]
 
@@ -66,6 +64,7 @@ class Desired(Struct, frozen=True):
             self.default_upstream,
             self.hooks,
             self.services,
+            self.settings,
         )
 
     def with_upstreams(self, upstreams: Iterable[Upstream]) -> Desired:
@@ -96,6 +95,7 @@ class Desired(Struct, frozen=True):
             or self.routes is not served.routes
             or self.default_upstream != served.default_upstream
             or self.hooks is not served.hooks
+            or self.settings is not served.settings
         )
 
 
@@ -149,12 +149,14 @@ def read_desired(
     if routes == served.routes:
         routes = served.routes
     hooks = reader.read_hooks(state)
+    values = reader.read_settings(settings, state)
     return Desired(
         upstreams,
         _same_or(served.services, services),
         routes,
         settings.default_upstream,
         hooks,
+        values,
         reader.failed,
     )
 
@@ -225,6 +227,18 @@ class _StateReader:
             if hook is not None:
                 hooks[hook.key] = hook if served is None or served != hook else served
         return _same_or(known, hooks)
+
+    def read_settings(self, settings: Settings, state: StoredState) -> Mapping[str, str]:
+        """The settings of hooks.  If none differs, it is the mapping that is served."""
+        found, failed = settings_in_use(
+            settings.first_settings,
+            state.settings,
+            self._held.settings,
+            self._served.settings,
+            self._known_failed,
+        )
+        self.failed.update(failed)
+        return found
 
     def read_services(self, settings: Settings, state: StoredState) -> dict[str, Service]:
         """The services of the settings and of a state."""
@@ -310,8 +324,8 @@ def differences(held: StoredState, state: StoredState) -> list[Value]:
 
 
 def what_file_says(settings: Settings) -> dict[str, Any]:
-    """The file's part of the configuration, without passwords: the values that
-    :attr:`StoredState.file` has."""
+    """The file's part of the configuration, without passwords and settings' values: the values
+    that :attr:`StoredState.file` has."""
     said: dict[str, Any] = {
         f"upstreams.{name}": without_password(upstream)
         for name, upstream in settings.first_upstreams.items()
@@ -320,6 +334,7 @@ def what_file_says(settings: Settings) -> dict[str, Any]:
         (f"services.{name}", hidden(service.source))
         for name, service in settings.first_services.items()
     )
+    said.update((f"settings.{name}", HIDDEN) for name in settings.first_settings)
     if settings.first_routes:
         said["routes"] = written_routes(settings.first_routes)
     if settings.default_upstream is not None:
