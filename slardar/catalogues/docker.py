@@ -29,6 +29,7 @@ from zope.interface import implementer
 from slardar.catalogues.base import Catalogue, Failed, Report
 from slardar.catalogues.containers import Container, listing_of
 from slardar.catalogues.http import TIMEOUT, Answer, AskError, Ended, Source, decoded
+from slardar.catalogues.pace import Pace
 from slardar.model.names import host_port, split_host_port
 from slardar.model.service import Origin
 from slardar.repeated import Lookups, Schedule
@@ -39,8 +40,11 @@ __all__ = ["DEFAULT_HOST", "GATHER", "ROUND", "DockerCatalogue"]
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 #: Seconds after which a new stream of events takes the place of one, and containers are listed.
 ROUND: Final = 60.0
-#: Seconds for which events are gathered before containers are listed.
-GATHER: Final = 0.05
+#: Seconds for which events are gathered before containers are listed; more in a storm, once
+#: they have been listed so often.
+GATHER: Final = 0.02
+_LONGEST: Final = 0.5
+_BURST: Final = 5
 #: Versions of the API: the oldest that filters by health, and the newest this was read against.
 _OLDEST: Final = (1, 25)
 _NEWEST: Final = (1, 41)
@@ -83,6 +87,7 @@ class DockerCatalogue(Catalogue):
         #: list, and while Docker cannot be asked.
         self._known: tuple[Mapping[str, list[Container]], str] | None = None
         self._schedule = Schedule()
+        self._pace = Pace(4 * GATHER, _LONGEST, _BURST)
         self._rounds = Lookups(reactor, self._begin, self._ended, str, lambda: False)
 
     def follow(self, origin: Origin, told: Callable[[Report], None]) -> None:
@@ -120,6 +125,8 @@ class DockerCatalogue(Catalogue):
         """Hear events for a while, and list the containers after each.  Returns why that is not
         possible any more; empty if its time is over."""
         until = self._reactor.seconds() + ROUND * (1.0 - 0.1 * self._draw())
+        # Services that are followed together are told together, of a failure too.
+        await deferLater(self._reactor, 0)
         try:
             source, base, address = _place(self._reactor, self._host)
             base = f"{base}/v{_version(await source.get(f'{base}/version'))}"
@@ -147,7 +154,7 @@ class DockerCatalogue(Catalogue):
             if line is None:
                 return False
             matters = decoded(line, _Event).action.partition(":")[0] in _EVENTS
-        await deferLater(self._reactor, GATHER)
+        await deferLater(self._reactor, max(GATHER, self._pace.delay(self._reactor.seconds())))
         while await events.line(0) is not None:
             pass
         return True

@@ -194,19 +194,19 @@ class KubernetesCatalogue(Catalogue):
 
     def _find(self, followed: _Followed) -> tuple[Source, str, dict[str, str]]:
         """What asks the cluster, the URL of the slices, and headers.  Raises AskError."""
-        base, headers, trusted = followed.query.url, {}, None
+        base, headers = followed.query.url, {}
         if not base:
             host = self._environ.get("KUBERNETES_SERVICE_HOST")
             if not host:
                 raise AskError("no url, and no KUBERNETES_SERVICE_HOST, as a pod has it")
             port = self._environ.get("KUBERNETES_SERVICE_PORT", "443")
             base = f"https://{host_port(host, port)}"
-        if base.startswith("https:"):
-            # Read each time, for the token is replaced every hour.
+            # For this cluster alone: a service may be made by somebody who must not see it.  Read
+            # each time, for it is replaced every hour.
             token = self._read("token").strip()
             if token:
                 headers["authorization"] = f"Bearer {token}"
-            trusted = _trust(self._read("ca.crt"))
+        trusted = _trust(self._read("ca.crt")) if base.startswith("https:") else None
         policy = BrowserLikePolicyForHTTPS(trusted)
         agent = Agent(self._reactor, policy, connectTimeout=TIMEOUT)
         namespace, _, name = followed.query.service.partition("/")

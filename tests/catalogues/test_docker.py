@@ -239,10 +239,10 @@ async def test_answer_that_is_none(
 )
 @pytest_twisted.ensureDeferred
 async def test_wrong_place(follow: Make, host: str) -> None:
-    """It is told as a failure, for it comes from the environment."""
-    _, told = follow(host)
+    """It is told as a failure, for it comes from the environment; once to every service."""
+    _, told = follow(host, *map(str, range(5)))
     expected = f"{host}: DOCKER_HOST: expected unix://PATH or tcp://HOST:PORT"
-    await eventually(lambda: told == [Failed(expected)])
+    await eventually(lambda: told == 5 * [Failed(expected)])
 
 
 @pytest_twisted.ensureDeferred

@@ -238,19 +238,27 @@ async def test_pod_of_the_cluster(
 async def test_stranger_gets_no_token(
     reactor: Any, follow: Follow, tmp_path: Path, environ: dict[str, str]
 ) -> None:
-    """Neither a server with a certificate of another CA, nor one without TLS."""
-    Authority(tmp_path, "ca").file.rename(tmp_path / "ca.crt")
+    """Neither a server with a certificate of another CA, nor one that a service names."""
+    authority = Authority(tmp_path)
+    (tmp_path / "ca.crt").write_bytes(authority.file.read_bytes())
     (tmp_path / "token").write_text("word")
     cluster = Cluster(reactor)
-    told = follow(f"https://{cluster.listen_tls(*Authority(tmp_path, 'b').issue('server'))}")
+    place = cluster.listen_tls(*Authority(tmp_path, "b").issue("server"))
+    environ["KUBERNETES_SERVICE_HOST"], _, environ["KUBERNETES_SERVICE_PORT"] = place.partition(":")
+    told = follow()
     await eventually(lambda: told)
     assert isinstance(told[0], Failed)
     assert "certificate verify failed" in told[0].reason
     assert cluster.asked == []
     cluster.token = "word"
-    told = follow(f"http://{cluster.listen()}")
-    await eventually(lambda: told)
-    assert told == [Failed("default/web: it answers HTTP 401: Unauthorized")]
+    named = [
+        f"http://{cluster.listen()}",
+        f"https://{cluster.listen_tls(*authority.issue('named'))}",
+    ]
+    for url in named:
+        told = follow(url)
+        await eventually(lambda told=told: told)  # type: ignore[misc]
+        assert told == [Failed("default/web: it answers HTTP 401: Unauthorized")]
     cluster.stop()
 
 
