@@ -80,7 +80,7 @@ WORKS = {
                    "interval", "name", "user", "password", "outlier", "hints", "access_log",
                    "decisions"),
     ServiceKeys: ("origin", "each_server", "empty_grace", "consul_service", "tag", "passing", "dc",
-                  "near", "consul"),
+                  "near", "consul", "docker_service", "kubernetes_service", "port", "url"),
     EachServer: ("max_fails", "fail_timeout", "max_conns"),
     Outlier: ("errors", "latency", "min_requests", "window", "eject", "max_share"),
 }  # fmt: skip
@@ -216,8 +216,7 @@ def test_setting_of_a_later_version_is_refused(key: str) -> None:
         (["--listen", "tls:8443"], "tls: is not available yet"),
         (["--listen", "ssl:8443"], "ssl: is not available yet"),
         (["--listen", "haproxy:tcp:8080"], "haproxy: is not available yet"),
-        (["--store", "consul:http://127.0.0.1:8500/config/slardar/"], "expected sqlite:FILE"),
-        (["--store", "etcd:http://127.0.0.1:2379/slardar/"], "expected sqlite:FILE"),
+        (["--store", "mysql://127.0.0.1/slardar"], "expected sqlite:FILE, memory:, consul:URL"),
         (["--upstream", "a"], "expected NAME=HOST:PORT"),
         (["--workers", "many"], 'expected "auto"'),
         (["--control", "tcp:1995"], "--control"),
