@@ -1,9 +1,9 @@
 """A tree of keys in ZooKeeper (3.6 or newer): a key is the path of a node below the tree's root.
 
-One recursive watch tells of all changes.  It is set before the tree is read, so no
-change is missed; after that only the nodes are read of which it tells.  Nodes that were written
-together are read one after the other, so one may be newer than another that was read before; but
-then the watch has told of the other one, which is read again before the content is told.
+One recursive watch tells of all changes.  It is set before the tree is read, so no change is missed;
+after that only the nodes are read of which it tells.  Nodes that were written together are read one
+after the other, so one may be newer than another that was read before; but then the watch has told
+of the other one, which is read again before the content is told.
 """
 
 from __future__ import annotations
