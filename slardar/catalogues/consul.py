@@ -39,11 +39,11 @@ __all__ = [
 #: Seconds for which an agent holds a query while nothing changes; it may add a sixteenth.  Proxies
 #: close connections that are silent for a minute, and a query a minute is no load.
 WAIT: Final = 50
-#: Queries of a service that are made at once after a quiet time.  Then one is made each 50 ms, and
-#: more rarely while something changes all the time.
+#: Queries of a service that are made at once after a quiet time; seconds between two of them then,
+#: and at most, while something changes all the time.
 _BURST: Final = 10
-_PAUSE: Final = 0.05
-_LONGEST: Final = 0.5
+_PAUSE: Final = 0.02
+_LONGEST: Final = 0.1
 #: The node that stands for the agent's own.
 _OWN_NODE: Final = "_agent"
 #: Where an agent is if nothing says it.
