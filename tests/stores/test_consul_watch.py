@@ -183,7 +183,7 @@ def test_server_that_is_behind_is_not_believed(answer: Page) -> None:
 def test_what_was_written_here_is_not_taken_back() -> None:
     """A server that does not know of it yet is behind."""
     board = Board(is_stale=True)
-    board.watch.written = 9
+    board.watch.wrote(9)
     board.answer(page(8))
     assert (board.told, board.asked[1:]) == ([], [(0, "")])
     board.answer(page(9, {"a": (b"1", 9)}))
@@ -193,7 +193,7 @@ def test_what_was_written_here_is_not_taken_back() -> None:
 def test_state_that_was_restored_is_believed_of_the_leader() -> None:
     """Its index is lower than what was written here."""
     board = Board(is_stale=True)
-    board.watch.written = 9
+    board.watch.wrote(9)
     board.answer(page(5, {"a": (b"1", 5)}))
     board.answer(page(5, {"a": (b"1", 5)}))
     assert board.values == [{"a": b"1"}]
