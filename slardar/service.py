@@ -29,6 +29,8 @@ from slardar import __version__, plugins
 from slardar.build import describe_build
 from slardar.catalogues.consul import ConsulCatalogue, connector, usual_agents
 from slardar.catalogues.dns import DnsCatalogue
+from slardar.catalogues.docker import DockerCatalogue
+from slardar.catalogues.kubernetes import KubernetesCatalogue
 from slardar.catalogues.watch import ServiceWatch
 from slardar.config import Control, Settings
 from slardar.control.actions import Actions
@@ -138,6 +140,8 @@ class SlardarService(Service):
             {
                 "dns_service": DnsCatalogue(reactor),
                 "consul_service": ConsulCatalogue(reactor, connector(reactor, usual, os.environ)),
+                "docker_service": DockerCatalogue(reactor),
+                "kubernetes_service": KubernetesCatalogue(reactor),
             },
         )
         self.actions = Actions(

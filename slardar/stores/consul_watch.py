@@ -16,8 +16,9 @@ from slardar.txconsul.blocking import Blocking, read_index
 
 __all__ = ["Page", "Watch", "contents"]
 
-#: Seconds between queries in a storm of changes, and how many may come at once before.
-_PAUSE, _BURST = 0.05, 20
+#: Seconds between queries in a storm of changes, at first and at most, and how many may come at
+#: once before.
+_PAUSE, _LONGEST, _BURST = 0.05, 0.2, 20
 
 _log = Logger("slardar.stores")
 
@@ -106,7 +107,7 @@ class Watch:
             reactor,
             lambda index, is_stale: ask(index, "stale" if is_stale else ""),
             may_be_stale=is_stale,
-            pace=Pace(_PAUSE, _PAUSE, _BURST).delay,
+            pace=Pace(_PAUSE, _LONGEST, _BURST).delay,
             chance=chance,
         )
         self._was_away = False
