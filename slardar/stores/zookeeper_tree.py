@@ -1,9 +1,9 @@
 """A tree of keys in ZooKeeper (3.6 or newer): a key is the path of a node below the tree's root.
 
-One recursive watch tells of all changes.  It is set before the tree is read, so no change is missed;
-after that only the nodes are read of which it tells.  Nodes that were written together are read one
-after the other, so one may be newer than another that was read before; but then the watch has told
-of the other one, which is read again before the content is told.
+One recursive watch tells of all changes.  It is set before the tree is read, so no change is
+missed; after that only the nodes are read of which it tells.  Nodes that were written together are
+read one after the other, so one may be newer than another that was read before; but then the watch
+has told of the other one, which is read again before the content is told.
 """
 
 from __future__ import annotations
@@ -298,12 +298,11 @@ class ZooKeeperTree(Tree):
             while path and path not in paths:
                 paths[path] = None
                 path = path.rpartition("/")[0]
-        # Its own answers are as old as the server that gives them.
-        self._expect(await session.ask([Sync(self.root)]), [self.root])
-        for some in _windows(list(paths)):
-            answers = await session.ask([Exists(path, None) for path in some])
-            self._expect(answers, some)
-            paths.update(zip(some, answers, strict=True))
+        # A server may be behind the others; before it answers this it says what it did not know.
+        requests = [Sync(self.root), *(Exists(path, None) for path in paths)]
+        answers = await session.ask(requests)
+        self._expect(answers, [self.root, *paths])
+        paths.update(zip(paths, answers[1:], strict=True))
         return paths
 
     # Watching.
