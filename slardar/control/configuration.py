@@ -284,7 +284,10 @@ class Configuration:
         )
         for event in _events(following, version, who):
             self.publish(event)
-        if following.stored is None and any(one.kind == "hook" for one in following.values):
+        if following.stored is None and (
+            any(one.kind == "hook" for one in following.values)
+            or self.snapshot.settings is not before.settings
+        ):
             self._try_hooks()
         # Keys that were there before, with the same value, have been logged already.
         _tell_inert(

@@ -282,8 +282,11 @@ class _StateReader:
             language, _, name = path.partition("/")
             if (language, name) in known:
                 hooks[language, name] = known[language, name]
-        # A hook may have been refused for what is wrong with another one.
-        is_new = not _has_same(state.hooks, self._held.hooks)
+        # A hook may have been refused for what is wrong with another one, or for a setting.
+        is_new = not (
+            _has_same(state.hooks, self._held.hooks)
+            and _has_same(state.settings, self._held.settings)
+        )
         for path, value in state.hooks.items():
             language, _, name = path.partition("/")
             if name == COMMIT_VERSION:
