@@ -40,6 +40,9 @@ __all__ = [
 K = TypeVar("K")
 T = TypeVar("T")
 
+#: Upstreams of which each costs less than to make the whole anew.
+_FEW = 5
+
 _NOTHING = Snapshot.build(0, {}, (), None)
 
 
@@ -69,6 +72,20 @@ class Desired(Struct, frozen=True):
             self.settings,
         )
 
+    def snapshot_after(self, served: Snapshot, version: int) -> Snapshot:
+        """The same, made from the present configuration if little differs, which is cheaper."""
+        changed = self.changed(served)
+        if not changed or len(changed) > _FEW or not self._differs_in_upstreams_only(served):
+            return self.snapshot(version)
+        snapshot = served
+        for name in changed:
+            upstream = self.upstreams.get(name)
+            if upstream is None:
+                snapshot = snapshot.without_upstream(name)
+            else:
+                snapshot = snapshot.with_upstream(upstream)
+        return snapshot.at_version(version)
+
     def with_upstreams(self, upstreams: Iterable[Upstream]) -> Desired:
         """The same with other upstreams of these names."""
         found = {upstream.name: upstream for upstream in upstreams}
@@ -91,13 +108,15 @@ class Desired(Struct, frozen=True):
 
     def is_served(self, served: Snapshot) -> bool:
         """Whether there is no difference at all."""
-        return not (
-            self.changed(served)
-            or self.services is not served.services
-            or self.routes is not served.routes
-            or self.default_upstream != served.default_upstream
-            or self.hooks is not served.hooks
-            or self.settings is not served.settings
+        return self._differs_in_upstreams_only(served) and not self.changed(served)
+
+    def _differs_in_upstreams_only(self, served: Snapshot) -> bool:
+        return (
+            self.services is served.services
+            and self.routes is served.routes
+            and self.default_upstream == served.default_upstream
+            and self.hooks is served.hooks
+            and self.settings is served.settings
         )
 
 
@@ -136,11 +155,7 @@ def read_desired(
             upstreams[name] = known
         else:
             upstreams.pop(name, None)
-    for name, value in state.upstreams.items():
-        if value is not None and state.decides(name):
-            upstream = reader.read_upstream(name, value)
-            if upstream is not None:
-                upstreams[name] = upstream
+    upstreams.update(reader.read_upstreams(state))
     services = reader.read_services(settings, state)
     for name in [name for name in services if name in upstreams or _is_stored(state, name)]:
         if state.decides_service(name) and not _is_stored(state, name):
@@ -217,7 +232,25 @@ class _StateReader:
         """The upstream of this name that is served, and is no service's."""
         return None if name in self._served.services else self._served.upstreams.get(name)
 
-    def read_upstream(self, name: str, value: object) -> Upstream | None:
+    def read_upstreams(self, state: StoredState) -> dict[str, Upstream]:
+        """The upstreams of a state, without those that it leaves to the file."""
+        found = {}
+        held, served, services = self._held.upstreams, self._served.upstreams, self._served.services
+        is_good = not any(where.startswith("upstreams.") for where in self._known_failed)
+        for name, value in state.upstreams.items():
+            if value is None or value == TO_FILE:
+                continue
+            upstream = None
+            if is_good and value is held.get(name) and name not in services:
+                # As nearly all are, and there may be very many.
+                upstream = served.get(name)
+            if upstream is None:
+                upstream = self._read_upstream(name, value)
+            if upstream is not None:
+                found[name] = upstream
+        return found
+
+    def _read_upstream(self, name: str, value: object) -> Upstream | None:
         """The upstream for a value of the store.  If the value cannot be read, it is the one that
         is served, or ``None``."""
         where = f"upstreams.{name}"
