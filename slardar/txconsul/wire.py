@@ -276,6 +276,8 @@ class _Endpoint:
         self._endpoint = endpoint
 
     def connect(self, factory: Any) -> Any:
+        # Nobody wants two lines in the log for each connection.
+        factory.noisy = False
         return self._endpoint.connect(factory).addCallbacks(_keep_alive, _unreachable)
 
 

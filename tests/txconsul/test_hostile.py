@@ -12,6 +12,7 @@ from consul import ConsulException, Timeout
 from OpenSSL import SSL
 from twisted.internet import defer, protocol, reactor, task  # noqa: TID251
 from twisted.internet.ssl import CertificateOptions
+from twisted.logger import globalLogPublisher
 
 from slardar.txconsul import (
     AgentError,
@@ -239,8 +240,12 @@ async def test_connections_are_kept(serve: Any, connect: Any) -> None:
     """Calls in turn use one connection; no more questions at a time than the limit says."""
     server, port = serve(GOOD)
     client = connect(port)
+    logged: list[Any] = []
+    globalLogPublisher.addObserver(logged.append)
     for _ in range(3):
         await client.kv.put("a", "1")
+    globalLogPublisher.removeObserver(logged.append)
+    assert logged == []
     assert (server.accepted, len(server.requests)) == (1, 3)
     mute, mute_port = serve(None)
     client = connect(mute_port, limit=2)
