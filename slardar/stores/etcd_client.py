@@ -19,7 +19,13 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    wrapClientTLS,
+)
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool
@@ -288,7 +294,13 @@ class Gateway:
         )
 
     def _endpoint(self, member: Member) -> Any:
-        endpoint: Any = HostnameEndpoint(self._reactor, member.host, member.port, self._timeout)
+        # Only a name is looked up, which takes a thread.
+        kind: Any = HostnameEndpoint
+        if isIPAddress(member.host):
+            kind = TCP4ClientEndpoint
+        elif isIPv6Address(member.host):
+            kind = TCP6ClientEndpoint
+        endpoint: Any = kind(self._reactor, member.host, member.port, self._timeout)
         if member.secure:
             endpoint = wrapClientTLS(optionsForClientTLS(member.host, **self._tls), endpoint)
         return endpoint
