@@ -67,6 +67,7 @@ class EtcdTree(Tree):
         self._reactor = reactor
         self._check = check
         self._grace = grace
+        self._watches: list[Watch] = []
         #: What is under way; once it is cancelled, with what fires when it is over.
         self._running: dict[Deferred[Any], Deferred[None] | None] = {}
 
@@ -117,10 +118,13 @@ class EtcdTree(Tree):
     ) -> None:
         """Follow the keys from ``seen`` on."""
         watch = Watch(self._keys, self._reactor, seen, changed, failed, self._check, self._grace)
+        self._watches.append(watch)
         self._start(watch.follow()).addErrback(_over)
 
     def close(self) -> Deferred[Any]:
         """Cancel everything at once; whoever waits for it gets a StoreError."""
+        while self._watches:
+            self._watches.pop().stop()
         ended: list[Deferred[None]] = []
         for running in list(self._running):
             gone: Deferred[None] = Deferred()

@@ -109,9 +109,13 @@ class Stream(Protocol):
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise StoreError(f"{self._name}: no watch result: {printable(str(error))}") from None
         result = told.result
+        if told.error is not None:
+            # The member stops, say, or has lost its leader.
+            away = AwayError(f"{self._name}: {printable(ErrorAnswer(told.error).text)}")
+            self.end(None if self.created.called else away)
+            return
         if result is None:
-            text = printable(ErrorAnswer(told.error).text)
-            raise AwayError(f"{self._name}: {text or 'an empty watch result'}")
+            raise StoreError(f"{self._name}: no watch result: it is empty")
         # A watch that is refused is created and cancelled at once.
         if not self.created.called:
             if result.canceled and not result.compact_revision:

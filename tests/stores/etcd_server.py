@@ -194,15 +194,16 @@ class Proxy:
         self.cut()
         await until(lambda: not self.open)
 
-    def cut(self) -> None:
-        """Cut all connections."""
+    def cut(self, path: str = "") -> None:
+        """Cut all connections, or those that are open for a path."""
         for one in list(self.open):
-            one.transport.abortConnection()
+            if path in ("", one.path):
+                one.transport.abortConnection()
 
-    def go_silent(self) -> None:
-        """Pass nothing more on over the connections that are open."""
+    def go_silent(self, path: str) -> None:
+        """Pass nothing more on over the connections that are open for a path."""
         for one in self.open:
-            one.is_silent = True
+            one.is_silent = one.is_silent or one.path == path
 
 
 class _Front(Protocol):

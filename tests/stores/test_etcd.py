@@ -227,7 +227,7 @@ async def test_watch_that_is_cut_goes_on(place: Place, proxy: Proxy) -> None:
     for n in range(3):
         await until(lambda: proxy.open)
         del proxy.paths[:]
-        proxy.cut()
+        proxy.cut("/v3/watch")
         place.put("a", f"cut {n}")
         await told.until(a=f"cut {n}")
         await until(lambda: "/v3/kv/range" in proxy.paths)
@@ -244,10 +244,10 @@ async def test_watch_that_goes_silent_is_begun_again(place: Place, proxy: Proxy)
     place.put("a", "1")
     place.put("b", "1")
     await told.until(a="1", b="1")
-    proxy.go_silent()
+    proxy.go_silent("/v3/watch")
     place.put("a", "2")
     await told.until(a="2", b="1")
-    proxy.go_silent()
+    proxy.go_silent("/v3/watch")
     place.remove("b")
     await told.until(a="2")
     assert not told.reasons
@@ -270,7 +270,7 @@ async def test_check_finds_nothing_where_nothing_is_missed(place: Place, proxy: 
     checks = len(proxy.paths) + 3
     await until(lambda: len(proxy.paths) >= checks)
     assert "/v3/watch" not in proxy.paths
-    proxy.cut()
+    proxy.cut("/v3/watch")
     place.put("c", "1")
     await told.until(a="19", c="1")
     assert not told.reasons
@@ -396,7 +396,7 @@ async def test_snapshot_of_an_older_state_is_noticed(
     told = Told(tree, await tree.read())
     await until(lambda: "/v3/watch" in proxy.paths)
     proxy.to = older.port
-    proxy.cut()
+    proxy.cut("/v3/watch")
     await told.until(a="old")
     assert not told.reasons
 
