@@ -21,6 +21,8 @@ PACKAGING := setup.py pyproject.toml
 
 TEST_PACKAGES := chromium curl etcd-server iproute2 libnginx-mod-http-lua logrotate mariadb-server nftables nginx \
 	prometheus redis-server rsyslog sqlite3 wrk zookeeper
+# A machine that has another Docker keeps it: Debian's would take its place.
+TEST_PACKAGES += $(if $(wildcard /usr/bin/dockerd /usr/sbin/dockerd /usr/local/bin/dockerd),,docker.io)
 SOAK_PACKAGES := nginx wrk
 BENCH_PACKAGES := caddy curl haproxy iproute2 libnginx-mod-http-lua nftables nginx wrk
 
@@ -35,7 +37,7 @@ run: $(STAMPS)/run ## start slardar with two demo backends; Ctrl-C ends all
 check: lint ## in a minute: `make lint`, and the tests without sockets and processes
 	scripts/run_tests $(BIN)/python quick $(ARGS)
 
-test: $(STAMPS)/test $(STAMPS)/test-packages $(STAMPS)/compiler ## in a quarter of an hour: set everything up, and pass all tests
+test: $(STAMPS)/test $(STAMPS)/test-packages $(STAMPS)/consul $(STAMPS)/compiler ## in a quarter of an hour: set everything up, and pass all tests
 	scripts/run_tests $(BIN)/python all $(ARGS)
 
 lint: $(STAMPS)/lint $(STAMPS)/test ## style, formatting, types, direction of imports
@@ -109,3 +111,8 @@ $(STAMPS)/bench-packages: scripts/install_packages Makefile | $(STAMPS)/venv
 $(STAMPS)/soak-packages: scripts/install_packages Makefile | $(STAMPS)/venv
 	scripts/install_packages $(SOAK_PACKAGES)
 	@touch $@
+
+# Without a stamp, the next make tries to get it again.
+$(STAMPS)/consul: scripts/fetch_consul | $(STAMPS)/venv
+	scripts/fetch_consul $(VENV)/consul
+	@[ ! -x $(VENV)/consul/usr/bin/consul ] || touch $@

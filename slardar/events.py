@@ -102,7 +102,7 @@ class Worker(Struct, frozen=True, tag_field="kind", tag="worker"):
 
 
 class Store(Struct, frozen=True, tag_field="kind", tag="store"):
-    """The store takes no change (``error``), or holds what cannot be served (``stale``), or all is
+    """The store takes no change (``error``), or cannot be reached (``stale``), or all is
     well again (``back``)."""
 
     status: Literal["error", "stale", "back"]

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from itertools import islice
 from typing import Any, Literal
 
+from msgspec import structs
 from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -35,6 +36,7 @@ from slardar.control.desired import (
     what_file_says,
 )
 from slardar.control.origins import edited
+from slardar.control.others import loadable, values_at
 from slardar.control.status import ignored_keys
 from slardar.errors import ConfigError, ConflictError, SlardarError, StoreError
 from slardar.events import Changed, Event, More, Publish, Store, ignore
@@ -44,6 +46,7 @@ from slardar.model.inert import inert_upstreams
 from slardar.model.parse import Plugins
 from slardar.model.server import Upstream
 from slardar.model.service import Service, levels_of
+from slardar.model.setting import is_of_settings
 from slardar.model.snapshot import Snapshot
 
 __all__ = ["ApplyError", "Configuration", "MovedError"]
@@ -58,8 +61,6 @@ _OTHERS = "store"
 _CATALOGUE = "the catalogue"
 #: Who has changed what the file says, in the history.
 _FILE = "file"
-#: The key under which the status says why a state of the store is not served.
-_STORE = "store"
 
 _log = Logger("slardar.control")
 
@@ -108,6 +109,8 @@ class Configuration:
         #: The newest state that the store has reported, if it has not been looked at yet.
         self._reported: StoredState | None = None
         self._is_taking = False
+        #: Hooks that others wrote and that could not be loaded may be good with a change made here.
+        self._tries_hooks = False
         self.service_watch = service_watch or ServiceWatch(None, {})
         self.service_watch.changed = self._servers_changed
         #: The version from which to count on, if it is ahead of the store's.
@@ -156,9 +159,7 @@ class Configuration:
         self.store.keep_history(self.settings.history.versions)
         state: StoredState = await self.store.open()
         desired = read_desired(self.settings, state, self.plugins)
-        for reason in desired.failed.values():
-            _log.error("stored and left out: {reason}", reason=reason)
-        self.failed = dict(desired.failed)
+        self._leave_out(desired.failed)
         self.held = state
         self.service_watch.follow(desired.services)
         await self.service_watch.first(desired.services.values())
@@ -272,7 +273,7 @@ class Configuration:
             for one in following.values:
                 self.failed.pop(one.path, None)
         else:
-            self.failed = dict(following.failed)
+            self._leave_out(following.failed)
         _log.info(
             "version {version}: {path} {verb} by {who}{what}",
             version=version,
@@ -283,6 +284,8 @@ class Configuration:
         )
         for event in _events(following, version, who):
             self.publish(event)
+        if following.stored is None and any(one.kind == "hook" for one in following.values):
+            self._try_hooks()
         # Keys that were there before, with the same value, have been logged already.
         _tell_inert(
             (f"upstreams.{name}", _new_keys(before.upstreams.get(name), upstream))
@@ -293,11 +296,6 @@ class Configuration:
 
     async def _store_values(self, following: Next, who: str) -> StoredState:
         """Commit a change.  Returns what the store holds after it."""
-        if _STORE in self.failed:
-            raise ConflictError(
-                "somebody else has written to the store what cannot be served: set it right"
-                f" there: {self.failed[_STORE]}"
-            )
         settings = following.settings or self.settings
         said = self._not_on_record(settings)
         changes = [
@@ -323,10 +321,16 @@ class Configuration:
             return []
         return file_differences(self.held.file, what_file_says(settings))
 
+    def _leave_out(self, failed: Mapping[str, str]) -> None:
+        """Note the parts of the held state that are not in use, and log those that are new."""
+        for where, reason in failed.items():
+            if self.failed.get(where) != reason:
+                _log.error("stored and left out: {reason}", reason=reason)
+        self.failed = dict(failed)
+
     def _hold(self, state: StoredState) -> None:
         """Note that the store holds this state, and that it is the one served."""
         self.held = state
-        self.failed.pop(_STORE, None)
         if self._told_of_store is not None:
             self._told_of_store = None
             self.publish(Store("back"))
@@ -393,6 +397,7 @@ class Configuration:
             self._read_at = self.clock()
             if desired.is_served(self.snapshot):
                 self.settings = settings
+                self._leave_out(desired.failed)
                 raise NothingChanged
             value = Value("file", "", {"upstreams": desired.changed(self.snapshot)})
             following = self._change_to(desired, [value], checks)
@@ -405,28 +410,38 @@ class Configuration:
         for place in edited(before, settings, self.held, self.snapshot):
             _log.warn(
                 "{place}: the file's edit is not served, for a change through the control"
-                " channel holds; DELETE /{path}?to=file returns to the file's",
+                " channel holds; DELETE /{path} returns to the file's",
                 place=place,
-                path=place.replace("s.", "/", 1),
+                path=place.replace("s.", "/", 1) + ("" if is_of_settings(place) else "?to=file"),
             )
         return receipt
 
     def _desired(self, settings: Settings, state: StoredState) -> Desired:
         """What is to be served for these.  Raises ConfigError if a part of the state cannot be
-        read, unless that part is left out already."""
-        desired = read_desired(
+        read, unless that part is left out already, or is a setting of hooks."""
+        desired = self._read_desired(settings, state)
+        problems = [
+            reason
+            for where, reason in desired.failed.items()
+            if where not in self.failed and not is_of_settings(where)
+        ]
+        if problems:
+            raise ConfigError(problems)
+        return desired
+
+    def _read_desired(
+        self, settings: Settings, state: StoredState, held: StoredState | None = None
+    ) -> Desired:
+        """What is to be served for these.  Of a part that cannot be read, what is served stays."""
+        return read_desired(
             settings,
             state,
             self.plugins,
-            self.held,
+            held or self.held,
             self.snapshot,
             self.failed,
             self.followed,
         )
-        problems = [reason for where, reason in desired.failed.items() if where not in self.failed]
-        if problems:
-            raise ConfigError(problems)
-        return desired
 
     def settled(self, value: Value) -> Next:
         """The change to this value, with whatever is in use after it, as after a start: a name that
@@ -465,6 +480,15 @@ class Configuration:
         """Called by the store when it holds another state; see
         :class:`slardar.interfaces.IWatchedStore`."""
         self._reported = state
+        self._take()
+
+    def _try_hooks(self) -> None:
+        """Look again at the hooks that others wrote and that could not be loaded."""
+        if any(where.startswith("hooks.") for where in self.failed):
+            self._tries_hooks = True
+            self._take()
+
+    def _take(self) -> None:
         if not self._is_taking:
             self._is_taking = True
             taken = defer.ensureDeferred(self._take_reported())
@@ -475,7 +499,7 @@ class Configuration:
     async def _take_reported(self) -> None:
         """Serve the newest state that was reported, until there is no newer one."""
         try:
-            while self._reported is not None:
+            while self._reported is not None or self._tries_hooks:
                 await _or_none(self.change_checked(self._next_reported, _OTHERS, False))
         except MovedError:
             pass
@@ -484,48 +508,42 @@ class Configuration:
 
     def _next_reported(self, checks: Checks) -> Next:
         """The change to the newest state that was reported."""
-        state = self._reported
-        if state is None:
-            raise NothingChanged
-        if state.revision == self.held.revision:
+        state, held = self._reported or self.held, self.held
+        if self._tries_hooks:
+            held = structs.replace(held, hooks={})
+        elif state.revision == held.revision:
             # The echo of a change made here.
             self._hold(state)
             self._reported = None
             raise NothingChanged
-        try:
-            desired = self._desired(self.settings, state)
-            values = differences(self.held, state)
-            following = self._change_to(desired, values, checks)
-        except ConfigError as error:
-            self._refuse(error)
-            raise NothingChanged from None
-        self._reported = None
+        desired = self._read_desired(self.settings, state, held)
+        desired = loadable(desired, self.snapshot, self.on_error, checks)
+        self._reported, self._tries_hooks = None, False
         if desired.is_served(self.snapshot):
             self._hold(state)
-            self.failed = dict(desired.failed)
+            self._leave_out(desired.failed)
             raise NothingChanged
-        following.stored = state
-        return following
-
-    def _refuse(self, error: ConfigError) -> None:
-        """Keep what is served.  Changes are refused until the store has been set right."""
-        self._reported = None
-        reason = " ".join(str(error).split())
-        self.failed[_STORE] = reason
-        _log.error("the store's new state is not served: {reason}", reason=reason)
-        self._tell_store("stale", reason)
+        values = [one for one in differences(self.held, state) if one.path not in desired.failed]
+        mended = self.failed.keys() - desired.failed.keys()
+        return Next(
+            values or list(values_at(mended, state)) or [Value("file", "", None)],
+            desired.snapshot(self.snapshot.version + 1),
+            desired.changed(self.snapshot),
+            stored=state,
+            failed=desired.failed,
+        )
 
     # The servers of services.
 
     def followed(self, service: Service) -> Upstream:
         """The upstream of a service, with the servers that it has now."""
-        known = None
-        if service.name in self.snapshot.services:
+        known, levels = None, self.service_watch.levels(service)
+        before = self.snapshot.services.get(service.name)
+        if before is not None:
             known = self.snapshot.upstreams[service.name]
-        levels = self.service_watch.levels(service)
-        if levels is None:
-            levels = () if known is None else levels_of(known)
-        upstream = service.upstream(levels)
+            if levels is None:
+                levels = levels_of(known, before.each_server)
+        upstream = service.upstream(levels or ())
         return upstream if known is None or known.digest != upstream.digest else known
 
     def _servers_changed(self, names: Collection[str]) -> None:

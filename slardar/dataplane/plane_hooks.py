@@ -74,6 +74,8 @@ class PlaneHooks:
         self.runner: Runner | None = None
         #: Looks at code; ``None`` where hooks run in engines of the process's own.
         self.checker = Checker(reactor, settings) if make_runner is None else None
+        #: What hooks read as settings, as JSON texts by name.
+        self._values: Mapping[str, str] = {}
         self._known = memory
         #: Watches what hooks hold, once there have been any.
         self._memory: MemoryWatch | None = None
@@ -107,6 +109,16 @@ class PlaneHooks:
             self._states.reported(reports)
         return runner if has_scripts else None
 
+    def take_settings(self, settings: Mapping[str, str], hooks: Mapping[HookKey, Hook]) -> None:
+        """Let the hooks, which stay as they are loaded, read these settings from now on.
+
+        One of ``hooks``, those in service, that could not be loaded is tried again.
+        """
+        self._values = settings
+        runner = self.runner
+        if runner is not None and runner.take_settings(settings):
+            runner.load(hooks)
+
     def _call_failed(self, loaded: Loaded) -> None:
         """A call of a hook of this process has failed."""
         self._states.call_failed(loaded.path)
@@ -124,6 +136,7 @@ class PlaneHooks:
             else:
                 self.runner = Runner(self._settings, self._reactor.seconds, self._call_failed)
             self.runner.route = self._route
+            self.runner.take_settings(self._values)
         return self.runner
 
     def suspend(self, mark: int, reason: str) -> None:
@@ -155,13 +168,22 @@ class PlaneHooks:
     # Their code.
 
     def check(
-        self, language: str, name: str, code: str, modules: Mapping[str, str] | None
+        self,
+        language: str,
+        name: str,
+        code: str,
+        modules: Mapping[str, str] | None,
+        settings: Mapping[str, str],
     ) -> defer.Deferred[tuple[str, ...]]:
-        """Whether code is fit to be a hook; see ``IPlane.check_hook``."""
+        """Whether code is fit to be a hook; see ``IPlane.check_hook``.
+
+        Where hooks run in engines of the process's own, it reads the present settings.
+        """
         if self.checker is None:
             return defer.maybeDeferred(self._check_here, language, name, code, modules)
         known = None if modules is None else dict(modules)
-        return defer.ensureDeferred(self._check(self.checker, Item(language, name, code, known)))
+        item = Item(language, name, code, known, dict(settings))
+        return defer.ensureDeferred(self._check(self.checker, item))
 
     async def _check(self, checker: Checker, item: Item) -> tuple[str, ...]:
         # If no hook of this language can run here, this one cannot.

@@ -50,6 +50,8 @@ class Item(Struct, array_like=True, frozen=True):
     code: str
     #: The modules to load the code with; ``None``: the code is only read.
     modules: dict[str, str] | None = None
+    #: The settings that it may read while it is loaded, as JSON texts by name.
+    settings: dict[str, str] = {}
 
 
 class Question(Struct, array_like=True, frozen=True):
@@ -217,6 +219,7 @@ def _loader(settings: Hooks) -> Any:
 
 def _result(loader: Any, item: Item) -> Result:
     try:
+        loader.take_settings(item.settings)
         found = loader.check(item.language, item.name, item.code, item.modules)
         return Result(tuple(found), warnings=found.warnings)
     except MemoryError:
