@@ -12,7 +12,7 @@ connection was made, and no call is lost on an idle connection that a proxy has 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final, TypeVar
@@ -27,6 +27,7 @@ from twisted.internet.endpoints import (
     TCP6ClientEndpoint,
     wrapClientTLS,
 )
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool
@@ -46,9 +47,11 @@ from slardar.stores.etcd_messages import (
 )
 from slardar.stores.etcd_stream import Stream
 
-__all__ = ["Credentials", "Gateway"]
+__all__ = ["Creator", "Credentials", "Gateway"]
 
 T = TypeVar("T")
+#: What makes TLS connections to a host.
+Creator = Callable[[str], IOpenSSLClientConnectionCreator]
 #: A call to one member.
 _Call = Callable[[Member], Awaitable[T]]
 
@@ -84,8 +87,9 @@ class Credentials:
 class Gateway:
     """Asks the members of one etcd, in turn where one cannot be asked.
 
-    ``timeout`` is in seconds, for a connection and an answer.  ``tls`` are options for Twisted's
-    ``optionsForClientTLS``.  ``connect`` gives the endpoint of a member, for tests.
+    ``timeout`` is in seconds, for a connection and an answer.  ``tls`` makes TLS connections to
+    a host; without it the system says whom to trust.  ``connect`` gives the endpoint of a member,
+    for tests.
     """
 
     def __init__(
@@ -94,14 +98,14 @@ class Gateway:
         reactor: Any,
         credentials: Credentials | None = None,
         timeout: float = 5.0,
-        tls: Mapping[str, Any] | None = None,
+        tls: Creator | None = None,
         connect: Callable[[Member], Any] | None = None,
     ) -> None:
         self._members = list(members)
         self._reactor = reactor
         self._credentials = credentials
         self._timeout = timeout
-        self._tls = tls or {}
+        self._tls = tls
         self._connect = connect or self._endpoint
         #: The member that is asked first.
         self._at = 0
@@ -305,7 +309,8 @@ class Gateway:
             kind = TCP6ClientEndpoint
         endpoint: Any = kind(self._reactor, member.host, member.port, self._timeout)
         if member.secure:
-            endpoint = wrapClientTLS(optionsForClientTLS(member.host, **self._tls), endpoint)
+            creator = (self._tls or optionsForClientTLS)(member.host)
+            endpoint = wrapClientTLS(creator, endpoint)
         return endpoint
 
 
