@@ -145,12 +145,15 @@ class Gateway:
                 raise
             raise AwayError(f"{error}; nobody knows whether it was done") from None
 
-    async def open(self, request: Any, took: Callable[[WatchResult], None]) -> Stream:
+    async def open(
+        self, request: Any, took: Callable[[WatchResult], None], paused: Callable[[], None]
+    ) -> Stream:
         """Begin a watch; the stream that it returns is created.
 
-        ``took`` may be called before this returns.
+        ``took`` and ``paused`` are those of :class:`Stream`; they may be called before this
+        returns.
         """
-        return await self._in_turn(self._begin(request, took), lambda error: True)
+        return await self._in_turn(self._begin(request, took, paused), lambda error: True)
 
     async def _in_turn(self, call: _Call[T], may_go_on: Callable[[AwayError], bool]) -> T:
         """The result of a call to the first member that can be asked."""
@@ -249,13 +252,15 @@ class Gateway:
             raise read_error(member.name, code, text)
         return text
 
-    def _begin(self, request: Any, took: Callable[[WatchResult], None]) -> _Call[Stream]:
+    def _begin(
+        self, request: Any, took: Callable[[WatchResult], None], paused: Callable[[], None]
+    ) -> _Call[Stream]:
         body = msgspec.json.encode({"create_request": request})
 
         async def begin(member: Member) -> Stream:
             connection = Connection(self._connect, member)
             deadline = Deadline(self._reactor, self._timeout)
-            stream = Stream(member.name, took)
+            stream = Stream(member.name, took, paused)
 
             async def run() -> int:
                 response = await self._post(member, connection, "watch", body)

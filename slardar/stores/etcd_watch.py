@@ -75,6 +75,8 @@ class Watch:
         self._failed = failed
         self._check_every = check
         self._grace = grace
+        #: Whether ``changed`` must hear of the content.
+        self._untold = False
         #: The content is that of this revision.
         self._known = seen.index
         #: All keys must be read before the watch goes on; and told, even if nothing is new.
@@ -142,8 +144,8 @@ class Watch:
             "fragment": True,
         }
         self._heard = self._reactor.seconds()
-        stream = await self._gateway.open(request, self._took)
-        checks = Deferred.fromCoroutine(self._check_often())
+        stream = await self._gateway.open(request, self._took, self._tell)
+        checks = Deferred.fromCoroutine(self._check_often(stream.name))
         checks.addErrback(_wrong).addCallback(stream.end)
         try:
             await stream.ended
@@ -172,14 +174,21 @@ class Watch:
                 entries[name] = Entry(one.kv.value, one.kv.mod_revision)
         self._known = max(one.kv.mod_revision for one in events)
         self._content = Content(self._known, entries)
-        self._changed(self._content)
+        self._untold = True
 
-    async def _check_often(self) -> None:
-        """Returns when the watch has been silent for too long.  Raises StoreError if it has missed
-        something, or etcd cannot be asked."""
+    def _tell(self) -> None:
+        """Tell once of all changes that have come together."""
+        if self._untold and not self._stopped:
+            self._untold = False
+            self._changed(self._content)
+
+    async def _check_often(self, member: str) -> None:
+        """Returns when the watch has been silent for too long, or its member was silent when it was
+        asked, and another one was not.  Raises StoreError if the watch has missed something, or
+        etcd cannot be asked."""
         if self._resumed:
             await self._check()
-        while self._reactor.seconds() - self._heard < SILENCE:
+        while self._reactor.seconds() - self._heard < SILENCE and self._gateway.name == member:
             least, most = self._check_every
             await self._sleep(least + random() * (most - least))  # noqa: S311 - no secret
             await self._check()

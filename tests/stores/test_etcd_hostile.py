@@ -434,6 +434,39 @@ def test_watch_that_a_member_ends_goes_on_at_another(error: object) -> None:
     fake.tree.close()
 
 
+def test_watch_leaves_a_member_that_hangs() -> None:
+    """The check finds it out: another member answers."""
+    fake = Fake("a", "b")
+    first = fake.watch()
+    fake.clock.advance(60)
+    assert (fake.last.path, fake.last.member.host) == ("/v3/kv/range", "a")
+    fake.clock.advance(5.1)
+    assert (fake.last.path, fake.last.member.host) == ("/v3/kv/range", "b")
+    fake.last.answer({"header": {"revision": "9"}, "kvs": [key("a", "", 5)], "count": "1"})
+    assert not first.is_open
+    fake.clock.advance(0.1)
+    assert (fake.last.path, fake.last.member.host) == ("/v3/watch", "b")
+    assert not fake.reasons
+    fake.tree.close()
+
+
+def test_changes_that_come_together_are_told_once(fake: Fake) -> None:
+    """A storm costs few changes; what came before a mistake is told, too."""
+    wire = fake.watch()
+    lines = b""
+    for n in range(6, 1006):
+        result = {"header": {"revision": f"{n}"}, "events": [{"kv": key("a", f"{n}", n)}]}
+        lines += json.dumps({"result": result}).encode() + b"\n"
+    for start in range(0, len(lines), 65536):
+        wire.send(lines[start : start + 65536])
+    assert fake.contents[-1] == Content(1005, {"a": Entry(b"1005", 1005)})
+    assert len(fake.contents) < 5
+    del fake.contents[:]
+    wire.send(lines.splitlines()[-1].replace(b"1005", b"1006") + b"\ngarbage\n")
+    assert [one.index for one in fake.contents] == [1006]
+    assert len(fake.reasons) == 1
+
+
 def test_lines_have_bounds(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     """One without an end, and fragments without an end."""
     monkeypatch.setattr("slardar.stores.etcd_stream.MAX_LINE", 1000)
