@@ -10,9 +10,10 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, ensureDeferred
 
+from slardar.errors import StoreError
 from slardar.plugins import open_store
 from slardar.stores.etcd import EtcdTree, tree_at
-from slardar.testing.stores import StoreContract
+from slardar.testing.stores import StoreContract, change_of
 from slardar.testing.trees import TreeContract
 from tests.stores.etcd_server import Etcd, Proxy, reactor
 
@@ -58,3 +59,18 @@ class TestEtcdStore(StoreContract):
 
     def make_store(self) -> Any:
         return open_store(self.url, reactor)
+
+    @pytest_twisted.ensureDeferred
+    async def test_value_that_is_too_large_is_refused(self) -> None:
+        """In one line that names the key; what is as large as etcd takes it is kept."""
+        store = self.make_store()
+        try:
+            revision = (await store.open()).revision
+            await store.commit(revision, [change_of("a", {"text": "x" * 1_390_000})], 1)
+            late = [change_of("a", {"text": "x" * 1_500_000})]
+            with pytest.raises(
+                StoreError, match=r"^upstreams\.a: \S+ would have 1500\d+ bytes, and"
+            ):
+                await store.commit(revision, late, 2)
+        finally:
+            await store.close()
