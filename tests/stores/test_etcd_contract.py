@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from slardar.errors import StoreError
 from slardar.plugins import open_store
 from slardar.stores.etcd import EtcdTree, tree_at
-from slardar.testing.stores import StoreContract, change_of
+from slardar.testing.stores import WatchedStoreContract, change_of
 from slardar.testing.trees import TreeContract
 from tests.stores.etcd_server import Etcd, Proxy, reactor
 
@@ -51,7 +51,7 @@ class TestEtcdTree(TreeContract):
         return ensureDeferred(self.proxy.listen())
 
 
-class TestEtcdStore(StoreContract):
+class TestEtcdStore(WatchedStoreContract):
     @pytest.fixture(autouse=True)
     def place(self, etcd: Etcd) -> None:
         """A new path."""
