@@ -163,7 +163,9 @@ def tree_at(place: str, reactor: Any) -> EtcdTree:
     """
     match = _PLACE.fullmatch(place)
     if match is None:
-        raise ConfigError(f"etcd: expected http://HOST:2379/slardar/ after it, got {shown(place)}")
+        # What stands before an @ may be a password.
+        got = "" if "@" in place else f", got {shown(place)}"
+        raise ConfigError(f"etcd: expected http://HOST:2379/slardar/ after it{got}")
     scheme, hosts, path, query = match.groups()
     members = [_member(one, scheme == "https") for one in hosts.split(",")]
     prefix = unquote_to_bytes(path or "").strip(b"/")

@@ -53,6 +53,7 @@ def test_places(place: str, prefix: str, name: str) -> None:
             "expected no user and password in the URL:"
             " give ETCD_USER and ETCD_PASSWORD, or credentials=FILE",
         ),
+        ("ftp://joe:secret@a/s/", "expected http://HOST:2379/slardar/ after it"),
         (
             "http://a/s/?wait=1",
             'unknown option "wait", expected one of ca, cert, credentials, key, timeout',
