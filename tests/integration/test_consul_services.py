@@ -143,6 +143,45 @@ def test_traffic_follows_the_catalogue(
 
 
 @in_thread
+def test_node_that_vanishes(
+    tmp_path: Path, start: Start, three: list[Backend], consul: ConsulAgent
+) -> None:
+    """Most servers die with their node: no request fails, and they go after the grace.  Those of
+    the agent's own node come first if they shall."""
+    site = Site(tmp_path, start, consul)
+    hosts = [host_of(server) for server in three]
+    own, *others = three
+    site.register(own, "fleet")
+    for server in others:
+        host, port = server.server_address[:2]
+        instance = {"Service": "fleet", "ID": f"fleet-{host!s}", "Address": host, "Port": port}
+        body = json.dumps({"Node": "far", "Address": "127.0.0.9", "Service": instance})
+        assert consul.request("PUT", "/v1/catalog/register", body).status == 200
+    fleet = {**BODY, "consul_service": "fleet", "empty_grace": 1.5, "server": {}}
+    site.put({**fleet, "near": "_agent"})
+    levels = site.slardar.status()["cls:web"]
+    found = [[one["server"].split(":")[1] for one in level] for level in levels]
+    assert found == [hosts[:1], hosts[1:]]
+    site.put(fleet)
+    load = Load(site.slardar, 12)
+    try:
+        wait_for(lambda: load.seen() == set(hosts), "all serve")
+        for server in others:
+            server.shutdown()
+            server.server_close()
+        body = json.dumps({"Node": "far"})
+        assert consul.request("PUT", "/v1/catalog/deregister", body).status == 200
+        wait_for(lambda: "halved_since" in site.shown(), "the missing servers")
+        assert site.shown()["servers"] == 3
+        assert [site.servers()[host]["max_fails"] for host in hosts] == [0, 1, 1]
+        wait_for(lambda: site.shown()["servers"] == 1, "the end of the grace")
+        assert load.seen() == set(hosts[:1])
+    finally:
+        load.stop()
+    assert load.wrong == []
+
+
+@in_thread
 def test_agent_that_is_away(tmp_path: Path, start: Start, three: list[Backend]) -> None:
     """The last servers serve while the agent is dead or silent; what has changed meanwhile is known
     soon after it is back."""
