@@ -527,7 +527,7 @@ class Configuration:
         mended = self.failed.keys() - desired.failed.keys()
         return Next(
             values or list(values_at(mended, state)) or [Value("file", "", None)],
-            desired.snapshot(self.snapshot.version + 1),
+            desired.snapshot_after(self.snapshot, self.snapshot.version + 1),
             desired.changed(self.snapshot),
             stored=state,
             failed=desired.failed,
