@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from slardar.catalogues.watch import LONGEST
 from tests.consul_agent import ConsulAgent
 from tests.integration.conftest import Start
 from tests.integration.sockets import in_thread, wait_for
@@ -183,15 +182,15 @@ def test_node_that_vanishes(
 
 @in_thread
 def test_agent_that_is_away(tmp_path: Path, start: Start, three: list[Backend]) -> None:
-    """The last servers serve while the agent is dead or silent; what has changed meanwhile is known
-    soon after it is back."""
-    consul = ConsulAgent(tmp_path / "consul", persistent=True)
+    """The last servers serve while the agent is dead or silent, and while it lists none because it
+    has just come back; what changes then is known as before."""
+    consul = ConsulAgent(tmp_path / "consul")
     load = None
     try:
         site = Site(tmp_path / "slardar", start, consul)
         one, two, _ = map(host_of, three)
         site.register(three[0])
-        site.put()
+        site.put({**BODY, "empty_grace": 30})
         load = Load(site.slardar, 12)
         consul.pause()
         assert load.seen() == {one}
@@ -251,7 +250,8 @@ def until(condition: Callable[[], Any], seconds: float) -> bool:
 
 @in_thread
 def test_storm_of_registrations(tmp_path: Path, start: Start, consul: ConsulAgent) -> None:
-    """A thousand of them are a few versions, and all servers are there in the end."""
+    """A thousand of them are a few versions (a dozen in a second), and all servers are there in the
+    end."""
     site = Site(tmp_path, start, consul, 0)
     site.put({"consul_service": "storm", "enable": False})
 
@@ -274,7 +274,8 @@ def test_storm_of_registrations(tmp_path: Path, start: Start, consul: ConsulAgen
     began = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(register, range(1000)))
-    took = time.monotonic() - began
     wait_for(lambda: site.shown()["servers"] == 1000, "all of them")
+    took = time.monotonic() - began
     changes = site.slardar.status()["shd_config_version"] - begin
-    assert changes <= 10 + took / LONGEST
+    # A busy machine takes longer, in which more are due.
+    assert changes <= 10 + 10 * took
