@@ -470,7 +470,37 @@ def test_damaged_meta_keeps_nobody_from_committing(server: MemoryServer) -> None
     node.commit(up("a"))
     server.put(META, "{")
     assert list(node.take().broken) == [META]
-    assert node.held.upstreams == {"a": 1}
-    node.held = StoredState(1, node.held.upstreams, revision=node.held.revision)
+    assert (node.held.upstreams, node.held.version) == ({"a": 1}, 0)
     node.commit(up("b"))
     assert node.take().broken == {}
+    # What versions meant before is lost, and those that come again are no conflict.
+    assert [one.change.name for one in result_of(node.store.history(None, 10))] == ["b"]
+    assert result_of(node.store.state_at(0)).upstreams == {"a": 1}
+    for name in "cd":
+        node.commit(up(name))
+    server.remove(META)
+    node.take()
+    node.commit(up("e"))
+    assert [key for key in server.entries if key.startswith(HISTORY)] == [f"{HISTORY}{1:020d}"]
+    assert [one.change.name for one in result_of(node.store.history(None, 10))] == ["e"]
+
+
+def test_commit_of_another_that_comes_while_a_large_one_is_written(server: MemoryServer) -> None:
+    """It finishes the large one, and is not taken back by whoever began that."""
+    node, other = Node(server), Node(server)
+    number = 0
+
+    def meet(writes: Sequence[Write]) -> None:
+        nonlocal number
+        number += 1
+        if number == 4:
+            other.take()
+            other.commit(up("other"))
+
+    node.tree.before_write = meet
+    node.commit(*many(200))
+    node.tree.before_write = lambda writes: None
+    assert node.take().upstreams == other.take().upstreams
+    assert len(node.held.upstreams) == 201
+    assert (node.held.version, node.held) == (2, other.held)
+    assert [one.version for one in result_of(node.store.history(None, 1))] == [2]
