@@ -35,7 +35,7 @@ run: $(STAMPS)/run ## start slardar with two demo backends; Ctrl-C ends all
 check: lint ## in a minute: `make lint`, and the tests without sockets and processes
 	scripts/run_tests $(BIN)/python quick $(ARGS)
 
-test: $(STAMPS)/test $(STAMPS)/test-packages $(STAMPS)/compiler ## in a quarter of an hour: set everything up, and pass all tests
+test: $(STAMPS)/test $(STAMPS)/test-packages $(STAMPS)/consul $(STAMPS)/compiler ## in a quarter of an hour: set everything up, and pass all tests
 	scripts/run_tests $(BIN)/python all $(ARGS)
 
 lint: $(STAMPS)/lint $(STAMPS)/test ## style, formatting, types, direction of imports
@@ -109,3 +109,8 @@ $(STAMPS)/bench-packages: scripts/install_packages Makefile | $(STAMPS)/venv
 $(STAMPS)/soak-packages: scripts/install_packages Makefile | $(STAMPS)/venv
 	scripts/install_packages $(SOAK_PACKAGES)
 	@touch $@
+
+# Without a stamp, the next make tries to get it again.
+$(STAMPS)/consul: scripts/fetch_consul | $(STAMPS)/venv
+	scripts/fetch_consul $(VENV)/consul
+	@[ ! -x $(VENV)/consul/usr/bin/consul ] || touch $@
