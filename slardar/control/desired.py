@@ -16,7 +16,7 @@ from msgspec import Struct, structs
 from slardar.config import Settings
 from slardar.errors import ConfigError
 from slardar.model.change import TO_FILE, StoredState, Value, is_same
-from slardar.model.hook import Hook, HookKey, parse_hook, written
+from slardar.model.hook import COMMIT_VERSION, Hook, HookKey, parse_hook, written
 from slardar.model.parse import Plugins, parse_routes, parse_upstream
 from slardar.model.reader import ANY_KEY
 from slardar.model.routes import written_routes
@@ -26,17 +26,12 @@ from slardar.model.shown import hidden, without_password
 from slardar.model.snapshot import Route, Snapshot
 
 __all__ = [
-    "COMMIT_VERSION",
     "Desired",
     "file_differences",
     "read_desired",
     "served_state",
     "what_file_says",
 ]
-
-#: The name under which a store keeps what operators call the code of a language, beside the names
-#: of hooks.  It is the one in upyun/slardar's stores.
-COMMIT_VERSION = "version"
 
 K = TypeVar("K")
 T = TypeVar("T")

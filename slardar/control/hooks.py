@@ -13,13 +13,12 @@ from slardar.control.changes import Next, NothingChanged, Receipt
 from slardar.control.checks import Checks
 from slardar.control.conditions import Condition
 from slardar.control.configuration import Configuration
-from slardar.control.desired import COMMIT_VERSION
 from slardar.errors import ConfigError, ConflictError, NotFoundError
 from slardar.hooks.engine import MAX_CODE
 from slardar.hooks.loaded import mark_of
 from slardar.hooks.report import HookTally
 from slardar.model.change import Value
-from slardar.model.hook import Code, Hook, OnError, check_new_hook_name, written
+from slardar.model.hook import COMMIT_VERSION, Code, Hook, OnError, check_new_hook_name, written
 from slardar.model.reader import shown
 from slardar.model.snapshot import Snapshot
 

@@ -18,6 +18,7 @@ from slardar.model.names import normal_host, requested_host
 from slardar.model.reader import shown
 
 __all__ = [
+    "COMMIT_VERSION",
     "Code",
     "Hook",
     "HookKey",
@@ -35,6 +36,10 @@ OnError = Literal["continue", "previous", "reject"]
 
 #: Language and name: the same name may have a hook in each language.
 HookKey = tuple[str, str]
+
+#: The name under which a store keeps what operators call the code of a language, beside the names
+#: of hooks.  It is the one in upyun/slardar's stores.
+COMMIT_VERSION = "version"
 
 _NAME = re.compile(r"script\.(?:\*|[A-Za-z0-9._:-]{1,255})|modules\.[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 

@@ -9,12 +9,11 @@ from msgspec import structs
 
 from slardar.model.change import Change, Recorded, StoredState
 from slardar.stores.written import (
-    MAX_PAGE,
-    MAX_ROWS,
     PRUNED_AT_ONCE,
     Row,
     forget,
     no_such_version,
+    paged,
     place_in_file,
     stored_state,
     wanted_oldest,
@@ -75,20 +74,7 @@ class History:
                     versions.append([])
                 versions[-1].append(Row(version, change, text, texts.get(key), key in texts, said))
             texts[key] = text
-        found: list[Recorded] = []
-        size = 0
-        for rows in reversed(versions):
-            if len(found) >= limit:
-                break
-            for number, row in enumerate(rows):
-                size += row.size
-                if number and (number == MAX_ROWS or size > MAX_PAGE):
-                    found[-1] = structs.replace(found[-1], more=len(rows) - number)
-                    break
-                if found and size > MAX_PAGE:
-                    return found
-                found.append(row.read())
-        return found
+        return paged(reversed(versions), limit)
 
     def state_at(self, version: int) -> StoredState:
         """See :meth:`slardar.interfaces.IStore.state_at`."""

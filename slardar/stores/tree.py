@@ -92,5 +92,5 @@ class Tree:
 
     def close(self) -> Deferred[Any]:
         """Stop the watch and let go of all connections.  It may be called at any time, and
-        again."""
+        again.  A :meth:`read` after it begins anew."""
         raise NotImplementedError

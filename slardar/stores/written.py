@@ -31,6 +31,7 @@ __all__ = [
     "encode",
     "forget",
     "no_such_version",
+    "paged",
     "place_in_file",
     "stored_state",
     "wanted_oldest",
@@ -133,6 +134,25 @@ class Row(Struct, frozen=True):
             return None if text is None else msgspec.json.decode(text)
         except (TypeError, ValueError, RecursionError) as error:
             raise StoreError(f"{self.change.path}: expected JSON: {error}") from None
+
+
+def paged(versions: Iterable[Sequence[Row]], limit: int) -> list[Recorded]:
+    """A page of the history: see :meth:`slardar.interfaces.IStore.history`.  ``versions`` are the
+    rows of each version, the newest first."""
+    found: list[Recorded] = []
+    size = 0
+    for rows in versions:
+        if len(found) >= limit:
+            break
+        for number, row in enumerate(rows):
+            size += row.size
+            if number and (number == MAX_ROWS or size > MAX_PAGE):
+                found[-1] = replace(found[-1], more=len(rows) - number)
+                break
+            if found and size > MAX_PAGE:
+                return found
+            found.append(row.read())
+    return found
 
 
 def place_in_file(kind: str, name: str) -> str:

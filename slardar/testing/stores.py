@@ -79,6 +79,8 @@ class StoreContract:
 
     #: Whether a store that is opened later at the same place finds what was committed.
     durable = True
+    #: Bytes of JSON that a value may have.
+    largest = 2**20
 
     _made: list[Any]
 
@@ -183,7 +185,7 @@ class StoreContract:
             "characters": {"é": "Ω \U0001f600 \x00 \" ' \\ \n"},
             "numbers": [2**63 - 1, -(2**63), 1e-300, 0.1],
             "deep": {"a": [[[[{"b": [{}]}]]]]},
-            "long": "x" * (1 << 20),
+            "long": "x" * (self.largest - 2),
             "*.wildcard.example": {"cluster": {"dc1": {"servers": []}}},
         }
         for name, value in values.items():
@@ -320,9 +322,10 @@ class StoreContract:
         """A page ends after some changes, or when it gets too large.  Of a version with very many
         changes the first are told, and how many more there are."""
         writer = await self._opened()
+        large = "x" * min(self.largest - 2, 1_000_000)
         await writer.commit(*(change_of(f"u{number}", number) for number in range(1000)))
         for number in range(9):
-            await writer.commit(change_of("large", "x" * 1_000_000), change_of("b", number))
+            await writer.commit(change_of("large", large), change_of("b", number))
         before, seen, rows = None, [], []
         while found := await writer.store.history(before, 1000):
             before = found[-1].version

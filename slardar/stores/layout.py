@@ -1,0 +1,355 @@
+"""Which key of a shared tree holds what: the keys of upyun/slardar, and slardar's own beside them.
+
+=========================================  ======================================================
+key                                        value
+=========================================  ======================================================
+``upstreams/NAME``, ``services/NAME``      JSON
+``routes``                                 JSON
+``lua/NAME``, ``python/NAME``              the code of the hook that is in service, as it is
+``lua/version``, ``python/version``        what operators call the code, as it is
+any other key                              a setting: JSON, or a text
+``.slardar/meta``                          the version, and the last commit: :class:`Meta`
+``.slardar/hooks/lua/NAME``                all that is known of a hook
+``.slardar/marks/upstreams/NAME``          ``"removed"`` or ``"file"``; so for services and routes
+``.slardar/file/NAME``                     what the configuration file says of something
+``.slardar/history/VERSION``               what a commit has changed
+``.slardar/large/ID/NUMBER``               a part of what a large commit has changed
+=========================================  ======================================================
+
+The keys without ``.slardar`` are for everybody to read and to write; what stands there counts.
+Everything here is a function of keys and values: nothing knows a server.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import msgspec
+from msgspec import Struct, structs
+
+from slardar.model.change import IN_FILE, TO_FILE, Value
+from slardar.model.hook import COMMIT_VERSION, Code, Hook, written
+from slardar.stores.tree import Entry
+
+__all__ = [
+    "HISTORY",
+    "LARGE",
+    "META",
+    "OWN",
+    "Meta",
+    "Place",
+    "Unreadable",
+    "pack",
+    "place_of",
+    "targets",
+    "unpack",
+    "value_at",
+]
+
+#: Everything below is slardar's own.
+OWN = ".slardar/"
+META = f"{OWN}meta"
+HISTORY = f"{OWN}history/"
+LARGE = f"{OWN}large/"
+_MARKS = f"{OWN}marks/"
+_FILE = f"{OWN}file/"
+_HOOKS = f"{OWN}hooks/"
+
+_LANGUAGES = ("lua", "python")
+_SECTIONS = {"upstreams": "upstream", "services": "service"}
+#: First parts of keys that are no settings.
+_RESERVED = (*_SECTIONS, *_LANGUAGES, ".slardar")
+_REMOVED = "removed"
+
+#: Names that are keys as they are, dots alone aside.
+_PLAIN = re.compile(r"[A-Za-z0-9_:*-][A-Za-z0-9._:*-]*")
+#: Values of slardar's own keys that are longer are compressed.
+_MAX_PLAIN = 4096
+_PACKED = b"z64:"
+
+
+class Unreadable(Exception):
+    """Why the value of a key cannot be read, in one line."""
+
+
+class Meta(Struct, frozen=True, omit_defaults=True):
+    """The state of the tree as slardars have left it.  Each commit writes it anew."""
+
+    #: The version of the last commit.
+    version: int = 0
+    #: The random names of the last commits, the newest one first.
+    commits: tuple[str, ...] = ()
+    #: The oldest version whose state is known.
+    oldest: int = 0
+    #: The key of the last commit's record, below :data:`HISTORY`, if keys are still to be written.
+    pending: str = ""
+    #: How many of the record's keys are written.
+    done: int = 0
+    #: Who made the last commit, and when (epoch seconds).
+    who: str = ""
+    time: float = 0.0
+
+
+class Place(NamedTuple):
+    """What a key is about: a kind of things, or ``own``, and a name."""
+
+    kind: str
+    name: str
+    #: The key, if slardar would write this name otherwise: nobody reads its value.
+    misspelt: str = ""
+
+    @property
+    def path(self) -> str:
+        """The key path, such as ``upstreams.www.example.com``."""
+        return Value(self.kind, self.name, None).path  # type: ignore[arg-type]
+
+
+def quoted(name: str) -> str:
+    """The part of a key that stands for a name.  Ordinary host names stay as they are.
+
+    Otherwise a byte is ``%XX`` where a key cannot have the character or would have another meaning
+    with it: control characters, ``%`` and ``/``.  Names of dots alone are quoted, too, and the
+    empty name is ``%``.
+    """
+    if _PLAIN.fullmatch(name):
+        return name
+    if not name.strip("."):
+        return "%2E" * len(name) or "%"
+    return "".join(
+        one
+        if one.isprintable() and one not in "%/" and not "\ufff0" <= one <= "\uffff"
+        else "".join(f"%{byte:02X}" for byte in one.encode())
+        for one in name
+    )
+
+
+def _unquoted(part: str) -> str | None:
+    """The name for a part of a key, ``None`` if slardar would write this name otherwise."""
+    if _PLAIN.fullmatch(part):
+        return part
+    name = "" if part == "%" else unquote(part)
+    return name if quoted(name) == part else None
+
+
+def _setting_key(name: str) -> str:
+    key = "/".join(map(quoted, name.split("/")))
+    if name == "routes" or name.partition("/")[0] in _RESERVED:
+        return f"%{ord(name[0]):02X}{key[1:]}"
+    return key
+
+
+def _setting_name(key: str) -> str | None:
+    if key[0] != "%":
+        parts = [_unquoted(part) for part in key.split("/")]
+        if None not in parts:
+            return "/".join(part for part in parts if part is not None)
+        return None
+    name = "" if key == "%" else unquote(key)
+    return name if _setting_key(name) == key else None
+
+
+def place_of(key: str) -> Place | None:
+    """What a key is about; ``None`` if it is nobody's business: a folder, say."""
+    head, slash, rest = key.partition("/")
+    if not key or key.endswith("/"):
+        return None
+    if head == ".slardar":
+        return _own_place(rest)
+    if head in _RESERVED:
+        if not slash:
+            return None
+        kind = _SECTIONS.get(head, "hook")
+        before = f"{head}/" if kind == "hook" else ""
+        name = _unquoted(rest)
+        return Place(kind, before + rest, key) if name is None else Place(kind, before + name)
+    if key == "routes":
+        return Place("routes", "")
+    name = _setting_name(key)
+    return Place("setting", key, key) if name is None else Place("setting", name)
+
+
+def _own_place(key: str) -> Place | None:
+    head, _, rest = key.partition("/")
+    if head in ("meta", "history", "large"):
+        return Place("own", key)
+    if head == "marks":
+        section, _, rest = rest.partition("/")
+        if section == "routes":
+            return Place("routes", "")
+        name = _unquoted(rest)
+        return Place(_SECTIONS[section], name) if section in _SECTIONS and name else None
+    name = _unquoted(rest)
+    if head == "file" and name:
+        return Place("file", name)
+    if head == "hooks":
+        language, _, rest = rest.partition("/")
+        name = _unquoted(rest)
+        if name is not None:
+            return Place("hook", name if language == "other" else f"{language}/{name}")
+    return None
+
+
+# Where a value is.
+
+
+def _hook_keys(name: str) -> tuple[str, str]:
+    """The key of a hook's code, empty if it can have none, and the key of all that is known."""
+    language, _, rest = name.partition("/")
+    if language in _LANGUAGES and rest:
+        key = f"{language}/{quoted(rest)}"
+        return key, _HOOKS + key
+    return "", f"{_HOOKS}other/{quoted(name)}"
+
+
+def _decided_keys(kind: str, name: str) -> tuple[str, str]:
+    """The key of an upstream, a service or the routes, and of the mark that stands for it."""
+    key = f"{kind}s/{quoted(name)}" if kind != "routes" else kind
+    return key, _MARKS + key
+
+
+def targets(change: Value, text: str | None) -> Iterator[tuple[str, bytes | None]]:
+    """The keys that a change sets, each with its value, or ``None`` if it goes.  ``text`` is the
+    JSON of the change's value."""
+    kind, name = change.kind, change.name
+    value = None if text is None else text.encode()
+    if kind in IN_FILE:
+        key, mark = _decided_keys(kind, name)
+        meant = None if text is None else msgspec.json.decode(text)
+        if meant is not None and meant != TO_FILE:
+            yield key, value
+            yield mark, None
+        else:
+            yield key, None
+            # Routes that are removed and routes that were never set are the same.
+            gone = None if kind == "routes" else f'"{_REMOVED}"'.encode()
+            yield mark, f'"{TO_FILE}"'.encode() if meant == TO_FILE else gone
+    elif kind == "hook":
+        key, record = _hook_keys(name)
+        meant = None if text is None else msgspec.json.decode(text)
+        code = _code_in(name, meant)
+        if key:
+            yield key, None if code is None else code.encode()
+        whole = value is None or (_is_version(name) and code is not None)
+        yield record, None if whole or value is None else pack(value)
+    elif kind == "setting":
+        yield _setting_key(name), value
+    elif kind == "file" and name:
+        yield _FILE + quoted(name), None if value is None else pack(value)
+
+
+def _is_version(name: str) -> bool:
+    return name.partition("/")[2] == COMMIT_VERSION
+
+
+def _code_in(name: str, value: object) -> str | None:
+    """The code in a hook's value that stands in the key of everybody."""
+    if _is_version(name):
+        return value if isinstance(value, str) else None
+    active = value.get("active") if isinstance(value, dict) else None
+    code = active.get("code") if isinstance(active, dict) else None
+    return code if isinstance(code, str) else None
+
+
+def value_at(place: Place, entries: Mapping[str, Entry], prefix: str) -> tuple[Any, bool]:
+    """The value of a thing, and whether there is one: a removed upstream has the value ``None``.
+
+    Raises :class:`Unreadable`; ``prefix`` is what stands before a key in the reason.
+    """
+    kind, name, misspelt = place
+    if misspelt:
+        if misspelt not in entries:
+            return None, False
+        raise Unreadable(
+            f"{prefix}{misspelt}: expected a name here, with %XX for bytes that a name in a key"
+            " cannot have"
+        )
+    if kind in IN_FILE:
+        key, mark = _decided_keys(kind, name)
+        if key in entries:
+            return _json(key, entries[key].value, prefix), True
+        if mark in entries:
+            removed = _json(mark, entries[mark].value, prefix) != TO_FILE
+            return (None if removed else TO_FILE), True
+        return None, False
+    if kind == "hook":
+        value = _hook_at(name, entries, prefix)
+    elif kind == "setting":
+        value = _setting_at(_setting_key(name), entries, prefix)
+    else:
+        key = _FILE + quoted(name)
+        value = _json(key, unpack(entries[key].value), prefix) if key in entries else None
+    return value, value is not None
+
+
+def _json(key: str, value: bytes, prefix: str) -> Any:
+    try:
+        return msgspec.json.decode(value)
+    except (ValueError, TypeError, RecursionError, MemoryError) as error:
+        reason = "got nothing" if not value else " ".join(str(error).split())
+        raise Unreadable(f"{prefix}{key}: expected JSON: {reason}") from None
+
+
+def _text(key: str, value: bytes, prefix: str) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"{prefix}{key}: expected UTF-8: {error}") from None
+
+
+def _setting_at(key: str, entries: Mapping[str, Entry], prefix: str) -> Any:
+    if key not in entries:
+        return None
+    value = entries[key].value
+    try:
+        return msgspec.json.decode(value)
+    except (ValueError, TypeError, RecursionError, MemoryError):
+        return _text(key, value, prefix)
+
+
+def _hook_at(name: str, entries: Mapping[str, Entry], prefix: str) -> Any:
+    """A hook as slardar has written it, with the code that stands in the key of everybody."""
+    key, record = _hook_keys(name)
+    known = None
+    if record in entries:
+        known = _json(record, unpack(entries[record].value), prefix)
+    if not key or key not in entries:
+        # Somebody has removed the code, and so the hook.
+        return known if _code_in(name, known) is None else None
+    code = _text(key, entries[key].value, prefix)
+    if _is_version(name):
+        return code.rstrip("\r\n")
+    if _code_in(name, known) == code:
+        return known
+    # Somebody has written the code by hand.  When, nobody knows.
+    language, _, rest = name.partition("/")
+    try:
+        hook = msgspec.convert(known, Hook)
+    except msgspec.ValidationError:
+        hook = Hook(language, rest)  # type: ignore[arg-type]
+    previous = hook.active or hook.previous
+    return written(structs.replace(hook, active=Code.of(code, 0.0), previous=previous))
+
+
+# Values of slardar's own keys.
+
+
+def pack(value: bytes) -> bytes:
+    """A value in a form that is shorter, and text."""
+    if len(value) <= _MAX_PLAIN:
+        return value
+    return _PACKED + b64encode(zlib.compress(value, 4))
+
+
+def unpack(value: bytes) -> bytes:
+    """What was packed.  Anything else comes back as it is."""
+    if not value.startswith(_PACKED):
+        return value
+    try:
+        return zlib.decompress(b64decode(value[len(_PACKED) :]))
+    except (ValueError, zlib.error):
+        return value

@@ -1,0 +1,502 @@
+"""A store on a server that many slardars share: Consul, etcd, ZooKeeper.
+
+:class:`~slardar.stores.tree.Tree` speaks to the server, :mod:`slardar.stores.layout` says which key
+holds what.  Everybody may write the keys that are not slardar's own at any time.  Slardars take
+turns: each commit replaces :class:`~slardar.stores.layout.Meta` and fails if somebody else was
+faster.
+
+A commit that fits into one write is one.  Of a larger one the record of its changes is written
+first, in parts that nobody looks at; then one write of ``Meta`` makes it valid; then the keys are
+written, a number at a time.  Whoever reads meanwhile takes the values of the record for the keys
+that are still to be written, so nobody sees half of it.  If the slardar ends in between, the next
+one to commit writes the rest.  A key that somebody else has written meanwhile stays as it is.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import structs
+from twisted.internet import defer
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from slardar.errors import ConflictError, StoreError
+from slardar.interfaces import IWatchedStore
+from slardar.model.change import Change, Recorded, Revision, StoredState
+from slardar.stores.layout import HISTORY, LARGE, META, Meta, pack, targets
+from slardar.stores.record import (
+    large_name,
+    large_parts,
+    made_record,
+    pages,
+    record_key,
+    records,
+    state_before,
+)
+from slardar.stores.tree import Content, LostRaceError, Tree, Write
+from slardar.stores.view import View, with_writes
+from slardar.stores.written import conflict, encode
+
+__all__ = ["HISTORY_BYTES", "SharedStore"]
+
+T = TypeVar("T")
+Rows = list[tuple[Change, str | None]]
+Values = list[tuple[str, bytes | None]]
+
+#: Bytes of all values of the history, at most: a commit more is kept until the next one.
+HISTORY_BYTES = 1024 * 1024
+#: Records that one commit forgets, at most.
+_FORGOTTEN = 8
+#: Keys that nobody needs any more which one commit removes, at most.
+_REMOVED = 40
+#: Names of commits that are kept, to tell after a lost answer whether a commit was made.
+_COMMITS = 16
+#: States that a caller may still have, and commit to.
+_STATES = 4
+#: Bytes of a write that are left for ``Meta`` and the like.
+_ROOM = 4096
+#: How often keys of a large commit are tried again while others write them.
+_ATTEMPTS = 100
+#: Seconds before a content that is older than the last one is taken for the truth.
+_DOUBT = 1.0
+
+_log = Logger("slardar.stores")
+
+
+@implementer(IWatchedStore)
+class SharedStore:
+    """Keeps changes in ``tree``.
+
+    ``prefix`` is what stands before a key in messages, ``config/slardar/`` say.  ``reactor`` is
+    asked for time only.
+    """
+
+    def __init__(self, tree: Tree, reactor: Any, prefix: str = "") -> None:
+        self._tree = tree
+        self._reactor = reactor
+        self._prefix = prefix
+        self._kept = 1000
+        self._is_open = False
+        self._accepts = False
+        #: Taken for each commit.
+        self._lock = defer.DeferredLock()
+        self._reset()
+
+    def _reset(self) -> None:
+        #: The newest content that is known, and what the last one meant that was looked at.
+        self._newest = Content(0, {})
+        self._view = View(self._prefix)
+        #: The state to which a commit is made, and its content with that commit.
+        self._base = self._view
+        self._ours = self._newest
+        #: The states that the caller may have, by revision.
+        self._given: dict[Revision, View] = {}
+        #: The revision of the last state that the caller was given.
+        self._last: Revision = self._view.revision
+        #: What was heard while a commit was under way.
+        self._late: Content | None = None
+        self._changed: Callable[[StoredState], None] | None = None
+        self._failed: Callable[[str], None] | None = None
+        self._was_away = False
+        self._doubt: Any = None
+        self._telling: Any = None
+
+    # The life of a store.
+
+    def open(self) -> defer.Deferred[StoredState]:
+        """Read everything; see :class:`slardar.interfaces.IStore`."""
+        if self._is_open:
+            return defer.fail(StoreError(f"{self._prefix}: this store is open already"))
+        self._is_open = self._accepts = True
+        return defer.ensureDeferred(self._open())
+
+    async def _open(self) -> StoredState:
+        await self._lock.acquire()
+        try:
+            self._newest = await self._tree.read()
+            return self._give(self._look()).state
+        except BaseException:
+            self._is_open = self._accepts = False
+            await self._tree.close()
+            raise
+        finally:
+            self._lock.release()
+
+    def close(self) -> defer.Deferred[None]:
+        """Finish the commits under way, and let go of the server."""
+        self._accepts = False
+        self._changed = self._failed = None
+        return defer.ensureDeferred(self._close())
+
+    async def _close(self) -> None:
+        await self._lock.acquire()
+        try:
+            if self._is_open and not self._accepts:
+                await self._tree.close()
+                for call in (self._doubt, self._telling):
+                    if call is not None:
+                        call.cancel()
+                self._reset()
+                self._is_open = False
+        finally:
+            self._lock.release()
+
+    def keep_history(self, versions: int) -> None:
+        """Keep so many versions; see :class:`slardar.interfaces.IStore`."""
+        self._kept = versions
+
+    # What others write.
+
+    def watch(self, changed: Callable[[StoredState], None], failed: Callable[[str], None]) -> None:
+        """See :class:`slardar.interfaces.IWatchedStore`."""
+        self._changed, self._failed = changed, failed
+        self._tree.watch(self._newest, self._heard, self._away)
+
+    def _away(self, reason: str) -> None:
+        """Called by the tree when it cannot ask the server."""
+        self._was_away = True
+        if self._failed is not None:
+            self._failed(reason)
+
+    def _heard(self, content: Content) -> None:
+        """Called by the tree when the server has another content."""
+        if self._lock.locked:
+            self._late = content
+        elif self._changed is not None:
+            self._take(content)
+
+    def _take(self, content: Content) -> None:
+        """Take what was heard, unless it is older than what is known: such a content was on its
+        way while a commit was made, or somebody has set the server back."""
+        if content.index < self._newest.index:
+            if self._doubt is None:
+                self._doubt = self._reactor.callLater(_DOUBT, self._ask_again)
+            return
+        if self._doubt is not None:
+            self._doubt.cancel()
+            self._doubt = None
+        self._newest = content
+        self._tell()
+
+    def _ask_again(self) -> None:
+        self._doubt = None
+        asked = defer.ensureDeferred(self._verify())
+        asked.addErrback(
+            lambda failure: _log.failure("a state of the store is not read", failure=failure)
+        )
+
+    async def _verify(self) -> None:
+        await self._lock.acquire()
+        try:
+            if self._changed is not None:
+                await self._refresh()
+        except StoreError as error:
+            self._away(str(error))
+            if self._changed is not None and self._doubt is None:
+                self._doubt = self._reactor.callLater(_DOUBT, self._ask_again)
+        finally:
+            self._release()
+
+    async def _refresh(self) -> None:
+        """Read everything again."""
+        self._newest = await self._tree.read()
+
+    def _release(self) -> None:
+        """End a turn.  What was heard meanwhile is told after the answer, which the caller may
+        still have to take."""
+        self._lock.release()
+        if self._telling is None and self._changed is not None:
+            self._telling = self._reactor.callLater(0, self._tell_late)
+
+    def _tell_late(self) -> None:
+        self._telling = None
+        if self._lock.locked or self._changed is None:
+            return
+        late, self._late = self._late, None
+        if late is not None:
+            self._take(late)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell of the newest state, unless the caller has it."""
+        view = self._look()
+        if self._changed is not None and (view.revision != self._last or self._was_away):
+            self._was_away = False
+            self._changed(self._give(view).state)
+
+    def _look(self) -> View:
+        self._view = self._view.moved(self._newest)
+        return self._view
+
+    def _give(self, view: View) -> View:
+        """Note that the caller has a state."""
+        self._last = view.revision
+        self._given.pop(view.revision, None)
+        self._given[view.revision] = view
+        while len(self._given) > _STATES:
+            del self._given[next(iter(self._given))]
+        return view
+
+    # The past.
+
+    def history(self, before: int | None, limit: int) -> defer.Deferred[list[Recorded]]:
+        """Changes of the past, newest version first; see :class:`slardar.interfaces.IStore`.
+
+        What others than slardars have written is not among them.
+        """
+        return self._when_open(self._pages, before, limit)
+
+    def _pages(self, before: int | None, limit: int) -> list[Recorded]:
+        view = self._look()
+        entries = view.content.entries
+        found = records(list(entries), view.meta.version)
+        return pages(found, entries, view.state.file, before, limit, self._prefix)
+
+    def state_at(self, version: int) -> defer.Deferred[StoredState]:
+        """The state that ``version`` left; see :class:`slardar.interfaces.IStore`.
+
+        What others than slardars have written since is in it, unless a slardar has changed it
+        later.
+        """
+        return self._when_open(self._state_at, version)
+
+    def _state_at(self, version: int) -> StoredState:
+        view = self._look()
+        entries = view.content.entries
+        found = records(list(entries), view.meta.version)
+        return state_before(
+            view.state, view.known, found, entries, version, view.meta, self._prefix
+        )
+
+    def _when_open(self, ask: Callable[..., T], *arguments: Any) -> defer.Deferred[T]:
+        if not self._accepts:
+            return defer.fail(StoreError(f"{self._prefix}: this store is not open"))
+        return defer.execute(ask, *arguments)
+
+    # Commits.
+
+    def commit(
+        self, expected: Revision, changes: Sequence[Change], version: int
+    ) -> defer.Deferred[Revision]:
+        """Write changes, all or none; see :class:`slardar.interfaces.IStore`.
+
+        What others have written to other keys since ``expected`` harms nothing.
+        """
+        try:
+            if not self._accepts:
+                raise StoreError(f"{self._prefix}: this store is not open")
+            rows = [(one, encode(one)) for one in changes]
+            values: dict[str, bytes | None] = {}
+            for one, text in rows:
+                values.update(self._checked(one, text))
+        except StoreError as error:
+            return defer.fail(error)
+        answer: defer.Deferred[Revision] = defer.Deferred()
+        made = defer.ensureDeferred(self._commit(expected, rows, values, version))
+        made.addCallbacks(answer.callback, answer.errback)
+        made.addBoth(lambda _: self._release())
+        return answer
+
+    def _checked(self, change: Change, text: str | None) -> Iterable[tuple[str, bytes | None]]:
+        for key, value in targets(change, text):
+            if value is not None and len(value) > self._tree.max_value:
+                raise StoreError(
+                    f"{change.path}: {self._prefix}{key} would have {len(value)} bytes, and the"
+                    f" store takes {self._tree.max_value}"
+                )
+            yield key, value
+
+    async def _commit(
+        self, expected: Revision, rows: Rows, values: dict[str, bytes | None], version: int
+    ) -> Revision:
+        await self._lock.acquire()
+        base = self._given.get(expected)
+        if base is None:
+            raise conflict(self._look().revision, expected)
+        self._base, self._ours = base, base.content
+        try:
+            await self._finish(self._look().meta)
+            self._check_race(values)
+            await self._write_changes(rows, values, version)
+        except LostRaceError:
+            # What is there now is told before the caller asks again.
+            await self._refresh()
+            raise ConflictError("somebody else wrote to the store meanwhile: ask again") from None
+        return self._give(self._base.moved(self._ours)).revision
+
+    def _check_race(self, values: Iterable[str]) -> None:
+        """Raises LostRaceError if one of the keys, or ``Meta``, differs from the caller's state."""
+        newest = self._look()
+        for key in (META, *values):
+            known = self._ours.entries.get(key)
+            if newest.index(key) != (0 if known is None else known.index):
+                raise LostRaceError(f"{self._prefix}{key}: somebody else wrote it")
+
+    async def _write_changes(
+        self, rows: Rows, values: dict[str, bytes | None], version: int
+    ) -> None:
+        view = self._view
+        name = secrets.token_hex(8)
+        record = made_record(version, name, rows, view.known)
+        last = rows[-1][0]
+        old = view.meta
+        meta = Meta(
+            version, (name, *old.commits)[:_COMMITS], old.oldest, "", 0, last.who, last.time
+        )
+        writes = [
+            Write(key, value, view.index(key))
+            for key, value in values.items()
+            if value is not None or view.index(key)
+        ]
+        key = record_key(version)
+        text = pack(msgspec.json.encode(record))
+        small = [*writes, Write(key, text, 0)]
+        count, size = len(small) + 1, _size(small) + _ROOM
+        tree = self._tree
+        is_small = len(text) <= tree.max_value
+        if not (is_small and count <= tree.max_writes and size <= tree.max_bytes):
+            keys = tuple((write.key, write.expected or 0) for write in writes)
+            record = structs.replace(record, keys=keys)
+            key = record_key(version, name)
+            parts = list(large_parts(record, min(tree.max_value, tree.max_bytes - _ROOM)))
+            await self._write_parts(parts)
+            small = [Write(key, str(len(parts)).encode(), 0)]
+            meta = structs.replace(meta, pending=key[len(HISTORY) :])
+        oldest, removed = self._forgettable(key, small)
+        meta = structs.replace(meta, oldest=max(meta.oldest, oldest))
+        await self._write_known([_meta_write(meta, view.index(META)), *small, *removed], name)
+        if meta.pending:
+            try:
+                await self._finish(meta)
+            except (StoreError, LostRaceError) as error:
+                # The commit is made.  The next one writes what is left.
+                _log.warn(
+                    "keys of version {version} are not all written yet: {error}",
+                    version=version,
+                    error=error,
+                )
+
+    async def _write_parts(self, parts: list[tuple[str, bytes]]) -> None:
+        """Write what nobody looks at yet."""
+        batch: list[Write] = []
+        for key, value in parts:
+            write = Write(key, value, 0)
+            if batch and not self._fits([*batch, write]):
+                await self._write(batch)
+                batch = []
+            batch.append(write)
+        await self._write(batch)
+
+    def _fits(self, writes: Sequence[Write]) -> bool:
+        """Whether these and ``Meta`` fit into one write."""
+        room = self._tree.max_bytes - _ROOM
+        return len(writes) < self._tree.max_writes and (len(writes) == 1 or _size(writes) <= room)
+
+    def _forgettable(self, key: str, writes: Sequence[Write]) -> tuple[int, list[Write]]:
+        """What a commit removes beside its own writes: old records, and parts of records that are
+        gone.  Returns the newest version that is forgotten, and the removals."""
+        view = self._view
+        entries = view.content.entries
+        own = [one for one in entries if one.startswith((HISTORY, LARGE))]
+        sizes = {one: len(entries[one].value) for one in own}
+        found = records(own, view.meta.version)
+        count = len(found) + 1
+        total = sum(sizes.values()) + _size(writes)
+        oldest = 0
+        used = {large_name(one) for _, one in found} | {large_name(key)}
+        removed: list[Write] = []
+        budget = min(self._tree.max_bytes - _ROOM - _size(writes), 64 * _REMOVED)
+        room = min(self._tree.max_writes - 1 - len(writes), _REMOVED)
+
+        def remove(one: str) -> bool:
+            nonlocal budget
+            if len(removed) >= room or budget < len(one):
+                return False
+            budget -= len(one)
+            removed.append(Write(one, None))
+            return True
+
+        for version, one in found[:_FORGOTTEN]:
+            if (count <= self._kept and total <= HISTORY_BYTES) or not remove(one):
+                break
+            name = large_name(one)
+            parts = [part for part in own if name and part.startswith(f"{LARGE}{name}/")]
+            used.discard(name)
+            count, total, oldest = count - 1, total - sizes[one], version
+            total -= sum(sizes[part] for part in parts)
+        for one in own:
+            if one.startswith(LARGE) and large_name(one) not in used and not remove(one):
+                break
+        return oldest, removed
+
+    async def _finish(self, meta: Meta) -> None:
+        """Write the keys of a large commit that are still to be written.
+
+        Raises LostRaceError if others write them again and again.
+        """
+        for _ in range(_ATTEMPTS):
+            journal = self._look().journal
+            while meta.pending:
+                batch: list[Write] = []
+                done = len(journal.keys) if journal is not None else 0
+                left = () if journal is None else journal.left(meta.done, self._newest.entries)
+                for number, key, index, value in left:
+                    write = Write(key, value, index)
+                    if batch and not self._fits([*batch, write]):
+                        done = number
+                        break
+                    batch.append(write)
+                is_last = journal is None or done == len(journal.keys)
+                meta = structs.replace(
+                    meta, done=0 if is_last else done, pending="" if is_last else meta.pending
+                )
+                entry = self._newest.entries.get(META)
+                mine = _meta_write(meta, 0 if entry is None else entry.index)
+                try:
+                    await self._write([mine, *batch])
+                except LostRaceError:
+                    break
+            else:
+                return
+            await self._refresh()
+            meta = self._look().meta
+        raise LostRaceError("others write again and again what a large change writes")
+
+    async def _write_known(self, writes: list[Write], name: str) -> None:
+        """Write the commit ``name``.  If the answer is lost, look whether it was made."""
+        try:
+            await self._write(writes)
+        except StoreError as error:
+            try:
+                await self._refresh()
+            except StoreError:
+                raise StoreError(f"{error}; it is not known whether the change is made") from None
+            meta = self._look().meta
+            if name not in meta.commits:
+                raise
+            index = self._newest.entries[META].index
+            if meta.commits[0] != name:
+                # Others have committed after it, so the index cannot be told from Meta.
+                known = (self._newest.entries.get(write.key) for write in writes[1:])
+                index = min((one.index for one in known if one is not None), default=index)
+            values = [(write.key, write.value) for write in writes]
+            self._ours = with_writes(self._ours, values, index)
+
+    async def _write(self, writes: list[Write]) -> None:
+        """Write keys, and note what the tree holds then."""
+        index = await self._tree.write(writes)
+        values = [(write.key, write.value) for write in writes]
+        self._newest = with_writes(self._newest, values, index)
+        self._ours = with_writes(self._ours, values, index)
+
+
+def _meta_write(meta: Meta, index: int) -> Write:
+    return Write(META, msgspec.json.encode(meta), index)
+
+
+def _size(writes: Iterable[Write]) -> int:
+    return sum(len(one.key) + len(one.value or b"") for one in writes)
