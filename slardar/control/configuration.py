@@ -662,7 +662,8 @@ class Configuration:
         try:
             if not IForgetfulStore.providedBy(self.store):
                 state: StoredState = await self.store.open()
-                if state.revision != self.held.revision:
+                is_kept = IKeptStore.providedBy(self.store) and self.store.trouble is not None
+                if state.revision != self.held.revision and not is_kept:
                     self._others_wrote(state)
                 self._watch()
         finally:

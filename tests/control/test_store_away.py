@@ -330,3 +330,25 @@ def test_copy_from_another_time_is_no_harm(board: Board) -> None:
     node = Node(board, FakeCopy(copied), "refused")
     assert node.ports == {"a": [1]}
     assert "upstreams.b" in node.actions.status()["failed"]
+
+
+def test_store_that_is_taken_back_while_it_is_away(board: Board) -> None:
+    """An upgrade that fails changes nothing, and the store is followed again when it is back."""
+    node = Node(board)
+    result_of(node.actions.set_upstream("a", upstream(1), "x"))
+    node.far.cut("refused")
+    result_of(node.actions.hand_over())
+    assert node.store.known_until == NOW
+    node.clock.advance(10)
+    node.events.clear()
+    result_of(node.actions.take_back())
+    assert node.ports == {"a": [1]}
+    assert (node.shown["status"], node.shown["age"]) == ("stale", 10)
+    assert node.events == []
+    error_of(node.actions.set_upstream("b", upstream(2), "x"), StoreError)
+    board.write([Value("upstream", "a", upstream(5))])
+    node.far.reason = ""
+    node.clock.advance(1)
+    assert node.ports == {"a": [5]}
+    assert node.shown["status"] == "ok"
+    assert result_of(node.actions.set_upstream("b", upstream(2), "x")).version == 3

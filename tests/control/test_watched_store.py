@@ -94,7 +94,9 @@ async def test_adding_such_a_store_is_one_file(
         shared.tell()
         assert list(service.actions.snapshot.upstreams) == ["a"]
         assert service.actions.status()["shd_config_version"] == 1
-        assert service.actions.status()["statistics"]["version"] == 1
+        status = service.actions.status()
+        assert status["statistics"]["version"] == 1
+        assert status["store"] == {"url": "board:shared", "status": "ok", "copy": {"file": copy}}
     finally:
         await defer.maybeDeferred(service.stopService)
 
