@@ -22,6 +22,7 @@ from slardar.model.reader import Problems, joined, read, read_partly, shown
 from slardar.model.routes import Route
 from slardar.model.server import Interval, Seconds, Timeout, Upstream
 from slardar.model.service import Service, parse_service
+from slardar.model.setting import parse_setting, settings_in_use
 
 __all__ = [
     "Control",
@@ -235,6 +236,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     #: Upstreams whose servers a catalogue lists.
     services: Any = msgspec.field(default_factory=dict)
     routes: Any = ()
+    #: What hooks read as settings, by name (:mod:`slardar.model.setting`).
+    settings: Any = msgspec.field(default_factory=dict)
 
     @property
     def listeners(self) -> tuple[ListenerSpec, ...]:
@@ -252,6 +255,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         return self.services  # type: ignore[no-any-return]
 
     @property
+    def first_settings(self) -> Mapping[str, str]:
+        """The settings of hooks that the file has, as JSON texts by name."""
+        return self.settings  # type: ignore[no-any-return]
+
+    @property
     def first_routes(self) -> tuple[Route, ...]:
         """The routes of the file."""
         return self.routes  # type: ignore[no-any-return]
@@ -260,7 +268,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 #: Keys of Settings that may be empty in a file.
 _SECTIONS = (
     *("control", "timeouts", "limits", "health", "hooks", "metrics", "history"),
-    *("upstreams", "services", "routes"),
+    *("upstreams", "services", "routes", "settings"),
 )
 
 
@@ -303,9 +311,12 @@ def read_settings(
     upstreams: dict[str, Upstream] = {}
     services: dict[str, Service] = {}
     routes: tuple[Route, ...] = ()
+    values: dict[str, str] = {}
     if isinstance(raw, Mapping):
         upstreams = _named("upstreams", raw.get("upstreams", {}), parse_upstream, problems, plugins)
         services = _named("services", raw.get("services", {}), parse_service, problems, plugins)
+        values = _named("settings", raw.get("settings", {}), _parse_setting, problems, plugins)
+        problems.lines += settings_in_use(values, {}, {}, {})[1].values()
         try:
             routes = parse_routes(raw.get("routes", ()), "routes")
         except ConfigError as error:
@@ -328,6 +339,7 @@ def read_settings(
         upstreams=upstreams,
         services=services,
         routes=routes,
+        settings=values,
         access_log=access_log,
         tracing=tracing,
     )
@@ -356,6 +368,10 @@ def _named(
         except ConfigError as error:
             problems.lines += error.problems
     return values
+
+
+def _parse_setting(name: str, value: object, where: str, plugins: Plugins | None) -> str:
+    return parse_setting(name, value, where)
 
 
 def _parse_tracing(raw: object, problems: Problems) -> Tracing | None:

@@ -69,7 +69,13 @@ def make_plane(reactor: Any, config: Settings | Mapping[str, Any]) -> DataPlane:
     if settings.first_services:
         raise ConfigError("services: expected none in another program: only twistd follows them")
     upstreams = settings.first_upstreams
-    snapshot = Snapshot.build(1, upstreams, settings.first_routes, settings.default_upstream)
+    snapshot = Snapshot.build(
+        1,
+        upstreams,
+        settings.first_routes,
+        settings.default_upstream,
+        settings=settings.first_settings,
+    )
     plane = DataPlane(reactor, settings, Live(), balancer_factory, find_probe=find_probe)
     plane.apply(snapshot, list(upstreams)).addErrback(
         lambda failure: _log.failure("the upstreams could not all be served", failure)

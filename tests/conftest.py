@@ -18,7 +18,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -26,6 +26,9 @@ from hypothesis import settings
 # The same cases each time, and none fails because the machine is busy.
 settings.register_profile("steady", deadline=None, derandomize=True, database=None)
 settings.load_profile("steady")
+
+if TYPE_CHECKING:
+    from tests.consul_agent import ConsulAgent
 
 TESTS = Path(__file__).resolve().parent
 CHECKOUT = TESTS.parent
@@ -144,6 +147,17 @@ def pytest_collection_finish() -> None:
 def _hidden_heap() -> None:
     """For modules whose tests each collect garbage: hide what earlier tests have left."""
     hide_heap()
+
+
+@pytest.fixture(scope="module")
+def consul(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsulAgent]:
+    """A real Consul for all tests of a module, each of which has keys of its own."""
+    # Imported late: few test files need it.
+    from tests.consul_agent import ConsulAgent
+
+    agent = ConsulAgent(tmp_path_factory.mktemp("consul") / "one")
+    yield agent
+    agent.end()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -43,7 +43,7 @@ from slardar.model.server import (
     Server,
     UpstreamBody,
 )
-from slardar.model.service import EachServer, ServiceKeys, parse_service
+from slardar.model.service import EachServer, ServiceKeys
 from slardar.options import Options
 from tests.control.fakes import FakePlane, FakeStore, make_actions, result_of
 
@@ -53,7 +53,8 @@ SERVER = {"host": "127.0.0.1", "port": 80}
 WORKS = {
     Settings: ("listen", "control", "workers", "store", "store_copy", "timeouts", "limits",
                "health", "hooks", "history", "metrics", "access_log", "tracing", "conf_hash",
-               "default_upstream", "first_upstreams", "first_services", "first_routes"),
+               "default_upstream", "first_upstreams", "first_services", "first_routes",
+               "first_settings"),
     AccessLog: ("to", "format", "sample", "interval", "syslog"),
     Control: ("http", "amp", "tokens", "networks", "tls"),
     ControlTls: ("cert", "key", "client_ca"),
@@ -78,7 +79,8 @@ WORKS = {
                    "public", "panic", "slow_start", "enable", "typ", "sensibility", "rise",
                    "interval", "name", "user", "password", "outlier", "hints", "access_log",
                    "decisions"),
-    ServiceKeys: ("origin", "each_server", "empty_grace"),
+    ServiceKeys: ("origin", "each_server", "empty_grace", "consul_service", "tag", "passing", "dc",
+                  "near", "consul"),
     EachServer: ("max_fails", "fail_timeout", "max_conns"),
     Outlier: ("errors", "latency", "min_requests", "window", "eject", "max_share"),
 }  # fmt: skip
@@ -88,6 +90,7 @@ CALLED = {
     "networks": "allow",
     "first_services": "services",
     "first_routes": "routes",
+    "first_settings": "settings",
     "origin": "dns_service",
     "each_server": "server",
     "tries": "try",
@@ -196,15 +199,6 @@ def test_key_of_a_later_version_is_refused(key: str) -> None:
     (line,) = caught.value.problems
     assert line.startswith(f"upstreams.a.{key}: ")
     assert line.endswith("is not available yet")
-
-
-def test_catalogue_of_a_later_version_is_refused() -> None:
-    """The message is one line, whatever belongs to the key."""
-    body = {"consul_service": "web", "tag": "v2", "passing": True}
-    with pytest.raises(ConfigError) as caught:
-        parse_service("a", body, "services.a")
-    (line,) = caught.value.problems
-    assert line == "services.a.consul_service: consul_service is not available yet"
 
 
 @pytest.mark.parametrize("key", LATER_SETTINGS)

@@ -231,6 +231,10 @@ class Client:
         """Every service, by name."""
         return self._ask(commands.GetServices, {})
 
+    def get_settings(self) -> defer.Deferred[dict[str, Any]]:
+        """Every setting that hooks read, by name."""
+        return self._ask(commands.GetSettings, {})
+
     def get_routes(self) -> defer.Deferred[list[Any]]:
         """The routes."""
         return self._ask(commands.GetRoutes, {})
@@ -321,6 +325,15 @@ class Client:
     def delete_service(self, name: str, **parameters: Any) -> defer.Deferred[int]:
         """Remove a service."""
         return self._change(commands.DeleteService, parameters, name=name)
+
+    def set_setting(self, name: str, value: Any, **parameters: Any) -> defer.Deferred[int]:
+        """Set what hooks read as a setting: any value for JSON but ``None``."""
+        body = msgspec.json.encode(value)
+        return self._change(commands.SetSetting, parameters, key=name, body=body)
+
+    def delete_setting(self, name: str, **parameters: Any) -> defer.Deferred[int]:
+        """Remove a setting of hooks, or return to the file's."""
+        return self._change(commands.DeleteSetting, parameters, key=name)
 
     def set_routes(self, routes: list[Any], **parameters: Any) -> defer.Deferred[int]:
         """Replace the routes."""

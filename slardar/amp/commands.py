@@ -113,6 +113,7 @@ class OperationCommand(amp.Command):
 _NAME = (b"name", Text())
 _SERVER = (b"server", Text())
 _LANGUAGE = (b"language", Text())
+_KEY = (b"key", Text())
 _VERSION = (b"version", Text())
 _ID = (b"id", Text())
 _BODY = (b"body", Bytes())
@@ -217,6 +218,34 @@ class DeleteService(OperationCommand):
 
     operation = "remove-service"
     arguments: ClassVar = [_NAME, *_OF_CHANGES]
+
+
+class GetSettings(OperationCommand):
+    """Every setting that hooks read, by name."""
+
+    operation = "settings"
+    arguments: ClassVar = [_PARAMETERS]
+
+
+class GetSetting(OperationCommand):
+    """One setting of hooks; ``key`` is its name."""
+
+    operation = "setting"
+    arguments: ClassVar = [_KEY, _PARAMETERS]
+
+
+class SetSetting(OperationCommand):
+    """Set what hooks read as a setting; ``body`` is JSON."""
+
+    operation = "set-setting"
+    arguments: ClassVar = [_KEY, _BODY, *_OF_CHANGES]
+
+
+class DeleteSetting(OperationCommand):
+    """Remove a setting of hooks, or return to the file's."""
+
+    operation = "remove-setting"
+    arguments: ClassVar = [_KEY, *_OF_CHANGES]
 
 
 class GetRoutes(OperationCommand):

@@ -1,7 +1,10 @@
 """Follows all services, each in its catalogue, and tells when the servers of some have changed.
 
-A catalogue that cannot be asked takes no server away.  One that lists no server any more takes
-the last ones away after the service's ``empty_grace``.
+A catalogue that cannot be asked takes no server away.  One that suddenly lists no server, or fewer
+than half of those before, may have had an accident: it takes the missing ones away after the
+service's ``empty_grace``.  Servers that are new are taken at once, and as soon as half as many as
+before are listed, whichever they are, the missing ones go: so a deployment that replaces all
+servers at once leaves none of the old ones behind.
 """
 
 from __future__ import annotations
@@ -11,19 +14,23 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from twisted.internet import defer
 from twisted.logger import Logger
 
-from slardar.catalogues.base import Catalogue, Failed, Report
-from slardar.model.service import Levels, Origin, Service
+from slardar.catalogues.base import Catalogue, Failed, Listing, Report
+from slardar.catalogues.pace import Pace
+from slardar.model.service import Levels, Listed, Origin, Service
 from slardar.resolve import FIRST
 
-__all__ = ["GATHER", "KnownService", "ServiceState", "ServiceWatch"]
+__all__ = ["BURST", "PAUSE", "SOON", "KnownService", "ServiceState", "ServiceWatch"]
 
-#: Seconds for which changes are gathered before they are told, so that many answers at a time
+#: Seconds for which changes are gathered before they are told, so that answers that come together
 #: make one change of the configuration.
-GATHER = 0.1
+SOON = 0.002
+#: In a storm, changes are gathered for so many seconds, once this number of them has been told.
+PAUSE = 0.2
+BURST = 5
 #: Seconds by which the end of a grace may be missed: times are added and subtracted.
 _ROUNDING = 0.001
 
@@ -35,8 +42,9 @@ class KnownService(Struct, frozen=True):
 
     origin: Origin
     levels: Levels
-    #: Seconds for which it has listed no server; ``None``: it lists these.
-    empty_for: float | None = None
+    #: What it listed before servers went missing, and seconds since then; ``None``: none are.
+    whole: Levels | None = None
+    missing_for: float | None = None
 
 
 class ServiceState(Struct, frozen=True):
@@ -49,6 +57,8 @@ class ServiceState(Struct, frozen=True):
     reason: str = ""
     #: Since when it lists no server (0: it does).
     empty_at: float = 0.0
+    #: Since when servers stay that it lists no longer, beside those that it lists (0: none do).
+    halved_at: float = 0.0
     #: What of its last answer could not be used.
     note: str = ""
 
@@ -59,17 +69,37 @@ class _Followed:
     def __init__(self) -> None:
         #: The services, and whoever wants it followed for a while.
         self.users: dict[Hashable, Service] = {}
-        #: The servers that were listed last; ``None`` if none ever were.
+        #: The servers that are listed now; ``None`` if nothing was ever listed.
         self.levels: Levels | None = None
+        #: The servers that were listed when none was missing; ``None`` if none ever were.
+        self.whole: Levels | None = None
         self.state = ServiceState()
-        #: Since when no server is listed, in the reactor's seconds; ``None``: some are, or it is
-        #: meant.
-        self.empty_from: float | None = None
+        #: Since when servers of the whole are missing, in the reactor's seconds; ``None``: none
+        #: are, or it is meant.
+        self.missing_from: float | None = None
         #: The calls at the ends of the services' graces.
         self.graces: list[Any] = []
         #: Whether the catalogue has said anything, and those who wait for it.
         self.is_told = False
         self.waiting: list[defer.Deferred[None]] = []
+
+    def misses_servers(self) -> bool:
+        """Whether fewer than half as many servers are listed as before, or none.
+
+        Servers that drained then are not counted: they were about to leave.
+        """
+        listed = _count(self.levels or ())
+        if self.whole is None:
+            return not listed
+        return 2 * listed < sum(one.state == "up" for level in self.whole for one in level)
+
+    def is_halved(self) -> bool:
+        """Whether some servers are listed, and others are missing."""
+        return self.missing_from is not None and bool(self.levels)
+
+    def longest_grace(self) -> float:
+        """The longest ``empty_grace`` of its services."""
+        return max((service.empty_grace for service in self.users.values()), default=0.0)
 
 
 class ServiceWatch:
@@ -91,6 +121,7 @@ class ServiceWatch:
         #: The services to be told of, and the call that will tell.
         self._new: set[str] = set()
         self._call: Any = None
+        self._pace = Pace(PAUSE, BURST)
         self._is_over = False
 
     # What is followed.
@@ -157,9 +188,13 @@ class ServiceWatch:
         learnt = self._learnt.pop(service.origin, None)
         if learnt is not None:
             followed.levels, followed.is_told = learnt.levels, True
-            if learnt.empty_for is not None:
-                followed.empty_from = self._reactor.seconds() - learnt.empty_for
-                followed.state = ServiceState(empty_at=time.time() - learnt.empty_for)
+            followed.whole = learnt.levels if learnt.missing_for is None else learnt.whole
+            if learnt.missing_for is not None:
+                followed.missing_from = self._reactor.seconds() - learnt.missing_for
+                since = time.time() - learnt.missing_for
+                followed.state = (
+                    ServiceState(halved_at=since) if learnt.levels else ServiceState(empty_at=since)
+                )
                 self._plan_graces(followed)
         catalogue.follow(service.origin, partial(self._told, service.origin, followed))
 
@@ -182,47 +217,75 @@ class ServiceWatch:
             if not before.failed_at:
                 # Logged once, not each time.
                 _log.warn("{place}: {reason}", place=place, reason=report.reason)
-            followed.state = ServiceState(
-                now, before.failed_at or now, report.reason, before.empty_at, before.note
+            followed.state = structs.replace(
+                before,
+                looked_up_at=now,
+                failed_at=before.failed_at or now,
+                reason=report.reason,
             )
         else:
             if before.failed_at:
                 _log.info("{place}: is answered again", place=place)
-            is_empty = not report.levels
-            if is_empty and not before.empty_at:
+            if not report.levels and not before.empty_at:
                 _log.warn("{place}: lists no server", place=place)
-            empty_at = (before.empty_at or now) if is_empty else 0.0
-            followed.state = ServiceState(now, empty_at=empty_at, note=report.note)
-            known = followed.levels, followed.empty_from
-            if is_empty and not report.is_meant:
-                if followed.empty_from is None:
-                    followed.empty_from = self._reactor.seconds()
-            else:
-                followed.levels = report.levels
-                followed.empty_from = None
-            if known != (followed.levels, followed.empty_from):
+            known = followed.levels, followed.whole, followed.missing_from
+            self._take(place, followed, report)
+            halved_at = 0.0
+            if followed.is_halved():
+                is_same = known[2] == followed.missing_from
+                halved_at = (is_same and before.halved_at) or now
+            followed.state = ServiceState(
+                now,
+                empty_at=0.0 if report.levels else before.empty_at or now,
+                halved_at=halved_at,
+                note=report.note,
+            )
+            if known != (followed.levels, followed.whole, followed.missing_from):
                 self._plan_graces(followed)
                 self._tell(followed)
         _answer(followed)
 
+    def _take(self, place: str, followed: _Followed, report: Listing) -> None:
+        """Note what is listed now, and whether servers are missing."""
+        now = self._reactor.seconds()
+        begun = followed.missing_from
+        is_over = begun is not None and now >= begun + followed.longest_grace() - _ROUNDING
+        if is_over and (followed.levels or report.levels):
+            # Those that were missing are gone, and what is listed is all there is.
+            followed.whole, followed.missing_from = followed.levels, None
+        followed.levels = report.levels
+        if report.is_meant or not followed.misses_servers():
+            followed.whole, followed.missing_from = report.levels, None
+        elif followed.missing_from is None:
+            followed.missing_from = now
+            if report.levels:
+                _log.warn(
+                    "{place}: lists {now} servers and had {before}; the others stay for a while",
+                    place=place,
+                    now=_count(report.levels),
+                    before=_count(followed.whole or ()),
+                )
+
     def _plan_graces(self, followed: _Followed) -> None:
         """Tell of the services again when their graces are over."""
         _end_graces(followed)
-        if followed.empty_from is None:
+        if followed.missing_from is None:
             return
         now = self._reactor.seconds()
         for grace in {service.empty_grace for service in followed.users.values()}:
-            if followed.empty_from + grace > now:
-                delay = followed.empty_from + grace - now
+            if followed.missing_from + grace > now:
+                delay = followed.missing_from + grace - now
                 followed.graces.append(self._reactor.callLater(delay, self._tell, followed))
 
     def _tell(self, followed: _Followed) -> None:
         self._new.update(name for name in followed.users if isinstance(name, str))
         if self._new and self._call is None:
-            self._call = self._reactor.callLater(GATHER, self._tell_new)
+            delay = max(SOON, self._pace.delay(self._reactor.seconds()))
+            self._call = self._reactor.callLater(delay, self._tell_new)
 
     def _tell_new(self) -> None:
         self._call = None
+        self._pace.step(self._reactor.seconds())
         new, self._new = self._new, set()
         self.changed(new)
 
@@ -234,18 +297,28 @@ class ServiceWatch:
         followed = self._followed.get(service.origin)
         if followed is None:
             return None
-        begun, now = followed.empty_from, self._reactor.seconds()
-        if begun is not None and now >= begun + service.empty_grace - _ROUNDING:
-            return ()
-        return followed.levels
+        if followed.missing_from is None or self._is_grace_over(followed, service):
+            return followed.levels
+        if followed.whole is None:
+            return None
+        may_fail = service.each_server.get("max_fails", 0)
+        return with_missing(followed.whole, followed.levels or (), may_fail)
+
+    def _is_grace_over(self, followed: _Followed, service: Service) -> bool:
+        begun, now = followed.missing_from, self._reactor.seconds()
+        return begun is None or now >= begun + service.empty_grace - _ROUNDING
 
     def shown(self) -> Mapping[str, ServiceState]:
         """What the status shows of each service."""
-        nothing = _Followed()
-        return {
-            name: self._followed.get(service.origin, nothing).state
-            for name, service in self._services.items()
-        }
+        return {name: self._state(service) for name, service in self._services.items()}
+
+    def _state(self, service: Service) -> ServiceState:
+        followed = self._followed.get(service.origin)
+        if followed is None:
+            return ServiceState()
+        if followed.state.halved_at and self._is_grace_over(followed, service):
+            return structs.replace(followed.state, halved_at=0.0)
+        return followed.state
 
     # The upgrade in place.
 
@@ -255,9 +328,10 @@ class ServiceWatch:
             KnownService(
                 origin,
                 followed.levels,
+                followed.whole,
                 None
-                if followed.empty_from is None
-                else self._reactor.seconds() - followed.empty_from,
+                if followed.missing_from is None
+                else self._reactor.seconds() - followed.missing_from,
             )
             for origin, followed in self._followed.items()
             if followed.levels is not None
@@ -266,6 +340,36 @@ class ServiceWatch:
     def learn(self, known: Iterable[KnownService]) -> None:
         """Begin with what another process has known.  To be called before :meth:`follow`."""
         self._learnt = {one.origin: one for one in known}
+
+
+def with_missing(whole: Levels, listed: Levels, may_fail: int) -> Levels:
+    """The servers that are listed, and those of the whole that are missing.
+
+    A server of the whole stays in its level, for a level may be missing altogether.  One that was
+    draining does not stay.  If others are listed, a missing one is on probation: the first failure
+    puts it out of service, even if ``may_fail`` or it says that none ever does.
+    """
+    found = {one.place: one for level in listed for one in level}
+    known = {one.place for level in whole for one in level}
+    merged: list[list[Listed]] = [[] for _ in range(max(len(whole), len(listed)))]
+    for level, servers in zip(merged, whole, strict=False):
+        for one in servers:
+            if one.place in found:
+                level.append(found[one.place])
+            elif one.state == "up":
+                level.append(_on_probation(one, may_fail) if listed else one)
+    for level, servers in zip(merged, listed, strict=False):
+        level += (one for one in servers if one.place not in known)
+    return tuple(tuple(sorted(level, key=lambda one: one.place)) for level in merged if level)
+
+
+def _on_probation(one: Listed, may_fail: int) -> Listed:
+    most = may_fail if one.max_fails is None else one.max_fails
+    return one if most else structs.replace(one, max_fails=1)
+
+
+def _count(levels: Levels) -> int:
+    return sum(map(len, levels))
 
 
 def _end_graces(followed: _Followed) -> None:

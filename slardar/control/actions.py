@@ -20,6 +20,7 @@ from slardar.control.changes import Next, Receipt
 from slardar.control.conditions import Condition
 from slardar.control.configuration import ApplyError, Configuration, MovedError
 from slardar.control.history import HistoryActions
+from slardar.control.hook_settings import HookSettingActions
 from slardar.control.hooks import HookActions
 from slardar.control.origins import shadowed
 from slardar.control.services import ServiceActions
@@ -69,6 +70,8 @@ class Actions(Configuration):
         self.events: EventLog | None = None
         #: The operations on services.
         self.services = ServiceActions(self)
+        #: The operations on settings of hooks.
+        self.hook_settings = HookSettingActions(self)
         #: The operations on the history.
         self.history = HistoryActions(self)
 
@@ -91,12 +94,14 @@ class Actions(Configuration):
         return "control" if self.held.decides(name) else "file"
 
     def origins(self) -> dict[str, Any]:
-        """The origin of every upstream and of the routes, as ``/status`` shows it, and the key
-        paths for which the file says something else than what is served."""
+        """The origin of every upstream, service and setting of hooks and of the routes, as
+        ``/status`` shows it, and the key paths for which the file says something else than what is
+        served."""
         return {
             "upstreams": {name: self.origin(name) for name in sorted(self.snapshot.upstreams)},
             "services": self.services.origins(),
             "routes": "control" if self.held.decides_routes else "file",
+            "settings": self.hook_settings.origins(),
             "shadowed": shadowed(self.settings, self.held, self.snapshot),
         }
 

@@ -384,7 +384,7 @@ class AmpChannel(QuietAmp, TimeoutMixin):
 
 
 #: The arguments of commands that name things.
-_WORDS = ("id", "language", "name", "server", "version")
+_WORDS = ("id", "key", "language", "name", "server", "version")
 
 
 def _arguments(command: Any, box: Any, channel: Any) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The words that the log says about a change: which servers and keys differ.
 
 Values such as ``weight 1 -> 5`` are shown of plain settings only, which cannot be secrets.  An
-upstream's options, a hook's code and keys that slardar does not know may hold secrets, so
-only their names are shown.
+upstream's options, a hook's code, settings of hooks and keys that slardar does not know may hold
+secrets, so only their names are shown.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ def describe_change(before: Snapshot, following: Next) -> str:
         text = _upstream(before.upstreams.get(first.name), after.upstreams.get(first.name))
     elif kinds == {"service"} and len(following.values) == 1:
         text = _service(before, after, first.name)
+    elif kinds == {"setting"}:
+        # The log names the settings beside this, and their values may be secrets.
+        text = ""
     else:
         text = _whole(before, after)
     return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 3] + "..."
@@ -167,4 +170,9 @@ def _whole(before: Snapshot, after: Snapshot) -> str:
         differ = [key for key in keys if before.hooks.get(key) != after.hooks.get(key)]
         if differ:
             parts.append(f"hooks {shortened('/'.join(key) for key in differ)}")
+    if before.settings is not after.settings:
+        names = sorted({*before.settings, *after.settings})
+        differing = [one for one in names if before.settings.get(one) != after.settings.get(one)]
+        if differing:
+            parts.append(f"settings {shortened(differing)}")
     return "; ".join(parts)

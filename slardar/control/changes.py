@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from slardar.config import Settings
-from slardar.model.change import TO_FILE, StoredState, Value
+from slardar.model.change import IN_FILE, TO_FILE, StoredState, Value
 from slardar.model.snapshot import Snapshot
 
 __all__ = ["Next", "NothingChanged", "Prepare", "Receipt", "shortened"]
@@ -55,7 +55,7 @@ class Next(Struct):
     @property
     def verb(self) -> str:
         """What happens to these things, for the log."""
-        if all(value.value == TO_FILE for value in self.values):
+        if all(one.value == TO_FILE and one.kind in IN_FILE for one in self.values):
             return "returned to the file's"
         return "removed" if all(value.value is None for value in self.values) else "set"
 

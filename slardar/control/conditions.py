@@ -101,6 +101,8 @@ def _is_there(parts: Sequence[str], snapshot: Snapshot) -> bool:
             return name in snapshot.upstreams
         case ["service", name]:
             return name in snapshot.services
+        case ["setting", name]:
+            return name in snapshot.settings
         case ["upstream", name, server]:
             upstream = snapshot.upstreams.get(name)
             found = split_host_port(server)

@@ -44,6 +44,7 @@ from slardar.model.inert import inert_upstreams
 from slardar.model.parse import Plugins
 from slardar.model.server import Upstream
 from slardar.model.service import Service, levels_of
+from slardar.model.setting import is_of_settings
 from slardar.model.snapshot import Snapshot
 from slardar.stores.kept import Trouble, hidden_url
 
@@ -161,9 +162,7 @@ class Configuration:
         self.store.keep_history(self.settings.history.versions)
         state: StoredState = await self.store.open()
         desired = self._first_desired(state)
-        for reason in desired.failed.values():
-            _log.error("stored and left out: {reason}", reason=reason)
-        self.failed = dict(desired.failed)
+        self._leave_out(desired.failed)
         self.held = state
         self.service_watch.follow(desired.services)
         await self.service_watch.first(desired.services.values())
@@ -294,7 +293,7 @@ class Configuration:
             for one in following.values:
                 self.failed.pop(one.path, None)
         else:
-            self.failed = dict(following.failed)
+            self._leave_out(following.failed)
         if held is not before_held:
             self._keep()
         _log.info(
@@ -347,6 +346,13 @@ class Configuration:
         if settings is self._on_record and held is self.held:
             return []
         return file_differences(held.file, what_file_says(settings))
+
+    def _leave_out(self, failed: Mapping[str, str]) -> None:
+        """Note the parts of the held state that are not in use, and log those that are new."""
+        for where, reason in failed.items():
+            if self.failed.get(where) != reason:
+                _log.error("stored and left out: {reason}", reason=reason)
+        self.failed = dict(failed)
 
     def _hold(self, state: StoredState) -> None:
         """Note that the store holds this state, and that it is the one served."""
@@ -428,6 +434,7 @@ class Configuration:
             self._read_at = self.clock()
             if desired.is_served(self.snapshot):
                 self.settings = settings
+                self._leave_out(desired.failed)
                 raise NothingChanged
             value = Value("file", "", {"upstreams": desired.changed(self.snapshot)})
             following = self._change_to(desired, [value], checks)
@@ -440,15 +447,15 @@ class Configuration:
         for place in edited(before, settings, self.held, self.snapshot):
             _log.warn(
                 "{place}: the file's edit is not served, for a change through the control"
-                " channel holds; DELETE /{path}?to=file returns to the file's",
+                " channel holds; DELETE /{path} returns to the file's",
                 place=place,
-                path=place.replace("s.", "/", 1),
+                path=place.replace("s.", "/", 1) + ("" if is_of_settings(place) else "?to=file"),
             )
         return receipt
 
     def _desired(self, settings: Settings, state: StoredState) -> Desired:
         """What is to be served for these.  Raises ConfigError if a part of the state cannot be
-        read, unless that part is left out already."""
+        read, unless that part is left out already, or is a setting of hooks."""
         desired = read_desired(
             settings,
             state,
@@ -458,7 +465,11 @@ class Configuration:
             self.failed,
             self.followed,
         )
-        problems = [reason for where, reason in desired.failed.items() if where not in self.failed]
+        problems = [
+            reason
+            for where, reason in desired.failed.items()
+            if where not in self.failed and not is_of_settings(where)
+        ]
         if problems:
             raise ConfigError(problems)
         return desired
@@ -539,7 +550,7 @@ class Configuration:
         self._reported = None
         if desired.is_served(self.snapshot):
             self._hold(state)
-            self.failed = dict(desired.failed)
+            self._leave_out(desired.failed)
             self._keep()
             raise NothingChanged
         following.stored = state
@@ -580,13 +591,13 @@ class Configuration:
 
     def followed(self, service: Service) -> Upstream:
         """The upstream of a service, with the servers that it has now."""
-        known = None
-        if service.name in self.snapshot.services:
+        known, levels = None, self.service_watch.levels(service)
+        before = self.snapshot.services.get(service.name)
+        if before is not None:
             known = self.snapshot.upstreams[service.name]
-        levels = self.service_watch.levels(service)
-        if levels is None:
-            levels = () if known is None else levels_of(known)
-        upstream = service.upstream(levels)
+            if levels is None:
+                levels = levels_of(known, before.each_server)
+        upstream = service.upstream(levels or ())
         return upstream if known is None or known.digest != upstream.digest else known
 
     def _servers_changed(self, names: Collection[str]) -> None:

@@ -1,8 +1,8 @@
 """What is to be served, read from the settings and from a state of the store.
 
-The start uses this, and so does every change to a whole state.  Upstreams, routes and hooks that
-stay the same remain the same objects: only what differs is parsed again, and workers are told of
-nothing else.  For 10,000 upstreams, one of which differs, that takes 0.06 s.
+The start uses this, and so does every change to a whole state.  Upstreams, routes, hooks and
+settings that stay the same remain the same objects: only what differs is parsed again, and workers
+are told of nothing else.  For 10,000 upstreams, one of which differs, that takes 0.06 s.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
+import msgspec
 from msgspec import Struct, structs
 
 from slardar.config import Settings
@@ -22,7 +23,8 @@ from slardar.model.reader import ANY_KEY
 from slardar.model.routes import written_routes
 from slardar.model.server import Upstream
 from slardar.model.service import Service, parse_service
-from slardar.model.shown import hidden, without_password
+from slardar.model.setting import settings_in_use
+from slardar.model.shown import HIDDEN, hidden, without_password
 from slardar.model.snapshot import Route, Snapshot
 
 __all__ = [
@@ -48,6 +50,8 @@ class Desired(Struct, frozen=True):
     routes: tuple[Route, ...]
     default_upstream: str | None
     hooks: Mapping[HookKey, Hook]
+    #: As :attr:`Snapshot.settings` has them.
+    settings: Mapping[str, str]
     #: The parts of the state that cannot be read: why, in one line, by key path.
     failed: Mapping[str, str]
 
@@ -60,6 +64,7 @@ class Desired(Struct, frozen=True):
             self.default_upstream,
             self.hooks,
             self.services,
+            self.settings,
         )
 
     def with_upstreams(self, upstreams: Iterable[Upstream]) -> Desired:
@@ -90,6 +95,7 @@ class Desired(Struct, frozen=True):
             or self.routes is not served.routes
             or self.default_upstream != served.default_upstream
             or self.hooks is not served.hooks
+            or self.settings is not served.settings
         )
 
 
@@ -143,12 +149,14 @@ def read_desired(
     if routes == served.routes:
         routes = served.routes
     hooks = reader.read_hooks(state)
+    values = reader.read_settings(settings, state)
     return Desired(
         upstreams,
         _same_or(served.services, services),
         routes,
         settings.default_upstream,
         hooks,
+        values,
         reader.failed,
     )
 
@@ -219,6 +227,18 @@ class _StateReader:
             if hook is not None:
                 hooks[hook.key] = hook if served is None or served != hook else served
         return _same_or(known, hooks)
+
+    def read_settings(self, settings: Settings, state: StoredState) -> Mapping[str, str]:
+        """The settings of hooks.  If none differs, it is the mapping that is served."""
+        found, failed = settings_in_use(
+            settings.first_settings,
+            state.settings,
+            self._held.settings,
+            self._served.settings,
+            self._known_failed,
+        )
+        self.failed.update(failed)
+        return found
 
     def read_services(self, settings: Settings, state: StoredState) -> dict[str, Service]:
         """The services of the settings and of a state."""
@@ -295,13 +315,18 @@ def served_state(state: StoredState, served: Snapshot, failed: Mapping[str, str]
             language, _, script = name.partition("/")
             hook = served.hooks.get((language, script))
             values.append(Value("hook", name, None if hook is None else written(hook)))
+        elif section == "settings":
+            text = served.settings.get(name)
+            values.append(
+                Value("setting", name, None if text is None else msgspec.json.decode(text))
+            )
     found = state.after(values, state.version, state.revision) if values else state
     return structs.replace(found, broken={}) if found.broken else found
 
 
 def what_file_says(settings: Settings) -> dict[str, Any]:
-    """The file's part of the configuration, without passwords: the values that
-    :attr:`StoredState.file` has."""
+    """The file's part of the configuration, without passwords and settings' values: the values
+    that :attr:`StoredState.file` has."""
     said: dict[str, Any] = {
         f"upstreams.{name}": without_password(upstream)
         for name, upstream in settings.first_upstreams.items()
@@ -310,6 +335,7 @@ def what_file_says(settings: Settings) -> dict[str, Any]:
         (f"services.{name}", hidden(service.source))
         for name, service in settings.first_services.items()
     )
+    said.update((f"settings.{name}", HIDDEN) for name in settings.first_settings)
     if settings.first_routes:
         said["routes"] = written_routes(settings.first_routes)
     if settings.default_upstream is not None:

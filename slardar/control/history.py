@@ -19,7 +19,7 @@ from slardar.control.diff import diff
 from slardar.control.hooks import local_time
 from slardar.control.pieces import Turn, in_pieces
 from slardar.model.change import IN_FILE, TO_FILE, Recorded, StoredState, Value
-from slardar.model.shown import hidden
+from slardar.model.shown import HIDDEN, hidden
 
 __all__ = ["HistoryActions", "RolledBack"]
 
@@ -69,6 +69,7 @@ class HistoryActions:
         changes = [one for one in records if one.version == version]
         upstreams = _things(state, "upstreams", state.upstreams, state.decides)
         services = _things(state, "services", state.services, state.decides_service)
+        settings = _things(state, "settings", state.settings, state.settings.__contains__)
         shown = await self._each((*upstreams.values(), *services.values()), hidden)
         return {
             "version": version,
@@ -78,10 +79,13 @@ class HistoryActions:
             "routes": state.routes if state.decides_routes else state.file.get("routes", []),
             "default_upstream": state.file.get("default_upstream"),
             "hooks": state.hooks,
+            # A value may be a secret.
+            "settings": dict.fromkeys(settings, HIDDEN),
             "origins": {
                 "upstreams": _origins(upstreams, state.decides),
                 "services": _origins(services, state.decides_service),
                 "routes": "control" if state.decides_routes else "file",
+                "settings": _origins(settings, state.settings.__contains__),
             },
         }
 
@@ -174,6 +178,10 @@ def _shown(record: Recorded) -> dict[str, Any]:
         text = diff(
             *({**one, "previous": None} if isinstance(one, Mapping) else one for one in (old, new))
         )
+    elif change.kind == "setting":
+        # A value may be a secret.
+        text = "set" if old is None else "removed" if new is None else "changed"
+        old, new = (None if one is None else HIDDEN for one in (old, new))
     else:
         text = diff(old, new)
     if change.value == TO_FILE and change.kind in IN_FILE:

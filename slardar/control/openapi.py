@@ -33,6 +33,7 @@ _OF_CHANGES: Mapping[str, str] = {
 _WORDS: Mapping[str, Mapping[str, Any]] = {
     "NAME": {"type": "string", "minLength": 1, "examples": ["www.example.com"]},
     "SERVER": {"type": "string", "minLength": 1, "examples": ["127.0.0.1:8001"]},
+    "KEY": {"type": "string", "minLength": 1, "examples": ["myargs"]},
     "LANGUAGE": {"type": "string", "enum": ["lua", "python"]},
     "ID": {"type": "string", "minLength": 1},
     "VERSION": {"type": "string", "pattern": "^[0-9]{1,18}$"},
@@ -97,7 +98,7 @@ def _call(operation: Operation, method: str, words: Sequence[str]) -> dict[str, 
             },
         },
     }
-    if operation.role == "admin":
+    if operation.is_change:
         described["parameters"] += [
             {
                 "name": name,
@@ -113,7 +114,7 @@ def _call(operation: Operation, method: str, words: Sequence[str]) -> dict[str, 
 
 
 def _errors(operation: Operation) -> Mapping[str, str]:
-    if operation.role != "admin":
+    if not operation.is_change:
         return _REFUSALS
     return dict(sorted({**_REFUSALS, **_OF_CHANGES}.items()))
 

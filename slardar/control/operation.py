@@ -107,6 +107,11 @@ class Operation(Struct, frozen=True):
     body: str = ""
     answer: str = "Object"
 
+    @property
+    def is_change(self) -> bool:
+        """Whether it may change the configuration."""
+        return self.methods != ("GET",)
+
     def read_parameters(self, given: Iterable[tuple[str, str]]) -> Mapping[str, Any]:
         """The value of each parameter, from texts.
 

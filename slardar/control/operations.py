@@ -23,7 +23,7 @@ from slardar.control.explain import (
     read_line,
 )
 from slardar.control.openapi import describe
-from slardar.control.operation import CallResult, ControlCall, Operation, Parameter
+from slardar.control.operation import CallResult, ControlCall, Operation, Parameter, Role
 from slardar.control.pieces import in_pieces
 from slardar.errors import ConfigError, NotReadyError, PartlyReadError, SlardarError
 from slardar.events import KINDS, Event, EventsAsked, Gap, More, kind_of
@@ -155,6 +155,28 @@ async def _remove_service(actions: Actions, call: ControlCall) -> Any:
     services = actions.services
     remove = services.give_back if call.parameters["to"] else services.remove
     return await _done(call, remove(call.arguments["name"], *call.by))
+
+
+def _settings(actions: Actions, call: ControlCall) -> Any:
+    return actions.hook_settings.all()
+
+
+def _setting(actions: Actions, call: ControlCall) -> Any:
+    name = call.arguments["key"]
+    origin = {"X-Slardar-Origin": actions.hook_settings.origin(name)}
+    return CallResult(actions.hook_settings.one(name), origin)
+
+
+async def _set_setting(actions: Actions, call: ControlCall) -> Any:
+    name = call.arguments["key"]
+    body = _whole(
+        lambda: read_json(call.body), lambda value: actions.hook_settings.check(name, value)
+    )
+    return await _done(call, actions.hook_settings.set(name, body, *call.by))
+
+
+async def _remove_setting(actions: Actions, call: ControlCall) -> Any:
+    return await _done(call, actions.hook_settings.remove(call.arguments["key"], *call.by))
 
 
 def _routes(actions: Actions, call: ControlCall) -> Any:
@@ -418,10 +440,11 @@ def _question(
     answer: str = "Object",
     is_filtered: bool = False,
     is_stream: bool = False,
+    role: Role = "read",
 ) -> Operation:
     return Operation(
         name,
-        "read",
+        role,
         run,
         ("GET",),
         path,
@@ -557,6 +580,34 @@ OPERATIONS: tuple[Operation, ...] = (
         body="Object",
     ),
     _change("remove-service", "DELETE", "/service/NAME", _remove_service, "Remove a service.", _TO),
+    # A setting may be a secret.  It is no NAME: no hook is kept from reading it, so a token for
+    # some names must not set it.
+    _question(
+        "settings",
+        "/settings",
+        _settings,
+        "Every setting that hooks read, by name.",
+        answer="Settings",
+        role="admin",
+    ),
+    _question(
+        "setting", "/setting/KEY", _setting, "One setting of hooks.", answer="Any", role="admin"
+    ),
+    _change(
+        "set-setting",
+        "PUT",
+        "/setting/KEY",
+        _set_setting,
+        "Set what hooks read as a setting; a slash in its name is %2F.",
+        body="Any",
+    ),
+    _change(
+        "remove-setting",
+        "DELETE",
+        "/setting/KEY",
+        _remove_setting,
+        "Remove a setting of hooks, or return to the file's.",
+    ),
     _question("routes", "/routes", _routes, "The routes.", answer="Routes"),
     _change("set-routes", "PUT", "/routes", _set_routes, "Replace the routes.", body="Routes"),
     _change(

@@ -28,6 +28,9 @@ def shadowed(settings: Settings, state: StoredState, snapshot: Snapshot) -> list
             is_decided = state.decides(name) or state.decides_service(name)
             if is_decided and _digest(served, name) != given[name].digest:
                 found.append(f"{section}.{name}")
+    for name, text in sorted(settings.first_settings.items()):
+        if name in state.settings and snapshot.settings.get(name) != text:
+            found.append(f"settings.{name}")
     if state.decides_routes and settings.first_routes not in ((), snapshot.routes):
         found.append("routes")
     return found
@@ -47,6 +50,10 @@ def edited(before: Settings, after: Settings, state: StoredState, snapshot: Snap
             state.decides_service,
         ),
     ]
+    old, new = before.first_settings, after.first_settings
+    for name in sorted({*old, *new}):
+        if name in state.settings and old.get(name) != new.get(name) != snapshot.settings.get(name):
+            found.append(f"settings.{name}")
     if state.decides_routes and before.first_routes != after.first_routes != snapshot.routes:
         found.append("routes")
     return found

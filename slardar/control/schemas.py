@@ -61,6 +61,7 @@ _OTHERS: Mapping[str, Mapping[str, Any]] = {
     ),
     "Upstreams": _by_name("Object"),
     "Services": _by_name("Object"),
+    "Settings": _by_name("Any"),
     "Route": {
         "type": "object",
         "properties": dict.fromkeys(("host", "path", "path_regex", "upstream"), _TEXT),

@@ -143,6 +143,8 @@ def _service(
     }
     if state.empty_at:
         shown["empty_since"] = times[int(state.empty_at)]
+    if state.halved_at:
+        shown["halved_since"] = times[int(state.halved_at)]
     if state.note:
         shown["note"] = state.note
     if state.failed_at:

@@ -74,6 +74,8 @@ class PlaneHooks:
         self.runner: Runner | None = None
         #: Looks at code; ``None`` where hooks run in engines of the process's own.
         self.checker = Checker(reactor, settings) if make_runner is None else None
+        #: What hooks read as settings, as JSON texts by name.
+        self._values: Mapping[str, str] = {}
         self._known = memory
         #: Watches what hooks hold, once there have been any.
         self._memory: MemoryWatch | None = None
@@ -107,6 +109,18 @@ class PlaneHooks:
             self._states.reported(reports)
         return runner if has_scripts else None
 
+    def take_settings(self, settings: Mapping[str, str], hooks: Mapping[HookKey, Hook]) -> None:
+        """Let the hooks, which stay as they are loaded, read these settings from now on.
+
+        One of ``hooks``, those in service, that could not be loaded is tried again.
+        """
+        self._values = settings
+        if self.checker is not None:
+            self.checker.values = settings
+        runner = self.runner
+        if runner is not None and runner.take_settings(settings):
+            runner.load(hooks)
+
     def _call_failed(self, loaded: Loaded) -> None:
         """A call of a hook of this process has failed."""
         self._states.call_failed(loaded.path)
@@ -124,6 +138,7 @@ class PlaneHooks:
             else:
                 self.runner = Runner(self._settings, self._reactor.seconds, self._call_failed)
             self.runner.route = self._route
+            self.runner.take_settings(self._values)
         return self.runner
 
     def suspend(self, mark: int, reason: str) -> None:

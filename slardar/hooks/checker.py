@@ -58,6 +58,8 @@ class Question(Struct, array_like=True, frozen=True):
     number: int
     settings: Hooks
     items: tuple[Item, ...]
+    #: What the code may read as settings while it is loaded, as JSON texts by name.
+    values: dict[str, str] = {}
 
 
 class Result(Struct, array_like=True, frozen=True):
@@ -187,7 +189,7 @@ def _look_at(question: Question, first: int, fd: int) -> None:
         signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     items = question.items[first:]
-    loader = _loader(question.settings)
+    loader = _loader(question)
     for item in items:
         _limit(MEMORY + (min(question.settings.lua_memory, _LUA) if item.language == "lua" else 0))
         data = frame(_result(loader, item))
@@ -207,12 +209,16 @@ def _limit(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
 
 
-def _loader(settings: Hooks) -> Any:
+def _loader(question: Question) -> Any:
     from slardar.hooks.engines import make_engine
     from slardar.hooks.loading import Loader
+    from slardar.hooks.settings import HookSettings
     from slardar.hooks.suspensions import Suspensions
 
-    return Loader(settings, Suspensions(), [0], make_engine, lambda level, text: None)
+    values = HookSettings(question.values)
+    return Loader(
+        question.settings, Suspensions(), [0], make_engine, lambda level, text: None, values
+    )
 
 
 def _result(loader: Any, item: Item) -> Result:
@@ -292,7 +298,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     # Import the engines once, for all children.
-    loader = _loader(Hooks())
+    loader = _loader(Question(0, Hooks(), ()))
     for language in ("lua", "python"):
         loader.engine(language)
     try:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from slardar.errors import ConfigError
 from slardar.hooks.notices import Notice
 from slardar.hooks.script import Script
+from slardar.hooks.settings import SettingEntry
 
 __all__ = ["MAX_CODE", "Engine", "Log", "ScriptError"]
 
@@ -26,13 +26,13 @@ class Engine:
     """The engine of one language.
 
     ``budget`` is the CPU time in seconds that a call may take (0.05 by default).
-    ``settings`` is the part of the configuration that hooks may read.  ``log`` writes the
-    lines that hooks log.
+    ``settings`` are the settings that hooks may read, as they are at each time
+    (:class:`slardar.hooks.settings.HookSettings`).  ``log`` writes the lines that hooks log.
     """
 
     language = ""
 
-    def __init__(self, budget: float, settings: Mapping[str, Any], log: Log) -> None:
+    def __init__(self, budget: float, settings: Mapping[str, SettingEntry], log: Log) -> None:
         self.budget = budget
         self.settings = settings
         self.log = log
@@ -41,6 +41,9 @@ class Engine:
     def held(self) -> int:
         """Bytes that the scripts hold within the engine's own limit; 0 if it has none."""
         return 0
+
+    def settings_changed(self) -> None:
+        """Called when ``settings`` have changed."""
 
     def check(self, name: str, code: str) -> frozenset[str]:
         """Check whether ``code`` may be loaded as ``name``, without running any of it.

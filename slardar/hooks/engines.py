@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from slardar.config import Hooks
 from slardar.hooks.engine import Engine, Log
+from slardar.hooks.settings import HookSettings
 
 __all__ = ["MakeEngine", "make_engine"]
 
-MakeEngine = Callable[[str, Hooks, Mapping[str, Any], Log], Engine]
+MakeEngine = Callable[[str, Hooks, HookSettings, Log], Engine]
 
 
-def make_engine(language: str, hooks: Hooks, settings: Mapping[str, Any], log: Log) -> Engine:
-    """Make the engine of a language; ``settings`` is what hooks may read."""
+def make_engine(language: str, hooks: Hooks, settings: HookSettings, log: Log) -> Engine:
+    """Make the engine of a language; ``settings`` are what hooks may read."""
     if language == "lua":
         from slardar.hooks.lua.engine import LuaEngine
 

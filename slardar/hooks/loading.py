@@ -14,6 +14,7 @@ from slardar.hooks.loaded import Loaded, ScriptVersions, mark_of, module_version
 from slardar.hooks.memory import MemoryWatch
 from slardar.hooks.notices import Checked, refusals, warnings_of
 from slardar.hooks.script import Script
+from slardar.hooks.settings import HookSettings
 from slardar.hooks.suspensions import Suspensions, modules_in_service
 from slardar.model.hook import Code, Hook, HookKey
 
@@ -31,7 +32,8 @@ class Loader:
     """Loads each version of a script once.
 
     ``mark[0]`` is set to the mark of the version that is being loaded, and ``mark[1]`` grows
-    by one for each load.  ``log`` writes the lines that hooks log.
+    by one for each load.  ``log`` writes the lines that hooks log.  ``values`` are the settings
+    that hooks read.
     """
 
     def __init__(
@@ -41,8 +43,11 @@ class Loader:
         mark: MutableSequence[int],
         make_engine: MakeEngine,
         log: Log,
+        values: HookSettings | None = None,
     ) -> None:
         self._settings = settings
+        #: The settings that hooks read.
+        self.values = HookSettings() if values is None else values
         self._suspensions = suspensions
         self._mark = mark
         self._make_engine = make_engine
@@ -190,9 +195,15 @@ class Loader:
         """The engine of a language, which is made when it is first asked for."""
         engine = self._engines.get(language)
         if engine is None:
-            engine = self._make_engine(language, self._settings, {}, self._log)
+            engine = self._make_engine(language, self._settings, self.values, self._log)
             self._engines[language] = engine
         return engine
+
+    def take_settings(self, settings: Mapping[str, str]) -> None:
+        """Let hooks read these settings from now on, as JSON texts by name."""
+        self.values.take(settings)
+        for engine in self._engines.values():
+            engine.settings_changed()
 
     @property
     def held(self) -> int:

@@ -39,6 +39,7 @@ from slardar.hooks.notices import Checked
 from slardar.hooks.objects import HookAnswer, HookRequest, HookResponse
 from slardar.hooks.report import HookReport, ShadowReport, reports_of
 from slardar.hooks.script import HookFailure, Script
+from slardar.hooks.settings import HookSettings
 from slardar.hooks.stats import CallStats
 from slardar.hooks.suspensions import Suspensions
 from slardar.http1.bodies import SeenBody
@@ -72,7 +73,7 @@ class Runner(HooksBase):
     hook.  ``mark`` tells another process what runs: its first item is the mark of the version
     that is running (:func:`slardar.hooks.loaded.mark_of`), or 0 while none is; its second
     item counts calls.  ``log(level, text)`` writes a line that a hook logs, or that is about a
-    failed call; by default it goes to slardar's log.
+    failed call; by default it goes to slardar's log.  ``values`` are the settings that hooks read.
     """
 
     def __init__(
@@ -83,15 +84,20 @@ class Runner(HooksBase):
         mark: MutableSequence[int] | None = None,
         engines: MakeEngine = make_engine,
         log: Log | None = None,
+        values: HookSettings | None = None,
     ) -> None:
         self._settings = hooks
+        #: The settings that hooks read.
+        self.values = HookSettings() if values is None else values
         self._engines = engines
         self._seconds = seconds
         self._tell = failed
         self._mark: MutableSequence[int] = [0, 0] if mark is None else mark
         self._write: Log = HookLog(seconds).write if log is None else log
         self._suspensions = Suspensions()
-        self._loader = Loader(hooks, self._suspensions, self._mark, engines, self._write)
+        self._loader = Loader(
+            hooks, self._suspensions, self._mark, engines, self._write, self.values
+        )
         #: The scripts for each host that has some of its own, in the order in which they run.
         self._by_host: dict[str, tuple[ScriptVersions, ...]] = {}
         #: The scripts for the hosts that have none of their own.
@@ -139,6 +145,19 @@ class Runner(HooksBase):
         )
         self._others_read = _read_bodies(general)
         return bool(scripts)
+
+    def take_settings(self, settings: Mapping[str, str]) -> bool:
+        """Let hooks read these settings from now on, as JSON texts by name.
+
+        Returns whether a version could not be loaded, which may be because it asked for a setting
+        while it was loaded: :meth:`load` tries it again.
+        """
+        self._loader.take_settings(settings)
+        return any(
+            loaded.script is None
+            for versions in self._loader.scripts.values()
+            for loaded in versions.all()
+        )
 
     def engine(self, language: str) -> Engine:
         """The engine of a language, which is made when it is first asked for."""
@@ -231,7 +250,9 @@ class Runner(HooksBase):
         copies keep, count and log is their own, and ``log`` gets their lines.  A version that is
         suspended or not loaded here is so there, too.  There are no shadows, which change nothing.
         """
-        made = Runner(self._settings, self._seconds, None, self._mark, self._engines, log)
+        made = Runner(
+            self._settings, self._seconds, None, self._mark, self._engines, log, self.values
+        )
         made.route = self.route
         copied = {hook.key: replace(hook, shadow=False) for hook in hooks}
         for versions in self._loader.scripts.values():

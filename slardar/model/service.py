@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Container, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from slardar.errors import ConfigError
+from slardar.model.consul_query import ConsulQuery, is_agents, is_consul_name, is_consul_text
 from slardar.model.names import normal_host
 from slardar.model.parse import Plugins, copied, known_odd, parse_upstream
 from slardar.model.reader import ANY_KEY, Problems, UnknownKey, is_note, joined, read, shown
-from slardar.model.server import Count, Seconds, Text, Upstream
+from slardar.model.server import Count, Seconds, Server, Text, Upstream
 from slardar.model.shown import unshown
 
 __all__ = [
@@ -32,16 +33,44 @@ __all__ = [
     "parse_service",
 ]
 
+#: The keys of a server that a catalogue may leave out.
+_LEFT_OUT = ("max_fails", "fail_timeout", "max_conns")
+_DEFAULTS = {"max_fails": 0, "fail_timeout": 10, "max_conns": 0}
+_NOTHING: Mapping[str, Any] = {}
 #: Stands for the servers when the other keys of a service are checked.
 _ANY_SERVER = [{"host": "127.0.0.1", "port": 1}]
 
 
-class Listed(Struct, frozen=True, order=True):
-    """One server, as a catalogue lists it."""
+class Listed(Struct, frozen=True):
+    """One server, as a catalogue lists it.
+
+    The catalogue may leave out the keys that are ``None`` here: they are those of
+    :attr:`Service.each_server`, or an upstream's defaults.
+    """
 
     host: str
     port: int
     weight: int = 1
+    state: Literal["up", "drain"] = "up"
+    max_fails: int | None = None
+    fail_timeout: float | None = None
+    max_conns: int | None = None
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port, which name a server in its level."""
+        return self.host, self.port
+
+    def written(self) -> dict[str, Any]:
+        """The server as an upstream has it, without the keys that are left out."""
+        found: dict[str, Any] = {"host": self.host, "port": self.port, "weight": self.weight}
+        if self.state != "up":
+            found["state"] = self.state
+        for key in _LEFT_OUT:
+            value = getattr(self, key)
+            if value is not None:
+                found[key] = value
+        return found
 
 
 #: The servers of a service, in levels as those of ``cluster``: a lower level is used only when
@@ -65,16 +94,29 @@ class ServiceKeys(Struct, frozen=True):
 
     #: A name with SRV records, such as ``_http._tcp.web.example``.
     dns_service: Text | None = None
+    #: The name of a service in Consul's catalogue.
+    consul_service: Text | None = None
+    #: One tag or several, all of which an instance has.
+    tag: Annotated[str | tuple[str, ...], Meta(description="a tag or a list of tags")] = ()
+    #: Whether instances with warnings are left out; critical ones always are.
+    passing: bool = True
+    #: The datacentre; the agent's own without it.
+    dc: Text | None = None
+    #: The node whose instances come first, ``_agent`` for the agent's own.
+    near: Text | None = None
+    #: The agents that are asked: ``http://HOST:PORT[,HOST:PORT...]``.
+    consul: Text | None = None
     server: EachServer = EachServer()
     #: Seconds for which the last servers stay when the catalogue lists none any more; 0 takes
     #: them away at once.
     empty_grace: Seconds = 30
 
 
-#: The keys that say where the servers come from; a service has one of them.
-_ORIGINS = ("dns_service",)
-#: Such keys of a later version, and the keys that belong to them.
-_LATER = {"consul_service": ("tag", "passing")}
+#: The keys that say where the servers come from, of which a service has one; and the keys that
+#: belong to each.
+_ORIGINS = {"dns_service": (), "consul_service": ("tag", "passing", "dc", "near", "consul")}
+#: All keys of a service that an upstream does not have.
+_OURS = {"server", "empty_grace", *_ORIGINS, *(key for keys in _ORIGINS.values() for key in keys)}
 #: Keys of an upstream that a service does not have.
 _NOT_HERE = ("servers", "cluster")
 
@@ -100,13 +142,7 @@ class Service(Struct, frozen=True):
         Plugins and unknown keys are not looked at again: the service was checked when it was
         made.
         """
-        written = [
-            [
-                {"host": one.host, "port": one.port, "weight": one.weight, **self.each_server}
-                for one in level
-            ]
-            for level in levels
-        ]
+        written = [[{**self.each_server, **one.written()} for one in level] for level in levels]
         servers: dict[str, Any]
         if len(written) > 1:
             servers = {"cluster": [{"servers": level} for level in written]}
@@ -135,23 +171,25 @@ def parse_service(
             f"got {shown(body)}"
         )
     problems = Problems(passes)
-    ours = {"dns_service", "server", "empty_grace"}
-    found = read(ServiceKeys, {key: body[key] for key in ours if key in body}, where, problems)
-    origins = [key for key in (*_ORIGINS, *_LATER) if body.get(key) is not None]
-    left_out = {*ours, *_NOT_HERE}
+    found = read(ServiceKeys, {key: body[key] for key in _OURS if key in body}, where, problems)
+    origins = [key for key in _ORIGINS if body.get(key) is not None]
+    left_out = {*_OURS, *_NOT_HERE}
     if not origins:
-        problems.add(where, 'expected "dns_service", which says where the servers come from')
+        expected = " or ".join(f'"{key}"' for key in _ORIGINS)
+        problems.add(where, f"expected {expected}, which says where the servers come from")
     elif len(origins) > 1:
         problems.add(where, f"expected one of {' and '.join(origins)}, and not both")
-    for key, more in _LATER.items():
-        if key in body:
-            problems.add(joined(where, key), f"{key} is not available yet")
-            left_out |= {key, *more}
     for key in _NOT_HERE:
         if key in body:
             problems.add(joined(where, key), "expected nothing: a service's servers are looked up")
+    for owner, keys in _ORIGINS.items():
+        for key in keys:
+            if key in body and origins and owner not in origins:
+                problems.add(joined(where, key), f"belongs to {owner}")
     if isinstance(body.get("dns_service"), str):
         _check_dns_name(body["dns_service"], joined(where, "dns_service"), problems)
+    if found is not None and found.consul_service is not None:
+        _check_consul(found, where, problems)
     rest = {key: value for key, value in body.items() if key not in left_out}
     try:
         parse_upstream(name, {"servers": _ANY_SERVER, **rest}, where, plugins, passes)
@@ -159,7 +197,6 @@ def parse_service(
         problems.lines += error.problems
     problems.raise_if_any()
     assert found is not None
-    assert found.dns_service is not None
     try:
         source: dict[str, Any] = copied(body)
     except (TypeError, ValueError, RecursionError):
@@ -168,7 +205,7 @@ def parse_service(
     canonical = json.dumps([name, source], sort_keys=True, separators=(",", ":"))
     return Service(
         name=name,
-        origin=("dns_service", found.dns_service.lower()),
+        origin=_origin(found),
         source=source,
         digest=int.from_bytes(hashlib.sha256(canonical.encode()).digest(), "big"),
         empty_grace=found.empty_grace,
@@ -181,18 +218,68 @@ def parse_service(
     )
 
 
-def levels_of(upstream: Upstream) -> Levels:
-    """The servers of a service's upstream."""
+def levels_of(upstream: Upstream, each_server: Mapping[str, Any] = _NOTHING) -> Levels:
+    """The servers of a service's upstream.  ``each_server`` is what its service has of every
+    server; what differs from it is what the catalogue has said."""
     return tuple(
-        tuple(Listed(server.host, server.port, server.weight) for server in level.servers)
-        for level in upstream.levels
+        tuple(_listed(server, each_server) for server in level.servers) for level in upstream.levels
     )
+
+
+def _listed(server: Server, each_server: Mapping[str, Any]) -> Listed:
+    said = {}
+    for key in _LEFT_OUT:
+        value = getattr(server, key)
+        if value != each_server.get(key, _DEFAULTS[key]):
+            said[key] = value
+    state: Literal["up", "drain"] = "up" if server.state == "up" else "drain"
+    return Listed(server.host, server.port, server.weight, state, **said)
 
 
 def _check_dns_name(text: str, path: str, problems: Problems) -> None:
     host = normal_host(text)
     if host is None or ":" in host or host.replace(".", "").isdigit():
         problems.add(path, f"expected a DNS name such as _http._tcp.web.example, got {shown(text)}")
+
+
+def _check_consul(found: ServiceKeys, where: str, problems: Problems) -> None:
+    if not is_consul_name(found.consul_service or ""):
+        problems.add(
+            joined(where, "consul_service"),
+            f"expected a name of a service without /, got {shown(found.consul_service)}",
+        )
+    texts = {"dc": found.dc, "near": found.near}
+    for place, tag in enumerate(_tags(found)):
+        texts["tag" if isinstance(found.tag, str) else f"tag[{place}]"] = tag
+    for key, text in texts.items():
+        if text is not None and not is_consul_text(text):
+            problems.add(
+                f"{where}.{key}", f"expected 1 to 255 printable characters, got {shown(text)}"
+            )
+    if found.consul is not None and not is_agents(found.consul):
+        problems.add(
+            joined(where, "consul"),
+            "expected http://HOST:PORT, or https://, with more HOST:PORT after commas, got"
+            f" {shown(found.consul)}",
+        )
+
+
+def _tags(found: ServiceKeys) -> tuple[str, ...]:
+    return (found.tag,) if isinstance(found.tag, str) else found.tag
+
+
+def _origin(found: ServiceKeys) -> Origin:
+    if found.consul_service is None:
+        return ("dns_service", (found.dns_service or "").lower())
+    query = ConsulQuery(
+        found.consul_service,
+        tuple(sorted(set(_tags(found)))),
+        found.passing,
+        found.dc or "",
+        found.near or "",
+        found.consul or "",
+    )
+    return query.origin
 
 
 def merge_service(

@@ -49,7 +49,7 @@ _NOWHERE: Final = Choice(None)
 
 
 class Snapshot(msgspec.Struct, frozen=True, eq=False):
-    """Upstreams, services, routes, the default upstream and hooks, as of ``version``.
+    """Upstreams, services, routes, the default upstream, hooks and settings, as of ``version``.
 
     :meth:`build` makes one, or a method of another snapshot; no attribute can be assigned.
     """
@@ -62,6 +62,9 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
     #: The services by name, read-only; the same object as long as none has changed.  The upstream
     #: of each is one of ``upstreams``.  Workers need no services, and have none.
     services: Mapping[str, Service]
+    #: What hooks read as settings, as JSON texts by name (:mod:`slardar.model.setting`), read-only;
+    #: the same object as long as none has changed.
+    settings: Mapping[str, str]
     _upstreams: dict[str, Upstream]
     #: The sum of the upstreams' digests, for :attr:`fingerprint`.
     _sum: int
@@ -83,11 +86,12 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
         default_upstream: str | None,
         hooks: Mapping[HookKey, Hook] | None = None,
         services: Mapping[str, Service] | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> Snapshot:
         """A snapshot made without an older one.
 
-        The ``hooks`` and ``services`` of another snapshot are not copied, so both share one
-        object.  The upstream of each service must be one of ``upstreams``.
+        The ``hooks``, ``services`` and ``settings`` of another snapshot are not copied, so both
+        share one object.  The upstream of each service must be one of ``upstreams``.
         """
         hidden = frozenset(name for name, one in upstreams.items() if not one.public)
         folded, wildcards = _indexes(upstreams, hidden)
@@ -97,6 +101,7 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
             default_upstream,
             _read_only({} if hooks is None else hooks),
             _read_only({} if services is None else services),
+            _read_only({} if settings is None else settings),
             dict(upstreams),
             sum(upstream.digest for upstream in upstreams.values()) % _MODULUS,
             _matchers(routes),
@@ -121,7 +126,7 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
 
         Equal configurations have equal fingerprints, whatever the order of the changes
         before: it hashes the sums of the upstreams', the hooks' and the services' hashes,
-        with the routes and the default upstream.
+        with the settings, the routes and the default upstream.
         """
         rest: list[Any] = [msgspec.to_builtins(self.routes), self.default_upstream]
         if self.hooks:
@@ -130,6 +135,8 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
         if self.services:
             total = sum(service.digest for service in self.services.values()) % _MODULUS
             rest.append({"services": f"{total:064x}"})
+        if self.settings:
+            rest.append({"settings": dict(self.settings)})
         data = self._sum.to_bytes(32, "big") + json.dumps(rest, sort_keys=True).encode()
         return hashlib.sha256(data).hexdigest()
 
@@ -207,6 +214,10 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
             else:
                 hooks[key] = hook
         return replace(self, version=self.version + 1, hooks=_read_only(hooks))
+
+    def with_settings(self, settings: Mapping[str, str]) -> Snapshot:
+        """The next version, with these settings instead of those before."""
+        return replace(self, version=self.version + 1, settings=_read_only(settings))
 
     def at_version(self, version: int) -> Snapshot:
         """This configuration with another version."""

@@ -49,6 +49,11 @@ def service_of(name: str, value: object) -> Change:
     return Change("service", name, value, "test", 1700000000.25)
 
 
+def setting_of(name: str, value: object) -> Change:
+    """A change of the setting ``name``."""
+    return Change("setting", name, value, "test", 1700000000.25)
+
+
 def file_of(name: str, value: object) -> Change:
     """A record of what the file says of ``name``."""
     return Change("file", name, value, "test", 1700000000.25)
@@ -270,6 +275,23 @@ class StoreContract:
             await self._holds(writer, upstreams, services={"a": "file", "b": service})
 
     @_deferred
+    async def test_settings_are_apart_from_upstreams(self) -> None:
+        """They are set, replaced and removed by name; of one that was removed nothing is left.  Any
+        JSON is a value, the word ``file`` among them."""
+        writer = await self._opened()
+        value = {"arg0": 0, "list": [None, "\u00e9\x00", 0.5]}
+        for made in (change_of, hook_of, service_of):
+            await writer.commit(made("a", {"x": 1}))
+        await writer.commit(setting_of("a", 1), setting_of("a/b", "file"), setting_of("c", False))
+        await writer.commit(setting_of("a", value), setting_of("c", None))
+        one: Mapping[str, Any] = {"a": {"x": 1}}
+        settings: Mapping[str, Any] = {"a": value, "a/b": "file"}
+        writer = await self._holds(writer, one, None, one, services=one, settings=settings)
+        if self.durable:
+            await writer.commit(change_of("a", None), hook_of("a", None))
+            await self._holds(writer, {"a": None}, services=one, settings=settings)
+
+    @_deferred
     async def test_file_is_apart_from_what_was_set(self) -> None:
         """What the file said is kept by the name of the thing; of what it says no more, nothing is
         left.  A record without a name, and one of a rollback, is only for the history."""
@@ -291,14 +313,17 @@ class StoreContract:
         await writer.commit(*first)
         second = [change_of("", []), change_of("a", None), change_of("a", "file")]
         await writer.commit(*second)
-        third = [hook_of("lua/script.a", {"active": 1})]
+        third = [hook_of("lua/script.a", {"active": 1}), setting_of("a", "file")]
         await writer.commit(*third)
         fourth = [hook_of("lua/script.a", None), file_of("upstreams.a", None)]
+        fourth += [setting_of("a", None)]
         await writer.commit(*fourth, version=9)
         wanted = [
             Recorded(9, fourth[0], {"active": 1}),
             Recorded(9, fourth[1], of_file),
+            Recorded(9, fourth[2], "file"),
             Recorded(3, third[0], None),
+            Recorded(3, third[1], None),
             Recorded(2, second[0], TO_FILE),
             Recorded(2, second[1], added, of_file),
             Recorded(2, second[2], None, of_file),
@@ -310,12 +335,12 @@ class StoreContract:
                 await writer.store.close()
                 await writer.store.open()
             _expect(await writer.store.history(None, 100), wanted)
-            _expect(await writer.store.history(3, 100), wanted[3:])
+            _expect(await writer.store.history(3, 100), wanted[5:])
             _expect(await writer.store.history(1, 100), [])
             # Versions are whole.
-            _expect(await writer.store.history(None, 3), wanted[:3])
-            _expect(await writer.store.history(None, 4), wanted[:6])
-            _expect(await writer.store.history(9, 1), wanted[2:3])
+            _expect(await writer.store.history(None, 5), wanted[:5])
+            _expect(await writer.store.history(None, 6), wanted[:8])
+            _expect(await writer.store.history(9, 1), wanted[3:5])
 
     @_deferred
     async def test_history_is_told_in_pages(self) -> None:
@@ -352,7 +377,8 @@ class StoreContract:
                 file_of(f"upstreams.u{number % 2}", number if number % 3 else None),
                 change_of("", [number] if number % 7 else None),
                 service_of(f"s{number % 2}", [None, {"n": number}, "file"][number % 3]),
-            ][: 1 + number % 5]
+                setting_of(f"s{number % 2}", [None, {"n": number}, "file"][number % 3]),
+            ][: 1 + number % 6]
             await writer.commit(*changes, version=number + number // 20)
             states[writer.version] = states[max(states)].after(changes, writer.version, 0)
         for again in range(2 if self.durable else 1):
@@ -509,6 +535,7 @@ class StoreContract:
         hooks: Mapping[str, Any] | None = None,
         file: Mapping[str, Any] | None = None,
         services: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> _Writer:
         """Close the store, open another at its place and return it.  It holds this, at the version
         and the revision of the last commit."""
@@ -523,6 +550,7 @@ class StoreContract:
                 hooks or {},
                 file=file or {},
                 services=services or {},
+                settings=settings or {},
             )
             _expect_state(state, wanted)
             _expect(state.revision, writer.revision)

@@ -102,6 +102,8 @@ class Whole(Struct, tag="whole", frozen=True):
     routes: tuple[Route, ...]
     default_upstream: str | None
     hooks: tuple[Hook, ...] = ()
+    #: As :attr:`slardar.model.snapshot.Snapshot.settings` has them.
+    settings: dict[str, str] = {}
 
 
 class WorkerSocket(Struct, frozen=True):
@@ -160,6 +162,9 @@ class Delta(Struct, tag="delta", frozen=True):
     #: removed.
     hooks: tuple[Hook, ...] = ()
     gone_hooks: tuple[tuple[str, str], ...] = ()
+    #: The settings that are new or changed, and the names of those that are removed.
+    settings: dict[str, str] = {}
+    gone_settings: tuple[str, ...] = ()
 
 
 class SuspendHook(Struct, tag="suspend", frozen=True):
@@ -375,9 +380,10 @@ def _decoded(decoder: Any, data: bytes) -> Any:
 def lean_settings(settings: Settings) -> Settings:
     """The settings that a worker needs.
 
-    Upstreams and routes are left out, because they come in the snapshot; services, because the
-    director follows them; the store's URL, because it is a secret.  Of the tokens, the hashes of
-    admins' stay, without who has them: requests may bring one of these tokens.
+    Upstreams, routes and settings of hooks are left out, because they come in the snapshot;
+    services, because the director follows them; the store's URL, because it is a secret.  Of the
+    tokens, the hashes of admins' stay, without who has them: requests may bring one of these
+    tokens.
     """
     tokens = tuple(
         structs.replace(one, name="admin")
@@ -386,7 +392,7 @@ def lean_settings(settings: Settings) -> Settings:
     )
     control = Control(tokens=tokens)
     return structs.replace(
-        settings, upstreams={}, services={}, routes=(), store="", control=control
+        settings, upstreams={}, services={}, routes=(), settings={}, store="", control=control
     )
 
 
@@ -398,6 +404,7 @@ def whole(snapshot: Snapshot) -> Whole:
         snapshot.routes,
         snapshot.default_upstream,
         tuple(map(_lean_hook, snapshot.hooks.values())),
+        dict(snapshot.settings),
     )
 
 
@@ -409,6 +416,8 @@ def delta(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Delta
     differ = [hook for key, hook in hooks.items() if known.get(key) is not hook]
     # A worker is not told of a version that is staged and that no request sees.
     new = [(known.get(hook.key), _lean_hook(hook)) for hook in differ]
+    settings, old_settings = snapshot.settings, base.settings
+    is_same = settings is old_settings
     return Delta(
         base.version,
         snapshot.version,
@@ -418,6 +427,10 @@ def delta(base: Snapshot, snapshot: Snapshot, changed: Collection[str]) -> Delta
         snapshot.default_upstream,
         tuple(hook for old, hook in new if old is None or _lean_hook(old) != hook),
         tuple(key for key in known if key not in hooks),
+        {}
+        if is_same
+        else {name: text for name, text in settings.items() if old_settings.get(name) != text},
+        () if is_same else tuple(name for name in old_settings if name not in settings),
     )
 
 

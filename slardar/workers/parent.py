@@ -256,6 +256,7 @@ class Workers:
         self.totals.changed(changed, snapshot)
         # Before the change, so that workers know the addresses that are known already.
         self._names.follow(base, snapshot, changed)
+        self._checker.values = snapshot.settings
         if snapshot.hooks is not base.hooks:
             self._hooks.set_hooks(snapshot.hooks)
         if self._heartbeats is not None and not self._supervisor.is_stopping:

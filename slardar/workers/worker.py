@@ -303,6 +303,11 @@ class Worker:
             changes: dict[HookKey, Hook | None] = dict.fromkeys(message.gone_hooks)
             changes.update((hook.key, hook) for hook in message.hooks)
             snapshot = snapshot.with_hooks(changes)
+        if message.settings or message.gone_settings:
+            settings = {**snapshot.settings, **message.settings}
+            for name in message.gone_settings:
+                settings.pop(name, None)
+            snapshot = snapshot.with_settings(settings)
         return snapshot.with_default(message.default_upstream).at_version(message.version)
 
     def _send(self, message: FromWorker) -> None:
@@ -352,7 +357,12 @@ def _snapshot(message: messages.Whole) -> Snapshot:
     upstreams: dict[str, Upstream] = {upstream.name: upstream for upstream in message.upstreams}
     hooks = {hook.key: hook for hook in message.hooks}
     return Snapshot.build(
-        message.version, upstreams, message.routes, message.default_upstream, hooks
+        message.version,
+        upstreams,
+        message.routes,
+        message.default_upstream,
+        hooks,
+        settings=message.settings,
     )
 
 

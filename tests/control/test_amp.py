@@ -176,6 +176,14 @@ CASES = [
     Case("services"),
     Case("service", {"name": "s"}),
     Case("remove-service", {"name": "s"}),
+    Case("set-setting", {"key": "myargs"}, body({"arg0": 0})),
+    Case("set-setting", {"key": "exit"}, body(1)),
+    Case("set-setting", {"key": "none"}, body(None)),
+    Case("settings"),
+    Case("setting", {"key": "myargs"}),
+    Case("setting", {"key": "none"}),
+    Case("remove-setting", {"key": "myargs"}),
+    Case("remove-setting", {"key": "myargs"}),
     Case("routes"),
     Case("set-routes", {}, body(ROUTES)),
     Case("set-routes", {}, body([{"upstream": 1}])),
@@ -262,7 +270,7 @@ def test_every_operation_is_a_command() -> None:
     for operation in OPERATIONS:
         command = BY_OPERATION[operation.name]
         words = {name.decode() for name, _ in command.arguments}
-        assert ("if_version" in words) == (operation.role == "admin"), operation.name
+        assert ("if_version" in words) == operation.is_change, operation.name
         assert getattr(slardar.amp, command.__name__) is command
 
 

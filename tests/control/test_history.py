@@ -160,6 +160,7 @@ def test_whole_configuration_of_then(actions: Actions) -> None:
         "upstreams": {"a": "control", "file": "file"},
         "services": {},
         "routes": "control",
+        "settings": {},
     }
     assert (then["version"], then["default_upstream"], then["hooks"]) == (2, None, {})
     assert [one["kind"] for one in then["changes"]] == ["routes"]

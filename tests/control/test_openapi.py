@@ -50,7 +50,7 @@ def test_every_operation_is_described(operation: Operation) -> None:
         in_path = {one["name"] for one in call["parameters"] if one["in"] == "path"}
         assert in_path == {word.lower() for word in words if word.isupper()}
         assert {"200", "400", "401", "403", "404", "503"} <= set(call["responses"])
-        assert ("412" in call["responses"]) == (operation.role == "admin")
+        assert ("412" in call["responses"]) == operation.is_change
         assert ("requestBody" in call) == bool(operation.body)
 
 

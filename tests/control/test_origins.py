@@ -52,6 +52,7 @@ def test_answer_says_where_a_value_comes_from() -> None:
         "upstreams": {"a": "control"},
         "services": {},
         "routes": "file",
+        "settings": {},
         "shadowed": ["upstreams.a"],
     }
 

@@ -10,7 +10,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
-from slardar.catalogues.watch import GATHER, ServiceWatch
+from slardar.catalogues.watch import PAUSE, ServiceWatch
 from slardar.config import parse_settings
 from slardar.control.actions import Actions
 from slardar.control.conditions import Condition, PreconditionError
@@ -68,7 +68,7 @@ class Site:
     def lists(self, name: str, *ports: int) -> None:
         """The catalogue lists servers, and the configuration has had time to follow."""
         self.catalogue.lists(name, *ports)
-        self.clock.advance(GATHER)
+        self.clock.advance(PAUSE)
 
     def levels(self, name: str) -> Levels:
         """The servers that are served."""
@@ -422,7 +422,7 @@ def test_status_of_services() -> None:
     shown = site.actions.status()["services"]
     assert shown == {"web": {"dns_service": "web", "servers": 0, "looked_up": None}}
     site.catalogue.lists("web", 1, 2, note="1 of the records cannot be used: x:0")
-    site.clock.advance(GATHER)
+    site.clock.advance(PAUSE)
     shown = site.actions.status()["services"]["web"]
     assert (shown["servers"], shown["note"]) == (2, "1 of the records cannot be used: x:0")
     assert isinstance(shown["looked_up"], str)

@@ -40,6 +40,7 @@ def test_status_is_the_contracts() -> None:
             "upstreams": {"a": "file", "b": "control"},
             "services": {},
             "routes": "file",
+            "settings": {},
             "shadowed": [],
         },
     }

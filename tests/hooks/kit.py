@@ -4,6 +4,7 @@ requests and replies as the parser makes them.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from slardar.hooks.engine import Engine, Log, ScriptError
 from slardar.hooks.objects import HookRequest, HookResponse
 from slardar.hooks.script import HookFailure, Script
+from slardar.hooks.settings import HookSettings, SettingEntry
 from slardar.http1.reply import Reply, parse_reply
 from slardar.http1.request import Request, parse_request
 from slardar.model.hook import Code, Hook
@@ -56,6 +58,11 @@ class FakeScript(Script):
         self.closed += 1
 
 
+def settings_of(values: Mapping[str, Any]) -> HookSettings:
+    """The settings with these values by name."""
+    return HookSettings({name: json.dumps(value) for name, value in values.items()})
+
+
 class FakeEngine(Engine):
     """An engine whose code is words.
 
@@ -68,7 +75,7 @@ class FakeEngine(Engine):
     def __init__(
         self,
         budget: float = 0.05,
-        settings: Mapping[str, Any] | None = None,
+        settings: Mapping[str, SettingEntry] | None = None,
         log: Log = lambda level, text: None,
         actions: Mapping[str, Action] | None = None,
     ) -> None:

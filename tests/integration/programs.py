@@ -66,6 +66,11 @@ class Program:
         return self._process.pid
 
     @property
+    def has_ended(self) -> bool:
+        """Whether the program has ended."""
+        return self._process.poll() is not None
+
+    @property
     def output(self) -> str:
         """All output so far."""
         with self._changed:

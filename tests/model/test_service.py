@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from slardar.errors import ConfigError
+from slardar.model.consul_query import ConsulQuery
 from slardar.model.parse import parse_upstream
 from slardar.model.reader import ANY_KEY
 from slardar.model.service import Listed, levels_of, merge_service, parse_service
@@ -67,18 +68,41 @@ def test_keys_of_every_server() -> None:
     ("wrong", "lines"),
     [
         (5, [': expected an object such as {"dns_service": "_http._tcp.web.example"}, got 5']),
-        ({}, [': expected "dns_service", which says where the servers come from']),
-        ({"dns_service": None}, [': expected "dns_service", which says']),
+        ({}, [': expected "dns_service" or "consul_service", which says where the servers come']),
+        ({"dns_service": None}, [': expected "dns_service" or "consul_service", which says']),
+        ({"tag": "v1"}, [': expected "dns_service" or "consul_service", which says']),
         (body(dns_service=5), [".dns_service: expected a string, got 5"]),
         (body(dns_service="a b"), [".dns_service: expected a DNS name such as"]),
         (body(dns_service="10.0.0.1"), [".dns_service: expected a DNS name such as"]),
         (body(dns_service="::1"), [".dns_service: expected a DNS name such as"]),
         (
             body(consul_service="web"),
-            [
-                ": expected one of dns_service and consul_service, and not both",
-                ".consul_service: consul_service is not available yet",
-            ],
+            [": expected one of dns_service and consul_service, and not both"],
+        ),
+        (
+            body(tag="v1", near="_agent"),
+            [".tag: belongs to consul_service", ".near: belongs to consul_service"],
+        ),
+        ({"consul_service": ""}, [".consul_service: expected a name of a service without /"]),
+        ({"consul_service": "a/b"}, [".consul_service: expected a name of a service without /"]),
+        ({"consul_service": ".."}, [".consul_service: expected a name of a service without /"]),
+        (
+            {"consul_service": "web", "tag": "", "dc": "", "near": "a\nb", "passing": 1},
+            [".passing: expected"],
+        ),
+        (
+            {"consul_service": "web", "tag": "", "dc": "", "near": "a\nb"},
+            [".dc: expected 1 to", ".near: expected 1 to", ".tag: expected 1 to 255 printable"],
+        ),
+        ({"consul_service": "web", "tag": ["a", ""]}, [".tag[1]: expected 1 to 255 printable"]),
+        ({"consul_service": "web", "tag": 5}, [".tag: expected a tag or a list of tags, got 5"]),
+        (
+            {"consul_service": "web", "consul": "10.0.0.1:8500"},
+            [".consul: expected http://HOST:PORT, or https://, with more HOST:PORT after commas"],
+        ),
+        (
+            {"consul_service": "web", "consul": "http://a:b@10.0.0.1:8500"},
+            [".consul: expected http://HOST:PORT, or https://, with more HOST:PORT after commas"],
         ),
         (
             body(servers=[], cluster=[]),
@@ -115,6 +139,43 @@ def test_name_of_a_service_is_that_of_an_upstream() -> None:
     parse_service("*.example.com", body(), WHERE)
     with pytest.raises(ConfigError, match="expected a name of letters"):
         parse_service("a b", body(), WHERE)
+
+
+@pytest.mark.parametrize(
+    ("keys", "origin"),
+    [
+        ({}, ()),
+        ({"passing": True, "dc": None, "tag": []}, ()),
+        ({"tag": "v2"}, ("tag=v2",)),
+        ({"tag": ["v2", "b=c", "v2"]}, ("tag=b=c", "tag=v2")),
+        (
+            {"passing": False, "dc": "east", "near": "_agent", "consul": "http://a:1,[::1]:2"},
+            ("passing=false", "dc=east", "near=_agent", "consul=http://a:1,[::1]:2"),
+        ),
+    ],
+)
+def test_question_to_consul(keys: dict[str, Any], origin: tuple[str, ...]) -> None:
+    """The origin says all of it, and nothing that is usual; no key of it is the upstream's."""
+    service = parse_service("web", {"consul_service": "Web", "mode": "hash", **keys}, WHERE)
+    assert service.origin == ("consul_service", "Web", *origin)
+    assert ConsulQuery.of(service.origin).origin == service.origin
+    assert service.upstream(()).source == {"servers": [], "mode": "hash"}
+
+
+def test_what_the_catalogue_says_of_a_server() -> None:
+    """It wins over what the service says of every server; what it leaves out is the service's."""
+    service = parse_service("web", body(server={"max_fails": 3, "max_conns": 9}), WHERE)
+    listed = Listed("10.0.0.1", 80, 5, "drain", max_fails=0, fail_timeout=2.5)
+    levels = ((listed, Listed("10.0.0.2", 80)),)
+    upstream = service.upstream(levels)
+    one, two = upstream.servers
+    assert (one.weight, one.state, one.max_fails, one.fail_timeout) == (5, "drain", 0, 2.5)
+    assert (one.max_conns, two.max_fails, two.max_conns) == (9, 3, 9)
+    assert levels_of(upstream, service.each_server) == levels
+    # Where the service is edited, what the catalogue has said stays.
+    edited = parse_service("web", body(server={"max_fails": 7}), WHERE)
+    found = edited.upstream(levels_of(upstream, service.each_server)).servers
+    assert [server.max_fails for server in found] == [0, 7]
 
 
 @pytest.mark.parametrize("key", ["dns_service", "consul_service"])

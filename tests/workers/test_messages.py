@@ -271,3 +271,20 @@ def test_anything_else_on_hooks_is_refused(data: bytes) -> None:
     """A worker that a hook has taken over gets no further than that."""
     with pytest.raises(ValueError, match="it sent what is no message"):
         messages.decode_from_worker(data)
+
+
+def test_settings_of_hooks_travel() -> None:
+    """With the whole, and those that have changed with a change."""
+    base = snapshot(1).with_settings({"same": "1", "old": "1", "gone": "1"})
+    assert decoded(messages.whole(base)).settings == dict(base.settings)
+    following = base.with_settings({"same": "1", "old": "2", "new": "3"})
+    change = decoded(messages.delta(base, following, []))
+    assert (change.settings, change.gone_settings) == ({"old": "2", "new": "3"}, ("gone",))
+    other = following.with_upstream(upstream("a", 1))
+    change = decoded(messages.delta(following, other, ["a"]))
+    assert (change.settings, change.gone_settings) == ({}, ())
+
+
+def test_settings_of_hooks_do_not_travel_with_those_of_the_process() -> None:
+    """They come with the snapshot, and only once."""
+    assert messages.lean_settings(parse_settings({"settings": {"a": 1}})).first_settings == {}

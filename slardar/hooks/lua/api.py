@@ -18,11 +18,13 @@ from slardar.hooks.errno import make_errno
 from slardar.hooks.lua.codec import FUNCTIONS
 from slardar.hooks.lua.complaints import Complaints
 from slardar.hooks.lua.crossing import bytes_of, contained, crossing, said, text_of
+from slardar.hooks.lua.literal import source_of
 from slardar.hooks.lua.outcome import Outcome
 from slardar.hooks.lua.regex import find_match, group_names
 from slardar.hooks.lua.script import Call
 from slardar.hooks.lua.variables import PREFIXES, VARIABLES
 from slardar.hooks.objects import BODY_IS_UNKNOWN, HookAnswer, HookRequest, HookResponse
+from slardar.hooks.settings import SettingEntry
 
 __all__ = ["Api"]
 
@@ -60,7 +62,7 @@ _LEVELS: Final = ("error", "error", "error", "error", "error", "warn", "info", "
 class Api:
     """The functions of Python that Lua calls; :meth:`functions` lists them."""
 
-    def __init__(self, call: Call, settings: Mapping[str, Any], log: Log) -> None:
+    def __init__(self, call: Call, settings: Mapping[str, SettingEntry], log: Log) -> None:
         self.settings = settings
         self._log = log
         self._call = call
@@ -374,14 +376,8 @@ class Api:
         return None if code is None else code.encode("utf-8", "replace").decode("latin-1")
 
     def setting(self, name: str) -> str | None:
-        value = self.settings.get(bytes_of(name).decode("utf-8", "replace"))
-        if value is None:
-            return None
-        try:
-            text = json.dumps(_plain(value))
-        except (TypeError, ValueError):
-            return None
-        return text if len(text) <= _MAX_BODY else None
+        entry = self.settings.get(bytes_of(name).decode("utf-8", "replace"))
+        return None if entry is None else source_of(json.loads(entry.text))
 
     def log(self, level: float, text: str) -> None:
         outcome = self._outcome
@@ -442,12 +438,3 @@ def _checked_message(text: str) -> str:
 def _check_length(text: str, expected: str) -> None:
     if len(text) > _MAX_URL:
         raise ValueError(f"{expected} of at most {_MAX_URL} bytes")
-
-
-def _plain(value: Any) -> Any:
-    """A copy of a setting as plain dicts and lists, without read-only wrappers."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return value

@@ -14,6 +14,7 @@ from slardar.hooks.lua.script import NOBODY, Account, Call, LuaScript
 from slardar.hooks.lua.source import find_modules, located
 from slardar.hooks.notices import Notice
 from slardar.hooks.script import HookFailure, Script
+from slardar.hooks.settings import SettingEntry
 
 __all__ = ["LuaEngine"]
 
@@ -38,7 +39,7 @@ class LuaEngine(Engine):
     def __init__(
         self,
         budget: float,
-        settings: Mapping[str, Any],
+        settings: Mapping[str, SettingEntry],
         log: Log,
         memory: int = MEMORY,
     ) -> None:
@@ -56,6 +57,10 @@ class LuaEngine(Engine):
     def held(self) -> int:
         """See :meth:`Engine.held`."""
         return self.runtime.used
+
+    def settings_changed(self) -> None:
+        """See :meth:`Engine.settings_changed`."""
+        self.runtime.forget_settings()
 
     def check(self, name: str, code: str) -> frozenset[str]:
         """See :meth:`Engine.check`."""

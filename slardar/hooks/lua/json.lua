@@ -320,8 +320,6 @@ local function decode(s)
     return value
 end
 
-core.json_decode = decode
-
 -- Parts that both libraries have.
 
 local function settings_of(lib)

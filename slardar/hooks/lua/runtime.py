@@ -131,6 +131,7 @@ class Runtime:
         self._check: Any = core["check"]
         self._recover: Any = core["recover"]
         self._limited: Any = core["limited"]
+        self._forget_settings: Any = core["forget_settings"]
         lua.gccollect()
 
     @property
@@ -157,6 +158,10 @@ class Runtime:
         if isinstance(answer, tuple):
             return f"{name}: {answer[0]}"
         return answer  # type: ignore[no-any-return]
+
+    def forget_settings(self) -> None:
+        """Let scripts ask anew for settings that they have read."""
+        self.enter(self._forget_settings)
 
     def load(self, name: str, code: str, sets: bool) -> tuple[Any, Any, Any]:
         """Load a script.

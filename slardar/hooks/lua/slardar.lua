@@ -4,7 +4,7 @@ local core = ...
 
 local error, type, tostring, tonumber, next, unpack =
     error, type, tostring, tonumber, next, unpack
-local setmetatable, rawget = setmetatable, rawget
+local setmetatable, rawget, setfenv, loadstring = setmetatable, rawget, setfenv, loadstring
 local sub, byte, gsub, rawpcall = string.sub, string.byte, string.gsub, pcall
 local py, ready, text, expect = core.py, core.ready, core.text, core.expect
 local concat, sort = core.libs.table.concat, core.libs.table.sort
@@ -207,7 +207,26 @@ function slardar.set_cluster_key(...)
     end
 end
 
--- A setting is read as a copy, which lasts as long as the request.
+-- A setting is read as a copy, which lasts as long as the request.  For each setting that was read
+-- there is a function that makes a copy.  Python calls `forget_settings` when settings have changed.
+local settings, nothing = {}, {}
+
+function core.forget_settings()
+    settings = {}
+end
+
+local function maker_of(key)
+    ready()
+    local source = py.setting(text(key, 1, "slardar"))
+    if not source then
+        -- Not noted: a script may ask for any number of names.
+        return nil
+    end
+    local make = setfenv(loadstring(source, "=setting"), nothing)(core.null)
+    settings[key] = make
+    return make
+end
+
 local meta = {
     __metatable = false,
     __index = function(_, key)
@@ -216,17 +235,20 @@ local meta = {
             return own
         end
         local mine = core.own()
-        if mine.settings and mine.settings[key] ~= nil then
-            return mine.settings[key]
+        local copies = mine.settings
+        if copies and copies[key] ~= nil then
+            return copies[key]
         end
-        ready()
-        local json = py.setting(text(key, 1, "slardar"))
-        if not json then
+        local make = settings[key] or maker_of(key)
+        if not make then
             return nil
         end
-        local value = core.json_decode(json)
-        mine.settings = mine.settings or {}
-        mine.settings[key] = value
+        if not copies then
+            copies = {}
+            mine.settings = copies
+        end
+        local value = make()
+        copies[key] = value
         return value
     end,
     __newindex = function(_, key)

@@ -6,7 +6,8 @@ table has no attributes, and a name that is not in the table does not exist.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from types import MethodType
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ from slardar.hooks.python.limits import (
     text_of,
 )
 from slardar.hooks.python.methods import METHODS, TEXT_METHODS, of_long_text
+from slardar.hooks.settings import SettingEntry
 
 __all__ = ["GUARDS", "Namespace", "Settings", "register"]
 
@@ -93,14 +95,20 @@ class Settings:
     __slots__ = ("data", "name")
 
     def __init__(self, data: Mapping[str, Any], name: str = "settings") -> None:
+        #: Values that no hook can change.
         self.data = data
         self.name = name
+
+    @classmethod
+    def whole(cls, settings: Mapping[str, SettingEntry]) -> Settings:
+        """All settings, as they are when a hook reads them."""
+        return cls(_Forms(settings))
 
     def value(self, key: Any, missing: type[Exception]) -> Any:
         """One setting.  Raises ``missing`` if there is no such setting."""
         if type(key) is not str or key not in self.data:
             raise missing(f"expected one of the settings, there is no {self.name}.{_cut(key)}")
-        return frozen(self.data[key], f"{self.name}.{key}")
+        return self.data[key]
 
     def __iter__(self) -> Any:
         return iter([key for key in self.data if type(key) is str])
@@ -133,15 +141,35 @@ class Settings:
         return [(key, self.value(key, KeyError)) for key in self]
 
 
+class _Forms(Mapping[str, Any]):
+    """The values of settings.  Each is made ready when it is first read."""
+
+    def __init__(self, settings: Mapping[str, SettingEntry]) -> None:
+        self._settings = settings
+
+    def __getitem__(self, key: str) -> Any:
+        entry = self._settings[key]
+        if entry.form is None:
+            entry.form = frozen(json.loads(entry.text), f"settings.{key}")
+        return entry.form
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._settings
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._settings)
+
+    def __len__(self) -> int:
+        return len(self._settings)
+
+
 def frozen(value: Any, name: str) -> Any:
-    """A setting in a form that a hook cannot change."""
-    if type(value) in ATOMS:
-        return value
-    if isinstance(value, Mapping):
-        return Settings(value, name)
-    if isinstance(value, list | tuple):
+    """A value from JSON in a form that a hook cannot change."""
+    if type(value) is dict:
+        return Settings({key: frozen(one, f"{name}.{key}") for key, one in value.items()}, name)
+    if type(value) is list:
         return tuple(frozen(one, name) for one in value)
-    return str(value)
+    return value
 
 
 register(Settings, "get items keys values", items=True, text=True)

@@ -22,6 +22,7 @@ from slardar.hooks.python.modules import find
 from slardar.hooks.python.notices import notices
 from slardar.hooks.python.script import PythonScript
 from slardar.hooks.script import HookFailure
+from slardar.hooks.settings import SettingEntry
 
 __all__ = ["PythonEngine"]
 
@@ -41,7 +42,7 @@ class PythonEngine(Engine):
 
     language = "python"
 
-    def __init__(self, budget: float, settings: Mapping[str, Any], log: Log) -> None:
+    def __init__(self, budget: float, settings: Mapping[str, SettingEntry], log: Log) -> None:
         super().__init__(budget, settings, log)
         self._budget = Budget(budget)
         self._compiled: OrderedDict[tuple[str, bytes], Compiled] = OrderedDict()
@@ -56,7 +57,7 @@ class PythonEngine(Engine):
                 self._unknown_errno,
             ),
             "log": Namespace("log", {level: self._logger(level) for level in _LEVELS}),
-            "settings": Settings(settings),
+            "settings": Settings.whole(settings),
         }
 
     def check(self, name: str, code: str) -> frozenset[str]:

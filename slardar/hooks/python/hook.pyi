@@ -235,7 +235,8 @@ class _Log:
 errno: _Errnos
 #: The log of slardar.
 log: _Log
-#: The dynamic settings, which a hook reads by attribute or by item.
+#: The settings of slardar's operators, which a hook reads by attribute or by item, and cannot
+#: change; lists are tuples.  ``settings.get(name)`` is ``None`` for one that is not there.
 settings: Any
 
 def require(name: str) -> Any:

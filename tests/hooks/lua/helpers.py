@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from slardar.hooks.lua.engine import LuaEngine
 from slardar.hooks.objects import HookRequest
 from slardar.hooks.script import HookFailure
+from slardar.hooks.settings import SettingEntry
+from tests.hooks.kit import settings_of
 
 SETTINGS: dict[str, Any] = {
     "myargs": {"arg0": 0, "arg1": [1, "two", None]},
@@ -15,10 +18,12 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def make_engine(budget: float = 0.05, settings: Any = None, **more: Any) -> Any:
+def make_engine(
+    budget: float = 0.05, settings: Mapping[str, SettingEntry] | None = None, **more: Any
+) -> Any:
     """An engine.  Its ``lines`` are the lines that hooks logged."""
     lines: list[tuple[str, str]] = []
-    chosen = SETTINGS if settings is None else settings
+    chosen = settings_of(SETTINGS) if settings is None else settings
     engine: Any = LuaEngine(budget, chosen, lambda level, text: lines.append((level, text)), **more)
     engine.lines = lines
     return engine

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from slardar.hooks.objects import HookRequest, HookResponse
+from tests.hooks.kit import settings_of
 from tests.hooks.lua.helpers import failure, make_engine, make_request, run, said
 
 
@@ -237,10 +238,11 @@ class TestSettings:
 
     def test_current(self) -> None:
         """The next request sees a setting that has changed."""
-        settings = {"n": 1}
+        settings = settings_of({"n": 1})
         engine = make_engine(settings=settings)
         assert said(engine, "ngx.say(slardar.n)") == "1"
-        settings["n"] = 2
+        settings.take({"n": "2"})
+        engine.settings_changed()
         assert said(engine, "ngx.say(slardar.n)") == "2"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from slardar.hooks.objects import HookRequest, HookResponse
 from slardar.hooks.python.engine import PythonEngine
 from slardar.hooks.python.script import PythonScript
+from tests.hooks.kit import settings_of
 
 __all__ = ["SETTINGS", "Hooks", "request", "response"]
 
@@ -38,7 +39,8 @@ class Hooks:
 
     def __init__(self, budget: float = 0.05) -> None:
         self.lines: list[tuple[str, str]] = []
-        self.engine = PythonEngine(budget, SETTINGS, lambda *line: self.lines.append(line))
+        self.settings = settings_of(SETTINGS)
+        self.engine = PythonEngine(budget, self.settings, lambda *line: self.lines.append(line))
         self._scripts: list[PythonScript] = []
 
     def load(
