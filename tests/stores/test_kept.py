@@ -495,7 +495,7 @@ def test_what_counts_as_lost(before: StoredState, after: StoredState, is_lost: b
         ("consul:http://127.0.0.1:8500/config/slardar/", None),
         ("consul:http://u:p@a:8500,u:p@b:8500/x", "consul:http://a:8500,b:8500/x"),
         ("consul:http://u:p@ss@a:8500/x", "consul:http://a:8500/x"),
-        ("etcd:https://root:p,q@a:2379/x?token=y", "etcd:https://a:2379/x?..."),
+        ("etcd:https://root:p,q@a:2379/x?Token=y&dc=z", "etcd:https://a:2379/x?Token=...&dc=z"),
         ("zookeeper:user:pass@a:2181/x", "zookeeper:a:2181/x"),
     ],
 )
