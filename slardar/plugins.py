@@ -274,7 +274,10 @@ def open_store(url: str, reactor: Any) -> IStore:
                 return make(match[2], reactor)  # type: ignore[no-any-return]
             except ConfigError as error:
                 raise ConfigError([f"store: {line}" for line in error.problems]) from error
-    raise ConfigError(f"store: expected sqlite:FILE or memory:, got {shown(url)}")
+    raise ConfigError(
+        "store: expected sqlite:FILE, memory:, consul:URL, etcd:URL or zookeeper:HOST:PORT/PATH, got"
+        f" {shown(url)}"
+    )
 
 
 def peek_store(url: str, folder: str) -> StoredState | None:
