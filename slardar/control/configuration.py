@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from itertools import islice
 from typing import Any, Literal
 
+from msgspec import structs
 from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -35,6 +36,7 @@ from slardar.control.desired import (
     what_file_says,
 )
 from slardar.control.origins import edited
+from slardar.control.others import loadable, values_at
 from slardar.control.status import ignored_keys
 from slardar.errors import ConfigError, ConflictError, SlardarError, StoreError
 from slardar.events import Changed, Event, More, Publish, Store, ignore
@@ -60,8 +62,6 @@ _OTHERS = "store"
 _CATALOGUE = "the catalogue"
 #: Who has changed what the file says, in the history.
 _FILE = "file"
-#: The key under which the status says why a state of the store is not served.
-_STORE = "store"
 
 _log = Logger("slardar.control")
 
@@ -114,6 +114,8 @@ class Configuration:
         #: The newest state that the store has reported, if it has not been looked at yet.
         self._reported: StoredState | None = None
         self._is_taking = False
+        #: Hooks that others wrote and that could not be loaded may be good with a change made here.
+        self._tries_hooks = False
         self.service_watch = service_watch or ServiceWatch(None, {})
         self.service_watch.changed = self._servers_changed
         #: The version from which to count on, if it is ahead of the store's.
@@ -306,6 +308,8 @@ class Configuration:
         )
         for event in _events(following, version, who):
             self.publish(event)
+        if following.stored is None and any(one.kind == "hook" for one in following.values):
+            self._try_hooks()
         # Keys that were there before, with the same value, have been logged already.
         _tell_inert(
             (f"upstreams.{name}", _new_keys(before.upstreams.get(name), upstream))
@@ -316,11 +320,6 @@ class Configuration:
 
     async def _store_values(self, following: Next, who: str) -> StoredState:
         """Commit a change.  Returns what the store holds after it."""
-        if _STORE in self.failed:
-            raise ConflictError(
-                "somebody else has written to the store what cannot be served: set it right"
-                f" there: {self.failed[_STORE]}"
-            )
         settings = following.settings or self.settings
         held = following.onto or self.held
         said = self._not_on_record(settings, held)
@@ -357,7 +356,6 @@ class Configuration:
     def _hold(self, state: StoredState) -> None:
         """Note that the store holds this state, and that it is the one served."""
         self.held = state
-        self.failed.pop(_STORE, None)
         if self._told_of_store is not None:
             self._told_of_store = None
             self.publish(Store("back"))
@@ -456,15 +454,7 @@ class Configuration:
     def _desired(self, settings: Settings, state: StoredState) -> Desired:
         """What is to be served for these.  Raises ConfigError if a part of the state cannot be
         read, unless that part is left out already, or is a setting of hooks."""
-        desired = read_desired(
-            settings,
-            state,
-            self.plugins,
-            self.held,
-            self.snapshot,
-            self.failed,
-            self.followed,
-        )
+        desired = self._read_desired(settings, state)
         problems = [
             reason
             for where, reason in desired.failed.items()
@@ -473,6 +463,20 @@ class Configuration:
         if problems:
             raise ConfigError(problems)
         return desired
+
+    def _read_desired(
+        self, settings: Settings, state: StoredState, held: StoredState | None = None
+    ) -> Desired:
+        """What is to be served for these.  Of a part that cannot be read, what is served stays."""
+        return read_desired(
+            settings,
+            state,
+            self.plugins,
+            held or self.held,
+            self.snapshot,
+            self.failed,
+            self.followed,
+        )
 
     def settled(self, value: Value) -> Next:
         """The change to this value, with whatever is in use after it, as after a start: a name that
@@ -512,6 +516,15 @@ class Configuration:
         """Called by the store when it holds another state; see
         :class:`slardar.interfaces.IWatchedStore`."""
         self._reported = state
+        self._take()
+
+    def _try_hooks(self) -> None:
+        """Look again at the hooks that others wrote and that could not be loaded."""
+        if any(where.startswith("hooks.") for where in self.failed):
+            self._tries_hooks = True
+            self._take()
+
+    def _take(self) -> None:
         if not self._is_taking:
             self._is_taking = True
             taken = defer.ensureDeferred(self._take_reported())
@@ -522,7 +535,7 @@ class Configuration:
     async def _take_reported(self) -> None:
         """Serve the newest state that was reported, until there is no newer one."""
         try:
-            while self._reported is not None:
+            while self._reported is not None or self._tries_hooks:
                 await _or_none(self.change_checked(self._next_reported, _OTHERS, False))
         except MovedError:
             pass
@@ -531,30 +544,32 @@ class Configuration:
 
     def _next_reported(self, checks: Checks) -> Next:
         """The change to the newest state that was reported."""
-        state = self._reported
-        if state is None:
-            raise NothingChanged
-        if state.revision == self.held.revision:
+        state, held = self._reported or self.held, self.held
+        if self._tries_hooks:
+            held = structs.replace(held, hooks={})
+        elif state.revision == held.revision:
             # The echo of a change made here.
             self._hold(state)
             self._keep()
             self._reported = None
             raise NothingChanged
-        try:
-            desired = self._desired(self.settings, state)
-            values = differences(self.held, state)
-            following = self._change_to(desired, values, checks)
-        except ConfigError as error:
-            self._refuse(error)
-            raise NothingChanged from None
-        self._reported = None
+        desired = self._read_desired(self.settings, state, held)
+        desired = loadable(desired, self.snapshot, self.on_error, checks)
+        self._reported, self._tries_hooks = None, False
         if desired.is_served(self.snapshot):
             self._hold(state)
             self._leave_out(desired.failed)
             self._keep()
             raise NothingChanged
-        following.stored = state
-        return following
+        values = [one for one in differences(self.held, state) if one.path not in desired.failed]
+        mended = self.failed.keys() - desired.failed.keys()
+        return Next(
+            values or list(values_at(mended, state)) or [Value("file", "", None)],
+            desired.snapshot(self.snapshot.version + 1),
+            desired.changed(self.snapshot),
+            stored=state,
+            failed=desired.failed,
+        )
 
     def accept(
         self, who: str, wait: bool = True, condition: Condition | None = None
@@ -562,30 +577,26 @@ class Configuration:
         """Serve the state that the store holds back, because it has lost what is served.  All nodes
         follow.
 
-        Fails as other changes do; with ConflictError if no state is held back, and with ConfigError
-        if a part of it cannot be served.
+        Fails as other changes do; with ConflictError if no state is held back.
         """
 
         def prepare(checks: Checks) -> Next:
             state = self.store.waiting if IKeptStore.providedBy(self.store) else None
             if state is None:
                 raise ConflictError("no state of the store is held back")
-            desired = self._desired(self.settings, state)
+            desired = self._read_desired(self.settings, state, self.held)
+            desired = loadable(desired, self.snapshot, self.on_error, checks)
             # The names are for the history: the store itself does not change.
             value = Value("file", "", {"upstreams": desired.changed(self.snapshot)})
-            following = self._change_to(desired, [value], checks)
-            following.onto = state
-            return following
+            return Next(
+                [value],
+                desired.snapshot(self.snapshot.version + 1),
+                desired.changed(self.snapshot),
+                onto=state,
+                failed=desired.failed,
+            )
 
         return defer.ensureDeferred(self.change_checked(prepare, who, wait, condition))
-
-    def _refuse(self, error: ConfigError) -> None:
-        """Keep what is served.  Changes are refused until the store has been set right."""
-        self._reported = None
-        reason = " ".join(str(error).split())
-        self.failed[_STORE] = reason
-        _log.error("the store's new state is not served: {reason}", reason=reason)
-        self._tell_store("stale", reason)
 
     # The servers of services.
 

@@ -31,6 +31,7 @@ __all__ = [
     "Desired",
     "file_differences",
     "read_desired",
+    "same_or",
     "served_state",
     "what_file_says",
 ]
@@ -108,18 +109,18 @@ def read_desired(
     failed: Mapping[str, str] | None = None,
     followed: Callable[[Service], Upstream] = lambda service: service.upstream(()),
 ) -> Desired:
-    """What is to be served for ``settings`` and ``state``.  Never fails: a part of the state that
-    cannot be read is left out, and ``failed`` of the result says why.
+    """What is to be served for ``settings`` and ``state``.  Never fails: of a part of the state
+    that cannot be read, what is served stays, and ``failed`` of the result says why.
 
     What the state says of a name wins over the settings.  A stored upstream that cannot be
-    read (its balancer's class is gone, say) is not served at all, because nobody knows
-    whether the settings' older one would be right.
+    read (its balancer's class is gone, say) and that is not served yet is left out, because nobody
+    knows whether the settings' older one would be right.
 
     A name cannot be an upstream and a service.  If the state has one of them and the settings have
     the other, the state's counts; if the state has both, the upstream does.
 
     ``served`` is the present configuration, ``held`` the state that it was made from, and
-    ``failed`` the parts of that state that were left out.  ``followed`` makes the upstream of a
+    ``failed`` the parts of that state that could not be read.  ``followed`` makes the upstream of a
     service.
     """
     reader = _StateReader(held or StoredState(), served, failed or {}, plugins)
@@ -128,6 +129,12 @@ def read_desired(
         for name, upstream in settings.first_upstreams.items()
         if not state.decides(name)
     }
+    for name in reader.broken_names("upstreams", state):
+        known = reader.served_upstream(name)
+        if known is not None:
+            upstreams[name] = known
+        else:
+            upstreams.pop(name, None)
     for name, value in state.upstreams.items():
         if value is not None and state.decides(name):
             upstream = reader.read_upstream(name, value)
@@ -144,7 +151,9 @@ def read_desired(
     for name, service in services.items():
         upstreams[name] = reader.kept_upstream(followed(service))
     routes = settings.first_routes
-    if state.decides_routes:
+    if "routes" in state.broken:
+        routes = served.routes
+    elif state.decides_routes:
         routes = reader.read_routes(state.routes)
     if routes == served.routes:
         routes = served.routes
@@ -152,7 +161,7 @@ def read_desired(
     values = reader.read_settings(settings, state)
     return Desired(
         upstreams,
-        _same_or(served.services, services),
+        same_or(served.services, services),
         routes,
         settings.default_upstream,
         hooks,
@@ -166,12 +175,19 @@ def _is_stored(state: StoredState, name: str) -> bool:
     return state.decides(name) and state.upstreams[name] is not None
 
 
-def _same_or(known: Mapping[K, T], found: Mapping[K, T]) -> Mapping[K, T]:
+def same_or(known: Mapping[K, T], found: Mapping[K, T]) -> Mapping[K, T]:
     """``known`` if both have the same objects, else ``found``."""
-    is_same = len(found) == len(known) and all(
+    has_same = len(found) == len(known) and all(
         known.get(key) is value for key, value in found.items()
     )
-    return known if is_same else found
+    return known if has_same else found
+
+
+def _has_same(values: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    """Whether both have the same values."""
+    return len(values) == len(others) and all(
+        name in others and is_same(value, others[name]) for name, value in values.items()
+    )
 
 
 class _StateReader:
@@ -190,10 +206,21 @@ class _StateReader:
         self._plugins = plugins
         self.failed: dict[str, str] = {}
 
+    def broken_names(self, section: str, state: StoredState) -> list[str]:
+        """The names in a section whose values nobody can read.  Notes why."""
+        self.failed.update(state.broken)
+        start = f"{section}."
+        return [path[len(start) :] for path in state.broken if path.startswith(start)]
+
+    def served_upstream(self, name: str) -> Upstream | None:
+        """The upstream of this name that is served, and is no service's."""
+        return None if name in self._served.services else self._served.upstreams.get(name)
+
     def read_upstream(self, name: str, value: object) -> Upstream | None:
-        """The upstream for a value of the store; ``None`` if the value cannot be read."""
+        """The upstream for a value of the store.  If the value cannot be read, it is the one that
+        is served, or ``None``."""
         where = f"upstreams.{name}"
-        known = self._served.upstreams.get(name)
+        known = self.served_upstream(name)
         parse = partial(self._parse_upstream, name, where)
         return self._read(where, value, self._held.upstreams.get(name), known, parse)
 
@@ -209,7 +236,7 @@ class _StateReader:
         return upstream.following(known)
 
     def read_routes(self, value: object) -> tuple[Route, ...]:
-        """The routes for a value of the store; no routes if the value cannot be read."""
+        """The routes for a value of the store; those served if the value cannot be read."""
         parse = partial(parse_routes, where="routes", passes=ANY_KEY)
         return self._read("routes", value, self._held.routes, self._served.routes, parse) or ()
 
@@ -217,21 +244,33 @@ class _StateReader:
         """The hooks of a state.  If none differs, it is the mapping that is served."""
         hooks: dict[HookKey, Hook] = {}
         known = self._served.hooks
+        for path in self.broken_names("hooks", state):
+            language, _, name = path.partition("/")
+            if (language, name) in known:
+                hooks[language, name] = known[language, name]
+        # A hook may have been refused for what is wrong with another one.
+        is_new = not _has_same(state.hooks, self._held.hooks)
         for path, value in state.hooks.items():
             language, _, name = path.partition("/")
             if name == COMMIT_VERSION:
                 continue
             served = known.get((language, name))
             held = self._held.hooks.get(path)
-            hook = self._read(f"hooks.{path}", value, held, served, partial(parse_hook, path))
+            parse = partial(parse_hook, path)
+            hook = self._read(f"hooks.{path}", value, held, served, parse, is_new)
             if hook is not None:
                 hooks[hook.key] = hook if served is None or served != hook else served
-        return _same_or(known, hooks)
+        return same_or(known, hooks)
 
     def read_settings(self, settings: Settings, state: StoredState) -> Mapping[str, str]:
         """The settings of hooks.  If none differs, it is the mapping that is served."""
+        given = dict(settings.first_settings)
+        for name in self.broken_names("settings", state):
+            given.pop(name, None)
+            if name in self._served.settings:
+                given[name] = self._served.settings[name]
         found, failed = settings_in_use(
-            settings.first_settings,
+            given,
             state.settings,
             self._held.settings,
             self._served.settings,
@@ -247,6 +286,10 @@ class _StateReader:
             for name, service in settings.first_services.items()
             if not state.decides_service(name)
         }
+        for name in self.broken_names("services", state):
+            services.pop(name, None)
+            if name in self._served.services:
+                services[name] = self._served.services[name]
         for name, value in state.services.items():
             if value is not None and state.decides_service(name):
                 where = f"services.{name}"
@@ -280,21 +323,24 @@ class _StateReader:
         held: object,
         served: T | None,
         parse: Callable[[Any], T],
+        again: bool = False,
     ) -> T | None:
         """The meaning of ``value``: ``served`` if the value is the one held, else what ``parse``
-        makes of it.  ``None`` if it cannot be read."""
+        makes of it.  ``served``, too, if it cannot be read.  ``again``: a value that failed before
+        is tried again."""
         if is_same(value, held):
-            if where in self._known_failed:
+            if where not in self._known_failed:
+                if served is not None:
+                    return served
+            elif not again:
                 self.failed[where] = self._known_failed[where]
-                return None
-            if served is not None:
                 return served
         try:
             return parse(value)
         except Exception as error:  # what a store holds may be anything
             reason = str(error) if isinstance(error, ConfigError) else f"{where}: {error!r}"
             self.failed[where] = " ".join(reason.split())
-            return None
+            return served
 
 
 def served_state(state: StoredState, served: Snapshot, failed: Mapping[str, str]) -> StoredState:

@@ -157,7 +157,7 @@ class StoredState(Struct, frozen=True):
 
     def after(self, values: Iterable[Value], version: int, revision: Revision) -> StoredState:
         """The state after these values, with a new version and revision."""
-        routes = self.routes
+        routes, broken = self.routes, self.broken
         # Copied once, however many values there are.
         named: dict[str, dict[str, Any]] = {}
         of_kind = {
@@ -168,6 +168,8 @@ class StoredState(Struct, frozen=True):
             "setting": self.settings,
         }
         for one in values:
+            if broken and one.path in broken:
+                broken = {path: why for path, why in broken.items() if path != one.path}
             if one.kind == "routes":
                 routes = one.value
             elif one.kind in of_kind and one.name:
@@ -187,7 +189,7 @@ class StoredState(Struct, frozen=True):
             named.get("file", self.file),
             named.get("service", self.services),
             named.get("setting", self.settings),
-            self.broken,
+            broken,
         )
 
 

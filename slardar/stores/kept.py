@@ -66,8 +66,8 @@ _log = Logger("slardar.store")
 class Trouble(Struct, frozen=True):
     """What is wrong with a store."""
 
-    #: ``stale``: the store is away, or holds what cannot be served.  ``held``: its state has lost
-    #: what is served.  ``error``: it has not taken the last change.
+    #: ``stale``: the store is away.  ``held``: its state has lost what is served.  ``error``: it has
+    #: not taken the last change.
     status: Literal["stale", "held", "error"]
     #: Since when, in epoch seconds.
     since: float

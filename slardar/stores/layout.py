@@ -33,7 +33,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from slardar.model.change import IN_FILE, TO_FILE, Value
-from slardar.model.hook import COMMIT_VERSION, Code, Hook, written
+from slardar.model.hook import COMMIT_VERSION, Code, Hook
 from slardar.stores.tree import Entry
 
 __all__ = [
@@ -106,6 +106,8 @@ class Place(NamedTuple):
     @property
     def path(self) -> str:
         """The key path, such as ``upstreams.www.example.com``."""
+        if self.misspelt:
+            return self.misspelt
         return Value(self.kind, self.name, None).path  # type: ignore[arg-type]
 
 
@@ -149,7 +151,7 @@ def _setting_name(key: str) -> str | None:
         if None not in parts:
             return "/".join(part for part in parts if part is not None)
         return None
-    name = "" if key == "%" else unquote(key)
+    name = unquote(key)
     return name if _setting_key(name) == key else None
 
 
@@ -234,9 +236,9 @@ def targets(change: Value, text: str | None) -> Iterator[tuple[str, bytes | None
         code = _code_in(name, meant)
         if key:
             yield key, None if code is None else code.encode()
-        whole = value is None or (_is_version(name) and code is not None)
-        yield record, None if whole or value is None else pack(value)
-    elif kind == "setting":
+        is_all = _is_version(name) and code is not None
+        yield record, None if is_all or value is None else pack(value)
+    elif kind == "setting" and name:
         yield _setting_key(name), value
     elif kind == "file" and name:
         yield _FILE + quoted(name), None if value is None else pack(value)
@@ -317,9 +319,9 @@ def _hook_at(name: str, entries: Mapping[str, Entry], prefix: str) -> Any:
     known = None
     if record in entries:
         known = _json(record, unpack(entries[record].value), prefix)
-    if not key or key not in entries:
-        # Somebody has removed the code, and so the hook.
-        return known if _code_in(name, known) is None else None
+    if key not in entries:
+        # If slardar wrote some there, somebody has removed it, and so the hook.
+        return None if key and _code_in(name, known) is not None else known
     code = _text(key, entries[key].value, prefix)
     if _is_version(name):
         return code.rstrip("\r\n")
@@ -332,7 +334,8 @@ def _hook_at(name: str, entries: Mapping[str, Entry], prefix: str) -> Any:
     except msgspec.ValidationError:
         hook = Hook(language, rest)  # type: ignore[arg-type]
     previous = hook.active or hook.previous
-    return written(structs.replace(hook, active=Code.of(code, 0.0), previous=previous))
+    hook = structs.replace(hook, active=Code.of(code, 0.0), previous=previous)
+    return msgspec.json.decode(msgspec.json.encode(hook))
 
 
 # Values of slardar's own keys.

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
+from msgspec import structs
 from twisted.internet import defer
 from zope.interface import implementer
 
@@ -29,6 +30,8 @@ class Board:
     def __init__(self) -> None:
         self.texts: dict[tuple[str, str], str | None] = {}
         self.version = self.writes = 0
+        #: Why values cannot be read, by key path.
+        self.broken: dict[str, str] = {}
         self.past = History()
         self.stores: list[BoardStore] = []
 
@@ -41,12 +44,20 @@ class Board:
     def state(self) -> StoredState:
         """What it holds."""
         rows = ((kind, name, text) for (kind, name), text in self.texts.items())
-        return stored_state(self.version, self.revision, rows)
+        state = stored_state(self.version, self.revision, rows)
+        return structs.replace(state, broken=dict(self.broken))
 
     def write(self, values: Iterable[Value]) -> None:
         """Set things as somebody does who is no slardar and counts nothing."""
         for one in values:
             self.texts[one.kind, one.name] = encode(Change(one.kind, one.name, one.value, "x", 0.0))
+            self.broken.pop(one.path, None)
+        self.writes += 1
+
+    def spoil(self, one: Value) -> None:
+        """Write something there that nobody can read."""
+        self.texts.pop((one.kind, one.name), None)
+        self.broken[one.path] = f"{one.path}: board/{one.name}: expected JSON"
         self.writes += 1
 
     def tell(self) -> None:

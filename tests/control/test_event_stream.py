@@ -153,7 +153,7 @@ def test_large_change_is_told_in_part(actions: Actions, clock: Clock) -> None:
 
 
 def test_store_is_told_of(clock: Clock) -> None:
-    """When it takes no change, when it holds what cannot be served, and when all is well."""
+    """When it takes no change, when it cannot be reached, and when all is well."""
     store = FakeStore()
     actions = with_events(make_actions(store, FakePlane()), clock)
     client = Listener(actions, "?kind=store")
@@ -170,11 +170,11 @@ def test_store_is_told_of(clock: Clock) -> None:
         {"kind": "store", "status": "back", "reason": ""},
     ]
     board = Board()
-    actions = with_events(make_actions(BoardStore(board), FakePlane()), clock)
+    shared = BoardStore(board)
+    actions = with_events(make_actions(shared, FakePlane()), clock)
     client = Listener(actions, "?kind=store")
     client.blocks()
-    board.write([Value("upstream", "a", {"servers": 5})])
-    board.tell()
+    shared.failed("away")
     board.write([Value("upstream", "a", upstream(1))])
     board.tell()
     clock.advance(0.05)

@@ -244,7 +244,7 @@ def test_others_may_write_what_is_wrong(log: list[str]) -> None:
     assert served(one) == {"a": 1, "b": 2}
     assert log[:2] == [
         f"stored and left out: {reason}",
-        "version 2: upstreams.u, settings.a, settings.b set by store: upstreams +u; settings b",
+        "version 2: upstreams.u, settings.b set by store: upstreams +u; settings b",
     ]
     log.clear()
     # If nothing else is new, it is still told, once.

@@ -166,10 +166,10 @@ def test_store_that_cannot_be_served_keeps_no_server_from_changing() -> None:
     site.set("web", WEB, 1)
     board.write([Value("upstream", "a", upstream(0))])
     board.tell()
-    assert "store" in site.actions.failed
+    assert "upstreams.a" in site.actions.failed
     site.lists("web", 2)
     assert site.levels("web") == one_level(2)
-    assert "store" in site.actions.failed
+    assert "upstreams.a" in site.actions.failed
 
 
 # The start, and who else changes the whole.

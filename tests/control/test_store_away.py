@@ -178,6 +178,29 @@ def test_first_start_without_the_store_serves_the_file(board: Board) -> None:
     assert node.ports == {"a": [1], "file": [9]}
 
 
+def test_last_good_value_outlives_a_restart(board: Board) -> None:
+    """Of an upstream that somebody has spoilt in the store meanwhile."""
+    first = Node(board)
+    result_of(first.actions.set_upstream("a", upstream(1), "x"))
+    result_of(first.actions.set_upstream("b", upstream(1), "x"))
+    first.stop()
+    board.write([Value("upstream", "a", {"servers": 5}), Value("upstream", "b", upstream(2))])
+    again = Node(board, first.copy)
+    assert again.ports == {"a": [1], "b": [2]}
+    assert "upstreams.a" in again.actions.status()["failed"]
+    # And one more restart, and one without the store.
+    again.stop()
+    third = Node(board, again.copy)
+    assert third.ports == {"a": [1], "b": [2]}
+    third.stop()
+    fourth = Node(board, third.copy, "refused")
+    assert fourth.ports == {"a": [1], "b": [2]}
+    fourth.far.reason = ""
+    fourth.clock.advance(1)
+    assert fourth.ports == {"a": [1], "b": [2]}
+    assert "upstreams.a" in fourth.actions.status()["failed"]
+
+
 def test_store_that_has_lost_all_is_held_until_it_is_told(board: Board) -> None:
     """Every node goes on; one call on one of them makes all of them take the loss."""
     one, other = Node(board, upstreams={"file": upstream(9)}), Node(board)

@@ -217,45 +217,168 @@ def test_several_that_come_together_are_one_change(board: Board) -> None:
     assert list(node.plane.snapshot.hooks) == [("python", A)]
 
 
+@pytest.mark.parametrize("is_json", [True, False])
 @pytest.mark.parametrize(
-    "wrong",
+    ("good", "wrong"),
     [
-        Value("upstream", "a", {"servers": []}),
-        Value("routes", "", {"no": "list"}),
-        Value("hook", f"python/{A}", {"no": "hook"}),
-        Value("hook", f"python/{A}", written(hook("it fails"))),
+        (Value("upstream", "a", upstream(1)), {"servers": []}),
+        (Value("service", "s", {"dns_service": "_s._tcp.test"}), {"dns_service": 5}),
+        (Value("routes", "", [{"path": "/x", "upstream": "a"}]), {"no": "list"}),
+        (Value("hook", f"python/{A}", written(hook("one"))), {"no": "hook"}),
+        (Value("hook", f"python/{A}", written(hook("one"))), written(hook("it fails"))),
+        (Value("setting", "arg", 1), "\x00" * 99_999),
     ],
-    ids=["upstream", "routes", "hook", "code"],
+    ids=["upstream", "service", "routes", "hook", "code", "setting"],
 )
-def test_state_with_a_mistake_is_refused_whole(board: Board, wrong: Value) -> None:
-    """What is served stays, changes are refused with the reason, and the status shows it,
-    until the store has been set right."""
+def test_of_a_part_with_a_mistake_the_last_good_value_stays(
+    board: Board, good: Value, wrong: object, is_json: bool
+) -> None:
+    """Everything else is served.  The mistake is in the status, and once in the log; changes go on;
+    a start leaves the part out, and whoever sets it right ends this."""
     node = Node(board)
     result_of(node.actions.set_upstream("a", upstream(1), "x"))
-    before = board.texts.get((wrong.kind, wrong.name))
-    board.write([Value("upstream", "b", upstream(2)), wrong])
+    board.write([good])
+    board.tell()
+    before = node.plane.snapshot
+
+    def parts() -> list[object]:
+        now = node.plane.snapshot
+        routes, hooks = now.routes, now.hooks
+        return [now.upstreams["a"], now.services, routes, hooks, now.settings]
+
+    served = parts()
+    assert before.services or before.routes or before.hooks or before.settings or good.name == "a"
+    if is_json:
+        board.write([Value(good.kind, good.name, wrong)])
+    else:
+        board.spoil(good)
+    board.write([Value("upstream", "b", upstream(2))])
     with capturedLogs() as logged:
         board.tell()
         board.tell()
-    assert node.ports == {"a": [1]}
-    assert (node.version, len(node.plane.applied)) == (1, 2)
-    assert {formatEvent(event).partition(":")[0] for event in logged} == {
-        "the store's new state is not served"
-    }
-    reason = node.actions.status()["failed"]["store"]
-    assert wrong.name.partition("/")[2] in reason
-    message = error_of(node.actions.set_upstream("c", upstream(3), "x"), ConflictError)
-    assert message.endswith(reason)
-    # Set right by whoever was wrong.
-    if before is None:
-        board.texts.pop((wrong.kind, wrong.name))
-        board.write([])
-    else:
-        board.write([Value("upstream", "a", upstream(1))])
+    assert [old is new for old, new in zip(served, parts(), strict=True)] == [True] * 5
+    assert "b" in node.plane.snapshot.upstreams
+    left_out, change = [formatEvent(event) for event in logged]
+    assert left_out.startswith(f"stored and left out: {good.path}")
+    assert change == f"version {node.version}: upstreams.b set by store: new, with 127.0.0.1:2"
+    failed = node.actions.status()["failed"]
+    assert list(failed) == [good.path]
+    assert f"stored and left out: {failed[good.path]}" == left_out
+    # Changes through the control channel go on.
+    result_of(node.actions.set_upstream("c", upstream(3), "x"))
+    result_of(node.actions.take_settings(parse_settings({"upstreams": {"f": upstream(9)}}), "HUP"))
+    assert [old is new for old, new in zip(served, parts(), strict=True)] == [True] * 5
+    assert list(node.actions.failed) == [good.path]
+    # A start knows no good value.  The plane tells which code it cannot load.
+    again = Node(board)
+    loads = is_json and "fails" in str(wrong)
+    assert again.actions.failed == ({} if loads else failed)
+    assert {"b", "c"} <= set(again.plane.snapshot.upstreams)
+    # Set right by whoever was wrong, to what is served.
+    version = node.version
+    board.write([good])
     board.tell()
-    assert node.ports == {"a": [1], "b": [2]}
-    assert "failed" not in node.actions.status()
-    assert result_of(node.actions.set_upstream("c", upstream(3), "x")).version == 3
+    assert [old is new for old, new in zip(served, parts(), strict=True)] == [True] * 5
+    assert (node.actions.failed, again.actions.failed) == ({}, {})
+    assert node.version == version
+    assert again.plane.snapshot.fingerprint == Node(board).plane.snapshot.fingerprint
+
+
+def test_change_of_a_broken_part_repairs_it(board: Board) -> None:
+    """Through any node's control channel; and a removal is one, too."""
+    node = Node(board, upstreams={"f": upstream(9), "g": upstream(8)})
+    for name in ("a", "f"):
+        board.spoil(Value("upstream", name, None))
+    board.write([Value("upstream", "b", {"servers": 5})])
+    board.tell()
+    # What was served stays, the file's as well.
+    assert node.ports == {"f": [9], "g": [8]}
+    assert sorted(node.actions.failed) == ["upstreams.a", "upstreams.b", "upstreams.f"]
+    result_of(node.actions.set_upstream("a", upstream(1), "x"))
+    result_of(node.actions.remove_upstream("b", "x"))
+    assert node.ports == {"a": [1], "f": [9], "g": [8]}
+    board.broken.clear()
+    board.write([])
+    board.tell()
+    assert node.actions.failed == {}
+    other = Node(board, upstreams={"f": upstream(9), "g": upstream(8)})
+    assert other.ports == node.ports
+
+
+def test_last_good_value_goes_with_the_part(board: Board) -> None:
+    """Whoever removes a broken key removes what is served of it."""
+    node = Node(board)
+    board.write([Value("upstream", "a", upstream(1))])
+    board.tell()
+    board.spoil(Value("upstream", "a", None))
+    board.tell()
+    assert node.ports == {"a": [1]}
+    board.broken.clear()
+    board.write([])
+    with capturedLogs() as logged:
+        board.tell()
+    assert (node.ports, node.actions.failed) == ({}, {})
+    assert "upstreams.a removed by store" in formatEvent(logged[0])
+
+
+def module(name: str, code: str) -> Value:
+    found = Hook("python", name, active=Code.of(code, NOW))
+    return Value("hook", f"python/{name}", written(found))
+
+
+def script(name: str, code: str, *requires: str) -> Value:
+    found = Hook("python", name, active=Code.of(code, NOW, requires))
+    return Value("hook", f"python/{name}", written(found))
+
+
+def test_hooks_that_do_not_load_together_stay_as_they_are(board: Board) -> None:
+    """A module that others cannot be loaded with stays; a script that cannot be loaded with the new
+    modules, too; others go on.  As soon as it can be loaded, it is."""
+    node = Node(board)
+
+    def codes() -> dict[str, str]:
+        hooks = node.plane.snapshot.hooks.values()
+        return {one.name: one.active.code for one in hooks if one.active is not None}
+
+    m, n, a, b = "modules.m", "modules.n", "script.a", "script.b"
+    board.write([module(m, "1"), script(a, f"use {m}", m)])
+    board.tell()
+    assert codes() == {m: "1", a: f"use {m}"}
+    # The module breaks an unchanged script; another script is good.
+    board.write([module(m, "fails"), script(b, "new")])
+    board.tell()
+    assert codes() == {m: "1", a: f"use {m}", b: "new"}
+    assert list(node.actions.failed) == [f"hooks.python/{m}"]
+    # A changed script is good with the module that stays.
+    board.write([script(a, f"other use {m}", m)])
+    board.tell()
+    assert codes() == {m: "1", a: f"other use {m}", b: "new"}
+    # A script that needs a module which is not there stays as it is, until there is one.
+    board.write([script(b, f"use {n}", n)])
+    board.tell()
+    assert codes()[b] == "new"
+    assert sorted(node.actions.failed) == [f"hooks.python/{m}", f"hooks.python/{b}"]
+    board.write([module(n, "2")])
+    board.tell()
+    assert codes() == {m: "1", n: "2", a: f"other use {m}", b: f"use {n}"}
+    assert list(node.actions.failed) == [f"hooks.python/{m}"]
+    # A module that is used does not go.
+    board.write([Value("hook", f"python/{n}", None)])
+    board.tell()
+    assert codes()[n] == "2"
+    assert sorted(node.actions.failed) == [f"hooks.python/{m}", f"hooks.python/{n}"]
+    board.write([module(m, "3"), script(b, "without")])
+    board.tell()
+    assert codes() == {m: "3", a: f"other use {m}", b: "without"}
+    assert node.actions.failed == {}
+    # What is missing may come through the control channel of this node.
+    board.write([script(b, f"use {n}", n)])
+    board.tell()
+    assert list(node.actions.failed) == [f"hooks.python/{b}"]
+    posted = node.actions.hooks.stage("python", n, b"4", "x", activate=True)
+    result_of(defer.ensureDeferred(posted))
+    assert codes() == {m: "3", n: "4", a: f"other use {m}", b: f"use {n}"}
+    assert node.actions.failed == {}
 
 
 def test_part_that_was_left_out_at_the_start_is_in_nobodys_way(board: Board) -> None:
