@@ -457,6 +457,10 @@ class SharedStore:
                 entry = self._newest.entries.get(META)
                 mine = _meta_write(meta, 0 if entry is None else entry.index)
                 try:
+                    if len(batch) == 1 and _size(batch) > self._tree.max_bytes - _ROOM:
+                        # It has no room beside Meta.  Whoever finishes later sees it written.
+                        await self._write(batch)
+                        batch = []
                     await self._write([mine, *batch])
                 except LostRaceError:
                     break

@@ -61,7 +61,8 @@ class Tree:
 
     #: Bytes that a value may have.
     max_value: int
-    #: Keys that one :meth:`write` may write, and bytes of all their keys and values.
+    #: Keys that one :meth:`write` may write, and bytes of all their keys and values.  A single key
+    #: may have a value of :attr:`max_value` in any case.
     max_writes: int
     max_bytes: int
 

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL
+
+# It has no public name, and the same one since Twisted 14.
+from twisted.internet._sslverify import IOpenSSLTrustRoot
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.internet.ssl import (
-    Certificate,
-    CertificateOptions,
-    KeyPair,
-    optionsForClientTLS,
-    platformTrust,
-    trustRootFromCertificates,
-)
+from twisted.internet.ssl import CertificateOptions, optionsForClientTLS
 from zope.interface import implementer
 
 __all__ = ["CertificatePaths", "creator_for"]
 
 #: One file that holds the certificate and its key, or two files.
 CertificatePaths = str | tuple[str, str] | None
-
-_BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 def creator_for(
@@ -34,53 +27,50 @@ def creator_for(
     """What makes connections to a host.
 
     ``verify`` is as in py-consul: ``True`` trusts the authorities of the system, a path those of
-    a PEM file, and ``False`` believes anybody.  Raises ValueError, and names the file, when one
-    cannot be read.
+    a PEM file, and ``False`` believes anybody.  The files are read for each connection, so a
+    renewed certificate is shown.  Raises ValueError, and names the file, when one cannot be read.
     """
-    shown = _shown(cert)
+    files = _Files(verify, cert)
+    context = CertificateOptions().getContext()
+    files.load_into(context)
     if not verify:
-        context = CertificateOptions(verify=False, **shown).getContext()
         return lambda host: _Unverified(context, host)
-    if isinstance(verify, str):
-        trusted = [Certificate.loadPEM(block) for block in _certificates(verify)]
-        trust: Any = trustRootFromCertificates(trusted)
-    else:
-        trust = platformTrust()
-    return lambda host: optionsForClientTLS(host, trust, extraCertificateOptions=shown)
+    return lambda host: optionsForClientTLS(host, files)
 
 
-def _shown(cert: CertificatePaths) -> dict[str, Any]:
-    """The certificate that is shown, with those that lead to its authority."""
-    if cert is None:
-        return {}
-    certificate, key = (cert, cert) if isinstance(cert, str) else cert
-    own, *chain = [Certificate.loadPEM(block).original for block in _certificates(certificate)]
-    pem = _read(key)
+@implementer(IOpenSSLTrustRoot)
+class _Files:
+    """Whom to trust and what to show, as paths: only OpenSSL itself reads every kind of key."""
+
+    def __init__(self, verify: bool | str, cert: CertificatePaths) -> None:
+        self._verify = verify
+        self._cert = (cert, cert) if isinstance(cert, str) else cert
+
+    def _addCACertsToContext(self, context: SSL.Context) -> None:
+        """What Twisted calls for a context that verifies."""
+        self.load_into(context)
+
+    def load_into(self, context: SSL.Context) -> None:
+        """Read the files."""
+        if isinstance(self._verify, str):
+            _load(context.load_verify_locations, self._verify, "certificates")
+        elif self._verify:
+            context.set_default_verify_paths()
+        if self._cert is not None:
+            certificate, key = self._cert
+            _load(context.use_certificate_chain_file, certificate, "a certificate")
+            _load(context.use_privatekey_file, key, "the private key of the certificate")
+
+
+def _load(load: Callable[[str], object], path: str, what: str) -> None:
+    """Have OpenSSL read a PEM file."""
     try:
-        return {
-            "certificate": own,
-            "privateKey": KeyPair.load(pem, _PEM).original,
-            "extraCertChain": chain,
-        }
-    except SSL.Error as error:
-        raise ValueError(f"{key}: expected a private key in PEM: {error}") from None
-
-
-_PEM = 1  # OpenSSL.crypto.FILETYPE_PEM
-
-
-def _certificates(path: str) -> list[bytes]:
-    blocks = _BLOCK.findall(_read(path))
-    if not blocks:
-        raise ValueError(f"{path}: expected certificates in PEM")
-    return blocks
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
+        Path(path).read_bytes()
+        load(path)
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
+    except SSL.Error:
+        raise ValueError(f"{path}: expected {what} in PEM") from None
 
 
 @implementer(IOpenSSLClientConnectionCreator)

@@ -25,3 +25,11 @@ class TestSharedStoreWithinLimits(TestSharedStore):
     @pytest.fixture(autouse=True)
     def server(self) -> None:
         self.server = MemoryServer(2**21, 4, 2**21 + 8192)
+
+
+class TestSharedStoreWithSmallWrites(TestSharedStore):
+    """A large value leaves no room for another key beside it."""
+
+    @pytest.fixture(autouse=True)
+    def server(self) -> None:
+        self.server = MemoryServer(2**21, 64, 2**18)
