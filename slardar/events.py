@@ -102,8 +102,8 @@ class Worker(Struct, frozen=True, tag_field="kind", tag="worker"):
 
 
 class Store(Struct, frozen=True, tag_field="kind", tag="store"):
-    """The store takes no change (``error``), is away (``stale``), has lost what is served (``held``),
-    or all is well again (``back``)."""
+    """The store takes no change (``error``), is away (``stale``), has lost what is served
+    (``held``), or all is well again (``back``)."""
 
     status: Literal["error", "stale", "held", "back"]
     reason: str = ""

@@ -36,7 +36,7 @@ T = TypeVar("T")
 _START = 5.0
 #: Seconds for one attempt to open the store, for one call of it, and for its end.
 _ATTEMPT = 30.0
-_CALL = 30.0
+_CALL = 15.0
 _CLOSE = 5.0
 #: Seconds between attempts: the first pause, the longest, and the share that is drawn by lot, so
 #: that many nodes do not come together.
@@ -66,8 +66,8 @@ _log = Logger("slardar.store")
 class Trouble(Struct, frozen=True):
     """What is wrong with a store."""
 
-    #: ``stale``: the store is away.  ``held``: its state has lost what is served.  ``error``: it has
-    #: not taken the last change.
+    #: ``stale``: the store is away.  ``held``: its state has lost what is served.  ``error``: it
+    #: has not taken the last change.
     status: Literal["stale", "held", "error"]
     #: Since when, in epoch seconds.
     since: float

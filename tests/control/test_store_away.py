@@ -178,13 +178,19 @@ def test_first_start_without_the_store_serves_the_file(board: Board) -> None:
     assert node.ports == {"a": [1], "file": [9]}
 
 
-def test_last_good_value_outlives_a_restart(board: Board) -> None:
-    """Of an upstream that somebody has spoilt in the store meanwhile."""
+@pytest.mark.parametrize("is_json", [True, False])
+def test_last_good_value_outlives_a_restart(board: Board, is_json: bool) -> None:
+    """Of an upstream that somebody has spoilt in the store meanwhile: no upstream, or no JSON."""
     first = Node(board)
     result_of(first.actions.set_upstream("a", upstream(1), "x"))
     result_of(first.actions.set_upstream("b", upstream(1), "x"))
     first.stop()
-    board.write([Value("upstream", "a", {"servers": 5}), Value("upstream", "b", upstream(2))])
+    board.write([Value("upstream", "b", upstream(2))])
+    spoilt = Value("upstream", "a", {"servers": 5})
+    if is_json:
+        board.write([spoilt])
+    else:
+        board.spoil(spoilt)
     again = Node(board, first.copy)
     assert again.ports == {"a": [1], "b": [2]}
     assert "upstreams.a" in again.actions.status()["failed"]

@@ -224,15 +224,15 @@ def test_what_the_file_says_may_change_meanwhile() -> None:
 
 
 def test_call_that_is_not_answered_fails() -> None:
-    """After 30 s, so that other changes get their turn."""
+    """After 15 s, so that other changes get their turn."""
     kept = Kept(filled())
     kept.start()
     kept.far.is_silent = True
     answer = kept.commit()
-    kept.clock.advance(29)
+    kept.clock.advance(14)
     assert not answer.called
     kept.clock.advance(1)
-    assert error_of(answer, StoreError) == "board:shared: no answer within 30 s"
+    assert error_of(answer, StoreError) == "board:shared: no answer within 15 s"
 
 
 def test_bug_of_a_third_partys_store_is_a_store_that_is_away() -> None:
