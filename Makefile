@@ -21,6 +21,8 @@ PACKAGING := setup.py pyproject.toml
 
 TEST_PACKAGES := chromium curl etcd-server iproute2 libnginx-mod-http-lua logrotate mariadb-server nftables nginx \
 	prometheus redis-server rsyslog sqlite3 wrk zookeeper
+# A machine that has another Docker keeps it: Debian's would take its place.
+TEST_PACKAGES += $(if $(wildcard /usr/bin/dockerd /usr/sbin/dockerd /usr/local/bin/dockerd),,docker.io)
 SOAK_PACKAGES := nginx wrk
 BENCH_PACKAGES := caddy curl haproxy iproute2 libnginx-mod-http-lua nftables nginx wrk
 

@@ -362,15 +362,20 @@ class IPlane(Interface):
     # Hooks.
 
     def check_hook(
-        language: str, name: str, code: str, modules: Mapping[str, str] | None
+        language: str,
+        name: str,
+        code: str,
+        modules: Mapping[str, str] | None,
+        settings: Mapping[str, str] | None = None,
     ) -> Deferred[tuple[str, ...]]:
         """Check that ``code`` is fit to be the hook ``name``.
 
         Fires with the modules that the code names, best as a
         :class:`slardar.hooks.notices.Checked`, which also has the warnings about the
         code.  ``modules`` is the code of the modules in service, by name; if it is
-        given, ``code`` is also loaded, which runs its body.  If it is ``None``, ``code``
-        is only read.  If possible, a process that serves no requests does this, within
+        given, ``code`` is also loaded, which runs its body; ``settings`` are what it may read
+        as settings then, as JSON texts by name.  If it is ``None``, ``code`` is only read.  If
+        possible, a process that serves no requests does this, within
         limits of time and memory.
 
         :raise slardar.hooks.engine.ScriptError: if ``code`` is not fit; one line says

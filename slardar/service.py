@@ -27,7 +27,10 @@ from twisted.python.failure import Failure
 
 from slardar import __version__, plugins
 from slardar.build import describe_build
+from slardar.catalogues.consul import ConsulCatalogue, connector, usual_agents
 from slardar.catalogues.dns import DnsCatalogue
+from slardar.catalogues.docker import DockerCatalogue
+from slardar.catalogues.kubernetes import KubernetesCatalogue
 from slardar.catalogues.watch import ServiceWatch
 from slardar.config import Control, Settings
 from slardar.control.actions import Actions
@@ -133,7 +136,16 @@ class SlardarService(Service):
         self.events = EventLog(reactor)
         self._plane = make_plane(reactor, settings, self.events.publish)
         self._store: Any = make_store(reactor, settings)
-        self._services = ServiceWatch(reactor, {"dns_service": DnsCatalogue(reactor)})
+        usual = usual_agents(settings.store, os.environ)
+        self._services = ServiceWatch(
+            reactor,
+            {
+                "dns_service": DnsCatalogue(reactor),
+                "consul_service": ConsulCatalogue(reactor, connector(reactor, usual, os.environ)),
+                "docker_service": DockerCatalogue(reactor),
+                "kubernetes_service": KubernetesCatalogue(reactor),
+            },
+        )
         self.actions = Actions(
             settings, self._store, self._plane, plugins, service_watch=self._services
         )

@@ -80,7 +80,7 @@ WORKS = {
                    "interval", "name", "user", "password", "outlier", "hints", "access_log",
                    "decisions"),
     ServiceKeys: ("origin", "each_server", "empty_grace", "consul_service", "tag", "passing", "dc",
-                  "near", "consul"),
+                  "near", "consul", "docker_service", "kubernetes_service", "port", "url"),
     EachServer: ("max_fails", "fail_timeout", "max_conns"),
     Outlier: ("errors", "latency", "min_requests", "window", "eject", "max_share"),
 }  # fmt: skip

@@ -207,7 +207,17 @@ def test_endpoints_that_cannot_be_listened_on(folder: Path, endpoint: str, line:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "sqlite", "mysql:x", "sqlite:", "memory:x", "consul:http://a/", "../x:y", "written:x"],
+    [
+        "",
+        "sqlite",
+        "mysql:x",
+        "sqlite:",
+        "memory:x",
+        "consul:http://a/",
+        "zookeeper:a",
+        "../x:y",
+        "written:x",
+    ],
 )
 def test_wrong_store(folder: Path, url: str) -> None:
     """The kind is unknown, or does not take the place."""

@@ -6,13 +6,19 @@ To add one: a file here with a subclass of :class:`Catalogue`, its key in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Final
 
 from msgspec import Struct
 
+from slardar.model.names import normal_host
 from slardar.model.service import Levels, Origin
+from slardar.resolvconf import address_of
 
-__all__ = ["Catalogue", "Failed", "Listing", "Report"]
+__all__ = ["Catalogue", "Failed", "Listing", "Report", "report_of", "usable_address"]
+
+#: What a note names.
+_MAX_NAMED: Final = 3
 
 
 class Listing(Struct, frozen=True):
@@ -34,6 +40,28 @@ class Failed(Struct, frozen=True):
 
 
 Report = Listing | Failed
+
+
+def report_of(
+    levels: Levels, unusable: Collection[str], things: str, is_meant: bool = False
+) -> Report:
+    """What to tell of an answer with these servers.
+
+    ``unusable`` names those of the ``things`` that cannot be used.  If nothing else is there, that
+    is no answer, unless it ``is_meant`` that there is no server.
+    """
+    note = ""
+    if unusable:
+        named = ascii(", ".join(sorted(unusable)[:_MAX_NAMED]))[1:-1]
+        note = f"{len(unusable)} of the {things} cannot be used: {named}"
+        if not levels and not is_meant:
+            return Failed(note)
+    return Listing(levels, is_meant and not levels, note)
+
+
+def usable_address(text: str) -> str | None:
+    """The address that this is, ``None`` for any other text."""
+    return None if address_of(text) is None else normal_host(text)
 
 
 class Catalogue:

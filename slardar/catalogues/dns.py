@@ -13,13 +13,12 @@ from typing import Any, Final, Protocol
 
 from twisted.internet import defer
 
-from slardar.catalogues.base import Catalogue, Failed, Listing, Report
+from slardar.catalogues.base import Catalogue, Failed, Report, report_of, usable_address
 from slardar.dns import ServiceRecord, ServiceReply
 from slardar.lookup import SystemLookup
 from slardar.model.names import normal_host
 from slardar.model.service import Listed, Origin
 from slardar.repeated import Lookups, Schedule
-from slardar.resolvconf import address_of
 
 __all__ = ["SCALE", "DnsCatalogue", "ServiceLookup", "listing_of"]
 
@@ -28,8 +27,6 @@ __all__ = ["SCALE", "DnsCatalogue", "ServiceLookup", "listing_of"]
 SCALE: Final = 100
 #: The largest weight of a server.
 _MAX_WEIGHT: Final = 10**9
-#: Records that a note names.
-_MAX_NAMED: Final = 3
 
 
 class ServiceLookup(Protocol):
@@ -117,12 +114,6 @@ def listing_of(records: Iterable[ServiceRecord]) -> Report:
             continue
         servers = by_priority.setdefault(priority, {})
         servers[host, port] = servers.get((host, port), 0) + weight
-    note = ""
-    if unusable:
-        named = ", ".join(sorted(unusable)[:_MAX_NAMED])
-        note = f"{len(unusable)} of the records cannot be used: {ascii(named)[1:-1]}"
-        if not by_priority and not is_meant:
-            return Failed(note)
     levels = tuple(
         tuple(
             Listed(host, port, weight)
@@ -130,16 +121,14 @@ def listing_of(records: Iterable[ServiceRecord]) -> Report:
         )
         for priority in sorted(by_priority)
     )
-    return Listing(levels, is_meant and not levels, note)
+    return report_of(levels, unusable, "records", is_meant)
 
 
 def _host(target: str) -> str | None:
     """The host of a server with this target, ``None`` if it cannot be one."""
-    if address_of(target) is not None:
-        # Not what RFC 2782 wants, and clear all the same.
-        return target
-    # With the dot, for it is a whole name: no search domain may be put behind it.
-    return normal_host(f"{target}.")
+    # An address is not what RFC 2782 wants, and clear all the same.  A name gets the dot, for it
+    # is a whole one: no search domain may be put behind it.
+    return usable_address(target) or normal_host(f"{target}.")
 
 
 def _weights(servers: dict[tuple[str, int], int]) -> dict[tuple[str, int], int]:

@@ -23,14 +23,16 @@ from slardar.catalogues.pace import Pace
 from slardar.model.service import Levels, Listed, Origin, Service
 from slardar.resolve import FIRST
 
-__all__ = ["BURST", "PAUSE", "SOON", "KnownService", "ServiceState", "ServiceWatch"]
+__all__ = ["BURST", "LONGEST", "PAUSE", "SOON", "KnownService", "ServiceState", "ServiceWatch"]
 
 #: Seconds for which changes are gathered before they are told, so that answers that come together
 #: make one change of the configuration.
 SOON = 0.002
-#: In a storm, changes are gathered for so many seconds, once this number of them has been told.
-PAUSE = 0.2
+#: Changes that are told at once after a quiet time.  Those that come then are gathered for so many
+#: seconds, and for twice as long each time, up to the second number.
 BURST = 5
+PAUSE = 0.1
+LONGEST = 1.0
 #: Seconds by which the end of a grace may be missed: times are added and subtracted.
 _ROUNDING = 0.001
 
@@ -121,7 +123,7 @@ class ServiceWatch:
         #: The services to be told of, and the call that will tell.
         self._new: set[str] = set()
         self._call: Any = None
-        self._pace = Pace(PAUSE, BURST)
+        self._pace = Pace(PAUSE, LONGEST, BURST)
         self._is_over = False
 
     # What is followed.
@@ -280,12 +282,11 @@ class ServiceWatch:
     def _tell(self, followed: _Followed) -> None:
         self._new.update(name for name in followed.users if isinstance(name, str))
         if self._new and self._call is None:
-            delay = max(SOON, self._pace.delay(self._reactor.seconds()))
-            self._call = self._reactor.callLater(delay, self._tell_new)
+            delay = self._pace.delay(self._reactor.seconds())
+            self._call = self._reactor.callLater(max(SOON, delay), self._tell_new)
 
     def _tell_new(self) -> None:
         self._call = None
-        self._pace.step(self._reactor.seconds())
         new, self._new = self._new, set()
         self.changed(new)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from slardar.console.client import DEFAULT, Client
 from slardar.errors import ConfigError
 from slardar.hooks.trial import Trial, read_body, read_reply, read_request
 from slardar.model.hook import check_new_hook_name
+from slardar.model.setting import settings_in_use
 
 __all__ = ["control_options", "hooks", "push", "try_hook"]
 
@@ -304,6 +306,13 @@ def _shadow_text(report: dict[str, Any]) -> str:
     metavar="NAME=FILE",
     help="A module that it uses: modules.x=FILE.",
 )
+@click.option(
+    "--setting",
+    "pairs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting that it reads: JSON, or a text.",
+)
 @click.option("--as", "name", default="script.*", show_default=True, metavar="NAME")
 @_language_option
 @click.option("--client", default="127.0.0.1", show_default=True, help="The client's address.")
@@ -313,6 +322,7 @@ def try_hook(
     request_file: str,
     response_file: str | None,
     modules: tuple[str, ...],
+    pairs: tuple[str, ...],
     name: str,
     language: str | None,
     client: str,
@@ -338,7 +348,8 @@ def try_hook(
         reply = None
         if response_file is not None:
             reply = read_reply(_read(response_file), response_file, request)
-        trial = Trial(language, name, _text(file, _read(file)), sources)
+        values = _settings(pairs)
+        trial = Trial(language, name, _text(file, _read(file)), sources, values=values)
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
     outcome = trial.run(request, reply, body)
@@ -348,6 +359,23 @@ def try_hook(
         click.echo(_outcome_text(outcome))
     if outcome["outcome"] == "failed":
         raise SystemExit(1)
+
+
+def _settings(pairs: Iterable[str]) -> Mapping[str, str]:
+    """The settings of the options, as JSON texts by name.  Raises ConfigError."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator:
+            raise click.UsageError(f"--setting: expected NAME=VALUE, got {pair}")
+        try:
+            values[name] = json.loads(text)
+        except (ValueError, RecursionError):
+            values[name] = text
+    found, failed = settings_in_use({}, values, {}, {})
+    if failed:
+        raise ConfigError(list(failed.values()))
+    return found
 
 
 def _text(file: str, data: bytes) -> str:

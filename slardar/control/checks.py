@@ -18,8 +18,8 @@ from slardar.model.snapshot import Snapshot
 __all__ = ["Checks", "NotCheckedError", "PrepareChecked", "Question", "Usage"]
 
 #: The arguments of :meth:`slardar.interfaces.IPlane.check_hook`: language, name, code, and the
-#: modules to load the code with.
-Question = tuple[str, str, str, Mapping[str, str] | None]
+#: modules and the settings to load the code with.
+Question = tuple[str, str, str, Mapping[str, str] | None, Mapping[str, str] | None]
 
 
 class NotCheckedError(Exception):
@@ -38,17 +38,25 @@ class Checks:
 
     @staticmethod
     def _key(question: Question) -> Any:
-        language, name, code, modules = question
-        return language, name, code, None if modules is None else frozenset(modules.items())
+        language, name, code, *others = question
+        return (
+            *(language, name, code),
+            *(None if one is None else frozenset(one.items()) for one in others),
+        )
 
     def requires(
-        self, language: str, name: str, code: str, modules: Mapping[str, str] | None
+        self,
+        language: str,
+        name: str,
+        code: str,
+        modules: Mapping[str, str] | None,
+        settings: Mapping[str, str] | None = None,
     ) -> tuple[str, ...]:
         """The modules that a hook's code names.
 
         Raises ConfigError if the code cannot be a hook, NotCheckedError if there is no answer yet.
         """
-        question = (language, name, code, modules)
+        question = (language, name, code, modules, settings)
         answer = self._answers.get(self._key(question))
         if answer is None:
             raise NotCheckedError([question])
@@ -147,7 +155,8 @@ class Usage:
         for hook, code in versions:
             if (hook.key, code.version) not in seen:
                 seen.add((hook.key, code.version))
-                found.append((hook.language, hook.name, code.code, modules[hook.language]))
+                known = modules[hook.language]
+                found.append((hook.language, hook.name, code.code, known, self._snapshot.settings))
         return found
 
     def questions_about(
@@ -167,7 +176,7 @@ class Usage:
                 loaded.append(hook.staged)
             tried += ((hook, code) for code in loaded)
             found += (
-                (hook.language, hook.name, code.code, None)
+                (hook.language, hook.name, code.code, None, None)
                 for code in (hook.active, hook.staged, hook.previous)
                 if code is not None and code not in loaded and code not in old
             )

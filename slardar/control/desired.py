@@ -31,6 +31,7 @@ __all__ = [
     "Desired",
     "file_differences",
     "read_desired",
+    "read_hook_settings",
     "same_or",
     "served_state",
     "what_file_says",
@@ -341,6 +342,18 @@ class _StateReader:
             reason = str(error) if isinstance(error, ConfigError) else f"{where}: {error!r}"
             self.failed[where] = " ".join(reason.split())
             return served
+
+
+def read_hook_settings(
+    settings: Settings,
+    state: StoredState,
+    held: StoredState,
+    served: Snapshot,
+    failed: Mapping[str, str],
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """The settings of hooks, as :func:`read_desired` reads them, and why others are left out."""
+    reader = _StateReader(held, served, failed, None)
+    return reader.read_settings(settings, state), reader.failed
 
 
 def served_state(state: StoredState, served: Snapshot, failed: Mapping[str, str]) -> StoredState:

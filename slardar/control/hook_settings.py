@@ -6,7 +6,6 @@ What is set here is in the store, and wins over a setting of this name in the fi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet import defer
@@ -14,9 +13,10 @@ from twisted.internet import defer
 from slardar.control.changes import Next, Receipt
 from slardar.control.conditions import Condition
 from slardar.control.configuration import Configuration
+from slardar.control.desired import read_hook_settings
 from slardar.errors import ConfigError, ConflictError, NotFoundError
 from slardar.model.change import Value
-from slardar.model.setting import is_of_settings, parse_setting, settings_in_use
+from slardar.model.setting import is_of_settings, parse_setting
 
 __all__ = ["HookSettingActions"]
 
@@ -74,8 +74,7 @@ class HookSettingActions:
 
         def prepare() -> Next:
             self.check(name, body)
-            held = self._configuration.held.settings
-            return self._next(Value("setting", name, body), {**held, name: body})
+            return self._next(Value("setting", name, body))
 
         return self._configuration.change(prepare, who, wait, condition)
 
@@ -90,33 +89,34 @@ class HookSettingActions:
 
         def prepare() -> Next:
             configuration = self._configuration
-            stored = dict(configuration.held.settings)
-            if name not in stored:
+            if name not in configuration.held.settings and _where(name) not in configuration.failed:
                 if name in configuration.settings.first_settings:
                     raise ConflictError(f"{_where(name)}: only the file has it: take it out there")
                 raise NotFoundError(f"no setting {name}")
-            del stored[name]
-            return self._next(Value("setting", name, None), stored)
+            return self._next(Value("setting", name, None))
 
         return self._configuration.change(prepare, who, wait, condition)
 
-    def _next(self, value: Value, stored: Mapping[str, object]) -> Next:
-        """The change to this value, after which the store has the settings ``stored``."""
+    def _next(self, value: Value) -> Next:
+        """The change to this value.  Raises ConfigError if it, or another setting, could not be
+        used any more."""
         configuration = self._configuration
-        known = configuration.failed
-        settings, failed = settings_in_use(
-            configuration.settings.first_settings,
-            stored,
-            configuration.held.settings,
-            configuration.snapshot.settings,
-            known,
+        held, known = configuration.held, configuration.failed
+        state = held.after([value], held.version, held.revision)
+        settings, found = read_hook_settings(
+            configuration.settings, state, held, configuration.snapshot, known
         )
-        problems = [reason for where, reason in failed.items() if where not in known]
+        failed = {where: one for where, one in known.items() if not is_of_settings(where)}
+        failed.update(found)
+        if failed.get(value.path) == held.broken.get(value.path):
+            # What nobody could read is overwritten.
+            failed.pop(value.path, None)
+        problems = [
+            reason for where, reason in failed.items() if where not in known or where == value.path
+        ]
         if problems and value.value is not None:
             raise ConfigError(problems)
-        others = {where: one for where, one in known.items() if not is_of_settings(where)}
-        snapshot = configuration.snapshot.with_settings(settings)
-        return Next([value], snapshot, failed={**others, **failed})
+        return Next([value], configuration.snapshot.with_settings(settings), failed=failed)
 
 
 def _where(name: str) -> str:

@@ -229,7 +229,8 @@ class HookActions:
             staged = structs.replace(staged, on_error=checked_on_error, warnings=warnings)
             hook = structs.replace(hook, staged=staged, canary=0, shadow=shadow)
             if shadow:
-                checks.requires(language, name, code, self._configuration.usage.modules(language))
+                modules = self._configuration.usage.modules(language)
+                checks.requires(language, name, code, modules, self._snapshot().settings)
             if activate:
                 hook = self._activated(hook, staged, canary, checks)
             return self._next(hook)

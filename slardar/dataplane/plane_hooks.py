@@ -115,8 +115,6 @@ class PlaneHooks:
         One of ``hooks``, those in service, that could not be loaded is tried again.
         """
         self._values = settings
-        if self.checker is not None:
-            self.checker.values = settings
         runner = self.runner
         if runner is not None and runner.take_settings(settings):
             runner.load(hooks)
@@ -170,13 +168,22 @@ class PlaneHooks:
     # Their code.
 
     def check(
-        self, language: str, name: str, code: str, modules: Mapping[str, str] | None
+        self,
+        language: str,
+        name: str,
+        code: str,
+        modules: Mapping[str, str] | None,
+        settings: Mapping[str, str],
     ) -> defer.Deferred[tuple[str, ...]]:
-        """Whether code is fit to be a hook; see ``IPlane.check_hook``."""
+        """Whether code is fit to be a hook; see ``IPlane.check_hook``.
+
+        Where hooks run in engines of the process's own, it reads the present settings.
+        """
         if self.checker is None:
             return defer.maybeDeferred(self._check_here, language, name, code, modules)
         known = None if modules is None else dict(modules)
-        return defer.ensureDeferred(self._check(self.checker, Item(language, name, code, known)))
+        item = Item(language, name, code, known, dict(settings))
+        return defer.ensureDeferred(self._check(self.checker, item))
 
     async def _check(self, checker: Checker, item: Item) -> tuple[str, ...]:
         # If no hook of this language can run here, this one cannot.

@@ -458,10 +458,15 @@ class DataPlane(Router):
     # Hooks.
 
     def check_hook(
-        self, language: str, name: str, code: str, modules: Mapping[str, str] | None
+        self,
+        language: str,
+        name: str,
+        code: str,
+        modules: Mapping[str, str] | None,
+        settings: Mapping[str, str] | None = None,
     ) -> defer.Deferred[tuple[str, ...]]:
         """Whether code is fit to be a hook; see :class:`slardar.interfaces.IPlane`."""
-        return self._plane_hooks.check(language, name, code, modules)
+        return self._plane_hooks.check(language, name, code, modules, settings or {})
 
     def check_stored(self, hooks: Mapping[HookKey, Hook]) -> defer.Deferred[None]:
         """Leave out those that cannot be loaded; see :class:`slardar.interfaces.IPlane`."""

@@ -50,6 +50,8 @@ class Item(Struct, array_like=True, frozen=True):
     code: str
     #: The modules to load the code with; ``None``: the code is only read.
     modules: dict[str, str] | None = None
+    #: The settings that it may read while it is loaded, as JSON texts by name.
+    settings: dict[str, str] = {}
 
 
 class Question(Struct, array_like=True, frozen=True):
@@ -58,8 +60,6 @@ class Question(Struct, array_like=True, frozen=True):
     number: int
     settings: Hooks
     items: tuple[Item, ...]
-    #: What the code may read as settings while it is loaded, as JSON texts by name.
-    values: dict[str, str] = {}
 
 
 class Result(Struct, array_like=True, frozen=True):
@@ -189,7 +189,7 @@ def _look_at(question: Question, first: int, fd: int) -> None:
         signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     items = question.items[first:]
-    loader = _loader(question)
+    loader = _loader(question.settings)
     for item in items:
         _limit(MEMORY + (min(question.settings.lua_memory, _LUA) if item.language == "lua" else 0))
         data = frame(_result(loader, item))
@@ -209,20 +209,17 @@ def _limit(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
 
 
-def _loader(question: Question) -> Any:
+def _loader(settings: Hooks) -> Any:
     from slardar.hooks.engines import make_engine
     from slardar.hooks.loading import Loader
-    from slardar.hooks.settings import HookSettings
     from slardar.hooks.suspensions import Suspensions
 
-    values = HookSettings(question.values)
-    return Loader(
-        question.settings, Suspensions(), [0], make_engine, lambda level, text: None, values
-    )
+    return Loader(settings, Suspensions(), [0], make_engine, lambda level, text: None)
 
 
 def _result(loader: Any, item: Item) -> Result:
     try:
+        loader.take_settings(item.settings)
         found = loader.check(item.language, item.name, item.code, item.modules)
         return Result(tuple(found), warnings=found.warnings)
     except MemoryError:
@@ -298,7 +295,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     # Import the engines once, for all children.
-    loader = _loader(Question(0, Hooks(), ()))
+    loader = _loader(Hooks())
     for language in ("lua", "python"):
         loader.engine(language)
     try:

@@ -122,8 +122,6 @@ class Checker:
     def __init__(self, reactor: Any, settings: Hooks) -> None:
         self._reactor = reactor
         self._settings = settings
-        #: What hooks read as settings, as JSON texts by name.
-        self.values: Mapping[str, str] = {}
         self._process: _Process | None = None
         self._number = 0
         self._idle: Any = None
@@ -144,9 +142,7 @@ class Checker:
             process = self._running()
             self._number += 1
             try:
-                results = await process.ask(
-                    Question(self._number, self._settings, items, dict(self.values))
-                )
+                results = await process.ask(Question(self._number, self._settings, items))
             except NoCheckError:
                 if last or not process.has_answered or self._stopped:
                     raise

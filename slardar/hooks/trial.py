@@ -91,7 +91,10 @@ def read_reply(data: bytes, where: str, request: Request) -> Reply:
 
 
 class Trial:
-    """One loaded hook.  Raises ScriptError if the hook cannot be loaded."""
+    """One loaded hook.  Raises ScriptError if the hook cannot be loaded.
+
+    ``values`` are the settings that it reads, as JSON texts by name.
+    """
 
     def __init__(
         self,
@@ -100,12 +103,14 @@ class Trial:
         code: str,
         modules: Mapping[str, str],
         settings: Hooks | None = None,
+        values: Mapping[str, str] | None = None,
     ) -> None:
         self._failures: list[str] = []
         self._lines: list[str] = []
         self._observer: Any = self._observe
         self._settings = settings or Hooks()
         self._runner = Runner(self._settings, time.monotonic, self._failed)
+        self._runner.take_settings(values or {})
         self._runner.check(language, name, code, modules)
         script = Hook(language, name, Code.of(code, 0.0))  # type: ignore[arg-type]
         hooks = {script.key: script}

@@ -150,7 +150,7 @@ class UpstreamBody(Struct, frozen=True, forbid_unknown_fields=True):
     later: ClassVar[tuple[str, ...]] = ("proxy_protocol",)
     #: Keys that belong to something else; the refusal says where they belong.
     elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("consul_service", "dns_service"),
+        ("consul_service", "dns_service", "docker_service", "kubernetes_service"),
         "belongs to a service (services in the file, or PUT /service/NAME)",
     )
 

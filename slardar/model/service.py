@@ -15,6 +15,12 @@ from msgspec import Meta, Struct
 
 from slardar.errors import ConfigError
 from slardar.model.consul_query import ConsulQuery, is_agents, is_consul_name, is_consul_text
+from slardar.model.kubernetes_query import (
+    KubernetesQuery,
+    is_cluster,
+    is_port,
+    is_service_of_kubernetes,
+)
 from slardar.model.names import normal_host
 from slardar.model.parse import Plugins, copied, known_odd, parse_upstream
 from slardar.model.reader import ANY_KEY, Problems, UnknownKey, is_note, joined, read, shown
@@ -106,6 +112,14 @@ class ServiceKeys(Struct, frozen=True):
     near: Text | None = None
     #: The agents that are asked: ``http://HOST:PORT[,HOST:PORT...]``.
     consul: Text | None = None
+    #: The label ``slardar.upstream`` of containers in Docker.
+    docker_service: Text | None = None
+    #: ``NAMESPACE/NAME`` of a service in Kubernetes.
+    kubernetes_service: Text | None = None
+    #: The name or the number of the endpoints' port; the only one without it.
+    port: Annotated[int | str | None, Meta(description="a port's number or its name")] = None
+    #: Where Kubernetes is: ``https://HOST:PORT``; the cluster that slardar runs in without it.
+    url: Text | None = None
     server: EachServer = EachServer()
     #: Seconds for which the last servers stay when the catalogue lists none any more; 0 takes
     #: them away at once.
@@ -114,7 +128,12 @@ class ServiceKeys(Struct, frozen=True):
 
 #: The keys that say where the servers come from, of which a service has one; and the keys that
 #: belong to each.
-_ORIGINS = {"dns_service": (), "consul_service": ("tag", "passing", "dc", "near", "consul")}
+_ORIGINS = {
+    "dns_service": (),
+    "consul_service": ("tag", "passing", "dc", "near", "consul"),
+    "docker_service": (),
+    "kubernetes_service": ("port", "url"),
+}
 #: All keys of a service that an upstream does not have.
 _OURS = {"server", "empty_grace", *_ORIGINS, *(key for keys in _ORIGINS.values() for key in keys)}
 #: Keys of an upstream that a service does not have.
@@ -190,6 +209,10 @@ def parse_service(
         _check_dns_name(body["dns_service"], joined(where, "dns_service"), problems)
     if found is not None and found.consul_service is not None:
         _check_consul(found, where, problems)
+    if found is not None and found.docker_service is not None:
+        _check_text(found.docker_service, joined(where, "docker_service"), problems)
+    if found is not None and found.kubernetes_service is not None:
+        _check_kubernetes(found, where, problems)
     rest = {key: value for key, value in body.items() if key not in left_out}
     try:
         parse_upstream(name, {"servers": _ANY_SERVER, **rest}, where, plugins, passes)
@@ -252,10 +275,8 @@ def _check_consul(found: ServiceKeys, where: str, problems: Problems) -> None:
     for place, tag in enumerate(_tags(found)):
         texts["tag" if isinstance(found.tag, str) else f"tag[{place}]"] = tag
     for key, text in texts.items():
-        if text is not None and not is_consul_text(text):
-            problems.add(
-                f"{where}.{key}", f"expected 1 to 255 printable characters, got {shown(text)}"
-            )
+        if text is not None:
+            _check_text(text, f"{where}.{key}", problems)
     if found.consul is not None and not is_agents(found.consul):
         problems.add(
             joined(where, "consul"),
@@ -264,11 +285,39 @@ def _check_consul(found: ServiceKeys, where: str, problems: Problems) -> None:
         )
 
 
+def _check_text(text: str, path: str, problems: Problems) -> None:
+    if not is_consul_text(text):
+        problems.add(path, f"expected 1 to 255 printable characters, got {shown(text)}")
+
+
+def _check_kubernetes(found: ServiceKeys, where: str, problems: Problems) -> None:
+    if not is_service_of_kubernetes(found.kubernetes_service or ""):
+        problems.add(
+            joined(where, "kubernetes_service"),
+            f"expected NAMESPACE/NAME, got {shown(found.kubernetes_service)}",
+        )
+    if found.port is not None and not is_port(found.port):
+        problems.add(
+            joined(where, "port"),
+            f"expected a port's number or its name, got {shown(found.port)}",
+        )
+    if found.url is not None and not is_cluster(found.url):
+        problems.add(
+            joined(where, "url"), f"expected https://HOST:PORT or http://, got {shown(found.url)}"
+        )
+
+
 def _tags(found: ServiceKeys) -> tuple[str, ...]:
     return (found.tag,) if isinstance(found.tag, str) else found.tag
 
 
 def _origin(found: ServiceKeys) -> Origin:
+    if found.docker_service is not None:
+        return ("docker_service", found.docker_service)
+    if found.kubernetes_service is not None:
+        port = "" if found.port is None else str(found.port)
+        url = (found.url or "").removesuffix("/")
+        return KubernetesQuery(found.kubernetes_service, port, url).origin
     if found.consul_service is None:
         return ("dns_service", (found.dns_service or "").lower())
     query = ConsulQuery(

@@ -10,11 +10,6 @@ from functools import partial
 from itertools import count
 from typing import Any, Protocol
 
-from kazoo.exceptions import (  # type: ignore[import-untyped]
-    AuthFailedError,
-    ConnectionLoss,
-    SessionExpiredError,
-)
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 
@@ -189,7 +184,7 @@ class Session:
             try:
                 live.end()
             except Exception as error:
-                self.post(self.said, one_line(error))
+                self.post(self._log_line, one_line(error))
             self.post(thread.join)
             self.post(self.has_ended, timers)
 
@@ -234,16 +229,18 @@ class Session:
         if batch not in self._open:
             return
         self._progress = self._reactor.seconds()
-        if isinstance(value, ConnectionLoss | SessionExpiredError | AuthFailedError):
-            self._over(batch)
-            batch.done.errback(self.error(self._slow or "the connection was lost meanwhile"))
-            return
         self.zxid = max(self.zxid, zxid)
         batch.answers[place] = value
         batch.left -= 1
         if not batch.left:
             self._over(batch)
             batch.done.callback(batch.answers)
+
+    def lost(self, batch: Batch, reason: str) -> None:
+        """The connection ended before a request had its answer."""
+        if batch in self._open:
+            self._over(batch)
+            batch.done.errback(self.error(self._slow or reason))
 
     def is_connected(self, number: int) -> None:
         """There is another connection."""
@@ -282,6 +279,10 @@ class Session:
 
     def said(self, text: str) -> None:
         """kazoo has something for the log."""
+        if not self._ending:  # What it says of an end that is wanted misleads.
+            self._log_line(text)
+
+    def _log_line(self, text: str) -> None:
         now = self._reactor.seconds()
         if now > self._minute + 60:
             self._minute, self._lines = now, 0

@@ -25,7 +25,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kazoo.client import KazooClient  # type: ignore[import-untyped]
-from kazoo.exceptions import ConnectionDropped  # type: ignore[import-untyped]
+from kazoo.exceptions import (  # type: ignore[import-untyped]
+    AuthFailedError,
+    ConnectionDropped,
+    ConnectionLoss,
+    SessionExpiredError,
+)
 from kazoo.handlers.threading import (  # type: ignore[import-untyped]
     SequentialThreadingHandler,
 )
@@ -44,6 +49,12 @@ __all__ = ["LONGEST", "Batch", "KazooThread", "Request"]
 _LASTING = 10.0
 #: The longest delay between two attempts to connect, in seconds, before the jitter.
 LONGEST = 5.0
+#: What kazoo says, in plain words.
+_WORDS = {
+    "outstanding heartbeat ping not received": "no answer to a ping",
+    "socket connection broken": "the server has closed the connection",
+    "socket time-out during read": "no answer",
+}
 
 
 class Batch:
@@ -87,7 +98,10 @@ class Request:
 
     def set_exception(self, error: Exception) -> None:
         """ZooKeeper's error, or that the connection is lost."""
-        self._live.answer(self._batch, self._place, error)
+        if isinstance(error, ConnectionLoss | SessionExpiredError | AuthFailedError):
+            self._live.lose(self._batch)
+        else:
+            self._live.answer(self._batch, self._place, error)
 
 
 class _EveryPath(dict[str, Any]):
@@ -206,9 +220,10 @@ class _Lines(logging.Handler):
         """Called by :mod:`logging`, in kazoo's thread."""
         if record.msg == "Transition to CONNECTING":
             return  # It says nothing.
-        if record.exc_info:
-            return  # The error ends the thread, and is told then.
-        self._live.say(" ".join(record.getMessage().split()))
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            text = f"{text}: {one_line(record.exc_info[1])}"
+        self._live.say(" ".join(text.split()))
 
 
 class KazooThread:
@@ -265,6 +280,10 @@ class KazooThread:
         """A request has its answer, or an error."""
         self._post(self._session.answered, batch, place, value, self.client.last_zxid)
 
+    def lose(self, batch: Batch) -> None:
+        """The connection ended before a request had its answer."""
+        self._post(self._session.lost, batch, self._reason)
+
     def delay(self) -> float:
         """Seconds to wait before the next attempt, besides those that kazoo waits: where
         connections are made but do not last."""
@@ -283,6 +302,7 @@ class KazooThread:
         """A line for the log, and the reason of what is told next."""
         for words in ("Connection dropped: ", "Connection time-out: ", "socket connection error: "):
             text = text.removeprefix(words)
+        text = _WORDS.get(text, text)
         self._reason = text
         self._post(self._session.said, text)
 

@@ -40,7 +40,7 @@ from twisted.internet.defer import Deferred, DeferredList, DeferredLock, fail
 from slardar.errors import StoreError
 from slardar.model.reader import shown
 from slardar.stores.tree import Content, Entry, Tree, Write
-from slardar.stores.zookeeper_plan import GUARD, plan, value_of
+from slardar.stores.zookeeper_plan import plan, value_of
 from slardar.stores.zookeeper_session import Session
 from slardar.stores.zookeeper_wire import AddWatch, MultiRead
 
@@ -333,8 +333,7 @@ class ZooKeeperTree(Tree):
 
     def happened(self, path: str) -> None:
         """A node has changed."""
-        name = path.rpartition("/")[2]
-        if path.startswith(f"{self.root}/") and not name.startswith(GUARD):
+        if path.startswith(f"{self.root}/"):
             self._dirty.add(path)
             self._wake()
 

@@ -256,7 +256,6 @@ class Workers:
         self.totals.changed(changed, snapshot)
         # Before the change, so that workers know the addresses that are known already.
         self._names.follow(base, snapshot, changed)
-        self._checker.values = snapshot.settings
         if snapshot.hooks is not base.hooks:
             self._hooks.set_hooks(snapshot.hooks)
         if self._heartbeats is not None and not self._supervisor.is_stopping:
@@ -358,14 +357,20 @@ class Workers:
     # Hooks.
 
     def check_hook(
-        self, language: str, name: str, code: str, modules: Mapping[str, str] | None
+        self,
+        language: str,
+        name: str,
+        code: str,
+        modules: Mapping[str, str] | None,
+        settings: Mapping[str, str] | None = None,
     ) -> defer.Deferred[tuple[str, ...]]:
         """Whether code is fit to be a hook; see :class:`slardar.interfaces.IPlane`.
 
         A process that serves nobody loads the code.
         """
         known = None if modules is None else dict(modules)
-        return defer.ensureDeferred(self._check_hook(Item(language, name, code, known)))
+        item = Item(language, name, code, known, dict(settings or {}))
+        return defer.ensureDeferred(self._check_hook(item))
 
     async def _check_hook(self, item: Item) -> tuple[str, ...]:
         try:

@@ -137,6 +137,17 @@ def test_module_is_given(folder: Path) -> None:
     assert "module modules.names is not active" in done.output
 
 
+def test_settings_are_given(folder: Path) -> None:
+    """As JSON, or as a text where they are none."""
+    (folder / "use.lua").write_text(
+        'ngx.req.set_header("X-Tenant", slardar.myargs.arg0 .. slardar.name .. slardar.a.b)'
+    )
+    given = ('myargs={"arg0": 5}', "name=x=y", "a/b=true text")
+    words = [word for pair in given for word in ("--setting", pair)]
+    found = outcome("use.lua", "--request", "get.http", *words)
+    assert "+ X-Tenant: 5x=ytrue text" in found["changes"]
+
+
 @pytest.mark.parametrize(
     ("file", "code", "says"),
     [
@@ -168,6 +179,9 @@ def test_failures_have_exit_code_1(folder: Path, file: str, code: str, says: str
         (("tenant.py", "--request", "get.http", "--as", "modules.x"), "expected a script"),
         (("tenant.txt", "--request", "get.http"), "expected a name that ends in .py or .lua"),
         (("tenant.py", "--request", "get.http", "--module", "x=y"), "--module: expected"),
+        (("tenant.py", "--request", "get.http", "--setting", "x"), "--setting: expected"),
+        (("tenant.py", "--request", "get.http", "--setting", "x=NaN"), "settings.x: expected"),
+        (("tenant.py", "--request", "get.http", "--setting", "exit=1"), "settings.exit: "),
         (("tenant.py", "--request", "get.http", "--client", "\xe9"), "client: expected"),
     ],
 )

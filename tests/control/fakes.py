@@ -241,15 +241,24 @@ class FakePlane:
         self.reopened += 1
 
     def check_hook(
-        self, language: str, name: str, code: str, modules: Mapping[str, str] | None
+        self,
+        language: str,
+        name: str,
+        code: str,
+        modules: Mapping[str, str] | None,
+        settings: Mapping[str, str] | None = None,
     ) -> defer.Deferred[tuple[str, ...]]:
         """Code names modules with ``use NAME``, and is refused if it contains ``wrong``; with
-        ``fails`` in it, or in a module, it cannot be loaded."""
+        ``fails`` in it, or in a module, it cannot be loaded, and with ``reads-NAME`` only if there
+        is such a setting."""
         self.checked.append((name, modules))
         requires = tuple(word for word in code.split() if word.startswith("modules."))
         if "wrong" in code:
             return defer.fail(ScriptError(f"{name}: line 1: expected better code"))
         if modules is not None:
+            read = [word[6:] for word in code.split() if word.startswith("reads-")]
+            if any(word not in (settings or {}) for word in read):
+                return defer.fail(ScriptError(f"{name}: line 1: there is no such setting"))
             for module in requires:
                 if module not in modules:
                     return defer.fail(ScriptError(f"{name}: module {module} is not active"))

@@ -39,10 +39,8 @@ class SlowPlane(FakePlane):
         self.waiting.append(lambda: answer.chainDeferred(late))
         return late
 
-    def check_hook(
-        self, language: str, name: str, code: str, modules: Mapping[str, str] | None
-    ) -> defer.Deferred[tuple[str, ...]]:
-        return self._late(super().check_hook(language, name, code, modules))
+    def check_hook(self, *question: Any) -> defer.Deferred[tuple[str, ...]]:
+        return self._late(super().check_hook(*question))
 
     def check_stored(self, hooks: Mapping[Any, Any]) -> defer.Deferred[None]:
         return self._late(super().check_stored(hooks))

@@ -16,6 +16,7 @@ from slardar.control.actions import Actions
 from slardar.errors import ConfigError, ConflictError, NotFoundError
 from slardar.events import Changed, Event
 from slardar.model.change import StoredState, Value
+from slardar.model.hook import Code, Hook, written
 from slardar.model.setting import MAX_SETTING
 from slardar.stores.memory import MemoryStore
 from tests.control.board import Board, BoardStore
@@ -220,12 +221,32 @@ def test_what_a_store_has_too_much_is_left_out(log: list[str]) -> None:
     assert actions.status()["failed"] == {"settings.bad": reason}
     assert log == [f"stored and left out: {reason}"]
     assert error_of_one(actions, "bad") == f"no setting bad in use: {reason}"
-    # A good value sets it right, and so does its removal.
+    # A value that cannot be used either is refused.  A good one sets it right, and so does its
+    # removal.
+    error_of(actions.hook_settings.set("bad", "y" * (1 << 20), "ops"), ConfigError)
     put(actions, "bad", 2)
     assert "failed" not in actions.status()
     actions = actions_of(FakeStore(state))
     result_of(actions.hook_settings.remove("bad", "ops"))
     assert "failed" not in actions.status()
+
+
+def test_name_that_is_left_out_is_refused_again() -> None:
+    """Until there is an object above it."""
+    actions = actions_of(FakeStore(StoredState(1, settings={"a": 5, "a/b": 1})))
+    assert (served(actions), list(actions.failed)) == ({"a": 5}, ["settings.a/b"])
+    error_of(actions.hook_settings.set("a/b", 2, "ops"), ConfigError)
+    put(actions, "a", {})
+    assert (served(actions), actions.failed) == ({"a": {}, "a/b": 1}, {})
+
+
+def test_what_nobody_can_read_is_overwritten() -> None:
+    """A store may hold bytes that are neither JSON nor text."""
+    broken = {"settings.a": "a: expected UTF-8"}
+    actions = actions_of(FakeStore(StoredState(1, settings={"b": 1}, broken=broken)))
+    put(actions, "a", 1)
+    assert served(actions) == {"a": 1, "b": 1}
+    assert "settings.a" not in actions.failed
 
 
 def test_others_may_write_what_is_wrong(log: list[str]) -> None:
@@ -256,6 +277,36 @@ def test_others_may_write_what_is_wrong(log: list[str]) -> None:
     board.write([Value("setting", "a", 5)])
     board.tell()
     assert (served(one), one.failed) == ({"a": 5, "b": 3}, {})
+
+
+def hook_of(code: str) -> Any:
+    return written(Hook("python", "script.a", active=Code.of(code, NOW)))
+
+
+def test_hook_may_come_with_the_setting_that_it_needs() -> None:
+    """Its code is looked at with the settings that it will have: what others have written is served
+    at once, and so is a version that is gone back to."""
+    board = Board()
+    actions = actions_of(BoardStore(board))
+    board.write([Value("hook", "python/script.a", hook_of("reads-x")), Value("setting", "x", 1)])
+    board.tell()
+    assert (list(actions.snapshot.hooks), served(actions)) == ([("python", "script.a")], {"x": 1})
+    state = actions.held
+    ensure(actions.history.roll_back(0, "ops"))
+    assert (dict(actions.snapshot.hooks), served(actions)) == ({}, {})
+    ensure(actions.take_desired(state, "ops"))
+    assert (list(actions.snapshot.hooks), served(actions)) == ([("python", "script.a")], {"x": 1})
+
+
+def test_posted_hook_is_looked_at_with_the_present_settings(actions: Actions) -> None:
+    """Whether it is put into service or into the shadow."""
+    client = WebClient(actions)
+    for query in ("activate=1", "shadow=1"):
+        reply = client.call("POST", f"/python/script.a?{query}", b"reads-x")
+        assert (reply.status, "no such setting" in reply.json["msg"]) == (400, True)
+    put(actions, "x", 1)
+    for query in ("activate=1", "shadow=1"):
+        assert client.call("POST", f"/python/script.a?{query}", b"reads-x").status == 200
 
 
 # The history.

@@ -580,10 +580,10 @@ def test_module_that_breaks_a_script_is_not_activated(control: Control) -> None:
     control.call("POST", "/python/modules.x", "new")
     broken = control.plane.check_hook
 
-    def check_hook(language: str, name: str, code: str, modules: Any) -> Any:
+    def check_hook(language: str, name: str, code: str, modules: Any, settings: Any) -> Any:
         if name == A and modules and modules["modules.x"] == "new":
             raise ConfigError(f"{A}: line 1: no such name")
-        return broken(language, name, code, modules)
+        return broken(language, name, code, modules, settings)
 
     control.plane.check_hook = check_hook  # type: ignore[method-assign]
     assert control.refusal("PUT", "/python/modules.x") == (400, f"{A}: line 1: no such name")
@@ -902,14 +902,14 @@ def test_hook_is_checked_with_the_module_that_it_will_run_with(
     waiting: Deferred[Any] = Deferred()
     seen: list[str] = []
 
-    def check_hook(language: str, name: str, code: str, modules: Any) -> Any:
+    def check_hook(language: str, name: str, code: str, modules: Any, settings: Any) -> Any:
         if name == A:
             seen.append(modules["modules.x"])
             if len(seen) == 1:
                 return waiting
             if modules["modules.x"] == "newest":
                 raise ConfigError(f"{A}: line 1: not with this one")
-        return known(language, name, code, modules)
+        return known(language, name, code, modules, settings)
 
     control.plane.check_hook = check_hook  # type: ignore[method-assign]
     control.client.request("PUT", f"/python/{A}")

@@ -96,6 +96,22 @@ async def test_bomb(
     assert children(pid) == []
 
 
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [("python", "X = settings.x.y\n" + GOOD), ("lua", "local m = require('modules.m')")],
+)
+@pytest_twisted.ensureDeferred
+async def test_code_may_read_settings_while_it_is_loaded(
+    checker: Checker, language: str, text: str
+) -> None:
+    """As it would where it is to run: without the setting it cannot be loaded."""
+    modules = {"modules.m": "return slardar.x.y + 1"}
+    for settings in ({}, {"y": "1"}):
+        with pytest.raises(ScriptError, match=r"settings\.x|nil value"):
+            await checker.check_one(Item(language, "script.a", text, modules, settings))
+    await checker.check_one(Item(language, "script.a", text, modules, {"x": '{"y":1}'}))
+
+
 @pytest_twisted.ensureDeferred
 async def test_what_is_loaded_for_a_check_is_limited(checker: Checker) -> None:
     """A module whose body fills the memory is refused, in Lua, too."""

@@ -154,6 +154,9 @@ def test_examples_of_the_original(run: Callable[..., Slardar]) -> None:
     code = "ngx.say(tostring(slardar.global), tostring(slardar.myargs), ffi, jit, io, package)"
     put(slardar, "lua", f"script.{HOST}", code)
     assert slardar.get(HOST) == (200, "nilnilnilnilnilnil\n")
+    assert slardar.call("PUT", "/setting/myargs", '{"arg0": 0,"arg1": 1}')[0] == 200
+    put(slardar, "lua", f"script.{HOST}", "ngx.say(slardar.myargs.arg0, slardar.myargs.arg1)")
+    assert slardar.get(HOST) == (200, "01\n")
 
 
 def test_no_argument_suspends_a_hook(run: Callable[..., Slardar]) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from slardar.errors import ConfigError
 from slardar.model.consul_query import ConsulQuery
+from slardar.model.kubernetes_query import KubernetesQuery
 from slardar.model.parse import parse_upstream
 from slardar.model.reader import ANY_KEY
 from slardar.model.service import Listed, levels_of, merge_service, parse_service
@@ -16,6 +17,10 @@ from tests.fake_plugins import FakePlugins
 
 NAME = "_http._tcp.web.example"
 WHERE = "services.web"
+NOWHERE = (
+    ': expected "dns_service" or "consul_service" or "docker_service" or "kubernetes_service", '
+    "which says where the servers come from"
+)
 ONE, TWO, THREE = (Listed(f"10.0.0.{last}", 80, last) for last in (1, 2, 3))
 
 
@@ -68,9 +73,9 @@ def test_keys_of_every_server() -> None:
     ("wrong", "lines"),
     [
         (5, [': expected an object such as {"dns_service": "_http._tcp.web.example"}, got 5']),
-        ({}, [': expected "dns_service" or "consul_service", which says where the servers come']),
-        ({"dns_service": None}, [': expected "dns_service" or "consul_service", which says']),
-        ({"tag": "v1"}, [': expected "dns_service" or "consul_service", which says']),
+        ({}, [NOWHERE]),
+        ({"dns_service": None}, [NOWHERE]),
+        ({"tag": "v1"}, [NOWHERE]),
         (body(dns_service=5), [".dns_service: expected a string, got 5"]),
         (body(dns_service="a b"), [".dns_service: expected a DNS name such as"]),
         (body(dns_service="10.0.0.1"), [".dns_service: expected a DNS name such as"]),
@@ -103,6 +108,29 @@ def test_keys_of_every_server() -> None:
         (
             {"consul_service": "web", "consul": "http://a:b@10.0.0.1:8500"},
             [".consul: expected http://HOST:PORT, or https://, with more HOST:PORT after commas"],
+        ),
+        (body(port=80, url="x"), [".port: belongs to kubernetes", ".url: belongs to kubernetes"]),
+        ({"docker_service": ""}, [".docker_service: expected 1 to 255 printable characters"]),
+        ({"docker_service": 5}, [".docker_service: expected a string, got 5"]),
+        ({"docker_service": "web", "port": 80}, [".port: belongs to kubernetes_service"]),
+        ({"kubernetes_service": "web"}, [".kubernetes_service: expected NAMESPACE/NAME, got"]),
+        ({"kubernetes_service": "a/b/c"}, [".kubernetes_service: expected NAMESPACE/NAME, got"]),
+        ({"kubernetes_service": "A/b"}, [".kubernetes_service: expected NAMESPACE/NAME, got"]),
+        *(
+            ({"kubernetes_service": "a/b", "port": port}, [".port: expected a port's number or"])
+            for port in (0, 65536, True, 1.5, "", "a b", "0", "99999", "HTTP", "\u00b2", "\u0663")
+        ),
+        *(
+            ({"kubernetes_service": "a/b", "url": url}, [".url: expected https://HOST:PORT or"])
+            for url in (
+                "",
+                "a:1",
+                "ftp://a:1",
+                "http://a:b",
+                "http://u@a:1",
+                "http://a/b",
+                "http://::1",
+            )
         ),
         (
             body(servers=[], cluster=[]),
@@ -162,6 +190,30 @@ def test_question_to_consul(keys: dict[str, Any], origin: tuple[str, ...]) -> No
     assert service.upstream(()).source == {"servers": [], "mode": "hash"}
 
 
+@pytest.mark.parametrize(
+    ("keys", "origin"),
+    [
+        ({"docker_service": "Web é"}, ("docker_service", "Web é")),
+        ({"kubernetes_service": "a/b"}, ("kubernetes_service", "a/b")),
+        (
+            {"kubernetes_service": "a/b", "port": 80, "url": "https://[::1]:6443/"},
+            ("kubernetes_service", "a/b", "port=80", "url=https://[::1]:6443"),
+        ),
+        (
+            {"kubernetes_service": "a/b", "port": "http", "url": "http://api.example"},
+            ("kubernetes_service", "a/b", "port=http", "url=http://api.example"),
+        ),
+    ],
+)
+def test_origin_in_docker_and_kubernetes(keys: dict[str, Any], origin: tuple[str, ...]) -> None:
+    """It says all of the question, and no key of it is the upstream's."""
+    service = parse_service("web", {"mode": "hash", **keys}, WHERE)
+    assert service.origin == origin
+    assert service.upstream(()).source == {"servers": [], "mode": "hash"}
+    if origin[0] == "kubernetes_service":
+        assert KubernetesQuery.of(origin).origin == origin
+
+
 def test_what_the_catalogue_says_of_a_server() -> None:
     """It wins over what the service says of every server; what it leaves out is the service's."""
     service = parse_service("web", body(server={"max_fails": 3, "max_conns": 9}), WHERE)
@@ -178,7 +230,9 @@ def test_what_the_catalogue_says_of_a_server() -> None:
     assert [server.max_fails for server in found] == [0, 7]
 
 
-@pytest.mark.parametrize("key", ["dns_service", "consul_service"])
+@pytest.mark.parametrize(
+    "key", ["dns_service", "consul_service", "docker_service", "kubernetes_service"]
+)
 def test_upstream_has_no_key_of_services(key: str) -> None:
     """The message says where it belongs."""
     servers = {"servers": [{"host": "10.0.0.1", "port": 80}]}

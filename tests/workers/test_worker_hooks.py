@@ -114,6 +114,36 @@ def test_change_of_hooks(director: HookDirector) -> None:
     assert director.plane.hooks is None
 
 
+def test_settings_reach_hooks_that_stay(director: HookDirector) -> None:
+    """With the first configuration, with a change, and with a whole one; nothing is loaded again.
+    Only a hook that could not be loaded is tried again: it may have asked for a setting."""
+    one, broken = hook(A, "one"), hook("script.b.test", "unloadable")
+    first = with_hooks(1, one).with_settings({"n": "1", "gone": "true"})
+    director.begin_with(first)
+    runner: Any = director.plane.hooks
+
+    def texts() -> dict[str, str]:
+        return {name: entry.text for name, entry in runner.values.items()}
+
+    assert texts() == {"n": "1", "gone": "true"}
+    assert director.loaded() == ["one"]
+    second = first.with_settings({"n": "2"})
+    assert director.change(first, second) == Done(3)
+    assert texts() == {"n": "2"}
+    third = second.with_settings({"n": "3"})
+    director.tell(messages.whole(third))
+    assert texts() == {"n": "3"}
+    assert director.plane.hooks is runner
+    assert director.loaded() == []
+    with logged():
+        fourth = third.with_hooks({broken.key: broken})
+        director.change(third, fourth)
+        loads = director.mark[1]
+        fifth = fourth.with_settings({"n": "4"})
+        assert director.change(fourth, fifth) == Done(6)
+    assert (director.mark[1], director.loaded()) == (loads + 1, [])
+
+
 def test_change_of_something_else_leaves_the_hooks(director: HookDirector) -> None:
     """The table is the same object, and no hook is loaded; also after a whole configuration."""
     first = with_hooks(1, hook(A, "one"))

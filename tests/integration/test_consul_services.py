@@ -1,0 +1,240 @@
+"""Services in Consul's catalogue: twistd, real sockets and a real Consul."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.consul_agent import ConsulAgent
+from tests.integration.conftest import Start
+from tests.integration.sockets import in_thread, wait_for
+from tests.integration.test_names import Backend, Load, backends
+from tests.integration.upgrades import Upgraded
+
+#: A service whose dead servers are known soon.
+BODY = {"consul_service": "web", "empty_grace": 0.5, "interval": 0.2, "server": {"max_fails": 3}}
+
+
+class Site:
+    """Consul, and slardar that asks it."""
+
+    def __init__(
+        self, folder: Path, start: Start, consul: ConsulAgent, workers: int = 2, **environ: str
+    ) -> None:
+        self.consul = consul
+        folder.mkdir(exist_ok=True)
+        program = Upgraded(
+            folder,
+            *("--store", "memory:", "--amp", "unix:a.sock"),
+            count=workers,
+            CONSUL_HTTP_ADDR=consul.address,
+            **environ,
+        )
+        self.slardar: Upgraded = start(program).ready()
+
+    def put(self, body: Any = BODY) -> None:
+        code, answer = self.slardar.call("PUT", "/service/web", body)
+        assert code == 200, answer
+
+    def agent(self, path: str, body: Any = None) -> None:
+        """Tell the agent something."""
+        answer = self.consul.request("PUT", f"/v1/agent/{path}", body and json.dumps(body))
+        assert answer.status == 200, answer
+
+    def register(self, server: Backend, name: str = "web", **keys: Any) -> str:
+        """Register an instance of a service; returns its id, which ends as its address does."""
+        host, port = server.server_address[:2]
+        instance = {"Name": name, "ID": f"{name}-{host!s}", "Address": host, "Port": port, **keys}
+        self.agent("service/register", instance)
+        return str(instance["ID"])
+
+    def leave(self, name: str) -> None:
+        """Deregister an instance."""
+        self.agent(f"service/deregister/{name}")
+
+    def servers(self) -> dict[str, dict[str, Any]]:
+        """What the status says of each server, by its host."""
+        levels = self.slardar.status()["cls:web"]
+        return {one["server"].split(":")[1]: one for level in levels for one in level}
+
+    def shown(self) -> dict[str, Any]:
+        """What the status says of the service."""
+        found: dict[str, Any] = self.slardar.status()["services"]["web"]
+        return found
+
+
+@pytest.fixture
+def three() -> Iterator[list[Backend]]:
+    """Servers at three addresses, on one port."""
+    with backends("127.0.0.1", "127.0.0.2", "127.0.0.3") as servers:
+        yield servers
+
+
+def host_of(server: Backend) -> str:
+    return str(server.server_address[0])
+
+
+@in_thread
+def test_traffic_follows_the_catalogue(
+    tmp_path: Path, start: Start, three: list[Backend], consul: ConsulAgent
+) -> None:
+    """Instances come and go, fall ill and recover, are in maintenance and have weights; no request
+    fails.  An agent that comes back without its state empties the service after the grace."""
+    site = Site(tmp_path, start, consul)
+    one, two, other = map(host_of, three)
+    ttl = {"TTL": "10m", "Status": "passing"}
+    first = site.register(three[0], Tags=["v2", "x"])
+    site.register(three[2], Tags=["v1"])
+    site.put({**BODY, "tag": "v2"})
+    # The first request after the call already finds a server.
+    assert site.slardar.get("web") == (200, one)
+    load = Load(site.slardar, 12)
+    try:
+        meta = {"max_fails": "7", "fail_timeout": "soon"}
+        weights = {"Passing": 5, "Warning": 1}
+        second = site.register(three[1], Tags=["v2"], Check=ttl, Meta=meta, Weights=weights)
+        wait_for(lambda: load.seen() == {one, two}, "both serve")
+        found = site.servers()
+        assert [found[host]["weight"] for host in (one, two)] == [1, 5]
+        assert [found[host]["max_fails"] for host in (one, two)] == [3, 7]
+        assert site.shown()["note"].startswith(f"{second}: Meta fail_timeout: expected a number")
+        for state in ("warn", "fail"):
+            site.agent(f"check/{state}/service:{second}")
+            wait_for(lambda: load.seen() == {one}, state)
+            site.agent(f"check/pass/service:{second}")
+            wait_for(lambda: load.seen() == {one, two}, "it is well again")
+        site.agent(f"service/maintenance/{second}?enable=true&reason=test")
+        wait_for(lambda: load.seen() == {one}, "maintenance")
+        assert site.servers()[two]["state"] == "drain"
+        site.agent(f"service/maintenance/{second}?enable=false")
+        wait_for(lambda: load.seen() == {one, two}, "the end of maintenance")
+        site.put(BODY)
+        wait_for(lambda: load.seen() == {one, two, other}, "no tag")
+        site.leave(first)
+        wait_for(lambda: load.seen() == {two, other}, "one has left")
+        site.put({**BODY, "passing": False})
+        site.agent(f"check/warn/service:{second}")
+        wait_for(lambda: site.servers()[two]["weight"] == 1, "the weight of a warning")
+        assert load.seen() == {two, other}
+    finally:
+        load.stop()
+    assert load.wrong == []
+    site.agent("maintenance?enable=true&reason=test")
+    wait_for(
+        lambda: [one.get("state") for one in site.servers().values()] == ["drain"] * 2,
+        "maintenance of the node",
+    )
+    site.agent("maintenance?enable=false")
+    wait_for(lambda: site.slardar.get("web")[0] == 200, "the end of maintenance")
+    version = site.slardar.status()["shd_config_version"]
+    consul.restart(empty=True)
+    wait_for(lambda: "empty_since" in site.shown(), "the empty state")
+    wait_for(lambda: site.slardar.get("web")[0] == 502, "the end of the grace")
+    assert site.slardar.status()["shd_config_version"] == version + 1
+    site.register(three[0])
+    wait_for(lambda: site.slardar.get("web") == (200, one), "the state that is new")
+
+
+@in_thread
+def test_agent_that_is_away(tmp_path: Path, start: Start, three: list[Backend]) -> None:
+    """The last servers serve while the agent is dead or silent; what has changed meanwhile is known
+    soon after it is back."""
+    consul = ConsulAgent(tmp_path / "consul", persistent=True)
+    load = None
+    try:
+        site = Site(tmp_path / "slardar", start, consul)
+        one, two, _ = map(host_of, three)
+        site.register(three[0])
+        site.put()
+        load = Load(site.slardar, 12)
+        consul.pause()
+        assert load.seen() == {one}
+        consul.resume()
+        site.register(three[1])
+        wait_for(lambda: load.seen() == {one, two}, "the second")
+        consul.kill()
+        wait_for(lambda: "refused" in str(site.shown().get("lookup")), "the failure")
+        assert load.seen() == {one, two}
+        consul.start()
+        wait_for(lambda: "lookup" not in site.shown(), "the answer")
+        assert load.seen() == {one, two}
+        site.leave("web-127.0.0.1")
+        wait_for(lambda: load.seen() == {two}, "one has left")
+    finally:
+        if load is not None:
+            load.stop()
+        consul.end()
+    assert load.wrong == []
+
+
+@in_thread
+def test_token_of_the_environment(tmp_path: Path, start: Start, three: list[Backend]) -> None:
+    """A wrong token finds no server and says so; one that is revoked takes none away."""
+    consul = ConsulAgent(tmp_path / "consul", token="00000000-0000-0000-0000-000000000001")
+    try:
+        rules = 'service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }'
+        token, accessor = consul.new_token(rules)
+        wrong = Site(tmp_path / "w", start, consul, 0, CONSUL_HTTP_TOKEN=token.replace("-", "+"))
+        right = Site(tmp_path / "r", start, consul, 0, CONSUL_HTTP_TOKEN=token)
+        right.register(three[0])
+        for site in (wrong, right):
+            site.put({**BODY, "near": "_agent"})
+        assert wrong.slardar.get("web")[0] == 502
+        assert "ACL not found" in wrong.shown()["lookup"]["msg"]
+        assert token.replace("-", "+") not in wrong.slardar.output
+        assert right.slardar.get("web") == (200, host_of(three[0]))
+        assert "near: the agent does not tell its node" in right.shown()["note"]
+        consul.revoke(accessor)
+        # The query under way ends with the first change after that.
+        right.register(three[1])
+        wait_for(lambda: "lookup" in right.shown(), "the failure")
+        assert right.slardar.get("web")[0] == 200
+    finally:
+        consul.end()
+
+
+def until(condition: Callable[[], Any], seconds: float) -> bool:
+    """Whether the condition is true within so many seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)  # noqa: TID251
+    return False
+
+
+@in_thread
+def test_storm_of_registrations(tmp_path: Path, start: Start, consul: ConsulAgent) -> None:
+    """A thousand of them are a few versions, and all servers are there in the end."""
+    site = Site(tmp_path, start, consul, 0)
+    site.put({"consul_service": "storm", "enable": False})
+
+    def register(number: int) -> None:
+        address = f"127.{number // 200}.0.{number % 200 + 1}"
+        body = {
+            "Node": f"storm-{number % 50}",
+            "Address": address,
+            "Service": {
+                "Service": "storm",
+                "ID": f"storm-{number}",
+                "Port": 80,
+                "Address": address,
+            },
+        }
+        answer = consul.request("PUT", "/v1/catalog/register", json.dumps(body))
+        assert answer.status == 200, answer
+
+    begin = site.slardar.status()["shd_config_version"]
+    began = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(register, range(1000)))
+    took = time.monotonic() - began
+    wait_for(lambda: site.shown()["servers"] == 1000, "all of them")
+    changes = site.slardar.status()["shd_config_version"] - begin
+    assert changes <= 10 + 1.5 * took
