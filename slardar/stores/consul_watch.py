@@ -7,6 +7,7 @@ snapshot was restored, means that the query starts anew.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -152,16 +153,14 @@ class Watch:
             self._waiting.cancel()
 
     async def _run(self) -> None:
-        try:
-            while not self._is_stopped:
-                await self._turn()
-        except defer.CancelledError:
-            if not self._is_stopped:
-                raise
+        while not self._is_stopped:
+            await self._turn()
 
     async def _turn(self) -> None:
         """Ask once, and tell what is new."""
         await self._sleep(self._pace.delay(self._reactor.seconds()))
+        if self._is_stopped:
+            return
         self._pace.step(self._reactor.seconds())
         mode = "" if self._doubts else self._mode
         try:
@@ -170,6 +169,8 @@ class Watch:
         except StoreError as error:
             await self._fail(str(error))
         except Exception as error:
+            if self._is_stopped:
+                return
             _log.failure("a question to Consul has failed in an unexpected way")
             await self._fail(one_line(error))
         else:
@@ -214,7 +215,8 @@ class Watch:
 
     async def _sleep(self, seconds: float) -> None:
         if seconds > 0 and not self._is_stopped:
-            await self._wait(task.deferLater(self._reactor, seconds))
+            with contextlib.suppress(defer.CancelledError):
+                await self._wait(task.deferLater(self._reactor, seconds))
 
     async def _wait(self, deferred: defer.Deferred[Any]) -> Any:
         """Wait for something that :meth:`stop` cancels."""

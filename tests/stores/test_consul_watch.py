@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -66,6 +66,15 @@ class Board:
     def values(self) -> list[dict[str, bytes]]:
         """The values that were told."""
         return [{key: one.value for key, one in told.entries.items()} for told in self.told]
+
+
+@pytest.fixture
+def logged() -> Iterator[list[Any]]:
+    """What is logged."""
+    events: list[Any] = []
+    globalLogPublisher.addObserver(events.append)
+    yield events
+    globalLogPublisher.removeObserver(events.append)
 
 
 def test_first_question_is_answered_at_once_and_the_next_waits() -> None:
@@ -143,17 +152,12 @@ def test_failures_are_told_with_growing_delays() -> None:
     assert board.is_asking
 
 
-def test_error_of_another_kind_is_a_failure_too() -> None:
+def test_error_of_another_kind_is_a_failure_too(logged: list[Any]) -> None:
     """Nothing ends the watch; the log says what is wrong."""
-    seen: list[Any] = []
-    globalLogPublisher.addObserver(seen.append)
-    try:
-        board = Board()
-        board.answer(ZeroDivisionError("no"))
-    finally:
-        globalLogPublisher.removeObserver(seen.append)
+    board = Board()
+    board.answer(ZeroDivisionError("no"))
     assert board.reasons == ["ZeroDivisionError: no"]
-    assert [event["log_failure"].type for event in seen] == [ZeroDivisionError]
+    assert [event["log_failure"].type for event in logged] == [ZeroDivisionError]
     board.clock.advance(1)
     board.answer(page(2, {"a": (b"1", 2)}))
     assert board.values == [{"a": b"1"}]
@@ -227,8 +231,8 @@ def test_idle_consul_is_asked_once_in_its_wait() -> None:
 
 
 @pytest.mark.parametrize("when", ["asking", "sleeping", "telling", "failing"])
-def test_stopped_watch_is_silent(when: str) -> None:
-    """At any moment, also while it tells something."""
+def test_stopped_watch_is_silent(when: str, logged: list[Any]) -> None:
+    """At any moment, also while it tells something; the log, too."""
     board = Board()
     if when == "telling":
         board.watch._changed = lambda content: board.watch.stop()
@@ -244,7 +248,8 @@ def test_stopped_watch_is_silent(when: str) -> None:
     board.clock.advance(100)
     assert not board.is_asking
     assert len(board.asked) == 1
-    assert board.told == []
+    assert (board.told, logged) == ([], [])
+    assert not board.clock.getDelayedCalls()
 
 
 GOOD = {"X-Consul-Index": "3"}
