@@ -275,8 +275,8 @@ def open_store(url: str, reactor: Any) -> IStore:
             except ConfigError as error:
                 raise ConfigError([f"store: {line}" for line in error.problems]) from error
     raise ConfigError(
-        "store: expected sqlite:FILE, memory:, consul:URL, etcd:URL or zookeeper:HOST:PORT/PATH, got"
-        f" {shown(url)}"
+        "store: expected sqlite:FILE, memory:, consul:URL, etcd:URL or zookeeper:HOST:PORT/PATH,"
+        f" got {shown(url)}"
     )
 
 

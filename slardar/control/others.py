@@ -33,7 +33,8 @@ def loadable(desired: Desired, served: Snapshot, on_error: OnError, checks: Chec
         changed = desired.changed_hooks(served)
         if not changed:
             return desired
-        usage = Usage(Snapshot.build(0, {}, (), None, desired.hooks), on_error)
+        snapshot = Snapshot.build(0, {}, (), None, desired.hooks, settings=desired.settings)
+        usage = Usage(snapshot, on_error)
         problems = _problems(usage.questions_about(changed, served), checks)
         wrong = {key: reason for key, reason in problems.items() if changed.get(key) is not None}
         modules = {key: reason for key, reason in wrong.items() if _is_module(key)}

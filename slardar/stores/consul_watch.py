@@ -24,8 +24,9 @@ __all__ = ["Page", "Watch", "contents"]
 
 #: Seconds after a first failure before Consul is asked again, and at most; between, they double.
 _FIRST_DELAY, _LONGEST_DELAY = 0.25, 10.0
-#: Seconds between queries in a storm of changes, and how many may come at once before.
-_PAUSE, _BURST = 0.05, 20
+#: Seconds between queries in a storm of changes, at first and at most, and how many may come at
+#: once before.
+_PAUSE, _LONGEST, _BURST = 0.05, 0.2, 20
 #: Milliseconds for which a server may have heard nothing of the leader before another is asked.
 _MAX_LAG = 5000
 
@@ -133,7 +134,7 @@ class Watch:
         self._trusts = False
         self._was_away = False
         self._failures = 0
-        self._pace = Pace(_PAUSE, _BURST)
+        self._pace = Pace(_PAUSE, _LONGEST, _BURST)
 
     def start(
         self, seen: Content, changed: Callable[[Content], None], failed: Callable[[str], None]
@@ -161,7 +162,6 @@ class Watch:
         await self._sleep(self._pace.delay(self._reactor.seconds()))
         if self._is_stopped:
             return
-        self._pace.step(self._reactor.seconds())
         mode = "" if self._doubts else self._mode
         try:
             page = await self._wait(defer.Deferred.fromCoroutine(self._ask_for(mode)))
