@@ -180,7 +180,13 @@ class IForgetfulStore(IStore):
 
 
 class IWatchedStore(IStore):
-    """A store in which others may write as well: it tells of what they have written."""
+    """A store in which others may write as well: it tells of what they have written.
+
+    slardar takes it that the store lives elsewhere and may be away.  It remembers what was served,
+    tries ``open`` again until the store is there, and asks nothing of a store that is away
+    (:class:`slardar.stores.kept.KeptStore`).  ``open`` may be cancelled, and ``close`` may be
+    called after an ``open`` that has failed.
+    """
 
     def watch(changed: Callable[[StoredState], None], failed: Callable[[str], None]) -> None:
         """Call ``changed`` with the whole new state whenever the store holds another one.

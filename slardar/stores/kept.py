@@ -27,8 +27,9 @@ from slardar.errors import ConflictError, StoreError
 from slardar.interfaces import IKeptStore, IWatchedStore
 from slardar.model.change import Change, Recorded, Revision, StoredState
 from slardar.stores.copy import StateCopy, reason_of
+from slardar.stores.loss import is_restored, lost
 
-__all__ = ["KeptStore", "Trouble", "hidden_url", "lost"]
+__all__ = ["KeptStore", "Trouble", "hidden_url"]
 
 T = TypeVar("T")
 
@@ -50,11 +51,6 @@ _NOTE = 60.0
 #: Seconds between the return of a lost content and the moment when it is served: whoever restores
 #: a store may write it key by key.
 _SETTLE = 1.0
-#: A state with so many things counts as lost when more than the share is missing.
-_MANY = 10
-_MOST = 0.9
-#: Of a state that was held back, at most this share may still be missing when it is taken.
-_REST = 0.1
 #: Words in the names of a URL's parameters that nobody should see.
 _SECRET = ("token", "pass", "secret")
 #: The revision of a state that comes from the copy.  No store has it.
@@ -286,22 +282,16 @@ class KeptStore:
         if state.version > self.kept.version:
             # Another slardar was told to take the loss, and went on from there.
             self._release()
-        elif self._is_restored():
+        elif is_restored(self.kept, state):
             self._later("settle", _SETTLE, self._settled)
         else:
             reason = _advice(lost(self.kept, state) or "has lost a part of what is served")
             self._held = structs.replace(self._held, reason=reason)
 
-    def _is_restored(self) -> bool:
-        """Whether the content is there again, or nearly all of it."""
-        if self.waiting is None or self.kept is None:
-            return False
-        before = _things(self.kept)
-        return len(before - _things(self.waiting)) <= _REST * len(before)
-
     def _settled(self) -> None:
-        if self._is_restored():
-            self._release()
+        if self.kept is not None and self.waiting is not None:
+            if is_restored(self.kept, self.waiting):
+                self._release()
 
     def _release(self) -> None:
         state = self._end_hold()
@@ -432,47 +422,6 @@ class KeptStore:
         call = self._calls.pop(name, None)
         if call is not None:
             call.cancel()
-
-
-def lost(before: StoredState, after: StoredState) -> str:
-    """What a state has lost of the one before, in words, if that can hardly be meant: it has
-    nothing any more, or more than nine in ten of ten things or more are gone.  Empty if it may be
-    served.
-
-    A state that a slardar has made is meant: its version is ahead.
-    """
-    had, has = _things(before), _things(after)
-    missing = had - has
-    is_much = len(had) >= _MANY and len(missing) > _MOST * len(had)
-    if after.version > before.version or not missing or (has and not is_much):
-        return ""
-    names = ", ".join(sorted(missing)[:3])
-    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-    return f"has lost {len(missing)} of the {len(had)} things that are served ({names}{more})"
-
-
-def _things(state: StoredState) -> set[str]:
-    """The key paths of what a state holds, without the marks of what is gone.  What nobody can read
-    is there all the same."""
-    found = {f"hooks.{name}" for name in state.hooks}
-    found.update(f"settings.{name}" for name in state.settings)
-    found.update(
-        f"upstreams.{name}"
-        for name, value in state.upstreams.items()
-        if value is not None and state.decides(name)
-    )
-    found.update(
-        f"services.{name}"
-        for name, value in state.services.items()
-        if value is not None and state.decides_service(name)
-    )
-    if state.decides_routes:
-        found.add("routes")
-    return found.union(path for path in state.broken if _is_thing(path))
-
-
-def _is_thing(path: str) -> bool:
-    return path.partition(".")[0] in ("hooks", "routes", "services", "settings", "upstreams")
 
 
 def _advice(reason: str) -> str:

@@ -12,9 +12,9 @@ from zope.interface.verify import verifyObject
 
 from slardar.errors import ConflictError, StoreError
 from slardar.interfaces import IKeptStore
-from slardar.model.change import TO_FILE, Change, StoredState, Value
+from slardar.model.change import Change, StoredState, Value
 from slardar.stores.copy import Copied
-from slardar.stores.kept import KeptStore, hidden_url, lost
+from slardar.stores.kept import KeptStore, hidden_url
 from slardar.testing.stores import StoreContract, change_of
 from tests.control.board import Board
 from tests.control.fakes import error_of, result_of, upstream
@@ -444,47 +444,6 @@ def test_loss_while_the_store_is_away_is_held_when_it_is_back() -> None:
     error_of(kept.commit(), StoreError)
     kept.far.heal()
     assert kept.status == "held"
-
-
-def state_of(*names: str, version: int = 1, **more: Any) -> StoredState:
-    return StoredState(version, {name: upstream(1) for name in names}, **more)
-
-
-MANY = [f"u{number}" for number in range(10)]
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "is_lost"),
-    [
-        (state_of("a"), state_of(), True),
-        (state_of(), state_of(), False),
-        (state_of(), state_of("a"), False),
-        # One thing in the place of another is no loss of everything.
-        (state_of("a"), state_of("b"), False),
-        (state_of("a", "b"), state_of("b"), False),
-        # Made by a slardar.
-        (state_of("a"), state_of(version=2), False),
-        (state_of("a", version=2), state_of(version=1), True),
-        # Ten things or more.
-        (state_of(*MANY), state_of("u0"), False),
-        (state_of(*MANY, "u10"), state_of("u0"), True),
-        (state_of(*MANY), state_of("new"), True),
-        (state_of(*MANY[:9]), state_of("new"), False),
-        # Marks are nothing; everything else is something.
-        (StoredState(1, {"a": None, "b": TO_FILE}, TO_FILE), state_of(), False),
-        (state_of("a"), StoredState(1, {"a": None}), True),
-        (StoredState(1, {}, [{"upstream": "a"}]), state_of(), True),
-        (StoredState(1, hooks={"lua/script.a": 1}), state_of(), True),
-        (StoredState(1, services={"a": {}}), state_of(), True),
-        (StoredState(1, settings={"a": 1}), state_of(), True),
-        # What cannot be read is there.
-        (state_of("a"), state_of(broken={"upstreams.a": "no JSON"}), False),
-        (state_of("a"), state_of(broken={".slardar/meta": "no JSON"}), True),
-    ],
-)
-def test_what_counts_as_lost(before: StoredState, after: StoredState, is_lost: bool) -> None:
-    """Everything, or nearly everything of many things, unless a slardar has made the state."""
-    assert bool(lost(before, after)) == is_lost
 
 
 @pytest.mark.parametrize(
