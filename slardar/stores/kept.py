@@ -289,9 +289,9 @@ class KeptStore:
             self._held = structs.replace(self._held, reason=reason)
 
     def _settled(self) -> None:
-        if self.kept is not None and self.waiting is not None:
-            if is_restored(self.kept, self.waiting):
-                self._release()
+        kept, waiting = self.kept, self.waiting
+        if kept is not None and waiting is not None and is_restored(kept, waiting):
+            self._release()
 
     def _release(self) -> None:
         state = self._end_hold()
