@@ -1,8 +1,7 @@
 """Services in Consul's catalogue, followed with blocking queries.
 
-A query is answered when something of the service has changed, or after a while.  The rules for
-indexes are those of Consul's documentation of blocking queries.  What an answer lists:
-:mod:`slardar.catalogues.consul_listing`.
+A query is answered when something of the service has changed, or after a while
+(:mod:`slardar.txconsul.blocking`).  What an answer lists: :mod:`slardar.catalogues.consul_listing`.
 """
 
 from __future__ import annotations
@@ -11,20 +10,18 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
-import msgspec
 from consul.callback import CB  # type: ignore[import-untyped]
+from msgspec import Struct, structs
 from twisted.internet import defer
-from twisted.internet.task import deferLater
-from twisted.logger import Logger
 
-from slardar.catalogues.base import Catalogue, Failed, Report
+from slardar.catalogues.base import Catalogue, Failed, Listing, Report
 from slardar.catalogues.consul_listing import Instance, listing_of, read_instances
 from slardar.catalogues.pace import Pace
 from slardar.model.consul_query import ConsulQuery
 from slardar.model.names import split_host_port
 from slardar.model.service import Origin
-from slardar.repeated import AGAIN, AGAIN_MOST
 from slardar.txconsul import Consul
+from slardar.txconsul.blocking import Blocking, read_index
 
 __all__ = [
     "WAIT",
@@ -39,17 +36,15 @@ __all__ = [
 #: Seconds for which an agent holds a query while nothing changes; it may add a sixteenth.  Proxies
 #: close connections that are silent for a minute, and a query a minute is no load.
 WAIT: Final = 50
-#: Queries of a service that are made at once after a quiet time.  Then one is made each 50 ms, and
-#: more rarely while something changes all the time.
+#: Queries of a service that are made at once after a quiet time; seconds between two of them then,
+#: and at most, while something changes all the time.
 _BURST: Final = 10
-_PAUSE: Final = 0.05
-_LONGEST: Final = 0.5
+_PAUSE: Final = 0.02
+_LONGEST: Final = 0.1
 #: The node that stands for the agent's own.
 _OWN_NODE: Final = "_agent"
 #: Where an agent is if nothing says it.
 _USUAL: Final = "http://127.0.0.1:8500"
-
-_log = Logger("slardar.catalogues")
 
 
 class UnusableError(Exception):
@@ -115,6 +110,14 @@ class ConsulCatalogue(Catalogue):
             self.unfollow(origin)
 
 
+class _Page(Struct):
+    """An answer to the question for a service."""
+
+    index: int
+    lags: bool
+    instances: tuple[Instance, ...]
+
+
 class _Watch:
     """Follows one service."""
 
@@ -127,100 +130,72 @@ class _Watch:
         draw: Callable[[], float],
     ) -> None:
         self.query = query
-        self._reactor = reactor
         self._client = client
         self._told = told
-        self._draw = draw
-        self._pace = Pace(_PAUSE, _LONGEST, _BURST)
-        #: The index of the last answer; 0: the next query is answered at once.
-        self._index = 0
-        #: Seconds until the next query, if one more fails.
-        self._again = AGAIN
+        self._blocking: Blocking[_Page] = Blocking(
+            reactor,
+            self._ask,
+            may_be_stale=True,
+            pace=Pace(_PAUSE, _LONGEST, _BURST).delay,
+            chance=draw,
+        )
         #: The node whose servers come first, and why it is not known.
         self._near = "" if query.near == _OWN_NODE else query.near
         self._near_note = ""
-        self._is_over = False
-        self._running: defer.Deferred[None] | None = None
+        #: Whether the last answer has listed no instance, and the token may read the service.
+        self._is_empty = False
 
     def start(self) -> None:
         """Begin to ask."""
-        self._running = defer.ensureDeferred(self._run())
-        self._running.addErrback(
-            lambda failure: _log.failure("a service of Consul is not followed", failure=failure)
-        )
+        self._blocking.start(self._take, lambda error: self._told(Failed(_reason(error))))
 
     def stop(self) -> None:
         """Ask no more, and tell no more."""
-        self._is_over = True
-        if self._running is not None:
-            self._running.cancel()
+        self._blocking.stop()
 
-    async def _run(self) -> None:
-        try:
-            while not self._is_over:
-                delay = self._pace.delay(self._reactor.seconds())
-                if delay:
-                    await deferLater(self._reactor, delay)
-                failed = await self._ask_once()
-                if failed and not self._is_over:
-                    # Between half and all of it, so that many do not come back together.
-                    pause = self._again * (0.5 + 0.5 * self._draw())
-                    self._again = min(2 * self._again, AGAIN_MOST)
-                    await deferLater(self._reactor, pause)
-        except defer.CancelledError:
-            if not self._is_over:
-                raise
-
-    async def _ask_once(self) -> bool:
-        """Put the query once, and tell what is listed.  Returns whether it has failed."""
-        try:
-            if self.query.near == _OWN_NODE and not self._index:
-                await self._find_own_node()
-            index, instances = await self._question()
-        except Exception as error:
-            if self._is_over:
-                raise
-            # What has changed meanwhile is seen at once: the next query waits for nothing.  An
-            # agent that has lost its state begins with small indexes.
-            self._index = 0
-            self._told(Failed(_reason(error)))
-            return True
-        # With an index below 1 no query would wait.  One that goes back says that the state is
-        # another one: a snapshot was restored, a server replaced.
-        index = max(index, 1)
-        self._index = 0 if index < self._index else index
-        self._again = AGAIN
-        report = listing_of(instances, self.query, self._near)
-        if self._near_note and not isinstance(report, Failed):
-            note = f"{self._near_note}; {report.note}" if report.note else self._near_note
-            report = msgspec.structs.replace(report, note=note)
-        self._told(report)
-        return False
-
-    async def _question(self) -> tuple[int, tuple[Instance, ...]]:
+    async def _ask(self, index: int, is_stale: bool) -> _Page:
         query = self.query
-        # Any server may answer, not only the leader.  py-consul's method cannot say so.
-        params: list[tuple[str, Any]] = [("stale", "1")]
-        if self._index:
-            params += [("index", self._index), ("wait", f"{WAIT}s")]
+        if query.near == _OWN_NODE and not index:
+            # Another agent may answer than before.
+            await self._find_own_node()
+        # py-consul's method for this knows no ``stale``.
+        params: list[tuple[str, Any]] = [("stale", "1")] if is_stale else []
+        if index:
+            params += [("index", index), ("wait", f"{WAIT}s")]
         params += (("tag", tag) for tag in query.tags)
         if query.dc:
             params.append(("dc", query.dc))
         path = f"/v1/health/service/{query.service}"
         headers = self._client.prepare_headers()
-        found: tuple[int, tuple[Instance, ...]] = await self._client.http.get(
-            _answer, path, params=params, headers=headers
-        )
-        return found
+        page: _Page = await self._client.http.get(_answer, path, params=params, headers=headers)
+        if not page.instances and not (index and self._is_empty):
+            await self._check_permission(headers)
+        self._is_empty = not page.instances
+        return page
+
+    async def _check_permission(self, headers: dict[str, str]) -> None:
+        """Raises if the token may not read the service.
+
+        Consul leaves out of a list what may not be read.  It refuses to tell of one service.
+        """
+        path = f"/v1/agent/health/service/name/{self.query.service}"
+        await self._client.http.get(_refusal, path, headers=headers)
+
+    def _take(self, page: _Page, _trusts: bool) -> None:
+        report = listing_of(page.instances, self.query, self._near)
+        if self._near_note and isinstance(report, Listing):
+            note = f"{self._near_note}; {report.note}" if report.note else self._near_note
+            report = structs.replace(report, note=note)
+        self._told(report)
 
     async def _find_own_node(self) -> None:
         """Ask how the agent's own node is called.  An agent that does not tell is no failure."""
         try:
             about = await self._client.agent.self()
             self._near, self._near_note = str(about["Config"]["NodeName"]), ""
+        except defer.CancelledError:
+            raise
         except Exception as error:
-            if self._is_over:
-                raise
             self._near_note = f"near: the agent does not tell its node: {_reason(error)}"
 
 
@@ -268,19 +243,21 @@ def _read_agents(url: str) -> tuple[str, list[tuple[str, int]]]:
     return scheme, found
 
 
-def _answer(response: Any) -> tuple[int, tuple[Instance, ...]]:
-    """The index and the instances of an answer.  Raises UnusableError for one that may be an
-    accident: the server may not know the newest, or leaves out what the token may not read."""
-    index, found = CB.json(index=True)(response)
+def _answer(response: Any) -> _Page:
+    """What is answered.  Raises UnusableError if it says nothing of the service."""
+    _, found = CB.json(index=True)(response)
     headers = response.headers
-    if headers.get("X-Consul-KnownLeader", "true") == "false":
-        raise UnusableError("the server that answers knows no leader")
     if headers.get("X-Consul-Results-Filtered-By-ACLs", "false") == "true":
         raise UnusableError("the token may not read all of the service")
     try:
-        return int(index), read_instances(found)
+        return _Page(*read_index(headers), read_instances(found))
     except ValueError as error:
         raise UnusableError(f"the answer is no list of instances: {error}") from None
+
+
+def _refusal(response: Any) -> None:
+    if response.code == 403:
+        raise UnusableError("the token may not read the service")
 
 
 def _reason(error: BaseException) -> str:

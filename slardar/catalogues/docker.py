@@ -45,6 +45,9 @@ ROUND: Final = 60.0
 GATHER: Final = 0.02
 _LONGEST: Final = 0.5
 _BURST: Final = 5
+#: Seconds after an event at which containers are listed again: Docker tells of a pause before its
+#: list shows it, and a busy disk makes that long.
+SETTLE: Final = (0.25, 2.0)
 #: Versions of the API: the oldest that filters by health, and the newest this was read against.
 _OLDEST: Final = (1, 25)
 _NEWEST: Final = (1, 41)
@@ -132,12 +135,17 @@ class DockerCatalogue(Catalogue):
             base = f"{base}/v{_version(await source.get(f'{base}/version'))}"
             # Before the first list, so that no event is missed.
             events = await source.open(_url(f"{base}/events", type=["container"], event=_EVENTS))
+            again: list[float] = []
             try:
                 while True:
                     text = await source.get(_url(f"{base}/containers/json", **_WANTED))
                     self._take(decoded(text, list[Container]), address)
-                    if not await self._heard(events, until):
+                    if await self._heard(events, min([until, *again])):
+                        again = [self._reactor.seconds() + delay for delay in SETTLE]
+                    elif not again:
                         return ""
+                    else:
+                        del again[0]
             finally:
                 events.close()
         except Ended:

@@ -23,16 +23,13 @@ from slardar.catalogues.pace import Pace
 from slardar.model.service import Levels, Listed, Origin, Service
 from slardar.resolve import FIRST
 
-__all__ = ["BURST", "LONGEST", "PAUSE", "SOON", "KnownService", "ServiceState", "ServiceWatch"]
+__all__ = ["BURST", "LONGEST", "PAUSE", "KnownService", "ServiceState", "ServiceWatch"]
 
-#: Seconds for which changes are gathered before they are told, so that answers that come together
-#: make one change of the configuration.
-SOON = 0.002
 #: Changes that are told at once after a quiet time.  Those that come then are gathered for so many
 #: seconds, and for twice as long each time, up to the second number.
 BURST = 5
-PAUSE = 0.1
-LONGEST = 1.0
+PAUSE = 0.05
+LONGEST = 0.25
 #: Seconds by which the end of a grace may be missed: times are added and subtracted.
 _ROUNDING = 0.001
 
@@ -282,8 +279,9 @@ class ServiceWatch:
     def _tell(self, followed: _Followed) -> None:
         self._new.update(name for name in followed.users if isinstance(name, str))
         if self._new and self._call is None:
+            # Not at once, so that answers that come together make one change.
             delay = self._pace.delay(self._reactor.seconds())
-            self._call = self._reactor.callLater(max(SOON, delay), self._tell_new)
+            self._call = self._reactor.callLater(delay, self._tell_new)
 
     def _tell_new(self) -> None:
         self._call = None

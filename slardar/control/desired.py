@@ -136,11 +136,7 @@ def read_desired(
             upstreams[name] = known
         else:
             upstreams.pop(name, None)
-    for name, value in state.upstreams.items():
-        if value is not None and state.decides(name):
-            upstream = reader.read_upstream(name, value)
-            if upstream is not None:
-                upstreams[name] = upstream
+    upstreams.update(reader.read_upstreams(state))
     services = reader.read_services(settings, state)
     for name in [name for name in services if name in upstreams or _is_stored(state, name)]:
         if state.decides_service(name) and not _is_stored(state, name):
@@ -217,7 +213,25 @@ class _StateReader:
         """The upstream of this name that is served, and is no service's."""
         return None if name in self._served.services else self._served.upstreams.get(name)
 
-    def read_upstream(self, name: str, value: object) -> Upstream | None:
+    def read_upstreams(self, state: StoredState) -> dict[str, Upstream]:
+        """The upstreams of a state, without those that it leaves to the file."""
+        found = {}
+        held, served, services = self._held.upstreams, self._served.upstreams, self._served.services
+        is_good = not any(where.startswith("upstreams.") for where in self._known_failed)
+        for name, value in state.upstreams.items():
+            if value is None or value == TO_FILE:
+                continue
+            upstream = None
+            if is_good and value is held.get(name) and name not in services:
+                # As nearly all are, and there may be very many.
+                upstream = served.get(name)
+            if upstream is None:
+                upstream = self._read_upstream(name, value)
+            if upstream is not None:
+                found[name] = upstream
+        return found
+
+    def _read_upstream(self, name: str, value: object) -> Upstream | None:
         """The upstream for a value of the store.  If the value cannot be read, it is the one that
         is served, or ``None``."""
         where = f"upstreams.{name}"

@@ -150,7 +150,7 @@ class ConsulTree(Tree):
         """See :class:`Tree`."""
         self._stop_watch()
         self._watch = Watch(self._page, self._reactor, self._place.stale, self._chance)
-        self._watch.written = self._written
+        self._watch.wrote(self._written)
         self._watch.start(seen, changed, failed)
 
     def close(self) -> defer.Deferred[Any]:
@@ -221,7 +221,7 @@ class ConsulTree(Tree):
             index = await self._transact(writes)
         self._written = max(self._written, index)
         if self._watch is not None:
-            self._watch.written = self._written
+            self._watch.wrote(self._written)
         return index
 
     async def _transact(self, writes: Sequence[Write]) -> int:

@@ -68,6 +68,8 @@ _REMOVED = "removed"
 
 #: Names that are keys as they are, dots alone aside.
 _PLAIN = re.compile(r"[A-Za-z0-9_:*-][A-Za-z0-9._:*-]*")
+#: What may be the name of a module in a hook's code.
+_MODULE = re.compile(r"\bmodules\.[A-Za-z_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?")
 #: Values of slardar's own keys that are longer are compressed.
 _MAX_PLAIN = 4096
 _PACKED = b"z64:"
@@ -146,12 +148,7 @@ def _setting_key(name: str) -> str:
 
 
 def _setting_name(key: str) -> str | None:
-    if key[0] != "%":
-        parts = [_unquoted(part) for part in key.split("/")]
-        if None not in parts:
-            return "/".join(part for part in parts if part is not None)
-        return None
-    name = unquote(key)
+    name = "/".join("" if part == "%" else unquote(part) for part in key.split("/"))
     return name if _setting_key(name) == key else None
 
 
@@ -184,7 +181,9 @@ def _own_place(key: str) -> Place | None:
         if section == "routes":
             return Place("routes", "")
         name = _unquoted(rest)
-        return Place(_SECTIONS[section], name) if section in _SECTIONS and name else None
+        if section in _SECTIONS and name is not None:
+            return Place(_SECTIONS[section], name)
+        return None
     name = _unquoted(rest)
     if head == "file" and name:
         return Place("file", name)
@@ -334,7 +333,8 @@ def _hook_at(name: str, entries: Mapping[str, Entry], prefix: str) -> Any:
     except msgspec.ValidationError:
         hook = Hook(language, rest)  # type: ignore[arg-type]
     previous = hook.active or hook.previous
-    hook = structs.replace(hook, active=Code.of(code, 0.0), previous=previous)
+    requires = tuple(sorted(set(_MODULE.findall(code))))
+    hook = structs.replace(hook, active=Code.of(code, 0.0, requires), previous=previous)
     return msgspec.json.decode(msgspec.json.encode(hook))
 
 

@@ -27,8 +27,9 @@ from zope.interface import implementer
 from slardar.errors import ConflictError, StoreError
 from slardar.interfaces import IWatchedStore
 from slardar.model.change import Change, Recorded, Revision, StoredState
-from slardar.stores.layout import HISTORY, LARGE, META, Meta, pack, targets
+from slardar.stores.layout import HISTORY, LARGE, META, OWN, Meta, pack, targets
 from slardar.stores.record import (
+    Journal,
     large_name,
     large_parts,
     made_record,
@@ -164,7 +165,7 @@ class SharedStore:
 
     def _heard(self, content: Content) -> None:
         """Called by the tree when the server has another content."""
-        if self._lock.locked:
+        if self._lock.locked or self._telling is not None:
             self._late = content
         elif self._changed is not None:
             self._take(content)
@@ -232,11 +233,11 @@ class SharedStore:
         self._view = self._view.moved(self._newest)
         return self._view
 
-    def _give(self, view: View) -> View:
-        """Note that the caller has a state."""
-        self._last = view.revision
-        self._given.pop(view.revision, None)
-        self._given[view.revision] = view
+    def _give(self, view: View, revision: str = "") -> View:
+        """Note that the caller has a state, by this revision."""
+        self._last = revision or view.revision
+        self._given.pop(self._last, None)
+        self._given[self._last] = view
         while len(self._given) > _STATES:
             del self._given[next(iter(self._given))]
         return view
@@ -326,7 +327,13 @@ class SharedStore:
             # What is there now is told before the caller asks again.
             await self._refresh()
             raise ConflictError("somebody else wrote to the store meanwhile: ask again") from None
-        return self._give(self._base.moved(self._ours)).revision
+        view = self._base.moved(self._ours)
+        revision = view.revision
+        if any(path.startswith(OWN) for path in base.state.broken):
+            # It may be mended by this commit, of which the caller knows nothing: it is told.
+            revision += "-"
+        self._give(view, revision)
+        return revision
 
     def _check_race(self, values: Iterable[str]) -> None:
         """Raises LostRaceError if one of the keys, or ``Meta``, differs from the caller's state."""
@@ -362,7 +369,7 @@ class SharedStore:
             keys = tuple((write.key, write.expected or 0) for write in writes)
             record = structs.replace(record, keys=keys)
             key = record_key(version, name)
-            parts = list(large_parts(record, min(tree.max_value, tree.max_bytes - _ROOM)))
+            parts = list(large_parts(record, min(tree.max_value, tree.max_bytes - 2 * _ROOM)))
             await self._write_parts(parts)
             small = [Write(key, str(len(parts)).encode(), 0)]
             meta = structs.replace(meta, pending=key[len(HISTORY) :])
@@ -394,7 +401,7 @@ class SharedStore:
     def _fits(self, writes: Sequence[Write]) -> bool:
         """Whether these and ``Meta`` fit into one write."""
         room = self._tree.max_bytes - _ROOM
-        return len(writes) < self._tree.max_writes and (len(writes) == 1 or _size(writes) <= room)
+        return len(writes) < self._tree.max_writes and _size(writes) <= room
 
     def _forgettable(self, key: str, writes: Sequence[Write]) -> tuple[int, list[Write]]:
         """What a commit removes beside its own writes: old records, and parts of records that are
@@ -440,35 +447,37 @@ class SharedStore:
         """
         for _ in range(_ATTEMPTS):
             journal = self._look().journal
-            while meta.pending:
-                batch: list[Write] = []
-                done = len(journal.keys) if journal is not None else 0
-                left = () if journal is None else journal.left(meta.done, self._newest.entries)
-                for number, key, index, value in left:
-                    write = Write(key, value, index)
-                    if batch and not self._fits([*batch, write]):
-                        done = number
-                        break
-                    batch.append(write)
-                is_last = journal is None or done == len(journal.keys)
-                meta = structs.replace(
-                    meta, done=0 if is_last else done, pending="" if is_last else meta.pending
-                )
-                entry = self._newest.entries.get(META)
-                mine = _meta_write(meta, 0 if entry is None else entry.index)
-                try:
-                    if len(batch) == 1 and _size(batch) > self._tree.max_bytes - _ROOM:
-                        # It has no room beside Meta.  Whoever finishes later sees it written.
+            try:
+                while meta.pending:
+                    done, batch = self._batch(journal, meta.done)
+                    if batch and not self._fits(batch):
+                        # The key is too large to be written with anything else.
                         await self._write(batch)
-                        batch = []
+                        continue
+                    if journal is None or done == len(journal.keys):
+                        meta = structs.replace(meta, done=0, pending="")
+                    else:
+                        meta = structs.replace(meta, done=done)
+                    entry = self._newest.entries.get(META)
+                    mine = _meta_write(meta, 0 if entry is None else entry.index)
                     await self._write([mine, *batch])
-                except LostRaceError:
-                    break
-            else:
                 return
-            await self._refresh()
-            meta = self._look().meta
+            except LostRaceError:
+                await self._refresh()
+                meta = self._look().meta
         raise LostRaceError("others write again and again what a large change writes")
+
+    def _batch(self, journal: Journal | None, start: int) -> tuple[int, list[Write]]:
+        """The next keys of a large commit that fit into one write with ``Meta``, or the next key,
+        and the number of the key after them."""
+        batch: list[Write] = []
+        if journal is None:
+            return 0, batch
+        for number, key, index, value in journal.left(start, self._newest.entries):
+            batch.append(Write(key, value, index))
+            if len(batch) > 1 and not self._fits(batch):
+                return number, batch[:-1]
+        return len(journal.keys), batch
 
     async def _write_known(self, writes: list[Write], name: str) -> None:
         """Write the commit ``name``.  If the answer is lost, look whether it was made."""

@@ -59,7 +59,7 @@ class Tree:
     never a token or a password.
     """
 
-    #: Bytes that a value may have.
+    #: Bytes that a value may have, if its key is written alone.
     max_value: int
     #: Keys that one :meth:`write` may write, and bytes of all their keys and values.  A single key
     #: may have a value of :attr:`max_value` in any case.

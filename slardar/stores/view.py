@@ -79,20 +79,23 @@ class View:
 
     def _read_journal(self, before: View, broken: dict[str, str]) -> None:
         pending = self.meta.pending
+        if before.meta.pending:
+            broken.pop(HISTORY + before.meta.pending, None)
         if not pending:
             return
         if pending == before.meta.pending and before.journal is not None:
             self.journal = before.journal
             return
         key = HISTORY + pending
-        broken.pop(key, None)
         try:
             self.journal = Journal(read_record(key, self.content.entries, self.prefix))
         except StoreError as error:
             broken[key] = f"{key}: {error}"
 
     def _read(self, before: View, changed: Iterable[str], broken: dict[str, str]) -> None:
-        places = {place for key in changed if (place := place_of(key)) and place.kind != "own"}
+        places = dict.fromkeys(
+            place for key in changed if (place := place_of(key)) and place.kind != "own"
+        )
         state = before.state
         known = dict(before.known) if places else before.known
         maps: dict[str, Any] = {
@@ -151,7 +154,8 @@ def read_meta(entries: Mapping[str, Entry], prefix: str) -> Meta:
     try:
         return msgspec.json.decode(entries[META].value, type=Meta)
     except (ValueError, RecursionError) as error:
-        raise Unreadable(f"{prefix}{META}: {' '.join(str(error).split())}") from None
+        reason = " ".join(str(error).split())
+        raise Unreadable(f"{prefix}{META}: expected JSON: {reason}") from None
 
 
 def with_writes(
@@ -167,18 +171,18 @@ def with_writes(
     return Content(max(content.index, index), entries)
 
 
-def _changed(old: Mapping[str, Entry], new: Mapping[str, Entry]) -> set[str]:
-    """The keys that differ."""
+def _changed(old: Mapping[str, Entry], new: Mapping[str, Entry]) -> list[str]:
+    """The keys that differ, in their order."""
     if old is new:
-        return set()
-    found = set()
+        return []
+    found = []
     get = old.get
     for key, entry in new.items():
         known = get(key)
         if known is not entry and known != entry:
-            found.add(key)
+            found.append(key)
     if len(new) != len(old) or found:
-        found.update(key for key in old if key not in new)
+        found += [key for key in old if key not in new]
     return found
 
 

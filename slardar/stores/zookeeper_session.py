@@ -103,8 +103,8 @@ class Session:
         """
         if self.connection:
             return succeed(None)
-        if self._away:
-            return fail(self.error(self._away))
+        if self._away or self._ended:
+            return fail(self.error(self._away or "closed"))
         waits: Deferred[None] = Deferred()
         self._waiting.append(waits)
         timer = self._reactor.callLater(self._timeout, self._waited, waits)
@@ -128,7 +128,7 @@ class Session:
         is not known then which of them were done.
         """
         if not self.connection:
-            return fail(self.error(self._away or "not connected"))
+            return fail(self.error(self._away or "closed"))
         batch = Batch(len(requests))
         if not self._open:
             self._progress = self._reactor.seconds()
@@ -290,10 +290,11 @@ class Session:
         if self._lines <= _LINES_A_MINUTE:
             _log.info("{name}: {text}", name=self._name, text=text)
 
-    def is_ended(self) -> None:
+    def is_ended(self, reason: str) -> None:
         """kazoo's thread has ended, though nobody told it to: begin anew after a while."""
         if self._ending:
             return
+        self.is_lost(reason)
         now = self._reactor.seconds()
         self._restarts = self._restarts + 1 if now < self._gave_up + _FORGIVEN else 0
         self._gave_up = now

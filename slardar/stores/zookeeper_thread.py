@@ -235,7 +235,8 @@ class KazooThread:
         self.number = 0
         #: Why there is no connection.
         self._reason = "not connected yet"
-        self._tried = False
+        #: Whether it was not told yet.
+        self._is_new = False
         #: When the last connection was made, and how many in a row did not last.
         self._since = -_LASTING
         self._short = 0
@@ -273,8 +274,7 @@ class KazooThread:
             self._post(self._session.is_lost, self._reason)
 
     def _event(self, event: Any) -> None:
-        if event.path is not None:
-            self._post(self._session.happened, event.path)
+        self._post(self._session.happened, event.path)
 
     def answer(self, batch: Batch, place: int, value: Any) -> None:
         """A request has its answer, or an error."""
@@ -287,15 +287,14 @@ class KazooThread:
     def delay(self) -> float:
         """Seconds to wait before the next attempt, besides those that kazoo waits: where
         connections are made but do not last."""
-        self._tried = True
         if self._short < 2:
             return 0.0
         return min(LONGEST, 0.1 * 2.0 ** min(self._short, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
 
     def failed(self) -> None:
-        """No server could be reached."""
-        if self._tried:
-            self._tried = False
+        """No server could be reached; called again and again until the next round."""
+        if self._is_new:
+            self._is_new = False
             self._post(self._session.is_lost, self._reason)
 
     def say(self, text: str) -> None:
@@ -304,11 +303,12 @@ class KazooThread:
             text = text.removeprefix(words)
         text = _WORDS.get(text, text)
         self._reason = text
+        self._is_new = True
         self._post(self._session.said, text)
 
     def ended(self) -> None:
         """The thread ends, because it was told to, or because kazoo gives up."""
-        self._post(self._session.is_ended)
+        self._post(self._session.is_ended, self._reason)
 
     # In other threads.
 

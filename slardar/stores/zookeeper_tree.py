@@ -1,9 +1,9 @@
 """A tree of keys in ZooKeeper (3.6 or newer): a key is the path of a node below the tree's root.
 
-One recursive watch tells of all changes.  It is set before the tree is read, so no
-change is missed; after that only the nodes are read of which it tells.  Nodes that were written
-together are read one after the other, so one may be newer than another that was read before; but
-then the watch has told of the other one, which is read again before the content is told.
+One recursive watch tells of all changes.  It is set before the tree is read, so no change is missed;
+after that only the nodes are read of which it tells.  Nodes that were written together are read one
+after the other, so one may be newer than another that was read before; but then the watch has told
+of the other one, which is read again before the content is told.
 """
 
 from __future__ import annotations
@@ -136,9 +136,10 @@ class ZooKeeperTree(Tree):
 
     async def _fresh(self) -> Content:
         """The content as it is now.  One call at a time."""
+        # Before the wait: the tree may be closed meanwhile, which is no reason to begin anew.
+        session = self._started()
         await self._lock.acquire()
         try:
-            session = self._started()
             await session.ready()
             try:
                 await self._refresh(session)
@@ -150,7 +151,6 @@ class ZooKeeperTree(Tree):
             self._lock.release()
 
     async def _refresh(self, session: Session) -> None:
-
         found = self._content.entries
         if self._loaded != session.connection:
             connection = session.connection
@@ -175,7 +175,6 @@ class ZooKeeperTree(Tree):
 
     async def _read_all(self, session: Session) -> dict[str, Entry]:
         """All keys, with the watch set before."""
-
         answers = await session.ask([Sync(self.root), AddWatch(self.root)])
         if isinstance(answers[1], UnimplementedError):
             raise self._error("it is older than 3.6, so it has no recursive watch")
@@ -202,7 +201,6 @@ class ZooKeeperTree(Tree):
         self, session: Session, paths: Sequence[str]
     ) -> dict[str, tuple[Entry | None, bool]]:
         """By path: the entry, if it is a key; and whether there are nodes below."""
-
         found: dict[str, tuple[Entry | None, bool]] = {}
         for some in _windows(paths):
             packs = [some[start : start + _PACK] for start in range(0, len(some), _PACK)]
@@ -228,7 +226,6 @@ class ZooKeeperTree(Tree):
                 raise self._refusal(path, answer)
 
     def _refusal(self, path: str, error: Exception) -> StoreError:
-
         if isinstance(error, NoAuthError):
             who = "the user of ZOOKEEPER_AUTH" if self._auth else "without ZOOKEEPER_AUTH"
             return self._error(f"{path}: not allowed {'for ' if self._auth else ''}{who}")

@@ -22,16 +22,19 @@ from typing import Any, TypeVar
 
 from msgspec.json import encode
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from zope.interface.verify import verifyObject
 
 from slardar.errors import ConflictError, NotFoundError, StoreError
-from slardar.interfaces import IStore
+from slardar.interfaces import IStore, IWatchedStore
 from slardar.model.change import TO_FILE, Change, Recorded, StoredState
 
-__all__ = ["StoreContract", "change_of", "file_of", "hook_of"]
+__all__ = ["StoreContract", "WatchedStoreContract", "change_of", "file_of", "hook_of"]
 
 S = TypeVar("S", bound="StoreContract")
+
+#: Seconds until a store must have told what another has written.
+_PATIENCE = 20.0
 
 
 def change_of(name: str, value: object, who: str = "test", place: str = "") -> Change:
@@ -557,6 +560,182 @@ class StoreContract:
         else:
             _expect_state(state, StoredState())
         return _Writer(again, state)
+
+
+class WatchedStoreContract(StoreContract):
+    """Tests of an :class:`slardar.interfaces.IWatchedStore`: stores at one place tell each other
+    what they write."""
+
+    @_deferred
+    async def test_store_provides_watching(self) -> None:
+        """Every method is there, with the arguments that callers give."""
+        verifyObject(IWatchedStore, self._make())
+
+    @_deferred
+    async def test_what_others_commit_is_told(self) -> None:
+        """The whole state, by the name that the commit's answer gave it: so the next commit may
+        come from anybody."""
+        one, other = await self._watching(), await self._watching()
+        value = {"servers": [{"host": "127.0.0.1", "port": 80}]}
+        await one.commit(change_of("a", value), hook_of("lua/script.a", {"active": 1}))
+        await other.sees(one.state)
+        await other.commit(change_of("a", None), setting_of("x", 1))
+        await one.sees(other.state)
+        await one.commit(change_of("", [{"path": "/", "upstream": "b"}]), change_of("b", value))
+        await other.sees(one.state)
+        wanted = StoredState(
+            3,
+            {"a": None, "b": value},
+            [{"path": "/", "upstream": "b"}],
+            {"lua/script.a": {"active": 1}},
+            settings={"x": 1},
+        )
+        _expect_state(other.state, wanted)
+        fresh = self._make()
+        _expect(await fresh.open(), other.state)
+
+    @_deferred
+    async def test_what_was_committed_before_the_watch_is_told(self) -> None:
+        """Between the opening and the watch."""
+        one = self._make()
+        state = await one.open()
+        other = await self._watching()
+        await other.commit(change_of("a", 1))
+        late = _Watching(one, state)
+        await late.sees(other.state)
+
+    @_deferred
+    async def test_own_commits_may_be_told_but_change_nothing(self) -> None:
+        """By the name that the answer gave; what is told after an answer is no older."""
+        one, other = await self._watching(), await self._watching()
+        told: list[tuple[int, StoredState]] = []
+        one.listeners.append(lambda: told.append((len(answers), one.told[-1])))
+        answers: list[Any] = []
+        for number in range(1, 11):
+            await one.commit(change_of("a", number))
+            answers.append(one.state.revision)
+        await other.sees(one.state)
+        await other.commit(change_of("b", 1))
+        await one.sees(other.state)
+        revisions = [*answers, other.state.revision]
+        for count, state in told:
+            # The commit after the last answer may be under way.
+            if state.revision not in revisions[max(0, count - 1) : count + 1]:
+                raise AssertionError(f"after {count} answers: told of version {state.version}")
+
+    @_deferred
+    async def test_states_are_told_in_order(self) -> None:
+        """To somebody who only looks on, too; the last one is told."""
+        one, other, third = [await self._watching() for _ in range(3)]
+        for number in range(1, 11):
+            writer, reader = (one, other) if number % 2 else (other, one)
+            await writer.commit(change_of("a", number))
+            await reader.sees(writer.state)
+        await third.sees(reader.state)
+        for node in (one, other, third):
+            versions = [state.version for state in node.told]
+            _expect(versions, sorted(versions))
+            _expect([state.upstreams.get("a", 0) for state in node.told], versions)
+
+    @_deferred
+    async def test_one_of_two_rivals_at_one_place_wins(self) -> None:
+        """The other one has changed nothing, is told what has won, and can commit after it."""
+        nodes = [await self._watching() for _ in range(2)]
+        for number in range(1, 6):
+            held = [node.state for node in nodes]
+            made = [
+                node.ask(change_of(f"u{n}", number), state=held[n]) for n, node in enumerate(nodes)
+            ]
+            answers: Any = await DeferredList(made, consumeErrors=True)
+            (winner,) = [n for n, (is_made, _) in enumerate(answers) if is_made]
+            answers[1 - winner][1].trap(ConflictError)
+            nodes[winner].made(answers[winner][1])
+            await nodes[1 - winner].sees(nodes[winner].state)
+        _expect(nodes[0].state, nodes[1].state)
+        values = {name: value for name, value in nodes[0].state.upstreams.items() if value == 5}
+        _expect(list(values), [f"u{winner}"])
+
+    @_deferred
+    async def test_large_commit_is_told_as_one(self) -> None:
+        """Nobody is told of a part."""
+        one, other = await self._watching(), await self._watching()
+        for value in ("old", "new"):
+            await one.commit(*(change_of(f"u{number}", value) for number in range(1000)))
+            await other.sees(one.state)
+        await one.commit(change_of("u0", None))
+        await other.sees(one.state)
+        for state in other.told:
+            found = list(state.upstreams.values())
+            if len(set(found[1:])) > 1 or len(found) not in (0, 1000):
+                raise AssertionError(f"told of {len(found)} upstreams: {_short(set(found))}")
+
+    @_deferred
+    async def test_closed_store_tells_nobody(self) -> None:
+        """Until it is opened and watched again."""
+        one, other = await self._watching(), await self._watching()
+        await one.store.close()
+        count = len(one.told)
+        await other.commit(change_of("a", 1))
+        third = await self._watching()
+        await other.commit(change_of("a", 2))
+        await third.sees(other.state)
+        _expect(len(one.told), count)
+        again = _Watching(one.store, await one.store.open())
+        await other.commit(change_of("a", 3))
+        await again.sees(other.state)
+
+    async def _watching(self) -> _Watching:
+        store = self._make()
+        return _Watching(store, await store.open())
+
+
+class _Watching:
+    """What a store that is watched holds, by the rules of ``Configuration``."""
+
+    def __init__(self, store: Any, state: StoredState) -> None:
+        self.store = store
+        self.state = state
+        self.told: list[StoredState] = []
+        self.listeners: list[Callable[[], object]] = []
+        self._asked: tuple[Change, ...] = ()
+        store.watch(self._changed, lambda reason: None)
+
+    def _changed(self, state: StoredState) -> None:
+        self.told.append(state)
+        if state.revision != self.state.revision:
+            self.state = state
+        for listener in list(self.listeners):
+            listener()
+
+    def ask(self, *changes: Change, state: StoredState | None = None) -> Deferred[Any]:
+        """Commit to a state, or to the one that it holds."""
+        state = state or self.state
+        self._asked = changes
+        answer: Deferred[Any] = self.store.commit(state.revision, changes, state.version + 1)
+        return answer
+
+    def made(self, revision: Any) -> None:
+        """The answer to :meth:`ask` has come."""
+        self.state = self.state.after(self._asked, self.state.version + 1, revision)
+
+    async def commit(self, *changes: Change) -> None:
+        """Commit, and take the answer."""
+        self.made(await self.ask(*changes))
+
+    async def sees(self, wanted: StoredState) -> None:
+        """Wait until it holds this state."""
+        from twisted.internet import reactor  # noqa: TID251
+
+        if self.state.revision != wanted.revision:
+            seen: Deferred[None] = Deferred()
+
+            def look() -> None:
+                if self.state.revision == wanted.revision and not seen.called:
+                    seen.callback(None)
+
+            self.listeners.append(look)
+            await seen.addTimeout(_PATIENCE, reactor)
+        _expect(self.state, wanted)
 
 
 class _Writer:

@@ -190,6 +190,11 @@ class MemoryTree(Tree):
             self._seen = self.server.index
             self._changed(self.server.content)
 
+    def tell(self, content: Content) -> None:
+        """Tell a content that was on its way for a while."""
+        if self._changed is not None:
+            self._changed(content)
+
     def close(self) -> Deferred[Any]:
         """See :class:`Tree`."""
         self._changed = self._failed = None

@@ -14,7 +14,7 @@ from slardar.catalogues.base import Failed, Listing, Report
 from slardar.catalogues.consul import WAIT, ConsulCatalogue, connector, usual_agents
 from slardar.model.consul_query import ConsulQuery
 from slardar.model.service import Listed
-from slardar.repeated import AGAIN, AGAIN_MOST
+from slardar.txconsul.blocking import LONGEST_DELAY
 from tests.catalogues.test_consul_listing import entry
 
 WEB = ConsulQuery("web")
@@ -116,32 +116,12 @@ def test_question_says_what_the_service_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("indexes", "asks"),
-    [
-        ((5, 5, 6), [None, 5, 5, 6]),
-        ((5, 3), [None, 5, None]),
-        ((5, 3, 3), [None, 5, None, 3]),
-        ((0, 0), [None, 1, 1]),
-        ((-4,), [None, 1]),
-    ],
-)
-def test_rules_of_indexes(indexes: tuple[int, ...], asks: list[int | None]) -> None:
-    """One that goes back begins anew, and 0 is never sent."""
-    site = Followed()
-    for index in indexes:
-        site.answers(index, entry())
-        site.clock.advance(1)
-    assert [asked.get("index") for asked in site.asked] == asks
-
-
-@pytest.mark.parametrize(
     ("code", "body", "headers", "reason"),
     [
         (500, "No cluster leader", {}, "500 No cluster leader"),
         (403, "ACL not found", {}, "ACL not found"),
         (404, "", {}, "the answer is no list of instances"),
         (200, "[]", {"X-Consul-Index": "x"}, "the answer is no list of instances"),
-        (200, "[]", {"X-Consul-KnownLeader": "false"}, "knows no leader"),
         (200, "[]", {"X-Consul-Results-Filtered-By-ACLs": "true"}, "the token may not read"),
     ],
 )
@@ -167,26 +147,44 @@ def test_garbage(body: str) -> None:
     assert isinstance(report, Failed)
 
 
-def test_failures_are_tried_again_more_rarely() -> None:
-    """And without an index, for an agent that is back may have lost its state."""
+def test_failure_is_told_and_asked_again() -> None:
+    """Without an index, for an agent that is back may have lost its state."""
     site = Followed()
     site.answers(50, entry())
-    pauses = []
-    for _ in range(6):
-        assert site.fails() == Failed("refused")
-        begun, count = site.clock.seconds(), len(site.asked)
-        while len(site.asked) == count:
-            site.clock.advance(0.25)
-        pauses.append(site.clock.seconds() - begun)
-        assert "index" not in site.asked[-1]
-    assert pauses[0] == AGAIN
-    assert pauses[-1] == AGAIN_MOST
-    assert pauses == sorted(pauses)
-    site.answers(3, entry(port=2))
-    assert site.asked[-1]["index"] == 3
-    site.fails()
-    site.clock.advance(AGAIN)
+    assert site.fails() == Failed("refused")
+    site.clock.advance(LONGEST_DELAY)
     assert "index" not in site.asked[-1]
+    assert ports(site.answers(3, entry(port=2))) == [2]
+    assert site.asked[-1]["index"] == 3
+
+
+def test_server_that_knows_no_leader_is_not_believed() -> None:
+    """The leader is asked."""
+    site = Followed()
+    *_, asked = site.client.http.asked[-1]
+    asked.callback(Response(200, {"X-Consul-Index": "5", "X-Consul-KnownLeader": "false"}, "[]"))
+    site.client.http.asked[-1][3].callback(Response(404, {}, ""))
+    assert site.told == []
+    assert site.asked[-1] == {}
+    assert ports(site.answers(5, entry())) == [80]
+
+
+def test_empty_answer_may_be_a_refusal() -> None:
+    """Consul leaves out what the token may not read, so it is asked about the service alone; once,
+    as long as the service stays empty."""
+    site = Followed()
+    site.answers(5, entry())
+    for code in (403, 404):
+        site.client.http.asked[-1][3].callback(Response(200, {"X-Consul-Index": "6"}, "[]"))
+        path, _, headers, asked = site.client.http.asked[-1]
+        assert path == "/v1/agent/health/service/name/web"
+        assert headers == {"X-Consul-Token": "secret"}
+        asked.callback(Response(code, {}, ""))
+        site.clock.advance(LONGEST_DELAY)
+    assert site.told[1:] == [Failed("the token may not read the service"), Listing(())]
+    site.answers(7)
+    assert site.told[3:] == [Listing(())]
+    assert site.asked[-1]["index"] == 7
 
 
 def test_service_that_changes_all_the_time() -> None:
@@ -196,7 +194,7 @@ def test_service_that_changes_all_the_time() -> None:
         if not site.client.http.asked[-1][3].called:
             site.answers(index, entry(port=index))
         site.clock.advance(0.005)
-    assert 10 < len(site.asked) < 40
+    assert 10 < len(site.asked) < 120
 
 
 def test_own_node_of_the_agent() -> None:
@@ -208,7 +206,7 @@ def test_own_node_of_the_agent() -> None:
     levels = ((Listed("10.0.0.1", 1),), (Listed("10.0.0.1", 2),))
     assert site.answers(4, near, far) == Listing(levels)
     site.fails()
-    site.clock.advance(AGAIN)
+    site.clock.advance(LONGEST_DELAY)
     assert site.client.http.asked[-1][0] == "/v1/agent/self"
     site.client.http.asked[-1][3].errback(OSError("403 denied"))
     report = site.answers(4, near, far)
@@ -228,10 +226,10 @@ def test_end_cancels_the_question() -> None:
     first, _, third = site.client.http.asked
     assert (first[3].called, third[3].called) == (True, False)
     assert not site.client.is_closed
-    assert site.told == []
     site.catalogue.stop()
+    assert third[3].called
     assert site.client.is_closed
-    assert (site.told, other) == ([], [Listing(())])
+    assert (site.told, other) == ([], [])
     assert site.clock.getDelayedCalls() == []
 
 
@@ -248,9 +246,20 @@ def test_whoever_is_told_may_end_it() -> None:
     site = Followed()
     site.catalogue._watches[site.origin]._told = lambda report: site.catalogue.stop()
     *_, asked = site.client.http.asked[-1]
-    asked.callback(Response(200, {"X-Consul-Index": "5"}, "[]"))
+    asked.callback(Response(200, {"X-Consul-Index": "5"}, json.dumps([entry()])))
     assert len(site.asked) == 1
     assert site.clock.getDelayedCalls() == []
+
+
+def test_idle_service_is_asked_for_once_a_minute() -> None:
+    """Consul holds a query for its wait and up to a sixteenth more."""
+    site = Followed()
+    site.answers(5, entry())
+    begun = len(site.asked)
+    while site.clock.seconds() < 3600:
+        site.clock.advance(WAIT)
+        site.answers(5, entry())
+    assert len(site.asked) - begun <= 2 * 60
 
 
 def test_agents_that_cannot_be_asked_at_all() -> None:

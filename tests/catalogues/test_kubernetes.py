@@ -258,7 +258,7 @@ async def test_stranger_gets_no_token(
     for url in named:
         told = follow(url)
         await eventually(lambda told=told: told)  # type: ignore[misc]
-        assert told == [Failed("default/web: it answers HTTP 401: Unauthorized")]
+        assert told[0] == Failed("default/web: it answers HTTP 401: Unauthorized")
     cluster.stop()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from slardar.catalogues.watch import LONGEST
 from tests.consul_agent import ConsulAgent
 from tests.integration.conftest import Start
 from tests.integration.sockets import in_thread, wait_for
@@ -237,4 +238,4 @@ def test_storm_of_registrations(tmp_path: Path, start: Start, consul: ConsulAgen
     took = time.monotonic() - began
     wait_for(lambda: site.shown()["servers"] == 1000, "all of them")
     changes = site.slardar.status()["shd_config_version"] - begin
-    assert changes <= 10 + 1.5 * took
+    assert changes <= 10 + took / LONGEST

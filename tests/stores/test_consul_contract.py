@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from slardar.stores.consul import from_place, read_place
 from slardar.stores.consul_tree import ConsulTree
-from slardar.testing.stores import StoreContract
+from slardar.testing.stores import WatchedStoreContract
 from slardar.testing.trees import TreeContract
 from tests.consul_agent import ConsulAgent
 from tests.stores.proxy import Proxy
@@ -58,7 +58,7 @@ class TestConsulTreeOfAnyServer(TestConsulTree):
         return ConsulTree(read_place(f"{self.url}?stale=1&wait=1s", ""), reactor)
 
 
-class TestConsulStore(StoreContract):
+class TestConsulStore(WatchedStoreContract):
     """Its place has a folder above it."""
 
     largest = ConsulTree.max_value

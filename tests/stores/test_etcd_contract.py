@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 
 from slardar.plugins import open_store
 from slardar.stores.etcd import EtcdTree, tree_at
-from slardar.testing.stores import StoreContract
+from slardar.testing.stores import WatchedStoreContract
 from slardar.testing.trees import TreeContract
 from tests.stores.etcd_server import Etcd, Proxy, reactor
 
@@ -50,7 +50,7 @@ class TestEtcdTree(TreeContract):
         return ensureDeferred(self.proxy.listen())
 
 
-class TestEtcdStore(StoreContract):
+class TestEtcdStore(WatchedStoreContract):
     @pytest.fixture(autouse=True)
     def place(self, etcd: Etcd) -> None:
         """A new path."""

@@ -6,11 +6,11 @@ import pytest
 from twisted.internet import reactor  # noqa: TID251
 
 from slardar.stores.shared import SharedStore
-from slardar.testing.stores import StoreContract
+from slardar.testing.stores import WatchedStoreContract
 from slardar.testing.trees import MemoryServer, MemoryTree
 
 
-class TestSharedStore(StoreContract):
+class TestSharedStore(WatchedStoreContract):
     @pytest.fixture(autouse=True)
     def server(self) -> None:
         self.server = MemoryServer(2**21, 64, 2**22)

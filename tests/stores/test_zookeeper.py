@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from itertools import count, pairwise
 from pathlib import Path
@@ -553,6 +555,66 @@ def test_request_of_an_earlier_connection_is_never_sent() -> None:
     live.number = 3
     with pytest.raises(ConnectionDropped):
         request.serialize()
+
+
+@pytest_twisted.ensureDeferred
+async def test_calls_in_a_row_end_with_the_tree(trees: Trees) -> None:
+    """Those that were called before are answered; none of them begins anew."""
+    tree = trees.make()
+    await tree.write([Write("a", b"1")])
+    reads = [tree.read() for _ in range(5)]
+    write = tree.write([Write("a", b"2")])
+    Told(tree, Content(0, {}))
+    closings = [tree.close(), tree.close()]
+    for closing in closings:
+        await closing
+        assert all(call.called for call in (*reads, write))
+    assert kazoos() == []
+    assert values(await reads[-1])["a"] in (b"1", b"2")
+    assert values(await tree.read()) == {"a": b"2"}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "Cannot resolve a.example: .*not known"),
+        (UnicodeError("label too long"), "UnicodeError: label too long"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_name_that_cannot_be_looked_up(
+    trees: Trees, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    """The reason is told soon, and again, whether or not kazoo survives it."""
+    monkeypatch.setattr(socket, "getaddrinfo", Mock(side_effect=error))
+    tree = trees.make(hosts="a.example:1")
+    told = Told(tree, Content(0, {}))
+    begun = reactor.seconds()
+    with pytest.raises(StoreError, match=f"^ZooKeeper at a.example:1: {reason}$"):
+        await tree.read()
+    assert reactor.seconds() < begun + 3
+    await until(lambda: len(told.reasons) > 2)
+    await tree.close()
+
+
+def test_connection_that_is_not_accepted() -> None:
+    """It ends in time with a reason, and at once when the tree is closed."""
+    handler = KazooThread(Mock(numbers=count(1)), "127.0.0.1:1", 5, None).handler
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        with socket.create_connection(listening.getsockname()):
+            begun = time.monotonic()
+            with pytest.raises(OSError, match="Connection timed out"):
+                handler.create_connection(listening.getsockname(), 0.1)
+            timer = threading.Timer(0.1, handler.abort)
+            timer.start()
+            with pytest.raises(OSError, match=r"^(?!.*timed out)"):
+                handler.create_connection(listening.getsockname(), PATIENCE)
+            assert time.monotonic() < begun + PATIENCE / 2
+            timer.join()
+            with pytest.raises(OSError, match="canceled"):
+                handler.create_connection(listening.getsockname(), PATIENCE)
 
 
 SCRIPT = """

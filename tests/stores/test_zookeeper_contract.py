@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from slardar.stores.shared import SharedStore
 from slardar.stores.zookeeper import from_place
 from slardar.stores.zookeeper_tree import ZooKeeperTree
-from slardar.testing.stores import StoreContract
+from slardar.testing.stores import WatchedStoreContract
 from slardar.testing.trees import TreeContract
 from tests.stores.zookeeper_server import ZooKeeper
 
@@ -47,7 +47,7 @@ class TestZooKeeperTree(TreeContract):
         return succeed(None)
 
 
-class TestZooKeeperStore(StoreContract):
+class TestZooKeeperStore(WatchedStoreContract):
     largest = ZooKeeperTree.max_value
 
     @pytest.fixture(autouse=True)

@@ -355,6 +355,47 @@ async def test_name_that_does_not_exist() -> None:
     await client.close()
 
 
+def has_keepalive(port: int) -> bool:
+    """Whether the kernel looks after the connection from this port: its timer is that of probes."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[1].endswith(f":{port:04X}") and fields[3] == "01":
+            return fields[5].startswith("02:")
+    return False
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest_twisted.ensureDeferred
+async def test_silent_connection_is_probed(
+    serve: Any, connect: Any, tmp_path: Path, scheme: str
+) -> None:
+    """A blocking query would wait for minutes on a connection whose other end has vanished."""
+    server, port = serve(None, tls=own_tls(Authority(tmp_path)) if scheme == "https" else None)
+    asked = connect(port, scheme=scheme, verify=False).kv.get("a", index=1)
+    await until(lambda: server.requests)
+    peer = server.open[0].transport.getPeer().port
+    await until(lambda: has_keepalive(peer))
+    asked.cancel()
+    with pytest.raises(defer.CancelledError):
+        await asked
+
+
+def own_tls(
+    authority: Authority, names: tuple[str, ...] = ("127.0.0.1",), asks: bool = False
+) -> CertificateOptions:
+    """TLS of a server with a certificate for these names, which may ask for the client's."""
+    options = CertificateOptions()
+    context = options.getContext()
+    certificate, key = map(str, authority.issue(names[0], names))
+    context.use_certificate_chain_file(certificate)
+    context.use_privatekey_file(key)
+    if asks:
+        context.load_verify_locations(str(authority.file))
+        wanted = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
+        context.set_verify(wanted, lambda *arguments: bool(arguments[-1]))
+    return options
+
+
 @pytest_twisted.ensureDeferred
 async def test_tls(serve: Any, connect: Any, tmp_path: Path) -> None:
     """Only agents with a certificate of the authority are believed, and only for their name."""
@@ -362,16 +403,7 @@ async def test_tls(serve: Any, connect: Any, tmp_path: Path) -> None:
     other = Authority(tmp_path, "other")
 
     def served(names: tuple[str, ...], asks: bool = False) -> int:
-        options = CertificateOptions()
-        context = options.getContext()
-        certificate, key = map(str, authority.issue(names[0], names))
-        context.use_certificate_chain_file(certificate)
-        context.use_privatekey_file(key)
-        if asks:
-            context.load_verify_locations(str(authority.file))
-            wanted = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-            context.set_verify(wanted, lambda *arguments: bool(arguments[-1]))
-        return serve(GOOD, tls=options)[1]
+        return serve(GOOD, tls=own_tls(authority, names, asks))[1]
 
     port = served(("127.0.0.1",))
     ca = str(authority.file)
