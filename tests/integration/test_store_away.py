@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from tests.integration.conftest import Start
 from tests.integration.programs import FileServer, curl
 from tests.integration.test_workers import is_running, until
 from tests.integration.upgrades import Clients, Upgraded
+from tests.stores.etcd_server import Etcd
 
 PREFIX = "config/slardar"
 
@@ -40,12 +42,17 @@ def make_consul(tmp_path: Path) -> Iterator[MakeConsul]:
         agent.end()
 
 
-class Node(Upgraded):
-    """slardar with a store in Consul."""
+def in_consul(agent: ConsulAgent) -> str:
+    """The URL of a store there."""
+    return f"consul:http://{agent.address}/{PREFIX}/"
 
-    def __init__(self, folder: Path, agent: ConsulAgent, token: str = "") -> None:
+
+class Node(Upgraded):
+    """slardar with a store that lives elsewhere."""
+
+    def __init__(self, folder: Path, place: str, token: str = "") -> None:
         folder.mkdir(exist_ok=True)
-        self.place = f"consul:http://{agent.address}/{PREFIX}/"
+        self.place = place
         words = ["--store", self.place, "--amp", "unix:amp.sock:mode=600"]
         super().__init__(folder, *words, count=0, CONSUL_HTTP_TOKEN=token)
 
@@ -95,7 +102,7 @@ def test_consul_is_killed_under_load(
     """No request fails; changes are refused at once; an upgrade and a restart serve what was
     served; what has changed meanwhile is served when Consul is back."""
     consul = make_consul(persistent=True)
-    node = start(Node(tmp_path / "node", consul)).ready()
+    node = start(Node(tmp_path / "node", in_consul(consul))).ready()
     body = served_by(files)
     assert node.change("a", body)[0] == 200
     assert node.change("b", body)[0] == 200
@@ -118,7 +125,7 @@ def test_consul_is_killed_under_load(
     age = node.store["age"]
     # As a failure of power: nothing is written at the end.
     node.power_off()
-    again = start(Node(tmp_path / "node", consul)).ready()
+    again = start(Node(tmp_path / "node", in_consul(consul))).ready()
     assert again.serves("a")
     assert again.serves("b")
     assert again.is_("stale")
@@ -143,8 +150,8 @@ def test_consul_has_lost_its_state(
     """Two nodes hold what they serve, also one that is restarted; one gives Consul its content back
     from its copy.  A loss that is meant is taken on one node, and the other follows."""
     consul = make_consul()
-    one = start(Node(tmp_path / "one", consul)).ready()
-    two = start(Node(tmp_path / "two", consul)).ready()
+    one = start(Node(tmp_path / "one", in_consul(consul))).ready()
+    two = start(Node(tmp_path / "two", in_consul(consul))).ready()
     body = served_by(files)
     for name in "abc":
         assert one.change(name, body)[0] == 200
@@ -158,7 +165,7 @@ def test_consul_has_lost_its_state(
         assert "POST /store/accept" in message
         assert two.stop() in (0, -signal.SIGTERM)
         others.__exit__()
-        two = start(Node(tmp_path / "two", consul)).ready()
+        two = start(Node(tmp_path / "two", in_consul(consul))).ready()
         two.await_("held")
         assert two.serves("a")
         command = [Path(sys.executable).with_name("slardar"), "store", "copy"]
@@ -194,7 +201,7 @@ def test_token_is_revoked(
     consul = make_consul(token="8c0ab2a6-7a5c-4a3d-b1a5-000000000001")
     rules = f'key_prefix "{PREFIX}/" {{ policy = "write" }}'
     token, accessor = consul.new_token(rules)
-    node = start(Node(tmp_path / "node", consul, token)).ready()
+    node = start(Node(tmp_path / "node", in_consul(consul), token)).ready()
     assert node.change("a", served_by(files))[0] == 200
     consul.revoke(accessor)
     # Whoever asks is refused; a question that waits is answered when something changes.
@@ -204,11 +211,47 @@ def test_token_is_revoked(
     assert token not in json.dumps(node.status())
     assert node.change("c", served_by(files))[0] == 503
     node.stop()
-    again = start(Node(tmp_path / "node", consul, token)).ready()
+    again = start(Node(tmp_path / "node", in_consul(consul), token)).ready()
     assert again.serves("a")
     assert again.is_("stale")
     again.stop()
     token, _ = consul.new_token(rules)
-    third = start(Node(tmp_path / "node", consul, token)).ready()
+    third = start(Node(tmp_path / "node", in_consul(consul), token)).ready()
     assert third.is_("ok")
     assert third.serves("b")
+
+
+def test_etcd_is_killed_and_comes_back_empty(
+    tmp_path: Path, start: Start, files: FileServer
+) -> None:
+    """The same with a store of another kind: away, a restart meanwhile, back, and emptied."""
+    etcd = start(Etcd(tmp_path / "etcd")).ready()
+    place = f"etcd:{etcd.url}/slardar/"
+    node = start(Node(tmp_path / "node", place)).ready()
+    body = served_by(files)
+    for name in "ab":
+        assert node.change(name, body)[0] == 200
+    with Clients(node) as clients:
+        etcd.kill()
+        node.await_("stale")
+        assert node.change("c", body)[0] == 503
+        clients.more(20)
+    assert clients.failures == []
+    node.stop()
+    again = start(Node(tmp_path / "node", place)).ready()
+    assert again.serves("a")
+    assert again.is_("stale")
+    etcd = start(etcd.again())
+    etcd.put("/slardar/upstreams/new", json.dumps(body))
+    again.await_("ok")
+    until(lambda: again.serves("new"), "what others have written is served")
+    assert again.change("c", body)[0] == 200
+    etcd.kill()
+    again.await_("stale")
+    shutil.rmtree(etcd.folder / "one")
+    start(etcd.again())
+    again.await_("held")
+    assert again.serves("c")
+    assert again.change("d", body)[0] == 409
+    assert again.call("POST", "/store/accept")[0] == 200
+    assert again.get("c", "/who")[0] == 502
