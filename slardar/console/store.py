@@ -141,13 +141,16 @@ def _run(
 ) -> None:
     """Run the reactor until ``ask`` is answered, and end the process."""
     problems: list[str] = []
+    has_ended = False
 
     async def work(reactor: Any) -> None:
+        nonlocal has_ended
         try:
             found = await ask(reactor)
         except SlardarError as error:
             problems.extend(error.problems if isinstance(error, ConfigError) else [str(error)])
             raise SystemExit(1) from None
+        has_ended = True
         tell(found)
 
     try:
@@ -155,6 +158,9 @@ def _run(
     except SystemExit:
         if problems:
             raise click.ClickException("\n".join(problems)) from None
+        if not has_ended:
+            # Somebody has interrupted it.
+            raise click.Abort from None
         raise
 
 

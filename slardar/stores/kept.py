@@ -213,7 +213,12 @@ class KeptStore:
         early, self._early = self._early, None
         if early is not None:
             self._told(early)
-        self._inner.watch(self._told, self._gone)
+        try:
+            self._inner.watch(self._told, self._gone)
+        except Exception:
+            # A bug of a third party's store.
+            self._is_reached = False
+            self._not_reached(Failure())  # type: ignore[no-untyped-call]
 
     def _told(self, state: StoredState) -> None:
         """The store holds this state."""
@@ -308,10 +313,14 @@ class KeptStore:
 
     def keep(self, state: StoredState) -> None:
         """See :class:`slardar.interfaces.IKeptStore`."""
-        # A state that is empty only because the store was never seen is not worth a copy.
-        if self._is_reached or self.kept is not None:
-            self.kept = state
-            self._note()
+        if self.trouble is not None:
+            if self.kept is None:
+                # It is empty only because the store was never seen: not worth a copy.
+                return
+            # The store has not counted what was changed here.
+            state = structs.replace(state, version=self.kept.version)
+        self.kept = state
+        self._note()
 
     def _note(self) -> None:
         """Have the copy say what is served, and until when the store was known to hold it."""

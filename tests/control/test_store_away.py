@@ -243,6 +243,23 @@ def test_store_that_has_lost_all_is_held_until_it_is_told(board: Board) -> None:
     assert (entry["kind"], entry["version"]) == ("file", version + 1)
 
 
+def test_file_that_is_read_again_does_not_keep_a_node_from_following(board: Board) -> None:
+    """Its versions are of this node alone: what another node has accepted is taken all the same."""
+    one, other = Node(board), Node(board)
+    result_of(one.actions.set_upstream("a", upstream(1), "x"))
+    board.tell()
+    lose(board)
+    board.tell()
+    for port in range(1, 6):
+        settings = parse_settings({"upstreams": {"file": upstream(port)}})
+        assert result_of(other.actions.take_settings(settings, "HUP"))
+    assert other.shown["status"] == "held"
+    result_of(one.actions.accept("x"))
+    board.tell()
+    assert other.ports == {"file": [5]}
+    assert other.shown["status"] == "ok"
+
+
 def lose(board: Board) -> None:
     """Start the board anew, without its data."""
     board.texts.clear()

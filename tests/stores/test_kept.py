@@ -249,6 +249,22 @@ def test_bug_of_a_third_partys_store_is_a_store_that_is_away() -> None:
     result_of(kept.store.close())
 
 
+def test_store_that_cannot_be_watched_is_tried_again() -> None:
+    """It is closed, and opened once more."""
+    kept = Kept(filled())
+    watch = kept.far.watch
+    kept.far.watch = lambda *_: 1 / 0  # type: ignore[assignment,return-value,method-assign]
+    assert kept.start().upstreams == {"u0": upstream(1)}
+    assert kept.reasons == ["ZeroDivisionError: division by zero"]
+    assert kept.status == "stale"
+    kept.far.watch = watch  # type: ignore[method-assign]
+    kept.clock.advance(1)
+    assert kept.status == "ok"
+    kept.board.write([Value("upstream", "b", upstream(2))])
+    kept.board.tell()
+    assert kept.told[-1].upstreams.keys() == {"u0", "b"}
+
+
 def test_log_says_each_fact_once() -> None:
     """A store that comes and goes leaves a line a minute, and no outage goes unsaid."""
     kept = Kept(filled())
