@@ -333,7 +333,7 @@ class Configuration:
             revision = await self.store.commit(held.revision, changes, version)
         except (StoreError, ConflictError) as error:
             _log.error("{path} is not changed: {error}", path=following.path, error=error)
-            if isinstance(error, StoreError):
+            if isinstance(error, StoreError) and self._kept_trouble is None:
                 self._tell_store("error", str(error))
             raise
         self._on_record = settings
@@ -371,10 +371,15 @@ class Configuration:
     @property
     def store_trouble(self) -> Trouble | None:
         """What is wrong with the store; ``None`` if nothing is known to be."""
-        trouble: Trouble | None = None
-        if IKeptStore.providedBy(self.store):
-            trouble = self.store.trouble
-        return trouble or self._told_of_store
+        return self._kept_trouble or self._told_of_store
+
+    @property
+    def _kept_trouble(self) -> Trouble | None:
+        """What a store that lives elsewhere says of itself."""
+        if not IKeptStore.providedBy(self.store):
+            return None
+        trouble: Trouble | None = self.store.trouble
+        return trouble
 
     def _not_applied(self, failure: Any, following: Next, version: int) -> None:
         _log.failure(
@@ -509,7 +514,7 @@ class Configuration:
 
     def _store_away(self, reason: str) -> None:
         """Called by the store when it cannot be reached, or holds a state back."""
-        trouble = self.store.trouble if IKeptStore.providedBy(self.store) else None
+        trouble = self._kept_trouble
         self._tell_store("stale" if trouble is None else trouble.status, reason)
 
     def _others_wrote(self, state: StoredState) -> None:
@@ -684,8 +689,8 @@ class Configuration:
         try:
             if not IForgetfulStore.providedBy(self.store):
                 state: StoredState = await self.store.open()
-                is_kept = IKeptStore.providedBy(self.store) and self.store.trouble is not None
-                if state.revision != self.held.revision and not is_kept:
+                # While the store is away, the state is the one that is served.
+                if state.revision != self.held.revision and self._kept_trouble is None:
                     self._others_wrote(state)
                 self._watch()
         finally:

@@ -131,6 +131,8 @@ def test_changes_are_refused_with_503_and_nothing_else_changes(board: Board) -> 
     board.write([Value("upstream", "a", upstream(3))])
     node.far.heal()
     assert node.ports == {"a": [3], "file": [8]}
+    told = [event.status for event in node.events if hasattr(event, "status")]
+    assert told == ["stale", "back"]
     assert result_of(node.actions.set_upstream("a", upstream(4), "x")).version == 4
 
 
