@@ -1,0 +1,1 @@
+"""Measures slardar with a store that several nodes share, beside others that follow Consul."""
