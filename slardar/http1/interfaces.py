@@ -24,6 +24,7 @@ from slardar.http1.own_replies import error_reply
 from slardar.http1.record import BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
+from slardar.http1.tls import TlsFacts
 from slardar.http1.tracing import Tracer
 from slardar.http1.writer import RequestIds
 from slardar.model.budget import RetryBudget
@@ -126,6 +127,7 @@ class ChannelBase:
         "protocol",
         "queue",
         "send_timeout",
+        "tls",
     )
 
     def __init__(self, protocol: ChannelProtocol, connecting: bool) -> None:
@@ -157,6 +159,8 @@ class ChannelBase:
         self.queue: str = ""
         #: The number that its pool gave the address to which the channel leads.
         self.mark: int = 0
+        #: What is known of the handshake of TLS; ``None`` in the clear, and before its end.
+        self.tls: TlsFacts | None = None
 
     def wait(self, seconds: float) -> None:
         """Let the deadline pass in ``seconds`` from now."""
@@ -748,6 +752,11 @@ class PlaneBase:
     def refused(self, status: int) -> None:
         """A request was answered without a server."""
         raise NotImplementedError
+
+    def is_misdirected(self, tls: TlsFacts, host: str) -> bool:
+        """Whether clients must show another certificate for ``host`` than was asked of this
+        one."""
+        return False
 
     def remind(self, reminder: Reminder, seconds: float) -> None:
         """Call it in so many seconds, to the millisecond or a few."""

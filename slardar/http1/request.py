@@ -37,6 +37,7 @@ from slardar.http1.heads import (
     joined,
     judge,
 )
+from slardar.http1.tls import TlsFacts
 from slardar.model.names import usual_ipv6
 
 __all__ = ["Request", "normal_host", "parse_request"]
@@ -111,6 +112,7 @@ class Request:
         "request_id",
         "scheme",
         "takes_trailers",
+        "tls",
         "upgrade",
     )
 
@@ -148,6 +150,8 @@ class Request:
         #: The client's address and scheme, set by whoever accepted it.
         self.address = b""
         self.scheme = b"http"
+        #: What is known of the client's TLS; ``None`` if it came in the clear.
+        self.tls: TlsFacts | None = None
         #: What a hook chose for the hash balancers and for named clusters.
         self.hash_key: str | None = None
         self.cluster_key: Any = None

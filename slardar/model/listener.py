@@ -7,10 +7,14 @@ from typing import Final
 
 from msgspec import Struct
 
-__all__ = ["HTTP", "UNNAMED", "ListenerSpec", "spec_of", "specs_of"]
+__all__ = ["HTTP", "HTTPS", "UNNAMED", "ListenerSpec", "socket_endpoint", "spec_of", "specs_of"]
 
 #: The protocol of listeners whose clients send HTTP requests.
 HTTP: Final = "http"
+#: That of listeners whose clients send them inside of TLS.
+HTTPS: Final = "https"
+#: Endpoints for TLS, and those on which they listen; the options are the same.
+_SECURE: Final = {"tls": "tcp", "tls6": "tcp6"}
 
 
 class ListenerSpec(Struct, frozen=True):
@@ -19,7 +23,7 @@ class ListenerSpec(Struct, frozen=True):
     #: The listener's name, for people and for processes.  It stays the same over a restart
     #: and an upgrade, and does not depend on other listeners.
     id: str
-    #: Twisted's endpoint string of the socket.
+    #: Twisted's endpoint string of the socket, or ``tls:`` with the options of ``tcp:``.
     endpoint: str
     #: The protocol of its connections (:mod:`slardar.dataplane.listener_kinds`).
     protocol: str = HTTP
@@ -46,7 +50,16 @@ def spec_of(endpoint: str, number: int = 1) -> ListenerSpec:
 
     Its id is the string; ``tcp:0#2`` for the second occurrence of ``tcp:0``.
     """
-    return ListenerSpec(endpoint if number == 1 else f"{endpoint}#{number}", endpoint)
+    name = endpoint if number == 1 else f"{endpoint}#{number}"
+    if socket_endpoint(endpoint) != endpoint:
+        return ListenerSpec(name, endpoint, HTTPS, tls=True)
+    return ListenerSpec(name, endpoint)
+
+
+def socket_endpoint(endpoint: str) -> str:
+    """Twisted's endpoint string for the socket of an endpoint of ``listen``."""
+    kind, colon, rest = endpoint.partition(":")
+    return _SECURE.get(kind, kind) + colon + rest
 
 
 def specs_of(endpoints: Iterable[str]) -> tuple[ListenerSpec, ...]:
