@@ -177,10 +177,12 @@ class _Watch:
     async def _check_permission(self, headers: dict[str, str]) -> None:
         """Raises if the token may not read the service.
 
-        Consul leaves out of a list what may not be read.  It refuses to tell of one service.
+        Consul leaves out of a list what may not be read.  It refuses to tell of the defaults of one
+        service, whether there are any or not.
         """
-        path = f"/v1/agent/health/service/name/{self.query.service}"
-        await self._client.http.get(_refusal, path, headers=headers)
+        path = f"/v1/config/service-defaults/{self.query.service}"
+        params = [("dc", self.query.dc)] if self.query.dc else []
+        await self._client.http.get(_refusal, path, params=params, headers=headers)
 
     def _take(self, page: _Page, _trusts: bool) -> None:
         report = listing_of(page.instances, self.query, self._near)

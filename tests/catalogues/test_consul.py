@@ -185,7 +185,7 @@ def test_empty_answer_may_be_a_refusal() -> None:
     for code in (403, 404):
         site.client.http.asked[-1][3].callback(Response(200, {"X-Consul-Index": "6"}, "[]"))
         path, _, headers, asked = site.client.http.asked[-1]
-        assert path == "/v1/agent/health/service/name/web"
+        assert path == "/v1/config/service-defaults/web"
         assert headers == {"X-Consul-Token": "secret"}
         asked.callback(Response(code, {}, ""))
         site.clock.advance(LONGEST_DELAY)
