@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,6 +14,7 @@ from slardar.errors import StoreError
 from slardar.stores.consul_watch import Page, Watch, contents
 from slardar.stores.tree import Content, LostRaceError, NotWrittenError, Tree, Write
 from slardar.txconsul import AgentError, HTTPClient
+from slardar.txconsul.token import read_token
 
 __all__ = ["ConsulPlace", "ConsulTree"]
 
@@ -369,10 +369,9 @@ class ConsulTree(Tree):
         if not self._place.token_file:
             return self._place.token
         try:
-            return Path(self._place.token_file).read_text("ascii").strip()
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "expected a token in it"
-            raise NotWrittenError(f"{self._place.token_file}: {reason}") from None
+            return read_token(self._place.token_file)
+        except ValueError as error:
+            raise NotWrittenError(str(error)) from None
 
     def _refused(self, answer: _Answer) -> StoreError:
         """What Consul has answered instead of what was asked for."""
