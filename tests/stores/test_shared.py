@@ -16,7 +16,7 @@ from slardar.errors import ConflictError, StoreError
 from slardar.model.change import Change, StoredState, Value
 from slardar.stores.layout import HISTORY, LARGE, META, OWN
 from slardar.stores.shared import HISTORY_BYTES, SharedStore
-from slardar.stores.tree import Write
+from slardar.stores.tree import NotWrittenError, Write
 from slardar.testing.trees import MemoryServer, MemoryTree
 from tests.control.fakes import error_of, result_of
 
@@ -215,6 +215,20 @@ def test_nobody_knows_whether_it_was_made(server: MemoryServer) -> None:
     assert node.reasons == ["memory: away"]
     server.fail("")
     assert node.take().upstreams == {"a": 1}
+
+
+def test_it_is_known_that_it_was_not_made(server: MemoryServer) -> None:
+    """The error is the tree's, and nobody is asked."""
+    node = Node(server)
+
+    def refuse(_writes: object) -> None:
+        raise NotWrittenError("memory: no")
+
+    node.tree.before_write = refuse
+    node.tree.held = []
+    answer = node.ask(up("a"))
+    node.tree.held.pop(0)()
+    assert (error_of(answer, StoreError), node.tree.held) == ("memory: no", [])
 
 
 # Large commits.
