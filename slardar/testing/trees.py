@@ -337,6 +337,7 @@ class TreeContract:
         await self._loses(tree, Write("a", b"lost", first))
         await self._loses(tree, Write("a", None, first))
         await self._loses(tree, Write("none", b"lost", second))
+        await self._loses(tree, Write("none", None, second))
         await tree.write([Write("a", b"3")])
         await self._loses(tree, Write("a", None, second))
         _expect(_values(await tree.read()), {"a": b"3"})
