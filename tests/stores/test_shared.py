@@ -15,7 +15,8 @@ from twisted.logger import capturedLogs
 from slardar.errors import ConflictError, StoreError
 from slardar.model.change import Change, StoredState, Value
 from slardar.stores.layout import HISTORY, LARGE, META, OWN
-from slardar.stores.shared import HISTORY_BYTES, SharedStore
+from slardar.stores.record import HISTORY_BYTES
+from slardar.stores.shared import SharedStore
 from slardar.stores.tree import NotWrittenError, Write
 from slardar.testing.trees import MemoryServer, MemoryTree
 from tests.control.fakes import error_of, result_of
