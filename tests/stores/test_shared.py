@@ -485,8 +485,11 @@ def test_damaged_meta_keeps_nobody_from_committing(server: MemoryServer) -> None
     """It is told of, and the next commit writes it anew."""
     node = Node(server)
     node.commit(up("a"))
+    server.put("x", "1")
+    assert node.take().version == 1
     server.put(META, "{")
     assert list(node.take().broken) == [META]
+    assert node.held == Node(server).held
     assert (node.held.upstreams, node.held.version) == ({"a": 1}, 0)
     node.commit(up("b"))
     assert node.take().broken == {}
