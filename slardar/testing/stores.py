@@ -10,6 +10,9 @@ A store's own test file says how to make one, and gets the tests of this class::
         def make_store(self):
             return MyStore(self.path)
 
+A store in which others write as well gets those of :class:`WatchedStoreContract`.  Both classes are
+in one long file, for the second is the first and more.
+
 Each test returns a Deferred, so they run under pytest-twisted and, with
 ``twisted.trial.unittest.TestCase`` as a second base class, under trial.
 """

@@ -6,6 +6,9 @@ A tree's own test file says how to make one, and gets the tests of :class:`TreeC
     class TestMyTree(TreeContract):
         def make_tree(self):
             return MyTree(self.url)
+
+The tree in memory is beside the contract, a little over 500 lines together, for it shows what the
+contract means.
 """
 
 from __future__ import annotations
