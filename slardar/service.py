@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
@@ -27,7 +28,7 @@ from twisted.python.failure import Failure
 
 from slardar import __version__, plugins
 from slardar.build import describe_build
-from slardar.catalogues.consul import ConsulCatalogue, connector, usual_agents
+from slardar.catalogues.consul import Agents, ConsulCatalogue, agents_of_environment, connector
 from slardar.catalogues.dns import DnsCatalogue
 from slardar.catalogues.docker import DockerCatalogue
 from slardar.catalogues.kubernetes import KubernetesCatalogue
@@ -136,12 +137,13 @@ class SlardarService(Service):
         self.events = EventLog(reactor)
         self._plane = make_plane(reactor, settings, self.events.publish)
         self._store: Any = make_store(reactor, settings)
-        usual = usual_agents(settings.store, os.environ)
         self._services = ServiceWatch(
             reactor,
             {
                 "dns_service": DnsCatalogue(reactor),
-                "consul_service": ConsulCatalogue(reactor, connector(reactor, usual, os.environ)),
+                "consul_service": ConsulCatalogue(
+                    reactor, connector(reactor, partial(_consul_agents, settings.store))
+                ),
                 "docker_service": DockerCatalogue(reactor),
                 "kubernetes_service": KubernetesCatalogue(reactor),
             },
@@ -543,6 +545,20 @@ class SlardarService(Service):
     async def _stop_controls(self) -> None:
         for port in self._controls:
             await port.stop()
+
+
+def _consul_agents(store: str) -> Agents:
+    """The agents that are asked for services: those of the store if it is in Consul, else those of
+    the environment.  Raises ValueError."""
+    kind, _, place = store.partition(":")
+    if kind != "consul":
+        return agents_of_environment(os.environ)
+    # Imported here: few processes ask Consul.
+    from slardar.stores.consul import read_place
+
+    found = read_place(place, os.environ.get("CONSUL_HTTP_TOKEN", ""))
+    cert = (found.cert, found.key or found.cert) if found.cert else None
+    return Agents(found.scheme, found.agents, found.token, found.token_file, found.ca or True, cert)
 
 
 def make_store(reactor: Any, settings: Settings) -> IStore:

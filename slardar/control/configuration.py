@@ -308,7 +308,10 @@ class Configuration:
         )
         for event in _events(following, version, who):
             self.publish(event)
-        if following.stored is None and any(one.kind == "hook" for one in following.values):
+        if following.stored is None and (
+            any(one.kind == "hook" for one in following.values)
+            or self.snapshot.settings is not before.settings
+        ):
             self._try_hooks()
         # Keys that were there before, with the same value, have been logged already.
         _tell_inert(
@@ -570,7 +573,7 @@ class Configuration:
         mended = self.failed.keys() - desired.failed.keys()
         return Next(
             values or list(values_at(mended, state)) or [Value("file", "", None)],
-            desired.snapshot(self.snapshot.version + 1),
+            desired.snapshot_after(self.snapshot, self.snapshot.version + 1),
             desired.changed(self.snapshot),
             stored=state,
             failed=desired.failed,

@@ -40,6 +40,9 @@ __all__ = [
 K = TypeVar("K")
 T = TypeVar("T")
 
+#: Upstreams of which each costs less than to make the whole anew.
+_FEW = 5
+
 _NOTHING = Snapshot.build(0, {}, (), None)
 
 
@@ -69,6 +72,20 @@ class Desired(Struct, frozen=True):
             self.settings,
         )
 
+    def snapshot_after(self, served: Snapshot, version: int) -> Snapshot:
+        """The same, made from the present configuration if little differs, which is cheaper."""
+        changed = self.changed(served)
+        if not changed or len(changed) > _FEW or not self._differs_in_upstreams_only(served):
+            return self.snapshot(version)
+        snapshot = served
+        for name in changed:
+            upstream = self.upstreams.get(name)
+            if upstream is None:
+                snapshot = snapshot.without_upstream(name)
+            else:
+                snapshot = snapshot.with_upstream(upstream)
+        return snapshot.at_version(version)
+
     def with_upstreams(self, upstreams: Iterable[Upstream]) -> Desired:
         """The same with other upstreams of these names."""
         found = {upstream.name: upstream for upstream in upstreams}
@@ -91,13 +108,15 @@ class Desired(Struct, frozen=True):
 
     def is_served(self, served: Snapshot) -> bool:
         """Whether there is no difference at all."""
-        return not (
-            self.changed(served)
-            or self.services is not served.services
-            or self.routes is not served.routes
-            or self.default_upstream != served.default_upstream
-            or self.hooks is not served.hooks
-            or self.settings is not served.settings
+        return self._differs_in_upstreams_only(served) and not self.changed(served)
+
+    def _differs_in_upstreams_only(self, served: Snapshot) -> bool:
+        return (
+            self.services is served.services
+            and self.routes is served.routes
+            and self.default_upstream == served.default_upstream
+            and self.hooks is served.hooks
+            and self.settings is served.settings
         )
 
 
@@ -263,8 +282,11 @@ class _StateReader:
             language, _, name = path.partition("/")
             if (language, name) in known:
                 hooks[language, name] = known[language, name]
-        # A hook may have been refused for what is wrong with another one.
-        is_new = not _has_same(state.hooks, self._held.hooks)
+        # A hook may have been refused for what is wrong with another one, or for a setting.
+        is_new = not (
+            _has_same(state.hooks, self._held.hooks)
+            and _has_same(state.settings, self._held.settings)
+        )
         for path, value in state.hooks.items():
             language, _, name = path.partition("/")
             if name == COMMIT_VERSION:

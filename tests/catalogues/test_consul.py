@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +12,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from slardar.catalogues.base import Failed, Listing, Report
-from slardar.catalogues.consul import WAIT, ConsulCatalogue, connector, usual_agents
+from slardar.catalogues.consul import (
+    WAIT,
+    Agents,
+    ConsulCatalogue,
+    agents_of_environment,
+    connector,
+)
 from slardar.model.consul_query import ConsulQuery
 from slardar.model.service import Listed
+from slardar.service import _consul_agents
 from slardar.txconsul.blocking import LONGEST_DELAY
 from tests.catalogues.test_consul_listing import entry
 
@@ -277,48 +285,80 @@ def test_agents_that_cannot_be_asked_at_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("store", "environ", "url"),
+    ("environ", "agents"),
     [
-        ("sqlite:x.db", {}, "http://127.0.0.1:8500"),
-        ("sqlite:x.db", {"CONSUL_HTTP_ADDR": "10.0.0.1:80"}, "http://10.0.0.1:80"),
-        ("memory:", {"CONSUL_HTTP_ADDR": "https://a:1,b:2"}, "https://a:1,b:2"),
+        ({}, Agents("http", (("127.0.0.1", 8500),))),
+        ({"CONSUL_HTTP_ADDR": "10.0.0.1:80"}, Agents("http", (("10.0.0.1", 80),))),
         (
-            "memory:",
-            {"CONSUL_HTTP_ADDR": "a:1", "CONSUL_HTTP_SSL": "true"},
-            "https://a:1",
+            {"CONSUL_HTTP_ADDR": "https://a:1,[::1]:2/", "CONSUL_HTTP_TOKEN": "secret"},
+            Agents("https", (("a", 1), ("::1", 2)), "secret"),
         ),
-        ("consul:http://a:1,b:2/config/slardar/", {"CONSUL_HTTP_ADDR": "c:3"}, "http://a:1,b:2"),
+        (
+            {"CONSUL_HTTP_ADDR": "a:1", "CONSUL_HTTP_SSL": "true"},
+            Agents("https", (("a", 1),)),
+        ),
     ],
 )
-def test_usual_agents(store: str, environ: dict[str, str], url: str) -> None:
-    """Those of the store come first, then the environment."""
-    assert usual_agents(store, environ) == url
+def test_agents_of_the_environment(environ: dict[str, str], agents: Agents) -> None:
+    """The variables are those of Consul's own command."""
+    assert agents_of_environment(environ) == agents
 
 
 @pytest.mark.parametrize(
-    ("agents", "token"),
+    "address", ["unix:///run/consul.sock", "http://a", "http://a:1/b", "http://u:word@a:1"]
+)
+def test_agents_of_an_odd_environment(address: str) -> None:
+    """The message does not repeat the address, which may hold a password."""
+    with pytest.raises(ValueError, match="expected agents such as http://HOST:PORT") as caught:
+        agents_of_environment({"CONSUL_HTTP_ADDR": address})
+    assert "word" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "token"),
     [
         ("", "secret"),
         ("http://b:2", "secret"),
         ("http://b:2,a:1/", "secret"),
-        ("http://a:1,c:3", None),
-        ("https://a:1", None),
-        ("http://a:2", None),
+        ("http://a:1,c:3", ""),
+        ("https://a:1", ""),
+        ("http://a:2", ""),
     ],
 )
 def test_token_is_for_the_usual_agents(
-    agents: str, token: str | None, monkeypatch: pytest.MonkeyPatch
+    url: str, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever may make a service could have it sent to a machine of their own."""
-    monkeypatch.setenv("CONSUL_HTTP_TOKEN", "secret")
-    connect = connector(Clock(), "http://a:1,b:2", {"CONSUL_HTTP_TOKEN": "secret"})
-    client: Any = connect(agents)
+    monkeypatch.setenv("CONSUL_HTTP_TOKEN", "of the environment")
+    usual = Agents("http", (("a", 1), ("b", 2)), "secret")
+    client: Any = connector(Clock(), lambda: usual)(url)
+    assert client.prepare_headers().get("X-Consul-Token", "") == token
     assert (client.token, client.http.token) == (token, token)
-    assert client.prepare_headers().get("X-Consul-Token") == token
 
 
-@pytest.mark.parametrize("usual", ["unix:///run/consul.sock", "http://a", "http://a:1/b", "x"])
-def test_usual_agents_that_are_odd(usual: str) -> None:
-    """A service that asks them says so."""
-    with pytest.raises(ValueError, match="expected http://HOST:PORT"):
-        connector(Clock(), usual, {})("")
+def test_token_in_a_file(tmp_path: Path) -> None:
+    """It is read for each question, and a file that is gone fails the question."""
+    path = tmp_path / "token"
+    usual = Agents("http", (("a", 1),), "other", str(path))
+    client = connector(Clock(), lambda: usual)("")
+    for token in ("one", "two"):
+        path.write_text(f"{token}\n")
+        assert client.prepare_headers() == {"X-Consul-Token": token}
+        assert client.http.token == token
+    path.unlink()
+    with pytest.raises(ValueError, match="token: No such file"):
+        client.prepare_headers()
+
+
+def test_agents_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store in Consul says which agents are asked, and how; another one says nothing."""
+    monkeypatch.setenv("CONSUL_HTTP_ADDR", "c:3")
+    monkeypatch.setenv("CONSUL_HTTP_TOKEN", "secret")
+    places = (("a", 8500), ("b", 2))
+    store = "consul:http://a,b:2/config/slardar/"
+    assert _consul_agents(store) == Agents("http", places, "secret", verify=True)
+    files = "?ca=ca.pem&cert=c.pem&token_file=t"
+    assert _consul_agents(f"consul:https://a/x/{files}") == Agents(
+        "https", (("a", 8501),), "secret", "t", "ca.pem", ("c.pem", "c.pem")
+    )
+    assert _consul_agents("sqlite:x.db") == Agents("http", (("c", 3),), "secret")
