@@ -142,17 +142,21 @@ class KeptStore:
         copied = await self.copy.open()
         if self.kept is None and copied is not None:
             self.kept, self.known_until = copied.state, copied.time
-        if not self._is_open:
-            raise StoreError(f"{self.url}: this store was closed meanwhile")
+        self._check_open()
         first: Deferred[StoredState | None] = Deferred()
         self._first = first
         self._later("first", _START, self._not_in_time)
         self._try()
         state = await first
+        self._check_open()
         if state is not None and self._may_pass(state):
             return state
         known: StoredState = structs.replace(self.kept or StoredState(), revision=_COPY)
         return known
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise StoreError(f"{self.url}: this store was closed while it was opened")
 
     def _try(self) -> None:
         """Make one attempt to open the store."""

@@ -325,7 +325,7 @@ def test_close_while_the_store_is_tried() -> None:
     opened = kept.store.open()
     result_of(kept.store.close())
     assert kept.clock.getDelayedCalls() == []
-    result_of(opened)
+    assert error_of(opened, StoreError).endswith("this store was closed while it was opened")
 
 
 def test_reopened_while_away_has_what_was_served() -> None:
