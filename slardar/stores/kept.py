@@ -289,8 +289,7 @@ class KeptStore:
         assert self._held is not None
         self.waiting = state
         if state.version > self.kept.version:
-            # Another slardar was told to take the loss, and went on from there.
-            self._release()
+            self._release("another node has taken the store as it is")
         elif is_restored(self.kept, state):
             self._later("settle", _SETTLE, self._settled)
         else:
@@ -299,13 +298,15 @@ class KeptStore:
 
     def _settled(self) -> None:
         kept, waiting = self.kept, self.waiting
-        if kept is not None and waiting is not None and is_restored(kept, waiting):
-            self._release()
+        if self._away is not None or kept is None or waiting is None:
+            return
+        if is_restored(kept, waiting):
+            self._release("the store has its content again")
 
-    def _release(self) -> None:
+    def _release(self, why: str) -> None:
         state = self._end_hold()
         if state is not None and self._changed is not None:
-            _log.info("the store has its content again")
+            _log.info("{why}", why=why)
             self._changed(state)
 
     def _end_hold(self) -> StoredState | None:
