@@ -52,7 +52,8 @@ from slardar.observers.sinks import check_files
 from slardar.options import Options
 from slardar.plugins import balancer_factory, find_probe, open_store
 from slardar.stores.copy import StateCopy
-from slardar.stores.kept import KeptStore, hidden_url
+from slardar.stores.kept import KeptStore
+from slardar.stores.urls import hidden_url
 from slardar.terminal import Terminal
 from slardar.upgrade.handover import Upgrades
 from slardar.upgrade.messages import KeptState, State

@@ -48,7 +48,8 @@ from slardar.model.server import Upstream
 from slardar.model.service import Service, levels_of
 from slardar.model.setting import is_of_settings
 from slardar.model.snapshot import Snapshot
-from slardar.stores.kept import Trouble, hidden_url
+from slardar.stores.kept import Trouble
+from slardar.stores.urls import hidden_url
 
 __all__ = ["ApplyError", "Configuration", "MovedError"]
 

@@ -28,8 +28,9 @@ from slardar.interfaces import IKeptStore, IWatchedStore
 from slardar.model.change import Change, Recorded, Revision, StoredState
 from slardar.stores.copy import StateCopy, reason_of
 from slardar.stores.loss import is_restored, lost
+from slardar.stores.urls import hidden_url
 
-__all__ = ["KeptStore", "Trouble", "hidden_url"]
+__all__ = ["KeptStore", "Trouble"]
 
 T = TypeVar("T")
 
@@ -51,8 +52,6 @@ _NOTE = 60.0
 #: Seconds between the return of a lost content and the moment when it is served: whoever restores
 #: a store may write it key by key.
 _SETTLE = 1.0
-#: Words in the names of a URL's parameters that nobody should see.
-_SECRET = ("token", "pass", "secret")
 #: The revision of a state that comes from the copy.  No store has it.
 _COPY = "copy"
 
@@ -447,24 +446,3 @@ def _advice(reason: str) -> str:
 
 def _is_away(trouble: Trouble) -> StoreError:
     return StoreError(f"the store is away, so nothing can be changed: {trouble.reason}")
-
-
-def hidden_url(url: str) -> str:
-    """A store's URL as it may be shown: without user names, and without passwords and tokens."""
-    kind, _, place = url.partition(":")
-    if kind == "sqlite":
-        return url
-    place, mark, query = place.partition("?")
-    scheme, slashes, place = place.rpartition("//")
-    hosts, slash, path = place.partition("/")
-    *before, last = hosts.split("@")
-    # Between two of them is a host, a comma and the next user; without a comma it is a password.
-    shown = [part.partition(",")[0] for part in before[1:] if "," in part]
-    parameters = "&".join(map(_hidden_parameter, query.split("&")))
-    return f"{kind}:{scheme}{slashes}{','.join([*shown, last])}{slash}{path}{mark}{parameters}"
-
-
-def _hidden_parameter(text: str) -> str:
-    name, equals, value = text.partition("=")
-    is_secret = any(word in name.lower() for word in _SECRET)
-    return f"{name}{equals}{'...' if is_secret else value}"

@@ -14,7 +14,8 @@ from slardar.errors import ConflictError, StoreError
 from slardar.interfaces import IKeptStore
 from slardar.model.change import Change, StoredState, Value
 from slardar.stores.copy import Copied
-from slardar.stores.kept import KeptStore, hidden_url
+from slardar.stores.kept import KeptStore
+from slardar.stores.urls import hidden_url
 from slardar.testing.stores import StoreContract, change_of
 from tests.control.board import Board
 from tests.control.fakes import error_of, result_of, upstream
