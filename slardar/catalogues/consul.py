@@ -10,7 +10,6 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
-from consul.callback import CB  # type: ignore[import-untyped]
 from msgspec import Struct, structs
 from twisted.internet import defer
 
@@ -44,6 +43,8 @@ WAIT: Final = 50
 _BURST: Final = 10
 _PAUSE: Final = 0.02
 _LONGEST: Final = 0.1
+#: Bytes of an answer with an error that the reason repeats.
+_MAX_TEXT: Final = 300
 #: The node that stands for the agent's own.
 _OWN_NODE: Final = "_agent"
 
@@ -168,7 +169,7 @@ class _Watch:
         if query.dc:
             params.append(("dc", query.dc))
         path = f"/v1/health/service/{query.service}"
-        page: _Page = await self._client.http.get(_answer, path, params=params, headers=headers)
+        page: _Page = await self._client.http.get(_answer, path, params, headers, raw=True)
         if not page.instances and not (index and self._is_empty):
             await self._check_permission(headers)
         self._is_empty = not page.instances
@@ -177,10 +178,12 @@ class _Watch:
     async def _check_permission(self, headers: dict[str, str]) -> None:
         """Raises if the token may not read the service.
 
-        Consul leaves out of a list what may not be read.  It refuses to tell of one service.
+        Consul leaves out of a list what may not be read.  It refuses to tell of the defaults of one
+        service, whether there are any or not.
         """
-        path = f"/v1/agent/health/service/name/{self.query.service}"
-        await self._client.http.get(_refusal, path, headers=headers)
+        path = f"/v1/config/service-defaults/{self.query.service}"
+        params = [("dc", self.query.dc)] if self.query.dc else []
+        await self._client.http.get(_refusal, path, params, headers)
 
     def _take(self, page: _Page, _trusts: bool) -> None:
         report = listing_of(page.instances, self.query, self._near)
@@ -284,13 +287,15 @@ class _Consul(Consul):
 
 def _answer(response: Any) -> _Page:
     """What is answered.  Raises UnusableError if it says nothing of the service."""
-    _, found = CB.json(index=True)(response)
-    headers = response.headers
+    headers, body = response.headers, response.body
+    if response.code != 200:
+        text = " ".join(body[:_MAX_TEXT].decode("utf-8", "replace").split())
+        raise UnusableError(f"{response.code} {text}")
     if headers.get("X-Consul-Results-Filtered-By-ACLs", "false") == "true":
         raise UnusableError("the token may not read all of the service")
     try:
-        return _Page(*read_index(headers), read_instances(found))
-    except ValueError as error:
+        return _Page(*read_index(headers), read_instances(body))
+    except (LookupError, ValueError) as error:
         raise UnusableError(f"the answer is no list of instances: {error}") from None
 
 

@@ -48,7 +48,8 @@ from slardar.model.server import Upstream
 from slardar.model.service import Service, levels_of
 from slardar.model.setting import is_of_settings
 from slardar.model.snapshot import Snapshot
-from slardar.stores.kept import Trouble, hidden_url
+from slardar.stores.kept import Trouble
+from slardar.stores.urls import hidden_url
 
 __all__ = ["ApplyError", "Configuration", "MovedError"]
 
@@ -339,7 +340,9 @@ class Configuration:
             if isinstance(error, StoreError) and self._kept_trouble is None:
                 self._tell_store("error", str(error))
             raise
-        self._on_record = settings
+        if revision != held.revision:
+            # Else the store is away, and has taken nothing.
+            self._on_record = settings
         return held.after(changes, version, revision)
 
     def _not_on_record(self, settings: Settings, held: StoredState) -> list[Value]:
