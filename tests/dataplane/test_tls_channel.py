@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from slardar.dataplane import poller as poller_module
+from slardar.dataplane.channel import Channel
 from slardar.dataplane.plain_channel import PlainChannel
 from slardar.dataplane.poller import Poller
 from slardar.dataplane.tls_channel import TlsChannel, subject_of
@@ -595,7 +596,7 @@ def test_write_after_a_failure_sends_nothing_in_the_clear(secure: Connect, polle
 def test_flood_of_handshakes_leaves_time_for_others(
     poller: Poller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within a turn, handshakes take no more than their share, and at least one goes on."""
+    """They take no more than their share of a turn of the poller, and at least one goes on."""
     now = [1000.0]
     monkeypatch.setattr(poller_module.time, "monotonic", lambda: now[0])
     taken: list[int] = []
@@ -604,8 +605,9 @@ def test_flood_of_handshakes_leaves_time_for_others(
         taken.append(number)
         now[0] += 0.0011
 
-    for number in range(20):
-        poller.turns.append(_Turn(partial(work, number)))  # type: ignore[arg-type]
+    pairs = [socket.socketpair() for _ in range(20)]
+    for number, (near, _) in enumerate(pairs):
+        poller.turns.append(_Turn(poller, near, partial(work, number)))
     poller.doRead()
     assert len(taken) == 3
     # The requests of a turn may have taken all of it.
@@ -616,13 +618,19 @@ def test_flood_of_handshakes_leaves_time_for_others(
     while poller.turns:
         poller.doRead()
     assert taken == list(range(20))
+    for _, far in pairs:
+        far.close()
 
 
-class _Turn:
-    """Work that takes a while."""
+class _Turn(Channel):
+    """A channel with work that takes a while."""
 
-    def __init__(self, work: Callable[[], None]) -> None:
-        self.take_turn = work
+    def __init__(self, poller: Poller, sock: socket.socket, work: Callable[[], None]) -> None:
+        super().__init__(poller, sock, Recorder())
+        self._work = work
+
+    def take_turn(self) -> None:
+        self._work()
 
 
 def test_client_that_floods_its_handshake_waits(secure: Connect, poller: Poller) -> None:
