@@ -26,23 +26,27 @@ import re
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
 from msgspec import Struct, structs
 
 from slardar.model.change import IN_FILE, TO_FILE, Value
-from slardar.model.hook import COMMIT_VERSION, Code, Hook
+from slardar.model.hook import COMMIT_VERSION, Code, Hook, Time
 from slardar.stores.tree import Entry
 
 __all__ = [
     "HISTORY",
     "LARGE",
+    "MAX_UNPACKED",
+    "MAX_VERSION",
     "META",
     "OWN",
+    "Found",
     "Meta",
     "Place",
+    "TooLarge",
     "Unreadable",
     "pack",
     "place_of",
@@ -72,29 +76,39 @@ _PLAIN = re.compile(r"[A-Za-z0-9_:*-][A-Za-z0-9._:*-]*")
 _MODULE = re.compile(r"\bmodules\.[A-Za-z_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?")
 #: Values of slardar's own keys that are longer are compressed.
 _MAX_PLAIN = 4096
+#: Bytes that a compressed value may have, unpacked.  A longer value is never compressed.
+MAX_UNPACKED = 16 * 1024 * 1024
 _PACKED = b"z64:"
+#: The last version: programs that read JSON's numbers as floats tell no larger ones apart.
+MAX_VERSION = 2**53 - 1
+
+_Version = Annotated[int, msgspec.Meta(ge=0, le=MAX_VERSION)]
 
 
 class Unreadable(Exception):
     """Why the value of a key cannot be read, in one line."""
 
 
+class TooLarge(Unreadable):
+    """A compressed value has more bytes than there is room for."""
+
+
 class Meta(Struct, frozen=True, omit_defaults=True):
     """The state of the tree as slardars have left it.  Each commit writes it anew."""
 
     #: The version of the last commit.
-    version: int = 0
+    version: _Version = 0
     #: The random names of the last commits, the newest one first.
     commits: tuple[str, ...] = ()
     #: The oldest version whose state is known.
-    oldest: int = 0
+    oldest: _Version = 0
     #: The key of the last commit's record, below :data:`HISTORY`, if keys are still to be written.
     pending: str = ""
     #: How many of the record's keys are written.
-    done: int = 0
+    done: Annotated[int, msgspec.Meta(ge=0)] = 0
     #: Who made the last commit, and when (epoch seconds).
     who: str = ""
-    time: float = 0.0
+    time: Time = 0.0
 
 
 class Place(NamedTuple):
@@ -256,15 +270,30 @@ def _code_in(name: str, value: object) -> str | None:
     return code if isinstance(code, str) else None
 
 
-def value_at(place: Place, entries: Mapping[str, Entry], prefix: str) -> tuple[Any, bool]:
-    """The value of a thing, and whether there is one: a removed upstream has the value ``None``.
+class Found(NamedTuple):
+    """What a tree has of a thing."""
 
-    Raises :class:`Unreadable`; ``prefix`` is what stands before a key in the reason.
+    #: ``None`` for a removed upstream.
+    value: Any
+    #: Whether there is a value.
+    is_set: bool
+    #: Bytes of what was compressed, unpacked.
+    unpacked: int = 0
+
+
+_NOTHING = Found(None, False)
+
+
+def value_at(place: Place, entries: Mapping[str, Entry], prefix: str, room: int) -> Found:
+    """What a tree has of a thing.
+
+    ``prefix`` is what stands before a key in the reason; ``room`` are the bytes that a compressed
+    value may have, unpacked.  Raises :class:`Unreadable`, and :class:`TooLarge` beyond ``room``.
     """
     kind, name, misspelt = place
     if misspelt:
         if misspelt not in entries:
-            return None, False
+            return _NOTHING
         raise Unreadable(
             f"{prefix}{misspelt}: expected a name here, with %XX for bytes that a name in a key"
             " cannot have"
@@ -272,19 +301,31 @@ def value_at(place: Place, entries: Mapping[str, Entry], prefix: str) -> tuple[A
     if kind in IN_FILE:
         key, mark = _decided_keys(kind, name)
         if key in entries:
-            return _json(key, entries[key].value, prefix), True
+            return Found(_json(key, entries[key].value, prefix), True)
         if mark in entries:
             removed = _json(mark, entries[mark].value, prefix) != TO_FILE
-            return (None if removed else TO_FILE), True
-        return None, False
+            return Found(None if removed else TO_FILE, True)
+        return _NOTHING
+    unpacked = 0
     if kind == "hook":
-        value = _hook_at(name, entries, prefix)
+        value, unpacked = _hook_at(name, entries, prefix, room)
     elif kind == "setting":
         value = _setting_at(_setting_key(name), entries, prefix)
     else:
-        key = _FILE + quoted(name)
-        value = _json(key, unpack(entries[key].value), prefix) if key in entries else None
-    return value, value is not None
+        value, unpacked = _own_json(_FILE + quoted(name), entries, prefix, room)
+    return Found(value, value is not None, unpacked)
+
+
+def _own_json(key: str, entries: Mapping[str, Entry], prefix: str, room: int) -> tuple[Any, int]:
+    """The JSON in a key of slardar's own, and how many bytes it has if it was compressed."""
+    if key not in entries:
+        return None, 0
+    value = entries[key].value
+    try:
+        text = unpack(value, min(room, MAX_UNPACKED))
+    except TooLarge as error:
+        raise TooLarge(f"{prefix}{key}: {error}") from None
+    return _json(key, text, prefix), 0 if text is value else len(text)
 
 
 def _json(key: str, value: bytes, prefix: str) -> Any:
@@ -312,12 +353,15 @@ def _setting_at(key: str, entries: Mapping[str, Entry], prefix: str) -> Any:
         return _text(key, value, prefix)
 
 
-def _hook_at(name: str, entries: Mapping[str, Entry], prefix: str) -> Any:
-    """A hook as slardar has written it, with the code that stands in the key of everybody."""
+def _hook_at(name: str, entries: Mapping[str, Entry], prefix: str, room: int) -> tuple[Any, int]:
+    """A hook as slardar has written it, with the code that stands in the key of everybody; and the
+    bytes of what was compressed."""
     key, record = _hook_keys(name)
-    known = None
-    if record in entries:
-        known = _json(record, unpack(entries[record].value), prefix)
+    known, unpacked = _own_json(record, entries, prefix, room)
+    return _with_code(name, key, known, entries, prefix), unpacked
+
+
+def _with_code(name: str, key: str, known: Any, entries: Mapping[str, Entry], prefix: str) -> Any:
     if key not in entries:
         # If slardar wrote some there, somebody has removed it, and so the hook.
         return None if key and _code_in(name, known) is not None else known
@@ -343,16 +387,24 @@ def _hook_at(name: str, entries: Mapping[str, Entry], prefix: str) -> Any:
 
 def pack(value: bytes) -> bytes:
     """A value in a form that is shorter, and text."""
-    if len(value) <= _MAX_PLAIN:
+    if not _MAX_PLAIN < len(value) <= MAX_UNPACKED:
         return value
     return _PACKED + b64encode(zlib.compress(value, 4))
 
 
-def unpack(value: bytes) -> bytes:
-    """What was packed.  Anything else comes back as it is."""
+def unpack(value: bytes, limit: int = MAX_UNPACKED) -> bytes:
+    """What was packed.  Anything else comes back as it is.
+
+    Raises :class:`TooLarge` beyond ``limit`` bytes, without making more of them: a thousandth of
+    the bytes may be enough to write them.
+    """
     if not value.startswith(_PACKED):
         return value
     try:
-        return zlib.decompress(b64decode(value[len(_PACKED) :]))
+        reader = zlib.decompressobj()
+        text = reader.decompress(b64decode(value[len(_PACKED) :]), limit + 1)
     except (ValueError, zlib.error):
         return value
+    if len(text) > limit:
+        raise TooLarge(f"expected at most {limit} bytes, unpacked")
+    return text if reader.eof else value

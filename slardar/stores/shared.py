@@ -27,7 +27,7 @@ from zope.interface import implementer
 from slardar.errors import ConflictError, StoreError
 from slardar.interfaces import IWatchedStore
 from slardar.model.change import Change, Recorded, Revision, StoredState
-from slardar.stores.layout import HISTORY, LARGE, META, OWN, Meta, pack, targets
+from slardar.stores.layout import HISTORY, LARGE, MAX_VERSION, META, OWN, Meta, pack, targets
 from slardar.stores.record import (
     Journal,
     large_name,
@@ -290,6 +290,11 @@ class SharedStore:
         try:
             if not self._accepts:
                 raise StoreError(f"{self._prefix}: this store is not open")
+            if version > MAX_VERSION:
+                raise StoreError(
+                    f"{self._prefix}{META}: expected a version up to {MAX_VERSION}, and the next"
+                    " change would go beyond it"
+                )
             rows = [(one, encode(one)) for one in changes]
             values: dict[str, bytes | None] = {}
             for one, text in rows:
@@ -443,8 +448,8 @@ class SharedStore:
             total -= sum(sizes[part] for part in parts)
         for one in own:
             user = one if one.startswith(HISTORY) else large_name(one)
-            if user not in used and one not in removed and not remove(one):
-                break
+            if user not in used and one not in removed:
+                remove(one)
         return oldest, list(removed.values())
 
     async def _finish(self) -> None:

@@ -13,7 +13,10 @@ from slardar.model.change import StoredState
 from slardar.stores.layout import (
     HISTORY,
     META,
+    Found,
     Meta,
+    Place,
+    TooLarge,
     Unreadable,
     place_of,
     value_at,
@@ -25,6 +28,9 @@ __all__ = ["EMPTY", "View", "read_meta", "with_writes"]
 
 EMPTY = Content(0, {})
 _SIZE = 2**128
+#: Bytes that all compressed values of a tree may have together, unpacked; the history aside, of
+#: which one record is read at a time.
+MAX_UNPACKED_TOGETHER = 64 * 1024 * 1024
 
 
 class View:
@@ -47,6 +53,9 @@ class View:
         self.state = StoredState(revision=f"{0:032x}")
         self._sum = 0
         self._entries: Mapping[str, Entry] = {}
+        #: Bytes that compressed values have, unpacked, by place; and for which there was no room.
+        self._unpacked: Mapping[Place, int] = {}
+        self._refused: frozenset[Place] = frozenset()
 
     def moved(self, content: Content) -> View:
         """The view of another content.  It costs little if little has changed."""
@@ -106,24 +115,38 @@ class View:
             "setting": state.settings,
             "routes": {"": state.routes},
         }
+        sizes = dict(before._unpacked)
+        freed = [sizes.pop(place) for place in places if place in sizes]
+        refused = set(before._refused.difference(places))
+        if freed and refused:
+            # There may be room for them now.
+            places.update(dict.fromkeys(sorted(refused)))
+            refused.clear()
+        room = MAX_UNPACKED_TOGETHER - sum(sizes.values())
         for kind in {place.kind for place in places}:
             maps[kind] = dict(maps[kind])
         for place in places:
             path = place.path if place.kind != "file" else f"file.{place.name}"
             broken.pop(path, None)
-            value, is_set = None, False
+            found = Found(None, False)
             try:
-                value, is_set = value_at(place, self._entries, self.prefix)
+                found = value_at(place, self._entries, self.prefix, room)
             except Unreadable as error:
                 broken[path] = f"{path}: {error}"
+                if isinstance(error, TooLarge):
+                    refused.add(place)
             if place.misspelt:
                 continue
-            if is_set:
-                known[place.kind, place.name] = maps[place.kind][place.name] = value
+            if found.unpacked:
+                sizes[place] = found.unpacked
+                room -= found.unpacked
+            if found.is_set:
+                known[place.kind, place.name] = maps[place.kind][place.name] = found.value
             else:
                 known.pop((place.kind, place.name), None)
                 maps[place.kind].pop(place.name, None)
         self.known = known
+        self._unpacked, self._refused = sizes, frozenset(refused)
         self.state = StoredState(
             self.meta.version,
             maps["upstream"],
