@@ -43,9 +43,9 @@ __all__ = [
     "MAX_VERSION",
     "META",
     "OWN",
-    "Found",
     "Meta",
     "Place",
+    "Room",
     "TooLarge",
     "Unreadable",
     "pack",
@@ -79,6 +79,8 @@ _MAX_PLAIN = 4096
 #: Bytes that a compressed value may have, unpacked.  A longer value is never compressed.
 MAX_UNPACKED = 16 * 1024 * 1024
 _PACKED = b"z64:"
+#: What a part of JSON (an item, a list, an object) weighs beside its text, in bytes.
+_PART = 32
 #: The last version: programs that read JSON's numbers as floats tell no larger ones apart.
 MAX_VERSION = 2**53 - 1
 
@@ -270,30 +272,36 @@ def _code_in(name: str, value: object) -> str | None:
     return code if isinstance(code, str) else None
 
 
-class Found(NamedTuple):
-    """What a tree has of a thing."""
+class Room:
+    """How much of a tree may be read yet, in bytes of weight."""
 
-    #: ``None`` for a removed upstream.
-    value: Any
-    #: Whether there is a value.
-    is_set: bool
-    #: Bytes of what was compressed, unpacked.
-    unpacked: int = 0
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.taken = 0
+
+    def take(self, value: bytes, is_json: bool = True) -> None:
+        """Note that a value is read.  Raises :class:`TooLarge` if there is no room."""
+        weight = len(value)
+        if is_json:
+            weight += _PART * sum(map(value.count, (b",", b"[", b"{")))
+        if weight > self.left:
+            raise TooLarge("no room for it: all keys together have too many bytes and items")
+        self.left -= weight
+        self.taken += weight
 
 
-_NOTHING = Found(None, False)
+def value_at(
+    place: Place, entries: Mapping[str, Entry], prefix: str, room: Room
+) -> tuple[Any, bool]:
+    """The value of a thing, and whether there is one: a removed upstream has the value ``None``.
 
-
-def value_at(place: Place, entries: Mapping[str, Entry], prefix: str, room: int) -> Found:
-    """What a tree has of a thing.
-
-    ``prefix`` is what stands before a key in the reason; ``room`` are the bytes that a compressed
-    value may have, unpacked.  Raises :class:`Unreadable`, and :class:`TooLarge` beyond ``room``.
+    ``prefix`` is what stands before a key in the reason.  Raises :class:`Unreadable`, and
+    :class:`TooLarge` if there is no room.
     """
     kind, name, misspelt = place
     if misspelt:
         if misspelt not in entries:
-            return _NOTHING
+            return None, False
         raise Unreadable(
             f"{prefix}{misspelt}: expected a name here, with %XX for bytes that a name in a key"
             " cannot have"
@@ -301,71 +309,72 @@ def value_at(place: Place, entries: Mapping[str, Entry], prefix: str, room: int)
     if kind in IN_FILE:
         key, mark = _decided_keys(kind, name)
         if key in entries:
-            return Found(_json(key, entries[key].value, prefix), True)
+            return _json(key, entries[key].value, prefix, room), True
         if mark in entries:
-            removed = _json(mark, entries[mark].value, prefix) != TO_FILE
-            return Found(None if removed else TO_FILE, True)
-        return _NOTHING
-    unpacked = 0
+            removed = _json(mark, entries[mark].value, prefix, room) != TO_FILE
+            return (None if removed else TO_FILE), True
+        return None, False
     if kind == "hook":
-        value, unpacked = _hook_at(name, entries, prefix, room)
+        value = _hook_at(name, entries, prefix, room)
     elif kind == "setting":
-        value = _setting_at(_setting_key(name), entries, prefix)
+        value = _setting_at(_setting_key(name), entries, prefix, room)
     else:
-        value, unpacked = _own_json(_FILE + quoted(name), entries, prefix, room)
-    return Found(value, value is not None, unpacked)
+        value = _own_json(_FILE + quoted(name), entries, prefix, room)
+    return value, value is not None
 
 
-def _own_json(key: str, entries: Mapping[str, Entry], prefix: str, room: int) -> tuple[Any, int]:
-    """The JSON in a key of slardar's own, and how many bytes it has if it was compressed."""
+def _own_json(key: str, entries: Mapping[str, Entry], prefix: str, room: Room) -> Any:
+    """The JSON in a key of slardar's own, ``None`` if it is not there."""
     if key not in entries:
-        return None, 0
-    value = entries[key].value
+        return None
     try:
-        text = unpack(value, min(room, MAX_UNPACKED))
+        text = unpack(entries[key].value, min(room.left, MAX_UNPACKED))
     except TooLarge as error:
         raise TooLarge(f"{prefix}{key}: {error}") from None
-    return _json(key, text, prefix), 0 if text is value else len(text)
+    return _json(key, text, prefix, room)
 
 
-def _json(key: str, value: bytes, prefix: str) -> Any:
+def _json(key: str, value: bytes, prefix: str, room: Room) -> Any:
     try:
+        room.take(value)
         return msgspec.json.decode(value)
+    except TooLarge as error:
+        raise TooLarge(f"{prefix}{key}: {error}") from None
     except (ValueError, TypeError, RecursionError, MemoryError) as error:
         reason = "got nothing" if not value else " ".join(str(error).split())
         raise Unreadable(f"{prefix}{key}: expected JSON: {reason}") from None
 
 
-def _text(key: str, value: bytes, prefix: str) -> str:
+def _text(key: str, value: bytes, prefix: str, room: Room) -> str:
     try:
+        room.take(value, is_json=False)
         return value.decode()
+    except TooLarge as error:
+        raise TooLarge(f"{prefix}{key}: {error}") from None
     except UnicodeDecodeError as error:
         raise Unreadable(f"{prefix}{key}: expected UTF-8: {error}") from None
 
 
-def _setting_at(key: str, entries: Mapping[str, Entry], prefix: str) -> Any:
+def _setting_at(key: str, entries: Mapping[str, Entry], prefix: str, room: Room) -> Any:
     if key not in entries:
         return None
     value = entries[key].value
     try:
-        return msgspec.json.decode(value)
-    except (ValueError, TypeError, RecursionError, MemoryError):
-        return _text(key, value, prefix)
+        return _json(key, value, prefix, room)
+    except TooLarge:
+        raise
+    except Unreadable:
+        return _text(key, value, prefix, room)
 
 
-def _hook_at(name: str, entries: Mapping[str, Entry], prefix: str, room: int) -> tuple[Any, int]:
-    """A hook as slardar has written it, with the code that stands in the key of everybody; and the
-    bytes of what was compressed."""
+def _hook_at(name: str, entries: Mapping[str, Entry], prefix: str, room: Room) -> Any:
+    """A hook as slardar has written it, with the code that stands in the key of everybody."""
     key, record = _hook_keys(name)
-    known, unpacked = _own_json(record, entries, prefix, room)
-    return _with_code(name, key, known, entries, prefix), unpacked
-
-
-def _with_code(name: str, key: str, known: Any, entries: Mapping[str, Entry], prefix: str) -> Any:
+    known = _own_json(record, entries, prefix, room)
     if key not in entries:
         # If slardar wrote some there, somebody has removed it, and so the hook.
         return None if key and _code_in(name, known) is not None else known
-    code = _text(key, entries[key].value, prefix)
+    code = _text(key, entries[key].value, prefix, room)
     if _is_version(name):
         return code.rstrip("\r\n")
     if _code_in(name, known) == code:

@@ -288,9 +288,9 @@ def test_packed_value_that_is_damaged_stays_as_it_is(value: bytes) -> None:
     assert reason.startswith("hooks.lua/script.a: .slardar/hooks/lua/script.a: expected JSON")
 
 
-def test_compressed_values_have_bounds_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_have_bounds_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is beyond them is told of; it is read as soon as there is room."""
-    monkeypatch.setattr("slardar.stores.view.MAX_UNPACKED_TOGETHER", 25_000)
+    monkeypatch.setattr("slardar.stores.view.MAX_WEIGHT", 25_000)
     server = MemoryServer()
     store = SharedStore(MemoryTree(server), Clock())
     told: list[StoredState] = []
@@ -306,6 +306,31 @@ def test_compressed_values_have_bounds_together(monkeypatch: pytest.MonkeyPatch)
     server.put(".slardar/file/upstreams.a", '"small"')
     assert sorted(told[-1].file) == ["upstreams.a", "upstreams.b", "upstreams.c"]
     assert told[-1].broken == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "pattern"),
+    [
+        ("upstreams/{}", "[{}]"),
+        ("services/{}", "[{}]"),
+        ("{}", "[{}]"),
+        ("python/{}", "{}"),
+        (".slardar/hooks/lua/{}", "[{}]"),
+        (".slardar/marks/upstreams/{}", "[{}]"),
+        (".slardar/file/{}", "[{}]"),
+    ],
+)
+def test_many_parts_of_json_weigh_more_than_their_text(
+    monkeypatch: pytest.MonkeyPatch, key: str, pattern: str
+) -> None:
+    """A list takes more memory than its two characters do.  Code is kept as the text that it is."""
+    monkeypatch.setattr("slardar.stores.view.MAX_WEIGHT", 100_000)
+    is_code = key.startswith("python/")
+    value = pattern.format("[],[],") * 100 if is_code else pattern.format("[]," * 1000 + "0")
+    state = state_of({key.format(number): pack(value.encode()) for number in range(5)})
+    reasons = state.broken.values()
+    assert len(reasons) == (0 if is_code else 4)
+    assert all("no room for it: all keys together" in one for one in reasons)
 
 
 @pytest.mark.parametrize(
