@@ -302,9 +302,17 @@ class SharedStore:
         except StoreError as error:
             return defer.fail(error)
         answer: defer.Deferred[Revision] = defer.Deferred()
-        made = defer.ensureDeferred(self._commit(expected, rows, values, version))
-        made.addCallbacks(answer.callback, answer.errback)
-        made.addBoth(lambda _: self._release())
+        made = defer.ensureDeferred(self._commit(answer, expected, rows, values, version))
+
+        def end(result: Any) -> None:
+            if answer.called:
+                # The caller has given up.  If the commit is made, it is news for the caller.
+                self._last = ""
+            else:
+                answer.callback(result)
+            self._release()
+
+        made.addBoth(end)
         return answer
 
     def _checked(self, change: Change, text: str | None) -> Iterable[tuple[str, bytes | None]]:
@@ -317,9 +325,16 @@ class SharedStore:
             yield key, value
 
     async def _commit(
-        self, expected: Revision, rows: Rows, values: dict[str, bytes | None], version: int
+        self,
+        answer: defer.Deferred[Revision],
+        expected: Revision,
+        rows: Rows,
+        values: dict[str, bytes | None],
+        version: int,
     ) -> Revision:
         await self._lock.acquire()
+        if answer.called:
+            raise StoreError(f"{self._prefix}: nobody waits for this change any more")
         base = self._given.get(expected)
         if base is None:
             raise conflict(self._look().revision, expected)

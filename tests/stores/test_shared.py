@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
@@ -198,6 +198,25 @@ def test_answer_is_lost_and_another_commits_meanwhile(server: MemoryServer) -> N
     assert node.take().upstreams == {"a": 1, "b": 1}
     node.tree.held = None
     node.commit(up("c"))
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_commit_that_its_caller_has_given_up_is_told(server: MemoryServer, looks: bool) -> None:
+    """If it is made all the same, it is news; and the caller can go on from there."""
+    node = Node(server)
+    node.tree.held = held = []
+    node.tree.lost_answers = int(looks)
+    answer = node.ask(up("a"))
+    waits = node.ask(up("never"))
+    for one in (answer, waits):
+        one.cancel()
+        error_of(one, CancelledError)
+    node.tree.held = None
+    for call in held:
+        call()
+    assert node.take().upstreams == {"a": 1}
+    node.commit(up("b"))
+    assert Node(server).held.upstreams == {"a": 1, "b": 1}
 
 
 def test_nobody_knows_whether_it_was_made(server: MemoryServer) -> None:
