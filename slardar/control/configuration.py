@@ -38,7 +38,7 @@ from slardar.control.desired import (
 from slardar.control.origins import edited
 from slardar.control.others import loadable, values_at
 from slardar.control.status import ignored_keys
-from slardar.errors import ConfigError, ConflictError, SlardarError, StoreError
+from slardar.errors import ConfigError, ConflictError, SlardarError, StoreError, printable
 from slardar.events import Changed, Event, More, Publish, Store, ignore
 from slardar.interfaces import IForgetfulStore, IKeptStore, IPlane, IStore, IWatchedStore
 from slardar.model.change import Author, Change, StoredState, Value, differences
@@ -175,7 +175,7 @@ class Configuration:
         if ignored:
             _log.warn(
                 "stored and ignored: {line} ({count} such keys: see ignored in /status)",
-                line=ignored[0],
+                line=printable(ignored[0]),
                 count=len(ignored),
             )
         _tell_inert(
@@ -356,7 +356,7 @@ class Configuration:
         """Note the parts of the held state that are not in use, and log those that are new."""
         for where, reason in failed.items():
             if self.failed.get(where) != reason:
-                _log.error("stored and left out: {reason}", reason=reason)
+                _log.error("stored and left out: {reason}", reason=printable(reason))
         self.failed = dict(failed)
 
     def _hold(self, state: StoredState) -> None:
