@@ -1,4 +1,4 @@
-"""Connections of Twisted's HTTP client without two lines in the log for each of them."""
+"""Connections of Twisted's HTTP client that log nothing, and end at once."""
 
 # Twisted's client has no types that are strict enough.
 # mypy: disable-error-code="no-untyped-call"
@@ -16,8 +16,12 @@ __all__ = ["QuietPool"]
 
 
 class QuietPool(HTTPConnectionPool):
-    """A pool for :class:`twisted.web.client.Agent`, whose default one logs "Starting factory" and
-    "Stopping factory" for each connection."""
+    """A pool for :class:`twisted.web.client.Agent`.
+
+    With Twisted's own pool, each connection has two lines in the log, "Starting factory" and
+    "Stopping factory".  And a connection with TLS to a server that hangs never ends: Twisted waits
+    for the server to end TLS.  Here it is cut.
+    """
 
     def getConnection(self, key: Any, endpoint: Any) -> Deferred[Any]:
         """What Twisted's agent asks a pool for."""
@@ -35,4 +39,16 @@ class _QuietEndpoint:
     def connect(self, factory: Any) -> Deferred[Any]:
         factory.noisy = False
         connected: Deferred[Any] = self._endpoint.connect(factory)
-        return connected
+        return connected.addCallback(_cut_when_lost)
+
+
+def _cut_when_lost(protocol: Any) -> Any:
+    transport = protocol.transport
+
+    def cut() -> None:
+        if transport.connected:
+            transport.abortConnection()
+
+    # Twisted gives whoever reads a body no other way to end the connection.
+    transport.loseConnection = cut
+    return protocol

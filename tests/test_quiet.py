@@ -1,4 +1,4 @@
-"""No line of the log for each connection that an HTTP client of slardar makes."""
+"""HTTP clients of slardar: no line of the log for each connection, which can be cut at any time."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_twisted
+from twisted.internet import reactor, ssl  # noqa: TID251
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
-from twisted.web.client import Agent
+from twisted.web.client import Agent, BrowserLikePolicyForHTTPS
 
 from slardar.catalogues.docker import DockerCatalogue
+from slardar.catalogues.http import Source
 from slardar.catalogues.kubernetes import KubernetesCatalogue
 from slardar.model.kubernetes_query import KubernetesQuery
 from slardar.observers.exporter import Exporter
+from slardar.quiet import QuietPool
 from slardar.stores.etcd_client import Gateway
 from slardar.stores.etcd_exchange import Member
 from slardar.stores.etcd_messages import RangeAnswer
 from slardar.txconsul import HTTPClient
+from tests.certificates import Authority, Hung
 
 
 @pytest.fixture
@@ -87,3 +93,18 @@ def test_twisted_logs_each_connection(logged: list[Any]) -> None:
     Agent(reactor).request(b"GET", b"http://127.0.0.1:1/")
     connect(reactor)
     assert len(logged) == 2
+
+
+@pytest.mark.real
+@pytest_twisted.ensureDeferred
+async def test_connection_to_a_server_that_hangs_is_cut(tmp_path: Path) -> None:
+    """Though the server does not end TLS."""
+    authority = Authority(tmp_path)
+    server = Hung(authority, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[1")
+    trust = ssl.trustRootFromCertificates([ssl.Certificate.loadPEM(authority.file.read_bytes())])
+    pool = QuietPool(reactor, persistent=False)
+    agent = Agent(reactor, BrowserLikePolicyForHTTPS(trust), pool=pool)
+    answer = await Source(reactor, agent).open(f"https://127.0.0.1:{server.port}/")
+    answer.close()
+    await deferToThread(server.thread.join, 8)
+    assert server.is_over

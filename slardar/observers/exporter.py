@@ -293,9 +293,8 @@ class _Reader(Protocol):
             self.done.callback(self._data[:_MAX_ANSWER])
 
     def _abort(self) -> None:
-        transport: Any = self.transport
-        if transport is not None:
-            getattr(transport, "abortConnection", transport.loseConnection)()
+        if self.transport is not None:
+            self.transport.loseConnection()
 
 
 def _seconds_of(value: bytes) -> float | None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import ssl
-import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +22,7 @@ from slardar.txconsul import (
     NoAnswerError,
     UnreachableError,
 )
-from tests.certificates import Authority
+from tests.certificates import Authority, Hung
 from tests.integration.programs import free_port
 
 pytestmark = pytest.mark.real
@@ -405,34 +401,6 @@ async def test_silent_connection_is_probed(
     asked.cancel()
     with pytest.raises(defer.CancelledError):
         await asked
-
-
-class Hung:
-    """An agent with TLS that sends ``answer``, and hangs then: it ends no TLS."""
-
-    def __init__(self, authority: Authority, answer: bytes) -> None:
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(*authority.issue("127.0.0.1"))
-        self._answer = answer
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        #: Whether the other side has closed the connection.
-        self.is_over = False
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
-
-    def _run(self) -> None:
-        with self._listener, self._listener.accept()[0] as accepted:
-            accepted.settimeout(10)
-            with self._context.wrap_socket(accepted, server_side=True) as encrypted:
-                encrypted.recv(65536)
-                encrypted.sendall(self._answer)
-                with socket.socket(fileno=encrypted.detach()) as raw:
-                    raw.settimeout(10)
-                    with contextlib.suppress(ConnectionResetError):
-                        while raw.recv(65536):
-                            pass
-                    self.is_over = True
 
 
 @pytest.mark.parametrize("answer", [head("Content-Length: 9") + b"[1", GOOD], ids=["slow", "idle"])
