@@ -131,12 +131,16 @@ class SharedStore:
         await self._lock.acquire()
         try:
             if self._is_open and not self._accepts:
-                await self._tree.close()
-                for call in (self._doubt, self._telling):
-                    if call is not None:
-                        call.cancel()
-                self._reset()
-                self._is_open = False
+                try:
+                    await self._tree.close()
+                finally:
+                    # The caller may have lost patience.  The store can be opened again all the
+                    # same.
+                    for call in (self._doubt, self._telling):
+                        if call is not None:
+                            call.cancel()
+                    self._reset()
+                    self._is_open = False
         finally:
             self._lock.release()
 

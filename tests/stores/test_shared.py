@@ -611,3 +611,24 @@ def test_commit_of_another_that_comes_while_a_large_one_is_written(server: Memor
     assert len(node.held.upstreams) == 201
     assert (node.held.version, node.held) == (2, other.held)
     assert [one.version for one in result_of(node.store.history(None, 1))] == [2]
+
+
+# The end.
+
+
+class Stuck(MemoryTree):
+    """A tree whose connections do not end."""
+
+    def close(self) -> Deferred[Any]:
+        return Deferred()
+
+
+def test_store_whose_server_does_not_let_go_can_be_opened_again(server: MemoryServer) -> None:
+    """Whoever closes it does not wait for ever."""
+    store = SharedStore(Stuck(server), Clock())
+    result_of(store.open())
+    closed = store.close()
+    assert not closed.called
+    closed.cancel()
+    error_of(closed, CancelledError)
+    result_of(store.open())
