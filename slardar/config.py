@@ -216,6 +216,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     control: Control = Control()
     workers: Workers = "auto"
     store: str = "sqlite:slardar.db"
+    #: The file with what was served last, for a store that lives elsewhere.
+    store_copy: Annotated[str, Meta(pattern=r"\A[^\x00]+\Z", description="the name of a file")] = (
+        "slardar-store-copy.db"
+    )
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     health: Health = Health()

@@ -3,7 +3,7 @@ too large for one write."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -106,14 +106,16 @@ def record_key(version: int, large: str = "") -> str:
     return f"{HISTORY}{version:020d}{'.' if large else ''}{large}"
 
 
-def records(keys: Sequence[str], newest: int) -> list[tuple[int, str]]:
-    """The versions up to ``newest`` that have a record, in order, each with its key."""
+def records(keys: Iterable[str], meta: Meta) -> list[tuple[int, str]]:
+    """The versions that have a record, in order, each with its key."""
     found = []
     for key in keys:
         if key.startswith(HISTORY):
             number, _, _ = key[len(HISTORY) :].partition(".")
-            if number.isdecimal() and number.isascii() and int(number) <= newest:
-                found.append((int(number), key))
+            if number.isdecimal() and number.isascii():
+                version = int(number)
+                if meta.oldest < version <= meta.version:
+                    found.append((version, key))
     return sorted(found)
 
 

@@ -38,7 +38,7 @@ from slardar.stores.record import (
     records,
     state_before,
 )
-from slardar.stores.tree import Content, LostRaceError, Tree, Write
+from slardar.stores.tree import Content, LostRaceError, NotWrittenError, Tree, Write
 from slardar.stores.view import View, with_writes
 from slardar.stores.written import conflict, encode
 
@@ -57,7 +57,7 @@ _REMOVED = 40
 #: Names of commits that are kept, to tell after a lost answer whether a commit was made.
 _COMMITS = 16
 #: States that a caller may still have, and commit to.
-_STATES = 4
+_STATES = 16
 #: Bytes of a write that are left for ``Meta`` and the like.
 _ROOM = 4096
 #: How often keys of a large commit are tried again while others write them.
@@ -254,7 +254,7 @@ class SharedStore:
     def _pages(self, before: int | None, limit: int) -> list[Recorded]:
         view = self._look()
         entries = view.content.entries
-        found = records(list(entries), view.meta.version)
+        found = records(entries, view.meta)
         return pages(found, entries, view.state.file, before, limit, self._prefix)
 
     def state_at(self, version: int) -> defer.Deferred[StoredState]:
@@ -268,7 +268,7 @@ class SharedStore:
     def _state_at(self, version: int) -> StoredState:
         view = self._look()
         entries = view.content.entries
-        found = records(list(entries), view.meta.version)
+        found = records(entries, view.meta)
         return state_before(
             view.state, view.known, found, entries, version, view.meta, self._prefix
         )
@@ -320,7 +320,7 @@ class SharedStore:
             raise conflict(self._look().revision, expected)
         self._base, self._ours = base, base.content
         try:
-            await self._finish(self._look().meta)
+            await self._finish()
             self._check_race(values)
             await self._write_changes(rows, values, version)
         except LostRaceError:
@@ -351,9 +351,12 @@ class SharedStore:
         record = made_record(version, name, rows, view.known)
         last = rows[-1][0]
         old = view.meta
-        meta = Meta(
-            version, (name, *old.commits)[:_COMMITS], old.oldest, "", 0, last.who, last.time
-        )
+        oldest = old.oldest
+        if not old.commits and any(key.startswith(HISTORY) for key in view.content.entries):
+            # Somebody has removed or damaged Meta: what the history's versions meant is lost.
+            oldest = version - 1
+        commits = (name, *old.commits)[:_COMMITS]
+        meta = Meta(version, commits, oldest, "", 0, last.who, last.time)
         writes = [
             Write(key, value, view.index(key))
             for key, value in values.items()
@@ -361,7 +364,7 @@ class SharedStore:
         ]
         key = record_key(version)
         text = pack(msgspec.json.encode(record))
-        small = [*writes, Write(key, text, 0)]
+        small = [*writes, Write(key, text, view.index(key))]
         count, size = len(small) + 1, _size(small) + _ROOM
         tree = self._tree
         is_small = len(text) <= tree.max_value
@@ -373,12 +376,12 @@ class SharedStore:
             await self._write_parts(parts)
             small = [Write(key, str(len(parts)).encode(), 0)]
             meta = structs.replace(meta, pending=key[len(HISTORY) :])
-        oldest, removed = self._forgettable(key, small)
-        meta = structs.replace(meta, oldest=max(meta.oldest, oldest))
+        oldest, removed = self._forgettable(oldest, key, small)
+        meta = structs.replace(meta, oldest=oldest)
         await self._write_known([_meta_write(meta, view.index(META)), *small, *removed], name)
         if meta.pending:
             try:
-                await self._finish(meta)
+                await self._finish()
             except (StoreError, LostRaceError) as error:
                 # The commit is made.  The next one writes what is left.
                 _log.warn(
@@ -403,19 +406,22 @@ class SharedStore:
         room = self._tree.max_bytes - _ROOM
         return len(writes) < self._tree.max_writes and _size(writes) <= room
 
-    def _forgettable(self, key: str, writes: Sequence[Write]) -> tuple[int, list[Write]]:
-        """What a commit removes beside its own writes: old records, and parts of records that are
-        gone.  Returns the newest version that is forgotten, and the removals."""
+    def _forgettable(
+        self, oldest: int, key: str, writes: Sequence[Write]
+    ) -> tuple[int, list[Write]]:
+        """What the commit with the record ``key`` removes beside its own writes: old records, those
+        that mean nothing, and parts of records that are gone.  Returns the oldest version whose
+        state is known then, and the removals."""
         view = self._view
         entries = view.content.entries
         own = [one for one in entries if one.startswith((HISTORY, LARGE))]
         sizes = {one: len(entries[one].value) for one in own}
-        found = records(own, view.meta.version)
+        found = records(own, structs.replace(view.meta, oldest=oldest))
         count = len(found) + 1
         total = sum(sizes.values()) + _size(writes)
-        oldest = 0
-        used = {large_name(one) for _, one in found} | {large_name(key)}
-        removed: list[Write] = []
+        used = {key, *(one for _, one in found)}
+        used.update([large_name(one) for one in used])
+        removed: dict[str, Write] = {}
         budget = min(self._tree.max_bytes - _ROOM - _size(writes), 64 * _REMOVED)
         room = min(self._tree.max_writes - 1 - len(writes), _REMOVED)
 
@@ -424,7 +430,7 @@ class SharedStore:
             if len(removed) >= room or budget < len(one):
                 return False
             budget -= len(one)
-            removed.append(Write(one, None))
+            removed[one] = Write(one, None)
             return True
 
         for version, one in found[:_FORGOTTEN]:
@@ -432,21 +438,23 @@ class SharedStore:
                 break
             name = large_name(one)
             parts = [part for part in own if name and part.startswith(f"{LARGE}{name}/")]
-            used.discard(name)
+            used -= {name, one}
             count, total, oldest = count - 1, total - sizes[one], version
             total -= sum(sizes[part] for part in parts)
         for one in own:
-            if one.startswith(LARGE) and large_name(one) not in used and not remove(one):
+            user = one if one.startswith(HISTORY) else large_name(one)
+            if user not in used and one not in removed and not remove(one):
                 break
-        return oldest, removed
+        return oldest, list(removed.values())
 
-    async def _finish(self, meta: Meta) -> None:
+    async def _finish(self) -> None:
         """Write the keys of a large commit that are still to be written.
 
         Raises LostRaceError if others write them again and again.
         """
         for _ in range(_ATTEMPTS):
-            journal = self._look().journal
+            view = self._look()
+            meta, journal = view.meta, view.journal
             try:
                 while meta.pending:
                     done, batch = self._batch(journal, meta.done)
@@ -464,7 +472,6 @@ class SharedStore:
                 return
             except LostRaceError:
                 await self._refresh()
-                meta = self._look().meta
         raise LostRaceError("others write again and again what a large change writes")
 
     def _batch(self, journal: Journal | None, start: int) -> tuple[int, list[Write]]:
@@ -483,6 +490,8 @@ class SharedStore:
         """Write the commit ``name``.  If the answer is lost, look whether it was made."""
         try:
             await self._write(writes)
+        except NotWrittenError:
+            raise
         except StoreError as error:
             try:
                 await self._refresh()

@@ -1,9 +1,9 @@
 """A tree of keys in ZooKeeper (3.6 or newer): a key is the path of a node below the tree's root.
 
-One recursive watch tells of all changes.  It is set before the tree is read, so no change is missed;
-after that only the nodes are read of which it tells.  Nodes that were written together are read one
-after the other, so one may be newer than another that was read before; but then the watch has told
-of the other one, which is read again before the content is told.
+One recursive watch tells of all changes.  It is set before the tree is read, so no change is
+missed; after that only the nodes are read of which it tells.  Nodes that were written together are
+read one after the other, so one may be newer than another that was read before; but then the watch
+has told of the other one, which is read again before the content is told.
 """
 
 from __future__ import annotations
@@ -115,6 +115,8 @@ class ZooKeeperTree(Tree):
         self._content = Content(0, {})
         self._loaded = 0
         self._dirty: set[str] = set()
+        #: Whether it may have other objects than the watcher knows.
+        self._has_others = False
         self._watcher: _Watcher | None = None
         #: Whether the watcher's task runs, is to look again, waits after an error, or for more.
         self._following = False
@@ -156,6 +158,7 @@ class ZooKeeperTree(Tree):
             connection = session.connection
             found = await self._read_all(session)
             self._loaded = connection
+            self._has_others = True
         else:
             # The server may be behind the others; it says what it did not know before it answers.
             self._expect(await session.ask([Sync(self.root)]), [self.root])
@@ -171,6 +174,9 @@ class ZooKeeperTree(Tree):
                 elif newer.get(key) != entry:
                     newer[key] = entry
             found = newer
+        if self._has_others:
+            self._has_others = False
+            found = _kept((self._watcher.seen if self._watcher else self._content).entries, found)
         self._content = Content(session.zxid, found)
 
     async def _read_all(self, session: Session) -> dict[str, Entry]:
@@ -298,12 +304,11 @@ class ZooKeeperTree(Tree):
             while path and path not in paths:
                 paths[path] = None
                 path = path.rpartition("/")[0]
-        # Its own answers are as old as the server that gives them.
-        self._expect(await session.ask([Sync(self.root)]), [self.root])
-        for some in _windows(list(paths)):
-            answers = await session.ask([Exists(path, None) for path in some])
-            self._expect(answers, some)
-            paths.update(zip(some, answers, strict=True))
+        # A server may be behind the others; before it answers this it says what it did not know.
+        requests = [Sync(self.root), *(Exists(path, None) for path in paths)]
+        answers = await session.ask(requests)
+        self._expect(answers, [self.root, *paths])
+        paths.update(zip(paths, answers[1:], strict=True))
         return paths
 
     # Watching.
@@ -313,6 +318,7 @@ class ZooKeeperTree(Tree):
     ) -> None:
         """Tell of changes; see :class:`Tree`."""
         self._watcher = _Watcher(seen, changed, failed)
+        self._has_others = True
         self._started()
         self._wake()
 
@@ -394,8 +400,6 @@ class ZooKeeperTree(Tree):
             pause.callback(None)
 
     def _tell(self, watcher: _Watcher, content: Content) -> None:
-        content = _kept(watcher.seen, content)
-        self._content = content
         if watcher.failing or content.entries != watcher.seen.entries:
             watcher.seen, watcher.failing = content, False
             watcher.changed(content)
@@ -453,12 +457,6 @@ def _windows(paths: Sequence[str]) -> Iterable[Sequence[str]]:
         yield paths[start : start + _WINDOW]
 
 
-def _kept(old: Content, new: Content) -> Content:
+def _kept(old: Mapping[str, Entry], new: Mapping[str, Entry]) -> Mapping[str, Entry]:
     """``new``, with the objects of ``old`` where they are equal."""
-    known = old.entries
-    kept = {
-        key: known[key]
-        for key, entry in new.entries.items()
-        if known.get(key) is not entry and known.get(key) == entry
-    }
-    return Content(new.index, {**new.entries, **kept}) if kept else new
+    return {key: known if (known := old.get(key)) == entry else entry for key, entry in new.items()}

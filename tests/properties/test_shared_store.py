@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from slardar.errors import ConflictError, StoreError
-from slardar.model.change import TO_FILE, Change, StoredState
+from slardar.model.change import TO_FILE, Change, StoredState, Value
 from slardar.model.hook import Code, Hook
+from slardar.stores.layout import place_of
 from slardar.stores.shared import SharedStore
 from slardar.testing.trees import MemoryServer, MemoryTree
 from tests.control.fakes import result_of
@@ -142,7 +143,16 @@ def test_all_see_the_same_and_no_part_of_a_commit(steps: list[Any], max_writes: 
             if kind == "killed":
                 result_of(node.store.close())
                 nodes[number] = Node(server, clock)
-            if kind != "met":
+            if kind == "met":
+                # All but what the other one has edited.
+                edited = place_of(more[0])
+                values = [Value(edited.kind, edited.name, None)] if edited else []  # type: ignore[arg-type]
+                old, new, now = (
+                    _parts(state.after(values, 0, 0))
+                    for state in (before, before.after(changes, 0, 0), _fresh(server))
+                )
+                assert now == (new if made else old)
+            else:
                 seen = [_parts(one) for one in [*other.told, _fresh(server)]]
                 assert all(one in (_parts(before), after) for one in seen), (
                     kind,

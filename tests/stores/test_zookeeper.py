@@ -326,10 +326,11 @@ async def test_nodes_belong_to_the_user(trees: Trees, other: Any) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_expired_session_is_another_session(trees: Trees, server: ZooKeeper) -> None:
-    """All is read anew, and the watch goes on."""
+    """All is read anew, what has not changed is the same, and the watch goes on."""
     tree, writer = trees.make(), trees.make()
     await writer.write([Write("a", b"1")])
-    told = Told(tree, await tree.read())
+    seen = await tree.read()
+    told = Told(tree, seen)
     client: Any = tree._session.live.client  # type: ignore[union-attr]
     identity = client.client_id
     # ZooKeeper expires a session that its client closes over another connection.
@@ -338,7 +339,8 @@ async def test_expired_session_is_another_session(trees: Trees, server: ZooKeepe
     twin.stop()
     twin.close()
     await until(lambda: told.reasons)
-    await told.content({"a": b"1"})
+    content = await told.content({"a": b"1"})
+    assert content.entries["a"] is seen.entries["a"]
     assert client.client_id[0] != identity[0]
     await writer.write([Write("a", b"2")])
     await told.content({"a": b"2"})
