@@ -54,7 +54,7 @@ WORKS = {
     Settings: ("listen", "control", "workers", "store", "store_copy", "timeouts", "limits",
                "health", "hooks", "history", "metrics", "access_log", "tracing", "conf_hash",
                "default_upstream", "first_upstreams", "first_services", "first_routes",
-               "first_settings"),
+               "first_settings", "trusted", "forwarded"),
     AccessLog: ("to", "format", "sample", "interval", "syslog"),
     Control: ("http", "amp", "tokens", "networks", "tls"),
     ControlTls: ("cert", "key", "client_ca"),
@@ -107,7 +107,6 @@ LATER = {
 }
 LATER_SETTINGS = {
     "tls": {},
-    "trusted": ["10.0.0.0/8"],
     "streams": {},
 }
 
