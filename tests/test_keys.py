@@ -215,7 +215,8 @@ def test_setting_of_a_later_version_is_refused(key: str) -> None:
     [
         (["--listen", "tls:8443"], "tls: is not available yet"),
         (["--listen", "ssl:8443"], "ssl: is not available yet"),
-        (["--listen", "haproxy:tcp:8080"], "haproxy: is not available yet"),
+        (["--listen", "haproxy:haproxy:tcp:8080"], "haproxy: stands in listen only, once before"),
+        (["--control", "haproxy:tcp:1995"], "haproxy: stands in listen only"),
         (["--store", "mysql://127.0.0.1/slardar"], "expected sqlite:FILE, memory:, consul:URL"),
         (["--upstream", "a"], "expected NAME=HOST:PORT"),
         (["--workers", "many"], 'expected "auto"'),

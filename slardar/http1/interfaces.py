@@ -21,12 +21,14 @@ from mypy_extensions import mypyc_attr
 
 from slardar.http1.bodies import BodyOwner, BodyRoom, SeenBody, WaitingBody
 from slardar.http1.own_replies import error_reply
+from slardar.http1.proxy_header import Ends
 from slardar.http1.record import BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
 from slardar.http1.tracing import Tracer
 from slardar.http1.writer import RequestIds
 from slardar.model.budget import RetryBudget
+from slardar.model.listener import ListenerSpec
 from slardar.model.live import Peer, UpstreamLive, Waiters
 
 __all__ = [
@@ -122,6 +124,7 @@ class ChannelBase:
         "connecting",
         "deadline",
         "eager",
+        "ends",
         "mark",
         "protocol",
         "queue",
@@ -157,6 +160,13 @@ class ChannelBase:
         self.queue: str = ""
         #: The number that its pool gave the address to which the channel leads.
         self.mark: int = 0
+        #: On a client's channel: its two ends as a PROXY protocol header has told them;
+        #: ``None``: they are the socket's.
+        self.ends: Ends | None = None
+
+    def both_ends(self) -> Ends:
+        """The two ends of a client's connection, whoever knows them."""
+        return self.ends or Ends()
 
     def wait(self, seconds: float) -> None:
         """Let the deadline pass in ``seconds`` from now."""
@@ -747,6 +757,14 @@ class PlaneBase:
 
     def refused(self, status: int) -> None:
         """A request was answered without a server."""
+        raise NotImplementedError
+
+    def turned_away(self, client: bytes, listener: ListenerSpec, reason: str) -> None:
+        """A connection of ``listener`` is closed without a reply, before it became a client's.
+
+        ``client`` is its peer's address.  ``reason`` is for a person; there are few of them,
+        and they repeat nothing that came.
+        """
         raise NotImplementedError
 
     def remind(self, reminder: Reminder, seconds: float) -> None:
