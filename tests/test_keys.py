@@ -78,7 +78,7 @@ WORKS = {
                    "connect_timeout", "send_timeout", "read_timeout", "keepalive", "retry_on",
                    "public", "panic", "slow_start", "enable", "typ", "sensibility", "rise",
                    "interval", "name", "user", "password", "outlier", "hints", "access_log",
-                   "decisions"),
+                   "decisions", "proxy_protocol"),
     ServiceKeys: ("origin", "each_server", "empty_grace", "consul_service", "tag", "passing", "dc",
                   "near", "consul", "docker_service", "kubernetes_service", "port", "url"),
     EachServer: ("max_fails", "fail_timeout", "max_conns"),
@@ -103,7 +103,6 @@ CALLED = {
 #: Keys that are refused because their feature does not exist yet, with a good value.
 LATER = {
     "tls": True,
-    "proxy_protocol": 1,
 }
 LATER_SETTINGS = {
     "tls": {},

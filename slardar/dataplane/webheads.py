@@ -7,10 +7,11 @@ from typing import Any
 from twisted.web.http import datetimeToString
 
 from slardar.http1.heads import BadMessage
+from slardar.http1.proxy_header import Ends
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
 
-__all__ = ["client_address", "read_head", "without_prefix", "write_head"]
+__all__ = ["client_address", "client_ends", "read_head", "without_prefix", "write_head"]
 
 #: Headers that twisted.web writes itself, or that announce trailers, which it cannot send.
 _NOT_COPIED = frozenset((b"content-length", b"trailer"))
@@ -41,6 +42,17 @@ def client_address(web: Any) -> bytes:
     """The client's address, as a listener tells it: a client on a unix socket has none."""
     host = getattr(web.getClientAddress(), "host", None)
     return b"unix:" if host is None else host.encode("ascii")
+
+
+def client_ends(web: Any) -> Ends:
+    """The two ends of the client's connection."""
+    client, local = web.getClientAddress(), web.getHost()
+    return Ends(
+        getattr(client, "host", ""),
+        getattr(client, "port", 0),
+        getattr(local, "host", ""),
+        getattr(local, "port", 0),
+    )
 
 
 def _head(web: Any) -> bytes:

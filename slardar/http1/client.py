@@ -37,6 +37,7 @@ from slardar.http1.interfaces import (
     request_ended,
 )
 from slardar.http1.own_replies import NO_REPLY, error_reply
+from slardar.http1.proxy_header import Ends
 from slardar.http1.record import BY_HOOK, BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
@@ -452,6 +453,10 @@ class ClientConnection(Downstream):
             data, self._buffer = self._buffer, b""
             if data:
                 self._body_arrived(data)
+
+    def ends(self) -> Ends:
+        """See the base."""
+        return self.channel.both_ends()
 
     def waits_for(self, request: Request) -> bool:
         """From the host: whether this request's exchange is still wanted."""

@@ -103,6 +103,11 @@ class ChannelProtocol:
         """The channel's deadline has passed."""
         raise NotImplementedError
 
+    def proxy_header(self, version: int) -> bytes:
+        """The PROXY protocol header with which a server's new channel begins that is for this
+        protocol, as the server is told of the client."""
+        raise NotImplementedError
+
     def relayed(self, channel: ChannelBase, size: int) -> None:
         """``size`` bytes were moved to another channel; see ``ChannelBase.relay``.
 
@@ -125,6 +130,7 @@ class ChannelBase:
         "deadline",
         "eager",
         "ends",
+        "introduced",
         "mark",
         "protocol",
         "queue",
@@ -163,6 +169,9 @@ class ChannelBase:
         #: On a client's channel: its two ends as a PROXY protocol header has told them;
         #: ``None``: they are the socket's.
         self.ends: Ends | None = None
+        #: On a server's channel: the PROXY protocol header that it begins with.  It tells a
+        #: client, and so the channel is for requests of this client alone.
+        self.introduced: bytes = b""
 
     def both_ends(self) -> Ends:
         """The two ends of a client's connection, whoever knows them."""
@@ -646,6 +655,10 @@ class Downstream(ChannelProtocol):
         """Whether the exchange of this request is still wanted; asked where
         :meth:`PlaneBase.begin` has put the decision off."""
         raise NotImplementedError
+
+    def ends(self) -> Ends:
+        """The two ends of the client's connection."""
+        return Ends()
 
     def begun(self, exchange: ExchangeBase) -> None:
         """The exchange whose making :meth:`PlaneBase.begin` has put off."""
