@@ -8,6 +8,7 @@ from slardar import __version__
 from slardar.build import describe_build
 from slardar.console.hooks import hooks, push, try_hook
 from slardar.console.simulate import simulate_command
+from slardar.console.store import store
 
 __all__ = ["main"]
 
@@ -23,5 +24,5 @@ def main() -> None:
     """
 
 
-for _command in (hooks, push, try_hook, simulate_command):
+for _command in (hooks, push, try_hook, simulate_command, store):
     main.add_command(_command)

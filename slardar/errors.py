@@ -15,6 +15,7 @@ _MAX_NAMED = 100
 __all__ = [
     "ConfigError",
     "ConflictError",
+    "DamagedError",
     "NotFoundError",
     "NotReadyError",
     "PartlyReadError",
@@ -72,6 +73,10 @@ class ConflictError(SlardarError):
 
 class StoreError(SlardarError):
     """The store could not be opened, read or written; nothing has been changed."""
+
+
+class DamagedError(StoreError):
+    """The file of a store is damaged."""
 
 
 class NotReadyError(SlardarError):

@@ -102,10 +102,10 @@ class Worker(Struct, frozen=True, tag_field="kind", tag="worker"):
 
 
 class Store(Struct, frozen=True, tag_field="kind", tag="store"):
-    """The store takes no change (``error``), or cannot be reached (``stale``), or all is
-    well again (``back``)."""
+    """The store takes no change (``error``), is away (``stale``), has lost what is served
+    (``held``), or all is well again (``back``)."""
 
-    status: Literal["error", "stale", "back"]
+    status: Literal["error", "stale", "held", "back"]
     reason: str = ""
 
 

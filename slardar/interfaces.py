@@ -33,6 +33,7 @@ __all__ = [
     "IBalancer",
     "IBalancerFactory",
     "IForgetfulStore",
+    "IKeptStore",
     "IPlane",
     "IProbeFactory",
     "IRequest",
@@ -179,7 +180,13 @@ class IForgetfulStore(IStore):
 
 
 class IWatchedStore(IStore):
-    """A store in which others may write as well: it tells of what they have written."""
+    """A store in which others may write as well: it tells of what they have written.
+
+    slardar takes it that the store lives elsewhere and may be away.  It remembers what was served,
+    tries ``open`` again until the store is there, and asks nothing of a store that is away
+    (:class:`slardar.stores.kept.KeptStore`).  ``open`` may be cancelled, and ``close`` may be
+    called after an ``open`` that has failed.
+    """
 
     def watch(changed: Callable[[StoredState], None], failed: Callable[[str], None]) -> None:
         """Call ``changed`` with the whole new state whenever the store holds another one.
@@ -204,6 +211,34 @@ class IWatchedStore(IStore):
         - *The version* in a state is the one that the last slardar to commit gave.  Where
           others write without one it stays behind, and the next commit is ahead of it again.
         """
+
+
+class IKeptStore(IWatchedStore):
+    """A watched store of which this machine remembers what was served.
+
+    ``watch`` calls ``failed`` also for a state that is held back, because it has lost what is
+    served.
+    """
+
+    url = Attribute("str: the store's URL as it may be shown")
+    kept = Attribute("StoredState | None: what was served last; None if nothing is known")
+    known_until = Attribute(
+        "float | None: when the store was last known to hold it, in epoch seconds; None: now"
+    )
+    trouble = Attribute(
+        "slardar.stores.kept.Trouble | None: why what is served may not be what the store holds"
+    )
+    waiting = Attribute(
+        "StoredState | None: the state that is held back.  A commit to its revision takes it."
+    )
+    copy = Attribute("slardar.stores.copy.StateCopy: the copy on this machine")
+
+    def keep(state: StoredState) -> None:
+        """Remember ``state`` as what is served, and have it written to the copy."""
+
+    def take_over(state: StoredState, known_until: float | None) -> None:
+        """Begin with what another process has served, which it calls ``kept`` and ``known_until``.
+        To be called before ``open``."""
 
 
 class IPlane(Interface):
@@ -272,8 +307,8 @@ class IPlane(Interface):
         """
 
     def take_settings(settings: Settings) -> Deferred[None]:
-        """Use ``timeouts``, ``limits``, ``health`` and ``access_log`` of these settings from
-        now on.
+        """Use ``timeouts``, ``limits``, ``health``, ``access_log``, ``trusted`` and
+        ``forwarded`` of these settings from now on.
 
         They hold for everything that begins after the Deferred has fired.  All other
         settings are taken at the start only.  Never fails.

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
@@ -27,7 +28,7 @@ from twisted.python.failure import Failure
 
 from slardar import __version__, plugins
 from slardar.build import describe_build
-from slardar.catalogues.consul import ConsulCatalogue, connector, usual_agents
+from slardar.catalogues.consul import Agents, ConsulCatalogue, agents_of_environment, connector
 from slardar.catalogues.dns import DnsCatalogue
 from slardar.catalogues.docker import DockerCatalogue
 from slardar.catalogues.kubernetes import KubernetesCatalogue
@@ -43,16 +44,19 @@ from slardar.dataplane.proxy import DataPlane
 from slardar.dataplane.sockets import Opened
 from slardar.errors import ConfigError, SlardarError
 from slardar.events import EventLog, Publish, ignore
-from slardar.interfaces import IForgetfulStore, IPlane
+from slardar.interfaces import IForgetfulStore, IKeptStore, IPlane, IStore, IWatchedStore
 from slardar.model.live import Live
 from slardar.notify import Notifier
 from slardar.observers.counted import Counted
 from slardar.observers.sinks import check_files
 from slardar.options import Options
 from slardar.plugins import balancer_factory, find_probe, open_store
+from slardar.stores.copy import StateCopy
+from slardar.stores.kept import KeptStore
+from slardar.stores.urls import hidden_url
 from slardar.terminal import Terminal
 from slardar.upgrade.handover import Upgrades
-from slardar.upgrade.messages import State
+from slardar.upgrade.messages import KeptState, State
 from slardar.upgrade.predecessor import Predecessor, find_predecessor
 from slardar.upgrade.program import this_program
 from slardar.upgrade.successor import UpgradeError
@@ -61,9 +65,12 @@ from slardar.workers.parent import Workers, usable_cores
 __all__ = ["Options", "SlardarService", "makeService"]
 
 #: Settings that a process takes at its start only.
-_AT_START = ("listen", "control", "workers", "store", "hooks", "metrics", "tracing")
+_AT_START = ("listen", "control", "workers", "store", "store_copy", "hooks", "metrics", "tracing")
 #: Settings that a process also takes with HUP.
-_WITH_HUP = ("timeouts", "limits", "health", "history", "access_log")
+_WITH_HUP = (
+    *("timeouts", "limits", "health", "history", "access_log"),
+    *("trusted", "forwarded"),
+)
 
 #: Seconds that idle connections stay open in a process that was upgraded.  Most clients
 #: send a request in that time, and the reply closes the connection.  A client whose
@@ -133,13 +140,14 @@ class SlardarService(Service):
         #: What has happened; every part publishes to it.
         self.events = EventLog(reactor)
         self._plane = make_plane(reactor, settings, self.events.publish)
-        self._store = open_store(settings.store, reactor)
-        usual = usual_agents(settings.store, os.environ)
+        self._store: Any = make_store(reactor, settings)
         self._services = ServiceWatch(
             reactor,
             {
                 "dns_service": DnsCatalogue(reactor),
-                "consul_service": ConsulCatalogue(reactor, connector(reactor, usual, os.environ)),
+                "consul_service": ConsulCatalogue(
+                    reactor, connector(reactor, partial(_consul_agents, settings.store))
+                ),
                 "docker_service": DockerCatalogue(reactor),
                 "kubernetes_service": KubernetesCatalogue(reactor),
             },
@@ -265,6 +273,9 @@ class SlardarService(Service):
                 self._store.take_over(stored)
             else:
                 _log.warn("what the store before held is not in this one, which is another")
+        kept = None if state is None else state.kept
+        if kept is not None and IKeptStore.providedBy(self._store) and kept.url == self._store.url:
+            self._store.take_over(kept.state, kept.known_until)
         if state is not None:
             self._services.learn(state.services)
             self.actions.least_version = state.version
@@ -354,6 +365,7 @@ class SlardarService(Service):
             tuple(self._services.known()),
             self.actions.snapshot.version,
             counted,
+            _kept(self._store),
         )
 
     async def take_back(self) -> None:
@@ -538,6 +550,37 @@ class SlardarService(Service):
     async def _stop_controls(self) -> None:
         for port in self._controls:
             await port.stop()
+
+
+def _consul_agents(store: str) -> Agents:
+    """The agents that are asked for services: those of the store if it is in Consul, else those of
+    the environment.  Raises ValueError."""
+    kind, _, place = store.partition(":")
+    if kind != "consul":
+        return agents_of_environment(os.environ)
+    # Imported here: few processes ask Consul.
+    from slardar.stores.consul import read_place
+
+    found = read_place(place, os.environ.get("CONSUL_HTTP_TOKEN", ""))
+    cert = (found.cert, found.key or found.cert) if found.cert else None
+    return Agents(found.scheme, found.agents, found.token, found.token_file, found.ca or True, cert)
+
+
+def make_store(reactor: Any, settings: Settings) -> IStore:
+    """The store of these settings.  One that others write to lives elsewhere, so this machine keeps
+    a copy of what is served."""
+    store = open_store(settings.store, reactor)
+    if not IWatchedStore.providedBy(store):
+        return store
+    copy = StateCopy(settings.store_copy, hidden_url(settings.store), reactor)
+    return KeptStore(store, settings.store, copy, reactor)
+
+
+def _kept(store: Any) -> KeptState | None:
+    """What a successor is told of a store that lives elsewhere."""
+    if not IKeptStore.providedBy(store) or store.kept is None:
+        return None
+    return KeptState(store.url, store.kept, store.known_until)
 
 
 def _control_tls(control: Control) -> Any:

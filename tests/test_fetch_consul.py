@@ -28,6 +28,7 @@ update)
         exit 100
     fi
     if [ -e "$HERE/unreachable" ]; then
+        echo 'W: Some index files are old'
         echo 'E: Could not connect'
         exit 100
     fi

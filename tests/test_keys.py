@@ -51,10 +51,10 @@ SERVER = {"host": "127.0.0.1", "port": 80}
 
 #: Keys that work, by the attribute that slardar's code reads.
 WORKS = {
-    Settings: ("listen", "control", "workers", "store", "timeouts", "limits", "health",
-               "hooks", "history", "metrics", "access_log", "tracing", "conf_hash",
+    Settings: ("listen", "control", "workers", "store", "store_copy", "timeouts", "limits",
+               "health", "hooks", "history", "metrics", "access_log", "tracing", "conf_hash",
                "default_upstream", "first_upstreams", "first_services", "first_routes",
-               "first_settings"),
+               "first_settings", "trusted", "forwarded"),
     AccessLog: ("to", "format", "sample", "interval", "syslog"),
     Control: ("http", "amp", "tokens", "networks", "tls"),
     ControlTls: ("cert", "key", "client_ca"),
@@ -106,7 +106,6 @@ LATER = {
 }
 LATER_SETTINGS = {
     "tls": {},
-    "trusted": ["10.0.0.0/8"],
     "streams": {},
 }
 

@@ -8,6 +8,7 @@
 
 from slardar.amp.client import Client, connect
 from slardar.amp.commands import (
+    AcceptStore,
     ActivateHook,
     ActivateHooks,
     AddServer,
@@ -60,6 +61,7 @@ from slardar.amp.commands import (
 )
 
 __all__ = [
+    "AcceptStore",
     "ActivateHook",
     "ActivateHooks",
     "AddServer",

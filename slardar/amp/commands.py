@@ -290,6 +290,13 @@ class Rollback(OperationCommand):
     arguments: ClassVar = [_VERSION, *_OF_CHANGES]
 
 
+class AcceptStore(OperationCommand):
+    """Serve the state of a store that has lost what is served."""
+
+    operation = "accept-store"
+    arguments: ClassVar = [*_OF_CHANGES]
+
+
 class GetHooks(OperationCommand):
     """The hooks of a language, ``lua`` or ``python``."""
 

@@ -10,7 +10,6 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
-from consul.callback import CB  # type: ignore[import-untyped]
 from msgspec import Struct, structs
 from twisted.internet import defer
 
@@ -22,15 +21,18 @@ from slardar.model.names import split_host_port
 from slardar.model.service import Origin
 from slardar.txconsul import Consul
 from slardar.txconsul.blocking import Blocking, read_index
+from slardar.txconsul.token import read_token
 
 __all__ = [
     "WAIT",
+    "Agents",
     "Client",
     "Connect",
     "ConsulCatalogue",
     "UnusableError",
+    "agents_of",
+    "agents_of_environment",
     "connector",
-    "usual_agents",
 ]
 
 #: Seconds for which an agent holds a query while nothing changes; it may add a sixteenth.  Proxies
@@ -41,10 +43,10 @@ WAIT: Final = 50
 _BURST: Final = 10
 _PAUSE: Final = 0.02
 _LONGEST: Final = 0.1
+#: Bytes of an answer with an error that the reason repeats.
+_MAX_TEXT: Final = 300
 #: The node that stands for the agent's own.
 _OWN_NODE: Final = "_agent"
-#: Where an agent is if nothing says it.
-_USUAL: Final = "http://127.0.0.1:8500"
 
 
 class UnusableError(Exception):
@@ -88,7 +90,7 @@ class ConsulCatalogue(Catalogue):
         query = ConsulQuery.of(origin)
         try:
             client = self._clients.get(query.agents) or self._connect(query.agents)
-        except Exception as error:  # certificates that cannot be read, an odd variable
+        except Exception as error:  # a certificate that cannot be read, an odd variable
             told(Failed(_reason(error)))
             return
         self._clients[query.agents] = client
@@ -155,6 +157,7 @@ class _Watch:
 
     async def _ask(self, index: int, is_stale: bool) -> _Page:
         query = self.query
+        headers = self._client.prepare_headers()
         if query.near == _OWN_NODE and not index:
             # Another agent may answer than before.
             await self._find_own_node()
@@ -166,8 +169,7 @@ class _Watch:
         if query.dc:
             params.append(("dc", query.dc))
         path = f"/v1/health/service/{query.service}"
-        headers = self._client.prepare_headers()
-        page: _Page = await self._client.http.get(_answer, path, params=params, headers=headers)
+        page: _Page = await self._client.http.get(_answer, path, params, headers, raw=True)
         if not page.instances and not (index and self._is_empty):
             await self._check_permission(headers)
         self._is_empty = not page.instances
@@ -176,10 +178,12 @@ class _Watch:
     async def _check_permission(self, headers: dict[str, str]) -> None:
         """Raises if the token may not read the service.
 
-        Consul leaves out of a list what may not be read.  It refuses to tell of one service.
+        Consul leaves out of a list what may not be read.  It refuses to tell of the defaults of one
+        service, whether there are any or not.
         """
-        path = f"/v1/agent/health/service/name/{self.query.service}"
-        await self._client.http.get(_refusal, path, headers=headers)
+        path = f"/v1/config/service-defaults/{self.query.service}"
+        params = [("dc", self.query.dc)] if self.query.dc else []
+        await self._client.http.get(_refusal, path, params, headers)
 
     def _take(self, page: _Page, _trusts: bool) -> None:
         report = listing_of(page.instances, self.query, self._near)
@@ -199,59 +203,99 @@ class _Watch:
             self._near_note = f"near: the agent does not tell its node: {_reason(error)}"
 
 
-def connector(reactor: Any, usual: str, environ: Mapping[str, str]) -> Connect:
-    """Makes clients; ``usual`` is the URL of the agents of services that name none.
+class Agents(Struct, frozen=True):
+    """Agents of one cluster, and how they are asked."""
 
-    The token of ``CONSUL_HTTP_TOKEN`` is for these agents alone: a service may be made by somebody
-    who must not see it.
+    scheme: str
+    places: tuple[tuple[str, int], ...]
+    #: Whose permissions count; empty: nobody's.
+    token: str = ""
+    #: A file with the token, which is read for each question; it goes before ``token``.
+    token_file: str = ""
+    #: As in py-consul; ``None``: what the environment says of it.
+    verify: bool | str | None = None
+    cert: tuple[str, str] | None = None
+
+
+def agents_of(url: str, token: str = "") -> Agents:
+    """The agents of ``http://HOST:PORT[,HOST:PORT...]``.  Raises ValueError, without the URL, which
+    may hold a password."""
+    scheme, _, rest = url.partition("://")
+    places = [split_host_port(place) for place in rest.rstrip("/").split(",")]
+    found = tuple(place for place in places if place is not None)
+    if scheme not in ("http", "https") or len(found) < len(places):
+        raise ValueError("Consul: expected agents such as http://HOST:PORT or https://HOST:PORT")
+    return Agents(scheme, found, token)
+
+
+def agents_of_environment(environ: Mapping[str, str]) -> Agents:
+    """Those of ``CONSUL_HTTP_ADDR``, else the one of this machine.  Raises ValueError."""
+    address = environ.get("CONSUL_HTTP_ADDR") or "127.0.0.1:8500"
+    if "://" not in address:
+        is_tls = environ.get("CONSUL_HTTP_SSL", "").lower() in ("1", "true")
+        address = f"{'https' if is_tls else 'http'}://{address}"
+    return agents_of(address, environ.get("CONSUL_HTTP_TOKEN", ""))
+
+
+def connector(reactor: Any, find_usual: Callable[[], Agents]) -> Connect:
+    """Makes clients; ``find_usual`` gives the agents that are asked for services that name none.
+
+    Their token is for them alone: a service may be made by somebody who must not see it.
     """
-    own = environ.get("CONSUL_HTTP_TOKEN") or None
 
-    def connect(agents: str) -> Any:
-        scheme, places = _read_agents(agents or usual)
-        usual_scheme, usual_places = _read_agents(usual)
-        is_usual = scheme == usual_scheme and set(places) <= set(usual_places)
-        (host, port), *more = places
-        client: Any = Consul(reactor, host, port, None, scheme, agents=more)
-        # py-consul takes the token of the environment by itself.
-        client.token = client.http.token = own if is_usual else None
-        return client
+    def connect(url: str) -> Client:
+        usual = find_usual()
+        if not url:
+            return _Consul(reactor, usual)
+        named = agents_of(url)
+        if named.scheme == usual.scheme and set(named.places) <= set(usual.places):
+            return _Consul(reactor, structs.replace(usual, places=named.places))
+        return _Consul(reactor, named)
 
     return connect
 
 
-def usual_agents(store: str, environ: Mapping[str, str]) -> str:
-    """The URL of the agents that are asked for services that name none: those of the store if it is
-    in Consul, else those of ``CONSUL_HTTP_ADDR``, else the one of this machine."""
-    if store.startswith("consul:"):
-        scheme, _, rest = store.removeprefix("consul:").partition("://")
-        return f"{scheme}://{rest.partition('/')[0]}"
-    address = environ.get("CONSUL_HTTP_ADDR", "")
-    if not address:
-        return _USUAL
-    is_tls = environ.get("CONSUL_HTTP_SSL", "").lower() in ("1", "true")
-    return address if "://" in address else f"{'https' if is_tls else 'http'}://{address}"
+class _Consul(Consul):
+    """A client of some agents, with their token."""
 
+    def __init__(self, reactor: Any, agents: Agents) -> None:
+        (host, port), *more = agents.places
+        super().__init__(
+            reactor,
+            host,
+            port,
+            None,
+            agents.scheme,
+            verify=agents.verify,
+            cert=agents.cert,
+            agents=more,
+        )
+        self._token_file = agents.token_file
+        # py-consul takes the token of the environment by itself.
+        self._use(agents.token)
 
-def _read_agents(url: str) -> tuple[str, list[tuple[str, int]]]:
-    """The scheme and the places of ``http://HOST:PORT[,HOST:PORT...]``.  Raises ValueError."""
-    scheme, _, rest = url.partition("://")
-    places = [split_host_port(place) for place in rest.rstrip("/").split(",")]
-    found = [place for place in places if place is not None]
-    if scheme not in ("http", "https") or len(found) < len(places):
-        raise ValueError(f"expected http://HOST:PORT or https://HOST:PORT of Consul, got {url}")
-    return scheme, found
+    def prepare_headers(self, token: str | None = None) -> dict[str, str]:
+        """The headers of a call.  Raises ValueError if a token cannot be read."""
+        if self._token_file:
+            self._use(read_token(self._token_file))
+        headers: dict[str, str] = super().prepare_headers(token)
+        return headers
+
+    def _use(self, token: str) -> None:
+        self.token = self.http.token = token
 
 
 def _answer(response: Any) -> _Page:
     """What is answered.  Raises UnusableError if it says nothing of the service."""
-    _, found = CB.json(index=True)(response)
-    headers = response.headers
+    headers, body = response.headers, response.body
+    if response.code != 200:
+        text = " ".join(body[:_MAX_TEXT].decode("utf-8", "replace").split())
+        raise UnusableError(f"{response.code} {text}")
     if headers.get("X-Consul-Results-Filtered-By-ACLs", "false") == "true":
         raise UnusableError("the token may not read all of the service")
     try:
-        return _Page(*read_index(headers), read_instances(found))
-    except ValueError as error:
+        return _Page(*read_index(headers), read_instances(body))
+    except (LookupError, ValueError) as error:
         raise UnusableError(f"the answer is no list of instances: {error}") from None
 
 

@@ -27,7 +27,7 @@ __all__ = ["BURST", "LONGEST", "PAUSE", "KnownService", "ServiceState", "Service
 
 #: Changes that are told at once after a quiet time.  Those that come then are gathered for so many
 #: seconds, and for twice as long each time, up to the second number.
-BURST = 5
+BURST = 3
 PAUSE = 0.05
 LONGEST = 0.25
 #: Seconds by which the end of a grace may be missed: times are added and subtracted.

@@ -24,7 +24,7 @@ from slardar.control.hook_settings import HookSettingActions
 from slardar.control.hooks import HookActions
 from slardar.control.origins import shadowed
 from slardar.control.services import ServiceActions
-from slardar.control.status import build_status
+from slardar.control.status import build_status, shown_store
 from slardar.errors import NotFoundError
 from slardar.events import EventLog
 from slardar.interfaces import IPlane, IStore
@@ -121,11 +121,16 @@ class Actions(Configuration):
             self.hooks.summary(),
             self.origins(),
             self.service_watch.shown(),
+            shown_store(self.store, self.store_url, self.store_trouble, self.clock()),
         )
 
     def metrics(self) -> Iterator[str]:
         """Prometheus' text, in pieces (:func:`slardar.observers.exposition.scrape`)."""
-        return scrape(self.plane, self.snapshot, __version__)
+        trouble = self.store_trouble
+        stale = 0.0
+        if trouble is not None and trouble.status != "error":
+            stale = max(0.0, self.clock() - trouble.since)
+        return scrape(self.plane, self.snapshot, __version__, stale)
 
     def generation(self) -> dict[str, Any]:
         """What the status says of this process under ``generations``."""

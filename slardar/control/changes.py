@@ -39,6 +39,8 @@ class Next(Struct):
     changed: Sequence[str] = ()
     #: The state of the store, if the store holds the change already, or is not to be told of it.
     stored: StoredState | None = None
+    #: The state of the store that the change is made to, if it is not the one that is held.
+    onto: StoredState | None = None
     #: The parts of the store's state that are not in use after the change: why, by key path.
     #: ``None``: those that were not in use before, without those that the change sets.
     failed: Mapping[str, str] | None = None

@@ -30,9 +30,9 @@ from slardar.control.checks import Checks, NotCheckedError, PrepareChecked, Ques
 from slardar.control.conditions import Condition
 from slardar.control.desired import (
     Desired,
-    differences,
     file_differences,
     read_desired,
+    served_state,
     what_file_says,
 )
 from slardar.control.origins import edited
@@ -40,14 +40,16 @@ from slardar.control.others import loadable, values_at
 from slardar.control.status import ignored_keys
 from slardar.errors import ConfigError, ConflictError, SlardarError, StoreError
 from slardar.events import Changed, Event, More, Publish, Store, ignore
-from slardar.interfaces import IForgetfulStore, IPlane, IStore, IWatchedStore
-from slardar.model.change import Author, Change, StoredState, Value
+from slardar.interfaces import IForgetfulStore, IKeptStore, IPlane, IStore, IWatchedStore
+from slardar.model.change import Author, Change, StoredState, Value, differences
 from slardar.model.inert import inert_upstreams
 from slardar.model.parse import Plugins
 from slardar.model.server import Upstream
 from slardar.model.service import Service, levels_of
 from slardar.model.setting import is_of_settings
 from slardar.model.snapshot import Snapshot
+from slardar.stores.kept import Trouble
+from slardar.stores.urls import hidden_url
 
 __all__ = ["ApplyError", "Configuration", "MovedError"]
 
@@ -98,6 +100,10 @@ class Configuration:
         self.plugins = plugins
         self.plane = plane
         self.store: Any = store
+        #: The URL of the store, as it may be shown.
+        self.store_url: str = hidden_url(settings.store)
+        if IKeptStore.providedBy(self.store):
+            self.store_url = self.store.url
         self._lock = defer.DeferredLock()
         self._has_moved = False
         #: The configuration that is served.
@@ -124,7 +130,7 @@ class Configuration:
         #: Tells of changes, and of the store.
         self.publish: Publish = ignore
         #: What was last told of the store.
-        self._told_of_store: tuple[str, str] | None = None
+        self._told_of_store: Trouble | None = None
 
     @property
     def usage(self) -> Usage:
@@ -158,7 +164,7 @@ class Configuration:
     async def _serve_state(self) -> None:
         self.store.keep_history(self.settings.history.versions)
         state: StoredState = await self.store.open()
-        desired = read_desired(self.settings, state, self.plugins)
+        desired = self._first_desired(state)
         self._leave_out(desired.failed)
         self.held = state
         self.service_watch.follow(desired.services)
@@ -179,7 +185,24 @@ class Configuration:
         if desired.hooks:
             await self.plane.check_stored(desired.hooks)
         await self.plane.apply(self.snapshot, list(desired.upstreams))
+        self._keep()
         self._watch()
+
+    def _first_desired(self, state: StoredState) -> Desired:
+        """What is to be served at the start.  For a part that cannot be read, it is what was served
+        of it before, if that is known."""
+        desired = read_desired(self.settings, state, self.plugins)
+        kept = self.store.kept if IKeptStore.providedBy(self.store) else None
+        if kept is None or not desired.failed:
+            return desired
+        before = read_desired(self.settings, kept, self.plugins)
+        served = before.snapshot(kept.version)
+        return read_desired(self.settings, state, self.plugins, kept, served, before.failed)
+
+    def _keep(self) -> None:
+        """Tell the store what is served, for the time when it is away."""
+        if IKeptStore.providedBy(self.store):
+            self.store.keep(served_state(self.held, self.snapshot, self.failed))
 
     # A change of something.
 
@@ -254,7 +277,7 @@ class Configuration:
 
     async def _commit(self, following: Next, who: str) -> int:
         """Store a change and make it the configuration.  Returns the version."""
-        before = self.snapshot
+        before, before_held = self.snapshot, self.held
         what = describe_change(before, following)
         if following.stored is None:
             held = await self._store_values(following, who)
@@ -274,6 +297,8 @@ class Configuration:
                 self.failed.pop(one.path, None)
         else:
             self._leave_out(following.failed)
+        if held is not before_held:
+            self._keep()
         _log.info(
             "version {version}: {path} {verb} by {who}{what}",
             version=version,
@@ -284,7 +309,10 @@ class Configuration:
         )
         for event in _events(following, version, who):
             self.publish(event)
-        if following.stored is None and any(one.kind == "hook" for one in following.values):
+        if following.stored is None and (
+            any(one.kind == "hook" for one in following.values)
+            or self.snapshot.settings is not before.settings
+        ):
             self._try_hooks()
         # Keys that were there before, with the same value, have been logged already.
         _tell_inert(
@@ -297,29 +325,30 @@ class Configuration:
     async def _store_values(self, following: Next, who: str) -> StoredState:
         """Commit a change.  Returns what the store holds after it."""
         settings = following.settings or self.settings
-        said = self._not_on_record(settings)
+        held = following.onto or self.held
+        said = self._not_on_record(settings, held)
         changes = [
             *(Change(one.kind, one.name, one.value, _FILE, self._read_at) for one in said),
             *_made_by(following.values, who, self.clock()),
         ]
         # Other slardars may have written to the store, and counted.
-        version = max(self.snapshot.version, self.held.version) + 1
+        version = max(self.snapshot.version, held.version) + 1
         try:
-            revision = await self.store.commit(self.held.revision, changes, version)
+            revision = await self.store.commit(held.revision, changes, version)
         except (StoreError, ConflictError) as error:
             _log.error("{path} is not changed: {error}", path=following.path, error=error)
-            if isinstance(error, StoreError):
+            if isinstance(error, StoreError) and self._kept_trouble is None:
                 self._tell_store("error", str(error))
             raise
         self._on_record = settings
-        return self.held.after(changes, version, revision)
+        return held.after(changes, version, revision)
 
-    def _not_on_record(self, settings: Settings) -> list[Value]:
+    def _not_on_record(self, settings: Settings, held: StoredState) -> list[Value]:
         """What the file says and the store does not have on record: with the changes to come, one
         can tell what was served at any version."""
-        if settings is self._on_record:
+        if settings is self._on_record and held is self.held:
             return []
-        return file_differences(self.held.file, what_file_says(settings))
+        return file_differences(held.file, what_file_says(settings))
 
     def _leave_out(self, failed: Mapping[str, str]) -> None:
         """Note the parts of the held state that are not in use, and log those that are new."""
@@ -335,11 +364,26 @@ class Configuration:
             self._told_of_store = None
             self.publish(Store("back"))
 
-    def _tell_store(self, status: Literal["error", "stale"], reason: str) -> None:
+    def _tell_store(self, status: Literal["error", "stale", "held"], reason: str) -> None:
         """Tell what is wrong with the store, once."""
-        if self._told_of_store != (status, reason):
-            self._told_of_store = (status, reason)
+        told = self._told_of_store
+        if told is None or (told.status, told.reason) != (status, reason):
+            since = told.since if told is not None and told.status == status else self.clock()
+            self._told_of_store = Trouble(status, since, reason)
             self.publish(Store(status, reason))
+
+    @property
+    def store_trouble(self) -> Trouble | None:
+        """What is wrong with the store; ``None`` if nothing is known to be."""
+        return self._kept_trouble or self._told_of_store
+
+    @property
+    def _kept_trouble(self) -> Trouble | None:
+        """What a store that lives elsewhere says of itself."""
+        if not IKeptStore.providedBy(self.store):
+            return None
+        trouble: Trouble | None = self.store.trouble
+        return trouble
 
     def _not_applied(self, failure: Any, following: Next, version: int) -> None:
         _log.failure(
@@ -473,8 +517,9 @@ class Configuration:
             self.store.watch(self._others_wrote, self._store_away)
 
     def _store_away(self, reason: str) -> None:
-        """Called by the store when it cannot be reached."""
-        self._tell_store("stale", reason)
+        """Called by the store when it cannot be reached, or holds a state back."""
+        trouble = self._kept_trouble
+        self._tell_store("stale" if trouble is None else trouble.status, reason)
 
     def _others_wrote(self, state: StoredState) -> None:
         """Called by the store when it holds another state; see
@@ -514,6 +559,7 @@ class Configuration:
         elif state.revision == held.revision:
             # The echo of a change made here.
             self._hold(state)
+            self._keep()
             self._reported = None
             raise NothingChanged
         desired = self._read_desired(self.settings, state, held)
@@ -522,6 +568,7 @@ class Configuration:
         if desired.is_served(self.snapshot):
             self._hold(state)
             self._leave_out(desired.failed)
+            self._keep()
             raise NothingChanged
         values = [one for one in differences(self.held, state) if one.path not in desired.failed]
         mended = self.failed.keys() - desired.failed.keys()
@@ -532,6 +579,33 @@ class Configuration:
             stored=state,
             failed=desired.failed,
         )
+
+    def accept(
+        self, who: str, wait: bool = True, condition: Condition | None = None
+    ) -> defer.Deferred[Receipt]:
+        """Serve the state that the store holds back, because it has lost what is served.  All nodes
+        follow.
+
+        Fails as other changes do; with ConflictError if no state is held back.
+        """
+
+        def prepare(checks: Checks) -> Next:
+            state = self.store.waiting if IKeptStore.providedBy(self.store) else None
+            if state is None:
+                raise ConflictError("no state of the store is held back")
+            desired = self._read_desired(self.settings, state, self.held)
+            desired = loadable(desired, self.snapshot, self.on_error, checks)
+            # The names are for the history: the store itself does not change.
+            value = Value("file", "", {"upstreams": desired.changed(self.snapshot)})
+            return Next(
+                [value],
+                desired.snapshot(self.snapshot.version + 1),
+                desired.changed(self.snapshot),
+                onto=state,
+                failed=desired.failed,
+            )
+
+        return defer.ensureDeferred(self.change_checked(prepare, who, wait, condition))
 
     # The servers of services.
 
@@ -619,7 +693,8 @@ class Configuration:
         try:
             if not IForgetfulStore.providedBy(self.store):
                 state: StoredState = await self.store.open()
-                if state.revision != self.held.revision:
+                # While the store is away, the state is the one that is served.
+                if state.revision != self.held.revision and self._kept_trouble is None:
                     self._others_wrote(state)
                 self._watch()
         finally:

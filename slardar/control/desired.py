@@ -16,8 +16,8 @@ from msgspec import Struct, structs
 
 from slardar.config import Settings
 from slardar.errors import ConfigError
-from slardar.model.change import TO_FILE, StoredState, Value
-from slardar.model.hook import COMMIT_VERSION, Hook, HookKey, parse_hook
+from slardar.model.change import TO_FILE, StoredState, Value, is_same
+from slardar.model.hook import COMMIT_VERSION, Hook, HookKey, parse_hook, written
 from slardar.model.parse import Plugins, parse_routes, parse_upstream
 from slardar.model.reader import ANY_KEY
 from slardar.model.routes import written_routes
@@ -29,11 +29,11 @@ from slardar.model.snapshot import Route, Snapshot
 
 __all__ = [
     "Desired",
-    "differences",
     "file_differences",
     "read_desired",
     "read_hook_settings",
     "same_or",
+    "served_state",
     "what_file_says",
 ]
 
@@ -193,16 +193,16 @@ def _is_stored(state: StoredState, name: str) -> bool:
 
 def same_or(known: Mapping[K, T], found: Mapping[K, T]) -> Mapping[K, T]:
     """``known`` if both have the same objects, else ``found``."""
-    is_same = len(found) == len(known) and all(
+    has_same = len(found) == len(known) and all(
         known.get(key) is value for key, value in found.items()
     )
-    return known if is_same else found
+    return known if has_same else found
 
 
 def _has_same(values: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
     """Whether both have the same values."""
     return len(values) == len(others) and all(
-        name in others and _is_same(value, others[name]) for name, value in values.items()
+        name in others and is_same(value, others[name]) for name, value in values.items()
     )
 
 
@@ -282,8 +282,11 @@ class _StateReader:
             language, _, name = path.partition("/")
             if (language, name) in known:
                 hooks[language, name] = known[language, name]
-        # A hook may have been refused for what is wrong with another one.
-        is_new = not _has_same(state.hooks, self._held.hooks)
+        # A hook may have been refused for what is wrong with another one, or for a setting.
+        is_new = not (
+            _has_same(state.hooks, self._held.hooks)
+            and _has_same(state.settings, self._held.settings)
+        )
         for path, value in state.hooks.items():
             language, _, name = path.partition("/")
             if name == COMMIT_VERSION:
@@ -362,7 +365,7 @@ class _StateReader:
         """The meaning of ``value``: ``served`` if the value is the one held, else what ``parse``
         makes of it.  ``served``, too, if it cannot be read.  ``again``: a value that failed before
         is tried again."""
-        if _is_same(value, held):
+        if is_same(value, held):
             if where not in self._known_failed:
                 if served is not None:
                     return served
@@ -389,30 +392,31 @@ def read_hook_settings(
     return reader.read_settings(settings, state), reader.failed
 
 
-def differences(held: StoredState, state: StoredState) -> list[Value]:
-    """The values that lead from the state that a store holds to another state."""
+def served_state(state: StoredState, served: Snapshot, failed: Mapping[str, str]) -> StoredState:
+    """``state`` with what is served in the place of the parts that ``failed`` names by key path:
+    their last good values, or nothing."""
     values = []
-    for name in sorted({*held.upstreams, *state.upstreams}):
-        value = state.upstreams.get(name, TO_FILE)
-        if not _is_same(value, held.upstreams.get(name, TO_FILE)):
-            values.append(Value("upstream", name, value))
-    for name in sorted({*held.services, *state.services}):
-        value = state.services.get(name, TO_FILE)
-        if not _is_same(value, held.services.get(name, TO_FILE)):
-            values.append(Value("service", name, value))
-    # Routes that were never set and routes that were given back to the file mean the same.
-    before, after = (TO_FILE if one.routes is None else one.routes for one in (held, state))
-    if not _is_same(after, before):
-        values.append(Value("routes", "", after))
-    for name in sorted({*held.hooks, *state.hooks}):
-        value = state.hooks.get(name)
-        if not _is_same(value, held.hooks.get(name)):
-            values.append(Value("hook", name, value))
-    for name in sorted({*held.settings, *state.settings}):
-        value = state.settings.get(name)
-        if not _is_same(value, held.settings.get(name)):
-            values.append(Value("setting", name, value))
-    return values
+    for where in failed:
+        section, _, name = where.partition(".")
+        if section == "upstreams":
+            upstream = None if name in served.services else served.upstreams.get(name)
+            values.append(Value("upstream", name, TO_FILE if upstream is None else upstream.source))
+        elif section == "services":
+            service = served.services.get(name)
+            values.append(Value("service", name, TO_FILE if service is None else service.source))
+        elif section == "routes":
+            values.append(Value("routes", "", written_routes(served.routes)))
+        elif section == "hooks":
+            language, _, script = name.partition("/")
+            hook = served.hooks.get((language, script))
+            values.append(Value("hook", name, None if hook is None else written(hook)))
+        elif section == "settings":
+            text = served.settings.get(name)
+            values.append(
+                Value("setting", name, None if text is None else msgspec.json.decode(text))
+            )
+    found = state.after(values, state.version, state.revision) if values else state
+    return structs.replace(found, broken={}) if found.broken else found
 
 
 def what_file_says(settings: Settings) -> dict[str, Any]:
@@ -439,13 +443,5 @@ def file_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> lis
     return [
         Value("file", name, after.get(name))
         for name in sorted({*before, *after})
-        if not _is_same(before.get(name), after.get(name))
+        if not is_same(before.get(name), after.get(name))
     ]
-
-
-def _is_same(value: object, other: object) -> bool:
-    """Whether both are the same JSON.  Python's ``==`` would take False for 0, and a tuple for
-    no list."""
-    if value is other or value is None or other is None:
-        return value is other
-    return msgspec.json.encode(value) == msgspec.json.encode(other)

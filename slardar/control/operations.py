@@ -480,6 +480,10 @@ def _change(
     )
 
 
+async def _accept_store(actions: Actions, call: ControlCall) -> Any:
+    return await _done(call, actions.accept(*call.by))
+
+
 async def _explain(actions: Actions, call: ControlCall) -> Any:
     return await explain(actions.plane, call.parameters, call.names)
 
@@ -639,6 +643,13 @@ OPERATIONS: tuple[Operation, ...] = (
         "/rollback/VERSION",
         _roll_back,
         "Go back to the configuration of a version, as a new version.",
+    ),
+    _change(
+        "accept-store",
+        "POST",
+        "/store/accept",
+        _accept_store,
+        "Serve the state of a store that has lost what is served.",
     ),
     _question(
         "explain",

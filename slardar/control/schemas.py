@@ -57,6 +57,7 @@ _OTHERS: Mapping[str, Mapping[str, Any]] = {
         checkup_timer_alive={"type": "boolean"},
         config_timer={"type": "object"},
         fingerprint=_TEXT,
+        store={"type": "object"},
     ),
     "Upstreams": _by_name("Object"),
     "Services": _by_name("Object"),

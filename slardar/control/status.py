@@ -14,15 +14,16 @@ from slardar import __version__
 from slardar.catalogues.watch import ServiceState
 from slardar.config import Settings
 from slardar.health import checked
-from slardar.interfaces import IPlane
+from slardar.interfaces import IKeptStore, IPlane, IStore
 from slardar.model.live import ServerLive
 from slardar.model.reader import is_note, joined
 from slardar.model.server import Server, Upstream
 from slardar.model.service import Service
 from slardar.model.snapshot import Snapshot
 from slardar.resolve import NameState
+from slardar.stores.kept import Trouble
 
-__all__ = ["build_status", "ignored_keys"]
+__all__ = ["build_status", "ignored_keys", "shown_store"]
 
 
 class _Times(dict[int, str]):
@@ -44,6 +45,7 @@ def build_status(
     hooks: Sequence[Mapping[str, Any]] = (),
     origins: Mapping[str, Any] | None = None,
     services: Mapping[str, ServiceState] | None = None,
+    store: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The whole object, ready for JSON.
 
@@ -51,7 +53,8 @@ def build_status(
     ``failed`` says, by key path, what of the stored state could not be used, and why;
     ``generations`` are the processes that serve, this one first and then those that an
     upgrade has replaced; ``hooks`` are the hooks with their states; ``origins`` says where
-    upstreams, services and routes come from; ``services`` what their catalogues have said.
+    upstreams, services and routes come from; ``services`` what their catalogues have said;
+    ``store`` how the store is (:func:`shown_store`).
     """
     times = _Times()
     statistics = dict(plane.statistics())
@@ -72,6 +75,8 @@ def build_status(
         "fingerprint": snapshot.fingerprint,
         "statistics": statistics,
     }
+    if store is not None:
+        status["store"] = dict(store)
     if origins is not None:
         status["origins"] = dict(origins)
     if services:
@@ -97,6 +102,24 @@ def build_status(
     for name, upstream in sorted(snapshot.upstreams.items()):
         status[f"cls:{name}"] = _levels(upstream, plane.peers(name), names, times)
     return status
+
+
+def shown_store(store: IStore, url: str, trouble: Trouble | None, now: float) -> dict[str, Any]:
+    """How the store is, for the status: ``trouble`` is what is wrong with it, ``now`` the time in
+    epoch seconds."""
+    shown: dict[str, Any] = {
+        "url": url,
+        "status": "ok" if trouble is None else trouble.status,
+    }
+    if trouble is not None:
+        shown["since"] = _Times()[int(trouble.since)]
+        shown["age"] = round(max(0.0, now - trouble.since), 1)
+        shown["reason"] = trouble.reason
+    if IKeptStore.providedBy(store):
+        shown["copy"] = {"file": store.copy.path}
+        if store.copy.problem:
+            shown["copy"]["problem"] = store.copy.problem
+    return shown
 
 
 def ignored_keys(snapshot: Snapshot) -> list[str]:

@@ -117,7 +117,7 @@ class PlaneHooks:
         self._values = settings
         runner = self.runner
         if runner is not None and runner.take_settings(settings):
-            runner.load(hooks)
+            self.take(hooks)
 
     def _call_failed(self, loaded: Loaded) -> None:
         """A call of a hook of this process has failed."""

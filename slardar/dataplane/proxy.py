@@ -44,6 +44,7 @@ from slardar.events import Publish, ignore
 from slardar.health.verdicts import Ejection, Extra, Heartbeat, Verdict, by_upstream
 from slardar.hooks.report import HookReport, HookTally, ShadowReport
 from slardar.hooks.runner import Runner
+from slardar.http1.forwarded import came_from
 from slardar.http1.heads import BadMessage
 from slardar.http1.interfaces import (
     ChannelBase,
@@ -62,6 +63,7 @@ from slardar.interfaces import IPlane
 from slardar.model.hook import Hook, HookKey
 from slardar.model.listener import ListenerSpec, spec_of
 from slardar.model.live import Live, Peer, ServerLive
+from slardar.model.networks import Networks, peer_address
 from slardar.model.server import server_key
 from slardar.model.snapshot import Choice, Snapshot
 from slardar.observers.counted import Counted, counted_in
@@ -289,6 +291,8 @@ class DataPlane(Router):
     def _take_numbers(self, settings: Settings) -> None:
         """Keep the settings as numbers that the request path reads with one look."""
         limits, timeouts = settings.limits, settings.timeouts
+        self.trusted = Networks(settings.trusted)
+        self.sends_forwarded = settings.forwarded
         self.max_head = limits.head
         self.max_url = limits.url
         self.max_headers = limits.headers
@@ -536,7 +540,8 @@ class DataPlane(Router):
             before = parse_request(head, self.max_headers, self.max_url)
         except BadMessage as error:
             raise ConfigError(error.message) from None
-        request.address = before.address = client.encode("ascii")
+        for one in (request, before):
+            came_from(one, peer_address(client), self.trusted)
         rehearsal = self._plane_hooks.rehearsal(self._snapshot.hooks, request)
         hooked = None if rehearsal is None else rehearsal.run()
         answer = None if hooked is None else hooked.answer

@@ -15,13 +15,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from slardar.dataplane.router import Router
-from slardar.dataplane.webheads import (
-    client_address,
-    client_ends,
-    read_head,
-    without_prefix,
-    write_head,
-)
+from slardar.dataplane.webheads import client_ends, peer_of, read_head, without_prefix, write_head
 from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
 from slardar.http1.heads import CHUNKED, BadMessage
 from slardar.http1.interfaces import (
@@ -100,7 +94,7 @@ class WebRequest(Downstream):
         # The plane's clock stands still between its own batches.
         plane.clock.now = time.monotonic()
         if plane.observer is not None:
-            self.record = RequestRecord(client_address(web), None, plane.clock.now)
+            self.record = RequestRecord(peer_of(web), None, plane.clock.now)
         try:
             request = self._request = self._parsed(strip_prefix)
         except BadMessage as error:
@@ -109,6 +103,7 @@ class WebRequest(Downstream):
             self.refuse(error.status, error.message)
             return
         if self.record is not None:
+            self.record.client = request.address
             self.record.take(request)
             self.record.bytes_in += self._remaining
             if request.explain is not None:
@@ -165,7 +160,7 @@ class WebRequest(Downstream):
     def _parsed(self, strip_prefix: bool) -> Request:
         """The request as slardar's parser sees it, with its body's length settled."""
         plane, web = self._plane, self._web
-        request = read_head(web, plane.max_head, plane.max_headers, plane.max_url)
+        request = read_head(web, plane.max_head, plane.max_headers, plane.max_url, plane.trusted)
         if strip_prefix and web.prepath and request.raw_uri[:1] == b"/":
             request.raw_uri = without_prefix(request.raw_uri, len(web.prepath))
         if self._streaming:

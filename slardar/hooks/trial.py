@@ -19,12 +19,14 @@ from slardar.hooks.engine import ScriptError
 from slardar.hooks.loaded import Loaded
 from slardar.hooks.runner import Runner
 from slardar.http1.bodies import SeenBody
+from slardar.http1.forwarded import came_from
 from slardar.http1.framing import ChunkedDecoder
 from slardar.http1.heads import CHUNKED, BadMessage
 from slardar.http1.own_replies import NO_REPLY
 from slardar.http1.reply import Reply, parse_reply
 from slardar.http1.request import Request, parse_request
 from slardar.model.hook import Code, Hook
+from slardar.model.networks import Networks
 
 __all__ = ["Trial", "changes_of", "read_body", "read_reply", "read_request", "shown_request"]
 
@@ -56,7 +58,8 @@ def read_request(data: bytes, where: str, client: str = "127.0.0.1") -> Request:
     if body.strip() and not request.length:
         request.length = len(body)
     try:
-        request.address = client.encode("ascii")
+        # Nobody is trusted here.
+        came_from(request, client.encode("ascii"), Networks())
     except UnicodeEncodeError:
         raise ConfigError(f"client: expected an address, got {client!r}") from None
     return request

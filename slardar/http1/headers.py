@@ -11,8 +11,10 @@ from typing import Final
 __all__ = [
     "FORBIDDEN_TRAILERS",
     "KEPT",
+    "OF_TRUSTED",
     "REPLY_SPECIAL",
     "REQUEST_SPECIAL",
+    "TAKEN_OUT",
     "Starts",
     "drop_named",
     "tokens",
@@ -52,6 +54,13 @@ _TAKEN: Final = _HOP_BY_HOP | {
 #: when spelled with ``_`` (nginx drops every name with ``_``).
 REQUEST_SPECIAL: Final = _TAKEN | {name.replace(b"-", b"_") for name in _TAKEN}
 
+#: Headers of a request that pass from a trusted peer only (:mod:`slardar.http1.forwarded`).
+#: Unlike those above, slardar does not write them itself, and a hook may.
+OF_TRUSTED: Final = frozenset((b"forwarded", b"x-real-ip"))
+
+#: All headers that the parser takes out of a request.
+TAKEN_OUT: Final = REQUEST_SPECIAL | OF_TRUSTED | {b"x_real_ip"}
+
 #: Headers of a reply that do not pass unchanged.
 REPLY_SPECIAL: Final = _HOP_BY_HOP | {b"content-length"}
 
@@ -66,12 +75,14 @@ KEPT: Final = frozenset(
         b"content-type",
         b"cookie",
         b"date",
+        b"forwarded",
         b"host",
         b"set-cookie",
         b"transfer-encoding",
         b"x-forwarded-for",
         b"x-forwarded-host",
         b"x-forwarded-proto",
+        b"x-real-ip",
         b"x-request-id",
     )
 )
@@ -80,7 +91,7 @@ KEPT: Final = frozenset(
 #: routing, authentication, tracing, or how to read the content.
 FORBIDDEN_TRAILERS: Final = (
     _HOP_BY_HOP
-    | REQUEST_SPECIAL
+    | TAKEN_OUT
     | frozenset(
         (
             b"age",
@@ -92,7 +103,6 @@ FORBIDDEN_TRAILERS: Final = (
             b"cookie",
             b"date",
             b"expires",
-            b"forwarded",
             b"if-match",
             b"if-modified-since",
             b"if-none-match",

@@ -30,6 +30,7 @@ from slardar.http1.writer import RequestIds
 from slardar.model.budget import RetryBudget
 from slardar.model.listener import ListenerSpec
 from slardar.model.live import Peer, UpstreamLive, Waiters
+from slardar.model.networks import Networks
 
 __all__ = [
     "Bytes",
@@ -716,6 +717,11 @@ class PlaneBase:
         self.new_id: RequestIds = RequestIds()
         #: Makes the trace contexts of requests; ``None`` where nothing is traced.
         self.tracer: Tracer | None = None
+        #: The networks whose word about the clients of requests is believed.  Another object
+        #: when they change: connections look up their peer anew then.
+        self.trusted: Networks = Networks()
+        #: Servers get ``Forwarded`` (RFC 7239).
+        self.sends_forwarded: bool = False
         #: Who is told of the end of every request.
         self.observer: Observer | None = None
         #: Records that were used before, for the next requests.

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
+import msgspec
 from msgspec import Struct, field
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "Revision",
     "StoredState",
     "Value",
+    "differences",
+    "is_same",
 ]
 
 #: ``file``: what the configuration file says, for the record.  ``rollback``: the changes beside
@@ -188,3 +191,37 @@ class StoredState(Struct, frozen=True):
             named.get("setting", self.settings),
             broken,
         )
+
+
+def differences(held: StoredState, state: StoredState) -> list[Value]:
+    """The values that lead from the state that a store holds to another state."""
+    values = []
+    for name in sorted({*held.upstreams, *state.upstreams}):
+        value = state.upstreams.get(name, TO_FILE)
+        if not is_same(value, held.upstreams.get(name, TO_FILE)):
+            values.append(Value("upstream", name, value))
+    for name in sorted({*held.services, *state.services}):
+        value = state.services.get(name, TO_FILE)
+        if not is_same(value, held.services.get(name, TO_FILE)):
+            values.append(Value("service", name, value))
+    # Routes that were never set and routes that were given back to the file mean the same.
+    before, after = (TO_FILE if one.routes is None else one.routes for one in (held, state))
+    if not is_same(after, before):
+        values.append(Value("routes", "", after))
+    for name in sorted({*held.hooks, *state.hooks}):
+        value = state.hooks.get(name)
+        if not is_same(value, held.hooks.get(name)):
+            values.append(Value("hook", name, value))
+    for name in sorted({*held.settings, *state.settings}):
+        value = state.settings.get(name)
+        if not is_same(value, held.settings.get(name)):
+            values.append(Value("setting", name, value))
+    return values
+
+
+def is_same(value: object, other: object) -> bool:
+    """Whether both are the same JSON.  Python's ``==`` would take False for 0, and a tuple for
+    no list."""
+    if value is other or value is None or other is None:
+        return value is other
+    return msgspec.json.encode(value) == msgspec.json.encode(other)

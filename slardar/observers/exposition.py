@@ -53,15 +53,18 @@ class CountingPlane(Protocol):
         """The counters of the hooks."""
 
 
-def scrape(plane: CountingPlane, snapshot: Snapshot, version: str) -> Iterator[str]:
+def scrape(
+    plane: CountingPlane, snapshot: Snapshot, version: str, stale: float = 0.0
+) -> Iterator[str]:
     """The text about ``plane``, which serves ``snapshot``, in pieces; some of them are empty.
 
-    Between two pieces others may have their turn.  ``version`` is slardar's.
+    Between two pieces others may have their turn.  ``version`` is slardar's, ``stale`` the seconds
+    since what is served was last known to be what the store holds.
     """
     for _ in plane.collect():
         yield ""
     hooks = plane.totals.take_hooks(plane.hook_tally())
-    yield from Exposition(snapshot, plane.totals, plane.facts(), hooks, version).pieces()
+    yield from Exposition(snapshot, plane.totals, plane.facts(), hooks, version, stale).pieces()
 
 
 class Exposition:
@@ -69,7 +72,7 @@ class Exposition:
 
     ``snapshot`` is what is served, ``hooks`` are the versions of hooks that there are
     (:meth:`slardar.observers.totals.Totals.take_hooks`), ``version`` is slardar's,
-    ``stale`` the seconds since the store could last be read.
+    ``stale`` the seconds since it was last known to be what the store holds.
     """
 
     def __init__(

@@ -148,7 +148,7 @@ FAMILIES: tuple[Family, ...] = (
         "store_stale_seconds",
         "gauge",
         (),
-        "Seconds since the store could last be read; 0 while it can.",
+        "Seconds since what is served was last known to be what the store holds; 0 while it is.",
         "more than 0: changes are not seen",
     ),
     Family(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,8 +12,9 @@ from twisted.internet import defer
 
 from slardar.errors import StoreError
 from slardar.stores.consul_watch import Page, Watch, contents
-from slardar.stores.tree import Content, LostRaceError, Tree, Write
+from slardar.stores.tree import Content, LostRaceError, NotWrittenError, Tree, Write
 from slardar.txconsul import AgentError, HTTPClient
+from slardar.txconsul.token import read_token
 
 __all__ = ["ConsulPlace", "ConsulTree"]
 
@@ -107,6 +107,14 @@ def _flags() -> int:
     it that has no meaning here, nor to Consul.
     """
     return random.getrandbits(31)
+
+
+async def _after_write(steps: Awaitable[int]) -> int:
+    """Take steps after a write was made: whatever fails then, the write is made."""
+    try:
+        return await steps
+    except NotWrittenError as error:
+        raise StoreError(str(error)) from None
 
 
 class ConsulTree(Tree):
@@ -211,7 +219,7 @@ class ConsulTree(Tree):
     async def _write(self, writes: Sequence[Write]) -> int:
         for one in writes:
             if one.value is not None and len(one.value) > self.max_value:
-                raise StoreError(
+                raise NotWrittenError(
                     f"Consul takes values of at most {self.max_value} bytes:"
                     f" {self._place.prefix}{one.key} would have {len(one.value)}"
                 )
@@ -228,7 +236,7 @@ class ConsulTree(Tree):
         operations = [operation for one in writes for operation in self._operations(one)]
         body = msgspec.json.encode([{"KV": one} for one in operations])
         if len(body) > _LIMIT or len(operations) > _OPERATIONS:
-            raise StoreError(
+            raise NotWrittenError(
                 f"Consul takes {_OPERATIONS} operations and {_LIMIT} bytes at once,"
                 f" and {len(writes)} keys make {len(operations)} and {len(body)}"
             )
@@ -244,7 +252,7 @@ class ConsulTree(Tree):
             raise StoreError(
                 f"Consul at {self._names}: the answer to a transaction cannot be read"
             ) from None
-        return max(indexes) if indexes else await self._index()
+        return max(indexes) if indexes else await _after_write(self._index())
 
     def _operations(self, one: Write) -> list[dict[str, Any]]:
         """What a transaction says for one key."""
@@ -268,7 +276,7 @@ class ConsulTree(Tree):
         """Why a transaction was not made: somebody was faster, or it is not allowed."""
         for one in refusals:
             if "ermission denied" in one.What:
-                return StoreError(
+                return NotWrittenError(
                     f"Consul at {self._names}: {one.What}: the token may not write here"
                 )
         if not refusals:
@@ -294,7 +302,10 @@ class ConsulTree(Tree):
             raise self._refused(answer)
         if answer.body.strip() != b"true":
             raise LostRaceError(f"Consul: {self._place.prefix}{one.key} is not as expected")
-        # The answer does not tell the index.
+        return await _after_write(self._index_of(one))
+
+    async def _index_of(self, one: Write) -> int:
+        """The index of a key that was written just now, which the answer has not told."""
         answer = await self._ask("GET", one.key, [("consistent", "1")])
         if answer.code == 404:
             return await self._index()
@@ -332,7 +343,8 @@ class ConsulTree(Tree):
                 asked = self._client.put(_Answer.of, path, params, body, headers)
             answer: _Answer = await asked
         except AgentError as error:
-            raise StoreError(f"Consul at {error}") from None
+            kind = StoreError if error.may_be_done else NotWrittenError
+            raise kind(f"Consul at {error}") from None
         return answer
 
     def _connected(self) -> HTTPClient:
@@ -351,20 +363,21 @@ class ConsulTree(Tree):
                 timeout=_TIMEOUT,
             )
         except ValueError as error:
-            raise StoreError(f"Consul at {self._names}: {error}") from None
+            raise NotWrittenError(f"Consul at {self._names}: {error}") from None
 
     def _token(self) -> str:
         if not self._place.token_file:
             return self._place.token
         try:
-            return Path(self._place.token_file).read_text("ascii").strip()
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "expected a token in it"
-            raise StoreError(f"{self._place.token_file}: {reason}") from None
+            return read_token(self._place.token_file)
+        except ValueError as error:
+            raise NotWrittenError(str(error)) from None
 
     def _refused(self, answer: _Answer) -> StoreError:
         """What Consul has answered instead of what was asked for."""
         hint = ""
         if answer.code == 403:
             hint = f": the token may not do this below {self._place.prefix}"
-        return StoreError(f"Consul at {self._names}: {answer.code} {answer.text}{hint}")
+        # Other answers, as that there is no leader, may come after the write was passed on.
+        kind = NotWrittenError if 400 <= answer.code < 500 else StoreError
+        return kind(f"Consul at {self._names}: {answer.code} {answer.text}{hint}")

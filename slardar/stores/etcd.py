@@ -1,6 +1,6 @@
 """etcd as a store: a tree of keys, read, written and watched through its JSON gateway."""
 
-# Twisted's certificates have no types.
+# Twisted's failures have no types.
 # mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
@@ -11,22 +11,19 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-from twisted.internet import ssl
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
 from slardar.errors import ConfigError, StoreError
 from slardar.model.reader import shown
-from slardar.stores.etcd_client import Credentials, Gateway
+from slardar.stores.etcd_client import Creator, Credentials, Gateway
 from slardar.stores.etcd_exchange import Member
 from slardar.stores.etcd_keys import Keys, base64
 from slardar.stores.etcd_messages import TxnAnswer
 from slardar.stores.etcd_watch import CHECK, GRACE, Watch
 from slardar.stores.shared import SharedStore
 from slardar.stores.tree import Content, LostRaceError, Tree, Write
+from slardar.txconsul.tls import creator_for
 
 __all__ = ["EtcdTree", "from_place", "tree_at"]
 
@@ -67,6 +64,7 @@ class EtcdTree(Tree):
         self._reactor = reactor
         self._check = check
         self._grace = grace
+        self._watches: list[Watch] = []
         #: What is under way; once it is cancelled, with what fires when it is over.
         self._running: dict[Deferred[Any], Deferred[None] | None] = {}
 
@@ -117,10 +115,13 @@ class EtcdTree(Tree):
     ) -> None:
         """Follow the keys from ``seen`` on."""
         watch = Watch(self._keys, self._reactor, seen, changed, failed, self._check, self._grace)
+        self._watches.append(watch)
         self._start(watch.follow()).addErrback(_over)
 
     def close(self) -> Deferred[Any]:
         """Cancel everything at once; whoever waits for it gets a StoreError."""
+        while self._watches:
+            self._watches.pop().stop()
         ended: list[Deferred[None]] = []
         for running in list(self._running):
             gone: Deferred[None] = Deferred()
@@ -162,12 +163,14 @@ def tree_at(place: str, reactor: Any) -> EtcdTree:
     """
     match = _PLACE.fullmatch(place)
     if match is None:
-        raise ConfigError(f"expected etcd:http://HOST:2379/slardar/, got {shown(f'etcd:{place}')}")
+        # What stands before an @ may be a password.
+        got = "" if "@" in place else f", got {shown(place)}"
+        raise ConfigError(f"etcd: expected http://HOST:2379/slardar/ after it{got}")
     scheme, hosts, path, query = match.groups()
     members = [_member(one, scheme == "https") for one in hosts.split(",")]
     prefix = unquote_to_bytes(path or "").strip(b"/")
     if not prefix:
-        raise ConfigError("expected a path for the keys, such as /slardar/")
+        raise ConfigError("etcd: expected a path for the keys, such as /slardar/")
     options = _options(query or "")
     tls = _tls(options, scheme == "https", reactor is not None)
     gateway = Gateway(members, reactor, _credentials(options), _timeout(options), tls)
@@ -177,12 +180,13 @@ def tree_at(place: str, reactor: Any) -> EtcdTree:
 def _member(text: str, secure: bool) -> Member:
     if "@" in text:
         raise ConfigError(
-            "no user or password in the URL: give ETCD_USER and ETCD_PASSWORD, or credentials=FILE"
+            "etcd: expected no user and password in the URL:"
+            " give ETCD_USER and ETCD_PASSWORD, or credentials=FILE"
         )
     match = _MEMBER.fullmatch(text)
     port = int(match[3] or 2379) if match is not None else 0
     if match is None or not 0 < port < 65536:
-        raise ConfigError(f"expected members as HOST:PORT,HOST:PORT, got {shown(text)}")
+        raise ConfigError(f"etcd: expected members as HOST:PORT,HOST:PORT, got {shown(text)}")
     return Member(match[1] or match[2], port, secure)
 
 
@@ -190,9 +194,11 @@ def _options(query: str) -> dict[str, str]:
     options: dict[str, str] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in _OPTIONS:
-            raise ConfigError(f"unknown option {shown(key)}, expected one of {', '.join(_OPTIONS)}")
+            raise ConfigError(
+                f"etcd: unknown option {shown(key)}, expected one of {', '.join(_OPTIONS)}"
+            )
         if key in options or not value:
-            raise ConfigError(f"option {key}: expected one value")
+            raise ConfigError(f"etcd: option {key}: expected one value")
         options[key] = value
     return options
 
@@ -204,7 +210,9 @@ def _timeout(options: Mapping[str, str]) -> float:
     except ValueError:
         seconds = 0.0
     if not 0.1 <= seconds <= 60:
-        raise ConfigError(f"option timeout: expected seconds from 0.1 to 60, got {shown(text)}")
+        raise ConfigError(
+            f"etcd: option timeout: expected seconds from 0.1 to 60, got {shown(text)}"
+        )
     return seconds
 
 
@@ -214,42 +222,22 @@ def _credentials(options: Mapping[str, str]) -> Credentials | None:
     user, password = os.environ.get("ETCD_USER", ""), os.environ.get("ETCD_PASSWORD", "")
     if bool(user) != bool(password):
         missing = "ETCD_PASSWORD" if user else "ETCD_USER"
-        raise ConfigError(f"expected both ETCD_USER and ETCD_PASSWORD: there is no {missing}")
+        raise ConfigError(f"etcd: expected both ETCD_USER and ETCD_PASSWORD: there is no {missing}")
     return Credentials(user, password) if user else None
 
 
-def _tls(options: Mapping[str, str], secure: bool, read: bool) -> dict[str, Any]:
-    """What Twisted's ``optionsForClientTLS`` wants to know: whom to trust, and which certificate to
-    show.  Files are only looked at if they are to be used."""
+def _tls(options: Mapping[str, str], secure: bool, read: bool) -> Creator | None:
+    """What makes TLS connections to a host.  Files are only looked at if they are to be used."""
     given = [key for key in ("ca", "cert", "key") if key in options]
     if given and not secure:
-        raise ConfigError(f"option {given[0]}: expected https, got http")
-    if ("cert" in options) != ("key" in options):
-        raise ConfigError("expected both options cert and key, or none")
-    tls: dict[str, Any] = {}
-    if read and "ca" in options:
-        found = _loaded(options, "ca", x509.load_pem_x509_certificates)
-        texts = [one.public_bytes(Encoding.PEM) for one in found]
-        tls["trustRoot"] = ssl.trustRootFromCertificates(map(ssl.Certificate.loadPEM, texts))
-    if read and "cert" in options:
-        first, *others = _loaded(options, "cert", x509.load_pem_x509_certificates)
-        key = _loaded(options, "key", lambda text: load_pem_private_key(text, None))
-        if first.public_key() != key.public_key():
-            raise ConfigError("option key: expected the key of the certificate in option cert")
-        # Twisted's own certificates are of a kind that OpenSSL's bindings give up.
-        shown = {"certificate": first, "privateKey": key, "extraCertChain": others}
-        tls["extraCertificateOptions"] = shown
-    return tls
-
-
-def _loaded(options: Mapping[str, str], key: str, load: Callable[[bytes], T]) -> T:
-    """What a PEM file holds, which is read."""
-    path = options[key]
+        raise ConfigError(f"etcd: expected https with the option {given[0]}")
+    if "key" in options and "cert" not in options:
+        raise ConfigError("etcd: expected the option cert with key")
+    if not secure or not read:
+        return None
+    cert = options.get("cert")
+    paths = (cert, options["key"]) if cert and "key" in options else cert
     try:
-        with open(path, "rb") as file:
-            return load(file.read(1 << 20))
-    except OSError as error:
-        raise ConfigError(f"option {key}: {path}: {error.strerror}") from None
-    except (TypeError, ValueError, UnsupportedAlgorithm):
-        # The error may quote the file.
-        raise ConfigError(f"option {key}: {path}: expected PEM without a password") from None
+        return creator_for(options.get("ca", True), paths)
+    except ValueError as error:
+        raise ConfigError(f"etcd: {error}") from None

@@ -12,14 +12,22 @@ connection was made, and no call is lost on an idle connection that a proxy has 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from treq.client import HTTPClient
 from treq.cookies import IndexableCookieJar
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    wrapClientTLS,
+)
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool
@@ -39,9 +47,13 @@ from slardar.stores.etcd_messages import (
 )
 from slardar.stores.etcd_stream import Stream
 
-__all__ = ["Credentials", "Gateway"]
+__all__ = ["Creator", "Credentials", "Gateway"]
 
 T = TypeVar("T")
+#: What makes TLS connections to a host.
+Creator = Callable[[str], IOpenSSLClientConnectionCreator]
+#: A call to one member.
+_Call = Callable[[Member], Awaitable[T]]
 
 #: Bytes of an answer.
 MAX_ANSWER: Final = 64 << 20
@@ -49,11 +61,12 @@ MAX_ANSWER: Final = 64 << 20
 _BELIEVED: Final = 30.0
 
 
-class Credentials(NamedTuple):
+@dataclass(frozen=True)
+class Credentials:
     """A user and a password, from the environment or from a file that is read each time."""
 
     user: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
     file: str = ""
 
     def read(self) -> tuple[str, str]:
@@ -74,8 +87,9 @@ class Credentials(NamedTuple):
 class Gateway:
     """Asks the members of one etcd, in turn where one cannot be asked.
 
-    ``timeout`` is in seconds, for a connection and an answer.  ``tls`` are options for Twisted's
-    ``optionsForClientTLS``.  ``connect`` gives the endpoint of a member, for tests.
+    ``timeout`` is in seconds, for a connection and an answer.  ``tls`` makes TLS connections to
+    a host; without it the system says whom to trust.  ``connect`` gives the endpoint of a member,
+    for tests.
     """
 
     def __init__(
@@ -84,14 +98,14 @@ class Gateway:
         reactor: Any,
         credentials: Credentials | None = None,
         timeout: float = 5.0,
-        tls: Mapping[str, Any] | None = None,
+        tls: Creator | None = None,
         connect: Callable[[Member], Any] | None = None,
     ) -> None:
         self._members = list(members)
         self._reactor = reactor
         self._credentials = credentials
         self._timeout = timeout
-        self._tls = tls or {}
+        self._tls = tls
         self._connect = connect or self._endpoint
         #: The member that is asked first.
         self._at = 0
@@ -100,14 +114,9 @@ class Gateway:
         self._good = float("-inf")
 
     @property
-    def member(self) -> Member:
-        """The member that is asked next."""
-        return self._members[self._at]
-
-    @property
     def name(self) -> str:
-        """What messages call etcd."""
-        return f"etcd {self.member.url}"
+        """What messages call etcd: the member that is asked next."""
+        return self._members[self._at].name
 
     def forget_token(self) -> None:
         """Authenticate before the next call."""
@@ -119,7 +128,7 @@ class Gateway:
         :raise AwayError: if none can be asked.
         :raise RefusedError: if one refuses.
         """
-        return await self._in_turn(lambda: self._once(call, body, answer), lambda error: True)
+        return await self._in_turn(self._once(call, body, answer), lambda error: True)
 
     async def tell(self, call: str, body: Any, answer: type[T], proof: Any) -> T:
         """A call that changes something.  It is made again only if it was certainly not made.
@@ -130,24 +139,25 @@ class Gateway:
         if self._token is not None and self._reactor.seconds() - self._good > _BELIEVED:
             await self.ask("kv/range", proof, RangeAnswer)
         try:
-            return await self._in_turn(
-                lambda: self._once(call, body, answer), lambda error: error.unsent
-            )
+            return await self._in_turn(self._once(call, body, answer), lambda error: error.unsent)
         except AwayError as error:
             if error.unsent:
                 raise
             raise AwayError(f"{error}; nobody knows whether it was done") from None
 
-    async def open(self, request: Any, took: Callable[[WatchResult], None]) -> Stream:
+    async def open(
+        self, request: Any, took: Callable[[WatchResult], None], paused: Callable[[], None]
+    ) -> Stream:
         """Begin a watch; the stream that it returns is created.
 
-        ``took`` may be called before this returns.
+        ``took`` and ``paused`` are those of :class:`Stream`; they may be called before this
+        returns.
         """
-        return await self._in_turn(lambda: self._begin(request, took), lambda error: True)
+        return await self._in_turn(self._begin(request, took, paused), lambda error: True)
 
-    async def _in_turn(
-        self, call: Callable[[], Awaitable[T]], may_go_on: Callable[[AwayError], bool]
-    ) -> T:
+    async def _in_turn(self, call: _Call[T], may_go_on: Callable[[AwayError], bool]) -> T:
+        """The result of a call to the first member that can be asked."""
+        at = self._at
         # One more than there are members: a token may be found to be bad.
         left = len(self._members) + (self._credentials is not None)
         problems: dict[str, None] = {}
@@ -155,30 +165,36 @@ class Gateway:
             left -= 1
             token = self._token
             try:
-                return await call()
+                result = await self._with_token(self._members[at], call)
             except AwayError as error:
                 problems[str(error)] = None
                 # That is how some versions answer a call with a token that they do not know.
                 is_token_bad = token is not None and error.lost
                 if is_token_bad:
                     self._token = None
-                self._at = (self._at + 1) % len(self._members)
                 is_last = left <= 0 or (len(self._members) == 1 and not is_token_bad)
+                self._at = at = (at + 1) % len(self._members)
                 if is_last or not may_go_on(error):
                     raise AwayError("; ".join(problems), error.unsent) from None
+            else:
+                self._at = at
+                return result
 
-    async def _once(self, call: str, body: Any, answer: type[T]) -> T:
+    def _once(self, call: str, body: Any, answer: type[T]) -> _Call[T]:
         text = msgspec.json.encode(body)
-        found = await self._with_token(lambda: self._exchange(call, text))
-        return read_answer(self.name, found, answer)
 
-    async def _with_token(self, call: Callable[[], Awaitable[T]]) -> T:
-        """A call, again with a new token if etcd wants another one."""
+        async def ask(member: Member) -> T:
+            return read_answer(member.name, await self._exchange(member, call, text), answer)
+
+        return ask
+
+    async def _with_token(self, member: Member, call: _Call[T]) -> T:
+        """A call to a member, again with a new token if etcd wants another one."""
         has_old = self._token is not None
         if not has_old:
-            await self._authenticate()
+            await self._authenticate(member)
         try:
-            result = await call()
+            result = await call(member)
         except RefusedError as error:
             if not error.is_about_token:
                 raise
@@ -188,75 +204,77 @@ class Gateway:
                 raise RefusedError(f"{error}: {hint}", error.text) from None
             if not has_old:
                 raise
-            await self._authenticate()
-            result = await call()
+            await self._authenticate(member)
+            result = await call(member)
         self._good = self._reactor.seconds()
         return result
 
-    async def _authenticate(self) -> None:
+    async def _authenticate(self, member: Member) -> None:
         if self._credentials is None:
             return
         try:
             user, password = self._credentials.read()
         except StoreError as error:
-            raise StoreError(f"{self.name}: {error}") from None
+            raise StoreError(f"{member.name}: {error}") from None
         body = msgspec.json.encode({"name": user, "password": password})
         try:
-            found = await self._exchange("auth/authenticate", body)
+            found = await self._exchange(member, "auth/authenticate", body)
         except RefusedError as error:
             # Then etcd wants no token, either.
             if "authentication is not enabled" in error.text:
                 return
             raise
-        token = read_answer(self.name, found, TokenAnswer).token
+        token = read_answer(member.name, found, TokenAnswer).token
         if not token.isascii() or not token.isprintable() or not 0 < len(token) <= 8192:
-            raise AwayError(f"{self.name}: its token cannot be used")
+            raise AwayError(f"{member.name}: its token cannot be used")
         self._token = token
 
-    async def _exchange(self, call: str, body: bytes) -> bytes:
-        """The body of a good answer of the present member."""
-        connection = Connection(self._connect, self.member)
+    async def _exchange(self, member: Member, call: str, body: bytes) -> bytes:
+        """The body of a good answer of a member."""
+        connection = Connection(self._connect, member)
         deadline = Deadline(self._reactor, self._timeout)
 
         async def run() -> tuple[int, bytes]:
-            response = await self._post(connection, call, body)
+            response = await self._post(member, connection, call, body)
             gathered = Body(MAX_ANSWER, deadline.heard)
             response.deliverBody(gathered)
             return response.code, await gathered.done
 
-        with explained(self.name, connection, deadline):
+        with explained(member.name, connection, deadline):
             try:
                 code, text = await deadline.keep(run())
             except TooLargeError:
-                message = f"{self.name}: its answer is larger than {MAX_ANSWER} bytes"
+                message = f"{member.name}: its answer is larger than {MAX_ANSWER} bytes"
                 raise TooLargeError(message) from None
             finally:
                 connection.cut()
         if code != 200:
-            raise read_error(self.name, code, text)
+            raise read_error(member.name, code, text)
         return text
 
-    async def _begin(self, request: Any, took: Callable[[WatchResult], None]) -> Stream:
+    def _begin(
+        self, request: Any, took: Callable[[WatchResult], None], paused: Callable[[], None]
+    ) -> _Call[Stream]:
         body = msgspec.json.encode({"create_request": request})
 
-        async def attempt() -> Stream:
-            connection = Connection(self._connect, self.member)
+        async def begin(member: Member) -> Stream:
+            connection = Connection(self._connect, member)
             deadline = Deadline(self._reactor, self._timeout)
-            stream = Stream(self.name, took)
+            stream = Stream(member.name, took, paused)
 
             async def run() -> int:
-                response = await self._post(connection, "watch", body)
+                response = await self._post(member, connection, "watch", body)
                 if response.code != 200:
                     gathered = Body(65536, deadline.heard)
                     response.deliverBody(gathered)
-                    raise read_error(self.name, response.code, await gathered.done)
+                    raise read_error(member.name, response.code, await gathered.done)
                 stream.began(connection)
                 response.deliverBody(stream)
                 await stream.created
                 return 0
 
             try:
-                with explained(self.name, connection, deadline):
+                with explained(member.name, connection, deadline):
                     await deadline.keep(run())
             except BaseException:
                 stream.created.addErrback(_forget)
@@ -266,9 +284,9 @@ class Gateway:
                 raise
             return stream
 
-        return await self._with_token(attempt)
+        return begin
 
-    def _post(self, connection: Connection, call: str, body: bytes) -> Any:
+    def _post(self, member: Member, connection: Connection, call: str, body: bytes) -> Any:
         agent = Agent.usingEndpointFactory(
             self._reactor, connection, HTTPConnectionPool(self._reactor, persistent=False)
         )
@@ -279,7 +297,7 @@ class Gateway:
         if self._token is not None and call != "auth/authenticate":
             headers.addRawHeader("Authorization", self._token)
         return HTTPClient(agent, cookies, Bytes).post(
-            f"{self.member.url}/v3/{call}",
+            f"{member.url}/v3/{call}",
             data=body,
             headers=headers,
             allow_redirects=False,
@@ -288,9 +306,16 @@ class Gateway:
         )
 
     def _endpoint(self, member: Member) -> Any:
-        endpoint: Any = HostnameEndpoint(self._reactor, member.host, member.port, self._timeout)
+        # Only a name is looked up, which takes a thread.
+        kind: Any = HostnameEndpoint
+        if isIPAddress(member.host):
+            kind = TCP4ClientEndpoint
+        elif isIPv6Address(member.host):
+            kind = TCP6ClientEndpoint
+        endpoint: Any = kind(self._reactor, member.host, member.port, self._timeout)
         if member.secure:
-            endpoint = wrapClientTLS(optionsForClientTLS(member.host, **self._tls), endpoint)
+            creator = (self._tls or optionsForClientTLS)(member.host)
+            endpoint = wrapClientTLS(creator, endpoint)
         return endpoint
 
 

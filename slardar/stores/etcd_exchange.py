@@ -41,6 +41,11 @@ class Member(NamedTuple):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http{'s' if self.secure else ''}://{host}:{self.port}"
 
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"etcd {self.url}"
+
 
 @implementer(IAgentEndpointFactory)
 class Connection:

@@ -13,7 +13,7 @@ from slardar.stores.tree import Content, Entry
 
 __all__ = ["COMPACTED", "Keys", "base64"]
 
-#: Keys in an answer; half of them if they are too large, and so on.
+#: Keys in an answer; a quarter of them if they are too large, and so on.
 PAGE: Final = 500
 #: Bytes of all keys and values.
 MAX_TREE: Final = 512 << 20

@@ -35,14 +35,19 @@ MAX_GATHERED: Final = 256 << 20
 
 
 class Stream(Protocol):
-    """The results of one watch, as they come.  ``took`` is called with each; it may raise.
+    """The results of one watch, as they come.  ``took`` is called with each; it may raise
+    StoreError.  ``paused`` is called after those that have come together.
 
     ``ended`` fires when the other side has ended the stream, and fails with what was wrong.
     """
 
-    def __init__(self, name: str, took: Callable[[WatchResult], None]) -> None:
-        self._name = name
+    def __init__(
+        self, name: str, took: Callable[[WatchResult], None], paused: Callable[[], None]
+    ) -> None:
+        #: What messages call the member.
+        self.name = name
         self._took = took
+        self._paused = paused
         self._buffer = bytearray()
         #: Up to where the buffer has no end of a line.
         self._searched = 0
@@ -73,14 +78,17 @@ class Stream(Protocol):
                 self._searched = 0
                 self._line(line)
             if len(self._buffer) > MAX_LINE:
-                raise StoreError(f"{self._name}: a line of a watch is longer than {MAX_LINE} bytes")
+                raise StoreError(f"{self.name}: a line of a watch is longer than {MAX_LINE} bytes")
         except StoreError as error:
+            self._paused()
             self.end(error)
+        else:
+            self._paused()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         is_whole = reason.check(ResponseDone, PotentialDataLoss)
         why = "it ended the watch" if is_whole else reason_of(reason)
-        self.end(None if self.created.called else AwayError(f"{self._name}: {why}", lost=True))
+        self.end(None if self.created.called else AwayError(f"{self.name}: {why}", lost=True))
 
     def end(self, error: StoreError | None = None) -> None:
         """End the stream, with what was wrong if anything was."""
@@ -89,7 +97,7 @@ class Stream(Protocol):
         self._buffer.clear()
         self._gathered = None
         if not self.created.called:
-            self.created.errback(error or AwayError(f"{self._name}: the watch was ended"))
+            self.created.errback(error or AwayError(f"{self.name}: the watch was ended"))
         if error is None:
             self.ended.callback(None)
         else:
@@ -107,11 +115,15 @@ class Stream(Protocol):
         try:
             told = self._decoder.decode(line)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise StoreError(f"{self._name}: no watch result: {printable(str(error))}") from None
+            raise StoreError(f"{self.name}: no watch result: {printable(str(error))}") from None
         result = told.result
+        if told.error is not None:
+            # The member stops, say, or has lost its leader.
+            away = AwayError(f"{self.name}: {printable(ErrorAnswer(told.error).text)}")
+            self.end(None if self.created.called else away)
+            return
         if result is None:
-            text = printable(ErrorAnswer(told.error).text)
-            raise AwayError(f"{self._name}: {text or 'an empty watch result'}")
+            raise StoreError(f"{self.name}: no watch result: it is empty")
         # A watch that is refused is created and cancelled at once.
         if not self.created.called:
             if result.canceled and not result.compact_revision:
@@ -127,7 +139,7 @@ class Stream(Protocol):
 
     def _refused(self, result: WatchResult) -> RefusedError:
         text = printable(result.cancel_reason) or "it cancelled the watch"
-        return RefusedError(f"{self._name}: {text}", text)
+        return RefusedError(f"{self.name}: {text}", text)
 
     def _whole(self, result: WatchResult, size: int) -> WatchResult | None:
         """The result with the fragments before it; ``None`` while there is more to come."""
@@ -138,7 +150,7 @@ class Stream(Protocol):
         else:
             self._size = size
         if self._size > MAX_GATHERED:
-            raise StoreError(f"{self._name}: it tells of more than {MAX_GATHERED} bytes at a time")
+            raise StoreError(f"{self.name}: it tells of more than {MAX_GATHERED} bytes at a time")
         if result.fragment:
             self._gathered = result
             return None

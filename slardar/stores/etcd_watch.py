@@ -75,6 +75,8 @@ class Watch:
         self._failed = failed
         self._check_every = check
         self._grace = grace
+        #: Whether ``changed`` must hear of the content.
+        self._untold = False
         #: The content is that of this revision.
         self._known = seen.index
         #: All keys must be read before the watch goes on; and told, even if nothing is new.
@@ -84,6 +86,12 @@ class Watch:
         self._pause = PAUSE
         #: When the watch last told anything.
         self._heard = 0.0
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Tell nothing any more.  The caller cancels :meth:`follow` then; who is told of something
+        may call this, in which case there is nothing to cancel."""
+        self._stopped = True
 
     async def follow(self) -> None:
         """Goes on until it is cancelled."""
@@ -92,7 +100,8 @@ class Watch:
             try:
                 if self._anew:
                     await self._read()
-                await self._watch()
+                if not self._stopped:
+                    await self._watch()
             except CancelledError:
                 raise
             except _AnewError as error:
@@ -109,6 +118,8 @@ class Watch:
                 _log.failure("the watch of {name} is begun anew", name=self._gateway.name)
                 self._anew = self._must_tell = True
                 self._failed(one_line(error))
+            if self._stopped:
+                return
             if self._reactor.seconds() - began >= GOOD:
                 self._pause = PAUSE
             await self._sleep((0.5 + random() / 2) * self._pause)  # noqa: S311 - no secret
@@ -133,9 +144,9 @@ class Watch:
             "fragment": True,
         }
         self._heard = self._reactor.seconds()
-        stream = await self._gateway.open(request, self._took)
-        checks = Deferred.fromCoroutine(self._check_often())
-        checks.addCallbacks(stream.end, _cancelled)
+        stream = await self._gateway.open(request, self._took, self._tell)
+        checks = Deferred.fromCoroutine(self._check_often(stream.name))
+        checks.addErrback(_wrong).addCallback(stream.end)
         try:
             await stream.ended
         finally:
@@ -163,21 +174,24 @@ class Watch:
                 entries[name] = Entry(one.kv.value, one.kv.mod_revision)
         self._known = max(one.kv.mod_revision for one in events)
         self._content = Content(self._known, entries)
-        self._changed(self._content)
+        self._untold = True
 
-    async def _check_often(self) -> StoreError | None:
-        """Returns when the watch must end, with what is wrong: it has missed something, or etcd
-        cannot be asked; or with nothing if it has been silent for too long."""
-        try:
-            if self._resumed:
-                await self._check()
-            while self._reactor.seconds() - self._heard < SILENCE:
-                least, most = self._check_every
-                await self._sleep(least + random() * (most - least))  # noqa: S311 - no secret
-                await self._check()
-        except StoreError as error:
-            return error
-        return None
+    def _tell(self) -> None:
+        """Tell once of all changes that have come together."""
+        if self._untold and not self._stopped:
+            self._untold = False
+            self._changed(self._content)
+
+    async def _check_often(self, member: str) -> None:
+        """Returns when the watch has been silent for too long, or its member was silent when it was
+        asked, and another one was not.  Raises StoreError if the watch has missed something, or
+        etcd cannot be asked."""
+        if self._resumed:
+            await self._check()
+        while self._reactor.seconds() - self._heard < SILENCE and self._gateway.name == member:
+            least, most = self._check_every
+            await self._sleep(least + random() * (most - least))  # noqa: S311 - no secret
+            await self._check()
 
     async def _check(self) -> None:
         known = self._known
@@ -206,6 +220,12 @@ class Watch:
         await deferLater(self._reactor, seconds, lambda: None)
 
 
-def _cancelled(failure: Failure) -> None:
-    """The checks end with their watch."""
-    failure.trap(CancelledError)
+def _wrong(failure: Failure) -> StoreError | None:
+    """What the checks of a watch say against it; nothing if they have ended with it."""
+    error: Any = failure.value
+    if isinstance(error, CancelledError):
+        return None
+    if isinstance(error, StoreError):
+        return error
+    _log.failure("a watch cannot be checked", failure=failure)
+    return StoreError(one_line(error))

@@ -38,7 +38,7 @@ from slardar.stores.record import (
     records,
     state_before,
 )
-from slardar.stores.tree import Content, LostRaceError, Tree, Write
+from slardar.stores.tree import Content, LostRaceError, NotWrittenError, Tree, Write
 from slardar.stores.view import View, with_writes
 from slardar.stores.written import conflict, encode
 
@@ -490,6 +490,8 @@ class SharedStore:
         """Write the commit ``name``.  If the answer is lost, look whether it was made."""
         try:
             await self._write(writes)
+        except NotWrittenError:
+            raise
         except StoreError as error:
             try:
                 await self._refresh()

@@ -19,7 +19,7 @@ from threading import Timer
 
 from twisted.logger import Logger
 
-from slardar.errors import StoreError
+from slardar.errors import DamagedError
 
 __all__ = ["ADVICE", "check_agreement", "check_pages"]
 
@@ -46,7 +46,7 @@ _log = Logger("slardar.store")
 
 
 def check_pages(connection: sqlite3.Connection, path: str, patience: float = _PATIENCE) -> None:
-    """Check every page.  Raises StoreError if the file is damaged.
+    """Check every page.  Raises DamagedError if the file is damaged.
 
     If that takes more than ``patience`` seconds, only the table ``state`` is checked, and the log
     says so.
@@ -61,7 +61,7 @@ def check_pages(connection: sqlite3.Connection, path: str, patience: float = _PA
         )
         problem = connection.execute("PRAGMA quick_check('state')").fetchone()
     if problem[0] != "ok":
-        raise StoreError(f"{path}: damaged ({' '.join(str(problem[0]).split())}): {ADVICE}")
+        raise DamagedError(f"{path}: damaged ({' '.join(str(problem[0]).split())}): {ADVICE}")
 
 
 def check_agreement(connection: sqlite3.Connection, path: str, patience: float = _PATIENCE) -> None:

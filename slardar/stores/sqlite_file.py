@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import quote
 
-from slardar.errors import StoreError
+from slardar.errors import DamagedError, StoreError
 from slardar.model.change import Change, Recorded, Revision, StoredState
 from slardar.stores import sqlite_history
 from slardar.stores.sqlite_check import ADVICE, check_agreement, check_pages
@@ -191,7 +191,7 @@ class SqliteFile:
         log = f"{os.path.realpath(self.path)}-wal"
         if os.path.exists(log) and os.path.getsize(log):
             # SQLite would delete the log, which may be all that is left of a store.
-            raise StoreError(
+            raise DamagedError(
                 f"{self.path}: is empty although {log} is not:"
                 " restore it from a backup, or move both away"
             )
@@ -211,7 +211,7 @@ class SqliteFile:
         log = f"{os.path.realpath(self.path)}-wal"
         has_log = os.path.exists(log) and os.path.getsize(log) > 0
         if versions != b"\2\2" and (versions != b"\1\1" or has_log):
-            raise StoreError(
+            raise DamagedError(
                 f"{self.path}: damaged (its header has the format {versions.hex()}): {ADVICE}"
             )
 
@@ -224,7 +224,7 @@ class SqliteFile:
             rows = connection.execute("SELECT kind, name, value FROM state")
             return stored_state(*_last(connection), rows)
         except StoreError as error:
-            raise StoreError(f"{self.path}: {error}") from None
+            raise type(error)(f"{self.path}: {error}") from None
         finally:
             connection.text_factory = str
 
@@ -247,14 +247,17 @@ class SqliteFile:
             raise StoreError(f"{self.path}: {what}: {error.strerror}") from error
         except sqlite3.Error as error:
             text = " ".join(str(error).split())
+            kind: type[StoreError] = DamagedError
             if "not a database" in text:
                 text += f"; if it was one, its beginning is damaged: {ADVICE}"
             elif any(sign in text for sign in _DAMAGE):
                 text += f": {ADVICE}"
-            raise StoreError(f"{self.path}: {what}: {text}") from error
+            else:
+                kind = StoreError
+            raise kind(f"{self.path}: {what}: {text}") from error
         except UnicodeDecodeError as error:
             # SQLite has quoted a damaged schema.
-            raise StoreError(f"{self.path}: {what}: damaged: {ADVICE}") from error
+            raise DamagedError(f"{self.path}: {what}: damaged: {ADVICE}") from error
 
 
 def peek(path: str) -> StoredState | None:

@@ -14,7 +14,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from slardar.errors import StoreError
+from slardar.errors import DamagedError, StoreError
 from slardar.stores.sqlite_check import ADVICE
 
 __all__ = ["APPLICATION", "SCHEMA", "Schema"]
@@ -65,7 +65,7 @@ class Schema:
         described = _described(connection)
         # The file was made as one of this version, or of an older one and upgraded since.
         if not any(described >= self._made(first, found) for first in range(found, 0, -1)):
-            raise StoreError(
+            raise DamagedError(
                 f"{path}: damaged or altered (its tables are not those of slardar): {ADVICE}"
             )
 

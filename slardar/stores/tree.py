@@ -12,13 +12,17 @@ from typing import Any
 from msgspec import Struct
 from twisted.internet.defer import Deferred
 
-from slardar.errors import SlardarError
+from slardar.errors import SlardarError, StoreError
 
-__all__ = ["Content", "Entry", "LostRaceError", "Tree", "Write"]
+__all__ = ["Content", "Entry", "LostRaceError", "NotWrittenError", "Tree", "Write"]
 
 
 class LostRaceError(SlardarError):
     """Somebody else has written one of the keys meanwhile; nothing was written."""
+
+
+class NotWrittenError(StoreError):
+    """A write is not made, for certain: nothing was sent, or the server has refused it."""
 
 
 class Entry(Struct, frozen=True):
@@ -73,9 +77,9 @@ class Tree:
     def write(self, writes: Sequence[Write]) -> Deferred[int]:
         """Write some keys, all or none.  Fires with the index that each written key has now.
 
-        Fails with :class:`LostRaceError` if a key is not as expected, and with StoreError if it is
-        not known whether the keys are written, or if they are not.  A write is never repeated
-        here.
+        Fails with :class:`LostRaceError` if a key is not as expected, with :class:`NotWrittenError`
+        if the keys are not written for another reason, and with any other StoreError if nobody
+        knows.  A write is never repeated here.
         """
         raise NotImplementedError
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from slardar.errors import ConflictError, NotFoundError, StoreError
+from slardar.errors import ConflictError, DamagedError, NotFoundError, StoreError
 from slardar.model.change import (
     IN_FILE,
     TO_FILE,
@@ -73,7 +73,7 @@ def stored_state(
     """The state that ``(kind, name, JSON text)`` rows make up; each thing has one row.
 
     Raises StoreError for a kind that this version of slardar does not know, because it would be
-    wrong to serve only the rest, and for text that is not JSON.
+    wrong to serve only the rest, and DamagedError for text that is not JSON.
     """
     upstreams: dict[str, Any] = {}
     services: dict[str, Any] = {}
@@ -88,7 +88,7 @@ def stored_state(
             value = None if text is None else msgspec.json.decode(text)
         except (TypeError, ValueError, RecursionError) as error:
             path = Value(kind, name, None).path  # type: ignore[arg-type]
-            raise StoreError(f"{path}: expected JSON: {error}") from None
+            raise DamagedError(f"{path}: expected JSON: {error}") from None
         if kind == "routes":
             routes = value
         elif kind == "upstream":

@@ -38,6 +38,8 @@ __all__ = ["Answer", "AnswerHeaders", "Question", "Wire"]
 
 #: Seconds for which an unused connection is kept: shorter than what firewalls and proxies allow.
 _IDLE = 30
+#: Bytes that a head may have, and everything else that is no body.
+_MAX_HEAD = 64 * 1024
 #: Seconds after which the kernel probes a silent connection, and between its probes; after so many
 #: of them without an answer the connection is dead.  A query may wait for minutes on a connection
 #: whose other end is gone without a word.
@@ -150,6 +152,7 @@ class _Exchange:
         self._pool = pool
         self._max_body = max_body
         self._connection: Any = None
+        self._received = 0
         #: What Twisted's agent asks of a pool, too.
         self.persistent = pool.persistent
 
@@ -159,7 +162,21 @@ class _Exchange:
 
     def _lent(self, connection: Any) -> Any:
         self._connection = connection
+        connection.dataReceived = self._count
         return connection
+
+    def _count(self, data: bytes) -> None:
+        """Pass bytes on to the connection, unless the answer is too large.  Twisted has no limit
+        for a head, nor for what may come between the chunks of a body."""
+        self._received += len(data)
+        if self._is_too_large:
+            self._connection.abort()
+        else:
+            type(self._connection).dataReceived(self._connection, data)
+
+    @property
+    def _is_too_large(self) -> bool:
+        return self._received > self._max_body + self._max_body // 8 + _MAX_HEAD
 
     async def run(
         self, reactor: Any, endpoints: IAgentEndpointFactory, agent: Agent, question: Question
@@ -186,7 +203,13 @@ class _Exchange:
         except BaseException:
             if self._connection is not None:
                 self._connection.abort()
+            if self._is_too_large:
+                raise BrokenAnswerError(_too_large(self._max_body)) from None
             raise
+
+
+def _too_large(limit: int) -> str:
+    return f"the answer has more than {limit} bytes"
 
 
 @implementer(IAgent)
@@ -222,7 +245,7 @@ class _Body(Protocol):
             self._fail()
 
     def _fail(self) -> None:
-        self._end(Failure(BrokenAnswerError(f"the answer has more than {self._limit} bytes")))
+        self._end(Failure(BrokenAnswerError(_too_large(self._limit))))
 
     def dataReceived(self, data: bytes) -> None:
         self._size += len(data)
@@ -276,6 +299,8 @@ class _Endpoint:
         self._endpoint = endpoint
 
     def connect(self, factory: Any) -> Any:
+        # Nobody wants two lines in the log for each connection.
+        factory.noisy = False
         return self._endpoint.connect(factory).addCallbacks(_keep_alive, _unreachable)
 
 

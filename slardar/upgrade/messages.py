@@ -28,6 +28,7 @@ __all__ = [
     "Handed",
     "HandedSockets",
     "Hello",
+    "KeptState",
     "Serving",
     "State",
     "Verdict",
@@ -95,6 +96,15 @@ class End(Struct, tag="end", frozen=True):
     seconds: float
 
 
+class KeptState(Struct, frozen=True):
+    """What was served of a store that lives elsewhere (:class:`slardar.interfaces.IKeptStore`)."""
+
+    url: str
+    state: StoredState
+    #: When the store was last known to hold it; ``None``: now.
+    known_until: float | None = None
+
+
 class State(Struct, tag="state", frozen=True):
     """The predecessor has let go of the store."""
 
@@ -111,6 +121,8 @@ class State(Struct, tag="state", frozen=True):
     version: int = 0
     #: What was counted so far.
     counted: Counted | None = None
+    #: What is known of a store that lives elsewhere.
+    kept: KeptState | None = None
 
 
 class Generation(Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +12,16 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from slardar.catalogues.base import Failed, Listing, Report
-from slardar.catalogues.consul import WAIT, ConsulCatalogue, connector, usual_agents
+from slardar.catalogues.consul import (
+    WAIT,
+    Agents,
+    ConsulCatalogue,
+    agents_of_environment,
+    connector,
+)
 from slardar.model.consul_query import ConsulQuery
 from slardar.model.service import Listed
+from slardar.service import _consul_agents
 from slardar.txconsul.blocking import LONGEST_DELAY
 from tests.catalogues.test_consul_listing import entry
 
@@ -26,7 +34,9 @@ class FakeHttp:
     def __init__(self) -> None:
         self.asked: list[tuple[str, list[tuple[str, Any]], Any, Deferred[Any]]] = []
 
-    def get(self, callback: Any, path: str, params: Any = (), headers: Any = None) -> Deferred[Any]:
+    def get(
+        self, callback: Any, path: str, params: Any = (), headers: Any = None, raw: bool = False
+    ) -> Deferred[Any]:
         asked: Deferred[Any] = Deferred()
         self.asked.append((path, list(params), headers, asked))
         return asked.addCallback(callback)
@@ -77,7 +87,7 @@ class Followed:
     def answers(self, index: int, *entries: Any) -> Report:
         """Answer the question that waits; returns what is told then."""
         *_, asked = self.client.http.asked[-1]
-        asked.callback(Response(200, {"X-Consul-Index": str(index)}, json.dumps(entries)))
+        asked.callback(Response(200, {"X-Consul-Index": str(index)}, json.dumps(entries).encode()))
         return self.told[-1]
 
     def fails(self, reason: str = "refused") -> Report:
@@ -119,8 +129,9 @@ def test_question_says_what_the_service_says() -> None:
     ("code", "body", "headers", "reason"),
     [
         (500, "No cluster leader", {}, "500 No cluster leader"),
-        (403, "ACL not found", {}, "ACL not found"),
-        (404, "", {}, "the answer is no list of instances"),
+        (403, "ACL not found\n", {}, "403 ACL not found"),
+        (404, "no such page", {}, "404 no such page"),
+        (200, "[]", {"X-Consul-Index": ""}, "the answer is no list of instances"),
         (200, "[]", {"X-Consul-Index": "x"}, "the answer is no list of instances"),
         (200, "[]", {"X-Consul-Results-Filtered-By-ACLs": "true"}, "the token may not read"),
     ],
@@ -131,7 +142,7 @@ def test_answer_that_says_nothing(
     """It is a failure, not an empty service."""
     site = Followed()
     *_, asked = site.client.http.asked[-1]
-    asked.callback(Response(code, {"X-Consul-Index": "5", **headers}, body))
+    asked.callback(Response(code, {"X-Consul-Index": "5", **headers}, body.encode()))
     (report,) = site.told
     assert isinstance(report, Failed)
     assert reason in report.reason
@@ -142,7 +153,7 @@ def test_garbage(body: str) -> None:
     """It is a failure, whatever it is."""
     site = Followed()
     *_, asked = site.client.http.asked[-1]
-    asked.callback(Response(200, {"X-Consul-Index": "5"}, body))
+    asked.callback(Response(200, {"X-Consul-Index": "5"}, body.encode()))
     (report,) = site.told
     assert isinstance(report, Failed)
 
@@ -162,7 +173,7 @@ def test_server_that_knows_no_leader_is_not_believed() -> None:
     """The leader is asked."""
     site = Followed()
     *_, asked = site.client.http.asked[-1]
-    asked.callback(Response(200, {"X-Consul-Index": "5", "X-Consul-KnownLeader": "false"}, "[]"))
+    asked.callback(Response(200, {"X-Consul-Index": "5", "X-Consul-KnownLeader": "false"}, b"[]"))
     site.client.http.asked[-1][3].callback(Response(404, {}, ""))
     assert site.told == []
     assert site.asked[-1] == {}
@@ -175,9 +186,9 @@ def test_empty_answer_may_be_a_refusal() -> None:
     site = Followed()
     site.answers(5, entry())
     for code in (403, 404):
-        site.client.http.asked[-1][3].callback(Response(200, {"X-Consul-Index": "6"}, "[]"))
+        site.client.http.asked[-1][3].callback(Response(200, {"X-Consul-Index": "6"}, b"[]"))
         path, _, headers, asked = site.client.http.asked[-1]
-        assert path == "/v1/agent/health/service/name/web"
+        assert path == "/v1/config/service-defaults/web"
         assert headers == {"X-Consul-Token": "secret"}
         asked.callback(Response(code, {}, ""))
         site.clock.advance(LONGEST_DELAY)
@@ -221,7 +232,7 @@ def test_end_cancels_the_question() -> None:
     other: list[Report] = []
     second = ConsulQuery("other")
     site.catalogue.follow(second.origin, other.append)
-    site.client.http.asked[1][3].callback(Response(200, {"X-Consul-Index": "1"}, "[]"))
+    site.client.http.asked[1][3].callback(Response(200, {"X-Consul-Index": "1"}, b"[]"))
     site.catalogue.unfollow(site.origin)
     first, _, third = site.client.http.asked
     assert (first[3].called, third[3].called) == (True, False)
@@ -246,7 +257,7 @@ def test_whoever_is_told_may_end_it() -> None:
     site = Followed()
     site.catalogue._watches[site.origin]._told = lambda report: site.catalogue.stop()
     *_, asked = site.client.http.asked[-1]
-    asked.callback(Response(200, {"X-Consul-Index": "5"}, json.dumps([entry()])))
+    asked.callback(Response(200, {"X-Consul-Index": "5"}, json.dumps([entry()]).encode()))
     assert len(site.asked) == 1
     assert site.clock.getDelayedCalls() == []
 
@@ -277,48 +288,80 @@ def test_agents_that_cannot_be_asked_at_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("store", "environ", "url"),
+    ("environ", "agents"),
     [
-        ("sqlite:x.db", {}, "http://127.0.0.1:8500"),
-        ("sqlite:x.db", {"CONSUL_HTTP_ADDR": "10.0.0.1:80"}, "http://10.0.0.1:80"),
-        ("memory:", {"CONSUL_HTTP_ADDR": "https://a:1,b:2"}, "https://a:1,b:2"),
+        ({}, Agents("http", (("127.0.0.1", 8500),))),
+        ({"CONSUL_HTTP_ADDR": "10.0.0.1:80"}, Agents("http", (("10.0.0.1", 80),))),
         (
-            "memory:",
-            {"CONSUL_HTTP_ADDR": "a:1", "CONSUL_HTTP_SSL": "true"},
-            "https://a:1",
+            {"CONSUL_HTTP_ADDR": "https://a:1,[::1]:2/", "CONSUL_HTTP_TOKEN": "secret"},
+            Agents("https", (("a", 1), ("::1", 2)), "secret"),
         ),
-        ("consul:http://a:1,b:2/config/slardar/", {"CONSUL_HTTP_ADDR": "c:3"}, "http://a:1,b:2"),
+        (
+            {"CONSUL_HTTP_ADDR": "a:1", "CONSUL_HTTP_SSL": "true"},
+            Agents("https", (("a", 1),)),
+        ),
     ],
 )
-def test_usual_agents(store: str, environ: dict[str, str], url: str) -> None:
-    """Those of the store come first, then the environment."""
-    assert usual_agents(store, environ) == url
+def test_agents_of_the_environment(environ: dict[str, str], agents: Agents) -> None:
+    """The variables are those of Consul's own command."""
+    assert agents_of_environment(environ) == agents
 
 
 @pytest.mark.parametrize(
-    ("agents", "token"),
+    "address", ["unix:///run/consul.sock", "http://a", "http://a:1/b", "http://u:word@a:1"]
+)
+def test_agents_of_an_odd_environment(address: str) -> None:
+    """The message does not repeat the address, which may hold a password."""
+    with pytest.raises(ValueError, match="expected agents such as http://HOST:PORT") as caught:
+        agents_of_environment({"CONSUL_HTTP_ADDR": address})
+    assert "word" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "token"),
     [
         ("", "secret"),
         ("http://b:2", "secret"),
         ("http://b:2,a:1/", "secret"),
-        ("http://a:1,c:3", None),
-        ("https://a:1", None),
-        ("http://a:2", None),
+        ("http://a:1,c:3", ""),
+        ("https://a:1", ""),
+        ("http://a:2", ""),
     ],
 )
 def test_token_is_for_the_usual_agents(
-    agents: str, token: str | None, monkeypatch: pytest.MonkeyPatch
+    url: str, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever may make a service could have it sent to a machine of their own."""
-    monkeypatch.setenv("CONSUL_HTTP_TOKEN", "secret")
-    connect = connector(Clock(), "http://a:1,b:2", {"CONSUL_HTTP_TOKEN": "secret"})
-    client: Any = connect(agents)
+    monkeypatch.setenv("CONSUL_HTTP_TOKEN", "of the environment")
+    usual = Agents("http", (("a", 1), ("b", 2)), "secret")
+    client: Any = connector(Clock(), lambda: usual)(url)
+    assert client.prepare_headers().get("X-Consul-Token", "") == token
     assert (client.token, client.http.token) == (token, token)
-    assert client.prepare_headers().get("X-Consul-Token") == token
 
 
-@pytest.mark.parametrize("usual", ["unix:///run/consul.sock", "http://a", "http://a:1/b", "x"])
-def test_usual_agents_that_are_odd(usual: str) -> None:
-    """A service that asks them says so."""
-    with pytest.raises(ValueError, match="expected http://HOST:PORT"):
-        connector(Clock(), usual, {})("")
+def test_token_in_a_file(tmp_path: Path) -> None:
+    """It is read for each question, and a file that is gone fails the question."""
+    path = tmp_path / "token"
+    usual = Agents("http", (("a", 1),), "other", str(path))
+    client = connector(Clock(), lambda: usual)("")
+    for token in ("one", "two"):
+        path.write_text(f"{token}\n")
+        assert client.prepare_headers() == {"X-Consul-Token": token}
+        assert client.http.token == token
+    path.unlink()
+    with pytest.raises(ValueError, match="token: No such file"):
+        client.prepare_headers()
+
+
+def test_agents_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store in Consul says which agents are asked, and how; another one says nothing."""
+    monkeypatch.setenv("CONSUL_HTTP_ADDR", "c:3")
+    monkeypatch.setenv("CONSUL_HTTP_TOKEN", "secret")
+    places = (("a", 8500), ("b", 2))
+    store = "consul:http://a,b:2/config/slardar/"
+    assert _consul_agents(store) == Agents("http", places, "secret", verify=True)
+    files = "?ca=ca.pem&cert=c.pem&token_file=t"
+    assert _consul_agents(f"consul:https://a/x/{files}") == Agents(
+        "https", (("a", 8501),), "secret", "t", "ca.pem", ("c.pem", "c.pem")
+    )
+    assert _consul_agents("sqlite:x.db") == Agents("http", (("c", 3),), "secret")

@@ -204,6 +204,7 @@ CASES = [
     Case("code-version", PYTHON),
     Case("remove-code-version", PYTHON),
     Case("remove-hook", HOOK),
+    Case("accept-store"),
     Case("history"),
     Case("history", {}, None, {"limit": 2}),
     Case("history", {}, None, {"limit": "many"}),

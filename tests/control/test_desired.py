@@ -9,9 +9,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from slardar.control.actions import Receipt
-from slardar.control.desired import differences, read_desired
+from slardar.control.desired import read_desired
 from slardar.errors import ConfigError, StoreError
-from slardar.model.change import TO_FILE, StoredState
+from slardar.model.change import TO_FILE, StoredState, differences
 from slardar.model.hook import Code, Hook, written
 from slardar.stores.memory import MemoryStore
 from tests.control.fakes import (

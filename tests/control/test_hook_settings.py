@@ -298,6 +298,24 @@ def test_hook_may_come_with_the_setting_that_it_needs() -> None:
     assert (list(actions.snapshot.hooks), served(actions)) == ([("python", "script.a")], {"x": 1})
 
 
+def test_hook_may_come_before_the_setting_that_it_needs() -> None:
+    """Others may write the setting later, or an operator sets it here, or the file has it."""
+    board = Board()
+    by_others, here, of_file = (actions_of(BoardStore(board)) for _ in range(3))
+    board.write([Value("hook", "python/script.a", hook_of("reads-x"))])
+    board.tell()
+    for actions in (by_others, here, of_file):
+        assert list(actions.failed) == ["hooks.python/script.a"]
+        assert not actions.snapshot.hooks
+    result_of(of_file.take_settings(parse_settings({"settings": {"x": 1}}), "HUP"))
+    assert (list(of_file.snapshot.hooks), of_file.failed) == ([("python", "script.a")], {})
+    board.tell()
+    put(here, "x", 1)
+    board.tell()
+    for actions in (by_others, here):
+        assert (list(actions.snapshot.hooks), actions.failed) == ([("python", "script.a")], {})
+
+
 def test_posted_hook_is_looked_at_with_the_present_settings(actions: Actions) -> None:
     """Whether it is put into service or into the shadow."""
     client = WebClient(actions)

@@ -35,6 +35,7 @@ def test_status_is_the_contracts() -> None:
         "workers": {"worker-0": {"pid": 5}},
         "fingerprint": actions.snapshot.fingerprint,
         "statistics": {"requests": 7, "connections": 2},
+        "store": {"url": "sqlite:slardar.db", "status": "ok"},
         "origins": {
             "upstreams": {"a": "file", "b": "control"},
             "services": {},

@@ -83,7 +83,8 @@ async def test_adding_such_a_store_is_one_file(
 
     (tmp_path / "board.py").write_text(Path(board_file.__file__).read_text())
     monkeypatch.setattr(slardar.stores, "__path__", [*slardar.stores.__path__, str(tmp_path)])
-    settings = parse_settings({"store": "board:shared", "workers": 0})
+    copy = str(tmp_path / "copy.db")
+    settings = parse_settings({"store": "board:shared", "store_copy": copy, "workers": 0})
     service = SlardarService(reactor, settings)
     module = sys.modules.pop("slardar.stores.board")
     shared = module.Board.by_name["shared"]
@@ -93,7 +94,9 @@ async def test_adding_such_a_store_is_one_file(
         shared.tell()
         assert list(service.actions.snapshot.upstreams) == ["a"]
         assert service.actions.status()["shd_config_version"] == 1
-        assert service.actions.status()["statistics"]["version"] == 1
+        status = service.actions.status()
+        assert status["statistics"]["version"] == 1
+        assert status["store"] == {"url": "board:shared", "status": "ok", "copy": {"file": copy}}
     finally:
         await defer.maybeDeferred(service.stopService)
 

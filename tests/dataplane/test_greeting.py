@@ -134,7 +134,7 @@ def test_client_is_whom_the_header_tells(place: Place, header: bytes, bytewise: 
         client.sendall(header + GET)
     assert place.answer(client).startswith(b"HTTP/1.1 502 ")
     found = connection(place)
-    assert (found.client, found.listener_id) == (b"192.0.2.7", "haproxy:tcp:0:interface=127.0.0.1")
+    assert (found.peer, found.listener_id) == (b"192.0.2.7", "haproxy:tcp:0:interface=127.0.0.1")
     assert repr(found.channel.both_ends()) == repr(ENDS)
     assert [record.client for record in place.seen.records] == [b"192.0.2.7"]
     # The connection is kept, and has one header only.
@@ -150,7 +150,7 @@ def test_connection_of_the_proxy_itself_keeps_its_peer(place: Place, header: byt
     client = place.connect()
     client.sendall(header + GET)
     assert place.answer(client).startswith(b"HTTP/1.1 502 ")
-    assert connection(place).client == b"127.0.0.1"
+    assert connection(place).peer == b"127.0.0.1"
     ends = connection(place).channel.both_ends()
     assert (ends.client, ends.client_port) == client.getsockname()
     assert (ends.local, ends.local_port) == client.getpeername()
@@ -164,7 +164,7 @@ def test_sockets_of_all_kinds(new_place: Callable[..., Place], tmp_path: Path, k
     client = place.connect()
     client.sendall(HEADERS[1] + GET)
     assert place.answer(client).startswith(b"HTTP/1.1 502 ")
-    assert connection(place).client == b"192.0.2.7"
+    assert connection(place).peer == b"192.0.2.7"
     own = place.connect()
     own.sendall(LOCAL[2] + GET)
     place.answer(own)

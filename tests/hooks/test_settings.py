@@ -296,3 +296,23 @@ def test_lua_scripts_may_ask_for_any_name() -> None:
     for _ in range(10):
         assert said(engine, code) == "true"
     assert engine.runtime.collect() < before + 50_000
+
+
+def test_settings_take_no_memory_from_lua_scripts() -> None:
+    """When it is short they are let go first: no module loses what it keeps, and no call fails."""
+    value = json.dumps([{"a": 0}] * 8000, separators=(",", ":"))
+    settings = HookSettings({f"s{n}": value for n in range(16)})
+    engine = make_engine(1.0, settings, memory=16 << 20)
+    code = """
+        local kept = require("modules.kept")
+        for n = 0, 15 do
+            if ngx.var.arg_n == tostring(n) then assert(#slardar["s" .. n] == 8000) end
+        end
+        ngx.say(kept.next())
+    """
+    script = engine.load("script.x", code, {"modules.kept": KEPT})
+    for number in range(1, 21):
+        request = HookRequest(b"GET", f"/?n={number % 16}".encode(), [b""])
+        script.on_request(request)
+        assert request.answer is not None
+        assert request.answer.body == f"{number}\n".encode()

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from slardar.catalogues.watch import LONGEST
 from tests.consul_agent import ConsulAgent
 from tests.integration.conftest import Start
 from tests.integration.sockets import in_thread, wait_for
@@ -143,16 +142,55 @@ def test_traffic_follows_the_catalogue(
 
 
 @in_thread
+def test_node_that_vanishes(
+    tmp_path: Path, start: Start, three: list[Backend], consul: ConsulAgent
+) -> None:
+    """Most servers die with their node: no request fails, and they go after the grace.  Those of
+    the agent's own node come first if they shall."""
+    site = Site(tmp_path, start, consul)
+    hosts = [host_of(server) for server in three]
+    own, *others = three
+    site.register(own, "fleet")
+    for server in others:
+        host, port = server.server_address[:2]
+        instance = {"Service": "fleet", "ID": f"fleet-{host!s}", "Address": host, "Port": port}
+        body = json.dumps({"Node": "far", "Address": "127.0.0.9", "Service": instance})
+        assert consul.request("PUT", "/v1/catalog/register", body).status == 200
+    fleet = {**BODY, "consul_service": "fleet", "empty_grace": 1.5, "server": {}}
+    site.put({**fleet, "near": "_agent"})
+    levels = site.slardar.status()["cls:web"]
+    found = [[one["server"].split(":")[1] for one in level] for level in levels]
+    assert found == [hosts[:1], hosts[1:]]
+    site.put(fleet)
+    load = Load(site.slardar, 12)
+    try:
+        wait_for(lambda: load.seen() == set(hosts), "all serve")
+        for server in others:
+            server.shutdown()
+            server.server_close()
+        body = json.dumps({"Node": "far"})
+        assert consul.request("PUT", "/v1/catalog/deregister", body).status == 200
+        wait_for(lambda: "halved_since" in site.shown(), "the missing servers")
+        assert site.shown()["servers"] == 3
+        assert [site.servers()[host]["max_fails"] for host in hosts] == [0, 1, 1]
+        wait_for(lambda: site.shown()["servers"] == 1, "the end of the grace")
+        assert load.seen() == set(hosts[:1])
+    finally:
+        load.stop()
+    assert load.wrong == []
+
+
+@in_thread
 def test_agent_that_is_away(tmp_path: Path, start: Start, three: list[Backend]) -> None:
-    """The last servers serve while the agent is dead or silent; what has changed meanwhile is known
-    soon after it is back."""
-    consul = ConsulAgent(tmp_path / "consul", persistent=True)
+    """The last servers serve while the agent is dead or silent, and while it lists none because it
+    has just come back; what changes then is known as before."""
+    consul = ConsulAgent(tmp_path / "consul")
     load = None
     try:
         site = Site(tmp_path / "slardar", start, consul)
         one, two, _ = map(host_of, three)
         site.register(three[0])
-        site.put()
+        site.put({**BODY, "empty_grace": 30})
         load = Load(site.slardar, 12)
         consul.pause()
         assert load.seen() == {one}
@@ -176,25 +214,28 @@ def test_agent_that_is_away(tmp_path: Path, start: Start, three: list[Backend]) 
 
 @in_thread
 def test_token_of_the_environment(tmp_path: Path, start: Start, three: list[Backend]) -> None:
-    """A wrong token finds no server and says so; one that is revoked takes none away."""
+    """One without rights finds no server and says why; one that is revoked takes none away."""
     consul = ConsulAgent(tmp_path / "consul", token="00000000-0000-0000-0000-000000000001")
     try:
         rules = 'service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }'
         token, accessor = consul.new_token(rules)
-        wrong = Site(tmp_path / "w", start, consul, 0, CONSUL_HTTP_TOKEN=token.replace("-", "+"))
+        other, _ = consul.new_token('key_prefix "" { policy = "read" }')
+        wrong = Site(tmp_path / "w", start, consul, 0, CONSUL_HTTP_TOKEN=other)
         right = Site(tmp_path / "r", start, consul, 0, CONSUL_HTTP_TOKEN=token)
         right.register(three[0])
         for site in (wrong, right):
             site.put({**BODY, "near": "_agent"})
         assert wrong.slardar.get("web")[0] == 502
-        assert "ACL not found" in wrong.shown()["lookup"]["msg"]
-        assert token.replace("-", "+") not in wrong.slardar.output
+        assert wrong.shown()["lookup"]["msg"] == "the token may not read the service"
+        assert "empty_since" not in wrong.shown()
         assert right.slardar.get("web") == (200, host_of(three[0]))
         assert "near: the agent does not tell its node" in right.shown()["note"]
         consul.revoke(accessor)
         # The query under way ends with the first change after that.
         right.register(three[1])
         wait_for(lambda: "lookup" in right.shown(), "the failure")
+        assert "ACL not found" in right.shown()["lookup"]["msg"]
+        assert token not in right.slardar.output
         assert right.slardar.get("web")[0] == 200
     finally:
         consul.end()
@@ -212,7 +253,8 @@ def until(condition: Callable[[], Any], seconds: float) -> bool:
 
 @in_thread
 def test_storm_of_registrations(tmp_path: Path, start: Start, consul: ConsulAgent) -> None:
-    """A thousand of them are a few versions, and all servers are there in the end."""
+    """A thousand of them are a few versions (a dozen in a second), and all servers are there in the
+    end."""
     site = Site(tmp_path, start, consul, 0)
     site.put({"consul_service": "storm", "enable": False})
 
@@ -235,7 +277,8 @@ def test_storm_of_registrations(tmp_path: Path, start: Start, consul: ConsulAgen
     began = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(register, range(1000)))
-    took = time.monotonic() - began
     wait_for(lambda: site.shown()["servers"] == 1000, "all of them")
+    took = time.monotonic() - began
     changes = site.slardar.status()["shd_config_version"] - begin
-    assert changes <= 10 + took / LONGEST
+    # A busy machine takes longer, in which more are due.
+    assert changes <= 10 + 10 * took

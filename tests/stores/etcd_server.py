@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor as running  # noqa: TID251
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
-from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
 from slardar.stores.tree import Content, Tree
 from tests.health.probes.real import Server, found
 from tests.integration.programs import free_port
+from tests.stores.proxy import End, Proxy
 
 reactor: Any = running
 
@@ -160,121 +158,96 @@ async def until(
         await deferLater(reactor, 0.01, lambda: None)
 
 
-class Proxy:
-    """Passes connections on to a port, as long as it is told to.
+class HttpProxy(Proxy):
+    """Knows the path of each connection's first request, and may treat it badly.
 
     ``speed`` is how many bytes it passes to the client at a time, 100 times a second; 0: all.
     """
 
-    def __init__(self, to: int) -> None:
-        self.to = to
-        self.port = 0
-        #: Open connections: the client's side of each.
-        self.open: list[_Front] = []
-        #: Heads of requests that came.
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        #: The paths of the requests that came.
         self.paths: list[str] = []
-        #: Whether a connection is passed on at all, by path.
+        #: Whether a connection is not passed on, by path.
         self.swallows: Callable[[str], bool] = lambda path: False
         self.speed = 0
-        self._listening: Any = None
 
-    async def listen(self) -> Proxy:
-        """Itself, once it listens."""
-        factory = Factory.forProtocol(lambda: _Front(self))
-        endpoint = TCP4ServerEndpoint(reactor, self.port, interface="127.0.0.1")
-        self._listening = await endpoint.listen(factory)
-        self.port = self._listening.getHost().port
-        return self
+    @property
+    def fronts(self) -> list[_Front]:
+        """The connections of clients."""
+        return [one for one in self.connections if isinstance(one, _Front)]
 
-    async def close(self) -> None:
-        """Listen no more, and cut all connections."""
-        if self._listening is not None:
-            await self._listening.stopListening()
-            self._listening = None
-        self.cut()
-        await until(lambda: not self.open)
+    def buildProtocol(self, address: object) -> _Front:
+        return _Front(self)
 
-    def cut(self) -> None:
-        """Cut all connections."""
-        for one in list(self.open):
+    async def answered(self, path: str) -> list[_Front]:
+        """The connections for a path on which an answer has begun, once there are any."""
+
+        def found() -> list[_Front]:
+            return [
+                one
+                for one in self.fronts
+                if one.path == path and one.is_answered and not one.is_silent
+            ]
+
+        await until(found)
+        return found()
+
+    async def break_off(self, path: str) -> None:
+        """Cut the connections for a path, in the middle of the answer."""
+        for one in await self.answered(path):
             one.transport.abortConnection()
 
-    def go_silent(self) -> None:
-        """Pass nothing more on over the connections that are open."""
-        for one in self.open:
+    async def silence(self, path: str) -> None:
+        """Pass nothing more on over the connections for a path, in the middle of the answer."""
+        for one in await self.answered(path):
             one.is_silent = True
 
 
-class _Front(Protocol):
-    transport: Any
+class _Front(End):
+    """A client's end.  It is connected to the server once its path is known."""
 
-    def __init__(self, proxy: Proxy) -> None:
-        self.proxy = proxy
-        self.is_silent = False
+    proxy: HttpProxy
+
+    def __init__(self, proxy: HttpProxy) -> None:
+        super().__init__(proxy, None)
         self.path = ""
-        self.head = b""
-        self.back: _Back | None = None
-        self.queue = b""
-        self.passing: Deferred[Any] | None = None
+        self.is_silent = self.is_answered = False
+        self._queue = b""
 
     def connectionMade(self) -> None:
-        self.proxy.open.append(self)
+        self.proxy.connections.add(self)
 
     def dataReceived(self, data: bytes) -> None:
-        if self.back is not None:
-            if not self.is_silent:
-                self.back.transport.write(data)
-            return
-        self.head += data
-        if self.path or b"\r\n" not in self.head:
-            return
-        self.path = self.head.split(b" ")[1].decode()
-        self.proxy.paths.append(self.path)
-        if self.proxy.swallows(self.path):
-            return
-        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", self.proxy.to)
-        connected = connectProtocol(endpoint, _Back(self))
-        connected.addErrback(lambda failure: self.transport.abortConnection())
-
-    def take(self, data: bytes) -> None:
-        """Bytes for the client."""
         if self.is_silent:
             return
+        super().dataReceived(data)
+        if not self.path:
+            self.path = data.split(b" ")[1].decode()
+            self.proxy.paths.append(self.path)
+            if not self.proxy.swallows(self.path):
+                self.proxy.connect(self)
+
+    def take(self, data: bytes) -> None:
+        if self.is_silent:
+            return
+        self.is_answered = True
         if not self.proxy.speed:
             self.transport.write(data)
             return
-        self.queue += data
-        if self.passing is None:
-            self.pass_on()
+        is_idle = not self._queue
+        self._queue += data
+        if is_idle:
+            self._trickle()
 
-    def pass_on(self) -> None:
-        self.transport.write(self.queue[: self.proxy.speed])
-        self.queue = self.queue[self.proxy.speed :]
-        self.passing = deferLater(reactor, 0.01, self.pass_on) if self.queue else None
-        if self.passing is not None:
-            self.passing.addErrback(lambda failure: None)
+    def left(self) -> None:
+        # etcd ends a connection after its answer, which must arrive.
+        self.transport.loseConnection()
 
-    def connectionLost(self, reason: Any = None) -> None:
-        self.proxy.open.remove(self)
-        if self.passing is not None:
-            self.passing.cancel()
-        if self.back is not None:
-            self.back.transport.abortConnection()
-
-
-class _Back(Protocol):
-    transport: Any
-
-    def __init__(self, front: _Front) -> None:
-        self.front = front
-
-    def connectionMade(self) -> None:
-        self.front.back = self
-        self.transport.write(self.front.head)
-
-    def dataReceived(self, data: bytes) -> None:
-        self.front.take(data)
-
-    def connectionLost(self, reason: Any = None) -> None:
-        if not self.front.queue:
-            self.front.transport.loseConnection()
+    def _trickle(self) -> None:
+        if self.is_lost:
+            return
+        self.transport.write(self._queue[: self.proxy.speed])
+        self._queue = self._queue[self.proxy.speed :]
+        if self._queue:
+            reactor.callLater(0.01, self._trickle)

@@ -6,16 +6,17 @@ from typing import Any
 
 from twisted.internet import defer, protocol, reactor, task  # noqa: TID251
 
-__all__ = ["Proxy"]
+__all__ = ["End", "Proxy"]
 
 
 class Proxy(protocol.Factory):
     """Passes bytes between its own port and a server's, in order, ``delay`` seconds later."""
 
     def __init__(self, port: int) -> None:
-        self._target = port
+        #: The server's port, for connections to come.
+        self.target = port
         self.delay = 0.0
-        self.connections: set[_End] = set()
+        self.connections: set[End] = set()
         #: How many connections were made.
         self.accepted = 0
         self._listening: Any = None
@@ -39,42 +40,42 @@ class Proxy(protocol.Factory):
 
     def buildProtocol(self, _address: object) -> protocol.Protocol:
         self.accepted += 1
-        return _End(self, None)
+        return End(self, None)
 
-    def connect(self, end: _End) -> None:
+    def connect(self, end: End) -> None:
         """Connect a client to the server."""
-        creator = protocol.ClientCreator(reactor, _End, self, end)
-        connecting = creator.connectTCP("127.0.0.1", self._target)
+        creator = protocol.ClientCreator(reactor, End, self, end)
+        connecting = creator.connectTCP("127.0.0.1", self.target)
         connecting.addErrback(lambda _: end.transport.abortConnection())
 
 
-class _End(protocol.Protocol):
+class End(protocol.Protocol):
     """One end; ``other`` is the client's, if this is the server's."""
 
-    def __init__(self, proxy: Proxy, other: _End | None) -> None:
-        self._proxy = proxy
+    def __init__(self, proxy: Proxy, other: End | None) -> None:
+        self.proxy = proxy
         self._other = other
         self._early: list[bytes] = []
-        self._is_lost = False
+        self.is_lost = False
 
     def connectionMade(self) -> None:
-        self._proxy.connections.add(self)
+        self.proxy.connections.add(self)
         if self._other is None:
-            self._proxy.connect(self)
+            self.proxy.connect(self)
         else:
             self._other.connected_to(self)
 
-    def connected_to(self, server: _End) -> None:
+    def connected_to(self, server: End) -> None:
         """The server's end is there."""
         self._other = server
-        if self._is_lost:
+        if self.is_lost:
             server.transport.abortConnection()
         for data in self._early:
-            server.transport.write(data)
+            server.take(data)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._proxy.delay:
-            reactor.callLater(self._proxy.delay, self._pass_on, data)
+        if self.proxy.delay:
+            reactor.callLater(self.proxy.delay, self._pass_on, data)
         else:
             self._pass_on(data)
 
@@ -82,10 +83,18 @@ class _End(protocol.Protocol):
         if self._other is None:
             self._early.append(data)
         else:
-            self._other.transport.write(data)
+            self._other.take(data)
+
+    def take(self, data: bytes) -> None:
+        """Bytes from the other end."""
+        self.transport.write(data)
 
     def connectionLost(self, reason: object = None) -> None:
-        self._is_lost = True
-        self._proxy.connections.discard(self)
+        self.is_lost = True
+        self.proxy.connections.discard(self)
         if self._other is not None:
-            self._other.transport.abortConnection()
+            self._other.left()
+
+    def left(self) -> None:
+        """The other end is lost."""
+        self.transport.abortConnection()

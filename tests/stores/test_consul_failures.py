@@ -14,7 +14,7 @@ from slardar.errors import StoreError
 from slardar.stores import consul_tree
 from slardar.stores.consul import from_place, read_place
 from slardar.stores.consul_tree import ConsulTree
-from slardar.stores.tree import Content, Entry, LostRaceError, Write
+from slardar.stores.tree import Content, Entry, LostRaceError, NotWrittenError, Write
 from slardar.testing.stores import change_of
 from tests.consul_agent import ConsulAgent, ConsulCluster
 from tests.integration.programs import free_port
@@ -103,7 +103,7 @@ async def test_killed_and_started_again(start: Any, follow: Any) -> None:
     agent.kill()
     await until(lambda: followed.reasons)
     assert f"Consul at 127.0.0.1:{agent.port}: " in followed.reasons[0]
-    with pytest.raises(StoreError, match="Connection was refused"):
+    with pytest.raises(NotWrittenError, match="Connection was refused"):
         await followed.tree.write([Write("a", b"2")])
     followed.told.clear()
     await threads.deferToThread(agent.start)
@@ -163,7 +163,7 @@ async def test_tokens_without_permission(start: Any, follow: Any, tmp_path: Path
             await follow(url, token).tree.read()
         assert not token or token not in str(caught.value)
     for token in (reads, other):
-        with pytest.raises(StoreError, match="Permission denied: the token may not write here"):
+        with pytest.raises(NotWrittenError, match="denied: the token may not write here"):
             await follow(url, token).tree.write([Write("a", b"2")])
     file = tmp_path / "token"
     with pytest.raises(StoreError, match=f"^{file}: No such file or directory$"):
@@ -196,8 +196,9 @@ async def test_slow_consul(
     await followed.holds(a=b"1")
     assert not followed.reasons
     proxy.delay = 1.1
-    with pytest.raises(StoreError, match="no answer within 1 seconds"):
+    with pytest.raises(StoreError, match="no answer within 1 seconds") as caught:
         await followed.tree.write([Write("a", b"2")])
+    assert not isinstance(caught.value, NotWrittenError)
     proxy.delay = 0
     consul.put("slow/a", "3")
     await followed.holds(a=b"3")
@@ -287,6 +288,30 @@ async def test_size_of_a_value(consul: ConsulAgent, follow: Any) -> None:
     with pytest.raises(StoreError, match=r"upstreams\.big: sizes2/upstreams/big would have"):
         await store.commit(state.revision, [change], 1)
     await store.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_write_that_is_made_is_not_said_to_be_none(
+    consul: ConsulAgent, follow: Any, tmp_path: Path
+) -> None:
+    """What fails after it does not take it back: here nobody may ask for its index."""
+    file = tmp_path / "token"
+    file.write_text("any")
+    followed = follow(f"http://{consul.address}/made/?token_file={file}")
+    tree = followed.tree
+    await tree.write([Write("a", b"1")])
+    for write, wanted in (
+        (Write("a", None), {}),
+        (Write("a", b"x" * tree.max_value), {"a": b"x" * tree.max_value}),
+    ):
+        file.write_text("any")
+        made = tree.write([write])
+        file.unlink()
+        with pytest.raises(StoreError, match="No such file") as caught:
+            await made
+        assert not isinstance(caught.value, NotWrittenError)
+        file.write_text("any")
+        assert values(await tree.read()) == wanted
 
 
 @pytest_twisted.ensureDeferred

@@ -10,11 +10,12 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, ensureDeferred
 
+from slardar.errors import StoreError
 from slardar.plugins import open_store
 from slardar.stores.etcd import EtcdTree, tree_at
-from slardar.testing.stores import WatchedStoreContract
+from slardar.testing.stores import WatchedStoreContract, change_of
 from slardar.testing.trees import TreeContract
-from tests.stores.etcd_server import Etcd, Proxy, reactor
+from tests.stores.etcd_server import Etcd, HttpProxy, reactor
 
 pytestmark = pytest.mark.real
 
@@ -33,21 +34,22 @@ class TestEtcdTree(TreeContract):
     @pytest.fixture(autouse=True)
     def place(self, etcd: Etcd) -> Iterator[None]:
         """A new path, behind a proxy."""
-        self.proxy = pytest_twisted.blockon(ensureDeferred(Proxy(etcd.port).listen()))
+        self.proxy = HttpProxy(etcd.port)
+        pytest_twisted.blockon(self.heal())
         self.url = f"http://127.0.0.1:{self.proxy.port}/{next(_paths)}"
         yield
-        pytest_twisted.blockon(ensureDeferred(self.proxy.close()))
+        pytest_twisted.blockon(self.cut())
 
     def make_tree(self) -> EtcdTree:
         return tree_at(self.url, reactor)
 
     def cut(self) -> Deferred[Any]:
         """etcd's port is closed, and all connections with it."""
-        return ensureDeferred(self.proxy.close())
+        return ensureDeferred(self.proxy.cut())
 
     def heal(self) -> Deferred[Any]:
         """It is open again."""
-        return ensureDeferred(self.proxy.listen())
+        return ensureDeferred(self.proxy.heal())
 
 
 class TestEtcdStore(WatchedStoreContract):
@@ -58,3 +60,18 @@ class TestEtcdStore(WatchedStoreContract):
 
     def make_store(self) -> Any:
         return open_store(self.url, reactor)
+
+    @pytest_twisted.ensureDeferred
+    async def test_value_that_is_too_large_is_refused(self) -> None:
+        """In one line that names the key; what is as large as etcd takes it is kept."""
+        store = self.make_store()
+        try:
+            revision = (await store.open()).revision
+            await store.commit(revision, [change_of("a", {"text": "x" * 1_390_000})], 1)
+            late = [change_of("a", {"text": "x" * 1_500_000})]
+            with pytest.raises(
+                StoreError, match=r"^upstreams\.a: \S+ would have 1500\d+ bytes, and"
+            ):
+                await store.commit(revision, late, 2)
+        finally:
+            await store.close()

@@ -394,8 +394,6 @@ WRONG_LINES = [
     b"garbage\n",
     DEEP + b"\n",
     b"{}\n",
-    b'{"error": {"message": "no\\nleader"}}\n',
-    b'{"error": []}\n',
     b'{"result": {"header": {}, "events": [{"kv": {"key": "?"}}]}}\n',
     b'{"result": {"header": {}, "events": [{"type": "NEW", "kv": {"key": "L3MvYQ=="}}]}}\n',
     b'{"result": {"header": {}, "events": [{"kv": {"key": "L3QvYQ==", "mod_revision": "7"}}]}}\n',
@@ -419,6 +417,54 @@ def test_watch_that_makes_no_sense_is_begun_anew(fake: Fake, line: bytes) -> Non
     assert fake.contents[0].entries["a"] is SEEN.entries["a"]
     assert fake.last.path == "/v3/watch"
     assert fake.last.body["create_request"]["start_revision"] == 6
+
+
+@pytest.mark.parametrize("error", [{"message": "etcdserver: no leader"}, "x", [], {"message": 1}])
+def test_watch_that_a_member_ends_goes_on_at_another(error: object) -> None:
+    """Without a word of failure, and without reading all keys."""
+    fake = Fake("a", "b")
+    fake.watch().send(json.dumps({"error": error}).encode() + b"\n")
+    fake.clock.advance(0.1)
+    assert (fake.last.path, fake.last.member.host) == ("/v3/watch", "a")
+    fake.last.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+    fake.last.send(json.dumps({"error": error}).encode() + b"\n")
+    assert (fake.last.path, fake.last.member.host) == ("/v3/watch", "b")
+    fake.last.begin()
+    assert not fake.reasons
+    fake.tree.close()
+
+
+def test_watch_leaves_a_member_that_hangs() -> None:
+    """The check finds it out: another member answers."""
+    fake = Fake("a", "b")
+    first = fake.watch()
+    fake.clock.advance(60)
+    assert (fake.last.path, fake.last.member.host) == ("/v3/kv/range", "a")
+    fake.clock.advance(5.1)
+    assert (fake.last.path, fake.last.member.host) == ("/v3/kv/range", "b")
+    fake.last.answer({"header": {"revision": "9"}, "kvs": [key("a", "", 5)], "count": "1"})
+    assert not first.is_open
+    fake.clock.advance(0.1)
+    assert (fake.last.path, fake.last.member.host) == ("/v3/watch", "b")
+    assert not fake.reasons
+    fake.tree.close()
+
+
+def test_changes_that_come_together_are_told_once(fake: Fake) -> None:
+    """A storm costs few changes; what came before a mistake is told, too."""
+    wire = fake.watch()
+    lines = b""
+    for n in range(6, 1006):
+        result = {"header": {"revision": f"{n}"}, "events": [{"kv": key("a", f"{n}", n)}]}
+        lines += json.dumps({"result": result}).encode() + b"\n"
+    for start in range(0, len(lines), 65536):
+        wire.send(lines[start : start + 65536])
+    assert fake.contents[-1] == Content(1005, {"a": Entry(b"1005", 1005)})
+    assert len(fake.contents) < 5
+    del fake.contents[:]
+    wire.send(lines.splitlines()[-1].replace(b"1005", b"1006") + b"\ngarbage\n")
+    assert [one.index for one in fake.contents] == [1006]
+    assert len(fake.reasons) == 1
 
 
 def test_lines_have_bounds(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -472,6 +518,25 @@ def test_member_that_is_behind_is_not_believed(fake: Fake) -> None:
     assert fake.contents == [Content(4, {"a": Entry(b"0", 3)})]
     assert fake.last.body["create_request"]["start_revision"] == 5
     assert not fake.reasons
+
+
+@pytest.mark.parametrize("down", [True, False])
+def test_tree_may_be_closed_by_who_is_told(fake: Fake, down: bool) -> None:
+    """In the middle of whatever the watch does."""
+
+    def close(what: object) -> None:
+        told.append(what)
+        fake.tree.close()
+
+    told: list[object] = []
+    fake.tree.watch(SEEN, close, close if down else fake.reasons.append)
+    fake.last.answer(b"", "503 Busy")
+    if not down:
+        fake.clock.advance(0.1)
+        fake.last.answer({"header": {"revision": "5"}})
+    fake.clock.advance(60)
+    assert len(told) == 1
+    assert not fake.open
 
 
 def test_pauses_grow(fake: Fake) -> None:

@@ -39,19 +39,21 @@ def test_places(place: str, prefix: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("place", "problem"),
     [
-        ("", 'expected etcd:http://HOST:2379/slardar/, got "etcd:"'),
-        ("etcd:2379/s/", 'expected etcd:http://HOST:2379/slardar/, got "etcd:etcd:2379/s/"'),
-        ("ftp://a/s/", 'expected etcd:http://HOST:2379/slardar/, got "etcd:ftp://a/s/"'),
+        ("", 'expected http://HOST:2379/slardar/ after it, got ""'),
+        ("etcd:2379/s/", 'expected http://HOST:2379/slardar/ after it, got "etcd:2379/s/"'),
+        ("ftp://a/s/", 'expected http://HOST:2379/slardar/ after it, got "ftp://a/s/"'),
         ("http://a", "expected a path for the keys, such as /slardar/"),
         ("http://a//", "expected a path for the keys, such as /slardar/"),
-        ("http://a/s/#x", 'expected etcd:http://HOST:2379/slardar/, got "etcd:http://a/s/#x"'),
+        ("http://a/s/#x", 'expected http://HOST:2379/slardar/ after it, got "http://a/s/#x"'),
         ("http://a,,b/s/", 'expected members as HOST:PORT,HOST:PORT, got ""'),
         ("http://a:0/s/", 'expected members as HOST:PORT,HOST:PORT, got "a:0"'),
         ("http://a:99999/s/", 'expected members as HOST:PORT,HOST:PORT, got "a:99999"'),
         (
             "http://joe:secret@a/s/",
-            "no user or password in the URL: give ETCD_USER and ETCD_PASSWORD, or credentials=FILE",
+            "expected no user and password in the URL:"
+            " give ETCD_USER and ETCD_PASSWORD, or credentials=FILE",
         ),
+        ("ftp://joe:secret@a/s/", "expected http://HOST:2379/slardar/ after it"),
         (
             "http://a/s/?wait=1",
             'unknown option "wait", expected one of ca, cert, credentials, key, timeout',
@@ -61,15 +63,15 @@ def test_places(place: str, prefix: str, name: str) -> None:
         ("http://a/s/?timeout=x", 'option timeout: expected seconds from 0.1 to 60, got "x"'),
         ("http://a/s/?timeout=nan", 'option timeout: expected seconds from 0.1 to 60, got "nan"'),
         ("http://a/s/?timeout=0", 'option timeout: expected seconds from 0.1 to 60, got "0"'),
-        ("http://a/s/?ca=x", "option ca: expected https, got http"),
-        ("https://a/s/?cert=x", "expected both options cert and key, or none"),
+        ("http://a/s/?ca=x", "expected https with the option ca"),
+        ("https://a/s/?key=x", "expected the option cert with key"),
     ],
 )
 def test_wrong_places_are_refused(place: str, problem: str) -> None:
     """In one line, when the configuration is checked."""
     with pytest.raises(ConfigError) as caught:
         check_store(f"etcd:{place}")
-    assert str(caught.value) == f"store: {problem}"
+    assert str(caught.value) == f"store: etcd: {problem}"
 
 
 def test_user_without_password_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,13 +99,14 @@ def test_files_are_read_when_the_store_is_opened(tmp_path: Path) -> None:
         return str(caught.value)
 
     assert problem(ca=tmp_path / "none") == (
-        f"store: option ca: {tmp_path}/none: No such file or directory"
+        f"store: etcd: {tmp_path}/none: No such file or directory"
     )
-    no_pem = f"{broken}: expected PEM without a password"
-    assert problem(ca=broken) == f"store: option ca: {no_pem}"
-    assert problem(cert=broken, key=key) == f"store: option cert: {no_pem}"
-    assert problem(cert=cert, key=broken) == f"store: option key: {no_pem}"
-    assert problem(cert=cert, key=other) == (
-        "store: option key: expected the key of the certificate in option cert"
-    )
+    assert problem(ca=broken) == f"store: etcd: {broken}: expected certificates in PEM"
+    assert problem(cert=broken, key=key).startswith(f"store: etcd: {broken}: expected")
+    for wrong in (broken, other):
+        assert problem(cert=cert, key=wrong).startswith(f"store: etcd: {wrong}: expected")
+    assert problem(cert=cert).startswith(f"store: etcd: {cert}: expected")
+    together = tmp_path / "together.pem"
+    together.write_bytes(cert.read_bytes() + key.read_bytes())
+    open_store(f"etcd:https://a/s/?cert={together}", Clock())
     open_store(f"etcd:https://a/s/?ca={authority.file}&cert={cert}&key={key}", Clock())

@@ -16,7 +16,7 @@ from slardar.errors import ConflictError, StoreError
 from slardar.model.change import Change, StoredState, Value
 from slardar.stores.layout import HISTORY, LARGE, META, OWN
 from slardar.stores.shared import HISTORY_BYTES, SharedStore
-from slardar.stores.tree import Write
+from slardar.stores.tree import NotWrittenError, Write
 from slardar.testing.trees import MemoryServer, MemoryTree
 from tests.control.fakes import error_of, result_of
 
@@ -217,6 +217,20 @@ def test_nobody_knows_whether_it_was_made(server: MemoryServer) -> None:
     assert node.take().upstreams == {"a": 1}
 
 
+def test_it_is_known_that_it_was_not_made(server: MemoryServer) -> None:
+    """The error is the tree's, and nobody is asked."""
+    node = Node(server)
+
+    def refuse(_writes: object) -> None:
+        raise NotWrittenError("memory: no")
+
+    node.tree.before_write = refuse
+    node.tree.held = []
+    answer = node.ask(up("a"))
+    node.tree.held.pop(0)()
+    assert (error_of(answer, StoreError), node.tree.held) == ("memory: no", [])
+
+
 # Large commits.
 
 
@@ -248,13 +262,15 @@ def test_next_slardar_finishes_what_another_has_begun(server: MemoryServer) -> N
     node.commit(*many(200, "old"))
     node.tree.life = 4
     with capturedLogs() as logged:
-        node.commit(*many(200, "new"), up("u7", None))
+        node.commit(up("first"), *many(200, "new"), up("u7", None))
     assert "are not all written yet" in str(logged[0]["log_format"])
     assert json.loads(server.entries[META].value)["pending"]
     left = [key for key, one in server.entries.items() if one.value == b'"old"']
     assert "upstreams/u199" in left
     server.put("upstreams/u199", '"edited"')
     server.remove("upstreams/u198")
+    # This one was written already, and nothing was there before.
+    server.remove("upstreams/first")
     held = other.take()
     other.commit(up("mine"))
     assert "pending" not in json.loads(server.entries[META].value)
@@ -262,7 +278,7 @@ def test_next_slardar_finishes_what_another_has_begun(server: MemoryServer) -> N
     assert other.take().upstreams == {**held.upstreams, "mine": 1}
     assert (held.upstreams["u0"], held.upstreams["u7"]) == ("new", None)
     assert held.upstreams["u199"] == "edited"
-    assert "u198" not in held.upstreams
+    assert not {"u198", "first"} & set(held.upstreams)
     assert other.held == result_of(SharedStore(MemoryTree(server), Clock()).open())
 
 

@@ -12,6 +12,7 @@ from consul import ConsulException, Timeout
 from OpenSSL import SSL
 from twisted.internet import defer, protocol, reactor, task  # noqa: TID251
 from twisted.internet.ssl import CertificateOptions
+from twisted.logger import globalLogPublisher
 
 from slardar.txconsul import (
     AgentError,
@@ -158,6 +159,24 @@ BROKEN = [
         BrokenAnswerError,
         "more than 1000 bytes",
     ),
+    (
+        "an endless head",
+        b"HTTP/1.1 200 OK\r\n" + b"X-More: and more\r\n" * 5000,
+        BrokenAnswerError,
+        "more than 1000 bytes",
+    ),
+    (
+        "a chunk of extensions",
+        head("Transfer-Encoding: chunked") + b"1;" + b"x" * 80000,
+        BrokenAnswerError,
+        "",
+    ),
+    (
+        "endless trailers",
+        head("Transfer-Encoding: chunked") + b"0\r\n" + b"X-More: and more\r\n" * 5000,
+        BrokenAnswerError,
+        "",
+    ),
     ("no JSON", head("Content-Length: 2") + b"{]", ConsulException, "Failed to decode JSON"),
     ("other JSON", head("Content-Length: 1", "X-Consul-Index: 1") + b"5", ConsulException, ""),
     ("no index", head("Content-Length: 2") + b"[]", ConsulException, "Missing index"),
@@ -239,8 +258,12 @@ async def test_connections_are_kept(serve: Any, connect: Any) -> None:
     """Calls in turn use one connection; no more questions at a time than the limit says."""
     server, port = serve(GOOD)
     client = connect(port)
+    logged: list[Any] = []
+    globalLogPublisher.addObserver(logged.append)
     for _ in range(3):
         await client.kv.put("a", "1")
+    globalLogPublisher.removeObserver(logged.append)
+    assert logged == []
     assert (server.accepted, len(server.requests)) == (1, 3)
     mute, mute_port = serve(None)
     client = connect(mute_port, limit=2)

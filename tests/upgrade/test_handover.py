@@ -37,6 +37,7 @@ STATE = messages.State(
     (Verdict("a", "h", 1, 2.5, "refused"),),
     (Heartbeat("a", "h", 2, "err", 1000.0, "refused"),),
     (Ejection("a", "h", 3, 2.5, 1, "slow"), Hint("a", "h", 4, 0.5, True, 2.5)),
+    kept=messages.KeptState("consul:http://a:8500/x", StoredState(3, {"b": None}), 1000.5),
 )
 
 

@@ -176,9 +176,10 @@ local function beware(largest)
 end
 
 local function begin(owner)
-    script, started, looks, depth, nested = owner, nil, 0, 0, 0
     floor = used()
     last = floor
+    -- A look between these lines would take all that is in use for made by the script.
+    script, started, looks, depth, nested = owner, nil, 0, 0, 0
     method, left = "GET", 0
     local largest = owner.largest > known and owner.largest or known
     if largest > SMALL then
@@ -574,11 +575,12 @@ function core.load(name, code, sets)
         if now > high or now < low then
             return true
         end
+        floor = now
+        last = now
+        -- A look between these lines would take all that is in use for made by the script.
         script = owner
         started = nil
         looks = 0
-        floor = now
-        last = now
         method = given or "GET"
         left = room
         if tight then

@@ -124,6 +124,7 @@ class LuaEngine(Engine):
         """Refuse to load a script for which the scripts in service would have to make room."""
         runtime = self.runtime
         if runtime.is_full:
+            runtime.forget_settings()
             runtime.collect()
             if runtime.is_full:
                 raise ScriptError(
@@ -181,13 +182,15 @@ class LuaEngine(Engine):
         self._call.owner, self._before = account, used
 
     def _make_room(self) -> None:
-        """Let go what modules of scripts keep, until half the memory is free.
+        """Let go what is ready of settings, and then what modules of scripts keep, until half the
+        memory is free.
 
         The scripts that grew most come first.  Only those that held much fail once for it.
         """
         self.count(self._call.owner)
         wanted = self.memory // 2
-        used = self.runtime.used
+        self.runtime.forget_settings()
+        used = self.runtime.collect()
         for account in sorted(self._accounts, key=lambda one: one.grown, reverse=True):
             if used <= wanted:
                 break

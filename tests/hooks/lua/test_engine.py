@@ -362,3 +362,20 @@ class TestIsolation:
             script.close()
         scripts.clear()
         assert engine.runtime.collect() - before < 1 << 20
+
+
+def test_small_script_is_not_taken_for_one_that_makes_large_values() -> None:
+    """Whichever instruction of its first call the first look at the memory comes after.  Calls of
+    such scripts are looked at more often, and each makes an environment of its own."""
+    for instructions in range(0, 48, 3):
+        engine = make_engine()
+        burn = engine.runtime._lua.eval("function(n) for i = 1, n do end end")
+        script = engine.load("script.x", "local x = 1", {})
+        burn(instructions)
+        request = make_request()
+        for _ in range(3):
+            script.on_request(request)
+        before = engine.runtime.used
+        for _ in range(10):
+            script.on_request(request)
+        assert engine.runtime.used - before < 300, instructions
