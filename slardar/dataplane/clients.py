@@ -22,6 +22,7 @@ from slardar.http1.interfaces import ChannelProtocol, PlaneBase, TunnelBase
 from slardar.http1.proxy_header import Ends
 from slardar.http1.record import RequestRecord
 from slardar.model.listener import ListenerSpec
+from slardar.model.networks import read_address
 
 __all__ = ["DRAIN_GRACE", "Clients"]
 
@@ -132,7 +133,15 @@ class Clients:
         self, kind: ListenerKind, listener: ListenerSpec, sock: socket.socket, address: bytes
     ) -> None:
         """Serve a client of a proxy, whose connection a listener has accepted, once the proxy
-        has told the client's address."""
+        has told the client's address.
+
+        If the settings name the proxies that are believed, it must be one of them.
+        """
+        trusted = self._plane.trusted
+        if not (trusted.is_empty or trusted.have(read_address(address))):
+            sock.close()
+            self._plane.turned_away(address, listener, "its peer is none of the trusted proxies")
+            return
         greeting = Greeting(self._plane, address, listener, partial(self._greeted, kind))
         greeting.begin(self._poller, sock)
         self._connected(greeting)

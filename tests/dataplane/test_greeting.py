@@ -40,9 +40,14 @@ class Records(Observer):
 class Place:
     """A data plane that listens behind a proxy, and its clients."""
 
-    def __init__(self, endpoint: str = "tcp:0:interface=127.0.0.1", connections: int = 100) -> None:
+    def __init__(
+        self,
+        endpoint: str = "tcp:0:interface=127.0.0.1",
+        connections: int = 100,
+        trusted: tuple[str, ...] = (),
+    ) -> None:
         self.hand = HandReactor()
-        settings = Settings(limits=Limits(connections=connections))
+        settings = Settings(limits=Limits(connections=connections), trusted=trusted)
         make_balancer: Any = lambda mode: WeightedRoundRobin  # noqa: E731
         self.plane = DataPlane(self.hand, settings, Live(), make_balancer)
         self.plane.observer = self.seen = Records()
@@ -56,6 +61,12 @@ class Place:
     def connect(self) -> socket.socket:
         """A new connection, which the plane has accepted."""
         before = self.plane._clients.accepts
+        client = self.begin()
+        pump(self.poller, lambda: self.plane._clients.accepts > before)
+        return client
+
+    def begin(self) -> socket.socket:
+        """A new connection."""
         kind, _, where = self.place.partition(" ")
         if kind == "unix":
             client = socket.socket(socket.AF_UNIX)
@@ -65,7 +76,6 @@ class Place:
             client = socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE)
         self.clients.append(client)
         client.setblocking(False)
-        pump(self.poller, lambda: self.plane._clients.accepts > before)
         return client
 
     def answer(self, client: socket.socket) -> bytes:
@@ -197,6 +207,68 @@ def test_what_is_no_header_gets_no_reply(place: Place, data: bytes, reason: str)
         "a connection from 127.0.0.1 to haproxy:tcp:0:interface=127.0.0.1 was closed: "
         + record.error
     )
+
+
+@pytest.mark.parametrize(
+    ("trusted", "is_believed"),
+    [
+        ((), True),
+        (("127.0.0.0/8",), True),
+        (("10.0.0.0/8", "127.0.0.1"), True),
+        (("10.0.0.0/8", "192.0.2.0/24"), False),
+        (("unix:",), False),
+    ],
+)
+def test_trusted_proxies_alone_are_heard(
+    new_place: Callable[..., Place], trusted: tuple[str, ...], is_believed: bool
+) -> None:
+    """If they are named at all; another one is closed before it has said anything, also where
+    the client that it would tell is trusted."""
+    place = new_place(trusted=trusted)
+    with logged() as events:
+        client = place.connect() if is_believed else place.begin()
+        if is_believed:
+            client.sendall(HEADERS[1] + GET)
+            assert place.answer(client).startswith(b"HTTP/1.1 502 ")
+        else:
+            assert place.answer(client) == b""
+    (record,) = place.seen.records
+    if is_believed:
+        assert record.client == b"192.0.2.7"
+    else:
+        assert (record.client, record.status) == (b"127.0.0.1", 444)
+        assert record.error == "its peer is none of the trusted proxies"
+        assert len(events) == 1
+        assert place.plane.statistics()["connections"] == 0
+
+
+def test_unix_socket_is_trusted_by_its_name(
+    new_place: Callable[..., Place], tmp_path: Path
+) -> None:
+    """``unix:`` stands for it."""
+    place = new_place(f"unix:{tmp_path}/s", trusted=("unix:",))
+    client = place.connect()
+    client.sendall(HEADERS[1] + GET)
+    assert place.answer(client).startswith(b"HTTP/1.1 502 ")
+    other = new_place(f"unix:{tmp_path}/t", trusted=("127.0.0.1",))
+    assert other.answer(other.begin()) == b""
+
+
+def test_address_from_the_header_is_the_one_that_is_trusted_or_not(
+    new_place: Callable[..., Place],
+) -> None:
+    """``X-Forwarded-For`` is the client's own word, unless the header tells a trusted proxy."""
+    place = new_place(trusted=("127.0.0.1", "198.51.100.0/24"))
+    asked = GET[:-2] + b"X-Forwarded-For: 203.0.113.5\r\n\r\n"
+    for address in ("192.0.2.7", "198.51.100.3"):
+        client = place.connect()
+        client.sendall(header_of(1, Ends(address, 1, "::1", 2), address.encode()) + asked)
+        place.answer(client)
+    own = place.connect()
+    own.sendall(LOCAL[2] + asked)
+    place.answer(own)
+    addresses = [record.request and record.request.address for record in place.seen.records]
+    assert addresses == [b"192.0.2.7", b"203.0.113.5", b"203.0.113.5"]
 
 
 def test_many_wrong_connections_are_two_lines(place: Place) -> None:
