@@ -54,6 +54,7 @@ from slardar.plugins import balancer_factory, find_probe, open_store
 from slardar.stores.copy import StateCopy
 from slardar.stores.kept import KeptStore
 from slardar.stores.urls import hidden_url
+from slardar.system_resolver import ReactorNames
 from slardar.terminal import Terminal
 from slardar.upgrade.handover import Upgrades
 from slardar.upgrade.messages import KeptState, State
@@ -167,6 +168,8 @@ class SlardarService(Service):
         self.upgrades: Upgrades | None = None
         #: The terminal from which twistd was started; ``None`` without twistd.
         self.terminal: Terminal | None = None
+        #: The names of stores and catalogues.
+        self._names = ReactorNames(reactor)
         #: What the signal USR1 did before: twistd moves its own log file.
         self._rotate: Callable[..., Any] | None = None
         #: ``_has_left``: a successor serves, and this process ends.
@@ -201,6 +204,8 @@ class SlardarService(Service):
             before = signal.getsignal(signal.SIGUSR1)
             self._rotate = before if callable(before) else None
             signal.signal(signal.SIGUSR1, self._asked_to_reopen)
+            # Inside another program, the reactor is that program's.
+            self._names.install()
         if self.terminal is not None:
             self.terminal.hold()
         self._run(self._start())
@@ -545,6 +550,7 @@ class SlardarService(Service):
         if self.upgrades is not None:
             self.upgrades.stop_reports()
             self.upgrades.pid_file.release()
+        self._names.remove()
         self._notifier.close()
 
     async def _stop_controls(self) -> None:

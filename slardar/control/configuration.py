@@ -340,7 +340,9 @@ class Configuration:
             if isinstance(error, StoreError) and self._kept_trouble is None:
                 self._tell_store("error", str(error))
             raise
-        self._on_record = settings
+        if revision != held.revision:
+            # Else the store is away, and has taken nothing.
+            self._on_record = settings
         return held.after(changes, version, revision)
 
     def _not_on_record(self, settings: Settings, held: StoredState) -> list[Value]:

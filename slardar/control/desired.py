@@ -2,7 +2,8 @@
 
 The start uses this, and so does every change to a whole state.  Upstreams, routes, hooks and
 settings that stay the same remain the same objects: only what differs is parsed again, and workers
-are told of nothing else.  For 10,000 upstreams, one of which differs, that takes 0.06 s.
+are told of nothing else.  For 10,000 upstreams, one of which differs, that takes 0.06 s, and a
+tenth of it if the values of the others are the same objects as before.
 """
 
 from __future__ import annotations

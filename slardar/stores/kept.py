@@ -141,17 +141,21 @@ class KeptStore:
         copied = await self.copy.open()
         if self.kept is None and copied is not None:
             self.kept, self.known_until = copied.state, copied.time
-        if not self._is_open:
-            raise StoreError(f"{self.url}: this store was closed meanwhile")
+        self._check_open()
         first: Deferred[StoredState | None] = Deferred()
         self._first = first
         self._later("first", _START, self._not_in_time)
         self._try()
         state = await first
+        self._check_open()
         if state is not None and self._may_pass(state):
             return state
         known: StoredState = structs.replace(self.kept or StoredState(), revision=_COPY)
         return known
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise StoreError(f"{self.url}: this store was closed while it was opened")
 
     def _try(self) -> None:
         """Make one attempt to open the store."""
@@ -284,8 +288,7 @@ class KeptStore:
         assert self._held is not None
         self.waiting = state
         if state.version > self.kept.version:
-            # Another slardar was told to take the loss, and went on from there.
-            self._release()
+            self._release("another node has taken the store as it is")
         elif is_restored(self.kept, state):
             self._later("settle", _SETTLE, self._settled)
         else:
@@ -294,13 +297,15 @@ class KeptStore:
 
     def _settled(self) -> None:
         kept, waiting = self.kept, self.waiting
-        if kept is not None and waiting is not None and is_restored(kept, waiting):
-            self._release()
+        if self._away is not None or kept is None or waiting is None:
+            return
+        if is_restored(kept, waiting):
+            self._release("the store has its content again")
 
-    def _release(self) -> None:
+    def _release(self, why: str) -> None:
         state = self._end_hold()
         if state is not None and self._changed is not None:
-            _log.info("the store has its content again")
+            _log.info("{why}", why=why)
             self._changed(state)
 
     def _end_hold(self) -> StoredState | None:

@@ -15,7 +15,8 @@ from twisted.logger import capturedLogs
 from slardar.errors import ConflictError, StoreError
 from slardar.model.change import Change, StoredState, Value
 from slardar.stores.layout import HISTORY, LARGE, META, OWN
-from slardar.stores.shared import HISTORY_BYTES, SharedStore
+from slardar.stores.record import HISTORY_BYTES
+from slardar.stores.shared import SharedStore
 from slardar.stores.tree import NotWrittenError, Write
 from slardar.testing.trees import MemoryServer, MemoryTree
 from tests.control.fakes import error_of, result_of
@@ -484,8 +485,11 @@ def test_damaged_meta_keeps_nobody_from_committing(server: MemoryServer) -> None
     """It is told of, and the next commit writes it anew."""
     node = Node(server)
     node.commit(up("a"))
+    server.put("x", "1")
+    assert node.take().version == 1
     server.put(META, "{")
     assert list(node.take().broken) == [META]
+    assert node.held == Node(server).held
     assert (node.held.upstreams, node.held.version) == ({"a": 1}, 0)
     node.commit(up("b"))
     assert node.take().broken == {}
