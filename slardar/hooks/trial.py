@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
@@ -44,8 +44,14 @@ def _head(data: bytes, where: str) -> tuple[bytes, bytes]:
     return b"\r\n".join(head.replace(b"\r\n", b"\n").rstrip(b"\n").split(b"\n")) + b"\r\n\r\n", body
 
 
-def read_request(data: bytes, where: str, client: str = "127.0.0.1") -> Request:
-    """Read the request in a file.  Raises ConfigError for a request that a listener refuses."""
+def read_request(
+    data: bytes, where: str, client: str = "127.0.0.1", trusted: Iterable[str] = ()
+) -> Request:
+    """Read the request in a file.
+
+    ``client`` is the address of whoever is connected, ``trusted`` are the networks that are
+    believed.  Raises ConfigError for a request that a listener refuses.
+    """
     head, body = _head(data, where)
     first, rest = head.split(b"\r\n", 1)
     if first.count(b" ") == 1:
@@ -58,10 +64,11 @@ def read_request(data: bytes, where: str, client: str = "127.0.0.1") -> Request:
     if body.strip() and not request.length:
         request.length = len(body)
     try:
-        # Nobody is trusted here.
-        came_from(request, client.encode("ascii"), Networks())
+        came_from(request, client.encode("ascii"), Networks(trusted))
     except UnicodeEncodeError:
         raise ConfigError(f"client: expected an address, got {client!r}") from None
+    except ValueError as error:
+        raise ConfigError(f"trusted: expected a network such as 10.0.0.0/8: {error}") from None
     return request
 
 

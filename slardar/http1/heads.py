@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import httptools
 
-from slardar.http1.headers import REPLY_SPECIAL, TAKEN_OUT
+from slardar.http1.headers import REPLY_SPECIAL, TAKEN_OUT, spellings
 
 __all__ = [
     "CHUNKED",
@@ -149,9 +149,8 @@ _MEANINGS: Final[dict[bytes, int]] = {
     b"x-request-id": REQUEST_ID,
     b"forwarded": FORWARDED,
     b"x-real-ip": REAL_IP,
-    b"x-slardar-explain": EXPLAIN,
     # Read and not only dropped, for it holds a token whatever its spelling is.
-    b"x_slardar_explain": EXPLAIN,
+    **dict.fromkeys(spellings(b"x-slardar-explain"), EXPLAIN),
 }
 
 

@@ -134,6 +134,7 @@ def test_token_asks_for_a_decision(served: Served, origins: list[Origin]) -> Non
         ("X-Slardar-Explain: nobody", False),
         ("X-Slardar-Explain: boss\r\nX-Slardar-Explain: boss", False),
         ("X_Slardar_Explain: boss", True),
+        ("X-Slardar_Explain: boss", True),
         ("X-Slardar-Explain:", False),
         ("X-Other: boss", False),
     ]

@@ -186,6 +186,7 @@ def test_unix_sockets() -> None:
     assert request(chain).address == PEER
 
 
+@pytest.mark.real
 @pytest.mark.parametrize(
     "value",
     [
