@@ -25,6 +25,7 @@ from slardar.http1.proxy_header import (
     HeaderReader,
     header_of,
 )
+from slardar.testing.playbook import Playbook
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 V4 = IPv4Address("192.0.2.7").packed + IPv4Address("198.51.100.1").packed + b"\x12\x34\x01\xbb"
@@ -349,3 +350,15 @@ def test_own_connections_tell_no_client(version: int) -> None:
     assert (told(reader), left) == (None, b"x")
     assert isinstance(ProxyProtocolV2().unpack(LOCAL[2]), ProxyResultLocal)
     assert LOCAL[0] == b""
+
+
+def test_server_is_told_the_client_of_its_request(play: Playbook) -> None:
+    """With the ends of the client's connection, as far as they are known."""
+    play.client_sends(REQUEST)
+    attempt = play.origins[0].protocol
+    address = play.connection.peer
+    assert attempt.proxy_header(1) == header_of(1, Ends(), address)
+    play.client.ends = Ends(address.decode(), 4660, "198.51.100.1", 443)
+    assert attempt.proxy_header(2) == header_of(2, play.client.ends, address)
+    assert b" 4660 443\r\n" in attempt.proxy_header(1)
+    play.origin_sends(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
