@@ -225,7 +225,8 @@ class SlardarService(Service):
             sockets: Sequence[socket.socket] = ()
             if before is not None:
                 sockets = before.take("listen", listener.endpoint, listener.id)
-            self._places.append(await self._plane.listen(listener, sockets))
+            place = await self._plane.listen(listener, sockets)
+            self._places.append(f"{place} (PROXY protocol)" if listener.proxy_protocol else place)
         if before is not None:
             for port in self._controls:
                 port.take(before.take(port.purpose, port.endpoint))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource, Resource
@@ -1034,3 +1035,35 @@ async def test_servers_get_heartbeats(embedded: Embedded) -> None:
     assert plane.statistics()["checkup_timer_alive"] is True
     assert quiet.statistics()["checkup_timer_alive"] is False
     assert statuses(quiet) == ["unchecked", "unchecked"]
+
+
+# What servers are told.
+
+
+class Hearing(Protocol):
+    """A server that keeps what it hears, and answers the end of a head."""
+
+    def __init__(self, heard: list[bytes]) -> None:
+        self._heard = heard
+
+    def dataReceived(self, data: bytes) -> None:
+        self._heard.append(data)
+        if data.endswith(b"\r\n\r\n"):
+            self.transport.write(OK)  # type: ignore[union-attr]
+
+
+async def test_server_is_told_the_client_of_the_site(embedded: Embedded) -> None:
+    """In a PROXY protocol header, with both ends of its connection to the site."""
+    heard: list[bytes] = []
+    factory = Factory.forProtocol(lambda: Hearing(heard))  # type: ignore[arg-type]
+    port = await embedded.listen(factory)
+    servers = [{"host": "127.0.0.1", "port": port}]
+    app = {"servers": servers, "proxy_protocol": 1}
+    await embedded.serve(embedded.proxy({"upstreams": {"app": app}, "default_upstream": "app"}))
+    client = await embedded.connect()
+    peer = client.transport.getHost()
+    await client.send(GET)
+    await client.until(lambda: client.ended)
+    assert client.data.startswith(b"HTTP/1.1 200 OK\r\n")
+    wanted = b"PROXY TCP4 127.0.0.1 127.0.0.1 %d %d\r\n" % (peer.port, embedded.port)
+    assert b"".join(heard).startswith(wanted + b"GET /x HTTP/1.1\r\n")

@@ -54,8 +54,10 @@ from slardar.http1.interfaces import (
     Reminder,
     SelectionBase,
     TunnelBase,
+    request_ended,
 )
-from slardar.http1.record import RequestRecord
+from slardar.http1.own_replies import NO_REPLY
+from slardar.http1.record import BY_SLARDAR, RequestRecord
 from slardar.http1.request import Request, parse_request
 from slardar.interfaces import IPlane
 from slardar.model.hook import Hook, HookKey
@@ -649,6 +651,15 @@ class DataPlane(Router):
     def tunnel_closed(self, tunnel: TunnelBase) -> None:
         """A tunnel is closed."""
         self._clients.tunnel_closed(tunnel)
+
+    def turned_away(self, client: bytes, listener: ListenerSpec, reason: str) -> None:
+        """A connection got no reply; see the base."""
+        self.refused(NO_REPLY)
+        self._refusals.note_closed(listener.id, reason, client.decode("latin-1"))
+        if self.observer is not None:
+            record = RequestRecord(client, None, self.clock.now, listener.id)
+            record.status, record.answered_by, record.error = NO_REPLY, BY_SLARDAR, reason
+            request_ended(self, record)
 
     def closed(self, connection: ChannelProtocol) -> None:
         """A connection has ended."""

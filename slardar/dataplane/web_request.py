@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from slardar.dataplane.router import Router
-from slardar.dataplane.webheads import peer_of, read_head, without_prefix, write_head
+from slardar.dataplane.webheads import client_ends, peer_of, read_head, without_prefix, write_head
 from slardar.http1.bodies import CONTINUE, SeenBody, WaitingBody
 from slardar.http1.heads import CHUNKED, BadMessage
 from slardar.http1.interfaces import (
@@ -27,6 +27,7 @@ from slardar.http1.interfaces import (
     request_ended,
 )
 from slardar.http1.own_replies import NO_REPLY, error_reply
+from slardar.http1.proxy_header import Ends
 from slardar.http1.record import BY_HOOK, BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request
@@ -275,6 +276,10 @@ class WebRequest(Downstream):
         data = waiting.take()
         waiting.end()
         return data
+
+    def ends(self) -> Ends:
+        """See the base."""
+        return client_ends(self._web)
 
     def give_up_body(self) -> None:
         """There is no room any more: others wait, too, and this is the slowest."""

@@ -8,11 +8,12 @@ from twisted.web.http import datetimeToString
 
 from slardar.http1.forwarded import came_from
 from slardar.http1.heads import BadMessage
+from slardar.http1.proxy_header import Ends
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
 from slardar.model.networks import UNIX, Networks, peer_address
 
-__all__ = ["peer_of", "read_head", "without_prefix", "write_head"]
+__all__ = ["client_ends", "peer_of", "read_head", "without_prefix", "write_head"]
 
 #: Headers that twisted.web writes itself, or that announce trailers, which it cannot send.
 _NOT_COPIED = frozenset((b"content-length", b"trailer"))
@@ -46,6 +47,17 @@ def peer_of(web: Any) -> bytes:
     """The peer's address, as a listener tells it: a client on a unix socket has none."""
     host = getattr(web.getClientAddress(), "host", None)
     return UNIX if host is None else peer_address(host)
+
+
+def client_ends(web: Any) -> Ends:
+    """The two ends of the client's connection."""
+    client, local = web.getClientAddress(), web.getHost()
+    return Ends(
+        getattr(client, "host", ""),
+        getattr(client, "port", 0),
+        getattr(local, "host", ""),
+        getattr(local, "port", 0),
+    )
 
 
 def _head(web: Any) -> bytes:

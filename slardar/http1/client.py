@@ -38,6 +38,7 @@ from slardar.http1.interfaces import (
     request_ended,
 )
 from slardar.http1.own_replies import NO_REPLY, error_reply
+from slardar.http1.proxy_header import Ends
 from slardar.http1.record import BY_HOOK, BY_SLARDAR, RequestRecord
 from slardar.http1.reply import Reply
 from slardar.http1.request import Request, parse_request
@@ -475,6 +476,10 @@ class ClientConnection(Downstream):
             self._trusted = trusted
             self._believed = trusted if trusted.have(read_address(self.peer)) else None
         settle(request, self._believed)
+
+    def ends(self) -> Ends:
+        """See the base."""
+        return self.channel.both_ends()
 
     def waits_for(self, request: Request) -> bool:
         """From the host: whether this request's exchange is still wanted."""

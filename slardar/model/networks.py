@@ -86,6 +86,11 @@ class Networks:
             (bits, shift, frozenset(prefixes)) for (bits, shift), prefixes in found.items()
         ]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are none."""
+        return not (self._prefixes or self._has_unix)
+
     def have(self, address: Address | None) -> bool:
         """Whether one of them has ``address``; none has ``None``."""
         if address is None:
